@@ -1,0 +1,46 @@
+# Everything runs in .venv, which is set up once and used again.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check format bench wheel clean
+
+help: ## show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+
+$(VENV)/.ready: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.ready ## run the documented job of each provider and keep its video in ./demo
+	@$(BIN)/hobbyhorse demo --out demo
+
+serve: $(VENV)/.ready ## serve every provider on port 8000
+	@$(BIN)/hobbyhorse serve --port 8000
+
+test: $(VENV)/.ready ## run the tests
+	@$(BIN)/python -m pytest -n auto --dist worksteal -q
+
+check: $(VENV)/.ready ## check format, lint, types and layers
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/test_layers.py
+	@$(BIN)/hobbyhorse contracts lint
+
+format: $(VENV)/.ready ## rewrite the sources in the project's format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.ready ## print the benchmarks (needs wrk: apt-get install wrk)
+	@$(BIN)/python -m benchmarks
+
+wheel: $(VENV)/.ready ## build the wheel, install it into an empty environment and try it from elsewhere
+	@$(BIN)/python -m build --quiet --wheel --outdir build/wheel
+	@PYTHON=$(PYTHON) sh .ci/smoke build/wheel
+
+clean: ## remove what the other targets made
+	@rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
