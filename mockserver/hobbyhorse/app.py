@@ -1,0 +1,297 @@
+"""The fake providers as an ASGI application: under a path prefix, and for clients whose host is fixed, by Host."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route as Path
+from starlette.types import Receive, Scope, Send
+
+from hobbyhorse.calls import Answer, Call, ClientGone, ContractBroken, header, refusal_of, write
+from hobbyhorse.clock import Clock, RealClock
+from hobbyhorse.contract.folder import data_directory, load_all
+from hobbyhorse.contract.request import Refusal
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.expressions import MISSING
+from hobbyhorse.jobs import Job
+from hobbyhorse.journal import MOST_BYTES, Exchange, Journal
+from hobbyhorse.roles import ROLES
+from hobbyhorse.routes import Route, Routes
+from hobbyhorse.signatures import DEFAULT_SECRET
+from hobbyhorse.worlds import World, Worlds
+
+if TYPE_CHECKING:
+    from hobbyhorse.callbacks import Courier
+    from hobbyhorse.studio import Studio
+
+OWN_PATHS = ("/media/", "/fixtures/", "/_mock/")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the fake behaves; `hobbyhorse serve --help` says what each means."""
+
+    pace: str = "fast"
+    seed: int = 0
+    api_keys: frozenset[str] = frozenset()
+    public_url: str | None = None
+    strict: bool = False
+    callback_secret: str | None = DEFAULT_SECRET
+    make_clock: Callable[[], Clock] = RealClock
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A contract that is being served, and its routes."""
+
+    contract: Contract
+    routes: Routes
+
+
+class Fake:
+    """Serves every contract; an ASGI 3 application for HTTP and lifespan."""
+
+    def __init__(self, contracts: Sequence[Contract] | None = None, options: Options | None = None) -> None:
+        self.contracts = tuple(load_all() if contracts is None else contracts)
+        self.options = options or Options()
+        self.worlds = Worlds(
+            self.options.make_clock, self.options.pace, self.options.seed, self.options.api_keys
+        )
+        self.journal = Journal()
+        """The exchanges that belong to no world: no key, or one that is not accepted."""
+        self._providers = {contract.key: Provider(contract, Routes(contract)) for contract in self.contracts}
+        self._hosts = {
+            host: provider for provider in self._providers.values() for host in provider.contract.hosts
+        }
+        self._courier: Courier | None = None
+        self._studio: Studio | None = None
+        self._rest = Starlette(
+            routes=[
+                Path("/", self._index),
+                Path("/media/{world}/{job}/{file}", self._media, methods=["GET", "HEAD"]),
+                Path("/fixtures/images/{file}", self._fixture, methods=["GET", "HEAD"]),
+            ],
+            lifespan=self._lifespan,
+            exception_handlers={404: self._nothing, 405: self._nothing},
+        )
+
+    def courier(self) -> Courier:
+        """Return who delivers callbacks; made when first needed."""
+        if self._courier is None:
+            from hobbyhorse.callbacks import Courier  # noqa: PLC0415 - httpx stays off the way to readiness
+
+            self._courier = Courier(self.options.callback_secret)
+        return self._courier
+
+    def studio(self) -> Studio:
+        """Return who makes videos; made when first needed."""
+        if self._studio is None:
+            from hobbyhorse.studio import Studio  # noqa: PLC0415 - pillow stays off the way to readiness
+
+            self._studio = Studio()
+        return self._studio
+
+    async def close(self) -> None:
+        """Stop what waits, close every connection, remove what was made."""
+        self.worlds.close()
+        if self._courier is not None:
+            await self._courier.close()
+        if self._studio is not None:
+            self._studio.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] == "http":
+            path = scope["path"]
+            end = path.find("/", 1)
+            prefix = path[:end] if end > 0 else path
+            provider = self._providers.get(prefix[1:])
+            if provider is not None:
+                return await self._serve(provider, prefix, path[len(prefix) :], scope, receive, send)
+            if not path.startswith(OWN_PATHS):
+                host = header(scope["headers"], b"host") or ""
+                provider = self._hosts.get(host) or self._hosts.get(host.rpartition(":")[0])
+                if provider is not None:
+                    return await self._serve(provider, "", path, scope, receive, send)
+        return await self._rest(scope, receive, send)
+
+    async def _serve(
+        self, provider: Provider, prefix: str, path: str, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer one request to one provider, and note the exchange."""
+        contract = provider.contract
+        key = _api_key(contract, scope)
+        world = self.worlds.of(key) if key else None
+        match = provider.routes.match(scope["method"], path)
+        body = b""
+        if match is None:
+            route, answer = None, _unrouted(provider, scope["method"], path)
+        elif world is None and match[0].operation.authenticated:
+            route = match[0]
+            answer = refusal_of(contract, route, Refusal("key_refused" if key else "unauthenticated"))
+        else:
+            route, values = match
+            origin = self._origin(scope)
+            call = Call(
+                contract,
+                route,
+                values,
+                scope,
+                receive,
+                origin + prefix,
+                origin,
+                world or self.worlds.anybody,
+                self.worlds,
+                self.courier,
+                self.studio,
+            )
+            try:
+                answer = await ROLES[route.operation.role](call)
+            except ClientGone:
+                return
+            body = call.body
+        if self.options.strict:
+            _check(contract, answer)
+        self._keep(world, contract, route, scope, path, body, answer)
+        await _send(send, answer)
+
+    def _origin(self, scope: Scope) -> str:
+        """Return the address that the client used, or the one that it was told to."""
+        if self.options.public_url is not None:
+            return self.options.public_url.rstrip("/")
+        host = header(scope["headers"], b"host")
+        if not host:
+            name, port = scope.get("server") or ("localhost", None)
+            host = f"{name}:{port}" if port else str(name)
+        return f"{scope['scheme']}://{host}"
+
+    def _keep(
+        self,
+        world: World | None,
+        contract: Contract,
+        route: Route | None,
+        scope: Scope,
+        path: str,
+        body: bytes,
+        answer: Answer,
+    ) -> None:
+        """Write an exchange into the journal of its world."""
+        journal, clock = (world or self).journal, (world or self.worlds.anybody).clock
+        situation = answer.situation
+        journal.add(
+            Exchange(
+                clock.now(),
+                contract.key,
+                route.operation.role if route else None,
+                situation.name,
+                answer.job,
+                scope["method"],
+                path,
+                scope["query_string"],
+                scope["headers"],
+                body[:MOST_BYTES],
+                situation.status,
+                answer.body[:MOST_BYTES],
+                answer.notes,
+            )
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await self.close()
+
+    async def _index(self, request: Request) -> Response:
+        """Say which providers are served, and where."""
+        origin = self._origin(request.scope)
+        return JSONResponse({"providers": {key: f"{origin}/{key}" for key in self._providers}})
+
+    async def _nothing(self, request: Request, error: Exception) -> Response:
+        """Refuse what belongs to no provider, in our own shape."""
+        status = error.status_code if isinstance(error, HTTPException) else 404
+        known = ", ".join(f"/{key}" for key in self._providers)
+        problem = {
+            "code": "unknown_path" if status == 404 else "wrong_method",
+            "message": f"{request.method} {request.url.path[:200]} belongs to no provider",
+            "hint": f"providers are served below {known}, and by Host header",
+        }
+        return JSONResponse({"error": problem}, status)
+
+    async def _media(self, request: Request) -> Response:
+        """Serve a job's media to whoever has its address, until it expires."""
+        names = request.path_params
+        world = self.worlds.by_handle(names["world"])
+        job = world.jobs.get(names["job"]) if world else None
+        if world is None or job is None or job.stage(world.clock.now()).kind != "success":
+            return _object_store_error(404, "NoSuchKey", "The specified key does not exist.")
+        life = job.contract.retention.result_url
+        if life is not None and world.clock.now() > job.finished + life:
+            return _object_store_error(403, "AccessDenied", "Request has expired")
+        return await self._file(job, names["file"])
+
+    async def _file(self, job: Job, name: str) -> Response:
+        if name == "video.mp4":
+            return FileResponse(await self.studio().video(job), media_type="video/mp4")
+        if name == "first_frame.jpg":
+            return FileResponse(await self.studio().first_frame(job), media_type="image/jpeg")
+        return _object_store_error(404, "NoSuchKey", "The specified key does not exist.")
+
+    async def _fixture(self, request: Request) -> Response:
+        """Serve one of the project's own pictures, for clients that need an address to send."""
+        directory = data_directory("fixtures") / "images"
+        path = directory / request.path_params["file"]
+        if path.parent != directory or not path.is_file():
+            return await self._nothing(request, HTTPException(404))
+        return FileResponse(path)
+
+
+def _api_key(contract: Contract, scope: Scope) -> str | None:
+    """Return the key that a request gives in one of the contract's ways, or None; blank is none."""
+    for part, name, before in contract.security:
+        if part == "header":
+            text = header(scope["headers"], name.encode("latin-1")) or ""
+        else:
+            text = parse_qs(scope["query_string"].decode("latin-1")).get(name, [""])[0]
+        if text[: len(before)].lower() == before and (key := text[len(before) :].strip()):
+            return key
+    return None
+
+
+def _unrouted(provider: Provider, method: str, path: str) -> Answer:
+    """Refuse a request that meets no operation."""
+    unrouted = provider.contract.unrouted
+    allowed = provider.routes.allowed(path)
+    if not allowed or "wrong_method" not in unrouted:
+        return write(unrouted["unknown_path"], lambda name: MISSING, notes=(f"no operation {method} {path[:200]}",))
+    answer = write(unrouted["wrong_method"], lambda name: MISSING, notes=(f"{path[:200]} takes {allowed}",))
+    return Answer(answer.situation, answer.body, None, answer.notes, (("allow", ", ".join(allowed)),))
+
+
+def _check(contract: Contract, answer: Answer) -> None:
+    """Hold an answer of ours against the contract."""
+    for violation in contract.schemas.violations(answer.situation.schema, orjson.loads(answer.body), most=1):
+        raise ContractBroken(f"{contract.key}: situation {answer.situation.name!r} answers with {violation}")
+
+
+def _object_store_error(status: int, code: str, message: str) -> Response:
+    xml = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>\n'
+    return Response(xml, status, media_type="application/xml")
+
+
+async def _send(send: Send, answer: Answer) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer.body)).encode())]
+    for name, value in (*answer.situation.headers, *answer.headers):
+        headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+    await send({"type": "http.response.start", "status": answer.situation.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})

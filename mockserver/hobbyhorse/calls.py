@@ -1,0 +1,174 @@
+"""One request to one operation, and the answer to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qsl
+
+from starlette.types import Receive, Scope
+
+from hobbyhorse.contract.message import Lookup, Raw
+from hobbyhorse.contract.request import MOST_BYTES, Refusal, read_body, read_parameters
+from hobbyhorse.contract.values import Contract, Situation, find_situation
+from hobbyhorse.expressions import MISSING, Message
+from hobbyhorse.jobs import Job, View
+from hobbyhorse.routes import Route
+from hobbyhorse.worlds import World, Worlds
+
+if TYPE_CHECKING:
+    from hobbyhorse.callbacks import Courier
+    from hobbyhorse.studio import Studio
+
+Item = TypeVar("Item")
+
+
+class ContractBroken(Exception):
+    """An answer of ours that breaks its own contract: a fault of the contract's folder, or of ours."""
+
+
+class ClientGone(Exception):
+    """The client went away before its request was whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is sent: a situation, its body, and what the journal keeps besides."""
+
+    situation: Situation
+    body: bytes
+    job: str | None = None
+    notes: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(slots=True)
+class Call:
+    """One request on its way to an answer. `base` is the provider's address here, `origin` the server's."""
+
+    contract: Contract
+    route: Route
+    path: Mapping[str, str]
+    scope: Scope
+    receive: Receive
+    base: str
+    origin: str
+    world: World
+    worlds: Worlds
+    courier: Callable[[], Courier]
+    studio: Callable[[], Studio]
+    body: bytes = b""
+
+    def header(self, name: str) -> str | None:
+        """Return a header, or None."""
+        return header(self.scope["headers"], name.encode("latin-1"))
+
+    @property
+    def media(self) -> str:
+        """Where the media of this call's world is."""
+        return f"{self.origin}/media/{self.world.handle}"
+
+    def parameters(self) -> Message | Refusal:
+        """Read what stands outside the body."""
+        if self.route.plain:
+            return Message(self.path, {}, self.header)
+        query = dict(parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        return read_parameters(self.contract, self.route.operation, self.path, query, self.header)
+
+    async def json(self) -> dict[str, Any] | Refusal:
+        """Read the body, a JSON object of at most 64 MiB. Raises ClientGone if it never ends."""
+        declared = self.header("content-length") or ""
+        if declared.isdigit() and int(declared) > MOST_BYTES:
+            return _too_large(declared)
+        chunks, size = [], 0
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > MOST_BYTES:
+                return _too_large(f"more than {MOST_BYTES}")
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                break
+        self.body = b"".join(chunks)
+        return read_body(self.header("content-type"), self.body)
+
+    def job(self) -> Job | Refusal:
+        """Find the job that the path names, if it is this key's and still kept."""
+        binding = self.route.operation.bindings["job"]
+        job_id = self.path[binding.request[0].name]
+        job = self.world.find(self.contract, job_id)
+        if job is None:
+            owner = self.worlds.owner(self.contract, job_id)
+            return Refusal("unknown_job" if owner is None else "foreign_job")
+        life = self.contract.retention.job
+        if life is not None and self.world.clock.now() > job.finished + life:
+            return Refusal("expired_job")
+        return job
+
+    def view(self, job: Job, now: float) -> View:
+        """Return a job as this call's answer shows it."""
+        return View(job, now, job.stage(now), self.base, self.media)
+
+    def asked(self, message: Message, name: str) -> Any:
+        """Return the request's value of a bound name, or MISSING."""
+        binding = self.route.operation.bindings.get(name)
+        for place in binding.request if binding else ():
+            if (value := place.get(message)) is not MISSING:
+                return value
+        return MISSING
+
+
+def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
+    """Return the first header of a lower-case name, or None."""
+    for key, value in headers:
+        if key == name:
+            return value.decode("latin-1")
+    return None
+
+
+def write(situation: Situation, lookup: Lookup, job: str | None = None, notes: tuple[str, ...] = ()) -> Answer:
+    """Return the answer that a situation's example makes with live values."""
+    return Answer(situation, situation.template.write(lookup), job, notes)
+
+
+def refuse(call: Call, refusal: Refusal) -> Answer:
+    """Return the answer that refuses a request, in the provider's own shape."""
+    return refusal_of(call.contract, call.route, refusal)
+
+
+def refusal_of(contract: Contract, route: Route, refusal: Refusal) -> Answer:
+    """Return the refusal of a request to a route; no job is made."""
+    situation = find_situation(route.operation, refusal.situation)
+    if situation is None:
+        raise ContractBroken(
+            f"{contract.key}: {route.operation.role} has no situation for {refusal.situation!r}, nor one that stands in"
+        )
+    values: dict[str, Any] = {}
+    if refusal.message is not None:
+        values = {"refusal_message": refusal.message, "refusal_location": list(refusal.location)}
+    note = f"{refusal.situation}: {refusal.message}" if refusal.message else refusal.situation
+    return write(situation, lambda name: values.get(name, MISSING), notes=(note,))
+
+
+def write_list(
+    call: Call, situation: Situation, message: Message, found: list[Item], item: Callable[[Item], bytes]
+) -> Answer:
+    """Return a page of a list: `size` items from `offset`, or from the start of page `page` (from 1)."""
+    asked = {name: call.asked(message, name) for name in ("page", "size", "offset")}
+    size = len(found) if asked["size"] is MISSING else asked["size"]
+    start = 0
+    if asked["offset"] is not MISSING:
+        start = asked["offset"]
+    elif asked["page"] is not MISSING:
+        start = (asked["page"] - 1) * size
+    page = b",".join(item(one) for one in found[start : start + size])
+    values = {**asked, "items": Raw(b"[" + page + b"]"), "total": len(found)}
+    return write(situation, lambda name: values.get(name, MISSING))
+
+
+def _too_large(got: str) -> Refusal:
+    return Refusal("body_too_large", f"the body has {got} bytes; at most {MOST_BYTES}", ("body",))

@@ -1,0 +1,578 @@
+"""Reading a provider's folder into a Contract; every way in which it can be unreadable is one clear error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from hobbyhorse.contract.message import Bound, Template, compile_template
+from hobbyhorse.contract.schemas import Schemas, Violation, address
+from hobbyhorse.contract.values import (
+    Assumption,
+    Binding,
+    Callbacks,
+    Contract,
+    Form,
+    Idempotency,
+    ImageLimits,
+    Items,
+    Model,
+    Operation,
+    Parameter,
+    Polling,
+    PromptLimit,
+    Retention,
+    Situation,
+    Variant,
+)
+from hobbyhorse.expressions import (
+    MISSING,
+    ExpressionError,
+    Place,
+    Pointer,
+    format_pointer,
+    parse,
+    parse_pointer,
+    replaced,
+    resolve,
+)
+from hobbyhorse.lifecycle import Graph, Stage
+from hobbyhorse.signatures import Signature
+
+METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+LIFECYCLE, OPENAPI = "lifecycle.json", "openapi.json"
+
+
+class ContractError(ValueError):
+    """A folder that cannot be read as a contract: which file, which place, and what is wrong there."""
+
+
+def data_directory(name: str) -> Path:
+    """Return the project's own `contracts` or `fixtures`: in the installed package, else in the checkout."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / name
+    return installed if installed.is_dir() else package.parent.parent / name
+
+
+def find_folders(directory: Path) -> list[Path]:
+    """Return the providers' folders of a directory, by name: those that have a lifecycle.json."""
+    return sorted(path.parent for path in directory.glob(f"*/{LIFECYCLE}"))
+
+
+def load_all(directory: Path | None = None, variants: Mapping[str, Sequence[str]] | None = None) -> list[Contract]:
+    """Load every provider of a directory (the project's own by default), with variants by provider."""
+    directory = directory or data_directory("contracts")
+    chosen = dict(variants or {})
+    folders = find_folders(directory)
+    if not folders:
+        raise ContractError(f"{directory} holds no contract; a contract is a folder with a {LIFECYCLE}")
+    if unknown := sorted(set(chosen) - {folder.name for folder in folders}):
+        raise ContractError(
+            f"no provider {unknown[0]!r} in {directory}; there are {', '.join(folder.name for folder in folders)}"
+        )
+    return [load(folder, chosen.get(folder.name, ())) for folder in folders]
+
+
+def load(folder: Path, variants: Sequence[str] = ()) -> Contract:
+    """Load one provider's folder. Raises ContractError with file, place and reason."""
+    documents: dict[str, Any] = {name: _read_json(folder, name) for name in (OPENAPI, LIFECYCLE)}
+    for path in sorted(folder.glob("models/*.schema.json")):
+        name = f"models/{path.name}"
+        documents[name] = _read_json(folder, name)
+    lifecycle_schema = _read_json(folder.parent, "lifecycle.schema.json", default=data_directory("contracts"))
+    for violation in _shape_violations(lifecycle_schema, documents[LIFECYCLE]):
+        raise ContractError(_where(folder, LIFECYCLE, violation.location) + violation.message)
+    documents[LIFECYCLE] = _vary(folder, documents[LIFECYCLE], variants)
+    try:
+        return _Builder(folder, documents).contract()
+    except ExpressionError as error:
+        raise ContractError(f"{folder / LIFECYCLE}: {error}") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ContractError(f"{folder / OPENAPI}: is no OpenAPI 3.1 document: {error!r}") from error
+
+
+def _read_json(folder: Path, name: str, default: Path | None = None) -> Any:
+    path = folder / name
+    if default is not None and not path.is_file():
+        path = default / name
+    try:
+        return orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise ContractError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except orjson.JSONDecodeError as error:
+        raise ContractError(f"{path}: is no JSON: {error}") from None
+
+
+def _shape_violations(schema: Any, lifecycle: Any) -> list[Violation]:
+    return Schemas({"lifecycle.schema.json": schema}).violations("lifecycle.schema.json#", lifecycle)
+
+
+def _where(folder: Path, file: str, location: Iterable[str | int] = ()) -> str:
+    return f"{folder / file}#{format_pointer(tuple(map(str, location)))}: "
+
+
+def _vary(folder: Path, lifecycle: Any, variants: Sequence[str]) -> Any:
+    known = lifecycle.get("variants", {})
+    for name in variants:
+        if name not in known:
+            allowed = ", ".join(known) or "it has none"
+            raise ContractError(f"{folder / LIFECYCLE}: no variant {name!r}; {allowed}")
+        for pointer, value in known[name]["set"].items():
+            lifecycle = replaced(lifecycle, parse_pointer(pointer), value)
+    return lifecycle
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An operation of openapi.json: where it stands, its method and path, and what it says."""
+
+    pointer: Pointer
+    method: str
+    path: str
+    item: Mapping[str, Any]
+    spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """What is live in an operation's answers: the bound places, and the list with its own."""
+
+    places: Sequence[Bound]
+    items: Items | None = None
+
+    def template(self, example: Any) -> Template:
+        """Cut an example."""
+        whole = [("items", None, self.items.at.pointer)] if self.items else []
+        return compile_template(example, [*self.places, *whole])
+
+    def item_templates(self, example: Any) -> tuple[Template, ...]:
+        """Cut each item of the example's list."""
+        listed = resolve(example, self.items.at.pointer) if self.items else None
+        if self.items is None or not isinstance(listed, list):
+            return ()
+        return tuple(compile_template(item, _bound(self.items.bindings.values())) for item in listed)
+
+
+class _Builder:
+    """Turns the documents of one folder into values; every method makes one kind of value."""
+
+    def __init__(self, folder: Path, documents: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.openapi = documents[OPENAPI]
+        self.lifecycle = documents[LIFECYCLE]
+        self.schemas = Schemas(documents)
+
+    def fail(self, location: Iterable[str | int], message: str, file: str = LIFECYCLE) -> ContractError:
+        """Return the error for a place of a file."""
+        return ContractError(_where(self.folder, file, location) + message)
+
+    def contract(self) -> Contract:
+        """Build the whole."""
+        data = self.lifecycle
+        graph = self.graph()
+        return Contract(
+            key=self.folder.name,
+            name=data["name"],
+            documents=tuple(data.get("documents", ())),
+            hosts=self.hosts(),
+            graph=graph,
+            operations={role: self.operation(role, spec) for role, spec in data["operations"].items()},
+            unrouted={name: self.unrouted(name, spec) for name, spec in data["unrouted"].items()},
+            models=tuple(self.model(index, spec) for index, spec in enumerate(data["models"])),
+            security=self.security(),
+            idempotency=self.idempotency(data["idempotency"]),
+            retention=Retention(**data["retention"]),
+            polling=Polling(**data["polling"]),
+            callbacks=self.callbacks(data["callbacks"]),
+            job_id_form=data["job_id"]["form"],
+            job_id_prefix=data["job_id"].get("prefix", ""),
+            assumptions=tuple(
+                Assumption(tuple(item["at"]), item["why"], item.get("variant")) for item in data["assumptions"]
+            ),
+            variants=tuple(Variant(name, item["why"]) for name, item in data.get("variants", {}).items()),
+            schemas=self.schemas,
+        )
+
+    def graph(self) -> Graph:
+        """Build the stages, each with successors that exist."""
+        stages = {
+            name: Stage(
+                name,
+                spec["class"],
+                tuple(spec["next"]),
+                spec.get("cancellable", False),
+                tuple(spec.get("lasts", (0.0, 0.0))),
+            )
+            for name, spec in self.lifecycle["stages"].items()
+        }
+        for stage in stages.values():
+            for index, to in enumerate(stage.next):
+                if to not in stages:
+                    at = ("stages", stage.name, "next", index)
+                    raise self.fail(at, f"{to!r} is no stage; there are {', '.join(stages)}")
+        initial = self.lifecycle["initial"]
+        if initial not in stages:
+            raise self.fail(("initial",), f"{initial!r} is no stage; there are {', '.join(stages)}")
+        return Graph(initial, stages)
+
+    def hosts(self) -> tuple[str, ...]:
+        """Return the hosts of the servers, without scheme and path."""
+        urls = [server.get("url", "") for server in self.openapi.get("servers", ())]
+        return tuple(url.split("//", 1)[1].split("/", 1)[0] for url in urls if "//" in url)
+
+    def security(self) -> tuple[tuple[str, str, str], ...]:
+        """Return the accepted ways to give a key: (`header` or `query`, name, prefix before the key)."""
+        ways = []
+        for name, spec in self.openapi.get("components", {}).get("securitySchemes", {}).items():
+            if spec.get("type") == "http":
+                ways.append(("header", "authorization", spec.get("scheme", "bearer").lower() + " "))
+            elif spec.get("type") == "apiKey" and spec.get("in") in ("header", "query"):
+                ways.append((spec["in"], spec["name"].lower() if spec["in"] == "header" else spec["name"], ""))
+            else:
+                at = ("components", "securitySchemes", name)
+                raise self.fail(at, "is neither http nor an apiKey in header or query", OPENAPI)
+        return tuple(ways)
+
+    def found(self, operation_id: str, location: Iterable[str | int]) -> _Found:
+        """Find the operation of an operationId, callbacks included."""
+        known = []
+        for operation in _operations(self.openapi.get("paths", {}), ("paths",)):
+            if operation.spec.get("operationId") == operation_id:
+                return operation
+            known.append(str(operation.spec.get("operationId")))
+        raise self.fail(location, f"no operationId {operation_id!r} in {OPENAPI}; there are {', '.join(known)}")
+
+    def operation(self, role: str, spec: Mapping[str, Any]) -> Operation:
+        """Build one role."""
+        at = ("operations", role)
+        found = self.found(spec["operationId"], (*at, "operationId"))
+        parameters = self.parameters(found)
+        bindings = {
+            **self.bindings(self.lifecycle.get("bindings", {}), ("bindings",)),
+            **self.bindings(spec.get("bindings", {}), (*at, "bindings")),
+        }
+        items = self.items(spec.get("items"), (*at, "items"))
+        if role in ("status", "result", "cancel") and _link(found.path, bindings) is None:
+            raise self.fail((*at, "bindings"), "no $request.path place for 'job'; the job's id must be in the path")
+        bound = _Bound(_bound(bindings.values()), items)
+        situations = self.common_situations(found, bound)
+        situations |= self.situations(spec["situations"], (*at, "situations"), found, bound)
+        return Operation(
+            role=role,
+            operation_id=spec["operationId"],
+            method=found.method.upper(),
+            path=found.path,
+            pattern=_pattern(found.path, parameters),
+            authenticated=bool(found.spec.get("security", self.openapi.get("security", []))),
+            parameters=parameters,
+            body_schema=self.body_schema(found),
+            body_examples=self.body_examples(found),
+            situations=situations,
+            bindings=bindings,
+            model_parameters=parse(spec.get("parameters", "$request.body#")),
+            forms=tuple(
+                Form(
+                    form["name"],
+                    parse(form["when"]),
+                    tuple((parse_pointer(to), parse(source)) for to, source in form["set"].items()),
+                )
+                for form in spec.get("forms", ())
+            ),
+            items=items,
+            link=_link(found.path, bindings),
+        )
+
+    def parameters(self, found: _Found) -> tuple[Parameter, ...]:
+        """Build the declared parameters, those of the path item included."""
+        parameters = []
+        for pointer, listed in (
+            (("paths", found.path, "parameters"), found.item.get("parameters", ())),
+            ((*found.pointer, "parameters"), found.spec.get("parameters", ())),
+        ):
+            for index, item in enumerate(listed):
+                spec, home = self.follow(item, (*pointer, str(index)))
+                schema, _ = self.schemas.deref(spec.get("schema", {}), OPENAPI)
+                schema = schema if isinstance(schema, dict) else {}
+                parameters.append(
+                    Parameter(
+                        name=spec["name"],
+                        part=spec["in"],
+                        required=spec.get("required", False),
+                        type=schema.get("type", "string"),
+                        schema=address(OPENAPI, (*home, "schema")),
+                        default=schema.get("default"),
+                        multi_segment=spec.get("x-multi-segment", False),
+                    )
+                )
+        return tuple(parameters)
+
+    def body_schema(self, found: _Found) -> str | None:
+        """Return the address of the schema of a request's JSON body, if it takes one."""
+        pointer = (*found.pointer, "requestBody", "content", "application/json", "schema")
+        place = address(OPENAPI, pointer)
+        return None if self.schemas.at(place) is MISSING else place
+
+    def body_examples(self, found: _Found) -> Mapping[str, Any]:
+        """Return the request bodies that the document shows, by name."""
+        content = found.spec.get("requestBody", {}).get("content", {}).get("application/json", {})
+        return {name: example["value"] for name, example in content.get("examples", {}).items()}
+
+    def bindings(self, specs: Mapping[str, Any], location: Pointer) -> dict[str, Binding]:
+        """Build bindings from runtime expressions."""
+        found = {}
+        for name, spec in specs.items():
+            at, form = (spec["at"], spec["as"]) if isinstance(spec, dict) else (spec, None)
+            try:
+                places = [parse(text) for text in ([at] if isinstance(at, str) else at)]
+            except ExpressionError as error:
+                raise self.fail((*location, name), str(error)) from None
+            found[name] = Binding(
+                name,
+                tuple(place for place in places if place.side == "request"),
+                tuple(place for place in places if place.side == "response"),
+                form,
+            )
+        return found
+
+    def items(self, spec: Mapping[str, Any] | None, location: Pointer) -> Items | None:
+        """Build the bindings of a list's items, which are relative to one item."""
+        if spec is None:
+            return None
+        bindings = {}
+        for name, place in spec["bindings"].items():
+            pointer, form = (place["at"], place["as"]) if isinstance(place, dict) else (place, None)
+            relative = Place("response", "body", pointer=parse_pointer(pointer))
+            bindings[name] = Binding(name, (), (relative,), form)
+        stages = spec.get("stages", {})
+        for name in stages:
+            if name not in self.lifecycle["stages"]:
+                raise self.fail((*location, "stages"), f"{name!r} is no stage")
+        return Items(parse(spec["at"]), bindings, stages)
+
+    def common_situations(self, found: _Found, bound: _Bound) -> dict[str, Situation]:
+        """Return the situations of the whole contract that this operation's responses have."""
+        common = {}
+        for name, spec in self.lifecycle.get("situations", {}).items():
+            content = self.content(found, spec.get("status", 0))
+            if content is not None and self.has_example(content, spec["example"]):
+                common[name] = self.situation(name, spec, content, bound)
+        return common
+
+    def situations(
+        self, specs: Mapping[str, Any], location: Pointer, found: _Found, bound: _Bound
+    ) -> dict[str, Situation]:
+        """Build the situations that an operation names itself: each must have its example."""
+        situations = {}
+        for name, spec in specs.items():
+            content = self.content(found, spec["status"]) if "status" in spec else None
+            if content is None:
+                raise self.fail(
+                    (*location, name), f"{found.spec['operationId']} declares no JSON response {spec.get('status')}"
+                )
+            if not self.has_example(content, spec["example"]):
+                raise self.fail((*location, name, "example"), self.no_example(spec["example"], content))
+            for stage in spec.get("stages", ()):
+                if stage not in self.lifecycle["stages"]:
+                    raise self.fail((*location, name, "stages"), f"{stage!r} is no stage")
+            situations[name] = self.situation(name, spec, content, bound)
+        return situations
+
+    def situation(self, name: str, spec: Mapping[str, Any], content: Pointer, bound: _Bound) -> Situation:
+        """Build one situation from the media type object that holds its example."""
+        example_at = address(OPENAPI, (*content, "examples", spec["example"], "value"))
+        return Situation(
+            name=name,
+            status=spec.get("status", 200),
+            example_at=example_at,
+            schema=address(OPENAPI, (*content, "schema")),
+            template=bound.template(self.schemas.at(example_at)),
+            stages=frozenset(spec.get("stages", ())),
+            when=tuple((parse(place), value) for place, value in spec.get("when", {}).items()),
+            headers=tuple(spec.get("headers", {}).items()),
+            items=bound.item_templates(self.schemas.at(example_at)),
+        )
+
+    def unrouted(self, name: str, spec: Mapping[str, Any]) -> Situation:
+        """Build the answer to a request that meets no operation."""
+        content = ("components", "responses", spec["response"], "content", "application/json")
+        if not self.has_example(content, spec["example"]):
+            raise self.fail(("unrouted", name), self.no_example(spec["example"], content))
+        bound = _Bound(_bound(self.bindings(self.lifecycle.get("bindings", {}), ("bindings",)).values()))
+        return self.situation(name, spec, content, bound)
+
+    def callbacks(self, spec: Mapping[str, Any] | None) -> Callbacks | None:
+        """Build the callbacks; in their messages the provider is the one who asks."""
+        if spec is None:
+            return None
+        found = self.found(spec["operationId"], ("callbacks", "operationId"))
+        bindings = self.bindings(spec["bindings"], ("callbacks", "bindings"))
+        bound = _Bound(_bound(bindings.values(), side="request"))
+        content = (*found.pointer, "requestBody", "content", "application/json")
+        for name, item in spec["situations"].items():
+            if not self.has_example(content, item["example"]):
+                raise self.fail(("callbacks", "situations", name), self.no_example(item["example"], content))
+        signature = spec["signature"]
+        return Callbacks(
+            operation_id=spec["operationId"],
+            situations={
+                name: self.situation(name, item, content, bound) for name, item in spec["situations"].items()
+            },
+            bindings=bindings,
+            signature=signature
+            and Signature(
+                signature["scheme"],
+                signature.get("encoding", "hex"),
+                signature.get("secret", "text"),
+                signature["content"],
+                signature["headers"],
+                signature.get("tolerance"),
+            ),
+            retries=tuple(spec["retries"]),
+            deadline=spec["deadline"],
+        )
+
+    def content(self, found: _Found, status: int) -> Pointer | None:
+        """Return where the JSON media type object of a response stands, its references followed."""
+        response = found.spec.get("responses", {}).get(str(status))
+        if response is None:
+            return None
+        response, home = self.follow(response, (*found.pointer, "responses", str(status)))
+        if "application/json" not in response.get("content", {}):
+            return None
+        return (*home, "content", "application/json")
+
+    def follow(self, item: Mapping[str, Any], home: Pointer) -> tuple[Mapping[str, Any], Pointer]:
+        """Follow a `$ref` inside openapi.json to the object that it means, and where that stands."""
+        if "$ref" not in item:
+            return item, home
+        pointer = parse_pointer(item["$ref"].partition("#")[2])
+        target = resolve(self.openapi, pointer)
+        if target is MISSING:
+            raise self.fail(home, f"{item['$ref']!r} leads nowhere", OPENAPI)
+        return target, pointer
+
+    def has_example(self, content: Pointer, name: str) -> bool:
+        """Whether a media type object has an example of that name, with a value."""
+        return resolve(self.openapi, (*content, "examples", name, "value")) is not MISSING
+
+    def no_example(self, name: str, content: Pointer) -> str:
+        """Say that an example is not there, and which are."""
+        known = resolve(self.openapi, (*content, "examples"))
+        there = ", ".join(known) if isinstance(known, dict) and known else "none"
+        return f"no example {name!r} at {OPENAPI}#{format_pointer(content)}; there: {there}"
+
+    def idempotency(self, spec: Mapping[str, Any]) -> Idempotency:
+        """Build what a repeated key means."""
+        if spec["mode"] == "none":
+            return Idempotency("none")
+        if "key" not in spec:
+            raise self.fail(("idempotency",), f"mode {spec['mode']!r} needs the place of the key")
+        return Idempotency(spec["mode"], parse(spec["key"]), spec.get("life", 86_400.0))
+
+    def model(self, index: int, spec: Mapping[str, Any]) -> Model:
+        """Build one model, with the defaults that its schema states."""
+        at = ("models", index)
+        try:
+            schema = self.schemas.document(spec["schema"])
+        except KeyError:
+            raise self.fail((*at, "schema"), f"{spec['schema']!r} is not in the folder") from None
+        parameters = {
+            name: tuple(map(parse_pointer, [place] if isinstance(place, str) else place))
+            for name, place in spec["parameters"].items()
+        }
+        defaults = {}
+        for name, places in parameters.items():
+            for place in places:
+                declared = self.declared(schema, spec["schema"], place)
+                if declared is MISSING:
+                    raise self.fail(
+                        (*at, "parameters", name), f"{spec['schema']} declares nothing at {format_pointer(place)!r}"
+                    )
+                if len(places) == 1 and "default" in declared:
+                    defaults[name] = declared["default"]
+        limit, images = spec.get("prompt_limit"), spec.get("images")
+        return Model(
+            id=spec["id"],
+            name=spec.get("name", spec["id"]),
+            task=spec["task"],
+            aliases=tuple(spec.get("aliases", ())),
+            schema_file=spec["schema"],
+            schema=address(spec["schema"], ()),
+            parameters=parameters,
+            defaults=defaults,
+            random_seed=spec.get("random_seed"),
+            images=images
+            and ImageLimits(
+                tuple(images["formats"]),
+                images.get("least_side"),
+                tuple(images["aspect"]) if "aspect" in images else None,
+                images.get("most_bytes"),
+            ),
+            prompt_limit=limit
+            and PromptLimit(
+                limit["characters"],
+                max(1, limit["characters"] // limit.get("chinese", limit["characters"])),
+                limit["over"],
+            ),
+            price={value: Decimal(rate) for value, rate in spec["price"].items()},
+        )
+
+    def declared(self, schema: Any, file: str, pointer: Pointer) -> Any:
+        """Return the schema that a model's schema has for a place in the parameters, or MISSING."""
+        for step in pointer:
+            schema, file = self.schemas.deref(schema, file)
+            if not isinstance(schema, dict):
+                return MISSING
+            schema = schema.get("items", MISSING) if step.isdigit() else schema.get("properties", {}).get(step, MISSING)
+        return self.schemas.deref(schema, file)[0]
+
+
+def _operations(paths: Mapping[str, Any], pointer: Pointer) -> Iterator[_Found]:
+    """Yield every operation below a paths object or a callback object."""
+    for path, item in paths.items():
+        for method in METHODS:
+            if method in item:
+                here = (*pointer, path, method)
+                yield _Found(here, method, path, item, item[method])
+                for name, callback in item[method].get("callbacks", {}).items():
+                    yield from _operations(callback, (*here, "callbacks", name))
+
+
+def _pattern(path: str, parameters: Sequence[Parameter]) -> re.Pattern[str]:
+    """Return the expression that a path template stands for, with one group for each parameter."""
+    wide = {parameter.name for parameter in parameters if parameter.part == "path" and parameter.multi_segment}
+    parts = re.split(r"\{([^}]+)\}", path)
+    text = re.escape(parts[0])
+    for name, literal in zip(parts[1::2], parts[2::2], strict=True):
+        text += ("(.+)" if name in wide else "([^/]+)") + re.escape(literal)
+    return re.compile(text)
+
+
+def path_names(path: str) -> list[str]:
+    """Return the parameters of a path template in order: the groups of its pattern."""
+    return re.findall(r"\{([^}]+)\}", path)
+
+
+def _bound(bindings: Iterable[Binding], side: str = "response") -> list[Bound]:
+    return [
+        (binding.name, binding.format, place.pointer)
+        for binding in bindings
+        for place in (binding.request if side == "request" else binding.response)
+        if place.part == "body"
+    ]
+
+
+def _link(path: str, bindings: Mapping[str, Binding]) -> tuple[str, str] | None:
+    """Return what stands before and behind the job's id in a path, if the path has it."""
+    places = bindings["job"].request if "job" in bindings else ()
+    for place in places:
+        before, mark, after = path.partition("{" + place.name + "}")
+        if place.part == "path" and mark:
+            return before, after
+    return None

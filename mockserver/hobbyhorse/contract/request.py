@@ -1,0 +1,268 @@
+"""Reading a request: from bytes to the job that it orders, or to the refusal that it deserves; knows no server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from hobbyhorse.contract.schemas import Violation
+from hobbyhorse.contract.values import Contract, Model, Operation, Parameter, PromptLimit
+from hobbyhorse.expressions import MISSING, Message, replaced, resolve
+
+MOST_BYTES = 64 * 1024 * 1024
+"""The greatest body that is read, in bytes."""
+
+_CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
+_NOT_ECHOED = frozenset({"job", "model", "page", "size", "offset", "search", "task", "kind"})
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request is not granted: the situation, and the words and place where there is more to say."""
+
+    situation: str
+    message: str | None = None
+    location: tuple[str | int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a request asks for: the parameters of a job with the contract's defaults, and what is echoed."""
+
+    model: Model
+    prompt: str
+    first_frame: str | None
+    references: tuple[str, ...]
+    resolution: str | None
+    seconds: int
+    ratio: str | None
+    seed: int | None
+    watermark: bool
+    said: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """A request that keeps the contract: its message in the documented form, its order, what was noted."""
+
+    message: Message
+    order: Order
+    notes: tuple[str, ...]
+
+
+def read_parameters(
+    contract: Contract,
+    operation: Operation,
+    path: Mapping[str, str],
+    query: Mapping[str, str],
+    header: Callable[[str], str | None],
+) -> Message | Refusal:
+    """Read what stands outside the body; a declared parameter that breaks its schema is refused."""
+    texts = Message(path, query, header)
+    values: dict[str, Any] = dict(query)
+    for parameter in operation.parameters:
+        if parameter.part == "path":
+            continue
+        text = parameter.place.get(texts)
+        if text is MISSING:
+            if parameter.required:
+                return Refusal("invalid_request", f"{parameter.name}: is missing", (parameter.part, parameter.name))
+            if parameter.part == "query" and parameter.default is not None:
+                values[parameter.name] = parameter.default
+            continue
+        value = _coerce(parameter, text)
+        for violation in contract.schemas.violations(parameter.schema, value, most=1):
+            message = f"{parameter.name}: {violation.message}"
+            return Refusal("invalid_request", message, (parameter.part, parameter.name))
+        if parameter.part == "query":
+            values[parameter.name] = value
+    return Message(path, values, header)
+
+
+def read_body(content_type: str | None, body: bytes) -> Any | Refusal:
+    """Read a JSON object."""
+    media_type = (content_type or "").partition(";")[0].strip().lower()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        got = repr(media_type) if media_type else "no Content-Type"
+        return Refusal("unsupported_media_type", f"got {got}; a request body is application/json")
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        return Refusal("malformed_body", f"the body is no JSON: {error}", ("body",))
+    if not isinstance(value, dict):
+        return Refusal("malformed_body", f"the body is a JSON {_type_name(value)}; it must be an object", ("body",))
+    return value
+
+
+def read_order(contract: Contract, operation: Operation, message: Message) -> Understood | Refusal:
+    """Read the job that a submission orders.
+
+    `message` has the parameters and the body as they came. Forms are rewritten, the prompt is cut where the
+    contract says so, then the model's schema judges the parameters and the operation's the whole.
+    """
+    as_sent = message.body
+    notes = []
+    for form in operation.forms:
+        if form.when.get(message) is not MISSING:
+            notes.append(f"form {form.name}")
+            body = message.body
+            for to, source in form.set:
+                body = replaced(body, to, source.get(message))
+            message = replace(message, body=body)
+
+    model = find_model(contract, operation, message)
+    if isinstance(model, Refusal):
+        return model
+
+    cut = _cut_prompt(operation, model, message)
+    if isinstance(cut, Refusal):
+        return cut
+    if cut is not message:
+        notes.append("the prompt was longer than the limit and was cut")
+        if as_sent is message.body:
+            as_sent = cut.body
+        message = cut
+
+    parameters = operation.model_parameters.get(message)
+    prefix = ("body", *operation.model_parameters.pointer)
+    if parameters is MISSING:
+        return Refusal("invalid_request", f"{'.'.join(prefix[1:])}: is missing", prefix)
+    violations = contract.schemas.violations(model.schema, parameters, most=1)
+    if violations:
+        return _refusal(violations[0], prefix)
+    if operation.body_schema is not None:
+        violations = contract.schemas.violations(operation.body_schema, as_sent, most=1)
+        if violations:
+            return _refusal(violations[0], ("body",))
+
+    notes += _undeclared(contract, model, parameters)
+    order = _order(model, parameters, read_said(operation, message))
+    return Understood(message, order, tuple(notes))
+
+
+def find_model(contract: Contract, operation: Operation, message: Message) -> Model | Refusal:
+    """Find the model that a request names; where it names none, the model whose schema demands no name."""
+    binding = operation.bindings.get("model")
+    place = next((place for place in binding.request if place.get(message) is not MISSING), None) if binding else None
+    if place is None:
+        missing = binding.request[0] if binding and binding.request else None
+        name = ".".join(missing.pointer) if missing else "model"
+        return Refusal("invalid_request", f"{name or 'model'}: is missing", ("body", name))
+    name = place.get(message)
+    model = contract.model(name) if isinstance(name, str) else None
+    if model is not None:
+        return model
+    known = ", ".join(model.id for model in contract.models)
+    location = ("body", *place.pointer) if place.part == "body" else (place.part, place.name)
+    if not isinstance(name, str):
+        return Refusal("invalid_request", f"model: got a JSON {_type_name(name)}; it is a string", location)
+    return Refusal("unknown_model", f"no model {name[:200]!r}; there are {known}", location)
+
+
+def read_said(operation: Operation, message: Message) -> dict[str, Any]:
+    """Read the bound request values that answers repeat, such as `callback_url` and `metadata`."""
+    said = {}
+    for binding in operation.bindings.values():
+        if binding.name in _NOT_ECHOED:
+            continue
+        for place in binding.request:
+            value = place.get(message)
+            if value is not MISSING and value is not None:
+                said[binding.name] = value
+                break
+    return said
+
+
+def prompt_weight(text: str, limit: PromptLimit) -> int:
+    """Count a prompt's characters, a Chinese one `chinese_weight` times."""
+    return len(text) + (limit.chinese_weight - 1) * len(_CHINESE.findall(text))
+
+
+def cut_prompt(text: str, limit: PromptLimit) -> str:
+    """Return the longest beginning of a prompt that its limit allows."""
+    if len(text) * limit.chinese_weight <= limit.characters or prompt_weight(text, limit) <= limit.characters:
+        return text
+    weight = 0
+    for index, character in enumerate(text):
+        weight += limit.chinese_weight if _CHINESE.match(character) else 1
+        if weight > limit.characters:
+            return text[:index]
+    return text
+
+
+def _cut_prompt(operation: Operation, model: Model, message: Message) -> Message | Refusal:
+    """Cut or refuse a prompt that is over its limit; the message itself where there is nothing to do."""
+    limit, places = model.prompt_limit, model.parameters.get("prompt")
+    if limit is None or places is None:
+        return message
+    pointer = (*operation.model_parameters.pointer, *places[0])
+    prompt = resolve(message.body, pointer)
+    if not isinstance(prompt, str) or (allowed := cut_prompt(prompt, limit)) == prompt:
+        return message
+    if limit.over == "truncate":
+        return replace(message, body=replaced(message.body, pointer, allowed))
+    got = prompt_weight(prompt, limit)
+    most = f"{limit.characters} characters"
+    if limit.chinese_weight > 1:
+        most += f", a Chinese one counted {limit.chinese_weight} times"
+    return Refusal("invalid_request", f"prompt: is {got} long; at most {most}", ("body", *pointer))
+
+
+def _order(model: Model, parameters: Any, said: Mapping[str, Any]) -> Order:
+    def one(name: str) -> Any:
+        places = model.parameters.get(name, ())
+        value = resolve(parameters, places[0]) if places else MISSING
+        return model.defaults.get(name) if value is MISSING else value
+
+    seed = one("seed")
+    return Order(
+        model=model,
+        prompt=one("prompt") or "",
+        first_frame=one("first_frame"),
+        references=_references(model, parameters),
+        resolution=one("resolution"),
+        seconds=int(one("duration") or 5),
+        ratio=one("aspect_ratio"),
+        seed=None if seed is None or seed == model.random_seed else int(seed),
+        watermark=bool(one("watermark")),
+        said=said,
+    )
+
+
+def _references(model: Model, parameters: Any) -> tuple[str, ...]:
+    values: list[Any] = []
+    for place in model.parameters.get("references", ()):
+        value = resolve(parameters, place)
+        values += value if isinstance(value, list) else [value]
+    return tuple(value for value in values if isinstance(value, str) and value)
+
+
+def _undeclared(contract: Contract, model: Model, parameters: Any) -> list[str]:
+    """Note the parameters that no document knows: accepted, but most likely misspelt."""
+    schema, _ = contract.schemas.deref(contract.schemas.document(model.schema_file), model.schema_file)
+    known = schema.get("properties", {})
+    return [f"undeclared parameter {name[:80]!r}" for name in parameters if name not in known]
+
+
+def _refusal(violation: Violation, prefix: tuple[str | int, ...]) -> Refusal:
+    return Refusal("invalid_request", str(violation), (*prefix, *violation.location))
+
+
+def _coerce(parameter: Parameter, text: Any) -> Any:
+    """Return a parameter's text as its declared type; the text where it is none of that type."""
+    if parameter.type == "integer" and re.fullmatch(r"-?[0-9]{1,18}", text):
+        return int(text)
+    if parameter.type == "boolean" and text in ("true", "false"):
+        return text == "true"
+    return text
+
+
+def _type_name(value: Any) -> str:
+    names = {bool: "boolean", int: "number", float: "number", str: "string", list: "array", type(None): "null"}
+    return names.get(type(value), "object")
+
+

@@ -1,0 +1,89 @@
+"""The schemas of one folder, compiled when first asked for; knows no HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import jsonschema_rs
+
+from hobbyhorse.expressions import MISSING, Pointer, format_pointer, parse_pointer, resolve
+
+BASE = "contract:///"
+LONGEST_MESSAGE = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """Where a value breaks its schema, and how, in one line."""
+
+    location: tuple[str | int, ...]
+    message: str
+
+    def __str__(self) -> str:
+        return f"{'.'.join(map(str, self.location)) or 'value'}: {self.message}"
+
+
+class Schemas:
+    """The schema documents of a folder by file name, addressed as `file.json#/pointer`."""
+
+    def __init__(self, documents: Mapping[str, Any]) -> None:
+        self._documents = documents
+        self._validators: dict[str, jsonschema_rs.Draft202012Validator] = {}
+        self._registry: jsonschema_rs.Registry | None = None
+
+    def document(self, file: str) -> Any:
+        """Return a whole document; KeyError if the folder has none of that name."""
+        return self._documents[file]
+
+    def at(self, address: str) -> Any:
+        """Return what stands at an address, or MISSING."""
+        file, _, pointer = address.partition("#")
+        return resolve(self._documents.get(file, MISSING), parse_pointer(pointer))
+
+    def deref(self, schema: Any, file: str) -> tuple[Any, str]:
+        """Follow `$ref` from a schema in a file to what it means, and the file where that stands."""
+        while isinstance(schema, dict) and isinstance(schema.get("$ref"), str):
+            target, _, pointer = schema["$ref"].partition("#")
+            file = target or file
+            schema = resolve(self._documents.get(file, MISSING), parse_pointer(pointer))
+        return schema, file
+
+    def validator(self, address: str) -> jsonschema_rs.Draft202012Validator:
+        """Return the validator of the schema at an address."""
+        if (validator := self._validators.get(address)) is None:
+            if self._registry is None:
+                resources = [(BASE + file, document) for file, document in self._documents.items()]
+                self._registry = jsonschema_rs.Registry(resources, draft=jsonschema_rs.Draft202012)
+            reference = BASE + quote(address, safe="/#~")
+            validator = jsonschema_rs.Draft202012Validator({"$ref": reference}, registry=self._registry)
+            self._validators[address] = validator
+        return validator
+
+    def violations(self, address: str, value: Any, most: int = 10) -> list[Violation]:
+        """Return how a value breaks the schema at an address; nothing if it does not."""
+        validator = self.validator(address)
+        if validator.is_valid(value):
+            return []
+        found = []
+        for error in validator.iter_errors(value):
+            found.append(Violation(tuple(error.instance_path), _shorten(error.message)))
+            if len(found) == most:
+                break
+        return found
+
+
+def address(file: str, pointer: Pointer) -> str:
+    """Return the address of a place in a folder's file."""
+    return f"{file}#{format_pointer(pointer)}"
+
+
+def _shorten(message: str) -> str:
+    """Keep a message to one line that fits a log, its end included: that is where the allowed values are."""
+    line = " ".join(message.split())
+    if len(line) <= LONGEST_MESSAGE:
+        return line
+    half = LONGEST_MESSAGE // 2
+    return f"{line[:half]} … {line[-half:]}"

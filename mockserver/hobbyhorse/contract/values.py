@@ -1,0 +1,253 @@
+"""What a contract is made of, as frozen values; nothing here reads a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from hobbyhorse.contract.message import Template
+from hobbyhorse.contract.schemas import Schemas
+from hobbyhorse.expressions import Place, Pointer
+from hobbyhorse.lifecycle import Graph
+from hobbyhorse.signatures import Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A named value: the request places it is read from, the response places it is written to, its format."""
+
+    name: str
+    request: tuple[Place, ...]
+    response: tuple[Place, ...]
+    format: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """One answer: its status, the addresses of its example and schema, its stages, when it is chosen.
+
+    `items` are the templates of the items of a list that the example shows.
+    """
+
+    name: str
+    status: int
+    example_at: str
+    schema: str
+    template: Template
+    stages: frozenset[str]
+    when: tuple[tuple[Place, Any], ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    items: tuple[Template, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A declared path, query or header parameter; `schema` is the address of its schema."""
+
+    name: str
+    part: str
+    required: bool
+    type: str
+    schema: str
+    default: Any = None
+    multi_segment: bool = False
+
+    @property
+    def place(self) -> Place:
+        """Where the parameter stands in a request."""
+        return Place("request", self.part, self.name.lower() if self.part == "header" else self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Another accepted spelling of a request, and how it becomes the documented one."""
+
+    name: str
+    when: Place
+    set: tuple[tuple[Pointer, Place], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A list in an answer: its place, and the places inside one item, relative to it."""
+
+    at: Place
+    bindings: Mapping[str, Binding]
+    stages: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One role: the method and path that play it, what it can answer, and where its values are."""
+
+    role: str
+    operation_id: str
+    method: str
+    path: str
+    pattern: re.Pattern[str]
+    authenticated: bool
+    parameters: tuple[Parameter, ...]
+    body_schema: str | None
+    body_examples: Mapping[str, Any]
+    situations: Mapping[str, Situation]
+    bindings: Mapping[str, Binding]
+    model_parameters: Place
+    forms: tuple[Form, ...]
+    items: Items | None
+    link: tuple[str, str] | None
+    """What stands before and behind the job's id in this operation's path."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """What an input picture must be; sides in pixels, aspect as width divided by height."""
+
+    formats: tuple[str, ...]
+    least_side: int | None = None
+    aspect: tuple[float, float] | None = None
+    most_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLimit:
+    """How long a prompt may be, in characters of weight one, and whether a longer one is cut or refused."""
+
+    characters: int
+    chinese_weight: int
+    over: str
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model: its parameters' places and defaults, what its inputs must be, USD per second of output."""
+
+    id: str
+    name: str
+    task: str
+    aliases: tuple[str, ...]
+    schema_file: str
+    schema: str
+    parameters: Mapping[str, tuple[Pointer, ...]]
+    defaults: Mapping[str, Any]
+    random_seed: int | None
+    images: ImageLimits | None
+    prompt_limit: PromptLimit | None
+    price: Mapping[str, Decimal]
+
+    def cost(self, resolution: str | None, seconds: float) -> Decimal:
+        """Return the price of a video in USD."""
+        rate = self.price.get(resolution or "") or max(self.price.values())
+        return rate * Decimal(str(seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """The messages that the provider sends, how it signs them, and when it tries again (seconds)."""
+
+    operation_id: str
+    situations: Mapping[str, Situation]
+    bindings: Mapping[str, Binding]
+    signature: Signature | None
+    retries: tuple[float, ...]
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """What a repeated key means: `none`, `replay` or `reject`; where the key is; its life in seconds."""
+
+    mode: str
+    key: Place | None = None
+    life: float = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Seconds after its end for which a job can be read, and its media fetched; None is for ever."""
+
+    job: float | None
+    result_url: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Polling:
+    """Seconds: the least interval between polls, the typical one, and the longest wait of a client."""
+
+    least_interval: float
+    typical_interval: float
+    longest_wait: float
+
+
+@dataclass(frozen=True, slots=True)
+class Assumption:
+    """Places (file#pointer) that no document states, and the reason for what stands there."""
+
+    at: tuple[str, ...]
+    why: str
+    variant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """Another reading of documents that disagree."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """Everything that one provider promises."""
+
+    key: str
+    name: str
+    documents: tuple[str, ...]
+    hosts: tuple[str, ...]
+    graph: Graph
+    operations: Mapping[str, Operation]
+    unrouted: Mapping[str, Situation]
+    models: tuple[Model, ...]
+    security: tuple[tuple[str, str, str], ...]
+    idempotency: Idempotency
+    retention: Retention
+    polling: Polling
+    callbacks: Callbacks | None
+    job_id_form: str
+    job_id_prefix: str
+    assumptions: tuple[Assumption, ...]
+    variants: tuple[Variant, ...]
+    schemas: Schemas = field(repr=False, compare=False)
+
+    def model(self, name: str) -> Model | None:
+        """Return the model of an id or alias, or None."""
+        return next((model for model in self.models if name == model.id or name in model.aliases), None)
+
+
+FALLBACKS: Mapping[str, str] = {
+    "replayed": "accepted",
+    "key_refused": "unauthenticated",
+    "unsupported_media_type": "malformed_body",
+    "malformed_body": "invalid_request",
+    "body_too_large": "invalid_request",
+    "unknown_model": "invalid_request",
+    "foreign_job": "unknown_job",
+    "expired_job": "unknown_job",
+    "key_in_flight": "invalid_request",
+    "key_used": "key_mismatch",
+    "key_mismatch": "invalid_request",
+    "invalid_request": "server_error",
+}
+"""The situation that stands in for one that a contract does not have; see contracts/README.md."""
+
+
+def find_situation(operation: Operation, name: str) -> Situation | None:
+    """Return the operation's situation of that name or the nearest one that stands in for it, or None."""
+    wanted: str | None = name
+    while wanted is not None:
+        if (situation := operation.situations.get(wanted)) is not None:
+            return situation
+        wanted = FALLBACKS.get(wanted)
+    return None

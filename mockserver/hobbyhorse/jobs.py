@@ -1,0 +1,156 @@
+"""Jobs: an order, a timeline, and the values that answers show of them; knows no HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from random import Random
+from typing import Any
+
+from hobbyhorse.contract.request import Order
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.expressions import MISSING
+from hobbyhorse.lifecycle import Lasting, Stage, Timeline, stage_at
+
+
+@dataclass(slots=True)
+class Job:
+    """One job of one world. Times are moments of the world's clock; `error` is (code, message) of a failure."""
+
+    id: str
+    contract: Contract
+    order: Order
+    timeline: Timeline
+    seed: int
+    error: tuple[str | None, str | None] = (None, None)
+
+    @property
+    def created(self) -> float:
+        """When the job was accepted."""
+        return self.timeline[0][0]
+
+    @property
+    def finished(self) -> float:
+        """When the job has ended, or will have."""
+        return self.timeline[-1][0]
+
+    def stage(self, now: float) -> Stage:
+        """Return the stage at a moment."""
+        return self.contract.graph[stage_at(self.timeline, now)]
+
+    @property
+    def cost(self) -> Decimal:
+        """What the video costs in USD; only a job that succeeds is billed."""
+        return self.order.model.cost(self.order.resolution, self.order.seconds)
+
+
+PACES = ("instant", "fast", "realistic")
+
+
+def pace(name: str, random: Random) -> Lasting:
+    """Return how long stages last: not at all, tenths of a second, or as long as the provider's."""
+
+    def lasting(stage: Stage) -> float:
+        if name == "instant" or stage.terminal:
+            return 0.0
+        return random.uniform(0.1, 0.3) if name == "fast" else random.uniform(*stage.lasts)
+
+    if name not in PACES:
+        raise ValueError(f"pace {name!r}; allowed are {', '.join(PACES)}")
+    return lasting
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A job as one answer shows it: at a moment, under the addresses of the request that asks."""
+
+    job: Job
+    now: float
+    stage: Stage
+    base: str
+    media: str
+
+    def lookup(self, name: str) -> Any:
+        """Return the live value of a name, or MISSING."""
+        if (value := VALUES.get(name)) is not None:
+            return value(self)
+        return self.job.order.said.get(name, MISSING)
+
+
+def _link(role: str) -> Callable[[View], Any]:
+    def url(view: View) -> Any:
+        operation = view.job.contract.operations.get(role)
+        if operation is None or operation.link is None:
+            return MISSING
+        before, after = operation.link
+        return f"{view.base}{before}{view.job.id}{after}"
+
+    return url
+
+
+def _media(file: str) -> Callable[[View], Any]:
+    return lambda view: f"{view.media}/{view.job.id}/{file}" if view.stage.kind == "success" else MISSING
+
+
+def _at_end(value: Callable[[View], Any]) -> Callable[[View], Any]:
+    return lambda view: value(view) if view.stage.terminal else MISSING
+
+
+def _progress(view: View) -> Any:
+    if view.stage.kind == "success":
+        return 1.0
+    span = view.job.finished - view.job.created
+    return round(min(0.99, (view.now - view.job.created) / span), 2) if span > 0 else 0.0
+
+
+def _queue_position(view: View) -> Any:
+    """Return how many are ahead: fewer, the nearer the end of the wait."""
+    if view.stage.kind != "pending" or len(view.job.timeline) < 2:
+        return MISSING
+    began, ends = view.job.timeline[0][0], view.job.timeline[1][0]
+    return int(4 * (ends - view.now) / (ends - began)) if ends > began else 0
+
+
+def _started(view: View) -> Any:
+    """Return when the first stage began in which somebody works on the job."""
+    graph = view.job.contract.graph
+    for moment, name in view.job.timeline:
+        if graph[name].kind == "running":
+            return moment if moment <= view.now else MISSING
+    return MISSING
+
+
+def _expires(view: View) -> Any:
+    life = view.job.contract.retention.result_url
+    return MISSING if life is None else view.job.finished + life
+
+
+def _given(index: int) -> Callable[[View], Any]:
+    return lambda view: MISSING if view.job.error[index] is None else view.job.error[index]
+
+
+def _model_name(view: View) -> Any:
+    return view.job.order.model.id
+
+
+VALUES: Mapping[str, Callable[[View], Any]] = {
+    "job": lambda view: view.job.id,
+    "model": _model_name,
+    "status_url": _link("status"),
+    "result_url": _link("result"),
+    "cancel_url": _link("cancel"),
+    "queue_position": _queue_position,
+    "progress": _progress,
+    "video_url": _media("video.mp4"),
+    "first_frame_url": _media("first_frame.jpg"),
+    "error_code": _given(0),
+    "error_message": _given(1),
+    "cost": lambda view: view.job.cost if view.stage.kind == "success" else MISSING,
+    "created_at": lambda view: view.job.created,
+    "started_at": _started,
+    "finished_at": _at_end(lambda view: view.job.finished),
+    "expires_at": _at_end(_expires),
+    "elapsed": _at_end(lambda view: view.job.finished - view.job.created),
+}
+"""The names of contracts/README.md that a job has a value for, and how it is found."""

@@ -1,0 +1,71 @@
+"""What was asked and answered, in bounded memory; knows no contract."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+MOST_EXCHANGES = 1_000
+MOST_BYTES = 64 * 1024
+_SECRET = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization"})
+
+RawHeaders = Iterable[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request and its answer: moment (clock), provider, role, job, bodies cut at 64 KB, what was noted.
+
+    `raw_query` and `raw_headers` are as they came; `query` and `headers` are what may be shown.
+    """
+
+    moment: float
+    provider: str | None
+    role: str | None
+    situation: str | None
+    job: str | None
+    method: str
+    path: str
+    raw_query: bytes
+    raw_headers: RawHeaders
+    body: bytes
+    status: int
+    answer: bytes
+    notes: tuple[str, ...] = ()
+
+    @property
+    def query(self) -> str:
+        """Return the query, without its question mark."""
+        return self.raw_query.decode("latin-1")
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """Return the request's headers, secrets redacted."""
+        named = ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in self.raw_headers)
+        return [(name, "[redacted]" if name in _SECRET else value) for name, value in named]
+
+
+class Journal:
+    """The newest exchanges; older ones are forgotten, and counted."""
+
+    def __init__(self, most: int = MOST_EXCHANGES) -> None:
+        self._exchanges: deque[Exchange] = deque(maxlen=most)
+        self.total = 0
+
+    def add(self, exchange: Exchange) -> None:
+        """Keep an exchange."""
+        self.total += 1
+        self._exchanges.append(exchange)
+
+    def __len__(self) -> int:
+        return len(self._exchanges)
+
+    def __iter__(self) -> Iterator[Exchange]:
+        return iter(tuple(self._exchanges))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._exchanges.clear()
+        self.total = 0
+

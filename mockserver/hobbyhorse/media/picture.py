@@ -1,0 +1,199 @@
+"""Pictures that a job is given: read, checked, told by their content; knows no contract, no network."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import re
+from dataclasses import dataclass
+
+from PIL import Image, ImageOps
+
+from hobbyhorse.media.scenery import placeholder, scene
+
+__all__ = [
+    "Header",
+    "Picture",
+    "PictureError",
+    "PictureLimits",
+    "check_picture",
+    "data_uri",
+    "placeholder",
+    "read_header",
+    "read_picture",
+    "scene",
+]
+
+READABLE = ("jpeg", "png", "webp", "bmp", "gif", "tiff")
+ALLOWED = ", ".join(READABLE)
+MOST_PIXELS = 80_000_000
+ORIENTATION = 0x0112
+# What a file that no decoder takes is, by its first bytes.
+SIGNATURES = (
+    (rb"\xff\xd8\xff", "a damaged or truncated JPEG picture"),
+    (rb"\x89PNG", "a damaged or truncated PNG picture"),
+    (rb"RIFF....WEBP", "a damaged or truncated WebP picture"),
+    (rb"GIF8", "a damaged or truncated GIF picture"),
+    (rb"BM.{4}\x00{4}", "a damaged or truncated BMP picture"),
+    (rb"(II\*\x00|MM\x00\*)", "a damaged or truncated TIFF picture"),
+    (rb"\s*(<\?xml[^>]*>)?\s*(<!--.*?-->)?\s*(<!doctype svg[^>]*>)?\s*<svg\b", "an SVG drawing"),
+    (rb"\s*<(!doctype html|html|head|body)\b", "an HTML page"),
+    (rb"\s*[{\[]", "JSON text"),
+    (rb"%PDF", "a PDF document"),
+    (rb"....ftypavi[fs]", "an AVIF picture"),
+    (rb"....ftyp(hei|hev|mif|msf)", "a HEIC picture"),
+    (rb"....ftyp", "an MP4 or QuickTime video"),
+    (rb"\x1a\x45\xdf\xa3", "a WebM or Matroska video"),
+    (rb"(\xff\x0a|....JXL )", "a JPEG XL picture"),
+    (rb"\x00\x00[\x01\x02]\x00", "an icon"),
+    (rb"8BPS", "a Photoshop document"),
+    (rb"PK\x03\x04", "a ZIP archive"),
+)
+DATA_URI = re.compile(r"data:image/[a-z0-9.+-]+(?:;[a-z0-9_.+-]+=[^;,]*)*;base64,(.*)", re.IGNORECASE | re.DOTALL)
+
+
+class PictureError(Exception):
+    """A picture that cannot be taken: `code` for programs, `message` (one line) for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a picture's first bytes say: real format, upright size in pixels, size of the file in bytes."""
+
+    format: str
+    width: int
+    height: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded picture: upright, opaque RGB, the first frame of an animation."""
+
+    image: Image.Image
+    format: str
+    width: int
+    height: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PictureLimits:
+    """The bounds that a picture has to keep, all inclusive; aspect is width / height; None bounds nothing."""
+
+    formats: tuple[str, ...]
+    least_side: int | None = None
+    aspect: tuple[float, float] | None = None
+    most_bytes: int | None = None
+
+
+def read_header(data: bytes) -> Header:
+    """Tell format and size from the header alone, without decoding; raise PictureError for anything else."""
+    image = _open(data)
+    width, height = image.size
+    if _orientation(image) >= 5:
+        width, height = height, width
+    return Header(_format(image), width, height, len(data))
+
+
+def read_picture(data: bytes) -> Picture:
+    """Decode a picture completely; raise PictureError for anything that is not a whole, sane picture."""
+    image = _open(data)
+    name = _format(image)
+    try:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        rgb = _opaque(upright)
+    except Exception as error:  # Pillow's decoders raise a dozen unrelated kinds on damaged input
+        raise PictureError("damaged", f"the {name} picture is damaged or truncated: {_line(error)}") from error
+    return Picture(rgb, name, rgb.width, rgb.height, len(data))
+
+
+def check_picture(found: Header | Picture, limits: PictureLimits) -> None:
+    """Raise PictureError, naming the bound and what was found, unless the picture keeps every limit."""
+    if found.format not in limits.formats:
+        allowed = ", ".join(limits.formats)
+        raise PictureError("format", f"the picture is {found.format!r} by content; allowed are {allowed}")
+    if limits.most_bytes is not None and found.nbytes > limits.most_bytes:
+        raise PictureError("bytes", f"the picture has {found.nbytes} bytes; at most {limits.most_bytes} are allowed")
+    if limits.least_side is not None and min(found.width, found.height) < limits.least_side:
+        size = f"{found.width}x{found.height}"
+        raise PictureError("side", f"the picture is {size} px; each side must be at least {limits.least_side} px")
+    if limits.aspect is not None and not _within(found.width, found.height, limits.aspect):
+        low, high = limits.aspect
+        ratio = f"{found.width}x{found.height} px, width/height {found.width / found.height:.3f}"
+        raise PictureError("aspect", f"the picture is {ratio}; it must be from {low:g} to {high:g}")
+
+
+def data_uri(text: str) -> bytes:
+    """Decode `data:image/...;base64,...`; raise PictureError when it is not one."""
+    match = DATA_URI.fullmatch(text)
+    if match is None:
+        raise PictureError("data_uri", f"{text[:40]!r} is not a base64 image; write 'data:image/<type>;base64,<data>'")
+    try:
+        return base64.b64decode("".join(match[1].split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise PictureError("data_uri", f"the data URI's base64 cannot be decoded: {_line(error)}") from error
+
+
+def _open(data: bytes) -> Image.Image:
+    if not data:
+        raise PictureError("empty", f"the picture has zero bytes; allowed are {ALLOWED}")
+    try:
+        image = Image.open(io.BytesIO(data), formats=READABLE)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PictureError("pixels", f"{_line(error)}; at most {MOST_PIXELS} pixels are read") from error
+    except Exception as error:  # see read_picture
+        raise PictureError("not_a_picture", f"found {_kind(data)}; allowed are {ALLOWED}") from error
+    if image.width * image.height > MOST_PIXELS:
+        size = f"{image.width}x{image.height}"
+        raise PictureError("pixels", f"the picture is {size} px; at most {MOST_PIXELS} pixels are read")
+    return image
+
+
+def _format(image: Image.Image) -> str:
+    name = (image.format or "").lower()
+    return "jpeg" if name == "mpo" else name  # Pillow's name of a JPEG that carries a second one
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # damaged EXIF is no reason to refuse a picture's size
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """Flatten on white, as a browser shows it; bring 16-bit grey down to 8."""
+    if image.mode.startswith("I"):
+        return image.convert("I").point(lambda value: value * (1 / 256)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        cut = image.convert("RGBA")
+        ground = Image.new("RGB", cut.size, (255, 255, 255))
+        ground.paste(cut, mask=cut.getchannel("A"))
+        return ground
+    return image.convert("RGB")
+
+
+def _within(width: int, height: int, aspect: tuple[float, float]) -> bool:
+    low, high = aspect
+    slack = 1e-9  # a bound such as 1/2.5 is not exact in binary, and the bounds are inclusive
+    return low * height <= width * (1 + slack) and width <= high * height * (1 + slack)
+
+
+def _kind(data: bytes) -> str:
+    for pattern, kind in SIGNATURES:
+        if re.match(pattern, data[:2048], re.IGNORECASE | re.DOTALL):
+            return kind
+    return f"bytes that start with {data[:12]!r}"
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

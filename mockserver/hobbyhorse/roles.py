@@ -1,0 +1,200 @@
+"""What each role of a contract does: a table of functions from a call to its answer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+import orjson
+
+from hobbyhorse import catalogue
+from hobbyhorse.calls import Answer, Call, ContractBroken, refuse, write, write_list
+from hobbyhorse.contract.request import Refusal, find_model, read_order
+from hobbyhorse.contract.values import Model, Situation, find_situation
+from hobbyhorse.expressions import MISSING, Message
+from hobbyhorse.jobs import Job, View
+from hobbyhorse.worlds import Remembered
+
+Role = Callable[[Call], Awaitable[Answer]]
+
+
+async def submit(call: Call) -> Answer:
+    """Accept a job, once for each idempotency key."""
+    message = call.parameters()
+    if isinstance(message, Refusal):
+        return refuse(call, message)
+    policy = call.contract.idempotency
+    key = policy.key.get(message) if policy.key else MISSING
+    if key is MISSING:
+        return await _accept(call, message, None)
+    keys, provider = call.world.idempotency, call.contract.key
+    if not keys.begin(provider, key):
+        return refuse(call, Refusal("key_in_flight"))
+    try:
+        return await _accept(call, message, key)
+    finally:
+        keys.end(provider, key)
+
+
+async def _accept(call: Call, message: Message, key: str | None) -> Answer:
+    """Read the body and make the job, or repeat what the key made before."""
+    body = await call.json()
+    if isinstance(body, Refusal):
+        return refuse(call, body)
+    now = call.world.clock.now()
+    fingerprint = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).digest() if key else b""
+    if key and (used := call.world.idempotency.recall(call.contract.key, key, now)):
+        return _repeat(call, used, fingerprint)
+    understood = read_order(call.contract, call.route.operation, replace(message, body=body))
+    if isinstance(understood, Refusal):
+        return refuse(call, understood)
+    job = call.world.submit(call.contract, understood.order)
+    if key:
+        until = now + call.contract.idempotency.life
+        call.world.idempotency.remember(call.contract.key, key, Remembered(fingerprint, job.id, until))
+    _tell(call, job)
+    return _accepted(call, "accepted", job, understood.notes)
+
+
+def _repeat(call: Call, used: Remembered, fingerprint: bytes) -> Answer:
+    """Answer a request whose idempotency key was used before."""
+    if call.contract.idempotency.mode == "reject":
+        return refuse(call, Refusal("key_used"))
+    job = call.world.find(call.contract, used.job)
+    if used.fingerprint != fingerprint or job is None:
+        return refuse(call, Refusal("key_mismatch"))
+    return _accepted(call, "replayed", job, ("replayed",))
+
+
+def _accepted(call: Call, name: str, job: Job, notes: tuple[str, ...]) -> Answer:
+    """Show a job as it was when it was accepted."""
+    graph = call.contract.graph
+    view = View(job, job.created, graph[graph.initial], call.base, call.media)
+    return write(_situation(call, name), view.lookup, job.id, notes)
+
+
+def _tell(call: Call, job: Job) -> None:
+    """Have the end of a job told to who asked for it."""
+    if call.contract.callbacks is not None and "callback_url" in job.order.said:
+        call.courier().schedule(call.world, job, call.base, call.media)
+
+
+async def run(call: Call) -> Answer:
+    """Accept a job and hold the connection until it has ended and its video exists."""
+    message = call.parameters()
+    if isinstance(message, Refusal):
+        return refuse(call, message)
+    body = await call.json()
+    if isinstance(body, Refusal):
+        return refuse(call, body)
+    understood = read_order(call.contract, call.route.operation, replace(message, body=body))
+    if isinstance(understood, Refusal):
+        return refuse(call, understood)
+    job = call.world.submit(call.contract, understood.order)
+    await call.world.clock.sleep_until(job.finished)
+    view = call.view(job, max(job.finished, call.world.clock.now()))
+    if view.stage.kind == "success":
+        await call.studio().video(job)
+    situation = call.route.situation(view.stage.name, understood.message)
+    return write(situation, view.lookup, job.id, understood.notes)
+
+
+async def show(call: Call) -> Answer:
+    """Show a job in the stage that it is in."""
+    message = call.parameters()
+    if isinstance(message, Refusal):
+        return refuse(call, message)
+    job = call.job()
+    if isinstance(job, Refusal):
+        return refuse(call, job)
+    view = call.view(job, call.world.clock.now())
+    return write(call.route.situation(view.stage.name, message), view.lookup, job.id)
+
+
+async def cancel(call: Call) -> Answer:
+    """Cancel a job if its stage allows it, and show the stage after."""
+    job = call.job()
+    if isinstance(job, Job) and call.world.cancel(job):
+        _tell(call, job)
+    return await show(call)
+
+
+async def list_jobs(call: Call) -> Answer:
+    """List this key's jobs of this provider, newest first."""
+    message = call.parameters()
+    if isinstance(message, Refusal):
+        return refuse(call, message)
+    situation = _situation(call, "listed", message)
+    stages = call.route.operation.items.stages if call.route.operation.items else {}
+    now = call.world.clock.now()
+
+    def item(job: Job) -> bytes:
+        view = call.view(job, now)
+        return situation.items[stages[view.stage.name]].write(view.lookup)
+
+    jobs = [job for job in reversed(call.world.jobs.values()) if job.contract is call.contract]
+    return write_list(call, situation, message, jobs, item)
+
+
+async def list_models(call: Call) -> Answer:
+    """List the models of the catalogue."""
+    message = call.parameters()
+    if isinstance(message, Refusal):
+        return refuse(call, message)
+    situation = _situation(call, "listed", message)
+    names = ("search", "task", "kind")
+    wanted = {name: value for name in names if (value := call.asked(message, name)) is not MISSING}
+
+    def item(model: Model) -> bytes:
+        return situation.items[0].write(lambda name: catalogue.lookup(call.contract, model, name))
+
+    return write_list(call, situation, message, catalogue.search(call.contract, wanted), item)
+
+
+async def show_model(call: Call) -> Answer:
+    """Show one model of the catalogue."""
+    message = call.parameters()
+    model = message if isinstance(message, Refusal) else find_model(call.contract, call.route.operation, message)
+    if isinstance(model, Refusal) or isinstance(message, Refusal):
+        return refuse(call, model if isinstance(model, Refusal) else Refusal("invalid_request"))
+    return write(
+        _situation(call, "found", message), lambda name: catalogue.lookup(call.contract, model, name)
+    )
+
+
+async def list_categories(call: Call) -> Answer:
+    """List what the models of the catalogue do."""
+    values = {"tasks": catalogue.tasks(call.contract)}
+    return write(_situation(call, "listed"), lambda name: values.get(name, MISSING))
+
+
+async def show_health(call: Call) -> Answer:
+    """Say that the service is up."""
+    return write(_situation(call, "healthy"), lambda name: MISSING)
+
+
+def _situation(call: Call, name: str, message: Message | None = None) -> Situation:
+    """Return a situation by name; one with a condition that the request meets and the same status is better."""
+    situation = find_situation(call.route.operation, name)
+    if situation is None:
+        raise ContractBroken(f"{call.contract.key}: {call.route.operation.role} has no situation {name!r}")
+    if message is not None:
+        for other in call.route.operation.situations.values():
+            if other.when and all(place.get(message) == value for place, value in other.when):
+                return other
+    return situation
+
+
+ROLES: Mapping[str, Role] = {
+    "submit": submit,
+    "run": run,
+    "status": show,
+    "result": show,
+    "cancel": cancel,
+    "list": list_jobs,
+    "models": list_models,
+    "model": show_model,
+    "categories": list_categories,
+    "health": show_health,
+}
