@@ -17,6 +17,7 @@ from hobbyhorse.contract.values import (
     Assumption,
     Binding,
     Callbacks,
+    Client,
     Contract,
     Form,
     Idempotency,
@@ -196,6 +197,9 @@ class _Builder:
                 Assumption(tuple(item["at"]), item["why"], item.get("variant")) for item in data["assumptions"]
             ),
             variants=tuple(Variant(name, item["why"]) for name, item in data.get("variants", {}).items()),
+            clients=tuple(
+                Client(item["name"], item.get("environment", {}), item.get("code")) for item in data.get("clients", ())
+            ),
             schemas=self.schemas,
         )
 

@@ -57,7 +57,8 @@ class Schemas:
             if self._registry is None:
                 resources = [(BASE + file, document) for file, document in self._documents.items()]
                 self._registry = jsonschema_rs.Registry(resources, draft=jsonschema_rs.Draft202012)
-            reference = BASE + quote(address, safe="/#~")
+            file, _, pointer = address.partition("#")
+            reference = f"{BASE}{file}#{quote(pointer, safe='/~')}"
             validator = jsonschema_rs.Draft202012Validator({"$ref": reference}, registry=self._registry)
             self._validators[address] = validator
         return validator

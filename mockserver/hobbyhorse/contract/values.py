@@ -199,6 +199,15 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
+class Client:
+    """How a known client is pointed at another server; texts with {url}, {key} and {secret}."""
+
+    name: str
+    environment: Mapping[str, str]
+    code: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Contract:
     """Everything that one provider promises."""
 
@@ -219,6 +228,7 @@ class Contract:
     job_id_prefix: str
     assumptions: tuple[Assumption, ...]
     variants: tuple[Variant, ...]
+    clients: tuple[Client, ...]
     schemas: Schemas = field(repr=False, compare=False)
 
     def model(self, name: str) -> Model | None:

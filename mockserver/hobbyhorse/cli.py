@@ -1,0 +1,205 @@
+"""The command line; what only one command needs is imported by that command, so that `serve` is ready at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from hobbyhorse.contract.folder import ContractError, load_all
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.signatures import DEFAULT_SECRET
+
+app = typer.Typer(add_completion=False, help="A local stand-in for video-generation providers, and its contracts.")
+contracts_app = typer.Typer(help="Work on contracts.")
+app.add_typer(contracts_app, name="contracts")
+
+USAGE = 2
+ClickError = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+"""The root of the errors that typer raises for what the user typed, whichever click it brings."""
+
+ContractsOption = Annotated[
+    Path | None, typer.Option("--contracts", metavar="DIR", help="Read the contracts from here instead.")
+]
+
+
+class Wrong(Exception):
+    """Something that the user has to change: one line, exit status 2."""
+
+
+def main() -> NoReturn:
+    """Run the command line; every usage error is one line on stderr and exit status 2."""
+    try:
+        status = app(standalone_mode=False)
+    except (Wrong, ContractError) as error:
+        status = _complain(str(error))
+    except ClickError as error:
+        status = _complain(getattr(error, "format_message", error.__str__)() or "no command; --help lists them")
+    except (typer.Abort, KeyboardInterrupt):
+        status = 130
+    raise SystemExit(status if isinstance(status, int) else 0)
+
+
+def _complain(message: str) -> int:
+    print(f"hobbyhorse: {' '.join(message.split())}", file=sys.stderr)
+    return USAGE
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 picks a free one.")] = 8000,
+    pace: Annotated[
+        str, typer.Option(help="How long a stage lasts: instant (no time), fast (tenths of a second), realistic.")
+    ] = "fast",
+    speed: Annotated[float, typer.Option(help="How many times faster than real time the clock runs.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="The seed of everything that is drawn.")] = 0,
+    api_key: Annotated[
+        list[str] | None, typer.Option(metavar="KEY", help="Accept only this key (repeatable); any, if not given.")
+    ] = None,
+    contracts: ContractsOption = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PROVIDER:NAME", help="Take another reading of the documents (repeatable)."),
+    ] = None,
+    public_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="The address that answers name, where clients see another one.")
+    ] = None,
+    strict: Annotated[bool, typer.Option(help="Hold every answer of ours against the contract.")] = False,
+    callback_secret: Annotated[
+        str, typer.Option(metavar="SECRET", help="What callbacks are signed with; empty: not signed.")
+    ] = DEFAULT_SECRET,
+) -> None:
+    """Serve every provider: one JSON line on stdout when ready, everything else on stderr."""
+    # ruff: noqa: PLC0415 - see the module's docstring
+    from hobbyhorse.app import Fake, Options
+    from hobbyhorse.clock import RealClock
+    from hobbyhorse.jobs import PACES
+    from hobbyhorse.server import bind
+    from hobbyhorse.server import serve as serve_until_stopped
+
+    if pace not in PACES:
+        raise Wrong(f"--pace {pace!r}; allowed are {', '.join(PACES)}")
+    if not 0 < speed < 1e9:
+        raise Wrong(f"--speed {speed!r}; it must be greater than 0")
+    if public_url is not None and not public_url.startswith(("http://", "https://")):
+        raise Wrong(f"--public-url {public_url!r}; it must start with http:// or https://")
+    if any(not key.strip() for key in api_key or ()):
+        raise Wrong("--api-key is blank; a key has at least one character")
+    loaded = _load(contracts, variant)
+    options = Options(
+        pace=pace,
+        seed=seed,
+        api_keys=frozenset(api_key or ()),
+        public_url=public_url,
+        strict=strict,
+        callback_secret=callback_secret or None,
+        make_clock=lambda: RealClock(speed),
+    )
+    try:
+        bound = bind(host, port)
+    except OSError as error:
+        raise Wrong(f"cannot listen on {host}:{port}: {error.strerror or error}; --port 0 picks a free one") from None
+    serve_until_stopped(Fake(loaded, options), bound, lambda url: _banner(url, loaded))
+
+
+def _load(directory: Path | None, variants: list[str] | None = None) -> list[Contract]:
+    """Load the contracts; somebody's own are linted first."""
+    chosen: dict[str, list[str]] = {}
+    for text in variants or ():
+        provider, mark, name = text.partition(":")
+        if not mark:
+            raise Wrong(f"--variant {text!r}; it is PROVIDER:NAME, see `hobbyhorse providers NAME`")
+        chosen.setdefault(provider, []).append(name)
+    if directory is not None:
+        from hobbyhorse.contract.lint import lint_directory
+
+        _, problems = lint_directory(directory)
+        if problems:
+            more = f" (and {len(problems) - 1} more: hobbyhorse contracts lint {directory})" if problems[1:] else ""
+            raise Wrong(f"{problems[0]}{more}")
+    return load_all(directory, chosen)
+
+
+def _banner(url: str, contracts: list[Contract]) -> None:
+    lines = [f"hobbyhorse is ready at {url}", ""]
+    for contract in contracts:
+        real = f"https://{contract.hosts[0]}" if contract.hosts else contract.name
+        lines.append(f"  {url}/{contract.key:12} stands for {real}")
+    lines += ["", "Any API key opens a world of its own. Nothing leaves this machine. Ctrl-C stops."]
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+@app.command()
+def demo(
+    provider: Annotated[str | None, typer.Argument(help="Only this provider.")] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the videos are saved.")] = Path("demo"),
+    contracts: ContractsOption = None,
+) -> None:
+    """Run the documented job of each provider through a server and keep its video."""
+    from hobbyhorse.show import show_demo
+
+    loaded = _load(contracts)
+    if provider is not None:
+        loaded = [_one(loaded, provider)]
+    raise typer.Exit(show_demo(loaded, out))
+
+
+@app.command()
+def providers(
+    name: Annotated[str | None, typer.Argument(help="Show everything of this provider.")] = None,
+    contracts: ContractsOption = None,
+) -> None:
+    """Show the providers: operations, stages, models, assumptions."""
+    from hobbyhorse.show import show_provider, show_providers
+
+    loaded = _load(contracts)
+    if name is None:
+        show_providers(loaded)
+    else:
+        show_provider(_one(loaded, name))
+
+
+@app.command()
+def env(
+    provider: Annotated[str, typer.Argument(help="The provider.")],
+    url: Annotated[str, typer.Option(help="Where the server is.")] = "http://127.0.0.1:8000",
+    key: Annotated[str, typer.Option(help="The API key to use.")] = "test",
+    contracts: ContractsOption = None,
+) -> None:
+    """Print what points a client at the fake: lines for a shell, and what known SDKs take."""
+    contract = _one(_load(contracts), provider)
+    name = "".join(letter if letter.isalnum() else "_" for letter in contract.key.upper())
+    values = {"url": f"{url.rstrip('/')}/{contract.key}", "key": key, "secret": DEFAULT_SECRET}
+    lines = {f"{name}_BASE_URL": values["url"], f"{name}_API_KEY": key}
+    for client in contract.clients:
+        lines |= {variable: text.format(**values) for variable, text in client.environment.items()}
+    for variable, value in lines.items():
+        typer.echo(f"export {variable}={value}")
+    for client in contract.clients:
+        if client.code:
+            typer.echo(f"# {client.name}: {client.code.format(**values)}")
+
+
+@contracts_app.command("lint")
+def lint_contracts(
+    directory: Annotated[Path | None, typer.Argument(metavar="DIR", help="A directory of providers.")] = None,
+) -> None:
+    """Check contracts for everything that contracts/README.md demands."""
+    from hobbyhorse.contract.lint import lint_directory
+
+    folders, problems = lint_directory(directory)
+    for problem in problems:
+        typer.echo(str(problem))
+    if problems:
+        raise typer.Exit(1)
+    typer.echo(f"{len(folders)} contract{'s' if len(folders) != 1 else ''} without a problem")
+
+
+def _one(contracts: list[Contract], name: str) -> Contract:
+    found = next((contract for contract in contracts if contract.key == name), None)
+    if found is None:
+        raise Wrong(f"no provider {name!r}; there are {', '.join(contract.key for contract in contracts)}")
+    return found

@@ -1,0 +1,95 @@
+"""A client made from a contract alone: the bindings read in the direction that a fake writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import orjson
+
+from hobbyhorse.contract.reading import Reading, message_of, read_answer, read_items
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.expressions import MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer as it came, and what the contract reads in it."""
+
+    role: str
+    method: str
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+    reading: Reading
+    items: list[Mapping[str, Any]] = field(default_factory=list)
+
+    @property
+    def value(self) -> Any:
+        """The body as JSON, or MISSING where it is none."""
+        return _json(self.content)
+
+
+class ContractClient:
+    """Calls the operations of a contract at a base address with a key."""
+
+    def __init__(self, contract: Contract, base_url: str, api_key: str | None, http: httpx.Client) -> None:
+        self.contract = contract
+        self._base = base_url.rstrip("/")
+        self._key = api_key
+        self._http = http
+
+    def call(
+        self,
+        role: str,
+        *,
+        path: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Any = MISSING,
+    ) -> Reply:
+        """Call the operation of a role; `path` gives its path parameters by bound name (`job`, `model`)."""
+        operation = self.contract.operations[role]
+        where = operation.path
+        for name, value in (path or {}).items():
+            for place in operation.bindings[name].request if name in operation.bindings else ():
+                if place.part == "path":
+                    where = where.replace("{" + place.name + "}", value)
+        sent = {**self._credentials(), **(headers or {})}
+        content = b"" if body is MISSING else orjson.dumps(body)
+        if body is not MISSING:
+            sent.setdefault("content-type", "application/json")
+        answer = self._http.request(
+            operation.method, self._base + where, params=query, headers=sent, content=content or None
+        )
+        message = message_of(answer.headers.items(), _json(answer.content))
+        return Reply(
+            role,
+            operation.method,
+            str(answer.request.url),
+            answer.status_code,
+            answer.headers,
+            answer.content,
+            read_answer(self.contract.schemas, operation, answer.status_code, message),
+            read_items(operation, message),
+        )
+
+    def submit(self, model: str, body: Any, headers: Mapping[str, str] | None = None) -> Reply:
+        """Submit a job."""
+        return self.call("submit", path={"model": model}, body=body, headers=headers)
+
+    def _credentials(self) -> dict[str, str]:
+        if self._key is None:
+            return {}
+        way = next((way for way in self.contract.security if way[0] == "header"), None)
+        return {} if way is None else {way[1]: way[2].capitalize() + self._key}
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return MISSING

@@ -1,0 +1,108 @@
+"""The documented job of each provider, run through the fake from outside, as a client would."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from hobbyhorse.conformance.client import ContractClient, Reply
+from hobbyhorse.contract.lint import try_order
+from hobbyhorse.contract.request import Understood
+from hobbyhorse.contract.values import Contract, Model, Operation
+from hobbyhorse.media.mp4 import Facts, probe
+
+POLL_SECONDS = 0.05
+MOST_SECONDS = 60.0
+
+Report = Callable[[str], None]
+
+
+class DemoError(RuntimeError):
+    """The demonstration met something that it did not expect."""
+
+
+@dataclass(slots=True)
+class Run:
+    """What one documented job showed: the calls, the stages in the order seen, the file and what is in it."""
+
+    contract: Contract
+    model: Model
+    role: str
+    calls: list[str] = field(default_factory=list)
+    stages: list[str] = field(default_factory=list)
+    path: Path | None = None
+    facts: Facts | None = None
+
+
+def documented_jobs(contract: Contract) -> Iterator[tuple[Operation, Model, Any]]:
+    """Yield each way to order a job with each model, and the body that the document shows for it."""
+    for role in ("submit", "run"):
+        operation = contract.operations.get(role)
+        for model in contract.models if operation else ():
+            assert operation is not None
+            for body in operation.body_examples.values():
+                if isinstance(try_order(contract, operation, model.id, body), Understood):
+                    yield operation, model, body
+                    break
+
+
+def run_job(
+    contract: Contract, operation: Operation, model: Model, body: Any, url: str, key: str, out: Path, report: Report
+) -> Run:
+    """Order a job, follow it to its end, and save its video below `out`. Raises DemoError."""
+    run = Run(contract, model, operation.role)
+    with httpx.Client(timeout=MOST_SECONDS, trust_env=False) as http:
+        client = ContractClient(contract, f"{url}/{contract.key}", key, http)
+        ordered = _note(run, client.call(operation.role, path={"model": model.id}, body=body), report)
+        video = ordered.reading.values.get("video_url")
+        if video is None:
+            video = _follow(run, client, ordered, report)
+        data = http.get(video)
+        if data.status_code != 200:
+            raise DemoError(f"GET {video} answers {data.status_code}")
+        run.calls.append(f"GET {video.removeprefix(url)} {data.status_code}")
+    slug = re.sub(r"[^a-z0-9.]+", "-", f"{contract.key}-{model.id}".lower())
+    run.path = out / (f"{slug}.mp4" if operation.role == "submit" else f"{slug}-{operation.role}.mp4")
+    run.path.write_bytes(data.content)
+    run.facts = probe(run.path)
+    return run
+
+
+def _follow(run: Run, client: ContractClient, ordered: Reply, report: Report) -> str:
+    """Poll a job until it has ended, fetch its result, and return the address of its video."""
+    graph, job = client.contract.graph, ordered.reading.values["job"]
+    deadline = time.monotonic() + MOST_SECONDS
+    while True:
+        reply = _note(run, client.call("status", path={"job": job}), report)
+        if reply.reading.stages and all(graph[name].terminal for name in reply.reading.stages):
+            break
+        if time.monotonic() > deadline:
+            raise DemoError(f"job {job} has not ended after {MOST_SECONDS} s; it is {sorted(reply.reading.stages)}")
+        time.sleep(POLL_SECONDS)
+    if "result" in client.contract.operations:
+        reply = _note(run, client.call("result", path={"job": job}), report)
+    video = reply.reading.values.get("video_url")
+    if video is None:
+        raise DemoError(f"job {job} ended as {sorted(reply.reading.stages)} with no video")
+    return str(video)
+
+
+def _note(run: Run, reply: Reply, report: Report) -> Reply:
+    """Keep a call and the stage that it showed, each once in a row."""
+    if not 200 <= reply.status < 300:
+        raise DemoError(f"{reply.method} {reply.url} answers {reply.status}: {reply.content[:300]!r}")
+    path = re.sub(r"^https?://[^/]+", "", reply.url)
+    call = f"{reply.method} {path} {reply.status}"
+    if not run.calls or run.calls[-1] != call:
+        run.calls.append(call)
+    stage = " or ".join(sorted(reply.reading.stages))
+    if stage and (not run.stages or run.stages[-1] != stage):
+        run.stages.append(stage)
+        report(stage)
+    return reply

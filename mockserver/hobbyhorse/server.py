@@ -1,0 +1,97 @@
+"""The fake behind a real socket: in the foreground for the command line, in a thread for everybody else."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from hobbyhorse.app import Fake
+
+STOP_SECONDS = 5.0
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that says when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept connections, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a bound socket; port 0 picks a free one. Raises OSError if the address is in use."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((host, port))
+    except OSError:
+        found.close()
+        raise
+    return found
+
+
+def address(bound: socket.socket) -> str:
+    """Return the URL of a bound socket."""
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if bound.family == socket.AF_INET6 else f"http://{host}:{port}"
+
+
+def serve(fake: Fake, bound: socket.socket, banner: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM; print one JSON line on stdout when ready, the banner after it."""
+    url = address(bound)
+
+    def ready() -> None:
+        print(json.dumps({"url": url, "pid": os.getpid()}), flush=True)
+        banner(url)
+
+    # uvicorn raises the signal anew when it has stopped; by then there is nothing left to do
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, lambda number, frame: None)
+    _Server(_config(fake), ready).run(sockets=[bound])
+    sys.stdout.flush()
+
+
+@contextmanager
+def serving(fake: Fake, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Serve from a thread for as long as the context lasts; gives the server's URL."""
+    bound = bind(host, port)
+    ready = threading.Event()
+    server = _Server(_config(fake), ready.set)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="hobbyhorse", daemon=True)
+    thread.start()
+    try:
+        while not ready.wait(0.05):
+            if not thread.is_alive():
+                raise RuntimeError("the server stopped before it was ready; its log says why")
+        yield address(bound)
+    finally:
+        server.should_exit = True
+        thread.join(STOP_SECONDS)
+        bound.close()
+
+
+def _config(fake: Fake) -> uvicorn.Config:
+    return uvicorn.Config(
+        fake,
+        log_level="warning",
+        access_log=False,
+        lifespan="on",
+        server_header=False,
+        proxy_headers=True,
+        timeout_graceful_shutdown=1,
+    )
