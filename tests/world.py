@@ -1,0 +1,142 @@
+"""The fake in process, with a clock that is moved by hand: what a test of the server talks to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.types import Message as Event
+from starlette.types import Scope
+
+from hobbyhorse.app import Fake, Options
+from hobbyhorse.clock import ManualClock
+from hobbyhorse.conformance.client import ContractClient
+from hobbyhorse.contract.reading import Reading, message_of, read_answer
+from hobbyhorse.contract.values import Contract, Model, Operation
+from hobbyhorse.demo import documented_jobs
+from hobbyhorse.expressions import MISSING
+from hobbyhorse.worlds import World
+
+KEY = "a-key"
+
+__all__ = ["KEY", "ContractClient", "Mock", "Reply", "documented"]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer of the application: status, headers (lower case), body, and what the contract reads in it."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    reading: Reading | None = None
+
+    @property
+    def json(self) -> Any:
+        return orjson.loads(self.body)
+
+
+class Mock:
+    """A fake whose worlds all stand on one manual clock; every answer is held against its contract."""
+
+    def __init__(self, contracts: list[Contract], **options: Any) -> None:
+        self.clock = ManualClock()
+        options = {"strict": True, "make_clock": lambda: self.clock, "pace": "realistic", **options}
+        self.fake = Fake(contracts, Options(**options))
+
+    @property
+    def world(self) -> World:
+        found = self.fake.worlds.of(KEY)
+        assert found is not None
+        return found
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        key: str | None = KEY,
+        host: str = "mock.test",
+    ) -> Reply:
+        """Send a request straight into the application."""
+        bare, _, query = path.partition("?")
+        sent = {"host": host, **({"authorization": f"Bearer {key}"} if key is not None else {}), **(headers or {})}
+        scope: Scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": bare,
+            "raw_path": bare.encode(),
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in sent.items()],
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 80),
+        }
+        events: list[Event] = []
+
+        async def receive() -> Event:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def keep(event: Event) -> None:
+            events.append(event)
+
+        await self.fake(scope, receive, keep)
+        start = events[0]
+        return Reply(
+            start["status"],
+            {name.decode("latin-1"): value.decode("latin-1") for name, value in start["headers"]},
+            b"".join(event.get("body", b"") for event in events[1:]),
+        )
+
+    async def call(
+        self,
+        contract: Contract,
+        role: str,
+        *,
+        path: Mapping[str, str] | None = None,
+        query: str = "",
+        body: Any = MISSING,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = KEY,
+    ) -> Reply:
+        """Call an operation and read the answer by its contract; `path` by bound name (`job`, `model`)."""
+        operation = contract.operations[role]
+        where = operation.path
+        for name, value in (path or {}).items():
+            for place in operation.bindings[name].request:
+                if place.part == "path":
+                    where = where.replace("{" + place.name + "}", value)
+        sent = dict(headers or {})
+        content = b"" if body is MISSING else body if isinstance(body, bytes) else orjson.dumps(body)
+        if body is not MISSING:
+            sent.setdefault("content-type", "application/json")
+        reply = await self.send(operation.method, f"/{contract.key}{where}{query}", body=content, headers=sent, key=key)
+        reading = read_answer(contract.schemas, operation, reply.status, message_of(reply.headers.items(), reply.json))
+        return Reply(reply.status, reply.headers, reply.body, reading)
+
+    async def submit(self, contract: Contract, model: Model | None = None, key: str | None = KEY) -> str:
+        """Order the documented job of a model; return its id."""
+        operation, found, body = documented(contract, model)
+        reply = await self.call(contract, operation.role, path={"model": found.id}, body=body, key=key)
+        assert reply.reading is not None
+        assert "accepted" in reply.reading.situations, reply.body
+        job = reply.reading.values["job"]
+        assert isinstance(job, str)
+        return job
+
+
+def documented(contract: Contract, model: Model | None = None, role: str = "submit") -> tuple[Operation, Model, Any]:
+    """Return the documented way to order a job of a model, or of the contract's first."""
+    wanted = model or contract.models[0]
+    return next(
+        (operation, found, body)
+        for operation, found, body in documented_jobs(contract)
+        if operation.role == role and found is wanted
+    )
