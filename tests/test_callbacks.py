@@ -1,0 +1,231 @@
+"""Callbacks come when a job has ended, signed, with what a poll says, and again until they are acknowledged."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from hobbyhorse.contract.reading import message_of, read_callback
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.expressions import replaced
+from hobbyhorse.signatures import DEFAULT_SECRET, verify
+from hobbyhorse.worlds import Ending
+from tests.conftest import CONTRACTS
+from tests.world import Mock, documented
+
+pytestmark = pytest.mark.anyio
+
+CALLING = [contract for contract in CONTRACTS if contract.callbacks is not None]
+calling = pytest.mark.parametrize("contract", CALLING, ids=lambda contract: contract.key)
+
+
+class Receiver:
+    """An independent receiver of callbacks; answers with the given statuses, then with 200."""
+
+    def __init__(self, server: HTTPServer, *statuses: int) -> None:
+        self.url = server.url_for("/callback")
+        self.received: list[tuple[dict[str, str], bytes]] = []
+        self._statuses = list(statuses)
+        server.expect_request("/callback", method="POST").respond_with_handler(self._receive)
+
+    def _receive(self, request: Request) -> Response:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.received.append((headers, request.get_data()))
+        return Response(status=self._statuses.pop(0) if self._statuses else 200)
+
+
+async def order(mock: Mock, contract: Contract, url: str, **members: Any) -> str:
+    """Order the documented job with a callback URL."""
+    operation, model, body = documented(contract)
+    place = operation.bindings["callback_url"].request[0]
+    for name, value in members.items():
+        body = replaced(body, operation.bindings[name].request[0].pointer, value)
+    body = replaced(body, place.pointer, url)
+    reply = await mock.call(contract, "submit", path={"model": model.id}, body=body)
+    assert reply.reading is not None
+    assert "accepted" in reply.reading.situations, reply.body
+    return str(reply.reading.values["job"])
+
+
+@calling
+async def test_a_callback_comes_at_the_end_and_says_what_a_poll_says(
+    contract: Contract, httpserver: HTTPServer
+) -> None:
+    assert contract.callbacks is not None
+    mock, receiver = Mock([contract]), Receiver(httpserver)
+    job = await order(mock, contract, receiver.url)
+    finished = mock.world.jobs[job].finished
+    await mock.clock.advance(finished - mock.clock.now() - 0.001)
+    assert receiver.received == [], "none before the job has ended"
+    await mock.clock.advance(0.001)
+    assert len(receiver.received) == 1
+    told = read_callback(contract.schemas, contract.callbacks, message_of([], orjson.loads(receiver.received[0][1])))
+    poll = await mock.call(contract, "status", path={"job": job})
+    assert poll.reading is not None
+    assert told.values["job"] == job
+    assert told.stages <= poll.reading.stages
+    for name in set(told.values) & set(poll.reading.values) - {"stage"}:
+        assert told.values[name] == poll.reading.values[name], name
+    await mock.clock.advance(10 * 86_400)
+    assert len(receiver.received) == 1, "none after an acknowledgement"
+
+
+@calling
+@pytest.mark.parametrize("kind", ["success", "failure"])
+async def test_a_callbacks_message_keeps_its_schema_however_the_job_ended(
+    kind: str, contract: Contract, httpserver: HTTPServer
+) -> None:
+    assert contract.callbacks is not None
+    for stage in contract.graph.terminals():
+        told = [one for one in contract.callbacks.situations.values() if stage.name in one.stages]
+        if stage.kind != kind or not told:
+            continue
+        mock, receiver = Mock([contract]), Receiver(httpserver)
+        mock.world.endings.append(
+            Ending(stage.name, "SOME_CODE", "some words") if kind == "failure" else Ending(stage.name)
+        )
+        await order(mock, contract, receiver.url)
+        await mock.clock.advance(3_600)
+        body = orjson.loads(receiver.received[-1][1])
+        assert not contract.schemas.violations(told[0].schema, body)
+        reading = read_callback(contract.schemas, contract.callbacks, message_of([], body))
+        assert stage.name in reading.stages
+        assert ("video_url" in reading.values) == (kind == "success")
+        if kind == "failure":
+            assert b"some words" in receiver.received[-1][1]
+
+
+@calling
+async def test_a_callback_that_is_not_acknowledged_comes_again_by_the_schedule(
+    contract: Contract, httpserver: HTTPServer
+) -> None:
+    assert contract.callbacks is not None
+    retries = contract.callbacks.retries
+    mock, receiver = Mock([contract]), Receiver(httpserver, *([500, 404, 302][: len(retries)]))
+    job = await order(mock, contract, receiver.url)
+    finished = mock.world.jobs[job].finished
+    await mock.clock.run_until_idle()
+    attempts = [attempt for attempt in mock.fake.courier().attempts if attempt.job == job]
+    moments = [attempt.moment for attempt in attempts]
+    expected = [finished]
+    for pause in retries[: len(attempts) - 1]:
+        expected.append(expected[-1] + pause)
+    assert moments == pytest.approx(expected)
+    assert [attempt.acknowledged for attempt in attempts] == [False] * (len(attempts) - 1) + [True]
+    assert len({body for _, body in receiver.received}) == 1, "each attempt has the same body"
+
+
+@calling
+async def test_a_callback_that_is_never_acknowledged_ends_with_the_schedule(
+    contract: Contract, httpserver: HTTPServer
+) -> None:
+    assert contract.callbacks is not None
+    attempts = 1 + len(contract.callbacks.retries)
+    mock, receiver = Mock([contract]), Receiver(httpserver, *[503] * (attempts + 5))
+    await order(mock, contract, receiver.url)
+    await mock.clock.run_until_idle()
+    assert len(receiver.received) == attempts
+
+
+@calling
+async def test_a_receiver_that_is_not_there_is_tried_again_and_noted(contract: Contract) -> None:
+    assert contract.callbacks is not None
+    mock = Mock([contract])
+    await order(mock, contract, "http://127.0.0.1:1/nobody")
+    await mock.clock.run_until_idle()
+    attempts = list(mock.fake.courier().attempts)
+    assert len(attempts) == 1 + len(contract.callbacks.retries)
+    assert all(attempt.status is None and "Connect" in str(attempt.error) for attempt in attempts)
+
+
+@calling
+async def test_a_signature_verifies_and_any_change_breaks_it(contract: Contract, httpserver: HTTPServer) -> None:
+    assert contract.callbacks is not None
+    signature = contract.callbacks.signature
+    assert signature is not None
+    mock, receiver = Mock([contract]), Receiver(httpserver)
+    await order(mock, contract, receiver.url)
+    await mock.clock.run_until_idle()
+    headers, body = receiver.received[0]
+    now = mock.clock.now()
+    assert verify(signature, DEFAULT_SECRET, body, headers, now=now)
+    assert not verify(signature, DEFAULT_SECRET, body + b" ", headers, now=now)
+    assert not verify(signature, "another secret", body, headers, now=now)
+    if signature.tolerance is not None:
+        assert not verify(signature, DEFAULT_SECRET, body, headers, now=now + signature.tolerance + 1)
+
+
+@calling
+async def test_a_signature_is_what_a_receiver_computes_by_hand(contract: Contract, httpserver: HTTPServer) -> None:
+    """The digest of the documented content, made here with hmac alone."""
+    assert contract.callbacks is not None
+    signature = contract.callbacks.signature
+    assert signature is not None
+    assert (signature.scheme, signature.encoding, signature.secret) == ("hmac-sha256", "hex", "text")
+    mock, receiver = Mock([contract], callback_secret="by hand"), Receiver(httpserver)
+    await order(mock, contract, receiver.url)
+    await mock.clock.run_until_idle()
+    headers, body = receiver.received[0]
+    name = next(name for name, value in signature.headers.items() if "{signature}" in value).lower()
+    stamp = next((headers[key.lower()] for key, value in signature.headers.items() if value == "{timestamp}"), "")
+    signed = (f"{stamp}.".encode() if "{timestamp}." in signature.content else b"") + body
+    assert headers[name] == hmac.new(b"by hand", signed, hashlib.sha256).hexdigest()
+
+
+@calling
+async def test_without_a_secret_a_callback_is_not_signed(contract: Contract, httpserver: HTTPServer) -> None:
+    assert contract.callbacks is not None
+    assert contract.callbacks.signature is not None
+    mock, receiver = Mock([contract], callback_secret=None), Receiver(httpserver)
+    await order(mock, contract, receiver.url)
+    await mock.clock.run_until_idle()
+    names: Mapping[str, str] = contract.callbacks.signature.headers
+    assert not {name.lower() for name in names} & set(receiver.received[0][0])
+
+
+@calling
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/x", "not a url", "", "//host/x", "file:///etc/passwd", 7, None])
+async def test_a_callback_url_that_is_not_http_is_refused(url: object, contract: Contract) -> None:
+    operation, model, body = documented(contract)
+    place = operation.bindings["callback_url"].request[0]
+    mock = Mock([contract])
+    body = replaced(body, place.pointer, url)
+    if url is None and len(place.pointer) == 1:
+        pytest.skip("null is no callback here")
+    reply = await mock.call(contract, "submit", path={"model": model.id}, body=body)
+    assert reply.reading is not None
+    assert "invalid_request" in reply.reading.situations, reply.body
+    assert not mock.world.jobs
+
+
+@calling
+@pytest.mark.parametrize("url", ["http://", "http:///nohost", "http://[::1", "http://\x00/", "https://exa mple/"])
+async def test_a_callback_url_that_no_client_can_call_breaks_nothing(url: str, contract: Contract) -> None:
+    operation, model, body = documented(contract)
+    mock = Mock([contract])
+    body = replaced(body, operation.bindings["callback_url"].request[0].pointer, url)
+    reply = await mock.call(contract, "submit", path={"model": model.id}, body=body)
+    assert reply.status < 500
+    await mock.clock.run_until_idle()
+    assert not [attempt for attempt in mock.fake.courier().attempts if attempt.acknowledged]
+
+
+@calling
+async def test_a_replayed_submission_is_told_once(contract: Contract, httpserver: HTTPServer) -> None:
+    if contract.idempotency.mode != "replay" or contract.idempotency.key is None:
+        pytest.skip("the contract has no idempotency key")
+    mock, receiver = Mock([contract]), Receiver(httpserver)
+    operation, model, body = documented(contract)
+    body = replaced(body, operation.bindings["callback_url"].request[0].pointer, receiver.url)
+    headers = {contract.idempotency.key.name: "once"}
+    for _ in range(3):
+        await mock.call(contract, "submit", path={"model": model.id}, body=body, headers=headers)
+    await mock.clock.run_until_idle()
+    assert len(receiver.received) == 1
