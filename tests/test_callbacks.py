@@ -33,6 +33,7 @@ class Receiver:
         self.url = server.url_for("/callback")
         self.received: list[tuple[dict[str, str], bytes]] = []
         self._statuses = list(statuses)
+        server.clear()
         server.expect_request("/callback", method="POST").respond_with_handler(self._receive)
 
     def _receive(self, request: Request) -> Response:

@@ -139,5 +139,5 @@ def describe(facts: Facts) -> str:
     rate = float(facts.fps)
     return (
         f"{facts.width}x{facts.height}, {rate:g} fps, {facts.frames} frames, {float(facts.video_seconds):g} s, "
-        f"{facts.video_codec}, {facts.audio_codec or 'no audio'}, {facts.size / 1_048_576:.2f} MiB"
+        f"{facts.video_codec}, {facts.audio_codec or 'no audio'}, {facts.nbytes / 1_048_576:.2f} MiB"
     )

@@ -11,6 +11,7 @@ import jsonschema_rs
 
 from hobbyhorse.contract.folder import LIFECYCLE, OPENAPI, ContractError, data_directory, find_folders, load
 from hobbyhorse.contract.formats import FORMATS
+from hobbyhorse.contract.message import CONSTANT
 from hobbyhorse.contract.request import Refusal, find_model, read_order
 from hobbyhorse.contract.values import Binding, Contract, Operation, Situation
 from hobbyhorse.expressions import MISSING, Message, Pointer, format_pointer, parse_pointer, resolve
@@ -340,12 +341,19 @@ def _bindings(subject: Subject) -> Iterator[Problem]:
     """Every response place is in at least one example, and every example's value is of its format."""
     for role, operation in subject.contract.operations.items():
         own = subject.document(LIFECYCLE)["operations"][role].get("bindings", {})
-        examples = [subject.contract.schemas.at(situation.example_at) for situation in operation.situations.values()]
+        examples = _declared_examples(subject, operation)
         for name, binding in operation.bindings.items():
             at = ("operations", role, "bindings", name) if name in own else ("bindings", name)
             yield from _binding(subject, at, binding, examples, name in own)
         if operation.items is not None:
             yield from _items(subject, operation, examples)
+
+
+def _declared_examples(subject: Subject, operation: Operation) -> list[Any]:
+    """Return the examples of every answer that an operation's situations are of, those of variants too."""
+    contents = {situation.schema.rpartition("/")[0] for situation in operation.situations.values()}
+    found = [subject.contract.schemas.at(f"{content}/examples") for content in sorted(contents)]
+    return [example["value"] for examples in found if examples for example in examples.values()]
 
 
 def _binding(
@@ -357,7 +365,7 @@ def _binding(
         yield subject.problem(f"no example has {format_pointer(bodies[0])!r}", *at)
     if binding.format is not None:
         for value in found:
-            if value is None:
+            if value in (None, ""):
                 continue
             try:
                 FORMATS[binding.format].read(value)
@@ -387,22 +395,26 @@ def _items(subject: Subject, operation: Operation, examples: list[Any]) -> Itera
 
 
 def _overlaps(subject: Subject) -> Iterator[Problem]:
+    """No example has two live places one inside the other: they could not both be written."""
     for role, operation in subject.contract.operations.items():
         places = [
             (binding.name, place.pointer)
             for binding in operation.bindings.values()
             for place in binding.response
-            if place.part == "body"
+            if place.part == "body" and binding.name not in CONSTANT
         ]
-        for index, (name, pointer) in enumerate(places):
-            for other, longer in places[index + 1 :]:
-                if pointer[: len(longer)] == longer or longer[: len(pointer)] == pointer:
-                    yield subject.problem(
-                        f"{name!r} and {other!r} have places that are one inside the other",
-                        "operations",
-                        role,
-                        "bindings",
-                    )
+        for situation in operation.situations.values():
+            example = subject.contract.schemas.at(situation.example_at)
+            live = [(name, pointer) for name, pointer in places if resolve(example, pointer) is not MISSING]
+            for index, (name, pointer) in enumerate(live):
+                for other, longer in live[index + 1 :]:
+                    if pointer[: len(longer)] == longer or longer[: len(pointer)] == pointer:
+                        yield subject.problem(
+                            f"in situation {situation.name!r}, {name!r} and {other!r} are one inside the other",
+                            "operations",
+                            role,
+                            "bindings",
+                        )
 
 
 def _submit_places(subject: Subject) -> Iterator[Problem]:
