@@ -1,0 +1,259 @@
+"""Input pictures: whatever the bytes, a Picture or a PictureError of one line."""
+
+from __future__ import annotations
+
+import base64
+import io
+import struct
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from hobbyhorse.media.picture import (
+    Header,
+    Picture,
+    PictureError,
+    PictureLimits,
+    check_picture,
+    data_uri,
+    placeholder,
+    read_header,
+    read_picture,
+    scene,
+)
+from tests.media_samples import IMAGES, distance, encoded
+
+FORMATS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "bmp": "BMP", "gif": "GIF", "tiff": "TIFF"}
+SMALL = scene("small", 1, 96, 64)
+LIMITS = PictureLimits(("jpeg", "png", "webp"), least_side=300, aspect=(1 / 2.5, 2.5), most_bytes=10 << 20)
+
+
+def refused(data: bytes) -> PictureError:
+    with pytest.raises(PictureError) as caught:
+        read_picture(data)
+    assert "\n" not in caught.value.message
+    assert str(caught.value) == caught.value.message
+    return caught.value
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of a few hundred bytes that claims any size."""
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(1000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+# --- properties ----------------------------------------------------------------------------------------------------
+
+
+@given(st.sampled_from(sorted(FORMATS)), st.integers(1, 80), st.integers(1, 80))
+def test_format_and_size_are_told_by_content(name: str, width: int, height: int) -> None:
+    data = encoded(Image.new("RGB", (width, height), (9, 99, 199)), FORMATS[name])
+    picture = read_picture(data)
+    assert (picture.format, picture.width, picture.height, picture.nbytes) == (name, width, height, len(data))
+    assert (picture.image.mode, picture.image.size) == ("RGB", (width, height))
+    assert read_header(data) == Header(name, width, height, len(data))
+
+
+@given(st.sampled_from(sorted(FORMATS)), st.floats(0, 0.97))
+def test_a_truncated_picture_is_refused_whatever_its_format(name: str, share: float) -> None:
+    data = encoded(SMALL, FORMATS[name])
+    read_picture(data)
+    refused(data[: int(len(data) * share)])
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_are_refused_in_one_line(data: bytes) -> None:
+    refused(data)
+
+
+@given(st.sampled_from(sorted(FORMATS)), st.lists(st.tuples(st.integers(0, 20_000), st.integers(0, 255)), max_size=8))
+def test_a_mutated_picture_is_read_or_refused(name: str, edits: list[tuple[int, int]]) -> None:
+    data = bytearray(encoded(SMALL, FORMATS[name]))
+    for at, value in edits:
+        data[at % len(data)] = value
+    for read in (read_picture, read_header):
+        try:
+            read(bytes(data))
+        except PictureError as error:
+            assert "\n" not in error.message
+
+
+@given(st.integers(1, 4000), st.integers(1, 4000))
+def test_limits_are_inclusive_and_judge_nothing_else(width: int, height: int) -> None:
+    header = Header("png", width, height, 1)
+    fits = min(width, height) >= 300 and 2 * width <= 5 * height and 2 * height <= 5 * width
+    if fits:
+        check_picture(header, LIMITS)
+    else:
+        with pytest.raises(PictureError):
+            check_picture(header, LIMITS)
+
+
+@given(st.integers(1, 1000))
+def test_a_bound_of_the_aspect_itself_is_allowed(times: int) -> None:
+    for width, height in ((5 * times, 2 * times), (2 * times, 5 * times)):
+        check_picture(Header("png", width, height, 1), PictureLimits(("png",), aspect=(1 / 2.5, 2.5)))
+
+
+@given(st.binary(max_size=100), st.sampled_from(["png", "JPEG", "svg+xml", "x-icon"]))
+def test_a_data_uri_gives_its_bytes_back(data: bytes, kind: str) -> None:
+    assert data_uri(f"data:image/{kind};base64,{base64.b64encode(data).decode()}") == data
+
+
+@given(st.text(max_size=300), st.integers(16, 400), st.integers(16, 400))
+def test_a_placeholder_is_a_picture_for_any_text(text: str, width: int, height: int) -> None:
+    picture = read_picture(placeholder(text, width, height))
+    assert (picture.width, picture.height) == (width, height)
+
+
+@given(st.text(max_size=30), st.integers(), st.integers(16, 200), st.integers(16, 200))
+def test_a_scene_follows_from_prompt_and_seed(prompt: str, seed: int, width: int, height: int) -> None:
+    one = scene(prompt, seed, width, height)
+    assert one.size == (width, height)
+    assert one.tobytes() == scene(prompt, seed, width, height).tobytes()
+
+
+# --- examples ------------------------------------------------------------------------------------------------------
+
+
+def test_another_text_another_placeholder_another_seed_another_scene() -> None:
+    assert placeholder("one") == placeholder("one") != placeholder("two")
+    assert scene("one", 1).tobytes() != scene("one", 2).tobytes() != scene("two", 2).tobytes()
+    assert read_header(placeholder("one")).width == 1280
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "words"),
+    [
+        (b"", "empty", "zero bytes"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not_a_picture", "an SVG drawing"),
+        (b"<?xml version='1.0'?>\n<svg/>", "not_a_picture", "an SVG drawing"),
+        (b"<!DOCTYPE html><html></html>", "not_a_picture", "an HTML page"),
+        (b'{"error": 1}', "not_a_picture", "JSON text"),
+        (b"%PDF-1.7", "not_a_picture", "a PDF document"),
+        (b"\0\0\0\x20ftypisom", "not_a_picture", "an MP4 or QuickTime video"),
+        (b"\0\0\0\x20ftypheic", "not_a_picture", "a HEIC picture"),
+        (b"\0\0\0\x20ftypavif", "not_a_picture", "an AVIF picture"),
+        (b"\x89PNG\r\n", "not_a_picture", "damaged or truncated PNG"),
+        (b"\x01\x02\x03", "not_a_picture", r"start with b'\\x01\\x02\\x03'"),
+    ],
+)
+def test_what_is_no_picture_is_named(data: bytes, code: str, words: str) -> None:
+    error = refused(data)
+    assert error.code == code
+    assert words.replace("\\\\", "\\") in error.message
+    assert "allowed are jpeg, png, webp" in error.message
+
+
+@pytest.mark.parametrize("side", [9_000, 10_000, 50_000])
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_decompression_bomb_is_refused_by_its_header(side: int) -> None:
+    error = refused(bomb(side, side))
+    assert error.code == "pixels"
+    assert "at most 80000000 pixels" in error.message
+
+
+def test_a_picture_of_ordinary_size_is_no_bomb() -> None:
+    assert refused(bomb(100, 100)).code == "damaged"  # it has too few pixels, not too many
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_exif_orientation_is_honoured(turn: int) -> None:
+    stored = Image.new("RGB", (60, 40), (0, 0, 0))
+    stored.paste((255, 0, 0), (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    data = encoded(stored, "JPEG", exif=exif, quality=95)
+    picture, header = read_picture(data), read_header(data)
+    assert (picture.width, picture.height) == ((60, 40) if turn < 5 else (40, 60))
+    assert (header.width, header.height) == (picture.width, picture.height)
+    right, low = turn in (2, 3, 6, 7), turn in (3, 4, 7, 8)
+    at = (picture.width - 5 if right else 5, picture.height - 5 if low else 5)
+    pixel = picture.image.getpixel(at)
+    assert isinstance(pixel, tuple)
+    assert pixel[0] > 200
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_becomes_white(mode: str) -> None:
+    clear = Image.new("RGBA", (40, 40), (10, 200, 10, 0))
+    clear.paste((200, 10, 10, 255), (0, 0, 20, 40))
+    image = read_picture(encoded(clear.convert(mode))).image
+    assert image.getpixel((30, 20)) == (255, 255, 255)
+    assert image.getpixel((10, 20)) != (255, 255, 255)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "CMYK", "YCbCr", "I;16"])
+def test_any_kind_of_pixels_becomes_rgb(mode: str) -> None:
+    grey = Image.new("L", (40, 40), 255)
+    stored = Image.new("I;16", (40, 40), 65535) if mode == "I;16" else grey.convert("RGB").convert(mode)
+    image = read_picture(encoded(stored, "TIFF" if mode != "I;16" else "PNG")).image
+    assert (image.mode, image.getpixel((5, 5))) == ("RGB", (255, 255, 255))
+
+
+def test_sixteen_bit_grey_is_brought_down_not_cut_off() -> None:
+    image = read_picture(encoded(Image.new("I;16", (20, 20), 0x8000))).image
+    assert image.getpixel((5, 5)) == (128, 128, 128)
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])
+def test_an_animation_is_its_first_frame(form: str) -> None:
+    first, second = Image.new("RGB", (40, 40), (250, 0, 0)), Image.new("RGB", (40, 40), (0, 0, 250))
+    out = io.BytesIO()
+    first.save(out, form, save_all=True, append_images=[second])
+    assert distance(read_picture(out.getvalue()).image, first) < 8
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "words"),
+    [
+        (Header("bmp", 900, 900, 1), "format", "'bmp' by content; allowed are jpeg, png, webp"),
+        (Header("png", 299, 900, 1), "side", "299x900 px; each side must be at least 300 px"),
+        (Header("png", 900, 299, 1), "side", "900x299 px"),
+        (Header("png", 751, 300, 1), "aspect", "width/height 2.503; it must be from 0.4 to 2.5"),
+        (Header("png", 300, 751, 1), "aspect", "width/height 0.399"),
+        (Header("png", 900, 900, (10 << 20) + 1), "bytes", "10485761 bytes; at most 10485760 are allowed"),
+    ],
+)
+def test_a_broken_limit_is_named_with_what_was_found(found: Header, code: str, words: str) -> None:
+    with pytest.raises(PictureError) as caught:
+        check_picture(found, LIMITS)
+    assert caught.value.code == code
+    assert words in caught.value.message
+
+
+def test_limits_that_are_not_set_bound_nothing() -> None:
+    check_picture(Header("png", 1, 60_000, 1 << 40), PictureLimits(("png",)))
+    check_picture(Picture(SMALL, "png", 96, 64, 1), PictureLimits(("png",), least_side=64))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "https://example.com/a.png", "data:text/plain;base64,AAAA", "data:image/png,AAAA", "data:image/png;base64"],
+)
+def test_what_is_no_base64_image_uri_is_refused(text: str) -> None:
+    with pytest.raises(PictureError, match="is not a base64 image"):
+        data_uri(text)
+
+
+@pytest.mark.parametrize("tail", ["A", "AAA", "AA=A", "A?==", "é"])
+def test_broken_base64_is_refused(tail: str) -> None:
+    with pytest.raises(PictureError, match="cannot be decoded"):
+        data_uri(f"data:image/png;base64,{tail}")
+
+
+def test_a_data_uri_may_carry_parameters_and_line_breaks() -> None:
+    assert data_uri("data:image/png;charset=utf-8;base64,AA\r\n AA") == b"\0\0\0"
+
+
+def test_the_projects_samples_keep_the_usual_limits() -> None:
+    for path in IMAGES.iterdir():
+        check_picture(read_picture(path.read_bytes()), LIMITS)

@@ -1,0 +1,336 @@
+"""Films: counted by packets, decoded by PyAV, measured by the reader of MP4s."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageChops, ImageStat
+
+from hobbyhorse.media.mp4 import probe
+from hobbyhorse.media.picture import PictureError
+from hobbyhorse.media.video import AREAS, FilmError, Shot, digest, film, first_frame_jpeg, frame_size
+from tests.media_samples import (
+    IMAGES,
+    PICTURES,
+    SHOT,
+    distance,
+    encoded,
+    first_frame,
+    frames,
+    packet_times,
+    shot_of,
+)
+
+RATIOS = ((16, 9), (9, 16), (1, 1), (4, 3), (3, 4))
+SIDES = st.integers(1, 10_000)
+
+
+def made(shot: Shot, folder: Path) -> Path:
+    out = folder / "film.mp4"
+    film(shot, out)
+    return out
+
+
+# --- sizes ---------------------------------------------------------------------------------------------------------
+
+
+@given(st.sampled_from(sorted(AREAS)), st.integers(1, 100), st.integers(1, 100))
+def test_a_frame_has_even_sides_the_ratio_within_a_pixel_and_nearly_the_tiers_area(tier: int, w: int, h: int) -> None:
+    width, height = frame_size(tier, w, h)
+    assert width % 2 == height % 2 == 0
+    assert min(abs(width - height * w / h), abs(height - width * h / w)) <= 1
+    # The longer side is off by a pixel at most, and the shorter then by two.
+    assert abs(width * height - AREAS[tier]) <= 2 * max(width, height) + min(width, height) + 2
+
+
+@given(st.sampled_from(sorted(AREAS)), SIDES, SIDES, st.integers(1, 50))
+def test_a_frames_size_depends_on_the_ratio_alone_and_turns_with_it(tier: int, w: int, h: int, times: int) -> None:
+    assert frame_size(tier, w, h) == frame_size(tier, w * times, h * times) == frame_size(tier, h, w)[::-1]
+
+
+def test_the_usual_sizes_are_the_usual_ones() -> None:
+    assert frame_size(720, 16, 9) == (1280, 720)
+    assert frame_size(720, 9, 16) == (720, 1280)
+    assert frame_size(1080, 16, 9) == (1920, 1080)
+    assert frame_size(1080, 1, 1) == (1440, 1440)
+
+
+# --- the whole matrix ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ratio", RATIOS, ids=lambda ratio: f"{ratio[0]}x{ratio[1]}")
+@pytest.mark.parametrize("tier", sorted(AREAS))
+def test_every_duration_has_exactly_its_frames_and_its_sound(tier: int, ratio: tuple[int, int], tmp_path: Path) -> None:
+    for seconds in range(3, 16):
+        shot = replace(SHOT, tier=tier, ratio=ratio, seconds=seconds, seed=seconds, prompt=f"{ratio} {seconds}")
+        path = made(shot, tmp_path)
+        facts = probe(path)
+        assert (facts.width, facts.height) == frame_size(tier, *ratio)
+        assert (facts.frames, facts.fps, facts.constant_frame_rate) == (24 * seconds, 24, True)
+        assert facts.video_seconds == facts.audio_seconds == seconds
+        assert facts.disagreements == ()
+        assert packet_times(path, "video") == [Fraction(n, 24) for n in range(24 * seconds)]
+
+
+@pytest.mark.parametrize("seconds", [1, 8, 60])
+def test_a_full_decode_gives_every_frame_and_every_sample(seconds: int, tmp_path: Path) -> None:
+    path = made(replace(SHOT, seconds=seconds, ratio=(4, 3)), tmp_path)
+    with av.open(str(path)) as container:
+        times = [f.pts * f.time_base for f in container.decode(video=0) if f.pts is not None and f.time_base]
+    assert times == [Fraction(n, 24) for n in range(24 * seconds)]
+    with av.open(str(path)) as container:
+        sound = list(container.decode(audio=0))
+    # A decoder that knows no durations gives the last AAC frame whole: up to 1023 samples more.
+    assert 0 <= sum(frame.samples for frame in sound) - 48_000 * seconds < 1024
+    assert sound[0].pts == 0
+    assert {(frame.sample_rate, frame.layout.nb_channels) for frame in sound} == {(48_000, 2)}
+
+
+def test_the_file_says_what_a_clients_checks_ask_for(tmp_path: Path) -> None:
+    facts = probe(made(replace(SHOT, task="image-to-video", comment="job 42 ✓"), tmp_path))
+    assert (facts.brand, facts.moov_first) == ("isom", True)
+    assert (facts.video_codec, facts.pixel_format, facts.colour) == ("h264", "yuv420p", (1, 1, 1, False))
+    assert (facts.audio_codec, facts.audio_rate, facts.audio_channels) == ("aac", 48_000, 2)
+    assert (facts.title, facts.comment) == ("hobbyhorse image-to-video", "job 42 ✓")
+
+
+def test_another_decoder_reads_the_same_words_and_colours(tmp_path: Path) -> None:
+    with av.open(str(made(SHOT, tmp_path))) as container:
+        context = container.streams.video[0].codec_context
+        assert container.metadata["comment"] == "job-1"
+        assert "hobbyhorse" in container.metadata["title"]
+        assert "creation_time" not in container.metadata
+        assert (context.colorspace, context.color_primaries, context.color_trc, context.color_range) == (1, 1, 1, 1)
+        assert context.has_b_frames == 0
+
+
+# --- the first frame -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_first_frame_is_the_given_picture(name: str, tmp_path: Path) -> None:
+    given_picture = PICTURES[name]()
+    path = made(shot_of(given_picture), tmp_path)
+    shown = first_frame(path)
+    assert shown.size == frame_size(720, *given_picture.size)
+    wanted = given_picture.resize(shown.size, Image.Resampling.LANCZOS)
+    assert distance(shown, wanted) <= 4
+
+
+def test_the_first_frame_keeps_to_the_picture_at_1080_lines_too(tmp_path: Path) -> None:
+    given_picture = PICTURES["portrait"]()
+    shown = first_frame(made(shot_of(given_picture, tier=1080), tmp_path))
+    assert shown.size == (1080, 1920)
+    assert distance(shown, given_picture.resize(shown.size, Image.Resampling.LANCZOS)) <= 4
+
+
+def test_the_measure_tells_a_wrong_colour_matrix(tmp_path: Path) -> None:
+    """The bound of 4 is not so wide that the commonest mistake, BT.601 shown as BT.709, would pass."""
+    bars = PICTURES["bars"]()
+    wrong = bars.convert("RGB", (0.91, 0.08, 0.01, 0, 0, 0.92, 0.08, 0, 0.02, 0.06, 0.92, 0))
+    assert distance(bars, wrong) > 4
+    assert distance(bars, bars.transform(bars.size, Image.Transform.AFFINE, (1, 0, 8, 0, 1, 0))) > 4
+
+
+def test_a_picture_outranks_the_asked_ratio(tmp_path: Path) -> None:
+    assert first_frame(made(shot_of(PICTURES["portrait"](), ratio=(16, 9)), tmp_path)).size == (720, 1280)
+
+
+def test_the_jpeg_of_the_first_frame_is_the_first_frame(tmp_path: Path) -> None:
+    shot = shot_of(PICTURES["graphic"](), watermark=True)
+    shown = first_frame(made(shot, tmp_path))
+    (tmp_path / "still.jpg").write_bytes(first_frame_jpeg(shot))
+    assert distance(Image.open(tmp_path / "still.jpg").convert("RGB"), shown) <= 4
+
+
+# --- motion --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def moving(tmp_path_factory: pytest.TempPathFactory) -> list[Image.Image]:
+    """Two seconds of a picture with much detail."""
+    return list(frames(made(shot_of(PICTURES["checks"](), seconds=2), tmp_path_factory.mktemp("moving"))))
+
+
+def steps(shown: list[Image.Image]) -> Iterator[float]:
+    return (distance(one, other) for one, other in zip(shown, shown[1:], strict=False))
+
+
+def test_frames_move_but_gently(moving: list[Image.Image]) -> None:
+    assert max(distance(moving[0], frame) for frame in moving) > 5
+    assert max(steps(moving)) < distance(moving[0], ImageChops.offset(moving[0], 3, 3))
+
+
+def test_the_second_second_is_the_first_again(moving: list[Image.Image]) -> None:
+    assert [distance(one, other) for one, other in zip(moving[:24], moving[24:], strict=True)] == [0] * 24
+
+
+def test_the_loop_closes_without_a_jump(moving: list[Image.Image]) -> None:
+    within = list(steps(moving[:24]))
+    assert distance(moving[23], moving[24]) <= sorted(within)[len(within) // 2]
+
+
+def test_a_still_film_and_a_jumping_one_would_be_told(moving: list[Image.Image]) -> None:
+    assert max(steps([moving[0]] * 3)) == 0
+    jump = distance(moving[0], ImageChops.offset(moving[0], 12, 0))
+    assert jump > distance(moving[0], ImageChops.offset(moving[0], 3, 3))
+
+
+def test_another_seed_is_another_motion_from_the_same_first_frame(tmp_path: Path) -> None:
+    shots = [shot_of(PICTURES["checks"](), seed=seed) for seed in (1, 2)]
+    one, other = (list(frames(made(shot, tmp_path))) for shot in shots)
+    assert distance(one[0], other[0]) == 0
+    assert distance(one[9], other[9]) > 2
+
+
+def test_another_seed_is_another_sound(tmp_path: Path) -> None:
+    def sound(seed: int) -> bytes:
+        with av.open(str(made(replace(SHOT, seed=seed), tmp_path))) as container:
+            return b"".join(bytes(frame.planes[0]) for frame in container.decode(audio=0))
+
+    assert sound(1) == sound(1) != sound(2)
+
+
+def test_the_sound_is_heard_and_quiet_and_has_no_gap(tmp_path: Path) -> None:
+    with av.open(str(made(replace(SHOT, seconds=5), tmp_path))) as container:
+        peaks = [max(abs(v) for v in memoryview(f.planes[0]).cast("f")) for f in container.decode(audio=0)]
+    assert 0.02 < max(peaks) < 0.35
+    assert min(peaks) > 0.0005
+
+
+# --- references, watermark -----------------------------------------------------------------------------------------
+
+
+def test_references_are_shown_in_order_in_the_asked_ratio(tmp_path: Path) -> None:
+    inks = ((200, 30, 30), (30, 180, 60), (40, 60, 200))
+    pictures = tuple(encoded(Image.new("RGB", (400, 400), ink)) for ink in inks)
+    shown = first_frame(made(replace(SHOT, references=pictures, ratio=(16, 9)), tmp_path))
+    assert shown.size == (1280, 720)
+    places = [shown.getpixel((round(1280 * (2 * n + 1) / 6), 360)) for n in range(3)]
+    assert all(max(abs(a - b) for a, b in zip(p, ink, strict=True)) < 12 for p, ink in zip(places, inks, strict=True))
+
+
+@given(st.integers(1, 9))
+def test_any_number_of_references_makes_a_frame(count: int) -> None:
+    references = tuple(encoded(Image.new("RGB", (300 + 50 * n, 400))) for n in range(count))
+    assert first_frame_jpeg(replace(SHOT, references=references)) != first_frame_jpeg(SHOT)
+
+
+@pytest.mark.parametrize("name", ["white", "landscape", "portrait"])
+def test_the_watermark_changes_its_corner_and_nothing_else(name: str, tmp_path: Path) -> None:
+    clean, marked = (
+        first_frame(made(shot_of(PICTURES[name](), watermark=asked), tmp_path)) for asked in (False, True)
+    )
+    width, height = clean.size
+    corner = (width * 6 // 10, height * 85 // 100, width, height)
+    difference = ImageChops.difference(clean, marked).convert("L")
+    assert ImageStat.Stat(difference.crop(corner)).mean[0] > 2
+    difference.paste(0, corner)
+    assert difference.getbbox() is None
+
+
+def test_the_watermark_stands_still_while_the_picture_moves(tmp_path: Path) -> None:
+    shot = shot_of(PICTURES["black"](), watermark=True)
+    shown = list(frames(made(shot, tmp_path)))
+    assert max(distance(shown[0], frame) for frame in shown) < 0.5
+
+
+# --- the same again ------------------------------------------------------------------------------------------------
+
+AGAIN = """
+import sys; from pathlib import Path
+from hobbyhorse.media.video import Shot, digest, film
+shot = eval(Path(sys.argv[1]).read_text())
+film(shot, Path(sys.argv[2])); print(digest(shot))
+"""
+
+
+@pytest.mark.parametrize("tier", sorted(AREAS))
+def test_the_same_shot_is_the_same_bytes_in_another_process(tier: int, tmp_path: Path) -> None:
+    shot = shot_of(PICTURES["landscape"](), tier=tier, watermark=True, seconds=3)
+    here = made(shot, tmp_path).read_bytes()
+    (tmp_path / "shot").write_text(repr(shot))
+    command = [sys.executable, "-c", AGAIN, str(tmp_path / "shot"), str(tmp_path / "there.mp4")]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    assert (tmp_path / "there.mp4").read_bytes() == here
+    assert told == digest(shot)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task": "image-to-video"},
+        {"first_frame": b"x"},
+        {"references": (b"x",)},
+        {"references": (b"x", b"y")},
+        {"prompt": "two horses"},
+        {"tier": 1080},
+        {"ratio": None},
+        {"ratio": (9, 16)},
+        {"seconds": 2},
+        {"seed": 2},
+        {"watermark": True},
+        {"comment": "job-2"},
+    ],
+    ids=str,
+)
+def test_everything_in_a_shot_changes_its_digest(change: dict[str, Any]) -> None:
+    assert digest(SHOT) == digest(replace(SHOT))
+    assert digest(replace(SHOT, **change)) != digest(SHOT)
+
+
+# --- what goes wrong -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"tier": 480}, "tier is 480; allowed are 720, 1080"),
+        ({"seconds": 0}, "seconds is 0; allowed are 1 to 60"),
+        ({"seconds": 61}, "seconds is 61"),
+        ({"ratio": (16, 0)}, "both sides must be positive"),
+    ],
+)
+def test_a_shot_outside_the_bounds_is_refused(change: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(FilmError, match=words):
+        film(replace(SHOT, **change), tmp_path / "film.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_picture_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(PictureError):
+        film(replace(SHOT, first_frame=b"no picture"), tmp_path / "film.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ffmpegs_last_words_are_told_and_nothing_is_left(tmp_path: Path) -> None:
+    thread = Image.new("RGB", (4, 60_000))
+    with pytest.raises(FilmError, match=r"^ffmpeg: \S.*$"):
+        film(shot_of(thread), tmp_path / "film.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_film_replaces_an_older_one_and_leaves_only_itself(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes(b"older")
+    probe(made(SHOT, tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
+
+
+def test_the_samples_of_the_project_are_small_and_can_be_filmed_from() -> None:
+    paths = sorted(IMAGES.iterdir())
+    assert sum(path.stat().st_size for path in paths) <= 400_000
+    assert {path.suffix for path in paths} == {".jpg", ".png", ".webp"}
+    for path in paths:
+        with Image.open(path) as picture:
+            assert min(picture.size) >= 300
+            assert 1 / 2.5 <= picture.width / picture.height <= 2.5
