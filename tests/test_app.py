@@ -11,7 +11,7 @@ import pytest
 
 from hobbyhorse.calls import ContractBroken
 from hobbyhorse.contract.folder import load_all
-from hobbyhorse.contract.reading import message_of, read_answer
+from hobbyhorse.contract.reading import message_of, read_answer, read_items
 from hobbyhorse.contract.request import MOST_BYTES
 from hobbyhorse.contract.values import Contract, find_situation
 from hobbyhorse.expressions import MISSING, format_pointer, replaced
@@ -51,7 +51,7 @@ BAD_SUBMISSIONS = {
 
 
 async def submit(mock: Mock, contract: Contract, bad: Bad) -> Reply:
-    operation, model, body = documented(contract)
+    _, model, body = documented(contract)
     return await mock.call(
         contract, "submit", path={"model": model.id}, body=bad.body(body), headers=dict(bad.headers), key=bad.key
     )
@@ -161,29 +161,50 @@ async def test_another_keys_jobs_are_not_listed(contract: Contract) -> None:
 
 
 async def test_the_pages_of_a_list_hold_every_job_once_newest_first(contract: Contract) -> None:
-    if "list" not in contract.operations:
-        pytest.skip("the contract has no list")
-    operation = contract.operations["list"]
+    operation = contract.operations.get("list")
+    if operation is None or "page" not in operation.bindings:
+        pytest.skip("the contract has no list with pages")
     assert operation.items is not None
     mock = Mock([contract])
     jobs = [await mock.submit(contract) for _ in range(7)]
     page, size = (operation.bindings[name].request[0].name for name in ("page", "size"))
-    seen = []
+    seen: list[Any] = []
     for number in (1, 2, 3, 4):
         reply = await mock.call(contract, "list", query=f"?{page}={number}&{size}=3")
         assert reply.reading is not None
         assert reply.reading.values["total"] == 7
-        listed = operation.items.at.get(message_of([], reply.json))
-        pointer = operation.items.bindings["job"].response[0].pointer
-        seen += [item[pointer[0]] for item in listed]
+        seen += [item["job"] for item in read_items(operation, message_of([], reply.json))]
     assert seen == jobs[::-1]
+
+
+async def test_cursors_lead_through_every_job_once_even_while_jobs_are_added(contract: Contract) -> None:
+    operation = contract.operations.get("list")
+    if operation is None or "cursor" not in operation.bindings:
+        pytest.skip("the contract has no list with cursors")
+    mock = Mock([contract])
+    jobs = [await mock.submit(contract) for _ in range(7)]
+    size, cursor = (operation.bindings[name].request[0].name for name in ("size", "cursor"))
+    seen: list[Any] = []
+    query = f"?{size}=3"
+    while True:
+        reply = await mock.call(contract, "list", query=query)
+        assert reply.reading is not None
+        seen += [item["job"] for item in read_items(operation, message_of([], reply.json))]
+        if (following := reply.reading.values.get("next_cursor")) is None:
+            break
+        query = f"?{size}=3&{cursor}={following}"
+        await mock.submit(contract)
+    assert seen == jobs[::-1]
+    refused = await mock.call(contract, "list", query=f"?{cursor}=nonsense")
+    assert refused.reading is not None
+    assert "invalid_request" in refused.reading.situations
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "x", "1.5", ""])
 async def test_a_page_that_is_no_page_is_refused(value: str, contract: Contract) -> None:
-    if "list" not in contract.operations:
-        pytest.skip("the contract has no list")
-    operation = contract.operations["list"]
+    operation = contract.operations.get("list")
+    if operation is None or "page" not in operation.bindings:
+        pytest.skip("the contract has no list with pages")
     page = operation.bindings["page"].request[0].name
     reply = await Mock([contract]).call(contract, "list", query=f"?{page}={value}")
     assert reply.reading is not None

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "mockserver" / "hobbyhorse"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("expressions", "lifecycle", "clock", "ids", "signatures", "media"),
     ("contract",),
-    ("journal", "jobs", "worlds", "routes", "catalogue", "pictures", "conformance"),
+    ("journal", "jobs", "worlds", "routes", "catalogue", "pages", "pictures", "conformance"),
     ("callbacks", "studio"),
     ("calls",),
     ("roles",),

@@ -228,9 +228,7 @@ def test_any_number_of_references_makes_a_frame(count: int) -> None:
 
 @pytest.mark.parametrize("name", ["white", "landscape", "portrait"])
 def test_the_watermark_changes_its_corner_and_nothing_else(name: str, tmp_path: Path) -> None:
-    clean, marked = (
-        first_frame(made(shot_of(PICTURES[name](), watermark=asked), tmp_path)) for asked in (False, True)
-    )
+    clean, marked = (first_frame(made(shot_of(PICTURES[name](), watermark=asked), tmp_path)) for asked in (False, True))
     width, height = clean.size
     corner = (width * 6 // 10, height * 85 // 100, width, height)
     difference = ImageChops.difference(clean, marked).convert("L")

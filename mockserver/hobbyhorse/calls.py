@@ -14,6 +14,7 @@ from hobbyhorse.contract.request import MOST_BYTES, Refusal, read_body, read_par
 from hobbyhorse.contract.values import Contract, Situation, find_situation
 from hobbyhorse.expressions import MISSING, Message
 from hobbyhorse.jobs import Job, View
+from hobbyhorse.pages import ASKED, PageError, page
 from hobbyhorse.routes import Route
 from hobbyhorse.worlds import World, Worlds
 
@@ -157,16 +158,13 @@ def refusal_of(contract: Contract, route: Route, refusal: Refusal) -> Answer:
 def write_list(
     call: Call, situation: Situation, message: Message, found: list[Item], item: Callable[[Item], bytes]
 ) -> Answer:
-    """Return a page of a list: `size` items from `offset`, or from the start of page `page` (from 1)."""
-    asked = {name: call.asked(message, name) for name in ("page", "size", "offset")}
-    size = len(found) if asked["size"] is MISSING else asked["size"]
-    start = 0
-    if asked["offset"] is not MISSING:
-        start = asked["offset"]
-    elif asked["page"] is not MISSING:
-        start = (asked["page"] - 1) * size
-    page = b",".join(item(one) for one in found[start : start + size])
-    values = {**asked, "items": Raw(b"[" + page + b"]"), "total": len(found)}
+    """Return the page of a list that the request asks for."""
+    try:
+        part = page(len(found), {name: call.asked(message, name) for name in ASKED})
+    except PageError as error:
+        return refuse(call, Refusal("invalid_request", str(error), ("query",)))
+    items = b",".join(item(one) for one in found[part.start : part.stop])
+    values = {**part.values, "items": Raw(b"[" + items + b"]")}
     return write(situation, lambda name: values.get(name, MISSING))
 
 
