@@ -15,11 +15,12 @@ from tests.conftest import CONTRACTS, ROOT
 PACKAGE = ROOT / "mockserver" / "hobbyhorse"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("expressions", "lifecycle", "clock", "ids", "signatures", "media"),
+    ("expressions", "lifecycle", "clock", "ids", "signatures", "links", "sources", "cache", "media"),
     ("contract",),
-    ("journal", "jobs", "worlds", "routes", "catalogue", "pages", "pictures", "conformance"),
+    ("journal", "jobs", "worlds", "routes", "catalogue", "pages", "gallery", "conformance"),
     ("callbacks", "studio"),
-    ("calls",),
+    ("calls", "mediahost"),
+    ("inspection",),
     ("roles",),
     ("app",),
     ("server",),
@@ -40,7 +41,21 @@ FORBIDDEN = {
 }
 """What a module may not know at all."""
 
-SERVER_ONLY = {"jobs", "worlds", "journal", "routes", "catalogue", "pictures", "callbacks", "studio", "calls", "roles"}
+SERVER_ONLY = {
+    "jobs",
+    "worlds",
+    "journal",
+    "routes",
+    "catalogue",
+    "pages",
+    "gallery",
+    "callbacks",
+    "studio",
+    "calls",
+    "roles",
+    "inspection",
+    "mediahost",
+}
 
 
 def modules() -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
@@ -16,17 +17,20 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route as Path
 from starlette.types import Receive, Scope, Send
 
+from hobbyhorse import mediahost as media
+from hobbyhorse.cache import Cache, user_directory
 from hobbyhorse.calls import Answer, Call, ClientGone, ContractBroken, header, refusal_of, write
 from hobbyhorse.clock import Clock, RealClock
 from hobbyhorse.contract.folder import data_directory, load_all
 from hobbyhorse.contract.request import Refusal
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.expressions import MISSING
-from hobbyhorse.jobs import Job
 from hobbyhorse.journal import MOST_BYTES, Exchange, Journal
+from hobbyhorse.links import LinkError
 from hobbyhorse.roles import ROLES
 from hobbyhorse.routes import Route, Routes
 from hobbyhorse.signatures import DEFAULT_SECRET
+from hobbyhorse.sources import FetchPolicy
 from hobbyhorse.worlds import World, Worlds
 
 if TYPE_CHECKING:
@@ -46,6 +50,9 @@ class Options:
     public_url: str | None = None
     strict: bool = False
     callback_secret: str | None = DEFAULT_SECRET
+    fetch_from: frozenset[str] = frozenset()
+    cache: FilePath | None = None
+    cache_bytes: int = 1 << 30
     make_clock: Callable[[], Clock] = RealClock
 
 
@@ -63,15 +70,12 @@ class Fake:
     def __init__(self, contracts: Sequence[Contract] | None = None, options: Options | None = None) -> None:
         self.contracts = tuple(load_all() if contracts is None else contracts)
         self.options = options or Options()
-        self.worlds = Worlds(
-            self.options.make_clock, self.options.pace, self.options.seed, self.options.api_keys
-        )
+        self.worlds = Worlds(self.options.make_clock, self.options.pace, self.options.seed, self.options.api_keys)
         self.journal = Journal()
         """The exchanges that belong to no world: no key, or one that is not accepted."""
         self._providers = {contract.key: Provider(contract, Routes(contract)) for contract in self.contracts}
-        self._hosts = {
-            host: provider for provider in self._providers.values() for host in provider.contract.hosts
-        }
+        self._hosts = {host: provider for provider in self._providers.values() for host in provider.contract.hosts}
+        self._policy = FetchPolicy(self.options.fetch_from)
         self._courier: Courier | None = None
         self._studio: Studio | None = None
         self._rest = Starlette(
@@ -97,7 +101,8 @@ class Fake:
         if self._studio is None:
             from hobbyhorse.studio import Studio  # noqa: PLC0415 - pillow stays off the way to readiness
 
-            self._studio = Studio()
+            cache = Cache(self.options.cache or user_directory(), self.options.cache_bytes)
+            self._studio = Studio(cache, self._policy)
         return self._studio
 
     async def close(self) -> None:
@@ -153,6 +158,7 @@ class Fake:
                 self.worlds,
                 self.courier,
                 self.studio,
+                self._policy,
             )
             try:
                 answer = await ROLES[route.operation.role](call)
@@ -229,23 +235,17 @@ class Fake:
         return JSONResponse({"error": problem}, status)
 
     async def _media(self, request: Request) -> Response:
-        """Serve a job's media to whoever has its address, until it expires."""
+        """Serve a job's media to whoever has its signed address, until it expires."""
         names = request.path_params
         world = self.worlds.by_handle(names["world"])
         job = world.jobs.get(names["job"]) if world else None
+        try:
+            self.worlds.signer.check(request.url.path, request.query_params, world.clock.now() if world else 0.0)
+        except LinkError as error:
+            return media.refusal(403, error.code, str(error))
         if world is None or job is None or job.stage(world.clock.now()).kind != "success":
-            return _object_store_error(404, "NoSuchKey", "The specified key does not exist.")
-        life = job.contract.retention.result_url
-        if life is not None and world.clock.now() > job.finished + life:
-            return _object_store_error(403, "AccessDenied", "Request has expired")
-        return await self._file(job, names["file"])
-
-    async def _file(self, job: Job, name: str) -> Response:
-        if name == "video.mp4":
-            return FileResponse(await self.studio().video(job), media_type="video/mp4")
-        if name == "first_frame.jpg":
-            return FileResponse(await self.studio().first_frame(job), media_type="image/jpeg")
-        return _object_store_error(404, "NoSuchKey", "The specified key does not exist.")
+            return media.refusal(404, "NoSuchKey", "The specified key does not exist.")
+        return await media.serve(self.studio(), job, names["file"], request)
 
     async def _fixture(self, request: Request) -> Response:
         """Serve one of the project's own pictures, for clients that need an address to send."""
@@ -282,11 +282,6 @@ def _check(contract: Contract, answer: Answer) -> None:
     """Hold an answer of ours against the contract."""
     for violation in contract.schemas.violations(answer.situation.schema, orjson.loads(answer.body), most=1):
         raise ContractBroken(f"{contract.key}: situation {answer.situation.name!r} answers with {violation}")
-
-
-def _object_store_error(status: int, code: str, message: str) -> Response:
-    xml = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>\n'
-    return Response(xml, status, media_type="application/xml")
 
 
 async def _send(send: Send, answer: Answer) -> None:

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import httpx
 
 from hobbyhorse.contract.values import Callbacks, Situation
-from hobbyhorse.jobs import Job, View
+from hobbyhorse.jobs import Job, MediaLinks, View
 from hobbyhorse.signatures import DEFAULT_SECRET, sign
 from hobbyhorse.worlds import World
 
 MOST_ATTEMPTS_KEPT = 1_000
+HELD_SECONDS = 0.05
+"""How soon to look again at a job that should have ended but is held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Delivery:
     world: World
     job: Job
     base: str
-    media: str
+    media: MediaLinks
     message_id: str
 
 
@@ -54,7 +56,7 @@ class Courier:
         self.attempts: deque[Attempt] = deque(maxlen=MOST_ATTEMPTS_KEPT)
         self._client = httpx.AsyncClient(trust_env=False, follow_redirects=False)
 
-    def schedule(self, world: World, job: Job, base: str, media: str) -> None:
+    def schedule(self, world: World, job: Job, base: str, media: MediaLinks) -> None:
         """Have the end of a job told when it comes; nothing where nobody asked for it."""
         if job.contract.callbacks is None or "callback_url" not in job.order.said:
             return
@@ -72,9 +74,9 @@ class Courier:
         now = delivery.world.clock.now()
         stage = delivery.job.stage(now)
         if callbacks is None:
-            return
+            return None
         if not stage.terminal:
-            return self._plan(delivery, delivery.job.finished, number)
+            return self._plan(delivery, max(delivery.job.finished, now + HELD_SECONDS), number)
         situation = next((told for told in callbacks.situations.values() if stage.name in told.stages), None)
         if situation is None:
             return None
@@ -92,9 +94,7 @@ class Courier:
         body = situation.template.write(view.lookup)
         headers = {"content-type": "application/json"}
         if callbacks.signature is not None and self.secret:
-            headers |= sign(
-                callbacks.signature, self.secret, body, timestamp=int(now), message_id=delivery.message_id
-            )
+            headers |= sign(callbacks.signature, self.secret, body, timestamp=int(now), message_id=delivery.message_id)
         url = str(job.order.said["callback_url"])
         status, error = None, None
         try:

@@ -13,9 +13,10 @@ from hobbyhorse.contract.message import Lookup, Raw
 from hobbyhorse.contract.request import MOST_BYTES, Refusal, read_body, read_parameters
 from hobbyhorse.contract.values import Contract, Situation, find_situation
 from hobbyhorse.expressions import MISSING, Message
-from hobbyhorse.jobs import Job, View
+from hobbyhorse.jobs import Job, MediaLinks, View
 from hobbyhorse.pages import ASKED, PageError, page
 from hobbyhorse.routes import Route
+from hobbyhorse.sources import FetchPolicy
 from hobbyhorse.worlds import World, Worlds
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Call:
     worlds: Worlds
     courier: Callable[[], Courier]
     studio: Callable[[], Studio]
+    policy: FetchPolicy
     body: bytes = b""
 
     def header(self, name: str) -> str | None:
@@ -66,9 +68,9 @@ class Call:
         return header(self.scope["headers"], name.encode("latin-1"))
 
     @property
-    def media(self) -> str:
-        """Where the media of this call's world is."""
-        return f"{self.origin}/media/{self.world.handle}"
+    def media(self) -> MediaLinks:
+        """The addresses of the media of this call's world."""
+        return MediaLinks(self.origin, self.world.handle, self.worlds.signer)
 
     def parameters(self) -> Message | Refusal:
         """Read what stands outside the body."""

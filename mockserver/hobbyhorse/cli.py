@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
+from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -17,7 +21,7 @@ contracts_app = typer.Typer(help="Work on contracts.")
 app.add_typer(contracts_app, name="contracts")
 
 USAGE = 2
-ClickError = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+ClickError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 """The root of the errors that typer raises for what the user typed, whichever click it brings."""
 
 ContractsOption = Annotated[
@@ -71,6 +75,16 @@ def serve(
     callback_secret: Annotated[
         str, typer.Option(metavar="SECRET", help="What callbacks are signed with; empty: not signed.")
     ] = DEFAULT_SECRET,
+    fetch_from: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST", help="Fetch pictures from this host too (repeatable); * for any public one."),
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep videos here instead of in the user's cache directory.")
+    ] = None,
+    cache_size: Annotated[
+        int, typer.Option(metavar="MB", min=1, help="Keep at most so many megabytes of videos.")
+    ] = 1024,
 ) -> None:
     """Serve every provider: one JSON line on stdout when ready, everything else on stderr."""
     # ruff: noqa: PLC0415 - see the module's docstring
@@ -96,6 +110,9 @@ def serve(
         public_url=public_url,
         strict=strict,
         callback_secret=callback_secret or None,
+        fetch_from=frozenset(host.lower() for host in fetch_from or ()),
+        cache=cache,
+        cache_bytes=cache_size << 20,
         make_clock=lambda: RealClock(speed),
     )
     try:
@@ -181,6 +198,84 @@ def env(
     for client in contract.clients:
         if client.code:
             typer.echo(f"# {client.name}: {client.code.format(**values)}")
+
+
+@app.command()
+def video(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the video is written.")],
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="The first frame; several are the references of reference-to-video."),
+    ] = None,
+    prompt: Annotated[str, typer.Option(help="Without a picture, the scene is drawn from this and the seed.")] = "",
+    duration: Annotated[int, typer.Option(min=1, max=60, help="Seconds.")] = 5,
+    resolution: Annotated[str, typer.Option(help="720P or 1080P.")] = "1080P",
+    ratio: Annotated[str, typer.Option(metavar="W:H", help="The sides, where no first frame decides.")] = "16:9",
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    watermark: Annotated[bool, typer.Option(help="Write Happy Horse into the lower right corner.")] = False,
+) -> None:
+    """Make a video as the server does, without a server."""
+    from hobbyhorse.media.picture import PictureError
+    from hobbyhorse.media.video import FilmError, Shot, film
+
+    sides = re.fullmatch(r"([1-9]\d{0,3}):([1-9]\d{0,3})", ratio)
+    if resolution.upper() not in ("720P", "1080P"):
+        raise Wrong(f"--resolution {resolution!r}; allowed are 720P and 1080P")
+    if sides is None:
+        raise Wrong(f"--ratio {ratio!r}; it is W:H, such as 16:9")
+    try:
+        pictures = [path.read_bytes() for path in image or ()]
+        first = pictures[0] if len(pictures) == 1 else None
+        task = "image-to-video" if first else "reference-to-video" if pictures else "text-to-video"
+        film(
+            Shot(
+                task=task,
+                first_frame=first,
+                references=() if first else tuple(pictures),
+                prompt=prompt,
+                tier=int(resolution[:-1]),
+                ratio=None if first else (int(sides[1]), int(sides[2])),
+                seconds=duration,
+                seed=seed,
+                watermark=watermark,
+                comment=f"{task}, {resolution.upper()}, {duration} s, seed {seed}",
+            ),
+            out,
+        )
+    except (OSError, PictureError, FilmError) as error:
+        raise Wrong(str(error)) from None
+    typer.echo(out)
+
+
+@app.command()
+def probe(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An MP4.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say what is in a video, from its bytes alone; exit status 1 if it is no whole MP4."""
+    from hobbyhorse.media.mp4 import Mp4Error
+    from hobbyhorse.media.mp4 import probe as read
+
+    try:
+        facts = read(file)
+    except OSError as error:
+        raise Wrong(f"{file}: {error.strerror}") from None
+    except Mp4Error as error:
+        typer.echo(f"{file}: {error}", err=True)
+        raise typer.Exit(1) from None
+    values = {name: _plain(value) for name, value in asdict(facts).items()}
+    if as_json:
+        typer.echo(json.dumps(values))
+        return
+    for name, value in values.items():
+        typer.echo(f"{name.replace('_', ' '):20} {value}")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can say it; a fraction becomes a number."""
+    if isinstance(value, Fraction):
+        return int(value) if value.denominator == 1 else float(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 @contracts_app.command("lint")

@@ -11,12 +11,16 @@ from typing import Any
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.expressions import MISSING
-from hobbyhorse.lifecycle import Lasting, Stage, Timeline, stage_at
+from hobbyhorse.lifecycle import Lasting, Stage, Timeline, reroute, stage_at
+from hobbyhorse.links import Signer
 
 
 @dataclass(slots=True)
 class Job:
-    """One job of one world. Times are moments of the world's clock; `error` is (code, message) of a failure."""
+    """One job of one world. Times are moments of the world's clock; `error` is (code, message) of a failure.
+
+    A job is `held` while its pictures are still being looked at: it does not end before that is done.
+    """
 
     id: str
     contract: Contract
@@ -24,6 +28,7 @@ class Job:
     timeline: Timeline
     seed: int
     error: tuple[str | None, str | None] = (None, None)
+    held: bool = False
 
     @property
     def created(self) -> float:
@@ -37,7 +42,26 @@ class Job:
 
     def stage(self, now: float) -> Stage:
         """Return the stage at a moment."""
-        return self.contract.graph[stage_at(self.timeline, now)]
+        stage = self.contract.graph[stage_at(self.timeline, now)]
+        waits = self.held and stage.terminal and stage.kind != "cancelled"
+        return self.contract.graph[self.timeline[-2][1]] if waits else stage
+
+    def release(self, now: float, message: str | None = None) -> None:
+        """End the hold: the job goes on as planned, but not back in time, or fails with a message."""
+        self.held = False
+        graph = self.contract.graph
+        end, failure = graph[self.timeline[-1][1]], graph.ending("failure")
+        if end.kind == "cancelled":
+            return
+        if message is not None and failure is not None:
+            self.error, end = (None, message), failure
+        self.timeline = reroute(graph, self.timeline, max(now, self.finished), end.name)
+
+    @property
+    def expires(self) -> float | None:
+        """When the job's media can no longer be fetched; None is never."""
+        life = self.contract.retention.result_url
+        return None if life is None else self.finished + life
 
     @property
     def cost(self) -> Decimal:
@@ -62,6 +86,20 @@ def pace(name: str, random: Random) -> Lasting:
 
 
 @dataclass(frozen=True, slots=True)
+class MediaLinks:
+    """Makes the addresses of one world's media, as one request sees the server."""
+
+    origin: str
+    world: str
+    signer: Signer
+
+    def url(self, job: Job, file: str) -> str:
+        """Return the signed address of a job's file."""
+        path = f"/media/{self.world}/{job.id}/{file}"
+        return f"{self.origin}{path}?{self.signer.query(path, job.expires)}"
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """A job as one answer shows it: at a moment, under the addresses of the request that asks."""
 
@@ -69,7 +107,7 @@ class View:
     now: float
     stage: Stage
     base: str
-    media: str
+    media: MediaLinks
 
     def lookup(self, name: str) -> Any:
         """Return the live value of a name, or MISSING."""
@@ -90,7 +128,7 @@ def _link(role: str) -> Callable[[View], Any]:
 
 
 def _media(file: str) -> Callable[[View], Any]:
-    return lambda view: f"{view.media}/{view.job.id}/{file}" if view.stage.kind == "success" else MISSING
+    return lambda view: view.media.url(view.job, file) if view.stage.kind == "success" else MISSING
 
 
 def _at_end(value: Callable[[View], Any]) -> Callable[[View], Any]:
@@ -122,8 +160,7 @@ def _started(view: View) -> Any:
 
 
 def _expires(view: View) -> Any:
-    life = view.job.contract.retention.result_url
-    return MISSING if life is None else view.job.finished + life
+    return MISSING if view.job.expires is None else view.job.expires
 
 
 def _given(index: int) -> Callable[[View], Any]:

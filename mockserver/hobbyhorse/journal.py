@@ -68,4 +68,3 @@ class Journal:
         """Forget everything."""
         self._exchanges.clear()
         self.total = 0
-

@@ -83,7 +83,7 @@ class Graph:
         return next((to for to in self[name].next if self[to].kind in good), None)
 
     def _shortest(self, start: str, end: str) -> tuple[str, ...]:
-        ways = [(start,)]
+        ways: list[tuple[str, ...]] = [(start,)]
         seen = {start}
         for way in ways:
             if way[-1] == end:
@@ -120,3 +120,13 @@ def cut(graph: Graph, timeline: Timeline, now: float, stage: str) -> Timeline:
         raise LifecycleError(f"no move from {current!r} to {stage!r}; allowed: {list(graph[current].next)}")
     past = tuple(step for step in timeline if step[0] <= now)
     return (*(past or timeline[:1]), (now, stage))
+
+
+def reroute(graph: Graph, timeline: Timeline, moment: float, end: str) -> Timeline:
+    """Return the timeline of a job that turns out to end as `end`, at a moment.
+
+    What it shares with the old one keeps its moments; a stage that only the new way has begins at the end.
+    """
+    known = {name: begun for begun, name in timeline[:-1]}
+    path = graph.path(graph.initial, end)
+    return (*((min(known.get(name, moment), moment), name) for name in path[:-1]), (moment, end))

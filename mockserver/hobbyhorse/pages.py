@@ -9,7 +9,6 @@ from typing import Any
 
 from hobbyhorse.expressions import MISSING
 
-
 ASKED = ("page", "size", "offset", "cursor")
 """The request values that choose a page."""
 

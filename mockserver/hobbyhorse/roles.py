@@ -13,6 +13,7 @@ from hobbyhorse.calls import Answer, Call, ContractBroken, refuse, write, write_
 from hobbyhorse.contract.request import Refusal, find_model, read_order
 from hobbyhorse.contract.values import Model, Situation, find_situation
 from hobbyhorse.expressions import MISSING, Message
+from hobbyhorse.inspection import fetch, hold, look
 from hobbyhorse.jobs import Job, View
 from hobbyhorse.worlds import Remembered
 
@@ -25,8 +26,8 @@ async def submit(call: Call) -> Answer:
     if isinstance(message, Refusal):
         return refuse(call, message)
     policy = call.contract.idempotency
-    key = policy.key.get(message) if policy.key else MISSING
-    if key is MISSING:
+    key = policy.key.get(message) if policy.key else None
+    if not isinstance(key, str):
         return await _accept(call, message, None)
     keys, provider = call.world.idempotency, call.contract.key
     if not keys.begin(provider, key):
@@ -49,12 +50,17 @@ async def _accept(call: Call, message: Message, key: str | None) -> Answer:
     understood = read_order(call.contract, call.route.operation, replace(message, body=body))
     if isinstance(understood, Refusal):
         return refuse(call, understood)
-    job = call.world.submit(call.contract, understood.order)
+    looked = await look(call, understood)
+    if isinstance(looked, Refusal):
+        return refuse(call, looked)
+    job = call.world.submit(call.contract, looked.order)
+    if looked.pending:
+        hold(call, job)
     if key:
         until = now + call.contract.idempotency.life
         call.world.idempotency.remember(call.contract.key, key, Remembered(fingerprint, job.id, until))
     _tell(call, job)
-    return _accepted(call, "accepted", job, understood.notes)
+    return _accepted(call, "accepted", job, looked.notes)
 
 
 def _repeat(call: Call, used: Remembered, fingerprint: bytes) -> Answer:
@@ -91,13 +97,19 @@ async def run(call: Call) -> Answer:
     understood = read_order(call.contract, call.route.operation, replace(message, body=body))
     if isinstance(understood, Refusal):
         return refuse(call, understood)
-    job = call.world.submit(call.contract, understood.order)
+    looked = await look(call, understood)
+    if isinstance(looked, Refusal):
+        return refuse(call, looked)
+    job = call.world.submit(call.contract, looked.order)
+    if looked.pending:
+        job.held = True
+        await fetch(call, job)
     await call.world.clock.sleep_until(job.finished)
     view = call.view(job, max(job.finished, call.world.clock.now()))
     if view.stage.kind == "success":
         await call.studio().video(job)
     situation = call.route.situation(view.stage.name, understood.message)
-    return write(situation, view.lookup, job.id, understood.notes)
+    return write(situation, view.lookup, job.id, looked.notes)
 
 
 async def show(call: Call) -> Answer:
@@ -158,9 +170,7 @@ async def show_model(call: Call) -> Answer:
     model = message if isinstance(message, Refusal) else find_model(call.contract, call.route.operation, message)
     if isinstance(model, Refusal) or isinstance(message, Refusal):
         return refuse(call, model if isinstance(model, Refusal) else Refusal("invalid_request"))
-    return write(
-        _situation(call, "found", message), lambda name: catalogue.lookup(call.contract, model, name)
-    )
+    return write(_situation(call, "found", message), lambda name: catalogue.lookup(call.contract, model, name))
 
 
 async def list_categories(call: Call) -> Answer:

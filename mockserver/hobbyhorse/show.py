@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from hobbyhorse.app import Fake, Options
@@ -110,8 +110,8 @@ def show_demo(contracts: list[Contract], out: Path) -> int:
                 title = f"{contract.key}: {model.id}"
                 task = progress.add_task(title, total=None)
 
-                def report(stage: str, task: int = int(task), title: str = title) -> None:
-                    progress.update(progress.task_ids[progress.task_ids.index(task)], description=f"{title}: {stage}")
+                def report(stage: str, task: TaskID = task, title: str = title) -> None:
+                    progress.update(task, description=f"{title}: {stage}")
 
                 try:
                     run = run_job(contract, operation, model, body, url, "demo", out, report)

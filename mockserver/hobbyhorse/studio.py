@@ -1,4 +1,4 @@
-"""From a job to its media: each video is made when it is first asked for, once, off the event loop."""
+"""From a job to its media: each video is made when it is first asked for, once, off the event loop, and kept."""
 
 from __future__ import annotations
 
@@ -10,68 +10,100 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+from hobbyhorse.cache import Cache
 from hobbyhorse.contract.request import Order
+from hobbyhorse.gallery import Gallery
 from hobbyhorse.jobs import Job
-from hobbyhorse.media.video import Shot, digest, film, first_frame_jpeg
-from hobbyhorse.pictures import picture
+from hobbyhorse.media.scenery import placeholder
+from hobbyhorse.media.video import FilmError, Shot, digest, film, first_frame_jpeg
+from hobbyhorse.sources import FetchPolicy
+
+__all__ = ["FilmError", "Studio"]
+
+Result = TypeVar("Result")
 
 
 class Studio:
-    """Makes the media of jobs; the files live as long as the studio."""
+    """Makes the media of jobs. Videos are kept in the cache, pictures as long as the studio.
 
-    def __init__(self) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="hobbyhorse-")
+    At most as many makers run at once as there are cores, and whoever asks for a video that is being made waits for it.
+    """
+
+    def __init__(self, cache: Cache, policy: FetchPolicy) -> None:
+        self._pictures = tempfile.TemporaryDirectory(prefix="hobbyhorse-")
+        self.gallery = Gallery(Path(self._pictures.name), policy)
+        self._cache = cache
         self._pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="film")
         self._making: dict[str, asyncio.Task[Path]] = {}
+        self._names: dict[str, str] = {}
 
     async def video(self, job: Job) -> Path:
-        """Return the job's MP4. Raises FilmError if it cannot be made."""
-        shot = await self.shot(job)
-        return await self._once(f"{digest(shot)}.mp4", partial(film, shot))
+        """Return the job's MP4. Raises FilmError if it cannot be made this time."""
+        return await self._once(job, "mp4", film)
 
     async def first_frame(self, job: Job) -> Path:
         """Return the first frame of the job's video as a JPEG."""
-        shot = await self.shot(job)
-        return await self._once(f"{digest(shot)}.jpg", partial(_still, shot))
+        return await self._once(job, "jpg", _still)
 
-    async def shot(self, job: Job) -> Shot:
-        """Return what the job's order asks to be filmed, its pictures at hand."""
+    async def _once(self, job: Job, kind: str, make: Callable[[Shot, Path], object]) -> Path:
+        """Return a file of a job, made by whoever asks first while the others wait."""
+        key = f"{job.id}.{kind}"
+        name = self._names.get(key)
+        if name is not None and (path := self._cache.find(name)) is not None:
+            return path
+        if (task := self._making.get(key)) is None:
+            task = asyncio.get_running_loop().create_task(self._make(job, kind, make))
+            self._making[key] = task
+            task.add_done_callback(lambda _: self._making.pop(key, None))
+        return await asyncio.shield(task)
+
+    async def _make(self, job: Job, kind: str, make: Callable[[Shot, Path], object]) -> Path:
+        shot, name = await self._run(partial(self._prepare, job, kind))
+        self._names[f"{job.id}.{kind}"] = name
+        while (task := self._making.get(name)) is not None:
+            await asyncio.shield(task)
+        if (path := self._cache.find(name)) is not None:
+            return path
+        self._making[name] = task = asyncio.get_running_loop().create_task(self._film(shot, name, make))
+        task.add_done_callback(lambda _: self._making.pop(name, None))
+        return await task
+
+    async def _film(self, shot: Shot, name: str, make: Callable[[Shot, Path], object]) -> Path:
+        path = self._cache.path(name)
+        await self._run(partial(make, shot, path))
+        await self._run(self._cache.trim)
+        return path
+
+    def _prepare(self, job: Job, kind: str) -> tuple[Shot, str]:
+        """Return what is to be filmed, its pictures at hand, and the name of the file that comes out."""
         order = job.order
-        first, _ = await picture(order.first_frame) if order.first_frame else (None, None)
-        references = [(await picture(url))[0] for url in order.references]
-        return Shot(
+        shot = Shot(
             task=order.model.task,
-            first_frame=first,
-            references=tuple(references),
+            first_frame=self._picture(order.first_frame) if order.first_frame else None,
+            references=tuple(self._picture(name) for name in order.references),
             prompt=order.prompt,
             tier=tier(order),
             ratio=ratio(order),
             seconds=order.seconds,
             seed=job.seed,
             watermark=order.watermark,
-            comment=job.id,
+            comment=f"{order.model.id}, {order.resolution}, {order.seconds} s, seed {job.seed}",
         )
+        return shot, f"{digest(shot)}.{kind}"
 
-    async def _once(self, name: str, make: Callable[[Path], object]) -> Path:
-        """Return a file of the studio, made by whoever asks first while the others wait."""
-        path = Path(self._directory.name) / name
-        if path.exists():
-            return path
-        if (task := self._making.get(name)) is None:
-            task = asyncio.get_running_loop().create_task(self._make(path, make))
-            self._making[name] = task
-            task.add_done_callback(lambda _: self._making.pop(name, None))
-        return await asyncio.shield(task)
+    def _picture(self, name: str) -> bytes:
+        """Return a picture of the gallery, or one that is drawn from its address."""
+        return self.gallery.read(name) if self.gallery.has(name) else placeholder(name)
 
-    async def _make(self, path: Path, make: Callable[[Path], object]) -> Path:
-        await asyncio.get_running_loop().run_in_executor(self._pool, make, path)
-        return path
+    async def _run(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def close(self) -> None:
-        """Stop what is being made and remove every file."""
+        """Stop what is being made and remove the pictures."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-        self._directory.cleanup()
+        self._pictures.cleanup()
 
 
 def tier(order: Order) -> int:
@@ -87,4 +119,6 @@ def ratio(order: Order) -> tuple[int, int] | None:
 
 
 def _still(shot: Shot, path: Path) -> None:
-    path.write_bytes(first_frame_jpeg(shot))
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_bytes(first_frame_jpeg(shot))
+    aside.replace(path)

@@ -15,6 +15,7 @@ from hobbyhorse.ids import FORMS
 from hobbyhorse.jobs import Job, pace
 from hobbyhorse.journal import Journal
 from hobbyhorse.lifecycle import LifecycleError, cut, lay
+from hobbyhorse.links import signer
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ class Worlds:
         self._pace = pace
         self._seed = seed
         self._accepted = accepted
+        self.signer = signer(seed)
         self._by_key: dict[str, World] = {}
         self._by_handle: dict[str, World] = {}
         self.anybody = self._open("")

@@ -6,13 +6,16 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from hobbyhorse.contract.message import Bound, Template, compile_template
-from hobbyhorse.contract.schemas import Schemas, Violation, address
+from hobbyhorse.contract.references import broken_references
+from hobbyhorse.contract.schemas import Schemas, address
+from hobbyhorse.contract.shapes import METHODS, OPENAPI_SHAPE, Shape, compile_shape, shape_violations
 from hobbyhorse.contract.values import (
     Assumption,
     Binding,
@@ -46,12 +49,19 @@ from hobbyhorse.expressions import (
 from hobbyhorse.lifecycle import Graph, Stage
 from hobbyhorse.signatures import Signature
 
-METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 LIFECYCLE, OPENAPI = "lifecycle.json", "openapi.json"
+DEEPEST = 100
+"""How deep a document may be nested: deeper than any needs to be, and no deeper than every reader can follow."""
 
 
 class ContractError(ValueError):
-    """A folder that cannot be read as a contract: which file, which place, and what is wrong there."""
+    """A folder that cannot be read as a contract: which file, which place in it, and what is wrong there."""
+
+    def __init__(self, path: Path, location: Iterable[str | int], reason: str) -> None:
+        self.path = path
+        self.pointer = format_pointer(tuple(map(str, location)))
+        self.reason = reason
+        super().__init__(f"{path}#{self.pointer}: {reason}" if self.pointer else f"{path}: {reason}")
 
 
 def data_directory(name: str) -> Path:
@@ -72,60 +82,94 @@ def load_all(directory: Path | None = None, variants: Mapping[str, Sequence[str]
     chosen = dict(variants or {})
     folders = find_folders(directory)
     if not folders:
-        raise ContractError(f"{directory} holds no contract; a contract is a folder with a {LIFECYCLE}")
+        raise ContractError(directory, (), f"holds no contract; a contract is a folder with a {LIFECYCLE}")
     if unknown := sorted(set(chosen) - {folder.name for folder in folders}):
-        raise ContractError(
-            f"no provider {unknown[0]!r} in {directory}; there are {', '.join(folder.name for folder in folders)}"
-        )
+        known = ", ".join(folder.name for folder in folders)
+        raise ContractError(directory, (), f"no provider {unknown[0]!r}; there are {known}")
     return [load(folder, chosen.get(folder.name, ())) for folder in folders]
 
 
 def load(folder: Path, variants: Sequence[str] = ()) -> Contract:
     """Load one provider's folder. Raises ContractError with file, place and reason."""
-    documents: dict[str, Any] = {name: _read_json(folder, name) for name in (OPENAPI, LIFECYCLE)}
-    for path in sorted(folder.glob("models/*.schema.json")):
-        name = f"models/{path.name}"
-        documents[name] = _read_json(folder, name)
-    lifecycle_schema = _read_json(folder.parent, "lifecycle.schema.json", default=data_directory("contracts"))
-    for violation in _shape_violations(lifecycle_schema, documents[LIFECYCLE]):
-        raise ContractError(_where(folder, LIFECYCLE, violation.location) + violation.message)
-    documents[LIFECYCLE] = _vary(folder, documents[LIFECYCLE], variants)
-    try:
-        return _Builder(folder, documents).contract()
-    except ExpressionError as error:
-        raise ContractError(f"{folder / LIFECYCLE}: {error}") from None
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ContractError(f"{folder / OPENAPI}: is no OpenAPI 3.1 document: {error!r}") from error
+    return build(folder, read_documents(folder), variants)
 
 
-def _read_json(folder: Path, name: str, default: Path | None = None) -> Any:
-    path = folder / name
-    if default is not None and not path.is_file():
-        path = default / name
+def read_documents(folder: Path) -> dict[str, Any]:
+    """Read the files of a folder that make a contract, by name."""
+    models = [f"models/{path.name}" for path in sorted(folder.glob("models/*.schema.json"))]
+    return {name: _read_json(folder / name) for name in (OPENAPI, LIFECYCLE, *models)}
+
+
+def build(folder: Path, documents: Mapping[str, Any], variants: Sequence[str] = ()) -> Contract:
+    """Make a contract of a folder's documents. Raises ContractError."""
+    for file, location, reason in misshapen(documents):
+        raise ContractError(folder / file, location, reason)
+    for file, location, reason in broken_references(_schema_documents(documents)):
+        raise ContractError(folder / file, location, reason)
+    if variants:
+        documents = {**documents, LIFECYCLE: _vary(folder, documents[LIFECYCLE], variants)}
+        for file, location, reason in misshapen(documents):
+            raise ContractError(folder / file, location, reason)
+    return _Builder(folder, documents).contract()
+
+
+def misshapen(documents: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str | int, ...], str]]:
+    """Yield file, place and fault of everything that openapi.json or lifecycle.json cannot be like."""
+    for file, shape in _shapes().items():
+        for violation in shape_violations(shape, documents[file]):
+            yield file, violation.location, violation.message
+
+
+def _schema_documents(documents: Mapping[str, Any]) -> dict[str, Any]:
+    return {file: document for file, document in documents.items() if file != LIFECYCLE}
+
+
+@cache
+def _shapes() -> Mapping[str, Shape]:
+    lifecycle = _read_json(data_directory("contracts") / "lifecycle.schema.json")
+    return {OPENAPI: compile_shape(OPENAPI_SHAPE), LIFECYCLE: compile_shape(lifecycle)}
+
+
+def _read_json(path: Path) -> Any:
     try:
-        return orjson.loads(path.read_bytes())
+        document = orjson.loads(path.read_bytes())
     except OSError as error:
-        raise ContractError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise ContractError(path, (), f"cannot be read: {error.strerror or error}") from None
     except orjson.JSONDecodeError as error:
-        raise ContractError(f"{path}: is no JSON: {error}") from None
+        raise ContractError(path, (), f"is no JSON: {error}") from None
+    if _depth(document) > DEEPEST:
+        raise ContractError(path, (), f"is nested {_depth(document)} deep; at most {DEEPEST}")
+    return document
 
 
-def _shape_violations(schema: Any, lifecycle: Any) -> list[Violation]:
-    return Schemas({"lifecycle.schema.json": schema}).violations("lifecycle.schema.json#", lifecycle)
+def _depth(document: Any) -> int:
+    depth, level = 0, [document]
+    while level:
+        depth += 1
+        level = [child for value in level for child in _children(value)]
+    return depth
 
 
-def _where(folder: Path, file: str, location: Iterable[str | int] = ()) -> str:
-    return f"{folder / file}#{format_pointer(tuple(map(str, location)))}: "
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _vary(folder: Path, lifecycle: Any, variants: Sequence[str]) -> Any:
     known = lifecycle.get("variants", {})
     for name in variants:
         if name not in known:
-            allowed = ", ".join(known) or "it has none"
-            raise ContractError(f"{folder / LIFECYCLE}: no variant {name!r}; {allowed}")
-        for pointer, value in known[name]["set"].items():
-            lifecycle = replaced(lifecycle, parse_pointer(pointer), value)
+            allowed = ", ".join(known) or "none"
+            raise ContractError(folder / LIFECYCLE, ("variants",), f"no variant {name!r}; there are {allowed}")
+        for text, value in known[name]["set"].items():
+            try:
+                pointer = parse_pointer(text)
+                if resolve(lifecycle, pointer[:-1]) is MISSING:
+                    raise ExpressionError(f"{text!r} is nowhere; all but the last step must be there")
+                lifecycle = replaced(lifecycle, pointer, value)
+            except ExpressionError as error:
+                raise ContractError(folder / LIFECYCLE, ("variants", name, "set", text), str(error)) from None
     return lifecycle
 
 
@@ -171,7 +215,21 @@ class _Builder:
 
     def fail(self, location: Iterable[str | int], message: str, file: str = LIFECYCLE) -> ContractError:
         """Return the error for a place of a file."""
-        return ContractError(_where(self.folder, file, location) + message)
+        return ContractError(self.folder / file, location, message)
+
+    def place(self, text: str, location: Iterable[str | int]) -> Place:
+        """Read a runtime expression that stands at a place of lifecycle.json."""
+        try:
+            return parse(text)
+        except ExpressionError as error:
+            raise self.fail(location, str(error)) from None
+
+    def pointer(self, text: str, location: Iterable[str | int]) -> Pointer:
+        """Read a JSON Pointer that stands at a place of lifecycle.json."""
+        try:
+            return parse_pointer(text)
+        except ExpressionError as error:
+            raise self.fail(location, str(error)) from None
 
     def contract(self) -> Contract:
         """Build the whole."""
@@ -217,13 +275,14 @@ class _Builder:
         }
         for stage in stages.values():
             for index, to in enumerate(stage.next):
-                if to not in stages:
-                    at = ("stages", stage.name, "next", index)
-                    raise self.fail(at, f"{to!r} is no stage; there are {', '.join(stages)}")
-        initial = self.lifecycle["initial"]
-        if initial not in stages:
-            raise self.fail(("initial",), f"{initial!r} is no stage; there are {', '.join(stages)}")
-        return Graph(initial, stages)
+                self.stage(to, ("stages", stage.name, "next", index))
+        return Graph(self.stage(self.lifecycle["initial"], ("initial",)), stages)
+
+    def stage(self, name: str, location: Iterable[str | int]) -> str:
+        """Return the name of a stage that exists."""
+        if name not in self.lifecycle["stages"]:
+            raise self.fail(location, f"{name!r} is no stage; there are {', '.join(self.lifecycle['stages'])}")
+        return name
 
     def hosts(self) -> tuple[str, ...]:
         """Return the hosts of the servers, without scheme and path."""
@@ -279,17 +338,19 @@ class _Builder:
             body_examples=self.body_examples(found),
             situations=situations,
             bindings=bindings,
-            model_parameters=parse(spec.get("parameters", "$request.body#")),
-            forms=tuple(
-                Form(
-                    form["name"],
-                    parse(form["when"]),
-                    tuple((parse_pointer(to), parse(source)) for to, source in form["set"].items()),
-                )
-                for form in spec.get("forms", ())
-            ),
+            model_parameters=self.place(spec.get("parameters", "$request.body#"), (*at, "parameters")),
+            forms=tuple(self.form(form, (*at, "forms", index)) for index, form in enumerate(spec.get("forms", ()))),
             items=items,
             link=_link(found.path, bindings),
+        )
+
+    def form(self, spec: Mapping[str, Any], location: tuple[str | int, ...]) -> Form:
+        """Build another accepted spelling of a request."""
+        at = (*location, "set")
+        return Form(
+            spec["name"],
+            self.place(spec["when"], (*location, "when")),
+            tuple((self.pointer(to, (*at, to)), self.place(source, (*at, to))) for to, source in spec["set"].items()),
         )
 
     def parameters(self, found: _Found) -> tuple[Parameter, ...]:
@@ -332,10 +393,7 @@ class _Builder:
         found = {}
         for name, spec in specs.items():
             at, form = (spec["at"], spec["as"]) if isinstance(spec, dict) else (spec, None)
-            try:
-                places = [parse(text) for text in ([at] if isinstance(at, str) else at)]
-            except ExpressionError as error:
-                raise self.fail((*location, name), str(error)) from None
+            places = [self.place(text, (*location, name)) for text in ([at] if isinstance(at, str) else at)]
             found[name] = Binding(
                 name,
                 tuple(place for place in places if place.side == "request"),
@@ -351,13 +409,12 @@ class _Builder:
         bindings = {}
         for name, place in spec["bindings"].items():
             pointer, form = (place["at"], place["as"]) if isinstance(place, dict) else (place, None)
-            relative = Place("response", "body", pointer=parse_pointer(pointer))
+            relative = Place("response", "body", pointer=self.pointer(pointer, (*location, "bindings", name)))
             bindings[name] = Binding(name, (), (relative,), form)
         stages = spec.get("stages", {})
         for name in stages:
-            if name not in self.lifecycle["stages"]:
-                raise self.fail((*location, "stages"), f"{name!r} is no stage")
-        return Items(parse(spec["at"]), bindings, stages)
+            self.stage(name, (*location, "stages", name))
+        return Items(self.place(spec["at"], (*location, "at")), bindings, stages)
 
     def common_situations(self, found: _Found, bound: _Bound) -> dict[str, Situation]:
         """Return the situations of the whole contract that this operation's responses have."""
@@ -365,7 +422,7 @@ class _Builder:
         for name, spec in self.lifecycle.get("situations", {}).items():
             content = self.content(found, spec.get("status", 0))
             if content is not None and self.has_example(content, spec["example"]):
-                common[name] = self.situation(name, spec, content, bound)
+                common[name] = self.situation(name, spec, content, bound, ("situations", name))
         return common
 
     def situations(
@@ -374,20 +431,21 @@ class _Builder:
         """Build the situations that an operation names itself: each must have its example."""
         situations = {}
         for name, spec in specs.items():
-            content = self.content(found, spec["status"]) if "status" in spec else None
+            if "status" not in spec:
+                raise self.fail((*location, name), "has no status")
+            content = self.content(found, spec["status"])
             if content is None:
                 raise self.fail(
-                    (*location, name), f"{found.spec['operationId']} declares no JSON response {spec.get('status')}"
+                    (*location, name), f"{found.spec['operationId']} declares no JSON response {spec['status']}"
                 )
             if not self.has_example(content, spec["example"]):
                 raise self.fail((*location, name, "example"), self.no_example(spec["example"], content))
-            for stage in spec.get("stages", ()):
-                if stage not in self.lifecycle["stages"]:
-                    raise self.fail((*location, name, "stages"), f"{stage!r} is no stage")
-            situations[name] = self.situation(name, spec, content, bound)
+            situations[name] = self.situation(name, spec, content, bound, (*location, name))
         return situations
 
-    def situation(self, name: str, spec: Mapping[str, Any], content: Pointer, bound: _Bound) -> Situation:
+    def situation(
+        self, name: str, spec: Mapping[str, Any], content: Pointer, bound: _Bound, location: Pointer
+    ) -> Situation:
         """Build one situation from the media type object that holds its example."""
         example_at = address(OPENAPI, (*content, "examples", spec["example"], "value"))
         return Situation(
@@ -396,8 +454,12 @@ class _Builder:
             example_at=example_at,
             schema=address(OPENAPI, (*content, "schema")),
             template=bound.template(self.schemas.at(example_at)),
-            stages=frozenset(spec.get("stages", ())),
-            when=tuple((parse(place), value) for place, value in spec.get("when", {}).items()),
+            stages=frozenset(
+                self.stage(stage, (*location, "stages", index)) for index, stage in enumerate(spec.get("stages", ()))
+            ),
+            when=tuple(
+                (self.place(place, (*location, "when", place)), value) for place, value in spec.get("when", {}).items()
+            ),
             headers=tuple(spec.get("headers", {}).items()),
             items=bound.item_templates(self.schemas.at(example_at)),
         )
@@ -406,9 +468,9 @@ class _Builder:
         """Build the answer to a request that meets no operation."""
         content = ("components", "responses", spec["response"], "content", "application/json")
         if not self.has_example(content, spec["example"]):
-            raise self.fail(("unrouted", name), self.no_example(spec["example"], content))
+            raise self.fail(("unrouted", name, "example"), self.no_example(spec["example"], content))
         bound = _Bound(_bound(self.bindings(self.lifecycle.get("bindings", {}), ("bindings",)).values()))
-        return self.situation(name, spec, content, bound)
+        return self.situation(name, spec, content, bound, ("unrouted", name))
 
     def callbacks(self, spec: Mapping[str, Any] | None) -> Callbacks | None:
         """Build the callbacks; in their messages the provider is the one who asks."""
@@ -418,14 +480,16 @@ class _Builder:
         bindings = self.bindings(spec["bindings"], ("callbacks", "bindings"))
         bound = _Bound(_bound(bindings.values(), side="request"))
         content = (*found.pointer, "requestBody", "content", "application/json")
+        at = ("callbacks", "situations")
         for name, item in spec["situations"].items():
             if not self.has_example(content, item["example"]):
-                raise self.fail(("callbacks", "situations", name), self.no_example(item["example"], content))
+                raise self.fail((*at, name, "example"), self.no_example(item["example"], content))
         signature = spec["signature"]
         return Callbacks(
             operation_id=spec["operationId"],
             situations={
-                name: self.situation(name, item, content, bound) for name, item in spec["situations"].items()
+                name: self.situation(name, item, content, bound, (*at, name))
+                for name, item in spec["situations"].items()
             },
             bindings=bindings,
             signature=signature
@@ -456,10 +520,7 @@ class _Builder:
         if "$ref" not in item:
             return item, home
         pointer = parse_pointer(item["$ref"].partition("#")[2])
-        target = resolve(self.openapi, pointer)
-        if target is MISSING:
-            raise self.fail(home, f"{item['$ref']!r} leads nowhere", OPENAPI)
-        return target, pointer
+        return resolve(self.openapi, pointer), pointer
 
     def has_example(self, content: Pointer, name: str) -> bool:
         """Whether a media type object has an example of that name, with a value."""
@@ -477,7 +538,7 @@ class _Builder:
             return Idempotency("none")
         if "key" not in spec:
             raise self.fail(("idempotency",), f"mode {spec['mode']!r} needs the place of the key")
-        return Idempotency(spec["mode"], parse(spec["key"]), spec.get("life", 86_400.0))
+        return Idempotency(spec["mode"], self.place(spec["key"], ("idempotency", "key")), spec.get("life", 86_400.0))
 
     def model(self, index: int, spec: Mapping[str, Any]) -> Model:
         """Build one model, with the defaults that its schema states."""
@@ -487,7 +548,9 @@ class _Builder:
         except KeyError:
             raise self.fail((*at, "schema"), f"{spec['schema']!r} is not in the folder") from None
         parameters = {
-            name: tuple(map(parse_pointer, [place] if isinstance(place, str) else place))
+            name: tuple(
+                self.pointer(text, (*at, "parameters", name)) for text in ([place] if isinstance(place, str) else place)
+            )
             for name, place in spec["parameters"].items()
         }
         defaults = {}
@@ -498,7 +561,7 @@ class _Builder:
                     raise self.fail(
                         (*at, "parameters", name), f"{spec['schema']} declares nothing at {format_pointer(place)!r}"
                     )
-                if len(places) == 1 and "default" in declared:
+                if len(places) == 1 and isinstance(declared, dict) and "default" in declared:
                     defaults[name] = declared["default"]
         limit, images = spec.get("prompt_limit"), spec.get("images")
         return Model(
@@ -533,7 +596,11 @@ class _Builder:
             schema, file = self.schemas.deref(schema, file)
             if not isinstance(schema, dict):
                 return MISSING
-            schema = schema.get("items", MISSING) if step.isdigit() else schema.get("properties", {}).get(step, MISSING)
+            properties = schema.get("properties", {})
+            if step.isdigit():
+                schema = schema.get("items", MISSING)
+            else:
+                schema = properties.get(step, MISSING) if isinstance(properties, dict) else MISSING
         return self.schemas.deref(schema, file)[0]
 
 

@@ -73,11 +73,11 @@ def _smooth(points: Sequence[tuple[float, ...]], *, closed: bool, steps: int) ->
     def point(i: int) -> tuple[float, ...]:
         return points[i % count] if closed else points[min(max(i, 0), count - 1)]
 
-    curve = []
+    curve: list[tuple[float, ...]] = []
     for i in range(ends):
-        quad = [point(i + j) for j in (-1, 0, 1, 2)]
-        for s in range(steps):
-            curve.append(tuple(_spline(*values, s / steps) for values in zip(*quad, strict=True)))
+        corners = zip(point(i - 1), point(i), point(i + 1), point(i + 2), strict=True)
+        splines = [(a, b, c, d) for a, b, c, d in corners]
+        curve += [tuple(_spline(*spline, s / steps) for spline in splines) for s in range(steps)]
     return curve
 
 

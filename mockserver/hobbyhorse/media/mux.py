@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from struct import pack
 
@@ -78,7 +78,7 @@ def _video_samples(reel: Reel) -> Samples:
 
 def _audio_samples(reel: Reel, packets: list[bytes]) -> Samples:
     ends = [_packets_until(reel, second) for second in range(reel.seconds + 1)]
-    chunks = tuple(after - before for before, after in zip(ends, ends[1:], strict=False))
+    chunks = tuple(after - before for before, after in pairwise(ends))
     return Samples(tuple(len(packet) for packet in packets), chunks)
 
 
@@ -103,7 +103,9 @@ def _video_track(reel: Reel, samples: Samples, offsets: list[int]) -> bytes:
         _full(b"stts", pack(">III", 1, len(samples.sizes), FRAME_TICKS)),
         _full(b"stss", pack(f">I{len(keys)}I", len(keys), *keys)),
     )
-    media = _media(b"vide", rate * FRAME_TICKS, length, _box(b"vmhd", pack(">IHHHH", 1, 0, 0, 0, 0)), tables, samples, offsets)
+    media = _media(
+        b"vide", rate * FRAME_TICKS, length, _box(b"vmhd", pack(">IHHHH", 1, 0, 0, 0, 0)), tables, samples, offsets
+    )
     return _box(b"trak", _tkhd(reel, 1, 0, reel.width, reel.height), _edit(reel, 0), media)
 
 

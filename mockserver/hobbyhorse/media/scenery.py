@@ -40,7 +40,7 @@ PALETTES = (
 )
 
 
-def scene(prompt: str, seed: int, width: int = 1280, height: int = 720) -> Image.Image:
+def scene(prompt: str, seed: int, width: int = 1280, height: int = 720, *, herd: bool = True) -> Image.Image:
     """Draw horses on hills; the hour, the hills and the horses follow from the prompt and the seed."""
     dice = _dice("scene", prompt, seed)
     palette = dice.choice(PALETTES)
@@ -49,7 +49,8 @@ def scene(prompt: str, seed: int, width: int = 1280, height: int = 720) -> Image
     ridges = [_ridge(dice, depth, width, height) for depth in (0.0, 0.33, 0.66, 1.0)]
     for depth, ridge in zip((0.0, 0.33, 0.66, 1.0), ridges, strict=True):
         _hill(canvas, ridge, _blend(palette.far, palette.near, depth))
-    _herd(canvas, palette, ridges[-1], dice)
+    if herd:
+        _herd(canvas, palette, ridges[-1], dice)
     return canvas
 
 
@@ -57,7 +58,9 @@ def placeholder(text: str, width: int = 1280, height: int = 720) -> bytes:
     """Draw the JPEG that stands for a picture that was not fetched; hue and shapes follow from the text."""
     dice = _dice("placeholder", text)
     hue = dice.randrange(256)
-    top, low = (Image.new("HSV", (1, 1), hsv).convert("RGB").getpixel((0, 0)) for hsv in ((hue, 90, 150), (hue, 110, 70)))
+    top, low = (
+        Image.new("HSV", (1, 1), hsv).convert("RGB").getpixel((0, 0)) for hsv in ((hue, 90, 150), (hue, 110, 70))
+    )
     canvas = _gradient(_ink(top), _ink(low), width, height)
     _bubbles(canvas, dice)
     side = min(width, height) * 0.5

@@ -8,7 +8,7 @@ import os
 import random
 import subprocess
 import tempfile
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -30,8 +30,8 @@ PATIENCE = 120
 # Fixed thread counts and exact arithmetic: the bytes must not depend on the machine's cores.
 EXACT = "bitexact+accurate_rnd"
 # Constant quantisers keep the first frame true on any picture, and a watermark's cost in its own corner.
-X264 = ("-preset", "superfast", "-qp", "22", "-bf", "0", "-g", str(FPS), "-threads", "4")
-X264_PARAMS = "ipratio=1.6:scenecut=0:open-gop=0:slices=1:sliced-threads=0"
+X264 = ("-preset", "superfast", "-qp", "20", "-bf", "0", "-g", str(FPS), "-threads", "4")
+X264_PARAMS = "ipratio=1.6:chroma-qp-offset=-3:scenecut=0:open-gop=0:slices=1:sliced-threads=0"
 BT709 = ("-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", "bt709", "-color_range", "tv")
 
 RATE = 48000
@@ -74,7 +74,7 @@ class Motion:
 def film(shot: Shot, out: Path) -> None:
     """Make the film at `out`, which appears complete or not at all; raise FilmError or PictureError."""
     _check(shot)
-    still = _still(shot)
+    still = compose(shot)
     with tempfile.TemporaryDirectory(prefix=".film-", dir=out.parent) as name:
         room = Path(name)
         _encode(shot, still, room)
@@ -91,7 +91,7 @@ def film(shot: Shot, out: Path) -> None:
 def first_frame_jpeg(shot: Shot) -> bytes:
     """Give the film's first frame as a JPEG, watermark included."""
     _check(shot)
-    still = _still(shot)
+    still = compose(shot)
     if shot.watermark:
         strip, corner = watermark(*still.size)
         still.paste(strip, corner, strip)
@@ -112,20 +112,26 @@ def frame_size(tier: int, ratio_width: int, ratio_height: int) -> tuple[int, int
 
 
 def digest(shot: Shot) -> str:
-    """Give the film's content address: equal for equal bytes, also across processes and machines alike."""
+    """Give the film's content address: a hash of all that its bytes depend on, its makers' versions included."""
     makers = (MAKER_VERSION, ffmpeg_version(), PIL.__version__)
-    known = hashlib.sha256()
-    for value in (*makers, *astuple(shot)):
-        text = repr(value).encode()
-        known.update(len(text).to_bytes(8, "big") + text)
-    return known.hexdigest()
+    first = shot.first_frame and hashlib.sha256(shot.first_frame).hexdigest()
+    references = [hashlib.sha256(data).hexdigest() for data in shot.references]
+    words = replace(shot, first_frame=None, references=())
+    return hashlib.sha256(repr((makers, first, references, words)).encode()).hexdigest()
 
 
 @cache
 def ffmpeg_version() -> str:
     """Give the first line of `ffmpeg -version`."""
-    answer = subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-version"], capture_output=True, check=True)
+    answer = subprocess.run([_program(), "-version"], capture_output=True, check=True)
     return answer.stdout.decode(errors="replace").partition("\n")[0]
+
+
+def _program() -> str:
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError as error:
+        raise FilmError(f"ffmpeg was not found: {error}") from error
 
 
 def _check(shot: Shot) -> None:
@@ -141,7 +147,7 @@ def _even(value: float) -> int:
     return 2 * round(value / 2)
 
 
-def _still(shot: Shot) -> Image.Image:
+def compose(shot: Shot) -> Image.Image:
     """Compose the picture that the film starts from, in the size of the frame."""
     if shot.first_frame is not None:
         given = read_picture(shot.first_frame).image
@@ -153,12 +159,13 @@ def _still(shot: Shot) -> Image.Image:
     return scene(shot.prompt, shot.seed, *size)
 
 
-def _motion(seed: int, width: int) -> Motion:
+def motion(seed: int, width: int) -> Motion:
+    """Draw the motion that belongs to a seed."""
     dice = random.Random(f"motion {seed}")
     angle, sway = dice.random() * 2 * math.pi, dice.uniform(0.25, 0.45) * dice.choice((-1, 1))
     lean = dice.uniform(0.2, 0.5)
     return Motion(
-        reach=round(width * dice.uniform(0.008, 0.012)),
+        reach=round(width * dice.uniform(0.006, 0.009)),
         lean_x=round(lean * math.cos(angle), 4),
         lean_y=round(lean * math.sin(angle), 4),
         sway_x=round(-sway * math.sin(angle), 4),
@@ -168,36 +175,39 @@ def _motion(seed: int, width: int) -> Motion:
 
 def _encode(shot: Shot, still: Image.Image, room: Path) -> None:
     width, height = still.size
-    inputs = [*_raw("rgb24", still.size), "-i", "pipe:0"]
-    picture = f"[0:v]{_moved(_motion(shot.seed, width), width, height)}"
+    inputs = [*raw_input("rgb24", still.size), "-i", "pipe:0"]
+    picture = f"[0:v]{moving_filters(motion(shot.seed, width), width, height)}"
     if shot.watermark:
         strip, (left, top) = watermark(width, height)
         (room / "mark.rgba").write_bytes(strip.tobytes())
-        inputs += [*_raw("rgba", strip.size), "-i", str(room / "mark.rgba")]
+        inputs += [*raw_input("rgba", strip.size), "-i", "mark.rgba"]
         mark = f"[1:v]scale=out_color_matrix=bt709:out_range=tv:flags={EXACT},format=yuva420p[mark]"
         picture = f"{mark};{picture}[clean];[clean][mark]overlay={left}:{top}:format=yuv420"
-    graph = f"{picture},setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709[v];{_sound(shot.seed)}[a]"
+    picture += ",setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709[v]"
+    common = ("-v", "error", "-y", "-bitexact", *inputs)
+    # Two graphs, not one: ffmpeg runs each in a thread of its own.
+    graphs = ("-filter_complex", picture, "-filter_complex", f"{sound_source(shot.seed)}[a]")
     video = ("-map", "[v]", "-c:v", "libx264", *X264, "-x264-params", X264_PARAMS, *BT709, "-f", "h264", "loop.h264")
     audio = ("-map", "[a]", "-c:a", "aac", "-b:a", "96k", "-threads", "1", "-f", "adts", "loop.aac")
-    common = ("-v", "error", "-y", "-filter_complex_threads", "2", "-bitexact")
-    _ffmpeg((*common, *inputs, "-filter_complex", graph, *video, *audio), still.tobytes(), room)
+    _ffmpeg((*common, *graphs, *video, *audio), still.tobytes(), room)
 
 
-def _raw(pixels: str, size: tuple[int, int]) -> list[str]:
+def raw_input(pixels: str, size: tuple[int, int]) -> list[str]:
+    """Give ffmpeg's options for an input of raw pixels."""
     width, height = size
     return ["-f", "rawvideo", "-pixel_format", pixels, "-video_size", f"{width}x{height}", "-framerate", str(FPS)]
 
 
-def _moved(motion: Motion, width: int, height: int) -> str:
+def moving_filters(move: Motion, width: int, height: int) -> str:
     """Write the filters: enlarge by whole pixels per side, cut the frame out of it, so that frame 0 stays as it is.
 
     The work is done without chroma subsampling: in 4:2:0 an odd enlargement would shift the colours.
     """
     turn = f"(n*2*PI/{FPS})"
-    grown = f"round({motion.reach}*(1-cos({turn}))/2+0.000001)"
+    grown = f"round({move.reach}*(1-cos({turn}))/2+0.000001)"
     grown_high = f"round({grown}*{height}/{width}+0.000001)"
-    left = f"round({grown}*(1+{motion.lean_x}+{motion.sway_x}*sin({turn})))"
-    top = f"round({grown_high}*(1+{motion.lean_y}+{motion.sway_y}*sin({turn})))"
+    left = f"round({grown}*(1+{move.lean_x}+{move.sway_x}*sin({turn})))"
+    top = f"round({grown_high}*(1+{move.lean_y}+{move.sway_y}*sin({turn})))"
     return ",".join(
         (
             f"scale=out_color_matrix=bt709:out_range=tv:flags={EXACT}+full_chroma_int",
@@ -212,7 +222,7 @@ def _moved(motion: Motion, width: int, height: int) -> str:
     )
 
 
-def _sound(seed: int) -> str:
+def sound_source(seed: int) -> str:
     """Write the source of a quiet music box: four notes that repeat after TURN packets, each fading out."""
     dice = random.Random(f"sound {seed}")
     turn = TURN * PACKET_SAMPLES / RATE
@@ -223,11 +233,12 @@ def _sound(seed: int) -> str:
         cycles = round(root * 2 ** (step / 12) * turn)  # a whole number, so that the phase repeats too
         since = f"mod(t+{turn * (4 - beat) / 4:.6f},{turn:.9f})"
         notes.append(f"sin({2 * math.pi * cycles / turn:.9f}*t)*exp(-4.5*{since})*(1-exp(-120*{since}))")
-    return f"aevalsrc='0.08*({'+'.join(notes)})|0.08*({'+'.join(reversed(notes))})':s={RATE}:d={(TURN + SETTLE + 2) * PACKET_SAMPLES / RATE}"
+    length = (TURN + SETTLE + 2) * PACKET_SAMPLES / RATE
+    return f"aevalsrc='0.08*({'+'.join(notes)})':s={RATE}:d={length:.9f},pan=stereo|c0=c0|c1=c0"
 
 
 def _ffmpeg(arguments: tuple[str, ...], given: bytes, room: Path) -> None:
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), *arguments]
+    command = [_program(), *arguments]
     try:
         done = subprocess.run(command, input=given, capture_output=True, cwd=room, timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired as error:

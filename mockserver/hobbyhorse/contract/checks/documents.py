@@ -1,0 +1,187 @@
+"""Checks of the files themselves, before anything is made of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema_rs
+
+from hobbyhorse.contract.checks.subject import Documents, Problem
+from hobbyhorse.contract.folder import LIFECYCLE, OPENAPI, misshapen
+from hobbyhorse.contract.references import broken_references, references
+from hobbyhorse.expressions import Pointer
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+KEYWORDS = frozenset(
+    {
+        *("$schema", "$id", "$ref", "title", "description", "default", "example", "examples", "format"),
+        *("type", "enum", "const", "properties", "required", "additionalProperties", "items", "minItems", "maxItems"),
+        *("minLength", "maxLength", "pattern", "minimum", "maximum", "anyOf"),
+    }
+)
+"""The schema keywords that contracts are confined to; contracts/README.md lists the same."""
+
+
+def folder_name(documents: Documents) -> Iterator[Problem]:
+    """The folder's name can stand in a path."""
+    name = documents.folder.name
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
+        message = f"the name {name!r} becomes a path prefix: lower-case letters, digits, '.', '_' and '-' only"
+        yield Problem(documents.folder, "", message)
+
+
+def files(documents: Documents) -> Iterator[Problem]:
+    """The folder has nothing but openapi.json, lifecycle.json and models/*.schema.json."""
+    for path in sorted(documents.folder.rglob("*")):
+        if not path.is_file() or path.relative_to(documents.folder).as_posix() in documents.files:
+            continue
+        if path.suffix != ".json":
+            yield Problem(path, "", "a contract is data: only .json files may be here")
+        else:
+            yield Problem(path, "", f"nothing reads this; a contract is {OPENAPI}, {LIFECYCLE}, models/*.schema.json")
+
+
+def repeated_members(documents: Documents) -> Iterator[Problem]:
+    """No object has two members of one name: readers would take one and forget the other."""
+    for file in documents.files:
+        repeated: list[str] = []
+
+        def note(members: list[tuple[str, Any]], repeated: list[str] = repeated) -> None:
+            names = [name for name, _ in members]
+            repeated += [name for name in dict.fromkeys(names) if names.count(name) > 1]
+
+        path = documents.folder / file
+        if path.is_file():
+            json.loads(path.read_bytes(), object_pairs_hook=note)
+        for name in repeated:
+            yield documents.problem(f"an object has the member {name!r} twice; only the last would count", file=file)
+
+
+def openapi_version(documents: Documents) -> Iterator[Problem]:
+    """openapi.json is OpenAPI 3.1."""
+    document = documents.files[OPENAPI]
+    version = document.get("openapi") if isinstance(document, dict) else None
+    if isinstance(version, str) and not re.fullmatch(r"3\.1\.[0-9]+", version):
+        yield documents.problem(f"is OpenAPI {version!r}; it must be 3.1, such as '3.1.0'", "openapi", file=OPENAPI)
+
+
+def shapes(documents: Documents) -> Iterator[Problem]:
+    """openapi.json and lifecycle.json have the shape that contracts are read from."""
+    for file, location, reason in misshapen(documents.files):
+        yield documents.problem(reason, *location, file=file)
+
+
+def reference_targets(documents: Documents) -> Iterator[Problem]:
+    """Every $ref leads to something in the folder."""
+    for file, location, reason in broken_references(_schema_files(documents)):
+        yield documents.problem(reason, *location, file=file)
+
+
+def operation_ids(documents: Documents) -> Iterator[Problem]:
+    """No two operations of openapi.json have the same operationId."""
+    seen: dict[str, Pointer] = {}
+    for pointer, value in _objects(documents.files[OPENAPI]):
+        name = value.get("operationId")
+        if isinstance(name, str) and pointer[0] == "paths":
+            if name in seen:
+                message = f"{name!r} is also the operation at {'/'.join(seen[name])}"
+                yield documents.problem(message, *pointer, "operationId", file=OPENAPI)
+            seen[name] = pointer
+
+
+def keywords(documents: Documents) -> Iterator[Problem]:
+    """Schemas use only the keywords that contracts/README.md lists."""
+    for file, pointer, schema in every_schema(documents):
+        for name in schema:
+            if name not in KEYWORDS:
+                message = f"keyword {name!r} is not one that contracts use; contracts/README.md lists those that are"
+                yield documents.problem(message, *pointer, name, file=file)
+
+
+def valid_schemas(documents: Documents) -> Iterator[Problem]:
+    """Every schema is a JSON Schema 2020-12 with patterns that Python can read."""
+    for file, pointer, schema in root_schemas(documents):
+        if isinstance(schema, dict) and schema.get("$schema", DIALECT) != DIALECT:
+            message = f"is {schema['$schema']!r}; schemas are {DIALECT!r}"
+            yield documents.problem(message, *pointer, "$schema", file=file)
+            continue
+        try:
+            jsonschema_rs.meta.validate(schema)
+        except jsonschema_rs.ValidationError as error:
+            message = f"breaks JSON Schema 2020-12: {' '.join(error.message.split())}"
+            yield documents.problem(message, *pointer, *error.instance_path, file=file)
+    for file, pointer, schema in every_schema(documents):
+        if isinstance(pattern := schema.get("pattern"), str):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                message = f"{pattern!r} is no regular expression: {error}"
+                yield documents.problem(message, *pointer, "pattern", file=file)
+
+
+def used_models(documents: Documents) -> Iterator[Problem]:
+    """Every file in models/ is some model's, or is referred to."""
+    lifecycle = documents.files[LIFECYCLE]
+    models = lifecycle.get("models", ()) if isinstance(lifecycle, dict) else ()
+    used = {model.get("schema") for model in models if isinstance(model, dict)} if isinstance(models, list) else set()
+    for document in _schema_files(documents).values():
+        used |= {text.partition("#")[0] for _, text in references(document)}
+    for file in documents.files:
+        if file not in (OPENAPI, LIFECYCLE) and file not in used:
+            yield documents.problem(f"no model of {LIFECYCLE} uses this schema", file=file)
+
+
+def root_schemas(documents: Documents) -> Iterator[tuple[str, Pointer, Any]]:
+    """Yield every schema that is not inside another, with its file and place."""
+    for file, document in documents.files.items():
+        if file not in (OPENAPI, LIFECYCLE):
+            yield file, (), document
+    for pointer, value in _objects(documents.files[OPENAPI]):
+        if isinstance(value.get("schema"), dict | bool):
+            yield OPENAPI, (*pointer, "schema"), value["schema"]
+        if pointer == ("components",) and isinstance(value.get("schemas"), dict):
+            for name, schema in value["schemas"].items():
+                yield OPENAPI, (*pointer, "schemas", name), schema
+
+
+def every_schema(documents: Documents) -> Iterator[tuple[str, Pointer, dict[str, Any]]]:
+    """Yield every schema that is an object, those inside others too, with its file and place."""
+    for file, pointer, schema in root_schemas(documents):
+        for inner, found in _subschemas(pointer, schema):
+            yield file, inner, found
+
+
+def _subschemas(pointer: Pointer, schema: Any) -> Iterator[tuple[Pointer, dict[str, Any]]]:
+    if not isinstance(schema, dict):
+        return
+    yield pointer, schema
+    inner: list[tuple[Pointer, Any]] = [((name,), schema.get(name)) for name in ("items", "additionalProperties")]
+    if isinstance(properties := schema.get("properties"), dict):
+        inner += [(("properties", name), child) for name, child in properties.items()]
+    if isinstance(readings := schema.get("anyOf"), list):
+        inner += [(("anyOf", str(index)), child) for index, child in enumerate(readings)]
+    for steps, child in inner:
+        yield from _subschemas((*pointer, *steps), child)
+
+
+def _objects(document: Any) -> Iterator[tuple[Pointer, dict[str, Any]]]:
+    """Yield every object of openapi.json with its place, but nothing that is inside a schema or an example."""
+    waiting: list[tuple[Pointer, Any]] = [((), document)]
+    while waiting:
+        pointer, value = waiting.pop()
+        if isinstance(value, list):
+            waiting += [((*pointer, str(index)), item) for index, item in reversed(list(enumerate(value)))]
+        elif isinstance(value, dict):
+            yield pointer, value
+            waiting += [
+                ((*pointer, name), item)
+                for name, item in reversed(value.items())
+                if name not in ("schema", "schemas", "example", "examples")
+            ]
+
+
+def _schema_files(documents: Documents) -> dict[str, Any]:
+    return {file: document for file, document in documents.files.items() if file != LIFECYCLE}

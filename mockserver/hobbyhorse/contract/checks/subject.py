@@ -1,0 +1,96 @@
+"""A contract under lint, and what is found wrong with it; knows no rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hobbyhorse.contract.folder import LIFECYCLE
+from hobbyhorse.contract.schemas import Schemas
+from hobbyhorse.contract.values import Contract, Operation, Situation
+from hobbyhorse.expressions import Pointer, format_pointer
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: the file, the place in it, and what to do about it."""
+
+    path: Path
+    pointer: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}#{self.pointer}: {self.message}" if self.pointer else f"{self.path}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """The files of a folder by name, not yet read as a contract."""
+
+    folder: Path
+    files: Mapping[str, Any]
+
+    def problem(self, message: str, *steps: str | int, file: str = LIFECYCLE) -> Problem:
+        """Return a problem at a place of a file."""
+        return Problem(self.folder / file, format_pointer(tuple(map(str, steps))), message)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A contract in one reading. `family` has its other readings too: itself, the base and the variants."""
+
+    documents: Documents
+    contract: Contract
+    family: tuple[Contract, ...]
+
+    @property
+    def schemas(self) -> Schemas:
+        """The contract's schemas."""
+        return self.contract.schemas
+
+    @property
+    def lifecycle(self) -> Any:
+        """The lifecycle.json of this reading."""
+        return self.schemas.document(LIFECYCLE)
+
+    def problem(self, message: str, *steps: str | int, file: str = LIFECYCLE) -> Problem:
+        """Return a problem at a place of a file."""
+        return self.documents.problem(message, *steps, file=file)
+
+    def binding_at(self, role: str, name: str) -> Pointer:
+        """Return where an operation's binding is written: with it, or among those of every operation."""
+        own = self.lifecycle["operations"][role].get("bindings", {})
+        return ("operations", role, "bindings", name) if name in own else ("bindings", name)
+
+    def situation_at(self, role: str, name: str) -> Pointer:
+        """Return where an operation's situation is written: with it, or among those of every operation."""
+        own = self.lifecycle["operations"][role]["situations"]
+        return ("operations", role, "situations", name) if name in own else ("situations", name)
+
+    def example(self, situation: Situation) -> Any:
+        """Return what a situation shows."""
+        return self.schemas.at(situation.example_at)
+
+    def examples(self, role: str) -> list[Any]:
+        """Return what an operation's situations show, in this reading."""
+        return [self.example(situation) for situation in self.contract.operations[role].situations.values()]
+
+    def family_examples(self, role: str) -> list[Any]:
+        """Return what an operation's situations show, in any reading."""
+        return [
+            self.example(situation)
+            for contract in self.family
+            for situation in contract.operations[role].situations.values()
+        ]
+
+
+DocumentCheck = Callable[[Documents], Iterator[Problem]]
+Check = Callable[[Subject], Iterator[Problem]]
+
+
+def ordering(subject: Subject) -> list[Operation]:
+    """Return the operations that order a job."""
+    operations = subject.contract.operations
+    return [operations[role] for role in ("submit", "run") if role in operations]

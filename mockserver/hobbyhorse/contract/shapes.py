@@ -1,0 +1,143 @@
+"""The shapes of a folder's documents, and where a document breaks its shape; what the words mean is not known here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import jsonschema_rs
+
+from hobbyhorse.contract.schemas import LONGEST_MESSAGE, Violation
+
+Shape = jsonschema_rs.Draft202012Validator
+"""A schema, compiled."""
+
+METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+
+_SCHEMA: Final = {"type": ["object", "boolean"]}
+
+
+def _map(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of an object whose members are all of one kind."""
+    return {"type": "object", "additionalProperties": values}
+
+
+def _list(items: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+def _shared(kind: str) -> dict[str, Any]:
+    """Return the schema of an object that stands here, or is a reference to a member of components."""
+    return {
+        "type": "object",
+        "if": {"required": ["$ref"]},
+        "then": {"properties": {"$ref": {"type": "string", "pattern": f"^#/components/{kind}/[^/]+$"}}},
+        "else": {"$ref": f"#/$defs/{kind}"},
+    }
+
+
+OPENAPI_SHAPE: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "required": ["openapi", "info", "paths"],
+    "properties": {
+        "openapi": {"type": "string"},
+        "info": {"type": "object"},
+        "servers": _list({"type": "object", "required": ["url"], "properties": {"url": {"type": "string"}}}),
+        "security": {"$ref": "#/$defs/security"},
+        "paths": {**_map({"$ref": "#/$defs/path"}), "propertyNames": {"pattern": "^/"}},
+        "components": {
+            "type": "object",
+            "properties": {
+                "schemas": _map(_SCHEMA),
+                "parameters": _map({"$ref": "#/$defs/parameters"}),
+                "responses": _map({"$ref": "#/$defs/responses"}),
+                "securitySchemes": _map(
+                    {
+                        "type": "object",
+                        "required": ["type"],
+                        "properties": {"scheme": {"type": "string"}, "name": {"type": "string"}},
+                        "if": {"properties": {"type": {"const": "apiKey"}}},
+                        "then": {"required": ["name", "in"]},
+                    }
+                ),
+            },
+        },
+    },
+    "$defs": {
+        "path": {
+            "type": "object",
+            "properties": {
+                "parameters": _list(_shared("parameters")),
+                **{method: {"$ref": "#/$defs/operation"} for method in METHODS},
+            },
+        },
+        "operation": {
+            "type": "object",
+            "properties": {
+                "operationId": {"type": "string"},
+                "security": {"$ref": "#/$defs/security"},
+                "parameters": _list(_shared("parameters")),
+                "requestBody": {
+                    "type": "object",
+                    "required": ["content"],
+                    "properties": {"content": {"$ref": "#/$defs/content"}},
+                },
+                "responses": _map(_shared("responses")),
+                "callbacks": _map(_map({"$ref": "#/$defs/path"})),
+            },
+        },
+        "security": _list({"type": "object"}),
+        "parameters": {
+            "type": "object",
+            "required": ["name", "in", "schema"],
+            "properties": {
+                "name": {"type": "string", "minLength": 1},
+                "in": {"enum": ["path", "query", "header"]},
+                "required": {"type": "boolean"},
+                "schema": _SCHEMA,
+                "x-multi-segment": {"type": "boolean"},
+            },
+        },
+        "responses": {
+            "type": "object",
+            "properties": {"headers": {"type": "object"}, "content": {"$ref": "#/$defs/content"}},
+        },
+        "content": _map(
+            {
+                "type": "object",
+                "required": ["schema"],
+                "properties": {"schema": _SCHEMA, "examples": _map({"type": "object", "required": ["value"]})},
+            }
+        ),
+    },
+}
+"""The part of OpenAPI 3.1 that contracts are read from; everything else may stand beside it."""
+
+
+def compile_shape(schema: Any) -> Shape:
+    """Compile the schema of a document."""
+    return Shape(schema)
+
+
+def shape_violations(shape: Shape, document: Any) -> list[Violation]:
+    """Return where a document breaks its shape; of several readings the one that comes nearest is told."""
+    found = []
+    for error in map(_nearest, shape.iter_errors(document)):
+        line = " ".join(error.message.split())
+        if len(line) > LONGEST_MESSAGE:
+            line = f"{line[: LONGEST_MESSAGE // 2]} … {line[-LONGEST_MESSAGE // 2 :]}"
+        found.append(Violation(tuple(error.instance_path), line))
+    return found
+
+
+def _nearest(error: jsonschema_rs.ValidationError) -> jsonschema_rs.ValidationError:
+    """Return what is wrong with the reading of a value that is of the right type, where there is one such."""
+    if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.OneOfNotValid):
+        for reading in error.kind.context:
+            if all(list(inner.instance_path) != list(error.instance_path) or _of_type(inner) for inner in reading):
+                return _nearest(reading[0])
+    return error
+
+
+def _of_type(error: jsonschema_rs.ValidationError) -> bool:
+    return not isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Type)
