@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from hobbyhorse.contract.folder import data_directory, load_all
 from hobbyhorse.contract.values import Contract
+from tests.world import MADE
 
 settings.register_profile(
     "project", deadline=None, database=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -35,3 +37,19 @@ def contracts_directory() -> Path:
 def anyio_backend() -> str:
     """Run asynchronous tests on asyncio, which the server uses."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _close_mocks() -> Iterator[None]:
+    """Leave no file of a test behind."""
+    yield
+    while MADE:
+        MADE.pop().close()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the user's cache directory out of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield

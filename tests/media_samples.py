@@ -139,6 +139,13 @@ def packet_times(path: Path, kind: str) -> list[Fraction]:
         return [packet.pts * packet.time_base for packet in container.demux(stream) if packet.pts is not None]
 
 
+def samples(path: Path) -> list[float]:
+    """Decode the left channel; a plane is longer than its samples."""
+    with av.open(str(path)) as container:
+        heard = container.decode(audio=0)
+        return [value for f in heard for value in memoryview(f.planes[0]).cast("f")[: f.samples]]
+
+
 def _rgb(frame: av.VideoFrame) -> Image.Image:
     assert frame.format.name == "yuv420p"
     planes = [

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hobbyhorse.media.h264 import SpsError, read_sps
-from hobbyhorse.media.mp4 import Facts, Mp4Error, probe
+from hobbyhorse.media.mp4 import Mp4Error, probe
 from hobbyhorse.media.video import film
 from tests.media_samples import SHOT
 
@@ -62,12 +63,11 @@ def patched(whole: bytes, box: bytes, at: int, value: bytes) -> bytes:
 # --- nothing but Facts or Mp4Error ---------------------------------------------------------------------------------
 
 
-def told(data: bytes) -> Facts | str:
+def told(data: bytes) -> str:
+    """What is said of the bytes, in one line; anything but Facts or Mp4Error goes through and fails the test."""
     try:
-        return probe(data)
+        return repr(probe(data))
     except Mp4Error as error:
-        assert "\n" not in str(error)
-        assert str(error)
         return str(error)
 
 
@@ -78,7 +78,7 @@ def test_any_mutation_of_the_head_is_read_or_refused(whole: bytes, edits: list[t
     for share, value in edits:
         at = int(share * head)
         data[at : at + len(value)] = value
-    told(bytes(data))
+    assert len(told(bytes(data)).splitlines()) == 1
 
 
 @settings(max_examples=300)
@@ -92,7 +92,7 @@ def test_any_number_of_any_box_may_lie(whole: bytes, box: bytes, which: int, at:
     start = whole.index(box)
     start = max(start, whole.find(box, start + 4)) if which else start
     start += 4 + at
-    told(whole[:start] + value + whole[start + len(value) :])
+    assert len(told(whole[:start] + value + whole[start + len(value) :]).splitlines()) == 1
 
 
 @given(cut=st.floats(0, 1, exclude_max=True))
@@ -109,10 +109,8 @@ def test_random_bytes_are_refused(data: bytes) -> None:
 
 @given(st.binary(max_size=120))
 def test_a_parameter_set_is_read_or_refused(data: bytes) -> None:
-    try:
+    with suppress(SpsError):
         assert read_sps(b"\x67" + data).width > 0
-    except SpsError as error:
-        assert "\n" not in str(error)
 
 
 # --- good files ----------------------------------------------------------------------------------------------------
@@ -122,7 +120,7 @@ def test_a_good_file_is_read_alike_from_bytes_and_from_disk(whole: bytes, tmp_pa
     path = tmp_path / "film.mp4"
     path.write_bytes(whole)
     assert probe(whole) == probe(path) == probe(str(path))
-    assert probe(whole).size == len(whole)
+    assert probe(whole).nbytes == len(whole)
 
 
 FOREIGN: dict[str, tuple[tuple[str, ...], str]] = {
@@ -161,7 +159,7 @@ def test_the_reader_agrees_with_pyav_on_foreign_files(name: str, tmp_path: Path)
             assert facts.audio_seconds is not None
             assert abs(facts.audio_seconds - 1) < Fraction(1, 500)
         else:
-            assert facts.audio_codec is facts.audio_seconds is None
+            assert (facts.audio_codec, facts.audio_seconds) == (None, None)
     assert facts.disagreements == ()
 
 
@@ -277,7 +275,7 @@ def test_the_media_is_never_loaded(whole: bytes, tmp_path: Path) -> None:
         file.write(whole[:at] + struct.pack(">I", room) + whole[at + 4 :])
         file.truncate(at + room)
     tracemalloc.start()
-    assert probe(path).size == at + room
+    assert probe(path).nbytes == at + room
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2 << 20

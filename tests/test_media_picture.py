@@ -6,6 +6,7 @@ import base64
 import io
 import struct
 import zlib
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -79,11 +80,10 @@ def test_a_mutated_picture_is_read_or_refused(name: str, edits: list[tuple[int, 
     data = bytearray(encoded(SMALL, FORMATS[name]))
     for at, value in edits:
         data[at % len(data)] = value
-    for read in (read_picture, read_header):
-        try:
-            read(bytes(data))
-        except PictureError as error:
-            assert "\n" not in error.message
+    with suppress(PictureError):
+        assert read_picture(bytes(data)).image.mode == "RGB"
+    with suppress(PictureError):
+        assert read_header(bytes(data)).width > 0
 
 
 @given(st.integers(1, 4000), st.integers(1, 4000))

@@ -20,6 +20,8 @@ from hobbyhorse.expressions import MISSING
 from hobbyhorse.worlds import World
 
 KEY = "a-key"
+MADE: list[Mock] = []
+"""The mocks of the running test, for its fixture to close."""
 
 __all__ = ["KEY", "ContractClient", "Mock", "Reply", "documented"]
 
@@ -45,6 +47,12 @@ class Mock:
         self.clock = ManualClock()
         options = {"strict": True, "make_clock": lambda: self.clock, "pace": "realistic", **options}
         self.fake = Fake(contracts, Options(**options))
+        MADE.append(self)
+
+    def close(self) -> None:
+        """Remove the files of this fake; its connections end with the test's event loop."""
+        if self.fake._studio is not None:
+            self.fake._studio.close()
 
     @property
     def world(self) -> World:

@@ -19,11 +19,17 @@ LATER = frozenset({Source.FETCH})
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """An order whose pictures were looked at; `pending` says that some have still to be fetched."""
+    """An order whose pictures were looked at: some may have still to be fetched, one may be no picture at all."""
 
     order: Order
-    pending: bool
+    to_fetch: bool
+    nonsense: str | None
     notes: tuple[str, ...]
+
+    @property
+    def pending(self) -> bool:
+        """Whether the job must not end yet."""
+        return self.to_fetch or self.nonsense is not None
 
 
 async def look(call: Call, understood: Understood) -> Looked | Refusal:
@@ -39,8 +45,8 @@ async def look(call: Call, understood: Understood) -> Looked | Refusal:
         if not isinstance(taken, Order):
             return Refusal("invalid_request", str(taken), location(understood))
         order = taken
-    pending = any(source in (Source.FETCH, Source.NONSENSE) for source in sources.values())
-    return Looked(order, pending, tuple(notes))
+    nonsense = next((url for url, source in sources.items() if source is Source.NONSENSE), None)
+    return Looked(order, Source.FETCH in sources.values(), nonsense, tuple(notes))
 
 
 def location(understood: Understood) -> tuple[str | int, ...]:
@@ -50,21 +56,20 @@ def location(understood: Understood) -> tuple[str | int, ...]:
     return ("body", *places[0])
 
 
-def hold(call: Call, job: Job) -> None:
+def hold(call: Call, job: Job, looked: Looked) -> None:
     """Hold a job until its pictures are fetched, which begins now."""
     job.held = True
 
     async def action() -> None:
-        await fetch(call, job)
+        await fetch(call, job, looked)
 
     call.world.clock.at(call.world.clock.now(), action)
 
 
-async def fetch(call: Call, job: Job) -> None:
+async def fetch(call: Call, job: Job, looked: Looked) -> None:
     """Fetch a job's pictures; the job fails if one of them cannot be used."""
-    nonsense = [url for url in (job.order.first_frame, *job.order.references) if url and _is_nonsense(call, url)]
-    if nonsense:
-        job.release(call.world.clock.now(), f"{nonsense[0][:120]!r} is no http(s) address and no data URI")
+    if looked.nonsense is not None:
+        job.release(call.world.clock.now(), f"{looked.nonsense[:120]!r} is no http(s) address and no data URI")
         return
     taken = await _take(call, job.order, LATER)
     if isinstance(taken, Order):
@@ -72,10 +77,6 @@ async def fetch(call: Call, job: Job) -> None:
         job.release(call.world.clock.now())
     else:
         job.release(call.world.clock.now(), str(taken))
-
-
-def _is_nonsense(call: Call, url: str) -> bool:
-    return tell(url, call.policy, call.origin) is Source.NONSENSE and not call.studio().gallery.has(url)
 
 
 async def _take(call: Call, order: Order, sources: frozenset[Source]) -> Order | PictureError:

@@ -55,7 +55,7 @@ async def _accept(call: Call, message: Message, key: str | None) -> Answer:
         return refuse(call, looked)
     job = call.world.submit(call.contract, looked.order)
     if looked.pending:
-        hold(call, job)
+        hold(call, job, looked)
     if key:
         until = now + call.contract.idempotency.life
         call.world.idempotency.remember(call.contract.key, key, Remembered(fingerprint, job.id, until))
@@ -103,7 +103,7 @@ async def run(call: Call) -> Answer:
     job = call.world.submit(call.contract, looked.order)
     if looked.pending:
         job.held = True
-        await fetch(call, job)
+        await fetch(call, job, looked)
     await call.world.clock.sleep_until(job.finished)
     view = call.view(job, max(job.finished, call.world.clock.now()))
     if view.stage.kind == "success":

@@ -40,7 +40,8 @@ class FetchPolicy:
 
     def allows_address(self, host: str, address: str) -> bool:
         """Whether a host may be reached at the address that its name stands for."""
-        where = ipaddress.ip_address(address)
+        where = ipaddress.ip_address(address.partition("%")[0])
+        where = getattr(where, "ipv4_mapped", None) or where
         if host in self.hosts:
             return True
         return where.is_loopback if is_loopback(host) else where.is_global and "*" in self.hosts
