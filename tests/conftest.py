@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,12 @@ settings.load_profile("project")
 
 CONTRACTS = load_all()
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def contracts_that(are_meant: Callable[[Contract], bool]) -> pytest.MarkDecorator:
+    """Run a test for those contracts that it is about, instead of skipping the others."""
+    meant = [contract for contract in CONTRACTS if are_meant(contract)]
+    return pytest.mark.parametrize("contract", meant, ids=lambda contract: contract.key)
 
 
 @pytest.fixture(params=CONTRACTS, ids=lambda contract: contract.key)

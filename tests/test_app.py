@@ -15,7 +15,7 @@ from hobbyhorse.contract.reading import message_of, read_answer, read_items
 from hobbyhorse.contract.request import MOST_BYTES
 from hobbyhorse.contract.values import Contract, find_situation
 from hobbyhorse.expressions import MISSING, format_pointer, replaced
-from tests.conftest import CONTRACTS
+from tests.conftest import CONTRACTS, contracts_that
 from tests.world import KEY, Mock, Reply, documented
 
 pytestmark = pytest.mark.anyio
@@ -48,6 +48,11 @@ BAD_SUBMISSIONS = {
     "a declared length over 64 MiB": Bad("body_too_large", headers=(("content-length", str(MOST_BYTES + 1)),)),
     "nothing in the object": Bad("invalid_request", body=lambda body: {}),
 }
+
+
+def lists_by(contract: Contract, name: str) -> bool:
+    """Whether a contract's list is turned by page number or by cursor."""
+    return "list" in contract.operations and name in contract.operations["list"].bindings
 
 
 async def submit(mock: Mock, contract: Contract, bad: Bad) -> Reply:
@@ -149,9 +154,8 @@ async def test_another_keys_job_is_refused_and_stays_as_it_was(contract: Contrac
     assert mock.world.jobs[job].timeline == before
 
 
+@contracts_that(lambda contract: "list" in contract.operations)
 async def test_another_keys_jobs_are_not_listed(contract: Contract) -> None:
-    if "list" not in contract.operations:
-        pytest.skip("the contract has no list")
     mock = Mock([contract])
     job = await mock.submit(contract)
     mine = await mock.call(contract, "list")
@@ -160,10 +164,9 @@ async def test_another_keys_jobs_are_not_listed(contract: Contract) -> None:
     assert job.encode() not in other.body
 
 
+@contracts_that(lambda contract: lists_by(contract, "page"))
 async def test_the_pages_of_a_list_hold_every_job_once_newest_first(contract: Contract) -> None:
-    operation = contract.operations.get("list")
-    if operation is None or "page" not in operation.bindings:
-        pytest.skip("the contract has no list with pages")
+    operation = contract.operations["list"]
     assert operation.items is not None
     mock = Mock([contract])
     jobs = [await mock.submit(contract) for _ in range(7)]
@@ -177,10 +180,9 @@ async def test_the_pages_of_a_list_hold_every_job_once_newest_first(contract: Co
     assert seen == jobs[::-1]
 
 
+@contracts_that(lambda contract: lists_by(contract, "cursor"))
 async def test_cursors_lead_through_every_job_once_even_while_jobs_are_added(contract: Contract) -> None:
-    operation = contract.operations.get("list")
-    if operation is None or "cursor" not in operation.bindings:
-        pytest.skip("the contract has no list with cursors")
+    operation = contract.operations["list"]
     mock = Mock([contract])
     jobs = [await mock.submit(contract) for _ in range(7)]
     size, cursor = (operation.bindings[name].request[0].name for name in ("size", "cursor"))
@@ -200,11 +202,10 @@ async def test_cursors_lead_through_every_job_once_even_while_jobs_are_added(con
     assert "invalid_request" in refused.reading.situations
 
 
+@contracts_that(lambda contract: lists_by(contract, "page"))
 @pytest.mark.parametrize("value", ["0", "-1", "x", "1.5", ""])
 async def test_a_page_that_is_no_page_is_refused(value: str, contract: Contract) -> None:
-    operation = contract.operations.get("list")
-    if operation is None or "page" not in operation.bindings:
-        pytest.skip("the contract has no list with pages")
+    operation = contract.operations["list"]
     page = operation.bindings["page"].request[0].name
     reply = await Mock([contract]).call(contract, "list", query=f"?{page}={value}")
     assert reply.reading is not None

@@ -15,6 +15,7 @@ from hobbyhorse.calls import ContractBroken
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.lifecycle import cut
 from hobbyhorse.worlds import Ending
+from tests.conftest import contracts_that
 from tests.world import Mock, Reply
 
 Result = TypeVar("Result")
@@ -140,9 +141,8 @@ def test_a_job_that_comes_back_from_its_end_is_caught(contract: Contract) -> Non
         run_state_machine_as_test(Turning, settings=ONLY_SEE_IT_FAIL)
 
 
+@contracts_that(lambda contract: "cancel" in contract.operations)
 def test_a_cancelled_job_that_succeeds_is_caught(contract: Contract) -> None:
-    if "cancel" not in contract.operations:
-        pytest.skip("the contract cannot cancel")
 
     class Reviving(machine(contract)):  # type: ignore[misc]
         @rule()

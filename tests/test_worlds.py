@@ -10,13 +10,12 @@ import pytest
 from hobbyhorse.clock import ManualClock
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.worlds import Idempotency, Remembered, Worlds
-from tests.conftest import CONTRACTS
+from tests.conftest import contracts_that
 from tests.world import KEY, Mock, Reply, documented
 
 pytestmark = pytest.mark.anyio
 
-KEYED = [contract for contract in CONTRACTS if contract.idempotency.mode == "replay"]
-keyed = pytest.mark.parametrize("contract", KEYED, ids=lambda contract: contract.key)
+keyed = contracts_that(lambda contract: contract.idempotency.mode == "replay")
 
 
 async def order(mock: Mock, contract: Contract, idempotency_key: str, key: str = KEY, **changes: Any) -> Reply:
@@ -124,9 +123,8 @@ async def test_a_key_over_255_bytes_is_refused(length: int, contract: Contract) 
     assert len(mock.world.jobs) == (1 if length == 255 else 0)
 
 
+@contracts_that(lambda contract: contract.idempotency.mode == "none")
 async def test_without_a_documented_key_the_header_means_nothing(contract: Contract) -> None:
-    if contract.idempotency.mode != "none":
-        pytest.skip("the contract has a key")
     mock = Mock([contract])
     operation, model, body = documented(contract)
     for _ in range(3):
