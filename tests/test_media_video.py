@@ -20,7 +20,7 @@ from PIL import Image, ImageChops, ImageStat
 
 from hobbyhorse.media.mp4 import probe
 from hobbyhorse.media.picture import PictureError
-from hobbyhorse.media.video import AREAS, TURN, FilmError, Shot, digest, film, first_frame_jpeg, frame_size
+from hobbyhorse.media.video import AREAS, TURN, FilmError, Shot, digest, film, first_frame_jpeg, frame_size, loops
 from tests.media_samples import (
     IMAGES,
     PICTURES,
@@ -75,13 +75,13 @@ def test_the_usual_sizes_are_the_usual_ones() -> None:
 @pytest.mark.parametrize("tier", sorted(AREAS))
 def test_every_duration_has_exactly_its_frames_and_its_sound(tier: int, ratio: tuple[int, int], tmp_path: Path) -> None:
     for seconds in range(3, 16):
-        shot = replace(SHOT, tier=tier, ratio=ratio, seconds=seconds, seed=seconds, prompt=f"{ratio} {seconds}")
+        shot = replace(SHOT, tier=tier, ratio=ratio, seconds=seconds, comment=f"{seconds} s")
         path = made(shot, tmp_path)
         facts = probe(path)
         assert (facts.width, facts.height) == frame_size(tier, *ratio)
         assert (facts.frames, facts.fps, facts.constant_frame_rate) == (24 * seconds, Fraction(24), True)
         assert facts.video_seconds == facts.audio_seconds == seconds
-        assert facts.disagreements == ()
+        assert (facts.comment, facts.disagreements) == (f"{seconds} s", ())
         assert packet_times(path, "video") == [Fraction(n, 24) for n in range(24 * seconds)]
 
 
@@ -314,6 +314,14 @@ def test_everything_in_a_shot_changes_its_digest(change: dict[str, Any]) -> None
     assert digest(replace(SHOT, **change)) != digest(SHOT)
 
 
+def test_a_film_from_what_is_remembered_is_the_film_made_afresh(tmp_path: Path) -> None:
+    shot = replace(SHOT, seconds=3, comment="three")
+    film(replace(SHOT, seconds=5), tmp_path / "five.mp4")
+    remembered = made(shot, tmp_path).read_bytes()
+    loops.cache_clear()
+    assert made(shot, tmp_path).read_bytes() == remembered
+
+
 # --- what goes wrong -----------------------------------------------------------------------------------------------
 
 
@@ -348,7 +356,7 @@ def test_ffmpegs_last_words_are_told_and_nothing_is_left(tmp_path: Path) -> None
 def test_a_missing_ffmpeg_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(tmp_path / "none"))
     with pytest.raises(FilmError, match="ffmpeg could not be started"):
-        film(SHOT, tmp_path / "film.mp4")
+        film(replace(SHOT, prompt="never filmed"), tmp_path / "film.mp4")
     assert list(tmp_path.iterdir()) == []
 
 

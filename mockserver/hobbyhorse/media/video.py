@@ -9,7 +9,7 @@ import random
 import subprocess
 import tempfile
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -19,13 +19,14 @@ from PIL import Image
 from hobbyhorse.media.mux import Reel, write_mp4
 from hobbyhorse.media.picture import read_picture
 from hobbyhorse.media.scenery import contact_sheet, jpeg, scene, watermark
-from hobbyhorse.media.streams import PACKET_SAMPLES, StreamError, audio_loop, video_loop
+from hobbyhorse.media.streams import PACKET_SAMPLES, AudioLoop, StreamError, VideoLoop, audio_loop, video_loop
 
 MAKER_VERSION = "1"
 FPS = 24
 AREAS = {720: 1280 * 720, 1080: 1920 * 1080}
 MOST_SECONDS = 60
 PATIENCE = 120
+REMEMBERED = 4
 
 # Fixed thread counts and exact arithmetic: the bytes must not depend on the machine's cores.
 EXACT = "bitexact+accurate_rnd"
@@ -61,6 +62,15 @@ class Shot:
 
 
 @dataclass(frozen=True, slots=True)
+class Loops:
+    """What a film of any length is made of, and the size of its frame."""
+
+    video: VideoLoop
+    audio: AudioLoop
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Motion:
     """A loop of zoom and sway, zero at its ends: `reach` in pixels per side, the rest in shares of it."""
 
@@ -74,8 +84,19 @@ class Motion:
 def film(shot: Shot, out: Path) -> None:
     """Make the film at `out`, which appears complete or not at all; raise FilmError or PictureError."""
     _check(shot)
+    found = loops(replace(shot, task="", seconds=1, comment=""))
+    reel = Reel(found.video, found.audio, *found.size, shot.seconds, f"hobbyhorse {shot.task}", shot.comment)
+    with tempfile.TemporaryDirectory(prefix=".film-", dir=out.parent) as room:
+        aside = Path(room) / "film.mp4"
+        write_mp4(reel, aside)
+        os.replace(aside, out)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def loops(shot: Shot) -> Loops:
+    """Encode the second of picture and the turn of sound that a film repeats; remember the latest few."""
     still = compose(shot)
-    with tempfile.TemporaryDirectory(prefix=".film-", dir=out.parent) as name:
+    with tempfile.TemporaryDirectory(prefix="film-") as name:
         room = Path(name)
         _encode(shot, still, room)
         try:
@@ -83,9 +104,7 @@ def film(shot: Shot, out: Path) -> None:
             audio = audio_loop((room / "loop.aac").read_bytes(), SETTLE, TURN)
         except StreamError as error:
             raise FilmError(f"the encoder's output cannot be used: {error}") from error
-        title = f"hobbyhorse {shot.task}"
-        write_mp4(Reel(video, audio, *still.size, shot.seconds, title, shot.comment), room / "film.mp4")
-        os.replace(room / "film.mp4", out)
+    return Loops(video, audio, still.size)
 
 
 def first_frame_jpeg(shot: Shot) -> bytes:
@@ -188,7 +207,7 @@ def _encode(shot: Shot, still: Image.Image, room: Path) -> None:
     # Two graphs, not one: ffmpeg runs each in a thread of its own.
     graphs = ("-filter_complex", picture, "-filter_complex", f"{sound_source(shot.seed)}[a]")
     video = ("-map", "[v]", "-c:v", "libx264", *X264, "-x264-params", X264_PARAMS, *BT709, "-f", "h264", "loop.h264")
-    audio = ("-map", "[a]", "-c:a", "aac", "-b:a", "96k", "-threads", "1", "-f", "adts", "loop.aac")
+    audio = ("-map", "[a]", "-c:a", "aac", "-b:a", "96k", "-aac_pns", "0", "-threads", "1", "-f", "adts", "loop.aac")
     _ffmpeg((*common, *graphs, *video, *audio), still.tobytes(), room)
 
 
