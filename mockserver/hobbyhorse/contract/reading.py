@@ -30,16 +30,12 @@ def message_of(headers: Iterable[tuple[str, str]], body: Any) -> Message:
 
 def read_answer(schemas: Schemas, operation: Operation, status: int, message: Message) -> Reading:
     """Read the answer to an operation; an undocumented one has no situation and no stage."""
-    return _read(
-        schemas, operation.situations, operation.bindings, lambda binding: binding.response, status, message
-    )
+    return _read(schemas, operation.situations, operation.bindings, lambda binding: binding.response, status, message)
 
 
 def read_callback(schemas: Schemas, callbacks: Callbacks, message: Message) -> Reading:
     """Read a callback's message; its places are those of a request that the provider makes."""
-    return _read(
-        schemas, callbacks.situations, callbacks.bindings, lambda binding: binding.request, None, message
-    )
+    return _read(schemas, callbacks.situations, callbacks.bindings, lambda binding: binding.request, None, message)
 
 
 def read_items(operation: Operation, message: Message) -> list[Mapping[str, Any]]:
@@ -75,9 +71,7 @@ def _read(
         if status in (None, situation.status) and _tells(schemas, situation, telling, message)
     ]
     stages = frozenset[str]().union(*(situation.stages for situation in candidates))
-    return Reading(
-        _values(bindings.values(), side, message), stages, tuple(situation.name for situation in candidates)
-    )
+    return Reading(_values(bindings.values(), side, message), stages, tuple(situation.name for situation in candidates))
 
 
 def _tells(schemas: Schemas, situation: Situation, telling: Iterable[Place], message: Message) -> bool:

@@ -264,5 +264,3 @@ def _coerce(parameter: Parameter, text: Any) -> Any:
 def _type_name(value: Any) -> str:
     names = {bool: "boolean", int: "number", float: "number", str: "string", list: "array", type(None): "null"}
     return names.get(type(value), "object")
-
-
