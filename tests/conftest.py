@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +18,9 @@ settings.register_profile(
 )
 settings.load_profile("project")
 
-CONTRACTS = load_all()
+DIRECTORY = Path(os.environ.get("HOBBYHORSE_TEST_CONTRACTS") or data_directory("contracts"))
+"""Where the contracts under test are: the project's, unless a test of made-up ones says otherwise."""
+CONTRACTS = load_all(DIRECTORY)
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -36,7 +39,7 @@ def contract(request: pytest.FixtureRequest) -> Contract:
 
 @pytest.fixture
 def contracts_directory() -> Path:
-    return data_directory("contracts")
+    return DIRECTORY
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,12 +118,10 @@ def test_it_prints_one_json_line_when_it_is_ready_and_its_banner_on_stderr() -> 
         assert contract.hosts[0] in err
 
 
-def test_it_accepts_connections_by_the_time_that_it_says_so() -> None:
-    with served() as server:
-        parts = urlsplit(server.url)
-        assert parts.hostname == "127.0.0.1"
-        assert parts.port
-        socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE).close()
+def connect(url: str) -> socket.socket:
+    """Open a connection to a server."""
+    parts = urlsplit(url)
+    return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=PATIENCE)
 
 
 HOLDING = [contract for contract in CONTRACTS if "run" in contract.operations]
@@ -145,7 +143,7 @@ def hold(contract: Contract, url: str) -> socket.socket:
         f"content-length: {len(content)}",
         "expect: 100-continue",
     )
-    connection = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=PATIENCE)
+    connection = connect(url)
     connection.sendall("\r\n".join((*lines, "", "")).encode())
     assert connection.recv(1024).startswith(b"HTTP/1.1 100 ")
     connection.sendall(content)
@@ -155,12 +153,11 @@ def hold(contract: Contract, url: str) -> socket.socket:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_signal_ends_it_with_status_0_whatever_is_open(number: int) -> None:
     """A connection that is kept alive, one that has sent half a request, and a job that holds its connection."""
-    with served("--pace", "realistic") as server, httpx.Client(trust_env=False) as kept_alive:
+    with served("--pace", "realistic") as server, httpx.Client(trust_env=False) as kept_alive, ExitStack() as stack:
         kept_alive.get(server.url)
-        parts = urlsplit(server.url)
-        half = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=PATIENCE)
+        half = stack.enter_context(connect(server.url))
         half.sendall(b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-le")
-        held = [hold(contract, server.url) for contract in HOLDING]
+        held = [stack.enter_context(hold(contract, server.url)) for contract in HOLDING]
         kept_alive.get(server.url)
         status, out, err = server.stop(number)
         assert (status, out) == (0, "")
@@ -168,27 +165,28 @@ def test_a_signal_ends_it_with_status_0_whatever_is_open(number: int) -> None:
         for connection in (half, *held):
             with suppress(ConnectionError):
                 assert b"HTTP/1.1 200" not in connection.recv(65_536)
-            connection.close()
 
 
 def test_a_second_signal_ends_it_too() -> None:
-    with served("--pace", "realistic") as server:
-        held = [hold(contract, server.url) for contract in HOLDING]
+    with served("--pace", "realistic") as server, ExitStack() as stack:
+        for contract in HOLDING:
+            stack.enter_context(hold(contract, server.url))
         server.process.send_signal(signal.SIGINT)
         status, _, _ = server.stop(signal.SIGINT)
         assert status == 0
-        for connection in held:
-            connection.close()
 
 
-def test_nothing_is_left_in_the_temporary_directory(tmp_path: Path) -> None:
-    contract = CONTRACTS[0]
-    with served("--pace", "instant", env={"TMPDIR": str(tmp_path)}) as server, talking(contract, server.url) as client:
+def test_nothing_is_left_in_the_temporary_directory_and_the_videos_in_the_cache(tmp_path: Path) -> None:
+    contract, temporary, cache = CONTRACTS[0], tmp_path / "temporary", tmp_path / "cache"
+    temporary.mkdir()
+    options = ("--pace", "instant", "--cache", str(cache))
+    with served(*options, env={"TMPDIR": str(temporary)}) as server, talking(contract, server.url) as client:
         video = httpx.get(find_video(client, submit(client)), trust_env=False)
         assert probe(video.content).frames > 0
-        assert list(tmp_path.iterdir()), "the video was kept elsewhere; this test would see nothing"
+        assert list(temporary.iterdir()), "nothing is kept there; this test would see nothing"
         assert server.stop()[0] == 0
-    assert list(tmp_path.iterdir()) == []
+    assert list(temporary.iterdir()) == []
+    assert [path.read_bytes() for path in cache.rglob("*.mp4")] == [video.content]
 
 
 # ---- what a user may get wrong
@@ -302,12 +300,10 @@ def test_with_api_keys_every_other_key_is_refused() -> None:
 def test_a_variant_changes_what_is_answered() -> None:
     """The variant with which a missing key answers 401, over HTTP."""
     contract = next(contract for contract in CONTRACTS if contract.key == "runcomfy")
-    _, model, body = documented(contract)
-    statuses = []
-    for options in ([], ["--variant", "runcomfy:unauthenticated-401"]):
-        with served(*options) as server, talking(contract, server.url, None) as client:
-            statuses.append(client.submit(model.id, body).status)
-    assert statuses == [400, 401]
+    operation, model, body = documented(contract)
+    with served("--variant", "runcomfy:unauthenticated-401") as server, talking(contract, server.url, None) as client:
+        assert client.submit(model.id, body).status == 401
+    assert operation.situations["unauthenticated"].status == 400
 
 
 def test_with_a_public_address_every_answer_names_it() -> None:
@@ -324,24 +320,26 @@ def test_with_a_directory_of_contracts_only_those_are_served(tmp_path: Path) -> 
         assert httpx.get(f"{server.url}/{CONTRACTS[0].key}/v1", trust_env=False).status_code == 404
 
 
-def test_a_greater_speed_ends_a_realistic_job_at_once(contract: Contract) -> None:
-    with served("--pace", "realistic", "--speed", "1e8") as server, talking(contract, server.url) as client:
-        reply = client.call("status", path={"job": submit(client)})
-        assert {contract.graph[stage].terminal for stage in reply.reading.stages} == {True}
+def test_a_greater_speed_ends_a_realistic_job_at_once() -> None:
+    with served("--pace", "realistic", "--speed", "1e8") as server:
+        for contract in CONTRACTS:
+            with talking(contract, server.url) as client:
+                reply = client.call("status", path={"job": submit(client)})
+                assert {contract.graph[stage].terminal for stage in reply.reading.stages} == {True}
 
 
-def test_the_same_seed_gives_the_same_jobs() -> None:
+def test_the_same_seed_gives_the_same_jobs_in_any_process() -> None:
     contract = next(contract for contract in CONTRACTS if contract.job_id_form == "uuid4")
-    seen = []
-    for seed in ("7", "7", "8"):
-        with served("--seed", seed) as server, talking(contract, server.url) as client:
-            seen.append([submit(client) for _ in range(3)])
-    assert seen[0] == seen[1] != seen[2]
 
+    def jobs(url: str) -> list[str]:
+        with talking(contract, url) as client:
+            return [submit(client) for _ in range(3)]
 
-def test_it_listens_where_it_is_told(contract: Contract) -> None:
-    with served("--host", "localhost") as server, talking(contract, server.url) as client:
-        assert submit(client)
+    with served("--seed", "7") as server:
+        found = jobs(server.url)
+    with serving(Fake(options=Options(seed=7))) as same, serving(Fake(options=Options(seed=8))) as other:
+        assert jobs(same) == found
+        assert not set(jobs(other)) & set(found)
 
 
 def test_it_listens_on_ipv6() -> None:
@@ -357,16 +355,17 @@ def test_it_listens_on_ipv6() -> None:
 # ---- what is no request
 
 
-@pytest.mark.parametrize("data", [b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"\x00" * 70_000, b"GET / HTTP/9.9\r\n\r\n"])
-def test_bytes_that_are_no_request_break_nothing(data: bytes) -> None:
+NO_REQUESTS = (b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"\x00" * 70_000, b"GET / HTTP/9.9\r\n\r\n")
+
+
+def test_bytes_that_are_no_request_break_nothing() -> None:
     with served() as server:
-        parts = urlsplit(server.url)
-        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=PATIENCE) as connection:
-            connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
-            with suppress(ConnectionError):
+        for data in NO_REQUESTS:
+            with connect(server.url) as connection, suppress(ConnectionError):
+                connection.sendall(data)
+                connection.shutdown(socket.SHUT_WR)
                 assert b" 200 " not in connection.recv(65_536)
-        assert httpx.get(server.url, trust_env=False).status_code == 200
+            assert httpx.get(server.url, trust_env=False).status_code == 200
         status, _, err = server.stop()
     assert status == 0
     assert "Traceback" not in err
@@ -520,7 +519,8 @@ def test_a_served_fake_works_stops_and_can_be_served_again() -> None:
         assert "hobbyhorse" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_several_fakes_are_served_at_once_and_know_nothing_of_each_other(contract: Contract) -> None:
+def test_several_fakes_are_served_at_once_and_know_nothing_of_each_other() -> None:
+    contract = CONTRACTS[0]
     with serving(Fake()) as one, serving(Fake()) as other:
         with talking(contract, one) as client:
             job = submit(client)

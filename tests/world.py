@@ -89,8 +89,10 @@ class Mock:
         }
         events: list[Event] = []
 
+        asked: list[Event] = [{"type": "http.request", "body": body, "more_body": False}]
+
         async def receive() -> Event:
-            return {"type": "http.request", "body": body, "more_body": False}
+            return asked.pop() if asked else {"type": "http.disconnect"}
 
         async def keep(event: Event) -> None:
             events.append(event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from hobbyhorse.studio import Studio
 
 OWN_PATHS = ("/media/", "/fixtures/", "/_mock/")
+JSON = (b"content-type", b"application/json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +108,14 @@ class Fake:
         return self._studio
 
     async def close(self) -> None:
-        """Stop what waits, close every connection, remove what was made."""
+        """Stop what waits, close every connection, remove what was made; the fake can be served again."""
         self.worlds.close()
-        if self._courier is not None:
-            await self._courier.close()
-        if self._studio is not None:
-            self._studio.close()
+        courier, self._courier = self._courier, None
+        studio, self._studio = self._studio, None
+        if courier is not None:
+            await courier.close()
+        if studio is not None:
+            studio.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -164,6 +168,8 @@ class Fake:
                 answer = await ROLES[route.operation.role](call)
             except ClientGone:
                 return
+            except asyncio.CancelledError:  # the server stops while it holds the connection
+                answer = refusal_of(contract, route, Refusal("overloaded"))
             body = call.body
         if self.options.strict:
             _check(contract, answer)
@@ -285,8 +291,8 @@ def _check(contract: Contract, answer: Answer) -> None:
 
 
 async def _send(send: Send, answer: Answer) -> None:
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer.body)).encode())]
-    for name, value in (*answer.situation.headers, *answer.headers):
+    headers = [JSON, (b"content-length", str(len(answer.body)).encode())]
+    for name, value in answer.situation.headers + answer.headers:
         headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
     await send({"type": "http.response.start", "status": answer.situation.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})

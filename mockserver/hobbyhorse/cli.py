@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from dataclasses import asdict
 from fractions import Fraction
@@ -51,6 +52,23 @@ def _complain(message: str) -> int:
     return USAGE
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"hobbyhorse {version('hobbyhorse')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """A local stand-in for video-generation providers, and its contracts."""
+
+
 @app.command()
 def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
@@ -93,13 +111,16 @@ def serve(
     from hobbyhorse.jobs import PACES
     from hobbyhorse.server import bind
     from hobbyhorse.server import serve as serve_until_stopped
+    from hobbyhorse.sources import split
 
     if pace not in PACES:
         raise Wrong(f"--pace {pace!r}; allowed are {', '.join(PACES)}")
     if not 0 < speed < 1e9:
         raise Wrong(f"--speed {speed!r}; it must be greater than 0")
-    if public_url is not None and not public_url.startswith(("http://", "https://")):
-        raise Wrong(f"--public-url {public_url!r}; it must start with http:// or https://")
+    if public_url is not None and split(public_url) is None:
+        raise Wrong(f"--public-url {public_url!r}; it is http:// or https:// and a host")
+    if cache is not None and cache.exists() and not cache.is_dir():
+        raise Wrong(f"--cache {str(cache)!r} is no directory")
     if any(not key.strip() for key in api_key or ()):
         raise Wrong("--api-key is blank; a key has at least one character")
     loaded = _load(contracts, variant)
@@ -145,7 +166,7 @@ def _banner(url: str, contracts: list[Contract]) -> None:
     for contract in contracts:
         real = f"https://{contract.hosts[0]}" if contract.hosts else contract.name
         lines.append(f"  {url}/{contract.key:12} stands for {real}")
-    lines += ["", "Any API key opens a world of its own. Nothing leaves this machine. Ctrl-C stops."]
+    lines += ["", "Any API key opens a world of its own. Ctrl-C stops."]
     print("\n".join(lines), file=sys.stderr, flush=True)
 
 
@@ -161,6 +182,10 @@ def demo(
     loaded = _load(contracts)
     if provider is not None:
         loaded = [_one(loaded, provider)]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Wrong(f"--out {str(out)!r} is no directory to write to: {error.strerror}") from None
     raise typer.Exit(show_demo(loaded, out))
 
 
@@ -194,7 +219,7 @@ def env(
     for client in contract.clients:
         lines |= {variable: text.format(**values) for variable, text in client.environment.items()}
     for variable, value in lines.items():
-        typer.echo(f"export {variable}={value}")
+        typer.echo(f"export {variable}={shlex.quote(value)}")
     for client in contract.clients:
         if client.code:
             typer.echo(f"# {client.name}: {client.code.format(**values)}")

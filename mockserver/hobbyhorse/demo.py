@@ -15,7 +15,7 @@ from hobbyhorse.conformance.client import ContractClient, Reply
 from hobbyhorse.contract.lint import try_order
 from hobbyhorse.contract.request import Understood
 from hobbyhorse.contract.values import Contract, Model, Operation
-from hobbyhorse.media.mp4 import Facts, probe
+from hobbyhorse.media.mp4 import Facts, Mp4Error, probe
 
 POLL_SECONDS = 0.05
 MOST_SECONDS = 60.0
@@ -56,6 +56,17 @@ def run_job(
     contract: Contract, operation: Operation, model: Model, body: Any, url: str, key: str, out: Path, report: Report
 ) -> Run:
     """Order a job, follow it to its end, and save its video below `out`. Raises DemoError."""
+    try:
+        return _run_job(contract, operation, model, body, url, key, out, report)
+    except httpx.HTTPError as error:
+        raise DemoError(f"{contract.key} did not answer: {str(error) or type(error).__name__}") from error
+    except Mp4Error as error:
+        raise DemoError(f"{contract.key} served no whole MP4: {error}") from error
+
+
+def _run_job(
+    contract: Contract, operation: Operation, model: Model, body: Any, url: str, key: str, out: Path, report: Report
+) -> Run:
     run = Run(contract, model, operation.role)
     with httpx.Client(timeout=MOST_SECONDS, trust_env=False) as http:
         client = ContractClient(contract, f"{url}/{contract.key}", key, http)

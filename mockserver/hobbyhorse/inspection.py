@@ -79,6 +79,17 @@ async def fetch(call: Call, job: Job, looked: Looked) -> None:
         job.release(call.world.clock.now(), str(taken))
 
 
+async def make_video(call: Call, job: Job) -> bool:
+    """Make a job's video before anybody asks for it; whether that succeeded this time."""
+    from hobbyhorse.studio import FilmError  # noqa: PLC0415 - the studio is loaded only when it is needed
+
+    try:
+        await call.studio().video(job)
+    except FilmError:
+        return False
+    return True
+
+
 async def _take(call: Call, order: Order, sources: frozenset[Source]) -> Order | PictureError:
     """Take in an order's pictures from some sources; return what is wrong with the first that cannot be used."""
     from hobbyhorse.media.picture import PictureError  # noqa: PLC0415 - pillow stays off the way to readiness

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract
@@ -85,8 +85,7 @@ def pace(name: str, random: Random) -> Lasting:
     return lasting
 
 
-@dataclass(frozen=True, slots=True)
-class MediaLinks:
+class MediaLinks(NamedTuple):
     """Makes the addresses of one world's media, as one request sees the server."""
 
     origin: str
@@ -99,8 +98,7 @@ class MediaLinks:
         return f"{self.origin}{path}?{self.signer.query(path, job.expires)}"
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """A job as one answer shows it: at a moment, under the addresses of the request that asks."""
 
     job: Job

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MOST_EXCHANGES = 1_000
 MOST_BYTES = 64 * 1024
@@ -13,8 +13,7 @@ _SECRET = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorizatio
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(NamedTuple):
     """One request and its answer: moment (clock), provider, role, job, bodies cut at 64 KB, what was noted.
 
     `raw_query` and `raw_headers` are as they came; `query` and `headers` are what may be shown.

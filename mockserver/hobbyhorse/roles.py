@@ -13,7 +13,7 @@ from hobbyhorse.calls import Answer, Call, ContractBroken, refuse, write, write_
 from hobbyhorse.contract.request import Refusal, find_model, read_order
 from hobbyhorse.contract.values import Model, Situation, find_situation
 from hobbyhorse.expressions import MISSING, Message
-from hobbyhorse.inspection import fetch, hold, look
+from hobbyhorse.inspection import fetch, hold, look, make_video
 from hobbyhorse.jobs import Job, View
 from hobbyhorse.worlds import Remembered
 
@@ -106,8 +106,8 @@ async def run(call: Call) -> Answer:
         await fetch(call, job, looked)
     await call.world.clock.sleep_until(job.finished)
     view = call.view(job, max(job.finished, call.world.clock.now()))
-    if view.stage.kind == "success":
-        await call.studio().video(job)
+    if view.stage.kind == "success" and not await make_video(call, job):
+        return refuse(call, Refusal("overloaded"))
     situation = call.route.situation(view.stage.name, understood.message)
     return write(situation, view.lookup, job.id, looked.notes)
 

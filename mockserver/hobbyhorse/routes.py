@@ -27,7 +27,7 @@ class Route:
         """Return the situation of a job in a stage; those with a condition that is met come first."""
         candidates = self.by_stage[stage]
         for situation in candidates:
-            if all(place.get(message) == value for place, value in situation.when):
+            if not situation.when or all(place.get(message) == value for place, value in situation.when):
                 return situation
         return candidates[-1]
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -87,16 +89,23 @@ def _pictures(model: Model) -> str:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = _Plain(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
 
 
+class _Plain(Table):
+    """A table whose cells are data, never markup."""
+
+    def add_row(self, *cells: object, **options: Any) -> None:
+        """Add a row of plain texts."""
+        super().add_row(*(escape(str(cell)) for cell in cells), **options)
+
+
 def show_demo(contracts: list[Contract], out: Path) -> int:
     """Run every documented job against a server on a free port, and print what it showed; an exit status."""
     console = Console(highlight=False, soft_wrap=True)
-    out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     failed = 0
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -118,7 +127,7 @@ def show_demo(contracts: list[Contract], out: Path) -> int:
                     _show_run(console, run)
                 except DemoError as error:
                     failed += 1
-                    console.print(f"\n[bold red]{title}[/bold red]\n  {error}")
+                    console.print(f"\n[bold red]{title}[/bold red]\n  {escape(str(error))}")
                 progress.remove_task(task)
     console.print(f"\n{'failed' if failed else 'done'} in {time.monotonic() - began:.1f} s; the videos are in {out}/")
     return 1 if failed else 0

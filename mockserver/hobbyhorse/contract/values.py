@@ -249,6 +249,7 @@ FALLBACKS: Mapping[str, str] = {
     "key_used": "key_mismatch",
     "key_mismatch": "invalid_request",
     "invalid_request": "server_error",
+    "overloaded": "server_error",
 }
 """The situation that stands in for one that a contract does not have; see contracts/README.md."""
 
