@@ -8,7 +8,9 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
+from urllib.parse import unquote
 
 from hypothesis import strategies as st
 
@@ -138,6 +140,7 @@ class Shape:
         )
 
 
+@cache
 def python_pattern(text: str) -> re.Pattern[str]:
     r"""Return a pattern of JSON Schema for Python: `$` is the very end, `\d` and `\w` are ASCII."""
     ends = re.sub(r"\\.|\[(?:\\.|[^\]\\])*\]|\$", lambda found: r"\Z" if found[0] == "$" else found[0], text)
@@ -151,7 +154,7 @@ def values(schemas: Schemas, address: str, *, undeclared: bool = False, whole_fl
     anyhow. `whole_floats` writes some integers as 5.0. Raises UnusableSchema.
     """
     generator = Generator(schemas, undeclared=undeclared, whole_floats=whole_floats)
-    generator.read_all((address,))
+    generator.below((address,))
     if not generator.possible((address,)):
         raise UnusableSchema(f"{address}: no value keeps this schema")
     return generator.at((address,))
@@ -186,15 +189,16 @@ class Generator:
             self._shapes[parts] = shapes
         return shapes
 
-    def read_all(self, parts: Parts) -> None:
-        """Read every schema below some addresses. Raises UnusableSchema."""
-        waiting, seen = [parts], {parts}
+    def below(self, parts: Parts) -> set[Parts]:
+        """Return what the values inside of one have to keep, at any depth; itself only if it can contain itself."""
+        waiting, seen = [parts], set[Parts]()
         while waiting:
             for shape in self.shapes(waiting.pop()):
                 members = [shape.member(name) for name in (*shape.declared, fresh_name(shape))]
                 new = {shape.items, *members} - seen
                 waiting += new
                 seen |= new
+        return seen
 
     def _ways(self, at: str, trail: tuple[str, ...]) -> list[tuple[Part, ...]]:
         """Return the plain schemas behind an address: what stands there, what it refers to, one of each `anyOf`."""
@@ -208,7 +212,7 @@ class Generator:
         branches = [[f"{at}/anyOf/{index}" for index in range(len(schema["anyOf"]))]] if "anyOf" in schema else []
         if "$ref" in schema:
             file, _, pointer = schema["$ref"].partition("#")
-            branches.append([f"{file or at.partition('#')[0]}#{pointer}"])
+            branches.append([f"{file or at.partition('#')[0]}#{unquote(pointer)}"])
         for branch in branches:
             found = [way for target in branch for way in self._ways(target, (*trail, at))]
             ways = [(*way, *more) for way in ways for more in found]
@@ -242,9 +246,9 @@ class Generator:
         """Whether any value keeps the schemas at some addresses; one that must hold itself does not."""
         if parts in trail:
             return False
-        return any(self._possible_kinds(shape, trail | {parts}) for shape in self.shapes(parts))
+        return any(self.possible_kinds(shape, trail | {parts}) for shape in self.shapes(parts))
 
-    def _possible_kinds(self, shape: Shape, trail: frozenset[Parts] = frozenset()) -> list[str]:
+    def possible_kinds(self, shape: Shape, trail: frozenset[Parts] = frozenset()) -> list[str]:
         """Return the kinds that a value of this shape can be of."""
         if shape.limited:
             return shape.kinds if self.choices(shape) else []
@@ -276,14 +280,14 @@ class Generator:
     def of(self, shape: Shape, kinds: Collection[str] = KINDS) -> Strategy:
         """Return a strategy of values of one shape; `kinds` limits those that nothing names."""
         if not shape.limited:
-            return st.one_of([self._by_kind[kind](shape) for kind in self._possible_kinds(shape) if kind in kinds])
+            return st.one_of([self._by_kind[kind](shape) for kind in self.possible_kinds(shape) if kind in kinds])
         choices = self.choices(shape)
         if self._whole_floats:
             choices += [float(value) for value in choices if type(value) is int and abs(value) <= LARGEST]
         return st.sampled_from(choices).map(copy.deepcopy) if choices else st.nothing()
 
     def integer(self, shape: Shape) -> Strategy:
-        """Return integers, the bounds among them; None where there are none."""
+        """Return integers, the bounds among them."""
         least, most = _whole(shape)
         edges = [bound for bound in (least, most) if bound is not None]
         least = min((-LARGEST, *edges)) if least is None else least
@@ -329,8 +333,9 @@ class Generator:
         if not self.possible(shape.items):
             most = 0
         item = self.at(shape.items)
-        rest = _lists(item, least, min(most, least + USUAL_ITEMS))
-        if high is not None and most > least + USUAL_ITEMS:
+        usual = 1 if shape.items and shape.items in self.below(shape.items) else USUAL_ITEMS
+        rest = _lists(item, least, min(most, least + usual))
+        if high is not None and most > least + usual:
             rest |= _lists(item, most, most)
         return st.tuples(*given, rest).map(lambda found: [*found[:-1], *found[-1]])
 

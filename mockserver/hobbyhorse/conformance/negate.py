@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,16 +47,17 @@ def mutations(schemas: Schemas, address: str, pairs: Iterable[Pair] | None = Non
 
     An `anyOf` counts as its branches: what breaks one of them is here if it breaks the whole. Raises UnusableSchema.
     """
-    breaks = _breaks(schemas, address)
-    wanted = list(breaks if pairs is None else pairs)
-    unknown = [pair for pair in wanted if pair not in breaks]
-    if unknown or not wanted:
-        raise UnusableSchema(f"{address}: cannot break {unknown or wanted}; there are {list(breaks)}")
+    wanted = None if pairs is None else list(pairs)
+    breaks = _breaks(schemas, address, wanted)
+    if unknown := [pair for pair in wanted or () if pair not in breaks]:
+        raise UnusableSchema(f"{address}: cannot break {unknown} alone; `breakable` says what can be broken")
+    if not breaks:
+        raise UnusableSchema(f"{address}: nothing breaks this schema")
 
     def broken(pair: Pair) -> st.SearchStrategy[Mutation]:
         return breaks[pair].map(lambda value: Mutation(value, *pair))
 
-    return st.sampled_from(wanted).flatmap(broken)
+    return st.sampled_from(list(breaks)).flatmap(broken)
 
 
 def breakable(schemas: Schemas, address: str) -> list[Pair]:
@@ -64,20 +65,20 @@ def breakable(schemas: Schemas, address: str) -> list[Pair]:
     return list(_breaks(schemas, address))
 
 
-def _breaks(schemas: Schemas, address: str) -> dict[Pair, Strategy]:
+def _breaks(schemas: Schemas, address: str, wanted: Collection[Pair] | None = None) -> dict[Pair, Strategy]:
     """Return the values that break each pair, after a try: a branch of an `anyOf` can be valid under another."""
     generator, whole, found = Generator(schemas), schemas.validator(address), dict[Pair, Strategy]()
-    generator.read_all((address,))
+    generator.below((address,))
     for one in _Breaker(generator).at((address,)):
+        pair = (format_pointer(one.pointer), one.keyword)
         values = one.values.filter(lambda value: not whole.is_valid(value))
-        if _some(values):
-            pair = (format_pointer(one.pointer), one.keyword)
+        if (wanted is None or pair in wanted) and _some(values):
             found[pair] = found[pair] | values if pair in found else values
     return found
 
 
 _TRY = settings(
-    max_examples=100,
+    max_examples=10,
     database=None,
     derandomize=True,
     deadline=None,
@@ -133,12 +134,13 @@ class _Breaker:
             if shape.limited:
                 yield from self._choice(shape)
                 continue
+            kinds = self._generator.possible_kinds(shape)
             yield from self._bounds(shape)
-            if "string" in shape.kinds and shape.patterns:
+            if "string" in kinds and shape.patterns:
                 yield _Break((), "pattern", self._mismatched(shape))
-            if "array" in shape.kinds:
+            if "array" in kinds:
                 yield from self._items(shape, (*trail, parts))
-            if "object" in shape.kinds:
+            if "object" in kinds:
                 yield from self._required(shape)
                 yield from self._undeclared(shape)
                 yield from self._members(shape, (*trail, parts))
@@ -150,7 +152,11 @@ class _Breaker:
         if not wrong or not self._generator.possible(parts):
             return
         right = self._generator.at(parts)
-        values = [MISFITS[kind] for kind in wrong]
+        integers = [
+            shape for shape in shapes if "integer" in self._generator.possible_kinds(shape) and not shape.limited
+        ]
+        fractions = {"fraction": st.one_of([self._fraction(shape) for shape in integers])} if integers else {}
+        values = [{**MISFITS, **fractions}[kind] for kind in wrong]
         if "string" in wrong:
             values.append(right.map(lambda value: json.dumps(value, ensure_ascii=False)))
         if "array" in wrong:
@@ -158,6 +164,14 @@ class _Breaker:
         if "object" in wrong:
             values.append(right.map(lambda value: {"value": value}))
         yield _Break((), "type", st.one_of(values))
+
+    def _fraction(self, shape: Shape) -> Strategy:
+        """Return numbers between the bounds of integers that are none."""
+        free = shape.without("type")
+        halves = self._generator.integer(shape).map(lambda value: value + 0.5)
+        return (halves | self._generator.of(free, ["fraction"])).filter(
+            lambda value: free.admits(value) and not value.is_integer()
+        )
 
     def _choice(self, shape: Shape) -> Iterator[_Break]:
         """Yield values of the right kind that are not named, the neighbours of those that are among them."""

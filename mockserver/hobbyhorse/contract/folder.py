@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from hobbyhorse.contract.message import Bound, Template, compile_template
+from hobbyhorse.contract.message import Bound, Template
 from hobbyhorse.contract.references import broken_references
 from hobbyhorse.contract.schemas import Schemas, address
 from hobbyhorse.contract.shapes import METHODS, OPENAPI_SHAPE, Shape, compile_shape, shape_violations
@@ -77,7 +77,11 @@ def find_folders(directory: Path) -> list[Path]:
 
 
 def load_all(directory: Path | None = None, variants: Mapping[str, Sequence[str]] | None = None) -> list[Contract]:
-    """Load every provider of a directory (the project's own by default), with variants by provider."""
+    """Load every provider of a directory (the project's own by default), with variants by provider.
+
+    The project's own are not looked at again on every start: its tests and `contracts lint` have done that.
+    """
+    trusted = directory is None
     directory = directory or data_directory("contracts")
     chosen = dict(variants or {})
     folders = find_folders(directory)
@@ -86,12 +90,12 @@ def load_all(directory: Path | None = None, variants: Mapping[str, Sequence[str]
     if unknown := sorted(set(chosen) - {folder.name for folder in folders}):
         known = ", ".join(folder.name for folder in folders)
         raise ContractError(directory, (), f"no provider {unknown[0]!r}; there are {known}")
-    return [load(folder, chosen.get(folder.name, ())) for folder in folders]
+    return [load(folder, chosen.get(folder.name, ()), trusted) for folder in folders]
 
 
-def load(folder: Path, variants: Sequence[str] = ()) -> Contract:
+def load(folder: Path, variants: Sequence[str] = (), trusted: bool = False) -> Contract:
     """Load one provider's folder. Raises ContractError with file, place and reason."""
-    return build(folder, read_documents(folder), variants)
+    return build(folder, read_documents(folder), variants, trusted)
 
 
 def read_documents(folder: Path) -> dict[str, Any]:
@@ -100,20 +104,28 @@ def read_documents(folder: Path) -> dict[str, Any]:
     return {name: _read_json(folder / name) for name in (OPENAPI, LIFECYCLE, *models)}
 
 
-def build(folder: Path, documents: Mapping[str, Any], variants: Sequence[str] = ()) -> Contract:
-    """Make a contract of a folder's documents. Raises ContractError."""
-    for file, location, reason in misshapen(documents):
-        raise ContractError(folder / file, location, reason)
-    for file, location, reason in broken_references(_schema_documents(documents)):
-        raise ContractError(folder / file, location, reason)
+def build(folder: Path, documents: Mapping[str, Any], variants: Sequence[str] = (), trusted: bool = False) -> Contract:
+    """Make a contract of a folder's documents; their shape is checked unless it is trusted. Raises ContractError."""
+    if not trusted:
+        _refuse(folder, misshapen(documents))
+        _refuse(folder, broken_references(_schema_documents(documents)))
     if variants:
         documents = {**documents, LIFECYCLE: _vary(folder, documents[LIFECYCLE], variants)}
-        for file, location, reason in misshapen(documents):
-            raise ContractError(folder / file, location, reason)
+        _refuse(folder, misshapen(documents))
     return _Builder(folder, documents).contract()
 
 
-def misshapen(documents: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str | int, ...], str]]:
+Fault = tuple[str, tuple[str | int, ...], str]
+"""A file of the folder, a place in it, and what is wrong there."""
+
+
+def _refuse(folder: Path, faults: Iterable[Fault]) -> None:
+    """Raise the first fault, if there is one."""
+    for file, location, reason in faults:
+        raise ContractError(folder / file, location, reason)
+
+
+def misshapen(documents: Mapping[str, Any]) -> Iterator[Fault]:
     """Yield file, place and fault of everything that openapi.json or lifecycle.json cannot be like."""
     for file, shape in _shapes().items():
         for violation in shape_violations(shape, documents[file]):
@@ -192,16 +204,16 @@ class _Bound:
     items: Items | None = None
 
     def template(self, example: Any) -> Template:
-        """Cut an example."""
+        """Return an example with its bound places."""
         whole = [("items", None, self.items.at.pointer)] if self.items else []
-        return compile_template(example, [*self.places, *whole])
+        return Template(example, [*self.places, *whole])
 
     def item_templates(self, example: Any) -> tuple[Template, ...]:
-        """Cut each item of the example's list."""
+        """Return each item of the example's list with its bound places."""
         listed = resolve(example, self.items.at.pointer) if self.items else None
         if self.items is None or not isinstance(listed, list):
             return ()
-        return tuple(compile_template(item, _bound(self.items.bindings.values())) for item in listed)
+        return tuple(Template(item, _bound(self.items.bindings.values())) for item in listed)
 
 
 class _Builder:
@@ -211,7 +223,8 @@ class _Builder:
         self.folder = folder
         self.openapi = documents[OPENAPI]
         self.lifecycle = documents[LIFECYCLE]
-        self.schemas = Schemas(documents)
+        plain = {name: value for name, value in self.lifecycle.items() if name != "$schema"}
+        self.schemas = Schemas({**documents, LIFECYCLE: plain})
 
     def fail(self, location: Iterable[str | int], message: str, file: str = LIFECYCLE) -> ContractError:
         """Return the error for a place of a file."""
@@ -447,13 +460,14 @@ class _Builder:
         self, name: str, spec: Mapping[str, Any], content: Pointer, bound: _Bound, location: Pointer
     ) -> Situation:
         """Build one situation from the media type object that holds its example."""
-        example_at = address(OPENAPI, (*content, "examples", spec["example"], "value"))
+        example_at = (*content, "examples", spec["example"], "value")
+        example = resolve(self.openapi, example_at)
         return Situation(
             name=name,
             status=spec.get("status", 200),
-            example_at=example_at,
+            example_at=address(OPENAPI, example_at),
             schema=address(OPENAPI, (*content, "schema")),
-            template=bound.template(self.schemas.at(example_at)),
+            template=bound.template(example),
             stages=frozenset(
                 self.stage(stage, (*location, "stages", index)) for index, stage in enumerate(spec.get("stages", ()))
             ),
@@ -461,7 +475,7 @@ class _Builder:
                 (self.place(place, (*location, "when", place)), value) for place, value in spec.get("when", {}).items()
             ),
             headers=tuple(spec.get("headers", {}).items()),
-            items=bound.item_templates(self.schemas.at(example_at)),
+            items=bound.item_templates(example),
         )
 
     def unrouted(self, name: str, spec: Mapping[str, Any]) -> Situation:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -17,69 +18,69 @@ Lookup = Callable[[str], Any]
 CONSTANT = frozenset({"stage", "refusal_code", "outcome", "event"})
 """Values that the example itself has; reading uses them to tell situations apart."""
 
-
-@dataclass(frozen=True, slots=True)
-class Raw:
-    """JSON that is already written."""
-
-    json: bytes
+Raw = orjson.Fragment
+"""JSON that is already written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A bound place of an example: the value's name, its format, and what stands there otherwise."""
+    """A bound place of an example: the value's name, how it is written, and what stands there otherwise."""
 
     name: str
-    format: Format | None
+    write: Callable[[Any], bytes]
     default: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """An example cut at its bound places: `pieces` has one member more than `slots`."""
-
-    pieces: tuple[bytes, ...]
-    slots: tuple[Slot, ...]
-
-    def write(self, lookup: Lookup) -> bytes:
-        """Return the JSON with every live value in its place."""
-        parts = [self.pieces[0]]
-        for slot, piece in zip(self.slots, self.pieces[1:], strict=True):
-            value = lookup(slot.name)
-            if value is MISSING:
-                parts.append(slot.default)
-            elif type(value) is Raw:
-                parts.append(value.json)
-            elif value is None or slot.format is None:
-                parts.append(orjson.dumps(value))
-            else:
-                parts.append(orjson.dumps(slot.format.write(value)))
-            parts.append(piece)
-        return b"".join(parts)
 
 
 Bound = tuple[str, str | None, Pointer]
 """A value's name, the name of its format, and its place in a body."""
 
 
-def compile_template(example: Any, bound: Sequence[Bound]) -> Template:
-    """Cut an example at those of the bound places that it has; constant values stay as they are."""
+@dataclass(frozen=True)
+class Template:
+    """An example and its bound places; it is cut there when it is first written."""
+
+    example: Any
+    bound: Sequence[Bound]
+
+    def write(self, lookup: Lookup) -> bytes:
+        """Return the JSON with every live value in its place."""
+        frame, slots = self._cut
+        values = []
+        for slot in slots:
+            value = lookup(slot.name)
+            values.append(slot.default if value is MISSING else slot.write(value))
+        return frame % tuple(values)
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """The bound places that the example has, but for those whose values are constant."""
+        return self._cut[1]
+
+    @cached_property
+    def _cut(self) -> tuple[bytes, tuple[Slot, ...]]:
+        return _cut(self.example, self.bound)
+
+
+def _cut(example: Any, bound: Sequence[Bound]) -> tuple[bytes, tuple[Slot, ...]]:
+    """Return an example as JSON with a %b at each of its slots, and these in order."""
     slots: dict[bytes, Slot] = {}
     for name, form, pointer in bound:
         here = resolve(example, pointer)
         if here is MISSING or name in CONSTANT:
             continue
         mark = f"\x00{len(slots)}\x00"
-        slots[orjson.dumps(mark)] = Slot(name, format_for(form, here), orjson.dumps(here))
+        slots[orjson.dumps(mark)] = Slot(name, _writer(format_for(form, here)), orjson.dumps(here))
         example = replaced(example, pointer, mark)
-    return _cut(orjson.dumps(example), slots)
+    text = orjson.dumps(example)
+    found = sorted((written for written in slots if written in text), key=text.index)
+    frame = text.replace(b"%", b"%%")
+    for written in found:
+        frame = frame.replace(written, b"%b")
+    return frame, tuple(slots[written] for written in found)
 
 
-def _cut(text: bytes, slots: Mapping[bytes, Slot]) -> Template:
-    found = sorted((text.index(mark), mark) for mark in slots if mark in text)
-    pieces, ordered, end = [], [], 0
-    for start, mark in found:
-        pieces.append(text[end:start])
-        ordered.append(slots[mark])
-        end = start + len(mark)
-    return Template((*pieces, text[end:]), tuple(ordered))
+def _writer(form: Format | None) -> Callable[[Any], bytes]:
+    """Return the function that writes a value as JSON; null has no format."""
+    if form is None:
+        return orjson.dumps
+    return lambda value: orjson.dumps(None if value is None else form.write(value))

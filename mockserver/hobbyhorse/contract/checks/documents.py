@@ -11,7 +11,8 @@ import jsonschema_rs
 
 from hobbyhorse.contract.checks.subject import Documents, Problem
 from hobbyhorse.contract.folder import LIFECYCLE, OPENAPI, misshapen
-from hobbyhorse.contract.references import broken_references, references
+from hobbyhorse.contract.references import broken_references, keyword_objects, references
+from hobbyhorse.contract.schemas import Schemas, address
 from hobbyhorse.expressions import Pointer
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -83,7 +84,7 @@ def reference_targets(documents: Documents) -> Iterator[Problem]:
 def operation_ids(documents: Documents) -> Iterator[Problem]:
     """No two operations of openapi.json have the same operationId."""
     seen: dict[str, Pointer] = {}
-    for pointer, value in _objects(documents.files[OPENAPI]):
+    for pointer, value in keyword_objects(documents.files[OPENAPI]):
         name = value.get("operationId")
         if isinstance(name, str) and pointer[0] == "paths":
             if name in seen:
@@ -122,11 +123,27 @@ def valid_schemas(documents: Documents) -> Iterator[Problem]:
                 yield documents.problem(message, *pointer, "pattern", file=file)
 
 
+def usable_schemas(documents: Documents) -> Iterator[Problem]:
+    """Everything that a schema refers to is a schema too."""
+    if any(reference_targets(documents)) or any(valid_schemas(documents)):
+        return
+    schemas = Schemas(_schema_files(documents))
+    for file, pointer, _ in root_schemas(documents):
+        try:
+            schemas.validator(address(file, pointer))
+        except jsonschema_rs.ValidationError as error:
+            message = f"cannot be used: {' '.join(error.message.split())}"
+            yield documents.problem(message, *pointer, file=file)
+        except ValueError as error:
+            yield Problem(documents.folder, "", f"the schemas cannot be read together: {error}")
+            return
+
+
 def used_models(documents: Documents) -> Iterator[Problem]:
     """Every file in models/ is some model's, or is referred to."""
-    lifecycle = documents.files[LIFECYCLE]
-    models = lifecycle.get("models", ()) if isinstance(lifecycle, dict) else ()
-    used = {model.get("schema") for model in models if isinstance(model, dict)} if isinstance(models, list) else set()
+    if any(shapes(documents)):
+        return
+    used = {model["schema"] for model in documents.files[LIFECYCLE]["models"]}
     for document in _schema_files(documents).values():
         used |= {text.partition("#")[0] for _, text in references(document)}
     for file in documents.files:
@@ -139,7 +156,7 @@ def root_schemas(documents: Documents) -> Iterator[tuple[str, Pointer, Any]]:
     for file, document in documents.files.items():
         if file not in (OPENAPI, LIFECYCLE):
             yield file, (), document
-    for pointer, value in _objects(documents.files[OPENAPI]):
+    for pointer, value in keyword_objects(documents.files[OPENAPI]):
         if isinstance(value.get("schema"), dict | bool):
             yield OPENAPI, (*pointer, "schema"), value["schema"]
         if pointer == ("components",) and isinstance(value.get("schemas"), dict):
@@ -165,22 +182,6 @@ def _subschemas(pointer: Pointer, schema: Any) -> Iterator[tuple[Pointer, dict[s
         inner += [(("anyOf", str(index)), child) for index, child in enumerate(readings)]
     for steps, child in inner:
         yield from _subschemas((*pointer, *steps), child)
-
-
-def _objects(document: Any) -> Iterator[tuple[Pointer, dict[str, Any]]]:
-    """Yield every object of openapi.json with its place, but nothing that is inside a schema or an example."""
-    waiting: list[tuple[Pointer, Any]] = [((), document)]
-    while waiting:
-        pointer, value = waiting.pop()
-        if isinstance(value, list):
-            waiting += [((*pointer, str(index)), item) for index, item in reversed(list(enumerate(value)))]
-        elif isinstance(value, dict):
-            yield pointer, value
-            waiting += [
-                ((*pointer, name), item)
-                for name, item in reversed(value.items())
-                if name not in ("schema", "schemas", "example", "examples")
-            ]
 
 
 def _schema_files(documents: Documents) -> dict[str, Any]:

@@ -1,0 +1,81 @@
+"""What a hundred thousand jobs weigh in one process: `python -m benchmarks.memory`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from itertools import cycle, islice
+from pathlib import Path
+
+import httpx
+from starlette.types import Message, Scope
+
+from benchmarks.orders import order
+from benchmarks.report import Bound, show
+from hobbyhorse.app import Fake, Options
+from hobbyhorse.contract.folder import load_all
+
+JOBS = 100_000
+MIB = 1 << 20
+
+
+def main() -> None:
+    """Print the resident memory of a fresh process before and after the jobs are submitted."""
+    child = [sys.executable, "-c", "import benchmarks.memory as memory; memory.measure()"]
+    done = subprocess.run(child, stdout=subprocess.PIPE, check=True, cwd=Path(__file__).parent.parent)
+    before, after, peak, seconds = json.loads(done.stdout)
+    show(
+        f"Memory of {JOBS:,} jobs in one process, of every provider in turn",
+        [
+            ("", "resident MB", "bytes a job"),
+            ("before", f"{before / 1e6:.0f}", ""),
+            (f"after {seconds:.1f} s", f"{after / 1e6:.0f}", f"{(after - before) / JOBS:.0f}"),
+            ("at most", f"{peak / 1e6:.0f}", ""),
+        ],
+        Bound("resident", peak / 1e6, limit=250, target=250, unit=" MB"),
+    )
+
+
+def measure() -> None:
+    """Submit the jobs to a fake in this process; print what it weighs before, after and at most, and the seconds."""
+    fake = Fake(contracts := load_all(), Options(pace="instant"))
+    asked = [order(contract, "http://127.0.0.1:8000") for contract in contracts]
+    before, began = _resident("VmRSS"), time.perf_counter()
+    asyncio.run(_submit(fake, asked))
+    seconds = time.perf_counter() - began
+    assert sum(len(world.jobs) for world in fake.worlds) == JOBS
+    print(json.dumps([before, _resident("VmRSS"), _resident("VmHWM"), seconds]))
+
+
+async def _submit(fake: Fake, asked: list[httpx.Request]) -> None:
+    for one in islice(cycle(asked), JOBS):
+        scope: Scope = {
+            "type": "http",
+            "method": one.method,
+            "scheme": "http",
+            "path": one.url.path,
+            "query_string": b"",
+            "headers": [(name.lower(), value) for name, value in one.headers.raw],
+        }
+
+        async def receive(body: bytes = one.content) -> Message:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await fake(scope, receive, _forget)
+
+
+async def _forget(event: Message) -> None:
+    pass
+
+
+def _resident(what: str) -> int:
+    """Return bytes of this process's memory, now (VmRSS) or at most (VmHWM)."""
+    with open("/proc/self/status") as status:
+        return next(1024 * int(line.split()[1]) for line in status if line.startswith(what + ":"))
+
+
+if __name__ == "__main__":
+    main()

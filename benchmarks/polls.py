@@ -1,0 +1,110 @@
+"""Status polls and submits per second, side by side with bare ASGI and a framework: `python -m benchmarks.polls`."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks.orders import credentials, order, poll
+from benchmarks.report import Bound, show
+from benchmarks.servers import OURS, on_core, started, uvicorn
+from hobbyhorse.contract.folder import load_all
+from hobbyhorse.contract.values import Contract
+
+ROUNDS = 5
+SECONDS = 1
+CONNECTIONS = 48
+SERVERS, LOAD = 0, 1
+"""The cores of the server that is measured (the others are idle), and of wrk."""
+
+Load = Callable[[], float]
+
+
+def main() -> None:
+    """Print polls of one existing job and submits of one job, per second; one uvicorn worker each."""
+    if shutil.which("wrk") is None:
+        print("Status polls: skipped, for want of wrk; install it with: apt-get install wrk\n", flush=True)
+        return
+    contracts = {contract.key: contract for contract in load_all()}
+    asked = sys.argv[1] if sys.argv[1:] and sys.argv[1] in contracts else next(iter(contracts))
+    measure(contracts[asked])
+
+
+def measure(contract: Contract) -> None:
+    """Measure one provider; its job has ended, so that its answers are whole."""
+    with ExitStack() as stack:
+
+        def serve(command: tuple[str, ...], environment: Mapping[str, str] | None = None) -> str:
+            return stack.enter_context(started(on_core(SERVERS, command), environment)).url
+
+        ours = serve(OURS)
+        request, body = poll(contract, ours)
+        path, headers = request.url.path, credentials(contract, request)
+        same = {"BODY": body.decode()}
+        others = {
+            "bare ASGI callable": serve(uvicorn("bare:app"), same),
+            "Starlette JSONResponse": serve(uvicorn("framework:app"), same),
+        }
+        loads: dict[str, Load] = {
+            "hobbyhorse": lambda: wrk(ours + path, headers),
+            **{name: lambda url=url: wrk(url + path, headers) for name, url in others.items()},  # type: ignore[misc]
+            "hobbyhorse, submits": submits(stack, contract, ours),
+        }
+        found = alternate(loads)
+    bare = found["bare ASGI callable"]
+    ratios = {name: statistics.median(map(float.__truediv__, rates, bare)) for name, rates in found.items()}
+    show(
+        f"Status polls per second ({contract.name}, {len(body)} bytes); median of {ROUNDS} alternating rounds",
+        [
+            ("", "a second", "least", "most", "to bare"),
+            *(
+                (
+                    name,
+                    *(f"{value:,.0f}" for value in (statistics.median(rates), min(rates), max(rates))),
+                    f"{ratios[name]:.2f}",
+                )
+                for name, rates in found.items()
+            ),
+        ],
+        Bound("ours/bare", ratios["hobbyhorse"], limit=0.5, target=0.7, at_least=True),
+    )
+
+
+def alternate(loads: Mapping[str, Load]) -> dict[str, list[float]]:
+    """Run the loads in turn, round after round; the first round only warms up."""
+    found: dict[str, list[float]] = {name: [] for name in loads}
+    for _ in range(1 + ROUNDS):
+        for name, load in loads.items():
+            found[name].append(load())
+    return {name: rates[1:] for name, rates in found.items()}
+
+
+def submits(stack: ExitStack, contract: Contract, url: str) -> Load:
+    """Return the load that orders one job after the other."""
+    request = order(contract, url)
+    script = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "submit.lua"
+    script.write_text(f'wrk.method = "{request.method}"\nwrk.body = [==[{request.content.decode()}]==]\n')
+    headers = {**credentials(contract, request), "content-type": request.headers["content-type"]}
+    return lambda: wrk(str(request.url), headers, "-s", str(script))
+
+
+def wrk(url: str, headers: Mapping[str, str], *options: str) -> float:
+    """Return requests per second of one run of wrk; an answer that is no success is an error."""
+    given = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
+    load = ("wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", *options, *given, url)
+    said = subprocess.run(on_core(LOAD, load), capture_output=True, text=True, check=True).stdout
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
+    if rate is None or "Non-2xx" in said:
+        raise RuntimeError(f"{url} was not answered as it should be: {said}")
+    return float(rate[1])
+
+
+if __name__ == "__main__":
+    main()

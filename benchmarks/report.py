@@ -1,0 +1,47 @@
+"""How figures are printed: an aligned table under a title, and what they must keep to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class BoundMissed(Exception):
+    """A figure that is not within its bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a figure must keep to: at least, or at most, so much; and what is wanted."""
+
+    what: str
+    figure: float
+    limit: float
+    target: float
+    unit: str = ""
+    at_least: bool = False
+
+    @property
+    def kept(self) -> bool:
+        """Whether the figure is within the limit."""
+        return self.figure >= self.limit if self.at_least else self.figure <= self.limit
+
+    def __str__(self) -> str:
+        form = f"{{:{'.0f' if self.unit else '.2f'}}}{self.unit}"
+        side = "at least" if self.at_least else "at most"
+        figure, limit, target = (form.format(value) for value in (self.figure, self.limit, self.target))
+        return f"{self.what} {figure} ({side} {limit}, target {target}){'' if self.kept else '  MISSED'}"
+
+
+def show(title: str, rows: Sequence[Sequence[str]], *bounds: Bound) -> None:
+    """Print a table, its first row above the columns, and the bounds below. Raises BoundMissed."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    print(title)
+    for first, *others in rows:
+        cells = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
+        print("  " + "  ".join((first.ljust(widths[0]), *cells)))
+    for bound in bounds:
+        print(f"  {bound}")
+    print(flush=True)
+    if missed := [str(bound) for bound in bounds if not bound.kept]:
+        raise BoundMissed("; ".join(missed))

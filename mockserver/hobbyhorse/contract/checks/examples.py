@@ -1,0 +1,95 @@
+"""Checks of examples, defaults and what openapi.json says as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hobbyhorse.contract.checks.documents import every_schema
+from hobbyhorse.contract.checks.subject import Problem, Subject
+from hobbyhorse.contract.folder import OPENAPI
+from hobbyhorse.contract.references import keyword_objects
+from hobbyhorse.contract.schemas import address
+from hobbyhorse.contract.values import Contract, Situation
+from hobbyhorse.expressions import Pointer
+
+KEYED = ("submit", "run", "status", "result", "cancel", "list")
+"""The roles that deal with one client's jobs."""
+
+
+def servers(subject: Subject) -> Iterator[Problem]:
+    """Some server of openapi.json has a host."""
+    if not subject.contract.hosts:
+        message = "no server has a host, such as 'https://api.example.com'; clients with a fixed host need it"
+        yield subject.problem(message, "servers", file=OPENAPI)
+
+
+def security(subject: Subject) -> Iterator[Problem]:
+    """There is a way to give a key, every operation on jobs asks for one, and what it asks for is there."""
+    schemes = subject.schemas.document(OPENAPI).get("components", {}).get("securitySchemes", {})
+    if not schemes:
+        message = "has no securitySchemes; a key is what keeps one client's jobs from another's"
+        yield subject.problem(message, "components", file=OPENAPI)
+    for pointer, value in keyword_objects(subject.schemas.document(OPENAPI)):
+        for index, requirement in enumerate(_requirements(value)):
+            for name in requirement:
+                if name not in schemes:
+                    message = f"no security scheme {name!r}; there are {', '.join(schemes) or 'none'}"
+                    yield subject.problem(message, *pointer, "security", index, file=OPENAPI)
+    for role, operation in subject.contract.operations.items():
+        if role in KEYED and not operation.authenticated:
+            message = f"{operation.operation_id} asks for no key; without one nobody's jobs are told from another's"
+            yield subject.problem(message, "operations", role, "operationId")
+
+
+def _requirements(value: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    found = value.get("security", []) if "paths" in value or "responses" in value else []
+    return [requirement for requirement in found if isinstance(requirement, dict)] if isinstance(found, list) else []
+
+
+def schema_examples(subject: Subject) -> Iterator[Problem]:
+    """A schema's default and examples keep the schema."""
+    for file, pointer, schema in every_schema(subject.documents):
+        shown: list[tuple[Pointer, Any]] = [
+            ((name,), schema[name]) for name in ("default", "example") if name in schema
+        ]
+        shown += [(("examples", str(index)), value) for index, value in enumerate(schema.get("examples", ()))]
+        for steps, value in shown:
+            for violation in subject.schemas.violations(address(file, pointer), value, most=1):
+                yield subject.problem(f"breaks its own schema: {violation}", *pointer, *steps, file=file)
+
+
+def examples(subject: Subject) -> Iterator[Problem]:
+    """Every example of a message keeps the schema that stands beside it."""
+    for pointer, content in _contents(subject.schemas.document(OPENAPI)):
+        for name, example in content.get("examples", {}).items():
+            for violation in subject.schemas.violations(address(OPENAPI, (*pointer, "schema")), example["value"], 1):
+                message = f"the example breaks its schema: {violation}"
+                yield subject.problem(message, *pointer, "examples", name, file=OPENAPI)
+
+
+def used_examples(subject: Subject) -> Iterator[Problem]:
+    """Every example of an answer is some situation's, of a variant if not of the contract itself."""
+    used = {situation.example_at for contract in subject.family for situation in _situations(contract)}
+    for pointer, content in _contents(subject.schemas.document(OPENAPI)):
+        if "requestBody" in pointer and "callbacks" not in pointer:
+            continue
+        for name in content.get("examples", {}):
+            at = (*pointer, "examples", name)
+            if address(OPENAPI, (*at, "value")) not in used:
+                yield subject.problem("no situation shows this example", *at, file=OPENAPI)
+
+
+def _contents(document: Any) -> Iterator[tuple[Pointer, Mapping[str, Any]]]:
+    """Yield every media type object of openapi.json with its place."""
+    for pointer, value in keyword_objects(document):
+        if "schema" in value and len(pointer) > 1 and pointer[-2] == "content":
+            yield pointer, value
+
+
+def _situations(contract: Contract) -> Iterator[Situation]:
+    for operation in contract.operations.values():
+        yield from operation.situations.values()
+    yield from contract.unrouted.values()
+    if contract.callbacks is not None:
+        yield from contract.callbacks.situations.values()

@@ -1,0 +1,204 @@
+"""Checks of the models: their names, parameters, limits and prices, and the examples that order their jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hobbyhorse.contract.checks.places import declares
+from hobbyhorse.contract.checks.subject import Problem, Subject, ordering
+from hobbyhorse.contract.request import Refusal, Understood, find_model, read_order
+from hobbyhorse.contract.values import Contract, Model, Operation
+from hobbyhorse.expressions import Message, Pointer, format_pointer
+
+KINDS: Mapping[str, frozenset[str]] = {
+    "prompt": frozenset({"string"}),
+    "first_frame": frozenset({"string"}),
+    "references": frozenset({"string", "array"}),
+    "resolution": frozenset({"string"}),
+    "duration": frozenset({"integer"}),
+    "aspect_ratio": frozenset({"string"}),
+    "seed": frozenset({"integer"}),
+    "watermark": frozenset({"boolean"}),
+}
+"""The JSON types that a schema may give to each parameter."""
+
+WORDS = frozenset(KINDS) - {"first_frame", "references"}
+"""The parameters that most schemas call what contracts call them."""
+
+NEEDED: Mapping[str, str] = {"image-to-video": "first_frame", "reference-to-video": "references"}
+"""The parameter that a task cannot do without."""
+
+
+def model_names(subject: Subject) -> Iterator[Problem]:
+    """No two models have an id or alias in common."""
+    seen: dict[str, int] = {}
+    for index, model in enumerate(subject.contract.models):
+        for name in (model.id, *model.aliases):
+            if name in seen:
+                yield subject.problem(f"{name!r} is a name of model {seen[name]} already", "models", index)
+            seen[name] = index
+
+
+def model_schemas(subject: Subject) -> Iterator[Problem]:
+    """A model's schema describes an object."""
+    for index, model in enumerate(subject.contract.models):
+        schema = subject.schemas.deref(subject.schemas.document(model.schema_file), model.schema_file)[0]
+        if not isinstance(schema, dict) or schema.get("type") != "object":
+            message = f"{model.schema_file} does not say that its type is 'object'"
+            yield subject.problem(message, "models", index, "schema")
+
+
+def parameter_types(subject: Subject) -> Iterator[Problem]:
+    """A parameter has one of the types that its meaning allows."""
+    for index, model in enumerate(subject.contract.models):
+        for name, places in model.parameters.items():
+            for place in places:
+                got = _types(subject, *_declared(subject, model, place)) - {"null"}
+                if not got or not got <= KINDS[name]:
+                    allowed = " or ".join(sorted(KINDS[name]))
+                    message = f"{model.schema_file} gives it {_words(got)}; {name} is of type {allowed}"
+                    yield subject.problem(message, "models", index, "parameters", name)
+
+
+def _declared(subject: Subject, model: Model, place: Pointer) -> tuple[Any, str]:
+    """Return the schema that a model has for a place, and the file where that stands."""
+    schema, file = subject.schemas.deref(subject.schemas.document(model.schema_file), model.schema_file)
+    for step in place:
+        inner = schema.get("items") if step.isdigit() else schema.get("properties", {}).get(step)
+        schema, file = subject.schemas.deref(inner, file)
+    return schema, file
+
+
+def _types(subject: Subject, schema: Any, file: str) -> set[str]:
+    """Return the JSON types that a schema allows, as far as it says so: its `type`, or those of its `anyOf`."""
+    schema, file = subject.schemas.deref(schema, file)
+    if not isinstance(schema, dict):
+        return set()
+    if "type" in schema:
+        return set(schema["type"]) if isinstance(schema["type"], list) else {schema["type"]}
+    return {kind for reading in schema.get("anyOf", ()) for kind in _types(subject, reading, file)}
+
+
+def _words(types: set[str]) -> str:
+    return f"the type {' or '.join(sorted(types))}" if types else "no type"
+
+
+def needed_parameters(subject: Subject) -> Iterator[Problem]:
+    """A model has the parameters that its task and its limits speak of."""
+    for index, model in enumerate(subject.contract.models):
+        places = model.parameters
+        if model.task in NEEDED and NEEDED[model.task] not in places:
+            message = f"{model.task} needs the place of {NEEDED[model.task]}"
+            yield subject.problem(message, "models", index, "parameters")
+        if model.prompt_limit is not None and "prompt" not in places:
+            yield subject.problem("limits the prompt, which has no place", "models", index, "prompt_limit")
+        if model.images is not None and not {"first_frame", "references"} & set(places):
+            yield subject.problem("limits pictures, which have no place", "models", index, "images")
+        if model.random_seed is not None and "seed" not in places:
+            yield subject.problem("speaks of the seed, which has no place", "models", index, "random_seed")
+
+
+def known_parameters(subject: Subject) -> Iterator[Problem]:
+    """A parameter that a schema calls by the contracts' own word has its place."""
+    for index, model in enumerate(subject.contract.models):
+        for pointer in _declared_places(subject, subject.schemas.document(model.schema_file), model.schema_file):
+            name = pointer[-1]
+            if name in WORDS and name not in model.parameters:
+                message = f"{model.schema_file} declares {format_pointer(pointer)!r}; no place of {name} is given"
+                yield subject.problem(message, "models", index, "parameters")
+
+
+def _declared_places(subject: Subject, schema: Any, file: str, depth: int = 0) -> Iterator[Pointer]:
+    """Yield the place of everything that a schema declares, three steps deep: objects in objects."""
+    schema, file = subject.schemas.deref(schema, file)
+    if isinstance(schema, dict) and depth < 3:
+        for name, inner in schema.get("properties", {}).items():
+            yield (name,)
+            for pointer in _declared_places(subject, inner, file, depth + 1):
+                yield (name, *pointer)
+
+
+def limits(subject: Subject) -> Iterator[Problem]:
+    """A limit's least value is not above its greatest, and a Chinese character counts a whole number of times."""
+    for index, model in enumerate(subject.contract.models):
+        if model.images is not None and model.images.aspect is not None:
+            least, most = model.images.aspect
+            if least > most:
+                yield subject.problem(f"is at least {least} and at most {most}", "models", index, "images", "aspect")
+        limit = subject.lifecycle["models"][index].get("prompt_limit", {})
+        if limit.get("characters", 0) % limit.get("chinese", 1):
+            message = f"{limit['characters']} characters are no multiple of {limit['chinese']} Chinese ones"
+            yield subject.problem(message, "models", index, "prompt_limit", "chinese")
+
+
+def prices(subject: Subject) -> Iterator[Problem]:
+    """Every resolution has a price, and nothing else has."""
+    for index, model in enumerate(subject.contract.models):
+        if "resolution" not in model.parameters:
+            if len(model.price) > 1:
+                message = f"prices are for {sorted(model.price)}, but resolution has no place"
+                yield subject.problem(message, "models", index, "price")
+            continue
+        schema, _ = _declared(subject, model, model.parameters["resolution"][0])
+        allowed = [str(value) for value in schema.get("enum", ())] if isinstance(schema, dict) else []
+        if sorted(allowed) != sorted(model.price):
+            message = f"prices are for {sorted(model.price)}, the resolutions of {model.schema_file} are {allowed}"
+            yield subject.problem(message, "models", index, "price")
+
+
+def body_examples(subject: Subject) -> Iterator[Problem]:
+    """Every example of a submission orders a job of some model, and of every model there is one."""
+    models = subject.contract.models
+    for operation in ordering(subject):
+        at = ("operations", operation.role, "operationId")
+        if not operation.body_examples:
+            yield subject.problem(f"the requestBody of {operation.operation_id} shows no example", *at)
+            continue
+        ordered = set()
+        for name, body in operation.body_examples.items():
+            tried = {model.id: try_order(subject.contract, operation, model.id, body) for model in models}
+            ordered |= {model for model, result in tried.items() if isinstance(result, Understood)}
+            refusals = [result for result in tried.values() if isinstance(result, Refusal)]
+            if len(refusals) == len(models):
+                known = next((refusal for refusal in refusals if refusal.situation != "unknown_model"), refusals[0])
+                message = f"the example {name!r} of its requestBody is refused: {known.message}"
+                yield subject.problem(message, *at)
+        for model in models if ordered else ():
+            if model.id not in ordered:
+                yield subject.problem(f"no example of its requestBody orders a job of {model.id!r}", *at)
+
+
+def try_order(contract: Contract, operation: Operation, model: str, body: Any) -> Understood | Refusal:
+    """Read a body as a submission for a model, which the path names if it is the path that names models."""
+    binding = operation.bindings.get("model")
+    path = {place.name: model for place in (binding.request if binding else ()) if place.part == "path"}
+    message = Message(path, {}, lambda name: None, body)
+    try:
+        found = find_model(contract, operation, message)
+        if not isinstance(found, Refusal) and found.id != model:
+            return Refusal("unknown_model", f"the body names {found.id!r}")
+        return read_order(contract, operation, message)
+    except (TypeError, ValueError) as error:
+        return Refusal("invalid_request", f"it cannot be read as an order: {error}")
+
+
+def form_targets(subject: Subject) -> Iterator[Problem]:
+    """What a form is rewritten to is a body that the models' schemas know."""
+    for role, operation in subject.contract.operations.items():
+        start = operation.model_parameters.pointer
+        for index, form in enumerate(operation.forms):
+            for to, _ in form.set:
+                inside = to[: len(start)] == start
+                if to == start[: len(to)] or (operation.body_schema and _body_declares(subject, operation, to)):
+                    continue
+                if not inside or not any(
+                    declares(subject.schemas, {"$ref": model.schema}, "", to[len(start) :])
+                    for model in subject.contract.models
+                ):
+                    message = "nothing of this name is in a body: no schema declares it"
+                    yield subject.problem(message, "operations", role, "forms", index, "set", format_pointer(to))
+
+
+def _body_declares(subject: Subject, operation: Operation, pointer: Pointer) -> bool:
+    return declares(subject.schemas, {"$ref": operation.body_schema}, "", pointer)

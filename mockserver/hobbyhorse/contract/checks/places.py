@@ -1,0 +1,386 @@
+"""Checks of the places that values have in requests and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from hobbyhorse.contract.checks.subject import Problem, Subject
+from hobbyhorse.contract.folder import OPENAPI, path_names
+from hobbyhorse.contract.formats import FORMATS
+from hobbyhorse.contract.message import CONSTANT
+from hobbyhorse.contract.schemas import Schemas
+from hobbyhorse.contract.values import Binding, Operation
+from hobbyhorse.expressions import MISSING, Place, Pointer, format_pointer, resolve
+
+LINKS = {"status_url": "status", "result_url": "result", "cancel_url": "cancel"}
+BY_JOB = ("status", "result", "cancel")
+
+
+def routes(subject: Subject) -> Iterator[Problem]:
+    """Every role has an operation of its own, below `paths`."""
+    seen: dict[tuple[str, str], str] = {}
+    for role, operation in subject.contract.operations.items():
+        at = ("operations", role, "operationId")
+        if not operation.path.startswith("/"):
+            yield subject.problem(f"{operation.operation_id!r} is a callback; a role's operation is below paths", *at)
+        route = (operation.method, operation.path)
+        if route in seen:
+            yield subject.problem(f"{operation.method} {operation.path} plays {seen[route]!r} already", *at)
+        seen[route] = role
+
+
+def path_parameters(subject: Subject) -> Iterator[Problem]:
+    """What stands in braces in a path is declared as its parameters, all required, and nothing else is."""
+    for role, operation in subject.contract.operations.items():
+        in_path = path_names(operation.path)
+        declared = [parameter.name for parameter in operation.parameters if parameter.part == "path"]
+        if operation.path.startswith("/") and sorted(in_path) != sorted(declared):
+            message = f"the path {operation.path!r} of {operation.operation_id} declares the parameters {declared}"
+            yield subject.problem(message, "operations", role, "operationId")
+        for parameter in operation.parameters:
+            if parameter.part == "path" and not parameter.required:
+                message = f"the parameter {parameter.name!r} of {operation.operation_id} must be required"
+                yield subject.problem(message, "operations", role, "operationId")
+
+
+def request_places(subject: Subject) -> Iterator[Problem]:
+    """A value is read from a place that the operation's request declares."""
+    for role, operation in subject.contract.operations.items():
+        own = subject.lifecycle["operations"][role].get("bindings", {})
+        for name in own:
+            for place in operation.bindings[name].request:
+                yield from _read(subject, operation, place, ("operations", role, "bindings", name))
+    operations = subject.contract.operations.values()
+    for name in subject.lifecycle.get("bindings", {}):
+        bound = [(operation, operation.bindings[name].request) for operation in operations]
+        if all(places and list(_all_read(subject, operation, places)) for operation, places in bound):
+            yield subject.problem("no operation's request declares this place", "bindings", name)
+
+
+def _all_read(subject: Subject, operation: Operation, places: Iterable[Place]) -> Iterator[Problem]:
+    for place in places:
+        yield from _read(subject, operation, place, ())
+
+
+def _read(subject: Subject, operation: Operation, place: Place, at: tuple[str | int, ...]) -> Iterator[Problem]:
+    """Yield what keeps a place from being read in an operation's request."""
+    who = operation.operation_id
+    if place.side != "request":
+        yield subject.problem(f"{place} is in the answer; this is read from the request: $request", *at)
+    elif place.part == "body":
+        if operation.body_schema is None:
+            yield subject.problem(f"{place} cannot be: {who} takes no JSON body", *at)
+        elif not declares(subject.schemas, {"$ref": operation.body_schema}, "", place.pointer):
+            yield subject.problem(f"{place} cannot be: the schema of {who}'s requestBody declares nothing there", *at)
+    elif place not in [parameter.place for parameter in operation.parameters]:
+        known = [f"{parameter.part}.{parameter.name}" for parameter in operation.parameters]
+        yield subject.problem(f"{place} is no parameter of {who}; it declares {', '.join(known) or 'none'}", *at)
+
+
+def declares(schemas: Schemas, schema: Any, file: str, pointer: Pointer) -> bool:
+    """Whether a schema in a file says anything of a place in the values that it describes."""
+    schema, file = schemas.deref(schema, file)
+    if not pointer:
+        return schema is not MISSING
+    if not isinstance(schema, dict):
+        return False
+    step, rest = pointer[0], pointer[1:]
+    inner = [schema.get("properties", {}).get(step, schema.get("additionalProperties"))]
+    if step.isdigit():
+        inner.append(schema.get("items"))
+    if any(isinstance(child, dict) and declares(schemas, child, file, rest) for child in inner):
+        return True
+    return any(declares(schemas, reading, file, pointer) for reading in schema.get("anyOf", ()))
+
+
+def condition_places(subject: Subject) -> Iterator[Problem]:
+    """A situation's condition looks at a place that the operation's request declares."""
+    for role, operation in subject.contract.operations.items():
+        for situation in operation.situations.values():
+            at = subject.situation_at(role, situation.name)
+            for place, _ in situation.when:
+                yield from _read(subject, operation, place, (*at, "when", str(place)))
+
+
+def forms(subject: Subject) -> Iterator[Problem]:
+    """Parameters and other spellings are in the request."""
+    for role, operation in subject.contract.operations.items():
+        at = ("operations", role)
+        if operation.model_parameters.part != "body":
+            message = f"{operation.model_parameters} is no place in a body; the parameters stand in $request.body"
+            yield subject.problem(message, *at, "parameters")
+        elif "parameters" in subject.lifecycle["operations"][role]:
+            yield from _read(subject, operation, operation.model_parameters, (*at, "parameters"))
+        for index, form in enumerate(operation.forms):
+            yield from _read(subject, operation, form.when, (*at, "forms", index, "when"))
+            for to, source in form.set:
+                yield from _read(subject, operation, source, (*at, "forms", index, "set", format_pointer(to)))
+
+
+def idempotency(subject: Subject) -> Iterator[Problem]:
+    """The idempotency key is in the request of a submission, and is there only where it means something."""
+    policy, spec = subject.contract.idempotency, subject.lifecycle["idempotency"]
+    if policy.key is not None:
+        yield from _read(subject, subject.contract.operations["submit"], policy.key, ("idempotency", "key"))
+    elif "key" in spec:
+        yield subject.problem("mode 'none' has no key; 'replay' and 'reject' do", "idempotency", "key")
+
+
+def response_sides(subject: Subject) -> Iterator[Problem]:
+    """An answer has a body and headers, and only the headers that some situation sends can be read."""
+    for role, operation in subject.contract.operations.items():
+        sent = {name.lower() for found in operation.situations.values() for name, _ in found.headers}
+        for name, binding in operation.bindings.items():
+            at = subject.binding_at(role, name)
+            for place in binding.response:
+                if place.part in ("path", "query"):
+                    yield subject.problem(f"{place} cannot be: an answer has a body and headers only", *at)
+                elif place.part == "header" and place.name not in sent and at[0] == "operations":
+                    yield subject.problem(f"no situation of this operation sends the header {place.name!r}", *at)
+
+
+def response_places(subject: Subject) -> Iterator[Problem]:
+    """A value's place in the answer is in at least one example, of a variant if not of the contract itself."""
+    everywhere = [example for role in subject.contract.operations for example in subject.family_examples(role)]
+    for role, operation in subject.contract.operations.items():
+        shown, here = subject.family_examples(role), subject.examples(role)
+        for name, binding in operation.bindings.items():
+            at = subject.binding_at(role, name)
+            yield from unshown(subject, at, binding.response, shown if at[0] == "operations" else everywhere)
+            yield from misformatted(subject, at, binding, binding.response, here)
+
+
+def unshown(subject: Subject, at: Pointer, places: Iterable[Place], examples: list[Any]) -> Iterator[Problem]:
+    """Yield that a value has places in bodies, but none in any of the examples."""
+    bodies = [place.pointer for place in places if place.part == "body"]
+    if bodies and not any(resolve(example, pointer) is not MISSING for example in examples for pointer in bodies):
+        yield subject.problem(f"no example has {' or '.join(map(repr, map(format_pointer, bodies)))}", *at)
+
+
+def misformatted(
+    subject: Subject, at: Pointer, binding: Binding, places: Iterable[Place], examples: list[Any]
+) -> Iterator[Problem]:
+    """Yield the first example that shows a value in another format; null and the empty text show that there is none."""
+    if binding.format is None:
+        return
+    bodies = [place.pointer for place in places if place.part == "body"]
+    for value in [resolve(example, pointer) for example in examples for pointer in bodies]:
+        if value is MISSING or value is None or value == "":
+            continue
+        try:
+            FORMATS[binding.format].read(value)
+        except ValueError as error:
+            yield subject.problem(f"an example breaks the format {binding.format!r}: {error}", *at)
+            return
+
+
+def overlaps(subject: Subject) -> Iterator[Problem]:
+    """No two live values are in one place of an example, nor one inside the other."""
+    for role, operation in subject.contract.operations.items():
+        at = ("operations", role)
+        whole = [("items", operation.items.at.pointer)] if operation.items else []
+        examples = subject.examples(role)
+        yield from overlapping(subject, (*at, "bindings"), [*_bodies(operation.bindings.values()), *whole], examples)
+        if operation.items is not None:
+            items = [item for listed in _lists(operation, examples) for item in listed]
+            places = list(_bodies(operation.items.bindings.values()))
+            yield from overlapping(subject, (*at, "items", "bindings"), places, items)
+
+
+def _bodies(bindings: Iterable[Binding]) -> Iterator[tuple[str, Pointer]]:
+    for binding in bindings:
+        for place in binding.response:
+            if place.part == "body":
+                yield binding.name, place.pointer
+
+
+def overlapping(
+    subject: Subject, at: Pointer, places: list[tuple[str, Pointer]], examples: list[Any]
+) -> Iterator[Problem]:
+    """Yield each pair of values that some example shows one inside the other; two constant ones may be."""
+    for index, (name, pointer) in enumerate(places):
+        for other, another in places[index + 1 :]:
+            shorter, longer = sorted((pointer, another), key=len)
+            if longer[: len(shorter)] != shorter or {name, other} <= CONSTANT:
+                continue
+            if any(resolve(example, longer) is not MISSING for example in examples):
+                message = (
+                    f"{name!r} and {other!r} are one inside the other in an example, at {format_pointer(longer)!r}"
+                )
+                yield subject.problem(message, *at)
+
+
+def needed_places(subject: Subject) -> Iterator[Problem]:
+    """A request names the model, an answer the job, its stage and its video, where nobody could go on without."""
+    operations, graph = subject.contract.operations, subject.contract.graph
+    for role in ("submit", "run", "model"):
+        if role in operations and not _binding(operations[role], "model").request:
+            yield subject.problem("no $request place for 'model'", "operations", role, "bindings")
+    for role in BY_JOB:
+        if role in operations and operations[role].bindings["job"].request[0].part != "path":
+            message = "the first $request place of 'job' must be the one in the path"
+            yield subject.problem(message, *subject.binding_at(role, "job"))
+    yield from _must_show(subject, "submit", "job", ("accepted", "replayed"))
+    yield from _must_show(
+        subject, "status", "stage", [name for name, found in operations["status"].situations.items() if found.stages]
+    )
+    good = {stage.name for stage in graph if stage.kind == "success"}
+    for role in ("run", "result" if "result" in operations else "status"):
+        if role in operations:
+            showing = [name for name, found in operations[role].situations.items() if found.stages & good]
+            yield from _must_show(subject, role, "video_url", showing)
+
+
+def _binding(operation: Operation, name: str) -> Binding:
+    return operation.bindings.get(name, Binding(name, (), ()))
+
+
+def _must_show(subject: Subject, role: str, name: str, situations: Iterable[str]) -> Iterator[Problem]:
+    """Yield that a value has no place in an operation's answers, or none in an example that needs it."""
+    operation = subject.contract.operations[role]
+    places = _binding(operation, name).response
+    if not places:
+        yield subject.problem(f"no $response place for {name!r}", "operations", role, "bindings")
+        return
+    for situation in situations:
+        if situation in operation.situations and not any(place.part == "header" for place in places):
+            example = subject.example(operation.situations[situation])
+            if all(resolve(example, place.pointer) is MISSING for place in places):
+                message = f"the example has no {name!r}; its places are {', '.join(map(str, places))}"
+                yield subject.problem(message, *subject.situation_at(role, situation), "example")
+
+
+def copies(subject: Subject) -> Iterator[Problem]:
+    """What names a job in an example, or leads to the real provider, is bound: or everybody would get the example's."""
+    jobs = _shown_jobs(subject)
+    for role, operation in subject.contract.operations.items():
+        bound = [pointer for _, pointer in _bodies(operation.bindings.values())]
+        items = operation.items
+        if items is not None:
+            inner = [pointer for _, pointer in _bodies(items.bindings.values())]
+            bound += [(*items.at.pointer, "*", *pointer) for pointer in inner]
+        for situation in operation.situations.values():
+            at = (*subject.situation_at(role, situation.name), "example")
+            yield from _copied(subject, at, subject.example(situation), bound, jobs)
+    callbacks = subject.contract.callbacks
+    if callbacks is None:
+        return
+    bound = [place.pointer for binding in callbacks.bindings.values() for place in binding.request]
+    for name, situation in callbacks.situations.items():
+        at = ("callbacks", "situations", name, "example")
+        yield from _copied(subject, at, subject.example(situation), bound, jobs)
+
+
+def _copied(subject: Subject, at: Pointer, example: Any, bound: list[Pointer], jobs: set[Any]) -> Iterator[Problem]:
+    for pointer, text in _texts(example):
+        if any(_within(pointer, place) for place in bound):
+            continue
+        real = any(f"//{host}/" in text for host in subject.contract.hosts)
+        if real or text in jobs:
+            what = f"leads to the real provider ({text!r})" if real else f"is a job's id ({text!r})"
+            message = f"what the example has at {format_pointer(pointer)!r} {what}; a binding must make it live"
+            yield subject.problem(message, *at)
+
+
+def _shown_jobs(subject: Subject) -> set[Any]:
+    """Return the ids that examples show where a job's id is bound."""
+    return {
+        resolve(example, place.pointer)
+        for role, operation in subject.contract.operations.items()
+        for place in _binding(operation, "job").response
+        for example in subject.examples(role)
+        if isinstance(resolve(example, place.pointer), str)
+    }
+
+
+def _texts(value: Any, pointer: Pointer = ()) -> Iterator[tuple[Pointer, str]]:
+    """Yield every text in a value with its place."""
+    if isinstance(value, str):
+        yield pointer, value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _texts(item, (*pointer, name))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _texts(item, (*pointer, str(index)))
+
+
+def _within(pointer: Pointer, place: Pointer) -> bool:
+    """Whether a pointer is at a place or inside it; `*` stands for any index."""
+    return len(pointer) >= len(place) and all(step in (at, "*") for step, at in zip(place, pointer, strict=False))
+
+
+def links(subject: Subject) -> Iterator[Problem]:
+    """An address that an answer gives is that of an operation: or the example's own would be given."""
+    for role, operation in subject.contract.operations.items():
+        for name, other in LINKS.items():
+            if name in operation.bindings and other not in subject.contract.operations:
+                message = f"there is no {other} operation whose address this could be"
+                yield subject.problem(message, *subject.binding_at(role, name))
+
+
+def lists(subject: Subject) -> Iterator[Problem]:
+    """A list is in the body, in every example that shows it, with at least one item; one of jobs has every stage."""
+    for role, operation in subject.contract.operations.items():
+        at = ("operations", role, "items")
+        items = operation.items
+        if items is None:
+            if role in ("list", "models"):
+                yield subject.problem("has no items; they say where the list stands", "operations", role)
+            continue
+        if role == "list" and "job" not in items.bindings:
+            yield subject.problem("no place for 'job' in an item", *at, "bindings")
+        if (items.at.side, items.at.part) != ("response", "body"):
+            yield subject.problem(f"{items.at} is no place in the answer's body: $response.body#/...", *at, "at")
+            continue
+        listing = [found for name, found in operation.situations.items() if name == "listed" or found.when]
+        for situation in listing:
+            shown = resolve(subject.example(situation), items.at.pointer)
+            if not isinstance(shown, list) or not shown:
+                message = (
+                    f"the example shows no item at {format_pointer(items.at.pointer)!r}; at least one must be there"
+                )
+                yield subject.problem(message, *subject.situation_at(role, situation.name), "example")
+            elif any(index >= len(shown) for index in items.stages.values()):
+                message = (
+                    f"the example shows {len(shown)} items; {at[-1]}.stages needs {max(items.stages.values()) + 1}"
+                )
+                yield subject.problem(message, *subject.situation_at(role, situation.name), "example")
+        for stage in subject.contract.graph if role == "list" else ():
+            if stage.name not in items.stages:
+                yield subject.problem(f"no item for stage {stage.name!r}", *at, "stages")
+
+
+def item_places(subject: Subject) -> Iterator[Problem]:
+    """A value's place in an item is in at least one item that is shown."""
+    for role, operation in subject.contract.operations.items():
+        if operation.items is None:
+            continue
+        every = [item for listed in _lists(operation, subject.family_examples(role)) for item in listed]
+        here = [item for listed in _lists(operation, subject.examples(role)) for item in listed]
+        for name, binding in operation.items.bindings.items() if every else ():
+            at = ("operations", role, "items", "bindings", name)
+            yield from unshown(subject, at, binding.response, every)
+            yield from misformatted(subject, at, binding, binding.response, here)
+
+
+def _lists(operation: Operation, examples: list[Any]) -> Iterator[list[Any]]:
+    for example in examples if operation.items else ():
+        if operation.items and isinstance(found := resolve(example, operation.items.at.pointer), list):
+            yield found
+
+
+def paging(subject: Subject) -> Iterator[Problem]:
+    """What turns the pages of a list is a whole number in the query, with a least value."""
+    for role, operation in subject.contract.operations.items():
+        for name in ("page", "size", "offset"):
+            for place in _binding(operation, name).request:
+                parameter = next((known for known in operation.parameters if known.place == place), None)
+                if parameter is None:
+                    continue
+                schema = subject.schemas.deref(subject.schemas.at(parameter.schema), OPENAPI)[0]
+                least = schema.get("minimum", -1) if isinstance(schema, dict) else -1
+                if parameter.part != "query" or parameter.type != "integer" or least < (name == "page"):
+                    message = f"{place} must be an integer in the query with a minimum of {int(name == 'page')} or more"
+                    yield subject.problem(message, *subject.binding_at(role, name))

@@ -1,0 +1,54 @@
+"""Checks of the state machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hobbyhorse.contract.checks.subject import Problem, Subject
+
+
+def ways(subject: Subject) -> Iterator[Problem]:
+    """A job can come to every stage, comes to an end from each, and stays there."""
+    graph = subject.contract.graph
+    ends = [stage.name for stage in graph.terminals()]
+    for stage in graph:
+        if stage.terminal and stage.next:
+            yield subject.problem(f"is terminal ({stage.kind}) and leads to {stage.next[0]!r}", "stages", stage.name)
+        if not stage.terminal and not stage.next:
+            yield subject.problem(f"is {stage.kind} and leads nowhere", "stages", stage.name)
+        elif not stage.terminal and not any(graph.leads_to(stage.name, end) for end in ends):
+            yield subject.problem(
+                "a job in this stage would never end; no terminal stage follows", "stages", stage.name
+            )
+        if not graph.leads_to(graph.initial, stage.name):
+            yield subject.problem(f"cannot be reached from {graph.initial!r}", "stages", stage.name)
+
+
+def happy_way(subject: Subject) -> Iterator[Problem]:
+    """A job that goes well ends in success."""
+    graph = subject.contract.graph
+    end = graph[graph.path(graph.initial)[-1]]
+    if end.kind != "success":
+        message = f"a job that goes well ends as {end.name!r}, a {end.kind}; the first good one of `next` decides"
+        yield subject.problem(message, "stages")
+
+
+def lengths(subject: Subject) -> Iterator[Problem]:
+    """A stage's least length is not above its greatest."""
+    for stage in subject.contract.graph:
+        least, most = stage.lasts
+        if least > most:
+            yield subject.problem(f"lasts at least {least} and at most {most} seconds", "stages", stage.name, "lasts")
+
+
+def cancelling(subject: Subject) -> Iterator[Problem]:
+    """What is cancellable can be cancelled, and the other way round."""
+    graph, operations = subject.contract.graph, subject.contract.operations
+    cancellable = [stage for stage in graph if stage.cancellable]
+    for stage in cancellable:
+        if not any(graph[name].kind == "cancelled" for name in stage.next):
+            yield subject.problem("is cancellable but leads to no cancelled stage", "stages", stage.name)
+        if "cancel" not in operations:
+            yield subject.problem("is cancellable, but there is no cancel operation", "stages", stage.name)
+    if "cancel" in operations and not cancellable:
+        yield subject.problem("no stage is cancellable", "operations", "cancel")

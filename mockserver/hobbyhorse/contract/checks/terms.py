@@ -1,0 +1,80 @@
+"""Checks of times, ids, assumptions, variants and clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+
+import orjson
+
+from hobbyhorse.contract.checks.callbacks import fields
+from hobbyhorse.contract.checks.subject import Problem, Subject
+from hobbyhorse.expressions import MISSING, Pointer
+from hobbyhorse.ids import FORMS
+
+GIVEN = ("url", "key", "secret")
+
+
+def times(subject: Subject) -> Iterator[Problem]:
+    """Polling goes from the least interval to the longest wait, and nothing is kept for less than no time."""
+    polling, retention = subject.contract.polling, subject.contract.retention
+    if not polling.least_interval <= polling.typical_interval <= polling.longest_wait:
+        got = f"{polling.least_interval}, {polling.typical_interval}, {polling.longest_wait}"
+        message = f"least_interval, typical_interval and longest_wait are {got}; none may be less than the one before"
+        yield subject.problem(message, "polling")
+    for name, life in (("job", retention.job), ("result_url", retention.result_url)):
+        if life is not None and life < 0:
+            yield subject.problem(f"is {life} seconds; null stands for ever", "retention", name)
+
+
+def job_ids(subject: Subject) -> Iterator[Problem]:
+    """An id of the form that the contract names keeps every schema of a job's id."""
+    contract = subject.contract
+    job = contract.job_id_prefix + FORMS[contract.job_id_form](Random(0), 0.0)
+    for operation in contract.operations.values():
+        places = operation.bindings["job"].request if "job" in operation.bindings else ()
+        addresses = [(known.schema, job) for known in operation.parameters if known.place in places]
+        for situation in operation.situations.values():
+            body = situation.template.write(lambda name: job if name == "job" else MISSING)
+            addresses.append((situation.schema, orjson.loads(body)))
+        for address, value in addresses:
+            for violation in subject.schemas.violations(address, value, most=1):
+                message = f"with {job!r} for an id, {operation.operation_id} breaks {address}: {violation}"
+                yield subject.problem(message, "job_id")
+                return
+
+
+def assumptions(subject: Subject) -> Iterator[Problem]:
+    """An assumption is about something that is there, and names a variant that is there."""
+    variants = {variant.name for variant in subject.contract.variants}
+    for index, assumption in enumerate(subject.contract.assumptions):
+        for number, at in enumerate(assumption.at):
+            try:
+                found = subject.schemas.at(at)
+            except ValueError as error:
+                yield subject.problem(str(error), "assumptions", index, "at", number)
+                continue
+            if found is MISSING:
+                yield subject.problem(f"{at!r} leads nowhere", "assumptions", index, "at", number)
+        if assumption.variant is not None and assumption.variant not in variants:
+            message = f"no variant {assumption.variant!r}; there are {', '.join(sorted(variants)) or 'none'}"
+            yield subject.problem(message, "assumptions", index, "variant")
+
+
+def variants(subject: Subject) -> Iterator[Problem]:
+    """Every variant is the other reading of some assumption."""
+    named = {assumption.variant for assumption in subject.contract.assumptions}
+    for variant in subject.contract.variants:
+        if variant.name not in named:
+            yield subject.problem("no assumption names this variant", "variants", variant.name)
+
+
+def clients(subject: Subject) -> Iterator[Problem]:
+    """What points a client here has only {url}, {key} and {secret} in braces."""
+    for index, client in enumerate(subject.contract.clients):
+        texts: list[tuple[Pointer, str]] = [(("environment", name), text) for name, text in client.environment.items()]
+        for steps, text in [*texts, (("code",), client.code or "")]:
+            for name in fields(text):
+                if name not in GIVEN:
+                    message = f"{name!r} is none of {{url}}, {{key}}, {{secret}}; other braces are doubled"
+                    yield subject.problem(message, "clients", index, *steps)
