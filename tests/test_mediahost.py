@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import re
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from threading import Lock
 from urllib.parse import urlsplit
@@ -23,7 +27,7 @@ from hobbyhorse.media.mp4 import probe
 from hobbyhorse.media.video import FilmError, Shot, film
 from hobbyhorse.studio import tier
 from tests.conftest import CONTRACTS
-from tests.world import Mock, documented
+from tests.world import KEY, ContractClient, Mock, documented
 
 pytestmark = pytest.mark.anyio
 
@@ -164,7 +168,7 @@ async def test_a_job_that_has_not_succeeded_has_no_video(host: Host) -> None:
     assert answer.status_code == 404
 
 
-def count_films(monkeypatch: pytest.MonkeyPatch, fail: int = 0) -> list[int]:
+def count_films(monkeypatch: pytest.MonkeyPatch, fail: int = 0, make: Callable[[Shot, Path], None] = film) -> list[int]:
     """Count how many films are being made at once; let the first ones fail."""
     lock, state = Lock(), {"now": 0, "failed": 0}
     seen: list[int] = []
@@ -178,7 +182,7 @@ def count_films(monkeypatch: pytest.MonkeyPatch, fail: int = 0) -> list[int]:
                 state["now"] -= 1
                 raise FilmError("ffmpeg was killed")
         try:
-            film(shot, out)
+            make(shot, out)
         finally:
             with lock:
                 state["now"] -= 1
@@ -196,25 +200,55 @@ async def test_many_first_requests_for_one_video_make_it_once(host: Host, monkey
     assert len(seen) == 1
 
 
-async def test_many_videos_are_never_made_by_more_makers_than_cores(
+async def test_fifty_videos_are_never_made_by_more_makers_than_cores(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def stand_in(shot: Shot, out: Path) -> None:
+        time.sleep(0.005)  # long enough for every free maker to begin
+        out.write_bytes(b"a film")
+
     monkeypatch.setattr("os.cpu_count", lambda: 2)
-    seen = count_films(monkeypatch)
-    operation, model, body = documented(CONTRACT)
-    place = (*operation.model_parameters.pointer, *model.parameters["duration"][0])
-    jobs = []
-    for number in range(12):
-        changed = replaced(body, place, 3 + number)
-        reply = await host.mock.call(CONTRACT, "submit", path={"model": model.id}, body=changed)
-        assert reply.reading is not None
-        jobs.append(reply.reading.values["job"])
+    seen = count_films(monkeypatch, make=stand_in)
+    jobs = [await host.mock.submit(CONTRACT) for _ in range(50)]
     await host.mock.clock.advance(3_600)
     world = host.mock.world
     files = [host.mock.fake.studio().video(world.jobs[job]) for job in jobs]
-    assert len(set(await asyncio.gather(*files))) == 12
-    assert max(seen) <= 2
-    assert len(seen) == 12
+    assert len(set(await asyncio.gather(*files))) == 50
+    assert (len(seen), max(seen)) == (50, 2)
+
+
+def test_six_requests_give_the_same_bytes_in_two_processes(tmp_path: Path) -> None:
+    tables = [hashes(tmp_path / str(number)) for number in range(2)]
+    assert tables[0] == tables[1]
+    assert len(set(tables[0].values())) == 6
+
+
+def hashes(cache: Path) -> dict[str, str]:
+    """Order six videos of a server in a process of its own; return the hash of each."""
+    contract = next(contract for contract in CONTRACTS if "seed" in contract.models[0].parameters)
+    operation, model, body = documented(contract)
+    program = str(Path(sys.executable).with_name("hobbyhorse"))
+    command = [program, "serve", "--port", "0", "--pace", "instant", "--cache", str(cache)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+        assert server.stdout is not None
+        try:
+            url = json.loads(server.stdout.readline())["url"]
+            with httpx.Client(trust_env=False, timeout=60) as http:
+                client = ContractClient(contract, f"{url}/{contract.key}", KEY, http)
+                found = {}
+                for number, picture in enumerate(("landscape.jpg", "square.webp", "graphic.png") * 2):
+                    order = body
+                    values = {"seed": 7 + number // 3, "first_frame": f"{url}/fixtures/images/{picture}", "duration": 3}
+                    for name, value in values.items():
+                        place = (*operation.model_parameters.pointer, *model.parameters[name][0])
+                        order = replaced(order, place, value)
+                    job = client.submit(model.id, order).reading.values["job"]
+                    role = "result" if "result" in contract.operations else "status"
+                    video = client.call(role, path={"job": job}).reading.values["video_url"]
+                    found[f"{picture} {values['seed']}"] = hashlib.sha256(http.get(video).content).hexdigest()
+                return found
+        finally:
+            server.terminate()
 
 
 async def test_a_maker_that_dies_is_a_503_and_the_next_request_succeeds(
