@@ -29,7 +29,7 @@ class DemoError(RuntimeError):
 
 @dataclass(slots=True)
 class Run:
-    """What one documented job showed: the calls, the stages in the order seen, the file and what is in it."""
+    """What one documented job showed: the calls, the words for its stages, the file and what is in it."""
 
     contract: Contract
     model: Model
@@ -105,14 +105,14 @@ def _follow(run: Run, client: ContractClient, ordered: Reply, report: Report) ->
 
 
 def _note(run: Run, reply: Reply, report: Report) -> Reply:
-    """Keep a call and the stage that it showed, each once in a row."""
+    """Keep a call and the stage word that it showed, each once in a row."""
     if not 200 <= reply.status < 300:
         raise DemoError(f"{reply.method} {reply.url} answers {reply.status}: {reply.content[:300]!r}")
     path = re.sub(r"^https?://[^/]+", "", reply.url)
     call = f"{reply.method} {path} {reply.status}"
     if not run.calls or run.calls[-1] != call:
         run.calls.append(call)
-    stage = " or ".join(sorted(reply.reading.stages))
+    stage = str(reply.reading.values.get("stage") or "")
     if stage and (not run.stages or run.stages[-1] != stage):
         run.stages.append(stage)
         report(stage)

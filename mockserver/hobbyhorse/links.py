@@ -24,8 +24,9 @@ class Signer:
 
     def query(self, path: str, expires: float | None) -> str:
         """Return the query that a path is signed with; `expires` is a moment, None is never."""
-        until = "" if expires is None else f"{expires:.0f}"
-        return f"Expires={until}&Signature={self._seal(path, until)}"
+        if expires is None:
+            return f"Signature={self._seal(path, '')}"
+        return f"Expires={expires:.0f}&Signature={self._seal(path, f'{expires:.0f}')}"
 
     def check(self, path: str, query: Mapping[str, str], now: float) -> None:
         """Raise LinkError unless the query is the one that the path was signed with and has not expired."""

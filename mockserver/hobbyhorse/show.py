@@ -13,7 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElaps
 from rich.table import Table
 
 from hobbyhorse.app import Fake, Options
-from hobbyhorse.contract.values import Contract, Model
+from hobbyhorse.contract.values import Contract, Model, Situation
 from hobbyhorse.demo import DemoError, Run, documented_jobs, run_job
 from hobbyhorse.media.mp4 import Facts
 from hobbyhorse.server import serving
@@ -21,32 +21,29 @@ from hobbyhorse.server import serving
 
 def show_providers(contracts: list[Contract]) -> None:
     """Print a line for each provider."""
-    table = _table("provider", "name", "hosts", "models", "stages", "callbacks", "idempotency", "assumptions")
+    table = _table("provider", "stands for", "models", "callbacks", "keys")
     for contract in contracts:
-        table.add_row(
-            contract.key,
-            contract.name,
-            ", ".join(contract.hosts),
-            "\n".join(model.id for model in contract.models),
-            ", ".join(contract.graph.stages),
-            _callbacks(contract),
-            contract.idempotency.mode,
-            str(len(contract.assumptions)),
-        )
-    Console().print(table)
+        models = "\n".join(model.id for model in contract.models)
+        table.add_row(contract.key, contract.name, models, _callbacks(contract), contract.idempotency.mode)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("keys: what a repeated idempotency key means. `hobbyhorse providers NAME` shows everything.")
 
 
 def show_provider(contract: Contract) -> None:
     """Print everything of a provider."""
-    console = Console()
-    console.print(f"[bold]{contract.name}[/bold] ({contract.key}), {', '.join(contract.hosts)}")
+    console = Console(highlight=False)
+    console.print(f"[bold]{escape(contract.name)}[/bold] ({contract.key}), {', '.join(contract.hosts)}")
     for document in contract.documents:
-        console.print(f"  taken from: {document}", highlight=False)
+        console.print(f"  taken from: {escape(document)}")
+    console.print(f"  callbacks: {_callbacks(contract)}; idempotency: {contract.idempotency.mode}")
 
+    everywhere = _everywhere(contract)
     operations = _table("role", "method and path", "situations")
     for role, operation in contract.operations.items():
-        situations = ", ".join(f"{name} {situation.status}" for name, situation in operation.situations.items())
-        operations.add_row(role, f"{operation.method} {operation.path}", situations)
+        own = [_situation(found) for found in operation.situations.values() if _situation(found) not in everywhere]
+        operations.add_row(role, f"{operation.method} {operation.path}", ", ".join(own))
+    operations.add_row("all of them", "", ", ".join(everywhere))
     console.print(operations)
 
     stages = _table("stage", "class", "leads to", "cancellable", "lasts (s)")
@@ -61,11 +58,24 @@ def show_provider(contract: Contract) -> None:
         models.add_row(model.id, model.task, ", ".join(model.parameters), price, _pictures(model))
     console.print(models)
 
-    console.print(f"callbacks: {_callbacks(contract)}; idempotency: {contract.idempotency.mode}", highlight=False)
-    assumptions = _table("assumed", "because", "variant")
+    console.print("[bold]Assumed[/bold], for no document says so:")
     for assumption in contract.assumptions:
-        assumptions.add_row("\n".join(assumption.at), assumption.why, assumption.variant or "")
-    console.print(assumptions)
+        variant = f" (--variant {contract.key}:{assumption.variant})" if assumption.variant else ""
+        console.print(f"\n  {escape(assumption.why)}{variant}")
+        for place in assumption.at:
+            console.print(f"    {escape(place)}", soft_wrap=True)
+
+
+def _situation(situation: Situation) -> str:
+    return f"{situation.name} {situation.status}"
+
+
+def _everywhere(contract: Contract) -> list[str]:
+    """Return the situations that every operation of a contract can be in."""
+    each = [
+        [_situation(found) for found in operation.situations.values()] for operation in contract.operations.values()
+    ]
+    return [name for name in each[0] if all(name in names for names in each)]
 
 
 def _callbacks(contract: Contract) -> str:

@@ -72,7 +72,9 @@ def data_directory(name: str) -> Path:
 
 
 def find_folders(directory: Path) -> list[Path]:
-    """Return the providers' folders of a directory, by name: those that have a lifecycle.json."""
+    """Return the providers' folders of a directory, by name: those that have a lifecycle.json, or itself if it has."""
+    if (directory / LIFECYCLE).is_file():
+        return [directory]
     return sorted(path.parent for path in directory.glob(f"*/{LIFECYCLE}"))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import jsonschema_rs
+import orjson
 
 from hobbyhorse.expressions import MISSING, Pointer, format_pointer, parse_pointer, resolve
 
@@ -70,7 +71,7 @@ class Schemas:
             return []
         found = []
         for error in validator.iter_errors(value):
-            found.append(Violation(tuple(error.instance_path), _shorten(error.message)))
+            found.append(_violation(error))
             if len(found) == most:
                 break
         return found
@@ -79,6 +80,21 @@ class Schemas:
 def address(file: str, pointer: Pointer) -> str:
     """Return the address of a place in a folder's file."""
     return f"{file}#{format_pointer(pointer)}"
+
+
+def _violation(error: jsonschema_rs.ValidationError) -> Violation:
+    """Return an error with a missing member as its place, and with every allowed value named."""
+    location = tuple(error.instance_path)
+    if error.kind.name == "required":
+        return Violation((*location, str(error.kind.value)), "is missing")
+    if error.kind.name == "enum":
+        allowed = ", ".join(map(_json, error.kind.value))
+        return Violation(location, _shorten(f"{_json(error.instance)} is not one of {allowed}"))
+    return Violation(location, _shorten(error.message))
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _shorten(message: str) -> str:
