@@ -308,6 +308,34 @@ def test_every_invalid_body_is_refused_as_documented_and_makes_no_job(
     assert inside | around <= set(broken) | spared
 
 
+@pytest.mark.parametrize(
+    ("case", "other"),
+    [
+        (case, other)
+        for case in CASES
+        for other in CASES
+        if case.contract is other.contract and case.role == other.role and case.model is not other.model
+    ],
+    ids=name,
+)
+def test_a_body_of_another_model_is_refused_unless_it_is_one_of_this_model_too(
+    case: Case, other: Case, loop: asyncio.AbstractEventLoop
+) -> None:
+    """The operation's schema may allow the bodies of all models; the model's own decides."""
+    counter = Counter(case, loop)
+
+    @trial(FEW)
+    @given(valid_bodies(other))
+    def every_body_is_judged_by_the_model_that_it_is_for(body: Any) -> None:
+        body = named(case, body)
+        if judges(case, case.model.schema).accept(resolve(body, case.place)):
+            counter.accept(body)
+        else:
+            counter.refuse(body, "invalid_request")
+
+    every_body_is_judged_by_the_model_that_it_is_for()
+
+
 @pytest.mark.parametrize("case", LIMITED, ids=name)
 def test_a_prompt_over_its_limit_is_cut_and_noted_or_refused(case: Case, loop: asyncio.AbstractEventLoop) -> None:
     counter, limit = Counter(case, loop), case.model.prompt_limit

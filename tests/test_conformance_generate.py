@@ -495,6 +495,55 @@ def test_what_is_nearly_right_is_tried(name: str, pair: Pair, nearly: list[Any])
         find(strategy.map(lambda mutation: orjson.dumps(mutation.value)), text.__eq__, settings=UNEXPLAINED)
 
 
+# ---- schemas that nobody thought of
+
+
+def any_schema(children: st.SearchStrategy[Any] | None = None) -> st.SearchStrategy[Any]:
+    """Schemas of the keywords that contracts use, sense or none."""
+    types = ["null", "boolean", "integer", "number", "string", "array", "object"]
+    some = st.sampled_from([None, True, 0, 1, 2.5, "", "a", "马", [1], {"a": 1}])
+    names = st.sampled_from(["a", "b/c", "d e"])
+    small = st.integers(0, 4)
+    keywords: dict[str, st.SearchStrategy[Any]] = {
+        "type": st.sampled_from(types) | st.lists(st.sampled_from(types), min_size=1, max_size=3, unique=True),
+        "enum": st.lists(some, min_size=1, max_size=4),
+        "const": some,
+        "minimum": st.sampled_from([-3, 0, 2.5]),
+        "maximum": st.sampled_from([0, 5, 7.25]),
+        "minLength": small,
+        "maxLength": small.map(lambda length: 3 * length),
+        "pattern": st.sampled_from(["^a", "b$", "^[a-z]+$", "[0-9]", "^.{2,4}$"]),
+        "minItems": small,
+        "maxItems": small.map(lambda length: 3 * length),
+    }
+    if children is not None:
+        keywords |= {
+            "items": children,
+            "properties": st.dictionaries(names, children, min_size=1),
+            "required": st.lists(names, unique=True),
+            "additionalProperties": st.just(False) | children,
+            "anyOf": st.lists(children, min_size=1, max_size=3),
+        }
+    return st.booleans() | st.fixed_dictionaries({}, optional=keywords)
+
+
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
+@given(schema=any_schema(any_schema(any_schema())), data=st.data())
+def test_every_schema_of_the_keywords_is_kept_and_broken_or_refused(schema: Any, data: st.DataObject) -> None:
+    subject = made_up("x", schema)
+    judges = subject.judges()
+    try:
+        kept = values(subject.schemas, subject.address, undeclared=True, whole_floats=True)
+    except UnusableSchema:
+        return
+    assert judges.accept(data.draw(kept))
+    try:
+        broken = mutations(subject.schemas, subject.address)
+    except UnusableSchema:
+        return
+    assert not judges.accept(data.draw(broken).value)
+
+
 # ---- what cannot be used
 
 

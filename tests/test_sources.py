@@ -31,6 +31,8 @@ ANY = FetchPolicy(frozenset({"*"}))
         ("http://user:pass@example.com/", Source.ELSEWHERE),
         ("ftp://127.0.0.1/horse.png", Source.NONSENSE),
         ("file:///etc/passwd", Source.NONSENSE),
+        ("runflow://assets/0b0f1a52", Source.ELSEWHERE),
+        ("runflow://", Source.NONSENSE),
         ("horse.png", Source.NONSENSE),
         ("http://", Source.NONSENSE),
         ("http://exa mple.com/", Source.NONSENSE),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -16,12 +17,15 @@ class Source(Enum):
     INLINE = "inline"  # a data: URI, decoded
     OWN = "own"  # one of the project's own pictures, read
     FETCH = "fetch"  # on this machine, or on a host that is allowed
-    ELSEWHERE = "elsewhere"  # on another machine: not fetched, a placeholder stands in
+    ELSEWHERE = "elsewhere"  # on another machine or the provider's own: not fetched, a placeholder stands in
     NONSENSE = "nonsense"  # no address at all
     KEPT = "kept"  # in the gallery already
 
 
 KEPT_PREFIX = "sha256:"
+
+_OF_A_PROVIDER = re.compile(r"(?!https?:|ftps?:|file:)[a-z][a-z0-9+.-]*://\S+$", re.IGNORECASE)
+"""A scheme of a provider's own, such as its uploads have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ def tell(url: str, policy: FetchPolicy, origin: str) -> Source:
     if own_name(url, origin) is not None:
         return Source.OWN
     if split(url) is None:
-        return Source.NONSENSE
+        return Source.ELSEWHERE if _OF_A_PROVIDER.match(url) else Source.NONSENSE
     return Source.FETCH if policy.allows(url) else Source.ELSEWHERE
 
 

@@ -43,9 +43,10 @@ class _Break:
 
 
 def mutations(schemas: Schemas, address: str, pairs: Iterable[Pair] | None = None) -> st.SearchStrategy[Mutation]:
-    """Return a strategy of values that break the schema at an address, each in one keyword, by `breakable` or `pairs`.
+    """Return a strategy of values that break the schema at an address, each in one keyword; `pairs` says which.
 
-    An `anyOf` counts as its branches: what breaks one of them is here if it breaks the whole. Raises UnusableSchema.
+    An `anyOf` counts as its branches: what breaks one of them is here if it breaks the whole. In a list it is the
+    first item that is broken. Raises UnusableSchema.
     """
     wanted = None if pairs is None else list(pairs)
     breaks = _breaks(schemas, address, wanted)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import jsonschema_rs
 import orjson
@@ -48,8 +49,8 @@ class Schemas:
         """Follow `$ref` from a schema in a file to what it means, and the file where that stands."""
         while isinstance(schema, dict) and isinstance(schema.get("$ref"), str):
             target, _, pointer = schema["$ref"].partition("#")
-            file = target or file
-            schema = resolve(self._documents.get(file, MISSING), parse_pointer(pointer))
+            file = posixpath.join(posixpath.dirname(file), target) if target else file
+            schema = resolve(self._documents.get(file, MISSING), parse_pointer(unquote(pointer)))
         return schema, file
 
     def validator(self, address: str) -> jsonschema_rs.Draft202012Validator:
