@@ -16,8 +16,8 @@ import httpx
 
 from hobbyhorse.contract.folder import data_directory
 from hobbyhorse.contract.request import Order
-from hobbyhorse.contract.values import ImageLimits
-from hobbyhorse.media.picture import PictureError, PictureLimits, check_picture, data_uri, read_header, read_picture
+from hobbyhorse.media.limits import PictureLimits
+from hobbyhorse.media.picture import PictureError, check_picture, data_uri, read_header, read_picture
 from hobbyhorse.sources import KEPT_PREFIX, FetchPolicy, Source, host_of, own_name, split, tell
 
 MOST_BYTES = 64 * 1024 * 1024
@@ -69,11 +69,10 @@ class Gallery:
             data = await self._fetch(url, most)
         return await asyncio.to_thread(self._keep, data, limits)
 
-    def _keep(self, data: bytes, limits: ImageLimits | None) -> str:
+    def _keep(self, data: bytes, limits: PictureLimits | None) -> str:
         """Check a picture and write it into the gallery; its size is looked at before it is decoded."""
         if limits is not None:
-            bounds = PictureLimits(limits.formats, limits.least_side, limits.aspect, limits.most_bytes)
-            check_picture(read_header(data), bounds)
+            check_picture(read_header(data), limits)
         read_picture(data)
         name = hashlib.sha256(data).hexdigest()
         path = self._directory / name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import orjson
 
@@ -13,7 +14,7 @@ from hobbyhorse.calls import Answer, Call, ContractBroken, refuse, write, write_
 from hobbyhorse.contract.request import Refusal, find_model, read_order
 from hobbyhorse.contract.values import Model, Situation, find_situation
 from hobbyhorse.expressions import MISSING, Message
-from hobbyhorse.inspection import fetch, hold, look, make_video
+from hobbyhorse.inspection import Looked, fetch, hold, look, make_video
 from hobbyhorse.jobs import Job, View
 from hobbyhorse.worlds import Remembered
 
@@ -47,10 +48,7 @@ async def _accept(call: Call, message: Message, key: str | None) -> Answer:
     fingerprint = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).digest() if key else b""
     if key and (used := call.world.idempotency.recall(call.contract.key, key, now)):
         return _repeat(call, used, fingerprint)
-    understood = read_order(call.contract, call.route.operation, replace(message, body=body))
-    if isinstance(understood, Refusal):
-        return refuse(call, understood)
-    looked = await look(call, understood)
+    looked = await _look(call, message, body)
     if isinstance(looked, Refusal):
         return refuse(call, looked)
     job = call.world.submit(call.contract, looked.order)
@@ -61,6 +59,12 @@ async def _accept(call: Call, message: Message, key: str | None) -> Answer:
         call.world.idempotency.remember(call.contract.key, key, Remembered(fingerprint, job.id, until))
     _tell(call, job)
     return _accepted(call, "accepted", job, looked.notes)
+
+
+async def _look(call: Call, message: Message, body: Any) -> Looked | Refusal:
+    """Read what a submission orders, and look at its pictures."""
+    understood = read_order(call.contract, call.route.operation, replace(message, body=body))
+    return understood if isinstance(understood, Refusal) else await look(call, understood)
 
 
 def _repeat(call: Call, used: Remembered, fingerprint: bytes) -> Answer:
@@ -94,10 +98,7 @@ async def run(call: Call) -> Answer:
     body = await call.json()
     if isinstance(body, Refusal):
         return refuse(call, body)
-    understood = read_order(call.contract, call.route.operation, replace(message, body=body))
-    if isinstance(understood, Refusal):
-        return refuse(call, understood)
-    looked = await look(call, understood)
+    looked = await _look(call, message, body)
     if isinstance(looked, Refusal):
         return refuse(call, looked)
     job = call.world.submit(call.contract, looked.order)
@@ -108,7 +109,7 @@ async def run(call: Call) -> Answer:
     view = call.view(job, max(job.finished, call.world.clock.now()))
     if view.stage.kind == "success" and not await make_video(call, job):
         return refuse(call, Refusal("overloaded"))
-    situation = call.route.situation(view.stage.name, understood.message)
+    situation = call.route.situation(view.stage.name, message)
     return write(situation, view.lookup, job.id, looked.notes)
 
 

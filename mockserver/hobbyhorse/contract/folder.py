@@ -24,7 +24,6 @@ from hobbyhorse.contract.values import (
     Contract,
     Form,
     Idempotency,
-    ImageLimits,
     Items,
     Model,
     Operation,
@@ -47,6 +46,7 @@ from hobbyhorse.expressions import (
     resolve,
 )
 from hobbyhorse.lifecycle import Graph, Stage
+from hobbyhorse.media.limits import PictureLimits
 from hobbyhorse.signatures import Signature
 
 LIFECYCLE, OPENAPI = "lifecycle.json", "openapi.json"
@@ -591,7 +591,7 @@ class _Builder:
             defaults=defaults,
             random_seed=spec.get("random_seed"),
             images=images
-            and ImageLimits(
+            and PictureLimits(
                 tuple(images["formats"]),
                 images.get("least_side"),
                 tuple(images["aspect"]) if "aspect" in images else None,

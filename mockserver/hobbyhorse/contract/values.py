@@ -12,6 +12,7 @@ from hobbyhorse.contract.message import Template
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.expressions import Place, Pointer
 from hobbyhorse.lifecycle import Graph
+from hobbyhorse.media.limits import PictureLimits
 from hobbyhorse.signatures import Signature
 
 
@@ -102,16 +103,6 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageLimits:
-    """What an input picture must be; sides in pixels, aspect as width divided by height."""
-
-    formats: tuple[str, ...]
-    least_side: int | None = None
-    aspect: tuple[float, float] | None = None
-    most_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class PromptLimit:
     """How long a prompt may be, in characters of weight one, and whether a longer one is cut or refused."""
 
@@ -133,7 +124,7 @@ class Model:
     parameters: Mapping[str, tuple[Pointer, ...]]
     defaults: Mapping[str, Any]
     random_seed: int | None
-    images: ImageLimits | None
+    images: PictureLimits | None
     prompt_limit: PromptLimit | None
     price: Mapping[str, Decimal]
 

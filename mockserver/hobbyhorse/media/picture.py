@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageOps
 
+from hobbyhorse.media.limits import PictureLimits
 from hobbyhorse.media.scenery import placeholder, scene
 
 __all__ = [
@@ -81,16 +82,6 @@ class Picture:
     width: int
     height: int
     nbytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class PictureLimits:
-    """The bounds that a picture has to keep, all inclusive; aspect is width / height; None bounds nothing."""
-
-    formats: tuple[str, ...]
-    least_side: int | None = None
-    aspect: tuple[float, float] | None = None
-    most_bytes: int | None = None
 
 
 def read_header(data: bytes) -> Header:
