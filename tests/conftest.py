@@ -13,6 +13,8 @@ from hobbyhorse.contract.folder import data_directory, load_all
 from hobbyhorse.contract.values import Contract
 from tests.world import MADE
 
+pytest_plugins = ["pytester"]
+
 settings.register_profile(
     "project", deadline=None, database=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )

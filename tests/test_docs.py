@@ -28,11 +28,14 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize("code", EXAMPLES)
-def test_every_python_example_runs(code: str) -> None:
+def test_every_python_example_runs(code: str, tmp_path: Path) -> None:
     with serving(Fake(options=Options(strict=True))) as url:
         code = code.replace("http://127.0.0.1:8000", url)
-        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert found.returncode == 0, found.stderr
+        (tmp_path / "test_example.py").write_text(code)
+        tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if "def test_" in code else []
+        command = [sys.executable, *tests, "test_example.py"]
+        found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    assert found.returncode == 0, found.stderr + found.stdout
     assert found.stdout.strip()
 
 

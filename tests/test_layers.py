@@ -24,7 +24,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("roles",),
     ("app",),
     ("server",),
-    ("demo",),
+    ("mock",),
+    ("demo", "pytest_plugin"),
     ("show",),
     ("cli",),
 )

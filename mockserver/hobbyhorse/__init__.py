@@ -1,1 +1,19 @@
 """A local stand-in for asynchronous video-generation providers, and the suite that tests their contract."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hobbyhorse.mock import MockServer as MockServer
+    from hobbyhorse.mock import MockWorld as MockWorld
+
+__all__ = ["MockServer", "MockWorld"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the public names when they are first used, so that the command line is ready at once."""
+    if name in __all__:
+        return getattr(import_module("hobbyhorse.mock"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -213,13 +213,9 @@ def env(
 ) -> None:
     """Print what points a client at the fake: lines for a shell, and what known SDKs take."""
     contract = _one(_load(contracts), provider)
-    name = "".join(letter if letter.isalnum() else "_" for letter in contract.key.upper())
-    values = {"url": f"{url.rstrip('/')}/{contract.key}", "key": key, "secret": DEFAULT_SECRET}
-    lines = {f"{name}_BASE_URL": values["url"], f"{name}_API_KEY": key}
-    for client in contract.clients:
-        lines |= {variable: text.format(**values) for variable, text in client.environment.items()}
-    for variable, value in lines.items():
+    for variable, value in contract.environment(url, key, DEFAULT_SECRET).items():
         typer.echo(f"export {variable}={shlex.quote(value)}")
+    values = {"url": f"{url.rstrip('/')}/{contract.key}", "key": key, "secret": DEFAULT_SECRET}
     for client in contract.clients:
         if client.code:
             typer.echo(f"# {client.name}: {client.code.format(**values)}")

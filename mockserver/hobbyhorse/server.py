@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -66,23 +67,48 @@ def serve(fake: Fake, bound: socket.socket, banner: Callable[[str], None]) -> No
     sys.stdout.flush()
 
 
+class ServerThread:
+    """A server in a thread of its own: started when it is made, at `url`, on the event loop `loop`."""
+
+    def __init__(self, fake: Fake, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._bound = bind(host, port)
+        self._begun = threading.Event()
+        self._server = _Server(_config(fake), self._ready)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.url = address(self._bound)
+        run = {"sockets": [self._bound]}
+        self._thread = threading.Thread(target=self._server.run, kwargs=run, name="hobbyhorse", daemon=True)
+        self._thread.start()
+        while not self._begun.wait(0.05):
+            if not self._thread.is_alive():
+                self._bound.close()
+                raise RuntimeError("the server stopped before it was ready; its log says why")
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that the server runs on."""
+        assert self._loop is not None
+        return self._loop
+
+    def _ready(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._begun.set()
+
+    def stop(self) -> None:
+        """Stop accepting, end what is under way, and wait for the thread."""
+        self._server.should_exit = True
+        self._thread.join(STOP_SECONDS)
+        self._bound.close()
+
+
 @contextmanager
 def serving(fake: Fake, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """Serve from a thread for as long as the context lasts; gives the server's URL."""
-    bound = bind(host, port)
-    ready = threading.Event()
-    server = _Server(_config(fake), ready.set)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="hobbyhorse", daemon=True)
-    thread.start()
+    server = ServerThread(fake, host, port)
     try:
-        while not ready.wait(0.05):
-            if not thread.is_alive():
-                raise RuntimeError("the server stopped before it was ready; its log says why")
-        yield address(bound)
+        yield server.url
     finally:
-        server.should_exit = True
-        thread.join(STOP_SECONDS)
-        bound.close()
+        server.stop()
 
 
 def _config(fake: Fake) -> uvicorn.Config:

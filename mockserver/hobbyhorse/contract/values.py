@@ -222,6 +222,15 @@ class Contract:
     clients: tuple[Client, ...]
     schemas: Schemas = field(repr=False, compare=False)
 
+    def environment(self, url: str, key: str, secret: str) -> dict[str, str]:
+        """Return the variables that point clients at a server that is at `url` and accepts a key."""
+        name = "".join(letter if letter.isalnum() else "_" for letter in self.key.upper())
+        values = {"url": f"{url.rstrip('/')}/{self.key}", "key": key, "secret": secret}
+        variables = {f"{name}_BASE_URL": values["url"], f"{name}_API_KEY": key}
+        for client in self.clients:
+            variables |= {variable: text.format(**values) for variable, text in client.environment.items()}
+        return variables
+
     def model(self, name: str) -> Model | None:
         """Return the model of an id or alias, or None."""
         return next((model for model in self.models if name == model.id or name in model.aliases), None)

@@ -1,0 +1,240 @@
+"""The fake as an object for tests: on a free port in a thread, or in process as an ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from hobbyhorse.app import Fake, Options
+from hobbyhorse.callbacks import Attempt
+from hobbyhorse.clock import ManualClock, RealClock
+from hobbyhorse.contract.folder import load_all
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.jobs import Job
+from hobbyhorse.journal import Exchange
+from hobbyhorse.server import ServerThread
+from hobbyhorse.signatures import DEFAULT_SECRET
+from hobbyhorse.worlds import Ending, World
+
+Result = TypeVar("Result")
+
+IN_PROCESS = "http://hobbyhorse.test"
+POLL_SECONDS = 0.01
+UNMATCHED = frozenset({"unknown_path", "wrong_method"})
+INVALID = frozenset({"invalid_request", "malformed_body", "unsupported_media_type", "body_too_large", "unknown_model"})
+
+
+class MockServer:
+    """Every provider, for tests.
+
+    As a context manager it serves on a free port of the loopback interface, `url`. Without that, `asgi` is an
+    application for clients in the same process and event loop, at the address `http://hobbyhorse.test`.
+    `clock` is "real" or "manual": a manual one stands still until a world's clock is advanced.
+    """
+
+    def __init__(
+        self,
+        contracts: Path | Sequence[Contract] | None = None,
+        *,
+        pace: str = "fast",
+        clock: str = "real",
+        speed: float = 1.0,
+        seed: int = 0,
+        strict: bool = True,
+        callback_secret: str | None = DEFAULT_SECRET,
+        cache: Path | None = None,
+    ) -> None:
+        if clock not in ("real", "manual"):
+            raise ValueError(f"clock {clock!r}; allowed are 'real' and 'manual'")
+        loaded = load_all(contracts) if contracts is None or isinstance(contracts, Path) else list(contracts)
+        self._fake = Fake(
+            loaded,
+            Options(
+                pace=pace,
+                seed=seed,
+                strict=strict,
+                callback_secret=callback_secret,
+                cache=cache,
+                make_clock=ManualClock if clock == "manual" else lambda: RealClock(speed),
+            ),
+        )
+        self._thread: ServerThread | None = None
+        self._numbers = itertools.count(1)
+
+    @property
+    def asgi(self) -> Fake:
+        """The application itself."""
+        return self._fake
+
+    @property
+    def url(self) -> str:
+        """Where the server is."""
+        return IN_PROCESS if self._thread is None else self._thread.url
+
+    def start(self) -> MockServer:
+        """Serve on a free port."""
+        if self._thread is None:
+            self._thread = ServerThread(self._fake)
+        return self
+
+    def stop(self) -> None:
+        """Stop serving; nothing that was made stays behind but the cache."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.stop()
+
+    def world(self, api_key: str | None = None) -> MockWorld:
+        """Return the world of a key; a new world, with a key of its own, if none is given."""
+        return MockWorld(self, api_key or f"test-{next(self._numbers)}")
+
+    def run(self, work: Callable[[], Result]) -> Result:
+        """Do something where the server runs, so that nothing changes meanwhile."""
+        if self._thread is None:
+            return work()
+
+        async def there() -> Result:
+            return work()
+
+        return self.wait_for(there())
+
+    def wait_for(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run a coroutine to its end where the server runs: for tests that are not asynchronous themselves."""
+        if self._thread is None:
+            return asyncio.run(work)
+        return asyncio.run_coroutine_threadsafe(work, self._thread.loop).result()
+
+    def __enter__(self) -> MockServer:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> MockServer:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self._fake.close()
+
+
+@dataclass(frozen=True, slots=True)
+class MockClock:
+    """The clock of one world."""
+
+    server: MockServer
+    world: World
+
+    def now(self) -> float:
+        """Return the moment, in seconds since 1970."""
+        return self.world.clock.now()
+
+    def advance(self, seconds: float) -> None:
+        """Move a manual clock; what falls due on the way has happened when this returns."""
+        self.server.wait_for(self._manual().advance(seconds))
+
+    def run_until_idle(self) -> None:
+        """Move a manual clock until nothing waits any more: callbacks and all their retries."""
+        self.server.wait_for(self._manual().run_until_idle())
+
+    def _manual(self) -> ManualClock:
+        if not isinstance(self.world.clock, ManualClock):
+            raise TypeError("this clock runs by itself; make the server with clock='manual'")
+        return self.world.clock
+
+
+class MockWorld:
+    """What belongs to one API key: give the key to the client under test, and look here at what it did."""
+
+    def __init__(self, server: MockServer, api_key: str) -> None:
+        self._server = server
+        self.api_key = api_key
+        found = server.asgi.worlds.of(api_key)
+        if found is None:
+            raise ValueError(f"the key {api_key!r} is not accepted by this server")
+        self._world = found
+
+    def url(self, provider: str) -> str:
+        """Return what to put where a provider's base URL stood."""
+        self._contract(provider)
+        return f"{self._server.url}/{provider}"
+
+    def env(self, provider: str) -> dict[str, str]:
+        """Return the environment that points a provider's clients here, as `hobbyhorse env` prints it."""
+        secret = self._server.asgi.options.callback_secret or ""
+        return self._contract(provider).environment(self._server.url, self.api_key, secret)
+
+    def _contract(self, provider: str) -> Contract:
+        contracts = {contract.key: contract for contract in self._server.asgi.contracts}
+        if provider not in contracts:
+            raise KeyError(f"no provider {provider!r}; there are {', '.join(contracts)}")
+        return contracts[provider]
+
+    @property
+    def clock(self) -> MockClock:
+        """The clock that everything here reads."""
+        return MockClock(self._server, self._world)
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The jobs, oldest first."""
+        return self._server.run(lambda: list(self._world.jobs.values()))
+
+    @property
+    def journal(self) -> list[Exchange]:
+        """The newest exchanges, oldest first."""
+        return self._server.run(lambda: list(self._world.journal))
+
+    @property
+    def callbacks(self) -> list[Attempt]:
+        """Every delivery of a callback that was tried for a job of this world."""
+        return self._server.run(
+            lambda: [attempt for attempt in self._server.asgi.courier().attempts if attempt.job in self._world.jobs]
+        )
+
+    @property
+    def billed(self) -> Decimal:
+        """What the jobs that have succeeded cost, in USD: one click that became four jobs shows here."""
+        now = self._world.clock.now()
+        return sum((job.cost for job in self.jobs if job.stage(now).kind == "success"), Decimal(0))
+
+    def end_next_job(self, stage: str, code: str | None = None, message: str | None = None) -> None:
+        """Have the next job end in a stage of its contract, with an error's code and message if it is a failure."""
+        stages = {found.name for contract in self._server.asgi.contracts for found in contract.graph.terminals()}
+        if stage not in stages:
+            raise ValueError(f"no provider has a terminal stage {stage!r}; there are {', '.join(sorted(stages))}")
+        self._server.run(lambda: self._world.endings.append(Ending(stage, code, message)))
+
+    def wait_for(self, count: int = 1, timeout: float = 5.0, **wanted: Any) -> list[Exchange]:
+        """Wait in real time until so many exchanges have the wanted fields, such as `role="submit"`; return them.
+
+        Raises TimeoutError, which says what there was instead.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            found = [one for one in self.journal if all(getattr(one, name) == value for name, value in wanted.items())]
+            if len(found) >= count:
+                return found
+            if time.monotonic() > deadline:
+                seen = ", ".join(f"{one.method} {one.path} ({one.situation})" for one in self.journal) or "nothing"
+                raise TimeoutError(f"{len(found)} of {count} exchanges with {wanted} after {timeout:g} s; seen: {seen}")
+            time.sleep(POLL_SECONDS)
+
+    def complaints(self) -> list[str]:
+        """Return what a client under test most likely did not mean: requests that no operation takes, or that break
+        the contract, each with what to do about it."""
+        said = []
+        for exchange in self.journal:
+            what = f"{exchange.method} {exchange.path}: {'; '.join(exchange.notes) or exchange.situation}"
+            if exchange.situation in UNMATCHED:
+                said.append(f"{what}; `hobbyhorse providers {exchange.provider}` lists the operations")
+            elif exchange.situation in INVALID:
+                said.append(f"{what}; the request breaks the contract")
+        return said

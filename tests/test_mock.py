@@ -1,0 +1,202 @@
+"""The server as an object: on a socket or in process, worlds apart, a clock that is moved, trouble that is told."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import httpx
+import pytest
+
+import hobbyhorse as package
+from hobbyhorse import MockServer, MockWorld
+from hobbyhorse.conformance.client import ContractClient
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.worlds import Ending
+from tests.conftest import CONTRACTS, contracts_that
+from tests.world import documented
+
+HTTP = httpx.Client(trust_env=False)
+
+
+def client_of(world: MockWorld, contract: Contract) -> ContractClient:
+    return ContractClient(contract, world.url(contract.key), world.api_key, HTTP)
+
+
+def order(world: MockWorld, contract: Contract) -> str:
+    _, model, body = documented(contract)
+    return str(client_of(world, contract).submit(model.id, body).reading.values["job"])
+
+
+def test_a_job_runs_through_a_server_whose_clock_is_moved(contract: Contract) -> None:
+    with MockServer(clock="manual", pace="realistic") as server:
+        world = server.world()
+        job = order(world, contract)
+        client = client_of(world, contract)
+        graph = contract.graph
+        before = client.call("status", path={"job": job}).reading.stages
+        assert not any(graph[name].terminal for name in before)
+        assert world.billed == 0
+        world.clock.advance(3_600)
+        after = client.call("status", path={"job": job}).reading.stages
+        assert all(graph[name].terminal for name in after)
+        assert world.billed == world.jobs[0].cost > Decimal(0)
+        assert [exchange.role for exchange in world.journal] == ["submit", "status", "status"]
+        assert world.complaints() == []
+
+
+def test_worlds_of_one_server_share_nothing() -> None:
+    with MockServer(clock="manual") as server:
+        one, two = server.world(), server.world()
+        order(one, CONTRACTS[0])
+        one.clock.advance(100)
+        assert (len(one.jobs), len(two.jobs)) == (1, 0)
+        assert one.clock.now() == two.clock.now() + 100
+        assert server.world(one.api_key).jobs == one.jobs
+
+
+@contracts_that(lambda contract: contract.graph.ending("failure") is not None)
+def test_the_next_job_can_be_made_to_fail(contract: Contract) -> None:
+    failure = contract.graph.ending("failure")
+    assert failure is not None
+    with MockServer(pace="instant") as server:
+        world = server.world()
+        world.end_next_job(failure.name, message="it was told to")
+        job = order(world, contract)
+        role = "result" if "result" in contract.operations else "status"
+        reading = client_of(world, contract).call(role, path={"job": job}).reading
+        assert reading.values["error_message"] == "it was told to"
+        assert reading.stages == {failure.name}
+        assert world.billed == 0
+        with pytest.raises(ValueError, match="no provider has"):
+            world.end_next_job("nowhere")
+
+
+def test_what_breaks_the_contract_is_complained_about() -> None:
+    contract = CONTRACTS[0]
+    with MockServer() as server:
+        world = server.world()
+        headers = {"authorization": f"Bearer {world.api_key}"}
+        HTTP.get(f"{world.url(contract.key)}/no/such/path", headers=headers)
+        client_of(world, contract).submit(contract.models[0].id, {})
+        unmatched, invalid = world.complaints()
+        assert "/no/such/path" in unmatched
+        assert f"hobbyhorse providers {contract.key}" in unmatched
+        assert "breaks the contract" in invalid
+
+
+def test_waiting_for_an_exchange_returns_it_or_says_what_there_was() -> None:
+    contract = CONTRACTS[0]
+    with MockServer() as server:
+        world = server.world()
+        order(world, contract)
+        (exchange,) = world.wait_for(role="submit")
+        assert exchange.job == world.jobs[0].id
+        with pytest.raises(TimeoutError, match=r"0 of 1 exchanges with .*status.*seen: POST"):
+            world.wait_for(role="status", timeout=0.0)
+
+
+def test_a_clock_that_runs_by_itself_cannot_be_moved() -> None:
+    with MockServer() as server, pytest.raises(TypeError, match="clock='manual'"):
+        server.world().clock.advance(1)
+
+
+def test_what_is_unknown_is_said_with_what_is_known() -> None:
+    with pytest.raises(ValueError, match="'real' and 'manual'"):
+        MockServer(clock="sundial")
+    with pytest.raises(KeyError, match=CONTRACTS[0].key):
+        MockServer().world().url("nobody")
+
+
+def test_the_environment_of_a_world_is_what_the_command_prints(contract: Contract) -> None:
+    with MockServer() as server:
+        world = server.world()
+        environment = world.env(contract.key)
+        assert world.url(contract.key) in environment.values()
+        assert world.api_key in environment.values()
+
+
+def test_a_server_can_be_started_again_and_its_port_is_free_after() -> None:
+    server = MockServer()
+    for _ in range(2):
+        with server:
+            assert httpx.get(server.url, trust_env=False).status_code == 200
+            url = server.url
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(url, trust_env=False)
+
+
+@pytest.mark.anyio
+async def test_in_process_clients_need_no_socket(contract: Contract, tmp_path: Path) -> None:
+    async with MockServer(pace="instant", cache=tmp_path) as server:
+        world = server.world()
+        transport = httpx.ASGITransport(server.asgi)
+        operation, model, body = documented(contract)
+        path = operation.path
+        for place in operation.bindings["model"].request:
+            path = path.replace("{" + place.name + "}", model.id)
+        async with httpx.AsyncClient(transport=transport, headers={"authorization": f"Bearer {world.api_key}"}) as http:
+            answer = await http.post(f"{world.url(contract.key)}{path}", json=body)
+        assert answer.status_code == operation.situations["accepted"].status
+        assert len(world.jobs) == 1
+
+
+def test_the_package_has_only_its_public_names() -> None:
+    assert package.MockServer is MockServer
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        package.__getattr__("Nothing")
+    assert Ending("x").message is None
+
+
+PLUGIN_TESTS = """
+import httpx
+import pytest
+
+
+def order(world):
+    body = {"model": "MODEL", "input": INPUT}
+    headers = {"authorization": f"Bearer {world.api_key}"}
+    return httpx.post(world.url("PROVIDER") + "PATH", json=body, headers=headers)
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_each_test_has_a_world_of_its_own(hobbyhorse, number):
+    assert hobbyhorse.jobs == []
+    assert order(hobbyhorse).status_code == 200
+    assert len(hobbyhorse.jobs) == 1
+
+
+@pytest.mark.hobbyhorse(clock="manual", pace="realistic")
+def test_a_clock_can_be_moved(hobbyhorse):
+    order(hobbyhorse)
+    hobbyhorse.clock.advance(3600)
+    assert hobbyhorse.billed > 0
+
+
+def test_a_wrong_request_fails_its_test(hobbyhorse):
+    httpx.post(hobbyhorse.url("PROVIDER") + "PATH", json={}, headers={"authorization": f"Bearer {hobbyhorse.api_key}"})
+
+
+@pytest.mark.hobbyhorse(complain=False)
+def test_a_wrong_request_may_be_meant(hobbyhorse):
+    httpx.post(hobbyhorse.url("PROVIDER") + "PATH", json={}, headers={"authorization": f"Bearer {hobbyhorse.api_key}"})
+
+
+@pytest.mark.hobbyhorse(colour="red")
+def test_an_unknown_option_is_told(hobbyhorse):
+    pass
+"""
+
+
+@contracts_that(lambda contract: contract.key == "hiapi")
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_the_fixture_gives_each_test_a_world_and_tells_a_wrong_request(
+    workers: str, contract: Contract, pytester: pytest.Pytester
+) -> None:
+    operation, model, body = documented(contract)
+    text = PLUGIN_TESTS.replace("MODEL", model.id).replace("INPUT", repr(body["input"]))
+    pytester.makepyfile(text.replace("PROVIDER", contract.key).replace("PATH", operation.path))
+    result = pytester.runpytest_subprocess("-n", workers, "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=8, errors=2)
+    result.stdout.fnmatch_lines(["*the client sent what no provider takes:*", "*breaks the contract*"])
+    result.stdout.fnmatch_lines(["*allowed are pace, clock, speed, seed, strict, complain*"])
