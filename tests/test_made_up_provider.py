@@ -233,7 +233,7 @@ class Renaming:
     def _address(self, text: str) -> str:
         """Rename the host of an address of the provider's API."""
         for host in self.contract.hosts:
-            text = text.replace(f"https://{host}", f"https://{turned(host.partition('.')[0])}.example")
+            text = text.replace(f"https://{host}", f"https://{turned(host.replace('.', '-'))}.example")
         return text
 
     def _pointer(self, text: str) -> str:
