@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import memory, polls, startup, video
+from benchmarks import mediahost, memory, polls, startup, video
 from benchmarks.report import BoundMissed
 
 
 def run() -> int:
     """Run all of them, and return the exit status."""
     missed = []
-    for benchmark in (startup, polls, memory, video):
+    for benchmark in (startup, polls, memory, video, mediahost):
         try:
             benchmark.main()
         except BoundMissed as error:

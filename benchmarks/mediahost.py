@@ -25,14 +25,17 @@ PAUSE = 0.005
 def main() -> None:
     """Print the medians and hold them against their bounds."""
     contract = load_all()[0]
-    with tempfile.TemporaryDirectory() as cache, started((*OURS, "--cache", cache)) as server:
-        with httpx.Client(trust_env=False, timeout=120) as http:
-            client = ContractClient(contract, f"{server.url}/{contract.key}", KEY, http)
-            jobs = [_submit(client) for _ in range(VIDEOS)]
-            urls = [_video(client, job) for job in jobs]
-            alone = _polls(client, jobs[0], 200)
-            busy, taken = _busy_polls(client, jobs[0], urls)
-            cached = [_first_byte(http, url) for url in urls]
+    with (
+        tempfile.TemporaryDirectory() as cache,
+        started((*OURS, "--cache", cache)) as server,
+        httpx.Client(trust_env=False, timeout=120) as http,
+    ):
+        client = ContractClient(contract, f"{server.url}/{contract.key}", KEY, http)
+        jobs = [_submit(client) for _ in range(VIDEOS)]
+        urls = [_video(client, job) for job in jobs]
+        alone = _polls(client, jobs[0], 200)
+        busy, taken = _busy_polls(client, jobs[0], urls)
+        cached = [_first_byte(http, url) for url in urls]
     rows = [
         ("", "median ms"),
         ("status poll, nothing else", f"{1000 * alone:.2f}"),

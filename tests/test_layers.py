@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("callbacks", "studio"),
     ("calls", "mediahost"),
     ("inspection",),
-    ("roles",),
+    ("roles", "own"),
     ("app",),
     ("server",),
     ("mock",),
@@ -56,6 +56,7 @@ SERVER_ONLY = {
     "roles",
     "inspection",
     "mediahost",
+    "own",
 }
 
 

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 import orjson
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Route as Path
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hobbyhorse import mediahost as media
 from hobbyhorse.cache import Cache, user_directory
 from hobbyhorse.calls import Answer, Call, ClientGone, ContractBroken, header, refusal_of, write
 from hobbyhorse.clock import Clock, RealClock
-from hobbyhorse.contract.folder import data_directory, load_all
+from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.request import Refusal
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.expressions import MISSING
 from hobbyhorse.journal import MOST_BYTES, Exchange, Journal
-from hobbyhorse.links import LinkError
 from hobbyhorse.roles import ROLES
 from hobbyhorse.routes import Route, Routes
 from hobbyhorse.signatures import DEFAULT_SECRET
@@ -53,7 +45,7 @@ class Options:
     strict: bool = False
     callback_secret: str | None = DEFAULT_SECRET
     fetch_from: frozenset[str] = frozenset()
-    cache: FilePath | None = None
+    cache: Path | None = None
     cache_bytes: int = 1 << 30
     make_clock: Callable[[], Clock] = RealClock
 
@@ -80,15 +72,7 @@ class Fake:
         self._policy = FetchPolicy(self.options.fetch_from)
         self._courier: Courier | None = None
         self._studio: Studio | None = None
-        self._rest = Starlette(
-            routes=[
-                Path("/", self._index),
-                Path("/media/{world}/{job}/{file}", self._media, methods=["GET", "HEAD"]),
-                Path("/fixtures/images/{file}", self._fixture, methods=["GET", "HEAD"]),
-            ],
-            lifespan=self._lifespan,
-            exception_handlers={404: self._nothing, 405: self._nothing},
-        )
+        self._own: ASGIApp | None = None
 
     def courier(self) -> Courier:
         """Return who delivers callbacks; made when first needed."""
@@ -106,6 +90,14 @@ class Fake:
             cache = Cache(self.options.cache or user_directory(), self.options.cache_bytes)
             self._studio = Studio(cache, self._policy)
         return self._studio
+
+    def own(self) -> ASGIApp:
+        """Return who answers for what belongs to no provider; made when first needed."""
+        if self._own is None:
+            from hobbyhorse.own import Own  # noqa: PLC0415 - Starlette stays off the way to readiness
+
+            self._own = Own(self._providers, self.worlds, self.studio, self._origin).application()
+        return self._own
 
     async def close(self) -> None:
         """Stop what waits, close every connection, remove what was made; the fake can be served again."""
@@ -131,7 +123,9 @@ class Fake:
                 provider = self._hosts.get(host) or self._hosts.get(host.rpartition(":")[0])
                 if provider is not None:
                     return await self._serve(provider, "", path, scope, receive, send)
-        return await self._rest(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            return await self._live(receive, send)
+        return await self.own()(scope, receive, send)
 
     async def _serve(
         self, provider: Provider, prefix: str, path: str, scope: Scope, receive: Receive, send: Send
@@ -217,49 +211,13 @@ class Fake:
             )
         )
 
-    @asynccontextmanager
-    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        try:
-            yield
-        finally:
-            await self.close()
-
-    async def _index(self, request: Request) -> Response:
-        """Say which providers are served, and where."""
-        origin = self._origin(request.scope)
-        return JSONResponse({"providers": {key: f"{origin}/{key}" for key in self._providers}})
-
-    async def _nothing(self, request: Request, error: Exception) -> Response:
-        """Refuse what belongs to no provider, in our own shape."""
-        status = error.status_code if isinstance(error, HTTPException) else 404
-        known = ", ".join(f"/{key}" for key in self._providers)
-        problem = {
-            "code": "unknown_path" if status == 404 else "wrong_method",
-            "message": f"{request.method} {request.url.path[:200]} belongs to no provider",
-            "hint": f"providers are served below {known}, and by Host header",
-        }
-        return JSONResponse({"error": problem}, status)
-
-    async def _media(self, request: Request) -> Response:
-        """Serve a job's media to whoever has its signed address, until it expires."""
-        names = request.path_params
-        world = self.worlds.by_handle(names["world"])
-        job = world.jobs.get(names["job"]) if world else None
-        try:
-            self.worlds.signer.check(request.url.path, request.query_params, world.clock.now() if world else 0.0)
-        except LinkError as error:
-            return media.refusal(403, error.code, str(error))
-        if world is None or job is None or job.stage(world.clock.now()).kind != "success":
-            return media.refusal(404, "NoSuchKey", "The specified key does not exist.")
-        return await media.serve(self.studio(), job, names["file"], request)
-
-    async def _fixture(self, request: Request) -> Response:
-        """Serve one of the project's own pictures, for clients that need an address to send."""
-        directory = data_directory("fixtures") / "images"
-        path = directory / request.path_params["file"]
-        if path.parent != directory or not path.is_file():
-            return await self._nothing(request, HTTPException(404))
-        return FileResponse(path)
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Live as long as the server does."""
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.close()
+        await send({"type": "lifespan.shutdown.complete"})
 
 
 def _api_key(contract: Contract, scope: Scope) -> str | None:
@@ -294,5 +252,6 @@ async def _send(send: Send, answer: Answer) -> None:
     headers = [JSON, (b"content-length", str(len(answer.body)).encode())]
     for name, value in answer.situation.headers + answer.headers:
         headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+    await asyncio.sleep(0)  # what is ready together leaves together: a client is woken once, not for each answer
     await send({"type": "http.response.start", "status": answer.situation.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from random import Random
 from typing import Any, NamedTuple
 
@@ -70,6 +71,8 @@ class Job:
 
 
 PACES = ("instant", "fast", "realistic")
+REMEMBERED = 1024
+"""How many signed links are kept, so that a poll need not sign what the one before it signed."""
 
 
 def pace(name: str, random: Random) -> Lasting:
@@ -94,8 +97,13 @@ class MediaLinks(NamedTuple):
 
     def url(self, job: Job, file: str) -> str:
         """Return the signed address of a job's file."""
-        path = f"/media/{self.world}/{job.id}/{file}"
-        return f"{self.origin}{path}?{self.signer.query(path, job.expires)}"
+        return self.origin + _signed(self.signer, f"/media/{self.world}/{job.id}/{file}", job.expires)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _signed(signer: Signer, path: str, expires: float | None) -> str:
+    """Return a path with its signature; a job's next poll asks for the same one."""
+    return f"{path}?{signer.query(path, expires)}"
 
 
 class View(NamedTuple):
@@ -129,10 +137,6 @@ def _media(file: str) -> Callable[[View], Any]:
     return lambda view: view.media.url(view.job, file) if view.stage.kind == "success" else MISSING
 
 
-def _at_end(value: Callable[[View], Any]) -> Callable[[View], Any]:
-    return lambda view: value(view) if view.stage.terminal else MISSING
-
-
 def _progress(view: View) -> Any:
     if view.stage.kind == "success":
         return 1.0
@@ -158,7 +162,8 @@ def _started(view: View) -> Any:
 
 
 def _expires(view: View) -> Any:
-    return MISSING if view.job.expires is None else view.job.expires
+    moment = view.job.expires if view.stage.terminal else None
+    return MISSING if moment is None else moment
 
 
 def _given(index: int) -> Callable[[View], Any]:
@@ -184,8 +189,8 @@ VALUES: Mapping[str, Callable[[View], Any]] = {
     "cost": lambda view: view.job.cost if view.stage.kind == "success" else MISSING,
     "created_at": lambda view: view.job.created,
     "started_at": _started,
-    "finished_at": _at_end(lambda view: view.job.finished),
-    "expires_at": _at_end(_expires),
-    "elapsed": _at_end(lambda view: view.job.finished - view.job.created),
+    "finished_at": lambda view: view.job.finished if view.stage.terminal else MISSING,
+    "expires_at": _expires,
+    "elapsed": lambda view: view.job.finished - view.job.created if view.stage.terminal else MISSING,
 }
 """The names of contracts/README.md that a job has a value for, and how it is found."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hobbyhorse.contract.folder import path_names
 from hobbyhorse.contract.values import Contract, Operation, Situation
 from hobbyhorse.expressions import Message
+
+REMEMBERED = 1024
+"""How many paths are remembered with their routes: a job is polled under the same one again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,9 @@ class Routes:
         self._by_method: dict[str, list[Route]] = {}
         for route in routes:
             self._by_method.setdefault(route.operation.method, []).append(route)
+        self.match = lru_cache(maxsize=REMEMBERED)(self._match)
 
-    def match(self, method: str, path: str) -> tuple[Route, Mapping[str, str]] | None:
+    def _match(self, method: str, path: str) -> tuple[Route, Mapping[str, str]] | None:
         """Return the route of a request and its path parameters, or None."""
         for route in self._by_method.get(method, ()):
             if path.startswith(route.beginning):

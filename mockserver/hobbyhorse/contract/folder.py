@@ -9,6 +9,7 @@ from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 
@@ -535,7 +536,7 @@ class _Builder:
         """Follow a `$ref` inside openapi.json to the object that it means, and where that stands."""
         if "$ref" not in item:
             return item, home
-        pointer = parse_pointer(item["$ref"].partition("#")[2])
+        pointer = parse_pointer(unquote(item["$ref"].partition("#")[2]))
         return resolve(self.openapi, pointer), pointer
 
     def has_example(self, content: Pointer, name: str) -> bool:

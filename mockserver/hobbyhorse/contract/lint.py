@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from hobbyhorse.contract.checks import callbacks, documents, examples, models, places, situations, stages, terms, values
 from hobbyhorse.contract.checks.documents import KEYWORDS
 from hobbyhorse.contract.checks.models import try_order
 from hobbyhorse.contract.checks.subject import Check, DocumentCheck, Documents, Problem, Subject
-from hobbyhorse.contract.folder import LIFECYCLE, ContractError, build, data_directory, find_folders, read_documents
+from hobbyhorse.contract.folder import (
+    LIFECYCLE,
+    OPENAPI,
+    ContractError,
+    build,
+    data_directory,
+    find_folders,
+    load,
+    read_documents,
+)
 
 __all__ = ["CHECKS", "DOCUMENT_CHECKS", "KEYWORDS", "Problem", "lint", "lint_directory", "lint_documents", "try_order"]
 
@@ -89,7 +99,19 @@ def lint_directory(directory: Path | None = None) -> tuple[list[Path], list[Prob
     folders = find_folders(directory)
     if not folders:
         return [], [Problem(directory, "", f"holds no contract; a contract is a folder with a {LIFECYCLE}")]
-    return folders, [problem for folder in folders for problem in lint(folder)]
+    problems = [problem for folder in folders for problem in lint(folder)]
+    return folders, problems or list(_shared_hosts(folders))
+
+
+def _shared_hosts(folders: list[Path]) -> Iterator[Problem]:
+    """Yield every host that several providers claim: a request to it could be for any of them."""
+    seen: dict[str, str] = {}
+    for folder in folders:
+        for host in load(folder).hosts:
+            if host in seen:
+                message = f"the host {host!r} is that of {seen[host]!r} already; a host is one provider's"
+                yield Problem(folder / OPENAPI, "/servers", message)
+            seen[host] = folder.name
 
 
 def lint(folder: Path) -> list[Problem]:
@@ -108,16 +130,17 @@ def lint_documents(found: Documents) -> list[Problem]:
         base = build(found.folder, found.files)
     except ContractError as error:
         return [Problem(error.path, error.pointer, error.reason)]
-    readings, problems = {"": base}, []
+    readings = [("", base)]
     for variant in base.variants:
         try:
-            readings[variant.name] = build(found.folder, found.files, [variant.name])
+            readings.append((f"with variant {variant.name}: ", build(found.folder, found.files, [variant.name])))
         except ContractError as error:
             problems.append(Problem(error.path, error.pointer, f"with variant {variant.name}: {error.reason}"))
-    for name, contract in readings.items():
-        subject = Subject(found, contract, tuple(readings.values()))
-        for problem in [problem for check in CHECKS for problem in check(subject)]:
+    if problems:
+        return problems
+    family = tuple(contract for _, contract in readings)
+    for which, contract in readings:
+        for problem in [problem for check in CHECKS for problem in check(Subject(found, contract, family))]:
             if problem not in problems:
-                more = f"with variant {name}: " if name else ""
-                problems.append(Problem(problem.path, problem.pointer, more + problem.message))
+                problems.append(Problem(problem.path, problem.pointer, which + problem.message))
     return problems

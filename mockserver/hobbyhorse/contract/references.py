@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from hobbyhorse.expressions import MISSING, ExpressionError, Pointer, parse_pointer, resolve
 
@@ -38,6 +40,11 @@ def references(document: Any) -> Iterator[tuple[Pointer, str]]:
             yield pointer, text
 
 
+def files_referred_to(documents: Mapping[str, Any]) -> set[str]:
+    """Return the files that some document refers to."""
+    return {_file(file, text) for file, document in documents.items() for _, text in references(document)}
+
+
 def broken_references(documents: Mapping[str, Any]) -> Iterator[tuple[str, Pointer, str]]:
     """Yield file, place and fault of each reference that cannot be followed to an end."""
     for file, document in documents.items():
@@ -57,6 +64,8 @@ def _fault(documents: Mapping[str, Any], file: str, text: str) -> str | None:
         return f"{text!r} cannot be followed: {error}"
     if _at(documents, start) is MISSING:
         return f"{text!r} leads nowhere; a reference is a file of the folder, # and a JSON Pointer"
+    if not isinstance(_at(documents, start), dict | bool):
+        return f"{text!r} leads to a bare value; a reference is to a schema, a parameter or a response"
     waiting, seen = [start], set()
     while waiting:
         here = waiting.pop()
@@ -74,8 +83,14 @@ def _fault(documents: Mapping[str, Any], file: str, text: str) -> str | None:
 
 
 def _target(file: str, text: str) -> Target:
-    name, _, fragment = text.partition("#")
-    return name or file, parse_pointer(fragment)
+    """Return where a reference in a file leads. Raises ExpressionError."""
+    return _file(file, text), parse_pointer(unquote(text.partition("#")[2]))
+
+
+def _file(file: str, text: str) -> str:
+    """Return the file that a reference in a file leads to: it is named relative to that."""
+    name = text.partition("#")[0]
+    return posixpath.join(posixpath.dirname(file), name) if name else file
 
 
 def _at(documents: Mapping[str, Any], target: Target) -> Any:

@@ -41,7 +41,7 @@ OPENAPI_SHAPE: Final[Mapping[str, Any]] = {
     "required": ["openapi", "info", "paths"],
     "properties": {
         "openapi": {"type": "string"},
-        "info": {"type": "object"},
+        "info": {"type": "object", "required": ["title", "version"]},
         "servers": _list({"type": "object", "required": ["url"], "properties": {"url": {"type": "string"}}}),
         "security": {"$ref": "#/$defs/security"},
         "paths": {**_map({"$ref": "#/$defs/path"}), "propertyNames": {"pattern": "^/"}},
@@ -100,6 +100,7 @@ OPENAPI_SHAPE: Final[Mapping[str, Any]] = {
         },
         "responses": {
             "type": "object",
+            "required": ["description"],
             "properties": {"headers": {"type": "object"}, "content": {"$ref": "#/$defs/content"}},
         },
         "content": _map(

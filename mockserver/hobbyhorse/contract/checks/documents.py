@@ -11,7 +11,7 @@ import jsonschema_rs
 
 from hobbyhorse.contract.checks.subject import Documents, Problem
 from hobbyhorse.contract.folder import LIFECYCLE, OPENAPI, misshapen
-from hobbyhorse.contract.references import broken_references, keyword_objects, references
+from hobbyhorse.contract.references import broken_references, files_referred_to, keyword_objects
 from hobbyhorse.contract.schemas import Schemas, address
 from hobbyhorse.expressions import Pointer
 
@@ -103,7 +103,7 @@ def keywords(documents: Documents) -> Iterator[Problem]:
 
 
 def valid_schemas(documents: Documents) -> Iterator[Problem]:
-    """Every schema is a JSON Schema 2020-12 with patterns that Python can read."""
+    """Every schema is a JSON Schema 2020-12 with patterns that every reader can read."""
     for file, pointer, schema in root_schemas(documents):
         if isinstance(schema, dict) and schema.get("$schema", DIALECT) != DIALECT:
             message = f"is {schema['$schema']!r}; schemas are {DIALECT!r}"
@@ -118,24 +118,22 @@ def valid_schemas(documents: Documents) -> Iterator[Problem]:
         if isinstance(pattern := schema.get("pattern"), str):
             try:
                 re.compile(pattern)
-            except re.error as error:
-                message = f"{pattern!r} is no regular expression: {error}"
+                jsonschema_rs.Draft202012Validator({"pattern": pattern})
+            except (re.error, ValueError) as error:
+                message = f"{pattern!r} is no regular expression: {str(error).splitlines()[0]}"
                 yield documents.problem(message, *pointer, "pattern", file=file)
 
 
 def usable_schemas(documents: Documents) -> Iterator[Problem]:
-    """Everything that a schema refers to is a schema too."""
+    """The schemas of a folder can be held against values, each with all that it refers to."""
     if any(reference_targets(documents)) or any(valid_schemas(documents)):
         return
     schemas = Schemas(_schema_files(documents))
     for file, pointer, _ in root_schemas(documents):
         try:
             schemas.validator(address(file, pointer))
-        except jsonschema_rs.ValidationError as error:
-            message = f"cannot be used: {' '.join(error.message.split())}"
-            yield documents.problem(message, *pointer, file=file)
         except ValueError as error:
-            yield Problem(documents.folder, "", f"the schemas cannot be read together: {error}")
+            yield Problem(documents.folder, "", f"the schemas cannot be used together: {str(error).splitlines()[0]}")
             return
 
 
@@ -144,8 +142,7 @@ def used_models(documents: Documents) -> Iterator[Problem]:
     if any(shapes(documents)):
         return
     used = {model["schema"] for model in documents.files[LIFECYCLE]["models"]}
-    for document in _schema_files(documents).values():
-        used |= {text.partition("#")[0] for _, text in references(document)}
+    used |= files_referred_to(_schema_files(documents))
     for file in documents.files:
         if file not in (OPENAPI, LIFECYCLE) and file not in used:
             yield documents.problem(f"no model of {LIFECYCLE} uses this schema", file=file)

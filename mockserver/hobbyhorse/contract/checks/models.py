@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hobbyhorse.contract.checks.places import declares
+from hobbyhorse.contract.checks.places import declares, forms, needed_places
 from hobbyhorse.contract.checks.subject import Problem, Subject, ordering
 from hobbyhorse.contract.request import Refusal, Understood, find_model, read_order
 from hobbyhorse.contract.values import Contract, Model, Operation
@@ -148,24 +148,30 @@ def prices(subject: Subject) -> Iterator[Problem]:
 
 
 def body_examples(subject: Subject) -> Iterator[Problem]:
-    """Every example of a submission orders a job of some model, and of every model there is one."""
+    """Every example of a submission orders a job of some model, and for every model there is one."""
     models = subject.contract.models
     for operation in ordering(subject):
         at = ("operations", operation.role, "operationId")
         if not operation.body_examples:
             yield subject.problem(f"the requestBody of {operation.operation_id} shows no example", *at)
             continue
-        ordered = set()
+        if any(forms(subject)) or any(needed_places(subject)):
+            continue
+        ordered, refused = set(), False
         for name, body in operation.body_examples.items():
+            if operation.body_schema and subject.schemas.violations(operation.body_schema, body, most=1):
+                refused = True
+                continue
             tried = {model.id: try_order(subject.contract, operation, model.id, body) for model in models}
             ordered |= {model for model, result in tried.items() if isinstance(result, Understood)}
             refusals = [result for result in tried.values() if isinstance(result, Refusal)]
             if len(refusals) == len(models):
+                refused = True
                 known = next((refusal for refusal in refusals if refusal.situation != "unknown_model"), refusals[0])
                 message = f"the example {name!r} of its requestBody is refused: {known.message}"
                 yield subject.problem(message, *at)
-        for model in models if ordered else ():
-            if model.id not in ordered:
+        for model in models:
+            if not refused and model.id not in ordered:
                 yield subject.problem(f"no example of its requestBody orders a job of {model.id!r}", *at)
 
 

@@ -179,7 +179,8 @@ def overlaps(subject: Subject) -> Iterator[Problem]:
     """No two live values are in one place of an example, nor one inside the other."""
     for role, operation in subject.contract.operations.items():
         at = ("operations", role)
-        whole = [("items", operation.items.at.pointer)] if operation.items else []
+        listed = operation.items is not None and operation.items.at.part == "body"
+        whole = [("items", operation.items.at.pointer)] if operation.items and listed else []
         examples = subject.examples(role)
         yield from overlapping(subject, (*at, "bindings"), [*_bodies(operation.bindings.values()), *whole], examples)
         if operation.items is not None:

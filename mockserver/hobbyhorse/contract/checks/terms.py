@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import Random
 
-import orjson
-
 from hobbyhorse.contract.checks.callbacks import fields
 from hobbyhorse.contract.checks.subject import Problem, Subject
-from hobbyhorse.expressions import MISSING, Pointer
+from hobbyhorse.expressions import MISSING, Pointer, replaced, resolve
 from hobbyhorse.ids import FORMS
 
 GIVEN = ("url", "key", "secret")
@@ -32,12 +30,18 @@ def job_ids(subject: Subject) -> Iterator[Problem]:
     contract = subject.contract
     job = contract.job_id_prefix + FORMS[contract.job_id_form](Random(0), 0.0)
     for operation in contract.operations.values():
-        places = operation.bindings["job"].request if "job" in operation.bindings else ()
-        addresses = [(known.schema, job) for known in operation.parameters if known.place in places]
+        if (binding := operation.bindings.get("job")) is None:
+            continue
+        places = [place for place in binding.request if place.part == "path"]
+        shown = [(known.schema, job) for known in operation.parameters if known.place in places]
         for situation in operation.situations.values():
-            body = situation.template.write(lambda name: job if name == "job" else MISSING)
-            addresses.append((situation.schema, orjson.loads(body)))
-        for address, value in addresses:
+            body = example = subject.example(situation)
+            for place in binding.response:
+                if place.part == "body" and resolve(body, place.pointer) is not MISSING:
+                    body = replaced(body, place.pointer, job)
+            if not subject.schemas.violations(situation.schema, example, most=1):
+                shown.append((situation.schema, body))
+        for address, value in shown:
             for violation in subject.schemas.violations(address, value, most=1):
                 message = f"with {job!r} for an id, {operation.operation_id} breaks {address}: {violation}"
                 yield subject.problem(message, "job_id")

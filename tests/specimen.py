@@ -1,0 +1,39 @@
+"""A made-up provider that is small and has everything that the contract format has, for tests that break it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from hobbyhorse.contract.folder import read_documents
+from hobbyhorse.expressions import MISSING, parse_pointer, replaced, resolve
+
+DIRECTORY = Path(__file__).parent / "contracts"
+FOLDER = DIRECTORY / "acme"
+
+
+def edited(changes: Mapping[str, Any], removed: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the documents with places (file#pointer) set anew, then others removed.
+
+    What a place stands in must be there, and so must what is removed.
+    """
+    documents = read_documents(FOLDER)
+    for address, value in [*changes.items(), *((address, MISSING) for address in removed)]:
+        file, _, text = address.partition("#")
+        pointer = parse_pointer(text)
+        around = resolve(documents.get(file, {}), pointer[:-1])
+        assert around is not MISSING, f"{address} is nowhere"
+        assert value is not MISSING or pointer[-1] in around, f"{address} is not there"
+        documents[file] = replaced(documents.get(file), pointer, value)
+    return documents
+
+
+def write(folder: Path, documents: Mapping[str, Any]) -> Path:
+    """Write documents into a folder."""
+    for name, document in documents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(orjson.dumps(document))
+    return folder
