@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 
 TERMINAL = frozenset({"success", "failure", "cancelled", "expired"})
 
@@ -123,10 +124,11 @@ def cut(graph: Graph, timeline: Timeline, now: float, stage: str) -> Timeline:
 
 
 def reroute(graph: Graph, timeline: Timeline, moment: float, end: str) -> Timeline:
-    """Return the timeline of a job that turns out to end as `end`, at a moment.
+    """Return the timeline of a job that turns out to end as `end`, at a moment not before its old end.
 
-    What it shares with the old one keeps its moments; a stage that only the new way has begins at the end.
+    The way that both have from the start keeps its moments; what only the new way has begins at the end.
     """
-    known = {name: begun for begun, name in timeline[:-1]}
-    path = graph.path(graph.initial, end)
-    return (*((min(known.get(name, moment), moment), name) for name in path[:-1]), (moment, end))
+    way = graph.path(graph.initial, end)[:-1]
+    both = zip(timeline, way, strict=False)
+    shared = [step for step, _ in takewhile(lambda pair: pair[0][1] == pair[1], both)]
+    return (*shared, *((moment, name) for name in way[len(shared) :]), (moment, end))
