@@ -134,6 +134,6 @@ def replaced(document: Any, pointer: Pointer, value: Any) -> Any:
 
 def _index(step: str) -> int | None:
     """Return the list index that a step names: plain ASCII digits with no leading zero."""
-    if step.isascii() and step.isdigit() and (step == "0" or step[0] != "0"):
+    if re.fullmatch("0|[1-9][0-9]{0,17}", step):
         return int(step)
     return None

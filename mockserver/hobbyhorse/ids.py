@@ -17,13 +17,13 @@ def _uuid4(random: Random, now: float) -> str:
 
 
 def _uuid7(random: Random, now: float) -> str:
-    value = (int(now * 1000) & (1 << 48) - 1) << 80 | random.getrandbits(80)
+    value = (round(now * 1000) & (1 << 48) - 1) << 80 | random.getrandbits(80)
     value = value & ~(0xF << 76) | 0x7 << 76
     return str(uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62))
 
 
 def _ulid(random: Random, now: float) -> str:
-    value = (int(now * 1000) & (1 << 48) - 1) << 80 | random.getrandbits(80)
+    value = (round(now * 1000) & (1 << 48) - 1) << 80 | random.getrandbits(80)
     return "".join(_CROCKFORD[value >> shift & 31] for shift in range(125, -5, -5))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -42,8 +43,9 @@ def verify(
             return False
         found.update(_fields(pattern, value))
     timestamp = found.get("timestamp", "")
-    if now is not None and signature.tolerance is not None and timestamp:
-        if not timestamp.isascii() or not timestamp.isdigit():
+    dated = any("{timestamp}" in pattern for pattern in signature.headers.values())
+    if now is not None and signature.tolerance is not None and dated:
+        if not re.fullmatch("[0-9]{1,12}", timestamp):
             return False
         if abs(now - int(timestamp)) > signature.tolerance:
             return False

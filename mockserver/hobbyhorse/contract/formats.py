@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 
@@ -41,10 +42,9 @@ def _read_rfc3339(text: Any) -> float:
 def _read_decimal(value: Any) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueError(f"{value!r} is no sum of money; a number or a text such as 0.70 is")
-    try:
-        return Decimal(str(value))
-    except InvalidOperation:
-        raise ValueError(f"{value!r} is no sum of money; a number or a text such as 0.70 is") from None
+    if not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?", str(value)):
+        raise ValueError(f"{value!r} is no sum of money; a number or a text such as 0.70 is")
+    return Decimal(str(value))
 
 
 FORMATS: Mapping[str, Format] = {
@@ -52,7 +52,7 @@ FORMATS: Mapping[str, Format] = {
     "unix_float": Format(lambda moment: round(moment, 3), _moment),
     "rfc3339": Format(_write_rfc3339, _read_rfc3339),
     "rfc3339_z": Format(_write_rfc3339_z, _read_rfc3339),
-    "decimal": Format(str, _read_decimal),
+    "decimal": Format(lambda money: format(money, "f"), _read_decimal),
     "number": Format(float, _read_decimal),
     "milliseconds": Format(lambda seconds: round(seconds * 1000), lambda value: _moment(value) / 1000),
 }

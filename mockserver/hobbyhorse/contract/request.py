@@ -11,7 +11,7 @@ import orjson
 
 from hobbyhorse.contract.schemas import Violation
 from hobbyhorse.contract.values import Contract, Model, Operation, Parameter, PromptLimit
-from hobbyhorse.expressions import MISSING, Message, replaced, resolve
+from hobbyhorse.expressions import MISSING, ExpressionError, Message, replaced, resolve
 
 MOST_BYTES = 64 * 1024 * 1024
 """The greatest body that is read, in bytes."""
@@ -110,8 +110,11 @@ def read_order(contract: Contract, operation: Operation, message: Message) -> Un
         if form.when.get(message) is not MISSING:
             notes.append(f"form {form.name}")
             body = message.body
-            for to, source in form.set:
-                body = replaced(body, to, source.get(message))
+            try:
+                for to, source in form.set:
+                    body = replaced(body, to, source.get(message))
+            except ExpressionError as error:
+                return Refusal("invalid_request", f"form {form.name}: {error}", ("body",))
             message = replace(message, body=body)
 
     model = find_model(contract, operation, message)
@@ -256,6 +259,8 @@ def _coerce(parameter: Parameter, text: Any) -> Any:
     """Return a parameter's text as its declared type; the text where it is none of that type."""
     if parameter.type == "integer" and re.fullmatch(r"-?[0-9]{1,18}", text):
         return int(text)
+    if parameter.type == "number" and re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", text):
+        return float(text)
     if parameter.type == "boolean" and text in ("true", "false"):
         return text == "true"
     return text
