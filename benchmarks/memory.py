@@ -14,7 +14,7 @@ import httpx
 from starlette.types import Message, Scope
 
 from benchmarks.orders import order
-from benchmarks.report import Bound, show
+from benchmarks.report import Bound, run, show
 from hobbyhorse.app import Fake, Options
 from hobbyhorse.contract.folder import load_all
 
@@ -78,4 +78,4 @@ def _resident(what: str) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.orders import credentials, order, poll
-from benchmarks.report import Bound, show
+from benchmarks.report import Bound, run, show
 from benchmarks.servers import OURS, on_core, started, uvicorn
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract
@@ -108,4 +108,4 @@ def wrk(url: str, headers: Mapping[str, str], *options: str) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -31,6 +32,17 @@ class Bound:
         side = "at least" if self.at_least else "at most"
         figure, limit, target = (form.format(value) for value in (self.figure, self.limit, self.target))
         return f"{self.what} {figure} ({side} {limit}, target {target}){'' if self.kept else '  MISSED'}"
+
+
+def run(*benchmarks: Callable[[], None]) -> int:
+    """Run benchmarks one after the other; the exit status is 1 if a bound was missed and `--check` was given."""
+    missed = []
+    for benchmark in benchmarks:
+        try:
+            benchmark()
+        except BoundMissed as error:
+            missed.append(error)
+    return 1 if missed and "--check" in sys.argv[1:] else 0
 
 
 def show(title: str, rows: Sequence[Sequence[str]], *bounds: Bound) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
+import sys
 
-from benchmarks.report import Bound, show
+from benchmarks.report import Bound, run, show
 from benchmarks.servers import OURS, started, uvicorn
 
 ROUNDS = 5
@@ -34,4 +35,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))
