@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope
@@ -34,7 +34,8 @@ class ClientGone(Exception):
     """The client went away before its request was whole."""
 
 
-class Answer(NamedTuple):
+@dataclass(slots=True)
+class Answer:
     """What is sent: a situation, its body, and what the journal keeps besides."""
 
     situation: Situation

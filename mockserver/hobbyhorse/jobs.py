@@ -106,7 +106,8 @@ def _signed(signer: Signer, path: str, expires: float | None) -> str:
     return f"{path}?{signer.query(path, expires)}"
 
 
-class View(NamedTuple):
+@dataclass(slots=True)
+class View:
     """A job as one answer shows it: at a moment, under the addresses of the request that asks."""
 
     job: Job

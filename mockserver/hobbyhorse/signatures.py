@@ -45,7 +45,7 @@ def verify(
     timestamp = found.get("timestamp", "")
     dated = any("{timestamp}" in pattern for pattern in signature.headers.values())
     if now is not None and signature.tolerance is not None and dated:
-        if not re.fullmatch("[0-9]{1,12}", timestamp):
+        if not re.fullmatch("[0-9]{1,18}", timestamp):
             return False
         if abs(now - int(timestamp)) > signature.tolerance:
             return False
