@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 
@@ -24,6 +25,7 @@ def _moment(value: Any) -> float:
     return float(value)
 
 
+@lru_cache(maxsize=1024)
 def _write_rfc3339(moment: float) -> str:
     return datetime.fromtimestamp(round(moment, 3), timezone.utc).isoformat(timespec="milliseconds")
 
