@@ -19,7 +19,6 @@ class Source(Enum):
     FETCH = "fetch"  # on this machine, or on a host that is allowed
     ELSEWHERE = "elsewhere"  # on another machine or the provider's own: not fetched, a placeholder stands in
     NONSENSE = "nonsense"  # no address at all
-    KEPT = "kept"  # in the gallery already
 
 
 KEPT_PREFIX = "sha256:"
