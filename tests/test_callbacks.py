@@ -15,6 +15,7 @@ from werkzeug import Request, Response
 from hobbyhorse.contract.reading import message_of, read_callback
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.expressions import replaced
+from hobbyhorse.jobs import MediaLinks
 from hobbyhorse.signatures import DEFAULT_SECRET, verify
 from hobbyhorse.worlds import Ending
 from tests.conftest import contracts_that
@@ -224,5 +225,16 @@ async def test_a_replayed_submission_is_told_once(contract: Contract, httpserver
     headers = {contract.idempotency.key.name: "once"}
     for _ in range(3):
         await mock.call(contract, "submit", path={"model": model.id}, body=body, headers=headers)
+    await mock.clock.run_until_idle()
+    assert len(receiver.received) == 1
+
+
+@calling
+async def test_a_job_whose_end_was_planned_twice_is_told_once(contract: Contract, httpserver: HTTPServer) -> None:
+    """As when it is cancelled: the first plan still stands."""
+    mock, receiver = Mock([contract]), Receiver(httpserver)
+    job = mock.world.jobs[await order(mock, contract, receiver.url)]
+    links = MediaLinks("http://mock.test", mock.world.handle, mock.fake.worlds.signer)
+    mock.fake.courier().schedule(mock.world, job, "http://mock.test", links)
     await mock.clock.run_until_idle()
     assert len(receiver.received) == 1

@@ -53,6 +53,7 @@ class Courier:
 
     def __init__(self, secret: str | None = DEFAULT_SECRET) -> None:
         self.secret = secret
+        self._told: set[str] = set()
         self.attempts: deque[Attempt] = deque(maxlen=MOST_ATTEMPTS_KEPT)
         self._client = httpx.AsyncClient(trust_env=False, follow_redirects=False)
 
@@ -77,6 +78,9 @@ class Courier:
             return None
         if not stage.terminal:
             return self._plan(delivery, max(delivery.job.finished, now + HELD_SECONDS), number)
+        if number == 1 and delivery.job.id in self._told:
+            return None
+        self._told.add(delivery.job.id)
         situation = next((told for told in callbacks.situations.values() if stage.name in told.stages), None)
         if situation is None:
             return None
