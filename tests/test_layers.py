@@ -15,14 +15,28 @@ from tests.conftest import CONTRACTS, ROOT
 PACKAGE = ROOT / "mockserver" / "hobbyhorse"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("expressions", "lifecycle", "clock", "ids", "signatures", "links", "sources", "cache", "media"),
+    ("expressions", "lifecycle", "clock", "racing", "ids", "moves", "signatures", "links", "sources", "cache", "media"),
     ("contract",),
-    ("journal", "jobs", "worlds", "routes", "catalogue", "pages", "gallery", "conformance"),
-    ("callbacks", "studio"),
-    ("calls", "mediahost"),
+    (
+        "journal",
+        "jobs",
+        "worlds",
+        "scenarios",
+        "plays",
+        "limits",
+        "routes",
+        "catalogue",
+        "pages",
+        "gallery",
+        "conformance",
+    ),
+    ("callbacks", "studio", "distort"),
+    ("calls", "mediahost", "faults"),
     ("inspection",),
-    ("roles", "own"),
+    ("roles", "nearest", "guard", "control"),
+    ("trouble", "own"),
     ("app",),
+    ("transport",),
     ("server",),
     ("mock",),
     ("demo", "pytest_plugin"),
@@ -57,6 +71,11 @@ SERVER_ONLY = {
     "inspection",
     "mediahost",
     "own",
+    "plays",
+    "limits",
+    "trouble",
+    "faults",
+    "control",
 }
 
 

@@ -7,23 +7,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
 
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Message as Event
 
 from hobbyhorse.cache import Cache, user_directory
-from hobbyhorse.calls import Answer, Call, ClientGone, ContractBroken, header, refusal_of, write
+from hobbyhorse.calls import JSON, Answer, Call, ClientGone, ContractBroken, api_key, header, refusal_of, write
 from hobbyhorse.clock import Clock, RealClock
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.request import Refusal
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.expressions import MISSING
+from hobbyhorse.faults import SILENT, Line, perform
+from hobbyhorse.jobs import Job
 from hobbyhorse.journal import MOST_BYTES, Exchange, Journal
+from hobbyhorse.moves import MEDIA
+from hobbyhorse.plays import SUBMISSIONS
 from hobbyhorse.roles import ROLES
 from hobbyhorse.routes import Route, Routes
+from hobbyhorse.scenarios import Catalogue, Move, ScenarioError, load_catalogue
 from hobbyhorse.signatures import DEFAULT_SECRET
 from hobbyhorse.sources import FetchPolicy
+from hobbyhorse.trouble import HEADER, Troubled, act, capture, cast, file_refusal, media_trouble, refuse_scenario
 from hobbyhorse.worlds import World, Worlds
 
 if TYPE_CHECKING:
@@ -31,7 +37,7 @@ if TYPE_CHECKING:
     from hobbyhorse.studio import Studio
 
 OWN_PATHS = ("/media/", "/fixtures/", "/_mock/")
-JSON = (b"content-type", b"application/json")
+MEDIA_PATH = "/media/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,9 @@ class Options:
     fetch_from: frozenset[str] = frozenset()
     cache: Path | None = None
     cache_bytes: int = 1 << 30
+    scenarios: tuple[Path, ...] = ()
+    control_key: str | None = None
+    loopback: bool = True
     make_clock: Callable[[], Clock] = RealClock
 
 
@@ -73,6 +82,8 @@ class Fake:
         self._courier: Courier | None = None
         self._studio: Studio | None = None
         self._own: ASGIApp | None = None
+        self._control: ASGIApp | None = None
+        self._catalogue: Catalogue | None = None
 
     def courier(self) -> Courier:
         """Return who delivers callbacks; made when first needed."""
@@ -91,13 +102,30 @@ class Fake:
             self._studio = Studio(cache, self._policy)
         return self._studio
 
+    def catalogue(self) -> Catalogue:
+        """Return the scenarios by name; read when first needed. Raises ScenarioError."""
+        if self._catalogue is None:
+            self._catalogue = load_catalogue(self.options.scenarios)
+        return self._catalogue
+
     def own(self) -> ASGIApp:
         """Return who answers for what belongs to no provider; made when first needed."""
         if self._own is None:
             from hobbyhorse.own import Own  # noqa: PLC0415 - Starlette stays off the way to readiness
 
-            self._own = Own(self._providers, self.worlds, self.studio, self._origin).application()
+            self._own = Own(self._providers, self.worlds, self.studio, self._origin, self.control).application()
         return self._own
+
+    def control(self) -> ASGIApp:
+        """Return the control plane; made when first needed."""
+        if self._control is None:
+            from hobbyhorse.control import Control, Desk, Guard  # noqa: PLC0415 - off the way to readiness
+
+            options = self.options
+            guard = Guard(options.control_key, options.loopback, options.public_url)
+            desk = Desk(self.contracts, self.worlds, self.catalogue, self.courier, self._origin)
+            self._control = Control(desk, guard)
+        return self._control
 
     async def close(self) -> None:
         """Stop what waits, close every connection, remove what was made; the fake can be served again."""
@@ -123,6 +151,8 @@ class Fake:
                 provider = self._hosts.get(host) or self._hosts.get(host.rpartition(":")[0])
                 if provider is not None:
                     return await self._serve(provider, "", path, scope, receive, send)
+            if path.startswith(MEDIA_PATH):
+                return await self._serve_file(path, scope, receive, send)
         elif scope["type"] == "lifespan":
             return await self._live(receive, send)
         return await self.own()(scope, receive, send)
@@ -132,7 +162,7 @@ class Fake:
     ) -> None:
         """Answer one request to one provider, and note the exchange."""
         contract = provider.contract
-        key = _api_key(contract, scope)
+        key = api_key(contract.security, scope)
         world = self.worlds.of(key) if key else None
         match = provider.routes.match(scope["method"], path)
         body = b""
@@ -158,17 +188,74 @@ class Fake:
                 self.studio,
                 self._policy,
             )
+            troubled = None
             try:
-                answer = await ROLES[route.operation.role](call)
+                if call.world.plays.active or call.header(HEADER) or route.operation.role in SUBMISSIONS:
+                    call.play = await cast(call, self.catalogue, self.contracts)
+                done = await (act(call) if call.play is not None else ROLES[route.operation.role](call))
+                answer, troubled = (done, None) if isinstance(done, Answer) else (done.answer, done)
+            except ScenarioError as error:
+                answer = refuse_scenario(call, error)
             except ClientGone:
                 return
             except asyncio.CancelledError:  # the server stops while it holds the connection
                 answer = refusal_of(contract, route, Refusal("overloaded"))
             body = call.body
+            if troubled is not None:
+                line = Line(scope, receive, send, call.world.clock)
+                self._keep(call.world, contract, route, scope, path, body, answer, troubled)
+                await perform(troubled.move, troubled.sent, line)
+                return
         if self.options.strict:
             _check(contract, answer)
         self._keep(world, contract, route, scope, path, body, answer)
         await _send(send, answer)
+
+    async def _serve_file(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request for a file, and note it in the world of its job."""
+        handle, _, rest = path[len(MEDIA_PATH) :].partition("/")
+        world = self.worlds.by_handle(handle)
+        job = world.jobs.get(rest.partition("/")[0]) if world is not None else None
+        if world is None or job is None:
+            return await self.own()(scope, receive, send)
+        move, status = None, 0
+
+        async def noting(event: Event) -> None:
+            nonlocal status
+            if event["type"] == "http.response.start":
+                status = event["status"]
+                self._keep_file(world, job, scope, status, None)
+            await send(event)
+
+        if job.play is None or scope["method"] != "GET" or job.play.peek(MEDIA) is None:
+            return await self.own()(scope, receive, noting)
+        move, sent = media_trouble(job.play, await capture(self.own(), scope, receive), file_refusal)
+        line = Line(scope, receive, send, world.clock)
+        if move is None:
+            return await Line(scope, receive, noting, world.clock).whole(sent)
+        self._keep_file(world, job, scope, 0 if move.kind in SILENT else sent.status, move)
+        return await perform(move, sent, line)
+
+    def _keep_file(self, world: World, job: Job, scope: Scope, status: int, move: Move | None) -> None:
+        """Write a request for a file into the journal."""
+        world.journal.add(
+            Exchange(
+                world.clock.now(),
+                job.contract.key,
+                MEDIA,
+                None,
+                job.id,
+                scope["method"],
+                scope["path"],
+                scope["query_string"],
+                scope["headers"],
+                b"",
+                status,
+                b"",
+                (f"scenario: {move}",) if move else (),
+                move.kind if move else None,
+            )
+        )
 
     def _origin(self, scope: Scope) -> str:
         """Return the address that the client used, or the one that it was told to."""
@@ -189,10 +276,16 @@ class Fake:
         path: str,
         body: bytes,
         answer: Answer,
+        troubled: Troubled | None = None,
     ) -> None:
         """Write an exchange into the journal of its world."""
         journal, clock = (world or self).journal, (world or self.worlds.anybody).clock
         situation = answer.situation
+        status, sent, notes = situation.status, answer.body, answer.notes
+        if troubled is not None:
+            silent = troubled.move.kind in SILENT
+            status, sent = (0, b"") if silent else (troubled.sent.status, troubled.sent.body)
+            notes += (f"scenario: {troubled.move}",)
         journal.add(
             Exchange(
                 clock.now(),
@@ -205,9 +298,10 @@ class Fake:
                 scope["query_string"],
                 scope["headers"],
                 body[:MOST_BYTES],
-                situation.status,
-                answer.body[:MOST_BYTES],
-                answer.notes,
+                status,
+                sent[:MOST_BYTES],
+                notes,
+                troubled.move.kind if troubled is not None else None,
             )
         )
 
@@ -218,18 +312,6 @@ class Fake:
         await receive()
         await self.close()
         await send({"type": "lifespan.shutdown.complete"})
-
-
-def _api_key(contract: Contract, scope: Scope) -> str | None:
-    """Return the key that a request gives in one of the contract's ways, or None; blank is none."""
-    for part, name, before in contract.security:
-        if part == "header":
-            text = header(scope["headers"], name.encode("latin-1")) or ""
-        else:
-            text = parse_qs(scope["query_string"].decode("latin-1")).get(name, [""])[0]
-        if text[: len(before)].lower() == before and (key := text[len(before) :].strip()):
-            return key
-    return None
 
 
 def _unrouted(provider: Provider, method: str, path: str) -> Answer:

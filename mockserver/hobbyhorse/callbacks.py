@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
 from hobbyhorse.contract.values import Callbacks, Situation
 from hobbyhorse.jobs import Job, MediaLinks, View
+from hobbyhorse.moves import CALLBACK
 from hobbyhorse.signatures import DEFAULT_SECRET, sign
 from hobbyhorse.worlds import World
 
 MOST_ATTEMPTS_KEPT = 1_000
+AGAIN = 0
+"""The number of a delivery that was asked for by hand."""
+OUT_OF_ORDER_SECONDS = 60.0
+"""How long a callback waits for another one to come first, at most."""
+LATE_SECONDS, OLDER_SECONDS, COUNT = 60.0, 60.0, 2
+WRONG_SECRET = "whsec_d3Jvbmc="
 HELD_SECONDS = 0.05
 """How soon to look again at a job that should have ended but is held."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One delivery: when (clock), of which job, where to, what was sent, and the answer's status or the error."""
+    """One delivery: when (clock), of which job, where to, what was sent, and the answer's status or the error.
+
+    `note` says what a scenario has made of it; a delivery that is `false` is not to be believed by its receiver.
+    """
 
     moment: float
     job: str
@@ -30,6 +43,8 @@ class Attempt:
     body: bytes
     status: int | None
     error: str | None
+    note: str = ""
+    false: bool = False
 
     @property
     def acknowledged(self) -> bool:
@@ -54,6 +69,8 @@ class Courier:
     def __init__(self, secret: str | None = DEFAULT_SECRET) -> None:
         self.secret = secret
         self._told: set[str] = set()
+        self._waiting: list[Delivery] = []
+        self._deliveries: dict[str, Delivery] = {}
         self.attempts: deque[Attempt] = deque(maxlen=MOST_ATTEMPTS_KEPT)
         self._client = httpx.AsyncClient(trust_env=False, follow_redirects=False)
 
@@ -62,7 +79,30 @@ class Courier:
         if job.contract.callbacks is None or "callback_url" not in job.order.said:
             return
         message_id = str(uuid.UUID(int=world.random.getrandbits(128), version=4))
-        self._plan(Delivery(world, job, base, media, message_id), job.finished, 1)
+        self._deliveries[job.id] = delivery = Delivery(world, job, base, media, message_id)
+        if job.ends:
+            self._plan(delivery, job.finished, 1)
+
+    def told_of(self, job: Job) -> None:
+        """Plan the callback of a job whose timeline was changed, if anybody asked for it."""
+        delivery = self._deliveries.get(job.id)
+        if delivery is not None and job.ends and job.id not in self._told:
+            self._plan(delivery, job.finished, 1)
+
+    def redeliver(self, world: World, job: Job) -> None:
+        """Deliver a job's callback once more, now. Raises LookupError if there is none to deliver."""
+        delivery = self._deliveries.get(job.id)
+        if delivery is None:
+            raise LookupError(f"the job {job.id!r} asked for no callback")
+        if not job.stage(world.clock.now()).terminal:
+            raise LookupError(f"the job {job.id!r} has not ended; its callback is sent when it has")
+        self._told.add(job.id)
+        self._plan(delivery, world.clock.now(), AGAIN)
+
+    def forget(self, world: World) -> None:
+        """Forget what is to be delivered for a world's jobs."""
+        for job_id in [key for key, delivery in self._deliveries.items() if delivery.world is world]:
+            del self._deliveries[job_id]
 
     def _plan(self, delivery: Delivery, moment: float, number: int) -> None:
         async def action() -> None:
@@ -71,34 +111,72 @@ class Courier:
         delivery.world.clock.at(moment, action)
 
     async def _attempt(self, delivery: Delivery, number: int) -> None:
-        callbacks = delivery.job.contract.callbacks
-        now = delivery.world.clock.now()
+        """Deliver a callback, unless its job has not ended or was told of already."""
+        job, world = delivery.job, delivery.world
+        now = world.clock.now()
+        if world.jobs.get(job.id) is not job or not job.ends:
+            return
+        if not job.stage(now).terminal:
+            self._plan(delivery, max(job.finished, now + HELD_SECONDS), number)
+        elif number != 1:
+            await self._deliver(delivery, number)
+        elif job.id not in self._told:
+            self._told.add(job.id)
+            await self._first(delivery)
+
+    async def _first(self, delivery: Delivery) -> None:
+        """Deliver a callback for the first time, as the job's scenario has it."""
+        move = delivery.job.play.take(CALLBACK) if delivery.job.play is not None else None
+        if move is None:
+            await self._deliver(delivery, 1)
+        else:
+            await _MOVES[move.kind](self, delivery, move.options)
+        waiting, self._waiting = self._waiting, []
+        for other in waiting:
+            if other is delivery or other.world is not delivery.world:
+                self._waiting.append(other)
+            else:
+                await self._deliver(other, 1, note="out of order")
+
+    async def _deliver(self, delivery: Delivery, number: int, **how: Any) -> None:
+        """Post a callback, note it, and plan the next try if it was not acknowledged."""
+        callbacks, now = delivery.job.contract.callbacks, delivery.world.clock.now()
         stage = delivery.job.stage(now)
-        if callbacks is None:
-            return None
-        if not stage.terminal:
-            return self._plan(delivery, max(delivery.job.finished, now + HELD_SECONDS), number)
-        if number == 1 and delivery.job.id in self._told:
-            return None
-        self._told.add(delivery.job.id)
-        situation = next((told for told in callbacks.situations.values() if stage.name in told.stages), None)
-        if situation is None:
-            return None
-        attempt = await self._post(callbacks, situation, delivery, number, now)
+        told = callbacks.situations.values() if callbacks else ()
+        situation = next((situation for situation in told if stage.name in situation.stages), None)
+        if callbacks is None or situation is None:
+            return
+        attempt = await self._post(callbacks, situation, delivery, number, now, **how)
         self.attempts.append(attempt)
-        if not attempt.acknowledged and number <= len(callbacks.retries):
+        if attempt.false:
+            return
+        if attempt.acknowledged:
+            delivery.job.show(stage)
+        elif AGAIN < number <= len(callbacks.retries):
             self._plan(delivery, now + callbacks.retries[number - 1], number + 1)
-        return None
 
     async def _post(
-        self, callbacks: Callbacks, situation: Situation, delivery: Delivery, number: int, now: float
+        self,
+        callbacks: Callbacks,
+        situation: Situation,
+        delivery: Delivery,
+        number: int,
+        now: float,
+        *,
+        secret: str | None = None,
+        signed: bool = True,
+        older: float = 0.0,
+        note: str = "",
+        false: bool = False,
     ) -> Attempt:
         job = delivery.job
         view = View(job, now, job.stage(now), delivery.base, delivery.media)
         body = situation.template.write(view.lookup)
         headers = {"content-type": "application/json"}
-        if callbacks.signature is not None and self.secret:
-            headers |= sign(callbacks.signature, self.secret, body, timestamp=int(now), message_id=delivery.message_id)
+        secret = secret or self.secret
+        if callbacks.signature is not None and secret and signed:
+            stamp, message_id = int(now - older), delivery.message_id
+            headers |= sign(callbacks.signature, secret, body, timestamp=stamp, message_id=message_id)
         url = str(job.order.said["callback_url"])
         status, error = None, None
         try:
@@ -106,8 +184,70 @@ class Courier:
             status = answer.status_code
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as failure:
             error = f"{type(failure).__name__}: {failure}"
-        return Attempt(now, job.id, number, url, headers, body, status, error)
+        return Attempt(now, job.id, number, url, headers, body, status, error, note, false)
+
+    async def _lost(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
+        """Send nothing, and say so."""
+        url = str(delivery.job.order.said["callback_url"])
+        moment = delivery.world.clock.now()
+        self.attempts.append(Attempt(moment, delivery.job.id, 1, url, {}, b"", None, "not sent", "lost", False))
+
+    async def _duplicate(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
+        """Deliver the same message several times at once."""
+        more = [self._deliver(delivery, AGAIN, note="duplicate") for _ in range(options.get("count", COUNT) - 1)]
+        await asyncio.gather(self._deliver(delivery, 1), *more)
+
+    async def _late(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
+        """Deliver later."""
+        self._after(delivery, options.get("seconds", LATE_SECONDS), "late")
+
+    async def _out_of_order(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
+        """Deliver behind the next callback of the same world, or after a minute."""
+        self._waiting.append(delivery)
+
+        async def action() -> None:
+            if delivery in self._waiting:
+                self._waiting.remove(delivery)
+                await self._deliver(delivery, 1, note="out of order")
+
+        clock = delivery.world.clock
+        clock.at(clock.now() + OUT_OF_ORDER_SECONDS, action)
+
+    async def _forged(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
+        """Deliver with a wrong signature, then as it should be."""
+        await self._deliver(delivery, 1, secret=WRONG_SECRET, note="forged", false=True)
+        await self._deliver(delivery, 1)
+
+    async def _stale(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
+        """Deliver with a signature that was right long ago, then as it should be."""
+        signature = delivery.job.contract.callbacks and delivery.job.contract.callbacks.signature
+        older = ((signature and signature.tolerance) or 0.0) + OLDER_SECONDS
+        await self._deliver(delivery, 1, older=older, note="stale", false=True)
+        await self._deliver(delivery, 1)
+
+    async def _unsigned(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
+        """Deliver without a signature, then as it should be."""
+        await self._deliver(delivery, 1, signed=False, note="unsigned", false=True)
+        await self._deliver(delivery, 1)
+
+    def _after(self, delivery: Delivery, seconds: float, note: str) -> None:
+        async def action() -> None:
+            await self._deliver(delivery, 1, note=note)
+
+        delivery.world.clock.at(delivery.world.clock.now() + seconds, action)
 
     async def close(self) -> None:
         """Close every connection."""
         await self._client.aclose()
+
+
+_MOVES: Mapping[str, Callable[[Courier, Delivery, Mapping[str, Any]], Awaitable[None]]] = {
+    "lost": Courier._lost,
+    "duplicate": Courier._duplicate,
+    "late": Courier._late,
+    "out_of_order": Courier._out_of_order,
+    "forged": Courier._forged,
+    "stale": Courier._stale,
+    "unsigned": Courier._unsigned,
+}
+"""What each move does to the first delivery of a callback."""

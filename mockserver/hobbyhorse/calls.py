@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs, parse_qsl
 
 from starlette.types import Receive, Scope
 
@@ -15,15 +15,18 @@ from hobbyhorse.contract.values import Contract, Situation, find_situation
 from hobbyhorse.expressions import MISSING, Message
 from hobbyhorse.jobs import Job, MediaLinks, View
 from hobbyhorse.pages import ASKED, PageError, page
+from hobbyhorse.racing import first_of
 from hobbyhorse.routes import Route
 from hobbyhorse.sources import FetchPolicy
 from hobbyhorse.worlds import World, Worlds
 
 if TYPE_CHECKING:
     from hobbyhorse.callbacks import Courier
+    from hobbyhorse.plays import Play
     from hobbyhorse.studio import Studio
 
 Item = TypeVar("Item")
+JSON = (b"content-type", b"application/json")
 
 
 class ContractBroken(Exception):
@@ -62,6 +65,8 @@ class Call:
     studio: Callable[[], Studio]
     policy: FetchPolicy
     body: bytes = b""
+    play: Play | None = None
+    was_read: bool | Refusal = False
 
     def header(self, name: str) -> str | None:
         """Return a header, or None."""
@@ -81,6 +86,17 @@ class Call:
 
     async def json(self) -> dict[str, Any] | Refusal:
         """Read the body, a JSON object of at most 64 MiB. Raises ClientGone if it never ends."""
+        refused = await self.read()
+        return refused if refused is not None else read_body(self.header("content-type"), self.body)
+
+    async def read(self) -> Refusal | None:
+        """Read the body, once; a refusal if it is too large. Raises ClientGone if it never ends."""
+        if self.was_read is False:
+            refused = await self._read()
+            self.was_read = True if refused is None else refused
+        return self.was_read if isinstance(self.was_read, Refusal) else None
+
+    async def _read(self) -> Refusal | None:
         declared = self.header("content-length") or ""
         if declared.isdigit() and int(declared) > MOST_BYTES:
             return _too_large(declared)
@@ -97,7 +113,7 @@ class Call:
             if not message.get("more_body", False):
                 break
         self.body = b"".join(chunks)
-        return read_body(self.header("content-type"), self.body)
+        return None
 
     def job(self) -> Job | Refusal:
         """Find the job that the path names, if it is this key's and still kept."""
@@ -111,6 +127,20 @@ class Call:
         if life is not None and self.world.clock.now() > job.finished + life:
             return Refusal("expired_job")
         return job
+
+    async def until_ended(self, job: Job) -> bool:
+        """Wait until a job has ended; False if it never does and the client is gone before."""
+        clock = self.world.clock
+        while not (job.ends and clock.now() >= job.finished):
+            waits = [job.moved(), clock.sleep_until(job.finished) if job.ends else self.gone()]
+            if await first_of(*waits) == 1 and not job.ends:
+                return False
+        return True
+
+    async def gone(self) -> None:
+        """Return when the client is gone."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
 
     def view(self, job: Job, now: float) -> View:
         """Return a job as this call's answer shows it."""
@@ -130,6 +160,18 @@ def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
     for key, value in headers:
         if key == name:
             return value.decode("latin-1")
+    return None
+
+
+def api_key(security: Iterable[tuple[str, str, str]], scope: Scope) -> str | None:
+    """Return the key that a request gives in one of the ways of a contract's `security`, or None; blank is none."""
+    for part, name, before in security:
+        if part == "header":
+            text = header(scope["headers"], name.encode("latin-1")) or ""
+        else:
+            text = parse_qs(scope["query_string"].decode("latin-1")).get(name, [""])[0]
+        if text[: len(before)].lower() == before and (key := text[len(before) :].strip()):
+            return key
     return None
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from random import Random
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract
@@ -15,12 +17,24 @@ from hobbyhorse.expressions import MISSING
 from hobbyhorse.lifecycle import Lasting, Stage, Timeline, reroute, stage_at
 from hobbyhorse.links import Signer
 
+if TYPE_CHECKING:
+    from hobbyhorse.plays import Play
+
+
+class Asked(NamedTuple):
+    """A submission as it came: its address and its body."""
+
+    url: str
+    body: bytes
+
 
 @dataclass(slots=True)
 class Job:
     """One job of one world. Times are moments of the world's clock; `error` is (code, message) of a failure.
 
-    A job is `held` while its pictures are still being looked at: it does not end before that is done.
+    A job is `held` while its pictures are still being looked at: it does not end before that is done. It is
+    `collected` when its end was shown, in an answer or in a callback that was acknowledged. `play` is the scenario that
+    it plays, `asked` its submission, unless that is large.
     """
 
     id: str
@@ -30,6 +44,10 @@ class Job:
     seed: int
     error: tuple[str | None, str | None] = (None, None)
     held: bool = False
+    collected: bool = False
+    play: Play | None = None
+    asked: Asked | None = None
+    _moved: asyncio.Event | None = None
 
     @property
     def created(self) -> float:
@@ -40,6 +58,31 @@ class Job:
     def finished(self) -> float:
         """When the job has ended, or will have."""
         return self.timeline[-1][0]
+
+    @property
+    def ends(self) -> bool:
+        """Whether the timeline leads to an end; a job that is stuck has none."""
+        return self.contract.graph[self.timeline[-1][1]].terminal
+
+    def show(self, stage: Stage) -> None:
+        """Note that somebody was shown the job in a stage."""
+        if stage.terminal:
+            self.collected = True
+        if self.play is not None:
+            self.play.saw(stage)
+
+    async def moved(self) -> None:
+        """Return when the timeline has been changed."""
+        if self._moved is None:
+            self._moved = asyncio.Event()
+        await self._moved.wait()
+
+    def move(self, timeline: Timeline) -> None:
+        """Go on along another timeline, and wake who waits for the end."""
+        self.timeline = timeline
+        if self._moved is not None:
+            self._moved.set()
+            self._moved = None
 
     def stage(self, now: float) -> Stage:
         """Return the stage at a moment."""
@@ -56,7 +99,7 @@ class Job:
             return
         if message is not None and failure is not None:
             self.error, end = (None, message), failure
-        self.timeline = reroute(graph, self.timeline, max(now, self.finished), end.name)
+        self.move(reroute(graph, self.timeline, max(now, self.finished), end.name))
 
     @property
     def expires(self) -> float | None:
@@ -69,8 +112,21 @@ class Job:
         """What the video costs in USD; only a job that succeeds is billed."""
         return self.order.model.cost(self.order.resolution, self.order.seconds)
 
+    @property
+    def curl(self) -> str:
+        """The line of a shell that submits the same job; the key is taken from the variable API_KEY."""
+        url, body = self.asked or ("URL", b"")
+        key = next((f"{name}: {before}" for part, name, before in self.contract.security if part == "header"), "")
+        content = shlex.quote(body.decode("utf-8", "replace")) if body else "@body.json"
+        return (
+            f'curl -X POST {shlex.quote(url)} -H {shlex.quote(key)}"$API_KEY" '
+            f"-H 'content-type: application/json' --data-binary {content}"
+        )
+
 
 PACES = ("instant", "fast", "realistic")
+MOST_KEPT = 8 * 1024
+"""The largest submission that is kept with its job, in bytes."""
 REMEMBERED = 1024
 """How many signed links are kept, so that a poll need not sign what the one before it signed."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -15,6 +16,9 @@ RawHeaders = Iterable[tuple[bytes, bytes]]
 
 class Exchange(NamedTuple):
     """One request and its answer: moment (clock), provider, role, job, bodies cut at 64 KB, what was noted.
+
+    A request for a file has the role `media`, no situation and no bodies. `move` is what a scenario made of the answer;
+    a `status` of 0 is none that was sent.
 
     `raw_query` and `raw_headers` are as they came; `query` and `headers` are what may be shown.
     """
@@ -32,6 +36,7 @@ class Exchange(NamedTuple):
     status: int
     answer: bytes
     notes: tuple[str, ...] = ()
+    move: str | None = None
 
     @property
     def query(self) -> str:
@@ -50,12 +55,25 @@ class Journal:
 
     def __init__(self, most: int = MOST_EXCHANGES) -> None:
         self._exchanges: deque[Exchange] = deque(maxlen=most)
+        self._waiters: set[asyncio.Future[None]] = set()
         self.total = 0
 
     def add(self, exchange: Exchange) -> None:
         """Keep an exchange."""
         self.total += 1
         self._exchanges.append(exchange)
+        if self._waiters:
+            for waiter in tuple(self._waiters):
+                waiter.get_loop().call_soon_threadsafe(_wake, waiter)
+
+    async def changed(self) -> None:
+        """Return when the next exchange has been added."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.discard(waiter)
 
     def __len__(self) -> int:
         return len(self._exchanges)
@@ -67,3 +85,8 @@ class Journal:
         """Forget everything."""
         self._exchanges.clear()
         self.total = 0
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -15,7 +15,7 @@ from hobbyhorse.contract.request import Refusal, find_model, read_order
 from hobbyhorse.contract.values import Model, Situation, find_situation
 from hobbyhorse.expressions import MISSING, Message
 from hobbyhorse.inspection import Looked, fetch, hold, look, make_video
-from hobbyhorse.jobs import Job, View
+from hobbyhorse.jobs import MOST_KEPT, Asked, Job, View
 from hobbyhorse.worlds import Remembered
 
 Role = Callable[[Call], Awaitable[Answer]]
@@ -51,7 +51,7 @@ async def _accept(call: Call, message: Message, key: str | None) -> Answer:
     looked = await _look(call, message, body)
     if isinstance(looked, Refusal):
         return refuse(call, looked)
-    job = call.world.submit(call.contract, looked.order)
+    job = _make(call, looked)
     if looked.pending:
         hold(call, job, looked)
     if key:
@@ -59,6 +59,14 @@ async def _accept(call: Call, message: Message, key: str | None) -> Answer:
         call.world.idempotency.remember(call.contract.key, key, Remembered(fingerprint, job.id, until))
     _tell(call, job)
     return _accepted(call, "accepted", job, looked.notes)
+
+
+def _make(call: Call, looked: Looked) -> Job:
+    """Make the job that was ordered, in the play that its submission belongs to."""
+    job = call.world.submit(call.contract, looked.order, call.play)
+    if len(call.body) <= MOST_KEPT:
+        job.asked = Asked(f"{call.base}{call.scope['path'].removeprefix('/' + call.contract.key)}", call.body)
+    return job
 
 
 async def _look(call: Call, message: Message, body: Any) -> Looked | Refusal:
@@ -101,12 +109,14 @@ async def run(call: Call) -> Answer:
     looked = await _look(call, message, body)
     if isinstance(looked, Refusal):
         return refuse(call, looked)
-    job = call.world.submit(call.contract, looked.order)
+    job = _make(call, looked)
     if looked.pending:
         job.held = True
         await fetch(call, job, looked)
-    await call.world.clock.sleep_until(job.finished)
+    if not await call.until_ended(job):
+        return replace(refuse(call, Refusal("overloaded")), job=job.id)
     view = call.view(job, max(job.finished, call.world.clock.now()))
+    job.show(view.stage)
     if view.stage.kind == "success" and not await make_video(call, job):
         return refuse(call, Refusal("overloaded"))
     situation = call.route.situation(view.stage.name, message)
@@ -122,6 +132,7 @@ async def show(call: Call) -> Answer:
     if isinstance(job, Refusal):
         return refuse(call, job)
     view = call.view(job, call.world.clock.now())
+    job.show(view.stage)
     return write(call.route.situation(view.stage.name, message), view.lookup, job.id)
 
 

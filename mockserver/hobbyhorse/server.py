@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from hobbyhorse.app import Fake
+from hobbyhorse.transport import OpenProtocol
 
 STOP_SECONDS = 5.0
 
@@ -114,6 +115,7 @@ def serving(fake: Fake, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]
 def _config(fake: Fake) -> uvicorn.Config:
     return uvicorn.Config(
         fake,
+        http=OpenProtocol,
         log_level="warning",
         access_log=False,
         lifespan="on",

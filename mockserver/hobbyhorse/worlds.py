@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from random import Random
 
 from hobbyhorse.clock import Clock
@@ -16,6 +17,9 @@ from hobbyhorse.jobs import Job, pace
 from hobbyhorse.journal import Journal
 from hobbyhorse.lifecycle import LifecycleError, cut, lay
 from hobbyhorse.links import signer
+from hobbyhorse.plays import Play, Plays, lay_troubled
+
+RESETS = ("jobs", "journal", "scenarios", "clock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,46 @@ class Remembered:
     fingerprint: bytes
     job: str
     until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A job in the ledger: `usd` is what was billed; `billable` is what was billed or still may be.
+
+    `duplicate_of` is an earlier billable job that ordered the same.
+    """
+
+    job: str
+    provider: str
+    model: str
+    created: float
+    stage: str
+    usd: Decimal
+    billed: bool
+    billable: bool
+    duplicate_of: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What one key has ordered, oldest first: one click that became four jobs shows here."""
+
+    entries: tuple[Entry, ...]
+
+    @property
+    def billable(self) -> int:
+        """How many jobs were billed, or still may be."""
+        return sum(entry.billable for entry in self.entries)
+
+    @property
+    def duplicates(self) -> int:
+        """How many of them order what another one orders, too."""
+        return sum(entry.duplicate_of is not None for entry in self.entries)
+
+    @property
+    def usd(self) -> Decimal:
+        """What was billed."""
+        return sum((entry.usd for entry in self.entries), Decimal(0))
 
 
 class Idempotency:
@@ -82,18 +126,23 @@ class World:
     journal: Journal = field(default_factory=Journal)
     idempotency: Idempotency = field(default_factory=Idempotency)
     endings: deque[Ending] = field(default_factory=deque)
+    plays: Plays = field(default_factory=Plays)
 
-    def submit(self, contract: Contract, order: Order) -> Job:
-        """Make a job of an order."""
+    def submit(self, contract: Contract, order: Order, play: Play | None = None) -> Job:
+        """Make a job of an order, in the play of a scenario if one is given."""
         now = self.clock.now()
         job_id = contract.job_id_prefix + FORMS[contract.job_id_form](self.random, now)
         seed = self.random.getrandbits(31) if order.seed is None else order.seed
         ending = self.endings.popleft() if self.endings else None
-        lasting = pace(self.pace, self.random)
-        timeline = lay(contract.graph, now, lasting, ending.stage if ending else None)
-        job = Job(job_id, contract, order, timeline, seed)
-        if ending is not None:
-            job.error = (ending.code, ending.message)
+        lasting = pace(self.pace, self.random if play is None else play.random)
+        error: tuple[str | None, str | None] = (ending.code, ending.message) if ending else (None, None)
+        if play is not None and (trouble := play.scenario.timeline) is not None:
+            timeline, error = lay_troubled(contract.graph, now, lasting, trouble, contract.polling.longest_wait)
+        else:
+            timeline = lay(contract.graph, now, lasting, ending.stage if ending else None)
+        job = Job(job_id, contract, order, timeline, seed, error, play=play)
+        if play is not None:
+            self.plays.bind(play)
         self.jobs[job_id] = job
         return job
 
@@ -107,8 +156,68 @@ class World:
         target = next((name for name in stage.next if graph[name].kind == "cancelled"), None)
         if target is None:
             raise LifecycleError(f"{stage.name!r} is cancellable but leads to no cancelled stage")
-        job.timeline = cut(graph, job.timeline, now, target)
+        job.move(cut(graph, job.timeline, now, target))
         return True
+
+    def transition(self, job: Job, stage: str, code: str | None = None, message: str | None = None) -> None:
+        """Move a job to a stage now; where that is not its end, the job goes on from there as usual.
+
+        Raises LifecycleError, which names the stages that are legal next.
+        """
+        now, graph = self.clock.now(), job.contract.graph
+        timeline = cut(graph, job.timeline, now, stage)
+        if not graph[stage].terminal:
+            rest = graph.path(stage)[1:]
+            lasting = pace(self.pace, self.random)
+            moment = now + lasting(graph[stage])
+            for name in rest:
+                timeline = (*timeline, (moment, name))
+                moment += lasting(graph[name])
+        if graph[stage].kind in ("failure", "expired"):
+            job.error = (code, message)
+        job.move(timeline)
+
+    def reset(self, what: Collection[str]) -> None:
+        """Forget what is named: `jobs`, `journal`, `scenarios`, and what waits for its moment on the `clock`."""
+        if unknown := sorted(set(what) - set(RESETS)):
+            raise ValueError(f"cannot reset {unknown[0]!r}; allowed are {', '.join(RESETS)}")
+        if "jobs" in what:
+            self.jobs.clear()
+            self.idempotency = Idempotency()
+            self.endings.clear()
+        if "journal" in what:
+            self.journal.clear()
+        if "scenarios" in what:
+            self.plays.clear()
+        if "clock" in what:
+            self.clock.close()
+
+    def ledger(self) -> Ledger:
+        """Return what was ordered, and what it costs."""
+        now = self.clock.now()
+        entries: list[Entry] = []
+        paid: dict[object, str] = {}
+        for job in self.jobs.values():
+            stage = job.stage(now)
+            billed = stage.kind == "success"
+            asked = (job.contract.key, *job.order.identity)
+            lost = stage.terminal and not billed
+            entries.append(
+                Entry(
+                    job.id,
+                    job.contract.key,
+                    job.order.model.id,
+                    job.created,
+                    stage.name,
+                    job.cost if billed else Decimal(0),
+                    billed,
+                    not lost,
+                    paid.get(asked) if not lost else None,
+                )
+            )
+            if not lost:
+                paid.setdefault(asked, job.id)
+        return Ledger(tuple(entries))
 
     def find(self, contract: Contract, job_id: str) -> Job | None:
         """Return this world's job of a provider, or None."""

@@ -44,6 +44,13 @@ class Order:
     watermark: bool
     said: Mapping[str, Any]
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Everything that was asked, to be compared: two orders with the same one want the same video."""
+        said = orjson.dumps(self.said, option=orjson.OPT_SORT_KEYS)
+        pictures = (self.first_frame, self.references)
+        return (self.model.id, self.prompt, pictures, self.resolution, self.seconds, self.ratio, self.seed, said)
+
 
 @dataclass(frozen=True, slots=True)
 class Understood:

@@ -1,0 +1,178 @@
+"""What a move makes of an answer's bytes: a table of pure functions; knows no connection and no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from email.utils import formatdate
+from random import Random
+from typing import Any
+
+import orjson
+
+from hobbyhorse.contract.values import Operation
+from hobbyhorse.expressions import MISSING, Pointer, replaced, resolve
+from hobbyhorse.moves import MOVES
+from hobbyhorse.scenarios import Move, field_of
+
+HTML = (
+    b"<!DOCTYPE html>\n<html><head><title>Please wait</title></head>"
+    b"<body><h1>The service is not available</h1><p>This page is no answer to your request.</p></body></html>\n"
+)
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154"
+    "789c6360606060000000050001a5f645400000000049454e44ae426082"
+)
+"""A picture of one pixel."""
+UNKNOWN_WORD = "reticulating"
+EXTRA_FIELD = "x_unexpected"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What is sent: status, headers (lower-case names, no Content-Length), body."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+    def typed(self, media_type: str) -> Sent:
+        """Return the same with another Content-Type."""
+        return self.headed("content-type", media_type)
+
+    def headed(self, name: str, value: str) -> Sent:
+        """Return the same with a header, which replaces those of its name."""
+        bare = name.lower().encode("latin-1")
+        others = tuple(header for header in self.headers if header[0] != bare)
+        return replace(self, headers=(*others, (bare, value.encode("latin-1"))))
+
+
+def places(move: Move, operation: Operation) -> list[Pointer]:
+    """Return where the field that a move changes stands in the operation's answers."""
+    name = MOVES[move.kind].needs or field_of(move, operation.role) or ""
+    binding = operation.bindings.get(name)
+    return [place.pointer for place in binding.response if place.part == "body"] if binding else []
+
+
+def has_field(move: Move, operation: Operation, body: bytes) -> bool:
+    """Whether an answer has the field that a move changes."""
+    value = _json(body)
+    return any(resolve(value, pointer) is not MISSING for pointer in places(move, operation))
+
+
+def distort(move: Move, sent: Sent, operation: Operation, random: Random) -> Sent:
+    """Return what a move makes of an answer; the same where the move is none of the body."""
+    if move.kind in FIELDS:
+        value = _json(sent.body)
+        for pointer in places(move, operation):
+            here = resolve(value, pointer)
+            if here is not MISSING:
+                value = (
+                    _removed(value, pointer)
+                    if move.kind == "missing_field"
+                    else replaced(value, pointer, FIELDS[move.kind](here, move))
+                )
+        return replace(sent, body=orjson.dumps(value))
+    made = BODIES.get(move.kind)
+    return made(sent, move, random) if made is not None else sent
+
+
+def retry_after(sent: Sent, options: Mapping[str, Any], now: float) -> Sent:
+    """Return an answer with the Retry-After that a move asks for; `now` is the moment of the real clock."""
+    if (seconds := options.get("retry_after")) is not None:
+        return sent.headed("retry-after", str(seconds))
+    if (seconds := options.get("retry_after_date")) is not None:
+        return sent.headed("retry-after", formatdate(now + seconds, usegmt=True))
+    return sent
+
+
+def _removed(document: Any, pointer: Pointer) -> Any:
+    """Return a document without a place; an item of a list is taken out of it."""
+    holder = resolve(document, pointer[:-1])
+    if isinstance(holder, list):
+        index = int(pointer[-1])
+        return replaced(document, pointer[:-1], [item for at, item in enumerate(holder) if at != index])
+    return replaced(document, pointer, MISSING)
+
+
+def _other_type(here: Any, move: Move) -> Any:
+    if isinstance(here, str):
+        return {"value": here}
+    return [] if isinstance(here, dict) else str(here)
+
+
+FIELDS: Mapping[str, Callable[[Any, Move], Any]] = {
+    "unknown_status": lambda here, move: move.options.get("word", UNKNOWN_WORD),
+    "missing_field": lambda here, move: MISSING,
+    "null_field": lambda here, move: None,
+    "empty_field": lambda here, move: "",
+    "wrong_type": _other_type,
+}
+"""What stands in a field after a move, from what stood there before."""
+
+
+def _malformed(sent: Sent, move: Move, random: Random) -> Sent:
+    most = max(1, len(sent.body) - 1)
+    return replace(sent, body=(sent.body or b"{")[: random.randint((most + 1) // 2, most)])
+
+
+def _html(sent: Sent, move: Move, random: Random) -> Sent:
+    return Sent(move.options.get("status", 200), (), HTML).typed("text/html; charset=utf-8")
+
+
+def _empty(sent: Sent, move: Move, random: Random) -> Sent:
+    return replace(sent, status=move.options.get("status", 200), body=b"")
+
+
+def _extra(sent: Sent, move: Move, random: Random) -> Sent:
+    return replace(sent, body=orjson.dumps(_each(_json(sent.body), lambda found: {**found, EXTRA_FIELD: [None]})))
+
+
+def _reordered(sent: Sent, move: Move, random: Random) -> Sent:
+    return replace(sent, body=orjson.dumps(_each(_json(sent.body), lambda found: dict(reversed(found.items())))))
+
+
+def _no_bytes(sent: Sent, move: Move, random: Random) -> Sent:
+    return replace(sent, body=b"")
+
+
+def _picture(sent: Sent, move: Move, random: Random) -> Sent:
+    return replace(sent, body=PNG)
+
+
+def _as_type(sent: Sent, move: Move, random: Random) -> Sent:
+    return sent.typed(move.options.get("type", "application/octet-stream"))
+
+
+BODIES: Mapping[str, Callable[[Sent, Move, Random], Sent]] = {
+    "malformed_json": _malformed,
+    "html_page": _html,
+    "empty_body": _empty,
+    "extra_field": _extra,
+    "reordered": _reordered,
+}
+"""What becomes of the answer of an operation."""
+
+MEDIA_BODIES: Mapping[str, Callable[[Sent, Move, Random], Sent]] = {
+    "html_page": _html,
+    "zero_bytes": _no_bytes,
+    "not_video": _picture,
+    "wrong_type": _as_type,
+}
+"""What becomes of a file."""
+
+
+def _each(value: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    """Return JSON in which every object was changed, the inner ones first."""
+    if isinstance(value, list):
+        return [_each(item, change) for item in value]
+    if isinstance(value, dict):
+        return change({name: _each(item, change) for name, item in value.items()})
+    return value
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return MISSING

@@ -1,0 +1,22 @@
+"""Waiting for whichever of several things happens first; knows nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+
+async def first_of(*waits: Coroutine[Any, Any, Any]) -> int:
+    """Return the index of the coroutine that ends first; the others are cancelled. What that one raises is raised."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        over = [task.done() for task in tasks]
+        for task in tasks:
+            task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    first = over.index(True)
+    tasks[first].result()
+    return first
