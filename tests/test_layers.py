@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("callbacks", "studio", "distort"),
     ("calls", "mediahost", "faults"),
     ("inspection",),
-    ("roles", "nearest", "guard", "control"),
+    ("roles", "nearest", "guard", "panel", "control"),
     ("trouble", "own"),
     ("app",),
     ("transport",),
@@ -76,6 +76,8 @@ SERVER_ONLY = {
     "trouble",
     "faults",
     "control",
+    "guard",
+    "panel",
 }
 
 

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hobbyhorse import mediahost as media
 from hobbyhorse.contract.folder import data_directory
@@ -30,6 +30,7 @@ class Own:
     worlds: Worlds
     studio: Callable[[], Studio]
     origin: Callable[[Scope], str]
+    control: Callable[[], ASGIApp]
 
     def application(self) -> Starlette:
         """Return the ASGI application."""
@@ -38,6 +39,7 @@ class Own:
                 Route("/", self._index),
                 Route("/media/{world}/{job}/{file}", self._media, methods=["GET", "HEAD"]),
                 Route("/fixtures/images/{file}", self._fixture, methods=["GET", "HEAD"]),
+                Route("/_mock/{rest:path}", _Lazy(self.control)),
             ],
             exception_handlers={404: self._nothing, 405: self._nothing},
         )
@@ -78,3 +80,13 @@ class Own:
         if path.parent != directory or not path.is_file():
             return await self._nothing(request, HTTPException(404))
         return FileResponse(path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lazy:
+    """An ASGI application that is made when it is first needed."""
+
+    make: Callable[[], ASGIApp]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.make()(scope, receive, send)
