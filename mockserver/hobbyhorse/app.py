@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,9 +123,15 @@ class Fake:
 
             options = self.options
             guard = Guard(options.control_key, options.loopback, options.public_url)
-            desk = Desk(self.contracts, self.worlds, self.catalogue, self.courier, self._origin)
+            desk = Desk(self.contracts, self.worlds, self.catalogue, self.courier, self._origin, self.reset)
             self._control = Control(desk, guard)
         return self._control
+
+    def reset(self, world: World, what: Collection[str]) -> None:
+        """Forget of a world what is named, as `World.reset` does, and the callbacks of jobs that are forgotten."""
+        world.reset(what)
+        if "jobs" in what and self._courier is not None:
+            self._courier.forget(world)
 
     async def close(self) -> None:
         """Stop what waits, close every connection, remove what was made; the fake can be served again."""

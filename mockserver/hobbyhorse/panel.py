@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from decimal import Decimal
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.jobs import Job, MediaLinks
 from hobbyhorse.journal import MOST_BYTES, Exchange
 from hobbyhorse.lifecycle import LifecycleError
+from hobbyhorse.limits import read_limits
 from hobbyhorse.moves import MEDIA
 from hobbyhorse.nearest import Difference, Nearest, difference, nearest
 from hobbyhorse.plays import Armed
@@ -55,6 +55,7 @@ class Desk:
     catalogue: Callable[[], Catalogue]
     courier: Callable[[], Courier]
     origin: Callable[[Scope], str]
+    reset: Callable[[World, Collection[str]], None]
 
     def contract(self, key: str | None) -> Contract | None:
         """Return the contract of a provider that is served, or None if none is named."""
@@ -101,7 +102,7 @@ async def get_version(ask: Ask) -> Any:
 async def reset(ask: Ask) -> Any:
     """Make the world as good as new, or parts of it."""
     what = [part for part in RESETS if part in ask.body.get("what", RESETS)]
-    ask.world.reset(set(what))
+    ask.desk.reset(ask.world, what)
     return {"reset": what}
 
 
@@ -217,7 +218,7 @@ async def list_exchanges(ask: Ask) -> Any:
 
 async def await_exchanges(ask: Ask) -> Any:
     """Wait until so many exchanges match."""
-    count, timeout = ask.body.get("count", 1), ask.body.get("timeout", PATIENCE)
+    count, timeout = int(ask.body.get("count", 1)), ask.body.get("timeout", PATIENCE)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     while len(found := _matching(ask, ask.body)) < count:
@@ -332,7 +333,9 @@ def _invalid(exchange: Exchange) -> bool:
 
 async def list_scenarios(ask: Ask) -> Any:
     """List the catalogue."""
-    return {"scenarios": [_scenario(ask, scenario) for scenario in ask.desk.catalogue().values()]}
+    with _refusing(422):
+        catalogue = ask.desk.catalogue()
+    return {"scenarios": [_scenario(ask, scenario) for scenario in catalogue.values()]}
 
 
 async def get_scenario(ask: Ask) -> Any:
@@ -451,26 +454,24 @@ async def get_ledger(ask: Ask) -> Any:
     }
 
 
-LIMITS = ("requests_per_second", "concurrent_jobs", "workers", "rivals", "balance")
-
-
 async def get_settings(ask: Ask) -> Any:
     """Show how the world behaves."""
-    values = {name: getattr(ask.world.limits, name) for name in LIMITS}
-    shown = {name: float(value) if isinstance(value, Decimal) else value for name, value in values.items()}
-    return {"pace": ask.world.pace, "limits": shown}
+    return {"pace": ask.world.pace, "limits": ask.world.limits.to_json()}
 
 
 async def patch_settings(ask: Ask) -> Any:
     """Change how the world behaves."""
     changes = dict(ask.body.get("limits", {}))
-    if changes.get("balance") is not None:
-        changes["balance"] = Decimal(str(changes["balance"]))
-    for name in ("concurrent_jobs", "workers", "rivals"):
+    for name in ("concurrent_jobs", "workers", "rivals"):  # 2.0 is an integer in JSON
         if changes.get(name) is not None:
             changes[name] = int(changes[name])
     if changes:
-        ask.world.limits = replace(ask.world.limits, **changes)
+        try:
+            ask.world.limits = read_limits({**ask.world.limits.to_json(), **changes})
+        except ValueError as error:
+            raise ControlError(
+                422, "invalid_body", str(error), "GET /_mock/openapi.json says what is allowed"
+            ) from None
     ask.world.pace = ask.body.get("pace", ask.world.pace)
     return await get_settings(ask)
 
