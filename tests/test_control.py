@@ -22,7 +22,7 @@ from hobbyhorse.contract.schemas import Schemas, address
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.control import DOCUMENT, MOST_BODY, Control, Operation, read_document, read_operations
 from hobbyhorse.panel import HANDLERS
-from tests.conftest import CONTRACTS
+from tests.conftest import CONTRACTS, ROOT
 from tests.test_callbacks import Receiver, calling, order
 from tests.world import KEY, Mock, Reply, documented
 
@@ -656,3 +656,9 @@ def test_no_body_and_no_query_makes_the_server_fail(
 def test_no_path_makes_the_server_fail(where: str, method: str, loop: asyncio.AbstractEventLoop) -> None:
     reply = loop.run_until_complete(Plane(CONTRACTS[:1]).mock.send(method, f"/_mock/{where}", host="localhost"))
     assert reply.status < 500
+
+
+def test_the_page_says_of_every_operation_what_the_document_says() -> None:
+    page = (ROOT / "docs" / "control.md").read_text()
+    rows = set(re.findall(r"^\| `([A-Z]+) (/_mock/\S+)` \| (.+) \|$", page, re.MULTILINE))
+    assert rows == {(method, path, PLAN["paths"][path][method.lower()]["summary"]) for method, path in ROUTES}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 MOST_EXCHANGES = 1_000
 MOST_BYTES = 64 * 1024
-_SECRET = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization"})
+_SECRET = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization", "x-mock-control-key"})
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 

@@ -39,6 +39,7 @@ class Own:
                 Route("/", self._index),
                 Route("/media/{world}/{job}/{file}", self._media, methods=["GET", "HEAD"]),
                 Route("/fixtures/images/{file}", self._fixture, methods=["GET", "HEAD"]),
+                Route("/_mock", _Lazy(self.control)),
                 Route("/_mock/{rest:path}", _Lazy(self.control)),
             ],
             exception_handlers={404: self._nothing, 405: self._nothing},
