@@ -173,6 +173,15 @@ def test_a_meter_by_example() -> None:
     assert [meter.request(limits, START + 100) for _ in range(3)] == [None, None, 0.5]
 
 
+@pytest.mark.parametrize(("now", "rate"), [(0.27, 0.13), (2.51, 0.05), (0.13, 0.9)])
+def test_a_wait_is_exact_where_its_sum_is_rounded(now: float, rate: float) -> None:
+    meter, limits = Meter(), Limits(requests_per_second=rate)
+    assert meter.request(limits, now) is None
+    wait = meter.request(limits, now)
+    assert wait is not None
+    assert meter.request(limits, now + wait) is None
+
+
 def test_a_slow_rate_grants_one_and_then_keeps_its_distance() -> None:
     meter, limits = Meter(), Limits(requests_per_second=0.1)
     assert [meter.request(limits, START) for _ in range(2)] == [None, pytest.approx(10)]

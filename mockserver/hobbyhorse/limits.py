@@ -228,7 +228,7 @@ class Queue:
         heapify(ends)
         for place in waiting:
             free = heappop(ends) if len(ends) == workers else now
-            place.start = turn = max(place.ready, now, turn, free)
+            place.start = turn = max(place.ready, turn, free)
             heappush(ends, place.end)
 
 
