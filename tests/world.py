@@ -117,6 +117,23 @@ class Mock:
         key: str | None = KEY,
     ) -> Reply:
         """Call an operation and read the answer by its contract; `path` by bound name (`job`, `model`)."""
+        reply = await self.call_plain(contract, role, path=path, query=query, body=body, headers=headers, key=key)
+        message = message_of(reply.headers.items(), reply.json)
+        reading = read_answer(contract.schemas, contract.operations[role], reply.status, message)
+        return Reply(reply.status, reply.headers, reply.body, reading)
+
+    async def call_plain(
+        self,
+        contract: Contract,
+        role: str,
+        *,
+        path: Mapping[str, str] | None = None,
+        query: str = "",
+        body: Any = MISSING,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = KEY,
+    ) -> Reply:
+        """Call an operation, and read nothing in the answer."""
         operation = contract.operations[role]
         where = operation.path
         for name, value in (path or {}).items():
@@ -127,9 +144,8 @@ class Mock:
         content = b"" if body is MISSING else body if isinstance(body, bytes) else orjson.dumps(body)
         if body is not MISSING:
             sent.setdefault("content-type", "application/json")
-        reply = await self.send(operation.method, f"/{contract.key}{where}{query}", body=content, headers=sent, key=key)
-        reading = read_answer(contract.schemas, operation, reply.status, message_of(reply.headers.items(), reply.json))
-        return Reply(reply.status, reply.headers, reply.body, reading)
+        where = f"/{contract.key}{where}{query}"
+        return await self.send(operation.method, where, body=content, headers=sent, key=key)
 
     async def submit(self, contract: Contract, model: Model | None = None, key: str | None = KEY) -> str:
         """Order the documented job of a model; return its id."""

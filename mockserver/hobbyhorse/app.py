@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from hobbyhorse.expressions import MISSING
 from hobbyhorse.faults import SILENT, Line, perform
 from hobbyhorse.jobs import Job
 from hobbyhorse.journal import MOST_BYTES, Exchange, Journal
+from hobbyhorse.limits import Limits
 from hobbyhorse.moves import MEDIA
 from hobbyhorse.plays import SUBMISSIONS
 from hobbyhorse.roles import ROLES
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 OWN_PATHS = ("/media/", "/fixtures/", "/_mock/")
 MEDIA_PATH = "/media/"
+Headers = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Options:
     scenarios: tuple[Path, ...] = ()
     control_key: str | None = None
     loopback: bool = True
+    limits: Limits = field(default_factory=Limits)
     make_clock: Callable[[], Clock] = RealClock
 
 
@@ -67,13 +71,23 @@ class Provider:
     routes: Routes
 
 
+class OverLimit(Exception):
+    """More requests than the key may send; `wait` is how many seconds of the clock until the next one is granted."""
+
+    def __init__(self, wait: float) -> None:
+        self.wait = wait
+
+
 class Fake:
     """Serves every contract; an ASGI 3 application for HTTP and lifespan."""
 
     def __init__(self, contracts: Sequence[Contract] | None = None, options: Options | None = None) -> None:
         self.contracts = tuple(load_all() if contracts is None else contracts)
         self.options = options or Options()
-        self.worlds = Worlds(self.options.make_clock, self.options.pace, self.options.seed, self.options.api_keys)
+        self.worlds = Worlds(
+            self.options.make_clock, self.options.pace, self.options.seed, self.options.api_keys, self.options.limits
+        )
+        self.worlds.on_move = self._moved
         self.journal = Journal()
         """The exchanges that belong to no world: no key, or one that is not accepted."""
         self._providers = {contract.key: Provider(contract, Routes(contract)) for contract in self.contracts}
@@ -101,6 +115,11 @@ class Fake:
             cache = Cache(self.options.cache or user_directory(), self.options.cache_bytes)
             self._studio = Studio(cache, self._policy)
         return self._studio
+
+    def _moved(self, job: Job) -> None:
+        """Have the end of a job told when it comes now."""
+        if self._courier is not None:
+            self._courier.told_of(job)
 
     def catalogue(self) -> Catalogue:
         """Return the scenarios by name; read when first needed. Raises ScenarioError."""
@@ -196,10 +215,17 @@ class Fake:
             )
             troubled = None
             try:
+                if call.world.limits.requests_per_second is not None:
+                    wait = call.world.meter.request(call.world.limits, call.world.clock.now())
+                    if wait is not None:
+                        raise OverLimit(wait)
                 if call.world.plays.active or call.header(HEADER) or route.operation.role in SUBMISSIONS:
                     call.play = await cast(call, self.catalogue, self.contracts)
                 done = await (act(call) if call.play is not None else ROLES[route.operation.role](call))
                 answer, troubled = (done, None) if isinstance(done, Answer) else (done.answer, done)
+            except OverLimit as over:
+                answer = refusal_of(contract, route, Refusal("rate_limited"))
+                answer.headers = (("Retry-After", str(math.ceil(over.wait))),)
             except ScenarioError as error:
                 answer = refuse_scenario(call, error)
             except ClientGone:
@@ -338,8 +364,16 @@ def _check(contract: Contract, answer: Answer) -> None:
 
 async def _send(send: Send, answer: Answer) -> None:
     headers = [JSON, (b"content-length", str(len(answer.body)).encode())]
-    for name, value in answer.situation.headers + answer.headers:
+    for name, value in (*_others(answer.situation.headers, answer.headers), *answer.headers):
         headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
     await asyncio.sleep(0)  # what is ready together leaves together: a client is woken once, not for each answer
     await send({"type": "http.response.start", "status": answer.situation.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})
+
+
+def _others(headers: Headers, instead: Headers) -> Headers:
+    """Return headers without those that others stand for."""
+    if not instead:
+        return headers
+    names = {name.lower() for name, _ in instead}
+    return tuple(header for header in headers if header[0].lower() not in names)

@@ -34,7 +34,8 @@ class Job:
 
     A job is `held` while its pictures are still being looked at: it does not end before that is done. It is
     `collected` when its end was shown, in an answer or in a callback that was acknowledged. `play` is the scenario that
-    it plays, `asked` its submission, unless that is large.
+    it plays, `asked` its submission, unless that is large. Where workers are few, `begins` is when one takes it up, and
+    `ahead` says how many are before it at a moment.
     """
 
     id: str
@@ -47,6 +48,8 @@ class Job:
     collected: bool = False
     play: Play | None = None
     asked: Asked | None = None
+    begins: float = 0.0
+    ahead: Callable[[float], int] | None = None
     _moved: asyncio.Event | None = None
 
     @property
@@ -205,6 +208,8 @@ def _queue_position(view: View) -> Any:
     """Return how many are ahead: fewer, the nearer the end of the wait."""
     if view.stage.kind != "pending" or len(view.job.timeline) < 2:
         return MISSING
+    if view.job.ahead is not None:
+        return view.job.ahead(view.now)
     began, ends = view.job.timeline[0][0], view.job.timeline[1][0]
     return int(4 * (ends - view.now) / (ends - began)) if ends > began else 0
 

@@ -8,7 +8,10 @@ from typing import Any
 
 
 async def first_of(*waits: Coroutine[Any, Any, Any]) -> int:
-    """Return the index of the coroutine that ends first; the others are cancelled. What that one raises is raised."""
+    """Return the index of the coroutine that ends first; the others are cancelled. What that one raises is raised.
+
+    One that somebody else has cancelled (a clock that is closed does that to its sleepers) has just ended.
+    """
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -18,5 +21,6 @@ async def first_of(*waits: Coroutine[Any, Any, Any]) -> int:
             task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     first = over.index(True)
-    tasks[first].result()
+    if not tasks[first].cancelled():
+        tasks[first].result()
     return first

@@ -51,6 +51,8 @@ async def _accept(call: Call, message: Message, key: str | None) -> Answer:
     looked = await _look(call, message, body)
     if isinstance(looked, Refusal):
         return refuse(call, looked)
+    if (refused := call.world.refuses(looked.order)) is not None:
+        return refuse(call, Refusal(refused))
     job = _make(call, looked)
     if looked.pending:
         hold(call, job, looked)
@@ -109,6 +111,8 @@ async def run(call: Call) -> Answer:
     looked = await _look(call, message, body)
     if isinstance(looked, Refusal):
         return refuse(call, looked)
+    if (refused := call.world.refuses(looked.order)) is not None:
+        return refuse(call, Refusal(refused))
     job = _make(call, looked)
     if looked.pending:
         job.held = True

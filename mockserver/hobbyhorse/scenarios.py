@@ -212,6 +212,9 @@ def _misfits_move(move: Move, operation: Operation, contract: Contract) -> Itera
         return
     if (situation := move.options.get("situation")) is not None and situation not in operation.situations:
         yield f"{where} has no situation {situation!r}; it has {', '.join(operation.situations)}"
+    shown = {stage for situation in operation.situations.values() for stage in situation.stages}
+    if move.kind == "regress" and (operation.role == "submit" or contract.graph.initial not in shown):
+        yield f"{where} never shows a job in its first stage again: 'regress'"
     if kind.family == "field":
         name = kind.needs or field_of(move, operation.role)
         if name is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from random import Random
@@ -15,7 +15,8 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.ids import FORMS
 from hobbyhorse.jobs import Job, pace
 from hobbyhorse.journal import Journal
-from hobbyhorse.lifecycle import LifecycleError, cut, lay
+from hobbyhorse.lifecycle import LifecycleError, Timeline, cut, lay
+from hobbyhorse.limits import Limits, Meter, Queue
 from hobbyhorse.links import signer
 from hobbyhorse.plays import Play, Plays, lay_troubled
 
@@ -127,6 +128,34 @@ class World:
     idempotency: Idempotency = field(default_factory=Idempotency)
     endings: deque[Ending] = field(default_factory=deque)
     plays: Plays = field(default_factory=Plays)
+    limits: Limits = field(default_factory=Limits)
+    meter: Meter = field(default_factory=Meter)
+    queue: Queue = field(default_factory=Queue)
+    on_move: Callable[[Job], None] = lambda job: None
+    """Told of each job whose timeline is changed after its submission."""
+
+    def limit(self, limits: Limits) -> None:
+        """Limit what this key may do from now on; jobs that wait for a worker are planned anew."""
+        self.limits = limits
+        self._replan(self.queue.replan(limits, self.clock.now()))
+
+    def refuses(self, order: Order) -> str | None:
+        """Return the situation that refuses an order for a limit that it would break, or None."""
+        limits = self.limits
+        if limits.concurrent_jobs is None and limits.balance is None:
+            return None
+        now = self.clock.now()
+        stages = [(job, job.stage(now)) for job in self.jobs.values()]
+        under_way = [job for job, stage in stages if not stage.terminal]
+        if limits.concurrent_jobs is not None and len(under_way) >= limits.concurrent_jobs:
+            return "rate_limited"
+        if limits.balance is not None:
+            spent = sum(
+                (job.cost for job, stage in stages if not stage.terminal or stage.kind == "success"), Decimal(0)
+            )
+            if spent + order.model.cost(order.resolution, order.seconds) > limits.balance:
+                return "insufficient_balance"
+        return None
 
     def submit(self, contract: Contract, order: Order, play: Play | None = None) -> Job:
         """Make a job of an order, in the play of a scenario if one is given."""
@@ -144,6 +173,8 @@ class World:
         if play is not None:
             self.plays.bind(play)
         self.jobs[job_id] = job
+        if self.limits.workers is not None or self.limits.rivals:
+            self._queue(job)
         return job
 
     def cancel(self, job: Job) -> bool:
@@ -156,8 +187,32 @@ class World:
         target = next((name for name in stage.next if graph[name].kind == "cancelled"), None)
         if target is None:
             raise LifecycleError(f"{stage.name!r} is cancellable but leads to no cancelled stage")
-        job.move(cut(graph, job.timeline, now, target))
+        self._move(job, cut(graph, job.timeline, now, target))
         return True
+
+    def _queue(self, job: Job) -> None:
+        """Have a job wait for a worker."""
+        start, end = job.timeline[_start_of(job)][0], job.finished
+        if job.contract.graph[job.timeline[0][1]].kind != "pending":
+            start = job.created
+        begins = self.queue.join(self.limits, job.id, job.created, start - job.created, end - start)
+        job.timeline, job.begins = _shifted(job, begins - start), begins
+        job.ahead = lambda now: self.queue.ahead(self.limits, job.id, now)
+
+    def _move(self, job: Job, timeline: Timeline) -> None:
+        """Give a job another future; where it ends earlier, those behind it come earlier, too."""
+        job.move(timeline)
+        self.on_move(job)
+        if job.ahead is not None and job.ends:
+            self._replan(self.queue.leave(self.limits, job.id, self.clock.now()))
+
+    def _replan(self, starts: Mapping[str, float]) -> None:
+        for job_id, begins in starts.items():
+            job = self.jobs.get(job_id)
+            if job is not None:
+                timeline, job.begins = _shifted(job, begins - job.begins), begins
+                job.move(timeline)
+                self.on_move(job)
 
     def transition(self, job: Job, stage: str, code: str | None = None, message: str | None = None) -> None:
         """Move a job to a stage now; where that is not its end, the job goes on from there as usual.
@@ -175,7 +230,7 @@ class World:
                 moment += lasting(graph[name])
         if graph[stage].kind in ("failure", "expired"):
             job.error = (code, message)
-        job.move(timeline)
+        self._move(job, timeline)
 
     def reset(self, what: Collection[str]) -> None:
         """Forget what is named: `jobs`, `journal`, `scenarios`, and what waits for its moment on the `clock`."""
@@ -185,6 +240,7 @@ class World:
             self.jobs.clear()
             self.idempotency = Idempotency()
             self.endings.clear()
+            self.queue.clear()
         if "journal" in what:
             self.journal.clear()
         if "scenarios" in what:
@@ -225,6 +281,21 @@ class World:
         return job if job is not None and job.contract is contract else None
 
 
+def _start_of(job: Job) -> int:
+    """Return which step of a job's timeline is the first that needs a worker; the one after the first at least."""
+    graph = job.contract.graph
+    kinds = [graph[name].kind for _, name in job.timeline]
+    return min(next((at for at, kind in enumerate(kinds) if at and kind != "pending"), len(kinds)), len(kinds) - 1)
+
+
+def _shifted(job: Job, seconds: float) -> Timeline:
+    """Return a job's timeline with everything that needs a worker so many seconds later."""
+    at = _start_of(job)
+    if at == 0:
+        return job.timeline
+    return (*job.timeline[:at], *((moment + seconds, name) for moment, name in job.timeline[at:]))
+
+
 class Worlds:
     """The worlds by API key; a new key opens a new one, unless only some keys are accepted."""
 
@@ -234,11 +305,14 @@ class Worlds:
         pace: str = "fast",
         seed: int = 0,
         accepted: frozenset[str] = frozenset(),
+        limits: Limits | None = None,
     ) -> None:
         self._make_clock = make_clock
         self._pace = pace
         self._seed = seed
         self._accepted = accepted
+        self._limits = limits or Limits()
+        self.on_move: Callable[[Job], None] = lambda job: None
         self.signer = signer(seed)
         self._by_key: dict[str, World] = {}
         self._by_handle: dict[str, World] = {}
@@ -257,7 +331,8 @@ class Worlds:
     def _open(self, key: str) -> World:
         identity = hashlib.sha256(f"{self._seed}:{key}".encode()).digest()
         random = Random(int.from_bytes(identity[:16], "big"))
-        world = World(identity[16:24].hex(), self._make_clock(), random, self._pace)
+        world = World(identity[16:24].hex(), self._make_clock(), random, self._pace, limits=self._limits)
+        world.on_move = lambda job: self.on_move(job)
         self._by_handle[world.handle] = world
         return world
 
