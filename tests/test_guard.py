@@ -97,8 +97,7 @@ def test_the_public_address_is_ours() -> None:
 )
 @pytest.mark.parametrize("key", [None, "secret"])
 def test_another_origin_may_not_come_in_with_the_key_neither(origin: str, key: str | None) -> None:
-    sent = {"x_mock_control_key": key} if key else {}
-    assert verdict(Guard(key), host="localhost:8000", origin=origin, **sent) == "foreign_origin"
+    assert verdict(Guard(key), host="localhost:8000", origin=origin, x_mock_control_key=key or "") == "foreign_origin"
     assert verdict(Guard(key), host="localhost:8000", origin=origin, health=True) == "foreign_origin"
 
 

@@ -11,13 +11,18 @@ from hypothesis import strategies as st
 
 from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.nearest import Difference, difference, nearest
-from tests.conftest import CONTRACTS
+from tests.conftest import CONTRACTS, contracts_that
 from tests.world import documented
 
 
 def path_of(operation: Operation) -> str:
     """Return a path that meets an operation."""
     return "/".join("a" if part.startswith("{") else part for part in operation.path.split("/"))
+
+
+def names_several(operation: Operation) -> bool:
+    """Whether a name in an operation's path stands for several segments."""
+    return any(parameter.multi_segment for parameter in operation.parameters)
 
 
 def headers(**values: str) -> Callable[[str], str | None]:
@@ -61,6 +66,15 @@ def test_a_segment_too_many_and_one_that_is_missing_are_named(contract: Contract
     first = operation.path.split("/")[1]
     short = nearest(contract, operation.method, path_of(operation).removeprefix(f"/{first}"))
     assert count == 1 or Difference("path", "1", f"path segment 1, {first!r}, is missing") in short.differences
+
+
+@contracts_that(lambda contract: any(names_several(operation) for operation in contract.operations.values()))
+def test_a_name_that_stands_for_several_segments_is_not_held_against_the_request(contract: Contract) -> None:
+    for operation in filter(names_several, contract.operations.values()):
+        path = "/".join("a/b/c" if part.startswith("{") else part for part in operation.path.split("/"))
+        found = nearest(contract, operation.method, f"/x{path}")
+        assert found.operation is operation
+        assert [(one.part, one.at) for one in found.differences] == [("path", "1")]
 
 
 @given(st.integers(0, len(CONTRACTS) - 1), st.text(max_size=9), st.text(max_size=60).map(lambda text: f"/{text}"))

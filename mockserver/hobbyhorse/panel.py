@@ -467,7 +467,7 @@ async def patch_settings(ask: Ask) -> Any:
             changes[name] = int(changes[name])
     if changes:
         try:
-            ask.world.limits = read_limits({**ask.world.limits.to_json(), **changes})
+            ask.world.limit(read_limits({**ask.world.limits.to_json(), **changes}))
         except ValueError as error:
             raise ControlError(
                 422, "invalid_body", str(error), "GET /_mock/openapi.json says what is allowed"
