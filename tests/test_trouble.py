@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -16,9 +17,7 @@ from hobbyhorse.faults import Dropped
 from hobbyhorse.scenarios import Scenario, ScenarioError, read_scenario
 from hobbyhorse.trouble import HEADER
 from tests.conftest import CONTRACTS
-from tests.world import KEY, ContractClient, Mock, Reply, documented
-
-__all__ = ["ContractClient"]
+from tests.world import KEY, Mock, Reply, documented
 
 NOBODY = "http://127.0.0.1:9/callback"
 MOST_ADVANCES = 100
@@ -81,10 +80,8 @@ class Session:
             if job.stage(self.mock.clock.now()).kind == "success" and self.concerns("media"):
                 path = f"/media/{world.handle}/{job.id}/video.mp4"
                 query = self.mock.fake.worlds.signer.query(path, job.expires)
-                try:
+                with suppress(Dropped, IndexError):
                     await self.mock.send("GET", f"{path}?{query}")
-                except (Dropped, IndexError):
-                    pass
                 break
 
     def concerns(self, role: str) -> bool:
