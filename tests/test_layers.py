@@ -39,6 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("transport",),
     ("server",),
     ("mock",),
+    ("remote",),
     ("demo", "pytest_plugin"),
     ("show",),
     ("cli",),

@@ -12,6 +12,8 @@ import hobbyhorse as package
 from hobbyhorse import MockServer, MockWorld
 from hobbyhorse.conformance.client import ContractClient
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.lifecycle import LifecycleError
+from hobbyhorse.scenarios import ScenarioError
 from hobbyhorse.worlds import Ending
 from tests.conftest import CONTRACTS, contracts_that
 from tests.world import documented
@@ -80,6 +82,7 @@ def test_what_breaks_the_contract_is_complained_about() -> None:
         HTTP.get(f"{world.url(contract.key)}/no/such/path", headers=headers)
         client_of(world, contract).submit(contract.models[0].id, {})
         unmatched, invalid = world.complaints()
+        assert "the nearest is" in unmatched
         assert "/no/such/path" in unmatched
         assert f"hobbyhorse providers {contract.key}" in unmatched
         assert "breaks the contract" in invalid
@@ -96,9 +99,17 @@ def test_waiting_for_an_exchange_returns_it_or_says_what_there_was() -> None:
             world.wait_for(role="status", timeout=0.0)
 
 
-def test_a_clock_that_runs_by_itself_cannot_be_moved() -> None:
-    with MockServer() as server, pytest.raises(TypeError, match="clock='manual'"):
-        server.world().clock.advance(1)
+def test_a_clock_that_runs_by_itself_can_jump_and_be_stopped() -> None:
+    with MockServer() as server:
+        clock = server.world().clock
+        before = clock.now()
+        clock.advance(3_600)
+        assert clock.now() >= before + 3_600
+        clock.set_speed(0)
+        assert clock.speed == 0
+        assert clock.now() == clock.now()
+        with pytest.raises(ValueError, match="never goes back"):
+            clock.advance(-1)
 
 
 def test_what_is_unknown_is_said_with_what_is_known() -> None:
@@ -148,55 +159,71 @@ def test_the_package_has_only_its_public_names() -> None:
     assert Ending("x").message is None
 
 
-PLUGIN_TESTS = """
-import httpx
-import pytest
+def test_what_is_armed_is_met_and_told(contract: Contract) -> None:
+    with MockServer(clock="manual") as server:
+        world = server.world()
+        world.arm("submit_rate_limited", provider=contract.key)
+        world.arm({"timeline": {"move": "slow"}}, jobs="all", seed=3)
+        assert world.unmet == ["submit_rate_limited: submit/0 rate_limited (retry_after 2)", "inline: timeline slow"]
+        _, model, body = documented(contract)
+        assert client_of(world, contract).submit(model.id, body).status == (
+            contract.operations["submit"].situations["rate_limited"].status
+        )
+        job = order(world, contract)
+        assert [armed.begun for armed in world.armed] == [1, 0]
+        job = order(world, contract)
+        client_of(world, contract).call("status", path={"job": job})
+        assert world.unmet == []
+        assert world.disarm() == 2
+        with pytest.raises(ScenarioError, match=r"the nearest are .*submit_rate_limited"):
+            world.arm("submit_rate_limted")
+        with pytest.raises(ValueError, match="a number from 1, or 'all'"):
+            world.arm("submit_rate_limited", jobs=0)
 
 
-def order(world):
-    body = {"model": "MODEL", "input": INPUT}
-    headers = {"authorization": f"Bearer {world.api_key}"}
-    return httpx.post(world.url("PROVIDER") + "PATH", json=body, headers=headers)
+def test_a_job_is_moved_and_the_legal_stages_are_told(contract: Contract) -> None:
+    with MockServer(clock="manual", pace="realistic") as server:
+        world = server.world()
+        job = order(world, contract)
+        first = contract.graph[contract.graph.initial]
+        with pytest.raises(LifecycleError, match=str(first.next[0])):
+            world.transition(job, "nowhere")
+        failure = contract.graph.ending("failure")
+        assert failure is not None
+        for name in contract.graph.path(first.name, failure.name)[1:]:
+            world.transition(job, name, message="moved")
+        assert world.jobs[0].stage(world.clock.now()) == failure
+        with pytest.raises(KeyError, match="no job 'x'"):
+            world.transition("x", failure.name)
 
 
-@pytest.mark.parametrize("number", range(5))
-def test_each_test_has_a_world_of_its_own(hobbyhorse, number):
-    assert hobbyhorse.jobs == []
-    assert order(hobbyhorse).status_code == 200
-    assert len(hobbyhorse.jobs) == 1
+def test_a_world_can_be_limited_and_forgets_what_it_is_told_to(contract: Contract) -> None:
+    with MockServer(clock="manual") as server:
+        world = server.world()
+        world.limit(concurrent_jobs=1)
+        order(world, contract)
+        _, model, body = documented(contract)
+        assert client_of(world, contract).submit(model.id, body).status >= 400
+        world.reset("jobs", "journal")
+        assert (world.jobs, world.journal) == ([], [])
+        assert world.limits.concurrent_jobs == 1
+        order(world, contract)
+        world.pace = "realistic"
+        assert world.pace == "realistic"
+        with pytest.raises(ValueError, match="allowed are instant"):
+            world.pace = "leisurely"
 
 
-@pytest.mark.hobbyhorse(clock="manual", pace="realistic")
-def test_a_clock_can_be_moved(hobbyhorse):
-    order(hobbyhorse)
-    hobbyhorse.clock.advance(3600)
-    assert hobbyhorse.billed > 0
-
-
-def test_a_wrong_request_fails_its_test(hobbyhorse):
-    httpx.post(hobbyhorse.url("PROVIDER") + "PATH", json={}, headers={"authorization": f"Bearer {hobbyhorse.api_key}"})
-
-
-@pytest.mark.hobbyhorse(complain=False)
-def test_a_wrong_request_may_be_meant(hobbyhorse):
-    httpx.post(hobbyhorse.url("PROVIDER") + "PATH", json={}, headers={"authorization": f"Bearer {hobbyhorse.api_key}"})
-
-
-@pytest.mark.hobbyhorse(colour="red")
-def test_an_unknown_option_is_told(hobbyhorse):
-    pass
-"""
-
-
-@contracts_that(lambda contract: contract.key == "hiapi")
-@pytest.mark.parametrize("workers", ["0", "2"])
-def test_the_fixture_gives_each_test_a_world_and_tells_a_wrong_request(
-    workers: str, contract: Contract, pytester: pytest.Pytester
-) -> None:
-    operation, model, body = documented(contract)
-    text = PLUGIN_TESTS.replace("MODEL", model.id).replace("INPUT", repr(body["input"]))
-    pytester.makepyfile(text.replace("PROVIDER", contract.key).replace("PATH", operation.path))
-    result = pytester.runpytest_subprocess("-n", workers, "-p", "no:cacheprovider")
-    result.assert_outcomes(passed=8, errors=2)
-    result.stdout.fnmatch_lines(["*the client sent what no provider takes:*", "*breaks the contract*"])
-    result.stdout.fnmatch_lines(["*allowed are pace, clock, speed, seed, strict, complain*"])
+def test_each_mistake_is_complained_about_by_its_name(contract: Contract) -> None:
+    with MockServer(clock="manual", pace="realistic") as server:
+        world = server.world()
+        job = order(world, contract)
+        world.arm("status_reset_peer")
+        (unmet,) = world.complaints(["unmet"])
+        assert "status_reset_peer: status/0 reset_peer was armed and never met" in unmet
+        (uncollected,) = world.complaints(["uncollected"])
+        assert job in uncollected
+        assert world.complaints(["invalid", "unmatched"]) == []
+        world.clock.advance(3_600)
+        client_of(world, contract).call("status", path={"job": job})
+        assert world.complaints(["uncollected"]) == []

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
@@ -17,17 +17,23 @@ from hobbyhorse.callbacks import Attempt
 from hobbyhorse.clock import ManualClock, RealClock
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.jobs import Job
+from hobbyhorse.jobs import PACES, Job
 from hobbyhorse.journal import Exchange
+from hobbyhorse.limits import Limits
+from hobbyhorse.nearest import nearest
+from hobbyhorse.plays import Armed
+from hobbyhorse.scenarios import Scenario, find, read_scenario
 from hobbyhorse.server import ServerThread
 from hobbyhorse.signatures import DEFAULT_SECRET
-from hobbyhorse.worlds import Ending, World
+from hobbyhorse.worlds import RESETS, Ending, Ledger, World
 
 Result = TypeVar("Result")
 
 IN_PROCESS = "http://hobbyhorse.test"
 POLL_SECONDS = 0.01
 UNMATCHED = frozenset({"unknown_path", "wrong_method"})
+COMPLAINTS = ("unmatched", "invalid", "unmet", "uncollected")
+"""What a world complains about."""
 INVALID = frozenset({"invalid_request", "malformed_body", "unsupported_media_type", "body_too_large", "unknown_model"})
 
 
@@ -50,6 +56,8 @@ class MockServer:
         strict: bool = True,
         callback_secret: str | None = DEFAULT_SECRET,
         cache: Path | None = None,
+        scenarios: Sequence[Path] = (),
+        limits: Limits | None = None,
     ) -> None:
         if clock not in ("real", "manual"):
             raise ValueError(f"clock {clock!r}; allowed are 'real' and 'manual'")
@@ -62,6 +70,8 @@ class MockServer:
                 strict=strict,
                 callback_secret=callback_secret,
                 cache=cache,
+                scenarios=tuple(scenarios),
+                limits=limits or Limits(),
                 make_clock=ManualClock if clock == "manual" else lambda: RealClock(speed),
             ),
         )
@@ -136,18 +146,26 @@ class MockClock:
         """Return the moment, in seconds since 1970."""
         return self.world.clock.now()
 
+    @property
+    def speed(self) -> float:
+        """How many times faster than real time it runs; 0 is a clock that stands until it is moved."""
+        return self.world.clock.speed
+
+    def set_speed(self, speed: float) -> None:
+        """Have it run so many times faster than real time, or stand at 0."""
+
+        async def there() -> None:
+            self.world.clock.set_speed(speed)
+
+        self.server.wait_for(there())
+
     def advance(self, seconds: float) -> None:
-        """Move a manual clock; what falls due on the way has happened when this returns."""
-        self.server.wait_for(self._manual().advance(seconds))
+        """Move it forward; on a clock that stands, what falls due on the way has happened when this returns."""
+        self.server.wait_for(self.world.clock.advance(seconds))
 
     def run_until_idle(self) -> None:
-        """Move a manual clock until nothing waits any more: callbacks and all their retries."""
-        self.server.wait_for(self._manual().run_until_idle())
-
-    def _manual(self) -> ManualClock:
-        if not isinstance(self.world.clock, ManualClock):
-            raise TypeError("this clock runs by itself; make the server with clock='manual'")
-        return self.world.clock
+        """Move it until nothing waits any more: callbacks and all their retries."""
+        self.server.wait_for(self.world.clock.run_until_idle())
 
 
 class MockWorld:
@@ -200,10 +218,92 @@ class MockWorld:
         )
 
     @property
+    def ledger(self) -> Ledger:
+        """What was ordered, what of it is billable, and what orders the same as another job."""
+        return self._server.run(self._world.ledger)
+
+    @property
     def billed(self) -> Decimal:
         """What the jobs that have succeeded cost, in USD: one click that became four jobs shows here."""
-        now = self._world.clock.now()
-        return sum((job.cost for job in self.jobs if job.stage(now).kind == "success"), Decimal(0))
+        return self.ledger.usd
+
+    def arm(
+        self,
+        scenario: str | Mapping[str, Any] | Scenario,
+        *,
+        provider: str | None = None,
+        jobs: int | str | None = 1,
+        seed: int = 0,
+    ) -> Armed:
+        """Arm a scenario, by its name in the catalogue or as it is, for the next jobs ("all": for every one).
+
+        Raises ScenarioError, which names the nearest scenarios, or says why no provider can play it.
+        """
+        if isinstance(scenario, str):
+            scenario = find(self._server.asgi.catalogue(), scenario)
+        elif not isinstance(scenario, Scenario):
+            scenario = read_scenario(scenario)
+        found, count = scenario, None if jobs == "all" else jobs
+        if count is not None and (not isinstance(count, int) or count < 1):
+            raise ValueError(f"jobs {jobs!r}; it is a number from 1, or 'all'")
+        contracts, plays = self._server.asgi.contracts, self._world.plays
+        return self._server.run(lambda: plays.arm(found, contracts, provider=provider, jobs=count, seed=seed))
+
+    @property
+    def armed(self) -> list[Armed]:
+        """Everything that was armed, and what of it was met."""
+        return self._server.run(lambda: self._world.plays.armed)
+
+    @property
+    def unmet(self) -> list[str]:
+        """Every move that was armed and that no request has met: such as `job_slow: timeline slow`."""
+        return self._server.run(lambda: [f"{armed.scenario.name}: {what}" for armed, what in self._world.plays.unmet()])
+
+    def disarm(self) -> int:
+        """Disarm everything; how many scenarios that were."""
+        return self._server.run(self._world.plays.disarm)
+
+    def limit(self, **limits: Any) -> None:
+        """Limit what this key may do from now on; the names are those of `Limits`, None takes a limit away."""
+        new = replace(self._world.limits, **limits)
+        self._server.run(lambda: self._world.limit(new))
+
+    @property
+    def limits(self) -> Limits:
+        """What this key is limited to."""
+        return self._world.limits
+
+    @property
+    def pace(self) -> str:
+        """How long stages last: `instant`, `fast` or `realistic`."""
+        return self._world.pace
+
+    @pace.setter
+    def pace(self, name: str) -> None:
+        if name not in PACES:
+            raise ValueError(f"pace {name!r}; allowed are {', '.join(PACES)}")
+        self._world.pace = name
+
+    def transition(self, job: str, stage: str, code: str | None = None, message: str | None = None) -> None:
+        """Move a job to a stage that may follow its own. Raises LifecycleError, which names those, or KeyError."""
+        self._server.run(lambda: self._world.transition(self._job(job), stage, code, message))
+
+    def redeliver(self, job: str) -> None:
+        """Deliver a job's callback once more. Raises LookupError if there is none."""
+
+        async def there() -> None:
+            self._server.asgi.courier().redeliver(self._world, self._job(job))
+
+        self._server.wait_for(there())
+
+    def _job(self, job: str) -> Job:
+        if job not in self._world.jobs:
+            raise KeyError(f"this world has no job {job!r}")
+        return self._world.jobs[job]
+
+    def reset(self, *what: str) -> None:
+        """Forget `jobs`, `journal`, `scenarios`, what waits on the `clock`; everything, if nothing is named."""
+        self._server.run(lambda: self._server.asgi.reset(self._world, what or RESETS))
 
     def end_next_job(self, stage: str, code: str | None = None, message: str | None = None) -> None:
         """Have the next job end in a stage of its contract, with an error's code and message if it is a failure."""
@@ -227,14 +327,32 @@ class MockWorld:
                 raise TimeoutError(f"{len(found)} of {count} exchanges with {wanted} after {timeout:g} s; seen: {seen}")
             time.sleep(POLL_SECONDS)
 
-    def complaints(self) -> list[str]:
-        """Return what a client under test most likely did not mean: requests that no operation takes, or that break
-        the contract, each with what to do about it."""
+    def complaints(self, about: Collection[str] = COMPLAINTS) -> list[str]:
+        """Return what a test most likely did not mean, each with what to do about it.
+
+        `unmatched`: requests that no operation takes; `invalid`: those that break the contract; `unmet`: armed moves
+        that no request has met; `uncollected`: jobs whose end nobody was shown.
+        """
         said = []
         for exchange in self.journal:
             what = f"{exchange.method} {exchange.path}: {'; '.join(exchange.notes) or exchange.situation}"
-            if exchange.situation in UNMATCHED:
-                said.append(f"{what}; `hobbyhorse providers {exchange.provider}` lists the operations")
-            elif exchange.situation in INVALID:
+            if exchange.move is None and exchange.situation in UNMATCHED and "unmatched" in about:
+                near = nearest(self._contract(str(exchange.provider)), exchange.method, exchange.path)
+                said.append(f"{what}; the nearest is {near}; `hobbyhorse providers {exchange.provider}` lists them")
+            elif exchange.move is None and exchange.situation in INVALID and "invalid" in about:
                 said.append(f"{what}; the request breaks the contract")
+        if "unmet" in about:
+            said += [
+                f"{what} was armed and never met: a fault that the client did not experience proves nothing; have it "
+                "make the request, move the clock, or do not arm it"
+                for what in self.unmet
+            ]
+        if "uncollected" in about:
+            now = self._world.clock.now()
+            said += [
+                f"the job {job.id} ({job.stage(now).name}) was ordered and its end never seen; poll it "
+                "to its end, move the clock, or cancel it"
+                for job in self.jobs
+                if not job.collected and job.ends
+            ]
         return said

@@ -13,7 +13,7 @@ from starlette.types import Scope
 
 from hobbyhorse.calls import header
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.jobs import Job, MediaLinks
+from hobbyhorse.jobs import Job
 from hobbyhorse.journal import MOST_BYTES, Exchange
 from hobbyhorse.lifecycle import LifecycleError
 from hobbyhorse.limits import read_limits
@@ -170,10 +170,6 @@ async def move_job(ask: Ask) -> Any:
         if ask.body["stage"] not in graph.stages:
             hint += f"; the stages are {', '.join(one.name for one in graph)}"
         raise ControlError(409, "illegal_transition", str(error), hint) from None
-    if "callback_url" in job.order.said:
-        origin = ask.desk.origin(ask.scope)
-        media = MediaLinks(origin, ask.world.handle, ask.desk.worlds.signer)
-        ask.desk.courier().schedule(ask.world, job, f"{origin}/{job.contract.key}", media)
     return await get_job(ask)
 
 

@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import uvicorn
 
@@ -18,6 +18,8 @@ from hobbyhorse.app import Fake
 from hobbyhorse.transport import OpenProtocol
 
 STOP_SECONDS = 5.0
+GRACE_SECONDS = 0.03
+"""How long a server in a thread lets answers end that are under way when it is stopped."""
 
 
 class _Server(uvicorn.Server):
@@ -68,13 +70,49 @@ def serve(fake: Fake, bound: socket.socket, banner: Callable[[str], None]) -> No
     sys.stdout.flush()
 
 
+class _QuickServer(_Server):
+    """The same for tests, which stop it often: it does not wait for its next tick, nor for connections that idle."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config, ready)
+        self._leave = asyncio.Event()
+
+    def leave(self) -> None:
+        """Stop; to be called on the server's own event loop."""
+        self.should_exit = True
+        self._leave.set()
+
+    async def main_loop(self) -> None:
+        """Tick until told to leave."""
+        counter = 0
+        while not await self.on_tick(counter):
+            counter = (counter + 1) % 864_000
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._leave.wait(), 0.1)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close every connection, end what is under way, and let the application end."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        under_way = set(self.server_state.tasks)
+        if under_way:
+            _, under_way = await asyncio.wait(under_way, timeout=GRACE_SECONDS)
+        for task in under_way:
+            task.cancel()
+        if under_way:
+            await asyncio.wait(under_way, timeout=GRACE_SECONDS)
+        await self.lifespan.shutdown()
+
+
 class ServerThread:
     """A server in a thread of its own: started when it is made, at `url`, on the event loop `loop`."""
 
     def __init__(self, fake: Fake, host: str = "127.0.0.1", port: int = 0) -> None:
         self._bound = bind(host, port)
         self._begun = threading.Event()
-        self._server = _Server(_config(fake), self._ready)
+        self._server = _QuickServer(_config(fake), self._ready)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.url = address(self._bound)
         run = {"sockets": [self._bound]}
@@ -97,7 +135,9 @@ class ServerThread:
 
     def stop(self) -> None:
         """Stop accepting, end what is under way, and wait for the thread."""
-        self._server.should_exit = True
+        if self._thread.is_alive():
+            with suppress(RuntimeError):  # its loop has ended meanwhile
+                self.loop.call_soon_threadsafe(self._server.leave)
         self._thread.join(STOP_SECONDS)
         self._bound.close()
 
