@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 OWN_PATHS = ("/media/", "/fixtures/", "/_mock/")
 MEDIA_PATH = "/media/"
+NAMED = HEADER.encode()
 Headers = tuple[tuple[str, str], ...]
 
 
@@ -219,7 +220,7 @@ class Fake:
                     wait = call.world.meter.request(call.world.limits, call.world.clock.now())
                     if wait is not None:
                         raise OverLimit(wait)
-                if call.world.plays.active or call.header(HEADER) or route.operation.role in SUBMISSIONS:
+                if call.world.plays.active or route.operation.role in SUBMISSIONS or header(scope["headers"], NAMED):
                     call.play = await cast(call, self.catalogue, self.contracts)
                 done = await (act(call) if call.play is not None else ROLES[route.operation.role](call))
                 answer, troubled = (done, None) if isinstance(done, Answer) else (done.answer, done)
