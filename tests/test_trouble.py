@@ -218,6 +218,39 @@ async def test_for_how_many_jobs_a_scenario_is_armed(contract: Contract) -> None
 
 
 @pytest.mark.anyio
+async def test_a_client_that_orders_again_meets_the_next_move_and_pays_for_each(contract: Contract) -> None:
+    mock = Mock([contract])
+    said = {"moves": {"submit": [{"move": "accept_then_drop", "times": 2}, {"move": "rate_limited"}]}}
+    armed = mock.world.plays.arm(read_scenario(said), [contract])
+    _, model, body = documented(contract)
+    for jobs in (1, 2):
+        with pytest.raises(Dropped):
+            await mock.call_plain(contract, "submit", path={"model": model.id}, body=body)
+        assert len(mock.world.jobs) == jobs
+    assert (await mock.call(contract, "submit", path={"model": model.id}, body=body)).status >= 400
+    assert armed.unmet() == []
+    await mock.submit(contract)
+    plays = [job.play for job in mock.world.jobs.values()]
+    assert plays[0] is plays[1] is not None
+    assert plays[2] is None
+    assert mock.world.ledger().duplicates == 2
+
+
+@pytest.mark.anyio
+async def test_a_move_for_every_submission_begins_anew_with_each_job_that_is_left(contract: Contract) -> None:
+    said = {"moves": {"submit": [{"move": "extra_field", "times": "always"}], "status": [{"move": "overloaded"}]}}
+    for jobs, refused in ((None, [True, True]), (1, [True, False])):
+        mock = Mock([contract])
+        mock.world.plays.arm(read_scenario(said), [contract], jobs=jobs)
+        _, model, body = documented(contract)
+        for _ in range(2):
+            reply = await mock.call_plain(contract, "submit", path={"model": model.id}, body=body)
+            assert b"x_unexpected" in reply.body
+        replies = [await mock.call_plain(contract, "status", path={"job": job}) for job in mock.world.jobs]
+        assert [reply.status >= 500 for reply in replies] == refused
+
+
+@pytest.mark.anyio
 async def test_a_scenario_that_fits_nobody_cannot_be_armed(contract: Contract) -> None:
     mock = Mock([contract])
     nowhere = read_scenario({"moves": {"status": [{"move": "never_heard_of"}]}})

@@ -67,12 +67,14 @@ class Armed:
 class Play:
     """One playing of an armed scenario: its moves by role, those that are used up, and its generator."""
 
-    __slots__ = ("_used", "armed", "contract", "random")
+    __slots__ = ("_used", "armed", "bound", "contract", "random")
 
     def __init__(self, armed: Armed, contract: Contract) -> None:
         self.armed = armed
         self.contract = contract
         self.random = Random(f"{armed.seed}:{armed.begun}")
+        self.bound = False
+        """Whether a submission has made a job of it."""
         self._used: dict[str, tuple[int, int]] = {}
         armed.begun += 1
         if armed.left is not None:
@@ -82,6 +84,17 @@ class Play:
     def scenario(self) -> Scenario:
         """What is played."""
         return self.armed.scenario
+
+    @property
+    def wants(self) -> bool:
+        """Whether the next submission belongs to it: none has made a job yet, or it has moves for more of them.
+
+        A move for every submission is played on by the next play, if there will be one.
+        """
+        if not self.bound:
+            return True
+        moves = [move for role in SUBMISSIONS if (move := self.peek(role)) is not None]
+        return any(move.times is not None or self.armed.left == 0 for move in moves)
 
     def peek(self, role: str) -> Move | None:
         """Return the move that the next request of a role meets, or None if it is answered as always."""
@@ -111,7 +124,8 @@ class Play:
         if trouble.kind == "stuck":
             shown = stage is stage_of(trouble, self.contract.graph)
         else:
-            shown = stage.terminal if trouble.kind in CLASSES else not stage.terminal
+            at_once = trouble.options.get("seconds") == 0
+            shown = stage.terminal if trouble.kind in CLASSES or at_once else not stage.terminal
         if shown:
             self.armed.met["timeline"] += 1
 
@@ -190,6 +204,8 @@ class Plays:
         `only` is what the request itself names; without it, what was armed by control.
         """
         submits = role in SUBMISSIONS
+        if submits:
+            self._open = [play for play in self._open if play.wants]
         for play in self._open if submits else self._recent:
             if (
                 play.contract is contract
@@ -208,11 +224,6 @@ class Plays:
     def begin(self, armed: Armed, contract: Contract) -> Play | None:
         """Begin a play for a job that exists already; None if it does not fit or is used up."""
         return Play(armed, contract) if armed.left != 0 and contract.key in armed.fits else None
-
-    def bind(self, play: Play) -> None:
-        """Note that a submission of a play has made its job: the next submission belongs to another one."""
-        if play in self._open:
-            self._open.remove(play)
 
     def clear(self) -> None:
         """Forget everything."""

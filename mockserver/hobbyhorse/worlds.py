@@ -171,7 +171,7 @@ class World:
             timeline = lay(contract.graph, now, lasting, ending.stage if ending else None)
         job = Job(job_id, contract, order, timeline, seed, error, play=play)
         if play is not None:
-            self.plays.bind(play)
+            play.bound = True
         self.jobs[job_id] = job
         if self.limits.workers is not None or self.limits.rivals:
             self._queue(job)
