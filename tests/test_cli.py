@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import av
+import httpx
 import pytest
+from pytest_httpserver import HTTPServer
 
-from hobbyhorse import cli
+from hobbyhorse import MockServer, cli
+from hobbyhorse.app import Fake, Options
 from hobbyhorse.contract.folder import data_directory
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.demo import documented_jobs
+from hobbyhorse.limits import Limits
 from hobbyhorse.media.mp4 import probe
 from hobbyhorse.media.video import FilmError, Shot, film
+from hobbyhorse.scenarios import load_catalogue, misfits
+from hobbyhorse.server import serving
 from hobbyhorse.signatures import DEFAULT_SECRET
 from tests.conftest import CONTRACTS
 
@@ -120,9 +130,9 @@ def test_env_prints_what_a_shell_takes(contract: Contract, run: Run) -> None:
             assert values[name] == text.format(url=expected["BASE_URL"], key=expected["API_KEY"], secret=DEFAULT_SECRET)
 
 
-@pytest.mark.parametrize("command", ["providers", "env", "demo"])
+@pytest.mark.parametrize("command", ["providers", "env", "demo", "scenarios --provider"])
 def test_an_unknown_provider_is_one_line_that_names_those_there_are(command: str, run: Run) -> None:
-    done = run(command, "nobody")
+    done = run(*command.split(), "nobody")
     assert (done.status, done.out) == (2, "")
     (line,) = done.err.splitlines()
     assert line.startswith("hobbyhorse: ")
@@ -138,7 +148,7 @@ def test_a_command_that_is_none_is_one_line_and_exit_status_2(arguments: list[st
     assert len(done.err.splitlines()) == 1, done.err
 
 
-COMMANDS = ("serve", "demo", "providers", "env", "video", "probe", "contracts")
+COMMANDS = ("serve", "demo", "providers", "scenarios", "env", "health", "video", "probe", "contracts")
 
 
 def test_help_names_every_command(run: Run) -> None:
@@ -157,6 +167,303 @@ def test_each_command_has_help(command: str, run: Run) -> None:
 def test_the_installed_command_is_this_one(run: Run) -> None:
     done = subprocess.run([COMMAND, "env", CONTRACTS[0].key], capture_output=True, text=True, check=False)
     assert Done(done.returncode, done.stdout, done.stderr) == run("env", CONTRACTS[0].key)
+
+
+# ---- scenarios
+
+
+def test_scenarios_are_listed_with_the_providers_that_they_fit_and_the_bug_that_they_stand_for(run: Run) -> None:
+    done = run("scenarios")
+    assert (done.status, done.err) == (0, "")
+    rows = {line.split()[0]: line for line in done.out.splitlines() if line.strip()}
+    catalogue = load_catalogue()
+    assert len(catalogue) >= 60
+    for name, scenario in catalogue.items():
+        fits = [contract.key for contract in CONTRACTS if not misfits(scenario, contract)]
+        assert fits
+        assert rows[name].split() == [name, *", ".join(fits).split(), *scenario.why.split()]
+
+
+def test_the_list_of_scenarios_is_the_control_planes(run: Run) -> None:
+    with MockServer() as server:
+        headers = {"authorization": "Bearer k"}
+        listed = httpx.get(f"{server.url}/_mock/scenarios", headers=headers, trust_env=False).json()
+    done = run("scenarios", "--json")
+    assert (done.status, done.err) == (0, "")
+    assert json.loads(done.out) == listed
+
+
+def test_with_a_provider_only_what_fits_it_is_listed(contract: Contract, run: Run) -> None:
+    done = run("scenarios", "--provider", contract.key, "--json")
+    listed = json.loads(done.out)["scenarios"]
+    fitting = [name for name, scenario in load_catalogue().items() if not misfits(scenario, contract)]
+    assert [one["name"] for one in listed] == fitting
+    assert all(one["providers"] == [contract.key] for one in listed)
+
+
+def test_a_scenarios_name_shows_its_json_and_why_a_provider_cannot_play_it(run: Run) -> None:
+    catalogue = load_catalogue()
+    name = next(name for name, found in catalogue.items() if {bool(misfits(found, one)) for one in CONTRACTS} == {0, 1})
+    scenario = catalogue[name]
+    done = run("scenarios", name)
+    assert (done.status, done.err) == (0, "")
+    assert scenario.why in done.out
+    before, _, after = done.out.partition("{")
+    shown, end = json.JSONDecoder().raw_decode("{" + after)
+    assert {"why": scenario.why, **shown} == scenario.to_json()
+    for contract in CONTRACTS:
+        reasons = misfits(scenario, contract)
+        assert f"  {contract.key}: {'; '.join(reasons) or 'fits'}" in done.out.splitlines()
+    one = next(contract for contract in CONTRACTS if misfits(scenario, contract))
+    found = json.loads(run("scenarios", name, "--json", "--provider", one.key).out)
+    assert (found["name"], found["scenario"], found["providers"]) == (name, scenario.to_json(), [])
+    assert found["misfits"] == {one.key: misfits(scenario, one)}
+
+
+def test_an_unknown_scenario_is_one_line_with_the_three_nearest(run: Run) -> None:
+    done = run("scenarios", "submit_rate_limted")
+    assert (done.status, done.out) == (2, "")
+    (line,) = done.err.splitlines()
+    assert "'submit_rate_limted'" in line
+    assert "submit_rate_limited" in line
+    nearest = line.partition("the nearest are ")[2].partition(";")[0].split(", ")
+    assert len(nearest) == 3
+    assert set(nearest) <= set(load_catalogue())
+
+
+def test_scenarios_of_ones_own_are_listed_too_and_a_broken_one_is_told(tmp_path: Path, run: Run) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for directory, name in ((first, "mine"), (second, "yours")):
+        directory.mkdir()
+        (directory / f"{name}.json").write_text('{"why": "It happened.", "moves": {"submit": [{"move": "empty"}]}}')
+    done = run("scenarios", "--json", "--scenarios", first, "--scenarios", second)
+    names = [one["name"] for one in json.loads(done.out)["scenarios"]]
+    assert {"mine", "yours", *load_catalogue()} == set(names)
+    (second / "broken.json").write_text('{"moves": {"submit": [{"move": 7}]}}')
+    for command in ("scenarios", "serve"):
+        done = run(command, "--scenarios", second)
+        assert (done.status, done.out) == (2, "")
+        (line,) = done.err.splitlines()
+        assert str(second / "broken.json") in line
+        assert "/moves/submit/0/move" in line
+        assert run(command, "--scenarios", tmp_path / "nowhere").status == 2
+
+
+# ---- health
+
+
+def test_a_server_that_is_up_is_well(run: Run) -> None:
+    with MockServer() as server:
+        for url in (server.url, f"{server.url}/"):
+            assert run("health", url) == Done(0, f"{url}: ok\n", "")
+
+
+def test_a_server_with_a_control_key_or_more_than_one_address_is_asked_without_the_key(run: Run) -> None:
+    with serving(Fake(options=Options(control_key="secret", loopback=False))) as url:
+        assert run("health", url).status == 0
+    with serving(Fake(options=Options(loopback=False))) as url:
+        assert run("health", url).status == 0
+
+
+def test_neither_a_proxy_nor_a_redirect_is_followed(
+    httpserver: HTTPServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with MockServer() as server:
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+        assert run("health", server.url).status == 0
+        to = {"location": f"{server.url}/_mock/health"}
+        httpserver.expect_request("/_mock/health").respond_with_data(status=302, headers=to)
+        done = run("health", httpserver.url_for(""))
+    assert done.status == 1
+    assert "answers 302" in done.err
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (200, "all is well", "not as a server of hobbyhorse"),
+        (200, "[]", "not as a server of hobbyhorse"),
+        (200, '{"status": "starting"}', "not as a server of hobbyhorse"),
+        (201, '{"status": "ok"}', "answers 201"),
+        (503, '{"status": "ok"}', "answers 503"),
+        (403, '{"error": {"message": "no", "hint": "say please"}}', "answers 403: no; say please"),
+        (500, b"\xff\n\n\xfe", "answers 500"),
+    ],
+)
+def test_another_answer_is_one_line_and_exit_status_1(
+    status: int, body: str | bytes, words: str, httpserver: HTTPServer, run: Run
+) -> None:
+    httpserver.expect_request("/_mock/health").respond_with_data(body, status=status)
+    done = run("health", httpserver.url_for(""))
+    assert (done.status, done.out) == (1, "")
+    (line,) = done.err.splitlines()
+    assert words in line
+
+
+@contextmanager
+def answering(content: bytes, end: bool) -> Iterator[str]:
+    """A server that sends bytes to whoever connects, and then closes the connection or leaves it open."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        held: list[socket.socket] = []
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            held.append(connection)
+            connection.recv(4096)
+            connection.sendall(content)
+            if end:
+                connection.close()
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread.join(30)
+        for connection in held:
+            connection.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{"])
+def test_what_is_no_answer_is_one_line_and_exit_status_1(content: bytes, run: Run) -> None:
+    with answering(content, end=True) as url:
+        done = run("health", url)
+    assert (done.status, done.out) == (1, "")
+    assert len(done.err.splitlines()) == 1, done.err
+    assert done.err.startswith(f"{url}: ")
+
+
+@pytest.mark.parametrize("content", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{"])
+def test_a_server_that_is_slower_than_the_timeout_is_not_well(content: bytes, run: Run) -> None:
+    with answering(content, end=False) as url:
+        done = run("health", url, "--timeout", "0.05")
+    assert (done.status, done.out) == (1, "")
+    assert len(done.err.splitlines()) == 1, done.err
+
+
+def test_nobody_who_listens_is_one_line_and_exit_status_1(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    done = run("health", url)
+    assert (done.status, done.out) == (1, "")
+    assert done.err == f"{url}: Connection refused\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["nonsense"], ["ftp://x"], ["http://"], ["http://x", "--timeout", "0"], ["http://x", "--timeout", "nan"]],
+    ids=" ".join,
+)
+def test_a_mistake_about_health_is_one_line_and_exit_status_2(arguments: list[str], run: Run) -> None:
+    done = run("health", *arguments)
+    assert (done.status, done.out) == (2, "")
+    assert len(done.err.splitlines()) == 1, done.err
+
+
+def test_health_imports_little() -> None:
+    slow = ["httpx", "starlette", "uvicorn", "rich", "asyncio", "hobbyhorse.app"]
+    code = (
+        "import sys, hobbyhorse.cli; sys.argv[1:] = ['health', 'http://127.0.0.1:1']\n"
+        "try: hobbyhorse.cli.main()\n"
+        f"except SystemExit as end: print(end.code, [name for name in {slow} if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "1 []\n"
+
+
+# ---- what serve passes on
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What `serve` would have served, and what it would have said."""
+
+    options: Options
+    said: str
+
+
+@pytest.fixture
+def passed(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Passed]:
+    """Run `serve` up to the moment at which it would serve."""
+
+    def passed(*arguments: object) -> Passed:
+        found: list[Options] = []
+
+        def serve(fake: Fake, bound: socket.socket, banner: Callable[[str], None]) -> None:
+            with bound:
+                banner("http://127.0.0.1:1")
+            found.append(fake.options)
+
+        monkeypatch.setattr("hobbyhorse.server.serve", serve)
+        done = run("serve", "--port", 0, *arguments)
+        assert (done.status, done.out) == (0, "")
+        return Passed(found[0], done.err)
+
+    return passed
+
+
+def test_limits_are_off_unless_they_are_given(passed: Callable[..., Passed]) -> None:
+    assert passed().options.limits == Limits()
+    found = passed(
+        *("--requests-per-second", 2.5, "--concurrent-jobs", 3, "--workers", 2, "--rivals", 4, "--balance", "1.40")
+    )
+    assert found.options.limits == Limits(
+        requests_per_second=2.5, concurrent_jobs=3, workers=2, rivals=4, balance=Decimal("1.40")
+    )
+
+
+def test_the_clock_runs_at_a_speed_or_stands(passed: Callable[..., Passed]) -> None:
+    assert passed().options.make_clock().speed == 1
+    assert passed("--speed", 60).options.make_clock().speed == 60
+    assert passed("--clock", "manual").options.make_clock().speed == 0
+
+
+def test_scenarios_and_the_control_key_are_passed_on(passed: Callable[..., Passed], tmp_path: Path) -> None:
+    found = passed("--scenarios", tmp_path, "--control-key", "a secret").options
+    assert (found.scenarios, found.control_key) == ((tmp_path,), "a secret")
+    assert (passed().options.scenarios, passed().options.control_key) == ((), None)
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"), [("127.0.0.1", True), ("localhost", True), ("127.0.0.2", True), ("0.0.0.0", False)]
+)
+def test_the_control_plane_is_told_to_be_off_where_others_reach_it(
+    host: str, loopback: bool, passed: Callable[..., Passed]
+) -> None:
+    found = passed("--host", host)
+    assert found.options.loopback is loopback
+    assert ("control plane (/_mock) is off" in found.said) is not loopback
+    assert "control plane" not in passed("--host", host, "--control-key", "secret").said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--requests-per-second", "0"], "--requests-per-second 0.0; it is a number greater than 0"),
+        (["--requests-per-second", "nan"], "--requests-per-second nan"),
+        (["--concurrent-jobs=-1"], "--concurrent-jobs -1; it is a whole number from 0"),
+        (["--workers", "0"], "--workers 0; it is a whole number from 1"),
+        (["--workers", "1.5"], "'--workers'"),
+        (["--rivals=-1"], "--rivals -1; it is a whole number from 0"),
+        (["--balance", "much"], "--balance 'much'; it is a sum in USD"),
+        (["--balance=-1"], "--balance -1; it is a number from 0"),
+        (["--balance", "nan"], "--balance NaN"),
+        (["--clock", "sundial"], "--clock 'sundial'; allowed are real, manual"),
+        (["--clock", "manual", "--speed", "2"], "--speed 2.0 is for a clock that runs"),
+        (["--control-key", ""], "--control-key cannot be sent"),
+        (["--control-key", " secret"], "--control-key cannot be sent"),
+        (["--control-key", "se\ncret"], "--control-key cannot be sent"),
+        (["--control-key", "geheimnisträger"], "--control-key cannot be sent"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_value_that_serve_cannot_take_is_one_line_and_exit_status_2(
+    arguments: list[str], words: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hobbyhorse.server.serve", lambda *_: pytest.fail("the mistake is served"))
+    done = run("serve", "--port", 0, *arguments)
+    assert (done.status, done.out) == (2, "")
+    (line,) = done.err.splitlines()
+    assert words in line
+    assert "secret" not in line
 
 
 # ---- lint

@@ -49,7 +49,7 @@ def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
 def test_every_option_that_the_pages_name_is_an_option() -> None:
     command = Path(sys.executable).with_name("hobbyhorse")
     helped = ""
-    for name in ("serve", "demo", "providers", "env", "video", "probe"):
+    for name in ("serve", "demo", "providers", "scenarios", "env", "health", "video", "probe"):
         env = {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
         helped += subprocess.run([command, name, "--help"], capture_output=True, text=True, check=True, env=env).stdout
     for page in PAGES:

@@ -15,7 +15,20 @@ from tests.conftest import CONTRACTS, ROOT
 PACKAGE = ROOT / "mockserver" / "hobbyhorse"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("expressions", "lifecycle", "clock", "racing", "ids", "moves", "signatures", "links", "sources", "cache", "media"),
+    (
+        "expressions",
+        "lifecycle",
+        "clock",
+        "racing",
+        "ids",
+        "moves",
+        "signatures",
+        "links",
+        "sources",
+        "cache",
+        "media",
+        "health",
+    ),
     ("contract",),
     (
         "journal",

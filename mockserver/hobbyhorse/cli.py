@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import socket
 import sys
 from dataclasses import asdict
+from decimal import Decimal, InvalidOperation
 from fractions import Fraction
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from hobbyhorse.contract.folder import ContractError, load_all
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.signatures import DEFAULT_SECRET
+
+if TYPE_CHECKING:
+    from hobbyhorse.limits import Limits
+    from hobbyhorse.scenarios import Scenario
 
 app = typer.Typer(add_completion=False, help="A local stand-in for video-generation providers, and its contracts.")
 contracts_app = typer.Typer(help="Work on contracts.")
@@ -27,6 +34,10 @@ ClickError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ i
 
 ContractsOption = Annotated[
     Path | None, typer.Option("--contracts", metavar="DIR", help="Read the contracts from here instead.")
+]
+ScenariosOption = Annotated[
+    list[Path] | None,
+    typer.Option("--scenarios", metavar="DIR", help="Take the scenarios of this directory, too (repeatable)."),
 ]
 
 
@@ -76,6 +87,9 @@ def serve(
     pace: Annotated[
         str, typer.Option(help="How long a stage lasts: instant (no time), fast (tenths of a second), realistic.")
     ] = "fast",
+    clock: Annotated[
+        str, typer.Option(help="real: it runs; manual: it stands until the control plane moves it.")
+    ] = "real",
     speed: Annotated[float, typer.Option(help="How many times faster than real time the clock runs.")] = 1.0,
     seed: Annotated[int, typer.Option(help="The seed of everything that is drawn.")] = 0,
     api_key: Annotated[
@@ -103,11 +117,27 @@ def serve(
     cache_size: Annotated[
         int, typer.Option(metavar="MB", min=1, help="Keep at most so many megabytes of videos.")
     ] = 1024,
+    scenarios: ScenariosOption = None,
+    control_key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Open the control plane to those who send this as X-Mock-Control-Key."),
+    ] = None,
+    requests_per_second: Annotated[
+        float | None, typer.Option(metavar="N", help="Refuse a key's requests beyond this rate.")
+    ] = None,
+    concurrent_jobs: Annotated[
+        int | None, typer.Option(metavar="N", help="Refuse a job of a key that has so many under way.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Work on so many jobs of a key at a time.")] = None,
+    rivals: Annotated[
+        int, typer.Option(metavar="N", help="Have so many jobs of other customers come and go in the queue.")
+    ] = 0,
+    balance: Annotated[str | None, typer.Option(metavar="USD", help="Refuse a key's jobs beyond this sum.")] = None,
 ) -> None:
     """Serve every provider: one JSON line on stdout when ready, everything else on stderr."""
     # ruff: noqa: PLC0415 - see the module's docstring
     from hobbyhorse.app import Fake, Options
-    from hobbyhorse.clock import RealClock
+    from hobbyhorse.clock import ManualClock, RealClock
     from hobbyhorse.jobs import PACES
     from hobbyhorse.server import bind
     from hobbyhorse.server import serve as serve_until_stopped
@@ -117,13 +147,32 @@ def serve(
         raise Wrong(f"--pace {pace!r}; allowed are {', '.join(PACES)}")
     if not 0 < speed < 1e9:
         raise Wrong(f"--speed {speed!r}; it must be greater than 0")
+    if clock not in ("real", "manual"):
+        raise Wrong(f"--clock {clock!r}; allowed are real, manual")
+    if clock == "manual" and speed != 1:
+        raise Wrong(f"--speed {speed!r} is for a clock that runs; --clock manual stands until it is moved")
     if public_url is not None and split(public_url) is None:
         raise Wrong(f"--public-url {public_url!r}; it is http:// or https:// and a host")
     if cache is not None and cache.exists() and not cache.is_dir():
         raise Wrong(f"--cache {str(cache)!r} is no directory")
     if any(not key.strip() for key in api_key or ()):
         raise Wrong("--api-key is blank; a key has at least one character")
+    if control_key is not None and re.fullmatch(r"[!-~]+(?: +[!-~]+)*", control_key) is None:
+        raise Wrong("--control-key cannot be sent in a header; it is ASCII, not blank, without spaces around it")
+    limits = _limits(
+        requests_per_second=requests_per_second,
+        concurrent_jobs=concurrent_jobs,
+        workers=workers,
+        rivals=rivals,
+        balance=_usd(balance),
+    )
     loaded = _load(contracts, variant)
+    if scenarios:
+        _load_scenarios(scenarios)
+    try:
+        bound = bind(host, port)
+    except OSError as error:
+        raise Wrong(f"cannot listen on {host}:{port}: {error.strerror or error}; --port 0 picks a free one") from None
     options = Options(
         pace=pace,
         seed=seed,
@@ -134,13 +183,50 @@ def serve(
         fetch_from=frozenset(host.lower() for host in fetch_from or ()),
         cache=cache,
         cache_bytes=cache_size << 20,
-        make_clock=lambda: RealClock(speed),
+        scenarios=tuple(scenarios or ()),
+        control_key=control_key,
+        loopback=_is_loopback(bound),
+        limits=limits,
+        make_clock=ManualClock if clock == "manual" else lambda: RealClock(speed),
     )
+    off = control_key is None and not options.loopback
+    serve_until_stopped(Fake(loaded, options), bound, lambda url: _banner(url, loaded, off))
+
+
+def _is_loopback(bound: socket.socket) -> bool:
+    """Whether only this machine reaches a socket; by its address, for a name may mean anything."""
     try:
-        bound = bind(host, port)
-    except OSError as error:
-        raise Wrong(f"cannot listen on {host}:{port}: {error.strerror or error}; --port 0 picks a free one") from None
-    serve_until_stopped(Fake(loaded, options), bound, lambda url: _banner(url, loaded))
+        return ip_address(bound.getsockname()[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _usd(text: str | None) -> Decimal | None:
+    try:
+        return None if text is None else Decimal(text)
+    except InvalidOperation:
+        raise Wrong(f"--balance {text!r}; it is a sum in USD, such as 2.50") from None
+
+
+def _limits(**values: Any) -> Limits:
+    """Return the limits that the options say."""
+    from hobbyhorse.limits import RULES, Limits
+
+    for name, (allows, allowed) in RULES.items():
+        if not allows(values[name]):
+            option, kind = f"--{name.replace('_', '-')}", allowed.removesuffix(", or null")
+            raise Wrong(f"{option} {values[name]}; it is {kind}")
+    return Limits(**values)
+
+
+def _load_scenarios(directories: list[Path] | None) -> dict[str, Scenario]:
+    """Load the project's scenarios and those of other directories."""
+    from hobbyhorse.scenarios import ScenarioError, load_catalogue
+
+    try:
+        return dict(load_catalogue(directories or ()))
+    except ScenarioError as error:
+        raise Wrong(str(error)) from None
 
 
 def _load(directory: Path | None, variants: list[str] | None = None) -> list[Contract]:
@@ -161,11 +247,16 @@ def _load(directory: Path | None, variants: list[str] | None = None) -> list[Con
     return load_all(directory, chosen)
 
 
-def _banner(url: str, contracts: list[Contract]) -> None:
+def _banner(url: str, contracts: list[Contract], off: bool) -> None:
     lines = [f"hobbyhorse is ready at {url}", ""]
     for contract in contracts:
         real = f"https://{contract.hosts[0]}" if contract.hosts else contract.name
         lines.append(f"  {url}/{contract.key:12} stands for {real}")
+    if off:
+        lines += [
+            "",
+            "The control plane (/_mock) is off: other machines reach this address; --control-key KEY opens it.",
+        ]
     lines += ["", "Any API key opens a world of its own. Ctrl-C stops."]
     print("\n".join(lines), file=sys.stderr, flush=True)
 
@@ -202,6 +293,74 @@ def providers(
         show_providers(loaded)
     else:
         show_provider(_one(loaded, name))
+
+
+@app.command()
+def scenarios(
+    name: Annotated[str | None, typer.Argument(help="Show everything of this scenario.")] = None,
+    directories: ScenariosOption = None,
+    provider: Annotated[
+        str | None, typer.Option(metavar="P", help="Only what fits this provider; with a name, only this provider.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    contracts: ContractsOption = None,
+) -> None:
+    """Show the scenarios that can be armed: what each stands for, and the providers that it fits."""
+    from hobbyhorse.scenarios import ScenarioError, find, misfits
+
+    loaded = _load(contracts)
+    if provider is not None:
+        loaded = [_one(loaded, provider)]
+    catalogue = _load_scenarios(directories)
+    if name is not None:
+        try:
+            scenario = find(catalogue, name)
+        except ScenarioError as error:
+            raise Wrong(f"{error}; `hobbyhorse scenarios` lists them all") from None
+        _tell_scenario(scenario, {contract.key: misfits(scenario, contract) for contract in loaded}, as_json)
+        return
+    fits = {
+        scenario: [contract.key for contract in loaded if not misfits(found, contract)]
+        for scenario, found in catalogue.items()
+    }
+    found = [(catalogue[scenario], keys) for scenario, keys in fits.items() if keys or provider is None]
+    if as_json:
+        listed = [{"name": scenario.name, "why": scenario.why, "providers": keys} for scenario, keys in found]
+        typer.echo(json.dumps({"scenarios": listed}))
+        return
+    from hobbyhorse.show import show_scenarios
+
+    show_scenarios(found)
+
+
+def _tell_scenario(scenario: Scenario, reasons: dict[str, list[str]], as_json: bool) -> None:
+    if as_json:
+        facts = {"name": scenario.name, "why": scenario.why, "scenario": scenario.to_json(), "misfits": reasons}
+        fits = [provider for provider, found in reasons.items() if not found]
+        typer.echo(json.dumps({**facts, "providers": fits}))
+        return
+    from hobbyhorse.show import show_scenario
+
+    show_scenario(scenario, reasons)
+
+
+@app.command()
+def health(
+    url: Annotated[str, typer.Argument(metavar="URL", help="Where the server is, such as http://127.0.0.1:8000.")],
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long it may take to answer.")] = 2.0,
+) -> None:
+    """Ask whether a server is up; exit status 0 if it says so, else 1. For probes that have no curl."""
+    from hobbyhorse.health import failure
+    from hobbyhorse.sources import split
+
+    if split(url) is None:
+        raise Wrong(f"{url!r} is no address of a server; it is http:// or https:// and a host")
+    if not 0 < timeout <= 3600:
+        raise Wrong(f"--timeout {timeout!r}; it is a number of seconds greater than 0, and at most 3600")
+    if (reason := failure(url, timeout)) is not None:
+        typer.echo(f"{url}: {' '.join(reason.split())}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{url}: ok")
 
 
 @app.command()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from hobbyhorse.app import Fake, Options
 from hobbyhorse.contract.values import Contract, Model, Situation
 from hobbyhorse.demo import DemoError, Run, documented_jobs, run_job
 from hobbyhorse.media.mp4 import Facts
+from hobbyhorse.scenarios import Scenario
 from hobbyhorse.server import serving
 
 
@@ -64,6 +67,26 @@ def show_provider(contract: Contract) -> None:
         console.print(f"\n  {escape(assumption.why)}{variant}")
         for place in assumption.at:
             console.print(f"    {escape(place)}", soft_wrap=True)
+
+
+def show_scenarios(found: Sequence[tuple[Scenario, Sequence[str]]]) -> None:
+    """Print a line for each scenario: its name, the providers that it fits, the bug that it stands for."""
+    table = _table("scenario", "fits", "why")
+    for scenario, fits in found:
+        table.add_row(scenario.name, ", ".join(fits) or "none", scenario.why)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"{len(found)} scenarios. `hobbyhorse scenarios NAME` shows everything of one.")
+
+
+def show_scenario(scenario: Scenario, misfits: Mapping[str, Sequence[str]]) -> None:
+    """Print a scenario as its file has it, and which providers it fits, or why it does not."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]{escape(scenario.name)}[/bold]: {escape(scenario.why)}")
+    shown = {name: value for name, value in scenario.to_json().items() if name != "why"}
+    console.print(escape(json.dumps(shown, indent=2)))
+    for provider, reasons in misfits.items():
+        console.print(escape(f"  {provider}: {'; '.join(reasons) or 'fits'}"))
 
 
 def _situation(situation: Situation) -> str:
