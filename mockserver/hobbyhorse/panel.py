@@ -410,6 +410,8 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "status": attempt.status,
         "error": attempt.error,
         "acknowledged": attempt.acknowledged,
+        "note": attempt.note,
+        "false": attempt.false,
     }
 
 
