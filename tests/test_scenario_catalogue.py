@@ -1,0 +1,764 @@
+"""Every scenario of the catalogue, on every provider that it fits, as a bare socket sees it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import orjson
+import pytest
+from pytest_httpserver import HTTPServer
+
+from hobbyhorse import MockServer
+from hobbyhorse.contract.reading import Reading, message_of, read_answer
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.expressions import MISSING, Pointer, replaced, resolve
+from hobbyhorse.jobs import Job
+from hobbyhorse.moves import CALLBACK, CALLBACK_MOVES, MEDIA, MEDIA_MOVES, MOVES, TIMELINE
+from hobbyhorse.scenarios import Move, Scenario, Trouble, load_catalogue, misfits, read_scenario
+from hobbyhorse.signatures import DEFAULT_SECRET, verify
+from tests.conftest import CONTRACTS
+from tests.raw_client import PATIENCE, RawClient, Seen, ask
+from tests.world import documented
+
+CATALOGUE = load_catalogue()
+PAIRS = [
+    (scenario, contract) for scenario in CATALOGUE.values() for contract in CONTRACTS if not misfits(scenario, contract)
+]
+ONCE = {scenario.name: (scenario, contract) for scenario, contract in reversed(PAIRS)}
+"""Each scenario by name with the first provider that it fits."""
+
+
+def parametrised(pairs: Iterable[tuple[Scenario, Contract]]) -> pytest.MarkDecorator:
+    """Run a test for each pair."""
+    params = [pytest.param(*pair, id=f"{pair[0].name}-{pair[1].key}") for pair in pairs]
+    return pytest.mark.parametrize(("scenario", "contract"), params)
+
+
+ORDER = ("health", "models", "model", "categories", "list", "submit", "run", "status", "result", MEDIA, "cancel")
+"""In which order a client comes to the operations."""
+SITUATION = "a situation"
+INSTEAD = {"timeout", "reset_peer", "empty", "html_page", "empty_body", "error_envelope", SITUATION}
+"""The moves whose operation takes effect only if they say `accepted`."""
+ALWAYS = 3
+"""How often a move is met that never ends."""
+BRIEF = 0.01
+"""Seconds of real time in which nothing is to come."""
+ENOUGH = 10.0
+"""Seconds of the clock after which a job of pace `fast` has ended."""
+SEED = 7
+Delivery = tuple[dict[str, str], bytes]
+"""The headers (lower case) and the bytes of a callback."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MockServer]:
+    with MockServer(CONTRACTS, clock="manual", pace="fast") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[HTTPServer]:
+    """Whoever is called back, and says 200 to everything."""
+    with HTTPServer() as receiver:
+        receiver.expect_request(re.compile(".*")).respond_with_data("")
+        yield receiver
+
+
+class Session:
+    """A client in a world of its own, on whose clock it has its hand; a scenario may be armed there."""
+
+    def __init__(self, server: MockServer, receiver: HTTPServer, contract: Contract, scenario: Scenario) -> None:
+        self.server, self.receiver, self.contract, self.scenario = server, receiver, contract, scenario
+        mock = server.world()
+        self.key, self.world = mock.api_key, mock._world
+        self.job: Job | None = None
+        self._waiting = 0
+
+    # ---- the server
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock; what falls due on the way has happened after that."""
+        self.server.wait_for(self.world.clock.advance(seconds))
+
+    def jobs(self) -> list[Job]:
+        """Return the jobs of the world; each makes the same video."""
+
+        def look() -> list[Job]:
+            for job in self.world.jobs.values():
+                job.seed = SEED
+            return list(self.world.jobs.values())
+
+        return self.server.run(look)
+
+    def held(self, client: RawClient) -> bool:
+        """Whether the server holds a request back, on its clock; False as soon as something comes from it."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if client.readable():
+                return False
+            if self.server.run(lambda: self.world.clock.waiting) > self._waiting:
+                return True
+        raise AssertionError("the server neither answers nor waits")
+
+    # ---- the client
+
+    @contextmanager
+    def open(self, role: str) -> Iterator[RawClient]:
+        """Send a request of a role."""
+        method, url, body = self._request(role)
+        headers = {"Authorization": f"Bearer {self.key}"} if role != MEDIA else {}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        self._waiting = self.server.run(lambda: self.world.clock.waiting)
+        with RawClient(method, url, headers, body) as client:
+            if role == "run" and self.held(client) and self.jobs():
+                self.advance(ENOUGH)
+            yield client
+
+    def ask(self, role: str) -> Seen:
+        """Send a request of a role, and read what comes."""
+        with self.open(role) as client:
+            return client.read()
+
+    def look(self, role: str) -> Reading:
+        """Ask for an answer that is to be good, however late, and read it."""
+        with self.open(role) as client:
+            while self.held(client):
+                self.advance(ENOUGH)
+            seen = client.read()
+        return self.read_good(role, seen)
+
+    def usual(self, role: str) -> Seen:
+        """Return the answer that the same request gets without any scenario."""
+        if role in ("submit", "run"):
+            mine = self.jobs()[-1].id
+            seen = self.ask(role)
+            seen.body = seen.body.replace(self.jobs()[-1].id.encode(), mine.encode())
+            return seen
+        job, play = self.job, self.job.play if self.job else None
+        if job is not None:
+            self.server.run(lambda: setattr(job, "play", None))
+        seen = self.ask(role)
+        if job is not None:
+            self.server.run(lambda: setattr(job, "play", play))
+        assert (seen.status or 0) < 300, seen
+        return seen
+
+    def read(self, role: str, seen: Seen) -> Reading:
+        """Read an answer by the contract."""
+        message = message_of(seen.headers.items(), seen.json)
+        return read_answer(self.contract.schemas, self.contract.operations[role], seen.status or 0, message)
+
+    def read_good(self, role: str, seen: Seen) -> Reading:
+        """Read an answer that has to be whole, documented, and no refusal."""
+        assert seen.end == "whole"
+        assert 200 <= (seen.status or 0) < 300, seen
+        reading = self.read(role, seen)
+        assert reading.situations, seen
+        return reading
+
+    def submit(self) -> Job:
+        """Order a job in the usual way."""
+        reading = self.read_good("submit", self.ask("submit"))
+        job = self.jobs()[-1]
+        assert reading.values["job"] == job.id
+        return job
+
+    def stage(self) -> str:
+        """Return the stage of the job that is under way, as all answers about it agree on it."""
+        readings = [self.look(role).stages for role in ("status", "result") if role in self.contract.operations]
+        (stage,) = frozenset.intersection(*readings)
+        return stage
+
+    def kind(self) -> str:
+        """Return the class of that stage."""
+        return self.contract.graph[self.stage()].kind
+
+    def deliveries(self) -> list[Delivery]:
+        """Return every callback that has come."""
+        requests = [request for request, _ in self.receiver.log if request.path == f"/{self.key}"]
+        return [
+            ({name.lower(): value for name, value in request.headers.items()}, request.get_data())
+            for request in requests
+        ]
+
+    def signed(self, delivery: Delivery, *, fresh: bool = True) -> bool:
+        """Whether a callback may be believed."""
+        callbacks = self.contract.callbacks
+        assert callbacks is not None
+        assert callbacks.signature is not None
+        headers, body = delivery
+        now = self.world.clock.now() if fresh else None
+        return verify(callbacks.signature, DEFAULT_SECRET, body, headers, now=now)
+
+    def _request(self, role: str) -> tuple[str, str, bytes | None]:
+        """Return the method, address and body of a request."""
+        if role == MEDIA:
+            return "GET", self.video, None
+        operation = self.contract.operations[role]
+        ids = {"job": self.job.id if self.job else ""}
+        body = None
+        if role in ("submit", "run"):
+            _, model, value = documented(self.contract, role=role)
+            ids["model"] = model.id
+            for pointer in model.parameters.get("seed", ()):
+                value = replaced(value, pointer, SEED)
+            if CALLBACK in self.scenario.moves:
+                (place,) = operation.bindings["callback_url"].request
+                value = replaced(value, place.pointer, self.receiver.url_for(f"/{self.key}"))
+            body = orjson.dumps(value)
+        path = operation.path
+        for name, value in ids.items():
+            for place in operation.bindings[name].request if name in operation.bindings else ():
+                path = path.replace("{" + place.name + "}", value) if place.part == "path" else path
+        return operation.method, f"{self.server.url}/{self.contract.key}{path}", body
+
+    @property
+    def video(self) -> str:
+        """The address of the job's video."""
+        role = "result" if "result" in self.contract.operations else "status"
+        return str(self.read(role, self.usual(role)).values["video_url"])
+
+
+# ---- the walk through a scenario
+
+
+def walk(session: Session) -> None:
+    """Meet every move of a scenario as often as it is there, and see each of them."""
+    scenario = session.scenario
+    for role in ORDER:
+        moves = scenario.moves.get(role, ())
+        if session.job is None and ORDER.index(role) > ORDER.index("run"):
+            made = [job for job in session.jobs() if job.play is not None]
+            session.job = made[0] if made else None if always(scenario, "submit") else session.submit()
+        for move in moves:
+            for _ in range(move.times or ALWAYS):
+                meet(session, role, move)
+        if moves and moves[-1].times is not None and role != "submit":
+            happens_as_always(session, role)
+    if scenario.timeline is not None:
+        TIMELINE_CHECKS[scenario.timeline.kind](session, scenario.timeline)
+    for move in scenario.moves.get(CALLBACK, ()):
+        CALLBACK_CHECKS[move.kind](session, move)
+
+
+def always(scenario: Scenario, role: str) -> bool:
+    """Whether a role meets its last move for ever."""
+    return any(move.times is None for move in scenario.moves.get(role, ()))
+
+
+def meet(session: Session, role: str, move: Move) -> None:
+    """Bring the job to where a move can be met, meet it, and see whether the operation took effect."""
+    kind = move.kind if role == MEDIA or move.kind in MOVES else SITUATION
+    if role not in ("submit", "run") and needs_the_end(role, move):
+        session.advance(ENOUGH)
+    before = session.jobs()
+    (MEDIA_CHECKS if role == MEDIA else OPERATION_CHECKS)[kind](session, role, move)
+    takes_effect = move.accepted or kind not in INSTEAD
+    after = session.jobs()
+    if role in ("submit", "run"):
+        made = [job for job in after if job not in before and job.play is not None]
+        assert len(made) == takes_effect
+    else:
+        assert before == after
+    if role == "cancel" and session.job is not None:
+        now = session.world.clock.now()
+        assert (session.job.stage(now).kind == "cancelled") == takes_effect
+
+
+def needs_the_end(role: str, move: Move) -> bool:
+    """Whether a move can only be met when the job has ended."""
+    if role == MEDIA or move.kind == "regress":
+        return True
+    return move.kind in MOVES and MOVES[move.kind].family == "field" and field_of(role, move) == "video_url"
+
+
+def happens_as_always(session: Session, role: str) -> None:
+    """After its last move, an operation does what it always does."""
+    if role == MEDIA:
+        assert (seen := session.ask(MEDIA)).status == 200
+        assert seen.body == session.usual(MEDIA).body
+    else:
+        session.look(role)
+
+
+def next_job_is_happy(session: Session) -> None:
+    """A job that is ordered after the one that the scenario was for goes well."""
+    job = session.job = session.submit()
+    assert job.play is None
+    assert session.stage() == session.contract.graph.initial
+    session.advance(ENOUGH)
+    assert session.kind() == "success"
+
+
+@parametrised(PAIRS)
+def test_each_scenario_is_seen_from_outside(
+    scenario: Scenario, contract: Contract, server: MockServer, receiver: HTTPServer
+) -> None:
+    session = Session(server, receiver, contract, scenario)
+    armed = server.run(lambda: session.world.plays.arm(scenario, CONTRACTS, provider=contract.key))
+    assert armed.unmet()
+    walk(session)
+    assert armed.unmet() == []
+    assert armed.begun == 1
+    if always(scenario, "submit"):
+        server.run(lambda: session.world.plays.disarm(armed.id))
+    next_job_is_happy(session)
+
+
+@parametrised(ONCE.values())
+def test_no_happy_server_looks_like_a_scenario(
+    scenario: Scenario, contract: Contract, server: MockServer, receiver: HTTPServer
+) -> None:
+    with pytest.raises(AssertionError):
+        walk(Session(server, receiver, contract, scenario))
+
+
+def test_each_kind_of_move_has_a_check_and_a_scenario() -> None:
+    assert OPERATION_CHECKS.keys() == MOVES.keys() | {SITUATION}
+    assert MEDIA_CHECKS.keys() == MEDIA_MOVES.keys()
+    assert CALLBACK_CHECKS.keys() == CALLBACK_MOVES.keys()
+    assert TIMELINE_CHECKS.keys() == TIMELINE.keys()
+    played = [scenario for scenario, _ in ONCE.values()]
+    kinds = {(role, move.kind) for scenario in played for role, moves in scenario.moves.items() for move in moves}
+    assert {kind for role, kind in kinds if role == MEDIA} == MEDIA_MOVES.keys()
+    assert {kind for role, kind in kinds if role == CALLBACK} == CALLBACK_MOVES.keys()
+    assert {kind for role, kind in kinds if role not in (MEDIA, CALLBACK)} >= MOVES.keys()
+    possible = {kind for kind in TIMELINE if any(not misfits(_timeline(kind), contract) for contract in CONTRACTS)}
+    assert {scenario.timeline.kind for scenario in played if scenario.timeline is not None} == possible
+    assert possible == TIMELINE.keys() - {"expire"}, "a provider has jobs that expire: give it a scenario"
+
+
+def _timeline(kind: str) -> Scenario:
+    return read_scenario({"timeline": {"move": kind}})
+
+
+def test_each_scenario_fits_a_provider() -> None:
+    assert ONCE.keys() == CATALOGUE.keys()
+
+
+# ---- what each move looks like: on an operation
+
+
+def field_of(role: str, move: Move) -> str:
+    """Return the name of the value that a field move is about."""
+    default = {"submit": "job", "status": "stage", "result": "video_url"}.get(role, "")
+    return "stage" if move.kind == "unknown_status" else str(move.options.get("value", default))
+
+
+def pointers(contract: Contract, role: str, move: Move) -> list[Pointer]:
+    """Return where the field of a field move stands."""
+    bound = contract.operations[role].bindings[field_of(role, move)].response
+    return [place.pointer for place in bound if place.part == "body"]
+
+
+def _late(session: Session, role: str, move: Move) -> None:
+    seconds = move.options.get("seconds", 5.0)
+    with session.open(role) as client:
+        assert session.held(client)
+        session.advance(seconds - 0.5)
+        assert not client.readable(BRIEF)
+        session.advance(1.0)
+        seen = client.read()
+    assert seen.end == "whole"
+    assert seen.status == 200 if role == MEDIA else session.read_good(role, seen)
+
+
+def _silent(session: Session, role: str, move: Move) -> None:
+    seconds = move.options.get("seconds", 3_600.0)
+    with session.open(role) as client:
+        assert session.held(client)
+        assert not client.readable(BRIEF)
+        session.advance(seconds - 0.5)
+        assert not client.readable(BRIEF)
+        session.advance(1.0)
+        seen = client.read()
+    assert (seen.end, seen.nothing) == ("eof", True)
+
+
+def _reset(session: Session, role: str, move: Move) -> None:
+    seen = session.ask(role)
+    assert (seen.end, seen.nothing) == ("reset", True)
+
+
+def _closed(session: Session, role: str, move: Move) -> None:
+    seen = session.ask(role)
+    assert (seen.end, seen.nothing) == ("eof", True)
+
+
+def _cut_off(session: Session, role: str, move: Move) -> None:
+    seen = session.ask(role)
+    assert seen.end == "eof"
+    usual = session.usual(role)
+    assert seen.status == usual.status
+    assert seen.length == len(usual.body)
+    assert len(seen.body) == int(seen.length * move.options.get("keep", 0.5)) < seen.length
+    assert usual.body.startswith(seen.body)
+
+
+def _drips(session: Session, role: str, move: Move) -> None:
+    pieces, seconds = move.options.get("pieces", 10), move.options.get("seconds", 5.0)
+    usual = session.usual(role).body if role not in ("submit", "run") else None
+    with session.open(role) as client:
+        length = client.read_body(1).length
+        size = -(-length // pieces)
+        for sent in range(size, length + size, size):
+            assert len(client.read_body(min(sent, length)).body) == min(sent, length)
+            assert session.held(client)
+            assert not client.readable(BRIEF if sent == size else 0.0)
+            session.advance(seconds / pieces)
+        seen = client.read()
+    assert seen.end == "whole"
+    assert session.read_good(role, seen) if usual is None else seen.body == usual
+
+
+def _answers(session: Session, role: str, move: Move) -> None:
+    situation = session.contract.operations[role].situations[move.kind]
+    begun = time.time()
+    seen = session.ask(role)
+    assert seen.end == "whole"
+    assert seen.status == situation.status
+    assert session.contract.schemas.violations(situation.schema, seen.json) == []
+    assert move.kind in session.read(role, seen).situations
+    if (seconds := move.options.get("retry_after")) is not None:
+        assert seen.headers["retry-after"] == str(seconds)
+    if (seconds := move.options.get("retry_after_date")) is not None:
+        moment = parsedate_to_datetime(seen.headers["retry-after"]).timestamp()
+        assert begun + seconds - 1 <= moment <= time.time() + seconds
+
+
+def _broken_json(session: Session, role: str, move: Move) -> None:
+    seen, usual = session.ask(role), session.usual(role)
+    assert (seen.end, seen.status) == ("whole", usual.status)
+    assert seen.headers["content-type"] == usual.headers["content-type"]
+    assert usual.body.startswith(seen.body)
+    with pytest.raises(orjson.JSONDecodeError):
+        assert not seen.json
+
+
+def _page(session: Session, role: str, move: Move) -> None:
+    seen = session.ask(role)
+    assert (seen.end, seen.status) == ("whole", move.options.get("status", 200))
+    assert seen.headers["content-type"].startswith("text/html")
+    assert seen.body.startswith(b"<!DOCTYPE html>")
+
+
+def _no_body(session: Session, role: str, move: Move) -> None:
+    seen = session.ask(role)
+    assert (seen.end, seen.status) == ("whole", move.options.get("status", 200))
+    assert seen.body == b""
+
+
+def _envelope(session: Session, role: str, move: Move) -> None:
+    situation = session.contract.operations[role].situations[move.options.get("situation", "server_error")]
+    seen = session.ask(role)
+    assert (seen.end, seen.status) == ("whole", 200)
+    assert session.contract.schemas.violations(situation.schema, seen.json) == []
+    assert seen.json == situation.template.example
+
+
+def _unknown_word(session: Session, role: str, move: Move) -> None:
+    word = move.options.get("word", "reticulating")
+    assert not any(word.encode() in orjson.dumps(one.template.example) for one in situations(session, role))
+    _changes(session, role, move, lambda here: word)
+
+
+def _first_again(session: Session, role: str, move: Move) -> None:
+    assert session.read(role, session.usual(role)).stages != {session.contract.graph.initial}
+    assert session.read_good(role, session.ask(role)).stages == {session.contract.graph.initial}
+
+
+def _changes(session: Session, role: str, move: Move, change: Callable[[Any], Any]) -> None:
+    """The answer is the usual one but for the places of one value, each of which is changed."""
+    seen, usual = session.ask(role), session.usual(role)
+    assert (seen.end, seen.status) == ("whole", usual.status)
+    expected = usual.json
+    for pointer in pointers(session.contract, role, move):
+        here = resolve(expected, pointer)
+        if here is not MISSING:
+            expected = changed(expected, pointer, change(here))
+    assert expected != usual.json
+    assert seen.json == expected
+
+
+def changed(document: Any, pointer: Pointer, value: Any) -> Any:
+    """Return a document with a place changed; MISSING takes it out, of a list too."""
+    holder = resolve(document, pointer[:-1])
+    if value is MISSING and isinstance(holder, list):
+        at = int(pointer[-1])
+        return replaced(document, pointer[:-1], holder[:at] + holder[at + 1 :])
+    return replaced(document, pointer, value)
+
+
+def _field(change: Callable[[Any], Any]) -> Callable[[Session, str, Move], None]:
+    return lambda session, role, move: _changes(session, role, move, change)
+
+
+def _other_type(session: Session, role: str, move: Move) -> None:
+    """The value is there as another JSON type; everything else is as usual."""
+    seen, usual = session.ask(role), session.usual(role)
+    assert (seen.end, seen.status) == ("whole", usual.status)
+    expected = usual.json
+    (pointer, *_) = [one for one in pointers(session.contract, role, move) if resolve(expected, one) is not MISSING]
+    assert type(resolve(seen.json, pointer)) is not type(resolve(expected, pointer))
+    for one in pointers(session.contract, role, move):
+        if resolve(expected, one) is not MISSING:
+            expected = changed(expected, one, resolve(seen.json, one))
+    assert seen.json == expected
+
+
+def _more_fields(session: Session, role: str, move: Move) -> None:
+    seen, usual = session.ask(role), session.usual(role)
+
+    def bare(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: bare(item) for name, item in value.items() if name != "x_unexpected"}
+        return [bare(item) for item in value] if isinstance(value, list) else value
+
+    assert seen.status == usual.status
+    assert bare(seen.json) == usual.json
+    assert seen.body.count(b'"x_unexpected"') == len(objects(usual.json)) > 0
+
+
+def _turned_round(session: Session, role: str, move: Move) -> None:
+    seen, usual = session.ask(role), session.usual(role)
+    assert seen.status == usual.status
+    assert seen.json == usual.json
+    turned = [list(reversed(one)) for one in objects(usual.json)]
+    assert sorted(map(list, objects(seen.json))) == sorted(turned)
+    assert next(iter(seen.json)) == list(usual.json)[-1]
+
+
+def objects(value: Any) -> list[dict[str, Any]]:
+    """Return every object in JSON, the outer ones first."""
+    if isinstance(value, list):
+        return [one for item in value for one in objects(item)]
+    return [value, *objects(list(value.values()))] if isinstance(value, dict) else []
+
+
+def situations(session: Session, role: str) -> list[Any]:
+    return list(session.contract.operations[role].situations.values())
+
+
+Check = Callable[[Session, str, Move], None]
+TRANSPORT_CHECKS: Mapping[str, Check] = {
+    "latency": _late,
+    "timeout": _silent,
+    "reset_peer": _reset,
+    "empty": _closed,
+    "truncate": _cut_off,
+    "slow_body": _drips,
+}
+OPERATION_CHECKS: Mapping[str, Check] = {
+    **TRANSPORT_CHECKS,
+    SITUATION: _answers,
+    "accept_then_drop": _closed,
+    "malformed_json": _broken_json,
+    "html_page": _page,
+    "empty_body": _no_body,
+    "error_envelope": _envelope,
+    "unknown_status": _unknown_word,
+    "regress": _first_again,
+    "missing_field": _field(lambda here: MISSING),
+    "null_field": _field(lambda here: None),
+    "empty_field": _field(lambda here: ""),
+    "wrong_type": _other_type,
+    "extra_field": _more_fields,
+    "reordered": _turned_round,
+}
+
+# ---- on the media host
+
+
+def _as_type(session: Session, role: str, move: Move) -> None:
+    seen, usual = session.ask(role), session.usual(role)
+    assert (seen.status, seen.end) == (200, "whole")
+    assert seen.headers["content-type"] == move.options.get("type", "application/octet-stream")
+    assert seen.headers["content-type"] != usual.headers["content-type"]
+    assert seen.body == usual.body
+
+
+def _no_bytes(session: Session, role: str, move: Move) -> None:
+    seen = session.ask(role)
+    assert (seen.status, seen.end, seen.length) == (200, "whole", 0)
+    assert seen.headers["content-type"] == "video/mp4"
+
+
+def _a_picture(session: Session, role: str, move: Move) -> None:
+    seen = session.ask(role)
+    assert (seen.status, seen.end, seen.headers["content-type"]) == (200, "whole", "video/mp4")
+    assert seen.body.startswith(b"\x89PNG")
+
+
+def _refused(status: int) -> Check:
+    def check(session: Session, role: str, move: Move) -> None:
+        seen = session.ask(role)
+        assert (seen.status, seen.end) == (status, "whole")
+        assert seen.headers["content-type"] == "application/xml"
+        if (seconds := move.options.get("retry_after")) is not None:
+            assert seen.headers["retry-after"] == str(seconds)
+
+    return check
+
+
+MEDIA_CHECKS: Mapping[str, Check] = {
+    **TRANSPORT_CHECKS,
+    "truncated": _cut_off,
+    "wrong_type": _as_type,
+    "zero_bytes": _no_bytes,
+    "html_page": _page,
+    "not_video": _a_picture,
+    "expired": _refused(403),
+    "not_found": _refused(404),
+    "unavailable": _refused(503),
+}
+
+# ---- on callbacks
+
+
+def _lost(session: Session, move: Move) -> None:
+    session.server.wait_for(session.world.clock.run_until_idle())
+    assert session.kind() == "success"
+    assert session.deliveries() == []
+
+
+def _many(session: Session, move: Move) -> None:
+    session.server.wait_for(session.world.clock.run_until_idle())
+    found = session.deliveries()
+    assert len(found) == move.options.get("count", 2)
+    assert all(session.signed(one) and one[1] == found[0][1] for one in found)
+
+
+def _after_all(session: Session, move: Move) -> None:
+    seconds = move.options.get("seconds", 60.0)
+    assert session.job is not None
+    session.advance(session.job.finished - session.world.clock.now())
+    assert session.kind() == "success"
+    session.advance(seconds - 0.5)
+    assert session.deliveries() == []
+    session.advance(1.0)
+    assert [session.signed(one) for one in session.deliveries()] == [True]
+
+
+def _overtaken(session: Session, move: Move) -> None:
+    first = session.job
+    assert first is not None
+    session.advance(first.finished - session.world.clock.now() - 0.05)
+    second = session.submit()
+    session.advance(ENOUGH)
+    bodies = [body for _, body in session.deliveries()]
+    assert [one.id for body in bodies for one in (first, second) if one.id.encode() in body] == [second.id, first.id]
+
+
+def _false_one_first(is_false: Callable[[Session, Delivery], bool]) -> Callable[..., None]:
+    def check(session: Session, move: Move) -> None:
+        session.advance(ENOUGH)
+        found = session.deliveries()
+        assert len(found) == 2
+        assert not session.signed(found[0])
+        assert is_false(session, found[0])
+        assert session.signed(found[1])
+
+    return check
+
+
+def _has_no_signature(session: Session, delivery: Delivery) -> bool:
+    callbacks = session.contract.callbacks
+    assert callbacks is not None
+    assert callbacks.signature is not None
+    return not {name.lower() for name in callbacks.signature.headers} & delivery[0].keys()
+
+
+CALLBACK_CHECKS: Mapping[str, Callable[[Session, Move], None]] = {
+    "lost": _lost,
+    "duplicate": _many,
+    "late": _after_all,
+    "out_of_order": _overtaken,
+    "forged": _false_one_first(lambda session, one: not session.signed(one, fresh=False)),
+    "stale": _false_one_first(lambda session, one: session.signed(one, fresh=False)),
+    "unsigned": _false_one_first(_has_no_signature),
+}
+
+# ---- on the timeline
+
+
+def _ends(kind: str) -> Callable[[Session, Trouble], None]:
+    def check(session: Session, trouble: Trouble) -> None:
+        seconds = trouble.options.get("seconds", ENOUGH)
+        if seconds > ENOUGH:
+            session.advance(seconds - ENOUGH)
+            assert session.kind() in ("pending", "running")
+            seconds = ENOUGH
+        session.advance(seconds)
+        assert session.kind() == kind
+        for role in ("status", "result"):
+            operation = session.contract.operations.get(role)
+            said = session.look(role).values if operation else {}
+            for name in ("code", "message"):
+                if operation is not None and f"error_{name}" in operation.bindings and name in trouble.options:
+                    assert said[f"error_{name}"] == trouble.options[name]
+
+    return check
+
+
+def _stuck(session: Session, trouble: Trouble) -> None:
+    graph = session.contract.graph
+    way = [graph[name] for name in graph.path(graph.initial)]
+    wanted = [stage.name for stage in way if stage.kind == trouble.options.get("stage", way[0].kind)]
+    for seconds in (ENOUGH, 100 * session.contract.polling.longest_wait):
+        session.advance(seconds)
+        assert session.stage() == wanted[-1 if trouble.options.get("last") else 0]
+
+
+def _succeeds_after(part: float) -> Callable[[Session, Trouble], None]:
+    def check(session: Session, trouble: Trouble) -> None:
+        longest = session.contract.polling.longest_wait
+        seconds = trouble.options.get("seconds", part * longest)
+        if seconds:
+            session.advance(seconds - 0.5)
+            assert session.kind() in ("pending", "running")
+            session.advance(0.5)
+        assert session.kind() == "success"
+
+    return check
+
+
+TIMELINE_CHECKS: Mapping[str, Callable[[Session, Trouble], None]] = {
+    "fail": _ends("failure"),
+    "expire": _ends("expired"),
+    "cancel": _ends("cancelled"),
+    "stuck": _stuck,
+    "late_success": _succeeds_after(1.5),
+    "slow": _succeeds_after(0.9),
+}
+
+# ---- what uses no move up
+
+
+def test_a_head_request_for_a_file_uses_no_move_up(
+    contract: Contract, server: MockServer, receiver: HTTPServer
+) -> None:
+    session = Session(server, receiver, contract, CATALOGUE["media_reset_peer"])
+    server.run(lambda: session.world.plays.arm(session.scenario, CONTRACTS, provider=contract.key))
+    session.job = session.submit()
+    session.advance(ENOUGH)
+    for _ in range(2):
+        seen = ask("HEAD", session.video)
+        assert (seen.status, seen.end, seen.body) == (200, "whole", b"")
+        assert seen.length > 0
+    assert session.ask(MEDIA).end == "reset"
+    assert session.ask(MEDIA).end == "whole"
+
+
+def test_a_scenario_for_all_jobs_is_met_by_each(contract: Contract, server: MockServer, receiver: HTTPServer) -> None:
+    session = Session(server, receiver, contract, CATALOGUE["submit_accept_then_drop"])
+    armed = server.run(lambda: session.world.plays.arm(session.scenario, CONTRACTS, jobs=None))
+    assert [session.ask("submit").end for _ in range(3)] == ["eof"] * 3
+    assert len(session.jobs()) == armed.begun == 3
+    assert server.run(session.world.plays.disarm) == 1
+    session.submit()
