@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
 from pathlib import Path
 
@@ -227,3 +228,27 @@ def test_each_mistake_is_complained_about_by_its_name(contract: Contract) -> Non
         world.clock.advance(3_600)
         client_of(world, contract).call("status", path={"job": job})
         assert world.complaints(["uncollected"]) == []
+
+
+def test_a_clock_in_the_same_event_loop_is_awaited(contract: Contract) -> None:
+    operation, model, body = documented(contract)
+
+    async def main() -> None:
+        async with MockServer(clock="manual", pace="realistic") as server:
+            world = server.world()
+            transport = httpx.ASGITransport(server.asgi)
+            headers = {"authorization": f"Bearer {world.api_key}"}
+            async with httpx.AsyncClient(transport=transport, headers=headers) as http:
+                path = operation.path.replace("{model_id}", model.id)
+                (await http.post(world.url(contract.key) + path, json=body)).raise_for_status()
+            with pytest.raises(RuntimeError, match=r"await world\.clock\.awaited\.advance"):
+                world.clock.advance(3_600)
+            with pytest.raises(RuntimeError, match="an event loop runs here"):
+                world.clock.run_until_idle()
+            assert world.billed == 0
+            await world.clock.awaited.advance(3_600)
+            assert world.billed > 0
+            world.clock.set_speed(2)
+            assert world.clock.speed == 2
+
+    asyncio.run(main())

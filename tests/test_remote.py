@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -135,7 +136,9 @@ def test_its_mistakes_are_told_with_what_to_do(world: RemoteWorld, contract: Con
     assert "the nearest is" in unmatched
     assert "not as the contract has it" in invalid
     assert "status_reset_peer: status/0 reset_peer" in unmet
+    assert "make the request, move the clock, or do not arm it" in unmet
     assert job in uncollected
+    assert "poll it to its end, move the clock, or cancel it" in uncollected
     assert world.complaints([]) == []
 
 
@@ -143,3 +146,18 @@ def test_waiting_in_vain_says_what_there_was(world: RemoteWorld, contract: Contr
     order(world, contract)
     with pytest.raises(TimeoutError, match=r"0 of 1 exchanges .*submit"):
         world.wait_for(role="status", timeout=0.0)
+
+
+def test_a_job_that_is_stuck_on_purpose_need_not_be_collected(world: RemoteWorld, contract: Contract) -> None:
+    world.arm({"timeline": {"move": "stuck"}})
+    stuck, usual = order(world, contract), order(world, contract)
+    (said,) = world.complaints(["uncollected"])
+    assert usual in said
+    assert stuck not in said
+
+
+def test_an_address_where_no_server_is_is_told_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    with pytest.raises(RemoteError, match=r"no server to use at .*: Connection refused; `hobbyhorse serve` starts one"):
+        RemoteServer(url)

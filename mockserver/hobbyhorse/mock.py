@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from hobbyhorse.app import Fake, Options
 from hobbyhorse.callbacks import Attempt
-from hobbyhorse.clock import ManualClock, RealClock
+from hobbyhorse.clock import Clock, ManualClock, RealClock
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.jobs import PACES, Job
@@ -114,9 +114,26 @@ class MockServer:
 
         return self.wait_for(there())
 
+    def run_on_loop(self, work: Callable[[], Result]) -> Result:
+        """Do something that needs an event loop: the server's, or the one that runs here."""
+
+        async def there() -> Result:
+            return work()
+
+        return work() if self._thread is None and _loop_runs() else self.wait_for(there())
+
     def wait_for(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Run a coroutine to its end where the server runs: for tests that are not asynchronous themselves."""
+        """Run a coroutine to its end where the server runs: for tests that are not asynchronous themselves.
+
+        Raises RuntimeError where an event loop runs and the server has none of its own: it would wait for itself.
+        """
         if self._thread is None:
+            if _loop_runs():
+                work.close()
+                raise RuntimeError(
+                    "an event loop runs here, which a plain call would block; await world.clock.awaited.advance(...), "
+                    "or serve from a thread: MockServer().start()"
+                )
             return asyncio.run(work)
         return asyncio.run_coroutine_threadsafe(work, self._thread.loop).result()
 
@@ -133,6 +150,14 @@ class MockServer:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         await self._fake.close()
+
+
+def _loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +178,12 @@ class MockClock:
 
     def set_speed(self, speed: float) -> None:
         """Have it run so many times faster than real time, or stand at 0."""
+        self.server.run_on_loop(lambda: self.world.clock.set_speed(speed))
 
-        async def there() -> None:
-            self.world.clock.set_speed(speed)
-
-        self.server.wait_for(there())
+    @property
+    def awaited(self) -> Clock:
+        """The clock itself, whose `advance` and `run_until_idle` are awaited: for clients in the same event loop."""
+        return self.world.clock
 
     def advance(self, seconds: float) -> None:
         """Move it forward; on a clock that stands, what falls due on the way has happened when this returns."""
@@ -290,11 +316,7 @@ class MockWorld:
 
     def redeliver(self, job: str) -> None:
         """Deliver a job's callback once more. Raises LookupError if there is none."""
-
-        async def there() -> None:
-            self._server.asgi.courier().redeliver(self._world, self._job(job))
-
-        self._server.wait_for(there())
+        self._server.run_on_loop(lambda: self._server.asgi.courier().redeliver(self._world, self._job(job)))
 
     def _job(self, job: str) -> Job:
         if job not in self._world.jobs:
@@ -342,17 +364,27 @@ class MockWorld:
             elif exchange.move is None and exchange.situation in INVALID and "invalid" in about:
                 said.append(f"{what}; the request breaks the contract")
         if "unmet" in about:
-            said += [
-                f"{what} was armed and never met: a fault that the client did not experience proves nothing; have it "
-                "make the request, move the clock, or do not arm it"
-                for what in self.unmet
-            ]
+            said += [unmet_complaint(what) for what in self.unmet]
         if "uncollected" in about:
             now = self._world.clock.now()
             said += [
-                f"the job {job.id} ({job.stage(now).name}) was ordered and its end never seen; poll it "
-                "to its end, move the clock, or cancel it"
+                uncollected_complaint(job.id, job.stage(now).name)
                 for job in self.jobs
                 if not job.collected and job.ends
             ]
         return said
+
+
+def unmet_complaint(what: str) -> str:
+    """Return what is said about a move that no request has met."""
+    return (
+        f"{what} was armed and never met: a fault that the client did not experience proves nothing; have it "
+        "make the request, move the clock, or do not arm it"
+    )
+
+
+def uncollected_complaint(job: str, stage: str) -> str:
+    """Return what is said about a job whose end nobody was shown."""
+    return (
+        f"the job {job} ({stage}) was ordered and its end never seen; poll it to its end, move the clock, or cancel it"
+    )

@@ -11,21 +11,25 @@ from typing import Any
 import httpx
 
 from hobbyhorse.contract.folder import load_all
-from hobbyhorse.mock import COMPLAINTS, INVALID, UNMATCHED
+from hobbyhorse.health import failure
+from hobbyhorse.mock import COMPLAINTS, INVALID, UNMATCHED, uncollected_complaint, unmet_complaint
 from hobbyhorse.scenarios import Scenario
 from hobbyhorse.signatures import DEFAULT_SECRET
 
 MOST_EXCHANGES = 1_000
+PATIENCE = 10.0
+"""How many seconds a server may take to say that it is up."""
 
 
 class RemoteError(RuntimeError):
-    """What the control plane refused: its message, and its hint."""
+    """What the control plane refused: its message, and its hint; or that there is no server."""
 
 
 class RemoteServer:
     """A server that runs already, such as `hobbyhorse serve`; each world has a key that nobody else has.
 
     `clock`, `pace` and `speed` are set for each new world; the seed of a running server cannot be chosen.
+    Raises RemoteError if no server answers at the address.
     """
 
     def __init__(
@@ -42,6 +46,8 @@ class RemoteServer:
         if clock not in ("real", "manual"):
             raise ValueError(f"clock {clock!r}; allowed are 'real' and 'manual'")
         self.url = url.rstrip("/")
+        if (reason := failure(self.url, PATIENCE)) is not None:
+            raise RemoteError(f"no server to use at {self.url}: {reason}; `hobbyhorse serve` starts one")
         headers = {"x-mock-control-key": control_key} if control_key else {}
         self.http = httpx.Client(base_url=f"{self.url}/_mock", headers=headers, trust_env=False, timeout=70.0)
         self._pace = pace
@@ -221,11 +227,16 @@ class RemoteWorld:
             if one.move is None and (unmatched or (one.situation in INVALID and "invalid" in about)):
                 said.append(text)
         if "unmet" in about:
-            said += [f"{what} was armed and never met" for what in self.unmet]
+            said += [unmet_complaint(what) for what in self.unmet]
         if "uncollected" in about:
             said += [
-                f"the job {job.id} ({job.stage}) was ordered and its end never seen"
-                for job in self.jobs
-                if not job.collected
+                uncollected_complaint(job.id, job.stage) for job in self.jobs if not job.collected and _may_end(job)
             ]
         return said
+
+
+def _may_end(job: SimpleNamespace) -> bool:
+    """Whether a job's timeline leads to an end, as far as the project's contracts tell; a stuck one has none."""
+    contract = next((contract for contract in load_all() if contract.key == job.provider), None)
+    last = job.timeline[-1]["stage"]
+    return contract is None or last not in contract.graph.stages or contract.graph[last].terminal
