@@ -210,7 +210,8 @@ def _misfits_move(move: Move, operation: Operation, contract: Contract) -> Itera
         elif operation.situations[move.kind].stages and operation.situations[move.kind].status < 300:
             yield f"{where}: the situation {move.kind!r} shows a job; a move answers with one that refuses"
         return
-    if (situation := move.options.get("situation")) is not None and situation not in operation.situations:
+    situation = move.options.get("situation", "server_error" if move.kind == "error_envelope" else None)
+    if situation is not None and situation not in operation.situations:
         yield f"{where} has no situation {situation!r}; it has {', '.join(operation.situations)}"
     shown = {stage for situation in operation.situations.values() for stage in situation.stages}
     if move.kind == "regress" and (operation.role == "submit" or contract.graph.initial not in shown):

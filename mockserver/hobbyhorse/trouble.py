@@ -132,7 +132,7 @@ def _troubled(call: Call, play: Play, move: Move, answer: Answer | None) -> Trou
     elif move.kind == "error_envelope":
         answer = refusal_of(call.contract, call.route, Refusal(move.options.get("situation", "server_error")))
     elif answer is None:
-        answer = refusal_of(call.contract, call.route, Refusal("overloaded"))
+        answer = Answer(find_situation(operation, "overloaded") or next(iter(operation.situations.values())), b"")
     if move.kind == "regress":
         answer = _first_again(call, answer)
     sent = distort(move, sent_of(answer), operation, play.random)
