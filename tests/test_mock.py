@@ -252,3 +252,13 @@ def test_a_clock_in_the_same_event_loop_is_awaited(contract: Contract) -> None:
             assert world.clock.speed == 2
 
     asyncio.run(main())
+
+
+def test_a_job_that_is_stuck_on_purpose_need_not_be_collected(contract: Contract) -> None:
+    with MockServer(clock="manual", pace="realistic") as server:
+        world = server.world()
+        world.arm({"timeline": {"move": "stuck"}})
+        stuck, usual = order(world, contract), order(world, contract)
+        (said,) = world.complaints(["uncollected"])
+        assert usual in said
+        assert stuck not in said

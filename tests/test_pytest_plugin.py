@@ -156,6 +156,7 @@ def test_the_fixture_gives_each_test_a_world_and_tells_mistakes(
         "*allowed are clock, pace, speed, seed, strict, scenario, jobs, limits, complain*",
         "*complain has 'everything': allowed are unmatched, invalid, unmet, uncollected*",
         "*its own reason*",
+        "*Captured hobbyhorse teardown*",
     ):
         result.stdout.fnmatch_lines([line])
 
