@@ -467,6 +467,7 @@ def _no_body(session: Session, role: str, move: Move) -> None:
     seen = session.ask(role)
     assert (seen.end, seen.status) == ("whole", move.options.get("status", 200))
     assert seen.body == b""
+    assert "retry-after" not in seen.headers, "nothing of a refusal is left in it"
 
 
 def _envelope(session: Session, role: str, move: Move) -> None:

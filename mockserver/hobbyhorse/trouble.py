@@ -135,7 +135,8 @@ def _troubled(call: Call, play: Play, move: Move, answer: Answer | None) -> Trou
         answer = Answer(find_situation(operation, "overloaded") or next(iter(operation.situations.values())), b"")
     if move.kind == "regress":
         answer = _first_again(call, answer)
-    sent = distort(move, sent_of(answer), operation, play.random)
+    bare = move.kind in INSTEAD and move.kind != "error_envelope"
+    sent = distort(move, Sent(200, (JSON,), b"") if bare else sent_of(answer), operation, play.random)
     if move.kind == "error_envelope":
         sent = Sent(200, sent.headers, sent.body)
     sent = retry_after(sent, move.options, time.time())
