@@ -233,6 +233,8 @@ class Fake:
                 return
             except asyncio.CancelledError:  # the server stops while it holds the connection
                 answer = refusal_of(contract, route, Refusal("overloaded"))
+            finally:
+                call.release()
             body = call.body
             if troubled is not None:
                 line = Line(scope, receive, send, call.world.clock)

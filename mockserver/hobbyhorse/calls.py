@@ -67,6 +67,7 @@ class Call:
     body: bytes = b""
     play: Play | None = None
     was_read: bool | Refusal = False
+    claimed: str | None = None
 
     def header(self, name: str) -> str | None:
         """Return a header, or None."""
@@ -88,6 +89,23 @@ class Call:
         """Read the body, a JSON object of at most 64 MiB. Raises ClientGone if it never ends."""
         refused = await self.read()
         return refused if refused is not None else read_body(self.header("content-type"), self.body)
+
+    def claim(self, message: Message) -> str | Refusal | None:
+        """Claim the idempotency key that a request gives, until it is answered; None if it gives none."""
+        place = self.contract.idempotency.key
+        key = place.get(message) if place is not None and self.claimed is None else self.claimed
+        if not isinstance(key, str):
+            return None
+        if self.claimed is None and not self.world.idempotency.begin(self.contract.key, key):
+            return Refusal("key_in_flight")
+        self.claimed = key
+        return key
+
+    def release(self) -> None:
+        """Give up the claim to an idempotency key."""
+        if self.claimed is not None:
+            self.world.idempotency.end(self.contract.key, self.claimed)
+            self.claimed = None
 
     async def read(self) -> Refusal | None:
         """Read the body, once; a refusal if it is too large. Raises ClientGone if it never ends."""

@@ -26,17 +26,8 @@ async def submit(call: Call) -> Answer:
     message = call.parameters()
     if isinstance(message, Refusal):
         return refuse(call, message)
-    policy = call.contract.idempotency
-    key = policy.key.get(message) if policy.key else None
-    if not isinstance(key, str):
-        return await _accept(call, message, None)
-    keys, provider = call.world.idempotency, call.contract.key
-    if not keys.begin(provider, key):
-        return refuse(call, Refusal("key_in_flight"))
-    try:
-        return await _accept(call, message, key)
-    finally:
-        keys.end(provider, key)
+    key = call.claim(message)
+    return refuse(call, key) if isinstance(key, Refusal) else await _accept(call, message, key)
 
 
 async def _accept(call: Call, message: Message, key: str | None) -> Answer:

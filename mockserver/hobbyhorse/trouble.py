@@ -50,6 +50,9 @@ async def cast(call: Call, catalogue: Callable[[], Catalogue], contracts: Sequen
     operation, plays = call.route.operation, call.world.plays
     name, source = call.header(HEADER), "header"
     if operation.role in SUBMISSIONS:
+        message = call.parameters()
+        if isinstance(message, Refusal) or isinstance(call.claim(message), Refusal):
+            return None
         if isinstance(await call.read(), Refusal):
             return None
         if name is None and b"[[scenario:" in call.body and (marked := MARK.search(call.body)) is not None:
@@ -81,14 +84,9 @@ def _named(call: Call) -> Job | None:
 
 def _replayed(call: Call) -> Job | None:
     """Return the job that a submission's idempotency key has made before."""
-    place = call.contract.idempotency.key
-    message = call.parameters() if place is not None else None
-    if place is None or message is None or isinstance(message, Refusal):
+    if call.claimed is None:
         return None
-    key = place.get(message)
-    used = (
-        call.world.idempotency.recall(call.contract.key, key, call.world.clock.now()) if isinstance(key, str) else None
-    )
+    used = call.world.idempotency.recall(call.contract.key, call.claimed, call.world.clock.now())
     return call.world.find(call.contract, used.job) if used is not None else None
 
 
