@@ -105,19 +105,9 @@ class Mock:
             b"".join(event.get("body", b"") for event in events[1:]),
         )
 
-    async def call(
-        self,
-        contract: Contract,
-        role: str,
-        *,
-        path: Mapping[str, str] | None = None,
-        query: str = "",
-        body: Any = MISSING,
-        headers: Mapping[str, str] | None = None,
-        key: str | None = KEY,
-    ) -> Reply:
-        """Call an operation and read the answer by its contract; `path` by bound name (`job`, `model`)."""
-        reply = await self.call_plain(contract, role, path=path, query=query, body=body, headers=headers, key=key)
+    async def call(self, contract: Contract, role: str, **how: Any) -> Reply:
+        """Call an operation as `call_plain` does, and read the answer by its contract."""
+        reply = await self.call_plain(contract, role, **how)
         message = message_of(reply.headers.items(), reply.json)
         reading = read_answer(contract.schemas, contract.operations[role], reply.status, message)
         return Reply(reply.status, reply.headers, reply.body, reading)
@@ -133,7 +123,7 @@ class Mock:
         headers: Mapping[str, str] | None = None,
         key: str | None = KEY,
     ) -> Reply:
-        """Call an operation, and read nothing in the answer."""
+        """Call an operation and read nothing in the answer; `path` by bound name (`job`, `model`)."""
         operation = contract.operations[role]
         where = operation.path
         for name, value in (path or {}).items():
