@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
 from hobbyhorse.cache import Cache, user_directory
-from hobbyhorse.calls import JSON, Answer, Call, ClientGone, ContractBroken, api_key, header, refusal_of, write
+from hobbyhorse.calls import JSON, Answer, Call, ClientGone, ContractBroken, Noted, api_key, header, refusal_of, write
 from hobbyhorse.clock import Clock, RealClock
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.request import Refusal
@@ -214,7 +214,6 @@ class Fake:
                 self.studio,
                 self._policy,
             )
-            troubled = None
             try:
                 if call.world.limits.requests_per_second is not None:
                     wait = call.world.meter.request(call.world.limits, call.world.clock.now())
@@ -223,27 +222,28 @@ class Fake:
                 if call.world.plays.active or route.operation.role in SUBMISSIONS or header(scope["headers"], NAMED):
                     call.play = await cast(call, self.catalogue, self.contracts)
                 done = await (act(call) if call.play is not None else ROLES[route.operation.role](call))
-                answer, troubled = (done, None) if isinstance(done, Answer) else (done.answer, done)
             except OverLimit as over:
-                answer = refusal_of(contract, route, Refusal("rate_limited"))
-                answer.headers = (("Retry-After", str(math.ceil(over.wait))),)
+                done = refusal_of(contract, route, Refusal("rate_limited"))
+                done.headers = (("Retry-After", str(math.ceil(over.wait))),)
             except ScenarioError as error:
-                answer = refuse_scenario(call, error)
+                done = refuse_scenario(call, error)
             except ClientGone:
                 return
             except asyncio.CancelledError:  # the server stops while it holds the connection
-                answer = refusal_of(contract, route, Refusal("overloaded"))
+                done = refusal_of(contract, route, Refusal("overloaded"))
             finally:
                 call.release()
             body = call.body
-            if troubled is not None:
-                line = Line(scope, receive, send, call.world.clock)
-                self._keep(call.world, contract, route, scope, path, body, answer, troubled)
-                await perform(troubled.move, troubled.sent, line)
+            if isinstance(done, Troubled):
+                self._keep(call.world, contract, route, scope, path, body, done.noted)
+                await perform(done.move, done.sent, Line(scope, receive, send, call.world.clock))
                 return
+            answer = done
         if self.options.strict:
             _check(contract, answer)
-        self._keep(world, contract, route, scope, path, body, answer)
+        situation = answer.situation
+        noted = Noted(situation.name, answer.job, situation.status, answer.body, answer.notes)
+        self._keep(world, contract, route, scope, path, body, noted)
         await _send(send, answer)
 
     async def _serve_file(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -310,33 +310,26 @@ class Fake:
         scope: Scope,
         path: str,
         body: bytes,
-        answer: Answer,
-        troubled: Troubled | None = None,
+        noted: Noted,
     ) -> None:
         """Write an exchange into the journal of its world."""
         journal, clock = (world or self).journal, (world or self.worlds.anybody).clock
-        situation = answer.situation
-        status, sent, notes = situation.status, answer.body, answer.notes
-        if troubled is not None:
-            silent = troubled.move.kind in SILENT
-            status, sent = (0, b"") if silent else (troubled.sent.status, troubled.sent.body)
-            notes += (f"scenario: {troubled.move}",)
         journal.add(
             Exchange(
                 clock.now(),
                 contract.key,
                 route.operation.role if route else None,
-                situation.name,
-                answer.job,
+                noted.situation,
+                noted.job,
                 scope["method"],
                 path,
                 scope["query_string"],
                 scope["headers"],
                 body[:MOST_BYTES],
-                status,
-                sent[:MOST_BYTES],
-                notes,
-                troubled.move.kind if troubled is not None else None,
+                noted.status,
+                noted.body[:MOST_BYTES],
+                noted.notes,
+                noted.move,
             )
         )
 

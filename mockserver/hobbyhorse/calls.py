@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs, parse_qsl
 
 from starlette.types import Receive, Scope
@@ -46,6 +46,17 @@ class Answer:
     job: str | None = None
     notes: tuple[str, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
+
+
+class Noted(NamedTuple):
+    """What the journal keeps of an answer: its situation, if it is in one, what was sent, and the move behind it."""
+
+    situation: str | None
+    job: str | None
+    status: int
+    body: bytes
+    notes: tuple[str, ...]
+    move: str | None = None
 
 
 @dataclass(slots=True)
@@ -142,7 +153,7 @@ class Call:
             owner = self.worlds.owner(self.contract, job_id)
             return Refusal("unknown_job" if owner is None else "foreign_job")
         life = self.contract.retention.job
-        if life is not None and self.world.clock.now() > job.finished + life:
+        if life is not None and job.ends and self.world.clock.now() > job.finished + life:
             return Refusal("expired_job")
         return job
 

@@ -74,9 +74,18 @@ class Line:
 
 
 async def perform(move: Move, sent: Sent, line: Line) -> None:
-    """Send an answer as a move has it; one that is no fault of the connection is sent whole."""
+    """Send an answer as a move has it; one that is no fault of the connection is sent whole.
+
+    A server that stops meanwhile closes the connection as it is.
+    """
     fault = FAULTS.get(move.kind)
-    await (line.whole(sent) if fault is None else fault(sent, move.options, line))
+    try:
+        await (line.whole(sent) if fault is None else fault(sent, move.options, line))
+    except asyncio.CancelledError:
+        if line.transport is None:
+            raise
+        line.transport.abort()
+        await asyncio.sleep(0)  # so that the server learns of it before this returns
 
 
 Fault = Callable[[Sent, Mapping[str, Any], Line], Awaitable[None]]

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hobbyhorse.calls import JSON, Answer, Call, refusal_of
+from hobbyhorse.calls import JSON, Answer, Call, Noted, refusal_of
 from hobbyhorse.contract.request import Refusal
 from hobbyhorse.contract.values import Contract, find_situation
 from hobbyhorse.distort import MEDIA_BODIES, Sent, distort, has_field, retry_after
+from hobbyhorse.faults import SILENT
 from hobbyhorse.jobs import Job, View
 from hobbyhorse.moves import MEDIA, MOVES, SITUATION
 from hobbyhorse.plays import SUBMISSIONS, Play
@@ -30,9 +31,9 @@ INSTEAD = frozenset({"timeout", "reset_peer", "empty", "html_page", "empty_body"
 
 @dataclass(frozen=True, slots=True)
 class Troubled:
-    """An answer, what is sent of it, and the move that made it so."""
+    """What is sent instead of an answer, the move that made it so, and what the journal keeps of both."""
 
-    answer: Answer
+    noted: Noted
     sent: Sent
     move: Move
 
@@ -123,23 +124,23 @@ def _applies(call: Call, move: Move, answer: Answer) -> bool:
 
 def _troubled(call: Call, play: Play, move: Move, answer: Answer | None) -> Troubled:
     """Return what a move makes of an answer; None is an operation that did not take effect."""
-    job = answer.job if answer is not None else None
-    operation = call.route.operation
+    job, notes = (answer.job, answer.notes) if answer is not None else (None, ())
     if move.kind not in MOVES:
         answer = refusal_of(call.contract, call.route, Refusal(move.kind))
     elif move.kind == "error_envelope":
         answer = refusal_of(call.contract, call.route, Refusal(move.options.get("situation", "server_error")))
-    elif answer is None:
-        answer = Answer(find_situation(operation, "overloaded") or next(iter(operation.situations.values())), b"")
-    if move.kind == "regress":
+    elif move.kind in INSTEAD:
+        answer = None
+    elif move.kind == "regress" and answer is not None:
         answer = _first_again(call, answer)
-    bare = move.kind in INSTEAD and move.kind != "error_envelope"
-    sent = distort(move, Sent(200, (JSON,), b"") if bare else sent_of(answer), operation, play.random)
+    sent = Sent(200, (JSON,), b"") if answer is None else sent_of(answer)
+    sent = distort(move, sent, call.route.operation, play.random)
     if move.kind == "error_envelope":
         sent = Sent(200, sent.headers, sent.body)
     sent = retry_after(sent, move.options, time.time())
-    answer.job = job
-    return Troubled(answer, sent, move)
+    status, body = (0, b"") if move.kind in SILENT else (sent.status, sent.body)
+    situation = answer.situation.name if answer is not None else None
+    return Troubled(Noted(situation, job, status, body, (*notes, f"scenario: {move}"), move.kind), sent, move)
 
 
 def _first_again(call: Call, answer: Answer) -> Answer:
