@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from hobbyhorse.contract.folder import data_directory, load_all
 from hobbyhorse.contract.values import Contract
-from tests.world import MADE
+from tests.world import HTTP, MADE
 
 pytest_plugins = ["pytester"]
 
@@ -56,6 +56,13 @@ def _close_mocks() -> Iterator[None]:
     yield
     while MADE:
         MADE.pop().close()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _close_http() -> Iterator[None]:
+    """Leave no connection open."""
+    yield
+    HTTP.close()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -17,9 +17,7 @@ from hobbyhorse.lifecycle import LifecycleError
 from hobbyhorse.scenarios import ScenarioError
 from hobbyhorse.worlds import Ending
 from tests.conftest import CONTRACTS, contracts_that
-from tests.world import documented
-
-HTTP = httpx.Client(trust_env=False)
+from tests.world import HTTP, documented
 
 
 def client_of(world: MockWorld, contract: Contract) -> ContractClient:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-import httpx
 import pytest
 from pytest_httpserver import HTTPServer
 
@@ -18,9 +17,8 @@ from hobbyhorse.expressions import replaced
 from hobbyhorse.mock import MockWorld
 from hobbyhorse.remote import RemoteError, RemoteServer, RemoteWorld
 from tests.conftest import contracts_that
-from tests.world import documented
+from tests.world import HTTP, documented
 
-HTTP = httpx.Client(trust_env=False)
 OURS_ONLY = {"end_next_job", "limits"}
 
 

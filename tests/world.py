@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import orjson
 from starlette.types import Message as Event
 from starlette.types import Scope
@@ -20,10 +21,12 @@ from hobbyhorse.expressions import MISSING
 from hobbyhorse.worlds import World
 
 KEY = "a-key"
+HTTP = httpx.Client(trust_env=False)
+"""A client for servers on a socket; closed when the tests end."""
 MADE: list[Mock] = []
 """The mocks of the running test, for its fixture to close."""
 
-__all__ = ["KEY", "ContractClient", "Mock", "Reply", "documented"]
+__all__ = ["HTTP", "KEY", "ContractClient", "Mock", "Reply", "documented"]
 
 
 @dataclass(frozen=True)
