@@ -43,11 +43,11 @@ def measure() -> None:
     """Submit the jobs to a fake in this process; print what it weighs before, after and at most, and the seconds."""
     fake = Fake(contracts := load_all(), Options(pace="instant"))
     asked = [order(contract, "http://127.0.0.1:8000") for contract in contracts]
-    before, began = _resident("VmRSS"), time.perf_counter()
+    before, began = resident("VmRSS"), time.perf_counter()
     asyncio.run(_submit(fake, asked))
     seconds = time.perf_counter() - began
     assert sum(len(world.jobs) for world in fake.worlds) == JOBS
-    print(json.dumps([before, _resident("VmRSS"), _resident("VmHWM"), seconds]))
+    print(json.dumps([before, resident("VmRSS"), resident("VmHWM"), seconds]))
 
 
 async def _submit(fake: Fake, asked: list[httpx.Request]) -> None:
@@ -71,7 +71,7 @@ async def _forget(event: Message) -> None:
     pass
 
 
-def _resident(what: str) -> int:
+def resident(what: str) -> int:
     """Return bytes of this process's memory, now (VmRSS) or at most (VmHWM)."""
     with open("/proc/self/status") as status:
         return next(1024 * int(line.split()[1]) for line in status if line.startswith(what + ":"))
