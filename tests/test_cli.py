@@ -283,6 +283,7 @@ def test_neither_a_proxy_nor_a_redirect_is_followed(
     [
         (200, "all is well", "not as a server of hobbyhorse"),
         (200, "[]", "not as a server of hobbyhorse"),
+        (200, "[" * 4096, "not as a server of hobbyhorse"),
         (200, '{"status": "starting"}', "not as a server of hobbyhorse"),
         (201, '{"status": "ok"}', "answers 201"),
         (503, '{"status": "ok"}', "answers 503"),

@@ -54,7 +54,7 @@ def _read(body: bytes) -> dict[str, Any]:
     """Return the JSON object that a body is; an empty one for any other body."""
     try:
         found = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
