@@ -333,3 +333,17 @@ async def test_each_required_parameter_is_missed(contract: Contract) -> None:
         assert "invalid_request" in reply.reading.situations, format_pointer(pointer)
         assert name.encode() in reply.body
         assert not mock.world.jobs
+
+
+@pytest.mark.parametrize("depth", [150, 255, 600, 1_000, 5_000])
+@pytest.mark.anyio
+async def test_json_however_deep_is_refused_in_the_providers_shape(contract: Contract, depth: int) -> None:
+    mock = Mock([contract])
+    operation, model, body = documented(contract)
+    deep = b'{"a":' * depth + b"1" + b"}" * depth
+    inside = orjson.dumps(body)[:-1] + b',"deep":' + deep + b"}"
+    for content in (deep, inside):
+        reply = await mock.call(contract, "submit", path={"model": model.id}, body=content)
+        assert reply.status < 500
+        assert depth == 150 or reply.status >= 400
+    assert len(mock.world.journal) == 2

@@ -691,3 +691,19 @@ async def test_a_stuck_job_that_is_moved_on_is_told_when_it_ends(contract: Contr
     await plane.said("POST", "/clock/advance", {"seconds": 86_400})
     assert (await plane.said("GET", f"/jobs/{job}"))["class"] == "success"
     assert len(receiver.received) == 1
+
+
+@pytest.mark.parametrize("depth", [200, 255, 600, 1_000, 5_000])
+async def test_json_however_deep_is_refused_and_changes_nothing(depth: int) -> None:
+    plane = Plane()
+    deep = b'{"a":' * depth + b"1" + b"}" * depth
+    headers = {"host": "127.0.0.1", "content-type": "application/json"}
+    for path, body in (
+        ("/_mock/scenarios/arm", b'{"scenario":{"x":' + deep + b"}}"),
+        ("/_mock/scenarios/arm", b'{"scenario":{"moves":{"submit":' + deep + b"}}}"),
+        ("/_mock/reset", deep),
+    ):
+        reply = await plane.mock.send("POST", path, body=body, headers=headers, host="127.0.0.1")
+        assert 400 <= reply.status < 500
+        assert set(reply.json) == {"error"}
+    assert plane.mock.world.plays.armed == []

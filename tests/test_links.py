@@ -47,3 +47,11 @@ def test_another_seed_is_another_secret() -> None:
     with pytest.raises(LinkError):
         signer(1).check("/media/a", query_of("/media/a", None, seed=0), 0)
     assert query_of("/media/a", 5) == query_of("/media/a", 5)
+
+
+@given(PATHS, st.floats(1, 4_000_000_000))
+def test_a_link_does_not_outlive_the_whole_second_that_answers_show(path: str, expires: float) -> None:
+    query = query_of(path, expires)
+    signer(0).check(path, query, float(int(expires)))
+    with pytest.raises(LinkError):
+        signer(0).check(path, query, int(expires) + 1)

@@ -213,6 +213,30 @@ def test_a_world_can_be_limited_and_forgets_what_it_is_told_to(contract: Contrac
             world.pace = "leisurely"
 
 
+def test_running_until_idle_ends_every_job_that_ends(contract: Contract) -> None:
+    with MockServer(clock="manual", pace="realistic") as server:
+        world = server.world()
+        world.arm({"timeline": {"move": "stuck"}})
+        stuck, ends = order(world, contract), order(world, contract)
+        world.clock.run_until_idle()
+        stages = {job.id: job.stage(world.clock.now()).terminal for job in world.jobs}
+        assert stages == {stuck: False, ends: True}
+
+
+def test_a_world_that_forgets_everything_is_as_it_was_made() -> None:
+    with MockServer(pace="instant") as server:
+        world = server.world()
+        world.limit(balance=1, workers=2)
+        assert (world.limits.balance, world.limits.workers) == (Decimal(1), 2)
+        world.pace = "realistic"
+        world.reset("jobs")
+        assert world.pace == "realistic"
+        world.reset()
+        assert (world.pace, world.limits.balance, world.limits.workers) == ("instant", None, None)
+        with pytest.raises(ValueError, match="balanc"):
+            world.limit(balanc=1)
+
+
 def test_each_mistake_is_complained_about_by_its_name(contract: Contract) -> None:
     with MockServer(clock="manual", pace="realistic") as server:
         world = server.world()

@@ -136,7 +136,7 @@ def test_its_mistakes_are_told_with_what_to_do(world: RemoteWorld, contract: Con
     assert "status_reset_peer: status/0 reset_peer" in unmet
     assert "make the request, move the clock, or do not arm it" in unmet
     assert job in uncollected
-    assert "poll it to its end, move the clock, or cancel it" in uncollected
+    assert "move the clock if it has not ended, and poll it, or cancel it" in uncollected
     assert world.complaints([]) == []
 
 

@@ -265,3 +265,12 @@ def test_the_page_has_every_role_and_every_code_and_its_example_is_a_scenario() 
     (example,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
     scenario = read_scenario(orjson.loads(example))
     assert [contract for contract in CONTRACTS if not misfits(scenario, contract)]
+
+
+@pytest.mark.parametrize("role", ["status", "media"])
+def test_a_page_cannot_have_a_status_that_has_no_body(role: str) -> None:
+    for status in (204, 205, 304):
+        with pytest.raises(ScenarioError, match=rf"/moves/{role}/0/status: .*{status} has no body") as refused:
+            read_scenario({"moves": {role: [{"move": "html_page", "status": status}]}})
+        assert refused.value.code == "invalid_scenario"
+    assert read_scenario({"moves": {role: [{"move": "html_page", "status": 502}]}}).moves[role]

@@ -20,7 +20,7 @@ from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.request import Refusal
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.expressions import MISSING
-from hobbyhorse.faults import SILENT, Line, perform
+from hobbyhorse.faults import SILENT, Line, let_go, perform
 from hobbyhorse.jobs import Job
 from hobbyhorse.journal import MOST_BYTES, Exchange, Journal
 from hobbyhorse.limits import Limits
@@ -178,7 +178,10 @@ class Fake:
                 if provider is not None:
                     return await self._serve(provider, "", path, scope, receive, send)
             if path.startswith(MEDIA_PATH):
-                return await self._serve_file(path, scope, receive, send)
+                try:
+                    return await self._serve_file(path, scope, receive, send)
+                except asyncio.CancelledError:  # the server stops while a video is being made
+                    return await let_go(scope)
         elif scope["type"] == "lifespan":
             return await self._live(receive, send)
         return await self.own()(scope, receive, send)

@@ -73,6 +73,15 @@ class Line:
         await self.gone()
 
 
+async def let_go(scope: Scope) -> None:
+    """Close a connection as it is, because the server stops. Raises CancelledError where there is none."""
+    transport = scope.get("extensions", {}).get(TRANSPORT)
+    if transport is None:
+        raise asyncio.CancelledError
+    transport.abort()
+    await asyncio.sleep(0)  # so that the server learns of it before its application returns
+
+
 async def perform(move: Move, sent: Sent, line: Line) -> None:
     """Send an answer as a move has it; one that is no fault of the connection is sent whole.
 
@@ -82,10 +91,7 @@ async def perform(move: Move, sent: Sent, line: Line) -> None:
     try:
         await (line.whole(sent) if fault is None else fault(sent, move.options, line))
     except asyncio.CancelledError:
-        if line.transport is None:
-            raise
-        line.transport.abort()
-        await asyncio.sleep(0)  # so that the server learns of it before this returns
+        await let_go(line.scope)
 
 
 Fault = Callable[[Sent, Mapping[str, Any], Line], Awaitable[None]]

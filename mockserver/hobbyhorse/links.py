@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -26,7 +27,8 @@ class Signer:
         """Return the query that a path is signed with; `expires` is a moment, None is never."""
         if expires is None:
             return f"Signature={self._seal(path, '')}"
-        return f"Expires={expires:.0f}&Signature={self._seal(path, f'{expires:.0f}')}"
+        until = str(math.floor(expires))
+        return f"Expires={until}&Signature={self._seal(path, until)}"
 
     def check(self, path: str, query: Mapping[str, str], now: float) -> None:
         """Raise LinkError unless the query is the one that the path was signed with and has not expired."""

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.jobs import PACES, Job
 from hobbyhorse.journal import Exchange
-from hobbyhorse.limits import Limits
+from hobbyhorse.limits import Limits, read_limits
 from hobbyhorse.nearest import nearest
 from hobbyhorse.plays import Armed
 from hobbyhorse.scenarios import Scenario, find, read_scenario
@@ -190,8 +190,8 @@ class MockClock:
         self.server.wait_for(self.world.clock.advance(seconds))
 
     def run_until_idle(self) -> None:
-        """Move it until nothing waits any more: callbacks and all their retries."""
-        self.server.wait_for(self.world.clock.run_until_idle())
+        """Move it until every job has ended and nothing waits any more: callbacks and all their retries."""
+        self.server.wait_for(self.world.run_until_idle())
 
 
 class MockWorld:
@@ -291,7 +291,8 @@ class MockWorld:
 
     def limit(self, **limits: Any) -> None:
         """Limit what this key may do from now on; the names are those of `Limits`, None takes a limit away."""
-        new = replace(self._world.limits, **limits)
+        plain = {name: float(value) if isinstance(value, Decimal) else value for name, value in limits.items()}
+        new = read_limits({**self._world.limits.to_json(), **plain})
         self._server.run(lambda: self._world.limit(new))
 
     @property
@@ -386,5 +387,6 @@ def unmet_complaint(what: str) -> str:
 def uncollected_complaint(job: str, stage: str) -> str:
     """Return what is said about a job whose end nobody was shown."""
     return (
-        f"the job {job} ({stage}) was ordered and its end never seen; poll it to its end, move the clock, or cancel it"
+        f"the job {job} ({stage}) was ordered and its end never seen; move the clock if it has not ended, and poll it, "
+        "or cancel it"
     )

@@ -128,7 +128,7 @@ async def advance_clock(ask: Ask) -> Any:
 async def run_until_idle(ask: Ask) -> Any:
     """Move the clock until nothing waits."""
     _check_end(ask, 0)
-    await ask.world.clock.run_until_idle()
+    await ask.world.run_until_idle()
     return await get_clock(ask)
 
 

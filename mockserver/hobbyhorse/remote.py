@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Mapping
 from decimal import Decimal
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,6 +53,11 @@ class RemoteServer:
         self.http = httpx.Client(base_url=f"{self.url}/_mock", headers=headers, trust_env=False, timeout=70.0)
         self._pace = pace
         self._speed = 0.0 if clock == "manual" else speed
+
+    @cached_property
+    def providers(self) -> list[str]:
+        """The providers that it serves."""
+        return list(self.http.get(f"{self.url}/").json()["providers"])
 
     def world(self, api_key: str | None = None) -> RemoteWorld:
         """Return the world of a key; a new world, with a key of its own, if none is given."""
@@ -115,6 +121,8 @@ class RemoteWorld:
 
     def url(self, provider: str) -> str:
         """Return what to put where a provider's base URL stood."""
+        if provider not in self._server.providers:
+            raise KeyError(f"no provider {provider!r}; there are {', '.join(self._server.providers)}")
         return f"{self._server.url}/{provider}"
 
     def env(self, provider: str) -> dict[str, str]:

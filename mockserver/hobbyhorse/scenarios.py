@@ -20,6 +20,7 @@ from hobbyhorse.moves import CALLBACK, EVERY, MEDIA, SITUATION, TIMELINE, Kind, 
 
 SCHEMA = "scenario.schema.json"
 NEAREST = 3
+NO_BODY = (204, 205, 304)
 KEY_VALUES = {"submit": "job", "status": "stage", "result": "video_url", "run": "video_url", "model": "model"}
 """The bound name of the field that a role's answer is read for: what a field move changes if it names none."""
 CLASSES = {"fail": "failure", "expire": "expired", "cancel": "cancelled"}
@@ -125,6 +126,9 @@ def _read_move(said: Mapping[str, Any], role: str, where: str) -> Move:
     if kind is None and role in (MEDIA, CALLBACK):
         raise _unknown_move(said["move"], role, where, tuple(kinds(role)))
     _check_options(kind or SITUATION, said, where)
+    if said["move"] == "html_page" and said.get("status") in NO_BODY:
+        message = f"{where}/status: an answer with {said['status']} has no body, so no page"
+        raise ScenarioError("invalid_scenario", message, "empty_body has it")
     times = said.get("times", 1)
     options = {name: value for name, value in said.items() if name not in ("move", "times", "accepted")}
     return Move(said["move"], None if times == "always" else times, said.get("accepted", False), options)

@@ -71,10 +71,14 @@ def show_provider(contract: Contract) -> None:
 
 def show_scenarios(found: Sequence[tuple[Scenario, Sequence[str]]]) -> None:
     """Print a line for each scenario: its name, the providers that it fits, the bug that it stands for."""
+    console = Console(highlight=False)
+    if not console.is_terminal:  # a line each, for grep and the like
+        for scenario, fits in found:
+            print(f"{scenario.name}\t{', '.join(fits) or 'none'}\t{scenario.why}")
+        return
     table = _table("scenario", "fits", "why")
     for scenario, fits in found:
         table.add_row(scenario.name, ", ".join(fits) or "none", scenario.why)
-    console = Console(highlight=False)
     console.print(table)
     console.print(f"{len(found)} scenarios. `hobbyhorse scenarios NAME` shows everything of one.")
 

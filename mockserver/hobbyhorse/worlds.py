@@ -131,6 +131,8 @@ class World:
     limits: Limits = field(default_factory=Limits)
     meter: Meter = field(default_factory=Meter)
     queue: Queue = field(default_factory=Queue)
+    born: tuple[str, Limits] | None = None
+    """The pace and the limits that it began with."""
     on_move: Callable[[Job], None] = lambda job: None
     """Told of each job whose timeline is changed after its submission."""
 
@@ -232,8 +234,18 @@ class World:
             job.error = (code, message)
         self._move(job, timeline)
 
+    async def run_until_idle(self) -> None:
+        """Move the clock until every job that ends has ended and nothing waits, by 30 days at most at a time."""
+        await self.clock.run_until_idle()
+        while ends := [job.finished for job in self.jobs.values() if job.ends and job.finished > self.clock.now()]:
+            await self.clock.advance(max(ends) - self.clock.now())
+            await self.clock.run_until_idle()
+
     def reset(self, what: Collection[str]) -> None:
-        """Forget what is named: `jobs`, `journal`, `scenarios`, and what waits for its moment on the `clock`."""
+        """Forget what is named: `jobs`, `journal`, `scenarios`, and what waits for its moment on the `clock`.
+
+        With all of them, pace and limits are what they were at first.
+        """
         if unknown := sorted(set(what) - set(RESETS)):
             raise ValueError(f"cannot reset {unknown[0]!r}; allowed are {', '.join(RESETS)}")
         if "jobs" in what:
@@ -247,6 +259,9 @@ class World:
             self.plays.clear()
         if "clock" in what:
             self.clock.close()
+        if set(what) == set(RESETS) and self.born is not None:
+            self.pace, limits = self.born
+            self.limit(limits)
 
     def ledger(self) -> Ledger:
         """Return what was ordered, and what it costs."""
@@ -332,6 +347,7 @@ class Worlds:
         identity = hashlib.sha256(f"{self._seed}:{key}".encode()).digest()
         random = Random(int.from_bytes(identity[:16], "big"))
         world = World(identity[16:24].hex(), self._make_clock(), random, self._pace, limits=self._limits)
+        world.born = (self._pace, self._limits)
         world.on_move = lambda job: self.on_move(job)
         self._by_handle[world.handle] = world
         return world

@@ -16,6 +16,9 @@ from hobbyhorse.expressions import MISSING, ExpressionError, Message, replaced, 
 MOST_BYTES = 64 * 1024 * 1024
 """The greatest body that is read, in bytes."""
 
+DEEPEST = 200
+"""How many arrays and objects may stand in one another."""
+
 _CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
 _NOT_ECHOED = frozenset({"job", "model", "page", "size", "offset", "search", "task", "kind"})
 
@@ -100,9 +103,20 @@ def read_body(content_type: str | None, body: bytes) -> Any | Refusal:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         return Refusal("malformed_body", f"the body is no JSON: {error}", ("body",))
+    if body.count(b"{") + body.count(b"[") > DEEPEST and _depth(value) > DEEPEST:
+        return Refusal("malformed_body", f"the body is nested deeper than {DEEPEST} levels", ("body",))
     if not isinstance(value, dict):
         return Refusal("malformed_body", f"the body is a JSON {_type_name(value)}; it must be an object", ("body",))
     return value
+
+
+def _depth(value: Any) -> int:
+    """Return how deep arrays and objects stand in one another."""
+    depth, level = 0, [value]
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
+    return depth
 
 
 def read_order(contract: Contract, operation: Operation, message: Message) -> Understood | Refusal:
