@@ -423,6 +423,17 @@ def test_scenarios_and_the_control_key_are_passed_on(passed: Callable[..., Passe
     assert (passed().options.scenarios, passed().options.control_key) == ((), None)
 
 
+def test_a_scenario_that_no_provider_can_play_is_told_before_the_server_is_ready(
+    passed: Callable[..., Passed], tmp_path: Path
+) -> None:
+    (tmp_path / "good.json").write_text('{"moves": {"submit": [{"move": "rate_limited"}]}}')
+    assert "can play" not in passed("--scenarios", tmp_path).said
+    (tmp_path / "mistyped.json").write_text('{"moves": {"submit": [{"move": "ratelimited"}]}}')
+    (line,) = [line for line in passed("--scenarios", tmp_path).said.splitlines() if "can play" in line]
+    assert "no provider can play the scenario 'mistyped'" in line
+    assert "the nearest are rate_limited" in line
+
+
 @pytest.mark.parametrize(
     ("host", "loopback"), [("127.0.0.1", True), ("localhost", True), ("127.0.0.2", True), ("0.0.0.0", False)]
 )

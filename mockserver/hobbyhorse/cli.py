@@ -168,7 +168,7 @@ def serve(
     )
     loaded = _load(contracts, variant)
     if scenarios:
-        _load_scenarios(scenarios)
+        _warn_of_misfits(_load_scenarios(scenarios), loaded)
     try:
         bound = bind(host, port)
     except OSError as error:
@@ -217,6 +217,16 @@ def _limits(**values: Any) -> Limits:
             option, kind = f"--{name.replace('_', '-')}", allowed.removesuffix(", or null")
             raise Wrong(f"{option} {values[name]}; it is {kind}")
     return Limits(**values)
+
+
+def _warn_of_misfits(catalogue: dict[str, Scenario], contracts: list[Contract]) -> None:
+    """Say on stderr which scenarios no provider can play, and why the first one cannot."""
+    from hobbyhorse.scenarios import misfits
+
+    for scenario in catalogue.values():
+        reasons = [misfits(scenario, contract) for contract in contracts]
+        if all(reasons):
+            print(f"hobbyhorse: no provider can play the scenario {scenario.name!r}: {reasons[0][0]}", file=sys.stderr)
 
 
 def _load_scenarios(directories: list[Path] | None) -> dict[str, Scenario]:
