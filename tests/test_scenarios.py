@@ -267,6 +267,13 @@ def test_the_page_has_every_role_and_every_code_and_its_example_is_a_scenario() 
     assert [contract for contract in CONTRACTS if not misfits(scenario, contract)]
 
 
+def test_what_is_allowed_is_named_in_full() -> None:
+    with pytest.raises(ScenarioError, match=r'"sumbit" is not one of "submit", .*"media", "callback"'):
+        read_scenario({"moves": {"sumbit": []}})
+    with pytest.raises(ScenarioError, match='0 is less than the minimum of 1 and "always" was expected'):
+        read_scenario({"moves": {"submit": [{"move": "latency", "times": 0}]}})
+
+
 @pytest.mark.parametrize("role", ["status", "media"])
 def test_a_page_cannot_have_a_status_that_has_no_body(role: str) -> None:
     for status in (204, 205, 304):

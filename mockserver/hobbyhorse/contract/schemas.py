@@ -94,6 +94,12 @@ def _violation(error: jsonschema_rs.ValidationError) -> Violation:
     if error.kind.name == "enum":
         allowed = ", ".join(map(_json, error.kind.value))
         return Violation(location, _shorten(f"{_json(error.instance)} is not one of {allowed}"))
+    kind: Any = error.kind
+    if kind.name == "propertyNames":
+        return Violation(location, _violation(kind.error).message)
+    if kind.name == "anyOf":
+        ways = [_violation(branch[0]).message for branch in kind.context if branch]
+        return Violation(location, _shorten(" and ".join(ways) or error.message))
     return Violation(location, _shorten(error.message))
 
 
