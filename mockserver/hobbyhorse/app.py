@@ -31,7 +31,7 @@ from hobbyhorse.routes import Route, Routes
 from hobbyhorse.scenarios import Catalogue, Move, ScenarioError, load_catalogue
 from hobbyhorse.signatures import DEFAULT_SECRET
 from hobbyhorse.sources import FetchPolicy
-from hobbyhorse.trouble import HEADER, Troubled, act, capture, cast, file_refusal, media_trouble, refuse_scenario
+from hobbyhorse.trouble import HEADER, Troubled, act, capture, cast, media_trouble, refuse_scenario
 from hobbyhorse.worlds import World, Worlds
 
 if TYPE_CHECKING:
@@ -256,18 +256,15 @@ class Fake:
         job = world.jobs.get(rest.partition("/")[0]) if world is not None else None
         if world is None or job is None:
             return await self.own()(scope, receive, send)
-        move, status = None, 0
 
         async def noting(event: Event) -> None:
-            nonlocal status
             if event["type"] == "http.response.start":
-                status = event["status"]
-                self._keep_file(world, job, scope, status, None)
+                self._keep_file(world, job, scope, event["status"], None)
             await send(event)
 
         if job.play is None or scope["method"] != "GET" or job.play.peek(MEDIA) is None:
             return await self.own()(scope, receive, noting)
-        move, sent = media_trouble(job.play, await capture(self.own(), scope, receive), file_refusal)
+        move, sent = media_trouble(job.play, await capture(self.own(), scope, receive))
         line = Line(scope, receive, send, world.clock)
         if move is None:
             return await Line(scope, receive, noting, world.clock).whole(sent)

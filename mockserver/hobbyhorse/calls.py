@@ -15,7 +15,7 @@ from hobbyhorse.contract.values import Contract, Situation, find_situation
 from hobbyhorse.expressions import MISSING, Message
 from hobbyhorse.jobs import Job, MediaLinks, View
 from hobbyhorse.pages import ASKED, PageError, page
-from hobbyhorse.racing import first_of
+from hobbyhorse.racing import client_gone, first_of
 from hobbyhorse.routes import Route
 from hobbyhorse.sources import FetchPolicy
 from hobbyhorse.worlds import World, Worlds
@@ -161,15 +161,10 @@ class Call:
         """Wait until a job has ended; False if it never does and the client is gone before."""
         clock = self.world.clock
         while not (job.ends and clock.now() >= job.finished):
-            waits = [job.moved(), clock.sleep_until(job.finished) if job.ends else self.gone()]
+            waits = [job.moved(), clock.sleep_until(job.finished) if job.ends else client_gone(self.receive)]
             if await first_of(*waits) == 1 and not job.ends:
                 return False
         return True
-
-    async def gone(self) -> None:
-        """Return when the client is gone."""
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
 
     def view(self, job: Job, now: float) -> View:
         """Return a job as this call's answer shows it."""

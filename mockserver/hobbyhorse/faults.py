@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from hobbyhorse.clock import Clock
 from hobbyhorse.distort import Sent
-from hobbyhorse.racing import first_of
+from hobbyhorse.racing import client_gone, first_of
 from hobbyhorse.scenarios import Move
 
 TRANSPORT = "hobbyhorse.transport"
@@ -53,11 +53,6 @@ class Line:
         await self.start(sent)
         await self.send({"type": "http.response.body", "body": sent.body})
 
-    async def gone(self) -> None:
-        """Return when the client is gone; what it still sends is read and forgotten."""
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
-
     async def hang_up(self, why: str, *, reset: bool = False) -> None:
         """Close the connection: what was written goes out first, or nothing does and the peer sees a reset."""
         transport = self.transport
@@ -70,7 +65,7 @@ class Line:
             transport.abort()
         else:
             transport.close()
-        await self.gone()
+        await client_gone(self.receive)
 
 
 async def let_go(scope: Scope) -> None:
@@ -136,7 +131,7 @@ async def _drip(sent: Sent, options: Mapping[str, Any], line: Line) -> None:
 
 async def _waited(line: Line, seconds: float) -> bool:
     """Wait so many seconds of the clock; False as soon as the client is gone."""
-    return await first_of(line.gone(), line.clock.sleep_until(line.clock.now() + seconds)) == 1
+    return await first_of(client_gone(line.receive), line.clock.sleep_until(line.clock.now() + seconds)) == 1
 
 
 FAULTS: Mapping[str, Fault] = {

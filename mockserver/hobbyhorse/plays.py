@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -229,9 +229,6 @@ class Plays:
         """Forget everything."""
         self.disarm()
         self.active = False
-
-    def __iter__(self) -> Iterator[Armed]:
-        return iter(self.armed)
 
 
 def _meant(armed: Armed, only: Armed | None) -> bool:

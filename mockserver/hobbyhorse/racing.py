@@ -1,9 +1,9 @@
-"""Waiting for whichever of several things happens first; knows nothing else."""
+"""Waiting: for whichever of several things happens first, and for a client to be gone."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
 
@@ -24,3 +24,9 @@ async def first_of(*waits: Coroutine[Any, Any, Any]) -> int:
     if not tasks[first].cancelled():
         tasks[first].result()
     return first
+
+
+async def client_gone(receive: Callable[[], Awaitable[MutableMapping[str, Any]]]) -> None:
+    """Return when the client of an ASGI connection is gone; what it still sends is read and forgotten."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -191,10 +191,10 @@ def file_refusal(name: str) -> Sent:
     return sent.headed("retry-after", "1") if name == "unavailable" else sent
 
 
-def media_trouble(play: Play, sent: Sent, refusals: Callable[[str], Sent]) -> tuple[Move | None, Sent]:
+def media_trouble(play: Play, sent: Sent) -> tuple[Move | None, Sent]:
     """Return the move that a request for a file meets, if any, and what it makes of the file.
 
-    A file that is refused anyway meets none. `refusals` makes the refusal of a name.
+    A file that is refused anyway meets none.
     """
     if sent.status not in (200, 206):
         return None, sent
@@ -204,5 +204,5 @@ def media_trouble(play: Play, sent: Sent, refusals: Callable[[str], Sent]) -> tu
     if (made := MEDIA_BODIES.get(move.kind)) is not None:
         return move, made(sent, move, play.random)
     if move.kind in REFUSALS:
-        return move, retry_after(refusals(move.kind), move.options, time.time())
+        return move, retry_after(file_refusal(move.kind), move.options, time.time())
     return move, sent
