@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hobbyhorse.contract.request import (
+    DEEPEST,
     Refusal,
     Understood,
     cut_prompt,
@@ -164,3 +165,22 @@ def test_a_declared_query_parameter_has_its_type_and_default() -> None:
     found = read_parameters(contract, operation, {}, {"limit": "7", "include_schema": "true"}, lambda name: None)
     assert isinstance(found, Message)
     assert found.query == {"limit": 7, "include_schema": True, "offset": 0}
+
+
+def test_a_body_may_be_nested_so_deep_and_no_deeper() -> None:
+    def nested(depth: int) -> bytes:
+        return b'{"a":' * (depth - 1) + b"[]" + b"}" * (depth - 1)
+
+    assert isinstance(read_body("application/json", nested(DEEPEST)), dict)
+    refused = read_body("application/json", nested(DEEPEST + 1))
+    assert refused == Refusal("malformed_body", f"the body is nested deeper than {DEEPEST} levels", ("body",))
+    wide = b'{"a":[' + b",".join([b"{}"] * 2 * DEEPEST) + b"]}"
+    assert isinstance(read_body("application/json", wide), dict)
+
+
+def test_a_value_that_is_too_deep_for_the_validator_breaks_every_schema(contract: Contract) -> None:
+    value: Any = 1
+    for _ in range(300):
+        value = {"a": value}
+    schema = contract.operations["submit"].situations["accepted"].schema
+    assert [str(found) for found in contract.schemas.violations(schema, value)] == ["value: is nested too deeply"]

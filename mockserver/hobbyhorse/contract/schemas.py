@@ -68,16 +68,16 @@ class Schemas:
     def violations(self, address: str, value: Any, most: int = 10) -> list[Violation]:
         """Return how a value breaks the schema at an address; nothing if it does not."""
         validator = self.validator(address)
+        found: list[Violation] = []
         try:
             if validator.is_valid(value):
                 return []
+            for error in validator.iter_errors(value):
+                found.append(_violation(error))
+                if len(found) == most:
+                    break
         except ValueError:  # deeper than the validator reads
             return [Violation((), "is nested too deeply")]
-        found = []
-        for error in validator.iter_errors(value):
-            found.append(_violation(error))
-            if len(found) == most:
-                break
         return found
 
 
