@@ -1,0 +1,311 @@
+"""A trace read against its contract: what each answer told the client; what every rule asks. Knows no server."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from hobbyhorse.contract.reading import Reading, message_of, read_answer, read_callback
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.expressions import MISSING
+from hobbyhorse.traces import Delivery, Exchange, Outcome, Run, Trace
+
+SUBMISSIONS = frozenset({"submit", "run"})
+READS = frozenset({"status", "result"})
+TRANSIENT = frozenset({408, 425, 429})
+"""Refusals that pass; every 5xx does, too."""
+UNDECIDED = frozenset({408, 500, 502, 504})
+"""Answers to a submission that do not say whether it was accepted."""
+NOTHING = Reading({}, frozenset(), ())
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An exchange, and what the client could read in its answer.
+
+    `value` is the body as JSON, MISSING where it is none. `kinds` are the classes of the stages that the answer may
+    mean. `valid` says that the answer is one that the contract has, to the last field.
+    """
+
+    number: int
+    exchange: Exchange
+    value: Any
+    reading: Reading
+    kinds: frozenset[str]
+    valid: bool
+
+    @property
+    def role(self) -> str | None:
+        """The operation's role, `media`, or None."""
+        return self.exchange.role
+
+    @property
+    def arrived(self) -> float:
+        """When the request came."""
+        return self.exchange.arrived
+
+    @property
+    def done(self) -> float:
+        """When the answer had been handed over; when the request came, if that never was."""
+        return self.exchange.arrived if self.exchange.answered is None else self.exchange.answered
+
+    @property
+    def status(self) -> int:
+        """The answer's status; 0 is no answer."""
+        return self.exchange.status
+
+    @property
+    def job(self) -> str | None:
+        """The job that the request or its answer names."""
+        told = self.reading.values.get("job")
+        return self.exchange.job or (told if isinstance(told, str) else None)
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the client got an answer, to its end."""
+        return self.exchange.status != 0 and self.exchange.whole and self.exchange.answered is not None
+
+    @property
+    def ok(self) -> bool:
+        """Whether a 2xx was delivered."""
+        return self.delivered and 200 <= self.status < 300
+
+    @property
+    def clean(self) -> bool:
+        """Whether a 2xx was delivered that the contract has, to the last field."""
+        return self.ok and self.valid
+
+    @property
+    def stage(self) -> Any:
+        """The stage word in the answer, or None."""
+        return self.reading.values.get("stage") if self.ok else None
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the client was told that the job has ended."""
+        return self.ok and bool(self.kinds) and self.kinds <= {"success", "failure", "cancelled", "expired"}
+
+    @property
+    def success(self) -> bool:
+        """Whether the client was told that the job has succeeded, and with nothing else that it may mean."""
+        return self.ok and self.kinds == {"success"}
+
+    @property
+    def failure(self) -> bool:
+        """Whether the client was told that the job has ended without a video."""
+        return self.terminal and "success" not in self.kinds
+
+    @property
+    def video(self) -> str | None:
+        """The address of the video in the answer, or None."""
+        found = self.reading.values.get("video_url") if self.ok else None
+        return found if isinstance(found, str) and found else None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether a submission was answered with the id of a job."""
+        return self.role in SUBMISSIONS and self.ok and self.job_told is not None
+
+    @property
+    def job_told(self) -> str | None:
+        """The id of the job in the answer."""
+        found = self.reading.values.get("job") if self.ok else None
+        return found if isinstance(found, str) and found else None
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether a submission may have been accepted, for all that the client knows."""
+        if self.role not in SUBMISSIONS or self.accepted:
+            return False
+        return not self.delivered or self.status in UNDECIDED or (self.ok and self.role == "submit")
+
+    @property
+    def refused(self) -> bool:
+        """Whether it is certain that a submission was not accepted."""
+        return self.role in SUBMISSIONS and not self.accepted and not self.ambiguous
+
+    @property
+    def bad_body(self) -> bool:
+        """Whether a 2xx was delivered that cannot be read: no JSON, no object, no stage where there should be one."""
+        return self.ok and self.role != "media" and not self.valid and not self.kinds and not self.unknown_stage
+
+    @property
+    def unknown_stage(self) -> bool:
+        """Whether the answer has a stage word, a text, that no document has."""
+        return self.ok and isinstance(self.stage, str) and bool(self.stage) and not self.kinds
+
+    @property
+    def transient(self) -> bool:
+        """Whether the request failed in a way that may pass: no answer, 408, 425, 429, 5xx, a body of no use."""
+        return not self.delivered or self.status in TRANSIENT or self.status >= 500 or self.bad_body
+
+
+class Story:
+    """What happened to a client, oldest first."""
+
+    def __init__(self, contract: Contract, trace: Trace) -> None:
+        self.contract = contract
+        self.trace = trace
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """The exchanges, read."""
+        return tuple(self._step(number, exchange) for number, exchange in enumerate(self.trace.exchanges, 1))
+
+    def _step(self, number: int, exchange: Exchange) -> Step:
+        operation = self.contract.operations.get(exchange.role or "")
+        value = _json(exchange.answer)
+        if operation is None:
+            return Step(number, exchange, value, NOTHING, frozenset(), False)
+        message = message_of(exchange.answer_headers, value)
+        reading = read_answer(self.contract.schemas, operation, exchange.status, message)
+        kinds = frozenset(self.contract.graph[name].kind for name in reading.stages)
+        valid = any(
+            not self.contract.schemas.violations(operation.situations[name].schema, value, most=1)
+            for name in reading.situations
+        )
+        return Step(number, exchange, value, reading, kinds, valid and value is not MISSING)
+
+    def of(self, *roles: str) -> tuple[Step, ...]:
+        """Return the steps of roles."""
+        return tuple(step for step in self.steps if step.role in roles)
+
+    @cached_property
+    def submits(self) -> tuple[Step, ...]:
+        """The submissions."""
+        return tuple(step for step in self.steps if step.role in SUBMISSIONS)
+
+    @cached_property
+    def reads(self) -> tuple[Step, ...]:
+        """The requests for a job's status or result."""
+        return tuple(step for step in self.steps if step.role in READS)
+
+    @cached_property
+    def polls(self) -> tuple[Step, ...]:
+        """The requests for a job's status."""
+        return self.of("status")
+
+    @cached_property
+    def fetches(self) -> tuple[Step, ...]:
+        """The requests for a file (GET)."""
+        return tuple(step for step in self.of("media") if step.exchange.method == "GET")
+
+    def after(self, step: Step | float, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        """Return those steps that came after another one, or after a moment."""
+        if isinstance(step, Step):
+            return tuple(other for other in steps if other.number > step.number)
+        return tuple(other for other in steps if other.arrived > step)
+
+    @cached_property
+    def orders(self) -> tuple[tuple[Step, ...], ...]:
+        """The submissions, those together that are meant to make one job.
+
+        Those of one run of the client, and of the runs that resume it, belong together; in recorded traffic, those with
+        the same body and address.
+        """
+        groups: dict[object, list[Step]] = {}
+        for step in self.submits:
+            run = self.run_of(step)
+            if run is None:
+                groups.setdefault((step.exchange.url, canonical(step.exchange.body)), []).append(step)
+            else:
+                begun = max(n for n, other in enumerate(self.trace.runs) if not other.resumed and n <= run)
+                groups.setdefault(begun, []).append(step)
+        return tuple(tuple(group) for group in groups.values())
+
+    def run_of(self, step: Step) -> int | None:
+        """Return the number of the run that a step belongs to, from 0; None where the runs are not known.
+
+        Where runs overlap in time, it is the run whose request the step's body is.
+        """
+        begun = [number for number, run in enumerate(self.trace.runs) if run.started <= step.arrived]
+        if not begun:
+            return None
+        body = _json(step.exchange.body)
+        same = [number for number in begun if self.trace.runs[number].request == body]
+        return (same or begun)[-1]
+
+    @property
+    def run(self) -> Run | None:
+        """The last run of the client."""
+        return self.trace.runs[-1] if self.trace.runs else None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the last run ended."""
+        return self.run.outcome if self.run is not None else None
+
+    @property
+    def asked(self) -> Mapping[str, Any] | None:
+        """The request that the last run was asked to send."""
+        return self.run.request if self.run is not None else None
+
+    @property
+    def patience(self) -> float:
+        """The longest that a client may wait for a job, in seconds."""
+        return self.contract.polling.longest_wait
+
+    @cached_property
+    def accepted(self) -> Step | None:
+        """The first submission that was answered with a job's id."""
+        return next((step for step in self.submits if step.accepted), None)
+
+    @cached_property
+    def end(self) -> Step | None:
+        """The step that first told the client, in an answer without fault, that its job has ended."""
+        return next((step for step in self.steps if step.terminal and step.clean), None)
+
+    @cached_property
+    def told(self) -> tuple[tuple[Delivery, frozenset[str]], ...]:
+        """The genuine callbacks, each with the classes of the stages that it may mean."""
+        callbacks = self.contract.callbacks
+        if callbacks is None:
+            return ()
+        found = []
+        for delivery in self.trace.deliveries:
+            if delivery.kind == "genuine" and delivery.body:
+                message = message_of(delivery.headers, _json(delivery.body))
+                reading = read_callback(self.contract.schemas, callbacks, message)
+                found.append((delivery, frozenset(self.contract.graph[name].kind for name in reading.stages)))
+        return tuple(found)
+
+    def origin(self, step: Step) -> str:
+        """Return scheme, host and port of a request."""
+        return origin(step.exchange.url)
+
+    @property
+    def home(self) -> str:
+        """Scheme, host and port of the provider."""
+        return origin(self.trace.base)
+
+
+def chains(steps: tuple[Step, ...]) -> Iterator[tuple[Step, Step]]:
+    """Yield each step and the next."""
+    yield from itertools.pairwise(steps)
+
+
+def origin(url: str) -> str:
+    """Return scheme, host and port of an address."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}".lower()
+
+
+def canonical(body: bytes) -> bytes:
+    """Return a body whose equal is the same order: JSON with sorted keys, or the bytes as they are."""
+    try:
+        return orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONDecodeError:
+        return body
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return MISSING
