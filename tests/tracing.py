@@ -1,0 +1,157 @@
+"""Traces told by hand: what a client did and was answered, in the contract's own bytes; no server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from hobbyhorse.conformance.story import Story
+from hobbyhorse.contract.values import Contract, find_situation
+from hobbyhorse.expressions import MISSING
+from hobbyhorse.traces import Delivery, Exchange, Outcome, Run, Trace, TracedJob
+
+START = 1_767_225_600.0
+HOME, MEDIA, FOREIGN, PRIVATE = (
+    "http://127.0.0.1:8000",
+    "http://127.0.0.1:8001",
+    "http://127.0.0.1:8002",
+    "http://127.0.0.2:8003",
+)
+JSON = (("content-type", "application/json"),)
+JOB = "job-1"
+
+
+class Teller:
+    """Tells a trace step by step; each step takes a moment, `wait` lets time pass, `story` ends it.
+
+    `teller.submit()` is accepted with the job JOB; every step takes what is to be different: `status=503`,
+    `answer=b""`, `headers`, `answer_headers`, `whole=False`, `answered=None`, `url`, `body`, `move`, `job`.
+    """
+
+    def __init__(self, contract: Contract, request: Mapping[str, Any] | None = None) -> None:
+        self.contract = contract
+        self.now = START
+        self.base = f"{HOME}/{contract.key}"
+        self.request = request
+        self.exchanges: list[Exchange] = []
+        self.deliveries: list[Delivery] = []
+        self.runs: list[Run] = [Run(START, self.base, request)]
+        self.jobs: list[TracedJob] = []
+        self.drill = "once"
+        self.video = f"{MEDIA}/media/{JOB}/video.mp4"
+
+    def wait(self, seconds: float) -> Teller:
+        """Let time pass."""
+        self.now += seconds
+        return self
+
+    def call(self, role: str | None, situation: str | None, job: str | None = JOB, **how: Any) -> Teller:
+        """Tell a request and the contract's answer in a situation (or a stage's, where it is one's name)."""
+        operation = self.contract.operations.get(role or "")
+        values = {"job": job, "video_url": self.video}
+        said: dict[str, Any] = {"method": "GET", "url": f"{HOME}/elsewhere"}
+        if operation is not None:
+            path = operation.path
+            for binding in operation.bindings.values():
+                for place in binding.request:
+                    if place.part == "path":
+                        told = job if binding.name == "job" else self.contract.models[0].id
+                        path = path.replace("{" + place.name + "}", str(told))
+            said |= {"method": operation.method, "url": self.base + path}
+            found = find_situation(operation, situation) if situation else None
+            if found is not None:
+                text = found.template.write(lambda name: values.get(name, MISSING))
+                said |= {"status": found.status, "answer": text, "answer_headers": JSON, "situation": found.name}
+        said |= {"headers": (("authorization", "Bearer [key]"),), "job": job, "answered": self.now + 0.001} | how
+        said.setdefault("size", len(said.get("answer", b"")))
+        self.exchanges.append(Exchange(self.now, role, **said))
+        self.now += 0.002
+        return self
+
+    def submit(self, situation: str | None = "accepted", job: str | None = JOB, **how: Any) -> Teller:
+        """Tell a submission, with the run's request as its body and an idempotency key where the contract has one."""
+        key = self.contract.idempotency.key
+        headers = [("authorization", "Bearer [key]"), ("content-type", "application/json")]
+        if key is not None and "key" not in how:
+            headers.append((key.name.lower(), "key-1"))
+        elif key is not None and how.get("key"):
+            headers.append((key.name.lower(), how["key"]))
+        how.pop("key", None)
+        said = {"body": orjson.dumps(self.request or {}), "headers": tuple(headers), "made": job} | how
+        return self.call("submit", situation, job, **said)
+
+    def status(self, situation: str | None, **how: Any) -> Teller:
+        """Tell a poll."""
+        return self.call("status", situation, **how)
+
+    def result(self, situation: str | None, **how: Any) -> Teller:
+        """Tell a request for the result."""
+        return self.call("result", situation, **how)
+
+    def media(self, status: int = 200, **how: Any) -> Teller:
+        """Tell the download of the video, without credentials."""
+        said = {"url": self.video, "status": status, "size": 1000, "headers": (), "answer_headers": VIDEO}
+        return self.call("media", None, **(said | how))
+
+    def nothing(self, role: str, **how: Any) -> Teller:
+        """Tell a request that gets no answer at all."""
+        return self.call(role, None, **({"status": 0, "whole": False, "answered": None} | how))
+
+    def callback(self, situation: str, status: int | None = 200, job: str = JOB, **how: Any) -> Teller:
+        """Tell the delivery of a callback, and what its receiver answered."""
+        assert self.contract.callbacks is not None
+        found = self.contract.callbacks.situations[situation]
+        body = found.template.write({"job": job, "video_url": self.video}.get)
+        answered = self.now + 0.001 if status is not None else None
+        said = {"body": body, "headers": JSON, "status": status, "answered": answered, "number": 1} | how
+        self.deliveries.append(Delivery(self.now, job, **said))
+        self.now += 0.002
+        return self
+
+    def end(self, kind: str, **how: Any) -> Teller:
+        """Tell how the run ended."""
+        run = self.runs[-1]
+        said: dict[str, Any] = {"job": JOB, "id_exposed": True, "told": True} | how
+        outcome = Outcome(kind, self.now, **said)
+        self.runs[-1] = Run(run.started, run.base, run.request, outcome, run.resumed)
+        return self
+
+    def restart(self, base: str | None = None) -> Teller:
+        """Tell that the client was killed and started again; before another run, `again` is for one that was not."""
+        self.runs.append(Run(self.now, base or self.base, self.request, None, resumed=True))
+        return self
+
+    def again(self, request: Mapping[str, Any]) -> Teller:
+        """Tell that the client was run once more, for another request."""
+        self.request = request
+        self.runs.append(Run(self.now, self.base, request))
+        return self
+
+    def made(self, kind: str = "success", job: str = JOB, **how: Any) -> Teller:
+        """Tell what the provider knows of a job."""
+        self.jobs.append(TracedJob(job, START, kind, **({"billable": kind == "success"} | how)))
+        return self
+
+    def trace(self) -> Trace:
+        """Return what was told."""
+        return Trace(
+            self.contract.key,
+            self.base,
+            tuple(self.exchanges),
+            tuple(self.deliveries),
+            tuple(self.runs),
+            tuple(self.jobs) or None,
+            self.now + 30.0,
+            self.contract.models[0].id,
+            {"media": MEDIA, "foreign": FOREIGN, "private": PRIVATE},
+            self.drill,
+        )
+
+    def story(self) -> Story:
+        """Return what was told, read against the contract."""
+        return Story(self.contract, self.trace())
+
+
+VIDEO = (("content-type", "video/mp4"),)
