@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -294,3 +296,24 @@ async def test_a_submission_that_is_refused_anyway_uses_no_move_up(contract: Con
         await mock.call_plain(contract, "submit", path={"model": model.id}, body=body)
     assert armed.unmet() == []
     assert len(mock.world.jobs) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("virtual", [False, True])
+async def test_a_date_to_come_again_is_of_the_clock_that_the_client_reads(virtual: bool, contract: Contract) -> None:
+    mock = Mock([contract], pace="fast")
+    mock.world.virtual = virtual
+    late = {"retry_after_date": 90}
+    said = {"moves": {"submit": [{"move": "rate_limited", **late}], "media": [{"move": "unavailable", **late}]}}
+    mock.world.plays.arm(read_scenario(said), [contract])
+    begun = time.time()
+    _, model, body = documented(contract)
+    refused = await mock.call_plain(contract, "submit", path={"model": model.id}, body=body)
+    job = mock.world.jobs[await mock.submit(contract)]
+    await mock.clock.advance(10)
+    path = f"/media/{mock.world.handle}/{job.id}/video.mp4"
+    busy = await mock.send("GET", f"{path}?{mock.fake.worlds.signer.query(path, job.expires)}")
+    for reply, at in ((refused, job.created), (busy, mock.clock.now())):
+        moment = parsedate_to_datetime(reply.headers["retry-after"]).timestamp()
+        earliest, latest = (at, at) if virtual else (begun, time.time())
+        assert earliest + 90 - 1 <= moment <= latest + 90

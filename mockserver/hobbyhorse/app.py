@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +62,8 @@ class Options:
     loopback: bool = True
     limits: Limits = field(default_factory=Limits)
     make_clock: Callable[[], Clock] = RealClock
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    """The origins that moves point clients to: `foreign` and `private`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,7 @@ class Fake:
                 self.courier,
                 self.studio,
                 self._policy,
+                self.options.elsewhere,
             )
             try:
                 if call.world.limits.requests_per_second is not None:
@@ -264,7 +267,7 @@ class Fake:
 
         if job.play is None or scope["method"] != "GET" or job.play.peek(MEDIA) is None:
             return await self.own()(scope, receive, noting)
-        move, sent = media_trouble(job.play, await capture(self.own(), scope, receive))
+        move, sent = media_trouble(job.play, await capture(self.own(), scope, receive), world)
         line = Line(scope, receive, send, world.clock)
         if move is None:
             return await Line(scope, receive, noting, world.clock).whole(sent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs, parse_qsl
 
@@ -61,7 +61,10 @@ class Noted(NamedTuple):
 
 @dataclass(slots=True)
 class Call:
-    """One request on its way to an answer. `base` is the provider's address here, `origin` the server's."""
+    """One request on its way to an answer. `base` is the provider's address here, `origin` the server's.
+
+    `elsewhere` has the origins that moves point clients to.
+    """
 
     contract: Contract
     route: Route
@@ -75,6 +78,7 @@ class Call:
     courier: Callable[[], Courier]
     studio: Callable[[], Studio]
     policy: FetchPolicy
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     play: Play | None = None
     was_read: bool | Refusal = False

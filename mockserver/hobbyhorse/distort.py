@@ -78,7 +78,7 @@ def distort(move: Move, sent: Sent, operation: Operation, random: Random) -> Sen
 
 
 def retry_after(sent: Sent, options: Mapping[str, Any], now: float) -> Sent:
-    """Return an answer with the Retry-After that a move asks for; `now` is the moment of the real clock."""
+    """Return an answer with the Retry-After that a move asks for; `now` is the moment of the client's clock."""
     if (seconds := options.get("retry_after")) is not None:
         return sent.headed("retry-after", str(seconds))
     if (seconds := options.get("retry_after_date")) is not None:

@@ -18,6 +18,7 @@ from hobbyhorse.moves import MEDIA, MOVES, SITUATION
 from hobbyhorse.plays import SUBMISSIONS, Play
 from hobbyhorse.roles import ROLES
 from hobbyhorse.scenarios import Catalogue, Move, ScenarioError, find, misfits
+from hobbyhorse.worlds import World
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope
@@ -137,10 +138,15 @@ def _troubled(call: Call, play: Play, move: Move, answer: Answer | None) -> Trou
     sent = distort(move, sent, call.route.operation, play.random)
     if move.kind == "error_envelope":
         sent = Sent(200, sent.headers, sent.body)
-    sent = retry_after(sent, move.options, time.time())
+    sent = retry_after(sent, move.options, clients_now(call.world))
     status, body = (0, b"") if move.kind in SILENT else (sent.status, sent.body)
     situation = answer.situation.name if answer is not None else None
     return Troubled(Noted(situation, job, status, body, (*notes, f"scenario: {move}"), move.kind), sent, move)
+
+
+def clients_now(world: World) -> float:
+    """Return the moment that a client reads on its own clock: the real one, or that of a world in virtual time."""
+    return world.clock.now() if world.virtual else time.time()
 
 
 def _first_again(call: Call, answer: Answer) -> Answer:
@@ -191,7 +197,7 @@ def file_refusal(name: str) -> Sent:
     return sent.headed("retry-after", "1") if name == "unavailable" else sent
 
 
-def media_trouble(play: Play, sent: Sent) -> tuple[Move | None, Sent]:
+def media_trouble(play: Play, sent: Sent, world: World) -> tuple[Move | None, Sent]:
     """Return the move that a request for a file meets, if any, and what it makes of the file.
 
     A file that is refused anyway meets none.
@@ -204,5 +210,5 @@ def media_trouble(play: Play, sent: Sent) -> tuple[Move | None, Sent]:
     if (made := MEDIA_BODIES.get(move.kind)) is not None:
         return move, made(sent, move, play.random)
     if move.kind in REFUSALS:
-        return move, retry_after(file_refusal(move.kind), move.options, time.time())
+        return move, retry_after(file_refusal(move.kind), move.options, clients_now(world))
     return move, sent

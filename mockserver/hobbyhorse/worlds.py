@@ -131,6 +131,8 @@ class World:
     limits: Limits = field(default_factory=Limits)
     meter: Meter = field(default_factory=Meter)
     queue: Queue = field(default_factory=Queue)
+    virtual: bool = False
+    """Whether its clients read its clock, and nothing of the real one."""
     born: tuple[str, Limits] | None = None
     """The pace and the limits that it began with."""
     on_move: Callable[[Job], None] = lambda job: None
