@@ -79,7 +79,7 @@ class Teller:
         elif key is not None and how.get("key"):
             headers.append((key.name.lower(), how["key"]))
         how.pop("key", None)
-        said = {"body": orjson.dumps(self.request or {}), "headers": tuple(headers), "made": job} | how
+        said: dict[str, Any] = {"body": orjson.dumps(self.request or {}), "headers": tuple(headers), "made": job} | how
         return self.call("submit", situation, job, **said)
 
     def status(self, situation: str | None, **how: Any) -> Teller:
@@ -92,7 +92,7 @@ class Teller:
 
     def media(self, status: int = 200, **how: Any) -> Teller:
         """Tell the download of the video, without credentials."""
-        said = {"url": self.video, "status": status, "size": 1000, "headers": (), "answer_headers": VIDEO}
+        said: dict[str, Any] = {"url": self.video, "status": status, "size": 1000, "headers": (), "answer_headers": VIDEO}
         return self.call("media", None, **(said | how))
 
     def nothing(self, role: str, **how: Any) -> Teller:
