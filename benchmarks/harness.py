@@ -15,9 +15,9 @@ import httpx
 from benchmarks.report import Bound, run, show
 from hobbyhorse import MockServer
 from hobbyhorse.conformance.client import ContractClient
+from hobbyhorse.conformance.orders import documented_jobs
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.demo import documented_jobs
 from hobbyhorse.expressions import replaced
 
 ROUNDS = 9

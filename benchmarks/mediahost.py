@@ -14,9 +14,9 @@ from benchmarks.orders import KEY
 from benchmarks.report import Bound, show
 from benchmarks.servers import OURS, started
 from hobbyhorse.conformance.client import ContractClient
+from hobbyhorse.conformance.orders import documented_jobs
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.demo import documented_jobs
 
 VIDEOS = 20
 PAUSE = 0.005

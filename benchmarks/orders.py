@@ -5,8 +5,8 @@ from __future__ import annotations
 import httpx
 
 from hobbyhorse.conformance.client import ContractClient, Reply
+from hobbyhorse.conformance.orders import documented_jobs
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.demo import documented_jobs
 
 KEY = "bench"
 

@@ -22,9 +22,9 @@ from pytest_httpserver import HTTPServer
 
 from hobbyhorse import MockServer, cli
 from hobbyhorse.app import Fake, Options
+from hobbyhorse.conformance.orders import documented_jobs
 from hobbyhorse.contract.folder import data_directory
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.demo import documented_jobs
 from hobbyhorse.limits import Limits
 from hobbyhorse.media.mp4 import probe
 from hobbyhorse.media.video import FilmError, Shot, film

@@ -21,12 +21,12 @@ import httpx
 import orjson
 import pytest
 
+from hobbyhorse.conformance.orders import documented_jobs
 from hobbyhorse.contract.folder import load
 from hobbyhorse.contract.lint import lint, lint_directory
 from hobbyhorse.contract.message import CONSTANT
 from hobbyhorse.contract.reading import message_of, read_callback
 from hobbyhorse.contract.values import Binding, Contract, Situation
-from hobbyhorse.demo import documented_jobs
 from hobbyhorse.expressions import (
     MISSING,
     ExpressionError,

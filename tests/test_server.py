@@ -24,9 +24,9 @@ import pytest
 from hobbyhorse import cli
 from hobbyhorse.app import Fake, Options
 from hobbyhorse.clock import ManualClock
+from hobbyhorse.conformance.orders import documented_jobs
 from hobbyhorse.contract.folder import data_directory
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.demo import documented_jobs
 from hobbyhorse.media.mp4 import probe
 from hobbyhorse.server import serving
 from tests.conftest import CONTRACTS

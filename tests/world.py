@@ -14,9 +14,9 @@ from starlette.types import Scope
 from hobbyhorse.app import Fake, Options
 from hobbyhorse.clock import ManualClock
 from hobbyhorse.conformance.client import ContractClient
+from hobbyhorse.conformance.orders import documented_jobs
 from hobbyhorse.contract.reading import Reading, message_of, read_answer
 from hobbyhorse.contract.values import Contract, Model, Operation
-from hobbyhorse.demo import documented_jobs
 from hobbyhorse.expressions import MISSING
 from hobbyhorse.worlds import World
 

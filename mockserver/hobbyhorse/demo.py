@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,6 @@ from typing import Any
 import httpx
 
 from hobbyhorse.conformance.client import ContractClient, Reply
-from hobbyhorse.contract.lint import try_order
-from hobbyhorse.contract.request import Understood
 from hobbyhorse.contract.values import Contract, Model, Operation
 from hobbyhorse.media.mp4 import Facts, Mp4Error, probe
 
@@ -38,18 +36,6 @@ class Run:
     stages: list[str] = field(default_factory=list)
     path: Path | None = None
     facts: Facts | None = None
-
-
-def documented_jobs(contract: Contract) -> Iterator[tuple[Operation, Model, Any]]:
-    """Yield each way to order a job with each model, and the body that the document shows for it."""
-    for role in ("submit", "run"):
-        operation = contract.operations.get(role)
-        for model in contract.models if operation else ():
-            assert operation is not None
-            for body in operation.body_examples.values():
-                if isinstance(try_order(contract, operation, model.id, body), Understood):
-                    yield operation, model, body
-                    break
 
 
 def run_job(

@@ -15,8 +15,9 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElaps
 from rich.table import Table
 
 from hobbyhorse.app import Fake, Options
+from hobbyhorse.conformance.orders import documented_jobs
 from hobbyhorse.contract.values import Contract, Model, Situation
-from hobbyhorse.demo import DemoError, Run, documented_jobs, run_job
+from hobbyhorse.demo import DemoError, Run, run_job
 from hobbyhorse.media.mp4 import Facts
 from hobbyhorse.scenarios import Scenario
 from hobbyhorse.server import serving

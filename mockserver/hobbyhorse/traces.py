@@ -90,8 +90,8 @@ class Outcome:
     """How one run of a client ended, one of OUTCOMES.
 
     `told` says that the client named the kind itself; otherwise it is inferred from an exit status or an exception.
-    `id_exposed`: whether whoever called the client learned the job's id; None is unknown. `sha256` and `size` are of the
-    video that it handed over, None where there is none. `by_reference`: it handed over an address instead. `kept` is
+    `id_exposed`: whether whoever called the client learned the job's id; None is unknown. `sha256` and `size` are those
+    of the video that it handed over, None where there is none. `by_reference`: it handed over an address instead. `kept` is
     what it left behind although it reports no success.
     """
 
@@ -171,7 +171,7 @@ _PAIRS = frozenset({"headers", "answer_headers"})
 
 
 def to_json(trace: Trace) -> dict[str, Any]:
-    """Return a trace as JSON; bytes that are UTF-8 are text, others `{"base64": ...}`; what has its default is left out."""
+    """Return a trace as JSON: bytes that are UTF-8 as text, others as `{"base64": ...}`; defaults are left out."""
     return {"format": FORMAT, **_object(trace)}
 
 

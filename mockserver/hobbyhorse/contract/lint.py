@@ -7,7 +7,6 @@ from pathlib import Path
 
 from hobbyhorse.contract.checks import callbacks, documents, examples, models, places, situations, stages, terms, values
 from hobbyhorse.contract.checks.documents import KEYWORDS
-from hobbyhorse.contract.checks.models import try_order
 from hobbyhorse.contract.checks.subject import Check, DocumentCheck, Documents, Problem, Subject
 from hobbyhorse.contract.folder import (
     LIFECYCLE,
@@ -20,7 +19,7 @@ from hobbyhorse.contract.folder import (
     read_documents,
 )
 
-__all__ = ["CHECKS", "DOCUMENT_CHECKS", "KEYWORDS", "Problem", "lint", "lint_directory", "lint_documents", "try_order"]
+__all__ = ["CHECKS", "DOCUMENT_CHECKS", "KEYWORDS", "Problem", "lint", "lint_directory", "lint_documents"]
 
 DOCUMENT_CHECKS: tuple[DocumentCheck, ...] = (
     documents.folder_name,

@@ -1,0 +1,162 @@
+"""Drills: ways to make a client run against a server that is out of order; which there are, and in which order."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain, zip_longest
+from random import Random
+from typing import Any
+
+from hobbyhorse.conformance.adversity import deviations, fits
+from hobbyhorse.conformance.story import Story
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.moves import MEDIA, kinds
+
+ONCE, TWICE, CROWD, LONG, KILLED, MOVED = "once", "twice", "crowd", "long", "killed", "moved"
+KINDS = (ONCE, TWICE, CROWD, LONG, KILLED, MOVED)
+"""The client runs once; twice, for two orders; several times at once; for the longest prompt; is killed at a point and
+started again; is started again with another base URL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drill:
+    """How the client is made to run, and how the server departs from a happy one (a scenario).
+
+    `point` is the number of the request at which the client is killed.
+    """
+
+    scenario: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = ONCE
+    point: int = 0
+
+    @property
+    def key(self) -> str:
+        """What tells drills apart."""
+        return json.dumps([self.kind, self.point, self.scenario], sort_keys=True)
+
+    @property
+    def moves(self) -> int:
+        """How many moves the scenario has; its timeline is one."""
+        lists = self.scenario.get("moves", {}).values()
+        return sum(len(moves) for moves in lists) + ("timeline" in self.scenario)
+
+    @property
+    def size(self) -> tuple[int, int, int, str]:
+        """What makes a drill simpler than another one: fewer moves, run once, fewer options."""
+        return (self.moves, KINDS.index(self.kind), len(self.key), self.key)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the drill as JSON."""
+        said: dict[str, Any] = {"drill": self.kind, "scenario": self.scenario}
+        return said | {"point": self.point} if self.point else said
+
+    def __str__(self) -> str:
+        return describe(self)
+
+
+HAPPY = Drill()
+
+
+def describe(drill: Drill) -> str:
+    """Return a drill in one line: such as `submit: accept_then_drop; timeline: fail at running`."""
+    said = [] if drill.kind == ONCE else [f"{drill.kind} at request {drill.point}" if drill.point else drill.kind]
+    for role, moves in drill.scenario.get("moves", {}).items():
+        said.append(f"{role}: {', then '.join(_words(move) for move in moves)}")
+    if "timeline" in drill.scenario:
+        said.append(f"timeline: {_words(drill.scenario['timeline'])}")
+    return "; ".join(said) or "a happy server"
+
+
+def _words(move: Mapping[str, Any]) -> str:
+    options = [f"{name}={value}" for name, value in move.items() if name != "move"]
+    return move["move"] + (f" ({', '.join(options)})" if options else "")
+
+
+def singles(contract: Contract, used: Collection[str]) -> list[Drill]:
+    """Return the single deviations on the roles that a client uses: each once, and for ever where that can be.
+
+    The gravest come first: time that goes wrong, then submissions; after that each role gets its turn.
+    """
+    timelines, by_role = [], dict[str, list[Drill]]()
+    for scenario in deviations(contract):
+        if "timeline" in scenario:
+            timelines.append(Drill(scenario))
+            continue
+        role = next(iter(scenario["moves"]))
+        if role in used:
+            by_role.setdefault(role, []).append(Drill(scenario))
+    submits = by_role.pop("submit", [])
+    reads = [list(_each_then_always(contract, drills)) for drills in by_role.values()]
+    rest = [drill for turn in zip_longest(submits, *reads) for drill in turn if drill is not None]
+    return _unique(chain(timelines, rest, _always(contract, submits)))
+
+
+def _each_then_always(contract: Contract, drills: list[Drill]) -> Iterator[Drill]:
+    """Yield the moves of a role that are not about a field, once and for ever, then those that are."""
+    role = next(iter(drills[0].scenario["moves"]))
+    table = kinds(role)
+    names = [drill.scenario["moves"][role][0]["move"] for drill in drills]
+    about_fields = {name for name in names if name in table and table[name].family == "field"}
+    plain = [drill for drill, name in zip(drills, names, strict=True) if name not in about_fields]
+    fields = [drill for drill, name in zip(drills, names, strict=True) if name in about_fields]
+    yield from plain
+    for group in (_always(contract, fields), fields, _always(contract, plain)):
+        yield from group
+
+
+def _always(contract: Contract, drills: Iterable[Drill]) -> Iterator[Drill]:
+    for drill in drills:
+        scenario = copy.deepcopy(dict(drill.scenario))
+        for moves in scenario["moves"].values():
+            moves[0]["times"] = "always"
+        if fits(scenario, contract):
+            yield Drill(scenario)
+
+
+def pairs(contract: Contract, used: Collection[str], random: Random) -> Iterator[Drill]:
+    """Yield pairs of single deviations, without end, drawn at random."""
+    ones = singles(contract, used)
+    while len(ones) > 1:
+        first, second = random.sample(ones, 2)
+        merged = _merged(first.scenario, second.scenario)
+        if merged is not None and fits(merged, contract):
+            yield Drill(merged)
+
+
+def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any] | None:
+    if "timeline" in one and "timeline" in other:
+        return None
+    scenario = copy.deepcopy(dict(one))
+    for role, moves in other.get("moves", {}).items():
+        scenario.setdefault("moves", {}).setdefault(role, []).extend(copy.deepcopy(moves))
+    if "timeline" in other:
+        scenario["timeline"] = dict(other["timeline"])
+    return scenario
+
+
+def last_polls(contract: Contract, stuck: Story) -> list[Drill]:
+    """Return jobs that end just before the polls that a client made last of all, when its job was stuck for ever."""
+    start = stuck.accepted
+    polls = [step for step in stuck.polls if start is not None and step.status == 200]
+    if start is None or len(polls) < 3:
+        return []
+    since = start.exchange.arrived
+    moments = [(polls[-2].arrived + polls[-1].arrived) / 2 - since, polls[-1].arrived - since - 0.01]
+    return [Drill({"timeline": {"move": "slow", "seconds": round(moment, 3)}}) for moment in moments if moment > 0]
+
+
+def used_roles(stories: Iterable[Story]) -> list[str]:
+    """Return the roles that a client was seen to use, files and callbacks among them."""
+    roles: dict[str, None] = {}
+    for story in stories:
+        roles |= {step.role: None for step in story.steps if step.role is not None}
+        if story.trace.deliveries:
+            roles["callback"] = None
+    return [role for role in roles if role == MEDIA or role != "health"]
+
+
+def _unique(drills: Iterable[Drill]) -> list[Drill]:
+    return list({drill.key: drill for drill in drills}.values())
