@@ -91,8 +91,8 @@ class Outcome:
 
     `told` says that the client named the kind itself; otherwise it is inferred from an exit status or an exception.
     `id_exposed`: whether whoever called the client learned the job's id; None is unknown. `sha256` and `size` are those
-    of the video that it handed over, None where there is none. `by_reference`: it handed over an address instead. `kept` is
-    what it left behind although it reports no success.
+    of the video that it handed over, None where there is none. `by_reference`: it handed over an address instead.
+    `kept`: it left a file behind although it reports no success.
     """
 
     kind: str
@@ -145,8 +145,8 @@ class Trace:
 
     `base` is the provider's base URL as the client used it; `origins` are the addresses of other servers that the
     answers name: `media`, `foreign`, `private`. `ended` is when the last look was taken, after a quiet time behind the
-    last run. `drill` is how the client was made to run. `jobs` is None where nobody knows (recorded traffic).
-    `scenario` is what was armed, `unmet` which moves of it no request has met.
+    last run. `drill` is how the client was made to run, `point` the request at which it was killed. `jobs` is None
+    where nobody knows (recorded traffic). `scenario` is what was armed, `unmet` which moves of it no request has met.
     """
 
     provider: str
@@ -159,6 +159,7 @@ class Trace:
     model: str | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
     drill: str = "once"
+    point: int = 0
     scenario: Mapping[str, Any] = field(default_factory=dict)
     unmet: tuple[str, ...] = ()
     secret: str | None = None

@@ -72,7 +72,7 @@ def describe(drill: Drill) -> str:
 
 def _words(move: Mapping[str, Any]) -> str:
     options = [f"{name}={value}" for name, value in move.items() if name != "move"]
-    return move["move"] + (f" ({', '.join(options)})" if options else "")
+    return f"{move['move']} ({', '.join(options)})" if options else str(move["move"])
 
 
 def singles(contract: Contract, used: Collection[str]) -> list[Drill]:

@@ -25,11 +25,15 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a rule: passed, broken, not-observed or not-applicable; in how many traces it was observed."""
+    """What became of a rule: passed, broken, not-observed or not-applicable.
+
+    In how many traces it was observed, and broken; `findings` has the simplest of these, or all.
+    """
 
     rule: Rule
     verdict: str
     observed: int = 0
+    times_broken: int = 0
     findings: tuple[Finding, ...] = ()
 
 
@@ -58,5 +62,5 @@ def judge(contract: Contract, traces: Iterable[Trace], rules: Sequence[Rule] | N
         results = [(story, messages) for story in stories if (messages := check(rule, story)) is not None]
         broken = tuple(Finding(rule.id, tuple(messages), story.trace) for story, messages in results if messages)
         word = BROKEN if broken else PASSED if results else NOT_OBSERVED
-        found.append(Verdict(rule, word, len(results), broken))
+        found.append(Verdict(rule, word, len(results), len(broken), broken))
     return found

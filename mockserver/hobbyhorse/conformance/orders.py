@@ -49,8 +49,10 @@ def order_for(contract: Contract, model: Model, *, mark: str = "", long: bool = 
         prompt = (words[: length - len(ending)] if long else words) + ending
         asked = _with(operation, model, body, "prompt", prompt)
         if asked is not None and isinstance(try_order(contract, operation, model.id, asked), Understood):
-            return asked
-    whole: dict[str, Any] = body
+            break
+    else:
+        asked = body
+    whole: dict[str, Any] = asked
     return whole
 
 

@@ -1,0 +1,286 @@
+"""The search for what breaks a client: every single deviation, pairs, then whatever Hypothesis thinks of.
+
+Knows no server: whoever plays a drill hands back a trace.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from random import Random
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, Verbosity, given, reject, settings, target
+from hypothesis import seed as seeded
+from hypothesis.errors import HypothesisException
+
+from hobbyhorse.conformance.adversity import scenarios
+from hobbyhorse.conformance.drills import (
+    HAPPY,
+    KILLED,
+    MOVED,
+    ONCE,
+    Drill,
+    last_polls,
+    pairs,
+    singles,
+    used_roles,
+)
+from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict, check
+from hobbyhorse.conformance.results import Coverage, Result
+from hobbyhorse.conformance.rule import Rule
+from hobbyhorse.conformance.rules import rules as all_rules
+from hobbyhorse.conformance.story import SUBMISSIONS, Story
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.traces import Trace
+
+CONFIRMATIONS = 3
+"""How often a finding that is about time must come about."""
+BATCH = 32
+PAIRS_PART = 0.3
+"""The part of the runs behind the single deviations that tries pairs of them."""
+STUCK = Drill({"timeline": {"move": "stuck"}})
+
+Play = Callable[[Sequence[Drill]], Iterable[Trace]]
+"""Runs the client once for each drill, and gives what was seen, in the same order."""
+
+
+class CannotRun(RuntimeError):
+    """The client cannot be tested at all, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a search is: runs of how many, which rules are broken so far, what is being tried."""
+
+    runs: int
+    planned: int
+    broken: tuple[str, ...]
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a search may do: how many runs, from which seed, which rules, which kinds of drill the client can do."""
+
+    runs: int = 500
+    seed: int = 0
+    rules: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = (ONCE,)
+
+
+class RuleBroken(AssertionError):
+    """A client broke a rule; each rule has a class of its own, so that each gets its own smallest example."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has become of a rule so far."""
+
+    rule: Rule
+    observed: int = 0
+    broken: int = 0
+    smallest: tuple[Drill, Finding] | None = None
+
+    def verdict(self, contract: Contract) -> Verdict:
+        """Return the verdict."""
+        if not self.rule.applies(contract):
+            return Verdict(self.rule, NOT_APPLICABLE)
+        word = BROKEN if self.smallest else PASSED if self.observed else NOT_OBSERVED
+        found = (self.smallest[1],) if self.smallest else ()
+        return Verdict(self.rule, word, self.observed, self.broken, found)
+
+
+@dataclass(slots=True)
+class Search:
+    """One search: `play` runs the client, `tell` is told how far it is."""
+
+    contract: Contract
+    play: Play
+    plan: Plan
+    tell: Callable[[Progress], None] = lambda progress: None
+    runs: int = 0
+    phase: str = ""
+    tallies: list[Tally] = field(default_factory=list)
+    seen: dict[str, frozenset[str]] = field(default_factory=dict)
+    met: set[str] = field(default_factory=set)
+    """Keys of the single deviations that the client has met."""
+
+    def run(self, client: str, model: str) -> Result:
+        """Search, and return what was found. Raises CannotRun if the client gets no video from a happy server."""
+        begun = time.monotonic()
+        wanted = [rule for rule in all_rules() if not self.plan.rules or rule.id in self.plan.rules]
+        self.tallies = [Tally(rule) for rule in wanted]
+        happy = self._happy()
+        stuck = self._one(STUCK)
+        stories = [Story(self.contract, trace) for trace in (happy, stuck) if trace is not None]
+        roles = used_roles(stories)
+        ones = singles(self.contract, roles)
+        self._all("ways to run", self._ways(stories[0]))
+        self._all("last polls", last_polls(self.contract, stories[-1]))
+        self._all("single deviations", ones)
+        self._pairs(roles)
+        self._random()
+        coverage = self._coverage(ones)
+        seconds = time.monotonic() - begun
+        verdicts = tuple(tally.verdict(self.contract) for tally in self.tallies)
+        return Result(self.contract.key, model, client, self.plan.seed, verdicts, coverage, self.runs, seconds)
+
+    @property
+    def left(self) -> int:
+        """How many runs are left."""
+        return max(self.plan.runs - self.runs, 0)
+
+    def _happy(self) -> Trace:
+        """Run the client against a happy server: one that fails there cannot be tested."""
+        trace = self._one(HAPPY)
+        if trace is None:
+            raise CannotRun("no run is allowed; give at least one")
+        story = Story(self.contract, trace)
+        if not story.submits:
+            asked = ", ".join(f"{step.exchange.method} {step.exchange.url}" for step in story.steps[:5]) or "nothing"
+            raise CannotRun(f"the client ordered nothing; it asked for {asked}{_ended(story)}")
+        if story.outcome is not None and story.outcome.kind != "success":
+            last = story.steps[-1]
+            raise CannotRun(
+                f"the client does not get its video from a server that does everything right; its last request was "
+                f"{last.exchange.method} {last.exchange.url} ({last.status}){_ended(story)}"
+            )
+        return trace
+
+    def _ways(self, happy: Story) -> list[Drill]:
+        """Return the drills that are not about the server."""
+        found = [Drill({}, kind) for kind in self.plan.kinds if kind not in (ONCE, KILLED, MOVED)]
+        points = len([step for step in happy.steps if step.role is not None])
+        if KILLED in self.plan.kinds:
+            found += [Drill({}, KILLED, point) for point in range(1, points + 1)]
+        if MOVED in self.plan.kinds and points > 1:
+            first = next(step.number for step in happy.steps if step.role in SUBMISSIONS)
+            found.append(Drill({}, MOVED, first + 1))
+        return found
+
+    def _one(self, drill: Drill) -> Trace | None:
+        return next(iter(self._batch([drill])), None)
+
+    def _all(self, phase: str, drills: Iterable[Drill]) -> None:
+        """Play drills in batches until the runs are used up."""
+        self.phase = phase
+        waiting = iter(drills)
+        while batch := list(islice((drill for drill in waiting if drill.key not in self.seen), min(BATCH, self.left))):
+            self._batch(batch)
+
+    def _batch(self, drills: list[Drill]) -> list[Trace]:
+        drills = drills[: self.left]
+        traces = []
+        for drill, trace in zip(drills, self.play(drills), strict=True):
+            self.runs += 1
+            self._judge(drill, trace)
+            traces.append(trace)
+            self.tell(Progress(self.runs, self.plan.runs, self.broken, self.phase))
+        return traces
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """The rules that are broken so far."""
+        return tuple(tally.rule.id for tally in self.tallies if tally.smallest)
+
+    def _judge(self, drill: Drill, trace: Trace) -> None:
+        """Hold what was seen against every rule."""
+        if not trace.unmet:
+            self.met.add(drill.key)
+        story = Story(self.contract, trace)
+        broken = set()
+        for tally in self.tallies:
+            messages = check(tally.rule, story)
+            if messages is None:
+                continue
+            tally.observed += 1
+            if messages and (not tally.rule.timing or self._again(tally.rule, drill)):
+                tally.broken += 1
+                broken.add(tally.rule.id)
+                if tally.smallest is None or drill.size < tally.smallest[0].size:
+                    tally.smallest = drill, Finding(tally.rule.id, tuple(messages), trace)
+        self.seen[drill.key] = frozenset(broken)
+
+    def _again(self, rule: Rule, drill: Drill) -> bool:
+        """Whether a finding that is about time comes about each time."""
+        for trace in self.play([drill] * (CONFIRMATIONS - 1)):
+            self.runs += 1
+            if not check(rule, Story(self.contract, trace)):
+                return False
+        return True
+
+    def _pairs(self, roles: Sequence[str]) -> None:
+        """Play pairs of single deviations."""
+        random = Random(self.plan.seed)
+        self._all("pairs", islice(pairs(self.contract, roles, random), int(self.left * PAIRS_PART)))
+
+    def _random(self) -> None:
+        """Have Hypothesis think of scenarios, and shrink what breaks a rule, until no new rule breaks."""
+        self.phase = "random scenarios"
+        kinds = {tally.rule.id: type(tally.rule.id, (RuleBroken,), {}) for tally in self.tallies}
+        known = set(self.broken)
+        round_number = 0
+        while self.left:
+            before = set(self.broken)
+            self._round(kinds, known, self.plan.seed + round_number)
+            known |= set(self.broken)
+            round_number += 1
+            if set(self.broken) == before and round_number > 1:
+                break
+
+    def _round(self, kinds: dict[str, type[RuleBroken]], known: set[str], seed: int) -> None:
+        @seeded(seed)
+        @settings(
+            max_examples=max(self.left, 1),
+            database=None,
+            deadline=None,
+            phases=(Phase.generate, Phase.target, Phase.shrink),
+            suppress_health_check=list(HealthCheck),
+            report_multiple_bugs=True,
+            print_blob=False,
+            verbosity=Verbosity.quiet,
+        )
+        @given(scenarios(self.contract))
+        def hunt(scenario: dict[str, Any]) -> None:
+            drill = Drill(scenario)
+            if drill.key not in self.seen:
+                if not self.left:
+                    reject()
+                for trace in self._batch([drill]):
+                    target(float(len(trace.jobs or ())), label="jobs")
+                    target(float(len(trace.exchanges)), label="requests")
+            for rule in sorted(self.seen.get(drill.key, frozenset()) - known):
+                raise kinds[rule](rule)
+
+        try:
+            hunt()
+        except (RuleBroken, HypothesisException):
+            return
+        except BaseException as error:
+            if not _only_broken_rules(error):
+                raise
+
+    def _coverage(self, ones: list[Drill]) -> Coverage:
+        """Return how many of the single deviations were met, once or for ever."""
+        names: dict[str, bool] = {}
+        for drill in ones:
+            name = str(drill).replace(" (times=always)", "").replace(", times=always", "")
+            names[name] = names.get(name, False) or drill.key in self.met
+        unmet = tuple(sorted(name for name, met in names.items() if not met))
+        return Coverage(len(names) - len(unmet), len(names), unmet)
+
+
+def _only_broken_rules(error: BaseException) -> bool:
+    """Whether an error is Hypothesis's group of several rules that broke."""
+    inner = getattr(error, "exceptions", None)
+    if inner is None:
+        return isinstance(error, RuleBroken | HypothesisException)
+    return all(_only_broken_rules(one) for one in inner)
+
+
+def _ended(story: Story) -> str:
+    outcome = story.outcome
+    return f"; it ended with {outcome.kind}: {outcome.message}" if outcome is not None and outcome.message else ""
