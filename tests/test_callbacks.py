@@ -14,8 +14,10 @@ from werkzeug import Request, Response
 
 from hobbyhorse.contract.reading import message_of, read_callback
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.expressions import replaced
+from hobbyhorse.expressions import MISSING, replaced, resolve
 from hobbyhorse.jobs import MediaLinks
+from hobbyhorse.moves import CALLBACK, CALLBACK_MOVES
+from hobbyhorse.scenarios import ScenarioError, payload_places, read_scenario
 from hobbyhorse.signatures import DEFAULT_SECRET, verify
 from hobbyhorse.worlds import Ending
 from tests.conftest import contracts_that
@@ -238,3 +240,77 @@ async def test_a_job_whose_end_was_planned_twice_is_told_once(contract: Contract
     mock.fake.courier().schedule(mock.world, job, "http://mock.test", links)
     await mock.clock.run_until_idle()
     assert len(receiver.received) == 1
+
+
+async def played(mock: Mock, contract: Contract, receiver: Receiver, move: str) -> str:
+    """Order a job whose callback meets a move, and let everything come that will."""
+    mock.world.plays.arm(read_scenario({"moves": {CALLBACK: [{"move": move}]}}), [contract])
+    job = await order(mock, contract, receiver.url)
+    await mock.clock.run_until_idle()
+    return job
+
+
+@calling
+@pytest.mark.parametrize("move", sorted(CALLBACK_MOVES))
+async def test_each_attempt_says_of_which_kind_it_is_and_when_it_was_answered(
+    move: str, contract: Contract, httpserver: HTTPServer
+) -> None:
+    mock, receiver = Mock([contract]), Receiver(httpserver)
+    try:
+        job = await played(mock, contract, receiver, move)
+    except ScenarioError:
+        return  # a signature without an age
+    attempts = list(mock.fake.courier().attempts)
+    false = [move] if move in ("forged", "stale", "unsigned", "unknown_job") else []
+    assert [one.kind for one in attempts if one.false] == false
+    assert {one.kind for one in attempts if not one.false} == {"genuine"}
+    assert {one.job for one in attempts} == {job}
+    assert [one.answered for one in attempts] == [one.moment if one.acknowledged else None for one in attempts]
+
+
+@calling
+async def test_a_payload_that_was_null_comes_with_the_next_try_if_it_was_not_acknowledged(
+    contract: Contract, httpserver: HTTPServer
+) -> None:
+    assert contract.callbacks is not None
+    mock, receiver = Mock([contract]), Receiver(httpserver, 500)
+    job = await played(mock, contract, receiver, "null_payload")
+    first, second = (orjson.loads(body) for _, body in receiver.received)
+    assert first != second
+    for name, binding in contract.callbacks.bindings.items():
+        for place in binding.request:
+            told = resolve(second, place.pointer)
+            kept = name in ("job", "stage", "event") or told is MISSING
+            assert resolve(first, place.pointer) == (told if kept else None)
+    violations = contract.schemas.violations
+    schemas = [situation.schema for situation in contract.callbacks.situations.values()]
+    assert any(not violations(schema, second) for schema in schemas)
+    assert all(place in payload_places(contract.callbacks) for place in places_of(first, second))
+    assert mock.world.jobs[job].collected
+
+
+def places_of(one: Any, other: Any, at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Return where two JSON values differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        assert one.keys() == other.keys()
+        return [place for name in one for place in places_of(one[name], other[name], (*at, name))]
+    if isinstance(one, list) and isinstance(other, list):
+        assert len(one) == len(other)
+        return [place for index in range(len(one)) for place in places_of(one[index], other[index], (*at, str(index)))]
+    return [at] if one != other else []
+
+
+@calling
+async def test_a_callback_of_nobodys_job_keeps_the_documented_form(contract: Contract, httpserver: HTTPServer) -> None:
+    assert contract.callbacks is not None
+    signature = contract.callbacks.signature
+    mock, receiver = Mock([contract]), Receiver(httpserver)
+    job = await played(mock, contract, receiver, "unknown_job")
+    (headers, body), (_, true) = receiver.received
+    schemas = [situation.schema for situation in contract.callbacks.situations.values()]
+    assert any(not contract.schemas.violations(schema, orjson.loads(body)) for schema in schemas)
+    assert job.encode() not in body
+    assert job.encode() in true
+    assert signature is not None
+    assert verify(signature, DEFAULT_SECRET, body, headers, now=mock.world.jobs[job].finished)
+    assert list(mock.world.jobs) == [job]

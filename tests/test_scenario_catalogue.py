@@ -15,12 +15,12 @@ from pytest_httpserver import HTTPServer
 
 from hobbyhorse import MockServer
 from hobbyhorse.contract.folder import load
-from hobbyhorse.contract.reading import Reading, message_of, read_answer
+from hobbyhorse.contract.reading import Reading, message_of, read_answer, read_callback
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.expressions import MISSING, Pointer, replaced, resolve
 from hobbyhorse.jobs import Job
 from hobbyhorse.moves import CALLBACK, CALLBACK_MOVES, MEDIA, MEDIA_MOVES, MOVES, TIMELINE
-from hobbyhorse.scenarios import Move, Scenario, Trouble, load_catalogue, misfits, read_scenario
+from hobbyhorse.scenarios import Move, Scenario, Trouble, load_catalogue, misfits, payload_places, read_scenario
 from hobbyhorse.signatures import DEFAULT_SECRET, verify
 from tests import specimen
 from tests.conftest import CONTRACTS
@@ -200,6 +200,12 @@ class Session:
         headers, body = delivery
         now = self.world.clock.now() if fresh else None
         return verify(callbacks.signature, DEFAULT_SECRET, body, headers, now=now)
+
+    def told(self, delivery: Delivery) -> Reading:
+        """Read a callback by the contract."""
+        assert self.contract.callbacks is not None
+        message = message_of([], orjson.loads(delivery[1]))
+        return read_callback(self.contract.schemas, self.contract.callbacks, message)
 
     def _request(self, role: str) -> tuple[str, str, bytes | None]:
         """Return the method, address and body of a request."""
@@ -690,6 +696,35 @@ def _has_no_signature(session: Session, delivery: Delivery) -> bool:
     return not {name.lower() for name in callbacks.signature.headers} & delivery[0].keys()
 
 
+def _of_nobody_first(session: Session, move: Move) -> None:
+    """Both are signed and say the same, but that the first is of a job that was never ordered."""
+    session.advance(ENOUGH)
+    found = session.deliveries()
+    assert [session.signed(one) for one in found] == [True, True]
+    nobodys, true = (session.told(one) for one in found)
+    assert session.job is not None
+    assert true.values["job"] == session.job.id
+    assert nobodys.values["job"] not in {job.id for job in session.jobs()}
+    assert len(nobodys.values["job"]) == len(session.job.id)
+    assert nobodys.stages == true.stages
+    assert session.job.id.encode() not in found[0][1]
+    assert {key for key in found[0][0] if found[0][0][key] == found[1][0][key]} >= {"content-type", "host"}
+
+
+def _without_payload(session: Session, move: Move) -> None:
+    """One comes, signed, that names the job, the stage and the event, and nothing else."""
+    session.server.wait_for(session.world.clock.run_until_idle())
+    (found,) = session.deliveries()
+    assert session.signed(found)
+    told, callbacks = session.told(found), session.contract.callbacks
+    assert session.job is not None
+    assert callbacks is not None
+    assert told.values.keys() == {"job", "stage", "event"} & callbacks.bindings.keys()
+    assert (told.values["job"], told.stages) == (session.job.id, frozenset({session.stage()}))
+    for pointer in payload_places(callbacks):
+        assert resolve(orjson.loads(found[1]), pointer) in (None, MISSING)
+
+
 CALLBACK_CHECKS: Mapping[str, Callable[[Session, Move], None]] = {
     "lost": _lost,
     "duplicate": _many,
@@ -698,6 +733,8 @@ CALLBACK_CHECKS: Mapping[str, Callable[[Session, Move], None]] = {
     "forged": _false_one_first(lambda session, one: not session.signed(one, fresh=False)),
     "stale": _false_one_first(lambda session, one: session.signed(one, fresh=False)),
     "unsigned": _false_one_first(_has_no_signature),
+    "unknown_job": _of_nobody_first,
+    "null_payload": _without_payload,
 }
 
 # ---- on the timeline

@@ -16,7 +16,17 @@ from hypothesis import strategies as st
 from hobbyhorse.conformance.adversity import deviations, scenarios
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.moves import CALLBACK, CALLBACK_MOVES, MEDIA, MEDIA_MOVES, MOVES, SITUATION, TIMELINE, Kind
-from hobbyhorse.scenarios import Move, Scenario, ScenarioError, Trouble, find, load_catalogue, misfits, read_scenario
+from hobbyhorse.scenarios import (
+    Move,
+    Scenario,
+    ScenarioError,
+    Trouble,
+    find,
+    load_catalogue,
+    misfits,
+    payload_places,
+    read_scenario,
+)
 from tests.conftest import CONTRACTS, ROOT
 
 FILES = sorted((ROOT / "fixtures" / "scenarios").glob("*.json"))
@@ -155,6 +165,7 @@ def test_a_contract_without_what_a_scenario_is_about_does_not_fit(contract: Cont
         signature = callbacks.signature if callbacks else None
         needs: dict[str, object] = {"forged": signature, "unsigned": signature}
         needs["stale"] = signature and signature.tolerance
+        needs["null_payload"] = callbacks and payload_places(callbacks)
         assert fits == bool(needs.get(kind, callbacks)), kind
     for kind, ending in {"fail": "failure", "cancel": "cancelled", "expire": "expired"}.items():
         fits = misfits(read_scenario({"timeline": {"move": kind}}), contract) == []

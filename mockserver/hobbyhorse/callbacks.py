@@ -6,14 +6,18 @@ import asyncio
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
+import orjson
 
 from hobbyhorse.contract.values import Callbacks, Situation
+from hobbyhorse.expressions import MISSING, replaced, resolve
+from hobbyhorse.ids import FORMS
 from hobbyhorse.jobs import Job, MediaLinks, View
 from hobbyhorse.moves import CALLBACK
+from hobbyhorse.scenarios import payload_places
 from hobbyhorse.signatures import DEFAULT_SECRET, sign
 from hobbyhorse.worlds import World
 
@@ -24,6 +28,7 @@ OUT_OF_ORDER_SECONDS = 60.0
 """How long a callback waits for another one to come first, at most."""
 LATE_SECONDS, OLDER_SECONDS, COUNT = 60.0, 60.0, 2
 WRONG_SECRET = "whsec_d3Jvbmc="
+GENUINE = "genuine"
 HELD_SECONDS = 0.05
 """How soon to look again at a job that should have ended but is held."""
 
@@ -32,7 +37,9 @@ HELD_SECONDS = 0.05
 class Attempt:
     """One delivery: when (clock), of which job, where to, what was sent, and the answer's status or the error.
 
-    `note` says what a scenario has made of it; a delivery that is `false` is not to be believed by its receiver.
+    `note` says what a scenario has made of it. `kind` is `genuine`, or why its receiver must not act on it: `forged`,
+    `stale`, `unsigned`, `unknown_job`; of which job it is then says in whose stead it came. `answered` is the moment
+    (clock) when the receiver's answer was there, None if none came.
     """
 
     moment: float
@@ -44,7 +51,13 @@ class Attempt:
     status: int | None
     error: str | None
     note: str = ""
-    false: bool = False
+    kind: str = GENUINE
+    answered: float | None = None
+
+    @property
+    def false(self) -> bool:
+        """Whether its receiver is not to believe it."""
+        return self.kind != GENUINE
 
     @property
     def acknowledged(self) -> bool:
@@ -167,30 +180,34 @@ class Courier:
         signed: bool = True,
         older: float = 0.0,
         note: str = "",
-        false: bool = False,
+        kind: str = GENUINE,
+        payload: bool = True,
+        instead: Delivery | None = None,
     ) -> Attempt:
-        job = delivery.job
-        view = View(job, now, job.stage(now), delivery.base, delivery.media)
+        job, told = delivery.job, instead or delivery
+        view = View(told.job, now, told.job.stage(now), told.base, told.media)
         body = situation.template.write(view.lookup)
+        if not payload:
+            body = _without_payload(callbacks, body)
         headers = {"content-type": "application/json"}
         secret = secret or self.secret
         if callbacks.signature is not None and secret and signed:
-            stamp, message_id = int(now - older), delivery.message_id
-            headers |= sign(callbacks.signature, secret, body, timestamp=stamp, message_id=message_id)
+            stamp = int(now - older)
+            headers |= sign(callbacks.signature, secret, body, timestamp=stamp, message_id=told.message_id)
         url = str(job.order.said["callback_url"])
-        status, error = None, None
+        status, error, answered = None, None, None
         try:
             answer = await self._client.post(url, content=body, headers=headers, timeout=callbacks.deadline)
-            status = answer.status_code
+            status, answered = answer.status_code, delivery.world.clock.now()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as failure:
             error = f"{type(failure).__name__}: {failure}"
-        return Attempt(now, job.id, number, url, headers, body, status, error, note, false)
+        return Attempt(now, job.id, number, url, headers, body, status, error, note, kind, answered)
 
     async def _lost(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
         """Send nothing, and say so."""
         url = str(delivery.job.order.said["callback_url"])
         moment = delivery.world.clock.now()
-        self.attempts.append(Attempt(moment, delivery.job.id, 1, url, {}, b"", None, "not sent", "lost", False))
+        self.attempts.append(Attempt(moment, delivery.job.id, 1, url, {}, b"", None, "not sent", "lost"))
 
     async def _duplicate(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
         """Deliver the same message several times at once."""
@@ -215,20 +232,38 @@ class Courier:
 
     async def _forged(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
         """Deliver with a wrong signature, then as it should be."""
-        await self._deliver(delivery, 1, secret=WRONG_SECRET, note="forged", false=True)
+        await self._deliver(delivery, 1, secret=WRONG_SECRET, note="forged", kind="forged")
         await self._deliver(delivery, 1)
 
     async def _stale(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
         """Deliver with a signature that was right long ago, then as it should be."""
         signature = delivery.job.contract.callbacks and delivery.job.contract.callbacks.signature
         older = ((signature and signature.tolerance) or 0.0) + OLDER_SECONDS
-        await self._deliver(delivery, 1, older=older, note="stale", false=True)
+        await self._deliver(delivery, 1, older=older, note="stale", kind="stale")
         await self._deliver(delivery, 1)
 
     async def _unsigned(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
         """Deliver without a signature, then as it should be."""
-        await self._deliver(delivery, 1, signed=False, note="unsigned", false=True)
+        await self._deliver(delivery, 1, signed=False, note="unsigned", kind="unsigned")
         await self._deliver(delivery, 1)
+
+    async def _unknown_job(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
+        """Deliver the message of a job that nobody ordered, signed as it should be, then the true one."""
+        job, world = delivery.job, delivery.world
+        random = job.play.random if job.play is not None else world.random
+        contract = job.contract
+        nobodys = replace(job, id=contract.job_id_prefix + FORMS[contract.job_id_form](random, job.created), play=None)
+        message_id = str(uuid.UUID(int=random.getrandbits(128), version=4))
+        other = replace(delivery, job=nobodys, message_id=message_id)
+        await self._deliver(delivery, 1, note="unknown_job", kind="unknown_job", instead=other)
+        await self._deliver(delivery, 1)
+
+    async def _null_payload(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
+        """Deliver a message with null for everything but the job, its stage and the event; if refused, as it should be.
+
+        It is a genuine one: the job has ended as it says. The payload comes with the tries after it, if any.
+        """
+        await self._deliver(delivery, 1, note="null_payload", payload=False)
 
     def _after(self, delivery: Delivery, seconds: float, note: str) -> None:
         async def action() -> None:
@@ -249,5 +284,16 @@ _MOVES: Mapping[str, Callable[[Courier, Delivery, Mapping[str, Any]], Awaitable[
     "forged": Courier._forged,
     "stale": Courier._stale,
     "unsigned": Courier._unsigned,
+    "unknown_job": Courier._unknown_job,
+    "null_payload": Courier._null_payload,
 }
 """What each move does to the first delivery of a callback."""
+
+
+def _without_payload(callbacks: Callbacks, body: bytes) -> bytes:
+    """Return a message with null in every field that it has of a payload."""
+    value = orjson.loads(body)
+    for pointer in payload_places(callbacks):
+        if resolve(value, pointer) is not MISSING:
+            value = replaced(value, pointer, None)
+    return orjson.dumps(value)

@@ -70,6 +70,8 @@ CALLBACK_MOVES: Mapping[str, Kind] = {
     "forged": Kind("callback", "delivers another one first that is signed with a wrong secret"),
     "stale": Kind("callback", "delivers another one first whose signature is too old"),
     "unsigned": Kind("callback", "delivers another one first that is not signed"),
+    "unknown_job": Kind("callback", "delivers another one first, rightly signed, of a job that nobody ordered"),
+    "null_payload": Kind("callback", "delivers it with null for all but the job, its stage and the event"),
 }
 
 TIMELINE: Mapping[str, Kind] = {

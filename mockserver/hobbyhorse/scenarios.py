@@ -12,9 +12,10 @@ from typing import Any
 import orjson
 
 from hobbyhorse.contract.folder import data_directory
+from hobbyhorse.contract.message import CONSTANT
 from hobbyhorse.contract.schemas import Schemas
-from hobbyhorse.contract.values import Contract, Operation
-from hobbyhorse.expressions import MISSING, format_pointer, resolve
+from hobbyhorse.contract.values import Callbacks, Contract, Operation
+from hobbyhorse.expressions import MISSING, Pointer, format_pointer, resolve
 from hobbyhorse.lifecycle import Graph, Stage
 from hobbyhorse.moves import CALLBACK, EVERY, MEDIA, SITUATION, TIMELINE, Kind, kinds
 
@@ -201,6 +202,14 @@ def _misfits_callback(move: Move, contract: Contract) -> Iterator[str]:
         yield f"{contract.key} does not sign its callbacks: {move.kind!r}"
     if move.kind == "stale" and (signature is None or signature.tolerance is None):
         yield f"a signature of {contract.key} has no age: 'stale'"
+    if move.kind == "null_payload" and contract.callbacks is not None and not payload_places(contract.callbacks):
+        yield f"a callback of {contract.key} says nothing but that a job has ended: 'null_payload'"
+
+
+def payload_places(callbacks: Callbacks) -> list[Pointer]:
+    """Return where a callback's message has anything but the job's id, its stage and what tells messages apart."""
+    bound = [binding for name, binding in callbacks.bindings.items() if name not in CONSTANT | {"job"}]
+    return [place.pointer for binding in bound for place in binding.request if place.part == "body"]
 
 
 def _misfits_move(move: Move, operation: Operation, contract: Contract) -> Iterator[str]:
