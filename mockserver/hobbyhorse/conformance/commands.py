@@ -118,13 +118,15 @@ def start(
         raise CommandError("commands are run on Linux and macOS only; on Windows, use WSL")
     place = folder or Path(tempfile.mkdtemp(prefix="hobbyhorse-"))
     try:
-        mark = secrets.token_hex(16)
+        mark, before = secrets.token_hex(16), _processes()
         process = _begin(argv, {**_inherited(), **environment(task, place), MARK: mark})
     except BaseException:
         if folder is None:
             shutil.rmtree(place, ignore_errors=True)
         raise
-    return Running(process, mark, task, place, folder is None, limit, grace, now)
+    return Running(
+        process, _Kin(process.pid, f"{MARK}={mark}".encode(), before), task, place, folder is None, limit, grace, now
+    )
 
 
 def _inherited() -> dict[str, str]:
@@ -197,7 +199,7 @@ class Running:
     def __init__(
         self,
         process: subprocess.Popen[bytes],
-        mark: str,
+        kin: _Kin,
         task: Task,
         folder: Path,
         private: bool,
@@ -206,7 +208,7 @@ class Running:
         now: Callable[[], float],
     ) -> None:
         self._process, self._task, self._folder, self._private = process, task, folder, private
-        self._mark = f"{MARK}={mark}".encode()
+        self._kin = kin
         self._limit, self._grace, self._now = limit, grace, now
         self._cut: str | None = None
         self._killed = False
@@ -253,7 +255,7 @@ class Running:
         if not self._over.is_set() or self._closed:
             return False
         if os.path.isdir("/proc/self"):
-            return any(True for _ in _alive(self.pid, self._mark))
+            return any(True for _ in self._kin.alive())
         try:
             os.killpg(self.pid, 0)
         except (ProcessLookupError, PermissionError):
@@ -281,7 +283,7 @@ class Running:
     def _kill_escaped(self) -> None:
         """Kill what is no longer in the group; again, for what has forked meanwhile."""
         for _ in range(10):
-            found = list(_alive(self.pid, self._mark))
+            found = list(self._kin.alive())
             for pid in found:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
@@ -395,23 +397,36 @@ def _exit_status(process: subprocess.Popen[bytes]) -> int | None:
     return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
 
 
-def _alive(group: int, mark: bytes) -> Iterator[int]:
-    """Yield the processes of a session, and those that carry a mark in their environment; nothing without /proc."""
+def _processes() -> frozenset[str]:
+    """Return the ids of all processes; nothing without /proc."""
     with suppress(OSError):
-        for name in os.listdir("/proc"):
-            if name.isdigit() and _belongs(int(name), group, mark):
-                yield int(name)
+        return frozenset(name for name in os.listdir("/proc") if name.isdigit())
+    return frozenset()
 
 
-def _belongs(pid: int, group: int, mark: bytes) -> bool:
-    try:
-        if os.getsid(pid) == group:
-            with open(f"/proc/{pid}/stat", "rb") as file:
+@dataclass(frozen=True, slots=True)
+class _Kin:
+    """How the processes of a run are known: their session, or the mark in their environment; none was there before."""
+
+    session: int
+    mark: bytes
+    before: frozenset[str]
+
+    def alive(self) -> Iterator[int]:
+        """Yield the ids of those that are alive, as far as /proc tells."""
+        for name in _processes():
+            with suppress(OSError, IndexError):
+                if self._is(name):
+                    yield int(name)
+
+    def _is(self, name: str) -> bool:
+        if os.getsid(int(name)) == self.session:
+            with open(f"/proc/{name}/stat", "rb") as file:
                 return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return mark in file.read(1 << 20)
-    except (OSError, IndexError):
-        return False
+        if name in self.before:
+            return False
+        with open(f"/proc/{name}/environ", "rb") as file:
+            return self.mark in file.read(1 << 20)
 
 
 @dataclass(frozen=True, slots=True)
