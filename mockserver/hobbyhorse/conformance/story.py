@@ -284,6 +284,11 @@ class Story:
         """Scheme, host and port of the provider."""
         return origin(self.trace.base)
 
+    @property
+    def homes(self) -> frozenset[str]:
+        """Every scheme, host and port that a run was told to be the provider's."""
+        return frozenset({self.home, *(origin(run.base) for run in self.trace.runs)})
+
 
 def chains(steps: tuple[Step, ...]) -> Iterator[tuple[Step, Step]]:
     """Yield each step and the next."""
