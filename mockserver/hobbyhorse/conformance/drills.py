@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from hobbyhorse.conformance.adversity import deviations, fits
-from hobbyhorse.conformance.story import Story
+from hobbyhorse.conformance.story import SUBMISSIONS, Story
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.moves import MEDIA, kinds
 
@@ -19,6 +19,10 @@ ONCE, TWICE, CROWD, LONG, KILLED, MOVED = "once", "twice", "crowd", "long", "kil
 KINDS = (ONCE, TWICE, CROWD, LONG, KILLED, MOVED)
 """The client runs once; twice, for two orders; several times at once; for the longest prompt; is killed at a point and
 started again; is started again with another base URL."""
+
+
+MOST_POINTS = 12
+"""At how many of its first requests a client is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,26 @@ def last_polls(contract: Contract, stuck: Story) -> list[Drill]:
     since = start.exchange.arrived
     moments = [(polls[-2].arrived + polls[-1].arrived) / 2 - since, polls[-1].arrived - since - 0.01]
     return [Drill({"timeline": {"move": "slow", "seconds": round(moment, 3)}}) for moment in moments if moment > 0]
+
+
+def killings(happy: Story) -> list[Drill]:
+    """Return drills that kill a client at each of its requests, of which the server holds the answer back.
+
+    A submission is held before and after it has made its job.
+    """
+    found = []
+    counts: dict[str, int] = {}
+    for step in happy.steps[:MOST_POINTS]:
+        role = step.role
+        if role is None:
+            continue
+        before = counts.get(role, 0)
+        counts[role] = before + 1
+        passed = [{"move": "latency", "seconds": 0, "times": before}] if before else []
+        for accepted in (False, True) if role in SUBMISSIONS else (None,):
+            held = {"move": "timeout"} | ({"accepted": True} if accepted else {})
+            found.append(Drill({"moves": {role: [*passed, held]}}, KILLED, step.number))
+    return found
 
 
 def used_roles(stories: Iterable[Story]) -> list[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from random import Random
 from typing import Any
@@ -23,6 +23,7 @@ from hobbyhorse.conformance.drills import (
     MOVED,
     ONCE,
     Drill,
+    killings,
     last_polls,
     pairs,
     singles,
@@ -32,7 +33,7 @@ from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, P
 from hobbyhorse.conformance.results import Coverage, Result
 from hobbyhorse.conformance.rule import Rule
 from hobbyhorse.conformance.rules import rules as all_rules
-from hobbyhorse.conformance.story import SUBMISSIONS, Story
+from hobbyhorse.conformance.story import Story
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces import Trace
 
@@ -153,12 +154,11 @@ class Search:
     def _ways(self, happy: Story) -> list[Drill]:
         """Return the drills that are not about the server."""
         found = [Drill({}, kind) for kind in self.plan.kinds if kind not in (ONCE, KILLED, MOVED)]
-        points = len([step for step in happy.steps if step.role is not None])
+        points = killings(happy)
         if KILLED in self.plan.kinds:
-            found += [Drill({}, KILLED, point) for point in range(1, points + 1)]
-        if MOVED in self.plan.kinds and points > 1:
-            first = next(step.number for step in happy.steps if step.role in SUBMISSIONS)
-            found.append(Drill({}, MOVED, first + 1))
+            found += points
+        if MOVED in self.plan.kinds:
+            found += [replace(drill, kind=MOVED) for drill in points if "submit" not in drill.scenario["moves"]][:1]
         return found
 
     def _one(self, drill: Drill) -> Trace | None:
