@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from hobbyhorse.conformance.story import Story
-from hobbyhorse.contract.values import Contract, find_situation
+from hobbyhorse.contract.values import Contract, Operation, find_situation
 from hobbyhorse.expressions import MISSING
 from hobbyhorse.traces import Delivery, Exchange, Outcome, Run, Trace, TracedJob
 
@@ -20,7 +20,8 @@ HOME, MEDIA, FOREIGN, PRIVATE = (
     "http://127.0.0.2:8003",
 )
 JSON = (("content-type", "application/json"),)
-JOB = "job-1"
+JOB = "tk-hiapi-01KQ7CV7BEG9D9ZJXW8TD15JVY"
+"""An id that every contract's answers may have."""
 
 
 class Teller:
@@ -50,16 +51,11 @@ class Teller:
     def call(self, role: str | None, situation: str | None, job: str | None = JOB, **how: Any) -> Teller:
         """Tell a request and the contract's answer in a situation (or a stage's, where it is one's name)."""
         operation = self.contract.operations.get(role or "")
-        values = {"job": job, "video_url": self.video}
+        links = {f"{name}_url": self.address(name, job) for name in self.contract.operations}
+        values = {"job": job, "video_url": self.video, **links}
         said: dict[str, Any] = {"method": "GET", "url": f"{HOME}/elsewhere"}
         if operation is not None:
-            path = operation.path
-            for binding in operation.bindings.values():
-                for place in binding.request:
-                    if place.part == "path":
-                        told = job if binding.name == "job" else self.contract.models[0].id
-                        path = path.replace("{" + place.name + "}", str(told))
-            said |= {"method": operation.method, "url": self.base + path}
+            said |= {"method": operation.method, "url": self.address(operation.role, job)}
             found = find_situation(operation, situation) if situation else None
             if found is not None:
                 text = found.template.write(lambda name: values.get(name, MISSING))
@@ -69,6 +65,31 @@ class Teller:
         self.exchanges.append(Exchange(self.now, role, **said))
         self.now += 0.002
         return self
+
+    def links(self, job: str | None = JOB) -> dict[str, str]:
+        """Return the addresses of a job's operations, as an answer names them."""
+        told = {role: one for role, one in self.contract.operations.items() if role in ("status", "result", "cancel")}
+        return {f"{role}_url": self.base + self._path(operation, job) for role, operation in told.items()}
+
+    def _path(self, operation: Operation, job: str | None) -> str:
+        path = operation.path
+        for binding in operation.bindings.values():
+            for place in binding.request:
+                if place.part == "path":
+                    told = job if binding.name == "job" else self.contract.models[0].id
+                    path = path.replace("{" + place.name + "}", str(told))
+        return path
+
+    def address(self, role: str, job: str | None = JOB) -> str:
+        """Return the address of an operation, for a job."""
+        operation = self.contract.operations[role]
+        path = operation.path
+        for binding in operation.bindings.values():
+            for place in binding.request:
+                if place.part == "path":
+                    told = job if binding.name == "job" else self.contract.models[0].id
+                    path = path.replace("{" + place.name + "}", str(told))
+        return self.base + path
 
     def submit(self, situation: str | None = "accepted", job: str | None = JOB, **how: Any) -> Teller:
         """Tell a submission, with the run's request as its body and an idempotency key where the contract has one."""
@@ -92,7 +113,13 @@ class Teller:
 
     def media(self, status: int = 200, **how: Any) -> Teller:
         """Tell the download of the video, without credentials."""
-        said: dict[str, Any] = {"url": self.video, "status": status, "size": 1000, "headers": (), "answer_headers": VIDEO}
+        said: dict[str, Any] = {
+            "url": self.video,
+            "status": status,
+            "size": 1000,
+            "headers": (),
+            "answer_headers": VIDEO,
+        }
         return self.call("media", None, **(said | how))
 
     def nothing(self, role: str, **how: Any) -> Teller:
