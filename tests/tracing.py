@@ -51,11 +51,10 @@ class Teller:
     def call(self, role: str | None, situation: str | None, job: str | None = JOB, **how: Any) -> Teller:
         """Tell a request and the contract's answer in a situation (or a stage's, where it is one's name)."""
         operation = self.contract.operations.get(role or "")
-        links = {f"{name}_url": self.address(name, job) for name in self.contract.operations}
-        values = {"job": job, "video_url": self.video, **links}
+        values = {"job": job, "video_url": self.video} | self.links(job)
         said: dict[str, Any] = {"method": "GET", "url": f"{HOME}/elsewhere"}
         if operation is not None:
-            said |= {"method": operation.method, "url": self.address(operation.role, job)}
+            said |= {"method": operation.method, "url": self.base + self._path(operation, job)}
             found = find_situation(operation, situation) if situation else None
             if found is not None:
                 text = found.template.write(lambda name: values.get(name, MISSING))
@@ -79,17 +78,6 @@ class Teller:
                     told = job if binding.name == "job" else self.contract.models[0].id
                     path = path.replace("{" + place.name + "}", str(told))
         return path
-
-    def address(self, role: str, job: str | None = JOB) -> str:
-        """Return the address of an operation, for a job."""
-        operation = self.contract.operations[role]
-        path = operation.path
-        for binding in operation.bindings.values():
-            for place in binding.request:
-                if place.part == "path":
-                    told = job if binding.name == "job" else self.contract.models[0].id
-                    path = path.replace("{" + place.name + "}", str(told))
-        return self.base + path
 
     def submit(self, situation: str | None = "accepted", job: str | None = JOB, **how: Any) -> Teller:
         """Tell a submission, with the run's request as its body and an idempotency key where the contract has one."""
