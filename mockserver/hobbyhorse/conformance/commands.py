@@ -237,6 +237,11 @@ class Running:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the command has ended."""
+        return self._over.is_set()
+
     def wait(self) -> Finished:
         """Wait until the command has ended, which is soon after its limit at the latest."""
         self._over.wait()
