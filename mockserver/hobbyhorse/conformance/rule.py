@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 
 from hobbyhorse.conformance.story import Story
 from hobbyhorse.contract.values import Contract
@@ -23,6 +24,17 @@ shows nothing about it, for what the rule is about did not happen in it."""
 def always(contract: Contract) -> bool:
     """Whether a rule applies to a contract: it does to every one."""
     return True
+
+
+def each_order(check: Check) -> Check:
+    """Return a check of any story that holds each of its orders by itself against a check of one."""
+
+    @wraps(check)
+    def whole(story: Story) -> list[str] | None:
+        results = [found for part in story.apart if (found := check(part)) is not None]
+        return [message for found in results for message in found] if results else None
+
+    return whole
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ TRANSIENT = frozenset({408, 425, 429})
 """Refusals that pass; every 5xx does, too."""
 UNDECIDED = frozenset({408, 500, 502, 504})
 """Answers to a submission that do not say whether it was accepted."""
+ENDS = frozenset({"success", "failure", "cancelled", "expired"})
+"""The classes of the stages that a job does not leave."""
 NOTHING = Reading({}, frozenset(), ())
 
 
@@ -89,7 +92,20 @@ class Step:
     @property
     def terminal(self) -> bool:
         """Whether the client was told that the job has ended."""
-        return self.ok and bool(self.kinds) and self.kinds <= {"success", "failure", "cancelled", "expired"}
+        return self.ok and bool(self.kinds) and self.kinds <= ENDS
+
+    @property
+    def ending(self) -> bool:
+        """Whether an answer, whole or not, may be read as the job's end: a stage, an unknown word, a video, a list."""
+        if self.role in (None, "media") or not 200 <= self.status < 300:
+            return False
+        told = bool(self.kinds & ENDS) or "video_url" in self.reading.values
+        return told or self.unknown_stage or self.role == "list"
+
+    @property
+    def under_way(self) -> bool:
+        """Whether the client was told, in an answer without fault, that the job has not ended."""
+        return self.clean and bool(self.kinds) and not self.ending
 
     @property
     def success(self) -> bool:
@@ -149,13 +165,16 @@ class Step:
 class Story:
     """What happened to a client, oldest first."""
 
-    def __init__(self, contract: Contract, trace: Trace) -> None:
+    def __init__(self, contract: Contract, trace: Trace, steps: tuple[Step, ...] | None = None) -> None:
         self.contract = contract
         self.trace = trace
+        self._told = steps
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """The exchanges, read."""
+        if self._told is not None:
+            return self._told
         return tuple(self._step(number, exchange) for number, exchange in enumerate(self.trace.exchanges, 1))
 
     def _step(self, number: int, exchange: Exchange) -> Step:
@@ -219,6 +238,54 @@ class Story:
                 groups.setdefault(begun, []).append(step)
         return tuple(tuple(group) for group in groups.values())
 
+    @cached_property
+    def jobs(self) -> frozenset[str]:
+        """The jobs that the submissions made, whether the client was told so or not."""
+        return frozenset(job for step in self.submits for job in (step.job_told, step.exchange.made) if job is not None)
+
+    @cached_property
+    def apart(self) -> tuple[Story, ...]:
+        """The story of each order by itself, with its runs; nothing where one cannot be told from the other."""
+        groups = self._groups()
+        if len(groups) < 2:
+            return (self,)
+        steps = [{step.number for step in group} for _, group in groups]
+        jobs = [{job for step in group for job in (step.job_told, step.exchange.made) if job} for _, group in groups]
+        if len(frozenset().union(*jobs)) < sum(map(len, jobs)):
+            return ()
+        for step in self.steps:
+            if step.role in SUBMISSIONS:
+                continue
+            if step.role == "media" and step.job is None:
+                return ()
+            for numbers, ids in zip(steps, jobs, strict=True):
+                if step.job is None or step.job in ids:
+                    numbers.add(step.number)
+        return tuple(self._part(*part) for part in zip((runs for runs, _ in groups), steps, jobs, strict=True))
+
+    def _groups(self) -> list[tuple[tuple[Run, ...], tuple[Step, ...]]]:
+        """Return the runs and submissions of each order."""
+        if not self.trace.runs:
+            return [((), order) for order in self.orders]
+        begun = [number for number, run in enumerate(self.trace.runs) if not run.resumed or number == 0]
+        ends = [*begun[1:], len(self.trace.runs)]
+        places = {step.number: self.run_of(step) for step in self.submits}
+        return [
+            (self.trace.runs[start:end], tuple(s for s in self.submits if (places[s.number] or 0) in range(start, end)))
+            for start, end in zip(begun, ends, strict=True)
+        ]
+
+    def _part(self, runs: tuple[Run, ...], numbers: set[int], jobs: set[str]) -> Story:
+        steps = tuple(step for step in self.steps if step.number in numbers)
+        trace = dataclasses.replace(
+            self.trace,
+            exchanges=tuple(step.exchange for step in steps),
+            deliveries=tuple(delivery for delivery in self.trace.deliveries if delivery.job in jobs),
+            runs=runs,
+            jobs=None if self.trace.jobs is None else tuple(job for job in self.trace.jobs if job.id in jobs),
+        )
+        return Story(self.contract, trace, steps)
+
     def run_of(self, step: Step) -> int | None:
         """Return the number of the run that a step belongs to, from 0; None where the runs are not known.
 
@@ -255,6 +322,50 @@ class Story:
     def accepted(self) -> Step | None:
         """The first submission that was answered with a job's id."""
         return next((step for step in self.submits if step.accepted), None)
+
+    @property
+    def taken_up(self) -> float | None:
+        """When the last wait for a job began: with its acceptance, or with the run that takes it up again."""
+        accepted = [step.done for step in self.submits if step.accepted]
+        return max(accepted[-1], self.run.started if self.run is not None else 0.0) if accepted else None
+
+    @property
+    def lasted(self) -> float:
+        """Seconds from the beginning of the last wait to the outcome; 0 where there was none of them."""
+        if self.outcome is None or self.taken_up is None:
+            return 0.0
+        return self.outcome.ended - self.taken_up
+
+    @cached_property
+    def knew(self) -> bool:
+        """Whether the last run knew the job's id: it was told in an answer without fault, or asked for it."""
+        last = len(self.trace.runs) - 1
+        telling = (s for s in self.steps if (s.accepted and s.clean) or (s.role in (*READS, "cancel") and s.job))
+        return any(self.run_of(step) == last for step in telling)
+
+    @cached_property
+    def ended(self) -> bool:
+        """Whether anything that was sent to the client, whole or not, may be read as a job's end."""
+        return any(step.ending for step in self.steps) or any(kinds & ENDS for _, kinds in self.told)
+
+    @cached_property
+    def led_away(self) -> bool:
+        """Whether an answer had an address of an operation that is not the provider's, which nobody need follow."""
+        names = [f"{role}_url" for role in self.contract.operations]
+        told = (step.reading.values.get(name) for step in self.steps for name in names)
+        return any(isinstance(url, str) and origin(url) not in self.homes for url in told)
+
+    def key(self, step: Step) -> str | None:
+        """Return the idempotency key of a submission."""
+        place = self.contract.idempotency.key
+        return step.exchange.header(place.name) if place is not None and place.part == "header" else None
+
+    def same(self, one: Step, other: Step) -> bool:
+        """Whether a repeated submission is safe: the contract replays keys, and key and body are the same."""
+        if self.contract.idempotency.mode != "replay":
+            return False
+        key = self.key(one)
+        return bool(key) and key == self.key(other) and canonical(one.exchange.body) == canonical(other.exchange.body)
 
     @cached_property
     def end(self) -> Step | None:

@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 from hobbyhorse.conformance.rule import Rule
-from hobbyhorse.conformance.story import Step, Story, canonical, chains
+from hobbyhorse.conformance.story import Story, canonical, chains
 from hobbyhorse.contract.values import Contract
 
 REUSED = frozenset({"key_mismatch", "key_used", "key_in_flight"})
 MOST_RETRIES = 8
 LEAST_GAP = 0.1
 """Seconds before the first repetition of a submission that was refused."""
-
-
-def _key(story: Story, step: Step) -> str | None:
-    place = story.contract.idempotency.key
-    return step.exchange.header(place.name) if place is not None and place.part == "header" else None
-
-
-def _same(story: Story, one: Step, other: Step) -> bool:
-    """Whether a repeated submission is safe: the contract replays keys, and key and body are the same."""
-    if story.contract.idempotency.mode != "replay":
-        return False
-    key = _key(story, one)
-    return bool(key) and key == _key(story, other) and canonical(one.exchange.body) == canonical(other.exchange.body)
 
 
 def no_ambiguous_resend(story: Story) -> list[str] | None:
@@ -34,7 +21,7 @@ def no_ambiguous_resend(story: Story) -> list[str] | None:
             if not step.ambiguous:
                 continue
             seen = True
-            again = next((other for other in order[number + 1 :] if not _same(story, step, other)), None)
+            again = next((other for other in order[number + 1 :] if not story.same(step, other)), None)
             if again is not None:
                 how = f"status {step.status}" if step.status else "no answer"
                 found.append(
@@ -48,11 +35,11 @@ def stable_key(story: Story) -> list[str] | None:
     found = []
     owners: dict[str, tuple[int, bytes]] = {}
     for number, order in enumerate(story.orders):
-        keys = {_key(story, step) for step in order}
+        keys = {story.key(step) for step in order}
         if len(keys) > 1:
             found.append(f"one order was sent with {len(keys)} keys: {', '.join(sorted(str(key) for key in keys))}")
         for step in order:
-            key, body = _key(story, step), canonical(step.exchange.body)
+            key, body = story.key(step), canonical(step.exchange.body)
             if key is None:
                 found.append(f"request {step.number} orders without a key, which the provider would have honoured")
             elif owners.setdefault(key, (number, body)) != (number, body):
@@ -69,7 +56,7 @@ def reuse_is_not_reordered(story: Story) -> list[str] | None:
             if step.delivered and set(step.reading.situations) & REUSED and step.status >= 400:
                 seen = True
                 for other in order[number + 1 :]:
-                    if _key(story, other) != _key(story, step):
+                    if story.key(other) != story.key(step):
                         found.append(f"the key was refused ({step.status}), and request {other.number} has a new one")
     return found if seen else None
 
@@ -109,7 +96,7 @@ def no_resubmit_on_own_timeout(story: Story) -> list[str] | None:
             for again in order[number + 1 :]:
                 before = [read for read in waiting if read.number < again.number]
                 ended = any(read.failure for read in before) or _callback_said(story, again.arrived, "failure")
-                if not ended and not _same(story, step, again):
+                if not ended and not story.same(step, again):
                     found.append(f"request {again.number} orders again while the job {step.job_told} is under way")
     return found if seen or found else None
 
