@@ -18,6 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "expressions",
         "lifecycle",
+        "activity",
         "clock",
         "racing",
         "ids",
@@ -65,6 +66,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 FORBIDDEN = {
     "expressions": {"starlette", "httpx", "uvicorn", "jsonschema_rs"},
     "lifecycle": {"starlette", "httpx", "uvicorn", "jsonschema_rs"},
+    "activity": {"starlette", "httpx", "uvicorn", "jsonschema_rs"},
     "clock": {"starlette", "httpx", "uvicorn", "jsonschema_rs"},
     "media": {"starlette", "httpx", "uvicorn", "jsonschema_rs", "hypothesis"},
     "contract": {"starlette", "httpx", "uvicorn", "hypothesis"},
@@ -96,6 +98,7 @@ SERVER_ONLY = {
     "guard",
     "panel",
     "recording",
+    "activity",
     "mock",
     "arena",
 }

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import orjson
 
+from hobbyhorse.activity import awaiting_answer
 from hobbyhorse.contract.values import Callbacks, Situation
 from hobbyhorse.expressions import MISSING, replaced, resolve
 from hobbyhorse.ids import FORMS
@@ -197,7 +198,13 @@ class Courier:
         url = str(job.order.said["callback_url"])
         status, error, answered = None, None, None
         try:
-            answer = await self._client.post(url, content=body, headers=headers, timeout=callbacks.deadline)
+            answer = await self._client.post(
+                url,
+                content=body,
+                headers=headers,
+                timeout=callbacks.deadline,
+                extensions={"trace": awaiting_answer()},
+            )
             status, answered = answer.status_code, delivery.world.clock.now()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as failure:
             error = f"{type(failure).__name__}: {failure}"

@@ -7,9 +7,11 @@ import heapq
 import itertools
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from hobbyhorse.activity import Activities, held
 
 Action = Callable[[], Awaitable[None]]
 Due = tuple[float, int, Action]
@@ -41,6 +43,7 @@ class Clock:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._sleepers: set[asyncio.Future[None]] = set()
+        self._work = Activities()
 
     @property
     def speed(self) -> float:
@@ -51,6 +54,16 @@ class Clock:
     def waiting(self) -> int:
         """How many actions and sleepers wait for their moment."""
         return len(self._due)
+
+    @property
+    def next_due(self) -> float | None:
+        """The moment at which the next action or sleeper is due; None if nothing waits."""
+        return self._due[0][0] if self._due else None
+
+    @property
+    def working(self) -> int:
+        """How many actions that a `step` has begun are under way and wait for nobody."""
+        return self._work.busy
 
     @property
     def _runs(self) -> bool:
@@ -90,7 +103,8 @@ class Clock:
         entry = self._add(moment, wake)
         self._sleepers.add(come)
         try:
-            await come
+            with held():
+                await come
         finally:
             self._sleepers.discard(come)
             if entry in self._due:
@@ -124,6 +138,27 @@ class Clock:
         with self._stepping():
             self._goal = goal = max(self._goal, self._base) + seconds
             await self._step(goal)
+
+    def step(self, moment: float) -> None:
+        """Move a clock that stands to a moment, not past what is due next, and begin the first that is due.
+
+        That is a task of the event loop that runs here; nothing waits for it. Where nothing is due, none is needed.
+        """
+        if self._speed > 0:
+            raise ValueError(f"a clock that runs ({self._speed!r}) cannot be moved step by step; set its speed to 0")
+        due = self.next_due
+        self._base = max(self._base, moment if due is None else min(moment, due))
+        if due is not None and due <= self._base:
+            self._begin(self._worked(heapq.heappop(self._due)[2]))
+
+    async def _worked(self, action: Action) -> None:
+        with self._work.begun():
+            await action()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def run_until_idle(self, most: float = 30 * 86_400.0) -> None:
         """Advance until nothing waits, by at most so many seconds."""
@@ -182,9 +217,7 @@ class Clock:
         if self._runs:
             now = self.now()
             while self._due and self._due[0][0] <= now:
-                task = asyncio.get_running_loop().create_task(_run(heapq.heappop(self._due)[2]))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._begin(_run(heapq.heappop(self._due)[2]))
         self._arm()
 
     def close(self) -> None:

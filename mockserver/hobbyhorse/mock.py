@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from hobbyhorse.activity import Timeline, Watch
 from hobbyhorse.app import Fake, Options
 from hobbyhorse.callbacks import Attempt
 from hobbyhorse.clock import Clock, ManualClock, RealClock
@@ -75,6 +76,7 @@ class MockServer:
                 make_clock=ManualClock if clock == "manual" else lambda: RealClock(speed),
             ),
         )
+        self._watch = Watch(self._fake)
         self._thread: ServerThread | None = None
         self._numbers = itertools.count(1)
 
@@ -91,7 +93,7 @@ class MockServer:
     def start(self) -> MockServer:
         """Serve on a free port."""
         if self._thread is None:
-            self._thread = ServerThread(self._fake)
+            self._thread = ServerThread(self._watch)
         return self
 
     def stop(self) -> None:
@@ -103,6 +105,10 @@ class MockServer:
     def world(self, api_key: str | None = None) -> MockWorld:
         """Return the world of a key; a new world, with a key of its own, if none is given."""
         return MockWorld(self, api_key or f"test-{next(self._numbers)}")
+
+    def timeline(self, world: MockWorld) -> Timeline:
+        """Return the time of a world with a manual clock, to be moved from another thread while this serves."""
+        return Timeline(world.clock.awaited, [self._watch])
 
     def run(self, work: Callable[[], Result]) -> Result:
         """Do something where the server runs, so that nothing changes meanwhile."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from hobbyhorse.app import Fake
 from hobbyhorse.transport import OpenProtocol
@@ -109,7 +110,7 @@ class _QuickServer(_Server):
 class ServerThread:
     """A server in a thread of its own: started when it is made, at `url`, on the event loop `loop`."""
 
-    def __init__(self, fake: Fake, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(self, fake: ASGIApp, host: str = "127.0.0.1", port: int = 0) -> None:
         self._bound = bind(host, port)
         self._begun = threading.Event()
         self._server = _QuickServer(_config(fake), self._ready)
@@ -152,7 +153,7 @@ def serving(fake: Fake, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]
         server.stop()
 
 
-def _config(fake: Fake) -> uvicorn.Config:
+def _config(fake: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
         fake,
         http=OpenProtocol,
