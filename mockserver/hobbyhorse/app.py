@@ -5,32 +5,48 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import orjson
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
 from hobbyhorse.cache import Cache, user_directory
-from hobbyhorse.calls import JSON, Answer, Call, ClientGone, ContractBroken, Noted, api_key, header, refusal_of, write
+from hobbyhorse.calls import (
+    JSON,
+    Answer,
+    Call,
+    ClientGone,
+    ContractBroken,
+    Noted,
+    api_key,
+    header,
+    read_all,
+    refusal_of,
+    write,
+)
 from hobbyhorse.clock import Clock, RealClock
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.request import Refusal
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.distort import Sent
 from hobbyhorse.expressions import MISSING
-from hobbyhorse.faults import SILENT, Line, let_go, perform
+from hobbyhorse.faults import SILENT, Line, hand_over, is_there, let_go, perform
 from hobbyhorse.jobs import Job
-from hobbyhorse.journal import MOST_BYTES, Exchange, Journal
+from hobbyhorse.journal import MOST_BYTES, Exchange, Handover, Journal
 from hobbyhorse.limits import Limits
 from hobbyhorse.moves import MEDIA
 from hobbyhorse.plays import SUBMISSIONS
+from hobbyhorse.recording import trace_of
 from hobbyhorse.roles import ROLES
 from hobbyhorse.routes import Route, Routes
 from hobbyhorse.scenarios import Catalogue, Move, ScenarioError, load_catalogue
 from hobbyhorse.signatures import DEFAULT_SECRET
 from hobbyhorse.sources import FetchPolicy
+from hobbyhorse.traces import Trace
 from hobbyhorse.trouble import HEADER, Troubled, act, capture, cast, media_trouble, refuse_scenario
 from hobbyhorse.worlds import World, Worlds
 
@@ -41,6 +57,8 @@ if TYPE_CHECKING:
 OWN_PATHS = ("/media/", "/fixtures/", "/_mock/")
 MEDIA_PATH = "/media/"
 NAMED = HEADER.encode()
+CANARY = Sent(200, ((b"content-type", b"application/octet-stream"),), b"not for clients")
+"""What stands at an address that no client may ask for."""
 Headers = tuple[tuple[str, str], ...]
 
 
@@ -64,6 +82,10 @@ class Options:
     make_clock: Callable[[], Clock] = RealClock
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     """The origins that moves point clients to: `foreign` and `private`."""
+    media_url: str | None = None
+    """The origin of the files in answers, where that is another than the providers'."""
+    judge: Callable[[Contract, Trace], dict[str, Any]] | None = None
+    """Says what a trace shows of the client, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +122,7 @@ class Fake:
         self._studio: Studio | None = None
         self._own: ASGIApp | None = None
         self._control: ASGIApp | None = None
+        self._elsewhere: dict[tuple[str, int], str] = {}
         self._catalogue: Catalogue | None = None
 
     def courier(self) -> Courier:
@@ -119,10 +142,10 @@ class Fake:
             self._studio = Studio(cache, self._policy)
         return self._studio
 
-    def _moved(self, job: Job) -> None:
+    def _moved(self, world: World, job: Job) -> None:
         """Have the end of a job told when it comes now."""
         if self._courier is not None:
-            self._courier.told_of(job)
+            self._courier.told_of(world, job)
 
     def catalogue(self) -> Catalogue:
         """Return the scenarios by name; read when first needed. Raises ScenarioError."""
@@ -145,7 +168,16 @@ class Fake:
 
             options = self.options
             guard = Guard(options.control_key, options.loopback, options.public_url)
-            desk = Desk(self.contracts, self.worlds, self.catalogue, self.courier, self._origin, self.reset)
+            desk = Desk(
+                self.contracts,
+                self.worlds,
+                self.catalogue,
+                self.courier,
+                self._origin,
+                self.reset,
+                self.trace,
+                options.judge,
+            )
             self._control = Control(desk, guard)
         return self._control
 
@@ -154,6 +186,36 @@ class Fake:
         world.reset(what)
         if "jobs" in what and self._courier is not None:
             self._courier.forget(world)
+
+    def forget(self, world: World) -> None:
+        """Forget a world altogether."""
+        if self._courier is not None:
+            self._courier.forget(world)
+        if self._studio is not None:
+            self._studio.forget(world.jobs.values())
+        self.worlds.drop(world)
+
+    def trace(self, world: World, contract: Contract, base: str) -> Trace:
+        """Return what passed between a provider and the client of a world; `base` is the provider's address."""
+        media = self.options.media_url
+        return trace_of(
+            world,
+            contract,
+            world.key,
+            base=base,
+            attempts=self._courier.attempts if self._courier is not None else (),
+            strangers=(self.journal, self.worlds.anybody),
+            origins={**({"media": media} if media else {}), **self.options.elsewhere},
+            secret=self.options.callback_secret,
+            made=self._studio.made if self._studio is not None else None,
+        )
+
+    def lives_at(self, origins: Mapping[str, str]) -> None:
+        """Serve further addresses: `media` for the files in answers, `foreign` and `private` for where moves point."""
+        parts = {kind: urlsplit(origin) for kind, origin in origins.items()}
+        self._elsewhere = {(str(one.hostname), one.port or 80): kind for kind, one in parts.items()}
+        elsewhere = {kind: origin for kind, origin in origins.items() if kind != "media"}
+        self.options = replace(self.options, media_url=origins.get("media"), elsewhere=elsewhere)
 
     async def close(self) -> None:
         """Stop what waits, close every connection, remove what was made; the fake can be served again."""
@@ -169,6 +231,8 @@ class Fake:
         """Serve one ASGI connection."""
         if scope["type"] == "http":
             path = scope["path"]
+            if self._elsewhere and (kind := self._elsewhere.get(tuple(scope["server"] or ()))):
+                return await self._serve_elsewhere(kind, scope, receive, send)
             end = path.find("/", 1)
             prefix = path[:end] if end > 0 else path
             provider = self._providers.get(prefix[1:])
@@ -196,7 +260,9 @@ class Fake:
         key = api_key(contract.security, scope)
         world = self.worlds.of(key) if key else None
         match = provider.routes.match(scope["method"], path)
-        body = b""
+        handover = Handover((world or self.worlds.anybody).clock.now())
+        origin = self._origin(scope)
+        body, made = b"", None
         if match is None:
             route, answer = None, _unrouted(provider, scope["method"], path)
         elif world is None and match[0].operation.authenticated:
@@ -204,7 +270,6 @@ class Fake:
             answer = refusal_of(contract, route, Refusal("key_refused" if key else "unauthenticated"))
         else:
             route, values = match
-            origin = self._origin(scope)
             call = Call(
                 contract,
                 route,
@@ -219,6 +284,7 @@ class Fake:
                 self.studio,
                 self._policy,
                 self.options.elsewhere,
+                self.options.media_url,
             )
             try:
                 if call.world.limits.requests_per_second is not None:
@@ -239,46 +305,112 @@ class Fake:
                 done = refusal_of(contract, route, Refusal("overloaded"))
             finally:
                 call.release()
-            body = call.body
+            body, made = call.body, call.made
             if isinstance(done, Troubled):
-                self._keep(call.world, contract, route, scope, path, body, done.noted)
-                await perform(done.move, done.sent, Line(scope, receive, send, call.world.clock))
+                self._keep(call.world, contract, route, scope, path, body, done.noted, origin + prefix, handover, made)
+                await perform(done.move, done.sent, Line(scope, receive, send, call.world.clock, handover))
                 return
             answer = done
         if self.options.strict:
             _check(contract, answer)
         situation = answer.situation
         noted = Noted(situation.name, answer.job, situation.status, answer.body, answer.notes)
-        self._keep(world, contract, route, scope, path, body, noted)
-        await _send(send, answer)
+        handover.headers, handover.size = headers_of(answer), len(answer.body)
+        self._keep(world, contract, route, scope, path, body, noted, origin + prefix, handover, made)
+        await asyncio.sleep(0)  # what is ready together leaves together: a client is woken once, not for each answer
+        there = is_there(scope)
+        await send({"type": "http.response.start", "status": situation.status, "headers": handover.headers})
+        await send({"type": "http.response.body", "body": answer.body})
+        if there:
+            hand_over(scope, handover, (world or self.worlds.anybody).clock, situation.status)
 
     async def _serve_file(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request for a file, and note it in the world of its job."""
+        method = scope["method"]
         handle, _, rest = path[len(MEDIA_PATH) :].partition("/")
         world = self.worlds.by_handle(handle)
         job = world.jobs.get(rest.partition("/")[0]) if world is not None else None
         if world is None or job is None:
             return await self.own()(scope, receive, send)
 
-        async def noting(event: Event) -> None:
-            if event["type"] == "http.response.start":
-                self._keep_file(world, job, scope, event["status"], None)
-            await send(event)
+        handover, status = Handover(world.clock.now()), 0
 
-        if job.play is None or scope["method"] != "GET" or job.play.peek(MEDIA) is None:
+        async def noting(event: Event) -> None:
+            nonlocal status
+            if event["type"] == "http.response.start":
+                status, handover.headers = event["status"], event["headers"]
+                handover.size = int(header(event["headers"], b"content-length") or 0) if method != "HEAD" else 0
+                self._keep_file(world, job, scope, status, None, handover)
+            there = is_there(scope)
+            await send(event)
+            if there and event["type"] == "http.response.body" and not event.get("more_body", False):
+                hand_over(scope, handover, world.clock, status)
+
+        if job.play is None or method != "GET" or job.play.peek(MEDIA) is None:
             return await self.own()(scope, receive, noting)
         move, sent = media_trouble(job.play, await capture(self.own(), scope, receive), world)
-        line = Line(scope, receive, send, world.clock)
+        line = Line(scope, receive, send, world.clock, handover)
         if move is None:
-            return await Line(scope, receive, noting, world.clock).whole(sent)
-        self._keep_file(world, job, scope, 0 if move.kind in SILENT else sent.status, move)
+            return await Line(scope, receive, noting, world.clock, handover).whole(sent)
+        handover.size = len(sent.body)
+        self._keep_file(world, job, scope, 0 if move.kind in SILENT else sent.status, move, handover)
         return await perform(move, sent, line)
 
-    def _keep_file(self, world: World, job: Job, scope: Scope, status: int, move: Move | None) -> None:
+    async def _serve_elsewhere(self, kind: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that came to another address than the server's own, and note who sent what there."""
+        path, method = scope["path"], scope["method"]
+        if kind != "private" and path.startswith(MEDIA_PATH):
+            await self._serve_file(path, scope, receive, send)
+            return
+        contract, world = self._sender(scope)
+        clock = (world or self.worlds.anybody).clock
+        handover = Handover(clock.now())
+        try:
+            body = await read_all(receive)
+        except ClientGone:
+            return
+        sent = CANARY if kind == "private" and method in ("GET", "HEAD") else _nowhere(kind, method, path)
+        host, port = scope["server"] or ("localhost", 80)
+        (world or self).journal.add(
+            Exchange(
+                handover.arrived,
+                contract.key if contract is not None else None,
+                None,
+                None,
+                None,
+                method,
+                path,
+                scope["query_string"],
+                scope["headers"],
+                body[:MOST_BYTES],
+                sent.status,
+                sent.body,
+                f"{scope['scheme']}://{host}:{port}",
+                handover,
+                (f"{kind} origin",),
+            )
+        )
+        await Line(scope, receive, send, clock, handover).whole(sent)
+
+    def _sender(self, scope: Scope) -> tuple[Contract | None, World | None]:
+        """Return the provider whose path a request asks for, and the world of the key that it carries."""
+        first = scope["path"].split("/")[1]
+        contract = self._providers[first].contract if first in self._providers else None
+        for one in self.contracts if contract is None else (contract,):
+            key = api_key(one.security, scope)
+            if key is not None and (world := self.worlds.known(key)) is not None:
+                return contract, world
+        if scope["path"].startswith(MEDIA_PATH):
+            return contract, self.worlds.by_handle(scope["path"].split("/")[2])
+        return contract, None
+
+    def _keep_file(
+        self, world: World, job: Job, scope: Scope, status: int, move: Move | None, handover: Handover
+    ) -> None:
         """Write a request for a file into the journal."""
         world.journal.add(
             Exchange(
-                world.clock.now(),
+                handover.arrived,
                 job.contract.key,
                 MEDIA,
                 None,
@@ -290,6 +422,8 @@ class Fake:
                 b"",
                 status,
                 b"",
+                _address(scope),
+                handover,
                 (f"scenario: {move}",) if move else (),
                 move.kind if move else None,
             )
@@ -299,11 +433,7 @@ class Fake:
         """Return the address that the client used, or the one that it was told to."""
         if self.options.public_url is not None:
             return self.options.public_url.rstrip("/")
-        host = header(scope["headers"], b"host")
-        if not host:
-            name, port = scope.get("server") or ("localhost", None)
-            host = f"{name}:{port}" if port else str(name)
-        return f"{scope['scheme']}://{host}"
+        return _address(scope)
 
     def _keep(
         self,
@@ -314,12 +444,14 @@ class Fake:
         path: str,
         body: bytes,
         noted: Noted,
+        root: str,
+        handover: Handover,
+        made: str | None,
     ) -> None:
         """Write an exchange into the journal of its world."""
-        journal, clock = (world or self).journal, (world or self.worlds.anybody).clock
-        journal.add(
+        (world or self).journal.add(
             Exchange(
-                clock.now(),
+                handover.arrived,
                 contract.key,
                 route.operation.role if route else None,
                 noted.situation,
@@ -331,8 +463,11 @@ class Fake:
                 body[:MOST_BYTES],
                 noted.status,
                 noted.body[:MOST_BYTES],
+                root,
+                handover,
                 noted.notes,
                 noted.move,
+                made,
             )
         )
 
@@ -343,6 +478,13 @@ class Fake:
         await receive()
         await self.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _nowhere(kind: str, method: str, path: str) -> Sent:
+    """Refuse what is not to be found at another address than the server's own."""
+    message = f"{method} {path[:200]} is nothing that the {kind} origin serves"
+    problem = {"code": "unknown_path", "message": message, "hint": "providers are served at the server's own address"}
+    return Sent(404, (JSON,), orjson.dumps({"error": problem}))
 
 
 def _unrouted(provider: Provider, method: str, path: str) -> Answer:
@@ -361,13 +503,21 @@ def _check(contract: Contract, answer: Answer) -> None:
         raise ContractBroken(f"{contract.key}: situation {answer.situation.name!r} answers with {violation}")
 
 
-async def _send(send: Send, answer: Answer) -> None:
+def headers_of(answer: Answer) -> list[tuple[bytes, bytes]]:
+    """Return the headers of an answer."""
     headers = [JSON, (b"content-length", str(len(answer.body)).encode())]
     for name, value in (*_others(answer.situation.headers, answer.headers), *answer.headers):
         headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
-    await asyncio.sleep(0)  # what is ready together leaves together: a client is woken once, not for each answer
-    await send({"type": "http.response.start", "status": answer.situation.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
+    return headers
+
+
+def _address(scope: Scope) -> str:
+    """Return the origin that a client used."""
+    host = header(scope["headers"], b"host")
+    if not host:
+        name, port = scope.get("server") or ("localhost", None)
+        host = f"{name}:{port}" if port else str(name)
+    return f"{scope['scheme']}://{host}"
 
 
 def _others(headers: Headers, instead: Headers) -> Headers:

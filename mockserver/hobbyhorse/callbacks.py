@@ -40,7 +40,7 @@ class Attempt:
 
     `note` says what a scenario has made of it. `kind` is `genuine`, or why its receiver must not act on it: `forged`,
     `stale`, `unsigned`, `unknown_job`; of which job it is then says in whose stead it came. `answered` is the moment
-    (clock) when the receiver's answer was there, None if none came.
+    (clock) when the receiver's answer was there, None if none came. `world` is the handle of the job's world.
     """
 
     moment: float
@@ -54,6 +54,7 @@ class Attempt:
     note: str = ""
     kind: str = GENUINE
     answered: float | None = None
+    world: str = ""
 
     @property
     def false(self) -> bool:
@@ -82,9 +83,9 @@ class Courier:
 
     def __init__(self, secret: str | None = DEFAULT_SECRET) -> None:
         self.secret = secret
-        self._told: set[str] = set()
+        self._told: set[tuple[str, str]] = set()
         self._waiting: list[Delivery] = []
-        self._deliveries: dict[str, Delivery] = {}
+        self._deliveries: dict[tuple[str, str], Delivery] = {}
         self.attempts: deque[Attempt] = deque(maxlen=MOST_ATTEMPTS_KEPT)
         self._client = httpx.AsyncClient(trust_env=False, follow_redirects=False)
 
@@ -93,30 +94,36 @@ class Courier:
         if job.contract.callbacks is None or "callback_url" not in job.order.said:
             return
         message_id = str(uuid.UUID(int=world.random.getrandbits(128), version=4))
-        self._deliveries[job.id] = delivery = Delivery(world, job, base, media, message_id)
+        self._deliveries[world.handle, job.id] = delivery = Delivery(world, job, base, media, message_id)
         if job.ends:
             self._plan(delivery, job.finished, 1)
 
-    def told_of(self, job: Job) -> None:
+    def told_of(self, world: World, job: Job) -> None:
         """Plan the callback of a job whose timeline was changed, if anybody asked for it."""
-        delivery = self._deliveries.get(job.id)
-        if delivery is not None and job.ends and job.id not in self._told:
+        key = (world.handle, job.id)
+        delivery = self._deliveries.get(key)
+        if delivery is not None and job.ends and key not in self._told:
             self._plan(delivery, job.finished, 1)
 
     def redeliver(self, world: World, job: Job) -> None:
         """Deliver a job's callback once more, now. Raises LookupError if there is none to deliver."""
-        delivery = self._deliveries.get(job.id)
+        delivery = self._deliveries.get((world.handle, job.id))
         if delivery is None:
             raise LookupError(f"the job {job.id!r} asked for no callback")
         if not job.stage(world.clock.now()).terminal:
             raise LookupError(f"the job {job.id!r} has not ended; its callback is sent when it has")
-        self._told.add(job.id)
+        self._told.add((world.handle, job.id))
         self._plan(delivery, world.clock.now(), AGAIN)
 
     def forget(self, world: World) -> None:
-        """Forget what is to be delivered for a world's jobs."""
-        for job_id in [key for key, delivery in self._deliveries.items() if delivery.world is world]:
-            del self._deliveries[job_id]
+        """Forget what was and what is to be delivered for a world's jobs."""
+        for key in [key for key in self._deliveries if key[0] == world.handle]:
+            del self._deliveries[key]
+        self._told = {key for key in self._told if key[0] != world.handle}
+        self._waiting = [delivery for delivery in self._waiting if delivery.world is not world]
+        if any(attempt.world == world.handle for attempt in self.attempts):
+            kept = [attempt for attempt in self.attempts if attempt.world != world.handle]
+            self.attempts = deque(kept, maxlen=MOST_ATTEMPTS_KEPT)
 
     def _plan(self, delivery: Delivery, moment: float, number: int) -> None:
         async def action() -> None:
@@ -134,8 +141,8 @@ class Courier:
             self._plan(delivery, max(job.finished, now + HELD_SECONDS), number)
         elif number != 1:
             await self._deliver(delivery, number)
-        elif job.id not in self._told:
-            self._told.add(job.id)
+        elif (key := (world.handle, job.id)) not in self._told:
+            self._told.add(key)
             await self._first(delivery)
 
     async def _first(self, delivery: Delivery) -> None:
@@ -208,13 +215,17 @@ class Courier:
             status, answered = answer.status_code, delivery.world.clock.now()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as failure:
             error = f"{type(failure).__name__}: {failure}"
-        return Attempt(now, job.id, number, url, headers, body, status, error, note, kind, answered)
+        return Attempt(
+            now, job.id, number, url, headers, body, status, error, note, kind, answered, delivery.world.handle
+        )
 
     async def _lost(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
         """Send nothing, and say so."""
         url = str(delivery.job.order.said["callback_url"])
         moment = delivery.world.clock.now()
-        self.attempts.append(Attempt(moment, delivery.job.id, 1, url, {}, b"", None, "not sent", "lost"))
+        self.attempts.append(
+            Attempt(moment, delivery.job.id, 1, url, {}, b"", None, "not sent", "lost", world=delivery.world.handle)
+        )
 
     async def _duplicate(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
         """Deliver the same message several times at once."""

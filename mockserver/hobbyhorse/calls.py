@@ -14,6 +14,7 @@ from hobbyhorse.contract.request import MOST_BYTES, Refusal, read_body, read_par
 from hobbyhorse.contract.values import Contract, Situation, find_situation
 from hobbyhorse.expressions import MISSING, Message
 from hobbyhorse.jobs import Job, MediaLinks, View
+from hobbyhorse.journal import MOST_BYTES as KEPT
 from hobbyhorse.pages import ASKED, PageError, page
 from hobbyhorse.racing import client_gone, first_of
 from hobbyhorse.routes import Route
@@ -63,7 +64,8 @@ class Noted(NamedTuple):
 class Call:
     """One request on its way to an answer. `base` is the provider's address here, `origin` the server's.
 
-    `elsewhere` has the origins that moves point clients to.
+    `elsewhere` has the origins that moves point clients to, `media_url` that of the files, if it is another. `made` is
+    the job that it has made.
     """
 
     contract: Contract
@@ -79,10 +81,12 @@ class Call:
     studio: Callable[[], Studio]
     policy: FetchPolicy
     elsewhere: Mapping[str, str] = field(default_factory=dict)
+    media_url: str | None = None
     body: bytes = b""
     play: Play | None = None
     was_read: bool | Refusal = False
     claimed: str | None = None
+    made: str | None = None
 
     def header(self, name: str) -> str | None:
         """Return a header, or None."""
@@ -91,7 +95,7 @@ class Call:
     @property
     def media(self) -> MediaLinks:
         """The addresses of the media of this call's world."""
-        return MediaLinks(self.origin, self.world.handle, self.worlds.signer)
+        return MediaLinks(self.media_url or self.origin, self.world.handle, self.worlds.signer)
 
     def parameters(self) -> Message | Refusal:
         """Read what stands outside the body."""
@@ -181,6 +185,18 @@ class Call:
             if (value := place.get(message)) is not MISSING:
                 return value
         return MISSING
+
+
+async def read_all(receive: Receive) -> bytes:
+    """Return the beginning of a body, when all of it has come. Raises ClientGone if it never ends."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        body = (body + message.get("body", b""))[:KEPT]
+        more = message.get("more_body", False)
+    return body
 
 
 def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:

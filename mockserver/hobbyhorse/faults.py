@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from hobbyhorse.clock import Clock
 from hobbyhorse.distort import Sent
+from hobbyhorse.journal import Handover
 from hobbyhorse.racing import client_gone, first_of
 from hobbyhorse.scenarios import Move
 
@@ -30,28 +31,39 @@ class Dropped(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One client's side of an exchange: the ASGI callables, the connection, and the clock that waits are read from."""
+    """One client's side of an exchange: the ASGI callables, the connection, and the clock that waits are read from.
+
+    `handover` is told when the answer has been handed over.
+    """
 
     scope: Scope
     receive: Receive
     send: Send
     clock: Clock
+    handover: Handover
 
     @property
     def transport(self) -> asyncio.Transport | None:
         """The connection, or None where client and server are one process."""
-        found: asyncio.Transport | None = self.scope.get("extensions", {}).get(TRANSPORT)
-        return found
+        return connection(self.scope)
 
     async def start(self, sent: Sent) -> None:
         """Send status and headers, with the length of the whole body."""
         headers = [*sent.headers, (b"content-length", str(len(sent.body)).encode())]
+        self.handover.headers, self.handover.size = headers, len(sent.body)
         await self.send({"type": "http.response.start", "status": sent.status, "headers": headers})
+
+    async def end(self, sent: Sent, body: bytes) -> None:
+        """Send the last of a body."""
+        there = is_there(self.scope)
+        await self.send({"type": "http.response.body", "body": body})
+        if there:
+            hand_over(self.scope, self.handover, self.clock, sent.status)
 
     async def whole(self, sent: Sent) -> None:
         """Send an answer."""
         await self.start(sent)
-        await self.send({"type": "http.response.body", "body": sent.body})
+        await self.end(sent, sent.body)
 
     async def hang_up(self, why: str, *, reset: bool = False) -> None:
         """Close the connection: what was written goes out first, or nothing does and the peer sees a reset."""
@@ -68,9 +80,32 @@ class Line:
         await client_gone(self.receive)
 
 
+def connection(scope: Scope) -> asyncio.Transport | None:
+    """Return the connection that a request came over, or None where client and server are one process."""
+    found: asyncio.Transport | None = scope.get("extensions", {}).get(TRANSPORT)
+    return found
+
+
+def is_there(scope: Scope) -> bool:
+    """Whether a client is still there, as far as its connection tells."""
+    transport = connection(scope)
+    return transport is None or not transport.is_closing()
+
+
+def hand_over(scope: Scope, handover: Handover, clock: Clock, status: int) -> None:
+    """Note that an answer has been handed over; its connection is to say if nobody has read it.
+
+    Of a refusal, its status says everything.
+    """
+    handover.done(clock.now())
+    transport = connection(scope)
+    if transport is not None and status < 300:
+        transport.get_protocol().unread = handover  # type: ignore[attr-defined]
+
+
 async def let_go(scope: Scope) -> None:
     """Close a connection as it is, because the server stops. Raises CancelledError where there is none."""
-    transport = scope.get("extensions", {}).get(TRANSPORT)
+    transport = connection(scope)
     if transport is None:
         raise asyncio.CancelledError
     transport.abort()
@@ -126,7 +161,7 @@ async def _drip(sent: Sent, options: Mapping[str, Any], line: Line) -> None:
         await line.send({"type": "http.response.body", "body": sent.body[at : at + size], "more_body": True})
         if not await _waited(line, pause):
             return
-    await line.send({"type": "http.response.body", "body": b""})
+    await line.end(sent, b"")
 
 
 async def _waited(line: Line, seconds: float) -> bool:

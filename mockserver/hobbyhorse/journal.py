@@ -3,19 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 MOST_EXCHANGES = 1_000
 MOST_BYTES = 64 * 1024
-_SECRET = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization", "x-mock-control-key"})
+SECRET = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization", "x-mock-control-key"})
+"""The headers that are never shown."""
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
 
+next_number = itertools.count(1).__next__
+"""Gives each request its number, in the order in which they arrive at whatever world."""
+
+
+@dataclass(slots=True)
+class Handover:
+    """When a request arrived (clock), and what became of its answer: its headers, the size of its body, its end.
+
+    `answered` is when the last byte was handed over, None as long as it was not; `whole` says that it was, to a client
+    that was still there.
+    """
+
+    arrived: float
+    number: int = field(default_factory=next_number)
+    headers: RawHeaders = ()
+    size: int = 0
+    answered: float | None = None
+    whole: bool = False
+
+    def done(self, now: float) -> None:
+        """Note that the answer has been handed over."""
+        self.answered, self.whole = now, True
+
+    def lost(self) -> None:
+        """Note that the client went away without having read what was handed over."""
+        self.answered, self.whole = None, False
+
+
 class Exchange(NamedTuple):
     """One request and its answer: moment (clock), provider, role, job, bodies cut at 64 KB, what was noted.
+
+    `moment` is when it arrived; `root` is the address that its path is below: origin and the provider's prefix. `made`
+    is the job that a submission made, whether its client was told or not.
 
     A request for a file has the role `media`, no situation and no bodies. `move` is what a scenario made of the answer;
     a `status` of 0 is none that was sent.
@@ -35,8 +69,11 @@ class Exchange(NamedTuple):
     body: bytes
     status: int
     answer: bytes
+    root: str
+    handover: Handover
     notes: tuple[str, ...] = ()
     move: str | None = None
+    made: str | None = None
 
     @property
     def query(self) -> str:
@@ -47,7 +84,7 @@ class Exchange(NamedTuple):
     def headers(self) -> list[tuple[str, str]]:
         """Return the request's headers, secrets redacted."""
         named = ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in self.raw_headers)
-        return [(name, "[redacted]" if name in _SECRET else value) for name, value in named]
+        return [(name, "[redacted]" if name in SECRET else value) for name, value in named]
 
 
 class Journal:

@@ -24,8 +24,9 @@ from hobbyhorse.limits import Limits, read_limits
 from hobbyhorse.nearest import nearest
 from hobbyhorse.plays import Armed
 from hobbyhorse.scenarios import Scenario, find, read_scenario
-from hobbyhorse.server import ServerThread
+from hobbyhorse.server import ServerThread, address, bind_elsewhere
 from hobbyhorse.signatures import DEFAULT_SECRET
+from hobbyhorse.traces import Trace
 from hobbyhorse.worlds import RESETS, Ending, Ledger, World
 
 Result = TypeVar("Result")
@@ -44,6 +45,8 @@ class MockServer:
     As a context manager it serves on a free port of the loopback interface, `url`. Without that, `asgi` is an
     application for clients in the same process and event loop, at the address `http://hobbyhorse.test`.
     `clock` is "real" or "manual": a manual one stands still until a world's clock is advanced.
+    With `elsewhere` it is served at further addresses, `origins`: files are at `media`, `foreign` and `private` are
+    where a scenario may point a client. `judge` says what a trace shows of a client.
     """
 
     def __init__(
@@ -59,6 +62,8 @@ class MockServer:
         cache: Path | None = None,
         scenarios: Sequence[Path] = (),
         limits: Limits | None = None,
+        elsewhere: bool = False,
+        judge: Callable[[Contract, Trace], dict[str, Any]] | None = None,
     ) -> None:
         if clock not in ("real", "manual"):
             raise ValueError(f"clock {clock!r}; allowed are 'real' and 'manual'")
@@ -74,11 +79,15 @@ class MockServer:
                 scenarios=tuple(scenarios),
                 limits=limits or Limits(),
                 make_clock=ManualClock if clock == "manual" else lambda: RealClock(speed),
+                judge=judge,
             ),
         )
         self._watch = Watch(self._fake)
         self._thread: ServerThread | None = None
+        self._elsewhere = elsewhere
         self._numbers = itertools.count(1)
+        self.origins: dict[str, str] = {}
+        """The further addresses that it is served at: `media`, `foreign`, and `private` where the system has one."""
 
     @property
     def asgi(self) -> Fake:
@@ -93,7 +102,10 @@ class MockServer:
     def start(self) -> MockServer:
         """Serve on a free port."""
         if self._thread is None:
-            self._thread = ServerThread(self._watch)
+            bound = bind_elsewhere() if self._elsewhere else {}
+            self.origins = {kind: address(one) for kind, one in bound.items()}
+            self._fake.lives_at(self.origins)
+            self._thread = ServerThread(self._watch, more=tuple(bound.values()))
         return self
 
     def stop(self) -> None:
@@ -102,9 +114,16 @@ class MockServer:
         if thread is not None:
             thread.stop()
 
-    def world(self, api_key: str | None = None) -> MockWorld:
-        """Return the world of a key; a new world, with a key of its own, if none is given."""
-        return MockWorld(self, api_key or f"test-{next(self._numbers)}")
+    def world(self, api_key: str | None = None, seed: int | None = None) -> MockWorld:
+        """Return the world of a key; a new world, with a key of its own, if none is given.
+
+        Two new worlds with the same `seed` make the same ids and the same videos.
+        """
+        return MockWorld(self, api_key or f"test-{next(self._numbers)}", seed)
+
+    def forget(self, world: MockWorld) -> None:
+        """Forget a world altogether, with everything in it; it is not to be used any more."""
+        self.run(lambda: self._fake.forget(world._world))
 
     def timeline(self, world: MockWorld) -> Timeline:
         """Return the time of a world with a manual clock, to be moved from another thread while this serves."""
@@ -203,10 +222,11 @@ class MockClock:
 class MockWorld:
     """What belongs to one API key: give the key to the client under test, and look here at what it did."""
 
-    def __init__(self, server: MockServer, api_key: str) -> None:
+    def __init__(self, server: MockServer, api_key: str, seed: int | None = None) -> None:
         self._server = server
         self.api_key = api_key
-        found = server.asgi.worlds.of(api_key)
+        worlds = server.asgi.worlds
+        found = worlds.of(api_key) if seed is None else worlds.seeded(api_key, seed)
         if found is None:
             raise ValueError(f"the key {api_key!r} is not accepted by this server")
         self._world = found
@@ -246,7 +266,11 @@ class MockWorld:
     def callbacks(self) -> list[Attempt]:
         """Every delivery of a callback that was tried for a job of this world."""
         return self._server.run(
-            lambda: [attempt for attempt in self._server.asgi.courier().attempts if attempt.job in self._world.jobs]
+            lambda: [
+                attempt
+                for attempt in self._server.asgi.courier().attempts
+                if attempt.world == self._world.handle and attempt.job in self._world.jobs
+            ]
         )
 
     @property
@@ -258,6 +282,11 @@ class MockWorld:
     def billed(self) -> Decimal:
         """What the jobs that have succeeded cost, in USD: one click that became four jobs shows here."""
         return self.ledger.usd
+
+    def trace(self, provider: str) -> Trace:
+        """Return everything that passed between a provider and the client, without secrets."""
+        contract, base = self._contract(provider), self.url(provider)
+        return self._server.run(lambda: self._server.asgi.trace(self._world, contract, base))
 
     def arm(
         self,

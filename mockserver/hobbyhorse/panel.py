@@ -21,6 +21,7 @@ from hobbyhorse.moves import MEDIA
 from hobbyhorse.nearest import Difference, Nearest, difference, nearest
 from hobbyhorse.plays import Armed
 from hobbyhorse.scenarios import Catalogue, Scenario, ScenarioError, find, misfits, read_scenario
+from hobbyhorse.traces import Trace, to_json
 from hobbyhorse.worlds import RESETS, World, Worlds
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Desk:
     courier: Callable[[], Courier]
     origin: Callable[[Scope], str]
     reset: Callable[[World, Collection[str]], None]
+    trace: Callable[[World, Contract, str], Trace]
+    judge: Callable[[Contract, Trace], dict[str, Any]] | None = None
 
     def contract(self, key: str | None) -> Contract | None:
         """Return the contract of a provider that is served, or None if none is named."""
@@ -396,7 +399,13 @@ async def disarm(ask: Ask) -> Any:
 async def list_attempts(ask: Ask) -> Any:
     """List the attempts to deliver callbacks."""
     jobs = ask.world.jobs
-    return {"attempts": [_attempt(attempt) for attempt in ask.desk.courier().attempts if attempt.job in jobs]}
+    return {
+        "attempts": [
+            _attempt(attempt)
+            for attempt in ask.desk.courier().attempts
+            if attempt.world == ask.world.handle and attempt.job in jobs
+        ]
+    }
 
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:
@@ -452,6 +461,28 @@ async def get_ledger(ask: Ask) -> Any:
     }
 
 
+async def get_trace(ask: Ask) -> Any:
+    """Show what passed between a provider and the client."""
+    return to_json(_trace(ask)[1])
+
+
+async def get_report(ask: Ask) -> Any:
+    """Judge what passed between a provider and the client."""
+    contract, trace = _trace(ask)
+    if ask.desk.judge is None:
+        hint = "start it with `hobbyhorse serve`, or as MockServer(judge=...); GET /_mock/trace shows what happened"
+        raise ControlError(501, "no_judge", "the server was started without a judge", hint)
+    return ask.desk.judge(contract, trace)
+
+
+def _trace(ask: Ask) -> tuple[Contract, Trace]:
+    contract = ask.desk.contract(ask.query.get("provider"))
+    if contract is None:
+        known = ", ".join(contract.key for contract in ask.desk.contracts)
+        raise ControlError(422, "invalid_query", "no provider is named", f"?provider=P, where P is one of {known}")
+    return contract, ask.desk.trace(ask.world, contract, f"{ask.desk.origin(ask.scope)}/{contract.key}")
+
+
 async def get_settings(ask: Ask) -> Any:
     """Show how the world behaves."""
     return {"pace": ask.world.pace, "limits": ask.world.limits.to_json()}
@@ -496,6 +527,8 @@ HANDLERS: Mapping[str, Handler] = {
     "listAttempts": list_attempts,
     "redeliver": redeliver,
     "getLedger": get_ledger,
+    "getTrace": get_trace,
+    "getReport": get_report,
     "getSettings": get_settings,
     "patchSettings": patch_settings,
 }

@@ -16,6 +16,7 @@ from hobbyhorse.health import failure
 from hobbyhorse.mock import COMPLAINTS, INVALID, UNMATCHED, uncollected_complaint, unmet_complaint
 from hobbyhorse.scenarios import Scenario
 from hobbyhorse.signatures import DEFAULT_SECRET
+from hobbyhorse.traces import Trace, read_trace
 
 MOST_EXCHANGES = 1_000
 PATIENCE = 10.0
@@ -159,6 +160,10 @@ class RemoteWorld:
         """What the jobs that have succeeded cost, in USD."""
         found: Decimal = self.ledger.usd
         return found
+
+    def trace(self, provider: str) -> Trace:
+        """Return everything that passed between a provider and the client."""
+        return read_trace(self.ask("GET", "/trace", provider=provider))
 
     def arm(
         self,

@@ -57,6 +57,7 @@ async def _accept(call: Call, message: Message, key: str | None) -> Answer:
 def _make(call: Call, looked: Looked) -> Job:
     """Make the job that was ordered, in the play that its submission belongs to."""
     job = call.world.submit(call.contract, looked.order, call.play)
+    call.made = job.id
     if len(call.body) <= MOST_KEPT:
         job.asked = Asked(f"{call.base}{call.scope['path'].removeprefix('/' + call.contract.key)}", call.body)
     return job

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import uvicorn
@@ -19,6 +19,7 @@ from hobbyhorse.app import Fake
 from hobbyhorse.transport import OpenProtocol
 
 STOP_SECONDS = 5.0
+PRIVATE = "127.0.0.2"
 GRACE_SECONDS = 0.03
 """How long a server in a thread lets answers end that are under way when it is stopped."""
 
@@ -54,6 +55,17 @@ def address(bound: socket.socket) -> str:
     """Return the URL of a bound socket."""
     host, port = bound.getsockname()[:2]
     return f"http://[{host}]:{port}" if bound.family == socket.AF_INET6 else f"http://{host}:{port}"
+
+
+def bind_elsewhere(host: str = "127.0.0.1") -> dict[str, socket.socket]:
+    """Return sockets for the files and for where no client may go: `media`, `foreign`, and `private` where that goes.
+
+    The last one is at another address of this machine, which not every system has.
+    """
+    found = {"media": bind(host, 0), "foreign": bind(host, 0)}
+    with suppress(OSError):
+        found["private"] = bind(PRIVATE, 0)
+    return found
 
 
 def serve(fake: Fake, bound: socket.socket, banner: Callable[[str], None]) -> None:
@@ -108,20 +120,24 @@ class _QuickServer(_Server):
 
 
 class ServerThread:
-    """A server in a thread of its own: started when it is made, at `url`, on the event loop `loop`."""
+    """A server in a thread of its own: started when it is made, at `url`, on the event loop `loop`.
 
-    def __init__(self, fake: ASGIApp, host: str = "127.0.0.1", port: int = 0) -> None:
+    It accepts on `more` sockets, too, which are bound already.
+    """
+
+    def __init__(self, fake: ASGIApp, host: str = "127.0.0.1", port: int = 0, more: Sequence[socket.socket] = ()) -> None:
         self._bound = bind(host, port)
+        self._sockets = [self._bound, *more]
         self._begun = threading.Event()
         self._server = _QuickServer(_config(fake), self._ready)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.url = address(self._bound)
-        run = {"sockets": [self._bound]}
+        run = {"sockets": self._sockets}
         self._thread = threading.Thread(target=self._server.run, kwargs=run, name="hobbyhorse", daemon=True)
         self._thread.start()
         while not self._begun.wait(0.05):
             if not self._thread.is_alive():
-                self._bound.close()
+                self._close()
                 raise RuntimeError("the server stopped before it was ready; its log says why")
 
     @property
@@ -140,7 +156,11 @@ class ServerThread:
             with suppress(RuntimeError):  # its loop has ended meanwhile
                 self.loop.call_soon_threadsafe(self._server.leave)
         self._thread.join(STOP_SECONDS)
-        self._bound.close()
+        self._close()
+
+    def _close(self) -> None:
+        for one in self._sockets:
+            one.close()
 
 
 @contextmanager

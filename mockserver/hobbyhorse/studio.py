@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -36,8 +36,8 @@ class Studio:
         self.gallery = Gallery(Path(self._pictures.name), policy)
         self._cache = cache
         self._pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="film")
-        self._making: dict[str, asyncio.Task[Path]] = {}
-        self._names: dict[str, str] = {}
+        self._making: dict[object, asyncio.Task[Path]] = {}
+        self._names: dict[object, str] = {}
 
     async def video(self, job: Job) -> Path:
         """Return the job's MP4. Raises FilmError if it cannot be made this time."""
@@ -47,9 +47,20 @@ class Studio:
         """Return the first frame of the job's video as a JPEG."""
         return await self._once(job, "jpg", _still)
 
+    def made(self, job: Job) -> Path | None:
+        """Return the job's MP4 if somebody has asked for it before and it is still kept, or None."""
+        name = self._names.get(_key(job, "mp4"))
+        return None if name is None else self._cache.find(name)
+
+    def forget(self, jobs: Iterable[Job]) -> None:
+        """Forget which files are those of jobs; the files are kept."""
+        for job in jobs:
+            for kind in ("mp4", "jpg"):
+                self._names.pop(_key(job, kind), None)
+
     async def _once(self, job: Job, kind: str, make: Callable[[Shot, Path], object]) -> Path:
         """Return a file of a job, made by whoever asks first while the others wait."""
-        key = f"{job.id}.{kind}"
+        key = _key(job, kind)
         name = self._names.get(key)
         if name is not None and (path := self._cache.find(name)) is not None:
             return path
@@ -61,7 +72,7 @@ class Studio:
 
     async def _make(self, job: Job, kind: str, make: Callable[[Shot, Path], object]) -> Path:
         shot, name = await self._run(partial(self._prepare, job, kind))
-        self._names[f"{job.id}.{kind}"] = name
+        self._names[_key(job, kind)] = name
         while (task := self._making.get(name)) is not None:
             await asyncio.shield(task)
         if (path := self._cache.find(name)) is not None:
@@ -104,6 +115,11 @@ class Studio:
         """Stop what is being made and remove the pictures."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._pictures.cleanup()
+
+
+def _key(job: Job, kind: str) -> object:
+    """Return what tells a job's file from every other: in worlds with the same seed, ids are the same."""
+    return job.id, job.seed, job.order.identity, kind
 
 
 def tier(order: Order) -> int:

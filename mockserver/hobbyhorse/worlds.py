@@ -14,7 +14,7 @@ from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.ids import FORMS
 from hobbyhorse.jobs import Job, pace
-from hobbyhorse.journal import Journal
+from hobbyhorse.journal import Journal, next_number
 from hobbyhorse.lifecycle import LifecycleError, Timeline, cut, lay
 from hobbyhorse.limits import Limits, Meter, Queue
 from hobbyhorse.links import signer
@@ -119,6 +119,7 @@ class World:
     `endings` says how the next jobs end, in order; without one a job goes well.
     """
 
+    key: str = field(repr=False)
     handle: str
     clock: Clock
     random: Random
@@ -131,11 +132,13 @@ class World:
     limits: Limits = field(default_factory=Limits)
     meter: Meter = field(default_factory=Meter)
     queue: Queue = field(default_factory=Queue)
+    since: int = field(default_factory=next_number)
+    """The number of the last request before its journal began, in whatever world."""
     virtual: bool = False
     """Whether its clients read its clock, and nothing of the real one."""
     born: tuple[str, Limits] | None = None
     """The pace and the limits that it began with."""
-    on_move: Callable[[Job], None] = lambda job: None
+    on_move: Callable[[World, Job], None] = lambda world, job: None
     """Told of each job whose timeline is changed after its submission."""
 
     def limit(self, limits: Limits) -> None:
@@ -206,7 +209,7 @@ class World:
     def _move(self, job: Job, timeline: Timeline) -> None:
         """Give a job another future; where it ends earlier, those behind it come earlier, too."""
         job.move(timeline)
-        self.on_move(job)
+        self.on_move(self, job)
         if job.ahead is not None and job.ends:
             self._replan(self.queue.leave(self.limits, job.id, self.clock.now()))
 
@@ -216,7 +219,7 @@ class World:
             if job is not None:
                 timeline, job.begins = _shifted(job, begins - job.begins), begins
                 job.move(timeline)
-                self.on_move(job)
+                self.on_move(self, job)
 
     def transition(self, job: Job, stage: str, code: str | None = None, message: str | None = None) -> None:
         """Move a job to a stage now; where that is not its end, the job goes on from there as usual.
@@ -257,6 +260,7 @@ class World:
             self.queue.clear()
         if "journal" in what:
             self.journal.clear()
+            self.since = next_number()
         if "scenarios" in what:
             self.plays.clear()
         if "clock" in what:
@@ -329,7 +333,7 @@ class Worlds:
         self._seed = seed
         self._accepted = accepted
         self._limits = limits or Limits()
-        self.on_move: Callable[[Job], None] = lambda job: None
+        self.on_move: Callable[[World, Job], None] = lambda world, job: None
         self.signer = signer(seed)
         self._by_key: dict[str, World] = {}
         self._by_handle: dict[str, World] = {}
@@ -345,12 +349,34 @@ class Worlds:
         self._by_key[key] = world = self._open(key)
         return world
 
+    def seeded(self, key: str, seed: int) -> World | None:
+        """Return the new world of a key, with a seed of its own: what it makes is the same as in another with the same.
+
+        Raises ValueError if the key has a world.
+        """
+        if key in self._by_key:
+            raise ValueError(f"the key {key!r} has a world already; a seed is for a new one")
+        if (world := self.of(key)) is not None:
+            world.random = Random(seed)
+        return world
+
+    def known(self, key: str) -> World | None:
+        """Return the world of a key that has one, or None; none is opened."""
+        return self._by_key.get(key)
+
+    def drop(self, world: World) -> None:
+        """Forget a world altogether; its key, used again, opens a new one."""
+        world.clock.close()
+        world.reset(RESETS)
+        self._by_key.pop(world.key, None)
+        self._by_handle.pop(world.handle, None)
+
     def _open(self, key: str) -> World:
         identity = hashlib.sha256(f"{self._seed}:{key}".encode()).digest()
         random = Random(int.from_bytes(identity[:16], "big"))
-        world = World(identity[16:24].hex(), self._make_clock(), random, self._pace, limits=self._limits)
+        world = World(key, identity[16:24].hex(), self._make_clock(), random, self._pace, limits=self._limits)
         world.born = (self._pace, self._limits)
-        world.on_move = lambda job: self.on_move(job)
+        world.on_move = lambda world, job: self.on_move(world, job)
         self._by_handle[world.handle] = world
         return world
 
