@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from random import Random
 from typing import Any
@@ -12,7 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.distort import BODIES, EXTRA_FIELD, FIELDS, MEDIA_BODIES, Sent, distort, has_field, places, retry_after
+from hobbyhorse.distort import (
+    ADDRESSES,
+    BODIES,
+    EXTRA_FIELD,
+    FIELDS,
+    MEDIA_BODIES,
+    Sent,
+    distort,
+    has_field,
+    places,
+    retry_after,
+)
 from hobbyhorse.expressions import MISSING, resolve
 from hobbyhorse.moves import MEDIA_MOVES, MOVES
 from hobbyhorse.scenarios import Move
@@ -102,6 +115,44 @@ def test_a_field_move_changes_its_field_and_nothing_else(contract: Contract) -> 
                         assert all(resolve(after, place) == resolve(before, place) for place in others)
 
 
+@pytest.mark.parametrize("kind", sorted(ADDRESSES))
+def test_a_move_of_addresses_changes_them_and_nothing_else(kind: str, contract: Contract) -> None:
+    move = Move(kind)
+    for operation in contract.operations.values():
+        for situation in operation.situations.values():
+            body = situation.template.write(lambda name: MISSING)
+            before = orjson.loads(body)
+            after = orjson.loads(distort(move, Sent(200, (), body), operation, Random(0)).body)
+            pointers = places(move, operation)
+            there = [pointer for pointer in pointers if isinstance(resolve(before, pointer), str)]
+            assert has_field(move, operation, body) == bool(there) == (after != before)
+            assert all(resolve(after, place) == resolve(before, place) for place in {*leaves(before)} - {*there})
+            for pointer in there:
+                assert URLS[kind](resolve(before, pointer), resolve(after, pointer))
+
+
+URLS: dict[str, Callable[[str, str], object]] = {
+    "opaque_links": lambda old, new: re.fullmatch(re.escape(old) + r"[?&]ticket=[0-9a-f]{16}", new),
+    "foreign_links": lambda old, new: new == "http://foreign.invalid/" + old.split("/", 3)[3],
+    "private_links": lambda old, new: new == "http://169.254.169.254/latest/meta-data",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new"),
+    [
+        ("opaque_links", "http://a/b?c=d", r"http://a/b\?c=d&ticket=[0-9a-f]{16}"),
+        ("opaque_links", "http://a/b", r"http://a/b\?ticket=[0-9a-f]{16}"),
+        ("foreign_links", "https://a:1/b//c?d=e%20f", r"http://other:2/b//c\?d=e%20f"),
+        ("foreign_links", "not an address", r"http://other:2not an address"),
+        ("private_links", "https://a/b?c", r"http://10\.0\.0\.1/latest/meta-data"),
+    ],
+)
+def test_addresses_are_moved_to_the_origins_that_are_configured(kind: str, old: str, new: str) -> None:
+    elsewhere = {"foreign": "http://other:2/", "private": "http://10.0.0.1"}
+    assert re.fullmatch(new, ADDRESSES[kind](old, Random(0), elsewhere))
+
+
 def leaves(value: Any, at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     if isinstance(value, dict):
         return [leaf for name, item in value.items() for leaf in leaves(item, (*at, name))]
@@ -128,6 +179,8 @@ def test_retry_after_is_a_number_or_a_date_and_replaces_the_one_that_stood_there
 
 def test_every_move_of_a_body_or_field_has_its_function() -> None:
     assert {name for name, kind in MOVES.items() if kind.family == "field"} == {*FIELDS, "regress"}
+    assert {name for name, kind in MOVES.items() if kind.family == "address"} == ADDRESSES.keys()
+    assert all(bool(kind.names) == (kind.family == "address") for kind in MOVES.values())
     assert {name for name, kind in MOVES.items() if kind.family == "body"} == {*BODIES, "error_envelope"}
     refusals = {"expired", "not_found", "unavailable", "truncated"}
     assert {name for name, kind in MEDIA_MOVES.items() if kind.family == "media"} == {*MEDIA_BODIES, *refusals}

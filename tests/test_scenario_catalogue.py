@@ -286,6 +286,8 @@ def needs_the_end(role: str, move: Move) -> bool:
     """Whether a move can only be met when the job has ended."""
     if role == MEDIA or move.kind == "regress":
         return True
+    if move.kind == "private_links":
+        return True
     return move.kind in MOVES and MOVES[move.kind].family == "field" and field_of(role, move) == "video_url"
 
 
@@ -556,6 +558,43 @@ def _turned_round(session: Session, role: str, move: Move) -> None:
     assert next(iter(seen.json)) == list(usual.json)[-1]
 
 
+def _moved(session: Session, role: str, move: Move, change: Callable[[str, str], Any]) -> list[str]:
+    """Some addresses are others and all else is as usual; `change` says whether one may stand for the usual one."""
+    seen, usual = session.ask(role), session.usual(role)
+    assert (seen.end, seen.status) == ("whole", usual.status)
+    bindings = session.contract.operations[role].bindings
+    names = [name for name in MOVES[move.kind].names if name in bindings]
+    places = [place.pointer for name in names for place in bindings[name].response]
+    expected, found = usual.json, []
+    for pointer in places:
+        if (here := resolve(expected, pointer)) is not MISSING:
+            found.append(resolve(seen.json, pointer))
+            assert change(here, found[-1]), (here, found[-1])
+            expected = changed(expected, pointer, found[-1])
+    assert found
+    assert seen.json == expected
+    return found
+
+
+def _ticketed(session: Session, role: str, move: Move) -> None:
+    def has_ticket(old: str, new: str) -> bool:
+        return re.fullmatch(re.escape(old) + r"\?ticket=[0-9a-f]{16}", new) is not None
+
+    found = _moved(session, role, move, has_ticket)
+    assert len({url.partition("?")[2] for url in found}) == len(found)
+    key = {"Authorization": f"Bearer {session.key}"}
+    for url in found[:1]:  # that of the status, where the answer has it: it may be asked for at any time
+        assert ask("GET", url, key).status == ask("GET", url.partition("?")[0], key).status == 200
+
+
+def _foreign(session: Session, role: str, move: Move) -> None:
+    _moved(session, role, move, lambda old, new: new == old.replace(session.server.url, "http://foreign.invalid"))
+
+
+def _private(session: Session, role: str, move: Move) -> None:
+    _moved(session, role, move, lambda old, new: new == "http://169.254.169.254/latest/meta-data")
+
+
 def objects(value: Any) -> list[dict[str, Any]]:
     """Return every object in JSON, the outer ones first."""
     if isinstance(value, list):
@@ -592,6 +631,9 @@ OPERATION_CHECKS: Mapping[str, Check] = {
     "wrong_type": _other_type,
     "extra_field": _more_fields,
     "reordered": _turned_round,
+    "opaque_links": _ticketed,
+    "foreign_links": _foreign,
+    "private_links": _private,
 }
 
 # ---- on the media host

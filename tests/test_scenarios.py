@@ -144,6 +144,7 @@ def test_a_name_that_nothing_has_brings_the_three_nearest() -> None:
         ({"moves": {"list": [{"move": "null_field"}]}}, []),
         ({"moves": {"submit": [{"move": "error_envelope", "situation": "x"}]}}, ["no situation 'x'; it has"]),
         ({"moves": {"submit": [{"move": "regress"}]}}, ["never shows a job in its first stage again"]),
+        ({"moves": {"submit": [{"move": "private_links"}]}}, ["no answer has an address", "such as 'video_url'"]),
         ({"timeline": {"move": "stuck", "stage": "moon"}}, ["no stage 'moon' to stuck in; possible are"]),
         ({"timeline": {"move": "fail", "stage": "moon"}}, ["no stage 'moon' to fail in; possible are"]),
     ],
@@ -167,6 +168,10 @@ def test_a_contract_without_what_a_scenario_is_about_does_not_fit(contract: Cont
         needs["stale"] = signature and signature.tolerance
         needs["null_payload"] = callbacks and payload_places(callbacks)
         assert fits == bool(needs.get(kind, callbacks)), kind
+    for role, operation in contract.operations.items():
+        for kind, names in {name: kind.names for name, kind in MOVES.items() if kind.names}.items():
+            fits = misfits(read_scenario({"moves": {role: [{"move": kind}]}}), contract) == []
+            assert fits == any(operation.bindings[name].response for name in names if name in operation.bindings)
     for kind, ending in {"fail": "failure", "cancel": "cancelled", "expire": "expired"}.items():
         fits = misfits(read_scenario({"timeline": {"move": kind}}), contract) == []
         assert fits == any(stage.kind == ending for stage in contract.graph)

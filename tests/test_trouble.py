@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from hobbyhorse.conformance.adversity import deviations, scenarios
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.expressions import replaced
+from hobbyhorse.expressions import MISSING, replaced, resolve
 from hobbyhorse.faults import Dropped
-from hobbyhorse.scenarios import Scenario, ScenarioError, read_scenario
+from hobbyhorse.moves import FILES, LINKS
+from hobbyhorse.plays import SUBMISSIONS
+from hobbyhorse.scenarios import Scenario, ScenarioError, misfits, read_scenario
 from hobbyhorse.trouble import HEADER
 from tests.conftest import CONTRACTS
 from tests.world import KEY, Mock, Reply, documented
@@ -317,3 +319,23 @@ async def test_a_date_to_come_again_is_of_the_clock_that_the_client_reads(virtua
         moment = parsedate_to_datetime(reply.headers["retry-after"]).timestamp()
         earliest, latest = (at, at) if virtual else (begun, time.time())
         assert earliest + 90 - 1 <= moment <= latest + 90
+
+
+@pytest.mark.anyio
+async def test_clients_are_pointed_to_the_origins_of_the_options(contract: Contract) -> None:
+    elsewhere = {"foreign": "http://127.0.0.2:81", "private": "http://127.0.0.3:82"}
+    mock = Mock([contract], pace="fast", elsewhere=elsewhere)
+    for role, operation in contract.operations.items():
+        for move, names in (("foreign_links", LINKS), ("private_links", FILES)):
+            scenario = read_scenario({"moves": {role: [{"move": move}]}})
+            if role in SUBMISSIONS or misfits(scenario, contract):
+                continue
+            mock.world.plays.arm(scenario, [contract])
+            job = await mock.submit(contract)
+            await mock.clock.advance(10)
+            reply = await mock.call_plain(contract, role, path={"job": job})
+            bound = [operation.bindings[name] for name in names if name in operation.bindings]
+            found = [resolve(reply.json, place.pointer) for binding in bound for place in binding.response]
+            origin = elsewhere[move.partition("_")[0]]
+            assert found
+            assert all(url is MISSING or url.startswith(f"{origin}/") for url in found)

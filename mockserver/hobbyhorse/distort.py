@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from email.utils import formatdate
 from random import Random
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -26,6 +27,9 @@ PNG = bytes.fromhex(
 """A picture of one pixel."""
 UNKNOWN_WORD = "reticulating"
 EXTRA_FIELD = "x_unexpected"
+ELSEWHERE: Mapping[str, str] = {"foreign": "http://foreign.invalid", "private": "http://169.254.169.254"}
+"""The origins that clients are pointed to where no others are configured."""
+PRIVATE_PATH = "/latest/meta-data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +52,27 @@ class Sent:
 
 
 def places(move: Move, operation: Operation) -> list[Pointer]:
-    """Return where the field that a move changes stands in the operation's answers."""
-    name = MOVES[move.kind].needs or field_of(move, operation.role) or ""
-    binding = operation.bindings.get(name)
-    return [place.pointer for place in binding.response if place.part == "body"] if binding else []
+    """Return where the fields that a move changes stand in the operation's answers."""
+    kind = MOVES[move.kind]
+    names = kind.names or (kind.needs or field_of(move, operation.role) or "",)
+    bound = [operation.bindings[name] for name in names if name in operation.bindings]
+    return [place.pointer for binding in bound for place in binding.response if place.part == "body"]
 
 
 def has_field(move: Move, operation: Operation, body: bytes) -> bool:
     """Whether an answer has the field that a move changes."""
     value = _json(body)
-    return any(resolve(value, pointer) is not MISSING for pointer in places(move, operation))
+    found = [resolve(value, pointer) for pointer in places(move, operation)]
+    return any(isinstance(here, str) if move.kind in ADDRESSES else here is not MISSING for here in found)
 
 
-def distort(move: Move, sent: Sent, operation: Operation, random: Random) -> Sent:
-    """Return what a move makes of an answer; the same where the move is none of the body."""
+def distort(
+    move: Move, sent: Sent, operation: Operation, random: Random, elsewhere: Mapping[str, str] = ELSEWHERE
+) -> Sent:
+    """Return what a move makes of an answer; the same where the move is none of the body.
+
+    `elsewhere` has the origins of ELSEWHERE that are to be others.
+    """
     if move.kind in FIELDS:
         value = _json(sent.body)
         for pointer in places(move, operation):
@@ -72,6 +83,12 @@ def distort(move: Move, sent: Sent, operation: Operation, random: Random) -> Sen
                     if move.kind == "missing_field"
                     else replaced(value, pointer, FIELDS[move.kind](here, move))
                 )
+        return replace(sent, body=orjson.dumps(value))
+    if (change := ADDRESSES.get(move.kind)) is not None:
+        value = _json(sent.body)
+        for pointer in places(move, operation):
+            if isinstance(here := resolve(value, pointer), str):
+                value = replaced(value, pointer, change(here, random, {**ELSEWHERE, **elsewhere}))
         return replace(sent, body=orjson.dumps(value))
     made = BODIES.get(move.kind)
     return made(sent, move, random) if made is not None else sent
@@ -109,6 +126,24 @@ FIELDS: Mapping[str, Callable[[Any, Move], Any]] = {
     "wrong_type": _other_type,
 }
 """What stands in a field after a move, from what stood there before."""
+
+
+def elsewhere_at(origin: str, address: str) -> str:
+    """Return an address on another origin: path and query stay."""
+    parts = urlsplit(address)
+    return origin.rstrip("/") + parts.path + (f"?{parts.query}" if parts.query else "")
+
+
+def _ticketed(here: str, random: Random, elsewhere: Mapping[str, str]) -> str:
+    return f"{here}{'&' if '?' in here else '?'}ticket={random.getrandbits(64):016x}"
+
+
+ADDRESSES: Mapping[str, Callable[[str, Random, Mapping[str, str]], str]] = {
+    "opaque_links": _ticketed,
+    "foreign_links": lambda here, random, elsewhere: elsewhere_at(elsewhere["foreign"], here),
+    "private_links": lambda here, random, elsewhere: elsewhere["private"].rstrip("/") + PRIVATE_PATH,
+}
+"""What stands in the place of an address after a move."""
 
 
 def _malformed(sent: Sent, move: Move, random: Random) -> Sent:

@@ -7,19 +7,25 @@ from dataclasses import dataclass
 
 EVERY = ("times",)
 MEDIA, CALLBACK = "media", "callback"
+LINKS = ("status_url", "result_url", "cancel_url")
+"""The bound names of the addresses under which a provider has more about a job."""
+FILES = ("video_url", "first_frame_url")
+"""The bound names of the addresses of what a job has made."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of move: its family, what it does in one sentence, the options it takes, what it needs to stand on.
 
-    `needs` is the bound name that the operation's answer must have, if the move does not name another one.
+    `needs` is the bound name that the operation's answer must have, if the move does not name another one. `names` are
+    those of the addresses that it changes; the answer must have one of them.
     """
 
     family: str
     says: str
     options: tuple[str, ...] = ()
     needs: str | None = None
+    names: tuple[str, ...] = ()
 
 
 MOVES: Mapping[str, Kind] = {
@@ -42,6 +48,9 @@ MOVES: Mapping[str, Kind] = {
     "wrong_type": Kind("field", "answers with another JSON type in a field", ("value",)),
     "extra_field": Kind("body", "adds a field that no document has to every object"),
     "reordered": Kind("body", "turns the order of every object's fields round"),
+    "opaque_links": Kind("address", "adds an opaque query to the job's addresses, which must be kept", (), names=LINKS),
+    "foreign_links": Kind("address", "moves the job's addresses to another origin", (), names=LINKS),
+    "private_links": Kind("address", "moves the video's address to a private host", (), names=FILES),
 }
 """What can stand on any operation of a provider; besides these, every situation of the operation is a move."""
 

@@ -229,6 +229,8 @@ def _misfits_move(move: Move, operation: Operation, contract: Contract) -> Itera
     shown = {stage for situation in operation.situations.values() for stage in situation.stages}
     if move.kind == "regress" and (operation.role == "submit" or contract.graph.initial not in shown):
         yield f"{where} never shows a job in its first stage again: 'regress'"
+    if kind.names and not any(_has(operation, name) for name in kind.names):
+        yield f"{where}: no answer has an address that {move.kind!r} changes, such as {kind.names[0]!r}"
     if kind.family == "field":
         name = kind.needs or field_of(move, operation.role)
         if name is None:

@@ -120,7 +120,7 @@ def _applies(call: Call, move: Move, answer: Answer) -> bool:
         job = _named(call)
         return job is not None and job.stage(call.world.clock.now()).name != call.contract.graph.initial
     family = MOVES.get(move.kind, SITUATION).family
-    return family != "field" or has_field(move, call.route.operation, answer.body)
+    return family not in ("field", "address") or has_field(move, call.route.operation, answer.body)
 
 
 def _troubled(call: Call, play: Play, move: Move, answer: Answer | None) -> Troubled:
@@ -135,7 +135,7 @@ def _troubled(call: Call, play: Play, move: Move, answer: Answer | None) -> Trou
     elif move.kind == "regress" and answer is not None:
         answer = _first_again(call, answer)
     sent = Sent(200, (JSON,), b"") if answer is None else sent_of(answer)
-    sent = distort(move, sent, call.route.operation, play.random)
+    sent = distort(move, sent, call.route.operation, play.random, call.elsewhere)
     if move.kind == "error_envelope":
         sent = Sent(200, sent.headers, sent.body)
     sent = retry_after(sent, move.options, clients_now(call.world))
