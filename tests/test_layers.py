@@ -57,7 +57,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("mock",),
     ("remote", "arena"),
     ("demo", "pytest_plugin"),
-    ("show", "verdicts"),
+    ("show", "verdicts", "usage"),
     ("conformance_cli",),
     ("cli",),
 )

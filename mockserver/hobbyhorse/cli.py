@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from hobbyhorse.contract.folder import ContractError, load_all
+from hobbyhorse.contract.folder import ContractError
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.signatures import DEFAULT_SECRET
+from hobbyhorse.usage import ContractsOption, Wrong, load_contracts, one_of
 
 if TYPE_CHECKING:
     from hobbyhorse.limits import Limits
@@ -32,17 +33,10 @@ USAGE = 2
 ClickError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 """The root of the errors that typer raises for what the user typed, whichever click it brings."""
 
-ContractsOption = Annotated[
-    Path | None, typer.Option("--contracts", metavar="DIR", help="Read the contracts from here instead.")
-]
 ScenariosOption = Annotated[
     list[Path] | None,
     typer.Option("--scenarios", metavar="DIR", help="Take the scenarios of this directory, too (repeatable)."),
 ]
-
-
-class Wrong(Exception):
-    """Something that the user has to change: one line, exit status 2."""
 
 
 def main() -> NoReturn:
@@ -166,7 +160,7 @@ def serve(
         rivals=rivals,
         balance=_usd(balance),
     )
-    loaded = _load(contracts, variant)
+    loaded = load_contracts(contracts, variant)
     if scenarios:
         _warn_of_misfits(_load_scenarios(scenarios), loaded)
     try:
@@ -239,24 +233,6 @@ def _load_scenarios(directories: list[Path] | None) -> dict[str, Scenario]:
         raise Wrong(str(error)) from None
 
 
-def _load(directory: Path | None, variants: list[str] | None = None) -> list[Contract]:
-    """Load the contracts; somebody's own are linted first."""
-    chosen: dict[str, list[str]] = {}
-    for text in variants or ():
-        provider, mark, name = text.partition(":")
-        if not mark:
-            raise Wrong(f"--variant {text!r}; it is PROVIDER:NAME, see `hobbyhorse providers NAME`")
-        chosen.setdefault(provider, []).append(name)
-    if directory is not None:
-        from hobbyhorse.contract.lint import lint_directory
-
-        _, problems = lint_directory(directory)
-        if problems:
-            more = f" (and {len(problems) - 1} more: hobbyhorse contracts lint {directory})" if problems[1:] else ""
-            raise Wrong(f"{problems[0]}{more}")
-    return load_all(directory, chosen)
-
-
 def _banner(url: str, contracts: list[Contract], off: bool) -> None:
     lines = [f"hobbyhorse is ready at {url}", ""]
     for contract in contracts:
@@ -280,9 +256,9 @@ def demo(
     """Run the documented job of each provider through a server and keep its video."""
     from hobbyhorse.show import show_demo
 
-    loaded = _load(contracts)
+    loaded = load_contracts(contracts)
     if provider is not None:
-        loaded = [_one(loaded, provider)]
+        loaded = [one_of(loaded, provider)]
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -298,11 +274,11 @@ def providers(
     """Show the providers: operations, stages, models, assumptions."""
     from hobbyhorse.show import show_provider, show_providers
 
-    loaded = _load(contracts)
+    loaded = load_contracts(contracts)
     if name is None:
         show_providers(loaded)
     else:
-        show_provider(_one(loaded, name))
+        show_provider(one_of(loaded, name))
 
 
 @app.command()
@@ -318,9 +294,9 @@ def scenarios(
     """Show the scenarios that can be armed: what each stands for, and the providers that it fits."""
     from hobbyhorse.scenarios import ScenarioError, find, misfits
 
-    loaded = _load(contracts)
+    loaded = load_contracts(contracts)
     if provider is not None:
-        loaded = [_one(loaded, provider)]
+        loaded = [one_of(loaded, provider)]
     catalogue = _load_scenarios(directories)
     if name is not None:
         try:
@@ -381,7 +357,7 @@ def env(
     contracts: ContractsOption = None,
 ) -> None:
     """Print what points a client at the fake: lines for a shell, and what known SDKs take."""
-    contract = _one(_load(contracts), provider)
+    contract = one_of(load_contracts(contracts), provider)
     for variable, value in contract.environment(url, key, DEFAULT_SECRET).items():
         typer.echo(f"export {variable}={shlex.quote(value)}")
     values = {"url": f"{url.rstrip('/')}/{contract.key}", "key": key, "secret": DEFAULT_SECRET}
@@ -481,10 +457,3 @@ def lint_contracts(
     if problems:
         raise typer.Exit(1)
     typer.echo(f"{len(folders)} contract{'s' if len(folders) != 1 else ''} without a problem")
-
-
-def _one(contracts: list[Contract], name: str) -> Contract:
-    found = next((contract for contract in contracts if contract.key == name), None)
-    if found is None:
-        raise Wrong(f"no provider {name!r}; there are {', '.join(contract.key for contract in contracts)}")
-    return found

@@ -1,0 +1,45 @@
+"""What the commands share: the mistakes of their users, and the contracts that they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hobbyhorse.contract.folder import load_all
+from hobbyhorse.contract.values import Contract
+
+ContractsOption = Annotated[
+    Path | None, typer.Option("--contracts", metavar="DIR", help="Read the contracts from here instead.")
+]
+
+
+class Wrong(Exception):
+    """Something that the user has to change: one line, exit status 2."""
+
+
+def load_contracts(directory: Path | None, variants: list[str] | None = None) -> list[Contract]:
+    """Load the contracts; somebody's own are linted first."""
+    chosen: dict[str, list[str]] = {}
+    for text in variants or ():
+        provider, mark, name = text.partition(":")
+        if not mark:
+            raise Wrong(f"--variant {text!r}; it is PROVIDER:NAME, see `hobbyhorse providers NAME`")
+        chosen.setdefault(provider, []).append(name)
+    if directory is not None:
+        from hobbyhorse.contract.lint import lint_directory
+
+        _, problems = lint_directory(directory)
+        if problems:
+            more = f" (and {len(problems) - 1} more: hobbyhorse contracts lint {directory})" if problems[1:] else ""
+            raise Wrong(f"{problems[0]}{more}")
+    return load_all(directory, chosen)
+
+
+def one_of(contracts: list[Contract], name: str) -> Contract:
+    """Return the contract of a name. Raises Wrong."""
+    found = next((contract for contract in contracts if contract.key == name), None)
+    if found is None:
+        raise Wrong(f"no provider {name!r}; there are {', '.join(contract.key for contract in contracts)}")
+    return found
