@@ -1,0 +1,294 @@
+"""Order a video from RunComfy, wait for it and fetch it: one file to copy, which needs httpx and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import os
+import random
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+MODEL = os.environ.get("HOBBYHORSE_MODEL") or "happyhorse/happyhorse-1.0/image-to-video"
+LONGEST_WAIT = 1800.0
+LEAST_INTERVAL, INTERVAL, LONGEST_INTERVAL = 1.0, 2.0, 15.0
+GRACE = 60.0  # for what is left to do when the longest wait is over
+LINKS = ("status_url", "result_url", "cancel_url")
+TRIES = 5  # of an order, and of a download
+BORNE = {"refused": 1, "missing": 3, "useless": 4, "troubled": 8}  # answers in a row that do not lose the job
+SPEED = float(os.environ.get("HOBBYHORSE_SPEED") or 1)  # of a fake's clock; a real provider's runs at 1
+
+
+class Failed(Exception):
+    """There is no video, and there will be none."""
+
+    def __init__(self, job: str | None, why: object) -> None:
+        super().__init__(f"job {job or 'unknown'}: {why}")
+        self.job = job
+
+
+class Lost(Failed):
+    """What became of the order or the job is not known: collect it with --resume, do not order again."""
+
+
+class TimedOut(Failed, TimeoutError):
+    """The client has waited long enough; the job goes on, and is collected with --resume."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: status 0 is nothing, or not all of it; -1 says that no request went out, either."""
+
+    status: int = 0
+    body: bytes = b""
+    again: float | None = None
+
+    def text(self, *path: str | int) -> str:
+        """Return the text that a 2xx has in a place of its JSON; empty where there is none."""
+        try:
+            value: Any = json.loads(self.body) if 200 <= self.status < 300 else None
+            for step in path:
+                value = value[step]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return ""
+        return value if isinstance(value, str) else ""
+
+    def __str__(self) -> str:
+        return f"status {self.status}: {self.body[:300].decode(errors='replace')}" if self.status > 0 else "no answer"
+
+
+def ask(http: httpx.Client, method: str, url: str, within: float = 30, **more: Any) -> Answer:
+    """Send one request, whose whole answer has to come in time. Redirects are not followed: they would get the key."""
+    until = time.monotonic() + within
+    try:
+        with http.stream(method, url, follow_redirects=False, **more) as response:
+            body = bytearray()
+            for chunk in response.iter_bytes():
+                body += chunk
+                if time.monotonic() > until:
+                    return Answer()
+            return Answer(response.status_code, bytes(body), seconds(response.headers.get("Retry-After", "")))
+    except (httpx.ConnectError, httpx.ConnectTimeout):
+        return Answer(-1)
+    except (httpx.RequestError, httpx.InvalidURL):
+        return Answer()
+
+
+def seconds(told: str) -> float | None:
+    """Return what a Retry-After asks for, which is a number or a date."""
+    try:
+        return float(told) if told.isdecimal() else (parsedate_to_datetime(told).timestamp() - time.time()) * SPEED
+    except (ValueError, TypeError):
+        return None
+
+
+def pause(answer: Answer, interval: float, deadline: float) -> bool:
+    """Sleep for as long as the provider asks, else for the interval; False where that would not end in time."""
+    left = deadline - time.monotonic() * SPEED
+    if left < LEAST_INTERVAL or (answer.again or 0) > left:
+        return False
+    wait = interval * random.uniform(1, 1.25) if answer.again is None else max(answer.again * 1.02, LEAST_INTERVAL)
+    time.sleep((wait if wait < left - LEAST_INTERVAL else left) / SPEED)  # the last poll falls on the deadline
+    return True
+
+
+def submit(api: httpx.Client, note: Mapping[str, Any], deadline: float) -> dict[str, str]:
+    """Order, and return the job and its links. Only a refusal lets it be sent again, for want of idempotency keys."""
+    answer = Answer()
+    for number in range(TRIES):
+        if number and not pause(answer, 2.0**number, deadline):
+            break
+        answer = ask(api, "POST", f"{note['base_url']}/v1/models/{MODEL}", json=note["request"])
+        if job := answer.text("request_id"):
+            documented = {link: f"{note['base_url']}/v1/requests/{quote(job, safe='')}/{link[:-4]}" for link in LINKS}
+            return {"job": job, **documented, **links(answer)}
+        busy = answer.status in (-1, 429) or (answer.status == 503 and answer.body[:1] == b"{")
+        if not busy:
+            break
+    refused = busy or (300 <= answer.status < 500 and answer.status not in (408, 409))
+    raise (Failed if refused else Lost)(None, f"the order got no job: {answer}")
+
+
+def links(answer: Answer) -> dict[str, str]:
+    """Return the links that an answer gives, to be followed to the letter."""
+    return {link: url for link in LINKS if (url := answer.text(link))}
+
+
+def ours(note: Mapping[str, str], link: str) -> bool:
+    """Whether a link leads to the provider's own origin, which may see the key."""
+    try:
+        there, home = httpx.URL(note[link]), httpx.URL(note["base_url"])
+    except httpx.InvalidURL:
+        return False
+    return (there.scheme, there.host, there.port) == (home.scheme, home.host, home.port)
+
+
+def wait(api: httpx.Client, note: dict[str, str], link: str, deadline: float) -> str:
+    """Poll the status, then the result, until that is there; return the video's address, empty where there is none."""
+    answer, interval, seen, borne = Answer(), INTERVAL, False, Counter[str]()
+    while pause(answer, interval, deadline):
+        if not ours(note, link):
+            raise Lost(note["job"], f"its {link} leads to another host, which must not see the key")
+        answer = ask(api, "GET", note[link])
+        stage = answer.text("status")
+        note.update(links(answer))
+        if stage in ("failed", "cancelled"):
+            raise Failed(note["job"], answer)
+        if stage in ("completed", "succeeded"):
+            if link == "result_url":
+                return answer.text("output", "video") or answer.text("output", "videos", 0)
+            link, interval, seen, borne = "result_url", LEAST_INTERVAL, False, Counter()
+            deadline = max(deadline, time.monotonic() * SPEED + GRACE)
+            continue
+        if stage:  # under way, or a word that no document has
+            seen, borne = True, Counter()
+        else:
+            kind = trouble(answer, seen)
+            borne[kind] += 1
+            if borne[kind] > BORNE[kind]:
+                raise Lost(note["job"], f"it cannot be read: {answer}")
+        interval = min(interval * 1.25, LONGEST_INTERVAL)
+    raise TimedOut(note["job"], f"it is not done in {LONGEST_WAIT:.0f} s, and was last seen as {answer}")
+
+
+def wait_or_cancel(api: httpx.Client, note: dict[str, str], deadline: float) -> str:
+    """Wait; cancel what is not done in time, unless it turns out to be done after all."""
+    try:
+        return wait(api, note, "status_url", deadline)
+    except TimedOut:
+        told = ask(api, "POST", note["cancel_url"]) if ours(note, "cancel_url") else Answer()
+        if told.text("status") != "completed" or told.text("outcome") == "cancelled":
+            raise
+        return wait(api, note, "result_url", time.monotonic() * SPEED + GRACE)
+
+
+def trouble(answer: Answer, seen: bool) -> str:
+    """Say what an answer without a stage is; `seen` is whether there was one with a stage before."""
+    if answer.status in (-1, 0, 408, 425, 429) or answer.status >= 500:
+        return "troubled"
+    if answer.status < 300:
+        return "useless"
+    return "missing" if answer.status == 404 and not seen else "refused"
+
+
+def fetch(job: str, url: str, base_url: str) -> bytes | None:
+    """Download the video, without the key; None where the link has expired."""
+    if not public(url, base_url):
+        raise Lost(job, "the address of its video is not one to fetch from")
+    answer, deadline = Answer(), time.monotonic() * SPEED + LONGEST_WAIT
+    with httpx.Client(timeout=10, trust_env=False) as anybody:
+        for number in range(TRIES):
+            if number and not pause(answer, 2.0**number, deadline):
+                break
+            answer = ask(anybody, "GET", url, within=300)
+            if answer.status == 200 and is_mp4(answer.body):
+                return answer.body
+            if answer.status in (403, 410):
+                return None
+    raise Lost(job, f"status {answer.status}, {len(answer.body)} bytes are not its video")
+
+
+def public(url: str, base_url: str) -> bool:
+    """Whether an address may be fetched from: http(s), on the open network or on the API's own host."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            return False
+        if parts.hostname == urlsplit(base_url).hostname:
+            return True
+        found = [ipaddress.ip_address(info[4][0]) for info in socket.getaddrinfo(parts.hostname, parts.port or 443)]
+    except (OSError, ValueError):
+        return False
+    return all((getattr(address, "ipv4_mapped", None) or address).is_global for address in found)
+
+
+def is_mp4(data: bytes) -> bool:
+    """Whether bytes are an MP4 file, and all of it: its boxes fill it."""
+    kinds, at = [], 0
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        size = int.from_bytes(data[at + 8 : at + 16], "big") if size == 1 else size or len(data) - at
+        kinds.append(data[at + 4 : at + 8])
+        at += max(size, 8)
+    return at == len(data) and kinds[:1] == [b"ftyp"] and {b"moov", b"mdat"} <= set(kinds)
+
+
+def collect(api_key: str, note: Mapping[str, Any], keep: Callable[[Mapping[str, Any]], None]) -> bytes:
+    """Order what has not been ordered, keeping a note before and after; wait for the job, and fetch its video."""
+    base_url, deadline = note["base_url"], time.monotonic() * SPEED + LONGEST_WAIT
+    headers = {"Authorization": f"Bearer {api_key}"}
+    with httpx.Client(headers=headers, timeout=10, trust_env=False) as api:
+        if not note["job"]:
+            if note["doubt"]:
+                raise Lost(
+                    None, "the order was sent, and what became of it is not known: look for it at the provider's"
+                )
+            keep({**note, "doubt": True})
+            note = {**note, **submit(api, note, deadline)}
+            keep(note)
+        job = dict(note)
+        url = wait_or_cancel(api, job, deadline)
+        for again in (True, False):  # an address that is missing, or has expired, is asked for once more
+            if url and (video := fetch(note["job"], url, base_url)):
+                return video
+            if again:
+                url = wait(api, job, "result_url", time.monotonic() * SPEED + GRACE)
+    raise (Lost if url else Failed)(note["job"], "it has succeeded, and its video is not there")
+
+
+def generate(base_url: str, api_key: str, request: Mapping[str, Any]) -> bytes:
+    """Return the MP4 that RunComfy makes of a request, the fields of its model."""
+    return collect(api_key, new(base_url, request), lambda note: None)
+
+
+def new(base_url: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the note of an order that has not been made: `doubt` is whether it may have been."""
+    return {"base_url": base_url.rstrip("/"), "request": dict(request), "job": None, "doubt": False}
+
+
+def main() -> int:
+    """Do it for the HOBBYHORSE_* variables: keep a note beside the output, save the video, print the outcome."""
+    env, output = os.environ, Path(os.environ["HOBBYHORSE_OUTPUT"])
+    kept = output.with_name(output.name + ".job")
+    request = json.loads(Path(env["HOBBYHORSE_REQUEST"]).read_text())
+    try:
+        note = json.loads(kept.read_text()) if kept.exists() else new(env["HOBBYHORSE_BASE_URL"], request)
+        if "--resume" in sys.argv and not kept.exists():
+            raise Failed(None, f"nothing was ordered: there is no {kept}")
+        if note["request"] != request and "--resume" not in sys.argv:
+            raise Lost(note["job"], f"{kept} is about another order: --resume collects that")
+        video = collect(env["HOBBYHORSE_API_KEY"], note, lambda note: save(kept, json.dumps(note).encode()))
+    except Failed as error:
+        named = {TimedOut: "timeout", Lost: "error"}.get(type(error), "failed")
+        if named == "failed":
+            kept.unlink(missing_ok=True)
+        print(error, file=sys.stderr)
+        print(json.dumps({"job": error.job, "class": named, "id_exposed": bool(error.job), "sha256": None}))
+        return 1
+    save(output, video)
+    job = json.loads(kept.read_text())["job"]
+    kept.unlink()
+    print(json.dumps({"job": job, "class": "success", "id_exposed": True, "sha256": hashlib.sha256(video).hexdigest()}))
+    return 0
+
+
+def save(path: Path, data: bytes) -> None:
+    """Write a file that is there whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(data)
+    part.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
