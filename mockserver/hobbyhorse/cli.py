@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from hobbyhorse import conformance_cli
 from hobbyhorse.contract.folder import ContractError
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.signatures import DEFAULT_SECRET
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, help="A local stand-in for video-generation providers, and its contracts.")
 contracts_app = typer.Typer(help="Work on contracts.")
 app.add_typer(contracts_app, name="contracts")
+app.add_typer(conformance_cli.app, name="conformance")
+app.command("rules")(conformance_cli.rules)
 
 USAGE = 2
 ClickError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")

@@ -28,7 +28,7 @@ def load_contracts(directory: Path | None, variants: list[str] | None = None) ->
             raise Wrong(f"--variant {text!r}; it is PROVIDER:NAME, see `hobbyhorse providers NAME`")
         chosen.setdefault(provider, []).append(name)
     if directory is not None:
-        from hobbyhorse.contract.lint import lint_directory
+        from hobbyhorse.contract.lint import lint_directory  # noqa: PLC0415 - only for contracts of one's own
 
         _, problems = lint_directory(directory)
         if problems:

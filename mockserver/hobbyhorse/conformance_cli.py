@@ -1,0 +1,291 @@
+"""The commands that test clients; what only one of them needs is imported there, so that `serve` is ready at once."""
+
+# ruff: noqa: PLC0415 - see above
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hobbyhorse.contract.values import Contract, Model
+from hobbyhorse.usage import ContractsOption, Wrong, load_contracts, one_of
+
+if TYPE_CHECKING:
+    from hobbyhorse.conformance.results import Result
+    from hobbyhorse.conformance.search import Play
+
+app = typer.Typer(help="Find out whether a client keeps the contract.")
+
+RUNS = {"ci": (500, 150), "full": (10_000, 2_000)}
+"""How many runs a profile has: of a Python callable, and of a command."""
+
+ProviderOption = Annotated[str, typer.Option("--provider", metavar="P", help="Whose contract; see `providers`.")]
+ModelOption = Annotated[str | None, typer.Option("--model", metavar="M", help="Which model; the provider's first one.")]
+CommandArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="COMMAND...", help="The client, behind --; see docs/conformance.md.")
+]
+PythonOption = Annotated[
+    str | None,
+    typer.Option("--python", metavar="FILE:FUNCTION", help="A Python callable instead of a command: in virtual time."),
+]
+SpeedOption = Annotated[
+    float,
+    typer.Option("--speed", metavar="N", help="The server's clock runs N times as fast (for commands that follow it)."),
+]
+LimitOption = Annotated[
+    float, typer.Option("--limit", metavar="SECONDS", help="How long one run of a command may take, in real time.")
+]
+ParallelOption = Annotated[int, typer.Option("--parallel", metavar="N", help="How many commands run at once.")]
+ResumeOption = Annotated[
+    str | None,
+    typer.Option("--resume-command", metavar="CMD", help="How the client is started again after it was killed."),
+]
+
+
+@app.command()
+def client(
+    provider: ProviderOption,
+    command: CommandArgument = None,
+    python: PythonOption = None,
+    model: ModelOption = None,
+    profile: Annotated[str, typer.Option(metavar="ci|full", help="How many runs, if --runs does not say.")] = "ci",
+    seed: Annotated[int, typer.Option(metavar="N", help="The same seed finds the same.")] = 0,
+    runs: Annotated[int | None, typer.Option(metavar="N", help="How often the client may be run.")] = None,
+    rule: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this rule (repeatable).")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the report here.")] = None,
+    resume_command: ResumeOption = None,
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Findings that are accepted: JSON, from a rule to the reason.")
+    ] = None,
+    speed: SpeedOption = 1.0,
+    limit: LimitOption = 30.0,
+    parallel: ParallelOption = 8,
+    contracts: ContractsOption = None,
+) -> None:
+    """Run a client against every trouble that the provider may make, and judge what it did.
+
+    Exit status 0: no finding; 1: findings; 2: the client could not be tested.
+    """
+    from hobbyhorse.conformance.report import ReportError, read_baseline
+    from hobbyhorse.conformance.rules import rules
+    from hobbyhorse.conformance.search import CannotRun, Plan, Search
+    from hobbyhorse.verdicts import progress, show_result
+
+    if profile not in RUNS:
+        raise Wrong(f"--profile {profile!r}; allowed are {', '.join(RUNS)}")
+    if runs is not None and runs < 1:
+        raise Wrong(f"--runs {runs}; it is a number from 1")
+    known = [one.id for one in rules()]
+    if unknown := sorted(set(rule or ()) - set(known)):
+        raise Wrong(f"--rule {unknown[0]!r}: there is no such rule; `hobbyhorse rules` lists them")
+    try:
+        accepted = read_baseline(baseline, known) if baseline is not None else {}
+    except ReportError as error:
+        raise Wrong(str(error)) from None
+    contract = one_of(load_contracts(contracts), provider)
+    chosen = _model(contract, model)
+    most = runs if runs is not None else RUNS[profile][0 if python is not None else 1]
+    with _player(contract, chosen, python, command, resume_command, seed, speed, limit, parallel) as (
+        play,
+        kinds,
+        name,
+    ):
+        try:
+            with progress(name) as bar:
+                plan = Plan(most, seed, tuple(rule or ()), kinds)
+                result = Search(contract, play, plan, bar).run(name, chosen.id)
+        except CannotRun as error:
+            raise Wrong(str(error)) from None
+    result = _with_baseline(result, accepted)
+    if report is not None:
+        _write(result, contract, report)
+    show_result(result, report)
+    raise typer.Exit(0 if result.clean else 1)
+
+
+@contextmanager
+def _player(
+    contract: Contract,
+    model: Model,
+    python: str | None,
+    command: list[str] | None,
+    resume_command: str | None,
+    seed: int,
+    speed: float,
+    limit: float,
+    parallel: int,
+) -> Iterator[tuple[Play, tuple[str, ...], str]]:
+    """Open the arena for a client; gives who plays drills there, which kinds of them, and the client's name."""
+    from hobbyhorse.arena import Arena, CommandPlayer, PythonPlayer
+    from hobbyhorse.conformance.callables import ClientError, find_client
+    from hobbyhorse.conformance.commands import CommandError
+    from hobbyhorse.conformance.drills import CROWD, KILLED, LONG, MOVED, ONCE, TWICE
+
+    if (python is None) == (not command):
+        raise Wrong("name one client: a command behind --, or --python FILE:FUNCTION")
+    kinds: tuple[str, ...] = (ONCE, TWICE, LONG, CROWD)
+    try:
+        if python is not None:
+            if resume_command is not None:
+                raise Wrong("--resume-command is for commands: a Python callable cannot be killed")
+            found = find_client(python)
+            with Arena(contract, model, seed) as arena:
+                yield PythonPlayer(arena, found), kinds, python
+            return
+        assert command is not None
+        resume = shlex.split(resume_command) if resume_command is not None else None
+        kinds = (*kinds, KILLED, MOVED) if resume else kinds
+        if not speed > 0 or not limit > 0 or parallel < 1:
+            raise Wrong("--speed and --limit are greater than 0, --parallel is a number from 1")
+        with Arena(contract, model, seed, clock="real", speed=speed, pace="fast") as arena:
+            yield CommandPlayer(arena, command, resume, limit, parallel), kinds, shlex.join(command)
+    except (ClientError, CommandError, LookupError, ValueError) as error:
+        raise Wrong(str(error)) from None
+
+
+def _model(contract: Contract, name: str | None) -> Model:
+    found = contract.models[0] if name is None else contract.model(name)
+    if found is None:
+        raise Wrong(f"--model {name!r}; {contract.key} has {', '.join(model.id for model in contract.models)}")
+    return found
+
+
+def _with_baseline(result: Result, accepted: dict[str, str]) -> Result:
+    """Return a result in which known findings are accepted, and those that are known and were not found are stale."""
+    from hobbyhorse.conformance.judge import BROKEN
+
+    broken = {one.rule.id for one in result.verdicts if one.verdict == BROKEN}
+    judged = {one.rule.id for one in result.verdicts}
+    stale = tuple(sorted(set(accepted) & judged - broken))
+    return replace(result, accepted={rule: why for rule, why in accepted.items() if rule in broken}, stale=stale)
+
+
+def _write(result: Result, contract: Contract, folder: Path) -> None:
+    from hobbyhorse.conformance.page import write_page
+    from hobbyhorse.conformance.report import write_report
+
+    try:
+        write_report(result, folder)
+        write_page(result, contract, folder)
+    except OSError as error:
+        raise Wrong(f"--report {str(folder)!r} cannot be written: {error.strerror}") from None
+
+
+@app.command()
+def replay(
+    finding: Annotated[Path, typer.Argument(metavar="FINDING", help="A findings/RULE.scenario.json of a report.")],
+    command: CommandArgument = None,
+    python: PythonOption = None,
+    times: Annotated[int, typer.Option(metavar="N", help="How often the client is run.")] = 3,
+    resume_command: ResumeOption = None,
+    speed: SpeedOption = 1.0,
+    limit: LimitOption = 30.0,
+    contracts: ContractsOption = None,
+) -> None:
+    """Run a client against the scenario of a finding: still-broken, fixed, or flaky.
+
+    Exit status 0: fixed; 1: still broken, or flaky; 2: it could not be run.
+    """
+    from hobbyhorse.conformance.judge import check
+    from hobbyhorse.conformance.report import ReportError, read_finding
+    from hobbyhorse.conformance.rules import rules
+    from hobbyhorse.conformance.story import Story
+
+    try:
+        found = read_finding(finding)
+    except ReportError as error:
+        raise Wrong(str(error)) from None
+    if times < 1:
+        raise Wrong(f"--times {times}; it is a number from 1")
+    contract = one_of(load_contracts(contracts), found.provider)
+    model = _model(contract, found.model)
+    rule = next((one for one in rules() if one.id == found.rule), None)
+    if rule is None:
+        raise Wrong(f"{finding}: there is no rule {found.rule!r}; `hobbyhorse rules` lists them")
+    words: list[list[str] | None] = []
+    with _player(contract, model, python, command, resume_command, found.seed, speed, limit, 1) as (play, _, _):
+        for trace in play([found.drill] * times):
+            words.append(check(rule, Story(contract, trace)))
+    broken = [messages for messages in words if messages]
+    verdict = "fixed" if not broken else "still-broken" if len(broken) == len(words) else "flaky"
+    typer.echo(f"{rule.id} {verdict}: broken in {len(broken)} of {len(words)} runs with {found.drill}")
+    if all(messages is None for messages in words):
+        typer.echo("the client did not come to what the rule is about")
+    for message in broken[0][:3] if broken else ():
+        typer.echo(f"  {message}")
+    raise typer.Exit(0 if verdict == "fixed" else 1)
+
+
+@app.command()
+def judge(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A HAR file, or a trace as JSON.")],
+    provider: ProviderOption,
+    base: Annotated[str | None, typer.Option(metavar="URL", help="The base URL, if it is not the provider's.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    contracts: ContractsOption = None,
+) -> None:
+    """Judge recorded traffic of a client; no server takes part.
+
+    Exit status 0: no finding; 1: findings; 2: the file cannot be judged.
+    """
+    from hobbyhorse.conformance.har import HarError, read_har
+    from hobbyhorse.conformance.judge import BROKEN
+    from hobbyhorse.conformance.judge import judge as judge_traces
+    from hobbyhorse.conformance.report import judged
+    from hobbyhorse.traces import TraceError, read_trace
+    from hobbyhorse.verdicts import show_verdicts
+
+    contract = one_of(load_contracts(contracts), provider)
+    said = _json_of(file)
+    notes: tuple[str, ...] = ()
+    try:
+        if isinstance(said, dict) and "log" in said:
+            read = read_har(said, contract, base)
+            trace, notes = read.trace, read.notes
+        else:
+            trace = read_trace(said)
+    except (HarError, TraceError) as error:
+        raise Wrong(f"{file}: {error}") from None
+    verdicts = judge_traces(contract, [trace])
+    if as_json:
+        typer.echo(json.dumps(judged(contract, trace)))
+    else:
+        show_verdicts(verdicts)
+    for note in notes:
+        typer.echo(note, err=True)
+    raise typer.Exit(1 if any(one.verdict == BROKEN for one in verdicts) else 0)
+
+
+def _json_of(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise Wrong(f"{file}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise Wrong(f"{file} is no JSON: {error}") from None
+
+
+def rules(
+    rule: Annotated[str | None, typer.Argument(metavar="[ID]", help="Explain this rule.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the rules for clients; with an id, everything about one."""
+    from hobbyhorse.conformance.rules import rules as all_rules
+    from hobbyhorse.verdicts import show_rule, show_rules
+
+    found = [one for one in all_rules() if rule is None or one.id == rule.upper() or one.family == rule.upper()]
+    if not found:
+        raise Wrong(f"there is no rule {rule!r}; `hobbyhorse rules` lists them")
+    if as_json:
+        names = ("id", "name", "level", "severity", "channel", "statement", "why")
+        typer.echo(json.dumps([{name: getattr(one, name) for name in names} for one in found]))
+    elif len(found) == 1:
+        show_rule(found[0])
+    else:
+        show_rules(found)
