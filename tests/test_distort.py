@@ -24,6 +24,7 @@ from hobbyhorse.distort import (
     distort,
     has_field,
     places,
+    redirection,
     retry_after,
 )
 from hobbyhorse.expressions import MISSING, resolve
@@ -151,6 +152,14 @@ URLS: dict[str, Callable[[str, str], object]] = {
 def test_addresses_are_moved_to_the_origins_that_are_configured(kind: str, old: str, new: str) -> None:
     elsewhere = {"foreign": "http://other:2/", "private": "http://10.0.0.1"}
     assert re.fullmatch(new, ADDRESSES[kind](old, Random(0), elsewhere))
+
+
+def test_a_redirection_keeps_path_and_query_as_they_are() -> None:
+    sent = redirection("/a/v1/jobs/x%20y?page=2&q=%C3%A4", {"foreign": "http://other:2"})
+    assert (sent.status, sent.body) == (307, b"")
+    assert sent.headers == ((b"location", b"http://other:2/a/v1/jobs/x%20y?page=2&q=%C3%A4"),)
+    assert redirection("/a", {}).headers == ((b"location", b"http://foreign.invalid/a"),)
+    assert redirection("//other/a", {}).headers == ((b"location", b"http://foreign.invalid//other/a"),)
 
 
 def leaves(value: Any, at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

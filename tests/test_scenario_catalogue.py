@@ -47,7 +47,7 @@ def parametrised(pairs: Iterable[tuple[Scenario, Contract]]) -> pytest.MarkDecor
 ORDER = ("health", "models", "model", "categories", "list", "submit", "run", "status", "result", MEDIA, "cancel")
 """In which order a client comes to the operations."""
 SITUATION = "a situation"
-INSTEAD = {"timeout", "reset_peer", "empty", "html_page", "empty_body", "error_envelope", SITUATION}
+INSTEAD = {"timeout", "reset_peer", "empty", "html_page", "empty_body", "error_envelope", "redirect", SITUATION}
 """The moves whose operation takes effect only if they say `accepted`."""
 ALWAYS = 3
 """How often a move is met that never ends."""
@@ -591,6 +591,14 @@ def _foreign(session: Session, role: str, move: Move) -> None:
     _moved(session, role, move, lambda old, new: new == old.replace(session.server.url, "http://foreign.invalid"))
 
 
+def _redirected(session: Session, role: str, move: Move) -> None:
+    seen = session.ask(role)
+    assert (seen.end, seen.status, seen.body, seen.length) == ("whole", 307, b"", 0)
+    _, url, _ = session._request(role)
+    assert seen.headers["location"] == url.replace(session.server.url, "http://foreign.invalid")
+    assert "content-type" not in seen.headers
+
+
 def _private(session: Session, role: str, move: Move) -> None:
     _moved(session, role, move, lambda old, new: new == "http://169.254.169.254/latest/meta-data")
 
@@ -634,6 +642,7 @@ OPERATION_CHECKS: Mapping[str, Check] = {
     "opaque_links": _ticketed,
     "foreign_links": _foreign,
     "private_links": _private,
+    "redirect": _redirected,
 }
 
 # ---- on the media host

@@ -339,3 +339,27 @@ async def test_clients_are_pointed_to_the_origins_of_the_options(contract: Contr
             origin = elsewhere[move.partition("_")[0]]
             assert found
             assert all(url is MISSING or url.startswith(f"{origin}/") for url in found)
+
+
+@pytest.mark.anyio
+async def test_every_operation_can_redirect_to_the_same_place_elsewhere_instead_of_what_it_does(
+    contract: Contract,
+) -> None:
+    mock = Mock([contract], elsewhere={"foreign": "http://127.0.0.2:81"})
+    job = await mock.submit(contract)
+    for role, operation in contract.operations.items():
+        mock.world.plays.disarm()
+        armed = mock.world.plays.arm(read_scenario({"moves": {role: [{"move": "redirect"}]}}), [contract])
+        if "job" in operation.bindings and role not in SUBMISSIONS:
+            mock.world.jobs[job].play = mock.world.plays.begin(armed, contract)
+        path = {"job": job, "model": contract.models[0].id}
+        body = documented(contract, role=role)[2] if role in SUBMISSIONS else MISSING
+        known = {name: value for name, value in path.items() if name in operation.bindings}
+        reply = await mock.call_plain(contract, role, path=known, body=body, query="?limit=1")
+        assert (reply.status, reply.body) == (307, b"")
+        assert reply.headers["location"].startswith(f"http://127.0.0.2:81/{contract.key}/")
+        assert reply.headers["location"].endswith("?limit=1")
+        exchange = list(mock.world.journal)[-1]
+        assert (exchange.status, exchange.situation, exchange.move) == (307, None, "redirect")
+    assert list(mock.world.jobs) == [job]
+    assert mock.world.jobs[job].stage(mock.clock.now()).kind not in ("cancelled", "failure")

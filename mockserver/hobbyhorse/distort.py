@@ -134,6 +134,12 @@ def elsewhere_at(origin: str, address: str) -> str:
     return origin.rstrip("/") + parts.path + (f"?{parts.query}" if parts.query else "")
 
 
+def redirection(path: str, elsewhere: Mapping[str, str]) -> Sent:
+    """Return the answer that sends a client to the same path, and query, on another origin."""
+    location = elsewhere.get("foreign", ELSEWHERE["foreign"]).rstrip("/") + path
+    return Sent(307, ((b"location", location.encode("latin-1")),), b"")
+
+
 def _ticketed(here: str, random: Random, elsewhere: Mapping[str, str]) -> str:
     return f"{here}{'&' if '?' in here else '?'}ticket={random.getrandbits(64):016x}"
 

@@ -46,6 +46,7 @@ MOVES: Mapping[str, Kind] = {
     "null_field": Kind("field", "answers null in a field", ("value",)),
     "empty_field": Kind("field", "answers with an empty text in a field", ("value",)),
     "wrong_type": Kind("field", "answers with another JSON type in a field", ("value",)),
+    "redirect": Kind("answer", "sends the client to the same path on another origin (307)", ("accepted",)),
     "extra_field": Kind("body", "adds a field that no document has to every object"),
     "reordered": Kind("body", "turns the order of every object's fields round"),
     "opaque_links": Kind("address", "adds an opaque query to the job's addresses, which must be kept", (), names=LINKS),

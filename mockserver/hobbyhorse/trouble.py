@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from hobbyhorse.calls import JSON, Answer, Call, Noted, refusal_of
 from hobbyhorse.contract.request import Refusal
 from hobbyhorse.contract.values import Contract, find_situation
-from hobbyhorse.distort import MEDIA_BODIES, Sent, distort, has_field, retry_after
+from hobbyhorse.distort import MEDIA_BODIES, Sent, distort, has_field, redirection, retry_after
 from hobbyhorse.faults import SILENT
 from hobbyhorse.jobs import Job, View
 from hobbyhorse.moves import MEDIA, MOVES, SITUATION
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 HEADER = "x-mock-scenario"
 MARK = re.compile(rb"\[\[scenario:([^\]]{1,100})\]\]")
-INSTEAD = frozenset({"timeout", "reset_peer", "empty", "html_page", "empty_body", "error_envelope"})
+INSTEAD = frozenset({"timeout", "reset_peer", "empty", "html_page", "empty_body", "error_envelope", "redirect"})
 """The moves that happen instead of the operation, unless they say that it was accepted; situations are, too."""
 
 
@@ -136,6 +137,8 @@ def _troubled(call: Call, play: Play, move: Move, answer: Answer | None) -> Trou
         answer = _first_again(call, answer)
     sent = Sent(200, (JSON,), b"") if answer is None else sent_of(answer)
     sent = distort(move, sent, call.route.operation, play.random, call.elsewhere)
+    if move.kind == "redirect":
+        sent = redirection(_address(call), call.elsewhere)
     if move.kind == "error_envelope":
         sent = Sent(200, sent.headers, sent.body)
     sent = retry_after(sent, move.options, clients_now(call.world))
@@ -147,6 +150,14 @@ def _troubled(call: Call, play: Play, move: Move, answer: Answer | None) -> Trou
 def clients_now(world: World) -> float:
     """Return the moment that a client reads on its own clock: the real one, or that of a world in virtual time."""
     return world.clock.now() if world.virtual else time.time()
+
+
+def _address(call: Call) -> str:
+    """Return the path and the query of a request, as it was sent."""
+    scope = call.scope
+    path = scope.get("raw_path") or quote(scope["path"]).encode()
+    query = scope["query_string"]
+    return (path.partition(b"?")[0] + (b"?" + query if query else b"")).decode("latin-1")
 
 
 def _first_again(call: Call, answer: Answer) -> Answer:
