@@ -1,0 +1,89 @@
+"""What the rules about polling and retries both ask of a story: whose request it is, since when, and what was shown."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+from hobbyhorse.conformance.story import SUBMISSIONS, Step, Story, origin
+
+ENDS = frozenset({"success", "failure", "cancelled", "expired"})
+Line = tuple[Step, ...]
+"""The requests of some roles that one run of the client made for one job, oldest first."""
+
+
+def lines(story: Story, *roles: str) -> tuple[Line, ...]:
+    """Return the requests of roles, run by run and job by job; submissions run by run."""
+    groups: dict[object, list[Step]] = {}
+    for step in story.of(*roles):
+        about = "order" if step.role in SUBMISSIONS else step.job or step.exchange.url
+        groups.setdefault((story.run_of(step), about), []).append(step)
+    return tuple(tuple(group) for group in groups.values())
+
+
+def known(step: Step, later: Step) -> bool:
+    """Whether a client had an answer when it sent a later request."""
+    return step.delivered and step.done <= later.arrived
+
+
+def runs_of(line: Sequence[Step], is_meant: Callable[[Step], bool]) -> Iterator[Line]:
+    """Yield the longest rows of neighbours that are all meant."""
+    for meant, row in itertools.groupby(line, is_meant):
+        if meant:
+            yield tuple(row)
+
+
+def called_back(story: Story, one: Step, other: Step) -> bool:
+    """Whether a callback came between two requests, or just before: to read at once is careful then."""
+    return any(one.arrived - 1.0 <= delivery.sent <= other.arrived for delivery in story.trace.deliveries)
+
+
+def begun(story: Story) -> float | None:
+    """Return when the last run began to wait: with the acceptance of its job, or its first request, or its start."""
+    first = story.accepted.done if story.accepted is not None else next((s.arrived for s in story.steps), None)
+    return max(first, story.run.started) if first is not None and story.run is not None else first
+
+
+def shown_success(story: Story) -> bool:
+    """Whether an answer or a genuine callback showed a success, or may have been read as one, whole or not.
+
+    A list of jobs may have, and so may a video's address beside a stage word that no document has.
+    """
+    for step in story.steps:
+        video = step.reading.values.get("video_url")
+        if 200 <= step.status < 300 and step.role != "media":
+            if "success" in step.kinds or step.role == "list" or (isinstance(video, str) and video and not step.kinds):
+                return True
+    return any("success" in kinds for _, kinds in story.told)
+
+
+def two_steps(story: Story) -> bool:
+    """Whether the video is told by another operation than the status."""
+    return "result" in story.contract.operations
+
+
+def usable(story: Story, step: Step) -> bool:
+    """Whether an answer names a video that a client may fetch."""
+    video = step.video or ""
+    return video.startswith(("http://", "https://")) and origin(video) != story.trace.origins.get("private")
+
+
+def gave_up(story: Story) -> bool:
+    """Whether the only run of the client ended with a failure or a mistake, and no callback had a say in it."""
+    outcome = story.outcome
+    return (
+        story.trace.drill == "once"
+        and len(story.trace.runs) == 1
+        and outcome is not None
+        and outcome.kind in ("failed", "error")
+        and not story.trace.deliveries
+    )
+
+
+def untroubled(story: Story, step: Step) -> bool:
+    """Whether an answer was one that the contract has, untouched; of a file, that it came."""
+    if step.role == "media":
+        return step.ok and step.exchange.move is None
+    operation = story.contract.operations.get(step.role or "")
+    names = operation.situations if operation is not None else {}
+    return step.clean and (step.exchange.move is None or step.exchange.move.split()[0] in names)

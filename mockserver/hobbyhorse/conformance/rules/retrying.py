@@ -1,0 +1,393 @@
+"""Rules about retries: which failures pass, when to ask again, when to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timezone
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import orjson
+
+from hobbyhorse.conformance.lines import (
+    Line,
+    begun,
+    called_back,
+    gave_up,
+    known,
+    lines,
+    runs_of,
+    untroubled,
+)
+from hobbyhorse.conformance.rule import Rule
+from hobbyhorse.conformance.story import READS, SUBMISSIONS, TRANSIENT, Step, Story, chains
+from hobbyhorse.contract.reading import message_of
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.expressions import MISSING
+
+FATAL = frozenset({400, 401, 403, 410, 422})
+EARLY = 0.05
+LEAST_GAP = 0.1
+"""Seconds before the first repetition of a request that failed."""
+LONG_ENOUGH = 6
+"""Gaps in a row from which their tendency is judged: chance pauses are no tendency."""
+MOST_MISSING = 60
+SOON = 10.0
+"""Seconds behind a submission in which a job may not be found yet."""
+LATE = (1.25, 120.0)
+"""The factor of the longest wait, and the seconds more, after which retries are endless."""
+MANY = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How long an answer asks to wait, in seconds, and how exact that is."""
+
+    seconds: float
+    slack: float
+
+
+def asked(step: Step) -> Asked | None:
+    """Return how long a 429 or a 503 asks to wait, or None."""
+    text = (step.exchange.answer_header("retry-after") or "").strip()
+    if not step.delivered or step.status not in (429, 503) or not text:
+        return None
+    if text.isascii() and text.isdigit():
+        return Asked(float(text), EARLY)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return Asked(max(moment.timestamp() - step.done, 0.0), 1.0)
+
+
+def honours_retry_after(story: Story) -> list[str] | None:
+    """Measure the time between an answer that asks to wait and the next request of its kind."""
+    found = []
+    seen = False
+    for line in (*_orders(story), *lines(story, "status"), *lines(story, "result"), *lines(story, "media")):
+        for step, again in chains(line):
+            wait = asked(step)
+            if wait is None or not known(step, again) or called_back(story, step, again):
+                continue
+            seen = True
+            gap = again.arrived - step.done
+            idle = again.number == step.number + 1 and not _called_back_at_all(story)
+            if gap < wait.seconds - wait.slack:
+                found.append(_told(again, gap, wait, "only"))
+            elif idle and gap > 2 * wait.seconds + 60.0:
+                found.append(_told(again, gap, wait, "not before"))
+    return found if seen else None
+
+
+def _told(again: Step, gap: float, wait: Asked, how: str) -> str:
+    return f"Retry-After asked for {wait.seconds:.0f} s, and request {again.number} came {how} {gap:.2f} s later"
+
+
+def _orders(story: Story) -> Iterable[Line]:
+    """Yield the submissions that are tries of one order, where orders can be told apart."""
+    if story.trace.drill == "crowd":
+        return
+    for order in story.orders:
+        for run in sorted({story.run_of(step) or 0 for step in order}):
+            yield tuple(step for step in order if (story.run_of(step) or 0) == run)
+
+
+def _called_back_at_all(story: Story) -> bool:
+    """Whether the client asked for callbacks, so that it has no need to hurry."""
+    for step in story.submits:
+        binding = story.contract.operations[step.role or ""].bindings.get("callback_url")
+        message = message_of(step.exchange.headers, _json(step.exchange.body))
+        if binding is not None and any(place.get(message) for place in binding.request):
+            return True
+    return bool(story.trace.deliveries)
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return MISSING
+
+
+def fatal_is_fatal(story: Story) -> list[str] | None:
+    """Count the reads behind a refusal that does not pass."""
+    found: list[str] = []
+    seen = False
+    for role in sorted(READS):
+        for line in lines(story, role):
+            fatal = next((step for step in line if step.delivered and step.status in FATAL), None)
+            if fatal is None:
+                continue
+            seen = True
+            more = [again for step, again in chains(_until_the_end(line)) if _repeats(story, fatal, step, again)]
+            if len(more) > 1:
+                found.append(f"request {fatal.number} was refused with {fatal.status}, and {len(more)} more came")
+    return found if seen else None
+
+
+def _repeats(story: Story, fatal: Step, step: Step, again: Step) -> bool:
+    return known(fatal, again) and again.number > fatal.number and not called_back(story, step, again)
+
+
+def _until_the_end(line: Line) -> Line:
+    """Return a line up to the answer that the job has ended; what comes later is about the video."""
+    end = next((number for number, step in enumerate(line) if step.clean and step.terminal), len(line))
+    return line[: end + 1]
+
+
+def backs_off(story: Story) -> list[str] | None:
+    """Measure the pauses between failures of one kind of request."""
+    found = []
+    seen = False
+    for line in (*lines(story, "status"), *lines(story, "result"), *lines(story, "media")):
+        for row in runs_of(line, lambda step: step.transient):
+            rest = line[line.index(row[-1]) + 1 :][:1]
+            chain = (*row, *rest)
+            seen = seen or len(chain) > 1
+            found += _hasty(story, chain) + _hastening(story, chain)
+    return found if seen else None
+
+
+def _hasty(story: Story, chain: Line) -> list[str]:
+    """Say how soon the first repetition came; that of an HTTP library after a dead connection is not meant."""
+    first = 1 if chain[0].status == 0 and len(chain) > 2 else 0
+    if len(chain) < 2 or (chain[0].status == 0 and first == 0):
+        return []
+    step, again = chain[first], chain[first + 1]
+    gap = again.arrived - step.done
+    resumes = step.role == "media" and again.exchange.header("range") is not None
+    idle = again.number == step.number + 1 and not called_back(story, step, again)
+    if asked(step) is None and idle and not resumes and 0 <= gap < LEAST_GAP:
+        return [f"request {step.number} failed ({_how(step)}), and request {again.number} came {gap:.3f} s later"]
+    return []
+
+
+def _hastening(story: Story, chain: Line) -> list[str]:
+    """Say that the pauses become shorter, which those between failures of the same kind do not."""
+    found = []
+    pairs = [(step, again) for step, again in chains(chain) if step.delivered and asked(step) is None]
+    for status in sorted({step.status for step, _ in pairs}):
+        gaps = [again.arrived - step.done for step, again in pairs if step.status == status]
+        steady = all(step.status == status for step in chain[:-1])
+        if not steady or len(gaps) < LONG_ENOUGH or story.trace.deliveries:
+            continue
+        half = len(gaps) // 2
+        first, last = gaps[:half], gaps[half:]
+        if max(last) < min(first) and sum(last) / len(last) < 0.5 * sum(first) / len(first):
+            found.append(
+                f"from request {chain[0].number} on, {len(gaps)} tries failed ({status}), and the pauses shrank from "
+                f"{first[0]:.2f} s to {last[-1]:.2f} s"
+            )
+    return found
+
+
+def _how(step: Step) -> str:
+    if not step.delivered:
+        return "no whole answer"
+    return f"a body of no use, {step.status}" if step.status < 400 else str(step.status)
+
+
+def one_blip_survives(story: Story) -> list[str] | None:
+    """Look what becomes of a job of which one read failed in passing."""
+    if story.accepted is None or story.trace.drill != "once" or len(story.trace.runs) != 1:
+        return None
+    blips = [step for step in story.of(*READS, "media") if _passes(step)]
+    if len(blips) != 1 or not all(untroubled(story, step) for step in story.steps if step is not blips[0]):
+        return None
+    blip, found = blips[0], []
+    failed = any(step.failure for step in story.steps)
+    again = next((step for step in story.after(blip, story.submits)), None)
+    if again is not None and not failed:
+        found.append(f"request {blip.number} failed once ({_how(blip)}), and request {again.number} orders again")
+    last = story.of(*READS, "media")[-1]
+    if last is blip and not failed and gave_up(story) and _promptly(story, blip):
+        found.append(f"request {blip.number} failed once ({_how(blip)}), and the client gave the job up")
+    return found
+
+
+def _passes(step: Step) -> bool:
+    return not step.delivered or step.status in TRANSIENT or step.status >= 500
+
+
+def _promptly(story: Story, blip: Step) -> bool:
+    """Whether a run ended soon after a failure, and long before its deadline, which can then not have ended it."""
+    assert story.outcome is not None and story.accepted is not None
+    wait = asked(blip)
+    short = wait is None or wait.seconds <= 60.0
+    early = blip.arrived - story.accepted.done <= story.patience / 2
+    return short and early and story.outcome.ended - blip.arrived <= 60.0
+
+
+def missing_has_grace(story: Story) -> list[str] | None:
+    """Look what becomes of a client that is told that its job is not to be found."""
+    missing = [step for step in story.polls if _missing(step)]
+    if not missing:
+        return None
+    found = []
+    for line in lines(story, "status"):
+        for row in runs_of(line, _missing):
+            more = any(step.number > row[-1].number for step in line)
+            if len(row) - (0 if more else 1) > MOST_MISSING:
+                found.append(f"the job was not found {len(row)} times in a row, and was asked for again each time")
+    last = missing[-1]
+    if last is story.reads[-1] and len(missing) == 1 and gave_up(story) and _just_ordered(story, last):
+        found.append(
+            f"request {last.number}, right behind the submission, did not find the job, and the client gave it up"
+        )
+    return found
+
+
+def _missing(step: Step) -> bool:
+    return step.delivered and step.status == 404
+
+
+def _just_ordered(story: Story, step: Step) -> bool:
+    """Whether nothing but the submission came before a read, and not long before."""
+    if story.accepted is None or story.outcome is None:
+        return False
+    others = [other for other in story.steps if other is not step]
+    first = all(other.role not in (*READS, "media") for other in others)
+    return first and story.outcome.ended <= story.accepted.done + SOON
+
+
+def retries_are_bounded(story: Story) -> list[str] | None:
+    """Look for retries that go on behind every deadline."""
+    found: list[str] = []
+    seen = False
+    for line in lines(story, *SUBMISSIONS, "status", "result", "media"):
+        since = _deadline_from(story, line)
+        if story.run_of(line[0]) not in (None, len(story.trace.runs) - 1) or since is None:
+            continue
+        for role in sorted({step.role or "" for step in line}):
+            part = tuple(step for step in line if step.role == role)
+            failing = _failing(part)
+            waits = [(step, again) for step, again in chains(part) if asked(step) is not None]
+            seen = seen or len(failing) >= 3 or bool(waits)
+            found += _endless(story, failing, since) + _carried(story, waits, since)
+    return found if seen else None
+
+
+def _failing(line: Line) -> Line:
+    """Return the failures at the end of a line."""
+    good = max((number for number, step in enumerate(line) if not step.transient), default=-1)
+    return line[good + 1 :]
+
+
+def _deadline_from(story: Story, line: Line) -> float | None:
+    """Return when a client began to wait for what a line asks: a download has its own time."""
+    if line[0].role == "media" or line[0].role in SUBMISSIONS:
+        return line[0].arrived
+    return begun(story)
+
+
+def _limit(story: Story, since: float) -> float:
+    factor, more = LATE
+    return since + factor * story.patience + more
+
+
+def _endless(story: Story, failing: Line, since: float) -> list[str]:
+    if len(failing) < 3:
+        return []
+    first, last = failing[0], failing[-1]
+    told = f"{len(failing)} requests ({last.role}) failed in a row"
+    if last.arrived > _limit(story, since):
+        return [f"{told}, and request {last.number} still came {last.arrived - since:.0f} s after the beginning"]
+    if story.outcome is None or story.outcome.kind != "unfinished" or len(failing) < MANY:
+        return []
+    rapid = (last.arrived - first.arrived) / (len(failing) - 1) < 0.5 * story.contract.polling.least_interval
+    if rapid or story.outcome.ended > since + story.patience:
+        return [f"{told}, and the client does not end"]
+    return []
+
+
+def _carried(story: Story, waits: list[tuple[Step, Step]], since: float) -> list[str]:
+    """Say that a Retry-After took a client past its deadline."""
+    limit = _limit(story, since)
+    return [
+        f"Retry-After took the client past its deadline: request {again.number} came {again.arrived - since:.0f} s "
+        "after the beginning"
+        for step, again in waits
+        if step.arrived <= limit < again.arrived and not called_back(story, step, again)
+    ]
+
+
+def _may_be_missing(contract: Contract) -> bool:
+    return any(situation.status == 404 for situation in contract.operations["status"].situations.values())
+
+
+RULES = (
+    Rule(
+        "RTY-01",
+        "honour-retry-after",
+        "MUST",
+        "S3",
+        "wire",
+        "After a 429 or 503 with Retry-After (seconds or a date, also more than a minute) the next request of its kind "
+        "comes no sooner, and not much later.",
+        "Who asks sooner is refused again, and keeps the limit shut for others: Azure/azure-sdk-for-go#15905, "
+        "tryAGI/AutoSDK#294.",
+        honours_retry_after,
+        timing=True,
+    ),
+    Rule(
+        "RTY-02",
+        "fatal-4xx-fast",
+        "MUST",
+        "S2",
+        "wire",
+        "A read that is refused with 400, 401, 403, 410 or 422 is not repeated more than once.",
+        "A wrong key was polled for ten minutes in ArcReel/ArcReel#684, a 403 for two in Axiomatic-AI/ax-mcp#113: the "
+        "user waits for what is known; ai-ecoverse/slicc#1326.",
+        fatal_is_fatal,
+    ),
+    Rule(
+        "RTY-03",
+        "backoff",
+        "SHOULD",
+        "S3",
+        "wire",
+        "Between a failure and the next try lies at least a tenth of a second, and the pauses do not shrink.",
+        "Retries at once turn an outage into a flood: Azure/azure-sdk-for-go#15905 sets a floor of a second.",
+        backs_off,
+        timing=True,
+    ),
+    Rule(
+        "RTY-04",
+        "one-blip-survives",
+        "MUST",
+        "S1",
+        "outcome",
+        "One read or download that fails in passing (no answer, 408, 425, 429, 5xx) does not lose the job, and is no "
+        "reason to order again.",
+        "The job goes on and is billed: one 502 lost it in valyuAI/valyu-py#126, 429 and 408 were fatal in "
+        "shrimbly/node-banana#116.",
+        one_blip_survives,
+    ),
+    Rule(
+        "RTY-05",
+        "404-grace",
+        "MUST",
+        "S2",
+        "outcome",
+        "A job that is not found right behind its submission is looked for again; one that stays away is given up.",
+        "The one who answers may not know yet what the one who accepted has promised: ddcat-ai/open-ai-canvas#492 "
+        "allows three; ArcReel/ArcReel#684 polled what could not be found.",
+        missing_has_grace,
+        _may_be_missing,
+    ),
+    Rule(
+        "RTY-06",
+        "retry-bounded",
+        "MUST",
+        "S2",
+        "wire",
+        "All retries end with the overall deadline; Retry-After does not move it.",
+        "Retries that count anew, or waits that the server dictates, keep a caller for ever: "
+        "ddcat-ai/open-ai-canvas#492.",
+        retries_are_bounded,
+    ),
+)
