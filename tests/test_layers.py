@@ -56,7 +56,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("server",),
     ("mock",),
     ("remote", "arena"),
-    ("demo", "pytest_plugin"),
+    ("demo", "pytest_plugin", "suite"),
     ("show", "verdicts", "usage"),
     ("conformance_cli",),
     ("cli",),

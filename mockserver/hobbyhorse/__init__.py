@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hobbyhorse.mock import MockServer as MockServer
     from hobbyhorse.mock import MockWorld as MockWorld
+    from hobbyhorse.suite import client_suite as client_suite
 
-__all__ = ["MockServer", "MockWorld"]
+__all__ = ["MockServer", "MockWorld", "client_suite"]
+_HOMES = {"client_suite": "hobbyhorse.suite"}
 
 
 def __getattr__(name: str) -> Any:
     """Load the public names when they are first used, so that the command line is ready at once."""
     if name in __all__:
-        return getattr(import_module("hobbyhorse.mock"), name)
+        return getattr(import_module(_HOMES.get(name, "hobbyhorse.mock")), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
