@@ -85,7 +85,7 @@ class Arena:
         world = self.server.world(f"hh-test-key-{number:06}", seed=self.seed)
         if drill.scenario:
             jobs = 1 if drill.kind in (ONCE, LONG, KILLED, MOVED) else "all"
-            world.arm({"name": "drill", **drill.scenario}, provider=self.contract.key, jobs=jobs, seed=self.seed)
+            world.arm(drill.scenario, provider=self.contract.key, jobs=jobs, seed=self.seed)
         if drill.kind == CROWD:
             world.limit(concurrent_jobs=1)
         return world
