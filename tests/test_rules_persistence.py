@@ -1,4 +1,4 @@
-"""The rules about being killed, on traces told by hand: each is kept, broken and not seen; nobody careful is accused."""
+"""The rules about being killed, on traces told by hand: each is kept, broken and not seen; no false alarm."""
 
 from __future__ import annotations
 
