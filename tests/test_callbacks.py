@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 from pytest_httpserver import HTTPServer
@@ -314,3 +317,93 @@ async def test_a_callback_of_nobodys_job_keeps_the_documented_form(contract: Con
     assert signature is not None
     assert verify(signature, DEFAULT_SECRET, body, headers, now=mock.world.jobs[job].finished)
     assert list(mock.world.jobs) == [job]
+
+
+class Slow:
+    """A receiver that answers so many seconds of a clock after it was called."""
+
+    def __init__(self, mock: Mock, seconds: float) -> None:
+        self._clock, self._seconds = mock.clock, seconds
+        self.url = ""
+        self.called: list[float] = []
+        self._calls: set[asyncio.Task[None] | None] = set()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._calls.add(asyncio.current_task())
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            (size,) = [int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+            await reader.readexactly(size)
+            self.called.append(self._clock.now())
+            await self._clock.sleep_until(self._clock.now() + self._seconds)
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        finally:
+            writer.close()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/callback"
+        try:
+            yield
+        finally:
+            self._clock.close()
+            server.close()
+            await asyncio.gather(*(call for call in self._calls if call), return_exceptions=True)
+            await asyncio.sleep(0)  # the connections are closed in the turn after
+
+
+async def until(what: Callable[[], object]) -> None:
+    """Let everything that is ready run until something is so; a test that hangs here is ended by its runner."""
+    while not what():  # noqa: ASYNC110 - what it waits for tells nobody
+        await asyncio.sleep(0.001)
+
+
+@calling
+@pytest.mark.parametrize(("seconds", "in_time"), [(0.0, True), (9.5, True), (10.5, False), (30.0, False)])
+async def test_in_virtual_time_the_deadline_of_a_receiver_is_on_the_worlds_clock(
+    seconds: float, in_time: bool, contract: Contract
+) -> None:
+    assert contract.callbacks is not None
+    assert contract.callbacks.deadline == 10.0
+    mock = Mock([contract])
+    mock.world.virtual = True
+    attempts = mock.fake.courier().attempts
+    slow = Slow(mock, seconds)
+    async with slow.listening():
+        job = mock.world.jobs[await order(mock, contract, slow.url)]
+        begun = job.finished
+        mock.clock.step(begun)
+        await until(lambda: slow.called or attempts)
+        assert slow.called == [begun], "who steps does not wait for the receiver"
+        await until(lambda: attempts or mock.clock.waiting == 2)
+        for later in () if attempts else (begun + min(seconds, 10.0) - 0.25, begun + min(seconds, 10.0)):
+            assert not attempts
+            mock.clock.step(later)
+        await until(lambda: attempts)
+        assert mock.clock.next_due == (None if in_time else begun + contract.callbacks.retries[0])
+    first = attempts[0]
+    assert (first.moment, first.acknowledged) == (begun, in_time)
+    assert first.answered == (begun + seconds if in_time else None)
+    assert first.error == (None if in_time else "TimeoutError: no answer within 10 s")
+
+
+@calling
+async def test_in_real_time_the_deadline_of_a_receiver_is_real(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds = []
+
+    async def post(*args: Any, timeout: float, **how: Any) -> httpx.Response:
+        bounds.append(timeout)
+        return httpx.Response(200)
+
+    mock = Mock([contract])
+    monkeypatch.setattr(mock.fake.courier()._client, "post", post)
+    for virtual in (False, True):
+        mock.world.virtual = virtual
+        await order(mock, contract, "http://127.0.0.1:1/nobody")
+        await mock.clock.advance(100_000)
+    await mock.fake.courier().close()
+    assert contract.callbacks is not None
+    assert bounds == [contract.callbacks.deadline, 60.0]

@@ -50,6 +50,16 @@ def held() -> Iterator[None]:
         activity.holds -= 1
 
 
+@contextmanager
+def apart() -> Iterator[None]:
+    """Have what waits in this context hold nothing: somebody waits beside it who is busy."""
+    token = _CURRENT.set(None)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
 def awaiting_answer() -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
     """Return a `trace` for one request of httpx: what is being done is held while the answer is waited for."""
     activity = _CURRENT.get() or Activity()
