@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timezone
@@ -258,16 +259,15 @@ def retries_are_bounded(story: Story) -> list[str] | None:
     """Look for retries that go on behind every deadline."""
     found: list[str] = []
     seen = False
-    for line in lines(story, *SUBMISSIONS, "status", "result", "media"):
+    kinds = (tuple(sorted(SUBMISSIONS)), ("status",), ("result",), ("media",))
+    for line in itertools.chain.from_iterable(lines(story, *roles) for roles in kinds):
         since = _deadline_from(story, line)
         if story.run_of(line[0]) not in (None, len(story.trace.runs) - 1) or since is None:
             continue
-        for role in sorted({step.role or "" for step in line}):
-            part = tuple(step for step in line if step.role == role)
-            failing = _failing(part)
-            waits = [(step, again) for step, again in chains(part) if asked(step) is not None]
-            seen = seen or len(failing) >= 3 or bool(waits)
-            found += _endless(story, failing, since) + _carried(story, waits, since)
+        failing = _failing(line)
+        waits = [(step, again) for step, again in chains(line) if asked(step) is not None]
+        seen = seen or len(failing) >= 3 or bool(waits)
+        found += _endless(story, failing, since) + _carried(story, waits, since)
     return found if seen else None
 
 
