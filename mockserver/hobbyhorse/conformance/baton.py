@@ -124,7 +124,7 @@ class Governor:
         self._paused = True
         self._mutex, self._news = allocate_lock(), allocate_lock()
         self._news.acquire()
-        self._ran = self._touched = True
+        self._touched = True
         self._idle: float | None = None
         self.over = False
         self.failure: BaseException | None = None
@@ -148,14 +148,14 @@ class Governor:
 
     # ---- what threads do
 
-    def touch(self, *, sent: bool = False, socket: bool = False) -> None:
+    def touch(self, *, sent: bool = False, spoke: bool = False) -> None:
         """Count an operation of this thread. Raises RunOver when there were too many, or the run is over."""
         me = _mine()
         self._operations += 1
         me.seen = _monotonic()
         if sent:
             self._sends += 1
-        if socket:
+        if sent or spoke:
             self._touched = True
         if self._sends > self._most_sends or self._operations > self._most_operations:
             self.over = True
@@ -171,9 +171,12 @@ class Governor:
                 self._settle()
             self._inside = False
 
-    def wait(self, ready: Callable[[], bool] | None, timeout: float | None, *, outer: bool = False) -> bool:
+    def wait(
+        self, ready: Callable[[], bool] | None, timeout: float | None, *, outer: bool = False, alone: bool = False
+    ) -> bool:
         """Wait until something is ready, or the time is over: then the answer is False.
 
+        `outer` is whether the other side makes it ready, `alone` whether it is all that this thread waits for.
         Raises RunOver when the run is over, and Stuck when this can never end.
         """
         self.touch()
@@ -181,6 +184,8 @@ class Governor:
         if me.spared:
             me.spared -= 1
             return ready() if ready is not None else False
+        if outer and alone and len(self._members) == 1 and ready is not None and ready():
+            return True
         with outside():
             self._enter(me)
             me.deadline = None if timeout is None else self._deadline(timeout)
@@ -260,7 +265,6 @@ class Governor:
             if me is self._main:
                 self._paused = True
         if mine:
-            self._ran = True
             self._give(self._choose() if self._members and not self._paused else None)
         with suppress(RuntimeError):  # nobody has heard the news before
             self._news.release()
@@ -283,7 +287,6 @@ class Governor:
         me.ready, me.outer, me.order, me.waiting = ready, outer, next(self._orders), True
 
     def _hand_over(self, me: Member) -> None:
-        self._ran = True
         while True:
             chosen = None if self._paused else self._choose()
             if chosen is me:
@@ -336,7 +339,7 @@ class Governor:
                 return next((member for member in waiting if member is self._main), waiting[0])
             if (found := self._ready(waiting, outer=False)) is not None:
                 return found
-            if self._ran or self._touched:
+            if self._touched:
                 self._settle()
                 continue
             if (found := self._ready(waiting, outer=True) or self._due(waiting)) is not None:
@@ -381,7 +384,7 @@ class Governor:
             self.over = True
         else:
             self._idle = None
-            self._ran = due is not None and due <= moment
+            self._touched = due is not None and due <= moment
             try:
                 self._timeline.step(moment)
             except Exception as failure:
@@ -403,10 +406,10 @@ class Governor:
             main.ready, main.outer = _always, False
             return
         _sleep(NAP_SECONDS)
-        self._ran = True
+        self._touched = True
 
     def _settle(self) -> None:
-        self._ran = self._touched = False
+        self._touched = False
         try:
             self._timeline.settle()
         except Exception as failure:

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from hobbyhorse.conformance.baton import RunOver, current, outside
+from hobbyhorse.conformance.baton import Governor, RunOver, current, outside
 
 _real_lock, _real_rlock = threading.Lock, threading.RLock
 _allocate = threading._allocate_lock  # type: ignore[attr-defined]
@@ -206,16 +206,12 @@ def _is_ready(file: Any, events: int) -> bool:
     return bool(asked.poll(0))
 
 
-def _await_socket(sock: Any, events: int) -> None:
+def _await_socket(governor: Governor, sock: Any, events: int) -> None:
     """Wait until a socket is ready, as long as its timeout says; of one that never waits, nothing is to be awaited."""
-    governor = current()
-    assert governor is not None
     timeout = sock.gettimeout()
-    if timeout == 0:
-        governor.touch(socket=True)
+    if timeout == 0 or (events == select.POLLOUT and _is_ready(sock, events)):
         return
-    governor.touch(socket=True)
-    if not governor.wait(partial(_is_ready, sock, events), timeout, outer=True):
+    if not governor.wait(partial(_is_ready, sock, events), timeout, outer=True, alone=True):
         raise TimeoutError("timed out")
 
 
@@ -223,8 +219,9 @@ def _reading(name: str) -> Callable[..., Any]:
     real = getattr(_Socket, name)
 
     def read(self: Any, *args: Any, **named: Any) -> Any:
-        if current() is not None:
-            _await_socket(self, select.POLLIN)
+        governor = current()
+        if governor is not None:
+            _await_socket(governor, self, select.POLLIN)
         return real(self, *args, **named)
 
     return read
@@ -237,7 +234,7 @@ def _writing(name: str) -> Callable[..., Any]:
         governor = current()
         if governor is not None:
             governor.touch(sent=True)
-            _await_socket(self, select.POLLOUT)
+            _await_socket(governor, self, select.POLLOUT)
         return real(self, *args, **named)
 
     return write
@@ -245,15 +242,14 @@ def _writing(name: str) -> Callable[..., Any]:
 
 def _sendall(self: Any, data: Any, flags: int = 0) -> None:
     governor = current()
+    if governor is not None:
+        governor.touch(sent=True)
     if governor is None or self.gettimeout() == 0:
-        if governor is not None:
-            governor.touch(sent=True, socket=True)
         _Socket.sendall(self, data, flags)
         return
-    governor.touch(sent=True)
     left = memoryview(data).cast("B")
     while left:
-        _await_socket(self, select.POLLOUT)
+        _await_socket(governor, self, select.POLLOUT)
         left = left[_Socket.send(self, left, flags | socket.MSG_DONTWAIT) :]
 
 
@@ -262,7 +258,7 @@ def _connect(self: Any, address: Any) -> None:
     if governor is None:
         _Socket.connect(self, address)
         return
-    governor.touch(socket=True)
+    governor.touch(spoke=True)
     timeout = self.gettimeout()
     if timeout == 0:
         _Socket.connect(self, address)
@@ -273,7 +269,7 @@ def _connect(self: Any, address: Any) -> None:
     finally:
         _Socket.settimeout(self, timeout)
     if code in (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR):
-        _await_socket(self, select.POLLOUT)
+        _await_socket(governor, self, select.POLLOUT)
         code = self.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:
         raise OSError(code, os.strerror(code))
@@ -283,7 +279,7 @@ def _noting(real: Any) -> Callable[..., Any]:
     def call(self: Any, *args: Any, **named: Any) -> Any:
         governor = current()
         if governor is not None and not governor.over:
-            governor.touch(socket=True)
+            governor.touch(spoke=True)
         return real(self, *args, **named)
 
     return call
