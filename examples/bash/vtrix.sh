@@ -1,0 +1,195 @@
+#!/usr/bin/env bash
+# Order a video from Vtrix, wait for it and fetch it: one file to copy, which needs bash 5, curl, awk, od and sha256sum.
+set -euo pipefail
+export LC_ALL=C
+
+longest_wait=600 least_interval=1 grace=60
+tries=5 # of an order, and of a download
+declare -A survives=([refused]=1 [missing]=3 [useless]=4 [troubled]=8) # answers in a row that do not lose the job
+speed=${HOBBYHORSE_SPEED:-1} # of a fake's clock; a real provider's runs at 1
+output=$HOBBYHORSE_OUTPUT kept=$HOBBYHORSE_OUTPUT.job
+base=${HOBBYHORSE_BASE_URL%/} job= status=0 again=
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch" "$output.part"' EXIT
+
+# end CLASS WHY: failed is "there will be no video", timeout "the job goes on", error "what became of it is not known".
+end() {
+  echo "job ${job:-unknown}: $2" >&2
+  if [[ $1 == failed ]]; then rm -f "$kept"; fi
+  printf '{"job": %s, "class": "%s", "id_exposed": %s, "sha256": null}\n' \
+    "$([[ $job ]] && echo "\"$job\"" || echo null)" "$1" "$([[ $job ]] && echo true || echo false)"
+  exit 1
+}
+
+told() { if ((status > 0)); then echo "status $status: $(head -c 300 "$scratch/body" | tr -d '\0')"; else echo "no answer"; fi; }
+
+calculate() { awk "BEGIN { srand($RANDOM); printf \"%.3f\", ($1) }"; }
+holds() { awk "BEGIN { exit !($1) }"; }
+now() { calculate "$EPOCHREALTIME * $speed"; }
+
+# ask SECONDS METHOD URL [OPTION...]: sets status (0: no answer, or not all of it; -1: not sent), again and the body.
+# Redirects are not followed: they would get the key.
+ask() {
+  local within=$1 method=$2 url=$3 code result=0
+  shift 3
+  : >"$scratch/body" >"$scratch/head"
+  code=$(curl -q --silent --globoff --noproxy '*' --proto '=http,https' --connect-timeout 10 --max-time "$within" \
+    --output "$scratch/body" --dump-header "$scratch/head" --write-out '%{http_code}' --request "$method" "$@" -- "$url") || result=$?
+  case $result in 0) status=$((10#$code)) ;; 5 | 6 | 7) status=-1 ;; *) status=0 ;; esac
+  again=$(sed -n 's/^retry-after:[[:space:]]*//Ip' "$scratch/head" | tr -d '\r')
+  if [[ $again && ! $again =~ ^[0-9]+$ ]]; then # a date
+    again=$(date -d "$again" +%s 2>/dev/null) && again=$(calculate "($again - $EPOCHREALTIME) * $speed") || again=
+  fi
+}
+
+# The key goes into its header only: not into the list of processes.
+ask_api() { ask 30 "$@" --config <(printf 'header = "Authorization: Bearer %s"\n' "$HOBBYHORSE_API_KEY"); }
+
+# text NAME: the first text of that name in a 2xx with a JSON object; nothing where there is none.
+text() {
+  ((status >= 200 && status < 300)) || return 0
+  tr -d '\r\n\0' <"$scratch/body" | sed -n '/^[[:space:]]*{.*}[[:space:]]*$/p' |
+    grep -oE "\"$1\"[[:space:]]*:[[:space:]]*\"([^\"\\\\]|\\\\.)*\"" | head -n 1 |
+    sed -E 's/^"[^"]*"[[:space:]]*:[[:space:]]*"//; s/"$//; s#\\/#/#g; s/\\u0026/\&/g' || true
+}
+
+# pause INTERVAL DEADLINE: sleep for as long as the provider asks, else for the interval; fails where time runs out.
+pause() {
+  local left wait
+  left=$(calculate "$2 - $(now)")
+  if holds "$left < $least_interval || ${again:-0} > $left"; then return 1; fi
+  wait=$(calculate "${again:+1} + 0 ? (${again:-0} * 1.02 > $least_interval ? ${again:-0} * 1.02 : $least_interval) : $1 * (1 + rand() / 4)")
+  sleep "$(calculate "($wait < $left - $least_interval ? $wait : $left) / $speed")" # the last poll falls on the deadline
+}
+
+keep() {
+  printf '{"base_url": "%s", "job": "%s", "request": "%s"}\n' "$base" "$job" "$request" >"$kept.part"
+  mv "$kept.part" "$kept"
+}
+
+# Only a refusal lets an order be sent again: Vtrix knows no idempotency keys.
+submit() {
+  local number busy
+  for ((number = 0; number < tries; number++)); do
+    if ((number)) && ! pause $((2 ** number)) "$deadline"; then break; fi
+    ask_api POST "$base/model/v1/generation" --header 'Content-Type: application/json' --data-binary "@$HOBBYHORSE_REQUEST"
+    job=$(text id)
+    if [[ $job =~ ^[A-Za-z0-9_-]+$ ]]; then return; fi
+    job= busy=
+    if ((status == -1 || status == 429)) || { ((status == 503)) && [[ $(head -c 1 "$scratch/body") == '{' ]]; }; then busy=1; fi
+    if [[ ! $busy ]]; then break; fi
+  done
+  if [[ $busy ]] || ((status >= 300 && status < 500 && status != 408 && status != 409)); then
+    end failed "the order got no job: $(told)"
+  fi
+  end error "the order got no job that is known: $(told)"
+}
+
+# Say what an answer without a stage is.
+trouble() {
+  case $status in
+    -1 | 0 | 408 | 425 | 429 | 5??) echo troubled ;;
+    2??) echo useless ;;
+    404) if [[ $1 ]]; then echo refused; else echo missing; fi ;;
+    *) echo refused ;;
+  esac
+}
+
+# Poll until the job has succeeded; sets url, which is empty where there is none.
+wait_for_it() {
+  local interval=3 seen='' stage kind
+  local -A borne=()
+  status=0 again=
+  while pause "$interval" "$deadline"; do
+    ask_api GET "$base/model/v1/generation/task/$job"
+    stage=$(text status)
+    case $stage in
+      completed) url=$(text url) && return ;;
+      failed) end failed "$(told)" ;;
+      ?*) seen=1 borne=() ;; # under way, or a word that no document has
+      *)
+        kind=$(trouble "$seen")
+        borne[$kind]=$((${borne[$kind]:-0} + 1))
+        if ((borne[$kind] > survives[$kind])); then end error "it cannot be read: $(told)"; fi
+        ;;
+    esac
+    interval=$(calculate "$interval * 1.25 < 10 ? $interval * 1.25 : 10")
+  done
+  end timeout "it is not done in $longest_wait s, and was last seen as $(told)"
+}
+
+host_of() { sed -nE 's#^https?://([^/?\#@]*@)?(\[[^]]*\]|[^]/:?\#@[]+)(:[0-9]+)?([/?\#].*)?$#\2#p' <<<"$1"; }
+
+# Whether an address may be fetched from: http(s), on the open network or on the API's own host.
+is_public() {
+  local host address found
+  host=$(host_of "$1")
+  if [[ $host && $host == "$(host_of "$base")" ]]; then return 0; fi
+  host=${host#[} host=${host%]}
+  found=$(getent ahosts "${host:-.}" | awk '{ print $1 }' | sort -u) || return 1
+  for address in $found; do
+    case $address in
+      *:*) [[ $address == [23]???:* ]] || return 1 ;;
+      0.* | 10.* | 127.* | 169.254.* | 192.168.* | 192.0.0.* | 198.1[89].* | 22[4-9].* | 2[3-5]?.*) return 1 ;;
+      172.1[6-9].* | 172.2?.* | 172.3[01].* | 100.6[4-9].* | 100.[7-9]?.* | 100.1[01]?.* | 100.12[0-7].*) return 1 ;;
+    esac
+  done
+  [[ $found ]]
+}
+
+# Whether a file is an MP4, and all of it: its boxes fill it.
+is_mp4() {
+  local at=0 size total kinds='' b
+  total=$(wc -c <"$1")
+  while ((at + 8 <= total)); do
+    read -ra b < <(od -An -v -w16 -tu1 -j "$at" -N 16 "$1")
+    size=$((b[0] << 24 | b[1] << 16 | b[2] << 8 | b[3]))
+    kinds+=" $(tail -c +$((at + 5)) "$1" | head -c 4 | tr -cd 'a-z0-9')"
+    if ((size == 1 && ${#b[@]} == 16)); then size=$((b[10] << 40 | b[11] << 32 | b[12] << 24 | b[13] << 16 | b[14] << 8 | b[15])); fi
+    if ((size == 0)); then size=$((total - at)); fi
+    at=$((at + (size < 8 ? 8 : size)))
+  done
+  ((at == total)) && [[ $kinds == ' ftyp'* && $kinds == *' moov'* && $kinds == *' mdat'* ]]
+}
+
+# Download the video, without the key; fails where the link has expired.
+fetch() {
+  local number limit
+  is_public "$url" || end error "its video's address is not one to fetch from"
+  limit=$(calculate "$(now) + $longest_wait") again=
+  for ((number = 0; number < tries; number++)); do
+    if ((number)) && ! pause $((2 ** number)) "$limit"; then break; fi
+    ask 300 GET "$url"
+    if ((status == 200)) && is_mp4 "$scratch/body"; then return 0; fi
+    if ((status == 403 || status == 410)); then return 1; fi
+  done
+  end error "status $status, $(wc -c <"$scratch/body") bytes are not its video"
+}
+
+request=$(sha256sum <"$HOBBYHORSE_REQUEST" | cut -d ' ' -f 1)
+deadline=$(calculate "$(now) + $longest_wait")
+if [[ -e $kept ]]; then
+  note() { sed -nE "s/.*\"$1\": \"([^\"]*)\".*/\1/p" "$kept"; }
+  base=$(note base_url) job=$(note job)
+  if [[ ${1:-} != --resume && $(note request) != "$request" ]]; then end error "$kept is about another order: --resume collects that"; fi
+  request=$(note request)
+  if [[ ! $job ]]; then end error "the order was sent, and what became of it is not known: look for it at the provider's"; fi
+else
+  if [[ ${1:-} == --resume ]]; then end failed "nothing was ordered: there is no $kept"; fi
+  keep
+  submit
+  keep
+fi
+for _ in 1 2; do # an address that is missing, or has expired, is asked for once more
+  wait_for_it
+  if [[ $url ]] && fetch; then
+    cp "$scratch/body" "$output.part"
+    mv "$output.part" "$output"
+    rm "$kept"
+    printf '{"job": "%s", "class": "success", "id_exposed": true, "sha256": "%s"}\n' "$job" "$(sha256sum <"$output" | cut -d ' ' -f 1)"
+    exit 0
+  fi
+  deadline=$(calculate "$(now) + $grace > $deadline ? $(now) + $grace : $deadline")
+done
+if [[ $url ]]; then end error "it has succeeded, and its video is not there"; fi
+end failed "it has succeeded, and there is no video"
