@@ -21,6 +21,7 @@ KINDS = (ONCE, TWICE, CROWD, LONG, KILLED, MOVED)
 started again; is started again with another base URL."""
 
 
+REFUSED = 400
 MOST_POINTS = 12
 """At how many of its first requests a client is killed."""
 
@@ -79,6 +80,23 @@ def _words(move: Mapping[str, Any]) -> str:
     return f"{move['move']} ({', '.join(options)})" if options else str(move["move"])
 
 
+def believable(scenario: Mapping[str, Any], contract: Contract) -> dict[str, Any]:
+    """Return a scenario without the moves that say of something that it has happened, which has not.
+
+    Such a server deceives every client: no rule can be about it.
+    """
+    said = dict(scenario)
+    moves: dict[str, Any] = {}
+    for role, listed in scenario.get("moves", {}).items():
+        operation = contract.operations.get(role)
+        situations = operation.situations if operation is not None else {}
+        left = [move for move in listed if move["move"] not in situations or situations[move["move"]].status >= REFUSED]
+        if left:
+            moves[role] = left
+    said.pop("moves", None)
+    return said | ({"moves": moves} if moves else {})
+
+
 def singles(contract: Contract, used: Collection[str]) -> list[Drill]:
     """Return the single deviations on the roles that a client uses: each once, and for ever where that can be.
 
@@ -86,6 +104,8 @@ def singles(contract: Contract, used: Collection[str]) -> list[Drill]:
     """
     timelines, by_role = [], dict[str, list[Drill]]()
     for scenario in deviations(contract):
+        if scenario != believable(scenario, contract):
+            continue
         if "timeline" in scenario:
             timelines.append(Drill(scenario))
             continue

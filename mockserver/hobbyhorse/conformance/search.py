@@ -23,6 +23,7 @@ from hobbyhorse.conformance.drills import (
     MOVED,
     ONCE,
     Drill,
+    believable,
     killings,
     last_polls,
     pairs,
@@ -245,7 +246,7 @@ class Search:
         )
         @given(scenarios(self.contract))
         def hunt(scenario: dict[str, Any]) -> None:
-            drill = Drill(scenario)
+            drill = Drill(believable(scenario, self.contract))
             if drill.key not in self.seen:
                 if not self.left:
                     reject()
