@@ -7,6 +7,8 @@ from hobbyhorse.conformance.story import ENDS, READS, Step, Story
 
 SLACK, GRACE = 1.25, 60.0
 """How far beyond the longest wait a client may go: a part of it, and seconds."""
+UNSEEN = 3
+"""How many times as long in recorded traffic, where nobody sees that a client is started again."""
 STAYED = 0.9
 """The part of the longest wait after which a client has shown whether it has a deadline."""
 GAVE_UP = frozenset({"timeout", "failed", "error"})
@@ -17,7 +19,7 @@ def has_deadline(story: Story) -> list[str] | None:
     """Hold the reads of a job that never ended against the longest wait."""
     if story.accepted is None or story.ended:
         return None
-    longest = SLACK * story.patience + GRACE
+    longest = (SLACK * story.patience + GRACE) * (1 if story.trace.runs else UNSEEN)
     waits = [(read, waited) for read in story.reads if (waited := _waited(story, read)) is not None]
     late = [(read, waited) for read, waited in waits if waited > longest]
     found = [f"request {read.number} still asks after {waited:.0f} s, of {longest:.0f}" for read, waited in late[-1:]]
