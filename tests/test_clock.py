@@ -572,6 +572,93 @@ def test_the_speed_may_be_set_from_another_thread() -> None:
     assert not thread.is_alive()
 
 
+# ---- a clock that is moved step by step
+
+
+def test_a_step_goes_to_its_moment_but_not_past_what_is_due() -> None:
+    clock = ManualClock(start=0.0)
+    assert clock.next_due is None
+    clock.step(5.0)
+    assert clock.now() == 5.0
+    clock.step(3.0)
+    assert clock.now() == 5.0, "time never goes back"
+
+    async def main() -> None:
+        log = Log(clock)
+        log.at(8.0)
+        assert clock.next_due == 8.0
+        clock.step(7.0)
+        await asyncio.sleep(0)
+        assert (clock.now(), log.ran) == (7.0, [])
+        clock.step(100.0)
+        await asyncio.sleep(0)
+        assert (clock.now(), log.ran, clock.waiting) == (8.0, [(8.0, 8.0)], 0)
+
+    asyncio.run(main())
+
+
+def test_a_step_begins_the_first_that_is_due_and_waits_for_nothing() -> None:
+    clock = ManualClock(start=0.0)
+    ran: list[str] = []
+
+    async def main() -> None:
+        gate = asyncio.Event()
+
+        async def slow() -> None:
+            await gate.wait()
+            ran.append("slow")
+
+        async def quick() -> None:
+            ran.append("quick")
+
+        clock.at(1.0, slow)
+        clock.at(1.0, quick)
+        clock.step(1.0)
+        await asyncio.sleep(0)
+        assert (ran, clock.working, clock.next_due) == ([], 1, 1.0)
+        clock.step(1.0)
+        await asyncio.sleep(0)
+        assert (ran, clock.working, clock.next_due) == (["quick"], 1, None)
+        gate.set()
+        await asyncio.sleep(0.001)
+        assert (ran, clock.working) == (["quick", "slow"], 0)
+
+    asyncio.run(main())
+
+
+def test_a_sleeper_is_woken_by_a_step_at_its_moment() -> None:
+    clock = ManualClock(start=0.0)
+
+    async def main() -> None:
+        sleeper = asyncio.create_task(clock.sleep_until(4.0))
+        await asyncio.sleep(0)
+        clock.step(9.0)
+        await sleeper
+        assert (clock.now(), clock.working) == (4.0, 0)
+
+    asyncio.run(main())
+
+
+def test_closing_ends_what_a_step_has_begun() -> None:
+    clock = ManualClock(start=0.0)
+
+    async def main() -> None:
+        clock.at(1.0, asyncio.Event().wait)  # type: ignore[arg-type]
+        clock.step(1.0)
+        await asyncio.sleep(0)
+        assert clock.working == 1
+        clock.close()
+        await asyncio.sleep(0.001)
+        assert clock.working == 0
+
+    asyncio.run(main())
+
+
+def test_a_clock_that_runs_is_not_moved_step_by_step() -> None:
+    with pytest.raises(ValueError, match="set its speed to 0"):
+        RealClock().step(0.0)
+
+
 # ---- closing
 
 
