@@ -262,6 +262,9 @@ def test_a_callback_without_a_payload_decides_nothing(contract: Contract) -> Non
     assert rules.null_payload(told().call(*success(contract)).wait(5).end("error").story()) != []
     assert rules.null_payload(told().call(*success(contract)).media(503).wait(5).end("error").story()) == []
     assert rules.null_payload(told().wait(5).end("error").story()) == []
+    told_of = told()
+    told_of.video = "http://127.0.0.2:8003/video.mp4"
+    assert rules.null_payload(told_of.call(*success(contract)).wait(5).end("failed").story()) == []
     assert rules.null_payload(deliver(told()).wait(5).end("success").story()) == []
 
 

@@ -263,7 +263,8 @@ def _effect(story: Story, job: str, since: float) -> float | None:
 
 def _went_well(story: Story) -> bool:
     """Whether the client was shown the video in good time, and nothing but callbacks was out of the ordinary."""
-    shown = any(step.success and step.clean and step.video for step in story.steps)
+    usual = tuple({*story.homes, story.trace.origins.get("media", story.home)})
+    shown = any(step.success and step.clean and (step.video or "").startswith(usual) for step in story.steps)
     ordinary = all(step.ok and step.exchange.move is None and not step.failure for step in story.steps)
     return shown and ordinary and story.lasted < story.patience / 2
 
