@@ -345,6 +345,12 @@ def test_no_secret_stands_in_what_a_command_printed() -> None:
     assert "secret" not in finished.outcome.message
 
 
+def test_no_half_of_a_secret_stands_where_the_kept_output_begins() -> None:
+    said = python(f"print('{TASK.api_key}' + 'x' * ({commands.KEPT} - 4))").stdout
+    assert len(said) == commands.KEPT
+    assert "cret" not in said
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [

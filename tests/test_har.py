@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hobbyhorse.conformance import har
@@ -584,6 +584,7 @@ def traces(draw: st.DrawFn, contract: Contract) -> Trace:
 
 
 @contracts_that(lambda contract: True)
+@settings(max_examples=40)
 @given(st.data())
 def test_what_is_written_and_read_stays_as_it_is(contract: Contract, data: st.DataObject) -> None:
     trace = data.draw(traces(contract))

@@ -37,6 +37,8 @@ TELLABLE = tuple(kind for kind in OUTCOMES if kind != "unfinished")
 """What a command may say of itself in the last line of its output, as `class`."""
 
 _CHUNK = 65_536
+_MARGIN = 1_024
+"""Bytes before those that are kept, so that no half of a secret is the first of them."""
 _FLOOD = 4 << 20
 """A stream of more bytes is read with pauses, so that the command waits, not its neighbours."""
 _LARGEST = 1 << 30
@@ -179,14 +181,14 @@ class _Tail:
         self.kept += chunk
         self.seen += len(chunk)
         if len(self.kept) > 2 * KEPT:
-            del self.kept[:-KEPT]
+            del self.kept[: -KEPT - _MARGIN]
 
     def text(self, task: Task) -> str:
         """Return it as text, secrets masked."""
-        text = bytes(self.kept[-KEPT:]).decode(errors="replace")
+        text = bytes(self.kept[-KEPT - _MARGIN :]).decode(errors="replace")
         for secret, mask in ((task.api_key, KEY), (task.callback_secret, REDACTED)):
             text = text.replace(secret, mask) if secret else text
-        return text
+        return text[-KEPT:]
 
 
 class Running:
