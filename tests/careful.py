@@ -150,8 +150,9 @@ class Careful:
                 continue
             elif move == "refused":
                 refusals += 1
-                self.told.status(None, status=self._one_of(403, 404))
-                if refusals > 2:
+                status = self._one_of(403, 404)
+                self.told.status(None, status=status)
+                if status == 403 or refusals > 2:
                     self._end("error")
                     return False
             self._pause(1, 5, patience / 8, patience / 4)
