@@ -271,6 +271,11 @@ def test_the_addresses_given_are_asked(contract: Contract) -> None:
     assert rules.follows_given_addresses(told.story()) == []
     for url in (told.links()["status_url"] + "?more=1", f"{HOME}/v1/status/1", FOREIGN):
         assert rules.follows_given_addresses(happy(contract).status(running(contract), url=url).story()) != []
+    lost = Teller(contract).submit().call(None, None, url=f"{HOME}/requests/{JOB}", job=None, status=404)
+    assert rules.follows_given_addresses(lost.story()) != []
+    for url in (f"{HOME}/health", f"{FOREIGN}/requests/{JOB}"):
+        told = Teller(contract).submit().call(None, None, url=url, job=None, status=404)
+        assert rules.follows_given_addresses(told.story()) is None
     assert rules.follows_given_addresses(Teller(contract).status(running(contract)).story()) is None
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterator
 
 from hobbyhorse.conformance.story import SUBMISSIONS, Step, Story, origin
 
@@ -26,11 +28,21 @@ def known(step: Step, later: Step) -> bool:
     return step.delivered and step.done <= later.arrived
 
 
-def runs_of(line: Sequence[Step], is_meant: Callable[[Step], bool]) -> Iterator[Line]:
-    """Yield the longest rows of neighbours that are all meant."""
-    for meant, row in itertools.groupby(line, is_meant):
+def rows(line: Line, is_meant: Callable[[Step], bool]) -> Iterator[tuple[Line, Step | None]]:
+    """Yield the longest rows of neighbours that are all meant, each with the request behind it."""
+    start = 0
+    for meant, group in itertools.groupby(line, is_meant):
+        row = tuple(group)
+        start += len(row)
         if meant:
-            yield tuple(row)
+            yield row, line[start] if start < len(line) else None
+
+
+def between(story: Story, one: Step, other: Step) -> tuple[Step, ...]:
+    """Return the steps from one, which is with them, to another, which is not."""
+    numbers = operator.attrgetter("number")
+    start, stop = (bisect.bisect_left(story.steps, step.number, key=numbers) for step in (one, other))
+    return story.steps[start:stop]
 
 
 def called_back(story: Story, one: Step, other: Step) -> bool:

@@ -8,11 +8,12 @@ from urllib.parse import parse_qsl, unquote, urljoin, urlsplit
 from hobbyhorse.conformance.lines import (
     ENDS,
     begun,
+    between,
     called_back,
     gave_up,
     known,
     lines,
-    runs_of,
+    rows,
     shown_success,
     two_steps,
     untroubled,
@@ -75,7 +76,7 @@ def _needless(story: Story, end: Step, line: tuple[Step, ...]) -> Iterator[Step]
     for poll in line:
         if poll.role != "status" or poll.number <= end.number or not known(end, poll):
             continue
-        since = [step for step in story.steps if before.number <= step.number < poll.number]
+        since = between(story, before, poll)
         if not any(_unsatisfied(story, step) for step in since) and not called_back(story, before, poll):
             yield poll
         before = poll
@@ -210,28 +211,54 @@ def follows_given_addresses(story: Story) -> list[str] | None:
     """Compare the addresses that a client asks with those that it was given."""
     found = []
     seen = False
-    for step in story.of(*LINKED):
+    given = _given(story)
+    for step in story.steps:
         number = story.run_of(step)
-        if number is not None and story.trace.runs[number].resumed:
+        if not (step.role in LINKED or step.role is None) or (number is not None and story.trace.runs[number].resumed):
             continue
-        given = [address for other, address in _given(story, step) if known(other, step)]
-        if not given:
+        told = [address for address, (_, done) in _meant(story, given, step).items() if done <= step.arrived]
+        if not told:
             continue
         seen = True
-        if _normal(step.exchange.url) not in map(_normal, given):
-            found.append(f"request {step.number} asks {step.exchange.url}, but the address given is {given[-1]}")
+        if _normal(step.exchange.url) not in told:
+            address = next(reversed(_meant(story, given, step).values()))[0]
+            found.append(f"request {step.number} asks {step.exchange.url}, but the address given is {address}")
     return found[:3] if seen else None
 
 
-def _given(story: Story, step: Step) -> Iterator[tuple[Step, str]]:
-    """Yield the addresses that answers had for an operation on a job."""
-    for other in story.steps:
-        told = other.reading.values.get(f"{step.role}_url")
-        if other.number < step.number and other.ok and isinstance(told, str) and told and other.job == step.job:
-            yield other, urljoin(other.exchange.url, told)
+Address = tuple[object, ...]
+Given = dict[Address, tuple[str, float]]
+"""Addresses in their normal form, each as it was given, and when first."""
 
 
-def _normal(url: str) -> tuple[object, ...]:
+def _given(story: Story) -> dict[tuple[str, str], Given]:
+    """Return the addresses that answers had, by job and operation."""
+    found: dict[tuple[str, str], Given] = {}
+    for step in story.steps:
+        for role in LINKED if step.ok and step.job is not None else ():
+            told = step.reading.values.get(f"{role}_url")
+            if isinstance(told, str) and told and step.job is not None:
+                address = urljoin(step.exchange.url, told)
+                found.setdefault((step.job, role), {}).setdefault(_normal(address), (address, step.done))
+    return found
+
+
+def _meant(story: Story, given: dict[tuple[str, str], Given], step: Step) -> Given:
+    """Return the addresses for a request.
+
+    What no operation takes, at the provider's own origin and with a job's id in its path, is meant for any of them.
+    """
+    if step.role is not None:
+        return given.get((step.job or "", step.role), {})
+    path = unquote(urlsplit(step.exchange.url).path)
+    found: Given = {}
+    for (job, _), addresses in given.items():
+        if job in path and story.origin(step) == story.home:
+            found |= addresses
+    return found
+
+
+def _normal(url: str) -> Address:
     """Return what must be equal in two addresses that are the same."""
     parts = urlsplit(url)
     query = tuple(parse_qsl(parts.query, keep_blank_values=True))
@@ -300,9 +327,8 @@ def _bounded(story: Story, is_meant: Callable[[Step], bool], most: int, what: st
     seen = False
     for role in sorted(READS):
         for line in lines(story, role):
-            for row in runs_of(line, is_meant):
+            for row, again in rows(line, is_meant):
                 seen = True
-                again = next((step for step in line if step.number > row[-1].number), None)
                 count = len(row) if again is not None else len(row) - 1
                 if count > most:
                     found.append(f"{what} came {count} times in a row, and the {role} was asked for again each time")

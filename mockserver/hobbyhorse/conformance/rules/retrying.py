@@ -18,7 +18,7 @@ from hobbyhorse.conformance.lines import (
     gave_up,
     known,
     lines,
-    runs_of,
+    rows,
     untroubled,
 )
 from hobbyhorse.conformance.rule import Rule
@@ -145,9 +145,8 @@ def backs_off(story: Story) -> list[str] | None:
     found = []
     seen = False
     for line in (*lines(story, "status"), *lines(story, "result"), *lines(story, "media")):
-        for row in runs_of(line, lambda step: step.transient):
-            rest = line[line.index(row[-1]) + 1 :][:1]
-            chain = (*row, *rest)
+        for row, again in rows(line, lambda step: step.transient):
+            chain = row if again is None else (*row, again)
             seen = seen or len(chain) > 1
             found += _hasty(story, chain) + _hastening(story, chain)
     return found if seen else None
@@ -230,9 +229,8 @@ def missing_has_grace(story: Story) -> list[str] | None:
         return None
     found = []
     for line in lines(story, "status"):
-        for row in runs_of(line, _missing):
-            more = any(step.number > row[-1].number for step in line)
-            if len(row) - (0 if more else 1) > MOST_MISSING:
+        for row, again in rows(line, _missing):
+            if len(row) - (1 if again is None else 0) > MOST_MISSING:
                 found.append(f"the job was not found {len(row)} times in a row, and was asked for again each time")
     last = missing[-1]
     if last is story.reads[-1] and len(missing) == 1 and gave_up(story) and _just_ordered(story, last):
