@@ -111,6 +111,14 @@ def test_an_id_that_the_client_never_learned_is_not_missed(contract: Contract) -
     assert rules.id_in_error(told.story()) is None
 
 
+def test_a_time_out_that_is_only_inferred_may_be_that_of_one_request(contract: Contract) -> None:
+    told = waiting(contract, 10).nothing("status").end("timeout", told=False)
+    assert rules.has_deadline(told.story()) is None
+    told = waiting(contract, 10).status(done(contract)).nothing("media").end("timeout", told=False, id_exposed=False)
+    assert rules.id_in_error(told.story()) is None
+    assert rules.id_in_error(told.end("timeout", id_exposed=False).story()) != []
+
+
 def test_a_job_that_ended_is_told_without_its_id(contract: Contract) -> None:
     told = waiting(contract, 10).status(done(contract)).end("failed", id_exposed=False)
     assert rules.id_in_error(told.story()) is None

@@ -57,7 +57,7 @@ def _gave_up(story: Story, stayed: bool, longest: float) -> bool:
         return stayed and accepted is not None and story.trace.ended - accepted.done > longest
     if outcome.kind not in GAVE_UP:
         return False
-    return outcome.kind == "timeout" or stayed or _last_word_is_under_way(story)
+    return (outcome.kind == "timeout" and outcome.told) or stayed or _last_word_is_under_way(story)
 
 
 def _last_word_is_under_way(story: Story) -> bool:
@@ -70,7 +70,8 @@ def id_in_error(story: Story) -> list[str] | None:
     outcome = story.outcome
     if outcome is None or outcome.kind not in GAVE_UP or outcome.id_exposed is None or not story.knew:
         return None
-    if outcome.kind != "timeout" and story.ended:
+    deadline = outcome.kind == "timeout" and outcome.told
+    if story.ended and not deadline:
         return None
     if outcome.id_exposed:
         return []
