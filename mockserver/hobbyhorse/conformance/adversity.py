@@ -7,11 +7,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from hobbyhorse.contract.values import Contract
+from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.moves import CALLBACK, MEDIA, MOVES, TIMELINE, Kind, kinds
 from hobbyhorse.scenarios import misfits, read_scenario
 
 MOST_MOVES = 4
+REFUSES_SAFELY = frozenset({429, 503})
+"""The statuses after which a client may order again, for they say that nothing has happened."""
 OPTIONS: dict[str, st.SearchStrategy[Any]] = {
     "accepted": st.booleans(),
     "seconds": st.sampled_from([0, 0.5, 5, 90, 4_000]),
@@ -39,15 +41,20 @@ def deviations(contract: Contract) -> list[dict[str, Any]]:
 
 
 def scenarios(contract: Contract) -> st.SearchStrategy[dict[str, Any]]:
-    """Return a strategy of scenarios that a contract can play; the simplest one is the happy server."""
+    """Return a strategy of scenarios that a contract can play; the simplest one is the happy server.
+
+    No server in them lies about what it has done: what looks like a safe refusal is one.
+    """
     by_role = {}
     for role in roles(contract):
         bare = [move for move in bare_moves(contract, role) if fits({"moves": {role: [move]}}, contract)]
-        by_role[role] = st.lists(_moves(bare, kinds(role)), min_size=1, max_size=MOST_MOVES)
+        moves = _moves(bare, kinds(role), contract.operations.get(role))
+        by_role[role] = st.lists(moves, min_size=1, max_size=MOST_MOVES)
     bare_ends = [trouble for trouble in bare_timelines(contract) if fits({"timeline": trouble}, contract)]
     timeline = _moves(bare_ends, TIMELINE)
-    moves = st.fixed_dictionaries({}, optional=by_role)
-    return st.fixed_dictionaries({}, optional={"moves": moves, "timeline": timeline})
+    return st.fixed_dictionaries(
+        {}, optional={"moves": st.fixed_dictionaries({}, optional=by_role), "timeline": timeline}
+    )
 
 
 def fits(said: dict[str, Any], contract: Contract) -> bool:
@@ -90,8 +97,19 @@ def bare_timelines(contract: Contract) -> Iterator[dict[str, Any]]:
             yield {"move": name}
 
 
-def _moves(bare: list[dict[str, Any]], table: Mapping[str, Kind]) -> st.SearchStrategy[dict[str, Any]]:
-    return st.sampled_from(bare).flatmap(lambda said: _with_options(table.get(said["move"]), said))
+def honest(said: dict[str, Any], operation: Operation | None) -> dict[str, Any]:
+    """Return a move as it is, but not `accepted` where its status says to every client that nothing has happened."""
+    situations = operation.situations if operation is not None else {}
+    refusal = situations.get(said["move"]) if said["move"] not in MOVES else None
+    status = refusal.status if refusal is not None else said.get("status")
+    return {name: value for name, value in said.items() if name != "accepted" or status not in REFUSES_SAFELY}
+
+
+def _moves(
+    bare: list[dict[str, Any]], table: Mapping[str, Kind], operation: Operation | None = None
+) -> st.SearchStrategy[dict[str, Any]]:
+    any_of = st.sampled_from(bare).flatmap(lambda said: _with_options(table.get(said["move"]), said))
+    return any_of.map(lambda said: honest(said, operation))
 
 
 def _with_options(kind: Kind | None, said: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
