@@ -207,7 +207,7 @@ class CommandPlayer:
     def play(self, drill: Drill) -> Trace:
         """Run the command as a drill has it, and return what was seen."""
         world = self.arena.world(drill)
-        with tempfile.TemporaryDirectory(prefix="hobbyhorse-") as folder:
+        with tempfile.TemporaryDirectory(prefix="hobbyhorse-", ignore_cleanup_errors=True) as folder:
             plays: dict[str, Callable[[MockWorld, Drill, Path], list[tuple[Run, Finished | None]]]] = {
                 TWICE: self._twice,
                 CROWD: self._crowd,
@@ -263,8 +263,7 @@ class CommandPlayer:
         with self._start(world, request, folder, base) as running:
             held = self._held(world, running)
             running.kill()
-            running.wait()
-        first = Run(begun, base, request)
+            first = Run(begun, base, request, running.wait().outcome)
         if not held:
             return [(first, None)]
         world.disarm()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -234,7 +234,7 @@ def judge(
 
     Exit status 0: no finding; 1: findings; 2: the file cannot be judged.
     """
-    from hobbyhorse.conformance.har import HarError, read_har
+    from hobbyhorse.conformance.har import HarError, parse_har, read_har
     from hobbyhorse.conformance.judge import BROKEN
     from hobbyhorse.conformance.judge import judge as judge_traces
     from hobbyhorse.conformance.report import judged
@@ -242,14 +242,16 @@ def judge(
     from hobbyhorse.verdicts import show_verdicts
 
     contract = one_of(load_contracts(contracts), provider)
-    said = _json_of(file)
     notes: tuple[str, ...] = ()
     try:
+        said = parse_har(file.read_bytes())
         if isinstance(said, dict) and "log" in said:
             read = read_har(said, contract, base)
             trace, notes = read.trace, read.notes
         else:
             trace = read_trace(said)
+    except OSError as error:
+        raise Wrong(f"{file}: {error.strerror}") from None
     except (HarError, TraceError) as error:
         raise Wrong(f"{file}: {error}") from None
     verdicts = judge_traces(contract, [trace])
@@ -260,15 +262,6 @@ def judge(
     for note in notes:
         typer.echo(note, err=True)
     raise typer.Exit(1 if any(one.verdict == BROKEN for one in verdicts) else 0)
-
-
-def _json_of(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise Wrong(f"{file}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise Wrong(f"{file} is no JSON: {error}") from None
 
 
 def rules(

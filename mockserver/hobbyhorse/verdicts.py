@@ -94,7 +94,8 @@ def show_verdicts(verdicts: Sequence[Verdict], accepted: dict[str, str] | None =
         for finding in one.findings:
             rule = one.rule
             console.print(f"\n[bold red]{rule.id}[/bold red] {escape(rule.statement)}")
-            console.print(f"  server: {escape(str(drill_of(finding.trace)))}")
+            if finding.trace.runs:
+                console.print(f"  server: {escape(str(drill_of(finding.trace)))}")
             for message in finding.messages[:3]:
                 console.print(f"  client: {escape(message)}")
 
