@@ -159,11 +159,11 @@ async def _drip(sent: Sent, options: Mapping[str, Any], line: Line) -> None:
     pause = options.get("seconds", DRIP_SECONDS) / pieces
     size = -(-len(sent.body) // pieces) or 1
     await line.start(sent)
-    for at in range(0, len(sent.body), size):
+    for at in range(0, len(sent.body) - size, size):
         await line.send({"type": "http.response.body", "body": sent.body[at : at + size], "more_body": True})
         if not await _waited(line, pause):
             return
-    await line.end(sent, b"")
+    await line.end(sent, sent.body[(len(sent.body) - 1) // size * size :])
 
 
 async def _waited(line: Line, seconds: float) -> bool:
