@@ -25,6 +25,7 @@ from hobbyhorse.usage import ContractsOption, Wrong, load_contracts, one_of
 if TYPE_CHECKING:
     from hobbyhorse.limits import Limits
     from hobbyhorse.scenarios import Scenario
+    from hobbyhorse.traces import Trace
 
 app = typer.Typer(add_completion=False, help="A local stand-in for video-generation providers, and its contracts.")
 contracts_app = typer.Typer(help="Work on contracts.")
@@ -185,9 +186,17 @@ def serve(
         loopback=_is_loopback(bound),
         limits=limits,
         make_clock=ManualClock if clock == "manual" else lambda: RealClock(speed),
+        judge=_judge,
     )
     off = control_key is None and not options.loopback
     serve_until_stopped(Fake(loaded, options), bound, lambda url: _banner(url, loaded, off))
+
+
+def _judge(contract: Contract, trace: Trace) -> dict[str, Any]:
+    """Judge the client that a trace is about; what judges is loaded when it is first asked for."""
+    from hobbyhorse.conformance.report import judged
+
+    return judged(contract, trace)
 
 
 def _is_loopback(bound: socket.socket) -> bool:

@@ -1,29 +1,16 @@
-"""Drills: ways to make a client run against a server that is out of order; which there are, and in which order."""
+"""Drills: ways to make a client run against a server that is out of order; knows no contract and no server."""
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import chain, zip_longest
-from random import Random
 from typing import Any
-
-from hobbyhorse.conformance.adversity import deviations, fits
-from hobbyhorse.conformance.story import SUBMISSIONS, Story
-from hobbyhorse.contract.values import Contract
-from hobbyhorse.moves import MEDIA, kinds
 
 ONCE, TWICE, CROWD, LONG, KILLED, MOVED = "once", "twice", "crowd", "long", "killed", "moved"
 KINDS = (ONCE, TWICE, CROWD, LONG, KILLED, MOVED)
 """The client runs once; twice, for two orders; several times at once; for the longest prompt; is killed at a point and
 started again; is started again with another base URL."""
-
-
-REFUSED = 400
-MOST_POINTS = 12
-"""At how many of its first requests a client is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,129 +65,3 @@ def describe(drill: Drill) -> str:
 def _words(move: Mapping[str, Any]) -> str:
     options = [f"{name}={value}" for name, value in move.items() if name != "move"]
     return f"{move['move']} ({', '.join(options)})" if options else str(move["move"])
-
-
-def believable(scenario: Mapping[str, Any], contract: Contract) -> dict[str, Any]:
-    """Return a scenario without the moves that say of something that it has happened, which has not.
-
-    Such a server deceives every client: no rule can be about it.
-    """
-    said = dict(scenario)
-    moves: dict[str, Any] = {}
-    for role, listed in scenario.get("moves", {}).items():
-        operation = contract.operations.get(role)
-        situations = operation.situations if operation is not None else {}
-        left = [move for move in listed if move["move"] not in situations or situations[move["move"]].status >= REFUSED]
-        if left:
-            moves[role] = left
-    said.pop("moves", None)
-    return said | ({"moves": moves} if moves else {})
-
-
-def singles(contract: Contract, used: Collection[str]) -> list[Drill]:
-    """Return the single deviations on the roles that a client uses: each once, and for ever where that can be.
-
-    The gravest come first: time that goes wrong, then submissions; after that each role gets its turn.
-    """
-    timelines, by_role = [], dict[str, list[Drill]]()
-    for scenario in deviations(contract):
-        if scenario != believable(scenario, contract):
-            continue
-        if "timeline" in scenario:
-            timelines.append(Drill(scenario))
-            continue
-        role = next(iter(scenario["moves"]))
-        if role in used:
-            by_role.setdefault(role, []).append(Drill(scenario))
-    submits = by_role.pop("submit", [])
-    reads = [list(_each_then_always(contract, drills)) for drills in by_role.values()]
-    rest = [drill for turn in zip_longest(submits, *reads) for drill in turn if drill is not None]
-    return _unique(chain(timelines, rest, _always(contract, submits)))
-
-
-def _each_then_always(contract: Contract, drills: list[Drill]) -> Iterator[Drill]:
-    """Yield the moves of a role that are not about a field, once and for ever, then those that are."""
-    role = next(iter(drills[0].scenario["moves"]))
-    table = kinds(role)
-    names = [drill.scenario["moves"][role][0]["move"] for drill in drills]
-    about_fields = {name for name in names if name in table and table[name].family == "field"}
-    plain = [drill for drill, name in zip(drills, names, strict=True) if name not in about_fields]
-    fields = [drill for drill, name in zip(drills, names, strict=True) if name in about_fields]
-    yield from plain
-    for group in (_always(contract, fields), fields, _always(contract, plain)):
-        yield from group
-
-
-def _always(contract: Contract, drills: Iterable[Drill]) -> Iterator[Drill]:
-    for drill in drills:
-        scenario = copy.deepcopy(dict(drill.scenario))
-        for moves in scenario["moves"].values():
-            moves[0]["times"] = "always"
-        if fits(scenario, contract):
-            yield Drill(scenario)
-
-
-def pairs(contract: Contract, used: Collection[str], random: Random) -> Iterator[Drill]:
-    """Yield pairs of single deviations, without end, drawn at random."""
-    ones = singles(contract, used)
-    while len(ones) > 1:
-        first, second = random.sample(ones, 2)
-        merged = _merged(first.scenario, second.scenario)
-        if merged is not None and fits(merged, contract):
-            yield Drill(merged)
-
-
-def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any] | None:
-    if "timeline" in one and "timeline" in other:
-        return None
-    scenario = copy.deepcopy(dict(one))
-    for role, moves in other.get("moves", {}).items():
-        scenario.setdefault("moves", {}).setdefault(role, []).extend(copy.deepcopy(moves))
-    if "timeline" in other:
-        scenario["timeline"] = dict(other["timeline"])
-    return scenario
-
-
-def last_polls(contract: Contract, stuck: Story) -> list[Drill]:
-    """Return jobs that end just before the polls that a client made last of all, when its job was stuck for ever."""
-    start = stuck.accepted
-    polls = [step for step in stuck.polls if start is not None and step.status == 200]
-    if start is None or len(polls) < 3:
-        return []
-    since = start.exchange.arrived
-    moments = [(polls[-2].arrived + polls[-1].arrived) / 2 - since, polls[-1].arrived - since - 0.01]
-    return [Drill({"timeline": {"move": "slow", "seconds": round(moment, 3)}}) for moment in moments if moment > 0]
-
-
-def killings(happy: Story) -> list[Drill]:
-    """Return drills that kill a client at each of its requests, of which the server holds the answer back.
-
-    A submission is held before and after it has made its job.
-    """
-    found = []
-    counts: dict[str, int] = {}
-    for step in happy.steps[:MOST_POINTS]:
-        role = step.role
-        if role is None:
-            continue
-        before = counts.get(role, 0)
-        counts[role] = before + 1
-        passed = [{"move": "latency", "seconds": 0, "times": before}] if before else []
-        for accepted in (False, True) if role in SUBMISSIONS else (None,):
-            held = {"move": "timeout"} | ({"accepted": True} if accepted else {})
-            found.append(Drill({"moves": {role: [*passed, held]}}, KILLED, step.number))
-    return found
-
-
-def used_roles(stories: Iterable[Story]) -> list[str]:
-    """Return the roles that a client was seen to use, files and callbacks among them."""
-    roles: dict[str, None] = {}
-    for story in stories:
-        roles |= {step.role: None for step in story.steps if step.role is not None}
-        if story.trace.deliveries:
-            roles["callback"] = None
-    return [role for role in roles if role == MEDIA or role != "health"]
-
-
-def _unique(drills: Iterable[Drill]) -> list[Drill]:
-    return list({drill.key: drill for drill in drills}.values())

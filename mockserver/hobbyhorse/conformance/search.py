@@ -17,20 +17,9 @@ from hypothesis import seed as seeded
 from hypothesis.errors import HypothesisException
 
 from hobbyhorse.conformance.adversity import scenarios
-from hobbyhorse.conformance.drills import (
-    HAPPY,
-    KILLED,
-    MOVED,
-    ONCE,
-    Drill,
-    believable,
-    killings,
-    last_polls,
-    pairs,
-    singles,
-    used_roles,
-)
+from hobbyhorse.conformance.drills import HAPPY, KILLED, MOVED, ONCE, Drill
 from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict, check
+from hobbyhorse.conformance.planning import believable, killings, last_polls, pairs, singles, used_roles
 from hobbyhorse.conformance.results import Coverage, Result
 from hobbyhorse.conformance.rule import Rule
 from hobbyhorse.conformance.rules import rules as all_rules
