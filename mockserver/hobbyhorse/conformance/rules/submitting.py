@@ -36,15 +36,16 @@ def stable_key(story: Story) -> list[str] | None:
     owners: dict[str, tuple[int, bytes]] = {}
     for number, order in enumerate(story.orders):
         keys = {story.key(step) for step in order}
+        if len(order) > 1 and keys == {None}:
+            found.append(f"one order was sent {len(order)} times without a key, which the provider would have honoured")
         if len(keys) > 1:
             found.append(f"one order was sent with {len(keys)} keys: {', '.join(sorted(str(key) for key in keys))}")
         for step in order:
             key, body = story.key(step), canonical(step.exchange.body)
-            if key is None:
-                found.append(f"request {step.number} orders without a key, which the provider would have honoured")
-            elif owners.setdefault(key, (number, body)) != (number, body):
+            if key is not None and owners.setdefault(key, (number, body)) != (number, body):
                 found.append(f"request {step.number} sends the key {key!r} of another order")
-    return list(dict.fromkeys(found)) if story.submits else None
+    keyed = any(_key(story, step) is not None for step in story.submits)
+    return list(dict.fromkeys(found)) if keyed or found else None
 
 
 def reuse_is_not_reordered(story: Story) -> list[str] | None:
