@@ -44,7 +44,7 @@ def stable_key(story: Story) -> list[str] | None:
             key, body = story.key(step), canonical(step.exchange.body)
             if key is not None and owners.setdefault(key, (number, body)) != (number, body):
                 found.append(f"request {step.number} sends the key {key!r} of another order")
-    keyed = any(_key(story, step) is not None for step in story.submits)
+    keyed = any(story.key(step) is not None for step in story.submits)
     return list(dict.fromkeys(found)) if keyed or found else None
 
 
