@@ -9,7 +9,7 @@ import pytest
 from hobbyhorse.conformance.rules import deadlines as rules
 from hobbyhorse.contract.values import Contract
 from tests.conftest import CONTRACTS, contracts_that
-from tests.tracing import Teller
+from tests.tracing import JOB, Teller
 
 called_back = contracts_that(lambda contract: contract.callbacks is not None)
 
@@ -117,6 +117,11 @@ def test_a_time_out_that_is_only_inferred_may_be_that_of_one_request(contract: C
     told = waiting(contract, 10).status(done(contract)).nothing("media").end("timeout", told=False, id_exposed=False)
     assert rules.id_in_error(told.story()) is None
     assert rules.id_in_error(told.end("timeout", id_exposed=False).story()) != []
+
+
+def test_the_id_that_the_client_was_told_is_the_one_that_it_must_tell(contract: Contract) -> None:
+    told = waiting(contract, 100).end("timeout", id_exposed=False, message=f"gave up {JOB}")
+    assert rules.id_in_error(told.story()) == []
 
 
 def test_a_job_that_ended_is_told_without_its_id(contract: Contract) -> None:

@@ -344,6 +344,14 @@ class Story:
         return any(self.run_of(step) == last for step in telling)
 
     @cached_property
+    def exposed(self) -> bool | None:
+        """Whether whoever called the client learned a job's id, any that the client was told; None is unknown."""
+        if self.outcome is None or self.outcome.id_exposed is not False:
+            return None if self.outcome is None else self.outcome.id_exposed
+        told = {job for step in self.submits if (job := step.reading.values.get("job")) and isinstance(job, str)}
+        return any(job in self.outcome.message for job in told)
+
+    @cached_property
     def ended(self) -> bool:
         """Whether anything that was sent to the client, whole or not, may be read as a job's end."""
         return any(step.ending for step in self.steps) or any(kinds & ENDS for _, kinds in self.told)

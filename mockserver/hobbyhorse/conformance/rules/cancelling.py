@@ -56,7 +56,7 @@ def cancel_race(story: Story) -> list[str] | None:
 def _lost(story: Story, cancels: tuple[Step, ...]) -> list[str]:
     """Return what is wrong if the client, for all that it reports, drops a job that may be there still."""
     outcome = story.outcome
-    if outcome is None or outcome.kind not in FAILED | {"timeout"} or outcome.id_exposed is not False or not story.knew:
+    if outcome is None or outcome.kind not in FAILED | {"timeout"} or story.exposed is not False or not story.knew:
         return []
     later = [step for step in story.steps if step.number >= cancels[0].number and step.role in (*READS, "cancel")]
     won = next((step for step in later if "success" in step.kinds and step.terminal), None)

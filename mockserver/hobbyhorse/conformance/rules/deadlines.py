@@ -68,12 +68,12 @@ def _last_word_is_under_way(story: Story) -> bool:
 def id_in_error(story: Story) -> list[str] | None:
     """Look for the id of a job that had not ended in how the run ended."""
     outcome = story.outcome
-    if outcome is None or outcome.kind not in GAVE_UP or outcome.id_exposed is None or not story.knew:
+    if outcome is None or outcome.kind not in GAVE_UP or story.exposed is None or not story.knew:
         return None
     deadline = outcome.kind == "timeout" and outcome.told
     if story.ended and not deadline:
         return None
-    if outcome.id_exposed:
+    if story.exposed:
         return []
     return [f"the run ended as {outcome.kind!r}, and whoever called it did not learn the id of the job"]
 

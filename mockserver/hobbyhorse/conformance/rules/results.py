@@ -109,7 +109,7 @@ def success_without_media(story: Story) -> list[str] | None:
     outcome = story.outcome
     if outcome is not None and outcome.kind == "success" and not any(map(_good, story.steps)):
         found.append(f"request {bare[0].number} told of a success without a video, and the client reports success")
-    if outcome is not None and outcome.kind in FAILED and outcome.id_exposed is False and story.knew:
+    if outcome is not None and outcome.kind in FAILED and story.exposed is False and story.knew:
         found.append(f"request {bare[0].number} told of a success without a video, and the job's id is not told")
     return found
 
