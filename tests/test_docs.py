@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,11 +34,30 @@ def test_every_python_example_runs(code: str, tmp_path: Path) -> None:
     with serving(Fake(options=Options(strict=True))) as url:
         code = code.replace("http://127.0.0.1:8000", url)
         (tmp_path / "test_example.py").write_text(code)
-        tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if "def test_" in code else []
+        shutil.copy(ROOT / "examples" / "python" / "hiapi.py", tmp_path / "my_client.py")
+        is_test = "def test_" in code or "client_suite(" in code
+        tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if is_test else []
         command = [sys.executable, *tests, "test_example.py"]
-        found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+        found = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path)
     assert found.returncode == 0, found.stderr + found.stdout
     assert found.stdout.strip()
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node, which is not here")
+def test_the_javascript_client_of_the_page_is_tested_with_one_command(tmp_path: Path) -> None:
+    """It is too simple: it knows no stage but success, and gives up at the first poll that fails."""
+    page = (ROOT / "docs" / "conformance.md").read_text()
+    code = re.search(r"```js\n(.*?)```", page, re.DOTALL)
+    assert code is not None
+    (tmp_path / "client.mjs").write_text(code[1])
+    command = [Path(sys.executable).with_name("hobbyhorse"), "conformance", "client", "--provider", "hiapi"]
+    more = ["--runs", "40", "--limit", "6", "--report", "report", "--", "node", "client.mjs"]
+    found = subprocess.run([*command, *more], capture_output=True, text=True, timeout=240, check=False, cwd=tmp_path)
+    assert found.returncode == 1, found.stdout + found.stderr
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    verdicts = {rule["id"]: rule["verdict"] for rule in report["rules"]}
+    assert verdicts["RTY-04"] == "broken"
+    assert verdicts["SCH-01"] == "passed"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -49,9 +70,10 @@ def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
 def test_every_option_that_the_pages_name_is_an_option() -> None:
     command = Path(sys.executable).with_name("hobbyhorse")
     helped = ""
-    for name in ("serve", "demo", "providers", "scenarios", "env", "health", "video", "probe"):
+    names = ("serve", "demo", "providers", "scenarios", "env", "health", "video", "probe", "rules")
+    for name in (*names, *(f"conformance {name}" for name in ("client", "replay", "judge"))):
         env = {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
-        helped += subprocess.run([command, name, "--help"], capture_output=True, text=True, check=True, env=env).stdout
+        helped += subprocess.run([command, *name.split(), "--help"], capture_output=True, text=True, check=True, env=env).stdout
     for page in PAGES:
         for option in re.findall(r"`(?:hobbyhorse serve )?(--[a-z-]+)", page.read_text()):
             assert option in helped, f"{page.name} names {option}"
