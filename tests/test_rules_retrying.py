@@ -126,6 +126,16 @@ def test_what_is_refused_for_good_is_not_repeated(contract: Contract, status: in
         assert rules.fatal_is_fatal(told.story()) != []
 
 
+def test_a_refusal_that_has_passed_does_not_count(contract: Contract) -> None:
+    told = started(contract)
+    for _ in range(4):
+        fail(told.wait(3), 403).wait(3).nothing("status").wait(3).status(running(contract))
+    assert rules.fatal_is_fatal(told.story()) == []
+    for status in (403, 500, 403, 500):
+        fail(told.wait(3), status)
+    assert rules.fatal_is_fatal(told.story()) != []
+
+
 @pytest.mark.parametrize("status", [402, 404, 408, 409, 425, 429, 500])
 def test_what_may_pass_may_be_repeated(contract: Contract, status: int) -> None:
     told = started(contract)

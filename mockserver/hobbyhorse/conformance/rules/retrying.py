@@ -115,29 +115,26 @@ def _json(body: bytes) -> Any:
 
 
 def fatal_is_fatal(story: Story) -> list[str] | None:
-    """Count the reads behind a refusal that does not pass."""
+    """Count the refusals of a read that do not pass, and look for another one behind the second.
+
+    An answer that tells of the job in between says that the first one has passed.
+    """
     found: list[str] = []
     seen = False
     for role in sorted(READS):
         for line in lines(story, role):
-            fatal = next((step for step in line if step.delivered and step.status in FATAL), None)
-            if fatal is None:
-                continue
-            seen = True
-            more = [again for step, again in chains(_until_the_end(line)) if _repeats(story, fatal, step, again)]
-            if len(more) > 1:
-                found.append(f"request {fatal.number} was refused with {fatal.status}, and {len(more)} more came")
+            refused: list[Step] = []
+            for step, again in itertools.zip_longest(line, line[1:]):
+                if step.delivered and step.status in FATAL:
+                    refused.append(step)
+                    seen = True
+                elif step.ok and (step.kinds or step.unknown_stage):
+                    refused = []
+                if len(refused) > 1 and again is not None and not called_back(story, step, again):
+                    first = refused[0]
+                    found.append(f"request {first.number} was refused ({first.status}) and repeated more than once")
+                    break
     return found if seen else None
-
-
-def _repeats(story: Story, fatal: Step, step: Step, again: Step) -> bool:
-    return known(fatal, again) and again.number > fatal.number and not called_back(story, step, again)
-
-
-def _until_the_end(line: Line) -> Line:
-    """Return a line up to the answer that the job has ended; what comes later is about the video."""
-    end = next((number for number, step in enumerate(line) if step.clean and step.terminal), len(line))
-    return line[: end + 1]
 
 
 def backs_off(story: Story) -> list[str] | None:
