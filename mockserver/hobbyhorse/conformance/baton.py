@@ -242,7 +242,7 @@ class Governor:
         member.ident, member.native = threading.get_ident(), threading.get_native_id()
         member.arrived = True
         self._await(member)
-        member.waiting = False
+        _wake(member)
         try:
             if not self.over:
                 _here.governor = self
@@ -279,8 +279,8 @@ class Governor:
                 return
             me.deadline = None
             self._queue(me, _always, False)
-        if self._await(me):
-            me.waiting = False
+        self._await(me)
+        _wake(me)
         self._inside = True
 
     def _queue(self, me: Member, ready: Callable[[], bool] | None, outer: bool) -> None:
@@ -295,15 +295,14 @@ class Governor:
             self._give(chosen)
             if self._await(me):
                 break
-        me.waiting = False
-        me.seen = _monotonic()
+        _wake(me)
 
     def _give(self, member: Member | None) -> None:
         with self._mutex:
             self._running = member
             self._inside = False
             if member is not None:
-                member.waiting, member.seen, member.asleep = False, _monotonic(), None
+                _wake(member)
         if member is not None:
             member.gate.release()
 
@@ -461,6 +460,12 @@ def _mine() -> Member:
     member = _here.member
     assert member is not None
     return member
+
+
+def _wake(member: Member) -> None:
+    """Note that a thread runs; by then it was last seen just now."""
+    member.seen, member.asleep = _monotonic(), None
+    member.waiting = False
 
 
 def _always() -> bool:

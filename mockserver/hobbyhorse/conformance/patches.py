@@ -376,12 +376,15 @@ def _patches() -> Iterator[tuple[Any, str, Any]]:
 
 
 _PATCHES = tuple(_patches())
-_ORIGINALS = {id(vars(owner)[name]): new for owner, name, new in _PATCHES if owner in (time, queue)}
+_REBOUND = {id(getattr(time, name)): (getattr(time, name), new) for owner, name, new in _PATCHES if owner is time}
+_LOCKS = {"Lock": (_real_lock, _lock), "RLock": (_real_rlock, _rlock)}
 _MISSING = object()
 _guard = _allocate()
 _users = 0
 _saved: list[tuple[Any, str, Any]] = []
 _rebound: set[str] = set()
+_LEFT = frozenset({__name__, "time", "_thread", "hobbyhorse.conformance.baton"})
+"""The modules whose own names stay what they are."""
 
 
 class _NoRunOver(logging.Filter):
@@ -433,12 +436,12 @@ def _restore() -> None:
 
 def _rebind() -> None:
     """Have modules that imported a function by its name use the one that knows virtual time, for good."""
-    for name in [name for name in sys.modules if name not in _rebound]:
-        _rebound.add(name)
-        if name in (__name__, "time", "queue", "hobbyhorse.conformance.baton"):
+    for name, module in list(sys.modules.items()):
+        if name in _rebound or name in _LEFT or module is None:
             continue
-        names = vars(sys.modules[name]) if sys.modules[name] is not None else {}
+        _rebound.add(name)
+        names = vars(module)
         for bound, value in list(names.items()):
-            new = _ORIGINALS.get(id(value))
-            if new is not None:
+            old, new = _REBOUND.get(id(value)) or _LOCKS.get(bound) or (None, None)
+            if new is not None and value is old and (module is not threading or bound not in _LOCKS):
                 names[bound] = new
