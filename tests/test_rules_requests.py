@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 
 from hobbyhorse.conformance.rules import requests as rules
+from hobbyhorse.conformance.story import Story
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.expressions import MISSING, replaced, resolve
 from tests.conftest import contracts_that
@@ -202,3 +204,10 @@ def test_other_troubles_excuse_a_failure(contract: Contract) -> None:
     assert rules.additive_tolerance(told.end("failed").story()) is None
     told = Teller(contract).submit(move="extra_field").wait(700).call(role, name, move="latency")
     assert rules.additive_tolerance(told.media().end("error").story()) is None
+
+
+def test_a_recording_that_leaves_secrets_out_accuses_nobody(contract: Contract) -> None:
+    told = Teller(contract).submit().status(next(iter(contract.graph)).name)
+    bare = tuple(replace(exchange, headers=()) for exchange in told.exchanges)
+    assert rules.required_headers(Story(contract, replace(told.trace(), exchanges=bare, runs=()))) == []
+    assert rules.required_headers(Story(contract, replace(told.trace(), exchanges=bare))) != []
