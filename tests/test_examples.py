@@ -1,0 +1,317 @@
+"""The clients that users copy: what each does when all goes well, and in the troubles that cost money."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hobbyhorse import MockServer
+from hobbyhorse.mock import MockWorld
+
+ROOT = Path(__file__).resolve().parent.parent / "examples"
+SPEED = 50.0
+PICTURE = "https://example.com/horse.png"
+FLAT = {"prompt": "run", "image_url": PICTURE, "duration": 3, "seed": 7}
+REQUESTS: dict[str, dict[str, Any]] = {
+    "hiapi": {
+        "model": "happyhorse-1.1/image-to-video",
+        "input": {"image_urls": [PICTURE], "duration": 3, "resolution": "720p"},
+    },
+    "runcomfy": {**FLAT, "resolution": "720P"},
+    "runflow": {**FLAT, "resolution": "720p"},
+    "vtrix": {
+        "model": "happyhorse_1.0_i2v",
+        "input": {"prompt": "run", "media": [{"type": "first_frame", "url": PICTURE}]},
+        "parameters": {"duration": 3, "resolution": "720P", "seed": 7},
+    },
+}
+CLIENTS = sorted(path.stem for path in (ROOT / "python").glob("*.py"))
+POLLERS = [name for name in CLIENTS if not name.endswith("_callbacks")]
+TOLD = [name for name in CLIENTS if name not in POLLERS]
+LINES = 330
+VIDEO = {
+    "happy": 1,
+    "submit_rate_limited": 2,
+    "status_html_page": 1,
+    "status_unknown_job": 1,
+    "media_truncate": 1,
+    "media_expired": 1,
+}
+"""Scenarios that end in a video, and how many orders are sent on the way."""
+NO_VIDEO = {
+    "job_fails": "Failed",
+    "submit_invalid_request": "Failed",
+    "status_error_envelope": "Lost",
+    "media_truncated_always": "Lost",
+}
+"""Scenarios that end without a video, and what is raised."""
+COMMANDS = {
+    "hiapi.py": ("hiapi", [sys.executable, "python/hiapi.py"]),
+    "runcomfy.py": ("runcomfy", [sys.executable, "python/runcomfy.py"]),
+    "runflow_callbacks.py": ("runflow", [sys.executable, "python/runflow_callbacks.py"]),
+    "vtrix.py": ("vtrix", [sys.executable, "python/vtrix.py"]),
+    "hiapi.mjs": ("hiapi", ["node", "javascript/hiapi.mjs"]),
+    "vtrix.sh": ("vtrix", ["bash", "bash/vtrix.sh"]),
+}
+NEEDS = {"hiapi.mjs": ("node",), "vtrix.sh": ("bash", "curl", "getent", "sha256sum")}
+
+
+def load(name: str) -> ModuleType:
+    """Read a client as its user would: the one file, and nothing beside it."""
+    spec = importlib.util.spec_from_file_location(f"example_{name}", ROOT / "python" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    module.SPEED = SPEED  # type: ignore[attr-defined]
+    return module
+
+
+MODULES = {name: load(name) for name in CLIENTS}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MockServer]:
+    with MockServer(pace="fast", speed=SPEED) as mock:
+        yield mock
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def callback_of(server: MockServer) -> SimpleNamespace:
+    secret = server.asgi.options.callback_secret
+    return SimpleNamespace(url=f"http://127.0.0.1:{free_port()}/done", secret=secret)
+
+
+def generate(server: MockServer, world: MockWorld, name: str) -> bytes:
+    provider = name.partition("_")[0]
+    more = {"callback": callback_of(server)} if name.endswith("_callbacks") else {}
+    video: bytes = MODULES[name].generate(world.url(provider), world.api_key, REQUESTS[provider], **more)
+    return video
+
+
+def armed(server: MockServer, scenario: str) -> MockWorld:
+    world = server.world()
+    if scenario != "happy":
+        world.arm(scenario)
+    return world
+
+
+def count(world: MockWorld, role: str) -> int:
+    return sum(exchange.role == role for exchange in world.journal)
+
+
+@pytest.mark.parametrize(
+    ("name", "scenario"),
+    [(name, scenario) for name in POLLERS for scenario in VIDEO] + [(name, "status_unknown_job") for name in TOLD],
+)
+def test_a_client_bears_what_passes_and_has_the_video(server: MockServer, name: str, scenario: str) -> None:
+    world = armed(server, scenario)
+    video = generate(server, world, name)
+    assert MODULES[name].is_mp4(video)
+    assert count(world, "submit") == VIDEO[scenario]
+    assert (world.ledger.billable, list(world.unmet)) == (1, [])
+    if scenario == "happy":
+        assert count(world, "media") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "scenario"),
+    [(name, scenario) for name in POLLERS for scenario in NO_VIDEO] + [(name, "job_fails") for name in TOLD],
+)
+def test_a_client_says_what_went_wrong_and_of_which_job(server: MockServer, name: str, scenario: str) -> None:
+    world = armed(server, scenario)
+    with pytest.raises(MODULES[name].Failed) as raised:
+        generate(server, world, name)
+    jobs: list[str | None] = [job.id for job in world.jobs]
+    assert type(raised.value).__name__ == NO_VIDEO[scenario]
+    assert [raised.value.job] == (jobs or [None])
+    assert all(str(job) in str(raised.value) for job in jobs)
+    assert count(world, "submit") == 1
+
+
+@pytest.mark.parametrize("scenario", ["submit_accept_then_drop", "submit_malformed_json"])
+@pytest.mark.parametrize("name", CLIENTS)
+def test_a_lost_answer_buys_no_second_video(server: MockServer, name: str, scenario: str) -> None:
+    world = armed(server, scenario)
+    if name.startswith("hiapi"):
+        assert MODULES[name].is_mp4(generate(server, world, name))
+        assert count(world, "submit") == 2
+    else:
+        with pytest.raises(MODULES[name].Lost):
+            generate(server, world, name)
+        assert count(world, "submit") == 1
+    assert world.ledger.billable <= 1
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_the_deadline_is_told_with_the_job(server: MockServer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MODULES[name], "LONGEST_WAIT", 20.0)
+    world = armed(server, "job_stuck_running")
+    with pytest.raises(TimeoutError) as raised:
+        generate(server, world, name)
+    assert world.jobs[0].id in str(raised.value)
+    assert count(world, "cancel") == (1 if name == "runcomfy" else 0)
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_a_genuine_callback_is_acknowledged_and_a_forged_one_is_not(server: MockServer, name: str) -> None:
+    provider, callback, module = name.partition("_")[0], callback_of(server), MODULES[name]
+    for scenario, answers in (("happy", {204}), ("callback_forged", {401, 204})):
+        world = armed(server, scenario)
+        with module.listening(callback) as heard:
+            note = module.new(world.url(provider), REQUESTS[provider], callback)
+            module.collect(world.api_key, note, lambda note: None, heard)
+        seen = {attempt.status for attempt in world.callbacks}
+        assert seen <= answers
+        assert seen
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_a_file_that_is_cut_or_of_another_kind_is_no_video(server: MockServer, name: str) -> None:
+    whole = generate(server, server.world(), name)
+    check = MODULES[name].is_mp4
+    assert check(whole)
+    assert not any(
+        check(data) for data in (b"", whole[:-1], whole[: len(whole) // 2], b"<html></html>", whole + b"more")
+    )
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_only_the_open_network_and_the_own_host_are_fetched_from(name: str) -> None:
+    public = MODULES[name].public
+    home = "http://127.0.0.1:8000/provider"
+    assert public("http://127.0.0.1:9000/video.mp4", home)
+    assert public("https://8.8.8.8/video.mp4", home)
+    refused = [
+        "http://127.0.0.2/",
+        "http://[::1]/",
+        "http://localhost/",
+        "http://169.254.169.254/",
+        "file:///etc/passwd",
+    ]
+    refused += [
+        "http://10.0.0.1/",
+        "http://2130706433/",
+        "http://[::ffff:10.0.0.1]/",
+        "http://0/",
+        "http://[",
+        "//x",
+        "",
+    ]
+    assert not [url for url in refused if public(url, home)]
+
+
+def test_each_example_is_short() -> None:
+    files = [path for path in ROOT.rglob("*") if path.suffix in (".py", ".mjs", ".sh")]
+    assert not {path.name: n for path in files if (n := len(path.read_text().splitlines())) > LINES}
+    readme = (ROOT / "README.md").read_text()
+    assert not [path.name for path in files if f"/{path.name}]" not in readme]
+
+
+class Command:
+    """A client that runs as a command, and what it leaves behind."""
+
+    def __init__(self, server: MockServer, world: MockWorld, name: str, directory: Path) -> None:
+        missing = [program for program in NEEDS.get(name, ()) if shutil.which(program) is None]
+        if missing:
+            pytest.skip(f"{name} needs {', '.join(missing)}, which this machine has not")
+        self.provider, self.line = COMMANDS[name]
+        self.output = directory / "horse.mp4"
+        self.note = directory / "horse.mp4.job"
+        request = directory / "order.json"
+        request.write_text(json.dumps(REQUESTS[self.provider]))
+        callback = callback_of(server)
+        self.env = {
+            **os.environ,
+            "HOBBYHORSE_BASE_URL": world.url(self.provider),
+            "HOBBYHORSE_API_KEY": world.api_key,
+            "HOBBYHORSE_REQUEST": str(request),
+            "HOBBYHORSE_OUTPUT": str(self.output),
+            "HOBBYHORSE_SPEED": str(SPEED),
+            "HOBBYHORSE_CALLBACK_URL": callback.url,
+            "HOBBYHORSE_CALLBACK_SECRET": callback.secret,
+        }
+
+    def run(self, *more: str, **env: str) -> dict[str, Any]:
+        line = [*self.line[:1], str(ROOT / self.line[1]), *more]
+        done = subprocess.run(line, env={**self.env, **env}, capture_output=True, text=True, timeout=60, check=False)
+        assert done.stdout, done.stderr
+        told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        assert done.returncode == (0 if told["class"] == "success" else 1)
+        assert self.output.exists() == (told["class"] == "success")
+        assert self.env["HOBBYHORSE_API_KEY"] not in done.stdout + done.stderr
+        return told
+
+
+@pytest.mark.parametrize("scenario", ["happy", "media_expired"])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_saves_the_video(server: MockServer, name: str, scenario: str, tmp_path: Path) -> None:
+    world = armed(server, scenario)
+    command = Command(server, world, name, tmp_path)
+    told = command.run()
+    assert (told["job"], told["class"]) == (world.jobs[0].id, "success")
+    assert MODULES["vtrix"].is_mp4(command.output.read_bytes())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["horse.mp4", "order.json"]
+    assert (world.ledger.billable, list(world.unmet)) == (1, [])
+
+
+@pytest.mark.parametrize("scenario", ["job_fails", "submit_invalid_request"])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_leaves_no_video_that_is_none(server: MockServer, name: str, scenario: str, tmp_path: Path) -> None:
+    world = armed(server, scenario)
+    command = Command(server, world, name, tmp_path)
+    told = command.run()
+    assert told["class"] == "failed"
+    assert told["job"] == (world.jobs[0].id if world.jobs else None)
+    assert not command.note.exists()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_job_is_collected_where_it_was_ordered(server: MockServer, name: str, tmp_path: Path) -> None:
+    world = armed(server, "media_truncated_always")
+    command = Command(server, world, name, tmp_path)
+    assert command.run()["class"] == "error"
+    world.disarm()
+    told = command.run("--resume", HOBBYHORSE_BASE_URL="http://127.0.0.1:9/nowhere")
+    assert (told["job"], told["class"]) == (world.jobs[0].id, "success")
+    assert (count(world, "submit"), len(world.jobs)) == (1, 1)
+    assert not command.note.exists()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_order_of_unknown_fate_is_not_sent_again_by_a_resumed_command(
+    server: MockServer, name: str, tmp_path: Path
+) -> None:
+    world = armed(server, "submit_accept_then_drop_three_times")
+    command = Command(server, world, name, tmp_path)
+    first = command.run()
+    if command.provider == "hiapi":
+        assert first["class"] == "success"
+    else:
+        assert (first["class"], command.run("--resume")["class"]) == ("error", "error")
+        assert count(world, "submit") == 1
+    assert world.ledger.billable == 1
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_nothing_is_collected_where_nothing_was_ordered(server: MockServer, name: str, tmp_path: Path) -> None:
+    world = server.world()
+    assert Command(server, world, name, tmp_path).run("--resume")["class"] == "failed"
+    assert not world.journal
