@@ -15,6 +15,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from hobbyhorse.activity import Activities, apart, held, together
 from hobbyhorse.contract.reading import message_of, read_callback
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.expressions import MISSING, replaced, resolve
@@ -407,3 +408,30 @@ async def test_in_real_time_the_deadline_of_a_receiver_is_real(
     await mock.fake.courier().close()
     assert contract.callbacks is not None
     assert bounds == [contract.callbacks.deadline, 60.0]
+
+
+async def test_one_of_several_deliveries_at_once_that_waits_hides_no_other_one() -> None:
+    work, goes_on, done = Activities(), [asyncio.Event(), asyncio.Event()], []
+
+    async def deliver(number: int) -> None:
+        with held() if number == 0 else apart():
+            await goes_on[number].wait()
+        done.append(number)
+
+    async def act() -> None:
+        with work.begun():
+            await together(deliver(0), deliver(1))
+
+    task = asyncio.ensure_future(act())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert work.busy == 1, "the second one is busy"
+    goes_on[1].set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert work.busy == 0, "the first one waits for somebody"
+    goes_on[0].set()
+    await task
+    assert (work.busy, done) == (0, [1, 0])
+    await together(deliver(0), deliver(1))
+    assert done == [1, 0, 0, 1], "where nobody counts, they are just done"

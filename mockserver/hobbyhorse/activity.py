@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Protocol
 from weakref import ref
@@ -25,11 +25,12 @@ MOST_SECONDS = 120.0
 
 
 class Activity:
-    """Something that is being done; `holds` is in how many places it waits for others."""
+    """Something that is being done; `holds` is in how many places it waits for others, `among` where it is counted."""
 
-    __slots__ = ("holds",)
+    __slots__ = ("among", "holds")
 
-    def __init__(self) -> None:
+    def __init__(self, among: Activities | None = None) -> None:
+        self.among = among
         self.holds = 0
 
 
@@ -74,6 +75,19 @@ def awaiting_answer() -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
     return trace
 
 
+async def together(*works: Coroutine[Any, Any, None]) -> None:
+    """Do several things at once, each of which counts by itself; what is being done here is held meanwhile."""
+    activity = _CURRENT.get()
+    among = activity.among if activity is not None else None
+
+    async def by_itself(work: Coroutine[Any, Any, None]) -> None:
+        with among.begun() if among is not None else nullcontext():
+            await work
+
+    with held():
+        await asyncio.gather(*(by_itself(work) for work in works))
+
+
 class Activities:
     """Everything of one kind that is being done."""
 
@@ -88,7 +102,7 @@ class Activities:
     @contextmanager
     def begun(self) -> Iterator[None]:
         """Count what is done in this context, and in the tasks that it makes, as one."""
-        activity = Activity()
+        activity = Activity(self)
         self._begun.add(activity)
         token = _CURRENT.set(activity)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,7 +11,7 @@ from typing import Any
 import httpx
 import orjson
 
-from hobbyhorse.activity import apart, awaiting_answer
+from hobbyhorse.activity import apart, awaiting_answer, together
 from hobbyhorse.contract.values import Callbacks, Situation
 from hobbyhorse.expressions import MISSING, replaced, resolve
 from hobbyhorse.ids import FORMS
@@ -250,7 +249,7 @@ class Courier:
     async def _duplicate(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
         """Deliver the same message several times at once."""
         more = [self._deliver(delivery, AGAIN, note="duplicate") for _ in range(options.get("count", COUNT) - 1)]
-        await asyncio.gather(self._deliver(delivery, 1), *more)
+        await together(self._deliver(delivery, 1), *more)
 
     async def _late(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
         """Deliver later."""
