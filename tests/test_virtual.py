@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
+import gc
 import http.server
 import json
 import queue
+import random
 import socket
 import subprocess
 import sys
@@ -17,6 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotInTime
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from time import monotonic as told
 from time import sleep as rest
 from typing import Any
@@ -66,11 +70,11 @@ class Stage:
 
 @pytest.fixture
 def stage(server: MockServer) -> Callable[..., Stage]:
-    def make(scenario: dict[str, Any] | None = None, seed: int = 5, **options: Any) -> Stage:
-        world = server.world(seed=seed)
+    def make(scenario: dict[str, Any] | None = None, draws: int = 0, **options: Any) -> Stage:
+        world = server.world(seed=5)
         if scenario:
             world.arm(scenario, jobs="all")
-        return Stage(server, world, VirtualTime(server.timeline(world), **options), world.clock.now())
+        return Stage(server, world, VirtualTime(server.timeline(world), seed=draws, **options), world.clock.now())
 
     return make
 
@@ -233,6 +237,16 @@ def test_a_slow_receiver_delays_the_client_by_what_it_sleeps(stage: Callable[...
     assert slow.value[0] - quick.value[0] == pytest.approx(30.0, abs=1e-6)
 
 
+def test_what_a_client_draws_depends_on_the_seed_alone(stage: Callable[..., Stage]) -> None:
+    before = random.getstate()
+
+    def draws(seed: int) -> Any:
+        return stage(draws=seed).run(lambda base, key: [random.random() for _ in range(3)]).value
+
+    assert draws(1) == draws(1) != draws(2)
+    assert random.getstate() == before
+
+
 # ---- deadlines
 
 
@@ -370,6 +384,15 @@ def waits_for_a_selector() -> None:
             one.recv(1)
 
 
+def waits_by_the_calendar() -> None:
+    begun, other = datetime.now(timezone.utc), dt.datetime.now()
+    while datetime.now(timezone.utc) - begun < timedelta(seconds=40):
+        time.sleep(1)
+    assert isinstance(begun, datetime)
+    assert dt.datetime.now() - other == timedelta(seconds=40)
+    assert datetime.fromisoformat(begun.isoformat()) == begun
+
+
 def waits_by_imported_names() -> None:
     begun = told()
     rest(40)
@@ -435,6 +458,43 @@ def test_what_swallows_exceptions_is_ended_all_the_same(stage: Callable[..., Sta
     ran = one.run(polls_for_ever if kind == "thread" else task)
     assert ran.over
     assert one.time.drain(60) == []
+
+
+def test_a_client_that_swallows_everything_sends_nothing_more(stage: Callable[..., Stage]) -> None:
+    def client(base: str, key: str) -> None:
+        with http_client(key) as http:
+            while True:
+                with suppress(BaseException):
+                    http.get(f"{base}/v1/tasks/none")
+                    time.sleep(10)
+
+    one = stage(limit=95.0)
+    ran = one.run(client)
+    assert ran.over
+    assert [moment for moment, _, _ in one.trace] == [10.0 * n for n in range(10)]
+    assert one.time.drain(60) == ["client"]
+
+
+def test_an_event_loop_is_closed_in_peace_when_the_run_is_over(
+    stage: Callable[..., Stage], recwarn: pytest.WarningsRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    cleaned: list[str] = []
+
+    async def wait() -> None:
+        try:
+            await asyncio.sleep(1_000)
+        finally:
+            await asyncio.sleep(0)
+            cleaned.append("task")
+
+    async def client() -> None:
+        await asyncio.gather(*[wait() for _ in range(3)])
+
+    one = stage(limit=300.0)
+    assert one.run(lambda base, key: asyncio.run(client())).over
+    gc.collect()
+    assert cleaned == ["task"] * 3
+    assert [*recwarn, *caplog.records] == []
 
 
 def test_a_client_that_floods_is_ended_by_the_number_of_its_requests(stage: Callable[..., Stage]) -> None:

@@ -29,6 +29,8 @@ ASLEEP_SECONDS = 0.05
 NAP_SECONDS = 0.001
 GRACE_SECONDS = 1.0
 """How long (real) nothing can happen before a client is stuck; it may wait for what is not in virtual time."""
+SPARED = 2_000
+"""After a refusal an event loop may look at its files and its watch so often, to end its tasks."""
 MOST_REFUSALS = 50
 """A thread that goes on after so many refusals is left standing for ever."""
 
@@ -138,17 +140,17 @@ class Governor:
 
     def moment(self) -> float:
         """Return the moment, in seconds since 1970."""
-        self.touch()
+        self.touch(gentle=True)
         return self._timeline.now()
 
     def elapsed(self) -> float:
         """Return the virtual time since the start, in seconds."""
-        self.touch()
+        self.touch(gentle=True)
         return self.ticks() / TICKS
 
     # ---- what threads do
 
-    def touch(self, *, sent: bool = False, spoke: bool = False) -> None:
+    def touch(self, *, sent: bool = False, spoke: bool = False, gentle: bool = False) -> None:
         """Count an operation of this thread. Raises RunOver when there were too many, or the run is over."""
         me = _mine()
         self._operations += 1
@@ -159,12 +161,14 @@ class Governor:
             self._touched = True
         if self._sends > self._most_sends or self._operations > self._most_operations:
             self.over = True
-        if self.over and not me.spared:
+        if self.over and me.spared and gentle:
+            me.spared -= 1
+        elif self.over:
             self._refuse(me)
 
     def look(self) -> None:
         """Have everything arrive that is under way, before a thread looks at a connection without waiting."""
-        self.touch()
+        self.touch(gentle=True)
         with outside():
             self._enter(_mine())
             if self._touched:
@@ -179,11 +183,10 @@ class Governor:
         `outer` is whether the other side makes it ready, `alone` whether it is all that this thread waits for.
         Raises RunOver when the run is over, and Stuck when this can never end.
         """
-        self.touch()
+        self.touch(gentle=outer and not alone)
         me = _mine()
-        if me.spared:
-            me.spared -= 1
-            return ready() if ready is not None else False
+        if self.over:
+            return ready is not None and ready()
         if outer and alone and len(self._members) == 1 and ready is not None and ready():
             return True
         with outside():
@@ -198,10 +201,6 @@ class Governor:
             raise Stuck("every thread of the client waits, and nothing is left that could happen")
         return me.answer
 
-    def spare(self, operations: int) -> None:
-        """Let this thread clean up after the run is over: so many waits end at once."""
-        _mine().spared = operations
-
     def _deadline(self, timeout: float) -> int:
         now = self.ticks()
         exact = min(timeout, 1e9) * TICKS
@@ -210,6 +209,7 @@ class Governor:
 
     def _refuse(self, me: Member) -> None:
         me.refusals += 1
+        me.spared = SPARED
         if me.refusals > MOST_REFUSALS:
             self._abandon(me)
         raise RunOver("the run is over")

@@ -1,11 +1,13 @@
 """Waiting and telling the time as Python does it, for threads in virtual time; thin for all others; knows no server.
 
-Not in virtual time: `datetime.now()` (a C type that cannot be patched; clients that measure by it run into the limit),
-TLS sockets, `os.read`, subprocesses and event loops that are not written in Python (uvloop).
+Not in virtual time: `datetime.now()` where a library calls it (a C type cannot be patched, so it is replaced in the
+modules that are neither Python's nor installed), TLS sockets, `os.read`, subprocesses, and event loops that are not
+written in Python (uvloop).
 """
 
 from __future__ import annotations
 
+import datetime
 import errno
 import logging
 import math
@@ -17,6 +19,7 @@ import socket
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -69,6 +72,42 @@ CLOCKS: dict[str, Callable[[Any], Any]] = {
     "perf_counter": lambda governor: MONOTONIC_BASE + governor.elapsed(),
     "perf_counter_ns": _monotonic_ns,
 }
+
+
+_Datetime = datetime.datetime
+
+
+class _Datetimes(type(_Datetime)):  # type: ignore[misc]
+    def __instancecheck__(cls, value: object) -> bool:
+        return isinstance(value, _Datetime)
+
+    def __subclasscheck__(cls, kind: type) -> bool:
+        return issubclass(kind, _Datetime)
+
+
+class GovernedDatetime(_Datetime, metaclass=_Datetimes):
+    """What a client's module knows as `datetime`; all that it makes are the usual ones."""
+
+    def __new__(cls, *args: Any, **named: Any) -> Any:
+        """Make a usual one."""
+        return _Datetime(*args, **named)
+
+    @classmethod
+    def now(cls, tz: datetime.tzinfo | None = None) -> Any:
+        """Return the moment."""
+        governor = current()
+        return _Datetime.now(tz) if governor is None else _Datetime.fromtimestamp(governor.moment(), tz)
+
+    @classmethod
+    def utcnow(cls) -> Any:
+        """Return the moment, as UTC and without saying so."""
+        return cls.now(datetime.timezone.utc).replace(tzinfo=None)
+
+    today = now
+
+
+_datetime_module = types.ModuleType("datetime")
+vars(_datetime_module).update({**vars(datetime), "datetime": GovernedDatetime})
 
 
 # ---- locks and threads
@@ -258,21 +297,31 @@ def _connect(self: Any, address: Any) -> None:
     if governor is None:
         _Socket.connect(self, address)
         return
-    governor.touch(spoke=True)
-    timeout = self.gettimeout()
-    if timeout == 0:
-        _Socket.connect(self, address)
-        return
-    _Socket.settimeout(self, 0)
     try:
-        code = _Socket.connect_ex(self, address)
-    finally:
-        _Socket.settimeout(self, timeout)
-    if code in (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR):
-        _await_socket(governor, self, select.POLLOUT)
-        code = self.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        governor.touch(spoke=True)
+        code = _connected(governor, self, address)
+    except RunOver:  # which those who make a socket are not prepared for
+        self.close()
+        raise
     if code:
         raise OSError(code, os.strerror(code))
+
+
+def _connected(governor: Governor, sock: Any, address: Any) -> int:
+    """Connect a socket, as long as its timeout says; return the number of the error."""
+    timeout = sock.gettimeout()
+    if timeout == 0:
+        _Socket.connect(sock, address)
+        return 0
+    _Socket.settimeout(sock, 0)
+    try:
+        code = _Socket.connect_ex(sock, address)
+    finally:
+        _Socket.settimeout(sock, timeout)
+    if code in (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR):
+        _await_socket(governor, sock, select.POLLOUT)
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    return int(code)
 
 
 def _noting(real: Any) -> Callable[..., Any]:
@@ -397,6 +446,7 @@ class _NoRunOver(logging.Filter):
 
 
 _quiet = _NoRunOver()
+_PYTHON = os.path.dirname(os.__file__) + os.sep
 
 
 @contextmanager
@@ -440,8 +490,17 @@ def _rebind() -> None:
         if name in _rebound or name in _LEFT or module is None:
             continue
         _rebound.add(name)
-        names = vars(module)
+        names, own = vars(module), _is_a_clients(name, getattr(module, "__file__", None))
         for bound, value in list(names.items()):
+            if own and (value is _Datetime or value is datetime):
+                names[bound] = GovernedDatetime if value is _Datetime else _datetime_module
             old, new = _REBOUND.get(id(value)) or _LOCKS.get(bound) or (None, None)
             if new is not None and value is old and (module is not threading or bound not in _LOCKS):
                 names[bound] = new
+
+
+def _is_a_clients(name: str, file: str | None) -> bool:
+    """Whether a module is neither Python's, nor installed, nor ours."""
+    if file is None or name.partition(".")[0] == "hobbyhorse":
+        return False
+    return "site-packages" not in file and not file.startswith(_PYTHON)

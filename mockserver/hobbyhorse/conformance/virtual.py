@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import thread as executors
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from hobbyhorse.conformance.baton import Governor, RunOver, Stuck, Timeline, current
+from hobbyhorse.conformance.baton import Governor, RunOver, Stuck, Timeline
 from hobbyhorse.conformance.patches import patched
 
 __all__ = ["Ran", "RunOver", "Stuck", "Timeline", "VirtualTime"]
@@ -25,8 +27,6 @@ LIMIT_SECONDS = 7_200.0
 MOST_SENDS = 20_000
 MOST_OPERATIONS = 2_000_000
 PATIENCE_SECONDS = 30.0
-CLEANING = 1_000
-"""So many waits of a loop that is being closed end at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class VirtualTime:
 
     A run ends after `limit` virtual seconds, when it has sent `most_requests` times on its connections, or after
     `patience` real seconds without any waiting or telling of the time: what the client does next raises RunOver.
+    What the client draws from `random` depends on the seed alone.
     """
 
     def __init__(
@@ -53,10 +54,12 @@ class VirtualTime:
         most_requests: int = MOST_SENDS,
         most_operations: int = MOST_OPERATIONS,
         patience: float = PATIENCE_SECONDS,
+        seed: int = 0,
     ) -> None:
         self._timeline = timeline
         self._limit = limit
         self._patience = patience
+        self._random = random.Random(seed).getstate()
         self._governor = Governor(timeline, limit, most_requests, most_operations)
 
     def run(self, call: Callable[[], Any]) -> Ran[Any]:
@@ -66,12 +69,12 @@ class VirtualTime:
         def work() -> None:
             try:
                 value = call()
-                outcome[0] = _run(value) if inspect.iscoroutine(value) else value
+                outcome[0] = asyncio.run(value) if inspect.iscoroutine(value) else value
             except BaseException as error:
                 outcome[1] = error
 
         governor = self._governor
-        with patched():
+        with patched(), self._drawing():
             member = governor.adopt("client")
             threading.Thread(target=governor.live, args=(member, work), name="client", daemon=True).start()
             governor.begin(member, self._limit)
@@ -85,7 +88,7 @@ class VirtualTime:
     def drain(self, seconds: float) -> list[str]:
         """Let threads that are left go on for so many virtual seconds, then end them; return who would not end."""
         governor = self._governor
-        with patched():
+        with patched(), self._drawing():
             governor.go_on(seconds)
             governor.await_end(lambda: not governor.members, self._patience)
         left = sorted({*governor.members, *governor.abandoned})
@@ -93,35 +96,16 @@ class VirtualTime:
             _forget_workers(left)
         return left
 
-
-def _run(work: Any) -> Any:
-    """Run a coroutine as `asyncio.run` does, and leave nothing behind when the run is over."""
-    loop = asyncio.new_event_loop()
-    try:
-        asyncio.set_event_loop(loop)
-        return loop.run_until_complete(work)
-    finally:
-        governor = current()
-        if governor is not None and governor.over:
-            governor.spare(CLEANING)
-            loop.set_exception_handler(lambda loop, context: None)
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """Have the process draw this client's random numbers as long as the context lasts."""
+        before = random.getstate()
+        random.setstate(self._random)
         try:
-            _end(loop)
+            yield
         finally:
-            asyncio.set_event_loop(None)
-            loop.close()
-            if governor is not None:
-                governor.spare(0)
-
-
-def _end(loop: asyncio.AbstractEventLoop) -> None:
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.run_until_complete(loop.shutdown_default_executor())
+            self._random = random.getstate()
+            random.setstate(before)
 
 
 def _forget_workers(names: list[str]) -> None:
