@@ -34,7 +34,7 @@ from hobbyhorse.contract.request import Refusal
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.distort import Sent
 from hobbyhorse.expressions import MISSING
-from hobbyhorse.faults import SILENT, Line, hand_over, is_there, let_go, perform
+from hobbyhorse.faults import SILENT, Line, connection, hand_over, is_there, let_go, perform
 from hobbyhorse.jobs import Job
 from hobbyhorse.journal import MOST_BYTES, Exchange, Handover, Journal
 from hobbyhorse.limits import Limits
@@ -318,11 +318,12 @@ class Fake:
         handover.headers, handover.size = headers_of(answer), len(answer.body)
         self._keep(world, contract, route, scope, path, body, noted, origin + prefix, handover, made)
         await asyncio.sleep(0)  # what is ready together leaves together: a client is woken once, not for each answer
-        there = is_there(scope)
+        transport = connection(scope)
+        there = is_there(transport)
         await send({"type": "http.response.start", "status": situation.status, "headers": handover.headers})
         await send({"type": "http.response.body", "body": answer.body})
         if there:
-            hand_over(scope, handover, (world or self.worlds.anybody).clock, situation.status)
+            hand_over(transport, handover, (world or self.worlds.anybody).clock, situation.status)
 
     async def _serve_file(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request for a file, and note it in the world of its job."""
@@ -341,10 +342,10 @@ class Fake:
                 status, handover.headers = event["status"], event["headers"]
                 handover.size = int(header(event["headers"], b"content-length") or 0) if method != "HEAD" else 0
                 self._keep_file(world, job, scope, status, None, handover)
-            there = is_there(scope)
+            there = is_there(connection(scope))
             await send(event)
             if there and event["type"] == "http.response.body" and not event.get("more_body", False):
-                hand_over(scope, handover, world.clock, status)
+                hand_over(connection(scope), handover, world.clock, status)
 
         if job.play is None or method != "GET" or job.play.peek(MEDIA) is None:
             return await self.own()(scope, receive, noting)

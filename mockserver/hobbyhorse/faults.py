@@ -56,10 +56,10 @@ class Line:
 
     async def end(self, sent: Sent, body: bytes) -> None:
         """Send the last of a body."""
-        there = is_there(self.scope)
+        there = is_there(self.transport)
         await self.send({"type": "http.response.body", "body": body})
         if there:
-            hand_over(self.scope, self.handover, self.clock, sent.status)
+            hand_over(self.transport, self.handover, self.clock, sent.status)
 
     async def whole(self, sent: Sent) -> None:
         """Send an answer."""
@@ -88,19 +88,17 @@ def connection(scope: Scope) -> asyncio.Transport | None:
     return found
 
 
-def is_there(scope: Scope) -> bool:
+def is_there(transport: asyncio.Transport | None) -> bool:
     """Whether a client is still there, as far as its connection tells."""
-    transport = connection(scope)
     return transport is None or not transport.is_closing()
 
 
-def hand_over(scope: Scope, handover: Handover, clock: Clock, status: int) -> None:
+def hand_over(transport: asyncio.Transport | None, handover: Handover, clock: Clock, status: int) -> None:
     """Note that an answer has been handed over; its connection is to say if nobody has read it.
 
     Of a refusal, its status says everything.
     """
     handover.done(clock.now())
-    transport = connection(scope)
     if transport is not None and status < 300:
         transport.get_protocol().unread = handover  # type: ignore[attr-defined]
 
