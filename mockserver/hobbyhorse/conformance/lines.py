@@ -61,12 +61,16 @@ def shown_success(story: Story) -> bool:
 
     A list of jobs may have, and so may a video's address beside a stage word that no document has.
     """
-    for step in story.steps:
-        video = step.reading.values.get("video_url")
-        if 200 <= step.status < 300 and step.role != "media":
-            if "success" in step.kinds or step.role == "list" or (isinstance(video, str) and video and not step.kinds):
-                return True
+    if any(_may_show(step) for step in story.steps):
+        return True
     return any("success" in kinds for _, kinds in story.told)
+
+
+def _may_show(step: Step) -> bool:
+    if step.role == "media" or not 200 <= step.status < 300:
+        return False
+    video = step.reading.values.get("video_url")
+    return "success" in step.kinds or step.role == "list" or (isinstance(video, str) and video != "" and not step.kinds)
 
 
 def two_steps(story: Story) -> bool:

@@ -154,12 +154,12 @@ def under_way_is_not_done(story: Story) -> list[str] | None:
     last = max((*story.submits, *story.reads), key=lambda step: step.number)
     since = begun(story)
     soon = max(10 * story.contract.polling.typical_interval, 30.0)
-    if gave_up(story) and _under_way(last) and since is not None and story.outcome.ended <= since + soon:
-        if all(untroubled(story, step) for step in story.steps):
-            found.append(
-                f"request {last.number} was answered that the job is {last.stage or 'under way'!r}, and the run "
-                f"ended at once ({story.outcome.kind})"
-            )
+    at_once = gave_up(story) and since is not None and story.outcome.ended <= since + soon
+    if at_once and _under_way(last) and all(untroubled(story, step) for step in story.steps):
+        found.append(
+            f"request {last.number} was answered that the job is {last.stage or 'under way'!r}, and the run "
+            f"ended at once ({story.outcome.kind})"
+        )
     return found
 
 

@@ -212,7 +212,8 @@ def _passes(step: Step) -> bool:
 
 def _promptly(story: Story, blip: Step) -> bool:
     """Whether a run ended soon after a failure, and long before its deadline, which can then not have ended it."""
-    assert story.outcome is not None and story.accepted is not None
+    assert story.outcome is not None
+    assert story.accepted is not None
     wait = asked(blip)
     short = wait is None or wait.seconds <= 60.0
     early = blip.arrived - story.accepted.done <= story.patience / 2
