@@ -285,10 +285,10 @@ def test_a_command_leaves_no_video_that_is_none(server: MockServer, name: str, s
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_job_is_collected_where_it_was_ordered(server: MockServer, name: str, tmp_path: Path) -> None:
-    world = armed(server, "media_truncated_always")
+    world = server.world()
+    world.arm({"moves": {"media": [{"move": "truncated", "times": 5}]}})
     command = Command(server, world, name, tmp_path)
     assert command.run()["class"] == "error"
-    world.disarm()
     told = command.run("--resume", HOBBYHORSE_BASE_URL="http://127.0.0.1:9/nowhere")
     assert (told["job"], told["class"]) == (world.jobs[0].id, "success")
     assert (count(world, "submit"), len(world.jobs)) == (1, 1)
