@@ -6,9 +6,11 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.responses import FileResponse
 
 from hobbyhorse import activity
 from hobbyhorse.activity import Activities, Receive, Send, Timeline, Watch, awaiting_answer, held
@@ -29,12 +31,14 @@ class Home:
         self.watch = Watch(self._app)
         self.timeline = Timeline(self.clock, [self.watch])
         self._scope = "lifespan"
+        self.seen: Any = None
         self.do(self._call())
 
     async def _idle(self, receive: Receive, send: Send) -> None:
         pass
 
     async def _app(self, scope: Any, receive: Receive, send: Send) -> None:
+        self.seen = scope
         await self.handler(receive, send)
 
     async def _call(self) -> None:
@@ -43,7 +47,8 @@ class Home:
         async def wait(*event: Any) -> Any:
             await never.wait()
 
-        await self.watch({"type": self._scope}, wait, wait)
+        scope = {"type": self._scope, "method": "GET", "headers": [], "asgi": {"spec_version": "2.3"}}
+        await self.watch(scope, wait, wait)
 
     def do(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
@@ -114,6 +119,21 @@ def test_a_request_that_works_in_another_thread_is_waited_for(home: Home) -> Non
     go.set()
     thread.join(30)
     assert request.done()
+
+
+def test_a_file_that_is_sent_is_waited_for(home: Home, tmp_path: Path) -> None:
+    path = tmp_path / "film"
+    path.write_bytes(bytes(1_000_000))
+    sent: list[int] = []
+
+    async def film(receive: Receive, send: Send) -> None:
+        async def take(event: Any) -> None:
+            sent.append(len(event.get("body", b"")))
+
+        await FileResponse(path)(home.seen, receive, take)
+
+    assert not home.settles_while(home.request(film))
+    assert sum(sent) == 1_000_000
 
 
 def test_a_request_that_sleeps_on_the_clock_is_held_until_the_clock_wakes_it(home: Home) -> None:

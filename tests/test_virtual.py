@@ -230,6 +230,34 @@ def test_polls_come_at_the_moments_at_which_they_are_made(stage: Callable[..., S
     assert polls == [2.0 * n for n in range(len(polls))]
 
 
+def test_a_video_takes_no_virtual_time_whether_it_has_to_be_made_or_not(stage: Callable[..., Stage]) -> None:
+    def client(base: str, key: str) -> tuple[float, int]:
+        url = by_httpx(base, key)
+        begun = time.monotonic()
+        with httpx.Client(trust_env=False, timeout=1) as http:
+            return time.monotonic() - begun, len(http.get(url).raise_for_status().content)
+
+    rans = [stage().run(client) for _ in range(3)]
+    assert [ran.error for ran in rans] == [None] * 3
+    assert len({ran.value for ran in rans}) == 1
+    assert rans[0].value is not None
+    assert rans[0].value[0] == 0.0
+
+
+def test_a_client_may_leave_a_video_unread_while_it_waits(stage: Callable[..., Stage]) -> None:
+    def client(base: str, key: str) -> int:
+        url = by_httpx(base, key)
+        with httpx.Client(trust_env=False, timeout=1) as http, http.stream("GET", url) as answer:
+            time.sleep(100)
+            return len(answer.read())
+
+    one = stage()
+    ran = one.run(client)
+    assert ran.error is None
+    assert ran.value is not None
+    assert ran.value > 10_000
+
+
 def test_a_slow_receiver_delays_the_client_by_what_it_sleeps(stage: Callable[..., Stage]) -> None:
     quick, slow = stage().run(by_callback), stage().run(lambda base, key: by_callback(base, key, pause=30.0))
     assert slow.value is not None

@@ -20,6 +20,8 @@ QUIET_TURNS = 12
 EAGER_TURNS = 100
 """So many turns in a row are made for what is being worked at, before it is looked at again but every millisecond."""
 PAUSE_SECONDS = 0.001
+SPECIFICATION = "2.4"
+"""From this version of ASGI on, applications that stream a file do not wait for the client to leave beside that."""
 MOST_SECONDS = 120.0
 """How long (real) a server may be busy with one moment."""
 
@@ -176,6 +178,7 @@ class Watch:
             with held():
                 await send(event)
 
+        scope = {**scope, "asgi": {**scope.get("asgi", {}), "spec_version": SPECIFICATION}}
         with self._requests.begun():
             await self._app(scope, hear, say)
         for clock in self._followed():
