@@ -24,6 +24,7 @@ from datetime import datetime, timedelta, timezone
 from time import monotonic as told
 from time import sleep as rest
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -242,6 +243,19 @@ def test_a_video_takes_no_virtual_time_whether_it_has_to_be_made_or_not(stage: C
     assert len({ran.value for ran in rans}) == 1
     assert rans[0].value is not None
     assert rans[0].value[0] == 0.0
+
+
+def test_a_video_that_is_read_in_small_pieces_takes_no_virtual_time(stage: Callable[..., Stage]) -> None:
+    def client(base: str, key: str) -> tuple[float, bool]:
+        url = urlsplit(by_httpx(base, key))
+        begun, size = time.monotonic(), 0
+        with socket.create_connection((url.hostname or "", url.port or 0), timeout=1) as connection:
+            connection.sendall(f"GET {url.path}?{url.query} HTTP/1.1\r\nHost: it\r\nConnection: close\r\n\r\n".encode())
+            while piece := connection.recv(1_000):
+                size += len(piece)
+        return time.monotonic() - begun, size > 100_000
+
+    assert stage().run(client).value == (0.0, True)
 
 
 def test_a_client_may_leave_a_video_unread_while_it_waits(stage: Callable[..., Stage]) -> None:

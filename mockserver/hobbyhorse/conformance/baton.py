@@ -31,6 +31,8 @@ GRACE_SECONDS = 1.0
 """How long (real) nothing can happen before a client is stuck; it may wait for what is not in virtual time."""
 SPARED = 2_000
 """After a refusal an event loop may look at its files and its watch so often, to end its tasks."""
+MUCH = 4_096
+"""Who has read so many bytes has made room for more, which the other side may have waited for."""
 MOST_REFUSALS = 50
 """A thread that goes on after so many refusals is left standing for ever."""
 
@@ -117,7 +119,7 @@ class Governor:
         self._until = self.ticks() + _ticks(limit)
         self._most_sends = most_sends
         self._most_operations = most_operations
-        self._sends = self._operations = 0
+        self._sends = self._operations = self._received = 0
         self._orders = itertools.count()
         self._members: list[Member] = []
         self._main: Member | None = None
@@ -165,6 +167,12 @@ class Governor:
             me.spared -= 1
         elif self.over:
             self._refuse(me)
+
+    def received(self, size: int) -> None:
+        """Note that this thread has read so many bytes, which makes room for more to come."""
+        self._received += size
+        if self._received >= MUCH:
+            self._touched = True
 
     def look(self) -> None:
         """Have everything arrive that is under way, before a thread looks at a connection without waiting."""
@@ -408,7 +416,7 @@ class Governor:
         self._touched = True
 
     def _settle(self) -> None:
-        self._touched = False
+        self._touched, self._received = False, 0
         try:
             self._timeline.settle()
         except Exception as failure:

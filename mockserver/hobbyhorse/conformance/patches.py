@@ -31,8 +31,6 @@ _real_lock, _real_rlock = threading.Lock, threading.RLock
 _allocate = threading._allocate_lock  # type: ignore[attr-defined]
 _real_poll, _real_select, _real_simple_queue = select.poll, select.select, queue.SimpleQueue
 _Socket: Any = socket.socket.__mro__[1]  # the one written in C
-MUCH = 4_096
-"""Who has read so many bytes at once has made room for more, which the other side may have waited for."""
 MONOTONIC_BASE = 1_000.0
 """What the monotonic clocks of a client show when its time begins."""
 
@@ -265,8 +263,7 @@ def _reading(name: str) -> Callable[..., Any]:
             return real(self, *args, **named)
         _await_socket(governor, self, select.POLLIN)
         came = real(self, *args, **named)
-        if (came if isinstance(came, int) else len(came)) >= MUCH:
-            governor.touch(spoke=True)
+        governor.received(came if isinstance(came, int) else len(came))
         return came
 
     return read
