@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format bench wheel clean
+.PHONY: help demo serve test check format bench mutants wheel clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ format: $(VENV)/.ready ## rewrite the sources in the project's format
 
 bench: $(VENV)/.ready ## print the benchmarks (needs wrk: apt-get install wrk)
 	@$(BIN)/python -m benchmarks
+
+mutants: $(VENV)/.ready ## hunt the clients that break the rules on purpose, and write docs/rules.md
+	@$(BIN)/python -m tests.clients
 
 wheel: $(VENV)/.ready ## build the wheel, install it into an empty environment and try it from elsewhere
 	@$(BIN)/python -m build --quiet --wheel --outdir build/wheel

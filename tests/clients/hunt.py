@@ -11,11 +11,10 @@ from functools import cache
 from pathlib import Path
 
 from hobbyhorse.arena import Arena, CommandPlayer, PythonPlayer
-from hobbyhorse.conformance.callables import Client
 from hobbyhorse.conformance.drills import KILLED, MOVED, Drill
 from hobbyhorse.conformance.judge import BROKEN
 from hobbyhorse.conformance.report import drill_of
-from hobbyhorse.conformance.search import Plan, Play, Search
+from hobbyhorse.conformance.search import Plan, Play, Progress, Search
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.suite import KINDS
@@ -44,16 +43,16 @@ def contracts() -> dict[str, Contract]:
 
 
 @contextmanager
-def playing(mutant: Mutant, client: Client | None = None) -> Iterator[Play]:
-    """Give what plays drills with a mutant, or with another client in its stead."""
+def playing(mutant: Mutant, source: str) -> Iterator[Play]:
+    """Give what plays drills with a mutant's source, or with that of the client that it is made of."""
     contract = contracts()[mutant.provider]
     if mutant.kind == "python":
         with Arena(contract, contract.models[0]) as arena:
-            yield PythonPlayer(arena, client or load(mutant))
+            yield PythonPlayer(arena, load(mutant.name, source))
         return
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "client.py")
-        file.write_text(mutant.source)
+        file.write_text(source)
         argv = [sys.executable, str(file)]
         with Arena(contract, contract.models[0], clock="real", speed=SPEED, pace="fast") as arena:
             yield CommandPlayer(arena, argv, [*argv, "--resume"], parallel=AT_ONCE)
@@ -62,13 +61,25 @@ def playing(mutant: Mutant, client: Client | None = None) -> Iterator[Play]:
 def hunt(mutant: Mutant, runs: int = 200, rules: Sequence[str] = (), whole: bool = False) -> Hunt:
     """Run the suite on a mutant, until its rule is broken, or to the end: the `whole` of it."""
     contract = contracts()[mutant.provider]
+    broken_at: list[int] = []
+
+    def tell(progress: Progress) -> None:
+        if mutant.rule in progress.broken and not broken_at:
+            broken_at.append(progress.runs)
+
     kinds = KINDS if mutant.kind == "python" else (*KINDS, KILLED, MOVED)
     until = frozenset() if whole else frozenset({mutant.rule})
-    with playing(mutant) as play:
-        search = Search(contract, play, Plan(runs, 0, tuple(rules), kinds, until))
+    with playing(mutant, mutant.source) as play:
+        search = Search(contract, play, Plan(runs, 0, tuple(rules), kinds, until), tell)
         result = search.run(mutant.name, contract.models[0].id)
     own = next(one for one in result.verdicts if one.rule.id == mutant.rule)
     others = tuple(f"{one.rule.id}: {one.findings[0].messages[0]}" for one in result.broken if one is not own)
     found = own.findings[0] if own.verdict == BROKEN else None
     drill = drill_of(found.trace) if found is not None else Drill()
-    return Hunt(found is not None, result.runs, drill, found.messages if found is not None else (), others)
+    return Hunt(
+        found is not None,
+        broken_at[0] if broken_at else result.runs,
+        drill,
+        found.messages if found is not None else (),
+        others,
+    )

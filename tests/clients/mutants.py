@@ -10,7 +10,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from hobbyhorse.conformance.callables import Client
 
@@ -56,9 +55,14 @@ class Mutant:
         return (HERE if self.client == SERVICE else EXAMPLES) / f"{self.client}.py"
 
     @property
+    def working(self) -> str:
+        """The source of the client that it is made of."""
+        return self.path.read_text()
+
+    @property
     def source(self) -> str:
         """The changed source. Raises ValueError if a place is not there once."""
-        text = self.path.read_text()
+        text = self.working
         for old, new in self.changes:
             if text.count(old) != 1:
                 raise ValueError(f"{self.rule}, {self.bug!r}: {old!r} stands {text.count(old)} times in {self.path}")
@@ -66,27 +70,16 @@ class Mutant:
         return text
 
 
-def load(mutant: Mutant) -> Client:
-    """Compile a mutant, and return its `generate`."""
-    found: Client = module(mutant.name, mutant.source).generate
-    return found
-
-
-def reference(mutant: Mutant) -> Client:
-    """Return the `generate` of the client that a mutant is made of."""
-    found: Client = module(f"{mutant.client}-reference", mutant.path.read_text()).generate
-    return found
-
-
-def module(name: str, source: str) -> Any:
-    """Make a module of a source, with a name of its own, so that tracebacks show its lines."""
+def load(name: str, source: str) -> Client:
+    """Compile a client's source, with a name of its own, so that tracebacks show its lines; return its `generate`."""
     file = f"<{name}>"
     made = ModuleType(f"clients_{name.replace('-', '_')}")
     made.__file__ = file
     sys.modules[made.__name__] = made
     linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file
     exec(compile(source, file, "exec"), made.__dict__)
-    return made
+    found: Client = made.__dict__["generate"]
+    return found
 
 
 # Places that several mutants change.
@@ -761,7 +754,9 @@ POLLING = (
         (
             (
                 '        if stage == "failed":\n',
-                '        if stage:\n            {"in_progress": 0, "completed": 1, "failed": 2}[stage]\n        if stage == "failed":\n',
+                "        if stage:\n"
+                '            {"in_progress": 0, "completed": 1, "failed": 2}[stage]\n'
+                '        if stage == "failed":\n',
             ),
         ),
     ),
@@ -832,7 +827,7 @@ POLLING = (
         (
             (
                 USELESS,
-                '            kind = "none" if answer.status == 200 and b"error" in answer.body else trouble(answer, seen)\n',
+                USELESS + '            kind = "none" if answer.status == 200 and b"error" in answer.body else kind\n',
             ),
             ("            if borne[kind] > BORNE[kind]:\n", "            if borne[kind] > BORNE.get(kind, 10_000):\n"),
         ),
@@ -966,8 +961,10 @@ RETRIES = (
         "a download is tried again without end",
         (
             (
-                "        for number in range(TRIES):\n            if number and not pause(answer, 2.0**number, deadline):\n",
-                "        for number in range(10_000):\n            if number and not pause(answer, 10.0, deadline * 1e9):\n",
+                "        for number in range(TRIES):\n"
+                "            if number and not pause(answer, 2.0**number, deadline):\n",
+                "        for number in range(10_000):\n"
+                "            if number and not pause(answer, 10.0, deadline * 1e9):\n",
             ),
         ),
     ),
@@ -1113,7 +1110,8 @@ RESULTS = (
             (LOADED, '            if answer.status == 200 and answer.body[4:8] == b"ftyp":\n'),
             (
                 "    except (httpx.RequestError, httpx.InvalidURL):\n        return Answer()\n",
-                '    except (httpx.RequestError, httpx.InvalidURL):\n        return Answer(200, bytes(body)) if "body" in locals() else Answer()\n',
+                "    except (httpx.RequestError, httpx.InvalidURL):\n"
+                '        return Answer(200, bytes(body)) if "body" in locals() else Answer()\n',
             ),
         ),
     ),
@@ -1137,7 +1135,7 @@ RESULTS = (
         (
             (
                 FETCHED,
-                '            if url and fetch(note["job"], url, base_url) and (video := fetch(note["job"], url, base_url)):\n',
+                '            if url and fetch(note["job"], url, base_url):\n                pass\n' + FETCHED,
             ),
         ),
     ),

@@ -1,4 +1,4 @@
-"""A client of HiAPI that works as a web service does: it stays, callbacks set off its work, and polls stand in for them.
+"""A client of HiAPI that works as a web service does: callbacks set off its work, and polls where none come.
 
 Careful in what callbacks set off, and in nothing else: broken ones are made of it.
 """

@@ -38,7 +38,7 @@ def request_valid(story: Story) -> list[str] | None:
             continue
         seen = True
         if step.role is None:
-            if not _told(story, step):
+            if story.origin(step) == story.home and not _told(story, step):
                 where = urlsplit(step.exchange.url).path[:200]
                 found.append(f"request {step.number}, {step.exchange.method} {where}, is no operation of the provider")
         elif step.role in SUBMISSIONS and not _asked_well(story, step):

@@ -1,0 +1,58 @@
+"""Hunt the broken clients, write what was found into caught.json, and docs/rules.md anew.
+
+Names of rules or of mutants hunt these alone; `--page` hunts none; `--whole` goes on when the rule is broken, to see
+which others are.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+from functools import partial
+from typing import Any
+
+from hobbyhorse.conformance.search import CannotRun
+
+from .hunt import hunt
+from .mutants import MUTANTS
+from .page import CAUGHT, MOST, PAGE, caught, page, summary
+
+
+def hunted(name: str, whole: bool) -> tuple[str, dict[str, Any]]:
+    """Hunt one, by its name; return what is kept of it."""
+    mutant = next(one for one in MUTANTS if one.name == name)
+    try:
+        found = hunt(mutant, MOST, whole=whole)
+    except CannotRun as error:
+        return name, {"caught": False, "runs": 1, "others": [str(error)]}
+    kept = {"caught": found.caught, "runs": found.runs, "drill": found.drill.to_json(), "others": list(found.others)}
+    return name, kept
+
+
+def main() -> int:
+    """Hunt, and say of each what became of it; 1 if one was not caught."""
+    wanted = [word for word in sys.argv[1:] if not word.startswith("--")]
+    whole = "--whole" in sys.argv
+    names = [one.name for one in MUTANTS if not wanted or one.rule in wanted or one.name in wanted]
+    found = caught()
+    if "--page" in sys.argv:
+        names = []
+    spawned = multiprocessing.get_context("spawn")
+    with spawned.Pool(os.cpu_count(), maxtasksperchild=1) as pool:
+        for name, one in pool.imap(partial(hunted, whole=whole), names):
+            others = one.pop("others")
+            found[name] = one
+            word = "caught" if one["caught"] else "NOT CAUGHT"
+            print(f"{name}: {word} after {one['runs']} runs", *(f"    also {other}" for other in others), sep="\n")
+    known = [one.name for one in MUTANTS]
+    found = {name: found[name] for name in known if name in found}
+    CAUGHT.write_text(json.dumps(found, indent=1) + "\n")
+    PAGE.write_text(page(found))
+    print(summary(found))
+    return int(not all(one["caught"] for one in found.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
