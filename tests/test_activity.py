@@ -32,7 +32,11 @@ class Home:
         self.timeline = Timeline(self.clock, [self.watch])
         self._scope = "lifespan"
         self.seen: Any = None
+        self.wire: Wire | None = None
         self.do(self._call())
+
+    async def answer(self, receive: Receive, send: Send) -> None:
+        """Answer at once."""
 
     async def _idle(self, receive: Receive, send: Send) -> None:
         pass
@@ -47,7 +51,8 @@ class Home:
         async def wait(*event: Any) -> Any:
             await never.wait()
 
-        scope = {"type": self._scope, "method": "GET", "headers": [], "asgi": {"spec_version": "2.3"}}
+        scope: dict[str, Any] = {"type": self._scope, "method": "GET", "headers": [], "asgi": {"spec_version": "2.3"}}
+        scope["extensions"] = {"wire": self.wire}
         await self.watch(scope, wait, wait)
 
     def do(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -191,6 +196,44 @@ def test_what_is_due_at_once_begins_with_the_end_of_the_request_that_added_it(ho
     home.timeline.settle()
     assert ran == [0.0]
     assert home.timeline.next_due() is None
+
+
+class Wire:
+    """A connection of which some bytes have not arrived."""
+
+    def __init__(self, unsent: int) -> None:
+        self.unsent, self.looks, self.arrives_after = unsent, 0, 5
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+    def get_write_buffer_size(self) -> int:
+        self.looks += 1
+        if self.looks > self.arrives_after:
+            self.unsent = 0
+        return self.unsent
+
+    def is_closing(self) -> bool:
+        return False
+
+
+def test_what_was_sent_is_waited_for_until_it_has_arrived(home: Home) -> None:
+    home.wire = Wire(10)
+    home.request(home.answer).result(30)
+    home.timeline.settle()
+    assert home.wire.unsent == 0
+
+
+def test_what_a_client_does_not_read_is_waited_for_once(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activity, "MOST_LOOKS", 7)
+    home.wire = Wire(10)
+    home.wire.arrives_after = 1_000
+    home.request(home.answer).result(30)
+    home.timeline.settle()
+    assert home.wire.looks >= 7
+    before = home.wire.looks
+    home.timeline.settle()
+    assert home.wire.looks - before == 1
 
 
 def test_an_action_is_waited_for_unless_it_waits_for_an_answer(home: Home) -> None:

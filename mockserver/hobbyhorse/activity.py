@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Protocol
 from weakref import ref
+
+try:
+    import fcntl
+    import termios
+except ImportError:  # where there is no such question, nothing is thought to be on its way
+    fcntl = termios = None  # type: ignore[assignment]
 
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -20,6 +27,8 @@ QUIET_TURNS = 12
 EAGER_TURNS = 100
 """So many turns in a row are made for what is being worked at, before it is looked at again but every millisecond."""
 PAUSE_SECONDS = 0.001
+MOST_LOOKS = 300
+"""So often, every millisecond, is looked whether what was sent has arrived, before it is thought to be left unread."""
 SPECIFICATION = "2.4"
 """From this version of ASGI on, applications that stream a file do not wait for the client to leave beside that."""
 MOST_SECONDS = 120.0
@@ -147,12 +156,27 @@ class Watch:
         self._app = app
         self._requests = Activities()
         self._clocks: tuple[ref[Steps], ...] = ()
+        self._connections: dict[Any, int] = {}
         self.loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def busy(self) -> int:
         """How much waits neither for a clock nor for somebody else."""
         return self._requests.busy + sum(clock.working for clock in self._followed())
+
+    def on_its_way(self) -> bool:
+        """Whether anything that was sent has not reached its client, which may be because the client does not read."""
+        for connection, before in list(self._connections.items()):
+            size = _unsent(connection)
+            if connection.is_closing() and not connection.get_write_buffer_size():
+                del self._connections[connection]
+            elif size and size != before:
+                return True
+        return False
+
+    def give_up(self) -> None:
+        """Think of what is on its way as of what clients do not read, until more is sent."""
+        self._connections = {connection: _unsent(connection) for connection in self._connections}
 
     def follow(self, clock: Steps) -> None:
         """Count what a clock has begun, too, for as long as there is the clock."""
@@ -178,6 +202,9 @@ class Watch:
             with held():
                 await send(event)
 
+        for extension in scope.get("extensions", {}).values():
+            if hasattr(extension, "get_extra_info"):
+                self._connections.setdefault(extension, 0)
         scope = {**scope, "asgi": {**scope.get("asgi", {}), "spec_version": SPECIFICATION}}
         with self._requests.begun():
             await self._app(scope, hear, say)
@@ -240,7 +267,7 @@ class _Settling:
     def __init__(self, watch: Watch, loop: asyncio.AbstractEventLoop) -> None:
         self._watch = watch
         self._loop = loop
-        self._quiet = self._eager = 0
+        self._quiet = self._eager = self._looks = 0
         self._done = threading.Lock()
 
     def wait(self) -> None:
@@ -254,8 +281,31 @@ class _Settling:
         self._quiet = 0 if busy else self._quiet + 1
         self._eager = self._eager + 1 if busy else 0
         if self._quiet > QUIET_TURNS:
-            self._done.release()
+            self._arrive()
         elif self._eager < EAGER_TURNS:
             self._loop.call_soon(self._turn)
         else:
             self._loop.call_later(PAUSE_SECONDS, self._turn)
+
+    def _arrive(self) -> None:
+        """Settle when everything that was sent has reached its client, or the client does not read."""
+        self._looks += 1
+        if not self._watch.on_its_way():
+            self._done.release()
+        elif self._looks < MOST_LOOKS:
+            self._loop.call_later(PAUSE_SECONDS, self._turn)
+        else:
+            self._watch.give_up()
+            self._done.release()
+
+
+def _unsent(connection: Any) -> int:
+    """Return how many bytes of a connection the other end has not acknowledged; 0 where the system does not say."""
+    buffered = int(connection.get_write_buffer_size())
+    if fcntl is None:
+        return buffered
+    try:
+        number = connection.get_extra_info("socket").fileno()
+        return buffered + int.from_bytes(fcntl.ioctl(number, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except (OSError, AttributeError, ValueError):
+        return buffered
