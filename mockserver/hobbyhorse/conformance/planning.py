@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from hobbyhorse.conformance.adversity import deviations, fits
-from hobbyhorse.conformance.drills import KILLED, Drill
+from hobbyhorse.conformance.drills import KILLED, MOVED, ONCE, Drill
 from hobbyhorse.conformance.story import SUBMISSIONS, Story
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.moves import MEDIA, kinds
@@ -98,6 +98,44 @@ def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any] 
     if "timeline" in other:
         scenario["timeline"] = dict(other["timeline"])
     return scenario
+
+
+def simplified(drill: Drill, contract: Contract) -> Iterator[Drill]:
+    """Yield simpler drills than one: without a move, without an option, run once; those that a contract can play."""
+    for kind, scenario in _simpler(drill):
+        found = Drill(scenario, kind, drill.point)
+        if found.size < drill.size and (not scenario or fits(scenario, contract)):
+            yield found
+
+
+def _simpler(drill: Drill) -> Iterator[tuple[str, dict[str, Any]]]:
+    scenario = dict(drill.scenario)
+    if drill.kind not in (ONCE, KILLED, MOVED):
+        yield ONCE, scenario
+    moves = scenario.get("moves", {})
+    if len(moves) > 1:
+        for role in moves:
+            yield drill.kind, {**scenario, "moves": {role: moves[role]}}
+    if "timeline" in scenario:
+        yield drill.kind, {name: value for name, value in scenario.items() if name != "timeline"}
+    for role, listed in moves.items():
+        for at in range(len(listed)):
+            left = {**moves, role: [*listed[:at], *listed[at + 1 :]]}
+            left = {name: value for name, value in left.items() if value}
+            rest = {name: value for name, value in scenario.items() if name != "moves"}
+            yield drill.kind, rest | ({"moves": left} if left else {})
+        for at, move in enumerate(listed):
+            for bare in _barer(move):
+                yield drill.kind, {**scenario, "moves": {**moves, role: [*listed[:at], bare, *listed[at + 1 :]]}}
+    if "timeline" in scenario:
+        for bare in _barer(scenario["timeline"]):
+            yield drill.kind, {**scenario, "timeline": bare}
+
+
+def _barer(move: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for option in move:
+        if option != "move":
+            yield {name: value for name, value in move.items() if name != option}
 
 
 def last_polls(contract: Contract, stuck: Story) -> list[Drill]:

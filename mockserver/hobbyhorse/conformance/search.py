@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from random import Random
@@ -14,12 +15,12 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, reject, settings, target
 from hypothesis import seed as seeded
-from hypothesis.errors import HypothesisException
+from hypothesis.errors import Unsatisfiable
 
 from hobbyhorse.conformance.adversity import scenarios
 from hobbyhorse.conformance.drills import HAPPY, KILLED, MOVED, ONCE, Drill
 from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict, check
-from hobbyhorse.conformance.planning import believable, killings, last_polls, pairs, singles, used_roles
+from hobbyhorse.conformance.planning import believable, killings, last_polls, pairs, simplified, singles, used_roles
 from hobbyhorse.conformance.results import Coverage, Result
 from hobbyhorse.conformance.rule import Rule
 from hobbyhorse.conformance.rules import rules as all_rules
@@ -30,6 +31,8 @@ from hobbyhorse.traces import Trace
 CONFIRMATIONS = 3
 """How often a finding that is about time must come about."""
 BATCH = 32
+SHRINKING = 40
+"""How many runs each finding may take beyond the plan, to become smaller."""
 PAIRS_PART = 0.3
 """The part of the runs behind the single deviations that tries pairs of them."""
 STUCK = Drill({"timeline": {"move": "stuck"}})
@@ -54,16 +57,16 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a search may do: how many runs, from which seed, which rules, which kinds of drill the client can do."""
+    """What a search may do: how many runs, from which seed, which rules, which kinds of drill the client can do.
+
+    It ends before its runs are used up when all the rules of `until` are broken.
+    """
 
     runs: int = 500
     seed: int = 0
     rules: tuple[str, ...] = ()
     kinds: tuple[str, ...] = (ONCE,)
-
-
-class RuleBroken(AssertionError):
-    """A client broke a rule; each rule has a class of its own, so that each gets its own smallest example."""
+    until: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -96,6 +99,8 @@ class Search:
     phase: str = ""
     tallies: list[Tally] = field(default_factory=list)
     seen: dict[str, frozenset[str]] = field(default_factory=dict)
+    spare: int = 0
+    """Runs that are allowed beyond the plan, to make a finding smaller."""
     met: set[str] = field(default_factory=set)
     """Keys of the single deviations that the client has met."""
 
@@ -114,6 +119,7 @@ class Search:
         self._all("single deviations", ones)
         self._pairs(roles)
         self._random()
+        self._shrink()
         coverage = self._coverage(ones)
         seconds = time.monotonic() - begun
         verdicts = tuple(tally.verdict(self.contract) for tally in self.tallies)
@@ -122,6 +128,8 @@ class Search:
     @property
     def left(self) -> int:
         """How many runs are left."""
+        if self.plan.until and self.plan.until <= set(self.broken):
+            return 0
         return max(self.plan.runs - self.runs, 0)
 
     def _happy(self) -> Trace:
@@ -162,13 +170,15 @@ class Search:
             self._batch(batch)
 
     def _batch(self, drills: list[Drill]) -> list[Trace]:
-        drills = drills[: self.left]
+        drills = drills[: max(self.left, 1 if self.spare or self.phase == "smaller scenarios" else 0)]
         traces = []
         for drill, trace in zip(drills, self.play(drills), strict=True):
             self.runs += 1
             self._judge(drill, trace)
             traces.append(trace)
             self.tell(Progress(self.runs, self.plan.runs, self.broken, self.phase))
+            if not self.left:
+                break
         return traces
 
     @property
@@ -208,50 +218,49 @@ class Search:
         self._all("pairs", islice(pairs(self.contract, roles, random), int(self.left * PAIRS_PART)))
 
     def _random(self) -> None:
-        """Have Hypothesis think of scenarios, and shrink what breaks a rule, until no new rule breaks."""
+        """Play what Hypothesis thinks of: it looks for more jobs, and for more requests."""
         self.phase = "random scenarios"
-        kinds = {tally.rule.id: type(tally.rule.id, (RuleBroken,), {}) for tally in self.tallies}
-        known = set(self.broken)
-        round_number = 0
-        while self.left:
-            before = set(self.broken)
-            self._round(kinds, known, self.plan.seed + round_number)
-            known |= set(self.broken)
-            round_number += 1
-            if set(self.broken) == before and round_number > 1:
-                break
 
-    def _round(self, kinds: dict[str, type[RuleBroken]], known: set[str], seed: int) -> None:
-        @seeded(seed)
+        @seeded(self.plan.seed)
         @settings(
             max_examples=max(self.left, 1),
             database=None,
             deadline=None,
-            phases=(Phase.generate, Phase.target, Phase.shrink),
+            phases=(Phase.generate, Phase.target),
             suppress_health_check=list(HealthCheck),
-            report_multiple_bugs=True,
-            print_blob=False,
             verbosity=Verbosity.quiet,
         )
         @given(scenarios(self.contract))
-        def hunt(scenario: dict[str, Any]) -> None:
+        def think(scenario: dict[str, Any]) -> None:
             drill = Drill(believable(scenario, self.contract))
-            if drill.key not in self.seen:
-                if not self.left:
-                    reject()
-                for trace in self._batch([drill]):
-                    target(float(len(trace.jobs or ())), label="jobs")
-                    target(float(len(trace.exchanges)), label="requests")
-            for rule in sorted(self.seen.get(drill.key, frozenset()) - known):
-                raise kinds[rule](rule)
+            if drill.key in self.seen or not self.left:
+                reject()
+            for trace in self._batch([drill]):
+                target(float(len(trace.jobs or ())), label="jobs")
+                target(float(len(trace.exchanges)), label="requests")
 
-        try:
-            hunt()
-        except (RuleBroken, HypothesisException):
-            return
-        except BaseException as error:
-            if not _only_broken_rules(error):
-                raise
+        if self.left:
+            with suppress(Unsatisfiable):
+                think()
+
+    def _shrink(self) -> None:
+        """Make the drill of each finding as simple as it can be, within some runs more."""
+        self.phase = "smaller scenarios"
+        for tally in self.tallies:
+            self.spare = SHRINKING
+            while tally.smallest is not None and self._smaller(tally, tally.smallest[0]):
+                pass
+        self.spare = 0
+
+    def _smaller(self, tally: Tally, drill: Drill) -> bool:
+        """Look for a simpler drill that breaks the same rule."""
+        for simpler in simplified(drill, self.contract):
+            if simpler.key not in self.seen and self.spare:
+                self.spare -= 1
+                self._batch([simpler])
+            if tally.rule.id in self.seen.get(simpler.key, frozenset()):
+                return tally.smallest is not None and tally.smallest[0].size < drill.size
+        return False
 
     def _coverage(self, ones: list[Drill]) -> Coverage:
         """Return how many of the single deviations were met, once or for ever."""
@@ -261,14 +270,6 @@ class Search:
             names[name] = names.get(name, False) or drill.key in self.met
         unmet = tuple(sorted(name for name, met in names.items() if not met))
         return Coverage(len(names) - len(unmet), len(names), unmet)
-
-
-def _only_broken_rules(error: BaseException) -> bool:
-    """Whether an error is Hypothesis's group of several rules that broke."""
-    inner = getattr(error, "exceptions", None)
-    if inner is None:
-        return isinstance(error, RuleBroken | HypothesisException)
-    return all(_only_broken_rules(one) for one in inner)
 
 
 def _ended(story: Story) -> str:
