@@ -29,6 +29,8 @@ QUIET_SECONDS = 60.0
 """How long a client is watched after its run, in seconds of the virtual clock."""
 REAL_QUIET_SECONDS = 0.2
 CROWD_SIZE = 3
+MOST_EXCHANGES = 20_000
+"""How much of a run is kept: a client that floods is judged by all that it did."""
 PATIENCES = 2.0
 """How many times the longest wait of the contract a run may take."""
 SPARE_SECONDS = 900.0
@@ -83,6 +85,7 @@ class Arena:
             self._number += 1
             number = self._number
         world = self.server.world(f"hh-test-key-{number:06}", seed=self.seed)
+        world.keep(MOST_EXCHANGES)
         if drill.scenario:
             jobs = 1 if drill.kind in (ONCE, LONG, KILLED, MOVED) else "all"
             world.arm(drill.scenario, provider=self.contract.key, jobs=jobs, seed=self.seed)

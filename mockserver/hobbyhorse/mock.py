@@ -19,7 +19,7 @@ from hobbyhorse.clock import Clock, ManualClock, RealClock
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.jobs import PACES, Job
-from hobbyhorse.journal import Exchange
+from hobbyhorse.journal import Exchange, Journal
 from hobbyhorse.limits import Limits, read_limits
 from hobbyhorse.nearest import nearest
 from hobbyhorse.plays import Armed
@@ -334,6 +334,10 @@ class MockWorld:
     def limits(self) -> Limits:
         """What this key is limited to."""
         return self._world.limits
+
+    def keep(self, most: int) -> None:
+        """Keep so many exchanges in the journal from now on; those that were there are forgotten."""
+        self._world.journal = Journal(most)
 
     @property
     def pace(self) -> str:
