@@ -19,7 +19,7 @@ from hobbyhorse.remote import RemoteError, RemoteServer, RemoteWorld
 from tests.conftest import contracts_that
 from tests.world import HTTP, documented
 
-OURS_ONLY = {"end_next_job", "limits"}
+OURS_ONLY = {"keep", "end_next_job", "limits"}
 
 
 @pytest.fixture
