@@ -9,14 +9,22 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import sys
 import threading
 import time
 from _thread import allocate_lock
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakSet
+
+try:
+    import fcntl
+    import termios
+except ImportError:  # where there is no such question, everything is thought to have arrived
+    fcntl = termios = None  # type: ignore[assignment]
 
 _monotonic, _sleep = time.monotonic, time.sleep  # the real ones, whatever stands there later
 
@@ -27,6 +35,7 @@ LOOK_SECONDS = 0.01
 ASLEEP_SECONDS = 0.05
 """A thread that sleeps so long outside of virtual time (a lock, a process) does not keep the baton."""
 NAP_SECONDS = 0.001
+ARRIVAL_SECONDS = 0.2
 GRACE_SECONDS = 1.0
 """How long (real) nothing can happen before a client is stuck; it may wait for what is not in virtual time."""
 SPARED = 2_000
@@ -129,6 +138,7 @@ class Governor:
         self._mutex, self._news = allocate_lock(), allocate_lock()
         self._news.acquire()
         self._touched = True
+        self._sent: WeakSet[Any] = WeakSet()
         self._idle: float | None = None
         self.over = False
         self.failure: BaseException | None = None
@@ -152,14 +162,15 @@ class Governor:
 
     # ---- what threads do
 
-    def touch(self, *, sent: bool = False, spoke: bool = False, gentle: bool = False) -> None:
+    def touch(self, *, sent: Any = None, spoke: bool = False, gentle: bool = False) -> None:
         """Count an operation of this thread. Raises RunOver when there were too many, or the run is over."""
         me = _mine()
         self._operations += 1
         me.seen = _monotonic()
-        if sent:
+        if sent is not None:
             self._sends += 1
-        if sent or spoke:
+            self._sent.add(sent)
+        if spoke or sent is not None:
             self._touched = True
         if self._sends > self._most_sends or self._operations > self._most_operations:
             self.over = True
@@ -417,6 +428,8 @@ class Governor:
 
     def _settle(self) -> None:
         self._touched, self._received = False, 0
+        sent, self._sent = self._sent, WeakSet()
+        _await_arrival(sent)
         try:
             self._timeline.settle()
         except Exception as failure:
@@ -490,6 +503,21 @@ def _holds(ready: Callable[[], bool]) -> bool:
 
 def _ticks(seconds: float) -> int:
     return round(seconds * TICKS)
+
+
+def _await_arrival(sent: Iterable[Any]) -> None:
+    """Wait until what was sent has reached the other end, which may not read: then not for long."""
+    until = _monotonic() + ARRIVAL_SECONDS
+    while any(map(_unsent, sent)) and _monotonic() < until:
+        _sleep(NAP_SECONDS / 5)
+
+
+def _unsent(connection: Any) -> int:
+    """Return how many bytes the other end has not acknowledged; 0 where the system does not say."""
+    try:
+        return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except (OSError, AttributeError, ValueError):
+        return 0
 
 
 def _sleeps(member: Member) -> bool:

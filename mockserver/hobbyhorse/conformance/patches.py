@@ -275,7 +275,7 @@ def _writing(name: str) -> Callable[..., Any]:
     def write(self: Any, *args: Any, **named: Any) -> Any:
         governor = current()
         if governor is not None:
-            governor.touch(sent=True)
+            governor.touch(sent=self)
             _await_socket(governor, self, select.POLLOUT)
         return real(self, *args, **named)
 
@@ -285,7 +285,7 @@ def _writing(name: str) -> Callable[..., Any]:
 def _sendall(self: Any, data: Any, flags: int = 0) -> None:
     governor = current()
     if governor is not None:
-        governor.touch(sent=True)
+        governor.touch(sent=self)
     if governor is None or self.gettimeout() == 0:
         _Socket.sendall(self, data, flags)
         return
