@@ -289,13 +289,13 @@ class Story:
     def run_of(self, step: Step) -> int | None:
         """Return the number of the run that a step belongs to, from 0; None where the runs are not known.
 
-        Where runs overlap in time, it is the run whose request the step's body is.
+        Where runs overlap in time, it is the run whose request the step's body is, or has in it.
         """
         begun = [number for number, run in enumerate(self.trace.runs) if run.started <= step.arrived]
         if not begun:
             return None
         body = _json(step.exchange.body)
-        same = [number for number in begun if self.trace.runs[number].request == body]
+        same = [number for number in begun if _within(self.trace.runs[number].request, body)]
         return (same or begun)[-1]
 
     @property
@@ -426,6 +426,13 @@ def canonical(body: bytes) -> bytes:
         return orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
     except orjson.JSONDecodeError:
         return body
+
+
+def _within(asked: Any, sent: Any) -> bool:
+    """Whether what was asked for is in what was sent, which may have more: where the client wants to be told."""
+    if isinstance(asked, Mapping):
+        return isinstance(sent, Mapping) and all(name in sent and _within(asked[name], sent[name]) for name in asked)
+    return bool(asked == sent)
 
 
 def _json(body: bytes) -> Any:

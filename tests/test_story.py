@@ -1,0 +1,32 @@
+"""Which run of a client a request belongs to, where several overlap in time."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from hobbyhorse.conformance.story import Story
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.traces import Exchange, Run, Trace
+
+BASE = "http://127.0.0.1:1/provider"
+
+
+def story(contract: Contract, *bodies: dict[str, Any]) -> Story:
+    runs = tuple(Run(0.0, BASE, {"input": {"prompt": f"run {n}"}}) for n in (1, 2))
+    sent = tuple(Exchange(1.0, "submit", "POST", f"{BASE}/orders", body=json.dumps(body).encode()) for body in bodies)
+    return Story(contract, Trace(contract.key, BASE, sent, runs=runs))
+
+
+@pytest.mark.parametrize("more", [{}, {"callback": {"url": "http://127.0.0.1:2/done"}}], ids=["as asked", "with more"])
+def test_an_order_belongs_to_the_run_that_was_asked_for_it(contract: Contract, more: dict[str, Any]) -> None:
+    told = story(contract, {"input": {"prompt": "run 1"}, **more}, {"input": {"prompt": "run 2"}, **more})
+    assert [told.run_of(step) for step in told.submits] == [0, 1]
+    assert [len(order) for order in told.orders] == [1, 1]
+
+
+def test_an_order_that_nobody_asked_for_belongs_to_the_last_run(contract: Contract) -> None:
+    told = story(contract, {"input": {"prompt": "something else"}}, {"input": {}})
+    assert [told.run_of(step) for step in told.submits] == [1, 1]
