@@ -31,7 +31,8 @@ class Exchange:
     last byte of the answer had been handed over, None if that never came about. A `status` of 0 is no answer at all.
     `whole` says that the client got the answer as it was meant, to its end. `size` is that of the whole body, of which
     `answer` keeps 64 KB, and nothing of a file. `situation` and `move` are what a fake knows: which answer of the
-    contract it gave, and what a scenario made of it. `made` is the job that a submission made, told or not.
+    contract it gave, and what a scenario made of it. `made` is the job that a submission made, told or not. `probe` and
+    `expected` are what the suite for servers knows: what it sent the request for, and which situation it asks for.
     """
 
     arrived: float
@@ -50,6 +51,8 @@ class Exchange:
     made: str | None = None
     situation: str | None = None
     move: str | None = None
+    probe: str | None = None
+    expected: str | None = None
 
     def header(self, name: str) -> str | None:
         """Return a header of the request, or None."""
@@ -140,6 +143,20 @@ class TracedJob:
 
 
 @dataclass(frozen=True, slots=True)
+class Video:
+    """What is in a file that was fetched: `facts` as `hobbyhorse probe --json` says them, or why it is no video.
+
+    `facts` has `first_frame_difference` too, where the first frame was compared with the picture that was sent: the
+    mean difference of a sample, from 0 to 255.
+    """
+
+    job: str | None
+    url: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """Everything that was seen of a client: exchanges, deliveries and runs, oldest first.
 
@@ -162,11 +179,18 @@ class Trace:
     point: int = 0
     scenario: Mapping[str, Any] = field(default_factory=dict)
     unmet: tuple[str, ...] = ()
+    videos: tuple[Video, ...] = ()
     secret: str | None = None
     """What signs callbacks."""
 
 
-_KINDS: Mapping[str, Any] = {"exchanges": Exchange, "deliveries": Delivery, "runs": Run, "jobs": TracedJob}
+_KINDS: Mapping[str, Any] = {
+    "exchanges": Exchange,
+    "deliveries": Delivery,
+    "runs": Run,
+    "jobs": TracedJob,
+    "videos": Video,
+}
 _BYTES = frozenset({"body", "answer"})
 _PAIRS = frozenset({"headers", "answer_headers"})
 
