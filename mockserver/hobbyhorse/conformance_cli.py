@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -249,7 +249,7 @@ def judge(
             read = read_har(said, contract, base)
             trace, notes = read.trace, read.notes
         else:
-            trace = read_trace(said)
+            trace = read_trace(_valid(said))
     except OSError as error:
         raise Wrong(f"{file}: {error.strerror}") from None
     except (HarError, TraceError) as error:
@@ -262,6 +262,20 @@ def judge(
     for note in notes:
         typer.echo(note, err=True)
     raise typer.Exit(1 if any(one.verdict == BROKEN for one in verdicts) else 0)
+
+
+def _valid(said: Any) -> Any:
+    """Return a trace that keeps the schema of traces. Raises TraceError."""
+    import jsonschema
+
+    from hobbyhorse.contract.folder import data_directory
+    from hobbyhorse.traces import TraceError
+
+    schema = json.loads((data_directory("fixtures") / "trace.schema.json").read_text())
+    wrong = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(said))
+    if wrong is not None:
+        raise TraceError(f"neither a HAR file nor a trace: {wrong.json_path}: {wrong.message[:300]}")
+    return said
 
 
 def rules(
