@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from hobbyhorse.conformance.baton import Governor, RunOver, current, outside
+from hobbyhorse.conformance.baton import Governor, RunOver, current
 
 _real_lock, _real_rlock = threading.Lock, threading.RLock
 _allocate = threading._allocate_lock  # type: ignore[attr-defined]
@@ -210,7 +210,7 @@ def _thread_start(real: Any) -> Any:
         self._hobbyhorse_member = member  # type: ignore[attr-defined]
         self.run = partial(governor.live, member, self.run)  # type: ignore[method-assign]
         try:
-            with outside():
+            with governor.busy():
                 real(self)
         except BaseException:
             governor.disown(member)
@@ -227,7 +227,7 @@ def _thread_join(real: Any) -> Any:
             return
         member = getattr(self, "_hobbyhorse_member", None)
         ended = governor.wait(lambda: member.left if member else not self.is_alive(), timeout)
-        with outside():
+        with governor.busy():
             real(self, None if ended else 0)
 
     return join
