@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -19,10 +19,15 @@ LONGEST_MESSAGE = 300
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """Where a value breaks its schema, and how, in one line."""
+    """Where a value breaks its schema, and how, in one line.
+
+    `places` are the addresses of the keyword that it breaks: where it stands, the references that led there, and the
+    keywords of the alternatives that were tried.
+    """
 
     location: tuple[str | int, ...]
     message: str
+    places: tuple[str, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         return f"{'.'.join(map(str, self.location)) or 'value'}: {self.message}"
@@ -73,12 +78,34 @@ class Schemas:
             if validator.is_valid(value):
                 return []
             for error in validator.iter_errors(value):
-                found.append(_violation(error))
+                found.append(replace(_violation(error), places=self._places(address, error)))
                 if len(found) == most:
                     break
         except ValueError:  # deeper than the validator reads
             return [Violation((), "is nested too deeply")]
         return found
+
+    def _places(self, start: str, error: jsonschema_rs.ValidationError) -> tuple[str, ...]:
+        """Return the addresses of what an error says is broken under the schema at an address."""
+        kind: Any = error.kind
+        tried = [branch[0] for branch in kind.context if branch] if kind.name == "anyOf" else []
+        steps = [self._way(start, inner.evaluation_path) for inner in (error, *tried)]
+        return tuple(dict.fromkeys((*steps[0], *(way[0] for way in steps[1:]))))
+
+    def _way(self, start: str, steps: Iterable[str | int]) -> tuple[str, ...]:
+        """Return where the steps of an evaluation lead, and before that the references that they follow, last first."""
+        file, _, text = start.partition("#")
+        pointer, way = parse_pointer(text), list[str]()
+        for step in list(steps)[1:]:  # the first is the reference to the start
+            schema = resolve(self._documents.get(file, MISSING), pointer)
+            if step == "$ref" and isinstance(schema, dict) and isinstance(schema.get("$ref"), str):
+                way.append(address(file, pointer))
+                target, _, text = schema["$ref"].partition("#")
+                file = posixpath.join(posixpath.dirname(file), target) if target else file
+                pointer = parse_pointer(unquote(text))
+            else:
+                pointer = (*pointer, str(step))
+        return (address(file, pointer), *reversed(way))
 
 
 def address(file: str, pointer: Pointer) -> str:
