@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
 import shutil
@@ -40,6 +41,7 @@ CLIENTS = sorted(path.stem for path in (ROOT / "python").glob("*.py"))
 POLLERS = [name for name in CLIENTS if not name.endswith("_callbacks")]
 TOLD = [name for name in CLIENTS if name not in POLLERS]
 LINES = 330
+NUMBERS = itertools.count(1)
 VIDEO = {
     "happy": 1,
     "submit_rate_limited": 2,
@@ -106,8 +108,13 @@ def generate(server: MockServer, world: MockWorld, name: str) -> bytes:
     return video
 
 
+def opened(server: MockServer) -> MockWorld:
+    """Open a world whose key stands nowhere else: not in the name of a directory, either."""
+    return server.world(f"key-of-example-{next(NUMBERS)}-only")
+
+
 def armed(server: MockServer, scenario: str) -> MockWorld:
-    world = server.world()
+    world = opened(server)
     if scenario != "happy":
         world.arm(scenario)
     return world
@@ -185,7 +192,7 @@ def test_a_genuine_callback_is_acknowledged_and_a_forged_one_is_not(server: Mock
 
 @pytest.mark.parametrize("name", CLIENTS)
 def test_a_file_that_is_cut_or_of_another_kind_is_no_video(server: MockServer, name: str) -> None:
-    whole = generate(server, server.world(), name)
+    whole = generate(server, opened(server), name)
     check = MODULES[name].is_mp4
     assert check(whole)
     assert not any(
@@ -285,7 +292,7 @@ def test_a_command_leaves_no_video_that_is_none(server: MockServer, name: str, s
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_job_is_collected_where_it_was_ordered(server: MockServer, name: str, tmp_path: Path) -> None:
-    world = server.world()
+    world = opened(server)
     world.arm({"moves": {"media": [{"move": "truncated", "times": 5}]}})
     command = Command(server, world, name, tmp_path)
     assert command.run()["class"] == "error"
@@ -312,6 +319,6 @@ def test_an_order_of_unknown_fate_is_not_sent_again_by_a_resumed_command(
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_nothing_is_collected_where_nothing_was_ordered(server: MockServer, name: str, tmp_path: Path) -> None:
-    world = server.world()
+    world = opened(server)
     assert Command(server, world, name, tmp_path).run("--resume")["class"] == "failed"
     assert not world.journal
