@@ -9,25 +9,27 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from hobbyhorse.conformance.judge import BROKEN, Finding, Verdict
+from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict
 from hobbyhorse.conformance.report import drill_of
 from hobbyhorse.conformance.results import Result
 from hobbyhorse.conformance.story import Step, Story
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces import Trace
 
+ORDER = (BROKEN, PASSED, NOT_OBSERVED, NOT_APPLICABLE)
 MOST_EVENTS = 60
 """How many events a picture has at most; of more, the first and the last are shown."""
 MOST_LINES = 12
 STEP, LANE, LEFT, TOP = 46, 34, 96, 34
 
 STYLE = """
-:root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #cf222e; --odd: #9a6700; --dim: #8888 }
+:root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #cf222e; --odd: #9a6700; --dim: #767676 }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; width: 100% } td, th { text-align: left; padding: .3rem .6rem; vertical-align: top }
 tr { border-bottom: 1px solid var(--line) } code, pre { font: 13px/1.45 ui-monospace, monospace }
 pre { overflow-x: auto; padding: .6rem; border: 1px solid var(--line); border-radius: 6px; white-space: pre-wrap }
 .passed { color: var(--good) } .broken { color: var(--bad); font-weight: 600 } .not-observed { color: var(--odd) }
+td:nth-child(-n+4) { white-space: nowrap }
 .not-applicable, .dim { color: var(--dim) } section { border-top: 2px solid var(--line); margin-top: 2rem }
 .picture { overflow-x: auto } svg text { font: 11px ui-monospace, monospace; fill: currentColor }
 summary { cursor: pointer } dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem }
@@ -64,7 +66,7 @@ def page(result: Result, contract: Contract) -> str:
             _summary(result),
             "<table><thead><tr><th>rule</th><th>level</th><th>verdict</th><th>observed</th><th>statement</th></tr></thead>",
             "<tbody>",
-            *(_row(one, result) for one in result.verdicts),
+            *(_row(one, result) for one in sorted(result.verdicts, key=lambda one: ORDER.index(one.verdict))),
             "</tbody></table>",
             *(_section(one, finding, contract, result) for one, finding in findings),
             "</body></html>",

@@ -8,11 +8,17 @@ from functools import cache
 
 from hobbyhorse.conformance.rule import Rule
 
+ORDER = ("SUB", "POL", "RTY", "TMO", "CAN", "PER", "RES", "SEC", "CBK", "SCH", "CON")
+
 
 @cache
 def rules() -> tuple[Rule, ...]:
-    """Return every rule, by family in the order of the files' names, and by number."""
+    """Return every rule: orders first, then what follows them, families that this order does not know at the end."""
     found: list[Rule] = []
-    for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
+    for module in pkgutil.iter_modules(__path__):
         found += importlib.import_module(f"{__name__}.{module.name}").RULES
-    return tuple(found)
+    return tuple(sorted(found, key=lambda rule: (*_place(rule.family), rule.id)))
+
+
+def _place(family: str) -> tuple[int, str]:
+    return (ORDER.index(family) if family in ORDER else len(ORDER), family)
