@@ -157,7 +157,7 @@ def junit(result: Result) -> bytes:
     skipped = [one for one in result.verdicts if one.verdict in (NOT_OBSERVED, NOT_APPLICABLE)]
     suite = ElementTree.Element(
         "testsuite",
-        name=f"hobbyhorse {result.provider} {result.client}",
+        name=_printable(f"hobbyhorse {result.provider} {result.client}"),
         tests=str(len(result.verdicts) + len(result.stale)),
         failures=str(len(broken) + len(result.stale)),
         errors="0",
