@@ -146,7 +146,7 @@ def test_a_drill_is_read_from_its_trace(contract: Contract) -> None:
         "{}",
         '{"rule": "SUB-01"}',
         '{"rule": 1, "provider": "p", "model": "m", "scenario": []}',
-        "[" * 9000,
+        "[" * 9_000,
         '{"rule": "SUB-01", "provider": "p", "model": "m", "scenario": {}, "drill": "never"}',
     ],
 )
