@@ -20,6 +20,8 @@ from hobbyhorse.transport import OpenProtocol
 
 STOP_SECONDS = 5.0
 PRIVATE = "127.0.0.2"
+IDLE_SECONDS = 3_600
+"""How long a server in a thread keeps a connection that idles: what a test sees does not hang on how long it takes."""
 GRACE_SECONDS = 0.03
 """How long a server in a thread lets answers end that are under way when it is stopped."""
 
@@ -125,11 +127,13 @@ class ServerThread:
     It accepts on `more` sockets, too, which are bound already.
     """
 
-    def __init__(self, fake: ASGIApp, host: str = "127.0.0.1", port: int = 0, more: Sequence[socket.socket] = ()) -> None:
+    def __init__(
+        self, fake: ASGIApp, host: str = "127.0.0.1", port: int = 0, more: Sequence[socket.socket] = ()
+    ) -> None:
         self._bound = bind(host, port)
         self._sockets = [self._bound, *more]
         self._begun = threading.Event()
-        self._server = _QuickServer(_config(fake), self._ready)
+        self._server = _QuickServer(_config(fake, keep_alive=IDLE_SECONDS), self._ready)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.url = address(self._bound)
         run = {"sockets": self._sockets}
@@ -173,7 +177,7 @@ def serving(fake: Fake, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]
         server.stop()
 
 
-def _config(fake: ASGIApp) -> uvicorn.Config:
+def _config(fake: ASGIApp, keep_alive: int = 5) -> uvicorn.Config:
     return uvicorn.Config(
         fake,
         http=OpenProtocol,
@@ -183,4 +187,5 @@ def _config(fake: ASGIApp) -> uvicorn.Config:
         server_header=False,
         proxy_headers=True,
         timeout_graceful_shutdown=1,
+        timeout_keep_alive=keep_alive,
     )
