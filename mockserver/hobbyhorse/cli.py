@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from hobbyhorse import conformance_cli
+from hobbyhorse import conformance_cli, proxy_cli
 from hobbyhorse.contract.folder import ContractError
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.signatures import DEFAULT_SECRET
@@ -32,6 +32,7 @@ contracts_app = typer.Typer(help="Work on contracts.")
 app.add_typer(contracts_app, name="contracts")
 app.add_typer(conformance_cli.app, name="conformance")
 app.command("rules")(conformance_cli.rules)
+app.command("proxy")(proxy_cli.proxy)
 
 USAGE = 2
 ClickError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
