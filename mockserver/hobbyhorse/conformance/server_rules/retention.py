@@ -1,0 +1,173 @@
+"""Rules about what is kept: links and jobs can be read for as long as was promised. Knows no server."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hobbyhorse.conformance.asked import making, own
+from hobbyhorse.conformance.server_rule import Breach, ServerRule
+from hobbyhorse.conformance.story import Step, Story
+from hobbyhorse.contract.values import Contract
+
+LIFE = "lifecycle.json#/retention/result_url"
+JOB = "lifecycle.json#/retention/job"
+REFUSED = frozenset({401, 403, 404, 410})
+GONE = frozenset({404, 410})
+MARGIN = 60.0
+"""Seconds by which two clocks may differ."""
+ROUNDED = 0.98
+"""The part of a documented life that is near enough to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """A request for a video, and when its link expires: not before `least`, not after `most`."""
+
+    step: Step
+    least: float
+    most: float
+    places: tuple[str, ...]
+
+
+def readable_until_expiry(story: Story) -> list[Breach] | None:
+    """Look for a link that was refused before it expires, and for one that expires before its time."""
+    found = list(_short_lives(story))
+    seen = bool(found)
+    for fetch in _fetches(story):
+        step = fetch.step
+        if step.arrived > fetch.least - MARGIN or not step.delivered:
+            continue
+        if 200 <= step.status < 300:
+            seen = True
+        elif step.status in REFUSED and step.exchange.header("authorization") is None:
+            seen = True
+            left = (
+                "it never expires" if fetch.least == math.inf else f"{fetch.least - step.arrived:.0f} s before its end"
+            )
+            message = f"request {step.number} for the video is refused ({step.status}), {left}"
+            found.append(Breach(message, fetch.places, step.status))
+    return found if seen else None
+
+
+def _short_lives(story: Story) -> Iterator[Breach]:
+    """Yield the links whose expiry, as told, is before what the contract promises."""
+    life = story.contract.retention.result_url
+    for job in dict.fromkeys(step.job for step in story.reads if step.success):
+        told = [step for step in story.reads if step.job == job and step.success]
+        ends = [(_moment(step, "expires_at"), _moment(step, "finished_at"), step) for step in told]
+        for expires, finished, step in ends:
+            if life is None or expires is None or finished is None or not step.clean:
+                continue
+            if expires - finished < ROUNDED * life - MARGIN:
+                lives = round(expires - finished)
+                patch = {"file": "lifecycle.json", "op": "replace", "path": "/retention/result_url", "value": lives}
+                message = f"request {step.number} has a link that lives {lives} s after the job's end, not {life:.0f}"
+                yield Breach(message, (LIFE,), lives, (patch,))
+                break
+
+
+def refused_after(story: Story) -> list[Breach] | None:
+    """Look for a link that still works after it has expired."""
+    found: list[Breach] = []
+    seen = False
+    for fetch in _fetches(story):
+        step = fetch.step
+        if step.arrived < fetch.most + MARGIN or not step.delivered or step.transient:
+            continue
+        seen = True
+        if 200 <= step.status < 300:
+            late = f"{step.arrived - fetch.most:.0f} s after its link has expired"
+            found.append(Breach(f"request {step.number} still gets the video, {late}", fetch.places, step.status))
+    return found if seen else None
+
+
+def status_readable(story: Story) -> list[Breach] | None:
+    """Look for a job that can no longer be read although it is kept."""
+    life = story.contract.retention.job
+    found: list[Breach] = []
+    seen = False
+    for job in dict.fromkeys(step.job for step in story.reads if step.terminal):
+        first = next(step for step in story.reads if step.job == job and step.terminal)
+        made = making(story, job)
+        ended = _moment(first, "finished_at") or (first.arrived if made is None else made.done)
+        for read in story.reads:
+            if read.job != job or read.arrived <= first.done or not own(story, read) or read.transient:
+                continue
+            if life is not None and read.arrived > ended + life - MARGIN:
+                continue
+            seen = seen or read.ok
+            if read.status in GONE and read.role == first.role:
+                seen = True
+                message = f"the job {job} can no longer be read: request {read.number} is answered {read.status}"
+                found.append(Breach(message, (JOB,), read.status))
+                break
+    return found if seen else None
+
+
+def _fetches(story: Story) -> Iterator[Fetch]:
+    """Yield the requests for videos whose links were told, with what is known of their expiry."""
+    for step in story.fetches:
+        telling = [s for s in story.steps if s.video == step.exchange.url and s.done <= step.arrived and s.success]
+        if telling:
+            yield Fetch(step, *_expiry(story, telling[-1]))
+
+
+def _expiry(story: Story, told: Step) -> tuple[float, float, tuple[str, ...]]:
+    """Return when a link expires, at the earliest and at the latest, and where the contract says so."""
+    expires = _moment(told, "expires_at")
+    if expires is not None:
+        return expires, expires, (f"lifecycle.json#/operations/{told.role}/bindings/expires_at",)
+    life = story.contract.retention.result_url
+    if life is None:
+        return math.inf, math.inf, (LIFE,)
+    finished = _moment(told, "finished_at")
+    if finished is not None:
+        return finished + life, finished + life, (LIFE,)
+    made = making(story, told.job)
+    first = next((s for s in story.reads if s.job == told.job and s.terminal), told)
+    return (first.arrived if made is None else made.arrived) + life, first.done + life, (LIFE,)
+
+
+def _moment(step: Step, name: str) -> float | None:
+    """Return a moment that an answer tells; None where it is none, or 0."""
+    value = step.reading.values.get(name)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
+
+
+def _expires(contract: Contract) -> bool:
+    told = any("expires_at" in operation.bindings for operation in contract.operations.values())
+    return told or contract.retention.result_url is not None
+
+
+RULES = (
+    ServerRule(
+        "RET-01",
+        "readable-until-expiry",
+        "MUST",
+        "S1",
+        "The link to a video works until it expires, and that is not before the contract says.",
+        "A video that was paid for is gone before it was saved: Comfy-Org/docs#1594 had an hour left.",
+        readable_until_expiry,
+    ),
+    ServerRule(
+        "RET-02",
+        "refused-after",
+        "SHOULD",
+        "S3",
+        "A link that has expired is refused.",
+        "A link that works in tests and not in the gallery a week later is found by users: openslop/openslop#405.",
+        refused_after,
+        _expires,
+    ),
+    ServerRule(
+        "RET-03",
+        "status-readable",
+        "MUST",
+        "S2",
+        "A job that has ended can be read for as long as the contract says.",
+        "A client that comes back after a restart must find its job, or orders it again: ArcReel/ArcReel#628.",
+        status_readable,
+    ),
+)
