@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hobbyhorse.conformance_server_cli import server
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.usage import ContractsOption, Wrong, load_contracts, one_of
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from hobbyhorse.conformance.results import Result
     from hobbyhorse.conformance.search import Play
 
-app = typer.Typer(help="Find out whether a client keeps the contract.")
+app = typer.Typer(help="Find out whether a client, or a server, keeps the contract.")
+app.command()(server)
 
 RUNS = {"ci": (500, 150), "full": (10_000, 2_000)}
 """How many runs a profile has: of a Python callable, and of a command."""

@@ -29,6 +29,8 @@ REQUEST_SECONDS = 30.0
 REFUSED = frozenset(range(400, 500)) - {408}
 """Answers to an order that say for certain that nothing was bought."""
 ANY = "any"
+SHORTEST_SECRET = 8
+"""Shorter keys are none: hidden, they would be hidden in the middle of words, too."""
 
 
 class OutOfTime(Exception):
@@ -130,7 +132,7 @@ class Endpoint:
         return replace(self._told(exchange, body, whole=True), answered=self.now()), bytes(body)
 
     def _told(self, exchange: Exchange, body: bytearray, *, whole: bool) -> Exchange:
-        return replace(exchange, answer=bytes(body[:MOST_BYTES]), size=len(body), whole=whole)
+        return replace(exchange, answer=bytes(body[: MOST_BYTES if whole else KEPT]), size=len(body), whole=whole)
 
     def _keep(self, exchange: Exchange) -> Step:
         with self._lock:
@@ -148,7 +150,7 @@ class Endpoint:
 
     def _shown(self, exchange: Exchange) -> Exchange:
         key = self.api_key
-        if not key:
+        if len(key) < SHORTEST_SECRET:
             return exchange
         hidden = tuple((name, value.replace(key, KEY)) for name, value in exchange.headers)
         told = tuple((name, value.replace(key, KEY)) for name, value in exchange.answer_headers)

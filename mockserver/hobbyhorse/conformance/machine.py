@@ -1,0 +1,100 @@
+"""A Hypothesis state machine that orders several jobs, and reads and cancels them in a mixed order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+
+from hobbyhorse.conformance.bench import Nobody, Skipped
+from hobbyhorse.conformance.endpoint import OutOfTime
+
+if TYPE_CHECKING:
+    from hobbyhorse.conformance.bench import Bench
+
+MOST_JOBS = 3
+MOST_CALLS = 20
+RUNS, STEPS = 4, 12
+PROBE = "machine"
+
+
+def interleave(bench: Bench) -> None:
+    """Run the machine on a bench: the same seed draws the same steps. Raises Skipped, OutOfTime and Nobody."""
+    course = _Course(bench)
+
+    class Machine(RuleBasedStateMachine):
+        """Each step is a call, or nothing where the purse or the contract has none; what it shows is judged later."""
+
+        @rule()
+        def submit(self) -> None:
+            course.submit()
+
+        @rule(which=st.integers(0, MOST_JOBS - 1), role=st.sampled_from(("status", "status", "result", "cancel")))
+        def visit(self, which: int, role: str) -> None:
+            course.visit(which, role)
+
+        @rule()
+        def list(self) -> None:
+            course.list()
+
+    chosen = settings(
+        max_examples=RUNS,
+        stateful_step_count=STEPS,
+        database=None,
+        derandomize=False,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(seed(bench.seed)(Machine), settings=chosen)
+    if course.over is not None:
+        raise course.over
+
+
+class _Course:
+    """What the machine does to a bench; `over` is why it does no more."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._jobs: list[str] = []
+        self._ordered = 0
+        self._calls = 0
+        self.over: Exception | None = None
+
+    def submit(self) -> None:
+        if self._ordered < MOST_JOBS and self._goes_on():
+            self._ordered += 1
+            try:
+                step = self._bench.ask(PROBE, self._bench.marked(f"machine {self._ordered}"))
+            except (Skipped, OutOfTime, Nobody) as error:
+                self._stop(error)
+                return
+            if step.job_told is not None:
+                self._jobs.append(step.job_told)
+
+    def visit(self, which: int, role: str) -> None:
+        if role in self._bench.contract.operations and self._jobs and self._goes_on():
+            try:
+                self._bench.poll(self._jobs[which % len(self._jobs)], PROBE, role)
+            except (Skipped, OutOfTime, Nobody) as error:
+                self._stop(error)
+
+    def list(self) -> None:
+        if "list" in self._bench.contract.operations and self._jobs and self._goes_on():
+            try:
+                self._bench.call("list", probe=PROBE)
+            except (Skipped, OutOfTime, Nobody) as error:
+                self._stop(error)
+
+    def _goes_on(self) -> bool:
+        self._calls += 1
+        return self.over is None and self._calls <= MOST_CALLS
+
+    def _stop(self, error: Exception) -> None:
+        """Do no more, unless it is only that no further job can be paid."""
+        if isinstance(error, Skipped) and self._jobs:
+            self._bench.note(PROBE, str(error))
+        else:
+            self.over = error

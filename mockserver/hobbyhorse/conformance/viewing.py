@@ -1,0 +1,49 @@
+"""What is in a video that was fetched, and how near its first frame is to the picture; knows no server."""
+
+from __future__ import annotations
+
+import importlib
+import io
+from dataclasses import asdict
+from fractions import Fraction
+from typing import Any
+
+from hobbyhorse.media.mp4 import Mp4Error, probe
+from hobbyhorse.traces import Video
+
+SMALL = (64, 64)
+"""The size at which two pictures are compared: details that a codec loses do not count."""
+
+
+def viewed(job: str | None, url: str, data: bytes, picture: bytes | None = None) -> Video:
+    """Return what is in a file; with the picture that was sent, how much its first frame differs."""
+    try:
+        facts = {name: _plain(value) for name, value in asdict(probe(data)).items()}
+    except Mp4Error as error:
+        return Video(job, url, error=str(error))
+    difference = None if picture is None else first_frame_difference(data, picture)
+    return Video(job, url, facts if difference is None else facts | {"first_frame_difference": difference})
+
+
+def first_frame_difference(data: bytes, picture: bytes) -> float | None:
+    """Return the mean difference of a sample, from 0 to 255; None where there is no decoder (PyAV) to tell."""
+    try:
+        av: Any = importlib.import_module("av")
+        images: Any = importlib.import_module("PIL.Image")
+    except ImportError:
+        return None
+    try:
+        with av.open(io.BytesIO(data)) as container:
+            first = next(container.decode(video=0)).to_image()
+        sent = images.open(io.BytesIO(picture)).convert("RGB").resize(first.size).resize(SMALL)
+    except (OSError, ValueError, StopIteration, av.error.FFmpegError):
+        return None
+    pairs = list(zip(first.convert("RGB").resize(SMALL).tobytes(), sent.tobytes(), strict=True))
+    return float(round(sum(abs(one - other) for one, other in pairs) / len(pairs), 2))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can say it; a fraction becomes a number."""
+    if isinstance(value, Fraction):
+        return int(value) if value.denominator == 1 else float(value)
+    return list(value) if isinstance(value, tuple) else value
