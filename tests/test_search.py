@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from hobbyhorse.conformance.drills import HAPPY, KILLED, LONG, ONCE, Drill
-from hobbyhorse.conformance.planning import believable, killings, last_polls, pairs, singles, used_roles
+from hobbyhorse.conformance.planning import VITAL, believable, killings, last_polls, pairs, singles, used_roles
 from hobbyhorse.conformance.search import SHRINKING, CannotRun, Plan, Progress, Search
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces import Trace
@@ -147,6 +147,25 @@ def test_single_deviations_are_unique_believable_and_on_the_roles_that_are_used(
         assert drill.moves == 1
         assert set(drill.scenario.get("moves", {})) <= set(ROLES)
         assert believable(drill.scenario, contract) == drill.scenario
+
+
+def test_what_only_reads_is_not_asked_whether_it_has_read(contract: Contract) -> None:
+    moves = [move for drill in singles(contract, ROLES) for move in drill.scenario.get("moves", {}).get("status", [])]
+    assert moves
+    assert not any("accepted" in move for move in moves)
+
+
+def test_a_role_that_is_used_for_a_stuck_job_alone_is_met_with_one() -> None:
+    contract = next(one for one in CONTRACTS if "cancel" in one.operations)
+    drills = [drill for drill in singles(contract, [*ROLES, "cancel"], ["cancel"]) if moves_of(drill, "cancel")]
+    assert len(drills) > 20
+    assert all(drill.scenario["timeline"] == {"move": "stuck"} for drill in drills)
+
+
+def test_what_a_client_cannot_do_without_goes_wrong_before_what_it_need_not_read(contract: Contract) -> None:
+    ones = [drill for drill in singles(contract, ROLES) if "always" in str(drill)]
+    about = [str(move.get("value")) for drill in ones for move in drill.scenario["moves"].get("status", [])]
+    assert about.index("stage") < min(about.index(name) for name in about if name not in VITAL | {"None"})
 
 
 def test_pairs_have_two_moves(contract: Contract) -> None:

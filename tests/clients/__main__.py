@@ -45,7 +45,13 @@ def main() -> int:
             others = one.pop("others")
             found[name] = one
             word = "caught" if one["caught"] else "NOT CAUGHT"
-            print(f"{name}: {word} after {one['runs']} runs", *(f"    also {other}" for other in others), sep="\n")
+            CAUGHT.write_text(json.dumps(found, indent=1) + "\n")
+            print(
+                f"{name}: {word} after {one['runs']} runs",
+                *(f"    also {other}" for other in others),
+                sep="\n",
+                flush=True,
+            )
     known = [one.name for one in MUTANTS]
     found = {name: found[name] for name in known if name in found}
     CAUGHT.write_text(json.dumps(found, indent=1) + "\n")

@@ -567,9 +567,10 @@ CALLBACKS = (
         "what is not signed is not verified",
         (
             (
-                SIGNED,
-                '    told = headers.get("X-HiAPI-Signature", "") or expected\n'
-                "    return hmac.compare_digest(expected.encode(), told.encode())\n",
+                '    timestamp = headers.get("X-HiAPI-Timestamp", "")\n',
+                '    timestamp = headers.get("X-HiAPI-Timestamp", "")\n'
+                '    if not headers.get("X-HiAPI-Signature"):\n'
+                "        return True\n",
             ),
         ),
     ),
@@ -667,7 +668,7 @@ CALLBACKS = (
                 BELIEVED,
                 BELIEVED.replace(
                     'Answer(200, body).text("taskId")',
-                    'json.loads(body)["output"][0]["url"] and Answer(200, body).text("taskId")',
+                    'json.loads(body)["output"][0]["url"].strip() and Answer(200, body).text("taskId")',
                 ),
             ),
         ),
@@ -687,17 +688,6 @@ CALLBACKS = (
 )
 
 POLLING = (
-    Mutant(
-        "POL-01",
-        HIAPI,
-        "the loop ends with the picture of the first frame, and not with the job",
-        (
-            (
-                '        if stage == "success":\n',
-                '        if stage == "success" and answer.text("data", "output", 1, "url"):\n',
-            ),
-        ),
-    ),
     Mutant(
         "POL-01",
         VTRIX,

@@ -15,6 +15,10 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.moves import MEDIA, kinds
 
 REFUSED = 400
+VITAL = frozenset({"job", "stage", "video_url", "status_url", "result_url", "cancel_url"})
+"""The bound values that a client cannot do without."""
+LURES = frozenset({"redirect", "foreign_links", "private_links"})
+"""The moves that lead a client astray."""
 MOST_POINTS = 12
 """At how many of its first requests a client is killed."""
 
@@ -36,10 +40,11 @@ def believable(scenario: Mapping[str, Any], contract: Contract) -> dict[str, Any
     return said | ({"moves": moves} if moves else {})
 
 
-def singles(contract: Contract, used: Collection[str]) -> list[Drill]:
+def singles(contract: Contract, used: Collection[str], when_stuck: Collection[str] = ()) -> list[Drill]:
     """Return the single deviations on the roles that a client uses: each once, and for ever where that can be.
 
-    The gravest come first: time that goes wrong, then submissions; after that each role gets its turn.
+    The gravest come first: time that goes wrong, then submissions; after that each role gets its turn. Roles that are
+    used `when_stuck` alone, such as to cancel, are met with a job that is.
     """
     timelines, by_role = [], dict[str, list[Drill]]()
     for scenario in deviations(contract):
@@ -49,25 +54,39 @@ def singles(contract: Contract, used: Collection[str]) -> list[Drill]:
             timelines.append(Drill(scenario))
             continue
         role = next(iter(scenario["moves"]))
-        if role in used:
-            by_role.setdefault(role, []).append(Drill(scenario))
-    submits = by_role.pop("submit", [])
-    reads = [list(_each_then_always(contract, drills)) for drills in by_role.values()]
-    rest = [drill for turn in zip_longest(submits, *reads) for drill in turn if drill is not None]
-    return _unique(chain(timelines, rest, _always(contract, submits)))
+        stuck = {"timeline": {"move": "stuck"}} if role in when_stuck else {}
+        if role in used and _differs(role, scenario["moves"][role][0]):
+            by_role.setdefault(role, []).append(Drill(scenario | stuck))
+    submits = list(_in_order(contract, by_role.pop("submit", [])))
+    others = [list(_in_order(contract, drills)) for role, drills in by_role.items() if role not in when_stuck]
+    others += [drills for role, drills in by_role.items() if role in when_stuck]
+    rest = [drill for turn in zip_longest(submits, *others) for drill in turn if drill is not None]
+    return _unique(chain(timelines, rest))
 
 
-def _each_then_always(contract: Contract, drills: list[Drill]) -> Iterator[Drill]:
-    """Yield the moves of a role that are not about a field, once and for ever, then those that are."""
-    role = next(iter(drills[0].scenario["moves"]))
-    table = kinds(role)
-    names = [drill.scenario["moves"][role][0]["move"] for drill in drills]
-    about_fields = {name for name in names if name in table and table[name].family == "field"}
-    plain = [drill for drill, name in zip(drills, names, strict=True) if name not in about_fields]
-    fields = [drill for drill, name in zip(drills, names, strict=True) if name in about_fields]
-    yield from plain
-    for group in (_always(contract, fields), fields, _always(contract, plain)):
-        yield from group
+def _differs(role: str, move: Mapping[str, Any]) -> bool:
+    """Whether a move is another one than without its `accepted`: what only reads does nothing that matters."""
+    return "accepted" not in move or role in (*SUBMISSIONS, "cancel")
+
+
+def _in_order(contract: Contract, drills: list[Drill]) -> Iterator[Drill]:
+    """Yield the moves of a role, those first that lead astray: once, then for ever; of fields, those that matter."""
+    lures, plain, vital, other = list[Drill](), list[Drill](), list[Drill](), list[Drill]()
+    for drill in drills:
+        ((role, (move,)),) = drill.scenario["moves"].items()
+        kind = kinds(role).get(move["move"])
+        if kind is not None and kind.family == "field":
+            (vital if move.get("value", "stage") in VITAL else other).append(drill)
+        else:
+            (lures if move["move"] in LURES and role not in SUBMISSIONS else plain).append(drill)
+    refusals = [drill for drill in plain if _refuses(drill)]
+    yield from (*lures, *plain, *_always(contract, [*refusals, *vital, *lures, *plain]))
+    yield from (*vital, *_always(contract, other), *other)
+
+
+def _refuses(drill: Drill) -> bool:
+    ((role, (move,)),) = drill.scenario["moves"].items()
+    return move["move"] not in kinds(role)
 
 
 def _always(contract: Contract, drills: Iterable[Drill]) -> Iterator[Drill]:

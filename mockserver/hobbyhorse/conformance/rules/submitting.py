@@ -95,8 +95,9 @@ def no_resubmit_on_own_timeout(story: Story) -> list[str] | None:
             waiting = [read for read in story.after(step, story.reads) if read.job == step.job_told]
             seen = seen or any(not read.terminal for read in waiting)
             for again in order[number + 1 :]:
-                before = [read for read in waiting if read.number < again.number]
-                ended = any(read.failure for read in before) or _callback_said(story, again.arrived, "failure")
+                before = [one for one in story.after(step, story.steps) if one.number < again.number]
+                ended = any(one.failure and one.job == step.job_told for one in before)
+                ended = ended or _callback_said(story, again.arrived, "failure")
                 if not ended and not story.same(step, again):
                     found.append(f"request {again.number} orders again while the job {step.job_told} is under way")
     return found if seen or found else None
