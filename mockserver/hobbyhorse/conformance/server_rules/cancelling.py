@@ -11,8 +11,6 @@ from hobbyhorse.contract.values import Contract
 
 CANCELLED = frozenset({"cancelled"})
 SITUATIONS = "lifecycle.json#/operations/cancel/situations"
-UNCLEAR = frozenset({401, 403, 404})
-"""Refusals that may be about whoever asks, and not about the job."""
 
 
 def allowed_where_declared(story: Story) -> list[Breach] | None:
@@ -56,7 +54,7 @@ def _not_stopped(story: Story, step: Step, before: Step, after: Step) -> list[Br
     around = f"in {before.stage} before request {step.number} to cancel it and in {after.stage} after it"
     stayed = f"the job {step.job} was {around}"
     if step.status >= 400:
-        if step.status in UNCLEAR and not own(story, step):
+        if not own(story, step):
             return []
         return [Breach(f"{stayed}, which was refused: {step.status}", (place, SITUATIONS), step.status)]
     if step.ok and step.kinds and "cancelled" not in step.kinds:

@@ -15,7 +15,8 @@ MODE = "lifecycle.json#/idempotency/mode"
 CERTAIN = 0.9
 """The part of a key's life in which it is certainly alive: documents say "about"."""
 OTHERWISE = frozenset({401, 402, 403, 404})
-"""Refusals for reasons that have nothing to do with the key."""
+REASONS = frozenset({"unauthenticated", "key_refused", "forbidden", "insufficient_balance", "insufficient_credits"})
+"""Refusals for reasons that have nothing to do with the key, by status and by situation."""
 REFUSALS = ("key_mismatch", "key_used")
 
 
@@ -143,7 +144,7 @@ def _another_order(story: Story, one: Step, other: Step) -> bool:
 
 
 def _otherwise(step: Step) -> bool:
-    return step.status in OTHERWISE
+    return step.status in OTHERWISE or (step.refused and bool(REASONS & set(step.reading.situations)))
 
 
 def _keyed(contract: Contract) -> bool:
