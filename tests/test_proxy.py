@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import select
+import shutil
 import socket
+import ssl
 import struct
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hobbyhorse.app import Fake, Options
+from hobbyhorse.conformance.har import parse_har, read_har
+from hobbyhorse.conformance.orders import documented_jobs
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.demo import run_job
 from hobbyhorse.proxy import KEPT, Passed, Proxy, ProxyThread, Upstream
-from hobbyhorse.server import address, bind
+from hobbyhorse.server import address, bind, serving
+from hobbyhorse.watching import Finding, Watch
 
 PATIENCE = 30.0
+SECRET = "sk-of-nobody-42"
 
 
 @dataclass
@@ -29,6 +42,7 @@ class Scripted:
     wanted: int | None = None
     """How many bytes it reads before it answers; None is one head."""
     got: bytes = b""
+    tls: ssl.SSLContext | None = None
     over: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -44,9 +58,12 @@ class Scripted:
                 connection, _ = self.bound.accept()
             except OSError:
                 return
-            with connection, suppress(OSError):
+            with suppress(OSError):
                 connection.settimeout(PATIENCE)
-                self._serve(connection)
+                if self.tls is not None:
+                    connection = self.tls.wrap_socket(connection, server_side=True)
+                with connection:
+                    self._serve(connection)
 
     def _serve(self, connection: socket.socket) -> None:
         self.got = b""
@@ -61,6 +78,9 @@ class Scripted:
         if self.end == "reset":
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.close()
+        elif self.end == "close" and self.tls is not None:
+            connection.close()
+            return
         elif self.end == "close":
             connection.shutdown(socket.SHUT_WR)
         while self.end != "reset" and (more := connection.recv(1 << 20)):
@@ -78,6 +98,7 @@ class Watched:
     """A proxy in a thread, and what it told."""
 
     upstream: str
+    to: Upstream | None = None
 
     def __post_init__(self) -> None:
         self.passed: list[Passed] = []
@@ -86,7 +107,7 @@ class Watched:
         bound = bind("127.0.0.1", 0)
         self.url = address(bound)
         self.port = bound.getsockname()[1]
-        self.thread = ProxyThread(Proxy(Upstream.of(self.upstream), self._seen, self.troubles.append), bound)
+        self.thread = ProxyThread(Proxy(self.to or Upstream.of(self.upstream), self._seen, self.troubles.append), bound)
 
     def _seen(self, passed: Passed) -> None:
         with self._told:
@@ -100,8 +121,8 @@ class Watched:
 
 
 @contextmanager
-def between(upstream: str) -> Iterator[Watched]:
-    watched = Watched(upstream)
+def between(upstream: str, to: Upstream | None = None) -> Iterator[Watched]:
+    watched = Watched(upstream, to)
     try:
         yield watched
     finally:
@@ -247,3 +268,226 @@ def test_every_byte_of_a_request_but_its_host_comes_as_it_was_sent(
     (passed,) = proxy.wait()
     assert (passed.body, passed.sent) == (body[:KEPT], len(body))
     assert not passed.broken
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def test_one_connection_serves_requests_one_behind_the_other_and_all_at_once(
+    upstream: Scripted, proxy: Watched
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"
+    empty = b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"
+    missing = b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"
+    asked = GET.replace(b"GET", b"HEAD") + GET + b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc" + GET
+    answered = head + empty + missing + OK
+    upstream.pieces, upstream.end = [answered], "close"
+    upstream.wanted = len(asked.replace(b"127.0.0.1:1", upstream.url.removeprefix("http://").encode()))
+    proxy.passed.clear()
+    assert ask(proxy.port, asked) == (answered, "eof")
+    seen = proxy.wait(4)
+    assert [(one.request.method, one.answer.status, one.content) for one in seen if one.answer] == [
+        ("HEAD", 200, b""),
+        ("GET", 304, b""),
+        ("POST", 404, b""),
+        ("GET", 200, b"ok"),
+    ]
+    assert [one.body for one in seen] == [b"", b"", b"abc", b""]
+
+
+def test_a_client_that_waits_for_100_continue_gets_it_and_then_sends(proxy: Watched, upstream: Scripted) -> None:
+    upstream.pieces, upstream.end, upstream.wanted = [b"HTTP/1.1 100 Continue\r\n\r\n", OK], "keep", None
+    proxy.passed.clear()
+    with socket.create_connection(("127.0.0.1", proxy.port), PATIENCE) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+        got = b""
+        while not got.endswith(OK):
+            got += connection.recv(1 << 16)
+        connection.sendall(b"abc")
+        (passed,) = proxy.wait()
+    assert got == b"HTTP/1.1 100 Continue\r\n\r\n" + OK
+    assert (passed.body, passed.content, passed.asked) == (b"abc", b"ok", True)
+
+
+def test_what_is_no_http_any_more_goes_by_in_both_directions(proxy: Watched, upstream: Scripted) -> None:
+    switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: raw\r\n\r\n"
+    upstream.pieces, upstream.end, upstream.wanted = [switch, b"\x00\xffGET"], "close", None
+    got, end = ask(proxy.port, GET, b"\x00\x01no HTTP\r\n\r\n", half=True)
+    assert (got, end) == (switch + b"\x00\xffGET", "eof")
+    assert upstream.over.wait(PATIENCE)
+    assert upstream.got.endswith(b"\x00\x01no HTTP\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "nonsense", [b"NONSENSE\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: 1, 2\r\n\r\nab", b"\x16\x03\x01\r\n\r\n"]
+)
+def test_what_cannot_be_read_goes_by_unread(proxy: Watched, upstream: Scripted, nonsense: bytes) -> None:
+    upstream.pieces, upstream.end, upstream.wanted = [b"HTTP/1.1 400 Bad\r\n\r\n"], "close", len(nonsense)
+    proxy.troubles.clear()
+    assert ask(proxy.port, nonsense) == (b"HTTP/1.1 400 Bad\r\n\r\n", "eof")
+    assert upstream.got == nonsense
+    assert len(proxy.troubles) == 1
+
+
+def test_an_answer_that_cannot_be_read_goes_by_unread(proxy: Watched, upstream: Scripted) -> None:
+    nonsense = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\nnothing"
+    upstream.pieces, upstream.end, upstream.wanted = [nonsense], "close", None
+    proxy.troubles.clear()
+    assert ask(proxy.port, GET) == (nonsense, "eof")
+    assert len(proxy.troubles) == 1
+
+
+def test_a_client_that_leaves_is_gone_for_the_upstream_too(proxy: Watched, upstream: Scripted) -> None:
+    upstream.pieces, upstream.end, upstream.wanted = [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab"], "keep", None
+    proxy.passed.clear()
+    ask(proxy.port, GET, size=10)
+    (passed,) = proxy.wait()
+    assert upstream.over.wait(PATIENCE)
+    assert (passed.broken, passed.answered, passed.content) == ("client", None, b"ab")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_an_upstream_that_is_not_there_is_a_502_in_our_shape(method: str) -> None:
+    free = bind("127.0.0.1", 0)
+    url = address(free)
+    free.close()
+    with between(url) as proxy:
+        sent = f"{method} / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n".encode() + b"x" * 100_000
+        got, _ = ask(proxy.port, sent)
+        (passed,) = proxy.wait()
+    head, _, body = got.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
+    assert b"Connection: close" in head
+    assert (body == b"") if method == "HEAD" else (json.loads(body)["error"]["code"] == "upstream_unreachable")
+    assert passed.own
+    assert passed.answer is not None
+    assert passed.answer.status == 502
+
+
+def test_it_is_no_proxy_for_other_hosts(proxy: Watched, upstream: Scripted) -> None:
+    upstream.got = b""
+    for line in (b"GET http://elsewhere.example/ HTTP/1.1", b"CONNECT elsewhere.example:443 HTTP/1.1"):
+        got, end = ask(proxy.port, line + b"\r\nHost: elsewhere.example\r\n\r\n")
+        assert got.startswith(b"HTTP/1.1 421 ")
+        assert end == "eof"
+    assert upstream.got == b""
+
+
+def test_what_looks_on_stops_nothing_when_it_fails(upstream: Scripted) -> None:
+    def fails(passed: Passed) -> None:
+        raise RuntimeError("broken judge")
+
+    troubles: list[str] = []
+    bound = bind("127.0.0.1", 0)
+    thread = ProxyThread(Proxy(Upstream.of(upstream.url), fails, troubles.append), bound)
+    upstream.pieces, upstream.end, upstream.wanted = [OK], "close", None
+    try:
+        assert ask(bound.getsockname()[1], GET) == (OK, "eof")
+    finally:
+        thread.stop()
+    assert "broken judge" in troubles[0]
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_long_answer_is_never_held(proxy: Watched, chunked: bool) -> None:
+    """A client that does not read stops the upstream, after what the buffers of the system take."""
+    size = 128 << 20
+    block = b"x" * (1 << 20)
+    part = b"%x\r\n%b\r\n" % (len(block), block) if chunked else block
+    how = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % size
+    sent = 0
+    with bind("127.0.0.1", 0) as bound:
+        bound.listen()
+        with between(address(bound)) as watched, socket.create_connection(("127.0.0.1", watched.port)) as client:
+            client.sendall(GET)
+            server, _ = bound.accept()
+            with server:
+                assert server.recv(1 << 16).startswith(b"GET ")
+                server.sendall(b"HTTP/1.1 200 OK\r\n" + how + b"\r\n\r\n")
+                server.setblocking(False)
+                while sent < size and select.select([], [server], [], 0.5)[1]:
+                    sent += server.send(part[sent % len(part) :])
+                assert sent < size // 2
+            client.settimeout(PATIENCE)
+            received = 0
+            while more := client.recv(1 << 20):
+                received += len(more)
+            assert received >= sent
+            (passed,) = watched.wait()
+    assert len(passed.content) == KEPT
+    assert passed.size > sent - 1000
+    assert passed.broken == "upstream"
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+def test_an_upstream_behind_tls_is_reached_and_trusted_only_by_its_certificate(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    making = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
+    subprocess.run([*making, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    answer = b"HTTP/1.0 200 OK\r\n\r\n" + b"to the end" * 50_000
+    served = Scripted([answer], tls=context)
+    url = served.url.replace("http:", "https:")
+    try:
+        trusted = Upstream.of(url, lambda: ssl.create_default_context(cafile=str(certificate)))
+        with between(url, trusted) as proxy:
+            assert ask(proxy.port, GET) == (answer, "eof")
+            assert proxy.wait()[0].size == 500_000
+        with between(url, Upstream.of(url)) as proxy:
+            got, _ = ask(proxy.port, GET)
+        assert got.startswith(b"HTTP/1.1 502 ")
+        assert b"certificate" in got
+    finally:
+        served.close()
+
+
+class Judged:
+    """A watch that judges after each exchange, and the findings that it told."""
+
+    def __init__(self, contract: Contract, base: str) -> None:
+        self.found: list[Finding] = []
+        self.troubles: list[str] = []
+        self.watch = Watch(contract, base, self.found.append, self.troubles.append)
+
+    def seen(self, passed: Passed) -> None:
+        self.watch.seen(passed)
+        self.watch.judge()
+
+    @property
+    def lines(self) -> list[str]:
+        return [str(one) for one in self.found]
+
+
+@contextmanager
+def judged(contract: Contract, upstream: str, bound: socket.socket, base: str) -> Iterator[Judged]:
+    found = Judged(contract, base)
+    thread = ProxyThread(Proxy(Upstream.of(upstream), found.seen, found.troubles.append), bound)
+    try:
+        yield found
+    finally:
+        thread.stop()
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["the answers name the proxy", "the answers name the upstream"])
+def test_a_client_and_a_server_that_keep_the_contract_are_not_accused_at_any_moment(
+    contract: Contract, tmp_path: Path, named: bool
+) -> None:
+    bound = bind("127.0.0.1", 0)
+    own = address(bound)
+    fake = Fake([contract], Options(pace="instant", public_url=own if named else None, strict=True))
+    with serving(fake) as upstream:
+        base = f"{own if named else upstream}/{contract.key}"
+        with judged(contract, upstream, bound, base) as seen:
+            for operation, model, body in documented_jobs(contract):
+                run_job(contract, operation, model, body, own, SECRET, tmp_path, lambda line: None)
+    seen.watch.judge()
+    archive = seen.watch.har()
+    assert seen.lines == []
+    assert seen.troubles == []
+    assert SECRET not in json.dumps(archive)
+    trace = read_har(parse_har(json.dumps(archive).encode()), contract, seen.watch.base).trace
+    roles = {one.role for one in trace.exchanges}
+    assert roles >= ({"submit", "status", "media"} if named else {"submit", "status"})
+    assert len(trace.exchanges) == seen.watch.total
