@@ -103,9 +103,9 @@ class Arena:
             return None
         return Callback(f"http://127.0.0.1:{free_port()}/callback", DEFAULT_SECRET)
 
-    def trace(self, world: MockWorld, drill: Drill, runs: Iterable[Run]) -> Trace:
-        """Return what was seen of the runs of a drill, and forget the world."""
-        ended = world.clock.now()
+    def trace(self, world: MockWorld, drill: Drill, runs: Iterable[Run], watched: float = 0.0) -> Trace:
+        """Return what was seen of the runs of a drill up to a moment, and forget the world."""
+        ended = max(world.clock.now(), watched)
         found = world.trace(self.contract.key)
         self.server.forget(world)
         return replace(
@@ -142,10 +142,11 @@ class PythonPlayer:
         errors: list[BaseException | None] = []
 
         def once(request: dict[str, Any], at: int) -> None:
-            begun, error, value = world.clock.now(), None, None
+            begun, value = world.clock.now(), None
+            error: BaseException | None = None
             try:
                 value = self._call(world, request)
-            except Exception as raised:
+            except (Exception, SystemExit) as raised:
                 error = raised
             ended = world.clock.now()
             outcome = callables.success(value, ended) if error is None else callables.failure(error, ended)
@@ -173,9 +174,11 @@ class PythonPlayer:
                 words = f"{type(ran.error).__name__}: {ran.error}" if ran.error is not None else ""
                 outcome = Outcome("unfinished", ran.ended, message=words)
                 runs[at] = Run(run.started, run.base, run.request, outcome)
+        watched = world.clock.now()
         if not ran.over:
             time_.drain(QUIET_SECONDS)
-        trace = self.arena.trace(world, drill, runs)
+            watched += QUIET_SECONDS
+        trace = self.arena.trace(world, drill, runs, watched)
         jobs = [job.id for job in trace.jobs or ()]
         named = [_named(run, error, jobs) for run, error in zip(runs, errors, strict=True)]
         return replace(trace, runs=tuple(named))
