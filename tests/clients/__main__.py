@@ -11,24 +11,10 @@ import multiprocessing
 import os
 import sys
 from functools import partial
-from typing import Any
 
-from hobbyhorse.conformance.search import CannotRun
-
-from .hunt import hunt
+from .hunt import hunted
 from .mutants import MUTANTS
-from .page import CAUGHT, MOST, PAGE, caught, page, summary
-
-
-def hunted(name: str, whole: bool) -> tuple[str, dict[str, Any]]:
-    """Hunt one, by its name; return what is kept of it."""
-    mutant = next(one for one in MUTANTS if one.name == name)
-    try:
-        found = hunt(mutant, MOST, whole=whole)
-    except CannotRun as error:
-        return name, {"caught": False, "runs": 1, "others": [str(error)]}
-    kept = {"caught": found.caught, "runs": found.runs, "drill": found.drill.to_json(), "others": list(found.others)}
-    return name, kept
+from .page import CAUGHT, PAGE, caught, page, summary
 
 
 def main() -> int:

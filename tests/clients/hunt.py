@@ -9,18 +9,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from hobbyhorse.arena import Arena, CommandPlayer, PythonPlayer
 from hobbyhorse.conformance.drills import KILLED, MOVED, Drill
 from hobbyhorse.conformance.judge import BROKEN
 from hobbyhorse.conformance.report import drill_of
-from hobbyhorse.conformance.search import Plan, Play, Progress, Search
+from hobbyhorse.conformance.search import CannotRun, Plan, Play, Progress, Search
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.suite import KINDS
 
-from .mutants import Mutant, load
+from .mutants import MUTANTS, Mutant, load
 
+MOST = 200
+"""How often a client is run at most."""
 SPEED, AT_ONCE = 50.0, 4
 """How much faster than real time a fake runs for commands, and how many of them run at once."""
 
@@ -58,7 +61,7 @@ def playing(mutant: Mutant, source: str) -> Iterator[Play]:
             yield CommandPlayer(arena, argv, [*argv, "--resume"], parallel=AT_ONCE)
 
 
-def hunt(mutant: Mutant, runs: int = 200, rules: Sequence[str] = (), whole: bool = False) -> Hunt:
+def hunt(mutant: Mutant, runs: int = MOST, rules: Sequence[str] = (), whole: bool = False) -> Hunt:
     """Run the suite on a mutant, until its rule is broken, or to the end: the `whole` of it."""
     contract = contracts()[mutant.provider]
     broken_at: list[int] = []
@@ -83,3 +86,14 @@ def hunt(mutant: Mutant, runs: int = 200, rules: Sequence[str] = (), whole: bool
         found.messages if found is not None else (),
         others,
     )
+
+
+def hunted(name: str, whole: bool = False) -> tuple[str, dict[str, Any]]:
+    """Hunt a mutant by its name; return what is kept of it, as JSON."""
+    mutant = next(one for one in MUTANTS if one.name == name)
+    try:
+        found = hunt(mutant, whole=whole)
+    except CannotRun as error:
+        return name, {"caught": False, "runs": 1, "others": [str(error)]}
+    kept = {"caught": found.caught, "runs": found.runs, "drill": found.drill.to_json(), "others": list(found.others)}
+    return name, kept

@@ -25,7 +25,7 @@ def cancel_on_abort(story: Story) -> list[str] | None:
         return None
     if story.lasted < STAYED * story.patience:
         return None
-    if any(step.job == accepted[-1].job_told for step in story.of("cancel")):
+    if any(step.job in (accepted[-1].job_told, None) for step in story.of("cancel")):
         return []
     return [f"the client gave up after {story.lasted:.0f} s and left the job {accepted[-1].job_told} running"]
 
