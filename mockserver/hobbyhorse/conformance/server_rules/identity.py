@@ -67,8 +67,8 @@ def unique(story: Story) -> list[Breach] | None:
     for step in named:
         if step.job_told != step.exchange.job:
             message = f"{label(step)} asks for {step.exchange.job!r}; the answer is about {step.job_told!r}"
-            places = (f"lifecycle.json#/operations/{step.role}/bindings/job",)
-            found.append((step.role, Breach(message, places, step.job_told)))
+            bound = (f"lifecycle.json#/operations/{step.role}/bindings/job",)
+            found.append((step.role, Breach(message, bound, step.job_told)))
     return told_once(found) if len(accepted) > 1 or named else None
 
 

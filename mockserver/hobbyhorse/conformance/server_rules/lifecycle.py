@@ -46,8 +46,10 @@ def legal_edges(story: Story) -> list[Breach] | None:
     seen = False
     for job, sights in _sights(story).items():
         for first, then in _pairs(sights):
+            if _ended(story.contract.graph, first):
+                continue
             seen = True
-            if not _ended(story.contract.graph, first) and not _leads(story.contract.graph, first, then):
+            if not _leads(story.contract.graph, first, then):
                 message = f"job {job}: {first}, and {then}, which came after; no way leads there"
                 found.append((_kind(first, then), _moved(story, first, then, message)))
     return told_once(found) if seen else None

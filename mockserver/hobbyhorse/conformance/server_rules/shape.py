@@ -142,7 +142,7 @@ def _broken_body(story: Story, operation: Operation, step: Step) -> Found:
         yield from _against(contract, step, schema) if schema is not None else ()
         return
     nearest = _nearest(contract, operation, step, candidates)
-    violations = _violations(contract, nearest.schema, step)
+    violations = _violations(contract, nearest.schema, step, nearest.example_at)
     for violation in violations:
         yield (step.role, nearest.name, violation.places[:1]), _violated(contract, operation, step, nearest, violation)
     for name, place in () if violations else _differing(contract, operation, nearest, step):
@@ -165,17 +165,32 @@ def _nearest(contract: Contract, operation: Operation, step: Step, candidates: l
 
     def distance(situation: Situation) -> tuple[int, int]:
         differing = 0 if step.value is MISSING else len(_differing(contract, operation, situation, step))
-        return differing, len(_violations(contract, situation.schema, step))
+        return differing, len(_violations(contract, situation.schema, step, situation.example_at))
 
     return min(candidates, key=distance)
 
 
-def _violations(contract: Contract, schema: str, step: Step) -> list[Violation]:
-    """Return how a body breaks a schema; what is no JSON breaks every one."""
+def _violations(contract: Contract, schema: str, step: Step, example: str | None = None) -> list[Violation]:
+    """Return how a body breaks a schema; what is no JSON breaks every one.
+
+    Of a schema's alternatives, it is the one that the example keeps and the body comes nearest to.
+    """
     if step.value is MISSING:
         shown = step.exchange.answer[:80].decode(errors="replace")
         return [Violation((), f"is no JSON: {shown!r}", (schema,))]
-    return contract.schemas.violations(schema, step.value, MOST_TOLD)
+    found = contract.schemas.violations(schema, step.value, MOST_TOLD)
+    ways = _alternatives(contract, schema, example) if found else []
+    return min((contract.schemas.violations(way, step.value, MOST_TOLD) for way in ways), key=len, default=found)
+
+
+def _alternatives(contract: Contract, schema: str, example: str | None) -> list[str]:
+    """Return the addresses of a schema's alternatives: those that an example keeps, or all of them."""
+    said = contract.schemas.at(schema)
+    ways = (
+        [f"{schema}/anyOf/{number}" for number in range(len(said.get("anyOf", ())))] if isinstance(said, dict) else []
+    )
+    kept = [way for way in ways if example and not contract.schemas.violations(way, contract.schemas.at(example))]
+    return kept or ways
 
 
 def _violated(
@@ -227,7 +242,7 @@ def _misshapen(story: Story, step: Step, shapes: list[Situation | str]) -> Found
         return
     expected = [one for one in situations if one.name == step.exchange.expected]
     nearest = _nearest(contract, operation, step, expected or situations)
-    for violation in _violations(contract, nearest.schema, step):
+    for violation in _violations(contract, nearest.schema, step, nearest.example_at):
         yield (step.role, step.status, violation.places[:1]), _violated(contract, operation, step, nearest, violation)
 
 
