@@ -47,8 +47,8 @@ Tell = Callable[[str, str], None]
 
 def run_probes(bench: Bench, told: Tell = lambda name, says: None) -> None:
     """Make every probe, as far as money and time go; what is left out is noted, with the reason."""
-    left = probes(bench)
-    for number, probe in enumerate(left):
+    left = each_probe(bench)
+    for probe in left:
         if probe.cost(bench) > 0 and not bench.judgeable:
             return
         told(probe.name, probe.says)
@@ -59,14 +59,22 @@ def run_probes(bench: Bench, told: Tell = lambda name, says: None) -> None:
         except Nobody:
             return
         except OutOfTime:
-            for one in left[number:]:
+            for one in (probe, *left):
                 bench.note(one.name, "the time of the suite was over")
             return
 
 
 def probes(bench: Bench) -> tuple[Probe, ...]:
     """Return every probe for a contract and a model, in the order in which they are made."""
-    return (*_reads(bench.contract), *_refused(bench), *_jobs(bench), *_bounds(bench))
+    return tuple(each_probe(bench))
+
+
+def each_probe(bench: Bench) -> Iterator[Probe]:
+    """Yield every probe; what takes long to think of is thought of when its turn comes."""
+    yield from _reads(bench.contract)
+    yield from _refused(bench)
+    yield from _jobs(bench)
+    yield from _bounds(bench)
 
 
 def most(bench: Bench) -> Decimal:
