@@ -61,12 +61,12 @@ def callback(story: Teller, kind: str = "success", status: int | None = 200, job
     return story.callback(name, status, job, body=body, **how)
 
 
-def after(story: Teller, situation: str, seconds: float = 1.0, **how: Any) -> Teller:
+def after(story: Teller, situation: str | None, seconds: float = 1.0, **how: Any) -> Teller:
     """Tell a poll a little later."""
     return story.wait(seconds).status(situation, **how)
 
 
-def sealed(story: Teller, key: str = SECRET, body: bytes | None = None, late: float = 0.0, **how: str) -> Teller:
+def sealed(story: Teller, key: str = SECRET, body: bytes | None = None, late: float = 0.0, **how: Any) -> Teller:
     """Sign the last callback."""
     last = story.deliveries[-1]
     assert story.contract.callbacks is not None
@@ -144,7 +144,7 @@ def test_a_seal_is_that_of_the_bytes_that_came(contract: Contract) -> None:
 
 @calling
 @pytest.mark.parametrize("way", [{"secret": "whsec-base64"}, {"secret": "whsec-text"}, {"encoding": "base64"}])
-def test_another_reading_of_the_secret_or_the_seal_is_told(contract: Contract, way: dict[str, str]) -> None:
+def test_another_reading_of_the_secret_or_the_seal_is_told(contract: Contract, way: dict[str, Any]) -> None:
     (name, word), *_ = way.items()
     found = judged(SIGNED, sealed(told(knowing(contract)), **way), secret=SECRET)
     assert found.verdict == BROKEN

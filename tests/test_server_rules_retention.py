@@ -111,12 +111,29 @@ def test_a_link_that_has_expired_is_refused(contract: Contract) -> None:
 
 
 @limited
-def test_nobody_is_judged_in_the_minute_in_which_clocks_may_differ(contract: Contract) -> None:
+def test_nobody_is_judged_while_the_two_clocks_may_differ(contract: Contract) -> None:
     life = contract.retention.result_url
     assert life is not None
     for status in (200, 403):
         told = done(knowing(contract)).wait(life).media(status)
         assert {verdict(READABLE, told), verdict(REFUSED, told)} == {NOT_OBSERVED}
+
+
+@telling
+@pytest.mark.parametrize("ahead", [-20.0, 0.0, 20.0])
+def test_a_clock_that_is_wrong_is_no_fault(contract: Contract, ahead: float) -> None:
+    life = contract.retention.result_url
+    assert life is not None
+
+    def shifted() -> Teller:
+        told = done(knowing(contract))
+        ends = told.now
+        return written(told, created_at=START + ahead, finished_at=ends + ahead, expires_at=ends + ahead + life)
+
+    assert verdict(REFUSED, shifted().wait(life + 0.5).media()) == NOT_OBSERVED
+    assert verdict(READABLE, shifted().wait(life + 0.5).media(403)) == NOT_OBSERVED
+    assert verdict(REFUSED, shifted().wait(life + 30).media()) == BROKEN
+    assert verdict(READABLE, shifted().wait(life - 30).media(403)) == BROKEN
 
 
 @unlimited

@@ -16,14 +16,16 @@ JOB = "lifecycle.json#/retention/job"
 REFUSED = frozenset({401, 403, 404, 410})
 GONE = frozenset({404, 410})
 MARGIN = 60.0
-"""Seconds by which two clocks may differ."""
+"""Seconds by which two clocks may differ where nothing tells."""
+TICK = 1.5
+"""Seconds by which a moment that an endpoint tells may be rounded."""
 ROUNDED = 0.98
 """The part of a documented life that is near enough to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """A request for a video, and when its link expires: not before `least`, not after `most`."""
+    """A request for a video, and when its link expires by our clock: not before `least`, not after `most`."""
 
     step: Step
     least: float
@@ -37,7 +39,7 @@ def readable_until_expiry(story: Story) -> list[Breach] | None:
     seen = bool(found)
     for fetch in _fetches(story):
         step = fetch.step
-        if step.arrived > fetch.least - MARGIN or not step.delivered:
+        if step.arrived > fetch.least or not step.delivered:
             continue
         if 200 <= step.status < 300:
             seen = True
@@ -74,7 +76,7 @@ def refused_after(story: Story) -> list[Breach] | None:
     seen = False
     for fetch in _fetches(story):
         step = fetch.step
-        if step.arrived < fetch.most + MARGIN or not step.delivered or step.transient:
+        if step.arrived < fetch.most or not step.delivered or step.transient:
             continue
         seen = True
         if 200 <= step.status < 300:
@@ -111,7 +113,17 @@ def _fetches(story: Story) -> Iterator[Fetch]:
     for step in story.fetches:
         telling = [s for s in story.steps if s.video == step.exchange.url and s.done <= step.arrived and s.success]
         if telling:
-            yield Fetch(step, *_expiry(story, telling[-1]))
+            least, most, places = _expiry(story, telling[-1])
+            behind, ahead = _clocks(story, telling[-1])
+            yield Fetch(step, least - ahead, most - behind, places)
+
+
+def _clocks(story: Story, told: Step) -> tuple[float, float]:
+    """Return by how many seconds the endpoint's clock may be behind ours, below 0, and ahead of it, above."""
+    made, created = making(story, told.job), _moment(told, "created_at")
+    if made is None or created is None:
+        return -MARGIN, MARGIN
+    return min(created - made.done, 0.0) - TICK, max(created - made.arrived, 0.0) + TICK
 
 
 def _expiry(story: Story, told: Step) -> tuple[float, float, tuple[str, ...]]:
