@@ -253,11 +253,11 @@ def test_the_class_fails_where_a_rule_is_broken(pytester: pytest.Pytester) -> No
 
         from tests.test_arena import naive
 
-        TestNaive = client_suite(naive, provider="hiapi", runs=40, accepted={"POL-03": "known", "SUB-02": "stale"})
+        TestNaive = client_suite(naive, provider="hiapi", runs=40, accepted={"POL-03": "known", "SCH-01": "stale"})
         """.replace("ROOT", repr(str(ROOT)))
     )
     found = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-rA")
     found.stdout.fnmatch_lines(["*FAILED*test_SUB_01_no_ambiguous_resend*"])
     found.stdout.fnmatch_lines(["*XFAIL*test_POL_03_all_terminals*known*"])
-    found.stdout.fnmatch_lines(["*FAILED*test_SUB_02_stable_key*take it out*"])
+    found.stdout.fnmatch_lines(["*SCH-01 is accepted (stale), and not broken: take it out*"])
     found.stdout.fnmatch_lines(["*server: submit: *"])

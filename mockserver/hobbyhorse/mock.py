@@ -126,7 +126,11 @@ class MockServer:
         self.run(lambda: self._fake.forget(world._world))
 
     def timeline(self, world: MockWorld) -> Timeline:
-        """Return the time of a world with a manual clock, to be moved from another thread while this serves."""
+        """Return the time of a world with a manual clock, to be moved from another thread while this serves.
+
+        Its clients read that clock, too.
+        """
+        world._world.virtual = True
         return Timeline(world.clock.awaited, [self._watch])
 
     def run(self, work: Callable[[], Result]) -> Result:
