@@ -124,7 +124,7 @@ def _shown(story: Story, step: Step) -> list[str]:
     job = step.exchange.job
     others = [other for other in story.steps if other.job == job and other.exchange.probe != step.exchange.probe]
     stages = {other.stage for other in others if isinstance(other.stage, str)}
-    videos = {other.video for other in others if other.video}
+    videos = {other.video.partition("?")[0] for other in others if other.video}
     prompts = {text for other in story.submits if other.job_told == job for text in _prompts(story, other)}
     texts = list(_texts(step.value)) or [step.exchange.answer.decode(errors="replace")]
     told = {
