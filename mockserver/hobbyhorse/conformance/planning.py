@@ -59,7 +59,7 @@ def singles(contract: Contract, used: Collection[str], when_stuck: Collection[st
             by_role.setdefault(role, []).append(Drill(scenario | stuck))
     submits = list(_in_order(contract, by_role.pop("submit", [])))
     others = [list(_in_order(contract, drills)) for role, drills in by_role.items() if role not in when_stuck]
-    others += [drills for role, drills in by_role.items() if role in when_stuck]
+    others += [sorted(drills, key=_refuses, reverse=True) for role, drills in by_role.items() if role in when_stuck]
     rest = [drill for turn in zip_longest(submits, *others) for drill in turn if drill is not None]
     return _unique(chain(timelines, rest))
 
