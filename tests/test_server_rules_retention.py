@@ -149,7 +149,16 @@ def test_a_link_lives_as_long_as_the_contract_says(contract: Contract) -> None:
     found = judged(READABLE, done(assuming(contract, LIFE), life=DAY))
     assert found.verdict == LESSON
     assert found.lessons[0].patch[0]["value"] == DAY
+    assert verdict(REFUSED, done(knowing(contract), life=DAY)) == NOT_OBSERVED
+
+
+@telling
+def test_a_link_lives_no_longer_than_the_contract_says(contract: Contract) -> None:
     assert verdict(READABLE, done(knowing(contract), life=DAY * 30)) == NOT_OBSERVED
+    assert verdict(REFUSED, done(knowing(contract), life=DAY * 30)) == BROKEN
+    found = judged(REFUSED, done(assuming(contract, LIFE), life=DAY * 30))
+    assert found.verdict == LESSON
+    assert found.lessons[0].patch[0]["value"] == DAY * 30
 
 
 def test_a_job_that_has_ended_can_be_read(contract: Contract) -> None:

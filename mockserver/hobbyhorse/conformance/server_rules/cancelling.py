@@ -39,7 +39,9 @@ def _stopped(step: Step, before: Step, after: Step | None) -> list[Breach]:
     """Return what is wrong if a job was cancelled that may not be."""
     stage = sorted(before.reading.stages)[0]
     places: tuple[str, ...] = (f"lifecycle.json#/stages/{stage}/cancellable", f"lifecycle.json#/stages/{stage}/next")
-    said = f"request {step.number} to cancel found the job {step.job} in {before.stage}, where it cannot be cancelled, "
+    said = (
+        f"request {step.number} to cancel found the job {step.job} in {_word(before)}, where it cannot be cancelled, "
+    )
     if after is not None and after.kinds == CANCELLED:
         return [Breach(f"{said}and request {after.number} shows it cancelled", places, after.stage)]
     if step.kinds == CANCELLED:
@@ -51,7 +53,7 @@ def _not_stopped(story: Story, step: Step, before: Step, after: Step) -> list[Br
     """Return what is wrong if a job that may be cancelled was not, although it stayed where it was."""
     stage = sorted(before.reading.stages)[0]
     place = f"lifecycle.json#/stages/{stage}/cancellable"
-    around = f"in {before.stage} before request {step.number} to cancel it and in {after.stage} after it"
+    around = f"in {_word(before)} before request {step.number} to cancel it and in {_word(after)} after it"
     stayed = f"the job {step.job} was {around}"
     if step.status >= 400:
         if not own(story, step):
@@ -112,10 +114,10 @@ def finished_unchanged(story: Story) -> list[Breach] | None:
             continue
         stage = sorted(before.reading.stages)[0]
         places = (f"lifecycle.json#/stages/{stage}/next",)
-        was = f"the job {step.job} had ended ({before.stage}) before request {step.number} to cancel it"
+        was = f"the job {step.job} had ended ({_word(before)}) before request {step.number} to cancel it"
         seen = seen or step.ok or after is not None
         if after is not None and not after.kinds & before.kinds:
-            found.append(Breach(f"{was}; request {after.number} shows {after.stage}", places, after.stage))
+            found.append(Breach(f"{was}; request {after.number} shows {_word(after)}", places, after.stage))
         elif step.ok and step.kinds == CANCELLED:
             found.append(Breach(f"{was}, which was answered {step.stage}", (*_told(step), *places), step.stage))
     return found if seen else None
@@ -149,6 +151,11 @@ def _may_be_cancelled(story: Story, step: Step) -> bool:
 def _told(step: Step) -> tuple[str, ...]:
     """Return where the contract has the answer to a request to cancel."""
     return tuple(f"{SITUATIONS}/{name}" for name in step.reading.situations) if step.role == "cancel" else ()
+
+
+def _word(step: Step) -> str:
+    """Return the stages that an answer may mean."""
+    return " or ".join(sorted(step.reading.stages))
 
 
 def _cancellable(contract: Contract) -> bool:

@@ -27,7 +27,7 @@ def price(story: Story) -> list[Breach] | None:
         seen = True
         due = order.model.cost(order.resolution, order.seconds)
         if abs(cost - due) >= CENT:
-            found.setdefault((step.job, cost), _dear(story, step, order, cost))
+            found.setdefault((order.model.id, order.resolution, order.seconds, cost), _dear(story, step, order, cost))
     return list(found.values()) if seen else None
 
 
