@@ -10,11 +10,13 @@ import pytest
 
 from hobbyhorse.conformance.judge import BROKEN, NOT_OBSERVED, PASSED
 from hobbyhorse.conformance.server_rule import LESSON
+from hobbyhorse.conformance.server_rules import identity, lifecycle
 from hobbyhorse.conformance.server_rules.lifecycle import Sight, fits
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.lifecycle import Graph, Stage
 from tests.conftest import contracts_that
 from tests.test_server_rules_shape import (
+    HTML,
     a_job,
     assuming,
     broken,
@@ -249,12 +251,6 @@ def test_a_place_in_the_queue_is_a_whole_number(contract: Contract) -> None:
 # LIF-04
 
 
-def moment(contract: Contract, name: str, value: float) -> Any:
-    """Write a moment as the contract does."""
-    form = contract.operations["status"].bindings[name].format
-    return "2026-01-01T00:00:00Z" if form == "rfc3339" and value == START else value
-
-
 @dated
 def test_moments_follow_one_another(contract: Contract) -> None:
     done = staged(contract, "status", "success")
@@ -407,3 +403,57 @@ def test_an_order_is_found_if_and_only_if_there_is_one() -> None:
         outcomes.append(_explained(sights))
         assert fits(STAGES, sights) is outcomes[-1]
     assert 300 < sum(outcomes) < 1200
+
+
+class Honest:
+    """A server as a model: jobs that go forward, asked for at once and by turns, on good days and bad ones."""
+
+    def __init__(self, contract: Contract, chance: Random, liar: bool = False) -> None:
+        self.contract, self.chance, self.liar = contract, chance, liar
+        self.told = Teller(contract)
+        self.roles = [role for role in ("status", "result") if role in contract.operations]
+
+    def run(self) -> Teller:
+        for number in range(3):
+            self.live(a_job(self.contract, number))
+        self.told.exchanges.sort(key=lambda exchange: exchange.arrived)
+        return self.told
+
+    def live(self, job: str) -> None:
+        graph, chance = self.contract.graph, self.chance
+        stages = [graph.initial]
+        while graph[stages[-1]].next:
+            stages.append(chance.choice(graph[stages[-1]].next))
+        begun = START + chance.uniform(0, 5)
+        self.told.now = begun
+        self.told.submit(job=job, key=job)
+        moments = [begun, *sorted(chance.uniform(begun, begun + 30) for _ in stages[1:])]
+        for _ in range(chance.randint(1, 15)):
+            sent = begun + 0.01 + chance.uniform(0, 50)
+            done = sent + chance.choice([0.001, 1, 10])
+            looked = chance.uniform(sent, done)
+            stage = next(name for name, at in reversed(list(zip(stages, moments, strict=True))) if at <= looked)
+            self.told.now = sent
+            if chance.random() < 0.2:
+                self.told.status(None, job=job, status=chance.choice([0, 429, 500, 503, 504]), **HTML)
+                continue
+            if self.liar and chance.random() < 0.5:
+                stage = chance.choice([one.name for one in graph])
+            role = chance.choice(self.roles)
+            found = self.contract.operations[role].situations.values()
+            self.told.call(role, next(one.name for one in found if stage in one.stages), job, answered=done)
+
+
+def test_who_keeps_the_contract_is_never_accused(contract: Contract) -> None:
+    seen = set()
+    for seed in range(40):
+        told = Honest(contract, Random(seed)).run()
+        assert broken(told, lifecycle.RULES + identity.RULES) == {}, seed
+        seen |= {rule for rule in ("LIF-01", "LIF-02", "LIF-06") if word(rule, told) == PASSED}
+    assert seen == {"LIF-01", "LIF-02", "LIF-06"}
+
+
+def test_who_says_anything_is_accused_nearly_always(contract: Contract) -> None:
+    caught = [broken(Honest(contract, Random(seed), liar=True).run()) for seed in range(50)]
+    assert sum("LIF-02" in one or "LIF-06" in one or "LIF-01" in one for one in caught) > 40
+    assert {rule for one in caught for rule in one} >= {"LIF-02", "LIF-06"}

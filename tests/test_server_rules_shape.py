@@ -236,6 +236,15 @@ def test_one_fault_is_told_once_however_often_it_is_met(contract: Contract) -> N
     assert "4 times more" in breach.message
 
 
+def test_a_good_answer_may_have_more_than_the_contract_shows(contract: Contract) -> None:
+    situation = running(contract)
+    body = answer(contract, "status", situation)
+    mores: list[dict[str, Any]] = [{"surprise": 1}, {"error_code": 0}, {} if "code" in body else {"code": "OK"}]
+    for more in mores:
+        told = Teller(contract).status(situation, answer=orjson.dumps(body | more))
+        assert word("SHA-01", told) == PASSED
+
+
 # SHA-02
 
 
@@ -318,6 +327,14 @@ def test_an_operation_that_does_not_answer_is_told(contract: Contract) -> None:
 def test_an_answer_that_was_lost_once_accuses_nobody(contract: Contract) -> None:
     told = Teller(contract).nothing("status", probe="job").status(running(contract), probe="job")
     assert word("SHA-04", told) == PASSED
+
+
+def test_a_request_that_nobody_waited_for_accuses_nobody(contract: Contract) -> None:
+    trace = Teller(contract).submit(probe="job").nothing("status", probe="job").trace()
+    (rule,) = (one for one in MINE if one.id == "SHA-04")
+    for waited, said in ((1.0, PASSED), (31.0, BROKEN)):
+        ended = replace(trace, ended=trace.exchanges[-1].arrived + waited)
+        assert judge_server(contract, ended, [rule])[0].verdict == said
 
 
 def test_an_answer_of_a_hundred_megabytes_is_told(contract: Contract) -> None:

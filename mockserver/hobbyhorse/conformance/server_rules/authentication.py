@@ -12,12 +12,14 @@ from hobbyhorse.conformance.answers import (
     operation_of,
     probes,
     refused_as,
+    responses_of,
     told_once,
 )
 from hobbyhorse.conformance.server_rule import Breach, ServerRule
 from hobbyhorse.conformance.story import SUBMISSIONS, Step, Story
 from hobbyhorse.contract.reading import message_of, read_items
 from hobbyhorse.contract.values import Contract, find_situation
+from hobbyhorse.expressions import MISSING
 
 
 def key_required(story: Story) -> list[Breach] | None:
@@ -48,10 +50,9 @@ def _answered(story: Story, step: Step, situation: str, how: str) -> Breach:
     operation = operation_of(story, step)
     meant = find_situation(operation, situation)
     home = (home_of(story.contract, operation, meant.name),) if meant is not None else ()
-    security = f"openapi.json#/paths/{operation.path.replace('~', '~0').replace('/', '~1')}/{operation.method.lower()}"
-    return Breach(
-        f"{label(step)}: {how}, and answered with {step.status}", (f"{security}/security", *home), step.status
-    )
+    own = responses_of(operation).removesuffix("responses") + "security"
+    security = own if story.contract.schemas.at(own) is not MISSING else "openapi.json#/security"
+    return Breach(f"{label(step)}: {how}, and answered with {step.status}", (security, own, *home), step.status)
 
 
 def refused_creates_nothing(story: Story) -> list[Breach] | None:

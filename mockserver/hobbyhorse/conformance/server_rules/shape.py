@@ -28,6 +28,8 @@ from hobbyhorse.contract.values import Contract, Operation, Situation
 from hobbyhorse.expressions import MISSING, Place, format_pointer
 
 MOST_BYTES = 16 * 1024 * 1024
+LEAST_WAIT = 10.0
+"""Seconds before the end of a trace in which a request may be left unanswered because nobody waited for it."""
 GATEWAYS = frozenset({502, 504})
 """Statuses of something in front of the endpoint, which answers in its own words."""
 MOST_TOLD = 10
@@ -76,10 +78,17 @@ def bounded(story: Story) -> list[Breach] | None:
         if step.exchange.size > MOST_BYTES:
             message = f"{label(step)}: an answer of {step.exchange.size} bytes; at most {MOST_BYTES} are read"
             found.append(((step.role, "size"), Breach(message, places, step.exchange.size)))
-        elif not step.delivered and not any(other.delivered for other in story.after(step, story.of(str(step.role)))):
+        elif _lost(story, step):
             what = "an answer that did not end" if step.status else "no answer"
             found.append(((step.role, what), Breach(f"{label(step)}: {what}", places)))
     return told_once(found) if steps else None
+
+
+def _lost(story: Story, step: Step) -> bool:
+    """Whether a request was waited for in vain, and no later one of its kind was answered either."""
+    later = story.after(step, story.of(str(step.role)))
+    waited = story.trace.ended - step.arrived >= LEAST_WAIT
+    return not step.delivered and waited and not any(other.delivered for other in later)
 
 
 def _answers(story: Story) -> list[Step]:
@@ -148,6 +157,8 @@ def _broken_body(story: Story, operation: Operation, step: Step) -> Found:
     for name, place in () if violations else _differing(contract, operation, nearest, step):
         at = nearest.example_at + inner(place)
         said, wanted = place.get(message_of((), step.value)), contract.schemas.at(at)
+        if wanted is MISSING or wanted is None:  # what an example does not have is not forbidden
+            continue
         got = "nothing" if said is MISSING else repr(said)
         message = f"{label(step)}: nearest to {nearest.name}, which has {name} {_plain(wanted)!r}; got {got}"
         places = (at, nearest.example_at, home_of(contract, operation, nearest.name))
