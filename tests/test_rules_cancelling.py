@@ -9,7 +9,7 @@ from hobbyhorse.conformance.rules import cancelling as rules
 from hobbyhorse.contract.values import Contract
 from tests.conftest import contracts_that
 from tests.test_rules_deadlines import done, patience, running, waiting
-from tests.tracing import FOREIGN, Teller
+from tests.tracing import FOREIGN, JOB, Teller
 
 able = contracts_that(lambda contract: "cancel" in contract.operations)
 unable = contracts_that(lambda contract: "cancel" not in contract.operations)
@@ -26,8 +26,9 @@ def test_a_provider_that_cannot_cancel_is_not_asked_to(contract: Contract) -> No
 def test_a_job_that_is_given_up_is_cancelled(contract: Contract, how: str) -> None:
     told = waiting(contract, patience(contract)).call("cancel", running(contract)).end(how)
     assert rules.cancel_on_abort(told.story()) in ([], None)
-    told = waiting(contract, patience(contract)).nothing("cancel").end(how)
-    assert rules.cancel_on_abort(told.story()) == []
+    for job in (JOB, None):
+        told = waiting(contract, patience(contract)).nothing("cancel", job=job).end(how)
+        assert rules.cancel_on_abort(told.story()) == []
     assert rules.cancel_on_abort(waiting(contract, patience(contract)).end(how).story()) != []
 
 

@@ -13,7 +13,7 @@ from hobbyhorse.conformance.story import Story
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.expressions import MISSING, replaced, resolve
 from tests.conftest import contracts_that
-from tests.tracing import HOME, Teller
+from tests.tracing import FOREIGN, HOME, Teller
 
 SEEDED = contracts_that(lambda contract: "seed" in contract.models[0].parameters)
 FORMED = contracts_that(lambda contract: bool(contract.operations["submit"].forms))
@@ -211,3 +211,9 @@ def test_a_recording_that_leaves_secrets_out_accuses_nobody(contract: Contract) 
     bare = tuple(replace(exchange, headers=()) for exchange in told.exchanges)
     assert rules.required_headers(Story(contract, replace(told.trace(), exchanges=bare, runs=()))) == []
     assert rules.required_headers(Story(contract, replace(told.trace(), exchanges=bare))) != []
+
+
+def test_a_client_that_was_moved_asks_where_it_was_told_to(contract: Contract) -> None:
+    base = f"{FOREIGN}/{contract.key}"
+    told = Teller(contract).submit().wait(1).restart(base)
+    assert rules.request_valid(told.call(None, None, url=f"{base}/v1/a-job").story()) == []

@@ -109,3 +109,10 @@ def test_a_job_that_is_under_way_is_not_ordered_again(contract: Contract) -> Non
     told.wait(900).submit(job="job-2", key="key-2")
     assert rules.no_resubmit_on_own_timeout(told.story()) != []
     assert rules.no_resubmit_on_failed(told.story()) is None
+
+
+@contracts_that(lambda contract: "cancel" in contract.operations)
+def test_a_job_that_was_cancelled_is_not_under_way_any_more(contract: Contract) -> None:
+    told = Teller(contract).submit().wait(10).status(running(contract)).call("cancel", "cancelled").submit(job="job-2")
+    assert rules.no_resubmit_on_own_timeout(told.story()) == []
+    assert rules.no_resubmit_on_failed(told.story()) != []
