@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import select
 import shutil
+import signal
 import socket
 import ssl
 import struct
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from hobbyhorse import watching
 from hobbyhorse.app import Fake, Options
+from hobbyhorse.cli import app
+from hobbyhorse.conformance.client import ContractClient
 from hobbyhorse.conformance.har import parse_har, read_har
-from hobbyhorse.conformance.orders import documented_jobs
+from hobbyhorse.conformance.orders import documented_jobs, order_for
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.demo import run_job
+from hobbyhorse.framing import read_request
 from hobbyhorse.proxy import KEPT, Passed, Proxy, ProxyThread, Upstream
 from hobbyhorse.server import address, bind, serving
+from hobbyhorse.usage import Wrong
 from hobbyhorse.watching import Finding, Watch
+from tests.conftest import CONTRACTS
 
 PATIENCE = 30.0
 SECRET = "sk-of-nobody-42"
@@ -491,3 +502,173 @@ def test_a_client_and_a_server_that_keep_the_contract_are_not_accused_at_any_mom
     roles = {one.role for one in trace.exchanges}
     assert roles >= ({"submit", "status", "media"} if named else {"submit", "status"})
     assert len(trace.exchanges) == seen.watch.total
+
+
+def answer(status: int, body: Any, *headers: str) -> bytes:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    said = "".join(f"{line}\r\n" for line in ("Content-Type: application/json", *headers))
+    return f"HTTP/1.1 {status} X\r\n{said}Content-Length: {len(content)}\r\n\r\n".encode() + content
+
+
+def order(contract: Contract, port: int, client: httpx.Client) -> None:
+    """Order the documented job, whatever comes of it."""
+    model = contract.models[0]
+    base = f"http://127.0.0.1:{port}/{contract.key}"
+    with suppress(httpx.HTTPError):
+        ContractClient(contract, base, SECRET, client).submit(model.id, order_for(contract, model))
+
+
+def test_a_client_that_orders_again_after_no_answer_is_accused_at_once(contract: Contract) -> None:
+    bound = bind("127.0.0.1", 0)
+    served = Scripted([], "reset")
+    with judged(contract, served.url, bound, f"{served.url}/{contract.key}") as seen, httpx.Client() as client:
+        order(contract, bound.getsockname()[1], client)
+        assert not seen.lines
+        order(contract, bound.getsockname()[1], client)
+    served.close()
+    (line,) = [line for line in seen.lines if " SUB-01 " in line]
+    assert line == (
+        "client SUB-01 no-ambiguous-resend (MUST): request 1 may have bought a job (no answer), "
+        "and request 2 ordered again"
+    )
+    assert seen.watch.findings >= 1
+    before = list(seen.lines)
+    seen.watch.judge()
+    assert seen.lines == before
+
+
+def test_a_proxy_without_an_upstream_accuses_nobody(contract: Contract) -> None:
+    """Its own 502 is no answer of the provider's, and a client that tries again has bought nothing."""
+    free, bound = bind("127.0.0.1", 0), bind("127.0.0.1", 0)
+    url = address(free)
+    free.close()
+    with judged(contract, url, bound, f"{url}/{contract.key}") as seen, httpx.Client() as client:
+        for _ in range(3):
+            order(contract, bound.getsockname()[1], client)
+    assert seen.lines == []
+    assert [entry["response"]["status"] for entry in seen.watch.har()["log"]["entries"]] == [502] * 3
+
+
+@pytest.mark.parametrize("coded", [False, True], ids=["plain", "gzip"])
+def test_an_upstream_that_breaks_the_contract_is_accused(contract: Contract, coded: bool) -> None:
+    bound = bind("127.0.0.1", 0)
+    content = b'{"nothing": "of this kind"}'
+    raw = answer(200, gzip.compress(content), "Content-Encoding: gzip") if coded else answer(200, content)
+    served = Scripted([raw], "close")
+    with judged(contract, served.url, bound, f"{served.url}/{contract.key}") as seen, httpx.Client() as client:
+        order(contract, bound.getsockname()[1], client)
+    served.close()
+    assert [line for line in seen.lines if line.startswith("upstream SHA-")]
+    assert not [line for line in seen.lines if line.startswith("client")]
+
+
+def test_what_cannot_be_read_is_not_judged(contract: Contract) -> None:
+    bound = bind("127.0.0.1", 0)
+    served = Scripted([answer(200, b"\x00\x01", "Content-Encoding: zstd")], "close")
+    with judged(contract, served.url, bound, f"{served.url}/{contract.key}") as seen, httpx.Client() as client:
+        order(contract, bound.getsockname()[1], client)
+        order(contract, bound.getsockname()[1], client)
+    served.close()
+    assert seen.lines == []
+    assert seen.troubles == []
+
+
+def test_a_kind_of_finding_is_told_five_times_and_counted_after_that(contract: Contract) -> None:
+    told: list[Finding] = []
+    watch = Watch(contract, "http://x", told.append)
+    for number in range(1, 9):
+        for _ in range(2):
+            message = f"request {number} came after {number}.5 s"
+            watch._find(Finding("client", "ABC-01", "name", "MUST", message), list(range(1, 9)))
+    watch._find(Finding("client", "ABC-01", "name", "MUST", "request 1 is something else"), [1])
+    assert [one.message for one in told] == [
+        *(f"request {number} came after {number}.5 s" for number in range(1, 5)),
+        "request 5 came after 5.5 s (more of this kind are counted, not told)",
+        "request 1 is something else",
+    ]
+    assert watch.findings == 9
+
+
+def test_only_the_newest_exchanges_are_kept_and_requests_keep_their_numbers(contract: Contract) -> None:
+    found: list[Finding] = []
+    watch = Watch(contract, f"https://api.example/{contract.key}", found.append, most=3)
+    operation, model, body = next(iter(documented_jobs(contract)))
+    path = operation.path
+    for place in operation.bindings["model"].request if "model" in operation.bindings else ():
+        path = path.replace("{" + place.name + "}", model.id)
+    sent = json.dumps(body).encode()
+    raw = f"POST /{contract.key}{path} HTTP/1.1\r\nAuthorization: Bearer {SECRET}\r\nContent-Type: application/json\r\n"
+    head = read_request(raw.encode() + b"\r\n")
+    for number in range(1, 8):
+        watch.seen(Passed(number, 1e9 + number, head, sent, len(sent), broken="upstream"))
+    watch.judge()
+    assert watch.total == 7
+    entries = watch.har()["log"]["entries"]
+    assert len(entries) == 3
+    assert SECRET not in json.dumps(entries)
+    ambiguous = [one.message for one in found if one.rule == "SUB-01"]
+    assert ambiguous[0].startswith("request 5 may have bought a job (no answer), and request 6 ordered")
+
+
+def test_a_broken_judge_is_told_once_and_the_others_judge(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(story: object) -> None:
+        raise ZeroDivisionError
+
+    broken = [replace(one, check=fails) if one.id == "POL-01" else one for one in watching.rules()]
+    monkeypatch.setattr(watching, "rules", lambda: broken)
+    bound = bind("127.0.0.1", 0)
+    served = Scripted([], "reset")
+    with judged(contract, served.url, bound, f"{served.url}/{contract.key}") as seen, httpx.Client() as client:
+        order(contract, bound.getsockname()[1], client)
+        order(contract, bound.getsockname()[1], client)
+    served.close()
+    assert seen.troubles == ["POL-01 could not be judged: ZeroDivisionError"]
+    assert [line for line in seen.lines if " SUB-01 " in line]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_the_command_tells_live_and_leaves_an_archive_without_the_key(tmp_path: Path, strict: bool) -> None:
+    contract = CONTRACTS[0]
+    served = Scripted([], "reset")
+    file = tmp_path / "seen.har"
+    more = ["--upstream", f"{served.url}/{contract.key}", "--har", str(file), *(["--strict"] if strict else [])]
+    command = [str(Path(sys.executable).with_name("hobbyhorse")), "proxy", "--provider", contract.key, *more]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        said = json.loads(running.stdout.readline())
+        assert said["pid"] == running.pid
+        assert said["url"].endswith(f"/{contract.key}")
+        with httpx.Client() as client:
+            for _ in range(2):
+                order(contract, int(said["url"].split(":")[2].split("/")[0]), client)
+        lines = []
+        for line in running.stderr:
+            lines.append(line)
+            if "SUB-01" in line:
+                break
+        running.send_signal(signal.SIGINT if strict else signal.SIGTERM)
+        out, err = running.communicate(timeout=PATIENCE)
+    served.close()
+    assert running.returncode == (1 if strict else 0)
+    written = file.read_text()
+    assert SECRET not in "".join([*lines, out, err, written])
+    trace = read_har(parse_har(written.encode()), contract, f"{served.url}/{contract.key}").trace
+    assert [one.role for one in trace.exchanges] == ["submit", "submit"]
+    assert [one.whole for one in trace.exchanges] == [False, False]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--upstream", "ftp://x"],
+        ["--upstream", "http://x/?q=1"],
+        ["--upstream", "http://user:secret-word@x"],
+        ["--upstream", "http://x", "--public-url", "nonsense"],
+        ["--upstream", "http://x", "--har", "/nowhere/at/all.har"],
+    ],
+)
+def test_a_mistake_of_the_user_is_one_line(wrong: list[str]) -> None:
+    found = CliRunner().invoke(app, ["proxy", "--provider", CONTRACTS[0].key, *wrong])
+    assert isinstance(found.exception, Wrong)
+    assert "secret-word" not in str(found.exception)

@@ -32,6 +32,7 @@ EACH = 5
 SETTLE_SECONDS = 0.05
 SHARE = 9
 """How much longer it rests than it judges."""
+MOST_REST_SECONDS = 5.0
 
 CLIENT_SIDE, UPSTREAM_SIDE, LESSON = "client", "upstream", "lesson"
 
@@ -107,7 +108,7 @@ class Watch:
         """Judge what is kept, and tell what is new."""
         kept, trace = self._read()
         if trace is None:
-            return
+            trace = Trace(self.contract.key, self.base)
         by_moment = {_micros(one.arrived): one for one in kept}
         pairs = [(exchange, found) for exchange in trace.exchanges if (found := _of(by_moment, exchange)) is not None]
         pairs = [(exchange, passed) for exchange, passed in pairs if not passed.own and _legible(exchange, passed)]
@@ -214,13 +215,14 @@ class Watching:
         self._news.set()
 
     def _run(self) -> None:
+        self._judge()
         while not self._over.is_set():
             self._news.wait()
             self._over.wait(SETTLE_SECONDS)
             self._news.clear()
-            began = time.perf_counter()
+            began = time.thread_time()
             self._judge()
-            self._over.wait(SHARE * (time.perf_counter() - began))
+            self._over.wait(min(MOST_REST_SECONDS, SHARE * (time.thread_time() - began)))
 
     def _judge(self) -> None:
         with _Caught(self._trouble, "what has gone by"):
