@@ -215,5 +215,5 @@ def test_a_recording_that_leaves_secrets_out_accuses_nobody(contract: Contract) 
 
 def test_a_client_that_was_moved_asks_where_it_was_told_to(contract: Contract) -> None:
     base = f"{FOREIGN}/{contract.key}"
-    told = Teller(contract).submit().wait(1).restart(base)
+    told = Teller(contract).wait(1).restart(base)
     assert rules.request_valid(told.call(None, None, url=f"{base}/v1/a-job").story()) == []
