@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import orjson
@@ -14,6 +15,8 @@ from hobbyhorse.contract.schemas import Schemas, Violation
 from hobbyhorse.expressions import MISSING, Message, format_pointer
 from hobbyhorse.traces import REDACTED
 
+REMEMBERED = 2
+"""How many stories are remembered by what is in them."""
 JUDGING = ("type", "enum", "const", "pattern", "minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum")
 
 
@@ -38,8 +41,28 @@ def order_of(story: Story, step: Step) -> Order | None:
 
 
 def making(story: Story, job: str | None) -> Step | None:
-    """Return the submission that was answered with a job's id."""
-    return next((step for step in story.submits if step.accepted and step.job_told == job), None)
+    """Return the submission that was first answered with a job's id."""
+    return _makers(story).get(job)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _makers(story: Story) -> Mapping[str | None, Step]:
+    """Return the submissions by the job that they made."""
+    return {step.job_told: step for step in reversed(story.submits) if step.accepted}
+
+
+def reads_of(story: Story, job: str | None) -> tuple[Step, ...]:
+    """Return the requests for a job's status or result, oldest first."""
+    return _reads(story).get(job, ())
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _reads(story: Story) -> Mapping[str | None, tuple[Step, ...]]:
+    """Return the requests for the status or result of jobs, by job."""
+    found: dict[str | None, list[Step]] = {}
+    for step in story.reads:
+        found.setdefault(step.job, []).append(step)
+    return {job: tuple(steps) for job, steps in found.items()}
 
 
 def order_behind(story: Story, job: str | None) -> Order | None:

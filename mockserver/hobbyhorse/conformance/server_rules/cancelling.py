@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hobbyhorse.conformance.asked import own
+from hobbyhorse.conformance.asked import making, own, reads_of
 from hobbyhorse.conformance.server_rule import Breach, ServerRule
 from hobbyhorse.conformance.story import ENDS, Step, Story
 from hobbyhorse.contract.values import Contract
@@ -129,7 +129,8 @@ def _cancels(story: Story, job: str | None = None) -> Iterator[Step]:
 
 def _before(story: Story, step: Step) -> Step | None:
     """Return what last told a stage of the job and was over before a step, its acceptance included."""
-    told = [*_telling(story, step), *(one for one in story.submits if one.job_told == step.job and one.kinds)]
+    made = making(story, step.job)
+    told = [*_telling(story, step), *([made] if made is not None and made.kinds else [])]
     reads = [read for read in told if read.done <= step.arrived]
     return max(reads, key=lambda read: read.arrived, default=None)
 
@@ -141,7 +142,7 @@ def _after(story: Story, step: Step) -> Step | None:
 
 
 def _telling(story: Story, step: Step) -> Iterator[Step]:
-    yield from (read for read in story.reads if read.job == step.job and read.ok and read.kinds)
+    yield from (read for read in reads_of(story, step.job) if read.ok and read.kinds)
 
 
 def _may_be_cancelled(story: Story, step: Step) -> bool:

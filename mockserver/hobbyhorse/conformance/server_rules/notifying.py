@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from hobbyhorse.conformance.asked import own, schema_places
+from hobbyhorse.conformance.asked import own, reads_of, schema_places
 from hobbyhorse.conformance.server_rule import Breach, ServerRule
 from hobbyhorse.conformance.story import Step, Story
 from hobbyhorse.contract.reading import Reading, message_of, read_callback
@@ -136,7 +136,7 @@ def same_as_poll(story: Story) -> list[Breach] | None:
     found: list[Breach] = []
     seen = False
     for call in _calls(story):
-        reads = [read for read in story.reads if read.job == call.job and read.terminal]
+        reads = [read for read in reads_of(story, call.job) if read.terminal]
         if call.delivery.job in story.jobs and call.job != call.delivery.job:
             seen = True
             message = f"{call} came for the job {call.delivery.job}"
@@ -198,8 +198,10 @@ def _never(story: Story) -> Iterator[Breach]:
     patience = callbacks.retries[0] if callbacks.retries else 0.0
     for order in story.submits:
         job = order.job_told
-        end = next((read for read in story.reads if read.job == job and read.terminal), None)
-        if order.exchange.probe != ORDERED or job is None or job in told or end is None:
+        if order.exchange.probe != ORDERED or job is None or job in told:
+            continue
+        end = next((read for read in reads_of(story, job) if read.terminal), None)
+        if end is None:
             continue
         waited = story.trace.ended - end.done
         if waited > callbacks.deadline + ALLOWANCE * patience + SLACK:
@@ -237,7 +239,7 @@ def readable_first(story: Story) -> list[Breach] | None:
         call = next((call for call in calls if call.kinds), None)
         if call is None:
             continue
-        later = [read for read in story.reads if read.job == call.job and read.arrived >= call.delivery.sent]
+        later = [read for read in reads_of(story, call.job) if read.arrived >= call.delivery.sent]
         read = next(
             (read for read in later if read.delivered and (read.under_way or read.terminal or _gone(read))), None
         )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hobbyhorse.conformance.asked import making, own
+from hobbyhorse.conformance.asked import making, own, reads_of
 from hobbyhorse.conformance.server_rule import Breach, ServerRule
 from hobbyhorse.conformance.story import Step, Story
 from hobbyhorse.contract.values import Contract
@@ -97,11 +97,11 @@ def status_readable(story: Story) -> list[Breach] | None:
     found: list[Breach] = []
     seen = False
     for job in dict.fromkeys(step.job for step in story.reads if step.terminal):
-        first = next(step for step in story.reads if step.job == job and step.terminal)
+        first = next(step for step in reads_of(story, job) if step.terminal)
         made = making(story, job)
         ended = _moment(first, "finished_at") or (first.arrived if made is None else made.done)
-        for read in story.reads:
-            if read.job != job or read.arrived <= first.done or not own(story, read) or read.transient:
+        for read in reads_of(story, job):
+            if read.arrived <= first.done or not own(story, read) or read.transient:
                 continue
             if life is not None and read.arrived > ended + life - MARGIN:
                 continue
@@ -116,8 +116,12 @@ def status_readable(story: Story) -> list[Breach] | None:
 
 def _fetches(story: Story) -> Iterator[Fetch]:
     """Yield the requests for videos whose links were told, with what is known of their expiry."""
+    tellers: dict[str, list[Step]] = {}
+    for step in story.steps:
+        if step.success and step.video is not None:
+            tellers.setdefault(step.video, []).append(step)
     for step in story.fetches:
-        telling = [s for s in story.steps if s.video == step.exchange.url and s.done <= step.arrived and s.success]
+        telling = [teller for teller in tellers.get(step.exchange.url, ()) if teller.done <= step.arrived]
         if telling:
             least, most, places = _expiry(story, telling[-1])
             behind, ahead = _clocks(story, telling[-1])
@@ -144,15 +148,16 @@ def _expiry(story: Story, told: Step) -> tuple[float, float, tuple[str, ...]]:
     if finished is not None:
         return finished + life, finished + life, (LIFE,)
     made = making(story, told.job)
-    first = next((s for s in story.reads if s.job == told.job and s.terminal), told)
+    first = next((read for read in reads_of(story, told.job) if read.terminal), told)
     return (first.arrived if made is None else made.arrived) + life, first.done + life, (LIFE,)
 
 
 def _moment(step: Step, name: str) -> float | None:
     """Return a moment that an answer tells; None where it is none, or 0."""
     value = step.reading.values.get(name)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if number and 0 < value < FAR else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 < value < FAR else None
 
 
 def _expires(contract: Contract) -> bool:
