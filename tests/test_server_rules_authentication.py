@@ -60,6 +60,22 @@ def test_who_is_refused_otherwise_is_told(contract: Contract, probe: str, rule: 
     assert (patch["file"], patch["value"]) == ("lifecycle.json", 404)
 
 
+def test_the_right_code_with_another_status_is_a_matter_of_the_status(contract: Contract) -> None:
+    told = refused(contract, "auth:wrong", "key_refused", "unauthenticated", "status", status=403)
+    at = f"{home(contract, 'status', 'unauthenticated')}/status"
+    found = verdict("AUT-02", told)
+    coded = "refusal_code" in contract.operations["status"].bindings
+    assert found.verdict in (BROKEN, PASSED)
+    assert found.verdict == PASSED or (coded and found.breaches[0].places[0] == at)
+
+
+@probed
+def test_what_leads_away_is_no_refusal(contract: Contract, probe: str, rule: str, expected: str) -> None:
+    told = refused(contract, probe, expected, None, "status", status=302)
+    assert word(rule, told) == NOT_OBSERVED
+    assert word("SHA-01", told) == BROKEN
+
+
 @probed
 def test_a_status_that_nobody_has_is_a_matter_of_shape(
     contract: Contract, probe: str, rule: str, expected: str

@@ -25,8 +25,11 @@ def troubled(step: Step) -> bool:
 
 
 def judged(story: Story, *beginnings: str) -> list[Step]:
-    """Return the probes of some names that an operation answered, on a day that was not bad."""
-    return [step for step in probes(story, *beginnings) if step.delivered and not troubled(step)]
+    """Return the probes of some names that an operation answered, on a day that was not bad, itself."""
+    led = range(300, 400)
+    return [
+        step for step in probes(story, *beginnings) if step.delivered and not troubled(step) and step.status not in led
+    ]
 
 
 def probes(story: Story, *beginnings: str) -> list[Step]:
@@ -118,14 +121,13 @@ def refused_as(story: Story, step: Step, name: str, also: Iterable[str] = ()) ->
     if not found or any(not other_words(contract, operation, one, step) for one in alike):
         return []
     asked = step.exchange.probe or "it"
-    if not alike:
-        right = found[0]
+    right = next((one for one in found if not other_words(contract, operation, one, step)), (*alike, found[0])[0])
+    if right.status != step.status:
         home = home_of(contract, operation, right.name)
         message = (
             f"{label(step)}: {asked} is refused with {step.status}; the contract has {right.status} ({right.name})"
         )
         return [Breach(message, statuses(contract, operation, found), step.status, replaced_status(home, step.status))]
-    right = alike[0]
     _, place = other_words(contract, operation, right, step)[0]
     said, wanted = place.get(message_of((), step.value)), contract.schemas.at(right.example_at + inner(place))
     message = f"{label(step)}: {asked} is refused as {said!r}; the contract has {wanted!r} ({right.name})"
