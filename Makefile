@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format bench mutants wheel clean
+.PHONY: help demo serve test check format bench mutants nightly wheel clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
@@ -33,6 +33,10 @@ check: $(VENV)/.ready ## check format, lint, types and layers
 format: $(VENV)/.ready ## rewrite the sources in the project's format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+nightly: $(VENV)/.ready ## run each client to copy against 10,000 scenarios (hours; RUNS and SEED say otherwise)
+	@HOBBYHORSE_RUNS=$(or $(RUNS),10000) HOBBYHORSE_SEED=$(or $(SEED),0) \
+	  $(BIN)/python -m pytest -n auto --dist worksteal -q tests/test_reference_clients.py
 
 bench: $(VENV)/.ready ## print the benchmarks (needs wrk: apt-get install wrk)
 	@$(BIN)/python -m benchmarks

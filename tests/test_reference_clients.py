@@ -1,0 +1,35 @@
+"""The clients to copy break no rule: 500 runs each here, as many as HOBBYHORSE_RUNS says at night."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from hobbyhorse.conformance.callables import find_client
+from hobbyhorse.conformance.report import drill_of
+from hobbyhorse.suite import examine
+from tests.conftest import CONTRACTS, ROOT
+
+RUNS = int(os.environ.get("HOBBYHORSE_RUNS", "500"))
+SEED = int(os.environ.get("HOBBYHORSE_SEED", "0"))
+CLIENTS = sorted((ROOT / "examples" / "python").glob("*.py"))
+EXPECTED = {f"SUB-0{n}" for n in (1, 5)} | {"POL-01", "POL-03", "RTY-01", "RTY-04"} | {"TMO-01", "RES-01", "RES-06"}
+"""Rules that every client must have come to: what nobody observes proves nothing."""
+
+
+@pytest.mark.parametrize("path", CLIENTS, ids=lambda path: path.stem)
+def test_a_client_to_copy_breaks_no_rule(path: os.PathLike[str]) -> None:
+    name = os.path.basename(path).removesuffix(".py")
+    contract = next(contract for contract in CONTRACTS if name.startswith(contract.key))
+    result = examine(find_client(f"{path}:generate"), contract, contract.models[0], runs=RUNS, seed=SEED)
+    found = [
+        f"{one.rule.id}: {drill_of(finding.trace)}: {'; '.join(finding.messages)}"
+        for one in result.broken
+        for finding in one.findings
+    ]
+    assert not found, "\n".join(found)
+    passed = {one.rule.id for one in result.verdicts if one.verdict == "passed"}
+    assert passed >= EXPECTED
+    assert ("CBK-04" in passed) == name.endswith("callbacks")
+    assert result.coverage.met >= result.coverage.total * 0.6
