@@ -38,6 +38,7 @@ CLIENT_SIDE, UPSTREAM_SIDE, LESSON = "client", "upstream", "lesson"
 
 _NUMBER = re.compile(r"(?<![\w.-])\d+(?:\.\d+)?(?![\w-])")
 _REQUEST = re.compile(r"\b(requests? )(\d+)")
+_AGAIN = re.compile(r" \(and \d+ times? more\)")
 _SECRET = re.compile(r"auth|cookie|token|secret|passw|credential|api-?_?key|(?:^|[-_])key$", re.IGNORECASE)
 _FILE = re.compile(r"(?:video|audio|image)/", re.IGNORECASE)
 
@@ -159,7 +160,7 @@ class Watch:
         named = _REQUEST.sub(lambda match: match[1] + str(_at(numbers, int(match[2]))), finding.message)
         finding = replace(finding, message=" ".join(named.split())[:500])
         places = " ".join(match[2] for match in _REQUEST.finditer(finding.message))
-        kind = (finding.side, finding.rule, _NUMBER.sub("#", finding.message))
+        kind = (finding.side, finding.rule, _NUMBER.sub("#", _AGAIN.sub("", finding.message)))
         found = (finding.side, finding.rule, f"{kind[2]} {places}")
         if found in self._found:
             return
