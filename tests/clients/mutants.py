@@ -185,7 +185,7 @@ SUBMISSIONS = (
         (
             (
                 "    for number in range(TRIES):\n        if number and not pause(answer, 2.0**number, deadline):",
-                "    for number in range(10_000):\n        if number and not pause(answer, 2.0, deadline):",
+                "    for number in range(60):\n        if number and not pause(answer, 2.0, deadline):",
             ),
         ),
     ),
@@ -489,7 +489,7 @@ ENDINGS = (
                 "    for number in range(TRIES):\n        if number and not pause(answer, 2.0**number, deadline):\n"
                 "            break\n"
                 '        answer = ask(api, "POST"',
-                "    for number in range(500):\n        time.sleep(0.2 if number else 0)\n"
+                "    for number in range(60):\n        time.sleep(0.2 if number else 0)\n"
                 '        answer = ask(api, "POST"',
             ),
         ),
