@@ -58,8 +58,9 @@ def show_server_result(result: ServerResult, report: Path | None) -> None:
         _table(console, result)
         _broken(console, result)
         _lessons(console, result)
-    for note in result.notes:
-        console.print(f"[dim]left out: {escape(note.probe)}: {escape(note.why)}[/dim]")
+    for why, names in _left_out(result).items():
+        more = f" and {len(names) - MOST_SAID} more" if len(names) > MOST_SAID else ""
+        console.print(f"[dim]left out: {escape(', '.join(names[:MOST_SAID]))}{more}: {escape(why)}[/dim]")
     budget = "no budget was given" if result.budget is None else f"of {result.budget:.2f} USD"
     console.print(
         f"\n{len(result.trace.exchanges)} requests in {result.seconds:.1f} s, seed {result.seed}; "
@@ -72,6 +73,14 @@ def show_server_result(result: ServerResult, report: Path | None) -> None:
     if result.unjudged is None:
         many = f"{len(result.broken)} rule{'s' if len(result.broken) != 1 else ''} broken"
         console.print(f"[red]{many}[/red]" if result.broken else "[green]nothing broken[/green]")
+
+
+def _left_out(result: ServerResult) -> dict[str, list[str]]:
+    """Return the probes that were left out, by the reason."""
+    found: dict[str, list[str]] = {}
+    for note in result.notes:
+        found.setdefault(note.why, []).append(note.probe)
+    return found
 
 
 def _table(console: Console, result: ServerResult) -> None:

@@ -318,15 +318,21 @@ class Bench:
 
     @property
     def judgeable(self) -> bool:
-        """Whether any answer says something about the endpoint: whole, JSON, and more than that the key is refused."""
-        return any(speaks(exchange) and not self.key_refused(exchange) for exchange in self.endpoint.exchanges)
+        """Whether any answer says something about the endpoint: whole, JSON, and more than that the key is refused.
+
+        What an operation answers that needs no key counts only where nothing that needs one was asked.
+        """
+        seen = [one for one in self.endpoint.exchanges if not _without_our_key(one)]
+        guarded = [one for one in seen if self._guarded(one)]
+        return any(speaks(one) and not self.key_refused(one) for one in guarded or seen)
+
+    def _guarded(self, exchange: Exchange) -> bool:
+        operation = self.contract.operations.get(exchange.role or "")
+        return operation is not None and operation.authenticated
 
     def key_refused(self, exchange: Exchange) -> bool:
         """Whether an answer, to a request with our own key, says that the key is refused."""
-        operation = self.contract.operations.get(exchange.role or "")
-        if operation is None or not operation.authenticated or (exchange.probe or "").startswith("auth:"):
-            return exchange.probe is not None and exchange.probe.startswith("auth:")
-        return exchange.status in self._refusing()
+        return self._guarded(exchange) and not _without_our_key(exchange) and exchange.status in self._refusing()
 
     def _refusing(self) -> frozenset[int]:
         """Return the statuses of a refused key; not those that also refuse a job or a body."""
@@ -346,9 +352,13 @@ class Bench:
         return dataclasses.replace(trace, exchanges=tuple(_hidden(one, self.other_key) for one in trace.exchanges))
 
 
+def _without_our_key(exchange: Exchange) -> bool:
+    return exchange.probe is not None and exchange.probe.startswith(("auth:", "identity:foreign"))
+
+
 def speaks(exchange: Exchange) -> bool:
-    """Whether an answer came to its end and is JSON."""
-    if not exchange.status or not exchange.whole or exchange.role == "media":
+    """Whether an answer came to its end, is JSON, and leads nowhere else."""
+    if not exchange.status or not exchange.whole or exchange.role == "media" or 300 <= exchange.status < 400:
         return False
     try:
         orjson.loads(exchange.answer)

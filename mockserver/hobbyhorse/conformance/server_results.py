@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from hobbyhorse.conformance.bench import Bench, Entry, Note, speaks
+from hobbyhorse.conformance.bench import Bench, Entry, Note
 from hobbyhorse.conformance.judge import BROKEN
 from hobbyhorse.conformance.server_rule import Lesson, ServerRule, ServerVerdict, judge_server
 from hobbyhorse.contract.values import Contract
@@ -96,7 +96,7 @@ def why_unjudged(bench: Bench, diagnosis: str | None = None) -> str:
     if not seen:
         return diagnosis or f"{where} gave no answer"
     refused = [one for one in own if bench.key_refused(one)]
-    if refused and all(bench.key_refused(one) or not speaks(one) for one in own):
+    if refused:
         return f"{where} refuses the key: each request with it was answered {refused[0].status}"
     if all(300 <= one.status < 400 for one in own):
         to = next((one.answer_header("location") for one in own if one.answer_header("location")), "elsewhere")
