@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import select
 import shutil
 import signal
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -31,14 +33,18 @@ from hobbyhorse.cli import app
 from hobbyhorse.conformance.client import ContractClient
 from hobbyhorse.conformance.har import parse_har, read_har
 from hobbyhorse.conformance.orders import documented_jobs, order_for
+from hobbyhorse.conformance.rules import rules
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.demo import run_job
-from hobbyhorse.framing import read_request
+from hobbyhorse.framing import read_answer, read_request
 from hobbyhorse.proxy import KEPT, Passed, Proxy, ProxyThread, Upstream
 from hobbyhorse.server import address, bind, serving
+from hobbyhorse.traces import Exchange
 from hobbyhorse.usage import Wrong
 from hobbyhorse.watching import Finding, Watch
+from tests.careful import Careful
 from tests.conftest import CONTRACTS
+from tests.tracing import HOME
 
 PATIENCE = 30.0
 SECRET = "sk-of-nobody-42"
@@ -54,6 +60,8 @@ class Scripted:
     """How many bytes it reads before it answers; None is one head."""
     got: bytes = b""
     tls: ssl.SSLContext | None = None
+    whole: bool = False
+    """Whether it reads the whole request, too."""
     over: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -76,10 +84,17 @@ class Scripted:
                 with connection:
                     self._serve(connection)
 
+    def _enough(self) -> bool:
+        if self.wanted is not None:
+            return len(self.got) >= self.wanted
+        head, mark, body = self.got.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: *(\d+)", head) if self.whole else None
+        return bool(mark) and len(body) >= int(length[1] if length else 0)
+
     def _serve(self, connection: socket.socket) -> None:
         self.got = b""
         self.over.clear()
-        while (b"\r\n\r\n" not in self.got) if self.wanted is None else (len(self.got) < self.wanted):
+        while not self._enough():
             more = connection.recv(1 << 20)
             if not more:
                 break
@@ -357,6 +372,37 @@ def test_a_client_that_leaves_is_gone_for_the_upstream_too(proxy: Watched, upstr
     assert (passed.broken, passed.answered, passed.content) == ("client", None, b"ab")
 
 
+def test_a_client_that_resets_the_connection_resets_the_upstreams(proxy: Watched) -> None:
+    with bind("127.0.0.1", 0) as bound:
+        bound.listen()
+        with between(address(bound)) as watched:
+            client = socket.create_connection(("127.0.0.1", watched.port))
+            client.sendall(GET)
+            server, _ = bound.accept()
+            with server:
+                server.settimeout(PATIENCE)
+                assert server.recv(1 << 16).startswith(b"GET ")
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
+                with pytest.raises(ConnectionResetError):
+                    server.recv(1)
+            (passed,) = watched.wait()
+    assert (passed.broken, passed.answer, passed.answered) == ("client", None, None)
+
+
+def test_what_is_under_way_when_it_stops_is_nobodys_fault(contract: Contract) -> None:
+    served, bound = Scripted([], "keep", whole=True), bind("127.0.0.1", 0)
+    with judged(contract, served.url, bound, f"{served.url}/{contract.key}") as seen:
+        client = socket.create_connection(bound.getsockname())
+        client.sendall(f"GET /{contract.key}/nothing HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        while b"\r\n\r\n" not in served.got:
+            pass
+    client.close()
+    served.close()
+    assert seen.watch.total == 1
+    assert [line for line in seen.lines if line.startswith("upstream")] == []
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
 def test_an_upstream_that_is_not_there_is_a_502_in_our_shape(method: str) -> None:
     free = bind("127.0.0.1", 0)
@@ -457,10 +503,10 @@ def test_an_upstream_behind_tls_is_reached_and_trusted_only_by_its_certificate(t
 class Judged:
     """A watch that judges after each exchange, and the findings that it told."""
 
-    def __init__(self, contract: Contract, base: str) -> None:
+    def __init__(self, contract: Contract, base: str, most: int = watching.MOST) -> None:
         self.found: list[Finding] = []
         self.troubles: list[str] = []
-        self.watch = Watch(contract, base, self.found.append, self.troubles.append)
+        self.watch = Watch(contract, base, self.found.append, self.troubles.append, most)
 
     def seen(self, passed: Passed) -> None:
         self.watch.seen(passed)
@@ -491,7 +537,8 @@ def test_a_client_and_a_server_that_keep_the_contract_are_not_accused_at_any_mom
     with serving(fake) as upstream:
         base = f"{own if named else upstream}/{contract.key}"
         with judged(contract, upstream, bound, base) as seen:
-            for operation, model, body in documented_jobs(contract):
+            jobs = {operation.role: (operation, model, body) for operation, model, body in documented_jobs(contract)}
+            for operation, model, body in jobs.values():
                 run_job(contract, operation, model, body, own, SECRET, tmp_path, lambda line: None)
     seen.watch.judge()
     archive = seen.watch.har()
@@ -502,6 +549,11 @@ def test_a_client_and_a_server_that_keep_the_contract_are_not_accused_at_any_mom
     roles = {one.role for one in trace.exchanges}
     assert roles >= ({"submit", "status", "media"} if named else {"submit", "status"})
     assert len(trace.exchanges) == seen.watch.total
+    for most in (1, 2, 4):
+        part = Judged(contract, base, most)
+        for passed in seen.watch._kept:
+            part.seen(passed)
+        assert (part.lines, part.troubles) == ([], []), most
 
 
 def answer(status: int, body: Any, *headers: str) -> bytes:
@@ -520,7 +572,7 @@ def order(contract: Contract, port: int, client: httpx.Client) -> None:
 
 def test_a_client_that_orders_again_after_no_answer_is_accused_at_once(contract: Contract) -> None:
     bound = bind("127.0.0.1", 0)
-    served = Scripted([], "reset")
+    served = Scripted([], "reset", whole=True)
     with judged(contract, served.url, bound, f"{served.url}/{contract.key}") as seen, httpx.Client() as client:
         order(contract, bound.getsockname()[1], client)
         assert not seen.lines
@@ -554,7 +606,7 @@ def test_an_upstream_that_breaks_the_contract_is_accused(contract: Contract, cod
     bound = bind("127.0.0.1", 0)
     content = b'{"nothing": "of this kind"}'
     raw = answer(200, gzip.compress(content), "Content-Encoding: gzip") if coded else answer(200, content)
-    served = Scripted([raw], "close")
+    served = Scripted([raw], "close", whole=True)
     with judged(contract, served.url, bound, f"{served.url}/{contract.key}") as seen, httpx.Client() as client:
         order(contract, bound.getsockname()[1], client)
     served.close()
@@ -564,7 +616,7 @@ def test_an_upstream_that_breaks_the_contract_is_accused(contract: Contract, cod
 
 def test_what_cannot_be_read_is_not_judged(contract: Contract) -> None:
     bound = bind("127.0.0.1", 0)
-    served = Scripted([answer(200, b"\x00\x01", "Content-Encoding: zstd")], "close")
+    served = Scripted([answer(200, b"\x00\x01", "Content-Encoding: zstd")], "close", whole=True)
     with judged(contract, served.url, bound, f"{served.url}/{contract.key}") as seen, httpx.Client() as client:
         order(contract, bound.getsockname()[1], client)
         order(contract, bound.getsockname()[1], client)
@@ -614,10 +666,10 @@ def test_a_broken_judge_is_told_once_and_the_others_judge(contract: Contract, mo
     def fails(story: object) -> None:
         raise ZeroDivisionError
 
-    broken = [replace(one, check=fails) if one.id == "POL-01" else one for one in watching.rules()]
-    monkeypatch.setattr(watching, "rules", lambda: broken)
+    broken = [replace(one, check=fails) if one.id == "POL-01" else one for one in rules()]
+    monkeypatch.setattr("hobbyhorse.watching.rules", lambda: broken)
     bound = bind("127.0.0.1", 0)
-    served = Scripted([], "reset")
+    served = Scripted([], "reset", whole=True)
     with judged(contract, served.url, bound, f"{served.url}/{contract.key}") as seen, httpx.Client() as client:
         order(contract, bound.getsockname()[1], client)
         order(contract, bound.getsockname()[1], client)
@@ -629,13 +681,15 @@ def test_a_broken_judge_is_told_once_and_the_others_judge(contract: Contract, mo
 @pytest.mark.parametrize("strict", [False, True])
 def test_the_command_tells_live_and_leaves_an_archive_without_the_key(tmp_path: Path, strict: bool) -> None:
     contract = CONTRACTS[0]
-    served = Scripted([], "reset")
+    served = Scripted([], "reset", whole=True)
     file = tmp_path / "seen.har"
     more = ["--upstream", f"{served.url}/{contract.key}", "--har", str(file), *(["--strict"] if strict else [])]
     command = [str(Path(sys.executable).with_name("hobbyhorse")), "proxy", "--provider", contract.key, *more]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         assert running.stderr is not None
+        late = threading.Timer(PATIENCE, running.kill)
+        late.start()
         said = json.loads(running.stdout.readline())
         assert said["pid"] == running.pid
         assert said["url"].endswith(f"/{contract.key}")
@@ -649,6 +703,7 @@ def test_the_command_tells_live_and_leaves_an_archive_without_the_key(tmp_path: 
                 break
         running.send_signal(signal.SIGINT if strict else signal.SIGTERM)
         out, err = running.communicate(timeout=PATIENCE)
+        late.cancel()
     served.close()
     assert running.returncode == (1 if strict else 0)
     written = file.read_text()
@@ -672,3 +727,30 @@ def test_a_mistake_of_the_user_is_one_line(wrong: list[str]) -> None:
     found = CliRunner().invoke(app, ["proxy", "--provider", CONTRACTS[0].key, *wrong])
     assert isinstance(found.exception, Wrong)
     assert "secret-word" not in str(found.exception)
+
+
+def test_no_part_of_what_a_careful_client_does_is_held_against_anybody(contract: Contract) -> None:
+    """The newest exchanges are judged without those before them, at every moment."""
+    sent = json.dumps(order_for(contract, contract.models[0])).encode()
+    for seed in range(12):
+        exchanges = Careful(contract, Random(seed), kills=False).run().trace().exchanges
+        passed = [told for number, one in enumerate(exchanges, 1) if (told := retold(number, one, sent)) is not None]
+        for most in (1, 3, len(passed) or 1):
+            seen = Judged(contract, f"{HOME}/{contract.key}", most)
+            for one in passed:
+                seen.seen(one)
+            assert [line for line in seen.lines if not line.startswith("upstream")] == [], (seed, most)
+            assert seen.troubles == []
+
+
+def retold(number: int, one: Exchange, sent: bytes) -> Passed | None:
+    """Return an exchange as a proxy would have seen it; None for what goes to another origin."""
+    if not one.url.startswith(HOME):
+        return None
+    lines = "".join(f"{name}: {value}\r\n" for name, value in one.headers if name != "host")
+    head = read_request(f"{one.method} {one.url.removeprefix(HOME)} HTTP/1.1\r\n{lines}\r\n".encode())
+    told = "".join(f"{name}: {value}\r\n" for name, value in one.answer_headers)
+    answer = read_answer(f"HTTP/1.1 {one.status} X\r\n{told}\r\n".encode()) if one.status else None
+    broken = "" if one.whole and one.status else "upstream"
+    sent = sent if one.role in ("submit", "run") else b""
+    return Passed(number, one.arrived, head, sent, len(sent), answer, one.answer, len(one.answer), one.answered, broken)
