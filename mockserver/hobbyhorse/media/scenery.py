@@ -8,12 +8,15 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from hobbyhorse.media.horse import Ink, draw_horse
 
 WATERMARK = "Happy Horse"
+MOST_PLACEHOLDERS = 64
+"""How many pictures that stand for others are kept: they are drawn anew for each job otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ def scene(prompt: str, seed: int, width: int = 1280, height: int = 720, *, herd:
     return canvas
 
 
+@lru_cache(MOST_PLACEHOLDERS)
 def placeholder(text: str, width: int = 1280, height: int = 720) -> bytes:
     """Draw the JPEG that stands for a picture that was not fetched; hue and shapes follow from the text."""
     dice = _dice("placeholder", text)
