@@ -14,7 +14,9 @@ from hobbyhorse.conformance.story import SUBMISSIONS, Story
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.moves import MEDIA, kinds
 
-REFUSED = 400
+REFUSED, TOO_MANY_REQUESTS = 400, 429
+LONG_PAUSE = 90
+"""Seconds that a refusal asks to wait, which is longer than clients wait of themselves."""
 VITAL = frozenset({"job", "stage", "video_url", "status_url", "result_url", "cancel_url"})
 """The bound values that a client cannot do without."""
 LURES = frozenset({"redirect", "foreign_links", "private_links"})
@@ -57,6 +59,8 @@ def singles(contract: Contract, used: Collection[str], when_stuck: Collection[st
         stuck = {"timeline": {"move": "stuck"}} if role in when_stuck else {}
         if role in used and _differs(role, scenario["moves"][role][0]):
             by_role.setdefault(role, []).append(Drill(scenario | stuck))
+    for role, drills in by_role.items():
+        drills += _patient(contract, role) if role not in when_stuck else ()
     submits = list(_in_order(contract, by_role.pop("submit", [])))
     others = [list(_in_order(contract, drills)) for role, drills in by_role.items() if role not in when_stuck]
     others += [sorted(drills, key=_refuses, reverse=True) for role, drills in by_role.items() if role in when_stuck]
@@ -69,6 +73,18 @@ def _differs(role: str, move: Mapping[str, Any]) -> bool:
     return "accepted" not in move or role in (*SUBMISSIONS, "cancel")
 
 
+def _patient(contract: Contract, role: str) -> Iterator[Drill]:
+    """Yield a refusal that asks to wait for long, in seconds and as a date."""
+    operation = contract.operations.get(role)
+    situations = operation.situations.items() if operation is not None else ()
+    names = [name for name, situation in situations if situation.status == TOO_MANY_REQUESTS]
+    for name in ["unavailable"] if role == MEDIA else names[:1]:
+        for option in ("retry_after", "retry_after_date"):
+            found = Drill({"moves": {role: [{"move": name, option: LONG_PAUSE}]}})
+            if fits(dict(found.scenario), contract):
+                yield found
+
+
 def _in_order(contract: Contract, drills: list[Drill]) -> Iterator[Drill]:
     """Yield the moves of a role, those first that lead astray: once, then for ever; of fields, those that matter."""
     lures, plain, vital, other = list[Drill](), list[Drill](), list[Drill](), list[Drill]()
@@ -78,10 +94,15 @@ def _in_order(contract: Contract, drills: list[Drill]) -> Iterator[Drill]:
         if kind is not None and kind.family == "field":
             (vital if move.get("value", "stage") in VITAL else other).append(drill)
         else:
-            (lures if move["move"] in LURES and role not in SUBMISSIONS else plain).append(drill)
+            (lures if _leads_astray(role, move) else plain).append(drill)
     refusals = [drill for drill in plain if _refuses(drill)]
     yield from (*lures, *plain, *_always(contract, [*refusals, *vital, *lures, *plain]))
     yield from (*vital, *_always(contract, other), *other)
+
+
+def _leads_astray(role: str, move: Mapping[str, Any]) -> bool:
+    """Whether a move leads a client to where it should not go, or sooner than it should."""
+    return (move["move"] in LURES and role not in SUBMISSIONS) or "retry_after" in move or "retry_after_date" in move
 
 
 def _refuses(drill: Drill) -> bool:
