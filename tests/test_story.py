@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from hobbyhorse.conformance.story import Story
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces import Exchange, Run, Trace
+from tests.tracing import Teller
 
 BASE = "http://127.0.0.1:1/provider"
 
@@ -30,3 +32,15 @@ def test_an_order_belongs_to_the_run_that_was_asked_for_it(contract: Contract, m
 def test_an_order_that_nobody_asked_for_belongs_to_the_last_run(contract: Contract) -> None:
     told = story(contract, {"input": {"prompt": "something else"}}, {"input": {}})
     assert [told.run_of(step) for step in told.submits] == [1, 1]
+
+
+def test_in_recorded_traffic_the_same_order_is_another_one_once_the_first_has_its_video(contract: Contract) -> None:
+    role = "result" if "result" in contract.operations else "status"
+    names = contract.operations[role].situations
+    kinds = {stage.kind: stage.name for stage in contract.graph if stage.name in names}
+    told = Teller(contract).submit().submit().call(role, kinds["success"])
+    told.submit(job="another").submit(job="another")
+    story = Story(contract, replace(told.trace(), runs=()))
+    assert [[step.number for step in order] for order in story.orders] == [[1, 2], [4, 5]]
+    failed = Teller(contract).submit().call(role, kinds["failure"]).submit(job="another")
+    assert [len(order) for order in Story(contract, replace(failed.trace(), runs=())).orders] == [2]

@@ -226,17 +226,26 @@ class Story:
         """The submissions, those together that are meant to make one job.
 
         Those of one run of the client, and of the runs that resume it, belong together; in recorded traffic, those with
-        the same body and address.
+        the same body and address, until the client has been told that their job has succeeded.
         """
         groups: dict[object, list[Step]] = {}
+        last: dict[object, list[Step]] = {}
         for step in self.submits:
             run = self.run_of(step)
             if run is None:
-                groups.setdefault((step.exchange.url, canonical(step.exchange.body)), []).append(step)
+                same = (step.exchange.url, canonical(step.exchange.body))
+                if same not in last or self._had(last[same], step):
+                    last[same] = groups[same, step.number] = []
+                last[same].append(step)
             else:
                 begun = max(n for n, other in enumerate(self.trace.runs) if not other.resumed and n <= run)
                 groups.setdefault(begun, []).append(step)
         return tuple(tuple(group) for group in groups.values())
+
+    def _had(self, order: list[Step], before: Step) -> bool:
+        """Whether the client had been told, before a step, that a job of an order has succeeded."""
+        jobs = {step.job_told for step in order if step.accepted}
+        return any(step.success and step.job in jobs for step in self.steps if step.number < before.number)
 
     @cached_property
     def jobs(self) -> frozenset[str]:
