@@ -680,7 +680,7 @@ CALLBACKS = (
         (
             (
                 TOLD,
-                '                if read(message, "taskId") == job and not json.loads(message).get("output"):\n'
+                '                if read(message, "taskId") == job and not read(message, "output", 0, "url"):\n'
                 '                    raise Failed(f"{job} has no output")\n' + TOLD,
             ),
         ),
@@ -848,6 +848,17 @@ RETRIES = (
         VTRIX,
         "Retry-After is taken for milliseconds",
         (("float(told) if told.isdecimal()", "float(told) / 1000 if told.isdecimal()"),),
+    ),
+    Mutant(
+        "RTY-01",
+        RUNFLOW,
+        "a Retry-After that is a date is not understood",
+        (
+            (
+                "else (parsedate_to_datetime(told).timestamp() - time.time()) * SPEED\n",
+                "else parsedate_to_datetime(told) and None\n",
+            ),
+        ),
     ),
     Mutant(
         "RTY-02",
