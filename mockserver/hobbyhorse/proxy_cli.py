@@ -3,7 +3,6 @@
 # ruff: noqa: PLC0415 - see above
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -85,6 +84,8 @@ def _origin_and_path(option: str, url: str) -> tuple[str, str]:
 
 def _run(upstream: str, bound: socket.socket, watch: Watch, ready: Callable[[], None]) -> None:
     """Pass on until SIGINT or SIGTERM."""
+    import asyncio
+
     import httpx
 
     from hobbyhorse.proxy import Proxy, Upstream, new_loop
