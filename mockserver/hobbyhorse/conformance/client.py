@@ -10,7 +10,7 @@ import httpx
 import orjson
 
 from hobbyhorse.contract.reading import Reading, message_of, read_answer, read_items
-from hobbyhorse.contract.values import Contract
+from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.expressions import MISSING
 
 
@@ -53,11 +53,7 @@ class ContractClient:
     ) -> Reply:
         """Call the operation of a role; `path` gives its path parameters by bound name (`job`, `model`)."""
         operation = self.contract.operations[role]
-        where = operation.path
-        for name, value in (path or {}).items():
-            for place in operation.bindings[name].request if name in operation.bindings else ():
-                if place.part == "path":
-                    where = where.replace("{" + place.name + "}", value)
+        where = filled(operation, path or {})
         sent = {**self._credentials(), **(headers or {})}
         content = b"" if body is MISSING else orjson.dumps(body)
         if body is not MISSING:
@@ -86,6 +82,16 @@ class ContractClient:
             return {}
         way = next((way for way in self.contract.security if way[0] == "header"), None)
         return {} if way is None else {way[1]: way[2].capitalize() + self._key}
+
+
+def filled(operation: Operation, values: Mapping[str, str]) -> str:
+    """Return an operation's path with its parameters filled in, given by bound name (`job`, `model`)."""
+    where = operation.path
+    for name, value in values.items():
+        for place in operation.bindings[name].request if name in operation.bindings else ():
+            if place.part == "path":
+                where = where.replace("{" + place.name + "}", value)
+    return where
 
 
 def _json(content: bytes) -> Any:

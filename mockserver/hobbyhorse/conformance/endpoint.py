@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 import httpx
 import orjson
 
+from hobbyhorse.conformance.client import filled
 from hobbyhorse.conformance.purse import Purse
 from hobbyhorse.conformance.story import SUBMISSIONS, Step, Story
 from hobbyhorse.contract.values import Contract
@@ -75,12 +76,7 @@ class Endpoint:
         Raises NotAffordable, before anything is sent, and OutOfTime.
         """
         operation = self.contract.operations[role]
-        where = operation.path
-        for name, value in (path or {}).items():
-            for place in operation.bindings[name].request if name in operation.bindings else ():
-                if place.part == "path":
-                    where = where.replace("{" + place.name + "}", value)
-        url = self.base_url.rstrip("/") + where + (f"?{urlencode(query)}" if query else "")
+        url = self.base_url.rstrip("/") + filled(operation, path or {}) + (f"?{urlencode(query)}" if query else "")
         sent = self.credentials(self.api_key if key is ANY else key) | dict(headers or {})
         data = orjson.dumps(body) if body is not MISSING else content or b""
         if body is not MISSING:
