@@ -208,6 +208,41 @@ def test_a_command_that_orders_again_when_it_is_started_again_is_seen(real: Aren
     assert "PER-01" in broken(trace)
 
 
+FLOOD = """
+import http.client, json, os, urllib.parse
+base = urllib.parse.urlsplit(os.environ["HOBBYHORSE_BASE_URL"])
+headers = {"Authorization": "Bearer " + os.environ["HOBBYHORSE_API_KEY"], "Content-Type": "application/json"}
+http = http.client.HTTPConnection(base.hostname, base.port)
+http.request("POST", base.path + "/v1/tasks", open(os.environ["HOBBYHORSE_REQUEST"]).read(), headers)
+job = json.loads(http.getresponse().read())["data"]["taskId"]
+for _ in range(10_000):
+    http.request("GET", f"{base.path}/v1/tasks/{job}", headers=headers)
+    http.getresponse().read()
+"""
+
+
+def test_a_command_that_floods_is_judged_by_all_that_it_did(real: Arena, tmp_path: Path) -> None:
+    client = tmp_path / "flood.py"
+    client.write_text(FLOOD)
+    trace = CommandPlayer(real, [sys.executable, str(client)], limit=20.0).play(HAPPY)
+    assert len(trace.exchanges) > 1_000
+    assert {"POL-01", "POL-07"} <= broken(trace)
+
+
+def test_a_callable_that_floods_is_ended(arena: Arena) -> None:
+    def floods(base_url: str, api_key: str, request: Mapping[str, Any]) -> bytes:
+        with httpx.Client(headers={"Authorization": f"Bearer {api_key}"}, verify=False, trust_env=False) as http:
+            job = http.post(f"{base_url}/v1/tasks", json=request).json()["data"]["taskId"]
+            while True:
+                http.get(f"{base_url}/v1/tasks/{job}")
+
+    trace = play(arena, floods)
+    outcome = trace.runs[0].outcome
+    assert outcome is not None
+    assert outcome.kind == "unfinished"
+    assert "POL-07" in broken(trace)
+
+
 def test_the_suite_finds_what_a_naive_client_does() -> None:
     result = examine(naive, HIAPI, HIAPI.models[0], runs=40)
     found = {one.rule.id for one in result.broken}

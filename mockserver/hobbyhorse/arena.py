@@ -31,6 +31,8 @@ REAL_QUIET_SECONDS = 0.2
 CROWD_SIZE = 3
 MOST_EXCHANGES = 20_000
 """How much of a run is kept: a client that floods is judged by all that it did."""
+MOST_REQUESTS = 3_000
+"""How many requests a callable may make in one run; polling each second for as long as it may takes fewer."""
 PATIENCES = 2.0
 """How many times the longest wait of the contract a run may take."""
 SPARE_SECONDS = 900.0
@@ -135,7 +137,7 @@ class PythonPlayer:
         """Run the client once, and return what was seen."""
         world = self.arena.world(drill)
         limit = self.arena.contract.polling.longest_wait * PATIENCES + SPARE_SECONDS
-        time_ = VirtualTime(self.arena.server.timeline(world), limit=limit)
+        time_ = VirtualTime(self.arena.server.timeline(world), limit=limit, most_requests=MOST_REQUESTS)
         marks = {TWICE: ["run 1", "run 2"], CROWD: [f"run {n}" for n in range(1, CROWD_SIZE + 1)]}
         requests = [self.arena.request(drill, mark) for mark in marks.get(drill.kind, ["run 1"])]
         runs: list[Run] = []
