@@ -262,7 +262,7 @@ FLIPS: tuple[tuple[str, str, Any], ...] = (
     ("runflow", "openapi.json#/components/schemas/Runs/required", ["another_cursor"]),
     ("vtrix", "openapi.json#/components/schemas/Error/required", ["error"]),
     ("vtrix", "lifecycle.json#/job_id", {"form": "ulid", "prefix": "job-"}),
-    ("vtrix", "lifecycle.json#/situations/unknown_job/status", 401),
+    ("vtrix", "lifecycle.json#/situations/unknown_job", {"status": 401, "example": "unauthorized"}),
 )
 """Places that a contract only assumes, and what they could be instead."""
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from hobbyhorse.conformance.server_results import ServerResult
     from hobbyhorse.conformance.server_suite import Asked
 
+HOST, PORT = "127.0.0.1", 8787
+"""Where callbacks that come by a public address are listened for."""
 SHOWN = 4
 MOST_PICTURE_BYTES = 20 * 1024 * 1024
 
@@ -41,8 +43,8 @@ def server(
     ] = None,
     callback_secret: Annotated[str | None, typer.Option(metavar="S", help="What signs the callbacks.")] = None,
     callback_listen: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Where callbacks are listened for; port 0 is any free one.")
-    ] = "127.0.0.1:0",
+        str | None, typer.Option(metavar="HOST:PORT", help="Where that leads to; 127.0.0.1:8787 if nothing says so.")
+    ] = None,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long the whole suite may take.")] = 300.0,
     report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the report here.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print what would be sent, and what it may cost.")] = False,
@@ -78,7 +80,7 @@ def server(
         _picture(image),
         callback_url,
         callback_secret,
-        _listen(callback_listen),
+        _listen(callback_listen, callback_url),
         timeout,
         seed,
     )
@@ -93,7 +95,8 @@ def server(
     except (ReportError, LookupError) as error:
         raise Wrong(str(error)) from None
     except OSError as error:
-        raise Wrong(f"--callback-listen {callback_listen!r}: {error.strerror or error}") from None
+        where = ":".join(map(str, asked.listen))
+        raise Wrong(f"--callback-listen {where}: {error.strerror or error}") from None
     if report is not None:
         _write(result, contract, report)
     show_server_result(result, report)
@@ -131,7 +134,10 @@ def _picture(text: str | None) -> bytes | str | None:
     return data
 
 
-def _listen(text: str) -> tuple[str, int]:
+def _listen(text: str | None, public_url: str | None) -> tuple[str, int]:
+    """Return where callbacks are listened for: any free port where the endpoint is on this machine, too."""
+    if text is None:
+        return HOST, 0 if public_url is None else PORT
     host, mark, port = text.rpartition(":")
     if not mark or not host or not port.isdecimal() or int(port) > 65535:
         raise Wrong(f"--callback-listen {text!r}; it is HOST:PORT such as 127.0.0.1:8787")
