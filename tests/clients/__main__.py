@@ -27,7 +27,7 @@ def main() -> int:
         names = []
     spawned = multiprocessing.get_context("spawn")
     with spawned.Pool(os.cpu_count(), maxtasksperchild=1) as pool:
-        for name, one in pool.imap(partial(hunted, whole=whole), names):
+        for name, one in pool.imap_unordered(partial(hunted, whole=whole), names):
             others = one.pop("others")
             found[name] = one
             word = "caught" if one["caught"] else "NOT CAUGHT"

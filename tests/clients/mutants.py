@@ -1150,7 +1150,7 @@ REQUESTS = (
         (
             (
                 '    body = dict(request) if isinstance(request.get("input"), Mapping) else {"input": dict(request)}\n',
-                '    fields = {**request, "prompt": request["prompt"] + ", best quality, masterpiece"}\n'
+                '    fields = {**request["input"], "prompt": request["input"]["prompt"] + ", best quality"}\n'
                 '    body = {"input": fields}\n',
             ),
         ),

@@ -50,7 +50,10 @@ def _polls_behind(story: Story, success: bool) -> list[str] | None:
     found: list[str] = []
     seen = False
     for line in lines(story, *READS):
-        end = next((step for step in line if step.clean and step.terminal), None)
+        ends = [step for step in line if step.clean and step.terminal]
+        if not success and two_steps(story):  # of which the first says that it has ended, and the second how
+            ends = [step for step in ends if not _succeeded(story, step)]
+        end = ends[0] if ends else None
         if end is None or _succeeded(story, end) is not success:
             continue
         seen = True
@@ -73,8 +76,9 @@ def _succeeded(story: Story, end: Step) -> bool:
 def _needless(story: Story, end: Step, line: tuple[Step, ...]) -> Iterator[Step]:
     """Yield the polls behind an end that nothing since the poll before gave a reason for."""
     before = end
+    asked = READS if end.role == "result" and end.failure else ("status",)
     for poll in line:
-        if poll.role != "status" or poll.number <= end.number or not known(end, poll):
+        if poll.role not in asked or poll.number <= end.number or not known(end, poll):
             continue
         since = between(story, before, poll)
         if not any(_unsatisfied(story, step) for step in since) and not called_back(story, before, poll):

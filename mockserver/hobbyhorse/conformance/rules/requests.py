@@ -73,7 +73,8 @@ def additive_tolerance(story: Story) -> list[str] | None:
         return None
     last, shown = steps[-1], [step for step in steps if step.success and step.video]
     whole = bool(shown) and last in story.fetches and last.status == 200
-    stopped = last in harmless and (last in shown or (last.role == "submit" and len(steps) == 1))
+    early = last.under_way and story.lasted < story.patience / 2
+    stopped = last in harmless and (last in shown or early or (last.role == "submit" and len(steps) == 1))
     if not whole and not stopped:
         return None
     if outcome.kind in ("failed", "error"):

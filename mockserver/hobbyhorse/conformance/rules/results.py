@@ -167,7 +167,7 @@ def fetch_before_expiry(story: Story) -> list[str] | None:
         return found if found or story.fetches else None
     if outcome.by_reference:
         return found if found or story.contract.retention.result_url is None else None
-    if not any(fetch.ok for fetch in story.fetches):
+    if not any(200 <= fetch.status < 300 for fetch in story.fetches):
         found.append("the client reports success, and has not fetched the video")
     return found
 
