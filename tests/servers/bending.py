@@ -288,7 +288,8 @@ def bent(contract: Contract, bend: Bend, time: Time, options: Options) -> Iterat
 
 def options(time: Time, **more: Any) -> Options:
     keys = frozenset({KEY, OTHER})
-    return Options(**{"api_keys": keys, "strict": True, "pace": "fast", "make_clock": time.clock} | more)
+    told: dict[str, Any] = {"api_keys": keys, "strict": True, "pace": "fast", "make_clock": time.clock}
+    return Options(**(told | more))
 
 
 def looked_at(

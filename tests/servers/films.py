@@ -66,7 +66,9 @@ def plain(width: int, height: int, seconds: int = SECONDS) -> bytes:
             stream: Any = target.add_stream("libx264", rate=FPS)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.options = {"preset": "ultrafast"}
-            frame = av.VideoFrame.from_image(Image.new("RGB", (width, height), (200, 80, 80)))
+            frame: Any = av.VideoFrame.from_image(  # type: ignore[no-untyped-call]
+                Image.new("RGB", (width, height), (200, 80, 80))
+            )
             for number in range(FPS * seconds):
                 frame.pts = number
                 target.mux(stream.encode(frame))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+
 from hobbyhorse.conformance.judge import BROKEN
 from hobbyhorse.conformance.server_results import ServerResult
 from hobbyhorse.conformance.server_rule import LESSON
@@ -36,7 +37,11 @@ def hunted(mutant: Mutant) -> Caught:
     if result.unjudged is not None:
         return Caught(False, "unjudged", result.unjudged, ())
     own = next(one for one in result.verdicts if one.rule.id == mutant.rule)
-    said = next((one.message for one in (*own.breaches, *own.lessons)), "")
-    others = tuple(f"{one.rule.id} {one.breaches[0].message}" for one in result.verdicts if one.verdict == BROKEN and one is not own)
+    said = next(iter([one.message for one in own.breaches] + [one.message for one in own.lessons]), "")
+    others = tuple(
+        f"{one.rule.id} {one.breaches[0].message}"
+        for one in result.verdicts
+        if one.verdict == BROKEN and one is not own
+    )
     notes = tuple(f"{note.probe}: {note.why}" for note in result.notes)
     return Caught(own.verdict == (LESSON if mutant.lesson else BROKEN), own.verdict, said, others, notes)

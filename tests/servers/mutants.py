@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -624,8 +623,7 @@ def billed_for_nothing(n: int, asked: Asked, told: Told) -> Told:
 
 
 def html(told: Told, status: int | None = None) -> Told:
-    page = Told(status or told.status, (("content-type", "text/html"),), b"<html><body>Oops</body></html>")
-    return page
+    return Told(status or told.status, (("content-type", "text/html"),), b"<html><body>Oops</body></html>")
 
 
 NEGATIVE = ("negative:minItems:/input/image_urls", "negative:type:/input/prompt", "negative:required:/input/image_urls")
@@ -643,12 +641,29 @@ MUTANTS: tuple[Mutant, ...] = (
         "SHA-01",
         VTRIX,
         "a status word that no page has: processing",
-        counted(lambda n, asked, told: told.with_json(running(lambda n: 0.5)(n, asked, told).json | {"status": "processing"}) if n < 3 else told),
+        counted(
+            lambda n, asked, told: (
+                told.with_json(running(lambda n: 0.5)(n, asked, told).json | {"status": "processing"})
+                if n < 3
+                else told
+            )
+        ),
     ),
     Mutant("SHA-01", VTRIX, "created_at as text", good("status", put("/created_at", str))),
     Mutant("SHA-01", RUNCOMFY, "a status without the request's id", good("status", drop("/request_id"))),
-    Mutant("SHA-02", HIAPI, "JSON that is called text/html", rewritten("status", lambda asked, told: told.with_header("content-type", "text/html"))),
-    Mutant("SHA-03", HIAPI, "refusals as HTML", rewritten("status", lambda asked, told: html(told) if told.status >= 400 else told), ("job", *UNKNOWN)),
+    Mutant(
+        "SHA-02",
+        HIAPI,
+        "JSON that is called text/html",
+        rewritten("status", lambda asked, told: told.with_header("content-type", "text/html")),
+    ),
+    Mutant(
+        "SHA-03",
+        HIAPI,
+        "refusals as HTML",
+        rewritten("status", lambda asked, told: html(told) if told.status >= 400 else told),
+        ("job", *UNKNOWN),
+    ),
     Mutant("SHA-03", HIAPI, "refusals without a message", refusal("status", drop("/message")), UNKNOWN),
     Mutant("SHA-04", VTRIX, "an answer of 17 MB", good("status", put("/padding", "x" * (17 << 20))), ("job",)),
     Mutant("LIF-01", HIAPI, "a poll that goes back: archiving, then handling", counted(backwards)),
@@ -657,75 +672,263 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("LIF-03", VTRIX, "progress that goes down", counted(running(lambda n: 0.9 - n / 20))),
     Mutant("LIF-03", VTRIX, "progress in percent", counted(running(lambda n: 35.0))),
     Mutant("LIF-04", HIAPI, "completed before it was created", good("status", shifted("completed", -3600))),
-    Mutant("LIF-04", VTRIX, "created_at in milliseconds", good("status", put("/created_at", lambda value: value * 1000))),
+    Mutant(
+        "LIF-04", VTRIX, "created_at in milliseconds", good("status", put("/created_at", lambda value: value * 1000))
+    ),
     Mutant("LIF-04", HIAPI, "a moment of the end before the end", counted(ends_before_its_end)),
     Mutant("LIF-05", HIAPI, "the address of the video before the end", counted(told_early)),
     Mutant("LIF-06", HIAPI, "polls at once that tell of two ends", split_brain),
     Mutant("IDN-01", HIAPI, "ids that begin otherwise", renamed("tk-hiapi-", "task-hi-api-"), ("job",)),
-    Mutant("IDN-01", VTRIX, "ids that begin otherwise, where no page says how", renamed("task_", "gen_"), ("job",), lesson=True),
+    Mutant(
+        "IDN-01",
+        VTRIX,
+        "ids that begin otherwise, where no page says how",
+        renamed("task_", "gen_"),
+        ("job",),
+        lesson=True,
+    ),
     Mutant("IDN-02", HIAPI, "one id for two orders", one_id_for_all, ("job", "idempotency")),
-    Mutant("IDN-02", VTRIX, "an answer about another task", good("status", put("/id", "task_0123456789abcdef")), ("job",)),
+    Mutant(
+        "IDN-02", VTRIX, "an answer about another task", good("status", put("/id", "task_0123456789abcdef")), ("job",)
+    ),
     Mutant("IDN-03", HIAPI, "a task that nobody has is queued", rewritten("status", nobodys_is_queued), UNKNOWN),
-    Mutant("IDN-03", HIAPI, "400 for a task that nobody has", refusal("status", put("/code", 400), status=400), UNKNOWN),
-    Mutant("IDN-03", RUNCOMFY, "403 for a request that nobody has", refusal("status", status=403), UNKNOWN, lesson=True),
-    Mutant("IDN-04", HIAPI, "another account's key shows the task", asking(as_ours, "status"), ("job", "identity:foreign")),
-    Mutant("IDN-04", HIAPI, "a refusal that tells a stranger the prompt", tells_a_stranger, ("job", "identity:foreign")),
-    Mutant("IDN-05", HIAPI, "a list without the task", good("list", put("/data/tasks", []), put("/data/total", 0)), ("job", "identity:list")),
+    Mutant(
+        "IDN-03", HIAPI, "400 for a task that nobody has", refusal("status", put("/code", 400), status=400), UNKNOWN
+    ),
+    Mutant(
+        "IDN-03", RUNCOMFY, "403 for a request that nobody has", refusal("status", status=403), UNKNOWN, lesson=True
+    ),
+    Mutant(
+        "IDN-04", HIAPI, "another account's key shows the task", asking(as_ours, "status"), ("job", "identity:foreign")
+    ),
+    Mutant(
+        "IDN-04", HIAPI, "a refusal that tells a stranger the prompt", tells_a_stranger, ("job", "identity:foreign")
+    ),
+    Mutant(
+        "IDN-05",
+        HIAPI,
+        "a list without the task",
+        good("list", put("/data/tasks", []), put("/data/total", 0)),
+        ("job", "identity:list"),
+    ),
     Mutant("AUT-01", HIAPI, "the list needs no key", asking(keyless, "list"), ("job", "auth:list")),
-    Mutant("AUT-01", HIAPI, "403 for no key", answers("status", lambda asked, told: told.status == 401, put("/code", 403), status=403), ("job", "auth:status")),
+    Mutant(
+        "AUT-01",
+        HIAPI,
+        "403 for no key",
+        answers("status", lambda asked, told: told.status == 401, put("/code", 403), status=403),
+        ("job", "auth:status"),
+    ),
     Mutant("AUT-01", VTRIX, "an order needs no key", asking(keyless, "submit"), ("job", "auth:submit")),
     Mutant("AUT-02", HIAPI, "any key will do", asking(any_key, "status", "list"), ("job", "auth:status", "auth:list")),
-    Mutant("AUT-02", RUNCOMFY, "401 for a key that is nobody's", answers("status", lambda asked, told: told.status == 400, status=401), ("job", "auth:status"), lesson=True),
-    Mutant("AUT-03", HIAPI, "an order with a wrong key makes a task", asking(any_key, "submit"), ("job", "auth:submit")),
-    Mutant("NEG-01", HIAPI, "16 seconds are made 5, and billed", taken(put("/input/duration", 5)), ("negative:maximum:/input/duration",)),
-    Mutant("NEG-01", HIAPI, "a tier that is not there is made 720p", taken(put("/input/resolution", "720p")), ("negative:enum:/input/resolution",)),
+    Mutant(
+        "AUT-02",
+        RUNCOMFY,
+        "401 for a key that is nobody's",
+        answers("status", lambda asked, told: told.status == 400, status=401),
+        ("job", "auth:status"),
+        lesson=True,
+    ),
+    Mutant(
+        "AUT-03", HIAPI, "an order with a wrong key makes a task", asking(any_key, "submit"), ("job", "auth:submit")
+    ),
+    Mutant(
+        "NEG-01",
+        HIAPI,
+        "16 seconds are made 5, and billed",
+        taken(put("/input/duration", 5)),
+        ("negative:maximum:/input/duration",),
+    ),
+    Mutant(
+        "NEG-01",
+        HIAPI,
+        "a tier that is not there is made 720p",
+        taken(put("/input/resolution", "720p")),
+        ("negative:enum:/input/resolution",),
+    ),
     Mutant("NEG-01", HIAPI, "what is no JSON is taken", any_json, ("negative:json",)),
-    Mutant("NEG-02", HIAPI, "another code for a bad body", refusal("submit", put("/error_code", "BAD_INPUT")), NEGATIVE),
+    Mutant(
+        "NEG-02", HIAPI, "another code for a bad body", refusal("submit", put("/error_code", "BAD_INPUT")), NEGATIVE
+    ),
     Mutant("NEG-02", HIAPI, "422 for a bad body", refusal("submit", put("/code", 422), status=422), NEGATIVE),
     Mutant("NEG-02", HIAPI, "500 for a bad body", refusal("submit", put("/code", 500), status=500), NEGATIVE),
     Mutant("NEG-03", HIAPI, "15 seconds are refused", asking(too_long, "submit"), ("job", "bound:/input/duration:*")),
-    Mutant("NEG-03", VTRIX, "a seed of 0 is refused", asking(no_seed_of_nought, "submit"), ("job", "bound:/parameters/seed:0")),
+    Mutant(
+        "NEG-03",
+        VTRIX,
+        "a seed of 0 is refused",
+        asking(no_seed_of_nought, "submit"),
+        ("job", "bound:/parameters/seed:0"),
+    ),
     Mutant("IDM-01", HIAPI, "keys are not looked at", asking(unkeyed, "submit"), IDEMPOTENCY),
     Mutant("IDM-01", HIAPI, "an order that is repeated is refused", refuses_repeats, IDEMPOTENCY),
     Mutant("IDM-02", HIAPI, "another body gets the first one's task", forgets_the_body, IDEMPOTENCY),
     Mutant("IDM-03", HIAPI, "a key is looked up before it is kept", looks_before_it_keeps, IDEMPOTENCY),
-    Mutant("CNL-01", RUNCOMFY, "what is under way is cancelled", stays_cancelled("in_progress", finished=True), ("machine",), contract=waiting, pace="realistic"),
-    Mutant("CNL-01", RUNCOMFY, "what waits in the queue is not cancelled", refuses_to_cancel, CANCEL, contract=waiting, pace="realistic", lesson=True),
-    Mutant("CNL-02", RUNCOMFY, "404 for whoever cancels again", once_only, CANCEL, contract=waiting, pace="realistic", lesson=True),
-    Mutant("CNL-03", RUNCOMFY, "what was cancelled succeeds", won_all_the_same, CANCEL, contract=waiting, pace="realistic"),
-    Mutant("CNL-04", RUNCOMFY, "what has succeeded is cancelled", stays_cancelled(None, finished=True), ("job", "cancel:finished")),
-    Mutant("NTF-01", HIAPI, "a callback without its status", telling(lambda message: signed(message, drop("/status")(message.json))), CALLBACK),
-    Mutant("NTF-01", HIAPI, "a callback that says success: done", telling(lambda message: signed(message, put("/status", "done")(message.json))), CALLBACK),
+    Mutant(
+        "CNL-01",
+        RUNCOMFY,
+        "what is under way is cancelled",
+        stays_cancelled("in_progress", finished=True),
+        CANCEL,
+        contract=waiting,
+        pace="realistic",
+    ),
+    Mutant(
+        "CNL-01",
+        RUNCOMFY,
+        "what waits in the queue is not cancelled",
+        refuses_to_cancel,
+        CANCEL,
+        contract=waiting,
+        pace="realistic",
+        lesson=True,
+    ),
+    Mutant(
+        "CNL-02",
+        RUNCOMFY,
+        "404 for whoever cancels again",
+        once_only,
+        CANCEL,
+        contract=waiting,
+        pace="realistic",
+        lesson=True,
+    ),
+    Mutant(
+        "CNL-03", RUNCOMFY, "what was cancelled succeeds", won_all_the_same, CANCEL, contract=waiting, pace="realistic"
+    ),
+    Mutant(
+        "CNL-04",
+        RUNCOMFY,
+        "what has succeeded is cancelled",
+        stays_cancelled(None, finished=True),
+        ("job", "cancel:finished"),
+    ),
+    Mutant(
+        "NTF-01",
+        HIAPI,
+        "a callback without its status",
+        telling(lambda message: signed(message, drop("/status")(message.json))),
+        CALLBACK,
+    ),
+    Mutant(
+        "NTF-01",
+        HIAPI,
+        "a callback that says success: done",
+        telling(lambda message: signed(message, put("/status", "done")(message.json))),
+        CALLBACK,
+    ),
     Mutant("NTF-02", HIAPI, "no signature", telling(unsigned), CALLBACK),
     Mutant("NTF-02", HIAPI, "a signature of other bytes than are sent", telling(signs_what_it_does_not_send), CALLBACK),
     Mutant("NTF-02", HIAPI, "a moment in milliseconds", telling(seconds_late), CALLBACK, lesson=True),
-    Mutant("NTF-03", HIAPI, "a callback with another video", telling(lambda message: signed(message, put("/output/0/url", "https://cdn.hiapi.ai/other.mp4")(message.json))), CALLBACK),
-    Mutant("NTF-03", HIAPI, "a callback that says fail", telling(lambda message: signed(message, failed({"data": message.json})["data"])), CALLBACK),
+    Mutant(
+        "NTF-03",
+        HIAPI,
+        "a callback with another video",
+        telling(lambda message: signed(message, put("/output/0/url", "https://cdn.hiapi.ai/other.mp4")(message.json))),
+        CALLBACK,
+    ),
+    Mutant(
+        "NTF-03",
+        HIAPI,
+        "a callback that says fail",
+        telling(lambda message: signed(message, failed({"data": message.json})["data"])),
+        CALLBACK,
+    ),
     Mutant("NTF-04", HIAPI, "no second try", gives_up, CALLBACK, lesson=True),
     Mutant("NTF-04", HIAPI, "no callback at all", says_nothing, CALLBACK),
     Mutant("NTF-05", HIAPI, "once more after the acknowledgement", twice, CALLBACK),
     Mutant("NTF-06", HIAPI, "told before a poll can see it", told_before_it_is_there, CALLBACK),
-    Mutant("RET-01", HIAPI, "a link that never works", rewritten("media", lambda asked, told: plain(403, {})), ("job", "retention:before")),
-    Mutant("RET-01", HIAPI, "links that live a day", good("status", *(put(f"/data/output/{n}/expireAt", lambda value: value - 6 * 86_400) for n in (0, 1))), lesson=True),
-    Mutant("RET-02", HIAPI, "an expired link still works", never_expires, ("job", "job:media", "retention:before"), contract=short_links),
-    Mutant("RET-03", HIAPI, "a task that is gone as soon as it was read", counted(gone_after(EARLY + 4)), ("job", "job:after"), lesson=True),
+    Mutant(
+        "RET-01",
+        HIAPI,
+        "a link that never works",
+        rewritten("media", lambda asked, told: plain(403, {})),
+        ("job", "retention:before"),
+    ),
+    Mutant(
+        "RET-01",
+        HIAPI,
+        "links that live a day",
+        good("status", *(put(f"/data/output/{n}/expireAt", lambda value: value - 6 * 86_400) for n in (0, 1))),
+        lesson=True,
+    ),
+    Mutant(
+        "RET-02",
+        HIAPI,
+        "an expired link still works",
+        never_expires,
+        ("job", "job:media", "retention:before"),
+        contract=short_links,
+    ),
+    Mutant(
+        "RET-03",
+        HIAPI,
+        "a task that is gone as soon as it was read",
+        counted(gone_after(EARLY + 4)),
+        ("job", "job:after"),
+        lesson=True,
+    ),
     Mutant("MED-01", HIAPI, "a page of HTML as the video", another_file(lambda: b"<html>" * 100), MEDIA),
     Mutant("MED-01", VTRIX, "half a video", another_file(lambda: films.good()[: len(films.good()) // 2]), MEDIA),
     Mutant("MED-02", VTRIX, "25 frames a second", another_file(lambda: films.remade(films.good(), rate=25)), MEDIA),
     Mutant("MED-03", HIAPI, "one frame short", another_file(lambda: films.remade(films.good(), dropped=1)), MEDIA),
     Mutant("MED-04", HIAPI, "half the sides of the tier", another_file(lambda: films.plain(640, 360)), MEDIA),
-    Mutant("MED-05", RUNCOMFY, "a square where 16:9 was asked for", another_file(lambda: films.plain(960, 960)), MEDIA, model=1),
-    Mutant("MED-05", VTRIX, "a square from a picture that is 16:9", another_file(lambda: films.plain(960, 960)), MEDIA, picture=films.picture),
-    Mutant("MED-06", VTRIX, "a video of another picture", another_file(lambda: films.plain(1280, 720)), MEDIA, picture=films.picture),
+    Mutant(
+        "MED-05",
+        RUNCOMFY,
+        "a square where 16:9 was asked for",
+        another_file(lambda: films.plain(960, 960)),
+        MEDIA,
+        model=1,
+    ),
+    Mutant(
+        "MED-05",
+        VTRIX,
+        "a square from a picture that is 16:9",
+        another_file(lambda: films.plain(960, 960)),
+        MEDIA,
+        picture=films.picture,
+    ),
+    Mutant(
+        "MED-06",
+        VTRIX,
+        "a video of another picture",
+        another_file(lambda: films.plain(1280, 720)),
+        MEDIA,
+        picture=films.picture,
+    ),
     Mutant("MED-07", HIAPI, "no sound", another_file(lambda: films.remade(films.good(), audio=False)), MEDIA),
     Mutant("MED-07", HIAPI, "a second less of sound", another_file(lambda: films.remade(films.good(), quiet=1)), MEDIA),
-    Mutant("MED-08", HIAPI, "the index behind the media", another_file(lambda: films.remade(films.good(), first=False)), MEDIA),
+    Mutant(
+        "MED-08",
+        HIAPI,
+        "the index behind the media",
+        another_file(lambda: films.remade(films.good(), first=False)),
+        MEDIA,
+    ),
     Mutant("MED-09", HIAPI, "ranges are not looked at", whole_whatever, MEDIA),
     Mutant("MED-09", HIAPI, "ranges one byte short", media(off_by_one), MEDIA),
     Mutant("MED-10", HIAPI, "a Content-Length that is not the file's", media(longer_than_it_is), MEDIA),
-    Mutant("MED-10", HIAPI, "a video that is called text/plain", media(lambda asked, told: told.with_header("content-type", "text/plain")), MEDIA),
+    Mutant(
+        "MED-10",
+        HIAPI,
+        "a video that is called text/plain",
+        media(lambda asked, told: told.with_header("content-type", "text/plain")),
+        MEDIA,
+    ),
     Mutant("MED-11", HIAPI, "2 seconds instead of 3", another_file(lambda: films.good(2)), MEDIA),
-    Mutant("MON-01", RUNFLOW, "it costs twice its price", good("status", put("/cost", lambda value: None if value is None else str(2 * float(value))))),
-    Mutant("MON-01", VTRIX, "it costs twice a price that no page shows", good("status", put("/usage/cost", lambda value: str(2 * float(value)))), lesson=True),
+    Mutant(
+        "MON-01",
+        RUNFLOW,
+        "it costs twice its price",
+        good("status", put("/cost", lambda value: None if value is None else str(2 * float(value)))),
+    ),
+    Mutant(
+        "MON-01",
+        VTRIX,
+        "it costs twice a price that no page shows",
+        good("status", put("/usage/cost", lambda value: str(2 * float(value)))),
+        lesson=True,
+    ),
     Mutant("MON-02", VTRIX, "a task that failed is billed", counted(billed_for_nothing)),
 )

@@ -13,6 +13,7 @@ from hobbyhorse.conformance.bodies import Body, bounds, negatives
 from hobbyhorse.conformance.endpoint import OutOfTime
 from hobbyhorse.conformance.machine import MOST_JOBS, interleave
 from hobbyhorse.conformance.purse import worst
+from hobbyhorse.conformance.server_rules.notifying import ALLOWANCE, SLACK
 from hobbyhorse.conformance.story import READS
 from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.expressions import MISSING
@@ -23,7 +24,7 @@ MALFORMED = "no-such-form"
 NO_MODEL = "no-such-model"
 BROKEN_JSON = b'{"broken": '
 RANGES = ("bytes=0-99", "bytes=100-199", "bytes=-100")
-QUIET_SECONDS = 1.5
+QUIET_SECONDS = 5.0
 """How long is waited for a callback that must not come any more."""
 SLACK_SECONDS = 5.0
 NEAR_SECONDS = 60.0
@@ -352,6 +353,7 @@ def _cancel(bench: Bench) -> None:
     job = step.job_told
     if job is None:
         raise Skipped(f"the order was answered {step.status} without an id")
+    bench.poll(job, "cancel:order", wait=False)
     bench.poll(job, "cancel:first", "cancel", wait=False)
     bench.poll(job, "cancel:again", "cancel")
     for _ in range(2):
@@ -374,11 +376,12 @@ def _callback(bench: Bench) -> None:
 
 
 def _await_deliveries(bench: Bench, job: str) -> None:
-    """Wait for the first message, for the one after it, and for none behind that."""
+    """Wait for the first message, for the one after it, and for none behind that: as long as rules give them."""
     callbacks, receiver = bench.contract.callbacks, bench.receiver
     assert callbacks is not None
     assert receiver is not None
-    patience = callbacks.deadline + SLACK_SECONDS
+    again = ALLOWANCE * (callbacks.retries[0] if callbacks.retries else 0.0) + SLACK + 1.0
+    patience = callbacks.deadline + again
     for number in (1, 2):
         ends = bench.clock() + patience
         while len(receiver.deliveries) < number:
@@ -386,7 +389,7 @@ def _await_deliveries(bench: Bench, job: str) -> None:
                 bench.note("callback:order", f"message {number} did not come within {patience:g} s")
                 return
             bench.pause(0.1)
-        patience = (callbacks.retries[0] if callbacks.retries else 0.0) + SLACK_SECONDS
+        patience = again
     bench.pause(QUIET_SECONDS)
     if any(delivery.job not in (None, job) for delivery in receiver.deliveries):
         bench.note("callback:order", "messages came for other jobs, too")

@@ -98,7 +98,7 @@ def why_unjudged(bench: Bench, diagnosis: str | None = None) -> str:
     refused = [one for one in own if bench.key_refused(one)]
     if refused:
         return f"{where} refuses the key: each request with it was answered {refused[0].status}"
-    if all(300 <= one.status < 400 for one in own):
+    if own and all(300 <= one.status < 400 for one in own):
         to = next((one.answer_header("location") for one in own if one.answer_header("location")), "elsewhere")
         return f"{where} redirects each request, to {to!r}; no redirect is followed, as the key would go with it"
     if any(not one.whole for one in own) and not any(one.whole for one in own):

@@ -16,13 +16,26 @@ SMALL = (64, 64)
 
 
 def viewed(job: str | None, url: str, data: bytes, picture: bytes | None = None) -> Video:
-    """Return what is in a file; with the picture that was sent, how much its first frame differs."""
+    """Return what is in a file; with the picture that was sent, its aspect, and how much the first frame differs."""
     try:
         facts = {name: _plain(value) for name, value in asdict(probe(data)).items()}
     except Mp4Error as error:
         return Video(job, url, error=str(error))
-    difference = None if picture is None else first_frame_difference(data, picture)
-    return Video(job, url, facts if difference is None else facts | {"first_frame_difference": difference})
+    if picture is not None:
+        asked = {"asked_aspect": aspect(picture), "first_frame_difference": first_frame_difference(data, picture)}
+        facts |= {name: value for name, value in asked.items() if value is not None}
+    return Video(job, url, facts)
+
+
+def aspect(picture: bytes) -> float | None:
+    """Return the width of a picture by its height, as it is shown; None where it cannot be told."""
+    try:
+        images, upright = (importlib.import_module(f"PIL.{name}") for name in ("Image", "ImageOps"))
+        with images.open(io.BytesIO(picture)) as found:
+            width, height = upright.exif_transpose(found).size
+    except (ImportError, OSError, ValueError):
+        return None
+    return float(width / height)
 
 
 def first_frame_difference(data: bytes, picture: bytes) -> float | None:
