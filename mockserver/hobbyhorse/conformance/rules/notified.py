@@ -23,6 +23,8 @@ CLOSING = 1.0
 """Seconds before its end in which a client's receiver may be gone already."""
 REFUSALS = frozenset({400, 401, 403})
 NULL = "null_payload"
+AT_ONCE = 3.0
+"""Seconds after a callback within which a run ends because of it."""
 
 
 def each_order(check: Check) -> Check:
@@ -193,7 +195,7 @@ def null_payload(story: Story) -> list[str] | None:
     others = [one for one in story.trace.deliveries if one.kind == "genuine" and one.note != NULL and _sent(one)]
     if outcome.kind == "success" and not _shown(story, outcome.ended) and not others:
         found.append("the run ends with success although only a callback without a payload told of it")
-    if outcome.kind in ("failed", "error") and not others and _went_well(story):
+    if outcome.kind in ("failed", "error") and not others and _went_well(story, empty[-1]):
         found.append(f"the run ends as {outcome.kind!r} although the provider showed the video")
     return found
 
@@ -261,12 +263,17 @@ def _effect(story: Story, job: str, since: float) -> float | None:
     return min([*fetched, *ended], default=None)
 
 
-def _went_well(story: Story) -> bool:
-    """Whether the client was shown the video in good time, and nothing but callbacks was out of the ordinary."""
+def _went_well(story: Story, empty: Delivery) -> bool:
+    """Whether the provider had the video in good time, and nothing but callbacks was out of the ordinary.
+
+    It showed the video, or the run was over before anybody looked.
+    """
     usual = tuple({*story.homes, story.trace.origins.get("media", story.home)})
     shown = any(step.success and step.clean and (step.video or "").startswith(usual) for step in story.steps)
+    made = any(job.id == empty.job and job.kind == "success" for job in story.trace.jobs or ())
+    at_once = story.outcome is not None and 0 <= story.outcome.ended - empty.sent <= AT_ONCE
     ordinary = all(step.ok and step.exchange.move is None and not step.failure for step in story.steps)
-    return shown and ordinary and story.lasted < story.patience / 2
+    return (shown or (made and at_once)) and ordinary and story.lasted < story.patience / 2
 
 
 def _twice(story: Story, job: str, why: str) -> list[str]:

@@ -220,19 +220,20 @@ def follows_given_addresses(story: Story) -> list[str] | None:
         number = story.run_of(step)
         if not (step.role in LINKED or step.role is None) or (number is not None and story.trace.runs[number].resumed):
             continue
-        told = [address for address, (_, done) in _meant(story, given, step).items() if done <= step.arrived]
+        meant = _meant(story, given, step)
+        told = [one for one, (_, giver) in meant.items() if giver.number < step.number and giver.done <= step.arrived]
         if not told:
             continue
         seen = True
         if _normal(step.exchange.url) not in told:
-            address = next(reversed(_meant(story, given, step).values()))[0]
+            address = meant[told[-1]][0]
             found.append(f"request {step.number} asks {step.exchange.url}, but the address given is {address}")
     return found[:3] if seen else None
 
 
 Address = tuple[object, ...]
-Given = dict[Address, tuple[str, float]]
-"""Addresses in their normal form, each as it was given, and when first."""
+Given = dict[Address, tuple[str, Step]]
+"""Addresses in their normal form, each as it was given, and by which answer first."""
 
 
 def _given(story: Story) -> dict[tuple[str, str], Given]:
@@ -243,7 +244,7 @@ def _given(story: Story) -> dict[tuple[str, str], Given]:
             told = step.reading.values.get(f"{role}_url")
             if isinstance(told, str) and told and step.job is not None:
                 address = urljoin(step.exchange.url, told)
-                found.setdefault((step.job, role), {}).setdefault(_normal(address), (address, step.done))
+                found.setdefault((step.job, role), {}).setdefault(_normal(address), (address, step))
     return found
 
 

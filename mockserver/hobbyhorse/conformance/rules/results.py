@@ -120,7 +120,7 @@ def two_step_result(story: Story) -> list[str] | None:
     ended = next((step for step in story.polls if step.terminal and step.clean and "success" in step.kinds), None)
     if ended is None:
         return None
-    asked = [step for step in story.after(ended, story.of("result")) if step.job == ended.job]
+    asked = [step for step in story.after(ended, story.of("result")) if step.job in (ended.job, None)]
     refused = next((step for step in asked if _final(step)), None)
     early = _gave_up_at_once(story, ended, asked)
     if refused is None:
