@@ -117,7 +117,10 @@ def show_result(result: Result, report: Path | None) -> None:
         console.print(f"[red]{rule} is accepted in the baseline and was not found: take it out[/red]")
     if report is not None:
         console.print(f"report: {report / 'index.html'}")
-    console.print("[green]no finding[/green]" if result.clean else f"[red]{_words(len(result.broken))} broken[/red]")
+    words = [one.verdict for one in result.verdicts]
+    rest = f"{words.count(PASSED)} passed, {words.count(NOT_OBSERVED)} not observed"
+    said = "[green]no finding[/green]" if result.clean else f"[red]{_words(len(result.broken))} broken[/red]"
+    console.print(f"{said}, {rest}")
 
 
 def _words(count: int) -> str:
