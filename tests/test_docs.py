@@ -73,7 +73,7 @@ def test_every_option_that_the_pages_name_is_an_option() -> None:
     names = ("serve", "demo", "providers", "scenarios", "env", "health", "video", "probe", "rules", "proxy")
     for name in (*names, *(f"conformance {name}" for name in ("client", "replay", "judge", "server"))):
         env = {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
-        asked = [command, *name.split(), "--help"]
+        asked = [str(command), *name.split(), "--help"]
         helped += subprocess.run(asked, capture_output=True, text=True, check=True, env=env).stdout
     for page in PAGES:
         for option in re.findall(r"`(?:hobbyhorse serve )?(--[a-z-]+)", page.read_text()):

@@ -15,7 +15,7 @@ import typer
 
 from hobbyhorse.conformance_server_cli import server
 from hobbyhorse.contract.values import Contract, Model
-from hobbyhorse.usage import ContractsOption, Wrong, load_contracts, one_of
+from hobbyhorse.usage import ContractsOption, Wrong, keep_hypothesis_away, load_contracts, one_of
 
 if TYPE_CHECKING:
     from hobbyhorse.conformance.results import Result
@@ -74,6 +74,7 @@ def client(
 
     Exit status 0: no finding; 1: findings; 2: the client could not be tested.
     """
+    keep_hypothesis_away()
     from hobbyhorse.conformance.report import ReportError, read_baseline
     from hobbyhorse.conformance.rules import rules
     from hobbyhorse.conformance.search import CannotRun, Plan, Search
@@ -194,6 +195,7 @@ def replay(
 
     Exit status 0: fixed; 1: still broken, or flaky; 2: it could not be run.
     """
+    keep_hypothesis_away()
     from hobbyhorse.conformance.judge import check
     from hobbyhorse.conformance.report import ReportError, read_finding
     from hobbyhorse.conformance.rules import rules

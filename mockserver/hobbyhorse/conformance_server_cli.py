@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import typer
 
 from hobbyhorse.contract.values import Contract, Model
-from hobbyhorse.usage import ContractsOption, Wrong, load_contracts, one_of
+from hobbyhorse.usage import ContractsOption, Wrong, keep_hypothesis_away, load_contracts, one_of
 
 if TYPE_CHECKING:
     from hobbyhorse.conformance.server_results import ServerResult
@@ -59,6 +59,7 @@ def server(
 
     Exit status 0: nothing is broken; 1: broken rules; 2: nothing could be judged.
     """
+    keep_hypothesis_away()
     from hobbyhorse.conformance.report import ReportError, read_baseline
     from hobbyhorse.conformance.server_rules import server_rules
     from hobbyhorse.conformance.server_suite import Asked, examine

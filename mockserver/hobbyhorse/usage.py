@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hobbyhorse.cache import user_directory
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract
 
@@ -35,6 +37,11 @@ def load_contracts(directory: Path | None, variants: list[str] | None = None) ->
             more = f" (and {len(problems) - 1} more: hobbyhorse contracts lint {directory})" if problems[1:] else ""
             raise Wrong(f"{problems[0]}{more}")
     return load_all(directory, chosen)
+
+
+def keep_hypothesis_away() -> None:
+    """Have Hypothesis keep what it stores in the user's cache, not in the directory that a command is run in."""
+    os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(user_directory() / "hypothesis"))
 
 
 def one_of(contracts: list[Contract], name: str) -> Contract:
