@@ -951,12 +951,6 @@ RETRIES = (
         ((FEW, FEW.replace('"missing": 3', '"missing": 0')),),
     ),
     Mutant(
-        "RTY-05",
-        VTRIX,
-        "a job that is never found is looked for until the patience is over",
-        ((FEW, FEW.replace('"missing": 3', '"missing": 10_000')),),
-    ),
-    Mutant(
         "RTY-06",
         RUNFLOW,
         "a download is tried again without end",
@@ -1143,18 +1137,6 @@ RESULTS = (
 )
 
 REQUESTS = (
-    Mutant(
-        "SCH-01",
-        RUNFLOW,
-        "words that make every picture better are added to a prompt of any length",
-        (
-            (
-                '    body = dict(request) if isinstance(request.get("input"), Mapping) else {"input": dict(request)}\n',
-                '    fields = {**request["input"], "prompt": request["input"]["prompt"] + ", best quality"}\n'
-                '    body = {"input": fields}\n',
-            ),
-        ),
-    ),
     Mutant(
         "SCH-01",
         VTRIX,
