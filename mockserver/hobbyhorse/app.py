@@ -195,8 +195,11 @@ class Fake:
             self._studio.forget(world.jobs.values())
         self.worlds.drop(world)
 
-    def trace(self, world: World, contract: Contract, base: str) -> Trace:
-        """Return what passed between a provider and the client of a world; `base` is the provider's address."""
+    def trace(self, world: World, contract: Contract, base: str, strangers: bool = True) -> Trace:
+        """Return what passed between a provider and the client of a world; `base` is the provider's address.
+
+        With `strangers` there are also the requests of nobody, without a key that is known, which may be its.
+        """
         media = self.options.media_url
         return trace_of(
             world,
@@ -204,7 +207,7 @@ class Fake:
             world.key,
             base=base,
             attempts=self._courier.attempts if self._courier is not None else (),
-            strangers=(self.journal, self.worlds.anybody),
+            strangers=(self.journal, self.worlds.anybody) if strangers else None,
             origins={**({"media": media} if media else {}), **self.options.elsewhere},
             secret=self.options.callback_secret,
             made=self._studio.made if self._studio is not None else None,

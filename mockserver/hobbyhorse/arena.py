@@ -59,6 +59,8 @@ class Arena:
     clock: str = "manual"
     speed: float = 1.0
     pace: str = "realistic"
+    alone: bool = True
+    """Whether one client runs at a time, so that requests without a key are its."""
     server: MockServer = field(init=False)
     _number: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -108,7 +110,7 @@ class Arena:
     def trace(self, world: MockWorld, drill: Drill, runs: Iterable[Run], watched: float = 0.0) -> Trace:
         """Return what was seen of the runs of a drill up to a moment, and forget the world."""
         ended = max(world.clock.now(), watched)
-        found = world.trace(self.contract.key)
+        found = world.trace(self.contract.key, strangers=self.alone)
         self.server.forget(world)
         return replace(
             found,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -144,9 +145,12 @@ def _player(
         assert command is not None
         resume = shlex.split(resume_command) if resume_command is not None else None
         kinds = (*kinds, KILLED, MOVED) if resume else kinds
+        for name, words in (("the client", command), ("--resume-command", resume)):
+            if words is not None and (not words or shutil.which(words[0]) is None):
+                raise Wrong(f"{name}: there is no command {words[0] if words else ''!r}")
         if not speed > 0 or not limit > 0 or parallel < 1:
             raise Wrong("--speed and --limit are greater than 0, --parallel is a number from 1")
-        with Arena(contract, model, seed, clock="real", speed=speed, pace="fast") as arena:
+        with Arena(contract, model, seed, "real", speed, "fast", alone=parallel == 1) as arena:
             yield CommandPlayer(arena, command, resume, limit, parallel), kinds, shlex.join(command)
     except (ClientError, CommandError, LookupError, ValueError) as error:
         raise Wrong(str(error)) from None
@@ -161,11 +165,11 @@ def _model(contract: Contract, name: str | None) -> Model:
 
 def _with_baseline(result: Result, accepted: dict[str, str]) -> Result:
     """Return a result in which known findings are accepted, and those that are known and were not found are stale."""
-    from hobbyhorse.conformance.judge import BROKEN
+    from hobbyhorse.conformance.judge import BROKEN, PASSED
 
     broken = {one.rule.id for one in result.verdicts if one.verdict == BROKEN}
-    judged = {one.rule.id for one in result.verdicts}
-    stale = tuple(sorted(set(accepted) & judged - broken))
+    passed = {one.rule.id for one in result.verdicts if one.verdict == PASSED}
+    stale = tuple(sorted(set(accepted) & passed))
     return replace(result, accepted={rule: why for rule, why in accepted.items() if rule in broken}, stale=stale)
 
 
@@ -191,9 +195,9 @@ def replay(
     limit: LimitOption = 30.0,
     contracts: ContractsOption = None,
 ) -> None:
-    """Run a client against the scenario of a finding: still-broken, fixed, or flaky.
+    """Run a client against the scenario of a finding: still-broken, fixed, flaky, or not-reached.
 
-    Exit status 0: fixed; 1: still broken, or flaky; 2: it could not be run.
+    Exit status 0: fixed; 1: still broken, flaky, or it did not come to what the rule is about; 2: it could not be run.
     """
     keep_hypothesis_away()
     from hobbyhorse.conformance.judge import check
@@ -217,10 +221,12 @@ def replay(
         for trace in play([found.drill] * times):
             words.append(check(rule, Story(contract, trace)))
     broken = [messages for messages in words if messages]
-    verdict = "fixed" if not broken else "still-broken" if len(broken) == len(words) else "flaky"
-    typer.echo(f"{rule.id} {verdict}: broken in {len(broken)} of {len(words)} runs with {found.drill}")
+    verdict = "still-broken" if len(broken) == len(words) else "flaky" if broken else "fixed"
     if all(messages is None for messages in words):
-        typer.echo("the client did not come to what the rule is about")
+        verdict = "not-reached"
+    typer.echo(f"{rule.id} {verdict}: broken in {len(broken)} of {len(words)} runs with {found.drill}")
+    if verdict == "not-reached":
+        typer.echo("the client did not come to what the rule is about: that proves nothing")
     for message in broken[0][:3] if broken else ():
         typer.echo(f"  {message}")
     raise typer.Exit(0 if verdict == "fixed" else 1)

@@ -287,10 +287,13 @@ class MockWorld:
         """What the jobs that have succeeded cost, in USD: one click that became four jobs shows here."""
         return self.ledger.usd
 
-    def trace(self, provider: str) -> Trace:
-        """Return everything that passed between a provider and the client, without secrets."""
+    def trace(self, provider: str, *, strangers: bool = True) -> Trace:
+        """Return everything that passed between a provider and the client, without secrets.
+
+        Without `strangers`, requests that have no key of anybody are left out: where several clients run at once.
+        """
         contract, base = self._contract(provider), self.url(provider)
-        return self._server.run(lambda: self._server.asgi.trace(self._world, contract, base))
+        return self._server.run(lambda: self._server.asgi.trace(self._world, contract, base, strangers))
 
     def arm(
         self,

@@ -124,6 +124,12 @@ def _applies(call: Call, move: Move, answer: Answer) -> bool:
     return family not in ("field", "address") or has_field(move, call.route.operation, answer.body)
 
 
+def _elsewhere(call: Call) -> Mapping[str, str]:
+    """Return where moves point a client: an address of our own says whose request comes there, for it has no key."""
+    private = call.elsewhere.get("private")
+    return call.elsewhere if private is None else {**call.elsewhere, "private": f"{private}/media/{call.world.handle}"}
+
+
 def _troubled(call: Call, play: Play, move: Move, answer: Answer | None) -> Troubled:
     """Return what a move makes of an answer; None is an operation that did not take effect."""
     job, notes = (answer.job, answer.notes) if answer is not None else (None, ())
@@ -136,7 +142,7 @@ def _troubled(call: Call, play: Play, move: Move, answer: Answer | None) -> Trou
     elif move.kind == "regress" and answer is not None:
         answer = _first_again(call, answer)
     sent = Sent(200, (JSON,), b"") if answer is None else sent_of(answer)
-    sent = distort(move, sent, call.route.operation, play.random, call.elsewhere)
+    sent = distort(move, sent, call.route.operation, play.random, _elsewhere(call))
     if move.kind == "redirect":
         sent = redirection(_address(call), call.elsewhere)
     if move.kind == "error_envelope":
