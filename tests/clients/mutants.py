@@ -628,7 +628,8 @@ CALLBACKS = (
                 "            heard.remove(job)\n",
                 "    while pause(answer, interval, deadline, lambda: bool(heard)):\n"
                 "        if heard:\n"
-                "            job = heard.pop()\n",
+                "            job = min(heard, key=lambda one: one == job)\n"
+                "            heard.remove(job)\n",
             ),
         ),
     ),
@@ -1202,7 +1203,7 @@ REQUESTS = (
         (
             (
                 'ask(api, "POST", note["cancel_url"])',
-                'ask(httpx.Client(timeout=10, trust_env=False), "POST", note["cancel_url"])',
+                'ask(api, "POST", note["cancel_url"], headers={"Authorization": ""})',
             ),
         ),
     ),
