@@ -52,6 +52,9 @@ class Nobody(Exception):
     """Nothing answers at all."""
 
 
+NO_SUCH_PATH = (404, 405)
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
     """A probe that was not made, or not in full, and why."""
@@ -322,9 +325,17 @@ class Bench:
 
         What an operation answers that needs no key counts only where nothing that needs one was asked.
         """
+        if self.knows_nothing:
+            return False
         seen = [one for one in self.endpoint.exchanges if not _without_our_key(one)]
         guarded = [one for one in seen if self._guarded(one)]
         return any(speaks(one) and not self.key_refused(one) for one in guarded or seen)
+
+    @property
+    def knows_nothing(self) -> bool:
+        """Whether every answer is that there is no such path: whatever was asked, with and without a key."""
+        answers = [one for one in self.endpoint.exchanges if one.status]
+        return any(_without_our_key(one) for one in answers) and all(one.status in NO_SUCH_PATH for one in answers)
 
     def _guarded(self, exchange: Exchange) -> bool:
         operation = self.contract.operations.get(exchange.role or "")

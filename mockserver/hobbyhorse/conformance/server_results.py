@@ -95,6 +95,8 @@ def why_unjudged(bench: Bench, diagnosis: str | None = None) -> str:
     own = [one for one in seen if not (one.probe or "").startswith("auth:")]
     if not seen:
         return diagnosis or f"{where} gave no answer"
+    if bench.knows_nothing:
+        return f"{where} answers {seen[0].status} whatever is asked: is it the base URL of the API?"
     refused = [one for one in own if bench.key_refused(one)]
     if refused:
         return f"{where} refuses the key: each request with it was answered {refused[0].status}"
