@@ -4,10 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format bench mutants nightly wheel clean
+.PHONY: help demo serve test check format bench mutants broken-servers nightly wheel clean
 
 help: ## show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 $(VENV)/.ready: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -43,6 +43,9 @@ bench: $(VENV)/.ready ## print the benchmarks (needs wrk: apt-get install wrk)
 
 mutants: $(VENV)/.ready ## hunt the clients that break the rules on purpose, and write docs/rules.md
 	@$(BIN)/python -m tests.clients
+
+broken-servers: $(VENV)/.ready ## hold the servers that break the rules on purpose against them, and write docs/server-rules.md
+	@$(BIN)/python -m tests.servers
 
 wheel: $(VENV)/.ready ## build the wheel, install it into an empty environment and try it from elsewhere
 	@$(BIN)/python -m build --quiet --wheel --outdir build/wheel

@@ -7,11 +7,12 @@ import inspect
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fnmatch import fnmatch
+from time import monotonic
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -35,6 +36,7 @@ KEY, OTHER = "key-of-the-first-account", "key-of-the-other-account"
 SPEED = 20.0
 """How many times as fast as real time it is for the server and for the suite: nobody waits for a poll to be due."""
 PATIENCE = 120.0
+BUDGET = Decimal(5)
 RELAY = "/relay/"
 HOP = frozenset({"content-length", "transfer-encoding", "connection", "host"})
 
@@ -275,7 +277,7 @@ def _json(body: bytes) -> Any:
 
 
 @contextmanager
-def bent(contract: Contract, bend: Bend, time: Time, options: Options) -> Iterator[str]:
+def bent(contract: Contract, bend: Bend, options: Options) -> Iterator[str]:
     """Serve the fake, bent; gives the base URL."""
     app = Bent(Fake([contract], options), contract, bend)
     server = ServerThread(app)
@@ -300,54 +302,31 @@ def looked_at(
     *,
     names: Sequence[str] = ("*",),
     picture: bytes | None = None,
-    order: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
-    rules: Collection[str] = (),
 ) -> ServerResult:
-    """Make the probes of some names on an endpoint, in fast time, and judge what was seen by some rules, or all."""
-    until = _real() + PATIENCE
-    purse = Purse(Decimal(5))
-    with httpx.Client(trust_env=False) as http:
-        endpoint = Endpoint(contract, url, KEY, purse, until, http, now=time.now)
-        wanted = contract.callbacks is not None and any(fnmatch("callback:order", name) for name in names)
-        receiver = Receiver(told_job(contract), now=time.now) if wanted else None
-        try:
-            bench = Bench(
-                endpoint,
-                model,
-                other_key=OTHER,
-                picture=picture,
-                receiver=receiver,
-                callback_secret=DEFAULT_SECRET,
-                sleep=time.sleep,
-                clock=time.now,
-            )
-            if order is not None:
-                bench.order = order(bench.order)
-            began = _real()
-            _probe(bench, names)
-            chosen = [rule for rule in server_rules() if not rules or rule.id in rules]
-            return concluded(bench, contract, chosen, _real() - began)
-        finally:
-            if receiver is not None:
-                receiver.close()
-
-
-def _probe(bench: Bench, names: Sequence[str]) -> None:
-    left = {name for name in names if not any(sign in name for sign in "*?")} or None
-    plain_only = left is not None and len(left) == len(names)
-    for probe in each_probe(bench):
-        if any(fnmatch(probe.name, name) for name in names):
-            try:
-                probe.run(bench)
-            except Skipped as error:
-                bench.note(probe.name, str(error))
-            except (Nobody, OutOfTime):
-                return
-            if left is not None:
-                left.discard(probe.name)
-        if plain_only and not left:
-            return
-
-
-def _real() -> float:
-    return time.monotonic()
+    """Make the probes of some names on an endpoint, in fast time, and judge what was seen."""
+    began = monotonic()
+    told = any(fnmatch("callback:order", name) for name in names) and contract.callbacks is not None
+    with (
+        httpx.Client(trust_env=False) as http,
+        Receiver(told_job(contract), now=time.now) if told else nullcontext() as receiver,
+    ):
+        endpoint = Endpoint(contract, url, KEY, Purse(BUDGET), began + PATIENCE, http, now=time.now)
+        bench = Bench(
+            endpoint,
+            model,
+            other_key=OTHER,
+            picture=picture,
+            receiver=receiver,
+            callback_secret=DEFAULT_SECRET,
+            sleep=time.sleep,
+            clock=time.now,
+        )
+        for probe in each_probe(bench):
+            if any(fnmatch(probe.name, name) for name in names):
+                try:
+                    probe.run(bench)
+                except Skipped as error:
+                    bench.note(probe.name, str(error))
+                except (Nobody, OutOfTime):
+                    break
+        return concluded(bench, contract, server_rules(), monotonic() - began)

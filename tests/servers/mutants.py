@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hobbyhorse.conformance.orders import order_for
@@ -42,7 +42,6 @@ class Mutant:
     model: int = 0
     pace: str = "fast"
     picture: Callable[[], bytes] | None = None
-    order: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

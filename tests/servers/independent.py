@@ -1,0 +1,305 @@
+"""Fakes of two providers, written from their pages alone, on pytest-httpserver: they share no code with ours.
+
+Jobs go on by being polled. Nothing of the package may be imported here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+from urllib.request import Request as Call
+from urllib.request import urlopen
+
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+WEEK = 7 * 24 * 3600
+TRIES = 3
+
+
+class Bad(Exception):
+    """A request that is refused: status and body."""
+
+    def __init__(self, status: int, body: Any) -> None:
+        super().__init__(status, body)
+        self.status, self.body = status, body
+
+
+@dataclass
+class Work:
+    """A job: who ordered it, what for, and how often it was looked at."""
+
+    id: str
+    owner: str
+    body: Any
+    created: float
+    looks: int = 0
+    ended: float = 0.0
+
+
+@dataclass
+class Fake:
+    """What both have: keys, jobs, a film; `now` and `sleep` are the time."""
+
+    keys: frozenset[str]
+    film: bytes
+    secret: str = ""
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    url: str = ""
+    works: dict[str, Work] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    prefix: ClassVar[str]
+
+    def answer(self, request: Request) -> Response:
+        path = request.path.removeprefix(self.prefix)
+        try:
+            if found := re.fullmatch(r"/files/([\w-]+)\.(mp4|jpg)", path):
+                return self.file(request, found[1])
+            with self.lock:
+                return shown(200, *self.routed(request, path, self.owner(request)))
+        except Bad as error:
+            return shown(error.status, error.body, {})
+
+    def owner(self, request: Request) -> str:
+        word, _, key = request.headers.get("Authorization", "").partition(" ")
+        if word.lower() != "bearer" or key not in self.keys:
+            raise self.unauthorized()
+        return key
+
+    def file(self, request: Request, job: str) -> Response:
+        if job not in self.works:
+            raise Bad(404, {"message": "no such file"})
+        answer = Response(self.film, mimetype="video/mp4")
+        answer.make_conditional(request, accept_ranges=True, complete_length=len(self.film))
+        return answer
+
+    def routed(self, request: Request, path: str, owner: str) -> tuple[Any, dict[str, str]]:
+        raise NotImplementedError
+
+    def unauthorized(self) -> Bad:
+        raise NotImplementedError
+
+
+def shown(status: int, body: Any, headers: dict[str, str]) -> Response:
+    return Response(json.dumps(body), status, headers, content_type="application/json")
+
+
+def whole(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+class HiAPI(Fake):
+    """HiAPI's unified async API, with happyhorse-1.1/image-to-video."""
+
+    prefix = "/hiapi"
+    model = "happyhorse-1.1/image-to-video"
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.seen: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def routed(self, request: Request, path: str, owner: str) -> tuple[Any, dict[str, str]]:
+        if path == "/v1/tasks" and request.method == "POST":
+            return self.create(request, owner)
+        if path == "/v1/tasks" and request.method == "GET":
+            return self.all_of(request, owner), {}
+        if (found := re.fullmatch(r"/v1/tasks/([^/]+)", path)) and request.method == "GET":
+            work = self.works.get(found[1])
+            if work is None or work.owner != owner:
+                raise self.bad(404, "not found")
+            return self.told(self.look(work)), {}
+        raise self.bad(404, "not found")
+
+    def bad(self, status: int, message: str, code: str | None = None) -> Bad:
+        return Bad(status, {"code": status, "message": message, "data": None} | ({"error_code": code} if code else {}))
+
+    def told(self, data: Any) -> Any:
+        return {"code": 200, "message": "success", "data": data}
+
+    def unauthorized(self) -> Bad:
+        return self.bad(401, "unauthorized")
+
+    def create(self, request: Request, owner: str) -> tuple[Any, dict[str, str]]:
+        if request.mimetype != "application/json":
+            raise self.bad(400, "invalid request", "INVALID_REQUEST")
+        body = self.checked(request.get_data())
+        key, said = request.headers.get("Idempotency-Key"), json.dumps(body, sort_keys=True)
+        if key is not None and (owner, key) in self.seen:
+            before, job = self.seen[owner, key]
+            if before != said:
+                raise self.bad(422, "key reused", "IDEMPOTENCY_KEY_MISMATCH")
+            return self.told({"taskId": job}), {"Idempotent-Replay": "true"}
+        job = "tk-hiapi-" + "0" + "".join(secrets.choice(CROCKFORD) for _ in range(25))
+        self.works[job] = Work(job, owner, body, self.now())
+        if key is not None:
+            self.seen[owner, key] = (said, job)
+        return self.told({"taskId": job}), {}
+
+    def checked(self, data: bytes) -> Any:
+        try:
+            body = json.loads(data)
+        except ValueError:
+            body = None
+        if not isinstance(body, dict) or not isinstance(body.get("model"), str):
+            raise self.bad(400, "invalid request", "INVALID_REQUEST")
+        if body["model"] != self.model:
+            raise self.bad(400, "model unavailable", "MODEL_UNAVAILABLE")
+        if not self.sound(body):
+            raise self.bad(400, "invalid request", "INVALID_REQUEST")
+        return body
+
+    def sound(self, body: dict[str, Any]) -> bool:
+        asked, callback = body.get("input"), body.get("callback", {"url": "https://a.example", "when": "final"})
+        if not isinstance(asked, dict) or set(asked) - {"image_urls", "prompt", "resolution", "duration"}:
+            return False
+        pictures = asked.get("image_urls")
+        return (
+            isinstance(pictures, list)
+            and len(pictures) == 1
+            and isinstance(pictures[0], str)
+            and bool(pictures[0])
+            and isinstance(asked.get("prompt", ""), str)
+            and asked.get("resolution", "720p") in ("720p", "1080p")
+            and whole(asked.get("duration", 5), 3, 15)
+            and isinstance(callback, dict)
+            and isinstance(callback.get("url"), str)
+            and callback["url"].startswith(("http://", "https://"))
+            and callback.get("when", "final") == "final"
+            and all(isinstance(body.get(name, ""), str) for name in ("route", "storage"))
+        )
+
+    def look(self, work: Work) -> Any:
+        work.looks += 1
+        if work.looks == 4:
+            work.ended = self.now()
+            if "callback" in work.body:
+                told = (work.body["callback"]["url"], self.data(work))
+                threading.Thread(target=self.call, args=told, daemon=True).start()
+        return self.data(work)
+
+    def data(self, work: Work) -> Any:
+        word = ("queued", "queued", "handling", "archiving", "success")[min(work.looks, 4)]
+        said = {"taskId": work.id, "model": self.model, "status": word, "created": int(work.created), "completed": 0}
+        if word == "success":
+            links = ((f"{work.id}.mp4", "video"), (f"{work.id}.jpg", "first_frame"))
+            ends = int(work.ended) + WEEK
+            said["completed"] = int(work.ended)
+            said["output"] = [
+                {"url": f"{self.url}/files/{name}", "type": kind, "expireAt": ends} for name, kind in links
+            ]
+        return said
+
+    def call(self, url: str, data: Any) -> None:
+        body = json.dumps(data).encode()
+        for _ in range(TRIES):
+            stamp = str(int(self.now()))
+            seal = hmac.new(self.secret.encode(), f"{stamp}.".encode() + body, hashlib.sha256).hexdigest()
+            headers = {"Content-Type": "application/json", "X-HiAPI-Timestamp": stamp, "X-HiAPI-Signature": seal}
+            try:
+                with urlopen(Call(url, body, headers), timeout=10) as answer:
+                    if 200 <= answer.status < 300:
+                        return
+            except OSError:
+                self.sleep(5)
+
+    def all_of(self, request: Request, owner: str) -> Any:
+        try:
+            page, size = int(request.args.get("page", 1)), int(request.args.get("size", 20))
+        except ValueError:
+            raise self.bad(400, "invalid request", "INVALID_REQUEST") from None
+        if page < 1 or not 1 <= size <= 100:
+            raise self.bad(400, "invalid request", "INVALID_REQUEST")
+        mine = [self.data(work) for work in reversed(self.works.values()) if work.owner == owner]
+        shown = mine[(page - 1) * size : page * size]
+        return self.told({"tasks": shown, "page": page, "size": size, "total": len(mine)})
+
+
+class Vtrix(Fake):
+    """Vtrix's generation API, with happyhorse_1.0_i2v."""
+
+    prefix = "/vtrix"
+    model = "happyhorse_1.0_i2v"
+    prices: ClassVar[dict[str, int]] = {"720P": 14, "1080P": 28}
+
+    def routed(self, request: Request, path: str, owner: str) -> tuple[Any, dict[str, str]]:
+        if path == "/model/v1/generation" and request.method == "POST":
+            body = self.checked(request.get_data())
+            work = Work(f"task_{secrets.token_hex(8)}", owner, body, self.now())
+            self.works[work.id] = work
+            return self.data(work), {}
+        if (found := re.fullmatch(r"/model/v1/generation/task/([^/]+)", path)) and request.method == "GET":
+            found_work = self.works.get(found[1])
+            if found_work is None or found_work.owner != owner:
+                raise Bad(404, {"message": "task not found"})
+            found_work.looks += 1
+            if found_work.looks == 4:
+                found_work.ended = self.now()
+            return self.data(found_work), {}
+        raise Bad(404, {"message": "Not Found"})
+
+    def unauthorized(self) -> Bad:
+        return Bad(401, {"message": "API key is missing or invalid"})
+
+    def checked(self, data: bytes) -> Any:
+        try:
+            body = json.loads(data)
+        except ValueError:
+            body = None
+        if not isinstance(body, dict) or body.get("model") != self.model or not self.sound(body):
+            raise Bad(400, {"message": "invalid request"})
+        return body
+
+    def sound(self, body: dict[str, Any]) -> bool:
+        asked, how = body.get("input"), body.get("parameters", {})
+        if not isinstance(asked, dict) or not isinstance(how, dict) or not isinstance(asked.get("prompt", ""), str):
+            return False
+        media = asked.get("media")
+        if not isinstance(media, list) or len(media) != 1 or not isinstance(media[0], dict):
+            return False
+        url = media[0].get("url")
+        return (
+            media[0].get("type") == "first_frame"
+            and isinstance(url, str)
+            and re.match(r"https?://|data:image/(jpeg|png|webp);base64,", url) is not None
+            and how.get("resolution", "720P") in ("720P", "1080P")
+            and whole(how.get("duration", 5), 3, 15)
+            and isinstance(how.get("watermark", True), bool)
+            and whole(how.get("seed", 0), 0, 2147483647)
+        )
+
+    def data(self, work: Work) -> Any:
+        said = {"id": work.id, "created_at": int(work.created), "model": self.model}
+        if work.looks < 4:
+            return said | {"status": "in_progress", "progress": work.looks / 4}
+        how = work.body.get("parameters", {})
+        cents = self.prices[how.get("resolution", "1080P")] * how.get("duration", 5)
+        video = {"type": "video", "url": f"{self.url}/files/{work.id}.mp4", "jobId": str(uuid.uuid4())}
+        times = {"in_queue_at": work.created, "upload_at": work.ended, "completed_at": work.ended}
+        return said | {
+            "status": "completed",
+            "progress": 1.0,
+            "output": [{"content": [video]}],
+            "usage": {"cost": f"{cents / 100:.2f}", "discount": 1},
+            "metadata": times,
+        }
+
+
+@contextmanager
+def serving(fake: Fake) -> Iterator[str]:
+    """Serve a fake; gives the base URL."""
+    with HTTPServer(host="127.0.0.1", threaded=True) as server:
+        server.expect_request(re.compile(".*")).respond_with_handler(fake.answer)
+        fake.url = f"http://127.0.0.1:{server.port}{fake.prefix}"
+        yield fake.url
