@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from hobbyhorse.app import Fake, Options
 from hobbyhorse.contract.folder import load
 from hobbyhorse.contract.values import Contract
