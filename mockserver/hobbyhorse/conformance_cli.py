@@ -283,6 +283,8 @@ def _valid(said: Any) -> Any:
 
     schema = json.loads((data_directory("fixtures") / "trace.schema.json").read_text())
     wrong = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(said))
+    if not isinstance(said, dict) or "format" not in said:
+        raise TraceError("neither a HAR file, which has a `log`, nor a trace, which has a `format`")
     if wrong is not None:
         raise TraceError(f"neither a HAR file nor a trace: {wrong.json_path}: {wrong.message[:300]}")
     return said

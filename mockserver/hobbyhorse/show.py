@@ -62,12 +62,36 @@ def show_provider(contract: Contract) -> None:
         models.add_row(model.id, model.task, ", ".join(model.parameters), price, _pictures(model))
     console.print(models)
 
+    polling = contract.polling
+    console.print(
+        f"  polling: at least {polling.least_interval:g} s between two, {polling.typical_interval:g} s as a rule, "
+        f"for {polling.longest_wait:g} s at most"
+    )
+    _show_messages(console, contract)
     console.print("[bold]Assumed[/bold], for no document says so:")
     for assumption in contract.assumptions:
         variant = f" (--variant {contract.key}:{assumption.variant})" if assumption.variant else ""
         console.print(f"\n  {escape(assumption.why)}{variant}")
         for place in assumption.at:
             console.print(f"    {escape(place)}", soft_wrap=True)
+
+
+def _show_messages(console: Console, contract: Contract) -> None:
+    """Print what is sent to order a job, and what its answers look like."""
+    for operation, model, body in documented_jobs(contract):
+        path = operation.path.replace("{model_id}", model.id)
+        console.print(f"\n[bold]{operation.method} {escape(path)}[/bold]")
+        console.print(escape(json.dumps(body)), soft_wrap=True)
+    graph = contract.graph
+    for role in ("submit", "status", "result"):
+        operation_ = contract.operations.get(role)
+        for situation in operation_.situations.values() if operation_ is not None else ():
+            ends = situation.stages and all(graph[name].terminal for name in situation.stages)
+            if situation.name == "accepted" or ends:
+                example = contract.schemas.at(situation.example_at)
+                console.print(f"\n[bold]{role}: {situation.name}, {situation.status}[/bold]")
+                console.print(escape(json.dumps(example)), soft_wrap=True)
+    console.print()
 
 
 def show_scenarios(found: Sequence[tuple[Scenario, Sequence[str]]]) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
@@ -19,18 +22,22 @@ from hobbyhorse.conformance.results import Result
 from hobbyhorse.conformance.rule import CHANNELS, SEVERITIES, Rule
 from hobbyhorse.conformance.search import Progress
 
+RUNS_A_LINE = 50
 COLOURS = {PASSED: "green", BROKEN: "bold red", NOT_OBSERVED: "yellow", NOT_APPLICABLE: "dim"}
-MOST_UNMET = 12
 
 
 def show_rules(rules: Sequence[Rule]) -> None:
-    """Print a line for each rule."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("rule", "level", "severity", "channel", "statement"):
-        table.add_column(name, no_wrap=name != "statement")
+    """Print each rule; where no terminal reads it, in one line, for grep and the like."""
+    console = Console(highlight=False)
     for rule in rules:
-        table.add_row(f"{rule.id} {rule.name}", rule.level, rule.severity, rule.channel, escape(rule.statement))
-    Console(highlight=False).print(table)
+        head = f"{rule.id} {rule.name}"
+        if not console.is_terminal:
+            console.print(
+                f"{head} ({rule.level}, {rule.severity}, {rule.channel}): {escape(rule.statement)}", soft_wrap=True
+            )
+            continue
+        console.print(f"[bold]{head}[/bold] [dim]{rule.level}, {SEVERITIES[rule.severity]}, {rule.channel}[/dim]")
+        console.print(Padding(escape(rule.statement), (0, 0, 0, 2)))
 
 
 def show_rule(rule: Rule) -> None:
@@ -47,9 +54,12 @@ def show_rule(rule: Rule) -> None:
 
 
 @contextmanager
-def progress(client: str) -> Iterator[_Bar]:
+def progress(client: str) -> Iterator[Callable[[Progress], None]]:
     """Show how far the suite is, on stderr, for as long as the context lasts."""
     console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield _Lines()
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         yield _Bar(bar, bar.add_task(client, total=None))
@@ -68,29 +78,48 @@ class _Bar:
         self._bar.update(self._task, completed=now.runs, total=max(now.planned, now.runs), description=words)
 
 
+class _Lines:
+    """The same for what is no terminal, such as a CI's log: a line each time the phase or the findings change."""
+
+    def __init__(self) -> None:
+        self._last: tuple[str, tuple[str, ...]] = ("", ())
+        self._said = 0
+        self._begun = time.monotonic()
+
+    def __call__(self, now: Progress) -> None:
+        """Say how far the search is."""
+        if (now.phase, now.broken) == self._last and now.runs < self._said + RUNS_A_LINE:
+            return
+        self._last, self._said = (now.phase, now.broken), now.runs
+        seconds = time.monotonic() - self._begun
+        broken = f"; broken: {', '.join(now.broken)}" if now.broken else ""
+        words = f"{now.runs} of {max(now.planned, now.runs)} runs, {seconds:.0f} s: {now.phase or 'first runs'}{broken}"
+        print(words, file=sys.stderr, flush=True)
+
+
 def show_verdicts(verdicts: Sequence[Verdict], accepted: dict[str, str] | None = None) -> None:
     """Print a table of rules and verdicts, and below it what breaks each rule."""
     console = Console(highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("rule", "level", "verdict", "seen in"):
+    for name in ("rule", "level", "verdict", "observed in"):
         table.add_column(name, no_wrap=True)
-    for one in verdicts:
-        if one.verdict == NOT_APPLICABLE:
-            continue
-        word = f"{one.verdict} (accepted)" if one.verdict == BROKEN and one.rule.id in (accepted or {}) else one.verdict
+    shown = [one for word in (BROKEN, PASSED) for one in verdicts if one.verdict == word]
+    for one in shown:
+        known = one.verdict == BROKEN and one.rule.id in (accepted or {})
+        word = f"{one.verdict} (accepted)" if known else one.verdict
         seen = f"{one.observed} runs" if one.observed != 1 else "1 run"
-        colour = COLOURS[one.verdict]
-        table.add_row(
-            f"{one.rule.id} {one.rule.name}",
-            one.rule.level,
-            f"[{colour}]{word}[/{colour}]",
-            seen if one.observed else "",
-        )
+        colour = "yellow" if known else COLOURS[one.verdict]
+        table.add_row(f"{one.rule.id} {one.rule.name}", one.rule.level, f"[{colour}]{word}[/{colour}]", seen)
     console.print(table)
+    unseen = [one.rule.id for one in verdicts if one.verdict == NOT_OBSERVED]
+    if unseen:
+        console.print(f"[yellow]not observed: {', '.join(unseen)}[/yellow]")
     left_out = [one.rule.id for one in verdicts if one.verdict == NOT_APPLICABLE]
     if left_out:
         console.print(f"[dim]not applicable: {', '.join(left_out)}[/dim]")
     for one in verdicts:
+        if one.rule.id in (accepted or {}):
+            continue
         for finding in one.findings:
             rule = one.rule
             console.print(f"\n[bold red]{rule.id}[/bold red] {escape(rule.statement)}")
@@ -110,16 +139,15 @@ def show_result(result: Result, report: Path | None) -> None:
         f"\n{result.runs} runs in {result.seconds:.1f} s ({rate:.1f} a second), seed {result.seed}; "
         f"{met.met} of {met.total} single deviations met"
     )
-    if met.unmet:
-        more = f" and {len(met.unmet) - MOST_UNMET} more" if len(met.unmet) > MOST_UNMET else ""
-        console.print(f"[dim]never met: {escape('; '.join(met.unmet[:MOST_UNMET]))}{more}[/dim]")
     for rule in result.stale:
         console.print(f"[red]{rule} is accepted in the baseline and was not found: take it out[/red]")
     if report is not None:
         console.print(f"report: {report / 'index.html'}")
     words = [one.verdict for one in result.verdicts]
     rest = f"{words.count(PASSED)} passed, {words.count(NOT_OBSERVED)} not observed"
-    said = "[green]no finding[/green]" if result.clean else f"[red]{_words(len(result.broken))} broken[/red]"
+    bad = [f"{_words(len(result.broken))} broken"] if result.broken else []
+    bad += [f"{len(result.stale)} accepted in vain"] if result.stale else []
+    said = f"[red]{', '.join(bad)}[/red]" if bad else "[green]no finding[/green]"
     console.print(f"{said}, {rest}")
 
 

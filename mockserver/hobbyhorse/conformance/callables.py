@@ -44,6 +44,8 @@ def find_client(text: str) -> Client:
         raise ClientError(f"{text!r} is no client; it is MODULE:FUNCTION or FILE.py:FUNCTION")
     try:
         module = _module_of(Path(where)) if where.endswith(".py") else importlib.import_module(where)
+    except ClientError:
+        raise
     except Exception as error:
         raise ClientError(f"{where!r} cannot be imported: {type(error).__name__}: {error}") from error
     found = getattr(module, name, None)
@@ -56,7 +58,7 @@ def find_client(text: str) -> Client:
 
 def _module_of(path: Path) -> Any:
     if not path.is_file():
-        raise ClientError("there is no such file")
+        raise ClientError(f"there is no file {str(path)!r}")
     name = "hobbyhorse_client_" + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None

@@ -123,8 +123,10 @@ def read_finding(path: Path) -> Replay:
     try:
         drill = Drill(said["scenario"], said.get("drill", "once"), int(said.get("point", 0)))
         found = Replay(said["rule"], said["provider"], said["model"], int(said.get("seed", 0)), drill)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ReportError(f"{path} is no finding: {type(error).__name__}: {error}") from None
+    except KeyError as error:
+        raise ReportError(f"{path} is no finding: it has no {error}; a report keeps its own in findings/") from None
+    except (TypeError, ValueError) as error:
+        raise ReportError(f"{path} is no finding: {error}") from None
     if not isinstance(drill.scenario, dict) or drill.kind not in KINDS:
         raise ReportError(f"{path} is no finding: drill {drill.kind!r}; allowed are {', '.join(KINDS)}")
     return found
@@ -144,7 +146,9 @@ def read_baseline(path: Path, rules: Sequence[str]) -> dict[str, str]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         said = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise ReportError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
         raise ReportError(f"{path} cannot be read: {error}") from None
     if not isinstance(said, dict):
         raise ReportError(f"{path} holds no JSON object")
