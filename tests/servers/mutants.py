@@ -509,6 +509,21 @@ def twice(contract: Contract) -> Bend:
     return Bend(called=called)
 
 
+def tells_of_another(contract: Contract) -> Bend:
+    """Every callback is about the first task."""
+    first: list[str] = []
+
+    def told(asked: Asked, told: Told) -> Told:
+        if asked.role == "submit" and told.ok:
+            first.append(told.json["data"]["taskId"])
+        return told
+
+    async def called(message: Message, post: Post) -> int:
+        return await post(signed(message, put("/taskId", first[0])(message.json)))
+
+    return Bend(told=told, called=called)
+
+
 def gives_up(contract: Contract) -> Bend:
     async def called(message: Message, post: Post) -> int:
         await post(message)
@@ -718,6 +733,7 @@ MUTANTS: tuple[Mutant, ...] = (
         answers("status", lambda asked, told: told.status == 401, put("/code", 403), status=403),
         ("job", "auth:status"),
     ),
+    Mutant("AUT-01", HIAPI, "a task can be read without a key", asking(keyless, "status"), ("job", "auth:status")),
     Mutant("AUT-01", VTRIX, "an order needs no key", asking(keyless, "submit"), ("job", "auth:submit")),
     Mutant("AUT-02", HIAPI, "any key will do", asking(any_key, "status", "list"), ("job", "auth:status", "auth:list")),
     Mutant(
@@ -833,6 +849,7 @@ MUTANTS: tuple[Mutant, ...] = (
         telling(lambda message: signed(message, failed({"data": message.json})["data"])),
         CALLBACK,
     ),
+    Mutant("NTF-03", HIAPI, "a callback about another task", tells_of_another, ("job", *CALLBACK)),
     Mutant("NTF-04", HIAPI, "no second try", gives_up, CALLBACK, lesson=True),
     Mutant("NTF-04", HIAPI, "no callback at all", says_nothing, CALLBACK),
     Mutant("NTF-05", HIAPI, "once more after the acknowledgement", twice, CALLBACK),

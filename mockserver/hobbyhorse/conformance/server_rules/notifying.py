@@ -9,12 +9,12 @@ from typing import Any
 
 import orjson
 
-from hobbyhorse.conformance.asked import own, reads_of, schema_places
+from hobbyhorse.conformance.asked import making, own, reads_of, schema_places
 from hobbyhorse.conformance.server_rule import Breach, ServerRule
 from hobbyhorse.conformance.story import Step, Story
 from hobbyhorse.contract.reading import Reading, message_of, read_callback
 from hobbyhorse.contract.values import Callbacks, Contract
-from hobbyhorse.expressions import MISSING
+from hobbyhorse.expressions import MISSING, resolve
 from hobbyhorse.signatures import Signature, verify
 from hobbyhorse.traces import Delivery
 
@@ -141,10 +141,27 @@ def same_as_poll(story: Story) -> list[Breach] | None:
             seen = True
             message = f"{call} came for the job {call.delivery.job}"
             found.append(Breach(message, (f"{PLACE}/bindings/job",), call.job))
+        if not _asked_for(story, call.job):
+            seen = True
+            message = f"{call} is about a job whose order asked for none"
+            found.append(Breach(message, (f"{PLACE}/bindings/job",), call.job))
         if reads and call.kinds:
             seen = True
             found += _differs(call, reads)
     return found if seen else None
+
+
+def _asked_for(story: Story, job: str | None) -> bool:
+    """Whether a job may be told of: all may, but those that the suite itself has ordered without an address."""
+    made = making(story, job)
+    binding = story.contract.operations["submit"].bindings.get("callback_url")
+    if made is None or made.exchange.probe is None or binding is None:
+        return True
+    try:
+        body = orjson.loads(made.exchange.body)
+    except orjson.JSONDecodeError:
+        return True
+    return any(place.part != "body" or resolve(body, place.pointer) is not MISSING for place in binding.request)
 
 
 def _differs(call: Call, reads: list[Step]) -> Iterator[Breach]:
