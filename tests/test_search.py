@@ -17,6 +17,7 @@ from tests.conftest import CONTRACTS
 from tests.tracing import Teller
 
 ROLES = ("submit", "status", "media")
+MOST = 250
 
 
 def moves_of(drill: Drill, role: str) -> list[str]:
@@ -31,7 +32,7 @@ def ending(contract: Contract) -> tuple[str, str]:
 
 
 class MadeUp:
-    """Orders again after a dropped answer if it is careless; polls once more after two troubles on the status."""
+    """Orders again after a dropped answer if it is careless; shows its key to the files' host after two troubles."""
 
     def __init__(self, contract: Contract, careless: bool = True, flaky: bool = False) -> None:
         self.contract, self.careless, self.flaky = contract, careless, flaky
@@ -54,7 +55,7 @@ class MadeUp:
         running = next(stage.name for stage in self.contract.graph if not stage.terminal)
         for _ in range(3):
             told.wait(gap).status(running)
-        if self.careless and len(moves_of(drill, "status")) >= 2:
+        if self.careless and drill.moves >= 2:
             told.media(headers=(("authorization", "Bearer [key]"),))
         role, situation = ending(self.contract)
         told.wait(5).call(role, situation).media().end("success", size=1000)
@@ -64,7 +65,7 @@ class MadeUp:
         )
 
 
-def search(contract: Contract, play: MadeUp, runs: int = 400, **plan: object) -> Search:
+def search(contract: Contract, play: MadeUp, runs: int = 200, **plan: object) -> Search:
     found = Search(contract, play, Plan(runs, **plan))  # type: ignore[arg-type]
     found.run("a client", contract.models[0].id)
     return found
@@ -72,7 +73,7 @@ def search(contract: Contract, play: MadeUp, runs: int = 400, **plan: object) ->
 
 @pytest.fixture(scope="module", params=CONTRACTS, ids=lambda contract: contract.key)
 def found(request: pytest.FixtureRequest) -> Search:
-    return search(request.param, MadeUp(request.param))
+    return search(request.param, MadeUp(request.param), MOST)
 
 
 def test_every_rule_that_breaks_is_found_with_its_simplest_drill(found: Search) -> None:
@@ -80,7 +81,7 @@ def test_every_rule_that_breaks_is_found_with_its_simplest_drill(found: Search) 
     assert smallest["SUB-01"][0].moves == 1
     assert moves_of(smallest["SUB-01"][0], "submit")[0] in ("accept_then_drop", "reset_peer")
     assert "SEC-01" in smallest
-    assert len(moves_of(smallest["SEC-01"][0], "status")) == smallest["SEC-01"][0].moves == 2
+    assert smallest["SEC-01"][0].moves == 2
 
 
 def test_a_client_that_breaks_no_rule_is_accused_of_none(contract: Contract) -> None:
@@ -90,7 +91,7 @@ def test_a_client_that_breaks_no_rule_is_accused_of_none(contract: Contract) -> 
 def test_the_runs_are_bounded_and_no_drill_is_played_twice(found: Search) -> None:
     assert isinstance(found.play, MadeUp)
     keys = [drill.key for drill in found.play.played]
-    assert len(keys) == found.runs <= 400 + 2 * SHRINKING
+    assert len(keys) == found.runs <= MOST + 2 * SHRINKING
     assert len(set(keys)) == len(keys)
 
 
@@ -102,7 +103,7 @@ def test_the_same_seed_finds_the_same(contract: Contract) -> None:
 
 
 def test_what_was_not_met_does_not_count_as_covered(contract: Contract) -> None:
-    coverage = Search(contract, MadeUp(contract), Plan(400)).run("a client", "m").coverage
+    coverage = Search(contract, MadeUp(contract), Plan(220)).run("a client", "m").coverage
     assert coverage.met < coverage.total
     assert "status: html_page" in coverage.unmet
 
