@@ -17,7 +17,7 @@ from tests.conftest import CONTRACTS
 from tests.tracing import Teller
 
 ROLES = ("submit", "status", "media")
-MOST = 250
+MOST = 330
 
 
 def moves_of(drill: Drill, role: str) -> list[str]:
