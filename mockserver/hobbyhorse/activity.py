@@ -232,11 +232,14 @@ class Timeline:
         """Return when the clock has something to do next."""
         return self._clock.next_due
 
-    def settle(self) -> None:
-        """Wait in real time until nothing is left to do at this moment. Raises TimeoutError."""
+    def settle(self, ready: Callable[[], bool] | None = None) -> None:
+        """Wait in real time until nothing is left to do at this moment. Raises TimeoutError.
+
+        What was sent has arrived, too, unless somebody is `ready` to read it: much is sent only as it is read.
+        """
         for watch in self._watches:
             if watch.loop is not None and not watch.loop.is_closed():
-                _Settling(watch, watch.loop).wait()
+                _Settling(watch, watch.loop, ready).wait()
 
     def step(self, moment: float) -> None:
         """Move the clock to a moment, not past what is due next, and begin the first that is due, without waiting."""
@@ -264,8 +267,9 @@ class Timeline:
 class _Settling:
     """The wait for a loop to have nothing left to do."""
 
-    def __init__(self, watch: Watch, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, watch: Watch, loop: asyncio.AbstractEventLoop, ready: Callable[[], bool] | None = None) -> None:
         self._watch = watch
+        self._ready = ready
         self._loop = loop
         self._quiet = self._eager = self._looks = 0
         self._done = threading.Lock()
@@ -290,7 +294,7 @@ class _Settling:
     def _arrive(self) -> None:
         """Settle when everything that was sent has reached its client, or the client does not read."""
         self._looks += 1
-        if not self._watch.on_its_way():
+        if not self._watch.on_its_way() or (self._ready is not None and self._ready()):
             self._done.release()
         elif self._looks < MOST_LOOKS:
             self._loop.call_later(PAUSE_SECONDS, self._turn)

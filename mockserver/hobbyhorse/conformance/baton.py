@@ -55,8 +55,11 @@ class Timeline(Protocol):
     def next_due(self) -> float | None:
         """Return when the other side has something to do next."""
 
-    def settle(self) -> None:
-        """Wait in real time until the other side has nothing left to do at this moment."""
+    def settle(self, ready: Callable[[], bool] | None = None) -> None:
+        """Wait in real time until the other side has nothing left to do at this moment.
+
+        What it has sent may still be on its way where somebody is `ready` to read it.
+        """
 
     def step(self, moment: float) -> None:
         """Move to a moment, not past what is due next, and begin what is due."""
@@ -436,12 +439,16 @@ class Governor:
         _sleep(NAP_SECONDS)
         self._touched = True
 
+    def _somebody(self) -> bool:
+        """Whether somebody has something to read; asked while nobody has the baton."""
+        return any(one.ready is not None and _holds(one.ready) for one in self._members if one.waiting)
+
     def _settle(self) -> None:
         self._touched, self._received = False, 0
         sent, self._sent = self._sent, WeakSet()
         _await_arrival(sent)
         try:
-            self._timeline.settle()
+            self._timeline.settle(self._somebody)
         except Exception as failure:
             self.failure, self.over = failure, True
 
