@@ -21,7 +21,7 @@ serve: $(VENV)/.ready ## serve every provider on port 8000
 	@$(BIN)/hobbyhorse serve --port 8000
 
 test: $(VENV)/.ready ## run the tests
-	@$(BIN)/python -m pytest -n auto --dist worksteal -q
+	@$(BIN)/python -m pytest -n 4 --dist worksteal -q  # many tests wait for sockets, not for the processor
 
 check: $(VENV)/.ready ## check format, lint, types and layers
 	@$(BIN)/ruff format --check .
@@ -36,7 +36,8 @@ format: $(VENV)/.ready ## rewrite the sources in the project's format
 
 nightly: $(VENV)/.ready ## run each client to copy against 10,000 scenarios (hours; RUNS and SEED say otherwise)
 	@HOBBYHORSE_RUNS=$(or $(RUNS),10000) HOBBYHORSE_SEED=$(or $(SEED),0) \
-	  $(BIN)/python -m pytest -n auto --dist worksteal -q tests/test_reference_clients.py
+	  HOBBYHORSE_SCENARIOS=2000 $(BIN)/python -m pytest -n auto --dist worksteal -q \
+	  tests/test_reference_clients.py tests/test_trouble.py
 
 bench: $(VENV)/.ready ## print the benchmarks (needs wrk: apt-get install wrk)
 	@$(BIN)/python -m benchmarks

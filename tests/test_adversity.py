@@ -58,7 +58,7 @@ def test_a_move_can_go_on_for_ever() -> None:
     assert find(OPTIONS["times"], lambda times: times == "always") == "always"
 
 
-@settings(max_examples=100, suppress_health_check=SLOW)
+@settings(max_examples=30, suppress_health_check=SLOW)
 @given(data=st.data())
 def test_no_scenario_lies_about_a_safe_refusal(contract: Contract, data: st.DataObject) -> None:
     assert not lies(data.draw(STRATEGIES[contract.key]), contract)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
@@ -27,6 +28,9 @@ NOBODY = "http://127.0.0.1:9/callback"
 MOST_ADVANCES = 100
 PATIENCE = 30.0
 """Seconds of real time after which a request that has not come back is called hung; none comes near."""
+
+SCENARIOS = int(os.environ.get("HOBBYHORSE_SCENARIOS", "300"))
+"""How many scenarios are thought of for each provider; 2,000 at night."""
 
 
 class Session:
@@ -115,7 +119,7 @@ def statuses_of(scenario: Scenario, contract: Contract) -> set[int]:
     return found
 
 
-@settings(max_examples=2000, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=SCENARIOS, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_no_scenario_brings_the_server_out_of_countenance(contract: Contract, data: st.DataObject) -> None:
     scenario = read_scenario(data.draw(scenarios(contract)))
