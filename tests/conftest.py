@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,35 @@ DIRECTORY = Path(os.environ.get("HOBBYHORSE_TEST_CONTRACTS") or data_directory("
 """Where the contracts under test are: the project's, unless a test of made-up ones says otherwise."""
 CONTRACTS = load_all(DIRECTORY)
 ROOT = Path(__file__).resolve().parent.parent
+
+
+BY_DAY = {
+    "test_conformance_server.py": 3,
+    "test_examples.py": 5,
+    "test_mutants.py": 5,
+    "test_proxy.py": 2,
+    "test_recording.py": 3,
+    "test_scenario_catalogue.py": 2,
+    "test_search.py": 2,
+    "test_servers.py": 3,
+    "test_virtual.py": 2,
+}
+"""Of which files a run of everything has only each n-th test, unless HOBBYHORSE_NIGHT is set: they take long."""
+EVERYTHING = 2_000
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out of a run of everything what only the night has the time for."""
+    if os.environ.get("HOBBYHORSE_NIGHT") or len(items) < EVERYTHING:
+        return
+    seen: Counter[str] = Counter()
+    kept, left_out = [], []
+    for item in items:
+        name = item.path.name
+        (kept if seen[name] % BY_DAY.get(name, 1) == 0 else left_out).append(item)
+        seen[name] += 1
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = kept
 
 
 def contracts_that(are_meant: Callable[[Contract], bool]) -> pytest.MarkDecorator:
