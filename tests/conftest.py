@@ -47,7 +47,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if os.environ.get("HOBBYHORSE_NIGHT") or len(items) < EVERYTHING:
         return
     seen: Counter[str] = Counter()
-    kept, left_out = [], []
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
     for item in items:
         name = item.path.name
         (kept if seen[name] % BY_DAY.get(name, 1) == 0 else left_out).append(item)
