@@ -177,3 +177,14 @@ def test_a_baseline_is_read(tmp_path: Path) -> None:
     path = tmp_path / "baseline.json"
     path.write_text('{"SUB-01": "the gateway does it"}')
     assert read_baseline(path, ["SUB-01"]) == {"SUB-01": "the gateway does it"}
+
+
+def test_a_name_that_is_no_unicode_is_written_everywhere(contract: Contract, tmp_path: Path) -> None:
+    named = replace(result(contract), client="caf\udce9 client")
+    write_report(named, tmp_path)
+    write_page(named, contract, tmp_path)
+    said = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert said["summary"]["client"] == "caf? client"
+    suite = ElementTree.parse(tmp_path / "junit.xml").getroot()[0]
+    assert suite.get("name", "").endswith("caf? client")
+    assert "caf? client" in (tmp_path / "index.html").read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from hobbyhorse.conformance.report import drill_of
 from hobbyhorse.conformance.results import Result
 from hobbyhorse.conformance.story import Step, Story
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces import Trace
+from hobbyhorse.traces import KEY, Trace
 
 ORDER = (BROKEN, PASSED, NOT_OBSERVED, NOT_APPLICABLE)
 MOST_EVENTS = 60
@@ -50,7 +50,7 @@ class Event:
 
 def write_page(result: Result, contract: Contract, folder: Path) -> None:
     """Write index.html into a folder."""
-    (folder / "index.html").write_text(page(result, contract), encoding="utf-8")
+    (folder / "index.html").write_text(page(result, contract), encoding="utf-8", errors="replace")
 
 
 def page(result: Result, contract: Contract) -> str:
@@ -135,7 +135,7 @@ def curls(trace: Trace) -> Iterator[str]:
                 words += ["-H", f"{name}: {value}"]
         if exchange.body:
             words += ["--data-binary", exchange.body[:2_000].decode("utf-8", "replace")]
-        yield shlex.join([*words, exchange.url]).replace("[key]", "'$KEY'")
+        yield shlex.join([*words, exchange.url]).replace(KEY, "'$KEY'")
     if len(trace.exchanges) > MOST_LINES:
         yield f"# and {len(trace.exchanges) - MOST_LINES} more"
 

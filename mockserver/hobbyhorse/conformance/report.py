@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces import Trace, to_json
 
 FORMAT = 1
+CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in range(32) if chr(code) not in "\n\t"}
 
 
 class ReportError(ValueError):
@@ -161,7 +162,7 @@ def junit(result: Result) -> bytes:
     skipped = [one for one in result.verdicts if one.verdict in (NOT_OBSERVED, NOT_APPLICABLE)]
     suite = ElementTree.Element(
         "testsuite",
-        name=_printable(f"hobbyhorse {result.provider} {result.client}"),
+        name=printable(f"hobbyhorse {result.provider} {result.client}"),
         tests=str(len(result.verdicts) + len(result.stale)),
         failures=str(len(broken) + len(result.stale)),
         errors="0",
@@ -169,32 +170,36 @@ def junit(result: Result) -> bytes:
         time=f"{result.seconds:.3f}",
     )
     for one in result.verdicts:
-        case = ElementTree.SubElement(
-            suite,
-            "testcase",
-            classname=f"hobbyhorse.{one.rule.family}",
-            name=f"{one.rule.id} {one.rule.name}",
-            time="0",
-        )
+        case = add_case(suite, f"hobbyhorse.{one.rule.family}", f"{one.rule.id} {one.rule.name}")
         if one.rule.id in broken:
             for finding in one.findings:
                 words = "; ".join(finding.messages)
-                failure = ElementTree.SubElement(case, "failure", message=_printable(words), type=one.rule.id)
-                failure.text = _printable(f"{one.rule.statement}\n{drill_of(finding.trace)}\n{words}")
+                failure = ElementTree.SubElement(case, "failure", message=printable(words), type=one.rule.id)
+                failure.text = printable(f"{one.rule.statement}\n{drill_of(finding.trace)}\n{words}")
         elif one in skipped:
             ElementTree.SubElement(case, "skipped", message=one.verdict)
     for rule in result.stale:
-        case = ElementTree.SubElement(suite, "testcase", classname="hobbyhorse.baseline", name=rule, time="0")
+        case = add_case(suite, "hobbyhorse.baseline", rule)
         ElementTree.SubElement(case, "failure", message="accepted in the baseline, and not found", type="stale")
+    return xml(suite)
+
+
+def add_case(suite: ElementTree.Element, family: str, name: str) -> ElementTree.Element:
+    """Add a test to a suite; nothing is told of how long it took."""
+    return ElementTree.SubElement(suite, "testcase", classname=family, name=name, time="0")
+
+
+def xml(suite: ElementTree.Element) -> bytes:
+    """Return a suite as the whole file."""
     root = ElementTree.Element("testsuites")
     root.append(suite)
     written: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return written
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Return a text without what XML cannot hold."""
-    return "".join(letter if letter >= " " or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return text.translate(CONTROL).encode("utf-8", "replace").decode()
 
 
 def write_report(result: Result, folder: Path) -> None:
@@ -203,13 +208,15 @@ def write_report(result: Result, folder: Path) -> None:
     findings.mkdir(parents=True, exist_ok=True)
     for old in findings.glob("*.json"):
         old.unlink()
-    _dump(folder / "report.json", report_json(result))
+    dump(folder / "report.json", report_json(result))
     (folder / "junit.xml").write_bytes(junit(result))
     for one in result.verdicts:
         for finding in one.findings:
-            _dump(findings / f"{finding.rule}.scenario.json", finding_json(result, finding))
-            _dump(findings / f"{finding.rule}.trace.json", to_json(finding.trace))
+            dump(findings / f"{finding.rule}.scenario.json", finding_json(result, finding))
+            dump(findings / f"{finding.rule}.trace.json", to_json(finding.trace))
 
 
-def _dump(path: Path, said: Any) -> None:
-    path.write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n")
+def dump(path: Path, said: Any, default: Callable[[Any], Any] | None = None) -> None:
+    """Write JSON for people to read; what is no Unicode is written as question marks."""
+    text = json.dumps(said, indent=2, ensure_ascii=False, default=default) + "\n"
+    path.write_text(text, encoding="utf-8", errors="replace")

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED
 from hobbyhorse.conformance.page import STYLE, picture
+from hobbyhorse.conformance.report import add_case, dump, printable, xml
 from hobbyhorse.conformance.server_results import ServerResult
 from hobbyhorse.conformance.server_rule import Lesson, ServerVerdict
 from hobbyhorse.contract.values import Contract
@@ -21,7 +22,6 @@ from hobbyhorse.traces import to_json
 FORMAT = 1
 MOST_LINES = 20
 MORE_STYLE = ".lesson { color: var(--odd); font-weight: 600 } td.sum { text-align: right }"
-CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in range(32) if chr(code) not in "\n\t"}
 
 
 def server_report_json(result: ServerResult) -> dict[str, Any]:
@@ -118,35 +118,23 @@ def server_junit(result: ServerResult) -> bytes:
         time=f"{result.seconds:.3f}",
     )
     for one in result.verdicts:
-        case = _case(suite, f"hobbyhorse.{one.rule.family}", f"{one.rule.id} {one.rule.name}")
+        case = add_case(suite, f"hobbyhorse.{one.rule.family}", f"{one.rule.id} {one.rule.name}")
         if one.rule.id in broken:
-            words = _printable("; ".join(breach.message for breach in one.breaches))
+            words = printable("; ".join(breach.message for breach in one.breaches))
             failure = ElementTree.SubElement(case, "failure", message=words, type=one.rule.id)
-            failure.text = _printable(f"{one.rule.statement}\n{words}")
+            failure.text = printable(f"{one.rule.statement}\n{words}")
         elif one in skipped:
             ElementTree.SubElement(case, "skipped", message=one.verdict)
         if one.lessons:
             said = ElementTree.SubElement(case, "system-out")
-            said.text = _printable("\n".join(f"lesson: {lesson.message}" for lesson in one.lessons))
+            said.text = printable("\n".join(f"lesson: {lesson.message}" for lesson in one.lessons))
     for rule in result.stale:
-        case = _case(suite, "hobbyhorse.baseline", rule)
+        case = add_case(suite, "hobbyhorse.baseline", rule)
         ElementTree.SubElement(case, "failure", message="accepted in the baseline, and not found", type="stale")
     if result.unjudged is not None:
-        case = _case(suite, "hobbyhorse.endpoint", "answers")
-        ElementTree.SubElement(case, "error", message=_printable(result.unjudged), type="unjudged")
-    root = ElementTree.Element("testsuites")
-    root.append(suite)
-    written: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
-    return written
-
-
-def _case(suite: ElementTree.Element, family: str, name: str) -> ElementTree.Element:
-    return ElementTree.SubElement(suite, "testcase", classname=family, name=name, time="0")
-
-
-def _printable(text: str) -> str:
-    """Return a text without what XML cannot hold."""
-    return text.translate(CONTROL).encode("utf-8", "replace").decode()
+        case = add_case(suite, "hobbyhorse.endpoint", "answers")
+        ElementTree.SubElement(case, "error", message=printable(result.unjudged), type="unjudged")
+    return xml(suite)
 
 
 def server_page(result: ServerResult, contract: Contract) -> str:
@@ -249,13 +237,8 @@ def _lessons(result: ServerResult) -> str:
 def write_server_report(result: ServerResult, contract: Contract, folder: Path) -> None:
     """Write everything into a folder: report.json, junit.xml, index.html, lessons.patch.json, trace.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    _dump(folder / "report.json", server_report_json(result))
-    _dump(folder / "lessons.patch.json", lessons_patch(result))
-    _dump(folder / "trace.json", to_json(replace(result.trace, secret=None)))
+    dump(folder / "report.json", server_report_json(result), default=str)
+    dump(folder / "lessons.patch.json", lessons_patch(result), default=str)
+    dump(folder / "trace.json", to_json(replace(result.trace, secret=None)), default=str)
     (folder / "junit.xml").write_bytes(server_junit(result))
     (folder / "index.html").write_text(server_page(result, contract), encoding="utf-8", errors="replace")
-
-
-def _dump(path: Path, said: Any) -> None:
-    text = json.dumps(said, indent=2, ensure_ascii=False, default=str) + "\n"
-    path.write_text(text, encoding="utf-8", errors="replace")
