@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from hobbyhorse.conformance.judge import judge
+from hobbyhorse.conformance.rules import rules
 from hobbyhorse.conformance.story import Story
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.expressions import MISSING
 from hobbyhorse.traces import Exchange, Run, Trace
-from tests.tracing import Teller
+from tests.tracing import JOB, Teller
 
 BASE = "http://127.0.0.1:1/provider"
 
@@ -44,3 +47,22 @@ def test_in_recorded_traffic_the_same_order_is_another_one_once_the_first_has_it
     assert [[step.number for step in order] for order in story.orders] == [[1, 2], [4, 5]]
     failed = Teller(contract).submit().call(role, kinds["failure"]).submit(job="another")
     assert [len(order) for order in Story(contract, replace(failed.trace(), runs=())).orders] == [2]
+
+
+@pytest.mark.parametrize("address", ["http://[x", "http://[::1", "//[", "\x00", "http://a:b:c/"])
+def test_an_address_that_is_none_breaks_no_rule_down(contract: Contract, address: str) -> None:
+    told = Teller(contract)
+    told.video = address
+    told.submit(answer=_with_links(told, "submit", address))
+    for role in ("status", "result"):
+        for situation in contract.operations[role].situations if role in contract.operations else ():
+            told.call(role, situation)
+    trace = told.media(url="http://127.0.0.1:1/x").end("failed").trace()
+    assert len(judge(contract, [trace])) == len(rules())
+
+
+def _with_links(told: Teller, role: str, address: str) -> bytes:
+    """Return an answer in which every address of an operation is another."""
+    operation = told.contract.operations[role]
+    links = {name: address for name in operation.bindings if name.endswith("_url")} | {"job": JOB}
+    return operation.situations["accepted"].template.write(lambda name: links.get(name, MISSING))

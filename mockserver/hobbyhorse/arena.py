@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import socket
 import tempfile
 import threading
@@ -294,8 +293,3 @@ class CommandPlayer:
                 return False
             time.sleep(0.01)
         return False
-
-
-def command_of(text: str) -> list[str]:
-    """Return the words of a command that is one text."""
-    return shlex.split(text)

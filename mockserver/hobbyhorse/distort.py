@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from hobbyhorse.contract.reading import as_json
 from hobbyhorse.contract.values import Operation
 from hobbyhorse.expressions import MISSING, Pointer, replaced, resolve
 from hobbyhorse.moves import MOVES
@@ -61,7 +62,7 @@ def places(move: Move, operation: Operation) -> list[Pointer]:
 
 def has_field(move: Move, operation: Operation, body: bytes) -> bool:
     """Whether an answer has the field that a move changes."""
-    value = _json(body)
+    value = as_json(body)
     found = [resolve(value, pointer) for pointer in places(move, operation)]
     return any(isinstance(here, str) if move.kind in ADDRESSES else here is not MISSING for here in found)
 
@@ -74,7 +75,7 @@ def distort(
     `elsewhere` has the origins of ELSEWHERE that are to be others.
     """
     if move.kind in FIELDS:
-        value = _json(sent.body)
+        value = as_json(sent.body)
         for pointer in places(move, operation):
             here = resolve(value, pointer)
             if here is not MISSING:
@@ -85,7 +86,7 @@ def distort(
                 )
         return replace(sent, body=orjson.dumps(value))
     if (change := ADDRESSES.get(move.kind)) is not None:
-        value = _json(sent.body)
+        value = as_json(sent.body)
         for pointer in places(move, operation):
             if isinstance(here := resolve(value, pointer), str):
                 value = replaced(value, pointer, change(here, random, {**ELSEWHERE, **elsewhere}))
@@ -166,11 +167,11 @@ def _empty(sent: Sent, move: Move, random: Random) -> Sent:
 
 
 def _extra(sent: Sent, move: Move, random: Random) -> Sent:
-    return replace(sent, body=orjson.dumps(_each(_json(sent.body), lambda found: {**found, EXTRA_FIELD: [None]})))
+    return replace(sent, body=orjson.dumps(_each(as_json(sent.body), lambda found: {**found, EXTRA_FIELD: [None]})))
 
 
 def _reordered(sent: Sent, move: Move, random: Random) -> Sent:
-    return replace(sent, body=orjson.dumps(_each(_json(sent.body), lambda found: dict(reversed(found.items())))))
+    return replace(sent, body=orjson.dumps(_each(as_json(sent.body), lambda found: dict(reversed(found.items())))))
 
 
 def _no_bytes(sent: Sent, move: Move, random: Random) -> Sent:
@@ -210,10 +211,3 @@ def _each(value: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any
     if isinstance(value, dict):
         return change({name: _each(item, change) for name, item in value.items()})
     return value
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return MISSING

@@ -6,12 +6,10 @@ from collections.abc import Hashable, Iterable
 from dataclasses import replace
 from typing import Any
 
-import orjson
-
 from hobbyhorse.conformance.server_rule import Breach
 from hobbyhorse.conformance.story import TRANSIENT, Step, Story
 from hobbyhorse.contract.message import CONSTANT
-from hobbyhorse.contract.reading import message_of
+from hobbyhorse.contract.reading import as_json, message_of
 from hobbyhorse.contract.values import Contract, Operation, Situation, find_situation
 from hobbyhorse.expressions import MISSING, Place, format_pointer
 
@@ -24,12 +22,14 @@ def troubled(step: Step) -> bool:
     return step.status in TRANSIENT or step.status >= 500
 
 
+def telling(step: Step) -> bool:
+    """Whether an answer is whole, of a day that was not bad, and the operation's own: no redirect."""
+    return step.delivered and not troubled(step) and step.status not in range(300, 400)
+
+
 def judged(story: Story, *beginnings: str) -> list[Step]:
     """Return the probes of some names that an operation answered, on a day that was not bad, itself."""
-    led = range(300, 400)
-    return [
-        step for step in probes(story, *beginnings) if step.delivered and not troubled(step) and step.status not in led
-    ]
+    return [step for step in probes(story, *beginnings) if telling(step)]
 
 
 def probes(story: Story, *beginnings: str) -> list[Step]:
@@ -148,10 +148,7 @@ def replaced_status(home: str, status: int) -> tuple[dict[str, Any], ...]:
 
 def body_of(step: Step) -> Any:
     """Return the body of a request as JSON, MISSING where it is none."""
-    try:
-        return orjson.loads(step.exchange.body)
-    except orjson.JSONDecodeError:
-        return MISSING
+    return as_json(step.exchange.body)
 
 
 def inner(place: Place) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import orjson
 
-from hobbyhorse.contract.reading import Reading, message_of, read_answer, read_items
+from hobbyhorse.contract.reading import Reading, as_json, message_of, read_answer, read_items
 from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.expressions import MISSING
 
@@ -30,7 +30,7 @@ class Reply:
     @property
     def value(self) -> Any:
         """The body as JSON, or MISSING where it is none."""
-        return _json(self.content)
+        return as_json(self.content)
 
 
 class ContractClient:
@@ -61,7 +61,7 @@ class ContractClient:
         answer = self._http.request(
             operation.method, self._base + where, params=query, headers=sent, content=content or None
         )
-        message = message_of(answer.headers.items(), _json(answer.content))
+        message = message_of(answer.headers.items(), as_json(answer.content))
         return Reply(
             role,
             operation.method,
@@ -92,10 +92,3 @@ def filled(operation: Operation, values: Mapping[str, str]) -> str:
             if place.part == "path":
                 where = where.replace("{" + place.name + "}", value)
     return where
-
-
-def _json(content: bytes) -> Any:
-    try:
-        return orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return MISSING

@@ -46,20 +46,16 @@ class Drill:
         return said | {"point": self.point} if self.point else said
 
     def __str__(self) -> str:
-        return describe(self)
+        """Return the drill in one line: such as `submit: accept_then_drop; timeline: fail at running`."""
+        said = [] if self.kind == ONCE else [f"{self.kind} at request {self.point}" if self.point else self.kind]
+        for role, moves in self.scenario.get("moves", {}).items():
+            said.append(f"{role}: {', then '.join(_words(move) for move in moves)}")
+        if "timeline" in self.scenario:
+            said.append(f"timeline: {_words(self.scenario['timeline'])}")
+        return "; ".join(said) or "a happy server"
 
 
 HAPPY = Drill()
-
-
-def describe(drill: Drill) -> str:
-    """Return a drill in one line: such as `submit: accept_then_drop; timeline: fail at running`."""
-    said = [] if drill.kind == ONCE else [f"{drill.kind} at request {drill.point}" if drill.point else drill.kind]
-    for role, moves in drill.scenario.get("moves", {}).items():
-        said.append(f"{role}: {', then '.join(_words(move) for move in moves)}")
-    if "timeline" in drill.scenario:
-        said.append(f"timeline: {_words(drill.scenario['timeline'])}")
-    return "; ".join(said) or "a happy server"
 
 
 def _words(move: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, urldefrag, urlen
 import orjson
 
 from hobbyhorse.contract.folder import path_names
-from hobbyhorse.contract.reading import message_of, read_answer, read_items
+from hobbyhorse.contract.reading import as_json, message_of, read_answer, read_items
 from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.expressions import MISSING, Message
 from hobbyhorse.traces import KEY, REDACTED, Exchange, Headers, Trace
@@ -308,12 +308,12 @@ class _Reader:
     def _learn(self, operation: Operation, path: Mapping[str, str], exchange: Exchange) -> Exchange:
         """Remember what an answer tells; return the exchange with its job."""
         query = dict(parse_qsl(urlsplit(exchange.url).query))
-        asked = Message(path, query, exchange.header, _json(exchange.body))
+        asked = Message(path, query, exchange.header, as_json(exchange.body))
         if self.model is None and (named := self._asked(operation, "model", asked)) is not None:
             model = self.contract.model(named)
             self.model = model.id if model is not None else None
         job = self._asked(operation, "job", asked) or exchange.job
-        answer = message_of(exchange.answer_headers, _json(exchange.answer))
+        answer = message_of(exchange.answer_headers, as_json(exchange.answer))
         values = read_answer(self.contract.schemas, operation, exchange.status, answer).values
         if job is None and 200 <= exchange.status < 300 and exchange.whole and isinstance(values.get("job"), str):
             job = values["job"]
@@ -481,13 +481,6 @@ def _cut(method: str, status: int, headers: Mapping[str, str], size: int) -> boo
     if method == "HEAD" or status in (204, 304) or "content-encoding" in headers or not size:
         return False
     return announced.isascii() and announced.isdigit() and len(announced) < 19 and size < int(announced)
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return MISSING
 
 
 def _keys(contract: Contract, exchanges: Iterable[Exchange]) -> frozenset[str]:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 
 from hobbyhorse.conformance.story import SUBMISSIONS, Step, Story, origin
 
-ENDS = frozenset({"success", "failure", "cancelled", "expired"})
 Line = tuple[Step, ...]
 """The requests of some roles that one run of the client made for one job, oldest first."""
 
@@ -82,6 +81,12 @@ def usable(story: Story, step: Step) -> bool:
     """Whether an answer names a video that a client may fetch."""
     video = step.video or ""
     return video.startswith(("http://", "https://")) and origin(video) != story.trace.origins.get("private")
+
+
+def reordered(story: Story, since: Step) -> list[Step]:
+    """Return the submissions behind a request that repeat none before it in a way that is safe."""
+    before = [one for one in story.submits if one.number < since.number]
+    return [again for again in story.after(since, story.submits) if not any(story.same(one, again) for one in before)]
 
 
 def gave_up(story: Story) -> bool:

@@ -12,7 +12,7 @@ from hobbyhorse.conformance.adversity import deviations, fits
 from hobbyhorse.conformance.drills import KILLED, MOVED, ONCE, Drill
 from hobbyhorse.conformance.story import SUBMISSIONS, Story
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.moves import MEDIA, kinds
+from hobbyhorse.moves import CALLBACK, MEDIA, kinds
 
 REFUSED, TOO_MANY_REQUESTS = 400, 429
 LONG_PAUSE = 90
@@ -215,8 +215,8 @@ def used_roles(stories: Iterable[Story]) -> list[str]:
     for story in stories:
         roles |= {step.role: None for step in story.steps if step.role is not None}
         if story.trace.deliveries:
-            roles["callback"] = None
-    return [role for role in roles if role == MEDIA or role != "health"]
+            roles[CALLBACK] = None
+    return [role for role in roles if role != "health"]
 
 
 def _unique(drills: Iterable[Drill]) -> list[Drill]:

@@ -9,7 +9,6 @@ from functools import wraps
 from hobbyhorse.conformance.story import Story
 from hobbyhorse.contract.values import Contract
 
-LEVELS = ("MUST", "SHOULD")
 SEVERITIES = {"S1": "money or security", "S2": "wrong or stuck outcome", "S3": "load", "S4": "hygiene"}
 CHANNELS = {
     "wire": "requests and answers alone",

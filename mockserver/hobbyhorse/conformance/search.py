@@ -171,7 +171,11 @@ class Search:
             self._batch(batch)
 
     def _batch(self, drills: list[Drill]) -> list[Trace]:
-        drills = drills[: max(self.left, 1 if self.spare or self.phase == "smaller scenarios" else 0)]
+        """Play as many of some drills as the plan has runs left."""
+        return self._played(drills[: self.left])
+
+    def _played(self, drills: list[Drill]) -> list[Trace]:
+        """Play drills and judge what is seen, until nothing more is to be found."""
         traces = []
         for drill, trace in zip(drills, self.play(drills), strict=True):
             self.runs += 1
@@ -258,7 +262,7 @@ class Search:
         for simpler in simplified(drill, self.contract):
             if simpler.key not in self.seen and self.spare:
                 self.spare -= 1
-                self._batch([simpler])
+                self._played([simpler])
             if tally.rule.id in self.seen.get(simpler.key, frozenset()):
                 return tally.smallest is not None and tally.smallest[0].size < drill.size
         return False

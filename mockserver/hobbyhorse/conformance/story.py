@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
-from hobbyhorse.contract.reading import Reading, message_of, read_answer, read_callback
+from hobbyhorse.contract.reading import Reading, as_json, message_of, read_answer, read_callback
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.expressions import MISSING
 from hobbyhorse.traces import Delivery, Exchange, Outcome, Run, Trace
@@ -25,6 +24,9 @@ UNDECIDED = frozenset({408, 500, 502, 504})
 """Answers to a submission that do not say whether it was accepted."""
 ENDS = frozenset({"success", "failure", "cancelled", "expired"})
 """The classes of the stages that a job does not leave."""
+FAILED = frozenset({"failed", "error"})
+GAVE_UP = FAILED | {"timeout"}
+"""Outcomes of a client that has no video; what it says of the job then is told by the second, too."""
 NOTHING = Reading({}, frozenset(), ())
 
 
@@ -179,7 +181,7 @@ class Story:
 
     def _step(self, number: int, exchange: Exchange) -> Step:
         operation = self.contract.operations.get(exchange.role or "")
-        value = _json(exchange.answer)
+        value = as_json(exchange.answer)
         if operation is None:
             return Step(number, exchange, value, NOTHING, frozenset(), False)
         message = message_of(exchange.answer_headers, value)
@@ -198,12 +200,12 @@ class Story:
     @cached_property
     def submits(self) -> tuple[Step, ...]:
         """The submissions."""
-        return tuple(step for step in self.steps if step.role in SUBMISSIONS)
+        return self.of(*SUBMISSIONS)
 
     @cached_property
     def reads(self) -> tuple[Step, ...]:
         """The requests for a job's status or result."""
-        return tuple(step for step in self.steps if step.role in READS)
+        return self.of(*READS)
 
     @cached_property
     def polls(self) -> tuple[Step, ...]:
@@ -301,9 +303,9 @@ class Story:
         Where runs overlap in time, it is the run whose request the step's body is, or has in it.
         """
         begun = [number for number, run in enumerate(self.trace.runs) if run.started <= step.arrived]
-        if not begun:
-            return None
-        body = _json(step.exchange.body)
+        if len(begun) < 2 or not step.exchange.body:
+            return begun[-1] if begun else None
+        body = as_json(step.exchange.body)
         same = [number for number in begun if _within(self.trace.runs[number].request, body)]
         return (same or begun)[-1]
 
@@ -316,11 +318,6 @@ class Story:
     def outcome(self) -> Outcome | None:
         """How the last run ended."""
         return self.run.outcome if self.run is not None else None
-
-    @property
-    def asked(self) -> Mapping[str, Any] | None:
-        """The request that the last run was asked to send."""
-        return self.run.request if self.run is not None else None
 
     @property
     def patience(self) -> float:
@@ -398,7 +395,7 @@ class Story:
         found = []
         for delivery in self.trace.deliveries:
             if delivery.kind == "genuine" and delivery.body:
-                message = message_of(delivery.headers, _json(delivery.body))
+                message = message_of(delivery.headers, as_json(delivery.body))
                 reading = read_callback(self.contract.schemas, callbacks, message)
                 found.append((delivery, frozenset(self.contract.graph[name].kind for name in reading.stages)))
         return tuple(found)
@@ -407,26 +404,29 @@ class Story:
         """Return scheme, host and port of a request."""
         return origin(step.exchange.url)
 
-    @property
+    @cached_property
     def home(self) -> str:
         """Scheme, host and port of the provider."""
         return origin(self.trace.base)
 
-    @property
+    @cached_property
     def homes(self) -> frozenset[str]:
         """Every scheme, host and port that a run was told to be the provider's."""
         return frozenset({self.home, *(origin(run.base) for run in self.trace.runs)})
 
 
-def chains(steps: tuple[Step, ...]) -> Iterator[tuple[Step, Step]]:
-    """Yield each step and the next."""
-    yield from itertools.pairwise(steps)
-
-
 def origin(url: str) -> str:
     """Return scheme, host and port of an address."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}".lower()
+    found = parts(url)
+    return f"{found.scheme}://{found.netloc}".lower()
+
+
+def parts(url: str) -> SplitResult:
+    """Return the parts of an address; of a text that is none, as an answer may have it, nothing but empty ones."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def canonical(body: bytes) -> bytes:
@@ -442,10 +442,3 @@ def _within(asked: Any, sent: Any) -> bool:
     if isinstance(asked, Mapping):
         return isinstance(sent, Mapping) and all(name in sent and _within(asked[name], sent[name]) for name in asked)
     return bool(asked == sent)
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return MISSING

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from hobbyhorse.contract.formats import FORMATS
 from hobbyhorse.contract.message import CONSTANT
 from hobbyhorse.contract.schemas import Schemas
@@ -20,6 +22,14 @@ class Reading:
     values: Mapping[str, Any]
     stages: frozenset[str]
     situations: tuple[str, ...]
+
+
+def as_json(body: bytes) -> Any:
+    """Return a body as JSON; MISSING where it is none."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return MISSING
 
 
 def message_of(headers: Iterable[tuple[str, str]], body: Any) -> Message:

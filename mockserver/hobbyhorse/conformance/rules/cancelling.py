@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from hobbyhorse.conformance.lines import reordered
 from hobbyhorse.conformance.rule import Rule, each_order
-from hobbyhorse.conformance.story import READS, Step, Story
+from hobbyhorse.conformance.story import GAVE_UP, READS, Step, Story
 from hobbyhorse.contract.values import Contract
 
 MOST_CANCELS = 3
@@ -11,14 +12,13 @@ MOST_TRIES = 8
 """Requests to cancel, those that failed in a way that may pass among them."""
 STAYED = 0.5
 """The part of the longest wait after which giving up is likely to be the client's own deadline."""
-FAILED = frozenset({"failed", "error"})
 
 
 @each_order
 def cancel_on_abort(story: Story) -> list[str] | None:
     """Look for a request to cancel the job that the client gave up."""
     outcome = story.outcome
-    if outcome is None or outcome.kind not in FAILED | {"timeout"} or not story.knew or story.ended or story.led_away:
+    if outcome is None or outcome.kind not in GAVE_UP or not story.knew or story.ended or story.led_away:
         return None
     accepted = [step for step in story.submits if step.accepted]
     if not accepted or not accepted[-1].clean or not _last_shown_under_way(story):
@@ -44,8 +44,7 @@ def cancel_race(story: Story) -> list[str] | None:
         return None
     found = [
         f"request {again.number} orders again behind the request {cancels[0].number} to cancel"
-        for again in story.after(cancels[0], story.submits)
-        if not any(story.same(one, again) for one in story.submits if one.number < cancels[0].number)
+        for again in reordered(story, cancels[0])
     ]
     settled = [step for step in cancels if not step.transient]
     if len(settled) > MOST_CANCELS or len(cancels) > MOST_TRIES:
@@ -56,7 +55,7 @@ def cancel_race(story: Story) -> list[str] | None:
 def _lost(story: Story, cancels: tuple[Step, ...]) -> list[str]:
     """Return what is wrong if the client, for all that it reports, drops a job that may be there still."""
     outcome = story.outcome
-    if outcome is None or outcome.kind not in FAILED | {"timeout"} or story.exposed is not False or not story.knew:
+    if outcome is None or outcome.kind not in GAVE_UP or story.exposed is not False or not story.knew:
         return []
     later = [step for step in story.steps if step.number >= cancels[0].number and step.role in (*READS, "cancel")]
     won = next((step for step in later if "success" in step.kinds and step.terminal), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hobbyhorse.conformance.rule import Rule, each_order
-from hobbyhorse.conformance.story import ENDS, READS, Step, Story
+from hobbyhorse.conformance.story import ENDS, GAVE_UP, READS, Step, Story
 
 SLACK, GRACE = 1.25, 60.0
 """How far beyond the longest wait a client may go: a part of it, and seconds."""
@@ -11,7 +11,6 @@ UNSEEN = 3
 """How many times as long in recorded traffic, where nobody sees that a client is started again."""
 STAYED = 0.9
 """The part of the longest wait after which a client has shown whether it has a deadline."""
-GAVE_UP = frozenset({"timeout", "failed", "error"})
 
 
 @each_order

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from hobbyhorse.conformance.rule import Rule
 from hobbyhorse.conformance.rules.requests import asked_for, sent_by, value_of
-from hobbyhorse.conformance.story import Step, Story, canonical, chains
+from hobbyhorse.conformance.story import Step, Story, canonical
 
 TOO_MANY_REQUESTS = 429
 MOST_TRIES = 10
@@ -33,7 +34,7 @@ def concurrency_limit(story: Story) -> list[str] | None:
 
 def _hasty(order: tuple[Step, ...], busy: list[Step]) -> Iterator[str]:
     """Yield a sentence for each repetition that comes too soon; what the provider itself asked for is not."""
-    for step, again in chains(order):
+    for step, again in pairwise(order):
         gap = again.arrived - step.done
         if step in busy and gap < LEAST_GAP and step.exchange.answer_header("retry-after") is None:
             yield f"request {again.number} sends an order again {gap:.3f} s after 429"

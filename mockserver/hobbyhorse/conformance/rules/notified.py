@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from hobbyhorse.conformance.rule import Check, Rule
+from hobbyhorse.conformance.rule import Check, Rule, each_order
 from hobbyhorse.conformance.story import ENDS, READS, Step, Story
 from hobbyhorse.contract.reading import message_of, read_callback
 from hobbyhorse.contract.values import Contract
@@ -27,26 +27,24 @@ AT_ONCE = 3.0
 """Seconds after a callback within which a run ends because of it."""
 
 
-def each_order(check: Check) -> Check:
+def each_unbroken_order(check: Check) -> Check:
     """Return a check that looks at each order by itself; at none whose client was started again."""
 
     @functools.wraps(check)
-    def over(story: Story) -> list[str] | None:
-        found = [check(part) for part in story.apart if len(part.trace.runs) < 2]
-        seen = [messages for messages in found if messages is not None]
-        return [message for messages in seen for message in messages] if seen else None
+    def unbroken(story: Story) -> list[str] | None:
+        return check(story) if len(story.trace.runs) < 2 else None
 
-    return over
+    return each_order(unbroken)
 
 
-@each_order
+@each_unbroken_order
 def ack_fast(story: Story) -> list[str] | None:
     """Hold what the receiver answered, and when, against the provider's deadline."""
     genuine = _genuine(story)
     return [sentence for delivery in genuine for sentence in _unreceived(story, delivery)] if genuine else None
 
 
-@each_order
+@each_unbroken_order
 def dedupe(story: Story) -> list[str] | None:
     """Count what a callback that came more than once has set off."""
     found: list[str] = []
@@ -63,7 +61,7 @@ def dedupe(story: Story) -> list[str] | None:
     return found if seen else None
 
 
-@each_order
+@each_unbroken_order
 def out_of_order(story: Story) -> list[str] | None:
     """Look at what a callback behind the end's first news changes."""
     found: list[str] = []
@@ -84,7 +82,7 @@ def out_of_order(story: Story) -> list[str] | None:
     return found if seen else None
 
 
-@each_order
+@each_unbroken_order
 def signature(story: Story) -> list[str] | None:
     """Hold the answers to genuine and to false callbacks against their signatures, and look for what they set off."""
     false = [one for one in story.trace.deliveries if _false(story, one) and _answering(story, one)]
@@ -101,7 +99,7 @@ def signature(story: Story) -> list[str] | None:
     return found if false or right else None
 
 
-@each_order
+@each_unbroken_order
 def trust_but_verify(story: Story) -> list[str] | None:
     """Look for a read of the job between its callback and what that sets off."""
     found: list[str] = []
@@ -118,7 +116,7 @@ def trust_but_verify(story: Story) -> list[str] | None:
     return found if seen else None
 
 
-@each_order
+@each_unbroken_order
 def lost_callback(story: Story) -> list[str] | None:
     """Look for a run that waits for a callback that never comes, and never asks."""
     accepted, outcome = story.accepted, story.outcome
@@ -133,7 +131,7 @@ def lost_callback(story: Story) -> list[str] | None:
     return []
 
 
-@each_order
+@each_unbroken_order
 def first_is_not_terminal(story: Story) -> list[str] | None:
     """Look for an effect of a callback that tells of no end."""
     found: list[str] = []
@@ -150,7 +148,7 @@ def first_is_not_terminal(story: Story) -> list[str] | None:
     return found if seen else None
 
 
-@each_order
+@each_unbroken_order
 def unknown_job(story: Story) -> list[str] | None:
     """Look at what a callback for a job that nobody ordered sets off."""
     strange = [one for one in story.trace.deliveries if one.kind == "unknown_job" and _answering(story, one)]
@@ -166,7 +164,7 @@ def unknown_job(story: Story) -> list[str] | None:
     return found if strange else None
 
 
-@each_order
+@each_unbroken_order
 def callback_and_poll(story: Story) -> list[str] | None:
     """Count what the end of a job sets off that was told by a poll and by a callback."""
     found: list[str] = []
@@ -182,7 +180,7 @@ def callback_and_poll(story: Story) -> list[str] | None:
     return found if seen else None
 
 
-@each_order
+@each_unbroken_order
 def null_payload(story: Story) -> list[str] | None:
     """Look at what becomes of a run whose callback has no payload."""
     empty = [one for one in _genuine(story) if one.note == NULL]

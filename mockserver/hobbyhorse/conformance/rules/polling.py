@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from urllib.parse import parse_qsl, unquote, urljoin, urlsplit
+from itertools import pairwise
+from urllib.parse import parse_qsl, unquote, urljoin
 
 from hobbyhorse.conformance.lines import (
-    ENDS,
     begun,
     between,
     called_back,
@@ -20,7 +20,7 @@ from hobbyhorse.conformance.lines import (
     usable,
 )
 from hobbyhorse.conformance.rule import Rule
-from hobbyhorse.conformance.story import READS, Step, Story, chains
+from hobbyhorse.conformance.story import ENDS, READS, Step, Story, parts
 from hobbyhorse.contract.reading import message_of, read_answer
 from hobbyhorse.contract.values import Contract
 
@@ -194,7 +194,7 @@ def keeps_the_interval(story: Story) -> list[str] | None:
     seen = False
     early = []
     for line in lines(story, "status"):
-        for step, again in chains(line):
+        for step, again in pairwise(line):
             if not (_under_way(step) and known(step, again)) or called_back(story, step, again):
                 continue
             seen = True
@@ -243,7 +243,7 @@ def _given(story: Story) -> dict[tuple[str, str], Given]:
         for role in LINKED if step.ok and step.job is not None else ():
             told = step.reading.values.get(f"{role}_url")
             if isinstance(told, str) and told and step.job is not None:
-                address = urljoin(step.exchange.url, told)
+                address = urljoin(step.exchange.url, told) if parts(told) != parts("") else told
                 found.setdefault((step.job, role), {}).setdefault(_normal(address), (address, step))
     return found
 
@@ -255,7 +255,7 @@ def _meant(story: Story, given: dict[tuple[str, str], Given], step: Step) -> Giv
     """
     if step.role is not None:
         return given.get((step.job or "", step.role), {})
-    path = unquote(urlsplit(step.exchange.url).path)
+    path = unquote(parts(step.exchange.url).path)
     found: Given = {}
     for (job, _), addresses in given.items():
         if job in path and story.origin(step) == story.home:
@@ -265,9 +265,9 @@ def _meant(story: Story, given: dict[tuple[str, str], Given], step: Step) -> Giv
 
 def _normal(url: str) -> Address:
     """Return what must be equal in two addresses that are the same."""
-    parts = urlsplit(url)
-    query = tuple(parse_qsl(parts.query, keep_blank_values=True))
-    return parts.scheme.lower(), parts.netloc.lower(), unquote(parts.path), query
+    found = parts(url)
+    query = tuple(parse_qsl(found.query, keep_blank_values=True))
+    return found.scheme.lower(), found.netloc.lower(), unquote(found.path), query
 
 
 def envelope_is_an_error(story: Story) -> list[str] | None:

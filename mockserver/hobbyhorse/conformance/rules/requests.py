@@ -99,6 +99,8 @@ def required_headers(story: Story) -> list[str] | None:
     """Look for the headers that each operation needs: its own, the key's, and what the body is."""
     found: list[str] = []
     seen = False
+    keyed = any(_recorded(story, name) for part, name, _ in story.contract.security if part == "header")
+    typed = _recorded(story, "content-type")
     for step in story.steps:
         operation = story.contract.operations.get(step.role or "")
         if operation is None or story.origin(step) not in story.homes:
@@ -106,11 +108,10 @@ def required_headers(story: Story) -> list[str] | None:
         seen = True
         missing = [one.name for one in operation.parameters if one.part == "header" and one.required]
         found += [f"request {step.number} has no {name}" for name in missing if step.exchange.header(name) is None]
-        keyed = any(_recorded(story, name) for part, name, _ in story.contract.security if part == "header")
         if operation.authenticated and keyed and not _authenticated(story.contract, step):
             ways = " or ".join(f"{name}: {before}..." for _, name, before in story.contract.security)
             found.append(f"request {step.number} ({step.role}) gives no key; it is given as {ways}")
-        if operation.body_schema is not None and step.exchange.body and _recorded(story, "content-type"):
+        if operation.body_schema is not None and step.exchange.body and typed:
             kind = (step.exchange.header("content-type") or "").partition(";")[0].strip().lower()
             if kind != "application/json" and not kind.endswith("+json"):
                 found.append(f"request {step.number} has a body of type {kind!r}; it is application/json")

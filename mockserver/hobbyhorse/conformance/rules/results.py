@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
+from hobbyhorse.conformance.lines import reordered
 from hobbyhorse.conformance.rule import Rule, each_order
-from hobbyhorse.conformance.story import TRANSIENT, Step, Story
+from hobbyhorse.conformance.story import FAILED, TRANSIENT, Step, Story
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.expressions import MISSING
+from hobbyhorse.expressions import resolve
 
-FAILED = frozenset({"failed", "error"})
 EMPTY = 5
 """How often a success without a video may be read again."""
 REFUSED_RESULTS = 2
@@ -49,19 +47,8 @@ def _address(story: Story, step: Step) -> str | None:
     operation = story.contract.operations.get(step.role or "")
     if step.video is not None or operation is None or "video_url" not in operation.bindings or not step.ok:
         return step.video
-    told = (_at(step.value, place.pointer) for place in operation.bindings["video_url"].response)
+    told = (resolve(step.value, place.pointer) for place in operation.bindings["video_url"].response)
     return next((value for value in told if isinstance(value, str) and value), None)
-
-
-def _at(value: object, pointer: Iterable[str]) -> object:
-    for name in pointer:
-        if isinstance(value, dict):
-            value = value.get(name, MISSING)
-        elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
-            value = value[int(name)]
-        else:
-            return MISSING
-    return value
 
 
 def _hurried(story: Story) -> bool:
@@ -197,20 +184,20 @@ def _end(story: Story, giver: Step) -> float | None:
 @each_order
 def expired_link_is_asked_anew(story: Story) -> list[str] | None:
     """Hold what the client did after its link to the video was refused."""
-    refused = next((step for step in story.fetches if step.delivered and step.status in GONE), None)
-    if refused is None:
+    gone = [step for step in story.fetches if step.delivered and step.status in GONE]
+    if not gone:
         return None
+    refused = gone[0]
     found = [
         f"the link was refused (request {refused.number}: {refused.status}), and request {again.number} orders again"
-        for again in story.after(refused, story.submits)
-        if not any(story.same(one, again) for one in story.submits if one.number < refused.number)
+        for again in reordered(story, refused)
     ]
     outcome = story.outcome
     gave_up = outcome is not None and outcome.kind in FAILED and not _hurried(story) and not story.led_away
     if gave_up and story.knew and not story.after(refused, story.reads):
         found.append(f"the link was refused (request {refused.number}: {refused.status}), and no new one was asked for")
-    for address in {step.exchange.url for step in story.fetches if step.delivered and step.status in GONE}:
-        tries = [s for s in story.fetches if s.exchange.url == address and s.delivered and s.status in GONE]
+    for address in dict.fromkeys(step.exchange.url for step in gone):
+        tries = [step for step in gone if step.exchange.url == address]
         if len(tries) > 1 + REFUSED_LINKS:
             found.append(f"a link was refused (request {tries[0].number}), and fetched {len(tries) - 1} more times")
     return found

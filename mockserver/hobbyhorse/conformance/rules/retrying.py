@@ -7,9 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timezone
 from email.utils import parsedate_to_datetime
-from typing import Any
-
-import orjson
+from itertools import pairwise
 
 from hobbyhorse.conformance.lines import (
     Line,
@@ -22,10 +20,9 @@ from hobbyhorse.conformance.lines import (
     untroubled,
 )
 from hobbyhorse.conformance.rule import Rule
-from hobbyhorse.conformance.story import READS, SUBMISSIONS, TRANSIENT, Step, Story, chains
-from hobbyhorse.contract.reading import message_of
+from hobbyhorse.conformance.story import READS, SUBMISSIONS, TRANSIENT, Step, Story
+from hobbyhorse.contract.reading import as_json, message_of
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.expressions import MISSING
 
 FATAL = frozenset({400, 401, 403, 410, 422})
 EARLY = 0.05
@@ -70,16 +67,15 @@ def honours_retry_after(story: Story) -> list[str] | None:
     found = []
     seen = False
     for line in (*_orders(story), *lines(story, "status"), *lines(story, "result"), *lines(story, "media")):
-        for step, again in chains(line):
+        for step, again in pairwise(line):
             wait = asked(step)
             if wait is None or not known(step, again) or called_back(story, step, again):
                 continue
             seen = True
             gap = again.arrived - step.done
-            idle = again.number == step.number + 1 and not _called_back_at_all(story)
             if gap < wait.seconds - wait.slack:
                 found.append(_told(again, gap, wait, "only"))
-            elif idle and gap > 2 * wait.seconds + 60.0:
+            elif gap > 2 * wait.seconds + 60.0 and again.number == step.number + 1 and not _called_back_at_all(story):
                 found.append(_told(again, gap, wait, "not before"))
     return found if seen else None
 
@@ -101,17 +97,10 @@ def _called_back_at_all(story: Story) -> bool:
     """Whether the client asked for callbacks, so that it has no need to hurry."""
     for step in story.submits:
         binding = story.contract.operations[step.role or ""].bindings.get("callback_url")
-        message = message_of(step.exchange.headers, _json(step.exchange.body))
+        message = message_of(step.exchange.headers, as_json(step.exchange.body))
         if binding is not None and any(place.get(message) for place in binding.request):
             return True
     return bool(story.trace.deliveries)
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return MISSING
 
 
 def fatal_is_fatal(story: Story) -> list[str] | None:
@@ -166,7 +155,7 @@ def _hasty(story: Story, chain: Line) -> list[str]:
 def _hastening(story: Story, chain: Line) -> list[str]:
     """Say that the pauses become shorter, which those between failures of the same kind do not."""
     found = []
-    pairs = [(step, again) for step, again in chains(chain) if step.delivered and asked(step) is None]
+    pairs = [(step, again) for step, again in pairwise(chain) if step.delivered and asked(step) is None]
     for status in sorted({step.status for step, _ in pairs}):
         gaps = [again.arrived - step.done for step, again in pairs if step.status == status]
         steady = all(step.status == status for step in chain[:-1])
@@ -261,7 +250,7 @@ def retries_are_bounded(story: Story) -> list[str] | None:
         if story.run_of(line[0]) not in (None, len(story.trace.runs) - 1) or since is None:
             continue
         failing = _failing(line)
-        waits = [(step, again) for step, again in chains(line) if asked(step) is not None]
+        waits = [(step, again) for step, again in pairwise(line) if asked(step) is not None]
         seen = seen or len(failing) >= 3 or bool(waits)
         found += _endless(story, failing, since) + _carried(story, waits, since)
     return found if seen else None

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 import orjson
 
 from hobbyhorse.conformance.rule import Rule
-from hobbyhorse.conformance.story import Step, Story, origin
+from hobbyhorse.conformance.story import Step, Story, origin, parts
 from hobbyhorse.traces import KEY
 
 LINKS = ("status_url", "result_url", "cancel_url")
@@ -103,10 +103,8 @@ def _known(story: Story, name: str) -> str | None:
 
 def _origin(address: str) -> str | None:
     """Return scheme, host and port of an address that has them, or None."""
-    try:
-        return origin(address) if urlsplit(address).scheme and urlsplit(address).netloc else None
-    except ValueError:
-        return None
+    found = parts(address)
+    return origin(address) if found.scheme and found.netloc else None
 
 
 def _private(story: Story, address: str) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hobbyhorse.conformance.rule import Rule
-from hobbyhorse.conformance.story import Story, canonical, chains
+from hobbyhorse.conformance.story import Story, canonical
 from hobbyhorse.contract.values import Contract
 
 REUSED = frozenset({"key_mismatch", "key_used", "key_in_flight"})
@@ -71,7 +73,7 @@ def safe_resend(story: Story) -> list[str] | None:
         seen = seen or bool(refused)
         if len(refused) > MOST_RETRIES:
             found.append(f"the order was refused {len(refused)} times and sent again each time")
-        for step, again in chains(order):
+        for step, again in pairwise(order):
             if step in refused and again.arrived - step.done < LEAST_GAP:
                 found.append(
                     f"request {again.number} repeats the order {again.arrived - step.done:.3f} s after a refusal"
@@ -81,7 +83,17 @@ def safe_resend(story: Story) -> list[str] | None:
 
 def no_resubmit_on_failed(story: Story) -> list[str] | None:
     """Look for another submission behind the news that the job has ended without a video."""
-    return _resubmits(story, lambda step: step.failure, "failed")
+    found: list[str] = []
+    seen = False
+    for order in story.orders:
+        jobs = {step.job_told for step in order if step.accepted}
+        ended = next((step for step in story.steps if step.failure and (step.job in jobs or step in order)), None)
+        if ended is None:
+            continue
+        seen = True
+        for again in story.after(ended, order):
+            found.append(f"the job {ended.job} failed ({ended.stage}), and request {again.number} orders again")
+    return found if seen else None
 
 
 def no_resubmit_on_own_timeout(story: Story) -> list[str] | None:
@@ -101,20 +113,6 @@ def no_resubmit_on_own_timeout(story: Story) -> list[str] | None:
                 if not ended and not story.same(step, again):
                     found.append(f"request {again.number} orders again while the job {step.job_told} is under way")
     return found if seen or found else None
-
-
-def _resubmits(story: Story, ends: object, word: str) -> list[str] | None:
-    found: list[str] = []
-    seen = False
-    for order in story.orders:
-        jobs = {step.job_told for step in order if step.accepted}
-        ended = next((step for step in story.steps if step.failure and (step.job in jobs or step in order)), None)
-        if ended is None:
-            continue
-        seen = True
-        for again in story.after(ended, order):
-            found.append(f"the job {ended.job} {word} ({ended.stage}), and request {again.number} orders again")
-    return found if seen else None
 
 
 def _callback_said(story: Story, before: float, kind: str) -> bool:
