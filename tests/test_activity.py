@@ -236,6 +236,30 @@ def test_what_a_client_does_not_read_is_waited_for_once(home: Home, monkeypatch:
     assert home.wire.looks - before == 1
 
 
+class Closed(Wire):
+    """A connection that is closed, and all of it sent."""
+
+    def is_closing(self) -> bool:
+        return True
+
+
+def test_connections_that_are_closed_are_forgotten_where_nobody_asks_what_is_on_its_way(home: Home) -> None:
+    for _ in range(300):
+        home.wire = Closed(0)
+        home.request(home.answer).result(30)
+    assert len(home.watch._connections) <= activity.LOOKED_THROUGH
+    home.wire = Wire(10)
+    home.request(home.answer).result(30)
+    for _ in range(300):
+        home.wire = Closed(0)
+        home.request(home.answer).result(30)
+    assert home.do(on_its_way(home))
+
+
+async def on_its_way(home: Home) -> bool:
+    return home.watch.on_its_way()
+
+
 def test_an_action_is_waited_for_unless_it_waits_for_an_answer(home: Home) -> None:
     ended: list[str] = []
     answered = asyncio.Event()

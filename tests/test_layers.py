@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "media",
         "health",
         "framing",
+        "unsent",
     ),
     ("contract", "proxy"),
     (

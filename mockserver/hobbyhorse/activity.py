@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -11,11 +10,7 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 from weakref import ref
 
-try:
-    import fcntl
-    import termios
-except ImportError:  # where there is no such question, nothing is thought to be on its way
-    fcntl = termios = None  # type: ignore[assignment]
+from hobbyhorse.unsent import unacknowledged
 
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -29,6 +24,8 @@ EAGER_TURNS = 100
 PAUSE_SECONDS = 0.001
 MOST_LOOKS = 300
 """So often, every millisecond, is looked whether what was sent has arrived, before it is thought to be left unread."""
+LOOKED_THROUGH = 64
+"""With every so many connections, those that are closed are forgotten."""
 SPECIFICATION = "2.4"
 """From this version of ASGI on, applications that stream a file do not wait for the client to leave beside that."""
 MOST_SECONDS = 120.0
@@ -166,17 +163,25 @@ class Watch:
 
     def on_its_way(self) -> bool:
         """Whether anything that was sent has not reached its client, which may be because the client does not read."""
-        for connection, before in list(self._connections.items()):
-            size = _unsent(connection)
-            if connection.is_closing() and not connection.get_write_buffer_size():
-                del self._connections[connection]
-            elif size and size != before:
-                return True
-        return False
+        self._forget_closed()
+        return any((size := _unsent(one)) and size != before for one, before in self._connections.items())
 
     def give_up(self) -> None:
         """Think of what is on its way as of what clients do not read, until more is sent."""
         self._connections = {connection: _unsent(connection) for connection in self._connections}
+
+    def _met(self, connection: Any) -> None:
+        """Keep a connection, that what it sends may be asked for, until it is closed."""
+        if connection in self._connections:
+            return
+        if len(self._connections) % LOOKED_THROUGH == 0:
+            self._forget_closed()
+        self._connections[connection] = 0
+
+    def _forget_closed(self) -> None:
+        for connection in list(self._connections):
+            if connection.is_closing() and not connection.get_write_buffer_size():
+                del self._connections[connection]
 
     def follow(self, clock: Steps) -> None:
         """Count what a clock has begun, too, for as long as there is the clock."""
@@ -204,7 +209,7 @@ class Watch:
 
         for extension in scope.get("extensions", {}).values():
             if hasattr(extension, "get_extra_info"):
-                self._connections.setdefault(extension, 0)
+                self._met(extension)
         scope = {**scope, "asgi": {**scope.get("asgi", {}), "spec_version": SPECIFICATION}}
         with self._requests.begun():
             await self._app(scope, hear, say)
@@ -304,12 +309,6 @@ class _Settling:
 
 
 def _unsent(connection: Any) -> int:
-    """Return how many bytes of a connection the other end has not acknowledged; 0 where the system does not say."""
+    """Return how many bytes of a connection the other end has not acknowledged, as far as the system says."""
     buffered = int(connection.get_write_buffer_size())
-    if fcntl is None:
-        return buffered
-    try:
-        number = connection.get_extra_info("socket").fileno()
-        return buffered + int.from_bytes(fcntl.ioctl(number, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-    except (OSError, AttributeError, ValueError):
-        return buffered
+    return buffered + unacknowledged(lambda: connection.get_extra_info("socket").fileno())

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import sys
 import threading
 import time
 from _thread import allocate_lock
@@ -20,11 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakSet
 
-try:
-    import fcntl
-    import termios
-except ImportError:  # where there is no such question, everything is thought to have arrived
-    fcntl = termios = None  # type: ignore[assignment]
+from hobbyhorse.unsent import unacknowledged
 
 _monotonic, _sleep = time.monotonic, time.sleep  # the real ones, whatever stands there later
 
@@ -525,16 +520,8 @@ def _ticks(seconds: float) -> int:
 def _await_arrival(sent: Iterable[Any]) -> None:
     """Wait until what was sent has reached the other end, which may not read: then not for long."""
     until = _monotonic() + ARRIVAL_SECONDS
-    while any(map(_unsent, sent)) and _monotonic() < until:
+    while any(unacknowledged(one.fileno) for one in sent) and _monotonic() < until:
         _sleep(NAP_SECONDS / 5)
-
-
-def _unsent(connection: Any) -> int:
-    """Return how many bytes the other end has not acknowledged; 0 where the system does not say."""
-    try:
-        return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-    except (OSError, AttributeError, ValueError):
-        return 0
 
 
 def _sleeps(member: Member) -> bool:
