@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import orjson
-
+from hobbyhorse.conformance.answers import body_of, replaced_status
 from hobbyhorse.conformance.asked import credentials, order_of
 from hobbyhorse.conformance.server_rule import Breach, ServerRule
 from hobbyhorse.conformance.story import Step, Story, canonical
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.expressions import MISSING
 
 MODE = "lifecycle.json#/idempotency/mode"
 CERTAIN = 0.9
@@ -71,10 +71,8 @@ def _refused_otherwise(story: Story, again: Step, name: str, place: str) -> list
     documented = story.contract.operations["submit"].situations.get(name)
     if documented is None or documented.status == again.status:
         return []
-    pointer = f"/operations/submit/situations/{name}/status"
-    patch = {"file": "lifecycle.json", "op": "replace", "path": pointer, "value": again.status}
     message = f"request {again.number} has a used key and another body: {again.status}, not {documented.status}"
-    return [Breach(message, (f"lifecycle.json#{pointer}", place), again.status, (patch,))]
+    return [Breach(message, (f"{place}/status", place), again.status, replaced_status(place, again.status))]
 
 
 def concurrent_one_job(story: Story) -> list[Breach] | None:
@@ -124,11 +122,7 @@ def _overlap(one: Step, other: Step) -> bool:
 
 def _whole(step: Step) -> bool:
     """Whether all of a body is known; what is kept of it may be its beginning only."""
-    try:
-        orjson.loads(step.exchange.body)
-    except orjson.JSONDecodeError:
-        return False
-    return True
+    return body_of(step) is not MISSING
 
 
 def _same_body(one: Step, other: Step) -> bool:

@@ -6,7 +6,6 @@ import itertools
 import re
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from hobbyhorse.conformance.answers import bound_at, home_of, label, operation_of, told_once
@@ -44,12 +43,13 @@ def legal_edges(story: Story) -> list[Breach] | None:
     """Look for a stage that does not lead to one that was seen after it."""
     found: list[tuple[Hashable, Breach]] = []
     seen = False
+    graph = story.contract.graph
     for job, sights in _sights(story).items():
         for first, then in _pairs(sights):
-            if _ended(story.contract.graph, first):
+            if _ended(graph, first):
                 continue
             seen = True
-            if not _leads(story.contract.graph, first, then):
+            if not any(graph.leads_to(*way) for way in itertools.product(first.stages, then.stages)):
                 message = f"job {job}: {first}, and {then}, which came after; no way leads there"
                 found.append((_kind(first, then), _moved(story, first, then, message)))
     return told_once(found) if seen else None
@@ -201,31 +201,8 @@ def _pairs(sights: Sequence[Sight]) -> Iterator[tuple[Sight, Sight]]:
         last.setdefault((then.step.role, then.stages), []).append(then)
 
 
-def _leads(graph: Graph, first: Sight, then: Sight) -> bool:
-    after = _reached(graph)
-    return any(to in after[name] for name, to in itertools.product(first.stages, then.stages))
-
-
-def _reached(graph: Graph) -> dict[str, frozenset[str]]:
-    return _reachable(tuple((stage.name, stage.next) for stage in graph))
-
-
-@cache
-def _reachable(edges: tuple[tuple[str, tuple[str, ...]], ...]) -> dict[str, frozenset[str]]:
-    """Return which stages can be seen after each, itself included."""
-    following = dict(edges)
-    found = {}
-    for name in following:
-        reached, fresh = {name}, [name]
-        while fresh:
-            fresh = [to for one in fresh for to in following[one] if to not in reached]
-            reached |= set(fresh)
-        found[name] = frozenset(reached)
-    return found
-
-
 def _ended(graph: Graph, sight: Sight) -> bool:
-    return all(graph[name].kind in ENDS for name in sight.stages)
+    return all(graph[name].terminal for name in sight.stages)
 
 
 def _overlap(one: Sight, other: Sight) -> bool:

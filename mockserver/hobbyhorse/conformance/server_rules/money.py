@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from hobbyhorse.conformance.answers import operation_of
 from hobbyhorse.conformance.asked import order_behind
 from hobbyhorse.conformance.server_rule import Breach, ServerRule
 from hobbyhorse.conformance.story import Step, Story
@@ -92,7 +93,7 @@ def _positive(value: object) -> bool:
 
 def _examples(story: Story, step: Step) -> tuple[str, ...]:
     """Return where the examples of the situations that an answer may be have their cost."""
-    operation = story.contract.operations[step.role or ""]
+    operation = operation_of(story, step)
     binding = operation.bindings.get("cost")
     pointers = [place.pointer for place in binding.response if place.part == "body"] if binding else []
     situations = [operation.situations[name] for name in step.reading.situations]
