@@ -20,7 +20,7 @@ demo: $(VENV)/.ready ## run the documented job of each provider and keep its vid
 serve: $(VENV)/.ready ## serve every provider on port 8000
 	@$(BIN)/hobbyhorse serve --port 8000
 
-test: $(VENV)/.ready ## run the tests
+test: $(VENV)/.ready ## run the tests; of those that take long, a part
 	@$(BIN)/python -m pytest -n 4 --dist worksteal -q  # many tests wait for sockets, not for the processor
 
 check: $(VENV)/.ready ## check format, lint, types and layers

@@ -38,10 +38,14 @@ BY_DAY = {
     "test_servers.py": 3,
     "test_virtual.py": 2,
 }
-"""Of which files a run of everything has only each n-th test, unless HOBBYHORSE_NIGHT is set: they take long."""
+"""In which files a run of everything has only each n-th case of a test, unless HOBBYHORSE_NIGHT is set: they take long.
+
+The first case of each is always there, and so is every test that has no cases.
+"""
 EVERYTHING = 2_000
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out of a run of everything what only the night has the time for."""
     if os.environ.get("HOBBYHORSE_NIGHT") or len(items) < EVERYTHING:
@@ -50,9 +54,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     for item in items:
-        name = item.path.name
-        (kept if seen[name] % BY_DAY.get(name, 1) == 0 else left_out).append(item)
-        seen[name] += 1
+        test, cases, _ = item.nodeid.partition("[")
+        (left_out if cases and seen[test] % BY_DAY.get(item.path.name, 1) else kept).append(item)
+        seen[test] += 1
     config.hook.pytest_deselected(items=left_out)
     items[:] = kept
 
