@@ -58,10 +58,10 @@ class Stage:
     time: VirtualTime
     begun: float
 
-    def run(self, client: Client) -> Ran[Any]:
+    def run(self, client: Client) -> Ran:
         return self.time.run(lambda: client(self.world.url(CONTRACT.key), self.world.api_key))
 
-    def after(self, ran: Ran[Any]) -> float:
+    def after(self, ran: Ran) -> float:
         return ran.ended - self.begun
 
     @property

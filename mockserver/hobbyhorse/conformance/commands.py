@@ -337,7 +337,7 @@ class Running:
     def _read_until(self, seconds: float) -> bool:
         """Read until the process has ended, or some time is over; tell whether it has ended."""
         moment = time.monotonic() + seconds
-        while not _has_ended(self._process):
+        while _exit_status(self._process) is None:
             left = moment - time.monotonic()
             if left <= 0:
                 return False
@@ -388,14 +388,8 @@ class Running:
             os.close(self._pidfd)
 
 
-def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether a process has ended; where the system can tell without reaping it, it stays."""
-    if not hasattr(os, "waitid"):
-        return process.poll() is not None
-    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
 def _exit_status(process: subprocess.Popen[bytes]) -> int | None:
+    """Return how a process has ended, or None; where the system can tell without reaping it, it stays."""
     if not hasattr(os, "waitid"):
         return process.poll()
     found = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)

@@ -349,8 +349,10 @@ class GovernedPoll:
 
     def poll(self, timeout: float | None = None) -> list[tuple[int, int]]:
         """Return what is ready, after so many milliseconds at the latest."""
+        if (governor := current()) is None:
+            return self._poll.poll(timeout)
         seconds = None if timeout is None or timeout < 0 else timeout / 1_000
-        return _several(lambda: self._poll.poll(0), seconds, partial(self._poll.poll, timeout))
+        return _several(governor, lambda: self._poll.poll(0), seconds)
 
 
 def _poll() -> Any:
@@ -362,28 +364,25 @@ def _select(readers: Any, writers: Any, others: Any, timeout: float | None = Non
         found = _real_select(readers, writers, others, 0)
         return [found] if any(found) else []
 
-    if current() is None:
+    if (governor := current()) is None:
         return _real_select(readers, writers, others, timeout)
-    found = _several(look, timeout, list)
+    found = _several(governor, look, timeout)
     return found[0] if found else ([], [], [])
 
 
 def _selector_select(real: Any) -> Any:
     def wait(self: Any, timeout: float | None = None) -> Any:
-        if current() is None:
+        if (governor := current()) is None:
             return real(self, timeout)
-        found = _several(lambda: real(self, 0), None if timeout is None else max(timeout, 0), list)
+        found = _several(governor, lambda: real(self, 0), None if timeout is None else max(timeout, 0))
         place = {number: at for at, number in enumerate(self._fd_to_key)}
         return sorted(found, key=lambda one: place.get(one[0].fd, math.inf))
 
     return wait
 
 
-def _several(look: Callable[[], list[Any]], timeout: float | None, real: Callable[[], list[Any]]) -> list[Any]:
+def _several(governor: Governor, look: Callable[[], list[Any]], timeout: float | None) -> list[Any]:
     """Wait until a look at several files finds any; return what it found."""
-    governor = current()
-    if governor is None:
-        return real()
     if timeout == 0:
         governor.look()
         return look()

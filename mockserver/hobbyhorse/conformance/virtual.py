@@ -14,14 +14,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import thread as executors
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from hobbyhorse.conformance.baton import Governor, RunOver, Stuck, Timeline
 from hobbyhorse.conformance.patches import patched
 
 __all__ = ["Ran", "RunOver", "Stuck", "Timeline", "VirtualTime"]
-
-Result = TypeVar("Result")
 
 LIMIT_SECONDS = 7_200.0
 MOST_SENDS = 20_000
@@ -30,10 +28,10 @@ PATIENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ran(Generic[Result]):
+class Ran:
     """How a run ended, and when (virtual, seconds since 1970); `over` if it was ended from outside."""
 
-    value: Result | None
+    value: Any
     error: BaseException | None
     ended: float
     over: bool
@@ -62,7 +60,7 @@ class VirtualTime:
         self._random = random.Random(seed).getstate()
         self._governor = Governor(timeline, limit, most_requests, most_operations)
 
-    def run(self, call: Callable[[], Any]) -> Ran[Any]:
+    def run(self, call: Callable[[], Any]) -> Ran:
         """Call something in a thread in virtual time; a coroutine that it returns is run on an event loop there."""
         outcome: list[Any] = [None, None]
 
