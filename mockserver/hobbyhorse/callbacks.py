@@ -117,6 +117,10 @@ class Courier:
         self._told.add((world.handle, job.id))
         self._plan(delivery, world.clock.now(), AGAIN)
 
+    def of(self, world: World) -> list[Attempt]:
+        """Return every delivery that was tried for a job that a world has."""
+        return [attempt for attempt in self.attempts if attempt.world == world.handle and attempt.job in world.jobs]
+
     def forget(self, world: World) -> None:
         """Forget what was and what is to be delivered for a world's jobs."""
         for key in [key for key in self._deliveries if key[0] == world.handle]:

@@ -269,13 +269,7 @@ class MockWorld:
     @property
     def callbacks(self) -> list[Attempt]:
         """Every delivery of a callback that was tried for a job of this world."""
-        return self._server.run(
-            lambda: [
-                attempt
-                for attempt in self._server.asgi.courier().attempts
-                if attempt.world == self._world.handle and attempt.job in self._world.jobs
-            ]
-        )
+        return self._server.run(lambda: self._server.asgi.courier().of(self._world))
 
     @property
     def ledger(self) -> Ledger:

@@ -398,14 +398,7 @@ async def disarm(ask: Ask) -> Any:
 
 async def list_attempts(ask: Ask) -> Any:
     """List the attempts to deliver callbacks."""
-    jobs = ask.world.jobs
-    return {
-        "attempts": [
-            _attempt(attempt)
-            for attempt in ask.desk.courier().attempts
-            if attempt.world == ask.world.handle and attempt.job in jobs
-        ]
-    }
+    return {"attempts": [_attempt(attempt) for attempt in ask.desk.courier().of(ask.world)]}
 
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:

@@ -15,10 +15,13 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, urldefrag, urlen
 
 import orjson
 
+from hobbyhorse.conformance.story import SUBMISSIONS
+from hobbyhorse.contract.checks.places import LINKS
 from hobbyhorse.contract.folder import path_names
 from hobbyhorse.contract.reading import as_json, message_of, read_answer, read_items
 from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.expressions import MISSING, Message
+from hobbyhorse.moves import FILES, MEDIA
 from hobbyhorse.traces import KEY, REDACTED, Exchange, Headers, Trace
 
 LARGEST = 512 << 20
@@ -32,10 +35,6 @@ SECRET = frozenset(
 )
 """Headers whose values are never shown."""
 
-_MEDIA = "media"
-_FILES = ("video_url", "first_frame_url")
-_LINKS = {"status_url": "status", "result_url": "result", "cancel_url": "cancel"}
-_SUBMISSIONS = frozenset({"submit", "run"})
 _SHORTEST = 6
 """A shorter key is hidden where it is sent as one, and not wherever its letters stand."""
 _LONGEST_PATH = 8_192
@@ -233,7 +232,7 @@ def _found(contract: Contract, entries: Iterable[_Entry]) -> _Home | None:
     for (method, origin, path), times in seen.items():
         for home, role in set(_homes(contract, method, origin, path)):
             met[home] += times
-            if role in _SUBMISSIONS:
+            if role in SUBMISSIONS:
                 ordered.add(home)
 
     def worth(home: _Home) -> tuple[bool, bool, int, int]:
@@ -291,8 +290,8 @@ class _Reader:
         """Return the role of a request, its path's parameters, and whether it went to the provider."""
         origin, path = _parts(entry.url, entry.at)
         told = self._told.get(entry.url) or self._told.get(entry.url.partition("?")[0])
-        if told is not None and told[0] == _MEDIA and entry.method in ("GET", "HEAD"):
-            return _MEDIA, {}, False
+        if told is not None and told[0] == MEDIA and entry.method in ("GET", "HEAD"):
+            return MEDIA, {}, False
         ours = self.home is not None and origin == self.home.origin and f"{path}/".startswith(f"{self.home.prefix}/")
         if ours and self.home is not None:
             rest = unquote(path[len(self.home.prefix) :])
@@ -301,9 +300,9 @@ class _Reader:
                     parts = urlsplit(entry.url)
                     self._base = self._base or f"{parts.scheme}://{_host(entry.url)}{self.home.prefix}"
                     return one.role, dict(zip(path_names(one.path), match.groups(), strict=True)), True
-        if told is not None and told[0] != _MEDIA and self.contract.operations[told[0]].method == entry.method:
+        if told is not None and told[0] != MEDIA and self.contract.operations[told[0]].method == entry.method:
             return told[0], {}, ours
-        return (_MEDIA if entry.video else None), {}, ours
+        return (MEDIA if entry.video else None), {}, ours
 
     def _learn(self, operation: Operation, path: Mapping[str, str], exchange: Exchange) -> Exchange:
         """Remember what an answer tells; return the exchange with its job."""
@@ -328,9 +327,9 @@ class _Reader:
         return next((value for value in found if isinstance(value, str) and value), None)
 
     def _remember(self, url: str, values: Mapping[str, Any], job: str | None) -> None:
-        for name in (*_LINKS, *_FILES):
-            address, role = values.get(name), _LINKS.get(name, _MEDIA)
-            if isinstance(address, str) and address and (role == _MEDIA or role in self.contract.operations):
+        for name in (*LINKS, *FILES):
+            address, role = values.get(name), LINKS.get(name, MEDIA)
+            if isinstance(address, str) and address and (role == MEDIA or role in self.contract.operations):
                 self._tell(url, address, role, job)
 
     def _tell(self, url: str, address: str, role: str, job: str | None) -> None:
@@ -339,7 +338,7 @@ class _Reader:
         except ValueError:
             return
         self._told[full] = (role, job)
-        if role == _MEDIA:
+        if role == MEDIA:
             self._told.setdefault(full.partition("?")[0], (role, job))
 
     def _redirected(self, exchange: Exchange) -> None:
@@ -353,7 +352,7 @@ class _Reader:
         own = [one for one in self.exchanges if _parts(one.url, "")[0] == home]
         veil = _Veil(self.contract, _keys(self.contract, own))
         exchanges = tuple(map(veil.exchange, self.exchanges))
-        files = [_parts(one.url, "")[0] for one in exchanges if one.role == _MEDIA]
+        files = [_parts(one.url, "")[0] for one in exchanges if one.role == MEDIA]
         ends = [moment for one in exchanges for moment in (one.arrived, one.answered) if moment is not None]
         trace = Trace(
             provider=self.contract.key,
@@ -361,7 +360,7 @@ class _Reader:
             exchanges=exchanges,
             ended=max(ends, default=0.0),
             model=self.model,
-            origins={_MEDIA: other} if (other := next((one for one in files if one != home), None)) else {},
+            origins={MEDIA: other} if (other := next((one for one in files if one != home), None)) else {},
         )
         return Recorded(trace, tuple(self._notes(veil, trace)))
 
@@ -406,7 +405,7 @@ def _exchange(entry: _Entry, role: str | None) -> Exchange:
         body=_posted(entry),
         status=status,
         answer_headers=headers,
-        answer=b"" if role == _MEDIA else body,
+        answer=b"" if role == MEDIA else body,
         answered=_answered(entry, status, broken),
         whole=bool(status) and not broken and not _cut(entry.method, status, dict(headers), size),
         size=size if status else 0,

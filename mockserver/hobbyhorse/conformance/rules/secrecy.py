@@ -10,10 +10,9 @@ import orjson
 
 from hobbyhorse.conformance.rule import Rule
 from hobbyhorse.conformance.story import Step, Story, origin, parts
+from hobbyhorse.moves import LINKS
 from hobbyhorse.traces import KEY
 
-LINKS = ("status_url", "result_url", "cancel_url")
-"""The bound values that are addresses of operations."""
 CREDENTIALS = frozenset({"authorization", "x-api-key"})
 
 
