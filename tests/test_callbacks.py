@@ -78,7 +78,9 @@ async def test_a_callback_comes_at_the_end_and_says_what_a_poll_says(
     assert poll.reading is not None
     assert told.values["job"] == job
     assert told.stages <= poll.reading.stages
-    for name in set(told.values) & set(poll.reading.values) - {"stage"}:
+    shared = set(told.values) & set(poll.reading.values) - {"stage"}
+    assert {"job", "video_url"} <= shared
+    for name in shared:
         assert told.values[name] == poll.reading.values[name], name
     await mock.clock.advance(10 * 86_400)
     assert len(receiver.received) == 1, "none after an acknowledgement"
@@ -90,6 +92,7 @@ async def test_a_callbacks_message_keeps_its_schema_however_the_job_ended(
     kind: str, contract: Contract, httpserver: HTTPServer
 ) -> None:
     assert contract.callbacks is not None
+    met = []
     for stage in contract.graph.terminals():
         told = [one for one in contract.callbacks.situations.values() if stage.name in one.stages]
         if stage.kind != kind or not told:
@@ -107,6 +110,8 @@ async def test_a_callbacks_message_keeps_its_schema_however_the_job_ended(
         assert ("video_url" in reading.values) == (kind == "success")
         if kind == "failure":
             assert b"some words" in receiver.received[-1][1]
+        met.append(stage.name)
+    assert met
 
 
 @calling

@@ -192,6 +192,7 @@ def test_the_layers_name_every_part_of_the_package() -> None:
 def test_serving_imports_nothing_that_only_other_commands_need() -> None:
     """What is slow to import and not needed to be ready stays out of the modules that `serve` loads."""
     slow = ["hypothesis", "PIL", "httpx", "imageio_ffmpeg", "rich", "jsonschema"]
+    slow += ["hobbyhorse.recording", "hobbyhorse.traces"]
     code = (
         "import sys, hobbyhorse.cli, hobbyhorse.app, hobbyhorse.server;"
         f"print([name for name in {slow} if name in sys.modules])"

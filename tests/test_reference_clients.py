@@ -14,6 +14,7 @@ from tests.conftest import CONTRACTS, ROOT
 RUNS = int(os.environ.get("HOBBYHORSE_RUNS", "90"))
 SEED = int(os.environ.get("HOBBYHORSE_SEED", "0"))
 CLIENTS = sorted((ROOT / "examples" / "python").glob("*.py"))
+assert CLIENTS
 EXPECTED = {f"SUB-0{n}" for n in (1, 5)} | {"POL-01", "POL-03", "RTY-01", "RTY-04"} | {"TMO-01", "RES-01", "RES-06"}
 """Rules that every client must have come to: what nobody observes proves nothing."""
 

@@ -90,26 +90,31 @@ def home(contract: Contract, role: str, name: str) -> str:
 
 
 ANSWERS = [
-    pytest.param(contract, role, situation, id=f"{contract.key}-{role}-{situation.name}")
+    (contract, role, situation)
     for contract in CONTRACTS
     for role, operation in contract.operations.items()
     for situation in operation.situations.values()
 ]
+REFUSALS = [answer for answer in ANSWERS if answer[2].status >= 400]
 
 
-@pytest.mark.parametrize(("contract", "role", "situation"), ANSWERS)
+def named(part: object) -> str:
+    """Return how a contract, a role or a situation is called in a test's name."""
+    return part.key if isinstance(part, Contract) else part.name if isinstance(part, Situation) else str(part)
+
+
+@pytest.mark.parametrize(("contract", "role", "situation"), ANSWERS, ids=named)
 def test_no_answer_that_the_contract_shows_breaks_anything(contract: Contract, role: str, situation: Situation) -> None:
     told = Teller(contract).call(role, situation.name, a_job(contract))
     assert broken(told) == {}
 
 
-@pytest.mark.parametrize(("contract", "role", "situation"), ANSWERS)
+@pytest.mark.parametrize(("contract", "role", "situation"), REFUSALS, ids=named)
 def test_no_refusal_that_is_asked_for_breaks_anything(contract: Contract, role: str, situation: Situation) -> None:
-    if situation.status >= 400:
-        for probe in ("auth:none", "identity:unknown", "negative:type:/x", "idempotency:other", None):
-            told = Teller(contract).call(role, situation.name, a_job(contract), probe=probe, expected=situation.name)
-            found = broken(told)
-            assert not found.keys() & {"SHA-01", "SHA-02", "SHA-03", "SHA-04"}
+    for probe in ("auth:none", "identity:unknown", "negative:type:/x", "idempotency:other", None):
+        told = Teller(contract).call(role, situation.name, a_job(contract), probe=probe, expected=situation.name)
+        found = broken(told)
+        assert not found.keys() & {"SHA-01", "SHA-02", "SHA-03", "SHA-04"}
 
 
 def test_a_life_by_the_book_breaks_nothing(contract: Contract) -> None:
@@ -304,7 +309,7 @@ def test_a_refusal_may_leave_out_what_it_need_not_have(contract: Contract) -> No
                     less = {other: body[other] for other in body if other != key}
                     allowed = not contract.schemas.violations(one.schema, less)
                     told = Teller(contract).call(role, name, answer=orjson.dumps(less))
-                    assert word("SHA-03", told) == (PASSED if allowed else BROKEN) or one.status in (502, 504)
+                    assert word("SHA-03", told) == (PASSED if allowed else BROKEN)
 
 
 # SHA-04

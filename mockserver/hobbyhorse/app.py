@@ -40,19 +40,18 @@ from hobbyhorse.journal import MOST_BYTES, Exchange, Handover, Journal
 from hobbyhorse.limits import Limits
 from hobbyhorse.moves import MEDIA
 from hobbyhorse.plays import SUBMISSIONS
-from hobbyhorse.recording import trace_of
 from hobbyhorse.roles import ROLES
 from hobbyhorse.routes import Route, Routes
 from hobbyhorse.scenarios import Catalogue, Move, ScenarioError, load_catalogue
 from hobbyhorse.signatures import DEFAULT_SECRET
 from hobbyhorse.sources import FetchPolicy
-from hobbyhorse.traces import Trace
 from hobbyhorse.trouble import HEADER, Troubled, act, capture, cast, media_trouble, refuse_scenario
 from hobbyhorse.worlds import World, Worlds
 
 if TYPE_CHECKING:
     from hobbyhorse.callbacks import Courier
     from hobbyhorse.studio import Studio
+    from hobbyhorse.traces import Trace
 
 OWN_PATHS = ("/media/", "/fixtures/", "/_mock/")
 MEDIA_PATH = "/media/"
@@ -200,6 +199,8 @@ class Fake:
 
         With `strangers` there are also the requests of nobody, without a key that is known, which may be its.
         """
+        from hobbyhorse.recording import trace_of  # noqa: PLC0415 - traces stay off the way to readiness
+
         media = self.options.media_url
         return trace_of(
             world,
@@ -374,10 +375,9 @@ class Fake:
         except ClientGone:
             return
         sent = CANARY if kind == "private" and method in ("GET", "HEAD") else _nowhere(kind, method, path)
-        host, port = scope["server"] or ("localhost", 80)
+        host, port = scope["server"]
         (world or self).journal.add(
             Exchange(
-                handover.arrived,
                 contract.key if contract is not None else None,
                 None,
                 None,
@@ -386,7 +386,7 @@ class Fake:
                 path,
                 scope["query_string"],
                 scope["headers"],
-                body[:MOST_BYTES],
+                body,
                 sent.status,
                 sent.body,
                 f"{scope['scheme']}://{host}:{port}",
@@ -414,7 +414,6 @@ class Fake:
         """Write a request for a file into the journal."""
         world.journal.add(
             Exchange(
-                handover.arrived,
                 job.contract.key,
                 MEDIA,
                 None,
@@ -455,7 +454,6 @@ class Fake:
         """Write an exchange into the journal of its world."""
         (world or self).journal.add(
             Exchange(
-                handover.arrived,
                 contract.key,
                 route.operation.role if route else None,
                 noted.situation,

@@ -137,6 +137,7 @@ class PythonPlayer:
     def play(self, drill: Drill) -> Trace:
         """Run the client once, and return what was seen."""
         world = self.arena.world(drill)
+        base = world.url(self.arena.contract.key)
         limit = self.arena.contract.polling.longest_wait * PATIENCES + SPARE_SECONDS
         time_ = VirtualTime(self.arena.server.timeline(world), limit=limit, most_requests=MOST_REQUESTS)
         marks = {TWICE: ["run 1", "run 2"], CROWD: [f"run {n}" for n in range(1, CROWD_SIZE + 1)]}
@@ -148,12 +149,12 @@ class PythonPlayer:
             begun, value = world.clock.now(), None
             error: BaseException | None = None
             try:
-                value = self._call(world, request)
+                value = self._call(world, base, request)
             except (Exception, SystemExit) as raised:
                 error = raised
             ended = world.clock.now()
             outcome = callables.success(value, ended) if error is None else callables.failure(error, ended)
-            runs[at] = Run(begun, world.url(self.arena.contract.key), request, outcome)
+            runs[at] = Run(begun, base, request, outcome)
             errors[at] = error
 
         def work() -> None:
@@ -168,7 +169,6 @@ class PythonPlayer:
                 thread.join()
 
         started = world.clock.now()
-        base = world.url(self.arena.contract.key)
         runs += [Run(started, base, request) for request in requests]
         errors += [None] * len(requests)
         ran = time_.run(work)
@@ -176,7 +176,7 @@ class PythonPlayer:
             if run.outcome is None:
                 words = f"{type(ran.error).__name__}: {ran.error}" if ran.error is not None else ""
                 outcome = Outcome("unfinished", ran.ended, message=words)
-                runs[at] = Run(run.started, run.base, run.request, outcome)
+                runs[at] = replace(run, outcome=outcome)
         watched = world.clock.now()
         if not ran.over:
             time_.drain(QUIET_SECONDS)
@@ -186,8 +186,7 @@ class PythonPlayer:
         named = [_named(run, error, jobs) for run, error in zip(runs, errors, strict=True)]
         return replace(trace, runs=tuple(named))
 
-    def _call(self, world: MockWorld, request: Mapping[str, Any]) -> Any:
-        base = world.url(self.arena.contract.key)
+    def _call(self, world: MockWorld, base: str, request: Mapping[str, Any]) -> Any:
         model = self.arena.model.id
         return callables.call(self.client, base, world.api_key, request, model=model, callback=self.arena.callback())
 

@@ -7,9 +7,7 @@ import re
 import shlex
 import socket
 import sys
-from dataclasses import asdict
 from decimal import Decimal, InvalidOperation
-from fractions import Fraction
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -432,7 +430,7 @@ def probe(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say what is in a video, from its bytes alone; exit status 1 if it is no whole MP4."""
-    from hobbyhorse.media.mp4 import Mp4Error
+    from hobbyhorse.media.mp4 import Mp4Error, facts_json
     from hobbyhorse.media.mp4 import probe as read
 
     try:
@@ -442,19 +440,12 @@ def probe(
     except Mp4Error as error:
         typer.echo(f"{file}: {error}", err=True)
         raise typer.Exit(1) from None
-    values = {name: _plain(value) for name, value in asdict(facts).items()}
+    values = facts_json(facts)
     if as_json:
         typer.echo(json.dumps(values))
         return
     for name, value in values.items():
         typer.echo(f"{name.replace('_', ' '):20} {value}")
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON can say it; a fraction becomes a number."""
-    if isinstance(value, Fraction):
-        return int(value) if value.denominator == 1 else float(value)
-    return list(value) if isinstance(value, tuple) else value
 
 
 @contracts_app.command("lint")

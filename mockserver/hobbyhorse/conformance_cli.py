@@ -16,7 +16,18 @@ import typer
 
 from hobbyhorse.conformance_server_cli import server
 from hobbyhorse.contract.values import Contract, Model
-from hobbyhorse.usage import ContractsOption, Wrong, keep_hypothesis_away, load_contracts, one_of
+from hobbyhorse.usage import (
+    BaselineOption,
+    ContractsOption,
+    ModelOption,
+    ProviderOption,
+    ReportOption,
+    Wrong,
+    keep_hypothesis_away,
+    load_contracts,
+    model_of,
+    one_of,
+)
 
 if TYPE_CHECKING:
     from hobbyhorse.conformance.results import Result
@@ -28,8 +39,6 @@ app.command()(server)
 RUNS = {"ci": (500, 150), "full": (10_000, 2_000)}
 """How many runs a profile has: of a Python callable, and of a command."""
 
-ProviderOption = Annotated[str, typer.Option("--provider", metavar="P", help="Whose contract; see `providers`.")]
-ModelOption = Annotated[str | None, typer.Option("--model", metavar="M", help="Which model; the provider's first one.")]
 CommandArgument = Annotated[
     list[str] | None, typer.Argument(metavar="COMMAND...", help="The client, behind --; see docs/conformance.md.")
 ]
@@ -61,11 +70,9 @@ def client(
     seed: Annotated[int, typer.Option(metavar="N", help="The same seed finds the same.")] = 0,
     runs: Annotated[int | None, typer.Option(metavar="N", help="How often the client may be run.")] = None,
     rule: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this rule (repeatable).")] = None,
-    report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the report here.")] = None,
+    report: ReportOption = None,
     resume_command: ResumeOption = None,
-    baseline: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Findings that are accepted: JSON, from a rule to the reason.")
-    ] = None,
+    baseline: BaselineOption = None,
     speed: SpeedOption = 1.0,
     limit: LimitOption = 30.0,
     parallel: ParallelOption = 8,
@@ -93,7 +100,7 @@ def client(
     except ReportError as error:
         raise Wrong(str(error)) from None
     contract = one_of(load_contracts(contracts), provider)
-    chosen = _model(contract, model)
+    chosen = model_of(contract, model)
     most = runs if runs is not None else RUNS[profile][0 if python is not None else 1]
     with _player(contract, chosen, python, command, resume_command, seed, speed, limit, parallel) as (
         play,
@@ -156,13 +163,6 @@ def _player(
         raise Wrong(str(error)) from None
 
 
-def _model(contract: Contract, name: str | None) -> Model:
-    found = contract.models[0] if name is None else contract.model(name)
-    if found is None:
-        raise Wrong(f"--model {name!r}; {contract.key} has {', '.join(model.id for model in contract.models)}")
-    return found
-
-
 def _with_baseline(result: Result, accepted: dict[str, str]) -> Result:
     """Return a result in which known findings are accepted, and those that are known and were not found are stale."""
     from hobbyhorse.conformance.judge import BROKEN, PASSED
@@ -212,7 +212,7 @@ def replay(
     if times < 1:
         raise Wrong(f"--times {times}; it is a number from 1")
     contract = one_of(load_contracts(contracts), found.provider)
-    model = _model(contract, found.model)
+    model = model_of(contract, found.model)
     rule = next((one for one in rules() if one.id == found.rule), None)
     if rule is None:
         raise Wrong(f"{finding}: there is no rule {found.rule!r}; `hobbyhorse rules` lists them")

@@ -12,7 +12,18 @@ from urllib.parse import urlsplit
 import typer
 
 from hobbyhorse.contract.values import Contract, Model
-from hobbyhorse.usage import ContractsOption, Wrong, keep_hypothesis_away, load_contracts, one_of
+from hobbyhorse.usage import (
+    BaselineOption,
+    ContractsOption,
+    ModelOption,
+    ProviderOption,
+    ReportOption,
+    Wrong,
+    keep_hypothesis_away,
+    load_contracts,
+    model_of,
+    one_of,
+)
 
 if TYPE_CHECKING:
     from hobbyhorse.conformance.server_results import ServerResult
@@ -25,13 +36,13 @@ MOST_PICTURE_BYTES = 20 * 1024 * 1024
 
 
 def server(
-    provider: Annotated[str, typer.Option("--provider", metavar="P", help="Whose contract; see `providers`.")],
+    provider: ProviderOption,
     base_url: Annotated[str, typer.Option("--base-url", metavar="URL", help="Where the endpoint is.")],
     api_key: Annotated[str, typer.Option(metavar="K", envvar="HOBBYHORSE_API_KEY", help="The API key.")],
     other_key: Annotated[
         str | None, typer.Option(metavar="K", help="The key of a second account, for jobs of somebody else.")
     ] = None,
-    model: Annotated[str | None, typer.Option(metavar="M", help="Which model; the provider's first one.")] = None,
+    model: ModelOption = None,
     budget: Annotated[
         str | None, typer.Option(metavar="USD", help="What may be spent at most; without it nothing can be billed.")
     ] = None,
@@ -46,12 +57,10 @@ def server(
         str | None, typer.Option(metavar="HOST:PORT", help="Where that leads to; 127.0.0.1:8787 if nothing says so.")
     ] = None,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long the whole suite may take.")] = 300.0,
-    report: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the report here.")] = None,
+    report: ReportOption = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print what would be sent, and what it may cost.")] = False,
     seed: Annotated[int, typer.Option(metavar="N", help="The same seed sends the same.")] = 0,
-    baseline: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Findings that are accepted: JSON, from a rule to the reason.")
-    ] = None,
+    baseline: BaselineOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Ask nothing before a host is called that is elsewhere.")] = False,
     contracts: ContractsOption = None,
 ) -> None:
@@ -66,7 +75,7 @@ def server(
     from hobbyhorse.server_verdicts import probing, show_server_result
 
     contract = one_of(load_contracts(contracts), provider)
-    chosen = _model(contract, model)
+    chosen = model_of(contract, model)
     if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
         raise Wrong(f"--base-url {base_url!r}; it is an address such as https://api.example.com")
     if not 0 < timeout < float("inf"):
@@ -104,13 +113,6 @@ def server(
     raise typer.Exit(result.status)
 
 
-def _model(contract: Contract, name: str | None) -> Model:
-    found = contract.models[0] if name is None else contract.model(name)
-    if found is None:
-        raise Wrong(f"--model {name!r}; {contract.key} has {', '.join(model.id for model in contract.models)}")
-    return found
-
-
 def _budget(text: str | None) -> Decimal | None:
     if text is None:
         return None
@@ -146,13 +148,13 @@ def _listen(text: str | None, public_url: str | None) -> tuple[str, int]:
 
 
 def _plan(contract: Contract, model: Model, asked: Asked) -> None:
-    from hobbyhorse.conformance.probing import most, probes
+    from hobbyhorse.conformance.probing import probes
     from hobbyhorse.conformance.server_suite import opened
     from hobbyhorse.server_verdicts import show_plan
 
     with opened(contract, model, asked, listening=False) as bench:
         lines = [(one.name, one.family, one.cost(bench), one.says) for one in probes(bench)]
-        show_plan(lines, most(bench), asked.budget)
+        show_plan(lines, sum((cost for _, _, cost, _ in lines), Decimal(0)), asked.budget)
 
 
 def _confirm(contract: Contract, model: Model, asked: Asked, yes: bool) -> None:

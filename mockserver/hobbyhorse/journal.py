@@ -25,8 +25,7 @@ next_number = itertools.count(1).__next__
 class Handover:
     """When a request arrived (clock), and what became of its answer: its headers, the size of its body, its end.
 
-    `answered` is when the last byte was handed over, None as long as it was not; `whole` says that it was, to a client
-    that was still there.
+    `answered` is when the last byte was handed over, to a client that was still there; None as long as it was not.
     """
 
     arrived: float
@@ -34,22 +33,26 @@ class Handover:
     headers: RawHeaders = ()
     size: int = 0
     answered: float | None = None
-    whole: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether the answer was handed over to its last byte."""
+        return self.answered is not None
 
     def done(self, now: float) -> None:
         """Note that the answer has been handed over."""
-        self.answered, self.whole = now, True
+        self.answered = now
 
     def lost(self) -> None:
         """Note that the client went away without having read what was handed over."""
-        self.answered, self.whole = None, False
+        self.answered = None
 
 
 class Exchange(NamedTuple):
-    """One request and its answer: moment (clock), provider, role, job, bodies cut at 64 KB, what was noted.
+    """One request and its answer: provider, role, job, bodies cut at 64 KB, what was noted.
 
-    `moment` is when it arrived; `root` is the address that its path is below: origin and the provider's prefix. `made`
-    is the job that a submission made, whether its client was told or not.
+    `root` is the address that its path is below: origin and the provider's prefix. `made` is the job that a submission
+    made, whether its client was told or not.
 
     A request for a file has the role `media`, no situation and no bodies. `move` is what a scenario made of the answer;
     a `status` of 0 is none that was sent.
@@ -57,7 +60,6 @@ class Exchange(NamedTuple):
     `raw_query` and `raw_headers` are as they came; `query` and `headers` are what may be shown.
     """
 
-    moment: float
     provider: str | None
     role: str | None
     situation: str | None
@@ -76,6 +78,11 @@ class Exchange(NamedTuple):
     made: str | None = None
 
     @property
+    def moment(self) -> float:
+        """When it arrived (clock)."""
+        return self.handover.arrived
+
+    @property
     def query(self) -> str:
         """Return the query, without its question mark."""
         return self.raw_query.decode("latin-1")
@@ -83,8 +90,12 @@ class Exchange(NamedTuple):
     @property
     def headers(self) -> list[tuple[str, str]]:
         """Return the request's headers, secrets redacted."""
-        named = ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in self.raw_headers)
-        return [(name, "[redacted]" if name in SECRET else value) for name, value in named]
+        return [(name, "[redacted]" if name in SECRET else value) for name, value in decoded(self.raw_headers)]
+
+
+def decoded(headers: RawHeaders) -> Iterator[tuple[str, str]]:
+    """Yield headers as text, their names in lower case."""
+    return ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers)
 
 
 class Journal:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from hobbyhorse.usage import ContractsOption, Wrong, load_contracts, one_of
+from hobbyhorse.usage import ContractsOption, ProviderOption, Wrong, load_contracts, one_of
 
 if TYPE_CHECKING:
     from hobbyhorse.watching import Watch
@@ -25,7 +25,7 @@ SWITCH_SECONDS = 0.001
 
 
 def proxy(
-    provider: Annotated[str, typer.Option("--provider", metavar="P", help="Whose contract; see `providers`.")],
+    provider: ProviderOption,
     upstream: Annotated[
         str, typer.Option("--upstream", metavar="URL", help="The provider's base URL, where everything goes.")
     ],

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from hobbyhorse import traces
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.jobs import Job
-from hobbyhorse.journal import MOST_BYTES, SECRET, Exchange, Journal
+from hobbyhorse.journal import MOST_BYTES, SECRET, Exchange, Journal, decoded
 from hobbyhorse.moves import MEDIA
 from hobbyhorse.plays import SUBMISSIONS
 from hobbyhorse.traces import KEY, REDACTED, Delivery, Trace, TracedJob
@@ -115,10 +115,10 @@ def _exchange(veil: Veil, one: Exchange, arrived: float) -> traces.Exchange:
         role=one.role,
         method=one.method,
         url=veil.text(one.root + quote(one.path, safe=PATH_SAFE)) + veil.query(one.query),
-        headers=tuple(veil.header(name, value) for name, value in _decoded(one.raw_headers)),
+        headers=tuple(veil.header(name, value) for name, value in decoded(one.raw_headers)),
         body=veil.content(one.body),
         status=one.status,
-        answer_headers=tuple((name, veil.text(value)) for name, value in _decoded(handover.headers)),
+        answer_headers=tuple((name, veil.text(value)) for name, value in decoded(handover.headers)),
         answer=veil.content(one.answer),
         answered=None if answered is None else answered + (arrived - handover.arrived),
         whole=handover.whole,
@@ -128,10 +128,6 @@ def _exchange(veil: Veil, one: Exchange, arrived: float) -> traces.Exchange:
         situation=one.situation,
         move=one.move,
     )
-
-
-def _decoded(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[str, str]]:
-    return ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers)
 
 
 def _strangers(world: World, contract: Contract, strangers: tuple[Journal, World] | None) -> list[Exchange]:

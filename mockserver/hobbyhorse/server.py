@@ -59,12 +59,12 @@ def address(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if bound.family == socket.AF_INET6 else f"http://{host}:{port}"
 
 
-def bind_elsewhere(host: str = "127.0.0.1") -> dict[str, socket.socket]:
+def bind_elsewhere() -> dict[str, socket.socket]:
     """Return sockets for the files and for where no client may go: `media`, `foreign`, and `private` where that goes.
 
     The last one is at another address of this machine, which not every system has.
     """
-    found = {"media": bind(host, 0), "foreign": bind(host, 0)}
+    found = {kind: bind("127.0.0.1", 0) for kind in ("media", "foreign")}
     with suppress(OSError):
         found["private"] = bind(PRIVATE, 0)
     return found

@@ -15,7 +15,7 @@ from rich.table import Table
 from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE
 from hobbyhorse.conformance.server_results import ServerResult
 from hobbyhorse.conformance.server_rule import LESSON
-from hobbyhorse.verdicts import COLOURS
+from hobbyhorse.verdicts import COLOURS, counted
 
 MOST_SAID = 5
 Line = tuple[str, str, Decimal, str]
@@ -71,7 +71,7 @@ def show_server_result(result: ServerResult, report: Path | None) -> None:
     if report is not None:
         console.print(f"report: {escape(str(report / 'index.html'))}")
     if result.unjudged is None:
-        many = f"{len(result.broken)} rule{'s' if len(result.broken) != 1 else ''} broken"
+        many = f"{counted(len(result.broken))} broken"
         console.print(f"[red]{many}[/red]" if result.broken else "[green]nothing broken[/green]")
 
 

@@ -10,10 +10,17 @@ import typer
 
 from hobbyhorse.cache import user_directory
 from hobbyhorse.contract.folder import load_all
-from hobbyhorse.contract.values import Contract
+from hobbyhorse.contract.values import Contract, Model
 
 ContractsOption = Annotated[
     Path | None, typer.Option("--contracts", metavar="DIR", help="Read the contracts from here instead.")
+]
+ProviderOption = Annotated[str, typer.Option("--provider", metavar="P", help="Whose contract; see `providers`.")]
+ModelOption = Annotated[str | None, typer.Option("--model", metavar="M", help="Which model; the provider's first one.")]
+ReportOption = Annotated[Path | None, typer.Option("--report", metavar="DIR", help="Write the report here.")]
+BaselineOption = Annotated[
+    Path | None,
+    typer.Option("--baseline", metavar="FILE", help="Findings that are accepted: JSON, from a rule to the reason."),
 ]
 
 
@@ -49,4 +56,12 @@ def one_of(contracts: list[Contract], name: str) -> Contract:
     found = next((contract for contract in contracts if contract.key == name), None)
     if found is None:
         raise Wrong(f"no provider {name!r}; there are {', '.join(contract.key for contract in contracts)}")
+    return found
+
+
+def model_of(contract: Contract, name: str | None) -> Model:
+    """Return the model of a name; without one, the first. Raises Wrong."""
+    found = contract.models[0] if name is None else contract.model(name)
+    if found is None:
+        raise Wrong(f"--model {name!r}; {contract.key} has {', '.join(model.id for model in contract.models)}")
     return found

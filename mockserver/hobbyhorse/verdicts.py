@@ -61,7 +61,7 @@ def progress(client: str) -> Iterator[Callable[[Progress], None]]:
         yield _Lines()
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Bar(*columns, console=console, transient=True) as bar:
         yield _Bar(bar, bar.add_task(client, total=None))
 
 
@@ -145,11 +145,12 @@ def show_result(result: Result, report: Path | None) -> None:
         console.print(f"report: {report / 'index.html'}")
     words = [one.verdict for one in result.verdicts]
     rest = f"{words.count(PASSED)} passed, {words.count(NOT_OBSERVED)} not observed"
-    bad = [f"{_words(len(result.broken))} broken"] if result.broken else []
+    bad = [f"{counted(len(result.broken))} broken"] if result.broken else []
     bad += [f"{len(result.stale)} accepted in vain"] if result.stale else []
     said = f"[red]{', '.join(bad)}[/red]" if bad else "[green]no finding[/green]"
     console.print(f"{said}, {rest}")
 
 
-def _words(count: int) -> str:
+def counted(count: int) -> str:
+    """Return how many rules, in words."""
     return f"{count} rule{'s' if count != 1 else ''}"

@@ -366,7 +366,6 @@ class Worlds:
 
     def drop(self, world: World) -> None:
         """Forget a world altogether; its key, used again, opens a new one."""
-        world.clock.close()
         world.reset(RESETS)
         self._by_key.pop(world.key, None)
         self._by_handle.pop(world.handle, None)

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from hobbyhorse.conformance.bodies import placed, price_of
-from hobbyhorse.conformance.endpoint import ANY, SHORTEST_SECRET, Endpoint, OutOfTime
+from hobbyhorse.conformance.endpoint import ANY, REFUSED, SHORTEST_SECRET, Endpoint, OutOfTime
 from hobbyhorse.conformance.orders import documented_jobs, order_for
 from hobbyhorse.conformance.purse import NotAffordable
 from hobbyhorse.conformance.receiver import Receiver
@@ -203,7 +203,7 @@ class Bench:
         with self._lock:
             self._silent[role] = 0 if step.status else self._silent[role] + 1
             if price > 0:
-                refused = role in SUBMISSIONS and 400 <= step.status < 500 and step.status != 408
+                refused = role in SUBMISSIONS and step.status in REFUSED
                 self.ledger.append(Entry(probe, price, not refused, step.status, step.job_told))
             if step.accepted and step.job_told is not None:
                 self.accepted.append(step.job_told)

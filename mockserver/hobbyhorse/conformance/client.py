@@ -54,7 +54,7 @@ class ContractClient:
         """Call the operation of a role; `path` gives its path parameters by bound name (`job`, `model`)."""
         operation = self.contract.operations[role]
         where = filled(operation, path or {})
-        sent = {**self._credentials(), **(headers or {})}
+        sent = {**credentials(self.contract, self._key), **(headers or {})}
         content = b"" if body is MISSING else orjson.dumps(body)
         if body is not MISSING:
             sent.setdefault("content-type", "application/json")
@@ -77,11 +77,11 @@ class ContractClient:
         """Submit a job."""
         return self.call("submit", path={"model": model}, body=body, headers=headers)
 
-    def _credentials(self) -> dict[str, str]:
-        if self._key is None:
-            return {}
-        way = next((way for way in self.contract.security if way[0] == "header"), None)
-        return {} if way is None else {way[1]: way[2].capitalize() + self._key}
+
+def credentials(contract: Contract, key: str | None) -> dict[str, str]:
+    """Return the header that gives a key, in the first way that a contract has; none without a key."""
+    way = next((way for way in contract.security if way[0] == "header"), None)
+    return {} if key is None or way is None else {way[1]: way[2].capitalize() + key}
 
 
 def filled(operation: Operation, values: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import httpx
 import orjson
 
-from hobbyhorse.conformance.client import filled
+from hobbyhorse.conformance.client import credentials, filled
 from hobbyhorse.conformance.purse import Purse
 from hobbyhorse.conformance.story import SUBMISSIONS, Step, Story
 from hobbyhorse.contract.values import Contract
@@ -77,7 +77,7 @@ class Endpoint:
         """
         operation = self.contract.operations[role]
         url = self.base_url.rstrip("/") + filled(operation, path or {}) + (f"?{urlencode(query)}" if query else "")
-        sent = self.credentials(self.api_key if key is ANY else key) | dict(headers or {})
+        sent = credentials(self.contract, self.api_key if key is ANY else key) | dict(headers or {})
         data = orjson.dumps(body) if body is not MISSING else content or b""
         if body is not MISSING:
             sent.setdefault("content-type", "application/json")
@@ -93,13 +93,6 @@ class Endpoint:
         exchange, data = self._send("media", method, url, dict(headers or {}), b"", 10 * MOST_BYTES)
         self._keep(replace(exchange, probe=probe, answer=b""))
         return data
-
-    def credentials(self, key: str | None) -> dict[str, str]:
-        """Return the header that gives a key, in the first way that the contract has."""
-        if key is None:
-            return {}
-        way = next((way for way in self.contract.security if way[0] == "header"), None)
-        return {} if way is None else {way[1]: way[2].capitalize() + key}
 
     def _send(
         self, role: str, method: str, url: str, headers: Mapping[str, str], data: bytes, most: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, Phase, seed, settings
@@ -13,6 +14,7 @@ from hobbyhorse.conformance.endpoint import OutOfTime
 
 if TYPE_CHECKING:
     from hobbyhorse.conformance.bench import Bench
+    from hobbyhorse.conformance.story import Step
 
 MOST_JOBS = 3
 MOST_CALLS = 20
@@ -66,35 +68,29 @@ class _Course:
     def submit(self) -> None:
         if self._ordered < MOST_JOBS and self._goes_on():
             self._ordered += 1
-            try:
-                step = self._bench.ask(PROBE, self._bench.marked(f"machine {self._ordered}"))
-            except (Skipped, OutOfTime, Nobody) as error:
-                self._stop(error)
-                return
-            if step.job_told is not None:
+            step = self._do(lambda: self._bench.ask(PROBE, self._bench.marked(f"machine {self._ordered}")))
+            if step is not None and step.job_told is not None:
                 self._jobs.append(step.job_told)
 
     def visit(self, which: int, role: str) -> None:
         if role in self._bench.contract.operations and self._jobs and self._goes_on():
-            try:
-                self._bench.poll(self._jobs[which % len(self._jobs)], PROBE, role)
-            except (Skipped, OutOfTime, Nobody) as error:
-                self._stop(error)
+            self._do(lambda: self._bench.poll(self._jobs[which % len(self._jobs)], PROBE, role))
 
     def list(self) -> None:
         if "list" in self._bench.contract.operations and self._jobs and self._goes_on():
-            try:
-                self._bench.call("list", probe=PROBE)
-            except (Skipped, OutOfTime, Nobody) as error:
-                self._stop(error)
+            self._do(lambda: self._bench.call("list", probe=PROBE))
 
     def _goes_on(self) -> bool:
         self._calls += 1
         return self.over is None and self._calls <= MOST_CALLS
 
-    def _stop(self, error: Exception) -> None:
-        """Do no more, unless it is only that no further job can be paid."""
-        if isinstance(error, Skipped) and self._jobs:
-            self._bench.note(PROBE, str(error))
-        else:
-            self.over = error
+    def _do(self, call: Callable[[], Step]) -> Step | None:
+        """Make a call; where it cannot be made, do no more, unless it is only that no further job can be paid."""
+        try:
+            return call()
+        except (Skipped, OutOfTime, Nobody) as error:
+            if isinstance(error, Skipped) and self._jobs:
+                self._bench.note(PROBE, str(error))
+            else:
+                self.over = error
+            return None

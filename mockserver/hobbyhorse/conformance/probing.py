@@ -40,7 +40,7 @@ class Probe:
     family: str
     cost: Callable[[Bench], Decimal]
     says: str
-    run: Callable[[Bench], None]
+    run: Callable[[Bench], object]
 
 
 Tell = Callable[[str, str], None]
@@ -244,16 +244,12 @@ def other_model(submit: Operation, order: Mapping[str, Any]) -> tuple[Any, dict[
     return body, path
 
 
-def _negative(body: Body) -> Callable[[Bench], None]:
-    return lambda bench: _discard(bench.ask_in_vain(body.label, body.expected, body.price, body=body.value))
+def _negative(body: Body) -> Callable[[Bench], object]:
+    return lambda bench: bench.ask_in_vain(body.label, body.expected, body.price, body=body.value)
 
 
-def _bound(body: Body) -> Callable[[Bench], None]:
-    return lambda bench: _discard(bench.ask(body.label, body.value, price=body.price))
-
-
-def _discard(value: object) -> None:
-    """Take a value that nobody needs."""
+def _bound(body: Body) -> Callable[[Bench], object]:
+    return lambda bench: bench.ask(body.label, body.value, price=body.price)
 
 
 def _job(bench: Bench) -> None:

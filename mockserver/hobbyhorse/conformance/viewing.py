@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import importlib
 import io
-from dataclasses import asdict
-from fractions import Fraction
 from typing import Any
 
-from hobbyhorse.media.mp4 import Mp4Error, probe
+from hobbyhorse.media.mp4 import Mp4Error, facts_json, probe
 from hobbyhorse.traces import Video
 
 SMALL = (64, 64)
@@ -18,7 +16,7 @@ SMALL = (64, 64)
 def viewed(job: str | None, url: str, data: bytes, picture: bytes | None = None) -> Video:
     """Return what is in a file; with the picture that was sent, its aspect, and how much the first frame differs."""
     try:
-        facts = {name: _plain(value) for name, value in asdict(probe(data)).items()}
+        facts = facts_json(probe(data))
     except Mp4Error as error:
         return Video(job, url, error=str(error))
     if picture is not None:
@@ -53,10 +51,3 @@ def first_frame_difference(data: bytes, picture: bytes) -> float | None:
         return None
     pairs = list(zip(first.convert("RGB").resize(SMALL).tobytes(), sent.tobytes(), strict=True))
     return float(round(sum(abs(one - other) for one, other in pairs) / len(pairs), 2))
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON can say it; a fraction becomes a number."""
-    if isinstance(value, Fraction):
-        return int(value) if value.denominator == 1 else float(value)
-    return list(value) if isinstance(value, tuple) else value

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from struct import error as StructError
 from struct import unpack_from
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from hobbyhorse.media.h264 import Sps, SpsError, read_sps
 
@@ -142,6 +142,17 @@ def probe(source: bytes | Path | str) -> Facts:
         return _probe(io.BytesIO(source))
     with Path(source).open("rb") as file:
         return _probe(file)
+
+
+def facts_json(facts: Facts) -> dict[str, Any]:
+    """Return facts as JSON can say them; a fraction becomes a number."""
+    return {name: _plain(value) for name, value in asdict(facts).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Fraction):
+        return int(value) if value.denominator == 1 else float(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _probe(file: BinaryIO) -> Facts:

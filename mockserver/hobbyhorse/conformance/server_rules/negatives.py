@@ -14,6 +14,7 @@ from hobbyhorse.conformance.answers import (
     operation_of,
     probes,
     refused_as,
+    telling,
     told_once,
 )
 from hobbyhorse.conformance.server_rule import Breach, ServerRule
@@ -34,7 +35,7 @@ def refused(story: Story) -> list[Breach] | None:
     steps = [step for step in _negatives(story) if step.delivered]
     found = []
     for step in steps:
-        if step.accepted or (step.role == "run" and step.ok):
+        if _made(step):
             message = f"{label(step)}: {step.exchange.probe} breaks the contract, and is answered with {step.status}"
             job = f" and the job {step.job_told!r}" if step.job_told else ""
             breach = Breach(message + job, (*_forbidding(story, step), *_refusing(story, step)), step.job_told)
@@ -94,7 +95,7 @@ def _telling(story: Story, step: Step) -> bool:
     An internal error does where several bad bodies, and nothing else, were answered so.
     """
     if step.status != INTERNAL:
-        return step in judged(story, "negative:")
+        return telling(step)
     failed = [other for other in story.steps if other.status >= INTERNAL and other.role != "media"]
     bad = [other for other in failed if (other.exchange.probe or "").startswith("negative:")]
     return len(bad) >= FEW and len(bad) == len(failed)

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
+from hobbyhorse.conformance.answers import body_of
 from hobbyhorse.conformance.asked import making, own, reads_of, schema_places
 from hobbyhorse.conformance.server_rule import Breach, ServerRule
 from hobbyhorse.conformance.story import Step, Story
-from hobbyhorse.contract.reading import Reading, message_of, read_callback
+from hobbyhorse.contract.reading import Reading, as_json, message_of, read_callback
 from hobbyhorse.contract.values import Callbacks, Contract
 from hobbyhorse.expressions import MISSING, resolve
 from hobbyhorse.signatures import Signature, verify
@@ -157,9 +156,8 @@ def _asked_for(story: Story, job: str | None) -> bool:
     binding = story.contract.operations["submit"].bindings.get("callback_url")
     if made is None or made.exchange.probe is None or binding is None:
         return True
-    try:
-        body = orjson.loads(made.exchange.body)
-    except orjson.JSONDecodeError:
+    body = body_of(made)
+    if body is MISSING:
         return True
     return any(place.part != "body" or resolve(body, place.pointer) is not MISSING for place in binding.request)
 
@@ -281,10 +279,7 @@ def _calls(story: Story) -> list[Call]:
     for delivery in sorted(story.trace.deliveries, key=lambda one: one.sent):
         if delivery.kind != "genuine":
             continue
-        try:
-            value = orjson.loads(delivery.body)
-        except orjson.JSONDecodeError:
-            value = MISSING
+        value = as_json(delivery.body)
         reading = read_callback(story.contract.schemas, callbacks, message_of(delivery.headers, value))
         kinds = frozenset(story.contract.graph[name].kind for name in reading.stages)
         found.append(Call(delivery, value, reading, kinds))
