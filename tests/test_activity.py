@@ -33,6 +33,7 @@ class Home:
         self._scope = "lifespan"
         self.seen: Any = None
         self.wire: Wire | None = None
+        self._asked: list[Future[None]] = []  # who waits for ever is kept by nobody else
         self.do(self._call())
 
     async def answer(self, receive: Receive, send: Send) -> None:
@@ -61,7 +62,8 @@ class Home:
     def request(self, handler: Handler) -> Future[None]:
         """Begin a request, which the handler answers."""
         self.handler, self._scope = handler, "http"
-        return asyncio.run_coroutine_threadsafe(self._call(), self.loop)
+        self._asked.append(asyncio.run_coroutine_threadsafe(self._call(), self.loop))
+        return self._asked[-1]
 
     def settles_while(self, request: Future[None]) -> bool:
         """Whether the server settles although a request has not ended."""

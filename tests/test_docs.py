@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,12 @@ from hobbyhorse.roles import ROLES
 from hobbyhorse.server import serving
 from tests.conftest import ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "contracts" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "contracts/README.md", "examples/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+COMMAND = re.compile(r"\bhobbyhorse ((?:conformance |contracts )?[a-z]+)((?:\\\n|[^\n`|])*)")
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 FORMAT = (ROOT / "contracts" / "README.md").read_text()
 EXAMPLES = [
     pytest.param(code, id=f"{page.name}-{number}")
@@ -67,17 +73,34 @@ def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
-def test_every_option_that_the_pages_name_is_an_option() -> None:
-    command = Path(sys.executable).with_name("hobbyhorse")
-    helped = ""
-    names = ("serve", "demo", "providers", "scenarios", "env", "health", "video", "probe", "rules", "proxy")
-    for name in (*names, *(f"conformance {name}" for name in ("client", "replay", "judge", "server"))):
-        env = {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
-        asked = [str(command), *name.split(), "--help"]
-        helped += subprocess.run(asked, capture_output=True, text=True, check=True, env=env).stdout
+@cache
+def helped(command: str) -> str:
+    """Return what a command says of itself."""
+    env = {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
+    asked = [str(Path(sys.executable).with_name("hobbyhorse")), *command.split(), "--help"]
+    return subprocess.run(asked, capture_output=True, text=True, check=True, env=env).stdout
+
+
+def test_every_option_that_the_pages_give_to_a_command_is_one_of_its() -> None:
+    given = 0
     for page in PAGES:
-        for option in re.findall(r"`(?:hobbyhorse serve )?(--[a-z-]+)", page.read_text()):
-            assert option in helped, f"{page.name} names {option}"
+        for command, rest in COMMAND.findall(page.read_text()):
+            for option in OPTION.findall(re.split(r"\s--\s", rest)[0]):
+                given += 1
+                assert option in OPTION.findall(helped(command)), f"{page.name}: hobbyhorse {command} {option}"
+    assert given > 20
+
+
+def test_every_option_that_the_pages_name_is_an_option() -> None:
+    names = ("serve", "demo", "providers", "scenarios", "env", "health", "video", "probe", "rules", "proxy")
+    known = {
+        option
+        for name in (*names, *(f"conformance {name}" for name in ("client", "replay", "judge", "server")))
+        for option in OPTION.findall(helped(name))
+    }
+    for page in PAGES:
+        for option in re.findall(r"`(--[a-z-]+)", page.read_text()):
+            assert option in known, f"{page.name} names {option}"
 
 
 def test_the_table_of_providers_names_every_provider() -> None:
