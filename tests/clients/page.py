@@ -33,9 +33,9 @@ on it as it would on yours, and has to say that the rule is broken. The table sa
 many moves of the server, and which; a happy server does everything right.
 
 `make mutants` runs the suite on all of them, at most {most} times each, and writes this page anew. The changes are in
-[mutants.py](../tests/clients/mutants.py), what the last hunt found is in [caught.json](../tests/clients/caught.json), and
-the tests play it again: what caught a broken client catches it still, and does not accuse the client that it was made
-of.
+[mutants.py](../tests/clients/mutants.py), what the last hunt found is in [caught.json](../tests/clients/caught.json),
+and the tests play it again: what caught a broken client catches it still, and does not accuse the client that it was
+made of.
 
 """
 
