@@ -32,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "health",
         "framing",
         "unsent",
+        "complaints",
     ),
     ("contract", "proxy"),
     (
@@ -187,6 +188,12 @@ def test_contracts_and_fixtures_hold_no_code() -> None:
 
 def test_the_layers_name_every_part_of_the_package() -> None:
     assert {part(path) for path in modules()} <= {name for layer in LAYERS for name in layer}
+
+
+def test_a_session_of_pytest_that_does_not_use_the_fixture_imports_next_to_nothing() -> None:
+    code = "import sys, hobbyhorse.pytest_plugin; print(sorted(name for name in sys.modules if 'hobbyhorse' in name))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "['hobbyhorse', 'hobbyhorse.complaints', 'hobbyhorse.pytest_plugin']"
 
 
 def test_serving_imports_nothing_that_only_other_commands_need() -> None:

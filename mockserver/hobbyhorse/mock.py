@@ -16,6 +16,7 @@ from hobbyhorse.activity import Timeline, Watch
 from hobbyhorse.app import Fake, Options
 from hobbyhorse.callbacks import Attempt
 from hobbyhorse.clock import Clock, ManualClock, RealClock
+from hobbyhorse.complaints import COMPLAINTS, INVALID, UNMATCHED, uncollected_complaint, unmet_complaint
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.jobs import PACES, Job
@@ -33,10 +34,6 @@ Result = TypeVar("Result")
 
 IN_PROCESS = "http://hobbyhorse.test"
 POLL_SECONDS = 0.01
-UNMATCHED = frozenset({"unknown_path", "wrong_method"})
-COMPLAINTS = ("unmatched", "invalid", "unmet", "uncollected")
-"""What a world complains about."""
-INVALID = frozenset({"invalid_request", "malformed_body", "unsupported_media_type", "body_too_large", "unknown_model"})
 
 
 class MockServer:
@@ -414,19 +411,3 @@ class MockWorld:
                 if not job.collected and job.ends
             ]
         return said
-
-
-def unmet_complaint(what: str) -> str:
-    """Return what is said about a move that no request has met."""
-    return (
-        f"{what} was armed and never met: a fault that the client did not experience proves nothing; have it "
-        "make the request, move the clock, or do not arm it"
-    )
-
-
-def uncollected_complaint(job: str, stage: str) -> str:
-    """Return what is said about a job whose end nobody was shown."""
-    return (
-        f"the job {job} ({stage}) was ordered and its end never seen; move the clock if it has not ended, and poll it, "
-        "or cancel it"
-    )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.types import Scope
 
 from hobbyhorse.calls import header
+from hobbyhorse.complaints import INVALID, UNMATCHED
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.jobs import Job
 from hobbyhorse.journal import MOST_BYTES, Exchange
@@ -27,9 +28,6 @@ from hobbyhorse.worlds import RESETS, World, Worlds
 if TYPE_CHECKING:
     from hobbyhorse.callbacks import Attempt, Courier
 
-UNMATCHED = frozenset({"unknown_path", "wrong_method"})
-INVALID = frozenset({"invalid_request", "malformed_body", "unsupported_media_type", "body_too_large", "unknown_model"})
-"""The situations of requests that the contract does not allow."""
 MOST_TEXT = 200
 """How much of a picture's address is shown: one may be a whole picture."""
 LAST_MOMENT = 250_000_000_000.0

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hobbyhorse.mock import COMPLAINTS, MockServer, MockWorld
+from hobbyhorse.complaints import COMPLAINTS
 
 if TYPE_CHECKING:
+    from hobbyhorse.mock import MockServer, MockWorld
     from hobbyhorse.remote import RemoteServer, RemoteWorld
 
 MARK = "hobbyhorse"
@@ -76,6 +77,8 @@ def hobbyhorse(
             control_key = request.config.getoption("--hobbyhorse-control-key")
             hobbyhorse_servers[kind] = RemoteServer(url, control_key=control_key, **wanted)
         else:
+            from hobbyhorse.mock import MockServer  # noqa: PLC0415 - most sessions of a machine have no use for it
+
             hobbyhorse_servers[kind] = MockServer(**wanted).start()
     world = hobbyhorse_servers[kind].world()
     if limits:

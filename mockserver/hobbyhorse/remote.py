@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 
+from hobbyhorse.complaints import COMPLAINTS, INVALID, UNMATCHED, uncollected_complaint, unmet_complaint
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.health import failure
-from hobbyhorse.mock import COMPLAINTS, INVALID, UNMATCHED, uncollected_complaint, unmet_complaint
 from hobbyhorse.scenarios import Scenario
 from hobbyhorse.signatures import DEFAULT_SECRET
 from hobbyhorse.traces import Trace, read_trace
