@@ -37,8 +37,8 @@ format: $(VENV)/.ready ## rewrite the sources in the project's format
 	@$(BIN)/ruff check --fix .
 
 nightly: $(VENV)/.ready ## run every test, and each client to copy against 10,000 scenarios (hours; RUNS and SEED say otherwise)
-	@HOBBYHORSE_RUNS=$(or $(RUNS),10000) HOBBYHORSE_SEED=$(or $(SEED),0) \
-	  HOBBYHORSE_SCENARIOS=2000 HOBBYHORSE_NIGHT=1 $(BIN)/python -m pytest -n auto --dist worksteal -q
+	@HOBBYHORSE_RUNS=$(or $(RUNS),10000) HOBBYHORSE_SEED=$(or $(SEED),0) HOBBYHORSE_NIGHT=1 \
+	  $(BIN)/python -m pytest -n auto --dist worksteal -q
 
 bench: $(VENV)/.ready ## print the benchmarks (needs wrk: apt-get install wrk)
 	@$(BIN)/python -m benchmarks

@@ -25,11 +25,20 @@ DIRECTORY = Path(os.environ.get("HOBBYHORSE_TEST_CONTRACTS") or data_directory("
 """Where the contracts under test are: the project's, unless a test of made-up ones says otherwise."""
 CONTRACTS = load_all(DIRECTORY)
 ROOT = Path(__file__).resolve().parent.parent
+NIGHT = bool(os.environ.get("HOBBYHORSE_NIGHT"))
+"""Whether there is time for everything."""
+
+
+def many(by_night: int, by_day: int) -> int:
+    """Return how many of something a test takes, of which more find more."""
+    return by_night if NIGHT else by_day
 
 
 BY_DAY = {
+    "test_conformance_generate.py": 2,
     "test_conformance_server.py": 3,
     "test_examples.py": 5,
+    "test_media_video.py": 2,
     "test_mutants.py": 5,
     "test_proxy.py": 2,
     "test_recording.py": 3,
@@ -48,7 +57,7 @@ EVERYTHING = 2_000
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out of a run of everything what only the night has the time for."""
-    if os.environ.get("HOBBYHORSE_NIGHT") or len(items) < EVERYTHING:
+    if NIGHT or len(items) < EVERYTHING:
         return
     seen: Counter[str] = Counter()
     kept: list[pytest.Item] = []

@@ -23,12 +23,12 @@ from hobbyhorse.contract.values import Contract, Form, Model, Operation, find_si
 from hobbyhorse.expressions import MISSING, Place, Pointer, format_pointer, replaced, resolve
 from hobbyhorse.journal import Exchange
 from hobbyhorse.worlds import Ending
-from tests.conftest import CONTRACTS
+from tests.conftest import CONTRACTS, many
 from tests.test_conformance_generate import Judges, documents_of, judges_of
 from tests.world import Mock, Reply
 
-BODIES = 2_000
-FEW = 200
+BODIES = many(2_000, 400)
+FEW = many(200, 100)
 ELSEWHERE = "https://media.example/first-frame.jpg"
 """A picture that is not fetched, for it is on another machine."""
 

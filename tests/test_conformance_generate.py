@@ -21,7 +21,7 @@ from hobbyhorse.contract.lint import KEYWORDS
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.expressions import MISSING, Pointer, parse_pointer, replaced, resolve
-from tests.conftest import CONTRACTS, DIRECTORY
+from tests.conftest import CONTRACTS, DIRECTORY, many
 
 OPENAPI = "openapi.json"
 BASE = "https://contract.test/"
@@ -527,7 +527,7 @@ def any_schema(children: st.SearchStrategy[Any] | None = None) -> st.SearchStrat
     return st.booleans() | st.fixed_dictionaries({}, optional=keywords)
 
 
-@settings(max_examples=200, suppress_health_check=list(HealthCheck))
+@settings(max_examples=many(200, 50), suppress_health_check=list(HealthCheck))
 @given(schema=any_schema(any_schema(any_schema())), data=st.data())
 def test_every_schema_of_the_keywords_is_kept_and_broken_or_refused(schema: Any, data: st.DataObject) -> None:
     subject = made_up("x", schema)

@@ -27,7 +27,7 @@ from hobbyhorse.scenarios import (
     payload_places,
     read_scenario,
 )
-from tests.conftest import CONTRACTS, ROOT
+from tests.conftest import CONTRACTS, ROOT, many
 
 FILES = sorted((ROOT / "fixtures" / "scenarios").glob("*.json"))
 SCHEMA = orjson.loads((ROOT / "fixtures" / "scenario.schema.json").read_bytes())
@@ -61,7 +61,7 @@ def refused(said: Any, **how: Any) -> ScenarioError:
     return error.value
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=many(200, 50), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_scenario_is_read_back_as_it_was_written(contract: Contract, data: st.DataObject) -> None:
     read = read_scenario(data.draw(scenarios(contract)))
@@ -69,7 +69,7 @@ def test_a_scenario_is_read_back_as_it_was_written(contract: Contract, data: st.
     assert read_scenario(orjson.loads(orjson.dumps(read.to_json()))) == read
 
 
-@settings(max_examples=1000)
+@settings(max_examples=many(1000, 200))
 @given(said=st.one_of(json_values, near_scenarios))
 def test_any_value_is_a_scenario_or_refused_in_words(said: Any) -> None:
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
@@ -21,7 +20,7 @@ from hobbyhorse.moves import FILES, LINKS
 from hobbyhorse.plays import SUBMISSIONS
 from hobbyhorse.scenarios import Scenario, ScenarioError, misfits, read_scenario
 from hobbyhorse.trouble import HEADER
-from tests.conftest import CONTRACTS
+from tests.conftest import CONTRACTS, many
 from tests.world import KEY, Mock, Reply, documented
 
 NOBODY = "http://127.0.0.1:9/callback"
@@ -29,7 +28,7 @@ MOST_ADVANCES = 100
 PATIENCE = 30.0
 """Seconds of real time after which a request that has not come back is called hung; none comes near."""
 
-SCENARIOS = int(os.environ.get("HOBBYHORSE_SCENARIOS", "300"))
+SCENARIOS = many(2_000, 150)
 """How many scenarios are thought of for each provider; 2,000 at night."""
 
 
