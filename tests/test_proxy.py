@@ -403,12 +403,17 @@ def test_what_is_under_way_when_it_stops_is_nobodys_fault(contract: Contract) ->
     assert [line for line in seen.lines if line.startswith("upstream")] == []
 
 
+@contextmanager
+def nobody_at() -> Iterator[str]:
+    """An address that refuses every connection, and that no other server gets meanwhile."""
+    bound = bind("127.0.0.1", 0)
+    with bound:
+        yield address(bound)
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
 def test_an_upstream_that_is_not_there_is_a_502_in_our_shape(method: str) -> None:
-    free = bind("127.0.0.1", 0)
-    url = address(free)
-    free.close()
-    with between(url) as proxy:
+    with nobody_at() as url, between(url) as proxy:
         sent = f"{method} / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n".encode() + b"x" * 100_000
         got, _ = ask(proxy.port, sent)
         (passed,) = proxy.wait()
@@ -591,10 +596,12 @@ def test_a_client_that_orders_again_after_no_answer_is_accused_at_once(contract:
 
 def test_a_proxy_without_an_upstream_accuses_nobody(contract: Contract) -> None:
     """Its own 502 is no answer of the provider's, and a client that tries again has bought nothing."""
-    free, bound = bind("127.0.0.1", 0), bind("127.0.0.1", 0)
-    url = address(free)
-    free.close()
-    with judged(contract, url, bound, f"{url}/{contract.key}") as seen, httpx.Client() as client:
+    bound = bind("127.0.0.1", 0)
+    with (
+        nobody_at() as url,
+        judged(contract, url, bound, f"{url}/{contract.key}") as seen,
+        httpx.Client() as client,
+    ):
         for _ in range(3):
             order(contract, bound.getsockname()[1], client)
     assert seen.lines == []
@@ -727,6 +734,16 @@ def test_a_mistake_of_the_user_is_one_line(wrong: list[str]) -> None:
     found = CliRunner().invoke(app, ["proxy", "--provider", CONTRACTS[0].key, *wrong])
     assert isinstance(found.exception, Wrong)
     assert "secret-word" not in str(found.exception)
+
+
+@pytest.mark.parametrize(("upstream", "host"), [("127.0.0.1", "127.0.0.1"), ("localhost", "0.0.0.0")])
+def test_a_proxy_does_not_pass_on_to_itself(upstream: str, host: str) -> None:
+    with bind(host, 0) as free:
+        port = free.getsockname()[1]
+    wrong = ["--upstream", f"http://{upstream}:{port}/v1", "--host", host, "--port", str(port)]
+    found = CliRunner().invoke(app, ["proxy", "--provider", CONTRACTS[0].key, *wrong])
+    assert isinstance(found.exception, Wrong)
+    assert "itself" in str(found.exception)
 
 
 def test_no_part_of_what_a_careful_client_does_is_held_against_anybody(contract: Contract) -> None:

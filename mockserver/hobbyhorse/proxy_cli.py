@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
@@ -56,6 +57,9 @@ def proxy(
         bound = bind(host, port)
     except OSError as error:
         raise Wrong(f"cannot listen on {host}:{port}: {error.strerror or error}; --port 0 picks a free one") from None
+    if _leads_to(upstream, bound):
+        bound.close()
+        raise Wrong(f"--upstream {upstream!r} is this proxy itself; it would pass everything on to itself for ever")
     own = public or address(bound)
     base = public + path if public is not None else upstream.rstrip("/")
     watch = Watch(contract, base, lambda finding: _say(str(finding)), _say)
@@ -80,6 +84,20 @@ def _origin_and_path(option: str, url: str) -> tuple[str, str]:
         shown = urlsplit(url).netloc.rpartition("@")[2] if "@" in url else url
         raise Wrong(f"{option} {shown!r}; it is http:// or https://, a host, and perhaps a path")
     return f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
+
+
+def _leads_to(upstream: str, bound: socket.socket) -> bool:
+    """Whether who connects to an address gets to this socket."""
+    parts = urlsplit(upstream)
+    host, port = bound.getsockname()[:2]
+    if (parts.port or (443 if parts.scheme == "https" else 80)) != port:
+        return False
+    try:
+        found = {ip_address(one[4][0]) for one in socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError):
+        return False
+    own = ip_address(host)
+    return any(one == own or (own.is_unspecified and one.is_loopback) for one in found)
 
 
 def _run(upstream: str, bound: socket.socket, watch: Watch, ready: Callable[[], None]) -> None:
