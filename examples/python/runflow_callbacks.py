@@ -141,7 +141,7 @@ def listening(callback: Callback) -> Iterator[set[str]]:
             """Say nothing."""
 
     with ThreadingHTTPServer((place.hostname or "", place.port or 80), Handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield heard
         finally:

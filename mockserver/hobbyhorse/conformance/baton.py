@@ -15,6 +15,7 @@ from _thread import allocate_lock
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakSet
@@ -360,7 +361,7 @@ class Governor:
         """Return who can go on, moving time if nobody can."""
         while True:
             self._arrivals()
-            waiting = sorted((member for member in self._members if member.waiting), key=lambda one: one.order)
+            waiting = sorted([member for member in self._members if member.waiting], key=_order)
             if self.over and waiting:
                 return next((member for member in waiting if member is self._main), waiting[0])
             if (found := self._ready(waiting, outer=False)) is not None:
@@ -371,10 +372,13 @@ class Governor:
             if (found := self._ready(waiting, outer=True) or self._due(waiting)) is not None:
                 return found
             self._move(waiting)
+            if not (self._touched or self.over) and (found := self._due(waiting)) is not None:
+                return found  # the other side did nothing, so nothing else can be ready that was not before
 
     def _arrivals(self) -> None:
-        while not all(member.arrived for member in self._members):
-            _sleep(NAP_SECONDS / 20)
+        for member in self._members:
+            while not member.arrived:
+                _sleep(NAP_SECONDS / 20)
 
     def _ready(self, waiting: list[Member], *, outer: bool) -> Member | None:
         for member in waiting:
@@ -385,15 +389,14 @@ class Governor:
         return None
 
     def _due(self, waiting: list[Member]) -> Member | None:
-        due = self._timeline.next_due()
-        if due is not None and due <= self._timeline.now():
-            return None
-        now = self.ticks()
+        moment = self._timeline.now()
+        now = _ticks(moment - self._start)
         late = [member for member in waiting if member.deadline is not None and member.deadline <= now]
-        found = min(late, key=lambda member: (member.deadline, member.order), default=None)
-        if found is not None:
-            found.answer = False
-            self._idle = None
+        if not late or ((due := self._timeline.next_due()) is not None and due <= moment):
+            return None
+        found = min(late, key=lambda member: (member.deadline, member.order))
+        found.answer = False
+        self._idle = None
         return found
 
     def _move(self, waiting: list[Member]) -> None:
@@ -499,6 +502,9 @@ def _wake(member: Member) -> None:
     """Note that a thread runs; by then it was last seen just now."""
     member.seen, member.asleep = _monotonic(), None
     member.waiting = False
+
+
+_order = attrgetter("order")
 
 
 def _always() -> bool:
