@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +239,44 @@ def test_what_a_client_does_not_read_is_waited_for_once(home: Home, monkeypatch:
     before = home.wire.looks
     home.timeline.settle()
     assert home.wire.looks - before == 1
+
+
+class Plug(Wire):
+    """A connection to somebody who does not read, and whose system has not said that it has something."""
+
+    def __init__(self, plug: socket.socket) -> None:
+        super().__init__(0)
+        self._plug = plug
+
+    def get_extra_info(self, name: str) -> Any:
+        return self._plug
+
+    def get_write_buffer_size(self) -> int:
+        self.looks += 1
+        return 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what has not been sent")
+@pytest.mark.parametrize("fills", [False, True], ids=["has arrived", "has no room"])
+def test_what_has_arrived_is_not_waited_for_until_it_is_acknowledged(
+    home: Home, monkeypatch: pytest.MonkeyPatch, fills: bool
+) -> None:
+    monkeypatch.setattr(activity, "unacknowledged", lambda fileno: 7)  # as a system that takes its time
+    monkeypatch.setattr(activity, "MOST_LOOKS", 40)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listens,
+        socket.create_connection(listens.getsockname()) as reader,
+        listens.accept()[0] as plug,
+    ):
+        plug.setblocking(False)
+        with suppress(BlockingIOError):
+            while plug.send(bytes(65_536 if fills else 7)) and fills:
+                pass
+        home.wire = Plug(plug)
+        home.request(home.answer).result(30)
+        home.timeline.settle()
+        assert (home.wire.looks > 40) == fills
+        assert reader.recv(1, socket.MSG_PEEK)
 
 
 class Closed(Wire):

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 from weakref import ref
 
-from hobbyhorse.unsent import unacknowledged
+from hobbyhorse.unsent import not_sent, unacknowledged
 
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -24,6 +24,8 @@ EAGER_TURNS = 100
 PAUSE_SECONDS = 0.001
 MOST_LOOKS = 300
 """So often, every millisecond, is looked whether what was sent has arrived, before it is thought to be left unread."""
+LOOKS_FOR_A_WORD = 3
+"""So often is waited for what was sent to be acknowledged, too: on one machine it has arrived by then."""
 LOOKED_THROUGH = 64
 """With every so many connections, those that are closed are forgotten."""
 SPECIFICATION = "2.4"
@@ -161,10 +163,16 @@ class Watch:
         """How much waits neither for a clock nor for somebody else."""
         return self._requests.busy + sum(clock.working for clock in self._followed())
 
-    def on_its_way(self) -> bool:
-        """Whether anything that was sent has not reached its client, which may be because the client does not read."""
+    def on_its_way(self, *, acknowledged: bool = True) -> bool:
+        """Whether anything has not reached its client, which may be because the client does not read.
+
+        What was sent and is not `acknowledged` counts, or does not.
+        """
         self._forget_closed()
-        return any((size := _unsent(one)) and size != before for one, before in self._connections.items())
+        return any(
+            (size := _unsent(one)) and size != before and (acknowledged or _held_back(one))
+            for one, before in self._connections.items()
+        )
 
     def give_up(self) -> None:
         """Think of what is on its way as of what clients do not read, until more is sent."""
@@ -299,7 +307,8 @@ class _Settling:
     def _arrive(self) -> None:
         """Settle when everything that was sent has reached its client, or the client does not read."""
         self._looks += 1
-        if not self._watch.on_its_way() or (self._ready is not None and self._ready()):
+        on_its_way = self._watch.on_its_way(acknowledged=self._looks <= LOOKS_FOR_A_WORD)
+        if not on_its_way or (self._ready is not None and self._ready()):
             self._done.release()
         elif self._looks < MOST_LOOKS:
             self._loop.call_later(PAUSE_SECONDS, self._turn)
@@ -312,3 +321,8 @@ def _unsent(connection: Any) -> int:
     """Return how many bytes of a connection the other end has not acknowledged, as far as the system says."""
     buffered = int(connection.get_write_buffer_size())
     return buffered + unacknowledged(lambda: connection.get_extra_info("socket").fileno())
+
+
+def _held_back(connection: Any) -> bool:
+    """Whether some bytes of a connection wait for room at the other end."""
+    return bool(connection.get_write_buffer_size() or not_sent(lambda: connection.get_extra_info("socket").fileno()))
