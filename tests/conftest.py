@@ -35,7 +35,7 @@ def many(by_night: int, by_day: int) -> int:
 
 
 BY_DAY = {
-    "test_conformance_generate.py": 2,
+    "test_conformance_generate.py": 3,
     "test_conformance_server.py": 3,
     "test_examples.py": 5,
     "test_media_video.py": 2,
@@ -43,6 +43,7 @@ BY_DAY = {
     "test_proxy.py": 2,
     "test_recording.py": 3,
     "test_scenario_catalogue.py": 2,
+    "test_schemathesis.py": 2,
     "test_search.py": 2,
     "test_servers.py": 3,
     "test_virtual.py": 2,

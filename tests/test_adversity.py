@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hobbyhorse.conformance.adversity import OPTIONS, REFUSES_SAFELY, deviations, fits, honest, roles, scenarios
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.moves import CALLBACK, CALLBACK_MOVES, MEDIA, MEDIA_MOVES, MOVES, kinds
-from tests.conftest import CONTRACTS
+from tests.conftest import CONTRACTS, many
 
 SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 STRATEGIES = {contract.key: scenarios(contract) for contract in CONTRACTS}
@@ -58,7 +58,7 @@ def test_a_move_can_go_on_for_ever() -> None:
     assert find(OPTIONS["times"], lambda times: times == "always") == "always"
 
 
-@settings(max_examples=30, suppress_health_check=SLOW)
+@settings(max_examples=many(30, 10), suppress_health_check=SLOW)
 @given(data=st.data())
 def test_no_scenario_lies_about_a_safe_refusal(contract: Contract, data: st.DataObject) -> None:
     assert not lies(data.draw(STRATEGIES[contract.key]), contract)

@@ -27,7 +27,7 @@ from tests.conftest import CONTRACTS, many
 from tests.test_conformance_generate import Judges, documents_of, judges_of
 from tests.world import Mock, Reply
 
-BODIES = many(2_000, 400)
+BODIES = many(2_000, 250)
 BROKEN = many(2_000, 1_000)
 FEW = 200
 ELSEWHERE = "https://media.example/first-frame.jpg"

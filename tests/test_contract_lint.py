@@ -27,7 +27,7 @@ from hobbyhorse.contract.lint import CHECKS, DOCUMENT_CHECKS, lint, lint_directo
 from hobbyhorse.contract.message import CONSTANT
 from hobbyhorse.expressions import MISSING, Pointer, replaced, resolve
 from tests import specimen
-from tests.conftest import DIRECTORY, ROOT
+from tests.conftest import DIRECTORY, ROOT, many
 
 README = (ROOT / "contracts" / "README.md").read_text()
 FOLDERS = [specimen.FOLDER, *find_folders(DIRECTORY)]
@@ -328,7 +328,7 @@ def damaged(draw: st.DrawFn, folder: Path) -> dict[str, Any]:
 
 
 @each_folder
-@settings(max_examples=60)
+@settings(max_examples=many(60, 20))
 @given(data=st.data())
 def test_no_damage_makes_lint_fail(folder: Path, data: st.DataObject) -> None:
     """Whatever a folder holds, lint says what is wrong in lines; what it lets pass can be read, in every reading."""
@@ -343,7 +343,7 @@ def test_no_damage_makes_lint_fail(folder: Path, data: st.DataObject) -> None:
 
 
 @each_folder
-@settings(max_examples=60)
+@settings(max_examples=many(60, 20))
 @given(data=st.data())
 def test_no_damage_makes_reading_fail_with_anything_but_a_contract_error(folder: Path, data: st.DataObject) -> None:
     documents = data.draw(damaged(folder))

@@ -15,7 +15,7 @@ from hobbyhorse.calls import ContractBroken
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.lifecycle import cut
 from hobbyhorse.worlds import Ending
-from tests.conftest import contracts_that
+from tests.conftest import contracts_that, many
 from tests.world import Mock, Reply
 
 Result = TypeVar("Result")
@@ -118,7 +118,7 @@ def machine(contract: Contract) -> type[Interleaving]:
     return type("Machine", (Interleaving,), {"contract": contract})
 
 
-SETTINGS = settings(max_examples=60, stateful_step_count=40)
+SETTINGS = settings(max_examples=many(60, 30), stateful_step_count=40)
 ONLY_SEE_IT_FAIL = settings(SETTINGS, phases=[Phase.generate], report_multiple_bugs=False)
 
 

@@ -28,7 +28,7 @@ MOST_ADVANCES = 100
 PATIENCE = 30.0
 """Seconds of real time after which a request that has not come back is called hung; none comes near."""
 
-SCENARIOS = many(2_000, 150)
+SCENARIOS = many(2_000, 100)
 """How many scenarios are thought of for each provider; 2,000 at night."""
 
 
