@@ -35,7 +35,9 @@ def many(by_night: int, by_day: int) -> int:
 
 
 BY_DAY = {
+    "test_adversity.py": 2,
     "test_conformance_generate.py": 3,
+    "test_contract_roundtrip.py": 2,
     "test_conformance_server.py": 3,
     "test_examples.py": 5,
     "test_media_video.py": 2,

@@ -43,12 +43,12 @@ from hobbyhorse.expressions import parse_pointer, replaced, resolve
 from hobbyhorse.server import serving
 from hobbyhorse.signatures import DEFAULT_SECRET
 from hobbyhorse.traces import read_trace
-from tests.conftest import CONTRACTS, DIRECTORY, contracts_that
+from tests.conftest import CONTRACTS, DIRECTORY, contracts_that, many
 from tests.little import Said, Told, little
 
 KEY, OTHER = "key-of-the-first-account", "key-of-the-other-account"
 MODELS = [(contract, model) for contract in CONTRACTS for model in contract.models]
-SEEDS = 200
+SEEDS = many(200, 60)
 HTML = b"<!doctype html><html><body>Welcome</body></html>"
 
 models = pytest.mark.parametrize(("contract", "model"), MODELS, ids=[f"{c.key}-{m.id}" for c, m in MODELS])
@@ -209,7 +209,7 @@ class Counting:
         return self.contract.graph[stage].kind == "success"
 
 
-def test_half_a_dollar_stays_half_a_dollar_over_200_seeds() -> None:
+def test_half_a_dollar_stays_half_a_dollar_whatever_the_seed() -> None:
     cases = itertools.cycle(itertools.product(MODELS, ("lenient", "moody", "rude")))
     billed = [
         spent_within(contract, model, manner, seed, Decimal("0.50"))
