@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from hobbyhorse.conformance.callables import find_client
 from hobbyhorse.conformance.report import drill_of
 from hobbyhorse.suite import examine
-from tests.conftest import CONTRACTS, ROOT
+from tests.conftest import CONTRACTS, ROOT, many
 
 RUNS = int(os.environ.get("HOBBYHORSE_RUNS", "500"))
 SEED = int(os.environ.get("HOBBYHORSE_SEED", "0"))
@@ -34,3 +39,23 @@ def test_a_client_to_copy_breaks_no_rule(path: os.PathLike[str]) -> None:
     assert passed >= EXPECTED
     assert ("CBK-04" in passed) == name.endswith("callbacks")
     assert result.coverage.met >= result.coverage.total * 0.2
+
+
+COMMANDS = {
+    "hiapi": ["node", str(ROOT / "examples" / "javascript" / "hiapi.mjs")],
+    "vtrix": ["bash", str(ROOT / "examples" / "bash" / "vtrix.sh")],
+}
+
+
+@pytest.mark.parametrize("provider", COMMANDS)
+def test_a_command_to_copy_breaks_no_rule(provider: str, tmp_path: Path) -> None:
+    words = COMMANDS[provider]
+    if missing := [tool for tool in (words[0], "curl") if shutil.which(tool) is None]:
+        pytest.skip(f"needs {missing[0]}, which is not here")
+    suite = [str(Path(sys.executable).with_name("hobbyhorse")), "conformance", "client", "--provider", provider]
+    suite += ["--runs", str(many(150, 12)), "--speed", "60", "--limit", "20", "--report", str(tmp_path)]
+    done = subprocess.run([*suite, "--", *words], capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    verdicts = {rule["id"]: rule["verdict"] for rule in json.loads((tmp_path / "report.json").read_text())["rules"]}
+    assert verdicts.keys() >= EXPECTED
+    assert {verdicts[rule] for rule in ("POL-01", "TMO-01", "SCH-01", "SEC-01")} == {"passed"}
