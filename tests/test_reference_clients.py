@@ -8,11 +8,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hobbyhorse.arena import Arena, PythonPlayer
 from hobbyhorse.conformance.callables import find_client
+from hobbyhorse.conformance.drills import Drill
+from hobbyhorse.conformance.judge import check
 from hobbyhorse.conformance.report import drill_of
+from hobbyhorse.conformance.rules import rules
+from hobbyhorse.conformance.story import Story
 from hobbyhorse.suite import examine
 from tests.conftest import CONTRACTS, ROOT, many
 
@@ -59,3 +65,24 @@ def test_a_command_to_copy_breaks_no_rule(provider: str, tmp_path: Path) -> None
     verdicts = {rule["id"]: rule["verdict"] for rule in json.loads((tmp_path / "report.json").read_text())["rules"]}
     assert verdicts.keys() >= EXPECTED
     assert {verdicts[rule] for rule in ("POL-01", "TMO-01", "SCH-01", "SEC-01")} == {"passed"}
+
+
+RATE_LIMITED = {"move": "rate_limited", "retry_after": 90, "times": "always"}
+FOUND: list[tuple[str, dict[str, Any]]] = [
+    (
+        "runcomfy",  # asked for the result again where it had been told to wait, once it had tried to cancel
+        {"moves": {"result": [RATE_LIMITED]}, "timeline": {"move": "slow"}},
+    ),
+]
+"""What clients to copy broke a rule on before, found at night."""
+
+
+@pytest.mark.parametrize(("name", "scenario"), FOUND)
+def test_what_was_found_at_night_stays_mended(name: str, scenario: dict[str, Any]) -> None:
+    contract = next(contract for contract in CONTRACTS if name.startswith(contract.key))
+    with Arena(contract, contract.models[0]) as arena:
+        client = find_client(str(ROOT / "examples" / "python" / f"{name}.py:generate"))
+        trace = PythonPlayer(arena, client).play(Drill(scenario))
+    assert not trace.unmet
+    story = Story(contract, trace)
+    assert {rule.id: said for rule in rules() if (said := check(rule, story))} == {}

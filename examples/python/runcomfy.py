@@ -44,7 +44,9 @@ class Lost(Failed):
 
 
 class TimedOut(Failed, TimeoutError):
-    """The client has waited long enough; the job goes on, and is collected with --resume."""
+    """The client has waited long enough; the job goes on, or is even done, and is collected with --resume."""
+
+    done = False
 
 
 @dataclass(frozen=True)
@@ -160,14 +162,18 @@ def wait(api: httpx.Client, note: dict[str, str], link: str, deadline: float) ->
             if borne[kind] > BORNE[kind]:
                 raise Lost(note["job"], f"it cannot be read: {answer}")
         interval = min(interval * 1.25, LONGEST_INTERVAL)
-    raise TimedOut(note["job"], f"it is not done in {LONGEST_WAIT:.0f} s, and was last seen as {answer}")
+    late = TimedOut(note["job"], f"it is not done in {LONGEST_WAIT:.0f} s, and was last seen as {answer}")
+    late.done = link == "result_url"
+    raise late
 
 
 def wait_or_cancel(api: httpx.Client, note: dict[str, str], deadline: float) -> str:
     """Wait; cancel what is not done in time, unless it turns out to be done after all."""
     try:
         return wait(api, note, "status_url", deadline)
-    except TimedOut:
+    except TimedOut as late:
+        if late.done:  # there is nothing to cancel, and its result was asked for as long as the provider let it
+            raise
         told = ask(api, "POST", note["cancel_url"]) if ours(note, "cancel_url") else Answer()
         if told.text("status") != "completed" or told.text("outcome") == "cancelled":
             raise
