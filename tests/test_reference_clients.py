@@ -68,10 +68,24 @@ def test_a_command_to_copy_breaks_no_rule(provider: str, tmp_path: Path) -> None
 
 
 RATE_LIMITED = {"move": "rate_limited", "retry_after": 90, "times": "always"}
+NO_ADDRESS = {"move": "wrong_type", "value": "video_url"}
+NO_DATE = {"move": "wrong_type", "value": "created_at"}
+EXPIRED = {"move": "expired", "times": "always"}
 FOUND: list[tuple[str, dict[str, Any]]] = [
     (
         "runcomfy",  # asked for the result again where it had been told to wait, once it had tried to cancel
         {"moves": {"result": [RATE_LIMITED]}, "timeline": {"move": "slow"}},
+    ),
+    *(
+        (
+            name,
+            {"moves": {"status": [NO_ADDRESS], "media": [EXPIRED]}},
+        )  # asked for no new link once one had been missing
+        for name in ("hiapi", "runflow", "vtrix")
+    ),
+    (
+        "runflow",  # was accused of asking again where it was refused, though an answer in between told of the job
+        {"moves": {"status": [{"move": "unauthenticated"}, NO_DATE, {"move": "forbidden"}, {"move": "timeout"}]}},
     ),
 ]
 """What clients to copy broke a rule on before, found at night."""

@@ -180,7 +180,8 @@ else
   submit
   keep
 fi
-for _ in 1 2; do # an address that is missing, or has expired, is asked for once more
+had=
+while :; do # an address that is missing is asked for once more, and so is one that has expired
   wait_for_it
   if [[ $url ]] && fetch; then
     cp "$scratch/body" "$output.part"
@@ -189,6 +190,9 @@ for _ in 1 2; do # an address that is missing, or has expired, is asked for once
     printf '{"job": "%s", "class": "success", "id_exposed": true, "sha256": "%s"}\n' "$job" "$(sha256sum <"$output" | cut -d ' ' -f 1)"
     exit 0
   fi
+  kind=${url:+expired}
+  if [[ $had == *${kind:-missing}* ]]; then break; fi
+  had+=" ${kind:-missing}"
   deadline=$(calculate "$(now) + $grace > $deadline ? $(now) + $grace : $deadline")
 done
 if [[ $url ]]; then end error "it has succeeded, and its video is not there"; fi

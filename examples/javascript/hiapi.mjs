@@ -174,10 +174,13 @@ async function collect(apiKey, note, keep) {
     note = { ...note, job: await submit(note, headers, deadline) };
     keep(note);
   }
-  for (let number = 0; number < 2; number++) { // an address that is missing, or has expired, is asked for once more
+  const had = new Set();
+  while (true) { // an address that is missing is asked for once more, and so is one that has expired
     url = await wait(note, headers, deadline);
     const video = url ? await download(note, url) : null;
     if (video) return { job: note.job, video };
+    if (had.has(Boolean(url))) break;
+    had.add(Boolean(url));
     deadline = Math.max(deadline, now() + GRACE);
   }
   throw new Failed(url ? "error" : "failed", note.job, "it has succeeded, and its video is not there");

@@ -265,10 +265,14 @@ def collect(api_key: str, note: Mapping[str, Any], keep: Callable[[Mapping[str, 
             keep(note)
         else:
             heard.add(note["job"])  # its callback may have come while nobody listened
-        for _ in range(2):  # an address that is missing, or has expired, is asked for once more
+        had: set[bool] = set()
+        while True:  # an address that is missing is asked for once more, and so is one that has expired
             url = wait(api, base_url, note["job"], deadline, heard)
             if url and (video := fetch(note["job"], url, base_url)):
                 return video
+            if bool(url) in had:
+                break
+            had.add(bool(url))
             deadline = max(deadline, time.monotonic() * SPEED + 60)
     raise (Lost if url else Failed)(note["job"], "it has succeeded, and its video is not there")
 

@@ -246,11 +246,14 @@ def collect(api_key: str, note: Mapping[str, Any], keep: Callable[[Mapping[str, 
             keep(note)
         job = dict(note)
         url = wait_or_cancel(api, job, deadline)
-        for again in (True, False):  # an address that is missing, or has expired, is asked for once more
+        had: set[bool] = set()
+        while True:  # an address that is missing is asked for once more, and so is one that has expired
             if url and (video := fetch(note["job"], url, base_url)):
                 return video
-            if again:
-                url = wait(api, job, "result_url", time.monotonic() * SPEED + GRACE)
+            if bool(url) in had:
+                break
+            had.add(bool(url))
+            url = wait(api, job, "result_url", time.monotonic() * SPEED + GRACE)
     raise (Lost if url else Failed)(note["job"], "it has succeeded, and its video is not there")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import operator
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from hobbyhorse.conformance.story import SUBMISSIONS, Step, Story, origin
@@ -14,10 +15,18 @@ Line = tuple[Step, ...]
 
 
 def lines(story: Story, *roles: str) -> tuple[Line, ...]:
-    """Return the requests of roles, run by run and job by job; submissions run by run."""
+    """Return the requests of roles, run by run and job by job; submissions run by run.
+
+    A request whose answer tells of no job is about the job of which others at its address tell.
+    """
+    steps = story.of(*roles)
+    told = {(step.exchange.url, step.job) for step in steps if step.job}
+    alone = Counter(url for url, _ in told)
+    jobs = {url: job for url, job in told if alone[url] == 1}
     groups: dict[object, list[Step]] = {}
-    for step in story.of(*roles):
-        about = "order" if step.role in SUBMISSIONS else step.job or step.exchange.url
+    for step in steps:
+        url = step.exchange.url
+        about = "order" if step.role in SUBMISSIONS else step.job or jobs.get(url, url)
         groups.setdefault((story.run_of(step), about), []).append(step)
     return tuple(tuple(group) for group in groups.values())
 
