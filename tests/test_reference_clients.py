@@ -63,7 +63,6 @@ def test_a_command_to_copy_breaks_no_rule(provider: str, tmp_path: Path) -> None
     done = subprocess.run([*suite, "--", *words], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     verdicts = {rule["id"]: rule["verdict"] for rule in json.loads((tmp_path / "report.json").read_text())["rules"]}
-    assert verdicts.keys() >= EXPECTED
     assert {verdicts[rule] for rule in ("POL-01", "TMO-01", "SCH-01", "SEC-01")} == {"passed"}
 
 
@@ -76,12 +75,8 @@ FOUND: list[tuple[str, dict[str, Any]]] = [
         "runcomfy",  # asked for the result again where it had been told to wait, once it had tried to cancel
         {"moves": {"result": [RATE_LIMITED]}, "timeline": {"move": "slow"}},
     ),
-    *(
-        (
-            name,
-            {"moves": {"status": [NO_ADDRESS], "media": [EXPIRED]}},
-        )  # asked for no new link once one had been missing
-        for name in ("hiapi", "runflow", "vtrix")
+    *(  # asked for no new link once one had been missing
+        (name, {"moves": {"status": [NO_ADDRESS], "media": [EXPIRED]}}) for name in ("hiapi", "runflow", "vtrix")
     ),
     (
         "runflow",  # was accused of asking again where it was refused, though an answer in between told of the job

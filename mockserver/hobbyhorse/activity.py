@@ -107,7 +107,7 @@ class Activities:
     @property
     def busy(self) -> int:
         """How much of it waits for nobody."""
-        return sum(not activity.holds for activity in self._begun) if self._begun else 0
+        return sum(not activity.holds for activity in self._begun)
 
     @contextmanager
     def begun(self) -> Iterator[None]:
@@ -161,11 +161,7 @@ class Watch:
     @property
     def busy(self) -> int:
         """How much waits neither for a clock nor for somebody else."""
-        busy = self._requests.busy
-        for followed in self._clocks:  # asked at every turn of the loop
-            if (clock := followed()) is not None:
-                busy += clock.working
-        return busy
+        return self._requests.busy + sum(clock.working for clock in self._followed())
 
     def on_its_way(self, *, acknowledged: bool = True) -> bool:
         """Whether anything has not reached its client, which may be because the client does not read.

@@ -19,6 +19,7 @@ import typer
 from hobbyhorse.usage import ContractsOption, ProviderOption, Wrong, load_contracts, one_of
 
 if TYPE_CHECKING:
+    from hobbyhorse.proxy import Upstream
     from hobbyhorse.watching import Watch
 
 SWITCH_SECONDS = 0.001
@@ -45,6 +46,9 @@ def proxy(
 
     Exit status 0: stopped; 1: with --strict, findings; 2: it cannot run.
     """
+    import httpx
+
+    from hobbyhorse.proxy import Upstream
     from hobbyhorse.server import address, bind
     from hobbyhorse.watching import Watch
 
@@ -57,7 +61,8 @@ def proxy(
         bound = bind(host, port)
     except OSError as error:
         raise Wrong(f"cannot listen on {host}:{port}: {error.strerror or error}; --port 0 picks a free one") from None
-    if _leads_to(upstream, bound):
+    to = Upstream.of(upstream, httpx.create_ssl_context)
+    if _leads_to(to, bound):
         bound.close()
         raise Wrong(f"--upstream {upstream!r} is this proxy itself; it would pass everything on to itself for ever")
     own = public or address(bound)
@@ -69,7 +74,7 @@ def proxy(
         _say(f"{own}{path} passes on to {upstream}, held against {contract.name}'s contract; Ctrl-C stops")
 
     sys.setswitchinterval(SWITCH_SECONDS)
-    _run(upstream, bound, watch, ready)
+    _run(to, bound, watch, ready)
     written = har is None or _write(watch, har)
     _say(f"{watch.total} exchanges, {watch.findings} findings")
     raise typer.Exit(1 if (strict and watch.findings) or not written else 0)
@@ -86,31 +91,28 @@ def _origin_and_path(option: str, url: str) -> tuple[str, str]:
     return f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
 
 
-def _leads_to(upstream: str, bound: socket.socket) -> bool:
-    """Whether who connects to an address gets to this socket."""
-    parts = urlsplit(upstream)
+def _leads_to(upstream: Upstream, bound: socket.socket) -> bool:
+    """Whether who connects to an upstream gets to this socket."""
     host, port = bound.getsockname()[:2]
-    if (parts.port or (443 if parts.scheme == "https" else 80)) != port:
+    if upstream.port != port:
         return False
     try:
-        found = {ip_address(one[4][0]) for one in socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)}
+        found = {ip_address(one[4][0]) for one in socket.getaddrinfo(upstream.host, port, type=socket.SOCK_STREAM)}
     except (OSError, UnicodeError):
         return False
     own = ip_address(host)
     return any(one == own or (own.is_unspecified and one.is_loopback) for one in found)
 
 
-def _run(upstream: str, bound: socket.socket, watch: Watch, ready: Callable[[], None]) -> None:
+def _run(upstream: Upstream, bound: socket.socket, watch: Watch, ready: Callable[[], None]) -> None:
     """Pass on until SIGINT or SIGTERM."""
     import asyncio
 
-    import httpx
-
-    from hobbyhorse.proxy import Proxy, Upstream, new_loop
+    from hobbyhorse.proxy import Proxy, new_loop
     from hobbyhorse.watching import Watching
 
     watching = Watching(watch, _say)
-    passing = Proxy(Upstream.of(upstream, httpx.create_ssl_context), watching.seen, _say)
+    passing = Proxy(upstream, watching.seen, _say)
     loop = new_loop()
 
     async def run() -> None:

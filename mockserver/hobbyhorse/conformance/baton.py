@@ -184,16 +184,13 @@ class Governor:
         if self._received >= MUCH:
             self._touched = True
 
-    def look(self, found: Callable[[], Any] | None = None) -> None:
-        """Have everything arrive that is under way, before a thread looks at a connection without waiting.
-
-        `found` says whether it has something to read there already.
-        """
+    def look(self) -> None:
+        """Have everything arrive that is under way, before a thread looks at a connection without waiting."""
         self.touch(gentle=True)
         with outside():
             self._enter(_mine())
             if self._touched:
-                self._settle(found)
+                self._settle()
             self._inside = False
 
     @contextmanager
@@ -444,12 +441,12 @@ class Governor:
         """Whether somebody has something to read; asked while nobody has the baton."""
         return any(one.ready is not None and _holds(one.ready) for one in self._members if one.waiting)
 
-    def _settle(self, found: Callable[[], Any] | None = None) -> None:
+    def _settle(self) -> None:
         self._touched, self._received = False, 0
         sent, self._sent = self._sent, WeakSet()
         _await_arrival(sent)
         try:
-            self._timeline.settle(lambda: self._somebody() or (found is not None and _holds(found)))
+            self._timeline.settle(self._somebody)
         except Exception as failure:
             self.failure, self.over = failure, True
 
@@ -514,10 +511,10 @@ def _always() -> bool:
     return True
 
 
-def _holds(ready: Callable[[], Any]) -> bool:
+def _holds(ready: Callable[[], bool]) -> bool:
     """Whether something is ready; a question that fails is for the one who asked it to see."""
     try:
-        return bool(ready())
+        return ready()
     except Exception:
         return True
 

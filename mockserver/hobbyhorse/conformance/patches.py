@@ -384,7 +384,7 @@ def _selector_select(real: Any) -> Any:
 def _several(governor: Governor, look: Callable[[], list[Any]], timeout: float | None) -> list[Any]:
     """Wait until a look at several files finds any; return what it found."""
     if timeout == 0:
-        governor.look(look)
+        governor.look()
         return look()
     found: list[Any] = []
 
