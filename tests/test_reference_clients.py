@@ -21,6 +21,7 @@ from hobbyhorse.conformance.rules import rules
 from hobbyhorse.conformance.story import Story
 from hobbyhorse.suite import examine
 from tests.conftest import CONTRACTS, ROOT, many
+from tests.test_examples import COMMANDS, NEEDS
 
 RUNS = int(os.environ.get("HOBBYHORSE_RUNS", "500"))
 SEED = int(os.environ.get("HOBBYHORSE_SEED", "0"))
@@ -47,16 +48,11 @@ def test_a_client_to_copy_breaks_no_rule(path: os.PathLike[str]) -> None:
     assert result.coverage.met >= result.coverage.total * 0.2
 
 
-COMMANDS = {
-    "hiapi": ["node", str(ROOT / "examples" / "javascript" / "hiapi.mjs")],
-    "vtrix": ["bash", str(ROOT / "examples" / "bash" / "vtrix.sh")],
-}
-
-
-@pytest.mark.parametrize("provider", COMMANDS)
-def test_a_command_to_copy_breaks_no_rule(provider: str, tmp_path: Path) -> None:
-    words = COMMANDS[provider]
-    if missing := [tool for tool in (words[0], "curl") if shutil.which(tool) is None]:
+@pytest.mark.parametrize("name", ["hiapi.mjs", "vtrix.sh"])
+def test_a_command_to_copy_breaks_no_rule(name: str, tmp_path: Path) -> None:
+    provider, (program, file) = COMMANDS[name]
+    words = [program, str(ROOT / "examples" / file)]
+    if missing := [tool for tool in NEEDS[name] if shutil.which(tool) is None]:
         pytest.skip(f"needs {missing[0]}, which is not here")
     suite = [str(Path(sys.executable).with_name("hobbyhorse")), "conformance", "client", "--provider", provider]
     suite += ["--runs", str(many(150, 12)), "--speed", "60", "--limit", "20", "--report", str(tmp_path)]
