@@ -66,6 +66,7 @@ RATE_LIMITED = {"move": "rate_limited", "retry_after": 90, "times": "always"}
 NO_ADDRESS = {"move": "wrong_type", "value": "video_url"}
 NO_DATE = {"move": "wrong_type", "value": "created_at"}
 EXPIRED = {"move": "expired", "times": "always"}
+AT_ONCE = {"move": "server_error", "times": 3, "retry_after": 0}
 FOUND: list[tuple[str, dict[str, Any]]] = [
     (
         "runcomfy",  # asked for the result again where it had been told to wait, once it had tried to cancel
@@ -77,6 +78,10 @@ FOUND: list[tuple[str, dict[str, Any]]] = [
     (
         "runflow",  # was accused of asking again where it was refused, though an answer in between told of the job
         {"moves": {"status": [{"move": "unauthenticated"}, NO_DATE, {"move": "forbidden"}, {"move": "timeout"}]}},
+    ),
+    (
+        "vtrix",  # was accused of shorter pauses where it had been told to come at once
+        {"moves": {"status": [{"move": "server_error", "times": 3}, AT_ONCE]}},
     ),
 ]
 """What clients to copy broke a rule on before, found at night."""

@@ -167,11 +167,14 @@ def test_retries_back_off(contract: Contract, role: str) -> None:
         assert rules.backs_off(in_a_row(contract, list(pauses), role).story()) != []
 
 
-def test_a_pause_that_was_asked_for_is_no_tendency(contract: Contract) -> None:
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_pause_that_was_asked_for_is_no_tendency(contract: Contract, status: int) -> None:
     told = started(contract).wait(3)
     for seconds in (60, 60, 60, 0, 0, 0, 0):
-        fail(told, 503, retry_after=str(seconds)).wait(seconds)
+        fail(told, status, retry_after=str(seconds)).wait(seconds)
     assert rules.backs_off(told.story()) == []
+    told = fail(started(contract).wait(3), status, retry_after="0")
+    assert rules.backs_off(fail(told, status).story()) == []
 
 
 def test_failures_of_several_kinds_have_several_pauses(contract: Contract) -> None:

@@ -48,8 +48,13 @@ class Asked:
 
 def asked(step: Step) -> Asked | None:
     """Return how long a 429 or a 503 asks to wait, or None."""
+    return _named(step) if step.status in (429, 503) else None
+
+
+def _named(step: Step) -> Asked | None:
+    """Return how long an answer asks to wait, or None: of others than 429 and 503 it may be believed or not."""
     text = (step.exchange.answer_header("retry-after") or "").strip()
-    if not step.delivered or step.status not in (429, 503) or not text:
+    if not step.delivered or not text:
         return None
     if text.isascii() and text.isdigit():
         return Asked(float(text), EARLY)
@@ -127,7 +132,7 @@ def fatal_is_fatal(story: Story) -> list[str] | None:
 
 
 def backs_off(story: Story) -> list[str] | None:
-    """Measure the pauses between failures of one kind of request."""
+    """Measure the pauses between failures of one kind of request, which no Retry-After has named."""
     found = []
     seen = False
     for line in (*lines(story, "status"), *lines(story, "result"), *lines(story, "media")):
@@ -147,7 +152,7 @@ def _hasty(story: Story, chain: Line) -> list[str]:
     gap = again.arrived - step.done
     resumes = step.role == "media" and again.exchange.header("range") is not None
     idle = again.number == step.number + 1 and not called_back(story, step, again)
-    if asked(step) is None and idle and not resumes and 0 <= gap < LEAST_GAP:
+    if _named(step) is None and idle and not resumes and 0 <= gap < LEAST_GAP:
         return [f"request {step.number} failed ({_how(step)}), and request {again.number} came {gap:.3f} s later"]
     return []
 
@@ -155,7 +160,7 @@ def _hasty(story: Story, chain: Line) -> list[str]:
 def _hastening(story: Story, chain: Line) -> list[str]:
     """Say that the pauses become shorter, which those between failures of the same kind do not."""
     found = []
-    pairs = [(step, again) for step, again in pairwise(chain) if step.delivered and asked(step) is None]
+    pairs = [(step, again) for step, again in pairwise(chain) if step.delivered and _named(step) is None]
     for status in sorted({step.status for step, _ in pairs}):
         gaps = [again.arrived - step.done for step, again in pairs if step.status == status]
         steady = all(step.status == status for step in chain[:-1])
@@ -335,7 +340,8 @@ RULES = (
         "SHOULD",
         "S3",
         "wire",
-        "Between a failure and the next try lies at least a tenth of a second, and the pauses do not shrink.",
+        "Between a failure and the next try lies at least a tenth of a second, and the pauses do not shrink; what a "
+        "Retry-After asks for is no pause of the client.",
         "Retries at once turn an outage into a flood: Azure/azure-sdk-for-go#15905 sets a floor of a second.",
         backs_off,
         timing=True,
