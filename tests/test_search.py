@@ -86,8 +86,10 @@ def test_every_rule_that_breaks_is_found_with_its_simplest_drill(found: Search) 
     assert smallest["SEC-01"][0].moves == 2
 
 
-def test_a_client_that_breaks_no_rule_is_accused_of_none(contract: Contract) -> None:
-    assert search(contract, MadeUp(contract, careless=False)).broken == ()
+def test_a_client_that_breaks_no_rule_is_accused_of_none_and_no_run_is_left_over(contract: Contract) -> None:
+    careful = search(contract, MadeUp(contract, careless=False), 400)
+    assert careful.broken == ()
+    assert careful.runs == 400
 
 
 def test_the_runs_are_bounded_and_no_drill_is_played_twice(found: Search) -> None:

@@ -36,6 +36,8 @@ SHRINKING = 40
 """How many runs each finding may take beyond the plan, to become smaller."""
 PAIRS_PART = 0.3
 """The part of the runs behind the single deviations that tries pairs of them."""
+FEW = 20
+"""Of fewer scenarios that Hypothesis thinks of, most are the simplest one again."""
 STUCK = Drill({"timeline": {"move": "stuck"}})
 
 Play = Callable[[Sequence[Drill]], Iterable[Trace]]
@@ -223,12 +225,20 @@ class Search:
         self._all("pairs", islice(pairs(self.contract, roles, random), int(self.left * PAIRS_PART)))
 
     def _random(self) -> None:
-        """Play what Hypothesis thinks of: it looks for more jobs, and for more requests."""
+        """Play what Hypothesis thinks of, until the runs are used up or nothing new comes to it."""
         self.phase = "random scenarios"
+        random, seed, runs = Random(self.plan.seed), self.plan.seed, -1
+        while self.left and self.runs > runs:
+            runs = self.runs
+            self._think(seed)
+            seed = random.getrandbits(64)
 
-        @seeded(self.plan.seed)
+    def _think(self, seed: int) -> None:
+        """Play as many as are left, less those that were played before; Hypothesis looks for jobs, and for requests."""
+
+        @seeded(seed)
         @settings(
-            max_examples=max(self.left, 1),
+            max_examples=max(self.left, FEW),
             database=None,
             deadline=None,
             phases=(Phase.generate, Phase.target),
@@ -244,9 +254,8 @@ class Search:
                 target(float(len(trace.jobs or ())), label="jobs")
                 target(float(len(trace.exchanges)), label="requests")
 
-        if self.left:
-            with suppress(Unsatisfiable):
-                think()
+        with suppress(Unsatisfiable):
+            think()
 
     def _shrink(self) -> None:
         """Make the drill of each finding as simple as it can be, within some runs more."""
