@@ -59,7 +59,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("server",),
     ("mock",),
     ("remote", "arena"),
-    ("demo", "pytest_plugin", "suite"),
+    ("demo", "pytest_plugin", "suite", "crew"),
     ("show", "verdicts", "server_verdicts", "usage"),
     ("conformance_server_cli", "conformance_cli", "proxy_cli"),
     ("cli",),
@@ -107,6 +107,7 @@ SERVER_ONLY = {
     "activity",
     "mock",
     "arena",
+    "crew",
 }
 
 

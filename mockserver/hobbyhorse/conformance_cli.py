@@ -53,7 +53,12 @@ SpeedOption = Annotated[
 LimitOption = Annotated[
     float, typer.Option("--limit", metavar="SECONDS", help="How long one run of a command may take, in real time.")
 ]
-ParallelOption = Annotated[int, typer.Option("--parallel", metavar="N", help="How many commands run at once.")]
+ParallelOption = Annotated[
+    int | None,
+    typer.Option(
+        "--parallel", metavar="N", help="How many run at once: 8 commands, or a Python process for each core."
+    ),
+]
 ResumeOption = Annotated[
     str | None,
     typer.Option("--resume-command", metavar="CMD", help="How the client is started again after it was killed."),
@@ -75,7 +80,7 @@ def client(
     baseline: BaselineOption = None,
     speed: SpeedOption = 1.0,
     limit: LimitOption = 30.0,
-    parallel: ParallelOption = 8,
+    parallel: ParallelOption = None,
     contracts: ContractsOption = None,
 ) -> None:
     """Run a client against every trouble that the provider may make, and judge what it did.
@@ -102,11 +107,8 @@ def client(
     contract = one_of(load_contracts(contracts), provider)
     chosen = model_of(contract, model)
     most = runs if runs is not None else RUNS[profile][0 if python is not None else 1]
-    with _player(contract, chosen, python, command, resume_command, seed, speed, limit, parallel) as (
-        play,
-        kinds,
-        name,
-    ):
+    options = (resume_command, seed, speed, limit, parallel, most, contracts)
+    with _player(contract, chosen, python, command, *options) as (play, kinds, name):
         try:
             with progress(name) as bar:
                 plan = Plan(most, seed, tuple(rule or ()), kinds)
@@ -130,14 +132,19 @@ def _player(
     seed: int,
     speed: float,
     limit: float,
-    parallel: int,
+    parallel: int | None,
+    runs: int,
+    contracts: Path | None,
 ) -> Iterator[tuple[Play, tuple[str, ...], str]]:
     """Open the arena for a client; gives who plays drills there, which kinds of them, and the client's name."""
-    from hobbyhorse.arena import Arena, CommandPlayer, PythonPlayer
+    from hobbyhorse.arena import PARALLEL, Arena, CommandPlayer, PythonPlayer
     from hobbyhorse.conformance.callables import ClientError, find_client
     from hobbyhorse.conformance.commands import CommandError
     from hobbyhorse.conformance.drills import CROWD, KILLED, LONG, MOVED, ONCE, TWICE
+    from hobbyhorse.crew import Crew, Post, processes
 
+    if parallel is not None and parallel < 1:
+        raise Wrong(f"--parallel {parallel}; it is a number from 1")
     if (python is None) == (not command):
         raise Wrong("name one client: a command behind --, or --python FILE:FUNCTION")
     kinds: tuple[str, ...] = (ONCE, TWICE, LONG, CROWD)
@@ -146,6 +153,10 @@ def _player(
             if resume_command is not None:
                 raise Wrong("--resume-command is for commands: a Python callable cannot be killed")
             found = find_client(python)
+            if (size := processes(runs, parallel)) > 1:
+                with Crew(Post(python, contract.key, model.id, seed, contracts), size) as crew:
+                    yield crew, kinds, python
+                return
             with Arena(contract, model, seed) as arena:
                 yield PythonPlayer(arena, found), kinds, python
             return
@@ -155,10 +166,11 @@ def _player(
         for name, words in (("the client", command), ("--resume-command", resume)):
             if words is not None and (not words or shutil.which(words[0]) is None):
                 raise Wrong(f"{name}: there is no command {words[0] if words else ''!r}")
-        if not speed > 0 or not limit > 0 or parallel < 1:
-            raise Wrong("--speed and --limit are greater than 0, --parallel is a number from 1")
-        with Arena(contract, model, seed, "real", speed, "fast", alone=parallel == 1) as arena:
-            yield CommandPlayer(arena, command, resume, limit, parallel), kinds, shlex.join(command)
+        if not speed > 0 or not limit > 0:
+            raise Wrong("--speed and --limit are greater than 0")
+        size = parallel or PARALLEL
+        with Arena(contract, model, seed, "real", speed, "fast", alone=size == 1) as arena:
+            yield CommandPlayer(arena, command, resume, limit, size), kinds, shlex.join(command)
     except (ClientError, CommandError, LookupError, ValueError) as error:
         raise Wrong(str(error)) from None
 
@@ -217,7 +229,8 @@ def replay(
     if rule is None:
         raise Wrong(f"{finding}: there is no rule {found.rule!r}; `hobbyhorse rules` lists them")
     words: list[list[str] | None] = []
-    with _player(contract, model, python, command, resume_command, found.seed, speed, limit, 1) as (play, _, _):
+    options = (resume_command, found.seed, speed, limit, 1, times, contracts)
+    with _player(contract, model, python, command, *options) as (play, _, _):
         for trace in play([found.drill] * times):
             words.append(check(rule, Story(contract, trace)))
     broken = [messages for messages in words if messages]

@@ -1,0 +1,185 @@
+"""Several processes play what one would, and none of them is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hobbyhorse.arena import Arena, PythonPlayer
+from hobbyhorse.conformance.callables import ClientError
+from hobbyhorse.conformance.drills import HAPPY, Drill
+from hobbyhorse.conformance.judge import check
+from hobbyhorse.conformance.rules import rules
+from hobbyhorse.conformance.story import Story
+from hobbyhorse.crew import Crew, Post, processes
+from hobbyhorse.traces import Trace
+from tests.conftest import CONTRACTS, ROOT
+from tests.test_arena import naive
+
+HIAPI = next(contract for contract in CONTRACTS if contract.key == "hiapi")
+MODEL = HIAPI.models[0].id
+NAIVE = "tests.test_arena:naive"
+COMMAND = str(Path(sys.executable).with_name("hobbyhorse"))
+LONGEST = 60.0
+"""How long (real) is waited for processes to be gone."""
+
+ENDS_ITSELF = """
+import os
+
+def generate(base_url, api_key, request):
+    os._exit(3)
+"""
+STAYS = """
+import signal, threading, time
+
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+def stubborn():
+    while True:
+        try:
+            time.sleep(1)
+        except BaseException:
+            pass
+
+def generate(base_url, api_key, request):
+    threading.Thread(target=stubborn).start()
+"""
+SPINS = """
+import pathlib
+
+def generate(base_url, api_key, request):
+    pathlib.Path("spins").touch()
+    while True:
+        pass
+"""
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    def write(text: str) -> str:
+        (tmp_path / "client.py").write_text(text)
+        monkeypatch.chdir(tmp_path)
+        return "client.py:generate"
+
+    return write
+
+
+def children(of: int) -> set[int]:
+    """Return the processes that a process has made and that have not ended."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            number, _, rest = stat.read_text().partition(" (")
+            state, parent = rest.rpartition(") ")[2].split()[:2]
+        except OSError:
+            continue
+        if int(parent) == of and state != "Z":
+            found.add(int(number))
+    return found
+
+
+def within_reason(holds: Callable[[], bool]) -> bool:
+    """Wait in real time for what other processes do."""
+    until = time.monotonic() + LONGEST
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.02)
+    return holds()
+
+
+def judged(trace: Trace) -> dict[str, Any]:
+    """Return what does not depend on where a server listened."""
+    story = Story(HIAPI, trace)
+    asked = [(step.role, step.status, step.arrived) for step in story.steps]
+    return {"drill": trace.scenario, "asked": asked, "broken": [rule.id for rule in rules() if check(rule, story)]}
+
+
+def test_several_processes_see_what_one_does_in_the_same_order() -> None:
+    moves = ("accept_then_drop", "rate_limited", "server_error", "html_page", "unauthenticated")
+    drills = [HAPPY, *(Drill({"moves": {role: [{"move": move}]}}) for move in moves for role in ("submit", "status"))]
+    with Arena(HIAPI, HIAPI.models[0]) as arena:
+        alone = [judged(trace) for trace in PythonPlayer(arena, naive)(drills)]
+    with Crew(Post(NAIVE, "hiapi", MODEL), 2) as crew:
+        together = [judged(trace) for trace in crew(drills)]
+    assert together == alone
+    assert any("SUB-01" in one["broken"] for one in together)
+    assert [one["drill"] for one in together] == [drill.scenario for drill in drills]
+
+
+def test_a_client_that_ends_its_process_is_told_of(written: Callable[[str], str]) -> None:
+    with Crew(Post(written(ENDS_ITSELF), "hiapi", MODEL), 2) as crew, pytest.raises(ClientError, match="--parallel 1"):
+        list(crew([HAPPY]))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_process_is_left(written: Callable[[str], str], fails: bool) -> None:
+    before = children(os.getpid())
+    try:
+        with Crew(Post(written(STAYS), "hiapi", MODEL), 2) as crew:
+            assert len(list(crew([HAPPY, HAPPY]))) == 2
+            assert len(children(os.getpid()) - before) >= 2
+            if fails:
+                raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        assert fails
+    assert within_reason(lambda: children(os.getpid()) <= before)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_they_end_with_the_command_that_made_them(written: Callable[[str], str], tmp_path: Path, how: int) -> None:
+    line = ["conformance", "client", "--provider", "hiapi", "--python", written(SPINS), "--parallel", "2"]
+    with subprocess.Popen(
+        [COMMAND, *line], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as command:
+        assert within_reason((tmp_path / "spins").exists)
+        made = children(command.pid)
+        assert len(made) >= 2
+        hears = os.killpg if how == signal.SIGINT else os.kill  # a terminal tells all of them
+        hears(command.pid, how)
+        _, said = command.communicate(timeout=LONGEST)
+    assert "Traceback" not in said
+    assert within_reason(lambda: not any(Path(f"/proc/{number}").exists() for number in made))
+
+
+def test_the_command_runs_a_callable_in_several_processes(written: Callable[[str], str], tmp_path: Path) -> None:
+    text = "import os\nimport hiapi\n\ndef generate(*given):\n    print('in', os.getpid())\n"
+    client = written(text + "    return hiapi.generate(*given)\n")
+    line = [
+        COMMAND,
+        "conformance",
+        "client",
+        "--provider",
+        "hiapi",
+        "--python",
+        client,
+        "--runs",
+        "12",
+        "--report",
+        "r",
+    ]
+    paths = {**os.environ, "PYTHONPATH": str(ROOT / "examples" / "python")}
+    seen = []
+    for size in ("1", "2"):
+        done = subprocess.run([*line, "--parallel", size], capture_output=True, text=True, check=False, env=paths)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert len({words for words in done.stdout.splitlines() if words.startswith("in ")}) == int(size)
+        report = json.loads((tmp_path / "r" / "report.json").read_text())
+        seen.append([(rule["id"], rule["verdict"]) for rule in report["rules"]])
+    assert seen[0] == seen[1]
+
+
+def test_a_process_is_started_where_it_is_worth_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
+    assert [processes(runs) for runs in (1, 60, 100, 500, 10_000)] == [1, 1, 2, 4, 4]
+    assert [processes(500, most) for most in (1, 3, 9)] == [1, 3, 9]
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert processes(500) == 1
