@@ -36,6 +36,7 @@ def many(by_night: int, by_day: int) -> int:
 
 BY_DAY = {
     "test_adversity.py": 2,
+    "test_bodies.py": 2,
     "test_conformance_generate.py": 3,
     "test_contract_roundtrip.py": 2,
     "test_conformance_server.py": 3,

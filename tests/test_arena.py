@@ -13,10 +13,11 @@ import httpx
 import pytest
 
 from hobbyhorse.arena import Arena, CommandPlayer, PythonPlayer
+from hobbyhorse.conformance.callables import find_client
 from hobbyhorse.conformance.drills import CROWD, HAPPY, KILLED, LONG, MOVED, TWICE, Drill
 from hobbyhorse.conformance.judge import check
 from hobbyhorse.conformance.rules import rules
-from hobbyhorse.conformance.search import Plan, Search
+from hobbyhorse.conformance.search import CannotRun, Plan, Search
 from hobbyhorse.conformance.story import Story
 from hobbyhorse.suite import client_suite, examine
 from hobbyhorse.traces import Trace, to_json
@@ -178,9 +179,43 @@ def command(arena: Arena, *more: str, limit: float = 30.0) -> CommandPlayer:
     return CommandPlayer(arena, argv, [*argv, "--resume"], limit)
 
 
+OTHER_KEYS = {"none": "{}", "another": '{"authorization": "Bearer undefined"}', "elsewhere": '{"x-api-key": key}'}
+
+
+@pytest.mark.parametrize("headers", OTHER_KEYS.values(), ids=OTHER_KEYS)
+@pytest.mark.parametrize("kind", ["callable", "command"])
+def test_a_client_that_does_not_send_its_key_is_told_so(tmp_path: Path, headers: str, kind: str) -> None:
+    text = "import os, httpx\n\ndef generate(base, key, request):\n"
+    text += f'    httpx.post(base + "/v1/tasks", json=request, headers={headers}).raise_for_status()\n\n'
+    text += 'if __name__ == "__main__":\n'
+    text += '    generate(os.environ["HOBBYHORSE_BASE_URL"], os.environ["HOBBYHORSE_API_KEY"], {})\n'
+    (tmp_path / "client.py").write_text(text)
+    path = tmp_path / "client.py"
+    clock = "manual" if kind == "callable" else "real"
+    with Arena(HIAPI, HIAPI.models[0], clock=clock, alone=kind == "callable") as arena:
+        play = (
+            PythonPlayer(arena, find_client(f"{path}:generate"))
+            if kind == "callable"
+            else CommandPlayer(arena, [sys.executable, str(path)])
+        )
+        with pytest.raises(CannotRun, match=r"POST \S+/v1/tasks \(401\); does it send the API key"):
+            Search(HIAPI, play, Plan(5)).run("a client", "m")
+
+
+def test_who_runs_beside_another_is_not_held_for_it(real: Arena) -> None:
+    one, other = real.world(HAPPY), real.world(HAPPY)
+    httpx.post(f"{one.url('hiapi')}/v1/tasks", json={})
+    alone = real.trace(other, HAPPY, ())
+    assert not alone.exchanges
+    assert not real.trace(one, HAPPY, ()).exchanges
+    again = real.world(HAPPY)
+    httpx.post(f"{again.url('hiapi')}/v1/tasks", json={})
+    assert [exchange.status for exchange in real.trace(again, HAPPY, ()).exchanges] == [401]
+
+
 @pytest.fixture(scope="module")
 def real() -> Iterator[Arena]:
-    with Arena(HIAPI, HIAPI.models[0], clock="real", speed=20.0, pace="fast") as opened:
+    with Arena(HIAPI, HIAPI.models[0], clock="real", speed=20.0, pace="fast", alone=False) as opened:
         yield opened
 
 

@@ -92,6 +92,13 @@ def test_providers_shows_a_line_for_each(run: Run) -> None:
         assert all(model.id in done.out for model in contract.models)
 
 
+def test_a_provider_is_found_by_its_name_in_whatever_case_and_guessed_where_it_is_misspelt(run: Run) -> None:
+    assert run("env", CONTRACTS[0].key.upper()).out == run("env", CONTRACTS[0].key).out
+    done = run("env", CONTRACTS[0].key[:-1])
+    assert done.status == 2
+    assert f"{CONTRACTS[0].key}?" in done.err
+
+
 def test_a_providers_name_shows_everything_of_it(contract: Contract, run: Run) -> None:
     done = run("providers", contract.key)
     assert (done.status, done.err) == (0, "")
@@ -99,6 +106,8 @@ def test_a_providers_name_shows_everything_of_it(contract: Contract, run: Run) -
         assert f"{operation.method} {operation.path}" in done.out
         for name, situation in operation.situations.items():
             assert f"{name} {situation.status}" in done.out
+    if contract.idempotency.mode != "none":
+        assert f"{contract.idempotency.mode} (Idempotency-Key, for " in done.out
     for word in (*contract.graph.stages, *contract.hosts, *contract.documents):
         assert word in done.out
     for model in contract.models:

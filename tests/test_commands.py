@@ -173,6 +173,28 @@ def test_a_member_of_the_line_that_is_of_no_use_is_ignored_and_mentioned() -> No
     assert "job in the last line of its output is ignored: got 5" in outcome.message
 
 
+NODE = """file:///client.mjs:1
+throw new Error("no such model");
+      ^
+
+Error: no such model
+    at file:///client.mjs:1:7
+    at node:internal/main:1:1 {
+  code: 'E'
+}
+
+Node.js v20.20.2
+"""
+JAVA = "Exception in thread main: no such model\n\tat client.Main.main(Main.java:3)\n"
+
+
+@pytest.mark.parametrize("printed", ["working\nno such model\n", JAVA, NODE.replace(" {\n  code: 'E'\n}", ""), NODE])
+def test_a_failure_is_told_with_what_went_wrong_and_not_with_what_stands_below_it(tmp_path: Path, printed: str) -> None:
+    (tmp_path / "printed").write_text(printed)
+    outcome = run(f"cat '{tmp_path / 'printed'}' >&2; exit 1").outcome
+    assert "no such model" in outcome.message
+
+
 def test_an_ordinary_last_line_is_no_outcome_and_no_matter() -> None:
     assert run("echo done").outcome == Outcome("success", ENDED)
 

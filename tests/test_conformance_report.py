@@ -44,7 +44,7 @@ def result(contract: Contract) -> Result:
         word = words[min(number, 3)]
         found = (Finding(rule.id, (NASTY, "twice"), told(contract)),) if word == BROKEN else ()
         verdicts.append(Verdict(rule, word, 3, len(found), found))
-    coverage = Coverage(1, 3, ("a: <b>", "c: d"))
+    coverage = Coverage(1, 4, ("a: <b>", "c: d"), ("e: <f>",))
     return Result(contract.key, contract.models[0].id, NASTY, 7, tuple(verdicts), coverage, 12, 3.0)
 
 
@@ -58,7 +58,12 @@ def test_the_report_names_each_rule_with_its_verdict_and_findings(contract: Cont
     assert finding["message"].endswith("twice")
     assert said["summary"]["runs"] == 12
     assert said["summary"]["runs_per_second"] == 4.0
-    assert said["summary"]["deviations"] == {"met": 1, "total": 3, "unmet": ["a: <b>", "c: d"]}
+    assert said["summary"]["deviations"] == {
+        "met": 1,
+        "total": 4,
+        "unmet": ["a: <b>", "c: d"],
+        "untried": ["e: <f>"],
+    }
     assert said["summary"]["clean"] is False
 
 

@@ -176,6 +176,24 @@ def test_the_command_runs_a_callable_in_several_processes(written: Callable[[str
     assert seen[0] == seen[1]
 
 
+def test_a_finding_that_was_cut_off_at_the_limit_says_so(tmp_path: Path) -> None:
+    finding = tmp_path / "RTY-01.scenario.json"
+    scenario = {"moves": {"status": [{"move": "rate_limited", "retry_after": 90}]}}
+    finding.write_text(json.dumps({"rule": "RTY-01", "provider": "hiapi", "model": MODEL, "scenario": scenario}))
+    line = [COMMAND, "conformance", "replay", str(finding), "--times", "1", "--limit", "1"]
+    done = subprocess.run([*line, "--", "sleep", "60"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "not-reached" in done.stdout) == (1, True), done.stdout + done.stderr
+    assert "1 of 1 runs had no end of its own: it had not ended at its limit of 1 s; --limit gives more" in done.stdout
+
+
+def test_a_module_of_the_current_directory_is_a_client(written: Callable[[str], str]) -> None:
+    written("def generate(base_url, api_key, request):\n    raise ValueError('of this directory')\n")
+    line = [COMMAND, "conformance", "client", "--provider", "hiapi", "--python", "client:generate", "--runs", "1"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "of this directory" in done.stderr
+
+
 def test_a_process_is_started_where_it_is_worth_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
     assert [processes(runs) for runs in (1, 60, 100, 500, 10_000)] == [1, 1, 2, 4, 4]

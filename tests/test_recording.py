@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -140,6 +141,22 @@ def test_a_run_is_told_as_it_was(server: MockServer, world: MockWorld, contract:
     assert (told.id, told.kind, told.billable) == (job.id, "success", True)
     assert told.sha256 == hashlib.sha256(content).hexdigest()
     assert trace.model == job.order.model.id
+
+
+@pytest.mark.parametrize("apart", [0, 5_000])
+def test_a_date_can_be_understood_by_a_clock_that_the_client_does_not_read(contract: Contract, apart: int) -> None:
+    with MockServer([contract], pace="realistic") as server:
+        world = server.world()
+        moves = {"status": [{"move": "server_error", "retry_after_date": 90}]}
+        world.arm({"why": "a test", "moves": moves}, provider=contract.key)
+        world.clock.advance(apart)
+        client_of(world, contract).call("status", path={"job": order(world, contract)})
+        (late,) = [one for one in world.trace(contract.key).exchanges if one.answer_header("retry-after")]
+        date = late.answer_header("date")
+        assert (date is not None) is (apart > 0)
+        since = late.arrived if date is None else parsedate_to_datetime(date).timestamp()
+        wanted = parsedate_to_datetime(late.answer_header("retry-after") or "").timestamp()
+        assert abs(wanted - since - 90) <= 2
 
 
 def test_its_story_can_be_read(world: MockWorld, contract: Contract) -> None:

@@ -201,6 +201,13 @@ def test_a_success_without_a_download_is_none(contract: Contract) -> None:
     assert rules.fetch_before_expiry(ready(contract).end("timeout").story()) is None
 
 
+def test_what_was_given_as_the_video_was_fetched_whatever_it_is(contract: Contract) -> None:
+    told = ready(contract)
+    address = next(step.video for step in reversed(told.story().steps) if step.video)
+    told.call(None, None, method="GET", url=address, status=200)
+    assert rules.fetch_before_expiry(told.end("success").story()) == []
+
+
 @kept
 def test_a_link_that_has_ended_is_not_fetched(contract: Contract) -> None:
     told = ready(contract)

@@ -96,6 +96,16 @@ def test_retry_after_may_be_a_date(contract: Contract) -> None:
         assert (rules.honours_retry_after(told.story()) == []) is kept, seconds
 
 
+@pytest.mark.parametrize("apart", [-86_400.0, 0.0, 5_000.0])
+def test_a_date_is_measured_from_the_date_of_its_answer(contract: Contract, apart: float) -> None:
+    for seconds, kept in ((30.0, False), (59.5, True), (61.0, True), (300.0, False)):
+        told = started(contract)
+        theirs = told.now + apart
+        dates = {"retry_after": formatdate(theirs + 60, usegmt=True), "date": formatdate(theirs, usegmt=True)}
+        fail(told, 503, **dates).wait(seconds).status(running(contract))
+        assert (rules.honours_retry_after(told.story()) == []) is kept, seconds
+
+
 @pytest.mark.parametrize("value", ["soon", "", "-1", "1.5", "Wed, 99 Foo 2026"])
 def test_retry_after_that_says_nothing_asks_for_nothing(contract: Contract, value: str) -> None:
     told = fail(started(contract), 503, retry_after=value).wait(0.2).status(running(contract))

@@ -87,6 +87,8 @@ def test_an_order_that_is_sent_again_without_a_key_is_noticed(contract: Contract
     told = Teller(contract).submit(None, status=503, key=None, job=None)
     assert rules.stable_key(told.story()) is None
     assert rules.stable_key(told.submit(key=None).story()) != []
+    told = Teller(contract).submit(None, status=429, key=None, job=None)
+    assert rules.stable_key(told.submit(key=None).story()) is None, "the first one has certainly bought nothing"
 
 
 @keyed

@@ -107,9 +107,14 @@ def test_the_same_seed_finds_the_same(contract: Contract) -> None:
 
 
 def test_what_was_not_met_does_not_count_as_covered(contract: Contract) -> None:
-    coverage = Search(contract, MadeUp(contract), Plan(220)).run("a client", "m").coverage
+    coverage = Search(contract, MadeUp(contract), Plan(400)).run("a client", "m").coverage
     assert coverage.met < coverage.total
     assert "status: html_page" in coverage.unmet
+    assert not coverage.untried
+    few = Search(contract, MadeUp(contract), Plan(20)).run("a client", "m").coverage
+    assert few.met < 20
+    assert few.met + len(few.unmet) + len(few.untried) == few.total == coverage.total
+    assert set(few.untried).isdisjoint(few.unmet)
 
 
 def test_a_finding_about_time_that_does_not_come_about_again_is_none(contract: Contract) -> None:
@@ -119,7 +124,7 @@ def test_a_finding_about_time_that_does_not_come_about_again_is_none(contract: C
 def test_progress_is_told(contract: Contract) -> None:
     told: list[Progress] = []
     Search(contract, MadeUp(contract), Plan(50), told.append).run("a client", "m")
-    assert [one.runs for one in told] == list(range(1, 51))
+    assert [one.runs for one in told] == list(range(51))
     assert told[-1].broken
 
 
@@ -141,7 +146,7 @@ def test_a_client_that_orders_nothing_cannot_be_tested(contract: Contract) -> No
         def play(self, drill: Drill) -> Trace:
             return Teller(self.contract).end("success").trace()
 
-    with pytest.raises(CannotRun, match="ordered nothing"):
+    with pytest.raises(CannotRun, match="ordered nothing; it asked for nothing; it ended with success"):
         search(contract, Idle(contract))
 
 

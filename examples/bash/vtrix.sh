@@ -38,7 +38,7 @@ ask() {
   case $result in 0) status=$((10#$code)) ;; 5 | 6 | 7) status=-1 ;; *) status=0 ;; esac
   again=$(sed -n 's/^retry-after:[[:space:]]*//Ip' "$scratch/head" | tr -d '\r')
   if [[ $again && ! $again =~ ^[0-9]+$ ]]; then # a date
-    again=$(date -d "$again" +%s 2>/dev/null) && again=$(calculate "($again - $EPOCHREALTIME) * $speed") || again=
+    again=$(date -d "$again" +%s 2>/dev/null) && again=$(calculate "$again - $EPOCHREALTIME") || again=
   fi
 }
 

@@ -45,7 +45,7 @@ async function ask(method, url, options = {}, within = 30) {
 /** Return what a Retry-After asks for, which is a number or a date; null where there is none. */
 function seconds(value) {
   if (!value) return null;
-  const asked = /^\d+$/.test(value) ? Number(value) : ((Date.parse(value) - Date.now()) / 1000) * SPEED;
+  const asked = /^\d+$/.test(value) ? Number(value) : (Date.parse(value) - Date.now()) / 1000;
   return Number.isFinite(asked) ? asked : null;
 }
 

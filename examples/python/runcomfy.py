@@ -91,7 +91,7 @@ def ask(http: httpx.Client, method: str, url: str, within: float = 30, **more: A
 def seconds(told: str) -> float | None:
     """Return what a Retry-After asks for, which is a number or a date."""
     try:
-        return float(told) if told.isdecimal() else (parsedate_to_datetime(told).timestamp() - time.time()) * SPEED
+        return float(told) if told.isdecimal() else parsedate_to_datetime(told).timestamp() - time.time()
     except (ValueError, TypeError):
         return None
 

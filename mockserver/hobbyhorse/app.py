@@ -83,6 +83,8 @@ class Options:
     """The origins that moves point clients to: `foreign` and `private`."""
     media_url: str | None = None
     """The origin of the files in answers, where that is another than the providers'."""
+    closed: bool = False
+    """Whether only keys are accepted that were given a world in this process."""
     judge: Callable[[Contract, Trace], dict[str, Any]] | None = None
     """Says what a trace shows of the client, as JSON."""
 
@@ -109,7 +111,12 @@ class Fake:
         self.contracts = tuple(load_all() if contracts is None else contracts)
         self.options = options or Options()
         self.worlds = Worlds(
-            self.options.make_clock, self.options.pace, self.options.seed, self.options.api_keys, self.options.limits
+            self.options.make_clock,
+            self.options.pace,
+            self.options.seed,
+            self.options.api_keys,
+            self.options.limits,
+            self.options.closed,
         )
         self.worlds.on_move = self._moved
         self.journal = Journal()
@@ -264,7 +271,7 @@ class Fake:
         key = api_key(contract.security, scope)
         world = self.worlds.of(key) if key else None
         match = provider.routes.match(scope["method"], path)
-        handover = Handover((world or self.worlds.anybody).clock.now())
+        handover = (world or self.worlds.anybody).handover()
         origin = self._origin(scope)
         body, made = b"", None
         if match is None:
@@ -338,7 +345,7 @@ class Fake:
         if world is None or job is None:
             return await self.own()(scope, receive, send)
 
-        handover, status = Handover(world.clock.now()), 0
+        handover, status = world.handover(), 0
 
         async def noting(event: Event) -> None:
             nonlocal status
@@ -369,7 +376,7 @@ class Fake:
             return
         contract, world = self._sender(scope)
         clock = (world or self.worlds.anybody).clock
-        handover = Handover(clock.now())
+        handover = (world or self.worlds.anybody).handover()
         try:
             body = await read_all(receive)
         except ClientGone:

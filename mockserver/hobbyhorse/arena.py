@@ -62,6 +62,8 @@ class Arena:
     """Whether one client runs at a time, so that requests without a key are its."""
     server: MockServer = field(init=False)
     _number: int = 0
+    _playing: dict[str, bool] = field(default_factory=dict)
+    """The keys of the worlds of which something runs, and whether each was the only one all the time."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -73,6 +75,7 @@ class Arena:
             seed=self.seed,
             strict=False,
             elsewhere=True,
+            closed=True,
         )
 
     def __enter__(self) -> Arena:
@@ -86,8 +89,9 @@ class Arena:
         """Open the world of a drill, with its scenario armed."""
         with self._lock:
             self._number += 1
-            number = self._number
-        world = self.server.world(f"hh-test-key-{number:06}", seed=self.seed)
+            key = f"hh-test-key-{self._number:06}"
+            self._playing = {**dict.fromkeys(self._playing, False), key: not self._playing}
+        world = self.server.world(key, seed=self.seed)
         world.keep(MOST_EXCHANGES)
         if drill.scenario:
             jobs = 1 if drill.kind in (ONCE, LONG, KILLED, MOVED) else "all"
@@ -109,7 +113,9 @@ class Arena:
     def trace(self, world: MockWorld, drill: Drill, runs: Iterable[Run], watched: float = 0.0) -> Trace:
         """Return what was seen of the runs of a drill up to a moment, and forget the world."""
         ended = max(world.clock.now(), watched)
-        found = world.trace(self.contract.key, strangers=self.alone)
+        with self._lock:
+            alone = self._playing.pop(world.api_key)
+        found = world.trace(self.contract.key, strangers=self.alone or alone)
         self.server.forget(world)
         return replace(
             found,

@@ -229,10 +229,12 @@ def replay(
     if rule is None:
         raise Wrong(f"{finding}: there is no rule {found.rule!r}; `hobbyhorse rules` lists them")
     words: list[list[str] | None] = []
+    ends: list[str] = []
     options = (resume_command, found.seed, speed, limit, 1, times, contracts)
     with _player(contract, model, python, command, *options) as (play, _, _):
         for trace in play([found.drill] * times):
             words.append(check(rule, Story(contract, trace)))
+            ends += [run.outcome.message for run in trace.runs if run.outcome and run.outcome.kind == "unfinished"]
     broken = [messages for messages in words if messages]
     verdict = "still-broken" if len(broken) == len(words) else "flaky" if broken else "fixed"
     if all(messages is None for messages in words):
@@ -240,6 +242,11 @@ def replay(
     typer.echo(f"{rule.id} {verdict}: broken in {len(broken)} of {len(words)} runs with {found.drill}")
     if verdict == "not-reached":
         typer.echo("the client did not come to what the rule is about: that proves nothing")
+        if ends:
+            more = "--limit gives more time" if python is None else "it was given twice the longest wait"
+            typer.echo(
+                f"  {len(ends)} of {len(words)} runs had no end of its own: {ends[0] or 'still running'}; {more}"
+            )
     for message in broken[0][:3] if broken else ():
         typer.echo(f"  {message}")
     raise typer.Exit(0 if verdict == "fixed" else 1)

@@ -26,6 +26,7 @@ class Handover:
     """When a request arrived (clock), and what became of its answer: its headers, the size of its body, its end.
 
     `answered` is when the last byte was handed over, to a client that was still there; None as long as it was not.
+    `dated` is when the request arrived by the clock that the client reads, which may be another one.
     """
 
     arrived: float
@@ -33,6 +34,7 @@ class Handover:
     headers: RawHeaders = ()
     size: int = 0
     answered: float | None = None
+    dated: float | None = None
 
     @property
     def whole(self) -> bool:

@@ -43,7 +43,8 @@ class MockServer:
     application for clients in the same process and event loop, at the address `http://hobbyhorse.test`.
     `clock` is "real" or "manual": a manual one stands still until a world's clock is advanced.
     With `elsewhere` it is served at further addresses, `origins`: files are at `media`, `foreign` and `private` are
-    where a scenario may point a client. `judge` says what a trace shows of a client.
+    where a scenario may point a client. `judge` says what a trace shows of a client. With `closed` it takes those keys
+    only that `world` was given together with a seed.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class MockServer:
         scenarios: Sequence[Path] = (),
         limits: Limits | None = None,
         elsewhere: bool = False,
+        closed: bool = False,
         judge: Callable[[Contract, Trace], dict[str, Any]] | None = None,
     ) -> None:
         if clock not in ("real", "manual"):
@@ -76,6 +78,7 @@ class MockServer:
                 scenarios=tuple(scenarios),
                 limits=limits or Limits(),
                 make_clock=ManualClock if clock == "manual" else lambda: RealClock(speed),
+                closed=closed,
                 judge=judge,
             ),
         )

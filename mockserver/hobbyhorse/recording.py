@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from email.utils import formatdate
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from urllib.parse import quote
 from hobbyhorse import traces
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.jobs import Job
-from hobbyhorse.journal import MOST_BYTES, SECRET, Exchange, Journal, decoded
+from hobbyhorse.journal import MOST_BYTES, SECRET, Exchange, Handover, Journal, decoded
 from hobbyhorse.moves import MEDIA
 from hobbyhorse.plays import SUBMISSIONS
 from hobbyhorse.traces import KEY, REDACTED, Delivery, Trace, TracedJob
@@ -118,7 +119,9 @@ def _exchange(veil: Veil, one: Exchange, arrived: float) -> traces.Exchange:
         headers=tuple(veil.header(name, value) for name, value in decoded(one.raw_headers)),
         body=veil.content(one.body),
         status=one.status,
-        answer_headers=tuple((name, veil.text(value)) for name, value in decoded(handover.headers)),
+        answer_headers=tuple(
+            (name, veil.text(value)) for name, value in (*decoded(handover.headers), *_date(handover))
+        ),
         answer=veil.content(one.answer),
         answered=None if answered is None else answered + (arrived - handover.arrived),
         whole=handover.whole,
@@ -128,6 +131,12 @@ def _exchange(veil: Veil, one: Exchange, arrived: float) -> traces.Exchange:
         situation=one.situation,
         move=one.move,
     )
+
+
+def _date(handover: Handover) -> Iterator[tuple[str, str]]:
+    """Yield the date of an answer where the client reads another clock: a date in its headers is by that one."""
+    if handover.dated is not None and abs(handover.dated - handover.arrived) >= 1:
+        yield "date", formatdate(handover.dated, usegmt=True)
 
 
 def _strangers(world: World, contract: Contract, strangers: tuple[Journal, World] | None) -> list[Exchange]:

@@ -34,13 +34,23 @@ def show_providers(contracts: list[Contract]) -> None:
     console.print("keys: what a repeated idempotency key means. `hobbyhorse providers NAME` shows everything.")
 
 
+def _idempotency(contract: Contract) -> str:
+    """Return what a repeated key means, where the key is, and how long it holds."""
+    rules = contract.idempotency
+    return (
+        rules.mode
+        if rules.key is None
+        else f"{rules.mode} ({rules.key.name.title() or rules.key}, for {rules.life:g} s)"
+    )
+
+
 def show_provider(contract: Contract) -> None:
     """Print everything of a provider."""
     console = Console(highlight=False)
     console.print(f"[bold]{escape(contract.name)}[/bold] ({contract.key}), {', '.join(contract.hosts)}")
     for document in contract.documents:
         console.print(f"  taken from: {escape(document)}")
-    console.print(f"  callbacks: {_callbacks(contract)}; idempotency: {contract.idempotency.mode}")
+    console.print(f"  callbacks: {_callbacks(contract)}; idempotency: {_idempotency(contract)}")
 
     everywhere = _everywhere(contract)
     operations = _table("role", "method and path", "situations")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -147,15 +146,10 @@ def _troubled(call: Call, play: Play, move: Move, answer: Answer | None) -> Trou
         sent = redirection(_address(call), call.elsewhere)
     if move.kind == "error_envelope":
         sent = Sent(200, sent.headers, sent.body)
-    sent = retry_after(sent, move.options, clients_now(call.world))
+    sent = retry_after(sent, move.options, call.world.clients_now())
     status, body = (0, b"") if move.kind in SILENT else (sent.status, sent.body)
     situation = answer.situation.name if answer is not None else None
     return Troubled(Noted(situation, job, status, body, (*notes, f"scenario: {move}"), move.kind), sent, move)
-
-
-def clients_now(world: World) -> float:
-    """Return the moment that a client reads on its own clock: the real one, or that of a world in virtual time."""
-    return world.clock.now() if world.virtual else time.time()
 
 
 def _address(call: Call) -> str:
@@ -227,5 +221,5 @@ def media_trouble(play: Play, sent: Sent, world: World) -> tuple[Move | None, Se
     if (made := MEDIA_BODIES.get(move.kind)) is not None:
         return move, made(sent, move, play.random)
     if move.kind in REFUSALS:
-        return move, retry_after(file_refusal(move.kind), move.options, clients_now(world))
+        return move, retry_after(file_refusal(move.kind), move.options, world.clients_now())
     return move, sent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 from typing import Annotated
@@ -53,9 +54,11 @@ def keep_hypothesis_away() -> None:
 
 def one_of(contracts: list[Contract], name: str) -> Contract:
     """Return the contract of a name. Raises Wrong."""
-    found = next((contract for contract in contracts if contract.key == name), None)
+    found = next((contract for contract in contracts if contract.key.lower() == name.lower()), None)
     if found is None:
-        raise Wrong(f"no provider {name!r}; there are {', '.join(contract.key for contract in contracts)}")
+        keys = [contract.key for contract in contracts]
+        near = difflib.get_close_matches(name.lower(), keys, 1)
+        raise Wrong(f"no provider {name!r}; there are {', '.join(keys)}" + (f". {near[0]}?" if near else ""))
     return found
 
 

@@ -101,7 +101,7 @@ def show_verdicts(verdicts: Sequence[Verdict], accepted: dict[str, str] | None =
     """Print a table of rules and verdicts, and below it what breaks each rule."""
     console = Console(highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("rule", "level", "verdict", "observed in"):
+    for name in ("rule", "level", "verdict", "observed in", "broken in"):
         table.add_column(name, no_wrap=True)
     shown = [one for word in (BROKEN, PASSED) for one in verdicts if one.verdict == word]
     for one in shown:
@@ -109,7 +109,8 @@ def show_verdicts(verdicts: Sequence[Verdict], accepted: dict[str, str] | None =
         word = f"{one.verdict} (accepted)" if known else one.verdict
         seen = f"{one.observed} runs" if one.observed != 1 else "1 run"
         colour = "yellow" if known else COLOURS[one.verdict]
-        table.add_row(f"{one.rule.id} {one.rule.name}", one.rule.level, f"[{colour}]{word}[/{colour}]", seen)
+        bad = str(one.times_broken or "")
+        table.add_row(f"{one.rule.id} {one.rule.name}", one.rule.level, f"[{colour}]{word}[/{colour}]", seen, bad)
     console.print(table)
     unseen = [one.rule.id for one in verdicts if one.verdict == NOT_OBSERVED]
     if unseen:
@@ -139,6 +140,8 @@ def show_result(result: Result, report: Path | None) -> None:
         f"\n{result.runs} runs in {result.seconds:.1f} s ({rate:.1f} a second), seed {result.seed}; "
         f"{met.met} of {met.total} single deviations met"
     )
+    if met.untried:
+        console.print(f"[yellow]{len(met.untried)} of them were not tried: no run was left; --runs gives more[/yellow]")
     for rule in result.stale:
         console.print(f"[red]{rule} is accepted in the baseline and was not found: take it out[/red]")
     if report is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.ids import FORMS
 from hobbyhorse.jobs import Job, pace
-from hobbyhorse.journal import Journal, next_number
+from hobbyhorse.journal import Handover, Journal, next_number
 from hobbyhorse.lifecycle import LifecycleError, Timeline, cut, lay
 from hobbyhorse.limits import Limits, Meter, Queue
 from hobbyhorse.links import signer
@@ -140,6 +141,14 @@ class World:
     """The pace and the limits that it began with."""
     on_move: Callable[[World, Job], None] = lambda world, job: None
     """Told of each job whose timeline is changed after its submission."""
+
+    def clients_now(self) -> float:
+        """Return the moment that a client reads on its own clock: the real one, or this world's in virtual time."""
+        return self.clock.now() if self.virtual else time.time()
+
+    def handover(self) -> Handover:
+        """Begin to note what becomes of the answer to a request that has just arrived."""
+        return Handover(self.clock.now(), dated=self.clients_now())
 
     def limit(self, limits: Limits) -> None:
         """Limit what this key may do from now on; jobs that wait for a worker are planned anew."""
@@ -318,7 +327,10 @@ def _shifted(job: Job, seconds: float) -> Timeline:
 
 
 class Worlds:
-    """The worlds by API key; a new key opens a new one, unless only some keys are accepted."""
+    """The worlds by API key; a new key opens a new one, unless only some keys are accepted.
+
+    Where they are `closed`, no request opens one: only those keys are accepted that were given a world before.
+    """
 
     def __init__(
         self,
@@ -327,7 +339,9 @@ class Worlds:
         seed: int = 0,
         accepted: frozenset[str] = frozenset(),
         limits: Limits | None = None,
+        closed: bool = False,
     ) -> None:
+        self._closed = closed
         self._make_clock = make_clock
         self._pace = pace
         self._seed = seed
@@ -344,20 +358,25 @@ class Worlds:
         """Return the world of a key, or None if the key is not accepted."""
         if (world := self._by_key.get(key)) is not None:
             return world
-        if self._accepted and key not in self._accepted:
+        if self._closed or (self._accepted and key not in self._accepted):
             return None
+        return self._opened(key)
+
+    def _opened(self, key: str) -> World:
         self._by_key[key] = world = self._open(key)
         return world
 
     def seeded(self, key: str, seed: int) -> World | None:
         """Return the new world of a key, with a seed of its own: what it makes is the same as in another with the same.
 
-        Raises ValueError if the key has a world.
+        None if the key is not accepted. Raises ValueError if it has a world.
         """
         if key in self._by_key:
             raise ValueError(f"the key {key!r} has a world already; a seed is for a new one")
-        if (world := self.of(key)) is not None:
-            world.random = Random(seed)
+        if self._accepted and key not in self._accepted:
+            return None
+        world = self._opened(key)
+        world.random = Random(seed)
         return world
 
     def known(self, key: str) -> World | None:

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -43,7 +44,7 @@ def find_client(text: str) -> Client:
     if not mark or not where or not name:
         raise ClientError(f"{text!r} is no client; it is MODULE:FUNCTION or FILE.py:FUNCTION")
     try:
-        module = _module_of(Path(where)) if where.endswith(".py") else importlib.import_module(where)
+        module = _module_of(Path(where)) if where.endswith(".py") else _imported(where)
     except ClientError:
         raise
     except Exception as error:
@@ -54,6 +55,18 @@ def find_client(text: str) -> Client:
         raise ClientError(f"{where!r} has no function {name!r}; it has {', '.join(names) or 'none'}")
     client: Client = found
     return client
+
+
+def _imported(name: str) -> Any:
+    """Import a module; one in the current directory counts, as it does for `python -m`."""
+    here = os.getcwd()
+    if here in sys.path or "" in sys.path:
+        return importlib.import_module(name)
+    sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(here)
 
 
 def _module_of(path: Path) -> Any:

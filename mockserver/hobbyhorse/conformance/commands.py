@@ -540,8 +540,15 @@ def _signalled(exit_status: int) -> str:
     return f"it was ended by signal {-exit_status}"
 
 
+_NO_NEWS = re.compile(r"\s+at \S|Node\.js v\d")
+"""A last line that does not say what went wrong: of a stack, or the version that Node.js ends with."""
+_WRONG = re.compile(r"(?:Uncaught |\w+\.)*\w*(?:Error|Exception)\b.*: ")
+
+
 def _last_line(text: str) -> str | None:
-    line = (text[-_LAST_WORDS:].rstrip().splitlines() or [""])[-1]
+    lines = text[-_LAST_WORDS:].rstrip().splitlines() or [""]
+    told = [line for line in lines if _WRONG.match(line)]
+    line = told[-1] if told and _NO_NEWS.match(lines[-1]) else lines[-1]
     return _printable(line)[:300].strip() or None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -88,11 +88,13 @@ def _summary(result: Result) -> str:
     if result.stale:
         rows.append(("stale in the baseline", ", ".join(result.stale)))
     lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
-    unmet = ""
-    if met.unmet:
-        items = "".join(f"<li><code>{escape(name)}</code></li>" for name in met.unmet)
-        unmet = f"<details><summary>{len(met.unmet)} deviations that were never met</summary><ul>{items}</ul></details>"
-    return f"<dl>{lines}</dl>{unmet}"
+    left = [(met.unmet, "that the client did not come to"), (met.untried, "that no run was left for")]
+    return f"<dl>{lines}</dl>" + "".join(_deviations(names, which) for names, which in left if names)
+
+
+def _deviations(names: Sequence[str], which: str) -> str:
+    items = "".join(f"<li><code>{escape(name)}</code></li>" for name in names)
+    return f"<details><summary>{len(names)} single deviations {which}</summary><ul>{items}</ul></details>"
 
 
 def _row(one: Verdict, result: Result) -> str:

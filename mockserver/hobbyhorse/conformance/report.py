@@ -46,6 +46,7 @@ def report_json(result: Result) -> dict[str, Any]:
             "met": result.coverage.met,
             "total": result.coverage.total,
             "unmet": list(result.coverage.unmet),
+            "untried": list(result.coverage.untried),
         },
         "accepted": dict(result.accepted),
         "stale": list(result.stale),

@@ -9,11 +9,15 @@ from hobbyhorse.conformance.judge import BROKEN, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How many of the single deviations that a contract allows were met by the client, and which were not."""
+    """How many of the single deviations that a contract allows were met by the client, and which were not.
+
+    The client did not come to those that are `unmet`; for the `untried` ones no run was left.
+    """
 
     met: int
     total: int
     unmet: tuple[str, ...] = ()
+    untried: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,13 +137,15 @@ class Search:
 
     def _happy(self) -> Trace:
         """Run the client against a happy server: one that fails there cannot be tested."""
+        self.tell(Progress(0, self.plan.runs, (), self.phase))
         trace = self._one(HAPPY)
         if trace is None:
             raise CannotRun("no run is allowed; give at least one")
         story = Story(self.contract, trace)
         if not story.submits:
-            asked = ", ".join(f"{step.exchange.method} {step.exchange.url}" for step in story.steps[:5]) or "nothing"
-            raise CannotRun(f"the client ordered nothing; it asked for {asked}{_ended(story)}")
+            asked = [f"{step.exchange.method} {step.exchange.url} ({step.status})" for step in story.steps[:5]]
+            asked += [f"and {len(story.steps) - 5} more"] if len(story.steps) > 5 else []
+            raise CannotRun(f"the client ordered nothing; it asked for {', '.join(asked) or 'nothing'}{_ended(story)}")
         if story.outcome is not None and story.outcome.kind != "success":
             last = story.steps[-1]
             raise CannotRun(
@@ -278,14 +280,23 @@ class Search:
 
     def _coverage(self, ones: list[Drill]) -> Coverage:
         """Return how many of the single deviations were met, once or for ever."""
-        names: dict[str, bool] = {}
+        names: dict[str, list[str]] = {}
         for drill in ones:
             name = str(drill).replace(" (times=always)", "").replace(", times=always", "")
-            names[name] = names.get(name, False) or drill.key in self.met
-        unmet = tuple(sorted(name for name, met in names.items() if not met))
-        return Coverage(len(names) - len(unmet), len(names), unmet)
+            names.setdefault(name, []).append(drill.key)
+        met = {name for name, keys in names.items() if not self.met.isdisjoint(keys)}
+        tried = {name for name, keys in names.items() if not self.seen.keys().isdisjoint(keys)}
+        unmet, untried = sorted(tried - met), sorted(names.keys() - tried)
+        return Coverage(len(met), len(names), tuple(unmet), tuple(untried))
 
 
 def _ended(story: Story) -> str:
-    outcome = story.outcome
-    return f"; it ended with {outcome.kind}: {outcome.message}" if outcome is not None and outcome.message else ""
+    """Return how a client ended that cannot be tested, and what may be the matter with it."""
+    outcome, words = story.outcome, ""
+    if any(step.status == 401 for step in story.steps):
+        words = "; does it send the API key that it is given, as this provider wants it?"
+    elif story.accepted is not None and not story.fetches and any(step.video for step in story.steps):
+        words = "; it was told of its video, which is on the host of its base URL, and did not fetch it"
+    if outcome is None:
+        return words
+    return f"{words}; it ended with {outcome.kind}" + (f": {outcome.message}" if outcome.message else "")

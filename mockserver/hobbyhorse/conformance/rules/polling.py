@@ -336,7 +336,8 @@ def _bounded(story: Story, is_meant: Callable[[Step], bool], most: int, what: st
                 seen = True
                 count = len(row) if again is not None else len(row) - 1
                 if count > most:
-                    found.append(f"{what} came {count} times in a row, and the {role} was asked for again each time")
+                    told = f"{what} came {count} times in a row, and the {role} was asked for again each time"
+                    found.append(f"{told}: more than {most} do not pass")
     return found + _invented(story, f"{what} came") if seen else None
 
 

@@ -154,7 +154,9 @@ def fetch_before_expiry(story: Story) -> list[str] | None:
         return found if found or story.fetches else None
     if outcome.by_reference:
         return found if found or story.contract.retention.result_url is None else None
-    if not any(200 <= fetch.status < 300 for fetch in story.fetches):
+    told = {step.video for step in story.steps if step.video}
+    fetched = [step for step in story.steps if step.role == "media" or step.exchange.url in told]
+    if not any(200 <= step.status < 300 for step in fetched):
         found.append("the client reports success, and has not fetched the video")
     return found
 

@@ -58,13 +58,20 @@ def _named(step: Step) -> Asked | None:
         return None
     if text.isascii() and text.isdigit():
         return Asked(float(text), EARLY)
+    moment, dated = _moment(text), _moment(step.exchange.answer_header("date") or "")
+    if moment is None:
+        return None
+    since = dated if dated is not None else step.done
+    return Asked(max(moment - since, 0.0), 1.0)
+
+
+def _moment(text: str) -> float | None:
+    """Return the moment of a date in a header, or None."""
     try:
         moment = parsedate_to_datetime(text)
     except ValueError:
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return Asked(max(moment.timestamp() - step.done, 0.0), 1.0)
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
 def honours_retry_after(story: Story) -> list[str] | None:

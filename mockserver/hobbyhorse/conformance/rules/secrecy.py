@@ -156,7 +156,8 @@ RULES = (
         "SHOULD",
         "S1",
         "wire",
-        "A video's address is not fetched if it is of a private network, of this machine, or of another scheme.",
+        "A video's address is not fetched if it is of a private network, of this machine, or of another scheme; the "
+        "host of the base URL may be one.",
         "The client's own network is within reach of who writes the address: openclaw/openclaw#103083, in five "
         "providers.",
         no_private_address,
