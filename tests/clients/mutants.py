@@ -856,7 +856,7 @@ RETRIES = (
         "a Retry-After that is a date is not understood",
         (
             (
-                "else (parsedate_to_datetime(told).timestamp() - time.time()) * SPEED\n",
+                "else parsedate_to_datetime(told).timestamp() - time.time()\n",
                 "else parsedate_to_datetime(told) and None\n",
             ),
         ),
