@@ -29,7 +29,7 @@ check: $(VENV)/.ready ## check format, lint, types and layers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q tests/test_layers.py
+	@$(BIN)/python -m pytest -q -k test_layers  # of all, so that each can be imported
 	@$(BIN)/hobbyhorse contracts lint
 
 format: $(VENV)/.ready ## rewrite the sources in the project's format

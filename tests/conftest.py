@@ -38,10 +38,11 @@ BY_DAY = {
     "test_adversity.py": 2,
     "test_bodies.py": 2,
     "test_conformance_generate.py": 3,
-    "test_contract_roundtrip.py": 2,
+    "test_contract_lint.py": 2,
+    "test_contract_roundtrip.py": 3,
     "test_conformance_server.py": 3,
     "test_examples.py": 5,
-    "test_media_video.py": 2,
+    "test_media_video.py": 3,
     "test_mutants.py": 5,
     "test_proxy.py": 2,
     "test_recording.py": 3,
@@ -49,6 +50,7 @@ BY_DAY = {
     "test_schemathesis.py": 2,
     "test_search.py": 2,
     "test_servers.py": 3,
+    "test_trouble.py": 2,
     "test_virtual.py": 2,
 }
 """In which files a run of everything has only each n-th case of a test, unless HOBBYHORSE_NIGHT is set: they take long.
@@ -56,6 +58,8 @@ BY_DAY = {
 The first case of each is always there, and so is every test that has no cases.
 """
 EVERYTHING = 2_000
+LONG = {"test_reference_clients.py", "test_made_up_provider.py", "test_docs.py", "test_arena.py", "test_crew.py"}
+"""Files with the longest tests: they come first, or one process would be at them when the others have ended."""
 
 
 @pytest.hookimpl(trylast=True)
@@ -71,7 +75,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         (left_out if cases and seen[test] % BY_DAY.get(item.path.name, 1) else kept).append(item)
         seen[test] += 1
     config.hook.pytest_deselected(items=left_out)
-    items[:] = kept
+    items[:] = _spread(kept, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def _spread(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """Return tests in an order in which each of so many processes, which take equal parts, begins with long ones."""
+    early = [item for item in items if item.path.name in LONG]
+    rest = [item for item in items if item.path.name not in LONG]
+    found: list[pytest.Item] = []
+    for at in range(workers):
+        found += rest[len(rest) * at // workers :][:workers]  # the parts are not quite equal
+        found += early[at::workers]
+        found += rest[len(rest) * at // workers + workers : len(rest) * (at + 1) // workers]
+    return found
 
 
 def contracts_that(are_meant: Callable[[Contract], bool]) -> pytest.MarkDecorator:
