@@ -290,7 +290,7 @@ def test_the_suite_finds_what_a_naive_client_does() -> None:
 def test_the_same_seed_finds_the_same_with_the_same_smallest_scenarios() -> None:
     def found(seed: int) -> list[tuple[str, str, tuple[str, ...]]]:
         with Arena(HIAPI, HIAPI.models[0], seed) as opened:
-            search = Search(HIAPI, PythonPlayer(opened, naive), Plan(30, seed))
+            search = Search(HIAPI, PythonPlayer(opened, naive), Plan(12, seed))
             verdicts = search.run("naive", "m").verdicts
         return [
             (one.rule.id, one.verdict, tuple(str(finding.trace.scenario) for finding in one.findings))
