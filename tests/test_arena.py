@@ -192,7 +192,7 @@ def test_a_client_that_does_not_send_its_key_is_told_so(tmp_path: Path, headers:
     (tmp_path / "client.py").write_text(text)
     path = tmp_path / "client.py"
     clock = "manual" if kind == "callable" else "real"
-    with Arena(HIAPI, HIAPI.models[0], clock=clock, alone=kind == "callable") as arena:
+    with Arena(HIAPI, HIAPI.models[0], clock=clock) as arena:
         play = (
             PythonPlayer(arena, find_client(f"{path}:generate"))
             if kind == "callable"
@@ -215,7 +215,7 @@ def test_who_runs_beside_another_is_not_held_for_it(real: Arena) -> None:
 
 @pytest.fixture(scope="module")
 def real() -> Iterator[Arena]:
-    with Arena(HIAPI, HIAPI.models[0], clock="real", speed=20.0, pace="fast", alone=False) as opened:
+    with Arena(HIAPI, HIAPI.models[0], clock="real", speed=20.0, pace="fast") as opened:
         yield opened
 
 

@@ -60,9 +60,9 @@ def alive(pid: int) -> bool:
         return not os.path.isdir("/proc/self")
 
 
-def eventually(condition: Callable[[], bool]) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
     """Whether something comes about; how soon is the machine's affair."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:
             return False

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from hobbyhorse.crew import Crew, Post, processes
 from hobbyhorse.traces import Trace
 from tests.conftest import CONTRACTS, ROOT
 from tests.test_arena import naive
+from tests.test_commands import eventually
 
 HIAPI = next(contract for contract in CONTRACTS if contract.key == "hiapi")
 MODEL = HIAPI.models[0].id
@@ -88,14 +88,6 @@ def children(of: int) -> set[int]:
     return found
 
 
-def within_reason(holds: Callable[[], bool]) -> bool:
-    """Wait in real time for what other processes do."""
-    until = time.monotonic() + LONGEST
-    while not holds() and time.monotonic() < until:
-        time.sleep(0.02)
-    return holds()
-
-
 def judged(trace: Trace) -> dict[str, Any]:
     """Return what does not depend on where a server listened."""
     story = Story(HIAPI, trace)
@@ -131,7 +123,7 @@ def test_no_process_is_left(written: Callable[[str], str], fails: bool) -> None:
                 raise KeyboardInterrupt
     except KeyboardInterrupt:
         assert fails
-    assert within_reason(lambda: children(os.getpid()) <= before)
+    assert eventually(lambda: children(os.getpid()) <= before, LONGEST)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
@@ -140,14 +132,14 @@ def test_they_end_with_the_command_that_made_them(written: Callable[[str], str],
     with subprocess.Popen(
         [COMMAND, *line], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as command:
-        assert within_reason((tmp_path / "spins").exists)
+        assert eventually((tmp_path / "spins").exists, LONGEST)
         made = children(command.pid)
         assert made
         hears = os.killpg if how == signal.SIGINT else os.kill  # a terminal tells all of them
         hears(command.pid, how)
         _, said = command.communicate(timeout=LONGEST)
     assert "Traceback" not in said
-    assert within_reason(lambda: not any(Path(f"/proc/{number}").exists() for number in made))
+    assert eventually(lambda: not any(Path(f"/proc/{number}").exists() for number in made), LONGEST)
 
 
 def test_the_command_runs_a_callable_in_several_processes(written: Callable[[str], str], tmp_path: Path) -> None:

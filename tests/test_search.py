@@ -141,6 +141,15 @@ def test_a_client_that_gets_no_video_from_a_happy_server_cannot_be_tested(contra
         search(contract, Failing(contract))
 
 
+def test_a_client_that_does_not_fetch_its_video_is_told_where_that_is(contract: Contract) -> None:
+    class Wary(MadeUp):
+        def play(self, drill: Drill) -> Trace:
+            return Teller(self.contract).submit().wait(5).call(*ending(self.contract)).end("failed").trace()
+
+    with pytest.raises(CannotRun, match="its video, which is on the host of its base URL, and did not fetch it"):
+        search(contract, Wary(contract))
+
+
 def test_a_client_that_orders_nothing_cannot_be_tested(contract: Contract) -> None:
     class Idle(MadeUp):
         def play(self, drill: Drill) -> Trace:

@@ -375,8 +375,8 @@ class Fake:
             await self._serve_file(path, scope, receive, send)
             return
         contract, world = self._sender(scope)
-        clock = (world or self.worlds.anybody).clock
-        handover = (world or self.worlds.anybody).handover()
+        sender = world or self.worlds.anybody
+        clock, handover = sender.clock, sender.handover()
         try:
             body = await read_all(receive)
         except ClientGone:

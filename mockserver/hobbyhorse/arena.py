@@ -58,12 +58,13 @@ class Arena:
     clock: str = "manual"
     speed: float = 1.0
     pace: str = "realistic"
-    alone: bool = True
-    """Whether one client runs at a time, so that requests without a key are its."""
     server: MockServer = field(init=False)
     _number: int = 0
     _playing: dict[str, bool] = field(default_factory=dict)
-    """The keys of the worlds of which something runs, and whether each was the only one all the time."""
+    """The keys of the worlds of which something runs, and whether each was the only one all the time.
+
+    Then requests without a key are its.
+    """
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -115,7 +116,7 @@ class Arena:
         ended = max(world.clock.now(), watched)
         with self._lock:
             alone = self._playing.pop(world.api_key)
-        found = world.trace(self.contract.key, strangers=self.alone or alone)
+        found = world.trace(self.contract.key, strangers=alone)
         self.server.forget(world)
         return replace(
             found,

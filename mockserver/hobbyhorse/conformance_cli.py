@@ -169,7 +169,7 @@ def _player(
         if not speed > 0 or not limit > 0:
             raise Wrong("--speed and --limit are greater than 0")
         size = parallel or PARALLEL
-        with Arena(contract, model, seed, "real", speed, "fast", alone=size == 1) as arena:
+        with Arena(contract, model, seed, "real", speed, "fast") as arena:
             yield CommandPlayer(arena, command, resume, limit, size), kinds, shlex.join(command)
     except (ClientError, CommandError, LookupError, ValueError) as error:
         raise Wrong(str(error)) from None

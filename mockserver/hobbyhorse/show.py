@@ -37,11 +37,7 @@ def show_providers(contracts: list[Contract]) -> None:
 def _idempotency(contract: Contract) -> str:
     """Return what a repeated key means, where the key is, and how long it holds."""
     rules = contract.idempotency
-    return (
-        rules.mode
-        if rules.key is None
-        else f"{rules.mode} ({rules.key.name.title() or rules.key}, for {rules.life:g} s)"
-    )
+    return f"{rules.mode} ({rules.named}, for {rules.life:g} s)" if rules.named else rules.mode
 
 
 def show_provider(contract: Contract) -> None:

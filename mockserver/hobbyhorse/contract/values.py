@@ -154,6 +154,11 @@ class Idempotency:
     key: Place | None = None
     life: float = 86_400.0
 
+    @property
+    def named(self) -> str:
+        """What the key is called, as people write it; empty where there is none."""
+        return "" if self.key is None else self.key.name.title() or str(self.key)
+
 
 @dataclass(frozen=True, slots=True)
 class Retention:

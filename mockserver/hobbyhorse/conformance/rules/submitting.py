@@ -39,9 +39,7 @@ def stable_key(story: Story) -> list[str] | None:
     for number, order in enumerate(story.orders):
         keys = {story.key(step) for step in order}
         if keys == {None} and not all(step.refused for step in order[:-1]):
-            place = story.contract.idempotency.key
-            name = f" ({place.name.title() or place})" if place is not None else ""
-            told = f"one order was sent {len(order)} times without a key{name}"
+            told = f"one order was sent {len(order)} times without a key ({story.contract.idempotency.named})"
             found.append(f"{told}, which the provider would have honoured")
         if len(keys) > 1:
             found.append(f"one order was sent with {len(keys)} keys: {', '.join(sorted(str(key) for key in keys))}")
