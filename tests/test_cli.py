@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from pytest_httpserver import HTTPServer
 
 from hobbyhorse import MockServer, cli
 from hobbyhorse.app import Fake, Options
+from hobbyhorse.clock import Clock
 from hobbyhorse.conformance.orders import documented_jobs
 from hobbyhorse.contract.folder import data_directory
 from hobbyhorse.contract.values import Contract
@@ -562,6 +564,23 @@ def test_a_demo_runs_every_documented_job_and_keeps_its_video(contract: Contract
     for stage in contract.graph.path(contract.graph.initial):
         if "stage" in contract.operations["status"].bindings:
             assert "stages" in done.out
+            assert stage in done.out
+
+
+def test_a_demo_shows_every_stage_however_busy_the_machine_is(
+    contract: Contract, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second of the real clock is a thousand, as it is for a process that others keep waiting."""
+    made = Clock.__init__
+
+    def hasty(clock: Clock, start: float, speed: float = 0.0) -> None:
+        made(clock, start, speed, tick=lambda: time.monotonic() * 1_000)
+
+    monkeypatch.setattr("hobbyhorse.clock.Clock.__init__", hasty)
+    done = run("demo", contract.key, "--out", tmp_path)
+    assert (done.status, done.err) == (0, "")
+    if "stage" in contract.operations["status"].bindings:
+        for stage in contract.graph.path(contract.graph.initial):
             assert stage in done.out
 
 

@@ -19,6 +19,7 @@ POLL_SECONDS = 0.05
 MOST_SECONDS = 60.0
 
 Report = Callable[[str], None]
+Wait = Callable[[float], object]
 
 
 class DemoError(RuntimeError):
@@ -39,11 +40,22 @@ class Run:
 
 
 def run_job(
-    contract: Contract, operation: Operation, model: Model, body: Any, url: str, key: str, out: Path, report: Report
+    contract: Contract,
+    operation: Operation,
+    model: Model,
+    body: Any,
+    url: str,
+    key: str,
+    out: Path,
+    report: Report,
+    wait: Wait = time.sleep,
 ) -> Run:
-    """Order a job, follow it to its end, and save its video below `out`. Raises DemoError."""
+    """Order a job, follow it to its end, and save its video below `out`. Raises DemoError.
+
+    `wait` lets so many seconds pass between two polls: of real time, or of the server's where that is moved.
+    """
     try:
-        return _run_job(contract, operation, model, body, url, key, out, report)
+        return _run_job(contract, operation, model, body, url, key, out, report, wait)
     except httpx.HTTPError as error:
         raise DemoError(f"{contract.key} did not answer: {str(error) or type(error).__name__}") from error
     except Mp4Error as error:
@@ -51,7 +63,15 @@ def run_job(
 
 
 def _run_job(
-    contract: Contract, operation: Operation, model: Model, body: Any, url: str, key: str, out: Path, report: Report
+    contract: Contract,
+    operation: Operation,
+    model: Model,
+    body: Any,
+    url: str,
+    key: str,
+    out: Path,
+    report: Report,
+    wait: Wait,
 ) -> Run:
     run = Run(contract, model, operation.role)
     with httpx.Client(timeout=MOST_SECONDS, trust_env=False) as http:
@@ -59,7 +79,7 @@ def _run_job(
         ordered = _note(run, client.call(operation.role, path={"model": model.id}, body=body), report)
         video = ordered.reading.values.get("video_url")
         if video is None:
-            video = _follow(run, client, ordered, report)
+            video = _follow(run, client, ordered, report, wait)
         data = http.get(video)
         if data.status_code != 200:
             raise DemoError(f"GET {video} answers {data.status_code}")
@@ -71,7 +91,7 @@ def _run_job(
     return run
 
 
-def _follow(run: Run, client: ContractClient, ordered: Reply, report: Report) -> str:
+def _follow(run: Run, client: ContractClient, ordered: Reply, report: Report, wait: Wait) -> str:
     """Poll a job until it has ended, fetch its result, and return the address of its video."""
     graph, job = client.contract.graph, ordered.reading.values["job"]
     deadline = time.monotonic() + MOST_SECONDS
@@ -81,7 +101,7 @@ def _follow(run: Run, client: ContractClient, ordered: Reply, report: Report) ->
             break
         if time.monotonic() > deadline:
             raise DemoError(f"job {job} has not ended after {MOST_SECONDS} s; it is {sorted(reply.reading.stages)}")
-        time.sleep(POLL_SECONDS)
+        wait(POLL_SECONDS)
     if "result" in client.contract.operations:
         reply = _note(run, client.call("result", path={"job": job}), report)
     video = reply.reading.values.get("video_url")
