@@ -41,6 +41,7 @@ from hobbyhorse.contract.request import Understood
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.expressions import parse_pointer, replaced, resolve
 from hobbyhorse.server import serving
+from hobbyhorse.server_verdicts import show_server_result
 from hobbyhorse.signatures import DEFAULT_SECRET
 from hobbyhorse.traces import read_trace
 from tests.conftest import CONTRACTS, DIRECTORY, contracts_that, many
@@ -530,7 +531,7 @@ def test_the_report_says_everything(run: Run, tmp_path: Path, monkeypatch: pytes
 ALWAYS = ServerRule("SHA-99", "always", "MUST", "minor", "It is broken.", "To see it.", lambda story: [Breach("it is")])
 
 
-def test_a_known_finding_is_accepted_and_one_that_is_gone_is_stale() -> None:
+def test_a_known_finding_is_accepted_and_one_that_is_gone_is_stale(capsys: pytest.CaptureFixture[str]) -> None:
     contract, model = MODELS[0]
     with fakes(contract) as url:
         found = examine(contract, model, asked(url), (ALWAYS,))
@@ -539,6 +540,14 @@ def test_a_known_finding_is_accepted_and_one_that_is_gone_is_stale() -> None:
     assert (found.status, accepted.status, stale.status) == (1, 0, 1)
     assert [one.verdict for one in found.verdicts] == [BROKEN]
     assert stale.stale == ("SHA-99",)
+    said = []
+    for result in (found, accepted, stale):
+        show_server_result(result, None)
+        said.append(capsys.readouterr().out)
+    assert ("SHA-99 It is broken." in said[0], said[0].endswith("1 rule broken\n")) == (True, True)
+    assert ("SHA-99 is accepted: known" in said[1], said[1].endswith("nothing broken\n")) == (True, True)
+    assert "It is broken." not in said[1]
+    assert ("take it out" in said[2], said[2].endswith("1 accepted in vain\n")) == (True, True)
 
 
 def test_a_receiver_answers_500_once_and_keeps_what_came() -> None:

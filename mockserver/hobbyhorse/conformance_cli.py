@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -165,7 +166,7 @@ def _player(
         kinds = (*kinds, KILLED, MOVED) if resume else kinds
         for name, words in (("the client", command), ("--resume-command", resume)):
             if words is not None and (not words or shutil.which(words[0]) is None):
-                raise Wrong(f"{name}: there is no command {words[0] if words else ''!r}")
+                raise Wrong(f"{name}: {_no_command(words[0] if words else '')}")
         if not speed > 0 or not limit > 0:
             raise Wrong("--speed and --limit are greater than 0")
         size = parallel or PARALLEL
@@ -173,6 +174,15 @@ def _player(
             yield CommandPlayer(arena, command, resume, limit, size), kinds, shlex.join(command)
     except (ClientError, CommandError, LookupError, ValueError) as error:
         raise Wrong(str(error)) from None
+
+
+def _no_command(word: str) -> str:
+    """Say why a word is no command, and what was probably meant."""
+    if re.search(r"\.py:\w+$", word):
+        return f"there is no command {word!r}; a Python callable is named with --python {word}"
+    if Path(word).is_file():
+        return f"{word!r} is a file that cannot be executed; name what runs it before it, or chmod +x it"
+    return f"there is no command {word!r}"
 
 
 def _with_baseline(result: Result, accepted: dict[str, str]) -> Result:

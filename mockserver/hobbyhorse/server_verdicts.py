@@ -15,7 +15,7 @@ from rich.table import Table
 from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE
 from hobbyhorse.conformance.server_results import ServerResult
 from hobbyhorse.conformance.server_rule import LESSON
-from hobbyhorse.verdicts import COLOURS, counted
+from hobbyhorse.verdicts import COLOURS, counted, show_baseline
 
 MOST_SAID = 5
 Line = tuple[str, str, Decimal, str]
@@ -66,13 +66,13 @@ def show_server_result(result: ServerResult, report: Path | None) -> None:
         f"\n{len(result.trace.exchanges)} requests in {result.seconds:.1f} s, seed {result.seed}; "
         f"at most {result.spent:.2f} USD spent, {budget}"
     )
-    for rule in result.stale:
-        console.print(f"[red]{rule} is accepted in the baseline and was not found: take it out[/red]")
+    show_baseline(console, result.accepted, result.stale)
     if report is not None:
         console.print(f"report: {escape(str(report / 'index.html'))}")
     if result.unjudged is None:
-        many = f"{counted(len(result.broken))} broken"
-        console.print(f"[red]{many}[/red]" if result.broken else "[green]nothing broken[/green]")
+        bad = [f"{counted(len(result.broken))} broken"] if result.broken else []
+        bad += [f"{len(result.stale)} accepted in vain"] if result.stale else []
+        console.print(f"[red]{', '.join(bad)}[/red]" if bad else "[green]nothing broken[/green]")
 
 
 def _left_out(result: ServerResult) -> dict[str, list[str]]:
@@ -103,7 +103,7 @@ def _table(console: Console, result: ServerResult) -> None:
 
 def _broken(console: Console, result: ServerResult) -> None:
     for one in result.verdicts:
-        if one.verdict == BROKEN:
+        if one.verdict == BROKEN and one.rule.id not in result.accepted:
             console.print(f"\n[bold red]{one.rule.id}[/bold red] {escape(one.rule.statement)}")
             for breach in one.breaches[:MOST_SAID]:
                 console.print(f"  {escape(breach.message)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -142,16 +142,24 @@ def show_result(result: Result, report: Path | None) -> None:
     )
     if met.untried:
         console.print(f"[yellow]{len(met.untried)} of them were not tried: no run was left; --runs gives more[/yellow]")
-    for rule in result.stale:
-        console.print(f"[red]{rule} is accepted in the baseline and was not found: take it out[/red]")
+    show_baseline(console, result.accepted, result.stale)
     if report is not None:
         console.print(f"report: {report / 'index.html'}")
     words = [one.verdict for one in result.verdicts]
     rest = f"{words.count(PASSED)} passed, {words.count(NOT_OBSERVED)} not observed"
+    rest = f"{len(result.accepted)} accepted, {rest}" if result.accepted else rest
     bad = [f"{counted(len(result.broken))} broken"] if result.broken else []
     bad += [f"{len(result.stale)} accepted in vain"] if result.stale else []
     said = f"[red]{', '.join(bad)}[/red]" if bad else "[green]no finding[/green]"
     console.print(f"{said}, {rest}")
+
+
+def show_baseline(console: Console, accepted: Mapping[str, str], stale: Sequence[str]) -> None:
+    """Print why each known finding is accepted, and which of the known ones were not found."""
+    for rule, why in accepted.items():
+        console.print(f"[yellow]{rule} is accepted:[/yellow] {escape(why)}")
+    for rule in stale:
+        console.print(f"[red]{rule} is accepted in the baseline and was not found: take it out (stale)[/red]")
 
 
 def counted(count: int) -> str:
