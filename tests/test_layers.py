@@ -34,7 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "unsent",
         "complaints",
     ),
-    ("contract", "proxy"),
+    ("contract", "proxy", "nearest"),
     (
         "journal",
         "jobs",
@@ -52,7 +52,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("recording",),
     ("calls", "mediahost", "faults"),
     ("inspection",),
-    ("roles", "nearest", "guard", "panel", "control"),
+    ("roles", "guard", "panel", "control"),
     ("trouble", "own"),
     ("app",),
     ("transport",),

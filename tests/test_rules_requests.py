@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -92,6 +93,17 @@ def test_a_body_that_the_trace_has_not_whole_accuses_nobody(contract: Contract) 
 
 def test_what_is_no_operation_is_noticed(contract: Contract) -> None:
     assert rules.request_valid(Teller(contract).call(None, None).story()) != []
+
+
+def test_what_is_no_operation_is_told_with_the_one_that_was_meant(contract: Contract) -> None:
+    """The id of the job is missing: it was read from a field that is not there."""
+    status = contract.operations["status"]
+    told = Teller(contract).call(None, None, url=HOME + re.sub(r"\{[^}]+\}", "", status.path))
+    found = rules.request_valid(told.story())
+    assert found is not None
+    (message,) = found
+    assert f"the nearest is status {status.method} {status.path}, path segment " in message
+    assert message.endswith("is empty")
 
 
 def test_an_address_that_an_answer_gave_is_no_mistake(contract: Contract) -> None:

@@ -17,6 +17,8 @@ LONGEST = 80
 """How much of a segment is shown."""
 OTHER_METHOD = 0.5
 """What another method weighs, against 1 for a segment that is missing or one too many."""
+EMPTY = 0.6
+"""What an empty segment weighs where a name's value belongs: an id that a client lost, not a list it asked for."""
 
 _NAME = re.compile(r"\{[^}]+\}")
 
@@ -126,6 +128,9 @@ def _ways(
             yield weight + 0.01, found
         elif want == have:
             yield weight, found
+        elif _NAME.search(want):
+            message = f"path segment {at}, {want!r}, is empty"
+            yield weight + EMPTY, (*found, Difference("path", at, message))
         else:
             message = f"path segment {at} is {shown}, not {want!r}"
             yield weight + 1.2 - _alike(want, have), (*found, Difference("path", at, message))

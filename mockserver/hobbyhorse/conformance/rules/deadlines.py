@@ -24,7 +24,7 @@ def has_deadline(story: Story) -> list[str] | None:
     found = [f"request {read.number} still asks after {waited:.0f} s, of {longest:.0f}" for read, waited in late[-1:]]
     outcome = story.outcome
     if outcome is not None and outcome.kind == "unfinished" and story.lasted > longest:
-        found.append(f"the client had not finished {story.lasted:.0f} s after the job was accepted")
+        found.append(f"the client had not finished {story.lasted:.0f} s after the job was accepted, of {longest:.0f}")
     if found:
         return found
     stayed = max((waited for _, waited in waits), default=0.0) >= STAYED * story.patience

@@ -13,6 +13,7 @@ from hobbyhorse.contract.folder import path_names
 from hobbyhorse.contract.request import Refusal, find_model, read_body, read_order, read_parameters
 from hobbyhorse.contract.values import Contract, Model, Operation
 from hobbyhorse.expressions import MISSING, ExpressionError, Message, replaced, resolve
+from hobbyhorse.nearest import nearest
 
 KEPT_BYTES = 64 * 1024
 """How much of a request's body a trace is sure to have."""
@@ -39,13 +40,20 @@ def request_valid(story: Story) -> list[str] | None:
         seen = True
         if step.role is None:
             if story.origin(step) == story.home and not _told(story, step):
-                where = urlsplit(step.exchange.url).path[:200]
-                found.append(f"request {step.number}, {step.exchange.method} {where}, is no operation of the provider")
+                found.append(f"request {step.number}, {_nowhere(story, step)}")
         elif step.role in SUBMISSIONS and not _asked_well(story, step):
             continue
         elif (refusal := refused(story, step)) is not None:
             found.append(f"request {step.number} ({step.role}) breaks the contract: {refusal.message or refusal}")
     return found if seen else None
+
+
+def _nowhere(story: Story, step: Step) -> str:
+    """Say what a request that no operation takes comes nearest to."""
+    method, where = step.exchange.method, urlsplit(step.exchange.url).path
+    path = where.removeprefix(urlsplit(story.trace.base).path.rstrip("/"))
+    meant = nearest(story.contract, method, path)
+    return f"{method} {where[:200]}, is no operation of the provider; the nearest is {meant}"
 
 
 def no_silent_truncation(story: Story) -> list[str] | None:
