@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -144,6 +145,16 @@ def test_a_module_imports_only_from_its_own_layer_and_those_below(path: Path) ->
         root, *rest = name.split(".")
         if root == "hobbyhorse" and rest:
             assert rank(rest[0]) <= rank(part(path)), f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_can_be_imported(path: Path) -> None:
+    """Those, too, that are imported when they are first needed, by then perhaps in two threads at once.
+
+    This compiles them; Python 3.11 may fail to parse in one thread what another parses too (python/cpython#106905).
+    """
+    name = ".".join(("hobbyhorse", *path.relative_to(PACKAGE).with_suffix("").parts))
+    assert importlib.import_module(name).__file__ == str(path)
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
