@@ -126,7 +126,7 @@ def test_a_client_that_keeps_every_rule_ends_with_status_0(run: Run, tmp_path: P
 def test_a_broken_rule_is_named_reported_and_replayed_until_it_is_mended(
     run: Run, breaks: tuple[str, str], tmp_path: Path
 ) -> None:
-    done = run(*client(*breaks, "--runs", "60", "--report", "report"))
+    done = run(*client(*breaks, "--runs", "20", "--report", "report"))
     assert done.status == 1
     assert BREAKS.rule in done.out
     assert verdicts(tmp_path / "report")[BREAKS.rule] == "broken"
@@ -141,7 +141,7 @@ def test_a_broken_rule_is_named_reported_and_replayed_until_it_is_mended(
 def test_the_same_seed_finds_the_same(run: Run, breaks: tuple[str, str], tmp_path: Path) -> None:
     seen = []
     for folder in ("one", "two"):
-        run(*client(*breaks, "--runs", "40", "--seed", "7", "--report", folder))
+        run(*client(*breaks, "--runs", "20", "--seed", "7", "--report", folder))
         files = sorted((tmp_path / folder / "findings").glob("*.scenario.json"))
         seen.append([(path.name, json.loads(path.read_text())["scenario"]) for path in files])
     assert seen[0] == seen[1]
@@ -149,14 +149,14 @@ def test_the_same_seed_finds_the_same(run: Run, breaks: tuple[str, str], tmp_pat
 
 
 def test_only_the_rules_that_are_named_are_looked_for(run: Run, breaks: tuple[str, str], tmp_path: Path) -> None:
-    done = run(*client(*breaks, "--runs", "40", "--rule", "POL-01", "--report", "report"))
+    done = run(*client(*breaks, "--runs", "12", "--rule", "POL-01", "--report", "report"))
     assert done.status == 0, done.out
     assert verdicts(tmp_path / "report").keys() == {"POL-01"}
 
 
 def test_what_is_known_is_accepted_until_it_is_no_more(run: Run, breaks: tuple[str, str], tmp_path: Path) -> None:
     (tmp_path / "known.json").write_text(json.dumps({BREAKS.rule: "the next version mends it"}))
-    words = ("--runs", "40", "--rule", BREAKS.rule, "--baseline", "known.json")
+    words = ("--runs", "12", "--rule", BREAKS.rule, "--baseline", "known.json")
     known = run(*client(*breaks, *words))
     assert known.status == 0, known.out
     assert f"{BREAKS.rule} is accepted: the next version mends it" in known.out

@@ -7,12 +7,16 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from hobbyhorse.app import Fake, Options
+from hobbyhorse.cli import app
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.lint import KEYWORDS
 from hobbyhorse.contract.values import FALLBACKS
@@ -77,8 +81,19 @@ def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
 def helped(command: str) -> str:
     """Return what a command says of itself."""
     env = {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
-    asked = [str(Path(sys.executable).with_name("hobbyhorse")), *command.split(), "--help"]
-    return subprocess.run(asked, capture_output=True, text=True, check=True, env=env).stdout
+    told = CliRunner(env=env).invoke(app, [*command.split(), "--help"])
+    assert told.exit_code == 0, f"hobbyhorse {command}: {told.output}"
+    return told.output
+
+
+def every_command(group: typer.Typer = app, before: str = "") -> Iterator[str]:
+    """Yield every command, as it is typed."""
+    for one in group.registered_commands:
+        assert one.callback is not None
+        yield before + (one.name or one.callback.__name__)
+    for more in group.registered_groups:
+        assert more.typer_instance is not None
+        yield from every_command(more.typer_instance, f"{before}{more.name} ")
 
 
 def test_every_option_that_the_pages_give_to_a_command_is_one_of_its() -> None:
@@ -92,12 +107,7 @@ def test_every_option_that_the_pages_give_to_a_command_is_one_of_its() -> None:
 
 
 def test_every_option_that_the_pages_name_is_an_option() -> None:
-    names = ("serve", "demo", "providers", "scenarios", "env", "health", "video", "probe", "rules", "proxy")
-    known = {
-        option
-        for name in (*names, *(f"conformance {name}" for name in ("client", "replay", "judge", "server")))
-        for option in OPTION.findall(helped(name))
-    }
+    known = {option for name in every_command() for option in OPTION.findall(helped(name))}
     known |= set(OPTION.findall((ROOT / "mockserver" / "hobbyhorse" / "pytest_plugin.py").read_text()))
     for page in PAGES:
         if page.parent.name == "examples":  # its options are those of the clients to copy
