@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+OLDEST := $(shell sed -n 's/^requires-python = ">=\(.*\)"/\1/p' pyproject.toml)
 # The tests start many commands, and none of them is to compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format bench mutants broken-servers nightly wheel clean
+.PHONY: help demo serve test check format bench mutants broken-servers nightly wheel oldest clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -52,6 +53,11 @@ broken-servers: $(VENV)/.ready ## hold the servers that break the rules on purpo
 wheel: $(VENV)/.ready ## build the wheel, install it into an empty environment and try it from elsewhere
 	@$(BIN)/python -m build --quiet --wheel --outdir build/wheel
 	@PYTHON=$(PYTHON) sh .ci/smoke build/wheel
+
+oldest: $(VENV)/.ready ## check that what it needs can be had for the oldest Python that it is for
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed --only-binary=:all: \
+	  --python-version $(OLDEST) --implementation cp --target build/oldest '.[dev]'
+	@echo "everything that it needs can be had for Python $(OLDEST)"
 
 clean: ## remove what the other targets made
 	@rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
