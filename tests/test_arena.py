@@ -118,6 +118,67 @@ def test_a_client_that_gives_up_says_which_job(arena: Arena) -> None:
     assert (outcome.kind, outcome.id_exposed) == ("timeout", True)
 
 
+class Handle:
+    """What an SDK gives its user: the id is one of its values."""
+
+    def __init__(self, task: str) -> None:
+        self.id, self._secret = task, "hidden"
+
+
+class Pending(Exception):
+    """A job that is under way, with its handle."""
+
+
+class Members(Exception):
+    """As `ExceptionGroup` is, which Python 3.10 has not."""
+
+    def __init__(self, *errors: Exception) -> None:
+        super().__init__("errors")
+        self.exceptions = errors
+
+
+def gives_up(raises: Callable[[str], Exception]) -> Callable[..., str]:
+    def client(base_url: str, api_key: str, request: dict[str, Any]) -> str:
+        with httpx.Client(base_url=base_url, headers={"authorization": f"Bearer {api_key}"}) as http:
+            task = http.post("/v1/tasks", json=request).json()["data"]["taskId"]
+        raise raises(task)
+
+    return client
+
+
+def hidden(task: str) -> Exception:
+    error = Pending("no")
+    error.__context__, error.__suppress_context__ = Pending(task), True
+    return error
+
+
+def caused(task: str) -> Exception:
+    error = Pending("no")
+    error.__cause__ = Members(Pending(Handle(task)))
+    return error
+
+
+@pytest.mark.parametrize(
+    ("raises", "kind", "exposed"),
+    [
+        (lambda task: Pending(Handle(task)), "failed", True),
+        (lambda task: Pending(type("Empty", (), {"_id": task})()), "failed", False),
+        (lambda task: Members(TimeoutError("too long"), Members(Pending("deadline", task))), "timeout", True),
+        (lambda task: Members(TimeoutError("too long"), ValueError(task)), "failed", True),
+        (caused, "failed", True),
+        (hidden, "failed", False),
+        (lambda task: Pending(f"{task} did not finish in 900 s"), "timeout", True),
+        (lambda task: Pending(f"{task} did not finish successfully"), "failed", True),
+    ],
+)
+def test_the_job_is_found_in_what_a_client_raises(
+    arena: Arena, raises: Callable[[str], Exception], kind: str, exposed: bool
+) -> None:
+    outcome = play(arena, gives_up(raises)).runs[0].outcome
+    assert outcome is not None
+    assert (outcome.kind, outcome.id_exposed) == (kind, exposed)
+
+
 def test_a_client_that_never_gives_up_is_ended(arena: Arena) -> None:
     trace = play(arena, asynchronous, STUCK)
     outcome = trace.runs[0].outcome

@@ -112,6 +112,40 @@ def test_retry_after_that_says_nothing_asks_for_nothing(contract: Contract, valu
     assert rules.honours_retry_after(told.story()) is None
 
 
+def test_parts_of_a_file_that_are_fetched_side_by_side_are_no_repetition(contract: Contract) -> None:
+    told = finish(started(contract))
+    told.media(503, answer_headers=((AFTER, "1"),), headers=(("range", "bytes=0-499"),))
+    told.media(206, headers=(("range", "bytes=500-999"),)).wait(1.1)
+    told.media(206, headers=(("range", "bytes=0-499"),))
+    assert rules.honours_retry_after(told.story()) == []
+    told.media(503, answer_headers=((AFTER, "9"),), headers=(("range", "bytes=500-999"),))
+    told.media(206, headers=(("range", "bytes=500-999"),))
+    assert rules.honours_retry_after(told.story()) != []
+
+
+def test_another_file_is_no_repetition(contract: Contract) -> None:
+    told = finish(started(contract))
+    told.media(503, answer_headers=((AFTER, "5"),), url=told.video.replace("video.mp4", "first_frame.jpg")).media()
+    assert rules.honours_retry_after(told.story()) is None
+    told = finish(started(contract))
+    told.media(503, answer_headers=((AFTER, "5"),)).media(url=f"{told.video}?Signature=2")
+    assert rules.honours_retry_after(told.story()) != []
+    told = finish(started(contract))
+    told.media(whole=False, url=told.video.replace("video.mp4", "first_frame.jpg")).media()
+    assert rules.backs_off(told.story()) is None
+
+
+def test_who_always_waits_long_need_not_hurry(contract: Contract) -> None:
+    def told(pause: float) -> Teller:
+        told = fail(Teller(contract).submit(), 503, retry_after="1").wait(90).status(running(contract))
+        for _ in range(4):
+            told.wait(pause).status(running(contract))
+        return told
+
+    assert rules.honours_retry_after(told(90).story()) == []
+    assert rules.honours_retry_after(told(5).story()) != []
+
+
 def test_what_was_not_delivered_asks_for_nothing(contract: Contract) -> None:
     told = started(contract).status(None, status=503, whole=False, answer_headers=((AFTER, "60"),))
     assert rules.honours_retry_after(told.wait(1).status(running(contract)).story()) is None
@@ -134,6 +168,18 @@ def test_what_is_refused_for_good_is_not_repeated(contract: Contract, status: in
         assert rules.fatal_is_fatal(told.story()) == []
         fail(told.wait(3), status, role)
         assert rules.fatal_is_fatal(told.story()) != []
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422])
+def test_an_order_that_is_refused_for_good_is_not_sent_again_and_again(contract: Contract, status: int) -> None:
+    told = Teller(contract)
+    for _ in range(2):
+        told.submit(None, status=status, job=None).wait(3)
+    assert rules.fatal_is_fatal(told.story()) == []
+    told.submit(None, status=status, job=None)
+    assert rules.fatal_is_fatal(told.story()) != []
+    told.runs.clear()  # nobody knows whether it is one click
+    assert rules.fatal_is_fatal(told.story()) is None
 
 
 def test_a_refusal_that_has_passed_does_not_count(contract: Contract) -> None:
@@ -171,9 +217,17 @@ def in_a_row(contract: Contract, pauses: list[float], role: str = "status", stat
 @pytest.mark.parametrize("role", ["status", "media"])
 def test_retries_back_off(contract: Contract, role: str) -> None:
     assert rules.backs_off(happy(contract).story()) is None
-    for pauses in ([1.0], [0.2, 0.4, 0.8], [3.0] * 8, [1, 2, 4, 8, 8, 1.0], [3, 2, 3, 2, 3, 2.0], [4, 4, 4, 3, 3, 3.0]):
+    for pauses in (
+        [1.0],
+        [0.1 - 1e-6],
+        [0.2, 0.4, 0.8],
+        [3.0] * 8,
+        [1, 2, 4, 8, 8, 1.0],
+        [3, 2, 3, 2, 3, 2.0],
+        [4, 4, 4, 3, 3, 3.0],
+    ):
         assert rules.backs_off(in_a_row(contract, list(pauses), role).story()) == []
-    for pauses in ([0.01], [0.0, 5.0], [32, 16, 8, 4, 2, 1.0]):
+    for pauses in ([0.09], [0.01], [0.0, 5.0], [32, 16, 8, 4, 2, 1.0]):
         assert rules.backs_off(in_a_row(contract, list(pauses), role).story()) != []
 
 

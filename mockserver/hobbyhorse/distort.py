@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from email.utils import formatdate
@@ -21,11 +22,23 @@ HTML = (
     b"<!DOCTYPE html>\n<html><head><title>Please wait</title></head>"
     b"<body><h1>The service is not available</h1><p>This page is no answer to your request.</p></body></html>\n"
 )
-PNG = bytes.fromhex(
-    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154"
-    "789c6360606060000000050001a5f645400000000049454e44ae426082"
-)
-"""A picture of one pixel."""
+LARGE = 48 * 1024
+"""How large what takes the place of a file is, so that its size alone does not give it away."""
+LARGE_HTML = HTML.replace(b"</body>", b"<!--" + b" nothing to see here;" * (LARGE // 21) + b" -->\n</body>")
+
+
+def _large_png() -> bytes:
+    """Return a picture of one pixel with a long remark."""
+    pixel = bytes.fromhex(
+        "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154"
+        "789c6360606060000000050001a5f645400000000049454e44ae426082"
+    )
+    remark = b"tEXtComment\0" + b"nothing to see here; " * (LARGE // 21)
+    chunk = (len(remark) - 4).to_bytes(4, "big") + remark + zlib.crc32(remark).to_bytes(4, "big")
+    return pixel[:33] + chunk + pixel[33:]
+
+
+PNG = _large_png()
 UNKNOWN_WORD = "reticulating"
 EXTRA_FIELD = "x_unexpected"
 ELSEWHERE: Mapping[str, str] = {"foreign": "http://foreign.invalid", "private": "http://169.254.169.254"}
@@ -162,6 +175,10 @@ def _html(sent: Sent, move: Move, random: Random) -> Sent:
     return Sent(move.options.get("status", 200), (), HTML).typed("text/html; charset=utf-8")
 
 
+def _large_html(sent: Sent, move: Move, random: Random) -> Sent:
+    return replace(_html(sent, move, random), body=LARGE_HTML)
+
+
 def _empty(sent: Sent, move: Move, random: Random) -> Sent:
     return replace(sent, status=move.options.get("status", 200), body=b"")
 
@@ -196,7 +213,7 @@ BODIES: Mapping[str, Callable[[Sent, Move, Random], Sent]] = {
 """What becomes of the answer of an operation."""
 
 MEDIA_BODIES: Mapping[str, Callable[[Sent, Move, Random], Sent]] = {
-    "html_page": _html,
+    "html_page": _large_html,
     "zero_bytes": _no_bytes,
     "not_video": _picture,
     "wrong_type": _as_type,

@@ -255,6 +255,28 @@ SUBMISSIONS = (
             ),
         ),
     ),
+    Mutant(
+        "SUB-06",
+        VTRIX,
+        "a job that was seen, and cannot be found any more, is ordered again",
+        (
+            (
+                '        stage = answer.text("status")\n        if stage == "completed":\n',
+                '        stage = answer.text("status")\n'
+                "        if answer.status == 404 and seen:\n"
+                "            raise LookupError(job)\n"
+                '        if stage == "completed":\n',
+            ),
+            (
+                WAITED,
+                "            try:\n"
+                '                url = wait(api, base_url, note["job"], deadline)\n'
+                "            except LookupError:\n"
+                '                note = {**note, "job": submit(api, note, deadline)}\n'
+                "                continue\n",
+            ),
+        ),
+    ),
 )
 
 RESTARTS = (
@@ -868,6 +890,12 @@ RETRIES = (
         ((FEW, FEW.replace('"refused": 1', '"refused": 60')),),
     ),
     Mutant(
+        "RTY-02",
+        VTRIX,
+        "an order that is refused for good is sent again as if the provider were busy",
+        ((BUSY, BUSY.replace('b"{")', 'b"{") or 400 <= answer.status < 405')),),
+    ),
+    Mutant(
         "RTY-03",
         HIAPI,
         "a download that failed is tried again at once",
@@ -1110,6 +1138,12 @@ RESULTS = (
                 '        return Answer(200, bytes(body)) if "body" in locals() else Answer()\n',
             ),
         ),
+    ),
+    Mutant(
+        "RES-06",
+        VTRIX,
+        "whatever is large enough is the video",
+        ((LOADED, "            if answer.status == 200 and len(answer.body) > 1000:\n"),),
     ),
     Mutant(
         "RES-07",

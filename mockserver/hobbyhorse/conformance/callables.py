@@ -21,7 +21,9 @@ from hobbyhorse.traces import Outcome
 Client = Callable[..., Any]
 """`(base_url, api_key, request)` to a path, bytes or the video's URL; may be async, may take `callback` and `model`."""
 
-PATIENCE = re.compile(r"tim(ed|e)[ -]?out|deadline|gave up waiting|still running|did not (end|finish)", re.IGNORECASE)
+PATIENCE = re.compile(
+    r"tim(ed|e)[ -]?out|deadline|gave up waiting|still running|did not (end|finish)\b(?! success)", re.IGNORECASE
+)
 MOST_WORDS = 2_000
 URL = re.compile(r"https?://", re.IGNORECASE)
 
@@ -137,13 +139,33 @@ def _with_bytes(data: bytes, ended: float) -> Outcome:
 
 def failure(error: BaseException, ended: float) -> Outcome:
     """Return how a run ended that raised: `timeout` where the type or the words say so, `failed` elsewhere."""
-    words = f"{type(error).__name__}: {error}"[:MOST_WORDS]
-    late = any(PATIENCE.search(kind.__name__) for kind in type(error).__mro__) or PATIENCE.search(str(error))
-    return Outcome("timeout" if late else "failed", ended, message=words)
+    words = f"{type(error).__name__}: {error}"
+    members = _members(error)
+    if members != [error]:
+        words += f" ({'; '.join(f'{type(one).__name__}: {one}' for one in members)})"
+    return Outcome("timeout" if all(map(_late, members)) else "failed", ended, message=words[:MOST_WORDS])
+
+
+def _members(error: BaseException) -> list[BaseException]:
+    """Return the errors that a group is of, and those of the groups in it; of any other error, itself."""
+    inner = getattr(error, "exceptions", None)
+    if isinstance(inner, list | tuple) and inner and all(isinstance(one, BaseException) for one in inner):
+        return [member for one in inner for member in _members(one)]
+    return [error]
+
+
+def _late(error: BaseException) -> bool:
+    """Whether the type of an error, or its words, say that time was up."""
+    kinds = type(error).__mro__
+    return any(PATIENCE.search(kind.__name__) for kind in kinds) or PATIENCE.search(str(error)) is not None
 
 
 def with_ids(outcome: Outcome, error: BaseException | None, jobs: Iterable[str]) -> Outcome:
-    """Return an outcome that says which job the error named: in its words, its values, or those behind it."""
+    """Return an outcome that says which job the error named: in its words, its values, or those behind it.
+
+    A value may be an object whose own public values name the job. Behind an error are its cause, what it was raised
+    upon unless that is hidden (`from None`), and the members of a group.
+    """
     if error is None:
         return outcome
     said = " ".join(_said(error))
@@ -151,11 +173,25 @@ def with_ids(outcome: Outcome, error: BaseException | None, jobs: Iterable[str])
     return replace(outcome, job=named, id_exposed=named is not None)
 
 
-def _said(error: BaseException | None) -> Iterable[str]:
+def _said(error: BaseException) -> Iterable[str]:
     seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield str(error)
-        yield " ".join(repr(value)[:MOST_WORDS] for value in (*error.args, *vars(error).values()))
-        yield " ".join(getattr(error, "__notes__", ()))
-        error = error.__cause__ or error.__context__
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield str(one)
+        values = (*one.args, *vars(one).values())
+        yield " ".join(repr(value)[:MOST_WORDS] for value in (*values, *(more for it in values for more in _own(it))))
+        yield " ".join(getattr(one, "__notes__", ()))
+        members = [member for member in _members(one) if member is not one]
+        waiting += [*members, one.__cause__ or (None if one.__suppress_context__ else one.__context__)]
+
+
+def _own(value: Any) -> list[Any]:
+    """Return the public values that an object holds, as a job's handle holds its id."""
+    names = getattr(value, "__dict__", None)
+    if isinstance(value, type) or not isinstance(names, dict):
+        return []
+    return [own for name, own in names.items() if isinstance(name, str) and not name.startswith("_")]

@@ -8,16 +8,17 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from hobbyhorse.conformance.story import SUBMISSIONS, Step, Story, origin
+from hobbyhorse.conformance.story import SUBMISSIONS, Step, Story, origin, parts
 
 Line = tuple[Step, ...]
 """The requests of some roles that one run of the client made for one job, oldest first."""
 
 
 def lines(story: Story, *roles: str) -> tuple[Line, ...]:
-    """Return the requests of roles, run by run and job by job; submissions run by run.
+    """Return the requests of roles, run by run and job by job; submissions run by run; of files, each by itself.
 
-    A request whose answer tells of no job is about the job of which others at its address tell.
+    A request whose answer tells of no job is about the job of which others at its address tell. A file is the same
+    under another signature.
     """
     steps = story.of(*roles)
     told = {(step.exchange.url, step.job) for step in steps if step.job}
@@ -27,7 +28,8 @@ def lines(story: Story, *roles: str) -> tuple[Line, ...]:
     for step in steps:
         url = step.exchange.url
         about = "order" if step.role in SUBMISSIONS else step.job or jobs.get(url, url)
-        groups.setdefault((story.run_of(step), about), []).append(step)
+        file = parts(url).path if step.role == "media" else None
+        groups.setdefault((story.run_of(step), about, file), []).append(step)
     return tuple(tuple(group) for group in groups.values())
 
 
@@ -67,9 +69,10 @@ def begun(story: Story) -> float | None:
 def shown_success(story: Story) -> bool:
     """Whether an answer or a genuine callback showed a success, or may have been read as one, whole or not.
 
-    A list of jobs may have, and so may a video's address beside a stage word that no document has.
+    A list of jobs with the client's own may have, and so may a video's address beside a stage word that no document
+    has.
     """
-    if any(_may_show(step) for step in story.steps):
+    if any(_may_show(step) or story.lists(step) for step in story.steps):
         return True
     return any("success" in kinds for _, kinds in story.told)
 
@@ -78,7 +81,7 @@ def _may_show(step: Step) -> bool:
     if step.role == "media" or not 200 <= step.status < 300:
         return False
     video = step.reading.values.get("video_url")
-    return "success" in step.kinds or step.role == "list" or (isinstance(video, str) and video != "" and not step.kinds)
+    return "success" in step.kinds or (isinstance(video, str) and video != "" and not step.kinds)
 
 
 def two_steps(story: Story) -> bool:

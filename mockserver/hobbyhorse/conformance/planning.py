@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain, zip_longest
 from random import Random
@@ -21,6 +22,10 @@ VITAL = frozenset({"job", "stage", "video_url", "status_url", "result_url", "can
 """The bound values that a client cannot do without."""
 LURES = frozenset({"redirect", "foreign_links", "private_links"})
 """The moves that lead a client astray."""
+GRAVE = frozenset({"timeout", "reset_peer", "html_page", "empty_body", "malformed_json", "error_envelope"})
+"""The moves that leave a client without word of its job; so does every refusal."""
+UNTROUBLED: Mapping[str, Any] = {"move": "latency", "seconds": 0}
+"""The move that changes nothing."""
 MOST_POINTS = 12
 """At how many of its first requests a client is killed."""
 
@@ -42,11 +47,14 @@ def believable(scenario: Mapping[str, Any], contract: Contract) -> dict[str, Any
     return said | ({"moves": moves} if moves else {})
 
 
-def singles(contract: Contract, used: Collection[str], when_stuck: Collection[str] = ()) -> list[Drill]:
+def singles(
+    contract: Contract, used: Collection[str], when_stuck: Collection[str] = (), repeated: Collection[str] = ()
+) -> list[Drill]:
     """Return the single deviations on the roles that a client uses: each once, and for ever where that can be.
 
     The gravest come first: time that goes wrong, then submissions; after that each role gets its turn. Roles that are
-    used `when_stuck` alone, such as to cancel, are met with a job that is.
+    used `when_stuck` alone, such as to cancel, are met with a job that is. On roles that are used more than once for
+    one job (`repeated`), troubles that pass come behind a good answer, too.
     """
     timelines, by_role = [], dict[str, list[Drill]]()
     for scenario in deviations(contract):
@@ -62,7 +70,11 @@ def singles(contract: Contract, used: Collection[str], when_stuck: Collection[st
     for role, drills in by_role.items():
         drills += _patient(contract, role) if role not in when_stuck else ()
     submits = list(_in_order(contract, by_role.pop("submit", [])))
-    others = [list(_in_order(contract, drills)) for role, drills in by_role.items() if role not in when_stuck]
+    others = [
+        list(_in_order(contract, drills, role in repeated))
+        for role, drills in by_role.items()
+        if role not in when_stuck
+    ]
     others += [sorted(drills, key=_refuses, reverse=True) for role, drills in by_role.items() if role in when_stuck]
     rest = [drill for turn in zip_longest(submits, *others) for drill in turn if drill is not None]
     return _unique(chain(timelines, rest))
@@ -85,8 +97,11 @@ def _patient(contract: Contract, role: str) -> Iterator[Drill]:
                 yield found
 
 
-def _in_order(contract: Contract, drills: list[Drill]) -> Iterator[Drill]:
-    """Yield the moves of a role, those first that lead astray: once, then for ever; of fields, those that matter."""
+def _in_order(contract: Contract, drills: list[Drill], repeated: bool = False) -> Iterator[Drill]:
+    """Yield the moves of a role, those first that lead astray: once, then for ever; of fields, those that matter.
+
+    On a role that is `repeated`, the gravest also come late, when a client has seen its job.
+    """
     lures, plain, vital, other = list[Drill](), list[Drill](), list[Drill](), list[Drill]()
     for drill in drills:
         ((role, (move,)),) = drill.scenario["moves"].items()
@@ -96,7 +111,8 @@ def _in_order(contract: Contract, drills: list[Drill]) -> Iterator[Drill]:
         else:
             (lures if _leads_astray(role, move) else plain).append(drill)
     refusals = [drill for drill in plain if _refuses(drill)]
-    yield from (*lures, *plain, *_always(contract, [*refusals, *vital, *lures, *plain]))
+    later = [found for drill in plain if repeated and (found := _later(drill)) is not None]
+    yield from (*lures, *plain, *later, *_always(contract, [*refusals, *vital, *lures, *plain]))
     yield from (*vital, *_always(contract, other), *other)
 
 
@@ -108,6 +124,14 @@ def _leads_astray(role: str, move: Mapping[str, Any]) -> bool:
 def _refuses(drill: Drill) -> bool:
     ((role, (move,)),) = drill.scenario["moves"].items()
     return move["move"] not in kinds(role)
+
+
+def _later(drill: Drill) -> Drill | None:
+    """Return a trouble behind an answer that is as it should be; None for what is none, or is met the first time."""
+    ((role, (move,)),) = drill.scenario["moves"].items()
+    if move["move"] not in GRAVE and not _refuses(drill):
+        return None
+    return Drill({**drill.scenario, "moves": {role: [UNTROUBLED, move]}})
 
 
 def _always(contract: Contract, drills: Iterable[Drill]) -> Iterator[Drill]:
@@ -202,11 +226,17 @@ def killings(happy: Story) -> list[Drill]:
             continue
         before = counts.get(role, 0)
         counts[role] = before + 1
-        passed = [{"move": "latency", "seconds": 0, "times": before}] if before else []
+        passed = [{**UNTROUBLED, "times": before}] if before else []
         for accepted in (False, True) if role in SUBMISSIONS else (None,):
             held = {"move": "timeout"} | ({"accepted": True} if accepted else {})
             found.append(Drill({"moves": {role: [*passed, held]}}, KILLED, step.number))
     return found
+
+
+def repeated_roles(story: Story) -> list[str]:
+    """Return the reads that a client was seen to make more than once."""
+    counts = Counter(step.role for step in story.reads)
+    return [role for role, count in counts.items() if role is not None and count > 1]
 
 
 def used_roles(stories: Iterable[Story]) -> list[str]:

@@ -20,7 +20,16 @@ from hypothesis.errors import Unsatisfiable
 from hobbyhorse.conformance.adversity import scenarios
 from hobbyhorse.conformance.drills import HAPPY, KILLED, MOVED, ONCE, Drill
 from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict, check
-from hobbyhorse.conformance.planning import believable, killings, last_polls, pairs, simplified, singles, used_roles
+from hobbyhorse.conformance.planning import (
+    believable,
+    killings,
+    last_polls,
+    pairs,
+    repeated_roles,
+    simplified,
+    singles,
+    used_roles,
+)
 from hobbyhorse.conformance.results import Coverage, Result
 from hobbyhorse.conformance.rule import Rule
 from hobbyhorse.conformance.rules import rules as all_rules
@@ -116,7 +125,8 @@ class Search:
         stuck = self._one(STUCK)
         stories = [Story(self.contract, trace) for trace in (happy, stuck) if trace is not None]
         roles = used_roles(stories)
-        ones = singles(self.contract, roles, set(roles) - {*used_roles(stories[:1]), CALLBACK})
+        stuck_only = set(roles) - {*used_roles(stories[:1]), CALLBACK}
+        ones = singles(self.contract, roles, stuck_only, repeated_roles(stories[0]))
         self._all("ways to run", self._ways(stories[0]))
         self._all("last polls", last_polls(self.contract, stories[-1]))
         self._all("single deviations", ones)

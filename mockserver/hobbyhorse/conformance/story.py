@@ -98,11 +98,11 @@ class Step:
 
     @property
     def ending(self) -> bool:
-        """Whether an answer, whole or not, may be read as the job's end: a stage, an unknown word, a video, a list."""
+        """Whether an answer, whole or not, may be read as the job's end: a stage, an unknown word, a video."""
         if self.role in (None, "media") or not 200 <= self.status < 300:
             return False
         told = bool(self.kinds & ENDS) or "video_url" in self.reading.values
-        return told or self.unknown_stage or self.role == "list"
+        return told or self.unknown_stage
 
     @property
     def under_way(self) -> bool:
@@ -360,7 +360,15 @@ class Story:
     @cached_property
     def ended(self) -> bool:
         """Whether anything that was sent to the client, whole or not, may be read as a job's end."""
-        return any(step.ending for step in self.steps) or any(kinds & ENDS for _, kinds in self.told)
+        shown = any(step.ending or self.lists(step) for step in self.steps)
+        return shown or any(kinds & ENDS for _, kinds in self.told)
+
+    def lists(self, step: Step) -> bool:
+        """Whether a step is a list of jobs, whole or not, that has one of the client's own in it, as far as is kept."""
+        if step.role != "list" or not 200 <= step.status < 300:
+            return False
+        kept, sent = step.exchange.answer, step.exchange.size
+        return any(job.encode() in kept for job in self.jobs) or (bool(self.jobs) and sent > len(kept))
 
     @cached_property
     def led_away(self) -> bool:

@@ -11,8 +11,8 @@ from hobbyhorse.conformance.story import Step, Story, canonical
 
 TOO_MANY_REQUESTS = 429
 MOST_TRIES = 10
-LEAST_GAP = 0.5
-"""Seconds before an order is sent again that was refused because others are under way."""
+LEAST_GAP = 0.5 - 0.001
+"""Seconds before an order is sent again that was refused because others are under way, as exact as moments are."""
 
 
 def concurrency_limit(story: Story) -> list[str] | None:

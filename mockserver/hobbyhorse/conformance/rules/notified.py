@@ -293,7 +293,7 @@ def _reads(story: Story, job: str) -> list[Step]:
 def _shown(story: Story, before: float) -> bool:
     """Whether the client may have read in an answer, before a moment, that there is a video."""
     told = (step for step in story.steps if step.done <= before and step.role != "media")
-    return any("success" in step.kinds or step.video is not None or step.role == "list" for step in told)
+    return any("success" in step.kinds or step.video is not None or story.lists(step) for step in told)
 
 
 def _genuine(story: Story) -> list[Delivery]:

@@ -182,7 +182,8 @@ def last_poll_counts(story: Story) -> list[str] | None:
     behind = any(step.number > last.number for step in story.steps)
     ended = last.clean and last.terminal and (last.failure or two_steps(story) or usable(story, last))
     prompt = last.done - last.arrived <= 1.0
-    if story.outcome.kind == "timeout" and ended and prompt and not behind:
+    sure = story.outcome.told or not last.failure  # of a failure, the words that report it may quote a time-out
+    if story.outcome.kind == "timeout" and sure and ended and prompt and not behind:
         told = last.stage or "/".join(sorted(last.reading.stages))
         return [f"request {last.number} was answered that the job is {told!r}, and the client reports a timeout"]
     return []
@@ -193,7 +194,7 @@ def keeps_the_interval(story: Story) -> list[str] | None:
     least = story.contract.polling.least_interval
     seen = False
     early = []
-    for line in lines(story, "status"):
+    for line in (*lines(story, "status"), *lines(story, "result")):
         for step, again in pairwise(line):
             if not (_under_way(step) and known(step, again)) or called_back(story, step, again):
                 continue
@@ -307,7 +308,10 @@ def bad_body_is_transient(story: Story) -> list[str] | None:
     found = _bounded(story, lambda step: step.bad_body, MOST_BAD_BODIES, "a body of no use") or []
     last = story.reads[-1]
     if last is bad[-1] and not _says_error(last) and _gave_up_at_once(story, last):
-        found.append(f"request {last.number} was answered with a body of no use, and the client gave up at once")
+        found.append(
+            f"request {last.number} was answered with {last.status} and a body of no use, and the client gave up at "
+            "once"
+        )
     return found
 
 
@@ -443,7 +447,8 @@ RULES = (
         "MUST",
         "S2",
         "wire",
-        "An error that is told with status 200 is an error: it is no success, and is not asked for again for ever.",
+        "An error that is told with status 200 is an error: it is no success, and is not asked for again for ever (ten "
+        "in a row are enough).",
         "An envelope with an error in it was polled until the patience was over: openclaw/openclaw#69578.",
         envelope_is_an_error,
     ),
@@ -453,7 +458,8 @@ RULES = (
         "MUST",
         "S2",
         "outcome",
-        "A body of no use (no JSON, a page, nothing, no stage) passes: ask again, but not for ever.",
+        "A body of no use (no JSON, a page, nothing, no stage) passes: ask again, but not for ever (thirty in a row "
+        "are enough).",
         "One bad answer of a proxy lost a paid job in valyuAI/valyu-py#126; an empty stage was polled for ever in "
         "kdr/overcast#93.",
         bad_body_is_transient,

@@ -78,7 +78,7 @@ def failure_is_failure(story: Story) -> list[str] | None:
 
 def _may_have_succeeded(story: Story) -> bool:
     sent = [step for step in story.steps if step.role != "media" and 200 <= step.status < 300]
-    shown = any(step.kinds == {"success"} or "video_url" in step.reading.values or step.role == "list" for step in sent)
+    shown = any(step.kinds == {"success"} or "video_url" in step.reading.values or story.lists(step) for step in sent)
     return shown or any("success" in kinds for _, kinds in story.told)
 
 

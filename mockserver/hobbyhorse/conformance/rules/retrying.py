@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timezone
 from email.utils import parsedate_to_datetime
@@ -25,9 +25,10 @@ from hobbyhorse.contract.reading import as_json, message_of
 from hobbyhorse.contract.values import Contract
 
 FATAL = frozenset({400, 401, 403, 410, 422})
+FATAL_ORDER = FATAL | {402, 404, 405, 413, 415}
 EARLY = 0.05
-LEAST_GAP = 0.1
-"""Seconds before the first repetition of a request that failed."""
+LEAST_GAP = 0.1 - 0.001
+"""Seconds before the first repetition of a request that failed: a tenth, as exact as moments are told."""
 LONG_ENOUGH = 6
 """Gaps in a row from which their tendency is judged: chance pauses are no tendency."""
 MOST_MISSING = 60
@@ -78,7 +79,8 @@ def honours_retry_after(story: Story) -> list[str] | None:
     """Measure the time between an answer that asks to wait and the next request of its kind."""
     found = []
     seen = False
-    for line in (*_orders(story), *lines(story, "status"), *lines(story, "result"), *lines(story, "media")):
+    reads = (*lines(story, "status"), *lines(story, "result"))
+    for line in (*_orders(story), *reads, *_parts(lines(story, "media"))):
         for step, again in pairwise(line):
             wait = asked(step)
             if wait is None or not known(step, again) or called_back(story, step, again):
@@ -87,9 +89,22 @@ def honours_retry_after(story: Story) -> list[str] | None:
             gap = again.arrived - step.done
             if gap < wait.seconds - wait.slack:
                 found.append(_told(again, gap, wait, "only"))
-            elif gap > 2 * wait.seconds + 60.0 and again.number == step.number + 1 and not _called_back_at_all(story):
-                found.append(_told(again, gap, wait, "not before"))
+            elif gap > max(2 * wait.seconds + 60.0, 1.5 * _usual(line, step)) and again.number == step.number + 1:
+                found += [] if _called_back_at_all(story) else [_told(again, gap, wait, "no sooner than")]
     return found if seen else None
+
+
+def _usual(line: Line, step: Step) -> float:
+    """Return the pause that a client makes behind the other requests of a line; 0 where there are none."""
+    gaps = sorted(again.arrived - one.done for one, again in pairwise(line) if one is not step and asked(one) is None)
+    return gaps[len(gaps) // 2] if gaps else 0.0
+
+
+def _parts(fetches: Iterable[Line]) -> Iterator[Line]:
+    """Yield the requests for one part of a file each: parts that are fetched side by side do not repeat each other."""
+    for line in fetches:
+        for part in dict.fromkeys(step.exchange.header("range") for step in line):
+            yield tuple(step for step in line if step.exchange.header("range") == part)
 
 
 def _told(again: Step, gap: float, wait: Asked, how: str) -> str:
@@ -116,12 +131,22 @@ def _called_back_at_all(story: Story) -> bool:
 
 
 def fatal_is_fatal(story: Story) -> list[str] | None:
-    """Count the refusals of a read that do not pass, and look for another one behind the second.
+    """Count the refusals that do not pass, and look for another request behind the second.
 
-    An answer that tells of the job in between says that the first one has passed.
+    An answer that tells of the job in between says that the first one has passed. Of orders, only those of one run
+    are known to be repetitions.
     """
     found: list[str] = []
     seen = False
+    for order in _orders(story) if story.trace.runs else ():
+        bad = [step for step in order if step.delivered and step.status in FATAL_ORDER]
+        seen = seen or bool(bad)
+        again = next((step for step in order if len(bad) > 1 and step.number > bad[1].number), None)
+        if again is not None:
+            found.append(
+                f"the order was refused ({bad[0].status}, request {bad[0].number}) and sent again more than once "
+                f"(request {again.number})"
+            )
     for role in sorted(READS):
         for line in lines(story, role):
             refused: list[Step] = []
@@ -336,7 +361,8 @@ RULES = (
         "MUST",
         "S2",
         "wire",
-        "A read that is refused with 400, 401, 403, 410 or 422 is not repeated more than once.",
+        "A request that is refused with 400, 401, 403, 410 or 422 is not repeated more than once; nor is an order that "
+        "is refused with 402 or 404.",
         "A wrong key was polled for ten minutes in ArcReel/ArcReel#684, a 403 for two in Axiomatic-AI/ax-mcp#113: the "
         "user waits for what is known; ai-ecoverse/slicc#1326.",
         fatal_is_fatal,
