@@ -144,6 +144,9 @@ def test_who_always_waits_long_need_not_hurry(contract: Contract) -> None:
 
     assert rules.honours_retry_after(told(90).story()) == []
     assert rules.honours_retry_after(told(5).story()) != []
+    early = Teller(contract).submit().wait(90)
+    fail(early, 503, retry_after="1").wait(90).status(running(contract))
+    assert rules.honours_retry_after(early.story()) == []
 
 
 def test_what_was_not_delivered_asks_for_nothing(contract: Contract) -> None:

@@ -89,15 +89,20 @@ def honours_retry_after(story: Story) -> list[str] | None:
             gap = again.arrived - step.done
             if gap < wait.seconds - wait.slack:
                 found.append(_told(again, gap, wait, "only"))
-            elif gap > max(2 * wait.seconds + 60.0, 1.5 * _usual(line, step)) and again.number == step.number + 1:
+            elif (
+                gap > max(2 * wait.seconds + 60.0, 1.5 * _usual(story, line, step)) and again.number == step.number + 1
+            ):
                 found += [] if _called_back_at_all(story) else [_told(again, gap, wait, "no sooner than")]
     return found if seen else None
 
 
-def _usual(line: Line, step: Step) -> float:
-    """Return the pause that a client makes behind the other requests of a line; 0 where there are none."""
-    gaps = sorted(again.arrived - one.done for one, again in pairwise(line) if one is not step and asked(one) is None)
-    return gaps[len(gaps) // 2] if gaps else 0.0
+def _usual(story: Story, line: Line, step: Step) -> float:
+    """Return the pause that a client makes elsewhere in a line, and before its first request; 0 where it makes none."""
+    ordered = [one.done for one in story.submits if one.accepted and one.done <= line[0].arrived]
+    first = [line[0].arrived - ordered[-1]] if ordered and line[0].role == "status" else []
+    gaps = [again.arrived - one.done for one, again in pairwise(line) if one is not step and asked(one) is None]
+    found = sorted(first + gaps)
+    return found[len(found) // 2] if found else 0.0
 
 
 def _parts(fetches: Iterable[Line]) -> Iterator[Line]:
