@@ -24,6 +24,8 @@ EAGER_TURNS = 100
 PAUSE_SECONDS = 0.001
 MOST_LOOKS = 300
 """So often, every millisecond, is looked whether what was sent has arrived, before it is thought to be left unread."""
+STALLED_LOOKS = 12
+"""The same if it has not become less for so many looks in a row: then there is no room for it at the other end."""
 LOOKS_FOR_A_WORD = 3
 """So often is waited for what was sent to be acknowledged, too: on one machine it has arrived by then."""
 LOOKED_THROUGH = 64
@@ -174,6 +176,11 @@ class Watch:
             for one, before in self._connections.items()
         )
 
+    @property
+    def unsent(self) -> int:
+        """How many bytes no client has acknowledged yet, as far as the system says."""
+        return sum(map(_unsent, self._connections))
+
     def give_up(self) -> None:
         """Think of what is on its way as of what clients do not read, until more is sent."""
         self._connections = {connection: _unsent(connection) for connection in self._connections}
@@ -284,7 +291,8 @@ class _Settling:
         self._watch = watch
         self._ready = ready
         self._loop = loop
-        self._quiet = self._eager = self._looks = 0
+        self._quiet = self._eager = self._looks = self._stalled = 0
+        self._left: int | None = None
         self._done = threading.Lock()
 
     def wait(self) -> None:
@@ -310,11 +318,18 @@ class _Settling:
         on_its_way = self._watch.on_its_way(acknowledged=self._looks <= LOOKS_FOR_A_WORD)
         if not on_its_way or (self._ready is not None and self._ready()):
             self._done.release()
-        elif self._looks < MOST_LOOKS:
+        elif self._looks < MOST_LOOKS and not self._stalls():
             self._loop.call_later(PAUSE_SECONDS, self._turn)
         else:
             self._watch.give_up()
             self._done.release()
+
+    def _stalls(self) -> bool:
+        """Whether what is on its way has been the same for so long that its client does not read."""
+        left = self._watch.unsent
+        self._stalled = self._stalled + 1 if left == self._left else 0
+        self._left = left
+        return self._stalled >= STALLED_LOOKS
 
 
 def _unsent(connection: Any) -> int:

@@ -184,13 +184,16 @@ class Governor:
         if self._received >= MUCH:
             self._touched = True
 
-    def look(self) -> None:
-        """Have everything arrive that is under way, before a thread looks at a connection without waiting."""
+    def look(self, ready: Callable[[], bool]) -> None:
+        """Have everything arrive that is under way, before a thread looks at a connection without waiting.
+
+        Nothing more is awaited than makes it `ready`: what it does not read yet may be more than there is room for.
+        """
         self.touch(gentle=True)
         with outside():
             self._enter(_mine())
             if self._touched:
-                self._settle()
+                self._settle(ready)
             self._inside = False
 
     @contextmanager
@@ -441,12 +444,13 @@ class Governor:
         """Whether somebody has something to read; asked while nobody has the baton."""
         return any(one.ready is not None and _holds(one.ready) for one in self._members if one.waiting)
 
-    def _settle(self) -> None:
+    def _settle(self, ready: Callable[[], bool] | None = None) -> None:
+        """Have the other side do all that it has to; what it sends may wait for those who are ready to read."""
         self._touched, self._received = False, 0
         sent, self._sent = self._sent, WeakSet()
         _await_arrival(sent)
         try:
-            self._timeline.settle(self._somebody)
+            self._timeline.settle(lambda: self._somebody() or (ready is not None and _holds(ready)))
         except Exception as failure:
             self.failure, self.over = failure, True
 
