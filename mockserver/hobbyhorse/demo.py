@@ -54,40 +54,26 @@ def run_job(
 
     `wait` lets so many seconds pass between two polls: of real time, or of the server's where that is moved.
     """
+    run = Run(contract, model, operation.role)
     try:
-        return _run_job(contract, operation, model, body, url, key, out, report, wait)
+        with httpx.Client(timeout=MOST_SECONDS, trust_env=False) as http:
+            client = ContractClient(contract, f"{url}/{contract.key}", key, http)
+            ordered = _note(run, client.call(operation.role, path={"model": model.id}, body=body), report)
+            video = ordered.reading.values.get("video_url")
+            if video is None:
+                video = _follow(run, client, ordered, report, wait)
+            data = http.get(video)
+            if data.status_code != 200:
+                raise DemoError(f"GET {video} answers {data.status_code}")
+            run.calls.append(f"GET {video.removeprefix(url)} {data.status_code}")
+        slug = re.sub(r"[^a-z0-9.]+", "-", f"{contract.key}-{model.id}".lower())
+        run.path = out / (f"{slug}.mp4" if operation.role == "submit" else f"{slug}-{operation.role}.mp4")
+        run.path.write_bytes(data.content)
+        run.facts = probe(run.path)
     except httpx.HTTPError as error:
         raise DemoError(f"{contract.key} did not answer: {str(error) or type(error).__name__}") from error
     except Mp4Error as error:
         raise DemoError(f"{contract.key} served no whole MP4: {error}") from error
-
-
-def _run_job(
-    contract: Contract,
-    operation: Operation,
-    model: Model,
-    body: Any,
-    url: str,
-    key: str,
-    out: Path,
-    report: Report,
-    wait: Wait,
-) -> Run:
-    run = Run(contract, model, operation.role)
-    with httpx.Client(timeout=MOST_SECONDS, trust_env=False) as http:
-        client = ContractClient(contract, f"{url}/{contract.key}", key, http)
-        ordered = _note(run, client.call(operation.role, path={"model": model.id}, body=body), report)
-        video = ordered.reading.values.get("video_url")
-        if video is None:
-            video = _follow(run, client, ordered, report, wait)
-        data = http.get(video)
-        if data.status_code != 200:
-            raise DemoError(f"GET {video} answers {data.status_code}")
-        run.calls.append(f"GET {video.removeprefix(url)} {data.status_code}")
-    slug = re.sub(r"[^a-z0-9.]+", "-", f"{contract.key}-{model.id}".lower())
-    run.path = out / (f"{slug}.mp4" if operation.role == "submit" else f"{slug}-{operation.role}.mp4")
-    run.path.write_bytes(data.content)
-    run.facts = probe(run.path)
     return run
 
 
