@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 
 from hobbyhorse.conformance.adversity import OPTIONS, REFUSES_SAFELY, deviations, fits, honest, roles, scenarios
+from hobbyhorse.conformance.planning import singles
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.moves import CALLBACK, CALLBACK_MOVES, MEDIA, MEDIA_MOVES, MOVES, kinds
 from tests.conftest import CONTRACTS, many
@@ -80,3 +81,15 @@ def test_a_lie_is_made_honest_and_nothing_else_is_changed(contract: Contract) ->
             kept = {name: value for name, value in move.items() if name != "accepted"} if lie else move
             assert honest(move, operation) == kept
     assert honest({"move": "html_page", "status": 503, "accepted": True}, None) == {"move": "html_page", "status": 503}
+
+
+def test_what_leaves_a_client_without_word_of_its_job_also_comes_when_it_has_seen_it(contract: Contract) -> None:
+    once = singles(contract, ["submit", "status"])
+    found = singles(contract, ["submit", "status"], (), ["status"])
+    later = [drill.scenario["moves"]["status"] for drill in found if drill not in once]
+    assert [drill for drill in once if drill not in found] == []
+    assert all(first == {"move": "latency", "seconds": 0} for first, _ in later)
+    refusals = {name for name, one in contract.operations["status"].situations.items() if one.status >= 400}
+    grave = {"timeout", "reset_peer", "malformed_json", "html_page", "empty_body", "error_envelope"}
+    assert {move["move"] for _, move in later} == grave | refusals
+    assert all(fits(dict(drill.scenario), contract) for drill in found)
