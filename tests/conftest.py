@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from hobbyhorse import cli
 from hobbyhorse.contract.folder import data_directory, load_all
 from hobbyhorse.contract.values import Contract
 from tests.world import HTTP, MADE
@@ -105,6 +108,35 @@ def contract(request: pytest.FixtureRequest) -> Contract:
     """Each contract of the project; a new provider is tested by being there."""
     found: Contract = request.param
     return found
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left."""
+
+    status: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command in this process, on a terminal wide enough to break no line."""
+    monkeypatch.setenv("COLUMNS", "10000")
+
+    def run(*arguments: object) -> Done:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["hobbyhorse", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Done(ended.value.code, printed.out, printed.err)
+
+    return run
 
 
 @pytest.fixture

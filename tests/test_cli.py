@@ -21,7 +21,7 @@ import httpx
 import pytest
 from pytest_httpserver import HTTPServer
 
-from hobbyhorse import MockServer, cli
+from hobbyhorse import MockServer
 from hobbyhorse.app import Fake, Options
 from hobbyhorse.clock import Clock
 from hobbyhorse.conformance.orders import documented_jobs
@@ -33,38 +33,9 @@ from hobbyhorse.media.video import FilmError, Shot, film
 from hobbyhorse.scenarios import load_catalogue, misfits
 from hobbyhorse.server import serving
 from hobbyhorse.signatures import DEFAULT_SECRET
-from tests.conftest import CONTRACTS
+from tests.conftest import CONTRACTS, Done, Run
 
 COMMAND = Path(sys.executable).with_name("hobbyhorse")
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command left."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command in this process, on a terminal wide enough to break no line."""
-    monkeypatch.setenv("COLUMNS", "10000")
-
-    def run(*arguments: object) -> Done:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["hobbyhorse", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return Done(ended.value.code, printed.out, printed.err)
-
-    return run
 
 
 def copy(contract: Contract, directory: Path, name: str | None = None) -> Path:

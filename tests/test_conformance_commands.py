@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hobbyhorse import cli
 from hobbyhorse.arena import Arena, PythonPlayer
 from hobbyhorse.conformance.drills import Drill
 from hobbyhorse.conformance.rules import rules
 from hobbyhorse.traces import to_json
 from tests.clients.mutants import EXAMPLES, MUTANTS, load
-from tests.conftest import CONTRACTS
+from tests.conftest import CONTRACTS, Run
 
 HIAPI = next(contract for contract in CONTRACTS if contract.key == "hiapi")
 PROVIDER = ("--provider", "hiapi")
@@ -26,31 +23,9 @@ BREAKS = next(one for one in MUTANTS if (one.rule, one.client, one.kind) == ("SU
 LOST = {"moves": {"submit": [{"move": "accept_then_drop"}]}}
 
 
-@dataclass(frozen=True)
-class Done:
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Run `hobbyhorse` in this process, in an empty directory."""
-    monkeypatch.setenv("COLUMNS", "10000")
+@pytest.fixture(autouse=True)
+def _in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Done:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["hobbyhorse", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return Done(int(ended.value.code or 0), said.out, said.err)
-
-    return run
 
 
 @pytest.fixture
@@ -132,7 +107,7 @@ def test_a_broken_rule_is_named_reported_and_replayed_until_it_is_mended(
     assert verdicts(tmp_path / "report")[BREAKS.rule] == "broken"
     finding = tmp_path / "report" / "findings" / f"{BREAKS.rule}.scenario.json"
     for name in ("index.html", "junit.xml"):
-        assert BREAKS.rule in next((tmp_path / "report").glob(f"*{Path(name).suffix}")).read_text()
+        assert BREAKS.rule in (tmp_path / "report" / name).read_text()
     for option, status, verdict in ((breaks, 1, "still-broken"), (KEEPS, 0, "fixed")):
         again = run("conformance", "replay", finding, *option)
         assert (again.status, again.out.split()[:2]) == (status, [BREAKS.rule, f"{verdict}:"])

@@ -9,10 +9,11 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,7 +23,6 @@ import httpx
 import orjson
 import pytest
 
-from hobbyhorse import cli
 from hobbyhorse.app import Fake, Options
 from hobbyhorse.conformance.bench import Bench, told_job
 from hobbyhorse.conformance.bodies import bounds, negatives, price_of
@@ -44,7 +44,7 @@ from hobbyhorse.server import serving
 from hobbyhorse.server_verdicts import show_server_result
 from hobbyhorse.signatures import DEFAULT_SECRET
 from hobbyhorse.traces import read_trace
-from tests.conftest import CONTRACTS, DIRECTORY, contracts_that, many
+from tests.conftest import CONTRACTS, DIRECTORY, Run, contracts_that, many
 from tests.little import Said, Told, little
 
 KEY, OTHER = "key-of-the-first-account", "key-of-the-other-account"
@@ -308,30 +308,10 @@ def test_what_a_document_states_and_is_contradicted_is_a_finding() -> None:
     assert result.status == 1
 
 
-@dataclass(frozen=True)
-class Done:
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(run: Run) -> Run:
     """Run the command in this process."""
-    monkeypatch.setenv("COLUMNS", "10000")
-
-    def run(*arguments: object) -> Done:
-        capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["hobbyhorse", "conformance", "server", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return Done(int(ended.value.code or 0), said.out, said.err)
-
-    return run
+    return partial(run, "conformance", "server")
 
 
 def at(url: str, *more: object, provider: str = "vtrix") -> tuple[object, ...]:
