@@ -230,10 +230,9 @@ def test_the_last_poll_counts(contract: Contract) -> None:
 def test_words_that_only_sound_like_a_timeout_report_a_failure(contract: Contract) -> None:
     failed = next(stage.name for stage in contract.graph if stage.kind == "failure")
     told = poll(Teller(contract).submit()).wait(3)
-    told = told.result("failed") if two_steps(contract) else told.status(failed)
-    assert rules.last_poll_counts(told.end("timeout", told=False).story()) in ([], None)
-    if not two_steps(contract):
-        assert rules.last_poll_counts(told.end("timeout", told=True).story()) != []
+    told = told.status(done(contract)).result("failed") if two_steps(contract) else told.status(failed)
+    assert rules.last_poll_counts(told.end("timeout", told=False).story()) == []
+    assert rules.last_poll_counts(told.end("timeout", told=True).story()) != []
 
 
 def test_a_timeout_behind_the_last_poll_is_one(contract: Contract) -> None:
@@ -256,9 +255,8 @@ def test_polls_keep_the_interval(contract: Contract) -> None:
     assert rules.keeps_the_interval(Teller(contract).submit().status(running(contract)).story()) is None
 
 
+@contracts_that(two_steps)
 def test_polls_of_a_result_keep_the_interval_too(contract: Contract) -> None:
-    if not two_steps(contract):
-        return
     told = Teller(contract).submit()
     for _ in range(3):
         told.wait(contract.polling.least_interval).result("in_progress")

@@ -39,6 +39,7 @@ def _large_png() -> bytes:
 
 
 PNG = _large_png()
+"""A picture, as large as LARGE says."""
 UNKNOWN_WORD = "reticulating"
 EXTRA_FIELD = "x_unexpected"
 ELSEWHERE: Mapping[str, str] = {"foreign": "http://foreign.invalid", "private": "http://169.254.169.254"}

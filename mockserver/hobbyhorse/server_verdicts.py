@@ -15,7 +15,7 @@ from rich.table import Table
 from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE
 from hobbyhorse.conformance.server_results import ServerResult
 from hobbyhorse.conformance.server_rule import LESSON
-from hobbyhorse.verdicts import COLOURS, counted, show_baseline
+from hobbyhorse.verdicts import COLOURS, show_baseline, summed
 
 MOST_SAID = 5
 Line = tuple[str, str, Decimal, str]
@@ -70,9 +70,7 @@ def show_server_result(result: ServerResult, report: Path | None) -> None:
     if report is not None:
         console.print(f"report: {escape(str(report / 'index.html'))}")
     if result.unjudged is None:
-        bad = [f"{counted(len(result.broken))} broken"] if result.broken else []
-        bad += [f"{len(result.stale)} accepted in vain"] if result.stale else []
-        console.print(f"[red]{', '.join(bad)}[/red]" if bad else "[green]nothing broken[/green]")
+        console.print(summed(len(result.broken), len(result.stale), "nothing broken"))
 
 
 def _left_out(result: ServerResult) -> dict[str, list[str]]:

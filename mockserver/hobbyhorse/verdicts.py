@@ -148,10 +148,7 @@ def show_result(result: Result, report: Path | None) -> None:
     words = [one.verdict for one in result.verdicts]
     rest = f"{words.count(PASSED)} passed, {words.count(NOT_OBSERVED)} not observed"
     rest = f"{len(result.accepted)} accepted, {rest}" if result.accepted else rest
-    bad = [f"{counted(len(result.broken))} broken"] if result.broken else []
-    bad += [f"{len(result.stale)} accepted in vain"] if result.stale else []
-    said = f"[red]{', '.join(bad)}[/red]" if bad else "[green]no finding[/green]"
-    console.print(f"{said}, {rest}")
+    console.print(f"{summed(len(result.broken), len(result.stale), 'no finding')}, {rest}")
 
 
 def show_baseline(console: Console, accepted: Mapping[str, str], stale: Sequence[str]) -> None:
@@ -160,6 +157,13 @@ def show_baseline(console: Console, accepted: Mapping[str, str], stale: Sequence
         console.print(f"[yellow]{rule} is accepted:[/yellow] {escape(why)}")
     for rule in stale:
         console.print(f"[red]{rule} is accepted in the baseline and was not found: take it out (stale)[/red]")
+
+
+def summed(broken: int, stale: int, nothing: str) -> str:
+    """Return in a few words how many rules are broken, and how many of the baseline are not, or that it is nothing."""
+    bad = [f"{counted(broken)} broken"] if broken else []
+    bad += [f"{stale} accepted in vain"] if stale else []
+    return f"[red]{', '.join(bad)}[/red]" if bad else f"[green]{nothing}[/green]"
 
 
 def counted(count: int) -> str:

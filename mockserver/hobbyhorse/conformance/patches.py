@@ -32,8 +32,9 @@ _allocate = threading._allocate_lock  # type: ignore[attr-defined]
 _real_poll, _real_select, _real_simple_queue = select.poll, select.select, queue.SimpleQueue
 _Socket: Any = socket.socket.__mro__[1]  # the one written in C
 MONOTONIC_BASE = 1_000.0
-NETWORKS = frozenset({socket.AF_INET, socket.AF_INET6})
 """What the monotonic clocks of a client show when its time begins."""
+NETWORKS = frozenset({socket.AF_INET, socket.AF_INET6})
+"""The families of sockets whose bytes take their way before they have arrived."""
 
 
 # ---- the time

@@ -127,7 +127,7 @@ def _refuses(drill: Drill) -> bool:
 
 
 def _later(drill: Drill) -> Drill | None:
-    """Return a trouble behind an answer that is as it should be; None for what is none, or is met the first time."""
+    """Return a grave trouble behind an answer that is as it should be; None where a trouble is not grave."""
     ((role, (move,)),) = drill.scenario["moves"].items()
     if move["move"] not in GRAVE and not _refuses(drill):
         return None
