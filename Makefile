@@ -45,10 +45,10 @@ bench: $(VENV)/.ready ## print the benchmarks (needs wrk: apt-get install wrk)
 	@$(BIN)/python -m benchmarks
 
 mutants: $(VENV)/.ready ## hunt the clients that break the rules on purpose, and write docs/rules.md
-	@$(BIN)/python -m tests.clients
+	@$(BIN)/python -m tests.broken_clients
 
 broken-servers: $(VENV)/.ready ## hold the servers that break the rules on purpose against them, and write docs/server-rules.md
-	@$(BIN)/python -m tests.servers
+	@$(BIN)/python -m tests.broken_servers
 
 wheel: $(VENV)/.ready ## build the wheel, install it into an empty environment and try it from elsewhere
 	@$(BIN)/python -m build --quiet --wheel --outdir build/wheel

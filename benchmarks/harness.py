@@ -14,11 +14,11 @@ import httpx
 
 from benchmarks.report import Bound, run, show
 from hobbyhorse import MockServer
-from hobbyhorse.conformance.client import ContractClient
-from hobbyhorse.conformance.orders import documented_jobs
+from hobbyhorse.conformance.contract_client import ContractClient
+from hobbyhorse.contract.example_orders import documented_jobs
 from hobbyhorse.contract.folder import load_all
+from hobbyhorse.contract.forms.expressions import replaced
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.expressions import replaced
 
 ROUNDS = 9
 ANSWERS = (500, 503, 200)

@@ -13,8 +13,8 @@ import httpx
 from benchmarks.orders import KEY
 from benchmarks.report import Bound, show
 from benchmarks.servers import OURS, started
-from hobbyhorse.conformance.client import ContractClient
-from hobbyhorse.conformance.orders import documented_jobs
+from hobbyhorse.conformance.contract_client import ContractClient
+from hobbyhorse.contract.example_orders import documented_jobs
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract
 

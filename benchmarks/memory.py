@@ -15,8 +15,8 @@ from starlette.types import Message, Scope
 
 from benchmarks.orders import order
 from benchmarks.report import Bound, run, show
-from hobbyhorse.app import Fake, Options
 from hobbyhorse.contract.folder import load_all
+from hobbyhorse.server.app import Fake, Options
 
 JOBS = 100_000
 MIB = 1 << 20

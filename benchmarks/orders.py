@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import httpx
 
-from hobbyhorse.conformance.client import ContractClient, Reply
-from hobbyhorse.conformance.orders import documented_jobs
+from hobbyhorse.conformance.contract_client import ContractClient, Reply
+from hobbyhorse.contract.example_orders import documented_jobs
 from hobbyhorse.contract.values import Contract
 
 KEY = "bench"

@@ -15,9 +15,9 @@ from starlette.types import Message, Scope
 from benchmarks.memory import resident
 from benchmarks.orders import order
 from benchmarks.report import Bound, run, show
-from hobbyhorse.app import Fake, Options
 from hobbyhorse.contract.folder import load_all
-from hobbyhorse.journal import MOST_EXCHANGES
+from hobbyhorse.server.app import Fake, Options
+from hobbyhorse.worlds.journal import MOST_EXCHANGES
 
 REQUESTS, JOBS, KEYS = 200_000, 2_000, 4
 

@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 from hobbyhorse.contract.values import Contract
-from tests.test_rules_results import without
+from tests.conformance.client.rules.test_results import without
 from tests.tracing import Teller
 
 OTHER = "http://127.0.0.1:8000/elsewhere"

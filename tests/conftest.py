@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from hobbyhorse import cli
+from hobbyhorse.cli import main as cli
 from hobbyhorse.contract.folder import data_directory, load_all
 from hobbyhorse.contract.values import Contract
 from tests.world import HTTP, MADE
@@ -38,34 +38,45 @@ def many(by_night: int, by_day: int) -> int:
 
 
 BY_DAY = {
-    "test_adversity.py": 4,
-    "test_bodies.py": 4,
-    "test_cli.py": 2,
-    "test_conformance_generate.py": 5,
-    "test_conformance_server.py": 6,
-    "test_contract_lint.py": 3,
-    "test_contract_roundtrip.py": 4,
-    "test_control.py": 2,
+    "conformance/client/test_scenario_space.py": 4,
+    "conformance/server/test_bodies.py": 4,
+    "cli/test_main.py": 2,
+    "contract/test_generate.py": 5,
+    "conformance/server/test_suite.py": 6,
+    "contract/test_lint.py": 3,
+    "contract/test_roundtrip.py": 4,
+    "server/control/test_app.py": 2,
     "test_examples.py": 5,
-    "test_inspection.py": 2,
-    "test_media_video.py": 4,
-    "test_mutants.py": 5,
-    "test_proxy.py": 2,
-    "test_recording.py": 4,
+    "server/files/test_image_checks.py": 2,
+    "media/test_video.py": 4,
+    "test_broken_clients.py": 5,
+    "proxy/test_proxy.py": 2,
+    "server/test_world_trace.py": 4,
     "test_scenario_catalogue.py": 3,
     "test_schemathesis.py": 2,
-    "test_search.py": 3,
-    "test_servers.py": 4,
-    "test_trouble.py": 3,
-    "test_virtual.py": 2,
+    "conformance/client/test_search.py": 3,
+    "test_broken_servers.py": 4,
+    "server/test_trouble.py": 3,
+    "runners/test_virtual_time.py": 2,
 }
 """In which files a run of everything has only each n-th case of a test, unless HOBBYHORSE_NIGHT is set: they take long.
 
 The first case of each is always there, and so is every test that has no cases.
 """
 EVERYTHING = 2_000
-LONG = {"test_reference_clients.py", "test_made_up_provider.py", "test_docs.py", "test_arena.py", "test_crew.py"}
+LONG = {
+    "test_reference_clients.py",
+    "test_made_up_provider.py",
+    "test_docs.py",
+    "runners/test_against_fake.py",
+    "runners/test_process_pool.py",
+}
 """Files with the longest tests: they come first, or one process would be at them when the others have ended."""
+
+
+def _file(item: pytest.Item) -> str:
+    """Return the path of a test's file below `tests/`."""
+    return item.path.relative_to(ROOT / "tests").as_posix() if item.path.is_relative_to(ROOT / "tests") else ""
 
 
 @pytest.hookimpl(trylast=True)
@@ -78,7 +89,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out: list[pytest.Item] = []
     for item in items:
         test, cases, _ = item.nodeid.partition("[")
-        (left_out if cases and seen[test] % BY_DAY.get(item.path.name, 1) else kept).append(item)
+        (left_out if cases and seen[test] % BY_DAY.get(_file(item), 1) else kept).append(item)
         seen[test] += 1
     config.hook.pytest_deselected(items=left_out)
     items[:] = _spread(kept, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
@@ -86,8 +97,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _spread(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
     """Return tests in an order in which each of so many processes, which take equal parts, begins with long ones."""
-    early = [item for item in items if item.path.name in LONG]
-    rest = [item for item in items if item.path.name not in LONG]
+    early = [item for item in items if _file(item) in LONG]
+    rest = [item for item in items if _file(item) not in LONG]
     found: list[pytest.Item] = []
     for at in range(workers):
         found += rest[len(rest) * at // workers :][:workers]  # the parts are not quite equal

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED
-from hobbyhorse.conformance.orders import order_for
-from hobbyhorse.conformance.server_rule import LESSON, ServerRule, ServerVerdict, judge_server
+from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED
+from hobbyhorse.conformance.server.rule import LESSON, ServerRule, ServerVerdict, judge_server
+from hobbyhorse.contract.example_orders import order_for
 from hobbyhorse.contract.values import Assumption, Contract
 from tests.tracing import Teller
 

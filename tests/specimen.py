@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 
 from hobbyhorse.contract.folder import read_documents
-from hobbyhorse.expressions import MISSING, parse_pointer, replaced, resolve
+from hobbyhorse.contract.forms.expressions import MISSING, parse_pointer, replaced, resolve
 
-DIRECTORY = Path(__file__).parent / "contracts"
+DIRECTORY = Path(__file__).parent / "contract_folders"
 FOLDER = DIRECTORY / "acme"
 
 

@@ -15,14 +15,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from hobbyhorse.app import Fake, Options
-from hobbyhorse.cli import app
+from hobbyhorse.cli.main import app
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.lint import KEYWORDS
 from hobbyhorse.contract.values import FALLBACKS
-from hobbyhorse.jobs import VALUES
-from hobbyhorse.roles import ROLES
-from hobbyhorse.server import serving
+from hobbyhorse.server.app import Fake, Options
+from hobbyhorse.server.operations import ROLES
+from hobbyhorse.server.run import serving
+from hobbyhorse.worlds.jobs import VALUES
 from tests.conftest import ROOT
 
 PAGES = [
@@ -108,7 +108,7 @@ def test_every_option_that_the_pages_give_to_a_command_is_one_of_its() -> None:
 
 def test_every_option_that_the_pages_name_is_an_option() -> None:
     known = {option for name in every_command() for option in OPTION.findall(helped(name))}
-    known |= set(OPTION.findall((ROOT / "mockserver" / "hobbyhorse" / "pytest_plugin.py").read_text()))
+    known |= set(OPTION.findall((ROOT / "mockserver" / "hobbyhorse" / "testing" / "pytest_plugin.py").read_text()))
     for page in PAGES:
         if page.parent.name == "examples":  # its options are those of the clients to copy
             continue

@@ -22,13 +22,13 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from hobbyhorse.app import Fake, Options
-from hobbyhorse.clock import Clock, ManualClock, RealClock
+from hobbyhorse.clock.clock import Clock, ManualClock, RealClock
 from hobbyhorse.contract.folder import load_all
+from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.lint import KEYWORDS
-from hobbyhorse.expressions import MISSING
 from hobbyhorse.media.mp4 import probe
-from hobbyhorse.server import serving
+from hobbyhorse.server.app import Fake, Options
+from hobbyhorse.server.run import serving
 
 CONTRACTS = {contract.key: contract for contract in load_all()}
 TEXTS = {path.stem: path.read_text() for path in sorted((Path(__file__).parent / "documents").glob("*.txt"))}

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from hobbyhorse import MockServer
-from hobbyhorse.mock import MockWorld
+from hobbyhorse.testing.local import MockWorld
 
 ROOT = Path(__file__).resolve().parent.parent / "examples"
 SPEED = 50.0

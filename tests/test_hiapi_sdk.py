@@ -19,13 +19,13 @@ from hiapi import HiAPI
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from hobbyhorse import cli
-from hobbyhorse.app import Fake, Options
-from hobbyhorse.clock import ManualClock
+from hobbyhorse.cli import main as cli
+from hobbyhorse.clock.clock import ManualClock
+from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.media.mp4 import probe
-from hobbyhorse.server import serving
-from hobbyhorse.signatures import DEFAULT_SECRET
-from hobbyhorse.worlds import Ending, World
+from hobbyhorse.server.app import Fake, Options
+from hobbyhorse.server.run import serving
+from hobbyhorse.worlds.world import Ending, World
 
 KEY = "sk-test"
 MODEL = "happyhorse-1.1/image-to-video"

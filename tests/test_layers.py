@@ -203,17 +203,17 @@ def test_the_layers_name_every_part_of_the_package() -> None:
 
 
 def test_a_session_of_pytest_that_does_not_use_the_fixture_imports_next_to_nothing() -> None:
-    code = "import sys, hobbyhorse.pytest_plugin; print(sorted(name for name in sys.modules if 'hobbyhorse' in name))"
+    code = "import sys, hobbyhorse.testing.pytest_plugin; print(sorted(name for name in sys.modules if 'hobbyhorse' in name))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "['hobbyhorse', 'hobbyhorse.complaints', 'hobbyhorse.pytest_plugin']"
+    assert found.stdout.strip() == "['hobbyhorse', 'hobbyhorse.worlds.mistakes', 'hobbyhorse.testing.pytest_plugin']"
 
 
 def test_serving_imports_nothing_that_only_other_commands_need() -> None:
     """What is slow to import and not needed to be ready stays out of the modules that `serve` loads."""
     slow = ["hypothesis", "PIL", "httpx", "imageio_ffmpeg", "rich", "jsonschema"]
-    slow += ["hobbyhorse.recording", "hobbyhorse.traces"]
+    slow += ["hobbyhorse.server.world_trace", "hobbyhorse.traces.trace"]
     code = (
-        "import sys, hobbyhorse.cli, hobbyhorse.app, hobbyhorse.server;"
+        "import sys, hobbyhorse.cli.main, hobbyhorse.server.app, hobbyhorse.server.run;"
         f"print([name for name in {slow} if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -21,13 +21,9 @@ import httpx
 import orjson
 import pytest
 
-from hobbyhorse.conformance.orders import documented_jobs
+from hobbyhorse.contract.example_orders import documented_jobs
 from hobbyhorse.contract.folder import load
-from hobbyhorse.contract.lint import lint, lint_directory
-from hobbyhorse.contract.message import CONSTANT
-from hobbyhorse.contract.reading import message_of, read_callback
-from hobbyhorse.contract.values import Binding, Contract, Situation
-from hobbyhorse.expressions import (
+from hobbyhorse.contract.forms.expressions import (
     MISSING,
     ExpressionError,
     Message,
@@ -36,6 +32,10 @@ from hobbyhorse.expressions import (
     parse_pointer,
     replaced,
 )
+from hobbyhorse.contract.lint import lint, lint_directory
+from hobbyhorse.contract.message import CONSTANT
+from hobbyhorse.contract.reading import message_of, read_callback
+from hobbyhorse.contract.values import Binding, Contract, Situation
 from hobbyhorse.media.mp4 import probe
 from tests.conftest import CONTRACTS, DIRECTORY, ROOT, contracts_that
 from tests.world import Mock, Reply
@@ -529,7 +529,7 @@ async def test_a_made_up_provider_tells_the_end_of_a_job_in_its_own_words(made: 
 def test_the_projects_own_tests_pass_for_made_up_providers(all_made_up: Mapping[str, MadeUp]) -> None:
     """In a pytest of their own, which finds the made-up contracts where the project's would be."""
     directory = next(iter(all_made_up.values())).folder.parent
-    tests = ["tests/test_app.py", "tests/test_contract_roundtrip.py"]
+    tests = ["tests/server/test_app.py", "tests/contract/test_roundtrip.py"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "acme", *tests],
         cwd=ROOT,

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from hobbyhorse.arena import Arena, PythonPlayer
-from hobbyhorse.conformance.callables import find_client
-from hobbyhorse.conformance.drills import Drill
-from hobbyhorse.conformance.judge import check
-from hobbyhorse.conformance.report import drill_of
-from hobbyhorse.conformance.rules import rules
-from hobbyhorse.conformance.story import Story
-from hobbyhorse.suite import examine
+from hobbyhorse.conformance.client.cases import Drill
+from hobbyhorse.conformance.client.judge import check
+from hobbyhorse.conformance.client.report import drill_of
+from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.runners.against_fake import Arena, PythonPlayer
+from hobbyhorse.runners.callable import find_client
+from hobbyhorse.runners.client_suite import examine
+from hobbyhorse.traces.annotated import Story
 from tests.conftest import CONTRACTS, ROOT, many
 from tests.test_examples import COMMANDS, NEEDS
 

@@ -15,13 +15,21 @@ from pytest_httpserver import HTTPServer
 
 from hobbyhorse import MockServer
 from hobbyhorse.contract.folder import load
+from hobbyhorse.contract.forms.expressions import MISSING, Pointer, replaced, resolve
+from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET, verify
 from hobbyhorse.contract.reading import Reading, message_of, read_answer, read_callback
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.expressions import MISSING, Pointer, replaced, resolve
-from hobbyhorse.jobs import Job
-from hobbyhorse.moves import CALLBACK, CALLBACK_MOVES, MEDIA, MEDIA_MOVES, MOVES, TIMELINE
-from hobbyhorse.scenarios import Move, Scenario, Trouble, load_catalogue, misfits, payload_places, read_scenario
-from hobbyhorse.signatures import DEFAULT_SECRET, verify
+from hobbyhorse.scenarios.moves import CALLBACK, CALLBACK_MOVES, MEDIA, MEDIA_MOVES, MOVES, TIMELINE
+from hobbyhorse.scenarios.scenario import (
+    Move,
+    Scenario,
+    Trouble,
+    load_catalogue,
+    misfits,
+    payload_places,
+    read_scenario,
+)
+from hobbyhorse.worlds.jobs import Job
 from tests import specimen
 from tests.conftest import CONTRACTS
 from tests.raw_client import PATIENCE, RawClient, Seen, ask

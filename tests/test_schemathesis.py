@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hobbyhorse.app import Fake, Options
 from hobbyhorse.contract.folder import load
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.server import serving
+from hobbyhorse.server.app import Fake, Options
+from hobbyhorse.server.run import serving
 from tests.conftest import DIRECTORY
 
 KEY = "key-of-the-first-account"

@@ -11,10 +11,10 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from hobbyhorse.calls import ContractBroken
+from hobbyhorse.contract.lifecycle import cut
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.lifecycle import cut
-from hobbyhorse.worlds import Ending
+from hobbyhorse.server.request import ContractBroken
+from hobbyhorse.worlds.world import Ending
 from tests.conftest import contracts_that, many
 from tests.world import Mock, Reply
 

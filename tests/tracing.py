@@ -7,10 +7,10 @@ from typing import Any
 
 import orjson
 
-from hobbyhorse.conformance.story import Story
+from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.values import Contract, Operation, find_situation
-from hobbyhorse.expressions import MISSING
-from hobbyhorse.traces import Delivery, Exchange, Outcome, Run, Trace, TracedJob
+from hobbyhorse.traces.annotated import Story
+from hobbyhorse.traces.trace import Delivery, Exchange, Outcome, Run, Trace, TracedJob
 
 START = 1_767_225_600.0
 HOME, MEDIA, FOREIGN, PRIVATE = (

@@ -11,14 +11,14 @@ import orjson
 from starlette.types import Message as Event
 from starlette.types import Scope
 
-from hobbyhorse.app import Fake, Options
-from hobbyhorse.clock import ManualClock
-from hobbyhorse.conformance.client import ContractClient
-from hobbyhorse.conformance.orders import documented_jobs
+from hobbyhorse.clock.clock import ManualClock
+from hobbyhorse.conformance.contract_client import ContractClient
+from hobbyhorse.contract.example_orders import documented_jobs
+from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.reading import Reading, message_of, read_answer
 from hobbyhorse.contract.values import Contract, Model, Operation
-from hobbyhorse.expressions import MISSING
-from hobbyhorse.worlds import World
+from hobbyhorse.server.app import Fake, Options
+from hobbyhorse.worlds.world import World
 
 KEY = "a-key"
 HTTP = httpx.Client(trust_env=False)

@@ -6,16 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hobbyhorse.mock import MockServer as MockServer
-    from hobbyhorse.mock import MockWorld as MockWorld
-    from hobbyhorse.suite import client_suite as client_suite
+    from hobbyhorse.runners.client_suite import client_suite as client_suite
+    from hobbyhorse.testing.local import MockServer as MockServer
+    from hobbyhorse.testing.local import MockWorld as MockWorld
 
 __all__ = ["MockServer", "MockWorld", "client_suite"]
-_HOMES = {"client_suite": "hobbyhorse.suite"}
+_HOMES = {"client_suite": "hobbyhorse.runners.client_suite"}
 
 
 def __getattr__(name: str) -> Any:
     """Load the public names when they are first used, so that the command line is ready at once."""
     if name in __all__:
-        return getattr(import_module(_HOMES.get(name, "hobbyhorse.mock")), name)
+        return getattr(import_module(_HOMES.get(name, "hobbyhorse.testing.local")), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

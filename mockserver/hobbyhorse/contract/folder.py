@@ -13,7 +13,21 @@ from urllib.parse import unquote
 
 import orjson
 
+from hobbyhorse.contract.forms.expressions import (
+    MISSING,
+    ExpressionError,
+    Place,
+    Pointer,
+    format_pointer,
+    parse,
+    parse_pointer,
+    replaced,
+    resolve,
+)
+from hobbyhorse.contract.forms.signatures import Signature
+from hobbyhorse.contract.lifecycle import Graph, Stage
 from hobbyhorse.contract.message import Bound, Template
+from hobbyhorse.contract.picture_limits import PictureLimits
 from hobbyhorse.contract.references import broken_references
 from hobbyhorse.contract.schemas import Schemas, address
 from hobbyhorse.contract.shapes import METHODS, OPENAPI_SHAPE, Shape, compile_shape, shape_violations
@@ -35,20 +49,6 @@ from hobbyhorse.contract.values import (
     Situation,
     Variant,
 )
-from hobbyhorse.expressions import (
-    MISSING,
-    ExpressionError,
-    Place,
-    Pointer,
-    format_pointer,
-    parse,
-    parse_pointer,
-    replaced,
-    resolve,
-)
-from hobbyhorse.lifecycle import Graph, Stage
-from hobbyhorse.media.limits import PictureLimits
-from hobbyhorse.signatures import Signature
 
 LIFECYCLE, OPENAPI = "lifecycle.json", "openapi.json"
 DEEPEST = 100

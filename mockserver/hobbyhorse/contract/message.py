@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from hobbyhorse.contract.formats import Format, format_for
-from hobbyhorse.expressions import MISSING, Pointer, replaced, resolve
+from hobbyhorse.contract.forms.expressions import MISSING, Pointer, replaced, resolve
 
 Lookup = Callable[[str], Any]
 """From the name of a value to the value, or MISSING where there is none."""

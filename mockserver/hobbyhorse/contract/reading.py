@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 
 from hobbyhorse.contract.formats import FORMATS
+from hobbyhorse.contract.forms.expressions import MISSING, Message, Place
 from hobbyhorse.contract.message import CONSTANT
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Binding, Callbacks, Operation, Situation
-from hobbyhorse.expressions import MISSING, Message, Place
 
 
 @dataclass(frozen=True, slots=True)

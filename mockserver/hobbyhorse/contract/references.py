@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from hobbyhorse.expressions import MISSING, ExpressionError, Pointer, parse_pointer, resolve
+from hobbyhorse.contract.forms.expressions import MISSING, ExpressionError, Pointer, parse_pointer, resolve
 
 _VALUES = frozenset({"example", "examples", "default", "const", "enum", "value"})
 """Members that hold values: what looks like a keyword in there is none."""

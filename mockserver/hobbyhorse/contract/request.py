@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 
+from hobbyhorse.contract.forms.expressions import MISSING, ExpressionError, Message, replaced, resolve
 from hobbyhorse.contract.schemas import Violation
 from hobbyhorse.contract.values import Contract, Model, Operation, Parameter, PromptLimit
-from hobbyhorse.expressions import MISSING, ExpressionError, Message, replaced, resolve
 
 MOST_BYTES = 64 * 1024 * 1024
 """The greatest body that is read, in bytes."""

@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote
 import jsonschema_rs
 import orjson
 
-from hobbyhorse.expressions import MISSING, Pointer, format_pointer, parse_pointer, resolve
+from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer, resolve
 
 BASE = "contract:///"
 LONGEST_MESSAGE = 300

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from hobbyhorse.contract.forms.expressions import Place, Pointer
+from hobbyhorse.contract.forms.signatures import Signature
+from hobbyhorse.contract.lifecycle import Graph
 from hobbyhorse.contract.message import Template
+from hobbyhorse.contract.picture_limits import PictureLimits
 from hobbyhorse.contract.schemas import Schemas
-from hobbyhorse.expressions import Place, Pointer
-from hobbyhorse.lifecycle import Graph
-from hobbyhorse.media.limits import PictureLimits
-from hobbyhorse.signatures import Signature
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageOps
 
-from hobbyhorse.media.limits import PictureLimits
+from hobbyhorse.contract.picture_limits import PictureLimits
 from hobbyhorse.media.scenery import placeholder, scene
 
 __all__ = [

@@ -11,9 +11,9 @@ import jsonschema_rs
 
 from hobbyhorse.contract.checks.subject import Documents, Problem
 from hobbyhorse.contract.folder import LIFECYCLE, OPENAPI, misshapen
+from hobbyhorse.contract.forms.expressions import Pointer
 from hobbyhorse.contract.references import broken_references, files_referred_to, keyword_objects
 from hobbyhorse.contract.schemas import Schemas, address
-from hobbyhorse.expressions import Pointer
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 KEYWORDS = frozenset(

@@ -8,10 +8,10 @@ from typing import Any
 from hobbyhorse.contract.checks.documents import every_schema
 from hobbyhorse.contract.checks.subject import Problem, Subject
 from hobbyhorse.contract.folder import OPENAPI
+from hobbyhorse.contract.forms.expressions import Pointer
 from hobbyhorse.contract.references import keyword_objects
 from hobbyhorse.contract.schemas import address
 from hobbyhorse.contract.values import Contract, Situation
-from hobbyhorse.expressions import Pointer
 
 KEYED = ("submit", "run", "status", "result", "cancel", "list")
 """The roles that deal with one client's jobs."""

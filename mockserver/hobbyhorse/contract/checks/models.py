@@ -7,9 +7,9 @@ from typing import Any
 
 from hobbyhorse.contract.checks.places import declares, forms, needed_places
 from hobbyhorse.contract.checks.subject import Problem, Subject, ordering
+from hobbyhorse.contract.forms.expressions import Message, Pointer, format_pointer
 from hobbyhorse.contract.request import Refusal, Understood, find_model, read_order
 from hobbyhorse.contract.values import Contract, Model, Operation
-from hobbyhorse.expressions import Message, Pointer, format_pointer
 
 KINDS: Mapping[str, frozenset[str]] = {
     "prompt": frozenset({"string"}),

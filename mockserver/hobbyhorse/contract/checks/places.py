@@ -8,10 +8,10 @@ from typing import Any
 from hobbyhorse.contract.checks.subject import Problem, Subject
 from hobbyhorse.contract.folder import OPENAPI, path_names
 from hobbyhorse.contract.formats import FORMATS
+from hobbyhorse.contract.forms.expressions import MISSING, Place, Pointer, format_pointer, resolve
 from hobbyhorse.contract.message import CONSTANT
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Binding, Operation
-from hobbyhorse.expressions import MISSING, Place, Pointer, format_pointer, resolve
 
 LINKS = {"status_url": "status", "result_url": "result", "cancel_url": "cancel"}
 BY_JOB = ("status", "result", "cancel")

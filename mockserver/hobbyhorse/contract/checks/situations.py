@@ -7,8 +7,8 @@ from typing import Any
 
 from hobbyhorse.contract.checks.subject import Problem, Subject
 from hobbyhorse.contract.folder import OPENAPI
+from hobbyhorse.contract.forms.expressions import parse_pointer, resolve
 from hobbyhorse.contract.values import Contract, Operation, Situation
-from hobbyhorse.expressions import parse_pointer, resolve
 
 NEEDED: Mapping[str, tuple[str, ...]] = {
     "submit": ("accepted", "invalid_request"),

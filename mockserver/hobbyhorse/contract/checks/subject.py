@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from hobbyhorse.contract.folder import LIFECYCLE
+from hobbyhorse.contract.forms.expressions import Pointer, format_pointer
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Contract, Operation, Situation
-from hobbyhorse.expressions import Pointer, format_pointer
 
 
 @dataclass(frozen=True, slots=True)

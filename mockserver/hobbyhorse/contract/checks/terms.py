@@ -7,8 +7,8 @@ from random import Random
 
 from hobbyhorse.contract.checks.callbacks import fields
 from hobbyhorse.contract.checks.subject import Problem, Subject
-from hobbyhorse.expressions import MISSING, Pointer, replaced, resolve
-from hobbyhorse.ids import FORMS
+from hobbyhorse.contract.forms.expressions import MISSING, Pointer, replaced, resolve
+from hobbyhorse.contract.forms.ids import FORMS
 
 GIVEN = ("url", "key", "secret")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from hobbyhorse.contract.checks.subject import Problem, Subject, ordering
+from hobbyhorse.contract.forms.expressions import Pointer
 from hobbyhorse.contract.values import Binding
-from hobbyhorse.expressions import Pointer
 
 Formats = tuple[str | None, ...]
 

@@ -1,0 +1,184 @@
+"""The command that tests servers; what only it needs is imported there, so that `serve` is ready at once."""
+
+# ruff: noqa: PLC0415 - see above
+from __future__ import annotations
+
+import sys
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from hobbyhorse.cli.usage import (
+    BaselineOption,
+    ContractsOption,
+    ModelOption,
+    ProviderOption,
+    ReportOption,
+    Wrong,
+    keep_hypothesis_away,
+    load_contracts,
+    model_of,
+    one_of,
+)
+from hobbyhorse.contract.values import Contract, Model
+
+if TYPE_CHECKING:
+    from hobbyhorse.conformance.server.results import ServerResult
+    from hobbyhorse.conformance.server.suite import Asked
+
+HOST, PORT = "127.0.0.1", 8787
+"""Where callbacks that come by a public address are listened for."""
+SHOWN = 4
+MOST_PICTURE_BYTES = 20 * 1024 * 1024
+
+
+def server(
+    provider: ProviderOption,
+    base_url: Annotated[str, typer.Option("--base-url", metavar="URL", help="Where the endpoint is.")],
+    api_key: Annotated[str, typer.Option(metavar="K", envvar="HOBBYHORSE_API_KEY", help="The API key.")],
+    other_key: Annotated[
+        str | None, typer.Option(metavar="K", help="The key of a second account, for jobs of somebody else.")
+    ] = None,
+    model: ModelOption = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="USD", help="What may be spent at most; without it nothing can be billed.")
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A picture (or its address) that orders send instead.")
+    ] = None,
+    callback_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="A public address that leads to --callback-listen.")
+    ] = None,
+    callback_secret: Annotated[str | None, typer.Option(metavar="S", help="What signs the callbacks.")] = None,
+    callback_listen: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where that leads to; 127.0.0.1:8787 if nothing says so.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long the whole suite may take.")] = 300.0,
+    report: ReportOption = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what would be sent, and what it may cost.")] = False,
+    seed: Annotated[int, typer.Option(metavar="N", help="The same seed sends the same.")] = 0,
+    baseline: BaselineOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing before a host is called that is elsewhere.")] = False,
+    contracts: ContractsOption = None,
+) -> None:
+    """Hold an endpoint against its contract: what it answers, and what it does.
+
+    Exit status 0: nothing is broken; 1: broken rules; 2: nothing could be judged.
+    """
+    keep_hypothesis_away()
+    from hobbyhorse.cli.server_verdicts import probing, show_server_result
+    from hobbyhorse.conformance.client.report import ReportError, read_baseline
+    from hobbyhorse.conformance.server.rules import server_rules
+    from hobbyhorse.conformance.server.suite import Asked, examine
+
+    contract = one_of(load_contracts(contracts), provider)
+    chosen = model_of(contract, model)
+    if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
+        raise Wrong(f"--base-url {base_url!r}; it is an address such as https://api.example.com")
+    if not 0 < timeout < float("inf"):
+        raise Wrong(f"--timeout {timeout}; it is a number of seconds, greater than 0")
+    if not api_key.isascii() or not api_key.isprintable() or not (other_key or "").isascii():
+        raise Wrong("--api-key has letters that no header can hold")
+    asked = Asked(
+        base_url,
+        api_key,
+        _budget(budget),
+        other_key,
+        _picture(image),
+        callback_url,
+        callback_secret,
+        _listen(callback_listen, callback_url),
+        timeout,
+        seed,
+    )
+    try:
+        known = read_baseline(baseline, [one.id for one in server_rules()]) if baseline is not None else {}
+        if plan:
+            _plan(contract, chosen, asked)
+            return
+        _confirm(contract, chosen, asked, yes)
+        with probing(base_url) as told:
+            result = examine(contract, chosen, asked, server_rules(), known=known, told=told)
+    except (ReportError, LookupError) as error:
+        raise Wrong(str(error)) from None
+    except OSError as error:
+        where = ":".join(map(str, asked.listen))
+        raise Wrong(f"--callback-listen {where}: {error.strerror or error}") from None
+    if report is not None:
+        _write(result, contract, report)
+    show_server_result(result, report)
+    raise typer.Exit(result.status)
+
+
+def _budget(text: str | None) -> Decimal | None:
+    if text is None:
+        return None
+    try:
+        found = Decimal(text)
+    except InvalidOperation:
+        found = Decimal("NaN")
+    if not found.is_finite() or found < 0:
+        raise Wrong(f"--budget {text!r}; it is a sum in USD such as 0.50")
+    return found
+
+
+def _picture(text: str | None) -> bytes | str | None:
+    if text is None or text.startswith(("http://", "https://")):
+        return text
+    try:
+        data = Path(text).read_bytes()
+    except OSError as error:
+        raise Wrong(f"--image {text!r}: {error.strerror}") from None
+    if not 0 < len(data) <= MOST_PICTURE_BYTES:
+        raise Wrong(f"--image {text!r} has {len(data)} bytes; a picture has 1 to {MOST_PICTURE_BYTES}")
+    return data
+
+
+def _listen(text: str | None, public_url: str | None) -> tuple[str, int]:
+    """Return where callbacks are listened for: any free port where the endpoint is on this machine, too."""
+    if text is None:
+        return HOST, 0 if public_url is None else PORT
+    host, mark, port = text.rpartition(":")
+    if not mark or not host or not port.isdecimal() or int(port) > 65535:
+        raise Wrong(f"--callback-listen {text!r}; it is HOST:PORT such as 127.0.0.1:8787")
+    return host, int(port)
+
+
+def _plan(contract: Contract, model: Model, asked: Asked) -> None:
+    from hobbyhorse.cli.server_verdicts import show_plan
+    from hobbyhorse.conformance.server.probes import probes
+    from hobbyhorse.conformance.server.suite import opened
+
+    with opened(contract, model, asked, listening=False) as bench:
+        lines = [(one.name, one.family, one.cost(bench), one.says) for one in probes(bench)]
+        show_plan(lines, sum((cost for _, _, cost, _ in lines), Decimal(0)), asked.budget)
+
+
+def _confirm(contract: Contract, model: Model, asked: Asked, yes: bool) -> None:
+    """Ask before a host is called that is not this machine. Raises Wrong where nobody can be asked."""
+    from hobbyhorse.conformance.server.probes import most
+    from hobbyhorse.conformance.server.suite import local, opened
+
+    if yes or local(asked.base_url):
+        return
+    with opened(contract, model, asked, listening=False) as bench:
+        greatest = min(most(bench), asked.budget or Decimal(0))
+    key = asked.api_key[-SHOWN:] if len(asked.api_key) > 2 * SHOWN else "****"
+    host = urlsplit(asked.base_url).netloc.rpartition("@")[2]
+    words = f"call {host} with the key that ends in {key}, at a cost of at most {greatest:.2f} USD"
+    if not sys.stdin.isatty():
+        raise Wrong(f"would {words}: --yes says that this is meant")
+    if not typer.confirm(f"{words[0].upper()}{words[1:]}?"):
+        raise Wrong("nothing was sent")
+
+
+def _write(result: ServerResult, contract: Contract, folder: Path) -> None:
+    from hobbyhorse.conformance.server.report import write_server_report
+
+    try:
+        write_server_report(result, contract, folder)
+    except OSError as error:
+        raise Wrong(f"--report {str(folder)!r} cannot be written: {error.strerror}") from None

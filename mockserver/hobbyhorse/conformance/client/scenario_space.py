@@ -1,0 +1,121 @@
+"""Scenarios that are generated for a contract: each single deviation of a server, and any mixture of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hypothesis import strategies as st
+
+from hobbyhorse.contract.values import Contract, Operation
+from hobbyhorse.scenarios.moves import CALLBACK, MEDIA, MOVES, TIMELINE, Kind, kinds
+from hobbyhorse.scenarios.scenario import misfits, read_scenario
+
+MOST_MOVES = 4
+REFUSES_SAFELY = frozenset({429, 503})
+"""The statuses after which a client may order again, for they say that nothing has happened."""
+OPTIONS: dict[str, st.SearchStrategy[Any]] = {
+    "accepted": st.booleans(),
+    "seconds": st.sampled_from([0, 0.5, 5, 90, 4_000]),
+    "keep": st.sampled_from([0, 0.25, 0.5, 0.99]),
+    "pieces": st.integers(1, 5),
+    "status": st.sampled_from([200, 201, 404, 500, 502, 503, 504]),
+    "retry_after": st.sampled_from([0, 1, 5, 120]),
+    "retry_after_date": st.sampled_from([0, 5, 120]),
+    "word": st.sampled_from(["", "reticulating", "DONE", "Completed "]),
+    "type": st.sampled_from(["application/octet-stream", "binary/octet-stream", "text/html", "video/mp4; codecs=avc1"]),
+    "count": st.integers(2, 4),
+    "times": st.one_of(st.integers(1, 3), st.just("always")),
+    "last": st.booleans(),
+    "code": st.sampled_from(["CONTENT_POLICY", "UPSTREAM"]),
+    "message": st.sampled_from(["the prompt was refused", "out of memory"]),
+}
+"""What an option of a move may be; `value`, `situation` and `stage` depend on the contract."""
+
+
+def deviations(contract: Contract) -> list[dict[str, Any]]:
+    """Return every scenario with one deviation in it: each move on each role, each trouble of the timeline."""
+    found = [{"moves": {role: [move]}} for role in roles(contract) for move in bare_moves(contract, role)]
+    found += [{"timeline": trouble} for trouble in bare_timelines(contract)]
+    return [said for said in found if fits(said, contract)]
+
+
+def scenarios(contract: Contract) -> st.SearchStrategy[dict[str, Any]]:
+    """Return a strategy of scenarios that a contract can play; the simplest one is the happy server.
+
+    No server in them lies about what it has done: what looks like a safe refusal is one.
+    """
+    by_role = {}
+    for role in roles(contract):
+        bare = [move for move in bare_moves(contract, role) if fits({"moves": {role: [move]}}, contract)]
+        moves = _moves(bare, kinds(role), contract.operations.get(role))
+        by_role[role] = st.lists(moves, min_size=1, max_size=MOST_MOVES)
+    bare_ends = [trouble for trouble in bare_timelines(contract) if fits({"timeline": trouble}, contract)]
+    timeline = _moves(bare_ends, TIMELINE)
+    return st.fixed_dictionaries(
+        {}, optional={"moves": st.fixed_dictionaries({}, optional=by_role), "timeline": timeline}
+    )
+
+
+def fits(said: dict[str, Any], contract: Contract) -> bool:
+    """Whether a contract can play a scenario."""
+    return not misfits(read_scenario(said), contract)
+
+
+def roles(contract: Contract) -> Iterator[str]:
+    """Yield the roles that moves can stand on."""
+    yield from contract.operations
+    yield MEDIA
+    if contract.callbacks is not None:
+        yield CALLBACK
+
+
+def bare_moves(contract: Contract, role: str) -> Iterator[dict[str, Any]]:
+    """Yield each move of a role, with no more options than it needs; not all of them fit."""
+    operation = contract.operations.get(role)
+    for name, kind in kinds(role).items():
+        if kind.family == "field" and kind.needs is None and operation is not None:
+            for value in operation.bindings:
+                yield {"move": name, "value": value}
+        else:
+            yield {"move": name}
+        if "accepted" in kind.options:
+            yield {"move": name, "accepted": True}
+    if operation is not None:
+        for situation in operation.situations:
+            if situation not in MOVES:
+                yield {"move": situation}
+
+
+def bare_timelines(contract: Contract) -> Iterator[dict[str, Any]]:
+    """Yield each trouble of the timeline, in each stage that it can be about."""
+    for name, kind in TIMELINE.items():
+        if "stage" in kind.options:
+            for stage in contract.graph:
+                yield {"move": name, "stage": stage.name}
+        else:
+            yield {"move": name}
+
+
+def honest(said: dict[str, Any], operation: Operation | None) -> dict[str, Any]:
+    """Return a move as it is, but not `accepted` where its status says to every client that nothing has happened."""
+    situations = operation.situations if operation is not None else {}
+    refusal = situations.get(said["move"]) if said["move"] not in MOVES else None
+    status = refusal.status if refusal is not None else said.get("status")
+    return {name: value for name, value in said.items() if name != "accepted" or status not in REFUSES_SAFELY}
+
+
+def _moves(
+    bare: list[dict[str, Any]], table: Mapping[str, Kind], operation: Operation | None = None
+) -> st.SearchStrategy[dict[str, Any]]:
+    any_of = st.sampled_from(bare).flatmap(lambda said: _with_options(table.get(said["move"]), said))
+    return any_of.map(lambda said: honest(said, operation))
+
+
+def _with_options(kind: Kind | None, said: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Return a strategy of the same move with any of its options."""
+    names = kind.options if kind is not None else ("retry_after", "retry_after_date", "accepted")
+    more = {name: OPTIONS[name] for name in names if name in OPTIONS and name not in said}
+    if kind is None or kind.family != "timeline":
+        more["times"] = OPTIONS["times"]
+    return st.fixed_dictionaries({name: st.just(value) for name, value in said.items()}, optional=more)

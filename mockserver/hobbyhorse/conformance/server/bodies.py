@@ -1,0 +1,172 @@
+"""Bodies that a suite for servers sends: what they cost at worst, and those at and beyond what is documented."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, find, settings
+from hypothesis.errors import HypothesisException, NoSuchExample
+
+from hobbyhorse.conformance.server.budget import worst
+from hobbyhorse.conformance.server.negate import breakable, mutations
+from hobbyhorse.contract.checks.models import try_order
+from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer, replaced, resolve
+from hobbyhorse.contract.generate import UnusableSchema
+from hobbyhorse.contract.request import Refusal, Understood
+from hobbyhorse.contract.schemas import Schemas
+from hobbyhorse.contract.values import Contract, Model, Operation
+
+MOST_ITEMS = 20
+MOST_CHOICES = 6
+"""How many named values are tried each; of more, the first and the last."""
+FILLER = "A horse gallops along the beach at low tide. "
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A request's body, what it is called, which situation it asks for, and what it may cost."""
+
+    label: str
+    value: Any
+    expected: str
+    price: Decimal
+
+
+def price_of(contract: Contract, model: Model, operation: Operation, order: Any, body: Any) -> Decimal:
+    """Return the most that a body may cost: its own tier and length, where both are documented; else the worst.
+
+    `order` is a request that keeps the contract, to try the two in.
+    """
+    tier, seconds = (_named(model, operation, body, name) for name in ("resolution", "duration"))
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or _unpriced(model, tier):
+        return worst(contract)
+    tried = placed(operation, model, placed(operation, model, order, "resolution", tier), "duration", seconds)
+    if not isinstance(try_order(contract, operation, model.id, tried), Understood):
+        return worst(contract)
+    return model.cost(str(tier), float(seconds))
+
+
+def _unpriced(model: Model, tier: Any) -> bool:
+    return not isinstance(tier, str) or tier not in model.price
+
+
+def _named(model: Model, operation: Operation, body: Any, name: str) -> Any:
+    for inner in model.parameters.get(name, ()):
+        found = resolve(body, (*operation.model_parameters.pointer, *inner))
+        if found is not MISSING:
+            return found
+    return None
+
+
+def placed(operation: Operation, model: Model, body: Any, name: str, value: Any) -> Any:
+    """Return a body with a parameter set where the body has it already; the body itself where it has none."""
+    for inner in model.parameters.get(name, ()):
+        pointer = (*operation.model_parameters.pointer, *inner)
+        if resolve(body, pointer) is not MISSING:
+            return replaced(body, pointer, value)
+    return body
+
+
+def negatives(contract: Contract, model: Model, operation: Operation, order: Any) -> Iterator[Body]:
+    """Yield the order, broken in one keyword each time; what the contract would take all the same is left out."""
+    around = operation.model_parameters.pointer
+    named = {place.pointer for place in operation.bindings["model"].request if place.part == "body"}
+    inner = resolve(order, around)
+    for pointer, keyword, value in _broken(contract.schemas, model.schema):
+        at = (*around, *pointer)
+        if not pointer or at in named:
+            continue
+        body = replaced(order, around, _grafted(inner, pointer, keyword, value))
+        refusal = try_order(contract, operation, model.id, body)
+        if isinstance(refusal, Refusal):
+            label = f"negative:{keyword}:{format_pointer(at)}"
+            yield Body(label, body, refusal.situation, price_of(contract, model, operation, order, body))
+
+
+def _grafted(order: Any, pointer: Pointer, keyword: str, value: Any) -> Any:
+    """Return an order with what is broken in a value: from the highest place that the order does not have."""
+    if keyword == "required":
+        if resolve(order, pointer[:-1]) is not MISSING:
+            return replaced(order, pointer, MISSING)
+        pointer = pointer[:-1]
+    for length in range(1, len(pointer) + 1):
+        if length == len(pointer) or resolve(order, pointer[:length]) is MISSING:
+            found = resolve(value, pointer[:length])
+            return order if found is MISSING else replaced(order, pointer[:length], found)
+    return order
+
+
+@cache
+def _broken(schemas: Schemas, address: str) -> tuple[tuple[Pointer, str, Any], ...]:
+    """Return a value for each pair of place and keyword that breaks a schema; the same ones every time."""
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            pairs = breakable(schemas, address)
+        except UnusableSchema:
+            return ()
+        for pair in pairs:
+            try:
+                one = find(mutations(schemas, address, [pair]), lambda value: True, settings=_FIRST)
+            except (NoSuchExample, HypothesisException, UnusableSchema):
+                continue
+            found.append((parse_pointer(one.pointer), one.keyword, one.value))
+    return tuple(found)
+
+
+_FIRST = settings(
+    max_examples=5,
+    database=None,
+    derandomize=True,
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def bounds(contract: Contract, model: Model, operation: Operation, order: Any) -> Iterator[Body]:
+    """Yield the order at each documented bound of what it has: least and greatest values, and each named one."""
+    around = operation.model_parameters.pointer
+    schema, file = contract.schemas.deref(*_root(contract, model))
+    for pointer, label, value in _edges(contract.schemas, schema, file, resolve(order, around), ()):
+        at = (*around, *pointer)
+        body = replaced(order, at, value)
+        if body != order and isinstance(try_order(contract, operation, model.id, body), Understood):
+            price = price_of(contract, model, operation, order, body)
+            yield Body(f"bound:{format_pointer(at)}:{label}", body, "accepted", price)
+
+
+def _root(contract: Contract, model: Model) -> tuple[Any, str]:
+    return contract.schemas.at(model.schema), model.schema.partition("#")[0]
+
+
+def _edges(schemas: Schemas, schema: Any, file: str, value: Any, at: Pointer) -> Iterator[tuple[Pointer, str, Any]]:
+    """Yield places of a value, and what may stand there at the edge of what its schema allows."""
+    schema, file = schemas.deref(schema, file)
+    if not isinstance(schema, dict):
+        return
+    if isinstance(value, dict):
+        for name, inner in schema.get("properties", {}).items():
+            if name in value:
+                yield from _edges(schemas, inner, file, value[name], (*at, name))
+    elif isinstance(value, list) and value:
+        for keyword in ("minItems", "maxItems"):
+            if 0 < schema.get(keyword, 0) <= MOST_ITEMS:
+                yield at, f"{schema[keyword]} items", (value * MOST_ITEMS)[: schema[keyword]]
+        yield from _edges(schemas, schema.get("items"), file, value[0], (*at, "0"))
+    else:
+        choices = schema.get("enum", [])
+        for choice in choices if len(choices) <= MOST_CHOICES else [choices[0], choices[-1]]:
+            yield at, str(choice), choice
+        for keyword in ("minimum", "maximum"):
+            if keyword in schema and "enum" not in schema:
+                yield at, str(schema[keyword]), schema[keyword]
+        if isinstance(value, str) and "maxLength" in schema and "pattern" not in schema:
+            most = schema["maxLength"]
+            yield at, f"{most} characters", (FILLER * (most // len(FILLER) + 1))[:most]

@@ -1,0 +1,105 @@
+"""A small receiver of callbacks, whose first answer is 500, so that the next try shows; knows no contract."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+
+from hobbyhorse.traces.trace import Delivery, Headers
+
+MOST_BYTES = 1024 * 1024
+READ_SECONDS = 10.0
+PATH = "/callback"
+
+JobOf = Callable[[Headers, bytes], "str | None"]
+"""Says which job a message is about."""
+
+
+class Receiver:
+    """Listens for callbacks from when it is made until it is closed; `deliveries` are what came, oldest first.
+
+    `url` is where a provider reaches it: `public_url` where one is given, else its own address.
+    """
+
+    def __init__(
+        self,
+        job_of: JobOf = lambda headers, body: None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        public_url: str | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._job_of, self._now = job_of, now
+        self._deliveries: list[Delivery] = []
+        self._lock = threading.Lock()
+        self._server = _Server((host, port), _handler(self))
+        self.url = public_url or f"http://{host}:{self._server.server_address[1]}{PATH}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="receiver", daemon=True)
+        self._thread.start()
+
+    @property
+    def deliveries(self) -> tuple[Delivery, ...]:
+        """What came so far."""
+        with self._lock:
+            return tuple(self._deliveries)
+
+    def take(self, headers: Headers, body: bytes) -> int:
+        """Keep a message, and return the status that answers it: 500 to the very first one, 200 to the others."""
+        sent = self._now()
+        job = self._job_of(headers, body)
+        with self._lock:
+            number = 1 + sum(1 for other in self._deliveries if other.job == job)
+            status = 200 if self._deliveries else 500
+            self._deliveries.append(Delivery(sent, job, number, body, headers, self._now(), status))
+        return status
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(READ_SECONDS)
+
+    def __enter__(self) -> Receiver:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class _Server(ThreadingHTTPServer):
+    """Waits for no connection that idles when it is closed, and prints no traceback."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Leave a connection that broke off."""
+
+
+def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = READ_SECONDS
+
+        def do_POST(self) -> None:
+            """Take one message."""
+            length = self.headers.get("Content-Length", "0")
+            size = int(length) if length.isdecimal() else 0
+            if size > MOST_BYTES:
+                self._answer(413)
+                return
+            body = self.rfile.read(size)
+            headers = tuple((name.lower(), value) for name, value in self.headers.items())
+            self._answer(receiver.take(headers, body))
+
+        def _answer(self, status: int) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    return Handler

@@ -1,0 +1,244 @@
+"""What the suite for servers found, as files: JSON, JUnit, HTML, a patch of the contract, the trace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from html import escape
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from hobbyhorse.conformance.client.html_report import STYLE, picture
+from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED
+from hobbyhorse.conformance.client.report import add_case, dump, printable, xml
+from hobbyhorse.conformance.server.results import ServerResult
+from hobbyhorse.conformance.server.rule import Lesson, ServerVerdict
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.traces.trace import to_json
+
+FORMAT = 1
+MOST_LINES = 20
+MORE_STYLE = ".lesson { color: var(--odd); font-weight: 600 } td.sum { text-align: right }"
+
+
+def server_report_json(result: ServerResult) -> dict[str, Any]:
+    """Return what was found: a verdict for each rule, lessons, the ledger, and a summary."""
+    words = [one.verdict for one in result.verdicts]
+    summary = {
+        "provider": result.provider,
+        "model": result.model,
+        "base_url": result.base_url,
+        "seed": result.seed,
+        "requests": len(result.trace.exchanges),
+        "deliveries": len(result.trace.deliveries),
+        "seconds": round(result.seconds, 3),
+        "budget": None if result.budget is None else _money(result.budget),
+        "spent_at_most": _money(result.spent),
+        "clean": result.clean,
+        "unjudged": result.unjudged,
+        "rules": {word: words.count(word) for word in sorted(set(words))},
+        "skipped": [{"probe": note.probe, "why": note.why} for note in result.notes],
+        "accepted": dict(result.accepted),
+        "stale": list(result.stale),
+    }
+    return {
+        "format": FORMAT,
+        "rules": [_verdict(one, result.accepted.get(one.rule.id)) for one in result.verdicts],
+        "lessons": [_lesson(lesson) for lesson in result.lessons],
+        "ledger": list(_ledger(result)),
+        "summary": summary,
+    }
+
+
+def _verdict(one: ServerVerdict, accepted: str | None) -> dict[str, Any]:
+    rule = one.rule
+    said = {
+        "id": rule.id,
+        "name": rule.name,
+        "family": rule.family,
+        "level": rule.level,
+        "severity": rule.severity,
+        "statement": rule.statement,
+        "verdict": one.verdict,
+        "findings": [
+            {"message": breach.message, "places": list(breach.places), "seen": breach.seen} for breach in one.breaches
+        ],
+    }
+    return said | ({"accepted": accepted} if accepted is not None else {})
+
+
+def _lesson(lesson: Lesson) -> dict[str, Any]:
+    return {
+        "rule": lesson.rule,
+        "places": list(lesson.places),
+        "why": lesson.why,
+        "message": lesson.message,
+        "seen": lesson.seen,
+        "patch": list(lesson.patch),
+    }
+
+
+def _ledger(result: ServerResult) -> Iterator[dict[str, Any]]:
+    for entry in result.ledger:
+        yield {
+            "probe": entry.probe,
+            "price": _money(entry.price),
+            "billed": entry.billed,
+            "status": entry.status,
+            "job": entry.job,
+        }
+
+
+def _money(sum_: Decimal) -> str:
+    return f"{sum_:.2f}" if sum_ == sum_.quantize(Decimal("0.01")) else format(sum_.normalize(), "f")
+
+
+def lessons_patch(result: ServerResult) -> list[dict[str, Any]]:
+    """Return what would make the contract say what was seen: operations of RFC 6902, each with its file."""
+    found: list[dict[str, Any]] = []
+    for lesson in result.lessons:
+        found += [operation for operation in lesson.patch if operation not in found]
+    return found
+
+
+def server_junit(result: ServerResult) -> bytes:
+    """Return the verdicts as JUnit XML: one test a rule; a lesson is a passed test that says more."""
+    skipped = [one for one in result.verdicts if one.verdict in (NOT_OBSERVED, NOT_APPLICABLE)]
+    broken = {one.rule.id for one in result.broken}
+    suite = ElementTree.Element(
+        "testsuite",
+        name=f"hobbyhorse {result.provider} {result.base_url}",
+        tests=str(len(result.verdicts) + len(result.stale) + (result.unjudged is not None)),
+        failures=str(len(broken) + len(result.stale)),
+        errors=str(int(result.unjudged is not None)),
+        skipped=str(len(skipped)),
+        time=f"{result.seconds:.3f}",
+    )
+    for one in result.verdicts:
+        case = add_case(suite, f"hobbyhorse.{one.rule.family}", f"{one.rule.id} {one.rule.name}")
+        if one.rule.id in broken:
+            words = printable("; ".join(breach.message for breach in one.breaches))
+            failure = ElementTree.SubElement(case, "failure", message=words, type=one.rule.id)
+            failure.text = printable(f"{one.rule.statement}\n{words}")
+        elif one in skipped:
+            ElementTree.SubElement(case, "skipped", message=one.verdict)
+        if one.lessons:
+            said = ElementTree.SubElement(case, "system-out")
+            said.text = printable("\n".join(f"lesson: {lesson.message}" for lesson in one.lessons))
+    for rule in result.stale:
+        case = add_case(suite, "hobbyhorse.baseline", rule)
+        ElementTree.SubElement(case, "failure", message="accepted in the baseline, and not found", type="stale")
+    if result.unjudged is not None:
+        case = add_case(suite, "hobbyhorse.endpoint", "answers")
+        ElementTree.SubElement(case, "error", message=printable(result.unjudged), type="unjudged")
+    return xml(suite)
+
+
+def server_page(result: ServerResult, contract: Contract) -> str:
+    """Return the report as one page of HTML that needs nothing else."""
+    title = f"{result.base_url} and the contract of {contract.name}"
+    shown = [one for one in result.verdicts if one.verdict == BROKEN]
+    return "\n".join(
+        [
+            "<!doctype html>",
+            f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>',
+            f'<meta name="viewport" content="width=device-width"><style>{STYLE}{MORE_STYLE}</style></head><body>',
+            f"<h1>{escape(title)}</h1>",
+            _summary(result),
+            _table(("rule", "level", "verdict", "statement"), [_row(one, result) for one in result.verdicts]),
+            *(_section(one) for one in shown),
+            _lessons(result),
+            "<section><h2>what happened</h2>",
+            f'<div class="picture">{picture(contract, result.trace)}</div></section>',
+            "<section><h2>the ledger</h2>",
+            _table(("probe", "USD at most", "billed", "status"), [_line(entry) for entry in _ledger(result)]),
+            "</section><section><h2>left out</h2>",
+            _table(("probe", "why"), [_cells(note.probe, note.why) for note in result.notes]),
+            "</section></body></html>",
+            "",
+        ]
+    )
+
+
+def _summary(result: ServerResult) -> str:
+    words = [one.verdict for one in result.verdicts]
+    verdict = result.unjudged or ("nothing broken" if result.clean else f"{len(result.broken)} broken")
+    budget = "no budget" if result.budget is None else f"of {_money(result.budget)} USD"
+    rows = [
+        ("verdict", verdict),
+        ("rules", ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words))) or "none judged"),
+        ("requests", f"{len(result.trace.exchanges)} in {result.seconds:.1f} s, seed {result.seed}"),
+        ("spent at most", f"{_money(result.spent)} USD, {budget}"),
+        ("model", result.model),
+    ]
+    if result.stale:
+        rows.append(("stale in the baseline", ", ".join(result.stale)))
+    return "<dl>" + "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows) + "</dl>"
+
+
+def _table(names: tuple[str, ...], rows: list[str]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _cells(*values: str) -> str:
+    return "<tr>" + "".join(f"<td>{escape(value)}</td>" for value in values) + "</tr>"
+
+
+def _row(one: ServerVerdict, result: ServerResult) -> str:
+    rule, accepted = one.rule, result.accepted.get(one.rule.id)
+    name = escape(f"{rule.id} {rule.name}")
+    name = f'<a href="#{rule.id}">{name}</a>' if one.breaches else name
+    word = one.verdict + (f" (accepted: {accepted})" if accepted else "")
+    return (
+        f'<tr><td>{name}</td><td>{rule.level}</td><td class="{one.verdict}">{escape(word)}</td>'
+        f"<td>{escape(rule.statement)}</td></tr>"
+    )
+
+
+def _line(entry: dict[str, Any]) -> str:
+    billed = "yes, as far as is known" if entry["billed"] else "no"
+    return _cells(entry["probe"], entry["price"], billed, str(entry["status"] or "no answer"))
+
+
+def _section(one: ServerVerdict) -> str:
+    rule = one.rule
+    found = "".join(
+        f"<li>{escape(breach.message)}<br>{_places(breach.places)}</li>" for breach in one.breaches[:MOST_LINES]
+    )
+    return (
+        f'<section id="{rule.id}"><h2>{rule.id} {escape(rule.name)}</h2><p>{escape(rule.statement)}</p>'
+        f'<p class="dim">{escape(rule.why)}</p><ul>{found}</ul></section>'
+    )
+
+
+def _places(places: tuple[str, ...]) -> str:
+    return " ".join(f"<code>{escape(place)}</code>" for place in places)
+
+
+def _lessons(result: ServerResult) -> str:
+    if not result.lessons:
+        return ""
+    items = "".join(
+        f"<li>{escape(lesson.message)} <span class='dim'>{escape(lesson.rule)}</span><br>{_places(lesson.places)}<br>"
+        f"<span class='dim'>assumed: {escape(lesson.why)}</span></li>"
+        for lesson in result.lessons
+    )
+    patch = json.dumps(lessons_patch(result), indent=2, ensure_ascii=False, default=str)
+    return (
+        "<section><h2>lessons</h2><p>What the contract only assumes, and this endpoint does otherwise.</p>"
+        f"<ul>{items}</ul><details><summary>the patch</summary><pre>{escape(patch)}</pre></details></section>"
+    )
+
+
+def write_server_report(result: ServerResult, contract: Contract, folder: Path) -> None:
+    """Write everything into a folder: report.json, junit.xml, index.html, lessons.patch.json, trace.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    dump(folder / "report.json", server_report_json(result), default=str)
+    dump(folder / "lessons.patch.json", lessons_patch(result), default=str)
+    dump(folder / "trace.json", to_json(replace(result.trace, secret=None)), default=str)
+    (folder / "junit.xml").write_bytes(server_junit(result))
+    (folder / "index.html").write_text(server_page(result, contract), encoding="utf-8", errors="replace")

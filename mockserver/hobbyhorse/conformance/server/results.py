@@ -1,0 +1,110 @@
+"""What the suite for servers found at one endpoint, as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from hobbyhorse.conformance.client.judge import BROKEN
+from hobbyhorse.conformance.server.rule import Lesson, ServerRule, ServerVerdict, judge_server
+from hobbyhorse.conformance.server.session import Bench, Entry, Note
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.traces.trace import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class ServerResult:
+    """The verdicts, the lessons, the money, and what was left out.
+
+    `unjudged` is a sentence that says why nothing could be judged, or None. `accepted` are the broken rules that the
+    baseline knows, with the reasons; `stale` those that it knows and that are not broken.
+    """
+
+    provider: str
+    model: str
+    base_url: str
+    seed: int
+    budget: Decimal | None
+    spent: Decimal
+    seconds: float
+    verdicts: tuple[ServerVerdict, ...]
+    trace: Trace
+    ledger: tuple[Entry, ...] = ()
+    notes: tuple[Note, ...] = ()
+    unjudged: str | None = None
+    accepted: Mapping[str, str] = field(default_factory=dict)
+    stale: tuple[str, ...] = ()
+
+    @property
+    def lessons(self) -> tuple[Lesson, ...]:
+        """Every assumption of the contract that is contradicted."""
+        return tuple(lesson for one in self.verdicts for lesson in one.lessons)
+
+    @property
+    def broken(self) -> tuple[ServerVerdict, ...]:
+        """The broken rules that are not accepted."""
+        return tuple(one for one in self.verdicts if one.verdict == BROKEN and one.rule.id not in self.accepted)
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing is broken that is not accepted, and nothing is stale."""
+        return not self.broken and not self.stale and self.unjudged is None
+
+    @property
+    def status(self) -> int:
+        """The exit status of the command."""
+        return 2 if self.unjudged is not None else 0 if self.clean else 1
+
+
+def concluded(
+    bench: Bench,
+    contract: Contract,
+    rules: Sequence[ServerRule],
+    seconds: float,
+    known: Mapping[str, str] | None = None,
+    diagnosis: str | None = None,
+) -> ServerResult:
+    """Judge what a bench has seen; `known` is the baseline, `diagnosis` says why nothing answers."""
+    trace = bench.trace()
+    unjudged = None if bench.judgeable else why_unjudged(bench, diagnosis)
+    verdicts = () if unjudged is not None else tuple(judge_server(contract, trace, rules))
+    broken = {one.rule.id for one in verdicts if one.verdict == BROKEN}
+    purse = bench.endpoint.purse
+    return ServerResult(
+        contract.key,
+        bench.model.id,
+        bench.endpoint.base_url,
+        bench.seed,
+        purse.budget,
+        purse.spent,
+        seconds,
+        verdicts,
+        trace,
+        tuple(bench.ledger),
+        tuple(bench.notes),
+        unjudged,
+        {rule: why for rule, why in (known or {}).items() if rule in broken},
+        () if unjudged is not None else tuple(sorted(set(known or {}) - broken)),
+    )
+
+
+def why_unjudged(bench: Bench, diagnosis: str | None = None) -> str:
+    """Return one sentence that says why nothing could be judged."""
+    where, seen = bench.endpoint.base_url, [one for one in bench.endpoint.exchanges if one.status]
+    own = [one for one in seen if not (one.probe or "").startswith("auth:")]
+    if not seen:
+        return diagnosis or f"{where} gave no answer"
+    if bench.knows_nothing:
+        return f"{where} answers {seen[0].status} whatever is asked: is it the base URL of the API?"
+    refused = [one for one in own if bench.key_refused(one)]
+    if refused:
+        return f"{where} refuses the key: each request with it was answered {refused[0].status}"
+    if own and all(300 <= one.status < 400 for one in own):
+        to = next((one.answer_header("location") for one in own if one.answer_header("location")), "elsewhere")
+        return f"{where} redirects each request, to {to!r}; no redirect is followed, as the key would go with it"
+    if any(not one.whole for one in own) and not any(one.whole for one in own):
+        return f"no answer of {where} came to its end within 16 MB and the time that a request has"
+    if any(one.answer.lstrip()[:1] == b"<" for one in own):
+        return f"{where} answers with HTML, and never with JSON: is it the base URL of the API?"
+    return f"{where} never answers with JSON: is it the base URL of the API?"

@@ -1,0 +1,344 @@
+"""Rules about what becomes of a job: its stages, and what is told of them, go one way; knows no server."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hobbyhorse.conformance.server.expected import bound_at, home_of, label, operation_of, told_once
+from hobbyhorse.conformance.server.rule import Breach, ServerRule
+from hobbyhorse.contract.forms.expressions import format_pointer
+from hobbyhorse.contract.lifecycle import Graph
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.traces.annotated import ENDS, SUBMISSIONS, Step, Story
+
+ROUNDING = 1.0
+"""Seconds by which moments of different precision may be out of order."""
+PLAUSIBLE = 10 * 366 * 86_400.0
+"""Seconds by which a moment may lie from now: nothing but another unit is further away."""
+MOMENTS = ("created_at", "started_at", "finished_at")
+ELSEWHERE = ("identity:", "auth:")
+"""Probes that show a job to those who are not to see it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A job as one answer showed it: from when the request was sent until the answer was there."""
+
+    step: Step
+    stages: frozenset[str]
+
+    def before(self, other: Sight) -> bool:
+        """Whether the answer was there before the other request was sent."""
+        return self.step.done < other.step.arrived
+
+    def __str__(self) -> str:
+        return f"{label(self.step)} shows {' or '.join(sorted(self.stages))}"
+
+
+def legal_edges(story: Story) -> list[Breach] | None:
+    """Look for a stage that does not lead to one that was seen after it."""
+    found: list[tuple[Hashable, Breach]] = []
+    seen = False
+    graph = story.contract.graph
+    for job, sights in _sights(story).items():
+        for first, then in _pairs(sights):
+            if _ended(graph, first):
+                continue
+            seen = True
+            if not any(graph.leads_to(*way) for way in itertools.product(first.stages, then.stages)):
+                message = f"job {job}: {first}, and {then}, which came after; no way leads there"
+                found.append((_kind(first, then), _moved(story, first, then, message)))
+    return told_once(found) if seen else None
+
+
+def terminal_is_final(story: Story) -> list[Breach] | None:
+    """Look for an end that is another one, or none, in what was asked for later; and for other words of an error."""
+    found: list[tuple[Hashable, Breach]] = []
+    seen = False
+    for job, sights in _sights(story).items():
+        for first, then in _pairs(sights):
+            if not _ended(story.contract.graph, first):
+                continue
+            seen = True
+            if not first.stages & then.stages:
+                message = f"job {job}: {first}, which is its end, and {then}, which came after"
+                found.append((_kind(first, then), _moved(story, first, then, message)))
+            elif name := _reworded(first.step, then.step):
+                said, before = (one.reading.values.get(name) for one in (then.step, first.step))
+                places = bound_at(story.contract, operation_of(story, then.step), name, then.step)
+                message = f"job {job}: {label(first.step)} says {name} {before!r}, {label(then.step)} {said!r}"
+                found.append(((then.step.role, name), Breach(message, places, said)))
+    return told_once(found) if seen else None
+
+
+def progress(story: Story) -> list[Breach] | None:
+    """Hold progress and places in the queue against their range, and progress against what was told before."""
+    found: list[tuple[Hashable, Breach]] = []
+    seen = False
+    for job, sights in _sights(story).items():
+        for sight in sights:
+            values = {name: _number(sight.step, name) for name in ("progress", "queue_position")}
+            for name, value in values.items():
+                if value is None:
+                    continue
+                seen = True
+                if value < 0 or (value > 1 if name == "progress" else value != int(value)):
+                    most = "a fraction from 0 to 1" if name == "progress" else "a whole number from 0"
+                    message = f"job {job}: {label(sight.step)} says {name} {value}; it is {most}"
+                    found.append(_about(story, sight.step, name, message, value))
+        for first, then in _pairs(sights):
+            before, value = _number(first.step, "progress"), _number(then.step, "progress")
+            if first.step.role != then.step.role or before is None or value is None:
+                continue
+            if value < before and not then.step.failure:
+                message = f"job {job}: {label(first.step)} says progress {before}, {label(then.step)} {value}"
+                found.append(_about(story, then.step, "progress", message, value))
+    return told_once(found) if seen else None
+
+
+def moments(story: Story) -> list[Breach] | None:
+    """Hold the moments that an answer tells of a job against one another, and against the clock."""
+    found: list[tuple[Hashable, Breach]] = []
+    seen = False
+    for job, sights in _sights(story).items():
+        for sight in sights:
+            bindings = operation_of(story, sight.step).bindings
+            dated = [name for name in MOMENTS if name in bindings and bindings[name].format is not None]
+            said = {name: value for name in dated if (value := sight.step.reading.values.get(name))}
+            seen = seen or bool(said)
+            for name, message in _untimely(sight, said):
+                found.append(_about(story, sight.step, name, f"job {job}: {label(sight.step)} {message}", said[name]))
+    return told_once(found) if seen else None
+
+
+def no_result_before_the_end(story: Story) -> list[Breach] | None:
+    """Look for the address of a video in an answer that says that the job has not ended."""
+    found: list[tuple[Hashable, Breach]] = []
+    seen = False
+    for job, sights in _sights(story).items():
+        for sight in sights:
+            if sight.step.kinds & ENDS or "video_url" not in operation_of(story, sight.step).bindings:
+                continue
+            seen = True
+            if sight.step.video is not None:
+                message = f"job {job}: {sight}, and the address of a video"
+                found.append(_about(story, sight.step, "video_url", message, sight.step.video))
+    return told_once(found) if seen else None
+
+
+def linearisable(story: Story) -> list[Breach] | None:
+    """Look for an order in which answers that overlap in time tell of a job that goes forward."""
+    found: list[Breach] = []
+    seen = False
+    for job, sights in _sights(story).items():
+        ways = [one for one in sights if any(_overlap(one, other) for other in sights if other is not one)]
+        seen = seen or bool(ways)
+        if not fits(story.contract.graph, ways):
+            found.append(_out_of_order(story, job, ways))
+    return found if seen else None
+
+
+def fits(graph: Graph, sights: Iterable[Sight]) -> bool:
+    """Whether there is one way through the stages that shows every sight at some moment while it was being asked for.
+
+    Along one way, each sight is placed as early as those allow that had ended before it began; the earliest places
+    leave the others the most room, so that if they do not fit, nothing does.
+    """
+    ordered = sorted(sights, key=lambda sight: sight.step.arrived)
+    return not ordered or any(_along(way, ordered) for way in _ways(graph))
+
+
+def _along(way: Sequence[str], sights: Iterable[Sight]) -> bool:
+    placed: list[tuple[float, int]] = []
+    for sight in sights:
+        least = max((place for done, place in placed if done < sight.step.arrived), default=0)
+        place = next((at for at in range(least, len(way)) if way[at] in sight.stages), None)
+        if place is None:
+            return False
+        placed.append((sight.step.done, place))
+    return True
+
+
+def _ways(graph: Graph) -> Iterator[tuple[str, ...]]:
+    """Yield every way through the stages that cannot be made longer."""
+    entered = {name for stage in graph for name in stage.next}
+    starts = [stage.name for stage in graph if stage.name not in entered] or [graph.initial]
+    open_ways: list[tuple[str, ...]] = [(name,) for name in starts]
+    while open_ways:
+        way = open_ways.pop()
+        longer = [(*way, name) for name in graph[way[-1]].next if name not in way]
+        open_ways += longer
+        if not longer:
+            yield way
+
+
+def _sights(story: Story) -> dict[str, list[Sight]]:
+    """Return what was seen of each job, by its id, in the order in which the answers were there."""
+    found: dict[str, list[Sight]] = {}
+    for step in sorted(story.steps, key=lambda step: step.done):
+        elsewhere = (step.exchange.probe or "").startswith(ELSEWHERE)
+        told = step.kinds and (step.stage is not None or step.role not in SUBMISSIONS)
+        if step.ok and step.job is not None and told and not elsewhere:
+            found.setdefault(step.job, []).append(Sight(step, step.reading.stages))
+    return found
+
+
+def _pairs(sights: Sequence[Sight]) -> Iterator[tuple[Sight, Sight]]:
+    """Yield each sight with those before it whose answer was there before it was asked for.
+
+    Of those that say the same in the same way, it is the last one: what comes after it comes after them all.
+    """
+    last: dict[Hashable, list[Sight]] = {}
+    for then in sights:
+        for earlier in last.values():
+            first = next((sight for sight in reversed(earlier) if sight.before(then)), None)
+            if first is not None:
+                yield first, then
+        last.setdefault((then.step.role, then.stages), []).append(then)
+
+
+def _ended(graph: Graph, sight: Sight) -> bool:
+    return all(graph[name].terminal for name in sight.stages)
+
+
+def _overlap(one: Sight, other: Sight) -> bool:
+    return not one.before(other) and not other.before(one)
+
+
+def _kind(first: Sight, then: Sight) -> Hashable:
+    return first.step.role, first.stages, then.step.role, then.stages
+
+
+def _moved(story: Story, first: Sight, then: Sight, message: str) -> Breach:
+    """Tell of a job that went where no way leads: the contract says so with its ways, and with what the words mean."""
+    ways = [f"lifecycle.json#{format_pointer(('stages', name, 'next'))}" for name in sorted(first.stages)]
+    seen = {"before": sorted(first.stages), "after": sorted(then.stages)}
+    return Breach(message, (*ways, *_meanings(story, first), *_meanings(story, then)), seen)
+
+
+def _meanings(story: Story, sight: Sight) -> list[str]:
+    operation = operation_of(story, sight.step)
+    names = [name for name in sight.step.reading.situations if operation.situations[name].stages]
+    return [f"{home_of(story.contract, operation, name)}/stages" for name in names]
+
+
+def _out_of_order(story: Story, job: str, sights: Sequence[Sight]) -> Breach:
+    """Tell of overlapping answers that no order explains, by the first two that contradict each other, if two do."""
+    seen = [[one.step.arrived, one.step.done, sorted(one.stages)] for one in sights]
+    for first, then in itertools.combinations(sights, 2):
+        if not fits(story.contract.graph, (first, then)):
+            message = f"job {job}, asked for {len(sights)} times at once: {first} and {then}; no order explains both"
+            return Breach(message, _moved(story, first, then, "").places, seen)
+    message = f"job {job}, asked for {len(sights)} times at once: no order of the answers goes forward only"
+    return Breach(message, (f"lifecycle.json#{format_pointer(('stages',))}",), seen)
+
+
+def _reworded(first: Step, then: Step) -> str | None:
+    """Return the name of what two answers of one operation say otherwise of an error; numbers in words do not count."""
+    if first.role != then.role:
+        return None
+    one, other = first.reading.values, then.reading.values
+    if one.get("error_code") != other.get("error_code"):
+        return "error_code"
+    return "error_message" if _worded(one.get("error_message")) != _worded(other.get("error_message")) else None
+
+
+def _worded(text: Any) -> Any:
+    return re.sub(r"\S*\d\S*", "#", text) if isinstance(text, str) else text
+
+
+def _number(step: Step, name: str) -> float | None:
+    value = step.reading.values.get(name)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _about(story: Story, step: Step, name: str, message: str, seen: Any) -> tuple[Hashable, Breach]:
+    places = bound_at(story.contract, operation_of(story, step), name, step)
+    return (step.role, step.reading.situations, name), Breach(message, places, seen)
+
+
+def _untimely(sight: Sight, said: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the moments of an answer: the name of one, and why it cannot be."""
+    times = {name: value for name, value in said.items() if isinstance(value, float)}
+    for name in said:
+        if name not in times:
+            yield name, f"says {name} {said[name]!r}, which is no moment"
+        elif abs(times[name] - sight.step.arrived) > PLAUSIBLE:
+            yield name, f"says {name} {said[name]!r}, which is more than ten years from now"
+    for first, then in itertools.combinations([name for name in MOMENTS if name in times], 2):
+        if times[first] > times[then] + ROUNDING:
+            yield then, f"says {then} {times[then]}, which is before {first}, {times[first]}"
+    if "finished_at" in times and not sight.step.kinds & ENDS:
+        yield "finished_at", f"says {sight.step.stage!r} and finished_at {times['finished_at']}"
+
+
+def _tells(*names: str) -> Any:
+    def applies(contract: Contract) -> bool:
+        return any(name in one.bindings for one in contract.operations.values() for name in names)
+
+    return applies
+
+
+RULES = (
+    ServerRule(
+        "LIF-01",
+        "legal-edges",
+        "MUST",
+        "S2",
+        "What is seen of a job later is a stage that the one before leads to; stages between two looks may be missed.",
+        "Clients act on the first word of each stage: who goes back is started, told of or billed twice.",
+        legal_edges,
+    ),
+    ServerRule(
+        "LIF-02",
+        "terminal-is-final",
+        "MUST",
+        "S2",
+        "A job that was seen to have ended is seen so ever after, with the same words for its error.",
+        "Nobody asks again after the end: a success that turns into a failure is a film that somebody has paid for.",
+        terminal_is_final,
+    ),
+    ServerRule(
+        "LIF-03",
+        "progress",
+        "SHOULD",
+        "S4",
+        "Progress is a fraction from 0 to 1 that does not go back; a place in the queue is a whole number from 0.",
+        "What is shown to people goes beyond its end, or back.",
+        progress,
+        _tells("progress", "queue_position"),
+    ),
+    ServerRule(
+        "LIF-04",
+        "moments",
+        "SHOULD",
+        "S4",
+        "A job is made, begun and ended in this order, in the documented unit, and has no end before it has ended.",
+        "Milliseconds for seconds put every deadline that is reckoned from them thousands of years away.",
+        moments,
+        _tells(*MOMENTS),
+    ),
+    ServerRule(
+        "LIF-05",
+        "no-result-before-the-end",
+        "MUST",
+        "S2",
+        "There is no address of a video before the job has succeeded.",
+        "Clients that look for the address alone fetch half a file.",
+        no_result_before_the_end,
+        _tells("video_url"),
+    ),
+    ServerRule(
+        "LIF-06",
+        "linearisable",
+        "MUST",
+        "S2",
+        "Answers that overlap in time can be put in an order in which the job goes forward only.",
+        "Two workers that ask at once are told two stories, and the one who wrote last is believed.",
+        linearisable,
+    ),
+)

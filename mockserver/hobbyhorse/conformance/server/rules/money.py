@@ -1,0 +1,128 @@
+"""Rules about money: what an answer says that a job cost is what the contract says. Knows no server."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from hobbyhorse.conformance.server.expected import operation_of
+from hobbyhorse.conformance.server.rule import Breach, ServerRule
+from hobbyhorse.contract.forms.expressions import format_pointer
+from hobbyhorse.contract.request import Order
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.traces.annotated import Step, Story
+from hobbyhorse.traces.orders import order_behind
+
+CENT = Decimal("0.01")
+UNMADE = frozenset({"failure", "cancelled", "expired"})
+
+
+def price(story: Story) -> list[Breach] | None:
+    """Hold the cost of each job that has succeeded, as told, against the model's price."""
+    found: dict[object, Breach] = {}
+    seen = False
+    for step in story.reads:
+        cost = _cost(step)
+        order = order_behind(story, step.job) if step.success and cost is not None else None
+        if order is None or cost is None or (order.resolution or "") not in order.model.price:
+            continue
+        seen = True
+        due = order.model.cost(order.resolution, order.seconds)
+        if abs(cost - due) >= CENT:
+            found.setdefault((order.model.id, order.resolution, order.seconds, cost), _dear(story, step, order, cost))
+    return list(found.values()) if seen else None
+
+
+def _dear(story: Story, step: Step, order: Order, cost: Decimal) -> Breach:
+    """Return the breach of a cost that is not the contract's."""
+    at = f"/models/{story.contract.models.index(order.model)}/price"
+    each = cost / order.seconds if order.seconds else Decimal(0)
+    tier = at + format_pointer((str(order.resolution),))
+    patch = {"file": "lifecycle.json", "op": "replace", "path": tier, "value": format(each.normalize(), "f")}
+    due = order.model.cost(order.resolution, order.seconds)
+    message = f"the job {step.job} ({order.resolution}, {order.seconds} s) cost {cost}, by its price {due}"
+    places = (f"lifecycle.json#{tier}", f"lifecycle.json#{at}", *_bound(step))
+    exact = each * order.seconds == cost and len(format(each.normalize(), "f")) <= 8
+    return Breach(message, places, str(cost), (patch,) if exact else ())
+
+
+def _bound(step: Step) -> tuple[str, ...]:
+    return (f"lifecycle.json#/operations/{step.role}/bindings/cost",)
+
+
+def refused_not_billed(story: Story) -> list[Breach] | None:
+    """Look for a cost of a job that has failed or was cancelled, and for a job of an order that was refused."""
+    found: dict[object, Breach] = {}
+    seen = False
+    for step in story.reads:
+        if not step.ok or not step.kinds or not step.kinds <= UNMADE:
+            continue
+        seen = True
+        cost = _cost(step)
+        if cost is not None and cost > 0 and not _documented(story, step):
+            message = f"the job {step.job} has ended without a video ({step.stage}) and cost {cost}"
+            found.setdefault(step.job, Breach(message, (*_examples(story, step), *_bound(step)), str(cost)))
+    for step in story.submits:
+        if not step.refused or not step.delivered or step.transient:
+            continue
+        seen = True
+        job = step.reading.values.get("job")
+        if isinstance(job, str) and any(read.ok and read.job == job for read in story.reads):
+            message = f"request {step.number} is refused ({step.status}), and its job {job} is there"
+            places = tuple(f"lifecycle.json#/operations/{step.role}/situations/{n}" for n in step.reading.situations)
+            found.setdefault(job, Breach(message, places, job))
+    return list(found.values()) if seen else None
+
+
+def _cost(step: Step) -> Decimal | None:
+    """Return what an answer says that the job cost; None where it says nothing that can be read."""
+    value = step.reading.values.get("cost") if step.ok else None
+    return value if isinstance(value, Decimal) and value.is_finite() else None
+
+
+def _documented(story: Story, step: Step) -> bool:
+    """Whether the contract's own example of such an answer has a cost."""
+    return any(_positive(story.contract.schemas.at(place)) for place in _examples(story, step))
+
+
+def _positive(value: object) -> bool:
+    try:
+        return Decimal(str(value)) > 0
+    except ArithmeticError:
+        return False
+
+
+def _examples(story: Story, step: Step) -> tuple[str, ...]:
+    """Return where the examples of the situations that an answer may be have their cost."""
+    operation = operation_of(story, step)
+    binding = operation.bindings.get("cost")
+    pointers = [place.pointer for place in binding.response if place.part == "body"] if binding else []
+    situations = [operation.situations[name] for name in step.reading.situations]
+    return tuple(situation.example_at + format_pointer(pointer) for situation in situations for pointer in pointers)
+
+
+def _tells(contract: Contract) -> bool:
+    return any("cost" in operation.bindings for operation in contract.operations.values())
+
+
+RULES = (
+    ServerRule(
+        "MON-01",
+        "price",
+        "MUST",
+        "S1",
+        "What an answer says that a video cost is the model's price for its seconds and its tier, to a cent.",
+        "A price that has changed is found on the invoice, a month later.",
+        price,
+        _tells,
+    ),
+    ServerRule(
+        "MON-02",
+        "refused-not-billed",
+        "MUST",
+        "S1",
+        "A job that failed or was cancelled costs nothing, unless the contract shows it so; an order that was refused "
+        "has no job.",
+        "Videos that a filter took away were billed: QuantumNous/new-api#6858.",
+        refused_not_billed,
+    ),
+)

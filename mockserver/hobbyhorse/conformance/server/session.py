@@ -1,0 +1,428 @@
+"""What the probes of a suite for servers stand on: one endpoint, one model, one purse, the one paid job, and notes."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from ipaddress import ip_address
+from random import Random
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from hobbyhorse.conformance.server.bodies import placed, price_of
+from hobbyhorse.conformance.server.budget import NotAffordable
+from hobbyhorse.conformance.server.endpoint import ANY, REFUSED, SHORTEST_SECRET, Endpoint, OutOfTime
+from hobbyhorse.conformance.server.receiver import Receiver
+from hobbyhorse.conformance.server.video_check import viewed
+from hobbyhorse.contract.checks.models import try_order
+from hobbyhorse.contract.example_orders import documented_jobs, order_for
+from hobbyhorse.contract.forms.expressions import MISSING, replaced
+from hobbyhorse.contract.forms.ids import FORMS
+from hobbyhorse.contract.reading import message_of, read_callback
+from hobbyhorse.contract.request import Understood
+from hobbyhorse.contract.values import Contract, Model, Operation
+from hobbyhorse.traces.annotated import SUBMISSIONS, Step
+from hobbyhorse.traces.trace import Exchange, Headers, Trace, Video
+
+MOST_SILENT = 2
+"""How often an operation may give no answer before nobody asks it any more."""
+MOST_TROUBLE = 5
+"""How many polls in a row may fail before a job is given up."""
+LONGEST_PAUSE = 60.0
+WRONG_KEY = "hobbyhorse-wrong-key"
+OTHER_KEY = "[other key]"
+"""What stands in a trace wherever the key of the second account stood."""
+REFUSALS = frozenset({"unauthenticated", "key_refused", "forbidden"})
+
+
+class Skipped(Exception):
+    """A probe that cannot be made, and why."""
+
+
+class Nobody(Exception):
+    """Nothing answers at all."""
+
+
+NO_SUCH_PATH = (404, 405)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A probe that was not made, or not in full, and why."""
+
+    probe: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the ledger: a request that could be billed, at its worst price; `billed` unless it was refused."""
+
+    probe: str
+    price: Decimal
+    billed: bool
+    status: int
+    job: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """The one job that every read-only rule shares: its id, the answer that accepted it, and those of its end."""
+
+    id: str
+    accepted: Step
+    end: Step | None = None
+    result: Step | None = None
+
+    @property
+    def video(self) -> str | None:
+        """The video's address, or None."""
+        return next((step.video for step in (self.result, self.end) if step is not None and step.video), None)
+
+    @property
+    def expires(self) -> float | None:
+        """When the video's address expires, in seconds since 1970; None where nothing says so."""
+        for step in (self.result, self.end):
+            found = step.reading.values.get("expires_at") if step is not None else None
+            if isinstance(found, int | float):
+                return float(found)
+        return None
+
+
+@dataclass(slots=True)
+class Bench:
+    """Everything that probes need; `sleep` waits, and is given in tests.
+
+    `picture` is a picture that is sent with each order: its bytes and kind, or an address of it.
+    """
+
+    endpoint: Endpoint
+    model: Model
+    other_key: str | None = None
+    picture: bytes | str | None = None
+    receiver: Receiver | None = None
+    callback_secret: str | None = None
+    seed: int = 0
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    notes: list[Note] = field(default_factory=list)
+    ledger: list[Entry] = field(default_factory=list)
+    videos: list[Video] = field(default_factory=list)
+    accepted: list[str] = field(default_factory=list)
+    """The ids of the jobs that were made."""
+    lenient: bool = False
+    """Whether a request was accepted that was meant to be refused; from then on the paid job's price is kept back."""
+    random: Random = field(init=False)
+    order: dict[str, Any] = field(init=False)
+    _last: dict[str, float] = field(default_factory=dict)
+    _silent: Counter[str] = field(default_factory=Counter)
+    _paid: Paid | str | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.random = Random(self.seed)
+        self.order = self._pictured(order_for(self.contract, self.model, mark=f"{self.random.getrandbits(32):08x}"))
+
+    @property
+    def contract(self) -> Contract:
+        """The contract."""
+        return self.endpoint.contract
+
+    @property
+    def submit(self) -> Operation:
+        """The operation that orders a job."""
+        return self.contract.operations["submit"]
+
+    @property
+    def price(self) -> Decimal:
+        """What one order costs."""
+        return self.price_of(self.order)
+
+    def price_of(self, body: Any) -> Decimal:
+        """Return the most that a body may cost."""
+        return price_of(self.contract, self.model, self.submit, self.order, body)
+
+    def marked(self, mark: str) -> dict[str, Any]:
+        """Return an order like the first, with other words."""
+        return self._pictured(order_for(self.contract, self.model, mark=f"{mark} {self.random.getrandbits(32):08x}"))
+
+    def run_body(self) -> Any:
+        """Return the documented body of the operation that orders and waits; MISSING if there is none."""
+        found = (body for operation, model, body in documented_jobs(self.contract) if operation.role == "run")
+        return next(found, MISSING)
+
+    def unknown_job(self) -> str:
+        """Return an id of the documented form that nobody has."""
+        return self.contract.job_id_prefix + FORMS[self.contract.job_id_form](self.random, time.time())
+
+    def fresh_key(self) -> str:
+        """Return an idempotency key that was never used."""
+        return str(uuid.uuid4())
+
+    def _pictured(self, order: dict[str, Any]) -> dict[str, Any]:
+        if self.picture is None:
+            return order
+        address = self.picture if isinstance(self.picture, str) else _data_uri(self.picture)
+        body = placed(self.submit, self.model, order, "first_frame", address)
+        body = placed(self.submit, self.model, body, "references", address) if body is order else body
+        if body is not order and isinstance(try_order(self.contract, self.submit, self.model.id, body), Understood):
+            return dict(body)
+        self.note("picture", f"{self.model.id} does not take the picture so; the documented one is sent")
+        self.picture = None
+        return order
+
+    def note(self, probe: str, why: str) -> None:
+        """Remember that a probe was not made, once."""
+        note = Note(probe, why)
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def call(self, role: str, *, probe: str, price: Decimal = Decimal(0), key: str | None = ANY, **more: Any) -> Step:
+        """Call an operation and keep its price in the ledger. Raises NotAffordable, OutOfTime, Skipped and Nobody."""
+        if self._silent[role] >= MOST_SILENT:
+            raise Skipped(f"{role} does not answer")
+        path = {"model": self.model.id} | dict(more.pop("path", None) or {})
+        try:
+            step = self.endpoint.call(role, probe=probe, price=price, key=key, path=path, **more)
+        except NotAffordable as error:
+            budget = self.endpoint.purse.budget
+            raise Skipped("it may be billed, and no budget is given" if budget is None else str(error)) from None
+        self._seen(role, step, probe, price)
+        return step
+
+    def _seen(self, role: str, step: Step, probe: str, price: Decimal) -> None:
+        with self._lock:
+            self._silent[role] = 0 if step.status else self._silent[role] + 1
+            if price > 0:
+                refused = role in SUBMISSIONS and step.status in REFUSED
+                self.ledger.append(Entry(probe, price, not refused, step.status, step.job_told))
+            if step.accepted and step.job_told is not None:
+                self.accepted.append(step.job_told)
+        heard = self.endpoint.exchanges
+        if len(heard) >= MOST_SILENT and not any(exchange.status for exchange in heard):
+            raise Nobody
+
+    def ask(
+        self, probe: str, body: Any, *, expected: str = "accepted", price: Decimal | None = None, **more: Any
+    ) -> Step:
+        """Send an order, paid at its worst price."""
+        paid = self.price_of(body) if price is None else price
+        return self.call("submit", probe=probe, expected=expected, price=paid, body=body, **more)
+
+    def ask_in_vain(self, probe: str, expected: str, price: Decimal, **more: Any) -> Step:
+        """Send an order that is meant to be refused; once one was accepted, the paid job's price is kept back."""
+        if self.lenient and self.endpoint.purse.left < price + self.price and self._paid is None:
+            raise Skipped("what is left is kept for the paid job, as such a request was accepted already")
+        role = more.pop("role", "submit")
+        step = self.call(role, probe=probe, expected=expected, price=price, **more)
+        self.lenient = self.lenient or not 400 <= step.status < 500
+        return step
+
+    def poll(self, job: str, probe: str, role: str = "status", *, wait: bool = True, **more: Any) -> Step:
+        """Read a job; two reads of one job are the least interval apart, unless they are meant to overlap."""
+        if wait:
+            self.pause(self._last.get(job, 0.0) + self.contract.polling.least_interval - self.clock())
+        step = self.call(role, probe=probe, path={"job": job}, **more)
+        self._last[job] = self.clock()
+        return step
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but never beyond the time of the whole suite."""
+        left = self.endpoint.until - time.monotonic()
+        if seconds > left:
+            raise OutOfTime
+        if seconds > 0:
+            self.sleep(seconds)
+
+    def follow(self, job: str, probe: str) -> Step:
+        """Poll a job to its end. Raises Skipped where it does not come to one."""
+        started, trouble = self.clock(), 0
+        while self.clock() - started < self.contract.polling.longest_wait:
+            step = self.poll(job, probe)
+            if step.terminal:
+                return step
+            trouble = 0 if step.clean else trouble + 1
+            if trouble >= MOST_TROUBLE:
+                raise Skipped(f"the job cannot be followed: the last answer was {step.status}")
+            asked = step.exchange.answer_header("retry-after") or ""
+            self.pause(min(float(asked), LONGEST_PAUSE) if asked.isdecimal() and trouble else 0.0)
+        raise Skipped(f"the job did not end within {self.contract.polling.longest_wait:g} s")
+
+    def paid(self) -> Paid:
+        """Return the one paid job, which is ordered when it is first asked for. Raises Skipped."""
+        if self._paid is None:
+            self._paid = "the paid job was not accepted"
+            step = self.ask("job", self.order)
+            if step.job_told is None:
+                raise Skipped(f"the paid job was answered {step.status} without an id")
+            self._paid = Paid(step.job_told, step)
+        if isinstance(self._paid, str):
+            raise Skipped(self._paid)
+        return self._paid
+
+    def finished(self) -> Paid:
+        """Return the paid job after its end. Raises Skipped."""
+        paid = self.paid()
+        if paid.end is None:
+            try:
+                end = self.follow(paid.id, "job")
+                read = "result" in self.contract.operations
+                result = self.poll(paid.id, "job", "result") if read else None
+            except Skipped as error:
+                self._paid = str(error)
+                raise
+            self._paid = paid = Paid(paid.id, paid.accepted, end, result)
+        return paid
+
+    def watch(self, paid: Paid) -> None:
+        """Fetch the paid job's video, and keep what is in it. Raises Skipped."""
+        url = self.link(paid)
+        data = self.endpoint.fetch(url, probe="job:media")
+        last = self.endpoint.exchanges[-1]
+        if last.status == 200 and last.whole:
+            picture = self.picture if isinstance(self.picture, bytes) else None
+            self.videos.append(viewed(paid.id, url, data, picture))
+
+    def link(self, paid: Paid) -> str:
+        """Return the address of the paid job's video. Raises Skipped where there is none that may be fetched."""
+        url = paid.video
+        if url is None:
+            raise Skipped("the paid job has no video")
+        if inward(url) and not inward(self.endpoint.base_url):
+            raise Skipped(f"{url!r} is an address inside this network, and is not fetched")
+        return url
+
+    def together(self, work: Sequence[Callable[[], object]]) -> None:
+        """Do several things at once; what fails first is raised when all are done."""
+        failed: list[Exception] = []
+
+        def do(one: Callable[[], object]) -> None:
+            try:
+                one()
+            except Exception as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=do, args=(one,), daemon=True) for one in work]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failed:
+            raise failed[0]
+
+    @property
+    def judgeable(self) -> bool:
+        """Whether any answer says something about the endpoint: whole, JSON, and more than that the key is refused.
+
+        What an operation answers that needs no key counts only where nothing that needs one was asked.
+        """
+        if self.knows_nothing:
+            return False
+        seen = [one for one in self.endpoint.exchanges if not _without_our_key(one)]
+        guarded = [one for one in seen if self._guarded(one)]
+        return any(speaks(one) and not self.key_refused(one) for one in guarded or seen)
+
+    @property
+    def knows_nothing(self) -> bool:
+        """Whether every answer is that there is no such path: whatever was asked, with and without a key."""
+        answers = [one for one in self.endpoint.exchanges if one.status]
+        return any(_without_our_key(one) for one in answers) and all(one.status in NO_SUCH_PATH for one in answers)
+
+    def _guarded(self, exchange: Exchange) -> bool:
+        operation = self.contract.operations.get(exchange.role or "")
+        return operation is not None and operation.authenticated
+
+    def key_refused(self, exchange: Exchange) -> bool:
+        """Whether an answer, to a request with our own key, says that the key is refused."""
+        return self._guarded(exchange) and not _without_our_key(exchange) and exchange.status in self._refusing()
+
+    def _refusing(self) -> frozenset[int]:
+        """Return the statuses of a refused key; not those that also refuse a job or a body."""
+        every = [one for operation in self.contract.operations.values() for one in operation.situations.values()]
+        telling = {one.status for one in every if one.name in REFUSALS} | {401, 403}
+        others = {one.status for one in every if one.name in ("unknown_job", "foreign_job", "invalid_request")}
+        return frozenset(telling - others | {401})
+
+    def trace(self) -> Trace:
+        """Return everything that was seen, with no key in it."""
+        deliveries = self.receiver.deliveries if self.receiver is not None else ()
+        more = {"deliveries": deliveries, "model": self.model.id, "secret": self.callback_secret}
+        trace = self.endpoint.trace(videos=tuple(self.videos), **more)
+        if len(self.other_key or "") < SHORTEST_SECRET:
+            return trace
+        assert self.other_key is not None
+        return dataclasses.replace(trace, exchanges=tuple(_hidden(one, self.other_key) for one in trace.exchanges))
+
+
+def _without_our_key(exchange: Exchange) -> bool:
+    return exchange.probe is not None and exchange.probe.startswith(("auth:", "identity:foreign"))
+
+
+def speaks(exchange: Exchange) -> bool:
+    """Whether an answer came to its end, is JSON, and leads nowhere else."""
+    if not exchange.status or not exchange.whole or exchange.role == "media" or 300 <= exchange.status < 400:
+        return False
+    try:
+        orjson.loads(exchange.answer)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def inward(url: str) -> bool:
+    """Whether an address is one of this machine or of a private network, as far as its text says."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
+
+
+def told_job(contract: Contract) -> Callable[[Headers, bytes], str | None]:
+    """Return a function that reads which job a callback is about."""
+
+    def read(headers: Headers, body: bytes) -> str | None:
+        try:
+            value = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return None
+        if contract.callbacks is None:
+            return None
+        found = read_callback(contract.schemas, contract.callbacks, message_of(headers, value)).values.get("job")
+        return found if isinstance(found, str) else None
+
+    return read
+
+
+def with_callback(operation: Operation, body: Mapping[str, Any], url: str) -> Any:
+    """Return an order that asks to be told; MISSING where its body has no place for that."""
+    binding = operation.bindings.get("callback_url")
+    place = next((place for place in (binding.request if binding else ()) if place.part == "body"), None)
+    return MISSING if place is None else replaced(dict(body), place.pointer, url)
+
+
+def _data_uri(data: bytes) -> str:
+    kind = "png" if data.startswith(b"\x89PNG") else "webp" if data[8:12] == b"WEBP" else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _hidden(exchange: Exchange, key: str) -> Exchange:
+    def pairs(found: Headers) -> Headers:
+        return tuple((name, value.replace(key, OTHER_KEY)) for name, value in found)
+
+    return dataclasses.replace(
+        exchange,
+        url=exchange.url.replace(key, OTHER_KEY),
+        headers=pairs(exchange.headers),
+        answer_headers=pairs(exchange.answer_headers),
+        answer=exchange.answer.replace(key.encode(), OTHER_KEY.encode()),
+    )

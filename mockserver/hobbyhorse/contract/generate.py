@@ -1,0 +1,389 @@
+"""JSON that keeps a contract's schema, the smallest first; knows the keywords of contracts/README.md and no HTTP."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from urllib.parse import unquote
+
+from hypothesis import strategies as st
+
+from hobbyhorse.contract.forms.expressions import MISSING, ExpressionError, format_pointer
+from hobbyhorse.contract.schemas import Schemas
+
+BOUNDS = ("minItems", "maxItems", "minLength", "maxLength", "minimum", "maximum")
+ASSERTIONS = frozenset(
+    ("$ref", "anyOf", "type", "enum", "const", "properties", "required", "additionalProperties", "items", "pattern")
+) | frozenset(BOUNDS)
+ANNOTATIONS = frozenset(("$schema", "$id", "title", "description", "default", "example", "examples", "format"))
+
+KINDS = ("null", "boolean", "integer", "fraction", "string", "array", "object")
+"""The kinds of JSON values, simplest first; JSON Schema's `number` is `integer` or `fraction`."""
+
+LARGEST = 2**53 - 1
+"""The largest integer that every JSON reader has exactly (RFC 8259); for schemas with no bound of their own."""
+
+MOST_FRACTION = 1_000_000.0
+USUAL_LENGTH = 20
+USUAL_ITEMS = 4
+
+CHINESE_AND_EMOJI = "骏马在雪地上奔跑，尾随其后。駿馬𠮷🐎🏇🏽👩‍🚀🇨🇳é́ß\u202eا"
+TEXT = (
+    st.text("abcdefghijklmnopqrstuvwxyz ABC019'\"\\/<&", max_size=USUAL_LENGTH)
+    | st.text(CHINESE_AND_EMOJI, max_size=USUAL_LENGTH)
+    | st.text(st.characters(codec="utf-8"), max_size=USUAL_LENGTH)
+)
+PRINTABLE = st.characters(codec="utf-8", exclude_categories=("Cc", "Zl", "Zp"))
+"""What `.` and `[^...]` become in a pattern: no line ends, which readers of patterns see differently."""
+
+Parts = tuple[str, ...]
+"""The addresses of schemas that a value has to keep all at once; none allow anything."""
+
+Part = tuple[str, Mapping[str, Any]]
+"""A plain schema and its address."""
+
+Strategy = st.SearchStrategy[Any]
+
+
+class UnusableSchema(ValueError):
+    """A schema that nothing can be generated from: which, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One way to keep a schema: plain schemas that hold all at once, with their addresses; no `$ref` or `anyOf`."""
+
+    parts: tuple[Part, ...]
+
+    def said(self, keyword: str) -> list[Any]:
+        """Return every value that a keyword has."""
+        return [schema[keyword] for _, schema in self.parts if keyword in schema]
+
+    def without(self, *keywords: str) -> Shape:
+        """Return the shape with keywords left out."""
+        return Shape(
+            tuple(
+                (at, {name: value for name, value in schema.items() if name not in keywords})
+                for at, schema in self.parts
+            )
+        )
+
+    def also(self, keyword: str, value: Any) -> Shape:
+        """Return the shape with one keyword more."""
+        return Shape((*self.parts, ("", {keyword: value})))
+
+    def bounds(self, least: str, most: str) -> tuple[Any, Any]:
+        """Return what two keywords bound a number to; None where they do not."""
+        return max(self.said(least), default=None), min(self.said(most), default=None)
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds that `type` leaves."""
+        left = set(KINDS)
+        for said in self.said("type"):
+            names = {said} if isinstance(said, str) else set(said)
+            left &= names | {"integer", "fraction"} if "number" in names else names
+        return [kind for kind in KINDS if kind in left]
+
+    @property
+    def limited(self) -> bool:
+        """Whether `enum` or `const` names the values."""
+        return bool(self.said("enum") or self.said("const"))
+
+    @property
+    def patterns(self) -> list[re.Pattern[str]]:
+        """The patterns of a string, as Python reads them."""
+        return [python_pattern(text) for text in self.said("pattern")]
+
+    @property
+    def declared(self) -> list[str]:
+        """The names of `properties`."""
+        return list(dict.fromkeys(name for said in self.said("properties") for name in said))
+
+    @property
+    def required(self) -> list[str]:
+        """The names of `required`."""
+        return list(dict.fromkeys(name for said in self.said("required") for name in said))
+
+    @property
+    def closed(self) -> bool:
+        """Whether undeclared members are forbidden."""
+        return any(said is False for said in self.said("additionalProperties"))
+
+    @property
+    def items(self) -> Parts:
+        """What an item has to keep."""
+        return tuple(f"{at}/items" for at, schema in self.parts if "items" in schema)
+
+    def member(self, name: str) -> Parts:
+        """Return what the member of a name has to keep."""
+        parts = []
+        for at, schema in self.parts:
+            if name in schema.get("properties", {}):
+                parts.append(at + format_pointer(("properties", name)))
+            elif "additionalProperties" in schema:
+                parts.append(f"{at}/additionalProperties")
+        return tuple(parts)
+
+    def admits(self, value: Any) -> bool:
+        """Whether a string keeps length and patterns, or a number its bounds."""
+        if not isinstance(value, str):
+            return _within(value, *self.bounds("minimum", "maximum"))
+        return _within(len(value), *self.bounds("minLength", "maxLength")) and all(
+            pattern.search(value) for pattern in self.patterns
+        )
+
+
+@cache
+def python_pattern(text: str) -> re.Pattern[str]:
+    r"""Return a pattern of JSON Schema for Python: `$` is the very end, `\d` and `\w` are ASCII."""
+    ends = re.sub(r"\\.|\[(?:\\.|[^\]\\])*\]|\$", lambda found: r"\Z" if found[0] == "$" else found[0], text)
+    return re.compile(ends, re.ASCII)
+
+
+def values(schemas: Schemas, address: str, *, undeclared: bool = False, whole_floats: bool = False) -> Strategy:
+    """Return a strategy of JSON values that keep the schema at an address (`file.json#/pointer`).
+
+    `undeclared` adds members that no schema declares, where they are allowed; an object that declares none has some
+    anyhow. `whole_floats` writes some integers as 5.0. Raises UnusableSchema.
+    """
+    generator = Generator(schemas, undeclared=undeclared, whole_floats=whole_floats)
+    generator.below((address,))
+    if not generator.possible((address,)):
+        raise UnusableSchema(f"{address}: no value keeps this schema")
+    return generator.at((address,))
+
+
+class Generator:
+    """Strategies for the schemas of one folder; each is made once, when it is first drawn from."""
+
+    def __init__(self, schemas: Schemas, *, undeclared: bool = False, whole_floats: bool = False) -> None:
+        self.schemas = schemas
+        self._undeclared = undeclared
+        self._whole_floats = whole_floats
+        self._strategies: dict[Parts, Strategy] = {}
+        self._shapes: dict[Parts, list[Shape]] = {}
+        self._by_kind: Mapping[str, Callable[[Shape], Strategy]] = {
+            "null": lambda shape: st.none(),
+            "boolean": lambda shape: st.booleans(),
+            "integer": self.integer,
+            "fraction": self.fraction,
+            "string": self.string,
+            "array": self.array,
+            "object": self.object,
+        }
+
+    # ---- what a schema says
+
+    def shapes(self, parts: Parts) -> list[Shape]:
+        """Return every way to keep the schemas at some addresses, `anyOf` by `anyOf`."""
+        if (shapes := self._shapes.get(parts)) is None:
+            ways = itertools.product(*(self._ways(at, ()) for at in parts))
+            shapes = [Shape(tuple(part for way in choice for part in way)) for choice in ways]
+            self._shapes[parts] = shapes
+        return shapes
+
+    def below(self, parts: Parts) -> set[Parts]:
+        """Return what the values inside of one have to keep, at any depth; itself only if it can contain itself."""
+        waiting, seen = [parts], set[Parts]()
+        while waiting:
+            for shape in self.shapes(waiting.pop()):
+                members = [shape.member(name) for name in (*shape.declared, fresh_name(shape))]
+                new = {shape.items, *members} - seen
+                waiting += new
+                seen |= new
+        return seen
+
+    def _ways(self, at: str, trail: tuple[str, ...]) -> list[tuple[Part, ...]]:
+        """Return the plain schemas behind an address: what stands there, what it refers to, one of each `anyOf`."""
+        if at in trail:
+            raise UnusableSchema(f"{at}: refers to itself")
+        schema = self._read(at)
+        if isinstance(schema, bool):
+            return [()] if schema else []
+        plain = {name: value for name, value in schema.items() if name in ASSERTIONS - {"$ref", "anyOf"}}
+        ways: list[tuple[Part, ...]] = [((at, plain),)]
+        branches = [[f"{at}/anyOf/{index}" for index in range(len(schema["anyOf"]))]] if "anyOf" in schema else []
+        if "$ref" in schema:
+            file, _, pointer = schema["$ref"].partition("#")
+            branches.append([f"{file or at.partition('#')[0]}#{unquote(pointer)}"])
+        for branch in branches:
+            found = [way for target in branch for way in self._ways(target, (*trail, at))]
+            ways = [(*way, *more) for way in ways for more in found]
+        return ways
+
+    def _read(self, at: str) -> Any:
+        try:
+            schema = self.schemas.at(at)
+        except ExpressionError as error:
+            raise UnusableSchema(f"{at}: {error}") from None
+        if schema is MISSING or not isinstance(schema, dict | bool):
+            raise UnusableSchema(f"{at}: no schema is there")
+        for name in schema if isinstance(schema, dict) else ():
+            if name not in ASSERTIONS | ANNOTATIONS:
+                allowed = ", ".join(sorted(ASSERTIONS))
+                raise UnusableSchema(f"{at}: keyword {name!r}; allowed are {allowed}; see contracts/README.md")
+        if isinstance(schema, dict) and "pattern" in schema:
+            try:
+                python_pattern(schema["pattern"])
+            except re.error as error:
+                raise UnusableSchema(f"{at}: pattern {schema['pattern']!r}: {error}") from None
+        return schema
+
+    def choices(self, shape: Shape) -> list[Any]:
+        """Return the values of `enum` or `const` that keep everything else too."""
+        named = [*shape.said("enum"), *([value] for value in shape.said("const"))]
+        validators = [self.schemas.validator(at) for at, _ in shape.parts if at]
+        return [value for value in named[0] if all(validator.is_valid(value) for validator in validators)]
+
+    def possible(self, parts: Parts, trail: frozenset[Parts] = frozenset()) -> bool:
+        """Whether any value keeps the schemas at some addresses; one that must hold itself does not."""
+        if parts in trail:
+            return False
+        return any(self.possible_kinds(shape, trail | {parts}) for shape in self.shapes(parts))
+
+    def possible_kinds(self, shape: Shape, trail: frozenset[Parts] = frozenset()) -> list[str]:
+        """Return the kinds that a value of this shape can be of."""
+        if shape.limited:
+            return shape.kinds if self.choices(shape) else []
+        return [kind for kind in shape.kinds if self._possible(shape, kind, trail)]
+
+    def _possible(self, shape: Shape, kind: str, trail: frozenset[Parts]) -> bool:
+        if kind == "integer":
+            return _between(*_whole(shape))
+        if kind == "fraction":
+            least, most = shape.bounds("minimum", "maximum")
+            return _between(least, most) and (least != most or not float(least or 0).is_integer())
+        if kind == "string":
+            least, most = shape.bounds("minLength", "maxLength")
+            return _between(least or 0, most)
+        if kind == "array":
+            least, most = shape.bounds("minItems", "maxItems")
+            return _between(least or 0, most) and (not least or self.possible(shape.items, trail))
+        return kind != "object" or all(self.possible(shape.member(name), trail) for name in shape.required)
+
+    # ---- values
+
+    def at(self, parts: Parts) -> Strategy:
+        """Return a strategy of values that keep the schemas at some addresses."""
+        if (strategy := self._strategies.get(parts)) is None:
+            strategy = st.deferred(lambda: st.one_of([self.of(shape) for shape in self.shapes(parts)]))
+            self._strategies[parts] = strategy
+        return strategy
+
+    def of(self, shape: Shape, kinds: Collection[str] = KINDS) -> Strategy:
+        """Return a strategy of values of one shape; `kinds` limits those that nothing names."""
+        if not shape.limited:
+            return st.one_of([self._by_kind[kind](shape) for kind in self.possible_kinds(shape) if kind in kinds])
+        choices = self.choices(shape)
+        if self._whole_floats:
+            choices += [float(value) for value in choices if type(value) is int and abs(value) <= LARGEST]
+        return st.sampled_from(choices).map(copy.deepcopy) if choices else st.nothing()
+
+    def integer(self, shape: Shape) -> Strategy:
+        """Return integers, the bounds among them."""
+        least, most = _whole(shape)
+        edges = [bound for bound in (least, most) if bound is not None]
+        least = min((-LARGEST, *edges)) if least is None else least
+        most = max((LARGEST, *edges, least)) if most is None else most
+        found: Strategy = st.integers(least, most)
+        if edges:
+            found |= st.sampled_from(edges)
+        if self._whole_floats:
+            found |= found.map(lambda value: float(value) if abs(value) <= LARGEST else value)
+        return found
+
+    def fraction(self, shape: Shape) -> Strategy:
+        """Return numbers that are no integers."""
+        least, most = shape.bounds("minimum", "maximum")
+        edges = [float(bound) for bound in (least, most) if bound is not None and not float(bound).is_integer()]
+        least = min(0, most or 0) - MOST_FRACTION if least is None else least
+        most = max(0, least) + MOST_FRACTION if most is None else most
+        found = st.floats(least, most).filter(lambda value: not value.is_integer())
+        return found | st.sampled_from(edges) if edges else found
+
+    def string(self, shape: Shape) -> Strategy:
+        """Return strings, some exactly as long as they must and may be."""
+        least, most = shape.bounds("minLength", "maxLength")
+        patterns = shape.patterns
+        text = st.from_regex(patterns[0], alphabet=PRINTABLE) if patterns else TEXT
+
+        def fit(text: str, least: int, most: int | None) -> str:
+            fitted = text[:most] + (text[-1:] or "0") * (least - len(text))
+            return fitted if shape.admits(fitted) else text
+
+        usual = text.map(lambda text: fit(text, least or 0, most)).filter(shape.admits)
+        edges = sorted({length for length in (least, most) if length is not None})
+        if not edges:
+            return usual
+        return usual | st.builds(lambda text, length: fit(text, length, length), usual, st.sampled_from(edges))
+
+    def array(self, shape: Shape, first: Strategy | None = None) -> Strategy:
+        """Return lists, some exactly as long as they must and may be; with a strategy of their first item."""
+        low, high = shape.bounds("minItems", "maxItems")
+        given = [] if first is None else [first]
+        least = max(0, (low or 0) - len(given))
+        most = least + USUAL_ITEMS if high is None else high - len(given)
+        if not self.possible(shape.items):
+            most = 0
+        item = self.at(shape.items)
+        usual = 1 if shape.items and shape.items in self.below(shape.items) else USUAL_ITEMS
+        rest = _lists(item, least, min(most, least + usual))
+        if high is not None and most > least + usual:
+            rest |= _lists(item, most, most)
+        return st.tuples(*given, rest).map(lambda found: [*found[:-1], *found[-1]])
+
+    def object(
+        self, shape: Shape, given: Mapping[str, Strategy] | None = None, without: frozenset[str] = frozenset()
+    ) -> Strategy:
+        """Return objects; `given` are members that must be there, by a strategy of their own, `without` must not."""
+        given = dict(given or {})
+        must = {name: self.at(shape.member(name)) for name in shape.required if name not in without} | given
+        free = [name for name in shape.declared if name not in must and name not in without]
+        may = {name: self.at(shape.member(name)) for name in free if self.possible(shape.member(name))}
+        members = st.fixed_dictionaries(must, optional=may)
+        taken = {*shape.declared, *shape.required, *given}
+        undeclared = shape.member(fresh_name(shape))
+        if not (self._undeclared or not shape.declared) or not self.possible(undeclared):
+            return members
+        names = TEXT.filter(lambda name: name not in taken)
+        more = st.dictionaries(names, self.at(undeclared), max_size=2)
+        return st.builds(lambda members, more: members | more, members, more)
+
+
+def fresh_name(shape: Shape) -> str:
+    """Return a name that a shape does not know."""
+    name = "undeclared"
+    while name in shape.declared or name in shape.required:
+        name += "_"
+    return name
+
+
+def _whole(shape: Shape) -> tuple[int | None, int | None]:
+    """Return the integers that `minimum` and `maximum` leave."""
+    least, most = shape.bounds("minimum", "maximum")
+    return None if least is None else math.ceil(least), None if most is None else math.floor(most)
+
+
+def _between(least: float | None, most: float | None) -> bool:
+    return least is None or most is None or least <= most
+
+
+def _within(value: float, least: float | None, most: float | None) -> bool:
+    return (least is None or least <= value) and (most is None or value <= most)
+
+
+def _lists(item: Strategy, least: int, most: int) -> Strategy:
+    """Return lists; long ones repeat a few items, for what can be drawn is bounded."""
+    if most == 0:
+        return st.builds(list)
+    if least <= 2 * USUAL_ITEMS:
+        return st.lists(item, min_size=least, max_size=most)
+    few = st.lists(item, min_size=1, max_size=USUAL_ITEMS)
+    return st.builds(lambda few, length: (few * length)[:length], few, st.integers(least, most))

@@ -1,0 +1,219 @@
+"""The control plane: what a test does besides what its client does, as control.openapi.json has it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
+
+from hobbyhorse.contract.forms.expressions import Pointer, format_pointer
+from hobbyhorse.contract.request import Refusal, read_body
+from hobbyhorse.contract.schemas import Schemas, address
+from hobbyhorse.server.control.access import Guard
+from hobbyhorse.server.control.handlers import HANDLERS, Ask, ControlError, Desk
+from hobbyhorse.server.request import api_key, header
+from hobbyhorse.worlds.world import World
+
+__all__ = ["Control", "Desk", "Guard", "read_document", "read_operations"]
+
+DOCUMENT = "control.openapi.json"
+MOST_BODY = 1024 * 1024
+"""The greatest body that is read, in bytes."""
+SEE = "GET /_mock/openapi.json says what is allowed"
+JSON = "application/json"
+BEARER = ("header", "authorization", "bearer ")
+
+_INTEGER = re.compile(r"-?[0-9]{1,15}")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of the document: where it stands there, its success, and what it takes."""
+
+    id: str
+    at: Pointer
+    status: int
+    open: bool
+    query: Mapping[str, tuple[str, str]]
+    """By name: the type, and the address of the schema."""
+    body: str | None
+    """The address of the body's schema."""
+    body_needed: bool
+
+
+def read_document() -> dict[str, Any]:
+    """Return the OpenAPI document of the control plane."""
+    document: dict[str, Any] = orjson.loads(Path(__file__).with_name(DOCUMENT).read_bytes())
+    return document
+
+
+def read_operations(document: Mapping[str, Any]) -> dict[str, dict[str, Operation]]:
+    """Return the document's operations by path and method; templated paths come last."""
+    found: dict[str, dict[str, Operation]] = {}
+    for path in sorted(document["paths"], key=lambda path: ("{" in path, path)):
+        for method, said in document["paths"][path].items():
+            at = ("paths", path, method)
+            query = {
+                one["name"]: (one["schema"]["type"], address(DOCUMENT, (*at, "parameters", str(number), "schema")))
+                for number, one in enumerate(said.get("parameters", ()))
+                if one["in"] == "query"
+            }
+            body = said.get("requestBody")
+            found.setdefault(path, {})[method.upper()] = Operation(
+                id=said["operationId"],
+                at=at,
+                status=next(int(status) for status in said["responses"] if status.startswith("2")),
+                open=any("world" not in way for way in said.get("security", document["security"])),
+                query=query,
+                body=address(DOCUMENT, (*at, "requestBody", "content", JSON, "schema")) if body else None,
+                body_needed=bool(body and body["required"]),
+            )
+    return found
+
+
+class Control:
+    """The control plane as an ASGI application, for paths that begin with `/_mock`."""
+
+    def __init__(self, desk: Desk, guard: Guard) -> None:
+        self._desk = desk
+        self._guard = guard
+        document = read_document()
+        self._document = orjson.dumps(document)
+        self._schemas = Schemas({DOCUMENT: document})
+        self._security = (BEARER, *(way for contract in desk.contracts for way in contract.security if way != BEARER))
+        self.router = Router(
+            [
+                Route(path, self._endpoint(operations), methods=list(operations))
+                for path, operations in read_operations(document).items()
+            ],
+            redirect_slashes=False,
+            default=self._nothing,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, if its sender may drive the server."""
+        scope = {**scope, "app": self}
+        forbidden = self._guard.judge(scope["scheme"], scope["headers"], scope["path"] == "/_mock/health")
+        if forbidden is not None:
+            return await _problem(403, forbidden.code, forbidden.message, forbidden.hint)(scope, receive, send)
+        try:
+            await self.router(scope, receive, send)
+        except HTTPException as error:
+            allowed = dict(error.headers or {}).get("Allow", "")
+            message = f"{scope['path'][:200]} takes no {scope['method'][:40]}"
+            answer = _problem(error.status_code, "wrong_method", message, f"it takes {allowed}", error.headers)
+            await answer(scope, receive, send)
+
+    async def _nothing(self, scope: Scope, receive: Receive, send: Send) -> None:
+        message = f"{scope['method'][:40]} {scope['path'][:200]} is no operation of the control plane"
+        await _problem(404, "unknown_path", message, SEE)(scope, receive, send)
+
+    def _endpoint(self, operations: Mapping[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            operation = operations["GET" if request.method == "HEAD" else request.method]
+            try:
+                return await self._answer(operation, request)
+            except ControlError as error:
+                headers = {"www-authenticate": "Bearer"} if error.status == 401 else None
+                return _problem(error.status, error.code, error.message, error.hint, headers)
+
+        return answer
+
+    async def _answer(self, operation: Operation, request: Request) -> Response:
+        """Find the world, hold the request against the document, do what it asks."""
+        world = self._desk.worlds.anybody if operation.open else self._world(request.scope)
+        query = self._query(operation, request.scope)
+        body = await self._body(operation, request)
+        if operation.id == "getDocument":
+            return Response(self._document, media_type=JSON)
+        ask = Ask(self._desk, world, request.scope, request.path_params, query, body)
+        said = await HANDLERS[operation.id](ask)
+        return Response(orjson.dumps(said), operation.status, media_type=JSON)
+
+    def _world(self, scope: Scope) -> World:
+        """Return the world of the key that the client uses, too."""
+        key = api_key(self._security, scope)
+        if key is None:
+            hint = "send the API key that the client uses: Authorization: Bearer KEY; each key has a world of its own"
+            raise ControlError(401, "no_key", "the request names no world", hint)
+        world = self._desk.worlds.of(key)
+        if world is None:
+            raise ControlError(
+                403, "key_refused", "the server does not accept this key", "hobbyhorse serve --api-key K"
+            )
+        return world
+
+    def _query(self, operation: Operation, scope: Scope) -> dict[str, Any]:
+        """Read the query."""
+        keys = {name for part, name, _ in self._security if part == "query"}
+        found: dict[str, Any] = {}
+        for name, text in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
+            if name in keys:
+                continue
+            if name not in operation.query:
+                allowed = ", ".join(operation.query) or "none"
+                raise ControlError(422, "invalid_query", f"no parameter {name[:100]!r}", f"allowed: {allowed}")
+            if name in found:
+                raise ControlError(422, "invalid_query", f"{name} is given twice", SEE)
+            kind, schema = operation.query[name]
+            value = int(text) if kind == "integer" and _INTEGER.fullmatch(text) else text
+            for violation in self._schemas.violations(schema, value, most=1):
+                raise ControlError(422, "invalid_query", f"{name}: {violation.message}", SEE)
+            found[name] = value
+        return found
+
+    async def _body(self, operation: Operation, request: Request) -> dict[str, Any]:
+        """Read the body; none is an empty object where it may be left out."""
+        if operation.body is None:
+            return {}
+        content = await _read(request)
+        if not content and not operation.body_needed:
+            return {}
+        body = read_body(header(request.scope["headers"], b"content-type"), content)
+        if isinstance(body, Refusal):
+            status = 415 if body.situation == "unsupported_media_type" else 400
+            raise ControlError(status, body.situation, body.message or "", SEE)
+        try:
+            violations = self._schemas.violations(operation.body, body, most=1)
+        except (ValueError, RecursionError) as error:  # what cannot be judged: numbers out of range, or too deep
+            raise ControlError(400, "malformed_body", f"the body cannot be judged: {error}", SEE) from None
+        for violation in violations:
+            pointer = format_pointer(tuple(map(str, violation.location)))
+            message = f"{pointer}: {violation.message}" if pointer else f"the body: {violation.message}"
+            raise ControlError(422, "invalid_body", message, SEE)
+        return body  # type: ignore[no-any-return]
+
+
+async def _read(request: Request) -> bytes:
+    """Return the body, of at most 1 MiB."""
+    declared = header(request.scope["headers"], b"content-length") or ""
+    size, chunks = int(declared) if declared.isdecimal() and len(declared) < 19 else 0, []
+    if size <= MOST_BODY:
+        size = 0
+        try:
+            async for chunk in request.stream():
+                size += len(chunk)
+                chunks.append(chunk)
+                if size > MOST_BODY:
+                    break
+        except ClientDisconnect:
+            raise ControlError(400, "malformed_body", "the body breaks off", SEE) from None
+    if size > MOST_BODY:
+        raise ControlError(413, "body_too_large", f"the body has more than {MOST_BODY} bytes", "send less")
+    return b"".join(chunks)
+
+
+def _problem(status: int, code: str, message: str, hint: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a refusal."""
+    said = {"error": {"code": code, "message": message, "hint": hint}}
+    return Response(orjson.dumps(said), status, headers, media_type=JSON)

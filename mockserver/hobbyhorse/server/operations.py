@@ -1,0 +1,218 @@
+"""What each role of a contract does: a table of functions from a call to its answer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from hobbyhorse.contract.forms.expressions import MISSING, Message
+from hobbyhorse.contract.request import Refusal, find_model, read_order
+from hobbyhorse.contract.values import Model, Situation, find_situation
+from hobbyhorse.server.files.image_checks import Looked, fetch, hold, look, make_video
+from hobbyhorse.server.request import Answer, Call, ContractBroken, refuse, write, write_list
+from hobbyhorse.worlds import catalogue
+from hobbyhorse.worlds.jobs import MOST_KEPT, Asked, Job, View
+from hobbyhorse.worlds.world import Remembered
+
+Role = Callable[[Call], Awaitable[Answer]]
+
+
+async def submit(call: Call) -> Answer:
+    """Accept a job, once for each idempotency key."""
+    message = call.parameters()
+    if isinstance(message, Refusal):
+        return refuse(call, message)
+    key = call.claim(message)
+    return refuse(call, key) if isinstance(key, Refusal) else await _accept(call, message, key)
+
+
+async def _accept(call: Call, message: Message, key: str | None) -> Answer:
+    """Read the body and make the job, or repeat what the key made before."""
+    body = await call.json()
+    if isinstance(body, Refusal):
+        return refuse(call, body)
+    now = call.world.clock.now()
+    fingerprint = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).digest() if key else b""
+    if key and (used := call.world.idempotency.recall(call.contract.key, key, now)):
+        return _repeat(call, used, fingerprint)
+    looked = await _look(call, message, body)
+    if isinstance(looked, Refusal):
+        return refuse(call, looked)
+    if (refused := call.world.refuses(looked.order)) is not None:
+        return refuse(call, Refusal(refused))
+    job = _make(call, looked)
+    if looked.pending:
+        hold(call, job, looked)
+    if key:
+        until = now + call.contract.idempotency.life
+        call.world.idempotency.remember(call.contract.key, key, Remembered(fingerprint, job.id, until))
+    _tell(call, job)
+    return _accepted(call, "accepted", job, looked.notes)
+
+
+def _make(call: Call, looked: Looked) -> Job:
+    """Make the job that was ordered, in the play that its submission belongs to."""
+    job = call.world.submit(call.contract, looked.order, call.play)
+    call.made = job.id
+    if len(call.body) <= MOST_KEPT:
+        job.asked = Asked(f"{call.base}{call.scope['path'].removeprefix('/' + call.contract.key)}", call.body)
+    return job
+
+
+async def _look(call: Call, message: Message, body: Any) -> Looked | Refusal:
+    """Read what a submission orders, and look at its pictures."""
+    understood = read_order(call.contract, call.route.operation, replace(message, body=body))
+    return understood if isinstance(understood, Refusal) else await look(call, understood)
+
+
+def _repeat(call: Call, used: Remembered, fingerprint: bytes) -> Answer:
+    """Answer a request whose idempotency key was used before."""
+    if call.contract.idempotency.mode == "reject":
+        return refuse(call, Refusal("key_used"))
+    job = call.world.find(call.contract, used.job)
+    if used.fingerprint != fingerprint or job is None:
+        return refuse(call, Refusal("key_mismatch"))
+    return _accepted(call, "replayed", job, ("replayed",))
+
+
+def _accepted(call: Call, name: str, job: Job, notes: tuple[str, ...]) -> Answer:
+    """Show a job as it was when it was accepted."""
+    graph = call.contract.graph
+    view = View(job, job.created, graph[graph.initial], call.base, call.media)
+    return write(_situation(call, name), view.lookup, job.id, notes)
+
+
+def _tell(call: Call, job: Job) -> None:
+    """Have the end of a job told to who asked for it."""
+    if call.contract.callbacks is not None and "callback_url" in job.order.said:
+        call.courier().schedule(call.world, job, call.base, call.media)
+
+
+async def run(call: Call) -> Answer:
+    """Accept a job and hold the connection until it has ended and its video exists."""
+    message = call.parameters()
+    if isinstance(message, Refusal):
+        return refuse(call, message)
+    body = await call.json()
+    if isinstance(body, Refusal):
+        return refuse(call, body)
+    looked = await _look(call, message, body)
+    if isinstance(looked, Refusal):
+        return refuse(call, looked)
+    if (refused := call.world.refuses(looked.order)) is not None:
+        return refuse(call, Refusal(refused))
+    job = _make(call, looked)
+    if looked.pending:
+        job.held = True
+        await fetch(call, job, looked)
+    if not await call.until_ended(job):
+        return replace(refuse(call, Refusal("overloaded")), job=job.id)
+    view = call.view(job, max(job.finished, call.world.clock.now()))
+    job.show(view.stage)
+    if view.stage.kind == "success" and not await make_video(call, job):
+        return refuse(call, Refusal("overloaded"))
+    situation = call.route.situation(view.stage.name, message)
+    return write(situation, view.lookup, job.id, looked.notes)
+
+
+async def show(call: Call) -> Answer:
+    """Show a job in the stage that it is in."""
+    message = call.parameters()
+    if isinstance(message, Refusal):
+        return refuse(call, message)
+    job = call.job()
+    if isinstance(job, Refusal):
+        return refuse(call, job)
+    view = call.view(job, call.world.clock.now())
+    job.show(view.stage)
+    return write(call.route.situation(view.stage.name, message), view.lookup, job.id)
+
+
+async def cancel(call: Call) -> Answer:
+    """Cancel a job if its stage allows it, and show the stage after."""
+    job = call.job()
+    if isinstance(job, Job) and call.world.cancel(job):
+        _tell(call, job)
+    return await show(call)
+
+
+async def list_jobs(call: Call) -> Answer:
+    """List this key's jobs of this provider, newest first."""
+    message = call.parameters()
+    if isinstance(message, Refusal):
+        return refuse(call, message)
+    situation = _situation(call, "listed", message)
+    stages = call.route.operation.items.stages if call.route.operation.items else {}
+    now = call.world.clock.now()
+
+    def item(job: Job) -> bytes:
+        view = call.view(job, now)
+        return situation.items[stages[view.stage.name]].write(view.lookup)
+
+    jobs = [job for job in reversed(call.world.jobs.values()) if job.contract is call.contract]
+    return write_list(call, situation, message, jobs, item)
+
+
+async def list_models(call: Call) -> Answer:
+    """List the models of the catalogue."""
+    message = call.parameters()
+    if isinstance(message, Refusal):
+        return refuse(call, message)
+    situation = _situation(call, "listed", message)
+    names = ("search", "task", "kind")
+    wanted = {name: value for name in names if (value := call.asked(message, name)) is not MISSING}
+
+    def item(model: Model) -> bytes:
+        return situation.items[0].write(lambda name: catalogue.lookup(call.contract, model, name))
+
+    return write_list(call, situation, message, catalogue.search(call.contract, wanted), item)
+
+
+async def show_model(call: Call) -> Answer:
+    """Show one model of the catalogue."""
+    message = call.parameters()
+    model = message if isinstance(message, Refusal) else find_model(call.contract, call.route.operation, message)
+    if isinstance(model, Refusal) or isinstance(message, Refusal):
+        return refuse(call, model if isinstance(model, Refusal) else Refusal("invalid_request"))
+    return write(_situation(call, "found", message), lambda name: catalogue.lookup(call.contract, model, name))
+
+
+async def list_categories(call: Call) -> Answer:
+    """List what the models of the catalogue do."""
+    values = {"tasks": catalogue.tasks(call.contract)}
+    return write(_situation(call, "listed"), lambda name: values.get(name, MISSING))
+
+
+async def show_health(call: Call) -> Answer:
+    """Say that the service is up."""
+    return write(_situation(call, "healthy"), lambda name: MISSING)
+
+
+def _situation(call: Call, name: str, message: Message | None = None) -> Situation:
+    """Return a situation by name; one with a condition that the request meets and the same status is better."""
+    situation = find_situation(call.route.operation, name)
+    if situation is None:
+        raise ContractBroken(f"{call.contract.key}: {call.route.operation.role} has no situation {name!r}")
+    if message is not None:
+        for other in call.route.operation.situations.values():
+            if other.when and all(place.get(message) == value for place, value in other.when):
+                return other
+    return situation
+
+
+ROLES: Mapping[str, Role] = {
+    "submit": submit,
+    "run": run,
+    "status": show,
+    "result": show,
+    "cancel": cancel,
+    "list": list_jobs,
+    "models": list_models,
+    "model": show_model,
+    "categories": list_categories,
+    "health": show_health,
+}

@@ -1,0 +1,120 @@
+"""One fixture for tests in pytest: `hobbyhorse`, a fresh world on a server that the whole session shares."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from hobbyhorse.worlds.mistakes import COMPLAINTS
+
+if TYPE_CHECKING:
+    from hobbyhorse.testing.local import MockServer, MockWorld
+    from hobbyhorse.testing.remote import RemoteServer, RemoteWorld
+
+MARK = "hobbyhorse"
+SERVER = ("clock", "pace", "speed", "seed", "strict")
+OPTIONS = (*SERVER, "scenario", "jobs", "limits", "complain")
+FAILED = pytest.StashKey[bool]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option for a server that runs already, and the setting of what is complained about."""
+    group = parser.getgroup("hobbyhorse")
+    group.addoption(
+        "--hobbyhorse-url", metavar="URL", help="use this server, which runs already, instead of starting one"
+    )
+    group.addoption("--hobbyhorse-control-key", metavar="KEY", help="the control key of that server, if it has one")
+    parser.addini(
+        "hobbyhorse_complain",
+        f"what of {', '.join(COMPLAINTS)} fails a test that uses the fixture `hobbyhorse`; empty: nothing does",
+        type="args",
+        default=list(COMPLAINTS),
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line(
+        "markers",
+        f"{MARK}(scenario=None, jobs=1, pace='fast', clock='real', speed=1.0, seed=0, strict=True, limits=None, "
+        "complain=True): how the server of the fixture `hobbyhorse` behaves, and which mistakes fail the test",
+    )
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Remember of each test whether it has failed already."""
+    yield
+    if call.excinfo is not None:
+        item.stash[FAILED] = True
+
+
+@pytest.fixture(scope="session")
+def hobbyhorse_servers(request: pytest.FixtureRequest) -> Iterator[dict[tuple[Any, ...], MockServer | RemoteServer]]:
+    """The servers of the session by what they were asked to be; one of each kind."""
+    servers: dict[tuple[Any, ...], MockServer | RemoteServer] = {}
+    yield servers
+    for server in servers.values():
+        server.stop()
+
+
+@pytest.fixture
+def hobbyhorse(
+    request: pytest.FixtureRequest, hobbyhorse_servers: dict[tuple[Any, ...], MockServer | RemoteServer]
+) -> Iterator[MockWorld | RemoteWorld]:
+    """A world of its own on a running server; what a test most likely did not mean fails it in its teardown."""
+    wanted = _wanted(request)
+    complain = wanted.pop("complain", True)
+    scenarios, jobs, limits = wanted.pop("scenario", ()), wanted.pop("jobs", 1), wanted.pop("limits", None)
+    kind = tuple(sorted(wanted.items()))
+    if kind not in hobbyhorse_servers:
+        url = request.config.getoption("--hobbyhorse-url")
+        if url:
+            from hobbyhorse.testing.remote import RemoteServer  # noqa: PLC0415 - most sessions have a server of their own
+
+            control_key = request.config.getoption("--hobbyhorse-control-key")
+            hobbyhorse_servers[kind] = RemoteServer(url, control_key=control_key, **wanted)
+        else:
+            from hobbyhorse.testing.local import MockServer  # noqa: PLC0415 - most sessions of a machine have no use for it
+
+            hobbyhorse_servers[kind] = MockServer(**wanted).start()
+    world = hobbyhorse_servers[kind].world()
+    if limits:
+        world.limit(**limits)
+    for scenario in [scenarios] if isinstance(scenarios, str | Mapping) else scenarios:
+        world.arm(scenario, jobs=jobs)
+    yield world
+    about = _about(request, complain)
+    said = world.complaints(about) if about else []
+    if not said:
+        return
+    if request.node.stash.get(FAILED, False):
+        request.node.add_report_section("teardown", MARK, "\n".join(said))
+    else:
+        allowed = f"@pytest.mark.{MARK}(complain=...) says which of {', '.join(COMPLAINTS)} fail a test"
+        pytest.fail(
+            "\n".join(["hobbyhorse saw what this test most likely did not mean:", *said, allowed]), pytrace=False
+        )
+
+
+def _wanted(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Return the arguments of a test's marks, the nearest mark last."""
+    wanted: dict[str, Any] = {}
+    for mark in reversed(list(request.node.iter_markers(MARK))):
+        wanted |= mark.kwargs
+    if unknown := sorted(set(wanted) - set(OPTIONS)):
+        raise pytest.UsageError(f"@pytest.mark.{MARK}({unknown[0]}=...): allowed are {', '.join(OPTIONS)}")
+    return wanted
+
+
+def _about(request: pytest.FixtureRequest, complain: bool | str | Collection[str]) -> Collection[str]:
+    """Return what a test is to be failed for."""
+    if complain is False:
+        return ()
+    names = request.config.getini("hobbyhorse_complain") if complain is True else complain
+    names = (names,) if isinstance(names, str) else tuple(names)
+    if unknown := sorted(set(names) - set(COMPLAINTS)):
+        raise pytest.UsageError(f"complain has {unknown[0]!r}: allowed are {', '.join(COMPLAINTS)}")
+    return names

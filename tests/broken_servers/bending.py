@@ -1,0 +1,332 @@
+"""Our fake behind a thin layer that changes one thing in what it is asked or what it answers, and the suite on it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from fnmatch import fnmatch
+from time import monotonic
+from typing import Any
+from urllib.parse import quote, unquote
+
+import httpx
+
+from hobbyhorse.clock.clock import Clock
+from hobbyhorse.conformance.server.budget import Purse
+from hobbyhorse.conformance.server.endpoint import Endpoint, OutOfTime
+from hobbyhorse.conformance.server.probes import each_probe
+from hobbyhorse.conformance.server.receiver import Receiver
+from hobbyhorse.conformance.server.results import ServerResult, concluded
+from hobbyhorse.conformance.server.rules import server_rules
+from hobbyhorse.conformance.server.session import Bench, Nobody, Skipped, told_job
+from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
+from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
+from hobbyhorse.contract.values import Contract, Model
+from hobbyhorse.server.app import Fake, Options
+from hobbyhorse.server.run import ServerThread
+
+KEY, OTHER = "key-of-the-first-account", "key-of-the-other-account"
+SPEED = 20.0
+"""How many times as fast as real time it is for the server and for the suite: nobody waits for a poll to be due."""
+PATIENCE = 120.0
+BUDGET = Decimal(5)
+RELAY = "/relay/"
+HOP = frozenset({"content-length", "transfer-encoding", "connection", "host"})
+
+
+class Time:
+    """One fast time for a server and for those who look at it."""
+
+    def __init__(self, speed: float = SPEED) -> None:
+        self.speed = speed
+        self._began, self._origin = time.time(), time.monotonic()
+
+    def now(self) -> float:
+        return self._began + (time.monotonic() - self._origin) * self.speed
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds / self.speed)
+
+    def clock(self) -> Clock:
+        return Clock(self.now(), self.speed)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request, by the role of its operation; that for a file is `media`."""
+
+    role: str
+    job: str | None
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return _json(self.body)
+
+    def with_json(self, value: Any) -> Asked:
+        return replace(self, body=json.dumps(value).encode())
+
+    def with_header(self, name: str, value: str | None) -> Asked:
+        kept = {one: said for one, said in self.headers.items() if one != name}
+        return replace(self, headers=kept if value is None else kept | {name: value})
+
+
+@dataclass(frozen=True)
+class Told:
+    """An answer; its Content-Length is what its body has, unless `length` says otherwise."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    length: int | None = None
+
+    @property
+    def json(self) -> Any:
+        return _json(self.body)
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    def with_json(self, value: Any, status: int | None = None) -> Told:
+        return replace(self, body=json.dumps(value).encode(), status=status or self.status)
+
+    def with_header(self, name: str, value: str | None) -> Told:
+        kept = tuple(pair for pair in self.headers if pair[0] != name)
+        return replace(self, headers=kept if value is None else (*kept, (name, value)))
+
+
+def plain(status: int, value: Any) -> Told:
+    return Told(status, (("content-type", "application/json"),), json.dumps(value).encode())
+
+
+@dataclass(frozen=True)
+class Message:
+    """A callback on its way, with the headers (lower case) that it has."""
+
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return _json(self.body)
+
+
+Post = Callable[[Message], Awaitable[int]]
+
+
+async def _deliver(message: Message, post: Post) -> int:
+    return await post(message)
+
+
+@dataclass
+class Bend:
+    """What is done otherwise: to requests (an answer instead of one ends it there), to answers, to callbacks.
+
+    Each may be an ordinary function or an asynchronous one.
+    """
+
+    asked: Callable[[Asked], Any] = lambda asked: asked
+    told: Callable[[Asked, Told], Any] = lambda asked, told: told
+    called: Callable[[Message, Post], Awaitable[int]] = _deliver
+
+
+@dataclass
+class Bent:
+    """An ASGI application: the fake, bent; `url` is where it is served."""
+
+    fake: Fake
+    contract: Contract
+    bend: Bend
+    url: str = ""
+    _roles: list[tuple[str, str, re.Pattern[str]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._roles = [_route(self.contract, role) for role in self.contract.operations]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.fake(scope, receive, send)
+            return
+        body = await _all(receive)
+        if scope["path"].startswith(RELAY):
+            await _say(send, plain(await self._relayed(scope, body), {}), scope["method"])
+            return
+        asked = await _done(self.bend.asked(self._read(scope, body)))
+        told = asked if isinstance(asked, Told) else await self._passed(scope, asked)
+        if isinstance(asked, Asked):
+            told = await _done(self.bend.told(asked, told))
+        await _say(send, told, scope["method"])
+
+    def _read(self, scope: Any, body: bytes) -> Asked:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        path = scope["path"]
+        role, job = "media", None
+        for name, method, pattern in self._roles:
+            if method == scope["method"] and (found := pattern.fullmatch(path)):
+                role, job = name, found.groupdict().get("job")
+                break
+        asked = Asked(role, job, scope["method"], path, scope["query_string"].decode("latin-1"), headers, body)
+        return self._through_relay(asked)
+
+    def _through_relay(self, asked: Asked) -> Asked:
+        """Have callbacks come here first."""
+        binding = self.contract.operations["submit"].bindings.get("callback_url")
+        if self.bend.called is _deliver or asked.role != "submit" or binding is None:
+            return asked
+        body = asked.json
+        for place in binding.request:
+            url = resolve(body, place.pointer)
+            if place.part == "body" and isinstance(url, str):
+                return asked.with_json(replaced(body, place.pointer, f"{self.url}{RELAY}{quote(url, safe='')}"))
+        return asked
+
+    async def _relayed(self, scope: Any, body: bytes) -> int:
+        target = unquote(scope["raw_path"].decode().removeprefix(RELAY))
+        headers = {name.decode(): value.decode() for name, value in scope["headers"] if name.decode() not in HOP}
+        async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as http:
+
+            async def post(message: Message) -> int:
+                return (await http.post(target, content=message.body, headers=message.headers)).status_code
+
+            return await self.bend.called(Message(headers, body), post)
+
+    async def _passed(self, scope: Any, asked: Asked) -> Told:
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in asked.headers.items()]
+        headers = [pair for pair in headers if pair[0] != b"content-length"]
+        headers += [(b"content-length", str(len(asked.body)).encode())] if asked.body else []
+        changed = scope | {
+            "path": asked.path,
+            "raw_path": quote(asked.path, safe="/%").encode(),
+            "query_string": asked.query.encode(),
+            "headers": headers,
+        }
+        status, found, pieces = 0, [], []
+        left = [{"type": "http.request", "body": asked.body, "more_body": False}]
+
+        async def receive() -> Any:
+            if left:
+                return left.pop()
+            await asyncio.sleep(PATIENCE)
+            return {"type": "http.disconnect"}
+
+        async def send(event: Any) -> None:
+            nonlocal status, found
+            if event["type"] == "http.response.start":
+                status, found = event["status"], event.get("headers", [])
+            elif event["type"] == "http.response.body":
+                pieces.append(event.get("body", b""))
+
+        await self.fake(changed, receive, send)
+        pairs = tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in found)
+        told = Told(status, pairs, b"".join(pieces))
+        sizes = [int(value) for name, value in pairs if name == "content-length"]
+        return replace(told, length=sizes[0]) if scope["method"] == "HEAD" and sizes else told
+
+
+def _route(contract: Contract, role: str) -> tuple[str, str, re.Pattern[str]]:
+    operation = contract.operations[role]
+    binding = operation.bindings.get("job")
+    names = {place.name for place in (binding.request if binding else ()) if place.part == "path"}
+    pieces = re.split(r"\{(\w+)\}", operation.path)
+    path = "".join(
+        re.escape(piece) if not n % 2 else "(?P<job>[^/]+)" if piece in names else ".+"
+        for n, piece in enumerate(pieces)
+    )
+    return role, operation.method, re.compile(f"/{contract.key}{path}")
+
+
+async def _all(receive: Any) -> bytes:
+    pieces = []
+    while True:
+        event = await receive()
+        pieces.append(event.get("body", b""))
+        if not event.get("more_body"):
+            return b"".join(pieces)
+
+
+async def _say(send: Any, told: Told, method: str) -> None:
+    length = len(told.body) if told.length is None else told.length
+    pairs = [(name, value) for name, value in told.headers if name not in HOP]
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
+    headers.append((b"content-length", str(length).encode()))
+    await send({"type": "http.response.start", "status": told.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else told.body})
+
+
+async def _done(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return MISSING
+
+
+@contextmanager
+def bent(contract: Contract, bend: Bend, options: Options) -> Iterator[str]:
+    """Serve the fake, bent; gives the base URL."""
+    app = Bent(Fake([contract], options), contract, bend)
+    server = ServerThread(app)
+    app.url = server.url
+    try:
+        yield f"{server.url}/{contract.key}"
+    finally:
+        server.stop()
+
+
+def options(time: Time, **more: Any) -> Options:
+    keys = frozenset({KEY, OTHER})
+    told: dict[str, Any] = {"api_keys": keys, "strict": True, "pace": "fast", "make_clock": time.clock}
+    return Options(**(told | more))
+
+
+def looked_at(
+    contract: Contract,
+    model: Model,
+    url: str,
+    time: Time,
+    *,
+    names: Sequence[str] = ("*",),
+    picture: bytes | None = None,
+) -> ServerResult:
+    """Make the probes of some names on an endpoint, in fast time, and judge what was seen."""
+    began = monotonic()
+    told = any(fnmatch("callback:order", name) for name in names) and contract.callbacks is not None
+    with (
+        httpx.Client(trust_env=False) as http,
+        Receiver(told_job(contract), now=time.now) if told else nullcontext() as receiver,
+    ):
+        endpoint = Endpoint(contract, url, KEY, Purse(BUDGET), began + PATIENCE, http, now=time.now)
+        bench = Bench(
+            endpoint,
+            model,
+            other_key=OTHER,
+            picture=picture,
+            receiver=receiver,
+            callback_secret=DEFAULT_SECRET,
+            sleep=time.sleep,
+            clock=time.now,
+        )
+        for probe in each_probe(bench):
+            if any(fnmatch(probe.name, name) for name in names):
+                try:
+                    probe.run(bench)
+                except Skipped as error:
+                    bench.note(probe.name, str(error))
+                except (Nobody, OutOfTime):
+                    break
+        return concluded(bench, contract, server_rules(), monotonic() - began)

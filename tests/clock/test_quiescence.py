@@ -1,0 +1,370 @@
+"""Activity: a server says when nothing is left to do at a moment, and is not asked to guess by the time of the day."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.responses import FileResponse
+
+from hobbyhorse.clock import quiescence as activity
+from hobbyhorse.clock.clock import ManualClock
+from hobbyhorse.clock.quiescence import Activities, Receive, Send, Timeline, Watch, awaiting_answer, held
+
+Handler = Callable[[Receive, Send], Awaitable[None]]
+
+
+class Home:
+    """An event loop in a thread, and an application there of which each test says what it does."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+        self.clock = ManualClock(start=0.0)
+        self.handler: Handler = self._idle
+        self.watch = Watch(self._app)
+        self.timeline = Timeline(self.clock, [self.watch])
+        self._scope = "lifespan"
+        self.seen: Any = None
+        self.wire: Wire | None = None
+        self._asked: list[Future[None]] = []  # who waits for ever is kept by nobody else
+        self.do(self._call())
+
+    async def answer(self, receive: Receive, send: Send) -> None:
+        """Answer at once."""
+
+    async def _idle(self, receive: Receive, send: Send) -> None:
+        pass
+
+    async def _app(self, scope: Any, receive: Receive, send: Send) -> None:
+        self.seen = scope
+        await self.handler(receive, send)
+
+    async def _call(self) -> None:
+        never = asyncio.Event()
+
+        async def wait(*event: Any) -> Any:
+            await never.wait()
+
+        scope: dict[str, Any] = {"type": self._scope, "method": "GET", "headers": [], "asgi": {"spec_version": "2.3"}}
+        scope["extensions"] = {"wire": self.wire}
+        await self.watch(scope, wait, wait)
+
+    def do(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
+
+    def request(self, handler: Handler) -> Future[None]:
+        """Begin a request, which the handler answers."""
+        self.handler, self._scope = handler, "http"
+        self._asked.append(asyncio.run_coroutine_threadsafe(self._call(), self.loop))
+        return self._asked[-1]
+
+    def settles_while(self, request: Future[None]) -> bool:
+        """Whether the server settles although a request has not ended."""
+        self.timeline.settle()
+        return not request.done()
+
+    def stop(self) -> None:
+        async def end() -> None:
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        self.do(end())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+@pytest.fixture
+def home() -> Iterator[Home]:
+    home = Home()
+    yield home
+    home.stop()
+
+
+def test_a_server_without_requests_settles(home: Home) -> None:
+    home.timeline.settle()
+
+
+def test_a_request_that_takes_many_turns_is_waited_for(home: Home) -> None:
+    async def turns(receive: Receive, send: Send) -> None:
+        for _ in range(activity.EAGER_TURNS * 2):
+            await asyncio.sleep(0)
+
+    assert not home.settles_while(home.request(turns))
+
+
+def test_a_request_that_works_in_another_thread_is_waited_for(home: Home) -> None:
+    entered, go = threading.Event(), threading.Event()
+
+    def work() -> None:
+        entered.set()
+        go.wait(30)
+
+    async def film(receive: Receive, send: Send) -> None:
+        await asyncio.to_thread(work)
+
+    request = home.request(film)
+    settled = threading.Event()
+
+    def settle() -> None:
+        home.timeline.settle()
+        settled.set()
+
+    thread = threading.Thread(target=settle)
+    assert entered.wait(30)
+    thread.start()
+    assert not settled.wait(0.05)
+    go.set()
+    thread.join(30)
+    assert request.done()
+
+
+def test_a_file_that_is_sent_is_waited_for(home: Home, tmp_path: Path) -> None:
+    path = tmp_path / "film"
+    path.write_bytes(bytes(1_000_000))
+    sent: list[int] = []
+
+    async def film(receive: Receive, send: Send) -> None:
+        async def take(event: Any) -> None:
+            sent.append(len(event.get("body", b"")))
+
+        await FileResponse(path)(home.seen, receive, take)
+
+    assert not home.settles_while(home.request(film))
+    assert sum(sent) == 1_000_000
+
+
+def test_a_request_that_sleeps_on_the_clock_is_held_until_the_clock_wakes_it(home: Home) -> None:
+    async def late(receive: Receive, send: Send) -> None:
+        await home.clock.sleep_until(5.0)
+
+    request = home.request(late)
+    assert home.settles_while(request)
+    assert home.timeline.next_due() == 5.0
+    home.timeline.step(4.0)
+    assert home.settles_while(request)
+    home.timeline.step(9.0)
+    assert not home.settles_while(request)
+    assert home.timeline.now() == 5.0
+
+
+def test_a_request_that_waits_for_its_client_is_held(home: Home) -> None:
+    async def hear(receive: Receive, send: Send) -> None:
+        await receive()
+
+    async def say(receive: Receive, send: Send) -> None:
+        await send({})
+
+    assert home.settles_while(home.request(hear))
+    assert home.settles_while(home.request(say))
+
+
+def test_a_request_that_waits_in_two_places_counts_once(home: Home) -> None:
+    async def both(receive: Receive, send: Send) -> None:
+        waits = [asyncio.ensure_future(receive()), asyncio.ensure_future(home.clock.sleep_until(5.0))]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        waits[0].cancel()
+
+    async def work(receive: Receive, send: Send) -> None:
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+    held_one = home.request(both)
+    assert home.settles_while(held_one)
+    assert not home.settles_while(home.request(work)), "one that is held twice does not cover for one that works"
+    home.timeline.step(5.0)
+    assert not home.settles_while(held_one)
+
+
+def test_what_is_due_at_once_begins_with_the_end_of_the_request_that_added_it(home: Home) -> None:
+    ran = []
+
+    async def action() -> None:
+        ran.append(home.clock.now())
+
+    async def add(receive: Receive, send: Send) -> None:
+        home.clock.at(home.clock.now(), action)
+
+    home.request(add)
+    home.timeline.settle()
+    assert ran == [0.0]
+    assert home.timeline.next_due() is None
+
+
+class Wire:
+    """A connection of which some bytes have not arrived."""
+
+    def __init__(self, unsent: int) -> None:
+        self.unsent, self.looks, self.arrives_after = unsent, 0, 5
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+    def get_write_buffer_size(self) -> int:
+        self.looks += 1
+        if self.looks > self.arrives_after:
+            self.unsent = 0
+        return self.unsent
+
+    def is_closing(self) -> bool:
+        return False
+
+
+def test_what_was_sent_is_waited_for_until_it_has_arrived(home: Home) -> None:
+    home.wire = Wire(10)
+    home.request(home.answer).result(30)
+    home.timeline.settle()
+    assert home.wire.unsent == 0
+
+
+def test_what_a_client_does_not_read_is_waited_for_once(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activity, "MOST_LOOKS", 7)
+    home.wire = Wire(10)
+    home.wire.arrives_after = 1_000
+    home.request(home.answer).result(30)
+    home.timeline.settle()
+    assert home.wire.looks >= 7
+    before = home.wire.looks
+    home.timeline.settle()
+    assert home.wire.looks - before == 1
+
+
+class Plug(Wire):
+    """A connection to somebody who does not read, and whose system has not said that it has something."""
+
+    def __init__(self, plug: socket.socket) -> None:
+        super().__init__(0)
+        self._plug = plug
+
+    def get_extra_info(self, name: str) -> Any:
+        return self._plug
+
+    def get_write_buffer_size(self) -> int:
+        self.looks += 1
+        return 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what has not been sent")
+@pytest.mark.parametrize("fills", [False, True], ids=["has arrived", "has no room"])
+def test_what_has_arrived_is_not_waited_for_until_it_is_acknowledged(
+    home: Home, monkeypatch: pytest.MonkeyPatch, fills: bool
+) -> None:
+    monkeypatch.setattr(activity, "unacknowledged", lambda fileno: 7)  # as a system that takes its time
+    monkeypatch.setattr(activity, "MOST_LOOKS", 1_000_000)  # a client that does not read is found out before
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listens,
+        socket.create_connection(listens.getsockname()) as reader,
+        listens.accept()[0] as plug,
+    ):
+        plug.setblocking(False)
+        with suppress(BlockingIOError):
+            while plug.send(bytes(65_536 if fills else 7)) and fills:
+                pass
+        home.wire = Plug(plug)
+        home.request(home.answer).result(30)
+        home.timeline.settle()
+        assert (home.wire.looks > activity.STALLED_LOOKS) == fills
+        assert reader.recv(1, socket.MSG_PEEK)
+
+
+class Closed(Wire):
+    """A connection that is closed, and all of it sent."""
+
+    def is_closing(self) -> bool:
+        return True
+
+
+def test_connections_that_are_closed_are_forgotten_where_nobody_asks_what_is_on_its_way(home: Home) -> None:
+    for _ in range(300):
+        home.wire = Closed(0)
+        home.request(home.answer).result(30)
+    assert len(home.watch._connections) <= activity.LOOKED_THROUGH
+    home.wire = Wire(10)
+    home.request(home.answer).result(30)
+    for _ in range(300):
+        home.wire = Closed(0)
+        home.request(home.answer).result(30)
+    assert home.do(on_its_way(home))
+
+
+async def on_its_way(home: Home) -> bool:
+    return home.watch.on_its_way()
+
+
+def test_an_action_is_waited_for_unless_it_waits_for_an_answer(home: Home) -> None:
+    ended: list[str] = []
+    answered = asyncio.Event()
+
+    async def post() -> None:
+        trace = awaiting_answer()
+        for _ in range(50):
+            await asyncio.sleep(0)
+        await trace("http11.receive_response_headers.started", {})
+        await answered.wait()
+        await trace("http11.receive_response_headers.complete", {})
+        for _ in range(50):
+            await asyncio.sleep(0)
+        ended.append("post")
+
+    async def work() -> None:
+        for _ in range(50):
+            await asyncio.sleep(0)
+        ended.append("work")
+
+    home.clock.at(1.0, work)
+    home.clock.at(2.0, post)
+    home.timeline.step(1.0)
+    home.timeline.settle()
+    assert ended == ["work"]
+    home.timeline.step(2.0)
+    home.timeline.settle()
+    assert ended == ["work"]
+    home.loop.call_soon_threadsafe(answered.set)
+    home.timeline.settle()
+    assert ended == ["work", "post"]
+
+
+def test_a_server_that_is_busy_for_too_long_is_reported(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activity, "MOST_SECONDS", 0.05)
+
+    async def hang(receive: Receive, send: Send) -> None:
+        await asyncio.Event().wait()
+
+    home.request(hang)
+    with pytest.raises(TimeoutError, match="1 requests"):
+        home.timeline.settle()
+
+
+def test_a_step_needs_a_server_that_runs_only_where_something_is_due() -> None:
+    clock = ManualClock(start=0.0)
+    timeline = Timeline(clock, [Watch(lambda scope, receive, send: asyncio.sleep(0))])
+    timeline.settle()
+    timeline.step(3.0)
+    assert timeline.now() == 3.0
+    clock.at(4.0, asyncio.Event().wait)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="does not run"):
+        timeline.step(5.0)
+
+
+def test_nothing_is_held_where_nothing_is_counted() -> None:
+    with held():
+        pass
+    doing = Activities()
+    with doing.begun():
+        assert doing.busy == 1
+        with held():
+            assert doing.busy == 0
+        assert doing.busy == 1
+    assert doing.busy == 0

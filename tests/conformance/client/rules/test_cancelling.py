@@ -1,0 +1,98 @@
+"""The rules about cancelling, on traces told by hand: each is kept, broken, and not seen; nobody careful is accused."""
+
+from __future__ import annotations
+
+import pytest
+
+from hobbyhorse.conformance.client.judge import check
+from hobbyhorse.conformance.client.rules import cancelling as rules
+from hobbyhorse.contract.values import Contract
+from tests.conformance.client.rules.test_deadlines import done, patience, running, waiting
+from tests.conftest import contracts_that
+from tests.tracing import FOREIGN, JOB, Teller
+
+able = contracts_that(lambda contract: "cancel" in contract.operations)
+unable = contracts_that(lambda contract: "cancel" not in contract.operations)
+
+
+@unable
+def test_a_provider_that_cannot_cancel_is_not_asked_to(contract: Contract) -> None:
+    story = waiting(contract, patience(contract)).end("timeout").story()
+    assert [check(rule, story) for rule in rules.RULES] == [None, None]
+
+
+@able
+@pytest.mark.parametrize("how", ["failed", "error", "timeout"])
+def test_a_job_that_is_given_up_is_cancelled(contract: Contract, how: str) -> None:
+    told = waiting(contract, patience(contract)).call("cancel", running(contract)).end(how)
+    assert rules.cancel_on_abort(told.story()) in ([], None)
+    for job in (JOB, None):
+        told = waiting(contract, patience(contract)).nothing("cancel", job=job).end(how)
+        assert rules.cancel_on_abort(told.story()) == []
+    assert rules.cancel_on_abort(waiting(contract, patience(contract)).end(how).story()) != []
+
+
+@able
+def test_a_client_in_trouble_at_its_deadline_cancels_too(contract: Contract) -> None:
+    told = waiting(contract, patience(contract)).nothing("status").status(None, status=503).end("timeout")
+    assert rules.cancel_on_abort(told.story()) != []
+
+
+@able
+def test_a_job_that_may_be_gone_need_not_be_cancelled(contract: Contract) -> None:
+    told = waiting(contract, patience(contract))
+    assert rules.cancel_on_abort(told.status("unknown_job").end("error").story()) is None
+    told = waiting(contract, patience(contract)).status(done(contract)).end("error")
+    assert rules.cancel_on_abort(told.story()) is None
+    assert rules.cancel_on_abort(waiting(contract, 10).end("error").story()) is None
+    assert rules.cancel_on_abort(waiting(contract, patience(contract)).end("unfinished").story()) is None
+
+
+@able
+def test_an_address_that_leads_elsewhere_need_not_be_followed(contract: Contract) -> None:
+    told = Teller(contract)
+    home = told.base
+    told.base = f"{FOREIGN}/{contract.key}"
+    told.submit()
+    told.base = home
+    told.wait(patience(contract)).status(running(contract)).end("timeout")
+    assert rules.cancel_on_abort(told.story()) is None
+
+
+@able
+def test_a_job_without_a_request_to_cancel_shows_nothing_about_the_race(contract: Contract) -> None:
+    assert rules.cancel_race(waiting(contract, 100).end("timeout").story()) is None
+
+
+@able
+@pytest.mark.parametrize("answer", ["cancelled", "completed", "in_progress", "unknown_job", "server_error"])
+def test_a_client_may_be_refused_and_too_late_if_it_tells_the_job(contract: Contract, answer: str) -> None:
+    told = waiting(contract, 100).call("cancel", answer).end("timeout")
+    assert rules.cancel_race(told.story()) == []
+
+
+@able
+@pytest.mark.parametrize("answer", ["completed", "unknown_job", "server_error"])
+@pytest.mark.parametrize("how", ["failed", "error"])
+def test_a_job_that_is_not_cancelled_is_not_lost(contract: Contract, answer: str, how: str) -> None:
+    told = waiting(contract, 100).call("cancel", answer).end(how, id_exposed=False)
+    assert rules.cancel_race(told.story()) != []
+    told = waiting(contract, 100).call("cancel", answer).end(how, id_exposed=None)
+    assert rules.cancel_race(told.story()) == []
+
+
+@able
+def test_nothing_is_ordered_again_behind_a_cancellation(contract: Contract) -> None:
+    told = waiting(contract, 100).call("cancel", "cancelled").submit(job="job-2").end("timeout")
+    assert rules.cancel_race(told.story()) != []
+
+
+@able
+def test_a_job_is_not_cancelled_without_end(contract: Contract) -> None:
+    told = waiting(contract, 100)
+    for _ in range(4):
+        told.call("cancel", None, status=503)
+    assert rules.cancel_race(told.call("cancel", "cancelled").end("timeout").story()) == []
+    for _ in range(3):
+        told.call("cancel", "cancelled")
+    assert rules.cancel_race(told.end("timeout").story()) != []

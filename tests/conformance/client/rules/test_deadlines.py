@@ -1,0 +1,190 @@
+"""The rules about waiting, on traces told by hand: each is kept, broken, and not seen; no careful client is accused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hobbyhorse.conformance.client.rules import deadlines as rules
+from hobbyhorse.contract.values import Contract
+from tests.conftest import CONTRACTS, contracts_that
+from tests.tracing import JOB, Teller
+
+called_back = contracts_that(lambda contract: contract.callbacks is not None)
+
+
+def running(contract: Contract) -> str:
+    return next(stage.name for stage in contract.graph if not stage.terminal)
+
+
+def done(contract: Contract) -> str:
+    names = contract.operations["status"].situations
+    return next(name for name, one in names.items() if any(contract.graph[s].kind == "success" for s in one.stages))
+
+
+def patience(contract: Contract) -> float:
+    return contract.polling.longest_wait
+
+
+def waiting(contract: Contract, seconds: float) -> Teller:
+    """Tell of a client that reads a job under way, ten times in so many seconds."""
+    told = Teller(contract).submit()
+    for _ in range(10):
+        told.wait(seconds / 10).status(running(contract))
+    return told
+
+
+def test_a_client_that_gives_up_in_time_has_a_deadline(contract: Contract) -> None:
+    told = waiting(contract, patience(contract)).end("timeout")
+    assert rules.has_deadline(told.story()) == []
+
+
+@pytest.mark.parametrize("how", ["failed", "error", "timeout"])
+def test_a_client_that_asks_for_too_long_has_none(contract: Contract, how: str) -> None:
+    told = waiting(contract, 1.25 * patience(contract) + 120).end(how)
+    assert rules.has_deadline(told.story()) != []
+
+
+def test_a_client_that_never_finishes_has_no_deadline(contract: Contract) -> None:
+    told = waiting(contract, 10).wait(2 * patience(contract)).end("unfinished")
+    assert rules.has_deadline(told.story()) != []
+    told = waiting(contract, 10).wait(patience(contract)).end("unfinished")
+    assert rules.has_deadline(told.story()) is None
+
+
+def test_a_job_that_ends_shows_nothing_about_the_deadline(contract: Contract) -> None:
+    told = waiting(contract, 10).status(done(contract)).wait(9 * patience(contract)).end("unfinished")
+    assert rules.has_deadline(told.story()) is None
+    assert rules.has_deadline(Teller(contract).nothing("submit").end("error").story()) is None
+
+
+def test_a_client_that_stopped_over_a_refusal_shows_nothing_about_the_deadline(contract: Contract) -> None:
+    told = waiting(contract, 10).status("unknown_job").end("error")
+    assert rules.has_deadline(told.story()) is None
+
+
+def test_a_client_that_was_started_again_has_its_whole_patience(contract: Contract) -> None:
+    told = waiting(contract, patience(contract) / 2).wait(3 * patience(contract)).restart()
+    told.wait(patience(contract)).status(running(contract)).end("timeout")
+    assert rules.has_deadline(told.story()) == []
+    told.wait(patience(contract)).status(running(contract)).end("timeout")
+    assert rules.has_deadline(told.story()) != []
+
+
+def test_in_recorded_traffic_another_start_cannot_be_seen(contract: Contract) -> None:
+    told = waiting(contract, patience(contract)).wait(5 * patience(contract)).status(running(contract))
+    told.runs = []
+    assert rules.has_deadline(told.story()) in ([], None)
+    told = waiting(contract, 3 * patience(contract))
+    told.runs = []
+    assert rules.has_deadline(told.story()) in ([], None)
+    told = waiting(contract, 5 * patience(contract))
+    told.runs = []
+    assert rules.has_deadline(told.story()) != []
+
+
+@called_back
+def test_a_callback_ends_the_wait(contract: Contract) -> None:
+    assert contract.callbacks is not None
+    told = waiting(contract, 10).callback(next(iter(contract.callbacks.situations))).wait(9 * patience(contract))
+    assert rules.has_deadline(told.end("unfinished").story()) is None
+
+
+@pytest.mark.parametrize("how", ["failed", "error", "timeout"])
+def test_a_client_that_gives_up_tells_the_job(contract: Contract, how: str) -> None:
+    assert rules.id_in_error(waiting(contract, 100).end(how).story()) == []
+    assert rules.id_in_error(waiting(contract, 100).end(how, id_exposed=False).story()) != []
+
+
+def test_what_nobody_knows_of_the_id_is_not_judged(contract: Contract) -> None:
+    assert rules.id_in_error(waiting(contract, 100).end("timeout", id_exposed=None).story()) is None
+    assert rules.id_in_error(waiting(contract, 100).end("success", id_exposed=False).story()) is None
+
+
+def test_an_id_that_the_client_never_learned_is_not_missed(contract: Contract) -> None:
+    told = Teller(contract).nothing("submit").end("error", id_exposed=False)
+    assert rules.id_in_error(told.story()) is None
+    told = Teller(contract).submit(answer=b"<html>").end("error", id_exposed=False)
+    assert rules.id_in_error(told.story()) is None
+    told = Teller(contract).submit().restart().end("error", id_exposed=False)
+    assert rules.id_in_error(told.story()) is None
+
+
+def test_a_time_out_that_is_only_inferred_may_be_that_of_one_request(contract: Contract) -> None:
+    told = waiting(contract, 10).nothing("status").end("timeout", told=False)
+    assert rules.has_deadline(told.story()) is None
+    told = waiting(contract, 10).status(done(contract)).nothing("media").end("timeout", told=False, id_exposed=False)
+    assert rules.id_in_error(told.story()) is None
+    assert rules.id_in_error(told.end("timeout", id_exposed=False).story()) != []
+
+
+def test_the_id_that_the_client_was_told_is_the_one_that_it_must_tell(contract: Contract) -> None:
+    told = waiting(contract, 100).end("timeout", id_exposed=False, message=f"gave up {JOB}")
+    assert rules.id_in_error(told.story()) == []
+
+
+def test_a_job_that_ended_is_told_without_its_id(contract: Contract) -> None:
+    told = waiting(contract, 10).status(done(contract)).end("failed", id_exposed=False)
+    assert rules.id_in_error(told.story()) is None
+
+
+def test_a_deadline_is_reported_as_one(contract: Contract) -> None:
+    assert rules.timeout_is_no_outcome(waiting(contract, 100).end("timeout").story()) == []
+    assert rules.timeout_is_no_outcome(waiting(contract, 100).end("error").story()) == []
+
+
+def test_a_deadline_is_no_success(contract: Contract) -> None:
+    assert rules.timeout_is_no_outcome(waiting(contract, 100).end("success").story()) != []
+
+
+def test_a_deadline_is_no_failure_of_the_provider(contract: Contract) -> None:
+    assert rules.timeout_is_no_outcome(waiting(contract, 100).end("failed").story()) != []
+    troubled = waiting(contract, 100).status(None, status=503).nothing("status").wait(3).status(running(contract))
+    assert rules.timeout_is_no_outcome(troubled.end("failed").story()) != []
+
+
+def test_a_failure_that_is_only_inferred_is_not_judged(contract: Contract) -> None:
+    assert rules.timeout_is_no_outcome(waiting(contract, 100).end("failed", told=False).story()) is None
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"situation": "unknown_job"},
+        {"situation": None, "status": 401},
+        {"situation": None, "status": 503},
+        {"situation": None, "status": 200, "answer": b'{"code": 500, "message": "no"}'},
+        {"situation": None, "status": 307},
+    ],
+)
+def test_a_failure_after_a_refusal_or_trouble_is_not_judged(contract: Contract, how: dict[str, Any]) -> None:
+    told = waiting(contract, 100).call("status", **how).end("failed")
+    assert rules.timeout_is_no_outcome(told.story()) is None
+
+
+def test_a_success_that_may_have_been_read_is_not_judged(contract: Contract) -> None:
+    told = waiting(contract, 100).status(done(contract), whole=False).end("success")
+    assert rules.timeout_is_no_outcome(told.story()) is None
+    if "list" in contract.operations:
+        for answer in (f'{{"items": [{{"id": "{JOB}"}}]}}'.encode(), b'{"items": ['):
+            told = waiting(contract, 100).call("list", "listed", answer=answer, size=100_000).end("success")
+            assert rules.timeout_is_no_outcome(told.story()) is None
+
+
+@contracts_that(lambda contract: "list" in contract.operations)
+def test_a_list_without_the_clients_job_is_no_end(contract: Contract) -> None:
+    for told in (Teller(contract).call("list", "listed").submit(), Teller(contract).submit().call("list", "listed")):
+        told.status(running(contract)).wait(100).status(running(contract))
+        assert rules.timeout_is_no_outcome(told.end("success").story())
+        assert rules.id_in_error(told.end("timeout", job=None, id_exposed=False).story())
+
+
+def test_each_order_has_its_own_deadline() -> None:
+    contract = CONTRACTS[0]
+    told = Teller(contract, {"a": 1}).submit().status(running(contract)).end("timeout")
+    told.wait(9 * patience(contract)).again({"a": 2})
+    other = "tk-hiapi-01KQ7CV7BEG9D9ZJXW8TD15JVZ"
+    told.submit(job=other, key="key-2").status(running(contract), job=other).end("timeout", id_exposed=False)
+    assert rules.has_deadline(told.story()) == []
+    assert rules.id_in_error(told.story()) != []

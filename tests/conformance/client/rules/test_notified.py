@@ -1,0 +1,378 @@
+"""The rules about callbacks, on traces told by hand: each is kept, broken, and not seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hobbyhorse.conformance.client.rules import limits, requests, secrecy
+from hobbyhorse.conformance.client.rules import notified as rules
+from hobbyhorse.contract.forms.expressions import replaced
+from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET, sign
+from hobbyhorse.contract.values import Contract
+from tests.conformance.client.rules.test_requests import asked, success
+from tests.conftest import CONTRACTS, contracts_that
+from tests.tracing import JOB, Teller
+
+calling = contracts_that(lambda contract: contract.callbacks is not None)
+silent = contracts_that(lambda contract: contract.callbacks is None)
+dated = contracts_that(
+    lambda contract: (
+        contract.callbacks is not None
+        and contract.callbacks.signature is not None
+        and contract.callbacks.signature.tolerance is not None
+    )
+)
+CHECKS = [rule.check for rule in rules.RULES]
+
+
+def ends(contract: Contract, kind: str = "success") -> str:
+    """Return the callback's situation that tells of an end."""
+    assert contract.callbacks is not None
+    found = contract.callbacks.situations.values()
+    return next(one.name for one in found if {contract.graph[name].kind for name in one.stages} == {kind})
+
+
+def ordered(contract: Contract) -> Teller:
+    """Return a job that was ordered with an address for callbacks, a while ago."""
+    place = contract.operations["submit"].bindings["callback_url"].request[0]
+    request = replaced(asked(contract), place.pointer, "http://127.0.0.1:9000/hook")
+    return Teller(contract, request).submit().made().wait(60)
+
+
+def running(contract: Contract) -> str:
+    names = contract.operations["status"].situations
+    return next(stage.name for stage in contract.graph if not stage.terminal and stage.name in names)
+
+
+def deliver(told: Teller, status: int | None = 200, tells: str = "success", **how: Any) -> Teller:
+    """Tell a callback that is signed as the contract says."""
+    callbacks = told.contract.callbacks
+    assert callbacks is not None
+    assert callbacks.signature is not None
+    body = callbacks.situations[ends(told.contract, tells)].template.write({"job": JOB, "video_url": told.video}.get)
+    body = how.pop("body", body)
+    headers = sign(callbacks.signature, DEFAULT_SECRET, body, timestamp=int(told.now), message_id="m-1")
+    said: dict[str, Any] = {"headers": tuple(headers.items()), "body": body} | how
+    return told.callback(ends(told.contract, tells), status, **said)
+
+
+def unknown(contract: Contract) -> bytes:
+    assert contract.callbacks is not None
+    return contract.callbacks.situations[ends(contract)].template.write({"job": "job-of-nobody"}.get)
+
+
+def whole(told: Teller) -> Teller:
+    """Tell what a careful client does at the end: it reads the job, fetches the video, and reports."""
+    return told.call(*success(told.contract)).media().wait(5).end("success")
+
+
+@silent
+def test_a_provider_without_callbacks_has_no_such_rule(contract: Contract) -> None:
+    assert not any(rule.applies(contract) for rule in rules.RULES)
+
+
+@calling
+def test_a_careful_client_keeps_every_rule(contract: Contract) -> None:
+    story = whole(deliver(ordered(contract))).story()
+    assert [check(story) for check in CHECKS] == [[], None, None, [], [], None, None, None, None, None]
+    story = Teller(contract).submit().story()
+    assert all(check(story) is None for check in CHECKS)
+
+
+@calling
+def test_a_callback_is_answered_in_time(contract: Contract) -> None:
+    assert contract.callbacks is not None
+    late = contract.callbacks.deadline + 1
+    failings: list[dict[str, Any]] = [
+        {"status": 500},
+        {"status": None, "error": "ReadTimeout: "},
+        {"status": None, "error": "ConnectError: refused"},
+    ]
+    for how in failings:
+        told = deliver(ordered(contract), **how).wait(60)
+        assert rules.ack_fast(told.end("success").story()) != []
+    told = ordered(contract)
+    deliver(told, answered=told.now + late).wait(60)
+    assert rules.ack_fast(told.end("success").story()) != []
+
+
+@calling
+def test_a_receiver_that_is_gone_at_the_end_accuses_nobody(contract: Contract) -> None:
+    refused: dict[str, Any] = {"status": None, "error": "ConnectError: refused"}
+    told = whole(ordered(contract))
+    assert rules.ack_fast(deliver(told, **refused).story()) is None
+    told = ordered(contract).call(*success(contract))
+    assert rules.ack_fast(deliver(told, **refused).wait(60).end("success").story()) == []
+    told = deliver(ordered(contract), status=None, error="ReadTimeout: ").wait(5).end("success")
+    assert rules.ack_fast(told.story()) == []
+
+
+@calling
+def test_a_callback_before_the_order_was_answered_accuses_nobody(contract: Contract) -> None:
+    told = Teller(contract).nothing("submit")
+    deliver(told.wait(5), status=404).wait(30).submit().end("success")
+    story = told.story()
+    assert all(check(story) is None for check in CHECKS)
+
+
+@calling
+def test_a_receiver_that_could_not_ask_may_want_to_be_told_again(contract: Contract) -> None:
+    told = ordered(contract)
+    sent = told.now
+    deliver(told.status(None, status=503, answered=sent + 1), status=503, answered=sent + 1)
+    assert rules.ack_fast(told.wait(60).end("success").story()) == []
+
+
+@calling
+def test_the_same_callback_twice_has_one_effect(contract: Contract) -> None:
+    told = whole(deliver(deliver(ordered(contract)), note="duplicate"))
+    assert rules.dedupe(told.story()) == []
+    told = deliver(deliver(ordered(contract))).call(*success(contract)).media().media().wait(5).end("success")
+    assert rules.dedupe(told.story()) != []
+    told = whole(deliver(deliver(ordered(contract)), status=409))
+    assert rules.dedupe(told.story()) != []
+
+
+@calling
+def test_a_video_that_did_not_come_whole_may_be_fetched_again(contract: Contract) -> None:
+    told = deliver(deliver(ordered(contract))).call(*success(contract))
+    told.media(503).media(move="truncated", whole=False).media(headers=(("range", "bytes=9-"),)).media(403)
+    told.media(url=f"{told.video}.first-frame.jpg").media()
+    assert rules.dedupe(told.wait(5).end("success").story()) == []
+
+
+@calling
+def test_a_callback_behind_the_end_opens_nothing_again(contract: Contract) -> None:
+    told = deliver(deliver(ordered(contract)).call(*success(contract)).media().wait(3)).wait(5)
+    assert rules.out_of_order(told.end("success").story()) == []
+    told = deliver(deliver(ordered(contract)).call(*success(contract)).media().wait(3))
+    told.status(running(contract)).status(running(contract)).wait(5).end("success")
+    assert rules.out_of_order(told.story()) != []
+
+
+@calling
+def test_a_failure_that_was_told_does_not_become_success(contract: Contract) -> None:
+    told = deliver(deliver(ordered(contract), tells="failure").wait(3), tells="failure").wait(5)
+    assert rules.out_of_order(told.end("failed").story()) == []
+    assert rules.out_of_order(told.end("success").story()) != []
+    told = deliver(deliver(ordered(contract), tells="failure").wait(3), tells="failure").call(*success(contract))
+    assert rules.out_of_order(told.wait(5).end("success").story()) == []
+
+
+@calling
+@pytest.mark.parametrize("kind", ["forged", "unsigned"])
+def test_a_false_callback_is_refused_and_sets_nothing_off(contract: Contract, kind: str) -> None:
+    told = whole(deliver(_false(contract, kind, 401)))
+    assert rules.signature(told.story()) == []
+    for status in (200, 204, 500):
+        assert rules.signature(whole(deliver(_false(contract, kind, status))).story()) != []
+    told = deliver(_false(contract, kind, 401).media().wait(1))
+    assert rules.signature(told.wait(5).end("success").story()) != []
+    assert rules.signature(_false(contract, kind, 401).wait(5).end("success").story()) != []
+
+
+def _false(contract: Contract, kind: str, status: int | None) -> Teller:
+    told = ordered(contract)
+    return told.callback(ends(contract), status, kind=kind, note=kind).wait(1)
+
+
+@dated
+def test_a_callback_that_is_too_old_is_refused(contract: Contract) -> None:
+    assert rules.signature(whole(deliver(_false(contract, "stale", 400))).story()) == []
+    assert rules.signature(whole(deliver(_false(contract, "stale", 200))).story()) != []
+
+
+@calling
+def test_what_a_poll_has_shown_is_no_effect_of_a_false_callback(contract: Contract) -> None:
+    told = _false(contract, "forged", 401).call(*success(contract)).media().wait(5).end("success")
+    assert rules.signature(told.story()) == []
+
+
+@calling
+def test_a_genuine_callback_is_not_refused(contract: Contract) -> None:
+    assert rules.signature(whole(deliver(ordered(contract), status=401)).story()) != []
+    told = ordered(contract).callback(ends(contract), 401)
+    assert rules.signature(whole(told).story()) is None  # without a signature it is none
+    story = whole(deliver(ordered(contract), status=400, note="null_payload")).story()
+    assert rules.signature(story) is None
+
+
+@calling
+def test_the_job_is_read_before_its_callback_is_acted_on(contract: Contract) -> None:
+    assert rules.trust_but_verify(deliver(ordered(contract)).media().wait(5).end("success").story()) != []
+    assert rules.trust_but_verify(deliver(ordered(contract)).wait(5).end("success").story()) != []
+    assert rules.trust_but_verify(deliver(ordered(contract)).wait(5).end("failed").story()) is None
+    told = deliver(ordered(contract).call(*success(contract))).media().wait(5).end("success")
+    assert rules.trust_but_verify(told.story()) == []
+    told = deliver(ordered(contract)).status(None, status=503).media().wait(5).end("success")
+    assert rules.trust_but_verify(told.story()) == []
+
+
+@calling
+def test_a_callback_that_does_not_come_is_not_waited_for(contract: Contract) -> None:
+    told = ordered(contract).callback(ends(contract), None, body=b"", note="lost", error="not sent")
+    assert rules.lost_callback(told.status(running(contract)).wait(3_600).end("timeout").story()) == []
+    assert rules.lost_callback(ordered(contract).wait(10).end("timeout").story()) == []
+    assert rules.lost_callback(ordered(contract).wait(3_600).end("unfinished").story()) != []
+    assert rules.lost_callback(ordered(contract).wait(3_600).end("timeout").story()) != []
+    assert rules.lost_callback(deliver(ordered(contract)).wait(3_600).end("unfinished").story()) is None
+    assert rules.lost_callback(Teller(contract).submit().made().wait(3_600).end("timeout").story()) is None
+
+
+@calling
+def test_a_callback_for_a_job_of_nobody_sets_nothing_off(contract: Contract) -> None:
+    for status in (200, 202, 404):
+        assert rules.unknown_job(whole(deliver(_strange(contract, status))).story()) == []
+    assert rules.unknown_job(whole(deliver(_strange(contract, 500))).story()) != []
+    assert rules.unknown_job(whole(deliver(_strange(contract, None, error="RemoteProtocolError"))).story()) != []
+    for role in ("status", "media"):
+        asks = _strange(contract, 200).call(
+            role, None, job="job-of-nobody", url="http://127.0.0.1:8000/job-of-nobody", status=404
+        )
+        assert rules.unknown_job(whole(deliver(asks)).story()) != []
+
+
+def _strange(contract: Contract, status: int | None, **how: Any) -> Teller:
+    told = ordered(contract)
+    return told.callback(ends(contract), status, body=unknown(contract), kind="unknown_job", **how).wait(1)
+
+
+@calling
+def test_a_poll_and_a_callback_have_one_effect(contract: Contract) -> None:
+    told = deliver(ordered(contract).call(*success(contract)).media().wait(1)).wait(5).end("success")
+    assert rules.callback_and_poll(told.story()) == []
+    told = deliver(ordered(contract).call(*success(contract)).media().wait(1)).media().wait(5).end("success")
+    assert rules.callback_and_poll(told.story()) != []
+
+
+@calling
+def test_a_callback_without_a_payload_decides_nothing(contract: Contract) -> None:
+    def told(status: int | None = 200) -> Teller:
+        return deliver(ordered(contract), status, note="null_payload", body=orjson.dumps({"status": None})).wait(2)
+
+    assert rules.null_payload(whole(told()).story()) == []
+    assert rules.null_payload(whole(told(400)).story()) == []
+    assert rules.null_payload(whole(told(500)).story()) != []
+    assert rules.null_payload(told().wait(5).end("success").story()) != []
+    assert rules.null_payload(told().call(*success(contract)).wait(5).end("error").story()) != []
+    assert rules.null_payload(told().call(*success(contract)).media(503).wait(5).end("error").story()) == []
+    assert rules.null_payload(told().wait(5).end("error").story()) == []
+    told_of = told()
+    told_of.video = "http://127.0.0.2:8003/video.mp4"
+    assert rules.null_payload(told_of.call(*success(contract)).wait(5).end("failed").story()) == []
+    assert rules.null_payload(deliver(told()).wait(5).end("success").story()) == []
+
+
+@calling
+def test_a_client_that_was_started_again_is_not_asked_for_its_receiver(contract: Contract) -> None:
+    told = deliver(ordered(contract).restart().wait(5), status=None, error="ConnectError").wait(60).end("success")
+    story = told.story()
+    assert all(check(story) is None for check in CHECKS)
+
+
+TROUBLES = ["silence", "503", "429", "html", "empty", "cut", "foreign", "running", "wait", "extra_field", "latency"]
+TOLD = ["genuine", "twice", "forged", "unsigned", "unknown_job", "null_payload", "lost"]
+FETCHES = ["silence", "503", "403", "cut", "range", "html"]
+
+
+@given(
+    st.sampled_from([contract.key for contract in CONTRACTS]),
+    st.lists(st.sampled_from(["silence", "503", "429"]), max_size=3),
+    st.lists(st.sampled_from([*TROUBLES, *TOLD, *TOLD]), max_size=10),
+    st.lists(st.sampled_from(FETCHES), max_size=3),
+    st.sampled_from(["success", "failed", "timeout", "error", "private"]),
+    st.booleans(),
+)
+def test_a_careful_client_is_never_accused(
+    key: str, orders: list[str], events: list[str], fetches: list[str], end: str, late: bool
+) -> None:
+    """Whatever befalls it: it orders with pauses, believes what is signed, reads the job, fetches what is whole."""
+    contract = next(contract for contract in CONTRACTS if contract.key == key)
+    told = careful(contract, orders, events, fetches, end)
+    if late and contract.callbacks is not None:
+        deliver(told, None, error="ConnectError: refused")
+    for family in (rules, limits, requests, secrecy):
+        for rule in family.RULES:
+            if rule.applies(contract):
+                assert not rule.check(told.story()), rule.id
+
+
+def careful(contract: Contract, orders: list[str], events: list[str], fetches: list[str], end: str) -> Teller:
+    """Tell what a careful client does in the troubles that befall it."""
+    told = ordered(contract) if contract.callbacks is not None else Teller(contract, asked(contract)).submit()
+    accepted = told.exchanges.pop()
+    for trouble in orders:
+        if trouble == "silence":
+            return told.nothing("submit", body=accepted.body, headers=accepted.headers).end("error", job=None)
+        told.submit(None, status=int(trouble), job=None).wait(5)
+    told.submit().wait(30)
+    for event in events:
+        _befall(told, event)
+        told.wait(7)
+    if end in ("timeout", "error"):
+        return told.status(running(contract)).wait(1_900).end(end)
+    if end == "failed":
+        return told.wait(10).end("failed")
+    if end == "private":
+        told.video = "http://127.0.0.2:8003/video.mp4"
+        return told.call(*success(contract)).wait(1).end("failed")
+    told.call(*success(contract)).wait(1)
+    for trouble in fetches:
+        _fetch(told, trouble)
+        told.wait(7)
+    return told.media().wait(5).end("success")
+
+
+def _befall(told: Teller, event: str) -> None:
+    name = running(told.contract)
+    how: dict[str, dict[str, Any]] = {
+        "html": {"status": 200, "answer": b"<html>", "move": "html_page"},
+        "empty": {"status": 200, "answer": b"", "move": "empty_body"},
+        "foreign": {"status": 307, "answer_headers": (("location", "http://127.0.0.1:8002/x"),), "move": "redirect"},
+    }
+    if event in ("503", "429"):
+        told.status(None, status=int(event))
+    elif event == "silence":
+        told.nothing("status")
+    elif event in how:
+        told.status(None, **how[event])
+    elif event == "cut":
+        told.status(name, whole=False, move="truncate")
+    elif event in ("running", "extra_field", "latency"):
+        told.status(name, move=None if event == "running" else event)
+    elif event in TOLD and told.contract.callbacks is not None:
+        _notify(told, event)
+
+
+def _notify(told: Teller, event: str) -> None:
+    situation = ends(told.contract)
+    if event == "lost":
+        told.callback(situation, None, body=b"", note="lost", error="not sent")
+    elif event in ("forged", "unsigned"):
+        told.callback(situation, 401, kind=event, note=event)
+    elif event == "unknown_job":
+        deliver(told, 404, body=unknown(told.contract), kind=event, note=event)
+    else:
+        deliver(told, note=event if event == "null_payload" else "")
+        if event == "twice":
+            deliver(told, note="duplicate")
+        told.status(running(told.contract))
+
+
+def _fetch(told: Teller, trouble: str) -> None:
+    if trouble == "silence":
+        told.nothing("media", url=told.video, headers=())
+    elif trouble == "cut":
+        told.media(whole=False, move="truncate")
+    elif trouble == "range":
+        told.media(206, headers=(("range", "bytes=10-"),), whole=False, move="reset_peer")
+    elif trouble == "html":
+        told.media(200, move="html_page")
+    else:
+        told.media(int(trouble))
+        told.call(*success(told.contract))

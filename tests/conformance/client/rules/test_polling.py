@@ -1,0 +1,372 @@
+"""The rules about polling, on traces told by hand: each is kept, broken, not seen, and accuses no careful client."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from hobbyhorse.conformance.client.judge import check
+from hobbyhorse.conformance.client.rules import polling as rules
+from hobbyhorse.contract.forms.expressions import MISSING, replaced
+from hobbyhorse.contract.values import Contract
+from tests.conftest import contracts_that
+from tests.tracing import FOREIGN, HOME, JOB, PRIVATE, Teller
+
+called_back = contracts_that(lambda contract: contract.callbacks is not None)
+linked = contracts_that(rules._links)
+BODIES = [b"", b"<html>", b"[]", b"{", b"null"]
+
+
+def two_steps(contract: Contract) -> bool:
+    return "result" in contract.operations
+
+
+one_step = contracts_that(lambda contract: not two_steps(contract))
+stepwise = contracts_that(two_steps)
+
+
+def stage(contract: Contract, *kinds: str) -> str:
+    return next(one.name for one in contract.graph if one.kind in kinds)
+
+
+def running(contract: Contract) -> str:
+    return stage(contract, "running")
+
+
+def done(contract: Contract) -> str:
+    return "completed" if two_steps(contract) else stage(contract, "success")
+
+
+def ends(contract: Contract) -> list[str]:
+    """Return the situations of the status that are another end than the first success."""
+    first = stage(contract, "success")
+    told = contract.operations["status"].situations
+    return [
+        name for name, one in told.items() if one.stages and first not in one.stages and contract.graph[name].terminal
+    ]
+
+
+def poll(told: Teller, times: int = 3, **how: Any) -> Teller:
+    for _ in range(times):
+        told.wait(told.contract.polling.typical_interval).status(running(told.contract), **how)
+    return told
+
+
+def finish(told: Teller) -> Teller:
+    told.wait(3).status(done(told.contract))
+    if two_steps(told.contract):
+        told.wait(0.1).result("succeeded")
+    return told
+
+
+def happy(contract: Contract) -> Teller:
+    return finish(poll(Teller(contract).submit())).media().end("success")
+
+
+def other_body(told: Teller, change: dict[str, Any]) -> bytes:
+    """Return the answer of a running job with other values in it; MISSING leaves one out."""
+    spare = Teller(told.contract).status(running(told.contract)).story()
+    value = spare.steps[0].value
+    for name, new in change.items():
+        for place in told.contract.operations["status"].bindings[name].response:
+            value = replaced(value, place.pointer, new)
+    return orjson.dumps(value)
+
+
+def test_a_happy_client_breaks_nothing(contract: Contract) -> None:
+    for rule in rules.RULES:
+        assert not check(rule, happy(contract).story()), rule.id
+
+
+def test_a_client_that_sends_nothing_shows_nothing(contract: Contract) -> None:
+    for rule in rules.RULES:
+        if rule.id != "POL-02":
+            assert check(rule, Teller(contract).end("error").story()) is None, rule.id
+
+
+def test_polling_stops_at_the_success(contract: Contract) -> None:
+    told = happy(contract)
+    assert rules.stops_at_success(told.story()) == []
+    assert rules.stops_at_every_end(told.story()) is None
+    told.wait(3).status(done(contract))
+    assert rules.stops_at_success(told.story()) == []
+    told.wait(3).status(done(contract))
+    assert rules.stops_at_success(told.story()) != []
+
+
+def test_polling_that_has_not_ended_shows_nothing_about_its_end(contract: Contract) -> None:
+    told = poll(Teller(contract).submit()).status(done(contract), whole=False).status(done(contract), answer=b"{}")
+    assert rules.stops_at_success(told.story()) is None
+    assert rules.stops_at_every_end(told.story()) is None
+
+
+@pytest.mark.parametrize("trouble", [{"status": 403}, {"status": 404}, {"status": 410}, {"move": "not_video"}])
+def test_a_fresh_link_may_be_asked_for(contract: Contract, trouble: dict[str, Any]) -> None:
+    told = finish(poll(Teller(contract).submit()))
+    for _ in range(4):
+        finish(told.media(**trouble))
+    assert rules.stops_at_success(told.media().end("success").story()) == []
+
+
+@one_step
+def test_a_success_without_a_video_may_be_asked_for_again(contract: Contract) -> None:
+    for video in ("", PRIVATE + "/video.mp4", "file:///video.mp4"):
+        told = Teller(contract).submit()
+        told.video = video
+        for _ in range(4):
+            told.wait(3).status(done(contract))
+        assert not rules.stops_at_success(told.story())
+
+
+@stepwise
+def test_a_result_that_is_not_there_yet_may_be_a_reason_to_poll(contract: Contract) -> None:
+    told = Teller(contract).submit()
+    for situation in ("in_progress", "unknown_job", "server_error", "in_progress"):
+        told.wait(3).status("completed").wait(0.1).result(situation)
+    assert rules.stops_at_success(told.story()) == []
+
+
+def test_a_client_that_was_started_again_may_ask_again(contract: Contract) -> None:
+    told = happy(contract).restart().status(done(contract)).restart().status(done(contract))
+    assert rules.stops_at_success(told.story()) == []
+
+
+def test_polling_stops_at_every_other_end(contract: Contract) -> None:
+    for end in ends(contract):
+        told = poll(Teller(contract).submit()).status(end)
+        assert rules.stops_at_every_end(told.story()) == []
+        assert rules.stops_at_success(told.story()) is None
+        told.wait(3).status(end).wait(3).status(end)
+        assert repr(end) in (rules.stops_at_every_end(told.story()) or [""])[0]
+
+
+def test_nothing_is_sent_behind_the_end_of_a_run(contract: Contract) -> None:
+    told = poll(Teller(contract).submit()).end("timeout")
+    assert rules.stops_after_the_end(told.story()) == []
+    told.wait(0.01).status(running(contract))
+    assert rules.stops_after_the_end(told.story()) == []
+    assert rules.stops_after_the_end(poll(told, 1).story()) != []
+
+
+def test_a_run_that_was_not_ended_shows_nothing_about_its_end(contract: Contract) -> None:
+    assert rules.stops_after_the_end(poll(Teller(contract).submit()).story()) is None
+    assert rules.stops_after_the_end(poll(Teller(contract).submit().end("unfinished")).story()) is None
+
+
+def test_requests_of_the_next_run_are_its_own(contract: Contract) -> None:
+    told = poll(poll(Teller(contract).submit()).end("error").restart()).end("timeout")
+    assert rules.stops_after_the_end(told.story()) == []
+
+
+def unknown(contract: Contract, times: int, word: str = "reticulating") -> Teller:
+    told = Teller(contract).submit()
+    return poll(told, times, answer=other_body(told, {"stage": word}))
+
+
+def test_an_unknown_stage_is_waited_out(contract: Contract) -> None:
+    assert rules.unknown_stage_is_bounded(happy(contract).story()) is None
+    for kind in ("timeout", "error", "failed"):
+        assert rules.unknown_stage_is_bounded(unknown(contract, 3).end(kind).story()) == []
+    assert rules.unknown_stage_is_bounded(finish(unknown(contract, 3)).media().end("success").story()) == []
+
+
+def test_an_unknown_stage_is_not_waited_out_for_ever(contract: Contract) -> None:
+    told = unknown(contract, 3)
+    body = other_body(told, {"stage": "reticulating"})
+    told.wait(contract.polling.longest_wait).status(None, status=200, answer=body)
+    assert rules.unknown_stage_is_bounded(told.story()) == []
+    told.wait(contract.polling.longest_wait).status(None, status=200, answer=body)
+    assert rules.unknown_stage_is_bounded(told.story()) != []
+
+
+def test_an_unknown_stage_does_not_lose_the_id(contract: Contract) -> None:
+    told = unknown(contract, 1).end("error", id_exposed=False)
+    assert rules.unknown_stage_is_bounded(told.story()) != []
+    told = poll(unknown(contract, 1), 1).end("error", id_exposed=False)
+    assert rules.unknown_stage_is_bounded(told.story()) == []
+    assert rules.unknown_stage_is_bounded(unknown(contract, 1).end("error", id_exposed=None).story()) == []
+
+
+def test_an_unknown_stage_is_no_success(contract: Contract) -> None:
+    assert rules.unknown_stage_is_bounded(unknown(contract, 1).end("success").story()) != []
+
+
+def test_a_job_that_is_under_way_has_not_succeeded(contract: Contract) -> None:
+    assert rules.under_way_is_not_done(happy(contract).story()) == []
+    assert rules.under_way_is_not_done(Teller(contract).submit().end("success").story()) != []
+    assert rules.under_way_is_not_done(poll(Teller(contract).submit()).end("success").story()) != []
+
+
+@pytest.mark.parametrize("kind", ["failed", "error"])
+def test_a_job_that_is_under_way_has_not_failed(contract: Contract, kind: str) -> None:
+    assert rules.under_way_is_not_done(Teller(contract).submit().end(kind).story()) != []
+    assert rules.under_way_is_not_done(poll(Teller(contract).submit(), 1).end(kind).story()) != []
+    late = poll(Teller(contract).submit()).wait(contract.polling.longest_wait)
+    assert rules.under_way_is_not_done(late.end(kind).story()) == []
+    troubled = poll(poll(Teller(contract).submit(), 1).nothing("status"), 1)
+    assert rules.under_way_is_not_done(troubled.end(kind).story()) == []
+
+
+@called_back
+def test_a_callback_may_end_what_a_poll_has_not(contract: Contract) -> None:
+    assert contract.callbacks is not None
+    for situation, one in contract.callbacks.situations.items():
+        success = any(contract.graph[name].kind == "success" for name in one.stages)
+        for kind in ("failed", "error", "success")[: 3 if success else 2]:
+            told = poll(Teller(contract).submit(), 1).callback(situation).end(kind)
+            assert rules.under_way_is_not_done(told.story()) == []
+
+
+def test_the_last_poll_counts(contract: Contract) -> None:
+    told = poll(Teller(contract).submit()).wait(3).status(done(contract))
+    assert rules.last_poll_counts(told.end("timeout").story()) != []
+    assert rules.last_poll_counts(told.end("success").story()) == []
+    told = poll(Teller(contract).submit(), 2).wait(3).status(done(contract))
+    assert rules.last_poll_counts(told.end("timeout").story()) is None
+
+
+def test_words_that_only_sound_like_a_timeout_report_a_failure(contract: Contract) -> None:
+    failed = next(stage.name for stage in contract.graph if stage.kind == "failure")
+    told = poll(Teller(contract).submit()).wait(3)
+    told = told.status(done(contract)).result("failed") if two_steps(contract) else told.status(failed)
+    assert rules.last_poll_counts(told.end("timeout", told=False).story()) == []
+    assert rules.last_poll_counts(told.end("timeout", told=True).story())
+
+
+def test_a_timeout_behind_the_last_poll_is_one(contract: Contract) -> None:
+    told = finish(poll(Teller(contract).submit())).media(503)
+    assert rules.last_poll_counts(told.end("timeout").story()) == []
+    told = poll(Teller(contract).submit()).status(done(contract)).status("server_error")
+    assert rules.last_poll_counts(told.end("timeout").story()) == []
+    told = poll(Teller(contract).submit()).status(done(contract), answered=1e10)
+    assert rules.last_poll_counts(told.end("timeout").story()) == []
+    assert rules.last_poll_counts(poll(Teller(contract).submit(), 5).end("timeout").story()) is None
+
+
+def test_polls_keep_the_interval(contract: Contract) -> None:
+    told = poll(Teller(contract).submit())
+    assert rules.keeps_the_interval(told.story()) == []
+    told.wait(0.1).status(running(contract))
+    assert rules.keeps_the_interval(told.story()) == []
+    told.wait(0.1).status(running(contract))
+    assert rules.keeps_the_interval(told.story()) != []
+    assert rules.keeps_the_interval(Teller(contract).submit().status(running(contract)).story()) is None
+
+
+@contracts_that(two_steps)
+def test_polls_of_a_result_keep_the_interval_too(contract: Contract) -> None:
+    told = Teller(contract).submit()
+    for _ in range(3):
+        told.wait(contract.polling.least_interval).result("in_progress")
+    assert rules.keeps_the_interval(told.story()) == []
+    for _ in range(3):
+        told.wait(0.1).result("in_progress")
+    assert rules.keeps_the_interval(told.story())
+
+
+def test_polls_of_several_jobs_are_several_lines(contract: Contract) -> None:
+    told = Teller(contract).submit()
+    for _ in range(4):
+        for number in range(4):
+            told.status(running(contract), job=f"{JOB[:-1]}{number}")
+        told.wait(contract.polling.least_interval)
+    assert rules.keeps_the_interval(told.story()) == []
+
+
+@called_back
+def test_a_callback_may_be_verified_at_once(contract: Contract) -> None:
+    assert contract.callbacks is not None
+    told = poll(Teller(contract).submit())
+    for _ in range(4):
+        told.callback(next(iter(contract.callbacks.situations))).status(running(contract))
+    assert rules.keeps_the_interval(told.story()) == []
+
+
+@linked
+def test_the_addresses_given_are_asked(contract: Contract) -> None:
+    told = happy(contract)
+    assert rules.follows_given_addresses(told.story()) == []
+    for url in (told.links()["status_url"] + "?more=1", f"{HOME}/v1/status/1", FOREIGN):
+        assert rules.follows_given_addresses(happy(contract).status(running(contract), url=url).story()) != []
+    lost = Teller(contract).submit().call(None, None, url=f"{HOME}/requests/{JOB}", job=None, status=404)
+    assert rules.follows_given_addresses(lost.story()) != []
+    for url in (f"{HOME}/health", f"{FOREIGN}/requests/{JOB}"):
+        told = Teller(contract).submit().call(None, None, url=url, job=None, status=404)
+        assert rules.follows_given_addresses(told.story()) is None
+    assert rules.follows_given_addresses(Teller(contract).status(running(contract)).story()) is None
+
+
+@linked
+def test_an_opaque_query_is_kept(contract: Contract) -> None:
+    first = Teller(contract).submit().story().steps[0]
+    told = Teller(contract)
+    url = told.links()["status_url"]
+    body = first.exchange.answer.replace(url.encode() + b'"', url.encode() + b'?token=a%2Fb"')
+    assert body != first.exchange.answer
+    told.submit(answer=body).status(running(contract), url=url + "?token=a/b")
+    assert rules.follows_given_addresses(told.story()) == []
+    told = Teller(contract).submit(answer=body).status(running(contract), url=url)
+    assert rules.follows_given_addresses(told.story()) != []
+
+
+@linked
+def test_an_address_that_was_not_given_may_be_made(contract: Contract) -> None:
+    value = Teller(contract).submit().story().steps[0].value
+    for name in ("status_url", "result_url", "cancel_url"):
+        for place in contract.operations["submit"].bindings[name].response:
+            value = replaced(value, place.pointer, MISSING)
+    told = Teller(contract).submit(answer=orjson.dumps(value))
+    assert rules.follows_given_addresses(told.status(running(contract), url=HOME).story()) is None
+
+
+def test_an_error_with_status_200_is_an_error(contract: Contract) -> None:
+    told = poll(Teller(contract).submit()).status("server_error", status=200)
+    assert rules.envelope_is_an_error(told.end("error").story()) == []
+    assert rules.bad_body_is_transient(told.end("error").story()) == []
+    assert rules.envelope_is_an_error(told.end("success").story()) != []
+    for _ in range(10):
+        told.wait(3).status("forbidden", status=200)
+    assert rules.envelope_is_an_error(told.end("timeout").story()) == []
+    told.wait(3).status("server_error", status=200)
+    assert rules.envelope_is_an_error(told.end("timeout").story()) != []
+    assert rules.envelope_is_an_error(happy(contract).story()) is None
+
+
+def test_an_answer_with_a_fault_in_it_is_no_error(contract: Contract) -> None:
+    values: tuple[Any, ...] = (MISSING, None, "", [], {})
+    for name in contract.operations["status"].bindings:
+        told = Teller(contract).submit()
+        for new in values:
+            told.wait(3).status(None, status=200, answer=other_body(told, {name: new}))
+        assert rules.envelope_is_an_error(told.story()) is None
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_a_body_of_no_use_passes(contract: Contract, body: bytes) -> None:
+    assert rules.bad_body_is_transient(happy(contract).story()) is None
+    told = Teller(contract).submit().wait(3).status(running(contract), answer=body)
+    assert rules.bad_body_is_transient(told.end("error").story()) != []
+    assert rules.bad_body_is_transient(told.end("timeout").story()) == []
+    assert rules.bad_body_is_transient(told.end("success").story()) != []
+    assert rules.bad_body_is_transient(finish(poll(told)).media().end("success").story()) == []
+
+
+def test_a_client_may_give_up_after_several_bodies_of_no_use(contract: Contract) -> None:
+    told = poll(Teller(contract).submit(), 2, answer=b"")
+    assert rules.bad_body_is_transient(told.end("error").story()) == []
+    told = finish(poll(Teller(contract).submit())).media(403).wait(1).status(None, status=200, answer=b"")
+    assert rules.bad_body_is_transient(told.end("error").story()) == []
+
+
+def test_bodies_of_no_use_are_not_asked_for_for_ever(contract: Contract) -> None:
+    told = poll(Teller(contract).submit(), 31, answer=b"")
+    assert rules.bad_body_is_transient(told.end("timeout").story()) == []
+    assert rules.bad_body_is_transient(poll(told, 1).end("timeout").story()) != []
+
+
+def test_a_body_that_breaks_off_does_not_lose_the_job(contract: Contract) -> None:
+    told = Teller(contract).submit().wait(3).status(running(contract), whole=False)
+    assert rules.bad_body_is_transient(told.end("error").story()) != []
+    assert rules.bad_body_is_transient(told.end("timeout").story()) == []

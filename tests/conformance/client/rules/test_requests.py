@@ -1,0 +1,231 @@
+"""The rules about requests, on traces told by hand: each is kept, broken, and not seen."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+
+from hobbyhorse.conformance.client.rules import requests as rules
+from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.traces.annotated import Story
+from tests.conftest import contracts_that
+from tests.tracing import FOREIGN, HOME, Teller
+
+SEEDED = contracts_that(lambda contract: "seed" in contract.models[0].parameters)
+FORMED = contracts_that(lambda contract: bool(contract.operations["submit"].forms))
+KEYED = (("authorization", "Bearer [key]"), ("content-type", "application/json"))
+
+
+def place(contract: Contract, name: str) -> tuple[str, ...]:
+    """Return where a parameter stands in a submission's body."""
+    return (*contract.operations["submit"].model_parameters.pointer, *contract.models[0].parameters[name][0])
+
+
+def asked(contract: Contract, prompt: str = "a horse runs", **more: Any) -> dict[str, Any]:
+    """Return a request that the documents show, with a prompt and parameters of its own."""
+    body = next(iter(contract.operations["submit"].body_examples.values()))
+    for name, value in {"prompt": prompt, "duration": 5, **more}.items():
+        body = replaced(body, place(contract, name), value)
+    found: dict[str, Any] = body
+    return found
+
+
+def sent(contract: Contract, request: dict[str, Any], **changes: Any) -> Teller:
+    """Return a submission that differs from what was asked in some parameters; MISSING leaves one out."""
+    body: Any = request
+    for name, value in changes.items():
+        body = replaced(body, place(contract, name), value)
+    return Teller(contract, request).submit(body=orjson.dumps(body))
+
+
+def success(contract: Contract) -> tuple[str, str]:
+    """Return the role and the situation that show a video."""
+    role = "result" if "result" in contract.operations else "status"
+    found = contract.operations[role].situations.values()
+    kinds = {one.name: {contract.graph[name].kind for name in one.stages} for one in found if not one.when}
+    return role, next(name for name, kind in kinds.items() if kind == {"success"})
+
+
+def test_a_request_that_the_documents_show_is_kept(contract: Contract) -> None:
+    assert rules.request_valid(Teller(contract).story()) is None
+    at, model = contract.operations["submit"].model_parameters.pointer, contract.models[0]
+    for body in contract.operations["submit"].body_examples.values():
+        told_model = contract.schemas.violations(model.schema, resolve(body, at)) == []
+        if told_model or contract.operations["submit"].forms:
+            told = Teller(contract, body).submit().call(*success(contract)).media()
+            assert rules.request_valid(told.story()) == []
+
+
+@pytest.mark.parametrize("change", [{"duration": 99}, {"duration": "5"}, {"prompt": 7}, {"resolution": "8K"}])
+def test_a_request_that_breaks_its_schema_is_noticed(contract: Contract, change: dict[str, Any]) -> None:
+    assert rules.request_valid(sent(contract, asked(contract), **change).story()) != []
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{", b"{}"])
+def test_a_body_that_is_no_order_is_noticed(contract: Contract, body: bytes) -> None:
+    assert rules.request_valid(Teller(contract, asked(contract)).submit(body=body).story()) != []
+
+
+def test_a_body_without_its_type_is_noticed(contract: Contract) -> None:
+    told = Teller(contract, asked(contract)).submit(headers=(("authorization", "Bearer [key]"),))
+    assert rules.request_valid(told.story()) != []
+    assert rules.required_headers(told.story()) != []
+
+
+def test_a_request_that_was_asked_for_wrongly_accuses_nobody(contract: Contract) -> None:
+    request = asked(contract, duration=99)
+    assert rules.request_valid(Teller(contract, request).submit().story()) == []
+
+
+def test_a_body_that_the_trace_has_not_whole_accuses_nobody(contract: Contract) -> None:
+    headers = (*KEYED, ("content-length", "70000"))
+    told = Teller(contract, asked(contract)).submit(body=b'{"input": {', headers=headers)
+    assert rules.request_valid(told.story()) == []
+    assert rules.no_silent_truncation(told.story()) is None
+    told = Teller(contract, asked(contract)).nothing("submit", body=b"", headers=(*KEYED, ("content-length", "300")))
+    assert rules.request_valid(told.story()) == []
+
+
+def test_what_is_no_operation_is_noticed(contract: Contract) -> None:
+    assert rules.request_valid(Teller(contract).call(None, None).story()) != []
+
+
+def test_what_is_no_operation_is_told_with_the_one_that_was_meant(contract: Contract) -> None:
+    """The id of the job is missing: it was read from a field that is not there."""
+    status = contract.operations["status"]
+    told = Teller(contract).call(None, None, url=HOME + re.sub(r"\{[^}]+\}", "", status.path))
+    found = rules.request_valid(told.story())
+    assert found is not None
+    (message,) = found
+    assert f"the nearest is status {status.method} {status.path}, path segment " in message
+    assert message.endswith("is empty")
+
+
+def test_an_address_that_an_answer_gave_is_no_mistake(contract: Contract) -> None:
+    there = f"{HOME}/opaque/1"
+    told = Teller(contract).call("status", None, status=307, answer_headers=(("location", "/opaque/1"),))
+    assert rules.request_valid(told.call(None, None, url=there).story()) == []
+    told = Teller(contract).call("status", None, status=200, answer=orjson.dumps({"next": there}))
+    assert rules.request_valid(told.call(None, None, url=there).story()) == []
+
+
+def test_an_opaque_query_is_no_mistake(contract: Contract) -> None:
+    url = Teller(contract).status(None, status=503).exchanges[0].url
+    assert rules.request_valid(Teller(contract).status(None, url=f"{url}?opaque=1").story()) == []
+
+
+@FORMED
+def test_every_accepted_form_is_a_request(contract: Contract) -> None:
+    for body in contract.operations["submit"].body_examples.values():
+        story = Teller(contract, body).submit().story()
+        for check in (rules.request_valid, rules.no_silent_truncation, rules.numbers_are_kept):
+            assert check(story) == []
+    flat, wrapped = contract.operations["submit"].body_examples.values()
+    story = Teller(contract, flat).submit(body=orjson.dumps(wrapped)).story()
+    assert rules.request_valid(story) == []
+    assert rules.no_silent_truncation(story) == []
+
+
+def test_a_prompt_is_sent_to_its_last_character(contract: Contract) -> None:
+    request = asked(contract, "a horse that runs, nonce")
+    assert rules.no_silent_truncation(Teller(contract, request).story()) is None
+    assert rules.no_silent_truncation(Teller(contract).submit().story()) is None
+    assert rules.no_silent_truncation(sent(contract, request).story()) == []
+    for prompt in ("a horse that runs", "A horse that runs, nonce", "a horse that runs, nonce ", MISSING):
+        assert rules.no_silent_truncation(sent(contract, request, prompt=prompt).story()) != []
+
+
+def test_runs_at_the_same_time_may_send_each_others_prompts(contract: Contract) -> None:
+    told = Teller(contract, asked(contract, "one")).again(asked(contract, "two", duration=4))
+    told.submit(body=orjson.dumps({**asked(contract, "one"), "more": 1}))
+    assert rules.no_silent_truncation(told.story()) == []
+    assert rules.numbers_are_kept(told.story()) == []
+    told.submit(body=orjson.dumps(asked(contract, "three")))
+    assert rules.no_silent_truncation(told.story()) != []
+
+
+def test_a_run_that_has_ended_asks_for_nothing(contract: Contract) -> None:
+    told = Teller(contract, asked(contract, "one")).submit().end("success").wait(1).again(asked(contract, "two"))
+    assert rules.no_silent_truncation(told.submit().story()) == []
+    told.submit(body=orjson.dumps(asked(contract, "one")))
+    assert rules.no_silent_truncation(told.story()) != []
+
+
+@SEEDED
+def test_a_number_is_sent_as_it_was_asked_for(contract: Contract) -> None:
+    request = asked(contract, seed=7)
+    assert rules.numbers_are_kept(Teller(contract, request).story()) is None
+    assert rules.numbers_are_kept(sent(contract, request).story()) == []
+    for seed in ("7", 7.25, True, 8, None, MISSING):
+        assert rules.numbers_are_kept(sent(contract, request, seed=seed).story()) != []
+
+
+def test_a_duration_is_no_text(contract: Contract) -> None:
+    assert rules.numbers_are_kept(sent(contract, asked(contract), duration=5.0).story()) == []
+    assert rules.numbers_are_kept(sent(contract, asked(contract), duration="5").story()) != []
+
+
+def test_where_no_number_was_asked_for_nothing_is_shown(contract: Contract) -> None:
+    request = {"prompt": "a"}
+    for name in ("duration", "seed"):
+        if name in contract.models[0].parameters:
+            assert resolve(request, place(contract, name)) is MISSING
+    assert rules.numbers_are_kept(Teller(contract, request).submit(body=orjson.dumps(asked(contract))).story()) is None
+
+
+def test_every_operation_gets_the_key_and_the_type_of_its_body(contract: Contract) -> None:
+    told = Teller(contract, asked(contract)).submit().call(*success(contract)).media()
+    assert rules.required_headers(Teller(contract).media().story()) is None
+    assert rules.required_headers(told.story()) == []
+    for headers in ((), (("authorization", "[key]"),), (("authorization", "Bearer "),), (("x-api-key", "[key]"),)):
+        assert rules.required_headers(Teller(contract).status(None, headers=headers).story()) != []
+
+
+def test_the_key_is_not_needed_elsewhere(contract: Contract) -> None:
+    told = Teller(contract).status(None, url="http://127.0.0.1:8002/status", headers=())
+    assert rules.required_headers(told.story()) is None
+
+
+@pytest.mark.parametrize("move", ["extra_field", "reordered"])
+def test_what_is_new_in_an_answer_is_no_reason_to_fail(contract: Contract, move: str) -> None:
+    def told() -> Teller:
+        return Teller(contract, asked(contract)).submit(move=move).call(*success(contract)).media()
+
+    assert rules.additive_tolerance(told().end("success").story()) == []
+    assert rules.additive_tolerance(told().end("error").story()) != []
+    assert rules.additive_tolerance(told().end("failed").story()) != []
+    assert rules.additive_tolerance(Teller(contract).submit(move=move).end("error").story()) != []
+    read = Teller(contract).submit().call(*success(contract), move=move).end("error")
+    assert rules.additive_tolerance(read.story()) != []
+
+
+def test_other_troubles_excuse_a_failure(contract: Contract) -> None:
+    role, name = success(contract)
+    told = Teller(contract).submit().call(role, name)
+    assert rules.additive_tolerance(told.media().end("error").story()) is None
+    told = Teller(contract).submit(move="extra_field").status(None, status=503).call(role, name)
+    assert rules.additive_tolerance(told.media().end("error").story()) is None
+    told = Teller(contract).submit(move="extra_field").call(role, name).media(move="not_video")
+    assert rules.additive_tolerance(told.end("failed").story()) is None
+    told = Teller(contract).submit(move="extra_field").call(role, name).media(404)
+    assert rules.additive_tolerance(told.end("failed").story()) is None
+    told = Teller(contract).submit(move="extra_field").wait(700).call(role, name, move="latency")
+    assert rules.additive_tolerance(told.media().end("error").story()) is None
+
+
+def test_a_recording_that_leaves_secrets_out_accuses_nobody(contract: Contract) -> None:
+    told = Teller(contract).submit().status(next(iter(contract.graph)).name)
+    bare = tuple(replace(exchange, headers=()) for exchange in told.exchanges)
+    assert rules.required_headers(Story(contract, replace(told.trace(), exchanges=bare, runs=()))) == []
+    assert rules.required_headers(Story(contract, replace(told.trace(), exchanges=bare))) != []
+
+
+def test_a_client_that_was_moved_asks_where_it_was_told_to(contract: Contract) -> None:
+    base = f"{FOREIGN}/{contract.key}"
+    told = Teller(contract).wait(1).restart(base)
+    assert rules.request_valid(told.call(None, None, url=f"{base}/v1/a-job").story()) == []

@@ -1,0 +1,462 @@
+"""The rules about retries, on traces told by hand: each is kept, broken, not seen, and accuses no careful client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hobbyhorse.conformance.client.judge import check
+from hobbyhorse.conformance.client.rules import polling
+from hobbyhorse.conformance.client.rules import retrying as rules
+from hobbyhorse.contract.values import Contract
+from tests.conftest import CONTRACTS, contracts_that
+from tests.tracing import START, Teller
+
+called_back = contracts_that(lambda contract: contract.callbacks is not None)
+missable = contracts_that(rules._may_be_missing)
+AFTER = "retry-after"
+
+
+def two_steps(contract: Contract) -> bool:
+    return "result" in contract.operations
+
+
+def running(contract: Contract) -> str:
+    return next(stage.name for stage in contract.graph if stage.kind == "running")
+
+
+def done(contract: Contract) -> str:
+    return "completed" if two_steps(contract) else next(s.name for s in contract.graph if s.kind == "success")
+
+
+def finish(told: Teller) -> Teller:
+    told.wait(3).status(done(told.contract))
+    if two_steps(told.contract):
+        told.wait(0.1).result("succeeded")
+    return told
+
+
+def started(contract: Contract) -> Teller:
+    return Teller(contract).submit().wait(3).status(running(contract))
+
+
+def happy(contract: Contract) -> Teller:
+    return finish(started(contract)).media().end("success")
+
+
+def fail(told: Teller, status: int = 503, role: str = "status", **headers: str) -> Teller:
+    """Tell a request that fails, with headers in its answer."""
+    pairs = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+    if role == "media":
+        return told.media(status, answer_headers=pairs)
+    return told.call(role, None, status=status, answer_headers=pairs)
+
+
+def test_a_happy_client_breaks_nothing_and_shows_nothing(contract: Contract) -> None:
+    for rule in rules.RULES:
+        found = check(rule, happy(contract).story())
+        assert found == ([] if rule.id == "RTY-04" and found is not None else None), rule.id
+
+
+@pytest.mark.parametrize("role", ["status", "media"])
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("seconds", [0, 1, 120])
+def test_retry_after_is_honoured(contract: Contract, role: str, status: int, seconds: int) -> None:
+    told = fail(started(contract), status, role, retry_after=str(seconds))
+    assert rules.honours_retry_after(told.story()) is None
+    fail(told.wait(seconds + 0.1), 500, role)
+    assert rules.honours_retry_after(told.story()) == []
+
+
+@pytest.mark.parametrize("role", ["status", "media", "submit"])
+def test_retry_after_is_not_ignored(contract: Contract, role: str) -> None:
+    def after(seconds: float) -> Teller:
+        told = Teller(contract)
+        told = told.wait(3).call("submit", None, status=429, job=None, answer_headers=((AFTER, "10"),))
+        if role != "submit":
+            told = fail(started(contract), 429, role, retry_after="10")
+        told.wait(seconds)
+        return told.submit() if role == "submit" else fail(told, 500, role)
+
+    for seconds in (0.1, 9.0, 200.0):
+        assert rules.honours_retry_after(after(seconds).story()) != []
+    for seconds in (10.0, 20.0, 70.0):
+        assert rules.honours_retry_after(after(seconds).story()) == []
+
+
+def test_retry_after_may_be_a_date(contract: Contract) -> None:
+    for seconds, kept in ((0.5, False), (58.0, False), (59.9, True), (61.0, True), (300.0, False)):
+        told = started(contract)
+        fail(told, 503, retry_after=formatdate(told.now + 60, usegmt=True)).wait(seconds).status(running(contract))
+        assert (rules.honours_retry_after(told.story()) == []) is kept, seconds
+
+
+@pytest.mark.parametrize("apart", [-86_400.0, 0.0, 5_000.0])
+def test_a_date_is_measured_from_the_date_of_its_answer(contract: Contract, apart: float) -> None:
+    for seconds, kept in ((30.0, False), (59.5, True), (61.0, True), (300.0, False)):
+        told = started(contract)
+        theirs = told.now + apart
+        dates = {"retry_after": formatdate(theirs + 60, usegmt=True), "date": formatdate(theirs, usegmt=True)}
+        fail(told, 503, **dates).wait(seconds).status(running(contract))
+        assert (rules.honours_retry_after(told.story()) == []) is kept, seconds
+
+
+@pytest.mark.parametrize("value", ["soon", "", "-1", "1.5", "Wed, 99 Foo 2026"])
+def test_retry_after_that_says_nothing_asks_for_nothing(contract: Contract, value: str) -> None:
+    told = fail(started(contract), 503, retry_after=value).wait(0.2).status(running(contract))
+    assert rules.honours_retry_after(told.story()) is None
+
+
+def test_parts_of_a_file_that_are_fetched_side_by_side_are_no_repetition(contract: Contract) -> None:
+    told = finish(started(contract))
+    told.media(503, answer_headers=((AFTER, "1"),), headers=(("range", "bytes=0-499"),))
+    told.media(206, headers=(("range", "bytes=500-999"),)).wait(1.1)
+    told.media(206, headers=(("range", "bytes=0-499"),))
+    assert rules.honours_retry_after(told.story()) == []
+    told.media(503, answer_headers=((AFTER, "9"),), headers=(("range", "bytes=500-999"),))
+    told.media(206, headers=(("range", "bytes=500-999"),))
+    assert rules.honours_retry_after(told.story())
+
+
+def test_another_file_is_no_repetition(contract: Contract) -> None:
+    told = finish(started(contract))
+    told.media(503, answer_headers=((AFTER, "5"),), url=told.video.replace("video.mp4", "first_frame.jpg")).media()
+    assert rules.honours_retry_after(told.story()) is None
+    told = finish(started(contract))
+    told.media(503, answer_headers=((AFTER, "5"),)).media(url=f"{told.video}?Signature=2")
+    assert rules.honours_retry_after(told.story())
+    told = finish(started(contract))
+    told.media(whole=False, url=told.video.replace("video.mp4", "first_frame.jpg")).media()
+    assert rules.backs_off(told.story()) is None
+
+
+def test_who_always_waits_long_need_not_hurry(contract: Contract) -> None:
+    def told(pause: float) -> Teller:
+        told = fail(Teller(contract).submit(), 503, retry_after="1").wait(90).status(running(contract))
+        for _ in range(4):
+            told.wait(pause).status(running(contract))
+        return told
+
+    assert rules.honours_retry_after(told(90).story()) == []
+    assert rules.honours_retry_after(told(5).story())
+    early = Teller(contract).submit().wait(90)
+    fail(early, 503, retry_after="1").wait(90).status(running(contract))
+    assert rules.honours_retry_after(early.story()) == []
+
+
+def test_what_was_not_delivered_asks_for_nothing(contract: Contract) -> None:
+    told = started(contract).status(None, status=503, whole=False, answer_headers=((AFTER, "60"),))
+    assert rules.honours_retry_after(told.wait(1).status(running(contract)).story()) is None
+
+
+@called_back
+def test_a_callback_may_come_while_a_client_waits(contract: Contract) -> None:
+    assert contract.callbacks is not None
+    told = fail(started(contract), 503, retry_after="60").wait(1)
+    told.callback(next(iter(contract.callbacks.situations))).status(running(contract))
+    assert rules.honours_retry_after(told.story()) is None
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 410, 422])
+def test_what_is_refused_for_good_is_not_repeated(contract: Contract, status: int) -> None:
+    for role in ("status", "result")[: 2 if two_steps(contract) else 1]:
+        told = fail(started(contract), status, role)
+        assert rules.fatal_is_fatal(told.story()) == []
+        fail(told.wait(3), status, role)
+        assert rules.fatal_is_fatal(told.story()) == []
+        fail(told.wait(3), status, role)
+        assert rules.fatal_is_fatal(told.story()) != []
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422])
+def test_an_order_that_is_refused_for_good_is_not_sent_again_and_again(contract: Contract, status: int) -> None:
+    told = Teller(contract)
+    for _ in range(2):
+        told.submit(None, status=status, job=None).wait(3)
+    assert rules.fatal_is_fatal(told.story()) == []
+    told.submit(None, status=status, job=None)
+    assert rules.fatal_is_fatal(told.story())
+    told.runs.clear()  # nobody knows whether it is one click
+    assert rules.fatal_is_fatal(told.story()) is None
+
+
+def test_a_refusal_that_has_passed_does_not_count(contract: Contract) -> None:
+    told = started(contract)
+    for _ in range(4):
+        fail(told.wait(3), 403).wait(3).nothing("status").wait(3).status(running(contract))
+    assert rules.fatal_is_fatal(told.story()) == []
+    for status in (403, 500, 403, 500):
+        fail(told.wait(3), status)
+    assert rules.fatal_is_fatal(told.story()) != []
+
+
+@pytest.mark.parametrize("status", [402, 404, 408, 409, 425, 429, 500])
+def test_what_may_pass_may_be_repeated(contract: Contract, status: int) -> None:
+    told = started(contract)
+    for _ in range(5):
+        fail(told.wait(3), status)
+    assert rules.fatal_is_fatal(told.story()) is None
+
+
+def test_a_refused_file_is_no_refused_job(contract: Contract) -> None:
+    told = finish(fail(started(contract), 403))
+    for _ in range(3):
+        finish(told.media(403))
+    assert rules.fatal_is_fatal(told.media().story()) == []
+
+
+def in_a_row(contract: Contract, pauses: list[float], role: str = "status", status: int = 500) -> Teller:
+    told = started(contract).wait(3)
+    for pause in pauses:
+        fail(told, status, role).wait(pause)
+    return fail(told, status, role)
+
+
+@pytest.mark.parametrize("role", ["status", "media"])
+def test_retries_back_off(contract: Contract, role: str) -> None:
+    assert rules.backs_off(happy(contract).story()) is None
+    for pauses in (
+        [1.0],
+        [0.1 - 1e-6 - 0.001],  # from the answer, which takes a thousandth, a tenth as floating point has it
+        [0.2, 0.4, 0.8],
+        [3.0] * 8,
+        [1, 2, 4, 8, 8, 1.0],
+        [3, 2, 3, 2, 3, 2.0],
+        [4, 4, 4, 3, 3, 3.0],
+    ):
+        assert rules.backs_off(in_a_row(contract, list(pauses), role).story()) == []
+    for pauses in ([0.09], [0.01], [0.0, 5.0], [32, 16, 8, 4, 2, 1.0]):
+        assert rules.backs_off(in_a_row(contract, list(pauses), role).story()) != []
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_pause_that_was_asked_for_is_no_tendency(contract: Contract, status: int) -> None:
+    told = started(contract).wait(3)
+    for seconds in (60, 60, 60, 0, 0, 0, 0):
+        fail(told, status, retry_after=str(seconds)).wait(seconds)
+    assert rules.backs_off(told.story()) == []
+    told = fail(started(contract).wait(3), status, retry_after="0")
+    assert rules.backs_off(fail(told, status).story()) == []
+
+
+def test_failures_of_several_kinds_have_several_pauses(contract: Contract) -> None:
+    told = started(contract).wait(3)
+    for pause in (8, 16, 32):
+        fail(told, 500).wait(pause)
+    for _ in range(5):
+        told.status(running(contract), answer=b"").wait(3)
+    for _ in range(5):
+        told.nothing("status").wait(0.5)
+    assert rules.backs_off(told.story()) == []
+
+
+def test_a_dead_connection_may_be_replaced_at_once(contract: Contract) -> None:
+    told = started(contract).wait(3).nothing("status").status(running(contract))
+    assert rules.backs_off(told.story()) == []
+    told = started(contract).wait(3).nothing("status").nothing("status")
+    assert rules.backs_off(told.wait(1).status(running(contract)).story()) == []
+    told = started(contract).wait(3).nothing("status").nothing("status").status(running(contract))
+    assert rules.backs_off(told.story()) != []
+
+
+def test_a_download_may_go_on_at_once(contract: Contract) -> None:
+    told = finish(started(contract)).media(whole=False)
+    assert rules.backs_off(told.media(206, headers=(("range", "bytes=500-"),)).story()) == []
+    told = finish(started(contract)).media(whole=False)
+    assert rules.backs_off(told.media().story()) != []
+
+
+BLIPS: list[dict[str, Any]] = [
+    {"status": 0, "whole": False, "answered": None},
+    *({"status": status} for status in (408, 425, 429, 500, 502, 503, 504)),
+]
+
+
+@pytest.mark.parametrize("blip", BLIPS, ids=lambda blip: str(blip["status"]))
+def test_one_blip_does_not_lose_the_job(contract: Contract, blip: dict[str, Any]) -> None:
+    def blinked() -> list[Teller]:
+        return [
+            started(contract).wait(3).status(None, **blip),
+            finish(started(contract)).wait(1).media(**blip),
+            *([finish(started(contract)).result(None, **blip)] if two_steps(contract) else []),
+        ]
+
+    assert rules.one_blip_survives(happy(contract).story()) is None
+    for told in blinked():
+        assert rules.one_blip_survives(told.end("timeout").story()) == []
+        for kind in ("error", "failed"):
+            assert rules.one_blip_survives(told.end(kind).story()) != []
+    for told in blinked():
+        assert rules.one_blip_survives(told.wait(1).submit().story()) != []
+    for told in blinked():
+        assert rules.one_blip_survives(finish(told).media().end("success").story()) == []
+
+
+def test_several_blips_may_lose_the_job(contract: Contract) -> None:
+    told = fail(fail(started(contract), 500).wait(3), 500).end("error")
+    assert rules.one_blip_survives(told.story()) is None
+    told = fail(started(contract), 500).wait(3).status(running(contract), answer=b"<html>").end("error")
+    assert rules.one_blip_survives(told.story()) is None
+
+
+def test_a_blip_at_the_deadline_may_end_the_run(contract: Contract) -> None:
+    told = started(contract).wait(contract.polling.longest_wait)
+    assert rules.one_blip_survives(fail(told, 500).end("error").story()) == []
+    told = fail(started(contract), 503, retry_after="120").end("error")
+    assert rules.one_blip_survives(told.story()) == []
+
+
+@called_back
+def test_a_callback_may_end_the_run_behind_a_blip(contract: Contract) -> None:
+    assert contract.callbacks is not None
+    told = fail(started(contract), 500).callback(list(contract.callbacks.situations)[-1]).end("failed")
+    assert rules.one_blip_survives(told.story()) == []
+
+
+@missable
+def test_a_new_job_may_be_missing(contract: Contract) -> None:
+    assert rules.missing_has_grace(happy(contract).story()) is None
+    told = Teller(contract).submit().wait(1).status("unknown_job")
+    assert rules.missing_has_grace(told.end("error").story()) != []
+    assert rules.missing_has_grace(told.wait(1).status("unknown_job").end("error").story()) == []
+    assert rules.missing_has_grace(finish(told).media().end("success").story()) == []
+
+
+@missable
+def test_a_job_that_has_gone_is_given_up(contract: Contract) -> None:
+    assert rules.missing_has_grace(started(contract).status("unknown_job").end("error").story()) == []
+    told = Teller(contract).submit().wait(60).status("unknown_job").end("error")
+    assert rules.missing_has_grace(told.story()) == []
+
+
+@missable
+def test_a_missing_job_is_not_looked_for_for_ever(contract: Contract) -> None:
+    told = Teller(contract).submit()
+    for _ in range(61):
+        told.wait(3).status("unknown_job")
+    assert rules.missing_has_grace(told.end("timeout").story()) == []
+    assert rules.missing_has_grace(told.wait(3).status("unknown_job").end("timeout").story()) != []
+
+
+def over_and_over(contract: Contract, seconds: float, pause: float = 30.0) -> Teller:
+    told = started(contract)
+    while told.now < START + seconds:
+        fail(told.wait(pause), 500)
+    return told
+
+
+def test_retries_end_with_the_deadline(contract: Contract) -> None:
+    wait = contract.polling.longest_wait
+    assert rules.retries_are_bounded(over_and_over(contract, wait).end("timeout").story()) == []
+    assert rules.retries_are_bounded(over_and_over(contract, 2 * wait).end("timeout").story()) != []
+    assert rules.retries_are_bounded(finish(over_and_over(contract, 2 * wait)).end("success").story()) is None
+
+
+def test_a_download_has_its_own_time(contract: Contract) -> None:
+    told = finish(started(contract).wait(contract.polling.longest_wait * 1.2))
+    for _ in range(10):
+        fail(told.wait(30), 503, "media")
+    assert rules.retries_are_bounded(told.end("error").story()) == []
+
+
+def test_a_run_that_does_not_end_is_unbounded(contract: Contract) -> None:
+    wait = contract.polling.longest_wait
+    assert rules.retries_are_bounded(over_and_over(contract, 1.1 * wait).end("unfinished").story()) != []
+    assert rules.retries_are_bounded(over_and_over(contract, 10, 0.1).end("unfinished").story()) != []
+    assert rules.retries_are_bounded(over_and_over(contract, wait / 4, 1.0).end("unfinished").story()) == []
+    assert rules.retries_are_bounded(started(contract).end("unfinished").story()) is None
+
+
+def test_retry_after_does_not_move_the_deadline(contract: Contract) -> None:
+    wait = contract.polling.longest_wait
+    for seconds in (5, int(3 * wait)):
+        told = fail(started(contract), 503, retry_after=str(seconds)).wait(seconds).status(running(contract))
+        assert (rules.retries_are_bounded(told.end("timeout").story()) == []) is (seconds == 5)
+
+
+TROUBLES = ["503", "429", "date", "500", "502", "408", "nothing", "html", "empty", "cut", "envelope", "word", "missing"]
+
+
+class Careful:
+    """A model of a careful client, which tells what it does about any row of troubles."""
+
+    def __init__(self, contract: Contract, troubles: list[str | None], jitter: Callable[[], float]) -> None:
+        self.told = Teller(contract)
+        self.contract = contract
+        self.troubles = troubles
+        self.jitter = jitter
+        self.failed = 0
+
+    @property
+    def over(self) -> bool:
+        return self.told.now > START + self.contract.polling.longest_wait
+
+    def run(self) -> Teller:
+        self.told.submit()
+        for _ in range(4):
+            if not self.ask("status", running(self.contract)):
+                return self.told
+        for role, situation in (("status", done(self.contract)), ("result", "succeeded")):
+            if role in self.contract.operations and not self.ask(role, situation):
+                return self.told
+        return self.told.end("success") if self.ask("media", None) else self.told
+
+    def ask(self, role: str, situation: str | None) -> bool:
+        """Ask until there is an answer of use; whether there was one before the deadline."""
+        self.failed = 0
+        while not self.over and self.failed < 8:
+            trouble = self.troubles.pop() if self.troubles else None
+            self.told.wait(self.contract.polling.typical_interval * (1 + 0.1 * self.jitter()))
+            if trouble is None:
+                self.told.media() if role == "media" else self.told.call(role, situation)
+                return True
+            self.failed += 1
+            self.told.wait(self.suffer(role, situation, trouble))
+        self.told.end("timeout" if self.over else "error")
+        return False
+
+    def suffer(self, role: str, situation: str | None, trouble: str) -> float:
+        """Tell a request that fails; return how long a careful client waits then."""
+        told, pause = self.told, 2.0**self.failed * (1 + 0.5 * self.jitter())
+        if trouble in ("503", "429"):
+            fail(told, int(trouble), role, retry_after="20")
+            return 20.0
+        if trouble == "date":
+            fail(told, 503, role, retry_after=formatdate(told.now + 30, usegmt=True))
+            return 30.0
+        if trouble.isdigit():
+            fail(told, int(trouble), role)
+        elif trouble == "nothing":
+            told.nothing(role)
+        elif role == "media":
+            told.media(whole=False)
+        elif trouble == "missing":
+            fail(told, 404, role)
+        elif trouble == "envelope":
+            told.call(role, "server_error", status=200)
+        elif trouble == "word":
+            answer = Teller(self.contract).call(role, situation).exchanges[0].answer
+            named = answer.replace(f'"{situation}"'.encode(), b'"reticulating"')
+            told.call(role, situation, answer=named)
+        else:
+            told.call(role, situation, **{"html": {"answer": b"<html>"}, "empty": {"answer": b""}}.get(trouble, CUT))
+        return pause
+
+
+CUT: dict[str, Any] = {"answer": b'{"da', "whole": False}
+
+
+@given(
+    st.sampled_from(CONTRACTS),
+    st.lists(st.sampled_from([None, None, *TROUBLES]), max_size=24),
+    st.randoms(use_true_random=False),
+)
+def test_a_careful_client_is_never_accused(contract: Contract, troubles: list[str | None], random: Any) -> None:
+    story = Careful(contract, list(troubles), random.random).run().story()
+    for rule in (*polling.RULES, *rules.RULES):
+        assert not check(rule, story), rule.id

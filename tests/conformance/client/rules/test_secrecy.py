@@ -1,0 +1,143 @@
+"""The rules about secrets and addresses, on traces told by hand: each is kept, broken, and not seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hobbyhorse.conformance.client.rules import secrecy as rules
+from hobbyhorse.contract.values import Contract
+from tests.conftest import contracts_that
+from tests.tracing import FOREIGN, HOME, PRIVATE, Teller
+
+linked = contracts_that(lambda contract: "status_url" in contract.operations["status"].bindings)
+KEYED = (("authorization", "Bearer [key]"),)
+
+
+def done(contract: Contract) -> str:
+    return next(stage.name for stage in contract.graph if stage.kind == "success")
+
+
+def told(contract: Contract, video: str | None = None) -> Teller:
+    """Return a job that has succeeded, as the client read it."""
+    teller = Teller(contract).submit()
+    teller.video = video or teller.video
+    role = "result" if "result" in contract.operations else "status"
+    return teller.call(role, _success(contract, role))
+
+
+def _success(contract: Contract, role: str) -> str:
+    found = contract.operations[role].situations.values()
+    return next(one.name for one in found if done(contract) in one.stages and not one.when)
+
+
+def test_a_file_is_fetched_without_credentials(contract: Contract) -> None:
+    assert rules.key_stays_from_files(told(contract).story()) is None
+    assert rules.key_stays_from_files(told(contract).media().story()) == []
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"headers": KEYED},
+        {"headers": (("x-api-key", "[redacted]"),)},
+        {"headers": (("cookie", "session=1"),)},
+        {"headers": (("x-token", "[key]"),)},
+        {"url": "http://127.0.0.1:8001/media/video.mp4?key=[key]"},
+        {"url": "http://127.0.0.1:8001/media/video.mp4?key=%5Bkey%5D"},
+    ],
+)
+def test_credentials_for_a_file_elsewhere_are_noticed(contract: Contract, how: dict[str, Any]) -> None:
+    assert rules.key_stays_from_files(told(contract).media(**how).story()) != []
+
+
+def test_a_file_of_the_provider_itself_may_be_asked_for_with_the_key(contract: Contract) -> None:
+    told_of = told(contract).media(headers=KEYED, url=f"{HOME}/media/video.mp4")
+    assert rules.key_stays_from_files(told_of.story()) is None
+
+
+def test_a_cookie_that_the_files_host_has_set_may_go_back_to_it(contract: Contract) -> None:
+    told_of = told(contract).media(503, answer_headers=(("set-cookie", "edge=1"),))
+    assert rules.key_stays_from_files(told_of.media(headers=(("cookie", "edge=1"),)).story()) == []
+
+
+def test_a_redirect_to_another_origin_gets_no_key(contract: Contract) -> None:
+    assert rules.key_stays_at_home(told(contract).media().story()) is None
+    teller = (
+        Teller(contract)
+        .submit()
+        .call("status", None, status=307, answer_headers=(("location", f"{FOREIGN}/v1/tasks"),))
+    )
+    assert rules.key_stays_at_home(teller.story()) == []
+    teller.call(None, None, url=f"{FOREIGN}/v1/tasks", headers=())
+    assert rules.key_stays_at_home(teller.story()) == []
+    teller.call("status", None, url=f"{FOREIGN}/v1/tasks", headers=KEYED)
+    assert rules.key_stays_at_home(teller.story()) != []
+
+
+def test_a_redirect_that_was_not_delivered_shows_nothing(contract: Contract) -> None:
+    teller = (
+        Teller(contract)
+        .submit()
+        .call("status", None, status=307, whole=False, answer_headers=(("location", f"{FOREIGN}/v1/tasks"),))
+    )
+    assert rules.key_stays_at_home(teller.story()) is None
+
+
+@linked
+def test_a_link_to_another_origin_gets_no_key(contract: Contract) -> None:
+    teller = Teller(contract)
+    teller.submit(answer=_linking(contract))
+    assert rules.key_stays_at_home(teller.story()) == []
+    teller.call("status", None, url=f"{FOREIGN}/status", headers=KEYED)
+    assert rules.key_stays_at_home(teller.story()) != []
+
+
+def _linking(contract: Contract) -> bytes:
+    found = contract.operations["submit"].situations["accepted"]
+    return found.template.write({"job": "job-1", "status_url": f"{FOREIGN}/status"}.get)
+
+
+def test_another_account_elsewhere_is_none_of_the_providers(contract: Contract) -> None:
+    teller = told(contract).call(None, None, url="https://storage.example/put", headers=(("authorization", "AWS"),))
+    assert rules.key_stays_at_home(teller.story()) == []
+    teller.call(None, None, url="https://storage.example/put", headers=KEYED)
+    assert rules.key_stays_at_home(teller.story()) != []
+
+
+@pytest.mark.parametrize("address", [f"{PRIVATE}/v.mp4", "http://10.0.0.1/v.mp4", "http://169.254.169.254/latest"])
+def test_a_private_address_is_not_asked(contract: Contract, address: str) -> None:
+    assert rules.no_private_address(told(contract).story()) is None
+    teller = told(contract, address)
+    assert rules.no_private_address(teller.story()) == []
+    assert rules.no_private_address(teller.media(url=address).story()) != []
+
+
+@pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://files.example/v.mp4"])
+def test_an_address_of_another_scheme_is_seen(contract: Contract, address: str) -> None:
+    assert rules.no_private_address(told(contract, address).story()) == []
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "v.mp4", "//", "http://", "https://cdn.example/v.mp4"])
+def test_an_address_that_is_none_accuses_nobody(contract: Contract, address: str) -> None:
+    assert rules.no_private_address(told(contract, address).story()) is None
+    assert rules.key_stays_at_home(told(contract, address).story()) is None
+
+
+def test_the_key_stands_in_no_address_and_in_no_body(contract: Contract) -> None:
+    assert rules.no_secret_in_addresses(Teller(contract).story()) is None
+    assert rules.no_secret_in_addresses(told(contract).story()) == []
+    assert rules.no_secret_in_addresses(told(contract).status(None, url=f"{HOME}/a?key=[key]").story()) != []
+    assert rules.no_secret_in_addresses(Teller(contract).submit(body=b'{"prompt": "[key]"}').story()) != []
+
+
+def test_an_address_is_kept_as_it_was_told(contract: Contract) -> None:
+    address = "http://127.0.0.1:8001/video.mp4?signed=[key]"
+    assert rules.no_secret_in_addresses(told(contract, address).media(url=address).story()) == []
+    assert rules.key_stays_from_files(told(contract, address).media(url=address).story()) == []
+
+
+def test_what_was_asked_may_be_sent(contract: Contract) -> None:
+    teller = Teller(contract, {"prompt": "[key]"}).submit()
+    assert rules.no_secret_in_addresses(teller.story()) is None

@@ -1,0 +1,41 @@
+"""No rule about deadlines, cancelling, being killed or results accuses a careful client, whatever befalls it."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hobbyhorse.conformance.client.judge import check
+from hobbyhorse.conformance.client.rules import cancelling, deadlines, persistence, results
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.traces.annotated import Story
+from tests.careful import Careful
+from tests.conftest import CONTRACTS, contracts_that
+
+RULES = (*deadlines.RULES, *cancelling.RULES, *persistence.RULES, *results.RULES)
+every = contracts_that(lambda contract: True)
+
+
+def accused(story: Story) -> dict[str, list[str]]:
+    return {rule.id: found for rule in RULES if (found := check(rule, story))}
+
+
+@every
+@given(st.integers(0, 2**32), st.booleans())
+@settings(max_examples=200)
+def test_a_careful_client_is_not_accused(contract: Contract, seed: int, kills: bool) -> None:
+    told = Careful(contract, Random(seed), kills).run()
+    assert accused(told.story()) == {}
+    told.runs = []
+    assert accused(told.story()) == {}, "as recorded traffic, of which no run is known"
+
+
+def test_the_careful_client_meets_every_rule() -> None:
+    met = set()
+    for contract in CONTRACTS:
+        for seed in range(200):
+            story = Careful(contract, Random(seed), seed % 2 == 1).run().story()
+            met |= {rule.id for rule in RULES if check(rule, story) is not None}
+    assert met == {rule.id for rule in RULES}

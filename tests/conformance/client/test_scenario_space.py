@@ -1,0 +1,103 @@
+"""Generated scenarios: which moves are among them, what is never said, and which is the simplest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from hypothesis import HealthCheck, find, given, settings
+from hypothesis import strategies as st
+
+from hobbyhorse.conformance.client.planning import singles
+from hobbyhorse.conformance.client.scenario_space import (
+    OPTIONS,
+    REFUSES_SAFELY,
+    deviations,
+    fits,
+    honest,
+    roles,
+    scenarios,
+)
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.scenarios.moves import CALLBACK, CALLBACK_MOVES, MEDIA, MEDIA_MOVES, MOVES, kinds
+from tests.conftest import CONTRACTS, many
+
+SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+STRATEGIES = {contract.key: scenarios(contract) for contract in CONTRACTS}
+
+
+def moves_of(said: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for role, moves in said.get("moves", {}).items():
+        for move in moves:
+            yield role, move
+
+
+def lies(said: dict[str, Any], contract: Contract) -> bool:
+    """Whether a scenario has an operation take effect that says that it has not, and may be tried again."""
+    for role, move in moves_of(said):
+        operation = contract.operations.get(role)
+        situation = operation.situations.get(move["move"]) if operation else None
+        status = situation.status if situation else move.get("status", 200)
+        if move.get("accepted") and status in REFUSES_SAFELY:
+            return True
+    return False
+
+
+def test_every_move_that_fits_is_a_deviation_with_and_without_effect(contract: Contract) -> None:
+    met = [(role, move) for said in deviations(contract) for role, move in moves_of(said)]
+    for role in roles(contract):
+        for name, kind in kinds(role).items():
+            if kind.family != "field" and fits({"moves": {role: [{"move": name}]}}, contract):
+                assert (role, {"move": name}) in met
+                assert ((role, {"move": name, "accepted": True}) in met) == ("accepted" in kind.options)
+
+
+def test_every_kind_of_move_is_a_deviation_on_some_provider() -> None:
+    met = [(role, move["move"]) for one in CONTRACTS for said in deviations(one) for role, move in moves_of(said)]
+    assert {name for role, name in met if role == MEDIA} == MEDIA_MOVES.keys()
+    assert {name for role, name in met if role == CALLBACK} == CALLBACK_MOVES.keys()
+    assert {name for role, name in met if role not in (MEDIA, CALLBACK)} >= MOVES.keys()
+
+
+def test_the_simplest_scenario_is_the_happy_server(contract: Contract) -> None:
+    assert find(STRATEGIES[contract.key], lambda said: True) == {}
+
+
+def test_a_move_can_go_on_for_ever() -> None:
+    assert find(OPTIONS["times"], lambda times: times == "always") == "always"
+
+
+@settings(max_examples=many(30, 10), suppress_health_check=SLOW)
+@given(data=st.data())
+def test_no_scenario_lies_about_a_safe_refusal(contract: Contract, data: st.DataObject) -> None:
+    assert not lies(data.draw(STRATEGIES[contract.key]), contract)
+
+
+def test_no_deviation_lies_about_a_safe_refusal(contract: Contract) -> None:
+    assert not [said for said in deviations(contract) if lies(said, contract)]
+
+
+def test_a_lie_is_made_honest_and_nothing_else_is_changed(contract: Contract) -> None:
+    for role, operation in contract.operations.items():
+        said = [
+            {"move": name, "accepted": True, "retry_after": 1} for name in operation.situations if name not in MOVES
+        ]
+        said += [{"move": "html_page", "accepted": True, "status": status} for status in (200, 429, 500, 503, 504)]
+        said += [{"move": "timeout", "accepted": True}, {"move": "latency"}, {"move": "empty_body", "status": 503}]
+        for move in said:
+            lie = lies({"moves": {role: [move]}}, contract)
+            kept = {name: value for name, value in move.items() if name != "accepted"} if lie else move
+            assert honest(move, operation) == kept
+    assert honest({"move": "html_page", "status": 503, "accepted": True}, None) == {"move": "html_page", "status": 503}
+
+
+def test_what_leaves_a_client_without_word_of_its_job_also_comes_when_it_has_seen_it(contract: Contract) -> None:
+    once = singles(contract, ["submit", "status"])
+    found = singles(contract, ["submit", "status"], (), ["status"])
+    later = [drill.scenario["moves"]["status"] for drill in found if drill not in once]
+    assert [drill for drill in once if drill not in found] == []
+    assert all(first == {"move": "latency", "seconds": 0} for first, _ in later)
+    refusals = {name for name, one in contract.operations["status"].situations.items() if one.status >= 400}
+    grave = {"timeout", "reset_peer", "malformed_json", "html_page", "empty_body", "error_envelope"}
+    assert {move["move"] for _, move in later} == grave | refusals
+    assert all(fits(dict(drill.scenario), contract) for drill in found)

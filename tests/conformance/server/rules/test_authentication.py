@@ -1,0 +1,151 @@
+"""The rules about keys, on traces told by hand: kept, broken, not seen, and only assumed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from hobbyhorse.conformance.client.judge import BROKEN, NOT_OBSERVED, PASSED
+from hobbyhorse.conformance.server.rule import LESSON
+from hobbyhorse.contract.values import Contract
+from tests.conformance.server.rules.test_shape import (
+    HTML,
+    a_job,
+    answer,
+    assuming,
+    broken,
+    home,
+    running,
+    verdict,
+    word,
+)
+from tests.conftest import contracts_that
+from tests.tracing import Teller
+
+PROBES = (("auth:none", "AUT-01", "unauthenticated"), ("auth:wrong", "AUT-02", "key_refused"))
+probed = pytest.mark.parametrize(("probe", "rule", "expected"), PROBES)
+
+
+def refused(contract: Contract, probe: str, expected: str, situation: str | None, role: str, **how: Any) -> Teller:
+    """Tell a request without the right key."""
+    return Teller(contract).call(role, situation, None, probe=probe, expected=expected, headers=(), **how)
+
+
+def guarded(contract: Contract) -> list[str]:
+    """Return the roles that need a key."""
+    return [role for role, operation in contract.operations.items() if operation.authenticated]
+
+
+@probed
+def test_who_has_no_right_key_is_refused(contract: Contract, probe: str, rule: str, expected: str) -> None:
+    for role in guarded(contract):
+        told = refused(contract, probe, expected, "unauthenticated", role)
+        assert broken(told) == {}
+        assert word(rule, told) == PASSED
+    other = refused(contract, probe, expected, "forbidden", "status")
+    assert word(rule, other) == (BROKEN if rule == "AUT-01" else PASSED)
+
+
+@probed
+def test_who_has_no_right_key_and_is_answered_is_told(contract: Contract, probe: str, rule: str, expected: str) -> None:
+    for role in guarded(contract):
+        good = next(one.name for one in contract.operations[role].situations.values() if one.status < 300)
+        told = refused(contract, probe, expected, good, role)
+        assert word(rule, told) == BROKEN
+        assert word(rule, told, assuming(contract, home(contract, role, "unauthenticated"))) == LESSON
+        assert word(rule, told, assuming(contract, f"{home(contract, role, 'unauthenticated')}/status")) == BROKEN
+
+
+@probed
+def test_who_is_refused_otherwise_is_told(contract: Contract, probe: str, rule: str, expected: str) -> None:
+    told = refused(contract, probe, expected, "unknown_job", "status")
+    found = verdict(rule, told)
+    assert found.verdict == BROKEN
+    at = f"{home(contract, 'status', 'unauthenticated')}/status"
+    assert found.breaches[0].places[0] == at
+    assert word(rule, told, assuming(contract, at)) == LESSON
+    (patch,) = found.breaches[0].patch
+    assert (patch["file"], patch["value"]) == ("lifecycle.json", 404)
+
+
+def test_the_right_code_with_another_status_is_a_matter_of_the_status(contract: Contract) -> None:
+    told = refused(contract, "auth:wrong", "key_refused", "unauthenticated", "status", status=403)
+    at = f"{home(contract, 'status', 'unauthenticated')}/status"
+    found = verdict("AUT-02", told)
+    coded = "refusal_code" in contract.operations["status"].bindings
+    assert found.verdict in (BROKEN, PASSED)
+    assert found.verdict == PASSED or (coded and found.breaches[0].places[0] == at)
+
+
+@probed
+def test_what_leads_away_is_no_refusal(contract: Contract, probe: str, rule: str, expected: str) -> None:
+    told = refused(contract, probe, expected, None, "status", status=302)
+    assert word(rule, told) == NOT_OBSERVED
+    assert word("SHA-01", told) == BROKEN
+
+
+@probed
+def test_a_status_that_nobody_has_is_a_matter_of_shape(
+    contract: Contract, probe: str, rule: str, expected: str
+) -> None:
+    told = refused(contract, probe, expected, "unauthenticated", "status", status=418)
+    assert word(rule, told) == PASSED
+    assert word("SHA-01", told) == (BROKEN if rule == "AUT-01" else PASSED)
+    assert word("SHA-01", told, assuming(contract, f"{home(contract, 'status', 'unauthenticated')}/status")) in (
+        LESSON,
+        PASSED,
+    )
+
+
+@probed
+def test_other_requests_say_nothing_of_keys(contract: Contract, probe: str, rule: str, expected: str) -> None:
+    assert word(rule, Teller(contract).submit().status("unauthenticated")) == NOT_OBSERVED
+    assert word(rule, refused(contract, probe, expected, None, "status", status=503, **HTML)) == NOT_OBSERVED
+    assert word(rule, Teller(contract).nothing("status", probe=probe)) == NOT_OBSERVED
+
+
+@contracts_that(lambda contract: any(not one.authenticated for one in contract.operations.values()))
+def test_what_is_open_to_all_answers_all(contract: Contract) -> None:
+    for role in set(contract.operations) - set(guarded(contract)):
+        good = next(one.name for one in contract.operations[role].situations.values() if one.status < 300)
+        assert word("AUT-01", refused(contract, "auth:none", "unauthenticated", good, role)) == NOT_OBSERVED
+
+
+# AUT-03
+
+
+@pytest.mark.parametrize("probe", ["auth:none", "auth:wrong"])
+def test_a_refused_order_makes_no_job(contract: Contract, probe: str) -> None:
+    told = refused(contract, probe, "unauthenticated", "unauthenticated", "submit")
+    assert word("AUT-03", told) == PASSED
+    assert word("AUT-03", refused(contract, probe, "unauthenticated", "unauthenticated", "status")) == NOT_OBSERVED
+    assert word("AUT-03", Teller(contract).submit()) == NOT_OBSERVED
+
+
+@pytest.mark.parametrize("probe", ["auth:none", "auth:wrong"])
+def test_a_job_for_nobody_is_told_whatever_is_assumed(contract: Contract, probe: str) -> None:
+    told = Teller(contract).submit(job=a_job(contract), probe=probe, expected="unauthenticated")
+    assert word("AUT-03", told) == word("AUT-03", told, contract) == BROKEN
+
+
+def with_id(contract: Contract) -> Teller:
+    """Tell of an order that was refused with an id in the refusal, where the acceptance has it."""
+    body = answer(contract, "submit", "accepted") | answer(contract, "submit", "unauthenticated")
+    return Teller(contract).submit(
+        "unauthenticated", a_job(contract), probe="auth:none", expected="unauthenticated", answer=orjson.dumps(body)
+    )
+
+
+def test_an_id_in_a_refusal_is_a_job_only_if_somebody_knows_it(contract: Contract) -> None:
+    told = with_id(contract).status("unknown_job", job=a_job(contract))
+    assert word("AUT-03", told) == PASSED
+
+
+@contracts_that(lambda contract: "job" in contract.operations["submit"].bindings)
+def test_an_id_in_a_refusal_that_can_be_read_is_a_job(contract: Contract) -> None:
+    told = with_id(contract)
+    if told.story().steps[0].reading.values.get("job") is None:
+        return
+    assert word("AUT-03", told.status(running(contract), job=a_job(contract))) == BROKEN

@@ -1,0 +1,144 @@
+"""The rules for servers about cancelling, on traces told by hand: each is kept, broken, learned and not seen."""
+
+from __future__ import annotations
+
+from hobbyhorse.conformance.server.rules.cancelling import RULES, SITUATIONS
+from hobbyhorse.contract.lifecycle import Stage
+from hobbyhorse.contract.values import Contract
+from tests.conftest import contracts_that
+from tests.judging import BROKEN, LESSON, NOT_APPLICABLE, NOT_OBSERVED, PASSED, assuming, knowing, teller, verdict
+from tests.tracing import Teller
+
+ALLOWED, AGAIN, NEVER, FINISHED = RULES
+able = contracts_that(lambda contract: "cancel" in contract.operations)
+unable = contracts_that(lambda contract: "cancel" not in contract.operations)
+
+
+def answer(contract: Contract, role: str, stage: Stage) -> str:
+    """Return the name of the answer of an operation to a job in a stage."""
+    situations = contract.operations[role].situations.values()
+    return next(one.name for one in situations if stage.name in one.stages)
+
+
+def a_stage(contract: Contract, kind: str | None = None, cancellable: bool | None = None) -> Stage:
+    """Return a stage of a class, or one that can be cancelled or not, and has not ended."""
+    fits = (s for s in contract.graph if (s.kind == kind if kind else not s.terminal and s.cancellable == cancellable))
+    return next(fits)
+
+
+def told(contract: Contract) -> Teller:
+    return teller(contract).submit()
+
+
+def poll(story: Teller, stage: Stage) -> Teller:
+    return story.wait(1).status(answer(story.contract, "status", stage))
+
+
+def result(story: Teller, stage: Stage) -> Teller:
+    return story.wait(1).result(answer(story.contract, "result", stage))
+
+
+def cancel(story: Teller, stage: Stage) -> Teller:
+    return story.wait(1).call("cancel", answer(story.contract, "cancel", stage))
+
+
+@unable
+def test_a_provider_that_cannot_cancel_is_not_held_to_it(contract: Contract) -> None:
+    assert {verdict(rule, told(contract)) for rule in RULES} == {NOT_APPLICABLE}
+
+
+@able
+def test_a_job_that_nobody_cancels_shows_nothing(contract: Contract) -> None:
+    assert {verdict(rule, told(contract)) for rule in RULES} == {NOT_OBSERVED}
+
+
+@able
+def test_a_job_that_waits_is_cancelled_and_stays_so(contract: Contract) -> None:
+    gone, waiting = a_stage(contract, "cancelled"), a_stage(contract, cancellable=True)
+    story = cancel(cancel(poll(told(contract), waiting), gone), gone)
+    story = result(poll(story, gone), gone)
+    assert [verdict(rule, story) for rule in (ALLOWED, AGAIN, NEVER)] == [PASSED] * 3
+    assert verdict(FINISHED, story) == NOT_OBSERVED
+
+
+@able
+def test_a_job_that_waits_may_start_while_it_is_cancelled(contract: Contract) -> None:
+    runs, waiting = a_stage(contract, cancellable=False), a_stage(contract, cancellable=True)
+    story = poll(cancel(poll(told(contract), waiting), runs), runs)
+    assert verdict(ALLOWED, story) == NOT_OBSERVED
+
+
+@able
+def test_a_job_that_waits_on_was_not_to_be_refused(contract: Contract) -> None:
+    waiting = a_stage(contract, cancellable=True)
+    story = poll(told(knowing(contract)), waiting).call("cancel", None, status=409)
+    assert verdict(ALLOWED, poll(story, waiting)) == BROKEN
+    story = poll(told(assuming(contract, SITUATIONS)), waiting).call("cancel", None, status=409)
+    assert verdict(ALLOWED, poll(story, waiting)) == LESSON
+    story = poll(told(knowing(contract)), waiting).call("cancel", "unauthenticated", headers=())
+    assert verdict(ALLOWED, poll(story, waiting)) == PASSED
+    assert verdict(ALLOWED, poll(poll(told(contract), waiting).nothing("cancel"), waiting)) == NOT_OBSERVED
+
+
+@able
+def test_a_job_that_waits_on_is_not_said_to_run(contract: Contract) -> None:
+    runs, waiting = a_stage(contract, cancellable=False), a_stage(contract, cancellable=True)
+    story = poll(cancel(poll(told(knowing(contract)), waiting), runs), waiting)
+    assert verdict(ALLOWED, story) == BROKEN
+    story.contract = assuming(contract, SITUATIONS)
+    assert verdict(ALLOWED, story) == LESSON
+
+
+@able
+def test_a_job_that_runs_is_not_cancelled_where_it_cannot_be(contract: Contract) -> None:
+    runs, gone = a_stage(contract, cancellable=False), a_stage(contract, "cancelled")
+    story = cancel(poll(told(knowing(contract)), runs), runs)
+    assert verdict(ALLOWED, poll(story, runs)) == PASSED
+    story = cancel(poll(told(knowing(contract)), runs), gone)
+    assert verdict(ALLOWED, story) == BROKEN
+    story.contract = assuming(contract, SITUATIONS)
+    assert verdict(ALLOWED, story) == LESSON
+    assert verdict(ALLOWED, poll(story, gone)) == BROKEN
+    story.contract = assuming(contract, f"lifecycle.json#/stages/{runs.name}/cancellable")
+    assert verdict(ALLOWED, story) == LESSON
+
+
+@able
+def test_a_second_request_to_cancel_gets_the_same_answer(contract: Contract) -> None:
+    gone, runs = a_stage(contract, "cancelled"), a_stage(contract, cancellable=False)
+    first = cancel(told(knowing(contract)), gone)
+    assert verdict(AGAIN, first) == NOT_OBSERVED
+    assert verdict(AGAIN, cancel(first, gone).call("cancel", "rate_limited")) == PASSED
+    assert verdict(AGAIN, cancel(first, runs)) == BROKEN
+    first.contract = assuming(contract, SITUATIONS)
+    assert verdict(AGAIN, first) == LESSON
+    refused = cancel(told(knowing(contract)), gone).call("cancel", None, status=409)
+    assert verdict(AGAIN, refused) == BROKEN
+    other = cancel(told(knowing(contract)), gone).call("cancel", "unauthenticated", headers=())
+    assert verdict(AGAIN, other) == NOT_OBSERVED
+
+
+@able
+def test_a_job_that_was_cancelled_never_succeeds(contract: Contract) -> None:
+    gone, done = a_stage(contract, "cancelled"), a_stage(contract, "success")
+    story = result(cancel(told(contract), gone), done)
+    assert verdict(NEVER, story) == BROKEN
+    story.contract = assuming(contract, f"lifecycle.json#/stages/{gone.name}/next")
+    assert verdict(NEVER, story) == LESSON
+    assert verdict(NEVER, result(poll(cancel(told(contract), done), done), done)) == NOT_OBSERVED
+
+
+@able
+def test_a_job_that_has_ended_is_not_changed(contract: Contract) -> None:
+    gone, done = a_stage(contract, "cancelled"), a_stage(contract, "success")
+    ended = result(told(knowing(contract)), done)
+    assert verdict(FINISHED, result(cancel(ended, done), done)) == PASSED
+    assert verdict(FINISHED, ended.call("cancel", None, status=409)) == PASSED
+    story = result(cancel(result(told(knowing(contract)), done), done), gone)
+    assert verdict(FINISHED, story) == BROKEN
+    story.contract = assuming(contract, f"lifecycle.json#/stages/{done.name}/next")
+    assert verdict(FINISHED, story) == LESSON
+    story = cancel(result(told(knowing(contract)), done), gone)
+    assert verdict(FINISHED, story) == BROKEN
+    story.contract = assuming(contract, SITUATIONS)
+    assert verdict(FINISHED, story) == LESSON

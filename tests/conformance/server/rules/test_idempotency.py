@@ -1,0 +1,156 @@
+"""The rules for servers about idempotency keys, on traces told by hand: each is kept, broken, learned and not seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import orjson
+import pytest
+
+from hobbyhorse.conformance.server.rules.idempotency import MODE, RULES
+from hobbyhorse.contract.forms.expressions import replaced
+from hobbyhorse.contract.values import Contract
+from tests.conftest import contracts_that
+from tests.judging import (
+    BROKEN,
+    LESSON,
+    NOT_APPLICABLE,
+    NOT_OBSERVED,
+    PASSED,
+    assuming,
+    judged,
+    knowing,
+    teller,
+    verdict,
+)
+from tests.tracing import START, Teller
+
+SAME, OTHER, AT_ONCE = RULES
+ANOTHER = "tk-hiapi-01KQ7CV7BEG9D9ZJXW8TD15JVZ"
+keyed = contracts_that(lambda contract: contract.idempotency.mode == "replay")
+keyless = contracts_that(lambda contract: contract.idempotency.mode == "none")
+
+
+def wanted(told: Teller, prompt: str) -> bytes:
+    """Return the body of an order that is another one."""
+    place = (
+        *told.contract.operations["submit"].model_parameters.pointer,
+        *told.contract.models[0].parameters["prompt"][0],
+    )
+    return orjson.dumps(replaced(told.request, place, prompt))
+
+
+@keyless
+def test_a_provider_without_keys_is_not_held_to_them(contract: Contract) -> None:
+    assert {verdict(rule, teller(contract).submit().submit()) for rule in RULES} == {NOT_APPLICABLE}
+
+
+@keyed
+def test_one_order_shows_nothing(contract: Contract) -> None:
+    assert {verdict(rule, teller(contract).submit()) for rule in RULES} == {NOT_OBSERVED}
+
+
+@keyed
+def test_the_same_order_gets_the_same_job(contract: Contract) -> None:
+    told = teller(contract).submit().wait(1).submit()
+    assert verdict(SAME, told) == PASSED
+    assert verdict(SAME, told.submit(job=ANOTHER)) == BROKEN
+
+
+@keyed
+def test_another_job_is_a_lesson_where_the_mode_is_only_assumed(contract: Contract) -> None:
+    for place in (MODE, "lifecycle.json#/idempotency"):
+        told = teller(assuming(contract, place)).submit().submit(job=ANOTHER)
+        assert verdict(SAME, told) == LESSON
+
+
+@keyed
+def test_the_same_order_is_not_refused(contract: Contract) -> None:
+    told = teller(contract).submit().submit("key_mismatch", job=None)
+    assert verdict(SAME, told) == BROKEN
+
+
+@keyed
+@pytest.mark.parametrize("name", ["key_in_flight", "unauthenticated", "insufficient_balance", "rate_limited"])
+def test_a_refusal_for_another_reason_shows_nothing(contract: Contract, name: str) -> None:
+    assert verdict(SAME, teller(contract).submit().submit(name, job=None)) == NOT_OBSERVED
+    changed = teller(contract).submit()
+    refused = NOT_OBSERVED if name != "key_in_flight" else PASSED
+    assert verdict(OTHER, changed.submit(name, job=None, body=wanted(changed, "a cow"))) == refused
+
+
+@keyed
+def test_a_key_that_has_died_or_is_another_customers_may_make_another_job(contract: Contract) -> None:
+    told = teller(contract).submit().wait(contract.idempotency.life).submit(job=ANOTHER)
+    assert [verdict(rule, told) for rule in RULES] == [NOT_OBSERVED] * 3
+    headers = (("authorization", "Bearer somebody"), ("idempotency-key", "key-1"))
+    told = teller(contract).submit().submit(job=ANOTHER, headers=headers)
+    assert [verdict(rule, told) for rule in RULES] == [NOT_OBSERVED] * 3
+
+
+@keyed
+def test_an_order_that_was_not_kept_whole_is_not_compared(contract: Contract) -> None:
+    told = (
+        teller(contract)
+        .submit(body=b'{"input": {"image": "data:')
+        .submit(job=ANOTHER, body=b'{"input": {"image": "data:')
+    )
+    assert [verdict(rule, told) for rule in RULES] == [NOT_OBSERVED] * 3
+
+
+@keyed
+def test_another_order_with_the_key_is_refused(contract: Contract) -> None:
+    told = teller(contract)
+    cow = wanted(told, "a cow")
+    assert verdict(OTHER, told.submit().submit("key_mismatch", job=None, body=cow)) == PASSED
+    assert verdict(SAME, told) == NOT_OBSERVED
+    assert verdict(OTHER, told.submit(body=cow)) == BROKEN
+    assert verdict(OTHER, teller(contract).submit().submit(body=cow, job=ANOTHER)) == BROKEN
+    place = "lifecycle.json#/operations/submit/situations/key_mismatch"
+    assert verdict(OTHER, teller(assuming(contract, place)).submit().submit(body=cow)) == LESSON
+
+
+@keyed
+def test_the_refusal_that_was_asked_for_has_its_documented_status(contract: Contract) -> None:
+    told = teller(contract)
+    body = wanted(told, "a cow")
+    told.submit().submit(
+        "key_mismatch", job=None, body=body, status=409, probe="idempotency:other", expected="key_mismatch"
+    )
+    found = judged(OTHER, told)
+    assert found.verdict == BROKEN
+    assert found.breaches[0].patch[0]["value"] == 409
+    told = teller(contract).submit().submit("key_mismatch", job=None, body=body, status=409)
+    assert verdict(OTHER, told) == PASSED
+
+
+@keyed
+def test_another_spelling_of_the_same_order_is_no_other_order(contract: Contract) -> None:
+    told = teller(contract)
+    spelt = orjson.dumps(told.request, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+    assert verdict(OTHER, told.submit().submit(body=spelt)) == NOT_OBSERVED
+    assert verdict(SAME, told) == PASSED
+
+
+@keyed
+def test_one_order_that_comes_several_times_at_once_is_one_job(contract: Contract) -> None:
+    told = teller(contract).submit(answered=START + 5).submit(answered=START + 5)
+    assert verdict(AT_ONCE, told.submit("key_in_flight", job=None)) == PASSED
+    assert verdict(SAME, told) == NOT_OBSERVED
+    assert verdict(AT_ONCE, told.submit(job=ANOTHER, answered=START + 5)) == BROKEN
+    told.contract = assuming(contract, MODE)
+    assert verdict(AT_ONCE, told) == LESSON
+
+
+@keyed
+def test_orders_with_two_keys_are_two_jobs(contract: Contract) -> None:
+    told = teller(contract).submit(answered=START + 5).submit(answered=START + 5, key="key-2", job=ANOTHER)
+    assert [verdict(rule, told) for rule in RULES] == [NOT_OBSERVED] * 3
+
+
+@keyed
+def test_where_a_used_key_is_refused_the_order_is_not_accepted_again(contract: Contract) -> None:
+    rejecting = replace(knowing(contract), idempotency=replace(contract.idempotency, mode="reject"))
+    told = teller(rejecting).submit()
+    assert verdict(SAME, told.submit("key_mismatch", job=None)) == PASSED
+    assert verdict(SAME, told.submit(job=ANOTHER)) == BROKEN

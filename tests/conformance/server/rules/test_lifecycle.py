@@ -1,0 +1,459 @@
+"""The rules about what becomes of a job, on traces told by hand: kept, broken, not seen, and only assumed."""
+
+from __future__ import annotations
+
+import itertools
+from random import Random
+from typing import Any
+
+import pytest
+
+from hobbyhorse.conformance.client.judge import BROKEN, NOT_OBSERVED, PASSED
+from hobbyhorse.conformance.server.rule import LESSON
+from hobbyhorse.conformance.server.rules import identity, lifecycle
+from hobbyhorse.conformance.server.rules.lifecycle import Sight, fits
+from hobbyhorse.contract.lifecycle import Graph, Stage
+from hobbyhorse.contract.values import Contract
+from tests.conformance.server.rules.test_shape import (
+    HTML,
+    a_job,
+    assuming,
+    broken,
+    changed,
+    home,
+    place,
+    running,
+    staged,
+    verdict,
+    word,
+)
+from tests.conftest import contracts_that
+from tests.tracing import START, Teller
+
+
+def bound(name: str) -> pytest.MarkDecorator:
+    return contracts_that(lambda contract: name in contract.operations["status"].bindings)
+
+
+several = contracts_that(lambda contract: sum(not stage.terminal for stage in contract.graph) > 1)
+told_failures = contracts_that(lambda contract: "error_code" in contract.operations["status"].bindings)
+two_steps = contracts_that(lambda contract: "result" in contract.operations)
+dated = bound("finished_at")
+shows_video = bound("video_url")
+counts = bound("progress")
+queues = bound("queue_position")
+
+
+def ends(contract: Contract) -> list[str]:
+    """Return the situations of status that show the end of a job."""
+    found = contract.operations["status"].situations.values()
+    return [one.name for one in found if one.stages and all(contract.graph[stage].terminal for stage in one.stages)]
+
+
+def way(contract: Contract) -> list[str]:
+    """Return the situations of status that a job that goes well goes through."""
+    found = contract.operations["status"].situations.values()
+    return [
+        next(one.name for one in found if stage in one.stages) for stage in contract.graph.path(contract.graph.initial)
+    ]
+
+
+def polls(contract: Contract, *situations: str, **how: Any) -> Teller:
+    """Tell polls one after the other."""
+    told = Teller(contract)
+    for situation in situations:
+        told.status(situation, job=a_job(contract), **how)
+    return told
+
+
+def at(told: Teller, situation: str, sent: float, answered: float, **how: Any) -> None:
+    """Tell a poll that takes its time."""
+    told.now = START + sent
+    told.status(situation, job=a_job(told.contract), answered=START + answered, probe="job:concurrent", **how)
+
+
+# LIF-01
+
+
+def test_every_walk_forward_is_legal_with_stages_missed_or_seen_again(contract: Contract) -> None:
+    forward = way(contract)
+    for length in range(2, len(forward) + 1):
+        for seen in itertools.combinations(forward, length):
+            assert broken(polls(contract, *(name for name in seen for _ in range(2)))) == {}
+    assert word("LIF-01", polls(contract, running(contract), running(contract))) == PASSED
+
+
+def test_one_look_at_a_job_shows_no_move(contract: Contract) -> None:
+    assert word("LIF-01", polls(contract, running(contract))) == NOT_OBSERVED
+    assert word("LIF-01", polls(contract, ends(contract)[0], ends(contract)[0])) == NOT_OBSERVED
+
+
+@several
+def test_a_job_that_goes_back_is_told(contract: Contract) -> None:
+    first, second = way(contract)[:2]
+    told = polls(contract, second, first, second)
+    found = verdict("LIF-01", told)
+    assert found.verdict == BROKEN
+    assert len(found.breaches) == 1
+    stage = next(iter(contract.operations["status"].situations[second].stages))
+    assert word("LIF-01", told, assuming(contract, f"lifecycle.json#/stages/{stage}/next")) == LESSON
+    assert word("LIF-01", told, assuming(contract, home(contract, "status", second))) == LESSON
+    assert word("LIF-01", told, assuming(contract, f"lifecycle.json#/stages/{stage}/lasts")) == BROKEN
+
+
+@several
+def test_two_jobs_go_their_own_ways(contract: Contract) -> None:
+    first, second = way(contract)[:2]
+    told = polls(contract, second)
+    told.status(first, job=a_job(contract, 1)).status(second, job=a_job(contract, 1))
+    assert word("LIF-01", told) == PASSED
+
+
+@several
+def test_a_request_sent_before_the_answer_may_show_what_was_before(contract: Contract) -> None:
+    first, second = way(contract)[:2]
+    told = Teller(contract)
+    at(told, second, 0.0, 1.0)
+    at(told, first, 0.5, 2.0)
+    assert word("LIF-01", told) == NOT_OBSERVED
+    at(told, first, 2.5, 3.0)
+    assert word("LIF-01", told) == BROKEN
+
+
+@several
+def test_the_order_of_the_trace_decides_nothing(contract: Contract) -> None:
+    first, second = way(contract)[:2]
+    told = Teller(contract)
+    at(told, second, 5.0, 6.0)
+    at(told, first, 0.0, 1.0)
+    assert word("LIF-01", told) == PASSED
+
+
+@several
+def test_what_strangers_are_shown_is_no_stage(contract: Contract) -> None:
+    first, second = way(contract)[:2]
+    told = polls(contract, second).status(first, job=a_job(contract), probe="auth:none")
+    told.status(first, job=a_job(contract), probe="identity:foreign")
+    assert word("LIF-01", told) == NOT_OBSERVED
+
+
+# LIF-02
+
+
+def test_an_end_is_final(contract: Contract) -> None:
+    for end in ends(contract):
+        assert word("LIF-02", polls(contract, running(contract), end, end, end)) == PASSED
+        assert word("LIF-02", polls(contract, running(contract), end)) == NOT_OBSERVED
+
+
+def test_an_end_that_is_another_or_none_later_is_told(contract: Contract) -> None:
+    for first, then in itertools.permutations([*ends(contract), running(contract)], 2):
+        if first == running(contract):
+            continue
+        told = polls(contract, first, then)
+        assert word("LIF-02", told) == BROKEN
+        (stage, *_) = sorted(contract.operations["status"].situations[first].stages)
+        assert word("LIF-02", told, assuming(contract, f"lifecycle.json#/stages/{stage}")) == LESSON
+        assert word("LIF-01", told) == NOT_OBSERVED
+
+
+@two_steps
+def test_a_word_that_may_mean_two_ends_is_either(contract: Contract) -> None:
+    both = next(one for one in ends(contract) if len(contract.operations["status"].situations[one].stages) > 1)
+    job = a_job(contract)
+    for end in ("success", "failure"):
+        told = polls(contract, both).result(staged(contract, "result", end), job=job).status(both, job=job)
+        assert broken(told) == {}
+        assert word("LIF-02", told) == PASSED
+    told = polls(contract, both).result(staged(contract, "result", "running"), job=job)
+    assert word("LIF-02", told) == BROKEN
+
+
+@two_steps
+def test_two_ends_under_one_word_are_two_ends(contract: Contract) -> None:
+    job = a_job(contract)
+    good, bad = (staged(contract, "result", kind) for kind in ("success", "failure"))
+    told = Teller(contract).result(good, job=job).result(bad, job=job)
+    assert word("LIF-02", told) == BROKEN
+
+
+def test_the_address_of_the_video_may_be_another_one(contract: Contract) -> None:
+    role = "result" if "result" in contract.operations else "status"
+    told, job = Teller(contract), a_job(contract)
+    for number in range(3):
+        told.video = f"http://127.0.0.1:8001/media/{number}.mp4"
+        told.call(role, staged(contract, role, "success"), job)
+    assert word("LIF-02", told) == PASSED
+
+
+@told_failures
+def test_the_words_of_an_error_stay(contract: Contract) -> None:
+    failed = staged(contract, "status", "failure")
+    other = changed(contract, "status", failed, place(contract, "status", "error_code"), "ANOTHER")
+    told = polls(contract, failed).status(failed, job=a_job(contract), answer=other)
+    assert word("LIF-02", told) == BROKEN
+    assert word("LIF-02", told, assuming(contract, "lifecycle.json#/operations/status/bindings/error_code")) == LESSON
+
+
+@told_failures
+def test_a_number_in_the_words_of_an_error_may_change(contract: Contract) -> None:
+    failed, pointer = staged(contract, "status", "failure"), place(contract, "status", "error_message")
+    texts = [f"no video (trace {number})" for number in range(3)]
+    told = Teller(contract)
+    for text in texts:
+        told.status(failed, job=a_job(contract), answer=changed(contract, "status", failed, pointer, text))
+    assert word("LIF-02", told) == PASSED
+    told.status(failed, job=a_job(contract), answer=changed(contract, "status", failed, pointer, "the dog ate it"))
+    assert word("LIF-02", told) == BROKEN
+
+
+def test_a_refusal_after_the_end_is_no_stage(contract: Contract) -> None:
+    told = polls(contract, ends(contract)[0], "unknown_job", "rate_limited")
+    assert word("LIF-02", told) == NOT_OBSERVED
+
+
+# LIF-03
+
+
+def progressing(contract: Contract, name: str, *values: Any) -> Teller:
+    told = Teller(contract)
+    found = contract.operations["status"].situations
+    pointer = place(contract, "status", name)
+    situation = next(one for one in found if found[one].stages and name in _live(contract, one))
+    for value in values:
+        told.status(situation, job=a_job(contract), answer=changed(contract, "status", situation, pointer, value))
+    return told
+
+
+def _live(contract: Contract, situation: str) -> set[str]:
+    return {slot.name for slot in contract.operations["status"].situations[situation].template.slots}
+
+
+@counts
+def test_progress_goes_from_0_to_1(contract: Contract) -> None:
+    assert word("LIF-03", progressing(contract, "progress", 0, 0.25, 0.25, 1)) == PASSED
+    for values in ((0.5, 0.25), (1.5,), (-0.1,), (40,)):
+        told = progressing(contract, "progress", *values)
+        assert word("LIF-03", told) == BROKEN
+        assert word("LIF-03", told, assuming(contract, "lifecycle.json#/operations/status/bindings/progress")) == LESSON
+    odds: list[Any] = [None, "half", True, []]
+    for odd in odds:
+        assert word("LIF-03", progressing(contract, "progress", odd)) == NOT_OBSERVED
+
+
+@queues
+def test_a_place_in_the_queue_is_a_whole_number(contract: Contract) -> None:
+    assert word("LIF-03", progressing(contract, "queue_position", 3, 4, 0)) == PASSED
+    assert word("LIF-03", progressing(contract, "queue_position", -1)) == BROKEN
+    assert word("LIF-03", progressing(contract, "queue_position", 1.5)) == BROKEN
+
+
+# LIF-04
+
+
+@dated
+def test_moments_follow_one_another(contract: Contract) -> None:
+    done = staged(contract, "status", "success")
+    assert word("LIF-04", polls(contract, done)) == PASSED
+    early: Any = "2025-01-01T00:00:00Z" if isinstance(_said(contract, done), str) else START - 86_400 * 365
+    pointer = place(contract, "status", "finished_at")
+    told = polls(contract, done, answer=changed(contract, "status", done, pointer, early))
+    found = verdict("LIF-04", told)
+    assert found.verdict == BROKEN
+    assert "before created_at" in found.breaches[0].message
+    assert word("LIF-04", told, assuming(contract, "lifecycle.json#/operations/status/bindings/finished_at")) == LESSON
+    assert word("LIF-04", told, assuming(contract, home(contract, "status", done))) == LESSON
+
+
+def _said(contract: Contract, situation: str) -> Any:
+    value: Any = contract.schemas.at(contract.operations["status"].situations[situation].example_at)
+    for step in place(contract, "status", "finished_at"):
+        value = value[step]
+    return value
+
+
+@dated
+def test_milliseconds_are_no_seconds_and_words_no_moments(contract: Contract) -> None:
+    done = staged(contract, "status", "success")
+    pointer = place(contract, "status", "created_at")
+    said = _said(contract, done)
+    for wrong in ("yesterday", [1], {}) if isinstance(said, str) else (START * 1000, "yesterday", "2026-01-01"):
+        told = polls(contract, done, answer=changed(contract, "status", done, pointer, wrong))
+        assert (word("LIF-04", told) == BROKEN) is bool(wrong)
+
+
+@dated
+def test_what_has_not_ended_has_no_moment_of_its_end(contract: Contract) -> None:
+    done = _said(contract, staged(contract, "status", "success"))
+    situation = running(contract)
+    body = changed(contract, "status", situation, place(contract, "status", "finished_at"), done)
+    assert word("LIF-04", polls(contract, situation, answer=body)) == BROKEN
+    for nothing in (None, 0):
+        body = changed(contract, "status", situation, place(contract, "status", "finished_at"), nothing)
+        assert word("LIF-04", polls(contract, situation, answer=body)) != BROKEN
+
+
+# LIF-05
+
+
+@shows_video
+def test_no_video_before_the_end(contract: Contract) -> None:
+    situation = running(contract)
+    assert word("LIF-05", polls(contract, situation)) == PASSED
+    assert word("LIF-05", polls(contract, *ends(contract)[:1])) == NOT_OBSERVED
+    pointer = tuple(one for one in place(contract, "status", "video_url"))
+    body = early(contract, situation, pointer)
+    told = polls(contract, situation, answer=body)
+    assert word("LIF-05", told) == BROKEN
+    assert word("LIF-05", told, assuming(contract, "lifecycle.json#/operations/status/bindings/video_url")) == LESSON
+    assert word("LIF-05", polls(contract, situation, answer=early(contract, situation, pointer, ""))) == PASSED
+
+
+def early(contract: Contract, situation: str, pointer: tuple[str, ...], url: str = "http://127.0.0.1/x.mp4") -> bytes:
+    """Return an answer with an address of a video in it, lists and all."""
+    value: Any = url
+    cut = next((number for number, step in enumerate(pointer) if step.isdigit()), len(pointer))
+    for step in reversed(pointer[cut:]):
+        value = [value] if step.isdigit() else {step: value, "type": "video"}
+    return changed(contract, "status", situation, pointer[:cut], value)
+
+
+# LIF-06
+
+
+def test_polls_that_overlap_may_be_answered_in_any_order(contract: Contract) -> None:
+    told = Teller(contract)
+    for number, situation in enumerate(reversed(way(contract))):
+        at(told, situation, number / 100, 5.0)
+    assert broken(told) == {}
+    assert word("LIF-06", told) == (PASSED if len(way(contract)) > 1 else NOT_OBSERVED)
+
+
+def test_polls_one_after_the_other_overlap_with_none(contract: Contract) -> None:
+    assert word("LIF-06", polls(contract, *way(contract))) == NOT_OBSERVED
+
+
+def test_two_ends_at_once_are_two_stories(contract: Contract) -> None:
+    first, then = ends(contract)[:2]
+    told = Teller(contract)
+    at(told, first, 0.0, 2.0)
+    at(told, then, 1.0, 3.0)
+    found = verdict("LIF-06", told)
+    assert found.verdict == BROKEN
+    assert word("LIF-02", told) == NOT_OBSERVED
+    assert word("LIF-06", told, assuming(contract, found.breaches[0].places[0])) == LESSON
+
+
+def test_a_look_back_within_a_crowd_is_told(contract: Contract) -> None:
+    told, end = Teller(contract), ends(contract)[0]
+    at(told, end, 0.0, 1.0)
+    at(told, running(contract), 0.5, 3.0)
+    assert word("LIF-06", told) == PASSED
+    at(told, running(contract), 1.5, 3.0)
+    assert word("LIF-06", told) == BROKEN
+
+
+STAGES = Graph(
+    "a",
+    {
+        name: Stage(name, kind, tuple(to))
+        for name, kind, to in (
+            ("a", "pending", "bc"),
+            ("b", "running", "d"),
+            ("c", "running", "d"),
+            ("d", "running", "ef"),
+            ("e", "success", ""),
+            ("f", "failure", ""),
+        )
+    },
+)
+
+
+def _sight(sent: float, answered: float, *stages: str) -> Sight:
+    step = Teller.__new__(Teller)
+    step.arrived, step.done = sent, answered  # type: ignore[attr-defined]
+    return Sight(step, frozenset(stages))  # type: ignore[arg-type]
+
+
+def _explained(sights: list[Sight]) -> bool:
+    """Say the same by trying every order and every choice: the definition."""
+    edges = {stage.name: stage.next for stage in STAGES}
+
+    def leads(one: str, other: str) -> bool:
+        return one == other or any(leads(to, other) for to in edges[one])
+
+    for order in itertools.permutations(sights):
+        if any(later.before(first) for first, later in itertools.combinations(order, 2)):
+            continue
+        for choice in itertools.product(*(one.stages for one in order)):
+            if all(leads(one, other) for one, other in itertools.pairwise(choice)):
+                return True
+    return False
+
+
+def test_an_order_is_found_if_and_only_if_there_is_one() -> None:
+    chance = Random(7)
+    outcomes = []
+    for _ in range(1500):
+        sights = []
+        for _ in range(chance.randint(1, 5)):
+            sent = chance.randint(0, 6)
+            stages = chance.sample("abcdef", chance.choice([1, 1, 1, 2]))
+            sights.append(_sight(sent, sent + chance.randint(0, 4), *stages))
+        outcomes.append(_explained(sights))
+        assert fits(STAGES, sights) is outcomes[-1]
+    assert 300 < sum(outcomes) < 1200
+
+
+class Honest:
+    """A server as a model: jobs that go forward, asked for at once and by turns, on good days and bad ones."""
+
+    def __init__(self, contract: Contract, chance: Random, liar: bool = False) -> None:
+        self.contract, self.chance, self.liar = contract, chance, liar
+        self.told = Teller(contract)
+        self.roles = [role for role in ("status", "result") if role in contract.operations]
+
+    def run(self) -> Teller:
+        for number in range(3):
+            self.live(a_job(self.contract, number))
+        self.told.exchanges.sort(key=lambda exchange: exchange.arrived)
+        return self.told
+
+    def live(self, job: str) -> None:
+        graph, chance = self.contract.graph, self.chance
+        stages = [graph.initial]
+        while graph[stages[-1]].next:
+            stages.append(chance.choice(graph[stages[-1]].next))
+        begun = START + chance.uniform(0, 5)
+        self.told.now = begun
+        self.told.submit(job=job, key=job)
+        moments = [begun, *sorted(chance.uniform(begun, begun + 30) for _ in stages[1:])]
+        for _ in range(chance.randint(1, 15)):
+            sent = begun + 0.01 + chance.uniform(0, 50)
+            done = sent + chance.choice([0.001, 1, 10])
+            looked = chance.uniform(sent, done)
+            stage = next(name for name, at in reversed(list(zip(stages, moments, strict=True))) if at <= looked)
+            self.told.now = sent
+            if chance.random() < 0.2:
+                self.told.status(None, job=job, status=chance.choice([0, 429, 500, 503, 504]), **HTML)
+                continue
+            if self.liar and chance.random() < 0.5:
+                stage = chance.choice([one.name for one in graph])
+            role = chance.choice(self.roles)
+            found = self.contract.operations[role].situations.values()
+            self.told.call(role, next(one.name for one in found if stage in one.stages), job, answered=done)
+
+
+def test_who_keeps_the_contract_is_never_accused(contract: Contract) -> None:
+    seen = set()
+    for seed in range(40):
+        told = Honest(contract, Random(seed)).run()
+        assert broken(told, lifecycle.RULES + identity.RULES) == {}, seed
+        seen |= {rule for rule in ("LIF-01", "LIF-02", "LIF-06") if word(rule, told) == PASSED}
+    assert seen == {"LIF-01", "LIF-02", "LIF-06"}
+
+
+def test_who_says_anything_is_accused_nearly_always(contract: Contract) -> None:
+    caught = [broken(Honest(contract, Random(seed), liar=True).run()) for seed in range(50)]
+    assert sum("LIF-02" in one or "LIF-06" in one or "LIF-01" in one for one in caught) > 40
+    assert {rule for one in caught for rule in one} >= {"LIF-02", "LIF-06"}

@@ -1,0 +1,284 @@
+"""The rules for servers about the video, on facts told by hand: each is kept, broken, learned and not seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+
+from hobbyhorse.conformance.server.rules.media import RULES
+from hobbyhorse.contract.request import Order
+from hobbyhorse.contract.schemas import Schemas
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.media.video import frame_size
+from hobbyhorse.traces.orders import order_behind
+from hobbyhorse.traces.trace import Video
+from tests.conftest import contracts_that
+from tests.judging import BROKEN, LESSON, NOT_APPLICABLE, NOT_OBSERVED, PASSED, assuming, knowing, named, verdict
+from tests.judging import teller as ordered
+from tests.tracing import JOB, Teller
+
+SIZE = 1000
+
+
+def _models(contract: Contract) -> range:
+    return range(len(contract.models))
+
+
+def _description(contract: Contract, number: int) -> str:
+    return str(contract.schemas.document(contract.models[number].schema_file).get("description", ""))
+
+
+says_so = contracts_that(lambda contract: any("24 frames" in _description(contract, n) for n in _models(contract)))
+
+
+def rule(number: int) -> Any:
+    return named(RULES, f"MED-{number:02}")
+
+
+def teller(contract: Contract, model: int = 0) -> Teller:
+    """Return a teller of an order of a model that was accepted."""
+    path = contract.operations["submit"].path
+    for place in contract.operations["submit"].bindings["model"].request:
+        if place.part == "path":
+            path = path.replace("{" + place.name + "}", contract.models[model].id)
+    told = ordered(contract, model)
+    return told.submit(url=told.base + path)
+
+
+def asked(told: Teller) -> Order:
+    order = order_behind(told.story(), JOB)
+    assert order is not None
+    return order
+
+
+def video(told: Teller, **facts: Any) -> Video:
+    """Return a video as it was asked for, but for some facts."""
+    order = asked(told)
+    width, height = frame_size(int((order.resolution or "720")[:-1]), 16, 9)
+    found = {
+        "moov_first": True,
+        "video_codec": "h264",
+        "width": width,
+        "height": height,
+        "fps": 24.0,
+        "constant_frame_rate": True,
+        "frames": 24 * order.seconds,
+        "video_seconds": float(order.seconds),
+        "audio_codec": "aac",
+        "audio_seconds": order.seconds + 0.02,
+        "first_frame_difference": 3.0,
+    }
+    return Video(JOB, told.video, found | facts)
+
+
+def word(number: int, told: Teller, **facts: Any) -> str:
+    return verdict(rule(number), told, videos=(video(told, **facts),))
+
+
+def test_no_video_shows_nothing(contract: Contract) -> None:
+    assert {verdict(one, teller(contract)) for one in RULES} <= {NOT_OBSERVED, NOT_APPLICABLE}
+
+
+def test_a_video_as_it_was_asked_for_breaks_nothing(contract: Contract) -> None:
+    for model in _models(contract):
+        told = teller(contract, model)
+        words = {one.id: verdict(one, told, videos=(video(told),)) for one in RULES}
+        unseen = {"MED-09", "MED-10", *(["MED-05"] if asked(told).first_frame else [])}
+        unseen |= set() if words["MED-07"] == PASSED else {"MED-07"}
+        assert {name for name, word in words.items() if word != PASSED} == unseen
+
+
+@pytest.mark.parametrize(
+    ("number", "facts"),
+    [
+        (1, {"video_codec": "mpeg4"}),
+        (2, {"fps": 25.0}),
+        (2, {"fps": 23.976}),
+        (2, {"constant_frame_rate": False}),
+        (3, {"frames": 1}),
+        (3, {"video_seconds": 0.1}),
+        (4, {"width": 640, "height": 360}),
+        (4, {"width": 1281, "height": 720}),
+        (5, {"asked_aspect": 1.0}),
+        (6, {"first_frame_difference": 60.0}),
+        (8, {"moov_first": False}),
+        (11, {"video_seconds": 1.5}),
+    ],
+)
+def test_what_is_otherwise_in_a_video_is_seen(contract: Contract, number: int, facts: dict[str, Any]) -> None:
+    for model in _models(contract):
+        assert word(number, teller(knowing(contract), model)) in (PASSED, NOT_OBSERVED)
+        assert word(number, teller(knowing(contract), model), **facts) == BROKEN
+
+
+def test_one_frame_short_is_seen(contract: Contract) -> None:
+    told = teller(contract)
+    seconds = asked(told).seconds
+    short = {"frames": 24 * seconds - 1, "video_seconds": seconds - 1 / 24}
+    assert [word(number, told, **short) for number in (2, 3, 11)] == [PASSED, BROKEN, PASSED]
+
+
+def test_what_is_no_video_is_seen(contract: Contract) -> None:
+    told = teller(contract)
+    bad = Video(JOB, told.video, error="the file starts with b'<html>'")
+    words = {one.id: verdict(one, told, videos=(bad,)) for one in RULES}
+    assert words.pop("MED-01") == BROKEN
+    assert set(words.values()) <= {NOT_OBSERVED, NOT_APPLICABLE}
+
+
+def test_a_tier_may_be_rounded_otherwise(contract: Contract) -> None:
+    told = teller(contract)
+    width, height = frame_size(int((asked(told).resolution or "")[:-1]), 3, 4)
+    for off in (-4, 0, 4):
+        assert word(4, told, width=width + off, height=height) == PASSED
+
+
+def test_the_aspect_is_that_of_the_picture_that_was_given(contract: Contract) -> None:
+    told = teller(contract)
+    assert word(5, told, asked_aspect=16 / 9) == PASSED
+    assert word(5, told, asked_aspect=1.80) == PASSED
+    assert word(5, told, asked_aspect=9 / 16) == BROKEN
+
+
+@contracts_that(lambda contract: any("aspect_ratio" in model.parameters for model in contract.models))
+def test_the_aspect_is_the_one_that_was_asked_for(contract: Contract) -> None:
+    number = next(n for n in _models(contract) if "aspect_ratio" in contract.models[n].parameters)
+    told = teller(knowing(contract), number)
+    assert word(5, told) == PASSED
+    assert word(5, told, width=960, height=960) == BROKEN
+    file = contract.models[number].schema_file
+    place = f"{file}#/properties{''.join('/' + step for step in contract.models[number].parameters['aspect_ratio'][0])}"
+    assert word(5, teller(assuming(contract, place), number), width=960, height=960) == LESSON
+
+
+def test_what_a_parameter_means_may_be_assumed(contract: Contract) -> None:
+    for name, number, facts in (
+        ("duration", 3, {"frames": 1}),
+        ("duration", 11, {"video_seconds": 0.5}),
+        ("resolution", 4, {"width": 640, "height": 360}),
+    ):
+        model = contract.models[0]
+        steps = "/properties/".join(model.parameters[name][0])
+        told = teller(assuming(contract, f"{model.schema_file}#/properties/{steps}"))
+        assert word(number, told, **facts) == LESSON
+
+
+@says_so
+def test_the_frame_rate_is_a_lesson_where_the_description_is_assumed(contract: Contract) -> None:
+    place = f"{contract.models[0].schema_file}#/description"
+    assert word(2, teller(knowing(contract)), fps=25.0) == BROKEN
+    assert word(2, teller(assuming(contract, place)), fps=25.0) == LESSON
+
+
+def test_sound_is_asked_for_only_where_it_is_promised(contract: Contract) -> None:
+    mute = word(7, teller(contract), audio_codec=None, audio_seconds=None)
+    assert mute == (
+        BROKEN if "audio" in str(contract.schemas.document(contract.models[0].schema_file)) else NOT_APPLICABLE
+    )
+    names = ["openapi.json", *(model.schema_file for model in contract.models)]
+    documents = {name: contract.schemas.document(name) for name in names}
+    file = contract.models[0].schema_file
+    documents[file] = documents[file] | {"description": "A video with audio."}
+    promised = replace(contract, schemas=Schemas(documents), assumptions=())
+    assert word(7, teller(promised)) == PASSED
+    assert word(7, teller(promised), audio_codec=None, audio_seconds=None) == BROKEN
+    assert word(7, teller(promised), audio_seconds=0.5) == BROKEN
+    assert word(7, teller(assuming(promised, f"{file}#/description")), audio_seconds=0.5) == LESSON
+
+
+def test_what_nobody_knows_is_not_judged(contract: Contract) -> None:
+    told = teller(contract)
+    found = video(told)
+    told.exchanges[0] = replace(told.exchanges[0], body=b'{"image": "data:')
+    for number in (3, 4, 11):
+        assert verdict(rule(number), told, videos=(found,)) == NOT_OBSERVED
+    for number in (2, 3, 4, 5, 6, 8, 11):
+        assert verdict(rule(number), teller(contract), videos=(Video(JOB, "x", {"brand": "isom"}),)) == NOT_OBSERVED
+
+
+def test_a_video_is_found_by_its_address_too(contract: Contract) -> None:
+    role = "result" if "result" in contract.operations else "status"
+    situations = contract.operations[role].situations.values()
+    done = next(one.name for one in situations if {contract.graph[n].kind for n in one.stages} == {"success"})
+    told = teller(contract).call(role, done)
+    found = replace(video(told, frames=1), job=None)
+    assert verdict(rule(3), told, videos=(found,)) == BROKEN
+
+
+def part(told: Teller, asked: str, told_range: str | None, size: int, status: int = 206, **how: Any) -> Teller:
+    """Tell a request for a part of the video."""
+    answer = (("content-type", "video/mp4"), *((("content-range", told_range),) if told_range else ()))
+    headers = (("range", asked),)
+    return told.media(status, probe="job:range", headers=headers, answer_headers=answer, size=size, **how)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told_range", "size"),
+    [
+        ("bytes=0-99", "bytes 0-99/1000", 100),
+        ("bytes=100-", "bytes 100-999/1000", 900),
+        ("bytes=-100", "bytes 900-999/1000", 100),
+        ("bytes=900-2000", "bytes 900-999/1000", 100),
+        ("bytes=0-99", "bytes 0-99/*", 100),
+    ],
+)
+def test_a_part_of_the_video_is_that_part(contract: Contract, asked: str, told_range: str, size: int) -> None:
+    assert verdict(rule(9), part(teller(contract), asked, told_range, size)) == PASSED
+    assert verdict(rule(9), part(teller(contract), asked, told_range, size + 1)) == BROKEN
+    assert verdict(rule(9), part(teller(contract), asked, None, size)) == BROKEN
+    assert verdict(rule(9), part(teller(contract), asked, None, SIZE, status=200)) == BROKEN
+    assert verdict(rule(9), part(teller(contract), asked, None, 0, status=416)) == BROKEN
+    assert verdict(rule(9), part(teller(contract), asked, None, 0, status=403)) == NOT_OBSERVED
+    assert verdict(rule(9), part(teller(contract), asked, told_range, size, whole=False)) == NOT_OBSERVED
+
+
+def test_another_part_than_was_asked_for_is_seen(contract: Contract) -> None:
+    assert verdict(rule(9), part(teller(contract), "bytes=0-99", "bytes 1-100/1000", 100)) == BROKEN
+    assert verdict(rule(9), teller(contract).media(probe="job:media")) == NOT_OBSERVED
+
+
+def whole(told: Teller, length: str | None = str(SIZE), kind: str = "video/mp4", **how: Any) -> Teller:
+    """Tell a request for the whole video."""
+    sized = (("content-length", length),) if length is not None else ()
+    said = {"probe": "job:media", "answer_headers": (("content-type", kind), *sized)} | how
+    return told.media(**said)
+
+
+@pytest.mark.parametrize(
+    "kind", ["video/mp4", "Video/MP4; codecs=avc1", "application/octet-stream", "binary/octet-stream"]
+)
+def test_a_video_comes_with_its_length_and_type(contract: Contract, kind: str) -> None:
+    assert verdict(rule(10), whole(teller(contract), kind=kind)) == PASSED
+
+
+def test_a_wrong_length_or_type_is_seen(contract: Contract) -> None:
+    for told in (
+        whole(teller(contract), "999"),
+        whole(teller(contract), None),
+        whole(teller(contract), kind="text/html"),
+        whole(whole(teller(contract)), "999", method="HEAD", probe="job:head", size=0),
+    ):
+        assert verdict(rule(10), told) == BROKEN
+
+
+def test_a_length_that_cannot_be_compared_is_not(contract: Contract) -> None:
+    packed = (("content-type", "video/mp4"), ("content-encoding", "gzip"), ("content-length", "10"))
+    head: dict[str, Any] = {"method": "HEAD", "probe": "job:head", "size": 0}
+    for told in (
+        whole(teller(contract), answer_headers=packed),
+        whole(teller(contract), None, **head),
+        whole(teller(contract), "7", **head),
+        whole(whole(teller(contract)), **head),
+    ):
+        assert verdict(rule(10), told) == PASSED
+    assert verdict(rule(10), whole(teller(contract), "7", whole=False)) == NOT_OBSERVED
+    assert verdict(rule(10), whole(teller(contract), "7", probe=None)) == NOT_OBSERVED
+
+
+def test_facts_are_those_of_the_trace_as_json(contract: Contract) -> None:
+    told = teller(contract)
+    found = Video(JOB, told.video, orjson.loads(orjson.dumps(dict(video(told).facts))))
+    assert verdict(rule(3), told, videos=(found,)) == PASSED

@@ -1,0 +1,151 @@
+"""The rules for servers about money, on traces told by hand: each is kept, broken, learned and not seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import orjson
+import pytest
+
+from hobbyhorse.conformance.server.rules.money import RULES
+from hobbyhorse.contract.formats import FORMATS
+from hobbyhorse.contract.forms.expressions import replaced
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.traces.orders import order_behind
+from tests.conftest import contracts_that
+from tests.judging import (
+    BROKEN,
+    LESSON,
+    NOT_APPLICABLE,
+    NOT_OBSERVED,
+    PASSED,
+    assuming,
+    judged,
+    knowing,
+    teller,
+    verdict,
+)
+from tests.tracing import JOB, Teller
+
+PRICE, REFUSED = RULES
+
+
+def roles(contract: Contract) -> list[str]:
+    """Return the operations on a job that tell its cost."""
+    return [role for role, operation in contract.operations.items() if "cost" in operation.bindings]
+
+
+priced = contracts_that(lambda contract: bool(roles(contract)))
+unpriced = contracts_that(lambda contract: not roles(contract))
+
+
+def told(contract: Contract, kind: str, cost: Any = None, model: int = 0) -> Teller:
+    """Tell an order and its end, with a cost if one is told."""
+    role = roles(contract)[0] if roles(contract) else "status"
+    operation = contract.operations[role]
+    situations = [one for one in operation.situations.values() if one.stages]
+    name = next(one.name for one in situations if {contract.graph[stage].kind for stage in one.stages} == {kind})
+    story = teller(contract, model).submit(url=_url(contract, model)).wait(60).call(role, name)
+    if cost is not None:
+        last, binding = story.exchanges[-1], operation.bindings["cost"]
+        body = orjson.loads(last.answer)
+        pointer = binding.response[0].pointer
+        for depth in range(1, len(pointer)):
+            body = replaced(body, pointer[:depth], _inside(body, pointer[:depth]))
+        value = FORMATS[binding.format or "decimal"].write(Decimal(cost))
+        story.exchanges[-1] = replace(last, answer=orjson.dumps(replaced(body, pointer, value)))
+    return story
+
+
+def _inside(body: Any, pointer: tuple[str, ...]) -> Any:
+    for step in pointer:
+        body = body.get(step) if isinstance(body, dict) else None
+    return body if isinstance(body, dict) else {}
+
+
+def _url(contract: Contract, model: int) -> str:
+    story = Teller(contract)
+    path = contract.operations["submit"].path
+    for place in contract.operations["submit"].bindings["model"].request:
+        if place.part == "path":
+            path = path.replace("{" + place.name + "}", contract.models[model].id)
+    return story.base + path
+
+
+def due(contract: Contract, model: int = 0) -> Decimal:
+    """Return what the cheapest order of a model costs."""
+    order = order_behind(told(contract, "success", "1", model).story(), JOB)
+    assert order is not None
+    return contract.models[model].price[order.resolution or ""] * order.seconds
+
+
+@unpriced
+def test_a_provider_that_tells_no_cost_is_not_held_to_one(contract: Contract) -> None:
+    assert verdict(PRICE, told(contract, "success")) == NOT_APPLICABLE
+
+
+def test_an_order_alone_shows_nothing(contract: Contract) -> None:
+    assert {verdict(rule, teller(contract).submit()) for rule in RULES} <= {NOT_OBSERVED, NOT_APPLICABLE}
+
+
+@priced
+def test_a_video_costs_what_its_seconds_cost(contract: Contract) -> None:
+    known = knowing(contract)
+    for number in range(len(contract.models)):
+        price = due(known, number)
+        assert verdict(PRICE, told(known, "success", price, number)) == PASSED
+        assert verdict(PRICE, told(known, "success", price + Decimal("0.004"), number)) == PASSED
+        for wrong in (price * 2, price + Decimal("0.01"), Decimal(0)):
+            assert verdict(PRICE, told(known, "success", wrong, number)) == BROKEN
+
+
+@priced
+def test_a_price_that_is_only_assumed_is_learned(contract: Contract) -> None:
+    for number, model in enumerate(contract.models):
+        price = due(knowing(contract), number)
+        for tail in ("/price", f"/price/{min(model.price, key=model.price.__getitem__)}"):
+            assumed = assuming(contract, f"lifecycle.json#/models/{number}{tail}")
+            found = judged(PRICE, told(assumed, "success", price * 2, number))
+            assert found.verdict == LESSON
+            (patch,) = found.lessons[0].patch
+            assert Decimal(patch["value"]) == 2 * min(model.price.values())
+
+
+@priced
+@pytest.mark.parametrize("kind", ["failure", "cancelled"])
+def test_a_job_without_a_video_costs_nothing(contract: Contract, kind: str) -> None:
+    if all(stage.kind != kind for stage in contract.graph):
+        return
+    known = knowing(contract)
+    assert verdict(REFUSED, told(known, kind)) == PASSED
+    assert verdict(REFUSED, told(known, kind, "0.00")) == PASSED
+    assert verdict(REFUSED, told(known, kind, "0.42")) == BROKEN
+    assert verdict(PRICE, told(known, kind, "0.42")) == NOT_OBSERVED
+    assumed = assuming(contract, f"lifecycle.json#/operations/{roles(contract)[0]}/bindings/cost")
+    assert verdict(REFUSED, told(assumed, kind, "0.42")) == LESSON
+
+
+@priced
+def test_a_job_whose_order_was_not_seen_or_names_no_tier_is_not_priced(contract: Contract) -> None:
+    story = told(contract, "success", "99")
+    story.exchanges.pop(0)
+    assert verdict(PRICE, story) == NOT_OBSERVED
+    story = told(contract, "success", "99")
+    story.exchanges[0] = replace(story.exchanges[0], body=b'{"image": "data:image')
+    assert verdict(PRICE, story) == NOT_OBSERVED
+
+
+def test_an_order_that_was_refused_has_no_job(contract: Contract) -> None:
+    story = teller(contract).submit(None, status=422, job=None)
+    assert verdict(REFUSED, story) == PASSED
+    body = orjson.loads(teller(contract).submit().exchanges[0].answer)
+    story = teller(contract).submit(None, status=422, answer=orjson.dumps(body), job=JOB)
+    assert verdict(REFUSED, story) == PASSED
+    running = next(one.name for one in contract.operations["status"].situations.values() if one.stages)
+    assert verdict(REFUSED, story.status(running)) == BROKEN
+
+
+def test_a_refusal_that_passes_shows_nothing(contract: Contract) -> None:
+    assert verdict(REFUSED, teller(contract).submit(None, status=503, job=None)) == NOT_OBSERVED

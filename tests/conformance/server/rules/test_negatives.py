@@ -1,0 +1,210 @@
+"""The rules about bodies that break the contract, and those that just keep it, on traces told by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from hobbyhorse.conformance.client.judge import BROKEN, NOT_OBSERVED, PASSED
+from hobbyhorse.conformance.server.rule import LESSON
+from hobbyhorse.contract.forms.expressions import format_pointer, replaced
+from hobbyhorse.contract.values import Contract, find_situation
+from tests.conformance.server.rules.test_shape import HTML, a_job, assuming, broken, home, verdict, word
+from tests.conftest import contracts_that
+from tests.tracing import Teller
+
+names_model = contracts_that(
+    lambda contract: any(one.part == "body" for one in contract.operations["submit"].bindings["model"].request)
+)
+
+
+def duration(contract: Contract) -> tuple[str, ...]:
+    """Return the place of the duration in the body."""
+    (inner,) = contract.models[0].parameters["duration"]
+    return (*contract.operations["submit"].model_parameters.pointer, *inner)
+
+
+def order(contract: Contract, pointer: tuple[str, ...], value: Any) -> Any:
+    """Return a body with a value at a place."""
+    body = next(iter(contract.operations["submit"].body_examples.values()))
+    return replaced(body, pointer, value)
+
+
+def wrong(contract: Contract, situation: str | None, number: int = 0, **how: Any) -> Teller:
+    """Tell of an order of a film that is far too long, and how it is answered."""
+    return add_wrong(Teller(contract), situation, number, **how)
+
+
+def add_wrong(told: Teller, situation: str | None, number: int = 0, **how: Any) -> Teller:
+    pointer = duration(told.contract)
+    body = orjson.dumps(order(told.contract, pointer, "a while"))
+    said = {
+        "body": body,
+        "probe": f"negative:type:{format_pointer(pointer)}",
+        "expected": "invalid_request",
+        "key": f"key-{number}",
+    } | how
+    job = a_job(told.contract, number) if situation == "accepted" else None
+    return told.submit(situation, job, **said)
+
+
+# NEG-01
+
+
+def test_a_bad_body_is_refused(contract: Contract) -> None:
+    assert broken(wrong(contract, "invalid_request")) == {}
+    assert word("NEG-01", wrong(contract, "invalid_request")) == PASSED
+    assert word("NEG-02", wrong(contract, "invalid_request")) == PASSED
+
+
+def test_a_bad_body_that_makes_a_job_is_told_with_what_forbids_it(contract: Contract) -> None:
+    told = wrong(contract, "accepted")
+    found = verdict("NEG-01", told)
+    assert found.verdict == BROKEN
+    (breach,) = found.breaches
+    (inner,) = contract.models[0].parameters["duration"]
+    at = contract.models[0].schema + format_pointer(tuple(part for one in inner for part in ("properties", one)))
+    assert breach.places[0].endswith(("/type", "/anyOf", "/enum"))
+    assert contract.schemas.at(breach.places[0]) is not None
+    assert breach.seen == a_job(contract)
+    assert any(one.startswith(at) for one in breach.places) or len(breach.places) > 2
+    assert word("NEG-01", told, assuming(contract, breach.places[0])) == LESSON
+    assert word("NEG-01", told, assuming(contract, home(contract, "submit", "invalid_request"))) == LESSON
+    assert word("NEG-01", told, assuming(contract, "lifecycle.json#/polling")) == BROKEN
+    assert word("NEG-02", told) == NOT_OBSERVED
+
+
+def test_each_bad_body_counts(contract: Contract) -> None:
+    told = wrong(contract, "accepted")
+    add_wrong(told, "accepted", 1, probe="negative:json", body=b"{", expected="malformed_body")
+    add_wrong(told, "invalid_request", 2, probe="negative:enum:/other")
+    assert len(verdict("NEG-01", told).breaches) == 2
+
+
+def test_another_content_type_may_be_taken_where_no_document_says_otherwise(contract: Contract) -> None:
+    told = wrong(contract, "accepted", probe="negative:type", expected="unsupported_media_type")
+    says = "unsupported_media_type" in contract.operations["submit"].situations
+    assert word("NEG-01", told) == (BROKEN if says else NOT_OBSERVED)
+
+
+def test_other_orders_say_nothing_of_bad_bodies(contract: Contract) -> None:
+    told = Teller(contract).submit().submit("invalid_request", None)
+    assert word("NEG-01", told) == word("NEG-02", told) == word("NEG-03", told) == NOT_OBSERVED
+    lost = Teller(contract).nothing("submit", probe="negative:type:/x", expected="invalid_request")
+    assert word("NEG-01", lost) == word("NEG-02", lost) == NOT_OBSERVED
+
+
+# NEG-02
+
+
+def test_a_bad_body_that_is_refused_otherwise_is_told(contract: Contract) -> None:
+    told = wrong(contract, "unauthenticated")
+    right = contract.operations["submit"].situations["invalid_request"]
+    other = contract.operations["submit"].situations["unauthenticated"]
+    found = verdict("NEG-02", told)
+    assert found.verdict == BROKEN
+    if right.status != other.status:
+        assert found.breaches[0].seen == other.status
+        at = f"{home(contract, 'submit', 'invalid_request')}/status"
+        assert word("NEG-02", told, assuming(contract, at)) == LESSON
+    assert word("NEG-01", told) == PASSED
+
+
+def test_a_good_answer_without_a_job_is_no_refusal(contract: Contract) -> None:
+    told = wrong(contract, None, status=200, answer=b'{"error": "no"}')
+    assert word("NEG-01", told) == PASSED
+    assert word("NEG-02", told) == BROKEN
+
+
+def test_what_stands_in_for_a_situation_may_be_any_refusal(contract: Contract) -> None:
+    told = wrong(contract, None, probe="negative:huge", expected="body_too_large", status=413)
+    assert word("NEG-02", told) == PASSED
+
+
+@names_model
+def test_a_bad_name_of_a_model_may_be_refused_as_a_model_that_is_not_there(contract: Contract) -> None:
+    for situation in ("invalid_request", "unknown_model"):
+        told = wrong(contract, situation, probe="negative:enum:/model", expected="invalid_request")
+        assert word("NEG-02", told) == PASSED
+
+
+def test_an_unknown_model_is_refused_as_such(contract: Contract) -> None:
+    right = find_situation(contract.operations["submit"], "unknown_model")
+    assert right is not None
+    told = wrong(contract, right.name, probe="negative:model", expected="unknown_model")
+    assert broken(told) == {}
+    told = wrong(contract, "insufficient_balance", probe="negative:model", expected="unknown_model")
+    assert word("NEG-02", told) == BROKEN
+
+
+@pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
+def test_a_bad_day_says_nothing_of_bad_bodies(contract: Contract, status: int) -> None:
+    told = wrong(contract, None, status=status, **HTML)
+    add_wrong(told, None, 1, status=status, **HTML)
+    assert word("NEG-02", told) == NOT_OBSERVED
+    assert word("NEG-01", told) == PASSED
+
+
+def test_one_internal_error_is_a_bad_day_and_two_of_them_a_habit(contract: Contract) -> None:
+    told = wrong(contract, "server_error")
+    assert word("NEG-02", told) == NOT_OBSERVED
+    add_wrong(told, "server_error", 1)
+    assert word("NEG-02", told) == BROKEN
+    assert word("NEG-02", told.status("server_error")) == NOT_OBSERVED
+
+
+# NEG-03
+
+
+def at_bound(contract: Contract, situation: str | None, other: str = "accepted", **how: Any) -> Teller:
+    """Tell of an order that is taken, and of one at the edge of what the schema allows."""
+    pointer, value = duration(contract), _allowed(contract)
+    told = Teller(contract).submit(other, a_job(contract) if other == "accepted" else None, probe="job", key="key-0")
+    job = a_job(contract, 1) if situation == "accepted" else None
+    said = {
+        "probe": f"bound:{format_pointer(pointer)}:{value}",
+        "expected": "accepted",
+        "body": orjson.dumps(order(contract, pointer, value)),
+    } | how
+    return told.submit(situation, job, **said)
+
+
+def _allowed(contract: Contract) -> Any:
+    (inner,) = contract.models[0].parameters["duration"]
+    said = contract.schemas.at(_schema(contract, inner))
+    return said["enum"][0] if "enum" in said else said["minimum"]
+
+
+def _schema(contract: Contract, inner: tuple[str, ...]) -> str:
+    return contract.models[0].schema + format_pointer(tuple(part for one in inner for part in ("properties", one)))
+
+
+def test_a_body_at_its_bound_is_taken(contract: Contract) -> None:
+    assert broken(at_bound(contract, "accepted")) == {}
+    assert word("NEG-03", at_bound(contract, "accepted")) == PASSED
+
+
+def test_a_body_at_its_bound_that_is_refused_is_told(contract: Contract) -> None:
+    told = at_bound(contract, "invalid_request")
+    found = verdict("NEG-03", told)
+    assert found.verdict == BROKEN
+    (inner,) = contract.models[0].parameters["duration"]
+    assert _schema(contract, inner) in found.breaches[0].places
+    assert word("NEG-03", told, assuming(contract, found.breaches[0].places[0])) == LESSON
+    assert word("NEG-03", told, assuming(contract, _schema(contract, inner))) == LESSON
+    assert all(contract.schemas.at(place) for place in found.breaches[0].places)
+
+
+def test_an_order_that_is_refused_for_another_reason_says_nothing_of_bounds(contract: Contract) -> None:
+    names = {"insufficient_balance", "rate_limited", "forbidden", "unauthenticated", "overloaded", "model_unavailable"}
+    for name in names & set(contract.operations["submit"].situations):
+        assert word("NEG-03", at_bound(contract, name)) == NOT_OBSERVED
+    assert word("NEG-03", at_bound(contract, "invalid_request", other="invalid_request")) == NOT_OBSERVED
+
+
+def test_a_picture_may_be_refused_for_what_it_is(contract: Contract) -> None:
+    (first, *_) = contract.models[0].parameters["first_frame"]
+    pointer = format_pointer((*contract.operations["submit"].model_parameters.pointer, *first))
+    assert word("NEG-03", at_bound(contract, "invalid_request", probe=f"bound:{pointer}:2048")) == NOT_OBSERVED

@@ -1,0 +1,284 @@
+"""The rules for servers about callbacks, on traces told by hand: each is kept, broken, learned and not seen."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+
+from hobbyhorse.conformance.server.rules.notifying import PLACE, RULES
+from hobbyhorse.contract.forms.expressions import MISSING
+from hobbyhorse.contract.forms.signatures import sign
+from hobbyhorse.contract.values import Contract
+from tests.conftest import contracts_that
+from tests.judging import (
+    BROKEN,
+    LESSON,
+    NOT_APPLICABLE,
+    NOT_OBSERVED,
+    PASSED,
+    assuming,
+    judged,
+    knowing,
+    teller,
+    verdict,
+)
+from tests.tracing import JOB, MEDIA, Teller
+
+SCHEMA, SIGNED, SAME, RETRIED, ONCE, READABLE = RULES
+SECRET = "whsec_" + base64.b64encode(b"a secret of ours").decode()
+calling = contracts_that(lambda contract: contract.callbacks is not None)
+silent = contracts_that(lambda contract: contract.callbacks is None)
+
+
+def ending(contract: Contract, kind: str = "success") -> str:
+    """Return the name of the callback that tells an end."""
+    assert contract.callbacks is not None
+    situations = contract.callbacks.situations.values()
+    return next(one.name for one in situations if {contract.graph[name].kind for name in one.stages} == {kind})
+
+
+def polled(contract: Contract, kind: str = "success") -> str:
+    """Return the name of the poll's answer that tells a class of stages."""
+    situations = contract.operations["status"].situations.values()
+    return next(one.name for one in situations if {contract.graph[name].kind for name in one.stages} == {kind})
+
+
+def told(contract: Contract, kind: str = "success", **how: Any) -> Teller:
+    """Tell an order, and the callback that ends it."""
+    return callback(teller(contract).submit(**how).wait(60), kind)
+
+
+def callback(story: Teller, kind: str = "success", status: int | None = 200, job: str = JOB, **how: Any) -> Teller:
+    """Tell a callback of which only what is known stands in for the example."""
+    assert story.contract.callbacks is not None
+    name = ending(story.contract, kind)
+    values = {"job": job, "video_url": story.video}
+    body = story.contract.callbacks.situations[name].template.write(lambda one: values.get(one, MISSING))
+    return story.callback(name, status, job, body=body, **how)
+
+
+def after(story: Teller, situation: str | None, seconds: float = 1.0, **how: Any) -> Teller:
+    """Tell a poll a little later."""
+    return story.wait(seconds).status(situation, **how)
+
+
+def sealed(story: Teller, key: str = SECRET, body: bytes | None = None, late: float = 0.0, **how: Any) -> Teller:
+    """Sign the last callback."""
+    last = story.deliveries[-1]
+    assert story.contract.callbacks is not None
+    assert story.contract.callbacks.signature is not None
+    signature = replace(story.contract.callbacks.signature, **how)
+    moment = int(last.sent - late)
+    headers = sign(signature, key, last.body if body is None else body, timestamp=moment, message_id="msg-1")
+    written = tuple((name.lower(), value) for name, value in headers.items())
+    story.deliveries[-1] = replace(last, headers=(*last.headers, *written))
+    return story
+
+
+def changed(story: Teller, **members: Any) -> Teller:
+    """Change the last callback's body."""
+    last = story.deliveries[-1]
+    story.deliveries[-1] = replace(last, body=orjson.dumps(orjson.loads(last.body) | members))
+    return story
+
+
+@silent
+def test_a_provider_without_callbacks_is_not_held_to_them(contract: Contract) -> None:
+    assert {verdict(rule, teller(contract).submit()) for rule in RULES} == {NOT_APPLICABLE}
+
+
+@calling
+def test_an_order_without_a_callback_shows_nothing(contract: Contract) -> None:
+    assert {verdict(rule, teller(contract).submit(), secret=SECRET) for rule in RULES} == {NOT_OBSERVED}
+
+
+@calling
+@pytest.mark.parametrize("kind", ["success", "failure"])
+def test_a_callback_that_is_as_documented_breaks_nothing(contract: Contract, kind: str) -> None:
+    story = after(sealed(told(contract, kind)), polled(contract, kind)).wait(100_000)
+    assert [verdict(rule, story, secret=SECRET) for rule in RULES] == [PASSED] * 3 + [NOT_OBSERVED] + [PASSED] * 2
+
+
+@calling
+def test_a_callback_has_every_field(contract: Contract) -> None:
+    story = told(knowing(contract))
+    last = story.deliveries[-1]
+    body = orjson.loads(last.body)
+    for name in body:
+        kept = {key: value for key, value in body.items() if key != name}
+        story.deliveries[-1] = replace(last, body=orjson.dumps(kept))
+        optional = not contract.schemas.violations(next(iter(_schemas(contract))), kept)
+        assert verdict(SCHEMA, story) == (PASSED if optional else BROKEN), name
+    story.deliveries[-1] = replace(last, body=b"<html>")
+    assert verdict(SCHEMA, story) == BROKEN
+    assert verdict(SAME, after(story, polled(contract))) == NOT_OBSERVED
+
+
+def _schemas(contract: Contract) -> list[str]:
+    assert contract.callbacks is not None
+    return [one.schema for one in contract.callbacks.situations.values()]
+
+
+@calling
+def test_a_field_that_is_only_assumed_to_be_there_is_a_lesson(contract: Contract) -> None:
+    for name in orjson.loads(told(contract).deliveries[-1].body):
+        (breach,) = judged(SCHEMA, changed(told(knowing(contract)), **{name: [1]})).breaches
+        assert breach.places
+        for place in breach.places:
+            assert verdict(SCHEMA, changed(told(assuming(contract, place)), **{name: [1]})) == LESSON
+        if "none of" not in breach.message:
+            assert any(place.startswith("openapi.json#/components/schemas/") for place in breach.places)
+
+
+@calling
+def test_a_seal_is_that_of_the_bytes_that_came(contract: Contract) -> None:
+    assert verdict(SIGNED, sealed(told(contract))) == NOT_OBSERVED
+    assert verdict(SIGNED, sealed(told(contract)), secret=SECRET) == PASSED
+    assert verdict(SIGNED, sealed(told(contract), key="another"), secret=SECRET) == BROKEN
+    assert verdict(SIGNED, sealed(told(contract), body=b"{}"), secret=SECRET) == BROKEN
+    assert verdict(SIGNED, told(knowing(contract)), secret=SECRET) == BROKEN
+
+
+@calling
+@pytest.mark.parametrize("way", [{"secret": "whsec-base64"}, {"secret": "whsec-text"}, {"encoding": "base64"}])
+def test_another_reading_of_the_secret_or_the_seal_is_told(contract: Contract, way: dict[str, Any]) -> None:
+    (name, word), *_ = way.items()
+    found = judged(SIGNED, sealed(told(knowing(contract)), **way), secret=SECRET)
+    assert found.verdict == BROKEN
+    assert found.breaches[0].patch[0]["value"] == word
+    place = f"{PLACE}/signature/{name}"
+    assert verdict(SIGNED, sealed(told(assuming(contract, place)), **way), secret=SECRET) == LESSON
+
+
+@calling
+def test_a_header_that_is_only_assumed_is_a_lesson(contract: Contract) -> None:
+    assert contract.callbacks is not None
+    assert contract.callbacks.signature is not None
+    for name in contract.callbacks.signature.headers:
+        place = f"{PLACE}/signature/headers/{name}"
+        for known, word in ((knowing(contract), BROKEN), (assuming(contract, place), LESSON)):
+            story = sealed(told(known))
+            last = story.deliveries[-1]
+            kept = tuple(pair for pair in last.headers if pair[0] != name.lower())
+            story.deliveries[-1] = replace(last, headers=kept)
+            assert verdict(SIGNED, story, secret=SECRET) == word
+
+
+@calling
+def test_a_seal_is_fresh(contract: Contract) -> None:
+    assert contract.callbacks is not None
+    assert contract.callbacks.signature is not None
+    if contract.callbacks.signature.tolerance is None:
+        assert verdict(SIGNED, sealed(told(contract), late=100_000), secret=SECRET) == PASSED
+        return
+    assert verdict(SIGNED, sealed(told(knowing(contract)), late=100_000), secret=SECRET) == BROKEN
+    place = f"{PLACE}/signature/tolerance"
+    assert verdict(SIGNED, sealed(told(assuming(contract, place)), late=100_000), secret=SECRET) == LESSON
+
+
+@calling
+def test_a_callback_tells_what_a_poll_tells(contract: Contract) -> None:
+    assert verdict(SAME, after(told(contract, "failure"), polled(contract))) == BROKEN
+    assert verdict(SAME, after(told(contract), polled(contract, "failure"))) == BROKEN
+    places = (f"{PLACE}/situations",)
+    assert verdict(SAME, after(told(assuming(contract, *places)), polled(contract, "failure"))) == LESSON
+    running = next(stage.name for stage in contract.graph if not stage.terminal)
+    assert verdict(SAME, after(told(contract), running)) == NOT_OBSERVED
+
+
+@calling
+def test_a_callback_has_the_video_that_the_poll_has(contract: Contract) -> None:
+    story = told(knowing(contract))
+    story.video += "?signature=another"
+    assert verdict(SAME, after(story, polled(contract))) == PASSED
+    story = told(knowing(contract))
+    story.video = f"{MEDIA}/media/another/video.mp4"
+    assert verdict(SAME, after(story, polled(contract))) == BROKEN
+    story.contract = assuming(contract, f"{PLACE}/bindings/video_url")
+    assert verdict(SAME, story) == LESSON
+
+
+@calling
+def test_a_callback_names_its_own_job(contract: Contract) -> None:
+    story = told(contract)
+    other = "tk-hiapi-01KQ7CV7BEG9D9ZJXW8TD15JVZ"
+    story.deliveries[-1] = replace(
+        story.deliveries[-1], body=story.deliveries[-1].body.replace(JOB.encode(), other.encode())
+    )
+    assert verdict(SAME, after(story, polled(contract))) == BROKEN
+    old = callback(teller(contract).submit(), job=other)
+    assert verdict(SAME, after(old, polled(contract))) == NOT_OBSERVED
+
+
+@calling
+def test_a_callback_that_was_not_acknowledged_comes_again(contract: Contract) -> None:
+    assert contract.callbacks is not None
+    delay = contract.callbacks.retries[0]
+    for status in (500, None, 404):
+        story = teller(knowing(contract)).submit().callback(ending(contract), status)
+        assert verdict(RETRIED, story) == NOT_OBSERVED
+        assert verdict(RETRIED, story.wait(delay * 1.5 + 50)) == BROKEN
+        story.contract = assuming(contract, f"{PLACE}/retries")
+        assert verdict(RETRIED, story) == LESSON
+        story = teller(contract).submit().callback(ending(contract), status).wait(delay)
+        assert verdict(RETRIED, story.callback(ending(contract)).wait(100_000)) == PASSED
+    story = teller(contract).submit().callback(ending(contract), 410).wait(100_000)
+    assert verdict(RETRIED, story) == NOT_OBSERVED
+
+
+@calling
+def test_a_callback_that_comes_again_too_late_does_not_help(contract: Contract) -> None:
+    assert contract.callbacks is not None
+    story = (
+        teller(knowing(contract)).submit().callback(ending(contract), 500).wait(contract.callbacks.retries[0] * 2 + 60)
+    )
+    assert verdict(RETRIED, story.callback(ending(contract))) == BROKEN
+
+
+@calling
+def test_nobody_is_held_to_more_tries_than_the_contract_has(contract: Contract) -> None:
+    assert contract.callbacks is not None
+    story = teller(contract).submit()
+    for delay in (0.0, *contract.callbacks.retries):
+        story.wait(delay).callback(ending(contract), 500)
+    assert verdict(RETRIED, story.wait(100_000)) == PASSED
+
+
+@calling
+def test_a_callback_that_was_asked_for_comes(contract: Contract) -> None:
+    story = after(teller(contract).submit(probe="callback:order"), polled(contract))
+    assert verdict(RETRIED, story) == NOT_OBSERVED
+    assert verdict(RETRIED, story.wait(1000)) == BROKEN
+    story = after(teller(contract).submit(), polled(contract)).wait(1000)
+    assert verdict(RETRIED, story) == NOT_OBSERVED
+
+
+@calling
+def test_a_callback_that_was_acknowledged_does_not_come_again(contract: Contract) -> None:
+    assert verdict(ONCE, told(contract).callback(ending(contract))) == PASSED
+    assert verdict(ONCE, told(contract).wait(30).callback(ending(contract))) == BROKEN
+    story = told(assuming(contract, PLACE)).wait(30).callback(ending(contract))
+    assert verdict(ONCE, story) == LESSON
+    assert verdict(ONCE, teller(contract).submit().callback(ending(contract), 500).wait(9)) == NOT_OBSERVED
+
+
+@calling
+def test_an_acknowledgement_that_came_too_late_is_none(contract: Contract) -> None:
+    story = teller(contract).submit()
+    story.callback(ending(contract), answered=story.now + 60).wait(70).callback(ending(contract))
+    assert verdict(ONCE, story) == PASSED
+
+
+@calling
+def test_what_a_callback_tells_can_be_polled(contract: Contract) -> None:
+    running = next(stage.name for stage in contract.graph if not stage.terminal)
+    assert verdict(READABLE, after(told(contract), running)) == BROKEN
+    assert verdict(READABLE, after(told(contract), None, status=503).status(polled(contract))) == PASSED
+    assert verdict(READABLE, after(told(contract), "unknown_job")) == BROKEN
+    assert verdict(READABLE, after(told(contract), "unknown_job", headers=())) == NOT_OBSERVED
+    story = after(told(assuming(contract, f"{PLACE}/situations")), running)
+    assert verdict(READABLE, story) == LESSON

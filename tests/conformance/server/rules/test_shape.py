@@ -1,0 +1,357 @@
+"""The rules about the shape of answers, on traces told by hand: kept, broken, not seen, and only assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import orjson
+import pytest
+
+from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED
+from hobbyhorse.conformance.server.rule import LESSON, ServerRule, ServerVerdict, judge_server
+from hobbyhorse.conformance.server.rules import authentication, identity, lifecycle, negatives, shape
+from hobbyhorse.contract.forms.expressions import replaced
+from hobbyhorse.contract.forms.ids import FORMS
+from hobbyhorse.contract.values import Assumption, Contract, Situation
+from tests.conftest import CONTRACTS
+from tests.tracing import JSON, START, Teller
+
+MINE = (*shape.RULES, *lifecycle.RULES, *identity.RULES, *authentication.RULES, *negatives.RULES)
+HTML: dict[str, Any] = {"answer": b"<html>Bad Gateway</html>", "answer_headers": (("content-type", "text/html"),)}
+
+
+def a_job(contract: Contract, number: int = 0) -> str:
+    """Return an id of the documented form."""
+    return contract.job_id_prefix + FORMS[contract.job_id_form](Random(number), START)
+
+
+def bare(contract: Contract) -> Contract:
+    """Return a contract that assumes nothing."""
+    return replace(contract, assumptions=())
+
+
+def assuming(contract: Contract, *places: str) -> Contract:
+    """Return a contract that assumes what stands at places, and nothing else."""
+    return replace(contract, assumptions=(Assumption(places, "nobody says so"),))
+
+
+def verdict(rule: str, told: Teller, contract: Contract | None = None) -> ServerVerdict:
+    """Return what becomes of a rule."""
+    found = [one for one in MINE if one.id == rule]
+    return judge_server(contract or bare(told.contract), told.trace(), found)[0]
+
+
+def word(rule: str, told: Teller, contract: Contract | None = None) -> str:
+    """Return the word for what becomes of a rule."""
+    return verdict(rule, told, contract).verdict
+
+
+def broken(told: Teller, rules: Iterable[ServerRule] = MINE) -> dict[str, list[str]]:
+    """Return every rule of mine that is broken, and how, although nothing is assumed."""
+    verdicts = judge_server(bare(told.contract), told.trace(), rules)
+    return {one.rule.id: [breach.message for breach in one.breaches] for one in verdicts if one.verdict == BROKEN}
+
+
+def answer(contract: Contract, role: str, situation: str, job: str | None = None) -> Any:
+    """Return the body of an answer."""
+    return orjson.loads(Teller(contract).call(role, situation, job or a_job(contract)).exchanges[0].answer)
+
+
+def changed(contract: Contract, role: str, situation: str, pointer: tuple[str, ...], value: Any) -> bytes:
+    """Return the body of an answer with another value at a place."""
+    return orjson.dumps(replaced(answer(contract, role, situation), pointer, value))
+
+
+def place(contract: Contract, role: str, name: str) -> tuple[str, ...]:
+    """Return the place of a value in an operation's answers."""
+    return next(one.pointer for one in contract.operations[role].bindings[name].response if one.part == "body")
+
+
+def staged(contract: Contract, role: str, kind: str) -> str:
+    """Return a situation that shows a stage of a class, and no other."""
+    found = contract.operations[role].situations.values()
+    return next(
+        one.name for one in found if one.stages and all(contract.graph[stage].kind == kind for stage in one.stages)
+    )
+
+
+def running(contract: Contract) -> str:
+    """Return a situation of status that shows a job under way."""
+    return staged(contract, "status", "running")
+
+
+def home(contract: Contract, role: str, name: str) -> str:
+    """Return the place of a situation in lifecycle.json."""
+    own = f"lifecycle.json#/operations/{role}/situations/{name}"
+    return own if contract.schemas.at(own) else f"lifecycle.json#/situations/{name}"
+
+
+ANSWERS = [
+    (contract, role, situation)
+    for contract in CONTRACTS
+    for role, operation in contract.operations.items()
+    for situation in operation.situations.values()
+]
+REFUSALS = [answer for answer in ANSWERS if answer[2].status >= 400]
+
+
+def named(part: object) -> str:
+    """Return how a contract, a role or a situation is called in a test's name."""
+    return part.key if isinstance(part, Contract) else part.name if isinstance(part, Situation) else str(part)
+
+
+@pytest.mark.parametrize(("contract", "role", "situation"), ANSWERS, ids=named)
+def test_no_answer_that_the_contract_shows_breaks_anything(contract: Contract, role: str, situation: Situation) -> None:
+    told = Teller(contract).call(role, situation.name, a_job(contract))
+    assert broken(told) == {}
+
+
+@pytest.mark.parametrize(("contract", "role", "situation"), REFUSALS, ids=named)
+def test_no_refusal_that_is_asked_for_breaks_anything(contract: Contract, role: str, situation: Situation) -> None:
+    for probe in ("auth:none", "identity:unknown", "negative:type:/x", "idempotency:other", None):
+        told = Teller(contract).call(role, situation.name, a_job(contract), probe=probe, expected=situation.name)
+        found = broken(told)
+        assert not found.keys() & {"SHA-01", "SHA-02", "SHA-03", "SHA-04"}
+
+
+def test_a_life_by_the_book_breaks_nothing(contract: Contract) -> None:
+    job = a_job(contract)
+    told = Teller(contract, {"prompt": "a horse"})
+    told.submit("accepted", job, probe="job", expected="accepted")
+    for stage in contract.graph.path(contract.graph.initial):
+        for role in ("status", "result"):
+            if role in contract.operations:
+                found = contract.operations[role].situations.values()
+                situation = next(one.name for one in found if stage in one.stages)
+                told.call(role, situation, job, probe="job")
+    assert broken(told) == {}
+    for rule in ("SHA-01", "SHA-02", "SHA-04", "LIF-01" if len(contract.graph.stages) > 3 else "SHA-01", "IDN-01"):
+        assert word(rule, told) == PASSED
+
+
+# SHA-01
+
+
+def test_a_field_that_went_is_told_with_its_place(contract: Contract) -> None:
+    situation = running(contract)
+    pointer = place(contract, "status", "job")
+    told = Teller(contract).status(situation, answer=changed(contract, "status", situation, pointer, 7))
+    found = verdict("SHA-01", told)
+    assert found.verdict == BROKEN
+    assert len(found.breaches) == 1
+    assert situation in found.breaches[0].message
+    assert ".".join(pointer) in found.breaches[0].message
+    assert found.breaches[0].seen == 7
+    assert any(one.endswith("/type") for one in found.breaches[0].places[:1])
+    assert all(contract.schemas.at(one) is not None for one in found.breaches[0].places)
+
+
+def test_each_place_that_says_so_makes_a_lesson_of_it(contract: Contract) -> None:
+    situation = running(contract)
+    pointer = place(contract, "status", "job")
+    told = Teller(contract).status(situation, answer=changed(contract, "status", situation, pointer, 7))
+    operation = contract.operations["status"]
+    (breach,) = verdict("SHA-01", told).breaches
+    for at in (*breach.places, operation.situations[situation].example_at, home(contract, "status", situation)):
+        assert word("SHA-01", told, assuming(contract, at)) == LESSON
+    assert word("SHA-01", told, assuming(contract, "lifecycle.json#/polling")) == BROKEN
+
+
+def test_a_documented_fault_is_not_hidden_behind_an_assumed_one(contract: Contract) -> None:
+    situation = running(contract)
+    job, stage = place(contract, "status", "job"), place(contract, "status", "stage")
+    body = replaced(replaced(answer(contract, "status", situation), job, 7), stage, "reticulating")
+    told = Teller(contract).status(situation, answer=orjson.dumps(body))
+    found = verdict("SHA-01", told)
+    by_word = next(one for one in found.breaches if "reticulating" in one.message)
+    mixed = verdict("SHA-01", told, assuming(contract, by_word.places[0]))
+    assert mixed.verdict == BROKEN
+    assert len(mixed.breaches) == len(mixed.lessons) == 1
+
+
+def test_a_word_that_no_document_has_breaks_the_shape(contract: Contract) -> None:
+    situation = running(contract)
+    pointer = place(contract, "status", "stage")
+    told = Teller(contract).status(situation, answer=changed(contract, "status", situation, pointer, "reticulating"))
+    found = verdict("SHA-01", told)
+    assert found.verdict == BROKEN
+    assert "reticulating" in found.breaches[0].message
+    assert found.breaches[0].places[0].endswith("/enum")
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"null", b"[]", b'"x"', b"{}", b"[" * 2000])
+def test_a_good_answer_that_is_no_such_thing_breaks_the_shape(contract: Contract, body: bytes) -> None:
+    assert word("SHA-01", Teller(contract).status(running(contract), answer=body)) == BROKEN
+    assert word("SHA-01", Teller(contract).submit("accepted", answer=body)) == BROKEN
+
+
+def test_another_status_is_told_with_the_right_one(contract: Contract) -> None:
+    found = verdict("SHA-01", Teller(contract).submit("accepted", status=206, expected="accepted"))
+    assert found.verdict == BROKEN
+    (breach,) = found.breaches
+    right = contract.operations["submit"].situations["accepted"]
+    assert str(right.status) in breach.message
+    assert breach.seen == 206
+    (patch,) = breach.patch
+    assert f"lifecycle.json#{patch['path']}" == breach.places[0]
+    assert contract.schemas.at(breach.places[0]) == right.status
+
+
+def test_an_undocumented_refusal_breaks_the_shape_unless_it_is_assumed(contract: Contract) -> None:
+    told = Teller(contract).status("unknown_job", status=418, expected="unknown_job", probe="identity:unknown")
+    assert word("SHA-01", told) == BROKEN
+    assert word("SHA-01", told, assuming(contract, home(contract, "status", "unknown_job"))) == LESSON
+    assert word("SHA-01", Teller(contract).status(None, status=418)) == BROKEN
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_what_leads_elsewhere_breaks_the_shape(contract: Contract, status: int) -> None:
+    assert word("SHA-01", Teller(contract).status(None, status=status)) == BROKEN
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 520, 599])
+def test_a_bad_day_breaks_no_shape(contract: Contract, status: int) -> None:
+    told = Teller(contract).status(None, status=status, **HTML).submit(None, status=status, **HTML)
+    assert word("SHA-01", told) == word("SHA-02", told) == NOT_OBSERVED
+
+
+def test_what_the_contract_has_no_words_for_may_be_refused_in_any_way(contract: Contract) -> None:
+    assert "body_too_large" not in contract.operations["submit"].situations
+    told = Teller(contract).submit(None, status=413, expected="body_too_large", answer_headers=JSON, answer=b"{}")
+    told.status(None, status=400, probe="identity:malformed", answer_headers=JSON, answer=b"{}")
+    assert word("SHA-01", told) == PASSED
+
+
+def test_what_was_not_delivered_has_no_shape(contract: Contract) -> None:
+    told = Teller(contract).nothing("status").status(running(contract), whole=False, answer=b"{")
+    assert [word(rule, told) for rule in ("SHA-01", "SHA-02", "SHA-03")] == [NOT_OBSERVED] * 3
+    assert word("SHA-01", Teller(contract).media().call(None, None, status=404)) == NOT_OBSERVED
+
+
+def test_one_fault_is_told_once_however_often_it_is_met(contract: Contract) -> None:
+    situation = running(contract)
+    body = changed(contract, "status", situation, place(contract, "status", "job"), 7)
+    told = Teller(contract)
+    for _ in range(5):
+        told.status(situation, answer=body)
+    (breach,) = verdict("SHA-01", told).breaches
+    assert "4 times more" in breach.message
+
+
+def test_a_good_answer_may_have_more_than_the_contract_shows(contract: Contract) -> None:
+    situation = running(contract)
+    body = answer(contract, "status", situation)
+    mores: list[dict[str, Any]] = [{"surprise": 1}, {"error_code": 0}, {} if "code" in body else {"code": "OK"}]
+    for more in mores:
+        told = Teller(contract).status(situation, answer=orjson.dumps(body | more))
+        assert word("SHA-01", told) == PASSED
+
+
+# SHA-02
+
+
+@pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8", "application/problem+json"])
+def test_json_calls_itself_json(contract: Contract, kind: str) -> None:
+    told = Teller(contract).status(running(contract), answer_headers=(("content-type", kind),))
+    assert word("SHA-02", told) == PASSED
+
+
+@pytest.mark.parametrize("headers", [(("content-type", "text/html"),), (("date", "now"),), (("content-type", ""),)])
+def test_json_that_calls_itself_otherwise_is_told(contract: Contract, headers: Any) -> None:
+    told = Teller(contract).status(running(contract), answer_headers=headers)
+    found = verdict("SHA-02", told)
+    assert found.verdict == BROKEN
+    assert word("SHA-02", told, assuming(contract, found.breaches[0].places[-1])) == LESSON
+
+
+def test_a_trace_without_headers_shows_nothing_of_them(contract: Contract) -> None:
+    assert word("SHA-02", Teller(contract).status(running(contract), answer_headers=())) == NOT_OBSERVED
+
+
+# SHA-03
+
+
+def test_a_refusal_keeps_its_envelope(contract: Contract) -> None:
+    assert word("SHA-03", Teller(contract).status("unknown_job")) == PASSED
+    assert word("SHA-03", Teller(contract).status(running(contract))) == NOT_OBSERVED
+
+
+@pytest.mark.parametrize("body", [b'{"oops": "no"}', b"[]", b"", b"<html>nginx</html>"])
+def test_a_refusal_in_another_envelope_is_told(contract: Contract, body: bytes) -> None:
+    told = Teller(contract).status("unknown_job", answer=body)
+    found = verdict("SHA-03", told)
+    assert found.verdict == BROKEN
+    situation = contract.operations["status"].situations["unknown_job"]
+    for at in (situation.example_at, situation.schema, home(contract, "status", "unknown_job")):
+        assert word("SHA-03", told, assuming(contract, at)) == LESSON
+    assert word("SHA-01", told) == PASSED
+
+
+@pytest.mark.parametrize("status", [502, 504])
+def test_a_gateway_has_its_own_words(contract: Contract, status: int) -> None:
+    assert word("SHA-03", Teller(contract).submit(None, status=status, **HTML)) == NOT_OBSERVED
+
+
+def test_trouble_keeps_the_envelope_where_the_contract_has_one(contract: Contract) -> None:
+    assert word("SHA-03", Teller(contract).status("server_error")) == PASSED
+    assert word("SHA-03", Teller(contract).status("server_error", answer=b"[]")) == BROKEN
+    assert word("SHA-03", Teller(contract).status(None, status=599, answer=b"[]")) == NOT_OBSERVED
+
+
+def test_a_refusal_may_leave_out_what_it_need_not_have(contract: Contract) -> None:
+    for role, operation in contract.operations.items():
+        for name, one in operation.situations.items():
+            if one.status >= 400:
+                for key in (body := answer(contract, role, name)):
+                    less = {other: body[other] for other in body if other != key}
+                    allowed = not contract.schemas.violations(one.schema, less)
+                    told = Teller(contract).call(role, name, answer=orjson.dumps(less))
+                    assert word("SHA-03", told) == (PASSED if allowed else BROKEN)
+
+
+# SHA-04
+
+
+def test_answers_end(contract: Contract) -> None:
+    assert word("SHA-04", Teller(contract).status(running(contract), probe="job")) == PASSED
+    assert word("SHA-04", Teller(contract).status(running(contract))) == NOT_OBSERVED
+
+
+def test_an_operation_that_does_not_answer_is_told(contract: Contract) -> None:
+    told = Teller(contract).submit(probe="job").nothing("status", probe="job")
+    found = verdict("SHA-04", told)
+    assert found.verdict == BROKEN
+    assert "status" in found.breaches[0].message
+    half = Teller(contract).status(running(contract), probe="job", whole=False, answered=None)
+    assert word("SHA-04", half) == BROKEN
+
+
+def test_an_answer_that_was_lost_once_accuses_nobody(contract: Contract) -> None:
+    told = Teller(contract).nothing("status", probe="job").status(running(contract), probe="job")
+    assert word("SHA-04", told) == PASSED
+
+
+def test_a_request_that_nobody_waited_for_accuses_nobody(contract: Contract) -> None:
+    trace = Teller(contract).submit(probe="job").nothing("status", probe="job").trace()
+    (rule,) = (one for one in MINE if one.id == "SHA-04")
+    for waited, said in ((1.0, PASSED), (31.0, BROKEN)):
+        ended = replace(trace, ended=trace.exchanges[-1].arrived + waited)
+        assert judge_server(contract, ended, [rule])[0].verdict == said
+
+
+def test_an_answer_of_a_hundred_megabytes_is_told(contract: Contract) -> None:
+    told = Teller(contract).status(running(contract), whole=False, answered=None, size=100_000_000)
+    assert word("SHA-04", told) == BROKEN
+
+
+def test_every_rule_says_what_it_is(contract: Contract) -> None:
+    for rule in MINE:
+        assert rule.level in ("MUST", "SHOULD")
+        assert rule.severity in ("S1", "S2", "S3", "S4")
+        assert rule.family
+        assert rule.statement.endswith(".")
+        assert rule.why.endswith(".")
+        assert judge_server(contract, Teller(contract).trace(), [rule])[0].verdict in (NOT_OBSERVED, NOT_APPLICABLE)

@@ -1,0 +1,82 @@
+"""The purse: what may be spent, and what was."""
+
+from __future__ import annotations
+
+import threading
+from decimal import Decimal
+
+import pytest
+
+from hobbyhorse.conformance.server.budget import NotAffordable, Purse, longest, worst
+from hobbyhorse.contract.values import Contract
+
+CENTS_42 = Decimal("0.42")
+
+
+def test_what_is_held_counts_as_spent() -> None:
+    purse = Purse(Decimal("0.50"))
+    with purse.hold(CENTS_42):
+        assert purse.left == Decimal("0.08")
+    assert purse.spent == CENTS_42
+
+
+def test_what_was_refused_for_certain_is_given_back() -> None:
+    purse = Purse(Decimal("0.50"))
+    with purse.hold(CENTS_42) as held:
+        held.refused = True
+    assert purse.spent == 0
+
+
+def test_a_request_that_breaks_off_stays_paid() -> None:
+    purse = Purse(Decimal("0.50"))
+    with pytest.raises(ZeroDivisionError), purse.hold(CENTS_42):
+        raise ZeroDivisionError
+    assert purse.spent == CENTS_42
+
+
+def test_what_is_more_than_what_is_left_is_not_sent() -> None:
+    purse = Purse(Decimal("0.50"))
+    with purse.hold(CENTS_42), pytest.raises(NotAffordable, match=r"0\.08 USD are left"), purse.hold(CENTS_42):
+        pass
+    assert purse.spent == CENTS_42
+
+
+def test_what_is_just_left_can_be_spent() -> None:
+    purse = Purse(CENTS_42)
+    with purse.hold(CENTS_42):
+        pass
+    assert purse.left == 0
+
+
+def test_without_a_budget_only_what_is_free_can_be_had() -> None:
+    purse = Purse(None)
+    with purse.hold(Decimal(0)):
+        pass
+    with pytest.raises(NotAffordable), purse.hold(Decimal("0.01")):
+        pass
+
+
+def test_many_at_once_never_spend_more_than_there_is() -> None:
+    purse, sent = Purse(Decimal("4.20")), []
+
+    def spend() -> None:
+        for _ in range(50):
+            try:
+                with purse.hold(CENTS_42):
+                    sent.append(CENTS_42)
+            except NotAffordable:
+                return
+
+    threads = [threading.Thread(target=spend) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(sent) == purse.spent == Decimal("4.20")
+
+
+def test_the_worst_job_is_the_longest_of_the_dearest_tier(contract: Contract) -> None:
+    for model in contract.models:
+        dearest = max(model.price.values())
+        assert worst(contract, model) == dearest * Decimal(str(longest(contract, model)))
+        assert worst(contract) >= worst(contract, model)

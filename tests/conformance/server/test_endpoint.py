@@ -1,0 +1,144 @@
+"""An endpoint that is called from its contract: bounded in time, bytes and money, and never with the key elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+
+import httpx
+import pytest
+
+from hobbyhorse.conformance.server.budget import NotAffordable, Purse
+from hobbyhorse.conformance.server.endpoint import KEPT, MOST_BYTES, Endpoint, OutOfTime
+from hobbyhorse.contract.values import Contract
+from tests.conftest import CONTRACTS
+from tests.little import Answer, Little, Said, Told, little
+
+KEY = "a-secret-key-1234"
+CONTRACT = CONTRACTS[0]
+PRICE = Decimal("0.42")
+PIECE = b"x" * 65536
+
+
+@pytest.fixture
+def http() -> Iterator[httpx.Client]:
+    with httpx.Client(trust_env=False) as client:
+        yield client
+
+
+def endpoint_at(server: Little, http: httpx.Client, **more: object) -> Endpoint:
+    purse = Purse(Decimal("0.50"))
+    contract: Contract = CONTRACT
+    found = Endpoint(contract, server.url, KEY, purse, time.monotonic() + 20, http)
+    for name, value in more.items():
+        setattr(found, name, value)
+    return found
+
+
+def always(status: int, body: object = None, **headers: str) -> Answer:
+    def answer(said: Said) -> Told:
+        return Told(status, {} if body is None else body, headers)
+
+    return answer
+
+
+def test_the_path_names_the_job_and_the_key_goes_where_the_contract_says(http: httpx.Client) -> None:
+    with little(always(404)) as server:
+        endpoint_at(server, http).call("status", probe="identity:unknown", expected="unknown_job", path={"job": "j-1"})
+        (said,) = server.said
+    assert said.path == CONTRACT.operations["status"].path.partition("{")[0] + "j-1"
+    assert said.key == KEY
+
+
+def test_a_call_without_a_key_has_none_and_another_key_is_another_one(http: httpx.Client) -> None:
+    with little(always(401)) as server:
+        endpoint = endpoint_at(server, http)
+        endpoint.call("status", probe="auth:none", path={"job": "j"}, key=None)
+        endpoint.call("status", probe="auth:wrong", path={"job": "j"}, key="another")
+        assert [said.key for said in server.said] == [None, "another"]
+
+
+def test_the_trace_has_no_key_in_it(http: httpx.Client) -> None:
+    with little(always(200, {"you": KEY})) as server:
+        endpoint = endpoint_at(server, http)
+        endpoint.call("status", probe="job", path={"job": "j"})
+    assert KEY not in repr(endpoint.trace())
+
+
+def test_a_redirect_is_not_followed(http: httpx.Client) -> None:
+    with little(always(200)) as elsewhere, little(always(307, location=f"{elsewhere.url}/x")) as server:
+        endpoint = endpoint_at(server, http)
+        step = endpoint.call("status", probe="job", path={"job": "j"})
+        endpoint.fetch(f"{server.url}/video.mp4", probe="job:media")
+    assert step.status == 307
+    assert elsewhere.connections == 0
+
+
+def test_a_file_is_fetched_without_the_key(http: httpx.Client) -> None:
+    with little(always(200, b"video")) as server:
+        assert endpoint_at(server, http).fetch(f"{server.url}/video.mp4", probe="job:media") == b"video"
+        assert server.said[0].key is None
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 422, 429])
+def test_an_order_that_was_refused_is_not_paid(http: httpx.Client, status: int) -> None:
+    with little(always(status)) as server:
+        endpoint = endpoint_at(server, http)
+        endpoint.call("submit", probe="negative:json", price=PRICE, content=b"{")
+    assert endpoint.purse.spent == 0
+
+
+@pytest.mark.parametrize("status", [200, 202, 307, 408, 500, 503, 504])
+def test_an_order_that_may_have_been_taken_stays_paid(http: httpx.Client, status: int) -> None:
+    with little(always(status)) as server:
+        endpoint = endpoint_at(server, http)
+        endpoint.call("submit", probe="job", price=PRICE, body={})
+    assert endpoint.purse.spent == PRICE
+
+
+def test_what_cannot_be_paid_is_not_sent(http: httpx.Client) -> None:
+    with little(always(200)) as server:
+        endpoint = endpoint_at(server, http)
+        with pytest.raises(NotAffordable):
+            endpoint.call("submit", probe="job", price=Decimal("0.51"), body={})
+        assert server.connections == 0
+
+
+def test_nothing_is_sent_when_the_time_is_over(http: httpx.Client) -> None:
+    with little(always(200)) as server:
+        endpoint = endpoint_at(server, http, until=time.monotonic() - 1)
+        with pytest.raises(OutOfTime):
+            endpoint.call("status", probe="job", path={"job": "j"})
+        assert server.connections == 0
+
+
+def test_an_answer_of_100_mb_is_left_and_hardly_kept(http: httpx.Client) -> None:
+    def answer(said: Said) -> Told:
+        return Told(200, (PIECE for _ in range(1600)))
+
+    with little(answer) as server:
+        endpoint = endpoint_at(server, http)
+        step = endpoint.call("status", probe="job", path={"job": "j"})
+    assert not step.exchange.whole
+    assert MOST_BYTES < step.exchange.size < 2 * MOST_BYTES
+    assert len(step.exchange.answer) == KEPT
+
+
+def test_an_answer_that_never_ends_is_left_in_time(http: httpx.Client) -> None:
+    def dripping() -> Iterator[bytes]:
+        while True:
+            time.sleep(0.02)
+            yield b" "
+
+    with little(lambda said: Told(200, dripping())) as server:
+        endpoint = endpoint_at(server, http, request_seconds=0.3)
+        step = endpoint.call("status", probe="job", path={"job": "j"})
+    assert step.status == 200
+    assert not step.delivered
+
+
+def test_no_server_is_an_answer_of_status_0(http: httpx.Client) -> None:
+    with little(always(200)) as server:
+        pass
+    assert endpoint_at(server, http).call("status", probe="job", path={"job": "j"}).status == 0

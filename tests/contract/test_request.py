@@ -1,0 +1,186 @@
+"""Reading a request: prompts are cut where the document says so, other forms mean the same, parameters are typed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hobbyhorse.contract.forms.expressions import Message, replaced
+from hobbyhorse.contract.request import (
+    DEEPEST,
+    Refusal,
+    Understood,
+    cut_prompt,
+    prompt_weight,
+    read_body,
+    read_order,
+    read_parameters,
+)
+from hobbyhorse.contract.values import Contract, PromptLimit
+from tests.conftest import CONTRACTS
+from tests.world import Mock, documented
+
+LIMITS = st.builds(PromptLimit, st.integers(1, 30), st.integers(1, 3), st.just("truncate"))
+PROMPTS = st.text(st.sampled_from("ab 马龍\U00020000é😀"), max_size=40)
+
+
+@given(PROMPTS, LIMITS)
+def test_a_cut_prompt_is_the_longest_beginning_that_its_limit_allows(prompt: str, limit: PromptLimit) -> None:
+    found = cut_prompt(prompt, limit)
+    allowed = [prompt[:end] for end in range(len(prompt) + 1) if prompt_weight(prompt[:end], limit) <= limit.characters]
+    assert found == allowed[-1]
+
+
+@given(PROMPTS, st.integers(1, 3))
+def test_a_chinese_character_counts_as_often_as_the_limit_says(prompt: str, weight: int) -> None:
+    chinese = sum(character in "马龍\U00020000" for character in prompt)
+    assert prompt_weight(prompt, PromptLimit(1, weight, "refuse")) == len(prompt) + (weight - 1) * chinese
+
+
+@pytest.mark.parametrize(("length", "character"), [(5_000, "x"), (2_500, "马")])
+@pytest.mark.anyio
+async def test_a_prompt_over_the_documented_limit_is_cut_or_refused_as_documented(
+    length: int, character: str, contract: Contract
+) -> None:
+    for model in contract.models:
+        if model.prompt_limit is None or "prompt" not in model.parameters:
+            continue
+        operation, _, body = documented(contract, model)
+        pointer = (*operation.model_parameters.pointer, *model.parameters["prompt"][0])
+        for extra in (0, 1, 500):
+            mock = Mock([contract])
+            long = replaced(body, pointer, character * (length + extra))
+            reply = await mock.call(contract, "submit", path={"model": model.id}, body=long)
+            assert reply.reading is not None
+            notes = " ".join(next(iter(mock.world.journal)).notes)
+            if extra and model.prompt_limit.over == "refuse":
+                assert "invalid_request" in reply.reading.situations
+                assert not mock.world.jobs
+                continue
+            (job,) = mock.world.jobs.values()
+            assert job.order.prompt == character * length
+            assert ("was cut" in notes) == bool(extra)
+
+
+def orders(contract: Contract, body: Any, headers: dict[str, str]) -> Understood | Refusal:
+    operation = contract.operations["submit"]
+    named = {name.lower(): value for name, value in headers.items()}
+    return read_order(contract, operation, Message({}, {}, named.get, body))
+
+
+def test_every_form_of_a_vtrix_submission_orders_the_same_job() -> None:
+    contract = next(contract for contract in CONTRACTS if contract.key == "vtrix")
+    _, model, body = documented(contract)
+    flat = orders(contract, body, {})
+    assert isinstance(flat, Understood)
+    inner = {"input": body["input"], "parameters": body["parameters"]}
+    bare = {name: value for name, value in body.items() if name != "model"}
+    wrapped = {"model": model.id, "moderation": True, "input": [{"params": inner}]}
+    for form, headers in (
+        (wrapped, {}),
+        (bare, {"X-Model": model.id}),
+        ({"input": [{"params": inner}]}, {"X-Model": model.id}),
+    ):
+        found = orders(contract, form, headers)
+        assert isinstance(found, Understood), found
+        assert found.order == flat.order
+        assert found.notes
+
+
+@pytest.mark.parametrize("media", [[], "two", None])
+def test_a_vtrix_submission_needs_exactly_one_first_frame_in_every_form(media: Any) -> None:
+    contract = next(contract for contract in CONTRACTS if contract.key == "vtrix")
+    _, model, body = documented(contract)
+    frames = body["input"]["media"] * 2 if media == "two" else media
+    bad = replaced(body, ("input", "media"), frames)
+    inner = {"input": bad["input"], "parameters": bad["parameters"]}
+    for form in (bad, {"model": model.id, "input": [{"params": inner}]}):
+        found = orders(contract, form, {})
+        assert isinstance(found, Refusal)
+        assert found.situation == "invalid_request"
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_hiapi_submission_needs_exactly_one_image(count: int) -> None:
+    contract = next(contract for contract in CONTRACTS if contract.key == "hiapi")
+    _, _, body = documented(contract)
+    found = orders(contract, replaced(body, ("input", "image_urls"), ["https://example.com/a.png"] * count), {})
+    assert isinstance(found, Refusal)
+    assert found.location == ("body", "input", "image_urls")
+
+
+def test_a_callback_inside_hiapis_input_is_refused() -> None:
+    contract = next(contract for contract in CONTRACTS if contract.key == "hiapi")
+    _, _, body = documented(contract)
+    found = orders(contract, replaced(body, ("input", "callback"), {"url": "https://example.com/"}), {})
+    assert isinstance(found, Refusal)
+    assert "callback" in str(found.message)
+
+
+def test_an_undeclared_parameter_is_accepted_and_noted() -> None:
+    contract = next(contract for contract in CONTRACTS if contract.key == "vtrix")
+    _, _, body = documented(contract)
+    found = orders(contract, {**body, "resolutoin": "720P"}, {})
+    assert isinstance(found, Understood)
+    assert any("resolutoin" in note for note in found.notes)
+
+
+def test_what_a_request_leaves_out_has_the_documented_default(contract: Contract) -> None:
+    for model in contract.models:
+        operation, _, body = documented(contract, model)
+        path = {place.name: model.id for place in operation.bindings["model"].request if place.part == "path"}
+        found = read_order(contract, operation, Message(path, {}, lambda name: None, body))
+        assert isinstance(found, Understood)
+        assert found.order.seconds == 5
+        assert str(found.order.resolution).lower() == "1080p"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "situation"),
+    [
+        (None, b"{}", "unsupported_media_type"),
+        ("text/json", b"{}", "unsupported_media_type"),
+        ("application/json", b"", "malformed_body"),
+        ("application/json", b"{", "malformed_body"),
+        ("application/json", b"3", "malformed_body"),
+    ],
+)
+def test_a_body_that_is_no_json_object_is_refused(content_type: str | None, body: bytes, situation: str) -> None:
+    found = read_body(content_type, body)
+    assert isinstance(found, Refusal)
+    assert found.situation == situation
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "APPLICATION/JSON; charset=utf-8", "application/x+json"])
+def test_every_json_media_type_is_read(content_type: str) -> None:
+    assert read_body(content_type, b'{"a": 1}') == {"a": 1}
+
+
+def test_a_declared_query_parameter_has_its_type_and_default() -> None:
+    contract = next(contract for contract in CONTRACTS if contract.key == "runcomfy")
+    operation = contract.operations["models"]
+    found = read_parameters(contract, operation, {}, {"limit": "7", "include_schema": "true"}, lambda name: None)
+    assert isinstance(found, Message)
+    assert found.query == {"limit": 7, "include_schema": True, "offset": 0}
+
+
+def test_a_body_may_be_nested_so_deep_and_no_deeper() -> None:
+    def nested(depth: int) -> bytes:
+        return b'{"a":' * (depth - 1) + b"[]" + b"}" * (depth - 1)
+
+    assert isinstance(read_body("application/json", nested(DEEPEST)), dict)
+    refused = read_body("application/json", nested(DEEPEST + 1))
+    assert refused == Refusal("malformed_body", f"the body is nested deeper than {DEEPEST} levels", ("body",))
+    wide = b'{"a":[' + b",".join([b"{}"] * 2 * DEEPEST) + b"]}"
+    assert isinstance(read_body("application/json", wide), dict)
+
+
+def test_a_value_that_is_too_deep_for_the_validator_breaks_every_schema(contract: Contract) -> None:
+    value: Any = 1
+    for _ in range(300):
+        value = {"a": value}
+    schema = contract.operations["submit"].situations["accepted"].schema
+    assert [str(found) for found in contract.schemas.violations(schema, value)] == ["value: is nested too deeply"]

@@ -1,0 +1,212 @@
+"""Several processes play what one would, and none of them is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hobbyhorse.conformance.client.cases import HAPPY, Drill
+from hobbyhorse.conformance.client.judge import check
+from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.runners.against_fake import Arena, PythonPlayer
+from hobbyhorse.runners.callable import ClientError
+from hobbyhorse.runners.process_pool import Crew, Post, processes
+from hobbyhorse.traces.annotated import Story
+from hobbyhorse.traces.trace import Trace
+from tests.conftest import CONTRACTS, ROOT
+from tests.runners.test_against_fake import naive
+from tests.runners.test_command import eventually
+
+HIAPI = next(contract for contract in CONTRACTS if contract.key == "hiapi")
+MODEL = HIAPI.models[0].id
+NAIVE = "tests.runners.test_against_fake:naive"
+COMMAND = str(Path(sys.executable).with_name("hobbyhorse"))
+LONGEST = 60.0
+"""How long (real) is waited for processes to be gone."""
+
+ENDS_ITSELF = """
+import os
+
+def generate(base_url, api_key, request):
+    os._exit(3)
+"""
+STAYS = """
+import signal, threading, time
+
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+def stubborn():
+    while True:
+        try:
+            time.sleep(1)
+        except BaseException:
+            pass
+
+def generate(base_url, api_key, request):
+    threading.Thread(target=stubborn).start()
+"""
+SPINS = """
+import pathlib
+
+def generate(base_url, api_key, request):
+    pathlib.Path("spins").touch()
+    while True:
+        pass
+"""
+
+MEETS = """
+import os, pathlib, subprocess
+import hiapi
+
+RUNS, SIZE = [], int(os.environ["SIZE"])
+
+def generate(*given):
+    print("in", os.getpid())
+    pathlib.Path(f"in-{SIZE}-{os.getpid()}").touch()
+    RUNS.append(given)
+    while len(RUNS) > 2 and len(list(pathlib.Path().glob(f"in-{SIZE}-*"))) < SIZE:
+        subprocess.run(["sleep", "0.05"])
+    return hiapi.generate(*given)
+"""
+"""The first two runs are each by itself; from the third on, a process waits (in real time) for the others."""
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    def write(text: str) -> str:
+        (tmp_path / "client.py").write_text(text)
+        monkeypatch.chdir(tmp_path)
+        return "client.py:generate"
+
+    return write
+
+
+def children(of: int) -> set[int]:
+    """Return the processes that a process has made to work for it and that have not ended."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            number, _, rest = stat.read_text().partition(" (")
+            state, parent = rest.rpartition(") ")[2].split()[:2]
+            works = b"spawn_main" in stat.with_name("cmdline").read_bytes()
+        except OSError:
+            continue
+        if works and int(parent) == of and state != "Z":
+            found.add(int(number))
+    return found
+
+
+def judged(trace: Trace) -> dict[str, Any]:
+    """Return what does not depend on where a server listened."""
+    story = Story(HIAPI, trace)
+    asked = [(step.role, step.status, step.arrived) for step in story.steps]
+    return {"drill": trace.scenario, "asked": asked, "broken": [rule.id for rule in rules() if check(rule, story)]}
+
+
+def test_several_processes_see_what_one_does_in_the_same_order() -> None:
+    moves = ("accept_then_drop", "rate_limited", "server_error", "html_page", "unauthenticated")
+    drills = [HAPPY, *(Drill({"moves": {role: [{"move": move}]}}) for move in moves for role in ("submit", "status"))]
+    with Arena(HIAPI, HIAPI.models[0]) as arena:
+        alone = [judged(trace) for trace in PythonPlayer(arena, naive)(drills)]
+    with Crew(Post(NAIVE, "hiapi", MODEL), 2) as crew:
+        together = [judged(trace) for trace in crew(drills)]
+    assert together == alone
+    assert any("SUB-01" in one["broken"] for one in together)
+    assert [one["drill"] for one in together] == [drill.scenario for drill in drills]
+
+
+def test_a_client_that_ends_its_process_is_told_of(written: Callable[[str], str]) -> None:
+    with Crew(Post(written(ENDS_ITSELF), "hiapi", MODEL), 2) as crew, pytest.raises(ClientError, match="--parallel 1"):
+        list(crew([HAPPY]))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_process_is_left(written: Callable[[str], str], fails: bool) -> None:
+    before = children(os.getpid())
+    try:
+        with Crew(Post(written(STAYS), "hiapi", MODEL), 2) as crew:
+            assert len(list(crew([HAPPY, HAPPY]))) == 2
+            assert children(os.getpid()) - before
+            if fails:
+                raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        assert fails
+    assert eventually(lambda: children(os.getpid()) <= before, LONGEST)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_they_end_with_the_command_that_made_them(written: Callable[[str], str], tmp_path: Path, how: int) -> None:
+    line = ["conformance", "client", "--provider", "hiapi", "--python", written(SPINS), "--parallel", "2"]
+    with subprocess.Popen(
+        [COMMAND, *line], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as command:
+        assert eventually((tmp_path / "spins").exists, LONGEST)
+        made = children(command.pid)
+        assert made
+        hears = os.killpg if how == signal.SIGINT else os.kill  # a terminal tells all of them
+        hears(command.pid, how)
+        _, said = command.communicate(timeout=LONGEST)
+    assert "Traceback" not in said
+    assert eventually(lambda: not any(Path(f"/proc/{number}").exists() for number in made), LONGEST)
+
+
+def test_the_command_runs_a_callable_in_several_processes(written: Callable[[str], str], tmp_path: Path) -> None:
+    client = written(MEETS)
+    line = [
+        COMMAND,
+        "conformance",
+        "client",
+        "--provider",
+        "hiapi",
+        "--python",
+        client,
+        "--runs",
+        "12",
+        "--report",
+        "r",
+    ]
+    paths = {**os.environ, "PYTHONPATH": str(ROOT / "examples" / "python")}
+    seen = []
+    for size in ("1", "2"):
+        env = {**paths, "SIZE": size}
+        done = subprocess.run([*line, "--parallel", size], capture_output=True, text=True, check=False, env=env)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert len({words for words in done.stdout.splitlines() if words.startswith("in ")}) == int(size)
+        report = json.loads((tmp_path / "r" / "report.json").read_text())
+        seen.append([(rule["id"], rule["verdict"]) for rule in report["rules"]])
+    assert seen[0] == seen[1]
+
+
+def test_a_finding_that_was_cut_off_at_the_limit_says_so(tmp_path: Path) -> None:
+    finding = tmp_path / "RTY-01.scenario.json"
+    scenario = {"moves": {"status": [{"move": "rate_limited", "retry_after": 90}]}}
+    finding.write_text(json.dumps({"rule": "RTY-01", "provider": "hiapi", "model": MODEL, "scenario": scenario}))
+    line = [COMMAND, "conformance", "replay", str(finding), "--times", "1", "--limit", "1"]
+    done = subprocess.run([*line, "--", "sleep", "60"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "not-reached" in done.stdout) == (1, True), done.stdout + done.stderr
+    assert "1 of 1 runs had no end of its own: it had not ended at its limit of 1 s; --limit gives more" in done.stdout
+
+
+def test_a_module_of_the_current_directory_is_a_client(written: Callable[[str], str]) -> None:
+    written("def generate(base_url, api_key, request):\n    raise ValueError('of this directory')\n")
+    line = [COMMAND, "conformance", "client", "--provider", "hiapi", "--python", "client:generate", "--runs", "1"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "of this directory" in done.stderr
+
+
+def test_a_process_is_started_where_it_is_worth_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
+    assert [processes(runs) for runs in (1, 60, 100, 500, 10_000)] == [1, 1, 2, 4, 4]
+    assert [processes(500, most) for most in (1, 3, 9)] == [1, 3, 9]
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert processes(500) == 1

@@ -1,0 +1,299 @@
+"""Scenarios as values: read back as written, refused in words, fitted to contracts; the catalogue, and its page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hobbyhorse.conformance.client.scenario_space import deviations, scenarios
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.scenarios.moves import CALLBACK, CALLBACK_MOVES, MEDIA, MEDIA_MOVES, MOVES, SITUATION, TIMELINE, Kind
+from hobbyhorse.scenarios.scenario import (
+    Move,
+    Scenario,
+    ScenarioError,
+    Trouble,
+    find,
+    load_catalogue,
+    misfits,
+    payload_places,
+    read_scenario,
+)
+from tests.conftest import CONTRACTS, ROOT, many
+
+FILES = sorted((ROOT / "fixtures" / "scenarios").glob("*.json"))
+SCHEMA = orjson.loads((ROOT / "fixtures" / "scenario.schema.json").read_bytes())
+PAGE = (ROOT / "docs" / "scenarios.md").read_text()
+LEAST = 60
+WORDS = ["why", "moves", "timeline", "move", "submit", "media", "callback", "times", "accepted", *MOVES, *TIMELINE]
+
+words = st.one_of(st.sampled_from(WORDS), st.text(max_size=5))
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), words),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(words, inner, max_size=4)),
+    max_leaves=12,
+)
+mappings = st.dictionaries(words, json_values, max_size=3)
+near_moves = st.lists(st.builds(lambda name, more: {**more, "move": name}, words, mappings), max_size=2)
+near_scenarios = st.fixed_dictionaries(
+    {},
+    optional={
+        "why": json_values,
+        "moves": st.dictionaries(st.sampled_from(["submit", "status", MEDIA, CALLBACK]), near_moves, max_size=2),
+        "timeline": st.builds(lambda name, more: {**more, "move": name}, st.sampled_from([*TIMELINE]), mappings),
+    },
+)
+"""Values that have the outline of a scenario, so that they come past the first look."""
+
+
+def refused(said: Any, **how: Any) -> ScenarioError:
+    """Return the error that refuses a scenario."""
+    with pytest.raises(ScenarioError) as error:
+        read_scenario(said, **how)
+    return error.value
+
+
+@settings(max_examples=many(200, 50), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(data=st.data())
+def test_a_scenario_is_read_back_as_it_was_written(contract: Contract, data: st.DataObject) -> None:
+    read = read_scenario(data.draw(scenarios(contract)))
+    assert read_scenario(read.to_json()) == read
+    assert read_scenario(orjson.loads(orjson.dumps(read.to_json()))) == read
+
+
+@settings(max_examples=many(1000, 200))
+@given(said=st.one_of(json_values, near_scenarios))
+def test_any_value_is_a_scenario_or_refused_in_words(said: Any) -> None:
+    try:
+        read = read_scenario(said)
+    except ScenarioError:
+        error = refused(said)
+        assert error.code == "invalid_scenario"
+        assert error.message
+        assert error.hint
+        return
+    assert read_scenario(read.to_json()) == read
+    for contract in CONTRACTS:
+        misfits(read, contract)
+
+
+def test_the_empty_scenario_is_the_happy_server() -> None:
+    assert read_scenario({}) == Scenario("inline")
+    for contract in CONTRACTS:
+        assert misfits(Scenario("inline"), contract) == []
+
+
+def test_what_a_file_says_is_what_is_read() -> None:
+    said = {
+        "why": "For a test.",
+        "moves": {"submit": [{"move": "rate_limited", "times": "always", "retry_after": 3}, {"move": "empty"}]},
+        "timeline": {"move": "fail", "code": "X"},
+    }
+    read = read_scenario(said, "mine")
+    assert read.moves == {"submit": (Move("rate_limited", None, False, {"retry_after": 3}), Move("empty"))}
+    assert (read.name, read.why, read.timeline) == ("mine", "For a test.", Trouble("fail", {"code": "X"}))
+    assert read.to_json() == said
+    assert str(read.moves["submit"][0]) == "rate_limited (times always, retry_after 3)"
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ([], ["the scenario", "object"]),
+        ({"moves": {"sumbit": []}}, ["/moves", "sumbit"]),
+        ({"moves": {"submit": [{"move": "latency", "seconds": -1}]}}, ["/moves/submit/0/seconds", "-1"]),
+        ({"moves": {"submit": [{}]}}, ["/moves/submit/0/move", "is missing"]),
+        ({"moves": {"submit": [{"move": "empty"}, {"move": "latency", "keep": 0.5}]}}, ["/moves/submit/1/keep"]),
+        ({"moves": {"submit": [{"move": "empty", "keep": 0.5}]}}, ["'empty' takes no 'keep'", "accepted, times"]),
+        ({"moves": {"status": [{"move": "rate_limited", "word": "x"}]}}, ["retry_after, retry_after_date, accepted"]),
+        ({"moves": {MEDIA: [{"move": "rate_limited"}]}}, [f"/moves/{MEDIA}/0/move", "'rate_limited'", "zero_bytes"]),
+        ({"moves": {CALLBACK: [{"move": "empty"}]}}, [f"/moves/{CALLBACK}/0/move", "'empty'", "lost"]),
+        ({"timeline": {"move": "explode"}}, ["/timeline/move", "explode", "stuck"]),
+        ({"timeline": {"move": "stuck", "seconds": 3}}, ["/timeline/seconds", "it takes stage, last"]),
+    ],
+)
+def test_a_refusal_names_the_place_and_what_is_allowed_there(said: Any, words: list[str]) -> None:
+    error = refused(said, where="mine.json")
+    assert error.message.startswith("mine.json: ")
+    assert [word for word in words if word not in str(error)] == [], str(error)
+    assert not refused(said).message.startswith("mine.json")
+
+
+def test_a_name_that_nothing_has_brings_the_three_nearest() -> None:
+    with pytest.raises(ScenarioError, match=r"no scenario 'submit_rate_limted'") as error:
+        find(load_catalogue(), "submit_rate_limted")
+    nearest = error.value.hint.removeprefix("the nearest are ").split(", ")
+    assert len(nearest) == 3
+    assert nearest[0] == "submit_rate_limited"
+    assert error.value.code == "unknown_scenario"
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"moves": {"status": [{"move": "rate_limted"}]}}, ["no situation 'rate_limted'", "rate_limited"]),
+        ({"moves": {"status": [{"move": "missing_field", "value": "moon"}]}}, ["no answer has the value 'moon'"]),
+        ({"moves": {"list": [{"move": "null_field"}]}}, []),
+        ({"moves": {"submit": [{"move": "error_envelope", "situation": "x"}]}}, ["no situation 'x'; it has"]),
+        ({"moves": {"submit": [{"move": "regress"}]}}, ["never shows a job in its first stage again"]),
+        ({"moves": {"submit": [{"move": "private_links"}]}}, ["no answer has an address", "such as 'video_url'"]),
+        ({"timeline": {"move": "stuck", "stage": "moon"}}, ["no stage 'moon' to stuck in; possible are"]),
+        ({"timeline": {"move": "fail", "stage": "moon"}}, ["no stage 'moon' to fail in; possible are"]),
+    ],
+)
+def test_why_a_scenario_does_not_fit_is_said(contract: Contract, said: Any, words: list[str]) -> None:
+    found = misfits(read_scenario(said), contract)
+    assert found
+    assert all(line.startswith(contract.key) and "\n" not in line for line in found)
+    assert [word for word in words if word not in found[0]] == [], found
+
+
+def test_a_contract_without_what_a_scenario_is_about_does_not_fit(contract: Contract) -> None:
+    for role in ("run", "result", "cancel", "list", "models", "health"):
+        fits = misfits(read_scenario({"moves": {role: [{"move": "empty"}]}}), contract) == []
+        assert fits == (role in contract.operations)
+    callbacks = contract.callbacks
+    for kind in CALLBACK_MOVES:
+        fits = misfits(read_scenario({"moves": {CALLBACK: [{"move": kind}]}}), contract) == []
+        signature = callbacks.signature if callbacks else None
+        needs: dict[str, object] = {"forged": signature, "unsigned": signature}
+        needs["stale"] = signature and signature.tolerance
+        needs["null_payload"] = callbacks and payload_places(callbacks)
+        assert fits == bool(needs.get(kind, callbacks)), kind
+    for role, operation in contract.operations.items():
+        for kind, names in {name: kind.names for name, kind in MOVES.items() if kind.names}.items():
+            fits = misfits(read_scenario({"moves": {role: [{"move": kind}]}}), contract) == []
+            assert fits == any(operation.bindings[name].response for name in names if name in operation.bindings)
+    for kind, ending in {"fail": "failure", "cancel": "cancelled", "expire": "expired"}.items():
+        fits = misfits(read_scenario({"timeline": {"move": kind}}), contract) == []
+        assert fits == any(stage.kind == ending for stage in contract.graph)
+    assert misfits(read_scenario({"moves": {"status": [{"move": "null_field"}]}}), contract) == []
+    shows = next(name for name, found in contract.operations["status"].situations.items() if found.status < 300)
+    (why,) = misfits(read_scenario({"moves": {"status": [{"move": shows}]}}), contract)
+    assert "shows a job" in why
+
+
+def test_an_own_directory_adds_and_replaces(tmp_path: Path) -> None:
+    ours = load_catalogue()
+    name = next(iter(ours))
+    (tmp_path / f"{name}.json").write_text('{"timeline": {"move": "slow"}}')
+    (tmp_path / "aaa.json").write_text("{}")
+    both = load_catalogue([tmp_path])
+    assert both.keys() == {*ours, "aaa"}
+    assert both[name] == Scenario(name, timeline=Trouble("slow"))
+    assert both["aaa"] == Scenario("aaa")
+    assert list(both) == sorted(both)
+    assert {key for key in ours if both[key] != ours[key]} == {name}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("{", "cannot be read as JSON"), ('{"moves": 1}', "/moves"), ("\xff", "cannot be read")]
+)
+def test_a_broken_file_of_an_own_directory_is_named(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "mine.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ScenarioError) as error:
+        load_catalogue([tmp_path])
+    assert error.value.code == "invalid_scenario"
+    assert error.value.message.startswith(f"{path}: ")
+    assert words in error.value.message
+
+
+def test_an_own_directory_that_is_none_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match="nowhere' is no directory; it holds NAME"):
+        load_catalogue([tmp_path / "nowhere"])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_scenario_of_the_catalogue_is_well_formed_says_why_and_fits(path: Path) -> None:
+    said = orjson.loads(path.read_bytes())
+    jsonschema.Draft202012Validator(SCHEMA).validate(said)
+    scenario = load_catalogue()[path.stem]
+    assert re.fullmatch(r"[A-Z0-9][^.!?]*\.", scenario.why), scenario.why
+    assert scenario.to_json() == said
+    assert [contract.key for contract in CONTRACTS if not misfits(scenario, contract)]
+    assert re.fullmatch(r"[a-z0-9_]+", path.stem)
+
+
+def test_the_catalogue_is_the_folder_and_large_enough() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    assert list(load_catalogue()) == [path.stem for path in FILES]
+    assert len(FILES) >= LEAST
+    differing = {orjson.dumps(scenario.to_json() | {"why": ""}) for scenario in load_catalogue().values()}
+    assert len(differing) == len(FILES)
+
+
+def test_the_catalogue_has_every_kind_of_move() -> None:
+    met = {role: set[str]() for role in (MEDIA, CALLBACK, "")}
+    for scenario in load_catalogue().values():
+        for role, moves in scenario.moves.items():
+            met[role if role in met else ""] |= {move.kind for move in moves}
+    assert set(MEDIA_MOVES) <= met[MEDIA]
+    assert set(CALLBACK_MOVES) <= met[CALLBACK]
+    assert set(MOVES) <= met[""]
+    some = {scenario.timeline.kind for scenario in load_catalogue().values() if scenario.timeline}
+    possible = {said["timeline"]["move"] for found in CONTRACTS for said in deviations(found) if "timeline" in said}
+    assert some == possible
+
+
+def table(title: str) -> dict[str, str]:
+    """Return the rows of the page's table under a heading: first cell, last cell."""
+    rows = re.findall(r"^\| `?([^`|]+?)`? \|.*\|([^|]*)\|$", PAGE.split(f"### {title}\n", 1)[1].split("\n#")[0], re.M)
+    return {name: last.strip() for name, last in rows[1:]}
+
+
+@pytest.mark.parametrize(
+    ("title", "kinds"),
+    [
+        ("On an operation", {"any situation": SITUATION, **MOVES}),
+        ("On the file", MEDIA_MOVES),
+        ("On the callback", CALLBACK_MOVES),
+        ("The timeline", TIMELINE),
+    ],
+)
+def test_the_page_has_every_move_and_its_options_and_no_other(title: str, kinds: Mapping[str, Kind]) -> None:
+    found = {name: tuple(re.findall(r"`([^`]+)`", options)) for name, options in table(title).items()}
+    assert found == {name: kind.options for name, kind in kinds.items()}
+
+
+def test_the_page_has_every_option_and_no_other() -> None:
+    tables: tuple[Mapping[str, Kind], ...] = (MOVES, MEDIA_MOVES, CALLBACK_MOVES, TIMELINE, {"": SITUATION})
+    taken = {option for kinds in tables for kind in kinds.values() for option in kind.options} | {"times"}
+    assert set(table("The options")) == taken
+    assert all(table("The options").values())
+    allowed = {name for part in ("move", "timeline") for name in SCHEMA["$defs"][part]["properties"]} - {"move"}
+    assert allowed == taken
+
+
+def test_the_page_has_every_role_and_every_code_and_its_example_is_a_scenario() -> None:
+    for role in SCHEMA["properties"]["moves"]["propertyNames"]["enum"]:
+        assert f"`{role}`" in PAGE
+    for code in ("unknown_scenario", "invalid_scenario", "not_applicable", "too_many"):
+        assert f"| `{code}` |" in PAGE
+    (example,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+    scenario = read_scenario(orjson.loads(example))
+    assert [contract for contract in CONTRACTS if not misfits(scenario, contract)]
+
+
+def test_what_is_allowed_is_named_in_full() -> None:
+    with pytest.raises(ScenarioError, match=r'"sumbit" is not one of "submit", .*"media", "callback"'):
+        read_scenario({"moves": {"sumbit": []}})
+    with pytest.raises(ScenarioError, match='0 is less than the minimum of 1 and "always" was expected'):
+        read_scenario({"moves": {"submit": [{"move": "latency", "times": 0}]}})
+
+
+@pytest.mark.parametrize("role", ["status", "media"])
+def test_a_page_cannot_have_a_status_that_has_no_body(role: str) -> None:
+    for status in (204, 205, 304):
+        with pytest.raises(ScenarioError, match=rf"/moves/{role}/0/status: .*{status} has no body") as refused:
+            read_scenario({"moves": {role: [{"move": "html_page", "status": status}]}})
+        assert refused.value.code == "invalid_scenario"
+    assert read_scenario({"moves": {role: [{"move": "html_page", "status": 502}]}}).moves[role]

@@ -1,0 +1,143 @@
+"""Who may drive the control plane: this machine, or who has the key; never a page from elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from hobbyhorse.server.control.access import Guard, origin_of
+
+OURS = [
+    "localhost",
+    "localhost:8000",
+    "LOCALHOST:8000",
+    "127.0.0.1",
+    "127.0.0.1:8000",
+    "127.9.9.9:1",
+    "[::1]",
+    "[::1]:8000",
+    "hobbyhorse.test",
+]
+FOREIGN = [
+    "",
+    "evil.example",
+    "evil.example:8000",
+    "localhost.evil.example",
+    "127.0.0.1.evil.example",
+    "evil.example/localhost",
+    "localhost@evil.example",
+    "evil.example:80@localhost",
+    "localhost:8000:9000",
+    "localhost, evil.example",
+    "10.0.0.1",
+    "128.0.0.1",
+    "0.0.0.0",
+    "127.1",
+    "2130706433",
+    "::1",
+    "[::]",
+    "[::1",
+    "[::ffff:10.0.0.1]",
+    "local\u00adhost",
+]
+
+
+def verdict(guard: Guard, *, scheme: str = "http", health: bool = False, **headers: str) -> str | None:
+    raw = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
+    found = guard.judge(scheme, raw, health)
+    return found.code if found else None
+
+
+@pytest.mark.parametrize("host", OURS)
+def test_this_machine_may_come_in(host: str) -> None:
+    assert verdict(Guard(), host=host) is None
+
+
+@pytest.mark.parametrize("health", [False, True])
+@pytest.mark.parametrize("host", FOREIGN)
+def test_another_host_may_not_even_ask_for_health(host: str, health: bool) -> None:
+    assert verdict(Guard(), host=host, health=health) == "foreign_host"
+
+
+def test_two_hosts_or_none_are_foreign() -> None:
+    both = [(b"host", b"localhost"), (b"host", b"evil.example")]
+    for raw in (both, both[::-1], []):
+        found = Guard().judge("http", raw)
+        assert found is not None
+        assert found.code == "foreign_host"
+
+
+def test_the_public_address_is_ours() -> None:
+    guard = Guard(public_url="https://mock.example:8443/base")
+    assert verdict(guard, host="mock.example:8443") is None
+    assert verdict(guard, host="mock.example") is None
+    assert verdict(guard, host="other.example") == "foreign_host"
+    assert verdict(guard, host="localhost", origin="https://mock.example:8443") is None
+    assert verdict(guard, host="localhost", origin="https://mock.example") == "foreign_origin"
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "null",
+        "",
+        "http://evil.example",
+        "http://localhost",
+        "https://localhost:8000",
+        "http://127.0.0.1:8000",
+        "http://localhost:8000.evil.example",
+        "http://localhost:8000/",
+        "http://localhost:8000@evil.example",
+        "http://user@localhost:8000",
+        "http://localhost:8000 http://evil.example",
+        "localhost:8000",
+        "file://",
+        "http://[::1",
+        "chrome-extension://localhost:8000",
+    ],
+)
+@pytest.mark.parametrize("key", [None, "secret"])
+def test_another_origin_may_not_come_in_with_the_key_neither(origin: str, key: str | None) -> None:
+    assert verdict(Guard(key), host="localhost:8000", origin=origin, x_mock_control_key=key or "") == "foreign_origin"
+    assert verdict(Guard(key), host="localhost:8000", origin=origin, health=True) == "foreign_origin"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "origin"),
+    [
+        ("http", "localhost:8000", "http://localhost:8000"),
+        ("http", "localhost:8000", "HTTP://LOCALHOST:8000"),
+        ("http", "localhost", "http://localhost:80"),
+        ("http", "localhost:80", "http://localhost"),
+        ("https", "localhost", "https://localhost:443"),
+        ("http", "[::1]:8000", "http://[::1]:8000"),
+    ],
+)
+def test_the_same_origin_may_come_in(scheme: str, host: str, origin: str) -> None:
+    assert verdict(Guard(), scheme=scheme, host=host, origin=origin) is None
+
+
+def test_with_a_key_any_host_will_do_and_nothing_without_it() -> None:
+    guard = Guard("secret", loopback=False)
+    assert verdict(guard, host="mock.internal", x_mock_control_key="secret") is None
+    assert verdict(guard, host="mock.internal", x_mock_control_key="secre") == "control_key_refused"
+    assert verdict(guard, host="mock.internal", x_mock_control_key="s\u00e9cret") == "control_key_refused"
+    assert verdict(guard, host="localhost") == "control_key_refused"
+    assert verdict(guard, host="mock.internal", health=True) is None
+    assert verdict(Guard("secret"), host="localhost") == "control_key_refused"
+
+
+def test_bound_to_more_than_this_machine_a_key_is_needed_but_for_health() -> None:
+    guard = Guard(loopback=False)
+    found = guard.judge("http", [(b"host", b"localhost")])
+    assert found is not None
+    assert found.code == "control_key_needed"
+    assert "--control-key" in found.hint
+    assert verdict(guard, host="localhost", health=True) is None
+    assert verdict(guard, host="mock.internal", health=True) == "foreign_host"
+
+
+def test_an_origin_has_a_scheme_a_name_and_a_port() -> None:
+    assert origin_of("https://Mock.example") == ("https", "mock.example", "443")
+    assert origin_of("https://mock.example/path") is None
+    assert origin_of("https://mock.example/path", whole=False) == ("https", "mock.example", "443")
+    assert origin_of("null") is None

@@ -1,0 +1,541 @@
+"""The server from outside: a process that is started, spoken to over its socket, and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from hobbyhorse.cli import main as cli
+from hobbyhorse.clock.clock import ManualClock
+from hobbyhorse.contract.example_orders import documented_jobs
+from hobbyhorse.contract.folder import data_directory
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.media.mp4 import probe
+from hobbyhorse.server.app import Fake, Options
+from hobbyhorse.server.run import serving
+from tests.conftest import CONTRACTS
+from tests.world import ContractClient, documented
+
+COMMAND = Path(sys.executable).with_name("hobbyhorse")
+PATIENCE = 30.0
+KEY = "a-key"
+
+
+@dataclass
+class Served:
+    """A running `hobbyhorse serve`, and the first line that it printed."""
+
+    process: subprocess.Popen[str]
+    line: str
+
+    @property
+    def url(self) -> str:
+        return str(json.loads(self.line)["url"])
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
+        """Send a signal; return the exit status and what was printed since the first line."""
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, out, err
+
+
+@contextmanager
+def served(*options: str, env: dict[str, str] | None = None) -> Iterator[Served]:
+    """Start `hobbyhorse serve` on a free port; it is killed if it does not end by itself."""
+    process = subprocess.Popen(
+        [COMMAND, "serve", "--port", "0", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(env or {})},
+    )
+    deadline = threading.Timer(PATIENCE, process.kill)
+    deadline.start()
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        deadline.cancel()
+        assert line, process.communicate()[1]
+        yield Served(process, line)
+    finally:
+        deadline.cancel()
+        process.kill()
+        process.communicate()
+
+
+@contextmanager
+def talking(contract: Contract, url: str, key: str | None = KEY) -> Iterator[ContractClient]:
+    """A client of one provider of a server."""
+    with httpx.Client(trust_env=False, timeout=PATIENCE) as http:
+        yield ContractClient(contract, f"{url}/{contract.key}", key, http)
+
+
+def submit(client: ContractClient) -> str:
+    """Order the documented job; return its id."""
+    _, model, body = documented(client.contract)
+    reply = client.submit(model.id, body)
+    assert "accepted" in reply.reading.situations, reply.content
+    return str(reply.reading.values["job"])
+
+
+def find_video(client: ContractClient, job: str) -> str:
+    """Return the address of the video of a job that has ended."""
+    role = "result" if "result" in client.contract.operations else "status"
+    return str(client.call(role, path={"job": job}).reading.values["video_url"])
+
+
+# ---- starting and stopping
+
+
+def test_it_prints_one_json_line_when_it_is_ready_and_its_banner_on_stderr() -> None:
+    with served() as server:
+        ready = json.loads(server.line)
+        assert set(ready) == {"url", "pid"}
+        assert ready["pid"] == server.process.pid
+        answer = httpx.get(server.url, trust_env=False)
+        assert answer.json()["providers"] == {contract.key: f"{server.url}/{contract.key}" for contract in CONTRACTS}
+        status, out, err = server.stop()
+    assert (status, out) == (0, "")
+    assert "Traceback" not in err
+    for contract in CONTRACTS:
+        assert f"{ready['url']}/{contract.key}" in err
+        assert contract.hosts[0] in err
+
+
+def connect(url: str) -> socket.socket:
+    """Open a connection to a server."""
+    parts = urlsplit(url)
+    return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=PATIENCE)
+
+
+HOLDING = [contract for contract in CONTRACTS if "run" in contract.operations]
+
+
+def hold(contract: Contract, url: str) -> socket.socket:
+    """Send a `run` whose answer will not come for minutes; return its connection once the server has read it."""
+    operation, model, body = next(found for found in documented_jobs(contract) if found[0].role == "run")
+    parts = urlsplit(url)
+    path = operation.path
+    for place in operation.bindings["model"].request:
+        path = path.replace("{" + place.name + "}", model.id)
+    content = json.dumps(body).encode()
+    lines = (
+        f"POST /{contract.key}{path} HTTP/1.1",
+        f"host: {parts.netloc}",
+        f"authorization: Bearer {KEY}",
+        "content-type: application/json",
+        f"content-length: {len(content)}",
+        "expect: 100-continue",
+    )
+    connection = connect(url)
+    connection.sendall("\r\n".join((*lines, "", "")).encode())
+    assert connection.recv(1024).startswith(b"HTTP/1.1 100 ")
+    connection.sendall(content)
+    return connection
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_ends_it_with_status_0_whatever_is_open(number: int) -> None:
+    """A connection that is kept alive, one that has sent half a request, and a job that holds its connection."""
+    with served("--pace", "realistic") as server, httpx.Client(trust_env=False) as kept_alive, ExitStack() as stack:
+        kept_alive.get(server.url)
+        half = stack.enter_context(connect(server.url))
+        half.sendall(b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-le")
+        held = [stack.enter_context(hold(contract, server.url)) for contract in HOLDING]
+        kept_alive.get(server.url)
+        status, out, err = server.stop(number)
+        assert (status, out) == (0, "")
+        assert "Traceback" not in err
+        for connection in (half, *held):
+            with suppress(ConnectionError):
+                assert b"HTTP/1.1 200" not in connection.recv(65_536)
+
+
+def test_a_second_signal_ends_it_too() -> None:
+    with served("--pace", "realistic") as server, ExitStack() as stack:
+        for contract in HOLDING:
+            stack.enter_context(hold(contract, server.url))
+        server.process.send_signal(signal.SIGINT)
+        status, _, _ = server.stop(signal.SIGINT)
+        assert status == 0
+
+
+def test_nothing_is_left_in_the_temporary_directory_and_the_videos_in_the_cache(tmp_path: Path) -> None:
+    contract, temporary, cache = CONTRACTS[0], tmp_path / "temporary", tmp_path / "cache"
+    temporary.mkdir()
+    options = ("--pace", "instant", "--cache", str(cache))
+    with served(*options, env={"TMPDIR": str(temporary)}) as server, talking(contract, server.url) as client:
+        video = httpx.get(find_video(client, submit(client)), trust_env=False)
+        assert probe(video.content).frames > 0
+        assert list(temporary.iterdir()), "nothing is kept there; this test would see nothing"
+        assert server.stop()[0] == 0
+    assert list(temporary.iterdir()) == []
+    assert [path.read_bytes() for path in cache.rglob("*.mp4")] == [video.content]
+
+
+# ---- what a user may get wrong
+
+
+def copy(contract: Contract, directory: Path, name: str | None = None) -> Path:
+    """Copy a provider's folder into a directory of contracts."""
+    folder = directory / (name or contract.key)
+    shutil.copytree(data_directory("contracts") / contract.key, folder)
+    return folder
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """Arguments of `serve` that cannot be right, and words that the one line about them has."""
+
+    arguments: Sequence[str]
+    words: Sequence[str]
+
+
+MISTAKES = {
+    "an unknown option": Mistake(["--nope"], ["--nope"]),
+    "an unknown pace": Mistake(["--pace", "leisurely"], ["'leisurely'", "instant", "fast", "realistic"]),
+    "a speed of zero": Mistake(["--speed", "0"], ["--speed 0.0", "greater than 0"]),
+    "a negative speed": Mistake(["--speed=-1"], ["--speed -1.0"]),
+    "a speed that is no number": Mistake(["--speed", "nan"], ["--speed nan"]),
+    "an endless speed": Mistake(["--speed", "inf"], ["--speed inf"]),
+    "a speed in words": Mistake(["--speed", "quick"], ["--speed"]),
+    "a port that is none": Mistake(["--port", "70000"], ["--port", "65535"]),
+    "an empty key": Mistake(["--api-key", ""], ["--api-key", "blank"]),
+    "a blank key": Mistake(["--api-key", "right", "--api-key", "  "], ["--api-key", "blank"]),
+    "a variant of nobody": Mistake(["--variant", "nobody:x"], ["'nobody'", CONTRACTS[0].key]),
+    "a variant without a provider": Mistake(["--variant", "x"], ["'x'", "PROVIDER:NAME"]),
+    "an unknown variant": Mistake(["--variant", f"{CONTRACTS[0].key}:nope"], ["'nope'"]),
+    "a public address without a scheme": Mistake(["--public-url", "mock.test"], ["'mock.test'", "http://"]),
+    "an address that is not ours": Mistake(["--host", "203.0.113.1"], ["203.0.113.1"]),
+    "a port in use": Mistake(["--port", "{port}"], ["{port}", "--port 0"]),
+    "no directory of contracts": Mistake(["--contracts", "{tmp}/nowhere"], ["nowhere", "no contract"]),
+    "a contract that is no JSON": Mistake(["--contracts", "{tmp}/garbled"], ["garbled", "lifecycle.json", "no JSON"]),
+    "a contract with a mistake": Mistake(["--contracts", "{tmp}/mistaken"], ["mistaken", "no stage", "'nowhere'"]),
+}
+
+
+@pytest.fixture(scope="module")
+def bad_contracts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of directories of contracts that cannot be served."""
+    directory = tmp_path_factory.mktemp("bad")
+    garbled = copy(CONTRACTS[0], directory / "garbled")
+    (garbled / "lifecycle.json").write_text('{"name": ')
+    mistaken = copy(CONTRACTS[0], directory / "mistaken") / "lifecycle.json"
+    lifecycle = json.loads(mistaken.read_text())
+    mistaken.write_text(json.dumps({**lifecycle, "initial": "nowhere"}))
+    return directory
+
+
+@pytest.fixture
+def mistaken(name: str, bad_contracts: Path) -> Iterator[tuple[list[str], list[str]]]:
+    """The arguments of a mistake, and the words that its line has."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        said = {"port": str(taken.getsockname()[1]), "tmp": str(bad_contracts)}
+        mistake = MISTAKES[name]
+        yield (
+            ["serve", "--port", "0", *(argument.format(**said) for argument in mistake.arguments)],
+            [word.format(**said) for word in mistake.words],
+        )
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line_on_stderr_and_exit_status_2(
+    mistaken: tuple[list[str], list[str]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments, words = mistaken
+    monkeypatch.setattr("hobbyhorse.server.run.serve", lambda *_: pytest.fail("the mistake is served"))
+    monkeypatch.setattr(sys, "argv", ["hobbyhorse", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.out) == (2, "")
+    assert printed.err.startswith("hobbyhorse: ")
+    assert len(printed.err.splitlines()) == 1, printed.err
+    for word in words:
+        assert word in printed.err
+
+
+@pytest.mark.parametrize("name", ["an unknown option", "a port in use", "a contract with a mistake"])
+def test_a_mistake_ends_the_process_with_one_line_on_stderr_and_exit_status_2(
+    mistaken: tuple[list[str], list[str]],
+) -> None:
+    arguments, words = mistaken
+    done = subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+# ---- options
+
+
+def test_with_api_keys_every_other_key_is_refused() -> None:
+    with served("--api-key", "first", "--api-key", "second") as server:
+        for contract in CONTRACTS:
+            for key, welcome in (("first", True), ("second", True), ("third", False), (None, False)):
+                with talking(contract, server.url, key) as client:
+                    _, model, body = documented(contract)
+                    reply = client.submit(model.id, body)
+                    assert ("accepted" in reply.reading.situations) is welcome
+                    assert (reply.status < 300) is welcome
+
+
+def test_a_variant_changes_what_is_answered() -> None:
+    """The variant with which a missing key answers 401, over HTTP."""
+    contract = next(contract for contract in CONTRACTS if contract.key == "runcomfy")
+    operation, model, body = documented(contract)
+    with served("--variant", "runcomfy:unauthenticated-401") as server, talking(contract, server.url, None) as client:
+        assert client.submit(model.id, body).status == 401
+    assert operation.situations["unauthenticated"].status == 400
+
+
+def test_with_a_public_address_every_answer_names_it() -> None:
+    with served("--public-url", "https://mock.example/base", "--pace", "instant") as server:
+        for contract in CONTRACTS:
+            with talking(contract, server.url) as client:
+                assert find_video(client, submit(client)).startswith("https://mock.example/base/media/")
+
+
+def test_with_a_directory_of_contracts_only_those_are_served(tmp_path: Path) -> None:
+    copy(CONTRACTS[0], tmp_path, "acme")
+    with served("--contracts", str(tmp_path)) as server:
+        assert list(httpx.get(server.url, trust_env=False).json()["providers"]) == ["acme"]
+        assert httpx.get(f"{server.url}/{CONTRACTS[0].key}/v1", trust_env=False).status_code == 404
+
+
+def test_a_greater_speed_ends_a_realistic_job_at_once() -> None:
+    with served("--pace", "realistic", "--speed", "1e8") as server:
+        for contract in CONTRACTS:
+            with talking(contract, server.url) as client:
+                reply = client.call("status", path={"job": submit(client)})
+                assert {contract.graph[stage].terminal for stage in reply.reading.stages} == {True}
+
+
+def test_the_same_seed_gives_the_same_jobs_in_any_process() -> None:
+    contract = next(contract for contract in CONTRACTS if contract.job_id_form == "uuid4")
+
+    def jobs(url: str) -> list[str]:
+        with talking(contract, url) as client:
+            return [submit(client) for _ in range(3)]
+
+    with served("--seed", "7") as server:
+        found = jobs(server.url)
+    with serving(Fake(options=Options(seed=7))) as same, serving(Fake(options=Options(seed=8))) as other:
+        assert jobs(same) == found
+        assert not set(jobs(other)) & set(found)
+
+
+def test_it_listens_on_ipv6() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback address")
+    with served("--host", "::1") as server:
+        assert server.url.startswith("http://[::1]:")
+        assert httpx.get(server.url, trust_env=False).json()["providers"]["hiapi"] == f"{server.url}/hiapi"
+
+
+# ---- what is no request
+
+
+NO_REQUESTS = (b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"\x00" * 70_000, b"GET / HTTP/9.9\r\n\r\n")
+
+
+def test_bytes_that_are_no_request_break_nothing() -> None:
+    with served() as server:
+        for data in NO_REQUESTS:
+            with connect(server.url) as connection, suppress(ConnectionError):
+                connection.sendall(data)
+                connection.shutdown(socket.SHUT_WR)
+                assert b" 200 " not in connection.recv(65_536)
+            assert httpx.get(server.url, trust_env=False).status_code == 200
+        status, _, err = server.stop()
+    assert status == 0
+    assert "Traceback" not in err
+
+
+def test_a_client_that_goes_away_breaks_nothing() -> None:
+    with served("--pace", "realistic", "--strict") as server:
+        for contract in HOLDING:
+            hold(contract, server.url).close()
+        for contract in CONTRACTS:
+            with talking(contract, server.url) as client:
+                assert submit(client)
+        status, _, err = server.stop()
+    assert status == 0
+    assert "Traceback" not in err
+
+
+# ---- in process, with a clock that is moved
+
+
+@dataclass
+class Moved:
+    """A server in this process whose worlds all stand on one clock."""
+
+    clock: ManualClock
+    url: str
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock; nothing waits on it, so that it may be moved from this thread."""
+        asyncio.run(self.clock.advance(seconds))
+
+
+@pytest.fixture
+def moved() -> Iterator[Moved]:
+    clock = ManualClock()
+    with serving(Fake(options=Options(pace="realistic", strict=True, make_clock=lambda: clock))) as url:
+        yield Moved(clock, url)
+
+
+def get(url: str, method: str = "GET", **headers: str) -> httpx.Response:
+    """Ask for media as a browser would: without a key."""
+    return httpx.request(method, url, headers=headers, trust_env=False, timeout=PATIENCE)
+
+
+def test_a_video_is_what_was_ordered_and_needs_no_key(contract: Contract, moved: Moved) -> None:
+    with talking(contract, moved.url) as client:
+        job = submit(client)
+        moved.advance(3_600)
+        url = find_video(client, job)
+    head, whole = get(url, "HEAD"), get(url)
+    assert (head.status_code, whole.status_code) == (200, 200)
+    for answer in (head, whole):
+        assert answer.headers["content-type"] == "video/mp4"
+        assert int(answer.headers["content-length"]) == len(whole.content)
+    assert head.content == b""
+    assert whole.content[4:8] == b"ftyp"
+    facts = probe(whole.content)
+    assert facts.fps == 24
+    assert facts.frames == 24 * ordered_seconds(contract)
+    part = get(url, range="bytes=100-199")
+    assert (part.status_code, part.content) == (206, whole.content[100:200])
+    assert get(url, "POST").status_code == 405
+
+
+def ordered_seconds(contract: Contract) -> int:
+    """Return the length of the documented job's video."""
+    operation, model, body = documented(contract)
+    (pointer,) = model.parameters["duration"]
+    found: Any = body
+    for step in (*operation.model_parameters.pointer, *pointer):
+        found = found.get(step, {})
+    return int(found or model.defaults["duration"])
+
+
+def test_a_first_frame_is_a_jpeg(moved: Moved) -> None:
+    showing = [one for one in CONTRACTS if "first_frame_url" in one.operations["status"].bindings]
+    for contract in showing:
+        with talking(contract, moved.url) as client:
+            job = submit(client)
+            moved.advance(3_600)
+            url = client.call("status", path={"job": job}).reading.values["first_frame_url"]
+        answer = get(str(url))
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
+        assert answer.content.startswith(b"\xff\xd8\xff")
+
+
+def test_a_link_expires_when_the_contract_says_so(contract: Contract, moved: Moved) -> None:
+    life = contract.retention.result_url
+    with talking(contract, moved.url) as client:
+        job = submit(client)
+        moved.advance(3_600)
+        url = find_video(client, job)
+        if life is None:
+            moved.advance(10 * 365 * 86_400)
+            assert get(url, "HEAD").status_code == 200
+            return
+        moved.advance(life - 3_600)
+        assert get(url, "HEAD").status_code == 200
+        moved.advance(3_600)
+    answer = get(url)
+    assert (answer.status_code, answer.headers["content-type"]) == (403, "application/xml")
+    assert "<Code>AccessDenied</Code>" in answer.text
+
+
+def test_a_link_that_was_changed_is_refused_in_xml(contract: Contract, moved: Moved) -> None:
+    with talking(contract, moved.url) as client:
+        job = submit(client)
+        moved.advance(3_600)
+        url = find_video(client, job)
+        other = submit(client)
+    assert get(url, "HEAD").status_code == 200
+    for changed in (
+        url.replace("video.mp4", "another.mp4"),
+        url.replace(job, "no-such-job"),
+        url.replace(job, other),
+        url.replace("/media/", "/media/x"),
+        url.replace("Expires=", "Expires=9") if "Expires=" in url else f"{url}&Expires=9",
+        url.partition("?")[0],
+        url + "0",
+    ):
+        answer = get(changed)
+        assert (answer.status_code, answer.headers["content-type"]) == (403, "application/xml"), changed
+        assert "<Code>SignatureDoesNotMatch</Code>" in answer.text
+
+
+def test_media_that_are_not_there_answer_404_in_xml(contract: Contract, moved: Moved) -> None:
+    """By the link of a server that runs no more: the signature holds, the job is gone."""
+    with talking(contract, moved.url) as client:
+        job = submit(client)
+        moved.advance(3_600)
+        link = urlsplit(find_video(client, job))
+    with serving(Fake()) as url:
+        answer = get(f"{url}{link.path}?{link.query}")
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/xml")
+    assert "<Code>NoSuchKey</Code>" in answer.text
+
+
+@pytest.mark.parametrize("path", ["", "/", "/..%2f..%2fetc%2fpasswd", "/x/y/../../../etc/passwd", "/a/b/c/d"])
+def test_what_is_no_link_is_refused(path: str, moved: Moved) -> None:
+    assert get(f"{moved.url}/media{path}").status_code in (403, 404)
+
+
+def test_a_served_fake_works_stops_and_can_be_served_again() -> None:
+    contract = CONTRACTS[0]
+    fake = Fake(options=Options(pace="instant", strict=True))
+    for _ in range(2):
+        with serving(fake) as url, talking(contract, url) as client:
+            assert probe(get(find_video(client, submit(client))).content).frames > 0
+        with pytest.raises(httpx.ConnectError):
+            get(url)
+        assert "hobbyhorse" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_several_fakes_are_served_at_once_and_know_nothing_of_each_other() -> None:
+    contract = CONTRACTS[0]
+    with serving(Fake()) as one, serving(Fake()) as other:
+        with talking(contract, one) as client:
+            job = submit(client)
+            assert client.call("status", path={"job": job}).status == 200
+        with talking(contract, other) as client:
+            assert "unknown_job" in client.call("status", path={"job": job}).reading.situations
+
+
+def test_a_port_that_is_taken_is_an_error_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
+        serving(Fake(), port=taken.getsockname()[1]).__enter__()
+
+
+def test_an_error_inside_the_context_stops_the_server() -> None:
+    with pytest.raises(ZeroDivisionError), serving(Fake()) as url:
+        raise ZeroDivisionError
+    with pytest.raises(httpx.ConnectError):
+        get(url)

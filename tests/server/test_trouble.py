@@ -1,0 +1,368 @@
+"""Scenarios under test in process: whatever is armed, the server keeps its head, and the next world is happy."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hobbyhorse.conformance.client.scenario_space import deviations, scenarios
+from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.scenarios.armed import SUBMISSIONS
+from hobbyhorse.scenarios.moves import FILES, LINKS
+from hobbyhorse.scenarios.scenario import Scenario, ScenarioError, misfits, read_scenario
+from hobbyhorse.server.socket_faults import Dropped
+from hobbyhorse.server.trouble import HEADER
+from tests.conftest import CONTRACTS, many
+from tests.world import KEY, Mock, Reply, documented
+
+NOBODY = "http://127.0.0.1:9/callback"
+MOST_ADVANCES = 100
+PATIENCE = 30.0
+"""Seconds of real time after which a request that has not come back is called hung; none comes near."""
+
+SCENARIOS = many(2_000, 100)
+"""How many scenarios are thought of for each provider; 2,000 at night."""
+
+
+class Session:
+    """A client that does everything a client can do, and takes whatever it gets."""
+
+    def __init__(self, contract: Contract, scenario: Scenario | None) -> None:
+        self.contract = contract
+        self.mock = Mock([contract], strict=True)
+        self.statuses: list[int] = []
+        if scenario is not None:
+            self.mock.world.plays.arm(scenario, [contract], jobs=None)
+        self.scenario = scenario
+
+    async def ask(self, role: str, key: str = KEY, **how: Any) -> Reply | None:
+        task = asyncio.ensure_future(self.mock.call_plain(self.contract, role, key=key, **how))
+        for _ in range(MOST_ADVANCES):
+            await asyncio.wait({task}, timeout=0.001 if role == "run" else PATIENCE)
+            if task.done():
+                break
+            assert role == "run", f"{role} hangs"
+            await self.mock.clock.advance(100.0)  # a `run` holds its connection until the job has ended
+        else:
+            await asyncio.wait({task}, timeout=PATIENCE)
+            assert task.done(), f"{role} hangs"
+        try:
+            reply = task.result()
+        except (Dropped, IndexError):
+            return None  # IndexError: the server sent nothing to a client that was gone
+        self.statuses.append(reply.status)
+        return reply
+
+    async def run(self) -> None:
+        """Submit twice, do everything else between moves of the clock, and fetch the video."""
+        contract, world = self.contract, self.mock.world
+        for role in ("submit", "run"):
+            if role in contract.operations and (role == "submit" or self.concerns("run")):
+                operation, model, body = documented(contract, role=role)
+                for pointer in model.parameters.get("seed", ()):
+                    body = replaced(body, pointer, 7)  # the same video each time, from the cache
+                place = operation.bindings.get("callback_url")
+                if place is not None and self.concerns("callback"):
+                    body = replaced(body, place.request[0].pointer, NOBODY)
+                for _ in range(2):
+                    await self.ask(role, path={"model": model.id}, body=body)
+        for _ in range(3):
+            for job_id in list(world.jobs):
+                for role in ("status", "result", "cancel"):
+                    if role in contract.operations and (role != "cancel" or job_id == next(iter(world.jobs))):
+                        await self.ask(role, path={"job": job_id})
+            for role in ("list", "models", "categories", "health"):
+                if role in contract.operations:
+                    await self.ask(role)
+            await self.mock.clock.advance(700.0)
+        for job in world.jobs.values():
+            if job.stage(self.mock.clock.now()).kind == "success" and self.concerns("media"):
+                path = f"/media/{world.handle}/{job.id}/video.mp4"
+                query = self.mock.fake.worlds.signer.query(path, job.expires)
+                with suppress(Dropped, IndexError):
+                    await self.mock.send("GET", f"{path}?{query}")
+                break
+
+    def concerns(self, role: str) -> bool:
+        """Whether the scenario has moves for a role."""
+        return self.scenario is not None and role in self.scenario.moves
+
+    async def next_world_is_happy(self) -> None:
+        """A world with another key has none of it."""
+        other = "another-key"
+        job = await self.mock.submit(self.contract, key=other)
+        reply = await self.mock.call(self.contract, "status", path={"job": job}, key=other)
+        assert reply.reading is not None
+        assert self.contract.graph.initial in reply.reading.stages
+        world = self.mock.fake.worlds.of(other)
+        assert world is not None
+        assert [exchange.move for exchange in world.journal] == [None, None]
+
+
+def statuses_of(scenario: Scenario, contract: Contract) -> set[int]:
+    """Return the statuses of 500 and above that a scenario itself asks for."""
+    found = set()
+    for role, moves in scenario.moves.items():
+        for move in moves:
+            found.add(move.options.get("status", 200))
+            if role in contract.operations and move.kind in contract.operations[role].situations:
+                found.add(contract.operations[role].situations[move.kind].status)
+    return found
+
+
+@settings(max_examples=SCENARIOS, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(data=st.data())
+def test_no_scenario_brings_the_server_out_of_countenance(contract: Contract, data: st.DataObject) -> None:
+    scenario = read_scenario(data.draw(scenarios(contract)))
+    asked_for = statuses_of(scenario, contract)
+
+    async def play() -> None:
+        session = Session(contract, scenario)
+        try:
+            await session.run()
+            own = {status for status in session.statuses if status >= 500} - asked_for
+            assert not own - {503}, own
+            if 503 in own:  # a `run` that holds its connection until the client is gone
+                assert "run" in contract.operations
+            await session.next_world_is_happy()
+        finally:
+            await session.mock.fake.close()
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.key)
+def test_each_single_deviation_is_met_or_was_never_asked_for(contract: Contract) -> None:
+    """Every deviation on what the session does is met; what it never does is told as unmet."""
+
+    async def play(said: dict[str, Any]) -> tuple[list[str], int]:
+        session = Session(contract, read_scenario(said))
+        try:
+            await session.run()
+            (armed,) = session.mock.world.plays.armed
+            return armed.unmet(), armed.begun
+        finally:
+            await session.mock.fake.close()
+
+    unmet = {}
+    for said in deviations(contract):
+        missed, _ = asyncio.run(play(said))
+        if missed:
+            unmet[str(said)] = missed
+    assert all(_cannot_be_met(said) for said in unmet), [said for said in unmet if not _cannot_be_met(said)]
+
+
+def _cannot_be_met(said: str) -> bool:
+    """Whether a happy session never comes to where a deviation stands: a field that only another stage shows."""
+    return "field" in said or "wrong_type" in said or "'model'" in said or "'callback'" in said
+
+
+@pytest.mark.anyio
+async def test_the_same_seed_gives_the_same_run_byte_for_byte(contract: Contract) -> None:
+    scenario = read_scenario(
+        {"moves": {"submit": [{"move": "malformed_json"}], "status": [{"move": "malformed_json"}]}}
+    )
+    runs = []
+    for seed in (7, 7, 8):
+        mock = Mock([contract])
+        mock.world.plays.arm(scenario, [contract], seed=seed)
+        operation, model, body = documented(contract)
+        first = await mock.call_plain(contract, "submit", path={"model": model.id}, body=body)
+        (job,) = mock.world.jobs
+        second = await mock.call_plain(contract, "status", path={"job": job})
+        runs.append((first.body, second.body, mock.world.jobs[job].timeline))
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+
+
+@pytest.mark.anyio
+async def test_a_request_can_name_its_scenario_in_a_header_or_in_its_prompt(contract: Contract) -> None:
+    mock = Mock([contract])
+    operation, model, body = documented(contract)
+    refused = operation.situations["rate_limited"].status
+    named = await mock.call(
+        contract, "submit", path={"model": model.id}, body=body, headers={HEADER: "submit_rate_limited"}
+    )
+    assert named.status == refused
+    assert (await mock.call(contract, "submit", path={"model": model.id}, body=body)).status < 300
+    for place in model.parameters["prompt"]:
+        marked = replaced(body, place, "a horse [[scenario:submit_rate_limited]] runs")
+    assert (await mock.call(contract, "submit", path={"model": model.id}, body=marked)).status == refused
+    assert [armed.source for armed in mock.world.plays.armed] == ["header", "prompt"]
+    assert mock.world.plays.unmet() == []
+
+
+@pytest.mark.anyio
+async def test_a_name_that_no_scenario_has_is_refused_in_the_providers_shape(contract: Contract) -> None:
+    mock = Mock([contract])
+    _, model, body = documented(contract)
+    for role, how in (("submit", {"path": {"model": model.id}, "body": body}), ("status", {"path": {"job": "x"}})):
+        reply = await mock.call(contract, role, headers={HEADER: "submit_rate_limted"}, **how)
+        assert 400 <= reply.status < 500
+        if role == "submit":
+            assert b"submit_rate_limited" in reply.body
+    assert not mock.world.jobs
+
+
+@pytest.mark.anyio
+async def test_for_how_many_jobs_a_scenario_is_armed(contract: Contract) -> None:
+    scenario = read_scenario({"moves": {"submit": [{"move": "rate_limited", "times": 2}]}})
+    for jobs, trouble in ((1, 2), (2, 4), (None, 6)):
+        mock = Mock([contract])
+        mock.world.plays.arm(scenario, [contract], jobs=jobs)
+        _, model, body = documented(contract)
+        replies = [await mock.call(contract, "submit", path={"model": model.id}, body=body) for _ in range(9)]
+        assert [reply.status >= 400 for reply in replies].count(True) == trouble
+        assert replies[2].status < 300
+
+
+@pytest.mark.anyio
+async def test_a_client_that_orders_again_meets_the_next_move_and_pays_for_each(contract: Contract) -> None:
+    mock = Mock([contract])
+    said = {"moves": {"submit": [{"move": "accept_then_drop", "times": 2}, {"move": "rate_limited"}]}}
+    armed = mock.world.plays.arm(read_scenario(said), [contract])
+    _, model, body = documented(contract)
+    for jobs in (1, 2):
+        with pytest.raises(Dropped):
+            await mock.call_plain(contract, "submit", path={"model": model.id}, body=body)
+        assert len(mock.world.jobs) == jobs
+    assert (await mock.call(contract, "submit", path={"model": model.id}, body=body)).status >= 400
+    assert armed.unmet() == []
+    await mock.submit(contract)
+    plays = [job.play for job in mock.world.jobs.values()]
+    assert plays[0] is plays[1] is not None
+    assert plays[2] is None
+    assert mock.world.ledger().duplicates == 2
+
+
+@pytest.mark.anyio
+async def test_a_move_for_every_submission_begins_anew_with_each_job_that_is_left(contract: Contract) -> None:
+    said = {"moves": {"submit": [{"move": "extra_field", "times": "always"}], "status": [{"move": "overloaded"}]}}
+    for jobs, refused in ((None, [True, True]), (1, [True, False])):
+        mock = Mock([contract])
+        mock.world.plays.arm(read_scenario(said), [contract], jobs=jobs)
+        _, model, body = documented(contract)
+        for _ in range(2):
+            reply = await mock.call_plain(contract, "submit", path={"model": model.id}, body=body)
+            assert b"x_unexpected" in reply.body
+        replies = [await mock.call_plain(contract, "status", path={"job": job}) for job in mock.world.jobs]
+        assert [reply.status >= 500 for reply in replies] == refused
+
+
+@pytest.mark.anyio
+async def test_a_scenario_that_fits_nobody_cannot_be_armed(contract: Contract) -> None:
+    mock = Mock([contract])
+    nowhere = read_scenario({"moves": {"status": [{"move": "never_heard_of"}]}})
+    with pytest.raises(ScenarioError, match="never_heard_of"):
+        mock.world.plays.arm(nowhere, [contract])
+    with pytest.raises(ScenarioError, match="no provider 'nobody'"):
+        mock.world.plays.arm(read_scenario({}), [contract], provider="nobody")
+    assert mock.world.plays.armed == []
+    assert not mock.world.plays.active
+
+
+@pytest.mark.anyio
+async def test_what_was_armed_and_not_met_is_told(contract: Contract) -> None:
+    mock = Mock([contract])
+    said = {
+        "moves": {"submit": [{"move": "overloaded"}], "status": [{"move": "empty"}, {"move": "reset_peer"}]},
+        "timeline": {"move": "slow"},
+    }
+    armed = mock.world.plays.arm(read_scenario(said), [contract])
+    assert armed.unmet() == ["submit/0 overloaded", "status/0 empty", "status/1 reset_peer", "timeline slow"]
+    _, model, body = documented(contract)
+    await mock.call(contract, "submit", path={"model": model.id}, body=body)
+    job = await mock.submit(contract)
+    with pytest.raises(Dropped):
+        await mock.call_plain(contract, "status", path={"job": job})
+    assert armed.unmet() == ["status/1 reset_peer", "timeline slow"]
+    assert mock.world.plays.unmet() == [(armed, what) for what in armed.unmet()]
+    assert mock.world.plays.disarm() == 1
+    assert mock.world.plays.unmet() == []
+
+
+@pytest.mark.anyio
+async def test_a_submission_that_is_refused_anyway_uses_no_move_up(contract: Contract) -> None:
+    mock = Mock([contract])
+    armed = mock.world.plays.arm(read_scenario({"moves": {"submit": [{"move": "accept_then_drop"}]}}), [contract])
+    _, model, body = documented(contract)
+    refused = await mock.call(contract, "submit", path={"model": model.id}, body=b"{")
+    assert refused.status >= 400
+    assert armed.unmet()
+    with pytest.raises(Dropped):
+        await mock.call_plain(contract, "submit", path={"model": model.id}, body=body)
+    assert armed.unmet() == []
+    assert len(mock.world.jobs) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("virtual", [False, True])
+async def test_a_date_to_come_again_is_of_the_clock_that_the_client_reads(virtual: bool, contract: Contract) -> None:
+    mock = Mock([contract], pace="fast")
+    mock.world.virtual = virtual
+    late = {"retry_after_date": 90}
+    said = {"moves": {"submit": [{"move": "rate_limited", **late}], "media": [{"move": "unavailable", **late}]}}
+    mock.world.plays.arm(read_scenario(said), [contract])
+    begun = time.time()
+    _, model, body = documented(contract)
+    refused = await mock.call_plain(contract, "submit", path={"model": model.id}, body=body)
+    job = mock.world.jobs[await mock.submit(contract)]
+    await mock.clock.advance(10)
+    path = f"/media/{mock.world.handle}/{job.id}/video.mp4"
+    busy = await mock.send("GET", f"{path}?{mock.fake.worlds.signer.query(path, job.expires)}")
+    for reply, at in ((refused, job.created), (busy, mock.clock.now())):
+        moment = parsedate_to_datetime(reply.headers["retry-after"]).timestamp()
+        earliest, latest = (at, at) if virtual else (begun, time.time())
+        assert earliest + 90 - 1 <= moment <= latest + 90
+
+
+@pytest.mark.anyio
+async def test_clients_are_pointed_to_the_origins_of_the_options(contract: Contract) -> None:
+    elsewhere = {"foreign": "http://127.0.0.2:81", "private": "http://127.0.0.3:82"}
+    mock = Mock([contract], pace="fast", elsewhere=elsewhere)
+    for role, operation in contract.operations.items():
+        for move, names in (("foreign_links", LINKS), ("private_links", FILES)):
+            scenario = read_scenario({"moves": {role: [{"move": move}]}})
+            if role in SUBMISSIONS or misfits(scenario, contract):
+                continue
+            mock.world.plays.arm(scenario, [contract])
+            job = await mock.submit(contract)
+            await mock.clock.advance(10)
+            reply = await mock.call_plain(contract, role, path={"job": job})
+            bound = [operation.bindings[name] for name in names if name in operation.bindings]
+            found = [resolve(reply.json, place.pointer) for binding in bound for place in binding.response]
+            origin = elsewhere[move.partition("_")[0]]
+            assert found
+            assert all(url is MISSING or url.startswith(f"{origin}/") for url in found)
+
+
+@pytest.mark.anyio
+async def test_every_operation_can_redirect_to_the_same_place_elsewhere_instead_of_what_it_does(
+    contract: Contract,
+) -> None:
+    mock = Mock([contract], elsewhere={"foreign": "http://127.0.0.2:81"})
+    job = await mock.submit(contract)
+    for role, operation in contract.operations.items():
+        mock.world.plays.disarm()
+        armed = mock.world.plays.arm(read_scenario({"moves": {role: [{"move": "redirect"}]}}), [contract])
+        if "job" in operation.bindings and role not in SUBMISSIONS:
+            mock.world.jobs[job].play = mock.world.plays.begin(armed, contract)
+        path = {"job": job, "model": contract.models[0].id}
+        body = documented(contract, role=role)[2] if role in SUBMISSIONS else MISSING
+        known = {name: value for name, value in path.items() if name in operation.bindings}
+        reply = await mock.call_plain(contract, role, path=known, body=body, query="?limit=1")
+        assert (reply.status, reply.body) == (307, b"")
+        assert reply.headers["location"].startswith(f"http://127.0.0.2:81/{contract.key}/")
+        assert reply.headers["location"].endswith("?limit=1")
+        exchange = list(mock.world.journal)[-1]
+        assert (exchange.status, exchange.situation, exchange.move) == (307, None, "redirect")
+    assert list(mock.world.jobs) == [job]
+    assert mock.world.jobs[job].stage(mock.clock.now()).kind not in ("cancelled", "failure")

@@ -1,0 +1,591 @@
+"""A trace says what passed between a client and the fake: when, whole or not, to which address, and no secret."""
+
+from __future__ import annotations
+
+import base64
+import gc
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pytest_httpserver import HTTPServer
+
+from hobbyhorse import MockServer, MockWorld
+from hobbyhorse.conformance.contract_client import ContractClient
+from hobbyhorse.contract.forms.expressions import replaced
+from hobbyhorse.contract.schemas import Schemas, address
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.scenarios.scenario import misfits, read_scenario
+from hobbyhorse.server import run as serving
+from hobbyhorse.server.control.app import DOCUMENT, read_document
+from hobbyhorse.server.world_trace import Veil
+from hobbyhorse.testing.remote import RemoteError, RemoteServer
+from hobbyhorse.traces.annotated import Story
+from hobbyhorse.traces.trace import KEY, REDACTED, Exchange, Trace, read_trace, to_json
+from hobbyhorse.worlds.jobs import Job
+from hobbyhorse.worlds.journal import MOST_BYTES
+from hobbyhorse.worlds.world import World
+from tests.conftest import CONTRACTS, contracts_that
+from tests.raw_client import RawClient, ask
+from tests.world import HTTP, documented
+
+PATIENCE = 30.0
+"""Seconds of real time after which what should be noted is called missing; nothing comes near."""
+SHAPES = Schemas({DOCUMENT: read_document()})
+TRACE = address(DOCUMENT, ("components", "schemas", "Trace"))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MockServer]:
+    with MockServer(clock="manual", pace="realistic", elsewhere=True) as running:
+        yield running
+
+
+@pytest.fixture
+def world(server: MockServer) -> MockWorld:
+    return server.world()
+
+
+def client_of(world: MockWorld, contract: Contract) -> ContractClient:
+    return ContractClient(contract, world.url(contract.key), world.api_key, HTTP)
+
+
+def order(world: MockWorld, contract: Contract, **more: Any) -> str:
+    """Order the documented job; `more` are further members by their bound names."""
+    operation, model, body = documented(contract)
+    for name, value in more.items():
+        places = [place.pointer for place in operation.bindings[name].request] if name in operation.bindings else ()
+        for pointer in places or model.parameters[name]:
+            body = replaced(body, pointer, value)
+    return str(client_of(world, contract).submit(model.id, body).reading.values["job"])
+
+
+def request(world: MockWorld, contract: Contract, role: str = "submit", job: str = "") -> tuple[str, str, Any, Any]:
+    """Return a request of a role: method, address, headers, body."""
+    operation, body, ids = contract.operations[role], None, {"job": job}
+    headers = {"Authorization": f"Bearer {world.api_key}"}
+    if role == "submit":
+        _, model, value = documented(contract)
+        ids["model"], body = model.id, orjson.dumps(value)
+        headers["Content-Type"] = "application/json"
+    path = operation.path
+    for name, value in ids.items():
+        for place in operation.bindings[name].request if name in operation.bindings else ():
+            path = path.replace("{" + place.name + "}", value) if place.part == "path" else path
+    return operation.method, world.url(contract.key) + path, headers, body
+
+
+def video(world: MockWorld, contract: Contract, job: str) -> str:
+    """Return the address of a job's video, once it has ended."""
+    world.clock.advance(3_600)
+    role = "result" if "result" in contract.operations else "status"
+    return str(client_of(world, contract).call(role, path={"job": job}).reading.values["video_url"])
+
+
+def run(world: MockWorld, contract: Contract, **more: Any) -> bytes:
+    """Order a job, look at it, fetch its video."""
+    job = order(world, contract, **more)
+    client_of(world, contract).call("status", path={"job": job})
+    return ask("GET", video(world, contract, job)).body
+
+
+def until(trace: Callable[[], Trace], holds: Callable[[Trace], bool]) -> Trace:
+    """Return the first trace of which something holds; the server may still be about to note it."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds(found := trace()):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.01)
+    return found
+
+
+def last(world: MockWorld, contract: Contract, holds: Callable[[Exchange], bool]) -> Exchange:
+    """Return the last exchange, as soon as something holds of it."""
+    found = until(lambda: world.trace(contract.key), lambda trace: bool(trace.exchanges) and holds(trace.exchanges[-1]))
+    return found.exchanges[-1]
+
+
+def done(one: Exchange) -> bool:
+    return one.answered is not None
+
+
+# ---- what a run leaves behind
+
+
+def test_a_run_is_told_as_it_was(server: MockServer, world: MockWorld, contract: Contract) -> None:
+    before = world.clock.now()
+    content = run(world, contract)
+    trace = until(lambda: world.trace(contract.key), lambda trace: done(trace.exchanges[-1]))
+    (job,) = world.jobs
+    roles = [one.role for one in trace.exchanges]
+    assert roles == ["submit", "status", "result" if "result" in contract.operations else "status", "media"]
+    assert (trace.provider, trace.base, trace.origins) == (contract.key, world.url(contract.key), server.origins)
+    assert all(one.whole and one.answered == one.arrived for one in trace.exchanges)
+    assert [one.arrived for one in trace.exchanges] == [before, before, before + 3_600, before + 3_600]
+    assert trace.exchanges[0].made == trace.exchanges[0].job == job.id
+    assert [one.made for one in trace.exchanges[1:]] == [None] * 3
+    fetched = trace.exchanges[-1]
+    assert (fetched.size, fetched.answer, fetched.job) == (len(content), b"", job.id)
+    assert fetched.url.startswith(server.origins["media"] + "/media/")
+    (told,) = trace.jobs or ()
+    assert (told.id, told.kind, told.billable) == (job.id, "success", True)
+    assert told.sha256 == hashlib.sha256(content).hexdigest()
+    assert trace.model == job.order.model.id
+
+
+@pytest.mark.parametrize("apart", [0, 5_000])
+def test_a_date_can_be_understood_by_a_clock_that_the_client_does_not_read(contract: Contract, apart: int) -> None:
+    with MockServer([contract], pace="realistic") as server:
+        world = server.world()
+        moves = {"status": [{"move": "server_error", "retry_after_date": 90}]}
+        world.arm({"why": "a test", "moves": moves}, provider=contract.key)
+        world.clock.advance(apart)
+        client_of(world, contract).call("status", path={"job": order(world, contract)})
+        (late,) = [one for one in world.trace(contract.key).exchanges if one.answer_header("retry-after")]
+        date = late.answer_header("date")
+        assert (date is not None) is (apart > 0)
+        since = late.arrived if date is None else parsedate_to_datetime(date).timestamp()
+        wanted = parsedate_to_datetime(late.answer_header("retry-after") or "").timestamp()
+        assert abs(wanted - since - 90) <= 2
+
+
+def test_its_story_can_be_read(world: MockWorld, contract: Contract) -> None:
+    run(world, contract)
+    story = Story(contract, until(lambda: world.trace(contract.key), lambda trace: done(trace.exchanges[-1])))
+    assert story.accepted is not None
+    assert story.accepted.clean
+    assert story.end is not None
+    assert story.end.video == story.fetches[0].exchange.url
+
+
+def test_a_trace_is_the_same_when_it_is_read_back(world: MockWorld, contract: Contract) -> None:
+    world.arm("submit_accept_then_drop", provider=contract.key)
+    ask(*request(world, contract))
+    HTTP.get(f"{world.url(contract.key)}/nowhere?a=%2F&b", headers={b"x": "å".encode("latin-1")})
+    HTTP.post(f"{world.url(contract.key)}/nowhere", content=b"\xff\x00")
+    run(world, contract)
+    trace = world.trace(contract.key)
+    said = to_json(trace)
+    assert read_trace(json.loads(json.dumps(said))) == trace
+    assert not list(SHAPES.violations(TRACE, said, most=1))
+
+
+def test_the_full_address_can_be_told(world: MockWorld) -> None:
+    contract = CONTRACTS[0]
+    where = f"{world.url(contract.key)}/a%20b/c%C3%A5?x=1&y=%26"
+    HTTP.get(where, headers={"authorization": f"Bearer {world.api_key}"})
+    (one,) = world.trace(contract.key).exchanges
+    assert (one.url, one.role, one.status) == (where, None, 404)
+    headers = {"authorization": f"Bearer {world.api_key}", "host": "localhost:1"}
+    HTTP.get(where, headers=headers)
+    assert world.trace(contract.key).exchanges[-1].url.startswith("http://localhost:1/")
+
+
+FALSE = ["forged", "stale", "unsigned", "unknown_job"]
+TOLD = [
+    (contract, kind)
+    for contract in CONTRACTS
+    for kind in FALSE
+    if not misfits(read_scenario({"why": "a test", "moves": {"callback": [{"move": kind}]}}), contract)
+]
+
+
+@pytest.mark.parametrize(("contract", "kind"), TOLD, ids=lambda one: getattr(one, "key", one))
+def test_deliveries_say_what_they_are(world: MockWorld, contract: Contract, kind: str, httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/callback").respond_with_data("")
+    armed(world, contract, "callback", kind)
+    order(world, contract, callback_url=httpserver.url_for("/callback"))
+    world.clock.run_until_idle()
+    trace = world.trace(contract.key)
+    assert [one.kind for one in trace.deliveries] == [kind, "genuine"]
+    assert all(one.acknowledged and one.answered is not None for one in trace.deliveries)
+    assert read_trace(json.loads(json.dumps(to_json(trace)))) == trace
+    assert not list(SHAPES.violations(TRACE, to_json(trace), most=1))
+    assert trace.unmet == ()
+    assert trace.scenario["moves"] == {"callback": [{"move": kind}]}
+
+
+def test_what_was_armed_and_not_met_is_told(world: MockWorld, contract: Contract) -> None:
+    assert (world.trace(contract.key).scenario, world.trace(contract.key).unmet) == ({}, ())
+    world.arm("status_truncate", provider=contract.key)
+    trace = world.trace(contract.key)
+    assert [move["move"] for move in trace.scenario["moves"]["status"]] == ["truncate"]
+    assert [what.split()[0] for what in trace.unmet] == ["status/0"]
+
+
+def test_a_trace_is_of_one_provider(world: MockWorld) -> None:
+    for contract in CONTRACTS:
+        order(world, contract)
+    for contract in CONTRACTS:
+        trace = world.trace(contract.key)
+        assert [one.role for one in trace.exchanges] == ["submit"]
+        assert [one.id for one in trace.jobs or ()] == [
+            job.id for job in world.jobs if job.contract.key == contract.key
+        ]
+
+
+# ---- faults of the connection, seen from a real socket
+
+
+def armed(world: MockWorld, contract: Contract, role: str, kind: str, **options: Any) -> None:
+    world.arm({"why": "a test", "moves": {role: [{"move": kind, **options}]}}, provider=contract.key)
+
+
+@pytest.mark.parametrize("kind", ["accept_then_drop", "empty", "reset_peer", "truncate"])
+def test_an_answer_that_breaks_off_is_not_whole(world: MockWorld, contract: Contract, kind: str) -> None:
+    armed(world, contract, "submit", kind)
+    seen = ask(*request(world, contract))
+    one = world.trace(contract.key).exchanges[0]
+    assert seen.end in ("eof", "reset")
+    assert (one.status, one.answered, one.whole) == (seen.status or 0, None, False)
+    made = [job.id for job in world.jobs]
+    assert made == ([one.made] if one.made else [])
+    assert bool(made) == (kind in ("accept_then_drop", "truncate"))
+    assert (one.job is not None) == (kind == "truncate")
+    assert one.size >= len(seen.body)
+    assert one.move == kind
+
+
+def test_a_page_instead_of_an_answer_is_whole_and_may_have_made_a_job(world: MockWorld, contract: Contract) -> None:
+    armed(world, contract, "submit", "html_page", accepted=True)
+    seen = ask(*request(world, contract))
+    one = last(world, contract, done)
+    assert (one.status, one.whole, one.size, one.job) == (seen.status, True, len(seen.body), None)
+    assert one.made == world.jobs[0].id
+    assert one.answer_header("content-type") == seen.headers["content-type"]
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+def test_a_client_that_waits_in_vain_and_goes_away_got_nothing(
+    world: MockWorld, contract: Contract, accepted: bool
+) -> None:
+    armed(world, contract, "submit", "timeout", **({"accepted": True} if accepted else {}))
+    with RawClient(*request(world, contract)):
+        world.wait_for(role="submit", timeout=PATIENCE)
+    one = world.trace(contract.key).exchanges[0]
+    assert (one.status, one.answered, one.whole) == (0, None, False)
+    assert (one.made is not None) == accepted == bool(world.jobs)
+
+
+def test_a_late_answer_is_handed_over_to_who_waits_for_it(world: MockWorld, contract: Contract) -> None:
+    armed(world, contract, "submit", "latency", seconds=7)
+    with RawClient(*request(world, contract)) as client:
+        world.wait_for(role="submit", timeout=PATIENCE)
+        waiting = world.trace(contract.key).exchanges[0]
+        while not client.readable():
+            world.clock.advance(0.5)
+        client.read()
+    one = last(world, contract, done)
+    assert (waiting.answered, waiting.whole) == (None, False)
+    assert one.answered is not None
+    assert one.answered >= one.arrived + 7
+    assert one.whole
+
+
+def test_a_late_answer_is_not_whole_for_who_does_not_wait(
+    server: MockServer, world: MockWorld, contract: Contract
+) -> None:
+    armed(world, contract, "submit", "latency", seconds=7)
+    with RawClient(*request(world, contract)):
+        world.wait_for(role="submit", timeout=PATIENCE)
+        until_waits(server, world, 1)
+    until_waits(server, world, 0)
+    world.clock.advance(10)
+    one = world.trace(contract.key).exchanges[0]
+    assert (one.answered, one.whole) == (None, False)
+    assert one.made == world.jobs[0].id
+
+
+def until_waits(server: MockServer, world: MockWorld, count: int) -> None:
+    """Return when so many things wait on the world's clock."""
+    deadline = time.monotonic() + PATIENCE
+    while server.run(lambda: world.clock.awaited.waiting) != count:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_slow_body_is_whole_when_its_last_piece_is_there(world: MockWorld, contract: Contract) -> None:
+    job = order(world, contract)
+    armed(world, contract, "submit", "slow_body", seconds=10, pieces=5)
+    with RawClient(*request(world, contract)) as client:
+        client.read_body(1)
+        assert not world.trace(contract.key).exchanges[-1].whole
+        while client.seen.end == "open":
+            world.clock.advance(1)
+            if client.readable(0.01):
+                client.read_body(len(client.seen.body) + 1)
+    one = last(world, contract, done)
+    assert one.whole
+    assert one.answered is not None
+    assert one.answered > one.arrived
+    assert one.made not in (None, job)
+
+
+def test_a_client_that_goes_away_inside_a_file_did_not_get_it_whole(world: MockWorld, contract: Contract) -> None:
+    where = video(world, contract, order(world, contract))
+    with RawClient("GET", where) as client:
+        client.read_body(1)
+        assert client.seen.end == "open"
+    one = last(world, contract, lambda one: one.role == "media" and not one.whole)
+    assert one.answered is None
+    assert one.size == client.seen.length
+
+
+def test_a_client_that_reads_a_file_to_its_end_got_it_whole(world: MockWorld, contract: Contract) -> None:
+    where = video(world, contract, order(world, contract))
+    seen = ask("GET", where)
+    again = ask("GET", where, {"Range": "bytes=0-9"})
+    head = ask("HEAD", where)
+    trace = until(
+        lambda: world.trace(contract.key), lambda trace: len(trace.exchanges) == 5 and done(trace.exchanges[-1])
+    )
+    files = trace.exchanges[2:]
+    assert [(one.method, one.status, one.whole, one.size) for one in files] == [
+        ("GET", 200, True, len(seen.body)),
+        ("GET", 206, True, len(again.body)),
+        ("HEAD", head.status, True, 0),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["truncated", "expired", "reset_peer"])
+def test_a_file_that_meets_a_move_says_so(world: MockWorld, contract: Contract, kind: str) -> None:
+    armed(world, contract, "media", kind)
+    seen = ask("GET", video(world, contract, order(world, contract)))
+    one = last(world, contract, lambda one: one.move == kind and one.whole == (kind == "expired"))
+    assert (one.role, one.status) == ("media", seen.status or 0)
+
+
+def test_an_answer_that_is_left_unread_was_not_got(world: MockWorld, contract: Contract) -> None:
+    with RawClient(*request(world, contract)) as client:
+        while not client.readable(0.1):
+            pass
+    one = last(world, contract, lambda one: not one.whole)
+    assert (one.answered, one.made) == (None, world.jobs[0].id)
+
+
+# ---- secrets
+
+
+def test_the_key_stands_nowhere_in_a_trace(server: MockServer, contract: Contract) -> None:
+    world = server.world('sk-"quoted"/key+with=signs')
+    key, base = world.api_key, world.url(contract.key)
+    bearer = {"authorization": f"Bearer {key}"}
+    for headers in (bearer, {"x-api-key": key}, {"x-api-key": "another"}, {"x-other": f"key={key}", **bearer}):
+        HTTP.get(f"{base}/nowhere", headers=headers)
+    HTTP.get(f"{base}/nowhere?key={quote(key, safe='')}", headers=bearer)
+    basic = base64.b64encode(f"{key}:".encode()).decode()
+    HTTP.get(f"{base}/nowhere", headers={"authorization": f"Basic {basic}"})
+    _, model, body = documented(contract)
+    (place, *_) = model.parameters["prompt"]
+    client_of(world, contract).submit(model.id, replaced(body, place, f"a horse; {key}"))
+    HTTP.get(f"{server.origins['foreign']}/{contract.key}/nowhere", headers=bearer)
+    trace = world.trace(contract.key)
+    said = json.dumps(to_json(trace), ensure_ascii=False) + json.dumps(to_json(trace))
+    for form in (key, quote(key, safe=""), quote(key), json.dumps(key)[1:-1], json.dumps(json.dumps(key))[2:-2], basic):
+        assert form not in said
+    assert len(trace.exchanges) == 8
+    assert trace.exchanges[0].header("authorization") == f"Bearer {KEY}"
+    assert [one.header("x-api-key") for one in trace.exchanges[1:3]] == [KEY, REDACTED]
+    assert trace.exchanges[5].header("authorization") == REDACTED
+
+
+KEYS = st.text("abckey019-._~+/=", min_size=1, max_size=12).filter(lambda key: key not in KEY)
+
+
+@given(key=KEYS, before=st.binary(max_size=9), after=st.binary(max_size=9))
+def test_no_key_is_left_in_a_body(key: str, before: bytes, after: bytes) -> None:
+    veil = Veil(CONTRACTS[0], key)
+    assert key.encode() not in veil.content(before + key.encode() + after)
+    assert key not in veil.text(before.decode("latin-1") + key)
+    assert key not in veil.header("authorization", f"Bearer {key}")[1]
+
+
+@given(key=st.text("abcdef0123456789", min_size=8, max_size=40), cut=st.integers(4, 7))
+def test_nor_the_beginning_of_a_key_where_a_body_was_cut(key: str, cut: int) -> None:
+    content = Veil(CONTRACTS[0], key).content(b" " * (MOST_BYTES - cut) + key[:cut].encode())
+    assert key[:cut].encode() not in content
+
+
+# ---- requests of nobody
+
+
+def test_requests_without_a_key_are_told_between_their_neighbours(world: MockWorld, contract: Contract) -> None:
+    order(world, contract)
+    world.clock.advance(100)
+    method, where, _, body = request(world, contract)
+    refused = ask(method, where, {"Content-Type": "application/json"}, body)
+    world.clock.advance(100)
+    order(world, contract)
+    one, two, three = world.trace(contract.key).exchanges
+    assert (two.role, two.status, two.made) == ("submit", refused.status, None)
+    assert one.arrived <= two.arrived <= three.arrived
+    assert [step.number for step in Story(contract, world.trace(contract.key)).submits] == [1, 2, 3]
+
+
+def test_requests_of_nobody_before_a_world_are_not_its_clients(server: MockServer, contract: Contract) -> None:
+    ask("GET", f"{server.url}/{contract.key}/nowhere")
+    world = server.world()
+    assert world.trace(contract.key).exchanges == ()
+    ask("GET", f"{server.url}/{contract.key}/nowhere")
+    assert len(world.trace(contract.key).exchanges) == 1
+    world.reset("journal")
+    assert world.trace(contract.key).exchanges == ()
+
+
+# ---- further addresses
+
+
+def test_another_origin_refuses_and_notes_who_was_sent_there(
+    server: MockServer, world: MockWorld, contract: Contract
+) -> None:
+    method, where, headers, body = request(world, contract)
+    home, foreign = urlsplit(where), server.origins["foreign"]
+    seen = ask(method, f"{foreign}{home.path}", headers, body)
+    assert (seen.status, seen.json["error"]["code"]) == (404, "unknown_path")
+    one = last(world, contract, done)
+    assert (one.url, one.role, one.status, one.body) == (f"{foreign}{home.path}", None, 404, body)
+    assert one.header("authorization") == f"Bearer {KEY}"
+    assert (world.jobs, world.complaints()) == ([], [])
+    media = ask(method, f"{server.origins['media']}{home.path}", headers, body)
+    assert (media.status, world.jobs) == (404, [])
+
+
+def test_a_lie_about_the_host_does_not_hide_the_origin(server: MockServer, world: MockWorld) -> None:
+    contract = CONTRACTS[0]
+    headers = {"Host": urlsplit(server.url).netloc, "Authorization": f"Bearer {world.api_key}"}
+    ask("GET", f"{server.origins['foreign']}/x", headers)
+    assert last(world, contract, done).url == f"{server.origins['foreign']}/x"
+
+
+def test_a_canary_sings_when_a_private_address_is_asked(
+    server: MockServer, world: MockWorld, contract: Contract
+) -> None:
+    if "private" not in server.origins:
+        pytest.skip("this system has no second loopback address")
+    assert not server.origins["private"].startswith("http://127.0.0.1:")
+    seen = ask("GET", f"{server.origins['private']}/latest/secret")
+    assert (seen.status, len(seen.body)) == (200, 15)
+    one = last(world, contract, done)
+    assert (one.url, one.role) == (f"{server.origins['private']}/latest/secret", None)
+    path = urlsplit(video(world, contract, order(world, contract))).path
+    other = server.world()
+    ask("GET", server.origins["private"] + path)
+    assert urlsplit(last(world, contract, done).url).path == path
+    assert path not in {urlsplit(one.url).path for one in other.trace(contract.key).exchanges}
+
+
+def test_what_no_system_has_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "PRIVATE", "192.0.2.1")
+    with MockServer(elsewhere=True) as server:
+        assert set(server.origins) == {"media", "foreign"}
+        assert len({server.url, *server.origins.values()}) == 3
+    for origin in server.origins.values():
+        with pytest.raises(httpx.ConnectError):
+            HTTP.get(origin)
+    with MockServer() as server:
+        assert server.origins == {}
+
+
+# ---- over HTTP
+
+
+def test_a_server_elsewhere_tells_the_same_trace(server: MockServer, world: MockWorld, contract: Contract) -> None:
+    run(world, contract)
+    ours = until(lambda: world.trace(contract.key), lambda trace: done(trace.exchanges[-1]))
+    remote = RemoteServer(server.url)
+    theirs = remote.world(world.api_key)
+    assert theirs.trace(contract.key) == ours
+    with pytest.raises(RemoteError, match="no provider 'nobody'"):
+        theirs.trace("nobody")
+    with pytest.raises(RemoteError, match="without a judge"):
+        theirs.ask("GET", "/report", provider=contract.key)
+    with pytest.raises(RemoteError, match="no provider is named"):
+        theirs.ask("GET", "/trace")
+    remote.stop()
+
+
+def test_a_judge_is_given_contract_and_trace() -> None:
+    contract = CONTRACTS[0]
+
+    def judge(contract: Contract, trace: Trace) -> dict[str, Any]:
+        return {"provider": contract.key, "submissions": [one.role for one in trace.exchanges]}
+
+    with MockServer(judge=judge) as server:
+        world = server.world()
+        order(world, contract)
+        headers = {"authorization": f"Bearer {world.api_key}"}
+        answer = HTTP.get(f"{server.url}/_mock/report", params={"provider": contract.key}, headers=headers)
+        assert (answer.status_code, answer.json()) == (200, {"provider": contract.key, "submissions": ["submit"]})
+    with MockServer() as server:
+        answer = HTTP.get(f"{server.url}/_mock/report", params={"provider": contract.key}, headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (501, "no_judge")
+
+
+# ---- worlds with a seed, and worlds that are forgotten
+
+
+def test_worlds_with_the_same_seed_make_the_same(server: MockServer, contract: Contract, tmp_path: Path) -> None:
+    one, two, other = server.world(seed=7), server.world(seed=7), server.world(seed=8)
+    videos = [run(world, contract) for world in (one, two, other)]
+    assert [job.id for job in one.jobs] == [job.id for job in two.jobs] != [job.id for job in other.jobs]
+    assert videos[0] == videos[1]
+    assert one.trace(contract.key).jobs == two.trace(contract.key).jobs
+    with pytest.raises(ValueError, match="has a world already"):
+        server.world(one.api_key, seed=7)
+
+
+def test_jobs_with_the_same_id_have_their_own_videos(server: MockServer, contract: Contract) -> None:
+    one, two = server.world(seed=9), server.world(seed=9)
+    first = run(one, contract)
+    order(two, contract)
+    (job,) = two.jobs
+    job.order = replace(job.order, first_frame="https://example.com/quite-another-picture.jpg")
+    assert ask("GET", video(two, contract, job.id)).body != first
+    assert [job.id for job in one.jobs] == [job.id]
+
+
+@contracts_that(lambda contract: contract.callbacks is not None)
+def test_jobs_with_the_same_id_are_told_each_by_their_own(
+    server: MockServer, contract: Contract, httpserver: HTTPServer
+) -> None:
+    worlds = server.world(seed=10), server.world(seed=10)
+    for number, world in enumerate(worlds):
+        httpserver.expect_request(f"/{number}").respond_with_data("")
+        order(world, contract, callback_url=httpserver.url_for(f"/{number}"))
+    for world in worlds:
+        world.clock.run_until_idle()
+        assert len(world.callbacks) == len(world.trace(contract.key).deliveries) == 1
+
+
+def test_a_world_that_is_forgotten_leaves_nothing_behind(contract: Contract) -> None:
+    def kept() -> tuple[int, int]:
+        gc.collect()
+        found = [type(one) for one in gc.get_objects() if type(one) in (World, Job)]
+        return found.count(World), found.count(Job)
+
+    with MockServer(clock="manual") as server:
+        before = kept()
+        for number in range(20):
+            world = server.world()
+            more = {"callback_url": server.url} if contract.callbacks is not None else {}
+            run(world, contract, **more) if number == 0 else order(world, contract, **more)
+            world.clock.advance(3_600)
+            key = world.api_key
+            server.forget(world)
+            assert server.asgi.worlds.known(key) is None
+        assert HTTP.get(server.url).status_code == 200
+        del world
+        worlds, jobs = kept()
+        assert worlds <= before[0] + 1
+        assert jobs <= before[1] + 1
+        assert server.world(key).jobs == []

@@ -1,0 +1,61 @@
+"""Each broken client is caught by what caught it when all were hunted, which accuses no client that works."""
+
+from __future__ import annotations
+
+import pytest
+
+from hobbyhorse.conformance.client.judge import check
+from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.traces.annotated import Story
+from tests.broken_clients.hunt import contracts, hunt, playing
+from tests.broken_clients.mutants import MUTANTS, NOT_SHOWN, Mutant
+from tests.broken_clients.page import PAGE, caught, drill_from, page
+
+RULES = {rule.id: rule for rule in rules()}
+each_mutant = pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+
+
+def broken(mutant: Mutant, source: str) -> list[str] | None:
+    """Return what a source says about a mutant's rule in the drill that caught the mutant."""
+    with playing(mutant, source) as play:
+        (trace,) = play([drill_from(caught()[mutant.name]["drill"])])
+    return check(RULES[mutant.rule], Story(contracts()[mutant.provider], trace))
+
+
+@each_mutant
+def test_a_broken_client_is_caught(mutant: Mutant) -> None:
+    assert broken(mutant, mutant.source)
+
+
+@each_mutant
+def test_what_catches_a_broken_client_accuses_none_that_works(mutant: Mutant) -> None:
+    assert not broken(mutant, mutant.working)
+
+
+@pytest.mark.parametrize("name", ["SUB-06-a", "SEC-01-a"])
+def test_a_hunt_finds_what_was_found_before_and_ends_with_it(name: str) -> None:
+    mutant = next(one for one in MUTANTS if one.name == name)
+    found = hunt(mutant, runs=20, rules=[mutant.rule])
+    assert found.caught
+    assert found.runs == caught()[name]["runs"]
+    assert found.drill == drill_from(caught()[name]["drill"])
+
+
+def test_every_rule_has_a_broken_client_or_a_reason() -> None:
+    shown = {mutant.rule for mutant in MUTANTS}
+    assert shown | set(NOT_SHOWN) == set(RULES)
+    assert not shown & set(NOT_SHOWN)
+
+
+def test_every_broken_client_was_caught() -> None:
+    found = caught()
+    assert [mutant.name for mutant in MUTANTS if not found.get(mutant.name, {}).get("caught")] == []
+
+
+def test_the_page_of_the_rules_is_what_the_hunt_found() -> None:
+    assert PAGE.read_text() == page(caught()), "`python -m tests.broken_clients --page` writes it anew"
+
+
+def test_the_page_has_one_row_for_each_rule() -> None:
+    table = PAGE.read_text().partition("## ")[0]
+    assert [line.split()[1] for line in table.splitlines() if line.startswith("| ")][1:] == list(RULES)

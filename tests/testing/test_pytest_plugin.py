@@ -1,0 +1,184 @@
+"""The fixture: a world for each test, mistakes that fail it with what to do, one server for many processes."""
+
+from __future__ import annotations
+
+import pytest
+
+from hobbyhorse import MockServer
+from hobbyhorse.contract.values import Contract
+from tests.conftest import contracts_that
+from tests.world import documented
+
+CLIENT = """
+import httpx
+import pytest
+
+BODY = {BODY!r}
+
+
+def order(world, body=BODY):
+    headers = {{"authorization": f"Bearer {{world.api_key}}"}}
+    return httpx.post(world.url("{PROVIDER}") + "{PATH}", json=body, headers=headers, trust_env=False)
+
+
+def poll(world):
+    headers = {{"authorization": f"Bearer {{world.api_key}}"}}
+    url = f"{{world.url('{PROVIDER}')}}{{POLL}}".replace("JOB", world.jobs[0].id)
+    return httpx.get(url, headers=headers, trust_env=False)
+"""
+
+FIXTURE = """
+@pytest.mark.hobbyhorse(clock="manual")
+@pytest.mark.parametrize("number", range(5))
+def test_each_test_has_a_world_of_its_own(hobbyhorse, number):
+    assert hobbyhorse.worlds.jobs == []
+    assert order(hobbyhorse).status_code == 200
+    assert len(hobbyhorse.worlds.jobs) == 1
+    hobbyhorse.clock.clock.advance(60)
+    poll(hobbyhorse)
+
+
+@pytest.mark.hobbyhorse(clock="manual", pace="realistic")
+def test_a_clock_can_be_moved(hobbyhorse):
+    order(hobbyhorse)
+    hobbyhorse.clock.clock.advance(3600)
+    poll(hobbyhorse)
+    assert hobbyhorse.billed > 0
+
+
+@pytest.mark.hobbyhorse(scenario=["submit_rate_limited", "submit_overloaded"], complain=())
+@pytest.mark.hobbyhorse(limits={"concurrent_jobs": 3})
+def test_a_mark_arms_and_limits(hobbyhorse):
+    assert order(hobbyhorse).status_code == 429
+    assert order(hobbyhorse).status_code == 200
+    assert hobbyhorse.worlds.limits.concurrent_jobs == 3
+
+
+def test_an_invalid_request_fails_its_test(hobbyhorse):
+    order(hobbyhorse, {})
+
+
+def test_an_unmatched_request_fails_its_test(hobbyhorse):
+    httpx.get(hobbyhorse.url("PROVIDER") + "/no/such", headers={"authorization": f"Bearer {hobbyhorse.api_key}"})
+
+
+@pytest.mark.hobbyhorse(scenario="submit_rate_limited")
+def test_an_unmet_scenario_fails_its_test(hobbyhorse):
+    pass
+
+
+def test_an_uncollected_job_fails_its_test(hobbyhorse):
+    order(hobbyhorse)
+
+
+@pytest.mark.hobbyhorse(complain=False)
+def test_a_wrong_request_may_be_meant(hobbyhorse):
+    order(hobbyhorse, {})
+
+
+@pytest.mark.hobbyhorse(complain=["unmet"])
+def test_only_some_mistakes_may_matter(hobbyhorse):
+    order(hobbyhorse, {})
+    order(hobbyhorse)
+
+
+def test_a_failed_test_is_not_failed_again(hobbyhorse):
+    order(hobbyhorse, {})
+    assert False, "its own reason"
+
+
+@pytest.mark.hobbyhorse(colour="red")
+def test_an_unknown_option_is_told(hobbyhorse):
+    pass
+
+
+@pytest.mark.hobbyhorse(complain="everything")
+def test_an_unknown_complaint_is_told(hobbyhorse):
+    pass
+"""
+
+SUITE = """
+NAMES = NAMES_HERE
+
+
+@pytest.mark.hobbyhorse(clock="manual", pace="realistic")
+@pytest.mark.parametrize("number", range(50))
+def test_nothing_of_another(hobbyhorse, number):
+    assert (hobbyhorse.worlds.jobs, hobbyhorse.armed, hobbyhorse.worlds.journal) == ([], [], [])
+    start = hobbyhorse.clock.clock.now()
+    name = NAMES[number % len(NAMES)]
+    hobbyhorse.arm(name)
+    refused = order(hobbyhorse)
+    assert refused.status_code >= 400
+    assert order(hobbyhorse).status_code == 200
+    assert [armed.scenario for armed in hobbyhorse.armed] == [name]
+    hobbyhorse.clock.clock.advance(1000 + number)
+    assert 1000 + number <= hobbyhorse.clock.clock.now() - start < 1001 + number
+    poll(hobbyhorse)
+    assert [one.role for one in hobbyhorse.worlds.journal] == ["submit", "submit", "status"]
+    assert len(hobbyhorse.worlds.jobs) == 1
+    assert hobbyhorse.ledger.billable == 1
+    assert len(hobbyhorse.wait_for(count=2, role="submit")) == 2
+
+
+@pytest.mark.hobbyhorse(scenario="submit_overloaded")
+def test_an_unmet_scenario_fails_its_test_here_too(hobbyhorse):
+    assert hobbyhorse.unmet
+"""
+
+
+def source(contract: Contract, tests: str) -> str:
+    operation, model, body = documented(contract)
+    poll = contract.operations["status"].path
+    for place in contract.operations["status"].bindings["job"].request:
+        poll = poll.replace("{" + place.name + "}", "JOB")
+    client = CLIENT.format(BODY=body, PROVIDER=contract.key, PATH=operation.path, POLL=poll)
+    return client.replace("{POLL}", poll) + tests.replace("PROVIDER", contract.key)
+
+
+MEANT = contracts_that(lambda contract: contract.key == "hiapi")
+
+
+@MEANT
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_the_fixture_gives_each_test_a_world_and_tells_mistakes(
+    workers: str, contract: Contract, pytester: pytest.Pytester
+) -> None:
+    pytester.makepyfile(source(contract, FIXTURE))
+    result = pytester.runpytest_subprocess("-n", workers, "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=14, failed=1, errors=6)
+    for line in (
+        "*hobbyhorse saw what this test most likely did not mean:*",
+        "*breaks the contract*",
+        "*no operation*the nearest is*",
+        "*submit_rate_limited: submit/0 rate_limited (retry_after 2) was armed and never met*",
+        "*was ordered and its end never seen*",
+        "*allowed are clock, pace, speed, seed, strict, scenario, jobs, limits, complain*",
+        "*complain has 'everything': allowed are unmatched, invalid, unmet, uncollected*",
+        "*its own reason*",
+        "*Captured hobbyhorse teardown*",
+    ):
+        result.stdout.fnmatch_lines([line])
+
+
+@MEANT
+def test_a_project_can_say_what_it_is_to_be_told(contract: Contract, pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nhobbyhorse_complain = unmet\n")
+    pytester.makepyfile(source(contract, FIXTURE))
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-k", "fails_its_test")
+    result.assert_outcomes(passed=4, errors=1)
+
+
+@MEANT
+def test_fifty_tests_in_two_processes_share_a_server_and_nothing_else(
+    contract: Contract, pytester: pytest.Pytester
+) -> None:
+    names = ["submit_rate_limited", "submit_overloaded", "submit_server_error", "submit_insufficient_balance"]
+    pytester.makepyfile(source(contract, SUITE.replace("NAMES_HERE", repr(names))))
+    with MockServer() as server:
+        url = ("--hobbyhorse-url", server.url)
+        result = pytester.runpytest_subprocess("-n", "2", "-p", "no:cacheprovider", *url)
+        keys = [world for world in server.asgi.worlds if world.journal.total]
+    result.assert_outcomes(passed=51, errors=1)
+    assert len(keys) == 50
+    result.stdout.fnmatch_lines(["*submit_overloaded: submit/0 overloaded* was armed and never met*"])

@@ -1,0 +1,68 @@
+"""Which run of a client a request belongs to, where several overlap in time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hobbyhorse.conformance.client.judge import judge
+from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.contract.forms.expressions import MISSING
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.traces.annotated import Story
+from hobbyhorse.traces.trace import Exchange, Run, Trace
+from tests.tracing import JOB, Teller
+
+BASE = "http://127.0.0.1:1/provider"
+
+
+def story(contract: Contract, *bodies: dict[str, Any]) -> Story:
+    runs = tuple(Run(0.0, BASE, {"input": {"prompt": f"run {n}"}}) for n in (1, 2))
+    sent = tuple(Exchange(1.0, "submit", "POST", f"{BASE}/orders", body=json.dumps(body).encode()) for body in bodies)
+    return Story(contract, Trace(contract.key, BASE, sent, runs=runs))
+
+
+@pytest.mark.parametrize("more", [{}, {"callback": {"url": "http://127.0.0.1:2/done"}}], ids=["as asked", "with more"])
+def test_an_order_belongs_to_the_run_that_was_asked_for_it(contract: Contract, more: dict[str, Any]) -> None:
+    told = story(contract, {"input": {"prompt": "run 1"}, **more}, {"input": {"prompt": "run 2"}, **more})
+    assert [told.run_of(step) for step in told.submits] == [0, 1]
+    assert [len(order) for order in told.orders] == [1, 1]
+
+
+def test_an_order_that_nobody_asked_for_belongs_to_the_last_run(contract: Contract) -> None:
+    told = story(contract, {"input": {"prompt": "something else"}}, {"input": {}})
+    assert [told.run_of(step) for step in told.submits] == [1, 1]
+
+
+def test_in_recorded_traffic_the_same_order_is_another_one_once_the_first_has_its_video(contract: Contract) -> None:
+    role = "result" if "result" in contract.operations else "status"
+    names = contract.operations[role].situations
+    kinds = {stage.kind: stage.name for stage in contract.graph if stage.name in names}
+    told = Teller(contract).submit().submit().call(role, kinds["success"])
+    told.submit(job="another").submit(job="another")
+    story = Story(contract, replace(told.trace(), runs=()))
+    assert [[step.number for step in order] for order in story.orders] == [[1, 2], [4, 5]]
+    failed = Teller(contract).submit().call(role, kinds["failure"]).submit(job="another")
+    assert [len(order) for order in Story(contract, replace(failed.trace(), runs=())).orders] == [2]
+
+
+@pytest.mark.parametrize("address", ["http://[x", "http://[::1", "//[", "\x00", "http://a:b:c/"])
+def test_an_address_that_is_none_breaks_no_rule_down(contract: Contract, address: str) -> None:
+    told = Teller(contract)
+    told.video = address
+    told.submit(answer=_with_links(told, "submit", address))
+    for role in ("status", "result"):
+        for situation in contract.operations[role].situations if role in contract.operations else ():
+            told.call(role, situation)
+    trace = told.media(url="http://127.0.0.1:1/x").end("failed").trace()
+    assert len(judge(contract, [trace])) == len(rules())
+
+
+def _with_links(told: Teller, role: str, address: str) -> bytes:
+    """Return an answer in which every address of an operation is another."""
+    operation = told.contract.operations[role]
+    links = {name: address for name in operation.bindings if name.endswith("_url")} | {"job": JOB}
+    return operation.situations["accepted"].template.write(lambda name: links.get(name, MISSING))

@@ -1,0 +1,612 @@
+"""Recorded traffic: archives of several programs are read as one trace, without secrets, and written again."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from copy import deepcopy
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hobbyhorse.contract.folder import load, path_names
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.traces import har
+from hobbyhorse.traces.annotated import Story
+from hobbyhorse.traces.har import HarError, Recorded, parse_har, read_har, to_har
+from hobbyhorse.traces.trace import KEY, REDACTED, Exchange, Trace, read_trace, to_json
+from tests.conftest import CONTRACTS, contracts_that
+
+ACME = load(ROOT / "tests" / "contract_folders" / "acme")
+RECORDINGS = ROOT / "tests" / "recordings"
+API = "https://api.acme.example"
+FILES = "https://files.example/v.mp4?sig=1"
+SECRET = "sk-acme-123456"
+
+
+def entry(
+    method: str,
+    url: str,
+    answer: Any = None,
+    *,
+    at: float = 0.0,
+    sent: Any = None,
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """Return an entry as browsers write them; `more` is set in it anew."""
+    request: dict[str, Any] = {
+        "method": method,
+        "url": url,
+        "headers": [{"name": name, "value": value} for name, value in (headers or {}).items()],
+    }
+    if sent is not None:
+        request["postData"] = {"mimeType": "application/json", "text": json.dumps(sent)}
+    content = {"size": 0, "mimeType": "application/json"}
+    if answer is not None:
+        text = json.dumps(answer)
+        content |= {"text": text, "size": len(text)}
+    found = {
+        "startedDateTime": f"2026-01-01T00:00:{at:06.3f}Z",
+        "time": 250,
+        "request": request,
+        "response": {"status": status, "headers": [], "content": content},
+    }
+    return found | more
+
+
+def archive(*entries: dict[str, Any]) -> dict[str, Any]:
+    return {"log": {"version": "1.2", "entries": list(entries)}}
+
+
+AUTHORIZED = {"Authorization": f"Bearer {SECRET}"}
+
+
+def story(api: str = API) -> list[dict[str, Any]]:
+    """Return a whole job with a result of its own."""
+    job = f"{api}/v1/jobs/job-1"
+    order = {"model": "acme/move", "input": {"image": "https://example.com/a.png", "prompt": "run"}}
+    video = entry("GET", FILES, at=4)
+    video["response"]["content"] = {"size": 5_000_000, "mimeType": "video/mp4"}
+    return [
+        entry(
+            "POST",
+            f"{api}/v1/jobs",
+            {"id": "job-1", "state": "queued", "result": f"{job}/result"},
+            sent=order,
+            status=201,
+            headers=AUTHORIZED,
+        ),
+        entry("GET", job, {"id": "job-1", "state": "working"}, at=1, headers=AUTHORIZED),
+        entry("GET", job, {"id": "job-1", "state": "done"}, at=2, headers=AUTHORIZED),
+        entry("GET", f"{job}/result", {"id": "job-1", "video": FILES}, at=3, headers=AUTHORIZED),
+        video,
+    ]
+
+
+def roles(trace: Trace) -> list[str | None]:
+    return [one.role for one in trace.exchanges]
+
+
+def trace_of(*entries: dict[str, Any], base: str | None = None) -> Trace:
+    return read_har(archive(*entries), ACME, base).trace
+
+
+def edited(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    """Return the archive of a whole job with its second entry changed."""
+    said = archive(*story())
+    change(said["log"]["entries"][1])
+    return said
+
+
+def test_a_recorded_job_is_read_as_a_trace() -> None:
+    trace = trace_of(*story())
+    assert roles(trace) == ["submit", "status", "status", "result", "media"]
+    assert [one.job for one in trace.exchanges] == ["job-1"] * 4 + [None]
+    assert (trace.provider, trace.base, trace.model) == ("acme", API, "acme/move")
+    assert trace.origins == {"media": "https://files.example"}
+    assert (trace.jobs, trace.runs, trace.deliveries) == (None, (), ())
+    first, last = trace.exchanges[0], trace.exchanges[-1]
+    assert (first.arrived, first.answered) == (1_767_225_600.0, 1_767_225_600.25)
+    assert (last.answer, last.size, last.whole) == (b"", 5_000_000, True)
+    assert trace.ended == last.answered
+    assert read_trace(to_json(trace)) == trace
+
+
+def test_a_recorded_job_is_a_story() -> None:
+    read = Story(ACME, trace_of(*story()))
+    assert read.accepted is not None
+    assert read.accepted.number == 1
+    assert [step.number for step in read.fetches] == [5]
+
+
+def test_entries_are_read_in_the_order_in_which_they_began() -> None:
+    assert roles(trace_of(*reversed(story()))) == ["submit", "status", "status", "result", "media"]
+
+
+@pytest.mark.parametrize(
+    "api", ["http://127.0.0.1:8080/acme", "https://gateway.example/a/b", "https://API.acme.example:443"]
+)
+def test_the_providers_place_is_found(api: str) -> None:
+    trace = trace_of(*story(api))
+    assert roles(trace) == ["submit", "status", "status", "result", "media"]
+    assert trace.base == api.replace("API", "api")
+
+
+def test_the_providers_own_host_is_taken_before_another_with_the_same_paths() -> None:
+    trace = trace_of(*story("https://other.example"), *story("https://other.example"), *story())
+    assert trace.base == API
+    assert roles(trace).count("submit") == 1
+
+
+def test_a_base_that_is_given_is_taken() -> None:
+    trace = trace_of(*story("https://other.example"), *story(), base="https://other.example/")
+    assert trace.base == "https://other.example"
+
+
+@pytest.mark.parametrize("base", ["https://nobody.example", "https://api.acme.example/v2"])
+def test_a_base_where_nothing_is_recorded_is_an_error(base: str) -> None:
+    with pytest.raises(HarError, match=r"/log/entries: no request plays a role of .* below https"):
+        trace_of(*story(), base=base)
+
+
+@pytest.mark.parametrize("base", ["api.acme.example", "ftp://x", "https://", "https://x:99999", "https://[x"])
+def test_a_base_that_is_no_address_is_an_error(base: str) -> None:
+    with pytest.raises(HarError, match="--base: got"):
+        trace_of(*story(), base=base)
+
+
+def test_requests_to_others_are_left_out_and_counted() -> None:
+    others = [entry("GET", f"https://{host}/", {}) for host in ("a.example", "b.example", "a.example")]
+    found = read_har(archive(*others, *story()), ACME)
+    assert len(found.trace.exchanges) == 5
+    assert found.notes == (
+        "left out, for they are not about the provider, are requests to a.example (2), b.example (1)",
+    )
+
+
+def test_a_request_that_no_operation_takes_is_kept() -> None:
+    assert roles(trace_of(*story(), entry("GET", f"{API}/v2/jobs", {}, at=9)))[-1] is None
+
+
+def test_what_is_not_http_and_what_a_browser_asks_beforehand_are_left_out() -> None:
+    more = [entry("GET", "data:text/plain,x"), entry("GET", "blob:https://a/b"), entry("OPTIONS", f"{API}/v1/jobs")]
+    found = read_har(archive(*more, *story()), ACME)
+    assert len(found.trace.exchanges) == 5
+    assert found.notes == ("left out are a browser's preflight requests: 1",)
+
+
+def test_a_key_that_went_to_somebody_else_is_told() -> None:
+    found = read_har(archive(*story(), entry("GET", "https://a.example/", headers=AUTHORIZED)), ACME)
+    assert "requests to a.example carry the provider's key" in found.notes[1]
+
+
+def test_a_recording_without_keys_or_bodies_says_so() -> None:
+    stripped = story()
+    for one in stripped:
+        one["request"]["headers"] = []
+    del stripped[1]["response"]["content"]["text"]
+    assert [note.partition(",")[0] for note in read_har(archive(*stripped), ACME).notes] == [
+        "answers whose body is not in the recording",
+        "no request has a key in the recording (browsers leave it out)",
+    ]
+
+
+def test_a_video_is_known_by_its_type_where_no_answer_has_told_its_address() -> None:
+    elsewhere = entry("GET", "https://cdn.example/x", at=9)
+    elsewhere["response"]["headers"] = [{"name": "Content-Type", "value": "video/mp4"}]
+    assert roles(trace_of(*story(), elsewhere))[-1] == "media"
+
+
+def test_a_file_that_was_told_is_one_whatever_came() -> None:
+    page = entry("GET", FILES, {"error": "expired"}, at=9, status=403)
+    assert trace_of(*story(), page).exchanges[-1].role == "media"
+    assert trace_of(*story(), page).exchanges[-1].answer == b""
+
+
+def test_links_that_were_told_are_followed_to_other_hosts() -> None:
+    moved = story()
+    link = "https://eu.acme.example/opaque/7"
+    moved[0]["response"]["content"]["text"] = json.dumps({"id": "job-1", "state": "queued", "result": link})
+    moved[3]["request"]["url"] = link
+    trace = trace_of(*moved)
+    assert (trace.exchanges[3].role, trace.exchanges[3].job) == ("result", "job-1")
+
+
+def test_a_redirected_request_plays_the_same_role() -> None:
+    first = entry("GET", f"{API}/v1/jobs/job-1", at=5, status=307)
+    first["response"]["headers"] = [{"name": "Location", "value": "https://eu.example/j"}]
+    second = entry("GET", "https://eu.example/j", {"id": "job-1", "state": "done"}, at=6)
+    trace = trace_of(*story(), first, second)
+    assert [(one.role, one.job) for one in trace.exchanges[-2:]] == [("status", "job-1")] * 2
+
+
+def test_what_is_escaped_in_a_path_is_read() -> None:
+    assert trace_of(*story(), entry("GET", f"{API}/v1/jobs/a%20b", {}, at=9)).exchanges[-1].role == "status"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda one: one["response"].update(status=0),
+        lambda one: one["response"].update(status=-1),
+        lambda one: one.pop("response"),
+        lambda one: one.update(response=None),
+        lambda one: one["response"].update(status=0, _error="net::ERR_CONNECTION_RESET"),
+    ],
+)
+def test_a_request_without_an_answer_is_told_as_such(change: Callable[[dict[str, Any]], Any]) -> None:
+    one = read_har(edited(change), ACME).trace.exchanges[1]
+    assert (one.status, one.answered, one.whole, one.answer, one.role) == (0, None, False, b"", "status")
+
+
+@pytest.mark.parametrize(
+    ("change", "whole"),
+    [
+        (lambda response: response.update(_error="net::ERR_INCOMPLETE_CHUNKED_ENCODING"), False),
+        (lambda response: response.update(headers=[{"name": "content-length", "value": "9999"}]), False),
+        (lambda response: response.update(headers=[{"name": "content-length", "value": "32"}]), True),
+        (lambda response: response.update(headers=[{"name": "content-length", "value": "many"}]), True),
+        (
+            lambda response: response.update(
+                headers=[{"name": "content-length", "value": "9999"}, {"name": "Content-Encoding", "value": "br"}]
+            ),
+            True,
+        ),
+        (lambda response: response["content"].pop("text"), True),
+    ],
+)
+def test_an_answer_that_was_cut_is_not_whole(change: Callable[[dict[str, Any]], Any], whole: bool) -> None:
+    assert read_har(edited(lambda one: change(one["response"])), ACME).trace.exchanges[1].whole is whole
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-01-01T00:00:01Z", 1.0),
+        ("2026-01-01T00:00:01.5Z", 1.5),
+        ("2026-01-01T02:00:01.123456789+02:00", 1.123456789),
+        ("2025-12-31T19:30:01.25-0430", 1.25),
+        ("2026-01-01 00:00:01.123", 1.123),
+    ],
+)
+def test_moments_are_read_as_every_program_writes_them(text: str, moment: float) -> None:
+    one = read_har(edited(lambda one: one.update(startedDateTime=text)), ACME).trace.exchanges[1]
+    assert one.arrived == pytest.approx(1_767_225_600 + moment, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("more", "took"),
+    [
+        ({"time": 1500}, 1.5),
+        ({"time": -1, "timings": {"blocked": -1, "send": 100, "wait": 400, "receive": None}}, 0.5),
+        ({"time": None}, 0.0),
+        ({"time": "soon"}, 0.0),
+        ({"time": 1e999}, 0.0),
+        ({"time": 10**400}, 0.0),
+    ],
+)
+def test_how_long_an_answer_took_is_read_as_well_as_may_be(more: dict[str, Any], took: float) -> None:
+    one = read_har(edited(lambda one: one.update(more)), ACME).trace.exchanges[1]
+    assert one.answered == pytest.approx(one.arrived + took)
+
+
+def test_bodies_may_be_base64_and_forms() -> None:
+    content = {"text": base64.b64encode(b'{"id": "job-1"}').decode(), "encoding": "base64"}
+    trace = read_har(edited(lambda one: one["response"].update(content=content)), ACME).trace
+    assert trace.exchanges[1].answer == b'{"id": "job-1"}'
+    form = {"params": [{"name": "a b", "value": "1"}, {"name": "c"}]}
+    trace = read_har(edited(lambda one: one["request"].update(postData=form)), ACME).trace
+    assert trace.exchanges[1].body == b"a+b=1&c="
+
+
+def test_of_an_answer_the_beginning_is_kept() -> None:
+    content = {"text": "x" * 100_000, "size": 100_000}
+    one = read_har(edited(lambda one: one["response"].update(content=content)), ACME).trace.exchanges[1]
+    assert (len(one.answer), one.size) == (har.ANSWER, 100_000)
+
+
+def test_names_of_headers_are_lower_case_and_those_of_http2_are_left_out() -> None:
+    listed = [{"name": ":authority", "value": "x"}, {"name": "Accept", "value": "*/*"}, {"name": "X"}]
+    one = read_har(edited(lambda one: one["request"].update(headers=listed)), ACME).trace.exchanges[1]
+    assert one.headers == (("accept", "*/*"), ("x", ""))
+
+
+def test_no_secret_is_in_a_trace() -> None:
+    said = archive(*story())
+    entries = said["log"]["entries"]
+    entries[1]["request"]["url"] += f"?key={SECRET}"
+    entries[1]["request"]["headers"] += [{"name": "Cookie", "value": "session=hush"}, {"name": "X", "value": SECRET}]
+    entries[1]["response"]["headers"] = [{"name": "Set-Cookie", "value": "session=hush"}]
+    entries[2]["response"]["content"]["text"] = json.dumps({"echo": f"Bearer {SECRET}"})
+    entries[3]["request"]["headers"] = [{"name": "X-Key", "value": "another-key"}]
+    entries[3]["request"]["postData"] = {"text": "another-key"}
+    entries[4]["request"]["headers"] = [{"name": "authorization", "value": "Basic aHVzaDpodXNo"}]
+    trace = read_har(said, ACME).trace
+    text = orjson.dumps(to_json(trace)).decode()
+    for secret in (SECRET, "hush", "another-key", "aHVzaDpodXNo"):
+        assert secret not in text
+    assert trace.exchanges[0].header("authorization") == f"Bearer {KEY}"
+    assert trace.exchanges[1].url.endswith(f"?key={KEY}")
+    assert trace.exchanges[1].header("cookie") == REDACTED
+    assert trace.exchanges[2].answer == b'{"echo": "Bearer [key]"}'
+    assert trace.exchanges[3].header("x-key") == KEY
+    assert trace.exchanges[4].header("authorization") == REDACTED
+
+
+def test_a_key_that_reached_the_host_of_the_files_is_seen() -> None:
+    said = archive(*story())
+    said["log"]["entries"][4]["request"]["headers"] = [{"name": "Authorization", "value": f"bearer {SECRET}"}]
+    assert read_har(said, ACME).trace.exchanges[4].header("authorization") == f"bearer {KEY}"
+
+
+@pytest.mark.parametrize("key", ["sk/+ =%20", 'sk"\\quoted', "sk-schlüssel"])
+def test_a_key_is_hidden_however_it_is_written(key: str) -> None:
+    said = archive(*story())
+    entries = said["log"]["entries"]
+    entries[1]["request"]["headers"] = [{"name": "X-Key", "value": key}]
+    entries[1]["request"]["url"] += f"?{urlencode({'k': key})}"
+    entries[1]["response"]["content"]["text"] = json.dumps({"key": key})
+    entries[2]["response"]["content"]["text"] = orjson.dumps({"key": key}).decode()
+    trace = read_har(said, ACME).trace
+    assert trace.exchanges[1].url.endswith(f"?k={KEY}")
+    assert trace.exchanges[1].answer == b'{"key": "[key]"}'
+    assert trace.exchanges[2].answer == b'{"key":"[key]"}'
+
+
+def test_a_short_key_is_hidden_where_it_is_sent_and_spoils_nothing_else() -> None:
+    said = edited(lambda one: one["request"].update(headers=[{"name": "X-Key", "value": "o"}]))
+    trace = read_har(said, ACME).trace
+    assert trace.exchanges[1].header("x-key") == KEY
+    assert trace.exchanges[1].job == "job-1"
+
+
+def test_the_user_in_an_address_is_left_out() -> None:
+    said = edited(lambda one: one["request"].update(url="https://user:hush@api.acme.example/v1/jobs/job-1"))
+    assert read_har(said, ACME).trace.exchanges[1].url == f"{API}/v1/jobs/job-1"
+
+
+BROKEN: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
+    (lambda one: one.clear(), "/log/entries/1/request: is missing"),
+    (lambda one: one.update(request=[]), "/log/entries/1/request: got a list, which is no object"),
+    (lambda one: one["request"].pop("url"), "/log/entries/1/request/url: is missing"),
+    (lambda one: one["request"].update(url=7), "/log/entries/1/request/url: got 7, which is no text"),
+    (
+        lambda one: one["request"].update(url="http://[x/"),
+        "/log/entries/1/request/url: got 'http://[x/': Invalid IPv6 URL",
+    ),
+    (
+        lambda one: one["request"].update(url="http:///x"),
+        "/log/entries/1/request/url: got 'http:///x', which has no host",
+    ),
+    (lambda one: one["request"].update(method=""), "/log/entries/1/request/method: got '', which is no text"),
+    (lambda one: one["request"].update(headers={}), ""),
+    (
+        lambda one: one["request"].update(headers={"a": 1}),
+        "/log/entries/1/request/headers: got a JSON object, which is no list",
+    ),
+    (
+        lambda one: one["request"].update(headers=["a: b"]),
+        "/log/entries/1/request/headers/0: got 'a: b', which is no object",
+    ),
+    (lambda one: one.pop("startedDateTime"), "/log/entries/1/startedDateTime: is missing"),
+    (
+        lambda one: one.update(startedDateTime="yesterday"),
+        "/log/entries/1/startedDateTime: got 'yesterday', which is no moment (ISO 8601)",
+    ),
+    (
+        lambda one: one.update(startedDateTime="2026-13-01T00:00:00Z"),
+        "/log/entries/1/startedDateTime: got '2026-13-01T00:00:00Z', which is no moment (ISO 8601)",
+    ),
+    (
+        lambda one: one.update(startedDateTime="2026-01-01T00:00:00+99:00"),
+        "/log/entries/1/startedDateTime: got '2026-01-01T00:00:00+99:00', which is no moment (ISO 8601)",
+    ),
+    (lambda one: one.update(response="x"), "/log/entries/1/response: got 'x', which is no object"),
+    (lambda one: one["response"].update(status="200"), "/log/entries/1/response/status: got '200', which is no status"),
+    (
+        lambda one: one["response"].update(content=[1]),
+        "/log/entries/1/response/content: got a list, which is no object",
+    ),
+    (
+        lambda one: one["response"].update(content={"text": 5}),
+        "/log/entries/1/response/content/text: got 5, which is no text",
+    ),
+    (
+        lambda one: one["response"].update(content={"text": "%%", "encoding": "base64"}),
+        "/log/entries/1/response/content/text: got '%%', which is no base64",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BROKEN)
+def test_a_broken_archive_is_told_where_and_why(change: Callable[[dict[str, Any]], Any], message: str) -> None:
+    said = edited(change)
+    if not message:
+        read_har(said, ACME)
+        return
+    with pytest.raises(HarError) as caught:
+        read_har(said, ACME)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ([], "the file: got a list, which is no object"),
+        ({}, "/log: is missing"),
+        ({"log": {}}, "/log/entries: got None, which is no list"),
+        ({"log": {"entries": [3]}}, "/log/entries/0: got 3, which is no object"),
+        (archive(), "no request plays a role of Acme; the hosts are none"),
+        ({"log": {"entries": [{}] * (har.MOST + 1)}}, "/log/entries: are 100,001; at most 100,000 are read"),
+    ],
+)
+def test_what_is_no_archive_is_refused(said: Any, message: str) -> None:
+    with pytest.raises(HarError) as caught:
+        read_har(said, ACME)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "line 1, column 1: is no JSON"),
+        (b'{"log": \n x}', "line 2, column 2: is no JSON"),
+        (b'{"a": "\xff"}', "byte 7: is no UTF-8"),
+        (b"[" * 200_000, "the file: is nested too deeply"),
+    ],
+)
+def test_a_file_that_is_no_json_is_refused(data: bytes, message: str) -> None:
+    with pytest.raises(HarError) as caught:
+        parse_har(data)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_file_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(har, "LARGEST", 10)
+    with pytest.raises(HarError, match="has 11 bytes; at most 10 are read"):
+        parse_har(b'{"log": {}}')
+
+
+def test_a_file_may_begin_with_a_byte_order_mark_and_hold_half_a_letter() -> None:
+    assert parse_har(b'\xef\xbb\xbf{"a": "\\udcff"}') == {"a": "\udcff"}
+    trace = read_har(edited(lambda one: one["response"]["content"].update(text="\udcff\ud800")), ACME).trace
+    assert trace.exchanges[1].answer == b"??"
+
+
+def test_a_deep_body_is_a_body() -> None:
+    text = "[" * 50_000
+    one = read_har(edited(lambda one: one["response"]["content"].update(text=text)), ACME).trace.exchanges[1]
+    assert one.answer == text.encode()
+
+
+def test_an_archive_has_what_its_format_asks_for() -> None:
+    said = to_har(trace_of(*story()))
+    assert said["log"]["version"] == "1.2"
+    assert set(said["log"]) >= {"version", "creator", "entries"}
+    for one in said["log"]["entries"]:
+        assert set(one) >= {"startedDateTime", "time", "request", "response", "cache", "timings"}
+        common = {"httpVersion", "cookies", "headers", "headersSize", "bodySize"}
+        assert set(one["request"]) >= common | {"method", "url", "queryString"}
+        assert set(one["response"]) >= common | {"status", "statusText", "content", "redirectURL"}
+        assert set(one["timings"]) >= {"send", "wait", "receive"}
+    assert json.loads(json.dumps(said)) == said
+
+
+def test_no_secret_of_a_trace_is_in_an_archive() -> None:
+    one = Exchange(0.0, "status", "GET", f"{API}/v1/jobs/j", headers=(("cookie", "hush"),), body=b'{"s": "whsec-1"}')
+    text = json.dumps(to_har(Trace("acme", API, (one,), secret="whsec-1")))
+    assert "hush" not in text
+    assert "whsec-1" not in text
+
+
+def test_a_trace_that_is_written_is_read_as_it_was() -> None:
+    trace = trace_of(*story())
+    assert read_har(to_har(trace), ACME).trace == trace
+
+
+def recording(file: str, key: str) -> Recorded:
+    """Read a recording of a provider."""
+    contract = next(contract for contract in CONTRACTS if contract.key == key)
+    return read_har(parse_har((RECORDINGS / file).read_bytes()), contract)
+
+
+def test_what_a_proxy_recorded_of_a_provider_whose_model_is_in_the_body_is_read() -> None:
+    """The download was cut."""
+    found = recording("proxy.har", "hiapi")
+    trace = found.trace
+    assert (roles(trace), found.notes) == (["submit", "status", "media"], ())
+    assert (trace.base, trace.model) == ("https://api.hiapi.ai", "happyhorse-1.1/image-to-video")
+    assert trace.exchanges[1].job == "tk-1"
+    assert not trace.exchanges[2].whole
+    assert "sk-live-777" not in str(trace)
+
+
+def test_what_a_browser_recorded_of_a_provider_with_a_result_of_its_own_is_read() -> None:
+    """One request had no answer, and one is not about the provider."""
+    found = recording("browser.har", "runcomfy")
+    trace = found.trace
+    assert roles(trace) == ["submit", "status", "status", "result", "media"]
+    assert [one.status for one in trace.exchanges] == [200, 0, 200, 200, 206]
+    assert trace.model == "happyhorse/happyhorse-1.0/image-to-video"
+    assert {one.job for one in trace.exchanges[:4]} == {"r-1"}
+    assert "www.example (1)" in found.notes[0]
+
+
+WORDS = st.text(st.sampled_from("abcXYZ019-_~"), min_size=1, max_size=12)
+TEXTS = st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=12)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+HEADERS = st.lists(st.tuples(st.sampled_from(["accept", "x-note", "cookie", "retry-after"]), TEXTS), max_size=3)
+
+
+@st.composite
+def traces(draw: st.DrawFn, contract: Contract) -> Trace:
+    """Draw a trace as a fake may write it, of any requests and any answers."""
+    prefix = draw(st.sampled_from(["http://127.0.0.1:8080/fake", f"https://{contract.hosts[0]}"]))
+    found, moment = [], float(draw(st.integers(0, 2_000_000_000)))
+    for operation in draw(st.lists(st.sampled_from(list(contract.operations.values())), min_size=1, max_size=5)):
+        path = operation.path
+        for name in path_names(path):
+            path = path.replace("{" + name + "}", draw(WORDS))
+        moment += draw(st.integers(0, 10_000_000)) / 1_000_000
+        status = draw(st.sampled_from([0, 200, 201, 404, 429, 500]))
+        example = st.sampled_from([contract.schemas.at(one.example_at) for one in operation.situations.values()])
+        answer = draw(st.binary(max_size=20) | (JSON | example).map(orjson.dumps)) if status else b""
+        found.append(
+            Exchange(
+                arrived=moment,
+                role=operation.role,
+                method=operation.method,
+                url=prefix + path + draw(st.just("") | WORDS.map(lambda word: f"?q={word}")),
+                headers=(("authorization", f"Bearer {KEY}"), *draw(HEADERS)),
+                body=draw(st.binary(max_size=20) | JSON.map(orjson.dumps)),
+                status=status,
+                answer_headers=tuple(draw(HEADERS)),
+                answer=answer,
+                answered=moment + draw(st.integers(1, 10_000)) / 1000 if status else None,
+                whole=bool(status) and draw(st.booleans()),
+                size=len(answer) + draw(st.sampled_from([0, 0, 100_000])) if status else 0,
+            )
+        )
+    return Trace(contract.key, prefix, tuple(found))
+
+
+@contracts_that(lambda contract: True)
+@settings(max_examples=40)
+@given(st.data())
+def test_what_is_written_and_read_stays_as_it_is(contract: Contract, data: st.DataObject) -> None:
+    trace = data.draw(traces(contract))
+    once = read_har(parse_har(orjson.dumps(to_har(trace))), contract, trace.base).trace
+    assert read_har(to_har(once), contract, trace.base).trace == once
+    assert once.base == trace.base
+    for before, after in zip(trace.exchanges, once.exchanges, strict=True):
+        same = ("method", "url", "body", "status", "answer", "whole", "size")
+        assert [getattr(before, name) for name in same] == [getattr(after, name) for name in same]
+        assert [name for name, _ in before.headers] == [name for name, _ in after.headers]
+        assert after.arrived == pytest.approx(before.arrived, abs=2e-6)
+        assert after.answered == (None if before.answered is None else pytest.approx(before.answered, abs=2e-6))
+
+
+@given(st.data())
+def test_an_archive_with_anything_anywhere_is_read_or_refused(data: st.DataObject) -> None:
+    said = deepcopy(archive(*story()))
+    at: Any = said
+    while isinstance(at, (dict, list)) and at and data.draw(st.integers(0, 5)):
+        around, key = at, data.draw(st.sampled_from(list(at) if isinstance(at, dict) else list(range(len(at)))))
+        at = at[key]
+        last = (around, key)
+    if at is not said:
+        last[0][last[1]] = data.draw(JSON | st.text(max_size=40) | st.floats() | st.just("http://x:y/"))
+    with suppress(HarError):
+        read_har(said, ACME)

@@ -1,0 +1,154 @@
+"""The frozen format of traces: what is written is read back, keeps its schema, and nothing else is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hobbyhorse.contract.folder import data_directory
+from hobbyhorse.traces.trace import (
+    OUTCOMES,
+    Delivery,
+    Exchange,
+    Outcome,
+    Run,
+    Trace,
+    TracedJob,
+    TraceError,
+    Video,
+    read_trace,
+    to_json,
+)
+
+SCHEMA = json.loads((data_directory("fixtures") / "trace.schema.json").read_text())
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+moments = st.floats(0, 2e9)
+maybe = st.none() | moments
+words = st.text(max_size=8)
+headers = st.lists(st.tuples(words, words), max_size=3).map(tuple)
+kinds = {"genuine", "forged", "stale", "unsigned", "unknown_job"}
+stages = st.sampled_from(["pending", "running", "success", "failure", "cancelled", "expired"])
+plain = st.dictionaries(words, st.integers() | words | st.booleans(), max_size=3)
+exchanges = st.builds(
+    Exchange,
+    moments,
+    st.none() | words,
+    words,
+    words,
+    headers,
+    st.binary(max_size=9),
+    st.integers(0, 599),
+    headers,
+    st.binary(max_size=9),
+    maybe,
+    st.booleans(),
+    st.integers(0, 9),
+    *([st.none() | words] * 6),
+)
+deliveries = st.builds(
+    Delivery,
+    moments,
+    st.none() | words,
+    st.integers(0, 9),
+    st.binary(max_size=9),
+    headers,
+    maybe,
+    st.none() | st.integers(100, 599),
+    st.none() | words,
+    st.sampled_from(sorted(kinds)),
+    words,
+)
+outcomes = st.builds(Outcome, st.sampled_from(OUTCOMES), moments, st.booleans(), st.none() | words)
+runs = st.builds(Run, moments, words, st.none() | plain, st.none() | outcomes, st.booleans())
+jobs = st.builds(TracedJob, words, moments, stages, st.booleans(), st.none() | words)
+videos = st.builds(Video, st.none() | words, words, plain, st.none() | words)
+
+
+def some(one: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.lists(one, max_size=3).map(tuple)
+
+
+traces = st.builds(
+    Trace,
+    words,
+    words,
+    some(exchanges),
+    some(deliveries),
+    some(runs),
+    st.none() | some(jobs),
+    moments,
+    st.none() | words,
+    st.dictionaries(words, words, max_size=2),
+    words,
+    st.integers(0, 9),
+    plain,
+    some(words),
+    some(videos),
+    st.none() | words,
+)
+
+
+@given(traces)
+def test_a_trace_is_read_back_as_it_was_written_and_keeps_its_schema(trace: Trace) -> None:
+    said = json.loads(json.dumps(to_json(trace)))
+    VALIDATOR.validate(said)
+    assert read_trace(said) == trace
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(Trace, None), (Exchange, "exchange"), (Delivery, "delivery"), (Run, "run")]
+)
+def test_the_schema_names_every_field(kind: Any, name: str | None) -> None:
+    properties = set((SCHEMA["$defs"][name] if name else SCHEMA)["properties"])
+    assert properties - {"format"} == {field.name for field in dataclasses.fields(kind)}
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ([], "no trace of format 1: got 'list'"),
+        ({"format": 2}, "got 2"),
+        ({"format": 1, "provider": "p"}, "base"),
+        ({"format": 1, "provider": "p", "base": "b", "more": 1}, "/more: unknown"),
+        ({"format": 1, "provider": "p", "base": "b", "exchanges": {}}, "/exchanges: got {}, which is no list"),
+        ({"format": 1, "provider": "p", "base": "b", "exchanges": [1]}, "/exchanges/0: got 1, which is no object"),
+        ({"format": 1, "provider": "p", "base": "b", "exchanges": [{"arrived": 1}]}, "/exchanges/0"),
+        ({"format": 1, "provider": "p", "base": "b", "runs": [{"started": 1, "base": "b", "outcome": 5}]}, "outcome"),
+        (
+            {
+                "format": 1,
+                "provider": "p",
+                "base": "b",
+                "runs": [{"started": 1, "base": "b", "outcome": {"kind": "?"}}],
+            },
+            "/runs/0/outcome",
+        ),
+        (
+            {
+                "format": 1,
+                "provider": "p",
+                "base": "b",
+                "exchanges": [{"arrived": 1, "role": None, "method": "GET", "url": "u", "body": {"base64": "%"}}],
+            },
+            "/exchanges/0/body",
+        ),
+    ],
+)
+def test_what_is_no_trace_is_told_with_its_place(said: Any, why: str) -> None:
+    with pytest.raises(TraceError) as told:
+        read_trace(said)
+    assert why in str(told.value)
+    with pytest.raises(jsonschema.ValidationError):
+        VALIDATOR.validate(said)
+
+
+def test_an_outcome_has_a_known_kind() -> None:
+    with pytest.raises(TraceError, match="an outcome is 'fine'"):
+        Outcome("fine", 1.0)
