@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 
-from hobbyhorse.conformance.contract_client import ContractClient, Reply
+from hobbyhorse.conformance.contract_client import ContractClient, ContractResponse
 from hobbyhorse.contract.example_orders import documented_jobs
 from hobbyhorse.contract.values import Contract
 
@@ -40,6 +40,6 @@ def credentials(contract: Contract, request: httpx.Request) -> dict[str, str]:
     return {name: request.headers[name] for part, name, _ in contract.security if part == "header"}
 
 
-def _submit(client: ContractClient) -> Reply:
+def _submit(client: ContractClient) -> ContractResponse:
     ways = documented_jobs(client.contract)
     return next(client.submit(model.id, body) for operation, model, body in ways if operation.role == "submit")

@@ -13,7 +13,7 @@ import imageio_ffmpeg
 
 from hobbyhorse.media import video
 from hobbyhorse.media.scenery import jpeg, scene
-from hobbyhorse.media.video import FPS, Shot, film, frame_size
+from hobbyhorse.media.video import FPS, VideoSpec, film, frame_size
 
 ROUNDS = 3
 PLAIN: dict[str, tuple[str, ...]] = {
@@ -38,17 +38,17 @@ def main() -> None:
                 print(f"  {label:<48}{plain:8.3f} s{_mib(out)}{plain / ours:8.1f} x")
 
 
-def _cold(shot: Shot, out: Path) -> None:
+def _cold(shot: VideoSpec, out: Path) -> None:
     video.loops.cache_clear()
     film(shot, out)
 
 
-def _shot(tier: int, seconds: int) -> Shot:
+def _shot(tier: int, seconds: int) -> VideoSpec:
     picture = jpeg(scene("benchmark", 8, *frame_size(tier, 16, 9)))
-    return Shot("image-to-video", picture, (), "", tier, None, seconds, 1, False, "benchmark")
+    return VideoSpec("image-to-video", picture, (), "", tier, None, seconds, 1, False, "benchmark")
 
 
-def _plain(ffmpeg: str, shot: Shot, options: tuple[str, ...], out: Path) -> list[str]:
+def _plain(ffmpeg: str, shot: VideoSpec, options: tuple[str, ...], out: Path) -> list[str]:
     """One ordinary ffmpeg call that makes the same frames, one by one, and the same sound."""
     size = frame_size(shot.tier, 16, 9)
     moved = video.moving_filters(video.motion(shot.seed, size[0]), *size)
@@ -71,7 +71,7 @@ def _plain(ffmpeg: str, shot: Shot, options: tuple[str, ...], out: Path) -> list
     return [ffmpeg, "-v", "error", "-y", *inputs, "-vf", frames, "-c:v", "libx264", *options, *end]
 
 
-def _run(command: list[str], shot: Shot) -> None:
+def _run(command: list[str], shot: VideoSpec) -> None:
     subprocess.run(command, input=video.compose(shot).tobytes(), check=True)
 
 

@@ -13,7 +13,7 @@ import av
 from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageStat
 
 from hobbyhorse.media.scenery import scene
-from hobbyhorse.media.video import Shot
+from hobbyhorse.media.video import VideoSpec
 
 IMAGES = Path(__file__).resolve().parent.parent / "fixtures" / "images"
 # BT.709, limited range, to RGB; the last column rounds.
@@ -23,7 +23,7 @@ TO_RGB = (
     1.16438, 2.11240, 0.00000, -18.63 - 2.11240 * 128 + 0.5,
 )  # fmt: skip
 
-SHOT = Shot(
+SHOT = VideoSpec(
     task="text-to-video",
     first_frame=None,
     references=(),
@@ -43,7 +43,7 @@ def encoded(picture: Image.Image, form: str = "PNG", **options: object) -> bytes
     return out.getvalue()
 
 
-def shot_of(picture: Image.Image, **changes: object) -> Shot:
+def shot_of(picture: Image.Image, **changes: object) -> VideoSpec:
     return replace(SHOT, first_frame=encoded(picture, compress_level=1), **changes)  # type: ignore[arg-type]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from hobbyhorse.conformance.client.judge import check
 from hobbyhorse.conformance.client.rules import rules
-from hobbyhorse.traces.annotated import Story
+from hobbyhorse.traces.annotated import AnnotatedTrace
 from tests.broken_clients.hunt import contracts, hunt, playing
 from tests.broken_clients.mutants import MUTANTS, NOT_SHOWN, Mutant
 from tests.broken_clients.page import PAGE, caught, drill_from, page
@@ -19,7 +19,7 @@ def broken(mutant: Mutant, source: str) -> list[str] | None:
     """Return what a source says about a mutant's rule in the drill that caught the mutant."""
     with playing(mutant, source) as play:
         (trace,) = play([drill_from(caught()[mutant.name]["drill"])])
-    return check(RULES[mutant.rule], Story(contracts()[mutant.provider], trace))
+    return check(RULES[mutant.rule], AnnotatedTrace(contracts()[mutant.provider], trace))
 
 
 @each_mutant

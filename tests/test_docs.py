@@ -22,7 +22,7 @@ from hobbyhorse.contract.values import FALLBACKS
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.operations import ROLES
 from hobbyhorse.server.run import serving
-from hobbyhorse.worlds.jobs import VALUES
+from hobbyhorse.worlds.jobs import VIEW_VALUES
 from tests.conftest import ROOT
 
 PAGES = [
@@ -127,5 +127,5 @@ def test_the_table_of_providers_names_every_provider() -> None:
 
 
 def test_the_format_page_names_every_role_value_keyword_and_fallback() -> None:
-    for word in (*ROLES, *VALUES, *KEYWORDS, *FALLBACKS):
+    for word in (*ROLES, *VIEW_VALUES, *KEYWORDS, *FALLBACKS):
         assert f"`{word}`" in FORMAT, f"contracts/README.md does not say what {word!r} is"

@@ -1,4 +1,4 @@
-"""Who may import whom: the layers of the package, kept by reading its import statements."""
+"""The layers of the package, checked by reading its import statements."""
 
 from __future__ import annotations
 
@@ -15,114 +15,52 @@ from tests.conftest import CONTRACTS, ROOT
 
 PACKAGE = ROOT / "mockserver" / "hobbyhorse"
 
-LAYERS: tuple[tuple[str, ...], ...] = (
-    (
-        "expressions",
-        "lifecycle",
-        "activity",
-        "clock",
-        "racing",
-        "ids",
-        "moves",
-        "traces",
-        "signatures",
-        "links",
-        "sources",
-        "cache",
-        "media",
-        "health",
-        "framing",
-        "unsent",
-        "complaints",
-    ),
-    ("contract", "proxy", "nearest"),
-    (
-        "journal",
-        "jobs",
-        "worlds",
-        "scenarios",
-        "plays",
-        "limits",
-        "routes",
-        "catalogue",
-        "pages",
-        "gallery",
-        "conformance",
-    ),
-    ("callbacks", "studio", "distort", "watching"),
-    ("recording",),
-    ("calls", "mediahost", "faults"),
-    ("inspection",),
-    ("roles", "guard", "panel", "control"),
-    ("trouble", "own"),
-    ("app",),
-    ("transport",),
-    ("server",),
-    ("mock",),
-    ("remote", "arena"),
-    ("demo", "pytest_plugin", "suite", "crew"),
-    ("show", "verdicts", "server_verdicts", "usage"),
-    ("conformance_server_cli", "conformance_cli", "proxy_cli"),
-    ("cli",),
-)
-"""From below to above; a module imports from its own layer and those below."""
+MAY_IMPORT: dict[str, set[str]] = {
+    "contract": set(),
+    "clock": set(),
+    "media": {"contract"},
+    "scenarios": {"contract"},
+    "worlds": {"contract", "scenarios", "clock"},
+    "traces": {"contract", "scenarios"},
+    "server": {"contract", "scenarios", "clock", "media", "worlds", "traces"},
+    "conformance": {"contract", "scenarios", "media", "traces"},
+    "proxy": {"contract", "traces", "conformance"},
+    "testing": {"contract", "scenarios", "clock", "worlds", "traces", "server"},
+    "runners": {"contract", "clock", "traces", "conformance", "testing"},
+    "cli": {"contract", "scenarios", "clock", "media", "worlds", "traces", "server", "conformance", "proxy", "testing"}
+    | {"runners"},
+}
+"""The layers: each folder of the package, and the folders that it may import; no folder imports `cli`."""
 
 FORBIDDEN = {
-    "expressions": {"starlette", "httpx", "uvicorn", "jsonschema_rs"},
-    "lifecycle": {"starlette", "httpx", "uvicorn", "jsonschema_rs"},
-    "activity": {"starlette", "httpx", "uvicorn", "jsonschema_rs"},
+    "contract": {"starlette", "httpx", "uvicorn"},
     "clock": {"starlette", "httpx", "uvicorn", "jsonschema_rs"},
     "media": {"starlette", "httpx", "uvicorn", "jsonschema_rs", "hypothesis"},
-    "framing": {"starlette", "httpx", "uvicorn", "jsonschema_rs", "asyncio", "socket"},
-    "proxy": {"starlette", "httpx", "uvicorn", "jsonschema_rs", "typer", "rich"},
-    "watching": {"starlette", "httpx", "uvicorn", "asyncio", "socket", "typer", "rich"},
-    "contract": {"starlette", "httpx", "uvicorn", "hypothesis"},
-    "app": {"hypothesis", "typer", "rich"},
+    "server": {"hypothesis", "typer", "rich"},
+    "worlds": {"hypothesis", "starlette", "httpx", "uvicorn"},
     "conformance": {"starlette", "uvicorn", "typer", "rich"},
+    "proxy": {"starlette", "httpx", "uvicorn", "typer", "rich"},
 }
-"""What a module may not know at all."""
+"""The distributions that a folder must not import at all."""
 
-SERVER_ONLY = {
-    "jobs",
-    "worlds",
-    "journal",
-    "routes",
-    "catalogue",
-    "pages",
-    "gallery",
-    "callbacks",
-    "studio",
-    "calls",
-    "roles",
-    "inspection",
-    "mediahost",
-    "own",
-    "plays",
-    "limits",
-    "trouble",
-    "faults",
-    "control",
-    "guard",
-    "panel",
-    "recording",
-    "activity",
-    "mock",
-    "arena",
-    "crew",
-}
+MOST_MODULES = 16
+"""More modules than this in one folder are a list, not a structure."""
+NAMES = {"__init__.py", "app.py", "faults.py", "pytest_plugin.py"}
+"""The documented import names that stand beside the folders."""
 
 
 def modules() -> list[Path]:
     return [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "__init__.py"]
 
 
-def part(path: Path) -> str:
-    """Return the part of the package that a file belongs to: a module, or a subpackage."""
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+def top(path: Path) -> str:
+    """Return the folder of the package that a file belongs to, or "" for a documented import name beside them."""
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else ""
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Yield the full names that a file imports when it runs; what only type checkers see does not count."""
+    """Yield the full names that a file imports when it runs; imports for type checkers do not count."""
     tree = ast.parse(path.read_text())
     for block in ast.walk(tree):
         if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.dump(block.test):
@@ -131,20 +69,31 @@ def imports(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            whole = node.module == "hobbyhorse"
-            yield from ([f"{node.module}.{alias.name}" for alias in node.names] if whole else [node.module])
-
-
-def rank(name: str) -> int:
-    return next(number for number, layer in enumerate(LAYERS) if name in layer)
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_imports_only_from_its_own_layer_and_those_below(path: Path) -> None:
+def test_a_module_imports_only_the_folders_that_its_own_may_import(path: Path) -> None:
     for name in imports(path):
         root, *rest = name.split(".")
-        if root == "hobbyhorse" and rest:
-            assert rank(rest[0]) <= rank(part(path)), f"{path.name} imports {name}"
+        if root == "hobbyhorse" and rest and top(path):
+            assert rest[0] == top(path) or rest[0] in MAY_IMPORT[top(path)], f"{path.name} imports {name}"
+
+
+def test_the_table_has_every_folder_and_every_folder_says_what_it_is() -> None:
+    assert {top(path) for path in modules()} - {""} == MAY_IMPORT.keys()
+    assert {path.name for path in PACKAGE.glob("*.py")} == NAMES
+    for path in PACKAGE.rglob("__init__.py"):
+        said = ast.get_docstring(ast.parse(path.read_text())) or ""
+        assert said.count(". ") == 0, f"{path}: one sentence"
+        assert said.endswith("."), path
+
+
+def test_a_folder_has_few_modules() -> None:
+    for folder in {path.parent for path in modules()}:
+        count = len([path for path in folder.glob("*.py") if path.name != "__init__.py"])
+        assert count <= MOST_MODULES or folder == PACKAGE / "cli" / "commands", f"{folder} has {count} modules"
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -160,13 +109,7 @@ def test_a_module_can_be_imported(path: Path) -> None:
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_does_not_know_what_it_may_not_know(path: Path) -> None:
     known = {name.split(".")[0] for name in imports(path)}
-    assert not known & FORBIDDEN.get(part(path), set())
-
-
-def test_the_suite_imports_nothing_of_the_fake() -> None:
-    for path in (PACKAGE / "conformance").rglob("*.py"):
-        for name in imports(path):
-            assert name.split(".")[:1] != ["hobbyhorse"] or name.split(".")[1] not in SERVER_ONLY | {"app", "server"}
+    assert not known & FORBIDDEN.get(top(path), set())
 
 
 def test_the_modules_have_no_import_cycle() -> None:
@@ -198,14 +141,15 @@ def test_contracts_and_fixtures_hold_no_code() -> None:
         assert not list((ROOT / directory).rglob("*.py"))
 
 
-def test_the_layers_name_every_part_of_the_package() -> None:
-    assert {part(path) for path in modules()} <= {name for layer in LAYERS for name in layer}
-
-
 def test_a_session_of_pytest_that_does_not_use_the_fixture_imports_next_to_nothing() -> None:
-    code = "import sys, hobbyhorse.testing.pytest_plugin; print(sorted(name for name in sys.modules if 'hobbyhorse' in name))"
+    code = (
+        "import sys, hobbyhorse.testing.pytest_plugin;"
+        "print(*sorted(name for name in sys.modules if 'hobbyhorse' in name))"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "['hobbyhorse', 'hobbyhorse.worlds.mistakes', 'hobbyhorse.testing.pytest_plugin']"
+    assert found.stdout.strip() == (
+        "hobbyhorse hobbyhorse.testing hobbyhorse.testing.pytest_plugin hobbyhorse.worlds hobbyhorse.worlds.mistakes"
+    )
 
 
 def test_serving_imports_nothing_that_only_other_commands_need() -> None:

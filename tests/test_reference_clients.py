@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from hobbyhorse.conformance.client.cases import Drill
+from hobbyhorse.conformance.client.cases import Case
 from hobbyhorse.conformance.client.judge import check
 from hobbyhorse.conformance.client.report import drill_of
 from hobbyhorse.conformance.client.rules import rules
-from hobbyhorse.runners.against_fake import Arena, PythonPlayer
+from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
 from hobbyhorse.runners.callable import find_client
 from hobbyhorse.runners.client_suite import examine
-from hobbyhorse.traces.annotated import Story
+from hobbyhorse.traces.annotated import AnnotatedTrace
 from tests.conftest import CONTRACTS, ROOT, many
 from tests.test_examples import COMMANDS, NEEDS
 
@@ -90,9 +90,9 @@ FOUND: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("name", "scenario"), FOUND)
 def test_what_was_found_at_night_stays_mended(name: str, scenario: dict[str, Any]) -> None:
     contract = next(contract for contract in CONTRACTS if name.startswith(contract.key))
-    with Arena(contract, contract.models[0]) as arena:
+    with FakeSession(contract, contract.models[0]) as arena:
         client = find_client(str(ROOT / "examples" / "python" / f"{name}.py:generate"))
-        trace = PythonPlayer(arena, client).play(Drill(scenario))
+        trace = CallableRunner(arena, client).play(Case(scenario))
     assert not trace.unmet
-    story = Story(contract, trace)
+    story = AnnotatedTrace(contract, trace)
     assert {rule.id: said for rule in rules() if (said := check(rule, story))} == {}

@@ -9,7 +9,7 @@ import orjson
 
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.values import Contract, Operation, find_situation
-from hobbyhorse.traces.annotated import Story
+from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Delivery, Exchange, Outcome, Run, Trace, TracedJob
 
 START = 1_767_225_600.0
@@ -164,9 +164,9 @@ class Teller:
             self.drill,
         )
 
-    def story(self) -> Story:
+    def story(self) -> AnnotatedTrace:
         """Return what was told, read against the contract."""
-        return Story(self.contract, self.trace())
+        return AnnotatedTrace(self.contract, self.trace())
 
 
 VIDEO = (("content-type", "video/mp4"),)

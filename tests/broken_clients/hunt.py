@@ -11,14 +11,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hobbyhorse.conformance.client.cases import KILLED, MOVED, Drill
+from hobbyhorse.conformance.client.cases import KILLED, MOVED, Case
 from hobbyhorse.conformance.client.judge import BROKEN
 from hobbyhorse.conformance.client.report import drill_of
 from hobbyhorse.conformance.client.search import CannotRun, Plan, Play, Progress, Search
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.runners.against_fake import Arena, CommandPlayer, PythonPlayer
-from hobbyhorse.runners.client_suite import KINDS
+from hobbyhorse.runners.against_fake import CallableRunner, CommandRunner, FakeSession
+from hobbyhorse.runners.client_suite import SUITE_KINDS
 
 from .mutants import MUTANTS, Mutant, load
 
@@ -34,7 +34,7 @@ class Hunt:
 
     caught: bool
     runs: int
-    drill: Drill
+    drill: Case
     said: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
 
@@ -50,15 +50,15 @@ def playing(mutant: Mutant, source: str) -> Iterator[Play]:
     """Give what plays drills with a mutant's source, or with that of the client that it is made of."""
     contract = contracts()[mutant.provider]
     if mutant.kind == "python":
-        with Arena(contract, contract.models[0]) as arena:
-            yield PythonPlayer(arena, load(mutant.name, source))
+        with FakeSession(contract, contract.models[0]) as arena:
+            yield CallableRunner(arena, load(mutant.name, source))
         return
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "client.py")
         file.write_text(source)
         argv = [sys.executable, str(file)]
-        with Arena(contract, contract.models[0], clock="real", speed=SPEED, pace="fast") as arena:
-            yield CommandPlayer(arena, argv, [*argv, "--resume"], parallel=AT_ONCE)
+        with FakeSession(contract, contract.models[0], clock="real", speed=SPEED, pace="fast") as arena:
+            yield CommandRunner(arena, argv, [*argv, "--resume"], parallel=AT_ONCE)
 
 
 def hunt(mutant: Mutant, runs: int = MOST, rules: Sequence[str] = (), whole: bool = False) -> Hunt:
@@ -70,7 +70,7 @@ def hunt(mutant: Mutant, runs: int = MOST, rules: Sequence[str] = (), whole: boo
         if mutant.rule in progress.broken and not broken_at:
             broken_at.append(progress.runs)
 
-    kinds = KINDS if mutant.kind == "python" else (*KINDS, KILLED, MOVED)
+    kinds = SUITE_KINDS if mutant.kind == "python" else (*SUITE_KINDS, KILLED, MOVED)
     until = frozenset() if whole else frozenset({mutant.rule})
     with playing(mutant, mutant.source) as play:
         search = Search(contract, play, Plan(runs, 0, tuple(rules), kinds, until), tell)
@@ -78,7 +78,7 @@ def hunt(mutant: Mutant, runs: int = MOST, rules: Sequence[str] = (), whole: boo
     own = next(one for one in result.verdicts if one.rule.id == mutant.rule)
     others = tuple(f"{one.rule.id}: {one.findings[0].messages[0]}" for one in result.broken if one is not own)
     found = own.findings[0] if own.verdict == BROKEN else None
-    drill = drill_of(found.trace) if found is not None else Drill()
+    drill = drill_of(found.trace) if found is not None else Case()
     return Hunt(
         found is not None,
         broken_at[0] if broken_at else result.runs,

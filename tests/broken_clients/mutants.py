@@ -20,7 +20,8 @@ HIAPI_TOLD, RUNFLOW_TOLD, SERVICE = "hiapi_callbacks", "runflow_callbacks", "ser
 PROVIDERS = {SERVICE: HIAPI, HIAPI_TOLD: HIAPI, RUNFLOW_TOLD: RUNFLOW}
 """The provider of a client, where it is not its name."""
 NOT_SHOWN = {
-    "CBK-07": "no provider here tells of progress in a callback; tests/conformance/client/rules/test_notified.py has a story told by hand"
+    "CBK-07": "no provider here tells of progress in a callback; "
+    "tests/conformance/client/rules/test_notified.py has a trace written by hand"
 }
 """Rules that no client can be seen to break, and why."""
 

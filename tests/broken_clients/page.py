@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from hobbyhorse.conformance.client.cases import Drill
+from hobbyhorse.conformance.client.cases import Case
 from hobbyhorse.conformance.client.rule import SEVERITIES
 from hobbyhorse.conformance.client.rules import rules
 
@@ -33,7 +33,8 @@ on it as it would on yours, and has to say that the rule is broken. The table sa
 many moves of the server, and which; a happy server does everything right.
 
 `make mutants` runs the suite on all of them, at most {most} times each, and writes this page anew. The changes are in
-[mutants.py](../tests/broken_clients/mutants.py), what the last hunt found is in [caught.json](../tests/broken_clients/caught.json),
+[mutants.py](../tests/broken_clients/mutants.py), what the last hunt found is in
+[caught.json](../tests/broken_clients/caught.json),
 and the tests play it again: what caught a broken client catches it still, and does not accuse the client that it was
 made of.
 
@@ -46,9 +47,9 @@ def caught() -> dict[str, dict[str, Any]]:
     return found
 
 
-def drill_from(said: Mapping[str, Any]) -> Drill:
+def drill_from(said: Mapping[str, Any]) -> Case:
     """Return a drill that was kept as JSON."""
-    return Drill(said["scenario"], said["drill"], said.get("point", 0))
+    return Case(said["scenario"], said["drill"], said.get("point", 0))
 
 
 def page(found: Mapping[str, Mapping[str, Any]]) -> str:

@@ -19,13 +19,13 @@ from urllib.parse import quote, unquote
 import httpx
 
 from hobbyhorse.clock.clock import Clock
-from hobbyhorse.conformance.server.budget import Purse
+from hobbyhorse.conformance.server.budget import Budget
 from hobbyhorse.conformance.server.endpoint import Endpoint, OutOfTime
 from hobbyhorse.conformance.server.probes import each_probe
 from hobbyhorse.conformance.server.receiver import Receiver
 from hobbyhorse.conformance.server.results import ServerResult, concluded
 from hobbyhorse.conformance.server.rules import server_rules
-from hobbyhorse.conformance.server.session import Bench, Nobody, Skipped, told_job
+from hobbyhorse.conformance.server.session import EndpointUnreachable, Session, Skipped, told_job
 from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract, Model
@@ -310,8 +310,8 @@ def looked_at(
         httpx.Client(trust_env=False) as http,
         Receiver(told_job(contract), now=time.now) if told else nullcontext() as receiver,
     ):
-        endpoint = Endpoint(contract, url, KEY, Purse(BUDGET), began + PATIENCE, http, now=time.now)
-        bench = Bench(
+        endpoint = Endpoint(contract, url, KEY, Budget(BUDGET), began + PATIENCE, http, now=time.now)
+        bench = Session(
             endpoint,
             model,
             other_key=OTHER,
@@ -327,6 +327,6 @@ def looked_at(
                     probe.run(bench)
                 except Skipped as error:
                     bench.note(probe.name, str(error))
-                except (Nobody, OutOfTime):
+                except (EndpointUnreachable, OutOfTime):
                     break
         return concluded(bench, contract, server_rules(), monotonic() - began)

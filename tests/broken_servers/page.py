@@ -30,7 +30,8 @@ broken with it: whoever gives one id to two orders has a key that two orders sha
 when requests that are sent at once meet, and not in every run.
 
 `make broken-servers` runs the suite on all of them and writes this page anew. The changes are in
-[mutants.py](../tests/broken_servers/mutants.py); the tests make them again each time. The suite accuses neither the server
+[mutants.py](../tests/broken_servers/mutants.py); the tests make them again each time. The suite accuses neither the
+server
 that they are made of nor [two that share no code with it](../tests/broken_servers/independent.py).
 
 """

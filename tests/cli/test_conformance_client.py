@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from hobbyhorse.conformance.client.cases import Drill
+from hobbyhorse.conformance.client.cases import Case
 from hobbyhorse.conformance.client.rules import rules
-from hobbyhorse.runners.against_fake import Arena, PythonPlayer
+from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
 from hobbyhorse.traces.trace import to_json
 from tests.broken_clients.mutants import EXAMPLES, MUTANTS, load
 from tests.conftest import CONTRACTS, Run
@@ -174,8 +174,8 @@ def test_a_finding_is_replayed_at_least_once(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("source", "status"), [(BREAKS.working, 0), (BREAKS.source, 1)])
 def test_a_trace_is_judged_without_a_server(source: str, status: int, run: Run, tmp_path: Path) -> None:
-    with Arena(HIAPI, HIAPI.models[0]) as arena:
-        trace = PythonPlayer(arena, load("judged", source)).play(Drill(LOST))
+    with FakeSession(HIAPI, HIAPI.models[0]) as arena:
+        trace = CallableRunner(arena, load("judged", source)).play(Case(LOST))
     (tmp_path / "trace.json").write_text(json.dumps(to_json(trace)))
     done = run("conformance", "judge", "trace.json", *PROVIDER)
     assert done.status == status, done.out

@@ -28,7 +28,7 @@ from hobbyhorse.contract.folder import data_directory
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.media.mp4 import probe
-from hobbyhorse.media.video import FilmError, Shot, film
+from hobbyhorse.media.video import VideoError, VideoSpec, film
 from hobbyhorse.scenarios.scenario import load_catalogue, misfits
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.run import serving
@@ -569,8 +569,8 @@ def test_the_demo_of_all_is_the_demo_of_each(tmp_path: Path, run: Run) -> None:
 def test_a_demo_whose_video_cannot_be_made_says_so_and_ends_with_status_1(
     contract: Contract, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def film(shot: Shot, path: Path) -> None:
-        raise FilmError("there is no film in the camera")
+    def film(shot: VideoSpec, path: Path) -> None:
+        raise VideoError("there is no film in the camera")
 
     monkeypatch.setattr("hobbyhorse.server.files.renderer.film", film)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -585,7 +585,7 @@ def test_a_demo_whose_job_never_ends_says_so_and_ends_with_status_1(
     contract: Contract, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clock stands, so that every status is the first one for ever."""
-    monkeypatch.setattr("hobbyhorse.cli.demo.MOST_SECONDS", 0.2)
+    monkeypatch.setattr("hobbyhorse.cli.demo.MOST_DEMO_SECONDS", 0.2)
     monkeypatch.setattr("hobbyhorse.clock.clock.RealClock.now", lambda clock: 1_767_225_600.0)
     done = run("demo", contract.key, "--out", tmp_path)
     assert done.status == 1
@@ -597,10 +597,10 @@ def test_a_demo_goes_on_after_a_failure(tmp_path: Path, run: Run, monkeypatch: p
     contract = next(contract for contract in CONTRACTS if len(list(documented_jobs(contract))) > 1)
     films = []
 
-    def film_but_the_first(shot: Shot, path: Path) -> None:
+    def film_but_the_first(shot: VideoSpec, path: Path) -> None:
         films.append(path)
         if len(films) == 1:
-            raise FilmError("there is no film in the camera")
+            raise VideoError("there is no film in the camera")
         film(shot, path)
 
     monkeypatch.setattr("hobbyhorse.server.files.renderer.film", film_but_the_first)

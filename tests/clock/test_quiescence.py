@@ -17,7 +17,7 @@ from starlette.responses import FileResponse
 
 from hobbyhorse.clock import quiescence as activity
 from hobbyhorse.clock.clock import ManualClock
-from hobbyhorse.clock.quiescence import Activities, Receive, Send, Timeline, Watch, awaiting_answer, held
+from hobbyhorse.clock.quiescence import ActivityGroup, Receive, RequestTracker, Send, TimeStepper, awaiting_answer, held
 
 Handler = Callable[[Receive, Send], Awaitable[None]]
 
@@ -31,8 +31,8 @@ class Home:
         self._thread.start()
         self.clock = ManualClock(start=0.0)
         self.handler: Handler = self._idle
-        self.watch = Watch(self._app)
-        self.timeline = Timeline(self.clock, [self.watch])
+        self.watch = RequestTracker(self._app)
+        self.timeline = TimeStepper(self.clock, [self.watch])
         self._scope = "lifespan"
         self.seen: Any = None
         self.wire: Wire | None = None
@@ -337,7 +337,7 @@ def test_an_action_is_waited_for_unless_it_waits_for_an_answer(home: Home) -> No
 
 
 def test_a_server_that_is_busy_for_too_long_is_reported(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activity, "MOST_SECONDS", 0.05)
+    monkeypatch.setattr(activity, "MOST_BUSY_SECONDS", 0.05)
 
     async def hang(receive: Receive, send: Send) -> None:
         await asyncio.Event().wait()
@@ -349,7 +349,7 @@ def test_a_server_that_is_busy_for_too_long_is_reported(home: Home, monkeypatch:
 
 def test_a_step_needs_a_server_that_runs_only_where_something_is_due() -> None:
     clock = ManualClock(start=0.0)
-    timeline = Timeline(clock, [Watch(lambda scope, receive, send: asyncio.sleep(0))])
+    timeline = TimeStepper(clock, [RequestTracker(lambda scope, receive, send: asyncio.sleep(0))])
     timeline.settle()
     timeline.step(3.0)
     assert timeline.now() == 3.0
@@ -361,7 +361,7 @@ def test_a_step_needs_a_server_that_runs_only_where_something_is_due() -> None:
 def test_nothing_is_held_where_nothing_is_counted() -> None:
     with held():
         pass
-    doing = Activities()
+    doing = ActivityGroup()
     with doing.begun():
         assert doing.busy == 1
         with held():

@@ -17,7 +17,7 @@ from referencing.jsonschema import DRAFT202012
 
 from hobbyhorse.conformance.server.negate import Mutation, Pair, breakable, mutations
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, parse_pointer, replaced, resolve
-from hobbyhorse.contract.generate import ANNOTATIONS, ASSERTIONS, BOUNDS, LARGEST, UnusableSchema, values
+from hobbyhorse.contract.generate import ANNOTATIONS, ASSERTIONS, BOUNDS, LARGEST_INTEGER, UnusableSchema, values
 from hobbyhorse.contract.lint import KEYWORDS
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Contract
@@ -408,7 +408,7 @@ def test_numbers_are_whole_and_broken() -> None:
 
 def test_unbounded_integers_are_those_that_every_reader_has_exactly() -> None:
     subject = made_up("x", {"type": "integer"})
-    assert all(abs(value) <= LARGEST for value in sample(values(subject.schemas, subject.address)))
+    assert all(abs(value) <= LARGEST_INTEGER for value in sample(values(subject.schemas, subject.address)))
 
 
 def test_texts_are_of_many_scripts_and_can_be_sent_as_utf_8() -> None:

@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hobbyhorse.contract.checks.documents import KEYWORDS
-from hobbyhorse.contract.checks.situations import NEEDED
+from hobbyhorse.contract.checks.situations import NEEDED_SITUATIONS
 from hobbyhorse.contract.checks.subject import Documents, Problem
-from hobbyhorse.contract.checks.values import VALUES
+from hobbyhorse.contract.checks.values import VALUE_FORMATS
 from hobbyhorse.contract.folder import ContractError, build, data_directory, find_folders, load, read_documents
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, replaced, resolve
 from hobbyhorse.contract.lint import CHECKS, DOCUMENT_CHECKS, lint, lint_directory, lint_documents
@@ -266,14 +266,14 @@ def test_the_page_lists_the_keywords_that_lint_allows() -> None:
 
 def test_the_page_lists_the_values_that_lint_knows() -> None:
     rows = [row.split("|")[1] for row in section("Values").splitlines() if row.startswith("|")]
-    assert set(re.findall(r"`([^`]+)`", "".join(rows))) | CONSTANT == set(VALUES)
+    assert set(re.findall(r"`([^`]+)`", "".join(rows))) | CONSTANT == set(VALUE_FORMATS)
 
 
 def test_the_page_lists_the_roles_and_the_situations_that_lint_demands() -> None:
     rows = [row.split("|")[1] for row in section("Roles").splitlines() if row.startswith("| `")]
-    assert set(re.findall(r"`([^`]+)`", "".join(rows))) == set(NEEDED)
+    assert set(re.findall(r"`([^`]+)`", "".join(rows))) == set(NEEDED_SITUATIONS)
     situations = set(re.findall(r"`([^`]+)`", section("Situations")))
-    assert {name for names in NEEDED.values() for name in names} - {"accepted", "unknown_job"} <= situations
+    assert {name for names in NEEDED_SITUATIONS.values() for name in names} - {"accepted", "unknown_job"} <= situations
 
 
 # ---- what nobody thought of

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from hobbyhorse.contract.forms.expressions import Message, replaced
 from hobbyhorse.contract.request import (
-    DEEPEST,
+    DEEPEST_BODY,
     Refusal,
-    Understood,
+    ValidRequest,
     cut_prompt,
     prompt_weight,
     read_body,
@@ -65,7 +65,7 @@ async def test_a_prompt_over_the_documented_limit_is_cut_or_refused_as_documente
             assert ("was cut" in notes) == bool(extra)
 
 
-def orders(contract: Contract, body: Any, headers: dict[str, str]) -> Understood | Refusal:
+def orders(contract: Contract, body: Any, headers: dict[str, str]) -> ValidRequest | Refusal:
     operation = contract.operations["submit"]
     named = {name.lower(): value for name, value in headers.items()}
     return read_order(contract, operation, Message({}, {}, named.get, body))
@@ -75,7 +75,7 @@ def test_every_form_of_a_vtrix_submission_orders_the_same_job() -> None:
     contract = next(contract for contract in CONTRACTS if contract.key == "vtrix")
     _, model, body = documented(contract)
     flat = orders(contract, body, {})
-    assert isinstance(flat, Understood)
+    assert isinstance(flat, ValidRequest)
     inner = {"input": body["input"], "parameters": body["parameters"]}
     bare = {name: value for name, value in body.items() if name != "model"}
     wrapped = {"model": model.id, "moderation": True, "input": [{"params": inner}]}
@@ -85,7 +85,7 @@ def test_every_form_of_a_vtrix_submission_orders_the_same_job() -> None:
         ({"input": [{"params": inner}]}, {"X-Model": model.id}),
     ):
         found = orders(contract, form, headers)
-        assert isinstance(found, Understood), found
+        assert isinstance(found, ValidRequest), found
         assert found.order == flat.order
         assert found.notes
 
@@ -124,7 +124,7 @@ def test_an_undeclared_parameter_is_accepted_and_noted() -> None:
     contract = next(contract for contract in CONTRACTS if contract.key == "vtrix")
     _, _, body = documented(contract)
     found = orders(contract, {**body, "resolutoin": "720P"}, {})
-    assert isinstance(found, Understood)
+    assert isinstance(found, ValidRequest)
     assert any("resolutoin" in note for note in found.notes)
 
 
@@ -133,7 +133,7 @@ def test_what_a_request_leaves_out_has_the_documented_default(contract: Contract
         operation, _, body = documented(contract, model)
         path = {place.name: model.id for place in operation.bindings["model"].request if place.part == "path"}
         found = read_order(contract, operation, Message(path, {}, lambda name: None, body))
-        assert isinstance(found, Understood)
+        assert isinstance(found, ValidRequest)
         assert found.order.seconds == 5
         assert str(found.order.resolution).lower() == "1080p"
 
@@ -171,10 +171,10 @@ def test_a_body_may_be_nested_so_deep_and_no_deeper() -> None:
     def nested(depth: int) -> bytes:
         return b'{"a":' * (depth - 1) + b"[]" + b"}" * (depth - 1)
 
-    assert isinstance(read_body("application/json", nested(DEEPEST)), dict)
-    refused = read_body("application/json", nested(DEEPEST + 1))
-    assert refused == Refusal("malformed_body", f"the body is nested deeper than {DEEPEST} levels", ("body",))
-    wide = b'{"a":[' + b",".join([b"{}"] * 2 * DEEPEST) + b"]}"
+    assert isinstance(read_body("application/json", nested(DEEPEST_BODY)), dict)
+    refused = read_body("application/json", nested(DEEPEST_BODY + 1))
+    assert refused == Refusal("malformed_body", f"the body is nested deeper than {DEEPEST_BODY} levels", ("body",))
+    wide = b'{"a":[' + b",".join([b"{}"] * 2 * DEEPEST_BODY) + b"]}"
     assert isinstance(read_body("application/json", wide), dict)
 
 

@@ -20,7 +20,7 @@ from PIL import Image, ImageChops, ImageStat
 
 from hobbyhorse.media.mp4 import probe
 from hobbyhorse.media.picture import PictureError
-from hobbyhorse.media.video import AREAS, TURN, FilmError, Shot, digest, film, first_frame_jpeg, frame_size, loops
+from hobbyhorse.media.video import AREAS, TURN, VideoError, VideoSpec, digest, film, first_frame_jpeg, frame_size, loops
 from tests.media_samples import (
     IMAGES,
     PICTURES,
@@ -38,7 +38,7 @@ RATIOS = ((16, 9), (9, 16), (1, 1), (4, 3), (3, 4))
 SIDES = st.integers(1, 10_000)
 
 
-def made(shot: Shot, folder: Path) -> Path:
+def made(shot: VideoSpec, folder: Path) -> Path:
     out = folder / "film.mp4"
     film(shot, out)
     return out
@@ -335,7 +335,7 @@ def test_a_film_from_what_is_remembered_is_the_film_made_afresh(tmp_path: Path) 
     ],
 )
 def test_a_shot_outside_the_bounds_is_refused(change: dict[str, Any], words: str, tmp_path: Path) -> None:
-    with pytest.raises(FilmError, match=words):
+    with pytest.raises(VideoError, match=words):
         film(replace(SHOT, **change), tmp_path / "film.mp4")
     assert list(tmp_path.iterdir()) == []
 
@@ -348,14 +348,14 @@ def test_a_damaged_picture_is_told_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_ffmpegs_last_words_are_told_and_nothing_is_left(tmp_path: Path) -> None:
     thread = Image.new("RGB", (4, 60_000))
-    with pytest.raises(FilmError, match=r"^ffmpeg: \S.*$"):
+    with pytest.raises(VideoError, match=r"^ffmpeg: \S.*$"):
         film(shot_of(thread), tmp_path / "film.mp4")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_ffmpeg_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(tmp_path / "none"))
-    with pytest.raises(FilmError, match="ffmpeg could not be started"):
+    with pytest.raises(VideoError, match="ffmpeg could not be started"):
         film(replace(SHOT, prompt="never filmed"), tmp_path / "film.mp4")
     assert list(tmp_path.iterdir()) == []
 

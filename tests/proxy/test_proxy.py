@@ -29,15 +29,15 @@ from typer.testing import CliRunner
 
 from hobbyhorse.cli.demo import run_job
 from hobbyhorse.cli.main import app
-from hobbyhorse.cli.usage import Wrong
+from hobbyhorse.cli.usage import UsageError
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.contract_client import ContractClient
 from hobbyhorse.contract.example_orders import documented_jobs, order_for
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.proxy import live_judge as watching
 from hobbyhorse.proxy.framing import read_answer, read_request
-from hobbyhorse.proxy.live_judge import Finding, Watch
-from hobbyhorse.proxy.proxy import KEPT, Passed, Proxy, ProxyThread, Upstream
+from hobbyhorse.proxy.live_judge import Finding, LiveJudge
+from hobbyhorse.proxy.proxy import KEPT_BODY_BYTES, ObservedExchange, Proxy, ProxyThread, Upstream
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.run import address, bind, serving
 from hobbyhorse.traces.har import parse_har, read_har
@@ -127,7 +127,7 @@ class Watched:
     to: Upstream | None = None
 
     def __post_init__(self) -> None:
-        self.passed: list[Passed] = []
+        self.passed: list[ObservedExchange] = []
         self.troubles: list[str] = []
         self._told = threading.Condition()
         bound = bind("127.0.0.1", 0)
@@ -135,12 +135,12 @@ class Watched:
         self.port = bound.getsockname()[1]
         self.thread = ProxyThread(Proxy(self.to or Upstream.of(self.upstream), self._seen, self.troubles.append), bound)
 
-    def _seen(self, passed: Passed) -> None:
+    def _seen(self, passed: ObservedExchange) -> None:
         with self._told:
             self.passed.append(passed)
             self._told.notify_all()
 
-    def wait(self, count: int = 1) -> list[Passed]:
+    def wait(self, count: int = 1) -> list[ObservedExchange]:
         with self._told:
             assert self._told.wait_for(lambda: len(self.passed) >= count, PATIENCE)
         return self.passed
@@ -246,7 +246,7 @@ def test_every_byte_of_an_answer_comes_as_it_was_sent(
     (passed,) = proxy.wait()
     assert not proxy.troubles
     assert not passed.broken
-    assert (passed.content, passed.size) == (answer.content[:KEPT], len(answer.content))
+    assert (passed.content, passed.size) == (answer.content[:KEPT_BODY_BYTES], len(answer.content))
     assert passed.answer is not None
     assert (passed.answer.status, passed.answer.reason) == (200, "Odd  reason")
 
@@ -292,7 +292,7 @@ def test_every_byte_of_a_request_but_its_host_comes_as_it_was_sent(
     assert upstream.over.wait(PATIENCE)
     assert upstream.got == blank + sent
     (passed,) = proxy.wait()
-    assert (passed.body, passed.sent) == (body[:KEPT], len(body))
+    assert (passed.body, passed.sent) == (body[:KEPT_BODY_BYTES], len(body))
     assert not passed.broken
 
 
@@ -436,7 +436,7 @@ def test_it_is_no_proxy_for_other_hosts(proxy: Watched, upstream: Scripted) -> N
 
 
 def test_what_looks_on_stops_nothing_when_it_fails(upstream: Scripted) -> None:
-    def fails(passed: Passed) -> None:
+    def fails(passed: ObservedExchange) -> None:
         raise RuntimeError("broken judge")
 
     troubles: list[str] = []
@@ -476,7 +476,7 @@ def test_a_long_answer_is_never_held(proxy: Watched, chunked: bool) -> None:
                 received += len(more)
             assert received >= sent
             (passed,) = watched.wait()
-    assert len(passed.content) == KEPT
+    assert len(passed.content) == KEPT_BODY_BYTES
     assert passed.size > sent - 1000
     assert passed.broken == "upstream"
 
@@ -508,12 +508,12 @@ def test_an_upstream_behind_tls_is_reached_and_trusted_only_by_its_certificate(t
 class Judged:
     """A watch that judges after each exchange, and the findings that it told."""
 
-    def __init__(self, contract: Contract, base: str, most: int = watching.MOST) -> None:
+    def __init__(self, contract: Contract, base: str, most: int = watching.MOST_KEPT_EXCHANGES) -> None:
         self.found: list[Finding] = []
         self.troubles: list[str] = []
-        self.watch = Watch(contract, base, self.found.append, self.troubles.append, most)
+        self.watch = LiveJudge(contract, base, self.found.append, self.troubles.append, most)
 
-    def seen(self, passed: Passed) -> None:
+    def seen(self, passed: ObservedExchange) -> None:
         self.watch.seen(passed)
         self.watch.judge()
 
@@ -634,7 +634,7 @@ def test_what_cannot_be_read_is_not_judged(contract: Contract) -> None:
 
 def test_a_kind_of_finding_is_told_five_times_and_counted_after_that(contract: Contract) -> None:
     told: list[Finding] = []
-    watch = Watch(contract, "http://x", told.append)
+    watch = LiveJudge(contract, "http://x", told.append)
     for number in range(1, 9):
         for _ in range(2):
             message = f"request {number} came after {number}.5 s"
@@ -650,7 +650,7 @@ def test_a_kind_of_finding_is_told_five_times_and_counted_after_that(contract: C
 
 def test_only_the_newest_exchanges_are_kept_and_requests_keep_their_numbers(contract: Contract) -> None:
     found: list[Finding] = []
-    watch = Watch(contract, f"https://api.example/{contract.key}", found.append, most=3)
+    watch = LiveJudge(contract, f"https://api.example/{contract.key}", found.append, most=3)
     operation, model, body = next(iter(documented_jobs(contract)))
     path = operation.path
     for place in operation.bindings["model"].request if "model" in operation.bindings else ():
@@ -659,7 +659,7 @@ def test_only_the_newest_exchanges_are_kept_and_requests_keep_their_numbers(cont
     raw = f"POST /{contract.key}{path} HTTP/1.1\r\nAuthorization: Bearer {SECRET}\r\nContent-Type: application/json\r\n"
     head = read_request(raw.encode() + b"\r\n")
     for number in range(1, 8):
-        watch.seen(Passed(number, 1e9 + number, head, sent, len(sent), broken="upstream"))
+        watch.seen(ObservedExchange(number, 1e9 + number, head, sent, len(sent), broken="upstream"))
     watch.judge()
     assert watch.total == 7
     entries = watch.har()["log"]["entries"]
@@ -732,7 +732,7 @@ def test_the_command_tells_live_and_leaves_an_archive_without_the_key(tmp_path: 
 )
 def test_a_mistake_of_the_user_is_one_line(wrong: list[str]) -> None:
     found = CliRunner().invoke(app, ["proxy", "--provider", CONTRACTS[0].key, *wrong])
-    assert isinstance(found.exception, Wrong)
+    assert isinstance(found.exception, UsageError)
     assert "secret-word" not in str(found.exception)
 
 
@@ -742,7 +742,7 @@ def test_a_proxy_does_not_pass_on_to_itself(upstream: str, host: str) -> None:
         port = free.getsockname()[1]
     wrong = ["--upstream", f"http://{upstream}:{port}/v1", "--host", host, "--port", str(port)]
     found = CliRunner().invoke(app, ["proxy", "--provider", CONTRACTS[0].key, *wrong])
-    assert isinstance(found.exception, Wrong)
+    assert isinstance(found.exception, UsageError)
     assert "itself" in str(found.exception)
 
 
@@ -760,7 +760,7 @@ def test_no_part_of_what_a_careful_client_does_is_held_against_anybody(contract:
             assert seen.troubles == []
 
 
-def retold(number: int, one: Exchange, sent: bytes) -> Passed | None:
+def retold(number: int, one: Exchange, sent: bytes) -> ObservedExchange | None:
     """Return an exchange as a proxy would have seen it; None for what goes to another origin."""
     if not one.url.startswith(HOME):
         return None
@@ -770,4 +770,6 @@ def retold(number: int, one: Exchange, sent: bytes) -> Passed | None:
     answer = read_answer(f"HTTP/1.1 {one.status} X\r\n{told}\r\n".encode()) if one.status else None
     broken = "" if one.whole and one.status else "upstream"
     sent = sent if one.role in ("submit", "run") else b""
-    return Passed(number, one.arrived, head, sent, len(sent), answer, one.answer, len(one.answer), one.answered, broken)
+    return ObservedExchange(
+        number, one.arrived, head, sent, len(sent), answer, one.answer, len(one.answer), one.answered, broken
+    )

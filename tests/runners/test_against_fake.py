@@ -12,14 +12,14 @@ from typing import Any
 import httpx
 import pytest
 
-from hobbyhorse.conformance.client.cases import CROWD, HAPPY, KILLED, LONG, MOVED, TWICE, Drill
+from hobbyhorse.conformance.client.cases import CROWD, HAPPY, KILLED, LONG, MOVED, TWICE, Case
 from hobbyhorse.conformance.client.judge import check
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.search import CannotRun, Plan, Search
-from hobbyhorse.runners.against_fake import Arena, CommandPlayer, PythonPlayer
+from hobbyhorse.runners.against_fake import CallableRunner, CommandRunner, FakeSession
 from hobbyhorse.runners.callable import find_client
 from hobbyhorse.runners.client_suite import client_suite, examine
-from hobbyhorse.traces.annotated import Story
+from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace, to_json
 from tests.conftest import CONTRACTS, ROOT
 
@@ -27,8 +27,8 @@ BY_KEY = {contract.key: contract for contract in CONTRACTS}
 HIAPI = BY_KEY["hiapi"]
 EXAMPLE = ROOT / "examples" / "python" / "hiapi.py"
 RULES = {rule.id: rule for rule in rules()}
-LOST = Drill({"moves": {"submit": [{"move": "accept_then_drop"}]}})
-STUCK = Drill({"timeline": {"move": "stuck"}})
+LOST = Case({"moves": {"submit": [{"move": "accept_then_drop"}]}})
+STUCK = Case({"timeline": {"move": "stuck"}})
 
 
 def naive(base_url: str, api_key: str, request: Mapping[str, Any]) -> bytes:
@@ -63,22 +63,22 @@ async def asynchronous(base_url: str, api_key: str, request: Mapping[str, Any]) 
 
 
 @pytest.fixture
-def arena() -> Iterator[Arena]:
-    with Arena(HIAPI, HIAPI.models[0]) as opened:
+def arena() -> Iterator[FakeSession]:
+    with FakeSession(HIAPI, HIAPI.models[0]) as opened:
         yield opened
 
 
-def play(arena: Arena, client: Callable[..., Any], drill: Drill = HAPPY) -> Trace:
-    return PythonPlayer(arena, client).play(drill)
+def play(arena: FakeSession, client: Callable[..., Any], drill: Case = HAPPY) -> Trace:
+    return CallableRunner(arena, client).play(drill)
 
 
 def broken(trace: Trace) -> set[str]:
-    story = Story(BY_KEY[trace.provider], trace)
+    story = AnnotatedTrace(BY_KEY[trace.provider], trace)
     return {rule.id for rule in rules() if check(rule, story)}
 
 
 @pytest.mark.parametrize("client", [naive, asynchronous], ids=["sync", "async"])
-def test_a_callable_runs_in_virtual_time_and_its_video_is_known(arena: Arena, client: Callable[..., Any]) -> None:
+def test_a_callable_runs_in_virtual_time_and_its_video_is_known(arena: FakeSession, client: Callable[..., Any]) -> None:
     begun = time.monotonic()
     trace = play(arena, client)
     run = trace.runs[0]
@@ -93,7 +93,7 @@ def test_a_callable_runs_in_virtual_time_and_its_video_is_known(arena: Arena, cl
     assert trace.exchanges[-1].url.startswith(trace.origins["media"])
 
 
-def test_one_click_that_became_two_jobs_is_seen(arena: Arena) -> None:
+def test_one_click_that_became_two_jobs_is_seen(arena: FakeSession) -> None:
     trace = play(arena, naive, LOST)
     assert "SUB-01" in broken(trace)
     assert len(trace.exchanges) > 2
@@ -101,18 +101,18 @@ def test_one_click_that_became_two_jobs_is_seen(arena: Arena) -> None:
     assert trace.scenario == LOST.scenario
 
 
-def test_the_same_drill_gives_the_same_trace(arena: Arena) -> None:
+def test_the_same_drill_gives_the_same_trace(arena: FakeSession) -> None:
     def seen(trace: Trace) -> list[tuple[Any, ...]]:
         return [(one.arrived, one.role, one.method, one.status, one.answered, one.job) for one in trace.exchanges]
 
     assert seen(play(arena, naive, LOST)) == seen(play(arena, naive, LOST))
 
 
-def test_the_key_stands_nowhere_in_a_trace(arena: Arena) -> None:
+def test_the_key_stands_nowhere_in_a_trace(arena: FakeSession) -> None:
     assert "hh-test-key" not in str(to_json(play(arena, naive)))
 
 
-def test_a_client_that_gives_up_says_which_job(arena: Arena) -> None:
+def test_a_client_that_gives_up_says_which_job(arena: FakeSession) -> None:
     outcome = play(arena, naive, STUCK).runs[0].outcome
     assert outcome is not None
     assert (outcome.kind, outcome.id_exposed) == ("timeout", True)
@@ -172,14 +172,14 @@ def caused(task: str) -> Exception:
     ],
 )
 def test_the_job_is_found_in_what_a_client_raises(
-    arena: Arena, raises: Callable[[str], Exception], kind: str, exposed: bool
+    arena: FakeSession, raises: Callable[[str], Exception], kind: str, exposed: bool
 ) -> None:
     outcome = play(arena, gives_up(raises)).runs[0].outcome
     assert outcome is not None
     assert (outcome.kind, outcome.id_exposed) == (kind, exposed)
 
 
-def test_a_client_that_never_gives_up_is_ended(arena: Arena) -> None:
+def test_a_client_that_never_gives_up_is_ended(arena: FakeSession) -> None:
     trace = play(arena, asynchronous, STUCK)
     outcome = trace.runs[0].outcome
     assert outcome is not None
@@ -187,7 +187,7 @@ def test_a_client_that_never_gives_up_is_ended(arena: Arena) -> None:
     assert "TMO-01" in broken(trace)
 
 
-def test_a_client_that_exits_has_failed(arena: Arena) -> None:
+def test_a_client_that_exits_has_failed(arena: FakeSession) -> None:
     def leaves(base_url: str, api_key: str, request: Mapping[str, Any]) -> bytes:
         raise SystemExit(3)
 
@@ -196,7 +196,7 @@ def test_a_client_that_exits_has_failed(arena: Arena) -> None:
     assert outcome.kind == "failed"
 
 
-def test_what_is_left_running_is_watched(arena: Arena) -> None:
+def test_what_is_left_running_is_watched(arena: FakeSession) -> None:
     def leaky(base_url: str, api_key: str, request: Mapping[str, Any]) -> bytes:
         def poll() -> None:
             while True:
@@ -208,36 +208,36 @@ def test_what_is_left_running_is_watched(arena: Arena) -> None:
 
     assert "POL-02" in broken(play(arena, leaky))
     assert "POL-02" not in broken(play(arena, naive))
-    story = Story(HIAPI, play(arena, naive))
+    story = AnnotatedTrace(HIAPI, play(arena, naive))
     assert check(RULES["POL-02"], story) == []
 
 
-def test_two_orders_and_a_crowd_are_runs_of_one_trace(arena: Arena) -> None:
-    twice = play(arena, naive, Drill({}, TWICE))
+def test_two_orders_and_a_crowd_are_runs_of_one_trace(arena: FakeSession) -> None:
+    twice = play(arena, naive, Case({}, TWICE))
     assert len(twice.runs) == 2
     assert twice.runs[0].request != twice.runs[1].request
     assert "SUB-02" not in broken(twice)
-    crowd = play(arena, naive, Drill({}, CROWD))
+    crowd = play(arena, naive, Case({}, CROWD))
     assert len(crowd.runs) == 3
     assert {exchange.status for exchange in crowd.exchanges} >= {200, 429}
 
 
-def test_the_longest_prompt_ends_in_words_of_ours(arena: Arena) -> None:
-    run = play(arena, naive, Drill({}, LONG)).runs[0]
+def test_the_longest_prompt_ends_in_words_of_ours(arena: FakeSession) -> None:
+    run = play(arena, naive, Case({}, LONG)).runs[0]
     assert run.request is not None
     assert run.request["input"]["prompt"].endswith("run 1")
     assert len(run.request["input"]["prompt"]) == 2_000
 
 
-def test_each_run_has_a_world_that_is_forgotten(arena: Arena) -> None:
+def test_each_run_has_a_world_that_is_forgotten(arena: FakeSession) -> None:
     for _ in range(3):
         play(arena, naive)
     assert len(list(arena.server.asgi.worlds)) == 0
 
 
-def command(arena: Arena, *more: str, limit: float = 30.0) -> CommandPlayer:
+def command(arena: FakeSession, *more: str, limit: float = 30.0) -> CommandRunner:
     argv = [sys.executable, str(EXAMPLE)]
-    return CommandPlayer(arena, argv, [*argv, "--resume"], limit)
+    return CommandRunner(arena, argv, [*argv, "--resume"], limit)
 
 
 OTHER_KEYS = {"none": "{}", "another": '{"authorization": "Bearer undefined"}', "elsewhere": '{"x-api-key": key}'}
@@ -253,17 +253,17 @@ def test_a_client_that_does_not_send_its_key_is_told_so(tmp_path: Path, headers:
     (tmp_path / "client.py").write_text(text)
     path = tmp_path / "client.py"
     clock = "manual" if kind == "callable" else "real"
-    with Arena(HIAPI, HIAPI.models[0], clock=clock) as arena:
+    with FakeSession(HIAPI, HIAPI.models[0], clock=clock) as arena:
         play = (
-            PythonPlayer(arena, find_client(f"{path}:generate"))
+            CallableRunner(arena, find_client(f"{path}:generate"))
             if kind == "callable"
-            else CommandPlayer(arena, [sys.executable, str(path)])
+            else CommandRunner(arena, [sys.executable, str(path)])
         )
         with pytest.raises(CannotRun, match=r"POST \S+/v1/tasks \(401\); does it send the API key"):
             Search(HIAPI, play, Plan(5)).run("a client", "m")
 
 
-def test_who_runs_beside_another_is_not_held_for_it(real: Arena) -> None:
+def test_who_runs_beside_another_is_not_held_for_it(real: FakeSession) -> None:
     one, other = real.world(HAPPY), real.world(HAPPY)
     httpx.post(f"{one.url('hiapi')}/v1/tasks", json={})
     alone = real.trace(other, HAPPY, ())
@@ -275,16 +275,16 @@ def test_who_runs_beside_another_is_not_held_for_it(real: Arena) -> None:
 
 
 @pytest.fixture(scope="module")
-def real() -> Iterator[Arena]:
-    with Arena(HIAPI, HIAPI.models[0], clock="real", speed=20.0, pace="fast") as opened:
+def real() -> Iterator[FakeSession]:
+    with FakeSession(HIAPI, HIAPI.models[0], clock="real", speed=20.0, pace="fast") as opened:
         yield opened
 
 
-def test_a_command_is_killed_and_collects_its_job(real: Arena) -> None:
+def test_a_command_is_killed_and_collects_its_job(real: FakeSession) -> None:
     held: dict[str, Any] = {"move": "timeout", "accepted": True}
     drills = [
-        Drill({"moves": {"submit": [held]}}, KILLED, 1),
-        Drill({"moves": {"status": [{"move": "timeout"}]}}, MOVED, 2),
+        Case({"moves": {"submit": [held]}}, KILLED, 1),
+        Case({"moves": {"status": [{"move": "timeout"}]}}, MOVED, 2),
     ]
     for trace in command(real)(drills):
         assert [run.resumed for run in trace.runs] == [False, True]
@@ -296,11 +296,11 @@ def test_a_command_is_killed_and_collects_its_job(real: Arena) -> None:
         assert broken(trace) == set()
 
 
-def test_a_command_that_orders_again_when_it_is_started_again_is_seen(real: Arena, tmp_path: Path) -> None:
+def test_a_command_that_orders_again_when_it_is_started_again_is_seen(real: FakeSession, tmp_path: Path) -> None:
     changed = tmp_path / "client.py"
     changed.write_text(EXAMPLE.read_text().replace("if kept.exists() else", "if False else"))
-    player = CommandPlayer(real, [sys.executable, str(changed)], [sys.executable, str(changed)], 30.0)
-    trace = player.play(Drill({"moves": {"status": [{"move": "timeout"}]}}, KILLED, 2))
+    player = CommandRunner(real, [sys.executable, str(changed)], [sys.executable, str(changed)], 30.0)
+    trace = player.play(Case({"moves": {"status": [{"move": "timeout"}]}}, KILLED, 2))
     assert "PER-01" in broken(trace)
 
 
@@ -317,15 +317,15 @@ for _ in range(10_000):
 """
 
 
-def test_a_command_that_floods_is_judged_by_all_that_it_did(real: Arena, tmp_path: Path) -> None:
+def test_a_command_that_floods_is_judged_by_all_that_it_did(real: FakeSession, tmp_path: Path) -> None:
     client = tmp_path / "flood.py"
     client.write_text(FLOOD)
-    trace = CommandPlayer(real, [sys.executable, str(client)], limit=20.0).play(HAPPY)
+    trace = CommandRunner(real, [sys.executable, str(client)], limit=20.0).play(HAPPY)
     assert len(trace.exchanges) > 1_000
     assert {"POL-01", "POL-07"} <= broken(trace)
 
 
-def test_a_callable_that_floods_is_ended(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_callable_that_floods_is_ended(arena: FakeSession, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hobbyhorse.runners.against_fake.MOST_REQUESTS", 1_200)
 
     def floods(base_url: str, api_key: str, request: Mapping[str, Any]) -> bytes:
@@ -350,8 +350,8 @@ def test_the_suite_finds_what_a_naive_client_does() -> None:
 
 def test_the_same_seed_finds_the_same_with_the_same_smallest_scenarios() -> None:
     def found(seed: int) -> list[tuple[str, str, tuple[str, ...]]]:
-        with Arena(HIAPI, HIAPI.models[0], seed) as opened:
-            search = Search(HIAPI, PythonPlayer(opened, naive), Plan(12, seed))
+        with FakeSession(HIAPI, HIAPI.models[0], seed) as opened:
+            search = Search(HIAPI, CallableRunner(opened, naive), Plan(12, seed))
             verdicts = search.run("naive", "m").verdicts
         return [
             (one.rule.id, one.verdict, tuple(str(finding.trace.scenario) for finding in one.findings))

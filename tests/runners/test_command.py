@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 from hobbyhorse.runners import command as commands
-from hobbyhorse.runners.command import CommandError, Finished, Running, Task, environment, start, with_ids
+from hobbyhorse.runners.command import ClientTask, CommandError, Finished, Running, environment, start, with_ids
 from hobbyhorse.traces.trace import Outcome
 
 if os.name != "posix":
     pytest.skip("commands are run on POSIX systems only", allow_module_level=True)
 
-TASK = Task(
+TASK = ClientTask(
     base_url="http://127.0.0.1:1/acme",
     api_key="sk-secret",
     request={"prompt": "a horse \N{HORSE}", "image": "http://127.0.0.1:1/a.png"},
@@ -35,11 +35,11 @@ ENDED = 1_767_225_600.0
 linux = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="there is no /proc")
 
 
-def begin(script: str, limit: float = LONG, task: Task = TASK, **more: Any) -> Running:
+def begin(script: str, limit: float = LONG, task: ClientTask = TASK, **more: Any) -> Running:
     return start(["/bin/sh", "-c", script], task, limit, now=lambda: ENDED, grace=0.2, **more)
 
 
-def run(script: str, limit: float = LONG, task: Task = TASK) -> Finished:
+def run(script: str, limit: float = LONG, task: ClientTask = TASK) -> Finished:
     with begin(script, limit, task) as running:
         return running.wait()
 
@@ -92,7 +92,7 @@ def test_a_command_is_told_what_to_do_in_its_environment() -> None:
 
 
 def test_a_command_that_may_be_called_back_is_told_where_to_listen(tmp_path: Path) -> None:
-    task = Task("http://x", "k", {}, "m", "http://127.0.0.1:9/", "whsec", speed=2.5)
+    task = ClientTask("http://x", "k", {}, "m", "http://127.0.0.1:9/", "whsec", speed=2.5)
     variables = environment(task, tmp_path)
     assert variables["HOBBYHORSE_CALLBACK_URL"] == "http://127.0.0.1:9/"
     assert variables["HOBBYHORSE_CALLBACK_SECRET"] == "whsec"
@@ -329,7 +329,7 @@ def test_of_a_flood_without_a_newline_the_end_is_kept(stream: str) -> None:
     finished = python(f"import sys; sys.{stream}.write('x' * 3_000_000 + 'end')")
     kept = getattr(finished, stream)
     assert kept.endswith("xend")
-    assert len(kept) == commands.KEPT
+    assert len(kept) == commands.KEPT_OUTPUT_BYTES
     assert finished.exit_status == 0
 
 
@@ -361,15 +361,15 @@ def test_output_that_is_no_text_is_read_as_well_as_may_be() -> None:
 
 
 def test_no_secret_stands_in_what_a_command_printed() -> None:
-    task = Task("http://x", "sk-secret", {}, "m", callback_secret="whsec-1")
+    task = ClientTask("http://x", "sk-secret", {}, "m", callback_secret="whsec-1")
     finished = run('echo "$HOBBYHORSE_API_KEY $HOBBYHORSE_CALLBACK_SECRET" | tee /dev/stderr; exit 1', task=task)
     assert finished.stdout == finished.stderr == "[key] [redacted]\n"
     assert "secret" not in finished.outcome.message
 
 
 def test_no_half_of_a_secret_stands_where_the_kept_output_begins() -> None:
-    said = python(f"print('{TASK.api_key}' + 'x' * ({commands.KEPT} - 4))").stdout
-    assert len(said) == commands.KEPT
+    said = python(f"print('{TASK.api_key}' + 'x' * ({commands.KEPT_OUTPUT_BYTES} - 4))").stdout
+    assert len(said) == commands.KEPT_OUTPUT_BYTES
     assert "cret" not in said
 
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from hobbyhorse.conformance.client.cases import HAPPY, Drill
+from hobbyhorse.conformance.client.cases import HAPPY, Case
 from hobbyhorse.conformance.client.judge import check
 from hobbyhorse.conformance.client.rules import rules
-from hobbyhorse.runners.against_fake import Arena, PythonPlayer
+from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
 from hobbyhorse.runners.callable import ClientError
-from hobbyhorse.runners.process_pool import Crew, Post, processes
-from hobbyhorse.traces.annotated import Story
+from hobbyhorse.runners.process_pool import ProcessPool, WorkerSetup, processes
+from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace
 from tests.conftest import CONTRACTS, ROOT
 from tests.runners.test_against_fake import naive
@@ -106,17 +106,17 @@ def children(of: int) -> set[int]:
 
 def judged(trace: Trace) -> dict[str, Any]:
     """Return what does not depend on where a server listened."""
-    story = Story(HIAPI, trace)
+    story = AnnotatedTrace(HIAPI, trace)
     asked = [(step.role, step.status, step.arrived) for step in story.steps]
     return {"drill": trace.scenario, "asked": asked, "broken": [rule.id for rule in rules() if check(rule, story)]}
 
 
 def test_several_processes_see_what_one_does_in_the_same_order() -> None:
     moves = ("accept_then_drop", "rate_limited", "server_error", "html_page", "unauthenticated")
-    drills = [HAPPY, *(Drill({"moves": {role: [{"move": move}]}}) for move in moves for role in ("submit", "status"))]
-    with Arena(HIAPI, HIAPI.models[0]) as arena:
-        alone = [judged(trace) for trace in PythonPlayer(arena, naive)(drills)]
-    with Crew(Post(NAIVE, "hiapi", MODEL), 2) as crew:
+    drills = [HAPPY, *(Case({"moves": {role: [{"move": move}]}}) for move in moves for role in ("submit", "status"))]
+    with FakeSession(HIAPI, HIAPI.models[0]) as arena:
+        alone = [judged(trace) for trace in CallableRunner(arena, naive)(drills)]
+    with ProcessPool(WorkerSetup(NAIVE, "hiapi", MODEL), 2) as crew:
         together = [judged(trace) for trace in crew(drills)]
     assert together == alone
     assert any("SUB-01" in one["broken"] for one in together)
@@ -124,7 +124,10 @@ def test_several_processes_see_what_one_does_in_the_same_order() -> None:
 
 
 def test_a_client_that_ends_its_process_is_told_of(written: Callable[[str], str]) -> None:
-    with Crew(Post(written(ENDS_ITSELF), "hiapi", MODEL), 2) as crew, pytest.raises(ClientError, match="--parallel 1"):
+    with (
+        ProcessPool(WorkerSetup(written(ENDS_ITSELF), "hiapi", MODEL), 2) as crew,
+        pytest.raises(ClientError, match="--parallel 1"),
+    ):
         list(crew([HAPPY]))
 
 
@@ -132,7 +135,7 @@ def test_a_client_that_ends_its_process_is_told_of(written: Callable[[str], str]
 def test_no_process_is_left(written: Callable[[str], str], fails: bool) -> None:
     before = children(os.getpid())
     try:
-        with Crew(Post(written(STAYS), "hiapi", MODEL), 2) as crew:
+        with ProcessPool(WorkerSetup(written(STAYS), "hiapi", MODEL), 2) as crew:
             assert len(list(crew([HAPPY, HAPPY]))) == 2
             assert children(os.getpid()) - before
             if fails:

@@ -12,7 +12,7 @@ import pytest
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.forms.expressions import MISSING, format_pointer, replaced
 from hobbyhorse.contract.reading import message_of, read_answer, read_items
-from hobbyhorse.contract.request import MOST_BYTES
+from hobbyhorse.contract.request import MOST_BODY_BYTES
 from hobbyhorse.contract.values import Contract, find_situation
 from hobbyhorse.server.request import ContractBroken
 from tests.conftest import CONTRACTS, contracts_that
@@ -45,7 +45,7 @@ BAD_SUBMISSIONS = {
     "a body nested without end": Bad("malformed_body", body=lambda body: b'{"a":' + b"[" * 100_000),
     "another content type": Bad("unsupported_media_type", headers=(("content-type", "text/plain"),)),
     "a form": Bad("unsupported_media_type", headers=(("content-type", "application/x-www-form-urlencoded"),)),
-    "a declared length over 64 MiB": Bad("body_too_large", headers=(("content-length", str(MOST_BYTES + 1)),)),
+    "a declared length over 64 MiB": Bad("body_too_large", headers=(("content-length", str(MOST_BODY_BYTES + 1)),)),
     "nothing in the object": Bad("invalid_request", body=lambda body: {}),
 }
 
@@ -79,7 +79,7 @@ async def test_a_bad_submission_is_refused_as_documented_noted_and_makes_no_job(
 
 async def test_a_body_over_64_mib_is_refused_whatever_length_it_declares(contract: Contract) -> None:
     mock = Mock([contract])
-    reply = await submit(mock, contract, Bad("", body=lambda body: b" " * (MOST_BYTES + 1)))
+    reply = await submit(mock, contract, Bad("", body=lambda body: b" " * (MOST_BODY_BYTES + 1)))
     expected = find_situation(contract.operations["submit"], "body_too_large")
     assert expected is not None
     assert reply.status == expected.status

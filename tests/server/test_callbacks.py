@@ -15,7 +15,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from hobbyhorse.clock.quiescence import Activities, apart, held, together
+from hobbyhorse.clock.quiescence import ActivityGroup, apart, held, together
 from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET, verify
 from hobbyhorse.contract.reading import message_of, read_callback
@@ -416,7 +416,7 @@ async def test_in_real_time_the_deadline_of_a_receiver_is_real(
 
 
 async def test_one_of_several_deliveries_at_once_that_waits_hides_no_other_one() -> None:
-    work, goes_on, done = Activities(), [asyncio.Event(), asyncio.Event()], []
+    work, goes_on, done = ActivityGroup(), [asyncio.Event(), asyncio.Event()], []
 
     async def deliver(number: int) -> None:
         with held() if number == 0 else apart():

@@ -16,7 +16,7 @@ from hobbyhorse.conformance.client.scenario_space import deviations, scenarios
 from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.armed import SUBMISSIONS
-from hobbyhorse.scenarios.moves import FILES, LINKS
+from hobbyhorse.scenarios.moves import FILE_URLS, JOB_URLS
 from hobbyhorse.scenarios.scenario import Scenario, ScenarioError, misfits, read_scenario
 from hobbyhorse.server.socket_faults import Dropped
 from hobbyhorse.server.trouble import HEADER
@@ -329,7 +329,7 @@ async def test_clients_are_pointed_to_the_origins_of_the_options(contract: Contr
     elsewhere = {"foreign": "http://127.0.0.2:81", "private": "http://127.0.0.3:82"}
     mock = Mock([contract], pace="fast", elsewhere=elsewhere)
     for role, operation in contract.operations.items():
-        for move, names in (("foreign_links", LINKS), ("private_links", FILES)):
+        for move, names in (("foreign_links", JOB_URLS), ("private_links", FILE_URLS)):
             scenario = read_scenario({"moves": {role: [{"move": move}]}})
             if role in SUBMISSIONS or misfits(scenario, contract):
                 continue

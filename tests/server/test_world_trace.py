@@ -29,12 +29,12 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.scenario import misfits, read_scenario
 from hobbyhorse.server import run as serving
 from hobbyhorse.server.control.app import DOCUMENT, read_document
-from hobbyhorse.server.world_trace import Veil
+from hobbyhorse.server.world_trace import Redactor
 from hobbyhorse.testing.remote import RemoteError, RemoteServer
-from hobbyhorse.traces.annotated import Story
+from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import KEY, REDACTED, Exchange, Trace, read_trace, to_json
 from hobbyhorse.worlds.jobs import Job
-from hobbyhorse.worlds.journal import MOST_BYTES
+from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES
 from hobbyhorse.worlds.world import World
 from tests.conftest import CONTRACTS, contracts_that
 from tests.raw_client import RawClient, ask
@@ -161,7 +161,7 @@ def test_a_date_can_be_understood_by_a_clock_that_the_client_does_not_read(contr
 
 def test_its_story_can_be_read(world: MockWorld, contract: Contract) -> None:
     run(world, contract)
-    story = Story(contract, until(lambda: world.trace(contract.key), lambda trace: done(trace.exchanges[-1])))
+    story = AnnotatedTrace(contract, until(lambda: world.trace(contract.key), lambda trace: done(trace.exchanges[-1])))
     assert story.accepted is not None
     assert story.accepted.clean
     assert story.end is not None
@@ -404,7 +404,7 @@ KEYS = st.text("abckey019-._~+/=", min_size=1, max_size=12).filter(lambda key: k
 
 @given(key=KEYS, before=st.binary(max_size=9), after=st.binary(max_size=9))
 def test_no_key_is_left_in_a_body(key: str, before: bytes, after: bytes) -> None:
-    veil = Veil(CONTRACTS[0], key)
+    veil = Redactor(CONTRACTS[0], key)
     assert key.encode() not in veil.content(before + key.encode() + after)
     assert key not in veil.text(before.decode("latin-1") + key)
     assert key not in veil.header("authorization", f"Bearer {key}")[1]
@@ -412,7 +412,7 @@ def test_no_key_is_left_in_a_body(key: str, before: bytes, after: bytes) -> None
 
 @given(key=st.text("abcdef0123456789", min_size=8, max_size=40), cut=st.integers(4, 7))
 def test_nor_the_beginning_of_a_key_where_a_body_was_cut(key: str, cut: int) -> None:
-    content = Veil(CONTRACTS[0], key).content(b" " * (MOST_BYTES - cut) + key[:cut].encode())
+    content = Redactor(CONTRACTS[0], key).content(b" " * (MOST_JOURNAL_BODY_BYTES - cut) + key[:cut].encode())
     assert key[:cut].encode() not in content
 
 
@@ -429,7 +429,7 @@ def test_requests_without_a_key_are_told_between_their_neighbours(world: MockWor
     one, two, three = world.trace(contract.key).exchanges
     assert (two.role, two.status, two.made) == ("submit", refused.status, None)
     assert one.arrived <= two.arrived <= three.arrived
-    assert [step.number for step in Story(contract, world.trace(contract.key)).submits] == [1, 2, 3]
+    assert [step.number for step in AnnotatedTrace(contract, world.trace(contract.key)).submits] == [1, 2, 3]
 
 
 def test_requests_of_nobody_before_a_world_are_not_its_clients(server: MockServer, contract: Contract) -> None:

@@ -12,17 +12,17 @@ from hobbyhorse.conformance.client.judge import judge
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import Story
+from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Exchange, Run, Trace
 from tests.tracing import JOB, Teller
 
 BASE = "http://127.0.0.1:1/provider"
 
 
-def story(contract: Contract, *bodies: dict[str, Any]) -> Story:
+def story(contract: Contract, *bodies: dict[str, Any]) -> AnnotatedTrace:
     runs = tuple(Run(0.0, BASE, {"input": {"prompt": f"run {n}"}}) for n in (1, 2))
     sent = tuple(Exchange(1.0, "submit", "POST", f"{BASE}/orders", body=json.dumps(body).encode()) for body in bodies)
-    return Story(contract, Trace(contract.key, BASE, sent, runs=runs))
+    return AnnotatedTrace(contract, Trace(contract.key, BASE, sent, runs=runs))
 
 
 @pytest.mark.parametrize("more", [{}, {"callback": {"url": "http://127.0.0.1:2/done"}}], ids=["as asked", "with more"])
@@ -43,10 +43,10 @@ def test_in_recorded_traffic_the_same_order_is_another_one_once_the_first_has_it
     kinds = {stage.kind: stage.name for stage in contract.graph if stage.name in names}
     told = Teller(contract).submit().submit().call(role, kinds["success"])
     told.submit(job="another").submit(job="another")
-    story = Story(contract, replace(told.trace(), runs=()))
+    story = AnnotatedTrace(contract, replace(told.trace(), runs=()))
     assert [[step.number for step in order] for order in story.orders] == [[1, 2], [4, 5]]
     failed = Teller(contract).submit().call(role, kinds["failure"]).submit(job="another")
-    assert [len(order) for order in Story(contract, replace(failed.trace(), runs=())).orders] == [2]
+    assert [len(order) for order in AnnotatedTrace(contract, replace(failed.trace(), runs=())).orders] == [2]
 
 
 @pytest.mark.parametrize("address", ["http://[x", "http://[::1", "//[", "\x00", "http://a:b:c/"])

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from hobbyhorse.contract.folder import load, path_names
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces import har
-from hobbyhorse.traces.annotated import Story
-from hobbyhorse.traces.har import HarError, Recorded, parse_har, read_har, to_har
+from hobbyhorse.traces.annotated import AnnotatedTrace
+from hobbyhorse.traces.har import HarError, RecordedTrace, parse_har, read_har, to_har
 from hobbyhorse.traces.trace import KEY, REDACTED, Exchange, Trace, read_trace, to_json
-from tests.conftest import CONTRACTS, contracts_that
+from tests.conftest import CONTRACTS, ROOT, contracts_that
 
 ACME = load(ROOT / "tests" / "contract_folders" / "acme")
 RECORDINGS = ROOT / "tests" / "recordings"
@@ -121,7 +121,7 @@ def test_a_recorded_job_is_read_as_a_trace() -> None:
 
 
 def test_a_recorded_job_is_a_story() -> None:
-    read = Story(ACME, trace_of(*story()))
+    read = AnnotatedTrace(ACME, trace_of(*story()))
     assert read.accepted is not None
     assert read.accepted.number == 1
     assert [step.number for step in read.fetches] == [5]
@@ -445,7 +445,10 @@ def test_a_broken_archive_is_told_where_and_why(change: Callable[[dict[str, Any]
         ({"log": {}}, "/log/entries: got None, which is no list"),
         ({"log": {"entries": [3]}}, "/log/entries/0: got 3, which is no object"),
         (archive(), "no request plays a role of Acme; the hosts are none"),
-        ({"log": {"entries": [{}] * (har.MOST + 1)}}, "/log/entries: are 100,001; at most 100,000 are read"),
+        (
+            {"log": {"entries": [{}] * (har.MOST_HAR_ENTRIES + 1)}},
+            "/log/entries: are 100,001; at most 100,000 are read",
+        ),
     ],
 )
 def test_what_is_no_archive_is_refused(said: Any, message: str) -> None:
@@ -470,7 +473,7 @@ def test_a_file_that_is_no_json_is_refused(data: bytes, message: str) -> None:
 
 
 def test_a_file_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(har, "LARGEST", 10)
+    monkeypatch.setattr(har, "MOST_HAR_BYTES", 10)
     with pytest.raises(HarError, match="has 11 bytes; at most 10 are read"):
         parse_har(b'{"log": {}}')
 
@@ -512,7 +515,7 @@ def test_a_trace_that_is_written_is_read_as_it_was() -> None:
     assert read_har(to_har(trace), ACME).trace == trace
 
 
-def recording(file: str, key: str) -> Recorded:
+def recording(file: str, key: str) -> RecordedTrace:
     """Read a recording of a provider."""
     contract = next(contract for contract in CONTRACTS if contract.key == key)
     return read_har(parse_har((RECORDINGS / file).read_bytes()), contract)

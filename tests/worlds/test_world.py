@@ -9,7 +9,8 @@ import pytest
 
 from hobbyhorse.clock.clock import ManualClock
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.worlds.world import Idempotency, Remembered, Worlds
+from hobbyhorse.worlds.idempotency import IdempotencyKeys, UsedKey
+from hobbyhorse.worlds.world import Worlds
 from tests.conftest import contracts_that
 from tests.world import KEY, Mock, Reply, documented
 
@@ -145,8 +146,8 @@ def test_keys_open_worlds_that_share_nothing() -> None:
 
 
 def test_a_key_that_is_remembered_is_forgotten_at_its_time() -> None:
-    keys = Idempotency()
-    keys.remember("p", "k", Remembered(b"x", "job", until=10.0))
+    keys = IdempotencyKeys()
+    keys.remember("p", "k", UsedKey(b"x", "job", until=10.0))
     assert keys.recall("p", "k", 9.9) is not None
     assert keys.recall("q", "k", 9.9) is None
     assert keys.recall("p", "k", 10.0) is None

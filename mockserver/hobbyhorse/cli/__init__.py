@@ -1,0 +1,1 @@
+"""The command line; may import every folder, and no folder imports it."""

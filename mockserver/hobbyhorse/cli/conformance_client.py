@@ -22,7 +22,7 @@ from hobbyhorse.cli.usage import (
     ModelOption,
     ProviderOption,
     ReportOption,
-    Wrong,
+    UsageError,
     keep_hypothesis_away,
     load_contracts,
     model_of,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Find out whether a client, or a server, keeps the contract.")
 app.command()(server)
 
-RUNS = {"ci": (500, 150), "full": (10_000, 2_000)}
+PROFILE_RUNS = {"ci": (500, 150), "full": (10_000, 2_000)}
 """How many runs a profile has: of a Python callable, and of a command."""
 
 CommandArgument = Annotated[
@@ -94,20 +94,20 @@ def client(
     from hobbyhorse.conformance.client.rules import rules
     from hobbyhorse.conformance.client.search import CannotRun, Plan, Search
 
-    if profile not in RUNS:
-        raise Wrong(f"--profile {profile!r}; allowed are {', '.join(RUNS)}")
+    if profile not in PROFILE_RUNS:
+        raise UsageError(f"--profile {profile!r}; allowed are {', '.join(PROFILE_RUNS)}")
     if runs is not None and runs < 1:
-        raise Wrong(f"--runs {runs}; it is a number from 1")
+        raise UsageError(f"--runs {runs}; it is a number from 1")
     known = [one.id for one in rules()]
     if unknown := sorted(set(rule or ()) - set(known)):
-        raise Wrong(f"--rule {unknown[0]!r}: there is no such rule; `hobbyhorse rules` lists them")
+        raise UsageError(f"--rule {unknown[0]!r}: there is no such rule; `hobbyhorse rules` lists them")
     try:
         accepted = read_baseline(baseline, known) if baseline is not None else {}
     except ReportError as error:
-        raise Wrong(str(error)) from None
+        raise UsageError(str(error)) from None
     contract = one_of(load_contracts(contracts), provider)
     chosen = model_of(contract, model)
-    most = runs if runs is not None else RUNS[profile][0 if python is not None else 1]
+    most = runs if runs is not None else PROFILE_RUNS[profile][0 if python is not None else 1]
     options = (resume_command, seed, speed, limit, parallel, most, contracts)
     with _player(contract, chosen, python, command, *options) as (play, kinds, name):
         try:
@@ -115,7 +115,7 @@ def client(
                 plan = Plan(most, seed, tuple(rule or ()), kinds)
                 result = Search(contract, play, plan, bar).run(name, chosen.id)
         except CannotRun as error:
-            raise Wrong(str(error)) from None
+            raise UsageError(str(error)) from None
     result = _with_baseline(result, accepted)
     if report is not None:
         _write(result, contract, report)
@@ -139,41 +139,41 @@ def _player(
 ) -> Iterator[tuple[Play, tuple[str, ...], str]]:
     """Open the arena for a client; gives who plays drills there, which kinds of them, and the client's name."""
     from hobbyhorse.conformance.client.cases import CROWD, KILLED, LONG, MOVED, ONCE, TWICE
-    from hobbyhorse.runners.against_fake import PARALLEL, Arena, CommandPlayer, PythonPlayer
+    from hobbyhorse.runners.against_fake import PARALLEL, CallableRunner, CommandRunner, FakeSession
     from hobbyhorse.runners.callable import ClientError, find_client
     from hobbyhorse.runners.command import CommandError
-    from hobbyhorse.runners.process_pool import Crew, Post, processes
+    from hobbyhorse.runners.process_pool import ProcessPool, WorkerSetup, processes
 
     if parallel is not None and parallel < 1:
-        raise Wrong(f"--parallel {parallel}; it is a number from 1")
+        raise UsageError(f"--parallel {parallel}; it is a number from 1")
     if (python is None) == (not command):
-        raise Wrong("name one client: a command behind --, or --python FILE:FUNCTION")
+        raise UsageError("name one client: a command behind --, or --python FILE:FUNCTION")
     kinds: tuple[str, ...] = (ONCE, TWICE, LONG, CROWD)
     try:
         if python is not None:
             if resume_command is not None:
-                raise Wrong("--resume-command is for commands: a Python callable cannot be killed")
+                raise UsageError("--resume-command is for commands: a Python callable cannot be killed")
             found = find_client(python)
             if (size := processes(runs, parallel)) > 1:
-                with Crew(Post(python, contract.key, model.id, seed, contracts), size) as crew:
+                with ProcessPool(WorkerSetup(python, contract.key, model.id, seed, contracts), size) as crew:
                     yield crew, kinds, python
                 return
-            with Arena(contract, model, seed) as arena:
-                yield PythonPlayer(arena, found), kinds, python
+            with FakeSession(contract, model, seed) as arena:
+                yield CallableRunner(arena, found), kinds, python
             return
         assert command is not None
         resume = shlex.split(resume_command) if resume_command is not None else None
         kinds = (*kinds, KILLED, MOVED) if resume else kinds
         for name, words in (("the client", command), ("--resume-command", resume)):
             if words is not None and (not words or shutil.which(words[0]) is None):
-                raise Wrong(f"{name}: {_no_command(words[0] if words else '')}")
+                raise UsageError(f"{name}: {_no_command(words[0] if words else '')}")
         if not speed > 0 or not limit > 0:
-            raise Wrong("--speed and --limit are greater than 0")
+            raise UsageError("--speed and --limit are greater than 0")
         size = parallel or PARALLEL
-        with Arena(contract, model, seed, "real", speed, "fast") as arena:
-            yield CommandPlayer(arena, command, resume, limit, size), kinds, shlex.join(command)
+        with FakeSession(contract, model, seed, "real", speed, "fast") as arena:
+            yield CommandRunner(arena, command, resume, limit, size), kinds, shlex.join(command)
     except (ClientError, CommandError, LookupError, ValueError) as error:
-        raise Wrong(str(error)) from None
+        raise UsageError(str(error)) from None
 
 
 def _no_command(word: str) -> str:
@@ -203,7 +203,7 @@ def _write(result: Result, contract: Contract, folder: Path) -> None:
         write_report(result, folder)
         write_page(result, contract, folder)
     except OSError as error:
-        raise Wrong(f"--report {str(folder)!r} cannot be written: {error.strerror}") from None
+        raise UsageError(f"--report {str(folder)!r} cannot be written: {error.strerror}") from None
 
 
 @app.command()
@@ -225,25 +225,25 @@ def replay(
     from hobbyhorse.conformance.client.judge import check
     from hobbyhorse.conformance.client.report import ReportError, read_finding
     from hobbyhorse.conformance.client.rules import rules
-    from hobbyhorse.traces.annotated import Story
+    from hobbyhorse.traces.annotated import AnnotatedTrace
 
     try:
         found = read_finding(finding)
     except ReportError as error:
-        raise Wrong(str(error)) from None
+        raise UsageError(str(error)) from None
     if times < 1:
-        raise Wrong(f"--times {times}; it is a number from 1")
+        raise UsageError(f"--times {times}; it is a number from 1")
     contract = one_of(load_contracts(contracts), found.provider)
     model = model_of(contract, found.model)
     rule = next((one for one in rules() if one.id == found.rule), None)
     if rule is None:
-        raise Wrong(f"{finding}: there is no rule {found.rule!r}; `hobbyhorse rules` lists them")
+        raise UsageError(f"{finding}: there is no rule {found.rule!r}; `hobbyhorse rules` lists them")
     words: list[list[str] | None] = []
     ends: list[str] = []
     options = (resume_command, found.seed, speed, limit, 1, times, contracts)
     with _player(contract, model, python, command, *options) as (play, _, _):
         for trace in play([found.drill] * times):
-            words.append(check(rule, Story(contract, trace)))
+            words.append(check(rule, AnnotatedTrace(contract, trace)))
             ends += [run.outcome.message for run in trace.runs if run.outcome and run.outcome.kind == "unfinished"]
     broken = [messages for messages in words if messages]
     verdict = "still-broken" if len(broken) == len(words) else "flaky" if broken else "fixed"
@@ -291,9 +291,9 @@ def judge(
         else:
             trace = read_trace(_valid(said))
     except OSError as error:
-        raise Wrong(f"{file}: {error.strerror}") from None
+        raise UsageError(f"{file}: {error.strerror}") from None
     except (HarError, TraceError) as error:
-        raise Wrong(f"{file}: {error}") from None
+        raise UsageError(f"{file}: {error}") from None
     verdicts = judge_traces(contract, [trace])
     if as_json:
         typer.echo(json.dumps(judged(contract, trace)))
@@ -330,7 +330,7 @@ def rules(
 
     found = [one for one in all_rules() if rule is None or one.id == rule.upper() or one.family == rule.upper()]
     if not found:
-        raise Wrong(f"there is no rule {rule!r}; `hobbyhorse rules` lists them")
+        raise UsageError(f"there is no rule {rule!r}; `hobbyhorse rules` lists them")
     if as_json:
         names = ("id", "name", "level", "severity", "channel", "statement", "why")
         typer.echo(json.dumps([{name: getattr(one, name) for name in names} for one in found]))

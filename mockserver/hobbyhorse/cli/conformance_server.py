@@ -17,7 +17,7 @@ from hobbyhorse.cli.usage import (
     ModelOption,
     ProviderOption,
     ReportOption,
-    Wrong,
+    UsageError,
     keep_hypothesis_away,
     load_contracts,
     model_of,
@@ -27,11 +27,11 @@ from hobbyhorse.contract.values import Contract, Model
 
 if TYPE_CHECKING:
     from hobbyhorse.conformance.server.results import ServerResult
-    from hobbyhorse.conformance.server.suite import Asked
+    from hobbyhorse.conformance.server.suite import SuiteOptions
 
 HOST, PORT = "127.0.0.1", 8787
 """Where callbacks that come by a public address are listened for."""
-SHOWN = 4
+MOST_SHOWN_PROBES = 4
 MOST_PICTURE_BYTES = 20 * 1024 * 1024
 
 
@@ -72,17 +72,17 @@ def server(
     from hobbyhorse.cli.server_verdicts import probing, show_server_result
     from hobbyhorse.conformance.client.report import ReportError, read_baseline
     from hobbyhorse.conformance.server.rules import server_rules
-    from hobbyhorse.conformance.server.suite import Asked, examine
+    from hobbyhorse.conformance.server.suite import SuiteOptions, examine
 
     contract = one_of(load_contracts(contracts), provider)
     chosen = model_of(contract, model)
     if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
-        raise Wrong(f"--base-url {base_url!r}; it is an address such as https://api.example.com")
+        raise UsageError(f"--base-url {base_url!r}; it is an address such as https://api.example.com")
     if not 0 < timeout < float("inf"):
-        raise Wrong(f"--timeout {timeout}; it is a number of seconds, greater than 0")
+        raise UsageError(f"--timeout {timeout}; it is a number of seconds, greater than 0")
     if not api_key.isascii() or not api_key.isprintable() or not (other_key or "").isascii():
-        raise Wrong("--api-key has letters that no header can hold")
-    asked = Asked(
+        raise UsageError("--api-key has letters that no header can hold")
+    asked = SuiteOptions(
         base_url,
         api_key,
         _budget(budget),
@@ -103,10 +103,10 @@ def server(
         with probing(base_url) as told:
             result = examine(contract, chosen, asked, server_rules(), known=known, told=told)
     except (ReportError, LookupError) as error:
-        raise Wrong(str(error)) from None
+        raise UsageError(str(error)) from None
     except OSError as error:
         where = ":".join(map(str, asked.listen))
-        raise Wrong(f"--callback-listen {where}: {error.strerror or error}") from None
+        raise UsageError(f"--callback-listen {where}: {error.strerror or error}") from None
     if report is not None:
         _write(result, contract, report)
     show_server_result(result, report)
@@ -121,7 +121,7 @@ def _budget(text: str | None) -> Decimal | None:
     except InvalidOperation:
         found = Decimal("NaN")
     if not found.is_finite() or found < 0:
-        raise Wrong(f"--budget {text!r}; it is a sum in USD such as 0.50")
+        raise UsageError(f"--budget {text!r}; it is a sum in USD such as 0.50")
     return found
 
 
@@ -131,9 +131,9 @@ def _picture(text: str | None) -> bytes | str | None:
     try:
         data = Path(text).read_bytes()
     except OSError as error:
-        raise Wrong(f"--image {text!r}: {error.strerror}") from None
+        raise UsageError(f"--image {text!r}: {error.strerror}") from None
     if not 0 < len(data) <= MOST_PICTURE_BYTES:
-        raise Wrong(f"--image {text!r} has {len(data)} bytes; a picture has 1 to {MOST_PICTURE_BYTES}")
+        raise UsageError(f"--image {text!r} has {len(data)} bytes; a picture has 1 to {MOST_PICTURE_BYTES}")
     return data
 
 
@@ -143,11 +143,11 @@ def _listen(text: str | None, public_url: str | None) -> tuple[str, int]:
         return HOST, 0 if public_url is None else PORT
     host, mark, port = text.rpartition(":")
     if not mark or not host or not port.isdecimal() or int(port) > 65535:
-        raise Wrong(f"--callback-listen {text!r}; it is HOST:PORT such as 127.0.0.1:8787")
+        raise UsageError(f"--callback-listen {text!r}; it is HOST:PORT such as 127.0.0.1:8787")
     return host, int(port)
 
 
-def _plan(contract: Contract, model: Model, asked: Asked) -> None:
+def _plan(contract: Contract, model: Model, asked: SuiteOptions) -> None:
     from hobbyhorse.cli.server_verdicts import show_plan
     from hobbyhorse.conformance.server.probes import probes
     from hobbyhorse.conformance.server.suite import opened
@@ -157,7 +157,7 @@ def _plan(contract: Contract, model: Model, asked: Asked) -> None:
         show_plan(lines, sum((cost for _, _, cost, _ in lines), Decimal(0)), asked.budget)
 
 
-def _confirm(contract: Contract, model: Model, asked: Asked, yes: bool) -> None:
+def _confirm(contract: Contract, model: Model, asked: SuiteOptions, yes: bool) -> None:
     """Ask before a host is called that is not this machine. Raises Wrong where nobody can be asked."""
     from hobbyhorse.conformance.server.probes import most
     from hobbyhorse.conformance.server.suite import local, opened
@@ -166,13 +166,13 @@ def _confirm(contract: Contract, model: Model, asked: Asked, yes: bool) -> None:
         return
     with opened(contract, model, asked, listening=False) as bench:
         greatest = min(most(bench), asked.budget or Decimal(0))
-    key = asked.api_key[-SHOWN:] if len(asked.api_key) > 2 * SHOWN else "****"
+    key = asked.api_key[-MOST_SHOWN_PROBES:] if len(asked.api_key) > 2 * MOST_SHOWN_PROBES else "****"
     host = urlsplit(asked.base_url).netloc.rpartition("@")[2]
     words = f"call {host} with the key that ends in {key}, at a cost of at most {greatest:.2f} USD"
     if not sys.stdin.isatty():
-        raise Wrong(f"would {words}: --yes says that this is meant")
+        raise UsageError(f"would {words}: --yes says that this is meant")
     if not typer.confirm(f"{words[0].upper()}{words[1:]}?"):
-        raise Wrong("nothing was sent")
+        raise UsageError("nothing was sent")
 
 
 def _write(result: ServerResult, contract: Contract, folder: Path) -> None:
@@ -181,4 +181,4 @@ def _write(result: ServerResult, contract: Contract, folder: Path) -> None:
     try:
         write_server_report(result, contract, folder)
     except OSError as error:
-        raise Wrong(f"--report {str(folder)!r} cannot be written: {error.strerror}") from None
+        raise UsageError(f"--report {str(folder)!r} cannot be written: {error.strerror}") from None

@@ -11,12 +11,12 @@ from typing import Any
 
 import httpx
 
-from hobbyhorse.conformance.contract_client import ContractClient, Reply
+from hobbyhorse.conformance.contract_client import ContractClient, ContractResponse
 from hobbyhorse.contract.values import Contract, Model, Operation
 from hobbyhorse.media.mp4 import Facts, Mp4Error, probe
 
-POLL_SECONDS = 0.05
-MOST_SECONDS = 60.0
+DEMO_POLL_SECONDS = 0.05
+MOST_DEMO_SECONDS = 60.0
 
 Report = Callable[[str], None]
 Wait = Callable[[float], object]
@@ -27,7 +27,7 @@ class DemoError(RuntimeError):
 
 
 @dataclass(slots=True)
-class Run:
+class DemoRun:
     """What one documented job showed: the calls, the words for its stages, the file and what is in it."""
 
     contract: Contract
@@ -49,14 +49,14 @@ def run_job(
     out: Path,
     report: Report,
     wait: Wait = time.sleep,
-) -> Run:
+) -> DemoRun:
     """Order a job, follow it to its end, and save its video below `out`. Raises DemoError.
 
     `wait` lets so many seconds pass between two polls: of real time, or of the server's where that is moved.
     """
-    run = Run(contract, model, operation.role)
+    run = DemoRun(contract, model, operation.role)
     try:
-        with httpx.Client(timeout=MOST_SECONDS, trust_env=False) as http:
+        with httpx.Client(timeout=MOST_DEMO_SECONDS, trust_env=False) as http:
             client = ContractClient(contract, f"{url}/{contract.key}", key, http)
             ordered = _note(run, client.call(operation.role, path={"model": model.id}, body=body), report)
             video = ordered.reading.values.get("video_url")
@@ -77,17 +77,19 @@ def run_job(
     return run
 
 
-def _follow(run: Run, client: ContractClient, ordered: Reply, report: Report, wait: Wait) -> str:
+def _follow(run: DemoRun, client: ContractClient, ordered: ContractResponse, report: Report, wait: Wait) -> str:
     """Poll a job until it has ended, fetch its result, and return the address of its video."""
     graph, job = client.contract.graph, ordered.reading.values["job"]
-    deadline = time.monotonic() + MOST_SECONDS
+    deadline = time.monotonic() + MOST_DEMO_SECONDS
     while True:
         reply = _note(run, client.call("status", path={"job": job}), report)
         if reply.reading.stages and all(graph[name].terminal for name in reply.reading.stages):
             break
         if time.monotonic() > deadline:
-            raise DemoError(f"job {job} has not ended after {MOST_SECONDS} s; it is {sorted(reply.reading.stages)}")
-        wait(POLL_SECONDS)
+            raise DemoError(
+                f"job {job} has not ended after {MOST_DEMO_SECONDS} s; it is {sorted(reply.reading.stages)}"
+            )
+        wait(DEMO_POLL_SECONDS)
     if "result" in client.contract.operations:
         reply = _note(run, client.call("result", path={"job": job}), report)
     video = reply.reading.values.get("video_url")
@@ -96,7 +98,7 @@ def _follow(run: Run, client: ContractClient, ordered: Reply, report: Report, wa
     return str(video)
 
 
-def _note(run: Run, reply: Reply, report: Report) -> Reply:
+def _note(run: DemoRun, reply: ContractResponse, report: Report) -> ContractResponse:
     """Keep a call and the stage word that it showed, each once in a row."""
     if not 200 <= reply.status < 300:
         raise DemoError(f"{reply.method} {reply.url} answers {reply.status}: {reply.content[:300]!r}")

@@ -16,7 +16,7 @@ import typer
 
 from hobbyhorse.cli import conformance_client as conformance_cli
 from hobbyhorse.cli import proxy as proxy_cli
-from hobbyhorse.cli.usage import ContractsOption, Wrong, load_contracts, one_of
+from hobbyhorse.cli.usage import ContractsOption, UsageError, load_contracts, one_of
 from hobbyhorse.contract.folder import ContractError
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract
@@ -47,7 +47,7 @@ def main() -> NoReturn:
     """Run the command line; every usage error is one line on stderr and exit status 2."""
     try:
         status = app(standalone_mode=False)
-    except (Wrong, ContractError) as error:
+    except (UsageError, ContractError) as error:
         status = _complain(str(error))
     except ClickError as error:
         status = _complain(getattr(error, "format_message", error.__str__)() or "no command; --help lists them")
@@ -142,21 +142,21 @@ def serve(
     from hobbyhorse.worlds.jobs import PACES
 
     if pace not in PACES:
-        raise Wrong(f"--pace {pace!r}; allowed are {', '.join(PACES)}")
+        raise UsageError(f"--pace {pace!r}; allowed are {', '.join(PACES)}")
     if not 0 < speed < 1e9:
-        raise Wrong(f"--speed {speed!r}; it must be greater than 0")
+        raise UsageError(f"--speed {speed!r}; it must be greater than 0")
     if clock not in ("real", "manual"):
-        raise Wrong(f"--clock {clock!r}; allowed are real, manual")
+        raise UsageError(f"--clock {clock!r}; allowed are real, manual")
     if clock == "manual" and speed != 1:
-        raise Wrong(f"--speed {speed!r} is for a clock that runs; --clock manual stands until it is moved")
+        raise UsageError(f"--speed {speed!r} is for a clock that runs; --clock manual stands until it is moved")
     if public_url is not None and split(public_url) is None:
-        raise Wrong(f"--public-url {public_url!r}; it is http:// or https:// and a host")
+        raise UsageError(f"--public-url {public_url!r}; it is http:// or https:// and a host")
     if cache is not None and cache.exists() and not cache.is_dir():
-        raise Wrong(f"--cache {str(cache)!r} is no directory")
+        raise UsageError(f"--cache {str(cache)!r} is no directory")
     if any(not key.strip() for key in api_key or ()):
-        raise Wrong("--api-key is blank; a key has at least one character")
+        raise UsageError("--api-key is blank; a key has at least one character")
     if control_key is not None and re.fullmatch(r"[!-~]+(?: +[!-~]+)*", control_key) is None:
-        raise Wrong("--control-key cannot be sent in a header; it is ASCII, not blank, without spaces around it")
+        raise UsageError("--control-key cannot be sent in a header; it is ASCII, not blank, without spaces around it")
     limits = _limits(
         requests_per_second=requests_per_second,
         concurrent_jobs=concurrent_jobs,
@@ -170,7 +170,9 @@ def serve(
     try:
         bound = bind(host, port)
     except OSError as error:
-        raise Wrong(f"cannot listen on {host}:{port}: {error.strerror or error}; --port 0 picks a free one") from None
+        raise UsageError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; --port 0 picks a free one"
+        ) from None
     options = Options(
         pace=pace,
         seed=seed,
@@ -211,7 +213,7 @@ def _usd(text: str | None) -> Decimal | None:
     try:
         return None if text is None else Decimal(text)
     except InvalidOperation:
-        raise Wrong(f"--balance {text!r}; it is a sum in USD, such as 2.50") from None
+        raise UsageError(f"--balance {text!r}; it is a sum in USD, such as 2.50") from None
 
 
 def _limits(**values: Any) -> Limits:
@@ -221,7 +223,7 @@ def _limits(**values: Any) -> Limits:
     for name, (allows, allowed) in RULES.items():
         if not allows(values[name]):
             option, kind = f"--{name.replace('_', '-')}", allowed.removesuffix(", or null")
-            raise Wrong(f"{option} {values[name]}; it is {kind}")
+            raise UsageError(f"{option} {values[name]}; it is {kind}")
     return Limits(**values)
 
 
@@ -242,7 +244,7 @@ def _load_scenarios(directories: list[Path] | None) -> dict[str, Scenario]:
     try:
         return dict(load_catalogue(directories or ()))
     except ScenarioError as error:
-        raise Wrong(str(error)) from None
+        raise UsageError(str(error)) from None
 
 
 def _banner(url: str, contracts: list[Contract], off: bool) -> None:
@@ -274,7 +276,7 @@ def demo(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Wrong(f"--out {str(out)!r} is no directory to write to: {error.strerror}") from None
+        raise UsageError(f"--out {str(out)!r} is no directory to write to: {error.strerror}") from None
     raise typer.Exit(show_demo(loaded, out))
 
 
@@ -314,7 +316,7 @@ def scenarios(
         try:
             scenario = find(catalogue, name)
         except ScenarioError as error:
-            raise Wrong(f"{error}; `hobbyhorse scenarios` lists them all") from None
+            raise UsageError(f"{error}; `hobbyhorse scenarios` lists them all") from None
         _tell_scenario(scenario, {contract.key: misfits(scenario, contract) for contract in loaded}, as_json)
         return
     fits = {
@@ -352,9 +354,9 @@ def health(
     from hobbyhorse.server.health import failure
 
     if split(url) is None:
-        raise Wrong(f"{url!r} is no address of a server; it is http:// or https:// and a host")
+        raise UsageError(f"{url!r} is no address of a server; it is http:// or https:// and a host")
     if not 0 < timeout <= 3600:
-        raise Wrong(f"--timeout {timeout!r}; it is a number of seconds greater than 0, and at most 3600")
+        raise UsageError(f"--timeout {timeout!r}; it is a number of seconds greater than 0, and at most 3600")
     if (reason := failure(url, timeout)) is not None:
         typer.echo(f"{url}: {' '.join(reason.split())}", err=True)
         raise typer.Exit(1)
@@ -394,19 +396,19 @@ def video(
 ) -> None:
     """Make a video as the server does, without a server."""
     from hobbyhorse.media.picture import PictureError
-    from hobbyhorse.media.video import FilmError, Shot, film
+    from hobbyhorse.media.video import VideoError, VideoSpec, film
 
     sides = re.fullmatch(r"([1-9]\d{0,3}):([1-9]\d{0,3})", ratio)
     if resolution.upper() not in ("720P", "1080P"):
-        raise Wrong(f"--resolution {resolution!r}; allowed are 720P and 1080P")
+        raise UsageError(f"--resolution {resolution!r}; allowed are 720P and 1080P")
     if sides is None:
-        raise Wrong(f"--ratio {ratio!r}; it is W:H, such as 16:9")
+        raise UsageError(f"--ratio {ratio!r}; it is W:H, such as 16:9")
     try:
         pictures = [path.read_bytes() for path in image or ()]
         first = pictures[0] if len(pictures) == 1 else None
         task = "image-to-video" if first else "reference-to-video" if pictures else "text-to-video"
         film(
-            Shot(
+            VideoSpec(
                 task=task,
                 first_frame=first,
                 references=() if first else tuple(pictures),
@@ -420,8 +422,8 @@ def video(
             ),
             out,
         )
-    except (OSError, PictureError, FilmError) as error:
-        raise Wrong(str(error)) from None
+    except (OSError, PictureError, VideoError) as error:
+        raise UsageError(str(error)) from None
     typer.echo(out)
 
 
@@ -437,7 +439,7 @@ def probe(
     try:
         facts = read(file)
     except OSError as error:
-        raise Wrong(f"{file}: {error.strerror}") from None
+        raise UsageError(f"{file}: {error.strerror}") from None
     except Mp4Error as error:
         typer.echo(f"{file}: {error}", err=True)
         raise typer.Exit(1) from None

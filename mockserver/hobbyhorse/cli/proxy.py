@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 
 import typer
 
-from hobbyhorse.cli.usage import ContractsOption, ProviderOption, Wrong, load_contracts, one_of
+from hobbyhorse.cli.usage import ContractsOption, ProviderOption, UsageError, load_contracts, one_of
 
 if TYPE_CHECKING:
-    from hobbyhorse.proxy.live_judge import Watch
+    from hobbyhorse.proxy.live_judge import LiveJudge
     from hobbyhorse.proxy.proxy import Upstream
 
 SWITCH_SECONDS = 0.001
@@ -48,7 +48,7 @@ def proxy(
     """
     import httpx
 
-    from hobbyhorse.proxy.live_judge import Watch
+    from hobbyhorse.proxy.live_judge import LiveJudge
     from hobbyhorse.proxy.proxy import Upstream
     from hobbyhorse.server.run import address, bind
 
@@ -56,18 +56,22 @@ def proxy(
     path = _origin_and_path("--upstream", upstream)[1]
     public = _origin_and_path("--public-url", public_url)[0] if public_url is not None else None
     if har is not None and (har.is_dir() or not har.absolute().parent.is_dir()):
-        raise Wrong(f"--har {str(har)!r} is no file that can be written")
+        raise UsageError(f"--har {str(har)!r} is no file that can be written")
     try:
         bound = bind(host, port)
     except OSError as error:
-        raise Wrong(f"cannot listen on {host}:{port}: {error.strerror or error}; --port 0 picks a free one") from None
+        raise UsageError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; --port 0 picks a free one"
+        ) from None
     to = Upstream.of(upstream, httpx.create_ssl_context)
     if _leads_to(to, bound):
         bound.close()
-        raise Wrong(f"--upstream {upstream!r} is this proxy itself; it would pass everything on to itself for ever")
+        raise UsageError(
+            f"--upstream {upstream!r} is this proxy itself; it would pass everything on to itself for ever"
+        )
     own = public or address(bound)
     base = public + path if public is not None else upstream.rstrip("/")
-    watch = Watch(contract, base, lambda finding: _say(str(finding)), _say)
+    watch = LiveJudge(contract, base, lambda finding: _say(str(finding)), _say)
 
     def ready() -> None:
         print(json.dumps({"url": own + path, "pid": os.getpid()}), flush=True)
@@ -87,7 +91,7 @@ def _origin_and_path(option: str, url: str) -> tuple[str, str]:
     parts = split(url)
     if parts is None or parts.query or parts.fragment or "@" in parts.netloc:
         shown = urlsplit(url).netloc.rpartition("@")[2] if "@" in url else url
-        raise Wrong(f"{option} {shown!r}; it is http:// or https://, a host, and perhaps a path")
+        raise UsageError(f"{option} {shown!r}; it is http:// or https://, a host, and perhaps a path")
     return f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
 
 
@@ -104,14 +108,14 @@ def _leads_to(upstream: Upstream, bound: socket.socket) -> bool:
     return any(one == own or (own.is_unspecified and one.is_loopback) for one in found)
 
 
-def _run(upstream: Upstream, bound: socket.socket, watch: Watch, ready: Callable[[], None]) -> None:
+def _run(upstream: Upstream, bound: socket.socket, watch: LiveJudge, ready: Callable[[], None]) -> None:
     """Pass on until SIGINT or SIGTERM."""
     import asyncio
 
-    from hobbyhorse.proxy.live_judge import Watching
+    from hobbyhorse.proxy.live_judge import LiveJudgeThread
     from hobbyhorse.proxy.proxy import Proxy, new_loop
 
-    watching = Watching(watch, _say)
+    watching = LiveJudgeThread(watch, _say)
     passing = Proxy(upstream, watching.seen, _say)
     loop = new_loop()
 
@@ -128,7 +132,7 @@ def _run(upstream: Upstream, bound: socket.socket, watch: Watch, ready: Callable
         watching.stop()
 
 
-def _write(watch: Watch, har: Path) -> bool:
+def _write(watch: LiveJudge, har: Path) -> bool:
     try:
         har.write_text(json.dumps(watch.har(), indent=1))
     except OSError as error:

@@ -18,10 +18,10 @@ from hobbyhorse.conformance.server.results import ServerResult
 from hobbyhorse.conformance.server.rule import LESSON
 
 MOST_SAID = 5
-Line = tuple[str, str, Decimal, str]
+LedgerRow = tuple[str, str, Decimal, str]
 
 
-def show_plan(lines: Sequence[Line], total: Decimal, budget: Decimal | None) -> None:
+def show_plan(lines: Sequence[LedgerRow], total: Decimal, budget: Decimal | None) -> None:
     """Print each probe and what it may cost, and what all of it may cost."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("probe", "family", "USD at most", "what it is"):

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from hobbyhorse.cli.demo import DemoError, Run, run_job
+from hobbyhorse.cli.demo import DemoError, DemoRun, run_job
 from hobbyhorse.contract.example_orders import documented_jobs
 from hobbyhorse.contract.values import Contract, Model, Situation
 from hobbyhorse.media.mp4 import Facts
@@ -210,7 +210,7 @@ def show_demo(contracts: list[Contract], out: Path) -> int:
     return 1 if failed else 0
 
 
-def _show_run(console: Console, run: Run) -> None:
+def _show_run(console: Console, run: DemoRun) -> None:
     console.print(f"\n[bold]{run.contract.name}[/bold]: {run.model.id}")
     for call in run.calls:
         console.print(f"  {call}")

@@ -25,7 +25,7 @@ BaselineOption = Annotated[
 ]
 
 
-class Wrong(Exception):
+class UsageError(Exception):
     """Something that the user has to change: one line, exit status 2."""
 
 
@@ -35,7 +35,7 @@ def load_contracts(directory: Path | None, variants: list[str] | None = None) ->
     for text in variants or ():
         provider, mark, name = text.partition(":")
         if not mark:
-            raise Wrong(f"--variant {text!r}; it is PROVIDER:NAME, see `hobbyhorse providers NAME`")
+            raise UsageError(f"--variant {text!r}; it is PROVIDER:NAME, see `hobbyhorse providers NAME`")
         chosen.setdefault(provider, []).append(name)
     if directory is not None:
         from hobbyhorse.contract.lint import lint_directory  # noqa: PLC0415 - only for contracts of one's own
@@ -43,7 +43,7 @@ def load_contracts(directory: Path | None, variants: list[str] | None = None) ->
         _, problems = lint_directory(directory)
         if problems:
             more = f" (and {len(problems) - 1} more: hobbyhorse contracts lint {directory})" if problems[1:] else ""
-            raise Wrong(f"{problems[0]}{more}")
+            raise UsageError(f"{problems[0]}{more}")
     return load_all(directory, chosen)
 
 
@@ -58,7 +58,7 @@ def one_of(contracts: list[Contract], name: str) -> Contract:
     if found is None:
         keys = [contract.key for contract in contracts]
         near = difflib.get_close_matches(name.lower(), keys, 1)
-        raise Wrong(f"no provider {name!r}; there are {', '.join(keys)}" + (f". {near[0]}?" if near else ""))
+        raise UsageError(f"no provider {name!r}; there are {', '.join(keys)}" + (f". {near[0]}?" if near else ""))
     return found
 
 
@@ -66,5 +66,5 @@ def model_of(contract: Contract, name: str | None) -> Model:
     """Return the model of a name; without one, the first. Raises Wrong."""
     found = contract.models[0] if name is None else contract.model(name)
     if found is None:
-        raise Wrong(f"--model {name!r}; {contract.key} has {', '.join(model.id for model in contract.models)}")
+        raise UsageError(f"--model {name!r}; {contract.key} has {', '.join(model.id for model in contract.models)}")
     return found

@@ -1,0 +1,5 @@
+"""The injected clock, and how quiescence is detected; imports no other folder."""
+
+from hobbyhorse.clock.clock import Clock as Clock
+from hobbyhorse.clock.clock import ManualClock as ManualClock
+from hobbyhorse.clock.clock import RealClock as RealClock

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from hobbyhorse.clock.quiescence import Activities, held
+from hobbyhorse.clock.quiescence import ActivityGroup, held
 
 Action = Callable[[], Awaitable[None]]
 Due = tuple[float, int, Action]
@@ -43,7 +43,7 @@ class Clock:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._sleepers: set[asyncio.Future[None]] = set()
-        self._work = Activities()
+        self._work = ActivityGroup()
 
     @property
     def speed(self) -> float:

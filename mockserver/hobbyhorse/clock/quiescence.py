@@ -32,7 +32,7 @@ LOOKED_THROUGH = 64
 """With every so many connections, those that are closed are forgotten."""
 SPECIFICATION = "2.4"
 """From this version of ASGI on, applications that stream a file do not wait for the client to leave beside that."""
-MOST_SECONDS = 120.0
+MOST_BUSY_SECONDS = 120.0
 """How long (real) a server may be busy with one moment."""
 
 
@@ -41,7 +41,7 @@ class Activity:
 
     __slots__ = ("among", "holds")
 
-    def __init__(self, among: Activities | None = None) -> None:
+    def __init__(self, among: ActivityGroup | None = None) -> None:
         self.among = among
         self.holds = 0
 
@@ -100,7 +100,7 @@ async def together(*works: Coroutine[Any, Any, None]) -> None:
         await asyncio.gather(*(by_itself(work) for work in works))
 
 
-class Activities:
+class ActivityGroup:
     """Everything of one kind that is being done."""
 
     def __init__(self) -> None:
@@ -124,7 +124,7 @@ class Activities:
             self._begun.discard(activity)
 
 
-class Steps(Protocol):
+class SteppableClock(Protocol):
     """A clock that is moved from outside."""
 
     @property
@@ -146,7 +146,7 @@ class Steps(Protocol):
         """Move to a moment, not past what is due next, and begin the first that is due."""
 
 
-class Watch:
+class RequestTracker:
     """An ASGI application that counts the requests in another one: those that wait for their client do not count.
 
     `loop` is the event loop that it was last called on. What is due at once on a clock that it follows is begun with
@@ -155,8 +155,8 @@ class Watch:
 
     def __init__(self, app: Application) -> None:
         self._app = app
-        self._requests = Activities()
-        self._clocks: tuple[ref[Steps], ...] = ()
+        self._requests = ActivityGroup()
+        self._clocks: tuple[ref[SteppableClock], ...] = ()
         self._connections: dict[Any, int] = {}
         self.loop: asyncio.AbstractEventLoop | None = None
 
@@ -198,13 +198,13 @@ class Watch:
             if connection.is_closing() and not connection.get_write_buffer_size():
                 del self._connections[connection]
 
-    def follow(self, clock: Steps) -> None:
+    def follow(self, clock: SteppableClock) -> None:
         """Count what a clock has begun, too, for as long as there is the clock."""
         followed = self._followed()
         if clock not in followed:
             self._clocks = tuple(ref(one) for one in (*followed, clock))
 
-    def _followed(self) -> list[Steps]:
+    def _followed(self) -> list[SteppableClock]:
         return [clock for one in self._clocks if (clock := one()) is not None]
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
@@ -233,13 +233,13 @@ class Watch:
                 clock.step(due)
 
 
-class Timeline:
+class TimeStepper:
     """The time of one world, moved from another thread: step by step, when nothing is left to do in the one before.
 
     `watches` are the applications that may be busy with it; the world's own comes first.
     """
 
-    def __init__(self, clock: Steps, watches: Sequence[Watch]) -> None:
+    def __init__(self, clock: SteppableClock, watches: Sequence[RequestTracker]) -> None:
         self._clock = clock
         self._watches = tuple(watches)
         self._watches[0].follow(clock)
@@ -280,14 +280,16 @@ class Timeline:
                 done.release()
 
         loop.call_soon_threadsafe(there)
-        if not done.acquire(timeout=MOST_SECONDS):
+        if not done.acquire(timeout=MOST_BUSY_SECONDS):
             raise TimeoutError("the server's event loop does not answer")
 
 
 class _Settling:
     """The wait for a loop to have nothing left to do."""
 
-    def __init__(self, watch: Watch, loop: asyncio.AbstractEventLoop, ready: Callable[[], bool] | None = None) -> None:
+    def __init__(
+        self, watch: RequestTracker, loop: asyncio.AbstractEventLoop, ready: Callable[[], bool] | None = None
+    ) -> None:
         self._watch = watch
         self._ready = ready
         self._loop = loop
@@ -298,8 +300,10 @@ class _Settling:
     def wait(self) -> None:
         self._done.acquire()
         self._loop.call_soon_threadsafe(self._turn)
-        if not self._done.acquire(timeout=MOST_SECONDS):
-            raise TimeoutError(f"{self._watch.busy} requests or callbacks were still busy after {MOST_SECONDS:g} s")
+        if not self._done.acquire(timeout=MOST_BUSY_SECONDS):
+            raise TimeoutError(
+                f"{self._watch.busy} requests or callbacks were still busy after {MOST_BUSY_SECONDS:g} s"
+            )
 
     def _turn(self) -> None:
         busy = self._watch.busy

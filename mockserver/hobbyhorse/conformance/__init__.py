@@ -1,1 +1,1 @@
-"""The contract held against clients and servers; imports nothing of the fake, for it must be able to judge others."""
+"""The suites that judge clients and servers; never imports `server` or `worlds`, because it must be able to judge others."""

@@ -15,7 +15,7 @@ from hobbyhorse.contract.values import Contract, Operation
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ContractResponse:
     """An answer as it came, and what the contract reads in it."""
 
     role: str
@@ -50,7 +50,7 @@ class ContractClient:
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         body: Any = MISSING,
-    ) -> Reply:
+    ) -> ContractResponse:
         """Call the operation of a role; `path` gives its path parameters by bound name (`job`, `model`)."""
         operation = self.contract.operations[role]
         where = filled(operation, path or {})
@@ -62,7 +62,7 @@ class ContractClient:
             operation.method, self._base + where, params=query, headers=sent, content=content or None
         )
         message = message_of(answer.headers.items(), as_json(answer.content))
-        return Reply(
+        return ContractResponse(
             role,
             operation.method,
             str(answer.request.url),
@@ -73,7 +73,7 @@ class ContractClient:
             read_items(operation, message),
         )
 
-    def submit(self, model: str, body: Any, headers: Mapping[str, str] | None = None) -> Reply:
+    def submit(self, model: str, body: Any, headers: Mapping[str, str] | None = None) -> ContractResponse:
         """Submit a job."""
         return self.call("submit", path={"model": model}, body=body, headers=headers)
 

@@ -1,1 +1,1 @@
-"""A provider's promises, read from a folder of data into frozen values; knows no server."""
+"""A provider's promises, read from a folder of data into frozen values; imports no other folder."""

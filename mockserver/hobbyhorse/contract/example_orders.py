@@ -7,13 +7,13 @@ from typing import Any
 
 from hobbyhorse.contract.checks.models import try_order
 from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
-from hobbyhorse.contract.request import Understood
+from hobbyhorse.contract.request import ValidRequest
 from hobbyhorse.contract.values import Contract, Model, Operation
 
-WORDS = "A horse gallops along the beach at low tide"
-LONGEST = 2_000
+PROMPT_WORDS = "A horse gallops along the beach at low tide"
+LONG_PROMPT_CHARACTERS = 2_000
 """How long a long prompt is, in characters, where the contract sets no limit."""
-MOST_SECONDS = 60
+MOST_ORDER_SECONDS = 60
 SEED = 7
 
 
@@ -24,7 +24,7 @@ def documented_jobs(contract: Contract) -> Iterator[tuple[Operation, Model, Any]
         for model in contract.models if operation else ():
             assert operation is not None
             for body in operation.body_examples.values():
-                if isinstance(try_order(contract, operation, model.id, body), Understood):
+                if isinstance(try_order(contract, operation, model.id, body), ValidRequest):
                     yield operation, model, body
                     break
 
@@ -40,15 +40,15 @@ def order_for(contract: Contract, model: Model, *, mark: str = "", long: bool = 
     operation, _, body = found
     for name, value in _wishes(contract, operation, model, body):
         better = _with(operation, model, body, name, value)
-        if better is not None and isinstance(try_order(contract, operation, model.id, better), Understood):
+        if better is not None and isinstance(try_order(contract, operation, model.id, better), ValidRequest):
             body = better
     ending = f", {mark}" if mark else ""
-    longest = model.prompt_limit.characters if model.prompt_limit else LONGEST
-    for length in (longest, LONGEST, LONGEST // 2) if long else (0,):
-        words = WORDS if not long else (WORDS + ", ") * (length // len(WORDS) + 1)
+    longest = model.prompt_limit.characters if model.prompt_limit else LONG_PROMPT_CHARACTERS
+    for length in (longest, LONG_PROMPT_CHARACTERS, LONG_PROMPT_CHARACTERS // 2) if long else (0,):
+        words = PROMPT_WORDS if not long else (PROMPT_WORDS + ", ") * (length // len(PROMPT_WORDS) + 1)
         prompt = (words[: length - len(ending)] if long else words) + ending
         asked = _with(operation, model, body, "prompt", prompt)
-        if asked is not None and isinstance(try_order(contract, operation, model.id, asked), Understood):
+        if asked is not None and isinstance(try_order(contract, operation, model.id, asked), ValidRequest):
             break
     else:
         asked = body
@@ -60,9 +60,9 @@ def _wishes(contract: Contract, operation: Operation, model: Model, body: Any) -
     """Yield what would make a request cheap and the same each time: a wish that cannot be had is no harm."""
     if model.price:
         yield "resolution", min(model.price, key=lambda tier: (model.price[tier], tier))
-    for seconds in range(1, MOST_SECONDS):
+    for seconds in range(1, MOST_ORDER_SECONDS):
         wished = _with(operation, model, body, "duration", seconds)
-        if wished is not None and isinstance(try_order(contract, operation, model.id, wished), Understood):
+        if wished is not None and isinstance(try_order(contract, operation, model.id, wished), ValidRequest):
             yield "duration", seconds
             break
     yield "seed", SEED

@@ -51,7 +51,7 @@ from hobbyhorse.contract.values import (
 )
 
 LIFECYCLE, OPENAPI = "lifecycle.json", "openapi.json"
-DEEPEST = 100
+DEEPEST_DOCUMENT = 100
 """How deep a document may be nested: deeper than any needs to be, and no deeper than every reader can follow."""
 
 
@@ -118,17 +118,17 @@ def build(folder: Path, documents: Mapping[str, Any], variants: Sequence[str] = 
     return _Builder(folder, documents).contract()
 
 
-Fault = tuple[str, tuple[str | int, ...], str]
+FolderFault = tuple[str, tuple[str | int, ...], str]
 """A file of the folder, a place in it, and what is wrong there."""
 
 
-def _refuse(folder: Path, faults: Iterable[Fault]) -> None:
+def _refuse(folder: Path, faults: Iterable[FolderFault]) -> None:
     """Raise the first fault, if there is one."""
     for file, location, reason in faults:
         raise ContractError(folder / file, location, reason)
 
 
-def misshapen(documents: Mapping[str, Any]) -> Iterator[Fault]:
+def misshapen(documents: Mapping[str, Any]) -> Iterator[FolderFault]:
     """Yield file, place and fault of everything that openapi.json or lifecycle.json cannot be like."""
     for file, shape in _shapes().items():
         for violation in shape_violations(shape, documents[file]):
@@ -152,8 +152,8 @@ def _read_json(path: Path) -> Any:
         raise ContractError(path, (), f"cannot be read: {error.strerror or error}") from None
     except orjson.JSONDecodeError as error:
         raise ContractError(path, (), f"is no JSON: {error}") from None
-    if _depth(document) > DEEPEST:
-        raise ContractError(path, (), f"is nested {_depth(document)} deep; at most {DEEPEST}")
+    if _depth(document) > DEEPEST_DOCUMENT:
+        raise ContractError(path, (), f"is nested {_depth(document)} deep; at most {DEEPEST_DOCUMENT}")
     return document
 
 

@@ -23,10 +23,10 @@ ASSERTIONS = frozenset(
 ) | frozenset(BOUNDS)
 ANNOTATIONS = frozenset(("$schema", "$id", "title", "description", "default", "example", "examples", "format"))
 
-KINDS = ("null", "boolean", "integer", "fraction", "string", "array", "object")
+JSON_KINDS = ("null", "boolean", "integer", "fraction", "string", "array", "object")
 """The kinds of JSON values, simplest first; JSON Schema's `number` is `integer` or `fraction`."""
 
-LARGEST = 2**53 - 1
+LARGEST_INTEGER = 2**53 - 1
 """The largest integer that every JSON reader has exactly (RFC 8259); for schemas with no bound of their own."""
 
 MOST_FRACTION = 1_000_000.0
@@ -85,11 +85,11 @@ class Shape:
     @property
     def kinds(self) -> list[str]:
         """The kinds that `type` leaves."""
-        left = set(KINDS)
+        left = set(JSON_KINDS)
         for said in self.said("type"):
             names = {said} if isinstance(said, str) else set(said)
             left &= names | {"integer", "fraction"} if "number" in names else names
-        return [kind for kind in KINDS if kind in left]
+        return [kind for kind in JSON_KINDS if kind in left]
 
     @property
     def limited(self) -> bool:
@@ -277,26 +277,26 @@ class Generator:
             self._strategies[parts] = strategy
         return strategy
 
-    def of(self, shape: Shape, kinds: Collection[str] = KINDS) -> Strategy:
+    def of(self, shape: Shape, kinds: Collection[str] = JSON_KINDS) -> Strategy:
         """Return a strategy of values of one shape; `kinds` limits those that nothing names."""
         if not shape.limited:
             return st.one_of([self._by_kind[kind](shape) for kind in self.possible_kinds(shape) if kind in kinds])
         choices = self.choices(shape)
         if self._whole_floats:
-            choices += [float(value) for value in choices if type(value) is int and abs(value) <= LARGEST]
+            choices += [float(value) for value in choices if type(value) is int and abs(value) <= LARGEST_INTEGER]
         return st.sampled_from(choices).map(copy.deepcopy) if choices else st.nothing()
 
     def integer(self, shape: Shape) -> Strategy:
         """Return integers, the bounds among them."""
         least, most = _whole(shape)
         edges = [bound for bound in (least, most) if bound is not None]
-        least = min((-LARGEST, *edges)) if least is None else least
-        most = max((LARGEST, *edges, least)) if most is None else most
+        least = min((-LARGEST_INTEGER, *edges)) if least is None else least
+        most = max((LARGEST_INTEGER, *edges, least)) if most is None else most
         found: Strategy = st.integers(least, most)
         if edges:
             found |= st.sampled_from(edges)
         if self._whole_floats:
-            found |= found.map(lambda value: float(value) if abs(value) <= LARGEST else value)
+            found |= found.map(lambda value: float(value) if abs(value) <= LARGEST_INTEGER else value)
         return found
 
     def fraction(self, shape: Shape) -> Strategy:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hobbyhorse.contract.checks import callbacks, documents, examples, models, places, situations, stages, terms, values
 from hobbyhorse.contract.checks.documents import KEYWORDS
-from hobbyhorse.contract.checks.subject import Check, DocumentCheck, Documents, Problem, Subject
+from hobbyhorse.contract.checks.subject import ContractCheck, DocumentCheck, Documents, Problem, Subject
 from hobbyhorse.contract.folder import (
     LIFECYCLE,
     OPENAPI,
@@ -36,7 +36,7 @@ DOCUMENT_CHECKS: tuple[DocumentCheck, ...] = (
 )
 """Checks of the files, which need not make a contract yet."""
 
-CHECKS: tuple[Check, ...] = (
+CHECKS: tuple[ContractCheck, ...] = (
     examples.servers,
     examples.security,
     examples.schema_examples,

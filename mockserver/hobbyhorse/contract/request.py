@@ -13,10 +13,10 @@ from hobbyhorse.contract.forms.expressions import MISSING, ExpressionError, Mess
 from hobbyhorse.contract.schemas import Violation
 from hobbyhorse.contract.values import Contract, Model, Operation, Parameter, PromptLimit
 
-MOST_BYTES = 64 * 1024 * 1024
+MOST_BODY_BYTES = 64 * 1024 * 1024
 """The greatest body that is read, in bytes."""
 
-DEEPEST = 200
+DEEPEST_BODY = 200
 """How many arrays and objects may stand in one another."""
 
 _CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
@@ -56,7 +56,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Understood:
+class ValidRequest:
     """A request that keeps the contract: its message in the documented form, its order, what was noted."""
 
     message: Message
@@ -103,8 +103,8 @@ def read_body(content_type: str | None, body: bytes) -> Any | Refusal:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         return Refusal("malformed_body", f"the body is no JSON: {error}", ("body",))
-    if body.count(b"{") + body.count(b"[") > DEEPEST and _depth(value) > DEEPEST:
-        return Refusal("malformed_body", f"the body is nested deeper than {DEEPEST} levels", ("body",))
+    if body.count(b"{") + body.count(b"[") > DEEPEST_BODY and _depth(value) > DEEPEST_BODY:
+        return Refusal("malformed_body", f"the body is nested deeper than {DEEPEST_BODY} levels", ("body",))
     if not isinstance(value, dict):
         return Refusal("malformed_body", f"the body is a JSON {_type_name(value)}; it must be an object", ("body",))
     return value
@@ -119,7 +119,7 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def read_order(contract: Contract, operation: Operation, message: Message) -> Understood | Refusal:
+def read_order(contract: Contract, operation: Operation, message: Message) -> ValidRequest | Refusal:
     """Read the job that a submission orders.
 
     `message` has the parameters and the body as they came. Forms are rewritten, the prompt is cut where the
@@ -165,7 +165,7 @@ def read_order(contract: Contract, operation: Operation, message: Message) -> Un
 
     notes += _undeclared(contract, model, parameters)
     order = _order(model, parameters, read_said(operation, message))
-    return Understood(message, order, tuple(notes))
+    return ValidRequest(message, order, tuple(notes))
 
 
 def find_model(contract: Contract, operation: Operation, message: Message) -> Model | Refusal:

@@ -10,7 +10,7 @@ from hobbyhorse.contract.folder import path_names
 from hobbyhorse.contract.forms.expressions import Message
 from hobbyhorse.contract.values import Contract, Operation, Situation
 
-REMEMBERED = 1024
+MOST_CACHED_PATHS = 1024
 """How many paths are remembered with their routes: a job is polled under the same one again and again."""
 
 
@@ -45,7 +45,7 @@ class Routes:
         self._by_method: dict[str, list[Route]] = {}
         for route in routes:
             self._by_method.setdefault(route.operation.method, []).append(route)
-        self.match = lru_cache(maxsize=REMEMBERED)(self._match)
+        self.match = lru_cache(maxsize=MOST_CACHED_PATHS)(self._match)
 
     def _match(self, method: str, path: str) -> tuple[Route, Mapping[str, str]] | None:
         """Return the route of a request and its path parameters, or None."""

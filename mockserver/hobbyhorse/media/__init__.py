@@ -1,1 +1,1 @@
-"""Pictures and films: what a job is given and what it gives; knows no contract, no HTTP, no clock."""
+"""Input pictures and output videos: decoding, encoding, probing; imports only `contract`, and knows no HTTP and no clock."""

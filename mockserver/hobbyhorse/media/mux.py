@@ -12,11 +12,11 @@ from hobbyhorse.media.streams import PACKET_SAMPLES, AudioLoop, VideoLoop
 MOVIE_SCALE = 48000
 FRAME_TICKS = 1000
 UNITY = pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
-BT709 = pack(">4s3HB", b"nclx", 1, 1, 1, 0)
+BT709_COLR = pack(">4s3HB", b"nclx", 1, 1, 1, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Reel:
+class MovieParts:
     """All that a file holds: the loops, how often the picture's turns, and the words about it."""
 
     video: VideoLoop
@@ -44,7 +44,7 @@ class Samples:
         return found
 
 
-def write_mp4(reel: Reel, out: Path) -> None:
+def write_mp4(reel: MovieParts, out: Path) -> None:
     """Write the file, `moov` before `mdat`, picture and sound side by side second by second."""
     packets = _sound(reel)
     video, audio = _video_samples(reel), _audio_samples(reel, packets)
@@ -61,28 +61,28 @@ def write_mp4(reel: Reel, out: Path) -> None:
             at += count
 
 
-def _sound(reel: Reel) -> list[bytes]:
+def _sound(reel: MovieParts) -> list[bytes]:
     """The packets in order. The first only leads in: a packet sounds together with the one before it."""
     turn = reel.audio.packets
     return [turn[(index - 1) % len(turn)] for index in range(_packets_until(reel, reel.seconds))]
 
 
-def _packets_until(reel: Reel, second: int) -> int:
+def _packets_until(reel: MovieParts, second: int) -> int:
     return 1 - -second * reel.audio.rate // PACKET_SAMPLES if second else 0
 
 
-def _video_samples(reel: Reel) -> Samples:
+def _video_samples(reel: MovieParts) -> Samples:
     sizes = tuple(len(sample) for sample in reel.video.samples)
     return Samples(sizes * reel.seconds, (len(sizes),) * reel.seconds)
 
 
-def _audio_samples(reel: Reel, packets: list[bytes]) -> Samples:
+def _audio_samples(reel: MovieParts, packets: list[bytes]) -> Samples:
     ends = [_packets_until(reel, second) for second in range(reel.seconds + 1)]
     chunks = tuple(after - before for before, after in pairwise(ends))
     return Samples(tuple(len(packet) for packet in packets), chunks)
 
 
-def _moov(reel: Reel, video: Samples, audio: Samples, start: int) -> bytes:
+def _moov(reel: MovieParts, video: Samples, audio: Samples, start: int) -> bytes:
     duration = reel.seconds * MOVIE_SCALE
     picture_at, sound_at, at = [], [], start
     for picture, sound in zip(video.chunk_bytes(), audio.chunk_bytes(), strict=True):
@@ -94,7 +94,7 @@ def _moov(reel: Reel, video: Samples, audio: Samples, start: int) -> bytes:
     return _box(b"moov", _box(b"mvhd", mvhd), *tracks, _words(reel))
 
 
-def _video_track(reel: Reel, samples: Samples, offsets: list[int]) -> bytes:
+def _video_track(reel: MovieParts, samples: Samples, offsets: list[int]) -> bytes:
     rate = len(reel.video.samples)
     length = rate * FRAME_TICKS * reel.seconds
     keys = range(1, len(samples.sizes), rate)
@@ -109,7 +109,7 @@ def _video_track(reel: Reel, samples: Samples, offsets: list[int]) -> bytes:
     return _box(b"trak", _tkhd(reel, 1, 0, reel.width, reel.height), _edit(reel, 0), media)
 
 
-def _audio_track(reel: Reel, samples: Samples, offsets: list[int]) -> bytes:
+def _audio_track(reel: MovieParts, samples: Samples, offsets: list[int]) -> bytes:
     whole = len(samples.sizes) - 1
     length = PACKET_SAMPLES + reel.audio.rate * reel.seconds
     last = length - whole * PACKET_SAMPLES
@@ -122,13 +122,13 @@ def _audio_track(reel: Reel, samples: Samples, offsets: list[int]) -> bytes:
     return _box(b"trak", _tkhd(reel, 2, 0x100, 0, 0), _edit(reel, PACKET_SAMPLES), media)
 
 
-def _tkhd(reel: Reel, track: int, volume: int, width: int, height: int) -> bytes:
+def _tkhd(reel: MovieParts, track: int, volume: int, width: int, height: int) -> bytes:
     duration = reel.seconds * MOVIE_SCALE
     size = pack(">II", width << 16, height << 16)
     return _box(b"tkhd", pack(">IIIIII8xHHHH", 3, 0, 0, track, 0, duration, 0, 0, volume, 0), UNITY, size)
 
 
-def _edit(reel: Reel, skipped: int) -> bytes:
+def _edit(reel: MovieParts, skipped: int) -> bytes:
     return _box(b"edts", _full(b"elst", pack(">IIIHH", 1, reel.seconds * MOVIE_SCALE, skipped, 1, 0)))
 
 
@@ -153,13 +153,13 @@ def _layout(samples: Samples, offsets: list[int]) -> tuple[bytes, bytes, bytes]:
     )
 
 
-def _avc1(reel: Reel) -> bytes:
+def _avc1(reel: MovieParts) -> bytes:
     sps, pps = reel.video.sps, reel.video.pps
     head = pack(">6xH16xHHIIIH32xHh", 1, reel.width, reel.height, 0x480000, 0x480000, 0, 1, 24, -1)
     sets = pack(">BH", 0xE1, len(sps)) + sps + pack(">BH", 1, len(pps)) + pps
     extension = bytes((0xFD, 0xF8, 0xF8, 0)) if sps[1] >= 100 else b""  # High profile: 4:2:0, 8 bits
     config = _box(b"avcC", b"\1", sps[1:4], b"\xff", sets, extension)
-    return _box(b"avc1", head, config, _box(b"colr", BT709), _box(b"pasp", pack(">II", 1, 1)))
+    return _box(b"avc1", head, config, _box(b"colr", BT709_COLR), _box(b"pasp", pack(">II", 1, 1)))
 
 
 def _mp4a(audio: AudioLoop, samples: Samples) -> bytes:
@@ -174,7 +174,7 @@ def _descriptor(tag: int, payload: bytes) -> bytes:
     return bytes((tag, len(payload))) + payload
 
 
-def _words(reel: Reel) -> bytes:
+def _words(reel: MovieParts) -> bytes:
     items = ((b"\xa9nam", reel.title), (b"\xa9too", "hobbyhorse"), (b"\xa9cmt", reel.comment))
     texts = (_box(name, _box(b"data", pack(">II", 1, 0), text.encode(errors="replace"))) for name, text in items)
     return _box(b"udta", _full(b"meta", _handler(b"mdir", b"\0", b"appl"), _box(b"ilst", *texts)))

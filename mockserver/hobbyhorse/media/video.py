@@ -16,7 +16,7 @@ import imageio_ffmpeg
 import PIL
 from PIL import Image
 
-from hobbyhorse.media.mux import Reel, write_mp4
+from hobbyhorse.media.mux import MovieParts, write_mp4
 from hobbyhorse.media.picture import read_picture
 from hobbyhorse.media.scenery import contact_sheet, jpeg, scene, watermark
 from hobbyhorse.media.streams import PACKET_SAMPLES, AudioLoop, StreamError, VideoLoop, audio_loop, video_loop
@@ -24,16 +24,16 @@ from hobbyhorse.media.streams import PACKET_SAMPLES, AudioLoop, StreamError, Vid
 MAKER_VERSION = "1"
 FPS = 24
 AREAS = {720: 1280 * 720, 1080: 1920 * 1080}
-MOST_SECONDS = 60
-PATIENCE = 120
-REMEMBERED = 4
+MOST_VIDEO_SECONDS = 60
+ENCODE_SECONDS = 120
+MOST_CACHED_LOOPS = 4
 
 # Fixed thread counts and exact arithmetic: the bytes must not depend on the machine's cores.
 EXACT = "bitexact+accurate_rnd"
 # Constant quantisers keep the first frame true on any picture, and a watermark's cost in its own corner.
 X264 = ("-preset", "superfast", "-qp", "20", "-bf", "0", "-g", str(FPS), "-threads", "4")
 X264_PARAMS = "ipratio=1.6:chroma-qp-offset=-3:scenecut=0:open-gop=0:slices=1:sliced-threads=0"
-BT709 = ("-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", "bt709", "-color_range", "tv")
+BT709_OPTIONS = ("-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", "bt709", "-color_range", "tv")
 
 RATE = 48000
 TURN = 47  # AAC packets after which the sound repeats: 1.0027 s
@@ -41,12 +41,12 @@ SETTLE = 3  # packets that the encoder needs before its output repeats too
 SCALES = ((0, 4, 7, 12), (0, 5, 9, 12), (0, 3, 7, 10), (0, 4, 9, 14), (0, 7, 9, 16))
 
 
-class FilmError(Exception):
+class VideoError(Exception):
     """A film that could not be made; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class VideoSpec:
     """All that a film depends on. A first frame outranks references, and these outrank the prompt."""
 
     task: str
@@ -81,19 +81,19 @@ class Motion:
     sway_y: float
 
 
-def film(shot: Shot, out: Path) -> None:
-    """Make the film at `out`, which appears complete or not at all; raise FilmError or PictureError."""
+def film(shot: VideoSpec, out: Path) -> None:
+    """Make the film at `out`, which appears complete or not at all; raise VideoError or PictureError."""
     _check(shot)
     found = loops(replace(shot, task="", seconds=1, comment=""))
-    reel = Reel(found.video, found.audio, *found.size, shot.seconds, f"hobbyhorse {shot.task}", shot.comment)
+    reel = MovieParts(found.video, found.audio, *found.size, shot.seconds, f"hobbyhorse {shot.task}", shot.comment)
     with tempfile.TemporaryDirectory(prefix=".film-", dir=out.parent) as room:
         aside = Path(room) / "film.mp4"
         write_mp4(reel, aside)
         os.replace(aside, out)
 
 
-@lru_cache(maxsize=REMEMBERED)
-def loops(shot: Shot) -> Loops:
+@lru_cache(maxsize=MOST_CACHED_LOOPS)
+def loops(shot: VideoSpec) -> Loops:
     """Encode the second of picture and the turn of sound that a film repeats; remember the latest few."""
     still = compose(shot)
     with tempfile.TemporaryDirectory(prefix="film-") as name:
@@ -103,11 +103,11 @@ def loops(shot: Shot) -> Loops:
             video = video_loop((room / "loop.h264").read_bytes(), FPS)
             audio = audio_loop((room / "loop.aac").read_bytes(), SETTLE, TURN)
         except StreamError as error:
-            raise FilmError(f"the encoder's output cannot be used: {error}") from error
+            raise VideoError(f"the encoder's output cannot be used: {error}") from error
     return Loops(video, audio, still.size)
 
 
-def first_frame_jpeg(shot: Shot) -> bytes:
+def first_frame_jpeg(shot: VideoSpec) -> bytes:
     """Give the film's first frame as a JPEG, watermark included."""
     _check(shot)
     still = compose(shot)
@@ -130,7 +130,7 @@ def frame_size(tier: int, ratio_width: int, ratio_height: int) -> tuple[int, int
     return width, max(2, _even(width * ratio_height / ratio_width))
 
 
-def digest(shot: Shot) -> str:
+def digest(shot: VideoSpec) -> str:
     """Give the film's content address: a hash of all that its bytes depend on, its makers' versions included."""
     makers = (MAKER_VERSION, ffmpeg_version(), PIL.__version__)
     first = shot.first_frame and hashlib.sha256(shot.first_frame).hexdigest()
@@ -150,23 +150,23 @@ def _program() -> str:
     try:
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except RuntimeError as error:
-        raise FilmError(f"ffmpeg was not found: {error}") from error
+        raise VideoError(f"ffmpeg was not found: {error}") from error
 
 
-def _check(shot: Shot) -> None:
+def _check(shot: VideoSpec) -> None:
     if shot.tier not in AREAS:
-        raise FilmError(f"tier is {shot.tier!r}; allowed are {', '.join(map(str, AREAS))}")
-    if not 1 <= shot.seconds <= MOST_SECONDS:
-        raise FilmError(f"seconds is {shot.seconds!r}; allowed are 1 to {MOST_SECONDS}")
+        raise VideoError(f"tier is {shot.tier!r}; allowed are {', '.join(map(str, AREAS))}")
+    if not 1 <= shot.seconds <= MOST_VIDEO_SECONDS:
+        raise VideoError(f"seconds is {shot.seconds!r}; allowed are 1 to {MOST_VIDEO_SECONDS}")
     if shot.ratio is not None and min(shot.ratio) < 1:
-        raise FilmError(f"ratio is {shot.ratio!r}; both sides must be positive")
+        raise VideoError(f"ratio is {shot.ratio!r}; both sides must be positive")
 
 
 def _even(value: float) -> int:
     return 2 * round(value / 2)
 
 
-def compose(shot: Shot) -> Image.Image:
+def compose(shot: VideoSpec) -> Image.Image:
     """Compose the picture that the film starts from, in the size of the frame."""
     if shot.first_frame is not None:
         given = read_picture(shot.first_frame).image
@@ -192,7 +192,7 @@ def motion(seed: int, width: int) -> Motion:
     )
 
 
-def _encode(shot: Shot, still: Image.Image, room: Path) -> None:
+def _encode(shot: VideoSpec, still: Image.Image, room: Path) -> None:
     width, height = still.size
     inputs = [*raw_input("rgb24", still.size), "-i", "pipe:0"]
     picture = f"[0:v]{moving_filters(motion(shot.seed, width), width, height)}"
@@ -206,7 +206,19 @@ def _encode(shot: Shot, still: Image.Image, room: Path) -> None:
     common = ("-v", "error", "-y", "-bitexact", *inputs)
     # Two graphs, not one: ffmpeg runs each in a thread of its own.
     graphs = ("-filter_complex", picture, "-filter_complex", f"{sound_source(shot.seed)}[a]")
-    video = ("-map", "[v]", "-c:v", "libx264", *X264, "-x264-params", X264_PARAMS, *BT709, "-f", "h264", "loop.h264")
+    video = (
+        "-map",
+        "[v]",
+        "-c:v",
+        "libx264",
+        *X264,
+        "-x264-params",
+        X264_PARAMS,
+        *BT709_OPTIONS,
+        "-f",
+        "h264",
+        "loop.h264",
+    )
     audio = ("-map", "[a]", "-c:a", "aac", "-b:a", "96k", "-aac_pns", "0", "-threads", "1", "-f", "adts", "loop.aac")
     _ffmpeg((*common, *graphs, *video, *audio), still.tobytes(), room)
 
@@ -259,11 +271,11 @@ def sound_source(seed: int) -> str:
 def _ffmpeg(arguments: tuple[str, ...], given: bytes, room: Path) -> None:
     command = [_program(), *arguments]
     try:
-        done = subprocess.run(command, input=given, capture_output=True, cwd=room, timeout=PATIENCE, check=False)
+        done = subprocess.run(command, input=given, capture_output=True, cwd=room, timeout=ENCODE_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
-        raise FilmError(f"ffmpeg did not finish within {PATIENCE} s") from error
+        raise VideoError(f"ffmpeg did not finish within {ENCODE_SECONDS} s") from error
     except OSError as error:
-        raise FilmError(f"ffmpeg could not be started: {error}") from error
+        raise VideoError(f"ffmpeg could not be started: {error}") from error
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"]
-        raise FilmError(f"ffmpeg: {lines[-1].strip()}")
+        raise VideoError(f"ffmpeg: {lines[-1].strip()}")

@@ -1,0 +1,1 @@
+"""The recording proxy and its live judge; imports `conformance` and `traces`, never `server` or `worlds`."""

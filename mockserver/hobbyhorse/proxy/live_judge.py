@@ -18,26 +18,26 @@ from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.server.rule import ServerRule, assumption_for
 from hobbyhorse.conformance.server.rules import server_rules
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.proxy.proxy import CLIENT, KEPT, PROXY, Passed
-from hobbyhorse.traces.annotated import Story
-from hobbyhorse.traces.har import SECRET, HarError, read_har, to_har
+from hobbyhorse.proxy.proxy import CLIENT, KEPT_BODY_BYTES, PROXY, ObservedExchange
+from hobbyhorse.traces.annotated import AnnotatedTrace
+from hobbyhorse.traces.har import SECRET_HAR_HEADERS, HarError, read_har, to_har
 from hobbyhorse.traces.trace import REDACTED, Exchange, Trace
 
-MOST = 1_000
+MOST_KEPT_EXCHANGES = 1_000
 """How many exchanges are kept, the newest."""
-MOST_BYTES = 64 * 1024 * 1024
+MOST_KEPT_BYTES = 64 * 1024 * 1024
 """How many bytes of bodies are kept."""
 EACH = 5
 """How many findings of one kind are told."""
 SETTLE_SECONDS = 0.05
-SHARE = 9
+REST_FACTOR = 9
 """How much longer it rests than it judges."""
 MOST_REST_SECONDS = 5.0
 
 CLIENT_SIDE, UPSTREAM_SIDE, LESSON = "client", "upstream", "lesson"
 
 _NUMBER = re.compile(r"(?<![\w.-])\d+(?:\.\d+)?(?![\w-])")
-_REQUEST = re.compile(r"\b(requests? )(\d+)")
+_REQUEST_COUNT = re.compile(r"\b(requests? )(\d+)")
 _AGAIN = re.compile(r" \(and \d+ times? more\)")
 _SECRET = re.compile(r"auth|cookie|token|secret|passw|credential|api-?_?key|(?:^|[-_])key$", re.IGNORECASE)
 _FILE = re.compile(r"(?:video|audio|image)/", re.IGNORECASE)
@@ -61,7 +61,7 @@ class Finding:
         return f"{who} {self.rule} {self.name} ({self.level}): {self.message}"
 
 
-class Watch:
+class LiveJudge:
     """Keeps what goes by, and tells each finding once; `base` is where the exchanges are said to have been.
 
     What is wrong with the judging itself is told by `trouble`, and stops nothing.
@@ -73,14 +73,14 @@ class Watch:
         base: str,
         tell: Callable[[Finding], None],
         trouble: Callable[[str], None] = lambda message: None,
-        most: int = MOST,
+        most: int = MOST_KEPT_EXCHANGES,
     ) -> None:
         self.contract, self.base = contract, base
         self.total = 0
         self.counts: Counter[tuple[str, str]] = Counter()
         """How many findings there are by side and rule, those that were not told, too."""
         self._tell, self._trouble, self._most = tell, trouble, most
-        self._kept: deque[Passed] = deque()
+        self._kept: deque[ObservedExchange] = deque()
         self._bytes = 0
         self._lock = threading.Lock()
         self._found: set[tuple[str, str, str]] = set()
@@ -88,7 +88,7 @@ class Watch:
         self._complaints: set[str] = set()
         self._entries: dict[int, dict[str, Any]] = {}
 
-    def seen(self, passed: Passed) -> None:
+    def seen(self, passed: ObservedExchange) -> None:
         """Take in an exchange."""
         if passed.answer is not None and any(map(_FILE.match, passed.answer.all("content-type"))):
             passed = replace(passed, content=b"")
@@ -96,7 +96,7 @@ class Watch:
             self.total += 1
             self._kept.append(passed)
             self._bytes += len(passed.body) + len(passed.content)
-            while len(self._kept) > self._most or self._bytes > MOST_BYTES:
+            while len(self._kept) > self._most or self._bytes > MOST_KEPT_BYTES:
                 old = self._kept.popleft()
                 self._bytes -= len(old.body) + len(old.content)
 
@@ -122,7 +122,7 @@ class Watch:
         _, trace = self._read()
         return to_har(trace if trace is not None else Trace(self.contract.key, self.base))
 
-    def _read(self) -> tuple[list[Passed], Trace | None]:
+    def _read(self) -> tuple[list[ObservedExchange], Trace | None]:
         """Return what is kept, and as a trace; None where nothing is about the provider."""
         with self._lock:
             kept = list(self._kept)
@@ -133,17 +133,19 @@ class Watch:
         except HarError:
             return kept, None
 
-    def _story(self, trace: Trace, pairs: list[tuple[Exchange, Passed]]) -> tuple[Story, list[int]]:
+    def _story(self, trace: Trace, pairs: list[tuple[Exchange, ObservedExchange]]) -> tuple[AnnotatedTrace, list[int]]:
         exchanges = tuple(exchange for exchange, _ in pairs)
-        return Story(self.contract, replace(trace, exchanges=exchanges)), [passed.number for _, passed in pairs]
+        return AnnotatedTrace(self.contract, replace(trace, exchanges=exchanges)), [
+            passed.number for _, passed in pairs
+        ]
 
-    def _judge_client(self, story: Story, numbers: list[int]) -> None:
+    def _judge_client(self, story: AnnotatedTrace, numbers: list[int]) -> None:
         for rule in rules():
             with _Caught(self._complain, rule.id):
                 for message in judge.check(rule, story) or ():
                     self._find(Finding(CLIENT_SIDE, rule.id, rule.name, rule.level, message), numbers)
 
-    def _judge_upstream(self, story: Story, numbers: list[int]) -> None:
+    def _judge_upstream(self, story: AnnotatedTrace, numbers: list[int]) -> None:
         for rule in self._server_rules():
             with _Caught(self._complain, rule.id):
                 for breach in (rule.check(story) if rule.applies(self.contract) else None) or ():
@@ -157,9 +159,9 @@ class Watch:
 
     def _find(self, finding: Finding, numbers: list[int]) -> None:
         """Tell a finding that has not been told; requests have the numbers that they have among all that passed."""
-        named = _REQUEST.sub(lambda match: match[1] + str(_at(numbers, int(match[2]))), finding.message)
+        named = _REQUEST_COUNT.sub(lambda match: match[1] + str(_at(numbers, int(match[2]))), finding.message)
         finding = replace(finding, message=" ".join(named.split())[:500])
-        places = " ".join(match[2] for match in _REQUEST.finditer(finding.message))
+        places = " ".join(match[2] for match in _REQUEST_COUNT.finditer(finding.message))
         kind = (finding.side, finding.rule, _NUMBER.sub("#", _AGAIN.sub("", finding.message)))
         found = (finding.side, finding.rule, f"{kind[2]} {places}")
         if found in self._found:
@@ -177,7 +179,7 @@ class Watch:
             self._complaints.add(message)
             self._trouble(message)
 
-    def _entry(self, one: Passed) -> dict[str, Any]:
+    def _entry(self, one: ObservedExchange) -> dict[str, Any]:
         """Return an exchange as an entry of an archive."""
         parts = urlsplit(self.base)
         own = {name for part, name, _ in self.contract.security if part == "header"}
@@ -201,16 +203,16 @@ class Watch:
         }
 
 
-class Watching:
+class LiveJudgeThread:
     """A thread in which a watch judges: soon after something has gone by, and most of the time not."""
 
-    def __init__(self, watch: Watch, trouble: Callable[[str], None] = lambda message: None) -> None:
+    def __init__(self, watch: LiveJudge, trouble: Callable[[str], None] = lambda message: None) -> None:
         self._watch, self._trouble = watch, trouble
         self._news, self._over = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="hobbyhorse watching", daemon=True)
         self._thread.start()
 
-    def seen(self, passed: Passed) -> None:
+    def seen(self, passed: ObservedExchange) -> None:
         """Take in an exchange, and judge it soon."""
         self._watch.seen(passed)
         self._news.set()
@@ -223,7 +225,7 @@ class Watching:
             self._news.clear()
             began = time.thread_time()
             self._judge()
-            self._over.wait(min(MOST_REST_SECONDS, SHARE * (time.thread_time() - began)))
+            self._over.wait(min(MOST_REST_SECONDS, REST_FACTOR * (time.thread_time() - began)))
 
     def _judge(self) -> None:
         with _Caught(self._trouble, "what has gone by"):
@@ -255,12 +257,12 @@ class _Caught:
 
 def _headers(headers: tuple[tuple[str, str], ...], own: set[str]) -> Iterator[dict[str, str]]:
     for name, value in headers:
-        hidden = _SECRET.search(name) and name.lower() not in own | SECRET
+        hidden = _SECRET.search(name) and name.lower() not in own | SECRET_HAR_HEADERS
         if name:
             yield {"name": name, "value": REDACTED if hidden else value}
 
 
-def _response(one: Passed, own: set[str]) -> dict[str, Any]:
+def _response(one: ObservedExchange, own: set[str]) -> dict[str, Any]:
     if one.answer is None:
         return {"status": 0, "headers": [], "content": {}, "_error": "no answer"}
     content = _plain(one)
@@ -276,22 +278,22 @@ def _response(one: Passed, own: set[str]) -> dict[str, Any]:
     }
 
 
-def _plain(one: Passed) -> bytes | None:
+def _plain(one: ObservedExchange) -> bytes | None:
     """Return the content of an answer without its coding; None where that is not known."""
     coding = ", ".join(one.answer.all("content-encoding")).strip().lower() if one.answer is not None else ""
     if coding in ("", "identity") or not one.size:
-        return one.content if one.size <= KEPT or not one.content else None
-    if coding not in ("gzip", "x-gzip", "deflate") or one.size > KEPT:
+        return one.content if one.size <= KEPT_BODY_BYTES or not one.content else None
+    if coding not in ("gzip", "x-gzip", "deflate") or one.size > KEPT_BODY_BYTES:
         return None
     reader = zlib.decompressobj(zlib.MAX_WBITS | 32)
     try:
-        plain = reader.decompress(one.content, KEPT + 1)
+        plain = reader.decompress(one.content, KEPT_BODY_BYTES + 1)
     except zlib.error:
         return None
-    return plain if reader.eof and len(plain) <= KEPT else None
+    return plain if reader.eof and len(plain) <= KEPT_BODY_BYTES else None
 
 
-def _legible(exchange: Exchange, passed: Passed) -> bool:
+def _legible(exchange: Exchange, passed: ObservedExchange) -> bool:
     """Whether what was asked and answered is known as it was; a file need not be."""
     return exchange.role == "media" or (passed.asked and _plain(passed) is not None)
 
@@ -300,7 +302,7 @@ def _micros(moment: float) -> int:
     return round(moment * 1e6)
 
 
-def _of(by_moment: dict[int, Passed], exchange: Exchange) -> Passed | None:
+def _of(by_moment: dict[int, ObservedExchange], exchange: Exchange) -> ObservedExchange | None:
     moment = _micros(exchange.arrived)
     return by_moment.get(moment) or by_moment.get(moment - 1) or by_moment.get(moment + 1)
 

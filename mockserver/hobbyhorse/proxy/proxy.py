@@ -33,7 +33,7 @@ from hobbyhorse.proxy.framing import (
     read_request,
 )
 
-KEPT = 64 * 1024
+KEPT_BODY_BYTES = 64 * 1024
 """How much of a body is kept for those who are told."""
 CONNECT_SECONDS = 30.0
 LINGER_SECONDS = 2.0
@@ -43,7 +43,7 @@ CLIENT, UPSTREAM, PROXY = "client", "upstream", "proxy"
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class ObservedExchange:
     """A request that has gone by, and its answer; bodies without chunks, the first 64 KB, and how long they were.
 
     `broken` says who ended it before its time: the client, the upstream, or the proxy. `own` is an answer of the
@@ -106,15 +106,15 @@ class _Exchange:
     def ask(self, content: bytes) -> None:
         """Take in what the request goes on with; of what is not kept, a hash is."""
         self.sent += len(content)
-        kept = content[: KEPT - len(self.body)]
+        kept = content[: KEPT_BODY_BYTES - len(self.body)]
         self.body += kept
         if len(kept) < len(content):
             self.digest = self.digest or sha256(self.body)
             self.digest.update(content[len(kept) :])
 
-    def passed(self, broken: str = "", own: bool = False) -> Passed:
+    def passed(self, broken: str = "", own: bool = False) -> ObservedExchange:
         """Return it as it is now."""
-        return Passed(
+        return ObservedExchange(
             number=self.number,
             arrived=self.arrived,
             request=self.request,
@@ -385,7 +385,7 @@ class _Link:
         if self._under_way:
             one = self._under_way[0]
             one.size += len(content)
-            one.content += content[: KEPT - len(one.content)]
+            one.content += content[: KEPT_BODY_BYTES - len(one.content)]
             if last:
                 self._finish()
 
@@ -467,7 +467,7 @@ class Proxy:
     def __init__(
         self,
         upstream: Upstream,
-        seen: Callable[[Passed], None],
+        seen: Callable[[ObservedExchange], None],
         trouble: Callable[[str], None] = lambda message: None,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -487,7 +487,7 @@ class Proxy:
         self._latest = max(self._now(), self._latest + 4e-6)
         return self._latest
 
-    def tell(self, passed: Passed) -> None:
+    def tell(self, passed: ObservedExchange) -> None:
         """Tell of an exchange."""
         try:
             self._seen(passed)

@@ -13,22 +13,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hobbyhorse.conformance.client.cases import CROWD, KILLED, LONG, MOVED, ONCE, TWICE, Drill
+from hobbyhorse.conformance.client.cases import CROWD, KILLED, LONG, MOVED, ONCE, TWICE, Case
 from hobbyhorse.contract.example_orders import order_for
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners import callable as callables
-from hobbyhorse.runners.callable import Callback, Client
-from hobbyhorse.runners.command import Finished, Running, Task, start, with_ids
+from hobbyhorse.runners.callable import CallbackTarget, Client
+from hobbyhorse.runners.command import ClientTask, Finished, Running, start, with_ids
 from hobbyhorse.runners.virtual_time import VirtualTime
 from hobbyhorse.testing.local import MockServer, MockWorld
 from hobbyhorse.traces.trace import Outcome, Run, Trace
 
-QUIET_SECONDS = 60.0
+WATCH_SECONDS = 60.0
 """How long a client is watched after its run, in seconds of the virtual clock."""
 REAL_QUIET_SECONDS = 0.2
 CROWD_SIZE = 3
-MOST_EXCHANGES = 20_000
+MOST_RUN_EXCHANGES = 20_000
 """How much of a run is kept: a client that floods is judged by all that it did."""
 MOST_REQUESTS = 3_000
 """How many requests a callable may make in one run; polling each second for as long as it may takes fewer."""
@@ -49,7 +49,7 @@ def free_port() -> int:
 
 
 @dataclass(slots=True)
-class Arena:
+class FakeSession:
     """One fake for many runs of one client; each run has a world of its own. A context manager."""
 
     contract: Contract
@@ -79,21 +79,21 @@ class Arena:
             closed=True,
         )
 
-    def __enter__(self) -> Arena:
+    def __enter__(self) -> FakeSession:
         self.server.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.server.stop()
 
-    def world(self, drill: Drill) -> MockWorld:
+    def world(self, drill: Case) -> MockWorld:
         """Open the world of a drill, with its scenario armed."""
         with self._lock:
             self._number += 1
             key = f"hh-test-key-{self._number:06}"
             self._playing = {**dict.fromkeys(self._playing, False), key: not self._playing}
         world = self.server.world(key, seed=self.seed)
-        world.keep(MOST_EXCHANGES)
+        world.keep(MOST_RUN_EXCHANGES)
         if drill.scenario:
             jobs = 1 if drill.kind in (ONCE, LONG, KILLED, MOVED) else "all"
             world.arm(drill.scenario, provider=self.contract.key, jobs=jobs, seed=self.seed)
@@ -101,17 +101,17 @@ class Arena:
             world.limit(concurrent_jobs=1)
         return world
 
-    def request(self, drill: Drill, mark: str = "run 1") -> dict[str, Any]:
+    def request(self, drill: Case, mark: str = "run 1") -> dict[str, Any]:
         """Return what the client is asked to order."""
         return order_for(self.contract, self.model, mark=mark, long=drill.kind == LONG)
 
-    def callback(self) -> Callback | None:
+    def callback(self) -> CallbackTarget | None:
         """Return where the client may listen."""
         if self.contract.callbacks is None:
             return None
-        return Callback(f"http://127.0.0.1:{free_port()}/callback", DEFAULT_SECRET)
+        return CallbackTarget(f"http://127.0.0.1:{free_port()}/callback", DEFAULT_SECRET)
 
-    def trace(self, world: MockWorld, drill: Drill, runs: Iterable[Run], watched: float = 0.0) -> Trace:
+    def trace(self, world: MockWorld, drill: Case, runs: Iterable[Run], watched: float = 0.0) -> Trace:
         """Return what was seen of the runs of a drill up to a moment, and forget the world."""
         ended = max(world.clock.now(), watched)
         with self._lock:
@@ -130,18 +130,18 @@ class Arena:
 
 
 @dataclass(slots=True)
-class PythonPlayer:
+class CallableRunner:
     """Plays drills with a Python callable, in this process and in virtual time."""
 
-    arena: Arena
+    arena: FakeSession
     client: Client
 
-    def __call__(self, drills: Sequence[Drill]) -> Iterator[Trace]:
+    def __call__(self, drills: Sequence[Case]) -> Iterator[Trace]:
         """Play drills, one after the other."""
         for drill in drills:
             yield self.play(drill)
 
-    def play(self, drill: Drill) -> Trace:
+    def play(self, drill: Case) -> Trace:
         """Run the client once, and return what was seen."""
         world = self.arena.world(drill)
         base = world.url(self.arena.contract.key)
@@ -186,8 +186,8 @@ class PythonPlayer:
                 runs[at] = replace(run, outcome=outcome)
         watched = world.clock.now()
         if not ran.over:
-            time_.drain(QUIET_SECONDS)
-            watched += QUIET_SECONDS
+            time_.drain(WATCH_SECONDS)
+            watched += WATCH_SECONDS
         trace = self.arena.trace(world, drill, runs, watched)
         jobs = [job.id for job in trace.jobs or ()]
         named = [_named(run, error, jobs) for run, error in zip(runs, errors, strict=True)]
@@ -205,25 +205,25 @@ def _named(run: Run, error: BaseException | None, jobs: list[str]) -> Run:
 
 
 @dataclass(slots=True)
-class CommandPlayer:
+class CommandRunner:
     """Plays drills with a command in any language, several at once, in real time or `speed` times as fast."""
 
-    arena: Arena
+    arena: FakeSession
     argv: Sequence[str]
     resume: Sequence[str] | None = None
     limit: float = COMMAND_SECONDS
     parallel: int = PARALLEL
 
-    def __call__(self, drills: Sequence[Drill]) -> Iterator[Trace]:
+    def __call__(self, drills: Sequence[Case]) -> Iterator[Trace]:
         """Play drills, several at once; what was seen comes in their order."""
         with ThreadPoolExecutor(self.parallel) as pool:
             yield from pool.map(self.play, drills)
 
-    def play(self, drill: Drill) -> Trace:
+    def play(self, drill: Case) -> Trace:
         """Run the command as a drill has it, and return what was seen."""
         world = self.arena.world(drill)
         with tempfile.TemporaryDirectory(prefix="hobbyhorse-", ignore_cleanup_errors=True) as folder:
-            plays: dict[str, Callable[[MockWorld, Drill, Path], list[tuple[Run, Finished | None]]]] = {
+            plays: dict[str, Callable[[MockWorld, Case, Path], list[tuple[Run, Finished | None]]]] = {
                 TWICE: self._twice,
                 CROWD: self._crowd,
                 KILLED: self._killed,
@@ -240,7 +240,7 @@ class CommandPlayer:
     ) -> Running:
         folder.mkdir(exist_ok=True)
         callback = self.arena.callback()
-        task = Task(
+        task = ClientTask(
             base,
             world.api_key,
             request,
@@ -259,20 +259,20 @@ class CommandPlayer:
                 time.sleep(REAL_QUIET_SECONDS)
         return Run(begun, base, request, done.outcome), done
 
-    def _once(self, world: MockWorld, drill: Drill, folder: Path) -> list[tuple[Run, Finished | None]]:
+    def _once(self, world: MockWorld, drill: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
         return [self._run(world, self.arena.request(drill), folder)]
 
-    def _twice(self, world: MockWorld, drill: Drill, folder: Path) -> list[tuple[Run, Finished | None]]:
+    def _twice(self, world: MockWorld, drill: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
         return [self._run(world, self.arena.request(drill, f"run {n}"), folder / str(n)) for n in (1, 2)]
 
-    def _crowd(self, world: MockWorld, drill: Drill, folder: Path) -> list[tuple[Run, Finished | None]]:
+    def _crowd(self, world: MockWorld, drill: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
         def one(number: int) -> tuple[Run, Finished | None]:
             return self._run(world, self.arena.request(drill, f"run {number}"), folder / str(number))
 
         with ThreadPoolExecutor(CROWD_SIZE) as pool:
             return list(pool.map(one, range(1, CROWD_SIZE + 1)))
 
-    def _killed(self, world: MockWorld, drill: Drill, folder: Path) -> list[tuple[Run, Finished | None]]:
+    def _killed(self, world: MockWorld, drill: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
         """Kill the client while the server holds an answer back, and start it again with the command that resumes."""
         base, begun, request = world.url(self.arena.contract.key), world.clock.now(), self.arena.request(drill)
         with self._start(world, request, folder, base) as running:

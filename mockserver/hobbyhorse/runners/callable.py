@@ -21,7 +21,7 @@ from hobbyhorse.traces.trace import Outcome
 Client = Callable[..., Any]
 """`(base_url, api_key, request)` to a path, bytes or the video's URL; may be async, may take `callback` and `model`."""
 
-PATIENCE = re.compile(
+TIMEOUT_WORDS = re.compile(
     r"tim(ed|e)[ -]?out|deadline|gave up waiting|still running|did not (end|finish)\b(?! success)", re.IGNORECASE
 )
 MOST_WORDS = 2_000
@@ -33,7 +33,7 @@ class ClientError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Callback:
+class CallbackTarget:
     """Where a client may listen for callbacks, and the secret that signs them."""
 
     url: str
@@ -104,7 +104,7 @@ def call(
     request: Mapping[str, Any],
     *,
     model: str,
-    callback: Callback | None = None,
+    callback: CallbackTarget | None = None,
 ) -> Any:
     """Call a client, and wait for it where it is asynchronous."""
     more: dict[str, Any] = {"model": model} if takes(client, "model") else {}
@@ -157,7 +157,7 @@ def _members(error: BaseException) -> list[BaseException]:
 def _late(error: BaseException) -> bool:
     """Whether the type of an error, or its words, say that time was up."""
     kinds = type(error).__mro__
-    return any(PATIENCE.search(kind.__name__) for kind in kinds) or PATIENCE.search(str(error)) is not None
+    return any(TIMEOUT_WORDS.search(kind.__name__) for kind in kinds) or TIMEOUT_WORDS.search(str(error)) is not None
 
 
 def with_ids(outcome: Outcome, error: BaseException | None, jobs: Iterable[str]) -> Outcome:

@@ -19,11 +19,11 @@ from hobbyhorse.conformance.client.rules import rules as all_rules
 from hobbyhorse.conformance.client.search import CannotRun, Plan, Search
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract, Model
-from hobbyhorse.runners.against_fake import Arena, PythonPlayer
+from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
 from hobbyhorse.runners.callable import Client
 
-RUNS = 500
-KINDS = (ONCE, TWICE, LONG, CROWD)
+SUITE_RUNS = 500
+SUITE_KINDS = (ONCE, TWICE, LONG, CROWD)
 
 
 def examine(
@@ -31,15 +31,15 @@ def examine(
     contract: Contract,
     model: Model,
     *,
-    runs: int = RUNS,
+    runs: int = SUITE_RUNS,
     seed: int = 0,
     rules: Sequence[str] = (),
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] = SUITE_KINDS,
 ) -> Result:
     """Run the suite on a Python callable. Raises CannotRun if it gets no video from a happy server."""
     name = getattr(client, "__qualname__", type(client).__name__)
-    with Arena(contract, model, seed) as arena:
-        search = Search(contract, PythonPlayer(arena, client), Plan(runs, seed, tuple(rules), tuple(kinds)))
+    with FakeSession(contract, model, seed) as arena:
+        search = Search(contract, CallableRunner(arena, client), Plan(runs, seed, tuple(rules), tuple(kinds)))
         return search.run(f"{getattr(client, '__module__', '')}.{name}".lstrip("."), model.id)
 
 
@@ -48,7 +48,7 @@ def client_suite(
     *,
     provider: str,
     model: str | None = None,
-    runs: int = RUNS,
+    runs: int = SUITE_RUNS,
     seed: int = 0,
     rules: Sequence[str] = (),
     accepted: Mapping[str, str] | None = None,

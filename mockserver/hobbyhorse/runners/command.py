@@ -30,9 +30,9 @@ import orjson
 
 from hobbyhorse.traces.trace import KEY, OUTCOMES, REDACTED, Outcome
 
-KEPT = 65_536
+KEPT_OUTPUT_BYTES = 65_536
 """Bytes of each stream that are kept, its last ones; the rest is read and forgotten."""
-MARK = "HOBBYHORSE_RUN"
+RUN_VARIABLE = "HOBBYHORSE_RUN"
 TELLABLE = tuple(kind for kind in OUTCOMES if kind != "unfinished")
 """What a command may say of itself in the last line of its output, as `class`."""
 
@@ -55,7 +55,7 @@ class CommandError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class ClientTask:
     """What a client is asked to do; `speed` is how many times faster than real time the server's clock runs."""
 
     base_url: str
@@ -80,7 +80,7 @@ class Finished:
     exit_status: int | None
 
 
-def environment(task: Task, folder: Path) -> dict[str, str]:
+def environment(task: ClientTask, folder: Path) -> dict[str, str]:
     """Write the request into a folder, and return the variables that tell a command what to do."""
     request = folder / "request.json"
     request.write_text(json.dumps(dict(task.request)))
@@ -104,7 +104,7 @@ def output_of(folder: Path) -> Path:
 
 def start(
     argv: Sequence[str],
-    task: Task,
+    task: ClientTask,
     limit: float,
     *,
     now: Callable[[], float],
@@ -121,13 +121,20 @@ def start(
     place = folder or Path(tempfile.mkdtemp(prefix="hobbyhorse-"))
     try:
         mark, before = secrets.token_hex(16), _processes()
-        process = _begin(argv, {**_inherited(), **environment(task, place), MARK: mark})
+        process = _begin(argv, {**_inherited(), **environment(task, place), RUN_VARIABLE: mark})
     except BaseException:
         if folder is None:
             shutil.rmtree(place, ignore_errors=True)
         raise
     return Running(
-        process, _Kin(process.pid, f"{MARK}={mark}".encode(), before), task, place, folder is None, limit, grace, now
+        process,
+        _Kin(process.pid, f"{RUN_VARIABLE}={mark}".encode(), before),
+        task,
+        place,
+        folder is None,
+        limit,
+        grace,
+        now,
     )
 
 
@@ -180,15 +187,15 @@ class _Tail:
         """Take in what has come."""
         self.kept += chunk
         self.seen += len(chunk)
-        if len(self.kept) > 2 * KEPT:
-            del self.kept[: -KEPT - _MARGIN]
+        if len(self.kept) > 2 * KEPT_OUTPUT_BYTES:
+            del self.kept[: -KEPT_OUTPUT_BYTES - _MARGIN]
 
-    def text(self, task: Task) -> str:
+    def text(self, task: ClientTask) -> str:
         """Return it as text, secrets masked."""
-        text = bytes(self.kept[-KEPT - _MARGIN :]).decode(errors="replace")
+        text = bytes(self.kept[-KEPT_OUTPUT_BYTES - _MARGIN :]).decode(errors="replace")
         for secret, mask in ((task.api_key, KEY), (task.callback_secret, REDACTED)):
             text = text.replace(secret, mask) if secret else text
-        return text[-KEPT:]
+        return text[-KEPT_OUTPUT_BYTES:]
 
 
 class Running:
@@ -202,7 +209,7 @@ class Running:
         self,
         process: subprocess.Popen[bytes],
         kin: _Kin,
-        task: Task,
+        task: ClientTask,
         folder: Path,
         private: bool,
         limit: float,

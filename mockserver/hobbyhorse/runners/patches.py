@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from hobbyhorse.runners.scheduler import Governor, RunOver, current
+from hobbyhorse.runners.scheduler import RunOver, Scheduler, current
 
 _real_lock, _real_rlock = threading.Lock, threading.RLock
 _allocate = threading._allocate_lock  # type: ignore[attr-defined]
@@ -87,7 +87,7 @@ class _Datetimes(type(_Datetime)):  # type: ignore[misc]
         return issubclass(kind, _Datetime)
 
 
-class GovernedDatetime(_Datetime, metaclass=_Datetimes):
+class VirtualDatetime(_Datetime, metaclass=_Datetimes):
     """What a client's module knows as `datetime`; all that it makes are the usual ones."""
 
     def __new__(cls, *args: Any, **named: Any) -> Any:
@@ -109,13 +109,13 @@ class GovernedDatetime(_Datetime, metaclass=_Datetimes):
 
 
 _datetime_module = types.ModuleType("datetime")
-vars(_datetime_module).update({**vars(datetime), "datetime": GovernedDatetime})
+vars(_datetime_module).update({**vars(datetime), "datetime": VirtualDatetime})
 
 
 # ---- locks and threads
 
 
-class GovernedLock:
+class VirtualLock:
     """A lock whose waiters wait in virtual time."""
 
     def __init__(self) -> None:
@@ -153,14 +153,14 @@ class GovernedLock:
 
 
 def _lock() -> Any:
-    return _real_lock() if current() is None else GovernedLock()
+    return _real_lock() if current() is None else VirtualLock()
 
 
 def _rlock() -> Any:
     if current() is None:
         return _real_rlock()
     lock = threading._PyRLock()  # type: ignore[attr-defined]
-    lock._block = GovernedLock()
+    lock._block = VirtualLock()
     return lock
 
 
@@ -247,7 +247,7 @@ def _is_ready(file: Any, events: int) -> bool:
     return bool(asked.poll(0))
 
 
-def _await_socket(governor: Governor, sock: Any, events: int) -> None:
+def _await_socket(governor: Scheduler, sock: Any, events: int) -> None:
     """Wait until a socket is ready, as long as its timeout says; of one that never waits, nothing is to be awaited."""
     timeout = sock.gettimeout()
     if timeout == 0 or (events == select.POLLOUT and _is_ready(sock, events)):
@@ -256,7 +256,7 @@ def _await_socket(governor: Governor, sock: Any, events: int) -> None:
         raise TimeoutError("timed out")
 
 
-def _said(governor: Governor, sock: Any) -> None:
+def _said(governor: Scheduler, sock: Any) -> None:
     """Note that a socket is about to send; between two ends on one machine that are no network's, it is there at once.
 
     Of those, the system counts what the other end has not read, such as an event loop that has yet to wake up.
@@ -323,7 +323,7 @@ def _connect(self: Any, address: Any) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def _connected(governor: Governor, sock: Any, address: Any) -> int:
+def _connected(governor: Scheduler, sock: Any, address: Any) -> int:
     """Connect a socket, as long as its timeout says; return the number of the error."""
     timeout = sock.gettimeout()
     if timeout == 0:
@@ -353,7 +353,7 @@ def _noting(real: Any) -> Callable[..., Any]:
 # ---- waiting for several
 
 
-class GovernedPoll:
+class VirtualPoll:
     """What `select.poll()` returns, waiting in virtual time."""
 
     def __init__(self) -> None:
@@ -369,7 +369,7 @@ class GovernedPoll:
 
 
 def _poll() -> Any:
-    return _real_poll() if current() is None else GovernedPoll()
+    return _real_poll() if current() is None else VirtualPoll()
 
 
 def _select(readers: Any, writers: Any, others: Any, timeout: float | None = None) -> Any:
@@ -394,7 +394,7 @@ def _selector_select(real: Any) -> Any:
     return wait
 
 
-def _several(governor: Governor, look: Callable[[], list[Any]], timeout: float | None) -> list[Any]:
+def _several(governor: Scheduler, look: Callable[[], list[Any]], timeout: float | None) -> list[Any]:
     """Wait until a look at several files finds any; return what it found."""
     if timeout == 0:
         governor.look(lambda: bool(look()))
@@ -508,7 +508,7 @@ def _rebind() -> None:
         names, own = vars(module), _is_a_clients(name, getattr(module, "__file__", None))
         for bound, value in list(names.items()):
             if own and (value is _Datetime or value is datetime):
-                names[bound] = GovernedDatetime if value is _Datetime else _datetime_module
+                names[bound] = VirtualDatetime if value is _Datetime else _datetime_module
             old, new = _REBOUND.get(id(value)) or _LOCKS.get(bound) or (None, None)
             if new is not None and value is old and (module is not threading or bound not in _LOCKS):
                 names[bound] = new

@@ -15,9 +15,9 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from types import TracebackType
 
-from hobbyhorse.conformance.client.cases import Drill
+from hobbyhorse.conformance.client.cases import Case
 from hobbyhorse.contract.folder import load_all
-from hobbyhorse.runners.against_fake import Arena, PythonPlayer
+from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
 from hobbyhorse.runners.callable import ClientError, find_client
 from hobbyhorse.traces.trace import Trace
 
@@ -38,7 +38,7 @@ def processes(runs: int, most: int | None = None) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
+class WorkerSetup:
     """What a process must know to play: the client as `find_client` takes it, and where it runs."""
 
     client: str
@@ -49,15 +49,15 @@ class Post:
 
 
 @dataclass(slots=True)
-class Crew:
+class ProcessPool:
     """Plays drills in `size` processes. A context manager: none of them outlives it, or the process that made it."""
 
-    post: Post
+    post: WorkerSetup
     size: int
     _pool: ProcessPoolExecutor = field(init=False)
     _strangers: set[BaseProcess] = field(init=False)
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> ProcessPool:
         self._strangers = set(multiprocessing.active_children())
         spawn = multiprocessing.get_context("spawn")  # there are threads here, which no fork survives
         self._pool = ProcessPoolExecutor(self.size, spawn, _take, (self.post,))
@@ -70,7 +70,7 @@ class Crew:
             worker.join(LAST_SECONDS if error is None else 0)
             worker.kill()  # what a client has left there does not end by itself
 
-    def __call__(self, drills: Sequence[Drill]) -> Iterator[Trace]:
+    def __call__(self, drills: Sequence[Case]) -> Iterator[Trace]:
         """Play drills, several at once; what was seen comes in their order. Raises ClientError if a process ends."""
         try:
             yield from self._pool.map(_play, drills)
@@ -78,22 +78,22 @@ class Crew:
             raise ClientError("the client ended the process that it ran in; --parallel 1 runs it in this one") from None
 
 
-_players: list[PythonPlayer] = []
+_players: list[CallableRunner] = []
 """Who plays in this process."""
 
 
-def _take(post: Post) -> None:
+def _take(post: WorkerSetup) -> None:
     """Get ready to play, in a process of a crew."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever made it hears that, and ends it
     threading.Thread(target=_follow, name="crew", daemon=True).start()
     contract = next(one for one in load_all(post.contracts) if one.key == post.provider)
     model = contract.model(post.model)
     assert model is not None
-    arena = Arena(contract, model, post.seed)
+    arena = FakeSession(contract, model, post.seed)
     client = find_client(post.client)
     arena.server.start()
     Finalize(None, arena.server.stop, exitpriority=10)
-    _players.append(PythonPlayer(arena, client))
+    _players.append(CallableRunner(arena, client))
 
 
 def _follow() -> None:
@@ -104,5 +104,5 @@ def _follow() -> None:
         os._exit(1)
 
 
-def _play(drill: Drill) -> Trace:
+def _play(drill: Case) -> Trace:
     return _players[0].play(drill)

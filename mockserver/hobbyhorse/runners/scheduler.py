@@ -32,7 +32,7 @@ ASLEEP_SECONDS = 0.05
 """A thread that sleeps so long outside of virtual time (a lock, a process) does not keep the baton."""
 NAP_SECONDS = 0.001
 ARRIVAL_SECONDS = 0.2
-GRACE_SECONDS = 1.0
+STUCK_SECONDS = 1.0
 """How long (real) nothing can happen before a client is stuck; it may wait for what is not in virtual time."""
 SPARED = 2_000
 """After a refusal an event loop may look at its files and its watch so often, to end its tasks."""
@@ -42,7 +42,7 @@ MOST_REFUSALS = 50
 """A thread that goes on after so many refusals is left standing for ever."""
 
 
-class Timeline(Protocol):
+class ServerTime(Protocol):
     """The time of the other side: see the module's docstring."""
 
     def now(self) -> float:
@@ -70,7 +70,7 @@ class Stuck(BaseException):
 
 
 @dataclass(slots=True, eq=False)
-class Member:
+class ScheduledThread:
     """A thread in virtual time, and what it waits for: `ready` says so, at `deadline` (ticks) it goes on anyway.
 
     `outer` is whether what makes it ready comes from the other side.
@@ -96,14 +96,14 @@ class Member:
 
 
 class _Here(threading.local):
-    governor: Governor | None = None
-    member: Member | None = None
+    governor: Scheduler | None = None
+    member: ScheduledThread | None = None
 
 
 _here = _Here()
 
 
-def current() -> Governor | None:
+def current() -> Scheduler | None:
     """Return what governs this thread, or None where time is real."""
     return _here.governor
 
@@ -118,10 +118,10 @@ def outside() -> Iterator[None]:
         _here.governor = governor
 
 
-class Governor:
+class Scheduler:
     """Governs the threads of one client. `most_sends` and `most_operations` bound one that floods or spins."""
 
-    def __init__(self, timeline: Timeline, limit: float, most_sends: int, most_operations: int) -> None:
+    def __init__(self, timeline: ServerTime, limit: float, most_sends: int, most_operations: int) -> None:
         self._timeline = timeline
         self._start = timeline.now()
         self._until = self.ticks() + _ticks(limit)
@@ -129,9 +129,9 @@ class Governor:
         self._most_operations = most_operations
         self._sends = self._operations = self._received = 0
         self._orders = itertools.count()
-        self._members: list[Member] = []
-        self._main: Member | None = None
-        self._running: Member | None = None
+        self._members: list[ScheduledThread] = []
+        self._main: ScheduledThread | None = None
+        self._running: ScheduledThread | None = None
         self._inside = False
         self._paused = True
         self._mutex, self._news = allocate_lock(), allocate_lock()
@@ -238,14 +238,14 @@ class Governor:
         whole = int(exact)
         return now + max(whole + (exact - whole > 1e-3), int(timeout > 0))
 
-    def _refuse(self, me: Member) -> None:
+    def _refuse(self, me: ScheduledThread) -> None:
         me.refusals += 1
         me.spared = SPARED
         if me.refusals > MOST_REFUSALS:
             self._abandon(me)
         raise RunOver("the run is over")
 
-    def _abandon(self, me: Member) -> None:
+    def _abandon(self, me: ScheduledThread) -> None:
         """Let a thread that will not end stand for ever."""
         with outside():
             self.abandoned.append(me.name)
@@ -254,20 +254,20 @@ class Governor:
 
     # ---- members
 
-    def adopt(self, name: str) -> Member:
+    def adopt(self, name: str) -> ScheduledThread:
         """Take in a thread that is about to start."""
-        member = Member(name)
+        member = ScheduledThread(name)
         member.gate.acquire()
         member.ready = _always
         member.order = next(self._orders)
         self._members.append(member)
         return member
 
-    def disown(self, member: Member) -> None:
+    def disown(self, member: ScheduledThread) -> None:
         """Forget a thread that could not be started."""
         self._members.remove(member)
 
-    def live(self, member: Member, work: Callable[[], None]) -> None:
+    def live(self, member: ScheduledThread, work: Callable[[], None]) -> None:
         """Do the work of a thread in virtual time, from when it is its turn."""
         _here.member = member
         member.ident, member.native = threading.get_ident(), threading.get_native_id()
@@ -284,7 +284,7 @@ class Governor:
             _here.governor = None
             self._leave(member)
 
-    def _leave(self, me: Member) -> None:
+    def _leave(self, me: ScheduledThread) -> None:
         with self._mutex:
             if me.left:
                 return
@@ -302,7 +302,7 @@ class Governor:
 
     # ---- the baton
 
-    def _enter(self, me: Member) -> None:
+    def _enter(self, me: ScheduledThread) -> None:
         """Go on only with the baton: one who was thought to be asleep queues for it."""
         with self._mutex:
             if self._running is me:
@@ -314,10 +314,10 @@ class Governor:
         _wake(me)
         self._inside = True
 
-    def _queue(self, me: Member, ready: Callable[[], bool] | None, outer: bool) -> None:
+    def _queue(self, me: ScheduledThread, ready: Callable[[], bool] | None, outer: bool) -> None:
         me.ready, me.outer, me.order, me.waiting = ready, outer, next(self._orders), True
 
-    def _hand_over(self, me: Member) -> None:
+    def _hand_over(self, me: ScheduledThread) -> None:
         while True:
             chosen = None if self._paused else self._choose()
             if chosen is me:
@@ -328,7 +328,7 @@ class Governor:
                 break
         _wake(me)
 
-    def _give(self, member: Member | None) -> None:
+    def _give(self, member: ScheduledThread | None) -> None:
         with self._mutex:
             self._running = member
             self._inside = False
@@ -337,7 +337,7 @@ class Governor:
         if member is not None:
             member.gate.release()
 
-    def _await(self, me: Member) -> bool:
+    def _await(self, me: ScheduledThread) -> bool:
         """Wait for the baton; False if it was taken from one who sleeps, and is still to be given."""
         while not me.gate.acquire(timeout=LOOK_SECONDS):
             with self._mutex:
@@ -349,7 +349,7 @@ class Governor:
         me.seen = _monotonic()
         return True
 
-    def _pass_on(self, me: Member) -> bool:
+    def _pass_on(self, me: ScheduledThread) -> bool:
         """Choose who goes on, for one who waits for nothing but the baton."""
         chosen = self._choose()
         if chosen is me:
@@ -360,7 +360,7 @@ class Governor:
 
     # ---- who goes on
 
-    def _choose(self) -> Member:
+    def _choose(self) -> ScheduledThread:
         """Return who can go on, moving time if nobody can."""
         while True:
             self._arrivals()
@@ -383,7 +383,7 @@ class Governor:
             while not member.arrived:
                 _sleep(NAP_SECONDS / 20)
 
-    def _ready(self, waiting: list[Member], *, outer: bool) -> Member | None:
+    def _ready(self, waiting: list[ScheduledThread], *, outer: bool) -> ScheduledThread | None:
         for member in waiting:
             if member.outer is outer and member.ready is not None and _holds(member.ready):
                 member.answer = True
@@ -391,7 +391,7 @@ class Governor:
                 return member
         return None
 
-    def _due(self, waiting: list[Member]) -> Member | None:
+    def _due(self, waiting: list[ScheduledThread]) -> ScheduledThread | None:
         moment = self._timeline.now()
         now = _ticks(moment - self._start)
         late = [member for member in waiting if member.deadline is not None and member.deadline <= now]
@@ -402,7 +402,7 @@ class Governor:
         self._idle = None
         return found
 
-    def _move(self, waiting: list[Member]) -> None:
+    def _move(self, waiting: list[ScheduledThread]) -> None:
         """Move time to the next moment at which anything happens, but not past the limit."""
         due = self._timeline.next_due()
         moments = [self._start + member.deadline / TICKS for member in waiting if member.deadline is not None]
@@ -422,7 +422,7 @@ class Governor:
             except Exception as failure:
                 self.failure, self.over = failure, True
 
-    def _nothing(self, waiting: list[Member]) -> None:
+    def _nothing(self, waiting: list[ScheduledThread]) -> None:
         """Wait a little in real time for what is outside of virtual time; in the end the client is stuck."""
         now = _monotonic()
         main = self._main
@@ -432,7 +432,7 @@ class Governor:
             if len(waiting) == len(self._members):
                 self.over = True
                 return
-        elif now - self._idle > GRACE_SECONDS and main.waiting:
+        elif now - self._idle > STUCK_SECONDS and main.waiting:
             self._idle = None
             main.stuck, main.answer = True, False
             main.ready, main.outer = _always, False
@@ -456,7 +456,7 @@ class Governor:
 
     # ---- from outside
 
-    def begin(self, member: Member, limit: float) -> None:
+    def begin(self, member: ScheduledThread, limit: float) -> None:
         """Give the baton to a thread that is the client's main one, for so many virtual seconds."""
         self._main = member
         self._until = self.ticks() + _ticks(limit)
@@ -483,7 +483,7 @@ class Governor:
                 continue
             self.over = True
             hard = hard or now
-            if now - hard > GRACE_SECONDS:
+            if now - hard > STUCK_SECONDS:
                 self.abandoned += [one.name for one in lost]
                 return False
             for one in lost:
@@ -496,13 +496,13 @@ class Governor:
         return [member.name for member in self._members]
 
 
-def _mine() -> Member:
+def _mine() -> ScheduledThread:
     member = _here.member
     assert member is not None
     return member
 
 
-def _wake(member: Member) -> None:
+def _wake(member: ScheduledThread) -> None:
     """Note that a thread runs; by then it was last seen just now."""
     member.seen, member.asleep = _monotonic(), None
     member.waiting = False
@@ -534,7 +534,7 @@ def _await_arrival(sent: Iterable[Any]) -> None:
         _sleep(NAP_SECONDS / 5)
 
 
-def _sleeps(member: Member) -> bool:
+def _sleeps(member: ScheduledThread) -> bool:
     """Whether a thread sleeps outside of virtual time, and has for a while without waking once.
 
     One that waits for the interpreter wakes every few milliseconds.
@@ -547,7 +547,7 @@ def _sleeps(member: Member) -> bool:
     return member.asleep is not None and now - member.asleep[0] > ASLEEP_SECONDS
 
 
-def _state(member: Member) -> str:
+def _state(member: ScheduledThread) -> str:
     """Return what the system says a thread does, and how often it has woken; that it sleeps where it does not say."""
     try:
         lines = Path(f"/proc/self/task/{member.native}/status").read_text().splitlines()
@@ -556,7 +556,7 @@ def _state(member: Member) -> str:
         return "S (sleeping)"
 
 
-def _raise_in(member: Member) -> None:
+def _raise_in(member: ScheduledThread) -> None:
     """Have a thread that never waits raise RunOver at its next instruction."""
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(member.ident), ctypes.py_object(RunOver))
     _sleep(NAP_SECONDS * 20)

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hobbyhorse.runners.patches import patched
-from hobbyhorse.runners.scheduler import Governor, RunOver, Stuck, Timeline
+from hobbyhorse.runners.scheduler import RunOver, Scheduler, ServerTime, Stuck
 
-__all__ = ["Ran", "RunOver", "Stuck", "Timeline", "VirtualTime"]
+__all__ = ["Ran", "RunOver", "ServerTime", "Stuck", "VirtualTime"]
 
 LIMIT_SECONDS = 7_200.0
 MOST_SENDS = 20_000
@@ -47,7 +47,7 @@ class VirtualTime:
 
     def __init__(
         self,
-        timeline: Timeline,
+        timeline: ServerTime,
         limit: float = LIMIT_SECONDS,
         most_requests: int = MOST_SENDS,
         most_operations: int = MOST_OPERATIONS,
@@ -58,7 +58,7 @@ class VirtualTime:
         self._limit = limit
         self._patience = patience
         self._random = random.Random(seed).getstate()
-        self._governor = Governor(timeline, limit, most_requests, most_operations)
+        self._governor = Scheduler(timeline, limit, most_requests, most_operations)
 
     def run(self, call: Callable[[], Any]) -> Ran:
         """Call something in a thread in virtual time; a coroutine that it returns is run on an event loop there."""

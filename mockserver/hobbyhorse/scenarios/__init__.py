@@ -1,0 +1,1 @@
+"""Scenarios and the faults they are made of; imports only `contract`, and knows no socket."""

@@ -19,7 +19,7 @@ MOST_OPEN = 100
 
 
 @dataclass(slots=True, eq=False)
-class Armed:
+class ArmedScenario:
     """A scenario that waits for jobs: for how many more (None: all), on which providers, and what was met so far.
 
     `met` counts by role and index of the move, such as `submit/0`, and `timeline`. `source` says how it was armed:
@@ -64,12 +64,12 @@ class Armed:
         }
 
 
-class Play:
+class ActiveScenario:
     """One playing of an armed scenario: its moves by role, those that are used up, and its generator."""
 
     __slots__ = ("_used", "armed", "bound", "contract", "random")
 
-    def __init__(self, armed: Armed, contract: Contract) -> None:
+    def __init__(self, armed: ArmedScenario, contract: Contract) -> None:
         self.armed = armed
         self.contract = contract
         self.random = Random(f"{armed.seed}:{armed.begun}")
@@ -130,19 +130,19 @@ class Play:
             self.armed.met["timeline"] += 1
 
 
-class Plays:
+class ArmedScenarios:
     """The armed scenarios of one world, in order, and the plays that still want a submission."""
 
     def __init__(self) -> None:
-        self._armed: dict[int, Armed] = {}
-        self._open: list[Play] = []
-        self._recent: deque[Play] = deque(maxlen=MOST_OPEN)
+        self._armed: dict[int, ArmedScenario] = {}
+        self._open: list[ActiveScenario] = []
+        self._recent: deque[ActiveScenario] = deque(maxlen=MOST_OPEN)
         self._number = 0
         self.active = False
         """Whether anything was armed since all was forgotten."""
 
     @property
-    def armed(self) -> list[Armed]:
+    def armed(self) -> list[ArmedScenario]:
         """Everything that was armed, in order."""
         return list(self._armed.values())
 
@@ -155,7 +155,7 @@ class Plays:
         jobs: int | None = 1,
         seed: int = 0,
         source: str = "control",
-    ) -> Armed:
+    ) -> ArmedScenario:
         """Arm a scenario for the next jobs (None: for all) of a provider, or of whichever provider it fits.
 
         Raises ScenarioError if it fits none of them, or if too many are armed.
@@ -173,11 +173,11 @@ class Plays:
             raise ScenarioError("too_many", f"{MOST_ARMED} scenarios are armed", "disarm those that are done")
         self._number += 1
         self.active = True
-        armed = Armed(self._number, scenario, fits, provider, jobs, seed, source)
+        armed = ArmedScenario(self._number, scenario, fits, provider, jobs, seed, source)
         self._armed[armed.id] = armed
         return armed
 
-    def for_requests(self, scenario: Scenario, contracts: Sequence[Contract], source: str) -> Armed:
+    def for_requests(self, scenario: Scenario, contracts: Sequence[Contract], source: str) -> ArmedScenario:
         """Return what is armed for those requests that name a scenario themselves; armed when first named."""
         for armed in self._armed.values():
             if armed.source == source and armed.scenario is scenario:
@@ -194,11 +194,11 @@ class Plays:
             self._recent.clear()
         return len(gone)
 
-    def unmet(self) -> list[tuple[Armed, str]]:
+    def unmet(self) -> list[tuple[ArmedScenario, str]]:
         """Return every move that was armed and never met."""
         return [(armed, what) for armed in self._armed.values() for what in armed.unmet()]
 
-    def find(self, contract: Contract, role: str, only: Armed | None = None) -> Play | None:
+    def find(self, contract: Contract, role: str, only: ArmedScenario | None = None) -> ActiveScenario | None:
         """Return the play that a request without a job belongs to, begun if need be; None if it is a happy one.
 
         `only` is what the request itself names; without it, what was armed by control.
@@ -215,15 +215,15 @@ class Plays:
                 return play
         for armed in self._armed.values():
             if armed.left != 0 and contract.key in armed.fits and _meant(armed, only) and _begins(armed.scenario, role):
-                play = Play(armed, contract)
+                play = ActiveScenario(armed, contract)
                 self._open.append(play)
                 self._recent.append(play)
                 return play
         return None
 
-    def begin(self, armed: Armed, contract: Contract) -> Play | None:
+    def begin(self, armed: ArmedScenario, contract: Contract) -> ActiveScenario | None:
         """Begin a play for a job that exists already; None if it does not fit or is used up."""
-        return Play(armed, contract) if armed.left != 0 and contract.key in armed.fits else None
+        return ActiveScenario(armed, contract) if armed.left != 0 and contract.key in armed.fits else None
 
     def clear(self) -> None:
         """Forget everything."""
@@ -231,7 +231,7 @@ class Plays:
         self.active = False
 
 
-def _meant(armed: Armed, only: Armed | None) -> bool:
+def _meant(armed: ArmedScenario, only: ArmedScenario | None) -> bool:
     return armed is only if only is not None else armed.source == "control"
 
 

@@ -42,7 +42,7 @@ PNG = _large_png()
 """A picture, as large as LARGE says."""
 UNKNOWN_WORD = "reticulating"
 EXTRA_FIELD = "x_unexpected"
-ELSEWHERE: Mapping[str, str] = {"foreign": "http://foreign.invalid", "private": "http://169.254.169.254"}
+LINK_ORIGINS: Mapping[str, str] = {"foreign": "http://foreign.invalid", "private": "http://169.254.169.254"}
 """The origins that clients are pointed to where no others are configured."""
 PRIVATE_PATH = "/latest/meta-data"
 
@@ -82,7 +82,7 @@ def has_field(move: Move, operation: Operation, body: bytes) -> bool:
 
 
 def distort(
-    move: Move, sent: Sent, operation: Operation, random: Random, elsewhere: Mapping[str, str] = ELSEWHERE
+    move: Move, sent: Sent, operation: Operation, random: Random, elsewhere: Mapping[str, str] = LINK_ORIGINS
 ) -> Sent:
     """Return what a move makes of an answer; the same where the move is none of the body.
 
@@ -103,7 +103,7 @@ def distort(
         value = as_json(sent.body)
         for pointer in places(move, operation):
             if isinstance(here := resolve(value, pointer), str):
-                value = replaced(value, pointer, change(here, random, {**ELSEWHERE, **elsewhere}))
+                value = replaced(value, pointer, change(here, random, {**LINK_ORIGINS, **elsewhere}))
         return replace(sent, body=orjson.dumps(value))
     made = BODIES.get(move.kind)
     return made(sent, move, random) if made is not None else sent
@@ -151,7 +151,7 @@ def elsewhere_at(origin: str, address: str) -> str:
 
 def redirection(path: str, elsewhere: Mapping[str, str]) -> Sent:
     """Return the answer that sends a client to the same path, and query, on another origin."""
-    location = elsewhere.get("foreign", ELSEWHERE["foreign"]).rstrip("/") + path
+    location = elsewhere.get("foreign", LINK_ORIGINS["foreign"]).rstrip("/") + path
     return Sent(307, ((b"location", location.encode("latin-1")),), b"")
 
 

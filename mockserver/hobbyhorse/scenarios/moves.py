@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 EVERY = ("times",)
 MEDIA, CALLBACK = "media", "callback"
-LINKS = ("status_url", "result_url", "cancel_url")
+JOB_URLS = ("status_url", "result_url", "cancel_url")
 """The bound names of the addresses under which a provider has more about a job."""
-FILES = ("video_url", "first_frame_url")
+FILE_URLS = ("video_url", "first_frame_url")
 """The bound names of the addresses of what a job has made."""
 
 
@@ -49,9 +49,11 @@ MOVES: Mapping[str, Kind] = {
     "redirect": Kind("answer", "sends the client to the same path on another origin (307)", ("accepted",)),
     "extra_field": Kind("body", "adds a field that no document has to every object"),
     "reordered": Kind("body", "turns the order of every object's fields round"),
-    "opaque_links": Kind("address", "adds an opaque query to the job's addresses, which must be kept", (), names=LINKS),
-    "foreign_links": Kind("address", "moves the job's addresses to another origin", (), names=LINKS),
-    "private_links": Kind("address", "moves the video's address to a private host", (), names=FILES),
+    "opaque_links": Kind(
+        "address", "adds an opaque query to the job's addresses, which must be kept", (), names=JOB_URLS
+    ),
+    "foreign_links": Kind("address", "moves the job's addresses to another origin", (), names=JOB_URLS),
+    "private_links": Kind("address", "moves the video's address to a private host", (), names=FILE_URLS),
 }
 """What can stand on any operation of a provider; besides these, every situation of the operation is a move."""
 

@@ -29,28 +29,28 @@ from hobbyhorse.server.files.cache import Cache, user_directory
 from hobbyhorse.server.files.image_sources import FetchPolicy
 from hobbyhorse.server.operations import ROLES
 from hobbyhorse.server.request import (
-    JSON,
-    Answer,
-    Call,
+    JSON_HEADER,
     ClientGone,
     ContractBroken,
-    Noted,
+    JournalNote,
+    OperationRequest,
+    OperationResponse,
     api_key,
     header,
     read_all,
     refusal_of,
     write,
 )
-from hobbyhorse.server.socket_faults import SILENT, Line, connection, hand_over, is_there, let_go, perform
+from hobbyhorse.server.socket_faults import SILENT, ClientConnection, connection, hand_over, is_there, let_go, perform
 from hobbyhorse.server.trouble import HEADER, Troubled, act, capture, cast, media_trouble, refuse_scenario
 from hobbyhorse.worlds.jobs import Job
-from hobbyhorse.worlds.journal import MOST_BYTES, Exchange, Handover, Journal
+from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, Exchange, Handover, Journal
 from hobbyhorse.worlds.limits import Limits
 from hobbyhorse.worlds.world import World, Worlds
 
 if TYPE_CHECKING:
-    from hobbyhorse.server.callbacks import Courier
-    from hobbyhorse.server.files.renderer import Studio
+    from hobbyhorse.server.callbacks import CallbackDispatcher
+    from hobbyhorse.server.files.renderer import Renderer
     from hobbyhorse.traces.trace import Trace
 
 OWN_PATHS = ("/media/", "/fixtures/", "/_mock/")
@@ -124,28 +124,28 @@ class Fake:
         self._providers = {contract.key: Provider(contract, Routes(contract)) for contract in self.contracts}
         self._hosts = {host: provider for provider in self._providers.values() for host in provider.contract.hosts}
         self._policy = FetchPolicy(self.options.fetch_from)
-        self._courier: Courier | None = None
-        self._studio: Studio | None = None
+        self._courier: CallbackDispatcher | None = None
+        self._studio: Renderer | None = None
         self._own: ASGIApp | None = None
         self._control: ASGIApp | None = None
         self._elsewhere: dict[tuple[str, int], str] = {}
         self._catalogue: Catalogue | None = None
 
-    def courier(self) -> Courier:
+    def courier(self) -> CallbackDispatcher:
         """Return who delivers callbacks; made when first needed."""
         if self._courier is None:
-            from hobbyhorse.server.callbacks import Courier  # noqa: PLC0415 - httpx stays off the way to readiness
+            from hobbyhorse.server.callbacks import CallbackDispatcher  # noqa: PLC0415 - httpx stays off the way to readiness
 
-            self._courier = Courier(self.options.callback_secret)
+            self._courier = CallbackDispatcher(self.options.callback_secret)
         return self._courier
 
-    def studio(self) -> Studio:
+    def studio(self) -> Renderer:
         """Return who makes videos; made when first needed."""
         if self._studio is None:
-            from hobbyhorse.server.files.renderer import Studio  # noqa: PLC0415 - pillow stays off the way to readiness
+            from hobbyhorse.server.files.renderer import Renderer  # noqa: PLC0415 - pillow stays off the way to readiness
 
             cache = Cache(self.options.cache or user_directory(), self.options.cache_bytes)
-            self._studio = Studio(cache, self._policy)
+            self._studio = Renderer(cache, self._policy)
         return self._studio
 
     def _moved(self, world: World, job: Job) -> None:
@@ -162,19 +162,21 @@ class Fake:
     def own(self) -> ASGIApp:
         """Return who answers for what belongs to no provider; made when first needed."""
         if self._own is None:
-            from hobbyhorse.server.server_routes import Own  # noqa: PLC0415 - Starlette stays off the way to readiness
+            from hobbyhorse.server.server_routes import ServerRoutes  # noqa: PLC0415 - Starlette stays off the way to readiness
 
-            self._own = Own(self._providers, self.worlds, self.studio, self._origin, self.control).application()
+            self._own = ServerRoutes(
+                self._providers, self.worlds, self.studio, self._origin, self.control
+            ).application()
         return self._own
 
     def control(self) -> ASGIApp:
         """Return the control plane; made when first needed."""
         if self._control is None:
-            from hobbyhorse.server.control.app import Control, Desk, Guard  # noqa: PLC0415 - off the way to readiness
+            from hobbyhorse.server.control.app import AccessCheck, ControlContext, ControlPlane  # noqa: PLC0415 - off the way to readiness
 
             options = self.options
-            guard = Guard(options.control_key, options.loopback, options.public_url)
-            desk = Desk(
+            guard = AccessCheck(options.control_key, options.loopback, options.public_url)
+            desk = ControlContext(
                 self.contracts,
                 self.worlds,
                 self.catalogue,
@@ -184,7 +186,7 @@ class Fake:
                 self.trace,
                 options.judge,
             )
-            self._control = Control(desk, guard)
+            self._control = ControlPlane(desk, guard)
         return self._control
 
     def reset(self, world: World, what: Collection[str]) -> None:
@@ -281,7 +283,7 @@ class Fake:
             answer = refusal_of(contract, route, Refusal("key_refused" if key else "unauthenticated"))
         else:
             route, values = match
-            call = Call(
+            call = OperationRequest(
                 contract,
                 route,
                 values,
@@ -319,13 +321,13 @@ class Fake:
             body, made = call.body, call.made
             if isinstance(done, Troubled):
                 self._keep(call.world, contract, route, scope, path, body, done.noted, origin + prefix, handover, made)
-                await perform(done.move, done.sent, Line(scope, receive, send, call.world.clock, handover))
+                await perform(done.move, done.sent, ClientConnection(scope, receive, send, call.world.clock, handover))
                 return
             answer = done
         if self.options.strict:
             _check(contract, answer)
         situation = answer.situation
-        noted = Noted(situation.name, answer.job, situation.status, answer.body, answer.notes)
+        noted = JournalNote(situation.name, answer.job, situation.status, answer.body, answer.notes)
         handover.headers, handover.size = headers_of(answer), len(answer.body)
         self._keep(world, contract, route, scope, path, body, noted, origin + prefix, handover, made)
         await asyncio.sleep(0)  # what is ready together leaves together: a client is woken once, not for each answer
@@ -361,9 +363,9 @@ class Fake:
         if job.play is None or method != "GET" or job.play.peek(MEDIA) is None:
             return await self.own()(scope, receive, noting)
         move, sent = media_trouble(job.play, await capture(self.own(), scope, receive), world)
-        line = Line(scope, receive, send, world.clock, handover)
+        line = ClientConnection(scope, receive, send, world.clock, handover)
         if move is None:
-            return await Line(scope, receive, noting, world.clock, handover).whole(sent)
+            return await ClientConnection(scope, receive, noting, world.clock, handover).whole(sent)
         handover.size = len(sent.body)
         self._keep_file(world, job, scope, 0 if move.kind in SILENT else sent.status, move, handover)
         return await perform(move, sent, line)
@@ -401,7 +403,7 @@ class Fake:
                 (f"{kind} origin",),
             )
         )
-        await Line(scope, receive, send, clock, handover).whole(sent)
+        await ClientConnection(scope, receive, send, clock, handover).whole(sent)
 
     def _sender(self, scope: Scope) -> tuple[Contract | None, World | None]:
         """Return the provider whose path a request asks for, and the world of the key that it carries."""
@@ -453,7 +455,7 @@ class Fake:
         scope: Scope,
         path: str,
         body: bytes,
-        noted: Noted,
+        noted: JournalNote,
         root: str,
         handover: Handover,
         made: str | None,
@@ -469,9 +471,9 @@ class Fake:
                 path,
                 scope["query_string"],
                 scope["headers"],
-                body[:MOST_BYTES],
+                body[:MOST_JOURNAL_BODY_BYTES],
                 noted.status,
-                noted.body[:MOST_BYTES],
+                noted.body[:MOST_JOURNAL_BODY_BYTES],
                 root,
                 handover,
                 noted.notes,
@@ -493,28 +495,28 @@ def _nowhere(kind: str, method: str, path: str) -> Sent:
     """Refuse what is not to be found at another address than the server's own."""
     message = f"{method} {path[:200]} is nothing that the {kind} origin serves"
     problem = {"code": "unknown_path", "message": message, "hint": "providers are served at the server's own address"}
-    return Sent(404, (JSON,), orjson.dumps({"error": problem}))
+    return Sent(404, (JSON_HEADER,), orjson.dumps({"error": problem}))
 
 
-def _unrouted(provider: Provider, method: str, path: str) -> Answer:
+def _unrouted(provider: Provider, method: str, path: str) -> OperationResponse:
     """Refuse a request that meets no operation."""
     unrouted = provider.contract.unrouted
     allowed = provider.routes.allowed(path)
     if not allowed or "wrong_method" not in unrouted:
         return write(unrouted["unknown_path"], lambda name: MISSING, notes=(f"no operation {method} {path[:200]}",))
     answer = write(unrouted["wrong_method"], lambda name: MISSING, notes=(f"{path[:200]} takes {allowed}",))
-    return Answer(answer.situation, answer.body, None, answer.notes, (("allow", ", ".join(allowed)),))
+    return OperationResponse(answer.situation, answer.body, None, answer.notes, (("allow", ", ".join(allowed)),))
 
 
-def _check(contract: Contract, answer: Answer) -> None:
+def _check(contract: Contract, answer: OperationResponse) -> None:
     """Hold an answer of ours against the contract."""
     for violation in contract.schemas.violations(answer.situation.schema, orjson.loads(answer.body), most=1):
         raise ContractBroken(f"{contract.key}: situation {answer.situation.name!r} answers with {violation}")
 
 
-def headers_of(answer: Answer) -> list[tuple[bytes, bytes]]:
+def headers_of(answer: OperationResponse) -> list[tuple[bytes, bytes]]:
     """Return the headers of an answer."""
-    headers = [JSON, (b"content-length", str(len(answer.body)).encode())]
+    headers = [JSON_HEADER, (b"content-length", str(len(answer.body)).encode())]
     for name, value in (*_others(answer.situation.headers, answer.headers), *answer.headers):
         headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
     return headers

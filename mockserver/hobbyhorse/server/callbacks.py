@@ -14,12 +14,12 @@ import orjson
 from hobbyhorse.clock.quiescence import apart, awaiting_answer, together
 from hobbyhorse.clock.race import first_of
 from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
-from hobbyhorse.contract.forms.ids import FORMS
+from hobbyhorse.contract.forms.ids import ID_FORMS
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET, sign
 from hobbyhorse.contract.values import Callbacks, Situation
 from hobbyhorse.scenarios.moves import CALLBACK
 from hobbyhorse.scenarios.scenario import payload_places
-from hobbyhorse.worlds.jobs import Job, MediaLinks, View
+from hobbyhorse.worlds.jobs import Job, JobView, MediaLinks
 from hobbyhorse.worlds.world import World
 
 MOST_ATTEMPTS_KEPT = 1_000
@@ -37,7 +37,7 @@ HELD_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class CallbackAttempt:
     """One delivery: when (clock), of which job, where to, what was sent, and the answer's status or the error.
 
     `note` says what a scenario has made of it. `kind` is `genuine`, or why its receiver must not act on it: `forged`,
@@ -70,7 +70,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class QueuedCallback:
     """A message that is on its way: its id stays the same over all attempts."""
 
     world: World
@@ -80,15 +80,15 @@ class Delivery:
     message_id: str
 
 
-class Courier:
+class CallbackDispatcher:
     """Delivers callbacks; `secret` signs them, None leaves them unsigned where the contract allows that."""
 
     def __init__(self, secret: str | None = DEFAULT_SECRET) -> None:
         self.secret = secret
         self._told: set[tuple[str, str]] = set()
-        self._waiting: list[Delivery] = []
-        self._deliveries: dict[tuple[str, str], Delivery] = {}
-        self.attempts: deque[Attempt] = deque(maxlen=MOST_ATTEMPTS_KEPT)
+        self._waiting: list[QueuedCallback] = []
+        self._deliveries: dict[tuple[str, str], QueuedCallback] = {}
+        self.attempts: deque[CallbackAttempt] = deque(maxlen=MOST_ATTEMPTS_KEPT)
         self._client = httpx.AsyncClient(trust_env=False, follow_redirects=False)
 
     def schedule(self, world: World, job: Job, base: str, media: MediaLinks) -> None:
@@ -96,7 +96,7 @@ class Courier:
         if job.contract.callbacks is None or "callback_url" not in job.order.said:
             return
         message_id = str(uuid.UUID(int=world.random.getrandbits(128), version=4))
-        self._deliveries[world.handle, job.id] = delivery = Delivery(world, job, base, media, message_id)
+        self._deliveries[world.handle, job.id] = delivery = QueuedCallback(world, job, base, media, message_id)
         if job.ends:
             self._plan(delivery, job.finished, 1)
 
@@ -117,7 +117,7 @@ class Courier:
         self._told.add((world.handle, job.id))
         self._plan(delivery, world.clock.now(), AGAIN)
 
-    def of(self, world: World) -> list[Attempt]:
+    def of(self, world: World) -> list[CallbackAttempt]:
         """Return every delivery that was tried for a job that a world has."""
         return [attempt for attempt in self.attempts if attempt.world == world.handle and attempt.job in world.jobs]
 
@@ -131,13 +131,13 @@ class Courier:
             kept = [attempt for attempt in self.attempts if attempt.world != world.handle]
             self.attempts = deque(kept, maxlen=MOST_ATTEMPTS_KEPT)
 
-    def _plan(self, delivery: Delivery, moment: float, number: int) -> None:
+    def _plan(self, delivery: QueuedCallback, moment: float, number: int) -> None:
         async def action() -> None:
             await self._attempt(delivery, number)
 
         delivery.world.clock.at(moment, action)
 
-    async def _attempt(self, delivery: Delivery, number: int) -> None:
+    async def _attempt(self, delivery: QueuedCallback, number: int) -> None:
         """Deliver a callback, unless its job has not ended or was told of already."""
         job, world = delivery.job, delivery.world
         now = world.clock.now()
@@ -151,7 +151,7 @@ class Courier:
             self._told.add(key)
             await self._first(delivery)
 
-    async def _first(self, delivery: Delivery) -> None:
+    async def _first(self, delivery: QueuedCallback) -> None:
         """Deliver a callback for the first time, as the job's scenario has it."""
         move = delivery.job.play.take(CALLBACK) if delivery.job.play is not None else None
         if move is None:
@@ -165,7 +165,7 @@ class Courier:
             else:
                 await self._deliver(other, 1, note="out of order")
 
-    async def _deliver(self, delivery: Delivery, number: int, **how: Any) -> None:
+    async def _deliver(self, delivery: QueuedCallback, number: int, **how: Any) -> None:
         """Post a callback, note it, and plan the next try if it was not acknowledged."""
         callbacks, now = delivery.job.contract.callbacks, delivery.world.clock.now()
         stage = delivery.job.stage(now)
@@ -186,7 +186,7 @@ class Courier:
         self,
         callbacks: Callbacks,
         situation: Situation,
-        delivery: Delivery,
+        delivery: QueuedCallback,
         number: int,
         now: float,
         *,
@@ -196,10 +196,10 @@ class Courier:
         note: str = "",
         kind: str = GENUINE,
         payload: bool = True,
-        instead: Delivery | None = None,
-    ) -> Attempt:
+        instead: QueuedCallback | None = None,
+    ) -> CallbackAttempt:
         job, told = delivery.job, instead or delivery
-        view = View(told.job, now, told.job.stage(now), told.base, told.media)
+        view = JobView(told.job, now, told.job.stage(now), told.base, told.media)
         body = situation.template.write(view.lookup)
         if not payload:
             body = _without_payload(callbacks, body)
@@ -215,7 +215,7 @@ class Courier:
             answered = delivery.world.clock.now()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, TimeoutError) as failure:
             error = f"{type(failure).__name__}: {failure}"
-        return Attempt(
+        return CallbackAttempt(
             now, job.id, number, url, headers, body, status, error, note, kind, answered, delivery.world.handle
         )
 
@@ -242,24 +242,26 @@ class Courier:
             raise TimeoutError(f"no answer within {deadline:g} s")
         return found[0]
 
-    async def _lost(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
+    async def _lost(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
         """Send nothing, and say so."""
         url = str(delivery.job.order.said["callback_url"])
         moment = delivery.world.clock.now()
         self.attempts.append(
-            Attempt(moment, delivery.job.id, 1, url, {}, b"", None, "not sent", "lost", world=delivery.world.handle)
+            CallbackAttempt(
+                moment, delivery.job.id, 1, url, {}, b"", None, "not sent", "lost", world=delivery.world.handle
+            )
         )
 
-    async def _duplicate(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
+    async def _duplicate(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
         """Deliver the same message several times at once."""
         more = [self._deliver(delivery, AGAIN, note="duplicate") for _ in range(options.get("count", COUNT) - 1)]
         await together(self._deliver(delivery, 1), *more)
 
-    async def _late(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
+    async def _late(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
         """Deliver later."""
         self._after(delivery, options.get("seconds", LATE_SECONDS), "late")
 
-    async def _out_of_order(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
+    async def _out_of_order(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
         """Deliver behind the next callback of the same world, or after a minute."""
         self._waiting.append(delivery)
 
@@ -271,42 +273,44 @@ class Courier:
         clock = delivery.world.clock
         clock.at(clock.now() + OUT_OF_ORDER_SECONDS, action)
 
-    async def _forged(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
+    async def _forged(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
         """Deliver with a wrong signature, then as it should be."""
         await self._deliver(delivery, 1, secret=WRONG_SECRET, note="forged", kind="forged")
         await self._deliver(delivery, 1)
 
-    async def _stale(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
+    async def _stale(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
         """Deliver with a signature that was right long ago, then as it should be."""
         signature = delivery.job.contract.callbacks and delivery.job.contract.callbacks.signature
         older = ((signature and signature.tolerance) or 0.0) + OLDER_SECONDS
         await self._deliver(delivery, 1, older=older, note="stale", kind="stale")
         await self._deliver(delivery, 1)
 
-    async def _unsigned(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
+    async def _unsigned(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
         """Deliver without a signature, then as it should be."""
         await self._deliver(delivery, 1, signed=False, note="unsigned", kind="unsigned")
         await self._deliver(delivery, 1)
 
-    async def _unknown_job(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
+    async def _unknown_job(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
         """Deliver the message of a job that nobody ordered, signed as it should be, then the true one."""
         job, world = delivery.job, delivery.world
         random = job.play.random if job.play is not None else world.random
         contract = job.contract
-        nobodys = replace(job, id=contract.job_id_prefix + FORMS[contract.job_id_form](random, job.created), play=None)
+        nobodys = replace(
+            job, id=contract.job_id_prefix + ID_FORMS[contract.job_id_form](random, job.created), play=None
+        )
         message_id = str(uuid.UUID(int=random.getrandbits(128), version=4))
         other = replace(delivery, job=nobodys, message_id=message_id)
         await self._deliver(delivery, 1, note="unknown_job", kind="unknown_job", instead=other)
         await self._deliver(delivery, 1)
 
-    async def _null_payload(self, delivery: Delivery, options: Mapping[str, Any]) -> None:
+    async def _null_payload(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
         """Deliver a message with null for everything but the job, its stage and the event; if refused, as it should be.
 
         It is a genuine one: the job has ended as it says. The payload comes with the tries after it, if any.
         """
         await self._deliver(delivery, 1, note="null_payload", payload=False)
 
-    def _after(self, delivery: Delivery, seconds: float, note: str) -> None:
+    def _after(self, delivery: QueuedCallback, seconds: float, note: str) -> None:
         async def action() -> None:
             await self._deliver(delivery, 1, note=note)
 
@@ -317,16 +321,16 @@ class Courier:
         await self._client.aclose()
 
 
-_MOVES: Mapping[str, Callable[[Courier, Delivery, Mapping[str, Any]], Awaitable[None]]] = {
-    "lost": Courier._lost,
-    "duplicate": Courier._duplicate,
-    "late": Courier._late,
-    "out_of_order": Courier._out_of_order,
-    "forged": Courier._forged,
-    "stale": Courier._stale,
-    "unsigned": Courier._unsigned,
-    "unknown_job": Courier._unknown_job,
-    "null_payload": Courier._null_payload,
+_MOVES: Mapping[str, Callable[[CallbackDispatcher, QueuedCallback, Mapping[str, Any]], Awaitable[None]]] = {
+    "lost": CallbackDispatcher._lost,
+    "duplicate": CallbackDispatcher._duplicate,
+    "late": CallbackDispatcher._late,
+    "out_of_order": CallbackDispatcher._out_of_order,
+    "forged": CallbackDispatcher._forged,
+    "stale": CallbackDispatcher._stale,
+    "unsigned": CallbackDispatcher._unsigned,
+    "unknown_job": CallbackDispatcher._unknown_job,
+    "null_payload": CallbackDispatcher._null_payload,
 }
 """What each move does to the first delivery of a callback."""
 

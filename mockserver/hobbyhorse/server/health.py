@@ -9,8 +9,8 @@ import urllib.request
 from http.client import HTTPException, HTTPMessage
 from typing import IO, Any
 
-PATH = "/_mock/health"
-MOST_BYTES = 4096
+HEALTH_PATH = "/_mock/health"
+MOST_HEALTH_BYTES = 4096
 """How much of an answer is read."""
 
 
@@ -27,7 +27,7 @@ def failure(url: str, timeout: float) -> str | None:
     """Return why the server at a URL is not well, in one line; None if it is, and has said so within the timeout."""
     found: list[str | None] = []
     # in a thread: the timeout is then one of the whole probe, and not of each byte of a server that drips
-    probe = threading.Thread(target=lambda: found.append(_ask(url.rstrip("/") + PATH, timeout)), daemon=True)
+    probe = threading.Thread(target=lambda: found.append(_ask(url.rstrip("/") + HEALTH_PATH, timeout)), daemon=True)
     probe.start()
     probe.join(timeout)
     return found[0] if found else f"no answer within {timeout:g} s"
@@ -37,10 +37,10 @@ def _ask(url: str, timeout: float) -> str | None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay)
     try:
         with opener.open(url, timeout=timeout) as answer:
-            status, body = answer.status, answer.read(MOST_BYTES)
+            status, body = answer.status, answer.read(MOST_HEALTH_BYTES)
     except urllib.error.HTTPError as error:
         with error:
-            return f"answers {error.code}{_reason(error.read(MOST_BYTES))}"
+            return f"answers {error.code}{_reason(error.read(MOST_HEALTH_BYTES))}"
     except urllib.error.URLError as error:
         return str(getattr(error.reason, "strerror", None) or error.reason)
     except (OSError, HTTPException, ValueError) as error:

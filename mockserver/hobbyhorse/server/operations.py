@@ -12,16 +12,16 @@ import orjson
 from hobbyhorse.contract.forms.expressions import MISSING, Message
 from hobbyhorse.contract.request import Refusal, find_model, read_order
 from hobbyhorse.contract.values import Model, Situation, find_situation
-from hobbyhorse.server.files.image_checks import Looked, fetch, hold, look, make_video
-from hobbyhorse.server.request import Answer, Call, ContractBroken, refuse, write, write_list
+from hobbyhorse.server.files.image_checks import CheckedOrder, fetch, hold, look, make_video
+from hobbyhorse.server.request import ContractBroken, OperationRequest, OperationResponse, refuse, write, write_list
 from hobbyhorse.worlds import catalogue
-from hobbyhorse.worlds.jobs import MOST_KEPT, Asked, Job, View
-from hobbyhorse.worlds.world import Remembered
+from hobbyhorse.worlds.idempotency import UsedKey
+from hobbyhorse.worlds.jobs import MOST_KEPT, Job, JobView, SubmittedRequest
 
-Role = Callable[[Call], Awaitable[Answer]]
+Role = Callable[[OperationRequest], Awaitable[OperationResponse]]
 
 
-async def submit(call: Call) -> Answer:
+async def submit(call: OperationRequest) -> OperationResponse:
     """Accept a job, once for each idempotency key."""
     message = call.parameters()
     if isinstance(message, Refusal):
@@ -30,7 +30,7 @@ async def submit(call: Call) -> Answer:
     return refuse(call, key) if isinstance(key, Refusal) else await _accept(call, message, key)
 
 
-async def _accept(call: Call, message: Message, key: str | None) -> Answer:
+async def _accept(call: OperationRequest, message: Message, key: str | None) -> OperationResponse:
     """Read the body and make the job, or repeat what the key made before."""
     body = await call.json()
     if isinstance(body, Refusal):
@@ -49,27 +49,29 @@ async def _accept(call: Call, message: Message, key: str | None) -> Answer:
         hold(call, job, looked)
     if key:
         until = now + call.contract.idempotency.life
-        call.world.idempotency.remember(call.contract.key, key, Remembered(fingerprint, job.id, until))
+        call.world.idempotency.remember(call.contract.key, key, UsedKey(fingerprint, job.id, until))
     _tell(call, job)
     return _accepted(call, "accepted", job, looked.notes)
 
 
-def _make(call: Call, looked: Looked) -> Job:
+def _make(call: OperationRequest, looked: CheckedOrder) -> Job:
     """Make the job that was ordered, in the play that its submission belongs to."""
     job = call.world.submit(call.contract, looked.order, call.play)
     call.made = job.id
     if len(call.body) <= MOST_KEPT:
-        job.asked = Asked(f"{call.base}{call.scope['path'].removeprefix('/' + call.contract.key)}", call.body)
+        job.asked = SubmittedRequest(
+            f"{call.base}{call.scope['path'].removeprefix('/' + call.contract.key)}", call.body
+        )
     return job
 
 
-async def _look(call: Call, message: Message, body: Any) -> Looked | Refusal:
+async def _look(call: OperationRequest, message: Message, body: Any) -> CheckedOrder | Refusal:
     """Read what a submission orders, and look at its pictures."""
     understood = read_order(call.contract, call.route.operation, replace(message, body=body))
     return understood if isinstance(understood, Refusal) else await look(call, understood)
 
 
-def _repeat(call: Call, used: Remembered, fingerprint: bytes) -> Answer:
+def _repeat(call: OperationRequest, used: UsedKey, fingerprint: bytes) -> OperationResponse:
     """Answer a request whose idempotency key was used before."""
     if call.contract.idempotency.mode == "reject":
         return refuse(call, Refusal("key_used"))
@@ -79,20 +81,20 @@ def _repeat(call: Call, used: Remembered, fingerprint: bytes) -> Answer:
     return _accepted(call, "replayed", job, ("replayed",))
 
 
-def _accepted(call: Call, name: str, job: Job, notes: tuple[str, ...]) -> Answer:
+def _accepted(call: OperationRequest, name: str, job: Job, notes: tuple[str, ...]) -> OperationResponse:
     """Show a job as it was when it was accepted."""
     graph = call.contract.graph
-    view = View(job, job.created, graph[graph.initial], call.base, call.media)
+    view = JobView(job, job.created, graph[graph.initial], call.base, call.media)
     return write(_situation(call, name), view.lookup, job.id, notes)
 
 
-def _tell(call: Call, job: Job) -> None:
+def _tell(call: OperationRequest, job: Job) -> None:
     """Have the end of a job told to who asked for it."""
     if call.contract.callbacks is not None and "callback_url" in job.order.said:
         call.courier().schedule(call.world, job, call.base, call.media)
 
 
-async def run(call: Call) -> Answer:
+async def run(call: OperationRequest) -> OperationResponse:
     """Accept a job and hold the connection until it has ended and its video exists."""
     message = call.parameters()
     if isinstance(message, Refusal):
@@ -119,7 +121,7 @@ async def run(call: Call) -> Answer:
     return write(situation, view.lookup, job.id, looked.notes)
 
 
-async def show(call: Call) -> Answer:
+async def show(call: OperationRequest) -> OperationResponse:
     """Show a job in the stage that it is in."""
     message = call.parameters()
     if isinstance(message, Refusal):
@@ -132,7 +134,7 @@ async def show(call: Call) -> Answer:
     return write(call.route.situation(view.stage.name, message), view.lookup, job.id)
 
 
-async def cancel(call: Call) -> Answer:
+async def cancel(call: OperationRequest) -> OperationResponse:
     """Cancel a job if its stage allows it, and show the stage after."""
     job = call.job()
     if isinstance(job, Job) and call.world.cancel(job):
@@ -140,7 +142,7 @@ async def cancel(call: Call) -> Answer:
     return await show(call)
 
 
-async def list_jobs(call: Call) -> Answer:
+async def list_jobs(call: OperationRequest) -> OperationResponse:
     """List this key's jobs of this provider, newest first."""
     message = call.parameters()
     if isinstance(message, Refusal):
@@ -157,7 +159,7 @@ async def list_jobs(call: Call) -> Answer:
     return write_list(call, situation, message, jobs, item)
 
 
-async def list_models(call: Call) -> Answer:
+async def list_models(call: OperationRequest) -> OperationResponse:
     """List the models of the catalogue."""
     message = call.parameters()
     if isinstance(message, Refusal):
@@ -172,7 +174,7 @@ async def list_models(call: Call) -> Answer:
     return write_list(call, situation, message, catalogue.search(call.contract, wanted), item)
 
 
-async def show_model(call: Call) -> Answer:
+async def show_model(call: OperationRequest) -> OperationResponse:
     """Show one model of the catalogue."""
     message = call.parameters()
     model = message if isinstance(message, Refusal) else find_model(call.contract, call.route.operation, message)
@@ -181,18 +183,18 @@ async def show_model(call: Call) -> Answer:
     return write(_situation(call, "found", message), lambda name: catalogue.lookup(call.contract, model, name))
 
 
-async def list_categories(call: Call) -> Answer:
+async def list_categories(call: OperationRequest) -> OperationResponse:
     """List what the models of the catalogue do."""
     values = {"tasks": catalogue.tasks(call.contract)}
     return write(_situation(call, "listed"), lambda name: values.get(name, MISSING))
 
 
-async def show_health(call: Call) -> Answer:
+async def show_health(call: OperationRequest) -> OperationResponse:
     """Say that the service is up."""
     return write(_situation(call, "healthy"), lambda name: MISSING)
 
 
-def _situation(call: Call, name: str, message: Message | None = None) -> Situation:
+def _situation(call: OperationRequest, name: str, message: Message | None = None) -> Situation:
     """Return a situation by name; one with a condition that the request meets and the same status is better."""
     situation = find_situation(call.route.operation, name)
     if situation is None:

@@ -12,22 +12,22 @@ from starlette.types import Receive, Scope
 from hobbyhorse.clock.race import client_gone, first_of
 from hobbyhorse.contract.forms.expressions import MISSING, Message
 from hobbyhorse.contract.message import Lookup, Raw
-from hobbyhorse.contract.request import MOST_BYTES, Refusal, read_body, read_parameters
+from hobbyhorse.contract.request import MOST_BODY_BYTES, Refusal, read_body, read_parameters
 from hobbyhorse.contract.routes import Route
 from hobbyhorse.contract.values import Contract, Situation, find_situation
 from hobbyhorse.server.files.image_sources import FetchPolicy
-from hobbyhorse.worlds.jobs import Job, MediaLinks, View
-from hobbyhorse.worlds.journal import MOST_BYTES as KEPT
+from hobbyhorse.worlds.jobs import Job, JobView, MediaLinks
+from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES
 from hobbyhorse.worlds.pagination import ASKED, PageError, page
 from hobbyhorse.worlds.world import World, Worlds
 
 if TYPE_CHECKING:
-    from hobbyhorse.scenarios.armed import Play
-    from hobbyhorse.server.callbacks import Courier
-    from hobbyhorse.server.files.renderer import Studio
+    from hobbyhorse.scenarios.armed import ActiveScenario
+    from hobbyhorse.server.callbacks import CallbackDispatcher
+    from hobbyhorse.server.files.renderer import Renderer
 
 Item = TypeVar("Item")
-JSON = (b"content-type", b"application/json")
+JSON_HEADER = (b"content-type", b"application/json")
 
 
 class ContractBroken(Exception):
@@ -39,7 +39,7 @@ class ClientGone(Exception):
 
 
 @dataclass(slots=True)
-class Answer:
+class OperationResponse:
     """What is sent: a situation, its body, and what the journal keeps besides."""
 
     situation: Situation
@@ -49,7 +49,7 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-class Noted(NamedTuple):
+class JournalNote(NamedTuple):
     """What the journal keeps of an answer: its situation, if it is in one, what was sent, and the move behind it."""
 
     situation: str | None
@@ -61,7 +61,7 @@ class Noted(NamedTuple):
 
 
 @dataclass(slots=True)
-class Call:
+class OperationRequest:
     """One request on its way to an answer. `base` is the provider's address here, `origin` the server's.
 
     `elsewhere` has the origins that moves point clients to, `media_url` that of the files, if it is another. `made` is
@@ -77,13 +77,13 @@ class Call:
     origin: str
     world: World
     worlds: Worlds
-    courier: Callable[[], Courier]
-    studio: Callable[[], Studio]
+    courier: Callable[[], CallbackDispatcher]
+    studio: Callable[[], Renderer]
     policy: FetchPolicy
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     media_url: str | None = None
     body: bytes = b""
-    play: Play | None = None
+    play: ActiveScenario | None = None
     was_read: bool | Refusal = False
     claimed: str | None = None
     made: str | None = None
@@ -135,7 +135,7 @@ class Call:
 
     async def _read(self) -> Refusal | None:
         declared = self.header("content-length") or ""
-        if declared.isdigit() and int(declared) > MOST_BYTES:
+        if declared.isdigit() and int(declared) > MOST_BODY_BYTES:
             return _too_large(declared)
         chunks, size = [], 0
         while True:
@@ -144,8 +144,8 @@ class Call:
                 raise ClientGone
             chunk = message.get("body", b"")
             size += len(chunk)
-            if size > MOST_BYTES:
-                return _too_large(f"more than {MOST_BYTES}")
+            if size > MOST_BODY_BYTES:
+                return _too_large(f"more than {MOST_BODY_BYTES}")
             chunks.append(chunk)
             if not message.get("more_body", False):
                 break
@@ -174,9 +174,9 @@ class Call:
                 return False
         return True
 
-    def view(self, job: Job, now: float) -> View:
+    def view(self, job: Job, now: float) -> JobView:
         """Return a job as this call's answer shows it."""
-        return View(job, now, job.stage(now), self.base, self.media)
+        return JobView(job, now, job.stage(now), self.base, self.media)
 
     def asked(self, message: Message, name: str) -> Any:
         """Return the request's value of a bound name, or MISSING."""
@@ -194,7 +194,7 @@ async def read_all(receive: Receive) -> bytes:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
-        body = (body + message.get("body", b""))[:KEPT]
+        body = (body + message.get("body", b""))[:MOST_JOURNAL_BODY_BYTES]
         more = message.get("more_body", False)
     return body
 
@@ -219,17 +219,19 @@ def api_key(security: Iterable[tuple[str, str, str]], scope: Scope) -> str | Non
     return None
 
 
-def write(situation: Situation, lookup: Lookup, job: str | None = None, notes: tuple[str, ...] = ()) -> Answer:
+def write(
+    situation: Situation, lookup: Lookup, job: str | None = None, notes: tuple[str, ...] = ()
+) -> OperationResponse:
     """Return the answer that a situation's example makes with live values."""
-    return Answer(situation, situation.template.write(lookup), job, notes)
+    return OperationResponse(situation, situation.template.write(lookup), job, notes)
 
 
-def refuse(call: Call, refusal: Refusal) -> Answer:
+def refuse(call: OperationRequest, refusal: Refusal) -> OperationResponse:
     """Return the answer that refuses a request, in the provider's own shape."""
     return refusal_of(call.contract, call.route, refusal)
 
 
-def refusal_of(contract: Contract, route: Route, refusal: Refusal) -> Answer:
+def refusal_of(contract: Contract, route: Route, refusal: Refusal) -> OperationResponse:
     """Return the refusal of a request to a route; no job is made."""
     situation = find_situation(route.operation, refusal.situation)
     if situation is None:
@@ -244,8 +246,8 @@ def refusal_of(contract: Contract, route: Route, refusal: Refusal) -> Answer:
 
 
 def write_list(
-    call: Call, situation: Situation, message: Message, found: list[Item], item: Callable[[Item], bytes]
-) -> Answer:
+    call: OperationRequest, situation: Situation, message: Message, found: list[Item], item: Callable[[Item], bytes]
+) -> OperationResponse:
     """Return the page of a list that the request asks for."""
     try:
         part = page(len(found), {name: call.asked(message, name) for name in ASKED})
@@ -257,4 +259,4 @@ def write_list(
 
 
 def _too_large(got: str) -> Refusal:
-    return Refusal("body_too_large", f"the body has {got} bytes; at most {MOST_BYTES}", ("body",))
+    return Refusal("body_too_large", f"the body has {got} bytes; at most {MOST_BODY_BYTES}", ("body",))

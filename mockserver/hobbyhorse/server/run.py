@@ -22,7 +22,7 @@ STOP_SECONDS = 5.0
 PRIVATE = "127.0.0.2"
 IDLE_SECONDS = 3_600
 """How long a server in a thread keeps a connection that idles: what a test sees does not hang on how long it takes."""
-GRACE_SECONDS = 0.03
+STOP_GRACE_SECONDS = 0.03
 """How long a server in a thread lets answers end that are under way when it is stopped."""
 
 
@@ -113,11 +113,11 @@ class _QuickServer(_Server):
             connection.shutdown()
         under_way = set(self.server_state.tasks)
         if under_way:
-            _, under_way = await asyncio.wait(under_way, timeout=GRACE_SECONDS)
+            _, under_way = await asyncio.wait(under_way, timeout=STOP_GRACE_SECONDS)
         for task in under_way:
             task.cancel()
         if under_way:
-            await asyncio.wait(under_way, timeout=GRACE_SECONDS)
+            await asyncio.wait(under_way, timeout=STOP_GRACE_SECONDS)
         await self.lifespan.shutdown()
 
 

@@ -19,16 +19,16 @@ from hobbyhorse.worlds.signed_links import LinkError
 from hobbyhorse.worlds.world import Worlds
 
 if TYPE_CHECKING:
-    from hobbyhorse.server.files.renderer import Studio
+    from hobbyhorse.server.files.renderer import Renderer
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class ServerRoutes:
     """The answers to our own paths, in our own shape; `providers` are the keys of those that are served."""
 
     providers: Collection[str]
     worlds: Worlds
-    studio: Callable[[], Studio]
+    studio: Callable[[], Renderer]
     origin: Callable[[Scope], str]
     control: Callable[[], ASGIApp]
 

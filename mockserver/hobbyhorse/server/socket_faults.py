@@ -31,7 +31,7 @@ class Dropped(ConnectionError):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ClientConnection:
     """One client's side of an exchange: the ASGI callables, the connection, and the clock that waits are read from.
 
     `handover` is told when the answer has been handed over.
@@ -112,7 +112,7 @@ async def let_go(scope: Scope) -> None:
     await asyncio.sleep(0)  # so that the server learns of it before its application returns
 
 
-async def perform(move: Move, sent: Sent, line: Line) -> None:
+async def perform(move: Move, sent: Sent, line: ClientConnection) -> None:
     """Send an answer as a move has it; one that is no fault of the connection is sent whole.
 
     A server that stops meanwhile closes the connection as it is.
@@ -124,35 +124,35 @@ async def perform(move: Move, sent: Sent, line: Line) -> None:
         await let_go(line.scope)
 
 
-Fault = Callable[[Sent, Mapping[str, Any], Line], Awaitable[None]]
+WireFault = Callable[[Sent, Mapping[str, Any], ClientConnection], Awaitable[None]]
 
 
-async def _latency(sent: Sent, options: Mapping[str, Any], line: Line) -> None:
+async def _latency(sent: Sent, options: Mapping[str, Any], line: ClientConnection) -> None:
     if await _waited(line, options.get("seconds", LATE_SECONDS)):
         await line.whole(sent)
 
 
-async def _timeout(sent: Sent, options: Mapping[str, Any], line: Line) -> None:
+async def _timeout(sent: Sent, options: Mapping[str, Any], line: ClientConnection) -> None:
     if await _waited(line, options.get("seconds", HOLD_SECONDS)):
         await line.hang_up("the server never answered")
 
 
-async def _reset(sent: Sent, options: Mapping[str, Any], line: Line) -> None:
+async def _reset(sent: Sent, options: Mapping[str, Any], line: ClientConnection) -> None:
     await line.hang_up("the connection was reset", reset=True)
 
 
-async def _close(sent: Sent, options: Mapping[str, Any], line: Line) -> None:
+async def _close(sent: Sent, options: Mapping[str, Any], line: ClientConnection) -> None:
     await line.hang_up("the connection was closed without an answer")
 
 
-async def _truncate(sent: Sent, options: Mapping[str, Any], line: Line) -> None:
+async def _truncate(sent: Sent, options: Mapping[str, Any], line: ClientConnection) -> None:
     await line.start(sent)
     part = sent.body[: int(len(sent.body) * options.get("keep", KEEP))]
     await line.send({"type": "http.response.body", "body": part, "more_body": True})
     await line.hang_up("the body broke off")
 
 
-async def _drip(sent: Sent, options: Mapping[str, Any], line: Line) -> None:
+async def _drip(sent: Sent, options: Mapping[str, Any], line: ClientConnection) -> None:
     pieces = options.get("pieces", DRIP_PIECES)
     pause = options.get("seconds", DRIP_SECONDS) / pieces
     size = -(-len(sent.body) // pieces) or 1
@@ -164,12 +164,12 @@ async def _drip(sent: Sent, options: Mapping[str, Any], line: Line) -> None:
     await line.end(sent, sent.body[(len(sent.body) - 1) // size * size :])
 
 
-async def _waited(line: Line, seconds: float) -> bool:
+async def _waited(line: ClientConnection, seconds: float) -> bool:
     """Wait so many seconds of the clock; False as soon as the client is gone."""
     return await first_of(client_gone(line.receive), line.clock.sleep_until(line.clock.now() + seconds)) == 1
 
 
-FAULTS: Mapping[str, Fault] = {
+FAULTS: Mapping[str, WireFault] = {
     "latency": _latency,
     "timeout": _timeout,
     "reset_peer": _reset,

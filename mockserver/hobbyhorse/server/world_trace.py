@@ -17,11 +17,11 @@ from hobbyhorse.scenarios.moves import MEDIA
 from hobbyhorse.traces import trace as traces
 from hobbyhorse.traces.trace import KEY, REDACTED, Delivery, Trace, TracedJob
 from hobbyhorse.worlds.jobs import Job
-from hobbyhorse.worlds.journal import MOST_BYTES, SECRET, Exchange, Handover, Journal, decoded
+from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, SECRET_HEADERS, Exchange, Handover, Journal, decoded
 from hobbyhorse.worlds.world import World
 
 if TYPE_CHECKING:
-    from hobbyhorse.server.callbacks import Attempt
+    from hobbyhorse.server.callbacks import CallbackAttempt
 
 PATH_SAFE = "/:@!$&'()*+,;=-._~"
 FEWEST = 4
@@ -36,7 +36,7 @@ def trace_of(
     key: str,
     *,
     base: str,
-    attempts: Iterable[Attempt] = (),
+    attempts: Iterable[CallbackAttempt] = (),
     strangers: tuple[Journal, World] | None = None,
     origins: Mapping[str, str] | None = None,
     secret: str | None = None,
@@ -47,7 +47,7 @@ def trace_of(
     `strangers` are the exchanges of requests that carry no key or another one, and the world whose clock they read:
     those since the world's own journal began are taken in. `made` finds a job's video, if it has been made.
     """
-    veil = Veil(contract, key)
+    veil = Redactor(contract, key)
     seen = [one for one in world.journal if one.provider in (None, contract.key)]
     found = sorted([*seen, *_strangers(world, contract, strangers)], key=lambda one: one.handover.number)
     jobs = [job for job in world.jobs.values() if job.contract is contract]
@@ -67,13 +67,13 @@ def trace_of(
     )
 
 
-class Veil:
+class Redactor:
     """Hides a key wherever it stands, and other secrets where they are sent as such."""
 
     def __init__(self, contract: Contract, key: str) -> None:
         forms = {key, quote(key, safe=""), json.dumps(key)[1:-1], json.dumps(key, ensure_ascii=False)[1:-1]}
         self._forms = sorted(forms - {""}, key=len, reverse=True)
-        self._headers = SECRET | {name for part, name, _ in contract.security if part == "header"}
+        self._headers = SECRET_HEADERS | {name for part, name, _ in contract.security if part == "header"}
         self._query = frozenset(name for part, name, _ in contract.security if part == "query")
 
     def text(self, text: str) -> str:
@@ -84,7 +84,7 @@ class Veil:
 
     def content(self, content: bytes) -> bytes:
         """Return a body with KEY for the key; of one that was cut, what may be the beginning of a key is gone, too."""
-        cut = len(content) >= MOST_BYTES
+        cut = len(content) >= MOST_JOURNAL_BODY_BYTES
         for form in self._forms:
             plain = form.encode()
             content = content.replace(plain, KEY.encode())
@@ -107,7 +107,7 @@ class Veil:
         return "?" + "&".join(said) if said else ""
 
 
-def _exchange(veil: Veil, one: Exchange, arrived: float) -> traces.Exchange:
+def _exchange(veil: Redactor, one: Exchange, arrived: float) -> traces.Exchange:
     handover, submits = one.handover, one.role in SUBMISSIONS
     told = one.job if not submits or (one.job is not None and one.job.encode() in one.answer) else None
     answered = handover.answered
@@ -170,7 +170,9 @@ def _in_time(
         yield one, earliest
 
 
-def _deliveries(veil: Veil, world: World, contract: Contract, attempts: Iterable[Attempt]) -> list[Delivery]:
+def _deliveries(
+    veil: Redactor, world: World, contract: Contract, attempts: Iterable[CallbackAttempt]
+) -> list[Delivery]:
     """Return the deliveries for a provider's jobs, in the order in which they were sent."""
     found = [
         Delivery(

@@ -13,27 +13,28 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from hobbyhorse.clock.clock import Clock, ManualClock, RealClock
-from hobbyhorse.clock.quiescence import Timeline, Watch
+from hobbyhorse.clock.quiescence import RequestTracker, TimeStepper
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.forms.nearest import nearest
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.armed import Armed
+from hobbyhorse.scenarios.armed import ArmedScenario
 from hobbyhorse.scenarios.scenario import Scenario, find, read_scenario
 from hobbyhorse.server.app import Fake, Options
-from hobbyhorse.server.callbacks import Attempt
+from hobbyhorse.server.callbacks import CallbackAttempt
 from hobbyhorse.server.run import ServerThread, address, bind_elsewhere
 from hobbyhorse.traces.trace import Trace
 from hobbyhorse.worlds.jobs import PACES, Job
 from hobbyhorse.worlds.journal import Exchange, Journal
+from hobbyhorse.worlds.ledger import Ledger
 from hobbyhorse.worlds.limits import Limits, read_limits
 from hobbyhorse.worlds.mistakes import COMPLAINTS, INVALID, UNMATCHED, uncollected_complaint, unmet_complaint
-from hobbyhorse.worlds.world import RESETS, Ending, Ledger, World
+from hobbyhorse.worlds.world import RESETS, Ending, World
 
-Result = TypeVar("Result")
+Value = TypeVar("Value")
 
-IN_PROCESS = "http://hobbyhorse.test"
-POLL_SECONDS = 0.01
+IN_PROCESS_URL = "http://hobbyhorse.test"
+WAIT_POLL_SECONDS = 0.01
 
 
 class MockServer:
@@ -82,7 +83,7 @@ class MockServer:
                 judge=judge,
             ),
         )
-        self._watch = Watch(self._fake)
+        self._watch = RequestTracker(self._fake)
         self._thread: ServerThread | None = None
         self._elsewhere = elsewhere
         self._numbers = itertools.count(1)
@@ -97,7 +98,7 @@ class MockServer:
     @property
     def url(self) -> str:
         """Where the server is."""
-        return IN_PROCESS if self._thread is None else self._thread.url
+        return IN_PROCESS_URL if self._thread is None else self._thread.url
 
     def start(self) -> MockServer:
         """Serve on a free port."""
@@ -125,33 +126,33 @@ class MockServer:
         """Forget a world altogether, with everything in it; it is not to be used any more."""
         self.run(lambda: self._fake.forget(world._world))
 
-    def timeline(self, world: MockWorld) -> Timeline:
+    def timeline(self, world: MockWorld) -> TimeStepper:
         """Return the time of a world with a manual clock, to be moved from another thread while this serves.
 
         Its clients read that clock, too.
         """
         world._world.virtual = True
-        return Timeline(world.clock.awaited, [self._watch])
+        return TimeStepper(world.clock.awaited, [self._watch])
 
-    def run(self, work: Callable[[], Result]) -> Result:
+    def run(self, work: Callable[[], Value]) -> Value:
         """Do something where the server runs, so that nothing changes meanwhile."""
         if self._thread is None:
             return work()
 
-        async def there() -> Result:
+        async def there() -> Value:
             return work()
 
         return self.wait_for(there())
 
-    def run_on_loop(self, work: Callable[[], Result]) -> Result:
+    def run_on_loop(self, work: Callable[[], Value]) -> Value:
         """Do something that needs an event loop: the server's, or the one that runs here."""
 
-        async def there() -> Result:
+        async def there() -> Value:
             return work()
 
         return work() if self._thread is None and _loop_runs() else self.wait_for(there())
 
-    def wait_for(self, work: Coroutine[Any, Any, Result]) -> Result:
+    def wait_for(self, work: Coroutine[Any, Any, Value]) -> Value:
         """Run a coroutine to its end where the server runs: for tests that are not asynchronous themselves.
 
         Raises RuntimeError where an event loop runs and the server has none of its own: it would wait for itself.
@@ -267,7 +268,7 @@ class MockWorld:
         return self._server.run(lambda: list(self._world.journal))
 
     @property
-    def callbacks(self) -> list[Attempt]:
+    def callbacks(self) -> list[CallbackAttempt]:
         """Every delivery of a callback that was tried for a job of this world."""
         return self._server.run(lambda: self._server.asgi.courier().of(self._world))
 
@@ -296,7 +297,7 @@ class MockWorld:
         provider: str | None = None,
         jobs: int | str | None = 1,
         seed: int = 0,
-    ) -> Armed:
+    ) -> ArmedScenario:
         """Arm a scenario, by its name in the catalogue or as it is, for the next jobs ("all": for every one).
 
         Raises ScenarioError, which names the nearest scenarios, or says why no provider can play it.
@@ -312,7 +313,7 @@ class MockWorld:
         return self._server.run(lambda: plays.arm(found, contracts, provider=provider, jobs=count, seed=seed))
 
     @property
-    def armed(self) -> list[Armed]:
+    def armed(self) -> list[ArmedScenario]:
         """Everything that was armed, and what of it was met."""
         return self._server.run(lambda: self._world.plays.armed)
 
@@ -388,7 +389,7 @@ class MockWorld:
             if time.monotonic() > deadline:
                 seen = ", ".join(f"{one.method} {one.path} ({one.situation})" for one in self.journal) or "nothing"
                 raise TimeoutError(f"{len(found)} of {count} exchanges with {wanted} after {timeout:g} s; seen: {seen}")
-            time.sleep(POLL_SECONDS)
+            time.sleep(WAIT_POLL_SECONDS)
 
     def complaints(self, about: Collection[str] = COMPLAINTS) -> list[str]:
         """Return what a test most likely did not mean, each with what to do about it.

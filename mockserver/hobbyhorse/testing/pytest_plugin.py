@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from hobbyhorse.testing.local import MockServer, MockWorld
     from hobbyhorse.testing.remote import RemoteServer, RemoteWorld
 
-MARK = "hobbyhorse"
+MARKER = "hobbyhorse"
 SERVER = ("clock", "pace", "speed", "seed", "strict")
-OPTIONS = (*SERVER, "scenario", "jobs", "limits", "complain")
-FAILED = pytest.StashKey[bool]()
+MARKER_OPTIONS = (*SERVER, "scenario", "jobs", "limits", "complain")
+FAILED_KEY = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line(
         "markers",
-        f"{MARK}(scenario=None, jobs=1, pace='fast', clock='real', speed=1.0, seed=0, strict=True, limits=None, "
+        f"{MARKER}(scenario=None, jobs=1, pace='fast', clock='real', speed=1.0, seed=0, strict=True, limits=None, "
         "complain=True): how the server of the fixture `hobbyhorse` behaves, and which mistakes fail the test",
     )
 
@@ -48,7 +48,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """Remember of each test whether it has failed already."""
     yield
     if call.excinfo is not None:
-        item.stash[FAILED] = True
+        item.stash[FAILED_KEY] = True
 
 
 @pytest.fixture(scope="session")
@@ -90,10 +90,10 @@ def hobbyhorse(
     said = world.complaints(about) if about else []
     if not said:
         return
-    if request.node.stash.get(FAILED, False):
-        request.node.add_report_section("teardown", MARK, "\n".join(said))
+    if request.node.stash.get(FAILED_KEY, False):
+        request.node.add_report_section("teardown", MARKER, "\n".join(said))
     else:
-        allowed = f"@pytest.mark.{MARK}(complain=...) says which of {', '.join(COMPLAINTS)} fail a test"
+        allowed = f"@pytest.mark.{MARKER}(complain=...) says which of {', '.join(COMPLAINTS)} fail a test"
         pytest.fail(
             "\n".join(["hobbyhorse saw what this test most likely did not mean:", *said, allowed]), pytrace=False
         )
@@ -102,10 +102,10 @@ def hobbyhorse(
 def _wanted(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Return the arguments of a test's marks, the nearest mark last."""
     wanted: dict[str, Any] = {}
-    for mark in reversed(list(request.node.iter_markers(MARK))):
+    for mark in reversed(list(request.node.iter_markers(MARKER))):
         wanted |= mark.kwargs
-    if unknown := sorted(set(wanted) - set(OPTIONS)):
-        raise pytest.UsageError(f"@pytest.mark.{MARK}({unknown[0]}=...): allowed are {', '.join(OPTIONS)}")
+    if unknown := sorted(set(wanted) - set(MARKER_OPTIONS)):
+        raise pytest.UsageError(f"@pytest.mark.{MARKER}({unknown[0]}=...): allowed are {', '.join(MARKER_OPTIONS)}")
     return wanted
 
 

@@ -18,8 +18,8 @@ from hobbyhorse.server.health import failure
 from hobbyhorse.traces.trace import Trace, read_trace
 from hobbyhorse.worlds.mistakes import COMPLAINTS, INVALID, UNMATCHED, uncollected_complaint, unmet_complaint
 
-MOST_EXCHANGES = 1_000
-PATIENCE = 10.0
+MOST_LISTED = 1_000
+START_SECONDS = 10.0
 """How many seconds a server may take to say that it is up."""
 
 
@@ -48,7 +48,7 @@ class RemoteServer:
         if clock not in ("real", "manual"):
             raise ValueError(f"clock {clock!r}; allowed are 'real' and 'manual'")
         self.url = url.rstrip("/")
-        if (reason := failure(self.url, PATIENCE)) is not None:
+        if (reason := failure(self.url, START_SECONDS)) is not None:
             raise RemoteError(f"no server to use at {self.url}: {reason}; `hobbyhorse serve` starts one")
         headers = {"x-mock-control-key": control_key} if control_key else {}
         self.http = httpx.Client(base_url=f"{self.url}/_mock", headers=headers, trust_env=False, timeout=70.0)
@@ -136,12 +136,12 @@ class RemoteWorld:
     @property
     def jobs(self) -> list[SimpleNamespace]:
         """The jobs, oldest first."""
-        return [SimpleNamespace(**job) for job in self.ask("GET", "/jobs", limit=MOST_EXCHANGES)["jobs"]]
+        return [SimpleNamespace(**job) for job in self.ask("GET", "/jobs", limit=MOST_LISTED)["jobs"]]
 
     @property
     def journal(self) -> list[SimpleNamespace]:
         """The newest exchanges, oldest first."""
-        return [SimpleNamespace(**one) for one in self.ask("GET", "/journal", limit=MOST_EXCHANGES)["exchanges"]]
+        return [SimpleNamespace(**one) for one in self.ask("GET", "/journal", limit=MOST_LISTED)["exchanges"]]
 
     @property
     def callbacks(self) -> list[SimpleNamespace]:

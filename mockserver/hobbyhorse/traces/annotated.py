@@ -24,8 +24,8 @@ UNDECIDED = frozenset({408, 500, 502, 504})
 """Answers to a submission that do not say whether it was accepted."""
 ENDS = frozenset({"success", "failure", "cancelled", "expired"})
 """The classes of the stages that a job does not leave."""
-FAILED = frozenset({"failed", "error"})
-GAVE_UP = FAILED | {"timeout"}
+FAILED_OUTCOMES = frozenset({"failed", "error"})
+GAVE_UP = FAILED_OUTCOMES | {"timeout"}
 """Outcomes of a client that has no video; what it says of the job then is told by the second, too."""
 NOTHING = Reading({}, frozenset(), ())
 
@@ -164,7 +164,7 @@ class Step:
         return not self.delivered or self.status in TRANSIENT or self.status >= 500 or self.bad_body
 
 
-class Story:
+class AnnotatedTrace:
     """What happened to a client, oldest first."""
 
     def __init__(self, contract: Contract, trace: Trace, steps: tuple[Step, ...] | None = None) -> None:
@@ -255,7 +255,7 @@ class Story:
         return frozenset(job for step in self.submits for job in (step.job_told, step.exchange.made) if job is not None)
 
     @cached_property
-    def apart(self) -> tuple[Story, ...]:
+    def apart(self) -> tuple[AnnotatedTrace, ...]:
         """The story of each order by itself, with its runs; nothing where one cannot be told from the other."""
         groups = self._groups()
         if len(groups) < 2:
@@ -286,7 +286,7 @@ class Story:
             for start, end in zip(begun, ends, strict=True)
         ]
 
-    def _part(self, runs: tuple[Run, ...], numbers: set[int], jobs: set[str]) -> Story:
+    def _part(self, runs: tuple[Run, ...], numbers: set[int], jobs: set[str]) -> AnnotatedTrace:
         steps = tuple(step for step in self.steps if step.number in numbers)
         trace = dataclasses.replace(
             self.trace,
@@ -295,7 +295,7 @@ class Story:
             runs=runs,
             jobs=None if self.trace.jobs is None else tuple(job for job in self.trace.jobs if job.id in jobs),
         )
-        return Story(self.contract, trace, steps)
+        return AnnotatedTrace(self.contract, trace, steps)
 
     def run_of(self, step: Step) -> int | None:
         """Return the number of the run that a step belongs to, from 0; None where the runs are not known.

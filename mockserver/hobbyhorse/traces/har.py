@@ -15,22 +15,22 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, urldefrag, urlen
 
 import orjson
 
-from hobbyhorse.contract.checks.places import LINKS
+from hobbyhorse.contract.checks.places import ROLE_OF_LINK
 from hobbyhorse.contract.folder import path_names
 from hobbyhorse.contract.forms.expressions import MISSING, Message
 from hobbyhorse.contract.reading import as_json, message_of, read_answer, read_items
 from hobbyhorse.contract.values import Contract, Operation
-from hobbyhorse.scenarios.moves import FILES, MEDIA
+from hobbyhorse.scenarios.moves import FILE_URLS, MEDIA
 from hobbyhorse.traces.annotated import SUBMISSIONS
 from hobbyhorse.traces.trace import KEY, REDACTED, Exchange, Headers, Trace
 
-LARGEST = 512 << 20
+MOST_HAR_BYTES = 512 << 20
 """Bytes of a file that are read."""
-MOST = 100_000
+MOST_HAR_ENTRIES = 100_000
 """Entries of a file that are read."""
 ANSWER = 65_536
 """Bytes of an answer that a trace keeps."""
-SECRET = frozenset(
+SECRET_HAR_HEADERS = frozenset(
     {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api-key", "x-auth-token"}
 )
 """Headers whose values are never shown."""
@@ -50,7 +50,7 @@ class HarError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordedTrace:
     """A trace that was read from recorded traffic, and what a reader of verdicts should know of it, as sentences."""
 
     trace: Trace
@@ -88,8 +88,10 @@ class _Home:
 
 def parse_har(data: bytes) -> Any:
     """Read the JSON of a file. Raises HarError."""
-    if len(data) > LARGEST:
-        raise HarError("", f"has {len(data):,} bytes; at most {LARGEST:,} are read: record less, or without videos")
+    if len(data) > MOST_HAR_BYTES:
+        raise HarError(
+            "", f"has {len(data):,} bytes; at most {MOST_HAR_BYTES:,} are read: record less, or without videos"
+        )
     data = data.removeprefix(b"\xef\xbb\xbf")
     try:
         return orjson.loads(data)
@@ -105,7 +107,7 @@ def parse_har(data: bytes) -> Any:
         raise HarError("", "is nested too deeply" if isinstance(error, RecursionError) else str(error)) from None
 
 
-def read_har(said: Any, contract: Contract, base: str | None = None) -> Recorded:
+def read_har(said: Any, contract: Contract, base: str | None = None) -> RecordedTrace:
     """Read recorded traffic with a provider, whose base URL is found where none is given. Raises HarError.
 
     Nobody knows from a recording what jobs there are, what callbacks came, and what the client made of it all.
@@ -135,8 +137,10 @@ def _entries(said: Any) -> Iterator[_Entry]:
     listed = log.get("entries")
     if not isinstance(listed, list):
         raise HarError("/log/entries", f"got {_short(listed)}, which is no list")
-    if len(listed) > MOST:
-        raise HarError("/log/entries", f"are {len(listed):,}; at most {MOST:,} are read: record less at a time")
+    if len(listed) > MOST_HAR_ENTRIES:
+        raise HarError(
+            "/log/entries", f"are {len(listed):,}; at most {MOST_HAR_ENTRIES:,} are read: record less at a time"
+        )
     for number, raw in enumerate(listed):
         at = f"/log/entries/{number}"
         request = _object(_object(raw, at).get("request", MISSING), f"{at}/request")
@@ -327,8 +331,8 @@ class _Reader:
         return next((value for value in found if isinstance(value, str) and value), None)
 
     def _remember(self, url: str, values: Mapping[str, Any], job: str | None) -> None:
-        for name in (*LINKS, *FILES):
-            address, role = values.get(name), LINKS.get(name, MEDIA)
+        for name in (*ROLE_OF_LINK, *FILE_URLS):
+            address, role = values.get(name), ROLE_OF_LINK.get(name, MEDIA)
             if isinstance(address, str) and address and (role == MEDIA or role in self.contract.operations):
                 self._tell(url, address, role, job)
 
@@ -346,11 +350,11 @@ class _Reader:
         if location and exchange.role is not None and 300 <= exchange.status < 400:
             self._tell(exchange.url, location, exchange.role, exchange.job)
 
-    def recorded(self) -> Recorded:
+    def recorded(self) -> RecordedTrace:
         """Return what was read, without secrets."""
         home = self.home.origin if self.home is not None else ""
         own = [one for one in self.exchanges if _parts(one.url, "")[0] == home]
-        veil = _Veil(self.contract, _keys(self.contract, own))
+        veil = _Redactor(self.contract, _keys(self.contract, own))
         exchanges = tuple(map(veil.exchange, self.exchanges))
         files = [_parts(one.url, "")[0] for one in exchanges if one.role == MEDIA]
         ends = [moment for one in exchanges for moment in (one.arrived, one.answered) if moment is not None]
@@ -362,9 +366,9 @@ class _Reader:
             model=self.model,
             origins={MEDIA: other} if (other := next((one for one in files if one != home), None)) else {},
         )
-        return Recorded(trace, tuple(self._notes(veil, trace)))
+        return RecordedTrace(trace, tuple(self._notes(veil, trace)))
 
-    def _notes(self, veil: _Veil, trace: Trace) -> Iterator[str]:
+    def _notes(self, veil: _Redactor, trace: Trace) -> Iterator[str]:
         if self._left_out:
             hosts = Counter(_host(entry.url) for entry in self._left_out)
             named = ", ".join(f"{host} ({times})" for host, times in hosts.most_common(5))
@@ -494,12 +498,12 @@ def _keys(contract: Contract, exchanges: Iterable[Exchange]) -> frozenset[str]:
     return frozenset(found - {"", KEY, REDACTED})
 
 
-class _Veil:
+class _Redactor:
     """Hides keys wherever they stand, and other secrets where they are sent as such."""
 
     def __init__(self, contract: Contract, keys: frozenset[str]) -> None:
         self._contract, self._keys = contract, keys
-        self._names = SECRET | {name for part, name, _ in contract.security if part == "header"}
+        self._names = SECRET_HAR_HEADERS | {name for part, name, _ in contract.security if part == "header"}
         self._query = frozenset(name for part, name, _ in contract.security if part == "query")
         forms = {form for key in keys if len(key) >= _SHORTEST for form in _forms(key)}
         self._forms = sorted(forms, key=len, reverse=True)
@@ -632,7 +636,7 @@ def _response(one: Exchange, secret: str | None) -> dict[str, Any]:
 
 def _listed(headers: Headers, secret: str | None) -> list[dict[str, str]]:
     return [
-        {"name": name, "value": REDACTED if name in SECRET and KEY not in value else _hidden(value, secret)}
+        {"name": name, "value": REDACTED if name in SECRET_HAR_HEADERS and KEY not in value else _hidden(value, secret)}
         for name, value in headers
     ]
 

@@ -10,17 +10,17 @@ import orjson
 
 from hobbyhorse.contract.folder import path_names
 from hobbyhorse.contract.forms.expressions import MISSING, Message, format_pointer
-from hobbyhorse.contract.request import Order, Understood, read_order
+from hobbyhorse.contract.request import Order, ValidRequest, read_order
 from hobbyhorse.contract.schemas import Schemas, Violation
-from hobbyhorse.traces.annotated import SUBMISSIONS, Step, Story
+from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 from hobbyhorse.traces.trace import REDACTED
 
-REMEMBERED = 2
+MOST_CACHED_TRACES = 2
 """How many stories are remembered by what is in them."""
 JUDGING = ("type", "enum", "const", "pattern", "minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum")
 
 
-def order_of(story: Story, step: Step) -> Order | None:
+def order_of(story: AnnotatedTrace, step: Step) -> Order | None:
     """Return what a submission asks for; None where it is not whole, or breaks the contract itself."""
     operation = story.contract.operations.get(step.role or "")
     parts = urlsplit(step.exchange.url)
@@ -37,27 +37,27 @@ def order_of(story: Story, step: Step) -> Order | None:
         found = read_order(story.contract, operation, message)
     except (TypeError, ValueError):
         return None
-    return found.order if isinstance(found, Understood) else None
+    return found.order if isinstance(found, ValidRequest) else None
 
 
-def making(story: Story, job: str | None) -> Step | None:
+def making(story: AnnotatedTrace, job: str | None) -> Step | None:
     """Return the submission that was first answered with a job's id."""
     return _makers(story).get(job)
 
 
-@lru_cache(maxsize=REMEMBERED)
-def _makers(story: Story) -> Mapping[str | None, Step]:
+@lru_cache(maxsize=MOST_CACHED_TRACES)
+def _makers(story: AnnotatedTrace) -> Mapping[str | None, Step]:
     """Return the submissions by the job that they made."""
     return {step.job_told: step for step in reversed(story.submits) if step.accepted}
 
 
-def reads_of(story: Story, job: str | None) -> tuple[Step, ...]:
+def reads_of(story: AnnotatedTrace, job: str | None) -> tuple[Step, ...]:
     """Return the requests for a job's status or result, oldest first."""
     return _reads(story).get(job, ())
 
 
-@lru_cache(maxsize=REMEMBERED)
-def _reads(story: Story) -> Mapping[str | None, tuple[Step, ...]]:
+@lru_cache(maxsize=MOST_CACHED_TRACES)
+def _reads(story: AnnotatedTrace) -> Mapping[str | None, tuple[Step, ...]]:
     """Return the requests for the status or result of jobs, by job."""
     found: dict[str | None, list[Step]] = {}
     for step in story.reads:
@@ -65,20 +65,20 @@ def _reads(story: Story) -> Mapping[str | None, tuple[Step, ...]]:
     return {job: tuple(steps) for job, steps in found.items()}
 
 
-def order_behind(story: Story, job: str | None) -> Order | None:
+def order_behind(story: AnnotatedTrace, job: str | None) -> Order | None:
     """Return what was asked of a job; None where nobody saw it."""
     made = making(story, job)
     return None if made is None else order_of(story, made)
 
 
-def credentials(story: Story, step: Step) -> tuple[str | None, ...]:
+def credentials(story: AnnotatedTrace, step: Step) -> tuple[str | None, ...]:
     """Return the keys that a request gives, in the order of the contract's ways to give them."""
     query = dict(parse_qsl(urlsplit(step.exchange.url).query))
     ways = story.contract.security
     return tuple(step.exchange.header(name) if part == "header" else query.get(name) for part, name, _ in ways)
 
 
-def own(story: Story, step: Step) -> bool:
+def own(story: AnnotatedTrace, step: Step) -> bool:
     """Whether a request about a job was made with the key that ordered the job; False where that is not known."""
     made = making(story, step.job)
     if made is None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-FORMAT = 1
+TRACE_FORMAT = 1
 KEY = "[key]"
 """What stands in a trace wherever the API key of the client stood: in headers, addresses and bodies."""
 REDACTED = "[redacted]"
@@ -197,7 +197,7 @@ _PAIRS = frozenset({"headers", "answer_headers"})
 
 def to_json(trace: Trace) -> dict[str, Any]:
     """Return a trace as JSON: bytes that are UTF-8 as text, others as `{"base64": ...}`; defaults are left out."""
-    return {"format": FORMAT, **_object(trace)}
+    return {"format": TRACE_FORMAT, **_object(trace)}
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -225,9 +225,9 @@ def _plain(value: Any) -> Any:
 
 def read_trace(said: Any) -> Trace:
     """Read a trace from JSON. Raises TraceError."""
-    if not isinstance(said, dict) or said.get("format") != FORMAT:
+    if not isinstance(said, dict) or said.get("format") != TRACE_FORMAT:
         got = said.get("format") if isinstance(said, dict) else type(said).__name__
-        raise TraceError(f"no trace of format {FORMAT}: got {got!r}")
+        raise TraceError(f"no trace of format {TRACE_FORMAT}: got {got!r}")
     trace: Trace = _read(Trace, {name: value for name, value in said.items() if name != "format"}, "")
     return trace
 

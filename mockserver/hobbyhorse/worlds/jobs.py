@@ -15,13 +15,13 @@ from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.lifecycle import Lasting, Stage, Timeline, reroute, stage_at
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.worlds.signed_links import Signer
+from hobbyhorse.worlds.signed_links import LinkSigner
 
 if TYPE_CHECKING:
-    from hobbyhorse.scenarios.armed import Play
+    from hobbyhorse.scenarios.armed import ActiveScenario
 
 
-class Asked(NamedTuple):
+class SubmittedRequest(NamedTuple):
     """A submission as it came: its address and its body."""
 
     url: str
@@ -46,8 +46,8 @@ class Job:
     error: tuple[str | None, str | None] = (None, None)
     held: bool = False
     collected: bool = False
-    play: Play | None = None
-    asked: Asked | None = None
+    play: ActiveScenario | None = None
+    asked: SubmittedRequest | None = None
     begins: float = 0.0
     ahead: Callable[[float], int] | None = None
     _moved: asyncio.Event | None = None
@@ -130,7 +130,7 @@ class Job:
 PACES = ("instant", "fast", "realistic")
 MOST_KEPT = 8 * 1024
 """The largest submission that is kept with its job, in bytes."""
-REMEMBERED = 1024
+MOST_CACHED_LINKS = 1024
 """How many signed links are kept, so that a poll need not sign what the one before it signed."""
 
 
@@ -152,21 +152,21 @@ class MediaLinks(NamedTuple):
 
     origin: str
     world: str
-    signer: Signer
+    signer: LinkSigner
 
     def url(self, job: Job, file: str) -> str:
         """Return the signed address of a job's file."""
         return self.origin + _signed(self.signer, f"/media/{self.world}/{job.id}/{file}", job.expires)
 
 
-@lru_cache(maxsize=REMEMBERED)
-def _signed(signer: Signer, path: str, expires: float | None) -> str:
+@lru_cache(maxsize=MOST_CACHED_LINKS)
+def _signed(signer: LinkSigner, path: str, expires: float | None) -> str:
     """Return a path with its signature; a job's next poll asks for the same one."""
     return f"{path}?{signer.query(path, expires)}"
 
 
 @dataclass(slots=True)
-class View:
+class JobView:
     """A job as one answer shows it: at a moment, under the addresses of the request that asks."""
 
     job: Job
@@ -177,13 +177,13 @@ class View:
 
     def lookup(self, name: str) -> Any:
         """Return the live value of a name, or MISSING."""
-        if (value := VALUES.get(name)) is not None:
+        if (value := VIEW_VALUES.get(name)) is not None:
             return value(self)
         return self.job.order.said.get(name, MISSING)
 
 
-def _link(role: str) -> Callable[[View], Any]:
-    def url(view: View) -> Any:
+def _link(role: str) -> Callable[[JobView], Any]:
+    def url(view: JobView) -> Any:
         operation = view.job.contract.operations.get(role)
         if operation is None or operation.link is None:
             return MISSING
@@ -193,18 +193,18 @@ def _link(role: str) -> Callable[[View], Any]:
     return url
 
 
-def _media(file: str) -> Callable[[View], Any]:
+def _media(file: str) -> Callable[[JobView], Any]:
     return lambda view: view.media.url(view.job, file) if view.stage.kind == "success" else MISSING
 
 
-def _progress(view: View) -> Any:
+def _progress(view: JobView) -> Any:
     if view.stage.kind == "success":
         return 1.0
     span = view.job.finished - view.job.created
     return round(min(0.99, (view.now - view.job.created) / span), 2) if span > 0 else 0.0
 
 
-def _queue_position(view: View) -> Any:
+def _queue_position(view: JobView) -> Any:
     """Return how many are ahead: fewer, the nearer the end of the wait."""
     if view.stage.kind != "pending" or len(view.job.timeline) < 2:
         return MISSING
@@ -214,7 +214,7 @@ def _queue_position(view: View) -> Any:
     return int(4 * (ends - view.now) / (ends - began)) if ends > began else 0
 
 
-def _started(view: View) -> Any:
+def _started(view: JobView) -> Any:
     """Return when the first stage began in which somebody works on the job."""
     graph = view.job.contract.graph
     for moment, name in view.job.timeline:
@@ -223,20 +223,20 @@ def _started(view: View) -> Any:
     return MISSING
 
 
-def _expires(view: View) -> Any:
+def _expires(view: JobView) -> Any:
     moment = view.job.expires if view.stage.terminal else None
     return MISSING if moment is None else moment
 
 
-def _given(index: int) -> Callable[[View], Any]:
+def _given(index: int) -> Callable[[JobView], Any]:
     return lambda view: MISSING if view.job.error[index] is None else view.job.error[index]
 
 
-def _model_name(view: View) -> Any:
+def _model_name(view: JobView) -> Any:
     return view.job.order.model.id
 
 
-VALUES: Mapping[str, Callable[[View], Any]] = {
+VIEW_VALUES: Mapping[str, Callable[[JobView], Any]] = {
     "job": lambda view: view.job.id,
     "model": _model_name,
     "status_url": _link("status"),

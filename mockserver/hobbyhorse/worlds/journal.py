@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 MOST_EXCHANGES = 1_000
-MOST_BYTES = 64 * 1024
-SECRET = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization", "x-mock-control-key"})
+MOST_JOURNAL_BODY_BYTES = 64 * 1024
+SECRET_HEADERS = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization", "x-mock-control-key"})
 """The headers that are never shown."""
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
@@ -92,7 +92,7 @@ class Exchange(NamedTuple):
     @property
     def headers(self) -> list[tuple[str, str]]:
         """Return the request's headers, secrets redacted."""
-        return [(name, "[redacted]" if name in SECRET else value) for name, value in decoded(self.raw_headers)]
+        return [(name, "[redacted]" if name in SECRET_HEADERS else value) for name, value in decoded(self.raw_headers)]
 
 
 def decoded(headers: RawHeaders) -> Iterator[tuple[str, str]]:

@@ -135,7 +135,7 @@ def _wait(now: float, moment: Fraction) -> float:
 
 
 @dataclass(slots=True)
-class Place:
+class QueuePosition:
     """A job's place in a queue: when it could start at the earliest, when it starts, and when it ends."""
 
     ready: float
@@ -157,7 +157,7 @@ class Queue:
     """
 
     def __init__(self) -> None:
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, QueuePosition] = {}
         self._crowd = 64
 
     def join(self, limits: Limits, job_id: str, created: float, pending: float, rest: float) -> float:
@@ -170,7 +170,7 @@ class Queue:
             raise ValueError(f"job {job_id!r} is in the queue already")
         if len(self._places) >= self._crowd:
             self._forget(created)
-        place = Place(created + pending, rest, 0.0)
+        place = QueuePosition(created + pending, rest, 0.0)
         self._plan(limits.workers, [*self._places.values()], [place], created)
         self._places[job_id] = place
         return place.start
@@ -217,7 +217,7 @@ class Queue:
         self._crowd = max(64, 2 * len(self._places))
 
     @staticmethod
-    def _plan(workers: int | None, before: list[Place], waiting: list[Place], now: float) -> None:
+    def _plan(workers: int | None, before: list[QueuePosition], waiting: list[QueuePosition], now: float) -> None:
         """Give a start to each that waits: as soon as it is ready, its turn has come and a worker is free."""
         if workers is None:
             for place in waiting:

@@ -18,7 +18,7 @@ class LinkError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Signer:
+class LinkSigner:
     """Signs and checks paths; the secret is drawn from the server's seed, so that links are the same in each run."""
 
     secret: bytes
@@ -42,6 +42,6 @@ class Signer:
         return hmac.new(self.secret, f"{path}\n{until}".encode(), hashlib.sha256).hexdigest()[:32]
 
 
-def signer(seed: int) -> Signer:
+def signer(seed: int) -> LinkSigner:
     """Return the signer of a server that was given a seed."""
-    return Signer(hashlib.sha256(f"hobbyhorse media {seed}".encode()).digest())
+    return LinkSigner(hashlib.sha256(f"hobbyhorse media {seed}".encode()).digest())

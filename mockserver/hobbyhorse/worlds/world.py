@@ -11,13 +11,15 @@ from decimal import Decimal
 from random import Random
 
 from hobbyhorse.clock.clock import Clock
-from hobbyhorse.contract.forms.ids import FORMS
+from hobbyhorse.contract.forms.ids import ID_FORMS
 from hobbyhorse.contract.lifecycle import LifecycleError, Timeline, cut, lay
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.armed import Play, Plays, lay_troubled
+from hobbyhorse.scenarios.armed import ActiveScenario, ArmedScenarios, lay_troubled
+from hobbyhorse.worlds.idempotency import IdempotencyKeys
 from hobbyhorse.worlds.jobs import Job, pace
 from hobbyhorse.worlds.journal import Handover, Journal, next_number
+from hobbyhorse.worlds.ledger import Ledger, LedgerEntry
 from hobbyhorse.worlds.limits import Limits, Meter, Queue
 from hobbyhorse.worlds.signed_links import signer
 
@@ -31,86 +33,6 @@ class Ending:
     stage: str
     code: str | None = None
     message: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """A used idempotency key: what was asked with it, the job that it made, and until when it holds."""
-
-    fingerprint: bytes
-    job: str
-    until: float
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A job in the ledger: `usd` is what was billed; `billable` is what was billed or still may be.
-
-    `duplicate_of` is an earlier billable job that ordered the same.
-    """
-
-    job: str
-    provider: str
-    model: str
-    created: float
-    stage: str
-    usd: Decimal
-    billed: bool
-    billable: bool
-    duplicate_of: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """What one key has ordered, oldest first: one click that became four jobs shows here."""
-
-    entries: tuple[Entry, ...]
-
-    @property
-    def billable(self) -> int:
-        """How many jobs were billed, or still may be."""
-        return sum(entry.billable for entry in self.entries)
-
-    @property
-    def duplicates(self) -> int:
-        """How many of them order what another one orders, too."""
-        return sum(entry.duplicate_of is not None for entry in self.entries)
-
-    @property
-    def usd(self) -> Decimal:
-        """What was billed."""
-        return sum((entry.usd for entry in self.entries), Decimal(0))
-
-
-class Idempotency:
-    """The idempotency keys of one world, those of requests that are still being read among them."""
-
-    def __init__(self) -> None:
-        self._remembered: dict[tuple[str, str], Remembered] = {}
-        self._in_flight: set[tuple[str, str]] = set()
-
-    def begin(self, provider: str, key: str) -> bool:
-        """Claim a key for a request that is being read; False if another request holds it."""
-        if (provider, key) in self._in_flight:
-            return False
-        self._in_flight.add((provider, key))
-        return True
-
-    def end(self, provider: str, key: str) -> None:
-        """Give up the claim."""
-        self._in_flight.discard((provider, key))
-
-    def recall(self, provider: str, key: str, now: float) -> Remembered | None:
-        """Return what a key was used for, while that holds."""
-        found = self._remembered.get((provider, key))
-        if found is not None and found.until <= now:
-            del self._remembered[provider, key]
-            return None
-        return found
-
-    def remember(self, provider: str, key: str, used: Remembered) -> None:
-        """Keep what a key was used for."""
-        self._remembered[provider, key] = used
 
 
 @dataclass(slots=True)
@@ -127,9 +49,9 @@ class World:
     pace: str
     jobs: dict[str, Job] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)
-    idempotency: Idempotency = field(default_factory=Idempotency)
+    idempotency: IdempotencyKeys = field(default_factory=IdempotencyKeys)
     endings: deque[Ending] = field(default_factory=deque)
-    plays: Plays = field(default_factory=Plays)
+    plays: ArmedScenarios = field(default_factory=ArmedScenarios)
     limits: Limits = field(default_factory=Limits)
     meter: Meter = field(default_factory=Meter)
     queue: Queue = field(default_factory=Queue)
@@ -173,10 +95,10 @@ class World:
                 return "insufficient_balance"
         return None
 
-    def submit(self, contract: Contract, order: Order, play: Play | None = None) -> Job:
+    def submit(self, contract: Contract, order: Order, play: ActiveScenario | None = None) -> Job:
         """Make a job of an order, in the play of a scenario if one is given."""
         now = self.clock.now()
-        job_id = contract.job_id_prefix + FORMS[contract.job_id_form](self.random, now)
+        job_id = contract.job_id_prefix + ID_FORMS[contract.job_id_form](self.random, now)
         seed = self.random.getrandbits(31) if order.seed is None else order.seed
         ending = self.endings.popleft() if self.endings else None
         lasting = pace(self.pace, self.random if play is None else play.random)
@@ -264,7 +186,7 @@ class World:
             raise ValueError(f"cannot reset {unknown[0]!r}; allowed are {', '.join(RESETS)}")
         if "jobs" in what:
             self.jobs.clear()
-            self.idempotency = Idempotency()
+            self.idempotency = IdempotencyKeys()
             self.endings.clear()
             self.queue.clear()
         if "journal" in what:
@@ -281,7 +203,7 @@ class World:
     def ledger(self) -> Ledger:
         """Return what was ordered, and what it costs."""
         now = self.clock.now()
-        entries: list[Entry] = []
+        entries: list[LedgerEntry] = []
         paid: dict[object, str] = {}
         for job in self.jobs.values():
             stage = job.stage(now)
@@ -289,7 +211,7 @@ class World:
             asked = (job.contract.key, *job.order.identity)
             lost = stage.terminal and not billed
             entries.append(
-                Entry(
+                LedgerEntry(
                     job.id,
                     job.contract.key,
                     job.order.model.id,

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hobbyhorse.conformance.client.cases import KILLED, Drill
+from hobbyhorse.conformance.client.cases import KILLED, Case
 from hobbyhorse.conformance.client.html_report import MOST_EVENTS, page, picture, write_page
 from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict
 from hobbyhorse.conformance.client.report import (
@@ -79,7 +79,7 @@ def test_the_report_is_written_and_each_finding_can_be_replayed(contract: Contra
     ]
     found = read_finding(tmp_path / "findings" / f"{first}.scenario.json")
     assert (found.rule, found.provider, found.seed) == (first, contract.key, 7)
-    assert found.drill == Drill(SCENARIO, KILLED, 2)
+    assert found.drill == Case(SCENARIO, KILLED, 2)
     trace = read_trace(json.loads((tmp_path / "findings" / f"{first}.trace.json").read_text()))
     assert trace == told(contract)
     assert json.loads((tmp_path / "report.json").read_text()) == json.loads(json.dumps(report_json(result(contract))))
@@ -140,7 +140,7 @@ def test_traffic_is_judged_by_itself(contract: Contract) -> None:
 
 
 def test_a_drill_is_read_from_its_trace(contract: Contract) -> None:
-    assert drill_of(told(contract)) == Drill(SCENARIO, KILLED, 2)
+    assert drill_of(told(contract)) == Case(SCENARIO, KILLED, 2)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hobbyhorse.conformance.client.judge import check
 from hobbyhorse.conformance.client.rules import cancelling, deadlines, persistence, results
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import Story
+from hobbyhorse.traces.annotated import AnnotatedTrace
 from tests.careful import Careful
 from tests.conftest import CONTRACTS, contracts_that
 
@@ -18,7 +18,7 @@ RULES = (*deadlines.RULES, *cancelling.RULES, *persistence.RULES, *results.RULES
 every = contracts_that(lambda contract: True)
 
 
-def accused(story: Story) -> dict[str, list[str]]:
+def accused(story: AnnotatedTrace) -> dict[str, list[str]]:
     return {rule.id: found for rule in RULES if (found := check(rule, story))}
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hobbyhorse.conformance.client.planning import singles
 from hobbyhorse.conformance.client.scenario_space import (
-    OPTIONS,
+    OPTION_STRATEGIES,
     REFUSES_SAFELY,
     deviations,
     fits,
@@ -64,7 +64,7 @@ def test_the_simplest_scenario_is_the_happy_server(contract: Contract) -> None:
 
 
 def test_a_move_can_go_on_for_ever() -> None:
-    assert find(OPTIONS["times"], lambda times: times == "always") == "always"
+    assert find(OPTION_STRATEGIES["times"], lambda times: times == "always") == "always"
 
 
 @settings(max_examples=many(30, 10), suppress_health_check=SLOW)

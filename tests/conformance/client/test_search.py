@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from hobbyhorse.conformance.client.cases import HAPPY, KILLED, LONG, ONCE, Drill
+from hobbyhorse.conformance.client.cases import HAPPY, KILLED, LONG, ONCE, Case
 from hobbyhorse.conformance.client.planning import VITAL, believable, killings, last_polls, pairs, singles, used_roles
 from hobbyhorse.conformance.client.search import SHRINKING, CannotRun, Plan, Progress, Search
 from hobbyhorse.contract.values import Contract
@@ -21,7 +21,7 @@ BEYOND = 80
 """Runs behind the single deviations."""
 
 
-def moves_of(drill: Drill, role: str) -> list[str]:
+def moves_of(drill: Case, role: str) -> list[str]:
     return [move["move"] for move in drill.scenario.get("moves", {}).get(role, [])]
 
 
@@ -37,13 +37,13 @@ class MadeUp:
 
     def __init__(self, contract: Contract, careless: bool = True, flaky: bool = False) -> None:
         self.contract, self.careless, self.flaky = contract, careless, flaky
-        self.played: list[Drill] = []
+        self.played: list[Case] = []
 
-    def __call__(self, drills: Sequence[Drill]) -> Iterator[Trace]:
+    def __call__(self, drills: Sequence[Case]) -> Iterator[Trace]:
         for drill in drills:
             yield self.play(drill)
 
-    def play(self, drill: Drill) -> Trace:
+    def play(self, drill: Case) -> Trace:
         self.played.append(drill)
         told = Teller(self.contract, {"n": 1})
         if {"accept_then_drop", "reset_peer"} & set(moves_of(drill, "submit")):
@@ -134,7 +134,7 @@ def test_only_the_rules_that_are_asked_for_are_judged(contract: Contract) -> Non
 
 def test_a_client_that_gets_no_video_from_a_happy_server_cannot_be_tested(contract: Contract) -> None:
     class Failing(MadeUp):
-        def play(self, drill: Drill) -> Trace:
+        def play(self, drill: Case) -> Trace:
             return Teller(self.contract).submit().end("failed", message="KeyError: 'id'").trace()
 
     with pytest.raises(CannotRun, match=r"everything right.*KeyError"):
@@ -143,7 +143,7 @@ def test_a_client_that_gets_no_video_from_a_happy_server_cannot_be_tested(contra
 
 def test_a_client_that_does_not_fetch_its_video_is_told_where_that_is(contract: Contract) -> None:
     class Wary(MadeUp):
-        def play(self, drill: Drill) -> Trace:
+        def play(self, drill: Case) -> Trace:
             return Teller(self.contract).submit().wait(5).call(*ending(self.contract)).end("failed").trace()
 
     with pytest.raises(CannotRun, match="its video, which is on the host of its base URL, and did not fetch it"):
@@ -152,7 +152,7 @@ def test_a_client_that_does_not_fetch_its_video_is_told_where_that_is(contract: 
 
 def test_a_client_that_orders_nothing_cannot_be_tested(contract: Contract) -> None:
     class Idle(MadeUp):
-        def play(self, drill: Drill) -> Trace:
+        def play(self, drill: Case) -> Trace:
             return Teller(self.contract).end("success").trace()
 
     with pytest.raises(CannotRun, match="ordered nothing; it asked for nothing; it ended with success"):
@@ -224,8 +224,8 @@ def test_the_roles_that_a_client_uses_are_seen(contract: Contract) -> None:
 
 def test_a_drill_says_what_it_is() -> None:
     moves = {"submit": [{"move": "timeout", "accepted": True}], "media": [{"move": "truncated", "times": 2}]}
-    assert str(Drill({"moves": moves, "timeline": {"move": "stuck"}}, LONG)) == (
+    assert str(Case({"moves": moves, "timeline": {"move": "stuck"}}, LONG)) == (
         "long; submit: timeout (accepted=True); media: truncated (times=2); timeline: stuck"
     )
     assert str(HAPPY) == "a happy server"
-    assert Drill({}, ONCE).size < Drill({}, LONG).size < Drill({"timeline": {"move": "stuck"}}).size
+    assert Case({}, ONCE).size < Case({}, LONG).size < Case({"timeline": {"move": "stuck"}}).size

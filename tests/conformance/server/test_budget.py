@@ -7,49 +7,49 @@ from decimal import Decimal
 
 import pytest
 
-from hobbyhorse.conformance.server.budget import NotAffordable, Purse, longest, worst
+from hobbyhorse.conformance.server.budget import Budget, NotAffordable, longest, worst
 from hobbyhorse.contract.values import Contract
 
 CENTS_42 = Decimal("0.42")
 
 
 def test_what_is_held_counts_as_spent() -> None:
-    purse = Purse(Decimal("0.50"))
+    purse = Budget(Decimal("0.50"))
     with purse.hold(CENTS_42):
         assert purse.left == Decimal("0.08")
     assert purse.spent == CENTS_42
 
 
 def test_what_was_refused_for_certain_is_given_back() -> None:
-    purse = Purse(Decimal("0.50"))
+    purse = Budget(Decimal("0.50"))
     with purse.hold(CENTS_42) as held:
         held.refused = True
     assert purse.spent == 0
 
 
 def test_a_request_that_breaks_off_stays_paid() -> None:
-    purse = Purse(Decimal("0.50"))
+    purse = Budget(Decimal("0.50"))
     with pytest.raises(ZeroDivisionError), purse.hold(CENTS_42):
         raise ZeroDivisionError
     assert purse.spent == CENTS_42
 
 
 def test_what_is_more_than_what_is_left_is_not_sent() -> None:
-    purse = Purse(Decimal("0.50"))
+    purse = Budget(Decimal("0.50"))
     with purse.hold(CENTS_42), pytest.raises(NotAffordable, match=r"0\.08 USD are left"), purse.hold(CENTS_42):
         pass
     assert purse.spent == CENTS_42
 
 
 def test_what_is_just_left_can_be_spent() -> None:
-    purse = Purse(CENTS_42)
+    purse = Budget(CENTS_42)
     with purse.hold(CENTS_42):
         pass
     assert purse.left == 0
 
 
 def test_without_a_budget_only_what_is_free_can_be_had() -> None:
-    purse = Purse(None)
+    purse = Budget(None)
     with purse.hold(Decimal(0)):
         pass
     with pytest.raises(NotAffordable), purse.hold(Decimal("0.01")):
@@ -57,7 +57,7 @@ def test_without_a_budget_only_what_is_free_can_be_had() -> None:
 
 
 def test_many_at_once_never_spend_more_than_there_is() -> None:
-    purse, sent = Purse(Decimal("4.20")), []
+    purse, sent = Budget(Decimal("4.20")), []
 
     def spend() -> None:
         for _ in range(50):

@@ -9,8 +9,8 @@ from decimal import Decimal
 import httpx
 import pytest
 
-from hobbyhorse.conformance.server.budget import NotAffordable, Purse
-from hobbyhorse.conformance.server.endpoint import KEPT, MOST_BYTES, Endpoint, OutOfTime
+from hobbyhorse.conformance.server.budget import Budget, NotAffordable
+from hobbyhorse.conformance.server.endpoint import KEPT_FILE_BYTES, MOST_RESPONSE_BYTES, Endpoint, OutOfTime
 from hobbyhorse.contract.values import Contract
 from tests.conftest import CONTRACTS
 from tests.little import Answer, Little, Said, Told, little
@@ -28,7 +28,7 @@ def http() -> Iterator[httpx.Client]:
 
 
 def endpoint_at(server: Little, http: httpx.Client, **more: object) -> Endpoint:
-    purse = Purse(Decimal("0.50"))
+    purse = Budget(Decimal("0.50"))
     contract: Contract = CONTRACT
     found = Endpoint(contract, server.url, KEY, purse, time.monotonic() + 20, http)
     for name, value in more.items():
@@ -121,8 +121,8 @@ def test_an_answer_of_100_mb_is_left_and_hardly_kept(http: httpx.Client) -> None
         endpoint = endpoint_at(server, http)
         step = endpoint.call("status", probe="job", path={"job": "j"})
     assert not step.exchange.whole
-    assert MOST_BYTES < step.exchange.size < 2 * MOST_BYTES
-    assert len(step.exchange.answer) == KEPT
+    assert MOST_RESPONSE_BYTES < step.exchange.size < 2 * MOST_RESPONSE_BYTES
+    assert len(step.exchange.answer) == KEPT_FILE_BYTES
 
 
 def test_an_answer_that_never_ends_is_left_in_time(http: httpx.Client) -> None:

@@ -26,20 +26,20 @@ import pytest
 from hobbyhorse.cli.server_verdicts import show_server_result
 from hobbyhorse.conformance.client.judge import BROKEN, PASSED
 from hobbyhorse.conformance.server.bodies import bounds, negatives, price_of
-from hobbyhorse.conformance.server.budget import Purse, worst
+from hobbyhorse.conformance.server.budget import Budget, worst
 from hobbyhorse.conformance.server.endpoint import Endpoint
 from hobbyhorse.conformance.server.probes import each_probe, most, probes, run_probes
 from hobbyhorse.conformance.server.receiver import Receiver
 from hobbyhorse.conformance.server.results import ServerResult
 from hobbyhorse.conformance.server.rule import LESSON, Breach, ServerRule
 from hobbyhorse.conformance.server.rules import server_rules
-from hobbyhorse.conformance.server.session import Bench, told_job
-from hobbyhorse.conformance.server.suite import Asked, examine, local
+from hobbyhorse.conformance.server.session import Session, told_job
+from hobbyhorse.conformance.server.suite import SuiteOptions, examine, local
 from hobbyhorse.contract.checks.models import try_order
 from hobbyhorse.contract.folder import build, load, read_documents
 from hobbyhorse.contract.forms.expressions import parse_pointer, replaced, resolve
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
-from hobbyhorse.contract.request import Understood
+from hobbyhorse.contract.request import ValidRequest
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.run import serving
@@ -63,8 +63,8 @@ def fakes(contract: Contract, **more: Any) -> Iterator[str]:
         yield f"{url}/{contract.key}"
 
 
-def asked(url: str, **more: Any) -> Asked:
-    return Asked(**{"base_url": url, "api_key": KEY, "callback_secret": DEFAULT_SECRET, **more})
+def asked(url: str, **more: Any) -> SuiteOptions:
+    return SuiteOptions(**{"base_url": url, "api_key": KEY, "callback_secret": DEFAULT_SECRET, **more})
 
 
 def words(result: ServerResult) -> list[str]:
@@ -108,11 +108,11 @@ def test_every_negative_breaks_the_contract_and_every_bound_keeps_it(contract: C
     assert len(broken) > 10
     assert len({body.label for body in broken}) == len(broken)
     for body in broken:
-        assert not isinstance(try_order(contract, bench.submit, model.id, body.value), Understood), body.label
+        assert not isinstance(try_order(contract, bench.submit, model.id, body.value), ValidRequest), body.label
     edges = list(bounds(contract, model, bench.submit, bench.order))
     assert len(edges) >= 2
     for body in edges:
-        assert isinstance(try_order(contract, bench.submit, model.id, body.value), Understood), body.label
+        assert isinstance(try_order(contract, bench.submit, model.id, body.value), ValidRequest), body.label
 
 
 @models
@@ -144,11 +144,11 @@ class Time:
 
 def bench_on(
     contract: Contract, model: Model, transport: httpx.BaseTransport, seed: int = 0, budget: Decimal | None = None
-) -> Bench:
+) -> Session:
     clock = Time()
     http = httpx.Client(transport=transport)
-    endpoint = Endpoint(contract, "http://endpoint.test", KEY, Purse(budget), time.monotonic() + 60, http)
-    return Bench(endpoint, model, seed=seed, sleep=clock.sleep, clock=clock)
+    endpoint = Endpoint(contract, "http://endpoint.test", KEY, Budget(budget), time.monotonic() + 60, http)
+    return Session(endpoint, model, seed=seed, sleep=clock.sleep, clock=clock)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hobbyhorse.contract.folder import data_directory
-from hobbyhorse.contract.forms.ids import FORMS
+from hobbyhorse.contract.forms.ids import ID_FORMS
 from hobbyhorse.contract.values import Contract
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -45,48 +45,48 @@ def milliseconds_of(form: str, name: str) -> int:
 
 def test_the_forms_are_those_that_a_contract_may_name() -> None:
     schema = orjson.loads((data_directory("contracts") / "lifecycle.schema.json").read_bytes())
-    assert set(schema["properties"]["job_id"]["properties"]["form"]["enum"]) == set(FORMS) == set(SHAPES)
+    assert set(schema["properties"]["job_id"]["properties"]["form"]["enum"]) == set(ID_FORMS) == set(SHAPES)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ID_FORMS)
 @given(seed=SEEDS, moment=MILLISECONDS)
 def test_an_id_has_the_shape_of_its_form(form: str, seed: int, moment: int) -> None:
-    assert re.fullmatch(SHAPES[form], FORMS[form](Random(seed), moment / 1000))
+    assert re.fullmatch(SHAPES[form], ID_FORMS[form](Random(seed), moment / 1000))
 
 
 @pytest.mark.parametrize(("form", "version"), [("uuid4", 4), ("uuid7", 7)])
 def test_a_uuid_is_one_of_its_version_for_others_too(form: str, version: int) -> None:
-    found = uuid.UUID(FORMS[form](Random(0), 1777370400.0))
+    found = uuid.UUID(ID_FORMS[form](Random(0), 1777370400.0))
     assert (found.version, found.variant) == (version, uuid.RFC_4122)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ID_FORMS)
 def test_no_two_ids_of_one_moment_are_the_same(form: str) -> None:
     random = Random(0)
-    assert len({FORMS[form](random, 1777370400.0) for _ in range(10_000)}) == 10_000
+    assert len({ID_FORMS[form](random, 1777370400.0) for _ in range(10_000)}) == 10_000
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ID_FORMS)
 @given(seed=SEEDS)
 def test_the_same_seed_gives_the_same_ids(form: str, seed: int) -> None:
     one, other = Random(seed), Random(seed)
-    assert [FORMS[form](one, 1.0) for _ in range(3)] == [FORMS[form](other, 1.0) for _ in range(3)]
+    assert [ID_FORMS[form](one, 1.0) for _ in range(3)] == [ID_FORMS[form](other, 1.0) for _ in range(3)]
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ID_FORMS)
 def test_another_seed_gives_other_ids(form: str) -> None:
-    assert len({FORMS[form](Random(seed), 1.0) for seed in range(1_000)}) == 1_000
+    assert len({ID_FORMS[form](Random(seed), 1.0) for seed in range(1_000)}) == 1_000
 
 
-@pytest.mark.parametrize("form", sorted(set(FORMS) - set(TIMED)))
+@pytest.mark.parametrize("form", sorted(set(ID_FORMS) - set(TIMED)))
 def test_an_id_without_a_time_is_the_same_at_any_moment(form: str) -> None:
-    assert FORMS[form](Random(0), 0.0) == FORMS[form](Random(0), 1777370400.0)
+    assert ID_FORMS[form](Random(0), 0.0) == ID_FORMS[form](Random(0), 1777370400.0)
 
 
 @pytest.mark.parametrize("form", TIMED)
 @given(seed=SEEDS, moment=MILLISECONDS)
 def test_a_time_ordered_id_begins_with_its_moment(form: str, seed: int, moment: int) -> None:
-    name = FORMS[form](Random(seed), moment / 1000)
+    name = ID_FORMS[form](Random(seed), moment / 1000)
     assert abs(milliseconds_of(form, name) - moment) <= 1
 
 
@@ -94,14 +94,14 @@ def test_a_time_ordered_id_begins_with_its_moment(form: str, seed: int, moment: 
 @given(seeds=st.tuples(SEEDS, SEEDS), moments=st.tuples(MILLISECONDS, MILLISECONDS))
 def test_a_time_ordered_id_sorts_by_its_moment(form: str, seeds: tuple[int, int], moments: tuple[int, int]) -> None:
     earlier, later = min(moments), max(moments) + 2
-    names = [FORMS[form](Random(seed), moment / 1000) for seed, moment in zip(seeds, (earlier, later), strict=True)]
+    names = [ID_FORMS[form](Random(seed), moment / 1000) for seed, moment in zip(seeds, (earlier, later), strict=True)]
     assert names == sorted(names)
 
 
 @pytest.mark.parametrize("form", TIMED)
 def test_the_whole_of_a_time_ordered_id_but_its_moment_and_its_marks_is_drawn(form: str) -> None:
     """Every bit behind the moment is now one and now zero, but the six of a UUID's version and variant."""
-    names = [FORMS[form](Random(seed), 0.0) for seed in range(200)]
+    names = [ID_FORMS[form](Random(seed), 0.0) for seed in range(200)]
     numbers = [uuid.UUID(name).int if form == "uuid7" else number_of(name) for name in names]
     always, never = numbers[0], numbers[0]
     for number in numbers:
@@ -118,4 +118,4 @@ def number_of(ulid: str) -> int:
 
 
 def test_a_providers_ids_are_of_a_form_that_there_is(contract: Contract) -> None:
-    assert re.fullmatch(SHAPES[contract.job_id_form], FORMS[contract.job_id_form](Random(0), 1777370400.0))
+    assert re.fullmatch(SHAPES[contract.job_id_form], ID_FORMS[contract.job_id_form](Random(0), 1777370400.0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hobbyhorse.server.control.access import Guard, origin_of
+from hobbyhorse.server.control.access import AccessCheck, origin_of
 
 OURS = [
     "localhost",
@@ -41,7 +41,7 @@ FOREIGN = [
 ]
 
 
-def verdict(guard: Guard, *, scheme: str = "http", health: bool = False, **headers: str) -> str | None:
+def verdict(guard: AccessCheck, *, scheme: str = "http", health: bool = False, **headers: str) -> str | None:
     raw = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
     found = guard.judge(scheme, raw, health)
     return found.code if found else None
@@ -49,25 +49,25 @@ def verdict(guard: Guard, *, scheme: str = "http", health: bool = False, **heade
 
 @pytest.mark.parametrize("host", OURS)
 def test_this_machine_may_come_in(host: str) -> None:
-    assert verdict(Guard(), host=host) is None
+    assert verdict(AccessCheck(), host=host) is None
 
 
 @pytest.mark.parametrize("health", [False, True])
 @pytest.mark.parametrize("host", FOREIGN)
 def test_another_host_may_not_even_ask_for_health(host: str, health: bool) -> None:
-    assert verdict(Guard(), host=host, health=health) == "foreign_host"
+    assert verdict(AccessCheck(), host=host, health=health) == "foreign_host"
 
 
 def test_two_hosts_or_none_are_foreign() -> None:
     both = [(b"host", b"localhost"), (b"host", b"evil.example")]
     for raw in (both, both[::-1], []):
-        found = Guard().judge("http", raw)
+        found = AccessCheck().judge("http", raw)
         assert found is not None
         assert found.code == "foreign_host"
 
 
 def test_the_public_address_is_ours() -> None:
-    guard = Guard(public_url="https://mock.example:8443/base")
+    guard = AccessCheck(public_url="https://mock.example:8443/base")
     assert verdict(guard, host="mock.example:8443") is None
     assert verdict(guard, host="mock.example") is None
     assert verdict(guard, host="other.example") == "foreign_host"
@@ -97,8 +97,11 @@ def test_the_public_address_is_ours() -> None:
 )
 @pytest.mark.parametrize("key", [None, "secret"])
 def test_another_origin_may_not_come_in_with_the_key_neither(origin: str, key: str | None) -> None:
-    assert verdict(Guard(key), host="localhost:8000", origin=origin, x_mock_control_key=key or "") == "foreign_origin"
-    assert verdict(Guard(key), host="localhost:8000", origin=origin, health=True) == "foreign_origin"
+    assert (
+        verdict(AccessCheck(key), host="localhost:8000", origin=origin, x_mock_control_key=key or "")
+        == "foreign_origin"
+    )
+    assert verdict(AccessCheck(key), host="localhost:8000", origin=origin, health=True) == "foreign_origin"
 
 
 @pytest.mark.parametrize(
@@ -113,21 +116,21 @@ def test_another_origin_may_not_come_in_with_the_key_neither(origin: str, key: s
     ],
 )
 def test_the_same_origin_may_come_in(scheme: str, host: str, origin: str) -> None:
-    assert verdict(Guard(), scheme=scheme, host=host, origin=origin) is None
+    assert verdict(AccessCheck(), scheme=scheme, host=host, origin=origin) is None
 
 
 def test_with_a_key_any_host_will_do_and_nothing_without_it() -> None:
-    guard = Guard("secret", loopback=False)
+    guard = AccessCheck("secret", loopback=False)
     assert verdict(guard, host="mock.internal", x_mock_control_key="secret") is None
     assert verdict(guard, host="mock.internal", x_mock_control_key="secre") == "control_key_refused"
     assert verdict(guard, host="mock.internal", x_mock_control_key="s\u00e9cret") == "control_key_refused"
     assert verdict(guard, host="localhost") == "control_key_refused"
     assert verdict(guard, host="mock.internal", health=True) is None
-    assert verdict(Guard("secret"), host="localhost") == "control_key_refused"
+    assert verdict(AccessCheck("secret"), host="localhost") == "control_key_refused"
 
 
 def test_bound_to_more_than_this_machine_a_key_is_needed_but_for_health() -> None:
-    guard = Guard(loopback=False)
+    guard = AccessCheck(loopback=False)
     found = guard.judge("http", [(b"host", b"localhost")])
     assert found is not None
     assert found.code == "control_key_needed"

@@ -21,7 +21,14 @@ from hobbyhorse.clock.clock import ManualClock
 from hobbyhorse.contract.generate import values
 from hobbyhorse.contract.schemas import Schemas, address
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.server.control.app import DOCUMENT, MOST_BODY, Control, Operation, read_document, read_operations
+from hobbyhorse.server.control.app import (
+    DOCUMENT,
+    MOST_BODY,
+    ControlOperation,
+    ControlPlane,
+    read_document,
+    read_operations,
+)
 from hobbyhorse.server.control.handlers import HANDLERS
 from tests.conftest import CONTRACTS, ROOT
 from tests.server.test_callbacks import Receiver, calling, order
@@ -45,7 +52,7 @@ STEP = {"move": "reset_peer"}
 SCENARIO = {"why": "a connection is lost", "moves": {"status": [STEP]}}
 
 
-def met(method: str, path: str) -> tuple[str, Operation] | None:
+def met(method: str, path: str) -> tuple[str, ControlOperation] | None:
     """Return the path and the operation of the document that a request meets."""
     for template in OPERATIONS:
         if re.fullmatch(re.sub(r"\\\{[^}]*\\\}", "[^/]+", re.escape(template)), path):
@@ -149,7 +156,7 @@ async def test_the_document_is_a_valid_one_and_is_served() -> None:
 
 async def test_every_route_stands_in_the_document_and_the_other_way_round() -> None:
     control = Plane().mock.fake.control()
-    assert isinstance(control, Control)
+    assert isinstance(control, ControlPlane)
     routes = {(method, route.path) for route in control.router.routes for method in route.methods}  # type: ignore[attr-defined]
     assert {route for route in routes if route[0] != "HEAD"} == set(ROUTES)
     said = [operation.id for methods in OPERATIONS.values() for operation in methods.values()]

@@ -22,7 +22,7 @@ from hobbyhorse.contract.folder import data_directory
 from hobbyhorse.contract.forms.expressions import replaced
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.media.mp4 import probe
-from hobbyhorse.media.video import FilmError, Shot, film
+from hobbyhorse.media.video import VideoError, VideoSpec, film
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.files import renderer as studio_module
 from hobbyhorse.server.files.renderer import tier
@@ -168,19 +168,21 @@ async def test_a_job_that_has_not_succeeded_has_no_video(host: Host) -> None:
     assert answer.status_code == 404
 
 
-def count_films(monkeypatch: pytest.MonkeyPatch, fail: int = 0, make: Callable[[Shot, Path], None] = film) -> list[int]:
+def count_films(
+    monkeypatch: pytest.MonkeyPatch, fail: int = 0, make: Callable[[VideoSpec, Path], None] = film
+) -> list[int]:
     """Count how many films are being made at once; let the first ones fail."""
     lock, state = Lock(), {"now": 0, "failed": 0}
     seen: list[int] = []
 
-    def counted(shot: Shot, out: Path) -> None:
+    def counted(shot: VideoSpec, out: Path) -> None:
         with lock:
             state["now"] += 1
             seen.append(state["now"])
             if state["failed"] < fail:
                 state["failed"] += 1
                 state["now"] -= 1
-                raise FilmError("ffmpeg was killed")
+                raise VideoError("ffmpeg was killed")
         try:
             make(shot, out)
         finally:
@@ -203,7 +205,7 @@ async def test_many_first_requests_for_one_video_make_it_once(host: Host, monkey
 async def test_fifty_videos_are_never_made_by_more_makers_than_cores(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stand_in(shot: Shot, out: Path) -> None:
+    def stand_in(shot: VideoSpec, out: Path) -> None:
         time.sleep(0.005)  # long enough for every free maker to begin
         out.write_bytes(b"a film")
 

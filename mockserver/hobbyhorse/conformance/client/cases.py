@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ONCE, TWICE, CROWD, LONG, KILLED, MOVED = "once", "twice", "crowd", "long", "killed", "moved"
-KINDS = (ONCE, TWICE, CROWD, LONG, KILLED, MOVED)
+CASE_KINDS = (ONCE, TWICE, CROWD, LONG, KILLED, MOVED)
 """The client runs once; twice, for two orders; several times at once; for the longest prompt; is killed at a point and
 started again; is started again with another base URL."""
 
 
 @dataclass(frozen=True, slots=True)
-class Drill:
+class Case:
     """How the client is made to run, and how the server departs from a happy one (a scenario).
 
     `point` is the number of the request at which the client is killed.
@@ -38,7 +38,7 @@ class Drill:
     @property
     def size(self) -> tuple[int, int, int, str]:
         """What makes a drill simpler than another one: fewer moves, run once, fewer options."""
-        return (self.moves, KINDS.index(self.kind), len(self.key), self.key)
+        return (self.moves, CASE_KINDS.index(self.kind), len(self.key), self.key)
 
     def to_json(self) -> dict[str, Any]:
         """Return the drill as JSON."""
@@ -55,7 +55,7 @@ class Drill:
         return "; ".join(said) or "a happy server"
 
 
-HAPPY = Drill()
+HAPPY = Case()
 
 
 def _words(move: Mapping[str, Any]) -> str:

@@ -8,13 +8,13 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from hobbyhorse.traces.annotated import SUBMISSIONS, Step, Story, origin, parts
+from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step, origin, parts
 
-Line = tuple[Step, ...]
+RequestGroup = tuple[Step, ...]
 """The requests of some roles that one run of the client made for one job, oldest first."""
 
 
-def lines(story: Story, *roles: str) -> tuple[Line, ...]:
+def lines(story: AnnotatedTrace, *roles: str) -> tuple[RequestGroup, ...]:
     """Return the requests of roles, run by run and job by job; submissions run by run; of files, each by itself.
 
     A request whose answer tells of no job is about the job of which others at its address tell. A file is the same
@@ -38,7 +38,7 @@ def known(step: Step, later: Step) -> bool:
     return step.delivered and step.done <= later.arrived
 
 
-def rows(line: Line, is_meant: Callable[[Step], bool]) -> Iterator[tuple[Line, Step | None]]:
+def rows(line: RequestGroup, is_meant: Callable[[Step], bool]) -> Iterator[tuple[RequestGroup, Step | None]]:
     """Yield the longest rows of neighbours that are all meant, each with the request behind it."""
     start = 0
     for meant, group in itertools.groupby(line, is_meant):
@@ -48,25 +48,25 @@ def rows(line: Line, is_meant: Callable[[Step], bool]) -> Iterator[tuple[Line, S
             yield row, line[start] if start < len(line) else None
 
 
-def between(story: Story, one: Step, other: Step) -> tuple[Step, ...]:
+def between(story: AnnotatedTrace, one: Step, other: Step) -> tuple[Step, ...]:
     """Return the steps from one, which is with them, to another, which is not."""
     numbers = operator.attrgetter("number")
     start, stop = (bisect.bisect_left(story.steps, step.number, key=numbers) for step in (one, other))
     return story.steps[start:stop]
 
 
-def called_back(story: Story, one: Step, other: Step) -> bool:
+def called_back(story: AnnotatedTrace, one: Step, other: Step) -> bool:
     """Whether a callback came between two requests, or just before: to read at once is careful then."""
     return any(one.arrived - 1.0 <= delivery.sent <= other.arrived for delivery in story.trace.deliveries)
 
 
-def begun(story: Story) -> float | None:
+def begun(story: AnnotatedTrace) -> float | None:
     """Return when the last run began to wait: with the acceptance of its job, or its first request, or its start."""
     first = story.accepted.done if story.accepted is not None else next((s.arrived for s in story.steps), None)
     return max(first, story.run.started) if first is not None and story.run is not None else first
 
 
-def shown_success(story: Story) -> bool:
+def shown_success(story: AnnotatedTrace) -> bool:
     """Whether an answer or a genuine callback showed a success, or may have been read as one, whole or not.
 
     A list of jobs with the client's own may have, and so may a video's address beside a stage word that no document
@@ -84,24 +84,24 @@ def _may_show(step: Step) -> bool:
     return "success" in step.kinds or (isinstance(video, str) and video != "" and not step.kinds)
 
 
-def two_steps(story: Story) -> bool:
+def two_steps(story: AnnotatedTrace) -> bool:
     """Whether the video is told by another operation than the status."""
     return "result" in story.contract.operations
 
 
-def usable(story: Story, step: Step) -> bool:
+def usable(story: AnnotatedTrace, step: Step) -> bool:
     """Whether an answer names a video that a client may fetch."""
     video = step.video or ""
     return video.startswith(("http://", "https://")) and origin(video) != story.trace.origins.get("private")
 
 
-def reordered(story: Story, since: Step) -> list[Step]:
+def reordered(story: AnnotatedTrace, since: Step) -> list[Step]:
     """Return the submissions behind a request that repeat none before it in a way that is safe."""
     before = [one for one in story.submits if one.number < since.number]
     return [again for again in story.after(since, story.submits) if not any(story.same(one, again) for one in before)]
 
 
-def gave_up(story: Story) -> bool:
+def gave_up(story: AnnotatedTrace) -> bool:
     """Whether the only run of the client ended with a failure or a mistake, and no callback had a say in it."""
     outcome = story.outcome
     return (
@@ -113,7 +113,7 @@ def gave_up(story: Story) -> bool:
     )
 
 
-def untroubled(story: Story, step: Step) -> bool:
+def untroubled(story: AnnotatedTrace, step: Step) -> bool:
     """Whether an answer was one that the contract has, untouched; of a file, that it came."""
     if step.role == "media":
         return step.ok and step.exchange.move is None

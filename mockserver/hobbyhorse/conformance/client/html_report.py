@@ -13,13 +13,13 @@ from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSE
 from hobbyhorse.conformance.client.report import drill_of
 from hobbyhorse.conformance.client.results import Result
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import Step, Story
+from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 from hobbyhorse.traces.trace import KEY, Trace
 
-ORDER = (BROKEN, PASSED, NOT_OBSERVED, NOT_APPLICABLE)
+VERDICT_ORDER = (BROKEN, PASSED, NOT_OBSERVED, NOT_APPLICABLE)
 MOST_EVENTS = 60
 """How many events a picture has at most; of more, the first and the last are shown."""
-MOST_LINES = 12
+MOST_LANES = 12
 STEP, LANE, LEFT, TOP = 46, 34, 96, 34
 
 STYLE = """
@@ -38,7 +38,7 @@ dt { color: var(--dim) } dd { margin: 0 }
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class TimelineMark:
     """One mark in a picture: its lane, its colour, its label, and what is said when the pointer is on it."""
 
     moment: float
@@ -66,7 +66,7 @@ def page(result: Result, contract: Contract) -> str:
             _summary(result),
             "<table><thead><tr><th>rule</th><th>level</th><th>verdict</th><th>observed</th><th>statement</th></tr></thead>",
             "<tbody>",
-            *(_row(one, result) for one in sorted(result.verdicts, key=lambda one: ORDER.index(one.verdict))),
+            *(_row(one, result) for one in sorted(result.verdicts, key=lambda one: VERDICT_ORDER.index(one.verdict))),
             "</tbody></table>",
             *(_section(one, finding, contract, result) for one, finding in findings),
             "</body></html>",
@@ -111,7 +111,7 @@ def _row(one: Verdict, result: Result) -> str:
 
 def _section(one: Verdict, finding: Finding, contract: Contract, result: Result) -> str:
     rule, drill = one.rule, drill_of(finding.trace)
-    messages = "".join(f"<li>{escape(message)}</li>" for message in finding.messages[:MOST_LINES])
+    messages = "".join(f"<li>{escape(message)}</li>" for message in finding.messages[:MOST_LANES])
     scenario = json.dumps(drill.to_json(), indent=2, ensure_ascii=False)
     requests = "\n".join(curls(finding.trace))
     again = f"hobbyhorse conformance replay findings/{rule.id}.scenario.json -- COMMAND"
@@ -130,7 +130,7 @@ def _section(one: Verdict, finding: Finding, contract: Contract, result: Result)
 
 def curls(trace: Trace) -> Iterator[str]:
     """Yield a curl line for each request of a trace, the first ones; where the key stood, stands $KEY."""
-    for exchange in trace.exchanges[:MOST_LINES]:
+    for exchange in trace.exchanges[:MOST_LANES]:
         words = ["curl", "-i", "-X", exchange.method]
         for name, value in exchange.headers:
             if name in ("authorization", "content-type", "x-api-key") or "idempotency" in name:
@@ -138,8 +138,8 @@ def curls(trace: Trace) -> Iterator[str]:
         if exchange.body:
             words += ["--data-binary", exchange.body[:2_000].decode("utf-8", "replace")]
         yield shlex.join([*words, exchange.url]).replace(KEY, "'$KEY'")
-    if len(trace.exchanges) > MOST_LINES:
-        yield f"# and {len(trace.exchanges) - MOST_LINES} more"
+    if len(trace.exchanges) > MOST_LANES:
+        yield f"# and {len(trace.exchanges) - MOST_LANES} more"
 
 
 def picture(contract: Contract, trace: Trace) -> str:
@@ -170,19 +170,21 @@ def picture(contract: Contract, trace: Trace) -> str:
     return "".join([*parts, "</svg>"])
 
 
-def events(contract: Contract, trace: Trace) -> Iterator[Event]:
+def events(contract: Contract, trace: Trace) -> Iterator[TimelineMark]:
     """Yield what happened: runs, requests, deliveries."""
     for run in trace.runs:
-        yield Event(run.started, "client", "#8888", "resumed" if run.resumed else "starts", "the client starts")
+        yield TimelineMark(run.started, "client", "#8888", "resumed" if run.resumed else "starts", "the client starts")
         if run.outcome is not None:
             colour = "#1a7f37" if run.outcome.kind == "success" else "#9a6700"
-            yield Event(run.outcome.ended, "client", colour, run.outcome.kind, run.outcome.message or run.outcome.kind)
-    for step in Story(contract, trace).steps:
-        yield Event(step.arrived, step.role or "elsewhere", _colour(step), _label(step), _says(step))
+            yield TimelineMark(
+                run.outcome.ended, "client", colour, run.outcome.kind, run.outcome.message or run.outcome.kind
+            )
+    for step in AnnotatedTrace(contract, trace).steps:
+        yield TimelineMark(step.arrived, step.role or "elsewhere", _colour(step), _label(step), _says(step))
     for delivery in trace.deliveries:
         colour = "#1a7f37" if delivery.acknowledged else "#cf222e"
         label = str(delivery.status or "no answer") + ("" if delivery.kind == "genuine" else f" {delivery.kind}")
-        yield Event(delivery.sent, "callback", colour, label, delivery.body[:500].decode("utf-8", "replace"))
+        yield TimelineMark(delivery.sent, "callback", colour, label, delivery.body[:500].decode("utf-8", "replace"))
 
 
 def _colour(step: Step) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hobbyhorse.conformance.client.rule import Rule
 from hobbyhorse.conformance.client.rules import rules as all_rules
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import Story
+from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace
 
 PASSED, BROKEN, NOT_OBSERVED, NOT_APPLICABLE = "passed", "broken", "not-observed", "not-applicable"
@@ -44,7 +44,7 @@ def hears(rule: Rule, trace: Trace) -> bool:
     return rule.channel != "restart" or any(run.resumed for run in trace.runs)
 
 
-def check(rule: Rule, story: Story) -> list[str] | None:
+def check(rule: Rule, story: AnnotatedTrace) -> list[str] | None:
     """Return what breaks a rule in a story, or None if the story shows nothing about it."""
     if not rule.applies(story.contract) or not hears(rule, story.trace):
         return None
@@ -53,7 +53,7 @@ def check(rule: Rule, story: Story) -> list[str] | None:
 
 def judge(contract: Contract, traces: Iterable[Trace], rules: Sequence[Rule] | None = None) -> list[Verdict]:
     """Return the verdict on each rule over all traces."""
-    stories = [Story(contract, trace) for trace in traces]
+    stories = [AnnotatedTrace(contract, trace) for trace in traces]
     found = []
     for rule in all_rules() if rules is None else rules:
         if not rule.applies(contract):

@@ -9,11 +9,11 @@ from itertools import chain, zip_longest
 from random import Random
 from typing import Any
 
-from hobbyhorse.conformance.client.cases import KILLED, MOVED, ONCE, Drill
+from hobbyhorse.conformance.client.cases import KILLED, MOVED, ONCE, Case
 from hobbyhorse.conformance.client.scenario_space import deviations, fits
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.moves import CALLBACK, MEDIA, kinds
-from hobbyhorse.traces.annotated import SUBMISSIONS, Story
+from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace
 
 REFUSED, TOO_MANY_REQUESTS = 400, 429
 LONG_PAUSE = 90
@@ -49,24 +49,24 @@ def believable(scenario: Mapping[str, Any], contract: Contract) -> dict[str, Any
 
 def singles(
     contract: Contract, used: Collection[str], when_stuck: Collection[str] = (), repeated: Collection[str] = ()
-) -> list[Drill]:
+) -> list[Case]:
     """Return the single deviations on the roles that a client uses: each once, and for ever where that can be.
 
     The gravest come first: time that goes wrong, then submissions; after that each role gets its turn. Roles that are
     used `when_stuck` alone, such as to cancel, are met with a job that is. On roles that are used more than once for
     one job (`repeated`), troubles that pass come behind a good answer, too.
     """
-    timelines, by_role = [], dict[str, list[Drill]]()
+    timelines, by_role = [], dict[str, list[Case]]()
     for scenario in deviations(contract):
         if scenario != believable(scenario, contract):
             continue
         if "timeline" in scenario:
-            timelines.append(Drill(scenario))
+            timelines.append(Case(scenario))
             continue
         role = next(iter(scenario["moves"]))
         stuck = {"timeline": {"move": "stuck"}} if role in when_stuck else {}
         if role in used and _differs(role, scenario["moves"][role][0]):
-            by_role.setdefault(role, []).append(Drill(scenario | stuck))
+            by_role.setdefault(role, []).append(Case(scenario | stuck))
     for role, drills in by_role.items():
         drills += _patient(contract, role) if role not in when_stuck else ()
     submits = list(_in_order(contract, by_role.pop("submit", [])))
@@ -85,24 +85,24 @@ def _differs(role: str, move: Mapping[str, Any]) -> bool:
     return "accepted" not in move or role in (*SUBMISSIONS, "cancel")
 
 
-def _patient(contract: Contract, role: str) -> Iterator[Drill]:
+def _patient(contract: Contract, role: str) -> Iterator[Case]:
     """Yield a refusal that asks to wait for long, in seconds and as a date."""
     operation = contract.operations.get(role)
     situations = operation.situations.items() if operation is not None else ()
     names = [name for name, situation in situations if situation.status == TOO_MANY_REQUESTS]
     for name in ["unavailable"] if role == MEDIA else names[:1]:
         for option in ("retry_after", "retry_after_date"):
-            found = Drill({"moves": {role: [{"move": name, option: LONG_PAUSE}]}})
+            found = Case({"moves": {role: [{"move": name, option: LONG_PAUSE}]}})
             if fits(dict(found.scenario), contract):
                 yield found
 
 
-def _in_order(contract: Contract, drills: list[Drill], repeated: bool = False) -> Iterator[Drill]:
+def _in_order(contract: Contract, drills: list[Case], repeated: bool = False) -> Iterator[Case]:
     """Yield the moves of a role, those first that lead astray: once, then for ever; of fields, those that matter.
 
     On a role that is `repeated`, the gravest also come late, when a client has seen its job.
     """
-    lures, plain, vital, other = list[Drill](), list[Drill](), list[Drill](), list[Drill]()
+    lures, plain, vital, other = list[Case](), list[Case](), list[Case](), list[Case]()
     for drill in drills:
         ((role, (move,)),) = drill.scenario["moves"].items()
         kind = kinds(role).get(move["move"])
@@ -121,36 +121,36 @@ def _leads_astray(role: str, move: Mapping[str, Any]) -> bool:
     return (move["move"] in LURES and role not in SUBMISSIONS) or "retry_after" in move or "retry_after_date" in move
 
 
-def _refuses(drill: Drill) -> bool:
+def _refuses(drill: Case) -> bool:
     ((role, (move,)),) = drill.scenario["moves"].items()
     return move["move"] not in kinds(role)
 
 
-def _later(drill: Drill) -> Drill | None:
+def _later(drill: Case) -> Case | None:
     """Return a grave trouble behind an answer that is as it should be; None where a trouble is not grave."""
     ((role, (move,)),) = drill.scenario["moves"].items()
     if move["move"] not in GRAVE and not _refuses(drill):
         return None
-    return Drill({**drill.scenario, "moves": {role: [UNTROUBLED, move]}})
+    return Case({**drill.scenario, "moves": {role: [UNTROUBLED, move]}})
 
 
-def _always(contract: Contract, drills: Iterable[Drill]) -> Iterator[Drill]:
+def _always(contract: Contract, drills: Iterable[Case]) -> Iterator[Case]:
     for drill in drills:
         scenario = copy.deepcopy(dict(drill.scenario))
         for moves in scenario["moves"].values():
             moves[0]["times"] = "always"
         if fits(scenario, contract):
-            yield Drill(scenario)
+            yield Case(scenario)
 
 
-def pairs(contract: Contract, used: Collection[str], random: Random) -> Iterator[Drill]:
+def pairs(contract: Contract, used: Collection[str], random: Random) -> Iterator[Case]:
     """Yield pairs of single deviations, without end, drawn at random."""
     ones = singles(contract, used)
     while len(ones) > 1:
         first, second = random.sample(ones, 2)
         merged = _merged(first.scenario, second.scenario)
         if merged is not None and fits(merged, contract):
-            yield Drill(merged)
+            yield Case(merged)
 
 
 def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -164,15 +164,15 @@ def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any] 
     return scenario
 
 
-def simplified(drill: Drill, contract: Contract) -> Iterator[Drill]:
+def simplified(drill: Case, contract: Contract) -> Iterator[Case]:
     """Yield simpler drills than one: without a move, without an option, run once; those that a contract can play."""
     for kind, scenario in _simpler(drill):
-        found = Drill(scenario, kind, drill.point)
+        found = Case(scenario, kind, drill.point)
         if found.size < drill.size and (not scenario or fits(scenario, contract)):
             yield found
 
 
-def _simpler(drill: Drill) -> Iterator[tuple[str, dict[str, Any]]]:
+def _simpler(drill: Case) -> Iterator[tuple[str, dict[str, Any]]]:
     scenario = dict(drill.scenario)
     if drill.kind not in (ONCE, KILLED, MOVED):
         yield ONCE, scenario
@@ -202,7 +202,7 @@ def _barer(move: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield {name: value for name, value in move.items() if name != option}
 
 
-def last_polls(contract: Contract, stuck: Story) -> list[Drill]:
+def last_polls(contract: Contract, stuck: AnnotatedTrace) -> list[Case]:
     """Return jobs that end just before the polls that a client made last of all, when its job was stuck for ever."""
     start = stuck.accepted
     polls = [step for step in stuck.polls if start is not None and step.status == 200]
@@ -210,10 +210,10 @@ def last_polls(contract: Contract, stuck: Story) -> list[Drill]:
         return []
     since = start.exchange.arrived
     moments = [(polls[-2].arrived + polls[-1].arrived) / 2 - since, polls[-1].arrived - since - 0.01]
-    return [Drill({"timeline": {"move": "slow", "seconds": round(moment, 3)}}) for moment in moments if moment > 0]
+    return [Case({"timeline": {"move": "slow", "seconds": round(moment, 3)}}) for moment in moments if moment > 0]
 
 
-def killings(happy: Story) -> list[Drill]:
+def killings(happy: AnnotatedTrace) -> list[Case]:
     """Return drills that kill a client at each of its requests, of which the server holds the answer back.
 
     A submission is held before and after it has made its job.
@@ -229,17 +229,17 @@ def killings(happy: Story) -> list[Drill]:
         passed = [{**UNTROUBLED, "times": before}] if before else []
         for accepted in (False, True) if role in SUBMISSIONS else (None,):
             held = {"move": "timeout"} | ({"accepted": True} if accepted else {})
-            found.append(Drill({"moves": {role: [*passed, held]}}, KILLED, step.number))
+            found.append(Case({"moves": {role: [*passed, held]}}, KILLED, step.number))
     return found
 
 
-def repeated_roles(story: Story) -> list[str]:
+def repeated_roles(story: AnnotatedTrace) -> list[str]:
     """Return the reads that a client was seen to make more than once."""
     counts = Counter(step.role for step in story.reads)
     return [role for role, count in counts.items() if role is not None and count > 1]
 
 
-def used_roles(stories: Iterable[Story]) -> list[str]:
+def used_roles(stories: Iterable[AnnotatedTrace]) -> list[str]:
     """Return the roles that a client was seen to use, files and callbacks among them."""
     roles: dict[str, None] = {}
     for story in stories:
@@ -249,5 +249,5 @@ def used_roles(stories: Iterable[Story]) -> list[str]:
     return [role for role in roles if role != "health"]
 
 
-def _unique(drills: Iterable[Drill]) -> list[Drill]:
+def _unique(drills: Iterable[Case]) -> list[Case]:
     return list({drill.key: drill for drill in drills}.values())

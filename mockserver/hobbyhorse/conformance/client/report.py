@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from hobbyhorse.conformance.client.cases import KINDS, Drill
+from hobbyhorse.conformance.client.cases import CASE_KINDS, Case
 from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, Finding, Verdict
 from hobbyhorse.conformance.client.judge import judge as judge_traces
 from hobbyhorse.conformance.client.results import Result
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.trace import Trace, to_json
 
-FORMAT = 1
+REPORT_FORMAT = 1
 CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in range(32) if chr(code) not in "\n\t"}
 
 
@@ -24,9 +24,9 @@ class ReportError(ValueError):
     """A file that is no finding, or no baseline, and why."""
 
 
-def drill_of(trace: Trace) -> Drill:
+def drill_of(trace: Trace) -> Case:
     """Return the drill that a trace was seen in."""
-    return Drill(trace.scenario, trace.drill, trace.point)
+    return Case(trace.scenario, trace.drill, trace.point)
 
 
 def report_json(result: Result) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def report_json(result: Result) -> dict[str, Any]:
         "accepted": dict(result.accepted),
         "stale": list(result.stale),
     }
-    return {"format": FORMAT, "rules": verdicts_json(result.verdicts, result.accepted), "summary": summary}
+    return {"format": REPORT_FORMAT, "rules": verdicts_json(result.verdicts, result.accepted), "summary": summary}
 
 
 def verdicts_json(verdicts: Sequence[Verdict], accepted: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
@@ -92,13 +92,13 @@ def judged(contract: Contract, trace: Trace) -> dict[str, Any]:
         "clean": BROKEN not in words,
         "rules": {word: words.count(word) for word in sorted(set(words))},
     }
-    return {"format": FORMAT, "rules": verdicts_json(verdicts), "summary": summary}
+    return {"format": REPORT_FORMAT, "rules": verdicts_json(verdicts), "summary": summary}
 
 
 def finding_json(result: Result, finding: Finding) -> dict[str, Any]:
     """Return a finding as JSON that can be replayed."""
     return {
-        "format": FORMAT,
+        "format": REPORT_FORMAT,
         "rule": finding.rule,
         "provider": result.provider,
         "model": result.model,
@@ -116,21 +116,21 @@ class Replay:
     provider: str
     model: str
     seed: int
-    drill: Drill
+    drill: Case
 
 
 def read_finding(path: Path) -> Replay:
     """Read a finding's file. Raises ReportError."""
     said = _read(path)
     try:
-        drill = Drill(said["scenario"], said.get("drill", "once"), int(said.get("point", 0)))
+        drill = Case(said["scenario"], said.get("drill", "once"), int(said.get("point", 0)))
         found = Replay(said["rule"], said["provider"], said["model"], int(said.get("seed", 0)), drill)
     except KeyError as error:
         raise ReportError(f"{path} is no finding: it has no {error}; a report keeps its own in findings/") from None
     except (TypeError, ValueError) as error:
         raise ReportError(f"{path} is no finding: {error}") from None
-    if not isinstance(drill.scenario, dict) or drill.kind not in KINDS:
-        raise ReportError(f"{path} is no finding: drill {drill.kind!r}; allowed are {', '.join(KINDS)}")
+    if not isinstance(drill.scenario, dict) or drill.kind not in CASE_KINDS:
+        raise ReportError(f"{path} is no finding: drill {drill.kind!r}; allowed are {', '.join(CASE_KINDS)}")
     return found
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import wraps
 
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import Story
+from hobbyhorse.traces.annotated import AnnotatedTrace
 
 SEVERITIES = {"S1": "money or security", "S2": "wrong or stuck outcome", "S3": "load", "S4": "hygiene"}
 CHANNELS = {
@@ -15,7 +15,7 @@ CHANNELS = {
     "outcome": "requests, answers, and how the client's run ended",
     "restart": "requests and answers of a client that is killed and started again",
 }
-Check = Callable[[Story], "list[str] | None"]
+ClientCheck = Callable[[AnnotatedTrace], "list[str] | None"]
 """Returns what breaks the rule, one sentence each; nothing where the story shows that it is kept; None where the story
 shows nothing about it, for what the rule is about did not happen in it."""
 
@@ -25,11 +25,11 @@ def always(contract: Contract) -> bool:
     return True
 
 
-def each_order(check: Check) -> Check:
+def each_order(check: ClientCheck) -> ClientCheck:
     """Return a check of any story that holds each of its orders by itself against a check of one."""
 
     @wraps(check)
-    def whole(story: Story) -> list[str] | None:
+    def whole(story: AnnotatedTrace) -> list[str] | None:
         results = [found for part in story.apart if (found := check(part)) is not None]
         return [message for found in results for message in found] if results else None
 
@@ -50,7 +50,7 @@ class Rule:
     channel: str
     statement: str
     why: str
-    check: Check
+    check: ClientCheck
     applies: Callable[[Contract], bool] = always
     timing: bool = False
 

@@ -14,7 +14,7 @@ from hobbyhorse.scenarios.scenario import misfits, read_scenario
 MOST_MOVES = 4
 REFUSES_SAFELY = frozenset({429, 503})
 """The statuses after which a client may order again, for they say that nothing has happened."""
-OPTIONS: dict[str, st.SearchStrategy[Any]] = {
+OPTION_STRATEGIES: dict[str, st.SearchStrategy[Any]] = {
     "accepted": st.booleans(),
     "seconds": st.sampled_from([0, 0.5, 5, 90, 4_000]),
     "keep": st.sampled_from([0, 0.25, 0.5, 0.99]),
@@ -115,7 +115,7 @@ def _moves(
 def _with_options(kind: Kind | None, said: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
     """Return a strategy of the same move with any of its options."""
     names = kind.options if kind is not None else ("retry_after", "retry_after_date", "accepted")
-    more = {name: OPTIONS[name] for name in names if name in OPTIONS and name not in said}
+    more = {name: OPTION_STRATEGIES[name] for name in names if name in OPTION_STRATEGIES and name not in said}
     if kind is None or kind.family != "timeline":
-        more["times"] = OPTIONS["times"]
+        more["times"] = OPTION_STRATEGIES["times"]
     return st.fixed_dictionaries({name: st.just(value) for name, value in said.items()}, optional=more)

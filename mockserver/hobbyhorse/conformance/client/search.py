@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, settings, target
 from hypothesis import seed as seeded
 from hypothesis.errors import Unsatisfiable
 
-from hobbyhorse.conformance.client.cases import HAPPY, KILLED, MOVED, ONCE, Drill
+from hobbyhorse.conformance.client.cases import HAPPY, KILLED, MOVED, ONCE, Case
 from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict, check
 from hobbyhorse.conformance.client.planning import (
     believable,
@@ -35,21 +35,21 @@ from hobbyhorse.conformance.client.rules import rules as all_rules
 from hobbyhorse.conformance.client.scenario_space import scenarios
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.moves import CALLBACK
-from hobbyhorse.traces.annotated import Story
+from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace
 
-CONFIRMATIONS = 3
+TIMING_REPEATS = 3
 """How often a finding that is about time must come about."""
 BATCH = 32
 SHRINKING = 40
 """How many runs each finding may take beyond the plan, to become smaller."""
 PAIRS_PART = 0.3
 """The part of the runs behind the single deviations that tries pairs of them."""
-FEW = 20
+FEW_SCENARIOS = 20
 """Of fewer scenarios that Hypothesis thinks of, most are the simplest one again."""
-STUCK = Drill({"timeline": {"move": "stuck"}})
+STUCK = Case({"timeline": {"move": "stuck"}})
 
-Play = Callable[[Sequence[Drill]], Iterable[Trace]]
+Play = Callable[[Sequence[Case]], Iterable[Trace]]
 """Runs the client once for each drill, and gives what was seen, in the same order."""
 
 
@@ -88,7 +88,7 @@ class Tally:
     rule: Rule
     observed: int = 0
     broken: int = 0
-    smallest: tuple[Drill, Finding] | None = None
+    smallest: tuple[Case, Finding] | None = None
 
     def verdict(self, contract: Contract) -> Verdict:
         """Return the verdict."""
@@ -123,7 +123,7 @@ class Search:
         self.tallies = [Tally(rule) for rule in wanted]
         happy = self._happy()
         stuck = self._one(STUCK)
-        stories = [Story(self.contract, trace) for trace in (happy, stuck) if trace is not None]
+        stories = [AnnotatedTrace(self.contract, trace) for trace in (happy, stuck) if trace is not None]
         roles = used_roles(stories)
         stuck_only = set(roles) - {*used_roles(stories[:1]), CALLBACK}
         ones = singles(self.contract, roles, stuck_only, repeated_roles(stories[0]))
@@ -151,7 +151,7 @@ class Search:
         trace = self._one(HAPPY)
         if trace is None:
             raise CannotRun("no run is allowed; give at least one")
-        story = Story(self.contract, trace)
+        story = AnnotatedTrace(self.contract, trace)
         if not story.submits:
             asked = [f"{step.exchange.method} {step.exchange.url} ({step.status})" for step in story.steps[:5]]
             asked += [f"and {len(story.steps) - 5} more"] if len(story.steps) > 5 else []
@@ -164,9 +164,9 @@ class Search:
             )
         return trace
 
-    def _ways(self, happy: Story) -> list[Drill]:
+    def _ways(self, happy: AnnotatedTrace) -> list[Case]:
         """Return the drills that are not about the server."""
-        found = [Drill({}, kind) for kind in self.plan.kinds if kind not in (ONCE, KILLED, MOVED)]
+        found = [Case({}, kind) for kind in self.plan.kinds if kind not in (ONCE, KILLED, MOVED)]
         points = killings(happy)
         if KILLED in self.plan.kinds:
             found += points
@@ -174,21 +174,21 @@ class Search:
             found += [replace(drill, kind=MOVED) for drill in points if "submit" not in drill.scenario["moves"]][:1]
         return found
 
-    def _one(self, drill: Drill) -> Trace | None:
+    def _one(self, drill: Case) -> Trace | None:
         return next(iter(self._batch([drill])), None)
 
-    def _all(self, phase: str, drills: Iterable[Drill]) -> None:
+    def _all(self, phase: str, drills: Iterable[Case]) -> None:
         """Play drills in batches until the runs are used up."""
         self.phase = phase
         waiting = iter(drills)
         while batch := list(islice((drill for drill in waiting if drill.key not in self.seen), min(BATCH, self.left))):
             self._batch(batch)
 
-    def _batch(self, drills: list[Drill]) -> list[Trace]:
+    def _batch(self, drills: list[Case]) -> list[Trace]:
         """Play as many of some drills as the plan has runs left."""
         return self._played(drills[: self.left])
 
-    def _played(self, drills: list[Drill]) -> list[Trace]:
+    def _played(self, drills: list[Case]) -> list[Trace]:
         """Play drills and judge what is seen, until nothing more is to be found."""
         traces = []
         for drill, trace in zip(drills, self.play(drills), strict=True):
@@ -205,11 +205,11 @@ class Search:
         """The rules that are broken so far."""
         return tuple(tally.rule.id for tally in self.tallies if tally.smallest)
 
-    def _judge(self, drill: Drill, trace: Trace) -> None:
+    def _judge(self, drill: Case, trace: Trace) -> None:
         """Hold what was seen against every rule."""
         if not trace.unmet:
             self.met.add(drill.key)
-        story = Story(self.contract, trace)
+        story = AnnotatedTrace(self.contract, trace)
         broken = set()
         for tally in self.tallies:
             messages = check(tally.rule, story)
@@ -223,11 +223,11 @@ class Search:
                     tally.smallest = drill, Finding(tally.rule.id, tuple(messages), trace)
         self.seen[drill.key] = frozenset(broken)
 
-    def _again(self, rule: Rule, drill: Drill) -> bool:
+    def _again(self, rule: Rule, drill: Case) -> bool:
         """Whether a finding that is about time comes about each time."""
-        for trace in self.play([drill] * (CONFIRMATIONS - 1)):
+        for trace in self.play([drill] * (TIMING_REPEATS - 1)):
             self.runs += 1
-            if not check(rule, Story(self.contract, trace)):
+            if not check(rule, AnnotatedTrace(self.contract, trace)):
                 return False
         return True
 
@@ -250,7 +250,7 @@ class Search:
 
         @seeded(seed)
         @settings(
-            max_examples=max(self.left, FEW),
+            max_examples=max(self.left, FEW_SCENARIOS),
             database=None,
             deadline=None,
             phases=(Phase.generate, Phase.target),
@@ -259,7 +259,7 @@ class Search:
         )
         @given(scenarios(self.contract))
         def think(scenario: dict[str, Any]) -> None:
-            drill = Drill(believable(scenario, self.contract))
+            drill = Case(believable(scenario, self.contract))
             if drill.key in self.seen or not self.left:
                 return  # and not reject(): what is thought of again must not end in another way
             for trace in self._batch([drill]):
@@ -278,7 +278,7 @@ class Search:
                 pass
         self.spare = 0
 
-    def _smaller(self, tally: Tally, drill: Drill) -> bool:
+    def _smaller(self, tally: Tally, drill: Case) -> bool:
         """Look for a simpler drill that breaks the same rule."""
         for simpler in simplified(drill, self.contract):
             if simpler.key not in self.seen and self.spare:
@@ -288,7 +288,7 @@ class Search:
                 return tally.smallest is not None and tally.smallest[0].size < drill.size
         return False
 
-    def _coverage(self, ones: list[Drill]) -> Coverage:
+    def _coverage(self, ones: list[Case]) -> Coverage:
         """Return how many of the single deviations were met, once or for ever."""
         names: dict[str, list[str]] = {}
         for drill in ones:
@@ -300,7 +300,7 @@ class Search:
         return Coverage(len(met), len(names), tuple(unmet), tuple(untried))
 
 
-def _ended(story: Story) -> str:
+def _ended(story: AnnotatedTrace) -> str:
     """Return how a client ended that cannot be tested, and what may be the matter with it."""
     outcome, words = story.outcome, ""
     if any(step.status == 401 for step in story.steps):

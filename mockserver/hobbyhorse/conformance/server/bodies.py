@@ -17,7 +17,7 @@ from hobbyhorse.conformance.server.negate import breakable, mutations
 from hobbyhorse.contract.checks.models import try_order
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer, replaced, resolve
 from hobbyhorse.contract.generate import UnusableSchema
-from hobbyhorse.contract.request import Refusal, Understood
+from hobbyhorse.contract.request import Refusal, ValidRequest
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Contract, Model, Operation
 
@@ -46,7 +46,7 @@ def price_of(contract: Contract, model: Model, operation: Operation, order: Any,
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or _unpriced(model, tier):
         return worst(contract)
     tried = placed(operation, model, placed(operation, model, order, "resolution", tier), "duration", seconds)
-    if not isinstance(try_order(contract, operation, model.id, tried), Understood):
+    if not isinstance(try_order(contract, operation, model.id, tried), ValidRequest):
         return worst(contract)
     return model.cost(str(tier), float(seconds))
 
@@ -137,7 +137,7 @@ def bounds(contract: Contract, model: Model, operation: Operation, order: Any) -
     for pointer, label, value in _edges(contract.schemas, schema, file, resolve(order, around), ()):
         at = (*around, *pointer)
         body = replaced(order, at, value)
-        if body != order and isinstance(try_order(contract, operation, model.id, body), Understood):
+        if body != order and isinstance(try_order(contract, operation, model.id, body), ValidRequest):
             price = price_of(contract, model, operation, order, body)
             yield Body(f"bound:{format_pointer(at)}:{label}", body, "accepted", price)
 

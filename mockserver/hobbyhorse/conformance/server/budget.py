@@ -16,7 +16,7 @@ class NotAffordable(Exception):
 
 
 @dataclass(slots=True)
-class Purse:
+class Budget:
     """A budget in USD; None is no money at all: then nothing that can be billed is sent.
 
     What is held for a request counts as spent until the request was refused for certain.
@@ -32,13 +32,13 @@ class Purse:
         return Decimal(0) if self.budget is None else self.budget - self.spent
 
     @contextmanager
-    def hold(self, price: Decimal) -> Iterator[Hold]:
+    def hold(self, price: Decimal) -> Iterator[Reservation]:
         """Pay for a request before it is sent; `refused` gives the money back. Raises NotAffordable."""
         with self._lock:
             if price > 0 and price > self.left:
                 raise NotAffordable(f"it may cost {price} USD, and {max(self.left, Decimal(0))} USD are left")
             self.spent += price
-        held = Hold()
+        held = Reservation()
         try:
             yield held
         finally:
@@ -48,7 +48,7 @@ class Purse:
 
 
 @dataclass(slots=True)
-class Hold:
+class Reservation:
     """What became of a request that was paid for; it is billed unless it was refused."""
 
     refused: bool = False

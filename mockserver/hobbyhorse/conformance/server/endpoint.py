@@ -17,17 +17,17 @@ import httpx
 import orjson
 
 from hobbyhorse.conformance.contract_client import credentials, filled
-from hobbyhorse.conformance.server.budget import Purse
+from hobbyhorse.conformance.server.budget import Budget
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import SUBMISSIONS, Step, Story
+from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 from hobbyhorse.traces.trace import KEY, Exchange, Trace
 
-MOST_BYTES = 16 * 1024 * 1024
+MOST_RESPONSE_BYTES = 16 * 1024 * 1024
 """How much of an answer is read; of a file, ten times as much."""
-KEPT = 64 * 1024
+KEPT_FILE_BYTES = 64 * 1024
 REQUEST_SECONDS = 30.0
-REFUSED = frozenset(range(400, 500)) - {408}
+CERTAIN_REFUSALS = frozenset(range(400, 500)) - {408}
 """Answers to an order that say for certain that nothing was bought."""
 ANY = "any"
 SHORTEST_SECRET = 8
@@ -48,7 +48,7 @@ class Endpoint:
     contract: Contract
     base_url: str
     api_key: str
-    purse: Purse
+    purse: Budget
     until: float
     http: httpx.Client
     now: Callable[[], float] = time.time
@@ -82,15 +82,15 @@ class Endpoint:
         if body is not MISSING:
             sent.setdefault("content-type", "application/json")
         with self.purse.hold(price) as held:
-            exchange, _ = self._send(role, operation.method, url, sent, data, MOST_BYTES)
-            held.refused = exchange.status in REFUSED and role in SUBMISSIONS
+            exchange, _ = self._send(role, operation.method, url, sent, data, MOST_RESPONSE_BYTES)
+            held.refused = exchange.status in CERTAIN_REFUSALS and role in SUBMISSIONS
         told = replace(exchange, probe=probe, expected=expected)
         named = (path or {}).get("job")
         return self._keep(replace(told, job=named) if named else told)
 
     def fetch(self, url: str, *, probe: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> bytes:
         """Fetch a file, without the key, and return its bytes; `exchanges` has the rest."""
-        exchange, data = self._send("media", method, url, dict(headers or {}), b"", 10 * MOST_BYTES)
+        exchange, data = self._send("media", method, url, dict(headers or {}), b"", 10 * MOST_RESPONSE_BYTES)
         self._keep(replace(exchange, probe=probe, answer=b""))
         return data
 
@@ -104,7 +104,7 @@ class Endpoint:
         seconds = min(self.request_seconds, left)
         ends = time.monotonic() + seconds
         said = {name.lower(): value for name, value in headers.items()}
-        exchange = Exchange(self.now(), role, method, url, tuple(said.items()), data[:KEPT])
+        exchange = Exchange(self.now(), role, method, url, tuple(said.items()), data[:KEPT_FILE_BYTES])
         body = bytearray()
         try:
             with self.http.stream(
@@ -121,13 +121,18 @@ class Endpoint:
         return replace(self._told(exchange, body, whole=True), answered=self.now()), bytes(body)
 
     def _told(self, exchange: Exchange, body: bytearray, *, whole: bool) -> Exchange:
-        return replace(exchange, answer=bytes(body[: MOST_BYTES if whole else KEPT]), size=len(body), whole=whole)
+        return replace(
+            exchange,
+            answer=bytes(body[: MOST_RESPONSE_BYTES if whole else KEPT_FILE_BYTES]),
+            size=len(body),
+            whole=whole,
+        )
 
     def _keep(self, exchange: Exchange) -> Step:
         with self._lock:
             self.exchanges.append(exchange)
             number = len(self.exchanges)
-        step = Story(self.contract, Trace(self.contract.key, self.base_url, (exchange,))).steps[0]
+        step = AnnotatedTrace(self.contract, Trace(self.contract.key, self.base_url, (exchange,))).steps[0]
         return replace(step, number=number)
 
     def trace(self, **more: Any) -> Trace:

@@ -11,7 +11,7 @@ from hobbyhorse.contract.forms.expressions import MISSING, Place, format_pointer
 from hobbyhorse.contract.message import CONSTANT
 from hobbyhorse.contract.reading import as_json, message_of
 from hobbyhorse.contract.values import Contract, Operation, Situation, find_situation
-from hobbyhorse.traces.annotated import TRANSIENT, Step, Story
+from hobbyhorse.traces.annotated import TRANSIENT, AnnotatedTrace, Step
 
 LIFECYCLE = "lifecycle.json#"
 JSON_CONTENT = "content/application~1json/schema"
@@ -27,12 +27,12 @@ def telling(step: Step) -> bool:
     return step.delivered and not troubled(step) and step.status not in range(300, 400)
 
 
-def judged(story: Story, *beginnings: str) -> list[Step]:
+def judged(story: AnnotatedTrace, *beginnings: str) -> list[Step]:
     """Return the probes of some names that an operation answered, on a day that was not bad, itself."""
     return [step for step in probes(story, *beginnings) if telling(step)]
 
 
-def probes(story: Story, *beginnings: str) -> list[Step]:
+def probes(story: AnnotatedTrace, *beginnings: str) -> list[Step]:
     """Return the requests to an operation that were sent as probes whose name begins so."""
     return [
         step
@@ -41,7 +41,7 @@ def probes(story: Story, *beginnings: str) -> list[Step]:
     ]
 
 
-def operation_of(story: Story, step: Step) -> Operation:
+def operation_of(story: AnnotatedTrace, step: Step) -> Operation:
     """Return the operation that a step called."""
     return story.contract.operations[step.role or ""]
 
@@ -110,7 +110,7 @@ def other_words(contract: Contract, operation: Operation, situation: Situation, 
     return found
 
 
-def refused_as(story: Story, step: Step, name: str, also: Iterable[str] = ()) -> list[Breach]:
+def refused_as(story: AnnotatedTrace, step: Step, name: str, also: Iterable[str] = ()) -> list[Breach]:
     """Hold a refusal against the situation that it is to be, or others that it may be; nothing if it is one of them.
 
     What stands in for a situation that the contract does not have is held against nothing: no document says it.

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from hobbyhorse.conformance.server.endpoint import OutOfTime
-from hobbyhorse.conformance.server.session import Nobody, Skipped
+from hobbyhorse.conformance.server.session import EndpointUnreachable, Skipped
 
 if TYPE_CHECKING:
-    from hobbyhorse.conformance.server.session import Bench
+    from hobbyhorse.conformance.server.session import Session
     from hobbyhorse.traces.annotated import Step
 
 MOST_JOBS = 3
@@ -22,11 +22,11 @@ RUNS, STEPS = 4, 12
 PROBE = "machine"
 
 
-def interleave(bench: Bench) -> None:
+def interleave(bench: Session) -> None:
     """Run the machine on a bench: the same seed draws the same steps. Raises Skipped, OutOfTime and Nobody."""
     course = _Course(bench)
 
-    class Machine(RuleBasedStateMachine):
+    class JobMachine(RuleBasedStateMachine):
         """Each step is a call, or nothing where the purse or the contract has none; what it shows is judged later."""
 
         @rule()
@@ -50,7 +50,7 @@ def interleave(bench: Bench) -> None:
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(seed(bench.seed)(Machine), settings=chosen)
+    run_state_machine_as_test(seed(bench.seed)(JobMachine), settings=chosen)
     if course.over is not None:
         raise course.over
 
@@ -58,7 +58,7 @@ def interleave(bench: Bench) -> None:
 class _Course:
     """What the machine does to a bench; `over` is why it does no more."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Session) -> None:
         self._bench = bench
         self._jobs: list[str] = []
         self._ordered = 0
@@ -88,7 +88,7 @@ class _Course:
         """Make a call; where it cannot be made, do no more, unless it is only that no further job can be paid."""
         try:
             return call()
-        except (Skipped, OutOfTime, Nobody) as error:
+        except (Skipped, OutOfTime, EndpointUnreachable) as error:
             if isinstance(error, Skipped) and self._jobs:
                 self._bench.note(PROBE, str(error))
             else:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample, Unsatisfiable
 
 from hobbyhorse.contract.forms.expressions import Pointer, format_pointer
-from hobbyhorse.contract.generate import KINDS, TEXT, Generator, Parts, Shape, Strategy, UnusableSchema, fresh_name
+from hobbyhorse.contract.generate import JSON_KINDS, TEXT, Generator, Parts, Shape, Strategy, UnusableSchema, fresh_name
 from hobbyhorse.contract.schemas import Schemas
 
 Pair = tuple[str, str]
@@ -149,7 +149,7 @@ class _Breaker:
     def _type(self, parts: Parts, shapes: list[Shape]) -> Iterator[_Break]:
         """Yield values of kinds that no shape has; among them nearly right ones: in a string, a list, an object."""
         kinds = {kind for shape in shapes for kind in shape.kinds}
-        wrong = [kind for kind in KINDS if kind not in kinds]
+        wrong = [kind for kind in JSON_KINDS if kind not in kinds]
         if not wrong or not self._generator.possible(parts):
             return
         right = self._generator.at(parts)

@@ -13,7 +13,7 @@ from hobbyhorse.conformance.server.budget import worst
 from hobbyhorse.conformance.server.endpoint import OutOfTime
 from hobbyhorse.conformance.server.machine import MOST_JOBS, interleave
 from hobbyhorse.conformance.server.rules.notifying import ALLOWANCE, SLACK
-from hobbyhorse.conformance.server.session import WRONG_KEY, Bench, Nobody, Skipped, with_callback
+from hobbyhorse.conformance.server.session import WRONG_KEY, EndpointUnreachable, Session, Skipped, with_callback
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.traces.annotated import READS
@@ -24,7 +24,7 @@ MALFORMED = "no-such-form"
 NO_MODEL = "no-such-model"
 BROKEN_JSON = b'{"broken": '
 RANGES = ("bytes=0-99", "bytes=100-199", "bytes=-100")
-QUIET_SECONDS = 5.0
+CALLBACK_QUIET_SECONDS = 5.0
 """How long is waited for a callback that must not come any more."""
 SLACK_SECONDS = 5.0
 NEAR_SECONDS = 60.0
@@ -38,15 +38,15 @@ class Probe:
 
     name: str
     family: str
-    cost: Callable[[Bench], Decimal]
+    cost: Callable[[Session], Decimal]
     says: str
-    run: Callable[[Bench], object]
+    run: Callable[[Session], object]
 
 
 Tell = Callable[[str, str], None]
 
 
-def run_probes(bench: Bench, told: Tell = lambda name, says: None) -> None:
+def run_probes(bench: Session, told: Tell = lambda name, says: None) -> None:
     """Make every probe, as far as money and time go; what is left out is noted, with the reason."""
     left = each_probe(bench)
     for probe in left:
@@ -57,7 +57,7 @@ def run_probes(bench: Bench, told: Tell = lambda name, says: None) -> None:
             probe.run(bench)
         except Skipped as error:
             bench.note(probe.name, str(error))
-        except Nobody:
+        except EndpointUnreachable:
             return
         except OutOfTime:
             for one in (probe, *left):
@@ -65,12 +65,12 @@ def run_probes(bench: Bench, told: Tell = lambda name, says: None) -> None:
             return
 
 
-def probes(bench: Bench) -> tuple[Probe, ...]:
+def probes(bench: Session) -> tuple[Probe, ...]:
     """Return every probe for a contract and a model, in the order in which they are made."""
     return tuple(each_probe(bench))
 
 
-def each_probe(bench: Bench) -> Iterator[Probe]:
+def each_probe(bench: Session) -> Iterator[Probe]:
     """Yield every probe; what takes long to think of is thought of when its turn comes."""
     yield from _reads(bench.contract)
     yield from _refused(bench)
@@ -78,12 +78,12 @@ def each_probe(bench: Bench) -> Iterator[Probe]:
     yield from _bounds(bench)
 
 
-def most(bench: Bench) -> Decimal:
+def most(bench: Session) -> Decimal:
     """Return what every probe together may cost at worst."""
     return sum((probe.cost(bench) for probe in probes(bench)), FREE)
 
 
-def _free(bench: Bench) -> Decimal:
+def _free(bench: Session) -> Decimal:
     return FREE
 
 
@@ -100,7 +100,7 @@ def _reads(contract: Contract) -> Iterator[Probe]:
         yield Probe(f"auth:{role}", "authentication", _free, f"{role} with no key, and with a wrong one", _auth(role))
 
 
-def _refused(bench: Bench) -> Iterator[Probe]:
+def _refused(bench: Session) -> Iterator[Probe]:
     """Yield the probes that are meant to be refused, and cost something where they are not."""
     contract = bench.contract
     for role in ("submit", "run"):
@@ -115,7 +115,7 @@ def _refused(bench: Bench) -> Iterator[Probe]:
         yield Probe(body.label, "negatives", _cost(body), f"an order that asks for {body.expected}", _negative(body))
 
 
-def _jobs(bench: Bench) -> Iterator[Probe]:
+def _jobs(bench: Session) -> Iterator[Probe]:
     """Yield the probes that make jobs, and those that look at what was made."""
     contract = bench.contract
     yield Probe("job", "lifecycle", _price, "one job: ordered, polled to its end", _job)
@@ -140,7 +140,7 @@ def _jobs(bench: Bench) -> Iterator[Probe]:
     yield Probe("machine", "lifecycle", lambda b: MOST_JOBS * b.price, says, interleave)
 
 
-def _bounds(bench: Bench) -> Iterator[Probe]:
+def _bounds(bench: Session) -> Iterator[Probe]:
     """Yield the probes at the documented bounds, the cheapest first."""
     found = sorted(bounds(bench.contract, bench.model, bench.submit, bench.order), key=lambda body: body.price)
     for body in found:
@@ -151,19 +151,19 @@ def _words(names: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
-def _price(bench: Bench) -> Decimal:
+def _price(bench: Session) -> Decimal:
     return bench.price
 
 
-def _worst(bench: Bench) -> Decimal:
+def _worst(bench: Session) -> Decimal:
     return worst(bench.contract)
 
 
-def _price_of_role(role: str) -> Callable[[Bench], Decimal]:
+def _price_of_role(role: str) -> Callable[[Session], Decimal]:
     return _price if role == "submit" else _worst
 
 
-def _cost(body: Body) -> Callable[[Bench], Decimal]:
+def _cost(body: Body) -> Callable[[Session], Decimal]:
     return lambda bench: body.price
 
 
@@ -171,23 +171,23 @@ def _guarded(contract: Contract) -> list[str]:
     return [role for role, operation in contract.operations.items() if operation.authenticated]
 
 
-def _unknown(bench: Bench) -> None:
+def _unknown(bench: Session) -> None:
     for role in NEEDS_JOB:
         if role in bench.contract.operations:
             _call(bench, role, "identity:unknown", expected="unknown_job", path={"job": bench.unknown_job()})
 
 
-def _malformed(bench: Bench) -> None:
+def _malformed(bench: Session) -> None:
     for role in NEEDS_JOB:
         if role in bench.contract.operations:
             _call(bench, role, "identity:malformed", expected="unknown_job", path={"job": MALFORMED})
 
 
-def _read(role: str, bench: Bench) -> None:
+def _read(role: str, bench: Session) -> None:
     bench.call(role, probe=f"read:{role}")
 
 
-def _call(bench: Bench, role: str, probe: str, **more: Any) -> None:
+def _call(bench: Session, role: str, probe: str, **more: Any) -> None:
     """Call one of several operations; one that does not answer leaves the others as they are."""
     try:
         bench.call(role, probe=probe, **more)
@@ -201,8 +201,8 @@ KEYS: Mapping[str, tuple[str | None, str]] = {
 }
 
 
-def _auth(role: str) -> Callable[[Bench], None]:
-    def run(bench: Bench) -> None:
+def _auth(role: str) -> Callable[[Session], None]:
+    def run(bench: Session) -> None:
         for probe, (key, expected) in KEYS.items():
             if role in ("submit", "run"):
                 body = bench.order if role == "submit" else bench.run_body()
@@ -216,18 +216,18 @@ def _auth(role: str) -> Callable[[Bench], None]:
     return run
 
 
-def _no_json(bench: Bench) -> None:
+def _no_json(bench: Session) -> None:
     headers = {"content-type": "application/json"}
     price = worst(bench.contract)
     bench.ask_in_vain("negative:json", "malformed_body", price, content=BROKEN_JSON, headers=headers)
 
 
-def _wrong_type(bench: Bench) -> None:
+def _wrong_type(bench: Session) -> None:
     headers = {"content-type": "text/plain"}
     bench.ask_in_vain("negative:type", "unsupported_media_type", bench.price, body=bench.order, headers=headers)
 
 
-def _no_model(bench: Bench) -> None:
+def _no_model(bench: Session) -> None:
     body, path = other_model(bench.submit, bench.order)
     bench.ask_in_vain("negative:model", "unknown_model", worst(bench.contract), body=body, path=path)
 
@@ -244,15 +244,15 @@ def other_model(submit: Operation, order: Mapping[str, Any]) -> tuple[Any, dict[
     return body, path
 
 
-def _negative(body: Body) -> Callable[[Bench], object]:
+def _negative(body: Body) -> Callable[[Session], object]:
     return lambda bench: bench.ask_in_vain(body.label, body.expected, body.price, body=body.value)
 
 
-def _bound(body: Body) -> Callable[[Bench], object]:
+def _bound(body: Body) -> Callable[[Session], object]:
     return lambda bench: bench.ask(body.label, body.value, price=body.price)
 
 
-def _job(bench: Bench) -> None:
+def _job(bench: Session) -> None:
     paid = bench.paid()
     if "result" in bench.contract.operations:
         bench.poll(paid.id, "job", "result")
@@ -261,7 +261,7 @@ def _job(bench: Bench) -> None:
     bench.together([partial(bench.poll, paid.id, "job:concurrent", wait=False)] * OVERLAPPING)
 
 
-def _after(bench: Bench) -> None:
+def _after(bench: Session) -> None:
     job = bench.finished().id
     for role in ("status", "result", "status"):
         if role in bench.contract.operations:
@@ -282,7 +282,7 @@ def _asked_by_query(operation: Operation) -> list[dict[str, str]]:
     return found
 
 
-def _media(bench: Bench) -> None:
+def _media(bench: Session) -> None:
     paid = bench.finished()
     bench.watch(paid)
     url = bench.link(paid)
@@ -291,7 +291,7 @@ def _media(bench: Bench) -> None:
     bench.endpoint.fetch(url, probe="job:head", method="HEAD")
 
 
-def _retention(bench: Bench) -> None:
+def _retention(bench: Session) -> None:
     paid = bench.finished()
     url = bench.link(paid)
     bench.poll(paid.id, "retention:before")
@@ -305,26 +305,26 @@ def _retention(bench: Bench) -> None:
     bench.poll(paid.id, "retention:after")
 
 
-def _list(bench: Bench) -> None:
+def _list(bench: Session) -> None:
     if not bench.accepted:
         raise Skipped("no job was made")
     bench.call("list", probe="identity:list")
 
 
-def _foreign(bench: Bench) -> None:
+def _foreign(bench: Session) -> None:
     job = bench.finished().id
     for role in NEEDS_JOB:
         if role in bench.contract.operations:
             bench.call(role, probe="identity:foreign", expected="foreign_job", key=bench.other_key, path={"job": job})
 
 
-def _cancel_finished(bench: Bench) -> None:
+def _cancel_finished(bench: Session) -> None:
     job = bench.finished().id
     bench.poll(job, "cancel:finished", "cancel")
     bench.poll(job, "cancel:finished")
 
 
-def _idempotency(bench: Bench) -> None:
+def _idempotency(bench: Session) -> None:
     place = bench.contract.idempotency.key
     assert place is not None
     replays = bench.contract.idempotency.mode == "replay"
@@ -344,7 +344,7 @@ def _idempotency(bench: Bench) -> None:
     bench.together([work] * 2)
 
 
-def _cancel(bench: Bench) -> None:
+def _cancel(bench: Session) -> None:
     step = bench.ask("cancel:order", bench.marked("cancel"))
     job = step.job_told
     if job is None:
@@ -358,7 +358,7 @@ def _cancel(bench: Bench) -> None:
         bench.poll(job, "cancel:after", "result")
 
 
-def _callback(bench: Bench) -> None:
+def _callback(bench: Session) -> None:
     if bench.receiver is None:
         raise Skipped("there is no address that callbacks could come to: --callback-url")
     body = with_callback(bench.submit, bench.marked("callback"), bench.receiver.url)
@@ -371,7 +371,7 @@ def _callback(bench: Bench) -> None:
     _await_deliveries(bench, job)
 
 
-def _await_deliveries(bench: Bench, job: str) -> None:
+def _await_deliveries(bench: Session, job: str) -> None:
     """Wait for the first message, for the one after it, and for none behind that: as long as rules give them."""
     callbacks, receiver = bench.contract.callbacks, bench.receiver
     assert callbacks is not None
@@ -386,6 +386,6 @@ def _await_deliveries(bench: Bench, job: str) -> None:
                 return
             bench.pause(0.1)
         patience = again
-    bench.pause(QUIET_SECONDS)
+    bench.pause(CALLBACK_QUIET_SECONDS)
     if any(delivery.job not in (None, job) for delivery in receiver.deliveries):
         bench.note("callback:order", "messages came for other jobs, too")

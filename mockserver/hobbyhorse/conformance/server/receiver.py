@@ -10,9 +10,9 @@ from types import TracebackType
 
 from hobbyhorse.traces.trace import Delivery, Headers
 
-MOST_BYTES = 1024 * 1024
+MOST_CALLBACK_BYTES = 1024 * 1024
 READ_SECONDS = 10.0
-PATH = "/callback"
+CALLBACK_PATH = "/callback"
 
 JobOf = Callable[[Headers, bytes], "str | None"]
 """Says which job a message is about."""
@@ -35,8 +35,8 @@ class Receiver:
         self._job_of, self._now = job_of, now
         self._deliveries: list[Delivery] = []
         self._lock = threading.Lock()
-        self._server = _Server((host, port), _handler(self))
-        self.url = public_url or f"http://{host}:{self._server.server_address[1]}{PATH}"
+        self._server = _ReceiverServer((host, port), _handler(self))
+        self.url = public_url or f"http://{host}:{self._server.server_address[1]}{CALLBACK_PATH}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="receiver", daemon=True)
         self._thread.start()
 
@@ -69,7 +69,7 @@ class Receiver:
         self.close()
 
 
-class _Server(ThreadingHTTPServer):
+class _ReceiverServer(ThreadingHTTPServer):
     """Waits for no connection that idles when it is closed, and prints no traceback."""
 
     daemon_threads = True
@@ -87,7 +87,7 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
             """Take one message."""
             length = self.headers.get("Content-Length", "0")
             size = int(length) if length.isdecimal() else 0
-            if size > MOST_BYTES:
+            if size > MOST_CALLBACK_BYTES:
                 self._answer(413)
                 return
             body = self.rfile.read(size)

@@ -19,8 +19,8 @@ from hobbyhorse.conformance.server.rule import Lesson, ServerVerdict
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.trace import to_json
 
-FORMAT = 1
-MOST_LINES = 20
+SERVER_REPORT_FORMAT = 1
+MOST_TRACE_LINES = 20
 MORE_STYLE = ".lesson { color: var(--odd); font-weight: 600 } td.sum { text-align: right }"
 
 
@@ -45,7 +45,7 @@ def server_report_json(result: ServerResult) -> dict[str, Any]:
         "stale": list(result.stale),
     }
     return {
-        "format": FORMAT,
+        "format": SERVER_REPORT_FORMAT,
         "rules": [_verdict(one, result.accepted.get(one.rule.id)) for one in result.verdicts],
         "lessons": [_lesson(lesson) for lesson in result.lessons],
         "ledger": list(_ledger(result)),
@@ -207,7 +207,7 @@ def _line(entry: dict[str, Any]) -> str:
 def _section(one: ServerVerdict) -> str:
     rule = one.rule
     found = "".join(
-        f"<li>{escape(breach.message)}<br>{_places(breach.places)}</li>" for breach in one.breaches[:MOST_LINES]
+        f"<li>{escape(breach.message)}<br>{_places(breach.places)}</li>" for breach in one.breaches[:MOST_TRACE_LINES]
     )
     return (
         f'<section id="{rule.id}"><h2>{rule.id} {escape(rule.name)}</h2><p>{escape(rule.statement)}</p>'

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from hobbyhorse.conformance.client.judge import BROKEN
 from hobbyhorse.conformance.server.rule import Lesson, ServerRule, ServerVerdict, judge_server
-from hobbyhorse.conformance.server.session import Bench, Entry, Note
+from hobbyhorse.conformance.server.session import BudgetEntry, Note, Session
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.trace import Trace
 
@@ -30,7 +30,7 @@ class ServerResult:
     seconds: float
     verdicts: tuple[ServerVerdict, ...]
     trace: Trace
-    ledger: tuple[Entry, ...] = ()
+    ledger: tuple[BudgetEntry, ...] = ()
     notes: tuple[Note, ...] = ()
     unjudged: str | None = None
     accepted: Mapping[str, str] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class ServerResult:
 
 
 def concluded(
-    bench: Bench,
+    bench: Session,
     contract: Contract,
     rules: Sequence[ServerRule],
     seconds: float,
@@ -89,7 +89,7 @@ def concluded(
     )
 
 
-def why_unjudged(bench: Bench, diagnosis: str | None = None) -> str:
+def why_unjudged(bench: Session, diagnosis: str | None = None) -> str:
     """Return one sentence that says why nothing could be judged."""
     where, seen = bench.endpoint.base_url, [one for one in bench.endpoint.exchanges if one.status]
     own = [one for one in seen if not (one.probe or "").startswith("auth:")]

@@ -12,7 +12,7 @@ from typing import Any
 
 from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED
 from hobbyhorse.contract.values import Assumption, Contract
-from hobbyhorse.traces.annotated import Story
+from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace
 
 LESSON = "lesson"
@@ -46,7 +46,7 @@ class Breach:
     patch: tuple[dict[str, Any], ...] = ()
 
 
-Check = Callable[[Story], "list[Breach] | None"]
+ServerCheck = Callable[[AnnotatedTrace], "list[Breach] | None"]
 """Returns what breaks the rule; nothing where it is kept; None where the story shows nothing about it."""
 
 
@@ -60,7 +60,7 @@ class ServerRule:
     severity: str
     statement: str
     why: str
-    check: Check
+    check: ServerCheck
     applies: Callable[[Contract], bool] = lambda contract: True
 
     @property
@@ -93,11 +93,11 @@ class ServerVerdict:
 
 def judge_server(contract: Contract, trace: Trace, rules: Iterable[ServerRule]) -> list[ServerVerdict]:
     """Return the verdict on each rule."""
-    story = Story(contract, trace)
+    story = AnnotatedTrace(contract, trace)
     return [_verdict(rule, story) for rule in rules]
 
 
-def _verdict(rule: ServerRule, story: Story) -> ServerVerdict:
+def _verdict(rule: ServerRule, story: AnnotatedTrace) -> ServerVerdict:
     if not rule.applies(story.contract):
         return ServerVerdict(rule, NOT_APPLICABLE)
     found = rule.check(story)

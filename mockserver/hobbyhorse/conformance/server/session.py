@@ -20,15 +20,15 @@ import orjson
 
 from hobbyhorse.conformance.server.bodies import placed, price_of
 from hobbyhorse.conformance.server.budget import NotAffordable
-from hobbyhorse.conformance.server.endpoint import ANY, REFUSED, SHORTEST_SECRET, Endpoint, OutOfTime
+from hobbyhorse.conformance.server.endpoint import ANY, CERTAIN_REFUSALS, SHORTEST_SECRET, Endpoint, OutOfTime
 from hobbyhorse.conformance.server.receiver import Receiver
 from hobbyhorse.conformance.server.video_check import viewed
 from hobbyhorse.contract.checks.models import try_order
 from hobbyhorse.contract.example_orders import documented_jobs, order_for
 from hobbyhorse.contract.forms.expressions import MISSING, replaced
-from hobbyhorse.contract.forms.ids import FORMS
+from hobbyhorse.contract.forms.ids import ID_FORMS
 from hobbyhorse.contract.reading import message_of, read_callback
-from hobbyhorse.contract.request import Understood
+from hobbyhorse.contract.request import ValidRequest
 from hobbyhorse.contract.values import Contract, Model, Operation
 from hobbyhorse.traces.annotated import SUBMISSIONS, Step
 from hobbyhorse.traces.trace import Exchange, Headers, Trace, Video
@@ -41,14 +41,14 @@ LONGEST_PAUSE = 60.0
 WRONG_KEY = "hobbyhorse-wrong-key"
 OTHER_KEY = "[other key]"
 """What stands in a trace wherever the key of the second account stood."""
-REFUSALS = frozenset({"unauthenticated", "key_refused", "forbidden"})
+KEY_REFUSALS = frozenset({"unauthenticated", "key_refused", "forbidden"})
 
 
 class Skipped(Exception):
     """A probe that cannot be made, and why."""
 
 
-class Nobody(Exception):
+class EndpointUnreachable(Exception):
     """Nothing answers at all."""
 
 
@@ -64,7 +64,7 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class BudgetEntry:
     """One line of the ledger: a request that could be billed, at its worst price; `billed` unless it was refused."""
 
     probe: str
@@ -75,7 +75,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Paid:
+class PaidJob:
     """The one job that every read-only rule shares: its id, the answer that accepted it, and those of its end."""
 
     id: str
@@ -99,7 +99,7 @@ class Paid:
 
 
 @dataclass(slots=True)
-class Bench:
+class Session:
     """Everything that probes need; `sleep` waits, and is given in tests.
 
     `picture` is a picture that is sent with each order: its bytes and kind, or an address of it.
@@ -115,7 +115,7 @@ class Bench:
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     notes: list[Note] = field(default_factory=list)
-    ledger: list[Entry] = field(default_factory=list)
+    ledger: list[BudgetEntry] = field(default_factory=list)
     videos: list[Video] = field(default_factory=list)
     accepted: list[str] = field(default_factory=list)
     """The ids of the jobs that were made."""
@@ -125,7 +125,7 @@ class Bench:
     order: dict[str, Any] = field(init=False)
     _last: dict[str, float] = field(default_factory=dict)
     _silent: Counter[str] = field(default_factory=Counter)
-    _paid: Paid | str | None = None
+    _paid: PaidJob | str | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -162,7 +162,7 @@ class Bench:
 
     def unknown_job(self) -> str:
         """Return an id of the documented form that nobody has."""
-        return self.contract.job_id_prefix + FORMS[self.contract.job_id_form](self.random, time.time())
+        return self.contract.job_id_prefix + ID_FORMS[self.contract.job_id_form](self.random, time.time())
 
     def fresh_key(self) -> str:
         """Return an idempotency key that was never used."""
@@ -174,7 +174,7 @@ class Bench:
         address = self.picture if isinstance(self.picture, str) else _data_uri(self.picture)
         body = placed(self.submit, self.model, order, "first_frame", address)
         body = placed(self.submit, self.model, body, "references", address) if body is order else body
-        if body is not order and isinstance(try_order(self.contract, self.submit, self.model.id, body), Understood):
+        if body is not order and isinstance(try_order(self.contract, self.submit, self.model.id, body), ValidRequest):
             return dict(body)
         self.note("picture", f"{self.model.id} does not take the picture so; the documented one is sent")
         self.picture = None
@@ -203,13 +203,13 @@ class Bench:
         with self._lock:
             self._silent[role] = 0 if step.status else self._silent[role] + 1
             if price > 0:
-                refused = role in SUBMISSIONS and step.status in REFUSED
-                self.ledger.append(Entry(probe, price, not refused, step.status, step.job_told))
+                refused = role in SUBMISSIONS and step.status in CERTAIN_REFUSALS
+                self.ledger.append(BudgetEntry(probe, price, not refused, step.status, step.job_told))
             if step.accepted and step.job_told is not None:
                 self.accepted.append(step.job_told)
         heard = self.endpoint.exchanges
         if len(heard) >= MOST_SILENT and not any(exchange.status for exchange in heard):
-            raise Nobody
+            raise EndpointUnreachable
 
     def ask(
         self, probe: str, body: Any, *, expected: str = "accepted", price: Decimal | None = None, **more: Any
@@ -257,19 +257,19 @@ class Bench:
             self.pause(min(float(asked), LONGEST_PAUSE) if asked.isdecimal() and trouble else 0.0)
         raise Skipped(f"the job did not end within {self.contract.polling.longest_wait:g} s")
 
-    def paid(self) -> Paid:
+    def paid(self) -> PaidJob:
         """Return the one paid job, which is ordered when it is first asked for. Raises Skipped."""
         if self._paid is None:
             self._paid = "the paid job was not accepted"
             step = self.ask("job", self.order)
             if step.job_told is None:
                 raise Skipped(f"the paid job was answered {step.status} without an id")
-            self._paid = Paid(step.job_told, step)
+            self._paid = PaidJob(step.job_told, step)
         if isinstance(self._paid, str):
             raise Skipped(self._paid)
         return self._paid
 
-    def finished(self) -> Paid:
+    def finished(self) -> PaidJob:
         """Return the paid job after its end. Raises Skipped."""
         paid = self.paid()
         if paid.end is None:
@@ -280,10 +280,10 @@ class Bench:
             except Skipped as error:
                 self._paid = str(error)
                 raise
-            self._paid = paid = Paid(paid.id, paid.accepted, end, result)
+            self._paid = paid = PaidJob(paid.id, paid.accepted, end, result)
         return paid
 
-    def watch(self, paid: Paid) -> None:
+    def watch(self, paid: PaidJob) -> None:
         """Fetch the paid job's video, and keep what is in it. Raises Skipped."""
         url = self.link(paid)
         data = self.endpoint.fetch(url, probe="job:media")
@@ -292,7 +292,7 @@ class Bench:
             picture = self.picture if isinstance(self.picture, bytes) else None
             self.videos.append(viewed(paid.id, url, data, picture))
 
-    def link(self, paid: Paid) -> str:
+    def link(self, paid: PaidJob) -> str:
         """Return the address of the paid job's video. Raises Skipped where there is none that may be fetched."""
         url = paid.video
         if url is None:
@@ -348,7 +348,7 @@ class Bench:
     def _refusing(self) -> frozenset[int]:
         """Return the statuses of a refused key; not those that also refuse a job or a body."""
         every = [one for operation in self.contract.operations.values() for one in operation.situations.values()]
-        telling = {one.status for one in every if one.name in REFUSALS} | {401, 403}
+        telling = {one.status for one in every if one.name in KEY_REFUSALS} | {401, 403}
         others = {one.status for one in every if one.name in ("unknown_job", "foreign_job", "invalid_request")}
         return frozenset(telling - others | {401})
 

@@ -12,24 +12,24 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from hobbyhorse.conformance.server.budget import Purse
+from hobbyhorse.conformance.server.budget import Budget
 from hobbyhorse.conformance.server.endpoint import REQUEST_SECONDS, Endpoint
 from hobbyhorse.conformance.server.probes import Tell, run_probes
 from hobbyhorse.conformance.server.receiver import Receiver
 from hobbyhorse.conformance.server.results import ServerResult, concluded
 from hobbyhorse.conformance.server.rule import ServerRule
-from hobbyhorse.conformance.server.session import Bench, inward, told_job
+from hobbyhorse.conformance.server.session import Session, inward, told_job
 from hobbyhorse.contract.values import Contract, Model
 
 TIMEOUT = 300.0
-SHARE = 10
+REQUEST_TIME_SHARE = 10
 """One request takes at most this part of the time of the whole suite."""
-GRACE_SECONDS = 1.0
+CALLBACK_GRACE_SECONDS = 1.0
 DIAGNOSIS_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SuiteOptions:
     """What the suite is asked to do; `timeout` is for the whole suite, in seconds, `listen` where callbacks come to.
 
     `picture` is the bytes of a picture, or its address. Without a `budget` nothing that can be billed is sent.
@@ -48,17 +48,17 @@ class Asked:
 
 
 @contextmanager
-def opened(contract: Contract, model: Model, asked: Asked, *, listening: bool = True) -> Iterator[Bench]:
+def opened(contract: Contract, model: Model, asked: SuiteOptions, *, listening: bool = True) -> Iterator[Session]:
     """Give a bench; it opens no connection by itself. Raises LookupError and OSError."""
     until = time.monotonic() + asked.timeout
-    seconds = min(REQUEST_SECONDS, asked.timeout / SHARE)
+    seconds = min(REQUEST_SECONDS, asked.timeout / REQUEST_TIME_SHARE)
     wanted = listening and contract.callbacks is not None and asked.budget is not None
     reachable = asked.callback_url is not None or local(asked.base_url)
     with httpx.Client(trust_env=True, follow_redirects=False) as http:
-        purse = Purse(asked.budget)
+        purse = Budget(asked.budget)
         endpoint = Endpoint(contract, asked.base_url, asked.api_key, purse, until, http, request_seconds=seconds)
         with _receiving(contract, asked) if wanted and reachable else nullcontext() as receiver:
-            yield Bench(
+            yield Session(
                 endpoint,
                 model,
                 other_key=asked.other_key,
@@ -69,7 +69,7 @@ def opened(contract: Contract, model: Model, asked: Asked, *, listening: bool = 
             )
 
 
-def _receiving(contract: Contract, asked: Asked) -> Receiver:
+def _receiving(contract: Contract, asked: SuiteOptions) -> Receiver:
     host, port = asked.listen
     return Receiver(told_job(contract), host, port, asked.callback_url)
 
@@ -77,7 +77,7 @@ def _receiving(contract: Contract, asked: Asked) -> Receiver:
 def examine(
     contract: Contract,
     model: Model,
-    asked: Asked,
+    asked: SuiteOptions,
     rules: Sequence[ServerRule],
     *,
     known: Mapping[str, str] | None = None,
@@ -89,7 +89,7 @@ def examine(
     """
     started = time.monotonic()
     with opened(contract, model, asked) as bench:
-        within(asked.timeout + GRACE_SECONDS, lambda: run_probes(bench, told))
+        within(asked.timeout + CALLBACK_GRACE_SECONDS, lambda: run_probes(bench, told))
         silent = not any(exchange.status for exchange in list(bench.endpoint.exchanges))
         left = asked.timeout - (time.monotonic() - started)
         diagnosis = diagnose(asked.base_url, min(max(left, 0.1), DIAGNOSIS_SECONDS)) if silent else None

@@ -8,10 +8,10 @@ from typing import Any
 from hobbyhorse.contract.checks.places import declares, forms, needed_places
 from hobbyhorse.contract.checks.subject import Problem, Subject, ordering
 from hobbyhorse.contract.forms.expressions import Message, Pointer, format_pointer
-from hobbyhorse.contract.request import Refusal, Understood, find_model, read_order
+from hobbyhorse.contract.request import Refusal, ValidRequest, find_model, read_order
 from hobbyhorse.contract.values import Contract, Model, Operation
 
-KINDS: Mapping[str, frozenset[str]] = {
+PARAMETER_KINDS: Mapping[str, frozenset[str]] = {
     "prompt": frozenset({"string"}),
     "first_frame": frozenset({"string"}),
     "references": frozenset({"string", "array"}),
@@ -23,10 +23,10 @@ KINDS: Mapping[str, frozenset[str]] = {
 }
 """The JSON types that a schema may give to each parameter."""
 
-WORDS = frozenset(KINDS) - {"first_frame", "references"}
+PLAIN_PARAMETERS = frozenset(PARAMETER_KINDS) - {"first_frame", "references"}
 """The parameters that most schemas call what contracts call them."""
 
-NEEDED: Mapping[str, str] = {"image-to-video": "first_frame", "reference-to-video": "references"}
+NEEDED_PARAMETERS: Mapping[str, str] = {"image-to-video": "first_frame", "reference-to-video": "references"}
 """The parameter that a task cannot do without."""
 
 
@@ -55,8 +55,8 @@ def parameter_types(subject: Subject) -> Iterator[Problem]:
         for name, places in model.parameters.items():
             for place in places:
                 got = _types(subject, *_declared(subject, model, place)) - {"null"}
-                if not got or not got <= KINDS[name]:
-                    allowed = " or ".join(sorted(KINDS[name]))
+                if not got or not got <= PARAMETER_KINDS[name]:
+                    allowed = " or ".join(sorted(PARAMETER_KINDS[name]))
                     message = f"{model.schema_file} gives it {_words(got)}; {name} is of type {allowed}"
                     yield subject.problem(message, "models", index, "parameters", name)
 
@@ -88,8 +88,8 @@ def needed_parameters(subject: Subject) -> Iterator[Problem]:
     """A model has the parameters that its task and its limits speak of."""
     for index, model in enumerate(subject.contract.models):
         places = model.parameters
-        if model.task in NEEDED and NEEDED[model.task] not in places:
-            message = f"{model.task} needs the place of {NEEDED[model.task]}"
+        if model.task in NEEDED_PARAMETERS and NEEDED_PARAMETERS[model.task] not in places:
+            message = f"{model.task} needs the place of {NEEDED_PARAMETERS[model.task]}"
             yield subject.problem(message, "models", index, "parameters")
         if model.prompt_limit is not None and "prompt" not in places:
             yield subject.problem("limits the prompt, which has no place", "models", index, "prompt_limit")
@@ -104,7 +104,7 @@ def known_parameters(subject: Subject) -> Iterator[Problem]:
     for index, model in enumerate(subject.contract.models):
         for pointer in _declared_places(subject, subject.schemas.document(model.schema_file), model.schema_file):
             name = pointer[-1]
-            if name in WORDS and name not in model.parameters:
+            if name in PLAIN_PARAMETERS and name not in model.parameters:
                 message = f"{model.schema_file} declares {format_pointer(pointer)!r}; no place of {name} is given"
                 yield subject.problem(message, "models", index, "parameters")
 
@@ -163,7 +163,7 @@ def body_examples(subject: Subject) -> Iterator[Problem]:
                 refused = True
                 continue
             tried = {model.id: try_order(subject.contract, operation, model.id, body) for model in models}
-            ordered |= {model for model, result in tried.items() if isinstance(result, Understood)}
+            ordered |= {model for model, result in tried.items() if isinstance(result, ValidRequest)}
             refusals = [result for result in tried.values() if isinstance(result, Refusal)]
             if len(refusals) == len(models):
                 refused = True
@@ -175,7 +175,7 @@ def body_examples(subject: Subject) -> Iterator[Problem]:
                 yield subject.problem(f"no example of its requestBody orders a job of {model.id!r}", *at)
 
 
-def try_order(contract: Contract, operation: Operation, model: str, body: Any) -> Understood | Refusal:
+def try_order(contract: Contract, operation: Operation, model: str, body: Any) -> ValidRequest | Refusal:
     """Read a body as a submission for a model, which the path names if it is the path that names models."""
     binding = operation.bindings.get("model")
     path = {place.name: model for place in (binding.request if binding else ()) if place.part == "path"}

@@ -13,7 +13,7 @@ from hobbyhorse.contract.message import CONSTANT
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Binding, Operation
 
-LINKS = {"status_url": "status", "result_url": "result", "cancel_url": "cancel"}
+ROLE_OF_LINK = {"status_url": "status", "result_url": "result", "cancel_url": "cancel"}
 BY_JOB = ("status", "result", "cancel")
 
 
@@ -315,7 +315,7 @@ def _within(pointer: Pointer, place: Pointer) -> bool:
 def links(subject: Subject) -> Iterator[Problem]:
     """An address that an answer gives is that of an operation: or the example's own would be given."""
     for role, operation in subject.contract.operations.items():
-        for name, other in LINKS.items():
+        for name, other in ROLE_OF_LINK.items():
             if name in operation.bindings and other not in subject.contract.operations:
                 message = f"there is no {other} operation whose address this could be"
                 yield subject.problem(message, *subject.binding_at(role, name))

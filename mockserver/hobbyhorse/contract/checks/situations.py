@@ -10,7 +10,7 @@ from hobbyhorse.contract.folder import OPENAPI
 from hobbyhorse.contract.forms.expressions import parse_pointer, resolve
 from hobbyhorse.contract.values import Contract, Operation, Situation
 
-NEEDED: Mapping[str, tuple[str, ...]] = {
+NEEDED_SITUATIONS: Mapping[str, tuple[str, ...]] = {
     "submit": ("accepted", "invalid_request"),
     "run": ("invalid_request",),
     "status": ("unknown_job",),
@@ -33,7 +33,7 @@ NEEDED_FOR_REPLAY = ("replayed", "key_in_flight", "key_mismatch")
 def needed_situations(subject: Subject) -> Iterator[Problem]:
     """An operation has the situations that its role, its security and its parameters can bring about."""
     for role, operation in subject.contract.operations.items():
-        needed = [*NEEDED[role], *(["unauthenticated"] if operation.authenticated else [])]
+        needed = [*NEEDED_SITUATIONS[role], *(["unauthenticated"] if operation.authenticated else [])]
         if role == "submit" and subject.contract.idempotency.mode == "replay":
             needed += NEEDED_FOR_REPLAY
         if any(parameter.part != "path" for parameter in operation.parameters):

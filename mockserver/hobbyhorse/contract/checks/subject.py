@@ -87,7 +87,7 @@ class Subject:
 
 
 DocumentCheck = Callable[[Documents], Iterator[Problem]]
-Check = Callable[[Subject], Iterator[Problem]]
+ContractCheck = Callable[[Subject], Iterator[Problem]]
 
 
 def ordering(subject: Subject) -> list[Operation]:

@@ -8,7 +8,7 @@ from random import Random
 from hobbyhorse.contract.checks.callbacks import fields
 from hobbyhorse.contract.checks.subject import Problem, Subject
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, replaced, resolve
-from hobbyhorse.contract.forms.ids import FORMS
+from hobbyhorse.contract.forms.ids import ID_FORMS
 
 GIVEN = ("url", "key", "secret")
 
@@ -28,7 +28,7 @@ def times(subject: Subject) -> Iterator[Problem]:
 def job_ids(subject: Subject) -> Iterator[Problem]:
     """An id of the form that the contract names keeps every schema of a job's id."""
     contract = subject.contract
-    job = contract.job_id_prefix + FORMS[contract.job_id_form](Random(0), 0.0)
+    job = contract.job_id_prefix + ID_FORMS[contract.job_id_form](Random(0), 0.0)
     for operation in contract.operations.values():
         if (binding := operation.bindings.get("job")) is None:
             continue

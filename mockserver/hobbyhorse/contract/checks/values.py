@@ -15,7 +15,7 @@ MOMENT: Formats = ("unix", "unix_float", "rfc3339")
 MONEY: Formats = ("decimal", "number")
 LENGTH: Formats = (None, "milliseconds")
 
-VALUES: Mapping[str, Formats] = {
+VALUE_FORMATS: Mapping[str, Formats] = {
     **dict.fromkeys(("job", "stage", "model", "status_url", "result_url", "cancel_url"), PLAIN),
     **dict.fromkeys(("queue_position", "progress", "video_url", "first_frame_url"), PLAIN),
     **dict.fromkeys(("error_code", "error_message"), PLAIN),
@@ -36,7 +36,7 @@ def names(subject: Subject) -> Iterator[Problem]:
     """A bound name is one of contracts/README.md, or of something that a submission says for answers to repeat."""
     said = {name for operation in ordering(subject) for name, found in operation.bindings.items() if found.request}
     for at, binding in every_binding(subject):
-        if binding.name not in VALUES and binding.name not in said:
+        if binding.name not in VALUE_FORMATS and binding.name not in said:
             message = (
                 f"no value has the name {binding.name!r}, and no submission says it; contracts/README.md lists them"
             )
@@ -46,7 +46,7 @@ def names(subject: Subject) -> Iterator[Problem]:
 def formats(subject: Subject) -> Iterator[Problem]:
     """A moment, a sum of money and a length of time are written in a format for that; nothing else has one."""
     for at, binding in every_binding(subject):
-        allowed = VALUES.get(binding.name, PLAIN)
+        allowed = VALUE_FORMATS.get(binding.name, PLAIN)
         written = binding.request if at[0] == "callbacks" else binding.response
         if binding.format not in allowed and (written or binding.format is not None):
             got = f"has the format {binding.format!r}" if binding.format else "has no format"

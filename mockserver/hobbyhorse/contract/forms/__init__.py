@@ -1,0 +1,1 @@
+"""The written forms that a contract names: runtime expressions, job ids, signatures, nearest matches; imports only `contract`."""

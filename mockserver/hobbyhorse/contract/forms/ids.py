@@ -35,4 +35,4 @@ def _hex32(random: Random, now: float) -> str:
     return f"{random.getrandbits(128):032x}"
 
 
-FORMS: Mapping[str, Form] = {"uuid4": _uuid4, "uuid7": _uuid7, "ulid": _ulid, "hex16": _hex16, "hex32": _hex32}
+ID_FORMS: Mapping[str, Form] = {"uuid4": _uuid4, "uuid7": _uuid7, "ulid": _ulid, "hex16": _hex16, "hex32": _hex32}

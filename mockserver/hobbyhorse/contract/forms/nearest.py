@@ -13,11 +13,11 @@ from hobbyhorse.contract.values import Contract, Operation
 
 MOST_SEGMENTS = 24
 """How many segments of a path are looked at."""
-LONGEST = 80
+MOST_SEGMENT_CHARACTERS = 80
 """How much of a segment is shown."""
 OTHER_METHOD = 0.5
 """What another method weighs, against 1 for a segment that is missing or one too many."""
-EMPTY = 0.6
+EMPTY_SEGMENT_COST = 0.6
 """What an empty segment weighs where a name's value belongs: an id that a client lost, not a list it asked for."""
 
 _NAME = re.compile(r"\{[^}]+\}")
@@ -130,7 +130,7 @@ def _ways(
             yield weight, found
         elif _NAME.search(want):
             message = f"path segment {at}, {want!r}, is empty"
-            yield weight + EMPTY, (*found, Difference("path", at, message))
+            yield weight + EMPTY_SEGMENT_COST, (*found, Difference("path", at, message))
         else:
             message = f"path segment {at} is {shown}, not {want!r}"
             yield weight + 1.2 - _alike(want, have), (*found, Difference("path", at, message))
@@ -158,4 +158,4 @@ def _common(one: str, other: str) -> int:
 
 
 def _short(text: str) -> str:
-    return repr(text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
+    return repr(text if len(text) <= MOST_SEGMENT_CHARACTERS else f"{text[:MOST_SEGMENT_CHARACTERS]}…")

@@ -10,10 +10,10 @@ from ipaddress import IPv4Address
 from urllib.parse import urlsplit
 
 KEY_HEADER = b"x-mock-control-key"
-IN_PROCESS = "hobbyhorse.test"
+IN_PROCESS_HOST = "hobbyhorse.test"
 """The name that clients in the same process give the server."""
 
-_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/@\s]+)(?::([0-9]{1,5}))?")
+_AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:/@\s]+)(?::([0-9]{1,5}))?")
 _PORTS = {"http": "80", "https": "443"}
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
@@ -31,7 +31,7 @@ class Forbidden:
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
+class AccessCheck:
     """The rules of one server: its control key, whether it is bound to loopback, its public address."""
 
     key: str | None = None
@@ -81,12 +81,12 @@ class Guard:
 
     def _is_ours(self, host: str) -> bool:
         """Whether a Host header names this machine, the server in process, or its public address."""
-        found = _HOST.fullmatch(host.lower())
+        found = _AUTHORITY.fullmatch(host.lower())
         if found is None:
             return False
         name, public = found[1], self._public
         return (
-            name in ("localhost", "[::1]", IN_PROCESS)
+            name in ("localhost", "[::1]", IN_PROCESS_HOST)
             or _is_loopback(name)
             or (public is not None and name == public[1])
         )
@@ -98,7 +98,7 @@ def origin_of(text: str, whole: bool = True) -> Origin | None:
         parts = urlsplit(text.lower())
     except ValueError:
         return None
-    found = _HOST.fullmatch(parts.netloc)
+    found = _AUTHORITY.fullmatch(parts.netloc)
     if found is None or parts.scheme not in _PORTS or (whole and text.lower() != f"{parts.scheme}://{parts.netloc}"):
         return None
     return parts.scheme, found[1], found[2] or _PORTS[parts.scheme]

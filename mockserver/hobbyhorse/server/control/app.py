@@ -19,25 +19,25 @@ from starlette.types import Receive, Scope, Send
 from hobbyhorse.contract.forms.expressions import Pointer, format_pointer
 from hobbyhorse.contract.request import Refusal, read_body
 from hobbyhorse.contract.schemas import Schemas, address
-from hobbyhorse.server.control.access import Guard
-from hobbyhorse.server.control.handlers import HANDLERS, Ask, ControlError, Desk
+from hobbyhorse.server.control.access import AccessCheck
+from hobbyhorse.server.control.handlers import HANDLERS, ControlContext, ControlError, ControlRequest
 from hobbyhorse.server.request import api_key, header
 from hobbyhorse.worlds.world import World
 
-__all__ = ["Control", "Desk", "Guard", "read_document", "read_operations"]
+__all__ = ["AccessCheck", "ControlContext", "ControlPlane", "read_document", "read_operations"]
 
 DOCUMENT = "control.openapi.json"
 MOST_BODY = 1024 * 1024
 """The greatest body that is read, in bytes."""
 SEE = "GET /_mock/openapi.json says what is allowed"
-JSON = "application/json"
+JSON_TYPE = "application/json"
 BEARER = ("header", "authorization", "bearer ")
 
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
+class ControlOperation:
     """One operation of the document: where it stands there, its success, and what it takes."""
 
     id: str
@@ -57,9 +57,9 @@ def read_document() -> dict[str, Any]:
     return document
 
 
-def read_operations(document: Mapping[str, Any]) -> dict[str, dict[str, Operation]]:
+def read_operations(document: Mapping[str, Any]) -> dict[str, dict[str, ControlOperation]]:
     """Return the document's operations by path and method; templated paths come last."""
-    found: dict[str, dict[str, Operation]] = {}
+    found: dict[str, dict[str, ControlOperation]] = {}
     for path in sorted(document["paths"], key=lambda path: ("{" in path, path)):
         for method, said in document["paths"][path].items():
             at = ("paths", path, method)
@@ -69,22 +69,22 @@ def read_operations(document: Mapping[str, Any]) -> dict[str, dict[str, Operatio
                 if one["in"] == "query"
             }
             body = said.get("requestBody")
-            found.setdefault(path, {})[method.upper()] = Operation(
+            found.setdefault(path, {})[method.upper()] = ControlOperation(
                 id=said["operationId"],
                 at=at,
                 status=next(int(status) for status in said["responses"] if status.startswith("2")),
                 open=any("world" not in way for way in said.get("security", document["security"])),
                 query=query,
-                body=address(DOCUMENT, (*at, "requestBody", "content", JSON, "schema")) if body else None,
+                body=address(DOCUMENT, (*at, "requestBody", "content", JSON_TYPE, "schema")) if body else None,
                 body_needed=bool(body and body["required"]),
             )
     return found
 
 
-class Control:
+class ControlPlane:
     """The control plane as an ASGI application, for paths that begin with `/_mock`."""
 
-    def __init__(self, desk: Desk, guard: Guard) -> None:
+    def __init__(self, desk: ControlContext, guard: AccessCheck) -> None:
         self._desk = desk
         self._guard = guard
         document = read_document()
@@ -118,7 +118,7 @@ class Control:
         message = f"{scope['method'][:40]} {scope['path'][:200]} is no operation of the control plane"
         await _problem(404, "unknown_path", message, SEE)(scope, receive, send)
 
-    def _endpoint(self, operations: Mapping[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
+    def _endpoint(self, operations: Mapping[str, ControlOperation]) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             operation = operations["GET" if request.method == "HEAD" else request.method]
             try:
@@ -129,16 +129,16 @@ class Control:
 
         return answer
 
-    async def _answer(self, operation: Operation, request: Request) -> Response:
+    async def _answer(self, operation: ControlOperation, request: Request) -> Response:
         """Find the world, hold the request against the document, do what it asks."""
         world = self._desk.worlds.anybody if operation.open else self._world(request.scope)
         query = self._query(operation, request.scope)
         body = await self._body(operation, request)
         if operation.id == "getDocument":
-            return Response(self._document, media_type=JSON)
-        ask = Ask(self._desk, world, request.scope, request.path_params, query, body)
+            return Response(self._document, media_type=JSON_TYPE)
+        ask = ControlRequest(self._desk, world, request.scope, request.path_params, query, body)
         said = await HANDLERS[operation.id](ask)
-        return Response(orjson.dumps(said), operation.status, media_type=JSON)
+        return Response(orjson.dumps(said), operation.status, media_type=JSON_TYPE)
 
     def _world(self, scope: Scope) -> World:
         """Return the world of the key that the client uses, too."""
@@ -153,7 +153,7 @@ class Control:
             )
         return world
 
-    def _query(self, operation: Operation, scope: Scope) -> dict[str, Any]:
+    def _query(self, operation: ControlOperation, scope: Scope) -> dict[str, Any]:
         """Read the query."""
         keys = {name for part, name, _ in self._security if part == "query"}
         found: dict[str, Any] = {}
@@ -172,7 +172,7 @@ class Control:
             found[name] = value
         return found
 
-    async def _body(self, operation: Operation, request: Request) -> dict[str, Any]:
+    async def _body(self, operation: ControlOperation, request: Request) -> dict[str, Any]:
         """Read the body; none is an empty object where it may be left out."""
         if operation.body is None:
             return {}
@@ -216,4 +216,4 @@ async def _read(request: Request) -> bytes:
 def _problem(status: int, code: str, message: str, hint: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return a refusal."""
     said = {"error": {"code": code, "message": message, "hint": hint}}
-    return Response(orjson.dumps(said), status, headers, media_type=JSON)
+    return Response(orjson.dumps(said), status, headers, media_type=JSON_TYPE)

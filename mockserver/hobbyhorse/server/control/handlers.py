@@ -14,25 +14,25 @@ from starlette.types import Scope
 from hobbyhorse.contract.forms.nearest import Difference, Nearest, difference, nearest
 from hobbyhorse.contract.lifecycle import LifecycleError
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.armed import Armed
+from hobbyhorse.scenarios.armed import ArmedScenario
 from hobbyhorse.scenarios.moves import MEDIA
 from hobbyhorse.scenarios.scenario import Catalogue, Scenario, ScenarioError, find, misfits, read_scenario
 from hobbyhorse.server.request import header
 from hobbyhorse.traces.trace import Trace, to_json
 from hobbyhorse.worlds.jobs import Job
-from hobbyhorse.worlds.journal import MOST_BYTES, Exchange
+from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, Exchange
 from hobbyhorse.worlds.limits import read_limits
 from hobbyhorse.worlds.mistakes import INVALID, UNMATCHED
 from hobbyhorse.worlds.world import RESETS, World, Worlds
 
 if TYPE_CHECKING:
-    from hobbyhorse.server.callbacks import Attempt, Courier
+    from hobbyhorse.server.callbacks import CallbackAttempt, CallbackDispatcher
 
 MOST_TEXT = 200
 """How much of a picture's address is shown: one may be a whole picture."""
 LAST_MOMENT = 250_000_000_000.0
 """The last moment that a clock can be moved to: timestamps have four digits for the year."""
-SHOWN = 5
+MOST_NEAREST_EXCHANGES = 5
 """How many exchanges a refusal lists."""
 PATIENCE, PAGE = 5.0, 100
 
@@ -46,13 +46,13 @@ class ControlError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class ControlContext:
     """What the control plane works on."""
 
     contracts: Sequence[Contract]
     worlds: Worlds
     catalogue: Callable[[], Catalogue]
-    courier: Callable[[], Courier]
+    courier: Callable[[], CallbackDispatcher]
     origin: Callable[[Scope], str]
     reset: Callable[[World, Collection[str]], None]
     trace: Callable[[World, Contract, str], Trace]
@@ -68,10 +68,10 @@ class Desk:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ControlRequest:
     """One request: its world, the names in its path, its query and its body, all of which keep the document."""
 
-    desk: Desk
+    desk: ControlContext
     world: World
     scope: Scope
     names: Mapping[str, str]
@@ -87,60 +87,60 @@ class Ask:
         return job
 
 
-Handler = Callable[[Ask], Awaitable[Any]]
+Handler = Callable[[ControlRequest], Awaitable[Any]]
 
 
-async def get_health(ask: Ask) -> Any:
+async def get_health(ask: ControlRequest) -> Any:
     """Say that the server is up."""
     return {"status": "ok"}
 
 
-async def get_version(ask: Ask) -> Any:
+async def get_version(ask: ControlRequest) -> Any:
     """Say which version this is."""
     return {"name": "hobbyhorse", "version": version("hobbyhorse")}
 
 
-async def reset(ask: Ask) -> Any:
+async def reset(ask: ControlRequest) -> Any:
     """Make the world as good as new, or parts of it."""
     what = [part for part in RESETS if part in ask.body.get("what", RESETS)]
     ask.desk.reset(ask.world, what)
     return {"reset": what}
 
 
-async def get_clock(ask: Ask) -> Any:
+async def get_clock(ask: ControlRequest) -> Any:
     """Show the clock."""
     clock = ask.world.clock
     return {"now": clock.now(), "speed": clock.speed, "waiting": clock.waiting}
 
 
-async def put_clock(ask: Ask) -> Any:
+async def put_clock(ask: ControlRequest) -> Any:
     """Set the speed of the clock."""
     ask.world.clock.set_speed(float(ask.body["speed"]))
     return await get_clock(ask)
 
 
-async def advance_clock(ask: Ask) -> Any:
+async def advance_clock(ask: ControlRequest) -> Any:
     """Move the clock forward."""
     _check_end(ask, ask.body["seconds"])
     await ask.world.clock.advance(float(ask.body["seconds"]))
     return await get_clock(ask)
 
 
-async def run_until_idle(ask: Ask) -> Any:
+async def run_until_idle(ask: ControlRequest) -> Any:
     """Move the clock until nothing waits."""
     _check_end(ask, 0)
     await ask.world.run_until_idle()
     return await get_clock(ask)
 
 
-def _check_end(ask: Ask, seconds: float) -> None:
+def _check_end(ask: ControlRequest, seconds: float) -> None:
     now = ask.world.clock.now()
     if now + seconds > LAST_MOMENT:
         message = f"the clock is at {now:.0f} and cannot be moved by {seconds} s"
         raise ControlError(409, "end_of_time", message, f"moments go to {LAST_MOMENT:.0f}; POST /_mock/reset")
 
 
-async def list_jobs(ask: Ask) -> Any:
+async def list_jobs(ask: ControlRequest) -> Any:
     """List the jobs."""
     ask.desk.contract(provider := ask.query.get("provider"))
     wanted, now = ask.query.get("stage"), ask.world.clock.now()
@@ -154,12 +154,12 @@ async def list_jobs(ask: Ask) -> Any:
     return {"total": len(found), "jobs": [_job(job, now) for job in found[-ask.query.get("limit", PAGE) :]]}
 
 
-async def get_job(ask: Ask) -> Any:
+async def get_job(ask: ControlRequest) -> Any:
     """Show a job."""
     return _job(ask.job("id"), ask.world.clock.now())
 
 
-async def move_job(ask: Ask) -> Any:
+async def move_job(ask: ControlRequest) -> Any:
     """Move a job to a stage, and have its end told, whenever it is now, to who asked for that."""
     job = ask.job("id")
     try:
@@ -208,12 +208,12 @@ def _short(text: str) -> str:
     return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}… ({len(text)} characters)"
 
 
-async def list_exchanges(ask: Ask) -> Any:
+async def list_exchanges(ask: ControlRequest) -> Any:
     """List the exchanges."""
     return _journal(ask, _matching(ask, ask.query), ask.query.get("limit", PAGE))
 
 
-async def await_exchanges(ask: Ask) -> Any:
+async def await_exchanges(ask: ControlRequest) -> Any:
     """Wait until so many exchanges match."""
     count, timeout = int(ask.body.get("count", 1)), ask.body.get("timeout", PATIENCE)
     loop = asyncio.get_running_loop()
@@ -228,20 +228,20 @@ async def await_exchanges(ask: Ask) -> Any:
     return _journal(ask, found, count)
 
 
-def _late(ask: Ask, found: Sequence[Exchange], count: int, timeout: float) -> ControlError:
+def _late(ask: ControlRequest, found: Sequence[Exchange], count: int, timeout: float) -> ControlError:
     """Return the refusal of a wait that was in vain: what there was instead."""
     wanted = ", ".join(f"{name} {value!r}" for name, value in ask.body.items() if name not in ("count", "timeout"))
     message = f"{len(found)} of {count} exchanges after {timeout:g} s" + (f" with {wanted}" if wanted else "")
     everything = list(ask.world.journal)
     seen = "; ".join(
         f"{one.method} {one.path[:MOST_TEXT]} {one.status} ({one.provider} {one.role or 'none'}, {one.situation})"
-        for one in everything[-SHOWN:]
+        for one in everything[-MOST_NEAREST_EXCHANGES:]
     )
     hint = f"this world has seen {len(everything)}, at last: {seen}" if everything else "this world has seen no request"
     return ControlError(408, "timeout", message, hint)
 
 
-def _matching(ask: Ask, wanted: Mapping[str, Any]) -> list[Exchange]:
+def _matching(ask: ControlRequest, wanted: Mapping[str, Any]) -> list[Exchange]:
     """Return the exchanges that meet every filter."""
     ask.desk.contract(wanted.get("provider"))
     roles = {role for contract in ask.desk.contracts for role in contract.operations}
@@ -261,13 +261,13 @@ def _check_known(name: str, got: str | None, known: Collection[str]) -> None:
         raise ControlError(422, "invalid_query", f"no {name} {got!r}", f"known are {', '.join(sorted(known))}")
 
 
-def _journal(ask: Ask, found: Sequence[Exchange], limit: int) -> dict[str, Any]:
+def _journal(ask: ControlRequest, found: Sequence[Exchange], limit: int) -> dict[str, Any]:
     journal = ask.world.journal
     shown = [_exchange(ask, one) for one in found[-limit:]]
     return {"total": journal.total, "kept": len(journal), "matching": len(found), "exchanges": shown}
 
 
-def _exchange(ask: Ask, exchange: Exchange) -> dict[str, Any]:
+def _exchange(ask: ControlRequest, exchange: Exchange) -> dict[str, Any]:
     contract = ask.desk.contract(exchange.provider)
     secret = {(part, name) for part, name, _ in contract.security} if contract else set()
     text = exchange.query.split("&") if exchange.query else []
@@ -301,7 +301,7 @@ def _nearest(contract: Contract, exchange: Exchange) -> dict[str, Any] | None:
         near = nearest(contract, exchange.method, exchange.path)
     elif (operation := contract.operations.get(exchange.role or "")) is not None and _invalid(exchange):
         found = None
-        if len(exchange.body) < MOST_BYTES:
+        if len(exchange.body) < MOST_JOURNAL_BODY_BYTES:
 
             def given(name: str) -> str | None:
                 return header(exchange.raw_headers, name.encode("latin-1"))
@@ -328,38 +328,38 @@ def _invalid(exchange: Exchange) -> bool:
     return exchange.status >= 400 and bool({exchange.situation, noted} & INVALID)
 
 
-async def list_scenarios(ask: Ask) -> Any:
+async def list_scenarios(ask: ControlRequest) -> Any:
     """List the catalogue."""
     with _refusing(422):
         catalogue = ask.desk.catalogue()
     return {"scenarios": [_scenario(ask, scenario) for scenario in catalogue.values()]}
 
 
-async def get_scenario(ask: Ask) -> Any:
+async def get_scenario(ask: ControlRequest) -> Any:
     """Show a scenario of the catalogue."""
     with _refusing(404):
         scenario = find(ask.desk.catalogue(), ask.names["name"])
     return {**_scenario(ask, scenario), "scenario": scenario.to_json()}
 
 
-def _scenario(ask: Ask, scenario: Scenario) -> dict[str, Any]:
+def _scenario(ask: ControlRequest, scenario: Scenario) -> dict[str, Any]:
     fits = [contract.key for contract in ask.desk.contracts if not misfits(scenario, contract)]
     return {"name": scenario.name, "why": scenario.why, "providers": fits}
 
 
-async def list_armed(ask: Ask) -> Any:
+async def list_armed(ask: ControlRequest) -> Any:
     """List what is armed."""
     return {"armed": [armed.to_json() for armed in ask.world.plays.armed]}
 
 
-async def arm_scenario(ask: Ask) -> Any:
+async def arm_scenario(ask: ControlRequest) -> Any:
     """Arm a scenario."""
     said, jobs = ask.body["scenario"], ask.body.get("jobs", 1)
     provider = ask.body.get("provider")
     ask.desk.contract(provider)
     with _refusing(422):
         scenario = find(ask.desk.catalogue(), said) if isinstance(said, str) else read_scenario(said)
-        armed: Armed = ask.world.plays.arm(
+        armed: ArmedScenario = ask.world.plays.arm(
             scenario,
             ask.desk.contracts,
             provider=provider,
@@ -379,12 +379,12 @@ def _refusing(status: int) -> Iterator[None]:
         raise ControlError(status, error.code, error.message, hint) from None
 
 
-async def disarm_all(ask: Ask) -> Any:
+async def disarm_all(ask: ControlRequest) -> Any:
     """Disarm everything."""
     return {"disarmed": ask.world.plays.disarm()}
 
 
-async def disarm(ask: Ask) -> Any:
+async def disarm(ask: ControlRequest) -> Any:
     """Disarm one scenario."""
     text = ask.names["id"]
     gone = ask.world.plays.disarm(int(text)) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
@@ -394,12 +394,12 @@ async def disarm(ask: Ask) -> Any:
     return {"disarmed": gone}
 
 
-async def list_attempts(ask: Ask) -> Any:
+async def list_attempts(ask: ControlRequest) -> Any:
     """List the attempts to deliver callbacks."""
     return {"attempts": [_attempt(attempt) for attempt in ask.desk.courier().of(ask.world)]}
 
 
-def _attempt(attempt: Attempt) -> dict[str, Any]:
+def _attempt(attempt: CallbackAttempt) -> dict[str, Any]:
     return {
         "moment": attempt.moment,
         "job": attempt.job,
@@ -415,7 +415,7 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-async def redeliver(ask: Ask) -> Any:
+async def redeliver(ask: ControlRequest) -> Any:
     """Deliver the callback of a job once more."""
     job = ask.job("job")
     try:
@@ -427,7 +427,7 @@ async def redeliver(ask: Ask) -> Any:
     return {"job": job.id}
 
 
-async def get_ledger(ask: Ask) -> Any:
+async def get_ledger(ask: ControlRequest) -> Any:
     """Show what is billed."""
     ledger = ask.world.ledger()
     entries = [
@@ -452,12 +452,12 @@ async def get_ledger(ask: Ask) -> Any:
     }
 
 
-async def get_trace(ask: Ask) -> Any:
+async def get_trace(ask: ControlRequest) -> Any:
     """Show what passed between a provider and the client."""
     return to_json(_trace(ask)[1])
 
 
-async def get_report(ask: Ask) -> Any:
+async def get_report(ask: ControlRequest) -> Any:
     """Judge what passed between a provider and the client."""
     contract, trace = _trace(ask)
     if ask.desk.judge is None:
@@ -466,7 +466,7 @@ async def get_report(ask: Ask) -> Any:
     return ask.desk.judge(contract, trace)
 
 
-def _trace(ask: Ask) -> tuple[Contract, Trace]:
+def _trace(ask: ControlRequest) -> tuple[Contract, Trace]:
     contract = ask.desk.contract(ask.query.get("provider"))
     if contract is None:
         known = ", ".join(contract.key for contract in ask.desk.contracts)
@@ -474,12 +474,12 @@ def _trace(ask: Ask) -> tuple[Contract, Trace]:
     return contract, ask.desk.trace(ask.world, contract, f"{ask.desk.origin(ask.scope)}/{contract.key}")
 
 
-async def get_settings(ask: Ask) -> Any:
+async def get_settings(ask: ControlRequest) -> Any:
     """Show how the world behaves."""
     return {"pace": ask.world.pace, "limits": ask.world.limits.to_json()}
 
 
-async def patch_settings(ask: Ask) -> Any:
+async def patch_settings(ask: ControlRequest) -> Any:
     """Change how the world behaves."""
     changes = dict(ask.body.get("limits", {}))
     for name in ("concurrent_jobs", "workers", "rivals"):  # 2.0 is an integer in JSON

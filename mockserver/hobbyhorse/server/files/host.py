@@ -13,21 +13,21 @@ from starlette.responses import FileResponse, Response
 from hobbyhorse.worlds.jobs import Job
 
 if TYPE_CHECKING:
-    from hobbyhorse.server.files.renderer import Studio
+    from hobbyhorse.server.files.renderer import Renderer
 
 VIDEO, FIRST_FRAME = "video.mp4", "first_frame.jpg"
 MEDIA_TYPES = {VIDEO: "video/mp4", FIRST_FRAME: "image/jpeg"}
 
 
-async def serve(studio: Studio, job: Job, name: str, request: Request) -> Response:
+async def serve(studio: Renderer, job: Job, name: str, request: Request) -> Response:
     """Serve a job's file, made if need be; 503 with Retry-After if that fails this time."""
-    from hobbyhorse.server.files.renderer import FilmError  # noqa: PLC0415 - the studio itself is loaded only when it is needed
+    from hobbyhorse.server.files.renderer import VideoError  # noqa: PLC0415 - the studio itself is loaded only when it is needed
 
     if name not in MEDIA_TYPES:
         return refusal(404, "NoSuchKey", "The specified key does not exist.")
     try:
         path = await (studio.video(job) if name == VIDEO else studio.first_frame(job))
-    except FilmError as error:
+    except VideoError as error:
         answer = refusal(503, "SlowDown", f"The file could not be made this time: {error}")
         answer.headers["Retry-After"] = "1"
         return answer

@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hobbyhorse.contract.request import Order, Refusal, Understood
+from hobbyhorse.contract.request import Order, Refusal, ValidRequest
 from hobbyhorse.server.files.image_sources import Source, tell
-from hobbyhorse.server.request import Call
+from hobbyhorse.server.request import OperationRequest
 from hobbyhorse.worlds.jobs import Job
 
 if TYPE_CHECKING:
     from hobbyhorse.media.picture import PictureError
 
-AT_ONCE = frozenset({Source.INLINE, Source.OWN})
+IMMEDIATE_SOURCES = frozenset({Source.INLINE, Source.OWN})
 LATER = frozenset({Source.FETCH})
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class CheckedOrder:
     """An order whose pictures were looked at: some may have still to be fetched, one may be no picture at all."""
 
     order: Order
@@ -32,7 +32,7 @@ class Looked:
         return self.to_fetch or self.nonsense is not None
 
 
-async def look(call: Call, understood: Understood) -> Looked | Refusal:
+async def look(call: OperationRequest, understood: ValidRequest) -> CheckedOrder | Refusal:
     """Take in the pictures that are at hand, and note those that will not be fetched."""
     order, notes = understood.order, list(understood.notes)
     pictures = [url for url in (order.first_frame, *order.references) if url]
@@ -40,23 +40,23 @@ async def look(call: Call, understood: Understood) -> Looked | Refusal:
     for url, source in sources.items():
         if source is Source.ELSEWHERE:
             notes.append(f"not fetched, a placeholder stands in: {url[:200]}")
-    if AT_ONCE & set(sources.values()):
-        taken = await _take(call, order, AT_ONCE)
+    if IMMEDIATE_SOURCES & set(sources.values()):
+        taken = await _take(call, order, IMMEDIATE_SOURCES)
         if not isinstance(taken, Order):
             return Refusal("invalid_request", str(taken), location(understood))
         order = taken
     nonsense = next((url for url, source in sources.items() if source is Source.NONSENSE), None)
-    return Looked(order, Source.FETCH in sources.values(), nonsense, tuple(notes))
+    return CheckedOrder(order, Source.FETCH in sources.values(), nonsense, tuple(notes))
 
 
-def location(understood: Understood) -> tuple[str | int, ...]:
+def location(understood: ValidRequest) -> tuple[str | int, ...]:
     """Return where the pictures stand in the documented form of a request."""
     model = understood.order.model
     places = model.parameters.get("first_frame") or model.parameters.get("references") or ((),)
     return ("body", *places[0])
 
 
-def hold(call: Call, job: Job, looked: Looked) -> None:
+def hold(call: OperationRequest, job: Job, looked: CheckedOrder) -> None:
     """Hold a job until its pictures are fetched, which begins now."""
     job.held = True
 
@@ -66,7 +66,7 @@ def hold(call: Call, job: Job, looked: Looked) -> None:
     call.world.clock.at(call.world.clock.now(), action)
 
 
-async def fetch(call: Call, job: Job, looked: Looked) -> None:
+async def fetch(call: OperationRequest, job: Job, looked: CheckedOrder) -> None:
     """Fetch a job's pictures; the job fails if one of them cannot be used."""
     if looked.nonsense is not None:
         job.release(call.world.clock.now(), f"{looked.nonsense[:120]!r} is no http(s) address and no data URI")
@@ -79,18 +79,18 @@ async def fetch(call: Call, job: Job, looked: Looked) -> None:
         job.release(call.world.clock.now(), str(taken))
 
 
-async def make_video(call: Call, job: Job) -> bool:
+async def make_video(call: OperationRequest, job: Job) -> bool:
     """Make a job's video before anybody asks for it; whether that succeeded this time."""
-    from hobbyhorse.server.files.renderer import FilmError  # noqa: PLC0415 - the studio is loaded only when it is needed
+    from hobbyhorse.server.files.renderer import VideoError  # noqa: PLC0415 - the studio is loaded only when it is needed
 
     try:
         await call.studio().video(job)
-    except FilmError:
+    except VideoError:
         return False
     return True
 
 
-async def _take(call: Call, order: Order, sources: frozenset[Source]) -> Order | PictureError:
+async def _take(call: OperationRequest, order: Order, sources: frozenset[Source]) -> Order | PictureError:
     """Take in an order's pictures from some sources; return what is wrong with the first that cannot be used."""
     from hobbyhorse.media.picture import PictureError  # noqa: PLC0415 - pillow stays off the way to readiness
 

@@ -20,12 +20,12 @@ from hobbyhorse.contract.request import Order
 from hobbyhorse.media.picture import PictureError, check_picture, data_uri, read_header, read_picture
 from hobbyhorse.server.files.image_sources import KEPT_PREFIX, FetchPolicy, Source, host_of, own_name, split, tell
 
-MOST_BYTES = 64 * 1024 * 1024
+MOST_PICTURE_BYTES = 64 * 1024 * 1024
 SECONDS = 10.0
 MOST_REDIRECTS = 5
 
 
-class Gallery:
+class ImageStore:
     """The pictures of one server, by the hash of their bytes."""
 
     def __init__(self, directory: Path, policy: FetchPolicy) -> None:
@@ -60,7 +60,7 @@ class Gallery:
 
     async def _take(self, url: str, order: Order, origin: str) -> str:
         source, limits = self._tell(url, origin), order.model.images
-        most = limits.most_bytes if limits and limits.most_bytes else MOST_BYTES
+        most = limits.most_bytes if limits and limits.most_bytes else MOST_PICTURE_BYTES
         if source is Source.INLINE:
             data = await asyncio.to_thread(data_uri, url)
         elif source is Source.OWN:

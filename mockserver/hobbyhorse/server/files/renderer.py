@@ -14,18 +14,18 @@ from typing import TypeVar
 
 from hobbyhorse.contract.request import Order
 from hobbyhorse.media.scenery import placeholder
-from hobbyhorse.media.video import FilmError, Shot, digest, film, first_frame_jpeg
+from hobbyhorse.media.video import VideoError, VideoSpec, digest, film, first_frame_jpeg
 from hobbyhorse.server.files.cache import Cache
 from hobbyhorse.server.files.image_sources import FetchPolicy
-from hobbyhorse.server.files.image_store import Gallery
+from hobbyhorse.server.files.image_store import ImageStore
 from hobbyhorse.worlds.jobs import Job
 
-__all__ = ["FilmError", "Studio"]
+__all__ = ["Renderer", "VideoError"]
 
-Result = TypeVar("Result")
+Rendered = TypeVar("Rendered")
 
 
-class Studio:
+class Renderer:
     """Makes the media of jobs. Videos are kept in the cache, pictures as long as the studio.
 
     At most as many makers run at once as there are cores, and whoever asks for a video that is being made waits for it.
@@ -33,14 +33,14 @@ class Studio:
 
     def __init__(self, cache: Cache, policy: FetchPolicy) -> None:
         self._pictures = tempfile.TemporaryDirectory(prefix="hobbyhorse-")
-        self.gallery = Gallery(Path(self._pictures.name), policy)
+        self.gallery = ImageStore(Path(self._pictures.name), policy)
         self._cache = cache
         self._pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="film")
         self._making: dict[object, asyncio.Task[Path]] = {}
         self._names: dict[object, str] = {}
 
     async def video(self, job: Job) -> Path:
-        """Return the job's MP4. Raises FilmError if it cannot be made this time."""
+        """Return the job's MP4. Raises VideoError if it cannot be made this time."""
         return await self._once(job, "mp4", film)
 
     async def first_frame(self, job: Job) -> Path:
@@ -58,7 +58,7 @@ class Studio:
             for kind in ("mp4", "jpg"):
                 self._names.pop(_key(job, kind), None)
 
-    async def _once(self, job: Job, kind: str, make: Callable[[Shot, Path], object]) -> Path:
+    async def _once(self, job: Job, kind: str, make: Callable[[VideoSpec, Path], object]) -> Path:
         """Return a file of a job, made by whoever asks first while the others wait."""
         key = _key(job, kind)
         name = self._names.get(key)
@@ -70,7 +70,7 @@ class Studio:
             task.add_done_callback(lambda _: self._making.pop(key, None))
         return await asyncio.shield(task)
 
-    async def _make(self, job: Job, kind: str, make: Callable[[Shot, Path], object]) -> Path:
+    async def _make(self, job: Job, kind: str, make: Callable[[VideoSpec, Path], object]) -> Path:
         shot, name = await self._run(partial(self._prepare, job, kind))
         self._names[_key(job, kind)] = name
         while (task := self._making.get(name)) is not None:
@@ -81,16 +81,16 @@ class Studio:
         task.add_done_callback(lambda _: self._making.pop(name, None))
         return await task
 
-    async def _film(self, shot: Shot, name: str, make: Callable[[Shot, Path], object]) -> Path:
+    async def _film(self, shot: VideoSpec, name: str, make: Callable[[VideoSpec, Path], object]) -> Path:
         path = self._cache.path(name)
         await self._run(partial(make, shot, path))
         await self._run(self._cache.trim)
         return path
 
-    def _prepare(self, job: Job, kind: str) -> tuple[Shot, str]:
+    def _prepare(self, job: Job, kind: str) -> tuple[VideoSpec, str]:
         """Return what is to be filmed, its pictures at hand, and the name of the file that comes out."""
         order = job.order
-        shot = Shot(
+        shot = VideoSpec(
             task=order.model.task,
             first_frame=self._picture(order.first_frame) if order.first_frame else None,
             references=tuple(self._picture(name) for name in order.references),
@@ -108,7 +108,7 @@ class Studio:
         """Return a picture of the gallery, or one that is drawn from its address."""
         return self.gallery.read(name) if self.gallery.has(name) else placeholder(name)
 
-    async def _run(self, work: Callable[[], Result]) -> Result:
+    async def _run(self, work: Callable[[], Rendered]) -> Rendered:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ def ratio(order: Order) -> tuple[int, int] | None:
     return (int(sides[1]), int(sides[2])) if sides else None
 
 
-def _still(shot: Shot, path: Path) -> None:
+def _still(shot: VideoSpec, path: Path) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.write_bytes(first_frame_jpeg(shot))
     aside.replace(path)

@@ -12,7 +12,7 @@ import pytest
 from hobbyhorse.conformance.client.rules import requests as rules
 from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import Story
+from hobbyhorse.traces.annotated import AnnotatedTrace
 from tests.conftest import contracts_that
 from tests.tracing import FOREIGN, HOME, Teller
 
@@ -221,8 +221,8 @@ def test_other_troubles_excuse_a_failure(contract: Contract) -> None:
 def test_a_recording_that_leaves_secrets_out_accuses_nobody(contract: Contract) -> None:
     told = Teller(contract).submit().status(next(iter(contract.graph)).name)
     bare = tuple(replace(exchange, headers=()) for exchange in told.exchanges)
-    assert rules.required_headers(Story(contract, replace(told.trace(), exchanges=bare, runs=()))) == []
-    assert rules.required_headers(Story(contract, replace(told.trace(), exchanges=bare))) != []
+    assert rules.required_headers(AnnotatedTrace(contract, replace(told.trace(), exchanges=bare, runs=()))) == []
+    assert rules.required_headers(AnnotatedTrace(contract, replace(told.trace(), exchanges=bare))) != []
 
 
 def test_a_client_that_was_moved_asks_where_it_was_told_to(contract: Contract) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED
 from hobbyhorse.conformance.server.rule import LESSON
-from hobbyhorse.conformance.server.rules.identity import FORMS as PATTERNS
+from hobbyhorse.conformance.server.rules.identity import ID_PATTERNS as PATTERNS
 from hobbyhorse.contract.forms.expressions import replaced
-from hobbyhorse.contract.forms.ids import FORMS
+from hobbyhorse.contract.forms.ids import ID_FORMS
 from hobbyhorse.contract.values import Contract, find_situation
 from tests.conformance.server.rules.test_shape import (
     a_job,
@@ -48,7 +48,7 @@ def test_ids_have_their_form(contract: Contract) -> None:
 
 
 def test_every_form_that_can_be_made_can_be_known() -> None:
-    assert set(PATTERNS) == set(FORMS)
+    assert set(PATTERNS) == set(ID_FORMS)
 
 
 def test_another_form_is_told(contract: Contract) -> None:
@@ -290,4 +290,4 @@ def test_without_a_list_there_is_nothing_to_be_in(contract: Contract) -> None:
 
 def test_ids_are_made_for_these_tests_as_the_contract_says(contract: Contract) -> None:
     assert a_job(contract, 3).startswith(contract.job_id_prefix)
-    assert FORMS[contract.job_id_form](Random(3), START) in a_job(contract, 3)
+    assert ID_FORMS[contract.job_id_form](Random(3), START) in a_job(contract, 3)

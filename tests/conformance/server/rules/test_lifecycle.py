@@ -11,7 +11,7 @@ import pytest
 from hobbyhorse.conformance.client.judge import BROKEN, NOT_OBSERVED, PASSED
 from hobbyhorse.conformance.server.rule import LESSON
 from hobbyhorse.conformance.server.rules import identity, lifecycle
-from hobbyhorse.conformance.server.rules.lifecycle import Sight, fits
+from hobbyhorse.conformance.server.rules.lifecycle import Sighting, fits
 from hobbyhorse.contract.lifecycle import Graph, Stage
 from hobbyhorse.contract.values import Contract
 from tests.conformance.server.rules.test_shape import (
@@ -369,13 +369,13 @@ STAGES = Graph(
 )
 
 
-def _sight(sent: float, answered: float, *stages: str) -> Sight:
+def _sight(sent: float, answered: float, *stages: str) -> Sighting:
     step = Teller.__new__(Teller)
     step.arrived, step.done = sent, answered  # type: ignore[attr-defined]
-    return Sight(step, frozenset(stages))  # type: ignore[arg-type]
+    return Sighting(step, frozenset(stages))  # type: ignore[arg-type]
 
 
-def _explained(sights: list[Sight]) -> bool:
+def _explained(sights: list[Sighting]) -> bool:
     """Say the same by trying every order and every choice: the definition."""
     edges = {stage.name: stage.next for stage in STAGES}
 

@@ -14,7 +14,7 @@ from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSE
 from hobbyhorse.conformance.server.rule import LESSON, ServerRule, ServerVerdict, judge_server
 from hobbyhorse.conformance.server.rules import authentication, identity, lifecycle, negatives, shape
 from hobbyhorse.contract.forms.expressions import replaced
-from hobbyhorse.contract.forms.ids import FORMS
+from hobbyhorse.contract.forms.ids import ID_FORMS
 from hobbyhorse.contract.values import Assumption, Contract, Situation
 from tests.conftest import CONTRACTS
 from tests.tracing import JSON, START, Teller
@@ -25,7 +25,7 @@ HTML: dict[str, Any] = {"answer": b"<html>Bad Gateway</html>", "answer_headers":
 
 def a_job(contract: Contract, number: int = 0) -> str:
     """Return an id of the documented form."""
-    return contract.job_id_prefix + FORMS[contract.job_id_form](Random(number), START)
+    return contract.job_id_prefix + ID_FORMS[contract.job_id_form](Random(number), START)
 
 
 def bare(contract: Contract) -> Contract:

@@ -8,7 +8,7 @@ from functools import cache
 
 from hobbyhorse.conformance.client.rule import Rule
 
-ORDER = ("SUB", "POL", "RTY", "TMO", "CAN", "PER", "RES", "SEC", "CBK", "SCH", "CON")
+FAMILY_ORDER = ("SUB", "POL", "RTY", "TMO", "CAN", "PER", "RES", "SEC", "CBK", "SCH", "CON")
 
 
 @cache
@@ -21,4 +21,4 @@ def rules() -> tuple[Rule, ...]:
 
 
 def _place(family: str) -> tuple[int, str]:
-    return (ORDER.index(family) if family in ORDER else len(ORDER), family)
+    return (FAMILY_ORDER.index(family) if family in FAMILY_ORDER else len(FAMILY_ORDER), family)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from hobbyhorse.conformance.client.grouping import reordered
 from hobbyhorse.conformance.client.rule import Rule, each_order
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import GAVE_UP, READS, Step, Story
+from hobbyhorse.traces.annotated import GAVE_UP, READS, AnnotatedTrace, Step
 
 MOST_CANCELS = 3
-MOST_TRIES = 8
+MOST_CANCEL_TRIES = 8
 """Requests to cancel, those that failed in a way that may pass among them."""
-STAYED = 0.5
+OWN_DEADLINE_SHARE = 0.5
 """The part of the longest wait after which giving up is likely to be the client's own deadline."""
 
 
 @each_order
-def cancel_on_abort(story: Story) -> list[str] | None:
+def cancel_on_abort(story: AnnotatedTrace) -> list[str] | None:
     """Look for a request to cancel the job that the client gave up."""
     outcome = story.outcome
     if outcome is None or outcome.kind not in GAVE_UP or not story.knew or story.ended or story.led_away:
@@ -23,21 +23,21 @@ def cancel_on_abort(story: Story) -> list[str] | None:
     accepted = [step for step in story.submits if step.accepted]
     if not accepted or not accepted[-1].clean or not _last_shown_under_way(story):
         return None
-    if story.lasted < STAYED * story.patience:
+    if story.lasted < OWN_DEADLINE_SHARE * story.patience:
         return None
     if any(step.job in (accepted[-1].job_told, None) for step in story.of("cancel")):
         return []
     return [f"the client gave up after {story.lasted:.0f} s and left the job {accepted[-1].job_told} running"]
 
 
-def _last_shown_under_way(story: Story) -> bool:
+def _last_shown_under_way(story: AnnotatedTrace) -> bool:
     """Whether the last answer about the job that means anything says that it is under way."""
     telling = [read for read in story.reads if read.ok or not read.transient]
     return bool(telling) and telling[-1].under_way
 
 
 @each_order
-def cancel_race(story: Story) -> list[str] | None:
+def cancel_race(story: AnnotatedTrace) -> list[str] | None:
     """Hold what the client does and reports behind a request to cancel against the answers."""
     cancels = story.of("cancel")
     if not cancels:
@@ -47,12 +47,12 @@ def cancel_race(story: Story) -> list[str] | None:
         for again in reordered(story, cancels[0])
     ]
     settled = [step for step in cancels if not step.transient]
-    if len(settled) > MOST_CANCELS or len(cancels) > MOST_TRIES:
+    if len(settled) > MOST_CANCELS or len(cancels) > MOST_CANCEL_TRIES:
         found.append(f"the job was cancelled {len(cancels)} times")
     return found + _lost(story, cancels)
 
 
-def _lost(story: Story, cancels: tuple[Step, ...]) -> list[str]:
+def _lost(story: AnnotatedTrace, cancels: tuple[Step, ...]) -> list[str]:
     """Return what is wrong if the client, for all that it reports, drops a job that may be there still."""
     outcome = story.outcome
     if outcome is None or outcome.kind not in GAVE_UP or story.exposed is not False or not story.knew:

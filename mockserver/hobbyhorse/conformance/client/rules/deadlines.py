@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from hobbyhorse.conformance.client.rule import Rule, each_order
-from hobbyhorse.traces.annotated import ENDS, GAVE_UP, READS, Step, Story
+from hobbyhorse.traces.annotated import ENDS, GAVE_UP, READS, AnnotatedTrace, Step
 
 SLACK, GRACE = 1.25, 60.0
 """How far beyond the longest wait a client may go: a part of it, and seconds."""
 UNSEEN = 3
 """How many times as long in recorded traffic, where nobody sees that a client is started again."""
-STAYED = 0.9
+DEADLINE_SHOWN_SHARE = 0.9
 """The part of the longest wait after which a client has shown whether it has a deadline."""
 
 
 @each_order
-def has_deadline(story: Story) -> list[str] | None:
+def has_deadline(story: AnnotatedTrace) -> list[str] | None:
     """Hold the reads of a job that never ended against the longest wait."""
     if story.accepted is None or story.ended:
         return None
@@ -27,11 +27,11 @@ def has_deadline(story: Story) -> list[str] | None:
         found.append(f"the client had not finished {story.lasted:.0f} s after the job was accepted, of {longest:.0f}")
     if found:
         return found
-    stayed = max((waited for _, waited in waits), default=0.0) >= STAYED * story.patience
+    stayed = max((waited for _, waited in waits), default=0.0) >= DEADLINE_SHOWN_SHARE * story.patience
     return [] if _gave_up(story, stayed, longest) else None
 
 
-def _waited(story: Story, read: Step) -> float | None:
+def _waited(story: AnnotatedTrace, read: Step) -> float | None:
     """Return how long a read's job had been waited for, in the run that the read belongs to, or in one go."""
     accepted = [step.done for step in story.submits if step.accepted and step.job_told == read.job]
     before = [moment for moment in accepted if moment <= read.arrived]
@@ -48,7 +48,7 @@ def _waited(story: Story, read: Step) -> float | None:
     return read.arrived - begun
 
 
-def _gave_up(story: Story, stayed: bool, longest: float) -> bool:
+def _gave_up(story: AnnotatedTrace, stayed: bool, longest: float) -> bool:
     """Whether the client is known to have stopped waiting before its job had ended."""
     outcome = story.outcome
     if outcome is None:
@@ -59,12 +59,12 @@ def _gave_up(story: Story, stayed: bool, longest: float) -> bool:
     return (outcome.kind == "timeout" and outcome.told) or stayed or _last_word_is_under_way(story)
 
 
-def _last_word_is_under_way(story: Story) -> bool:
+def _last_word_is_under_way(story: AnnotatedTrace) -> bool:
     return bool(story.reads) and story.reads[-1].under_way
 
 
 @each_order
-def id_in_error(story: Story) -> list[str] | None:
+def id_in_error(story: AnnotatedTrace) -> list[str] | None:
     """Look for the id of a job that had not ended in how the run ended."""
     outcome = story.outcome
     if outcome is None or outcome.kind not in GAVE_UP or story.exposed is None or not story.knew:
@@ -78,7 +78,7 @@ def id_in_error(story: Story) -> list[str] | None:
 
 
 @each_order
-def timeout_is_no_outcome(story: Story) -> list[str] | None:
+def timeout_is_no_outcome(story: AnnotatedTrace) -> list[str] | None:
     """Hold what the client reports of a job that had not ended against what it was last told."""
     outcome = story.outcome
     if outcome is None or story.accepted is None or story.ended or outcome.kind == "unfinished":
@@ -92,7 +92,7 @@ def timeout_is_no_outcome(story: Story) -> list[str] | None:
     return [f"the client names a failure of the provider, which last said {story.reads[-1].stage!r}"]
 
 
-def _only_under_way(story: Story) -> bool:
+def _only_under_way(story: AnnotatedTrace) -> bool:
     """Whether the client was told nothing of a job but that it is under way, last so, and troubles that pass."""
     about = [step for step in story.steps if step.role in (*READS, "cancel")]
     calm = all(step.under_way or (step.transient and not step.ok) for step in about)

@@ -7,15 +7,15 @@ from itertools import pairwise
 
 from hobbyhorse.conformance.client.rule import Rule
 from hobbyhorse.conformance.client.rules.requests import asked_for, sent_by, value_of
-from hobbyhorse.traces.annotated import Step, Story, canonical
+from hobbyhorse.traces.annotated import AnnotatedTrace, Step, canonical
 
 TOO_MANY_REQUESTS = 429
-MOST_TRIES = 10
-LEAST_GAP = 0.5 - 0.001
+MOST_ORDER_TRIES = 10
+LEAST_ORDER_GAP = 0.5 - 0.001
 """Seconds before an order is sent again that was refused because others are under way, as exact as moments are."""
 
 
-def concurrency_limit(story: Story) -> list[str] | None:
+def concurrency_limit(story: AnnotatedTrace) -> list[str] | None:
     """Count how often, and how fast, an order is sent again while another job keeps its place."""
     found: list[str] = []
     seen = False
@@ -25,7 +25,7 @@ def concurrency_limit(story: Story) -> list[str] | None:
             continue
         seen = True
         owners = _owners(story, order[0])
-        if len(order) > MOST_TRIES * owners:
+        if len(order) > MOST_ORDER_TRIES * owners:
             found.append(f"an order was sent {len(order)} times while other jobs were under way")
         if owners == 1:
             found += _hasty(order, busy)
@@ -36,11 +36,11 @@ def _hasty(order: tuple[Step, ...], busy: list[Step]) -> Iterator[str]:
     """Yield a sentence for each repetition that comes too soon; what the provider itself asked for is not."""
     for step, again in pairwise(order):
         gap = again.arrived - step.done
-        if step in busy and gap < LEAST_GAP and step.exchange.answer_header("retry-after") is None:
+        if step in busy and gap < LEAST_ORDER_GAP and step.exchange.answer_header("retry-after") is None:
             yield f"request {again.number} sends an order again {gap:.3f} s after 429"
 
 
-def _orders(story: Story) -> Iterator[tuple[Step, ...]]:
+def _orders(story: AnnotatedTrace) -> Iterator[tuple[Step, ...]]:
     """Yield the submissions with the same body and address; runs at the same time are told apart by these alone."""
     groups: dict[object, list[Step]] = {}
     for step in story.submits:
@@ -48,7 +48,7 @@ def _orders(story: Story) -> Iterator[tuple[Step, ...]]:
     yield from map(tuple, groups.values())
 
 
-def _owners(story: Story, step: Step) -> int:
+def _owners(story: AnnotatedTrace, step: Step) -> int:
     """Return how many runs may have sent a submission: those that were asked for its prompt, or else all."""
     begun = [run for run in story.trace.runs if not run.resumed]
     sent = sent_by(story, step)
@@ -59,7 +59,7 @@ def _owners(story: Story, step: Step) -> int:
     return len(same) or max(1, len(begun))
 
 
-def _others(story: Story, step: Step) -> bool:
+def _others(story: AnnotatedTrace, step: Step) -> bool:
     """Whether another job is under way when a submission is refused, for all that the client knows."""
     mine = canonical(step.exchange.body)
     for other in story.submits:
@@ -69,7 +69,7 @@ def _others(story: Story, step: Step) -> bool:
     return False
 
 
-def _reads(story: Story, accepted: Step) -> Iterator[Step]:
+def _reads(story: AnnotatedTrace, accepted: Step) -> Iterator[Step]:
     yield accepted
     yield from (read for read in story.reads if read.job == accepted.job_told)
 

@@ -9,43 +9,43 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from hobbyhorse.conformance.client.rule import Check, Rule, each_order
+from hobbyhorse.conformance.client.rule import ClientCheck, Rule, each_order
 from hobbyhorse.contract.forms.expressions import MISSING, Message
 from hobbyhorse.contract.forms.signatures import verify
 from hobbyhorse.contract.reading import message_of, read_callback
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import ENDS, READS, Step, Story
+from hobbyhorse.traces.annotated import ENDS, READS, AnnotatedTrace, Step
 from hobbyhorse.traces.trace import Delivery
 
-INSTANT = 0.05
+SIMULTANEOUS_SECONDS = 0.05
 """Seconds within which it cannot be said what came first."""
 CLOSING = 1.0
 """Seconds before its end in which a client's receiver may be gone already."""
-REFUSALS = frozenset({400, 401, 403})
+CALLBACK_REFUSALS = frozenset({400, 401, 403})
 NULL = "null_payload"
-AT_ONCE = 3.0
+SAME_END_SECONDS = 3.0
 """Seconds after a callback within which a run ends because of it."""
 
 
-def each_unbroken_order(check: Check) -> Check:
+def each_unbroken_order(check: ClientCheck) -> ClientCheck:
     """Return a check that looks at each order by itself; at none whose client was started again."""
 
     @functools.wraps(check)
-    def unbroken(story: Story) -> list[str] | None:
+    def unbroken(story: AnnotatedTrace) -> list[str] | None:
         return check(story) if len(story.trace.runs) < 2 else None
 
     return each_order(unbroken)
 
 
 @each_unbroken_order
-def ack_fast(story: Story) -> list[str] | None:
+def ack_fast(story: AnnotatedTrace) -> list[str] | None:
     """Hold what the receiver answered, and when, against the provider's deadline."""
     genuine = _genuine(story)
     return [sentence for delivery in genuine for sentence in _unreceived(story, delivery)] if genuine else None
 
 
 @each_unbroken_order
-def dedupe(story: Story) -> list[str] | None:
+def dedupe(story: AnnotatedTrace) -> list[str] | None:
     """Count what a callback that came more than once has set off."""
     found: list[str] = []
     seen = False
@@ -62,7 +62,7 @@ def dedupe(story: Story) -> list[str] | None:
 
 
 @each_unbroken_order
-def out_of_order(story: Story) -> list[str] | None:
+def out_of_order(story: AnnotatedTrace) -> list[str] | None:
     """Look at what a callback behind the end's first news changes."""
     found: list[str] = []
     seen = False
@@ -83,7 +83,7 @@ def out_of_order(story: Story) -> list[str] | None:
 
 
 @each_unbroken_order
-def signature(story: Story) -> list[str] | None:
+def signature(story: AnnotatedTrace) -> list[str] | None:
     """Hold the answers to genuine and to false callbacks against their signatures, and look for what they set off."""
     false = [one for one in story.trace.deliveries if _false(story, one) and _answering(story, one)]
     right = [one for one in _genuine(story) if one.note != NULL]
@@ -94,13 +94,13 @@ def signature(story: Story) -> list[str] | None:
             found.append(f"a callback that was {one.kind} was answered {one.status}; it is refused with 401")
         found += _effects(story, one)
     for one in right:
-        if one.status in REFUSALS:
+        if one.status in CALLBACK_REFUSALS:
             found.append(f"a genuine callback for {one.job} was refused with {one.status}")
     return found if false or right else None
 
 
 @each_unbroken_order
-def trust_but_verify(story: Story) -> list[str] | None:
+def trust_but_verify(story: AnnotatedTrace) -> list[str] | None:
     """Look for a read of the job between its callback and what that sets off."""
     found: list[str] = []
     seen = False
@@ -117,7 +117,7 @@ def trust_but_verify(story: Story) -> list[str] | None:
 
 
 @each_unbroken_order
-def lost_callback(story: Story) -> list[str] | None:
+def lost_callback(story: AnnotatedTrace) -> list[str] | None:
     """Look for a run that waits for a callback that never comes, and never asks."""
     accepted, outcome = story.accepted, story.outcome
     if accepted is None or outcome is None or story.trace.jobs is None or not _named(story, accepted):
@@ -132,7 +132,7 @@ def lost_callback(story: Story) -> list[str] | None:
 
 
 @each_unbroken_order
-def first_is_not_terminal(story: Story) -> list[str] | None:
+def first_is_not_terminal(story: AnnotatedTrace) -> list[str] | None:
     """Look for an effect of a callback that tells of no end."""
     found: list[str] = []
     seen = False
@@ -149,7 +149,7 @@ def first_is_not_terminal(story: Story) -> list[str] | None:
 
 
 @each_unbroken_order
-def unknown_job(story: Story) -> list[str] | None:
+def unknown_job(story: AnnotatedTrace) -> list[str] | None:
     """Look at what a callback for a job that nobody ordered sets off."""
     strange = [one for one in story.trace.deliveries if one.kind == "unknown_job" and _answering(story, one)]
     strange = [one for one in strange if _knows(story, one)]
@@ -165,7 +165,7 @@ def unknown_job(story: Story) -> list[str] | None:
 
 
 @each_unbroken_order
-def callback_and_poll(story: Story) -> list[str] | None:
+def callback_and_poll(story: AnnotatedTrace) -> list[str] | None:
     """Count what the end of a job sets off that was told by a poll and by a callback."""
     found: list[str] = []
     seen = False
@@ -181,7 +181,7 @@ def callback_and_poll(story: Story) -> list[str] | None:
 
 
 @each_unbroken_order
-def null_payload(story: Story) -> list[str] | None:
+def null_payload(story: AnnotatedTrace) -> list[str] | None:
     """Look at what becomes of a run whose callback has no payload."""
     empty = [one for one in _genuine(story) if one.note == NULL]
     if not empty:
@@ -198,13 +198,13 @@ def null_payload(story: Story) -> list[str] | None:
     return found
 
 
-def _unreceived(story: Story, delivery: Delivery) -> list[str]:
+def _unreceived(story: AnnotatedTrace, delivery: Delivery) -> list[str]:
     """Return how a callback was not received as it should be: too late, not at all, or with a crash."""
     callbacks = story.contract.callbacks
     if callbacks is None or not _sent(delivery):
         return []
     left = _ended(story) - delivery.sent
-    if left <= INSTANT:
+    if left <= SIMULTANEOUS_SECONDS:
         return []
     what = f"the callback {delivery.number} for {delivery.job}"
     if delivery.status is not None:
@@ -215,14 +215,14 @@ def _unreceived(story: Story, delivery: Delivery) -> list[str]:
             return [f"{what} was answered {delivery.status}"]
         return []
     if "timeout" in (delivery.error or "").lower() or "timed out" in (delivery.error or "").lower():
-        late = left > callbacks.deadline + INSTANT
+        late = left > callbacks.deadline + SIMULTANEOUS_SECONDS
         return [f"{what} was not answered within {callbacks.deadline:g} s"] if late else []
     if left > CLOSING and not _knew_the_end(story, delivery):
         return [f"{what} was not answered: {delivery.error or 'no reason is known'}"]
     return []
 
 
-def _reopened(story: Story, job: str, further: Iterable[Delivery]) -> list[str]:
+def _reopened(story: AnnotatedTrace, job: str, further: Iterable[Delivery]) -> list[str]:
     """Return what shows that a job that has ended is waited for again."""
     wholes = _wholes(story, job)
     done = min([step.done for step in wholes[:1]] + [_ended(story)])
@@ -233,7 +233,7 @@ def _reopened(story: Story, job: str, further: Iterable[Delivery]) -> list[str]:
     return []
 
 
-def _effects(story: Story, false: Delivery) -> list[str]:
+def _effects(story: AnnotatedTrace, false: Delivery) -> list[str]:
     """Return what a false callback has set off before anything else could."""
     genuine = (one for one in story.trace.deliveries if one.kind == "genuine" and _sent(one))
     true = [one.sent for one in genuine if one.job == false.job]
@@ -251,7 +251,7 @@ def _effects(story: Story, false: Delivery) -> list[str]:
     return found
 
 
-def _effect(story: Story, job: str, since: float) -> float | None:
+def _effect(story: AnnotatedTrace, job: str, since: float) -> float | None:
     """Return when a job was first taken as done after a moment; None if it was not, or had been before."""
     fetched = [step.arrived for step in story.fetches if step.job in (job, None)]
     if any(moment < since for moment in fetched):
@@ -261,7 +261,7 @@ def _effect(story: Story, job: str, since: float) -> float | None:
     return min([*fetched, *ended], default=None)
 
 
-def _went_well(story: Story, empty: Delivery) -> bool:
+def _went_well(story: AnnotatedTrace, empty: Delivery) -> bool:
     """Whether the provider had the video in good time, and nothing but callbacks was out of the ordinary.
 
     It showed the video, or the run was over before anybody looked.
@@ -269,34 +269,34 @@ def _went_well(story: Story, empty: Delivery) -> bool:
     usual = tuple({*story.homes, story.trace.origins.get("media", story.home)})
     shown = any(step.success and step.clean and (step.video or "").startswith(usual) for step in story.steps)
     made = any(job.id == empty.job and job.kind == "success" for job in story.trace.jobs or ())
-    at_once = story.outcome is not None and 0 <= story.outcome.ended - empty.sent <= AT_ONCE
+    at_once = story.outcome is not None and 0 <= story.outcome.ended - empty.sent <= SAME_END_SECONDS
     ordinary = all(step.ok and step.exchange.move is None and not step.failure for step in story.steps)
     return (shown or (made and at_once)) and ordinary and story.lasted < story.patience / 2
 
 
-def _twice(story: Story, job: str, why: str) -> list[str]:
+def _twice(story: AnnotatedTrace, job: str, why: str) -> list[str]:
     """Return a sentence for each file of a job that was fetched more than once; its picture is another file."""
     files = Counter(urlsplit(step.exchange.url).path for step in _wholes(story, job))
     return [f"a file of {job} was fetched {count} times; {why}" for count in files.values() if count > 1]
 
 
-def _wholes(story: Story, job: str) -> list[Step]:
+def _wholes(story: AnnotatedTrace, job: str) -> list[Step]:
     """Return the requests for a job's whole video that were granted without trouble."""
     found = [step for step in story.fetches if step.delivered and step.status == 200 and step.exchange.move is None]
     return [step for step in found if step.job in (job, None) and step.exchange.header("range") is None]
 
 
-def _reads(story: Story, job: str) -> list[Step]:
+def _reads(story: AnnotatedTrace, job: str) -> list[Step]:
     return [step for step in story.reads if step.job in (job, None)]
 
 
-def _shown(story: Story, before: float) -> bool:
+def _shown(story: AnnotatedTrace, before: float) -> bool:
     """Whether the client may have read in an answer, before a moment, that there is a video."""
     told = (step for step in story.steps if step.done <= before and step.role != "media")
     return any("success" in step.kinds or step.video is not None or story.lists(step) for step in told)
 
 
-def _genuine(story: Story) -> list[Delivery]:
+def _genuine(story: AnnotatedTrace) -> list[Delivery]:
     """Return the callbacks that the client had to believe: rightly signed, for a job that it knew, while it ran."""
     found = [one for one in story.trace.deliveries if one.kind == "genuine" and _sent(one)]
     heard = [one for one in found if _listening(story, one) or (one.acknowledged and _answering(story, one))]
@@ -311,7 +311,7 @@ def _by_job(deliveries: Iterable[Delivery]) -> list[tuple[str, list[Delivery]]]:
 
 
 def _at_once(one: Delivery, others: Iterable[Delivery]) -> bool:
-    return any(other is not one and abs(other.sent - one.sent) <= INSTANT for other in others)
+    return any(other is not one and abs(other.sent - one.sent) <= SIMULTANEOUS_SECONDS for other in others)
 
 
 def _sent(delivery: Delivery) -> bool:
@@ -319,42 +319,42 @@ def _sent(delivery: Delivery) -> bool:
     return bool(delivery.body) and delivery.note != "lost"
 
 
-def _ended(story: Story) -> float:
+def _ended(story: AnnotatedTrace) -> float:
     """Return when the client was last there."""
     return story.outcome.ended if story.outcome is not None else story.trace.ended
 
 
-def _listening(story: Story, delivery: Delivery) -> bool:
+def _listening(story: AnnotatedTrace, delivery: Delivery) -> bool:
     """Whether the client's run was going on: its receiver need not answer at its end."""
-    return delivery.sent < _ended(story) - INSTANT
+    return delivery.sent < _ended(story) - SIMULTANEOUS_SECONDS
 
 
-def _answering(story: Story, delivery: Delivery) -> bool:
+def _answering(story: AnnotatedTrace, delivery: Delivery) -> bool:
     """Whether the client's run was going on, or a callback was answered at the very moment of its end."""
     return _listening(story, delivery) or (delivery.status is not None and delivery.sent <= _ended(story))
 
 
-def _knows(story: Story, delivery: Delivery) -> bool:
+def _knows(story: AnnotatedTrace, delivery: Delivery) -> bool:
     """Whether the client had been told the job's id by then."""
     told = [step for step in story.submits if step.accepted and step.clean and step.job_told == delivery.job]
-    return any(step.done < delivery.sent - INSTANT for step in told)
+    return any(step.done < delivery.sent - SIMULTANEOUS_SECONDS for step in told)
 
 
-def _knew_the_end(story: Story, delivery: Delivery) -> bool:
+def _knew_the_end(story: AnnotatedTrace, delivery: Delivery) -> bool:
     """Whether the client had no more need of callbacks, for it knew that the job has ended."""
     told = any(step.ending and step.done <= delivery.sent for step in story.steps)
     others = (one for one in story.trace.deliveries if one.job == delivery.job and one is not delivery)
     return told or any(one.acknowledged and (one.answered or one.sent) <= delivery.sent for one in others)
 
 
-def _excused(story: Story, delivery: Delivery) -> bool:
+def _excused(story: AnnotatedTrace, delivery: Delivery) -> bool:
     """Whether the receiver asked the provider meanwhile and got no answer of use: it may ask to be told again."""
     until = delivery.answered or delivery.sent
     meanwhile = (step for step in story.steps if step.done >= delivery.sent and step.arrived <= until)
     return any(not step.ok or step.bad_body for step in meanwhile)
 
 
-def _right(story: Story, delivery: Delivery) -> bool:
+def _right(story: AnnotatedTrace, delivery: Delivery) -> bool:
     """Whether a callback is signed as the contract says, for all that can be known."""
     signed = story.contract.callbacks and story.contract.callbacks.signature
     if not signed:
@@ -365,7 +365,7 @@ def _right(story: Story, delivery: Delivery) -> bool:
     return verify(signed, story.trace.secret, delivery.body, headers, now=delivery.sent)
 
 
-def _false(story: Story, delivery: Delivery) -> bool:
+def _false(story: AnnotatedTrace, delivery: Delivery) -> bool:
     """Whether a callback is one that its signature tells to be false."""
     signed = story.contract.callbacks and story.contract.callbacks.signature
     if not signed or not _sent(delivery):
@@ -373,11 +373,11 @@ def _false(story: Story, delivery: Delivery) -> bool:
     return delivery.kind in ("forged", "unsigned") or (delivery.kind == "stale" and signed.tolerance is not None)
 
 
-def _kinds(story: Story, delivery: Delivery) -> frozenset[str]:
+def _kinds(story: AnnotatedTrace, delivery: Delivery) -> frozenset[str]:
     return next((kinds for one, kinds in story.told if one is delivery), frozenset())
 
 
-def _job_told(story: Story, delivery: Delivery) -> str | None:
+def _job_told(story: AnnotatedTrace, delivery: Delivery) -> str | None:
     """Return the job that a callback's own bytes name."""
     callbacks = story.contract.callbacks
     try:
@@ -390,7 +390,7 @@ def _job_told(story: Story, delivery: Delivery) -> str | None:
     return told if isinstance(told, str) and told else None
 
 
-def _named(story: Story, step: Step) -> bool:
+def _named(story: AnnotatedTrace, step: Step) -> bool:
     """Whether a submission names an address for callbacks."""
     binding = story.contract.operations[step.role or ""].bindings.get("callback_url")
     try:
@@ -420,7 +420,7 @@ def _rule(
     how: str,
     statement: str,
     why: str,
-    check: Check,
+    check: ClientCheck,
     applies: Callable[[Contract], bool] = _calls_back,
     timing: bool = False,
 ) -> Rule:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from hobbyhorse.conformance.client.rule import Rule, each_order
-from hobbyhorse.traces.annotated import Step, Story
+from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 
 
 @each_order
-def resume_not_resubmit(story: Story) -> list[str] | None:
+def resume_not_resubmit(story: AnnotatedTrace) -> list[str] | None:
     """Hold the submissions of a resumed run against those of the runs before it."""
     found: list[str] = []
     resumed = [number for number, run in enumerate(story.trace.runs) if run.resumed]
@@ -36,7 +36,7 @@ def _fate(step: Step) -> str:
 
 
 @each_order
-def right_provider(story: Story) -> list[str] | None:
+def right_provider(story: AnnotatedTrace) -> list[str] | None:
     """Look for requests that take a job to another base than that of the provider that made it."""
     runs = story.trace.runs
     if story.trace.drill != "moved" or len(runs) < 2:

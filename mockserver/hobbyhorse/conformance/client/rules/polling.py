@@ -22,13 +22,13 @@ from hobbyhorse.conformance.client.grouping import (
 from hobbyhorse.conformance.client.rule import Rule
 from hobbyhorse.contract.reading import message_of, read_answer
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import ENDS, READS, Step, Story, parts
+from hobbyhorse.traces.annotated import ENDS, READS, AnnotatedTrace, Step, parts
 
-CONFIRMATIONS = 1
+ALLOWED_CONFIRMATIONS = 1
 """Polls behind the end that are put up with."""
 QUIET = 0.05
 """Seconds behind a run's end for what was on its way."""
-LATE = (1.25, 60.0)
+ENDLESS_POLLING = (1.25, 60.0)
 """The factor of the longest wait, and the seconds more, after which polling is endless."""
 JITTER = 0.9
 MOST_ENVELOPES = 10
@@ -36,17 +36,17 @@ MOST_BAD_BODIES = 30
 LINKED = ("status", "result", "cancel")
 
 
-def stops_at_success(story: Story) -> list[str] | None:
+def stops_at_success(story: AnnotatedTrace) -> list[str] | None:
     """Count the polls behind an answer that shows the success, or that the job has ended one way or another."""
     return _polls_behind(story, success=True)
 
 
-def stops_at_every_end(story: Story) -> list[str] | None:
+def stops_at_every_end(story: AnnotatedTrace) -> list[str] | None:
     """Count the polls behind an answer that shows another end: a failure, a cancellation, a success in part."""
     return _polls_behind(story, success=False)
 
 
-def _polls_behind(story: Story, success: bool) -> list[str] | None:
+def _polls_behind(story: AnnotatedTrace, success: bool) -> list[str] | None:
     found: list[str] = []
     seen = False
     for line in lines(story, *READS):
@@ -58,7 +58,7 @@ def _polls_behind(story: Story, success: bool) -> list[str] | None:
             continue
         seen = True
         polls = list(_needless(story, end, line))
-        if len(polls) > CONFIRMATIONS:
+        if len(polls) > ALLOWED_CONFIRMATIONS:
             told = end.stage or "/".join(sorted(end.reading.stages))
             found.append(
                 f"request {end.number} was answered that the job is {told!r}, and {len(polls)} more polls came, "
@@ -67,13 +67,13 @@ def _polls_behind(story: Story, success: bool) -> list[str] | None:
     return found if seen else None
 
 
-def _succeeded(story: Story, end: Step) -> bool:
+def _succeeded(story: AnnotatedTrace, end: Step) -> bool:
     """Whether an end may be the contract's first stage of success."""
     first = next((stage.name for stage in story.contract.graph if stage.kind == "success"), None)
     return first in end.reading.stages
 
 
-def _needless(story: Story, end: Step, line: tuple[Step, ...]) -> Iterator[Step]:
+def _needless(story: AnnotatedTrace, end: Step, line: tuple[Step, ...]) -> Iterator[Step]:
     """Yield the polls behind an end that nothing since the poll before gave a reason for."""
     before = end
     asked = READS if end.role == "result" and end.failure else ("status",)
@@ -86,7 +86,7 @@ def _needless(story: Story, end: Step, line: tuple[Step, ...]) -> Iterator[Step]
         before = poll
 
 
-def _unsatisfied(story: Story, step: Step) -> bool:
+def _unsatisfied(story: AnnotatedTrace, step: Step) -> bool:
     """Whether an answer is a reason to read once more although the job has ended."""
     if step.role == "media":
         sent = step.exchange
@@ -100,7 +100,7 @@ def _unsatisfied(story: Story, step: Step) -> bool:
     return asks and "success" in step.kinds and not usable(story, step)
 
 
-def stops_after_the_end(story: Story) -> list[str] | None:
+def stops_after_the_end(story: AnnotatedTrace) -> list[str] | None:
     """Look for requests behind the moment at which the client had given its answer."""
     outcomes = [run.outcome for run in story.trace.runs]
     last = story.outcome
@@ -121,14 +121,14 @@ def stops_after_the_end(story: Story) -> list[str] | None:
     ]
 
 
-def unknown_stage_is_bounded(story: Story) -> list[str] | None:
+def unknown_stage_is_bounded(story: AnnotatedTrace) -> list[str] | None:
     """Look what becomes of a client that is told a stage which no document has."""
     unknown = [step for step in story.reads if step.delivered and step.unknown_stage]
     if not unknown:
         return None
     found = []
     since, outcome, last = begun(story), story.outcome, story.reads[-1]
-    factor, more = LATE
+    factor, more = ENDLESS_POLLING
     word = unknown[-1].stage
     if since is not None and last.arrived > since + factor * story.patience + more and _last_run(story, unknown[0]):
         found.append(f"the stage was {word!r}, and request {last.number} polls {last.arrived - since:.0f} s later")
@@ -138,18 +138,18 @@ def unknown_stage_is_bounded(story: Story) -> list[str] | None:
     return found + _invented(story, f"the stage was {word!r}")
 
 
-def _last_run(story: Story, step: Step) -> bool:
+def _last_run(story: AnnotatedTrace, step: Step) -> bool:
     return story.run_of(step) in (None, len(story.trace.runs) - 1)
 
 
-def _invented(story: Story, but: str) -> list[str]:
+def _invented(story: AnnotatedTrace, but: str) -> list[str]:
     """Return a sentence where the client reports a success that nobody told it of."""
     if story.outcome is not None and story.outcome.kind == "success" and not shown_success(story):
         return [f"{but}, no answer told of a success, and the client reports one"]
     return []
 
 
-def under_way_is_not_done(story: Story) -> list[str] | None:
+def under_way_is_not_done(story: AnnotatedTrace) -> list[str] | None:
     """Hold the outcome against answers which say that the job is under way."""
     waiting = [step for step in (*story.submits, *story.reads) if _under_way(step)]
     if not waiting or story.outcome is None:
@@ -171,7 +171,7 @@ def _under_way(step: Step) -> bool:
     return step.clean and bool(step.kinds) and not step.kinds & ENDS
 
 
-def last_poll_counts(story: Story) -> list[str] | None:
+def last_poll_counts(story: AnnotatedTrace) -> list[str] | None:
     """Look for a client that runs out of patience with the end of the job in its hands."""
     if story.outcome is None or story.trace.drill != "once" or len(story.trace.runs) != 1:
         return None
@@ -189,7 +189,7 @@ def last_poll_counts(story: Story) -> list[str] | None:
     return []
 
 
-def keeps_the_interval(story: Story) -> list[str] | None:
+def keeps_the_interval(story: AnnotatedTrace) -> list[str] | None:
     """Measure the time between polls of a job that is under way."""
     least = story.contract.polling.least_interval
     seen = False
@@ -212,7 +212,7 @@ def keeps_the_interval(story: Story) -> list[str] | None:
     ]
 
 
-def follows_given_addresses(story: Story) -> list[str] | None:
+def follows_given_addresses(story: AnnotatedTrace) -> list[str] | None:
     """Compare the addresses that a client asks with those that it was given."""
     found = []
     seen = False
@@ -237,7 +237,7 @@ Given = dict[Address, tuple[str, Step]]
 """Addresses in their normal form, each as it was given, and by which answer first."""
 
 
-def _given(story: Story) -> dict[tuple[str, str], Given]:
+def _given(story: AnnotatedTrace) -> dict[tuple[str, str], Given]:
     """Return the addresses that answers had, by job and operation."""
     found: dict[tuple[str, str], Given] = {}
     for step in story.steps:
@@ -249,7 +249,7 @@ def _given(story: Story) -> dict[tuple[str, str], Given]:
     return found
 
 
-def _meant(story: Story, given: dict[tuple[str, str], Given], step: Step) -> Given:
+def _meant(story: AnnotatedTrace, given: dict[tuple[str, str], Given], step: Step) -> Given:
     """Return the addresses for a request.
 
     What no operation takes, at the provider's own origin and with a job's id in its path, is meant for any of them.
@@ -271,12 +271,12 @@ def _normal(url: str) -> Address:
     return found.scheme.lower(), found.netloc.lower(), unquote(found.path), query
 
 
-def envelope_is_an_error(story: Story) -> list[str] | None:
+def envelope_is_an_error(story: AnnotatedTrace) -> list[str] | None:
     """Look what becomes of a client that is told an error under the status of a success."""
     return _bounded(story, lambda step: _envelope(story, step), MOST_ENVELOPES, "an error told with a 2xx")
 
 
-def _envelope(story: Story, step: Step) -> bool:
+def _envelope(story: AnnotatedTrace, step: Step) -> bool:
     """Whether a 2xx has the body of an error of the contract, and nothing about a job."""
     operation = story.contract.operations.get(step.role or "")
     if operation is None or not step.bad_body or not isinstance(step.value, dict):
@@ -300,7 +300,7 @@ def _says_error(step: Step) -> bool:
     )
 
 
-def bad_body_is_transient(story: Story) -> list[str] | None:
+def bad_body_is_transient(story: AnnotatedTrace) -> list[str] | None:
     """Look what becomes of a client that gets a body of no use."""
     bad = [step for step in story.reads if step.bad_body or _broken_off(step)]
     if not bad:
@@ -319,7 +319,7 @@ def _broken_off(step: Step) -> bool:
     return 200 <= step.status < 300 and not step.exchange.whole
 
 
-def _gave_up_at_once(story: Story, last: Step) -> bool:
+def _gave_up_at_once(story: AnnotatedTrace, last: Step) -> bool:
     """Whether a run ended with its only failing answer, and with nothing else that may have ended it."""
     if not gave_up(story) or story.outcome is None or story.accepted is None or story.of("media"):
         return False
@@ -330,7 +330,7 @@ def _gave_up_at_once(story: Story, last: Step) -> bool:
     return not told and not troubled and not late
 
 
-def _bounded(story: Story, is_meant: Callable[[Step], bool], most: int, what: str) -> list[str] | None:
+def _bounded(story: AnnotatedTrace, is_meant: Callable[[Step], bool], most: int, what: str) -> list[str] | None:
     """Count the neighbours of a kind, and look for an invented success behind them."""
     found: list[str] = []
     seen = False

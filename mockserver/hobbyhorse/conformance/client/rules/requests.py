@@ -13,7 +13,7 @@ from hobbyhorse.contract.forms.expressions import MISSING, ExpressionError, Mess
 from hobbyhorse.contract.forms.nearest import nearest
 from hobbyhorse.contract.request import Refusal, find_model, read_body, read_order, read_parameters
 from hobbyhorse.contract.values import Contract, Model, Operation
-from hobbyhorse.traces.annotated import SUBMISSIONS, Step, Story
+from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 
 KEPT_BYTES = 64 * 1024
 """How much of a request's body a trace is sure to have."""
@@ -21,7 +21,7 @@ HARMLESS = frozenset({"extra_field", "reordered"})
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class DocumentedSubmission:
     """A submission in the documented form, and its model; `message` is as it came, without its alternative forms."""
 
     operation: Operation
@@ -30,7 +30,7 @@ class Sent:
     parameters: Any
 
 
-def request_valid(story: Story) -> list[str] | None:
+def request_valid(story: AnnotatedTrace) -> list[str] | None:
     """Hold every request to the provider against the documents, as the provider would read it."""
     found: list[str] = []
     seen = False
@@ -48,7 +48,7 @@ def request_valid(story: Story) -> list[str] | None:
     return found if seen else None
 
 
-def _nowhere(story: Story, step: Step) -> str:
+def _nowhere(story: AnnotatedTrace, step: Step) -> str:
     """Say what a request that no operation takes comes nearest to."""
     method, where = step.exchange.method, urlsplit(step.exchange.url).path
     path = where.removeprefix(urlsplit(story.trace.base).path.rstrip("/"))
@@ -56,7 +56,7 @@ def _nowhere(story: Story, step: Step) -> str:
     return f"{method} {where[:200]}, is no operation of the provider; the nearest is {meant}"
 
 
-def no_silent_truncation(story: Story) -> list[str] | None:
+def no_silent_truncation(story: AnnotatedTrace) -> list[str] | None:
     """Hold the prompts that were sent against those that were asked for."""
     found: list[str] = []
     seen = False
@@ -71,7 +71,7 @@ def no_silent_truncation(story: Story) -> list[str] | None:
     return found if seen else None
 
 
-def additive_tolerance(story: Story) -> list[str] | None:
+def additive_tolerance(story: AnnotatedTrace) -> list[str] | None:
     """Look for a run that fails although nothing but the form of an answer was new."""
     steps, outcome = story.steps, story.outcome
     harmless = [step for step in steps if step.exchange.move in HARMLESS and step.ok]
@@ -91,7 +91,7 @@ def additive_tolerance(story: Story) -> list[str] | None:
     return []
 
 
-def numbers_are_kept(story: Story) -> list[str] | None:
+def numbers_are_kept(story: AnnotatedTrace) -> list[str] | None:
     """Hold the numbers that were sent against those that were asked for."""
     found: list[str] = []
     seen = False
@@ -103,7 +103,7 @@ def numbers_are_kept(story: Story) -> list[str] | None:
     return found if seen else None
 
 
-def required_headers(story: Story) -> list[str] | None:
+def required_headers(story: AnnotatedTrace) -> list[str] | None:
     """Look for the headers that each operation needs: its own, the key's, and what the body is."""
     found: list[str] = []
     seen = False
@@ -126,12 +126,12 @@ def required_headers(story: Story) -> list[str] | None:
     return found if seen else None
 
 
-def _recorded(story: Story, name: str) -> bool:
+def _recorded(story: AnnotatedTrace, name: str) -> bool:
     """Whether a header would be in the trace if it had been sent: recorders leave out what is secret, or everything."""
     return bool(story.trace.runs) or any(step.exchange.header(name) is not None for step in story.steps)
 
 
-def refused(story: Story, step: Step) -> Refusal | None:
+def refused(story: AnnotatedTrace, step: Step) -> Refusal | None:
     """Return why a provider refuses a request for what it is, whatever the job; None where it does not."""
     operation = story.contract.operations[step.role or ""]
     message = _message(story, step, operation)
@@ -147,7 +147,7 @@ def refused(story: Story, step: Step) -> Refusal | None:
     return understood if isinstance(understood, Refusal) else None
 
 
-def sent_by(story: Story, step: Step) -> Sent | None:
+def sent_by(story: AnnotatedTrace, step: Step) -> DocumentedSubmission | None:
     """Read a submission as far as it can be read; None where it cannot."""
     operation = story.contract.operations[step.role or ""]
     message = _message(story, step, operation)
@@ -159,7 +159,7 @@ def sent_by(story: Story, step: Step) -> Sent | None:
     return _documented(story.contract, operation, replace(message, body=body))
 
 
-def asked_for(story: Story, step: Step, sent: Sent) -> list[Any]:
+def asked_for(story: AnnotatedTrace, step: Step, sent: DocumentedSubmission) -> list[Any]:
     """Return the parameters that the runs were asked for which a submission may be of, the last begun run last."""
     found = []
     for run in story.trace.runs:
@@ -171,13 +171,13 @@ def asked_for(story: Story, step: Step, sent: Sent) -> list[Any]:
     return found
 
 
-def value_of(sent: Sent, parameters: Any, name: str) -> Any:
+def value_of(sent: DocumentedSubmission, parameters: Any, name: str) -> Any:
     """Return a parameter by its name in the contract, or MISSING."""
     places = sent.model.parameters.get(name, ())
     return resolve(parameters, places[0]) if places else MISSING
 
 
-def _message(story: Story, step: Step, operation: Operation) -> Message | Refusal | None:
+def _message(story: AnnotatedTrace, step: Step, operation: Operation) -> Message | Refusal | None:
     """Return what stands outside the body; None for an address that is none of the operation's own."""
     parts = urlsplit(step.exchange.url)
     path = unquote(parts.path)
@@ -202,7 +202,7 @@ def _whole(step: Step) -> bool:
     return bool(body) and len(body) < KEPT_BYTES
 
 
-def _documented(contract: Contract, operation: Operation, message: Message) -> Sent | None:
+def _documented(contract: Contract, operation: Operation, message: Message) -> DocumentedSubmission | None:
     """Return a submission whose alternative forms are rewritten as the documents say."""
     for form in operation.forms:
         if form.when.get(message) is not MISSING:
@@ -216,10 +216,10 @@ def _documented(contract: Contract, operation: Operation, message: Message) -> S
     model = find_model(contract, operation, message)
     if isinstance(model, Refusal):
         return None
-    return Sent(operation, message, model, operation.model_parameters.get(message))
+    return DocumentedSubmission(operation, message, model, operation.model_parameters.get(message))
 
 
-def _asked_well(story: Story, step: Step) -> bool:
+def _asked_well(story: AnnotatedTrace, step: Step) -> bool:
     """Whether the requests that a submission may be of keep the contract themselves, or are not known."""
     operation = story.contract.operations[step.role or ""]
     message = _message(story, step, operation)
@@ -229,29 +229,29 @@ def _asked_well(story: Story, step: Step) -> bool:
     return all(asked is None or _valid(story, operation, message, asked) for asked in runs)
 
 
-def _valid(story: Story, operation: Operation, message: Message, asked: Mapping[str, Any]) -> bool:
+def _valid(story: AnnotatedTrace, operation: Operation, message: Message, asked: Mapping[str, Any]) -> bool:
     if not isinstance(read_order(story.contract, operation, replace(message, body=asked)), Refusal):
         return True
     wrapped = replaced({}, operation.model_parameters.pointer, dict(asked))
     return not isinstance(read_order(story.contract, operation, replace(message, body=wrapped)), Refusal)
 
 
-def _read(story: Story) -> Iterator[tuple[Step, Sent]]:
+def _read(story: AnnotatedTrace) -> Iterator[tuple[Step, DocumentedSubmission]]:
     for step in story.submits:
         if story.origin(step) in story.homes and (sent := sent_by(story, step)) is not None:
             yield step, sent
 
 
-def _asked(story: Story, step: Step, sent: Sent, name: str) -> list[Any]:
+def _asked(story: AnnotatedTrace, step: Step, sent: DocumentedSubmission, name: str) -> list[Any]:
     return [value_of(sent, asked, name) for asked in asked_for(story, step, sent)]
 
 
-def _numbers(sent: Sent, asked: Any) -> dict[str, float]:
+def _numbers(sent: DocumentedSubmission, asked: Any) -> dict[str, float]:
     values = {name: value_of(sent, asked, name) for name in sent.model.parameters}
     return {name: value for name, value in values.items() if _is_number(value)}
 
 
-def _drifts(sent: Sent, asked: Any) -> Iterator[str]:
+def _drifts(sent: DocumentedSubmission, asked: Any) -> Iterator[str]:
     """Yield how the numbers that were sent differ from those that were asked for."""
     for name, wanted in _numbers(sent, asked).items():
         got = value_of(sent, sent.parameters, name)
@@ -287,7 +287,7 @@ def _authenticated(contract: Contract, step: Step) -> bool:
     return not contract.security
 
 
-def _told(story: Story, step: Step) -> bool:
+def _told(story: AnnotatedTrace, step: Step) -> bool:
     """Whether an answer before gave the address of a request."""
     address = step.exchange.url.encode()
     for other in story.steps[: step.number - 1]:

@@ -6,17 +6,17 @@ from hobbyhorse.conformance.client.grouping import reordered
 from hobbyhorse.conformance.client.rule import Rule, each_order
 from hobbyhorse.contract.forms.expressions import resolve
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import FAILED, TRANSIENT, Step, Story
+from hobbyhorse.traces.annotated import FAILED_OUTCOMES, TRANSIENT, AnnotatedTrace, Step
 
-EMPTY = 5
+MOST_EMPTY_READS = 5
 """How often a success without a video may be read again."""
 REFUSED_RESULTS = 2
 REFUSED_LINKS = 5
-LATE = 5.0
+LINK_LATENESS_SECONDS = 5.0
 """Seconds that a download may be on its way to a link that ends."""
 NEARLY = 0.9
 """The part of the longest wait after which a client may have stopped for want of time."""
-GONE = frozenset({403, 410})
+GONE_FOR_CLIENTS = frozenset({403, 410})
 TOO_EARLY = frozenset({404, 425})
 PAGES = frozenset({"text/html", "application/json", "application/xml"})
 NO_VIDEO = frozenset({"truncated", "truncate", "zero_bytes", "html_page", "not_video"})
@@ -42,7 +42,7 @@ def _good(step: Step) -> bool:
     return step.role == "media" and step.ok and not _spoilt(step)
 
 
-def _address(story: Story, step: Step) -> str | None:
+def _address(story: AnnotatedTrace, step: Step) -> str | None:
     """Return the first address of a video in an answer, wherever it may stand."""
     operation = story.contract.operations.get(step.role or "")
     if step.video is not None or operation is None or "video_url" not in operation.bindings or not step.ok:
@@ -51,13 +51,13 @@ def _address(story: Story, step: Step) -> str | None:
     return next((value for value in told if isinstance(value, str) and value), None)
 
 
-def _hurried(story: Story) -> bool:
+def _hurried(story: AnnotatedTrace) -> bool:
     """Whether the client may have stopped for want of time."""
     return story.taken_up is None or story.lasted >= NEARLY * story.patience
 
 
 @each_order
-def failure_is_failure(story: Story) -> list[str] | None:
+def failure_is_failure(story: AnnotatedTrace) -> list[str] | None:
     """Hold the outcome against the news that the job ended without a video."""
     outcome = story.outcome
     if outcome is None or outcome.kind == "unfinished" or _may_have_succeeded(story):
@@ -76,14 +76,14 @@ def failure_is_failure(story: Story) -> list[str] | None:
     return [f"{told[0]}, and the client reports success"] if outcome.kind == "success" else []
 
 
-def _may_have_succeeded(story: Story) -> bool:
+def _may_have_succeeded(story: AnnotatedTrace) -> bool:
     sent = [step for step in story.steps if step.role != "media" and 200 <= step.status < 300]
     shown = any(step.kinds == {"success"} or "video_url" in step.reading.values or story.lists(step) for step in sent)
     return shown or any("success" in kinds for _, kinds in story.told)
 
 
 @each_order
-def success_without_media(story: Story) -> list[str] | None:
+def success_without_media(story: AnnotatedTrace) -> list[str] | None:
     """Hold what the client did and reports after a success without a video's address."""
     role = "result" if "result" in story.contract.operations else "status"
     bare = [step for step in story.of(role) if step.success and _address(story, step) is None]
@@ -91,18 +91,18 @@ def success_without_media(story: Story) -> list[str] | None:
     if not bare or named or any("success" in kinds for _, kinds in story.told):
         return None
     found = []
-    if len(bare) > 1 + EMPTY:
+    if len(bare) > 1 + MOST_EMPTY_READS:
         found.append(f"the success without a video was read {len(bare)} times (first by request {bare[0].number})")
     outcome = story.outcome
     if outcome is not None and outcome.kind == "success" and not any(map(_good, story.steps)):
         found.append(f"request {bare[0].number} told of a success without a video, and the client reports success")
-    if outcome is not None and outcome.kind in FAILED and story.exposed is False and story.knew:
+    if outcome is not None and outcome.kind in FAILED_OUTCOMES and story.exposed is False and story.knew:
         found.append(f"request {bare[0].number} told of a success without a video, and the job's id is not told")
     return found
 
 
 @each_order
-def two_step_result(story: Story) -> list[str] | None:
+def two_step_result(story: AnnotatedTrace) -> list[str] | None:
     """Hold what the client did after the result of a job that had ended was refused."""
     ended = next((step for step in story.polls if step.terminal and step.clean and "success" in step.kinds), None)
     if ended is None:
@@ -127,7 +127,7 @@ def _final(step: Step) -> bool:
     return step.delivered and 400 <= step.status < 500 and step.status not in TRANSIENT | {404}
 
 
-def _gave_up_at_once(story: Story, ended: Step, asked: list[Step]) -> list[str] | None:
+def _gave_up_at_once(story: AnnotatedTrace, ended: Step, asked: list[Step]) -> list[str] | None:
     """Look for a client that took the first "not yet" of a result as the last word; None where there was none."""
     early = [step for step in asked if step.delivered and step.status in TOO_EARLY]
     if not early:
@@ -135,19 +135,26 @@ def _gave_up_at_once(story: Story, ended: Step, asked: list[Step]) -> list[str] 
     outcome = story.outcome
     alone = len(asked) == 1 and not story.after(early[0], story.reads)
     last = story.run_of(early[0]) == len(story.trace.runs) - 1
-    if outcome is None or outcome.kind not in FAILED or not alone or not last or _hurried(story) or story.led_away:
+    if (
+        outcome is None
+        or outcome.kind not in FAILED_OUTCOMES
+        or not alone
+        or not last
+        or _hurried(story)
+        or story.led_away
+    ):
         return []
     return [f"the result was not there yet (request {early[0].number}: {early[0].status}), and was not asked for again"]
 
 
 @each_order
-def fetch_before_expiry(story: Story) -> list[str] | None:
+def fetch_before_expiry(story: AnnotatedTrace) -> list[str] | None:
     """Hold the downloads against the end of their links, and a success against the lack of any."""
     ends = [(fetch, until) for fetch in story.fetches if (until := _until(story, fetch)) is not None]
     found = [
         f"request {fetch.number} fetches a link that had ended {fetch.arrived - until:.0f} s before"
         for fetch, until in ends
-        if fetch.arrived > until + LATE
+        if fetch.arrived > until + LINK_LATENESS_SECONDS
     ]
     outcome = story.outcome
     if outcome is None or outcome.kind != "success":
@@ -161,7 +168,7 @@ def fetch_before_expiry(story: Story) -> list[str] | None:
     return found
 
 
-def _until(story: Story, fetch: Step) -> float | None:
+def _until(story: AnnotatedTrace, fetch: Step) -> float | None:
     """Return when a download's link ends, by the latest answer that gave it; None: never, or who knows."""
     givers = [step for step in story.steps if step.number < fetch.number and step.video == fetch.exchange.url]
     ends = [_end(story, giver) for giver in givers]
@@ -169,7 +176,7 @@ def _until(story: Story, fetch: Step) -> float | None:
     return max(known) if known and len(known) == len(ends) else None
 
 
-def _end(story: Story, giver: Step) -> float | None:
+def _end(story: AnnotatedTrace, giver: Step) -> float | None:
     said = giver.reading.values.get("expires_at")
     kept = story.contract.retention.result_url
     if isinstance(said, (int, float)) and not isinstance(said, bool):
@@ -184,9 +191,9 @@ def _end(story: Story, giver: Step) -> float | None:
 
 
 @each_order
-def expired_link_is_asked_anew(story: Story) -> list[str] | None:
+def expired_link_is_asked_anew(story: AnnotatedTrace) -> list[str] | None:
     """Hold what the client did after its link to the video was refused."""
-    gone = [step for step in story.fetches if step.delivered and step.status in GONE]
+    gone = [step for step in story.fetches if step.delivered and step.status in GONE_FOR_CLIENTS]
     if not gone:
         return None
     refused = gone[0]
@@ -195,7 +202,7 @@ def expired_link_is_asked_anew(story: Story) -> list[str] | None:
         for again in reordered(story, refused)
     ]
     outcome = story.outcome
-    gave_up = outcome is not None and outcome.kind in FAILED and not _hurried(story) and not story.led_away
+    gave_up = outcome is not None and outcome.kind in FAILED_OUTCOMES and not _hurried(story) and not story.led_away
     if gave_up and story.knew and not story.after(refused, story.reads):
         found.append(f"the link was refused (request {refused.number}: {refused.status}), and no new one was asked for")
     for address in dict.fromkeys(step.exchange.url for step in gone):
@@ -206,7 +213,7 @@ def expired_link_is_asked_anew(story: Story) -> list[str] | None:
 
 
 @each_order
-def verify_bytes(story: Story) -> list[str] | None:
+def verify_bytes(story: AnnotatedTrace) -> list[str] | None:
     """Hold the outcome against files that are not the video."""
     spoilt = [step for step in story.fetches if _spoilt(step)]
     outcome = story.outcome
@@ -225,7 +232,7 @@ def verify_bytes(story: Story) -> list[str] | None:
 
 
 @each_order
-def tolerate_content_type(story: Story) -> list[str] | None:
+def tolerate_content_type(story: AnnotatedTrace) -> list[str] | None:
     """Hold what the client did with a video of another media type."""
     odd = [step for step in story.fetches if _oddly_typed(step)]
     if not odd:
@@ -237,7 +244,7 @@ def tolerate_content_type(story: Story) -> list[str] | None:
             found.append(f"request {step.number} brought the video ({_type(step)[0]}), and it was fetched again")
     outcome = story.outcome
     last = story.steps[-1]
-    refused = outcome is not None and outcome.kind in FAILED and last in odd and not _hurried(story)
+    refused = outcome is not None and outcome.kind in FAILED_OUTCOMES and last in odd and not _hurried(story)
     if refused and not any(step.failure for step in story.steps) and _given_cleanly(story, last):
         found.append(f"request {last.number} brought the video ({_type(last)[0]}), and the client reports a failure")
     return found[:1]
@@ -253,19 +260,19 @@ def _whole_video(step: Step) -> bool:
     return _good(step) and step.status == 200 and step.exchange.header("range") is None
 
 
-def _repeats(story: Story, step: Step, other: Step) -> bool:
+def _repeats(story: AnnotatedTrace, step: Step, other: Step) -> bool:
     """Whether a download repeats one of the same run."""
     same = step.exchange.url == other.exchange.url and story.run_of(step) == story.run_of(other)
     return same and _whole_video(other)
 
 
-def _given_cleanly(story: Story, fetch: Step) -> bool:
+def _given_cleanly(story: AnnotatedTrace, fetch: Step) -> bool:
     givers = [step for step in story.steps if step.number < fetch.number and step.video == fetch.exchange.url]
     return bool(givers) and givers[-1].clean
 
 
 @each_order
-def no_double_download(story: Story) -> list[str] | None:
+def no_double_download(story: AnnotatedTrace) -> list[str] | None:
     """Count how often one run downloads a video that it has."""
     had = [step for step in story.fetches if _whole_video(step) and step.exchange.move is None]
     if not had or not story.trace.runs:

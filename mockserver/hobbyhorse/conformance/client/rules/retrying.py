@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from itertools import pairwise
 
 from hobbyhorse.conformance.client.grouping import (
-    Line,
+    RequestGroup,
     begun,
     called_back,
     gave_up,
@@ -22,48 +22,48 @@ from hobbyhorse.conformance.client.grouping import (
 from hobbyhorse.conformance.client.rule import Rule
 from hobbyhorse.contract.reading import as_json, message_of
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import READS, SUBMISSIONS, TRANSIENT, Step, Story
+from hobbyhorse.traces.annotated import READS, SUBMISSIONS, TRANSIENT, AnnotatedTrace, Step
 
 FATAL = frozenset({400, 401, 403, 410, 422})
 FATAL_ORDER = FATAL | {402, 404, 405, 413, 415}
 EARLY = 0.05
-LEAST_GAP = 0.1 - 0.001
+LEAST_RETRY_GAP = 0.1 - 0.001
 """Seconds before the first repetition of a request that failed: a tenth, as exact as moments are told."""
 LONG_ENOUGH = 6
 """Gaps in a row from which their tendency is judged: chance pauses are no tendency."""
 MOST_MISSING = 60
 SOON = 10.0
 """Seconds behind a submission in which a job may not be found yet."""
-LATE = (1.25, 120.0)
+ENDLESS_RETRIES = (1.25, 120.0)
 """The factor of the longest wait, and the seconds more, after which retries are endless."""
 MANY = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestedWait:
     """How long an answer asks to wait, in seconds, and how exact that is."""
 
     seconds: float
     slack: float
 
 
-def asked(step: Step) -> Asked | None:
+def asked(step: Step) -> RequestedWait | None:
     """Return how long a 429 or a 503 asks to wait, or None."""
     return _named(step) if step.status in (429, 503) else None
 
 
-def _named(step: Step) -> Asked | None:
+def _named(step: Step) -> RequestedWait | None:
     """Return how long an answer asks to wait, or None: of others than 429 and 503 it may be believed or not."""
     text = (step.exchange.answer_header("retry-after") or "").strip()
     if not step.delivered or not text:
         return None
     if text.isascii() and text.isdigit():
-        return Asked(float(text), EARLY)
+        return RequestedWait(float(text), EARLY)
     moment, dated = _moment(text), _moment(step.exchange.answer_header("date") or "")
     if moment is None:
         return None
     since = dated if dated is not None else step.done
-    return Asked(max(moment - since, 0.0), 1.0)
+    return RequestedWait(max(moment - since, 0.0), 1.0)
 
 
 def _moment(text: str) -> float | None:
@@ -75,7 +75,7 @@ def _moment(text: str) -> float | None:
     return (moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
-def honours_retry_after(story: Story) -> list[str] | None:
+def honours_retry_after(story: AnnotatedTrace) -> list[str] | None:
     """Measure the time between an answer that asks to wait and the next request of its kind."""
     found = []
     seen = False
@@ -96,7 +96,7 @@ def honours_retry_after(story: Story) -> list[str] | None:
     return found if seen else None
 
 
-def _usual(story: Story, line: Line, step: Step) -> float:
+def _usual(story: AnnotatedTrace, line: RequestGroup, step: Step) -> float:
     """Return the pause that a client makes elsewhere in a line, and before its first request; 0 where it makes none."""
     ordered = [one.done for one in story.submits if one.accepted and one.done <= line[0].arrived]
     first = [line[0].arrived - ordered[-1]] if ordered and line[0].role == "status" else []
@@ -105,18 +105,18 @@ def _usual(story: Story, line: Line, step: Step) -> float:
     return found[len(found) // 2] if found else 0.0
 
 
-def _parts(fetches: Iterable[Line]) -> Iterator[Line]:
+def _parts(fetches: Iterable[RequestGroup]) -> Iterator[RequestGroup]:
     """Yield the requests for one part of a file each: parts that are fetched side by side do not repeat each other."""
     for line in fetches:
         for part in dict.fromkeys(step.exchange.header("range") for step in line):
             yield tuple(step for step in line if step.exchange.header("range") == part)
 
 
-def _told(again: Step, gap: float, wait: Asked, how: str) -> str:
+def _told(again: Step, gap: float, wait: RequestedWait, how: str) -> str:
     return f"Retry-After asked for {wait.seconds:.0f} s, and request {again.number} came {how} {gap:.2f} s later"
 
 
-def _orders(story: Story) -> Iterable[Line]:
+def _orders(story: AnnotatedTrace) -> Iterable[RequestGroup]:
     """Yield the submissions that are tries of one order, where orders can be told apart."""
     if story.trace.drill == "crowd":
         return
@@ -125,7 +125,7 @@ def _orders(story: Story) -> Iterable[Line]:
             yield tuple(step for step in order if (story.run_of(step) or 0) == run)
 
 
-def _called_back_at_all(story: Story) -> bool:
+def _called_back_at_all(story: AnnotatedTrace) -> bool:
     """Whether the client asked for callbacks, so that it has no need to hurry."""
     for step in story.submits:
         binding = story.contract.operations[step.role or ""].bindings.get("callback_url")
@@ -135,7 +135,7 @@ def _called_back_at_all(story: Story) -> bool:
     return bool(story.trace.deliveries)
 
 
-def fatal_is_fatal(story: Story) -> list[str] | None:
+def fatal_is_fatal(story: AnnotatedTrace) -> list[str] | None:
     """Count the refusals that do not pass, and look for another request behind the second.
 
     An answer that tells of the job in between says that the first one has passed. Of orders, only those of one run
@@ -168,7 +168,7 @@ def fatal_is_fatal(story: Story) -> list[str] | None:
     return found if seen else None
 
 
-def backs_off(story: Story) -> list[str] | None:
+def backs_off(story: AnnotatedTrace) -> list[str] | None:
     """Measure the pauses between failures of one kind of request, which no Retry-After has named."""
     found = []
     seen = False
@@ -180,7 +180,7 @@ def backs_off(story: Story) -> list[str] | None:
     return found if seen else None
 
 
-def _hasty(story: Story, chain: Line) -> list[str]:
+def _hasty(story: AnnotatedTrace, chain: RequestGroup) -> list[str]:
     """Say how soon the first repetition came; that of an HTTP library after a dead connection is not meant."""
     first = 1 if chain[0].status == 0 and len(chain) > 2 else 0
     if len(chain) < 2 or (chain[0].status == 0 and first == 0):
@@ -189,12 +189,12 @@ def _hasty(story: Story, chain: Line) -> list[str]:
     gap = again.arrived - step.done
     resumes = step.role == "media" and again.exchange.header("range") is not None
     idle = again.number == step.number + 1 and not called_back(story, step, again)
-    if _named(step) is None and idle and not resumes and 0 <= gap < LEAST_GAP:
+    if _named(step) is None and idle and not resumes and 0 <= gap < LEAST_RETRY_GAP:
         return [f"request {step.number} failed ({_how(step)}), and request {again.number} came {gap:.3f} s later"]
     return []
 
 
-def _hastening(story: Story, chain: Line) -> list[str]:
+def _hastening(story: AnnotatedTrace, chain: RequestGroup) -> list[str]:
     """Say that the pauses become shorter, which those between failures of the same kind do not."""
     found = []
     pairs = [(step, again) for step, again in pairwise(chain) if step.delivered and _named(step) is None]
@@ -219,7 +219,7 @@ def _how(step: Step) -> str:
     return f"a body of no use, {step.status}" if step.status < 400 else str(step.status)
 
 
-def one_blip_survives(story: Story) -> list[str] | None:
+def one_blip_survives(story: AnnotatedTrace) -> list[str] | None:
     """Look what becomes of a job of which one read failed in passing."""
     if story.accepted is None or story.trace.drill != "once" or len(story.trace.runs) != 1:
         return None
@@ -241,7 +241,7 @@ def _passes(step: Step) -> bool:
     return not step.delivered or step.status in TRANSIENT or step.status >= 500
 
 
-def _promptly(story: Story, blip: Step) -> bool:
+def _promptly(story: AnnotatedTrace, blip: Step) -> bool:
     """Whether a run ended soon after a failure, and long before its deadline, which can then not have ended it."""
     assert story.outcome is not None
     assert story.accepted is not None
@@ -251,7 +251,7 @@ def _promptly(story: Story, blip: Step) -> bool:
     return short and early and story.outcome.ended - blip.arrived <= 60.0
 
 
-def missing_has_grace(story: Story) -> list[str] | None:
+def missing_has_grace(story: AnnotatedTrace) -> list[str] | None:
     """Look what becomes of a client that is told that its job is not to be found."""
     missing = [step for step in story.polls if _missing(step)]
     if not missing:
@@ -273,7 +273,7 @@ def _missing(step: Step) -> bool:
     return step.delivered and step.status == 404
 
 
-def _just_ordered(story: Story, step: Step) -> bool:
+def _just_ordered(story: AnnotatedTrace, step: Step) -> bool:
     """Whether nothing but the submission came before a read, and not long before."""
     if story.accepted is None or story.outcome is None:
         return False
@@ -282,7 +282,7 @@ def _just_ordered(story: Story, step: Step) -> bool:
     return first and story.outcome.ended <= story.accepted.done + SOON
 
 
-def retries_are_bounded(story: Story) -> list[str] | None:
+def retries_are_bounded(story: AnnotatedTrace) -> list[str] | None:
     """Look for retries that go on behind every deadline."""
     found: list[str] = []
     seen = False
@@ -298,25 +298,25 @@ def retries_are_bounded(story: Story) -> list[str] | None:
     return found if seen else None
 
 
-def _failing(line: Line) -> Line:
+def _failing(line: RequestGroup) -> RequestGroup:
     """Return the failures at the end of a line."""
     good = max((number for number, step in enumerate(line) if not step.transient), default=-1)
     return line[good + 1 :]
 
 
-def _deadline_from(story: Story, line: Line) -> float | None:
+def _deadline_from(story: AnnotatedTrace, line: RequestGroup) -> float | None:
     """Return when a client began to wait for what a line asks: a download has its own time."""
     if line[0].role == "media" or line[0].role in SUBMISSIONS:
         return line[0].arrived
     return begun(story)
 
 
-def _limit(story: Story, since: float) -> float:
-    factor, more = LATE
+def _limit(story: AnnotatedTrace, since: float) -> float:
+    factor, more = ENDLESS_RETRIES
     return since + factor * story.patience + more
 
 
-def _endless(story: Story, failing: Line, since: float) -> list[str]:
+def _endless(story: AnnotatedTrace, failing: RequestGroup, since: float) -> list[str]:
     if len(failing) < 3:
         return []
     first, last = failing[0], failing[-1]
@@ -331,7 +331,7 @@ def _endless(story: Story, failing: Line, since: float) -> list[str]:
     return []
 
 
-def _carried(story: Story, waits: list[tuple[Step, Step]], since: float) -> list[str]:
+def _carried(story: AnnotatedTrace, waits: list[tuple[Step, Step]], since: float) -> list[str]:
     """Say that a Retry-After took a client past its deadline."""
     limit = _limit(story, since)
     return [

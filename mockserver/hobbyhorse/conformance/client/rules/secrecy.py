@@ -9,20 +9,20 @@ from urllib.parse import unquote, urlsplit
 import orjson
 
 from hobbyhorse.conformance.client.rule import Rule
-from hobbyhorse.scenarios.moves import LINKS
-from hobbyhorse.traces.annotated import Step, Story, origin, parts
+from hobbyhorse.scenarios.moves import JOB_URLS
+from hobbyhorse.traces.annotated import AnnotatedTrace, Step, origin, parts
 from hobbyhorse.traces.trace import KEY
 
 CREDENTIALS = frozenset({"authorization", "x-api-key"})
 
 
-def key_stays_from_files(story: Story) -> list[str] | None:
+def key_stays_from_files(story: AnnotatedTrace) -> list[str] | None:
     """Look for credentials in requests for files that are elsewhere than the provider."""
     files = [step for step in story.of("media") if story.origin(step) not in story.homes]
     return [sentence for step in files for sentence in _leaks(story, step)] if files else None
 
 
-def key_stays_at_home(story: Story) -> list[str] | None:
+def key_stays_at_home(story: AnnotatedTrace) -> list[str] | None:
     """Look for credentials in requests to an origin that only an answer has named."""
     gone = [step for step in story.steps if _foreign(story, story.origin(step)) and step.role != "media"]
     gone += [step for step in story.of("media") if story.origin(step) == _known(story, "foreign")]
@@ -30,7 +30,7 @@ def key_stays_at_home(story: Story) -> list[str] | None:
     return [sentence for step in gone for sentence in _leaks(story, step)] if gone or named else None
 
 
-def no_private_address(story: Story) -> list[str] | None:
+def no_private_address(story: AnnotatedTrace) -> list[str] | None:
     """Look for requests to private addresses that an answer gave as the video's."""
     gave = {step.video for step in story.steps if step.video is not None and _private(story, step.video)}
     forbidden = ({_origin(address) for address in gave} | {_known(story, "private")}) - {None} - story.homes
@@ -39,7 +39,7 @@ def no_private_address(story: Story) -> list[str] | None:
     return found if gave or met else None
 
 
-def no_secret_in_addresses(story: Story) -> list[str] | None:
+def no_secret_in_addresses(story: AnnotatedTrace) -> list[str] | None:
     """Look for the key in addresses and bodies."""
     in_query = any(part == "query" for part, _, _ in story.contract.security)
     if any(run.request is not None and KEY in orjson.dumps(run.request).decode() for run in story.trace.runs):
@@ -53,7 +53,7 @@ def no_secret_in_addresses(story: Story) -> list[str] | None:
     return found if story.steps else None
 
 
-def _leaks(story: Story, step: Step) -> Iterator[str]:
+def _leaks(story: AnnotatedTrace, step: Step) -> Iterator[str]:
     """Yield a sentence for each credential that a request carries to where it has no business.
 
     At an origin that no answer is known to name, the client may have an account of its own: there it is the key alone.
@@ -68,11 +68,11 @@ def _leaks(story: Story, step: Step) -> Iterator[str]:
         yield f"request {step.number} sends the key in its address to {there}"
 
 
-def _sets_cookies(story: Story, there: str) -> bool:
+def _sets_cookies(story: AnnotatedTrace, there: str) -> bool:
     return any(story.origin(step) == there and step.exchange.answer_header("set-cookie") for step in story.steps)
 
 
-def _told(story: Story, step: Step) -> bool:
+def _told(story: AnnotatedTrace, step: Step) -> bool:
     """Whether an answer before gave the address of a request as it stands, with whatever is in it."""
     address = step.exchange.url.encode()
     return any(other.delivered and address in other.exchange.answer for other in story.steps[: step.number - 1])
@@ -81,13 +81,13 @@ def _told(story: Story, step: Step) -> bool:
 def _addresses(step: Step) -> Iterator[str]:
     """Yield the addresses of operations that an answer gave."""
     if step.ok:
-        yield from (url for name in LINKS if isinstance(url := step.reading.values.get(name), str))
+        yield from (url for name in JOB_URLS if isinstance(url := step.reading.values.get(name), str))
     location = step.exchange.answer_header("location")
     if step.delivered and location is not None and step.role != "media":
         yield location
 
 
-def _foreign(story: Story, there: str | None) -> bool:
+def _foreign(story: AnnotatedTrace, there: str | None) -> bool:
     """Whether an origin is neither the provider's nor that of its files, nor a private one of a video."""
     known = {_known(story, "media"), _known(story, "private")}
     if there is None or urlsplit(there).netloc in story.contract.hosts:
@@ -95,7 +95,7 @@ def _foreign(story: Story, there: str | None) -> bool:
     return there not in story.homes and there not in known
 
 
-def _known(story: Story, name: str) -> str | None:
+def _known(story: AnnotatedTrace, name: str) -> str | None:
     found = story.trace.origins.get(name)
     return _origin(found) if found is not None else None
 
@@ -106,7 +106,7 @@ def _origin(address: str) -> str | None:
     return origin(address) if found.scheme and found.netloc else None
 
 
-def _private(story: Story, address: str) -> bool:
+def _private(story: AnnotatedTrace, address: str) -> bool:
     """Whether a video's address is one that no provider's video has: of another scheme, or of a private network."""
     there = _origin(address)
     if there is not None and there == _known(story, "private"):

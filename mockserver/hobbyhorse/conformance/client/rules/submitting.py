@@ -6,15 +6,15 @@ from itertools import pairwise
 
 from hobbyhorse.conformance.client.rule import Rule
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import Story, canonical
+from hobbyhorse.traces.annotated import AnnotatedTrace, canonical
 
 REUSED = frozenset({"key_mismatch", "key_used", "key_in_flight"})
 MOST_RETRIES = 8
-LEAST_GAP = 0.1 - 0.001
+LEAST_RESEND_GAP = 0.1 - 0.001
 """Seconds before the first repetition of a submission that was refused: a tenth, as exact as moments are told."""
 
 
-def no_ambiguous_resend(story: Story) -> list[str] | None:
+def no_ambiguous_resend(story: AnnotatedTrace) -> list[str] | None:
     """Hold repeated submissions against those before them whose fate is unknown."""
     found: list[str] = []
     seen = False
@@ -32,7 +32,7 @@ def no_ambiguous_resend(story: Story) -> list[str] | None:
     return found if seen else None
 
 
-def stable_key(story: Story) -> list[str] | None:
+def stable_key(story: AnnotatedTrace) -> list[str] | None:
     """Hold the keys of the submissions of one order against one another, and against those of other orders."""
     found = []
     owners: dict[str, tuple[int, bytes]] = {}
@@ -51,7 +51,7 @@ def stable_key(story: Story) -> list[str] | None:
     return list(dict.fromkeys(found)) if keyed or found else None
 
 
-def reuse_is_not_reordered(story: Story) -> list[str] | None:
+def reuse_is_not_reordered(story: AnnotatedTrace) -> list[str] | None:
     """Look for another order with another key behind a refusal of the first one's key."""
     found: list[str] = []
     seen = False
@@ -65,7 +65,7 @@ def reuse_is_not_reordered(story: Story) -> list[str] | None:
     return found if seen else None
 
 
-def safe_resend(story: Story) -> list[str] | None:
+def safe_resend(story: AnnotatedTrace) -> list[str] | None:
     """Count how often, and how fast, a refused submission is repeated."""
     found: list[str] = []
     seen = False
@@ -75,14 +75,14 @@ def safe_resend(story: Story) -> list[str] | None:
         if len(refused) > MOST_RETRIES:
             found.append(f"the order was refused {len(refused)} times and sent again each time")
         for step, again in pairwise(order):
-            if step in refused and again.arrived - step.done < LEAST_GAP:
+            if step in refused and again.arrived - step.done < LEAST_RESEND_GAP:
                 found.append(
                     f"request {again.number} repeats the order {again.arrived - step.done:.3f} s after a refusal"
                 )
     return found if seen else None
 
 
-def no_resubmit_on_failed(story: Story) -> list[str] | None:
+def no_resubmit_on_failed(story: AnnotatedTrace) -> list[str] | None:
     """Look for another submission behind the news that the job has ended without a video."""
     found: list[str] = []
     seen = False
@@ -97,7 +97,7 @@ def no_resubmit_on_failed(story: Story) -> list[str] | None:
     return found if seen else None
 
 
-def no_resubmit_on_own_timeout(story: Story) -> list[str] | None:
+def no_resubmit_on_own_timeout(story: AnnotatedTrace) -> list[str] | None:
     """Look for another submission although a job was accepted and has not failed."""
     found: list[str] = []
     seen = False
@@ -116,7 +116,7 @@ def no_resubmit_on_own_timeout(story: Story) -> list[str] | None:
     return found if seen or found else None
 
 
-def _callback_said(story: Story, before: float, kind: str) -> bool:
+def _callback_said(story: AnnotatedTrace, before: float, kind: str) -> bool:
     return any(kind in kinds and delivery.sent <= before for delivery, kinds in story.told)
 
 

@@ -19,20 +19,20 @@ from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.reading import message_of, read_items
 from hobbyhorse.contract.values import Contract, find_situation
-from hobbyhorse.traces.annotated import SUBMISSIONS, Step, Story
+from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 
 
-def key_required(story: Story) -> list[Breach] | None:
+def key_required(story: AnnotatedTrace) -> list[Breach] | None:
     """Look for requests without a key that are answered, or refused otherwise than documented."""
     return _refused(story, "auth:none", "unauthenticated", "without a key", ())
 
 
-def wrong_key_refused(story: Story) -> list[Breach] | None:
+def wrong_key_refused(story: AnnotatedTrace) -> list[Breach] | None:
     """Look for requests with a wrong key that are answered, or refused otherwise than documented."""
     return _refused(story, "auth:wrong", "key_refused", "with a key that is nobody's", ("unauthenticated", "forbidden"))
 
 
-def _refused(story: Story, probe: str, situation: str, how: str, also: tuple[str, ...]) -> list[Breach] | None:
+def _refused(story: AnnotatedTrace, probe: str, situation: str, how: str, also: tuple[str, ...]) -> list[Breach] | None:
     """Hold the answers to probes against a situation; a status that the operation has not at all is another rule's."""
     found: list[tuple[Hashable, Breach]] = []
     steps = [step for step in judged(story, probe) if operation_of(story, step).authenticated]
@@ -46,7 +46,7 @@ def _refused(story: Story, probe: str, situation: str, how: str, also: tuple[str
     return told_once(found) if steps else None
 
 
-def _answered(story: Story, step: Step, situation: str, how: str) -> Breach:
+def _answered(story: AnnotatedTrace, step: Step, situation: str, how: str) -> Breach:
     operation = operation_of(story, step)
     meant = find_situation(operation, situation)
     home = (home_of(story.contract, operation, meant.name),) if meant is not None else ()
@@ -55,7 +55,7 @@ def _answered(story: Story, step: Step, situation: str, how: str) -> Breach:
     return Breach(f"{label(step)}: {how}, and answered with {step.status}", (security, own, *home), step.status)
 
 
-def refused_creates_nothing(story: Story) -> list[Breach] | None:
+def refused_creates_nothing(story: AnnotatedTrace) -> list[Breach] | None:
     """Look for jobs that were made for whoever had no right key: an answer has an id, or a later one knows it."""
     steps = [step for step in probes(story, "auth:") if step.role in SUBMISSIONS and step.delivered]
     found = []
@@ -68,7 +68,7 @@ def refused_creates_nothing(story: Story) -> list[Breach] | None:
     return told_once(found) if steps else None
 
 
-def _known(story: Story, refused: Step, job: str) -> bool:
+def _known(story: AnnotatedTrace, refused: Step, job: str) -> bool:
     """Whether a later answer is about a job that only the answer to a refused order has told of."""
     for step in story.after(refused, story.of("status", "result", "list")):
         if step.ok and (step.job_told == job or step.exchange.job == job):

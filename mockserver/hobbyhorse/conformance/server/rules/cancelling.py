@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import ENDS, Step, Story
+from hobbyhorse.traces.annotated import ENDS, AnnotatedTrace, Step
 from hobbyhorse.traces.orders import making, own, reads_of
 
 CANCELLED = frozenset({"cancelled"})
 SITUATIONS = "lifecycle.json#/operations/cancel/situations"
 
 
-def allowed_where_declared(story: Story) -> list[Breach] | None:
+def allowed_where_declared(story: AnnotatedTrace) -> list[Breach] | None:
     """Hold what became of a request to cancel against the stages that the job was seen in before and after it."""
     found: list[Breach] = []
     seen = False
@@ -49,7 +49,7 @@ def _stopped(step: Step, before: Step, after: Step | None) -> list[Breach]:
     return []
 
 
-def _not_stopped(story: Story, step: Step, before: Step, after: Step) -> list[Breach]:
+def _not_stopped(story: AnnotatedTrace, step: Step, before: Step, after: Step) -> list[Breach]:
     """Return what is wrong if a job that may be cancelled was not, although it stayed where it was."""
     stage = sorted(before.reading.stages)[0]
     place = f"lifecycle.json#/stages/{stage}/cancellable"
@@ -64,7 +64,7 @@ def _not_stopped(story: Story, step: Step, before: Step, after: Step) -> list[Br
     return []
 
 
-def idempotent(story: Story) -> list[Breach] | None:
+def idempotent(story: AnnotatedTrace) -> list[Breach] | None:
     """Hold the answers to further requests to cancel a job that was cancelled against the first one's."""
     found: list[Breach] = []
     seen = False
@@ -83,7 +83,7 @@ def idempotent(story: Story) -> list[Breach] | None:
     return found if seen else None
 
 
-def cancelled_never_succeeds(story: Story) -> list[Breach] | None:
+def cancelled_never_succeeds(story: AnnotatedTrace) -> list[Breach] | None:
     """Look for success behind the news that a job was cancelled."""
     found: list[Breach] = []
     seen = False
@@ -104,7 +104,7 @@ def cancelled_never_succeeds(story: Story) -> list[Breach] | None:
     return found if seen else None
 
 
-def finished_unchanged(story: Story) -> list[Breach] | None:
+def finished_unchanged(story: AnnotatedTrace) -> list[Breach] | None:
     """Hold a job that had ended before a request to cancel it against what it is afterwards."""
     found: list[Breach] = []
     seen = False
@@ -123,11 +123,11 @@ def finished_unchanged(story: Story) -> list[Breach] | None:
     return found if seen else None
 
 
-def _cancels(story: Story, job: str | None = None) -> Iterator[Step]:
+def _cancels(story: AnnotatedTrace, job: str | None = None) -> Iterator[Step]:
     yield from (step for step in story.of("cancel") if step.job and job in (None, step.job))
 
 
-def _before(story: Story, step: Step) -> Step | None:
+def _before(story: AnnotatedTrace, step: Step) -> Step | None:
     """Return what last told a stage of the job and was over before a step, its acceptance included."""
     made = making(story, step.job)
     told = [*_telling(story, step), *([made] if made is not None and made.kinds else [])]
@@ -135,17 +135,17 @@ def _before(story: Story, step: Step) -> Step | None:
     return max(reads, key=lambda read: read.arrived, default=None)
 
 
-def _after(story: Story, step: Step) -> Step | None:
+def _after(story: AnnotatedTrace, step: Step) -> Step | None:
     """Return the first read of the job that began after a step, if it told a stage."""
     reads = [read for read in _telling(story, step) if read.arrived >= step.done]
     return min(reads, key=lambda read: read.arrived, default=None)
 
 
-def _telling(story: Story, step: Step) -> Iterator[Step]:
+def _telling(story: AnnotatedTrace, step: Step) -> Iterator[Step]:
     yield from (read for read in reads_of(story, step.job) if read.ok and read.kinds)
 
 
-def _may_be_cancelled(story: Story, step: Step) -> bool:
+def _may_be_cancelled(story: AnnotatedTrace, step: Step) -> bool:
     return not step.kinds & ENDS and all(story.contract.graph[name].cancellable for name in step.reading.stages)
 
 

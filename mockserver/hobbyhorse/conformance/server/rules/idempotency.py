@@ -8,7 +8,7 @@ from hobbyhorse.conformance.server.expected import body_of, replaced_status
 from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import Step, Story, canonical
+from hobbyhorse.traces.annotated import AnnotatedTrace, Step, canonical
 from hobbyhorse.traces.orders import credentials, order_of
 
 MODE = "lifecycle.json#/idempotency/mode"
@@ -17,10 +17,10 @@ CERTAIN = 0.9
 OTHERWISE = frozenset({401, 402, 403, 404})
 REASONS = frozenset({"unauthenticated", "key_refused", "forbidden", "insufficient_balance", "insufficient_credits"})
 """Refusals for reasons that have nothing to do with the key, by status and by situation."""
-REFUSALS = ("key_mismatch", "key_used")
+KEY_USE_REFUSALS = ("key_mismatch", "key_used")
 
 
-def same_job(story: Story) -> list[Breach] | None:
+def same_job(story: AnnotatedTrace) -> list[Breach] | None:
     """Hold what an order got that was sent again with its key, after it had been accepted."""
     found: list[Breach] = []
     seen = False
@@ -32,7 +32,7 @@ def same_job(story: Story) -> list[Breach] | None:
     return found if seen else None
 
 
-def _kept_apart(story: Story, first: Step, again: Step) -> list[Breach]:
+def _kept_apart(story: AnnotatedTrace, first: Step, again: Step) -> list[Breach]:
     """Return what is wrong with the answer to the same order with the same key."""
     which = f"request {again.number} repeats the order {first.number} with its key"
     if story.contract.idempotency.mode == "reject":
@@ -47,7 +47,7 @@ def _kept_apart(story: Story, first: Step, again: Step) -> list[Breach]:
     return []
 
 
-def other_body_refused(story: Story) -> list[Breach] | None:
+def other_body_refused(story: AnnotatedTrace) -> list[Breach] | None:
     """Hold what another order got that was sent with a key that had been used."""
     found: list[Breach] = []
     seen = False
@@ -55,18 +55,21 @@ def other_body_refused(story: Story) -> list[Breach] | None:
         if not _another_order(story, first, again) or _otherwise(again):
             continue
         seen = True
-        name = next((name for name in REFUSALS if name in story.contract.operations["submit"].situations), REFUSALS[0])
+        name = next(
+            (name for name in KEY_USE_REFUSALS if name in story.contract.operations["submit"].situations),
+            KEY_USE_REFUSALS[0],
+        )
         place = f"lifecycle.json#/operations/submit/situations/{name}"
         if again.accepted:
             job = "the first one's job" if again.job_told == first.job_told else f"another job, {again.job_told}"
             message = f"request {again.number} has the key of {first.number} and another body, and gets {job}"
             found.append(Breach(message, (place, MODE), again.status))
-        elif again.exchange.expected in REFUSALS:
+        elif again.exchange.expected in KEY_USE_REFUSALS:
             found += _refused_otherwise(story, again, name, place)
     return found if seen else None
 
 
-def _refused_otherwise(story: Story, again: Step, name: str, place: str) -> list[Breach]:
+def _refused_otherwise(story: AnnotatedTrace, again: Step, name: str, place: str) -> list[Breach]:
     """Return what is wrong with a refusal that was asked for."""
     documented = story.contract.operations["submit"].situations.get(name)
     if documented is None or documented.status == again.status:
@@ -75,7 +78,7 @@ def _refused_otherwise(story: Story, again: Step, name: str, place: str) -> list
     return [Breach(message, (f"{place}/status", place), again.status, replaced_status(place, again.status))]
 
 
-def concurrent_one_job(story: Story) -> list[Breach] | None:
+def concurrent_one_job(story: AnnotatedTrace) -> list[Breach] | None:
     """Count the jobs that were made of one order that was sent several times at once."""
     found: list[Breach] = []
     seen = False
@@ -92,7 +95,7 @@ def concurrent_one_job(story: Story) -> list[Breach] | None:
     return found if seen else None
 
 
-def _by_key(story: Story) -> Iterator[list[Step]]:
+def _by_key(story: AnnotatedTrace) -> Iterator[list[Step]]:
     """Yield the submissions with one key to one address, of one customer."""
     groups: dict[object, list[Step]] = {}
     for step in story.submits:
@@ -102,7 +105,7 @@ def _by_key(story: Story) -> Iterator[list[Step]]:
     yield from (sorted(steps, key=lambda step: step.arrived) for steps in groups.values() if len(steps) > 1)
 
 
-def _repeated(story: Story) -> Iterator[tuple[Step, Step]]:
+def _repeated(story: AnnotatedTrace) -> Iterator[tuple[Step, Step]]:
     """Yield the first accepted submission with a key and each that came after its answer, while the key was alive."""
     for steps in _by_key(story):
         for first in [step for step in steps if step.accepted][:1]:
@@ -112,7 +115,7 @@ def _repeated(story: Story) -> Iterator[tuple[Step, Step]]:
                     yield first, again
 
 
-def _alive(story: Story, first: Step, again: Step) -> bool:
+def _alive(story: AnnotatedTrace, first: Step, again: Step) -> bool:
     return again.arrived - first.arrived < CERTAIN * story.contract.idempotency.life
 
 
@@ -129,7 +132,7 @@ def _same_body(one: Step, other: Step) -> bool:
     return _whole(one) and _whole(other) and canonical(one.exchange.body) == canonical(other.exchange.body)
 
 
-def _another_order(story: Story, one: Step, other: Step) -> bool:
+def _another_order(story: AnnotatedTrace, one: Step, other: Step) -> bool:
     """Whether two submissions ask for two things, their defaults taken into account."""
     if not _whole(one) or not _whole(other) or _same_body(one, other):
         return False
@@ -146,7 +149,7 @@ def _keyed(contract: Contract) -> bool:
 
 
 def _refuses(contract: Contract) -> bool:
-    return _keyed(contract) and any(name in contract.operations["submit"].situations for name in REFUSALS)
+    return _keyed(contract) and any(name in contract.operations["submit"].situations for name in KEY_USE_REFUSALS)
 
 
 RULES = (

@@ -20,9 +20,9 @@ from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.contract.forms.expressions import resolve
 from hobbyhorse.contract.reading import message_of, read_items
 from hobbyhorse.contract.values import Contract, find_situation
-from hobbyhorse.traces.annotated import Step, Story, canonical
+from hobbyhorse.traces.annotated import AnnotatedTrace, Step, canonical
 
-FORMS: Mapping[str, str] = {
+ID_PATTERNS: Mapping[str, str] = {
     "uuid4": "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
     "uuid7": "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
     "ulid": "[0-7][0-9a-hjkmnp-tv-z]{25}",
@@ -35,13 +35,13 @@ LEAST_TELLING = 8
 """Characters that a prompt must have to be known again in another text."""
 
 
-def form(story: Story) -> list[Breach] | None:
+def form(story: AnnotatedTrace) -> list[Breach] | None:
     """Hold the ids of accepted jobs against the documented form."""
     contract = story.contract
     told = [(step, job) for step in story.submits if step.accepted and (job := step.job_told)]
     found = []
     for step, job in told:
-        prefix, pattern = contract.job_id_prefix, FORMS.get(contract.job_id_form)
+        prefix, pattern = contract.job_id_prefix, ID_PATTERNS.get(contract.job_id_form)
         if not job.startswith(prefix):
             message = f"{label(step)}: the job is {job!r}; ids begin with {prefix!r}"
             found.append(("prefix", Breach(message, ("lifecycle.json#/job_id/prefix",), job)))
@@ -52,7 +52,7 @@ def form(story: Story) -> list[Breach] | None:
     return told_once(found) if told else None
 
 
-def unique(story: Story) -> list[Breach] | None:
+def unique(story: AnnotatedTrace) -> list[Breach] | None:
     """Look for orders of their own that were given one id, and for answers about another job than the one asked for."""
     found: list[tuple[Hashable, Breach]] = []
     owners: dict[str, Step] = {}
@@ -72,7 +72,7 @@ def unique(story: Story) -> list[Breach] | None:
     return told_once(found) if len(accepted) > 1 or named else None
 
 
-def _repeats(story: Story, first: Step, again: Step) -> bool:
+def _repeats(story: AnnotatedTrace, first: Step, again: Step) -> bool:
     """Whether a submission may be given the job of another one: it has its key, if not necessarily its body."""
     place, key = story.contract.idempotency.key, story.key(first)
     if place is None:
@@ -82,13 +82,13 @@ def _repeats(story: Story, first: Step, again: Step) -> bool:
     return key is not None and key == story.key(again)
 
 
-def unknown_refused(story: Story) -> list[Breach] | None:
+def unknown_refused(story: AnnotatedTrace) -> list[Breach] | None:
     """Look for an answer about a job that does not exist, and for one that refuses it otherwise than documented."""
     steps = judged(story, "identity:unknown", "identity:malformed")
     return told_once(pair for step in steps for pair in _unknown(story, step)) if steps else None
 
 
-def _unknown(story: Story, step: Step) -> Found:
+def _unknown(story: AnnotatedTrace, step: Step) -> Found:
     refusals = refused_as(story, step, "unknown_job")
     if refusals and step.ok:
         operation = operation_of(story, step)
@@ -100,13 +100,13 @@ def _unknown(story: Story, step: Step) -> Found:
         yield from (((step.role, breach.places), breach) for breach in refusals)
 
 
-def foreign_refused(story: Story) -> list[Breach] | None:
+def foreign_refused(story: AnnotatedTrace) -> list[Breach] | None:
     """Look for an answer to a stranger that shows a job, or that says anything of it in refusing."""
     steps = judged(story, "identity:foreign")
     return told_once(pair for step in steps for pair in _foreign(story, step)) if steps else None
 
 
-def _foreign(story: Story, step: Step) -> Found:
+def _foreign(story: AnnotatedTrace, step: Step) -> Found:
     refusals = refused_as(story, step, "foreign_job", ["unknown_job"])
     shown = _shown(story, step)
     if refusals and step.ok:
@@ -119,7 +119,7 @@ def _foreign(story: Story, step: Step) -> Found:
         yield from (((step.role, breach.places), breach) for breach in refusals)
 
 
-def _shown(story: Story, step: Step) -> list[str]:
+def _shown(story: AnnotatedTrace, step: Step) -> list[str]:
     """Return what a refusal says of the job that it refuses to show: its stage, its video, its prompt."""
     job = step.exchange.job
     others = [other for other in story.steps if other.job == job and other.exchange.probe != step.exchange.probe]
@@ -144,7 +144,7 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(one)
 
 
-def _prompts(story: Story, step: Step) -> Iterator[str]:
+def _prompts(story: AnnotatedTrace, step: Step) -> Iterator[str]:
     """Yield the prompts that a submission may have, long enough to be known again."""
     body = message_of((), body_of(step))
     parameters = operation_of(story, step).model_parameters.get(body)
@@ -155,7 +155,7 @@ def _prompts(story: Story, step: Step) -> Iterator[str]:
                 yield found
 
 
-def listed(story: Story) -> list[Breach] | None:
+def listed(story: AnnotatedTrace) -> list[Breach] | None:
     """Look for accepted jobs that a list, shown to its end, does not have."""
     found = []
     seen = False

@@ -13,25 +13,25 @@ from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.contract.forms.expressions import format_pointer
 from hobbyhorse.contract.lifecycle import Graph
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import ENDS, SUBMISSIONS, Step, Story
+from hobbyhorse.traces.annotated import ENDS, SUBMISSIONS, AnnotatedTrace, Step
 
-ROUNDING = 1.0
+CLOCK_ROUNDING_SECONDS = 1.0
 """Seconds by which moments of different precision may be out of order."""
 PLAUSIBLE = 10 * 366 * 86_400.0
 """Seconds by which a moment may lie from now: nothing but another unit is further away."""
 MOMENTS = ("created_at", "started_at", "finished_at")
-ELSEWHERE = ("identity:", "auth:")
+FOREIGN_PROBES = ("identity:", "auth:")
 """Probes that show a job to those who are not to see it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Sighting:
     """A job as one answer showed it: from when the request was sent until the answer was there."""
 
     step: Step
     stages: frozenset[str]
 
-    def before(self, other: Sight) -> bool:
+    def before(self, other: Sighting) -> bool:
         """Whether the answer was there before the other request was sent."""
         return self.step.done < other.step.arrived
 
@@ -39,7 +39,7 @@ class Sight:
         return f"{label(self.step)} shows {' or '.join(sorted(self.stages))}"
 
 
-def legal_edges(story: Story) -> list[Breach] | None:
+def legal_edges(story: AnnotatedTrace) -> list[Breach] | None:
     """Look for a stage that does not lead to one that was seen after it."""
     found: list[tuple[Hashable, Breach]] = []
     seen = False
@@ -55,7 +55,7 @@ def legal_edges(story: Story) -> list[Breach] | None:
     return told_once(found) if seen else None
 
 
-def terminal_is_final(story: Story) -> list[Breach] | None:
+def terminal_is_final(story: AnnotatedTrace) -> list[Breach] | None:
     """Look for an end that is another one, or none, in what was asked for later; and for other words of an error."""
     found: list[tuple[Hashable, Breach]] = []
     seen = False
@@ -75,7 +75,7 @@ def terminal_is_final(story: Story) -> list[Breach] | None:
     return told_once(found) if seen else None
 
 
-def progress(story: Story) -> list[Breach] | None:
+def progress(story: AnnotatedTrace) -> list[Breach] | None:
     """Hold progress and places in the queue against their range, and progress against what was told before."""
     found: list[tuple[Hashable, Breach]] = []
     seen = False
@@ -100,7 +100,7 @@ def progress(story: Story) -> list[Breach] | None:
     return told_once(found) if seen else None
 
 
-def moments(story: Story) -> list[Breach] | None:
+def moments(story: AnnotatedTrace) -> list[Breach] | None:
     """Hold the moments that an answer tells of a job against one another, and against the clock."""
     found: list[tuple[Hashable, Breach]] = []
     seen = False
@@ -115,7 +115,7 @@ def moments(story: Story) -> list[Breach] | None:
     return told_once(found) if seen else None
 
 
-def no_result_before_the_end(story: Story) -> list[Breach] | None:
+def no_result_before_the_end(story: AnnotatedTrace) -> list[Breach] | None:
     """Look for the address of a video in an answer that says that the job has not ended."""
     found: list[tuple[Hashable, Breach]] = []
     seen = False
@@ -130,7 +130,7 @@ def no_result_before_the_end(story: Story) -> list[Breach] | None:
     return told_once(found) if seen else None
 
 
-def linearisable(story: Story) -> list[Breach] | None:
+def linearisable(story: AnnotatedTrace) -> list[Breach] | None:
     """Look for an order in which answers that overlap in time tell of a job that goes forward."""
     found: list[Breach] = []
     seen = False
@@ -142,7 +142,7 @@ def linearisable(story: Story) -> list[Breach] | None:
     return found if seen else None
 
 
-def fits(graph: Graph, sights: Iterable[Sight]) -> bool:
+def fits(graph: Graph, sights: Iterable[Sighting]) -> bool:
     """Whether there is one way through the stages that shows every sight at some moment while it was being asked for.
 
     Along one way, each sight is placed as early as those allow that had ended before it began; the earliest places
@@ -152,7 +152,7 @@ def fits(graph: Graph, sights: Iterable[Sight]) -> bool:
     return not ordered or any(_along(way, ordered) for way in _ways(graph))
 
 
-def _along(way: Sequence[str], sights: Iterable[Sight]) -> bool:
+def _along(way: Sequence[str], sights: Iterable[Sighting]) -> bool:
     placed: list[tuple[float, int]] = []
     for sight in sights:
         least = max((place for done, place in placed if done < sight.step.arrived), default=0)
@@ -176,23 +176,23 @@ def _ways(graph: Graph) -> Iterator[tuple[str, ...]]:
             yield way
 
 
-def _sights(story: Story) -> dict[str, list[Sight]]:
+def _sights(story: AnnotatedTrace) -> dict[str, list[Sighting]]:
     """Return what was seen of each job, by its id, in the order in which the answers were there."""
-    found: dict[str, list[Sight]] = {}
+    found: dict[str, list[Sighting]] = {}
     for step in sorted(story.steps, key=lambda step: step.done):
-        elsewhere = (step.exchange.probe or "").startswith(ELSEWHERE)
+        elsewhere = (step.exchange.probe or "").startswith(FOREIGN_PROBES)
         told = step.kinds and (step.stage is not None or step.role not in SUBMISSIONS)
         if step.ok and step.job is not None and told and not elsewhere:
-            found.setdefault(step.job, []).append(Sight(step, step.reading.stages))
+            found.setdefault(step.job, []).append(Sighting(step, step.reading.stages))
     return found
 
 
-def _pairs(sights: Sequence[Sight]) -> Iterator[tuple[Sight, Sight]]:
+def _pairs(sights: Sequence[Sighting]) -> Iterator[tuple[Sighting, Sighting]]:
     """Yield each sight with those before it whose answer was there before it was asked for.
 
     Of those that say the same in the same way, it is the last one: what comes after it comes after them all.
     """
-    last: dict[Hashable, list[Sight]] = {}
+    last: dict[Hashable, list[Sighting]] = {}
     for then in sights:
         for earlier in last.values():
             first = next((sight for sight in reversed(earlier) if sight.before(then)), None)
@@ -201,32 +201,32 @@ def _pairs(sights: Sequence[Sight]) -> Iterator[tuple[Sight, Sight]]:
         last.setdefault((then.step.role, then.stages), []).append(then)
 
 
-def _ended(graph: Graph, sight: Sight) -> bool:
+def _ended(graph: Graph, sight: Sighting) -> bool:
     return all(graph[name].terminal for name in sight.stages)
 
 
-def _overlap(one: Sight, other: Sight) -> bool:
+def _overlap(one: Sighting, other: Sighting) -> bool:
     return not one.before(other) and not other.before(one)
 
 
-def _kind(first: Sight, then: Sight) -> Hashable:
+def _kind(first: Sighting, then: Sighting) -> Hashable:
     return first.step.role, first.stages, then.step.role, then.stages
 
 
-def _moved(story: Story, first: Sight, then: Sight, message: str) -> Breach:
+def _moved(story: AnnotatedTrace, first: Sighting, then: Sighting, message: str) -> Breach:
     """Tell of a job that went where no way leads: the contract says so with its ways, and with what the words mean."""
     ways = [f"lifecycle.json#{format_pointer(('stages', name, 'next'))}" for name in sorted(first.stages)]
     seen = {"before": sorted(first.stages), "after": sorted(then.stages)}
     return Breach(message, (*ways, *_meanings(story, first), *_meanings(story, then)), seen)
 
 
-def _meanings(story: Story, sight: Sight) -> list[str]:
+def _meanings(story: AnnotatedTrace, sight: Sighting) -> list[str]:
     operation = operation_of(story, sight.step)
     names = [name for name in sight.step.reading.situations if operation.situations[name].stages]
     return [f"{home_of(story.contract, operation, name)}/stages" for name in names]
 
 
-def _out_of_order(story: Story, job: str, sights: Sequence[Sight]) -> Breach:
+def _out_of_order(story: AnnotatedTrace, job: str, sights: Sequence[Sighting]) -> Breach:
     """Tell of overlapping answers that no order explains, by the first two that contradict each other, if two do."""
     seen = [[one.step.arrived, one.step.done, sorted(one.stages)] for one in sights]
     for first, then in itertools.combinations(sights, 2):
@@ -256,12 +256,12 @@ def _number(step: Step, name: str) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _about(story: Story, step: Step, name: str, message: str, seen: Any) -> tuple[Hashable, Breach]:
+def _about(story: AnnotatedTrace, step: Step, name: str, message: str, seen: Any) -> tuple[Hashable, Breach]:
     places = bound_at(story.contract, operation_of(story, step), name, step)
     return (step.role, step.reading.situations, name), Breach(message, places, seen)
 
 
-def _untimely(sight: Sight, said: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _untimely(sight: Sighting, said: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the moments of an answer: the name of one, and why it cannot be."""
     times = {name: value for name, value in said.items() if isinstance(value, float)}
     for name in said:
@@ -270,7 +270,7 @@ def _untimely(sight: Sight, said: dict[str, Any]) -> Iterator[tuple[str, str]]:
         elif abs(times[name] - sight.step.arrived) > PLAUSIBLE:
             yield name, f"says {name} {said[name]!r}, which is more than ten years from now"
     for first, then in itertools.combinations([name for name in MOMENTS if name in times], 2):
-        if times[first] > times[then] + ROUNDING:
+        if times[first] > times[then] + CLOCK_ROUNDING_SECONDS:
             yield then, f"says {then} {times[then]}, which is before {first}, {times[first]}"
     if "finished_at" in times and not sight.step.kinds & ENDS:
         yield "finished_at", f"says {sight.step.stage!r} and finished_at {times['finished_at']}"

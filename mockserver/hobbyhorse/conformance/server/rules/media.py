@@ -11,7 +11,7 @@ from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.contract.forms.expressions import format_pointer
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import SUBMISSIONS, Step, Story
+from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 from hobbyhorse.traces.orders import order_behind, order_of
 from hobbyhorse.traces.trace import Video
 
@@ -19,22 +19,22 @@ FPS = 24
 AREAS = {720: 1280 * 720, 1080: 1920 * 1080}
 """Pixels of each tier; no document says what a tier means for a picture that is not 16:9."""
 CODECS = frozenset({"h264", "hevc", "av1", "vp9"})
-ROUNDING = 0.02
+DURATION_ROUNDING_SECONDS = 0.02
 HALF_A_SECOND = 0.5
 ALIKE = 24
 """The greatest mean difference, of 255, at which two pictures are one."""
 IN_STEP = 0.1
 """Seconds by which picture and sound may differ."""
 TYPES = frozenset({"video/mp4", "application/octet-stream", "binary/octet-stream"})
-FILES = ("job:media", "job:range", "job:head", "retention:before")
+MEDIA_PROBES = ("job:media", "job:range", "job:head", "retention:before")
 
-Look = Callable[[Story, Video, "Order | None"], "list[Breach] | None"]
+Look = Callable[[AnnotatedTrace, Video, "Order | None"], "list[Breach] | None"]
 
 
-def _each(look: Look) -> Callable[[Story], list[Breach] | None]:
+def _each(look: Look) -> Callable[[AnnotatedTrace], list[Breach] | None]:
     """Return a check that looks at each video, with what was asked of it."""
 
-    def over(story: Story) -> list[Breach] | None:
+    def over(story: AnnotatedTrace) -> list[Breach] | None:
         found = [look(story, video, _asked(story, video)) for video in story.trace.videos]
         seen = [breaches for breaches in found if breaches is not None]
         return [breach for breaches in seen for breach in breaches] if seen else None
@@ -42,12 +42,12 @@ def _each(look: Look) -> Callable[[Story], list[Breach] | None]:
     return over
 
 
-def _facts(look: Callable[[Story, Mapping[str, Any], Order | None], list[Breach] | None]) -> Look:
+def _facts(look: Callable[[AnnotatedTrace, Mapping[str, Any], Order | None], list[Breach] | None]) -> Look:
     """Return a look at what is in a video, if it is one."""
     return lambda story, video, order: look(story, video.facts, order) if video.facts and not video.error else None
 
 
-def _asked(story: Story, video: Video) -> Order | None:
+def _asked(story: AnnotatedTrace, video: Video) -> Order | None:
     """Return what was asked of the job that a video is of."""
     if video.job is not None:
         return order_behind(story, video.job)
@@ -57,7 +57,7 @@ def _asked(story: Story, video: Video) -> Order | None:
     return order_of(story, told) if told.role in SUBMISSIONS else order_behind(story, told.job)
 
 
-def _container(story: Story, video: Video, order: Order | None) -> list[Breach] | None:
+def _container(story: AnnotatedTrace, video: Video, order: Order | None) -> list[Breach] | None:
     places = _promised(story.contract, order, "mp4")
     if video.error:
         return [Breach(f"the video of {video.job} is no whole MP4: {video.error}", places, video.error)]
@@ -69,7 +69,7 @@ def _container(story: Story, video: Video, order: Order | None) -> list[Breach] 
     return []
 
 
-def _frame_rate(story: Story, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
+def _frame_rate(story: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
     rate = facts.get("fps")
     if rate is None:
         return None
@@ -82,7 +82,7 @@ def _frame_rate(story: Story, facts: Mapping[str, Any], order: Order | None) -> 
     return found
 
 
-def _frames(story: Story, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
+def _frames(story: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
     frames, seconds = facts.get("frames"), facts.get("video_seconds")
     if order is None or frames is None or seconds is None:
         return None
@@ -96,7 +96,7 @@ def _frames(story: Story, facts: Mapping[str, Any], order: Order | None) -> list
     return found
 
 
-def _length(story: Story, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
+def _length(story: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
     seconds = facts.get("video_seconds")
     if order is None or seconds is None:
         return None
@@ -106,7 +106,7 @@ def _length(story: Story, facts: Mapping[str, Any], order: Order | None) -> list
     return [Breach(message, _parameter(order, "duration"), float(seconds))]
 
 
-def _sides(story: Story, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
+def _sides(story: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
     width, height = facts.get("width"), facts.get("height")
     found = re.fullmatch(r"(\d+)[pP]", order.resolution or "") if order is not None else None
     area = AREAS.get(int(found.group(1))) if found is not None else None
@@ -114,7 +114,7 @@ def _sides(story: Story, facts: Mapping[str, Any], order: Order | None) -> list[
         return None
     places, size = _parameter(order, "resolution"), f"{width}x{height}"
     breaches = []
-    if abs(width * height - area) > ROUNDING * area:
+    if abs(width * height - area) > DURATION_ROUNDING_SECONDS * area:
         message = f"the video is {size}, {width * height} pixels; {order.resolution} are about {area}"
         breaches.append(Breach(message, places, size))
     if width % 2 or height % 2:
@@ -122,7 +122,7 @@ def _sides(story: Story, facts: Mapping[str, Any], order: Order | None) -> list[
     return breaches
 
 
-def _aspect(story: Story, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
+def _aspect(story: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
     width, height = facts.get("width"), facts.get("height")
     if not width or not height:
         return None
@@ -133,12 +133,12 @@ def _aspect(story: Story, facts: Mapping[str, Any], order: Order | None) -> list
         places = _parameter(order, "aspect_ratio")
     if not isinstance(asked, int | float) or asked <= 0:
         return None
-    if abs(width / height - asked) <= ROUNDING * asked:
+    if abs(width / height - asked) <= DURATION_ROUNDING_SECONDS * asked:
         return []
     return [Breach(f"the video is {width}x{height}, {width / height:.3f}; asked for was {asked:.3f}", places)]
 
 
-def _first_frame(story: Story, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
+def _first_frame(story: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
     apart = facts.get("first_frame_difference")
     if apart is None:
         return None
@@ -148,7 +148,7 @@ def _first_frame(story: Story, facts: Mapping[str, Any], order: Order | None) ->
     return [Breach(f"the first frame is not the picture that was given: they differ by {apart:.0f}", places, apart)]
 
 
-def _audio(story: Story, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
+def _audio(story: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
     places = _promised(story.contract, order, "audio")
     if not places or facts.get("video_seconds") is None:
         return None
@@ -161,13 +161,13 @@ def _audio(story: Story, facts: Mapping[str, Any], order: Order | None) -> list[
     return []
 
 
-def _moov_first(story: Story, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
+def _moov_first(story: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
     if "moov_first" not in facts:
         return None
     return [] if facts["moov_first"] else [Breach("the index (moov) stands behind the media; it cannot be streamed")]
 
 
-def ranges(story: Story) -> list[Breach] | None:
+def ranges(story: AnnotatedTrace) -> list[Breach] | None:
     """Hold the answers to requests for a part of a video against what was asked for."""
     found: list[Breach] = []
     seen = False
@@ -209,7 +209,7 @@ def _wanted(first: str, last: str, total: int | None) -> tuple[int, int] | None:
     return int(first), min(int(last), total - 1) if last else total - 1
 
 
-def headers(story: Story) -> list[Breach] | None:
+def headers(story: AnnotatedTrace) -> list[Breach] | None:
     """Hold the headers of videos against what came."""
     found: list[Breach] = []
     seen = False
@@ -231,10 +231,10 @@ def headers(story: Story) -> list[Breach] | None:
     return found if seen else None
 
 
-def _files(story: Story) -> Iterator[Step]:
+def _files(story: AnnotatedTrace) -> Iterator[Step]:
     """Yield the requests for videos."""
     urls = {step.video for step in story.steps if step.video} | {video.url for video in story.trace.videos}
-    yield from (step for step in story.of("media") if step.exchange.probe in FILES or step.exchange.url in urls)
+    yield from (step for step in story.of("media") if step.exchange.probe in MEDIA_PROBES or step.exchange.url in urls)
 
 
 def _complete(step: Step) -> bool:

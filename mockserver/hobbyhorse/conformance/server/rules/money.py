@@ -9,14 +9,14 @@ from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.contract.forms.expressions import format_pointer
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import Step, Story
+from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 from hobbyhorse.traces.orders import order_behind
 
 CENT = Decimal("0.01")
 UNMADE = frozenset({"failure", "cancelled", "expired"})
 
 
-def price(story: Story) -> list[Breach] | None:
+def price(story: AnnotatedTrace) -> list[Breach] | None:
     """Hold the cost of each job that has succeeded, as told, against the model's price."""
     found: dict[object, Breach] = {}
     seen = False
@@ -32,7 +32,7 @@ def price(story: Story) -> list[Breach] | None:
     return list(found.values()) if seen else None
 
 
-def _dear(story: Story, step: Step, order: Order, cost: Decimal) -> Breach:
+def _dear(story: AnnotatedTrace, step: Step, order: Order, cost: Decimal) -> Breach:
     """Return the breach of a cost that is not the contract's."""
     at = f"/models/{story.contract.models.index(order.model)}/price"
     each = cost / order.seconds if order.seconds else Decimal(0)
@@ -49,7 +49,7 @@ def _bound(step: Step) -> tuple[str, ...]:
     return (f"lifecycle.json#/operations/{step.role}/bindings/cost",)
 
 
-def refused_not_billed(story: Story) -> list[Breach] | None:
+def refused_not_billed(story: AnnotatedTrace) -> list[Breach] | None:
     """Look for a cost of a job that has failed or was cancelled, and for a job of an order that was refused."""
     found: dict[object, Breach] = {}
     seen = False
@@ -79,7 +79,7 @@ def _cost(step: Step) -> Decimal | None:
     return value if isinstance(value, Decimal) and value.is_finite() else None
 
 
-def _documented(story: Story, step: Step) -> bool:
+def _documented(story: AnnotatedTrace, step: Step) -> bool:
     """Whether the contract's own example of such an answer has a cost."""
     return any(_positive(story.contract.schemas.at(place)) for place in _examples(story, step))
 
@@ -91,7 +91,7 @@ def _positive(value: object) -> bool:
         return False
 
 
-def _examples(story: Story, step: Step) -> tuple[str, ...]:
+def _examples(story: AnnotatedTrace, step: Step) -> tuple[str, ...]:
     """Return where the examples of the situations that an answer may be have their cost."""
     operation = operation_of(story, step)
     binding = operation.bindings.get("cost")

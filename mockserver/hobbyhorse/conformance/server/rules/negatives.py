@@ -21,16 +21,16 @@ from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer
 from hobbyhorse.contract.reading import message_of
 from hobbyhorse.contract.values import Model, find_situation
-from hobbyhorse.traces.annotated import SUBMISSIONS, Step, Story
+from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 
 BAD = frozenset({400, 413, 415, 422})
 """Statuses by which a body is refused for what is in it."""
 INTERNAL = 500
-FEW = 2
+FEW_INTERNAL_ERRORS = 2
 """How many bad bodies must have been answered by an internal error for it to be how they are refused."""
 
 
-def refused(story: Story) -> list[Breach] | None:
+def refused(story: AnnotatedTrace) -> list[Breach] | None:
     """Look for jobs that were made of bodies which break the contract."""
     steps = [step for step in _negatives(story) if step.delivered]
     found = []
@@ -43,7 +43,7 @@ def refused(story: Story) -> list[Breach] | None:
     return told_once(found) if steps else None
 
 
-def refused_as_documented(story: Story) -> list[Breach] | None:
+def refused_as_documented(story: AnnotatedTrace) -> list[Breach] | None:
     """Hold the refusals of bodies that break the contract against the situation that is to be."""
     steps = [step for step in _negatives(story) if step.delivered and not _made(step) and _telling(story, step)]
     found = []
@@ -59,7 +59,7 @@ def refused_as_documented(story: Story) -> list[Breach] | None:
     return told_once(found) if steps else None
 
 
-def bounds_accepted(story: Story) -> list[Breach] | None:
+def bounds_accepted(story: AnnotatedTrace) -> list[Breach] | None:
     """Look for bodies at a documented bound that are refused for what is in them, where another body was taken."""
     taken = any(step.accepted for step in story.submits)
     steps = [step for step in judged(story, "bound:") if step.role in SUBMISSIONS and not _picture(story, step)]
@@ -75,7 +75,7 @@ def bounds_accepted(story: Story) -> list[Breach] | None:
     return told_once(found)
 
 
-def _negatives(story: Story) -> list[Step]:
+def _negatives(story: AnnotatedTrace) -> list[Step]:
     """Return the requests whose body breaks the contract; another content type does only where the contract says so."""
     return [
         step
@@ -89,7 +89,7 @@ def _made(step: Step) -> bool:
     return step.accepted or (step.role == "run" and step.ok)
 
 
-def _telling(story: Story, step: Step) -> bool:
+def _telling(story: AnnotatedTrace, step: Step) -> bool:
     """Whether an answer says how the endpoint refuses bodies: on a bad day, no answer does.
 
     An internal error does where several bad bodies, and nothing else, were answered so.
@@ -98,7 +98,7 @@ def _telling(story: Story, step: Step) -> bool:
         return telling(step)
     failed = [other for other in story.steps if other.status >= INTERNAL and other.role != "media"]
     bad = [other for other in failed if (other.exchange.probe or "").startswith("negative:")]
-    return len(bad) >= FEW and len(bad) == len(failed)
+    return len(bad) >= FEW_INTERNAL_ERRORS and len(bad) == len(failed)
 
 
 def _pointer(step: Step) -> Pointer:
@@ -113,26 +113,26 @@ def _parts(step: Step) -> tuple[str, str, str]:
     return kind, first, rest
 
 
-def _inside(story: Story, step: Step, pointer: Pointer) -> Pointer | None:
+def _inside(story: AnnotatedTrace, step: Step, pointer: Pointer) -> Pointer | None:
     """Return a place in the body as one in the parameters of the model, or None where it is not in there."""
     around = operation_of(story, step).model_parameters.pointer
     return pointer[len(around) :] if pointer[: len(around)] == around else None
 
 
-def _model(story: Story, step: Step) -> Model:
+def _model(story: AnnotatedTrace, step: Step) -> Model:
     """Return the model that a request is for: the one that it names, or the one that the whole suite is about."""
     body, url = step.exchange.body.decode(errors="replace"), step.exchange.url
     named = [model for model in story.contract.models if model.id in url or f'"{model.id}"' in body]
     return named[0] if named else story.contract.model(story.trace.model or "") or story.contract.models[0]
 
 
-def _model_places(story: Story, step: Step) -> set[Pointer]:
+def _model_places(story: AnnotatedTrace, step: Step) -> set[Pointer]:
     """Return the places in the body that name the model."""
     binding = operation_of(story, step).bindings.get("model")
     return {place.pointer for place in binding.request if place.part == "body"} if binding is not None else set()
 
 
-def _picture(story: Story, step: Step) -> bool:
+def _picture(story: AnnotatedTrace, step: Step) -> bool:
     """Whether a probe is about a picture, which may be refused for what it shows or for not being there."""
     inside = _inside(story, step, _pointer(step))
     model = _model(story, step)
@@ -140,7 +140,7 @@ def _picture(story: Story, step: Step) -> bool:
     return inside is not None and any(at[: len(inside)] == inside or inside[: len(at)] == at for at in pictures)
 
 
-def _forbidding(story: Story, step: Step) -> tuple[str, ...]:
+def _forbidding(story: AnnotatedTrace, step: Step) -> tuple[str, ...]:
     """Return the places of the schema that a body breaks where its probe says so; of all that it breaks otherwise."""
     _, keyword, _ = _parts(step)
     around = operation_of(story, step).model_parameters
@@ -156,14 +156,14 @@ def _keyword(places: tuple[str, ...]) -> str:
     return places[0].rpartition("/")[2] if places else ""
 
 
-def _refusing(story: Story, step: Step) -> tuple[str, ...]:
+def _refusing(story: AnnotatedTrace, step: Step) -> tuple[str, ...]:
     """Return where the contract has the refusal that was asked for."""
     operation = operation_of(story, step)
     meant = find_situation(operation, step.exchange.expected or "invalid_request")
     return (home_of(story.contract, operation, meant.name),) if meant is not None else ()
 
 
-def _refused_for_its_body(story: Story, step: Step) -> bool:
+def _refused_for_its_body(story: AnnotatedTrace, step: Step) -> bool:
     """Whether a refusal is of what is in the body, and of nothing else: the balance, the model's day, a limit."""
     operation = operation_of(story, step)
     meant = find_situation(operation, "invalid_request")
@@ -174,7 +174,7 @@ def _refused_for_its_body(story: Story, step: Step) -> bool:
     return not others or (meant is not None and meant.name in step.reading.situations)
 
 
-def _declared(story: Story, step: Step) -> Iterator[str]:
+def _declared(story: AnnotatedTrace, step: Step) -> Iterator[str]:
     """Yield the places of a model's schema that allow what stands at a bound, most special first."""
     schemas, model = story.contract.schemas, _model(story, step)
     at, way = model.schema, list[str]()

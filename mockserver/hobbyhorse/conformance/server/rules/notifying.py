@@ -13,12 +13,12 @@ from hobbyhorse.contract.forms.expressions import MISSING, resolve
 from hobbyhorse.contract.forms.signatures import Signature, verify
 from hobbyhorse.contract.reading import Reading, as_json, message_of, read_callback
 from hobbyhorse.contract.values import Callbacks, Contract
-from hobbyhorse.traces.annotated import Step, Story
+from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 from hobbyhorse.traces.orders import making, own, reads_of, schema_places
 from hobbyhorse.traces.trace import Delivery
 
 PLACE = "lifecycle.json#/callbacks"
-INSTANT = 1.0
+ORDER_TOLERANCE_SECONDS = 1.0
 """Seconds within which it cannot be said what came first."""
 SLACK, ALLOWANCE = 30.0, 1.5
 """How much later than the contract says another try may come: seconds, and a factor."""
@@ -30,7 +30,7 @@ ENCODINGS = ("hex", "base64")
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ReceivedCallback:
     """A callback as it came, and what it says."""
 
     delivery: Delivery
@@ -53,13 +53,13 @@ class Call:
         return f"the callback number {self.delivery.number} for {self.job}"
 
 
-def schema(story: Story) -> list[Breach] | None:
+def schema(story: AnnotatedTrace) -> list[Breach] | None:
     """Hold each callback against the situations and schemas that the contract has for it."""
     calls = _calls(story)
     return [breach for call in calls for breach in _misshapen(story, call)] if calls else None
 
 
-def _misshapen(story: Story, call: Call) -> Iterator[Breach]:
+def _misshapen(story: AnnotatedTrace, call: ReceivedCallback) -> Iterator[Breach]:
     """Yield what is wrong with one callback; nothing if one of its situations has it, to the last field."""
     callbacks = _callbacks(story)
     if call.value is MISSING:
@@ -80,7 +80,7 @@ def _misshapen(story: Story, call: Call) -> Iterator[Breach]:
     yield from found[:5]
 
 
-def signature(story: Story) -> list[Breach] | None:
+def signature(story: AnnotatedTrace) -> list[Breach] | None:
     """Verify each callback's signature; where another reading of the contract fits, say which."""
     how, secret = _callbacks(story).signature, story.trace.secret
     calls = [call for call in _calls(story) if call.delivery.body]
@@ -89,7 +89,7 @@ def signature(story: Story) -> list[Breach] | None:
     return [breach for call in calls for breach in _unsealed(how, secret, call)]
 
 
-def _unsealed(how: Signature, secret: str, call: Call) -> Iterator[Breach]:
+def _unsealed(how: Signature, secret: str, call: ReceivedCallback) -> Iterator[Breach]:
     """Yield what is wrong with the signature of a callback."""
     headers = dict(call.delivery.headers)
     at = f"{PLACE}/signature"
@@ -112,7 +112,7 @@ def _signed(how: Signature) -> list[str]:
     return [part for part in ("timestamp", "id") if "{" + part + "}" in how.content]
 
 
-def _other_reading(how: Signature, secret: str, call: Call, at: str) -> Breach:
+def _other_reading(how: Signature, secret: str, call: ReceivedCallback, at: str) -> Breach:
     """Return the breach of a signature that does not verify: at what is read otherwise, if that makes it verify."""
     ways = [("secret", word) for word in SECRETS] + [("encoding", word) for word in ENCODINGS]
     for name, word in ways:
@@ -123,14 +123,14 @@ def _other_reading(how: Signature, secret: str, call: Call, at: str) -> Breach:
     return Breach(f"{call} has a signature that does not verify", (f"{at}/content", f"{at}/scheme"))
 
 
-def _verified(how: Signature, secret: str, call: Call, now: float | None = None) -> bool:
+def _verified(how: Signature, secret: str, call: ReceivedCallback, now: float | None = None) -> bool:
     try:
         return verify(how, secret, call.delivery.body, dict(call.delivery.headers), now=now)
     except ValueError:  # a secret that is no base64
         return False
 
 
-def same_as_poll(story: Story) -> list[Breach] | None:
+def same_as_poll(story: AnnotatedTrace) -> list[Breach] | None:
     """Hold the job, the end and the video of each callback against the last poll."""
     found: list[Breach] = []
     seen = False
@@ -150,7 +150,7 @@ def same_as_poll(story: Story) -> list[Breach] | None:
     return found if seen else None
 
 
-def _asked_for(story: Story, job: str | None) -> bool:
+def _asked_for(story: AnnotatedTrace, job: str | None) -> bool:
     """Whether a job may be told of: all may, but those that the suite itself has ordered without an address."""
     made = making(story, job)
     binding = story.contract.operations["submit"].bindings.get("callback_url")
@@ -162,7 +162,7 @@ def _asked_for(story: Story, job: str | None) -> bool:
     return any(place.part != "body" or resolve(body, place.pointer) is not MISSING for place in binding.request)
 
 
-def _differs(call: Call, reads: list[Step]) -> Iterator[Breach]:
+def _differs(call: ReceivedCallback, reads: list[Step]) -> Iterator[Breach]:
     """Yield what a callback says otherwise than the last poll."""
     last = reads[-1]
     if not call.kinds & last.kinds:
@@ -183,7 +183,7 @@ def _file(url: str | None) -> str:
     return (url or "").partition("?")[0].partition("#")[0]
 
 
-def retried(story: Story) -> list[Breach] | None:
+def retried(story: AnnotatedTrace) -> list[Breach] | None:
     """Look for a callback for each order, and for another behind one that was not acknowledged, if watched so long."""
     callbacks = _callbacks(story)
     found: list[Breach] = []
@@ -206,7 +206,7 @@ def retried(story: Story) -> list[Breach] | None:
     return found if seen or found else None
 
 
-def _never(story: Story) -> Iterator[Breach]:
+def _never(story: AnnotatedTrace) -> Iterator[Breach]:
     """Yield the jobs that were ordered with a callback, have ended long ago, and were never told of."""
     callbacks = _callbacks(story)
     told = {call.job for call in _calls(story)}
@@ -224,7 +224,7 @@ def _never(story: Story) -> Iterator[Breach]:
             yield Breach(message, (f"{PLACE}/operationId",))
 
 
-def none_after_acknowledgement(story: Story) -> list[Breach] | None:
+def none_after_acknowledgement(story: AnnotatedTrace) -> list[Breach] | None:
     """Look for the same callback again, after it had been acknowledged in time."""
     deadline = _callbacks(story).deadline
     found: list[Breach] = []
@@ -235,18 +235,20 @@ def none_after_acknowledgement(story: Story) -> list[Breach] | None:
             if not one.acknowledged or one.answered is None or one.answered - one.sent > deadline:
                 continue
             seen = True
-            later = (other for other in calls[number + 1 :] if other.delivery.sent > one.answered + INSTANT)
+            later = (
+                other for other in calls[number + 1 :] if other.delivery.sent > one.answered + ORDER_TOLERANCE_SECONDS
+            )
             again = next((other for other in later if other.stage == call.stage), None)
             if again is not None:
                 after = again.delivery.sent - one.answered
-                slow = (f"{PLACE}/deadline",) if one.answered - one.sent > INSTANT else ()
+                slow = (f"{PLACE}/deadline",) if one.answered - one.sent > ORDER_TOLERANCE_SECONDS else ()
                 message = f"{call} was acknowledged, and the same came again for {job} {after:.0f} s later"
                 found.append(Breach(message, (*slow, PLACE), again.delivery.number))
             break
     return found if seen else None
 
 
-def readable_first(story: Story) -> list[Breach] | None:
+def readable_first(story: AnnotatedTrace) -> list[Breach] | None:
     """Hold the first poll behind each callback against the end that it told."""
     found: list[Breach] = []
     seen = False
@@ -272,7 +274,7 @@ def _gone(read: Step) -> bool:
     return read.status in (404, 410)
 
 
-def _calls(story: Story) -> list[Call]:
+def _calls(story: AnnotatedTrace) -> list[ReceivedCallback]:
     """Return the genuine callbacks, in the order in which they came."""
     callbacks = _callbacks(story)
     found = []
@@ -282,11 +284,11 @@ def _calls(story: Story) -> list[Call]:
         value = as_json(delivery.body)
         reading = read_callback(story.contract.schemas, callbacks, message_of(delivery.headers, value))
         kinds = frozenset(story.contract.graph[name].kind for name in reading.stages)
-        found.append(Call(delivery, value, reading, kinds))
+        found.append(ReceivedCallback(delivery, value, reading, kinds))
     return found
 
 
-def _by_job(story: Story) -> Iterator[tuple[str, list[Call]]]:
+def _by_job(story: AnnotatedTrace) -> Iterator[tuple[str, list[ReceivedCallback]]]:
     """Yield the callbacks of each job that was ordered here; one of an older job may still come."""
     calls = _calls(story)
     for job in dict.fromkeys(call.job for call in calls):
@@ -294,7 +296,7 @@ def _by_job(story: Story) -> Iterator[tuple[str, list[Call]]]:
             yield job, [call for call in calls if call.job == job]
 
 
-def _callbacks(story: Story) -> Callbacks:
+def _callbacks(story: AnnotatedTrace) -> Callbacks:
     found = story.contract.callbacks
     assert found is not None
     return found

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import Step, Story
+from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 from hobbyhorse.traces.orders import making, own, reads_of
 
 LIFE = "lifecycle.json#/retention/result_url"
 JOB = "lifecycle.json#/retention/job"
-REFUSED = frozenset({401, 403, 404, 410})
-GONE = frozenset({404, 410})
+REFUSED_STATUSES = frozenset({401, 403, 404, 410})
+GONE_STATUSES = frozenset({404, 410})
 MARGIN = 60.0
 """Seconds by which two clocks may differ where nothing tells."""
 TICK = 1.5
@@ -26,7 +26,7 @@ ROUNDED = 0.98
 
 
 @dataclass(frozen=True, slots=True)
-class Fetch:
+class VideoFetch:
     """A request for a video, and when its link expires by our clock: not before `least`, not after `most`."""
 
     step: Step
@@ -35,7 +35,7 @@ class Fetch:
     places: tuple[str, ...]
 
 
-def readable_until_expiry(story: Story) -> list[Breach] | None:
+def readable_until_expiry(story: AnnotatedTrace) -> list[Breach] | None:
     """Look for a link that was refused before it expires, and for one that expires before its time."""
     found = list(_otherwise(story, shorter=True))
     seen = bool(found)
@@ -45,7 +45,7 @@ def readable_until_expiry(story: Story) -> list[Breach] | None:
             continue
         if 200 <= step.status < 300:
             seen = True
-        elif step.status in REFUSED and step.exchange.header("authorization") is None:
+        elif step.status in REFUSED_STATUSES and step.exchange.header("authorization") is None:
             seen = True
             left = (
                 "it never expires" if fetch.least == math.inf else f"{fetch.least - step.arrived:.0f} s before its end"
@@ -55,7 +55,7 @@ def readable_until_expiry(story: Story) -> list[Breach] | None:
     return found if seen else None
 
 
-def _lives(story: Story) -> Iterator[tuple[Step, int]]:
+def _lives(story: AnnotatedTrace) -> Iterator[tuple[Step, int]]:
     """Yield the answers that tell a link's expiry and the job's end, and the whole seconds between them."""
     for step in story.reads:
         expires, finished = _moment(step, "expires_at"), _moment(step, "finished_at")
@@ -63,7 +63,7 @@ def _lives(story: Story) -> Iterator[tuple[Step, int]]:
             yield step, round(expires - finished)
 
 
-def _otherwise(story: Story, *, shorter: bool) -> Iterator[Breach]:
+def _otherwise(story: AnnotatedTrace, *, shorter: bool) -> Iterator[Breach]:
     """Yield the first link whose life, as told, is shorter than what the contract says, or longer."""
     life = story.contract.retention.result_url
     for step, lives in _lives(story) if life is not None else ():
@@ -76,7 +76,7 @@ def _otherwise(story: Story, *, shorter: bool) -> Iterator[Breach]:
             return
 
 
-def refused_after(story: Story) -> list[Breach] | None:
+def refused_after(story: AnnotatedTrace) -> list[Breach] | None:
     """Look for a link that still works after it has expired, and for one that expires later than it should."""
     found = list(_otherwise(story, shorter=False))
     seen = bool(found)
@@ -91,7 +91,7 @@ def refused_after(story: Story) -> list[Breach] | None:
     return found if seen else None
 
 
-def status_readable(story: Story) -> list[Breach] | None:
+def status_readable(story: AnnotatedTrace) -> list[Breach] | None:
     """Look for a job that can no longer be read although it is kept."""
     life = story.contract.retention.job
     found: list[Breach] = []
@@ -106,7 +106,7 @@ def status_readable(story: Story) -> list[Breach] | None:
             if life is not None and read.arrived > ended + life - MARGIN:
                 continue
             seen = seen or read.ok
-            if read.status in GONE and read.role == first.role:
+            if read.status in GONE_STATUSES and read.role == first.role:
                 seen = True
                 message = f"the job {job} can no longer be read: request {read.number} is answered {read.status}"
                 found.append(Breach(message, (JOB,), read.status))
@@ -114,7 +114,7 @@ def status_readable(story: Story) -> list[Breach] | None:
     return found if seen else None
 
 
-def _fetches(story: Story) -> Iterator[Fetch]:
+def _fetches(story: AnnotatedTrace) -> Iterator[VideoFetch]:
     """Yield the requests for videos whose links were told, with what is known of their expiry."""
     tellers: dict[str, list[Step]] = {}
     for step in story.steps:
@@ -125,10 +125,10 @@ def _fetches(story: Story) -> Iterator[Fetch]:
         if telling:
             least, most, places = _expiry(story, telling[-1])
             behind, ahead = _clocks(story, telling[-1])
-            yield Fetch(step, least - ahead, most - behind, places)
+            yield VideoFetch(step, least - ahead, most - behind, places)
 
 
-def _clocks(story: Story, told: Step) -> tuple[float, float]:
+def _clocks(story: AnnotatedTrace, told: Step) -> tuple[float, float]:
     """Return by how many seconds the endpoint's clock may be behind ours, below 0, and ahead of it, above."""
     made, created = making(story, told.job), _moment(told, "created_at")
     if made is None or created is None:
@@ -136,7 +136,7 @@ def _clocks(story: Story, told: Step) -> tuple[float, float]:
     return min(created - made.done, 0.0) - TICK, max(created - made.arrived, 0.0) + TICK
 
 
-def _expiry(story: Story, told: Step) -> tuple[float, float, tuple[str, ...]]:
+def _expiry(story: AnnotatedTrace, told: Step) -> tuple[float, float, tuple[str, ...]]:
     """Return when a link expires, at the earliest and at the latest, and where the contract says so."""
     expires = _moment(told, "expires_at")
     if expires is not None:

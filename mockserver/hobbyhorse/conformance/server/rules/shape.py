@@ -25,9 +25,9 @@ from hobbyhorse.contract.forms.expressions import MISSING, Place, format_pointer
 from hobbyhorse.contract.reading import message_of
 from hobbyhorse.contract.schemas import Violation
 from hobbyhorse.contract.values import Contract, Operation, Situation
-from hobbyhorse.traces.annotated import Step, Story
+from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 
-MOST_BYTES = 16 * 1024 * 1024
+MOST_SHAPE_BYTES = 16 * 1024 * 1024
 LEAST_WAIT = 10.0
 """Seconds before the end of a trace in which a request may be left unanswered because nobody waited for it."""
 GATEWAYS = frozenset({502, 504})
@@ -37,13 +37,13 @@ MOST_TOLD = 10
 Found = Iterator[tuple[Hashable, Breach]]
 
 
-def documented_answer(story: Story) -> list[Breach] | None:
+def documented_answer(story: AnnotatedTrace) -> list[Breach] | None:
     """Hold each answer's status, and each good answer's body, against the situations of its operation."""
     steps = [step for step in _answers(story) if not troubled(step)]
     return told_once(pair for step in steps for pair in _undocumented(story, step)) if steps else None
 
 
-def content_type(story: Story) -> list[Breach] | None:
+def content_type(story: AnnotatedTrace) -> list[Breach] | None:
     """Look for answers that do not say that they are JSON."""
     steps = [step for step in _answers(story) if not troubled(step) and step.exchange.answer_headers and _ours(step)]
     found = []
@@ -62,21 +62,21 @@ def _ours(step: Step) -> bool:
     return not 300 <= step.status < 400 and step.status != 204
 
 
-def refusal_shape(story: Story) -> list[Breach] | None:
+def refusal_shape(story: AnnotatedTrace) -> list[Breach] | None:
     """Hold the bodies of refusals against the envelope that the contract has for their status."""
     pairs = [(step, shapes) for step in _answers(story) if (shapes := _envelopes(story, step))]
     return told_once(pair for step, shapes in pairs for pair in _misshapen(story, step, shapes)) if pairs else None
 
 
-def bounded(story: Story) -> list[Breach] | None:
+def bounded(story: AnnotatedTrace) -> list[Breach] | None:
     """Look for answers that are too long, and for operations whose answers do not end."""
     steps = [step for step in story.steps if step.role in story.contract.operations and step.role != "run"]
-    steps = [step for step in steps if step.exchange.probe or step.exchange.size > MOST_BYTES]
+    steps = [step for step in steps if step.exchange.probe or step.exchange.size > MOST_SHAPE_BYTES]
     found = []
     for step in steps:
         places = (responses_of(operation_of(story, step)),)
-        if step.exchange.size > MOST_BYTES:
-            message = f"{label(step)}: an answer of {step.exchange.size} bytes; at most {MOST_BYTES} are read"
+        if step.exchange.size > MOST_SHAPE_BYTES:
+            message = f"{label(step)}: an answer of {step.exchange.size} bytes; at most {MOST_SHAPE_BYTES} are read"
             found.append(((step.role, "size"), Breach(message, places, step.exchange.size)))
         elif _lost(story, step):
             what = "an answer that did not end" if step.status else "no answer"
@@ -84,18 +84,18 @@ def bounded(story: Story) -> list[Breach] | None:
     return told_once(found) if steps else None
 
 
-def _lost(story: Story, step: Step) -> bool:
+def _lost(story: AnnotatedTrace, step: Step) -> bool:
     """Whether a request was waited for in vain, and no later one of its kind was answered either."""
     later = story.after(step, story.of(str(step.role)))
     waited = story.trace.ended - step.arrived >= LEAST_WAIT
     return not step.delivered and waited and not any(other.delivered for other in later)
 
 
-def _answers(story: Story) -> list[Step]:
+def _answers(story: AnnotatedTrace) -> list[Step]:
     return [step for step in story.steps if step.role in story.contract.operations and step.delivered]
 
 
-def _undocumented(story: Story, step: Step) -> Found:
+def _undocumented(story: AnnotatedTrace, step: Step) -> Found:
     operation = operation_of(story, step)
     if 300 <= step.status < 400:
         message = f"{label(step)}: {step.status} leads elsewhere; no operation of the contract does that"
@@ -107,7 +107,7 @@ def _undocumented(story: Story, step: Step) -> Found:
         yield from _broken_body(story, operation, step)
 
 
-def _other_status(story: Story, operation: Operation, step: Step) -> Breach:
+def _other_status(story: AnnotatedTrace, operation: Operation, step: Step) -> Breach:
     """Tell of a status that the operation does not have, and of the situation that the answer is meant to be."""
     meant = _meant(story.contract, operation, step)
     known = ", ".join(map(str, sorted({one.status for one in operation.situations.values()})))
@@ -142,7 +142,7 @@ def _differing(contract: Contract, operation: Operation, situation: Situation, s
     return [(name, place) for name, place in words(operation) if place.get(example) != place.get(told)]
 
 
-def _broken_body(story: Story, operation: Operation, step: Step) -> Found:
+def _broken_body(story: AnnotatedTrace, operation: Operation, step: Step) -> Found:
     """Tell how a good answer breaks the schema of the situation that it is nearest to, or has words of none."""
     contract = story.contract
     candidates = [one for one in operation.situations.values() if one.status == step.status]
@@ -228,7 +228,7 @@ def _plain(value: Any) -> Any:
     return None if value is MISSING else value
 
 
-def _envelopes(story: Story, step: Step) -> list[Situation | str]:
+def _envelopes(story: AnnotatedTrace, step: Step) -> list[Situation | str]:
     """Return what the contract has for the status of a refusal: situations, or a schema without one."""
     if step.status < 400 or (step.status in GATEWAYS and not _says_json(step)):
         return []
@@ -242,7 +242,7 @@ def _says_json(step: Step) -> bool:
     return step.value is not MISSING
 
 
-def _misshapen(story: Story, step: Step, shapes: list[Situation | str]) -> Found:
+def _misshapen(story: AnnotatedTrace, step: Step, shapes: list[Situation | str]) -> Found:
     """Tell how a refusal breaks the envelope that it is nearest to, unless it is one of them."""
     contract, operation = story.contract, operation_of(story, step)
     if any(not _violations(contract, one if isinstance(one, str) else one.schema, step) for one in shapes):
