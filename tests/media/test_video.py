@@ -274,7 +274,7 @@ def test_the_watermark_stands_still_while_the_picture_moves(tmp_path: Path) -> N
 
 AGAIN = """
 import sys; from pathlib import Path
-from hobbyhorse.media.video import Shot, digest, film
+from hobbyhorse.media.video import VideoSpec, digest, film
 shot = eval(Path(sys.argv[1]).read_text())
 film(shot, Path(sys.argv[2])); print(digest(shot))
 """

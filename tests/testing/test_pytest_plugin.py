@@ -31,17 +31,17 @@ FIXTURE = """
 @pytest.mark.hobbyhorse(clock="manual")
 @pytest.mark.parametrize("number", range(5))
 def test_each_test_has_a_world_of_its_own(hobbyhorse, number):
-    assert hobbyhorse.worlds.jobs == []
+    assert hobbyhorse.jobs == []
     assert order(hobbyhorse).status_code == 200
-    assert len(hobbyhorse.worlds.jobs) == 1
-    hobbyhorse.clock.clock.advance(60)
+    assert len(hobbyhorse.jobs) == 1
+    hobbyhorse.clock.advance(60)
     poll(hobbyhorse)
 
 
 @pytest.mark.hobbyhorse(clock="manual", pace="realistic")
 def test_a_clock_can_be_moved(hobbyhorse):
     order(hobbyhorse)
-    hobbyhorse.clock.clock.advance(3600)
+    hobbyhorse.clock.advance(3600)
     poll(hobbyhorse)
     assert hobbyhorse.billed > 0
 
@@ -51,7 +51,7 @@ def test_a_clock_can_be_moved(hobbyhorse):
 def test_a_mark_arms_and_limits(hobbyhorse):
     assert order(hobbyhorse).status_code == 429
     assert order(hobbyhorse).status_code == 200
-    assert hobbyhorse.worlds.limits.concurrent_jobs == 3
+    assert hobbyhorse.limits.concurrent_jobs == 3
 
 
 def test_an_invalid_request_fails_its_test(hobbyhorse):
@@ -104,19 +104,19 @@ NAMES = NAMES_HERE
 @pytest.mark.hobbyhorse(clock="manual", pace="realistic")
 @pytest.mark.parametrize("number", range(50))
 def test_nothing_of_another(hobbyhorse, number):
-    assert (hobbyhorse.worlds.jobs, hobbyhorse.armed, hobbyhorse.worlds.journal) == ([], [], [])
-    start = hobbyhorse.clock.clock.now()
+    assert (hobbyhorse.jobs, hobbyhorse.armed, hobbyhorse.journal) == ([], [], [])
+    start = hobbyhorse.clock.now()
     name = NAMES[number % len(NAMES)]
     hobbyhorse.arm(name)
     refused = order(hobbyhorse)
     assert refused.status_code >= 400
     assert order(hobbyhorse).status_code == 200
     assert [armed.scenario for armed in hobbyhorse.armed] == [name]
-    hobbyhorse.clock.clock.advance(1000 + number)
-    assert 1000 + number <= hobbyhorse.clock.clock.now() - start < 1001 + number
+    hobbyhorse.clock.advance(1000 + number)
+    assert 1000 + number <= hobbyhorse.clock.now() - start < 1001 + number
     poll(hobbyhorse)
-    assert [one.role for one in hobbyhorse.worlds.journal] == ["submit", "submit", "status"]
-    assert len(hobbyhorse.worlds.jobs) == 1
+    assert [one.role for one in hobbyhorse.journal] == ["submit", "submit", "status"]
+    assert len(hobbyhorse.jobs) == 1
     assert hobbyhorse.ledger.billable == 1
     assert len(hobbyhorse.wait_for(count=2, role="submit")) == 2
 
