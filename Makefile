@@ -41,8 +41,8 @@ nightly: $(VENV)/.ready ## run every test, and each client to copy against 10,00
 	@HOBBYHORSE_RUNS=$(or $(RUNS),10000) HOBBYHORSE_SEED=$(or $(SEED),0) HOBBYHORSE_NIGHT=1 \
 	  $(BIN)/python -m pytest -n auto --dist worksteal -q
 
-bench: $(VENV)/.ready ## print the benchmarks (needs wrk: apt-get install wrk)
-	@$(BIN)/python -m benchmarks
+bench: $(VENV)/.ready ## print the benchmarks (needs wrk: apt-get install wrk); AGAINST=COMMIT: compare with a commit
+	@$(BIN)/python -m $(if $(AGAINST),benchmarks.against $(AGAINST) --check,benchmarks)
 
 mutants: $(VENV)/.ready ## hunt the clients that break the rules on purpose, and write docs/rules.md
 	@$(BIN)/python -m tests.broken_clients
