@@ -1,9 +1,9 @@
 """This tree and another commit, alternating in one run: `python -m benchmarks.against COMMIT`.
 
-The speed of a shared machine drifts, so absolute figures of two runs cannot be compared. Both trees are measured in turn,
-round after round, and the minima are compared, because noise only adds. Both run under this environment's Python and
-dependencies; the other tree is a temporary checkout that comes first on PYTHONPATH. CPU time comes from the kernel, for
-all threads of the server, so other load on the machine counts little.
+The speed of a shared machine drifts, so absolute figures of two runs cannot be compared. Both trees are measured in
+turn, round after round, and the minima are compared, because noise only adds. Both run under this environment's Python
+and dependencies; the other tree is a temporary checkout that comes first on PYTHONPATH. CPU time comes from the kernel,
+for all threads of the server, so other load on the machine counts little.
 """
 
 from __future__ import annotations
