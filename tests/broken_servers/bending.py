@@ -25,7 +25,7 @@ from hobbyhorse.conformance.server.probes import each_probe
 from hobbyhorse.conformance.server.receiver import Receiver
 from hobbyhorse.conformance.server.results import ServerResult, concluded
 from hobbyhorse.conformance.server.rules import server_rules
-from hobbyhorse.conformance.server.session import EndpointUnreachable, Session, Skipped, told_job
+from hobbyhorse.conformance.server.session import EndpointUnreachable, Session, Skipped, callback_job_reader
 from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract, Model
@@ -308,10 +308,10 @@ def looked_at(
     told = any(fnmatch("callback:order", name) for name in names) and contract.callbacks is not None
     with (
         httpx.Client(trust_env=False) as http,
-        Receiver(told_job(contract), now=time.now) if told else nullcontext() as receiver,
+        Receiver(callback_job_reader(contract), now=time.now) if told else nullcontext() as receiver,
     ):
         endpoint = Endpoint(contract, url, KEY, Budget(BUDGET), began + PATIENCE, http, now=time.now)
-        bench = Session(
+        session = Session(
             endpoint,
             model,
             other_key=OTHER,
@@ -321,12 +321,12 @@ def looked_at(
             sleep=time.sleep,
             clock=time.now,
         )
-        for probe in each_probe(bench):
+        for probe in each_probe(session):
             if any(fnmatch(probe.name, name) for name in names):
                 try:
-                    probe.run(bench)
+                    probe.run(session)
                 except Skipped as error:
-                    bench.note(probe.name, str(error))
+                    session.note(probe.name, str(error))
                 except (EndpointUnreachable, OutOfTime):
                     break
-        return concluded(bench, contract, server_rules(), monotonic() - began)
+        return concluded(session, contract, server_rules(), monotonic() - began)

@@ -28,9 +28,9 @@ def http() -> Iterator[httpx.Client]:
 
 
 def endpoint_at(server: Little, http: httpx.Client, **more: object) -> Endpoint:
-    purse = Budget(Decimal("0.50"))
+    budget = Budget(Decimal("0.50"))
     contract: Contract = CONTRACT
-    found = Endpoint(contract, server.url, KEY, purse, time.monotonic() + 20, http)
+    found = Endpoint(contract, server.url, KEY, budget, time.monotonic() + 20, http)
     for name, value in more.items():
         setattr(found, name, value)
     return found
@@ -86,7 +86,7 @@ def test_an_order_that_was_refused_is_not_paid(http: httpx.Client, status: int) 
     with little(always(status)) as server:
         endpoint = endpoint_at(server, http)
         endpoint.call("submit", probe="negative:json", price=PRICE, content=b"{")
-    assert endpoint.purse.spent == 0
+    assert endpoint.budget.spent == 0
 
 
 @pytest.mark.parametrize("status", [200, 202, 307, 408, 500, 503, 504])
@@ -94,7 +94,7 @@ def test_an_order_that_may_have_been_taken_stays_paid(http: httpx.Client, status
     with little(always(status)) as server:
         endpoint = endpoint_at(server, http)
         endpoint.call("submit", probe="job", price=PRICE, body={})
-    assert endpoint.purse.spent == PRICE
+    assert endpoint.budget.spent == PRICE
 
 
 def test_what_cannot_be_paid_is_not_sent(http: httpx.Client) -> None:

@@ -33,7 +33,7 @@ from hobbyhorse.conformance.server.receiver import Receiver
 from hobbyhorse.conformance.server.results import ServerResult
 from hobbyhorse.conformance.server.rule import LESSON, Breach, ServerRule
 from hobbyhorse.conformance.server.rules import server_rules
-from hobbyhorse.conformance.server.session import Session, told_job
+from hobbyhorse.conformance.server.session import Session, callback_job_reader
 from hobbyhorse.conformance.server.suite import SuiteOptions, examine, local
 from hobbyhorse.contract.checks.models import try_order
 from hobbyhorse.contract.folder import build, load, read_documents
@@ -95,7 +95,7 @@ def test_without_a_budget_nothing_that_can_be_billed_is_sent(contract: Contract,
 
 @models
 def test_the_same_seed_orders_the_same(contract: Contract, model: Model) -> None:
-    one, other, third = (bench_on(contract, model, httpx.MockTransport(_never), seed) for seed in (3, 3, 4))
+    one, other, third = (session_on(contract, model, httpx.MockTransport(_never), seed) for seed in (3, 3, 4))
     assert one.order == other.order
     assert one.marked("x") == other.marked("x")
     assert one.order != third.order
@@ -103,24 +103,24 @@ def test_the_same_seed_orders_the_same(contract: Contract, model: Model) -> None
 
 @models
 def test_every_negative_breaks_the_contract_and_every_bound_keeps_it(contract: Contract, model: Model) -> None:
-    bench = bench_on(contract, model, httpx.MockTransport(_never))
-    broken = list(negatives(contract, model, bench.submit, bench.order))
+    session = session_on(contract, model, httpx.MockTransport(_never))
+    broken = list(negatives(contract, model, session.submit, session.order))
     assert len(broken) > 10
     assert len({body.label for body in broken}) == len(broken)
     for body in broken:
-        assert not isinstance(try_order(contract, bench.submit, model.id, body.value), ValidRequest), body.label
-    edges = list(bounds(contract, model, bench.submit, bench.order))
+        assert not isinstance(try_order(contract, session.submit, model.id, body.value), ValidRequest), body.label
+    edges = list(bounds(contract, model, session.submit, session.order))
     assert len(edges) >= 2
     for body in edges:
-        assert isinstance(try_order(contract, bench.submit, model.id, body.value), ValidRequest), body.label
+        assert isinstance(try_order(contract, session.submit, model.id, body.value), ValidRequest), body.label
 
 
 @models
 def test_a_body_whose_price_cannot_be_read_costs_the_worst(contract: Contract, model: Model) -> None:
-    bench = bench_on(contract, model, httpx.MockTransport(_never))
-    submit, order = bench.submit, bench.order
+    session = session_on(contract, model, httpx.MockTransport(_never))
+    submit, order = session.submit, session.order
     place = (*submit.model_parameters.pointer, *model.parameters["duration"][0])
-    assert bench.price == model.cost(min(model.price, key=lambda tier: model.price[tier]), resolve(order, place))
+    assert session.price == model.cost(min(model.price, key=lambda tier: model.price[tier]), resolve(order, place))
     for wrong in (None, "3", 3.5, True, 0, -1, 10**9, [3]):
         assert price_of(contract, model, submit, order, replaced(order, place, wrong)) == worst(contract)
 
@@ -142,7 +142,7 @@ class Time:
         return self.now
 
 
-def bench_on(
+def session_on(
     contract: Contract, model: Model, transport: httpx.BaseTransport, seed: int = 0, budget: Decimal | None = None
 ) -> Session:
     clock = Time()
@@ -227,32 +227,32 @@ def test_any_budget_holds(budget: str) -> None:
 
 def spent_within(contract: Contract, model: Model, manner: str, seed: int, budget: Decimal) -> Decimal:
     counting = Counting(contract, model, Random(seed), manner)
-    bench = bench_on(contract, model, httpx.MockTransport(counting), seed, budget)
-    run_probes(bench)
-    bench.endpoint.http.close()
-    assert counting.billed <= bench.endpoint.purse.spent <= budget, (contract.key, manner, seed)
-    assert sum(entry.price for entry in bench.ledger if entry.billed) == bench.endpoint.purse.spent
+    session = session_on(contract, model, httpx.MockTransport(counting), seed, budget)
+    run_probes(session)
+    session.endpoint.http.close()
+    assert counting.billed <= session.endpoint.budget.spent <= budget, (contract.key, manner, seed)
+    assert sum(entry.price for entry in session.ledger if entry.billed) == session.endpoint.budget.spent
     return counting.billed
 
 
 def test_a_suite_that_does_not_pay_before_is_caught() -> None:
-    """The counting endpoint sees what a purse would have stopped."""
+    """The counting endpoint sees what a budget would have stopped."""
     contract, model = MODELS[0]
     counting = Counting(contract, model, Random(0), "lenient")
-    bench = bench_on(contract, model, httpx.MockTransport(counting), 0, Decimal(1000))
-    run_probes(bench)
-    bench.endpoint.http.close()
+    session = session_on(contract, model, httpx.MockTransport(counting), 0, Decimal(1000))
+    run_probes(session)
+    session.endpoint.http.close()
     assert counting.billed > Decimal("0.50")
 
 
 @models
 def test_free_probes_come_first_and_the_plan_has_them_all(contract: Contract, model: Model) -> None:
-    bench = bench_on(contract, model, httpx.MockTransport(_never), budget=Decimal(5))
-    found = probes(bench)
-    costs = [probe.cost(bench) for probe in found]
+    session = session_on(contract, model, httpx.MockTransport(_never), budget=Decimal(5))
+    found = probes(session)
+    costs = [probe.cost(session) for probe in found]
     first = next(number for number, cost in enumerate(costs) if cost > 0)
     assert first >= 3
-    assert most(bench) == sum(costs)
+    assert most(session) == sum(costs)
     assert len({probe.name for probe in found}) == len(found)
     assert {"identity:unknown", "job", "job:media", "machine", "negative:json"} <= {probe.name for probe in found}
 
@@ -324,7 +324,7 @@ def test_the_plan_prints_every_probe_and_its_cost_and_opens_no_connection(run: R
         assert server.connections == 0
     assert done.status == 0
     contract = next(one for one in CONTRACTS if one.key == "vtrix")
-    for probe in each_probe(bench_on(contract, contract.models[0], httpx.MockTransport(_never))):
+    for probe in each_probe(session_on(contract, contract.models[0], httpx.MockTransport(_never))):
         assert probe.name in done.out
     assert "never more than 1.00 USD" in done.out
 
@@ -508,7 +508,9 @@ def test_the_report_says_everything(run: Run, tmp_path: Path, monkeypatch: pytes
     assert "<svg" in (tmp_path / "index.html").read_text()
 
 
-ALWAYS = ServerRule("SHA-99", "always", "MUST", "minor", "It is broken.", "To see it.", lambda story: [Breach("it is")])
+ALWAYS = ServerRule(
+    "SHA-99", "always", "MUST", "minor", "It is broken.", "To see it.", lambda annotated: [Breach("it is")]
+)
 
 
 def test_a_known_finding_is_accepted_and_one_that_is_gone_is_stale(capsys: pytest.CaptureFixture[str]) -> None:
@@ -535,7 +537,7 @@ def test_a_receiver_answers_500_once_and_keeps_what_came() -> None:
     assert contract.callbacks is not None
     place = next(place for place in contract.callbacks.bindings["job"].request if place.part == "body")
     body = orjson.dumps(replaced({}, place.pointer, "job-1"))
-    with Receiver(told_job(contract)) as receiver, httpx.Client(trust_env=False) as http:
+    with Receiver(callback_job_reader(contract)) as receiver, httpx.Client(trust_env=False) as http:
         answers = [http.post(receiver.url, content=body).status_code for _ in range(3)]
         assert http.post(receiver.url, content=b"no JSON").status_code == 200
         assert http.get(receiver.url).status_code == 501

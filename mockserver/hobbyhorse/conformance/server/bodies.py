@@ -45,7 +45,9 @@ def price_of(contract: Contract, model: Model, operation: Operation, order: Any,
     tier, seconds = (_named(model, operation, body, name) for name in ("resolution", "duration"))
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or _unpriced(model, tier):
         return worst(contract)
-    tried = placed(operation, model, placed(operation, model, order, "resolution", tier), "duration", seconds)
+    tried = replace_parameter(
+        operation, model, replace_parameter(operation, model, order, "resolution", tier), "duration", seconds
+    )
     if not isinstance(try_order(contract, operation, model.id, tried), ValidRequest):
         return worst(contract)
     return model.cost(str(tier), float(seconds))
@@ -63,7 +65,7 @@ def _named(model: Model, operation: Operation, body: Any, name: str) -> Any:
     return None
 
 
-def placed(operation: Operation, model: Model, body: Any, name: str, value: Any) -> Any:
+def replace_parameter(operation: Operation, model: Model, body: Any, name: str, value: Any) -> Any:
     """Return a body with a parameter set where the body has it already; the body itself where it has none."""
     for inner in model.parameters.get(name, ()):
         pointer = (*operation.model_parameters.pointer, *inner)

@@ -22,14 +22,14 @@ class Budget:
     What is held for a request counts as spent until the request was refused for certain.
     """
 
-    budget: Decimal | None
+    limit: Decimal | None
     spent: Decimal = Decimal(0)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def left(self) -> Decimal:
         """What may still be spent."""
-        return Decimal(0) if self.budget is None else self.budget - self.spent
+        return Decimal(0) if self.limit is None else self.limit - self.spent
 
     @contextmanager
     def hold(self, price: Decimal) -> Iterator[Reservation]:

@@ -48,7 +48,7 @@ class Endpoint:
     contract: Contract
     base_url: str
     api_key: str
-    purse: Budget
+    budget: Budget
     until: float
     http: httpx.Client
     now: Callable[[], float] = time.time
@@ -81,7 +81,7 @@ class Endpoint:
         data = orjson.dumps(body) if body is not MISSING else content or b""
         if body is not MISSING:
             sent.setdefault("content-type", "application/json")
-        with self.purse.hold(price) as held:
+        with self.budget.hold(price) as held:
             exchange, _ = self._send(role, operation.method, url, sent, data, MOST_RESPONSE_BYTES)
             held.refused = exchange.status in CERTAIN_REFUSALS and role in SUBMISSIONS
         told = replace(exchange, probe=probe, expected=expected)

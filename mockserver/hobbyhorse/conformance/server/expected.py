@@ -17,33 +17,33 @@ LIFECYCLE = "lifecycle.json#"
 JSON_CONTENT = "content/application~1json/schema"
 
 
-def troubled(step: Step) -> bool:
+def transient_failure(step: Step) -> bool:
     """Whether an answer is of the kind that anybody gives on a bad day: 408, 425, 429, 5xx."""
     return step.status in TRANSIENT or step.status >= 500
 
 
-def telling(step: Step) -> bool:
+def conclusive(step: Step) -> bool:
     """Whether an answer is whole, of a day that was not bad, and the operation's own: no redirect."""
-    return step.delivered and not troubled(step) and step.status not in range(300, 400)
+    return step.delivered and not transient_failure(step) and step.status not in range(300, 400)
 
 
-def judged(story: AnnotatedTrace, *beginnings: str) -> list[Step]:
+def conclusive_probes(annotated: AnnotatedTrace, *beginnings: str) -> list[Step]:
     """Return the probes of some names that an operation answered, on a day that was not bad, itself."""
-    return [step for step in probes(story, *beginnings) if telling(step)]
+    return [step for step in probes(annotated, *beginnings) if conclusive(step)]
 
 
-def probes(story: AnnotatedTrace, *beginnings: str) -> list[Step]:
+def probes(annotated: AnnotatedTrace, *beginnings: str) -> list[Step]:
     """Return the requests to an operation that were sent as probes whose name begins so."""
     return [
         step
-        for step in story.steps
-        if step.role in story.contract.operations and (step.exchange.probe or "").startswith(beginnings)
+        for step in annotated.steps
+        if step.role in annotated.contract.operations and (step.exchange.probe or "").startswith(beginnings)
     ]
 
 
-def operation_of(story: AnnotatedTrace, step: Step) -> Operation:
+def operation_of(annotated: AnnotatedTrace, step: Step) -> Operation:
     """Return the operation that a step called."""
-    return story.contract.operations[step.role or ""]
+    return annotated.contract.operations[step.role or ""]
 
 
 def label(step: Step) -> str:
@@ -80,14 +80,14 @@ def documented(contract: Contract, operation: Operation, status: int) -> bool:
     return declared or any(one.status == status for one in operation.situations.values())
 
 
-def silent(operation: Operation, step: Step) -> bool:
+def unspecified_refusal(operation: Operation, step: Step) -> bool:
     """Whether a refusal is of something that the contract has no words for, so that it may be any."""
     expected = step.exchange.expected
     unsaid = expected is not None and expected not in operation.situations
     return 400 <= step.status < 500 and (unsaid or step.exchange.probe == "identity:malformed")
 
 
-def words(operation: Operation) -> list[tuple[str, Place]]:
+def constant_places(operation: Operation) -> list[tuple[str, Place]]:
     """Return the places of the words by which an operation's answers are told apart."""
     return [
         (name, place)
@@ -98,40 +98,44 @@ def words(operation: Operation) -> list[tuple[str, Place]]:
     ]
 
 
-def other_words(contract: Contract, operation: Operation, situation: Situation, step: Step) -> list[tuple[str, Place]]:
+def differing_constants(
+    contract: Contract, operation: Operation, situation: Situation, step: Step
+) -> list[tuple[str, Place]]:
     """Return the words, and where, in which an answer differs from a situation's example; what is left out does not."""
     example = message_of((), contract.schemas.at(situation.example_at))
     told = message_of((), step.value)
     found = []
-    for name, place in words(operation):
+    for name, place in constant_places(operation):
         pair = (place.get(example), place.get(told))
         if pair[0] != pair[1] and not {type(None), type(MISSING)} & set(map(type, pair)):
             found.append((name, place))
     return found
 
 
-def refused_as(story: AnnotatedTrace, step: Step, name: str, also: Iterable[str] = ()) -> list[Breach]:
+def refused_as(annotated: AnnotatedTrace, step: Step, name: str, also: Iterable[str] = ()) -> list[Breach]:
     """Hold a refusal against the situation that it is to be, or others that it may be; nothing if it is one of them.
 
     What stands in for a situation that the contract does not have is held against nothing: no document says it.
     """
-    contract, operation = story.contract, operation_of(story, step)
+    contract, operation = annotated.contract, operation_of(annotated, step)
     found = [one for wanted in (name, *also) if (one := find_situation(operation, wanted)) is not None]
     alike = [one for one in found if one.status == step.status]
-    if not found or any(not other_words(contract, operation, one, step) for one in alike):
+    if not found or any(not differing_constants(contract, operation, one, step) for one in alike):
         return []
     asked = step.exchange.probe or "it"
-    right = next((one for one in found if not other_words(contract, operation, one, step)), (*alike, found[0])[0])
+    right = next(
+        (one for one in found if not differing_constants(contract, operation, one, step)), (*alike, found[0])[0]
+    )
     if right.status != step.status:
         home = home_of(contract, operation, right.name)
         message = (
             f"{label(step)}: {asked} is refused with {step.status}; the contract has {right.status} ({right.name})"
         )
         return [Breach(message, statuses(contract, operation, found), step.status, replaced_status(home, step.status))]
-    _, place = other_words(contract, operation, right, step)[0]
-    said, wanted = place.get(message_of((), step.value)), contract.schemas.at(right.example_at + inner(place))
+    _, place = differing_constants(contract, operation, right, step)[0]
+    said, wanted = place.get(message_of((), step.value)), contract.schemas.at(right.example_at + body_pointer(place))
     message = f"{label(step)}: {asked} is refused as {said!r}; the contract has {wanted!r} ({right.name})"
-    places = (right.example_at + inner(place), home_of(contract, operation, right.name))
+    places = (right.example_at + body_pointer(place), home_of(contract, operation, right.name))
     return [Breach(message, places, said)]
 
 
@@ -151,7 +155,7 @@ def body_of(step: Step) -> Any:
     return as_json(step.exchange.body)
 
 
-def inner(place: Place) -> str:
+def body_pointer(place: Place) -> str:
     """Return the pointer of a place in a body."""
     return format_pointer(place.pointer)
 
@@ -163,14 +167,14 @@ def bound_at(contract: Contract, operation: Operation, name: str, step: Step) ->
     found = [at for at in (own, common) if contract.schemas.at(at) is not MISSING]
     for situation in map(operation.situations.__getitem__, step.reading.situations):
         for place in operation.bindings[name].response:
-            at = situation.example_at + inner(place)
+            at = situation.example_at + body_pointer(place)
             if place.part == "body" and contract.schemas.at(at) is not MISSING:
                 found.append(at)
         found.append(home_of(contract, operation, situation.name))
     return tuple(dict.fromkeys(found))
 
 
-def told_once(found: Iterable[tuple[Hashable, Breach]]) -> list[Breach]:
+def one_per_kind(found: Iterable[tuple[Hashable, Breach]]) -> list[Breach]:
     """Return what was found, each kind once, with how often it was found."""
     kinds: dict[Hashable, list[Breach]] = {}
     for kind, breach in found:

@@ -22,12 +22,12 @@ RUNS, STEPS = 4, 12
 PROBE = "machine"
 
 
-def interleave(bench: Session) -> None:
-    """Run the machine on a bench: the same seed draws the same steps. Raises Skipped, OutOfTime and Nobody."""
-    course = _Course(bench)
+def interleave(session: Session) -> None:
+    """Run the machine on a session: the same seed draws the same steps. Raises Skipped, OutOfTime and Nobody."""
+    course = _Course(session)
 
     class JobMachine(RuleBasedStateMachine):
-        """Each step is a call, or nothing where the purse or the contract has none; what it shows is judged later."""
+        """Each step is a call, or nothing where the budget or the contract has none; what it shows is judged later."""
 
         @rule()
         def submit(self) -> None:
@@ -50,16 +50,16 @@ def interleave(bench: Session) -> None:
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(seed(bench.seed)(JobMachine), settings=chosen)
+    run_state_machine_as_test(seed(session.seed)(JobMachine), settings=chosen)
     if course.over is not None:
         raise course.over
 
 
 class _Course:
-    """What the machine does to a bench; `over` is why it does no more."""
+    """What the machine does to a session; `over` is why it does no more."""
 
-    def __init__(self, bench: Session) -> None:
-        self._bench = bench
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._jobs: list[str] = []
         self._ordered = 0
         self._calls = 0
@@ -68,17 +68,17 @@ class _Course:
     def submit(self) -> None:
         if self._ordered < MOST_JOBS and self._goes_on():
             self._ordered += 1
-            step = self._do(lambda: self._bench.ask(PROBE, self._bench.marked(f"machine {self._ordered}")))
+            step = self._do(lambda: self._session.submit_order(PROBE, self._session.marked(f"machine {self._ordered}")))
             if step is not None and step.job_told is not None:
                 self._jobs.append(step.job_told)
 
     def visit(self, which: int, role: str) -> None:
-        if role in self._bench.contract.operations and self._jobs and self._goes_on():
-            self._do(lambda: self._bench.poll(self._jobs[which % len(self._jobs)], PROBE, role))
+        if role in self._session.contract.operations and self._jobs and self._goes_on():
+            self._do(lambda: self._session.poll(self._jobs[which % len(self._jobs)], PROBE, role))
 
     def list(self) -> None:
-        if "list" in self._bench.contract.operations and self._jobs and self._goes_on():
-            self._do(lambda: self._bench.call("list", probe=PROBE))
+        if "list" in self._session.contract.operations and self._jobs and self._goes_on():
+            self._do(lambda: self._session.call("list", probe=PROBE))
 
     def _goes_on(self) -> bool:
         self._calls += 1
@@ -90,7 +90,7 @@ class _Course:
             return call()
         except (Skipped, OutOfTime, EndpointUnreachable) as error:
             if isinstance(error, Skipped) and self._jobs:
-                self._bench.note(PROBE, str(error))
+                self._session.note(PROBE, str(error))
             else:
                 self.over = error
             return None

@@ -34,7 +34,7 @@ NEEDS_JOB = ("status", "result", "cancel")
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Requests that belong together: what they may cost at worst, what they show, and how they are made."""
+    """Requests that belong concurrently: what they may cost at worst, what they show, and how they are made."""
 
     name: str
     family: str
@@ -46,44 +46,44 @@ class Probe:
 Tell = Callable[[str, str], None]
 
 
-def run_probes(bench: Session, told: Tell = lambda name, says: None) -> None:
+def run_probes(session: Session, told: Tell = lambda name, says: None) -> None:
     """Make every probe, as far as money and time go; what is left out is noted, with the reason."""
-    left = each_probe(bench)
+    left = each_probe(session)
     for probe in left:
-        if probe.cost(bench) > 0 and not bench.judgeable:
+        if probe.cost(session) > 0 and not session.judgeable:
             return
         told(probe.name, probe.says)
         try:
-            probe.run(bench)
+            probe.run(session)
         except Skipped as error:
-            bench.note(probe.name, str(error))
+            session.note(probe.name, str(error))
         except EndpointUnreachable:
             return
         except OutOfTime:
             for one in (probe, *left):
-                bench.note(one.name, "the time of the suite was over")
+                session.note(one.name, "the time of the suite was over")
             return
 
 
-def probes(bench: Session) -> tuple[Probe, ...]:
+def probes(session: Session) -> tuple[Probe, ...]:
     """Return every probe for a contract and a model, in the order in which they are made."""
-    return tuple(each_probe(bench))
+    return tuple(each_probe(session))
 
 
-def each_probe(bench: Session) -> Iterator[Probe]:
+def each_probe(session: Session) -> Iterator[Probe]:
     """Yield every probe; what takes long to think of is thought of when its turn comes."""
-    yield from _reads(bench.contract)
-    yield from _refused(bench)
-    yield from _jobs(bench)
-    yield from _bounds(bench)
+    yield from _reads(session.contract)
+    yield from _refused(session)
+    yield from _jobs(session)
+    yield from _bounds(session)
 
 
-def most(bench: Session) -> Decimal:
-    """Return what every probe together may cost at worst."""
-    return sum((probe.cost(bench) for probe in probes(bench)), FREE)
+def most(session: Session) -> Decimal:
+    """Return what every probe concurrently may cost at worst."""
+    return sum((probe.cost(session) for probe in probes(session)), FREE)
 
 
-def _free(bench: Session) -> Decimal:
+def _free(session: Session) -> Decimal:
     return FREE
 
 
@@ -95,29 +95,29 @@ def _reads(contract: Contract) -> Iterator[Probe]:
     for role, operation in contract.operations.items():
         if operation.method == "GET" and role not in (*NEEDS_JOB, "list"):
             yield Probe(f"read:{role}", "shape", _free, f"what {role} answers", partial(_read, role))
-    free = [role for role in _guarded(contract) if role not in ("submit", "run")]
+    free = [role for role in _needs_key(contract) if role not in ("submit", "run")]
     for role in free:
         yield Probe(f"auth:{role}", "authentication", _free, f"{role} with no key, and with a wrong one", _auth(role))
 
 
-def _refused(bench: Session) -> Iterator[Probe]:
+def _refused(session: Session) -> Iterator[Probe]:
     """Yield the probes that are meant to be refused, and cost something where they are not."""
-    contract = bench.contract
+    contract = session.contract
     for role in ("submit", "run"):
-        if role in _guarded(contract):
+        if role in _needs_key(contract):
             price, says = _price_of_role(role), f"{role} with no key, and with a wrong one"
             yield Probe(f"auth:{role}", "authentication", lambda b, price=price: 2 * price(b), says, _auth(role))  # type: ignore[misc]
     yield Probe("negative:json", "negatives", _worst, "an order that is no JSON", _no_json)
     yield Probe("negative:type", "negatives", _price, "an order as text/plain", _wrong_type)
     yield Probe("negative:model", "negatives", _worst, "an order for a model that is not there", _no_model)
-    found = sorted(negatives(contract, bench.model, bench.submit, bench.order), key=lambda body: body.price)
+    found = sorted(negatives(contract, session.model, session.submit, session.order), key=lambda body: body.price)
     for body in found:
         yield Probe(body.label, "negatives", _cost(body), f"an order that asks for {body.expected}", _negative(body))
 
 
-def _jobs(bench: Session) -> Iterator[Probe]:
+def _jobs(session: Session) -> Iterator[Probe]:
     """Yield the probes that make jobs, and those that look at what was made."""
-    contract = bench.contract
+    contract = session.contract
     yield Probe("job", "lifecycle", _price, "one job: ordered, polled to its end", _job)
     yield Probe("job:after", "lifecycle", _free, "the same job, read again after its end", _after)
     yield Probe("job:media", "media", _free, "its video, whole, in ranges and as HEAD", _media)
@@ -126,7 +126,7 @@ def _jobs(bench: Session) -> Iterator[Probe]:
     )
     if "list" in contract.operations:
         yield Probe("identity:list", "identity", _free, "the list, which contains it", _list)
-    if bench.other_key:
+    if session.other_key:
         yield Probe("identity:foreign", "identity", _free, "the same job, asked for by another account", _foreign)
     if "cancel" in contract.operations:
         yield Probe("cancel:finished", "cancel", _free, "cancelling it after its end", _cancel_finished)
@@ -140,9 +140,9 @@ def _jobs(bench: Session) -> Iterator[Probe]:
     yield Probe("machine", "lifecycle", lambda b: MOST_JOBS * b.price, says, interleave)
 
 
-def _bounds(bench: Session) -> Iterator[Probe]:
+def _bounds(session: Session) -> Iterator[Probe]:
     """Yield the probes at the documented bounds, the cheapest first."""
-    found = sorted(bounds(bench.contract, bench.model, bench.submit, bench.order), key=lambda body: body.price)
+    found = sorted(bounds(session.contract, session.model, session.submit, session.order), key=lambda body: body.price)
     for body in found:
         yield Probe(body.label, "negatives", _cost(body), "an order at a documented bound", _bound(body))
 
@@ -151,12 +151,12 @@ def _words(names: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
-def _price(bench: Session) -> Decimal:
-    return bench.price
+def _price(session: Session) -> Decimal:
+    return session.price
 
 
-def _worst(bench: Session) -> Decimal:
-    return worst(bench.contract)
+def _worst(session: Session) -> Decimal:
+    return worst(session.contract)
 
 
 def _price_of_role(role: str) -> Callable[[Session], Decimal]:
@@ -164,35 +164,35 @@ def _price_of_role(role: str) -> Callable[[Session], Decimal]:
 
 
 def _cost(body: Body) -> Callable[[Session], Decimal]:
-    return lambda bench: body.price
+    return lambda session: body.price
 
 
-def _guarded(contract: Contract) -> list[str]:
+def _needs_key(contract: Contract) -> list[str]:
     return [role for role, operation in contract.operations.items() if operation.authenticated]
 
 
-def _unknown(bench: Session) -> None:
+def _unknown(session: Session) -> None:
     for role in NEEDS_JOB:
-        if role in bench.contract.operations:
-            _call(bench, role, "identity:unknown", expected="unknown_job", path={"job": bench.unknown_job()})
+        if role in session.contract.operations:
+            _call(session, role, "identity:unknown", expected="unknown_job", path={"job": session.unknown_job()})
 
 
-def _malformed(bench: Session) -> None:
+def _malformed(session: Session) -> None:
     for role in NEEDS_JOB:
-        if role in bench.contract.operations:
-            _call(bench, role, "identity:malformed", expected="unknown_job", path={"job": MALFORMED})
+        if role in session.contract.operations:
+            _call(session, role, "identity:malformed", expected="unknown_job", path={"job": MALFORMED})
 
 
-def _read(role: str, bench: Session) -> None:
-    bench.call(role, probe=f"read:{role}")
+def _read(role: str, session: Session) -> None:
+    session.call(role, probe=f"read:{role}")
 
 
-def _call(bench: Session, role: str, probe: str, **more: Any) -> None:
+def _call(session: Session, role: str, probe: str, **more: Any) -> None:
     """Call one of several operations; one that does not answer leaves the others as they are."""
     try:
-        bench.call(role, probe=probe, **more)
+        session.call(role, probe=probe, **more)
     except Skipped as error:
-        bench.note(f"{probe} ({role})", str(error))
+        session.note(f"{probe} ({role})", str(error))
 
 
 KEYS: Mapping[str, tuple[str | None, str]] = {
@@ -202,34 +202,36 @@ KEYS: Mapping[str, tuple[str | None, str]] = {
 
 
 def _auth(role: str) -> Callable[[Session], None]:
-    def run(bench: Session) -> None:
+    def run(session: Session) -> None:
         for probe, (key, expected) in KEYS.items():
             if role in ("submit", "run"):
-                body = bench.order if role == "submit" else bench.run_body()
+                body = session.order if role == "submit" else session.run_body()
                 if body is not MISSING:
-                    price = _price_of_role(role)(bench)
-                    bench.ask_in_vain(probe, expected, price, role=role, key=key, body=body)
+                    price = _price_of_role(role)(session)
+                    session.submit_expecting_refusal(probe, expected, price, role=role, key=key, body=body)
             else:
-                path = {"job": bench.unknown_job()}
-                bench.call(role, probe=probe, expected=expected, key=key, path=path)
+                path = {"job": session.unknown_job()}
+                session.call(role, probe=probe, expected=expected, key=key, path=path)
 
     return run
 
 
-def _no_json(bench: Session) -> None:
+def _no_json(session: Session) -> None:
     headers = {"content-type": "application/json"}
-    price = worst(bench.contract)
-    bench.ask_in_vain("negative:json", "malformed_body", price, content=BROKEN_JSON, headers=headers)
+    price = worst(session.contract)
+    session.submit_expecting_refusal("negative:json", "malformed_body", price, content=BROKEN_JSON, headers=headers)
 
 
-def _wrong_type(bench: Session) -> None:
+def _wrong_type(session: Session) -> None:
     headers = {"content-type": "text/plain"}
-    bench.ask_in_vain("negative:type", "unsupported_media_type", bench.price, body=bench.order, headers=headers)
+    session.submit_expecting_refusal(
+        "negative:type", "unsupported_media_type", session.price, body=session.order, headers=headers
+    )
 
 
-def _no_model(bench: Session) -> None:
-    body, path = other_model(bench.submit, bench.order)
-    bench.ask_in_vain("negative:model", "unknown_model", worst(bench.contract), body=body, path=path)
+def _no_model(session: Session) -> None:
+    body, path = other_model(session.submit, session.order)
+    session.submit_expecting_refusal("negative:model", "unknown_model", worst(session.contract), body=body, path=path)
 
 
 def other_model(submit: Operation, order: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
@@ -245,30 +247,30 @@ def other_model(submit: Operation, order: Mapping[str, Any]) -> tuple[Any, dict[
 
 
 def _negative(body: Body) -> Callable[[Session], object]:
-    return lambda bench: bench.ask_in_vain(body.label, body.expected, body.price, body=body.value)
+    return lambda session: session.submit_expecting_refusal(body.label, body.expected, body.price, body=body.value)
 
 
 def _bound(body: Body) -> Callable[[Session], object]:
-    return lambda bench: bench.ask(body.label, body.value, price=body.price)
+    return lambda session: session.submit_order(body.label, body.value, price=body.price)
 
 
-def _job(bench: Session) -> None:
-    paid = bench.paid()
-    if "result" in bench.contract.operations:
-        bench.poll(paid.id, "job", "result")
-    bench.together([partial(bench.poll, paid.id, "job:concurrent", wait=False)] * OVERLAPPING)
-    bench.finished()
-    bench.together([partial(bench.poll, paid.id, "job:concurrent", wait=False)] * OVERLAPPING)
+def _job(session: Session) -> None:
+    paid = session.paid()
+    if "result" in session.contract.operations:
+        session.poll(paid.id, "job", "result")
+    session.concurrently([partial(session.poll, paid.id, "job:concurrent", wait=False)] * OVERLAPPING)
+    session.finished()
+    session.concurrently([partial(session.poll, paid.id, "job:concurrent", wait=False)] * OVERLAPPING)
 
 
-def _after(bench: Session) -> None:
-    job = bench.finished().id
+def _after(session: Session) -> None:
+    job = session.finished().id
     for role in ("status", "result", "status"):
-        if role in bench.contract.operations:
-            bench.poll(job, "job:after", role)
-    for role in sorted(READS & set(bench.contract.operations)):
-        for query in _asked_by_query(bench.contract.operations[role]):
-            bench.poll(job, "job:after", role, query=query)
+        if role in session.contract.operations:
+            session.poll(job, "job:after", role)
+    for role in sorted(READS & set(session.contract.operations)):
+        for query in _asked_by_query(session.contract.operations[role]):
+            session.poll(job, "job:after", role, query=query)
 
 
 def _asked_by_query(operation: Operation) -> list[dict[str, str]]:
@@ -282,110 +284,114 @@ def _asked_by_query(operation: Operation) -> list[dict[str, str]]:
     return found
 
 
-def _media(bench: Session) -> None:
-    paid = bench.finished()
-    bench.watch(paid)
-    url = bench.link(paid)
+def _media(session: Session) -> None:
+    paid = session.finished()
+    session.fetch_video(paid)
+    url = session.link(paid)
     for asked in RANGES:
-        bench.endpoint.fetch(url, probe="job:range", headers={"range": asked})
-    bench.endpoint.fetch(url, probe="job:head", method="HEAD")
+        session.endpoint.fetch(url, probe="job:range", headers={"range": asked})
+    session.endpoint.fetch(url, probe="job:head", method="HEAD")
 
 
-def _retention(bench: Session) -> None:
-    paid = bench.finished()
-    url = bench.link(paid)
-    bench.poll(paid.id, "retention:before")
-    bench.endpoint.fetch(url, probe="retention:before", headers={"range": RANGES[0]})
-    left = None if paid.expires is None else paid.expires - bench.endpoint.now()
+def _retention(session: Session) -> None:
+    paid = session.finished()
+    url = session.link(paid)
+    session.poll(paid.id, "retention:before")
+    session.endpoint.fetch(url, probe="retention:before", headers={"range": RANGES[0]})
+    left = None if paid.expires is None else paid.expires - session.endpoint.now()
     if left is None or left > NEAR_SECONDS:
-        bench.note("retention:after", "the link's end is not near enough to be waited for")
+        session.note("retention:after", "the link's end is not near enough to be waited for")
         return
-    bench.pause(max(left, 0.0) + SLACK_SECONDS)
-    bench.endpoint.fetch(url, probe="retention:after", headers={"range": RANGES[0]})
-    bench.poll(paid.id, "retention:after")
+    session.pause(max(left, 0.0) + SLACK_SECONDS)
+    session.endpoint.fetch(url, probe="retention:after", headers={"range": RANGES[0]})
+    session.poll(paid.id, "retention:after")
 
 
-def _list(bench: Session) -> None:
-    if not bench.accepted:
+def _list(session: Session) -> None:
+    if not session.accepted:
         raise Skipped("no job was made")
-    bench.call("list", probe="identity:list")
+    session.call("list", probe="identity:list")
 
 
-def _foreign(bench: Session) -> None:
-    job = bench.finished().id
+def _foreign(session: Session) -> None:
+    job = session.finished().id
     for role in NEEDS_JOB:
-        if role in bench.contract.operations:
-            bench.call(role, probe="identity:foreign", expected="foreign_job", key=bench.other_key, path={"job": job})
+        if role in session.contract.operations:
+            session.call(
+                role, probe="identity:foreign", expected="foreign_job", key=session.other_key, path={"job": job}
+            )
 
 
-def _cancel_finished(bench: Session) -> None:
-    job = bench.finished().id
-    bench.poll(job, "cancel:finished", "cancel")
-    bench.poll(job, "cancel:finished")
+def _cancel_finished(session: Session) -> None:
+    job = session.finished().id
+    session.poll(job, "cancel:finished", "cancel")
+    session.poll(job, "cancel:finished")
 
 
-def _idempotency(bench: Session) -> None:
-    place = bench.contract.idempotency.key
+def _idempotency(session: Session) -> None:
+    place = session.contract.idempotency.key
     assert place is not None
-    replays = bench.contract.idempotency.mode == "replay"
+    replays = session.contract.idempotency.mode == "replay"
 
     def headers(key: str) -> dict[str, str]:
         return {place.name: key}
 
-    key, body = bench.fresh_key(), bench.marked("idempotency")
+    key, body = session.fresh_key(), session.marked("idempotency")
     again = "replayed" if replays else "key_used"
-    bench.ask("idempotency:first", body, headers=headers(key))
-    bench.ask("idempotency:again", body, expected=again, headers=headers(key))
-    other = bench.marked("another")
+    session.submit_order("idempotency:first", body, headers=headers(key))
+    session.submit_order("idempotency:again", body, expected=again, headers=headers(key))
+    other = session.marked("another")
     expected = "key_mismatch" if replays else "key_used"
-    bench.ask_in_vain("idempotency:other", expected, bench.price_of(other), body=other, headers=headers(key))
-    sent, body = headers(bench.fresh_key()), bench.marked("concurrent")
-    work = partial(bench.ask, "idempotency:concurrent", body, headers=sent)
-    bench.together([work] * 2)
+    session.submit_expecting_refusal(
+        "idempotency:other", expected, session.price_of(other), body=other, headers=headers(key)
+    )
+    sent, body = headers(session.fresh_key()), session.marked("concurrent")
+    work = partial(session.submit_order, "idempotency:concurrent", body, headers=sent)
+    session.concurrently([work] * 2)
 
 
-def _cancel(bench: Session) -> None:
-    step = bench.ask("cancel:order", bench.marked("cancel"))
+def _cancel(session: Session) -> None:
+    step = session.submit_order("cancel:order", session.marked("cancel"))
     job = step.job_told
     if job is None:
         raise Skipped(f"the order was answered {step.status} without an id")
-    bench.poll(job, "cancel:order", wait=False)
-    bench.poll(job, "cancel:first", "cancel", wait=False)
-    bench.poll(job, "cancel:again", "cancel")
+    session.poll(job, "cancel:order", wait=False)
+    session.poll(job, "cancel:first", "cancel", wait=False)
+    session.poll(job, "cancel:again", "cancel")
     for _ in range(2):
-        bench.poll(job, "cancel:after")
-    if "result" in bench.contract.operations:
-        bench.poll(job, "cancel:after", "result")
+        session.poll(job, "cancel:after")
+    if "result" in session.contract.operations:
+        session.poll(job, "cancel:after", "result")
 
 
-def _callback(bench: Session) -> None:
-    if bench.receiver is None:
+def _callback(session: Session) -> None:
+    if session.receiver is None:
         raise Skipped("there is no address that callbacks could come to: --callback-url")
-    body = with_callback(bench.submit, bench.marked("callback"), bench.receiver.url)
+    body = with_callback(session.submit, session.marked("callback"), session.receiver.url)
     if body is MISSING:
         raise Skipped("the body of an order has no place for an address")
-    job = bench.ask("callback:order", body).job_told
+    job = session.submit_order("callback:order", body).job_told
     if job is None:
         raise Skipped("the order was not accepted")
-    bench.follow(job, "callback:order")
-    _await_deliveries(bench, job)
+    session.follow(job, "callback:order")
+    _await_deliveries(session, job)
 
 
-def _await_deliveries(bench: Session, job: str) -> None:
+def _await_deliveries(session: Session, job: str) -> None:
     """Wait for the first message, for the one after it, and for none behind that: as long as rules give them."""
-    callbacks, receiver = bench.contract.callbacks, bench.receiver
+    callbacks, receiver = session.contract.callbacks, session.receiver
     assert callbacks is not None
     assert receiver is not None
     again = ALLOWANCE * (callbacks.retries[0] if callbacks.retries else 0.0) + SLACK + 1.0
     patience = callbacks.deadline + again
     for number in (1, 2):
-        ends = bench.clock() + patience
+        ends = session.clock() + patience
         while len(receiver.deliveries) < number:
-            if bench.clock() > ends:
-                bench.note("callback:order", f"message {number} did not come within {patience:g} s")
+            if session.clock() > ends:
+                session.note("callback:order", f"message {number} did not come within {patience:g} s")
                 return
-            bench.pause(0.1)
+            session.pause(0.1)
         patience = again
-    bench.pause(CALLBACK_QUIET_SECONDS)
+    session.pause(CALLBACK_QUIET_SECONDS)
     if any(delivery.job not in (None, job) for delivery in receiver.deliveries):
-        bench.note("callback:order", "messages came for other jobs, too")
+        session.note("callback:order", "messages came for other jobs, too")

@@ -58,46 +58,46 @@ class ServerResult:
 
 
 def concluded(
-    bench: Session,
+    session: Session,
     contract: Contract,
     rules: Sequence[ServerRule],
     seconds: float,
     known: Mapping[str, str] | None = None,
     diagnosis: str | None = None,
 ) -> ServerResult:
-    """Judge what a bench has seen; `known` is the baseline, `diagnosis` says why nothing answers."""
-    trace = bench.trace()
-    unjudged = None if bench.judgeable else why_unjudged(bench, diagnosis)
+    """Judge what a session has seen; `known` is the baseline, `diagnosis` says why nothing answers."""
+    trace = session.trace()
+    unjudged = None if session.judgeable else why_unjudged(session, diagnosis)
     verdicts = () if unjudged is not None else tuple(judge_server(contract, trace, rules))
     broken = {one.rule.id for one in verdicts if one.verdict == BROKEN}
-    purse = bench.endpoint.purse
+    budget = session.endpoint.budget
     return ServerResult(
         contract.key,
-        bench.model.id,
-        bench.endpoint.base_url,
-        bench.seed,
-        purse.budget,
-        purse.spent,
+        session.model.id,
+        session.endpoint.base_url,
+        session.seed,
+        budget.limit,
+        budget.spent,
         seconds,
         verdicts,
         trace,
-        tuple(bench.ledger),
-        tuple(bench.notes),
+        tuple(session.ledger),
+        tuple(session.notes),
         unjudged,
         {rule: why for rule, why in (known or {}).items() if rule in broken},
         () if unjudged is not None else tuple(sorted(set(known or {}) - broken)),
     )
 
 
-def why_unjudged(bench: Session, diagnosis: str | None = None) -> str:
+def why_unjudged(session: Session, diagnosis: str | None = None) -> str:
     """Return one sentence that says why nothing could be judged."""
-    where, seen = bench.endpoint.base_url, [one for one in bench.endpoint.exchanges if one.status]
+    where, seen = session.endpoint.base_url, [one for one in session.endpoint.exchanges if one.status]
     own = [one for one in seen if not (one.probe or "").startswith("auth:")]
     if not seen:
         return diagnosis or f"{where} gave no answer"
-    if bench.knows_nothing:
+    if session.has_no_operations:
         return f"{where} answers {seen[0].status} whatever is asked: is it the base URL of the API?"
-    refused = [one for one in own if bench.key_refused(one)]
+    refused = [one for one in own if session.key_refused(one)]
     if refused:
         return f"{where} refuses the key: each request with it was answered {refused[0].status}"
     if own and all(300 <= one.status < 400 for one in own):

@@ -1,4 +1,4 @@
-"""What a rule for servers is: a sentence, and a pure function that looks for what breaks it in a story.
+"""What a rule for servers is: a sentence, and a pure function that looks for what breaks it in a annotated.
 
 What the contract only assumes, and no document states, is not broken but learned: a lesson.
 """
@@ -47,7 +47,7 @@ class Breach:
 
 
 ServerCheck = Callable[[AnnotatedTrace], "list[Breach] | None"]
-"""Returns what breaks the rule; nothing where it is kept; None where the story shows nothing about it."""
+"""Returns what breaks the rule; nothing where it is kept; None where the annotated shows nothing about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +93,19 @@ class ServerVerdict:
 
 def judge_server(contract: Contract, trace: Trace, rules: Iterable[ServerRule]) -> list[ServerVerdict]:
     """Return the verdict on each rule."""
-    story = AnnotatedTrace(contract, trace)
-    return [_verdict(rule, story) for rule in rules]
+    annotated = AnnotatedTrace(contract, trace)
+    return [_verdict(rule, annotated) for rule in rules]
 
 
-def _verdict(rule: ServerRule, story: AnnotatedTrace) -> ServerVerdict:
-    if not rule.applies(story.contract):
+def _verdict(rule: ServerRule, annotated: AnnotatedTrace) -> ServerVerdict:
+    if not rule.applies(annotated.contract):
         return ServerVerdict(rule, NOT_APPLICABLE)
-    found = rule.check(story)
+    found = rule.check(annotated)
     if found is None:
         return ServerVerdict(rule, NOT_OBSERVED)
     broken, lessons = [], []
     for breach in found:
-        assumed = assumption_for(story.contract, breach.places)
+        assumed = assumption_for(annotated.contract, breach.places)
         if assumed is None:
             broken.append(breach)
         else:

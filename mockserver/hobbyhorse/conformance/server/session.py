@@ -1,4 +1,4 @@
-"""What the probes of a suite for servers stand on: one endpoint, one model, one purse, the one paid job, and notes."""
+"""What the probes of a suite for servers stand on: one endpoint, one model, one budget, the one paid job, and notes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from hobbyhorse.conformance.server.bodies import placed, price_of
+from hobbyhorse.conformance.server.bodies import price_of, replace_parameter
 from hobbyhorse.conformance.server.budget import NotAffordable
 from hobbyhorse.conformance.server.endpoint import ANY, CERTAIN_REFUSALS, SHORTEST_SECRET, Endpoint, OutOfTime
 from hobbyhorse.conformance.server.receiver import Receiver
@@ -33,9 +33,9 @@ from hobbyhorse.contract.values import Contract, Model, Operation
 from hobbyhorse.traces.annotated import SUBMISSIONS, Step
 from hobbyhorse.traces.trace import Exchange, Headers, Trace, Video
 
-MOST_SILENT = 2
+MOST_UNANSWERED = 2
 """How often an operation may give no answer before nobody asks it any more."""
-MOST_TROUBLE = 5
+MOST_FAILED_POLLS = 5
 """How many polls in a row may fail before a job is given up."""
 LONGEST_PAUSE = 60.0
 WRONG_KEY = "hobbyhorse-wrong-key"
@@ -124,13 +124,13 @@ class Session:
     random: Random = field(init=False)
     order: dict[str, Any] = field(init=False)
     _last: dict[str, float] = field(default_factory=dict)
-    _silent: Counter[str] = field(default_factory=Counter)
+    _unanswered: Counter[str] = field(default_factory=Counter)
     _paid: PaidJob | str | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
-        self.order = self._pictured(order_for(self.contract, self.model, mark=f"{self.random.getrandbits(32):08x}"))
+        self.order = self._with_picture(order_for(self.contract, self.model, mark=f"{self.random.getrandbits(32):08x}"))
 
     @property
     def contract(self) -> Contract:
@@ -153,7 +153,9 @@ class Session:
 
     def marked(self, mark: str) -> dict[str, Any]:
         """Return an order like the first, with other words."""
-        return self._pictured(order_for(self.contract, self.model, mark=f"{mark} {self.random.getrandbits(32):08x}"))
+        return self._with_picture(
+            order_for(self.contract, self.model, mark=f"{mark} {self.random.getrandbits(32):08x}")
+        )
 
     def run_body(self) -> Any:
         """Return the documented body of the operation that orders and waits; MISSING if there is none."""
@@ -168,12 +170,12 @@ class Session:
         """Return an idempotency key that was never used."""
         return str(uuid.uuid4())
 
-    def _pictured(self, order: dict[str, Any]) -> dict[str, Any]:
+    def _with_picture(self, order: dict[str, Any]) -> dict[str, Any]:
         if self.picture is None:
             return order
         address = self.picture if isinstance(self.picture, str) else _data_uri(self.picture)
-        body = placed(self.submit, self.model, order, "first_frame", address)
-        body = placed(self.submit, self.model, body, "references", address) if body is order else body
+        body = replace_parameter(self.submit, self.model, order, "first_frame", address)
+        body = replace_parameter(self.submit, self.model, body, "references", address) if body is order else body
         if body is not order and isinstance(try_order(self.contract, self.submit, self.model.id, body), ValidRequest):
             return dict(body)
         self.note("picture", f"{self.model.id} does not take the picture so; the documented one is sent")
@@ -188,39 +190,39 @@ class Session:
 
     def call(self, role: str, *, probe: str, price: Decimal = Decimal(0), key: str | None = ANY, **more: Any) -> Step:
         """Call an operation and keep its price in the ledger. Raises NotAffordable, OutOfTime, Skipped and Nobody."""
-        if self._silent[role] >= MOST_SILENT:
+        if self._unanswered[role] >= MOST_UNANSWERED:
             raise Skipped(f"{role} does not answer")
         path = {"model": self.model.id} | dict(more.pop("path", None) or {})
         try:
             step = self.endpoint.call(role, probe=probe, price=price, key=key, path=path, **more)
         except NotAffordable as error:
-            budget = self.endpoint.purse.budget
+            budget = self.endpoint.budget.limit
             raise Skipped("it may be billed, and no budget is given" if budget is None else str(error)) from None
-        self._seen(role, step, probe, price)
+        self._record(role, step, probe, price)
         return step
 
-    def _seen(self, role: str, step: Step, probe: str, price: Decimal) -> None:
+    def _record(self, role: str, step: Step, probe: str, price: Decimal) -> None:
         with self._lock:
-            self._silent[role] = 0 if step.status else self._silent[role] + 1
+            self._unanswered[role] = 0 if step.status else self._unanswered[role] + 1
             if price > 0:
                 refused = role in SUBMISSIONS and step.status in CERTAIN_REFUSALS
                 self.ledger.append(BudgetEntry(probe, price, not refused, step.status, step.job_told))
             if step.accepted and step.job_told is not None:
                 self.accepted.append(step.job_told)
         heard = self.endpoint.exchanges
-        if len(heard) >= MOST_SILENT and not any(exchange.status for exchange in heard):
+        if len(heard) >= MOST_UNANSWERED and not any(exchange.status for exchange in heard):
             raise EndpointUnreachable
 
-    def ask(
+    def submit_order(
         self, probe: str, body: Any, *, expected: str = "accepted", price: Decimal | None = None, **more: Any
     ) -> Step:
         """Send an order, paid at its worst price."""
         paid = self.price_of(body) if price is None else price
         return self.call("submit", probe=probe, expected=expected, price=paid, body=body, **more)
 
-    def ask_in_vain(self, probe: str, expected: str, price: Decimal, **more: Any) -> Step:
+    def submit_expecting_refusal(self, probe: str, expected: str, price: Decimal, **more: Any) -> Step:
         """Send an order that is meant to be refused; once one was accepted, the paid job's price is kept back."""
-        if self.lenient and self.endpoint.purse.left < price + self.price and self._paid is None:
+        if self.lenient and self.endpoint.budget.left < price + self.price and self._paid is None:
             raise Skipped("what is left is kept for the paid job, as such a request was accepted already")
         role = more.pop("role", "submit")
         step = self.call(role, probe=probe, expected=expected, price=price, **more)
@@ -251,7 +253,7 @@ class Session:
             if step.terminal:
                 return step
             trouble = 0 if step.clean else trouble + 1
-            if trouble >= MOST_TROUBLE:
+            if trouble >= MOST_FAILED_POLLS:
                 raise Skipped(f"the job cannot be followed: the last answer was {step.status}")
             asked = step.exchange.answer_header("retry-after") or ""
             self.pause(min(float(asked), LONGEST_PAUSE) if asked.isdecimal() and trouble else 0.0)
@@ -261,7 +263,7 @@ class Session:
         """Return the one paid job, which is ordered when it is first asked for. Raises Skipped."""
         if self._paid is None:
             self._paid = "the paid job was not accepted"
-            step = self.ask("job", self.order)
+            step = self.submit_order("job", self.order)
             if step.job_told is None:
                 raise Skipped(f"the paid job was answered {step.status} without an id")
             self._paid = PaidJob(step.job_told, step)
@@ -283,7 +285,7 @@ class Session:
             self._paid = paid = PaidJob(paid.id, paid.accepted, end, result)
         return paid
 
-    def watch(self, paid: PaidJob) -> None:
+    def fetch_video(self, paid: PaidJob) -> None:
         """Fetch the paid job's video, and keep what is in it. Raises Skipped."""
         url = self.link(paid)
         data = self.endpoint.fetch(url, probe="job:media")
@@ -297,11 +299,11 @@ class Session:
         url = paid.video
         if url is None:
             raise Skipped("the paid job has no video")
-        if inward(url) and not inward(self.endpoint.base_url):
+        if is_internal(url) and not is_internal(self.endpoint.base_url):
             raise Skipped(f"{url!r} is an address inside this network, and is not fetched")
         return url
 
-    def together(self, work: Sequence[Callable[[], object]]) -> None:
+    def concurrently(self, work: Sequence[Callable[[], object]]) -> None:
         """Do several things at once; what fails first is raised when all are done."""
         failed: list[Exception] = []
 
@@ -325,25 +327,25 @@ class Session:
 
         What an operation answers that needs no key counts only where nothing that needs one was asked.
         """
-        if self.knows_nothing:
+        if self.has_no_operations:
             return False
         seen = [one for one in self.endpoint.exchanges if not _without_our_key(one)]
-        guarded = [one for one in seen if self._guarded(one)]
-        return any(speaks(one) and not self.key_refused(one) for one in guarded or seen)
+        guarded = [one for one in seen if self._needs_key(one)]
+        return any(is_json_response(one) and not self.key_refused(one) for one in guarded or seen)
 
     @property
-    def knows_nothing(self) -> bool:
+    def has_no_operations(self) -> bool:
         """Whether every answer is that there is no such path: whatever was asked, with and without a key."""
         answers = [one for one in self.endpoint.exchanges if one.status]
         return any(_without_our_key(one) for one in answers) and all(one.status in NO_SUCH_PATH for one in answers)
 
-    def _guarded(self, exchange: Exchange) -> bool:
+    def _needs_key(self, exchange: Exchange) -> bool:
         operation = self.contract.operations.get(exchange.role or "")
         return operation is not None and operation.authenticated
 
     def key_refused(self, exchange: Exchange) -> bool:
         """Whether an answer, to a request with our own key, says that the key is refused."""
-        return self._guarded(exchange) and not _without_our_key(exchange) and exchange.status in self._refusing()
+        return self._needs_key(exchange) and not _without_our_key(exchange) and exchange.status in self._refusing()
 
     def _refusing(self) -> frozenset[int]:
         """Return the statuses of a refused key; not those that also refuse a job or a body."""
@@ -360,14 +362,16 @@ class Session:
         if len(self.other_key or "") < SHORTEST_SECRET:
             return trace
         assert self.other_key is not None
-        return dataclasses.replace(trace, exchanges=tuple(_hidden(one, self.other_key) for one in trace.exchanges))
+        return dataclasses.replace(
+            trace, exchanges=tuple(_without_other_key(one, self.other_key) for one in trace.exchanges)
+        )
 
 
 def _without_our_key(exchange: Exchange) -> bool:
     return exchange.probe is not None and exchange.probe.startswith(("auth:", "identity:foreign"))
 
 
-def speaks(exchange: Exchange) -> bool:
+def is_json_response(exchange: Exchange) -> bool:
     """Whether an answer came to its end, is JSON, and leads nowhere else."""
     if not exchange.status or not exchange.whole or exchange.role == "media" or 300 <= exchange.status < 400:
         return False
@@ -378,7 +382,7 @@ def speaks(exchange: Exchange) -> bool:
     return True
 
 
-def inward(url: str) -> bool:
+def is_internal(url: str) -> bool:
     """Whether an address is one of this machine or of a private network, as far as its text says."""
     host = urlsplit(url).hostname or ""
     try:
@@ -387,7 +391,7 @@ def inward(url: str) -> bool:
         return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
 
 
-def told_job(contract: Contract) -> Callable[[Headers, bytes], str | None]:
+def callback_job_reader(contract: Contract) -> Callable[[Headers, bytes], str | None]:
     """Return a function that reads which job a callback is about."""
 
     def read(headers: Headers, body: bytes) -> str | None:
@@ -415,7 +419,7 @@ def _data_uri(data: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def _hidden(exchange: Exchange, key: str) -> Exchange:
+def _without_other_key(exchange: Exchange, key: str) -> Exchange:
     def pairs(found: Headers) -> Headers:
         return tuple((name, value.replace(key, OTHER_KEY)) for name, value in found)
 

@@ -30,16 +30,16 @@ def told(contract: Contract) -> Teller:
     return teller(contract).submit()
 
 
-def poll(story: Teller, stage: Stage) -> Teller:
-    return story.wait(1).status(answer(story.contract, "status", stage))
+def poll(annotated: Teller, stage: Stage) -> Teller:
+    return annotated.wait(1).status(answer(annotated.contract, "status", stage))
 
 
-def result(story: Teller, stage: Stage) -> Teller:
-    return story.wait(1).result(answer(story.contract, "result", stage))
+def result(annotated: Teller, stage: Stage) -> Teller:
+    return annotated.wait(1).result(answer(annotated.contract, "result", stage))
 
 
-def cancel(story: Teller, stage: Stage) -> Teller:
-    return story.wait(1).call("cancel", answer(story.contract, "cancel", stage))
+def cancel(annotated: Teller, stage: Stage) -> Teller:
+    return annotated.wait(1).call("cancel", answer(annotated.contract, "cancel", stage))
 
 
 @unable
@@ -55,52 +55,52 @@ def test_a_job_that_nobody_cancels_shows_nothing(contract: Contract) -> None:
 @able
 def test_a_job_that_waits_is_cancelled_and_stays_so(contract: Contract) -> None:
     gone, waiting = a_stage(contract, "cancelled"), a_stage(contract, cancellable=True)
-    story = cancel(cancel(poll(told(contract), waiting), gone), gone)
-    story = result(poll(story, gone), gone)
-    assert [verdict(rule, story) for rule in (ALLOWED, AGAIN, NEVER)] == [PASSED] * 3
-    assert verdict(FINISHED, story) == NOT_OBSERVED
+    annotated = cancel(cancel(poll(told(contract), waiting), gone), gone)
+    annotated = result(poll(annotated, gone), gone)
+    assert [verdict(rule, annotated) for rule in (ALLOWED, AGAIN, NEVER)] == [PASSED] * 3
+    assert verdict(FINISHED, annotated) == NOT_OBSERVED
 
 
 @able
 def test_a_job_that_waits_may_start_while_it_is_cancelled(contract: Contract) -> None:
     runs, waiting = a_stage(contract, cancellable=False), a_stage(contract, cancellable=True)
-    story = poll(cancel(poll(told(contract), waiting), runs), runs)
-    assert verdict(ALLOWED, story) == NOT_OBSERVED
+    annotated = poll(cancel(poll(told(contract), waiting), runs), runs)
+    assert verdict(ALLOWED, annotated) == NOT_OBSERVED
 
 
 @able
 def test_a_job_that_waits_on_was_not_to_be_refused(contract: Contract) -> None:
     waiting = a_stage(contract, cancellable=True)
-    story = poll(told(knowing(contract)), waiting).call("cancel", None, status=409)
-    assert verdict(ALLOWED, poll(story, waiting)) == BROKEN
-    story = poll(told(assuming(contract, SITUATIONS)), waiting).call("cancel", None, status=409)
-    assert verdict(ALLOWED, poll(story, waiting)) == LESSON
-    story = poll(told(knowing(contract)), waiting).call("cancel", "unauthenticated", headers=())
-    assert verdict(ALLOWED, poll(story, waiting)) == PASSED
+    annotated = poll(told(knowing(contract)), waiting).call("cancel", None, status=409)
+    assert verdict(ALLOWED, poll(annotated, waiting)) == BROKEN
+    annotated = poll(told(assuming(contract, SITUATIONS)), waiting).call("cancel", None, status=409)
+    assert verdict(ALLOWED, poll(annotated, waiting)) == LESSON
+    annotated = poll(told(knowing(contract)), waiting).call("cancel", "unauthenticated", headers=())
+    assert verdict(ALLOWED, poll(annotated, waiting)) == PASSED
     assert verdict(ALLOWED, poll(poll(told(contract), waiting).nothing("cancel"), waiting)) == NOT_OBSERVED
 
 
 @able
 def test_a_job_that_waits_on_is_not_said_to_run(contract: Contract) -> None:
     runs, waiting = a_stage(contract, cancellable=False), a_stage(contract, cancellable=True)
-    story = poll(cancel(poll(told(knowing(contract)), waiting), runs), waiting)
-    assert verdict(ALLOWED, story) == BROKEN
-    story.contract = assuming(contract, SITUATIONS)
-    assert verdict(ALLOWED, story) == LESSON
+    annotated = poll(cancel(poll(told(knowing(contract)), waiting), runs), waiting)
+    assert verdict(ALLOWED, annotated) == BROKEN
+    annotated.contract = assuming(contract, SITUATIONS)
+    assert verdict(ALLOWED, annotated) == LESSON
 
 
 @able
 def test_a_job_that_runs_is_not_cancelled_where_it_cannot_be(contract: Contract) -> None:
     runs, gone = a_stage(contract, cancellable=False), a_stage(contract, "cancelled")
-    story = cancel(poll(told(knowing(contract)), runs), runs)
-    assert verdict(ALLOWED, poll(story, runs)) == PASSED
-    story = cancel(poll(told(knowing(contract)), runs), gone)
-    assert verdict(ALLOWED, story) == BROKEN
-    story.contract = assuming(contract, SITUATIONS)
-    assert verdict(ALLOWED, story) == LESSON
-    assert verdict(ALLOWED, poll(story, gone)) == BROKEN
-    story.contract = assuming(contract, f"lifecycle.json#/stages/{runs.name}/cancellable")
-    assert verdict(ALLOWED, story) == LESSON
+    annotated = cancel(poll(told(knowing(contract)), runs), runs)
+    assert verdict(ALLOWED, poll(annotated, runs)) == PASSED
+    annotated = cancel(poll(told(knowing(contract)), runs), gone)
+    assert verdict(ALLOWED, annotated) == BROKEN
+    annotated.contract = assuming(contract, SITUATIONS)
+    assert verdict(ALLOWED, annotated) == LESSON
+    assert verdict(ALLOWED, poll(annotated, gone)) == BROKEN
+    annotated.contract = assuming(contract, f"lifecycle.json#/stages/{runs.name}/cancellable")
+    assert verdict(ALLOWED, annotated) == LESSON
 
 
 @able
@@ -121,10 +121,10 @@ def test_a_second_request_to_cancel_gets_the_same_answer(contract: Contract) -> 
 @able
 def test_a_job_that_was_cancelled_never_succeeds(contract: Contract) -> None:
     gone, done = a_stage(contract, "cancelled"), a_stage(contract, "success")
-    story = result(cancel(told(contract), gone), done)
-    assert verdict(NEVER, story) == BROKEN
-    story.contract = assuming(contract, f"lifecycle.json#/stages/{gone.name}/next")
-    assert verdict(NEVER, story) == LESSON
+    annotated = result(cancel(told(contract), gone), done)
+    assert verdict(NEVER, annotated) == BROKEN
+    annotated.contract = assuming(contract, f"lifecycle.json#/stages/{gone.name}/next")
+    assert verdict(NEVER, annotated) == LESSON
     assert verdict(NEVER, result(poll(cancel(told(contract), done), done), done)) == NOT_OBSERVED
 
 
@@ -134,11 +134,11 @@ def test_a_job_that_has_ended_is_not_changed(contract: Contract) -> None:
     ended = result(told(knowing(contract)), done)
     assert verdict(FINISHED, result(cancel(ended, done), done)) == PASSED
     assert verdict(FINISHED, ended.call("cancel", None, status=409)) == PASSED
-    story = result(cancel(result(told(knowing(contract)), done), done), gone)
-    assert verdict(FINISHED, story) == BROKEN
-    story.contract = assuming(contract, f"lifecycle.json#/stages/{done.name}/next")
-    assert verdict(FINISHED, story) == LESSON
-    story = cancel(result(told(knowing(contract)), done), gone)
-    assert verdict(FINISHED, story) == BROKEN
-    story.contract = assuming(contract, SITUATIONS)
-    assert verdict(FINISHED, story) == LESSON
+    annotated = result(cancel(result(told(knowing(contract)), done), done), gone)
+    assert verdict(FINISHED, annotated) == BROKEN
+    annotated.contract = assuming(contract, f"lifecycle.json#/stages/{done.name}/next")
+    assert verdict(FINISHED, annotated) == LESSON
+    annotated = cancel(result(told(knowing(contract)), done), gone)
+    assert verdict(FINISHED, annotated) == BROKEN
+    annotated.contract = assuming(contract, SITUATIONS)
+    assert verdict(FINISHED, annotated) == LESSON

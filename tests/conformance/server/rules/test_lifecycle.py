@@ -375,14 +375,14 @@ def _sight(sent: float, answered: float, *stages: str) -> Sighting:
     return Sighting(step, frozenset(stages))  # type: ignore[arg-type]
 
 
-def _explained(sights: list[Sighting]) -> bool:
+def _explained(sightings: list[Sighting]) -> bool:
     """Say the same by trying every order and every choice: the definition."""
     edges = {stage.name: stage.next for stage in STAGES}
 
     def leads(one: str, other: str) -> bool:
         return one == other or any(leads(to, other) for to in edges[one])
 
-    for order in itertools.permutations(sights):
+    for order in itertools.permutations(sightings):
         if any(later.before(first) for first, later in itertools.combinations(order, 2)):
             continue
         for choice in itertools.product(*(one.stages for one in order)):
@@ -395,13 +395,13 @@ def test_an_order_is_found_if_and_only_if_there_is_one() -> None:
     chance = Random(7)
     outcomes = []
     for _ in range(1500):
-        sights = []
+        sightings = []
         for _ in range(chance.randint(1, 5)):
             sent = chance.randint(0, 6)
             stages = chance.sample("abcdef", chance.choice([1, 1, 1, 2]))
-            sights.append(_sight(sent, sent + chance.randint(0, 4), *stages))
-        outcomes.append(_explained(sights))
-        assert fits(STAGES, sights) is outcomes[-1]
+            sightings.append(_sight(sent, sent + chance.randint(0, 4), *stages))
+        outcomes.append(_explained(sightings))
+        assert fits(STAGES, sightings) is outcomes[-1]
     assert 300 < sum(outcomes) < 1200
 
 

@@ -47,16 +47,16 @@ def told(contract: Contract, kind: str, cost: Any = None, model: int = 0) -> Tel
     operation = contract.operations[role]
     situations = [one for one in operation.situations.values() if one.stages]
     name = next(one.name for one in situations if {contract.graph[stage].kind for stage in one.stages} == {kind})
-    story = teller(contract, model).submit(url=_url(contract, model)).wait(60).call(role, name)
+    annotated = teller(contract, model).submit(url=_url(contract, model)).wait(60).call(role, name)
     if cost is not None:
-        last, binding = story.exchanges[-1], operation.bindings["cost"]
+        last, binding = annotated.exchanges[-1], operation.bindings["cost"]
         body = orjson.loads(last.answer)
         pointer = binding.response[0].pointer
         for depth in range(1, len(pointer)):
             body = replaced(body, pointer[:depth], _inside(body, pointer[:depth]))
         value = FORMATS[binding.format or "decimal"].write(Decimal(cost))
-        story.exchanges[-1] = replace(last, answer=orjson.dumps(replaced(body, pointer, value)))
-    return story
+        annotated.exchanges[-1] = replace(last, answer=orjson.dumps(replaced(body, pointer, value)))
+    return annotated
 
 
 def _inside(body: Any, pointer: tuple[str, ...]) -> Any:
@@ -66,12 +66,12 @@ def _inside(body: Any, pointer: tuple[str, ...]) -> Any:
 
 
 def _url(contract: Contract, model: int) -> str:
-    story = Teller(contract)
+    annotated = Teller(contract)
     path = contract.operations["submit"].path
     for place in contract.operations["submit"].bindings["model"].request:
         if place.part == "path":
             path = path.replace("{" + place.name + "}", contract.models[model].id)
-    return story.base + path
+    return annotated.base + path
 
 
 def due(contract: Contract, model: int = 0) -> Decimal:
@@ -129,22 +129,22 @@ def test_a_job_without_a_video_costs_nothing(contract: Contract, kind: str) -> N
 
 @priced
 def test_a_job_whose_order_was_not_seen_or_names_no_tier_is_not_priced(contract: Contract) -> None:
-    story = told(contract, "success", "99")
-    story.exchanges.pop(0)
-    assert verdict(PRICE, story) == NOT_OBSERVED
-    story = told(contract, "success", "99")
-    story.exchanges[0] = replace(story.exchanges[0], body=b'{"image": "data:image')
-    assert verdict(PRICE, story) == NOT_OBSERVED
+    annotated = told(contract, "success", "99")
+    annotated.exchanges.pop(0)
+    assert verdict(PRICE, annotated) == NOT_OBSERVED
+    annotated = told(contract, "success", "99")
+    annotated.exchanges[0] = replace(annotated.exchanges[0], body=b'{"image": "data:image')
+    assert verdict(PRICE, annotated) == NOT_OBSERVED
 
 
 def test_an_order_that_was_refused_has_no_job(contract: Contract) -> None:
-    story = teller(contract).submit(None, status=422, job=None)
-    assert verdict(REFUSED, story) == PASSED
+    annotated = teller(contract).submit(None, status=422, job=None)
+    assert verdict(REFUSED, annotated) == PASSED
     body = orjson.loads(teller(contract).submit().exchanges[0].answer)
-    story = teller(contract).submit(None, status=422, answer=orjson.dumps(body), job=JOB)
-    assert verdict(REFUSED, story) == PASSED
+    annotated = teller(contract).submit(None, status=422, answer=orjson.dumps(body), job=JOB)
+    assert verdict(REFUSED, annotated) == PASSED
     running = next(one.name for one in contract.operations["status"].situations.values() if one.stages)
-    assert verdict(REFUSED, story.status(running)) == BROKEN
+    assert verdict(REFUSED, annotated.status(running)) == BROKEN
 
 
 def test_a_refusal_that_passes_shows_nothing(contract: Contract) -> None:

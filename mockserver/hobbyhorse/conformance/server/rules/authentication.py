@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from hobbyhorse.conformance.server.expected import (
+    conclusive_probes,
     documented,
     home_of,
-    judged,
     label,
+    one_per_kind,
     operation_of,
     probes,
     refused_as,
     responses_of,
-    told_once,
 )
 from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.contract.forms.expressions import MISSING
@@ -22,58 +22,62 @@ from hobbyhorse.contract.values import Contract, find_situation
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 
 
-def key_required(story: AnnotatedTrace) -> list[Breach] | None:
+def key_required(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Look for requests without a key that are answered, or refused otherwise than documented."""
-    return _refused(story, "auth:none", "unauthenticated", "without a key", ())
+    return _refused(annotated, "auth:none", "unauthenticated", "without a key", ())
 
 
-def wrong_key_refused(story: AnnotatedTrace) -> list[Breach] | None:
+def wrong_key_refused(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Look for requests with a wrong key that are answered, or refused otherwise than documented."""
-    return _refused(story, "auth:wrong", "key_refused", "with a key that is nobody's", ("unauthenticated", "forbidden"))
+    return _refused(
+        annotated, "auth:wrong", "key_refused", "with a key that is nobody's", ("unauthenticated", "forbidden")
+    )
 
 
-def _refused(story: AnnotatedTrace, probe: str, situation: str, how: str, also: tuple[str, ...]) -> list[Breach] | None:
+def _refused(
+    annotated: AnnotatedTrace, probe: str, situation: str, how: str, also: tuple[str, ...]
+) -> list[Breach] | None:
     """Hold the answers to probes against a situation; a status that the operation has not at all is another rule's."""
     found: list[tuple[Hashable, Breach]] = []
-    steps = [step for step in judged(story, probe) if operation_of(story, step).authenticated]
+    steps = [step for step in conclusive_probes(annotated, probe) if operation_of(annotated, step).authenticated]
     for step in steps:
-        operation = operation_of(story, step)
-        refusals = refused_as(story, step, situation, () if situation in operation.situations else also)
+        operation = operation_of(annotated, step)
+        refusals = refused_as(annotated, step, situation, () if situation in operation.situations else also)
         if refusals and step.ok:
-            found.append(((step.role, "ok"), _answered(story, step, situation, how)))
-        elif documented(story.contract, operation, step.status):
+            found.append(((step.role, "ok"), _answered(annotated, step, situation, how)))
+        elif documented(annotated.contract, operation, step.status):
             found += [((step.role, breach.places), breach) for breach in refusals]
-    return told_once(found) if steps else None
+    return one_per_kind(found) if steps else None
 
 
-def _answered(story: AnnotatedTrace, step: Step, situation: str, how: str) -> Breach:
-    operation = operation_of(story, step)
+def _answered(annotated: AnnotatedTrace, step: Step, situation: str, how: str) -> Breach:
+    operation = operation_of(annotated, step)
     meant = find_situation(operation, situation)
-    home = (home_of(story.contract, operation, meant.name),) if meant is not None else ()
+    home = (home_of(annotated.contract, operation, meant.name),) if meant is not None else ()
     own = responses_of(operation).removesuffix("responses") + "security"
-    security = own if story.contract.schemas.at(own) is not MISSING else "openapi.json#/security"
+    security = own if annotated.contract.schemas.at(own) is not MISSING else "openapi.json#/security"
     return Breach(f"{label(step)}: {how}, and answered with {step.status}", (security, own, *home), step.status)
 
 
-def refused_creates_nothing(story: AnnotatedTrace) -> list[Breach] | None:
+def refused_creates_nothing(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Look for jobs that were made for whoever had no right key: an answer has an id, or a later one knows it."""
-    steps = [step for step in probes(story, "auth:") if step.role in SUBMISSIONS and step.delivered]
+    steps = [step for step in probes(annotated, "auth:") if step.role in SUBMISSIONS and step.delivered]
     found = []
     for step in steps:
         job = step.reading.values.get("job")
-        made = step.ok or (isinstance(job, str) and _known(story, step, job))
+        made = step.ok or (isinstance(job, str) and _known(annotated, step, job))
         if made and (job or step.video):
             message = f"{label(step)}: {step.exchange.probe}, and there is a job {job!r}"
             found.append((step.exchange.probe, Breach(message, (), job)))
-    return told_once(found) if steps else None
+    return one_per_kind(found) if steps else None
 
 
-def _known(story: AnnotatedTrace, refused: Step, job: str) -> bool:
+def _known(annotated: AnnotatedTrace, refused: Step, job: str) -> bool:
     """Whether a later answer is about a job that only the answer to a refused order has told of."""
-    for step in story.after(refused, story.of("status", "result", "list")):
+    for step in annotated.after(refused, annotated.of("status", "result", "list")):
         if step.ok and (step.job_told == job or step.exchange.job == job):
             return True
-        items = read_items(operation_of(story, step), message_of((), step.value)) if step.role == "list" else []
+        items = read_items(operation_of(annotated, step), message_of((), step.value)) if step.role == "list" else []
         if any(item.get("job") == job for item in items):
             return True
     return False

@@ -13,22 +13,22 @@ CANCELLED = frozenset({"cancelled"})
 SITUATIONS = "lifecycle.json#/operations/cancel/situations"
 
 
-def allowed_where_declared(story: AnnotatedTrace) -> list[Breach] | None:
+def allowed_where_declared(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Hold what became of a request to cancel against the stages that the job was seen in before and after it."""
     found: list[Breach] = []
     seen = False
-    for step in _cancels(story):
-        before, after = _before(story, step), _after(story, step)
+    for step in _cancels(annotated):
+        before, after = _before(annotated, step), _after(annotated, step)
         if before is None or not before.reading.stages:
             continue
-        could = [story.contract.graph[name].cancellable for name in sorted(before.reading.stages)]
+        could = [annotated.contract.graph[name].cancellable for name in sorted(before.reading.stages)]
         if not before.terminal and not any(could):
             found += _stopped(step, before, after)
             seen = seen or step.ok or after is not None
         elif step.transient:
             continue
-        elif all(could) and after is not None and _may_be_cancelled(story, after):
-            found += _not_stopped(story, step, before, after)
+        elif all(could) and after is not None and _may_be_cancelled(annotated, after):
+            found += _not_stopped(annotated, step, before, after)
             seen = True
         elif all(could):
             seen = seen or step.kinds == CANCELLED
@@ -49,14 +49,14 @@ def _stopped(step: Step, before: Step, after: Step | None) -> list[Breach]:
     return []
 
 
-def _not_stopped(story: AnnotatedTrace, step: Step, before: Step, after: Step) -> list[Breach]:
+def _not_stopped(annotated: AnnotatedTrace, step: Step, before: Step, after: Step) -> list[Breach]:
     """Return what is wrong if a job that may be cancelled was not, although it stayed where it was."""
     stage = sorted(before.reading.stages)[0]
     place = f"lifecycle.json#/stages/{stage}/cancellable"
     around = f"in {_word(before)} before request {step.number} to cancel it and in {_word(after)} after it"
     stayed = f"the job {step.job} was {around}"
     if step.status >= 400:
-        if not own(story, step):
+        if not own(annotated, step):
             return []
         return [Breach(f"{stayed}, which was refused: {step.status}", (place, SITUATIONS), step.status)]
     if step.ok and step.kinds and "cancelled" not in step.kinds:
@@ -64,15 +64,15 @@ def _not_stopped(story: AnnotatedTrace, step: Step, before: Step, after: Step) -
     return []
 
 
-def idempotent(story: AnnotatedTrace) -> list[Breach] | None:
+def idempotent(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Hold the answers to further requests to cancel a job that was cancelled against the first one's."""
     found: list[Breach] = []
     seen = False
-    for first in _cancels(story):
+    for first in _cancels(annotated):
         if first.kinds != CANCELLED:
             continue
-        for again in _cancels(story, first.job):
-            if again.arrived < first.done or again is first or again.transient or not own(story, again):
+        for again in _cancels(annotated, first.job):
+            if again.arrived < first.done or again is first or again.transient or not own(annotated, again):
                 continue
             seen = True
             if not again.ok or (again.kinds and "cancelled" not in again.kinds):
@@ -83,12 +83,12 @@ def idempotent(story: AnnotatedTrace) -> list[Breach] | None:
     return found if seen else None
 
 
-def cancelled_never_succeeds(story: AnnotatedTrace) -> list[Breach] | None:
+def cancelled_never_succeeds(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Look for success behind the news that a job was cancelled."""
     found: list[Breach] = []
     seen = False
-    for job in sorted({step.job for step in _cancels(story) if step.job}):
-        about = [step for step in story.steps if step.job == job and step.role in ("cancel", "status", "result")]
+    for job in sorted({step.job for step in _cancels(annotated) if step.job}):
+        about = [step for step in annotated.steps if step.job == job and step.role in ("cancel", "status", "result")]
         told = next((step for step in about if step.ok and step.kinds == CANCELLED), None)
         if told is None:
             continue
@@ -104,12 +104,12 @@ def cancelled_never_succeeds(story: AnnotatedTrace) -> list[Breach] | None:
     return found if seen else None
 
 
-def finished_unchanged(story: AnnotatedTrace) -> list[Breach] | None:
+def finished_unchanged(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Hold a job that had ended before a request to cancel it against what it is afterwards."""
     found: list[Breach] = []
     seen = False
-    for step in _cancels(story):
-        before, after = _before(story, step), _after(story, step)
+    for step in _cancels(annotated):
+        before, after = _before(annotated, step), _after(annotated, step)
         if before is None or not before.terminal or "cancelled" in before.kinds or not step.delivered:
             continue
         stage = sorted(before.reading.stages)[0]
@@ -123,30 +123,30 @@ def finished_unchanged(story: AnnotatedTrace) -> list[Breach] | None:
     return found if seen else None
 
 
-def _cancels(story: AnnotatedTrace, job: str | None = None) -> Iterator[Step]:
-    yield from (step for step in story.of("cancel") if step.job and job in (None, step.job))
+def _cancels(annotated: AnnotatedTrace, job: str | None = None) -> Iterator[Step]:
+    yield from (step for step in annotated.of("cancel") if step.job and job in (None, step.job))
 
 
-def _before(story: AnnotatedTrace, step: Step) -> Step | None:
+def _before(annotated: AnnotatedTrace, step: Step) -> Step | None:
     """Return what last told a stage of the job and was over before a step, its acceptance included."""
-    made = making(story, step.job)
-    told = [*_telling(story, step), *([made] if made is not None and made.kinds else [])]
+    made = making(annotated, step.job)
+    told = [*_telling(annotated, step), *([made] if made is not None and made.kinds else [])]
     reads = [read for read in told if read.done <= step.arrived]
     return max(reads, key=lambda read: read.arrived, default=None)
 
 
-def _after(story: AnnotatedTrace, step: Step) -> Step | None:
+def _after(annotated: AnnotatedTrace, step: Step) -> Step | None:
     """Return the first read of the job that began after a step, if it told a stage."""
-    reads = [read for read in _telling(story, step) if read.arrived >= step.done]
+    reads = [read for read in _telling(annotated, step) if read.arrived >= step.done]
     return min(reads, key=lambda read: read.arrived, default=None)
 
 
-def _telling(story: AnnotatedTrace, step: Step) -> Iterator[Step]:
-    yield from (read for read in reads_of(story, step.job) if read.ok and read.kinds)
+def _telling(annotated: AnnotatedTrace, step: Step) -> Iterator[Step]:
+    yield from (read for read in reads_of(annotated, step.job) if read.ok and read.kinds)
 
 
-def _may_be_cancelled(story: AnnotatedTrace, step: Step) -> bool:
-    return not step.kinds & ENDS and all(story.contract.graph[name].cancellable for name in step.reading.stages)
+def _may_be_cancelled(annotated: AnnotatedTrace, step: Step) -> bool:
+    return not step.kinds & ENDS and all(annotated.contract.graph[name].cancellable for name in step.reading.stages)
 
 
 def _told(step: Step) -> tuple[str, ...]:

@@ -20,22 +20,22 @@ REASONS = frozenset({"unauthenticated", "key_refused", "forbidden", "insufficien
 KEY_USE_REFUSALS = ("key_mismatch", "key_used")
 
 
-def same_job(story: AnnotatedTrace) -> list[Breach] | None:
+def same_job(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Hold what an order got that was sent again with its key, after it had been accepted."""
     found: list[Breach] = []
     seen = False
-    for first, again in _repeated(story):
+    for first, again in _repeated(annotated):
         if not _same_body(first, again) or _otherwise(again) or "key_in_flight" in again.reading.situations:
             continue
         seen = True
-        found += _kept_apart(story, first, again)
+        found += _kept_apart(annotated, first, again)
     return found if seen else None
 
 
-def _kept_apart(story: AnnotatedTrace, first: Step, again: Step) -> list[Breach]:
+def _kept_apart(annotated: AnnotatedTrace, first: Step, again: Step) -> list[Breach]:
     """Return what is wrong with the answer to the same order with the same key."""
     which = f"request {again.number} repeats the order {first.number} with its key"
-    if story.contract.idempotency.mode == "reject":
+    if annotated.contract.idempotency.mode == "reject":
         if not again.accepted:
             return []
         return [Breach(f"{which} and is accepted; a key that was used is refused", (MODE,), again.job_told)]
@@ -47,16 +47,16 @@ def _kept_apart(story: AnnotatedTrace, first: Step, again: Step) -> list[Breach]
     return []
 
 
-def other_body_refused(story: AnnotatedTrace) -> list[Breach] | None:
+def other_body_refused(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Hold what another order got that was sent with a key that had been used."""
     found: list[Breach] = []
     seen = False
-    for first, again in _repeated(story):
-        if not _another_order(story, first, again) or _otherwise(again):
+    for first, again in _repeated(annotated):
+        if not _another_order(annotated, first, again) or _otherwise(again):
             continue
         seen = True
         name = next(
-            (name for name in KEY_USE_REFUSALS if name in story.contract.operations["submit"].situations),
+            (name for name in KEY_USE_REFUSALS if name in annotated.contract.operations["submit"].situations),
             KEY_USE_REFUSALS[0],
         )
         place = f"lifecycle.json#/operations/submit/situations/{name}"
@@ -65,58 +65,58 @@ def other_body_refused(story: AnnotatedTrace) -> list[Breach] | None:
             message = f"request {again.number} has the key of {first.number} and another body, and gets {job}"
             found.append(Breach(message, (place, MODE), again.status))
         elif again.exchange.expected in KEY_USE_REFUSALS:
-            found += _refused_otherwise(story, again, name, place)
+            found += _refused_otherwise(annotated, again, name, place)
     return found if seen else None
 
 
-def _refused_otherwise(story: AnnotatedTrace, again: Step, name: str, place: str) -> list[Breach]:
+def _refused_otherwise(annotated: AnnotatedTrace, again: Step, name: str, place: str) -> list[Breach]:
     """Return what is wrong with a refusal that was asked for."""
-    documented = story.contract.operations["submit"].situations.get(name)
+    documented = annotated.contract.operations["submit"].situations.get(name)
     if documented is None or documented.status == again.status:
         return []
     message = f"request {again.number} has a used key and another body: {again.status}, not {documented.status}"
     return [Breach(message, (f"{place}/status", place), again.status, replaced_status(place, again.status))]
 
 
-def concurrent_one_job(story: AnnotatedTrace) -> list[Breach] | None:
+def concurrent_one_job(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Count the jobs that were made of one order that was sent several times at once."""
     found: list[Breach] = []
     seen = False
-    for steps in _by_key(story):
+    for steps in _by_key(annotated):
         for body in dict.fromkeys(canonical(step.exchange.body) for step in steps if _whole(step)):
             same = [step for step in steps if _whole(step) and canonical(step.exchange.body) == body]
             crowd = [step for step in same if any(_overlap(step, other) for other in same if other is not step)]
             jobs = {step.job_told for step in crowd if step.accepted}
             seen = seen or (bool(jobs) and sum(step.delivered for step in crowd) > 1)
-            if len(jobs) > 1 and all(_alive(story, crowd[0], step) for step in crowd):
+            if len(jobs) > 1 and all(_alive(annotated, crowd[0], step) for step in crowd):
                 told = ", ".join(sorted(map(str, jobs)))
                 message = f"one order, sent {len(crowd)} times at once with one key, became {len(jobs)} jobs: {told}"
                 found.append(Breach(message, (MODE,), sorted(map(str, jobs))))
     return found if seen else None
 
 
-def _by_key(story: AnnotatedTrace) -> Iterator[list[Step]]:
+def _by_key(annotated: AnnotatedTrace) -> Iterator[list[Step]]:
     """Yield the submissions with one key to one address, of one customer."""
     groups: dict[object, list[Step]] = {}
-    for step in story.submits:
-        key = story.key(step)
+    for step in annotated.submits:
+        key = annotated.key(step)
         if key:
-            groups.setdefault((key, step.exchange.url, credentials(story, step)), []).append(step)
+            groups.setdefault((key, step.exchange.url, credentials(annotated, step)), []).append(step)
     yield from (sorted(steps, key=lambda step: step.arrived) for steps in groups.values() if len(steps) > 1)
 
 
-def _repeated(story: AnnotatedTrace) -> Iterator[tuple[Step, Step]]:
+def _repeated(annotated: AnnotatedTrace) -> Iterator[tuple[Step, Step]]:
     """Yield the first accepted submission with a key and each that came after its answer, while the key was alive."""
-    for steps in _by_key(story):
+    for steps in _by_key(annotated):
         for first in [step for step in steps if step.accepted][:1]:
             for again in steps:
-                later = again is not first and again.arrived >= first.done and _alive(story, first, again)
+                later = again is not first and again.arrived >= first.done and _alive(annotated, first, again)
                 if later and again.delivered and not again.transient:
                     yield first, again
 
 
-def _alive(story: AnnotatedTrace, first: Step, again: Step) -> bool:
-    return again.arrived - first.arrived < CERTAIN * story.contract.idempotency.life
+def _alive(annotated: AnnotatedTrace, first: Step, again: Step) -> bool:
+    return again.arrived - first.arrived < CERTAIN * annotated.contract.idempotency.life
 
 
 def _overlap(one: Step, other: Step) -> bool:
@@ -132,11 +132,11 @@ def _same_body(one: Step, other: Step) -> bool:
     return _whole(one) and _whole(other) and canonical(one.exchange.body) == canonical(other.exchange.body)
 
 
-def _another_order(story: AnnotatedTrace, one: Step, other: Step) -> bool:
+def _another_order(annotated: AnnotatedTrace, one: Step, other: Step) -> bool:
     """Whether two submissions ask for two things, their defaults taken into account."""
     if not _whole(one) or not _whole(other) or _same_body(one, other):
         return False
-    asked, wanted = order_of(story, one), order_of(story, other)
+    asked, wanted = order_of(annotated, one), order_of(annotated, other)
     return asked is not None and wanted is not None and asked.identity != wanted.identity
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from hobbyhorse.conformance.server.expected import (
     body_of,
+    conclusive_probes,
     home_of,
-    judged,
     label,
+    one_per_kind,
     operation_of,
     refused_as,
     responses_of,
-    told_once,
 )
 from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.contract.forms.expressions import resolve
@@ -35,10 +35,10 @@ LEAST_TELLING = 8
 """Characters that a prompt must have to be known again in another text."""
 
 
-def form(story: AnnotatedTrace) -> list[Breach] | None:
+def form(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Hold the ids of accepted jobs against the documented form."""
-    contract = story.contract
-    told = [(step, job) for step in story.submits if step.accepted and (job := step.job_told)]
+    contract = annotated.contract
+    told = [(step, job) for step in annotated.submits if step.accepted and (job := step.job_told)]
     found = []
     for step, job in told:
         prefix, pattern = contract.job_id_prefix, ID_PATTERNS.get(contract.job_id_form)
@@ -49,66 +49,66 @@ def form(story: AnnotatedTrace) -> list[Breach] | None:
             behind = f" behind {prefix!r}" if prefix else ""
             message = f"{label(step)}: the job is {job!r}; ids are {contract.job_id_form}{behind}"
             found.append(("form", Breach(message, ("lifecycle.json#/job_id/form",), job)))
-    return told_once(found) if told else None
+    return one_per_kind(found) if told else None
 
 
-def unique(story: AnnotatedTrace) -> list[Breach] | None:
+def unique(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Look for orders of their own that were given one id, and for answers about another job than the one asked for."""
     found: list[tuple[Hashable, Breach]] = []
     owners: dict[str, Step] = {}
-    accepted = [step for step in story.submits if step.accepted]
+    accepted = [step for step in annotated.submits if step.accepted]
     for step in accepted:
         first = owners.setdefault(str(step.job_told), step)
-        if first is not step and not _repeats(story, first, step):
+        if first is not step and not _repeats(annotated, first, step):
             message = f"{label(step)} is given the job of {label(first)}, {step.job_told!r}"
-            places = ("lifecycle.json#/idempotency/mode", responses_of(operation_of(story, step)))
+            places = ("lifecycle.json#/idempotency/mode", responses_of(operation_of(annotated, step)))
             found.append((step.role, Breach(message, places, step.job_told)))
-    named = [step for step in story.of("status", "result", "cancel") if step.exchange.job and step.job_told]
+    named = [step for step in annotated.of("status", "result", "cancel") if step.exchange.job and step.job_told]
     for step in named:
         if step.job_told != step.exchange.job:
             message = f"{label(step)} asks for {step.exchange.job!r}; the answer is about {step.job_told!r}"
             bound = (f"lifecycle.json#/operations/{step.role}/bindings/job",)
             found.append((step.role, Breach(message, bound, step.job_told)))
-    return told_once(found) if len(accepted) > 1 or named else None
+    return one_per_kind(found) if len(accepted) > 1 or named else None
 
 
-def _repeats(story: AnnotatedTrace, first: Step, again: Step) -> bool:
+def _repeats(annotated: AnnotatedTrace, first: Step, again: Step) -> bool:
     """Whether a submission may be given the job of another one: it has its key, if not necessarily its body."""
-    place, key = story.contract.idempotency.key, story.key(first)
+    place, key = annotated.contract.idempotency.key, annotated.key(first)
     if place is None:
         return False
     if place.part != "header":
         return canonical(first.exchange.body) == canonical(again.exchange.body)
-    return key is not None and key == story.key(again)
+    return key is not None and key == annotated.key(again)
 
 
-def unknown_refused(story: AnnotatedTrace) -> list[Breach] | None:
+def unknown_refused(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Look for an answer about a job that does not exist, and for one that refuses it otherwise than documented."""
-    steps = judged(story, "identity:unknown", "identity:malformed")
-    return told_once(pair for step in steps for pair in _unknown(story, step)) if steps else None
+    steps = conclusive_probes(annotated, "identity:unknown", "identity:malformed")
+    return one_per_kind(pair for step in steps for pair in _unknown(annotated, step)) if steps else None
 
 
-def _unknown(story: AnnotatedTrace, step: Step) -> Found:
-    refusals = refused_as(story, step, "unknown_job")
+def _unknown(annotated: AnnotatedTrace, step: Step) -> Found:
+    refusals = refused_as(annotated, step, "unknown_job")
     if refusals and step.ok:
-        operation = operation_of(story, step)
+        operation = operation_of(annotated, step)
         meant = find_situation(operation, "unknown_job")
-        places = (home_of(story.contract, operation, meant.name),) if meant is not None else ()
+        places = (home_of(annotated.contract, operation, meant.name),) if meant is not None else ()
         message = f"{label(step)}: nobody's job {step.exchange.job!r} is answered with {step.status}"
         yield (step.role, step.exchange.probe, "ok"), Breach(message, places, step.status)
     elif step.exchange.probe == "identity:unknown":
         yield from (((step.role, breach.places), breach) for breach in refusals)
 
 
-def foreign_refused(story: AnnotatedTrace) -> list[Breach] | None:
+def foreign_refused(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Look for an answer to a stranger that shows a job, or that says anything of it in refusing."""
-    steps = judged(story, "identity:foreign")
-    return told_once(pair for step in steps for pair in _foreign(story, step)) if steps else None
+    steps = conclusive_probes(annotated, "identity:foreign")
+    return one_per_kind(pair for step in steps for pair in _foreign(annotated, step)) if steps else None
 
 
-def _foreign(story: AnnotatedTrace, step: Step) -> Found:
-    refusals = refused_as(story, step, "foreign_job", ["unknown_job"])
-    shown = _shown(story, step)
+def _foreign(annotated: AnnotatedTrace, step: Step) -> Found:
+    refusals = refused_as(annotated, step, "foreign_job", ["unknown_job"])
+    shown = _shown(annotated, step)
     if refusals and step.ok:
         message = f"{label(step)}: a stranger's key is answered with {step.status} about the job {step.exchange.job!r}"
         yield (step.role, "ok"), Breach(message, (), step.status)
@@ -119,13 +119,13 @@ def _foreign(story: AnnotatedTrace, step: Step) -> Found:
         yield from (((step.role, breach.places), breach) for breach in refusals)
 
 
-def _shown(story: AnnotatedTrace, step: Step) -> list[str]:
+def _shown(annotated: AnnotatedTrace, step: Step) -> list[str]:
     """Return what a refusal says of the job that it refuses to show: its stage, its video, its prompt."""
     job = step.exchange.job
-    others = [other for other in story.steps if other.job == job and other.exchange.probe != step.exchange.probe]
+    others = [other for other in annotated.steps if other.job == job and other.exchange.probe != step.exchange.probe]
     stages = {other.stage for other in others if isinstance(other.stage, str)}
     videos = {other.video.partition("?")[0] for other in others if other.video}
-    prompts = {text for other in story.submits if other.job_told == job for text in _prompts(story, other)}
+    prompts = {text for other in annotated.submits if other.job_told == job for text in _prompts(annotated, other)}
     texts = list(_texts(step.value)) or [step.exchange.answer.decode(errors="replace")]
     told = {
         "stage": step.reading.values.get("stage") in stages,
@@ -144,26 +144,28 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(one)
 
 
-def _prompts(story: AnnotatedTrace, step: Step) -> Iterator[str]:
+def _prompts(annotated: AnnotatedTrace, step: Step) -> Iterator[str]:
     """Yield the prompts that a submission may have, long enough to be known again."""
     body = message_of((), body_of(step))
-    parameters = operation_of(story, step).model_parameters.get(body)
-    for model in story.contract.models:
+    parameters = operation_of(annotated, step).model_parameters.get(body)
+    for model in annotated.contract.models:
         for pointer in model.parameters.get("prompt", ()):
             found = resolve(parameters, pointer)
             if isinstance(found, str) and len(found) >= LEAST_TELLING:
                 yield found
 
 
-def listed(story: AnnotatedTrace) -> list[Breach] | None:
+def listed(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Look for accepted jobs that a list, shown to its end, does not have."""
     found = []
     seen = False
-    for step in judged(story, "identity:list"):
-        jobs = [str(one.job_told) for one in story.submits if one.accepted and one.done < step.arrived and _ours(one)]
+    for step in conclusive_probes(annotated, "identity:list"):
+        jobs = [
+            str(one.job_told) for one in annotated.submits if one.accepted and one.done < step.arrived and _ours(one)
+        ]
         if not step.ok or not jobs:
             continue
-        items = read_items(operation_of(story, step), message_of((), step.value))
+        items = read_items(operation_of(annotated, step), message_of((), step.value))
         missing = [job for job in jobs if job not in {item.get("job") for item in items}]
         whole = _whole(step, len(items))
         seen = seen or whole or not missing
@@ -171,7 +173,7 @@ def listed(story: AnnotatedTrace) -> list[Breach] | None:
             message = f"{label(step)}: {len(items)} jobs, and {missing[0]!r} is none of them"
             places = ("lifecycle.json#/operations/list/items", "lifecycle.json#/operations/list/situations/listed")
             found.append(("list", Breach(message, places, len(items))))
-    return told_once(found) if seen else None
+    return one_per_kind(found) if seen else None
 
 
 def _ours(step: Step) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hobbyhorse.conformance.server.expected import bound_at, home_of, label, operation_of, told_once
+from hobbyhorse.conformance.server.expected import bound_at, home_of, label, one_per_kind, operation_of
 from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.contract.forms.expressions import format_pointer
 from hobbyhorse.contract.lifecycle import Graph
@@ -39,127 +39,129 @@ class Sighting:
         return f"{label(self.step)} shows {' or '.join(sorted(self.stages))}"
 
 
-def legal_edges(story: AnnotatedTrace) -> list[Breach] | None:
+def legal_edges(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Look for a stage that does not lead to one that was seen after it."""
     found: list[tuple[Hashable, Breach]] = []
     seen = False
-    graph = story.contract.graph
-    for job, sights in _sights(story).items():
-        for first, then in _pairs(sights):
+    graph = annotated.contract.graph
+    for job, sightings in _sightings(annotated).items():
+        for first, then in _pairs(sightings):
             if _ended(graph, first):
                 continue
             seen = True
             if not any(graph.leads_to(*way) for way in itertools.product(first.stages, then.stages)):
                 message = f"job {job}: {first}, and {then}, which came after; no way leads there"
-                found.append((_kind(first, then), _moved(story, first, then, message)))
-    return told_once(found) if seen else None
+                found.append((_kind(first, then), _moved(annotated, first, then, message)))
+    return one_per_kind(found) if seen else None
 
 
-def terminal_is_final(story: AnnotatedTrace) -> list[Breach] | None:
+def terminal_is_final(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Look for an end that is another one, or none, in what was asked for later; and for other words of an error."""
     found: list[tuple[Hashable, Breach]] = []
     seen = False
-    for job, sights in _sights(story).items():
-        for first, then in _pairs(sights):
-            if not _ended(story.contract.graph, first):
+    for job, sightings in _sightings(annotated).items():
+        for first, then in _pairs(sightings):
+            if not _ended(annotated.contract.graph, first):
                 continue
             seen = True
             if not first.stages & then.stages:
                 message = f"job {job}: {first}, which is its end, and {then}, which came after"
-                found.append((_kind(first, then), _moved(story, first, then, message)))
+                found.append((_kind(first, then), _moved(annotated, first, then, message)))
             elif name := _reworded(first.step, then.step):
                 said, before = (one.reading.values.get(name) for one in (then.step, first.step))
-                places = bound_at(story.contract, operation_of(story, then.step), name, then.step)
+                places = bound_at(annotated.contract, operation_of(annotated, then.step), name, then.step)
                 message = f"job {job}: {label(first.step)} says {name} {before!r}, {label(then.step)} {said!r}"
                 found.append(((then.step.role, name), Breach(message, places, said)))
-    return told_once(found) if seen else None
+    return one_per_kind(found) if seen else None
 
 
-def progress(story: AnnotatedTrace) -> list[Breach] | None:
+def progress(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Hold progress and places in the queue against their range, and progress against what was told before."""
     found: list[tuple[Hashable, Breach]] = []
     seen = False
-    for job, sights in _sights(story).items():
-        for sight in sights:
-            values = {name: _number(sight.step, name) for name in ("progress", "queue_position")}
+    for job, sightings in _sightings(annotated).items():
+        for sighting in sightings:
+            values = {name: _number(sighting.step, name) for name in ("progress", "queue_position")}
             for name, value in values.items():
                 if value is None:
                     continue
                 seen = True
                 if value < 0 or (value > 1 if name == "progress" else value != int(value)):
                     most = "a fraction from 0 to 1" if name == "progress" else "a whole number from 0"
-                    message = f"job {job}: {label(sight.step)} says {name} {value}; it is {most}"
-                    found.append(_about(story, sight.step, name, message, value))
-        for first, then in _pairs(sights):
+                    message = f"job {job}: {label(sighting.step)} says {name} {value}; it is {most}"
+                    found.append(_about(annotated, sighting.step, name, message, value))
+        for first, then in _pairs(sightings):
             before, value = _number(first.step, "progress"), _number(then.step, "progress")
             if first.step.role != then.step.role or before is None or value is None:
                 continue
             if value < before and not then.step.failure:
                 message = f"job {job}: {label(first.step)} says progress {before}, {label(then.step)} {value}"
-                found.append(_about(story, then.step, "progress", message, value))
-    return told_once(found) if seen else None
+                found.append(_about(annotated, then.step, "progress", message, value))
+    return one_per_kind(found) if seen else None
 
 
-def moments(story: AnnotatedTrace) -> list[Breach] | None:
+def moments(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Hold the moments that an answer tells of a job against one another, and against the clock."""
     found: list[tuple[Hashable, Breach]] = []
     seen = False
-    for job, sights in _sights(story).items():
-        for sight in sights:
-            bindings = operation_of(story, sight.step).bindings
+    for job, sightings in _sightings(annotated).items():
+        for sighting in sightings:
+            bindings = operation_of(annotated, sighting.step).bindings
             dated = [name for name in MOMENTS if name in bindings and bindings[name].format is not None]
-            said = {name: value for name in dated if (value := sight.step.reading.values.get(name))}
+            said = {name: value for name in dated if (value := sighting.step.reading.values.get(name))}
             seen = seen or bool(said)
-            for name, message in _untimely(sight, said):
-                found.append(_about(story, sight.step, name, f"job {job}: {label(sight.step)} {message}", said[name]))
-    return told_once(found) if seen else None
+            for name, message in _untimely(sighting, said):
+                found.append(
+                    _about(annotated, sighting.step, name, f"job {job}: {label(sighting.step)} {message}", said[name])
+                )
+    return one_per_kind(found) if seen else None
 
 
-def no_result_before_the_end(story: AnnotatedTrace) -> list[Breach] | None:
+def no_result_before_the_end(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Look for the address of a video in an answer that says that the job has not ended."""
     found: list[tuple[Hashable, Breach]] = []
     seen = False
-    for job, sights in _sights(story).items():
-        for sight in sights:
-            if sight.step.kinds & ENDS or "video_url" not in operation_of(story, sight.step).bindings:
+    for job, sightings in _sightings(annotated).items():
+        for sighting in sightings:
+            if sighting.step.kinds & ENDS or "video_url" not in operation_of(annotated, sighting.step).bindings:
                 continue
             seen = True
-            if sight.step.video is not None:
-                message = f"job {job}: {sight}, and the address of a video"
-                found.append(_about(story, sight.step, "video_url", message, sight.step.video))
-    return told_once(found) if seen else None
+            if sighting.step.video is not None:
+                message = f"job {job}: {sighting}, and the address of a video"
+                found.append(_about(annotated, sighting.step, "video_url", message, sighting.step.video))
+    return one_per_kind(found) if seen else None
 
 
-def linearisable(story: AnnotatedTrace) -> list[Breach] | None:
+def linearisable(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Look for an order in which answers that overlap in time tell of a job that goes forward."""
     found: list[Breach] = []
     seen = False
-    for job, sights in _sights(story).items():
-        ways = [one for one in sights if any(_overlap(one, other) for other in sights if other is not one)]
+    for job, sightings in _sightings(annotated).items():
+        ways = [one for one in sightings if any(_overlap(one, other) for other in sightings if other is not one)]
         seen = seen or bool(ways)
-        if not fits(story.contract.graph, ways):
-            found.append(_out_of_order(story, job, ways))
+        if not fits(annotated.contract.graph, ways):
+            found.append(_out_of_order(annotated, job, ways))
     return found if seen else None
 
 
-def fits(graph: Graph, sights: Iterable[Sighting]) -> bool:
-    """Whether there is one way through the stages that shows every sight at some moment while it was being asked for.
+def fits(graph: Graph, sightings: Iterable[Sighting]) -> bool:
+    """Whether there is one way through the stages that shows every sighting at some moment while it was being asked for.
 
-    Along one way, each sight is placed as early as those allow that had ended before it began; the earliest places
+    Along one way, each sighting is placed as early as those allow that had ended before it began; the earliest places
     leave the others the most room, so that if they do not fit, nothing does.
     """
-    ordered = sorted(sights, key=lambda sight: sight.step.arrived)
+    ordered = sorted(sightings, key=lambda sighting: sighting.step.arrived)
     return not ordered or any(_along(way, ordered) for way in _ways(graph))
 
 
-def _along(way: Sequence[str], sights: Iterable[Sighting]) -> bool:
+def _along(way: Sequence[str], sightings: Iterable[Sighting]) -> bool:
     placed: list[tuple[float, int]] = []
-    for sight in sights:
-        least = max((place for done, place in placed if done < sight.step.arrived), default=0)
-        place = next((at for at in range(least, len(way)) if way[at] in sight.stages), None)
+    for sighting in sightings:
+        least = max((place for done, place in placed if done < sighting.step.arrived), default=0)
+        place = next((at for at in range(least, len(way)) if way[at] in sighting.stages), None)
         if place is None:
             return False
-        placed.append((sight.step.done, place))
+        placed.append((sighting.step.done, place))
     return True
 
 
@@ -176,10 +178,10 @@ def _ways(graph: Graph) -> Iterator[tuple[str, ...]]:
             yield way
 
 
-def _sights(story: AnnotatedTrace) -> dict[str, list[Sighting]]:
+def _sightings(annotated: AnnotatedTrace) -> dict[str, list[Sighting]]:
     """Return what was seen of each job, by its id, in the order in which the answers were there."""
     found: dict[str, list[Sighting]] = {}
-    for step in sorted(story.steps, key=lambda step: step.done):
+    for step in sorted(annotated.steps, key=lambda step: step.done):
         elsewhere = (step.exchange.probe or "").startswith(FOREIGN_PROBES)
         told = step.kinds and (step.stage is not None or step.role not in SUBMISSIONS)
         if step.ok and step.job is not None and told and not elsewhere:
@@ -187,22 +189,22 @@ def _sights(story: AnnotatedTrace) -> dict[str, list[Sighting]]:
     return found
 
 
-def _pairs(sights: Sequence[Sighting]) -> Iterator[tuple[Sighting, Sighting]]:
-    """Yield each sight with those before it whose answer was there before it was asked for.
+def _pairs(sightings: Sequence[Sighting]) -> Iterator[tuple[Sighting, Sighting]]:
+    """Yield each sighting with those before it whose answer was there before it was asked for.
 
     Of those that say the same in the same way, it is the last one: what comes after it comes after them all.
     """
     last: dict[Hashable, list[Sighting]] = {}
-    for then in sights:
+    for then in sightings:
         for earlier in last.values():
-            first = next((sight for sight in reversed(earlier) if sight.before(then)), None)
+            first = next((sighting for sighting in reversed(earlier) if sighting.before(then)), None)
             if first is not None:
                 yield first, then
         last.setdefault((then.step.role, then.stages), []).append(then)
 
 
-def _ended(graph: Graph, sight: Sighting) -> bool:
-    return all(graph[name].terminal for name in sight.stages)
+def _ended(graph: Graph, sighting: Sighting) -> bool:
+    return all(graph[name].terminal for name in sighting.stages)
 
 
 def _overlap(one: Sighting, other: Sighting) -> bool:
@@ -213,27 +215,27 @@ def _kind(first: Sighting, then: Sighting) -> Hashable:
     return first.step.role, first.stages, then.step.role, then.stages
 
 
-def _moved(story: AnnotatedTrace, first: Sighting, then: Sighting, message: str) -> Breach:
+def _moved(annotated: AnnotatedTrace, first: Sighting, then: Sighting, message: str) -> Breach:
     """Tell of a job that went where no way leads: the contract says so with its ways, and with what the words mean."""
     ways = [f"lifecycle.json#{format_pointer(('stages', name, 'next'))}" for name in sorted(first.stages)]
     seen = {"before": sorted(first.stages), "after": sorted(then.stages)}
-    return Breach(message, (*ways, *_meanings(story, first), *_meanings(story, then)), seen)
+    return Breach(message, (*ways, *_meanings(annotated, first), *_meanings(annotated, then)), seen)
 
 
-def _meanings(story: AnnotatedTrace, sight: Sighting) -> list[str]:
-    operation = operation_of(story, sight.step)
-    names = [name for name in sight.step.reading.situations if operation.situations[name].stages]
-    return [f"{home_of(story.contract, operation, name)}/stages" for name in names]
+def _meanings(annotated: AnnotatedTrace, sighting: Sighting) -> list[str]:
+    operation = operation_of(annotated, sighting.step)
+    names = [name for name in sighting.step.reading.situations if operation.situations[name].stages]
+    return [f"{home_of(annotated.contract, operation, name)}/stages" for name in names]
 
 
-def _out_of_order(story: AnnotatedTrace, job: str, sights: Sequence[Sighting]) -> Breach:
+def _out_of_order(annotated: AnnotatedTrace, job: str, sightings: Sequence[Sighting]) -> Breach:
     """Tell of overlapping answers that no order explains, by the first two that contradict each other, if two do."""
-    seen = [[one.step.arrived, one.step.done, sorted(one.stages)] for one in sights]
-    for first, then in itertools.combinations(sights, 2):
-        if not fits(story.contract.graph, (first, then)):
-            message = f"job {job}, asked for {len(sights)} times at once: {first} and {then}; no order explains both"
-            return Breach(message, _moved(story, first, then, "").places, seen)
-    message = f"job {job}, asked for {len(sights)} times at once: no order of the answers goes forward only"
+    seen = [[one.step.arrived, one.step.done, sorted(one.stages)] for one in sightings]
+    for first, then in itertools.combinations(sightings, 2):
+        if not fits(annotated.contract.graph, (first, then)):
+            message = f"job {job}, asked for {len(sightings)} times at once: {first} and {then}; no order explains both"
+            return Breach(message, _moved(annotated, first, then, "").places, seen)
+    message = f"job {job}, asked for {len(sightings)} times at once: no order of the answers goes forward only"
     return Breach(message, (f"lifecycle.json#{format_pointer(('stages',))}",), seen)
 
 
@@ -256,24 +258,24 @@ def _number(step: Step, name: str) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _about(story: AnnotatedTrace, step: Step, name: str, message: str, seen: Any) -> tuple[Hashable, Breach]:
-    places = bound_at(story.contract, operation_of(story, step), name, step)
+def _about(annotated: AnnotatedTrace, step: Step, name: str, message: str, seen: Any) -> tuple[Hashable, Breach]:
+    places = bound_at(annotated.contract, operation_of(annotated, step), name, step)
     return (step.role, step.reading.situations, name), Breach(message, places, seen)
 
 
-def _untimely(sight: Sighting, said: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _untimely(sighting: Sighting, said: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the moments of an answer: the name of one, and why it cannot be."""
     times = {name: value for name, value in said.items() if isinstance(value, float)}
     for name in said:
         if name not in times:
             yield name, f"says {name} {said[name]!r}, which is no moment"
-        elif abs(times[name] - sight.step.arrived) > PLAUSIBLE:
+        elif abs(times[name] - sighting.step.arrived) > PLAUSIBLE:
             yield name, f"says {name} {said[name]!r}, which is more than ten years from now"
     for first, then in itertools.combinations([name for name in MOMENTS if name in times], 2):
         if times[first] > times[then] + CLOCK_ROUNDING_SECONDS:
             yield then, f"says {then} {times[then]}, which is before {first}, {times[first]}"
-    if "finished_at" in times and not sight.step.kinds & ENDS:
-        yield "finished_at", f"says {sight.step.stage!r} and finished_at {times['finished_at']}"
+    if "finished_at" in times and not sighting.step.kinds & ENDS:
+        yield "finished_at", f"says {sighting.step.stage!r} and finished_at {times['finished_at']}"
 
 
 def _tells(*names: str) -> Any:

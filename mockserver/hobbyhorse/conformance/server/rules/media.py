@@ -34,8 +34,8 @@ Look = Callable[[AnnotatedTrace, Video, "Order | None"], "list[Breach] | None"]
 def _each(look: Look) -> Callable[[AnnotatedTrace], list[Breach] | None]:
     """Return a check that looks at each video, with what was asked of it."""
 
-    def over(story: AnnotatedTrace) -> list[Breach] | None:
-        found = [look(story, video, _asked(story, video)) for video in story.trace.videos]
+    def over(annotated: AnnotatedTrace) -> list[Breach] | None:
+        found = [look(annotated, video, _asked(annotated, video)) for video in annotated.trace.videos]
         seen = [breaches for breaches in found if breaches is not None]
         return [breach for breaches in seen for breach in breaches] if seen else None
 
@@ -44,21 +44,23 @@ def _each(look: Look) -> Callable[[AnnotatedTrace], list[Breach] | None]:
 
 def _facts(look: Callable[[AnnotatedTrace, Mapping[str, Any], Order | None], list[Breach] | None]) -> Look:
     """Return a look at what is in a video, if it is one."""
-    return lambda story, video, order: look(story, video.facts, order) if video.facts and not video.error else None
+    return lambda annotated, video, order: (
+        look(annotated, video.facts, order) if video.facts and not video.error else None
+    )
 
 
-def _asked(story: AnnotatedTrace, video: Video) -> Order | None:
+def _asked(annotated: AnnotatedTrace, video: Video) -> Order | None:
     """Return what was asked of the job that a video is of."""
     if video.job is not None:
-        return order_behind(story, video.job)
-    told = next((step for step in story.steps if step.video == video.url), None)
+        return order_behind(annotated, video.job)
+    told = next((step for step in annotated.steps if step.video == video.url), None)
     if told is None:
         return None
-    return order_of(story, told) if told.role in SUBMISSIONS else order_behind(story, told.job)
+    return order_of(annotated, told) if told.role in SUBMISSIONS else order_behind(annotated, told.job)
 
 
-def _container(story: AnnotatedTrace, video: Video, order: Order | None) -> list[Breach] | None:
-    places = _promised(story.contract, order, "mp4")
+def _container(annotated: AnnotatedTrace, video: Video, order: Order | None) -> list[Breach] | None:
+    places = _promised(annotated.contract, order, "mp4")
     if video.error:
         return [Breach(f"the video of {video.job} is no whole MP4: {video.error}", places, video.error)]
     codec = video.facts.get("video_codec")
@@ -69,11 +71,11 @@ def _container(story: AnnotatedTrace, video: Video, order: Order | None) -> list
     return []
 
 
-def _frame_rate(story: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
+def _frame_rate(annotated: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
     rate = facts.get("fps")
     if rate is None:
         return None
-    places = _promised(story.contract, order, "24 frames")
+    places = _promised(annotated.contract, order, "24 frames")
     found = []
     if not math.isclose(float(rate), FPS, abs_tol=0.001):
         found.append(Breach(f"the video has {float(rate):g} frames a second, not {FPS}", places, rate))
@@ -82,7 +84,7 @@ def _frame_rate(story: AnnotatedTrace, facts: Mapping[str, Any], order: Order | 
     return found
 
 
-def _frames(story: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
+def _frames(annotated: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
     frames, seconds = facts.get("frames"), facts.get("video_seconds")
     if order is None or frames is None or seconds is None:
         return None
@@ -96,7 +98,7 @@ def _frames(story: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None
     return found
 
 
-def _length(story: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
+def _length(annotated: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
     seconds = facts.get("video_seconds")
     if order is None or seconds is None:
         return None
@@ -106,7 +108,7 @@ def _length(story: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None
     return [Breach(message, _parameter(order, "duration"), float(seconds))]
 
 
-def _sides(story: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
+def _sides(annotated: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
     width, height = facts.get("width"), facts.get("height")
     found = re.fullmatch(r"(\d+)[pP]", order.resolution or "") if order is not None else None
     area = AREAS.get(int(found.group(1))) if found is not None else None
@@ -122,11 +124,11 @@ def _sides(story: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None)
     return breaches
 
 
-def _aspect(story: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
+def _aspect(annotated: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
     width, height = facts.get("width"), facts.get("height")
     if not width or not height:
         return None
-    asked, places = facts.get("asked_aspect"), _promised(story.contract, order, "aspect")
+    asked, places = facts.get("asked_aspect"), _promised(annotated.contract, order, "aspect")
     if asked is None and order is not None and order.first_frame is None and order.ratio:
         across, _, down = order.ratio.partition(":")
         asked = int(across) / int(down) if across.isdigit() and down.isdigit() and int(down) else None
@@ -138,7 +140,7 @@ def _aspect(story: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None
     return [Breach(f"the video is {width}x{height}, {width / height:.3f}; asked for was {asked:.3f}", places)]
 
 
-def _first_frame(story: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
+def _first_frame(annotated: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
     apart = facts.get("first_frame_difference")
     if apart is None:
         return None
@@ -148,8 +150,8 @@ def _first_frame(story: AnnotatedTrace, facts: Mapping[str, Any], order: Order |
     return [Breach(f"the first frame is not the picture that was given: they differ by {apart:.0f}", places, apart)]
 
 
-def _audio(story: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
-    places = _promised(story.contract, order, "audio")
+def _audio(annotated: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
+    places = _promised(annotated.contract, order, "audio")
     if not places or facts.get("video_seconds") is None:
         return None
     sound = facts.get("audio_seconds")
@@ -161,17 +163,17 @@ def _audio(story: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None)
     return []
 
 
-def _moov_first(story: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
+def _moov_first(annotated: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
     if "moov_first" not in facts:
         return None
     return [] if facts["moov_first"] else [Breach("the index (moov) stands behind the media; it cannot be streamed")]
 
 
-def ranges(story: AnnotatedTrace) -> list[Breach] | None:
+def ranges(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Hold the answers to requests for a part of a video against what was asked for."""
     found: list[Breach] = []
     seen = False
-    for step in _files(story):
+    for step in _files(annotated):
         asked = re.fullmatch(r"bytes=(\d*)-(\d*)", step.exchange.header("range") or "")
         if asked is None or not any(asked.groups()) or not step.delivered or step.status not in (200, 206, 416):
             continue
@@ -209,12 +211,12 @@ def _wanted(first: str, last: str, total: int | None) -> tuple[int, int] | None:
     return int(first), min(int(last), total - 1) if last else total - 1
 
 
-def headers(story: AnnotatedTrace) -> list[Breach] | None:
+def headers(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Hold the headers of videos against what came."""
     found: list[Breach] = []
     seen = False
-    whole = {step.exchange.url: step.exchange.size for step in _files(story) if _complete(step)}
-    for step in _files(story):
+    whole = {step.exchange.url: step.exchange.size for step in _files(annotated) if _complete(step)}
+    for step in _files(annotated):
         if step.status != 200 or not step.delivered or step.exchange.method not in ("GET", "HEAD"):
             continue
         seen = True
@@ -231,10 +233,12 @@ def headers(story: AnnotatedTrace) -> list[Breach] | None:
     return found if seen else None
 
 
-def _files(story: AnnotatedTrace) -> Iterator[Step]:
+def _files(annotated: AnnotatedTrace) -> Iterator[Step]:
     """Yield the requests for videos."""
-    urls = {step.video for step in story.steps if step.video} | {video.url for video in story.trace.videos}
-    yield from (step for step in story.of("media") if step.exchange.probe in MEDIA_PROBES or step.exchange.url in urls)
+    urls = {step.video for step in annotated.steps if step.video} | {video.url for video in annotated.trace.videos}
+    yield from (
+        step for step in annotated.of("media") if step.exchange.probe in MEDIA_PROBES or step.exchange.url in urls
+    )
 
 
 def _complete(step: Step) -> bool:

@@ -16,25 +16,27 @@ CENT = Decimal("0.01")
 UNMADE = frozenset({"failure", "cancelled", "expired"})
 
 
-def price(story: AnnotatedTrace) -> list[Breach] | None:
+def price(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Hold the cost of each job that has succeeded, as told, against the model's price."""
     found: dict[object, Breach] = {}
     seen = False
-    for step in story.reads:
+    for step in annotated.reads:
         cost = _cost(step)
-        order = order_behind(story, step.job) if step.success and cost is not None else None
+        order = order_behind(annotated, step.job) if step.success and cost is not None else None
         if order is None or cost is None or (order.resolution or "") not in order.model.price:
             continue
         seen = True
         due = order.model.cost(order.resolution, order.seconds)
         if abs(cost - due) >= CENT:
-            found.setdefault((order.model.id, order.resolution, order.seconds, cost), _dear(story, step, order, cost))
+            found.setdefault(
+                (order.model.id, order.resolution, order.seconds, cost), _dear(annotated, step, order, cost)
+            )
     return list(found.values()) if seen else None
 
 
-def _dear(story: AnnotatedTrace, step: Step, order: Order, cost: Decimal) -> Breach:
+def _dear(annotated: AnnotatedTrace, step: Step, order: Order, cost: Decimal) -> Breach:
     """Return the breach of a cost that is not the contract's."""
-    at = f"/models/{story.contract.models.index(order.model)}/price"
+    at = f"/models/{annotated.contract.models.index(order.model)}/price"
     each = cost / order.seconds if order.seconds else Decimal(0)
     tier = at + format_pointer((str(order.resolution),))
     patch = {"file": "lifecycle.json", "op": "replace", "path": tier, "value": format(each.normalize(), "f")}
@@ -49,24 +51,24 @@ def _bound(step: Step) -> tuple[str, ...]:
     return (f"lifecycle.json#/operations/{step.role}/bindings/cost",)
 
 
-def refused_not_billed(story: AnnotatedTrace) -> list[Breach] | None:
+def refused_not_billed(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Look for a cost of a job that has failed or was cancelled, and for a job of an order that was refused."""
     found: dict[object, Breach] = {}
     seen = False
-    for step in story.reads:
+    for step in annotated.reads:
         if not step.ok or not step.kinds or not step.kinds <= UNMADE:
             continue
         seen = True
         cost = _cost(step)
-        if cost is not None and cost > 0 and not _documented(story, step):
+        if cost is not None and cost > 0 and not _documented(annotated, step):
             message = f"the job {step.job} has ended without a video ({step.stage}) and cost {cost}"
-            found.setdefault(step.job, Breach(message, (*_examples(story, step), *_bound(step)), str(cost)))
-    for step in story.submits:
+            found.setdefault(step.job, Breach(message, (*_examples(annotated, step), *_bound(step)), str(cost)))
+    for step in annotated.submits:
         if not step.refused or not step.delivered or step.transient:
             continue
         seen = True
         job = step.reading.values.get("job")
-        if isinstance(job, str) and any(read.ok and read.job == job for read in story.reads):
+        if isinstance(job, str) and any(read.ok and read.job == job for read in annotated.reads):
             message = f"request {step.number} is refused ({step.status}), and its job {job} is there"
             places = tuple(f"lifecycle.json#/operations/{step.role}/situations/{n}" for n in step.reading.situations)
             found.setdefault(job, Breach(message, places, job))
@@ -79,9 +81,9 @@ def _cost(step: Step) -> Decimal | None:
     return value if isinstance(value, Decimal) and value.is_finite() else None
 
 
-def _documented(story: AnnotatedTrace, step: Step) -> bool:
+def _documented(annotated: AnnotatedTrace, step: Step) -> bool:
     """Whether the contract's own example of such an answer has a cost."""
-    return any(_positive(story.contract.schemas.at(place)) for place in _examples(story, step))
+    return any(_positive(annotated.contract.schemas.at(place)) for place in _examples(annotated, step))
 
 
 def _positive(value: object) -> bool:
@@ -91,9 +93,9 @@ def _positive(value: object) -> bool:
         return False
 
 
-def _examples(story: AnnotatedTrace, step: Step) -> tuple[str, ...]:
+def _examples(annotated: AnnotatedTrace, step: Step) -> tuple[str, ...]:
     """Return where the examples of the situations that an answer may be have their cost."""
-    operation = operation_of(story, step)
+    operation = operation_of(annotated, step)
     binding = operation.bindings.get("cost")
     pointers = [place.pointer for place in binding.response if place.part == "body"] if binding else []
     situations = [operation.situations[name] for name in step.reading.situations]

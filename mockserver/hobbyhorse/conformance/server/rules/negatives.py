@@ -8,14 +8,14 @@ from urllib.parse import unquote
 
 from hobbyhorse.conformance.server.expected import (
     body_of,
+    conclusive,
+    conclusive_probes,
     home_of,
-    judged,
     label,
+    one_per_kind,
     operation_of,
     probes,
     refused_as,
-    telling,
-    told_once,
 )
 from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer
@@ -30,58 +30,65 @@ FEW_INTERNAL_ERRORS = 2
 """How many bad bodies must have been answered by an internal error for it to be how they are refused."""
 
 
-def refused(story: AnnotatedTrace) -> list[Breach] | None:
+def refused(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Look for jobs that were made of bodies which break the contract."""
-    steps = [step for step in _negatives(story) if step.delivered]
+    steps = [step for step in _negatives(annotated) if step.delivered]
     found = []
     for step in steps:
         if _made(step):
             message = f"{label(step)}: {step.exchange.probe} breaks the contract, and is answered with {step.status}"
             job = f" and the job {step.job_told!r}" if step.job_told else ""
-            breach = Breach(message + job, (*_forbidding(story, step), *_refusing(story, step)), step.job_told)
+            breach = Breach(message + job, (*_forbidding(annotated, step), *_refusing(annotated, step)), step.job_told)
             found.append((step.exchange.probe, breach))
-    return told_once(found) if steps else None
+    return one_per_kind(found) if steps else None
 
 
-def refused_as_documented(story: AnnotatedTrace) -> list[Breach] | None:
+def refused_as_documented(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Hold the refusals of bodies that break the contract against the situation that is to be."""
-    steps = [step for step in _negatives(story) if step.delivered and not _made(step) and _telling(story, step)]
+    steps = [step for step in _negatives(annotated) if step.delivered and not _made(step) and _telling(annotated, step)]
     found = []
     for step in steps:
-        operation = operation_of(story, step)
+        operation = operation_of(annotated, step)
         expected = step.exchange.expected or "invalid_request"
         if expected not in operation.situations and 400 <= step.status < 500:
             continue
-        also = ["unknown_model"] if _pointer(step) in _model_places(story, step) else []
+        also = ["unknown_model"] if _pointer(step) in _model_places(annotated, step) else []
         found += [
-            ((step.role, breach.places, breach.seen), breach) for breach in refused_as(story, step, expected, also)
+            ((step.role, breach.places, breach.seen), breach) for breach in refused_as(annotated, step, expected, also)
         ]
-    return told_once(found) if steps else None
+    return one_per_kind(found) if steps else None
 
 
-def bounds_accepted(story: AnnotatedTrace) -> list[Breach] | None:
+def bounds_accepted(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Look for bodies at a documented bound that are refused for what is in them, where another body was taken."""
-    taken = any(step.accepted for step in story.submits)
-    steps = [step for step in judged(story, "bound:") if step.role in SUBMISSIONS and not _picture(story, step)]
-    refusals = [step for step in steps if _refused_for_its_body(story, step)]
+    taken = any(step.accepted for step in annotated.submits)
+    steps = [
+        step
+        for step in conclusive_probes(annotated, "bound:")
+        if step.role in SUBMISSIONS and not _picture(annotated, step)
+    ]
+    refusals = [step for step in steps if _refused_for_its_body(annotated, step)]
     if not any(step.accepted or (taken and step in refusals) for step in steps):
         return None
     found = []
     for step in refusals if taken else []:
         pointer = format_pointer(_pointer(step))
         message = f"{label(step)}: {step.exchange.probe} keeps the schema, and is refused with {step.status}"
-        places = tuple(_declared(story, step))
+        places = tuple(_declared(annotated, step))
         found.append((pointer, Breach(message, places, step.status)))
-    return told_once(found)
+    return one_per_kind(found)
 
 
-def _negatives(story: AnnotatedTrace) -> list[Step]:
+def _negatives(annotated: AnnotatedTrace) -> list[Step]:
     """Return the requests whose body breaks the contract; another content type does only where the contract says so."""
     return [
         step
-        for step in probes(story, "negative:")
+        for step in probes(annotated, "negative:")
         if step.role in SUBMISSIONS
-        and (step.exchange.probe != "negative:type" or "unsupported_media_type" in operation_of(story, step).situations)
+        and (
+            step.exchange.probe != "negative:type"
+            or "unsupported_media_type" in operation_of(annotated, step).situations
+        )
     ]
 
 
@@ -89,14 +96,14 @@ def _made(step: Step) -> bool:
     return step.accepted or (step.role == "run" and step.ok)
 
 
-def _telling(story: AnnotatedTrace, step: Step) -> bool:
+def _telling(annotated: AnnotatedTrace, step: Step) -> bool:
     """Whether an answer says how the endpoint refuses bodies: on a bad day, no answer does.
 
     An internal error does where several bad bodies, and nothing else, were answered so.
     """
     if step.status != INTERNAL:
-        return telling(step)
-    failed = [other for other in story.steps if other.status >= INTERNAL and other.role != "media"]
+        return conclusive(step)
+    failed = [other for other in annotated.steps if other.status >= INTERNAL and other.role != "media"]
     bad = [other for other in failed if (other.exchange.probe or "").startswith("negative:")]
     return len(bad) >= FEW_INTERNAL_ERRORS and len(bad) == len(failed)
 
@@ -113,41 +120,41 @@ def _parts(step: Step) -> tuple[str, str, str]:
     return kind, first, rest
 
 
-def _inside(story: AnnotatedTrace, step: Step, pointer: Pointer) -> Pointer | None:
+def _inside(annotated: AnnotatedTrace, step: Step, pointer: Pointer) -> Pointer | None:
     """Return a place in the body as one in the parameters of the model, or None where it is not in there."""
-    around = operation_of(story, step).model_parameters.pointer
+    around = operation_of(annotated, step).model_parameters.pointer
     return pointer[len(around) :] if pointer[: len(around)] == around else None
 
 
-def _model(story: AnnotatedTrace, step: Step) -> Model:
+def _model(annotated: AnnotatedTrace, step: Step) -> Model:
     """Return the model that a request is for: the one that it names, or the one that the whole suite is about."""
     body, url = step.exchange.body.decode(errors="replace"), step.exchange.url
-    named = [model for model in story.contract.models if model.id in url or f'"{model.id}"' in body]
-    return named[0] if named else story.contract.model(story.trace.model or "") or story.contract.models[0]
+    named = [model for model in annotated.contract.models if model.id in url or f'"{model.id}"' in body]
+    return named[0] if named else annotated.contract.model(annotated.trace.model or "") or annotated.contract.models[0]
 
 
-def _model_places(story: AnnotatedTrace, step: Step) -> set[Pointer]:
+def _model_places(annotated: AnnotatedTrace, step: Step) -> set[Pointer]:
     """Return the places in the body that name the model."""
-    binding = operation_of(story, step).bindings.get("model")
+    binding = operation_of(annotated, step).bindings.get("model")
     return {place.pointer for place in binding.request if place.part == "body"} if binding is not None else set()
 
 
-def _picture(story: AnnotatedTrace, step: Step) -> bool:
+def _picture(annotated: AnnotatedTrace, step: Step) -> bool:
     """Whether a probe is about a picture, which may be refused for what it shows or for not being there."""
-    inside = _inside(story, step, _pointer(step))
-    model = _model(story, step)
+    inside = _inside(annotated, step, _pointer(step))
+    model = _model(annotated, step)
     pictures = [at for name in ("first_frame", "references") for at in model.parameters.get(name, ())]
     return inside is not None and any(at[: len(inside)] == inside or inside[: len(at)] == at for at in pictures)
 
 
-def _forbidding(story: AnnotatedTrace, step: Step) -> tuple[str, ...]:
+def _forbidding(annotated: AnnotatedTrace, step: Step) -> tuple[str, ...]:
     """Return the places of the schema that a body breaks where its probe says so; of all that it breaks otherwise."""
     _, keyword, _ = _parts(step)
-    around = operation_of(story, step).model_parameters
-    parameters, pointer = around.get(message_of((), body_of(step))), _inside(story, step, _pointer(step))
+    around = operation_of(annotated, step).model_parameters
+    parameters, pointer = around.get(message_of((), body_of(step))), _inside(annotated, step, _pointer(step))
     if parameters is MISSING:
         return ()
-    found = story.contract.schemas.violations(_model(story, step).schema, parameters)
+    found = annotated.contract.schemas.violations(_model(annotated, step).schema, parameters)
     meant = [one for one in found if tuple(map(str, one.location)) == pointer and _keyword(one.places) == keyword]
     return tuple(dict.fromkeys(place for one in meant or found[:1] for place in one.places))
 
@@ -156,16 +163,16 @@ def _keyword(places: tuple[str, ...]) -> str:
     return places[0].rpartition("/")[2] if places else ""
 
 
-def _refusing(story: AnnotatedTrace, step: Step) -> tuple[str, ...]:
+def _refusing(annotated: AnnotatedTrace, step: Step) -> tuple[str, ...]:
     """Return where the contract has the refusal that was asked for."""
-    operation = operation_of(story, step)
+    operation = operation_of(annotated, step)
     meant = find_situation(operation, step.exchange.expected or "invalid_request")
-    return (home_of(story.contract, operation, meant.name),) if meant is not None else ()
+    return (home_of(annotated.contract, operation, meant.name),) if meant is not None else ()
 
 
-def _refused_for_its_body(story: AnnotatedTrace, step: Step) -> bool:
+def _refused_for_its_body(annotated: AnnotatedTrace, step: Step) -> bool:
     """Whether a refusal is of what is in the body, and of nothing else: the balance, the model's day, a limit."""
-    operation = operation_of(story, step)
+    operation = operation_of(annotated, step)
     meant = find_situation(operation, "invalid_request")
     statuses = BAD | ({meant.status} if meant is not None else set())
     if step.accepted or step.status not in statuses:
@@ -174,11 +181,11 @@ def _refused_for_its_body(story: AnnotatedTrace, step: Step) -> bool:
     return not others or (meant is not None and meant.name in step.reading.situations)
 
 
-def _declared(story: AnnotatedTrace, step: Step) -> Iterator[str]:
+def _declared(annotated: AnnotatedTrace, step: Step) -> Iterator[str]:
     """Yield the places of a model's schema that allow what stands at a bound, most special first."""
-    schemas, model = story.contract.schemas, _model(story, step)
+    schemas, model = annotated.contract.schemas, _model(annotated, step)
     at, way = model.schema, list[str]()
-    for name in ("", *(_inside(story, step, _pointer(step)) or ())):
+    for name in ("", *(_inside(annotated, step, _pointer(step)) or ())):
         here = at if not name else f"{at}/items" if name.isdigit() else at + format_pointer(("properties", name))
         way.append(here)
         at = here

@@ -53,15 +53,15 @@ class ReceivedCallback:
         return f"the callback number {self.delivery.number} for {self.job}"
 
 
-def schema(story: AnnotatedTrace) -> list[Breach] | None:
+def schema(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Hold each callback against the situations and schemas that the contract has for it."""
-    calls = _calls(story)
-    return [breach for call in calls for breach in _misshapen(story, call)] if calls else None
+    calls = _calls(annotated)
+    return [breach for call in calls for breach in _misshapen(annotated, call)] if calls else None
 
 
-def _misshapen(story: AnnotatedTrace, call: ReceivedCallback) -> Iterator[Breach]:
+def _misshapen(annotated: AnnotatedTrace, call: ReceivedCallback) -> Iterator[Breach]:
     """Yield what is wrong with one callback; nothing if one of its situations has it, to the last field."""
-    callbacks = _callbacks(story)
+    callbacks = _callbacks(annotated)
     if call.value is MISSING:
         yield Breach(f"{call} is no JSON", (f"{PLACE}/operationId",), call.delivery.body[:200].decode(errors="replace"))
         return
@@ -71,19 +71,19 @@ def _misshapen(story: AnnotatedTrace, call: ReceivedCallback) -> Iterator[Breach
     found = []
     for name in names:
         at = callbacks.situations[name].schema
-        violations = story.contract.schemas.violations(at, call.value, most=5)
+        violations = annotated.contract.schemas.violations(at, call.value, most=5)
         if not violations:
             return
         for violation in violations:
-            places = (*schema_places(story.contract.schemas, at, violation), f"{PLACE}/situations/{name}")
+            places = (*schema_places(annotated.contract.schemas, at, violation), f"{PLACE}/situations/{name}")
             found.append(Breach(f"{call} ({name}): {violation}", places, str(violation)))
     yield from found[:5]
 
 
-def signature(story: AnnotatedTrace) -> list[Breach] | None:
+def signature(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Verify each callback's signature; where another reading of the contract fits, say which."""
-    how, secret = _callbacks(story).signature, story.trace.secret
-    calls = [call for call in _calls(story) if call.delivery.body]
+    how, secret = _callbacks(annotated).signature, annotated.trace.secret
+    calls = [call for call in _calls(annotated) if call.delivery.body]
     if how is None or not secret or not calls:
         return None
     return [breach for call in calls for breach in _unsealed(how, secret, call)]
@@ -130,17 +130,17 @@ def _verified(how: Signature, secret: str, call: ReceivedCallback, now: float | 
         return False
 
 
-def same_as_poll(story: AnnotatedTrace) -> list[Breach] | None:
+def same_as_poll(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Hold the job, the end and the video of each callback against the last poll."""
     found: list[Breach] = []
     seen = False
-    for call in _calls(story):
-        reads = [read for read in reads_of(story, call.job) if read.terminal]
-        if call.delivery.job in story.jobs and call.job != call.delivery.job:
+    for call in _calls(annotated):
+        reads = [read for read in reads_of(annotated, call.job) if read.terminal]
+        if call.delivery.job in annotated.jobs and call.job != call.delivery.job:
             seen = True
             message = f"{call} came for the job {call.delivery.job}"
             found.append(Breach(message, (f"{PLACE}/bindings/job",), call.job))
-        if not _asked_for(story, call.job):
+        if not _asked_for(annotated, call.job):
             seen = True
             message = f"{call} is about a job whose order asked for none"
             found.append(Breach(message, (f"{PLACE}/bindings/job",), call.job))
@@ -150,10 +150,10 @@ def same_as_poll(story: AnnotatedTrace) -> list[Breach] | None:
     return found if seen else None
 
 
-def _asked_for(story: AnnotatedTrace, job: str | None) -> bool:
+def _asked_for(annotated: AnnotatedTrace, job: str | None) -> bool:
     """Whether a job may be told of: all may, but those that the suite itself has ordered without an address."""
-    made = making(story, job)
-    binding = story.contract.operations["submit"].bindings.get("callback_url")
+    made = making(annotated, job)
+    binding = annotated.contract.operations["submit"].bindings.get("callback_url")
     if made is None or made.exchange.probe is None or binding is None:
         return True
     body = body_of(made)
@@ -183,53 +183,53 @@ def _file(url: str | None) -> str:
     return (url or "").partition("?")[0].partition("#")[0]
 
 
-def retried(story: AnnotatedTrace) -> list[Breach] | None:
+def retried(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Look for a callback for each order, and for another behind one that was not acknowledged, if watched so long."""
-    callbacks = _callbacks(story)
+    callbacks = _callbacks(annotated)
     found: list[Breach] = []
     seen = False
-    for job, calls in _by_job(story):
+    for job, calls in _by_job(annotated):
         for number, call in enumerate(calls):
             one = call.delivery
             if one.acknowledged or one.status == UNSUBSCRIBED or number >= len(callbacks.retries):
                 break
             delay = callbacks.retries[number]
             latest = one.sent + (callbacks.deadline if one.status is None else 0.0) + ALLOWANCE * delay + SLACK
-            came = calls[number + 1].delivery.sent if number + 1 < len(calls) else story.trace.ended
+            came = calls[number + 1].delivery.sent if number + 1 < len(calls) else annotated.trace.ended
             seen = seen or number + 1 < len(calls) or came > latest
             if came > latest:
                 places = (f"{PLACE}/retries/{number}", f"{PLACE}/retries")
                 answer = f"answered {one.status}" if one.status else "not answered"
                 message = f"{call} was {answer}, and no other came for {job} in {came - one.sent:.0f} s"
                 found.append(Breach(message, places, one.status))
-    found += _never(story)
+    found += _never(annotated)
     return found if seen or found else None
 
 
-def _never(story: AnnotatedTrace) -> Iterator[Breach]:
+def _never(annotated: AnnotatedTrace) -> Iterator[Breach]:
     """Yield the jobs that were ordered with a callback, have ended long ago, and were never told of."""
-    callbacks = _callbacks(story)
-    told = {call.job for call in _calls(story)}
+    callbacks = _callbacks(annotated)
+    told = {call.job for call in _calls(annotated)}
     patience = callbacks.retries[0] if callbacks.retries else 0.0
-    for order in story.submits:
+    for order in annotated.submits:
         job = order.job_told
         if order.exchange.probe != ORDERED or job is None or job in told:
             continue
-        end = next((read for read in reads_of(story, job) if read.terminal), None)
+        end = next((read for read in reads_of(annotated, job) if read.terminal), None)
         if end is None:
             continue
-        waited = story.trace.ended - end.done
+        waited = annotated.trace.ended - end.done
         if waited > callbacks.deadline + ALLOWANCE * patience + SLACK:
             message = f"the job {job} has ended, and no callback came in {waited:.0f} s"
             yield Breach(message, (f"{PLACE}/operationId",))
 
 
-def none_after_acknowledgement(story: AnnotatedTrace) -> list[Breach] | None:
+def none_after_acknowledgement(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Look for the same callback again, after it had been acknowledged in time."""
-    deadline = _callbacks(story).deadline
+    deadline = _callbacks(annotated).deadline
     found: list[Breach] = []
     seen = False
-    for job, calls in _by_job(story):
+    for job, calls in _by_job(annotated):
         for number, call in enumerate(calls):
             one = call.delivery
             if not one.acknowledged or one.answered is None or one.answered - one.sent > deadline:
@@ -248,19 +248,19 @@ def none_after_acknowledgement(story: AnnotatedTrace) -> list[Breach] | None:
     return found if seen else None
 
 
-def readable_first(story: AnnotatedTrace) -> list[Breach] | None:
+def readable_first(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Hold the first poll behind each callback against the end that it told."""
     found: list[Breach] = []
     seen = False
-    for _, calls in _by_job(story):
+    for _, calls in _by_job(annotated):
         call = next((call for call in calls if call.kinds), None)
         if call is None:
             continue
-        later = [read for read in reads_of(story, call.job) if read.arrived >= call.delivery.sent]
+        later = [read for read in reads_of(annotated, call.job) if read.arrived >= call.delivery.sent]
         read = next(
             (read for read in later if read.delivered and (read.under_way or read.terminal or _gone(read))), None
         )
-        if read is None or (_gone(read) and not own(story, read)):
+        if read is None or (_gone(read) and not own(annotated, read)):
             continue
         seen = True
         if not read.terminal:
@@ -274,30 +274,30 @@ def _gone(read: Step) -> bool:
     return read.status in (404, 410)
 
 
-def _calls(story: AnnotatedTrace) -> list[ReceivedCallback]:
+def _calls(annotated: AnnotatedTrace) -> list[ReceivedCallback]:
     """Return the genuine callbacks, in the order in which they came."""
-    callbacks = _callbacks(story)
+    callbacks = _callbacks(annotated)
     found = []
-    for delivery in sorted(story.trace.deliveries, key=lambda one: one.sent):
+    for delivery in sorted(annotated.trace.deliveries, key=lambda one: one.sent):
         if delivery.kind != "genuine":
             continue
         value = as_json(delivery.body)
-        reading = read_callback(story.contract.schemas, callbacks, message_of(delivery.headers, value))
-        kinds = frozenset(story.contract.graph[name].kind for name in reading.stages)
+        reading = read_callback(annotated.contract.schemas, callbacks, message_of(delivery.headers, value))
+        kinds = frozenset(annotated.contract.graph[name].kind for name in reading.stages)
         found.append(ReceivedCallback(delivery, value, reading, kinds))
     return found
 
 
-def _by_job(story: AnnotatedTrace) -> Iterator[tuple[str, list[ReceivedCallback]]]:
+def _by_job(annotated: AnnotatedTrace) -> Iterator[tuple[str, list[ReceivedCallback]]]:
     """Yield the callbacks of each job that was ordered here; one of an older job may still come."""
-    calls = _calls(story)
+    calls = _calls(annotated)
     for job in dict.fromkeys(call.job for call in calls):
-        if job is not None and job in story.jobs:
+        if job is not None and job in annotated.jobs:
             yield job, [call for call in calls if call.job == job]
 
 
-def _callbacks(story: AnnotatedTrace) -> Callbacks:
-    found = story.contract.callbacks
+def _callbacks(annotated: AnnotatedTrace) -> Callbacks:
+    found = annotated.contract.callbacks
     assert found is not None
     return found
 

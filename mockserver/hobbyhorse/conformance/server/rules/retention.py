@@ -35,11 +35,11 @@ class VideoFetch:
     places: tuple[str, ...]
 
 
-def readable_until_expiry(story: AnnotatedTrace) -> list[Breach] | None:
+def readable_until_expiry(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Look for a link that was refused before it expires, and for one that expires before its time."""
-    found = list(_otherwise(story, shorter=True))
+    found = list(_otherwise(annotated, shorter=True))
     seen = bool(found)
-    for fetch in _fetches(story):
+    for fetch in _fetches(annotated):
         step = fetch.step
         if step.arrived > fetch.least or not step.delivered:
             continue
@@ -55,18 +55,18 @@ def readable_until_expiry(story: AnnotatedTrace) -> list[Breach] | None:
     return found if seen else None
 
 
-def _lives(story: AnnotatedTrace) -> Iterator[tuple[Step, int]]:
+def _lives(annotated: AnnotatedTrace) -> Iterator[tuple[Step, int]]:
     """Yield the answers that tell a link's expiry and the job's end, and the whole seconds between them."""
-    for step in story.reads:
+    for step in annotated.reads:
         expires, finished = _moment(step, "expires_at"), _moment(step, "finished_at")
         if step.success and step.clean and expires is not None and finished is not None:
             yield step, round(expires - finished)
 
 
-def _otherwise(story: AnnotatedTrace, *, shorter: bool) -> Iterator[Breach]:
+def _otherwise(annotated: AnnotatedTrace, *, shorter: bool) -> Iterator[Breach]:
     """Yield the first link whose life, as told, is shorter than what the contract says, or longer."""
-    life = story.contract.retention.result_url
-    for step, lives in _lives(story) if life is not None else ():
+    life = annotated.contract.retention.result_url
+    for step, lives in _lives(annotated) if life is not None else ():
         assert life is not None
         differs = lives < ROUNDED * life - MARGIN if shorter else lives * ROUNDED - MARGIN > life
         if differs:
@@ -76,11 +76,11 @@ def _otherwise(story: AnnotatedTrace, *, shorter: bool) -> Iterator[Breach]:
             return
 
 
-def refused_after(story: AnnotatedTrace) -> list[Breach] | None:
+def refused_after(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Look for a link that still works after it has expired, and for one that expires later than it should."""
-    found = list(_otherwise(story, shorter=False))
+    found = list(_otherwise(annotated, shorter=False))
     seen = bool(found)
-    for fetch in _fetches(story):
+    for fetch in _fetches(annotated):
         step = fetch.step
         if step.arrived < fetch.most or not step.delivered or step.transient:
             continue
@@ -91,17 +91,17 @@ def refused_after(story: AnnotatedTrace) -> list[Breach] | None:
     return found if seen else None
 
 
-def status_readable(story: AnnotatedTrace) -> list[Breach] | None:
+def status_readable(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Look for a job that can no longer be read although it is kept."""
-    life = story.contract.retention.job
+    life = annotated.contract.retention.job
     found: list[Breach] = []
     seen = False
-    for job in dict.fromkeys(step.job for step in story.reads if step.terminal):
-        first = next(step for step in reads_of(story, job) if step.terminal)
-        made = making(story, job)
+    for job in dict.fromkeys(step.job for step in annotated.reads if step.terminal):
+        first = next(step for step in reads_of(annotated, job) if step.terminal)
+        made = making(annotated, job)
         ended = _moment(first, "finished_at") or (first.arrived if made is None else made.done)
-        for read in reads_of(story, job):
-            if read.arrived <= first.done or not own(story, read) or read.transient:
+        for read in reads_of(annotated, job):
+            if read.arrived <= first.done or not own(annotated, read) or read.transient:
                 continue
             if life is not None and read.arrived > ended + life - MARGIN:
                 continue
@@ -114,41 +114,41 @@ def status_readable(story: AnnotatedTrace) -> list[Breach] | None:
     return found if seen else None
 
 
-def _fetches(story: AnnotatedTrace) -> Iterator[VideoFetch]:
+def _fetches(annotated: AnnotatedTrace) -> Iterator[VideoFetch]:
     """Yield the requests for videos whose links were told, with what is known of their expiry."""
     tellers: dict[str, list[Step]] = {}
-    for step in story.steps:
+    for step in annotated.steps:
         if step.success and step.video is not None:
             tellers.setdefault(step.video, []).append(step)
-    for step in story.fetches:
+    for step in annotated.fetches:
         telling = [teller for teller in tellers.get(step.exchange.url, ()) if teller.done <= step.arrived]
         if telling:
-            least, most, places = _expiry(story, telling[-1])
-            behind, ahead = _clocks(story, telling[-1])
+            least, most, places = _expiry(annotated, telling[-1])
+            behind, ahead = _clocks(annotated, telling[-1])
             yield VideoFetch(step, least - ahead, most - behind, places)
 
 
-def _clocks(story: AnnotatedTrace, told: Step) -> tuple[float, float]:
+def _clocks(annotated: AnnotatedTrace, told: Step) -> tuple[float, float]:
     """Return by how many seconds the endpoint's clock may be behind ours, below 0, and ahead of it, above."""
-    made, created = making(story, told.job), _moment(told, "created_at")
+    made, created = making(annotated, told.job), _moment(told, "created_at")
     if made is None or created is None:
         return -MARGIN, MARGIN
     return min(created - made.done, 0.0) - TICK, max(created - made.arrived, 0.0) + TICK
 
 
-def _expiry(story: AnnotatedTrace, told: Step) -> tuple[float, float, tuple[str, ...]]:
+def _expiry(annotated: AnnotatedTrace, told: Step) -> tuple[float, float, tuple[str, ...]]:
     """Return when a link expires, at the earliest and at the latest, and where the contract says so."""
     expires = _moment(told, "expires_at")
     if expires is not None:
         return expires, expires, (f"lifecycle.json#/operations/{told.role}/bindings/expires_at",)
-    life = story.contract.retention.result_url
+    life = annotated.contract.retention.result_url
     if life is None:
         return math.inf, math.inf, (LIFE,)
     finished = _moment(told, "finished_at")
     if finished is not None:
         return finished + life, finished + life, (LIFE,)
-    made = making(story, told.job)
-    first = next((read for read in reads_of(story, told.job) if read.terminal), told)
+    made = making(annotated, told.job)
+    first = next((read for read in reads_of(annotated, told.job) if read.terminal), told)
     return (first.arrived if made is None else made.arrived) + life, first.done + life, (LIFE,)
 
 

@@ -6,19 +6,19 @@ from collections.abc import Hashable, Iterator
 from typing import Any
 
 from hobbyhorse.conformance.server.expected import (
+    body_pointer,
+    constant_places,
     documented,
     home_of,
-    inner,
     label,
+    one_per_kind,
     operation_of,
     replaced_status,
     responses_of,
     schema_of,
-    silent,
     statuses,
-    told_once,
-    troubled,
-    words,
+    transient_failure,
+    unspecified_refusal,
 )
 from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.contract.forms.expressions import MISSING, Place, format_pointer
@@ -37,86 +37,92 @@ MOST_TOLD = 10
 Found = Iterator[tuple[Hashable, Breach]]
 
 
-def documented_answer(story: AnnotatedTrace) -> list[Breach] | None:
+def documented_answer(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Hold each answer's status, and each good answer's body, against the situations of its operation."""
-    steps = [step for step in _answers(story) if not troubled(step)]
-    return told_once(pair for step in steps for pair in _undocumented(story, step)) if steps else None
+    steps = [step for step in _answers(annotated) if not transient_failure(step)]
+    return one_per_kind(pair for step in steps for pair in _undocumented(annotated, step)) if steps else None
 
 
-def content_type(story: AnnotatedTrace) -> list[Breach] | None:
+def content_type(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Look for answers that do not say that they are JSON."""
-    steps = [step for step in _answers(story) if not troubled(step) and step.exchange.answer_headers and _ours(step)]
+    steps = [
+        step
+        for step in _answers(annotated)
+        if not transient_failure(step) and step.exchange.answer_headers and _ours(step)
+    ]
     found = []
     for step in steps:
         said = step.exchange.answer_header("content-type") or ""
         kind = said.partition(";")[0].strip().lower()
         if kind != "application/json" and not kind.endswith("+json"):
-            operation = operation_of(story, step)
+            operation = operation_of(annotated, step)
             places = (f"{responses_of(operation)}/{step.status}/content", responses_of(operation))
             message = f"{label(step)}: {step.status} with content type {said or 'none'!r}; it is application/json"
             found.append(((step.role, step.status, kind), Breach(message, places, said)))
-    return told_once(found) if steps else None
+    return one_per_kind(found) if steps else None
 
 
 def _ours(step: Step) -> bool:
     return not 300 <= step.status < 400 and step.status != 204
 
 
-def refusal_shape(story: AnnotatedTrace) -> list[Breach] | None:
+def refusal_shape(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Hold the bodies of refusals against the envelope that the contract has for their status."""
-    pairs = [(step, shapes) for step in _answers(story) if (shapes := _envelopes(story, step))]
-    return told_once(pair for step, shapes in pairs for pair in _misshapen(story, step, shapes)) if pairs else None
+    pairs = [(step, shapes) for step in _answers(annotated) if (shapes := _envelopes(annotated, step))]
+    return (
+        one_per_kind(pair for step, shapes in pairs for pair in _misshapen(annotated, step, shapes)) if pairs else None
+    )
 
 
-def bounded(story: AnnotatedTrace) -> list[Breach] | None:
+def bounded(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Look for answers that are too long, and for operations whose answers do not end."""
-    steps = [step for step in story.steps if step.role in story.contract.operations and step.role != "run"]
+    steps = [step for step in annotated.steps if step.role in annotated.contract.operations and step.role != "run"]
     steps = [step for step in steps if step.exchange.probe or step.exchange.size > MOST_SHAPE_BYTES]
     found = []
     for step in steps:
-        places = (responses_of(operation_of(story, step)),)
+        places = (responses_of(operation_of(annotated, step)),)
         if step.exchange.size > MOST_SHAPE_BYTES:
             message = f"{label(step)}: an answer of {step.exchange.size} bytes; at most {MOST_SHAPE_BYTES} are read"
             found.append(((step.role, "size"), Breach(message, places, step.exchange.size)))
-        elif _lost(story, step):
+        elif _lost(annotated, step):
             what = "an answer that did not end" if step.status else "no answer"
             found.append(((step.role, what), Breach(f"{label(step)}: {what}", places)))
-    return told_once(found) if steps else None
+    return one_per_kind(found) if steps else None
 
 
-def _lost(story: AnnotatedTrace, step: Step) -> bool:
+def _lost(annotated: AnnotatedTrace, step: Step) -> bool:
     """Whether a request was waited for in vain, and no later one of its kind was answered either."""
-    later = story.after(step, story.of(str(step.role)))
-    waited = story.trace.ended - step.arrived >= LEAST_WAIT
+    later = annotated.after(step, annotated.of(str(step.role)))
+    waited = annotated.trace.ended - step.arrived >= LEAST_WAIT
     return not step.delivered and waited and not any(other.delivered for other in later)
 
 
-def _answers(story: AnnotatedTrace) -> list[Step]:
-    return [step for step in story.steps if step.role in story.contract.operations and step.delivered]
+def _answers(annotated: AnnotatedTrace) -> list[Step]:
+    return [step for step in annotated.steps if step.role in annotated.contract.operations and step.delivered]
 
 
-def _undocumented(story: AnnotatedTrace, step: Step) -> Found:
-    operation = operation_of(story, step)
+def _undocumented(annotated: AnnotatedTrace, step: Step) -> Found:
+    operation = operation_of(annotated, step)
     if 300 <= step.status < 400:
         message = f"{label(step)}: {step.status} leads elsewhere; no operation of the contract does that"
         yield (step.role, step.status), Breach(message, (responses_of(operation),), step.status)
-    elif not documented(story.contract, operation, step.status):
-        if not silent(operation, step):
-            yield (step.role, step.status, step.exchange.expected), _other_status(story, operation, step)
+    elif not documented(annotated.contract, operation, step.status):
+        if not unspecified_refusal(operation, step):
+            yield (step.role, step.status, step.exchange.expected), _other_status(annotated, operation, step)
     elif step.ok and not step.valid:
-        yield from _broken_body(story, operation, step)
+        yield from _broken_body(annotated, operation, step)
 
 
-def _other_status(story: AnnotatedTrace, operation: Operation, step: Step) -> Breach:
+def _other_status(annotated: AnnotatedTrace, operation: Operation, step: Step) -> Breach:
     """Tell of a status that the operation does not have, and of the situation that the answer is meant to be."""
-    meant = _meant(story.contract, operation, step)
+    meant = _meant(annotated.contract, operation, step)
     known = ", ".join(map(str, sorted({one.status for one in operation.situations.values()})))
     told = f"; it is to be {meant.status} ({meant.name})" if meant is not None else ""
     message = f"{label(step)}: status {step.status} is none of {known}{told}"
     if meant is None:
         return Breach(message, (f"{responses_of(operation)}/{step.status}",), step.status)
-    home = home_of(story.contract, operation, meant.name)
-    places = (*statuses(story.contract, operation, [meant]), responses_of(operation))
+    home = home_of(annotated.contract, operation, meant.name)
+    places = (*statuses(annotated.contract, operation, [meant]), responses_of(operation))
     return Breach(message, places, step.status, replaced_status(home, step.status))
 
 
@@ -133,18 +139,18 @@ def _meant(contract: Contract, operation: Operation, step: Step) -> Situation | 
 
 
 def _worded(operation: Operation, step: Step) -> bool:
-    return any(place.get(message_of((), step.value)) is not MISSING for _, place in words(operation))
+    return any(place.get(message_of((), step.value)) is not MISSING for _, place in constant_places(operation))
 
 
 def _differing(contract: Contract, operation: Operation, situation: Situation, step: Step) -> list[tuple[str, Place]]:
     """Return the words, and where, that are not those of a situation's example."""
     example, told = message_of((), contract.schemas.at(situation.example_at)), message_of((), step.value)
-    return [(name, place) for name, place in words(operation) if place.get(example) != place.get(told)]
+    return [(name, place) for name, place in constant_places(operation) if place.get(example) != place.get(told)]
 
 
-def _broken_body(story: AnnotatedTrace, operation: Operation, step: Step) -> Found:
+def _broken_body(annotated: AnnotatedTrace, operation: Operation, step: Step) -> Found:
     """Tell how a good answer breaks the schema of the situation that it is nearest to, or has words of none."""
-    contract = story.contract
+    contract = annotated.contract
     candidates = [one for one in operation.situations.values() if one.status == step.status]
     if not candidates:
         schema = schema_of(contract, operation, step.status)
@@ -155,7 +161,7 @@ def _broken_body(story: AnnotatedTrace, operation: Operation, step: Step) -> Fou
     for violation in violations:
         yield (step.role, nearest.name, violation.places[:1]), _violated(contract, operation, step, nearest, violation)
     for name, place in () if violations else _differing(contract, operation, nearest, step):
-        at = nearest.example_at + inner(place)
+        at = nearest.example_at + body_pointer(place)
         said, wanted = place.get(message_of((), step.value)), contract.schemas.at(at)
         if wanted is MISSING or wanted is None:  # what an example does not have is not forbidden
             continue
@@ -228,23 +234,23 @@ def _plain(value: Any) -> Any:
     return None if value is MISSING else value
 
 
-def _envelopes(story: AnnotatedTrace, step: Step) -> list[Situation | str]:
+def _envelopes(annotated: AnnotatedTrace, step: Step) -> list[Situation | str]:
     """Return what the contract has for the status of a refusal: situations, or a schema without one."""
     if step.status < 400 or (step.status in GATEWAYS and not _says_json(step)):
         return []
-    operation = operation_of(story, step)
+    operation = operation_of(annotated, step)
     found: list[Situation | str] = [one for one in operation.situations.values() if one.status == step.status]
-    schema = schema_of(story.contract, operation, step.status)
-    return found or ([schema] if schema is not None and not troubled(step) else [])
+    schema = schema_of(annotated.contract, operation, step.status)
+    return found or ([schema] if schema is not None and not transient_failure(step) else [])
 
 
 def _says_json(step: Step) -> bool:
     return step.value is not MISSING
 
 
-def _misshapen(story: AnnotatedTrace, step: Step, shapes: list[Situation | str]) -> Found:
+def _misshapen(annotated: AnnotatedTrace, step: Step, shapes: list[Situation | str]) -> Found:
     """Tell how a refusal breaks the envelope that it is nearest to, unless it is one of them."""
-    contract, operation = story.contract, operation_of(story, step)
+    contract, operation = annotated.contract, operation_of(annotated, step)
     if any(not _violations(contract, one if isinstance(one, str) else one.schema, step) for one in shapes):
         return
     situations = [one for one in shapes if isinstance(one, Situation)]
