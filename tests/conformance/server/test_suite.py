@@ -403,13 +403,13 @@ def unjudged(run: Run, url: str, folder: Path, *more: object, provider: str = "v
 def test_a_base_url_with_no_server_cannot_be_judged(run: Run, tmp_path: Path) -> None:
     with little(lambda said: Told(500)) as server:
         pass
-    assert "there is no server" in unjudged(run, server.url, tmp_path / "report")
+    assert "no server at" in unjudged(run, server.url, tmp_path / "report")
 
 
 def test_a_server_without_tls_where_tls_is_asked_for_cannot_be_judged(run: Run, tmp_path: Path) -> None:
     with little(lambda said: Told(200, {})) as server:
         said = unjudged(run, server.url.replace("http:", "https:"), tmp_path / "report")
-    assert "TLS fails" in said
+    assert "TLS failed" in said
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl here to make a certificate")
@@ -421,7 +421,7 @@ def test_a_certificate_that_nobody_signed_cannot_be_judged(run: Run, tmp_path: P
     context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
     with little(lambda said: Told(200, {})) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        assert "TLS fails" in unjudged(run, server.url.replace("http:", "https:"), tmp_path / "report")
+        assert "TLS failed" in unjudged(run, server.url.replace("http:", "https:"), tmp_path / "report")
 
 
 def test_html_everywhere_cannot_be_judged(run: Run, tmp_path: Path) -> None:
@@ -460,7 +460,7 @@ def test_a_server_that_takes_requests_and_says_nothing_cannot_be_judged(run: Run
         return Told(200, {})
 
     with little(hangs) as server:
-        assert "gives no answer" in unjudged(run, server.url, tmp_path / "report", "--budget", "5")
+        assert "gave no response" in unjudged(run, server.url, tmp_path / "report", "--budget", "5")
 
 
 HUNG = [(contract, role) for contract in CONTRACTS for role in contract.operations if contract.key == "runcomfy"]

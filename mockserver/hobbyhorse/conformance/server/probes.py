@@ -1,4 +1,4 @@
-"""What a suite for servers sends, probe by probe: free ones first, then the gravest and the cheapest."""
+"""The requests of the server suite, probe by probe: free ones first, then the gravest and the cheapest."""
 
 from __future__ import annotations
 
@@ -19,40 +19,45 @@ from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.traces.annotated import READS
 
 FREE = Decimal(0)
+# Enough reads to catch two workers with different views, few enough for a provider's rate limit.
 OVERLAPPING = 4
 MALFORMED = "no-such-form"
 NO_MODEL = "no-such-model"
 BROKEN_JSON = b'{"broken": '
+# The first bytes, a part after them, and a suffix: the three forms of a range.
 RANGES = ("bytes=0-99", "bytes=100-199", "bytes=-100")
+# How long to watch for a callback that must not come any more; a longer wait rarely finds one, and delays every run.
 CALLBACK_QUIET_SECONDS = 5.0
-"""How long is waited for a callback that must not come any more."""
+# A link may work a little beyond its end, because two clocks and a cache differ by seconds.
 SLACK_SECONDS = 5.0
+# Links usually last for hours or days; only an end within a minute is worth the suite's time.
 NEAR_SECONDS = 60.0
-"""How near the end of a link has to be, to be waited for."""
 NEEDS_JOB = ("status", "result", "cancel")
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Requests that belong concurrently: what they may cost at worst, what they show, and how they are made."""
+    """A group of requests: its family, its worst price, a summary for the plan, and the function that sends it."""
 
     name: str
     family: str
     cost: Callable[[Session], Decimal]
-    says: str
+    summary: str
     run: Callable[[Session], object]
 
 
-Tell = Callable[[str, str], None]
+# Called with a probe's name and summary before the probe runs.
+OnProbe = Callable[[str, str], None]
 
 
-def run_probes(session: Session, told: Tell = lambda name, says: None) -> None:
-    """Make every probe, as far as money and time go; what is left out is noted, with the reason."""
+def run_probes(session: Session, on_probe: OnProbe = lambda name, summary: None) -> None:
+    """Run every probe that the budget and the time allow; each one left out is noted with the reason."""
     left = each_probe(session)
     for probe in left:
+        # All free probes have run: if they prove nothing about the endpoint, do not spend money on it.
         if probe.cost(session) > 0 and not session.judgeable:
             return
-        told(probe.name, probe.says)
+        on_probe(probe.name, probe.summary)
         try:
             probe.run(session)
         except Skipped as error:
@@ -60,18 +65,19 @@ def run_probes(session: Session, told: Tell = lambda name, says: None) -> None:
         except EndpointUnreachable:
             return
         except OutOfTime:
+            # The generator continues here, so that probes not yet generated are named in the report, too.
             for one in (probe, *left):
-                session.note(one.name, "the time of the suite was over")
+                session.note(one.name, "the time of the suite was used up")
             return
 
 
 def probes(session: Session) -> tuple[Probe, ...]:
-    """Return every probe for a contract and a model, in the order in which they are made."""
+    """Return every probe for a contract and a model, in the order of execution."""
     return tuple(each_probe(session))
 
 
 def each_probe(session: Session) -> Iterator[Probe]:
-    """Yield every probe; what takes long to think of is thought of when its turn comes."""
+    """Yield every probe lazily: the negatives and bounds take seconds to generate."""
     yield from _reads(session.contract)
     yield from _refused(session)
     yield from _jobs(session)
@@ -79,7 +85,7 @@ def each_probe(session: Session) -> Iterator[Probe]:
 
 
 def most(session: Session) -> Decimal:
-    """Return what every probe concurrently may cost at worst."""
+    """Return the highest possible price of all probes together."""
     return sum((probe.cost(session) for probe in probes(session)), FREE)
 
 
@@ -90,61 +96,63 @@ def _free(session: Session) -> Decimal:
 def _reads(contract: Contract) -> Iterator[Probe]:
     """Yield the probes that cost nothing."""
     named = [role for role in NEEDS_JOB if role in contract.operations]
-    yield Probe("identity:unknown", "identity", _free, f"{_words(named)} of a job that nobody has", _unknown)
-    yield Probe("identity:malformed", "identity", _free, f"{_words(named)} of an id of no such form", _malformed)
+    yield Probe("identity:unknown", "identity", _free, f"{_words(named)} of a job that does not exist", _unknown)
+    yield Probe("identity:malformed", "identity", _free, f"{_words(named)} of a malformed id", _malformed)
     for role, operation in contract.operations.items():
         if operation.method == "GET" and role not in (*NEEDS_JOB, "list"):
-            yield Probe(f"read:{role}", "shape", _free, f"what {role} answers", partial(_read, role))
+            yield Probe(f"read:{role}", "shape", _free, f"the response of {role}", partial(_read, role))
     free = [role for role in _needs_key(contract) if role not in ("submit", "run")]
     for role in free:
         yield Probe(f"auth:{role}", "authentication", _free, f"{role} with no key, and with a wrong one", _auth(role))
 
 
 def _refused(session: Session) -> Iterator[Probe]:
-    """Yield the probes that are meant to be refused, and cost something where they are not."""
+    """Yield the probes that should be refused, and cost something if they are not."""
     contract = session.contract
     for role in ("submit", "run"):
         if role in _needs_key(contract):
-            price, says = _price_of_role(role), f"{role} with no key, and with a wrong one"
-            yield Probe(f"auth:{role}", "authentication", lambda b, price=price: 2 * price(b), says, _auth(role))  # type: ignore[misc]
-    yield Probe("negative:json", "negatives", _worst, "an order that is no JSON", _no_json)
-    yield Probe("negative:type", "negatives", _price, "an order as text/plain", _wrong_type)
-    yield Probe("negative:model", "negatives", _worst, "an order for a model that is not there", _no_model)
+            price, summary = _price_of_role(role), f"{role} with no key, and with a wrong one"
+            yield Probe(f"auth:{role}", "authentication", lambda b, price=price: 2 * price(b), summary, _auth(role))  # type: ignore[misc]
+    yield Probe("negative:json", "negatives", _worst, "a body that is not valid JSON", _no_json)
+    yield Probe("negative:type", "negatives", _price, "a submission as text/plain", _wrong_type)
+    yield Probe("negative:model", "negatives", _worst, "a submission for a model that does not exist", _no_model)
     found = sorted(negatives(contract, session.model, session.submit, session.order), key=lambda body: body.price)
     for body in found:
-        yield Probe(body.label, "negatives", _cost(body), f"an order that asks for {body.expected}", _negative(body))
+        yield Probe(
+            body.label, "negatives", _cost(body), f"a submission that should get {body.expected}", _negative(body)
+        )
 
 
 def _jobs(session: Session) -> Iterator[Probe]:
-    """Yield the probes that make jobs, and those that look at what was made."""
+    """Yield the probes that make jobs, and the probes that inspect those jobs."""
     contract = session.contract
-    yield Probe("job", "lifecycle", _price, "one job: ordered, polled to its end", _job)
+    yield Probe("job", "lifecycle", _price, "one job: submitted, and polled to its end", _job)
     yield Probe("job:after", "lifecycle", _free, "the same job, read again after its end", _after)
     yield Probe("job:media", "media", _free, "its video, whole, in ranges and as HEAD", _media)
     yield Probe(
-        "retention:before", "retention", _free, "its link and its status while they hold, and after", _retention
+        "retention:before", "retention", _free, "its link and its status, before and after the link ends", _retention
     )
     if "list" in contract.operations:
-        yield Probe("identity:list", "identity", _free, "the list, which contains it", _list)
+        yield Probe("identity:list", "identity", _free, "the list, which should contain it", _list)
     if session.other_key:
-        yield Probe("identity:foreign", "identity", _free, "the same job, asked for by another account", _foreign)
+        yield Probe("identity:foreign", "identity", _free, "the same job, read by another account", _foreign)
     if "cancel" in contract.operations:
         yield Probe("cancel:finished", "cancel", _free, "cancelling it after its end", _cancel_finished)
     if contract.idempotency.mode != "none" and contract.idempotency.key is not None:
-        yield Probe("idempotency", "idempotency", lambda b: 5 * b.price, "one key, several orders", _idempotency)
+        yield Probe("idempotency", "idempotency", lambda b: 5 * b.price, "one key, several submissions", _idempotency)
     if "cancel" in contract.operations:
-        yield Probe("cancel:order", "cancel", _price, "a job that is cancelled, twice, and read after", _cancel)
+        yield Probe("cancel:order", "cancel", _price, "a job that is cancelled twice, and then read", _cancel)
     if contract.callbacks is not None:
-        yield Probe("callback:order", "callbacks", _price, "a job that is told of by callbacks", _callback)
-    says = f"up to {MOST_JOBS} jobs, ordered and read in a mixed order"
-    yield Probe("machine", "lifecycle", lambda b: MOST_JOBS * b.price, says, interleave)
+        yield Probe("callback:order", "callbacks", _price, "a job with a callback URL", _callback)
+    summary = f"up to {MOST_JOBS} jobs, submitted and read in a mixed order"
+    yield Probe("machine", "lifecycle", lambda b: MOST_JOBS * b.price, summary, interleave)
 
 
 def _bounds(session: Session) -> Iterator[Probe]:
-    """Yield the probes at the documented bounds, the cheapest first."""
+    """Yield the probes at the documented bounds, cheapest first."""
     found = sorted(bounds(session.contract, session.model, session.submit, session.order), key=lambda body: body.price)
     for body in found:
-        yield Probe(body.label, "negatives", _cost(body), "an order at a documented bound", _bound(body))
+        yield Probe(body.label, "negatives", _cost(body), "a submission at a documented bound", _bound(body))
 
 
 def _words(names: list[str]) -> str:
@@ -188,7 +196,7 @@ def _read(role: str, session: Session) -> None:
 
 
 def _call(session: Session, role: str, probe: str, **more: Any) -> None:
-    """Call one of several operations; one that does not answer leaves the others as they are."""
+    """Call one of several operations; if it does not respond, the others are still called."""
     try:
         session.call(role, probe=probe, **more)
     except Skipped as error:
@@ -235,7 +243,7 @@ def _no_model(session: Session) -> None:
 
 
 def other_model(submit: Operation, order: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
-    """Return an order, and what its path names, for a model that is not there."""
+    """Return an order, and its path parameters, for a model that does not exist."""
     binding = submit.bindings.get("model")
     body, path = dict(order), dict[str, str]()
     for place in binding.request if binding else ():
@@ -258,6 +266,7 @@ def _job(session: Session) -> None:
     paid = session.paid()
     if "result" in session.contract.operations:
         session.poll(paid.id, "job", "result")
+    # Overlapping reads twice: while the job runs, and after its end, when every response must be final.
     session.concurrently([partial(session.poll, paid.id, "job:concurrent", wait=False)] * OVERLAPPING)
     session.finished()
     session.concurrently([partial(session.poll, paid.id, "job:concurrent", wait=False)] * OVERLAPPING)
@@ -269,12 +278,12 @@ def _after(session: Session) -> None:
         if role in session.contract.operations:
             session.poll(job, "job:after", role)
     for role in sorted(READS & set(session.contract.operations)):
-        for query in _asked_by_query(session.contract.operations[role]):
+        for query in _form_queries(session.contract.operations[role]):
             session.poll(job, "job:after", role, query=query)
 
 
-def _asked_by_query(operation: Operation) -> list[dict[str, str]]:
-    """Return the queries that ask for an answer in another form."""
+def _form_queries(operation: Operation) -> list[dict[str, str]]:
+    """Return the queries that request another form of the response."""
     found = []
     for situation in operation.situations.values():
         for place, value in situation.when:
@@ -288,8 +297,8 @@ def _media(session: Session) -> None:
     paid = session.finished()
     session.fetch_video(paid)
     url = session.link(paid)
-    for asked in RANGES:
-        session.endpoint.fetch(url, probe="job:range", headers={"range": asked})
+    for span in RANGES:
+        session.endpoint.fetch(url, probe="job:range", headers={"range": span})
     session.endpoint.fetch(url, probe="job:head", method="HEAD")
 
 
@@ -300,7 +309,7 @@ def _retention(session: Session) -> None:
     session.endpoint.fetch(url, probe="retention:before", headers={"range": RANGES[0]})
     left = None if paid.expires is None else paid.expires - session.endpoint.now()
     if left is None or left > NEAR_SECONDS:
-        session.note("retention:after", "the link's end is not near enough to be waited for")
+        session.note("retention:after", f"the link does not expire within {NEAR_SECONDS:g} s")
         return
     session.pause(max(left, 0.0) + SLACK_SECONDS)
     session.endpoint.fetch(url, probe="retention:after", headers={"range": RANGES[0]})
@@ -354,7 +363,8 @@ def _cancel(session: Session) -> None:
     step = session.submit_order("cancel:order", session.marked("cancel"))
     job = step.job_told
     if job is None:
-        raise Skipped(f"the order was answered {step.status} without an id")
+        raise Skipped(f"the submission got {step.status} and no job id")
+    # No pause here: a fast job would reach a stage in which it can no longer be cancelled.
     session.poll(job, "cancel:order", wait=False)
     session.poll(job, "cancel:first", "cancel", wait=False)
     session.poll(job, "cancel:again", "cancel")
@@ -366,32 +376,33 @@ def _cancel(session: Session) -> None:
 
 def _callback(session: Session) -> None:
     if session.receiver is None:
-        raise Skipped("there is no address that callbacks could come to: --callback-url")
+        raise Skipped("there is no address for callbacks; give --callback-url")
     body = with_callback(session.submit, session.marked("callback"), session.receiver.url)
     if body is MISSING:
-        raise Skipped("the body of an order has no place for an address")
+        raise Skipped("a submission has no place for a callback URL")
     job = session.submit_order("callback:order", body).job_told
     if job is None:
-        raise Skipped("the order was not accepted")
+        raise Skipped("the submission was not accepted")
     session.follow(job, "callback:order")
     _await_deliveries(session, job)
 
 
 def _await_deliveries(session: Session, job: str) -> None:
-    """Wait for the first message, for the one after it, and for none behind that: as long as rules give them."""
+    """Wait for the first callback, for its retry, and then for silence, as long as the rules allow for each."""
     callbacks, receiver = session.contract.callbacks, session.receiver
     assert callbacks is not None
     assert receiver is not None
+    # A second more than the rules allow, so that a callback at the last moment still counts as in time.
     again = ALLOWANCE * (callbacks.retries[0] if callbacks.retries else 0.0) + SLACK + 1.0
     patience = callbacks.deadline + again
     for number in (1, 2):
         ends = session.clock() + patience
         while len(receiver.deliveries) < number:
             if session.clock() > ends:
-                session.note("callback:order", f"message {number} did not come within {patience:g} s")
+                session.note("callback:order", f"callback {number} did not arrive within {patience:g} s")
                 return
             session.pause(0.1)
         patience = again
     session.pause(CALLBACK_QUIET_SECONDS)
     if any(delivery.job not in (None, job) for delivery in receiver.deliveries):
-        session.note("callback:order", "messages came for other jobs, too")
+        session.note("callback:order", "callbacks for other jobs arrived, too")

@@ -1,6 +1,7 @@
-"""What a rule for servers is: a sentence, and a pure function that looks for what breaks it in a annotated.
+"""Server rules: a sentence, and a pure function that looks for violations of it in an annotated trace.
 
-What the contract only assumes, and no document states, is not broken but learned: a lesson.
+A documented fact that is contradicted breaks the rule. A fact that the contract only assumes, without a document, is
+corrected instead: the contradiction is a lesson, and the endpoint is not to blame.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from hobbyhorse.contract.values import Assumption, Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace
 
+# The verdict on a rule that only contradicts assumptions of the contract.
 LESSON = "lesson"
-"""The verdict on a rule that only contradicts what the contract assumes."""
 
 FAMILIES = {
     "SHA": "shape",
@@ -35,9 +36,9 @@ FAMILIES = {
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """What an endpoint does otherwise: in words, the places in the contract (file#pointer) that say how, what was seen.
+    """One violation: a message, the places in the contract (file#pointer) that define the expectation, the value seen.
 
-    `patch` is what would make the contract say what was seen, as operations of RFC 6902 with a `file` beside each path.
+    `patch` would make the contract describe what was seen: operations of RFC 6902, each with the `file` of its path.
     """
 
     message: str
@@ -46,8 +47,8 @@ class Breach:
     patch: tuple[dict[str, Any], ...] = ()
 
 
+# Returns the violations; empty if the rule is kept; None if the trace shows nothing about it.
 ServerCheck = Callable[[AnnotatedTrace], "list[Breach] | None"]
-"""Returns what breaks the rule; nothing where it is kept; None where the annotated shows nothing about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class ServerRule:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """An assumption of the contract that an endpoint contradicts: where, why it was assumed, what was seen."""
+    """An assumption of the contract that an endpoint contradicts: its place, its reason, and the value seen."""
 
     rule: str
     places: tuple[str, ...]
@@ -83,7 +84,7 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class ServerVerdict:
-    """What became of a rule: passed, broken, not-observed, not-applicable, or lesson."""
+    """The verdict on a rule: passed, broken, not-observed, not-applicable, or lesson."""
 
     rule: ServerRule
     verdict: str
@@ -115,9 +116,10 @@ def _verdict(rule: ServerRule, annotated: AnnotatedTrace) -> ServerVerdict:
 
 
 def assumption_for(contract: Contract, places: Sequence[str]) -> Assumption | None:
-    """Return the assumption that says what stands in one of some places of the contract, or around it."""
+    """Return the assumption that covers one of some places of the contract, or None."""
     for place in places:
         for assumption in contract.assumptions:
+            # An assumption covers everything below its place. A prefix of the text would also cover `/status2`.
             if any(place == at or re.match(re.escape(at) + "/", place) for at in assumption.at):
                 return assumption
     return None

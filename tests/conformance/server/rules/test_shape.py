@@ -238,7 +238,7 @@ def test_one_fault_is_told_once_however_often_it_is_met(contract: Contract) -> N
     for _ in range(5):
         told.status(situation, answer=body)
     (breach,) = verdict("SHA-01", told).breaches
-    assert "4 times more" in breach.message
+    assert "4 more times" in breach.message
 
 
 def test_a_good_answer_may_have_more_than_the_contract_shows(contract: Contract) -> None:
