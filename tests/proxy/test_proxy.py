@@ -642,7 +642,7 @@ def test_a_kind_of_finding_is_told_five_times_and_counted_after_that(contract: C
     watch._find(Finding("client", "ABC-01", "name", "MUST", "request 1 is something else"), [1])
     assert [one.message for one in told] == [
         *(f"request {number} came after {number}.5 s" for number in range(1, 5)),
-        "request 5 came after 5.5 s (more of this kind are counted, not told)",
+        "request 5 came after 5.5 s (further ones are counted, not reported)",
         "request 1 is something else",
     ]
     assert watch.findings == 9
