@@ -47,6 +47,7 @@ class Budget:
         try:
             yield held
         finally:
+            # An exception proves nothing about the bill, so the price stays spent unless the refusal is certain.
             if held.refused:
                 with self._lock:
                     self.spent -= price

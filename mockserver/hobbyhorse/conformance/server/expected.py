@@ -53,6 +53,7 @@ def label(step: Step) -> str:
 
 def home_of(contract: Contract, operation: Operation, name: str) -> str:
     """Return where lifecycle.json defines a situation: in the operation, or for the whole contract."""
+    # An operation may override a situation of the whole contract.
     own = f"{LIFECYCLE}{format_pointer(('operations', operation.role, 'situations', name))}"
     return own if contract.schemas.at(own) is not MISSING else f"{LIFECYCLE}{format_pointer(('situations', name))}"
 
@@ -76,6 +77,7 @@ def schema_of(contract: Contract, operation: Operation, status: int) -> str | No
 def documented(contract: Contract, operation: Operation, status: int) -> bool:
     """Whether the contract allows an operation to respond with a status."""
     responses = contract.schemas.at(responses_of(operation))
+    # `default` documents every status that is not listed.
     declared = isinstance(responses, dict) and bool({str(status), "default"} & set(responses))
     return declared or any(one.status == status for one in operation.situations.values())
 
@@ -168,6 +170,7 @@ def bound_at(contract: Contract, operation: Operation, name: str, step: Step) ->
     """Return the places that define where a response carries a value, its form, and its possible values."""
     own = f"{LIFECYCLE}{format_pointer(('operations', operation.role, 'bindings', name))}"
     common = f"{LIFECYCLE}{format_pointer(('bindings', name))}"
+    # Every place that could be wrong is named: an assumption at any of them makes the breach a lesson.
     found = [at for at in (own, common) if contract.schemas.at(at) is not MISSING]
     for situation in map(operation.situations.__getitem__, step.reading.situations):
         for place in operation.bindings[name].response:
@@ -181,6 +184,7 @@ def bound_at(contract: Contract, operation: Operation, name: str, step: Step) ->
 def one_per_kind(found: Iterable[tuple[Hashable, Breach]]) -> list[Breach]:
     """Return the first breach of each kind; its message counts the repetitions."""
     kinds: dict[Hashable, list[Breach]] = {}
+    # A server that breaks a rule does so in most responses; a report of all of them would hide the other kinds.
     for kind, breach in found:
         kinds.setdefault(kind, []).append(breach)
     return [

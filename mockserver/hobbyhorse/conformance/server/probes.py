@@ -113,6 +113,7 @@ def _refused(session: Session) -> Iterator[Probe]:
         if role in _needs_key(contract):
             price, summary = _price_of_role(role), f"{role} with no key, and with a wrong one"
             yield Probe(f"auth:{role}", "authentication", lambda b, price=price: 2 * price(b), summary, _auth(role))  # type: ignore[misc]
+    # A body that cannot be read, or of an unknown model, may be billed at any price.
     yield Probe("negative:json", "negatives", _worst, "a body that is not valid JSON", _no_json)
     yield Probe("negative:type", "negatives", _price, "a submission as text/plain", _wrong_type)
     yield Probe("negative:model", "negatives", _worst, "a submission for a model that does not exist", _no_model)

@@ -101,6 +101,7 @@ def _money(sum_: Decimal) -> str:
 
 def lessons_patch(result: ServerResult) -> list[dict[str, Any]]:
     """Return the patch that adapts the contract to the endpoint: operations of RFC 6902, each with its file."""
+    # Two rules may learn the same fact; applying its operation twice could fail.
     found: list[dict[str, Any]] = []
     for lesson in result.lessons:
         found += [operation for operation in lesson.patch if operation not in found]

@@ -97,6 +97,7 @@ def why_unjudged(session: Session, diagnosis: str | None = None) -> str:
     own = [one for one in seen if not (one.probe or "").startswith("auth:")]
     if not seen:
         return diagnosis or f"{where} gave no response"
+    # The order is from the most specific reason to the most general one.
     if session.has_no_operations:
         return f"{where} responds {seen[0].status} to every request: is it the base URL of the API?"
     refused = [one for one in own if session.key_refused(one)]

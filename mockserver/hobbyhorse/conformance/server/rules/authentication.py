@@ -44,6 +44,7 @@ def _refused(
         refusals = refused_as(annotated, step, situation, () if situation in operation.situations else also)
         if refusals and step.ok:
             found.append(((step.role, "ok"), _served(annotated, step, situation, how)))
+        # SHA-01 reports an undocumented status; one fault should break one rule.
         elif documented(annotated.contract, operation, step.status):
             found += [((step.role, breach.places), breach) for breach in refusals]
     return one_per_kind(found) if steps else None
@@ -62,6 +63,7 @@ def _served(annotated: AnnotatedTrace, step: Step, situation: str, how: str) -> 
 
 def refused_creates_nothing(annotated: AnnotatedTrace) -> list[Breach] | None:
     """Find jobs made without a valid key: the response carries an id, or a later response knows it."""
+    # Temporary failures count here, too: a 500 may have made the job before it failed.
     steps = [step for step in probes(annotated, "auth:") if step.role in SUBMISSIONS and step.delivered]
     found = []
     for step in steps:

@@ -41,6 +41,7 @@ def _stopped(step: Step, before: Step, after: Step | None) -> list[Breach]:
     stage = sorted(before.reading.stages)[0]
     places: tuple[str, ...] = (f"lifecycle.json#/stages/{stage}/cancellable", f"lifecycle.json#/stages/{stage}/next")
     where = f"request {step.number} cancelled the job {step.job} in {_word(before)}, where the contract forbids it"
+    # A later read is stronger evidence than the cancellation's own response.
     if after is not None and after.kinds == CANCELLED:
         return [Breach(f"{where}, as request {after.number} shows", places, after.stage)]
     if step.kinds == CANCELLED:
@@ -56,6 +57,7 @@ def _not_stopped(annotated: AnnotatedTrace, step: Step, before: Step, after: Ste
         f"the job {step.job} was in {_word(before)}, and in {_word(after)} after request {step.number} to cancel it"
     )
     if step.status >= 400:
+        # A wrong key or another account may always be refused.
         if not own(annotated, step):
             return []
         return [Breach(f"{stayed}, which was refused with {step.status}", (place, SITUATIONS), step.status)]
@@ -72,6 +74,7 @@ def idempotent(annotated: AnnotatedTrace) -> list[Breach] | None:
         if first.kinds != CANCELLED:
             continue
         for again in _cancels(annotated, first.job):
+            # A request that overlaps the first one may still find the job running.
             if again.arrived < first.done or again is first or again.transient or not own(annotated, again):
                 continue
             seen = True
@@ -96,6 +99,7 @@ def cancelled_never_succeeds(annotated: AnnotatedTrace) -> list[Breach] | None:
             continue
         later = [step for step in about if step.arrived >= cancelled.done and step.ok and step.role != "cancel"]
         seen = seen or bool(later) or cancelled.role != "cancel"
+        # The response to a cancellation is no evidence of success: it may echo an older state.
         won = next((step for step in later if step.kinds == {"success"} or step.video is not None), None)
         if won is not None:
             stage = sorted(cancelled.reading.stages)[0]
@@ -118,6 +122,7 @@ def finished_unchanged(annotated: AnnotatedTrace) -> list[Breach] | None:
         places = (f"lifecycle.json#/stages/{stage}/next",)
         was = f"the job {step.job} had ended ({_word(before)}) before request {step.number} to cancel it"
         seen = seen or step.ok or after is not None
+        # A response may mean several stages; it contradicts the end only if none of them agrees with it.
         if after is not None and not after.kinds & before.kinds:
             found.append(Breach(f"{was}; request {after.number} shows {_word(after)} after it", places, after.stage))
         elif step.ok and step.kinds == CANCELLED:

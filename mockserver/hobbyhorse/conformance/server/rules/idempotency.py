@@ -70,6 +70,7 @@ def other_body_refused(annotated: AnnotatedTrace) -> list[Breach] | None:
             job = "the same job" if again.job_told == first.job_told else f"another job, {again.job_told}"
             message = f"request {again.number} has the key of request {first.number} and another body, and gets {job}"
             found.append(Breach(message, (place, MODE), again.status))
+        # A refusal in recorded traffic may have another reason; only the suite's own probe shows the documented one.
         elif again.exchange.expected in KEY_USE_REFUSALS:
             found += _refused_refused_for_other_reasons(annotated, again, name, place)
     return found if seen else None
@@ -91,6 +92,7 @@ def concurrent_one_job(annotated: AnnotatedTrace) -> list[Breach] | None:
     for steps in _by_key(annotated):
         for body in dict.fromkeys(canonical(step.exchange.body) for step in steps if _complete_body(step)):
             same = [step for step in steps if _complete_body(step) and canonical(step.exchange.body) == body]
+            # Requests one after the other are IDM-01's subject; only overlapping ones race.
             crowd = [step for step in same if any(_overlap(step, other) for other in same if other is not step)]
             jobs = {step.job_told for step in crowd if step.accepted}
             seen = seen or (bool(jobs) and sum(step.delivered for step in crowd) > 1)

@@ -77,6 +77,7 @@ def _repeats(annotated: AnnotatedTrace, first: Step, again: Step) -> bool:
     place, key = annotated.contract.idempotency.key, annotated.key(first)
     if place is None:
         return False
+    # A key in the body is part of it: equal bodies have the same key.
     if place.part != "header":
         return canonical(first.exchange.body) == canonical(again.exchange.body)
     return key is not None and key == annotated.key(again)
@@ -128,6 +129,7 @@ def _shown(annotated: AnnotatedTrace, step: Step) -> list[str]:
     # Without the query: a signed link has another signature each time.
     videos = {other.video.partition("?")[0] for other in others if other.video}
     prompts = {text for other in annotated.submits if other.job_told == job for text in _prompts(annotated, other)}
+    # A refusal that is not JSON, such as an HTML page, can leak as well.
     texts = list(_texts(step.value)) or [step.exchange.answer.decode(errors="replace")]
     leaks = {
         "stage": step.reading.values.get("stage") in stages,
@@ -163,7 +165,10 @@ def listed(annotated: AnnotatedTrace) -> list[Breach] | None:
     seen = False
     for step in conclusive_probes(annotated, "identity:list"):
         jobs = [
-            str(one.job_told) for one in annotated.submits if one.accepted and one.done < step.arrived and _ours(one)
+            # A job accepted while the list was made may be missing in it.
+            str(one.job_told)
+            for one in annotated.submits
+            if one.accepted and one.done < step.arrived and _ours(one)
         ]
         if not step.ok or not jobs:
             continue
@@ -187,6 +192,7 @@ def _complete_list(step: Step, items: int) -> bool:
     """Whether a list is complete: it has all items, fewer than fit on a page, or no sign of another page."""
     values = step.reading.values
     total, size, page = (_count(values.get(name)) for name in ("total", "size", "page"))
+    # A reported count is stronger evidence than missing cursors.
     if total is not None or size is not None:
         return (total is not None and total <= items) or (size is not None and items < size and page in (None, 1))
     return step.valid and not {"next_cursor", "previous_cursor", "offset"} & set(values)

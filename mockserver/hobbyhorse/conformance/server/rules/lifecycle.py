@@ -67,6 +67,7 @@ def terminal_is_final(annotated: AnnotatedTrace) -> list[Breach] | None:
             if not first.stages & then.stages:
                 message = f"job {job}: {first}, which is an end, and later {then}"
                 found.append((_kind(first, then), _moved(annotated, first, then, message)))
+            # Error codes drive retries, and messages are stored: a client must see the same ones again.
             elif name := _reworded(first.step, then.step):
                 after, before = (one.reading.values.get(name) for one in (then.step, first.step))
                 places = bound_at(annotated.contract, operation_of(annotated, then.step), name, then.step)
@@ -92,6 +93,7 @@ def progress(annotated: AnnotatedTrace) -> list[Breach] | None:
                     found.append(_about(annotated, sighting.step, name, message, value))
         for first, then in _pairs(sightings):
             before, value = _number(first.step, "progress"), _number(then.step, "progress")
+            # Two operations may count progress differently.
             if first.step.role != then.step.role or before is None or value is None:
                 continue
             # A failed job may drop to 0: nothing of it was made.
@@ -108,6 +110,7 @@ def moments(annotated: AnnotatedTrace) -> list[Breach] | None:
     for job, sightings in _sightings(annotated).items():
         for sighting in sightings:
             bindings = operation_of(annotated, sighting.step).bindings
+            # Without a documented format the value cannot be read as a moment.
             dated = [name for name in MOMENTS if name in bindings and bindings[name].format is not None]
             dates = {name: value for name in dated if (value := sighting.step.reading.values.get(name))}
             seen = seen or bool(dates)
@@ -124,6 +127,7 @@ def no_result_before_the_end(annotated: AnnotatedTrace) -> list[Breach] | None:
     seen = False
     for job, sightings in _sightings(annotated).items():
         for sighting in sightings:
+            # A response that may mean an end may have the URL; and only a bound one is recognised.
             if sighting.step.kinds & ENDS or "video_url" not in operation_of(annotated, sighting.step).bindings:
                 continue
             seen = True
@@ -169,10 +173,12 @@ def _along(way: Sequence[str], sightings: Iterable[Sighting]) -> bool:
 def _ways(graph: Graph) -> Iterator[tuple[str, ...]]:
     """Yield every maximal path through the stages."""
     entered = {name for stage in graph for name in stage.next}
+    # If every stage is entered from another one, the first stage of the contract is the only start.
     starts = [stage.name for stage in graph if stage.name not in entered] or [graph.initial]
     open_ways: list[tuple[str, ...]] = [(name,) for name in starts]
     while open_ways:
         way = open_ways.pop()
+        # A cycle would make the paths endless; entering each stage once is enough.
         longer = [(*way, name) for name in graph[way[-1]].next if name not in way]
         open_ways += longer
         if not longer:

@@ -67,6 +67,7 @@ def _container(annotated: AnnotatedTrace, video: Video, order: Order | None) -> 
     if video.error:
         return [Breach(f"the video of {video.job} is not a complete MP4: {video.error}", places, video.error)]
     codec = video.facts.get("video_codec")
+    # The properties in a recorded trace may be incomplete.
     if codec is None:
         return None
     if codec not in CODECS:
@@ -115,6 +116,7 @@ def _length(annotated: AnnotatedTrace, facts: Mapping[str, Any], order: Order | 
 def _sides(annotated: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
     width, height = facts.get("width"), facts.get("height")
     found = re.fullmatch(r"(\d+)[pP]", order.resolution or "") if order is not None else None
+    # A tier without a documented size cannot be checked.
     area = AREAS.get(int(found.group(1))) if found is not None else None
     if order is None or area is None or not width or not height:
         return None
@@ -133,6 +135,7 @@ def _aspect(annotated: AnnotatedTrace, facts: Mapping[str, Any], order: Order | 
     if not width or not height:
         return None
     wanted, places = facts.get("asked_aspect"), _promised(annotated.contract, order, "aspect")
+    # With a picture, the picture's aspect wins over the ratio parameter.
     if wanted is None and order is not None and order.first_frame is None and order.ratio:
         across, _, down = order.ratio.partition(":")
         wanted = int(across) / int(down) if across.isdigit() and down.isdigit() and int(down) else None
@@ -156,6 +159,7 @@ def _first_frame(annotated: AnnotatedTrace, facts: Mapping[str, Any], order: Ord
 
 def _audio(annotated: AnnotatedTrace, facts: Mapping[str, Any], order: Order | None) -> list[Breach] | None:
     places = _promised(annotated.contract, order, "audio")
+    # Without a promise of sound, a silent video keeps the contract.
     if not places or facts.get("video_seconds") is None:
         return None
     sound = facts.get("audio_seconds")
@@ -232,6 +236,7 @@ def headers(annotated: AnnotatedTrace) -> list[Breach] | None:
             found.append(Breach(f"request {step.number} gets the video with Content-Type {kind or 'none'!r}", (), kind))
         size = step.exchange.size if step.exchange.method == "GET" else whole.get(step.exchange.url)
         length = step.exchange.answer_header("content-length")
+        # A HEAD response may omit the length (RFC 9110, 9.3.2).
         if not _plain(step) or size is None or (step.exchange.method == "HEAD" and length is None):
             continue
         if length is None or not length.isdigit() or int(length) != size:

@@ -24,6 +24,7 @@ def price(annotated: AnnotatedTrace) -> list[Breach] | None:
     for step in annotated.reads:
         cost = _cost(step)
         order = order_behind(annotated, step.job) if step.success and cost is not None else None
+        # A tier without a documented price has no expected cost.
         if order is None or cost is None or (order.resolution or "") not in order.model.price:
             continue
         seen = True
@@ -62,6 +63,7 @@ def refused_not_billed(annotated: AnnotatedTrace) -> list[Breach] | None:
             continue
         seen = True
         cost = _cost(step)
+        # Some providers bill a cancelled job, and their documents show it.
         if cost is not None and cost > 0 and not _documented(annotated, step):
             message = f"the job {step.job} ended without a video ({step.stage}) and cost {cost}; allowed: 0"
             found.setdefault(step.job, Breach(message, (*_examples(annotated, step), *_bound(step)), str(cost)))

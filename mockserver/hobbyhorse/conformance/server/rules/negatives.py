@@ -25,6 +25,7 @@ from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 
 # Statuses that refuse a body for its content.
 BAD = frozenset({400, 413, 415, 422})
+# The one 5xx that an endpoint may produce itself; 502 to 504 come from gateways and overload.
 INTERNAL = 500
 # One 500 may be an accident; two for bad bodies, and for nothing else, are the endpoint's way to refuse them.
 FEW_INTERNAL_ERRORS = 2
@@ -55,6 +56,7 @@ def refused_as_documented(annotated: AnnotatedTrace) -> list[Breach] | None:
         # The contract does not define this refusal, so any 4xx keeps it.
         if expected not in operation.situations and 400 <= step.status < 500:
             continue
+        # An invalid model name may also be refused as an unknown model.
         also = ["unknown_model"] if _pointer(step) in _model_places(annotated, step) else []
         found += [
             ((step.role, breach.places, breach.seen), breach) for breach in refused_as(annotated, step, expected, also)
@@ -107,6 +109,7 @@ def _shows_refusal(annotated: AnnotatedTrace, step: Step) -> bool:
     """
     if step.status != INTERNAL:
         return conclusive(step)
+    # If anything else failed as well, the endpoint was down rather than strict.
     failed = [other for other in annotated.steps if other.status >= INTERNAL and other.role != "media"]
     bad = [other for other in failed if (other.exchange.probe or "").startswith("negative:")]
     return len(bad) >= FEW_INTERNAL_ERRORS and len(bad) == len(failed)
@@ -159,6 +162,7 @@ def _forbidding(annotated: AnnotatedTrace, step: Step) -> tuple[str, ...]:
     if parameters is MISSING:
         return ()
     found = annotated.contract.schemas.violations(_model(annotated, step).schema, parameters)
+    # The value may violate more than the probe meant; its own violation leads to the right place.
     meant = [one for one in found if tuple(map(str, one.location)) == pointer and _keyword(one.places) == keyword]
     return tuple(dict.fromkeys(place for one in meant or found[:1] for place in one.places))
 

@@ -225,6 +225,7 @@ def _never(annotated: AnnotatedTrace) -> Iterator[Breach]:
         if end is None:
             continue
         waited = annotated.trace.ended - end.done
+        # The first attempt may have been lost, so wait for the first retry, too.
         if waited > callbacks.deadline + ALLOWANCE * patience + SLACK:
             message = f"the job {job} has ended, and no callback came within {waited:.0f} s"
             yield Breach(message, (f"{PLACE}/operationId",))
@@ -264,6 +265,7 @@ def readable_first(annotated: AnnotatedTrace) -> list[Breach] | None:
         if call is None:
             continue
         later = [read for read in reads_of(annotated, call.job) if read.arrived >= call.delivery.sent]
+        # A failed poll, or one that a rate limit refused, shows nothing: take the first one that does.
         read = next(
             (read for read in later if read.delivered and (read.under_way or read.terminal or _gone(read))), None
         )
@@ -287,6 +289,7 @@ def _calls(annotated: AnnotatedTrace) -> list[ReceivedCallback]:
     callbacks = _callbacks(annotated)
     found = []
     for delivery in sorted(annotated.trace.deliveries, key=lambda one: one.sent):
+        # The fake sends forged callbacks to test receivers; they are not the provider's.
         if delivery.kind != "genuine":
             continue
         value = as_json(delivery.body)

@@ -87,6 +87,7 @@ def refused_after(annotated: AnnotatedTrace) -> list[Breach] | None:
     seen = bool(found)
     for fetch in _fetches(annotated):
         step = fetch.step
+        # Between `least` and `most` the link may or may not work.
         if step.arrived < fetch.most or not step.delivered or step.transient:
             continue
         seen = True
@@ -108,6 +109,7 @@ def status_readable(annotated: AnnotatedTrace) -> list[Breach] | None:
         for read in reads_of(annotated, job):
             if read.arrived <= first.done or not own(annotated, read) or read.transient:
                 continue
+            # Near the end of its life a job may be gone already.
             if life is not None and read.arrived > ended + life - MARGIN:
                 continue
             seen = seen or read.ok

@@ -137,6 +137,7 @@ def _meant(contract: Contract, operation: Operation, step: Step) -> Situation | 
     expected = operation.situations.get(step.exchange.expected or "")
     if expected is not None or step.value is MISSING:
         return expected
+    # Without the probe's expectation, the constants tell which situation the status should belong to.
     situations = [one for one in operation.situations.values() if (one.status < 300) == step.ok]
     for situation in situations:
         if _has_constants(operation, step) and not _differing(contract, operation, situation, step):
@@ -157,6 +158,7 @@ def _differing(contract: Contract, operation: Operation, situation: Situation, s
 def _broken_body(annotated: AnnotatedTrace, operation: Operation, step: Step) -> Found:
     """Yield how a successful response violates its nearest situation, in the schema or else in the constants."""
     contract = annotated.contract
+    # OpenAPI may document a status for which lifecycle.json has no situation.
     candidates = [one for one in operation.situations.values() if one.status == step.status]
     if not candidates:
         schema = schema_of(contract, operation, step.status)
@@ -263,6 +265,7 @@ def _misshapen(annotated: AnnotatedTrace, step: Step, shapes: list[Situation | s
     if not situations:
         yield from _against(contract, step, str(shapes[0]))
         return
+    # The message is about the refusal that the probe provoked, if the contract has it with this status.
     expected = [one for one in situations if one.name == step.exchange.expected]
     nearest = _nearest(contract, operation, step, expected or situations)
     for violation in _violations(contract, nearest.schema, step, nearest.example_at):
