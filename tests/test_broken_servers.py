@@ -54,7 +54,7 @@ def passed(result: ServerResult) -> set[str]:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_broken_server_is_caught(mutant: Mutant) -> None:
     found = hunted(mutant)
-    assert found.caught, f"{mutant.says}: {found.word}, {found.said}"
+    assert found.caught, f"{mutant.says}: {found.word}, {found.finding}"
 
 
 @pytest.mark.parametrize("name", GOOD)

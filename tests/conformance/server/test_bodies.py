@@ -11,18 +11,23 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from hobbyhorse.conformance.server.bodies import bounds, negatives, price_of
+from hobbyhorse.conformance.server.budget import worst
 from hobbyhorse.conformance.server.negate import Mutation, Pair, breakable, mutations
+from hobbyhorse.contract.checks.models import try_order
 from hobbyhorse.contract.forms.expressions import MISSING, Place, Pointer, format_pointer, replaced, resolve
 from hobbyhorse.contract.generate import TEXT, values
-from hobbyhorse.contract.request import cut_prompt, prompt_weight
+from hobbyhorse.contract.request import ValidRequest, cut_prompt, prompt_weight
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Contract, Form, Model, Operation, find_situation
 from hobbyhorse.worlds.journal import Exchange
 from hobbyhorse.worlds.world import Ending
+from tests.conformance.server.test_suite import models, never_called, session_on
 from tests.conftest import CONTRACTS, many
 from tests.contract.test_generate import Judges, documents_of, judges_of
 from tests.world import Mock, Reply
@@ -457,3 +462,27 @@ def test_a_server_that_accepts_invalid_bodies_is_caught(
     fake = spoilt(contract, case.model, {**schema, keyword: wide[keyword]})
     with pytest.raises((AssertionError, TypeError, ValueError, AttributeError)):
         check_refused(Counter(case, loop, fake), trial(FEW, (Phase.generate,)))
+
+
+@models
+def test_every_negative_breaks_the_contract_and_every_bound_keeps_it(contract: Contract, model: Model) -> None:
+    session = session_on(contract, model, httpx.MockTransport(never_called))
+    broken = list(negatives(contract, model, session.submit, session.order))
+    assert len(broken) > 10
+    assert len({body.label for body in broken}) == len(broken)
+    for body in broken:
+        assert not isinstance(try_order(contract, session.submit, model.id, body.value), ValidRequest), body.label
+    edges = list(bounds(contract, model, session.submit, session.order))
+    assert len(edges) >= 2
+    for body in edges:
+        assert isinstance(try_order(contract, session.submit, model.id, body.value), ValidRequest), body.label
+
+
+@models
+def test_a_body_whose_price_cannot_be_read_costs_the_worst(contract: Contract, model: Model) -> None:
+    session = session_on(contract, model, httpx.MockTransport(never_called))
+    submit, order = session.submit, session.order
+    place = (*submit.model_parameters.pointer, *model.parameters["duration"][0])
+    assert session.price == model.cost(min(model.price, key=lambda tier: model.price[tier]), resolve(order, place))
+    for wrong in (None, "3", 3.5, True, 0, -1, 10**9, [3]):
+        assert price_of(contract, model, submit, order, replaced(order, place, wrong)) == worst(contract)

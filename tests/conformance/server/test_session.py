@@ -127,7 +127,8 @@ def accepting(contract: Contract, status_responses: Any) -> httpx.MockTransport:
     def respond(request: httpx.Request) -> httpx.Response:
         if request.method == submit.method and submit.pattern.fullmatch(request.url.path):
             return httpx.Response(accepted.status, json=body)
-        return next(responses)
+        following: httpx.Response = next(responses)
+        return following
 
     return httpx.MockTransport(respond)
 

@@ -23,26 +23,21 @@ import httpx
 import orjson
 import pytest
 
-from hobbyhorse.cli.server_verdicts import show_server_result
-from hobbyhorse.conformance.client.judge import BROKEN, PASSED
-from hobbyhorse.conformance.server.bodies import bounds, negatives, price_of
+from hobbyhorse.conformance.client.judge import PASSED
 from hobbyhorse.conformance.server.budget import Budget, worst
 from hobbyhorse.conformance.server.endpoint import Endpoint
-from hobbyhorse.conformance.server.probes import each_probe, most, probes, run_probes
+from hobbyhorse.conformance.server.probes import each_probe, run_probes
 from hobbyhorse.conformance.server.results import ServerResult
-from hobbyhorse.conformance.server.rule import LESSON, Breach, ServerRule
+from hobbyhorse.conformance.server.rule import LESSON
 from hobbyhorse.conformance.server.rules import server_rules
 from hobbyhorse.conformance.server.session import Session
 from hobbyhorse.conformance.server.suite import SuiteOptions, examine, local
-from hobbyhorse.contract.checks.models import try_order
 from hobbyhorse.contract.folder import build, load, read_documents
 from hobbyhorse.contract.forms.expressions import parse_pointer, replaced, resolve
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
-from hobbyhorse.contract.request import ValidRequest
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.run import serving
-from hobbyhorse.traces.trace import read_trace
 from tests.conftest import CONTRACTS, DIRECTORY, Run, contracts_that, many
 from tests.little import Said, Told, little
 
@@ -90,30 +85,6 @@ def test_without_a_budget_nothing_that_can_be_billed_is_sent(contract: Contract,
     assert not [one for one in result.trace.exchanges if one.role in ("submit", "run")]
     assert result.status == 0
     assert result.spent == 0
-
-
-@models
-def test_every_negative_breaks_the_contract_and_every_bound_keeps_it(contract: Contract, model: Model) -> None:
-    session = session_on(contract, model, httpx.MockTransport(never_called))
-    broken = list(negatives(contract, model, session.submit, session.order))
-    assert len(broken) > 10
-    assert len({body.label for body in broken}) == len(broken)
-    for body in broken:
-        assert not isinstance(try_order(contract, session.submit, model.id, body.value), ValidRequest), body.label
-    edges = list(bounds(contract, model, session.submit, session.order))
-    assert len(edges) >= 2
-    for body in edges:
-        assert isinstance(try_order(contract, session.submit, model.id, body.value), ValidRequest), body.label
-
-
-@models
-def test_a_body_whose_price_cannot_be_read_costs_the_worst(contract: Contract, model: Model) -> None:
-    session = session_on(contract, model, httpx.MockTransport(never_called))
-    submit, order = session.submit, session.order
-    place = (*submit.model_parameters.pointer, *model.parameters["duration"][0])
-    assert session.price == model.cost(min(model.price, key=lambda tier: model.price[tier]), resolve(order, place))
-    for wrong in (None, "3", 3.5, True, 0, -1, 10**9, [3]):
-        assert price_of(contract, model, submit, order, replaced(order, place, wrong)) == worst(contract)
 
 
 def never_called(request: httpx.Request) -> httpx.Response:
@@ -234,18 +205,6 @@ def test_a_suite_that_does_not_pay_before_is_caught() -> None:
     run_probes(session)
     session.endpoint.http.close()
     assert counting.billed > Decimal("0.50")
-
-
-@models
-def test_free_probes_come_first_and_the_plan_has_them_all(contract: Contract, model: Model) -> None:
-    session = session_on(contract, model, httpx.MockTransport(never_called), budget=Decimal(5))
-    found = probes(session)
-    costs = [probe.cost(session) for probe in found]
-    first = next(number for number, cost in enumerate(costs) if cost > 0)
-    assert first >= 3
-    assert most(session) == sum(costs)
-    assert len({probe.name for probe in found}) == len(found)
-    assert {"identity:unknown", "job", "job:media", "machine", "negative:json"} <= {probe.name for probe in found}
 
 
 FLIPS: tuple[tuple[str, str, Any], ...] = (
@@ -474,50 +433,3 @@ def test_a_server_that_hangs_on_one_operation_is_judged_in_time(contract: Contra
     assert result.seconds < 8
     assert result.unjudged is None
     assert counting.billed <= Decimal("0.5")
-
-
-def test_the_report_says_everything(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    contract = next(one for one in CONTRACTS if one.key == "vtrix")
-    with fakes(contract) as url:
-        done = run(*at(url, "--budget", "0.5", "--report", tmp_path, "--callback-secret", DEFAULT_SECRET))
-    assert done.status == 0, done.out
-    assert "nothing broken" in done.out
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert set(report) == {"format", "rules", "lessons", "ledger", "summary"}
-    assert {"id", "family", "verdict", "findings"} <= set(report["rules"][0])
-    billed = sum(Decimal(line["price"]) for line in report["ledger"] if line["billed"])
-    assert billed == Decimal(report["summary"]["spent_at_most"]) == Decimal("0.42")
-    trace = read_trace(json.loads((tmp_path / "trace.json").read_text()))
-    assert trace.exchanges
-    assert trace.secret is None
-    whole = "".join(path.read_text() for path in tmp_path.iterdir())
-    assert KEY not in whole
-    assert DEFAULT_SECRET not in whole
-    suite = ElementTree.parse(tmp_path / "junit.xml").getroot()[0]
-    assert suite.get("tests") == str(len(report["rules"]))
-    assert suite.get("failures") == "0"
-    assert "<svg" in (tmp_path / "index.html").read_text()
-
-
-ALWAYS = ServerRule(
-    "SHA-99", "always", "MUST", "minor", "It is broken.", "To see it.", lambda annotated: [Breach("it is")]
-)
-
-
-def test_a_known_finding_is_accepted_and_one_that_is_gone_is_stale(capsys: pytest.CaptureFixture[str]) -> None:
-    contract, model = MODELS[0]
-    with fakes(contract) as url:
-        found = examine(contract, model, asked(url), (ALWAYS,))
-        accepted = examine(contract, model, asked(url), (ALWAYS,), known={"SHA-99": "known"})
-        stale = examine(contract, model, asked(url), (), known={"SHA-99": "known"})
-    assert (found.status, accepted.status, stale.status) == (1, 0, 1)
-    assert [one.verdict for one in found.verdicts] == [BROKEN]
-    assert stale.stale == ("SHA-99",)
-    said = []
-    for result in (found, accepted, stale):
-        show_server_result(result, None)
-        said.append(capsys.readouterr().out)
-    assert ("SHA-99 It is broken." in said[0], said[0].endswith("1 rule broken\n")) == (True, True)
-    assert ("SHA-99 is accepted: known" in said[1], said[1].endswith("nothing broken\n")) == (True, True)
-    assert "It is broken." not in said[1]
-    assert ("take it out" in said[2], said[2].endswith("1 accepted in vain\n")) == (True, True)
