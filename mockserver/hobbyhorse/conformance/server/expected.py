@@ -188,6 +188,8 @@ def one_per_kind(found: Iterable[tuple[Hashable, Breach]]) -> list[Breach]:
     for kind, breach in found:
         kinds.setdefault(kind, []).append(breach)
     return [
-        replace(first, message=f"{first.message} (and {len(more)} more times)") if more else first
+        replace(first, message=f"{first.message} (and {len(more)} more {'time' if len(more) == 1 else 'times'})")
+        if more
+        else first
         for first, *more in kinds.values()
     ]
