@@ -8,7 +8,7 @@ from hobbyhorse.conformance.client.judge import BROKEN
 from hobbyhorse.conformance.server.results import ServerResult
 from hobbyhorse.conformance.server.rule import LESSON
 
-from .bending import Bend, Time, bent, looked_at, options
+from .bending import Bend, Time, bent, options, run_suite
 from .mutants import MUTANTS, Mutant, contract_of
 
 
@@ -28,7 +28,7 @@ def judged(mutant: Mutant, bend: Bend | None = None) -> ServerResult:
     made = mutant.change(contract) if bend is None else bend
     picture = mutant.picture() if mutant.picture is not None else None
     with bent(contract, made, options(time, pace=mutant.pace)) as url:
-        return looked_at(contract, contract.models[mutant.model], url, time, names=mutant.probes, picture=picture)
+        return run_suite(contract, contract.models[mutant.model], url, time, names=mutant.probes, picture=picture)
 
 
 def hunted(mutant: Mutant) -> Caught:

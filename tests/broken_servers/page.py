@@ -16,8 +16,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "server-rules.md"
 CAUGHT = Path(__file__).with_name("caught.json")
 HEAD = """# The rules for servers
 
-[hobbyhorse conformance server](servers.md) checks an endpoint against {count} rules. Clients rely on a MUST; most servers
-keep a SHOULD. S1 is {S1}, S2 {S2}, S3 {S3}, S4 {S4}.
+[hobbyhorse conformance server](servers.md) checks an endpoint against {count} rules. Every client relies on a MUST, and
+most clients on a SHOULD. S1 is {S1}, S2 {S2}, S3 {S3}, S4 {S4}.
 
 """
 MIDDLE = """
@@ -52,7 +52,7 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> str:
         one = found.get(mutant.name, {"caught": False, "word": "not run", "others": []})
         word = one["word"] if one["caught"] else f"**{one['word']}**"
         also_broken = ", ".join(one["others"])
-        broken.append(f"| {mutant.rule} | {_cell(f'{mutant.provider}: {mutant.says}')} | {word} | {also_broken} |")
+        broken.append(f"| {mutant.rule} | {_cell(f'{mutant.provider}: {mutant.bug}')} | {word} | {also_broken} |")
     tables = "\n".join(lines) + "\n" + MIDDLE + "\n".join(broken)
     return HEAD.format(count=len(server_rules()), **SEVERITIES) + tables + f"\n\n{summary(found)}\n"
 
@@ -63,8 +63,8 @@ def summary(found: Mapping[str, Mapping[str, Any]]) -> str:
     shown = {mutant.rule for mutant in hits}
     lessons = sum(mutant.lesson for mutant in hits)
     return (
-        f"Caught: {len(hits)} of {len(MUTANTS)} broken servers, which break {len(shown)} of {len(server_rules())} rules; "
-        f"{lessons} of them as lessons."
+        f"Caught: {len(hits)} of {len(MUTANTS)} broken servers, {lessons} of them as lessons; "
+        f"they break {len(shown)} of {len(server_rules())} rules."
     )
 
 
