@@ -19,15 +19,15 @@ from hobbyhorse.proxy.framing import (
     FramingError,
     Head,
     Piece,
-    length_of_answer,
     length_of_request,
-    read_answer,
+    length_of_response,
     read_request,
+    read_response,
 )
 
 
 def response(*lines: str, status: int = 200) -> Head:
-    return read_answer("\r\n".join([f"HTTP/1.1 {status} OK", *lines, "", ""]).encode())
+    return read_response("\r\n".join([f"HTTP/1.1 {status} OK", *lines, "", ""]).encode())
 
 
 def request(*lines: str) -> Head:
@@ -44,7 +44,7 @@ def test_the_head_of_a_request_is_read_and_its_bytes_are_kept() -> None:
 
 def test_the_head_of_a_response_is_read_with_a_reason_or_without() -> None:
     assert (response(status=404).status, response(status=404).reason) == (404, "OK")
-    bare = read_answer(b"HTTP/1.1 204\r\n\r\n")
+    bare = read_response(b"HTTP/1.1 204\r\n\r\n")
     assert (bare.status, bare.reason) == (204, "")
 
 
@@ -57,8 +57,8 @@ def test_a_folded_header_is_one_value() -> None:
     [
         (read_request, b"NONSENSE\r\n\r\n", "a request starts with b'NONSENSE'"),
         (read_request, b"GET / HTTP/2.0\r\n\r\n", "a request starts with"),
-        (read_answer, b"HTTP/1.1 20 OK\r\n\r\n", "a response starts with"),
-        (read_answer, b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "a header line has no colon: b'no colon"),
+        (read_response, b"HTTP/1.1 20 OK\r\n\r\n", "a response starts with"),
+        (read_response, b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "a header line has no colon: b'no colon"),
     ],
 )
 def test_a_head_that_is_not_http_is_an_error_that_shows_it(
@@ -124,7 +124,7 @@ def test_an_ambiguous_length_of_a_request_is_an_error(line: str) -> None:
 def test_the_length_of_a_responses_body_depends_on_its_status_and_its_request(
     head: Head, method: str, length: int
 ) -> None:
-    assert length_of_answer(head, method) == length
+    assert length_of_response(head, method) == length
 
 
 def chunked(data: bytes) -> list[Piece]:
@@ -170,7 +170,7 @@ def framed(pieces: list[bytes]) -> tuple[bytes, list[bytes], bytes]:
             if isinstance(one, bytes):
                 passed += one
                 heads.append(one)
-                framer.body(length_of_answer(read_answer(one), "GET"))
+                framer.body(length_of_response(read_response(one), "GET"))
             else:
                 passed += one.raw
                 content += one.content

@@ -1,4 +1,4 @@
-"""The live judge: what it keeps, what it reports once, what it does not judge, and that no secret leaves it."""
+"""The live judge: its bounds, single reports, incomplete evidence, and no secrets in its output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.contract.example_orders import documented_jobs, order_for
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.proxy import live_judge
-from hobbyhorse.proxy.framing import read_answer, read_request
+from hobbyhorse.proxy.framing import read_request, read_response
 from hobbyhorse.proxy.live_judge import EACH, Finding, LiveJudge, LiveJudgeThread
 from hobbyhorse.proxy.proxy import KEPT_BODY_BYTES, ObservedExchange
 from hobbyhorse.server.app import Fake, Options
@@ -32,7 +32,7 @@ from tests.tracing import HOME
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["the answers name the proxy", "the answers name the upstream"])
-def test_a_client_and_a_server_that_keep_the_contract_are_not_accused_at_any_moment(
+def test_a_client_and_a_server_that_keep_the_contract_never_have_findings(
     contract: Contract, tmp_path: Path, named: bool
 ) -> None:
     bound = bind("127.0.0.1", 0)
@@ -66,7 +66,7 @@ def answer(status: int, body: Any, *headers: str) -> bytes:
     return f"HTTP/1.1 {status} X\r\n{said}Content-Length: {len(content)}\r\n\r\n".encode() + content
 
 
-def test_a_client_that_orders_again_after_no_answer_is_accused_at_once(contract: Contract) -> None:
+def test_a_client_that_submits_again_without_a_response_is_reported_immediately(contract: Contract) -> None:
     bound = bind("127.0.0.1", 0)
     served = Scripted([], "reset", whole=True)
     with judged(contract, served.url, bound, f"{served.url}/{contract.key}") as seen, httpx.Client() as client:
@@ -85,8 +85,8 @@ def test_a_client_that_orders_again_after_no_answer_is_accused_at_once(contract:
     assert seen.lines == before
 
 
-def test_a_proxy_without_an_upstream_accuses_nobody(contract: Contract) -> None:
-    """Its own 502 is no answer of the provider's, and a client that tries again has bought nothing."""
+def test_a_proxy_without_an_upstream_reports_no_finding(contract: Contract) -> None:
+    """The proxy's 502 is not the provider's, and a client that retries after it has bought nothing."""
     bound = bind("127.0.0.1", 0)
     with (
         nobody_at() as url,
@@ -100,7 +100,7 @@ def test_a_proxy_without_an_upstream_accuses_nobody(contract: Contract) -> None:
 
 
 @pytest.mark.parametrize("coded", [False, True], ids=["plain", "gzip"])
-def test_an_upstream_that_breaks_the_contract_is_accused(contract: Contract, coded: bool) -> None:
+def test_an_upstream_that_breaks_the_contract_is_reported(contract: Contract, coded: bool) -> None:
     bound = bind("127.0.0.1", 0)
     content = b'{"nothing": "of this kind"}'
     raw = answer(200, gzip.compress(content), "Content-Encoding: gzip") if coded else answer(200, content)
@@ -112,7 +112,7 @@ def test_an_upstream_that_breaks_the_contract_is_accused(contract: Contract, cod
     assert not [line for line in seen.lines if line.startswith("client")]
 
 
-def test_what_cannot_be_read_is_not_judged(contract: Contract) -> None:
+def test_a_body_in_an_unknown_coding_is_not_judged(contract: Contract) -> None:
     bound = bind("127.0.0.1", 0)
     served = Scripted([answer(200, b"\x00\x01", "Content-Encoding: zstd")], "close", whole=True)
     with judged(contract, served.url, bound, f"{served.url}/{contract.key}") as seen, httpx.Client() as client:
@@ -123,7 +123,7 @@ def test_what_cannot_be_read_is_not_judged(contract: Contract) -> None:
     assert seen.troubles == []
 
 
-def test_a_kind_of_finding_is_told_five_times_and_counted_after_that(contract: Contract) -> None:
+def test_a_kind_of_finding_is_reported_five_times_and_counted_after_that(contract: Contract) -> None:
     told: list[Finding] = []
     watch = LiveJudge(contract, "http://x", told.append)
     for number in range(1, 9):
@@ -160,7 +160,9 @@ def test_only_the_newest_exchanges_are_kept_and_requests_keep_their_numbers(cont
     assert ambiguous[0].startswith("request 5 may have bought a job (no answer), and request 6 ordered")
 
 
-def test_a_broken_judge_is_told_once_and_the_others_judge(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_rule_is_reported_once_and_the_others_judge(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(story: object) -> None:
         raise ZeroDivisionError
 
@@ -176,8 +178,8 @@ def test_a_broken_judge_is_told_once_and_the_others_judge(contract: Contract, mo
     assert [line for line in seen.lines if " SUB-01 " in line]
 
 
-def test_no_part_of_what_a_careful_client_does_is_held_against_anybody(contract: Contract) -> None:
-    """The newest exchanges are judged without those before them, at every moment."""
+def test_no_part_of_a_careful_clients_traffic_is_a_finding(contract: Contract) -> None:
+    """Judge the newest exchanges without the earlier ones, after each exchange."""
     sent = json.dumps(order_for(contract, contract.models[0])).encode()
     for seed in range(12):
         exchanges = Careful(contract, Random(seed), kills=False).run().trace().exchanges
@@ -191,13 +193,13 @@ def test_no_part_of_what_a_careful_client_does_is_held_against_anybody(contract:
 
 
 def retold(number: int, one: Exchange, sent: bytes) -> ObservedExchange | None:
-    """Return an exchange as a proxy would have seen it; None for what goes to another origin."""
+    """Return an exchange as the proxy observes it; None if it goes to another origin."""
     if not one.url.startswith(HOME):
         return None
     lines = "".join(f"{name}: {value}\r\n" for name, value in one.headers if name != "host")
     head = read_request(f"{one.method} {one.url.removeprefix(HOME)} HTTP/1.1\r\n{lines}\r\n".encode())
     told = "".join(f"{name}: {value}\r\n" for name, value in one.answer_headers)
-    answer = read_answer(f"HTTP/1.1 {one.status} X\r\n{told}\r\n".encode()) if one.status else None
+    answer = read_response(f"HTTP/1.1 {one.status} X\r\n{told}\r\n".encode()) if one.status else None
     broken = "" if one.whole and one.status else "upstream"
     sent = sent if one.role in ("submit", "run") else b""
     return ObservedExchange(
@@ -214,22 +216,22 @@ def observed(number: int, path: str = "/elsewhere", **more: Any) -> ObservedExch
 
 
 def responded(*lines: str) -> Any:
-    return read_answer("\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]).encode())
+    return read_response("\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]).encode())
 
 
 def test_the_oldest_exchanges_go_when_their_bodies_are_too_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_judge, "MOST_KEPT_BYTES", 100)
     judge = LiveJudge(CONTRACT, "http://x", lambda finding: None)
     for number in range(1, 6):
-        judge.seen(observed(number, answer=responded(), content=b"x" * 40, size=40))
+        judge.seen(observed(number, response=responded(), content=b"x" * 40, size=40))
     assert [one.number for one in judge._kept] == [4, 5]
     assert judge.total == 5
 
 
 def test_the_bytes_of_a_video_are_not_kept() -> None:
     judge = LiveJudge(CONTRACT, "http://x", lambda finding: None)
-    judge.seen(observed(1, answer=responded("Content-Type: Video/mp4"), content=b"x" * 40, size=40))
-    judge.seen(observed(2, answer=responded("Content-Type: application/json"), content=b"{}", size=2))
+    judge.seen(observed(1, response=responded("Content-Type: Video/mp4"), content=b"x" * 40, size=40))
+    judge.seen(observed(2, response=responded("Content-Type: application/json"), content=b"{}", size=2))
     assert [(one.content, one.size) for one in judge._kept] == [(b"", 40), (b"{}", 2)]
 
 
@@ -239,36 +241,35 @@ def test_any_header_with_a_secret_name_is_redacted_in_the_archive() -> None:
     path = f"/{CONTRACT.key}{operation.path}".replace("{", "").replace("}", "")
     head = read_request(f"{operation.method} {path} HTTP/1.1\r\n{lines}\r\n".encode())
     judge = LiveJudge(CONTRACT, f"http://x/{CONTRACT.key}", lambda finding: None)
-    judge.seen(ObservedExchange(1, 1e9, head, answer=responded("Set-Cookie: s3cret"), answered=1e9 + 1))
+    judge.seen(ObservedExchange(1, 1e9, head, response=responded("Set-Cookie: s3cret"), responded=1e9 + 1))
     written = json.dumps(judge.har())
     assert "plain" in written
     assert not [secret for secret in (SECRET, "t0k3n", "c00k1e", "s3cret") if secret in written]
 
 
-@pytest.mark.parametrize(
-    ("coding", "content", "known"),
-    [
-        ("", b"{}", b"{}"),
-        ("identity", b"{}", b"{}"),
-        ("gzip", gzip.compress(b"{}"), b"{}"),
-        ("gzip", gzip.compress(b"{}")[:-4], None),
-        ("gzip", b"no gzip", None),
-        ("gzip", gzip.compress(b"x" * (KEPT_BODY_BYTES + 1)), None),
-        ("br", b"\x0b", None),
-    ],
-)
-def test_a_body_is_known_if_it_is_kept_whole_and_its_coding_can_be_undone(
-    coding: str, content: bytes, known: bytes | None
-) -> None:
+BODIES = {
+    "no coding": ("", b"{}", b"{}"),
+    "identity": ("identity", b"{}", b"{}"),
+    "gzip": ("gzip", gzip.compress(b"{}"), b"{}"),
+    "gzip, cut off": ("gzip", gzip.compress(b"{}")[:-4], None),
+    "not gzip": ("gzip", b"plain", None),
+    "gzip of a long body": ("gzip", gzip.compress(b"x" * (KEPT_BODY_BYTES + 1)), None),
+    "an unknown coding": ("br", b"\x0b", None),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_body_is_known_if_it_is_kept_whole_and_its_coding_can_be_undone(name: str) -> None:
+    coding, content, known = BODIES[name]
     lines = (f"Content-Encoding: {coding}",) if coding else ()
-    one = observed(1, answer=responded(*lines), content=content, size=len(content))
+    one = observed(1, response=responded(*lines), content=content, size=len(content))
     assert live_judge._plain(one) == known
 
 
 def test_a_body_that_is_longer_than_the_kept_part_is_not_known() -> None:
     kept = b"x" * KEPT_BODY_BYTES
-    assert live_judge._plain(observed(1, answer=responded(), content=kept, size=len(kept))) == kept
-    assert live_judge._plain(observed(1, answer=responded(), content=kept, size=len(kept) + 1)) is None
+    assert live_judge._plain(observed(1, response=responded(), content=kept, size=len(kept))) == kept
+    assert live_judge._plain(observed(1, response=responded(), content=kept, size=len(kept) + 1)) is None
 
 
 def test_findings_are_counted_by_side_and_lessons_apart() -> None:

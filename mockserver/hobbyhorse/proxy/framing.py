@@ -39,7 +39,7 @@ _BLANK = re.compile(rb"(?:\r?\n)+")
 _END = re.compile(rb"\r?\n\r?\n")
 _HOST = re.compile(rb"(?im)^(host[ \t]*:)[^\r\n]*")
 _REQUEST = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (\S+) HTTP/(1\.[01])")
-_ANSWER = re.compile(rb"HTTP/(1\.[01]) ([1-9]\d\d)(?: (.*))?")
+_RESPONSE = re.compile(rb"HTTP/(1\.[01]) ([1-9]\d\d)(?: (.*))?")
 _SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 
 Headers = tuple[tuple[str, str], ...]
@@ -108,10 +108,10 @@ def read_request(raw: bytes) -> Head:
     return Head(raw, headers, version, method=method, target=target)
 
 
-def read_answer(raw: bytes) -> Head:
+def read_response(raw: bytes) -> Head:
     """Parse the head of a response. Raises FramingError."""
     first, headers = _split(raw)
-    found = _ANSWER.fullmatch(first)
+    found = _RESPONSE.fullmatch(first)
     if found is None:
         raise FramingError(f"a response starts with {first[:40]!r}")
     return Head(raw, headers, found[1].decode(), status=int(found[2]), reason=(found[3] or b"").decode("latin-1"))
@@ -141,7 +141,7 @@ def length_of_request(head: Head) -> int:
     return head.length or 0
 
 
-def length_of_answer(head: Head, method: str) -> int:
+def length_of_response(head: Head, method: str) -> int:
     """Return the length of the body in a response to `method`. Raises FramingError."""
     if head.status == 101 or (method == "CONNECT" and 200 <= head.status < 300):
         return OPAQUE

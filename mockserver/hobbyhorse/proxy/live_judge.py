@@ -109,7 +109,7 @@ class LiveJudge:
 
     def seen(self, passed: ObservedExchange) -> None:
         """Keep an exchange."""
-        if passed.answer is not None and any(map(_FILE.match, passed.answer.all("content-type"))):
+        if passed.response is not None and any(map(_FILE.match, passed.response.all("content-type"))):
             # No rule reads the bytes of a video, and ten of them would push out everything else.
             passed = replace(passed, content=b"")
         with self._lock:
@@ -217,7 +217,7 @@ class LiveJudge:
         if one.body:
             cut = f"[cut: {one.sent} bytes, SHA-256 {one.sha256}]" if one.sha256 else ""
             request["postData"] = {"text": one.body.decode(errors="surrogateescape") + cut}
-        took = 0.0 if one.answered is None else max(0.0, (one.answered - one.arrived) * 1000)
+        took = 0.0 if one.responded is None else max(0.0, (one.responded - one.arrived) * 1000)
         # Microseconds, so that the exchange is found again in the trace that is read from this archive.
         began = datetime.fromtimestamp(_micros(one.arrived) / 1e6, timezone.utc)
         return {
@@ -291,16 +291,16 @@ def _headers(headers: tuple[tuple[str, str], ...], own: set[str]) -> Iterator[di
 
 
 def _response(one: ObservedExchange, own: set[str]) -> dict[str, Any]:
-    if one.answer is None:
+    if one.response is None:
         return {"status": 0, "headers": [], "content": {}, "_error": "no response"}
     content = _plain(one)
-    kind = next(iter(one.answer.all("content-type")), "")
+    kind = next(iter(one.response.all("content-type")), "")
     body: dict[str, Any] = {"size": one.size if content is None else max(len(content), one.size), "mimeType": kind}
     if content:
         body["text"] = content.decode(errors="surrogateescape")
     return {
-        "status": one.answer.status,
-        "headers": list(_headers(one.answer.headers, own)),
+        "status": one.response.status,
+        "headers": list(_headers(one.response.headers, own)),
         "content": body,
         **({"_error": "broken off"} if one.broken else {}),
     }
@@ -308,7 +308,7 @@ def _response(one: ObservedExchange, own: set[str]) -> dict[str, Any]:
 
 def _plain(one: ObservedExchange) -> bytes | None:
     """Return a response's content without its coding; None if it is unknown or not kept in full."""
-    coding = ", ".join(one.answer.all("content-encoding")).strip().lower() if one.answer is not None else ""
+    coding = ", ".join(one.response.all("content-encoding")).strip().lower() if one.response is not None else ""
     if coding in ("", "identity") or not one.size:
         return one.content if one.size <= KEPT_BODY_BYTES or not one.content else None
     if coding not in ("gzip", "x-gzip", "deflate") or one.size > KEPT_BODY_BYTES:
@@ -323,7 +323,7 @@ def _plain(one: ObservedExchange) -> bytes | None:
 
 def _legible(exchange: Exchange, passed: ObservedExchange) -> bool:
     """Whether the request and the response are completely known; a media file need not be."""
-    return exchange.role == "media" or (passed.asked and _plain(passed) is not None)
+    return exchange.role == "media" or (passed.request_complete and _plain(passed) is not None)
 
 
 def _micros(moment: float) -> int:

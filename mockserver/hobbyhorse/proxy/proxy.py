@@ -12,7 +12,7 @@ A link's upstream connection is
 
 and independently of that, the link reads what it passes in one of three modes:
 
-    framed       requests and responses are followed (`_requests`, `_answers`) and reported
+    framed       requests and responses are followed (`_requests`, `_responses`) and reported
     blind        after an upgrade, or bytes that cannot be parsed: passed on, not reported (`_blind`)
     refused      the proxy has sent its own 421 or 502, or a reset; the client's bytes are dropped (`_refused`)
 
@@ -61,10 +61,10 @@ from hobbyhorse.proxy.framing import (
     Framer,
     Head,
     Piece,
-    length_of_answer,
     length_of_request,
-    read_answer,
+    length_of_response,
     read_request,
+    read_response,
 )
 
 # Documented bodies have a few kilobytes; of longer ones, such as videos, the judge needs only the length.
@@ -82,8 +82,8 @@ class ObservedExchange:
     """A request that has passed, and its response: bodies without chunk framing, cut to 64 KB, and their full sizes.
 
     `broken` names the side that ended it early: the client, the upstream, or the proxy. `own` marks a response of the
-    proxy itself, because the upstream cannot be reached. `asked` says that the request was complete. `sha256` is the
-    hash of a request body that is not kept in full. Moments are in seconds since 1970.
+    proxy itself, because the upstream cannot be reached. `sha256` is the hash of a request body that is not kept in
+    full. Moments are in seconds since 1970.
     """
 
     number: int
@@ -91,13 +91,13 @@ class ObservedExchange:
     request: Head
     body: bytes = b""
     sent: int = 0
-    answer: Head | None = None
+    response: Head | None = None
     content: bytes = b""
     size: int = 0
-    answered: float | None = None
+    responded: float | None = None
     broken: str = ""
     own: bool = False
-    asked: bool = True
+    request_complete: bool = True
     sha256: str = ""
 
 
@@ -132,11 +132,11 @@ class _Exchange:
     request: Head
     body: bytearray = field(default_factory=bytearray)
     sent: int = 0
-    answer: Head | None = None
+    response: Head | None = None
     content: bytearray = field(default_factory=bytearray)
     size: int = 0
-    asked: bool = False
-    answered: float | None = None
+    request_complete: bool = False
+    responded: float | None = None
     digest: Any = None
 
     def add_request_bytes(self, content: bytes) -> None:
@@ -156,13 +156,13 @@ class _Exchange:
             request=self.request,
             body=bytes(self.body),
             sent=self.sent,
-            answer=self.answer,
+            response=self.response,
             content=bytes(self.content),
             size=self.size,
-            answered=self.answered,
+            responded=self.responded,
             broken=broken,
             own=own,
-            asked=self.asked,
+            request_complete=self.request_complete,
             sha256=self.digest.hexdigest() if self.digest is not None else "",
         )
 
@@ -257,11 +257,11 @@ class _Link:
     def __init__(self, proxy: Proxy) -> None:
         self.proxy = proxy
         self.client, self.upstream = _End(self, CLIENT), _End(self, UPSTREAM)
-        self._requests, self._answers = Framer(), Framer()
+        self._requests, self._responses = Framer(), Framer()
         self._waiting: list[bytes] = []
         self._under_way: deque[_Exchange] = deque()
         self._early: list[_Exchange] = []
-        self._requesting: _Exchange | None = None
+        self._current_request: _Exchange | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._blind = self._refused = False
         self._ended_sides: set[str] = set()
@@ -316,8 +316,8 @@ class _Link:
     def _request(self, raw: bytes) -> None:
         head = read_request(raw)
         length = length_of_request(head)
-        self._requesting = _Exchange(self.proxy.count(), self.proxy.now(), head)
-        self._under_way.append(self._requesting)
+        self._current_request = _Exchange(self.proxy.count(), self.proxy.now(), head)
+        self._under_way.append(self._current_request)
         if not head.target.startswith(("/", "*")):
             # A refusal here would overtake the responses that the upstream still owes for earlier requests.
             if self._connecting is not None:
@@ -332,16 +332,16 @@ class _Link:
             )
             return
         self._requests.body(length)
-        self._requesting.asked = length == 0
+        self._current_request.request_complete = length == 0
         self._send(head.with_host(self.proxy.upstream.authority))
 
     def _request_piece(self, piece: Piece) -> None:
-        one = self._requesting
-        if one is None or one.asked:
+        one = self._current_request
+        if one is None or one.request_complete:
             return
         one.add_request_bytes(piece.content)
-        one.asked = piece.last
-        if one.asked and one.answered is not None:
+        one.request_complete = piece.last
+        if one.request_complete and one.responded is not None:
             self._early.remove(one)
             self.proxy.report(one.observed())
 
@@ -392,8 +392,8 @@ class _Link:
         self.client.write(raw if one is not None and one.request.method == "HEAD" else raw + body)
         self._waiting.clear()
         if one is not None:
-            one.answer, one.content, one.size = read_answer(raw), bytearray(body), len(body)
-            one.answered = self.proxy.now()
+            one.response, one.content, one.size = read_response(raw), bytearray(body), len(body)
+            one.responded = self.proxy.now()
             self.proxy.report(one.observed(own=True))
         self._under_way.clear()
         self.client.write_eof()
@@ -408,25 +408,25 @@ class _Link:
         if self._blind:
             return
         try:
-            for piece in self._answers.feed(data):
+            for piece in self._responses.feed(data):
                 if isinstance(piece, bytes):
-                    self._answer(piece)
+                    self._response_head(piece)
                 else:
                     self._response_piece(piece.content, piece.last)
         except Exception as error:
             self._go_blind(error)
 
-    def _answer(self, raw: bytes) -> None:
-        head = read_answer(raw)
+    def _response_head(self, raw: bytes) -> None:
+        head = read_response(raw)
         if not self._under_way:
             raise ValueError("a response without a request")
         one = self._under_way[0]
-        length = length_of_answer(head, one.request.method)
+        length = length_of_response(head, one.request.method)
         # An interim response (100, 103) has no body and does not end the exchange.
         if head.status < 200 and length != OPAQUE:
             return
-        one.answer = head
-        self._answers.body(length)
+        one.response = head
+        self._responses.body(length)
         if length == OPAQUE:
             self._blind = True
         if length in (0, OPAQUE):
@@ -443,8 +443,8 @@ class _Link:
     def _finish(self) -> None:
         """Complete the response; it may end before its request does."""
         one = self._under_way.popleft()
-        one.answered = self.proxy.now()
-        if one.asked:
+        one.responded = self.proxy.now()
+        if one.request_complete:
             self.proxy.report(one.observed())
         else:
             self._early.append(one)
@@ -488,7 +488,7 @@ class _Link:
 
     def _report_unfinished(self, side: str, *, clean: bool) -> None:
         """Report the exchanges in progress when a connection ends; a response without a length is complete then."""
-        if clean and side == UPSTREAM and self._answers.until_close and self._under_way:
+        if clean and side == UPSTREAM and self._responses.until_close and self._under_way:
             self._finish()
         # A client that has ended its stream and then sees the connection end gave up first.
         side = CLIENT if CLIENT in self._ended_sides else side

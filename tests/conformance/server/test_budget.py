@@ -1,4 +1,4 @@
-"""The budget: what may be spent, and what was."""
+"""The budget: reservations, refunds, and the bound under concurrency."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from hobbyhorse.contract.values import Contract
 CENTS_42 = Decimal("0.42")
 
 
-def test_what_is_held_counts_as_spent() -> None:
+def test_a_reserved_price_counts_as_spent() -> None:
     budget = Budget(Decimal("0.50"))
     with budget.hold(CENTS_42):
         assert budget.left == Decimal("0.08")
     assert budget.spent == CENTS_42
 
 
-def test_what_was_refused_for_certain_is_given_back() -> None:
+def test_a_certain_refusal_refunds_the_price() -> None:
     budget = Budget(Decimal("0.50"))
     with budget.hold(CENTS_42) as held:
         held.refused = True
@@ -34,21 +34,21 @@ def test_a_request_that_breaks_off_stays_paid() -> None:
     assert budget.spent == CENTS_42
 
 
-def test_what_is_more_than_what_is_left_is_not_sent() -> None:
+def test_a_price_above_the_rest_is_refused() -> None:
     budget = Budget(Decimal("0.50"))
     with budget.hold(CENTS_42), pytest.raises(NotAffordable, match=r"0\.08 USD are left"), budget.hold(CENTS_42):
         pass
     assert budget.spent == CENTS_42
 
 
-def test_what_is_just_left_can_be_spent() -> None:
+def test_the_exact_rest_can_be_spent() -> None:
     budget = Budget(CENTS_42)
     with budget.hold(CENTS_42):
         pass
     assert budget.left == 0
 
 
-def test_without_a_budget_only_what_is_free_can_be_had() -> None:
+def test_without_a_budget_only_free_requests_are_allowed() -> None:
     budget = Budget(None)
     with budget.hold(Decimal(0)):
         pass
@@ -56,7 +56,7 @@ def test_without_a_budget_only_what_is_free_can_be_had() -> None:
         pass
 
 
-def test_many_at_once_never_spend_more_than_there_is() -> None:
+def test_concurrent_requests_never_exceed_the_budget() -> None:
     budget, sent = Budget(Decimal("4.20")), []
 
     def spend() -> None:

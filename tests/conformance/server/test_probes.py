@@ -1,4 +1,4 @@
-"""The probes: their order, their price, what they skip, and the notes that they leave."""
+"""The probes: their order, their prices, the skipped ones, and their notes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_when_the_time_is_used_up_each_probe_left_is_noted(contract: Contract) -
     assert [note.probe for note in session.notes] == [probe.name for probe in each_probe(session)]
 
 
-def test_a_server_that_is_not_there_ends_the_run_at_once_and_without_notes(contract: Contract) -> None:
+def test_an_unreachable_server_ends_the_run_immediately_and_without_notes(contract: Contract) -> None:
     def respond(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 

@@ -41,7 +41,9 @@ def run(run: Run) -> Run:
     return partial(run, "conformance", "server")
 
 
-def test_the_report_says_everything(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_report_has_the_verdicts_the_ledger_and_the_trace(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     contract = next(one for one in CONTRACTS if one.key == "vtrix")
     with fakes(contract) as url:
         done = run(*at(url, "--budget", "0.5", "--report", tmp_path, "--callback-secret", DEFAULT_SECRET))

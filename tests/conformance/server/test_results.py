@@ -28,7 +28,7 @@ ALWAYS = ServerRule(
 )
 
 
-def test_a_known_finding_is_accepted_and_one_that_is_gone_is_stale(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_known_finding_is_accepted_and_a_missing_one_is_stale(capsys: pytest.CaptureFixture[str]) -> None:
     contract, model = MODELS[0]
     with fakes(contract) as url:
         found = examine(contract, model, asked(url), (ALWAYS,))

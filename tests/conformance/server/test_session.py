@@ -70,7 +70,7 @@ def ids(pairs: list[tuple[Contract, Model]]) -> list[str]:
 
 
 @models
-def test_the_same_seed_orders_the_same(contract: Contract, model: Model) -> None:
+def test_the_same_seed_submits_the_same(contract: Contract, model: Model) -> None:
     one, other, third = (session_on(contract, model, httpx.MockTransport(never_called), seed) for seed in (3, 3, 4))
     assert one.order == other.order
     assert one.marked("x") == other.marked("x")

@@ -1,4 +1,4 @@
-"""The suite for servers: it passes the fake, never spends more than it may, and ends well on anything that answers."""
+"""The server suite: no findings for the fake, never more money than its budget, and a clean end on any server."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ models = pytest.mark.parametrize(("contract", "model"), MODELS, ids=[f"{c.key}-{
 
 @contextmanager
 def fakes(contract: Contract, **more: Any) -> Iterator[str]:
-    """Serve the fake; gives the base URL."""
+    """Serve the fake, and yield its base URL."""
     options = Options(**{"api_keys": frozenset({KEY, OTHER}), "strict": True, "pace": "fast", **more})
     with serving(Fake([contract], options)) as url:
         yield f"{url}/{contract.key}"
@@ -78,7 +78,7 @@ def test_the_fake_keeps_every_rule(contract: Contract, model: Model) -> None:
 
 
 @models
-def test_without_a_budget_nothing_that_can_be_billed_is_sent(contract: Contract, model: Model) -> None:
+def test_without_a_budget_no_billable_request_is_sent(contract: Contract, model: Model) -> None:
     with fakes(contract) as url:
         result = examine(contract, model, asked(url), server_rules())
     assert result.trace.exchanges
@@ -92,7 +92,7 @@ def never_called(request: httpx.Request) -> httpx.Response:
 
 
 class Time:
-    """A clock that sleep moves."""
+    """A clock that only `sleep` moves."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -115,10 +115,10 @@ def session_on(
 
 @dataclass
 class Counting:
-    """An endpoint that counts what it bills, at the documented price, and takes whatever it is sent.
+    """An endpoint that accepts any body and sums up its bills, at the documented price.
 
-    What it does besides depends on the seed: it refuses some, breaks some off, answers some with an error though it
-    took them. What is not refused is billed.
+    By `manner` and seed, it refuses some requests, breaks some off, and returns errors for some that it has accepted.
+    Everything that it does not refuse is billed.
     """
 
     contract: Contract
@@ -152,7 +152,7 @@ class Counting:
         return httpx.Response(operation.situations["accepted"].status, json=replaced(example, place.pointer, job))
 
     def price(self, content: bytes) -> Decimal:
-        """Return the documented price of a body; of one that cannot be read, that of the longest and dearest."""
+        """Return the documented price of a body; the worst price if it cannot be read."""
         try:
             body = resolve(orjson.loads(content), self.contract.operations["submit"].model_parameters.pointer)
         except orjson.JSONDecodeError:
@@ -198,7 +198,7 @@ def spent_within(contract: Contract, model: Model, manner: str, seed: int, budge
 
 
 def test_a_suite_that_does_not_pay_before_is_caught() -> None:
-    """The counting endpoint sees what a budget would have stopped."""
+    """Check that the counting endpoint notices spending that a budget would have stopped."""
     contract, model = MODELS[0]
     counting = Counting(contract, model, Random(0), "lenient")
     session = session_on(contract, model, httpx.MockTransport(counting), 0, Decimal(1000))
@@ -215,7 +215,7 @@ FLIPS: tuple[tuple[str, str, Any], ...] = (
     ("vtrix", "lifecycle.json#/job_id", {"form": "ulid", "prefix": "job-"}),
     ("vtrix", "lifecycle.json#/situations/unknown_job", {"status": 401, "example": "unauthorized"}),
 )
-"""Places that a contract only assumes, and what they could be instead."""
+"""Places that a contract only assumes, and other values for them."""
 
 
 def flipped(contract: Contract, changes: Mapping[str, Any]) -> Contract:
@@ -249,7 +249,7 @@ def test_each_variant_of_a_contract_is_no_finding_either(contract: Contract) -> 
         assert sum(one.verdict == PASSED for one in result.verdicts) > len(server_rules()) / 4
 
 
-def test_what_a_document_states_and_is_contradicted_is_a_finding() -> None:
+def test_a_contradicted_document_is_a_finding() -> None:
     contract = next(one for one in CONTRACTS if one.key == "hiapi")
     other = flipped(contract, {"lifecycle.json#/job_id/prefix": "other-"})
     with fakes(contract) as url:
@@ -279,7 +279,7 @@ def test_the_plan_prints_every_probe_and_its_cost_and_opens_no_connection(run: R
     assert "never more than 1.00 USD" in done.out
 
 
-def test_a_plan_for_a_host_elsewhere_asks_nothing(run: Run) -> None:
+def test_a_plan_for_a_remote_host_needs_no_confirmation(run: Run) -> None:
     done = run(*at("https://api.example.com", "--plan"))
     assert done.status == 0
     assert "without --budget" in done.out
@@ -306,7 +306,7 @@ def test_this_machine_is_local(url: str) -> None:
     "url",
     ["http://10.0.0.1", "http://127.0.0.1.example.com", "http://localhost.example.com", "http://0.0.0.0", "http://x"],
 )
-def test_what_is_elsewhere_is_not_local(url: str) -> None:
+def test_a_remote_address_is_not_local(url: str) -> None:
     assert not local(url)
 
 
@@ -323,19 +323,19 @@ def test_what_is_elsewhere_is_not_local(url: str) -> None:
         (("--baseline", "/no/such/file"), "cannot be read"),
     ],
 )
-def test_what_is_typed_wrong_is_one_line_and_status_2(run: Run, more: tuple[str, str], says: str) -> None:
+def test_a_wrong_option_is_one_line_and_status_2(run: Run, more: tuple[str, str], says: str) -> None:
     done = run(*at("http://127.0.0.1:1", *more))
     assert done.status == 2
     assert says in done.err
     assert done.err.count("\n") == 1
 
 
-def test_an_address_that_is_none_is_refused(run: Run) -> None:
+def test_a_base_url_of_another_scheme_is_refused(run: Run) -> None:
     assert "--base-url" in run(*at("ftp://x")).err
 
 
 def unjudged(run: Run, url: str, folder: Path, *more: object, provider: str = "vtrix") -> str:
-    """Run on an endpoint that cannot be judged: in time, status 2, a report, one sentence."""
+    """Run on an endpoint that cannot be judged, and return the reason: in time, status 2, one sentence, a report."""
     started = time.monotonic()
     done = run(*at(url, "--report", folder, "--timeout", "8", *more, provider=provider))
     assert time.monotonic() - started < 12
@@ -356,14 +356,14 @@ def test_a_base_url_with_no_server_cannot_be_judged(run: Run, tmp_path: Path) ->
     assert "no server at" in unjudged(run, server.url, tmp_path / "report")
 
 
-def test_a_server_without_tls_where_tls_is_asked_for_cannot_be_judged(run: Run, tmp_path: Path) -> None:
+def test_a_server_without_the_requested_tls_cannot_be_judged(run: Run, tmp_path: Path) -> None:
     with little(lambda said: Told(200, {})) as server:
         said = unjudged(run, server.url.replace("http:", "https:"), tmp_path / "report")
     assert "TLS failed" in said
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl here to make a certificate")
-def test_a_certificate_that_nobody_signed_cannot_be_judged(run: Run, tmp_path: Path) -> None:
+def test_a_self_signed_certificate_cannot_be_judged(run: Run, tmp_path: Path) -> None:
     made = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-days", "2"]
     command = [shutil.which("openssl") or "", *made, "-subj", "/CN=127.0.0.1"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=60)
@@ -397,14 +397,14 @@ def test_a_redirect_is_never_followed_and_the_key_goes_nowhere(run: Run, tmp_pat
     assert "redirects" in said
 
 
-def test_answers_of_100_mb_cannot_be_judged(run: Run, tmp_path: Path) -> None:
+def test_responses_of_100_mb_cannot_be_judged(run: Run, tmp_path: Path) -> None:
     piece = b"x" * 65536
     with little(lambda said: Told(200, (piece for _ in range(1600)))) as server:
         said = unjudged(run, server.url, tmp_path / "report", "--budget", "5")
     assert "came to its end" in said
 
 
-def test_a_server_that_takes_requests_and_says_nothing_cannot_be_judged(run: Run, tmp_path: Path) -> None:
+def test_a_server_that_never_responds_cannot_be_judged(run: Run, tmp_path: Path) -> None:
     def hangs(said: Said) -> Told:
         time.sleep(9)
         return Told(200, {})

@@ -1,4 +1,4 @@
-"""The rules for servers about cancelling, on traces told by hand: each is kept, broken, learned and not seen."""
+"""The server rules about cancelling, on hand-written traces: kept, broken, learned and not observed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ unable = contracts_that(lambda contract: "cancel" not in contract.operations)
 
 
 def answer(contract: Contract, role: str, stage: Stage) -> str:
-    """Return the name of the answer of an operation to a job in a stage."""
+    """Return the situation of an operation for a job in a stage."""
     situations = contract.operations[role].situations.values()
     return next(one.name for one in situations if stage.name in one.stages)
 
 
 def a_stage(contract: Contract, kind: str | None = None, cancellable: bool | None = None) -> Stage:
-    """Return a stage of a class, or one that can be cancelled or not, and has not ended."""
+    """Return a stage of a kind, or a running stage that can or cannot be cancelled."""
     fits = (s for s in contract.graph if (s.kind == kind if kind else not s.terminal and s.cancellable == cancellable))
     return next(fits)
 
@@ -43,12 +43,12 @@ def cancel(annotated: Teller, stage: Stage) -> Teller:
 
 
 @unable
-def test_a_provider_that_cannot_cancel_is_not_held_to_it(contract: Contract) -> None:
+def test_cancel_rules_do_not_apply_to_a_provider_without_cancelling(contract: Contract) -> None:
     assert {verdict(rule, told(contract)) for rule in RULES} == {NOT_APPLICABLE}
 
 
 @able
-def test_a_job_that_nobody_cancels_shows_nothing(contract: Contract) -> None:
+def test_a_job_that_is_not_cancelled_shows_nothing(contract: Contract) -> None:
     assert {verdict(rule, told(contract)) for rule in RULES} == {NOT_OBSERVED}
 
 
@@ -81,7 +81,7 @@ def test_a_job_that_waits_on_was_not_to_be_refused(contract: Contract) -> None:
 
 
 @able
-def test_a_job_that_waits_on_is_not_said_to_run(contract: Contract) -> None:
+def test_a_queued_job_is_not_reported_as_running(contract: Contract) -> None:
     runs, waiting = a_stage(contract, cancellable=False), a_stage(contract, cancellable=True)
     annotated = poll(cancel(poll(told(knowing(contract)), waiting), runs), waiting)
     assert verdict(ALLOWED, annotated) == BROKEN
@@ -104,7 +104,7 @@ def test_a_job_that_runs_is_not_cancelled_where_it_cannot_be(contract: Contract)
 
 
 @able
-def test_a_second_request_to_cancel_gets_the_same_answer(contract: Contract) -> None:
+def test_a_repeated_cancellation_gets_the_same_response(contract: Contract) -> None:
     gone, runs = a_stage(contract, "cancelled"), a_stage(contract, cancellable=False)
     first = cancel(told(knowing(contract)), gone)
     assert verdict(AGAIN, first) == NOT_OBSERVED

@@ -1,4 +1,4 @@
-"""The rules for servers about callbacks, on traces told by hand: each is kept, broken, learned and not seen."""
+"""The server rules about callbacks, on hand-written traces: kept, broken, learned and not observed."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ silent = contracts_that(lambda contract: contract.callbacks is None)
 
 
 def ending(contract: Contract, kind: str = "success") -> str:
-    """Return the name of the callback that tells an end."""
+    """Return the name of the callback situation for an end."""
     assert contract.callbacks is not None
     situations = contract.callbacks.situations.values()
     return next(one.name for one in situations if {contract.graph[name].kind for name in one.stages} == {kind})
 
 
 def polled(contract: Contract, kind: str = "success") -> str:
-    """Return the name of the poll's answer that tells a class of stages."""
+    """Return the status situation for a kind of stage."""
     situations = contract.operations["status"].situations.values()
     return next(one.name for one in situations if {contract.graph[name].kind for name in one.stages} == {kind})
 
 
 def told(contract: Contract, kind: str = "success", **how: Any) -> Teller:
-    """Tell an order, and the callback that ends it."""
+    """Add a submission and its final callback."""
     return callback(teller(contract).submit(**how).wait(60), kind)
 
 
 def callback(annotated: Teller, kind: str = "success", status: int | None = 200, job: str = JOB, **how: Any) -> Teller:
-    """Tell a callback of which only what is known stands in for the example."""
+    """Add a callback that has only the known values of the example."""
     assert annotated.contract.callbacks is not None
     name = ending(annotated.contract, kind)
     values = {"job": job, "video_url": annotated.video}
@@ -62,7 +62,7 @@ def callback(annotated: Teller, kind: str = "success", status: int | None = 200,
 
 
 def after(annotated: Teller, situation: str | None, seconds: float = 1.0, **how: Any) -> Teller:
-    """Tell a poll a little later."""
+    """Add a poll a little later."""
     return annotated.wait(seconds).status(situation, **how)
 
 
@@ -87,18 +87,18 @@ def changed(annotated: Teller, **members: Any) -> Teller:
 
 
 @silent
-def test_a_provider_without_callbacks_is_not_held_to_them(contract: Contract) -> None:
+def test_callback_rules_do_not_apply_to_a_provider_without_callbacks(contract: Contract) -> None:
     assert {verdict(rule, teller(contract).submit()) for rule in RULES} == {NOT_APPLICABLE}
 
 
 @calling
-def test_an_order_without_a_callback_shows_nothing(contract: Contract) -> None:
+def test_a_submission_without_a_callback_shows_nothing(contract: Contract) -> None:
     assert {verdict(rule, teller(contract).submit(), secret=SECRET) for rule in RULES} == {NOT_OBSERVED}
 
 
 @calling
 @pytest.mark.parametrize("kind", ["success", "failure"])
-def test_a_callback_that_is_as_documented_breaks_nothing(contract: Contract, kind: str) -> None:
+def test_a_documented_callback_breaks_no_rule(contract: Contract, kind: str) -> None:
     annotated = after(sealed(told(contract, kind)), polled(contract, kind)).wait(100_000)
     assert [verdict(rule, annotated, secret=SECRET) for rule in RULES] == [PASSED] * 3 + [NOT_OBSERVED] + [PASSED] * 2
 
@@ -145,7 +145,9 @@ def test_a_seal_is_that_of_the_bytes_that_came(contract: Contract) -> None:
 
 @calling
 @pytest.mark.parametrize("way", [{"secret": "whsec-base64"}, {"secret": "whsec-text"}, {"encoding": "base64"}])
-def test_another_reading_of_the_secret_or_the_seal_is_told(contract: Contract, way: dict[str, Any]) -> None:
+def test_another_interpretation_of_the_secret_or_the_encoding_is_reported(
+    contract: Contract, way: dict[str, Any]
+) -> None:
     (name, word), *_ = way.items()
     found = judged(SIGNED, sealed(told(knowing(contract)), **way), secret=SECRET)
     assert found.verdict == BROKEN
@@ -181,7 +183,7 @@ def test_a_seal_is_fresh(contract: Contract) -> None:
 
 
 @calling
-def test_a_callback_tells_what_a_poll_tells(contract: Contract) -> None:
+def test_a_callback_agrees_with_a_poll(contract: Contract) -> None:
     assert verdict(SAME, after(told(contract, "failure"), polled(contract))) == BROKEN
     assert verdict(SAME, after(told(contract), polled(contract, "failure"))) == BROKEN
     places = (f"{PLACE}/situations",)
@@ -240,7 +242,7 @@ def test_a_callback_that_comes_again_too_late_does_not_help(contract: Contract) 
 
 
 @calling
-def test_nobody_is_held_to_more_tries_than_the_contract_has(contract: Contract) -> None:
+def test_no_more_retries_than_documented_are_expected(contract: Contract) -> None:
     assert contract.callbacks is not None
     annotated = teller(contract).submit()
     for delay in (0.0, *contract.callbacks.retries):
@@ -249,7 +251,7 @@ def test_nobody_is_held_to_more_tries_than_the_contract_has(contract: Contract) 
 
 
 @calling
-def test_a_callback_that_was_asked_for_comes(contract: Contract) -> None:
+def test_a_requested_callback_comes(contract: Contract) -> None:
     annotated = after(teller(contract).submit(probe="callback:order"), polled(contract))
     assert verdict(RETRIED, annotated) == NOT_OBSERVED
     assert verdict(RETRIED, annotated.wait(1000)) == BROKEN
@@ -267,14 +269,14 @@ def test_a_callback_that_was_acknowledged_does_not_come_again(contract: Contract
 
 
 @calling
-def test_an_acknowledgement_that_came_too_late_is_none(contract: Contract) -> None:
+def test_a_late_acknowledgement_does_not_count(contract: Contract) -> None:
     annotated = teller(contract).submit()
     annotated.callback(ending(contract), answered=annotated.now + 60).wait(70).callback(ending(contract))
     assert verdict(ONCE, annotated) == PASSED
 
 
 @calling
-def test_what_a_callback_tells_can_be_polled(contract: Contract) -> None:
+def test_the_end_that_a_callback_reports_can_be_polled(contract: Contract) -> None:
     running = next(stage.name for stage in contract.graph if not stage.terminal)
     assert verdict(READABLE, after(told(contract), running)) == BROKEN
     assert verdict(READABLE, after(told(contract), None, status=503).status(polled(contract))) == PASSED
