@@ -83,7 +83,7 @@ def negatives(contract: Contract, model: Model, operation: Operation, order: Any
     inner = resolve(order, around)
     for pointer, keyword, value in _broken(contract.schemas, model.schema):
         at = (*around, *pointer)
-        # A body of another model is a negative of its own, and a body that is no object has no tier to price.
+        # `negative:model` covers the model's name; a violation of the whole object cannot be grafted.
         if not pointer or at in named:
             continue
         body = replaced(order, around, _grafted(inner, pointer, keyword, value))

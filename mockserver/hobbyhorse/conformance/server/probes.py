@@ -54,7 +54,7 @@ def run_probes(session: Session, on_probe: OnProbe = lambda name, summary: None)
     """Run every probe that the budget and the time allow; each one left out is noted with the reason."""
     left = each_probe(session)
     for probe in left:
-        # All free probes have run: if they prove nothing about the endpoint, do not spend money on it.
+        # The free probes come first: if they show nothing about the endpoint, no money is spent on it.
         if probe.cost(session) > 0 and not session.judgeable:
             return
         on_probe(probe.name, probe.summary)

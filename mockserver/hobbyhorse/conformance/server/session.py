@@ -351,7 +351,7 @@ class Session:
 
     @property
     def has_no_operations(self) -> bool:
-        """Whether every response says that the path does not exist, with and without a key."""
+        """Whether every response is about a path that does not exist, with and without a key."""
         responses = [one for one in self.endpoint.exchanges if one.status]
         return any(map(_without_our_key, responses)) and all(one.status in NO_SUCH_PATH for one in responses)
 

@@ -31,24 +31,24 @@ IN_STEP = 0.1
 TYPES = frozenset({"video/mp4", "application/octet-stream", "binary/octet-stream"})
 MEDIA_PROBES = ("job:media", "job:range", "job:head", "retention:before")
 
-Look = Callable[[AnnotatedTrace, Video, "Order | None"], "list[Breach] | None"]
+VideoCheck = Callable[[AnnotatedTrace, Video, "Order | None"], "list[Breach] | None"]
 
 
-def _each(look: Look) -> Callable[[AnnotatedTrace], list[Breach] | None]:
-    """Return a check that applies `look` to each video and its order."""
+def _each(check: VideoCheck) -> Callable[[AnnotatedTrace], list[Breach] | None]:
+    """Return a rule's check that applies a check to each video and its order."""
 
     def over(annotated: AnnotatedTrace) -> list[Breach] | None:
-        found = [look(annotated, video, _order_for(annotated, video)) for video in annotated.trace.videos]
+        found = [check(annotated, video, _order_for(annotated, video)) for video in annotated.trace.videos]
         seen = [breaches for breaches in found if breaches is not None]
         return [breach for breaches in seen for breach in breaches] if seen else None
 
     return over
 
 
-def _facts(look: Callable[[AnnotatedTrace, Mapping[str, Any], Order | None], list[Breach] | None]) -> Look:
-    """Return a look at a video's properties, for videos that could be read."""
+def _facts(check: Callable[[AnnotatedTrace, Mapping[str, Any], Order | None], list[Breach] | None]) -> VideoCheck:
+    """Return a check of a video's properties, for videos that could be read."""
     return lambda annotated, video, order: (
-        look(annotated, video.facts, order) if video.facts and not video.error else None
+        check(annotated, video.facts, order) if video.facts and not video.error else None
     )
 
 

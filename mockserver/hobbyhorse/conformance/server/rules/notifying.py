@@ -357,8 +357,8 @@ RULES = (
         "retried",
         "MUST",
         "S2",
-        "A callback comes at least once, and again if it was not acknowledged: within one and a half times the "
-        "documented delay plus 30 seconds.",
+        "A callback comes at least once, and again if it was not acknowledged: within 30 seconds plus one "
+        "and a half times the documented delay.",
         "Without a retry, a receiver that was down for a moment never learns about its job: "
         "google-gemini/cookbook#1297.",
         retried,
