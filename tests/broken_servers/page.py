@@ -16,8 +16,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "server-rules.md"
 CAUGHT = Path(__file__).with_name("caught.json")
 HEAD = """# The rules for servers
 
-[hobbyhorse conformance server](servers.md) checks an endpoint against {count} rules. Clients rely on a MUST; a SHOULD is
-common practice. S1 is {S1}, S2 {S2}, S3 {S3}, S4 {S4}.
+[hobbyhorse conformance server](servers.md) checks an endpoint against {count} rules. Clients rely on a MUST; a SHOULD
+is common practice. S1 is {S1}, S2 {S2}, S3 {S3}, S4 {S4}.
 
 """
 MIDDLE = """

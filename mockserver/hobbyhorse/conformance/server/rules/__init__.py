@@ -1,4 +1,4 @@
-"""The rules for servers, one module per family. A module in this folder is found by listing, without a registry."""
+"""The rules for servers, one module per family, found by listing this folder."""
 
 from __future__ import annotations
 

@@ -278,8 +278,8 @@ RULES = (
         "documented-answer",
         "MUST",
         "S2",
-        "Every response has a documented status of its operation; a successful one has the documented body, to the last "
-        "field.",
+        "Every response has a documented status of its operation; a successful one has the documented body, to the "
+        "last field.",
         "Clients read the documented fields: if one is gone, or has a new value, they never see the job end.",
         documented_answer,
     ),
