@@ -26,8 +26,8 @@ MIDDLE = """
 A check that has never failed proves nothing. So each rule has a server that breaks it on purpose: ours, with one change
 on the way. The suite must find the rule broken. If the contract only assumes the fact that the server contradicts, and
 no document states it, the verdict must be a lesson instead. The last column lists the rules that are broken as a side
-effect: a server that gives one id to two submissions also lets two submissions share an idempotency key. Some side
-effects appear only when concurrent requests meet, and not in every run.
+effect: a server that ignores idempotency keys breaks all three rules about them. Some side effects appear only when
+concurrent requests meet, and not in every run.
 
 `make broken-servers` runs the suite on all of them and rewrites this page. The changes are in
 [mutants.py](../tests/broken_servers/mutants.py); the tests repeat them in each run. The suite finds no fault with the
