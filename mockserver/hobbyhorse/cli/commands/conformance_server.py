@@ -98,7 +98,7 @@ def command(
             return
         _confirm(contract, chosen, asked, yes)
         with probing(base_url) as told:
-            result = examine(contract, chosen, asked, server_rules(), known=known, told=told)
+            result = examine(contract, chosen, asked, server_rules(), known=known, on_probe=told)
     except (ReportError, LookupError) as error:
         raise UsageError(str(error)) from None
     except OSError as error:
@@ -146,7 +146,7 @@ def _listen(text: str | None, public_url: str | None) -> tuple[str, int]:
 
 def _plan(contract: Contract, model: Model, asked: SuiteOptions) -> None:
     with opened(contract, model, asked, listening=False) as bench:
-        lines = [(one.name, one.family, one.cost(bench), one.says) for one in probes(bench)]
+        lines = [(one.name, one.family, one.cost(bench), one.summary) for one in probes(bench)]
         show_plan(lines, sum((cost for _, _, cost, _ in lines), Decimal(0)), asked.budget)
 
 
