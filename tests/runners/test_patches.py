@@ -254,7 +254,7 @@ def test_a_notified_thread_has_the_lock_when_its_wait_returns(trial: Callable[..
 
 def test_a_timeout_of_poll_is_in_milliseconds_and_none_or_negative_waits_forever(trial: Callable[..., Trial]) -> None:
     def client(base: str, key: str) -> list[tuple[float, int]]:
-        seen = []
+        seen: list[tuple[float, int]] = []
         for timeout in (1_500, None, -1):
             one, other = socket.socketpair()
             poll = select.poll()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,8 @@ class Server:
     def step(self, moment: float) -> None:
         due = self.next_due()
         self.moment = moment if due is None else min(moment, due)
-        for event in [one for one in self.events if one[0] <= self.moment]:
+        # Only the first event that is due, as the real server does.
+        if event := next((one for one in self.events if one[0] <= self.moment), None):
             self.events.remove(event)
             event[1]()
 
@@ -52,7 +54,7 @@ class Client:
 
     server: Server
     scheduler: Scheduler
-    log: list[object] = field(default_factory=list)
+    log: list[Any] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
 
     def spawn(self, name: str, work: Callable[[], object]) -> ScheduledThread:
@@ -124,20 +126,21 @@ def test_exactly_one_thread_runs(client: Client) -> None:
 def test_ready_threads_run_in_the_order_in_which_they_began_to_wait(client: Client) -> None:
     is_open = False
 
-    def work(name: str) -> None:
+    def work(name: str, pause: float) -> None:
+        client.sleep(pause)
         client.scheduler.wait(lambda: is_open, None)
         client.note(name)
 
     def main() -> None:
         nonlocal is_open
-        for name in ("a", "b", "c"):
-            client.spawn(name, partial(work, name))
+        for name, pause in (("third", 3), ("first", 1), ("second", 2)):
+            client.spawn(name, partial(work, name, pause))
         client.sleep(5)
         is_open = True
         client.sleep(1)
 
     assert client.run(main)
-    assert client.log == [("a", 5.0), ("b", 5.0), ("c", 5.0)]
+    assert client.log == [("first", 5.0), ("second", 5.0), ("third", 5.0)]
 
 
 def test_threads_that_wait_for_each_other_run_before_threads_that_wait_for_the_server(client: Client) -> None:
@@ -195,6 +198,21 @@ def test_time_moves_to_the_earliest_deadline_and_not_further(client: Client) -> 
     assert client.scheduler.ticks() == 60 * schedulers.TICKS
 
 
+def test_threads_with_the_same_deadline_run_in_the_order_in_which_they_began_to_wait(client: Client) -> None:
+    def work(name: str, pause: float) -> None:
+        client.sleep(pause)
+        client.sleep(10 - pause)
+        client.note(name)
+
+    def main() -> None:
+        for name, pause in (("second", 2), ("first", 1), ("third", 3)):
+            client.spawn(name, partial(work, name, pause))
+        client.sleep(60)
+
+    assert client.run(main)
+    assert client.log == [("first", 10.0), ("second", 10.0), ("third", 10.0)]
+
+
 def test_sums_of_waits_are_exact(client: Client) -> None:
     def main() -> None:
         for _ in range(10):
@@ -205,7 +223,7 @@ def test_sums_of_waits_are_exact(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("timeout", "ticks"), [(0, 0), (1e-9, 1), (1.5e-6, 2), (0.1, 100_000), (0.3, 300_000), (2.0000001, 2_000_001)]
+    ("timeout", "ticks"), [(0, 0), (1e-9, 1), (1.5e-6, 2), (0.1, 100_000), (0.1 + 0.2, 300_000), (2.0000001, 2_000_001)]
 )
 def test_a_deadline_is_rounded_up_but_not_for_the_error_of_a_float(client: Client, timeout: float, ticks: int) -> None:
     assert client.run(lambda: client.scheduler.wait(None, timeout))
@@ -220,7 +238,7 @@ def test_an_infinite_timeout_ends_at_the_limit(client: Client) -> None:
 
 def test_at_the_same_moment_the_server_acts_before_a_deadline(client: Client) -> None:
     responses: list[str] = []
-    client.server.events.append((START + 10, lambda: responses.append("response")))
+    client.server.events += [(START + 10, lambda: None), (START + 10, lambda: responses.append("response"))]
 
     def main() -> None:
         client.note(client.scheduler.wait(lambda: bool(responses), 10, remote=True))
