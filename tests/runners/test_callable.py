@@ -58,7 +58,7 @@ def test_a_client_is_found_by_module_or_file_beside_the_modules_that_it_imports(
         ("generate", "'generate' is not a client; write MODULE:FUNCTION or FILE.py:FUNCTION"),
         (":generate", "is not a client"),
         ("client_of_the_tests:", "is not a client"),
-        ("missing.py:generate", "there is no file 'missing.py'"),
+        ("missing.py:generate", "'missing.py' does not exist"),
         ("no_such_module_anywhere:generate", "'no_such_module_anywhere' cannot be imported: ModuleNotFoundError"),
         ("broken_client.py:generate", "'broken_client.py' cannot be imported: ModuleNotFoundError"),
         ("client_of_the_tests.py:produce", "has no function 'produce'; it has generate"),

@@ -290,7 +290,7 @@ def test_a_daemon_that_has_left_the_group_is_found_and_ended(note: Path) -> None
 @linux
 @pytest.mark.parametrize("killed", [True, False])
 def test_a_daemon_is_ended_with_its_command(killed: bool, note: Path) -> None:
-    """On a busy machine, the limit may come before the daemon: then none is started."""
+    """On a busy machine, the limit may end the command first: then it starts no daemon."""
     code, limit = DAEMON.format(note=str(note), then="time.sleep(600)"), LONG if killed else SHORT
     with start([sys.executable, "-S", "-c", code], TASK, limit, now=lambda: ENDED, grace=0.2) as running:
         if killed:
@@ -377,9 +377,9 @@ def test_the_kept_output_does_not_begin_with_half_a_secret() -> None:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["./no-such-client"], "there is no such file"),
+        (["./no-such-client"], "no such file"),
         (["no-such-client"], "no directory of PATH has such a program"),
-        ([], "there is no command to run"),
+        ([], "the command is empty"),
         (["/bin/sh", "-c", "\0"], "null byte"),
         (["{folder}/plain"], "is not executable; try chmod"),
         (["{folder}/orphan"], "the interpreter in its first line does not exist"),

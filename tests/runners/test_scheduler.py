@@ -368,6 +368,18 @@ def test_a_failure_of_the_server_ends_the_run_and_is_kept(client: Client) -> Non
     assert client.scheduler.failure is client.server.fails
 
 
+def test_a_failure_at_an_event_of_the_server_ends_the_run_and_is_kept(client: Client) -> None:
+    failure = TimeoutError("the event loop does not respond")
+
+    def fail() -> None:
+        raise failure
+
+    client.server.events.append((START + 5, fail))
+    assert client.run(lambda: client.sleep(10))
+    assert client.scheduler.over
+    assert client.scheduler.failure is failure
+
+
 def test_a_predicate_that_fails_wakes_the_thread_that_waits(client: Client) -> None:
     def closed() -> bool:
         raise OSError("closed")

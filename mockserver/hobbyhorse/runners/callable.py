@@ -76,7 +76,7 @@ def _imported(name: str) -> Any:
 
 def _module_of(path: Path) -> Any:
     if not path.is_file():
-        raise ClientError(f"there is no file {str(path)!r}")
+        raise ClientError(f"{str(path)!r} does not exist")
     # A name of its own: a client file may be called like an installed module, `openai.py` say.
     name = "hobbyhorse_client_" + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
     spec = importlib.util.spec_from_file_location(name, path)

@@ -166,7 +166,7 @@ def _inherited() -> dict[str, str]:
 
 def _begin(argv: Sequence[str], variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
     if not argv:
-        raise CommandError("there is no command to run; write it after --")
+        raise CommandError("the command is empty; write it after --")
     try:
         return subprocess.Popen(
             argv,

@@ -211,8 +211,7 @@ def _condition_wait(real: Any) -> Any:
         state = self._release_save()
         notified = False
         try:
-            # Both: a thread that is notified while the notifier holds the lock would wait a second time, for the lock,
-            # and be queued behind threads that came later.
+            # Both: a thread notified while the notifier still holds the lock would get a turn only to wait again.
             notified = scheduler.wait(lambda: not waiter.locked() and _is_free(self._lock), timeout)
             return notified
         finally:
