@@ -1,25 +1,25 @@
-// Order a video from HiAPI, wait for it and fetch it: one file to copy, which needs Node 20 and nothing else.
+// Generate a video with HiAPI: submit, poll and download. One file to copy; it needs Node 20 and nothing else.
 import { createHash, randomUUID } from "node:crypto";
 import { lookup } from "node:dns/promises";
 import { existsSync, readFileSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
 import { BlockList, isIP } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 
-const LONGEST_WAIT = 600, KEY_LIFE = 86000, GRACE = 60;
-const LEAST_INTERVAL = 1, INTERVAL = 3, LONGEST_INTERVAL = 10;
-const TRIES = 5; // of an order, and of a download
-const BORNE = { refused: 1, missing: 3, useless: 4, troubled: 8 }; // answers in a row that do not lose the job
-const SPEED = Number(process.env.HOBBYHORSE_SPEED || 1); // of a fake's clock; a real provider's runs at 1
+const LONGEST_WAIT = 600, KEY_LIFE = 86000, GRACE = 60; // seconds; HiAPI forgets a key after 24 hours
+const LEAST_INTERVAL = 1, INTERVAL = 3, LONGEST_INTERVAL = 10; // seconds between polls; the interval grows by a quarter after each
+const TRIES = 5; // per submission, and per download
+const BORNE = { refused: 1, missing: 3, useless: 4, troubled: 8 }; // bad responses in a row that the wait survives
+const SPEED = Number(process.env.HOBBYHORSE_SPEED || 1); // of the fake server's clock; 1 for a real provider
 
 const PRIVATE = new BlockList();
 for (const range of ["0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
   "192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/3"]) {
   PRIVATE.addSubnet(range.split("/")[0], Number(range.split("/")[1]), "ipv4");
 }
-const OPEN = new BlockList(); // of IPv6 only this part is the open network
+const OPEN = new BlockList(); // only this part of IPv6 is public
 OPEN.addSubnet("2000::", 3, "ipv6");
 
-/** There is no video. `outcome` is failed (there will be none), timeout (the job goes on) or error (not known). */
+/** No video was returned. `outcome` is failed (final), timeout (the job goes on) or error (the outcome is unknown). */
 class Failed extends Error {
   constructor(outcome, job, why) {
     super(`job ${job ?? "unknown"}: ${why}`);
@@ -28,9 +28,9 @@ class Failed extends Error {
 }
 
 const now = () => (performance.now() / 1000) * SPEED;
-const told = (answer) => (answer.status > 0 ? `status ${answer.status}: ${answer.body.toString().slice(0, 300)}` : "no answer");
+const told = (answer) => (answer.status > 0 ? `status ${answer.status}: ${answer.body.toString().slice(0, 300)}` : "no response");
 
-/** Send one request, whose whole answer has to come in time; status 0 is none. Redirects would get the key. */
+/** Send a request; its whole response must arrive `within` seconds, or its status is 0. Never redirect: the key would go along. */
 async function ask(method, url, options = {}, within = 30) {
   try {
     const response = await fetch(url, { method, redirect: "manual", signal: AbortSignal.timeout(within * 1000), ...options });
@@ -42,14 +42,14 @@ async function ask(method, url, options = {}, within = 30) {
   }
 }
 
-/** Return what a Retry-After asks for, which is a number or a date; null where there is none. */
+/** Return the seconds until the moment of a Retry-After, which is a number or a date; null if there is none. */
 function seconds(value) {
   if (!value) return null;
   const asked = /^\d+$/.test(value) ? Number(value) : (Date.parse(value) - Date.now()) / 1000;
   return Number.isFinite(asked) ? asked : null;
 }
 
-/** Return the object under `data` of a 2xx; an empty one where there is none. */
+/** Return the object under `data` in a 2xx response; an empty one if there is none. */
 function data(answer) {
   try {
     const value = answer.status >= 200 && answer.status < 300 ? JSON.parse(answer.body.toString()).data : null;
@@ -59,7 +59,7 @@ function data(answer) {
   }
 }
 
-/** Sleep for as long as the provider asks, else for the interval; false where that would not end in time. */
+/** Sleep for the Retry-After, else for the interval; return false if the deadline comes first. */
 async function pause(answer, interval, deadline) {
   const left = deadline - now();
   if (left < LEAST_INTERVAL || (answer.again ?? 0) > left) return false;
@@ -68,7 +68,7 @@ async function pause(answer, interval, deadline) {
   return true;
 }
 
-/** Order, and return the job's id. A lost answer is asked for again with the same key, which HiAPI replays. */
+/** Submit, and return the job's id. After a lost response, submit again with the same key, which HiAPI replays. */
 async function submit(note, headers, deadline) {
   let answer = { again: null }, doubt = note.doubt;
   const order = { body: JSON.stringify(note.request), headers: { ...headers, "Content-Type": "application/json", "Idempotency-Key": note.key } };
@@ -82,10 +82,10 @@ async function submit(note, headers, deadline) {
     doubt ||= !([-1, 429, 503].includes(answer.status) || (refused && ![408, 409].includes(answer.status)));
     if ((refused && !underWay && ![408, 425, 429].includes(answer.status)) || answer.body.includes("TASK_FAILED")) break;
   }
-  throw new Failed(doubt ? "error" : "failed", null, `the order with the key ${note.key} was not accepted: ${told(answer)}`);
+  throw new Failed(doubt ? "error" : "failed", null, `the submission with the key ${note.key} was not accepted: ${told(answer)}`);
 }
 
-/** Poll until the job has succeeded, and return the video's address; empty where there is none. */
+/** Poll until the job has succeeded; return the video's URL, empty if there is none. */
 async function wait(note, headers, deadline) {
   let answer = { again: null, status: 0 }, interval = INTERVAL, seen = false, borne = {};
   while (await pause(answer, interval, deadline)) {
@@ -97,28 +97,28 @@ async function wait(note, headers, deadline) {
       return typeof url === "string" ? url : "";
     }
     if (stage === "fail") throw new Failed("failed", note.job, told(answer));
-    if (typeof stage === "string" && stage) { // under way, or a word that no document has
+    if (typeof stage === "string" && stage) { // in progress, or an undocumented stage
       [seen, borne] = [true, {}];
     } else {
       const kind = trouble(answer.status, seen);
       borne[kind] = (borne[kind] ?? 0) + 1;
-      if (borne[kind] > BORNE[kind]) throw new Failed("error", note.job, `it cannot be read: ${told(answer)}`);
+      if (borne[kind] > BORNE[kind]) throw new Failed("error", note.job, `its status cannot be read: ${told(answer)}`);
     }
     interval = Math.min(interval * 1.25, LONGEST_INTERVAL);
   }
-  throw new Failed("timeout", note.job, `it is not done in ${LONGEST_WAIT} s, and was last seen as ${told(answer)}`);
+  throw new Failed("timeout", note.job, `it is not done after ${LONGEST_WAIT} s; last response: ${told(answer)}`);
 }
 
-/** Say what an answer without a stage is; `seen` is whether there was one with a stage before. */
+/** Classify a response without a stage; `seen`: an earlier response had one. */
 function trouble(status, seen) {
   if (status <= 0 || status >= 500 || [408, 425, 429].includes(status)) return "troubled";
   if (status < 300) return "useless";
   return status === 404 && !seen ? "missing" : "refused";
 }
 
-/** Download the video, without the key; null where the link has expired. */
+/** Download the video without the key; return null if the link has expired. */
 async function download(note, url) {
-  if (!(await isPublic(url, note.base_url))) throw new Failed("error", note.job, "its video's address is not one to fetch from");
+  if (!(await isPublic(url, note.base_url))) throw new Failed("error", note.job, "the URL of its video is not public");
   let answer = { again: null };
   const deadline = now() + LONGEST_WAIT;
   for (let number = 0; number < TRIES; number++) {
@@ -127,10 +127,10 @@ async function download(note, url) {
     if (answer.status === 200 && isMp4(answer.body)) return answer.body;
     if (answer.status === 403 || answer.status === 410) return null;
   }
-  throw new Failed("error", note.job, `status ${answer.status}, ${answer.body.length} bytes are not its video`);
+  throw new Failed("error", note.job, `its video cannot be downloaded: status ${answer.status}, ${answer.body.length} bytes`);
 }
 
-/** Whether an address may be fetched from: http(s), on the open network or on the API's own host. */
+/** Return whether a URL is safe to fetch: http(s), on a public address or on the API's own host. */
 async function isPublic(url, base) {
   try {
     const { protocol, hostname } = new URL(url);
@@ -144,7 +144,7 @@ async function isPublic(url, base) {
   }
 }
 
-/** Whether bytes are an MP4 file, and all of it: its boxes fill it. */
+/** Return whether bytes are a complete MP4 file: its boxes fill it exactly. */
 function isMp4(bytes) {
   const kinds = [];
   let at = 0;
@@ -158,24 +158,24 @@ function isMp4(bytes) {
   return at === bytes.length && kinds[0] === "ftyp" && kinds.includes("moov") && kinds.includes("mdat");
 }
 
-/** Write a file that is there whole or not at all. */
+/** Write a file atomically. */
 function save(path, content) {
   writeFileSync(`${path}.part`, content);
   renameSync(`${path}.part`, path);
 }
 
-/** Order what has not been ordered, keeping a note before and after; wait for the job, and return its video. */
+/** Submit if the note has no job, saving the note before and after; wait for the job; return its video. */
 async function collect(apiKey, note, keep) {
   const headers = { Authorization: `Bearer ${apiKey}` };
   let deadline = now() + LONGEST_WAIT, url = "";
   if (!note.job) {
-    if (Date.now() / 1000 - note.ordered > KEY_LIFE) throw new Failed("error", null, `the key ${note.key} is too old to ask what became of the order`);
+    if (Date.now() / 1000 - note.ordered > KEY_LIFE) throw new Failed("error", null, `the key ${note.key} is too old: HiAPI would not replay it, but make a second job`);
     keep({ ...note, doubt: true });
     note = { ...note, job: await submit(note, headers, deadline) };
     keep(note);
   }
   const had = new Set();
-  while (true) { // an address that is missing is asked for once more, and so is one that has expired
+  while (true) { // a missing URL gets one more poll, and so does an expired one
     url = await wait(note, headers, deadline);
     const video = url ? await download(note, url) : null;
     if (video) return { job: note.job, video };
@@ -183,18 +183,18 @@ async function collect(apiKey, note, keep) {
     had.add(Boolean(url));
     deadline = Math.max(deadline, now() + GRACE);
   }
-  throw new Failed(url ? "error" : "failed", note.job, "it has succeeded, and its video is not there");
+  throw new Failed(url ? "error" : "failed", note.job, "it has succeeded, but its video is missing");
 }
 
 const { HOBBYHORSE_BASE_URL: base, HOBBYHORSE_API_KEY: key, HOBBYHORSE_REQUEST: asked, HOBBYHORSE_OUTPUT: output } = process.env;
 const kept = `${output}.job`, resume = process.argv.includes("--resume");
 try {
   const request = JSON.parse(readFileSync(asked, "utf8"));
-  if (resume && !existsSync(kept)) throw new Failed("failed", null, `nothing was ordered: there is no ${kept}`);
+  if (resume && !existsSync(kept)) throw new Failed("failed", null, `nothing to resume: ${kept} does not exist`);
   const fresh = { base_url: base.replace(/\/+$/, ""), request, key: randomUUID(), job: null, doubt: false, ordered: Date.now() / 1000 };
   const note = existsSync(kept) ? JSON.parse(readFileSync(kept, "utf8")) : fresh;
-  if (!resume && JSON.stringify(note.request) !== JSON.stringify(request)) throw new Failed("error", note.job, `${kept} is about another order: --resume collects that`);
-  const { job, video } = await collect(key, note, (what) => save(kept, JSON.stringify(what)));
+  if (!resume && JSON.stringify(note.request) !== JSON.stringify(request)) throw new Failed("error", note.job, `${kept} belongs to another request: --resume collects its job`);
+  const { job, video } = await collect(key, note, (changed) => save(kept, JSON.stringify(changed)));
   save(output, video);
   unlinkSync(kept);
   console.log(JSON.stringify({ job, class: "success", id_exposed: true, sha256: createHash("sha256").update(video).digest("hex") }));

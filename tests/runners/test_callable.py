@@ -79,6 +79,14 @@ def test_a_file_named_like_an_installed_module_does_not_replace_it(folder: Path)
     assert sys.modules["json"] is json
 
 
+def test_a_client_file_may_define_dataclasses(folder: Path) -> None:
+    (folder / "with_a_dataclass.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n\n\n@dataclass\nclass Job:\n"
+        "    id: str\n\n\ndef generate(*given):\n    return Job('task_7').id\n"
+    )
+    assert find_client("with_a_dataclass.py:generate")() == "task_7"
+
+
 # ---- calling
 
 
@@ -145,7 +153,14 @@ class Handle:
     """An SDK's handle of a job, with the id in a public attribute."""
 
     def __init__(self, task: str) -> None:
-        self.id, self._secret = task, "hidden"
+        self.id = task
+
+
+class Private:
+    """An object with the id in a private attribute."""
+
+    def __init__(self, task: str) -> None:
+        self._id = task
 
 
 class Group(Exception):
@@ -193,14 +208,14 @@ def raised_during(context: BaseException, hidden: bool) -> Exception:
 
 def noted(task: str) -> Exception:
     error = Pending("no")
-    error.__notes__ = [f"job {task}"]  # type: ignore[attr-defined]
+    error.__notes__ = ["x" * 3_000, f"job {task}"]  # type: ignore[attr-defined]
     return error
 
 
 def circular(task: str) -> Exception:
-    error = raised_during(caused_by(Pending(task)), hidden=False)
-    assert error.__context__ is not None
-    error.__context__.__context__ = error
+    context = Pending(task)
+    error = raised_during(context, hidden=False)
+    context.__context__ = error
     return error
 
 
@@ -210,7 +225,7 @@ def circular(task: str) -> Exception:
         (lambda task: Pending(f"{task} is still running"), True),
         (lambda task: Pending("deadline", task), True),
         (lambda task: Pending(Handle(task)), True),
-        (lambda task: Pending(type("Private", (), {"_id": task})()), False),
+        (lambda task: Pending(Private(task)), False),
         (lambda task: Group(ValueError("no"), Group(Pending(task))), True),
         (lambda task: caused_by(Group(Pending(Handle(task)))), True),
         (lambda task: raised_during(Pending(task), hidden=False), True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import errno
 import logging
 import queue
 import select
@@ -270,6 +271,18 @@ def test_a_timeout_of_poll_is_in_milliseconds_and_none_or_negative_waits_forever
         return seen
 
     assert trial().run(client).value == [(1.5, 0), (30.0, 1), (30.0, 1)]
+
+
+def test_reading_from_a_closed_socket_is_an_error_and_not_a_wait(trial: Callable[..., Trial]) -> None:
+    def client(base: str, key: str) -> None:
+        one, other = socket.socketpair()
+        one.close()
+        other.close()
+        one.recv(1)
+
+    error = trial().run(client).error
+    assert isinstance(error, OSError)
+    assert error.errno == errno.EBADF
 
 
 def test_selectors_return_files_in_order_of_registration(trial: Callable[..., Trial]) -> None:
