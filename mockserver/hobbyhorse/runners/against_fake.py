@@ -28,7 +28,8 @@ from hobbyhorse.runners.virtual_time import VirtualTime
 from hobbyhorse.testing.local import MockServer, MockWorld
 from hobbyhorse.traces.trace import Outcome, Run, Trace
 
-# How long a client is watched after its run, on the virtual clock: several intervals of the slowest sensible polling.
+# How long a client is watched after its run, on the virtual clock. A thread that polls less often than that goes
+# unnoticed; a longer watch costs real time with each client that leaves threads behind.
 WATCH_SECONDS = 60.0
 # How long (real) a command's leftover processes are watched before they are killed. Each such run takes that much
 # longer; at the speeds that commands run with, it is seconds on the server's clock.
@@ -233,7 +234,7 @@ class CommandRunner:
             yield from pool.map(self.run, cases)
 
     def run(self, case: Case) -> Trace:
-        """Run the command in the way of the case's kind, and return its trace."""
+        """Run the command as the kind of the case requires, and return the trace."""
         world = self.session.world(case)
         # A killed process may still write there while it is removed.
         with tempfile.TemporaryDirectory(prefix="hobbyhorse-", ignore_cleanup_errors=True) as folder:
@@ -265,7 +266,7 @@ class CommandRunner:
         )
         return start(argv or self.argv, task, self.limit, now=world.clock.now, folder=folder)
 
-    def _run(self, world: MockWorld, request: Mapping[str, Any], folder: Path) -> tuple[Run, Finished]:
+    def _run_command(self, world: MockWorld, request: Mapping[str, Any], folder: Path) -> tuple[Run, Finished]:
         base, begun = world.url(self.session.contract.key), world.clock.now()
         with self._start(world, request, folder, base) as running:
             done = running.wait()
@@ -274,14 +275,14 @@ class CommandRunner:
         return Run(begun, base, request, done.outcome), done
 
     def _once(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
-        return [self._run(world, self.session.request(case), folder)]
+        return [self._run_command(world, self.session.request(case), folder)]
 
     def _twice(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
-        return [self._run(world, self.session.request(case, f"run {n}"), folder / str(n)) for n in (1, 2)]
+        return [self._run_command(world, self.session.request(case, f"run {n}"), folder / str(n)) for n in (1, 2)]
 
     def _crowd(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
         def one(number: int) -> tuple[Run, Finished | None]:
-            return self._run(world, self.session.request(case, f"run {number}"), folder / str(number))
+            return self._run_command(world, self.session.request(case, f"run {number}"), folder / str(number))
 
         with ThreadPoolExecutor(CROWD_SIZE) as pool:
             return list(pool.map(one, range(1, CROWD_SIZE + 1)))

@@ -37,9 +37,9 @@ Invariants:
    long, `over` is set: each operation raises RunOver, which `except Exception` does not catch. A thread that swallows
    even that is parked forever.
 
-A detached thread is the exception to 2 and 3: it queues again when the system wakes it, at a real moment, and time may
-have moved meanwhile. Without it, a thread that blocks on a lock made before the run would keep the turn from the thread
-that holds the lock: a deadlock.
+A detached thread is the exception to 1, 2 and 3. When the system wakes it, at a real moment, it runs beside another
+thread until it next waits, and queues again; time may have moved meanwhile. Without this exception, a thread that
+blocks on a lock made before the run would keep the turn from the thread that holds the lock: a deadlock.
 """
 
 from __future__ import annotations
@@ -544,7 +544,7 @@ class Scheduler:
 
     def await_end(self, ended: Callable[[], bool], patience: float) -> bool:
         """Wait in real time until `ended()` is true; False if a thread computes on for `patience` seconds and more."""
-        hard: float | None = None
+        over_since: float | None = None
         while not ended():
             self._departure.acquire(timeout=LOOK_SECONDS)
             now = _monotonic()
@@ -555,8 +555,8 @@ class Scheduler:
             if not lost:
                 continue
             self.over = True
-            hard = hard or now
-            if now - hard > STUCK_SECONDS:
+            over_since = over_since or now
+            if now - over_since > STUCK_SECONDS:
                 self.abandoned += [one.name for one in lost]
                 return False
             for one in lost:
