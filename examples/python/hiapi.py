@@ -205,14 +205,14 @@ def collect(api_key: str, note: Mapping[str, Any], keep: Callable[[Mapping[str, 
             keep({**note, "doubt": True})
             note = {**note, "job": submit(api, note, deadline)}
             keep(note)
-        had: set[bool] = set()
+        repeated: set[bool] = set()
         while True:  # a missing URL gets one more poll, and so does an expired one
             url = wait(api, base_url, note["job"], deadline)
             if url and (video := fetch(note["job"], url, base_url)):
                 return video
-            if bool(url) in had:
+            if bool(url) in repeated:
                 break
-            had.add(bool(url))
+            repeated.add(bool(url))
             deadline = max(deadline, time.monotonic() * SPEED + 60)
     raise (Lost if url else Failed)(note["job"], "it has succeeded, but its video is missing")
 

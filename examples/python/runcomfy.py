@@ -245,13 +245,13 @@ def collect(api_key: str, note: Mapping[str, Any], keep: Callable[[Mapping[str, 
             keep(note)
         job = dict(note)
         url = wait_or_cancel(api, job, deadline)
-        had: set[bool] = set()
+        repeated: set[bool] = set()
         while True:  # a missing URL gets one more poll, and so does an expired one
             if url and (video := fetch(note["job"], url, base_url)):
                 return video
-            if bool(url) in had:
+            if bool(url) in repeated:
                 break
-            had.add(bool(url))
+            repeated.add(bool(url))
             url = wait(api, job, "result_url", time.monotonic() * SPEED + GRACE)
     raise (Lost if url else Failed)(note["job"], "it has succeeded, but its video is missing")
 

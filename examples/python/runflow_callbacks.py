@@ -28,8 +28,8 @@ import httpx
 
 MODEL = os.environ.get("HOBBYHORSE_MODEL") or "alibaba/happy-horse/image-to-video"
 LONGEST_WAIT = 600.0  # seconds until TimedOut
-# Seconds between polls: rare until a callback arrives, which sets the interval to TOLD_INTERVAL.
-LEAST_INTERVAL, TOLD_INTERVAL, INTERVAL, LONGEST_INTERVAL = 1.0, 3.0, 30.0, 60.0
+# Seconds between polls: rare until a callback arrives, which sets the interval to CALLED_BACK_INTERVAL.
+LEAST_INTERVAL, CALLED_BACK_INTERVAL, INTERVAL, LONGEST_INTERVAL = 1.0, 3.0, 30.0, 60.0
 TRIES = 5  # per submission, and per download
 BORNE = {"refused": 1, "missing": 3, "useless": 4, "troubled": 8}  # bad responses in a row that the wait survives
 TLS = httpx.create_ssl_context()  # created once: that takes longer than a request
@@ -179,7 +179,7 @@ def wait(api: httpx.Client, base_url: str, job: str, deadline: float, heard: set
     while pause(answer, interval, deadline, lambda: job in heard):
         if job in heard:
             heard.remove(job)
-            interval = TOLD_INTERVAL
+            interval = CALLED_BACK_INTERVAL
         answer = ask(api, "GET", f"{base_url}/v1/runs/{quote(job, safe='')}")
         stage = answer.text("status_code") or answer.text("status")
         if stage in ("succeeded", "partial_succeeded"):
@@ -262,14 +262,14 @@ def collect(api_key: str, note: Mapping[str, Any], keep: Callable[[Mapping[str, 
             keep(note)
         else:
             heard.add(note["job"])  # its callback may have arrived before this process listened
-        had: set[bool] = set()
+        repeated: set[bool] = set()
         while True:  # a missing URL gets one more poll, and so does an expired one
             url = wait(api, base_url, note["job"], deadline, heard)
             if url and (video := fetch(note["job"], url, base_url)):
                 return video
-            if bool(url) in had:
+            if bool(url) in repeated:
                 break
-            had.add(bool(url))
+            repeated.add(bool(url))
             deadline = max(deadline, time.monotonic() * SPEED + 60)
     raise (Lost if url else Failed)(note["job"], "it has succeeded, but its video is missing")
 

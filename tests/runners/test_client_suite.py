@@ -68,3 +68,37 @@ def test_the_class_fails_for_broken_rules_and_stale_acceptances(pytester: pytest
     found.stdout.fnmatch_lines(["*XFAIL*test_POL_03_all_terminals*known*"])
     found.stdout.fnmatch_lines(["*SCH-01 is accepted (stale) but not broken: remove it from `accepted`*"])
     found.stdout.fnmatch_lines(["*server: submit: *"])
+
+
+def outcomes(suite: type) -> dict[str, BaseException | None]:
+    """Run each test of a class; return its exception by its name, None if it passes."""
+    found: dict[str, BaseException | None] = {}
+    for name, test in vars(suite).items():
+        if name.startswith("test_"):
+            try:
+                found[name] = test(suite())
+            except (pytest.fail.Exception, pytest.skip.Exception) as raised:
+                found[name] = raised
+    return found
+
+
+def test_an_unobserved_rule_is_skipped_and_a_broken_one_fails_with_code_that_reproduces_it() -> None:
+    # PER-01 is about a client that is killed and started again, which a callable cannot be.
+    found = outcomes(client_suite(naive, provider="hiapi", runs=40, rules=("SUB-01", "PER-01", "TMO-01")))
+    assert len(found) == 3
+    assert found["test_TMO_01_has_deadline"] is None
+    assert isinstance(found["test_PER_01_resume_not_resubmit"], pytest.skip.Exception)
+    failed = found["test_SUB_01_no_ambiguous_resend"]
+    assert isinstance(failed, pytest.fail.Exception)
+    assert str(failed).startswith("SUB-01 no-ambiguous-resend: ")
+    assert "reproduce: hobbyhorse.arm({" in str(failed)
+    assert "\nwhy: " in str(failed)
+
+
+def test_each_test_fails_with_the_reason_if_the_client_gets_no_video_from_a_server_without_faults() -> None:
+    def gives_up(base_url: str, api_key: str, request: Any) -> str:
+        raise ValueError("no idea")
+
+    found = outcomes(client_suite(gives_up, provider="hiapi", runs=5, rules=("SUB-01", "TMO-01")))
+    assert len(found) == 2
+    assert all(isinstance(one, pytest.fail.Exception) and "no idea" in str(one) for one in found.values())
