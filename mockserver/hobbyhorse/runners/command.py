@@ -43,7 +43,7 @@ from hobbyhorse.traces.trace import KEY, OUTCOMES, REDACTED, Outcome
 # Bytes kept of each output stream, the last ones: the outcome line and a traceback are at the end.
 KEPT_OUTPUT_BYTES = 65_536
 RUN_VARIABLE = "HOBBYHORSE_RUN"
-# Values of `class` in the outcome line, the last of a command's output. `unfinished` is the runner's to say.
+# Values of `class` in the outcome line, the last of a command's output. Only the runner reports `unfinished`.
 REPORTABLE = tuple(kind for kind in OUTCOMES if kind != "unfinished")
 
 # A pipe's default capacity on Linux: one read empties it.
@@ -470,7 +470,7 @@ class _Video:
 def _video(path: Path) -> _Video | None:
     """Return the digest of the saved video; None unless it is a regular, non-empty file."""
     with suppress(OSError):
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a named pipe would block
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a blocking open waits for a named pipe's writer
         try:
             return _digested(file)
         finally:
@@ -492,7 +492,7 @@ def _digested(file: int) -> _Video | None:
 def _outcome(
     exit_status: int | None, cut: str | None, stdout: str, stderr: str, video: _Video | None, ended: float
 ) -> Outcome:
-    """Return the outcome: unfinished if the command was ended, else the class that it reports, else by exit status."""
+    """Return the outcome: unfinished if the command was ended, else the reported class, else by exit status."""
     reported, complaint = _reported(stdout)
     kind = "unfinished" if cut else reported.get("class") or _inferred(exit_status, stdout, stderr)
     success = kind == "success"

@@ -12,7 +12,7 @@ server, the test runner and later code in the same process live in real time. In
     Thread.start, Thread.join                        register a thread; wait until it has left
     socket.recv*, accept, send*, connect             wait until the socket is ready, then call the real function, which
                                                      does not block any more
-    select, poll, selectors                          ask the real function with timeout 0, and wait until it finds any
+    select, poll, selectors                          call the real function with timeout 0, and wait until it finds any
     asyncio                                          nothing of its own: its loops wait in a selector and read
                                                      `time.monotonic`
     datetime.now, utcnow, today                      a `VirtualDatetime`, in the client's own modules only

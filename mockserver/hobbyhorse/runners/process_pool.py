@@ -1,6 +1,6 @@
 """A pool of processes that run test cases with a Python callable, each process with a fake server of its own.
 
-Virtual time needs one core a client, so only processes make a suite faster. Invariants:
+A run in virtual time keeps one core busy, so only further processes make a suite faster. Invariants:
 
 * The traces equal the traces of a single process, in the order of the cases. Each process builds its session from the
   same `WorkerSetup`, and the session's seed, not the process, determines ids and random numbers.
@@ -38,7 +38,7 @@ EXIT_SECONDS = 2.0
 
 
 def processes(runs: int, most: int | None = None) -> int:
-    """Return the number of processes worth starting for `runs` runs: at most one a core, or `most` if given."""
+    """Return the number of processes worth starting for `runs` runs: at most one per core, or `most` if given."""
     if most is not None:
         return most
     # The cores that this process may use, fewer than the machine's in a container; not known on every system.
