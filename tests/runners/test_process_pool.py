@@ -71,7 +71,7 @@ import hiapi
 RUNS, SIZE = [], int(os.environ["SIZE"])
 
 def generate(*given):
-    print("in", os.getpid())
+    print("in", os.getpid(), flush=True)  # a worker that is slow to exit is killed, with its buffers
     pathlib.Path(f"in-{SIZE}-{os.getpid()}").touch()
     RUNS.append(given)
     while len(RUNS) > 2 and len(list(pathlib.Path().glob(f"in-{SIZE}-*"))) < SIZE:
