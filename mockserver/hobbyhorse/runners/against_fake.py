@@ -296,7 +296,7 @@ class CommandRunner:
             first = Run(begun, base, request, running.wait().outcome)
         if not held:
             return [(first, None)]
-        # The fault has done its work; the second start must find a server without faults.
+        # A job that the second start submits has no faults, whether or not the first start has used up the scenario.
         world.disarm()
         other_origin = self.session.server.origins["foreign"] + f"/{self.session.contract.key}"
         again = other_origin if case.kind == MOVED else base
