@@ -92,7 +92,7 @@ def test_what_was_found_at_night_stays_mended(name: str, scenario: dict[str, Any
     contract = next(contract for contract in CONTRACTS if name.startswith(contract.key))
     with FakeSession(contract, contract.models[0]) as arena:
         client = find_client(str(ROOT / "examples" / "python" / f"{name}.py:generate"))
-        trace = CallableRunner(arena, client).play(Case(scenario))
+        trace = CallableRunner(arena, client).run(Case(scenario))
     assert not trace.unmet
     story = AnnotatedTrace(contract, trace)
     assert {rule.id: said for rule in rules() if (said := check(rule, story))} == {}

@@ -85,7 +85,7 @@ def load(name: str, source: str) -> Client:
 
 # Places that several mutants change.
 LOOP = "    while pause(answer, interval, deadline):\n"
-TIMED_OUT = '    raise TimedOut(job, f"it is not done in {LONGEST_WAIT:.0f} s, and was last seen as {answer}")\n'
+TIMED_OUT = '    raise TimedOut(job, f"it is not done after {LONGEST_WAIT:.0f} s; last response: {answer}")\n'
 KEEP_NOTHING = "    return collect(api_key, new(base_url, request), lambda note: None)\n"
 FETCHED = '            if url and (video := fetch(note["job"], url, base_url)):\n'
 WAITED = '            url = wait(api, base_url, note["job"], deadline)\n'
@@ -95,9 +95,7 @@ FEW = 'BORNE = {"refused": 1, "missing": 3, "useless": 4, "troubled": 8}'
 USELESS = "            kind = trouble(answer, seen)\n"
 LOADED = "            if answer.status == 200 and is_mp4(answer.body):\n"
 DOUBT = """            if note["doubt"]:
-                raise Lost(
-                    None, "the order was sent, and what became of it is not known: look for it at the provider's"
-                )
+                raise Lost(None, "the outcome of the submission is unknown: look for its job in the provider's console")
 """
 BELIEVED = '            if believed and (job := Answer(200, body).text("taskId")):\n'
 SIGNED = '    return hmac.compare_digest(expected.encode(), headers.get("X-HiAPI-Signature", "").encode())\n'
@@ -1049,7 +1047,7 @@ RESULTS = (
         "a success without a video is one",
         (
             (
-                '    raise (Lost if url else Failed)(note["job"], "it has succeeded, and its video is not there")\n',
+                '    raise (Lost if url else Failed)(note["job"], "it has succeeded, but its video is missing")\n',
                 '    return b""\n',
             ),
         ),

@@ -175,7 +175,7 @@ def test_a_finding_is_replayed_at_least_once(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("source", "status"), [(BREAKS.working, 0), (BREAKS.source, 1)])
 def test_a_trace_is_judged_without_a_server(source: str, status: int, run: Run, tmp_path: Path) -> None:
     with FakeSession(HIAPI, HIAPI.models[0]) as arena:
-        trace = CallableRunner(arena, load("judged", source)).play(Case(LOST))
+        trace = CallableRunner(arena, load("judged", source)).run(Case(LOST))
     (tmp_path / "trace.json").write_text(json.dumps(to_json(trace)))
     done = run("conformance", "judge", "trace.json", *PROVIDER)
     assert done.status == status, done.out
