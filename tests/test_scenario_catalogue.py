@@ -153,12 +153,12 @@ class Session:
             seen = self.ask(role)
             seen.body = seen.body.replace(self.jobs()[-1].id.encode(), mine.encode())
             return seen
-        job, play = self.job, self.job.play if self.job else None
+        job, play = self.job, self.job.active_scenario if self.job else None
         if job is not None:
-            self.server.run(lambda: setattr(job, "play", None))
+            self.server.run(lambda: setattr(job, "active_scenario", None))
         seen = self.ask(role)
         if job is not None:
-            self.server.run(lambda: setattr(job, "play", play))
+            self.server.run(lambda: setattr(job, "active_scenario", play))
         assert (seen.status or 0) < 300, seen
         return seen
 
@@ -253,7 +253,7 @@ def walk(session: Session) -> None:
     for role in ORDER:
         moves = scenario.moves.get(role, ())
         if session.job is None and ORDER.index(role) > ORDER.index("run"):
-            made = [job for job in session.jobs() if job.play is not None]
+            made = [job for job in session.jobs() if job.active_scenario is not None]
             session.job = made[0] if made else None if always(scenario, "submit") else session.submit()
         for move in moves:
             for _ in range(move.times or ALWAYS):
@@ -281,7 +281,7 @@ def meet(session: Session, role: str, move: Move) -> None:
     takes_effect = move.accepted or kind not in INSTEAD
     after = session.jobs()
     if role in ("submit", "run"):
-        made = [job for job in after if job not in before and job.play is not None]
+        made = [job for job in after if job not in before and job.active_scenario is not None]
         assert len(made) == takes_effect
     else:
         assert before == after
@@ -314,7 +314,7 @@ def happens_as_always(session: Session, role: str) -> None:
 def next_job_is_happy(session: Session) -> None:
     """A job that is ordered after the one that the scenario was for goes well."""
     job = session.job = session.submit()
-    assert job.play is None
+    assert job.active_scenario is None
     assert session.stage() == session.contract.graph.initial
     session.advance(ENOUGH)
     assert session.kind() == "success"
@@ -325,13 +325,13 @@ def test_each_scenario_is_seen_from_outside(
     scenario: Scenario, contract: Contract, server: MockServer, receiver: HTTPServer
 ) -> None:
     session = Session(server, receiver, contract, scenario)
-    armed = server.run(lambda: session.world.plays.arm(scenario, PLAYERS, provider=contract.key))
+    armed = server.run(lambda: session.world.scenarios.arm(scenario, PLAYERS, provider=contract.key))
     assert armed.unmet()
     walk(session)
     assert armed.unmet() == []
     assert armed.begun == 1
     if always(scenario, "submit"):
-        server.run(lambda: session.world.plays.disarm(armed.id))
+        server.run(lambda: session.world.scenarios.disarm(armed.id))
     next_job_is_happy(session)
 
 
@@ -856,7 +856,7 @@ def test_a_head_request_for_a_file_uses_no_move_up(
     contract: Contract, server: MockServer, receiver: HTTPServer
 ) -> None:
     session = Session(server, receiver, contract, CATALOGUE["media_reset_peer"])
-    server.run(lambda: session.world.plays.arm(session.scenario, CONTRACTS, provider=contract.key))
+    server.run(lambda: session.world.scenarios.arm(session.scenario, CONTRACTS, provider=contract.key))
     session.job = session.submit()
     session.advance(ENOUGH)
     for _ in range(2):
@@ -869,8 +869,8 @@ def test_a_head_request_for_a_file_uses_no_move_up(
 
 def test_a_scenario_for_all_jobs_is_met_by_each(contract: Contract, server: MockServer, receiver: HTTPServer) -> None:
     session = Session(server, receiver, contract, CATALOGUE["submit_accept_then_drop"])
-    armed = server.run(lambda: session.world.plays.arm(session.scenario, CONTRACTS, jobs=None))
+    armed = server.run(lambda: session.world.scenarios.arm(session.scenario, CONTRACTS, jobs=None))
     assert [session.ask("submit").end for _ in range(3)] == ["eof"] * 3
     assert len(session.jobs()) == armed.begun == 3
-    assert server.run(session.world.plays.disarm) == 1
+    assert server.run(session.world.scenarios.disarm) == 1
     session.submit()

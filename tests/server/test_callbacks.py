@@ -253,7 +253,7 @@ async def test_a_job_whose_end_was_planned_twice_is_told_once(contract: Contract
 
 async def played(mock: Mock, contract: Contract, receiver: Receiver, move: str) -> str:
     """Order a job whose callback meets a move, and let everything come that will."""
-    mock.world.plays.arm(read_scenario({"moves": {CALLBACK: [{"move": move}]}}), [contract])
+    mock.world.scenarios.arm(read_scenario({"moves": {CALLBACK: [{"move": move}]}}), [contract])
     job = await order(mock, contract, receiver.url)
     await mock.clock.run_until_idle()
     return job

@@ -304,7 +304,11 @@ class Fake:
                     wait = call.world.meter.request(call.world.limits, call.world.clock.now())
                     if wait is not None:
                         raise OverLimit(wait)
-                if call.world.plays.active or route.operation.role in SUBMISSIONS or header(scope["headers"], NAMED):
+                if (
+                    call.world.scenarios.active
+                    or route.operation.role in SUBMISSIONS
+                    or header(scope["headers"], NAMED)
+                ):
                     call.play = await cast(call, self.catalogue, self.contracts)
                 done = await (act(call) if call.play is not None else ROLES[route.operation.role](call))
             except OverLimit as over:
@@ -360,9 +364,9 @@ class Fake:
             if there and event["type"] == "http.response.body" and not event.get("more_body", False):
                 hand_over(connection(scope), handover, world.clock, status)
 
-        if job.play is None or method != "GET" or job.play.peek(MEDIA) is None:
+        if job.active_scenario is None or method != "GET" or job.active_scenario.peek(MEDIA) is None:
             return await self.own()(scope, receive, noting)
-        move, sent = media_trouble(job.play, await capture(self.own(), scope, receive), world)
+        move, sent = media_trouble(job.active_scenario, await capture(self.own(), scope, receive), world)
         line = ClientConnection(scope, receive, send, world.clock, handover)
         if move is None:
             return await ClientConnection(scope, receive, noting, world.clock, handover).whole(sent)

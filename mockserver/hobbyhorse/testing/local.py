@@ -309,22 +309,24 @@ class MockWorld:
         found, count = scenario, None if jobs == "all" else jobs
         if count is not None and (not isinstance(count, int) or count < 1):
             raise ValueError(f"jobs {jobs!r}; it is a number from 1, or 'all'")
-        contracts, plays = self._server.asgi.contracts, self._world.plays
+        contracts, plays = self._server.asgi.contracts, self._world.scenarios
         return self._server.run(lambda: plays.arm(found, contracts, provider=provider, jobs=count, seed=seed))
 
     @property
     def armed(self) -> list[ArmedScenario]:
         """Everything that was armed, and what of it was met."""
-        return self._server.run(lambda: self._world.plays.armed)
+        return self._server.run(lambda: self._world.scenarios.armed)
 
     @property
     def unmet(self) -> list[str]:
         """Every move that was armed and that no request has met: such as `job_slow: timeline slow`."""
-        return self._server.run(lambda: [f"{armed.scenario.name}: {what}" for armed, what in self._world.plays.unmet()])
+        return self._server.run(
+            lambda: [f"{armed.scenario.name}: {what}" for armed, what in self._world.scenarios.unmet()]
+        )
 
     def disarm(self) -> int:
         """Disarm everything; how many scenarios that were."""
-        return self._server.run(self._world.plays.disarm)
+        return self._server.run(self._world.scenarios.disarm)
 
     def limit(self, **limits: Any) -> None:
         """Limit what this key may do from now on; the names are those of `Limits`, None takes a limit away."""

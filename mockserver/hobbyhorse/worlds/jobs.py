@@ -46,7 +46,7 @@ class Job:
     error: tuple[str | None, str | None] = (None, None)
     held: bool = False
     collected: bool = False
-    play: ActiveScenario | None = None
+    active_scenario: ActiveScenario | None = None
     asked: SubmittedRequest | None = None
     begins: float = 0.0
     ahead: Callable[[float], int] | None = None
@@ -71,8 +71,8 @@ class Job:
         """Note that somebody was shown the job in a stage."""
         if stage.terminal:
             self.collected = True
-        if self.play is not None:
-            self.play.saw(stage)
+        if self.active_scenario is not None:
+            self.active_scenario.saw(stage)
 
     async def moved(self) -> None:
         """Return when the timeline has been changed."""

@@ -51,7 +51,7 @@ class World:
     journal: Journal = field(default_factory=Journal)
     idempotency: IdempotencyKeys = field(default_factory=IdempotencyKeys)
     endings: deque[Ending] = field(default_factory=deque)
-    plays: ArmedScenarios = field(default_factory=ArmedScenarios)
+    scenarios: ArmedScenarios = field(default_factory=ArmedScenarios)
     limits: Limits = field(default_factory=Limits)
     meter: Meter = field(default_factory=Meter)
     queue: Queue = field(default_factory=Queue)
@@ -107,7 +107,7 @@ class World:
             timeline, error = lay_troubled(contract.graph, now, lasting, trouble, contract.polling.longest_wait)
         else:
             timeline = lay(contract.graph, now, lasting, ending.stage if ending else None)
-        job = Job(job_id, contract, order, timeline, seed, error, play=play)
+        job = Job(job_id, contract, order, timeline, seed, error, active_scenario=play)
         if play is not None:
             play.bound = True
         self.jobs[job_id] = job
@@ -193,7 +193,7 @@ class World:
             self.journal.clear()
             self.since = next_number()
         if "scenarios" in what:
-            self.plays.clear()
+            self.scenarios.clear()
         if "clock" in what:
             self.clock.close()
         if set(what) == set(RESETS) and self.born is not None:
