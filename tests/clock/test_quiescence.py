@@ -17,7 +17,15 @@ from starlette.responses import FileResponse
 
 from hobbyhorse.clock import quiescence as activity
 from hobbyhorse.clock.clock import ManualClock
-from hobbyhorse.clock.quiescence import ActivityGroup, Receive, RequestTracker, Send, TimeStepper, awaiting_answer, held
+from hobbyhorse.clock.quiescence import (
+    ActivityGroup,
+    Receive,
+    RequestTracker,
+    Send,
+    TimeStepper,
+    awaiting_response,
+    held,
+)
 
 Handler = Callable[[Receive, Send], Awaitable[None]]
 
@@ -308,7 +316,7 @@ def test_an_action_is_waited_for_unless_it_waits_for_an_answer(home: Home) -> No
     answered = asyncio.Event()
 
     async def post() -> None:
-        trace = awaiting_answer()
+        trace = awaiting_response()
         for _ in range(50):
             await asyncio.sleep(0)
         await trace("http11.receive_response_headers.started", {})
@@ -362,7 +370,7 @@ def test_nothing_is_held_where_nothing_is_counted() -> None:
     with held():
         pass
     doing = ActivityGroup()
-    with doing.begun():
+    with doing.activity():
         assert doing.busy == 1
         with held():
             assert doing.busy == 0

@@ -15,7 +15,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from hobbyhorse.clock.quiescence import ActivityGroup, apart, held, together
+from hobbyhorse.clock.quiescence import ActivityGroup, held, together, unheld
 from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET, verify
 from hobbyhorse.contract.reading import message_of, read_callback
@@ -419,12 +419,12 @@ async def test_one_of_several_deliveries_at_once_that_waits_hides_no_other_one()
     work, goes_on, done = ActivityGroup(), [asyncio.Event(), asyncio.Event()], []
 
     async def deliver(number: int) -> None:
-        with held() if number == 0 else apart():
+        with held() if number == 0 else unheld():
             await goes_on[number].wait()
         done.append(number)
 
     async def act() -> None:
-        with work.begun():
+        with work.activity():
             await together(deliver(0), deliver(1))
 
     task = asyncio.ensure_future(act())

@@ -152,7 +152,7 @@ class Clock:
             self._begin(self._worked(heapq.heappop(self._due)[2]))
 
     async def _worked(self, action: Action) -> None:
-        with self._work.begun():
+        with self._work.activity():
             await action()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:

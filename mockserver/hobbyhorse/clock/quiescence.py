@@ -64,7 +64,7 @@ def held() -> Iterator[None]:
 
 
 @contextmanager
-def apart() -> Iterator[None]:
+def unheld() -> Iterator[None]:
     """Have what waits in this context hold nothing: somebody waits beside it who is busy."""
     token = _CURRENT.set(None)
     try:
@@ -73,7 +73,7 @@ def apart() -> Iterator[None]:
         _CURRENT.reset(token)
 
 
-def awaiting_answer() -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
+def awaiting_response() -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
     """Return a `trace` for one request of httpx: what is being done is held while the answer is waited for."""
     activity = _CURRENT.get() or Activity()
 
@@ -93,7 +93,7 @@ async def together(*works: Coroutine[Any, Any, None]) -> None:
     among = activity.among if activity is not None else None
 
     async def by_itself(work: Coroutine[Any, Any, None]) -> None:
-        with among.begun() if among is not None else nullcontext():
+        with among.activity() if among is not None else nullcontext():
             await work
 
     with held():
@@ -112,7 +112,7 @@ class ActivityGroup:
         return sum(not activity.holds for activity in self._begun)
 
     @contextmanager
-    def begun(self) -> Iterator[None]:
+    def activity(self) -> Iterator[None]:
         """Count what is done in this context, and in the tasks that it makes, as one."""
         activity = Activity(self)
         self._begun.add(activity)
@@ -226,7 +226,7 @@ class RequestTracker:
             if hasattr(extension, "get_extra_info"):
                 self._met(extension)
         scope = {**scope, "asgi": {**scope.get("asgi", {}), "spec_version": SPECIFICATION}}
-        with self._requests.begun():
+        with self._requests.activity():
             await self._app(scope, hear, say)
         for clock in self._followed():
             while clock.speed == 0 and (due := clock.next_due) is not None and due <= clock.now():

@@ -217,7 +217,7 @@ class Fake:
             world.key,
             base=base,
             attempts=self._courier.attempts if self._courier is not None else (),
-            strangers=(self.journal, self.worlds.anybody) if strangers else None,
+            strangers=(self.journal, self.worlds.keyless) if strangers else None,
             origins={**({"media": media} if media else {}), **self.options.elsewhere},
             secret=self.options.callback_secret,
             made=self._studio.made if self._studio is not None else None,
@@ -273,7 +273,7 @@ class Fake:
         key = api_key(contract.security, scope)
         world = self.worlds.of(key) if key else None
         match = provider.routes.match(scope["method"], path)
-        handover = (world or self.worlds.anybody).handover()
+        handover = (world or self.worlds.keyless).handover()
         origin = self._origin(scope)
         body, made = b"", None
         if match is None:
@@ -291,7 +291,7 @@ class Fake:
                 receive,
                 origin + prefix,
                 origin,
-                world or self.worlds.anybody,
+                world or self.worlds.keyless,
                 self.worlds,
                 self.courier,
                 self.studio,
@@ -340,7 +340,7 @@ class Fake:
         await send({"type": "http.response.start", "status": situation.status, "headers": handover.headers})
         await send({"type": "http.response.body", "body": answer.body})
         if there:
-            hand_over(transport, handover, (world or self.worlds.anybody).clock, situation.status)
+            hand_over(transport, handover, (world or self.worlds.keyless).clock, situation.status)
 
     async def _serve_file(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request for a file, and note it in the world of its job."""
@@ -381,7 +381,7 @@ class Fake:
             await self._serve_file(path, scope, receive, send)
             return
         contract, world = self._sender(scope)
-        sender = world or self.worlds.anybody
+        sender = world or self.worlds.keyless
         clock, handover = sender.clock, sender.handover()
         try:
             body = await read_all(receive)

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import orjson
 
-from hobbyhorse.clock.quiescence import apart, awaiting_answer, together
+from hobbyhorse.clock.quiescence import awaiting_response, together, unheld
 from hobbyhorse.clock.race import first_of
 from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
 from hobbyhorse.contract.forms.ids import ID_FORMS
@@ -229,12 +229,12 @@ class CallbackDispatcher:
 
         async def post() -> None:
             bound = max(deadline, LEAST_REAL_SECONDS) if world.virtual else deadline
-            more = {"trace": awaiting_answer()}
+            more = {"trace": awaiting_response()}
             answer = await self._client.post(url, content=body, headers=headers, timeout=bound, extensions=more)
             found.append(answer.status_code)
 
         async def passes() -> None:
-            with apart():
+            with unheld():
                 await clock.sleep_until(until)
 
         await (first_of(post(), passes()) if world.virtual else post())

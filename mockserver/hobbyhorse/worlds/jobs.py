@@ -47,7 +47,7 @@ class Job:
     held: bool = False
     collected: bool = False
     active_scenario: ActiveScenario | None = None
-    asked: SubmittedRequest | None = None
+    submission: SubmittedRequest | None = None
     begins: float = 0.0
     ahead: Callable[[float], int] | None = None
     _moved: asyncio.Event | None = None
@@ -118,7 +118,7 @@ class Job:
     @property
     def curl(self) -> str:
         """The line of a shell that submits the same job; the key is taken from the variable API_KEY."""
-        url, body = self.asked or ("URL", b"")
+        url, body = self.submission or ("URL", b"")
         key = next((f"{name}: {before}" for part, name, before in self.contract.security if part == "header"), "")
         content = shlex.quote(body.decode("utf-8", "replace")) if body else "@body.json"
         return (

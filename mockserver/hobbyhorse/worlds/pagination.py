@@ -9,7 +9,7 @@ from typing import Any
 
 from hobbyhorse.contract.forms.expressions import MISSING
 
-ASKED = ("page", "size", "offset", "cursor")
+PAGE_VALUES = ("page", "size", "offset", "cursor")
 """The request values that choose a page."""
 
 

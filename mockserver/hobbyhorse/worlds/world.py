@@ -273,7 +273,7 @@ class Worlds:
         self.signer = signer(seed)
         self._by_key: dict[str, World] = {}
         self._by_handle: dict[str, World] = {}
-        self.anybody = self._open("")
+        self.keyless = self._open("")
         """The world of requests that need no key."""
 
     def of(self, key: str) -> World | None:
