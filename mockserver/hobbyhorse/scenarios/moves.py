@@ -70,7 +70,7 @@ MEDIA_MOVES: Mapping[str, Kind] = {
     "html_page": Kind("media", "sends an HTML page (200)", ("status",)),
     "not_video": Kind("media", "sends a picture as a video"),
     "expired": Kind("media", "refuses the link as expired (403)"),
-    "not_found": Kind("media", "responds that there is no such file (404)"),
+    "not_found": Kind("media", "responds that the file does not exist (404)"),
     "unavailable": Kind(
         "media",
         "responds that the file is temporarily unavailable (503, Retry-After)",
