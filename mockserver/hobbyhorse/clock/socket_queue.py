@@ -1,4 +1,12 @@
-"""How much of what a socket was given has not reached the other end, as the system says; knows no event loop."""
+"""How many bytes of a socket's send queue have not reached its peer, as the kernel counts them. Knows no event loop.
+
+A TCP send queue holds two kinds of bytes: those sent and not yet acknowledged, and those not sent because the peer's
+receive window is full. Linux reports both: `TIOCOUTQ` (SIOCOUTQ) counts all of them, `SIOCOUTQNSD` only the bytes not
+sent. macOS has `TIOCOUTQ` but no counterpart of `SIOCOUTQNSD`, so `not_sent` falls back to the unacknowledged bytes
+there: a caller waits longer than it has to, and is never told that bytes have arrived which have not. Windows has
+neither call (`fcntl` is missing); both functions return 0, and every byte counts as arrived once asyncio has written
+it.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +16,29 @@ from collections.abc import Callable
 try:
     import fcntl
     import termios
-except ImportError:  # where there is no such question, everything is thought to have arrived
+except ImportError:  # Windows has neither module nor request
     fcntl = termios = None  # type: ignore[assignment]
 
+# SIOCOUTQNSD of <linux/sockios.h>. Neither `termios` nor `socket` exports it.
 NOT_SENT = 0x894B
-"""Linux's SIOCOUTQNSD: what of the queue has not been sent at all."""
 
 
 def unacknowledged(fileno: Callable[[], int]) -> int:
-    """Return how many bytes the other end has not acknowledged; 0 where the system does not say.
+    """Return the bytes that the peer has not acknowledged; 0 if the system does not count them.
 
-    They may have arrived all the same: a system acknowledges what nobody has read yet after some 40 ms only.
+    They may have arrived all the same: Linux delays the acknowledgement of bytes that are still unread by some 40 ms.
     """
-    return 0 if fcntl is None else _asked(fileno, termios.TIOCOUTQ)
+    return 0 if fcntl is None else _queued(fileno, termios.TIOCOUTQ)
 
 
 def not_sent(fileno: Callable[[], int]) -> int:
-    """Return how many bytes wait for room at the other end; where the system does not say, those not acknowledged."""
-    return _asked(fileno, NOT_SENT) if sys.platform == "linux" else unacknowledged(fileno)
+    """Return the bytes that wait for room at the peer; `unacknowledged` on systems other than Linux."""
+    return _queued(fileno, NOT_SENT) if sys.platform == "linux" else unacknowledged(fileno)
 
 
-def _asked(fileno: Callable[[], int], question: int) -> int:
+def _queued(fileno: Callable[[], int], request: int) -> int:
     try:
-        return int.from_bytes(fcntl.ioctl(fileno(), question, bytes(4)), sys.byteorder)
+        return int.from_bytes(fcntl.ioctl(fileno(), request, bytes(4)), sys.byteorder)
     except (OSError, AttributeError, ValueError):
+        # A closed socket, a transport without one, or a file descriptor of -1: nothing is queued there any more.
         return 0

@@ -59,7 +59,7 @@ def _make(call: OperationRequest, looked: CheckedOrder) -> Job:
     job = call.world.submit(call.contract, looked.order, call.play)
     call.made = job.id
     if len(call.body) <= MOST_KEPT:
-        job.asked = SubmittedRequest(
+        job.submission = SubmittedRequest(
             f"{call.base}{call.scope['path'].removeprefix('/' + call.contract.key)}", call.body
         )
     return job
