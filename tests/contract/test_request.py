@@ -1,4 +1,4 @@
-"""Reading a request: prompts are cut where the document says so, other forms mean the same, parameters are typed."""
+"""Requests: prompt limits, alternative forms, typed parameters, and refusals with their messages."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_what_a_request_leaves_out_has_the_documented_default(contract: Contract
         ("application/json", b"3", "malformed_body"),
     ],
 )
-def test_a_body_that_is_no_json_object_is_refused(content_type: str | None, body: bytes, situation: str) -> None:
+def test_a_body_that_is_not_a_json_object_is_refused(content_type: str | None, body: bytes, situation: str) -> None:
     found = read_body(content_type, body)
     assert isinstance(found, Refusal)
     assert found.situation == situation
@@ -167,13 +167,13 @@ def test_a_declared_query_parameter_has_its_type_and_default() -> None:
     assert found.query == {"limit": 7, "include_schema": True, "offset": 0}
 
 
-def test_a_body_may_be_nested_so_deep_and_no_deeper() -> None:
+def test_a_body_nested_deeper_than_the_limit_is_refused() -> None:
     def nested(depth: int) -> bytes:
         return b'{"a":' * (depth - 1) + b"[]" + b"}" * (depth - 1)
 
     assert isinstance(read_body("application/json", nested(DEEPEST_BODY)), dict)
     refused = read_body("application/json", nested(DEEPEST_BODY + 1))
-    assert refused == Refusal("malformed_body", f"the body is nested deeper than {DEEPEST_BODY} levels", ("body",))
+    assert refused == Refusal("malformed_body", f"the body is nested more than {DEEPEST_BODY} levels deep", ("body",))
     wide = b'{"a":[' + b",".join([b"{}"] * 2 * DEEPEST_BODY) + b"]}"
     assert isinstance(read_body("application/json", wide), dict)
 
