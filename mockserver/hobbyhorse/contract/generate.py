@@ -3,8 +3,8 @@
 Supports the keywords that contracts may use (contracts/README.md) and refuses any other with UnusableSchema: a keyword
 that is ignored would produce invalid values. The steps:
 
-1. A schema is expanded into `Shape`s. `$ref` adds a schema that must hold as well, and each `anyOf` branch gives a shape
-   of its own; a shape is a conjunction of plain schemas.
+1. A schema is expanded into `Shape`s, conjunctions of plain schemas. `$ref` adds a schema that must hold as well, and
+   each `anyOf` branch gives a shape of its own.
 2. A conjunction is solved keyword by keyword: the greatest minimum, the least maximum, the intersection of types. Only
    patterns are filtered; the first one generates and the others test.
 3. Impossible schemas are detected before anything is drawn (`possible`), because a strategy that filters everything out

@@ -250,8 +250,8 @@ def _cut_prompt(operation: Operation, model: Model, message: Message) -> Message
         return replace(message, body=replaced(message.body, pointer, allowed))
     got = prompt_weight(prompt, limit)
     weighted = f" (a Chinese character counts {limit.chinese_weight})" if limit.chinese_weight > 1 else ""
-    message = f"prompt: is {got} characters long{weighted}; allowed: at most {limit.characters}"
-    return Refusal("invalid_request", message, ("body", *pointer))
+    sentence = f"prompt: is {got} characters long{weighted}; allowed: at most {limit.characters}"
+    return Refusal("invalid_request", sentence, ("body", *pointer))
 
 
 def _order(model: Model, parameters: Any, said: Mapping[str, Any]) -> Order:

@@ -42,8 +42,8 @@ class Routes:
 
     def __init__(self, contract: Contract) -> None:
         routes = [_route(operation) for operation in contract.operations.values()]
-        # Concrete paths first (OpenAPI 3.1, "Path Templating Matching"). Then the longer literal prefix, then the longer
-        # template: a parameter may span several segments, so /jobs/{id} can also match /jobs/7/result.
+        # Concrete paths first (OpenAPI 3.1, "Path Templating Matching"), then longer literal prefixes, then longer
+        # templates: a parameter may span several segments, so /jobs/{id} can also match /jobs/7/result.
         routes.sort(key=lambda route: (bool(route.names), -len(route.beginning), -len(route.operation.path)))
         self._by_method: dict[str, list[Route]] = {}
         for route in routes:
