@@ -108,14 +108,6 @@ def test_the_items_of_a_list_read_back_as_written(
         assert {name: item[name] for name in values} == values
 
 
-@pytest.mark.parametrize(("contract", "operation", "situation"), ANSWERS)
-def test_a_situation_without_live_values_is_its_example(
-    contract: Contract, operation: Operation, situation: Situation
-) -> None:
-    written = orjson.loads(situation.template.write(lambda name: MISSING))
-    assert written == contract.schemas.at(situation.example_at)
-
-
 def test_a_binding_that_reads_another_place_than_it_writes_is_caught(contract: Contract) -> None:
     """The round trip can fail: if the binding reads another place, the job's id is not found."""
     operation = contract.operations["submit"]
@@ -125,19 +117,3 @@ def test_a_binding_that_reads_another_place_than_it_writes_is_caught(contract: C
     body = orjson.loads(situation.template.write(lookup({"job": "written"})))
     reading = read_answer(contract.schemas, crooked, situation.status, message_of([], body))
     assert reading.values.get("job") != "written"
-
-
-def test_a_word_that_stands_in_several_examples_reads_as_every_stage_that_it_may_mean(contract: Contract) -> None:
-    operation = contract.operations["status"]
-    for stage in contract.graph:
-        situation = next(found for found in operation.situations.values() if stage.name in found.stages)
-        body = contract.schemas.at(situation.example_at)
-        reading = read_answer(contract.schemas, operation, situation.status, message_of([], body))
-        assert stage.name in reading.stages
-
-
-def test_an_undocumented_answer_has_no_situation_and_no_stage(contract: Contract) -> None:
-    operation = contract.operations["status"]
-    reading = read_answer(contract.schemas, operation, 299, message_of([], {"surprise": True}))
-    assert reading.situations == ()
-    assert reading.stages == frozenset()

@@ -49,7 +49,7 @@ MOST_FRACTION = 1_000_000.0
 # Characters and items of strings and arrays that are not at a bound: enough for variety, small enough that a failing
 # example is readable.
 USUAL_LENGTH = 20
-USUAL_ITEMS = 4
+USUAL_ITEMS = 4  # four items are enough for first, last and two between
 
 # Scripts that break naive code: Chinese (traditional, simplified, and outside of the basic plane), emoji of several
 # code points, combining accents, right-to-left text and its override.

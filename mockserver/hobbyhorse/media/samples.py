@@ -16,6 +16,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from hobbyhorse.media.horse import draw_horse
 from hobbyhorse.media.scenery import scene
 
+# The horse of the portrait and of the toy is the same one: a bay with a pale mane; the rockers are red.
 COAT, MANE, WOOD = (150, 92, 52), (240, 222, 186), (186, 60, 46)
 
 

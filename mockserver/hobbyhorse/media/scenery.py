@@ -36,8 +36,9 @@ class Palette:
     stars: bool = False
 
 
+# (coat, hair) pairs. At night the horses are silhouettes.
 BAY, CREAM, GREY = ((92, 52, 34), (36, 22, 20)), ((158, 96, 48), (242, 222, 182)), ((206, 200, 194), (120, 114, 116))
-NIGHT = ((24, 26, 48), (14, 15, 30))
+NIGHT = ((24, 26, 48), (14, 15, 30))  # darker than any sky of the palettes
 PALETTES = (
     Palette((62, 126, 196), (214, 232, 240), (255, 246, 210), (150, 178, 186), (72, 124, 62), (BAY, CREAM, GREY)),
     Palette((88, 62, 124), (250, 178, 122), (255, 226, 160), (150, 98, 120), (62, 44, 66), (BAY, NIGHT)),
