@@ -68,8 +68,9 @@ class Order:
     @property
     def identity(self) -> tuple[object, ...]:
         """Everything that was requested, for comparison: orders with equal identities request the same video."""
+        # Serialized, because the values may be dicts, which cannot be hashed.
         said = orjson.dumps(self.said, option=orjson.OPT_SORT_KEYS)
-        pictures = (self.first_frame, self.references)
+        pictures = (self.first_frame, self.references, self.watermark)
         return (self.model.id, self.prompt, pictures, self.resolution, self.seconds, self.ratio, self.seed, said)
 
 
