@@ -61,6 +61,7 @@ class Template:
         """The bound places that the example has, in their order in the JSON; constant values have no slot."""
         return self._cut[1]
 
+    # Not slots=True: cached_property needs an instance dict.
     @cached_property
     def _cut(self) -> tuple[bytes, tuple[Slot, ...]]:
         return _cut(self.example, self.bound)

@@ -1,8 +1,8 @@
 """A reader of H.264 sequence parameter sets (ITU-T H.264, 7.3.2.1.1 and E.1.1). No container, no pictures.
 
 The SPS is the only part of a stream that states the picture's size, pixel format and colour, and a decoder obeys it
-whatever the container says. So the prober reads it to detect a container that lies. Everything else in a stream (PPS,
-slices) describes how pictures are coded, which needs a decoder to check and no player to be told.
+whatever the container states. So the prober reads it to detect a container with other values. Everything else in a
+stream (PPS, slices) describes how pictures are coded, which only a decoder can check.
 
 Fields have variable length, so the ones of no interest must be parsed to get past them; reading ends with the colour
 description, the last field of interest. The input is untrusted: every count is bounded before it is used.

@@ -34,11 +34,11 @@ from hobbyhorse.media.scenery import contact_sheet, jpeg, scene, watermark
 from hobbyhorse.media.streams import PACKET_SAMPLES, AudioLoop, StreamError, VideoLoop, audio_loop, video_loop
 
 MAKER_VERSION = "1"  # part of `digest`; must change with anything here that changes the bytes of a film
-FPS = 24  # the frame rate that is documented for these models, and that clients check
+FPS = 24  # the only frame rate that a provider documents for these models
 AREAS = {720: 1280 * 720, 1080: 1920 * 1080}
 MOST_VIDEO_SECONDS = 60  # providers document at most 15; a bound on the size of a file
-ENCODE_SECONDS = 120  # a cold 1080P second takes about two; many encoders on a busy machine take longer, none forever
-# One job asks for its film and its first frame; others of the same request follow. A loop takes up to a few megabytes.
+ENCODE_SECONDS = 120  # a 1080P second takes 2 to 5 s to encode, longer on a busy machine; beyond this ffmpeg hangs
+# The same request in other durations reuses its loops. A loop takes up to 2 MB; a few cover the jobs of one test.
 MOST_CACHED_LOOPS = 4
 
 # Fixed thread counts and exact arithmetic: the bytes must not depend on the machine's cores.

@@ -1,6 +1,6 @@
 """The operation that an unmatched request was probably meant for, and the differences to it. No server.
 
-A 404 tells a client's author nothing. The nearest operation is the one with the least edit distance between path
+A bare 404 does not help the author of a client. The nearest operation has the least edit distance between path
 segments, so that one missing prefix costs one edit and not a mismatch of every segment after it. The weights below only
 have to order the candidates: a renamed segment costs 0.2 to 1.2, depending on how similar it is; a missing or an extra
 one costs 1; a parameter accepts any value for 0.01, so that a literal match wins over a parameter.
