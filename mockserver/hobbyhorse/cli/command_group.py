@@ -5,7 +5,7 @@ function `command`: its parameters are the command's options, and its docstring 
 docstring of the module of its name, here `contracts`.
 
 The help of a group lists the first line of each docstring. It is read from the source, without importing the module:
-importing every command takes a second, and `serve` must not wait for the imports of the others.
+importing every command takes half a second, and `serve` must not wait for the imports of the others.
 """
 
 from __future__ import annotations
@@ -44,17 +44,18 @@ class CommandGroup(TyperGroup):
         return self._folder / f"{self._prefix}{name}.py"
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """Return the command that is to be run, importing its module."""
+        """Return the command to run, and import its module."""
         name, command, rest = super().resolve_command(ctx, args)
         return name, command if name is None or isinstance(command, CommandGroup) else self._load(name), rest
 
     def _load(self, name: str) -> Any:
+        # Typer makes a command of a function only through an app; an app of one command is this command, not a group.
         app = typer.Typer(add_completion=False)
         app.command(name)(import_module(f"{self._package}.{self._prefix}{name}").command)
         return typer.main.get_command(app)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the help, with one line for each command."""
+        """Print the help, listing each command with one line."""
         for name, command in self.commands.items():
             if not isinstance(command, CommandGroup):
                 command.help = _docstring_of_command(self._file(name))

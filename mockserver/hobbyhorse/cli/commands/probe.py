@@ -1,4 +1,4 @@
-"""`hobbyhorse probe`: the facts of a video file."""
+"""`hobbyhorse probe`: the properties of a video file. Starts no ffmpeg."""
 
 from __future__ import annotations
 
