@@ -4,38 +4,68 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import typer
 
+from hobbyhorse.contract.folder import ContractError
 from tests.conftest import CONTRACTS, Done, Run
 
 COMMAND = Path(sys.executable).with_name("hobbyhorse")
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nonsense"], ["env"], ["providers", "--nope"], ["contracts"], ["contracts", "nonsense"], []], ids=str
+    ("arguments", "message"),
+    [
+        ([], "Missing command."),
+        (["nonsense"], "No such command 'nonsense'."),
+        (["prob"], "No such command 'prob'. Did you mean 'probe', 'proxy'?"),
+        (["env"], "Missing argument 'provider'."),
+        (["providers", "--nope"], "No such option: --nope"),
+        (["serve", "--port", "70000"], "Invalid value for '--port': 70000 is not in the range 0<=x<=65535."),
+    ],
+    ids=str,
 )
-def test_a_command_that_is_none_is_one_line_and_exit_status_2(arguments: list[str], run: Run) -> None:
-    done = run(*arguments)
-    assert (done.status, done.out) == (2, "")
-    assert len(done.err.splitlines()) == 1, done.err
+def test_a_mistake_is_one_line_and_exit_status_2(arguments: list[str], message: str, run: Run) -> None:
+    assert run(*arguments) == Done(2, "", f"hobbyhorse: {message}\n")
 
 
-COMMANDS = ("serve", "demo", "providers", "scenarios", "env", "health", "video", "probe", "contracts")
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ContractError(Path("x.json"), ["a"], "is\nwrong"), Done(2, "", "hobbyhorse: x.json#/a: is wrong\n")),
+        (KeyboardInterrupt(), Done(130, "", "")),
+        (typer.Abort(), Done(130, "", "")),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_end_of_a_command_decides_the_exit_status(
+    error: BaseException, expected: Done, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(directory: Path | None) -> None:
+        raise error
+
+    monkeypatch.setattr("hobbyhorse.cli.commands.env.load_contracts", fail)
+    assert run("env", CONTRACTS[0].key) == expected
 
 
-def test_help_names_every_command(run: Run) -> None:
+def test_another_error_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hobbyhorse.cli.commands.env.load_contracts", lambda directory: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("env", CONTRACTS[0].key)
+
+
+def test_the_version_is_that_of_the_distribution(run: Run) -> None:
+    assert run("--version") == Done(0, f"hobbyhorse {version('hobbyhorse')}\n", "")
+
+
+def test_help_lists_every_command(run: Run) -> None:
     done = run("--help")
     assert (done.status, done.err) == (0, "")
-    assert all(command in done.out for command in COMMANDS)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_has_help(command: str, run: Run) -> None:
-    done = run(command, "--help")
-    assert (done.status, done.err) == (0, "")
-    assert "Usage:" in done.out
+    assert {"serve", "demo", "providers", "scenarios", "env", "health", "video", "probe"} <= set(done.out.split())
+    assert {"conformance", "contracts", "proxy", "rules"} <= set(done.out.split())
 
 
 def test_the_installed_command_is_this_one(run: Run) -> None:

@@ -37,7 +37,7 @@ def show_plan(rows: Sequence[PlanRow], total: Decimal, budget: Decimal | None) -
     console.print(f"{len(rows)} probes, {total:.2f} USD at most, if every billable request is billed")
     if budget is None:
         free = sum(1 for row in rows if not row[2])
-        console.print(f"without --budget, only the {free} free probes are sent: 0.00 USD")
+        console.print(f"without --budget, only the free probes are sent ({free}), for 0.00 USD")
     else:
         console.print(f"with --budget {budget:.2f}, never more than {min(total, budget):.2f} USD")
 
