@@ -50,7 +50,7 @@ SpeedOption = Annotated[
     typer.Option(
         "--speed",
         metavar="N",
-        help="Run the server's clock N times as fast; for commands that scale their waits, too.",
+        help="Run the server's clock N times as fast; the command has to scale its waits.",
         rich_help_panel=CLIENT,
     ),
 ]
@@ -110,9 +110,11 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
             command, resume = _commands(client)
             # A client cannot be killed at a point of its run unless there is a command that resumes it.
             kinds = (*kinds, KILLED, MOVED) if resume else kinds
+            # Another process cannot be put on a virtual clock: it waits in real time, so the stages have to be short.
             with FakeSession(contract, model, client.seed, "real", client.speed, "fast") as session:
                 play = CommandRunner(session, command, resume, client.limit, client.parallel or PARALLEL)
                 yield ClientRunner(play, kinds, shlex.join(command))
+    # LookupError: the contract has no example submission; ValueError: --resume-command has an unclosed quote.
     except (ClientError, CommandError, LookupError, ValueError) as error:
         raise UsageError(str(error)) from None
 

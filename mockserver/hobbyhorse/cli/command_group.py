@@ -32,19 +32,25 @@ class CommandGroup(TyperGroup):
         modules = [path.stem for path in sorted(self._folder.glob("[a-z]*.py"))]
         names = [name.removeprefix(prefix) for name in modules if name.startswith(prefix)]
         groups = {name.partition("_")[0] for name in names if "_" in name}
+        # A command is only a name until it runs; Typer needs the names to list them, and to guess a misspelt one.
         for name in sorted(groups.union(name for name in names if "_" not in name)):
             self.commands[name] = self._subgroup(name) if name in groups else TyperCommand(name)
 
     def _subgroup(self, name: str) -> CommandGroup:
         file = self._file(name)
-        described = ast.get_docstring(ast.parse(file.read_text())) if file.is_file() else None
-        return CommandGroup(name=name, help=described, package=self._package, prefix=f"{self._prefix}{name}_")
+        return CommandGroup(
+            name=name,
+            help=ast.get_docstring(_parsed(file)) if file.is_file() else None,
+            package=self._package,
+            prefix=f"{self._prefix}{name}_",
+        )
 
     def _file(self, name: str) -> Path:
         return self._folder / f"{self._prefix}{name}.py"
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the command to run, and import its module."""
+        # Not in get_command, which the help calls for each command that it lists.
         name, command, rest = super().resolve_command(ctx, args)
         return name, command if name is None or isinstance(command, CommandGroup) else self._load(name), rest
 
@@ -62,8 +68,12 @@ class CommandGroup(TyperGroup):
         super().format_help(ctx, formatter)
 
 
+def _parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
 def _docstring_of_command(file: Path) -> str | None:
-    for node in ast.parse(file.read_text()).body:
+    for node in _parsed(file).body:
         if isinstance(node, ast.FunctionDef) and node.name == "command":
             return ast.get_docstring(node)
     return None

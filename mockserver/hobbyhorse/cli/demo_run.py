@@ -60,6 +60,7 @@ def run_job(
     """
     run = DemoRun(contract, model, operation.role)
     try:
+        # A proxy in the environment cannot reach a server that listens on this machine's loopback address.
         with httpx.Client(timeout=MOST_JOB_SECONDS, trust_env=False) as http:
             client = ContractClient(contract, f"{url}/{contract.key}", key, http)
             submitted = _record(run, client.call(operation.role, path={"model": model.id}, body=body), show_stage)

@@ -20,10 +20,11 @@ from hobbyhorse.server.files.cache import user_directory
 REPORT = "Report"
 
 
+# A panel belongs to an option from its declaration on, and only `serve` has so many options that it groups these two.
 def contracts_option(panel: str | None = None) -> Any:
     """Return the option `--contracts`, shown in a panel of the help."""
     return typer.Option(
-        "--contracts", metavar="DIR", help="Load the contracts from DIR instead.", rich_help_panel=panel
+        "--contracts", metavar="DIR", help="Load the contracts from DIR, not the project's.", rich_help_panel=panel
     )
 
 
@@ -105,4 +106,5 @@ def keep_hypothesis_files_in_cache() -> None:
 
     Hypothesis reads the variable when it first stores a file, so this may follow the import of Hypothesis.
     """
+    # A value that the user has set stays: it may be shared by several commands.
     os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(user_directory() / "hypothesis"))

@@ -35,6 +35,7 @@ def show_provider(contract: Contract) -> None:
         console.print(f"  source: {escape(document)}")
     console.print(f"  callbacks: {_callbacks(contract)}; idempotency: {_idempotency(contract)}")
 
+    # Every operation has the same refusals; repeated in each row, they would hide the few that differ.
     shared = _shared_situations(contract)
     operations = plain_table("role", "method and path", "situations")
     for role, operation in contract.operations.items():
@@ -74,7 +75,7 @@ def _show_examples(console: Console, contract: Contract) -> None:
     for operation, model, body in documented_jobs(contract):
         path = operation.path.replace("{model_id}", model.id)
         console.print(f"\n[bold]{operation.method} {escape(path)}[/bold]")
-        console.print(escape(json.dumps(body)), soft_wrap=True)
+        console.print(escape(json.dumps(body)), soft_wrap=True)  # unbroken, so that it can be copied
     for role in ("submit", "status", "result"):
         found = contract.operations.get(role)
         for situation in found.situations.values() if found is not None else ():

@@ -21,8 +21,8 @@ from hobbyhorse.conformance.server.rule import LESSON
 # and the report has them all.
 MOST_LISTED = 5
 
+# A probe's name, its family, its greatest cost in USD, and its description.
 PlanRow = tuple[str, str, Decimal, str]
-"""A probe's name, its family, its greatest cost in USD, its description."""
 
 
 def show_plan(rows: Sequence[PlanRow], total: Decimal, budget: Decimal | None) -> None:
@@ -108,7 +108,7 @@ def _show_breaches(console: Console, result: ServerResult) -> None:
             console.print(f"\n[bold red]{one.rule.id}[/bold red] {escape(one.rule.statement)}")
             for breach in one.breaches[:MOST_LISTED]:
                 console.print(f"  {escape(breach.message)}")
-                for place in breach.places[:1]:
+                for place in breach.places[:1]:  # one is enough to find the promise in the contract
                     console.print(f"    [dim]{escape(place)}[/dim]")
             if len(one.breaches) > MOST_LISTED:
                 console.print(f"  [dim]and {len(one.breaches) - MOST_LISTED} more[/dim]")

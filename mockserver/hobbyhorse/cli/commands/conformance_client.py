@@ -100,7 +100,7 @@ def command(
         except CannotRun as error:
             raise UsageError(str(error)) from None
     result = _with_baseline(result, accepted)
-    if report is not None:
+    if report is not None:  # first, so that a summary is never printed for a report that is not there
         _write(result, contract, report)
     show_result(result, report)
     raise typer.Exit(0 if result.clean else 1)

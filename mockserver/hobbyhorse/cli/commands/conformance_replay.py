@@ -81,6 +81,7 @@ def command(
 
 def _verdict(results: Sequence[list[str] | None]) -> str:
     """Return the verdict on the runs: for each, the messages of the rule, or None if it was not observed."""
+    # Apart from "fixed": a client that fails early would otherwise pass every replay.
     if all(messages is None for messages in results):
         return NOT_REACHED
     broken = sum(1 for messages in results if messages)

@@ -147,7 +147,7 @@ def _budget(text: str | None) -> Decimal | None:
     try:
         found = Decimal(text)
     except InvalidOperation:
-        found = Decimal("NaN")
+        found = Decimal("NaN")  # refused below, with the same message
     if not found.is_finite() or found < 0:
         raise UsageError(f"--budget is {text!r}; allowed: a sum in USD, such as 0.50")
     return found
@@ -156,7 +156,7 @@ def _budget(text: str | None) -> Decimal | None:
 def _image(text: str | None) -> bytes | str | None:
     """Return the bytes of an image file, or the URL of an image as it is. Raises UsageError."""
     if text is None or text.startswith(("http://", "https://")):
-        return text
+        return text  # the endpoint fetches it; this machine may not be able to
     try:
         data = Path(text).read_bytes()
     except OSError as error:
@@ -177,6 +177,7 @@ def _listen_address(text: str | None, public_url: str | None) -> tuple[str, int]
 
 
 def _show_plan(contract: Contract, model: Model, options: SuiteOptions) -> None:
+    # Without a receiver of callbacks: a plan opens no port and no connection.
     with opened(contract, model, options, listening=False) as session:
         rows = [(one.name, one.family, one.cost(session), one.says) for one in probes(session)]
         show_plan(rows, sum((cost for _, _, cost, _ in rows), Decimal(0)), options.budget)
@@ -190,6 +191,7 @@ def _confirm(contract: Contract, model: Model, options: SuiteOptions, yes: bool)
         greatest = min(most(session), options.budget or Decimal(0))
     is_long = len(options.api_key) > 2 * SHOWN_KEY_CHARACTERS
     key = options.api_key[-SHOWN_KEY_CHARACTERS:] if is_long else "****"
+    # Without a user and password in the URL: the question ends up in logs.
     host = urlsplit(options.base_url).netloc.rpartition("@")[2]
     words = f"call {host} with the key that ends in {key}, at a cost of at most {greatest:.2f} USD"
     if not sys.stdin.isatty():

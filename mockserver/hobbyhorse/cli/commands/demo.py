@@ -21,8 +21,8 @@ from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.run import serving
 from hobbyhorse.testing.remote import RemoteServer
 
+# The API key of the jobs: a key names its world, and with it the clock that the polls move.
 WORLD = "demo"
-"""The API key of the jobs, which is the name of their world."""
 
 
 def command(
@@ -48,6 +48,7 @@ def _show_demo(contracts: list[Contract], out: Path) -> int:
     failed = 0
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with (
+        # Strict, so that a response that violates its contract fails the demo.
         serving(Fake(contracts, Options(pace="fast", strict=True))) as url,
         Progress(*columns, console=console, transient=True) as progress,
     ):

@@ -19,9 +19,10 @@ def command(
 ) -> None:
     """Print the environment variables and SDK settings that point a client at the server."""
     contract = one_of(load_contracts(contracts), provider)
+    # The secret is the one with which `serve` signs callbacks unless it is given another.
     for variable, value in contract.environment(url, key, DEFAULT_SECRET).items():
         typer.echo(f"export {variable}={shlex.quote(value)}")
     values = {"url": f"{url.rstrip('/')}/{contract.key}", "key": key, "secret": DEFAULT_SECRET}
     for client in contract.clients:
-        if client.code:
+        if client.code:  # as a comment, so that a shell can evaluate the whole output
             typer.echo(f"# {client.name}: {client.code.format(**values)}")

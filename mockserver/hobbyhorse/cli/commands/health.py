@@ -26,6 +26,7 @@ def command(
             f"--timeout is {timeout!r}; allowed: greater than 0, and at most {MOST_TIMEOUT_SECONDS} seconds"
         )
     if (reason := failure(url, timeout)) is not None:
+        # A reason may quote a response of several lines; an orchestrator's log has one line per check.
         typer.echo(f"{url}: {' '.join(reason.split())}", err=True)
         raise typer.Exit(1)
     typer.echo(f"{url}: ok")

@@ -62,19 +62,21 @@ def command(
 ) -> None:
     """Forward traffic unchanged, and report violations of the contract on stderr. Ctrl-C stops.
 
-    Exit status 0: stopped; 1: with --strict, findings; 2: the proxy cannot run.
+    Exit status 0: stopped; 1: the HAR file cannot be written, or, with --strict, findings; 2: the proxy cannot run.
     """
     contract = one_of(load_contracts(contracts), provider)
     path = _origin_and_path("--upstream", upstream)[1]
     public = _origin_and_path("--public-url", public_url)[0] if public_url is not None else None
+    # Checked now, because the file is written only when the traffic is over and cannot be repeated.
     if har is not None and (har.is_dir() or not har.absolute().parent.is_dir()):
         raise UsageError(f"--har: {str(har)!r} cannot be written: it is a directory, or its directory does not exist")
-    bound = listen(host, port)
+    bound = listen(host, port)  # before _leads_to, which has to know a port that the system picks
     to = Upstream.of(upstream, httpx.create_ssl_context)
     if _leads_to(to, bound):
         bound.close()
         raise UsageError(f"--upstream {upstream!r} is this proxy itself; it would forward to itself forever")
     own = public or address(bound)
+    # Links in the responses are judged by this base URL: the upstream's, unless the upstream writes the proxy's.
     base = public + path if public is not None else upstream.rstrip("/")
     judge = LiveJudge(contract, base, lambda finding: complain(str(finding)), complain)
 

@@ -40,6 +40,7 @@ def command(
         scenario: [contract.key for contract in loaded if not misfits(found, contract)]
         for scenario, found in catalogue.items()
     }
+    # Without --provider, a scenario that fits none is listed too: its author looks for the reason.
     found = [(catalogue[scenario], keys) for scenario, keys in fits.items() if keys or provider is None]
     if as_json:
         listed = [{"name": scenario.name, "why": scenario.why, "providers": keys} for scenario, keys in found]

@@ -23,7 +23,7 @@ from hobbyhorse.server.run import serve
 from hobbyhorse.worlds.jobs import PACES
 from hobbyhorse.worlds.limits import RULES, Limits
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # no start of the server needs traces, see _judge
     from hobbyhorse.traces.trace import Trace
 
 # The panels of --help; they appear in the order of the options below.
@@ -57,12 +57,18 @@ def command(
     pace: Annotated[
         str,
         typer.Option(
-            help="How long a stage lasts: instant (0 s), fast (0.1 to 0.3 s) or realistic.", rich_help_panel=TIME
+            metavar="instant|fast|realistic",
+            help="How long a stage lasts: 0 s, 0.1 to 0.3 s, or as long as the provider's.",
+            rich_help_panel=TIME,
         ),
     ] = "fast",
     clock: Annotated[
         str,
-        typer.Option(help="real: the clock runs; manual: only the control plane moves it.", rich_help_panel=TIME),
+        typer.Option(
+            metavar="real|manual",
+            help="real: the clock runs; manual: only the control plane moves it.",
+            rich_help_panel=TIME,
+        ),
     ] = "real",
     speed: Annotated[
         float, typer.Option(metavar="N", help="Run the clock N times as fast as real time.", rich_help_panel=TIME)
@@ -153,15 +159,17 @@ def command(
     )
     loaded = load_contracts(contracts, variant or ())
     if scenarios:
+        # Loaded here only to check them; the server loads them again, with the project's.
         _warn_of_misfits(load_scenarios(scenarios), loaded)
-    bound = listen(host, port)
+    bound = listen(host, port)  # before Options: whether other machines reach the server depends on the bound address
     options = Options(
         pace=pace,
         seed=seed,
         api_keys=frozenset(api_key or ()),
         public_url=public_url,
         strict=strict,
-        callback_secret=callback_secret or None,
+        callback_secret=callback_secret or None,  # the command line has no None
+        # Host names are case-insensitive; the server compares them in lower case.
         fetch_from=frozenset(host.lower() for host in fetch_from or ()),
         cache=cache,
         cache_bytes=cache_size << 20,
@@ -204,6 +212,7 @@ def _warn_of_misfits(catalogue: dict[str, Scenario], contracts: Sequence[Contrac
     for scenario in catalogue.values():
         reasons = [misfits(scenario, contract) for contract in contracts]
         if all(reasons):
+            # Not an error: the other scenarios can be armed.
             complain(f"the scenario {scenario.name!r} fits no provider: {reasons[0][0]}")
 
 

@@ -21,7 +21,7 @@ def command(
     ] = None,
     prompt: Annotated[str, typer.Option(help="Without an image, draw the scene from this prompt and the seed.")] = "",
     duration: Annotated[int, typer.Option(min=1, max=60, help="The duration in seconds.")] = 5,
-    resolution: Annotated[str, typer.Option(help="720P or 1080P.")] = "1080P",
+    resolution: Annotated[str, typer.Option(metavar="720P|1080P", help="The resolution.")] = "1080P",
     ratio: Annotated[
         str, typer.Option(metavar="W:H", help="The aspect ratio; a first frame determines it instead.")
     ] = "16:9",
@@ -36,6 +36,7 @@ def command(
         raise UsageError(f"--ratio is {ratio!r}; allowed: W:H, such as 16:9")
     try:
         pictures = [path.read_bytes() for path in image or ()]
+        # As at the providers: one image is the first frame, several are references.
         first = pictures[0] if len(pictures) == 1 else None
         task = "image-to-video" if first else "reference-to-video" if pictures else "text-to-video"
         film(
