@@ -42,7 +42,11 @@ def many(by_night: int, by_day: int) -> int:
 BY_DAY = {
     "conformance/client/test_scenario_space.py": 4,
     "conformance/server/test_bodies.py": 4,
-    "cli/test_main.py": 2,
+    "cli/commands/test_contracts_lint.py": 2,
+    "cli/commands/test_demo.py": 2,
+    "cli/commands/test_health.py": 2,
+    "cli/commands/test_serve.py": 2,
+    "cli/commands/test_video.py": 2,
     "contract/test_generate.py": 5,
     "conformance/server/test_suite.py": 6,
     "contract/test_lint.py": 3,

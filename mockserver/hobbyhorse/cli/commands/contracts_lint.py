@@ -1,4 +1,4 @@
-"""`hobbyhorse contracts lint`: the problems of contracts."""
+"""`hobbyhorse contracts lint`: the linter's problems, one a line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from hobbyhorse.contract.lint import lint_directory
 
 
 def command(
-    directory: Annotated[Path | None, typer.Argument(metavar="DIR", help="A directory of providers.")] = None,
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="A directory of contracts; by default, the project's.")
+    ] = None,
 ) -> None:
     """Check contracts against the requirements of contracts/README.md; exit status 1 if there are problems."""
     folders, problems = lint_directory(directory)
@@ -19,4 +21,4 @@ def command(
         typer.echo(str(problem))
     if problems:
         raise typer.Exit(1)
-    typer.echo(f"{len(folders)} contract{'s' if len(folders) != 1 else ''} without a problem")
+    typer.echo(f"{len(folders)} contract{'s' if len(folders) != 1 else ''} without problems")
