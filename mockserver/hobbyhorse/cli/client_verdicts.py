@@ -17,7 +17,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Verdict
-from hobbyhorse.conformance.client.report import drill_of
+from hobbyhorse.conformance.client.report import case_of
 from hobbyhorse.conformance.client.results import Result
 from hobbyhorse.conformance.client.rule import CHANNELS, SEVERITIES, Rule
 from hobbyhorse.conformance.client.search import Progress
@@ -125,7 +125,7 @@ def show_verdicts(verdicts: Sequence[Verdict], accepted: dict[str, str] | None =
             rule = one.rule
             console.print(f"\n[bold red]{rule.id}[/bold red] {escape(rule.statement)}")
             if finding.trace.runs:
-                console.print(f"  server: {escape(str(drill_of(finding.trace)))}")
+                console.print(f"  server: {escape(str(case_of(finding.trace)))}")
             for message in finding.messages[:3]:
                 console.print(f"  client: {escape(message)}")
 

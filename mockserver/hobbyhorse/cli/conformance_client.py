@@ -32,7 +32,7 @@ from hobbyhorse.contract.values import Contract, Model
 
 if TYPE_CHECKING:
     from hobbyhorse.conformance.client.results import Result
-    from hobbyhorse.conformance.client.search import Play
+    from hobbyhorse.conformance.client.search import CaseRunner
 
 app = typer.Typer(help="Find out whether a client, or a server, keeps the contract.")
 app.command()(server)
@@ -136,7 +136,7 @@ def _player(
     parallel: int | None,
     runs: int,
     contracts: Path | None,
-) -> Iterator[tuple[Play, tuple[str, ...], str]]:
+) -> Iterator[tuple[CaseRunner, tuple[str, ...], str]]:
     """Open the arena for a client; gives who plays drills there, which kinds of them, and the client's name."""
     from hobbyhorse.conformance.client.cases import CROWD, KILLED, LONG, MOVED, ONCE, TWICE
     from hobbyhorse.runners.against_fake import PARALLEL, CallableRunner, CommandRunner, FakeSession
@@ -242,14 +242,14 @@ def replay(
     ends: list[str] = []
     options = (resume_command, found.seed, speed, limit, 1, times, contracts)
     with _player(contract, model, python, command, *options) as (play, _, _):
-        for trace in play([found.drill] * times):
+        for trace in play([found.case] * times):
             words.append(check(rule, AnnotatedTrace(contract, trace)))
             ends += [run.outcome.message for run in trace.runs if run.outcome and run.outcome.kind == "unfinished"]
     broken = [messages for messages in words if messages]
     verdict = "still-broken" if len(broken) == len(words) else "flaky" if broken else "fixed"
     if all(messages is None for messages in words):
         verdict = "not-reached"
-    typer.echo(f"{rule.id} {verdict}: broken in {len(broken)} of {len(words)} runs with {found.drill}")
+    typer.echo(f"{rule.id} {verdict}: broken in {len(broken)} of {len(words)} runs with {found.case}")
     if verdict == "not-reached":
         typer.echo("the client did not come to what the rule is about: that proves nothing")
         if ends:

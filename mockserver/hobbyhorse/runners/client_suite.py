@@ -12,7 +12,7 @@ import pytest
 
 from hobbyhorse.conformance.client.cases import CROWD, LONG, ONCE, TWICE
 from hobbyhorse.conformance.client.judge import BROKEN, NOT_OBSERVED, Verdict
-from hobbyhorse.conformance.client.report import drill_of
+from hobbyhorse.conformance.client.report import case_of
 from hobbyhorse.conformance.client.results import Result
 from hobbyhorse.conformance.client.rule import Rule
 from hobbyhorse.conformance.client.rules import rules as all_rules
@@ -115,7 +115,7 @@ def _words(one: Verdict) -> str:
     """Return what breaks a rule, and how to see it again."""
     lines = [f"{one.rule.id} {one.rule.name}: {one.rule.statement}", ""]
     for finding in one.findings:
-        drill = drill_of(finding.trace)
+        drill = case_of(finding.trace)
         lines += [f"server: {drill}", *(f"client: {message}" for message in finding.messages)]
         if drill.scenario:
             lines += ["", f"see it again: hobbyhorse.arm({json.dumps(drill.scenario)})"]

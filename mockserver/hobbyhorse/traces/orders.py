@@ -16,15 +16,15 @@ from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 from hobbyhorse.traces.trace import REDACTED
 
 MOST_CACHED_TRACES = 2
-"""How many stories are remembered by what is in them."""
+"""How many traces are remembered by what is in them."""
 JUDGING = ("type", "enum", "const", "pattern", "minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum")
 
 
-def order_of(story: AnnotatedTrace, step: Step) -> Order | None:
+def order_of(trace: AnnotatedTrace, step: Step) -> Order | None:
     """Return what a submission asks for; None where it is not whole, or breaks the contract itself."""
-    operation = story.contract.operations.get(step.role or "")
+    operation = trace.contract.operations.get(step.role or "")
     parts = urlsplit(step.exchange.url)
-    base = urlsplit(story.trace.base).path.rstrip("/")
+    base = urlsplit(trace.trace.base).path.rstrip("/")
     if operation is None or step.role not in SUBMISSIONS or not parts.path.startswith(base):
         return None
     match = operation.pattern.fullmatch(parts.path[len(base) :])
@@ -34,57 +34,57 @@ def order_of(story: AnnotatedTrace, step: Step) -> Order | None:
     try:
         body = orjson.loads(step.exchange.body)
         message = Message(path, dict(parse_qsl(parts.query)), step.exchange.header, body)
-        found = read_order(story.contract, operation, message)
+        found = read_order(trace.contract, operation, message)
     except (TypeError, ValueError):
         return None
     return found.order if isinstance(found, ValidRequest) else None
 
 
-def making(story: AnnotatedTrace, job: str | None) -> Step | None:
+def making(trace: AnnotatedTrace, job: str | None) -> Step | None:
     """Return the submission that was first answered with a job's id."""
-    return _makers(story).get(job)
+    return _makers(trace).get(job)
 
 
 @lru_cache(maxsize=MOST_CACHED_TRACES)
-def _makers(story: AnnotatedTrace) -> Mapping[str | None, Step]:
+def _makers(trace: AnnotatedTrace) -> Mapping[str | None, Step]:
     """Return the submissions by the job that they made."""
-    return {step.job_told: step for step in reversed(story.submits) if step.accepted}
+    return {step.job_told: step for step in reversed(trace.submits) if step.accepted}
 
 
-def reads_of(story: AnnotatedTrace, job: str | None) -> tuple[Step, ...]:
+def reads_of(trace: AnnotatedTrace, job: str | None) -> tuple[Step, ...]:
     """Return the requests for a job's status or result, oldest first."""
-    return _reads(story).get(job, ())
+    return _reads(trace).get(job, ())
 
 
 @lru_cache(maxsize=MOST_CACHED_TRACES)
-def _reads(story: AnnotatedTrace) -> Mapping[str | None, tuple[Step, ...]]:
+def _reads(trace: AnnotatedTrace) -> Mapping[str | None, tuple[Step, ...]]:
     """Return the requests for the status or result of jobs, by job."""
     found: dict[str | None, list[Step]] = {}
-    for step in story.reads:
+    for step in trace.reads:
         found.setdefault(step.job, []).append(step)
     return {job: tuple(steps) for job, steps in found.items()}
 
 
-def order_behind(story: AnnotatedTrace, job: str | None) -> Order | None:
+def order_behind(trace: AnnotatedTrace, job: str | None) -> Order | None:
     """Return what was asked of a job; None where nobody saw it."""
-    made = making(story, job)
-    return None if made is None else order_of(story, made)
+    made = making(trace, job)
+    return None if made is None else order_of(trace, made)
 
 
-def credentials(story: AnnotatedTrace, step: Step) -> tuple[str | None, ...]:
+def credentials(trace: AnnotatedTrace, step: Step) -> tuple[str | None, ...]:
     """Return the keys that a request gives, in the order of the contract's ways to give them."""
     query = dict(parse_qsl(urlsplit(step.exchange.url).query))
-    ways = story.contract.security
+    ways = trace.contract.security
     return tuple(step.exchange.header(name) if part == "header" else query.get(name) for part, name, _ in ways)
 
 
-def own(story: AnnotatedTrace, step: Step) -> bool:
+def own(trace: AnnotatedTrace, step: Step) -> bool:
     """Whether a request about a job was made with the key that ordered the job; False where that is not known."""
-    made = making(story, step.job)
+    made = making(trace, step.job)
     if made is None:
         return False
-    given = credentials(story, step)
-    return given == credentials(story, made) and not any(REDACTED in (key or "") for key in given)
+    given = credentials(trace, step)
+    return given == credentials(trace, made) and not any(REDACTED in (key or "") for key in given)
 
 
 def schema_places(schemas: Schemas, at: str, violation: Violation) -> tuple[str, ...]:
