@@ -585,8 +585,8 @@ def test_a_client_that_orders_again_after_no_answer_is_accused_at_once(contract:
     served.close()
     (line,) = [line for line in seen.lines if " SUB-01 " in line]
     assert line == (
-        "client SUB-01 no-ambiguous-resend (MUST): request 1 may have bought a job (no answer), "
-        "and request 2 ordered again"
+        "client SUB-01 no-ambiguous-resend (MUST): request 1 may have made a job (no response), "
+        "and request 2 submitted again"
     )
     assert seen.watch.findings >= 1
     before = list(seen.lines)
@@ -666,7 +666,7 @@ def test_only_the_newest_exchanges_are_kept_and_requests_keep_their_numbers(cont
     assert len(entries) == 3
     assert SECRET not in json.dumps(entries)
     ambiguous = [one.message for one in found if one.rule == "SUB-01"]
-    assert ambiguous[0].startswith("request 5 may have bought a job (no answer), and request 6 ordered")
+    assert ambiguous[0].startswith("request 5 may have made a job (no response), and request 6 submitted")
 
 
 def test_a_broken_judge_is_told_once_and_the_others_judge(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
