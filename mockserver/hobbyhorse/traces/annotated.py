@@ -154,6 +154,7 @@ class Step:
         """Whether the client cannot know if a submission was accepted."""
         if self.role not in SUBMISSIONS or self.accepted:
             return False
+        # A 2xx without an id is undecided too, except from `run`, which may return the video itself.
         return not self.delivered or self.status in UNDECIDED or (self.ok and self.role == "submit")
 
     @property
@@ -260,6 +261,7 @@ class AnnotatedTrace:
 
     def _succeeded(self, order: list[Step], before: Step) -> bool:
         """Whether a response before a step reported that a job of an order has succeeded."""
+        # Only the client's own jobs count: a list may show others.
         jobs = {step.job_told for step in order if step.accepted}
         return any(step.success and step.job in jobs for step in self.steps if step.number < before.number)
 
@@ -282,15 +284,18 @@ class AnnotatedTrace:
         for step in self.steps:
             if step.role in SUBMISSIONS:
                 continue
+            # A file without a job may belong to any order.
             if step.role == "media" and step.job is None:
                 return ()
             for numbers, ids in zip(steps, jobs, strict=True):
+                # A request without a job concerns every order; each one is then judged with it.
                 if step.job is None or step.job in ids:
                     numbers.add(step.number)
         return tuple(self._part(*part) for part in zip((runs for runs, _ in groups), steps, jobs, strict=True))
 
     def _groups(self) -> list[tuple[tuple[Run, ...], tuple[Step, ...]]]:
         """Return the runs and the submissions of each order."""
+        # Recorded traffic has no runs; its orders come from equal bodies.
         if not self.trace.runs:
             return [((), order) for order in self.orders]
         begun = [number for number, run in enumerate(self.trace.runs) if not run.resumed or number == 0]
@@ -321,6 +326,7 @@ class AnnotatedTrace:
         if len(begun) < 2 or not step.exchange.body:
             return begun[-1] if begun else None
         body = as_json(step.exchange.body)
+        # Overlapping runs of one client differ in their requests only.
         same = [number for number in begun if _within(self.trace.runs[number].request, body)]
         return (same or begun)[-1]
 
@@ -351,12 +357,13 @@ class AnnotatedTrace:
 
     @cached_property
     def accepted(self) -> Step | None:
-        """The first submission whose response has a job's id."""
+        """The first submission with a job's id in its response."""
         return next((step for step in self.submits if step.accepted), None)
 
     @property
     def taken_up(self) -> float | None:
         """When the last wait for a job began: when it was accepted, or when the run that resumes it started."""
+        # The last accepted submission: a client that submitted again waits for the newer job.
         accepted = [step.done for step in self.submits if step.accepted]
         return max(accepted[-1], self.run.started if self.run is not None else 0.0) if accepted else None
 

@@ -90,7 +90,7 @@ class _Entry:
 
     @property
     def video(self) -> bool:
-        """Whether it is a GET whose response has a video type."""
+        """Whether it is a GET with a video type in its response."""
         content = self.response.get("content")
         types = [content.get("mimeType")] if isinstance(content, dict) else []
         types += [value for name, value in _headers(self.response, f"{self.at}/response") if name == "content-type"]
@@ -109,8 +109,9 @@ def parse_har(data: bytes) -> Any:
     """Read the JSON of a file. Raises HarError."""
     if len(data) > MOST_HAR_BYTES:
         raise HarError("", f"has {len(data):,} bytes; allowed: {MOST_HAR_BYTES:,}; record less, or without videos")
+    # Windows programs write a byte order mark, which orjson refuses.
     data = data.removeprefix(b"\xef\xbb\xbf")
-    # orjson is several times as fast, but refuses NaN, big integers and lone surrogates, which recorders write.
+    # orjson is several times as fast, but refuses NaN and lone surrogates, which some recorders write.
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -133,6 +134,7 @@ def read_har(value: Any, contract: Contract, base: str | None = None) -> Recorde
     entries = list(_entries(value))
     home = _given(base) if base is not None else _found(contract, entries)
     reader = _Reader(contract, home)
+    # Programs write entries in order of completion; roles depend on the responses before.
     for entry in sorted(entries, key=lambda entry: entry.arrived):
         reader.read(entry)
     if not any(one.role in contract.operations for one in reader.exchanges):
@@ -164,6 +166,7 @@ def _entries(value: Any) -> Iterator[_Entry]:
         request = _object(_object(raw, at).get("request", MISSING), f"{at}/request")
         method = _text(request, "method", f"{at}/request").upper()
         url = _text(request, "url", f"{at}/request").partition("#")[0]
+        # Browsers also record data:, blob: and ws: URLs.
         if url.lower().startswith(("http://", "https://")):
             _parts(url, f"{at}/request/url")
             response = raw.get("response")
@@ -252,6 +255,7 @@ def _found(contract: Contract, entries: Iterable[_Entry]) -> _Home | None:
     """Find the base URL: a documented host first, then one with a submission, then one with most matches."""
     met: Counter[_Home] = Counter()
     ordered: set[_Home] = set()
+    # Counted once for each distinct request: a job polled a thousand times has one path.
     seen = Counter((entry.method, *_parts(entry.url, entry.at)) for entry in entries)
     for (method, origin, path), times in seen.items():
         for home, role in set(_homes(contract, method, origin, path)):
@@ -295,9 +299,11 @@ class _Reader:
     def read(self, entry: _Entry) -> None:
         """Add an entry to the trace if it concerns the provider."""
         role, path, ours = self._role(entry)
+        # A browser sends preflight requests itself; the client's code does not control them.
         if entry.method == "OPTIONS" and role is None:
             self._preflights += ours
             return
+        # Traffic to other hosts is not the provider's to judge, and may be private.
         if role is None and not ours:
             self._left_out.append(entry)
             return
@@ -339,6 +345,7 @@ class _Reader:
         job = self._bound(operation, "job", request) or exchange.job
         response = message_of(exchange.answer_headers, as_json(exchange.answer))
         values = read_answer(self.contract.schemas, operation, exchange.status, response).values
+        # Only a complete success names the job that a request made.
         if job is None and 200 <= exchange.status < 300 and exchange.whole and isinstance(values.get("job"), str):
             job = values["job"]
         for found in (values, *read_items(operation, response)):
@@ -381,6 +388,7 @@ class _Reader:
         redactor = _Redactor(self.contract, _keys(self.contract, own))
         exchanges = tuple(map(redactor.exchange, self.exchanges))
         files = [_parts(one.url, "")[0] for one in exchanges if one.role == MEDIA]
+        # The last known moment is the end of the observation.
         ends = [moment for one in exchanges for moment in (one.arrived, one.answered) if moment is not None]
         trace = Trace(
             provider=self.contract.key,
@@ -494,6 +502,7 @@ def _answered(entry: _Entry, status: int, broken: bool) -> float | None:
         return None
     took = _number(entry.raw.get("time"))
     timings = entry.raw.get("timings")
+    # Some programs write only the parts of the duration; -1 means that a part did not occur.
     if took is None and isinstance(timings, dict):
         parts = (_number(timings.get(name)) for name in ("blocked", "dns", "connect", "send", "wait", "receive"))
         took = sum(part for part in parts if part is not None)
@@ -505,6 +514,7 @@ def _answered(entry: _Entry, status: int, broken: bool) -> float | None:
 def _cut(method: str, status: int, headers: Mapping[str, str], size: int) -> bool:
     """Whether fewer bytes arrived than Content-Length announced, if both are known."""
     announced = headers.get("content-length", "")
+    # These have no body, or a decoded one, whose size is not comparable.
     if method == "HEAD" or status in (204, 304) or "content-encoding" in headers or not size:
         return False
     return announced.isascii() and announced.isdigit() and len(announced) < 19 and size < int(announced)
@@ -529,6 +539,7 @@ class _Redactor:
         self._contract, self._keys = contract, keys
         self._names = SECRET_HAR_HEADERS | {name for part, name, _ in contract.security if part == "header"}
         self._query = frozenset(name for part, name, _ in contract.security if part == "query")
+        # The longest form first: a shorter one may be part of it.
         forms = {form for key in keys if len(key) >= _SHORTEST for form in _forms(key)}
         self._forms = sorted(forms, key=len, reverse=True)
 
@@ -604,6 +615,7 @@ def to_har(trace: Trace) -> dict[str, Any]:
 
 
 def _entry(one: Exchange, secret: str | None) -> dict[str, Any]:
+    # Rounded to microseconds, so that writing and reading a trace is stable.
     took = 0.0 if one.answered is None else max(0.0, round((one.answered - one.arrived) * 1000, 3))
     began = datetime.fromtimestamp(one.arrived, timezone.utc).isoformat(timespec="microseconds")
     about = {"_role": one.role, "_job": one.job, "_situation": one.situation, "_move": one.move}

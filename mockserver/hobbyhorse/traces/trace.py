@@ -147,7 +147,7 @@ class TracedJob:
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """The content of a fetched file: `facts` as `hobbyhorse probe --json` prints them, or an `error` if it has no video.
+    """The content of a fetched file: `facts` as `hobbyhorse probe --json` prints them, or an `error`.
 
     If the first frame was compared with the submitted picture, `facts` also has `first_frame_difference`: the mean
     difference of a sample, from 0 to 255.
@@ -208,6 +208,7 @@ def _object(value: Any) -> dict[str, Any]:
     for one in dataclasses.fields(value):
         found = getattr(value, one.name)
         default = one.default_factory() if one.default_factory is not dataclasses.MISSING else one.default
+        # Defaults are omitted, so that traces in the repository stay short and new fields do not change them.
         if found != default or one.default is dataclasses.MISSING:
             fields[one.name] = _plain(found)
     return fields
@@ -259,6 +260,7 @@ def _value(kind: Any, name: str, value: Any, at: str) -> Any:
         return _bytes(value, at)
     if name in _PAIRS:
         return tuple((str(key), str(text)) for key, text in value)
+    # JSON has no tuples, and a frozen value must not contain a list.
     if name == "unmet":
         return tuple(value)
     return value

@@ -17,7 +17,7 @@ RequestGroup = tuple[Step, ...]
 def request_groups(trace: AnnotatedTrace, *roles: str) -> tuple[RequestGroup, ...]:
     """Group the requests of some roles by run and job, submissions by run, and downloads by file.
 
-    A request whose response names no job is about the job that other responses at its URL name. A file is identified
+    If a response names no job, its request is about the job that other responses at its URL name. A file is identified
     by its path: a fresh signature in the query does not make it another file.
     """
     steps = trace.of(*roles)

@@ -54,6 +54,7 @@ class TimelineMark:
 
 def write_page(result: Result, contract: Contract, folder: Path) -> None:
     """Write index.html into a folder."""
+    # A client's name or message may contain lone surrogates, which UTF-8 cannot encode.
     (folder / "index.html").write_text(page(result, contract), encoding="utf-8", errors="replace")
 
 
@@ -150,6 +151,7 @@ def picture(contract: Contract, trace: Trace) -> str:
     """Return a trace as a picture (SVG): a column for each event, a lane for each role."""
     found = sorted(events(contract, trace), key=lambda event: event.moment)
     left_out = max(len(found) - MOST_EVENTS, 0)
+    # The beginning and the end explain a finding; the middle is mostly polls.
     if left_out:
         found = [*found[: MOST_EVENTS // 2], *found[-MOST_EVENTS // 2 :]]
     lanes = list(dict.fromkeys(event.lane for event in found))

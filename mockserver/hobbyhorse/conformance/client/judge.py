@@ -65,7 +65,7 @@ def check(rule: Rule, annotated: AnnotatedTrace) -> list[str] | None:
 
 def judge(contract: Contract, traces: Iterable[Trace], rules: Sequence[Rule] | None = None) -> list[Verdict]:
     """Return the verdict on each rule over all traces."""
-    # Annotated once for all rules: reading a trace through the contract costs far more than checking it.
+    # Annotated once for all rules: an annotated trace caches the reading of its responses.
     annotated = [AnnotatedTrace(contract, trace) for trace in traces]
     found = []
     for rule in all_rules() if rules is None else rules:

@@ -66,7 +66,7 @@ def singles(
 ) -> list[Case]:
     """Return the single faults on the roles that a client uses, each once and, where possible, always.
 
-    Roles that a client uses only `when_stuck`, such as cancel, get a scenario whose job is stuck. On roles that it uses
+    Roles that a client uses only `when_stuck`, such as cancel, get a scenario with a stuck job. On roles that it uses
     several times for one job (`repeated`), grave faults also come after a good response.
     """
     timelines, by_role = [], dict[str, list[Case]]()
@@ -218,7 +218,7 @@ def _barer(move: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def last_polls(contract: Contract, stuck: AnnotatedTrace) -> list[Case]:
-    """Return cases whose job ends just before a client's last polls of a stuck job.
+    """Return cases in which the job ends just before a client's last polls of a stuck job.
 
     Only there does a client show whether the response to its last poll still counts.
     """
@@ -248,6 +248,7 @@ def killings(happy: AnnotatedTrace) -> list[Case]:
         passed = [{**UNTROUBLED, "times": before}] if before else []
         for accepted in (False, True) if role in SUBMISSIONS else (None,):
             held = {"move": "timeout"} | ({"accepted": True} if accepted else {})
+            # Earlier requests of the role pass, so that exactly this one is held.
             found.append(Case({"moves": {role: [*passed, held]}}, KILLED, step.number))
     return found
 

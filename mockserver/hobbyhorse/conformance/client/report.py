@@ -34,6 +34,7 @@ def case_of(trace: Trace) -> Case:
 def report_json(result: Result) -> dict[str, Any]:
     """Return a result as JSON: a verdict for each rule, and a summary."""
     words = [one.verdict for one in result.verdicts]
+    # `deviations` is the older name of single faults; readers of reports depend on it.
     summary = {
         "provider": result.provider,
         "model": result.model,
@@ -183,6 +184,7 @@ def junit(result: Result) -> bytes:
                 failure.text = printable(f"{one.rule.statement}\n{case_of(finding.trace)}\n{words}")
         elif one in skipped:
             ElementTree.SubElement(element, "skipped", message=one.verdict)
+    # A baseline entry that no longer occurs fails too: otherwise it would hide the next regression.
     for rule in result.stale:
         element = add_case(suite, "hobbyhorse.baseline", rule)
         ElementTree.SubElement(element, "failure", message="accepted in the baseline, but not found", type="stale")

@@ -48,4 +48,5 @@ class Result:
     @property
     def clean(self) -> bool:
         """Whether every broken rule is accepted, and every accepted rule is broken."""
+        # A stale entry would hide the next time that the rule breaks.
         return not self.broken and not self.stale

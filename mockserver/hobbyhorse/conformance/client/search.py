@@ -62,8 +62,8 @@ from hobbyhorse.traces.trace import Trace
 
 # Runs that must all show a finding about timing: three rule out the occasional pause of a busy machine.
 TIMING_REPEATS = 3
-# Cases that are handed to the runner together: enough to keep its parallel processes busy, few enough that progress is
-# reported and `until` is checked every few seconds.
+# Cases that are handed to the runner together: enough to keep its parallel processes busy. A search that ends early
+# wastes at most this many runs.
 BATCH = 32
 # Runs beyond the plan that may shrink each finding. More would shrink the rare scenario with many faults and options
 # further, and cost every finding more runs of the client.
@@ -148,6 +148,7 @@ class Search:
         wanted = [rule for rule in all_rules() if not self.plan.rules or rule.id in self.plan.rules]
         self.tallies = [Tally(rule) for rule in wanted]
         happy = self._happy()
+        # A stuck job shows what a client does at its deadline, such as cancel.
         stuck = self._run_one(STUCK)
         observed = [AnnotatedTrace(self.contract, trace) for trace in (happy, stuck) if trace is not None]
         roles = used_roles(observed)
@@ -167,6 +168,7 @@ class Search:
     @property
     def left(self) -> int:
         """The number of runs left; 0 once the search may end early."""
+        # Enough is known: the caller wanted these rules only.
         if self.plan.until and self.plan.until <= set(self.broken):
             return 0
         return max(self.plan.runs - self.runs, 0)

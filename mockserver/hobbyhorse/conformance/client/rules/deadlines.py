@@ -74,6 +74,7 @@ def id_in_error(trace: AnnotatedTrace) -> list[str] | None:
     outcome = trace.outcome
     if outcome is None or outcome.kind not in GAVE_UP or trace.exposed is None or not trace.knew:
         return None
+    # A client that read the end may report an error about that; after its own deadline the id is still owed.
     deadline = outcome.kind == "timeout" and outcome.told
     if trace.ended and not deadline:
         return None
@@ -94,7 +95,7 @@ def timeout_is_no_outcome(trace: AnnotatedTrace) -> list[str] | None:
         return []
     if not outcome.told or not _only_under_way(trace):
         return None
-    return [f"the client reports a failure of the provider, whose last response had stage {trace.reads[-1].stage!r}"]
+    return [f"the client reports a failure of the provider, but its last response had stage {trace.reads[-1].stage!r}"]
 
 
 def _only_under_way(trace: AnnotatedTrace) -> bool:

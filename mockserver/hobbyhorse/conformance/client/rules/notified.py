@@ -1,7 +1,7 @@
 """Rules about callbacks: believed only if genuine, acted on once, and not waited for in vain. Knows no server.
 
 A callback accuses a client only if the client could have acted on it: it was sent while the client's run was going on,
-for a job whose id the client knew, with a valid signature (`_genuine`). A callback that arrives at the very end of a
+for a job that the client knew, with a valid signature (`_genuine`). A callback that arrives at the very end of a
 run, or before the submission's response, proves nothing: the order of the two events is unknown.
 """
 
@@ -35,7 +35,7 @@ SAME_END_SECONDS = 3.0
 
 
 def each_unbroken_order(check: ClientCheck) -> ClientCheck:
-    """Return a check of each order separately, without the orders whose client was restarted."""
+    """Return a check of each order separately, without orders of a restarted client."""
 
     # A client that was killed may have lost callbacks that were acknowledged: nothing follows from its later requests.
     @functools.wraps(check)
@@ -58,6 +58,7 @@ def dedupe(trace: AnnotatedTrace) -> list[str] | None:
     found: list[str] = []
     seen = False
     for job, deliveries in _by_job(_genuine(trace)):
+        # An unacknowledged delivery is rightly repeated. Simultaneous ones were sent before either was acknowledged.
         same = [one for one in deliveries if one.acknowledged or _simultaneous(one, deliveries)]
         if len(same) < 2:
             continue
@@ -80,6 +81,7 @@ def out_of_order(trace: AnnotatedTrace) -> list[str] | None:
         news = [(step.done, step.kinds) for step in trace.steps if step.terminal and step.clean and step.job == job]
         news += [(one.answered or one.sent, _kinds(trace, one)) for one in deliveries if one.acknowledged]
         news = sorted((one for one in news if one[1] and one[1] <= ENDS), key=lambda one: one[0])
+        # The first report may come from a poll or from a callback.
         further = [one for one in deliveries if news and one.sent > news[0][0]]
         if not further:
             continue
@@ -99,6 +101,7 @@ def signature(trace: AnnotatedTrace) -> list[str] | None:
     right = [one for one in _genuine(trace) if one.note != NULL]
     found: list[str] = []
     for one in false:
+        # A 5xx makes the provider deliver the forgery again.
         crashed = one.status is not None and one.status >= 500 and _listening(trace, one)
         if crashed or one.acknowledged:
             found.append(f"a callback that was {one.kind} was answered with {one.status}; expected: 401")
@@ -135,6 +138,7 @@ def lost_callback(trace: AnnotatedTrace) -> list[str] | None:
     if any(one.kind == "genuine" and _sent(one) for one in trace.deliveries):
         return None
     waited = outcome.ended - accepted.done
+    # An unfinished run was cut off: what it did beyond the longest wait is unknown.
     most = (1.0 if outcome.kind == "unfinished" else 1.25) * trace.patience + 60.0
     if waited > most and not trace.after(accepted, trace.of(*READS, "list")):
         return [f"no callback came for {accepted.job_told}, and the client did not poll the job in {waited:.0f} s"]
@@ -181,6 +185,7 @@ def callback_and_poll(trace: AnnotatedTrace) -> list[str] | None:
     seen = False
     for job, deliveries in _by_job(_genuine(trace)):
         acknowledged = [one for one in deliveries if one.acknowledged]
+        # Repeated deliveries are the subject of CBK-02.
         if len(acknowledged) != 1 or len(deliveries) != 1:
             continue
         until = acknowledged[0].answered or acknowledged[0].sent
@@ -192,7 +197,7 @@ def callback_and_poll(trace: AnnotatedTrace) -> list[str] | None:
 
 @each_unbroken_order
 def null_payload(trace: AnnotatedTrace) -> list[str] | None:
-    """Check the outcome of a run whose callback has no payload."""
+    """Check the outcome of a run after a callback without a payload."""
     empty = [one for one in _genuine(trace) if one.note == NULL]
     if not empty:
         return None
@@ -213,6 +218,7 @@ def _unreceived(trace: AnnotatedTrace, delivery: Delivery) -> list[str]:
     callbacks = trace.contract.callbacks
     if callbacks is None or not _sent(delivery):
         return []
+    # A client that ends need not respond any more.
     left = _ended(trace) - delivery.sent
     if left <= SIMULTANEOUS_SECONDS:
         return []
@@ -227,6 +233,7 @@ def _unreceived(trace: AnnotatedTrace, delivery: Delivery) -> list[str]:
     if "timeout" in (delivery.error or "").lower() or "timed out" in (delivery.error or "").lower():
         late = left > callbacks.deadline + SIMULTANEOUS_SECONDS
         return [f"{callback} was not answered within {callbacks.deadline:g} s"] if late else []
+    # A client that knows the end of its job may close its receiver.
     if left > CLOSING and not _knew_the_end(trace, delivery):
         return [f"{callback} was not answered: {delivery.error or 'unknown error'}"]
     return []
@@ -249,6 +256,7 @@ def _effects(trace: AnnotatedTrace, false: Delivery) -> list[str]:
     genuine = (one for one in trace.deliveries if one.kind == "genuine" and _sent(one))
     true = [one.sent for one in genuine if one.job == false.job]
     until = min([moment for moment in true if moment >= false.sent] or [float("inf")])
+    # Effects of an earlier genuine callback cannot be separated from effects of the forgery.
     if any(moment < false.sent for moment in true):
         return []
     found = []
@@ -265,6 +273,7 @@ def _effects(trace: AnnotatedTrace, false: Delivery) -> list[str]:
 def _effect(trace: AnnotatedTrace, job: str, since: float) -> float | None:
     """Return when the client first treated a job as done after a moment; None if it did not, or did so earlier."""
     fetched = [step.arrived for step in trace.fetches if step.job in (job, None)]
+    # The client had learned of the video in another way.
     if any(moment < since for moment in fetched):
         return None
     outcome = trace.outcome
@@ -361,6 +370,7 @@ def _knew_the_end(trace: AnnotatedTrace, delivery: Delivery) -> bool:
 def _excused(trace: AnnotatedTrace, delivery: Delivery) -> bool:
     """Whether the receiver polled the provider meanwhile and failed: it may request another delivery with a 5xx."""
     until = delivery.answered or delivery.sent
+    # A 5xx is the only way to request another delivery.
     meanwhile = (step for step in trace.steps if step.done >= delivery.sent and step.arrived <= until)
     return any(not step.ok or step.bad_body for step in meanwhile)
 
@@ -526,7 +536,7 @@ RULES = (
         10,
         "null-payload",
         "MUST S2 outcome",
-        "A callback whose payload is null crashes nothing, and decides nothing that the job itself does not report.",
+        "A callback with a null payload crashes nothing, and decides nothing that the job itself does not report.",
         "The payload is null if it could not be built, with an error beside it: fal-ai/fal-js#153.",
         null_payload,
     ),

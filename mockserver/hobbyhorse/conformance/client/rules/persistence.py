@@ -14,6 +14,7 @@ def resume_not_resubmit(trace: AnnotatedTrace) -> list[str] | None:
     found: list[str] = []
     resumed = [number for number, run in enumerate(trace.runs) if run.resumed]
     runs = {step.number: trace.run_of(step) or 0 for step in trace.submits}
+    # If no earlier run submitted anything, the resumed run has nothing to resume.
     if not any(runs[step.number] < number for step in trace.submits for number in resumed):
         return None
     for again in trace.submits:
@@ -47,9 +48,11 @@ def right_provider(trace: AnnotatedTrace) -> list[str] | None:
     seen = False
     for step in trace.steps:
         number = trace.run_of(step)
+        # Files stay where the provider put them; only requests with a job's id are compared.
         if number is None or not runs[number].resumed or not _names(step, jobs):
             continue
         seen = True
+        # One base URL may be below the other, so that a request can belong to both.
         new = runs[number].base
         if _within(step.exchange.url, new) and not _within(step.exchange.url, old):
             found.append(f"request {step.number} requests from {new} a job that {old} made")

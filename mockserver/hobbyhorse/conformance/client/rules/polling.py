@@ -32,11 +32,12 @@ QUIET = 0.05
 ENDLESS_POLLING = (1.25, 60.0)
 # The share of the least interval that a poll may come early: clients randomise their pauses, and timers fire early.
 JITTER = 0.9
-# Consecutive responses after which polling past them is unbounded. An error envelope is a decision of the provider,
-# so fewer are allowed than unusable bodies, which an outage of a proxy may cause for minutes.
+# Error envelopes in a row after which polling past them is unbounded. An envelope is a decision of the provider, so
+# fewer are allowed than unusable bodies.
 MOST_ENVELOPES = 10
+# Unusable bodies in a row after which polling is unbounded: an outage of a proxy may cause them for minutes.
 MOST_BAD_BODIES = 30
-# The operations whose URLs a response may give.
+# The operations that may have their URLs in a response.
 LINKED = ("status", "result", "cancel")
 
 
@@ -111,11 +112,14 @@ def stops_after_the_end(trace: AnnotatedTrace) -> list[str] | None:
     last = trace.outcome
     if last is None or any(one is not None and one.kind == "unfinished" for one in outcomes):
         return None
+    # Concurrent runs share one trace: a run without an outcome may have sent the late requests.
     if trace.trace.drill == "crowd" and None in outcomes:
         return None
     ended = max(one.ended for one in outcomes if one is not None)
+    # Without observation after the end, silence is not evidence.
     if trace.trace.ended <= ended:
         return None
+    # CAN-01 requires a cancellation after giving up.
     late = [s for s in trace.after(ended + QUIET, trace.steps) if s.role != "cancel" and s.arrived < trace.trace.ended]
     if not late:
         return []
@@ -162,6 +166,7 @@ def under_way_is_not_done(trace: AnnotatedTrace) -> list[str] | None:
     found = _invented(trace, f"the job was {waiting[-1].stage or 'under way'!r}")
     last = max((*trace.submits, *trace.reads), key=lambda step: step.number)
     since = wait_began(trace)
+    # Later, another reason such as the client's own deadline may have ended the run.
     soon = max(10 * trace.contract.polling.typical_interval, 30.0)
     promptly = gave_up(trace) and since is not None and trace.outcome.ended <= since + soon
     if promptly and _under_way(last) and all(undisturbed(trace, step) for step in trace.steps):
@@ -181,11 +186,13 @@ def last_poll_counts(trace: AnnotatedTrace) -> list[str] | None:
     if trace.outcome is None or trace.trace.drill != "once" or len(trace.runs) != 1:
         return None
     end = next((step for step in trace.polls if step.clean and step.terminal), None)
+    # A client with fewer polls has not shown that it polls until a deadline.
     if end is None or sum(step.number < end.number for step in trace.polls) < 3:
         return None
     last = trace.reads[-1]
     later = any(step.number > last.number for step in trace.steps)
     ended = last.clean and last.terminal and (last.failure or has_result_operation(trace) or usable(trace, last))
+    # A slower response may have arrived after the client's deadline.
     prompt = last.done - last.arrived <= 1.0
     sure = trace.outcome.told or not last.failure  # an error that reports a failure may quote a timeout
     if trace.outcome.kind == "timeout" and sure and ended and prompt and not later:
@@ -204,6 +211,7 @@ def keeps_the_interval(trace: AnnotatedTrace) -> list[str] | None:
             if not (_under_way(step) and had_response(step, again)) or called_back(trace, step, again):
                 continue
             seen = True
+            # From request to request: a slow response is part of the interval.
             if again.arrived - step.arrived < JITTER * least:
                 early.append((step, again))
     if not seen:
@@ -235,6 +243,7 @@ def follows_given_addresses(trace: AnnotatedTrace) -> list[str] | None:
         if _normal(step.exchange.url) not in known:
             address = meant[known[-1]][0]
             found.append(f"request {step.number} goes to {step.exchange.url}; the provider gave {address}")
+    # A wrong URL builder produces the same finding for every request.
     return found[:3] if seen else None
 
 
@@ -291,6 +300,7 @@ def _envelope(trace: AnnotatedTrace, step: Step) -> bool:
     if not all(name.startswith("refusal") for name in step.reading.values):
         return False
     message = message_of(step.exchange.answer_headers, step.value)
+    # The envelope's own status is 200, so that the schemas of all refusals are tried.
     for status in {one.status for one in operation.situations.values() if one.status >= 400}:
         for name in read_answer(trace.contract.schemas, operation, status, message).situations:
             if not trace.contract.schemas.violations(operation.situations[name].schema, step.value, most=1):
@@ -333,6 +343,7 @@ def _gave_up_immediately(trace: AnnotatedTrace, last: Step) -> bool:
     others = [step for step in trace.steps if step is not last]
     ended = any(step.failure or (step.success and not has_result_operation(trace)) for step in others)
     troubled = any(step.transient or not step.clean for step in others if step.role in READS)
+    # After a minute, or half of the longest wait, a deadline may have ended the run.
     late = trace.outcome.ended - last.arrived > 60.0 or last.arrived - trace.accepted.done > trace.patience / 2
     return not ended and not troubled and not late
 

@@ -62,6 +62,7 @@ def no_silent_truncation(trace: AnnotatedTrace) -> list[str] | None:
     found: list[str] = []
     seen = False
     for step, sent in _read(trace):
+        # Concurrent runs have different prompts; the submission may carry any of them.
         wanted = [text for text in _requested(trace, step, sent, "prompt") if isinstance(text, str)]
         if not wanted:
             continue
@@ -81,6 +82,7 @@ def additive_tolerance(trace: AnnotatedTrace) -> list[str] | None:
     if any(step.failure for step in steps) or any(one.kind != "genuine" or one.note for one in trace.deliveries):
         return None
     last, shown = steps[-1], [step for step in steps if step.success and step.video]
+    # A run that had its video, or stopped directly at the new form, has no other reason to fail.
     whole = bool(shown) and last in trace.fetches and last.status == 200
     early = last.under_way and trace.lasted < trace.patience / 2
     stopped = last in harmless and (last in shown or early or (last.role == "submit" and len(steps) == 1))
@@ -142,6 +144,7 @@ def refused(trace: AnnotatedTrace, step: Step) -> Refusal | None:
         return message
     if operation.role not in SUBMISSIONS or not _whole(step):
         return None
+    # Some recorders omit the type of a body: that is not the client's mistake.
     kind = step.exchange.header("content-type") if _recorded(trace, "content-type") else "application/json"
     body = read_body(kind, step.exchange.body)
     if isinstance(body, Refusal):
@@ -167,6 +170,7 @@ def requested_parameters(trace: AnnotatedTrace, step: Step, sent: DocumentedSubm
     found = []
     for run in trace.runs:
         ended = run.outcome.ended if run.outcome is not None else None
+        # A run that had not started, or had ended, did not send it.
         if run.request is None or run.started > step.arrived or (ended is not None and ended < step.arrived):
             continue
         requested = _documented(trace.contract, sent.operation, replace(sent.message, body=run.request))
@@ -185,6 +189,7 @@ def _message(trace: AnnotatedTrace, step: Step, operation: Operation) -> Message
     parts = urlsplit(step.exchange.url)
     path = unquote(parts.path)
     bases = {urlsplit(base).path.rstrip("/") for base in (trace.trace.base, *(run.base for run in trace.runs))}
+    # The longest base first: a shorter one may be its prefix, and would leave too much of the path.
     for base in sorted(bases, key=len, reverse=True):
         matched = operation.pattern.fullmatch(path.removeprefix(base)) if path.startswith(base) else None
         if matched is not None:
@@ -197,6 +202,7 @@ def _message(trace: AnnotatedTrace, step: Step, operation: Operation) -> Message
 def _whole(step: Step) -> bool:
     """Whether the trace has the complete body. The server may have responded early, or kept only a part."""
     body, exchange = step.exchange.body, step.exchange
+    # A declared length decides; a chunked body is complete if the response was.
     length = exchange.header("content-length")
     if length is not None and length.isdecimal():
         return int(length) <= len(body)

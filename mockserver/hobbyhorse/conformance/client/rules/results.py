@@ -66,6 +66,7 @@ def failure_is_failure(trace: AnnotatedTrace) -> list[str] | None:
     outcome = trace.outcome
     if outcome is None or outcome.kind == "unfinished" or _may_have_succeeded(trace):
         return None
+    # The outcome is about the last accepted job.
     bought = [step.job_told for step in trace.submits if step.accepted]
     reads = [step for step in trace.reads if step.failure and step.clean and step.done <= outcome.ended]
     reports = [f"request {step.number} had stage {step.stage!r}" for step in reads if bought and step.job == bought[-1]]
@@ -92,6 +93,7 @@ def success_without_media(trace: AnnotatedTrace) -> list[str] | None:
     role = "result" if "result" in trace.contract.operations else "status"
     bare = [step for step in trace.of(role) if step.success and _address(trace, step) is None]
     named = any(_address(trace, step) is not None for step in trace.steps)
+    # A URL from any response or callback is a video that the client may return.
     if not bare or named or any("success" in kinds for _, kinds in trace.callbacks):
         return None
     found = []
@@ -123,6 +125,7 @@ def two_step_result(trace: AnnotatedTrace) -> list[str] | None:
     further = [step for step in results if step.number > refused.number and not step.transient]
     if sum(not step.ok for step in further) > REFUSED_RESULTS:
         found.append(f"the result was refused (request {refused.number}: {refused.status}), and requested again")
+    # A later success overrules the refusal.
     delivered = any(step.ok for step in results) or any(map(_good, trace.steps)) or _may_have_succeeded(trace)
     if outcome is not None and outcome.kind == "success" and not delivered:
         found.append(
@@ -167,8 +170,10 @@ def fetch_before_expiry(trace: AnnotatedTrace) -> list[str] | None:
     outcome = trace.outcome
     if outcome is None or outcome.kind != "success":
         return found if found or trace.fetches else None
+    # A client that returns the URL does not download, which is fine if URLs do not expire.
     if outcome.by_reference:
         return found if found or trace.contract.retention.result_url is None else None
+    # A download from the provider's own host may have no role of a file.
     given = {step.video for step in trace.steps if step.video}
     fetched = [step for step in trace.steps if step.role == "media" or step.exchange.url in given]
     if not any(200 <= step.status < 300 for step in fetched):
@@ -180,6 +185,7 @@ def _until(trace: AnnotatedTrace, fetch: Step) -> float | None:
     """Return when a download's link expires, by the latest response that gave it; None if never, or unknown."""
     givers = [step for step in trace.steps if step.number < fetch.number and step.video == fetch.exchange.url]
     ends = [_end(trace, giver) for giver in givers]
+    # A giver without an expiry may have given a permanent link.
     known = [moment for moment in ends if moment is not None]
     return max(known) if known and len(known) == len(ends) else None
 
@@ -230,6 +236,7 @@ def verify_bytes(trace: AnnotatedTrace) -> list[str] | None:
     outcome = trace.outcome
     if not spoilt or outcome is None or outcome.kind == "unfinished" or outcome.by_reference:
         return None
+    # Without a hash, any complete download acquits the client.
     good = any(map(_good, trace.fetches))
     genuine = {job.sha256 for job in trace.trace.jobs or () if job.sha256 is not None}
     last = spoilt[-1]
@@ -251,6 +258,7 @@ def tolerate_content_type(trace: AnnotatedTrace) -> list[str] | None:
     found = []
     for step in odd:
         again = [other for other in trace.after(step, trace.fetches) if _repeats(trace, step, other)]
+        # One repetition is the subject of RES-08; several show that the type was refused.
         if len(again) > 1:
             found.append(f"request {step.number} returned the video ({_type(step)[0]}), and it was fetched again")
     outcome = trace.outcome
@@ -286,6 +294,7 @@ def _given_cleanly(trace: AnnotatedTrace, fetch: Step) -> bool:
 def no_double_download(trace: AnnotatedTrace) -> list[str] | None:
     """Look for a download of a video that the same run already has."""
     had = [step for step in trace.fetches if _whole_video(step) and step.exchange.move is None]
+    # Recorded traffic does not show where a run ends, and another run may download again.
     if not had or not trace.runs:
         return None
     for step in had:

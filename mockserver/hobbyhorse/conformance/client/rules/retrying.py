@@ -93,6 +93,7 @@ def honours_retry_after(trace: AnnotatedTrace) -> list[str] | None:
             if wait is None or not had_response(step, again) or called_back(trace, step, again):
                 continue
             seen = True
+            # Measured from the response: the server counts the wait from there.
             gap = again.arrived - step.done
             if gap < wait.seconds - wait.slack:
                 found.append(_waited(again, gap, wait, "only"))
@@ -192,11 +193,14 @@ def backs_off(trace: AnnotatedTrace) -> list[str] | None:
 def _hasty(trace: AnnotatedTrace, chain: RequestGroup) -> list[str]:
     """Return a finding if the first retry came too soon. An HTTP library's own retry of a dead connection is exempt."""
     first = 1 if chain[0].status == 0 and len(chain) > 2 else 0
+    # HTTP libraries retry once on a stale pooled connection, without a pause.
     if len(chain) < 2 or (chain[0].status == 0 and first == 0):
         return []
     step, again = chain[first], chain[first + 1]
     gap = again.arrived - step.done
+    # Resuming an interrupted download immediately transfers nothing twice.
     resumes = step.role == "media" and again.exchange.header("range") is not None
+    # A request or a callback in between may explain an early retry.
     idle = again.number == step.number + 1 and not called_back(trace, step, again)
     if _retry_after(step) is None and idle and not resumes and 0 <= gap < LEAST_RETRY_GAP:
         return [f"request {step.number} failed ({_how(step)}), and request {again.number} came {gap:.3f} s later"]
@@ -209,6 +213,7 @@ def _hastening(trace: AnnotatedTrace, chain: RequestGroup) -> list[str]:
     pairs = [(step, again) for step, again in pairwise(chain) if step.delivered and _retry_after(step) is None]
     for status in sorted({step.status for step, _ in pairs}):
         gaps = [again.arrived - step.done for step, again in pairs if step.status == status]
+        # A client may use another backoff when the failure changes.
         steady = all(step.status == status for step in chain[:-1])
         if not steady or len(gaps) < LONG_ENOUGH or trace.deliveries:
             continue
@@ -232,6 +237,7 @@ def one_blip_survives(trace: AnnotatedTrace) -> list[str] | None:
     """Check what becomes of a job after one transient failure."""
     if trace.accepted is None or trace.trace.drill != "once" or len(trace.runs) != 1:
         return None
+    # With a second failure or fault, that one may be why the client gave up.
     blips = [step for step in trace.of(*READS, "media") if _passes(step)]
     if len(blips) != 1 or not all(undisturbed(trace, step) for step in trace.steps if step is not blips[0]):
         return None
@@ -240,6 +246,7 @@ def one_blip_survives(trace: AnnotatedTrace) -> list[str] | None:
     again = next((step for step in trace.after(blip, trace.submits)), None)
     if again is not None and not failed:
         found.append(f"request {blip.number} failed once ({_how(blip)}), and request {again.number} submits again")
+    # A later request shows that the client went on.
     last = trace.of(*READS, "media")[-1]
     if last is blip and not failed and gave_up(trace) and _promptly(trace, blip):
         found.append(f"request {blip.number} failed once ({_how(blip)}), and the client gave the job up")
@@ -297,6 +304,7 @@ def retries_are_bounded(trace: AnnotatedTrace) -> list[str] | None:
     seen = False
     kinds = (tuple(sorted(SUBMISSIONS)), ("status",), ("result",), ("media",))
     for group in itertools.chain.from_iterable(request_groups(trace, *roles) for roles in kinds):
+        # Earlier runs were killed, which ended their retries.
         since = _deadline_from(trace, group)
         if trace.run_of(group[0]) not in (None, len(trace.runs) - 1) or since is None:
             continue
@@ -334,6 +342,7 @@ def _endless(trace: AnnotatedTrace, failing: RequestGroup, since: float) -> list
         return [f"{failures}, and request {last.number} came {last.arrived - since:.0f} s after the wait began"]
     if trace.outcome is None or trace.outcome.kind != "unfinished" or len(failing) < MANY:
         return []
+    # An unfinished run was cut off. Only one that polled fast, or beyond the longest wait, would not have ended.
     rapid = (last.arrived - first.arrived) / (len(failing) - 1) < 0.5 * trace.contract.polling.least_interval
     if rapid or trace.outcome.ended > since + trace.patience:
         return [f"{failures}, and the client does not end"]

@@ -48,6 +48,7 @@ def no_secret_in_addresses(trace: AnnotatedTrace) -> list[str] | None:
         return None
     found = []
     for step in trace.steps:
+        # A provider may put a key into a signed URL; the client only follows it.
         if KEY in unquote(step.exchange.url) and not in_query and not _given(trace, step):
             found.append(f"request {step.number} has the key in its URL, {_bare(step)}")
         if KEY.encode() in step.exchange.body:
@@ -64,6 +65,7 @@ def _leaks(trace: AnnotatedTrace, step: Step) -> Iterator[str]:
     there, named = trace.origin(step), CREDENTIALS | {n for part, n, _ in trace.contract.security if part == "header"}
     known = step.role == "media" or there == _known(trace, "foreign")
     for name, value in step.exchange.headers:
+        # A host may get back the cookies that it set itself.
         cookie = name.lower() == "cookie" and not _sets_cookies(trace, there)
         if KEY in value or (known and (name.lower() in named or cookie)):
             yield f"request {step.number} sends {name!r} to {there}"
@@ -114,6 +116,7 @@ def _private(trace: AnnotatedTrace, address: str) -> bool:
     there = _origin(address)
     if there is not None and there == _known(trace, "private"):
         return True
+    # The fake and its media host are on loopback addresses themselves.
     own = {urlsplit(home).hostname for home in {*trace.homes, _known(trace, "media") or ""}} - {None}
     try:
         parts = urlsplit(address)

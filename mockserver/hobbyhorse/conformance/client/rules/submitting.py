@@ -17,7 +17,7 @@ LEAST_RESEND_GAP = 0.1 - 0.001
 
 
 def no_ambiguous_resend(trace: AnnotatedTrace) -> list[str] | None:
-    """Look for a submission that follows one whose outcome is unknown."""
+    """Look for a submission after another one with an unknown outcome."""
     found: list[str] = []
     seen = False
     for order in trace.orders:
@@ -109,6 +109,7 @@ def no_resubmit_on_own_timeout(trace: AnnotatedTrace) -> list[str] | None:
         for number, step in enumerate(order):
             if not step.accepted:
                 continue
+            # Only a client that waited for the job could have run into its deadline.
             waiting = [read for read in trace.after(step, trace.reads) if read.job == step.job_told]
             seen = seen or any(not read.terminal for read in waiting)
             for again in order[number + 1 :]:
