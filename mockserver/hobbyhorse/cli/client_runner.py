@@ -15,7 +15,7 @@ import typer
 
 from hobbyhorse.cli.usage import UsageError
 from hobbyhorse.conformance.client.cases import CROWD, KILLED, LONG, MOVED, ONCE, TWICE
-from hobbyhorse.conformance.client.search import Play
+from hobbyhorse.conformance.client.search import CaseRunner
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners.against_fake import PARALLEL, CallableRunner, CommandRunner, FakeSession
 from hobbyhorse.runners.callable import ClientError, find_client
@@ -89,7 +89,7 @@ class ClientOptions:
 class ClientRunner:
     """Runs a client against test cases of the given kinds; `name` is the client's name in reports."""
 
-    play: Play
+    play: CaseRunner
     kinds: tuple[str, ...]
     name: str
 
@@ -120,7 +120,9 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
 
 
 @contextmanager
-def _callable_runner(contract: Contract, model: Model, client: ClientOptions, python: str, runs: int) -> Iterator[Play]:
+def _callable_runner(
+    contract: Contract, model: Model, client: ClientOptions, python: str, runs: int
+) -> Iterator[CaseRunner]:
     if client.resume_command is not None:
         raise UsageError("--resume-command needs a command: a Python callable cannot be killed")
     function = find_client(

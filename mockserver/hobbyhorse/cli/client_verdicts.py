@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Verdict
-from hobbyhorse.conformance.client.report import drill_of
+from hobbyhorse.conformance.client.report import case_of
 from hobbyhorse.conformance.client.results import Result
 
 COLOURS = {PASSED: "green", BROKEN: "bold red", NOT_OBSERVED: "yellow", NOT_APPLICABLE: "dim"}
@@ -51,7 +51,7 @@ def _show_findings(console: Console, verdict: Verdict) -> None:
     for finding in verdict.findings:
         console.print(f"\n[bold red]{verdict.rule.id}[/bold red] {escape(verdict.rule.statement)}")
         if finding.trace.runs:
-            console.print(f"  server: {escape(str(drill_of(finding.trace)))}")
+            console.print(f"  server: {escape(str(case_of(finding.trace)))}")
         for message in finding.messages[:MOST_MESSAGES]:
             console.print(f"  client: {escape(message)}")
 

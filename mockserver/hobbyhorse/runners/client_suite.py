@@ -12,7 +12,7 @@ import pytest
 
 from hobbyhorse.conformance.client.cases import CROWD, LONG, ONCE, TWICE
 from hobbyhorse.conformance.client.judge import BROKEN, NOT_OBSERVED, Verdict
-from hobbyhorse.conformance.client.report import drill_of
+from hobbyhorse.conformance.client.report import case_of
 from hobbyhorse.conformance.client.results import Result
 from hobbyhorse.conformance.client.rule import Rule
 from hobbyhorse.conformance.client.rules import rules as all_rules
@@ -121,7 +121,7 @@ def _report(one: Verdict) -> str:
     """Return the findings that break a rule, and the code that reproduces them."""
     lines = [f"{one.rule.id} {one.rule.name}: {one.rule.statement}", ""]
     for finding in one.findings:
-        case = drill_of(finding.trace)
+        case = case_of(finding.trace)
         lines += [f"server: {case}", *(f"client: {message}" for message in finding.messages)]
         if case.scenario:
             lines += ["", f"reproduce: hobbyhorse.arm({json.dumps(case.scenario)})"]

@@ -59,14 +59,14 @@ def command(
     results: list[list[str] | None] = []
     unfinished: list[str] = []
     with open_runner(contract, model, client, times) as runner:
-        for trace in runner.play([found.drill] * times):
+        for trace in runner.play([found.case] * times):
             results.append(check(rule, AnnotatedTrace(contract, trace)))
             unfinished += [
                 run.outcome.message for run in trace.runs if run.outcome and run.outcome.kind == "unfinished"
             ]
     broken = [messages for messages in results if messages]
     verdict = _verdict(results)
-    typer.echo(f"{rule.id} {verdict}: broken in {len(broken)} of {times} runs with {found.drill}")
+    typer.echo(f"{rule.id} {verdict}: broken in {len(broken)} of {times} runs with {found.case}")
     if verdict == NOT_REACHED:
         typer.echo("the client never reached the situation that the rule is about, so this proves nothing")
         if unfinished:
