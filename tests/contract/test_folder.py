@@ -269,16 +269,16 @@ def test_a_common_situation_is_every_operations_that_has_its_example(acme: Contr
 
 
 def test_an_operations_own_situation_comes_before_a_common_one() -> None:
-    own = {"status": 404, "example": "no_path"}
+    own = {"status": 404, "example": "unknown_path"}
     contract = built({L + "/operations/status/situations/unknown_job": own})
-    assert contract.operations["status"].situations["unknown_job"].example_at.endswith("/no_path/value")
-    assert contract.operations["result"].situations["unknown_job"].example_at.endswith("/no_job/value")
+    assert contract.operations["status"].situations["unknown_job"].example_at.endswith("/unknown_path/value")
+    assert contract.operations["result"].situations["unknown_job"].example_at.endswith("/unknown_job/value")
 
 
 def test_an_operations_own_binding_comes_before_a_common_one() -> None:
-    contract = built({L + "/operations/status/bindings/refusal_code": "$response.body#/message"})
-    assert str(contract.operations["status"].bindings["refusal_code"].response[0]) == "$response.body#/message"
-    assert str(contract.operations["result"].bindings["refusal_code"].response[0]) == "$response.body#/code"
+    contract = built({L + "/operations/status/bindings/refusal_code": "$response.body#/code"})
+    assert str(contract.operations["status"].bindings["refusal_code"].response[0]) == "$response.body#/code"
+    assert str(contract.operations["result"].bindings["refusal_code"].response[0]) == "$response.body#/error/code"
 
 
 def test_a_situation_knows_its_schema_its_stages_and_its_condition(acme: Contract) -> None:

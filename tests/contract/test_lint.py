@@ -51,7 +51,8 @@ class Broken:
 
     def documents(self) -> dict[str, Any]:
         """Return the folder's documents."""
-        return specimen.edited(self.wrong.get("set", {}), self.wrong.get("remove", ()))
+        start = specimen.shortened if self.wrong.get("short") else specimen.edited
+        return start(self.wrong.get("set", {}), self.wrong.get("remove", ()))
 
     def write(self, directory: Path) -> Path:
         """Write the folder: its documents, then what is no document, or is none any more."""
@@ -92,7 +93,7 @@ def test_a_folder_that_is_right_has_no_problem(folder: Path) -> None:
 def test_the_specimen_has_everything_that_the_format_has() -> None:
     """What the specimen did not have could not be broken."""
     schema = json.loads((data_directory("contracts") / "lifecycle.schema.json").read_text())
-    assert members_of(schema) - members_in(read_documents(specimen.FOLDER)["lifecycle.json"]) == set()
+    assert members_of(schema) - members_in(specimen.whole(specimen.FOLDER)["lifecycle.json"]) == set()
 
 
 def members_of(schema: Any) -> set[str]:

@@ -75,10 +75,14 @@ def _read(
     message: Message,
 ) -> Reading:
     telling = [place for name in sorted(CONSTANT) if name in bindings for place in side(bindings[name])]
+    # Where refusals and failed jobs share an error object, its code is a live value in the response of a failed job.
+    live = side(bindings["error_code"]) if "error_code" in bindings else ()
+    stable = [place for place in telling if place not in live]
     candidates = [
         situation
         for situation in situations.values()
-        if status in (None, situation.status) and _tells(schemas, situation, telling, message)
+        if status in (None, situation.status)
+        and _tells(schemas, situation, stable if situation.stages else telling, message)
     ]
     stages = frozenset[str]().union(*(situation.stages for situation in candidates))
     return Reading(_values(bindings.values(), side, message), stages, tuple(situation.name for situation in candidates))

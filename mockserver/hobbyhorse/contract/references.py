@@ -9,10 +9,10 @@ from urllib.parse import unquote
 
 from hobbyhorse.contract.forms.expressions import MISSING, ExpressionError, Pointer, parse_pointer, resolve
 
-_VALUES = frozenset({"example", "examples", "default", "const", "enum", "value"})
+VALUES = frozenset({"example", "examples", "default", "const", "enum", "value"})
 """Members that hold values: what looks like a keyword in there is none."""
 
-_NAMED = frozenset({"properties", "schemas", "parameters", "responses", "headers", "callbacks", "content", "paths"})
+NAMED = frozenset({"properties", "schemas", "parameters", "responses", "headers", "callbacks", "content", "paths"})
 """Members whose own members have names and not keywords."""
 
 
@@ -27,9 +27,9 @@ def keyword_objects(document: Any) -> Iterator[tuple[Pointer, dict[str, Any]]]:
             if not named:
                 yield pointer, value
             waiting += [
-                ((*pointer, name), item, not named and name in _NAMED)
+                ((*pointer, name), item, not named and name in NAMED)
                 for name, item in reversed(value.items())
-                if named or name not in _VALUES
+                if named or name not in VALUES
             ]
 
 
