@@ -195,7 +195,7 @@ class _Search:
         for at in (*roles, ("operations", "list", "items"), ("callbacks",)):
             derived, given = (resolve(one, (*at, "bindings")) for one in (whole, lifecycle))
             if isinstance(resolve(lifecycle, at), dict):
-                for name in set(derived or {}) - set(given or {}):
+                for name in (name for name in derived or () if name not in (given or ())):
                     lifecycle = replaced(lifecycle, (*at, "bindings", name), None)
         documents = self._unimplied({**documents, LIFECYCLE: lifecycle})
         if not self.keeps(documents):
