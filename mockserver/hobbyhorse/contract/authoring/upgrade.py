@@ -16,7 +16,7 @@ from typing import Any
 
 from hobbyhorse.contract.authoring.layout import laid_out, write_all
 from hobbyhorse.contract.documents.defaults import complete
-from hobbyhorse.contract.documents.marks import Mark, holders, key_of, marked
+from hobbyhorse.contract.documents.marks import Mark, mark_for, marked
 from hobbyhorse.contract.documents.operations import (
     JSON_BODY,
     LIFECYCLE,
@@ -83,7 +83,7 @@ def upgraded(folder: Path, documents: Mapping[str, Any]) -> Documents:
     if not isinstance(lifecycle, dict) or not isinstance(lifecycle.get("assumptions"), list):
         raise UpgradeError(f"{folder / LIFECYCLE} has neither format 1 nor format {FORMAT}")
     try:
-        reasons, variants = _reasons(folder, lifecycle)
+        reasons = _reasons(folder, lifecycle)
         plain = _plain(documents, {key: why for key, why, _ in reasons})
         for file, location, reason in (*misshapen(plain), *broken_references(_without(plain, LIFECYCLE))):
             place = format_pointer(tuple(map(str, location)))
@@ -115,11 +115,10 @@ def _without(documents: Mapping[str, Any], name: str) -> Documents:
 # ---- the original
 
 
-def _reasons(folder: Path, lifecycle: Mapping[str, Any]) -> tuple[list[tuple[str, str, list[str]]], set[str]]:
-    """Return key, reason and places of each assumption, and the names of the variants."""
-    variants = set(lifecycle.get("variants", {}))
+def _reasons(folder: Path, lifecycle: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
+    """Return key, reason and places of each assumption. The key of a variant's assumption is the variant's name."""
     found: list[tuple[str, str, list[str]]] = []
-    taken: set[str] = set(variants)
+    taken = set(lifecycle.get("variants", {}))
     for index, item in enumerate(lifecycle["assumptions"]):
         at = f"{folder / LIFECYCLE}#/assumptions/{index}"
         if not isinstance(item, dict) or not isinstance(item.get("why"), str) or not isinstance(item.get("at"), list):
@@ -130,7 +129,7 @@ def _reasons(folder: Path, lifecycle: Mapping[str, Any]) -> tuple[list[tuple[str
         key = variant if variant is not None else _new_key(item["why"], taken)
         taken.add(key)
         found.append((key, item["why"], list(map(str, item["at"]))))
-    return found, variants
+    return found
 
 
 def _new_key(why: str, taken: set[str]) -> str:
@@ -398,18 +397,15 @@ def _marks(documents: Documents, places: Mapping[str, list[tuple[str, Pointer]]]
         if above and resolve(lifecycle, above) is MISSING:
             lifecycle = replaced(lifecycle, above, {})
     documents = {**documents, LIFECYCLE: lifecycle}
-    able = {file: set(holders(file, document)) for file, document in documents.items()}
     marks: dict[tuple[str, Pointer], Mark] = {}
     for key, found in homes.items():
         for file, pointer in found:
             if file not in documents:
                 raise UpgradeError(f"{LIFECYCLE}: an assumption is about {file!r}, which is not in the folder")
-            length = next(at for at in range(len(pointer), -1, -1) if pointer[:at] in able[file])
-            holder, steps = pointer[:length], pointer[length:]
             if (file, pointer) in marks:
                 both = f"{marks[file, pointer].reason!r} and {key!r}"
                 raise UpgradeError(f"{file}#{format_pointer(pointer)} has two reasons, {both}; join them first")
-            marks[file, pointer] = Mark(file, holder, key_of(steps), steps, key)
+            marks[file, pointer] = mark_for(file, documents[file], pointer, key)
     return documents, list(marks.values())
 
 

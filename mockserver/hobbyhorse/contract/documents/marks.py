@@ -80,6 +80,13 @@ def marked(documents: Mapping[str, Any], marks: Iterable[Mark]) -> dict[str, Any
     return result
 
 
+def mark_for(file: str, document: Any, pointer: Pointer, reason: str) -> Mark:
+    """Return the mark of a place: on the object there, or on the nearest object around it that can have a mark."""
+    able = set(holders(file, document))
+    length = next(end for end in range(len(pointer), -1, -1) if pointer[:end] in able)
+    return Mark(file, pointer[:length], key_of(pointer[length:]), pointer[length:], reason)
+
+
 def _read(file: str, holder: Pointer, value: Any) -> list[Mark]:
     """Read the value of an `x-assumed` member. Raises ValueError if it is malformed."""
     if isinstance(value, str):
