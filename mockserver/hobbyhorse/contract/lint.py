@@ -129,7 +129,7 @@ def lint(folder: Path) -> list[Problem]:
 def lint_documents(found: Documents) -> list[Problem]:
     """Lint the documents of one folder; a problem of one variant only says so."""
     if older := list(other_format(found.folder, found.files)):
-        return [Problem(found.folder / file, format_pointer(at), reason) for file, at, reason in older]
+        return [Problem(found.folder / file, format_pointer(tuple(map(str, at))), reason) for file, at, reason in older]
     clean, marks, malformed = unmarked(found.files)
     bare = Documents(found.folder, clean, tuple(marks), tuple(malformed))
     if problems := [problem for check in DOCUMENT_CHECKS for problem in check(bare)]:

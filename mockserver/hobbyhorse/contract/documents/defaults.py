@@ -262,7 +262,12 @@ class _Completion:
     def _items(self, listing: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
         """Complete the list of jobs: the places in an item are those in the status operation's response."""
         items = self._bound_like(listing, status)
-        stages = self._item_stages(items["bindings"].get("stage"), self._all_listed(listing), status)
+        found = [
+            self._item_stages(items["bindings"].get("stage"), self._listed(listing, situation), status)
+            for situation in listing["situations"].values()
+        ]
+        # An index holds for every example of the list, so it is derived only if they agree on it.
+        stages = found[0] if found and all(one == found[0] for one in found) else {}
         return {**items, "stages": {**stages, **items.get("stages", {})}}
 
     def _with_errors(self, status: Mapping[str, Any]) -> dict[str, Any]:
@@ -338,10 +343,9 @@ class _Completion:
         required = schema.get("required", []) if isinstance(schema, dict) else []
         if not isinstance(properties, dict) or not isinstance(required, list) or not required:
             return None
-        found = {name: properties.get(name) for name in properties if name in required}
-        if len(found) < len(required) or not all(isinstance(one, dict) and "default" in one for one in found.values()):
-            return None
-        return {name: one["default"] for name, one in found.items()}
+        found = [(name, one) for name, one in properties.items() if name in required]
+        values = {name: one["default"] for name, one in found if isinstance(one, dict) and "default" in one}
+        return values if len(values) == len(required) else None
 
     def _listed(self, listing: Mapping[str, Any], situation: Mapping[str, Any]) -> list[Any]:
         """Return the items that a situation of a list shows."""
@@ -353,7 +357,7 @@ class _Completion:
         """Return the item that shows each stage: the only one with the word that the status operation has for it."""
         words = [_word(item, _pointers(binding)) for item in shown]
         places = _pointers(status["bindings"].get("stage"))
-        stages = {}
+        stages: dict[str, int] = {}
         for situation in status["situations"].values():
             word = _word(self._example(status, situation), places)
             if "when" not in situation and word is not None and words.count(word) == 1:
