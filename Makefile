@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 OLDEST := $(shell sed -n 's/^requires-python = ">=\(.*\)"/\1/p' pyproject.toml)
+# Python $(OLDEST) if this machine has it, else the one that .venv has.
+OLDEST_PYTHON = $(shell for python in python$(OLDEST) $(wildcard $(HOME)/.pyenv/versions/$(OLDEST).*/bin/python) $(PYTHON); do \
+  $$python -c 'import sys; print(sys.executable)' 2>/dev/null && break; done)
 # The tests start many commands, and none of them is to compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -41,8 +44,8 @@ nightly: $(VENV)/.ready ## run every test, and each client to copy against 10,00
 	@HOBBYHORSE_RUNS=$(or $(RUNS),10000) HOBBYHORSE_SEED=$(or $(SEED),0) HOBBYHORSE_NIGHT=1 \
 	  $(BIN)/python -m pytest -n auto --dist worksteal -q
 
-bench: $(VENV)/.ready ## print the benchmarks (needs wrk: apt-get install wrk)
-	@$(BIN)/python -m benchmarks
+bench: $(VENV)/.ready ## print the benchmarks (needs wrk: apt-get install wrk); AGAINST=COMMIT: compare with a commit
+	@$(BIN)/python -m $(if $(AGAINST),benchmarks.against $(AGAINST) --check,benchmarks)
 
 mutants: $(VENV)/.ready ## hunt the clients that break the rules on purpose, and write docs/rules.md
 	@$(BIN)/python -m tests.broken_clients
@@ -54,10 +57,12 @@ wheel: $(VENV)/.ready ## build the wheel, install it into an empty environment a
 	@$(BIN)/python -m build --quiet --wheel --outdir build/wheel
 	@PYTHON=$(PYTHON) sh .ci/smoke build/wheel
 
-oldest: $(VENV)/.ready ## check that what it needs can be had for the oldest Python that it is for
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed --only-binary=:all: \
-	  --python-version $(OLDEST) --implementation cp --target build/oldest '.[dev]'
-	@echo "everything that it needs can be had for Python $(OLDEST)"
+oldest: $(VENV)/.ready ## run a part of the tests on the oldest Python that is here, with the lowest allowed versions
+	@mkdir -p build
+	@$(BIN)/uv pip compile --quiet --python-version $(OLDEST) --extra dev --output-file build/oldest.txt pyproject.toml
+	@$(BIN)/uv venv --quiet --clear --python $(OLDEST_PYTHON) build/oldest
+	@VIRTUAL_ENV=build/oldest $(BIN)/uv pip install --quiet --resolution lowest-direct --editable '.[oldest]'
+	@build/oldest/bin/python -m pytest -n 2 --dist worksteal -q tests/contract tests/clock tests/worlds tests/scenarios tests/server
 
 clean: ## remove what the other targets made
 	@rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

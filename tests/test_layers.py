@@ -157,8 +157,11 @@ def test_serving_imports_nothing_that_only_other_commands_need() -> None:
     slow = ["hypothesis", "PIL", "httpx", "imageio_ffmpeg", "rich", "jsonschema"]
     slow += ["hobbyhorse.server.world_trace", "hobbyhorse.traces.trace"]
     code = (
-        "import sys, hobbyhorse.cli.main, hobbyhorse.server.app, hobbyhorse.server.run;"
-        f"print([name for name in {slow} if name in sys.modules])"
+        "import sys, hobbyhorse.cli.main\n"
+        "assert not [name for name in sys.modules if name.startswith('hobbyhorse.cli.commands.')]\n"
+        "import hobbyhorse.cli.commands.serve\n"
+        f"print([name for name in {slow} if name in sys.modules])\n"
+        "print(*[name for name in sys.modules if name.startswith('hobbyhorse.cli.commands.')])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    assert found.stdout.splitlines() == ["[]", "hobbyhorse.cli.commands.serve"]

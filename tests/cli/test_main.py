@@ -375,7 +375,7 @@ def passed(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Passed]:
                 banner("http://127.0.0.1:1")
             found.append(fake.options)
 
-        monkeypatch.setattr("hobbyhorse.server.run.serve", serve)
+        monkeypatch.setattr("hobbyhorse.cli.commands.serve.serve", serve)
         done = run("serve", "--port", 0, *arguments)
         assert (done.status, done.out) == (0, "")
         return Passed(found[0], done.err)
@@ -452,7 +452,7 @@ def test_the_control_plane_is_told_to_be_off_where_others_reach_it(
 def test_a_value_that_serve_cannot_take_is_one_line_and_exit_status_2(
     arguments: list[str], words: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hobbyhorse.server.run.serve", lambda *_: pytest.fail("the mistake is served"))
+    monkeypatch.setattr("hobbyhorse.cli.commands.serve.serve", lambda *_: pytest.fail("the mistake is served"))
     done = run("serve", "--port", 0, *arguments)
     assert (done.status, done.out) == (2, "")
     (line,) = done.err.splitlines()
@@ -585,7 +585,7 @@ def test_a_demo_whose_job_never_ends_says_so_and_ends_with_status_1(
     contract: Contract, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clock stands, so that every status is the first one for ever."""
-    monkeypatch.setattr("hobbyhorse.cli.demo.MOST_DEMO_SECONDS", 0.2)
+    monkeypatch.setattr("hobbyhorse.cli.demo_run.MOST_DEMO_SECONDS", 0.2)
     monkeypatch.setattr("hobbyhorse.clock.clock.RealClock.now", lambda clock: 1_767_225_600.0)
     done = run("demo", contract.key, "--out", tmp_path)
     assert done.status == 1

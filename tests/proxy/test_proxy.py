@@ -27,7 +27,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from hobbyhorse.cli.demo import run_job
+from hobbyhorse.cli.demo_run import run_job
 from hobbyhorse.cli.main import app
 from hobbyhorse.cli.usage import UsageError
 from hobbyhorse.conformance.client.rules import rules

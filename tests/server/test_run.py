@@ -259,7 +259,7 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_status_2(
     mistaken: tuple[list[str], list[str]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments, words = mistaken
-    monkeypatch.setattr("hobbyhorse.server.run.serve", lambda *_: pytest.fail("the mistake is served"))
+    monkeypatch.setattr("hobbyhorse.cli.commands.serve.serve", lambda *_: pytest.fail("the mistake is served"))
     monkeypatch.setattr(sys, "argv", ["hobbyhorse", *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.main()

@@ -1,100 +1,20 @@
-"""What the command line shows of conformance: the rules, progress while the suite runs, and the verdicts."""
+"""The verdicts of the client suite, as tables."""
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.padding import Padding
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
 from rich.table import Table
 
 from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Verdict
 from hobbyhorse.conformance.client.report import drill_of
 from hobbyhorse.conformance.client.results import Result
-from hobbyhorse.conformance.client.rule import CHANNELS, SEVERITIES, Rule
-from hobbyhorse.conformance.client.search import Progress
 
-RUNS_A_LINE = 50
 COLOURS = {PASSED: "green", BROKEN: "bold red", NOT_OBSERVED: "yellow", NOT_APPLICABLE: "dim"}
-
-
-def show_rules(rules: Sequence[Rule]) -> None:
-    """Print each rule; where no terminal reads it, in one line, for grep and the like."""
-    console = Console(highlight=False)
-    for rule in rules:
-        head = f"{rule.id} {rule.name}"
-        if not console.is_terminal:
-            console.print(
-                f"{head} ({rule.level}, {rule.severity}, {rule.channel}): {escape(rule.statement)}", soft_wrap=True
-            )
-            continue
-        console.print(f"[bold]{head}[/bold] [dim]{rule.level}, {SEVERITIES[rule.severity]}, {rule.channel}[/dim]")
-        console.print(Padding(escape(rule.statement), (0, 0, 0, 2)))
-
-
-def show_rule(rule: Rule) -> None:
-    """Print everything about a rule."""
-    console = Console(highlight=False, soft_wrap=False)
-    console.print(f"[bold]{rule.id} {rule.name}[/bold]")
-    console.print(escape(rule.statement))
-    console.print(f"\nwhy       {escape(rule.why)}")
-    console.print(f"level     {rule.level}")
-    console.print(f"severity  {rule.severity}: {SEVERITIES[rule.severity]}")
-    console.print(f"channel   {rule.channel}: judged from {CHANNELS[rule.channel]}")
-    if rule.timing:
-        console.print("timing    a finding counts only if it comes about three times out of three")
-
-
-@contextmanager
-def progress(client: str) -> Iterator[Callable[[Progress], None]]:
-    """Show how far the suite is, on stderr, for as long as the context lasts."""
-    console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:
-        yield _Lines()
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bar(*columns, console=console, transient=True) as bar:
-        yield _Bar(bar, bar.add_task(client, total=None))
-
-
-class _Bar:
-    """A progress bar that the search tells how far it is."""
-
-    def __init__(self, bar: Bar, task: TaskID) -> None:
-        self._bar, self._task = bar, task
-
-    def __call__(self, now: Progress) -> None:
-        """Show how far the search is."""
-        broken = f" [red]broken: {', '.join(now.broken)}[/red]" if now.broken else ""
-        words = f"{now.phase or 'first runs'}{broken}"
-        self._bar.update(self._task, completed=now.runs, total=max(now.planned, now.runs), description=words)
-
-
-class _Lines:
-    """The same for what is no terminal, such as a CI's log: a line each time the phase or the findings change."""
-
-    def __init__(self) -> None:
-        self._last: tuple[str, tuple[str, ...]] = ("", ())
-        self._said = 0
-        self._begun = time.monotonic()
-
-    def __call__(self, now: Progress) -> None:
-        """Say how far the search is."""
-        if (now.phase, now.broken) == self._last and now.runs < self._said + RUNS_A_LINE:
-            return
-        self._last, self._said = (now.phase, now.broken), now.runs
-        seconds = time.monotonic() - self._begun
-        broken = f"; broken: {', '.join(now.broken)}" if now.broken else ""
-        words = f"{now.runs} of {max(now.planned, now.runs)} runs, {seconds:.0f} s: {now.phase or 'first runs'}{broken}"
-        print(words, file=sys.stderr, flush=True)
 
 
 def show_verdicts(verdicts: Sequence[Verdict], accepted: dict[str, str] | None = None) -> None:

@@ -1,33 +1,35 @@
-"""The command that tests servers; what only it needs is imported there, so that `serve` is ready at once."""
+"""`hobbyhorse conformance server`: the options of the suite for servers, and the consent to its requests."""
 
-# ruff: noqa: PLC0415 - see above
 from __future__ import annotations
 
 import sys
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
 
-from hobbyhorse.cli.usage import (
+from hobbyhorse.cli.options import (
     BaselineOption,
     ContractsOption,
     ModelOption,
     ProviderOption,
     ReportOption,
-    UsageError,
     keep_hypothesis_away,
     load_contracts,
     model_of,
     one_of,
 )
+from hobbyhorse.cli.server_verdicts import probing, show_plan, show_server_result
+from hobbyhorse.cli.usage import UsageError
+from hobbyhorse.conformance.client.report import ReportError, read_baseline
+from hobbyhorse.conformance.server.probes import most, probes
+from hobbyhorse.conformance.server.report import write_server_report
+from hobbyhorse.conformance.server.results import ServerResult
+from hobbyhorse.conformance.server.rules import server_rules
+from hobbyhorse.conformance.server.suite import SuiteOptions, examine, local, opened
 from hobbyhorse.contract.values import Contract, Model
-
-if TYPE_CHECKING:
-    from hobbyhorse.conformance.server.results import ServerResult
-    from hobbyhorse.conformance.server.suite import SuiteOptions
 
 HOST, PORT = "127.0.0.1", 8787
 """Where callbacks that come by a public address are listened for."""
@@ -35,7 +37,7 @@ MOST_SHOWN_PROBES = 4
 MOST_PICTURE_BYTES = 20 * 1024 * 1024
 
 
-def server(
+def command(
     provider: ProviderOption,
     base_url: Annotated[str, typer.Option("--base-url", metavar="URL", help="Where the endpoint is.")],
     api_key: Annotated[str, typer.Option(metavar="K", envvar="HOBBYHORSE_API_KEY", help="The API key.")],
@@ -69,11 +71,6 @@ def server(
     Exit status 0: nothing is broken; 1: broken rules; 2: nothing could be judged.
     """
     keep_hypothesis_away()
-    from hobbyhorse.cli.server_verdicts import probing, show_server_result
-    from hobbyhorse.conformance.client.report import ReportError, read_baseline
-    from hobbyhorse.conformance.server.rules import server_rules
-    from hobbyhorse.conformance.server.suite import SuiteOptions, examine
-
     contract = one_of(load_contracts(contracts), provider)
     chosen = model_of(contract, model)
     if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
@@ -148,10 +145,6 @@ def _listen(text: str | None, public_url: str | None) -> tuple[str, int]:
 
 
 def _plan(contract: Contract, model: Model, asked: SuiteOptions) -> None:
-    from hobbyhorse.cli.server_verdicts import show_plan
-    from hobbyhorse.conformance.server.probes import probes
-    from hobbyhorse.conformance.server.suite import opened
-
     with opened(contract, model, asked, listening=False) as bench:
         lines = [(one.name, one.family, one.cost(bench), one.says) for one in probes(bench)]
         show_plan(lines, sum((cost for _, _, cost, _ in lines), Decimal(0)), asked.budget)
@@ -159,9 +152,6 @@ def _plan(contract: Contract, model: Model, asked: SuiteOptions) -> None:
 
 def _confirm(contract: Contract, model: Model, asked: SuiteOptions, yes: bool) -> None:
     """Ask before a host is called that is not this machine. Raises Wrong where nobody can be asked."""
-    from hobbyhorse.conformance.server.probes import most
-    from hobbyhorse.conformance.server.suite import local, opened
-
     if yes or local(asked.base_url):
         return
     with opened(contract, model, asked, listening=False) as bench:
@@ -176,8 +166,6 @@ def _confirm(contract: Contract, model: Model, asked: SuiteOptions, yes: bool) -
 
 
 def _write(result: ServerResult, contract: Contract, folder: Path) -> None:
-    from hobbyhorse.conformance.server.report import write_server_report
-
     try:
         write_server_report(result, contract, folder)
     except OSError as error:

@@ -1,8 +1,8 @@
-"""The command that stands between a client and a provider; what it needs is imported when it is run."""
+"""`hobbyhorse proxy`: a proxy between a client and a provider, its socket and its signals."""
 
-# ruff: noqa: PLC0415 - see above
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -11,22 +11,25 @@ import sys
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 from urllib.parse import urlsplit
 
+import httpx
 import typer
 
-from hobbyhorse.cli.usage import ContractsOption, ProviderOption, UsageError, load_contracts, one_of
-
-if TYPE_CHECKING:
-    from hobbyhorse.proxy.live_judge import LiveJudge
-    from hobbyhorse.proxy.proxy import Upstream
+from hobbyhorse.cli.listening import listen
+from hobbyhorse.cli.options import ContractsOption, ProviderOption, load_contracts, one_of
+from hobbyhorse.cli.usage import UsageError, complain
+from hobbyhorse.proxy.live_judge import LiveJudge, LiveJudgeThread
+from hobbyhorse.proxy.proxy import Proxy, Upstream, new_loop
+from hobbyhorse.server.files.image_sources import split
+from hobbyhorse.server.run import address
 
 SWITCH_SECONDS = 0.001
 """How soon the thread that judges lets go: what goes by waits for it."""
 
 
-def proxy(
+def command(
     provider: ProviderOption,
     upstream: Annotated[
         str, typer.Option("--upstream", metavar="URL", help="The provider's base URL, where everything goes.")
@@ -46,23 +49,12 @@ def proxy(
 
     Exit status 0: stopped; 1: with --strict, findings; 2: it cannot run.
     """
-    import httpx
-
-    from hobbyhorse.proxy.live_judge import LiveJudge
-    from hobbyhorse.proxy.proxy import Upstream
-    from hobbyhorse.server.run import address, bind
-
     contract = one_of(load_contracts(contracts), provider)
     path = _origin_and_path("--upstream", upstream)[1]
     public = _origin_and_path("--public-url", public_url)[0] if public_url is not None else None
     if har is not None and (har.is_dir() or not har.absolute().parent.is_dir()):
         raise UsageError(f"--har {str(har)!r} is no file that can be written")
-    try:
-        bound = bind(host, port)
-    except OSError as error:
-        raise UsageError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; --port 0 picks a free one"
-        ) from None
+    bound = listen(host, port)
     to = Upstream.of(upstream, httpx.create_ssl_context)
     if _leads_to(to, bound):
         bound.close()
@@ -71,23 +63,21 @@ def proxy(
         )
     own = public or address(bound)
     base = public + path if public is not None else upstream.rstrip("/")
-    watch = LiveJudge(contract, base, lambda finding: _say(str(finding)), _say)
+    watch = LiveJudge(contract, base, lambda finding: complain(str(finding)), complain)
 
     def ready() -> None:
         print(json.dumps({"url": own + path, "pid": os.getpid()}), flush=True)
-        _say(f"{own}{path} passes on to {upstream}, held against {contract.name}'s contract; Ctrl-C stops")
+        complain(f"{own}{path} passes on to {upstream}, held against {contract.name}'s contract; Ctrl-C stops")
 
     sys.setswitchinterval(SWITCH_SECONDS)
     _run(to, bound, watch, ready)
     written = har is None or _write(watch, har)
-    _say(f"{watch.total} exchanges, {watch.findings} findings")
+    complain(f"{watch.total} exchanges, {watch.findings} findings")
     raise typer.Exit(1 if (strict and watch.findings) or not written else 0)
 
 
 def _origin_and_path(option: str, url: str) -> tuple[str, str]:
     """Return the origin of an address, and its path without a last slash. Raises Wrong."""
-    from hobbyhorse.server.files.image_sources import split
-
     parts = split(url)
     if parts is None or parts.query or parts.fragment or "@" in parts.netloc:
         shown = urlsplit(url).netloc.rpartition("@")[2] if "@" in url else url
@@ -110,13 +100,8 @@ def _leads_to(upstream: Upstream, bound: socket.socket) -> bool:
 
 def _run(upstream: Upstream, bound: socket.socket, watch: LiveJudge, ready: Callable[[], None]) -> None:
     """Pass on until SIGINT or SIGTERM."""
-    import asyncio
-
-    from hobbyhorse.proxy.live_judge import LiveJudgeThread
-    from hobbyhorse.proxy.proxy import Proxy, new_loop
-
-    watching = LiveJudgeThread(watch, _say)
-    passing = Proxy(upstream, watching.seen, _say)
+    watching = LiveJudgeThread(watch, complain)
+    passing = Proxy(upstream, watching.seen, complain)
     loop = new_loop()
 
     async def run() -> None:
@@ -136,10 +121,6 @@ def _write(watch: LiveJudge, har: Path) -> bool:
     try:
         har.write_text(json.dumps(watch.har(), indent=1))
     except OSError as error:
-        _say(f"{har} could not be written: {error.strerror}")
+        complain(f"{har} could not be written: {error.strerror}")
         return False
     return True
-
-
-def _say(message: str) -> None:
-    print(f"hobbyhorse: {' '.join(message.split())}", file=sys.stderr, flush=True)

@@ -1,0 +1,68 @@
+"""Commands found by listing a package; each is imported only when it is run. Knows no command by name.
+
+A module `serve` is the command `serve`, and a module `contracts_lint` is the command `contracts lint`. Each defines a
+function `command`: its parameters are the command's options, and its docstring is the help. A group's help is the
+docstring of the module of its name, here `contracts`.
+
+The help of a group lists the first line of each docstring. It is read from the source, without importing the module:
+importing every command takes a second, and `serve` must not wait for the imports of the others.
+"""
+
+from __future__ import annotations
+
+import ast
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import typer
+import typer.main
+from typer.core import TyperCommand, TyperGroup
+
+PACKAGE = "hobbyhorse.cli.commands"
+
+
+class CommandGroup(TyperGroup):
+    """The commands of a package whose module names begin with a prefix."""
+
+    def __init__(self, *, package: str = PACKAGE, prefix: str = "", **settings: Any) -> None:
+        super().__init__(**settings)
+        self._package, self._prefix = package, prefix
+        self._folder = Path(import_module(package).__path__[0])
+        modules = [path.stem for path in sorted(self._folder.glob("[a-z]*.py"))]
+        names = [name.removeprefix(prefix) for name in modules if name.startswith(prefix)]
+        groups = {name.partition("_")[0] for name in names if "_" in name}
+        for name in sorted(groups.union(name for name in names if "_" not in name)):
+            self.commands[name] = self._subgroup(name) if name in groups else TyperCommand(name)
+
+    def _subgroup(self, name: str) -> CommandGroup:
+        file = self._file(name)
+        described = ast.get_docstring(ast.parse(file.read_text())) if file.is_file() else None
+        return CommandGroup(name=name, help=described, package=self._package, prefix=f"{self._prefix}{name}_")
+
+    def _file(self, name: str) -> Path:
+        return self._folder / f"{self._prefix}{name}.py"
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Return the command that is to be run, importing its module."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command if name is None or isinstance(command, CommandGroup) else self._load(name), rest
+
+    def _load(self, name: str) -> Any:
+        app = typer.Typer(add_completion=False)
+        app.command(name)(import_module(f"{self._package}.{self._prefix}{name}").command)
+        return typer.main.get_command(app)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help, with one line for each command."""
+        for name, command in self.commands.items():
+            if not isinstance(command, CommandGroup):
+                command.help = _docstring_of_command(self._file(name))
+        super().format_help(ctx, formatter)
+
+
+def _docstring_of_command(file: Path) -> str | None:
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.FunctionDef) and node.name == "command":
+            return ast.get_docstring(node)
+    return None

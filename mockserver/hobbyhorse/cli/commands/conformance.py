@@ -1,0 +1,1 @@
+"""Test a client or a server against a contract."""

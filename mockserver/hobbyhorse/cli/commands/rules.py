@@ -1,0 +1,60 @@
+"""`hobbyhorse rules`: the rules for clients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+
+from hobbyhorse.cli.usage import UsageError
+from hobbyhorse.conformance.client.rule import CHANNELS, SEVERITIES, Rule
+from hobbyhorse.conformance.client.rules import rules
+
+
+def command(
+    rule: Annotated[str | None, typer.Argument(metavar="[ID]", help="Explain this rule.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the rules for clients; with an id, show everything about one."""
+    found = [one for one in rules() if rule is None or one.id == rule.upper() or one.family == rule.upper()]
+    if not found:
+        raise UsageError(f"there is no rule {rule!r}; `hobbyhorse rules` lists them")
+    if as_json:
+        names = ("id", "name", "level", "severity", "channel", "statement", "why")
+        typer.echo(json.dumps([{name: getattr(one, name) for name in names} for one in found]))
+    elif len(found) == 1:
+        _show_rule(found[0])
+    else:
+        _list_rules(found)
+
+
+def _list_rules(found: Sequence[Rule]) -> None:
+    """Print each rule; if stdout is not a terminal, in one line, for grep and the like."""
+    console = Console(highlight=False)
+    for rule in found:
+        head = f"{rule.id} {rule.name}"
+        if not console.is_terminal:
+            console.print(
+                f"{head} ({rule.level}, {rule.severity}, {rule.channel}): {escape(rule.statement)}", soft_wrap=True
+            )
+            continue
+        console.print(f"[bold]{head}[/bold] [dim]{rule.level}, {SEVERITIES[rule.severity]}, {rule.channel}[/dim]")
+        console.print(Padding(escape(rule.statement), (0, 0, 0, 2)))
+
+
+def _show_rule(rule: Rule) -> None:
+    """Print everything about a rule."""
+    console = Console(highlight=False, soft_wrap=False)
+    console.print(f"[bold]{rule.id} {rule.name}[/bold]")
+    console.print(escape(rule.statement))
+    console.print(f"\nwhy       {escape(rule.why)}")
+    console.print(f"level     {rule.level}")
+    console.print(f"severity  {rule.severity}: {SEVERITIES[rule.severity]}")
+    console.print(f"channel   {rule.channel}: judged from {CHANNELS[rule.channel]}")
+    if rule.timing:
+        console.print("timing    a finding counts only if it comes about three times out of three")

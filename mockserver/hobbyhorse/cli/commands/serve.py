@@ -1,0 +1,212 @@
+"""`hobbyhorse serve`: options checked and passed to the server. No HTTP."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hobbyhorse.cli.listening import is_loopback, listen
+from hobbyhorse.cli.options import contracts_option, load_contracts, load_scenarios, scenarios_option
+from hobbyhorse.cli.usage import UsageError, complain
+from hobbyhorse.clock.clock import ManualClock, RealClock
+from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.scenarios.scenario import Scenario, misfits
+from hobbyhorse.server.app import Fake, Options
+from hobbyhorse.server.files.image_sources import split
+from hobbyhorse.server.run import serve
+from hobbyhorse.worlds.jobs import PACES
+from hobbyhorse.worlds.limits import RULES, Limits
+
+if TYPE_CHECKING:
+    from hobbyhorse.traces.trace import Trace
+
+# The panels of --help, in the order in which the options below first name them.
+NETWORK, TIME, CONTRACTS, MEDIA, CONTROL, LIMITS = "Network", "Time", "Contracts", "Media", "Control", "Limits"
+
+
+def command(
+    host: Annotated[str, typer.Option(help="The address to listen on.", rich_help_panel=NETWORK)] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port; 0 picks a free one.", rich_help_panel=NETWORK)
+    ] = 8000,
+    public_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="The server's URL in responses, if clients use another.", rich_help_panel=NETWORK
+        ),
+    ] = None,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Accept only this key (repeatable); by default any.", rich_help_panel=NETWORK),
+    ] = None,
+    callback_secret: Annotated[
+        str,
+        typer.Option(metavar="SECRET", help="Sign callbacks with SECRET; empty: unsigned.", rich_help_panel=NETWORK),
+    ] = DEFAULT_SECRET,
+    pace: Annotated[
+        str,
+        typer.Option(
+            help="Duration of a stage: instant (0), fast (tenths of a second) or realistic.", rich_help_panel=TIME
+        ),
+    ] = "fast",
+    clock: Annotated[
+        str,
+        typer.Option(help="real: it runs; manual: it stands until the control plane moves it.", rich_help_panel=TIME),
+    ] = "real",
+    speed: Annotated[
+        float, typer.Option(metavar="N", help="Run the clock N times as fast as real time.", rich_help_panel=TIME)
+    ] = 1.0,
+    contracts: Annotated[Path | None, contracts_option(CONTRACTS)] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PROVIDER:NAME",
+            help="Use another reading of the documents (repeatable); see `providers`.",
+            rich_help_panel=CONTRACTS,
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option(help="Validate every response against the contract.", rich_help_panel=CONTRACTS)
+    ] = False,
+    fetch_from: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST",
+            help="Also fetch input images from HOST (repeatable); * allows any public host.",
+            rich_help_panel=MEDIA,
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep videos in DIR; by default the user's cache.", rich_help_panel=MEDIA),
+    ] = None,
+    cache_size: Annotated[
+        int, typer.Option(metavar="MB", min=1, help="Keep at most MB megabytes of videos.", rich_help_panel=MEDIA)
+    ] = 1024,
+    scenarios: Annotated[list[Path] | None, scenarios_option(CONTROL)] = None,
+    seed: Annotated[int, typer.Option(help="The seed of every random choice.", rich_help_panel=CONTROL)] = 0,
+    control_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="Require KEY in X-Mock-Control-Key for the control plane, which is then open to other machines.",
+            rich_help_panel=CONTROL,
+        ),
+    ] = None,
+    requests_per_second: Annotated[
+        float | None,
+        typer.Option(metavar="N", help="Refuse a key's requests beyond N per second.", rich_help_panel=LIMITS),
+    ] = None,
+    concurrent_jobs: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Refuse a key's submissions while N of its jobs run.", rich_help_panel=LIMITS),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Process N jobs of a key concurrently.", rich_help_panel=LIMITS)
+    ] = None,
+    rivals: Annotated[
+        int, typer.Option(metavar="N", help="Simulate N jobs of other customers in the queue.", rich_help_panel=LIMITS)
+    ] = 0,
+    balance: Annotated[
+        str | None,
+        typer.Option(metavar="USD", help="Refuse a key's submissions beyond this sum.", rich_help_panel=LIMITS),
+    ] = None,
+) -> None:
+    """Serve every provider: one JSON line on stdout when ready, everything else on stderr."""
+    if pace not in PACES:
+        raise UsageError(f"--pace {pace!r}; allowed are {', '.join(PACES)}")
+    if not 0 < speed < 1e9:
+        raise UsageError(f"--speed {speed!r}; it must be greater than 0")
+    if clock not in ("real", "manual"):
+        raise UsageError(f"--clock {clock!r}; allowed are real, manual")
+    if clock == "manual" and speed != 1:
+        raise UsageError(f"--speed {speed!r} is for a clock that runs; --clock manual stands until it is moved")
+    if public_url is not None and split(public_url) is None:
+        raise UsageError(f"--public-url {public_url!r}; it is http:// or https:// and a host")
+    if cache is not None and cache.exists() and not cache.is_dir():
+        raise UsageError(f"--cache {str(cache)!r} is no directory")
+    if any(not key.strip() for key in api_key or ()):
+        raise UsageError("--api-key is blank; a key has at least one character")
+    if control_key is not None and re.fullmatch(r"[!-~]+(?: +[!-~]+)*", control_key) is None:
+        raise UsageError("--control-key cannot be sent in a header; it is ASCII, not blank, without spaces around it")
+    limits = _limits(
+        requests_per_second=requests_per_second,
+        concurrent_jobs=concurrent_jobs,
+        workers=workers,
+        rivals=rivals,
+        balance=_usd(balance),
+    )
+    loaded = load_contracts(contracts, variant or ())
+    if scenarios:
+        _warn_of_misfits(load_scenarios(scenarios), loaded)
+    bound = listen(host, port)
+    options = Options(
+        pace=pace,
+        seed=seed,
+        api_keys=frozenset(api_key or ()),
+        public_url=public_url,
+        strict=strict,
+        callback_secret=callback_secret or None,
+        fetch_from=frozenset(host.lower() for host in fetch_from or ()),
+        cache=cache,
+        cache_bytes=cache_size << 20,
+        scenarios=tuple(scenarios or ()),
+        control_key=control_key,
+        loopback=is_loopback(bound),
+        limits=limits,
+        make_clock=ManualClock if clock == "manual" else lambda: RealClock(speed),
+        judge=_judge,
+    )
+    control_is_off = control_key is None and not options.loopback
+    serve(Fake(loaded, options), bound, lambda url: _print_banner(url, loaded, control_is_off))
+
+
+def _judge(contract: Contract, trace: Trace) -> dict[str, Any]:
+    """Judge the client behind a trace."""
+    from hobbyhorse.conformance.client.report import judged  # noqa: PLC0415 - 10 ms at each start
+
+    return judged(contract, trace)
+
+
+def _usd(text: str | None) -> Decimal | None:
+    try:
+        return None if text is None else Decimal(text)
+    except InvalidOperation:
+        raise UsageError(f"--balance {text!r}; it is a sum in USD, such as 2.50") from None
+
+
+def _limits(**values: Any) -> Limits:
+    """Return the limits, each checked against its rule. Raises UsageError."""
+    for name, (allows, allowed) in RULES.items():
+        if not allows(values[name]):
+            option, kind = f"--{name.replace('_', '-')}", allowed.removesuffix(", or null")
+            raise UsageError(f"{option} {values[name]}; it is {kind}")
+    return Limits(**values)
+
+
+def _warn_of_misfits(catalogue: dict[str, Scenario], contracts: Sequence[Contract]) -> None:
+    """Warn on stderr of scenarios that fit no provider, with the reason for the first provider."""
+    for scenario in catalogue.values():
+        reasons = [misfits(scenario, contract) for contract in contracts]
+        if all(reasons):
+            complain(f"no provider can play the scenario {scenario.name!r}: {reasons[0][0]}")
+
+
+def _print_banner(url: str, contracts: Sequence[Contract], control_is_off: bool) -> None:
+    lines = [f"hobbyhorse is ready at {url}", ""]
+    for contract in contracts:
+        real = f"https://{contract.hosts[0]}" if contract.hosts else contract.name
+        lines.append(f"  {url}/{contract.key:12} stands for {real}")
+    if control_is_off:
+        lines += [
+            "",
+            "The control plane (/_mock) is off: other machines reach this address; --control-key KEY opens it.",
+        ]
+    lines += ["", "Any API key opens a world of its own. Ctrl-C stops."]
+    typer.echo("\n".join(lines), err=True)

@@ -1,0 +1,27 @@
+"""The listening socket of `serve` and `proxy`."""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import ip_address
+
+from hobbyhorse.cli.usage import UsageError
+from hobbyhorse.server.run import bind
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a bound socket; port 0 picks a free one. Raises UsageError."""
+    try:
+        return bind(host, port)
+    except OSError as error:
+        raise UsageError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; --port 0 picks a free one"
+        ) from None
+
+
+def is_loopback(bound: socket.socket) -> bool:
+    """Whether only this machine reaches a socket; judged by its address, because a name may resolve to any."""
+    try:
+        return ip_address(bound.getsockname()[0]).is_loopback
+    except ValueError:
+        return False

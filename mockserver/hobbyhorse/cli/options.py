@@ -1,0 +1,91 @@
+"""Options that several commands share, and the values that they name: contracts, models, scenarios."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hobbyhorse.cli.usage import UsageError
+from hobbyhorse.contract.folder import load_all
+from hobbyhorse.contract.lint import lint_directory
+from hobbyhorse.contract.values import Contract, Model
+from hobbyhorse.scenarios.scenario import Scenario, ScenarioError, load_catalogue
+from hobbyhorse.server.files.cache import user_directory
+
+
+def contracts_option(panel: str | None = None) -> Any:
+    """Return the option `--contracts`, in a panel of the help."""
+    return typer.Option(
+        "--contracts", metavar="DIR", help="Load the contracts from DIR instead.", rich_help_panel=panel
+    )
+
+
+def scenarios_option(panel: str | None = None) -> Any:
+    """Return the option `--scenarios`, in a panel of the help."""
+    return typer.Option(
+        "--scenarios", metavar="DIR", help="Also load scenarios from DIR (repeatable).", rich_help_panel=panel
+    )
+
+
+ContractsOption = Annotated[Path | None, contracts_option()]
+ProviderOption = Annotated[str, typer.Option("--provider", metavar="P", help="The provider; see `providers`.")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", metavar="M", help="The model; by default the provider's first.")
+]
+ReportOption = Annotated[Path | None, typer.Option("--report", metavar="DIR", help="Write the report to DIR.")]
+BaselineOption = Annotated[
+    Path | None,
+    typer.Option("--baseline", metavar="FILE", help="Accept the findings in FILE: JSON, from a rule to the reason."),
+]
+
+
+def load_contracts(directory: Path | None, variants: Sequence[str] = ()) -> list[Contract]:
+    """Load the contracts, and lint those of a directory first. Raises UsageError."""
+    chosen: dict[str, list[str]] = {}
+    for text in variants:
+        provider, mark, name = text.partition(":")
+        if not mark:
+            raise UsageError(f"--variant {text!r}; it is PROVIDER:NAME, see `hobbyhorse providers NAME`")
+        chosen.setdefault(provider, []).append(name)
+    if directory is not None:
+        _, problems = lint_directory(directory)
+        if problems:
+            more = f" (and {len(problems) - 1} more: hobbyhorse contracts lint {directory})" if problems[1:] else ""
+            raise UsageError(f"{problems[0]}{more}")
+    return load_all(directory, chosen)
+
+
+def one_of(contracts: list[Contract], name: str) -> Contract:
+    """Return the contract of a provider. Raises UsageError."""
+    found = next((contract for contract in contracts if contract.key.lower() == name.lower()), None)
+    if found is None:
+        keys = [contract.key for contract in contracts]
+        near = difflib.get_close_matches(name.lower(), keys, 1)
+        raise UsageError(f"no provider {name!r}; there are {', '.join(keys)}" + (f". {near[0]}?" if near else ""))
+    return found
+
+
+def model_of(contract: Contract, name: str | None) -> Model:
+    """Return a model of a contract, by default the first. Raises UsageError."""
+    found = contract.models[0] if name is None else contract.model(name)
+    if found is None:
+        raise UsageError(f"--model {name!r}; {contract.key} has {', '.join(model.id for model in contract.models)}")
+    return found
+
+
+def load_scenarios(directories: Sequence[Path]) -> dict[str, Scenario]:
+    """Load the scenarios of the package and of other directories. Raises UsageError."""
+    try:
+        return dict(load_catalogue(directories))
+    except ScenarioError as error:
+        raise UsageError(str(error)) from None
+
+
+def keep_hypothesis_away() -> None:
+    """Have Hypothesis keep its files in the user's cache directory, not in the working directory."""
+    os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(user_directory() / "hypothesis"))
