@@ -23,6 +23,7 @@ from hobbyhorse.contract.forms.expressions import Place
 from hobbyhorse.contract.values import Contract, Idempotency
 from tests import specimen
 from tests.conftest import DIRECTORY, contracts_that
+from tests.contract.broken_folders import Broken, assert_found, broken_in
 
 L, API = "lifecycle.json#", "openapi.json#"
 
@@ -79,6 +80,11 @@ def test_an_error_has_the_file_the_place_and_the_reason() -> None:
     assert error.pointer == "/stages/queued/next/0"
     assert error.reason == "'x/y' is no stage; there are queued, running, done, failed, cancelled"
     assert str(error) == f"{error.path}#{error.pointer}: {error.reason}"
+
+
+@broken_in("names")
+def test_a_name_that_leads_nowhere_is_an_error_at_its_place(broken: Broken, tmp_path: Path) -> None:
+    assert_found(broken, tmp_path)
 
 
 def test_an_error_of_a_whole_file_has_no_place(tmp_path: Path) -> None:

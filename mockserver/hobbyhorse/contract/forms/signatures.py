@@ -60,7 +60,7 @@ def verify(
         if abs(now - int(timestamp)) > signature.tolerance:
             return False
     expected = _ENCODINGS[signature.encoding](_digest(signature, secret, body, timestamp, message_id)).encode()
-    return any([hmac.compare_digest(expected, one.encode()) for one in found.get("signature", [""])])
+    return any(hmac.compare_digest(expected, one.encode()) for one in found.get("signature", [""]))
 
 
 def list_of_fields(pattern: str) -> tuple[str, list[str]] | None:
