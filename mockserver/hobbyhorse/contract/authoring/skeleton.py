@@ -205,7 +205,7 @@ class _Maker:
             "polling": {"least_interval": 1, "typical_interval": 3, "longest_wait": 600},
             "job_id": {"form": "hex32"},
             "assumptions": {"todo": REASON},
-            "x-assumed": {name: "todo" for name in ("stages", "models", "polling", "job_id", "retention", "unrouted")},
+            "x-assumed": dict.fromkeys(("stages", "models", "polling", "job_id", "retention", "unrouted"), "todo"),
         }
         return Skeleton({OPENAPI: openapi, LIFECYCLE: lifecycle, file: schema}, self.notes)
 
@@ -404,7 +404,7 @@ class _Maker:
         """Give a parameter that contracts know by name the type that it needs."""
         own = resolve_schema(schema, place)
         kind = next(iter(sorted(PARAMETER_KINDS[name])))
-        plain = {key: own[key] for key in ("title", "description") if key in own}
+        plain: dict[str, Any] = {key: own[key] for key in ("title", "description") if key in own}
         fits = isinstance(own.get("type"), str) and own["type"] in PARAMETER_KINDS[name]
         if name == "resolution" and not own.get("enum"):
             self.notes.append("resolution: its values are not listed; assumed: 720p")

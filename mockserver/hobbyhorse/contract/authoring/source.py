@@ -1,7 +1,7 @@
-"""Reading somebody else's OpenAPI document: which operations a contract needs of it, and schemas that a contract may have.
+"""Reading an OpenAPI document: the operations that a contract needs, and schemas reduced to a contract's keywords.
 
-A contract's schemas have few keywords, so that anybody can generate from them and negate them. A schema that has more is
-reduced to one that accepts at least the same values.
+A contract's schemas have few keywords, so that anybody can generate from them and negate them. A schema that has more
+is reduced to one that accepts at least the same values.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def read_source(path: Path) -> Source:
         raise SourceError(f"{path} {error}") from None
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """YAML with the values that JSON has: a date stays a text."""
 
 

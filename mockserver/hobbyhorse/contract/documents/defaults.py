@@ -34,15 +34,13 @@ from hobbyhorse.contract.forms.expressions import (
 )
 from hobbyhorse.contract.schemas import Schemas
 
-REFUSALS = frozenset(
-    {
-        *("unauthenticated", "key_refused", "malformed_body", "unsupported_media_type", "body_too_large"),
-        *("invalid_request", "unknown_model", "unknown_job", "foreign_job", "expired_job"),
-        *("key_in_flight", "key_mismatch", "key_used", "overloaded", "insufficient_balance", "rate_limited"),
-        *("server_error", "forbidden", "model_unavailable"),
-    }
+REFUSALS = (
+    *("unauthenticated", "key_refused", "insufficient_balance", "forbidden"),
+    *("unknown_job", "foreign_job", "expired_job", "unknown_model", "model_unavailable"),
+    *("malformed_body", "unsupported_media_type", "body_too_large", "invalid_request"),
+    *("key_in_flight", "key_mismatch", "key_used", "rate_limited", "server_error", "overloaded"),
 )
-"""The situations that every operation may have."""
+"""The situations that every operation may have. Of two with one example, the first is the usual one."""
 
 GRANTED: Mapping[str, tuple[str, ...]] = {
     "submit": ("accepted", "replayed"),
@@ -65,6 +63,14 @@ SHOWING_LIKE_STATUS = ("submit", "run", "result", "cancel")
 
 ORDERING = ("submit", "run")
 """The roles that order a job."""
+
+LATER = frozenset(
+    {
+        *("video_url", "first_frame_url", "error_code", "error_message"),
+        *("cost", "started_at", "finished_at", "expires_at", "elapsed"),
+    }
+)
+"""Values that a job does not have yet when it is accepted, so that a submission has no place for them."""
 
 UNROUTED: Mapping[str, int] = {"unknown_path": 404, "wrong_method": 405}
 """The situations of a request that meets no operation, and the status that HTTP has for each."""
@@ -116,7 +122,7 @@ class _Completion:
             **given,
             "initial": self.initial,
             "stages": {name: {"next": [], "cancellable": False, **stage} for name, stage in self.stages.items()},
-            "situations": {**common, **{name: one for name, one in implied.items() if name not in common}},
+            "situations": _in_order({**implied, **common}),
             "bindings": self._common_bindings(),
             "unrouted": dict(self._unrouted()),
             "operations": operations,
@@ -138,7 +144,8 @@ class _Completion:
         for role, spec in whole.items():
             if role in SHOWING_LIKE_STATUS:
                 shown = [self._example(spec, one) for name, one in spec["situations"].items() if _shows_job(name, one)]
-                spec["bindings"] = _with_status(spec.get("bindings", {}), status, shown)
+                known = {name: one for name, one in status.items() if role != "submit" or name not in LATER}
+                spec["bindings"] = _with_status(spec.get("bindings", {}), known, shown)
         if "items" in (listing := whole.get("list", {})):
             self._show_every_stage(listing, whole["status"])
             listing["items"] = self._items(listing, self._with_errors(whole["status"]))
@@ -416,6 +423,12 @@ class _Completion:
             "situations": situations,
             "signature": signature and {"encoding": "hex", "secret": "text", "tolerance": None, **signature},
         }
+
+
+def _in_order(situations: Mapping[str, Any]) -> dict[str, Any]:
+    """Return situations with the known ones first, in their order, whether they are implied or not."""
+    known = [name for name in REFUSALS if name in situations]
+    return {name: situations[name] for name in (*known, *(name for name in situations if name not in known))}
 
 
 def _only_status(statuses: set[int]) -> dict[str, int]:

@@ -21,7 +21,7 @@ DEFAULT_SECRET = "whsec_aG9iYnlob3JzZS1ub3Qtc2VjcmV0"
 class Signature:
     """How a message is signed with HMAC-SHA256: what is signed, how the digest is written, and in which headers.
 
-    A header has one field, such as `v1,{signature}`, or is a list of named fields, such as `t={timestamp},v1={signature}`.
+    A header has one field, such as `v1,{signature}`, or is a list of fields, such as `t={timestamp},v1={signature}`.
     """
 
     encoding: str
