@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from hobbyhorse.contract.documents.defaults import complete
+from hobbyhorse.contract.documents.marks import marked, unmarked
 from hobbyhorse.contract.folder import read_documents
 from hobbyhorse.contract.forms.expressions import MISSING, parse_pointer, replaced, resolve
 
@@ -15,12 +17,27 @@ DIRECTORY = Path(__file__).parent / "contract_folders"
 FOLDER = DIRECTORY / "acme"
 
 
-def edited(changes: Mapping[str, Any], removed: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the documents with places (file#pointer) set anew, then others removed.
+def whole(folder: Path) -> dict[str, Any]:
+    """Return the documents of a folder with everything written out that it leaves out: a folder of the same format."""
+    clean, marks, _ = unmarked(read_documents(folder))
+    return marked(complete(clean), marks)
 
-    What a place stands in must be there, and so must what is removed.
+
+def edited(changes: Mapping[str, Any], removed: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the specimen, everything written out, with places (file#pointer) set anew, then others removed.
+
+    The parent of each place must exist, and so must each removed place.
     """
-    documents = read_documents(FOLDER)
+    return changed(whole(FOLDER), changes, removed)
+
+
+def shortened(changes: Mapping[str, Any], removed: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the specimen as it is written, leaving out all that it may, with places set anew, then others removed."""
+    return changed(read_documents(FOLDER), changes, removed)
+
+
+def changed(documents: dict[str, Any], changes: Mapping[str, Any], removed: Sequence[str] = ()) -> dict[str, Any]:
+    """Return documents with places set anew, then others removed."""
     for address, value in [*changes.items(), *((address, MISSING) for address in removed)]:
         file, _, text = address.partition("#")
         pointer = parse_pointer(text)

@@ -21,8 +21,10 @@ import httpx
 import orjson
 import pytest
 
+from hobbyhorse.contract.documents.defaults import complete
+from hobbyhorse.contract.documents.marks import mark_for, marked, unmarked
 from hobbyhorse.contract.example_orders import documented_jobs
-from hobbyhorse.contract.folder import load
+from hobbyhorse.contract.folder import load, read_documents
 from hobbyhorse.contract.forms.expressions import (
     MISSING,
     ExpressionError,
@@ -35,6 +37,7 @@ from hobbyhorse.contract.forms.expressions import (
 from hobbyhorse.contract.lint import lint, lint_directory
 from hobbyhorse.contract.message import CONSTANT
 from hobbyhorse.contract.reading import message_of, read_callback
+from hobbyhorse.contract.schemas import address
 from hobbyhorse.contract.values import Binding, Contract, Situation
 from hobbyhorse.media.mp4 import probe
 from tests.conftest import CONTRACTS, DIRECTORY, ROOT, contracts_that
@@ -81,7 +84,7 @@ STATES: Mapping[str, Mapping[str, str]] = {
         "operations": "operations",
         "models": "model",
         "callbacks": "callbacks",
-        "assumptions": "assumption",
+        "assumptions": "kept",
         "variants": "variants",
         "*": "plain",
     },
@@ -99,7 +102,6 @@ STATES: Mapping[str, Mapping[str, str]] = {
     "callbacks": {"situations": "situations", "signature": "signature", "*": "plain"},
     "signature": {"headers": "header names", "*": "kept"},
     "header names": {"*": "kept"},
-    "assumption": {"at": "reference", "*": "kept"},
     "variants": {"*": "variant"},
     "variant": {"set": "settings", "*": "kept"},
     "plain": {"*": "plain"},
@@ -307,11 +309,17 @@ def make_up(original: Contract, directory: Path) -> MadeUp:
     folder = directory / f"acme-{turned(original.key)}"
     (folder / "models").mkdir(parents=True)
     renaming = Renaming(original, words_of(original))
-    files = sorted(str(path.relative_to(source)) for path in source.rglob("*.json"))
+    bare, marks, _ = unmarked(read_documents(source))
+    # Written out, because a name that stands for something would stand for nothing under another name.
+    documents = complete(bare)
     for _ in range(2):  # the second time every reference is known
-        for file in files:
-            renamed = renaming.document(file, json.loads((source / file).read_text()))
-            (folder / file).write_text(json.dumps(renamed, indent=2))
+        renamed = {file: renaming.document(file, document) for file, document in documents.items()}
+    moved = []
+    for mark in marks:
+        file, _, pointer = renaming.moved[address(mark.file, mark.pointer)].partition("#")
+        moved.append(mark_for(file, renamed[file], parse_pointer(pointer), mark.reason))
+    for file, document in marked(renamed, moved).items():
+        (folder / file).write_text(json.dumps(document, indent=2))
     return MadeUp(load(folder), original, folder, renaming)
 
 

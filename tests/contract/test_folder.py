@@ -23,6 +23,7 @@ from hobbyhorse.contract.forms.expressions import Place
 from hobbyhorse.contract.values import Contract, Idempotency
 from tests import specimen
 from tests.conftest import DIRECTORY, contracts_that
+from tests.contract.broken_folders import Broken, assert_found, broken_in
 
 L, API = "lifecycle.json#", "openapi.json#"
 
@@ -79,6 +80,11 @@ def test_an_error_has_the_file_the_place_and_the_reason() -> None:
     assert error.pointer == "/stages/queued/next/0"
     assert error.reason == "'x/y' is no stage; there are queued, running, done, failed, cancelled"
     assert str(error) == f"{error.path}#{error.pointer}: {error.reason}"
+
+
+@broken_in("names")
+def test_a_name_that_leads_nowhere_is_an_error_at_its_place(broken: Broken, tmp_path: Path) -> None:
+    assert_found(broken, tmp_path)
 
 
 def test_an_error_of_a_whole_file_has_no_place(tmp_path: Path) -> None:
@@ -269,16 +275,16 @@ def test_a_common_situation_is_every_operations_that_has_its_example(acme: Contr
 
 
 def test_an_operations_own_situation_comes_before_a_common_one() -> None:
-    own = {"status": 404, "example": "no_path"}
+    own = {"status": 404, "example": "unknown_path"}
     contract = built({L + "/operations/status/situations/unknown_job": own})
-    assert contract.operations["status"].situations["unknown_job"].example_at.endswith("/no_path/value")
-    assert contract.operations["result"].situations["unknown_job"].example_at.endswith("/no_job/value")
+    assert contract.operations["status"].situations["unknown_job"].example_at.endswith("/unknown_path/value")
+    assert contract.operations["result"].situations["unknown_job"].example_at.endswith("/unknown_job/value")
 
 
 def test_an_operations_own_binding_comes_before_a_common_one() -> None:
-    contract = built({L + "/operations/status/bindings/refusal_code": "$response.body#/message"})
-    assert str(contract.operations["status"].bindings["refusal_code"].response[0]) == "$response.body#/message"
-    assert str(contract.operations["result"].bindings["refusal_code"].response[0]) == "$response.body#/code"
+    contract = built({L + "/operations/status/bindings/refusal_code": "$response.body#/code"})
+    assert str(contract.operations["status"].bindings["refusal_code"].response[0]) == "$response.body#/code"
+    assert str(contract.operations["result"].bindings["refusal_code"].response[0]) == "$response.body#/error/code"
 
 
 def test_a_situation_knows_its_schema_its_stages_and_its_condition(acme: Contract) -> None:

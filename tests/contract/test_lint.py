@@ -1,4 +1,4 @@
-"""Lint: for each message a folder that is wrong in that one way, found by listing tests/contract_folders/broken."""
+"""Lint as a whole: every check and message has a folder that it finds wrong, and no folder makes lint fail."""
 
 from __future__ import annotations
 
@@ -28,57 +28,12 @@ from hobbyhorse.contract.lint import CHECKS, DOCUMENT_CHECKS, lint, lint_directo
 from hobbyhorse.contract.message import CONSTANT
 from tests import specimen
 from tests.conftest import DIRECTORY, ROOT, many
+from tests.contract.broken_folders import BROKEN
 
 README = (ROOT / "contracts" / "README.md").read_text()
 FOLDERS = [specimen.FOLDER, *find_folders(DIRECTORY)]
 
 each_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A folder that is wrong in one way: what is changed in the specimen, and what lint says of which place."""
-
-    name: str
-    at: str
-    says: str
-    wrong: dict[str, Any]
-
-    @property
-    def folder(self) -> str:
-        """The folder's name."""
-        return str(self.wrong.get("folder", specimen.FOLDER.name))
-
-    def documents(self) -> dict[str, Any]:
-        """Return the folder's documents."""
-        return specimen.edited(self.wrong.get("set", {}), self.wrong.get("remove", ()))
-
-    def write(self, directory: Path) -> Path:
-        """Write the folder: its documents, then what is no document, or is none any more."""
-        folder = specimen.write(directory / self.folder, self.documents())
-        for name, (old, new) in self.wrong.get("replace", {}).items():
-            (folder / name).write_text((folder / name).read_text().replace(old, new, 1))
-        for name, text in self.wrong.get("files", {}).items():
-            if text is None:
-                (folder / name).unlink()
-            else:
-                (folder / name).write_text(text)
-        return folder
-
-
-def all_broken() -> Iterator[Broken]:
-    for path in sorted((specimen.DIRECTORY / "broken").glob("*.json")):
-        for wrong in json.loads(path.read_text()):
-            yield Broken(wrong["name"], wrong["at"], wrong["says"], wrong)
-
-
-BROKEN = list(all_broken())
-
-
-def place(problem: Problem, folder: Path) -> str:
-    """Return where a problem is: the file in the folder, and the pointer if there is one."""
-    file = problem.path.relative_to(folder).as_posix().removeprefix(".")
-    return f"{file}#{problem.pointer}" if problem.pointer else file
 
 
 # ---- what is right
@@ -92,7 +47,7 @@ def test_a_folder_that_is_right_has_no_problem(folder: Path) -> None:
 def test_the_specimen_has_everything_that_the_format_has() -> None:
     """What the specimen did not have could not be broken."""
     schema = json.loads((data_directory("contracts") / "lifecycle.schema.json").read_text())
-    assert members_of(schema) - members_in(read_documents(specimen.FOLDER)["lifecycle.json"]) == set()
+    assert members_of(schema) - members_in(specimen.whole(specimen.FOLDER)["lifecycle.json"]) == set()
 
 
 def members_of(schema: Any) -> set[str]:
@@ -113,13 +68,15 @@ def members_in(value: Any) -> set[str]:
 # ---- what is wrong
 
 
-@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.name)
-def test_what_is_wrong_is_told_with_its_place_and_nothing_else_is(broken: Broken, tmp_path: Path) -> None:
-    folder = broken.write(tmp_path)
-    problems = lint(folder)
-    assert [place(problem, folder) for problem in problems] == [broken.at], "\n".join(map(str, problems))
-    assert broken.says in problems[0].message
-    assert len(str(problems[0]).splitlines()) == 1
+def test_every_file_of_broken_folders_belongs_to_a_test() -> None:
+    sources = [path.read_text() for path in (ROOT / "tests" / "contract").rglob("test_*.py")]
+    tested = {
+        name
+        for source in sources
+        for call in re.findall(r"@broken_in\((.*)\)", source)
+        for name in json.loads(f"[{call}]")
+    }
+    assert tested == {broken.file for broken in BROKEN}
 
 
 def test_every_broken_folder_has_a_name_of_its_own() -> None:

@@ -180,7 +180,7 @@ async def test_a_signature_is_what_a_receiver_computes_by_hand(contract: Contrac
     assert contract.callbacks is not None
     signature = contract.callbacks.signature
     assert signature is not None
-    assert (signature.scheme, signature.encoding, signature.secret) == ("hmac-sha256", "hex", "text")
+    assert (signature.encoding, signature.secret) == ("hex", "text")
     mock, receiver = Mock([contract], callback_secret="by hand"), Receiver(httpserver)
     await order(mock, contract, receiver.url)
     await mock.clock.run_until_idle()

@@ -9,10 +9,22 @@ from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import orjson
 
+from hobbyhorse.contract.documents.defaults import SHARED_ERRORS, complete
+from hobbyhorse.contract.documents.marks import Mark, unmarked
+from hobbyhorse.contract.documents.operations import (
+    JSON_BODY,
+    LIFECYCLE,
+    OPENAPI,
+    DeclaredOperation,
+    declared_operations,
+    examples_at,
+    follow,
+    has_example,
+    json_content,
+)
 from hobbyhorse.contract.forms.expressions import (
     MISSING,
     ExpressionError,
@@ -30,7 +42,7 @@ from hobbyhorse.contract.message import Bound, Template
 from hobbyhorse.contract.picture_limits import PictureLimits
 from hobbyhorse.contract.references import broken_references
 from hobbyhorse.contract.schemas import Schemas, address
-from hobbyhorse.contract.shapes import METHODS, OPENAPI_SHAPE, Shape, compile_shape, shape_violations
+from hobbyhorse.contract.shapes import OPENAPI_SHAPE, Shape, compile_shape, shape_violations
 from hobbyhorse.contract.values import (
     Assumption,
     Binding,
@@ -40,6 +52,7 @@ from hobbyhorse.contract.values import (
     Form,
     Idempotency,
     Items,
+    KeyForm,
     Model,
     Operation,
     Parameter,
@@ -50,9 +63,10 @@ from hobbyhorse.contract.values import (
     Variant,
 )
 
-LIFECYCLE, OPENAPI = "lifecycle.json", "openapi.json"
+# The deepest contract known is nested 20 deep; jsonschema_rs and json of the standard library follow a few hundred.
 DEEPEST_DOCUMENT = 100
-"""How deep a document may be nested: deeper than any needs to be, and no deeper than every reader can follow."""
+
+FORMAT = 2
 
 
 class ContractError(ValueError):
@@ -109,17 +123,38 @@ def read_documents(folder: Path) -> dict[str, Any]:
 
 def build(folder: Path, documents: Mapping[str, Any], variants: Sequence[str] = (), trusted: bool = False) -> Contract:
     """Make a contract of a folder's documents; their shape is checked unless it is trusted. Raises ContractError."""
+    _refuse(folder, other_format(folder, documents))
+    clean, marks, malformed = unmarked(documents)
+    _refuse(folder, ((file, pointer, MALFORMED_MARK) for file, pointer in malformed))
     if not trusted:
-        _refuse(folder, misshapen(documents))
-        _refuse(folder, broken_references(_schema_documents(documents)))
+        _refuse(folder, misshapen(clean))
+        _refuse(folder, broken_references(_schema_documents(clean)))
+    return build_whole(folder, complete(clean), marks, variants)
+
+
+def build_whole(
+    folder: Path, documents: Mapping[str, Any], marks: Sequence[Mark] = (), variants: Sequence[str] = ()
+) -> Contract:
+    """Make a contract of documents that leave nothing out and have no marks on them. Raises ContractError."""
     if variants:
         documents = {**documents, LIFECYCLE: _vary(folder, documents[LIFECYCLE], variants)}
         _refuse(folder, misshapen(documents))
-    return _Builder(folder, documents).contract()
+    return _Builder(folder, documents, marks).contract()
 
 
 FolderFault = tuple[str, tuple[str | int, ...], str]
 """A file of the folder, a place in it, and what is wrong there."""
+
+MALFORMED_MARK = "is neither the key of a reason nor an object from members to such keys"
+
+
+def other_format(folder: Path, documents: Mapping[str, Any]) -> Iterator[FolderFault]:
+    """Yield that a folder is of the format before this one, and how to rewrite it."""
+    lifecycle = documents[LIFECYCLE]
+    # Format 1 had no `format`; its assumptions, which it could not leave out, were a list.
+    if isinstance(lifecycle, dict) and lifecycle.get("format", 1) == 1 and "assumptions" in lifecycle:
+        command = f"hobbyhorse contracts lint --fix {folder}"
+        yield LIFECYCLE, (), f"has format 1; this version reads format {FORMAT}: `{command}` rewrites it"
 
 
 def _refuse(folder: Path, faults: Iterable[FolderFault]) -> None:
@@ -189,27 +224,23 @@ def _vary(folder: Path, lifecycle: Any, variants: Sequence[str]) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """An operation of openapi.json: where it stands, its method and path, and what it says."""
-
-    pointer: Pointer
-    method: str
-    path: str
-    item: Mapping[str, Any]
-    spec: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class _Bound:
     """What is live in an operation's answers: the bound places, and the list with its own."""
 
     places: Sequence[Bound]
     items: Items | None = None
 
-    def template(self, example: Any) -> Template:
-        """Return an example with its bound places."""
+    def template(self, example: Any, failed: bool) -> Template:
+        """Return an example with its bound places, of an error that is shown either as a failure or as a refusal."""
         whole = [("items", None, self.items.at.pointer)] if self.items else []
-        return Template(example, [*self.places, *whole])
+        return Template(example, [*self._meant(failed), *whole])
+
+    def _meant(self, failed: bool) -> list[Bound]:
+        """Return the places without the other meaning of each error object that refusals and failed jobs share."""
+        at = {name: pointer for name, _, pointer in self.places}
+        shared = [(error, refusal) for error, refusal in SHARED_ERRORS.items() if error in at and refusal in at]
+        other = {refusal if failed else error for error, refusal in shared if at[error] == at[refusal]}
+        return [bound for bound in self.places if bound[0] not in other]
 
     def item_templates(self, example: Any) -> tuple[Template, ...]:
         """Return each item of the example's list with its bound places."""
@@ -222,8 +253,9 @@ class _Bound:
 class _Builder:
     """Turns the documents of one folder into values; every method makes one kind of value."""
 
-    def __init__(self, folder: Path, documents: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, documents: Mapping[str, Any], marks: Sequence[Mark]) -> None:
         self.folder = folder
+        self.marks = marks
         self.openapi = documents[OPENAPI]
         self.lifecycle = documents[LIFECYCLE]
         plain = {name: value for name, value in self.lifecycle.items() if name != "$schema"}
@@ -258,7 +290,7 @@ class _Builder:
             hosts=self.hosts(),
             graph=graph,
             operations={role: self.operation(role, spec) for role, spec in data["operations"].items()},
-            unrouted={name: self.unrouted(name, spec) for name, spec in data["unrouted"].items()},
+            unrouted=self.all_unrouted(),
             models=tuple(self.model(index, spec) for index, spec in enumerate(data["models"])),
             security=self.security(),
             idempotency=self.idempotency(data["idempotency"]),
@@ -267,14 +299,25 @@ class _Builder:
             callbacks=self.callbacks(data["callbacks"]),
             job_id_form=data["job_id"]["form"],
             job_id_prefix=data["job_id"].get("prefix", ""),
-            assumptions=tuple(
-                Assumption(tuple(item["at"]), item["why"], item.get("variant")) for item in data["assumptions"]
-            ),
+            key_form=KeyForm(**data["key_form"]) if "key_form" in data else None,
+            assumptions=self.assumptions(),
             variants=tuple(Variant(name, item["why"]) for name, item in data.get("variants", {}).items()),
             clients=tuple(
                 Client(item["name"], item.get("environment", {}), item.get("code")) for item in data.get("clients", ())
             ),
             schemas=self.schemas,
+        )
+
+    def assumptions(self) -> tuple[Assumption, ...]:
+        """Build the assumptions in the order of their reasons, each with the places that are marked with its key."""
+        variants = self.lifecycle.get("variants", {})
+        places: dict[str, list[str]] = {key: [] for key in self.lifecycle["assumptions"]}
+        for mark in self.marks:
+            if mark.reason in places:
+                places[mark.reason].append(address(mark.file, mark.pointer))
+        return tuple(
+            Assumption(tuple(places[key]), why, key if key in variants else None)
+            for key, why in self.lifecycle["assumptions"].items()
         )
 
     def graph(self) -> Graph:
@@ -318,10 +361,10 @@ class _Builder:
                 raise self.fail(at, "is neither http nor an apiKey in header or query", OPENAPI)
         return tuple(ways)
 
-    def found(self, operation_id: str, location: Iterable[str | int]) -> _Found:
+    def found(self, operation_id: str, location: Iterable[str | int]) -> DeclaredOperation:
         """Find the operation of an operationId, callbacks included."""
         known = []
-        for operation in _operations(self.openapi.get("paths", {}), ("paths",)):
+        for operation in declared_operations(self.openapi):
             if operation.spec.get("operationId") == operation_id:
                 return operation
             known.append(str(operation.spec.get("operationId")))
@@ -332,9 +375,11 @@ class _Builder:
         at = ("operations", role)
         found = self.found(spec["operationId"], (*at, "operationId"))
         parameters = self.parameters(found)
+        own = spec.get("bindings", {})
+        common = {name: one for name, one in self.lifecycle.get("bindings", {}).items() if own.get(name, 0) is not None}
         bindings = {
-            **self.bindings(self.lifecycle.get("bindings", {}), ("bindings",)),
-            **self.bindings(spec.get("bindings", {}), (*at, "bindings")),
+            **self.bindings(common, ("bindings",)),
+            **self.bindings(own, (*at, "bindings")),
         }
         items = self.items(spec.get("items"), (*at, "items"))
         if role in ("status", "result", "cancel") and _link(found.path, bindings) is None:
@@ -369,7 +414,7 @@ class _Builder:
             tuple((self.pointer(to, (*at, to)), self.place(source, (*at, to))) for to, source in spec["set"].items()),
         )
 
-    def parameters(self, found: _Found) -> tuple[Parameter, ...]:
+    def parameters(self, found: DeclaredOperation) -> tuple[Parameter, ...]:
         """Build the declared parameters, those of the path item included."""
         parameters = []
         for pointer, listed in (
@@ -377,7 +422,7 @@ class _Builder:
             ((*found.pointer, "parameters"), found.spec.get("parameters", ())),
         ):
             for index, item in enumerate(listed):
-                spec, home = self.follow(item, (*pointer, str(index)))
+                spec, home = follow(self.openapi, item, (*pointer, str(index)))
                 schema, _ = self.schemas.deref(spec.get("schema", {}), OPENAPI)
                 schema = schema if isinstance(schema, dict) else {}
                 parameters.append(
@@ -393,13 +438,13 @@ class _Builder:
                 )
         return tuple(parameters)
 
-    def body_schema(self, found: _Found) -> str | None:
+    def body_schema(self, found: DeclaredOperation) -> str | None:
         """Return the address of the schema of a request's JSON body, if it takes one."""
         pointer = (*found.pointer, "requestBody", "content", "application/json", "schema")
         place = address(OPENAPI, pointer)
         return None if self.schemas.at(place) is MISSING else place
 
-    def body_examples(self, found: _Found) -> Mapping[str, Any]:
+    def body_examples(self, found: DeclaredOperation) -> Mapping[str, Any]:
         """Return the request bodies that the document shows, by name."""
         content = found.spec.get("requestBody", {}).get("content", {}).get("application/json", {})
         return {name: example["value"] for name, example in content.get("examples", {}).items()}
@@ -408,6 +453,8 @@ class _Builder:
         """Build bindings from runtime expressions."""
         found = {}
         for name, spec in specs.items():
+            if spec is None:
+                continue
             at, form = (spec["at"], spec["as"]) if isinstance(spec, dict) else (spec, None)
             places = [self.place(text, (*location, name)) for text in ([at] if isinstance(at, str) else at)]
             found[name] = Binding(
@@ -423,7 +470,9 @@ class _Builder:
         if spec is None:
             return None
         bindings = {}
-        for name, place in spec["bindings"].items():
+        for name, place in spec.get("bindings", {}).items():
+            if place is None:
+                continue  # a binding of the status operation that the items of this list do not have
             pointer, form = (place["at"], place["as"]) if isinstance(place, dict) else (place, None)
             relative = Place("response", "body", pointer=self.pointer(pointer, (*location, "bindings", name)))
             bindings[name] = Binding(name, (), (relative,), form)
@@ -432,29 +481,29 @@ class _Builder:
             self.stage(name, (*location, "stages", name))
         return Items(self.place(spec["at"], (*location, "at")), bindings, stages)
 
-    def common_situations(self, found: _Found, bound: _Bound) -> dict[str, Situation]:
+    def common_situations(self, found: DeclaredOperation, bound: _Bound) -> dict[str, Situation]:
         """Return the situations of the whole contract that this operation's responses have."""
         common = {}
         for name, spec in self.lifecycle.get("situations", {}).items():
-            content = self.content(found, spec.get("status", 0))
-            if content is not None and self.has_example(content, spec["example"]):
+            content = json_content(self.openapi, found, spec.get("status", 0))
+            if content is not None and has_example(self.openapi, content, spec["example"]):
                 common[name] = self.situation(name, spec, content, bound, ("situations", name))
         return common
 
     def situations(
-        self, specs: Mapping[str, Any], location: Pointer, found: _Found, bound: _Bound
+        self, specs: Mapping[str, Any], location: Pointer, found: DeclaredOperation, bound: _Bound
     ) -> dict[str, Situation]:
         """Build the situations that an operation names itself: each must have its example."""
         situations = {}
         for name, spec in specs.items():
             if "status" not in spec:
-                raise self.fail((*location, name), "has no status")
-            content = self.content(found, spec["status"])
+                raise self.fail((*location, name), self.no_status(found, spec["example"]))
+            content = json_content(self.openapi, found, spec["status"])
             if content is None:
                 raise self.fail(
                     (*location, name), f"{found.spec['operationId']} declares no JSON response {spec['status']}"
                 )
-            if not self.has_example(content, spec["example"]):
+            if not has_example(self.openapi, content, spec["example"]):
                 raise self.fail((*location, name, "example"), self.no_example(spec["example"], content))
             situations[name] = self.situation(name, spec, content, bound, (*location, name))
         return situations
@@ -465,15 +514,17 @@ class _Builder:
         """Build one situation from the media type object that holds its example."""
         example_at = (*content, "examples", spec["example"], "value")
         example = resolve(self.openapi, example_at)
+        stages = frozenset(
+            self.stage(stage, (*location, "stages", index)) for index, stage in enumerate(spec.get("stages", ()))
+        )
+        failed = any(self.lifecycle["stages"][stage]["class"] == "failure" for stage in stages)
         return Situation(
             name=name,
             status=spec.get("status", 200),
             example_at=address(OPENAPI, example_at),
             schema=address(OPENAPI, (*content, "schema")),
-            template=bound.template(example),
-            stages=frozenset(
-                self.stage(stage, (*location, "stages", index)) for index, stage in enumerate(spec.get("stages", ()))
-            ),
+            template=bound.template(example, failed),
+            stages=stages,
             when=tuple(
                 (self.place(place, (*location, "when", place)), value) for place, value in spec.get("when", {}).items()
             ),
@@ -481,10 +532,23 @@ class _Builder:
             items=bound.item_templates(example),
         )
 
+    def all_unrouted(self) -> dict[str, Situation]:
+        """Build the responses to requests that meet no operation."""
+        given = self.lifecycle["unrouted"]
+        if "unknown_path" not in given:
+            message = (
+                "none of components/responses shows an example 'unknown_path'; a request to no operation needs one"
+            )
+            raise self.fail(("components", "responses"), message, OPENAPI)
+        return {name: self.unrouted(name, spec) for name, spec in given.items()}
+
     def unrouted(self, name: str, spec: Mapping[str, Any]) -> Situation:
-        """Build the answer to a request that meets no operation."""
-        content = ("components", "responses", spec["response"], "content", "application/json")
-        if not self.has_example(content, spec["example"]):
+        """Build the response to a request that meets no operation."""
+        if "response" not in spec:
+            message = f"not exactly one of components/responses shows an example {spec['example']!r}; name the response"
+            raise self.fail(("unrouted", name), message)
+        content = ("components", "responses", spec["response"], *JSON_BODY)
+        if not has_example(self.openapi, content, spec["example"]):
             raise self.fail(("unrouted", name, "example"), self.no_example(spec["example"], content))
         bound = _Bound(_bound(self.bindings(self.lifecycle.get("bindings", {}), ("bindings",)).values()))
         return self.situation(name, spec, content, bound, ("unrouted", name))
@@ -493,13 +557,15 @@ class _Builder:
         """Build the callbacks; in their messages the provider is the one who asks."""
         if spec is None:
             return None
+        if "operationId" not in spec:
+            raise self.fail(("callbacks",), f"not exactly one operation is below the callbacks of submit in {OPENAPI}")
         found = self.found(spec["operationId"], ("callbacks", "operationId"))
         bindings = self.bindings(spec["bindings"], ("callbacks", "bindings"))
         bound = _Bound(_bound(bindings.values(), side="request"))
-        content = (*found.pointer, "requestBody", "content", "application/json")
+        content = (*found.pointer, "requestBody", *JSON_BODY)
         at = ("callbacks", "situations")
         for name, item in spec["situations"].items():
-            if not self.has_example(content, item["example"]):
+            if not has_example(self.openapi, content, item["example"]):
                 raise self.fail((*at, name, "example"), self.no_example(item["example"], content))
         signature = spec["signature"]
         return Callbacks(
@@ -511,42 +577,31 @@ class _Builder:
             bindings=bindings,
             signature=signature
             and Signature(
-                signature["scheme"],
-                signature.get("encoding", "hex"),
-                signature.get("secret", "text"),
+                signature["encoding"],
+                signature["secret"],
                 signature["content"],
                 signature["headers"],
-                signature.get("tolerance"),
+                signature["tolerance"],
             ),
             retries=tuple(spec["retries"]),
             deadline=spec["deadline"],
         )
 
-    def content(self, found: _Found, status: int) -> Pointer | None:
-        """Return where the JSON media type object of a response stands, its references followed."""
-        response = found.spec.get("responses", {}).get(str(status))
-        if response is None:
-            return None
-        response, home = self.follow(response, (*found.pointer, "responses", str(status)))
-        if "application/json" not in response.get("content", {}):
-            return None
-        return (*home, "content", "application/json")
-
-    def follow(self, item: Mapping[str, Any], home: Pointer) -> tuple[Mapping[str, Any], Pointer]:
-        """Follow a `$ref` inside openapi.json to the object that it means, and where that stands."""
-        if "$ref" not in item:
-            return item, home
-        pointer = parse_pointer(unquote(item["$ref"].partition("#")[2]))
-        return resolve(self.openapi, pointer), pointer
-
-    def has_example(self, content: Pointer, name: str) -> bool:
-        """Whether a media type object has an example of that name, with a value."""
-        return resolve(self.openapi, (*content, "examples", name, "value")) is not MISSING
+    def no_status(self, found: DeclaredOperation, example: str) -> str:
+        """Say why an operation's situation has no status: no response shows its example, or several do."""
+        contents = {
+            status: json_content(self.openapi, found, status) for status in found.spec.get("responses", {}) if status
+        }
+        showing = [one for one, at in contents.items() if at and has_example(self.openapi, at, example)]
+        if showing:
+            return f"has no status; {found.spec['operationId']} shows {example!r} under {' and '.join(showing)}"
+        known = [name for at in contents.values() if at for name in examples_at(self.openapi, at)]
+        there = ", ".join(dict.fromkeys(known)) or "none"
+        return f"no response of {found.spec['operationId']} shows an example {example!r}; there: {there}"
 
     def no_example(self, name: str, content: Pointer) -> str:
         """Say that an example is not there, and which are."""
-        known = resolve(self.openapi, (*content, "examples"))
-        there = ", ".join(known) if isinstance(known, dict) and known else "none"
+        there = ", ".join(examples_at(self.openapi, content)) or "none"
         return f"no example {name!r} at {OPENAPI}#{format_pointer(content)}; there: {there}"
 
     def idempotency(self, spec: Mapping[str, Any]) -> Idempotency:
@@ -560,6 +615,8 @@ class _Builder:
     def model(self, index: int, spec: Mapping[str, Any]) -> Model:
         """Build one model, with the defaults that its schema states."""
         at = ("models", index)
+        if "schema" not in spec:
+            raise self.fail(at, "names no schema; it may be left out only if models/ has one file")
         try:
             schema = self.schemas.document(spec["schema"])
         except KeyError:
@@ -619,17 +676,6 @@ class _Builder:
             else:
                 schema = properties.get(step, MISSING) if isinstance(properties, dict) else MISSING
         return self.schemas.deref(schema, file)[0]
-
-
-def _operations(paths: Mapping[str, Any], pointer: Pointer) -> Iterator[_Found]:
-    """Yield every operation below a paths object or a callback object."""
-    for path, item in paths.items():
-        for method in METHODS:
-            if method in item:
-                here = (*pointer, path, method)
-                yield _Found(here, method, path, item, item[method])
-                for name, callback in item[method].get("callbacks", {}).items():
-                    yield from _operations(callback, (*here, "callbacks", name))
 
 
 def _pattern(path: str, parameters: Sequence[Parameter]) -> re.Pattern[str]:

@@ -8,16 +8,19 @@ from pathlib import Path
 from hobbyhorse.contract.checks import callbacks, documents, examples, models, places, situations, stages, terms, values
 from hobbyhorse.contract.checks.documents import KEYWORDS
 from hobbyhorse.contract.checks.subject import ContractCheck, DocumentCheck, Documents, Problem, Subject
+from hobbyhorse.contract.documents.marks import MARK, unmarked
+from hobbyhorse.contract.documents.operations import LIFECYCLE, OPENAPI
 from hobbyhorse.contract.folder import (
-    LIFECYCLE,
-    OPENAPI,
     ContractError,
     build,
     data_directory,
     find_folders,
     load,
+    other_format,
     read_documents,
 )
+from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer, resolve
+from hobbyhorse.contract.values import Contract, Situation
 
 __all__ = ["CHECKS", "DOCUMENT_CHECKS", "KEYWORDS", "Problem", "lint", "lint_directory", "lint_documents"]
 
@@ -26,6 +29,7 @@ DOCUMENT_CHECKS: tuple[DocumentCheck, ...] = (
     documents.files,
     documents.repeated_members,
     documents.openapi_version,
+    documents.marks,
     documents.shapes,
     documents.reference_targets,
     documents.operation_ids,
@@ -85,6 +89,7 @@ CHECKS: tuple[ContractCheck, ...] = (
     callbacks.signature,
     terms.times,
     terms.job_ids,
+    terms.key_form,
     terms.assumptions,
     terms.variants,
     terms.clients,
@@ -122,24 +127,64 @@ def lint(folder: Path) -> list[Problem]:
 
 
 def lint_documents(found: Documents) -> list[Problem]:
-    """Lint the documents of one folder; what is wrong only with a variant says so."""
-    if problems := [problem for check in DOCUMENT_CHECKS for problem in check(found)]:
+    """Lint the documents of one folder; a problem of one variant only says so."""
+    if older := list(other_format(found.folder, found.files)):
+        return [Problem(found.folder / file, format_pointer(tuple(map(str, at))), reason) for file, at, reason in older]
+    clean, marks, malformed = unmarked(found.files)
+    bare = Documents(found.folder, clean, tuple(marks), tuple(malformed))
+    if problems := [problem for check in DOCUMENT_CHECKS for problem in check(bare)]:
         return problems
     try:
         base = build(found.folder, found.files)
     except ContractError as error:
-        return [Problem(error.path, error.pointer, error.reason)]
+        return [_written(bare, None, Problem(error.path, error.pointer, error.reason))]
     readings = [("", base)]
     for variant in base.variants:
         try:
             readings.append((f"with variant {variant.name}: ", build(found.folder, found.files, [variant.name])))
         except ContractError as error:
-            problems.append(Problem(error.path, error.pointer, f"with variant {variant.name}: {error.reason}"))
+            problem = Problem(error.path, error.pointer, f"with variant {variant.name}: {error.reason}")
+            problems.append(_written(bare, base, problem))
     if problems:
         return problems
     family = tuple(contract for _, contract in readings)
     for which, contract in readings:
-        for problem in [problem for check in CHECKS for problem in check(Subject(found, contract, family))]:
-            if problem not in problems:
-                problems.append(Problem(problem.path, problem.pointer, which + problem.message))
+        for problem in [problem for check in CHECKS for problem in check(Subject(bare, contract, family))]:
+            told = _written(bare, contract, problem)
+            if told not in problems:
+                problems.append(Problem(told.path, told.pointer, which + told.message))
     return problems
+
+
+def _written(found: Documents, contract: Contract | None, problem: Problem) -> Problem:
+    """Return a problem at a place that is written in the folder, if its own place is only implied.
+
+    An implied situation is written as its example; anything else as the object that leaves it out.
+    """
+    file = problem.path.relative_to(found.folder).as_posix() if problem.path != found.folder else ""
+    pointer = parse_pointer(problem.pointer)
+    document = found.files.get(file, MISSING)
+    # Marks are not in the documents that are checked, but they are in the folder.
+    if document is MISSING or MARK in pointer or resolve(document, pointer) is not MISSING:
+        return problem
+    if file == LIFECYCLE and contract is not None and (shown := _implied(found, contract, pointer)) is not None:
+        place = parse_pointer(shown.example_at.partition("#")[2])[:-1]
+        return Problem(found.folder / OPENAPI, format_pointer(place), problem.message)
+    there = next(end for end in range(len(pointer), -1, -1) if resolve(document, pointer[:end]) is not MISSING)
+    return Problem(problem.path, format_pointer(pointer[:there]), problem.message)
+
+
+def _implied(found: Documents, contract: Contract, pointer: Pointer) -> Situation | None:
+    """Return the situation that a place of the completed lifecycle.json is about, if the file does not name it."""
+    named = pointer[: pointer.index("situations") + 2] if "situations" in pointer else ()
+    if resolve(found.files[LIFECYCLE], named) is not MISSING:
+        return None
+    match pointer:
+        case ("operations", role, "situations", name, *_) if role in contract.operations:
+            return contract.operations[role].situations.get(name)
+        case ("situations", name, *_):
+            every = [operation.situations for operation in contract.operations.values()]
+            return next((situations[name] for situations in every if name in situations), None)
+        case ("callbacks", "situations", name, *_) if contract.callbacks is not None:
+            return contract.callbacks.situations.get(name)
+    return None

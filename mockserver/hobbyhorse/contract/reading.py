@@ -78,10 +78,14 @@ def _read(
     # Several situations can share a status. The constant values (the stage's word, an error code) tell them apart; if
     # two examples have the same ones, the message may be either, and all their stages are reported.
     identifying = [place for name in sorted(CONSTANT) if name in bindings for place in side(bindings[name])]
+    # Where refusals and failed jobs share an error object, its code is a live value in the response of a failed job.
+    live = side(bindings["error_code"]) if "error_code" in bindings else ()
+    stable = [place for place in identifying if place not in live]
     candidates = [
         situation
         for situation in situations.values()
-        if status in (None, situation.status) and _matches(schemas, situation, identifying, message)
+        if status in (None, situation.status)
+        and _matches(schemas, situation, stable if situation.stages else identifying, message)
     ]
     stages = frozenset[str]().union(*(situation.stages for situation in candidates))
     return Reading(_values(bindings.values(), side, message), stages, tuple(situation.name for situation in candidates))

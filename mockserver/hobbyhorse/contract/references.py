@@ -10,10 +10,10 @@ from urllib.parse import unquote
 from hobbyhorse.contract.forms.expressions import MISSING, ExpressionError, Pointer, parse_pointer, resolve
 
 # Members that hold plain values: a "$ref" inside an example is data, not a reference.
-_VALUES = frozenset({"example", "examples", "default", "const", "enum", "value"})
+VALUES = frozenset({"example", "examples", "default", "const", "enum", "value"})
 
 # Members whose own members are names, not keywords: a property may be called "$ref" or "example".
-_NAMED = frozenset({"properties", "schemas", "parameters", "responses", "headers", "callbacks", "content", "paths"})
+NAMED = frozenset({"properties", "schemas", "parameters", "responses", "headers", "callbacks", "content", "paths"})
 
 
 def keyword_objects(document: Any) -> Iterator[tuple[Pointer, dict[str, Any]]]:
@@ -29,9 +29,9 @@ def keyword_objects(document: Any) -> Iterator[tuple[Pointer, dict[str, Any]]]:
             if not named:
                 yield pointer, value
             waiting += [
-                ((*pointer, name), item, not named and name in _NAMED)
+                ((*pointer, name), item, not named and name in NAMED)
                 for name, item in reversed(value.items())
-                if named or name not in _VALUES
+                if named or name not in VALUES
             ]
 
 

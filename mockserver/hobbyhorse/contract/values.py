@@ -178,6 +178,14 @@ class Polling:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyForm:
+    """What an API key looks like: a regular expression, and a made-up key that matches it."""
+
+    pattern: str
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
 class Assumption:
     """Places (file#pointer) that no document states, and the reason for what stands there."""
 
@@ -222,6 +230,7 @@ class Contract:
     callbacks: Callbacks | None
     job_id_form: str
     job_id_prefix: str
+    key_form: KeyForm | None
     assumptions: tuple[Assumption, ...]
     variants: tuple[Variant, ...]
     clients: tuple[Client, ...]

@@ -32,12 +32,13 @@ from hobbyhorse.conformance.server.rule import LESSON
 from hobbyhorse.conformance.server.rules import server_rules
 from hobbyhorse.conformance.server.session import Session
 from hobbyhorse.conformance.server.suite import SuiteOptions, examine, local
-from hobbyhorse.contract.folder import build, load, read_documents
+from hobbyhorse.contract.folder import build, load
 from hobbyhorse.contract.forms.expressions import parse_pointer, replaced, resolve
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.run import serving
+from tests import specimen
 from tests.conftest import CONTRACTS, DIRECTORY, Run, contracts_that, many
 from tests.little import Said, Told, little
 
@@ -213,13 +214,13 @@ FLIPS: tuple[tuple[str, str, Any], ...] = (
     ("runflow", "openapi.json#/components/schemas/Runs/required", ["another_cursor"]),
     ("vtrix", "openapi.json#/components/schemas/Error/required", ["error"]),
     ("vtrix", "lifecycle.json#/job_id", {"form": "ulid", "prefix": "job-"}),
-    ("vtrix", "lifecycle.json#/situations/unknown_job", {"status": 401, "example": "unauthorized"}),
+    ("vtrix", "lifecycle.json#/situations/unknown_job", {"status": 401, "example": "unauthenticated"}),
 )
 """Places that a contract only assumes, and other values for them."""
 
 
 def flipped(contract: Contract, changes: Mapping[str, Any]) -> Contract:
-    documents = read_documents(DIRECTORY / contract.key)
+    documents = specimen.whole(DIRECTORY / contract.key)
     for address, value in changes.items():
         file, _, pointer = address.partition("#")
         documents[file] = replaced(documents[file], parse_pointer(pointer), value)

@@ -23,12 +23,9 @@ NOW = 1_777_370_400
 ID = "msg-1"
 KEY = base64.b64decode("aG9iYnlob3JzZS1ub3Qtc2VjcmV0")
 
-TIMED = Signature(
-    "hmac-sha256", "hex", "text", "{timestamp}.{body}", {"X-Time": "{timestamp}", "X-Sign": "{signature}"}, 300
-)
-BARE = Signature("hmac-sha256", "hex", "text", "{body}", {"X-Sign": "sha256={signature}", "X-Id": "{id}"})
+TIMED = Signature("hex", "text", "{timestamp}.{body}", {"X-Time": "{timestamp}", "X-Sign": "{signature}"}, 300)
+BARE = Signature("hex", "text", "{body}", {"X-Sign": "sha256={signature}", "X-Id": "{id}"})
 STANDARD = Signature(
-    "hmac-sha256",
     "base64",
     "whsec-base64",
     "{id}.{timestamp}.{body}",
@@ -36,7 +33,6 @@ STANDARD = Signature(
     300,
 )
 BEHIND = Signature(
-    "hmac-sha256",
     "base64",
     "whsec-text",
     "{body}|{timestamp}",
@@ -62,7 +58,7 @@ def digest(key: bytes, content: bytes) -> bytes:
 def test_every_way_to_sign_that_a_contract_may_name_is_tested_here() -> None:
     schema = orjson.loads((data_directory("contracts") / "lifecycle.schema.json").read_bytes())
     known = schema["$defs"]["signature"]["properties"]
-    for name in ("scheme", "encoding", "secret"):
+    for name in ("encoding", "secret"):
         assert set(known[name]["enum"]) == {getattr(signature, name) for signature in SIGNATURES.values()}
 
 

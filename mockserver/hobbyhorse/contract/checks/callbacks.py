@@ -8,7 +8,8 @@ from typing import Any
 
 from hobbyhorse.contract.checks.places import misformatted, overlapping, unshown
 from hobbyhorse.contract.checks.subject import Problem, Subject
-from hobbyhorse.contract.folder import OPENAPI
+from hobbyhorse.contract.documents.operations import OPENAPI
+from hobbyhorse.contract.forms.signatures import list_of_fields
 from hobbyhorse.contract.values import Callbacks
 
 SIGNED = ("timestamp", "id", "body")
@@ -131,8 +132,9 @@ def signature(subject: Subject) -> Iterator[Problem]:
         sent += found
         if unknown := [field for field in found if field not in SENT]:
             yield subject.problem(_unknown(unknown[0], SENT), *at, "headers", name)
-        elif len(found) > 1:
-            yield subject.problem(f"{text!r} has several fields; a header has one", *at, "headers", name)
+        elif len(found) > 1 and list_of_fields(text) is None:
+            message = f"{text!r} has several fields; a list of fields is 't={{timestamp}},v1={{signature}}' or the like"
+            yield subject.problem(message, *at, "headers", name)
     for needed in ("signature", *(name for name in ("timestamp", "id") if name in content)):
         if needed not in sent:
             yield subject.problem(

@@ -10,7 +10,8 @@ from typing import Any
 import jsonschema_rs
 
 from hobbyhorse.contract.checks.subject import Documents, Problem
-from hobbyhorse.contract.folder import LIFECYCLE, OPENAPI, misshapen
+from hobbyhorse.contract.documents.operations import LIFECYCLE, OPENAPI
+from hobbyhorse.contract.folder import MALFORMED_MARK, misshapen
 from hobbyhorse.contract.forms.expressions import Pointer
 from hobbyhorse.contract.references import broken_references, files_referred_to, keyword_objects
 from hobbyhorse.contract.schemas import Schemas, address
@@ -67,6 +68,12 @@ def openapi_version(documents: Documents) -> Iterator[Problem]:
     version = document.get("openapi") if isinstance(document, dict) else None
     if isinstance(version, str) and not re.fullmatch(r"3\.1\.[0-9]+", version):
         yield documents.problem(f"is OpenAPI {version!r}; it must be 3.1, such as '3.1.0'", "openapi", file=OPENAPI)
+
+
+def marks(documents: Documents) -> Iterator[Problem]:
+    """A mark is the key of a reason, or an object from members or pointers to such keys."""
+    for file, pointer in documents.malformed:
+        yield documents.problem(MALFORMED_MARK, *pointer, file=file)
 
 
 def shapes(documents: Documents) -> Iterator[Problem]:
@@ -141,7 +148,10 @@ def used_models(documents: Documents) -> Iterator[Problem]:
     """Every file in models/ is some model's, or is referred to."""
     if any(shapes(documents)):
         return
-    used = {model["schema"] for model in documents.files[LIFECYCLE]["models"]}
+    named = [model.get("schema") for model in documents.files[LIFECYCLE]["models"]]
+    models = [file for file in documents.files if file not in (OPENAPI, LIFECYCLE)]
+    # A model that names no schema has the only one of the folder.
+    used = {*named, *(models if None in named and len(models) == 1 else ())}
     used |= files_referred_to(_schema_files(documents))
     for file in documents.files:
         if file not in (OPENAPI, LIFECYCLE) and file not in used:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hobbyhorse.contract.checks.documents import every_schema
 from hobbyhorse.contract.checks.subject import Problem, Subject
-from hobbyhorse.contract.folder import OPENAPI
+from hobbyhorse.contract.documents.defaults import GRANTED, REFUSALS, UNROUTED
+from hobbyhorse.contract.documents.operations import LIFECYCLE, OPENAPI
 from hobbyhorse.contract.forms.expressions import Pointer
 from hobbyhorse.contract.references import keyword_objects
 from hobbyhorse.contract.schemas import address
@@ -77,7 +79,22 @@ def used_examples(subject: Subject) -> Iterator[Problem]:
         for name in content.get("examples", {}):
             at = (*pointer, "examples", name)
             if address(OPENAPI, (*at, "value")) not in used:
-                yield subject.problem("no situation shows this example", *at, file=OPENAPI)
+                message = f"no situation shows this example{_hint(subject, name)}"
+                yield subject.problem(message, *at, file=OPENAPI)
+
+
+def _hint(subject: Subject, name: str) -> str:
+    """Return why an example of that name is no situation by itself: it has two statuses, or is misspelt."""
+    known = {
+        *REFUSALS,
+        *UNROUTED,
+        *subject.contract.graph.stages,
+        *(one for names in GRANTED.values() for one in names),
+    }
+    if name in known:
+        return f"; if several responses of an operation have it, {LIFECYCLE} must say which status {name!r} has"
+    near = difflib.get_close_matches(name, sorted(known), 1)
+    return f"; is it {near[0]!r}?" if near else ""
 
 
 def _contents(document: Any) -> Iterator[tuple[Pointer, Mapping[str, Any]]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from hobbyhorse.contract.checks.places import declares, forms, needed_places
 from hobbyhorse.contract.checks.subject import Problem, Subject, ordering
+from hobbyhorse.contract.documents.defaults import PLAIN_PARAMETERS
 from hobbyhorse.contract.forms.expressions import Message, Pointer, format_pointer
 from hobbyhorse.contract.request import Refusal, ValidRequest, find_model, read_order
 from hobbyhorse.contract.values import Contract, Model, Operation
@@ -22,9 +23,6 @@ PARAMETER_KINDS: Mapping[str, frozenset[str]] = {
     "watermark": frozenset({"boolean"}),
 }
 """The JSON types that a schema may give to each parameter."""
-
-PLAIN_PARAMETERS = frozenset(PARAMETER_KINDS) - {"first_frame", "references"}
-"""The parameters that most schemas call what contracts call them."""
 
 NEEDED_PARAMETERS: Mapping[str, str] = {"image-to-video": "first_frame", "reference-to-video": "references"}
 """The parameter that a task cannot do without."""
@@ -102,10 +100,13 @@ def needed_parameters(subject: Subject) -> Iterator[Problem]:
 def known_parameters(subject: Subject) -> Iterator[Problem]:
     """A parameter that a schema calls by the contracts' own word has its place."""
     for index, model in enumerate(subject.contract.models):
-        for pointer in _declared_places(subject, subject.schemas.document(model.schema_file), model.schema_file):
-            name = pointer[-1]
-            if name in PLAIN_PARAMETERS and name not in model.parameters:
-                message = f"{model.schema_file} declares {format_pointer(pointer)!r}; no place of {name} is given"
+        schema = subject.schemas.document(model.schema_file)
+        places = list(_declared_places(subject, schema, model.schema_file))
+        for name in PLAIN_PARAMETERS:
+            declared = [format_pointer(pointer) for pointer in places if pointer[-1] == name]
+            if declared and name not in model.parameters:
+                there = " and ".join(map(repr, declared))
+                message = f"{model.schema_file} declares {there}; no place of {name} is given"
                 yield subject.problem(message, "models", index, "parameters")
 
 

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hobbyhorse.contract.checks.subject import Problem, Subject
-from hobbyhorse.contract.folder import OPENAPI, path_names
+from hobbyhorse.contract.documents.defaults import SHARED_ERRORS
+from hobbyhorse.contract.documents.operations import OPENAPI
+from hobbyhorse.contract.folder import path_names
 from hobbyhorse.contract.formats import FORMATS
 from hobbyhorse.contract.forms.expressions import MISSING, Place, Pointer, format_pointer, resolve
 from hobbyhorse.contract.message import CONSTANT
@@ -49,11 +51,11 @@ def request_places(subject: Subject) -> Iterator[Problem]:
     for role, operation in subject.contract.operations.items():
         own = subject.lifecycle["operations"][role].get("bindings", {})
         for name in own:
-            for place in operation.bindings[name].request:
+            for place in operation.bindings[name].request if name in operation.bindings else ():
                 yield from _read(subject, operation, place, ("operations", role, "bindings", name))
     operations = subject.contract.operations.values()
     for name in subject.lifecycle.get("bindings", {}):
-        bound = [(operation, operation.bindings[name].request) for operation in operations]
+        bound = [(one, one.bindings[name].request) for one in operations if name in one.bindings]
         if all(places and list(_all_read(subject, operation, places)) for operation, places in bound):
             yield subject.problem("no operation's request declares this place", "bindings", name)
 
@@ -203,7 +205,8 @@ def overlapping(
     for index, (name, pointer) in enumerate(places):
         for other, another in places[index + 1 :]:
             shorter, longer = sorted((pointer, another), key=len)
-            if longer[: len(shorter)] != shorter or {name, other} <= CONSTANT:
+            shared = pointer == another and (SHARED_ERRORS.get(name) == other or SHARED_ERRORS.get(other) == name)
+            if longer[: len(shorter)] != shorter or {name, other} <= CONSTANT or shared:
                 continue
             if any(resolve(example, longer) is not MISSING for example in examples):
                 message = (

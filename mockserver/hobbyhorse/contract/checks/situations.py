@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hobbyhorse.contract.checks.subject import Problem, Subject
-from hobbyhorse.contract.folder import OPENAPI
+from hobbyhorse.contract.documents.operations import OPENAPI
 from hobbyhorse.contract.forms.expressions import parse_pointer, resolve
 from hobbyhorse.contract.values import Contract, Operation, Situation
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hobbyhorse.contract.folder import LIFECYCLE
+from hobbyhorse.contract.documents.marks import Mark
+from hobbyhorse.contract.documents.operations import LIFECYCLE
 from hobbyhorse.contract.forms.expressions import Pointer, format_pointer
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Contract, Operation, Situation
@@ -27,10 +28,12 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """The files of a folder by name, not yet read as a contract."""
+    """The files of a folder by name, not yet read as a contract, and the marks that were taken off them."""
 
     folder: Path
     files: Mapping[str, Any]
+    marks: tuple[Mark, ...] = ()
+    malformed: tuple[tuple[str, Pointer], ...] = ()
 
     def problem(self, message: str, *steps: str | int, file: str = LIFECYCLE) -> Problem:
         """Return a problem at a place of a file."""

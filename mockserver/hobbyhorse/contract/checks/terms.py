@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Iterator
 from random import Random
+
+import jsonschema_rs
 
 from hobbyhorse.contract.checks.callbacks import fields
 from hobbyhorse.contract.checks.subject import Problem, Subject
@@ -49,28 +53,43 @@ def job_ids(subject: Subject) -> Iterator[Problem]:
 
 
 def assumptions(subject: Subject) -> Iterator[Problem]:
-    """An assumption is about something that is there, and names a variant that is there."""
-    variants = {variant.name for variant in subject.contract.variants}
-    for index, assumption in enumerate(subject.contract.assumptions):
-        for number, at in enumerate(assumption.at):
-            try:
-                found = subject.schemas.at(at)
-            except ValueError as error:
-                yield subject.problem(str(error), "assumptions", index, "at", number)
-                continue
-            if found is MISSING:
-                yield subject.problem(f"{at!r} leads nowhere", "assumptions", index, "at", number)
-        if assumption.variant is not None and assumption.variant not in variants:
-            message = f"no variant {assumption.variant!r}; there are {', '.join(sorted(variants)) or 'none'}"
-            yield subject.problem(message, "assumptions", index, "variant")
+    """Every mark is on something that is there and has a reason, and every reason has a mark."""
+    reasons = subject.lifecycle["assumptions"]
+    base = subject.family[0].schemas  # a variant may take a marked place away
+    for mark in subject.documents.marks:
+        if mark.reason not in reasons:
+            near = difflib.get_close_matches(mark.reason, reasons, 1)
+            message = f"no assumption has the key {mark.reason!r}" + (f"; is it {near[0]!r}?" if near else "")
+            yield subject.problem(message, *mark.at, file=mark.file)
+        if resolve(base.document(mark.file), mark.pointer) is MISSING:
+            yield subject.problem("marks a member that is not there", *mark.at, file=mark.file)
+    used = {mark.reason for mark in subject.documents.marks}
+    for key in reasons:
+        if key not in used:
+            yield subject.problem("nothing is marked with this key", "assumptions", key)
 
 
 def variants(subject: Subject) -> Iterator[Problem]:
-    """Every variant is the other reading of some assumption."""
-    named = {assumption.variant for assumption in subject.contract.assumptions}
+    """Every variant is the other reading of an assumption, whose key is its name."""
     for variant in subject.contract.variants:
-        if variant.name not in named:
-            yield subject.problem("no assumption names this variant", "variants", variant.name)
+        if variant.name not in subject.lifecycle["assumptions"]:
+            yield subject.problem("no assumption has this name for a key", "variants", variant.name)
+
+
+def key_form(subject: Subject) -> Iterator[Problem]:
+    """The form of an API key is a regular expression that every reader can read, and the example matches it."""
+    form = subject.contract.key_form
+    if form is None:
+        return
+    try:
+        matches = re.fullmatch(form.pattern, form.example)
+        jsonschema_rs.Draft202012Validator({"pattern": form.pattern})
+    except (re.error, ValueError) as error:
+        message = f"{form.pattern!r} is not a regular expression: {str(error).splitlines()[0]}"
+        yield subject.problem(message, "key_form", "pattern")
+        return
+    if matches is None:
+        yield subject.problem(f"{form.example!r} does not match {form.pattern!r}", "key_form", "example")
 
 
 def clients(subject: Subject) -> Iterator[Problem]:

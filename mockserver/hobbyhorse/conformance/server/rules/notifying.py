@@ -124,7 +124,7 @@ def _other_reading(how: Signature, secret: str, call: ReceivedCallback, at: str)
         if _verified(other, secret, call):
             patch = {"file": "lifecycle.json", "op": "replace", "path": f"/callbacks/signature/{name}", "value": word}
             return Breach(f"{call} is signed with {name} {word}", (f"{at}/{name}",), word, (patch,))
-    return Breach(f"{call} has an invalid signature", (f"{at}/content", f"{at}/scheme"))
+    return Breach(f"{call} has an invalid signature", (f"{at}/content",))
 
 
 def _verified(how: Signature, secret: str, call: ReceivedCallback, now: float | None = None) -> bool:

@@ -1,0 +1,1 @@
+"""Writing contracts: a skeleton for a new provider, an older format rewritten, and the layout of both; no HTTP."""

@@ -1,0 +1,33 @@
+"""Checks of the files of a folder, before a contract is made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hobbyhorse.contract.checks.documents import every_schema
+from hobbyhorse.contract.checks.subject import Documents
+from tests.contract.broken_folders import Broken, assert_found, broken_in
+
+
+@broken_in("files", "openapi", "schemas", "shape")
+def test_each_mistake_is_found_at_its_place_and_nothing_else_is(broken: Broken, tmp_path: Path) -> None:
+    assert_found(broken, tmp_path)
+
+
+def test_schemas_inside_schemas_are_found_with_their_places() -> None:
+    files = {
+        "lifecycle.json": {},
+        "openapi.json": {
+            "components": {"schemas": {"A": {"anyOf": [{"items": {"properties": {"b": {"type": "null"}}}}]}}}
+        },
+        "models/m.schema.json": {"additionalProperties": {"title": "x"}, "default": {"type": "no schema"}},
+    }
+    found = {(file, pointer) for file, pointer, _ in every_schema(Documents(Path("acme"), files))}
+    assert found == {
+        ("models/m.schema.json", ()),
+        ("models/m.schema.json", ("additionalProperties",)),
+        ("openapi.json", ("components", "schemas", "A")),
+        ("openapi.json", ("components", "schemas", "A", "anyOf", "0")),
+        ("openapi.json", ("components", "schemas", "A", "anyOf", "0", "items")),
+        ("openapi.json", ("components", "schemas", "A", "anyOf", "0", "items", "properties", "b")),
+    }
