@@ -96,6 +96,8 @@ def test_a_callable_runs_in_virtual_time_and_its_video_is_identified(
 def test_one_submission_that_became_two_jobs_breaks_a_rule(session: FakeSession) -> None:
     trace = run_case(session, naive, LOST)
     assert "SUB-01" in broken(trace)
+    assert trace.jobs is not None
+    assert len(trace.jobs) == 2  # the fault is for the first job only
     assert len(trace.exchanges) > 2
     assert trace.unmet == ()
     assert trace.scenario == LOST.scenario
