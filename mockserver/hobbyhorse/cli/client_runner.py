@@ -123,9 +123,8 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
 def _callable_runner(contract: Contract, model: Model, client: ClientOptions, python: str, runs: int) -> Iterator[Play]:
     if client.resume_command is not None:
         raise UsageError("--resume-command needs a command: a Python callable cannot be killed")
-    function = find_client(
-        python
-    )  # before any process starts: a mistake in FILE:FUNCTION is one line, not one per process
+    # Before any process starts: a mistake in FILE:FUNCTION is one line, not one per process.
+    function = find_client(python)
     if (size := processes(runs, client.parallel)) > 1:
         with ProcessPool(WorkerSetup(python, contract.key, model.id, client.seed, client.contracts), size) as pool:
             yield pool
