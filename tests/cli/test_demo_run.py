@@ -38,6 +38,7 @@ def test_each_call_and_stage_is_recorded_without_repetitions(contract: Contract,
         run = demo(contract, server.world(), tmp_path, show_stage=shown.append)
     assert run.stages == shown
     assert [call for call, after in zip(run.calls, run.calls[1:], strict=False) if call == after] == []
+    assert [stage for stage, after in zip(run.stages, run.stages[1:], strict=False) if stage == after] == []
     assert run.calls[0].startswith("POST ")
     assert run.calls[-1].startswith("GET /media/")
     assert run.path is not None

@@ -125,9 +125,8 @@ def _callable_runner(
 ) -> Iterator[CaseRunner]:
     if client.resume_command is not None:
         raise UsageError("--resume-command needs a command: a Python callable cannot be killed")
-    function = find_client(
-        python
-    )  # before any process starts: a mistake in FILE:FUNCTION is one line, not one per process
+    # Before any process starts: a mistake in FILE:FUNCTION is one line, not one per process.
+    function = find_client(python)
     if (size := processes(runs, client.parallel)) > 1:
         with ProcessPool(WorkerSetup(python, contract.key, model.id, client.seed, client.contracts), size) as pool:
             yield pool

@@ -56,8 +56,10 @@ def test_a_file_that_cannot_be_judged_is_one_line_and_exit_status_2(
 
 
 def test_a_long_schema_error_is_cut(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "trace.json").write_text(json.dumps({"format": "x" * 100_000}))
+    (tmp_path / "trace.json").write_text(
+        json.dumps({"format": 1, "provider": "hiapi", "base": "", "exchanges": "x" * 100_000})
+    )
     done = run("conformance", "judge", "trace.json", *PROVIDER)
     assert done.status == 2
-    assert "neither a HAR file nor a trace" in done.err
+    assert "neither a HAR file nor a trace: $.exchanges: 'xxx" in done.err
     assert len(done.err) < 1_000

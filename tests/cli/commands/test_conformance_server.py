@@ -43,6 +43,7 @@ def server(run: Run, url: str, *options: object, key: str = KEY) -> Done:
         (("--timeout", "0"), "--timeout is 0.0; allowed: a finite number of seconds, greater than 0"),
         (("--timeout", "inf"), "--timeout is inf; "),
         (("--other-key", "schlüssel"), "--api-key or --other-key cannot be sent in a header"),
+        (("--other-key", "two\nlines"), "--api-key or --other-key cannot be sent in a header"),
         (("--image", "/no/such/file"), "--image '/no/such/file': No such file or directory"),
         (("--callback-listen", "here"), "--callback-listen is 'here'; allowed: HOST:PORT, such as 127.0.0.1:8787"),
         (("--callback-listen", "127.0.0.1:70000"), "--callback-listen is '127.0.0.1:70000'; "),

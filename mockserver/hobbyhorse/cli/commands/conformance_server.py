@@ -108,7 +108,7 @@ def command(
         raise UsageError(f"--base-url is {base_url!r}; allowed: a URL such as https://api.example.com")
     if not 0 < timeout < float("inf"):
         raise UsageError(f"--timeout is {timeout}; allowed: a finite number of seconds, greater than 0")
-    if not api_key.isascii() or not api_key.isprintable() or not (other_key or "").isascii():
+    if not all(key.isascii() and key.isprintable() for key in (api_key, other_key or "")):
         raise UsageError("--api-key or --other-key cannot be sent in a header; allowed: printable ASCII")
     options = SuiteOptions(
         base_url,

@@ -130,7 +130,7 @@ def command(
     ] = None,
 ) -> None:
     """Serve every provider: one JSON line on stdout when ready, everything else on stderr."""
-    # Every mistake is reported before the port is bound: a port in use is the last message, not the first of many.
+    # The port is bound after every check, so that a mistake in the options is reported even if the port is in use.
     if pace not in PACES:
         raise UsageError(f"--pace is {pace!r}; allowed: {', '.join(PACES)}")
     if not 0 < speed < SPEED_BOUND:
@@ -168,7 +168,7 @@ def command(
         api_keys=frozenset(api_key or ()),
         public_url=public_url,
         strict=strict,
-        callback_secret=callback_secret or None,  # the command line has no None
+        callback_secret=callback_secret or None,  # an option cannot be None once it has a default
         # Host names are case-insensitive; the server compares them in lower case.
         fetch_from=frozenset(host.lower() for host in fetch_from or ()),
         cache=cache,
