@@ -201,21 +201,21 @@ def test_a_value_that_is_too_deep_for_the_validator_breaks_every_schema(contract
         {"ratio": "21:9"},
         {"seed": 8},
         {"watermark": True},
-        {"said": {"metadata": {"a": "b"}}},
+        {"echoed": {"metadata": {"a": "b"}}},
     ],
     ids=lambda change: next(iter(change)),
 )
 def test_orders_that_differ_in_anything_are_different(change: dict[str, Any]) -> None:
     model = CONTRACTS[0].models[0]
-    one = Order(model, "a horse", None, (), "720P", 5, None, 7, watermark=False, said={})
+    one = Order(model, "a horse", None, (), "720P", 5, None, 7, watermark=False, echoed={})
     assert one.identity == replace(one).identity
     assert replace(one, **change).identity != one.identity
 
 
 def test_the_order_of_members_makes_no_other_order() -> None:
     model = CONTRACTS[0].models[0]
-    one = Order(model, "a horse", None, (), "720P", 5, None, 7, watermark=False, said={"metadata": {"a": 1, "b": 2}})
-    assert replace(one, said={"metadata": {"b": 2, "a": 1}}).identity == one.identity
+    one = Order(model, "a horse", None, (), "720P", 5, None, 7, watermark=False, echoed={"metadata": {"a": 1, "b": 2}})
+    assert replace(one, echoed={"metadata": {"b": 2, "a": 1}}).identity == one.identity
 
 
 # ---- messages

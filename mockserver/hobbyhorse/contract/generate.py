@@ -81,7 +81,7 @@ class Shape:
 
     parts: tuple[Part, ...]
 
-    def said(self, keyword: str) -> list[Any]:
+    def values_of(self, keyword: str) -> list[Any]:
         """Return the keyword's value in each part that has it."""
         return [schema[keyword] for _, schema in self.parts if keyword in schema]
 
@@ -100,13 +100,13 @@ class Shape:
 
     def bounds(self, least: str, most: str) -> tuple[Any, Any]:
         """Return the narrowest interval of a lower and an upper bound keyword; None is unbounded."""
-        return max(self.said(least), default=None), min(self.said(most), default=None)
+        return max(self.values_of(least), default=None), min(self.values_of(most), default=None)
 
     @property
     def kinds(self) -> list[str]:
         """The kinds that `type` allows, simplest first."""
         allowed = set(JSON_KINDS)
-        for types in self.said("type"):
+        for types in self.values_of("type"):
             names = {types} if isinstance(types, str) else set(types)
             allowed &= names | {"integer", "fraction"} if "number" in names else names
         return [kind for kind in JSON_KINDS if kind in allowed]
@@ -114,27 +114,27 @@ class Shape:
     @property
     def limited(self) -> bool:
         """Whether `enum` or `const` lists the values."""
-        return bool(self.said("enum") or self.said("const"))
+        return bool(self.values_of("enum") or self.values_of("const"))
 
     @property
     def patterns(self) -> list[re.Pattern[str]]:
         """The patterns of a string, compiled."""
-        return [python_pattern(text) for text in self.said("pattern")]
+        return [python_pattern(text) for text in self.values_of("pattern")]
 
     @property
     def declared(self) -> list[str]:
         """The names in `properties`, in order, without duplicates."""
-        return list(dict.fromkeys(name for members in self.said("properties") for name in members))
+        return list(dict.fromkeys(name for members in self.values_of("properties") for name in members))
 
     @property
     def required(self) -> list[str]:
         """The names in `required`, in order, without duplicates."""
-        return list(dict.fromkeys(name for names in self.said("required") for name in names))
+        return list(dict.fromkeys(name for names in self.values_of("required") for name in names))
 
     @property
     def closed(self) -> bool:
         """Whether undeclared members are forbidden."""
-        return any(allowed is False for allowed in self.said("additionalProperties"))
+        return any(allowed is False for allowed in self.values_of("additionalProperties"))
 
     @property
     def items(self) -> Parts:
@@ -262,7 +262,7 @@ class Generator:
 
     def choices(self, shape: Shape) -> list[Any]:
         """Return the values of `enum` or `const` that satisfy all other keywords, too."""
-        named = [*shape.said("enum"), *([value] for value in shape.said("const"))]
+        named = [*shape.values_of("enum"), *([value] for value in shape.values_of("const"))]
         validators = [self.schemas.validator(at) for at, _ in shape.parts if at]
         return [value for value in named[0] if all(validator.is_valid(value) for validator in validators)]
 

@@ -52,7 +52,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A job's parameters with the contract's defaults applied; `said` are values that responses echo."""
+    """A job's parameters with the contract's defaults applied; `echoed` are values that responses echo."""
 
     model: Model
     prompt: str
@@ -63,15 +63,15 @@ class Order:
     ratio: str | None
     seed: int | None
     watermark: bool
-    said: Mapping[str, Any]
+    echoed: Mapping[str, Any]
 
     @property
     def identity(self) -> tuple[object, ...]:
         """Everything that was requested, for comparison: orders with equal identities request the same video."""
         # Serialized, because the values may be dicts, which cannot be hashed.
-        said = orjson.dumps(self.said, option=orjson.OPT_SORT_KEYS)
+        echoed = orjson.dumps(self.echoed, option=orjson.OPT_SORT_KEYS)
         pictures = (self.first_frame, self.references, self.watermark)
-        return (self.model.id, self.prompt, pictures, self.resolution, self.seconds, self.ratio, self.seed, said)
+        return (self.model.id, self.prompt, pictures, self.resolution, self.seconds, self.ratio, self.seed, echoed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ def read_order(contract: Contract, operation: Operation, message: Message) -> Va
             return _refusal(violations[0], ("body",))
 
     notes += _undeclared(contract, model, parameters)
-    order = _order(model, parameters, read_said(operation, message))
+    order = _order(model, parameters, read_echoed(operation, message))
     return ValidRequest(message, order, tuple(notes))
 
 
@@ -206,18 +206,18 @@ def find_model(contract: Contract, operation: Operation, message: Message) -> Mo
     return Refusal("unknown_model", f"model is {name[:200]!r}; allowed: {known}", location)
 
 
-def read_said(operation: Operation, message: Message) -> dict[str, Any]:
+def read_echoed(operation: Operation, message: Message) -> dict[str, Any]:
     """Read the bound request values that responses echo, such as `callback_url` and `metadata`."""
-    said = {}
+    echoed = {}
     for binding in operation.bindings.values():
         if binding.name in _NOT_ECHOED:
             continue
         for place in binding.request:
             value = place.get(message)
             if value is not MISSING and value is not None:
-                said[binding.name] = value
+                echoed[binding.name] = value
                 break
-    return said
+    return echoed
 
 
 def prompt_weight(text: str, limit: PromptLimit) -> int:
@@ -255,7 +255,7 @@ def _cut_prompt(operation: Operation, model: Model, message: Message) -> Message
     return Refusal("invalid_request", sentence, ("body", *pointer))
 
 
-def _order(model: Model, parameters: Any, said: Mapping[str, Any]) -> Order:
+def _order(model: Model, parameters: Any, echoed: Mapping[str, Any]) -> Order:
     def one(name: str) -> Any:
         places = model.parameters.get(name, ())
         value = resolve(parameters, places[0]) if places else MISSING
@@ -273,7 +273,7 @@ def _order(model: Model, parameters: Any, said: Mapping[str, Any]) -> Order:
         ratio=one("aspect_ratio"),
         seed=None if seed is None or seed == model.random_seed else int(seed),
         watermark=bool(one("watermark")),
-        said=said,
+        echoed=echoed,
     )
 
 

@@ -93,7 +93,7 @@ class CallbackDispatcher:
 
     def schedule(self, world: World, job: Job, base: str, media: MediaLinks) -> None:
         """Have the end of a job told when it comes; nothing where nobody asked for it."""
-        if job.contract.callbacks is None or "callback_url" not in job.order.said:
+        if job.contract.callbacks is None or "callback_url" not in job.order.echoed:
             return
         message_id = str(uuid.UUID(int=world.random.getrandbits(128), version=4))
         self._deliveries[world.handle, job.id] = delivery = QueuedCallback(world, job, base, media, message_id)
@@ -208,7 +208,7 @@ class CallbackDispatcher:
         if callbacks.signature is not None and secret and signed:
             stamp = int(now - older)
             headers |= sign(callbacks.signature, secret, body, timestamp=stamp, message_id=told.message_id)
-        url = str(job.order.said["callback_url"])
+        url = str(job.order.echoed["callback_url"])
         status, error, answered = None, None, None
         try:
             status = await self._answer(delivery.world, url, body, headers, callbacks.deadline)
@@ -244,7 +244,7 @@ class CallbackDispatcher:
 
     async def _lost(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
         """Send nothing, and say so."""
-        url = str(delivery.job.order.said["callback_url"])
+        url = str(delivery.job.order.echoed["callback_url"])
         moment = delivery.world.clock.now()
         self.attempts.append(
             CallbackAttempt(

@@ -90,7 +90,7 @@ def _accepted(call: OperationRequest, name: str, job: Job, notes: tuple[str, ...
 
 def _tell(call: OperationRequest, job: Job) -> None:
     """Have the end of a job told to who asked for it."""
-    if call.contract.callbacks is not None and "callback_url" in job.order.said:
+    if call.contract.callbacks is not None and "callback_url" in job.order.echoed:
         call.courier().schedule(call.world, job, call.base, call.media)
 
 

@@ -182,7 +182,7 @@ class JobView:
         """Return the current value of a bound name, or MISSING."""
         if (value := VIEW_VALUES.get(name)) is not None:
             return value(self)
-        return self.job.order.said.get(name, MISSING)
+        return self.job.order.echoed.get(name, MISSING)
 
 
 def _link(role: str) -> Callable[[JobView], Any]:

@@ -189,14 +189,14 @@ class _Breaker:
         validators = [self._generator.schemas.validator(at) for at, _ in shape.parts]
         yield _Break(
             (),
-            "const" if shape.said("const") else "enum",
+            "const" if shape.values_of("const") else "enum",
             values.filter(lambda value: not all(validator.is_valid(value) for validator in validators)),
         )
 
     def _bounds(self, shape: Shape) -> Iterator[_Break]:
         """Yield values just beyond each bound, and further out."""
         for keyword, (opposite, beyond, kinds) in OPPOSITE.items():
-            if said := shape.said(keyword):
+            if said := shape.values_of(keyword):
                 bound = max(said) if keyword.startswith("min") else min(said)
                 past = shape.without(keyword).also(opposite, beyond(bound))
                 yield _Break((), keyword, self._generator.of(past, kinds))
@@ -233,7 +233,7 @@ class _Breaker:
 
     def _members(self, shape: Shape, trail: tuple[Parts, ...]) -> Iterator[_Break]:
         """Yield objects with one invalid member."""
-        undeclared = [fresh_name(shape)] if shape.said("additionalProperties") and not shape.closed else []
+        undeclared = [fresh_name(shape)] if shape.values_of("additionalProperties") and not shape.closed else []
         for name in [*shape.declared, *undeclared]:
             for broken in self.at(shape.member(name), trail):
                 yield broken.below(name, self._generator.object(shape, given={name: broken.values}))
