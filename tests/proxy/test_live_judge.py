@@ -44,18 +44,18 @@ def test_a_client_and_a_server_that_keep_the_contract_never_have_findings(
             jobs = {operation.role: (operation, model, body) for operation, model, body in documented_jobs(contract)}
             for operation, model, body in jobs.values():
                 run_job(contract, operation, model, body, own, SECRET, tmp_path, lambda line: None)
-    seen.watch.judge()
-    archive = seen.watch.har()
+    seen.live_judge.judge()
+    archive = seen.live_judge.har()
     assert seen.lines == []
     assert seen.troubles == []
     assert SECRET not in json.dumps(archive)
-    trace = read_har(parse_har(json.dumps(archive).encode()), contract, seen.watch.base).trace
+    trace = read_har(parse_har(json.dumps(archive).encode()), contract, seen.live_judge.base).trace
     roles = {one.role for one in trace.exchanges}
     assert roles >= ({"submit", "status", "media"} if named else {"submit", "status"})
-    assert len(trace.exchanges) == seen.watch.total
+    assert len(trace.exchanges) == seen.live_judge.total
     for most in (1, 2, 4):
         part = Judged(contract, base, most)
-        for passed in seen.watch._kept:
+        for passed in seen.live_judge._kept:
             part.seen(passed)
         assert (part.lines, part.troubles) == ([], []), most
 
@@ -79,9 +79,9 @@ def test_a_client_that_submits_again_without_a_response_is_reported_immediately(
         "client SUB-01 no-ambiguous-resend (MUST): request 1 may have made a job (no response), "
         "and request 2 submitted again"
     )
-    assert seen.watch.findings >= 1
+    assert seen.live_judge.findings >= 1
     before = list(seen.lines)
-    seen.watch.judge()
+    seen.live_judge.judge()
     assert seen.lines == before
 
 
@@ -96,7 +96,7 @@ def test_a_proxy_without_an_upstream_reports_no_finding(contract: Contract) -> N
         for _ in range(3):
             order(contract, bound.getsockname()[1], client)
     assert seen.lines == []
-    assert [entry["response"]["status"] for entry in seen.watch.har()["log"]["entries"]] == [502] * 3
+    assert [entry["response"]["status"] for entry in seen.live_judge.har()["log"]["entries"]] == [502] * 3
 
 
 @pytest.mark.parametrize("coded", [False, True], ids=["plain", "gzip"])
@@ -125,23 +125,23 @@ def test_a_body_in_an_unknown_coding_is_not_judged(contract: Contract) -> None:
 
 def test_a_kind_of_finding_is_reported_five_times_and_counted_after_that(contract: Contract) -> None:
     told: list[Finding] = []
-    watch = LiveJudge(contract, "http://x", told.append)
+    judge = LiveJudge(contract, "http://x", told.append)
     for number in range(1, 9):
         for _ in range(2):
             message = f"request {number} came after {number}.5 s"
-            watch._find(Finding("client", "ABC-01", "name", "MUST", message), list(range(1, 9)))
-    watch._find(Finding("client", "ABC-01", "name", "MUST", "request 1 is something else"), [1])
+            judge._find(Finding("client", "ABC-01", "name", "MUST", message), list(range(1, 9)))
+    judge._find(Finding("client", "ABC-01", "name", "MUST", "request 1 is something else"), [1])
     assert [one.message for one in told] == [
         *(f"request {number} came after {number}.5 s" for number in range(1, 5)),
         "request 5 came after 5.5 s (further ones are counted, not reported)",
         "request 1 is something else",
     ]
-    assert watch.findings == 9
+    assert judge.findings == 9
 
 
 def test_only_the_newest_exchanges_are_kept_and_requests_keep_their_numbers(contract: Contract) -> None:
     found: list[Finding] = []
-    watch = LiveJudge(contract, f"https://api.example/{contract.key}", found.append, most=3)
+    judge = LiveJudge(contract, f"https://api.example/{contract.key}", found.append, most=3)
     operation, model, body = next(iter(documented_jobs(contract)))
     path = operation.path
     for place in operation.bindings["model"].request if "model" in operation.bindings else ():
@@ -150,10 +150,10 @@ def test_only_the_newest_exchanges_are_kept_and_requests_keep_their_numbers(cont
     raw = f"POST /{contract.key}{path} HTTP/1.1\r\nAuthorization: Bearer {SECRET}\r\nContent-Type: application/json\r\n"
     head = read_request(raw.encode() + b"\r\n")
     for number in range(1, 8):
-        watch.seen(ObservedExchange(number, 1e9 + number, head, sent, len(sent), broken="upstream"))
-    watch.judge()
-    assert watch.total == 7
-    entries = watch.har()["log"]["entries"]
+        judge.seen(ObservedExchange(number, 1e9 + number, head, sent, len(sent), broken="upstream"))
+    judge.judge()
+    assert judge.total == 7
+    entries = judge.har()["log"]["entries"]
     assert len(entries) == 3
     assert SECRET not in json.dumps(entries)
     ambiguous = [one.message for one in found if one.rule == "SUB-01"]

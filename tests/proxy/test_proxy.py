@@ -385,7 +385,7 @@ def test_an_exchange_in_progress_when_the_proxy_stops_is_no_finding(contract: Co
             pass
     client.close()
     served.close()
-    assert seen.watch.total == 1
+    assert seen.live_judge.total == 1
     assert [line for line in seen.lines if line.startswith("upstream")] == []
 
 
@@ -497,11 +497,11 @@ class Judged:
     def __init__(self, contract: Contract, base: str, most: int = live_judge.MOST_KEPT_EXCHANGES) -> None:
         self.found: list[Finding] = []
         self.troubles: list[str] = []
-        self.watch = LiveJudge(contract, base, self.found.append, self.troubles.append, most)
+        self.live_judge = LiveJudge(contract, base, self.found.append, self.troubles.append, most)
 
     def seen(self, passed: ObservedExchange) -> None:
-        self.watch.seen(passed)
-        self.watch.judge()
+        self.live_judge.seen(passed)
+        self.live_judge.judge()
 
     @property
     def lines(self) -> list[str]:

@@ -14,7 +14,7 @@ from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.conformance.server.session import Session
 from hobbyhorse.conformance.server.suite import examine
 from hobbyhorse.contract.values import Contract
-from tests.conformance.server.test_suite import MODELS, asked, fakes, session_on
+from tests.conformance.server.test_suite import MODELS, fakes, session_on, suite_options
 
 CONTRACT, MODEL = MODELS[0]
 
@@ -31,9 +31,9 @@ ALWAYS = ServerRule(
 def test_a_known_finding_is_accepted_and_a_missing_one_is_stale(capsys: pytest.CaptureFixture[str]) -> None:
     contract, model = MODELS[0]
     with fakes(contract) as url:
-        found = examine(contract, model, asked(url), (ALWAYS,))
-        accepted = examine(contract, model, asked(url), (ALWAYS,), known={"SHA-99": "known"})
-        stale = examine(contract, model, asked(url), (), known={"SHA-99": "known"})
+        found = examine(contract, model, suite_options(url), (ALWAYS,))
+        accepted = examine(contract, model, suite_options(url), (ALWAYS,), known={"SHA-99": "known"})
+        stale = examine(contract, model, suite_options(url), (), known={"SHA-99": "known"})
     assert (found.status, accepted.status, stale.status) == (1, 0, 1)
     assert [one.verdict for one in found.verdicts] == [BROKEN]
     assert stale.stale == ("SHA-99",)

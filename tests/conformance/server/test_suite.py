@@ -58,7 +58,7 @@ def fakes(contract: Contract, **more: Any) -> Iterator[str]:
         yield f"{url}/{contract.key}"
 
 
-def asked(url: str, **more: Any) -> SuiteOptions:
+def suite_options(url: str, **more: Any) -> SuiteOptions:
     return SuiteOptions(**{"base_url": url, "api_key": KEY, "callback_secret": DEFAULT_SECRET, **more})
 
 
@@ -69,7 +69,7 @@ def words(result: ServerResult) -> list[str]:
 @models
 def test_the_fake_keeps_every_rule(contract: Contract, model: Model) -> None:
     with fakes(contract) as url:
-        result = examine(contract, model, asked(url, budget=Decimal(5), other_key=OTHER), server_rules())
+        result = examine(contract, model, suite_options(url, budget=Decimal(5), other_key=OTHER), server_rules())
     assert words(result) == []
     assert result.status == 0
     assert result.spent <= 5
@@ -81,7 +81,7 @@ def test_the_fake_keeps_every_rule(contract: Contract, model: Model) -> None:
 @models
 def test_without_a_budget_no_billable_request_is_sent(contract: Contract, model: Model) -> None:
     with fakes(contract) as url:
-        result = examine(contract, model, asked(url), server_rules())
+        result = examine(contract, model, suite_options(url), server_rules())
     assert result.trace.exchanges
     assert not [one for one in result.trace.exchanges if one.role in ("submit", "run")]
     assert result.status == 0
@@ -232,7 +232,7 @@ def test_an_assumption_that_is_contradicted_is_a_lesson_and_no_finding(key: str,
     contract = next(one for one in CONTRACTS if one.key == key)
     other = flipped(contract, {place: value})
     with fakes(contract) as url:
-        result = examine(other, other.models[0], asked(url, budget=Decimal("0.50")), server_rules())
+        result = examine(other, other.models[0], suite_options(url, budget=Decimal("0.50")), server_rules())
     assert words(result) == []
     assert result.lessons
     assert result.status == 0
@@ -244,7 +244,7 @@ def test_each_variant_of_a_contract_is_no_finding_either(contract: Contract) -> 
     for variant in contract.variants:
         other = load(DIRECTORY / contract.key, [variant.name])
         with fakes(contract) as url:
-            result = examine(other, other.models[0], asked(url, budget=Decimal("0.50")), server_rules())
+            result = examine(other, other.models[0], suite_options(url, budget=Decimal("0.50")), server_rules())
         assert words(result) == [], variant.name
         assert result.status == 0
         assert sum(one.verdict == PASSED for one in result.verdicts) > len(server_rules()) / 4
@@ -254,7 +254,7 @@ def test_a_contradicted_document_is_a_finding() -> None:
     contract = next(one for one in CONTRACTS if one.key == "hiapi")
     other = flipped(contract, {"lifecycle.json#/job_id/prefix": "other-"})
     with fakes(contract) as url:
-        result = examine(other, other.models[0], asked(url, budget=Decimal("0.50")), server_rules())
+        result = examine(other, other.models[0], suite_options(url, budget=Decimal("0.50")), server_rules())
     assert "IDN-01" in {one.rule.id for one in result.broken}
     assert result.status == 1
 
@@ -430,7 +430,7 @@ def test_a_server_that_hangs_on_one_operation_is_judged_in_time(contract: Contra
         return Told(answered.status_code, answered.content)
 
     with little(answer) as server:
-        result = examine(contract, contract.models[0], asked(server.url, budget=Decimal("0.5"), timeout=5), ())
+        result = examine(contract, contract.models[0], suite_options(server.url, budget=Decimal("0.5"), timeout=5), ())
     assert result.seconds < 8
     assert result.unjudged is None
     assert counting.billed <= Decimal("0.5")
