@@ -447,7 +447,7 @@ def test_every_breakable_pair_is_reached(subject: Subject) -> None:
 
 
 @pytest.mark.parametrize("name", EXPECTED_BREAKS)
-def test_what_can_be_broken_is_known(name: str) -> None:
+def test_the_breakable_pairs_are_known(name: str) -> None:
     found = breakable(*schema_at(name))
     assert len(found) == len(set(found))
     assert set(found) == EXPECTED_BREAKS[name]
@@ -489,7 +489,7 @@ def test_a_mutation_breaks_one_keyword_at_one_place(subject: Subject) -> None:
         ("a closed object", ("", "additionalProperties"), [{"a": "", "A": None}]),
     ],
 )
-def test_what_is_nearly_right_is_tried(name: str, pair: Pair, nearly: list[Any]) -> None:
+def test_nearly_correct_values_are_tried(name: str, pair: Pair, nearly: list[Any]) -> None:
     strategy = mutations(*schema_at(name), [pair])
     for text in map(orjson.dumps, nearly):
         find(strategy.map(lambda mutation: orjson.dumps(mutation.value)), text.__eq__, settings=UNEXPLAINED)

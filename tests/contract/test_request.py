@@ -132,7 +132,7 @@ def test_an_undeclared_parameter_is_accepted_and_noted() -> None:
     assert any("resolutoin" in note for note in found.notes)
 
 
-def test_what_a_request_leaves_out_has_the_documented_default(contract: Contract) -> None:
+def test_an_omitted_parameter_has_the_documented_default(contract: Contract) -> None:
     for model in contract.models:
         operation, _, body = documented(contract, model)
         path = {place.name: model.id for place in operation.bindings["model"].request if place.part == "path"}
