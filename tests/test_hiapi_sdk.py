@@ -22,7 +22,7 @@ from werkzeug import Request, Response
 from hobbyhorse.cli import main as cli
 from hobbyhorse.clock.clock import ManualClock
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
-from hobbyhorse.media.mp4 import probe
+from hobbyhorse.media.probe import probe
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.run import serving
 from hobbyhorse.worlds.world import Ending, World

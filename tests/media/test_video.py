@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat
 
-from hobbyhorse.media.mp4 import probe
 from hobbyhorse.media.picture import PictureError
+from hobbyhorse.media.probe import probe
 from hobbyhorse.media.video import AREAS, TURN, VideoError, VideoSpec, digest, film, first_frame_jpeg, frame_size, loops
 from tests.media_samples import (
     PICTURES,

@@ -26,7 +26,7 @@ from hobbyhorse.clock.clock import ManualClock
 from hobbyhorse.contract.example_orders import documented_jobs
 from hobbyhorse.contract.folder import data_directory
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.media.mp4 import probe
+from hobbyhorse.media.probe import probe
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.run import serving
 from tests.conftest import CONTRACTS

@@ -13,7 +13,7 @@ import httpx
 
 from hobbyhorse.conformance.contract_client import ContractClient, ContractResponse
 from hobbyhorse.contract.values import Contract, Model, Operation
-from hobbyhorse.media.mp4 import Facts, Mp4Error, probe
+from hobbyhorse.media.probe import Facts, Mp4Error, probe
 
 # Shorter than the stages of `--pace fast` (0.1 to 0.3 s), so that a poll falls into each of them.
 POLL_SECONDS = 0.05

@@ -28,7 +28,7 @@ import imageio_ffmpeg
 import PIL
 from PIL import Image
 
-from hobbyhorse.media.mux import MovieParts, write_mp4
+from hobbyhorse.media.mp4_writer import MovieParts, write_mp4
 from hobbyhorse.media.picture import read_picture
 from hobbyhorse.media.scenery import contact_sheet, jpeg, scene, watermark
 from hobbyhorse.media.streams import PACKET_SAMPLES, AudioLoop, StreamError, VideoLoop, audio_loop, video_loop

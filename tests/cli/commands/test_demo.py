@@ -11,7 +11,7 @@ import pytest
 from hobbyhorse.clock.clock import Clock
 from hobbyhorse.contract.example_orders import documented_jobs
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.media.mp4 import probe
+from hobbyhorse.media.probe import probe
 from hobbyhorse.media.video import VideoError, VideoSpec, film
 from tests.cli.contract_copies import copy, edit
 from tests.conftest import CONTRACTS, Run

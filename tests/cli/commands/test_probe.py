@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hobbyhorse.media.mp4 import probe
+from hobbyhorse.media.probe import probe
 from tests.conftest import Run
 
 

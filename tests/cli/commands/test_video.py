@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hobbyhorse.contract.folder import data_directory
-from hobbyhorse.media.mp4 import probe
+from hobbyhorse.media.probe import probe
 from tests.conftest import Done, Run
 
 IMAGE = data_directory("fixtures") / "images" / "landscape.jpg"

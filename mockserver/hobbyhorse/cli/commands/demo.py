@@ -16,7 +16,7 @@ from hobbyhorse.cli.options import ContractsOption, load_contracts, one_of
 from hobbyhorse.cli.usage import UsageError
 from hobbyhorse.contract.example_orders import documented_jobs
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.media.mp4 import Facts
+from hobbyhorse.media.probe import Facts
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.run import serving
 from hobbyhorse.testing.remote import RemoteServer

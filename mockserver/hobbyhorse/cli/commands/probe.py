@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hobbyhorse.cli.usage import UsageError
-from hobbyhorse.media.mp4 import Mp4Error, facts_json, probe
+from hobbyhorse.media.probe import Mp4Error, facts_json, probe
 
 
 def command(

@@ -6,7 +6,7 @@ import importlib
 import io
 from typing import Any
 
-from hobbyhorse.media.mp4 import Mp4Error, facts_json, probe
+from hobbyhorse.media.probe import Mp4Error, facts_json, probe
 from hobbyhorse.traces.trace import Video
 
 # Pictures are compared at this size, so that details that a codec loses do not count.

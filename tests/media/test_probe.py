@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hobbyhorse.media.mp4 import Mp4Error, probe
+from hobbyhorse.media.probe import Mp4Error, probe
 from hobbyhorse.media.video import film
 from tests.media_samples import SHOT
 
@@ -276,5 +276,5 @@ def test_the_media_is_never_loaded(whole: bytes, tmp_path: Path) -> None:
 
 
 def test_the_reader_needs_neither_pillow_nor_ffmpeg() -> None:
-    code = "import sys, hobbyhorse.media.mp4; print(sorted({'PIL', 'imageio_ffmpeg'} & set(sys.modules)))"
+    code = "import sys, hobbyhorse.media.probe; print(sorted({'PIL', 'imageio_ffmpeg'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"[]\n"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hobbyhorse.media.mp4 import Box, Facts, probe
-from hobbyhorse.media.mux import MovieParts, write_mp4
+from hobbyhorse.media.mp4_writer import MovieParts, write_mp4
+from hobbyhorse.media.probe import Box, Facts, probe
 from hobbyhorse.media.streams import AudioLoop, VideoLoop
 from tests.media_samples import baseline
 
