@@ -13,9 +13,9 @@ One `Framer` reads one direction of one connection. It is in one of five states,
     > 0, CHUNKED --last byte--> 0
     UNTIL_CLOSE, OPAQUE              are never left
 
-The invariant: what `feed` has yielded, followed by `held`, is what it was fed, byte for byte and in order. Only the
+The invariant: the yielded bytes followed by `held` are the bytes fed so far, unchanged and in order. Only the
 incomplete beginning of a head is held; bodies, chunk sizes, trailers and blank lines are yielded as they arrive,
-however small the piece. Without this invariant a proxy would change or delay what it only wants to observe.
+however small the piece. Without this invariant a proxy would change or delay the traffic that it only wants to observe.
 
 Heads and lines are bounded, because an endless one would be held forever. A FramingError means that the stream cannot
 be followed any further, not that it must be stopped: the caller still has the bytes and passes them on unread.
@@ -27,7 +27,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-# Servers accept heads of 8 to 64 KB; what is longer is not HTTP, and must not be held.
+# Servers accept heads of 8 to 64 KB; a longer one is hardly HTTP, and must not be held.
 MOST_HEAD = 256 * 1024
 # Chunk sizes and trailers are short; a longer line is a sign that the stream is not chunked.
 MOST_LINE = 64 * 1024

@@ -1,9 +1,9 @@
 """Judges observed exchanges against a contract, live and without secrets. Opens no connection and delays no exchange.
 
-What is kept, and for how long:
+Kept data, and its lifetime:
 
 * The newest `most` exchanges (1,000 by default) with at most 64 MB of bodies, oldest dropped first. Each is also kept
-  as a HAR entry without its secrets, and that is what is judged and written.
+  as a HAR entry without its secrets, and only the entries are judged and written.
 * Every finding that was reported, as text, until the end: it keeps a finding from being reported twice, although each
   pass judges all kept exchanges anew. Numbers are removed from the text, so that it grows with the kinds of findings
   and the requests that they name, not with the passes.

@@ -10,7 +10,7 @@ A link's upstream connection is
     connected    `upstream.transport` is set
     over         `upstream.over`
 
-and independently of that, the link reads what it passes in one of three modes:
+and independently of that, the link reads the passing bytes in one of three modes:
 
     framed       requests and responses are followed (`_requests`, `_responses`) and reported
     blind        after an upgrade, or bytes that cannot be parsed: passed on, not reported (`_blind`)
@@ -18,7 +18,7 @@ and independently of that, the link reads what it passes in one of three modes:
 
 A link starts framed. It never leaves the modes blind and refused.
 
-What must hold:
+Invariants:
 
 1. Every byte passes unchanged and in order. The one exception is the value of a request's Host, which must name the
    upstream. A request head is therefore the only thing that is framed before it is passed on. Responses are written
@@ -32,11 +32,11 @@ What must hold:
 4. A half-closed connection stays half open: the end of one direction is passed on, and the other direction continues
    until it ends, too. A client may end its stream and still wait for the response; closing both would take it away.
    Only TLS cannot be half-closed; there the connection is closed.
-5. Bytes precede the end: `close` and `reset` first flush what is buffered. Otherwise the client would lose the last
+5. Bytes precede the end: `close` and `reset` first flush the buffered bytes. Otherwise the client would lose the last
    bytes of a response that the upstream broke off.
 6. A framed exchange is reported once: when its response and its request are complete, or when a connection ends. A
    response may end before its request does (`_early`). Exchanges in progress when the link turns blind or refused are
-   not reported, because their responses can no longer be told apart; of these only the refused one itself is.
+   not reported, because their responses can no longer be recognised; only the refused request itself is.
 """
 
 from __future__ import annotations
@@ -267,7 +267,7 @@ class _Link:
         self._ended_sides: set[str] = set()
 
     def made(self, end: _End) -> None:
-        """Register a connection; on the upstream's, send what has waited for it."""
+        """Register a connection; on the upstream's, send the waiting bytes."""
         if end is self.client:
             self.proxy.links.add(self)
             return

@@ -38,7 +38,7 @@ FAMILIES = {
 class Breach:
     """One violation: a message, the places in the contract (file#pointer) that define the expectation, the value seen.
 
-    `patch` would make the contract describe what was seen: operations of RFC 6902, each with the `file` of its path.
+    `patch` would adapt the contract to the value seen: operations of RFC 6902, each with the `file` of its path.
     """
 
     message: str
@@ -53,7 +53,7 @@ ServerCheck = Callable[[AnnotatedTrace], "list[Breach] | None"]
 
 @dataclass(frozen=True, slots=True)
 class ServerRule:
-    """A rule for servers. `applies` looks at the contract alone."""
+    """A rule for servers. `applies` depends on the contract alone."""
 
     id: str
     name: str

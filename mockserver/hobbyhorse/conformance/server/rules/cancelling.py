@@ -99,7 +99,7 @@ def cancelled_never_succeeds(annotated: AnnotatedTrace) -> list[Breach] | None:
             continue
         later = [step for step in about if step.arrived >= cancelled.done and step.ok and step.role != "cancel"]
         seen = seen or bool(later) or cancelled.role != "cancel"
-        # The response to a cancellation is no evidence of success: it may echo an older state.
+        # The response to a cancellation does not prove success: it may echo an older state.
         won = next((step for step in later if step.kinds == {"success"} or step.video is not None), None)
         if won is not None:
             stage = sorted(cancelled.reading.stages)[0]

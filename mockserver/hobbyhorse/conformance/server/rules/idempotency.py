@@ -12,7 +12,7 @@ from hobbyhorse.traces.annotated import AnnotatedTrace, Step, canonical
 from hobbyhorse.traces.orders import credentials, order_of
 
 MODE = "lifecycle.json#/idempotency/mode"
-# Documents say that a key lives "about" so long: only in the first nine tenths is it certainly alive.
+# Documents give a key's life as "about" a time: only in the first nine tenths is it certainly alive.
 CERTAIN = 0.9
 # Statuses of refusals that have nothing to do with the idempotency key.
 OTHER_REFUSALS = frozenset({401, 402, 403, 404})
@@ -173,7 +173,7 @@ RULES = (
         "MUST",
         "S1",
         "The same submission with the same key gets the same job while the key lives, or is refused if the contract "
-        "says so.",
+        "documents that.",
         "A client that got no response submits again and pays twice: Comfy-Org/ComfyUI#16204.",
         same_job,
         _keyed,

@@ -113,7 +113,7 @@ def status_readable(annotated: AnnotatedTrace) -> list[Breach] | None:
             if life is not None and read.arrived > ended + life - MARGIN:
                 continue
             seen = seen or read.ok
-            # Another role may have no result to show: only the one that showed the end must still show it.
+            # Another role may have no result to show: only the operation that showed the end must still show it.
             if read.status in GONE_STATUSES and read.role == first.role:
                 seen = True
                 message = f"the job {job} can no longer be read: request {read.number} gets {read.status}"

@@ -171,7 +171,7 @@ def _broken_body(annotated: AnnotatedTrace, operation: Operation, step: Step) ->
     for name, place in () if violations else _differing(contract, operation, nearest, step):
         at = nearest.example_at + body_pointer(place)
         received, wanted = place.get(message_of((), step.value)), contract.schemas.at(at)
-        if wanted is MISSING or wanted is None:  # what an example does not have is not forbidden
+        if wanted is MISSING or wanted is None:  # an example need not have every allowed field
             continue
         got = "nothing" if received is MISSING else repr(received)
         message = f"{label(step)}: nearest to {nearest.name}, but {name} is {got}; documented: {_plain(wanted)!r}"
