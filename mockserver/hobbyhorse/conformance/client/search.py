@@ -338,7 +338,7 @@ def _ending(annotated: AnnotatedTrace) -> str:
     """Describe how an untestable client ended, with the likely cause."""
     outcome, words = annotated.outcome, ""
     if any(step.status == 401 for step in annotated.steps):
-        words = "; does it send the given API key in the provider's scheme?"
+        words = "; does it send the API key that it was given, in the provider's scheme?"
     elif annotated.accepted is not None and not annotated.fetches and any(step.video for step in annotated.steps):
         words = "; it received the URL of its video, which is on the host of its base URL, and did not fetch it"
     if outcome is None:
