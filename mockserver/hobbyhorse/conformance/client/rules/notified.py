@@ -291,7 +291,7 @@ def _went_well(trace: AnnotatedTrace, empty: Delivery) -> bool:
     made = any(job.id == empty.job and job.kind == "success" for job in trace.trace.jobs or ())
     promptly = trace.outcome is not None and 0 <= trace.outcome.ended - empty.sent <= SAME_END_SECONDS
     ordinary = all(step.ok and step.exchange.move is None and not step.failure for step in trace.steps)
-    return (shown or (made and promptly)) and ordinary and trace.lasted < trace.patience / 2
+    return (shown or (made and promptly)) and ordinary and trace.waited < trace.patience / 2
 
 
 def _twice(trace: AnnotatedTrace, job: str, why: str) -> list[str]:
