@@ -22,7 +22,7 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import ENDS, READS, AnnotatedTrace, Step
 from hobbyhorse.traces.trace import Delivery
 
-# Seconds within which the order of two events is unknown: they were recorded by different threads.
+# Two events within these seconds have no known order: sending, receiving and recording take time.
 SIMULTANEOUS_SECONDS = 0.05
 # Seconds before a run's end in which its receiver may be closed already.
 CLOSING = 1.0

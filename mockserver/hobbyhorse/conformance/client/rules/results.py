@@ -12,7 +12,7 @@ from hobbyhorse.traces.annotated import FAILED_OUTCOMES, TRANSIENT, AnnotatedTra
 MOST_EMPTY_READS = 5
 # Further reads of a refused result: a refusal is final, so that more than a repetition or two is a loop.
 REFUSED_RESULTS = 2
-# Further downloads from a refused link: more than a refused result, because a CDN may refuse while it is updated.
+# Further downloads from a refused link: a few are a retry policy that ignores the status, more are a loop.
 REFUSED_LINKS = 5
 # Seconds that a download may arrive after its link has expired: it may have been sent in time.
 LINK_LATENESS_SECONDS = 5.0
