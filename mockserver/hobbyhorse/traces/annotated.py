@@ -271,7 +271,7 @@ class AnnotatedTrace:
         return frozenset(job for step in self.submits for job in (step.job_told, step.exchange.made) if job is not None)
 
     @cached_property
-    def apart(self) -> tuple[AnnotatedTrace, ...]:
+    def by_order(self) -> tuple[AnnotatedTrace, ...]:
         """One trace for each order, with its runs; empty if the orders cannot be separated."""
         groups = self._groups()
         if len(groups) < 2:
@@ -361,21 +361,21 @@ class AnnotatedTrace:
         return next((step for step in self.submits if step.accepted), None)
 
     @property
-    def taken_up(self) -> float | None:
+    def last_wait_began(self) -> float | None:
         """When the last wait for a job began: when it was accepted, or when the run that resumes it started."""
         # The last accepted submission: a client that submitted again waits for the newer job.
         accepted = [step.done for step in self.submits if step.accepted]
         return max(accepted[-1], self.run.started if self.run is not None else 0.0) if accepted else None
 
     @property
-    def lasted(self) -> float:
+    def waited(self) -> float:
         """Seconds from the beginning of the last wait to the outcome; 0 if either is missing."""
-        if self.outcome is None or self.taken_up is None:
+        if self.outcome is None or self.last_wait_began is None:
             return 0.0
-        return self.outcome.ended - self.taken_up
+        return self.outcome.ended - self.last_wait_began
 
     @cached_property
-    def knew(self) -> bool:
+    def knew_job(self) -> bool:
         """Whether the last run knew the job's id: a clean response had it, or a request used it."""
         last = len(self.trace.runs) - 1
         proofs = (s for s in self.steps if (s.accepted and s.clean) or (s.role in (*READS, "cancel") and s.job))
@@ -404,7 +404,7 @@ class AnnotatedTrace:
         return any(job.encode() in kept for job in self.jobs) or (bool(self.jobs) and sent > len(kept))
 
     @cached_property
-    def led_away(self) -> bool:
+    def has_foreign_links(self) -> bool:
         """Whether a response gave an operation's URL on a foreign origin, which a client may refuse to follow."""
         names = [f"{role}_url" for role in self.contract.operations]
         given = (step.reading.values.get(name) for step in self.steps for name in names)

@@ -20,6 +20,7 @@ from hobbyhorse.conformance.client.planning import (
     singles,
     used_roles,
 )
+from hobbyhorse.conformance.client.scenario_space import fits
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.moves import CALLBACK
 from tests.conftest import CONTRACTS
@@ -105,6 +106,18 @@ def test_each_single_fault_occurs_once_before_it_occurs_always(contract: Contrac
     once = next(at for at, move in enumerate(found) if move == {"move": "timeout"})
     always = next(at for at, move in enumerate(found) if move == {"move": "timeout", "times": "always"})
     assert once < always
+
+
+def test_grave_faults_also_come_after_the_client_has_seen_its_job(contract: Contract) -> None:
+    once = singles(contract, ["submit", "status"])
+    found = singles(contract, ["submit", "status"], (), ["status"])
+    later = [case.scenario["moves"]["status"] for case in found if case not in once]
+    assert [case for case in once if case not in found] == []
+    assert all(first == {"move": "latency", "seconds": 0} for first, _ in later)
+    refusals = {name for name, one in contract.operations["status"].situations.items() if one.status >= 400}
+    grave = {"timeout", "reset_peer", "malformed_json", "html_page", "empty_body", "error_envelope"}
+    assert {move["move"] for _, move in later} == grave | refusals
+    assert all(fits(dict(case.scenario), contract) for case in found)
 
 
 def test_timelines_come_first(contract: Contract) -> None:

@@ -47,7 +47,7 @@ def numbers(trace: AnnotatedTrace) -> list[str] | None:
 def test_each_order_is_checked_separately_and_orders_without_evidence_are_left_out(contract: Contract) -> None:
     check = each_order(numbers)
     two = Teller(contract, {"n": 1}).submit(job="one").again({"n": 2}).submit(job="two").story()
-    assert [len(part.submits) for part in two.apart] == [1, 1]
+    assert [len(part.submits) for part in two.by_order] == [1, 1]
     assert check(two) == ["1", "2"]
     one = Teller(contract, {"n": 1}).submit(job="one").again({"n": 2}).submit(None, status=422, job=None).story()
     assert check(one) == ["1"]

@@ -8,7 +8,6 @@ from typing import Any
 from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 
-from hobbyhorse.conformance.client.planning import singles
 from hobbyhorse.conformance.client.scenario_space import (
     OPTION_STRATEGIES,
     REFUSES_SAFELY,
@@ -89,15 +88,3 @@ def test_only_a_lie_loses_its_effect(contract: Contract) -> None:
             kept = {name: value for name, value in move.items() if name != "accepted"} if lie else move
             assert honest(move, operation) == kept
     assert honest({"move": "html_page", "status": 503, "accepted": True}, None) == {"move": "html_page", "status": 503}
-
-
-def test_grave_faults_also_come_after_the_client_has_seen_its_job(contract: Contract) -> None:
-    once = singles(contract, ["submit", "status"])
-    found = singles(contract, ["submit", "status"], (), ["status"])
-    later = [drill.scenario["moves"]["status"] for drill in found if drill not in once]
-    assert [drill for drill in once if drill not in found] == []
-    assert all(first == {"move": "latency", "seconds": 0} for first, _ in later)
-    refusals = {name for name, one in contract.operations["status"].situations.items() if one.status >= 400}
-    grave = {"timeout", "reset_peer", "malformed_json", "html_page", "empty_body", "error_envelope"}
-    assert {move["move"] for _, move in later} == grave | refusals
-    assert all(fits(dict(drill.scenario), contract) for drill in found)

@@ -31,7 +31,7 @@ def each_order(check: ClientCheck) -> ClientCheck:
 
     @wraps(check)
     def whole(trace: AnnotatedTrace) -> list[str] | None:
-        results = [found for part in trace.apart if (found := check(part)) is not None]
+        results = [found for part in trace.by_order if (found := check(part)) is not None]
         return [message for found in results for message in found] if results else None
 
     return whole

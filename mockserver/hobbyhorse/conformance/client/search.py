@@ -216,9 +216,9 @@ class Search:
 
     def _run_batch(self, cases: list[Case]) -> list[Trace]:
         """Run as many of the cases as the plan allows."""
-        return self._run_cases(cases[: self.left])
+        return self._run_and_judge(cases[: self.left])
 
-    def _run_cases(self, cases: list[Case]) -> list[Trace]:
+    def _run_and_judge(self, cases: list[Case]) -> list[Trace]:
         """Run and judge cases, beyond the plan if need be; stop when the search may end early."""
         traces = []
         for case, trace in zip(cases, self.run_cases(cases), strict=True):
@@ -317,7 +317,7 @@ class Search:
         for simpler in simplified(case, self.contract):
             if simpler.key not in self.seen and self.spare:
                 self.spare -= 1
-                self._run_cases([simpler])
+                self._run_and_judge([simpler])
             if tally.rule.id in self.seen.get(simpler.key, frozenset()):
                 return tally.smallest is not None and tally.smallest[0].size < case.size
         return False
@@ -338,7 +338,7 @@ def _ending(annotated: AnnotatedTrace) -> str:
     """Describe how an untestable client ended, with the likely cause."""
     outcome, words = annotated.outcome, ""
     if any(step.status == 401 for step in annotated.steps):
-        words = "; does it send the given API key in the provider's scheme?"
+        words = "; does it send the API key that it was given, in the provider's scheme?"
     elif annotated.accepted is not None and not annotated.fetches and any(step.video for step in annotated.steps):
         words = "; it received the URL of its video, which is on the host of its base URL, and did not fetch it"
     if outcome is None:

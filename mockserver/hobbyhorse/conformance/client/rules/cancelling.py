@@ -20,16 +20,16 @@ OWN_DEADLINE_SHARE = 0.5
 def cancel_on_abort(trace: AnnotatedTrace) -> list[str] | None:
     """Look for a request to cancel an abandoned job."""
     outcome = trace.outcome
-    if outcome is None or outcome.kind not in GAVE_UP or not trace.knew or trace.ended or trace.led_away:
+    if outcome is None or outcome.kind not in GAVE_UP or not trace.knew_job or trace.ended or trace.has_foreign_links:
         return None
     accepted = [step for step in trace.submits if step.accepted]
     if not accepted or not accepted[-1].clean or not _last_shown_under_way(trace):
         return None
-    if trace.lasted < OWN_DEADLINE_SHARE * trace.patience:
+    if trace.waited < OWN_DEADLINE_SHARE * trace.patience:
         return None
     if any(step.job in (accepted[-1].job_told, None) for step in trace.of("cancel")):
         return []
-    return [f"the client gave up after {trace.lasted:.0f} s and left the job {accepted[-1].job_told} running"]
+    return [f"the client gave up after {trace.waited:.0f} s and left the job {accepted[-1].job_told} running"]
 
 
 def _last_shown_under_way(trace: AnnotatedTrace) -> bool:
@@ -57,7 +57,7 @@ def cancel_race(trace: AnnotatedTrace) -> list[str] | None:
 def _lost(trace: AnnotatedTrace, cancels: tuple[Step, ...]) -> list[str]:
     """Return a finding if the client loses a job that may still exist: its report does not have the id."""
     outcome = trace.outcome
-    if outcome is None or outcome.kind not in GAVE_UP or trace.exposed is not False or not trace.knew:
+    if outcome is None or outcome.kind not in GAVE_UP or trace.exposed is not False or not trace.knew_job:
         return []
     later = [step for step in trace.steps if step.number >= cancels[0].number and step.role in (*READS, "cancel")]
     won = next((step for step in later if "success" in step.kinds and step.terminal), None)

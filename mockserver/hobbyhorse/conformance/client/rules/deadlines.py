@@ -25,9 +25,9 @@ def has_deadline(trace: AnnotatedTrace) -> list[str] | None:
     late = [(read, waited) for read, waited in waits if waited > longest]
     found = [f"request {read.number} came after {waited:.0f} s; allowed: {longest:.0f} s" for read, waited in late[-1:]]
     outcome = trace.outcome
-    if outcome is not None and outcome.kind == "unfinished" and trace.lasted > longest:
+    if outcome is not None and outcome.kind == "unfinished" and trace.waited > longest:
         found.append(
-            f"the client was still waiting {trace.lasted:.0f} s after the job was accepted; allowed: {longest:.0f} s"
+            f"the client was still waiting {trace.waited:.0f} s after the job was accepted; allowed: {longest:.0f} s"
         )
     if found:
         return found
@@ -72,7 +72,7 @@ def _last_read_is_under_way(trace: AnnotatedTrace) -> bool:
 def id_in_error(trace: AnnotatedTrace) -> list[str] | None:
     """Look for the id of an unfinished job in the run's outcome."""
     outcome = trace.outcome
-    if outcome is None or outcome.kind not in GAVE_UP or trace.exposed is None or not trace.knew:
+    if outcome is None or outcome.kind not in GAVE_UP or trace.exposed is None or not trace.knew_job:
         return None
     # A client that read the end may report an error about that; after its own deadline the id is still owed.
     deadline = outcome.kind == "timeout" and outcome.told

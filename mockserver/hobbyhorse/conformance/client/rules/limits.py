@@ -10,10 +10,11 @@ from hobbyhorse.conformance.client.rules.requests import requested_parameters, s
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step, canonical
 
 TOO_MANY_REQUESTS = 429  # RFC 6585, section 4
-# Attempts to submit one order: a job of a few minutes, retried with pauses that double, takes about ten.
+# Attempts to submit one order. More would excuse a client that polls the limit; fewer would accuse a client that waits
+# for a long job with growing pauses.
 MOST_ORDER_TRIES = 10
 # Seconds before a refused submission is retried while other jobs are running: 0.5, less the rounding of recorded
-# moments (1 ms). Longer than after other failures, because a place becomes free only when a job ends.
+# times (1 ms). Longer than after other failures, because a place becomes free only when a job ends.
 LEAST_ORDER_GAP = 0.5 - 0.001
 
 

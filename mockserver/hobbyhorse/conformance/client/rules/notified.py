@@ -22,7 +22,7 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import ENDS, READS, AnnotatedTrace, Step
 from hobbyhorse.traces.trace import Delivery
 
-# Seconds within which the order of two events is unknown: they were recorded by different threads.
+# Two events within these seconds have no known order: sending, receiving and recording take time.
 SIMULTANEOUS_SECONDS = 0.05
 # Seconds before a run's end in which its receiver may be closed already.
 CLOSING = 1.0
@@ -291,7 +291,7 @@ def _went_well(trace: AnnotatedTrace, empty: Delivery) -> bool:
     made = any(job.id == empty.job and job.kind == "success" for job in trace.trace.jobs or ())
     promptly = trace.outcome is not None and 0 <= trace.outcome.ended - empty.sent <= SAME_END_SECONDS
     ordinary = all(step.ok and step.exchange.move is None and not step.failure for step in trace.steps)
-    return (shown or (made and promptly)) and ordinary and trace.lasted < trace.patience / 2
+    return (shown or (made and promptly)) and ordinary and trace.waited < trace.patience / 2
 
 
 def _twice(trace: AnnotatedTrace, job: str, why: str) -> list[str]:

@@ -30,7 +30,7 @@ ALLOWED_CONFIRMATIONS = 1
 QUIET = 0.05
 # Polling is endless after this factor of the longest wait and these seconds more: the same margin as for a deadline.
 ENDLESS_POLLING = (1.25, 60.0)
-# The share of the least interval that a poll may come early: clients randomise their pauses, and timers fire early.
+# The share of the least interval that must elapse between polls: less than all of it, for jitter and rounding.
 JITTER = 0.9
 # Error envelopes in a row after which polling past them is unbounded. An envelope is a decision of the provider, so
 # fewer are allowed than unusable bodies.
@@ -216,7 +216,7 @@ def keeps_the_interval(trace: AnnotatedTrace) -> list[str] | None:
                 early.append((step, again))
     if not seen:
         return None
-    # A single early poll may be the first after the submission, or a timer that fired early.
+    # A single early poll may have another cause; a client with too short an interval has many.
     if len(early) < 2:
         return []
     gap = min(again.arrived - step.arrived for step, again in early)

@@ -84,7 +84,7 @@ def additive_tolerance(trace: AnnotatedTrace) -> list[str] | None:
     last, shown = steps[-1], [step for step in steps if step.success and step.video]
     # A run that had its video, or stopped directly at the new form, has no other reason to fail.
     whole = bool(shown) and last in trace.fetches and last.status == 200
-    early = last.under_way and trace.lasted < trace.patience / 2
+    early = last.under_way and trace.waited < trace.patience / 2
     stopped = last in harmless and (last in shown or early or (last.role == "submit" and len(steps) == 1))
     if not whole and not stopped:
         return None

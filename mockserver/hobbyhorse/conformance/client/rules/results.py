@@ -12,7 +12,7 @@ from hobbyhorse.traces.annotated import FAILED_OUTCOMES, TRANSIENT, AnnotatedTra
 MOST_EMPTY_READS = 5
 # Further reads of a refused result: a refusal is final, so that more than a repetition or two is a loop.
 REFUSED_RESULTS = 2
-# Further downloads from a refused link: more than a refused result, because a CDN may refuse while it is updated.
+# Further downloads from a refused link: a few are a retry policy that ignores the status, more are a loop.
 REFUSED_LINKS = 5
 # Seconds that a download may arrive after its link has expired: it may have been sent in time.
 LINK_LATENESS_SECONDS = 5.0
@@ -57,7 +57,7 @@ def _address(trace: AnnotatedTrace, step: Step) -> str | None:
 
 def _hurried(trace: AnnotatedTrace) -> bool:
     """Whether the client may have stopped because of its own deadline."""
-    return trace.taken_up is None or trace.lasted >= NEARLY * trace.patience
+    return trace.last_wait_began is None or trace.waited >= NEARLY * trace.patience
 
 
 @each_order
@@ -102,7 +102,7 @@ def success_without_media(trace: AnnotatedTrace) -> list[str] | None:
     outcome = trace.outcome
     if outcome is not None and outcome.kind == "success" and not any(map(_good, trace.steps)):
         found.append(f"request {bare[0].number} returned a success without a video, and the client reports success")
-    if outcome is not None and outcome.kind in FAILED_OUTCOMES and trace.exposed is False and trace.knew:
+    if outcome is not None and outcome.kind in FAILED_OUTCOMES and trace.exposed is False and trace.knew_job:
         found.append(
             f"request {bare[0].number} returned a success without a video, and the error does not expose the job id"
         )
@@ -152,7 +152,7 @@ def _gave_up_too_early(trace: AnnotatedTrace, results: list[Step]) -> list[str] 
         or not alone
         or not last
         or _hurried(trace)
-        or trace.led_away
+        or trace.has_foreign_links
     ):
         return []
     return [f"the result was not ready (request {early[0].number}: {early[0].status}), and was not requested again"]
@@ -217,8 +217,10 @@ def expired_link_is_asked_anew(trace: AnnotatedTrace) -> list[str] | None:
         for again in submitted_again(trace, refused)
     ]
     outcome = trace.outcome
-    gave_up = outcome is not None and outcome.kind in FAILED_OUTCOMES and not _hurried(trace) and not trace.led_away
-    if gave_up and trace.knew and not trace.after(refused, trace.reads):
+    gave_up = (
+        outcome is not None and outcome.kind in FAILED_OUTCOMES and not _hurried(trace) and not trace.has_foreign_links
+    )
+    if gave_up and trace.knew_job and not trace.after(refused, trace.reads):
         found.append(
             f"the link was refused (request {refused.number}: {refused.status}), and no new link was requested"
         )

@@ -29,7 +29,7 @@ FATAL = frozenset({400, 401, 403, 410, 422})
 FATAL_ORDER = FATAL | {402, 404, 405, 413, 415}
 # Seconds that a request may come before a Retry-After is over: the tolerance of the MCP suite's SSE retry test.
 EARLY = 0.05
-# Seconds before the first retry of a failed request: 0.1, less the rounding of recorded moments (1 ms).
+# Seconds before the first retry of a failed request: 0.1, less the rounding of recorded times (1 ms).
 LEAST_RETRY_GAP = 0.1 - 0.001
 # Pauses in a row from which a trend is judged: with fewer, random jitter would look like one.
 LONG_ENOUGH = 6

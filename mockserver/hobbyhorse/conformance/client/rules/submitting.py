@@ -12,7 +12,7 @@ from hobbyhorse.traces.annotated import AnnotatedTrace, canonical
 REUSED = frozenset({"key_mismatch", "key_used", "key_in_flight"})
 # Retries of a refused submission: enough for an exponential backoff of a few minutes, too few for a fixed fast loop.
 MOST_RETRIES = 8
-# Seconds before the first retry of a refused submission: 0.1, less the rounding of recorded moments (1 ms).
+# Seconds before the first retry of a refused submission: 0.1, less the rounding of recorded times (1 ms).
 LEAST_RESEND_GAP = 0.1 - 0.001
 
 
