@@ -228,6 +228,19 @@ def test_a_disarmed_scenario_applies_to_no_further_request() -> None:
     assert (found.armed, found.active, found.find(CONTRACT, "submit")) == ([], False, None)
 
 
+def test_a_disarmed_scenario_applies_to_no_further_request_without_a_job() -> None:
+    found = ArmedScenarios()
+    armed = arm(found, {"moves": {"list": [{"move": "empty", "times": "always"}]}})
+    kept = arm(found, {"moves": {"status": [{"move": "empty", "times": "always"}]}})
+    for role in ("list", "status"):
+        assert found.find(CONTRACT, role) is not None
+    found.disarm(armed.id)
+    assert found.find(CONTRACT, "list") is None
+    active = found.find(CONTRACT, "status")
+    assert active is not None
+    assert active.armed is kept
+
+
 def test_a_scenario_is_armed_only_for_a_known_provider_to_which_it_applies() -> None:
     found = ArmedScenarios()
     with pytest.raises(ScenarioError, match=f"there is no provider 'nobody'; allowed: {CONTRACT.key}") as unknown:
