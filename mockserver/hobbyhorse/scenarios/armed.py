@@ -130,7 +130,7 @@ class ActiveScenario:
             self.use(role)
         return move
 
-    def saw(self, stage: Stage) -> None:
+    def record_stage(self, stage: Stage) -> None:
         """Record that a response or a callback has shown the job in a stage: that may meet the timeline's fault."""
         trouble = self.scenario.timeline
         if trouble is None:
@@ -154,7 +154,7 @@ class ArmedScenarios:
         self._recent: deque[ActiveScenario] = deque(maxlen=MOST_RECENT)
         self._number = 0
         self.active = False
-        """Whether anything was armed since the last `clear`: spares most requests a look at the list."""
+        """Whether anything was armed since the last `clear`: spares most requests a walk through the list."""
 
     @property
     def armed(self) -> list[ArmedScenario]:

@@ -22,7 +22,7 @@ class Kind:
     """
 
     family: str
-    says: str
+    effect: str
     options: tuple[str, ...] = ()
     needs: str | None = None
     names: tuple[str, ...] = ()

@@ -72,7 +72,7 @@ class Job:
         if stage.terminal:
             self.collected = True
         if self.active_scenario is not None:
-            self.active_scenario.saw(stage)
+            self.active_scenario.record_stage(stage)
 
     async def moved(self) -> None:
         """Wait until the timeline changes."""
@@ -91,7 +91,7 @@ class Job:
     def stage(self, now: float) -> Stage:
         """Return the stage at a moment."""
         stage = self.contract.graph[stage_at(self.timeline, now)]
-        # A cancellation does not wait for the pictures: the client asked for it.
+        # A cancellation does not wait for the pictures: the client wants no result.
         waits = self.held and stage.terminal and stage.kind != "cancelled"
         return self.contract.graph[self.timeline[-2][1]] if waits else stage
 
