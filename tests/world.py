@@ -93,10 +93,10 @@ class Mock:
         }
         events: list[Event] = []
 
-        asked: list[Event] = [{"type": "http.request", "body": body, "more_body": False}]
+        pending: list[Event] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def receive() -> Event:
-            return asked.pop() if asked else {"type": "http.disconnect"}
+            return pending.pop() if pending else {"type": "http.disconnect"}
 
         async def keep(event: Event) -> None:
             events.append(event)

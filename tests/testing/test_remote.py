@@ -61,7 +61,7 @@ def test_a_job_is_ordered_moved_and_billed(world: RemoteWorld, contract: Contrac
     assert [one.role for one in world.wait_for(role="submit")] == ["submit"]
     assert world.api_key in world.env(contract.key).values()
     with pytest.raises(KeyError, match=contract.key):
-        world.env("nobody")
+        world.env("unknown")
 
 
 def test_the_clock_and_the_pace_are_its_own(server: MockServer, world: RemoteWorld) -> None:

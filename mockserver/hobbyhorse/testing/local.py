@@ -102,6 +102,7 @@ class MockServer:
 
     def start(self) -> MockServer:
         """Serve on a free port."""
+        # Starting twice is allowed: `MockServer().start()` may also be used as a context manager.
         if self._thread is None:
             bound = bind_elsewhere() if self._elsewhere else {}
             self.origins = {kind: address(one) for kind, one in bound.items()}
@@ -128,11 +129,13 @@ class MockServer:
 
     def timeline(self, world: MockWorld) -> TimeStepper:
         """Return the stepper of a world's manual clock, for use from another thread; its clients read that clock."""
+        # Deadlines and dates of responses then follow the world's clock instead of real time.
         world._world.virtual = True
         return TimeStepper(world.clock.awaited, [self._tracker])
 
     def run(self, work: Callable[[], Value]) -> Value:
         """Call a function on the server's event loop, so that nothing changes meanwhile."""
+        # Without a thread, the caller's event loop is the server's: nothing can change meanwhile.
         if self._thread is None:
             return work()
 
@@ -328,6 +331,7 @@ class MockWorld:
 
     def limit(self, **limits: Any) -> None:
         """Set limits of this key, by the names of `Limits`; None removes a limit."""
+        # Through the JSON form, so that one reader checks the limits of files, requests and tests.
         plain = {name: float(value) if isinstance(value, Decimal) else value for name, value in limits.items()}
         new = read_limits({**self._world.limits.to_json(), **plain})
         self._server.run(lambda: self._world.limit(new))
@@ -371,6 +375,7 @@ class MockWorld:
 
     def end_next_job(self, stage: str, code: str | None = None, message: str | None = None) -> None:
         """Set the terminal stage of the next job, and the code and message of its error if that is a failure."""
+        # Checked here: a wrong stage would only fail at the next submission, inside the server.
         stages = {found.name for contract in self._server.asgi.contracts for found in contract.graph.terminals()}
         if stage not in stages:
             raise ValueError(f"no provider has a terminal stage {stage!r}; allowed: {', '.join(sorted(stages))}")
@@ -400,6 +405,7 @@ class MockWorld:
         found = []
         for exchange in self.journal:
             seen = f"{exchange.method} {exchange.path}: {'; '.join(exchange.notes) or exchange.situation}"
+            # A situation that an armed fault has caused is not a mistake of the test.
             if exchange.move is None and exchange.situation in UNMATCHED and "unmatched" in about:
                 near = nearest(self._contract(str(exchange.provider)), exchange.method, exchange.path)
                 found.append(f"{seen}; the nearest is {near}; `hobbyhorse providers {exchange.provider}` lists them")
