@@ -124,7 +124,7 @@ async def test_a_callback_that_is_not_acknowledged_comes_again_by_the_schedule(
     job = await order(mock, contract, receiver.url)
     finished = mock.world.jobs[job].finished
     await mock.clock.run_until_idle()
-    attempts = [attempt for attempt in mock.fake.courier().attempts if attempt.job == job]
+    attempts = [attempt for attempt in mock.fake.callback_dispatcher().attempts if attempt.job == job]
     moments = [attempt.moment for attempt in attempts]
     expected = [finished]
     for pause in retries[: len(attempts) - 1]:
@@ -152,7 +152,7 @@ async def test_a_receiver_that_is_not_there_is_tried_again_and_noted(contract: C
     mock = Mock([contract])
     await order(mock, contract, "http://127.0.0.1:1/nobody")
     await mock.clock.run_until_idle()
-    attempts = list(mock.fake.courier().attempts)
+    attempts = list(mock.fake.callback_dispatcher().attempts)
     assert len(attempts) == 1 + len(contract.callbacks.retries)
     assert all(attempt.status is None and "Connect" in str(attempt.error) for attempt in attempts)
 
@@ -224,7 +224,7 @@ async def test_a_callback_url_that_no_client_can_call_breaks_nothing(url: str, c
     reply = await mock.call(contract, "submit", path={"model": model.id}, body=body)
     assert reply.status < 500
     await mock.clock.run_until_idle()
-    assert not [attempt for attempt in mock.fake.courier().attempts if attempt.acknowledged]
+    assert not [attempt for attempt in mock.fake.callback_dispatcher().attempts if attempt.acknowledged]
 
 
 @contracts_that(lambda contract: contract.callbacks is not None and contract.idempotency.mode == "replay")
@@ -246,7 +246,7 @@ async def test_a_job_whose_end_was_planned_twice_is_told_once(contract: Contract
     mock, receiver = Mock([contract]), Receiver(httpserver)
     job = mock.world.jobs[await order(mock, contract, receiver.url)]
     links = MediaLinks("http://mock.test", mock.world.handle, mock.fake.worlds.signer)
-    mock.fake.courier().schedule(mock.world, job, "http://mock.test", links)
+    mock.fake.callback_dispatcher().schedule(mock.world, job, "http://mock.test", links)
     await mock.clock.run_until_idle()
     assert len(receiver.received) == 1
 
@@ -269,7 +269,7 @@ async def test_each_attempt_says_of_which_kind_it_is_and_when_it_was_answered(
         job = await played(mock, contract, receiver, move)
     except ScenarioError:
         return  # a signature without an age
-    attempts = list(mock.fake.courier().attempts)
+    attempts = list(mock.fake.callback_dispatcher().attempts)
     false = [move] if move in ("forged", "stale", "unsigned", "unknown_job") else []
     assert [one.kind for one in attempts if one.false] == false
     assert {one.kind for one in attempts if not one.false} == {"genuine"}
@@ -374,7 +374,7 @@ async def test_in_virtual_time_the_deadline_of_a_receiver_is_on_the_worlds_clock
     assert contract.callbacks.deadline == 10.0
     mock = Mock([contract])
     mock.world.virtual = True
-    attempts = mock.fake.courier().attempts
+    attempts = mock.fake.callback_dispatcher().attempts
     slow = Slow(mock, seconds)
     async with slow.listening():
         job = mock.world.jobs[await order(mock, contract, slow.url)]
@@ -391,7 +391,7 @@ async def test_in_virtual_time_the_deadline_of_a_receiver_is_on_the_worlds_clock
     first = attempts[0]
     assert (first.moment, first.acknowledged) == (begun, in_time)
     assert first.answered == (begun + seconds if in_time else None)
-    assert first.error == (None if in_time else "TimeoutError: no answer within 10 s")
+    assert first.error == (None if in_time else "TimeoutError: no response within 10 s")
 
 
 @calling
@@ -405,12 +405,12 @@ async def test_in_real_time_the_deadline_of_a_receiver_is_real(
         return httpx.Response(200)
 
     mock = Mock([contract])
-    monkeypatch.setattr(mock.fake.courier()._client, "post", post)
+    monkeypatch.setattr(mock.fake.callback_dispatcher()._client, "post", post)
     for virtual in (False, True):
         mock.world.virtual = virtual
         await order(mock, contract, "http://127.0.0.1:1/nobody")
         await mock.clock.advance(100_000)
-    await mock.fake.courier().close()
+    await mock.fake.callback_dispatcher().close()
     assert contract.callbacks is not None
     assert bounds == [contract.callbacks.deadline, 60.0]
 

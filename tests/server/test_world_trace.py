@@ -505,11 +505,11 @@ def test_a_server_elsewhere_tells_the_same_trace(server: MockServer, world: Mock
     remote = RemoteServer(server.url)
     theirs = remote.world(world.api_key)
     assert theirs.trace(contract.key) == ours
-    with pytest.raises(RemoteError, match="no provider 'nobody'"):
+    with pytest.raises(RemoteError, match="unknown provider 'nobody'"):
         theirs.trace("nobody")
     with pytest.raises(RemoteError, match="without a judge"):
         theirs.ask("GET", "/report", provider=contract.key)
-    with pytest.raises(RemoteError, match="no provider is named"):
+    with pytest.raises(RemoteError, match="the provider is missing"):
         theirs.ask("GET", "/trace")
     remote.stop()
 

@@ -105,7 +105,7 @@ class MockServer:
         if self._thread is None:
             bound = bind_elsewhere() if self._elsewhere else {}
             self.origins = {kind: address(one) for kind, one in bound.items()}
-            self._fake.lives_at(self.origins)
+            self._fake.add_origins(self.origins)
             self._thread = ServerThread(self._watch, more=tuple(bound.values()))
         return self
 
@@ -270,7 +270,7 @@ class MockWorld:
     @property
     def callbacks(self) -> list[CallbackAttempt]:
         """Every delivery of a callback that was tried for a job of this world."""
-        return self._server.run(lambda: self._server.asgi.courier().of(self._world))
+        return self._server.run(lambda: self._server.asgi.callback_dispatcher().of(self._world))
 
     @property
     def ledger(self) -> Ledger:
@@ -358,7 +358,7 @@ class MockWorld:
 
     def redeliver(self, job: str) -> None:
         """Deliver a job's callback once more. Raises LookupError if there is none."""
-        self._server.run_on_loop(lambda: self._server.asgi.courier().redeliver(self._world, self._job(job)))
+        self._server.run_on_loop(lambda: self._server.asgi.callback_dispatcher().redeliver(self._world, self._job(job)))
 
     def _job(self, job: str) -> Job:
         if job not in self._world.jobs:

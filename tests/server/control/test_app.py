@@ -413,7 +413,7 @@ async def test_a_wait_ends_with_the_exchange_that_it_waits_for(one: Contract) ->
 async def test_a_wait_in_vain_says_what_there_was(one: Contract) -> None:
     plane = Plane([one])
     error = await plane.refused(408, "POST", "/journal/wait", {"timeout": 0})
-    assert "no request" in error["hint"]
+    assert error["hint"] == "the journal is empty"
     job = await plane.mock.submit(one)
     error = await plane.refused(408, "POST", "/journal/wait", {"job": job, "role": "status", "timeout": 0.01})
     assert "0 of 1" in error["message"]
@@ -576,7 +576,7 @@ async def test_a_reset_of_jobs_forgets_their_callbacks(contract: Contract, https
     await plane.said("POST", "/reset")
     await plane.said("POST", "/clock/advance", {"seconds": 86_400})
     assert receiver.received == []
-    assert not plane.mock.fake.courier()._deliveries
+    assert not plane.mock.fake.callback_dispatcher()._deliveries
 
 
 async def test_the_ledger_says_what_is_billed_and_marks_what_repeats(contract: Contract) -> None:

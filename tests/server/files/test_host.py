@@ -214,7 +214,7 @@ async def test_fifty_videos_are_never_made_by_more_makers_than_cores(
     jobs = [await host.mock.submit(CONTRACT) for _ in range(50)]
     await host.mock.clock.advance(3_600)
     world = host.mock.world
-    files = [host.mock.fake.studio().video(world.jobs[job]) for job in jobs]
+    files = [host.mock.fake.renderer().video(world.jobs[job]) for job in jobs]
     assert len(set(await asyncio.gather(*files))) == 50
     assert (len(seen), max(seen)) == (50, 2)
 
