@@ -1,1 +1,1 @@
-"""The fake provider as an ASGI application and on a socket; never imports `conformance` or Hypothesis, which are slow."""
+"""The fake provider as an ASGI application and on a socket; never imports `conformance` or Hypothesis: both are slow."""
