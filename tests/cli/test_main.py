@@ -257,20 +257,20 @@ def test_neither_a_proxy_nor_a_redirect_is_followed(
         httpserver.expect_request("/_mock/health").respond_with_data(status=302, headers=to)
         done = run("health", httpserver.url_for(""))
     assert done.status == 1
-    assert "answers 302" in done.err
+    assert "responds 302" in done.err
 
 
 @pytest.mark.parametrize(
     ("status", "body", "words"),
     [
-        (200, "all is well", "not as a server of hobbyhorse"),
-        (200, "[]", "not as a server of hobbyhorse"),
-        (200, "[" * 4096, "not as a server of hobbyhorse"),
-        (200, '{"status": "starting"}', "not as a server of hobbyhorse"),
-        (201, '{"status": "ok"}', "answers 201"),
-        (503, '{"status": "ok"}', "answers 503"),
-        (403, '{"error": {"message": "no", "hint": "say please"}}', "answers 403: no; say please"),
-        (500, b"\xff\n\n\xfe", "answers 500"),
+        (200, "all is well", "is not a hobbyhorse server"),
+        (200, "[]", "is not a hobbyhorse server"),
+        (200, "[" * 4096, "is not a hobbyhorse server"),
+        (200, '{"status": "starting"}', "is not a hobbyhorse server"),
+        (201, '{"status": "ok"}', "responds 201"),
+        (503, '{"status": "ok"}', "responds 503"),
+        (403, '{"error": {"message": "no", "hint": "say please"}}', "responds 403: no; say please"),
+        (500, b"\xff\n\n\xfe", "responds 500"),
     ],
 )
 def test_another_answer_is_one_line_and_exit_status_1(
