@@ -9,8 +9,8 @@ The life of a callback:
   that is held for its pictures is attempted again `HELD_SECONDS` later. The first attempt that finds its job ended
   marks the callback as started, and every other first attempt that was planned for the job then does nothing. Without
   that mark a job whose end moved twice would send its first callback twice.
-* Attempted. Each attempt writes the message of the job as it is then, and signs it with a new timestamp. A callback fault
-  of the job's scenario replaces the first attempt only; retries are sent as documented.
+* Attempted. Each attempt writes the message of the job as it is then, and signs it with a new timestamp. A callback
+  fault of the job's scenario replaces the first attempt only; retries are sent as documented.
 * Acknowledged by a 2xx response. Nothing follows, and the job counts as collected, as if a poll had shown its end.
 * Retried after any other response, a failed connection or a missed deadline. The delay before the next attempt is the
   contract's; redirects are not followed.

@@ -80,7 +80,7 @@ class ServerRoutes:
         """Serve a fixture image, for clients that need an image URL to send."""
         directory = data_directory("fixtures") / "images"
         path = directory / request.path_params["file"]
-        # `..%2f` arrives decoded; only a direct child of the directory is served.
+        # The name comes from a client; it must not lead out of the directory.
         if path.parent != directory or not path.is_file():
             return await self._unknown_path(request, HTTPException(404))
         return FileResponse(path)

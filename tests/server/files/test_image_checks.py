@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from PIL import Image
 from pytest_httpserver import HTTPServer
-from werkzeug import Request, Response
 
 from hobbyhorse.contract.folder import data_directory
 from hobbyhorse.contract.forms.expressions import replaced
 from hobbyhorse.contract.values import Contract, Model
-from hobbyhorse.server.files import image_store as gallery
 from tests.conftest import CONTRACTS
 from tests.world import Mock, Reply, documented
 
@@ -139,25 +135,6 @@ async def test_a_picture_at_a_documented_bound_is_taken_and_one_beyond_is_not(
 
 
 @taking
-async def test_a_picture_of_exactly_the_documented_bytes_is_taken_and_one_more_is_not(
-    contract: Contract, model: Model, httpserver: HTTPServer
-) -> None:
-    assert model.images is not None
-    most = model.images.most_bytes
-    assert most is not None
-    picture = encoded(600, 600, "JPEG")
-    for extra, expected in ((0, "success"), (1, "failure")):
-        data = picture + bytes(most + extra - len(picture))
-        httpserver.expect_request(f"/{extra}.jpg").respond_with_data(data, content_type="image/jpeg")
-        mock = Mock([contract])
-        reply = await order(mock, contract, model, httpserver.url_for(f"/{extra}.jpg"))
-        kind, error = await outcome(mock, contract, reply)
-        assert kind == expected, error
-        if extra:
-            assert str(most) in error
-
-
-@taking
 async def test_every_documented_format_is_taken(contract: Contract, model: Model, httpserver: HTTPServer) -> None:
     assert model.images is not None
     for form in ("jpeg", "png", "webp", "bmp"):
@@ -183,78 +160,6 @@ async def test_what_is_no_address_is_no_picture(url: str, contract: Contract, mo
 
 
 FIRST = CONTRACTS[0], CONTRACTS[0].models[0]
-
-
-async def test_an_address_that_does_not_answer_200_fails_the_job(httpserver: HTTPServer) -> None:
-    contract, model = FIRST
-    httpserver.expect_request("/gone.png").respond_with_data("no", status=404)
-    mock = Mock([contract])
-    reply = await order(mock, contract, model, httpserver.url_for("/gone.png"))
-    kind, error = await outcome(mock, contract, reply)
-    assert (kind, "404" in error) == ("failure", True)
-
-
-async def test_an_address_that_nobody_listens_at_fails_the_job() -> None:
-    contract, model = FIRST
-    mock = Mock([contract])
-    kind, error = await outcome(mock, contract, await order(mock, contract, model, "http://127.0.0.1:1/p.png"))
-    assert (kind, "cannot be fetched" in error) == ("failure", True)
-
-
-@pytest.mark.parametrize("target", ["http://169.254.169.254/latest", "http://10.0.0.1/", "file:///etc/passwd"])
-async def test_a_redirect_to_where_nothing_may_be_fetched_fails_the_job(target: str, httpserver: HTTPServer) -> None:
-    contract, model = FIRST
-    httpserver.expect_request("/p.png").respond_with_data("", status=302, headers={"location": target})
-    mock = Mock([contract])
-    reply = await order(mock, contract, model, httpserver.url_for("/p.png"))
-    kind, error = await outcome(mock, contract, reply)
-    assert (kind, "may not be fetched" in error) == ("failure", True)
-
-
-async def test_a_redirect_on_this_machine_is_followed_and_endless_ones_are_not(httpserver: HTTPServer) -> None:
-    contract, model = FIRST
-    httpserver.expect_request("/b.png").respond_with_data(encoded(600, 600), content_type="image/png")
-    httpserver.expect_request("/a.png").respond_with_data("", status=302, headers={"location": "/b.png"})
-    httpserver.expect_request("/loop.png").respond_with_data("", status=302, headers={"location": "/loop.png"})
-    for path, expected in (("/a.png", "success"), ("/loop.png", "failure")):
-        mock = Mock([contract])
-        kind, error = await outcome(mock, contract, await order(mock, contract, model, httpserver.url_for(path)))
-        assert kind == expected, error
-
-
-async def test_an_address_that_hangs_fails_the_job_while_others_are_served(
-    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    contract, model = FIRST
-    monkeypatch.setattr(gallery, "SECONDS", 0.2)
-
-    def hang(request: Request) -> Response:
-        time.sleep(1)
-        return Response(b"late")
-
-    httpserver.expect_request("/slow.png").respond_with_handler(hang)
-    mock = Mock([contract])
-    kind, error = await outcome(mock, contract, await order(mock, contract, model, httpserver.url_for("/slow.png")))
-    assert (kind, "within 0.2 s" in error) == ("failure", True)
-
-
-async def test_an_address_that_streams_for_ever_is_read_only_as_far_as_allowed(httpserver: HTTPServer) -> None:
-    contract, model = FIRST
-    sent: list[int] = []
-
-    def pour(request: Request) -> Response:
-        def chunks() -> Iterator[bytes]:
-            while len(sent) < 1_000:
-                sent.append(1)
-                yield bytes(1 << 20)
-
-        return Response(chunks(), mimetype="image/png")
-
-    httpserver.expect_request("/pour.png").respond_with_handler(pour)
-    mock = Mock([contract])
-    kind, error = await outcome(mock, contract, await order(mock, contract, model, httpserver.url_for("/pour.png")))
-    assert (kind, "bytes" in error) == ("failure", True)
-    assert len(sent) < 100
 
 
 async def test_a_picture_elsewhere_is_not_fetched_and_that_is_noted(contract: Contract) -> None:
@@ -302,13 +207,3 @@ async def test_a_held_job_does_not_end_before_its_pictures_are_looked_at(httpser
     assert not job.stage(mock.clock.now() + 1e6).terminal
     await mock.clock.advance(0)
     assert job.stage(mock.clock.now()).kind == "success"
-
-
-async def test_no_picture_stays_behind(contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    mock = Mock([contract])
-    await order(mock, contract, contract.models[0], inline(encoded(600, 600)))
-    await order(mock, contract, contract.models[0], inline(b"nothing"))
-    assert list(tmp_path.iterdir())
-    await mock.fake.close()
-    assert not list(tmp_path.iterdir())
