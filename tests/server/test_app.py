@@ -1,4 +1,4 @@
-"""Every bad request gets a clear refusal in the provider's own shape, is noted, and makes no job."""
+"""Every bad request is refused in the provider's own shape, is recorded, and creates no job."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BY_KEY = {contract.key: contract for contract in CONTRACTS}
 
 @dataclass(frozen=True)
 class Bad:
-    """A bad submission: what is sent instead of the documented one, and the situation that it deserves."""
+    """A bad submission: its changes to the documented one, and the expected situation."""
 
     situation: str
     body: Callable[[Any], Any] = lambda body: body
@@ -36,7 +36,7 @@ BAD_SUBMISSIONS = {
     "no key": Bad("unauthenticated", key=None),
     "a blank key": Bad("unauthenticated", key="  "),
     "another scheme than Bearer": Bad("unauthenticated", headers=(("authorization", "Basic abc"),)),
-    "a body that is no JSON": Bad("malformed_body", body=lambda body: b"{nope"),
+    "a body that is not JSON": Bad("malformed_body", body=lambda body: b"{nope"),
     "an empty body": Bad("malformed_body", body=lambda body: b""),
     "a body that is a list": Bad("malformed_body", body=lambda body: [body]),
     "a body that is null": Bad("malformed_body", body=lambda body: b"null"),
@@ -57,7 +57,9 @@ async def submit(mock: Mock, contract: Contract, bad: Bad) -> Reply:
 
 
 @pytest.mark.parametrize("name", BAD_SUBMISSIONS)
-async def test_a_bad_submission_is_refused_as_documented_noted_and_makes_no_job(name: str, contract: Contract) -> None:
+async def test_a_bad_submission_is_refused_as_documented_recorded_and_creates_no_job(
+    name: str, contract: Contract
+) -> None:
     bad, mock = BAD_SUBMISSIONS[name], Mock([contract])
     reply = await submit(mock, contract, bad)
     expected = find_situation(contract.operations["submit"], bad.situation)
@@ -99,7 +101,7 @@ async def test_a_wrong_method_is_refused_with_the_methods_that_the_path_takes(co
     assert reply.headers["allow"] == "GET"
 
 
-async def test_a_provider_answers_by_host_header_with_addresses_of_that_host(contract: Contract) -> None:
+async def test_a_provider_is_served_by_host_header_with_links_to_that_host(contract: Contract) -> None:
     mock = Mock([contract])
     operation, model, body = documented(contract)
     path = operation.path
@@ -116,7 +118,7 @@ async def test_a_provider_answers_by_host_header_with_addresses_of_that_host(con
                 assert reading.values[name].startswith(f"http://{host}/")
 
 
-async def test_every_address_in_an_answer_leads_back_here(contract: Contract) -> None:
+async def test_every_link_in_a_response_leads_back_to_the_server(contract: Contract) -> None:
     mock = Mock([contract], public_url="https://mock.example/base/")
     operation, model, body = documented(contract)
     reply = await mock.call(contract, "submit", path={"model": model.id}, body=body)
@@ -132,8 +134,8 @@ async def test_every_address_in_an_answer_leads_back_here(contract: Contract) ->
     assert all(address.startswith("https://mock.example/base/") for address in addresses)
 
 
-async def test_an_answer_that_breaks_its_schema_stops_a_strict_server(contract: Contract) -> None:
-    """The check of our own answers can fail: with a wrong schema for the answer, it does."""
+async def test_a_response_that_breaks_its_schema_stops_a_strict_server(contract: Contract) -> None:
+    """The validation can fail: with a wrong schema for the response, it does."""
     mock = Mock([contract])
     situation = contract.operations["submit"].situations["accepted"]
     schemas = contract.schemas
@@ -152,7 +154,7 @@ async def test_an_answer_that_breaks_its_schema_stops_a_strict_server(contract: 
         object.__setattr__(contract, "schemas", schemas)
 
 
-async def test_the_journal_redacts_what_is_secret_and_cuts_what_is_long(contract: Contract) -> None:
+async def test_the_journal_redacts_secrets_and_cuts_long_bodies(contract: Contract) -> None:
     mock = Mock([contract])
     _, model, body = documented(contract)
     long = {**body, "padding": "x" * 100_000}

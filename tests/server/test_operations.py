@@ -1,4 +1,4 @@
-"""Each operation shows, lists or refuses what its contract documents, for the jobs of one key only."""
+"""Each operation behaves as its contract documents, and sees the jobs of one key only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 
 def lists_by(contract: Contract, name: str) -> bool:
-    """Whether a contract's list is turned by page number or by cursor."""
+    """Whether a contract's list has a parameter, such as a page number or a cursor."""
     return "list" in contract.operations and name in contract.operations["list"].bindings
 
 
@@ -110,7 +110,7 @@ async def test_cursors_lead_through_every_job_once_even_while_jobs_are_added(con
 
 @contracts_that(lambda contract: lists_by(contract, "page"))
 @pytest.mark.parametrize("value", ["0", "-1", "x", "1.5", ""])
-async def test_a_page_that_is_no_page_is_refused(value: str, contract: Contract) -> None:
+async def test_an_invalid_page_number_is_refused(value: str, contract: Contract) -> None:
     operation = contract.operations["list"]
     page = operation.bindings["page"].request[0].name
     reply = await Mock([contract]).call(contract, "list", query=f"?{page}={value}")
@@ -118,7 +118,7 @@ async def test_a_page_that_is_no_page_is_refused(value: str, contract: Contract)
     assert "invalid_request" in reply.reading.situations
 
 
-async def test_a_job_keeps_its_stage_for_ever_once_it_has_ended(contract: Contract) -> None:
+async def test_a_job_that_has_ended_keeps_its_stage_forever(contract: Contract) -> None:
     mock = Mock([contract])
     job = await mock.submit(contract)
     await mock.clock.advance(86_400)
@@ -127,8 +127,8 @@ async def test_a_job_keeps_its_stage_for_ever_once_it_has_ended(contract: Contra
     assert (await mock.call(contract, "status", path={"job": job})).body == first.body
 
 
-async def test_each_required_parameter_is_missed(contract: Contract) -> None:
-    """A submission without one of its required members is refused, and the refusal names it."""
+async def test_a_missing_required_parameter_is_refused(contract: Contract) -> None:
+    """A submission without a required member is refused, and the refusal names the member."""
     operation, model, body = documented(contract)
     schema = contract.schemas.document(model.schema_file)
     for name in schema["required"]:

@@ -1,4 +1,4 @@
-"""Each connection fault does to a socket what its name says; in process it raises or is delayed on the clock."""
+"""Each connection fault has its documented effect on a real socket; in process it raises, or waits on the clock."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def served(kind: str, **options: Any) -> Iterator[tuple[Faulty, str]]:
 
 
 def read(kind: str, **options: Any) -> tuple[Seen, Handover]:
-    """Return what a client sees of a fault on a real socket, and the handover of the response."""
+    """Return a client's view of a fault on a real socket, and the handover of the response."""
     with served(kind, **options) as (app, url), RawClient("GET", url) as client:
         return client.read(), app.handovers[0]
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Transport(asyncio.Transport):
-    """A transport that keeps what is written to it."""
+    """A transport that keeps the bytes that are written to it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -270,6 +270,7 @@ class Fake:
     async def close(self) -> None:
         """End every wait, close every connection, remove the rendered files. The fake can be served again."""
         self.worlds.close()
+        # Detached before the first await: a request during the close must not use a closed part.
         dispatcher, self._dispatcher = self._dispatcher, None
         renderer, self._renderer = self._renderer, None
         if dispatcher is not None:

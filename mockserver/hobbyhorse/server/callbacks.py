@@ -174,7 +174,7 @@ class CallbackDispatcher:
         """Deliver a callback that is due, if its job has ended; see the states above."""
         job, world = delivery.job, delivery.world
         now = world.clock.now()
-        # A reset removes jobs but cannot unplan what the clock holds for them.
+        # A reset removes jobs, but attempts that are already planned on the clock still come due.
         if world.jobs.get(job.id) is not job or not job.ends:
             return
         if not job.stage(now).terminal:
@@ -369,7 +369,7 @@ _FAULTS: Mapping[str, Callable[[CallbackDispatcher, QueuedCallback, Mapping[str,
     "unknown_job": CallbackDispatcher._unknown_job,
     "null_payload": CallbackDispatcher._null_payload,
 }
-"""By the name of the fault: what it does instead of the first attempt."""
+"""The replacement for the first attempt, by the name of the fault."""
 
 
 def _without_payload(callbacks: Callbacks, body: bytes) -> bytes:

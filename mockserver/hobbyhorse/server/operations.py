@@ -65,6 +65,7 @@ def _create(call: OperationRequest, checked: CheckedOrder) -> Job:
     """Create the submitted job, under the active scenario of its submission."""
     job = call.world.submit(call.contract, checked.order, call.scenario)
     call.made = job.id
+    # A larger body carries an inline image; kept with every job, it would fill the memory.
     if len(call.body) <= MOST_KEPT:
         job.asked = SubmittedRequest(
             f"{call.base}{call.scope['path'].removeprefix('/' + call.contract.key)}", call.body
@@ -116,6 +117,7 @@ async def run(call: OperationRequest) -> OperationResponse:
         return refuse(call, Refusal(refused))
     job = _create(call, checked)
     if checked.pending:
+        # Not in the background, as for a submission: this response waits for the job in any case.
         job.held = True
         await fetch_images(call, job, checked)
     if not await call.until_ended(job):

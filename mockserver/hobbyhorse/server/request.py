@@ -100,6 +100,7 @@ class OperationRequest:
 
     def parameters(self) -> Message | Refusal:
         """Read the path, the query and the headers."""
+        # The common case, a poll: its route declares no parameter, so nothing has to be parsed or validated.
         if self.route.plain:
             return Message(self.path, {}, self.header)
         query = dict(parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True))
@@ -164,6 +165,7 @@ class OperationRequest:
         job_id = self.path[binding.request[0].name]
         job = self.world.find(self.contract, job_id)
         if job is None:
+            # Some providers refuse another key's job with its own status; `foreign_job` is for them.
             owner = self.worlds.owner(self.contract, job_id)
             return Refusal("unknown_job" if owner is None else "foreign_job")
         life = self.contract.retention.job
@@ -221,6 +223,7 @@ def api_key(security: Iterable[tuple[str, str, str]], scope: Scope) -> str | Non
             text = header(scope["headers"], name.encode("latin-1")) or ""
         else:
             text = parse_qs(scope["query_string"].decode("latin-1")).get(name, [""])[0]
+        # The name of an authentication scheme is case-insensitive (RFC 9110, 11.1).
         if text[: len(before)].lower() == before and (key := text[len(before) :].strip()):
             return key
     return None

@@ -27,7 +27,7 @@ from hobbyhorse.server.transport import OpenProtocol
 
 # Beyond any orderly stop, which takes a tenth of a second; then the daemon thread is left to the end of the process.
 STOP_SECONDS = 5.0
-# Loopback, but another host than the server's: to a client, a link to it is what a link to an internal host would be.
+# Loopback, but another host than the server's: to a client, it looks like a host on an internal network.
 PRIVATE = "127.0.0.2"
 # An hour: longer than any test. With uvicorn's 5 s, a slow test would meet closed connections that a fast one does not.
 IDLE_SECONDS = 3_600

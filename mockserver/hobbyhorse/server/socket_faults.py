@@ -9,11 +9,11 @@ ASGI has no event for any of this; an application can only send a response or ra
 So `server.transport` passes the asyncio transport of each connection in an ASGI extension, and the effects act on it:
 
 * A close flushes the bytes that were written, then sends FIN. The client sees a body that is too short.
-* A reset sets `SO_LINGER` to zero before it aborts, so that the kernel sends RST and discards what was written.
+* A reset sets `SO_LINGER` to zero before it aborts, so that the kernel sends RST and discards the unsent bytes.
   Without it the client would see a normal end.
 
 Waits are on the clock of the world, so that virtual time passes through them, and each ends as soon as the client
-leaves. In process there is no transport: a fault that ends the connection raises `Dropped`, which a client sees as
+leaves. In process, the transport is None: a fault that ends the connection raises `Dropped`, which a client sees as
 the connection error that it would have met on a socket.
 
 A response counts as delivered when its last byte was written to a connection that was still open, unless the peer
@@ -53,7 +53,7 @@ SILENT = frozenset({"timeout", "reset_peer", "empty", "accept_then_drop"})
 
 
 class Dropped(ConnectionError):
-    """A fault ended the connection; raised only in process, where there is no connection to close."""
+    """A fault ended the connection; raised only in process, where no connection can be closed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ INSTEAD = frozenset({"timeout", "reset_peer", "empty", "html_page", "empty_body"
 
 @dataclass(frozen=True, slots=True)
 class FaultedResponse:
-    """A response after a fault: what to send, the fault, and the journal's record."""
+    """A response after a fault: the bytes to send, the fault, and the journal's record."""
 
     noted: JournalNote
     sent: Sent
@@ -185,7 +185,7 @@ def _target(call: OperationRequest) -> str:
 
 
 def _first_stage(call: OperationRequest, response: OperationResponse) -> OperationResponse:
-    """Return the response that shows the job in its first stage, or the given one if there is no job."""
+    """Return the response that shows the job in its first stage, or the given one without a job."""
     job, graph = _job_in_path(call), call.contract.graph
     message = call.parameters()
     if job is None or isinstance(message, Refusal):
@@ -226,7 +226,7 @@ def file_refusal(name: str) -> Sent:
 
 def apply_file_fault(scenario: ActiveScenario, sent: Sent, world: World) -> tuple[Move | None, Sent]:
     """Return the fault that a response with a file meets, or None, and the response after it."""
-    # A refused file meets no fault: there is no video to distort, and the fault would be used up unseen.
+    # A refused file meets no fault: without a video to distort, the fault would be used up unseen.
     if sent.status not in (200, 206):
         return None, sent
     move = scenario.take(MEDIA)

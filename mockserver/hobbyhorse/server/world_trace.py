@@ -4,7 +4,7 @@ A trace is read by judges and stored in files, so no secret may be in it: the AP
 in every encoding that a client may send, and headers and parameters that carry secrets are replaced whole.
 
 Requests without an accepted key were recorded elsewhere, under another clock. They are included because a client that
-loses its key must still be judged by what it sent. Their order is known from the request numbers, which count over
+loses its key must still be judged by its requests. Their order is known from the request numbers, which count over
 all worlds; their moments are shifted to the world's clock and then limited to the moments of their neighbours.
 """
 

@@ -17,14 +17,14 @@ from tests.server.control.plane import (
 
 @pytest.fixture(params=CONTRACTS[:1], ids=lambda contract: contract.key)
 def one(request: pytest.FixtureRequest) -> Contract:
-    """One contract, where any will do."""
+    """A single contract, for tests that do not depend on the provider."""
     found: Contract = request.param
     return found
 
 
 @pytest.fixture
 def catalogue(tmp_path: Path) -> tuple[Path, ...]:
-    """A directory of scenarios of our own."""
+    """A directory with scenarios of the test."""
     for name in ("lost-poll", "lost-polls", "lost-pool"):
         (tmp_path / f"{name}.json").write_bytes(orjson.dumps(SCENARIO))
     only = {

@@ -44,7 +44,7 @@ SCENARIO = {"why": "a connection is lost", "moves": {"status": [STEP]}}
 
 
 def met(method: str, path: str) -> tuple[str, ControlOperation] | None:
-    """Return the path and the operation of the document that a request meets."""
+    """Return the path and the operation of the document that a request matches."""
     for template in OPERATIONS:
         if re.fullmatch(re.sub(r"\\\{[^}]*\\\}", "[^/]+", re.escape(template)), path):
             operation = OPERATIONS[template].get("GET" if method == "HEAD" else method)
@@ -53,7 +53,7 @@ def met(method: str, path: str) -> tuple[str, ControlOperation] | None:
 
 
 class Plane:
-    """The control plane of a fake in process; every answer is held against the document."""
+    """The control plane of an in-process fake; every response is validated against the document."""
 
     def __init__(self, contracts: list[Contract] | None = None, **options: Any) -> None:
         self.mock = Mock(contracts or CONTRACTS, **options)
@@ -81,20 +81,20 @@ class Plane:
         return reply
 
     async def ok(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
-        """Send a request that is to succeed; return what is said."""
+        """Send a request that must succeed; return its JSON."""
         reply = await self.request(method, path, body, **more)
         assert reply.status < 300, reply.body
         return reply.json
 
     async def refused(self, status: int, method: str, path: str, body: Any = None, **more: Any) -> Any:
-        """Send a request that is to be refused; return the error."""
+        """Send a request that must be refused; return the error."""
         reply = await self.request(method, path, body, **more)
         assert reply.status == status, reply.body
         return reply.json["error"]
 
 
 def check_reply(method: str, path: str, reply: Reply) -> None:
-    """Hold an answer against the document."""
+    """Validate a response against the document."""
     assert reply.headers["content-type"] == "application/json"
     found = met(method, path)
     if found is None:
@@ -103,7 +103,7 @@ def check_reply(method: str, path: str, reply: Reply) -> None:
     else:
         at = (*found[1].at, "responses", str(reply.status))
         said, _ = SCHEMAS.deref(SCHEMAS.at(address(DOCUMENT, at)), DOCUMENT)
-        assert said, f"{method} {path} answers {reply.status}, which the document does not have: {reply.body!r}"
+        assert said, f"{method} {path} responds {reply.status}, which is not documented: {reply.body!r}"
         if reply.status < 300:
             schema = address(DOCUMENT, (*at, "content", "application/json", "schema"))
         else:
@@ -121,7 +121,7 @@ def concrete(path: str, **names: str) -> str:
 
 
 async def state(plane: Plane, key: str = KEY) -> dict[str, Any]:
-    """Return everything that can be seen of a world."""
+    """Return the visible state of a world."""
     paths = {
         "jobs": "/jobs",
         "journal": "/journal",

@@ -69,7 +69,7 @@ async def test_health_version_and_document_need_no_key() -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-async def test_a_page_from_elsewhere_gets_403_from_every_route(method: str, path: str) -> None:
+async def test_a_page_of_another_origin_gets_403_from_every_route(method: str, path: str) -> None:
     plane = Plane()
     before = await state(plane)
     for host in ("evil.example", "localhost.evil.example:80", "10.0.0.1"):
@@ -83,7 +83,7 @@ async def test_a_page_from_elsewhere_gets_403_from_every_route(method: str, path
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-async def test_the_control_key_is_asked_for_on_every_route_but_health(method: str, path: str) -> None:
+async def test_the_control_key_is_required_on_every_route_but_health(method: str, path: str) -> None:
     plane = Plane(control_key="the key", loopback=False)
     right = {"x-mock-control-key": "the key"}
     health = path == "/_mock/health"
@@ -112,7 +112,7 @@ async def test_a_world_is_named_by_a_key_that_is_accepted(method: str, path: str
     assert (await plane.request("GET", "/clock", headers={"authorization": f"bEARER  {KEY}"}, key=None)).status == 200
 
 
-async def test_what_is_no_operation_is_said_to_be_none() -> None:
+async def test_an_unknown_path_or_method_is_refused() -> None:
     plane = Plane()
     assert (await plane.refused(404, "GET", "/nothing"))["code"] == "unknown_path"
     assert (await plane.refused(404, "GET", "/"))["code"] == "unknown_path"
@@ -138,7 +138,7 @@ async def test_a_key_is_found_and_redacted_wherever_a_contract_has_it(one: Contr
     assert "[redacted]" in orjson.dumps(journal).decode()
 
 
-async def test_a_query_that_nothing_takes_is_refused_everywhere() -> None:
+async def test_an_unknown_query_parameter_is_refused_everywhere() -> None:
     plane = Plane()
     for method, path in ROUTES:
         error = await plane.refused(422, method, f"{concrete(path)}?colour=red")
@@ -173,7 +173,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 def patient(path: str, body: Any) -> Any:
-    """Return a body that makes no test wait."""
+    """Return a body without a real wait."""
     return {**body, "timeout": 0} if path.endswith("/wait") and isinstance(body, dict) else body
 
 
@@ -205,7 +205,7 @@ def test_no_path_makes_the_server_fail(where: str, method: str, loop: asyncio.Ab
     assert reply.status < 500
 
 
-def test_the_page_says_of_every_operation_what_the_document_says() -> None:
+def test_the_page_lists_every_operation_with_the_summary_of_the_document() -> None:
     page = (ROOT / "docs" / "control.md").read_text()
     rows = set(re.findall(r"^\| `([A-Z]+) (/_mock/\S+)` \| (.+) \|$", page, re.MULTILINE))
     assert rows == {(method, path, PLAN["paths"][path][method.lower()]["summary"]) for method, path in ROUTES}

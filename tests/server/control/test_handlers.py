@@ -102,7 +102,7 @@ async def test_the_clock_is_shown_set_and_moved(one: Contract) -> None:
 @pytest.mark.parametrize(
     "content", [b'{"seconds": -1}', b'{"seconds": NaN}', b'{"seconds": 1e999}', b'{"seconds": "1"}']
 )
-async def test_time_never_goes_back_nor_is_it_no_number(content: bytes) -> None:
+async def test_time_never_goes_back_and_is_always_a_number(content: bytes) -> None:
     plane = Plane()
     before = await plane.ok("GET", "/clock")
     assert (await plane.request("POST", "/clock/advance", content=content)).status in (400, 422)
@@ -117,7 +117,7 @@ async def test_time_has_an_end() -> None:
     assert await plane.ok("GET", "/clock") == before
 
 
-async def test_the_journal_shows_what_was_asked_and_answered(contract: Contract) -> None:
+async def test_the_journal_shows_requests_and_responses(contract: Contract) -> None:
     plane = Plane([contract])
     job = await plane.mock.submit(contract)
     await plane.mock.call(contract, "status", path={"job": job})
@@ -149,7 +149,7 @@ async def test_the_journal_shows_what_was_asked_and_answered(contract: Contract)
     assert (await plane.ok("GET", "/journal", key="another"))["exchanges"] == []
 
 
-async def test_a_request_that_met_nothing_says_what_it_is_nearest_to(contract: Contract) -> None:
+async def test_a_request_that_matched_nothing_is_shown_with_the_nearest_operation(contract: Contract) -> None:
     plane = Plane([contract])
     operation = contract.operations["status"]
     wrong = re.sub(r"\{[^}]+\}", "x", operation.path)
@@ -163,7 +163,7 @@ async def test_a_request_that_met_nothing_says_what_it_is_nearest_to(contract: C
     assert known["nearest"] is None
 
 
-async def test_a_request_that_breaks_the_contract_says_where(contract: Contract) -> None:
+async def test_a_request_that_breaks_the_contract_is_shown_with_the_difference(contract: Contract) -> None:
     plane = Plane([contract])
     operation, model, body = documented(contract)
     path = {"model": model.id}
@@ -194,7 +194,7 @@ async def test_a_wait_ends_with_the_exchange_that_it_waits_for(one: Contract) ->
     assert not plane.mock.world.journal._waiters
 
 
-async def test_a_wait_in_vain_says_what_there_was(one: Contract) -> None:
+async def test_a_wait_that_times_out_reports_the_newest_exchanges(one: Contract) -> None:
     plane = Plane([one])
     error = await plane.refused(408, "POST", "/journal/wait", {"timeout": 0})
     assert error["hint"] == "the journal is empty"
@@ -220,7 +220,7 @@ async def test_a_wait_that_the_server_ends_is_refused(one: Contract) -> None:
     ["provider=nobody", "role=nothing", "status=abc", "status=700", "status=-1", "limit=0", "limit=1001", "limit=1.5",
      "limit=%D9%A1", "limit=" + "9" * 400, "limit=", "colour=red", "method=G%20T", "role=submit&role=submit", "job="],
 )  # fmt: skip
-async def test_a_filter_that_can_match_nothing_is_refused(query: str) -> None:
+async def test_a_filter_that_cannot_match_is_refused(query: str) -> None:
     error = await Plane().refused(422, "GET", f"/journal?{query}")
     assert error["code"] in ("invalid_query", "unknown_provider")
 
@@ -281,7 +281,7 @@ async def test_a_scenario_is_armed_met_and_disarmed(contract: Contract, catalogu
         ({}, "invalid_body"),
     ],
 )
-async def test_a_scenario_that_cannot_be_is_not_armed(said: Any, code: str, catalogue: tuple[Path, ...]) -> None:
+async def test_an_invalid_scenario_is_not_armed(said: Any, code: str, catalogue: tuple[Path, ...]) -> None:
     plane = Plane(scenarios=catalogue)
     error = await plane.refused(422, "POST", "/scenarios/arm", said)
     assert error["code"] == code
@@ -311,7 +311,9 @@ async def test_callbacks_are_listed_and_delivered_again(contract: Contract, http
 
 
 @calling
-async def test_a_job_that_is_moved_to_its_end_is_told_at_once(contract: Contract, httpserver: HTTPServer) -> None:
+async def test_a_job_that_is_moved_to_its_end_sends_its_callback_immediately(
+    contract: Contract, httpserver: HTTPServer
+) -> None:
     plane, receiver = Plane([contract]), Receiver(httpserver)
     job = await order(plane.mock, contract, receiver.url)
     graph = contract.graph
@@ -326,7 +328,7 @@ async def test_a_job_that_is_moved_to_its_end_is_told_at_once(contract: Contract
     assert len(receiver.received) == 1
 
 
-async def test_a_reset_forgets_what_is_named(one: Contract, catalogue: tuple[Path, ...]) -> None:
+async def test_a_reset_forgets_the_named_parts(one: Contract, catalogue: tuple[Path, ...]) -> None:
     plane = Plane([one], scenarios=catalogue)
     for part in ("jobs", "journal", "scenarios", "clock"):
         await plane.mock.submit(one)
@@ -356,7 +358,7 @@ async def test_a_reset_of_jobs_forgets_their_callbacks(contract: Contract, https
     assert not plane.mock.fake.callback_dispatcher()._deliveries
 
 
-async def test_the_ledger_says_what_is_billed_and_marks_what_repeats(contract: Contract) -> None:
+async def test_the_ledger_shows_the_billed_jobs_and_marks_duplicates(contract: Contract) -> None:
     plane = Plane([contract])
     first, second = [await plane.mock.submit(contract) for _ in range(2)]
     await plane.mock.clock.advance(86_400)
@@ -385,7 +387,9 @@ async def test_settings_are_shown_and_changed(one: Contract) -> None:
 
 
 @calling
-async def test_a_stuck_job_that_is_moved_on_is_told_when_it_ends(contract: Contract, httpserver: HTTPServer) -> None:
+async def test_a_stuck_job_that_is_moved_on_sends_its_callback_when_it_ends(
+    contract: Contract, httpserver: HTTPServer
+) -> None:
     plane, receiver = Plane([contract]), Receiver(httpserver)
     await plane.ok("POST", "/scenarios/arm", {"scenario": {"timeline": {"move": "stuck"}}})
     job = await order(plane.mock, contract, receiver.url)

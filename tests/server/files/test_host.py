@@ -1,4 +1,4 @@
-"""The media host serves what a client's own checks accept, in ranges, once, and only while the link holds."""
+"""The media host serves valid videos, in ranges, and only while the link is valid."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_the_video_has_the_documented_length_and_rate_and_needs_no_key(con
     assert abs(facts.width * facts.height - area) < 0.01 * area
 
 
-async def test_head_says_what_get_sends(host: Host) -> None:
+async def test_head_declares_the_body_of_get(host: Host) -> None:
     url = await host.video()
     head, get = await host.client.head(url), await host.client.get(url)
     assert head.status_code == 200
@@ -76,7 +76,7 @@ async def test_a_range_that_is_not_there_is_refused(wanted: str, host: Host) -> 
     assert answer.status_code in (400, 416)
 
 
-async def test_what_the_client_has_is_not_sent_again(host: Host) -> None:
+async def test_a_file_that_the_client_has_is_not_sent_again(host: Host) -> None:
     url = await host.video()
     tag = (await host.client.get(url)).headers["etag"]
     for wanted in (tag, f"W/{tag}", f'"other", {tag}', "*"):
@@ -87,7 +87,7 @@ async def test_what_the_client_has_is_not_sent_again(host: Host) -> None:
     assert (await host.client.get(url, headers={"if-none-match": '"other"'})).status_code == 200
 
 
-async def test_a_link_expires_on_the_worlds_clock_as_an_object_store_says(host: Host) -> None:
+async def test_a_link_expires_on_the_worlds_clock_as_in_an_object_store(host: Host) -> None:
     url = await host.video()
     (job,) = host.mock.world.jobs.values()
     assert job.expires is not None
@@ -112,7 +112,7 @@ async def test_a_link_that_was_changed_is_refused(host: Host) -> None:
     assert job.id in url
 
 
-async def test_what_was_never_there_is_not_found(host: Host) -> None:
+async def test_a_file_that_never_existed_is_not_found(host: Host) -> None:
     url = urlsplit(await host.video())
     signer = host.mock.fake.worlds.signer
     for path in (url.path.replace("video.mp4", "other.mp4"), "/media/nobody/nothing/video.mp4"):
@@ -136,7 +136,7 @@ async def test_the_first_frame_is_served_where_the_contract_shows_it(host: Host)
     pytest.fail("no contract shows a first frame")
 
 
-async def test_a_maker_that_dies_is_a_503_and_the_next_request_succeeds(
+async def test_a_failed_rendering_is_a_503_and_the_next_request_succeeds(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count_renderings(monkeypatch, fail=1)

@@ -1,4 +1,4 @@
-"""A picture that the provider would not take is refused at once where that can be told, else its job fails."""
+"""An invalid image is refused with its submission if it is at hand; if it must be fetched, it fails the job."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def encoded(width: int, height: int, form: str = "PNG") -> bytes:
 
 
 def bomb() -> bytes:
-    """A small PNG that says that it is 50,000 by 50,000."""
+    """Return a small PNG that declares 50,000 by 50,000 pixels."""
     held = io.BytesIO()
     Image.new("1", (8, 8)).save(held, "PNG")
     data = held.getvalue()
@@ -54,7 +54,7 @@ BAD = {
 
 
 async def order(mock: Mock, contract: Contract, model: Model, url: str) -> Reply:
-    """Order the documented job of a model with another picture."""
+    """Submit the documented job of a model with another image."""
     operation, _, body = documented(contract, model)
     places = model.parameters.get("first_frame") or model.parameters["references"]
     body = replaced(body, (*operation.model_parameters.pointer, *places[0]), url)
@@ -66,7 +66,7 @@ def inline(data: bytes, kind: str = "png") -> str:
 
 
 async def outcome(mock: Mock, contract: Contract, reply: Reply) -> tuple[str, str]:
-    """Return the class of the stage that an accepted job ends in, and the error that it shows."""
+    """Return the class of the final stage of an accepted job, and its error."""
     assert reply.reading is not None
     assert "accepted" in reply.reading.situations, reply.body
     await mock.clock.advance(3_600)
@@ -79,7 +79,7 @@ async def outcome(mock: Mock, contract: Contract, reply: Reply) -> tuple[str, st
 
 @taking
 @pytest.mark.parametrize("name", BAD)
-async def test_an_inline_picture_that_cannot_be_used_is_refused_at_once(
+async def test_an_inline_image_that_is_not_usable_is_refused_with_its_submission(
     name: str, contract: Contract, model: Model
 ) -> None:
     mock = Mock([contract])
@@ -91,7 +91,7 @@ async def test_an_inline_picture_that_cannot_be_used_is_refused_at_once(
 
 @taking
 @pytest.mark.parametrize("name", BAD)
-async def test_a_fetched_picture_that_cannot_be_used_fails_its_job(
+async def test_a_fetched_image_that_is_not_usable_fails_its_job(
     name: str, contract: Contract, model: Model, httpserver: HTTPServer
 ) -> None:
     httpserver.expect_request("/p.png").respond_with_data(BAD[name], content_type="image/png")
@@ -102,7 +102,7 @@ async def test_a_fetched_picture_that_cannot_be_used_fails_its_job(
 
 
 def sizes(model: Model) -> Iterator[tuple[int, int, str | None]]:
-    """Yield sizes at and just beyond each bound of a model, and the word that the refusal must have."""
+    """Yield sizes at each bound of a model and just beyond it, with a word of the refusal."""
     assert model.images is not None
     side = model.images.least_side
     if side is not None:
@@ -117,7 +117,7 @@ def sizes(model: Model) -> Iterator[tuple[int, int, str | None]]:
 
 
 @taking
-async def test_a_picture_at_a_documented_bound_is_taken_and_one_beyond_is_not(
+async def test_an_image_at_a_documented_bound_is_accepted_and_one_beyond_is_not(
     contract: Contract, model: Model, httpserver: HTTPServer
 ) -> None:
     for width, height, word in sizes(model):
@@ -147,7 +147,7 @@ async def test_every_documented_format_is_taken(contract: Contract, model: Model
 
 @taking
 @pytest.mark.parametrize("url", ["horse.png", "ftp://127.0.0.1/horse.png", "http://", "sha256:" + "0" * 64])
-async def test_what_is_no_address_is_no_picture(url: str, contract: Contract, model: Model) -> None:
+async def test_an_invalid_url_is_not_an_image(url: str, contract: Contract, model: Model) -> None:
     mock = Mock([contract])
     reply = await order(mock, contract, model, url)
     assert reply.reading is not None
@@ -162,14 +162,14 @@ async def test_what_is_no_address_is_no_picture(url: str, contract: Contract, mo
 FIRST = CONTRACTS[0], CONTRACTS[0].models[0]
 
 
-async def test_a_picture_elsewhere_is_not_fetched_and_that_is_noted(contract: Contract) -> None:
+async def test_an_image_on_another_machine_is_not_fetched_and_that_is_noted(contract: Contract) -> None:
     mock = Mock([contract])
     await mock.submit(contract)
     notes = " ".join(next(iter(mock.world.journal)).notes)
     assert "not fetched" in notes
 
 
-async def test_the_projects_own_pictures_are_pictures_for_every_model() -> None:
+async def test_the_fixture_images_are_valid_for_every_model() -> None:
     names = sorted(path.name for path in (data_directory("fixtures") / "images").iterdir())
     assert names
     for contract in CONTRACTS:
@@ -179,7 +179,7 @@ async def test_the_projects_own_pictures_are_pictures_for_every_model() -> None:
             assert (await outcome(mock, contract, reply))[0] == "success", name
 
 
-async def test_an_own_picture_that_is_not_there_is_refused_at_once() -> None:
+async def test_a_fixture_image_that_does_not_exist_is_refused_with_its_submission() -> None:
     contract, model = FIRST
     mock = Mock([contract])
     reply = await order(mock, contract, model, "http://mock.test/fixtures/images/nobody.png")
@@ -189,7 +189,7 @@ async def test_an_own_picture_that_is_not_there_is_refused_at_once() -> None:
 
 
 @pytest.mark.parametrize("name", ["..%2f..%2fREADME.md", "../README.md"])
-async def test_a_way_out_of_our_own_pictures_is_an_address_elsewhere(name: str) -> None:
+async def test_a_path_out_of_the_fixtures_is_a_url_on_another_machine(name: str) -> None:
     contract, model = FIRST
     mock = Mock([contract])
     reply = await order(mock, contract, model, f"http://mock.test/fixtures/images/{name}")
@@ -197,7 +197,7 @@ async def test_a_way_out_of_our_own_pictures_is_an_address_elsewhere(name: str) 
     assert "not fetched" in " ".join(next(iter(mock.world.journal)).notes)
 
 
-async def test_a_held_job_does_not_end_before_its_pictures_are_looked_at(httpserver: HTTPServer) -> None:
+async def test_a_held_job_does_not_end_before_its_images_are_checked(httpserver: HTTPServer) -> None:
     contract, model = FIRST
     httpserver.expect_request("/p.png").respond_with_data(encoded(600, 600), content_type="image/png")
     mock = Mock([contract], pace="instant")

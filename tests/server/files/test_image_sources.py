@@ -1,4 +1,4 @@
-"""What may be fetched is told by the address, and again by where its name leads."""
+"""A URL decides the source of an image; the resolved address of its name is checked again."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ ANY = FetchPolicy(frozenset({"*"}))
         ("", Source.INVALID),
     ],
 )
-def test_an_address_tells_what_is_done_with_it(url: str, expected: Source) -> None:
+def test_a_url_decides_its_source(url: str, expected: Source) -> None:
     assert classify(url, FetchPolicy(), ORIGIN) is expected
 
 
 @given(st.text())
-def test_any_text_is_told(url: str) -> None:
+def test_any_text_has_a_source(url: str) -> None:
     assert classify(url, FetchPolicy(), ORIGIN) in Source
 
 
@@ -101,5 +101,5 @@ def test_a_name_that_leads_to_a_private_address_is_refused_unless_it_was_named(
         ("http://127.0.0.1:9000/fixtures/images/a.png", None),
     ],
 )
-def test_only_a_plain_name_is_one_of_our_own_pictures(url: str, name: str | None) -> None:
+def test_only_a_plain_name_is_a_fixture_image(url: str, name: str | None) -> None:
     assert fixture_name(url, ORIGIN) == name

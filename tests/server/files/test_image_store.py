@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 
 
 @taking
-async def test_a_picture_of_exactly_the_documented_bytes_is_taken_and_one_more_is_not(
+async def test_an_image_of_exactly_the_documented_bytes_is_accepted_and_one_more_is_not(
     contract: Contract, model: Model, httpserver: HTTPServer
 ) -> None:
     assert model.images is not None
@@ -44,7 +44,7 @@ async def test_a_picture_of_exactly_the_documented_bytes_is_taken_and_one_more_i
             assert str(most) in error
 
 
-async def test_an_address_that_does_not_answer_200_fails_the_job(httpserver: HTTPServer) -> None:
+async def test_a_response_other_than_200_fails_the_job(httpserver: HTTPServer) -> None:
     contract, model = FIRST
     httpserver.expect_request("/gone.png").respond_with_data("no", status=404)
     mock = Mock([contract])
@@ -53,7 +53,7 @@ async def test_an_address_that_does_not_answer_200_fails_the_job(httpserver: HTT
     assert (kind, "404" in error) == ("failure", True)
 
 
-async def test_an_address_that_nobody_listens_at_fails_the_job() -> None:
+async def test_a_port_without_a_listener_fails_the_job() -> None:
     contract, model = FIRST
     mock = Mock([contract])
     kind, error = await outcome(mock, contract, await order(mock, contract, model, "http://127.0.0.1:1/p.png"))
@@ -81,9 +81,7 @@ async def test_a_redirect_on_this_machine_is_followed_and_endless_ones_are_not(h
         assert kind == expected, error
 
 
-async def test_an_address_that_hangs_fails_the_job_while_others_are_served(
-    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_host_that_hangs_fails_the_job(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
     contract, model = FIRST
     monkeypatch.setattr(image_store, "SECONDS", 0.2)
 
@@ -97,7 +95,7 @@ async def test_an_address_that_hangs_fails_the_job_while_others_are_served(
     assert (kind, "within 0.2 s" in error) == ("failure", True)
 
 
-async def test_an_address_that_streams_for_ever_is_read_only_as_far_as_allowed(httpserver: HTTPServer) -> None:
+async def test_an_endless_response_is_read_only_up_to_the_bound(httpserver: HTTPServer) -> None:
     contract, model = FIRST
     sent: list[int] = []
 
@@ -116,7 +114,9 @@ async def test_an_address_that_streams_for_ever_is_read_only_as_far_as_allowed(h
     assert len(sent) < 100
 
 
-async def test_no_picture_stays_behind(contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_image_is_left_after_the_close(
+    contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     mock = Mock([contract])
     await order(mock, contract, contract.models[0], inline(encoded(600, 600)))

@@ -26,7 +26,7 @@ from tests.world import KEY, ContractClient, Mock, documented
 pytestmark = pytest.mark.anyio
 
 
-async def test_many_first_requests_for_one_video_make_it_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_first_requests_for_one_video_render_it_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = count_renderings(monkeypatch)
     url = await host.video()
     answers = await asyncio.gather(*(host.client.get(url) for _ in range(200)))
@@ -35,11 +35,11 @@ async def test_many_first_requests_for_one_video_make_it_once(host: Host, monkey
     assert len(seen) == 1
 
 
-async def test_fifty_videos_are_never_made_by_more_makers_than_cores(
+async def test_fifty_videos_are_never_rendered_by_more_threads_than_cores(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stand_in(shot: VideoSpec, out: Path) -> None:
-        time.sleep(0.005)  # long enough for every free maker to begin
+        time.sleep(0.005)  # long enough for every free thread to begin
         out.write_bytes(b"a film")
 
     monkeypatch.setattr("os.cpu_count", lambda: 2)
@@ -59,7 +59,7 @@ def test_six_requests_give_the_same_bytes_in_two_processes(tmp_path: Path) -> No
 
 
 def hashes(cache: Path) -> dict[str, str]:
-    """Order six videos of a server in a process of its own; return the hash of each."""
+    """Submit six jobs to a server process; return the hash of each video."""
     contract = next(contract for contract in CONTRACTS if "seed" in contract.models[0].parameters)
     operation, model, body = documented(contract)
     program = str(Path(sys.executable).with_name("hobbyhorse"))
@@ -122,7 +122,7 @@ def test_a_ratio_is_its_two_sides_or_none(text: str | None, expected: tuple[int,
     assert renderer.ratio(order) == expected  # type: ignore[arg-type]
 
 
-async def test_a_failed_rendering_is_returned_as_an_error_and_tried_anew(
+async def test_a_failed_rendering_is_returned_as_an_error_and_retried_on_the_next_call(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = count_renderings(monkeypatch, fail=1)

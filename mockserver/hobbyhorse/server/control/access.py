@@ -56,6 +56,7 @@ class AccessCheck:
                 f"Host {', '.join(hosts)[:200]!r} is not this machine",
                 "address the server as localhost or 127.0.0.1, or start it with --control-key and send the key",
             )
+        # Behind a proxy, a page of this server has the origin of the public URL.
         allowed = {origin_of(f"{scheme}://{hosts[0]}") if len(hosts) == 1 else None, self._public} - {None}
         for text in origins:
             if origin_of(text) not in allowed:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MOST_TEXT = 200
 # In the year 9892: ISO 8601 timestamps have four digits for the year.
 LAST_MOMENT = 250_000_000_000.0
-# Enough of the newest exchanges to see what the client did instead, on one line of a terminal log.
+# Enough of the newest exchanges to see the mistake of the client, on one line of a log.
 MOST_RECENT_EXCHANGES = 5
 # The defaults of the document: `timeout` in seconds of `awaitExchanges`, and `limit` of the lists.
 DEFAULT_TIMEOUT, DEFAULT_LIMIT = 5.0, 100
@@ -267,6 +267,7 @@ def _matching(request: ControlRequest, wanted: Mapping[str, Any]) -> list[Exchan
 
 
 def _check_known(name: str, got: str | None, known: Collection[str]) -> None:
+    # A filter that can never match is a typo in the test, which an empty list would hide.
     if got is not None and got not in known:
         raise ControlError(422, "invalid_query", f"unknown {name} {got!r}", f"allowed: {', '.join(sorted(known))}")
 

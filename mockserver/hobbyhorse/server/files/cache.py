@@ -27,7 +27,7 @@ class Cache:
         return self.directory / name
 
     def find(self, name: str) -> Path | None:
-        """Return the path of a file and mark it as used, or None if there is no such file."""
+        """Return the path of a file and mark it as used, or None if it does not exist."""
         path = self.path(name)
         # Touching proves that the file exists and protects it from `trim`, in one step that cannot race.
         try:

@@ -28,7 +28,7 @@ from hobbyhorse.server.files.image_sources import (
     split,
 )
 
-# For a model that documents no limit: as much as a request body, so that a link may carry what an inline image may.
+# For a model that documents no limit: as much as a request body, so that links and inline images have the same bound.
 MOST_PICTURE_BYTES = 64 * 1024 * 1024
 # For the whole fetch with its redirects: longer than any CDN takes. The job is held meanwhile.
 SECONDS = 10.0

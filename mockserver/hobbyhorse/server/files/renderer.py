@@ -133,6 +133,7 @@ class Renderer:
 
     def close(self) -> None:
         """Cancel pending renderings and remove the stored images."""
+        # Without waiting: a rendering takes seconds, and nothing will read its file.
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._pictures.cleanup()
 
@@ -155,6 +156,7 @@ def ratio(order: Order) -> tuple[int, int] | None:
 
 
 def _still(spec: VideoSpec, path: Path) -> None:
+    # The cache is shared by processes; the process id keeps their temporary files apart.
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.write_bytes(first_frame_jpeg(spec))
     aside.replace(path)
