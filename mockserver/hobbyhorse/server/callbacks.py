@@ -6,7 +6,7 @@ The life of a callback:
   the same over all attempts. If the job's timeline has an end, the first attempt is planned for that moment on the
   clock. A job that is stuck has none; `reschedule` plans the attempt when its timeline changes.
 * Due. An attempt may come due when it must not be sent: the job was reset, is stuck again, or has been moved. A job
-  that is held for its pictures is attempted again `HELD_SECONDS` later. The first attempt that finds its job ended
+  that is held for its images is attempted again `HELD_SECONDS` later. The first attempt that finds its job ended
   marks the callback as started, and every other first attempt that was planned for the job then does nothing. Without
   that mark a job whose end moved twice would send its first callback twice.
 * Attempted. Each attempt writes the message of the job as it is then, and signs it with a new timestamp. A callback

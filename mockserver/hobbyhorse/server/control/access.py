@@ -2,7 +2,7 @@
 
 The control plane listens on loopback, where any web page in the developer's browser can send requests. Two headers
 that a page cannot forge keep it out: `Origin`, which the browser adds to its requests from another origin, and
-`Host`, which is foreign when a page's allowed domain name is rebound to 127.0.0.1 (DNS rebinding). A control key
+`Host`, which is foreign when a page's own domain name is rebound to 127.0.0.1 (DNS rebinding). A control key
 replaces the check of the host, since no page knows it, but never the check of the origin.
 """
 

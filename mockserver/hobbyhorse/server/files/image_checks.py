@@ -2,7 +2,8 @@
 
 An inline image or a fixture needs no network, so a bad one is a refusal of the submission. An image that must be
 fetched may take seconds, and the response does not wait: the job is accepted and held, and a bad image fails the job.
-Images on other machines are never fetched; a placeholder stands in, and the journal notes it.
+An image on another machine is fetched only if its host is allowed; otherwise a placeholder stands in, and the journal
+notes it.
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ class Renderer:
     """Renders the files of jobs, on at most one thread for each core; stores the input images until it is closed."""
 
     def __init__(self, cache: Cache, policy: FetchPolicy) -> None:
-        self._pictures = tempfile.TemporaryDirectory(prefix="hobbyhorse-")
-        self.image_store = ImageStore(Path(self._pictures.name), policy)
+        self._image_directory = tempfile.TemporaryDirectory(prefix="hobbyhorse-")
+        self.image_store = ImageStore(Path(self._image_directory.name), policy)
         self._cache = cache
         # Threads, not processes: ffmpeg does the work in processes of its own.
         self._pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="film")
@@ -112,8 +112,8 @@ class Renderer:
         order = job.order
         spec = VideoSpec(
             task=order.model.task,
-            first_frame=self._picture(order.first_frame) if order.first_frame else None,
-            references=tuple(self._picture(name) for name in order.references),
+            first_frame=self._image(order.first_frame) if order.first_frame else None,
+            references=tuple(self._image(name) for name in order.references),
             prompt=order.prompt,
             tier=tier(order),
             ratio=ratio(order),
@@ -124,7 +124,7 @@ class Renderer:
         )
         return spec, f"{digest(spec)}.{kind}"
 
-    def _picture(self, name: str) -> bytes:
+    def _image(self, name: str) -> bytes:
         """Return a stored image, or a placeholder drawn from the URL if it was not fetched."""
         return self.image_store.read(name) if self.image_store.has(name) else placeholder(name)
 
@@ -135,7 +135,7 @@ class Renderer:
         """Cancel pending renderings and remove the stored images."""
         # Without waiting: a rendering takes seconds, and nothing will read its file.
         self._pool.shutdown(wait=False, cancel_futures=True)
-        self._pictures.cleanup()
+        self._image_directory.cleanup()
 
 
 def _key(job: Job, kind: str) -> object:
