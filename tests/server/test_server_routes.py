@@ -59,6 +59,7 @@ async def test_an_unsigned_link_is_refused_before_the_job_is_looked_up(host: Hos
 async def test_the_fixture_images_are_served_and_nothing_outside_their_directory(host: Host) -> None:
     for name in ("", "..", "..%2f..%2fREADME.md", "nothing.png"):
         assert (await host.client.get(f"/fixtures/images/{name}")).status_code == 404
+        assert (await host.mock.send("GET", f"/fixtures/images/{name}")).status == 404, "as a client may send it"
     images = list((data_directory("fixtures") / "images").iterdir())
     assert images
     for path in images:

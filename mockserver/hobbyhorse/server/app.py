@@ -171,7 +171,7 @@ class Fake:
     def callback_dispatcher(self) -> CallbackDispatcher:
         """Return the callback dispatcher, creating it on first use."""
         if self._dispatcher is None:
-            from hobbyhorse.server.callbacks import CallbackDispatcher  # noqa: PLC0415 - delays readiness by 38 ms (httpx)
+            from hobbyhorse.server.callbacks import CallbackDispatcher  # noqa: PLC0415 - delays readiness by 35 ms (httpx)
 
             self._dispatcher = CallbackDispatcher(self.options.callback_secret)
         return self._dispatcher
@@ -179,7 +179,7 @@ class Fake:
     def renderer(self) -> Renderer:
         """Return the renderer of videos, creating it on first use."""
         if self._renderer is None:
-            from hobbyhorse.server.files.renderer import Renderer  # noqa: PLC0415 - delays readiness by 63 ms (pillow, httpx)
+            from hobbyhorse.server.files.renderer import Renderer  # noqa: PLC0415 - delays readiness by 58 ms (pillow, httpx)
 
             cache = Cache(self.options.cache or user_directory(), self.options.cache_bytes)
             self._renderer = Renderer(cache, self._policy)
@@ -200,7 +200,7 @@ class Fake:
     def server_routes(self) -> ASGIApp:
         """Return the application for paths that belong to no provider, creating it on first use."""
         if self._server_routes is None:
-            from hobbyhorse.server.server_routes import ServerRoutes  # noqa: PLC0415 - delays readiness by 18 ms (Starlette)
+            from hobbyhorse.server.server_routes import ServerRoutes  # noqa: PLC0415 - delays readiness by 13 ms (Starlette)
 
             routes = ServerRoutes(self._providers, self.worlds, self.renderer, self._origin, self.control)
             self._server_routes = routes.application()
@@ -209,7 +209,7 @@ class Fake:
     def control(self) -> ASGIApp:
         """Return the control plane, creating it on first use."""
         if self._control is None:
-            from hobbyhorse.server.control.app import AccessCheck, ControlContext, ControlPlane  # noqa: PLC0415 - delays readiness by 31 ms
+            from hobbyhorse.server.control.app import AccessCheck, ControlContext, ControlPlane  # noqa: PLC0415 - delays readiness by 29 ms
 
             options = self.options
             access = AccessCheck(options.control_key, options.loopback, options.public_url)
