@@ -55,8 +55,8 @@ class Mock:
 
     def close(self) -> None:
         """Remove the files of this fake; its connections close with the test's event loop."""
-        if self.fake._studio is not None:
-            self.fake._studio.close()
+        if self.fake._renderer is not None:
+            self.fake._renderer.close()
 
     @property
     def world(self) -> World:
