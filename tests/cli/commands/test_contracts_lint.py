@@ -32,8 +32,8 @@ MISTAKES: dict[str, tuple[str, Callable[[Any], None], list[str]]] = {
     ),
     "an assumption about nothing": (
         "lifecycle.json",
-        lambda found: found["assumptions"].append({"at": ["lifecycle.json#/nowhere"], "why": "It is not there."}),
-        ["/assumptions/", "lifecycle.json#/nowhere"],
+        lambda found: found["assumptions"].update({"unused": "No place is marked with it."}),
+        ["lifecycle.json#/assumptions/unused"],
     ),
     "an empty file": ("lifecycle.json", lambda found: found.clear(), ["lifecycle.json", "required"]),
 }
