@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hobbyhorse.contract.authoring.layout import laid_out
 from hobbyhorse.contract.checks.documents import KEYWORDS
 from hobbyhorse.contract.checks.situations import NEEDED_SITUATIONS
 from hobbyhorse.contract.checks.subject import Documents, Problem
@@ -231,6 +232,23 @@ def test_the_page_lists_the_roles_and_the_situations_that_lint_demands() -> None
     assert set(re.findall(r"`([^`]+)`", "".join(rows))) == set(NEEDED_SITUATIONS)
     situations = set(re.findall(r"`([^`]+)`", section("Situations")))
     assert {name for names in NEEDED_SITUATIONS.values() for name in names} - {"accepted", "unknown_job"} <= situations
+
+
+def test_the_page_names_every_key_of_lifecycle_json() -> None:
+    schema = json.loads((data_directory("contracts") / "lifecycle.schema.json").read_text())
+    keys = members_of(schema)
+    assert len(keys) > 80
+    assert sorted(key for key in keys if f"`{key}`" not in README) == []
+
+
+def test_the_example_on_the_page_is_a_whole_folder_that_can_be_served(tmp_path: Path) -> None:
+    files = dict(
+        re.findall(r"^`(\S+\.json)`:\n\n```json\n(.*?)^```", section("A complete example"), re.DOTALL | re.MULTILINE)
+    )
+    assert list(files) == ["lifecycle.json", "openapi.json", "models/clip.schema.json"]
+    folder = specimen.write(tmp_path / "acme", {name: json.loads(text) for name, text in files.items()})
+    assert lint(folder) == []
+    assert all(laid_out(json.loads(text)) == text for text in files.values())
 
 
 # ---- what nobody thought of

@@ -1,4 +1,4 @@
-"""Reading a provider's folder into a Contract; every way in which it can be unreadable is one clear error."""
+"""Reading a provider's folder into a Contract, or failing with one error that has file, place and reason."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ FORMAT = 2
 
 
 class ContractError(ValueError):
-    """A folder that cannot be read as a contract: which file, which place in it, and what is wrong there."""
+    """A folder that cannot be read as a contract: the file, the place in it, and the reason."""
 
     def __init__(self, path: Path, location: Iterable[str | int], reason: str) -> None:
         self.path = path
@@ -96,7 +96,7 @@ def find_folders(directory: Path) -> list[Path]:
 def load_all(directory: Path | None = None, variants: Mapping[str, Sequence[str]] | None = None) -> list[Contract]:
     """Load every provider of a directory (the project's own by default), with variants by provider.
 
-    The project's own are not looked at again on every start: its tests and `contracts lint` have done that.
+    The shape of the project's own is not checked at every start: its tests have done that.
     """
     trusted = directory is None
     directory = directory or data_directory("contracts")
@@ -143,7 +143,7 @@ def build_whole(
 
 
 FolderFault = tuple[str, tuple[str | int, ...], str]
-"""A file of the folder, a place in it, and what is wrong there."""
+"""A file of the folder, a place in it, and the reason why it is wrong."""
 
 MALFORMED_MARK = "is neither the key of a reason nor an object from members to such keys"
 
@@ -164,7 +164,7 @@ def _refuse(folder: Path, faults: Iterable[FolderFault]) -> None:
 
 
 def misshapen(documents: Mapping[str, Any]) -> Iterator[FolderFault]:
-    """Yield file, place and fault of everything that openapi.json or lifecycle.json cannot be like."""
+    """Yield every place where openapi.json or lifecycle.json breaks its shape."""
     for file, shape in _shapes().items():
         for violation in shape_violations(shape, documents[file]):
             yield file, violation.location, violation.message
@@ -225,18 +225,18 @@ def _vary(folder: Path, lifecycle: Any, variants: Sequence[str]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Bound:
-    """What is live in an operation's answers: the bound places, and the list with its own."""
+    """The live places of an operation's responses, and those of the items of its list."""
 
     places: Sequence[Bound]
     items: Items | None = None
 
     def template(self, example: Any, failed: bool) -> Template:
-        """Return an example with its bound places, of an error that is shown either as a failure or as a refusal."""
+        """Return an example with its bound places; `failed` is whether it shows a failed job."""
         whole = [("items", None, self.items.at.pointer)] if self.items else []
         return Template(example, [*self._meant(failed), *whole])
 
     def _meant(self, failed: bool) -> list[Bound]:
-        """Return the places without the other meaning of each error object that refusals and failed jobs share."""
+        """Return the bound places. If refusals and failed jobs share an error, only the one that is shown is bound."""
         at = {name: pointer for name, _, pointer in self.places}
         shared = [(error, refusal) for error, refusal in SHARED_ERRORS.items() if error in at and refusal in at]
         other = {refusal if failed else error for error, refusal in shared if at[error] == at[refusal]}
@@ -251,7 +251,7 @@ class _Bound:
 
 
 class _Builder:
-    """Turns the documents of one folder into values; every method makes one kind of value."""
+    """Builds the values of one folder; every method builds one kind of value."""
 
     def __init__(self, folder: Path, documents: Mapping[str, Any], marks: Sequence[Mark]) -> None:
         self.folder = folder
@@ -321,7 +321,7 @@ class _Builder:
         )
 
     def graph(self) -> Graph:
-        """Build the stages, each with successors that exist."""
+        """Build the stages, and check that their successors exist."""
         stages = {
             name: Stage(
                 name,
@@ -338,7 +338,7 @@ class _Builder:
         return Graph(self.stage(self.lifecycle["initial"], ("initial",)), stages)
 
     def stage(self, name: str, location: Iterable[str | int]) -> str:
-        """Return the name of a stage that exists."""
+        """Return the name of a stage, and check that it exists."""
         if name not in self.lifecycle["stages"]:
             raise self.fail(location, f"{name!r} is no stage; there are {', '.join(self.lifecycle['stages'])}")
         return name
@@ -362,7 +362,7 @@ class _Builder:
         return tuple(ways)
 
     def found(self, operation_id: str, location: Iterable[str | int]) -> DeclaredOperation:
-        """Find the operation of an operationId, callbacks included."""
+        """Return the operation of an operationId, which may be a callback's."""
         known = []
         for operation in declared_operations(self.openapi):
             if operation.spec.get("operationId") == operation_id:
@@ -406,7 +406,7 @@ class _Builder:
         )
 
     def form(self, spec: Mapping[str, Any], location: tuple[str | int, ...]) -> Form:
-        """Build another accepted spelling of a request."""
+        """Build another accepted form of a request."""
         at = (*location, "set")
         return Form(
             spec["name"],
@@ -415,7 +415,7 @@ class _Builder:
         )
 
     def parameters(self, found: DeclaredOperation) -> tuple[Parameter, ...]:
-        """Build the declared parameters, those of the path item included."""
+        """Build the declared parameters of the path item and of the operation."""
         parameters = []
         for pointer, listed in (
             (("paths", found.path, "parameters"), found.item.get("parameters", ())),
@@ -439,13 +439,13 @@ class _Builder:
         return tuple(parameters)
 
     def body_schema(self, found: DeclaredOperation) -> str | None:
-        """Return the address of the schema of a request's JSON body, if it takes one."""
+        """Return the address of the schema of a JSON request body, or None."""
         pointer = (*found.pointer, "requestBody", "content", "application/json", "schema")
         place = address(OPENAPI, pointer)
         return None if self.schemas.at(place) is MISSING else place
 
     def body_examples(self, found: DeclaredOperation) -> Mapping[str, Any]:
-        """Return the request bodies that the document shows, by name."""
+        """Return the examples of request bodies, by name."""
         content = found.spec.get("requestBody", {}).get("content", {}).get("application/json", {})
         return {name: example["value"] for name, example in content.get("examples", {}).items()}
 
@@ -466,7 +466,7 @@ class _Builder:
         return found
 
     def items(self, spec: Mapping[str, Any] | None, location: Pointer) -> Items | None:
-        """Build the bindings of a list's items, which are relative to one item."""
+        """Build the bindings of a list's items; their places are relative to one item."""
         if spec is None:
             return None
         bindings = {}
@@ -482,7 +482,7 @@ class _Builder:
         return Items(self.place(spec["at"], (*location, "at")), bindings, stages)
 
     def common_situations(self, found: DeclaredOperation, bound: _Bound) -> dict[str, Situation]:
-        """Return the situations of the whole contract that this operation's responses have."""
+        """Build the situations of all operations whose example this operation's responses have."""
         common = {}
         for name, spec in self.lifecycle.get("situations", {}).items():
             content = json_content(self.openapi, found, spec.get("status", 0))
@@ -493,7 +493,7 @@ class _Builder:
     def situations(
         self, specs: Mapping[str, Any], location: Pointer, found: DeclaredOperation, bound: _Bound
     ) -> dict[str, Situation]:
-        """Build the situations that an operation names itself: each must have its example."""
+        """Build an operation's own situations, and check that each example exists."""
         situations = {}
         for name, spec in specs.items():
             if "status" not in spec:
@@ -554,7 +554,7 @@ class _Builder:
         return self.situation(name, spec, content, bound, ("unrouted", name))
 
     def callbacks(self, spec: Mapping[str, Any] | None) -> Callbacks | None:
-        """Build the callbacks; in their messages the provider is the one who asks."""
+        """Build the callbacks; the provider sends their messages, so bound places are on the request side."""
         if spec is None:
             return None
         if "operationId" not in spec:
@@ -588,7 +588,7 @@ class _Builder:
         )
 
     def no_status(self, found: DeclaredOperation, example: str) -> str:
-        """Say why an operation's situation has no status: no response shows its example, or several do."""
+        """Return why an operation's situation has no status: no response shows its example, or several do."""
         contents = {
             status: json_content(self.openapi, found, status) for status in found.spec.get("responses", {}) if status
         }
@@ -600,12 +600,12 @@ class _Builder:
         return f"no response of {found.spec['operationId']} shows an example {example!r}; there: {there}"
 
     def no_example(self, name: str, content: Pointer) -> str:
-        """Say that an example is not there, and which are."""
+        """Return that an example does not exist, and the names of those that do."""
         there = ", ".join(examples_at(self.openapi, content)) or "none"
         return f"no example {name!r} at {OPENAPI}#{format_pointer(content)}; there: {there}"
 
     def idempotency(self, spec: Mapping[str, Any]) -> Idempotency:
-        """Build what a repeated key means."""
+        """Build the policy for repeated keys."""
         if spec["mode"] == "none":
             return Idempotency("none")
         if "key" not in spec:
@@ -613,7 +613,7 @@ class _Builder:
         return Idempotency(spec["mode"], self.place(spec["key"], ("idempotency", "key")), spec.get("life", 86_400.0))
 
     def model(self, index: int, spec: Mapping[str, Any]) -> Model:
-        """Build one model, with the defaults that its schema states."""
+        """Build one model, with the defaults of its schema."""
         at = ("models", index)
         if "schema" not in spec:
             raise self.fail(at, "names no schema; it may be left out only if models/ has one file")
@@ -665,7 +665,7 @@ class _Builder:
         )
 
     def declared(self, schema: Any, file: str, pointer: Pointer) -> Any:
-        """Return the schema that a model's schema has for a place in the parameters, or MISSING."""
+        """Return the schema of a place in a model's parameters, or MISSING."""
         for step in pointer:
             schema, file = self.schemas.deref(schema, file)
             if not isinstance(schema, dict):
@@ -679,7 +679,7 @@ class _Builder:
 
 
 def _pattern(path: str, parameters: Sequence[Parameter]) -> re.Pattern[str]:
-    """Return the expression that a path template stands for, with one group for each parameter."""
+    """Return the regular expression of a path template, with one group for each parameter."""
     wide = {parameter.name for parameter in parameters if parameter.part == "path" and parameter.multi_segment}
     parts = re.split(r"\{([^}]+)\}", path)
     text = re.escape(parts[0])
@@ -703,7 +703,7 @@ def _bound(bindings: Iterable[Binding], side: str = "response") -> list[Bound]:
 
 
 def _link(path: str, bindings: Mapping[str, Binding]) -> tuple[str, str] | None:
-    """Return what stands before and behind the job's id in a path, if the path has it."""
+    """Return the parts of a path around the job's id, or None if the path does not contain it."""
     places = bindings["job"].request if "job" in bindings else ()
     for place in places:
         before, mark, after = path.partition("{" + place.name + "}")

@@ -1,4 +1,4 @@
-"""Lint: everything that contracts/README.md demands of a folder, held against it by a table of checks."""
+"""Lint: checks a folder against every requirement of contracts/README.md, by a table of checks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DOCUMENT_CHECKS: tuple[DocumentCheck, ...] = (
     documents.usable_schemas,
     documents.used_models,
 )
-"""Checks of the files, which need not make a contract yet."""
+"""Checks of the files; a contract cannot be built of them yet."""
 
 CHECKS: tuple[ContractCheck, ...] = (
     examples.servers,
@@ -94,11 +94,11 @@ CHECKS: tuple[ContractCheck, ...] = (
     terms.variants,
     terms.clients,
 )
-"""Checks of a contract, in each of its readings."""
+"""Checks of a contract, with each of its variants."""
 
 
 def lint_directory(directory: Path | None = None) -> tuple[list[Path], list[Problem]]:
-    """Lint every provider's folder of a directory; return the folders and what is wrong with them."""
+    """Lint every provider's folder of a directory; return the folders and their problems."""
     directory = directory or data_directory("contracts")
     folders = find_folders(directory)
     if not folders:
@@ -108,7 +108,7 @@ def lint_directory(directory: Path | None = None) -> tuple[list[Path], list[Prob
 
 
 def _shared_hosts(folders: list[Path]) -> Iterator[Problem]:
-    """Yield every host that several providers claim: a request to it could be for any of them."""
+    """Yield every host that several providers claim; a request to it could be for any of them."""
     seen: dict[str, str] = {}
     for folder in folders:
         for host in load(folder).hosts:
@@ -119,7 +119,7 @@ def _shared_hosts(folders: list[Path]) -> Iterator[Problem]:
 
 
 def lint(folder: Path) -> list[Problem]:
-    """Lint one folder, each of its variants too."""
+    """Lint one folder, with each of its variants."""
     try:
         return lint_documents(Documents(folder, read_documents(folder)))
     except ContractError as error:

@@ -1,1 +1,1 @@
-"""What lint holds against a contract, by subject; each check is a function whose docstring is the rule."""
+"""The checks of lint, by subject; each check is a function whose docstring is the rule."""

@@ -1,4 +1,4 @@
-"""Checks of the messages that a provider sends on its own account, and of their signatures."""
+"""Checks of callbacks and their signatures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SENT = ("timestamp", "id", "signature")
 
 
 def callback_address(subject: Subject) -> Iterator[Problem]:
-    """The callback's operation is below the expression in submit's `callbacks` that submit binds to callback_url."""
+    """In openapi.json, the callback's operation is below the expression to which submit binds callback_url."""
     callbacks = subject.contract.callbacks
     if callbacks is None:
         return
@@ -34,7 +34,7 @@ def callback_address(subject: Subject) -> Iterator[Problem]:
 
 
 def _declared(subject: Subject, callbacks: Callbacks) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return the callback's operation below the submit operation of openapi.json, with the expression above it."""
+    """Return the callback's operation below the submit operation, with the expression above it."""
     submit = subject.contract.operations["submit"]
     return [
         (expression, operation)
@@ -49,7 +49,7 @@ def _declared(subject: Subject, callbacks: Callbacks) -> list[tuple[str, Mapping
 
 
 def callback_situations(subject: Subject) -> Iterator[Problem]:
-    """Every success and failure is told in one way, which is not a matter of conditions, status or headers."""
+    """Every success and failure has one message, which has no condition, status or headers."""
     callbacks = subject.contract.callbacks
     if callbacks is None:
         return
@@ -69,7 +69,7 @@ def callback_situations(subject: Subject) -> Iterator[Problem]:
 
 
 def callback_places(subject: Subject) -> Iterator[Problem]:
-    """A callback's values are in the request that the provider makes, each in at least one example."""
+    """A callback's values are in the body of the provider's request, each in at least one example."""
     callbacks = subject.contract.callbacks
     if callbacks is None:
         return
@@ -110,7 +110,7 @@ def _examples(subject: Subject, callbacks: Callbacks) -> list[Any]:
 
 
 def signature(subject: Subject) -> Iterator[Problem]:
-    """A signature covers the body; its headers, which are declared, carry all that a receiver needs to check it."""
+    """A signature covers the body, and its declared headers carry everything that a receiver needs to verify it."""
     callbacks = subject.contract.callbacks
     if callbacks is None or callbacks.signature is None:
         return
@@ -145,7 +145,7 @@ def signature(subject: Subject) -> Iterator[Problem]:
 
 
 def fields(text: str) -> list[str]:
-    """Return the names in braces of a text; what cannot be read as such is one name that nobody knows."""
+    """Return the names in braces in a text; a malformed text is returned as one unknown name."""
     try:
         found = list(Formatter().parse(text))
     except ValueError:

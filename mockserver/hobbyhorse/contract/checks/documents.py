@@ -1,4 +1,4 @@
-"""Checks of the files themselves, before anything is made of them."""
+"""Checks of the files, before a contract is built of them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ KEYWORDS = frozenset(
         *("minLength", "maxLength", "pattern", "minimum", "maximum", "anyOf"),
     }
 )
-"""The schema keywords that contracts are confined to; contracts/README.md lists the same."""
+"""The schema keywords that contracts may use; contracts/README.md lists the same."""
 
 
 def folder_name(documents: Documents) -> Iterator[Problem]:
-    """The folder's name can stand in a path."""
+    """The folder's name can be a path prefix."""
     name = documents.folder.name
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
         message = f"the name {name!r} becomes a path prefix: lower-case letters, digits, '.', '_' and '-' only"
@@ -36,7 +36,7 @@ def folder_name(documents: Documents) -> Iterator[Problem]:
 
 
 def files(documents: Documents) -> Iterator[Problem]:
-    """The folder has nothing but openapi.json, lifecycle.json and models/*.schema.json."""
+    """The folder contains only openapi.json, lifecycle.json and models/*.schema.json."""
     for path in sorted(documents.folder.rglob("*")):
         if not path.is_file() or path.relative_to(documents.folder).as_posix() in documents.files:
             continue
@@ -47,7 +47,7 @@ def files(documents: Documents) -> Iterator[Problem]:
 
 
 def repeated_members(documents: Documents) -> Iterator[Problem]:
-    """No object has two members of one name: readers would take one and forget the other."""
+    """No object has two members of one name: JSON readers keep only one of them."""
     for file in documents.files:
         repeated: list[str] = []
 
@@ -77,13 +77,13 @@ def marks(documents: Documents) -> Iterator[Problem]:
 
 
 def shapes(documents: Documents) -> Iterator[Problem]:
-    """openapi.json and lifecycle.json have the shape that contracts are read from."""
+    """openapi.json and lifecycle.json have the shape that the loader reads."""
     for file, location, reason in misshapen(documents.files):
         yield documents.problem(reason, *location, file=file)
 
 
 def reference_targets(documents: Documents) -> Iterator[Problem]:
-    """Every $ref leads to something in the folder."""
+    """Every $ref leads to an object in the folder."""
     for file, location, reason in broken_references(_schema_files(documents)):
         yield documents.problem(reason, *location, file=file)
 
@@ -110,7 +110,7 @@ def keywords(documents: Documents) -> Iterator[Problem]:
 
 
 def valid_schemas(documents: Documents) -> Iterator[Problem]:
-    """Every schema is a JSON Schema 2020-12 with patterns that every reader can read."""
+    """Every schema is a JSON Schema 2020-12, and Python and Rust can both compile its patterns."""
     for file, pointer, schema in root_schemas(documents):
         if isinstance(schema, dict) and schema.get("$schema", DIALECT) != DIALECT:
             message = f"is {schema['$schema']!r}; schemas are {DIALECT!r}"
@@ -132,7 +132,7 @@ def valid_schemas(documents: Documents) -> Iterator[Problem]:
 
 
 def usable_schemas(documents: Documents) -> Iterator[Problem]:
-    """The schemas of a folder can be held against values, each with all that it refers to."""
+    """The schemas of a folder can be compiled, each with the schemas that it refers to."""
     if any(reference_targets(documents)) or any(valid_schemas(documents)):
         return
     schemas = Schemas(_schema_files(documents))
@@ -145,7 +145,7 @@ def usable_schemas(documents: Documents) -> Iterator[Problem]:
 
 
 def used_models(documents: Documents) -> Iterator[Problem]:
-    """Every file in models/ is some model's, or is referred to."""
+    """Every file in models/ is the schema of a model, or a $ref refers to it."""
     if any(shapes(documents)):
         return
     named = [model.get("schema") for model in documents.files[LIFECYCLE]["models"]]

@@ -1,4 +1,4 @@
-"""Checks of the models: their names, parameters, limits and prices, and the examples that order their jobs."""
+"""Checks of models: names, parameters, limits, prices, and the examples of submissions."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PARAMETER_KINDS: Mapping[str, frozenset[str]] = {
     "seed": frozenset({"integer"}),
     "watermark": frozenset({"boolean"}),
 }
-"""The JSON types that a schema may give to each parameter."""
+"""The JSON types that each parameter may have in a schema."""
 
 NEEDED_PARAMETERS: Mapping[str, str] = {"image-to-video": "first_frame", "reference-to-video": "references"}
-"""The parameter that a task cannot do without."""
+"""The parameter that each task requires."""
 
 
 def model_names(subject: Subject) -> Iterator[Problem]:
@@ -48,7 +48,7 @@ def model_schemas(subject: Subject) -> Iterator[Problem]:
 
 
 def parameter_types(subject: Subject) -> Iterator[Problem]:
-    """A parameter has one of the types that its meaning allows."""
+    """A parameter has a type that its meaning allows."""
     for index, model in enumerate(subject.contract.models):
         for name, places in model.parameters.items():
             for place in places:
@@ -60,7 +60,7 @@ def parameter_types(subject: Subject) -> Iterator[Problem]:
 
 
 def _declared(subject: Subject, model: Model, place: Pointer) -> tuple[Any, str]:
-    """Return the schema that a model has for a place, and the file where that stands."""
+    """Return a model's schema of a place, and the file that contains it."""
     schema, file = subject.schemas.deref(subject.schemas.document(model.schema_file), model.schema_file)
     for step in place:
         inner = schema.get("items") if step.isdigit() else schema.get("properties", {}).get(step)
@@ -69,7 +69,7 @@ def _declared(subject: Subject, model: Model, place: Pointer) -> tuple[Any, str]
 
 
 def _types(subject: Subject, schema: Any, file: str) -> set[str]:
-    """Return the JSON types that a schema allows, as far as it says so: its `type`, or those of its `anyOf`."""
+    """Return the JSON types that a schema lists: in its `type`, or in its `anyOf`."""
     schema, file = subject.schemas.deref(schema, file)
     if not isinstance(schema, dict):
         return set()
@@ -83,7 +83,7 @@ def _words(types: set[str]) -> str:
 
 
 def needed_parameters(subject: Subject) -> Iterator[Problem]:
-    """A model has the parameters that its task and its limits speak of."""
+    """A model has the parameters that its task and its limits need."""
     for index, model in enumerate(subject.contract.models):
         places = model.parameters
         if model.task in NEEDED_PARAMETERS and NEEDED_PARAMETERS[model.task] not in places:
@@ -98,7 +98,7 @@ def needed_parameters(subject: Subject) -> Iterator[Problem]:
 
 
 def known_parameters(subject: Subject) -> Iterator[Problem]:
-    """A parameter that a schema calls by the contracts' own word has its place."""
+    """A member of the schema with a parameter's name has its place in `parameters`."""
     for index, model in enumerate(subject.contract.models):
         schema = subject.schemas.document(model.schema_file)
         places = list(_declared_places(subject, schema, model.schema_file))
@@ -111,7 +111,7 @@ def known_parameters(subject: Subject) -> Iterator[Problem]:
 
 
 def _declared_places(subject: Subject, schema: Any, file: str, depth: int = 0) -> Iterator[Pointer]:
-    """Yield the place of everything that a schema declares, three steps deep: objects in objects."""
+    """Yield the place of every member that a schema declares, at most three steps deep."""
     schema, file = subject.schemas.deref(schema, file)
     if isinstance(schema, dict) and depth < 3:
         for name, inner in schema.get("properties", {}).items():
@@ -121,7 +121,7 @@ def _declared_places(subject: Subject, schema: Any, file: str, depth: int = 0) -
 
 
 def limits(subject: Subject) -> Iterator[Problem]:
-    """A limit's least value is not above its greatest, and a Chinese character counts a whole number of times."""
+    """The least value of a limit is not above the greatest, and a Chinese character counts a whole number of times."""
     for index, model in enumerate(subject.contract.models):
         if model.images is not None and model.images.aspect is not None:
             least, most = model.images.aspect
@@ -134,7 +134,7 @@ def limits(subject: Subject) -> Iterator[Problem]:
 
 
 def prices(subject: Subject) -> Iterator[Problem]:
-    """Every resolution has a price, and nothing else has."""
+    """Every resolution has a price, and there are no other prices."""
     for index, model in enumerate(subject.contract.models):
         if "resolution" not in model.parameters:
             if len(model.price) > 1:
@@ -149,7 +149,7 @@ def prices(subject: Subject) -> Iterator[Problem]:
 
 
 def body_examples(subject: Subject) -> Iterator[Problem]:
-    """Every example of a submission orders a job of some model, and for every model there is one."""
+    """Every example of a submission is accepted for a model, and every model has one."""
     models = subject.contract.models
     for operation in ordering(subject):
         at = ("operations", operation.role, "operationId")
@@ -177,7 +177,7 @@ def body_examples(subject: Subject) -> Iterator[Problem]:
 
 
 def try_order(contract: Contract, operation: Operation, model: str, body: Any) -> ValidRequest | Refusal:
-    """Read a body as a submission for a model, which the path names if it is the path that names models."""
+    """Read a body as a submission for a model; if the path names models, it names this one."""
     binding = operation.bindings.get("model")
     path = {place.name: model for place in (binding.request if binding else ()) if place.part == "path"}
     message = Message(path, {}, lambda name: None, body)
@@ -191,7 +191,7 @@ def try_order(contract: Contract, operation: Operation, model: str, body: Any) -
 
 
 def form_targets(subject: Subject) -> Iterator[Problem]:
-    """What a form is rewritten to is a body that the models' schemas know."""
+    """A form sets only places that a schema declares."""
     for role, operation in subject.contract.operations.items():
         start = operation.model_parameters.pointer
         for index, form in enumerate(operation.forms):

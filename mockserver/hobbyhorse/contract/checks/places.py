@@ -1,4 +1,4 @@
-"""Checks of the places that values have in requests and answers."""
+"""Checks of the places of values in requests and responses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def routes(subject: Subject) -> Iterator[Problem]:
 
 
 def path_parameters(subject: Subject) -> Iterator[Problem]:
-    """What stands in braces in a path is declared as its parameters, all required, and nothing else is."""
+    """The names in braces in a path are exactly its declared path parameters, and all are required."""
     for role, operation in subject.contract.operations.items():
         in_path = path_names(operation.path)
         declared = [parameter.name for parameter in operation.parameters if parameter.part == "path"]
@@ -66,7 +66,7 @@ def _all_read(subject: Subject, operation: Operation, places: Iterable[Place]) -
 
 
 def _read(subject: Subject, operation: Operation, place: Place, at: tuple[str | int, ...]) -> Iterator[Problem]:
-    """Yield what keeps a place from being read in an operation's request."""
+    """Yield why a place cannot be read in an operation's request."""
     who = operation.operation_id
     if place.side != "request":
         yield subject.problem(f"{place} is in the answer; this is read from the request: $request", *at)
@@ -81,7 +81,7 @@ def _read(subject: Subject, operation: Operation, place: Place, at: tuple[str | 
 
 
 def declares(schemas: Schemas, schema: Any, file: str, pointer: Pointer) -> bool:
-    """Whether a schema in a file says anything of a place in the values that it describes."""
+    """Whether a schema in a file declares a place in the values that it describes."""
     schema, file = schemas.deref(schema, file)
     if not pointer:
         return schema is not MISSING
@@ -97,7 +97,7 @@ def declares(schemas: Schemas, schema: Any, file: str, pointer: Pointer) -> bool
 
 
 def condition_places(subject: Subject) -> Iterator[Problem]:
-    """A situation's condition looks at a place that the operation's request declares."""
+    """A situation's condition is on a place that the operation's request declares."""
     for role, operation in subject.contract.operations.items():
         for situation in operation.situations.values():
             at = subject.situation_at(role, situation.name)
@@ -106,7 +106,7 @@ def condition_places(subject: Subject) -> Iterator[Problem]:
 
 
 def forms(subject: Subject) -> Iterator[Problem]:
-    """Parameters and other spellings are in the request."""
+    """The places of parameters and forms are in the request."""
     for role, operation in subject.contract.operations.items():
         at = ("operations", role)
         if operation.model_parameters.part != "body":
@@ -121,7 +121,7 @@ def forms(subject: Subject) -> Iterator[Problem]:
 
 
 def idempotency(subject: Subject) -> Iterator[Problem]:
-    """The idempotency key is in the request of a submission, and is there only where it means something."""
+    """The idempotency key is in the submission's request, and only a mode that uses it has one."""
     policy, spec = subject.contract.idempotency, subject.lifecycle["idempotency"]
     if policy.key is not None:
         yield from _read(subject, subject.contract.operations["submit"], policy.key, ("idempotency", "key"))
@@ -130,7 +130,7 @@ def idempotency(subject: Subject) -> Iterator[Problem]:
 
 
 def response_sides(subject: Subject) -> Iterator[Problem]:
-    """An answer has a body and headers, and only the headers that some situation sends can be read."""
+    """A response place is in the body, or in a header that a situation sends."""
     for role, operation in subject.contract.operations.items():
         sent = {name.lower() for found in operation.situations.values() for name, _ in found.headers}
         for name, binding in operation.bindings.items():
@@ -143,7 +143,7 @@ def response_sides(subject: Subject) -> Iterator[Problem]:
 
 
 def response_places(subject: Subject) -> Iterator[Problem]:
-    """A value's place in the answer is in at least one example, of a variant if not of the contract itself."""
+    """A value's place in the response is in at least one example, of the contract or of a variant."""
     everywhere = [example for role in subject.contract.operations for example in subject.family_examples(role)]
     for role, operation in subject.contract.operations.items():
         shown, here = subject.family_examples(role), subject.examples(role)
@@ -154,7 +154,7 @@ def response_places(subject: Subject) -> Iterator[Problem]:
 
 
 def unshown(subject: Subject, at: Pointer, places: Iterable[Place], examples: list[Any]) -> Iterator[Problem]:
-    """Yield that a value has places in bodies, but none in any of the examples."""
+    """Yield a problem if a value has places in bodies, but no example has one of them."""
     bodies = [place.pointer for place in places if place.part == "body"]
     if bodies and not any(resolve(example, pointer) is not MISSING for example in examples for pointer in bodies):
         yield subject.problem(f"no example has {' or '.join(map(repr, map(format_pointer, bodies)))}", *at)
@@ -163,7 +163,7 @@ def unshown(subject: Subject, at: Pointer, places: Iterable[Place], examples: li
 def misformatted(
     subject: Subject, at: Pointer, binding: Binding, places: Iterable[Place], examples: list[Any]
 ) -> Iterator[Problem]:
-    """Yield the first example that shows a value in another format; null and the empty text show that there is none."""
+    """Yield a problem for the first example with a value in another format; null and "" stand for no value."""
     if binding.format is None:
         return
     bodies = [place.pointer for place in places if place.part == "body"]
@@ -178,7 +178,7 @@ def misformatted(
 
 
 def overlaps(subject: Subject) -> Iterator[Problem]:
-    """No two live values are in one place of an example, nor one inside the other."""
+    """No two live values share a place of an example, or are inside each other."""
     for role, operation in subject.contract.operations.items():
         at = ("operations", role)
         listed = operation.items is not None and operation.items.at.part == "body"
@@ -201,7 +201,7 @@ def _bodies(bindings: Iterable[Binding]) -> Iterator[tuple[str, Pointer]]:
 def overlapping(
     subject: Subject, at: Pointer, places: list[tuple[str, Pointer]], examples: list[Any]
 ) -> Iterator[Problem]:
-    """Yield each pair of values that some example shows one inside the other; two constant ones may be."""
+    """Yield each pair of values that are inside each other in an example, unless both are constant or an error."""
     for index, (name, pointer) in enumerate(places):
         for other, another in places[index + 1 :]:
             shorter, longer = sorted((pointer, another), key=len)
@@ -216,7 +216,7 @@ def overlapping(
 
 
 def needed_places(subject: Subject) -> Iterator[Problem]:
-    """A request names the model, an answer the job, its stage and its video, where nobody could go on without."""
+    """A request names the model, and responses have the job, its stage and its video where a client needs them."""
     operations, graph = subject.contract.operations, subject.contract.graph
     for role in ("submit", "run", "model"):
         if role in operations and not _binding(operations[role], "model").request:
@@ -241,7 +241,7 @@ def _binding(operation: Operation, name: str) -> Binding:
 
 
 def _must_show(subject: Subject, role: str, name: str, situations: Iterable[str]) -> Iterator[Problem]:
-    """Yield that a value has no place in an operation's answers, or none in an example that needs it."""
+    """Yield a problem if a value has no place in an operation's responses, or none in an example that needs it."""
     operation = subject.contract.operations[role]
     places = _binding(operation, name).response
     if not places:
@@ -256,7 +256,7 @@ def _must_show(subject: Subject, role: str, name: str, situations: Iterable[str]
 
 
 def copies(subject: Subject) -> Iterator[Problem]:
-    """What names a job in an example, or leads to the real provider, is bound: or everybody would get the example's."""
+    """A job's id and a URL of the real provider are bound: otherwise every client would get those of the example."""
     jobs = _shown_jobs(subject)
     for role, operation in subject.contract.operations.items():
         bound = [pointer for _, pointer in _bodies(operation.bindings.values())]
@@ -288,7 +288,7 @@ def _copied(subject: Subject, at: Pointer, example: Any, bound: list[Pointer], j
 
 
 def _shown_jobs(subject: Subject) -> set[Any]:
-    """Return the ids that examples show where a job's id is bound."""
+    """Return the job ids in the examples, from the places where the job's id is bound."""
     return {
         resolve(example, place.pointer)
         for role, operation in subject.contract.operations.items()
@@ -316,7 +316,7 @@ def _within(pointer: Pointer, place: Pointer) -> bool:
 
 
 def links(subject: Subject) -> Iterator[Problem]:
-    """An address that an answer gives is that of an operation: or the example's own would be given."""
+    """A bound URL is that of an operation that exists: otherwise clients would get the example's."""
     for role, operation in subject.contract.operations.items():
         for name, other in ROLE_OF_LINK.items():
             if name in operation.bindings and other not in subject.contract.operations:
@@ -325,7 +325,7 @@ def links(subject: Subject) -> Iterator[Problem]:
 
 
 def lists(subject: Subject) -> Iterator[Problem]:
-    """A list is in the body, in every example that shows it, with at least one item; one of jobs has every stage."""
+    """A list is in the body, and every example of it has at least one item; a list of jobs has every stage."""
     for role, operation in subject.contract.operations.items():
         at = ("operations", role, "items")
         items = operation.items
@@ -357,7 +357,7 @@ def lists(subject: Subject) -> Iterator[Problem]:
 
 
 def item_places(subject: Subject) -> Iterator[Problem]:
-    """A value's place in an item is in at least one item that is shown."""
+    """A value's place in an item is in at least one item of the examples."""
     for role, operation in subject.contract.operations.items():
         if operation.items is None:
             continue
@@ -376,7 +376,7 @@ def _lists(operation: Operation, examples: list[Any]) -> Iterator[list[Any]]:
 
 
 def paging(subject: Subject) -> Iterator[Problem]:
-    """What turns the pages of a list is a whole number in the query, with a least value."""
+    """The parameters that page a list are integers in the query, with a minimum."""
     for role, operation in subject.contract.operations.items():
         for name in ("page", "size", "offset"):
             for place in _binding(operation, name).request:

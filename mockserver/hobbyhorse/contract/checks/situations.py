@@ -1,4 +1,4 @@
-"""Checks of the answers that operations can give."""
+"""Checks of situations."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ NEEDED_SITUATIONS: Mapping[str, tuple[str, ...]] = {
     "categories": ("listed",),
     "health": ("healthy",),
 }
-"""The situations that each role cannot do without."""
+"""The situations that each role requires."""
 
 SHOWING = ("status", "result", "cancel", "run")
-"""The roles that answer with a job as it stands."""
+"""The roles that show the current state of a job."""
 
 NEEDED_FOR_REPLAY = ("replayed", "key_in_flight", "key_mismatch")
 
 
 def needed_situations(subject: Subject) -> Iterator[Problem]:
-    """An operation has the situations that its role, its security and its parameters can bring about."""
+    """An operation has the situations that its role, its security and its parameters can cause."""
     for role, operation in subject.contract.operations.items():
         needed = [*NEEDED_SITUATIONS[role], *(["unauthenticated"] if operation.authenticated else [])]
         if role == "submit" and subject.contract.idempotency.mode == "replay":
@@ -70,7 +70,7 @@ def _shown(contract: Contract, operation: Operation) -> list[str]:
 
 
 def first_stage(subject: Subject) -> Iterator[Problem]:
-    """A job that has just been accepted is in the initial stage."""
+    """A job that was just accepted is in the initial stage."""
     initial = subject.contract.graph.initial
     for name in ("accepted", "replayed"):
         situation = subject.contract.operations["submit"].situations.get(name)
@@ -80,7 +80,7 @@ def first_stage(subject: Subject) -> Iterator[Problem]:
 
 
 def conditions(subject: Subject) -> Iterator[Problem]:
-    """Every condition can be met, stands with the stages that it is for, and is one situation's only."""
+    """Every condition can be met, has stages, and belongs to one situation only."""
     for role, operation in subject.contract.operations.items():
         situations = [situation for situation in operation.situations.values() if situation.when]
         for index, one in enumerate(situations):
@@ -97,7 +97,7 @@ def conditions(subject: Subject) -> Iterator[Problem]:
 
 
 def stage_words(subject: Subject) -> Iterator[Problem]:
-    """A stage word of the status operation means the same stages wherever it stands."""
+    """A stage word of the status operation means the same stages in every operation."""
     meaning: dict[str, set[str]] = {}
     status = subject.contract.operations["status"]
     for situation in status.situations.values():
@@ -122,7 +122,7 @@ def _words(subject: Subject, operation: Operation, example: Any) -> list[str]:
 
 
 def _item_words(subject: Subject, operation: Operation) -> Iterator[tuple[str, list[str]]]:
-    """Yield every stage that a list shows with the words of the items that show it."""
+    """Yield every stage of a list with the words of the items that show it."""
     items = operation.items
     if items is None:
         return
@@ -138,7 +138,7 @@ def _means(word: str, meaning: Mapping[str, set[str]]) -> str:
 
 
 def common_situations(subject: Subject) -> Iterator[Problem]:
-    """Every common situation is some operation's."""
+    """Every situation of all operations applies to at least one."""
     for name, spec in subject.lifecycle.get("situations", {}).items():
         if "status" not in spec:
             yield subject.problem("has no status", "situations", name)
@@ -148,7 +148,7 @@ def common_situations(subject: Subject) -> Iterator[Problem]:
 
 
 def headers(subject: Subject) -> Iterator[Problem]:
-    """A situation sends only headers that its response declares, in characters that a header can have."""
+    """A situation sends only headers that its response declares, in printable ASCII."""
     for role, operation in subject.contract.operations.items():
         for situation in operation.situations.values():
             known = _declared_headers(subject, situation)

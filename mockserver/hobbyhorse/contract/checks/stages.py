@@ -8,7 +8,7 @@ from hobbyhorse.contract.checks.subject import Problem, Subject
 
 
 def ways(subject: Subject) -> Iterator[Problem]:
-    """A job can come to every stage, comes to an end from each, and stays there."""
+    """Every stage can be reached, can reach an end, and an end leads to no other stage."""
     graph = subject.contract.graph
     ends = [stage.name for stage in graph.terminals()]
     for stage in graph:
@@ -34,7 +34,7 @@ def happy_way(subject: Subject) -> Iterator[Problem]:
 
 
 def lengths(subject: Subject) -> Iterator[Problem]:
-    """A stage's least length is not above its greatest."""
+    """The least duration of a stage is not above the greatest."""
     for stage in subject.contract.graph:
         least, most = stage.lasts
         if least > most:
@@ -42,7 +42,7 @@ def lengths(subject: Subject) -> Iterator[Problem]:
 
 
 def cancelling(subject: Subject) -> Iterator[Problem]:
-    """What is cancellable can be cancelled, and the other way round."""
+    """A cancellable stage leads to a cancelled one, and there are cancellable stages if there is a cancel operation."""
     graph, operations = subject.contract.graph, subject.contract.operations
     cancellable = [stage for stage in graph if stage.cancellable]
     for stage in cancellable:

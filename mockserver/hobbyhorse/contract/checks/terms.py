@@ -1,4 +1,4 @@
-"""Checks of times, ids, assumptions, variants and clients."""
+"""Checks of times, ids, keys, assumptions, variants and clients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GIVEN = ("url", "key", "secret")
 
 
 def times(subject: Subject) -> Iterator[Problem]:
-    """Polling goes from the least interval to the longest wait, and nothing is kept for less than no time."""
+    """The polling intervals do not decrease, and retention is not negative."""
     polling, retention = subject.contract.polling, subject.contract.retention
     if not polling.least_interval <= polling.typical_interval <= polling.longest_wait:
         got = f"{polling.least_interval}, {polling.typical_interval}, {polling.longest_wait}"
@@ -30,7 +30,7 @@ def times(subject: Subject) -> Iterator[Problem]:
 
 
 def job_ids(subject: Subject) -> Iterator[Problem]:
-    """An id of the form that the contract names keeps every schema of a job's id."""
+    """An id of the form that the contract names is valid against every schema of a job's id."""
     contract = subject.contract
     job = contract.job_id_prefix + ID_FORMS[contract.job_id_form](Random(0), 0.0)
     for operation in contract.operations.values():
@@ -93,7 +93,7 @@ def key_form(subject: Subject) -> Iterator[Problem]:
 
 
 def clients(subject: Subject) -> Iterator[Problem]:
-    """What points a client here has only {url}, {key} and {secret} in braces."""
+    """A client's texts have only {url}, {key} and {secret} in braces."""
     for index, client in enumerate(subject.contract.clients):
         texts: list[tuple[Pointer, str]] = [(("environment", name), text) for name, text in client.environment.items()]
         for steps, text in [*texts, (("code",), client.code or "")]:

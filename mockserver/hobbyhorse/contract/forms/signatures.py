@@ -1,4 +1,4 @@
-"""Signatures of callbacks: made by the fake, verified by receivers; knows no contract and no HTTP."""
+"""Signatures of callbacks, for the fake and for receivers. Knows no contract and no HTTP."""
 
 from __future__ import annotations
 
