@@ -182,7 +182,7 @@ def test_every_check_says_its_rule() -> None:
 
 
 def test_a_directory_without_a_contract_is_a_problem(tmp_path: Path) -> None:
-    message = "holds no contract; a contract is a folder with a lifecycle.json"
+    message = "contains no contract; a contract is a folder with a lifecycle.json"
     assert lint_directory(tmp_path) == ([], [Problem(tmp_path, "", message)])
 
 
@@ -194,8 +194,8 @@ def test_a_directorys_problems_are_those_of_its_folders(tmp_path: Path) -> None:
     folders, problems = lint_directory(tmp_path)
     assert folders == [tmp_path / "one", tmp_path / "two"]
     assert [str(problem).partition(";")[0] for problem in problems] == [
-        f"{tmp_path}/one/lifecycle.json#/initial: 'one' is no stage",
-        f"{tmp_path}/two/lifecycle.json#/initial: 'two' is no stage",
+        f"{tmp_path}/one/lifecycle.json#/initial: 'one' is not a stage",
+        f"{tmp_path}/two/lifecycle.json#/initial: 'two' is not a stage",
     ]
 
 

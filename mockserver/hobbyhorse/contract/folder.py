@@ -103,7 +103,7 @@ def load_all(directory: Path | None = None, variants: Mapping[str, Sequence[str]
     chosen = dict(variants or {})
     folders = find_folders(directory)
     if not folders:
-        raise ContractError(directory, (), f"holds no contract; a contract is a folder with a {LIFECYCLE}")
+        raise ContractError(directory, (), f"contains no contract; a contract is a folder with a {LIFECYCLE}")
     if unknown := sorted(set(chosen) - {folder.name for folder in folders}):
         known = ", ".join(folder.name for folder in folders)
         raise ContractError(directory, (), f"no provider {unknown[0]!r}; there are {known}")
@@ -186,7 +186,7 @@ def _read_json(path: Path) -> Any:
     except OSError as error:
         raise ContractError(path, (), f"cannot be read: {error.strerror or error}") from None
     except orjson.JSONDecodeError as error:
-        raise ContractError(path, (), f"is no JSON: {error}") from None
+        raise ContractError(path, (), f"is not valid JSON: {error}") from None
     if _depth(document) > DEEPEST_DOCUMENT:
         raise ContractError(path, (), f"is nested {_depth(document)} deep; at most {DEEPEST_DOCUMENT}")
     return document
@@ -340,7 +340,7 @@ class _Builder:
     def stage(self, name: str, location: Iterable[str | int]) -> str:
         """Return the name of a stage, and check that it exists."""
         if name not in self.lifecycle["stages"]:
-            raise self.fail(location, f"{name!r} is no stage; there are {', '.join(self.lifecycle['stages'])}")
+            raise self.fail(location, f"{name!r} is not a stage; there are {', '.join(self.lifecycle['stages'])}")
         return name
 
     def hosts(self) -> tuple[str, ...]:

@@ -102,7 +102,7 @@ def lint_directory(directory: Path | None = None) -> tuple[list[Path], list[Prob
     directory = directory or data_directory("contracts")
     folders = find_folders(directory)
     if not folders:
-        return [], [Problem(directory, "", f"holds no contract; a contract is a folder with a {LIFECYCLE}")]
+        return [], [Problem(directory, "", f"contains no contract; a contract is a folder with a {LIFECYCLE}")]
     problems = [problem for folder in folders for problem in lint(folder)]
     return folders, problems or list(_shared_hosts(folders))
 
@@ -113,7 +113,7 @@ def _shared_hosts(folders: list[Path]) -> Iterator[Problem]:
     for folder in folders:
         for host in load(folder).hosts:
             if host in seen:
-                message = f"the host {host!r} is that of {seen[host]!r} already; a host is one provider's"
+                message = f"the host {host!r} already belongs to {seen[host]!r}; a host belongs to one provider"
                 yield Problem(folder / OPENAPI, "/servers", message)
             seen[host] = folder.name
 

@@ -143,7 +143,9 @@ def write_skeleton(folder: Path, openapi: Path | None = None, roles: Mapping[str
     if folder.exists() or folder.is_symlink():
         raise SourceError(f"{folder} exists already; a new contract needs a new name")
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", folder.name):
-        raise SourceError(f"{folder.name!r} becomes a path prefix: lower-case letters, digits, '.', '_' and '-' only")
+        raise SourceError(
+            f"{folder.name!r} becomes a path prefix: only lower-case letters, digits, '.', '_' and '-' are allowed"
+        )
     source = read_source(openapi) if openapi is not None else Source(PLAIN)
     skeleton = make_skeleton(folder.name, source, roles or {})
     if problems := lint_documents(Documents(folder, skeleton.documents)):

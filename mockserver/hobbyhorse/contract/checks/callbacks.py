@@ -59,13 +59,13 @@ def callback_situations(subject: Subject) -> Iterator[Problem]:
         if not telling and stage.kind in ("success", "failure"):
             yield subject.problem(f"no situation for stage {stage.name!r}", *at)
         if telling and not stage.terminal:
-            message = f"{stage.name!r} is {stage.kind}; only the end of a job is told"
+            message = f"{stage.name!r} is {stage.kind}; only terminal stages have a callback"
             yield subject.problem(message, *at, telling[0], "stages")
         if len(telling) > 1:
-            yield subject.problem(f"stage {stage.name!r} has {' and '.join(telling)}; only one can be told", *at)
+            yield subject.problem(f"stage {stage.name!r} has {' and '.join(telling)}; only one can be sent", *at)
     for name, spec in subject.lifecycle["callbacks"]["situations"].items():
         for fact in sorted({"when", "status", "headers"} & set(spec)):
-            yield subject.problem(f"a callback has no {fact}; it is ignored", *at, name, fact)
+            yield subject.problem(f"a callback has no {fact}; remove it", *at, name, fact)
 
 
 def callback_places(subject: Subject) -> Iterator[Problem]:
@@ -86,15 +86,15 @@ def callback_places(subject: Subject) -> Iterator[Problem]:
         at = ("callbacks", "bindings", name)
         for place in (*binding.request, *binding.response):
             if (place.side, place.part) != ("request", "body"):
-                message = f"{place} cannot be: what a provider sends of its own accord is $request.body"
+                message = f"{place} is not allowed: a callback's places are in $request.body"
                 yield subject.problem(message, *at)
         yield from unshown(subject, at, binding.request, everywhere)
         yield from misformatted(subject, at, binding, binding.request, shown)
     if "job" not in callbacks.bindings:
-        message = "no place for 'job'; a receiver could not tell whose end it is told"
+        message = "no place for 'job'; a receiver could not identify the job"
         yield subject.problem(message, "callbacks", "bindings")
     if not {"stage", "event"} & set(callbacks.bindings):
-        message = "no place for 'stage' or 'event'; a receiver could not tell how the job has ended"
+        message = "no place for 'stage' or 'event'; a receiver could not tell success from failure"
         yield subject.problem(message, "callbacks", "bindings")
     places = [
         (binding.name, place.pointer)
@@ -119,7 +119,9 @@ def signature(subject: Subject) -> Iterator[Problem]:
     if unknown := [name for name in content if name not in SIGNED]:
         yield subject.problem(_unknown(unknown[0], SIGNED), *at, "content")
     elif content.count("body") != 1:
-        yield subject.problem("must have {body} once: or the message could be another", *at, "content")
+        yield subject.problem(
+            "must contain {body} exactly once, so that the signature covers the message", *at, "content"
+        )
     sent: list[str] = []
     listed = [item for _, operation in _declared(subject, callbacks) for item in operation.get("parameters", ())]
     parameters = [subject.schemas.deref(item, OPENAPI)[0] for item in listed]
@@ -138,10 +140,10 @@ def signature(subject: Subject) -> Iterator[Problem]:
     for needed in ("signature", *(name for name in ("timestamp", "id") if name in content)):
         if needed not in sent:
             yield subject.problem(
-                f"no header has {{{needed}}}; a receiver could not check the signature", *at, "headers"
+                f"no header has {{{needed}}}; a receiver could not verify the signature", *at, "headers"
             )
     if callbacks.signature.tolerance is not None and "timestamp" not in sent:
-        yield subject.problem("no header has the {timestamp} that could be too old", *at, "tolerance")
+        yield subject.problem("no header has a {timestamp} to compare with", *at, "tolerance")
 
 
 def fields(text: str) -> list[str]:
@@ -154,4 +156,4 @@ def fields(text: str) -> list[str]:
 
 
 def _unknown(name: str, allowed: tuple[str, ...]) -> str:
-    return f"{name!r} is none of {', '.join('{' + known + '}' for known in allowed)}"
+    return f"{name!r} is not one of {', '.join('{' + known + '}' for known in allowed)}"

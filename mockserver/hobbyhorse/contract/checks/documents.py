@@ -31,7 +31,9 @@ def folder_name(documents: Documents) -> Iterator[Problem]:
     """The folder's name can be a path prefix."""
     name = documents.folder.name
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
-        message = f"the name {name!r} becomes a path prefix: lower-case letters, digits, '.', '_' and '-' only"
+        message = (
+            f"the name {name!r} becomes a path prefix: only lower-case letters, digits, '.', '_' and '-' are allowed"
+        )
         yield Problem(documents.folder, "", message)
 
 
@@ -43,7 +45,7 @@ def files(documents: Documents) -> Iterator[Problem]:
         if path.suffix != ".json":
             yield Problem(path, "", "a contract is data: only .json files may be here")
         else:
-            yield Problem(path, "", f"nothing reads this; a contract is {OPENAPI}, {LIFECYCLE}, models/*.schema.json")
+            yield Problem(path, "", f"unused file; a contract is {OPENAPI}, {LIFECYCLE}, models/*.schema.json")
 
 
 def repeated_members(documents: Documents) -> Iterator[Problem]:
@@ -59,7 +61,7 @@ def repeated_members(documents: Documents) -> Iterator[Problem]:
         if path.is_file():
             json.loads(path.read_bytes(), object_pairs_hook=note)
         for name in repeated:
-            yield documents.problem(f"an object has the member {name!r} twice; only the last would count", file=file)
+            yield documents.problem(f"an object has the member {name!r} twice; readers keep only the last", file=file)
 
 
 def openapi_version(documents: Documents) -> Iterator[Problem]:
@@ -105,7 +107,7 @@ def keywords(documents: Documents) -> Iterator[Problem]:
     for file, pointer, schema in every_schema(documents):
         for name in schema:
             if name not in KEYWORDS:
-                message = f"keyword {name!r} is not one that contracts use; contracts/README.md lists those that are"
+                message = f"keyword {name!r} is not allowed; contracts/README.md lists the allowed keywords"
                 yield documents.problem(message, *pointer, name, file=file)
 
 
@@ -127,7 +129,7 @@ def valid_schemas(documents: Documents) -> Iterator[Problem]:
                 re.compile(pattern)
                 jsonschema_rs.Draft202012Validator({"pattern": pattern})
             except (re.error, ValueError) as error:
-                message = f"{pattern!r} is no regular expression: {str(error).splitlines()[0]}"
+                message = f"{pattern!r} is not a regular expression: {str(error).splitlines()[0]}"
                 yield documents.problem(message, *pointer, "pattern", file=file)
 
 

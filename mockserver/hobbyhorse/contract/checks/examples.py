@@ -30,7 +30,7 @@ def security(subject: Subject) -> Iterator[Problem]:
     """There is a security scheme, every operation on jobs requires one, and every required scheme exists."""
     schemes = subject.schemas.document(OPENAPI).get("components", {}).get("securitySchemes", {})
     if not schemes:
-        message = "has no securitySchemes; a key is what keeps one client's jobs from another's"
+        message = "has no securitySchemes; only the key separates the jobs of one client from another's"
         yield subject.problem(message, "components", file=OPENAPI)
     for pointer, value in keyword_objects(subject.schemas.document(OPENAPI)):
         for index, requirement in enumerate(_requirements(value)):
@@ -40,7 +40,7 @@ def security(subject: Subject) -> Iterator[Problem]:
                     yield subject.problem(message, *pointer, "security", index, file=OPENAPI)
     for role, operation in subject.contract.operations.items():
         if role in KEYED and not operation.authenticated:
-            message = f"{operation.operation_id} asks for no key; without one nobody's jobs are told from another's"
+            message = f"{operation.operation_id} requires no key; only the key separates the jobs of one client from another's"
             yield subject.problem(message, "operations", role, "operationId")
 
 
@@ -58,7 +58,7 @@ def schema_examples(subject: Subject) -> Iterator[Problem]:
         shown += [(("examples", str(index)), value) for index, value in enumerate(schema.get("examples", ()))]
         for steps, value in shown:
             for violation in subject.schemas.violations(address(file, pointer), value, most=1):
-                yield subject.problem(f"breaks its own schema: {violation}", *pointer, *steps, file=file)
+                yield subject.problem(f"is invalid against its own schema: {violation}", *pointer, *steps, file=file)
 
 
 def examples(subject: Subject) -> Iterator[Problem]:
@@ -66,7 +66,7 @@ def examples(subject: Subject) -> Iterator[Problem]:
     for pointer, content in _contents(subject.schemas.document(OPENAPI)):
         for name, example in content.get("examples", {}).items():
             for violation in subject.schemas.violations(address(OPENAPI, (*pointer, "schema")), example["value"], 1):
-                message = f"the example breaks its schema: {violation}"
+                message = f"the example is invalid: {violation}"
                 yield subject.problem(message, *pointer, "examples", name, file=OPENAPI)
 
 

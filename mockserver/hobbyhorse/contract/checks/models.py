@@ -34,7 +34,7 @@ def model_names(subject: Subject) -> Iterator[Problem]:
     for index, model in enumerate(subject.contract.models):
         for name in (model.id, *model.aliases):
             if name in seen:
-                yield subject.problem(f"{name!r} is a name of model {seen[name]} already", "models", index)
+                yield subject.problem(f"{name!r} is already a name of model {seen[name]}", "models", index)
             seen[name] = index
 
 
@@ -43,7 +43,7 @@ def model_schemas(subject: Subject) -> Iterator[Problem]:
     for index, model in enumerate(subject.contract.models):
         schema = subject.schemas.deref(subject.schemas.document(model.schema_file), model.schema_file)[0]
         if not isinstance(schema, dict) or schema.get("type") != "object":
-            message = f"{model.schema_file} does not say that its type is 'object'"
+            message = f"{model.schema_file} does not have the type 'object'"
             yield subject.problem(message, "models", index, "schema")
 
 
@@ -90,11 +90,11 @@ def needed_parameters(subject: Subject) -> Iterator[Problem]:
             message = f"{model.task} needs the place of {NEEDED_PARAMETERS[model.task]}"
             yield subject.problem(message, "models", index, "parameters")
         if model.prompt_limit is not None and "prompt" not in places:
-            yield subject.problem("limits the prompt, which has no place", "models", index, "prompt_limit")
+            yield subject.problem("limits the prompt, but 'prompt' has no place", "models", index, "prompt_limit")
         if model.images is not None and not {"first_frame", "references"} & set(places):
-            yield subject.problem("limits pictures, which have no place", "models", index, "images")
+            yield subject.problem("limits pictures, but no picture has a place", "models", index, "images")
         if model.random_seed is not None and "seed" not in places:
-            yield subject.problem("speaks of the seed, which has no place", "models", index, "random_seed")
+            yield subject.problem("is a seed, but 'seed' has no place", "models", index, "random_seed")
 
 
 def known_parameters(subject: Subject) -> Iterator[Problem]:
@@ -129,7 +129,7 @@ def limits(subject: Subject) -> Iterator[Problem]:
                 yield subject.problem(f"is at least {least} and at most {most}", "models", index, "images", "aspect")
         limit = subject.lifecycle["models"][index].get("prompt_limit", {})
         if limit.get("characters", 0) % limit.get("chinese", 1):
-            message = f"{limit['characters']} characters are no multiple of {limit['chinese']} Chinese ones"
+            message = f"{limit['characters']} is not a multiple of {limit['chinese']}"
             yield subject.problem(message, "models", index, "prompt_limit", "chinese")
 
 
@@ -154,7 +154,7 @@ def body_examples(subject: Subject) -> Iterator[Problem]:
     for operation in ordering(subject):
         at = ("operations", operation.role, "operationId")
         if not operation.body_examples:
-            yield subject.problem(f"the requestBody of {operation.operation_id} shows no example", *at)
+            yield subject.problem(f"the requestBody of {operation.operation_id} has no example", *at)
             continue
         if any(forms(subject)) or any(needed_places(subject)):
             continue
@@ -173,7 +173,7 @@ def body_examples(subject: Subject) -> Iterator[Problem]:
                 yield subject.problem(message, *at)
         for model in models:
             if not refused and model.id not in ordered:
-                yield subject.problem(f"no example of its requestBody orders a job of {model.id!r}", *at)
+                yield subject.problem(f"no example of its requestBody is a job of {model.id!r}", *at)
 
 
 def try_order(contract: Contract, operation: Operation, model: str, body: Any) -> ValidRequest | Refusal:
@@ -203,7 +203,7 @@ def form_targets(subject: Subject) -> Iterator[Problem]:
                     declares(subject.schemas, {"$ref": model.schema}, "", to[len(start) :])
                     for model in subject.contract.models
                 ):
-                    message = "nothing of this name is in a body: no schema declares it"
+                    message = "no schema of a body declares this place"
                     yield subject.problem(message, "operations", role, "forms", index, "set", format_pointer(to))
 
 

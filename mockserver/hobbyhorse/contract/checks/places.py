@@ -25,10 +25,12 @@ def routes(subject: Subject) -> Iterator[Problem]:
     for role, operation in subject.contract.operations.items():
         at = ("operations", role, "operationId")
         if not operation.path.startswith("/"):
-            yield subject.problem(f"{operation.operation_id!r} is a callback; a role's operation is below paths", *at)
+            yield subject.problem(
+                f"{operation.operation_id!r} is a callback; a role needs an operation below paths", *at
+            )
         route = (operation.method, operation.path)
         if route in seen:
-            yield subject.problem(f"{operation.method} {operation.path} plays {seen[route]!r} already", *at)
+            yield subject.problem(f"{operation.method} {operation.path} already plays {seen[route]!r}", *at)
         seen[route] = role
 
 
@@ -69,7 +71,7 @@ def _read(subject: Subject, operation: Operation, place: Place, at: tuple[str | 
     """Yield why a place cannot be read in an operation's request."""
     who = operation.operation_id
     if place.side != "request":
-        yield subject.problem(f"{place} is in the answer; this is read from the request: $request", *at)
+        yield subject.problem(f"{place} is in the response; this is read from the request: $request", *at)
     elif place.part == "body":
         if operation.body_schema is None:
             yield subject.problem(f"{place} cannot be: {who} takes no JSON body", *at)
@@ -77,7 +79,7 @@ def _read(subject: Subject, operation: Operation, place: Place, at: tuple[str | 
             yield subject.problem(f"{place} cannot be: the schema of {who}'s requestBody declares nothing there", *at)
     elif place not in [parameter.place for parameter in operation.parameters]:
         known = [f"{parameter.part}.{parameter.name}" for parameter in operation.parameters]
-        yield subject.problem(f"{place} is no parameter of {who}; it declares {', '.join(known) or 'none'}", *at)
+        yield subject.problem(f"{place} is not a parameter of {who}; it declares {', '.join(known) or 'none'}", *at)
 
 
 def declares(schemas: Schemas, schema: Any, file: str, pointer: Pointer) -> bool:
@@ -110,7 +112,7 @@ def forms(subject: Subject) -> Iterator[Problem]:
     for role, operation in subject.contract.operations.items():
         at = ("operations", role)
         if operation.model_parameters.part != "body":
-            message = f"{operation.model_parameters} is no place in a body; the parameters stand in $request.body"
+            message = f"{operation.model_parameters} is not a place in the body; the parameters are in $request.body"
             yield subject.problem(message, *at, "parameters")
         elif "parameters" in subject.lifecycle["operations"][role]:
             yield from _read(subject, operation, operation.model_parameters, (*at, "parameters"))
@@ -137,7 +139,7 @@ def response_sides(subject: Subject) -> Iterator[Problem]:
             at = subject.binding_at(role, name)
             for place in binding.response:
                 if place.part in ("path", "query"):
-                    yield subject.problem(f"{place} cannot be: an answer has a body and headers only", *at)
+                    yield subject.problem(f"{place} is not allowed: a response has only a body and headers", *at)
                 elif place.part == "header" and place.name not in sent and at[0] == "operations":
                     yield subject.problem(f"no situation of this operation sends the header {place.name!r}", *at)
 
@@ -209,9 +211,7 @@ def overlapping(
             if longer[: len(shorter)] != shorter or {name, other} <= CONSTANT or shared:
                 continue
             if any(resolve(example, longer) is not MISSING for example in examples):
-                message = (
-                    f"{name!r} and {other!r} are one inside the other in an example, at {format_pointer(longer)!r}"
-                )
+                message = f"{name!r} and {other!r} are inside each other in an example, at {format_pointer(longer)!r}"
                 yield subject.problem(message, *at)
 
 
@@ -282,8 +282,8 @@ def _copied(subject: Subject, at: Pointer, example: Any, bound: list[Pointer], j
             continue
         real = any(f"//{host}/" in text for host in subject.contract.hosts)
         if real or text in jobs:
-            what = f"leads to the real provider ({text!r})" if real else f"is a job's id ({text!r})"
-            message = f"what the example has at {format_pointer(pointer)!r} {what}; a binding must make it live"
+            what = f"a URL of the real provider, {text!r}" if real else f"a job's id, {text!r}"
+            message = f"the example has at {format_pointer(pointer)!r} {what}; bind this place"
             yield subject.problem(message, *at)
 
 
@@ -320,7 +320,7 @@ def links(subject: Subject) -> Iterator[Problem]:
     for role, operation in subject.contract.operations.items():
         for name, other in ROLE_OF_LINK.items():
             if name in operation.bindings and other not in subject.contract.operations:
-                message = f"there is no {other} operation whose address this could be"
+                message = f"there is no {other} operation that this URL could lead to"
                 yield subject.problem(message, *subject.binding_at(role, name))
 
 
@@ -331,12 +331,12 @@ def lists(subject: Subject) -> Iterator[Problem]:
         items = operation.items
         if items is None:
             if role in ("list", "models"):
-                yield subject.problem("has no items; they say where the list stands", "operations", role)
+                yield subject.problem("has no 'items' with the place of its list", "operations", role)
             continue
         if role == "list" and "job" not in items.bindings:
             yield subject.problem("no place for 'job' in an item", *at, "bindings")
         if (items.at.side, items.at.part) != ("response", "body"):
-            yield subject.problem(f"{items.at} is no place in the answer's body: $response.body#/...", *at, "at")
+            yield subject.problem(f"{items.at} is not a place in the response's body: $response.body#/...", *at, "at")
             continue
         listing = [found for name, found in operation.situations.items() if name == "listed" or found.when]
         for situation in listing:

@@ -54,7 +54,7 @@ def covered_stages(subject: Subject) -> Iterator[Problem]:
             if not showing:
                 yield subject.problem(f"no situation for stage {stage!r}", *at)
             elif len(showing) > 1:
-                message = f"stage {stage!r} has {' and '.join(showing)}; only one can be given"
+                message = f"stage {stage!r} has {' and '.join(showing)}; only one can be sent"
                 yield subject.problem(message, *at)
 
 
@@ -75,7 +75,7 @@ def first_stage(subject: Subject) -> Iterator[Problem]:
     for name in ("accepted", "replayed"):
         situation = subject.contract.operations["submit"].situations.get(name)
         if situation is not None and situation.stages and initial not in situation.stages:
-            message = f"is given in {' and '.join(sorted(situation.stages))}; a job begins in {initial!r}"
+            message = f"is sent in {' and '.join(sorted(situation.stages))}; a job begins in {initial!r}"
             yield subject.problem(message, *subject.situation_at("submit", name), "stages")
 
 
@@ -88,12 +88,12 @@ def conditions(subject: Subject) -> Iterator[Problem]:
             for place, value in one.when:
                 parameter = next((known for known in operation.parameters if known.place == place), None)
                 for broken in subject.schemas.violations(parameter.schema, value, most=1) if parameter else ():
-                    yield subject.problem(f"can never be met: {broken}", *at, str(place))
+                    yield subject.problem(f"can never be true: {broken}", *at, str(place))
             if role in SHOWING and not one.stages:
-                yield subject.problem("has a condition, but no stages in which it could be given", *at)
+                yield subject.problem("has a condition but no stages", *at)
             for other in situations[:index]:
                 if one.when == other.when and (one.stages & other.stages or one.stages == other.stages):
-                    yield subject.problem(f"has the condition of {other.name!r}; only one can be given", *at)
+                    yield subject.problem(f"has the condition of {other.name!r}; only one can be sent", *at)
 
 
 def stage_words(subject: Subject) -> Iterator[Problem]:
@@ -158,7 +158,7 @@ def headers(subject: Subject) -> Iterator[Problem]:
                     message = f"the response {situation.status} of {operation.operation_id} declares no such header"
                     yield subject.problem(message, *at)
                 if not (text.isascii() and text.isprintable()):
-                    yield subject.problem(f"{text!r} is no header's value; printable ASCII is", *at)
+                    yield subject.problem(f"{text!r} is not a header value: only printable ASCII is allowed", *at)
 
 
 def _declared_headers(subject: Subject, situation: Situation) -> set[str]:

@@ -18,7 +18,7 @@ def ways(subject: Subject) -> Iterator[Problem]:
             yield subject.problem(f"is {stage.kind} and leads nowhere", "stages", stage.name)
         elif not stage.terminal and not any(graph.leads_to(stage.name, end) for end in ends):
             yield subject.problem(
-                "a job in this stage would never end; no terminal stage follows", "stages", stage.name
+                "no terminal stage follows; a job in this stage would never end", "stages", stage.name
             )
         if not graph.leads_to(graph.initial, stage.name):
             yield subject.problem(f"cannot be reached from {graph.initial!r}", "stages", stage.name)
@@ -29,7 +29,7 @@ def happy_way(subject: Subject) -> Iterator[Problem]:
     graph = subject.contract.graph
     end = graph[graph.path(graph.initial)[-1]]
     if end.kind != "success":
-        message = f"a job that goes well ends as {end.name!r}, a {end.kind}; the first good one of `next` decides"
+        message = f"the happy path ends in {end.name!r}, a {end.kind}; put the stage of success first in `next`"
         yield subject.problem(message, "stages")
 
 

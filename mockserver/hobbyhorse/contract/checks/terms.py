@@ -26,7 +26,7 @@ def times(subject: Subject) -> Iterator[Problem]:
         yield subject.problem(message, "polling")
     for name, life in (("job", retention.job), ("result_url", retention.result_url)):
         if life is not None and life < 0:
-            yield subject.problem(f"is {life} seconds; null stands for ever", "retention", name)
+            yield subject.problem(f"is {life} seconds; allowed: 0 or more, or null for forever", "retention", name)
 
 
 def job_ids(subject: Subject) -> Iterator[Problem]:
@@ -99,5 +99,5 @@ def clients(subject: Subject) -> Iterator[Problem]:
         for steps, text in [*texts, (("code",), client.code or "")]:
             for name in fields(text):
                 if name not in GIVEN:
-                    message = f"{name!r} is none of {{url}}, {{key}}, {{secret}}; other braces are doubled"
+                    message = f"{name!r} is not one of {{url}}, {{key}}, {{secret}}; double other braces"
                     yield subject.problem(message, "clients", index, *steps)

@@ -37,9 +37,7 @@ def names(subject: Subject) -> Iterator[Problem]:
     said = {name for operation in ordering(subject) for name, found in operation.bindings.items() if found.request}
     for at, binding in every_binding(subject):
         if binding.name not in VALUE_FORMATS and binding.name not in said:
-            message = (
-                f"no value has the name {binding.name!r}, and no submission says it; contracts/README.md lists them"
-            )
+            message = f"{binding.name!r} is neither a value that contracts/README.md lists nor part of a submission"
             yield subject.problem(message, *at)
 
 
