@@ -1,1 +1,1 @@
-"""Benchmarks: each module prints its figures."""
+"""Benchmarks; each module prints its figures and can be run alone."""

@@ -1,4 +1,4 @@
-"""Every benchmark in one run; `--check` makes a missed bound an error."""
+"""Run every benchmark; with `--check`, a missed limit is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The least that a server can run: a callable that answers everything with one body (the variable BODY)."""
+"""The lower bound of a server: a callable that sends one body (the variable BODY) in response to everything."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(B
 
 
 async def app(scope: Any, receive: Any, send: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
-    """Answer."""
+    """Send the body."""
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
     await send({"type": "http.response.body", "body": BODY})

@@ -1,4 +1,4 @@
-"""The same answer from a framework: an endpoint that returns a dict (the variable BODY) as JSON."""
+"""The same response from a framework: an endpoint that returns a dict (the variable BODY) as JSON."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from starlette.routing import Route
 BODY = json.loads(os.environ.get("BODY", "{}"))
 
 
-async def answer(request: Request) -> Response:
-    """Answer."""
+async def respond(request: Request) -> Response:
+    """Serialize the body anew for each request, as an endpoint with live values does."""
     return JSONResponse(dict(BODY))
 
 
-app = Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "POST"])])
+app = Starlette(routes=[Route("/{path:path}", respond, methods=["GET", "POST"])])

@@ -1,4 +1,4 @@
-"""What a test pays for the object and its clock: start, reset, stop, a whole job: `python -m benchmarks.harness`."""
+"""The cost of MockServer in a test: start, reset, stop, a whole job: `python -m benchmarks.harness`."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.forms.expressions import replaced
 from hobbyhorse.contract.values import Contract
 
-ROUNDS = 9
-ANSWERS = (500, 503, 200)
+ROUNDS = 9  # odd, for the median; some seconds together
+STATUSES = (500, 503, 200)  # a callback's deliveries: two retries, then acknowledged
 
 
 class Receiver(http.server.BaseHTTPRequestHandler):
-    """Acknowledges the third delivery of a callback only."""
+    """A callback receiver that acknowledges only the third delivery."""
 
     seen = 0
 
     def do_POST(self) -> None:
-        """Answer, in turn."""
+        """Respond with the next status."""
         self.rfile.read(int(self.headers["content-length"]))
-        self.send_response(ANSWERS[Receiver.seen % len(ANSWERS)])
+        self.send_response(STATUSES[Receiver.seen % len(STATUSES)])
         self.end_headers()
         Receiver.seen += 1
 
-    def log_message(self, *said: Any) -> None:
-        """Say nothing."""
+    def log_message(self, *arguments: Any) -> None:
+        """Log nothing."""
 
 
 def main() -> None:
-    """Print the milliseconds of each part, the median of some rounds."""
+    """Print the median milliseconds of each part."""
     taken: dict[str, list[float]] = {}
 
     def timed(name: str, work: Callable[[], Any]) -> Any:
@@ -66,9 +66,9 @@ def main() -> None:
             timed("reset", world.reset)
             timed("stop", server.stop)
         receiver.shutdown()
-    middle = {name: statistics.median(found[1:]) for name, found in taken.items()}  # the first round loads modules
+    middle = {name: statistics.median(found[1:]) for name, found in taken.items()}  # the first round imports modules
     show(
-        f"The object for tests; median of {ROUNDS}",
+        f"MockServer; median of {ROUNDS}",
         [("", "ms", "most"), *((name, f"{middle[name]:.1f}", f"{max(taken[name][1:]):.1f}") for name in taken)],
         Bound("in process", middle["in process, to the first world"], limit=100, target=100, unit=" ms"),
         Bound("reset", middle["reset"], limit=5, target=5, unit=" ms"),
@@ -78,14 +78,14 @@ def main() -> None:
 
 
 def _job(world: Any, contract: Contract, http_client: httpx.Client, callback_url: str) -> None:
-    """Order a job, see it run, be told of its end at the third try, and see its link expire."""
+    """Submit a job, poll it, receive its callback at the third delivery, and let its link expire."""
     _, model, body = next(found for found in documented_jobs(contract) if found[0].role == "submit")
     body = replaced(body, contract.operations["submit"].bindings["callback_url"].request[0].pointer, callback_url)
     client = ContractClient(contract, world.url(contract.key), world.api_key, http_client)
     job = client.submit(model.id, body).reading.values["job"]
     assert not client.call("status", path={"job": job}).reading.stages & {"success"}
     world.clock.run_until_idle()
-    assert [attempt.status for attempt in world.callbacks] == list(ANSWERS)
+    assert [attempt.status for attempt in world.callbacks] == list(STATUSES)
     link = client.call("status", path={"job": job}).reading.values["video_url"]
     world.clock.advance(world.jobs[0].expires - world.clock.now() + 1)
     assert http_client.get(link).status_code == 403

@@ -1,4 +1,4 @@
-"""Status polls while twenty videos are being made, and how soon a cached video begins to come."""
+"""Latency of status polls while twenty videos are rendered, and of a cached video's first byte."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from hobbyhorse.contract.example_orders import documented_jobs
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract
 
-VIDEOS = 20
-PAUSE = 0.005
+VIDEOS = 20  # more than there are renderers, so that polls compete with a full queue
+PAUSE = 0.005  # seconds between polls: a client that polls hard, not a load test
 
 
 def main() -> None:
-    """Print the medians and hold them against their bounds."""
+    """Print the medians and check them against their limits."""
     contract = load_all()[0]
     with (
         tempfile.TemporaryDirectory() as cache,
@@ -38,12 +38,12 @@ def main() -> None:
         cached = [_first_byte(http, url) for url in urls]
     rows = [
         ("", "median ms"),
-        ("status poll, nothing else", f"{1000 * alone:.2f}"),
-        (f"status poll, {VIDEOS} videos being made", f"{1000 * busy:.2f}"),
+        ("status poll, idle", f"{1000 * alone:.2f}"),
+        (f"status poll, {VIDEOS} videos being rendered", f"{1000 * busy:.2f}"),
         ("first byte of a cached video", f"{1000 * statistics.median(cached):.2f}"),
     ]
     show(
-        f"media host ({VIDEOS} videos made in {taken:.1f} s)",
+        f"media host ({VIDEOS} videos rendered in {taken:.1f} s)",
         rows,
         Bound("busy poll", 1000 * busy, 5, 2, unit=" ms"),
         Bound("cached first byte", 1000 * statistics.median(cached), 10, 5, unit=" ms"),
@@ -64,7 +64,7 @@ def _video(client: ContractClient, job: str) -> str:
 
 
 def _polls(client: ContractClient, job: str, count: int, until: Event | None = None) -> float:
-    """Return the median time of a poll, of so many or until an event; there is a pause between two."""
+    """Return the median seconds of at least `count` polls, and of all polls until an event is set."""
     seconds: list[float] = []
     while len(seconds) < count or (until is not None and not until.is_set()):
         began = time.perf_counter()
@@ -75,7 +75,7 @@ def _polls(client: ContractClient, job: str, count: int, until: Event | None = N
 
 
 def _busy_polls(client: ContractClient, job: str, urls: list[str]) -> tuple[float, float]:
-    """Poll while every video is fetched at once; return the median poll, and how long the videos took."""
+    """Poll while all videos are fetched concurrently; return the median poll and the videos' total, in seconds."""
     done = Event()
     with ThreadPoolExecutor(VIDEOS + 1) as pool, httpx.Client(trust_env=False, timeout=120) as http:
         polling = pool.submit(_polls, client, job, 1, done)
@@ -89,8 +89,8 @@ def _busy_polls(client: ContractClient, job: str, urls: list[str]) -> tuple[floa
 
 def _first_byte(http: httpx.Client, url: str) -> float:
     began = time.perf_counter()
-    with http.stream("GET", url) as answer:
-        next(answer.iter_raw())
+    with http.stream("GET", url) as response:
+        next(response.iter_raw())
         return time.perf_counter() - began
 
 

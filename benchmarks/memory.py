@@ -1,4 +1,4 @@
-"""What a hundred thousand jobs weigh in one process: `python -m benchmarks.memory`."""
+"""Memory of a hundred thousand jobs in one process: `python -m benchmarks.memory`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from benchmarks.report import Bound, run, show
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.server.app import Fake, Options
 
-JOBS = 100_000
+JOBS = 100_000  # a server that runs for weeks, or a load test of a few minutes
 MIB = 1 << 20
 
 
 def main() -> None:
-    """Print the resident memory of a fresh process before and after the jobs are submitted."""
+    """Print the resident memory of a new process before and after it accepts the jobs."""
+    # A process of its own: VmHWM, the peak, never falls, and other benchmarks would raise it.
     child = [sys.executable, "-c", "import benchmarks.memory as memory; memory.measure()"]
     done = subprocess.run(child, stdout=subprocess.PIPE, check=True, cwd=Path(__file__).parent.parent)
     before, after, peak, seconds = json.loads(done.stdout)
@@ -33,25 +34,26 @@ def main() -> None:
             ("", "resident MB", "bytes a job"),
             ("before", f"{before / 1e6:.0f}", ""),
             (f"after {seconds:.1f} s", f"{after / 1e6:.0f}", f"{(after - before) / JOBS:.0f}"),
-            ("at most", f"{peak / 1e6:.0f}", ""),
+            ("peak", f"{peak / 1e6:.0f}", ""),
         ],
         Bound("resident", peak / 1e6, limit=250, target=250, unit=" MB"),
     )
 
 
 def measure() -> None:
-    """Submit the jobs to a fake in this process; print what it weighs before, after and at most, and the seconds."""
+    """Submit the jobs to a fake in this process; print resident bytes before, after and at the peak, and seconds."""
     fake = Fake(contracts := load_all(), Options(pace="instant"))
-    asked = [order(contract, "http://127.0.0.1:8000") for contract in contracts]
+    requests = [order(contract, "http://127.0.0.1:8000") for contract in contracts]
     before, began = resident("VmRSS"), time.perf_counter()
-    asyncio.run(_submit(fake, asked))
+    asyncio.run(_submit(fake, requests))
     seconds = time.perf_counter() - began
     assert sum(len(world.jobs) for world in fake.worlds) == JOBS
     print(json.dumps([before, resident("VmRSS"), resident("VmHWM"), seconds]))
 
 
-async def _submit(fake: Fake, asked: list[httpx.Request]) -> None:
-    for one in islice(cycle(asked), JOBS):
+async def _submit(fake: Fake, requests: list[httpx.Request]) -> None:
+    """Call the application directly: sockets and clients would count as its memory."""
+    for one in islice(cycle(requests), JOBS):
         scope: Scope = {
             "type": "http",
             "method": one.method,
@@ -71,10 +73,10 @@ async def _forget(event: Message) -> None:
     pass
 
 
-def resident(what: str) -> int:
-    """Return bytes of this process's memory, now (VmRSS) or at most (VmHWM)."""
+def resident(field: str) -> int:
+    """Return the resident bytes of this process: now (VmRSS) or at the peak (VmHWM)."""
     with open("/proc/self/status") as status:
-        return next(1024 * int(line.split()[1]) for line in status if line.startswith(what + ":"))
+        return next(1024 * int(line.split()[1]) for line in status if line.startswith(field + ":"))
 
 
 if __name__ == "__main__":

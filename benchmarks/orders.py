@@ -1,4 +1,4 @@
-"""The requests that a client of a contract sends: the order of its documented job, and a poll of that job."""
+"""Requests of a contract's client: the submission of a documented job, and a poll of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KEY = "bench"
 
 
 def order(contract: Contract, url: str) -> httpx.Request:
-    """Return the request that orders the documented job of a contract's first model; it is not sent."""
+    """Return the submission of a contract's first documented job, without sending it."""
     sent: list[httpx.Request] = []
 
     def keep(request: httpx.Request) -> httpx.Response:
@@ -25,21 +25,21 @@ def order(contract: Contract, url: str) -> httpx.Request:
 
 
 def poll(contract: Contract, url: str) -> tuple[httpx.Request, bytes]:
-    """Order the documented job, ask for its status, and return that request and the answer's body."""
+    """Submit the documented job and poll it once; return the poll's request and the response's body."""
     sent: list[httpx.Request] = []
     with httpx.Client(trust_env=False, event_hooks={"request": [sent.append]}) as http:
         client = ContractClient(contract, f"{url}/{contract.key}", KEY, http)
         job = _submit(client).reading.values["job"]
-        reply = client.call("status", path={"job": job})
-    assert reply.status == 200, reply
-    return sent[-1], reply.content
+        response = client.call("status", path={"job": job})
+    assert response.status == 200, response
+    return sent[-1], response.content
 
 
 def credentials(contract: Contract, request: httpx.Request) -> dict[str, str]:
-    """Return the headers of a request that hold the key."""
+    """Return the headers of a request that contain the API key."""
     return {name: request.headers[name] for part, name, _ in contract.security if part == "header"}
 
 
 def _submit(client: ContractClient) -> ContractResponse:
-    ways = documented_jobs(client.contract)
-    return next(client.submit(model.id, body) for operation, model, body in ways if operation.role == "submit")
+    jobs = documented_jobs(client.contract)
+    return next(client.submit(model.id, body) for operation, model, body in jobs if operation.role == "submit")

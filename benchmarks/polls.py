@@ -1,4 +1,4 @@
-"""Status polls and submits per second, side by side with bare ASGI and a framework: `python -m benchmarks.polls`."""
+"""Status polls and submissions per second, compared with bare ASGI and a framework: `python -m benchmarks.polls`."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ from benchmarks.servers import OURS, on_core, started, uvicorn
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract
 
-GOING_ON, BARE = "hobbyhorse, job that goes on", "bare ASGI callable"
+UNFINISHED, BARE = "hobbyhorse, unfinished job", "bare ASGI callable"
+# Short alternating rounds and their median: a slow phase of the machine then affects all servers alike.
 ROUNDS = 5
 SECONDS = 1
-CONNECTIONS = 48
+CONNECTIONS = 48  # enough to keep one worker busy all the time
+# The cores of the measured server (the others are idle) and of wrk: on one core they would slow each other down.
 SERVERS, LOAD = 0, 1
-"""The cores of the server that is measured (the others are idle), and of wrk."""
 
 Load = Callable[[], float]
 
 
 def main() -> None:
-    """Print polls of one existing job and submits of one job, per second; one uvicorn worker each."""
+    """Print polls and submissions per second, with one uvicorn worker for each server."""
     if shutil.which("wrk") is None:
-        print("Status polls: skipped, for want of wrk; install it with: apt-get install wrk\n", flush=True)
+        print("Status polls: skipped, wrk was not found; install it with: apt-get install wrk\n", flush=True)
         return
     contracts = {contract.key: contract for contract in load_all()}
-    asked = sys.argv[1] if sys.argv[1:] and sys.argv[1] in contracts else next(iter(contracts))
-    measure(contracts[asked])
+    chosen = sys.argv[1] if sys.argv[1:] and sys.argv[1] in contracts else next(iter(contracts))
+    measure(contracts[chosen])
 
 
 def measure(contract: Contract) -> None:
-    """Measure one provider: a job that goes on while it is polled, and one that has ended, whose answers are longer."""
+    """Measure one provider: polls of an unfinished and of a finished job (longer responses), and submissions."""
     with ExitStack() as stack:
 
         def serve(command: tuple[str, ...], environment: Mapping[str, str] | None = None) -> str:
@@ -47,17 +48,17 @@ def measure(contract: Contract) -> None:
 
         ours = serve(OURS)
         request, body = poll(contract, ours)
-        going_on, _ = poll(contract, serve((*OURS, "--pace", "realistic")))
+        unfinished, _ = poll(contract, serve((*OURS, "--pace", "realistic")))
         path, headers = request.url.path, credentials(contract, request)
         bare = serve(uvicorn("bare:app"), {"BODY": body.decode()})
         framework = serve(uvicorn("framework:app"), {"BODY": body.decode()})
         found = alternate(
             {
-                GOING_ON: lambda: wrk(str(going_on.url), headers),
-                "hobbyhorse, job that has ended": lambda: wrk(ours + path, headers),
+                UNFINISHED: lambda: wrk(str(unfinished.url), headers),
+                "hobbyhorse, finished job": lambda: wrk(ours + path, headers),
                 BARE: lambda: wrk(bare + path, headers),
                 "Starlette JSONResponse": lambda: wrk(framework + path, headers),
-                "hobbyhorse, submits": submits(stack, contract, ours),
+                "hobbyhorse, submissions": submits(stack, contract, ours),
             }
         )
     ratios = {name: statistics.median(map(float.__truediv__, rates, found[BARE])) for name, rates in found.items()}
@@ -74,12 +75,12 @@ def measure(contract: Contract) -> None:
                 for name, rates in found.items()
             ),
         ],
-        Bound("ours/bare", ratios[GOING_ON], limit=0.5, target=0.7, at_least=True),
+        Bound("ours/bare", ratios[UNFINISHED], limit=0.5, target=0.7, at_least=True),
     )
 
 
 def alternate(loads: Mapping[str, Load]) -> dict[str, list[float]]:
-    """Run the loads in turn, round after round; the first round only warms up."""
+    """Run the loads in turn for several rounds; the first round is a warm-up."""
     found: dict[str, list[float]] = {name: [] for name in loads}
     for _ in range(1 + ROUNDS):
         for name, load in loads.items():
@@ -88,7 +89,7 @@ def alternate(loads: Mapping[str, Load]) -> dict[str, list[float]]:
 
 
 def submits(stack: ExitStack, contract: Contract, url: str) -> Load:
-    """Return the load that orders one job after the other."""
+    """Return the load that submits jobs."""
     request = order(contract, url)
     script = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "submit.lua"
     script.write_text(f'wrk.method = "{request.method}"\nwrk.body = [==[{request.content.decode()}]==]\n')
@@ -97,13 +98,13 @@ def submits(stack: ExitStack, contract: Contract, url: str) -> Load:
 
 
 def wrk(url: str, headers: Mapping[str, str], *options: str) -> float:
-    """Return requests per second of one run of wrk; an answer that is no success is an error."""
+    """Return the requests per second of one run of wrk. Raises RuntimeError if a response is not 2xx."""
     given = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
     load = ("wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", *options, *given, url)
-    said = subprocess.run(on_core(LOAD, load), capture_output=True, text=True, check=True).stdout
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
-    if rate is None or "Non-2xx" in said:
-        raise RuntimeError(f"{url} was not answered as it should be: {said}")
+    output = subprocess.run(on_core(LOAD, load), capture_output=True, text=True, check=True).stdout
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    if rate is None or "Non-2xx" in output:
+        raise RuntimeError(f"{url}: expected only 2xx responses; wrk printed: {output}")
     return float(rate[1])
 
 

@@ -1,4 +1,4 @@
-"""How figures are printed: an aligned table under a title, and what they must keep to."""
+"""Reports of figures: an aligned table under a title, and limits."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 
 class BoundMissed(Exception):
-    """A figure that is not within its bound."""
+    """A figure exceeded its limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What a figure must keep to: at least, or at most, so much; and what is wanted."""
+    """A figure with its limit, which must be kept, and its target, which is only printed."""
 
-    what: str
+    name: str
     figure: float
     limit: float
     target: float
@@ -31,11 +31,11 @@ class Bound:
         form = f"{{:{'.0f' if self.unit else '.2f'}}}{self.unit}"
         side = "at least" if self.at_least else "at most"
         figure, limit, target = (form.format(value) for value in (self.figure, self.limit, self.target))
-        return f"{self.what} {figure} ({side} {limit}, target {target}){'' if self.kept else '  MISSED'}"
+        return f"{self.name} {figure} ({side} {limit}, target {target}){'' if self.kept else '  MISSED'}"
 
 
 def run(*benchmarks: Callable[[], None]) -> int:
-    """Run benchmarks one after the other; the exit status is 1 if a bound was missed and `--check` was given."""
+    """Run benchmarks in order; return 1 if a limit was missed and `--check` was given, else 0."""
     missed = []
     for benchmark in benchmarks:
         try:
@@ -46,7 +46,7 @@ def run(*benchmarks: Callable[[], None]) -> int:
 
 
 def show(title: str, rows: Sequence[Sequence[str]], *bounds: Bound) -> None:
-    """Print a table, its first row above the columns, and the bounds below. Raises BoundMissed."""
+    """Print a table with headings in its first row, then the bounds. Raises BoundMissed."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     print(title)
     for first, *others in rows:

@@ -1,4 +1,4 @@
-"""Servers in processes of their own: ours as its command, others under uvicorn with the settings that ours has."""
+"""Servers in their own processes: ours by its command, others under uvicorn with the same settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _URL = re.compile(r"http://[\d.]+:\d+")
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A server that is ready: its address, and the seconds from its command to the line that says so."""
+    """A server that is ready: its URL, and the seconds from its command to the line that prints the URL."""
 
     url: str
     seconds: float
@@ -34,7 +34,7 @@ def uvicorn(app: str) -> tuple[str, ...]:
 
 @contextmanager
 def started(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Iterator[Started]:
-    """Run a server until the context ends; both kinds say their address in the first line that has one."""
+    """Run a server until the context ends. Raises RuntimeError if it exits without printing its URL."""
     began = time.perf_counter()
     server = subprocess.Popen(
         command,
@@ -46,13 +46,13 @@ def started(command: Sequence[str], environment: Mapping[str, str] | None = None
     )
     assert server.stdout is not None
     try:
-        said = ""
+        output = ""
         for line in server.stdout:
-            said += line
+            output += line
             if url := _URL.search(line):
                 break
         else:
-            raise RuntimeError(f"{' '.join(command)} did not start: {said}")
+            raise RuntimeError(f"{' '.join(command)} did not start: {output}")
         yield Started(url[0], time.perf_counter() - began)
     finally:
         server.kill()
@@ -61,6 +61,6 @@ def started(command: Sequence[str], environment: Mapping[str, str] | None = None
 
 
 def on_core(core: int, command: Sequence[str]) -> tuple[str, ...]:
-    """Return the command pinned to a core, where that can be done and there are two."""
+    """Return a command pinned to a core, or the command itself without taskset or with only one core."""
     pinned = shutil.which("taskset") is not None and (os.cpu_count() or 1) > 1
     return ("taskset", "-c", str(core), *command) if pinned else tuple(command)

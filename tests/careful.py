@@ -1,4 +1,4 @@
-"""A careful client as a model: what it does, told step by step, under troubles by chance; no server."""
+"""A model of a careful client, which writes its trace step by step under random faults; no server."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from tests.tracing import Teller
 OTHER = "http://127.0.0.1:8000/elsewhere"
 
 NO_ANSWER: dict[str, Any] = {"status": 0, "whole": False, "answered": None}
+# Transient failures.
 PASSING: list[dict[str, Any]] = [
     NO_ANSWER,
     *({"status": status} for status in (408, 425, 429, 500, 502, 503, 504)),
     *({"status": 200, "answer": body} for body in (b"", b"<html>", b"{}", b"null", b'{"data": null}', b"[[[")),
 ]
-"""What is wrong with an answer for once."""
+# Downloads that are not the complete video.
 SPOILT: list[dict[str, Any]] = [
     {"whole": False},
     {"whole": False, "answered": None, "move": "truncate"},
@@ -25,6 +26,7 @@ SPOILT: list[dict[str, Any]] = [
     {"answer_headers": (("content-type", "text/html"),), "move": "html_page"},
     {"move": "not_video"},
 ]
+# Downloads of the complete video.
 GOOD: list[dict[str, Any]] = [
     {},
     {"move": "latency"},
@@ -38,7 +40,7 @@ class Killed(Exception):
 
 
 class Careful:
-    """A client that loses no job and believes no half answer; `kills` says that it may be killed once and resumed."""
+    """A client that loses no job and believes no incomplete response; with `kills` it may be killed once."""
 
     def __init__(self, contract: Contract, chance: Random, kills: bool) -> None:
         self.contract = contract
@@ -46,17 +48,15 @@ class Careful:
         self.told = Teller(contract).made(sha256="right")
         self.told.drill = "killed" if kills else "once"
         self.kills = kills
-        self.job = False
-        """Whether the id is known; it is written down at once."""
-        self.ordered = False
-        """Whether an order may have been accepted."""
+        self.job = False  # whether the id is known; it is stored immediately
+        self.ordered = False  # whether a submission may have been accepted
         self.carrier = "result" if "result" in contract.operations else "status"
         self.deadline = 0.0
         self.first_end: float | None = None
         self.until: float | None = None
 
     def run(self) -> Teller:
-        """Tell its whole life."""
+        """Run the client, across a kill if there is one, and return its trace."""
         try:
             self._live()
         except Killed:
@@ -116,7 +116,7 @@ class Careful:
         return False
 
     def _await(self) -> bool:
-        """Poll until the job has ended; whether it may have a video."""
+        """Poll until the job has ended; return whether it may have a video."""
         patience = self.contract.polling.longest_wait
         situations = self.contract.operations["status"].situations
         stages = [name for name, one in situations.items() if one.stages]
@@ -174,7 +174,7 @@ class Careful:
         return False
 
     def _address(self) -> str | None:
-        """Read until there is an address; the last status has it where there is no other operation."""
+        """Read until there is a video URL: in the result if the contract has one, otherwise in the status."""
         operation = self.contract.operations[self.carrier]
         stages = [name for name, one in operation.situations.items() if one.stages]
         bare = tries = 0
@@ -216,7 +216,7 @@ class Careful:
         return {self.contract.graph[stage].kind for stage in situation.stages}
 
     def _carry(self, situation: str) -> None:
-        """Tell of the answer with the address, and note when that ends."""
+        """Add the response with the video URL, and note when that expires."""
         operation = self.contract.operations[self.carrier]
         self.until = None
         how: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What every test may use: each contract of the project, found by listing."""
+"""Fixtures and settings of all tests. The contracts under test are found by listing their directory."""
 
 from __future__ import annotations
 
@@ -24,23 +24,29 @@ settings.register_profile(
 )
 settings.load_profile("project")
 
+# The project's contracts, unless a test of made-up ones runs this suite with its own.
 DIRECTORY = Path(os.environ.get("HOBBYHORSE_TEST_CONTRACTS") or data_directory("contracts"))
-"""Where the contracts under test are: the project's, unless a test of made-up ones says otherwise."""
 CONTRACTS = load_all(DIRECTORY)
 ROOT = Path(__file__).resolve().parent.parent
+# Set for a run that may take hours: all cases of all tests, and larger numbers of examples.
 NIGHT = bool(os.environ.get("HOBBYHORSE_NIGHT"))
-"""Whether there is time for everything."""
 
 
 def many(by_night: int, by_day: int) -> int:
-    """Return how many of something a test takes, of which more find more."""
+    """Return the number of examples for a test that finds more with more of them."""
     return by_night if NIGHT else by_day
 
 
+# Slow files. Unless HOBBYHORSE_NIGHT is set, a run of the whole suite has only each n-th case of their tests. The first
+# case of each test always runs, and so does a test without cases.
 BY_DAY = {
     "conformance/client/test_scenario_space.py": 4,
     "conformance/server/test_bodies.py": 4,
-    "cli/test_main.py": 2,
+    "cli/commands/test_contracts_lint.py": 2,
+    "cli/commands/test_demo.py": 2,
+    "cli/commands/test_health.py": 2,
+    "cli/commands/test_serve.py": 2,
+    "cli/commands/test_video.py": 2,
     "contract/test_generate.py": 5,
     "conformance/server/test_suite.py": 6,
     "contract/test_lint.py": 3,
@@ -57,73 +63,72 @@ BY_DAY = {
     "conformance/client/test_search.py": 3,
     "test_broken_servers.py": 4,
     "server/test_trouble.py": 3,
+    "runners/test_patches.py": 2,
     "runners/test_virtual_time.py": 2,
 }
-"""In which files a run of everything has only each n-th case of a test, unless HOBBYHORSE_NIGHT is set: they take long.
-
-The first case of each is always there, and so is every test that has no cases.
-"""
-EVERYTHING = 2_000
+# A run of more tests than this is one of the whole suite. Fewer are a selection, of which each case is meant.
+WHOLE_SUITE = 2_000
+# The files with the longest tests. They start first: otherwise one process would still run them after the others ended.
 LONG = {
     "test_reference_clients.py",
     "test_made_up_provider.py",
     "test_docs.py",
     "runners/test_against_fake.py",
+    "runners/test_client_suite.py",
     "runners/test_process_pool.py",
 }
-"""Files with the longest tests: they come first, or one process would be at them when the others have ended."""
 
 
 def _file(item: pytest.Item) -> str:
-    """Return the path of a test's file below `tests/`."""
+    """Return the path of a test's file, relative to `tests/`; empty for a file elsewhere."""
     return item.path.relative_to(ROOT / "tests").as_posix() if item.path.is_relative_to(ROOT / "tests") else ""
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out of a run of everything what only the night has the time for."""
-    if NIGHT or len(items) < EVERYTHING:
+    """Deselect, from a run of the whole suite, the cases that only a night run has time for."""
+    if NIGHT or len(items) < WHOLE_SUITE:
         return
     seen: Counter[str] = Counter()
     kept: list[pytest.Item] = []
-    left_out: list[pytest.Item] = []
+    deselected: list[pytest.Item] = []
     for item in items:
         test, cases, _ = item.nodeid.partition("[")
-        (left_out if cases and seen[test] % BY_DAY.get(_file(item), 1) else kept).append(item)
+        (deselected if cases and seen[test] % BY_DAY.get(_file(item), 1) else kept).append(item)
         seen[test] += 1
-    config.hook.pytest_deselected(items=left_out)
+    config.hook.pytest_deselected(items=deselected)
     items[:] = _spread(kept, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 
 
 def _spread(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
-    """Return tests in an order in which each of so many processes, which take equal parts, begins with long ones."""
+    """Return the tests in an order in which each of `workers` equal parts begins with long ones."""
     early = [item for item in items if _file(item) in LONG]
     rest = [item for item in items if _file(item) not in LONG]
     found: list[pytest.Item] = []
     for at in range(workers):
-        found += rest[len(rest) * at // workers :][:workers]  # the parts are not quite equal
+        found += rest[len(rest) * at // workers :][:workers]  # a margin: the parts are not quite equal
         found += early[at::workers]
         found += rest[len(rest) * at // workers + workers : len(rest) * (at + 1) // workers]
     return found
 
 
 def contracts_that(are_meant: Callable[[Contract], bool]) -> pytest.MarkDecorator:
-    """Run a test for those contracts that it is about, instead of skipping the others."""
+    """Parametrize a test by the contracts that it applies to, instead of skipping the others."""
     meant = [contract for contract in CONTRACTS if are_meant(contract)]
-    assert meant or "HOBBYHORSE_TEST_CONTRACTS" in os.environ, "a test that is about no contract proves nothing"
+    assert meant or "HOBBYHORSE_TEST_CONTRACTS" in os.environ, "a test that applies to no contract proves nothing"
     return pytest.mark.parametrize("contract", meant, ids=lambda contract: contract.key)
 
 
 @pytest.fixture(params=CONTRACTS, ids=lambda contract: contract.key)
 def contract(request: pytest.FixtureRequest) -> Contract:
-    """Each contract of the project; a new provider is tested by being there."""
+    """Each contract of the project. A new provider is tested as soon as its directory exists."""
     found: Contract = request.param
     return found
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a command left."""
+    """The exit status and output of a command."""
 
     status: int
     out: str
@@ -135,7 +140,7 @@ Run = Callable[..., Done]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command in this process, on a terminal wide enough to break no line."""
+    """Run a command in this process, on a terminal wide enough that no line wraps."""
     monkeypatch.setenv("COLUMNS", "10000")
 
     def run(*arguments: object) -> Done:
@@ -163,7 +168,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def _close_mocks() -> Iterator[None]:
-    """Leave no file of a test behind."""
+    """Close the test clients that a test has opened."""
     yield
     while MADE:
         MADE.pop().close()
@@ -171,7 +176,7 @@ def _close_mocks() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _close_http() -> Iterator[None]:
-    """Leave no connection open."""
+    """Close the shared HTTP client."""
     yield
     HTTP.close()
 

@@ -1,4 +1,4 @@
-"""What a rule for servers says of a trace told by hand, under contracts that know or only assume."""
+"""Judging traces written by hand by rules for servers, under documented or assumed contracts."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ __all__ = ["BROKEN", "LESSON", "NOT_APPLICABLE", "NOT_OBSERVED", "PASSED", "assu
 
 
 def knowing(contract: Contract) -> Contract:
-    """Return a contract of which everything is documented."""
+    """Return the contract without assumptions."""
     return replace(contract, assumptions=())
 
 
 def assuming(contract: Contract, *places: str) -> Contract:
-    """Return a contract of which some places are assumed, and nothing else is."""
-    return replace(contract, assumptions=(Assumption(places, "nobody says so"),))
+    """Return the contract with an assumption about some places only."""
+    return replace(contract, assumptions=(Assumption(places, "the documents do not say"),))
 
 
 def teller(contract: Contract, model: int = 0) -> Teller:
-    """Return a teller of what becomes of the cheapest order of a model."""
+    """Return a trace writer for the cheapest order of a model."""
     return Teller(contract, order_for(contract, contract.models[model]))
 
 
 def judged(rule: ServerRule, told: Teller, **more: Any) -> ServerVerdict:
-    """Return the verdict on one rule; `more` is what the trace has besides."""
+    """Return the verdict on one rule; `more` replaces fields of the trace."""
     (found,) = judge_server(told.contract, replace(told.trace(), **more), [rule])
     return found
 
@@ -41,5 +41,5 @@ def verdict(rule: ServerRule, told: Teller, **more: Any) -> str:
 
 
 def named(rules: tuple[ServerRule, ...], name: str) -> ServerRule:
-    """Return the rule of an id."""
+    """Return the rule with an id."""
     return next(rule for rule in rules if rule.id == name)

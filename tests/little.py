@@ -1,4 +1,4 @@
-"""A little HTTP server of a test's own, for endpoints that do anything at all; counts connections and requests."""
+"""A small HTTP server for tests, with arbitrary responses; counts connections and requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class Said:
-    """A request: method, path without query, headers (lower case), body."""
+    """A received request; `path` is without the query, header names are lower case."""
 
     method: str
     path: str
@@ -29,7 +29,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Told:
-    """An answer: status, body (bytes, pieces of bytes, or JSON), headers."""
+    """A response; the body may be bytes, an iterable of bytes, or JSON."""
 
     status: int
     body: Any = b""
@@ -40,7 +40,7 @@ Answer = Callable[[Said], Told]
 
 
 class Little(ThreadingHTTPServer):
-    """Answers each request with what a function says; `said` are the requests, `connections` how many there were."""
+    """Responds to each request with the result of a function, and records the requests in `said`."""
 
     daemon_threads = True
     block_on_close = False
@@ -103,7 +103,7 @@ def _pieces(body: Any) -> bytes | Iterable[bytes]:
 
 @contextmanager
 def little(answer: Answer) -> Iterator[Little]:
-    """Serve for as long as the context lasts."""
+    """Serve within the context."""
     server = Little(answer)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""Pictures of many kinds, shots, and an independent decoder (PyAV) for the tests of the media."""
+"""Pictures of many kinds, video specs, parameter sets, and an independent decoder (PyAV) for the tests of media."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hobbyhorse.media.scenery import scene
 from hobbyhorse.media.video import VideoSpec
 
 IMAGES = Path(__file__).resolve().parent.parent / "fixtures" / "images"
-# BT.709, limited range, to RGB; the last column rounds.
+# From limited-range BT.709 to RGB; 0.5 in the last column rounds.
 TO_RGB = (
     1.16438, 0.00000, 1.79274, -18.63 - 1.79274 * 128 + 0.5,
     1.16438, -0.21325, -0.53291, -18.63 + 0.74616 * 128 + 0.5,
@@ -116,7 +116,7 @@ PICTURES: dict[str, Callable[[], Image.Image]] = {
 
 
 def frames(path: Path, most: int | None = None) -> Iterator[Image.Image]:
-    """Decode frames to RGB with this file's own matrix, not with the decoder's idea of the colours."""
+    """Decode frames to RGB with the matrix above: a decoder's own conversion would hide a wrong colour."""
     with av.open(str(path)) as container:
         for index, frame in enumerate(container.decode(video=0)):
             if index == most:
@@ -129,7 +129,7 @@ def first_frame(path: Path) -> Image.Image:
 
 
 def distance(one: Image.Image, other: Image.Image) -> float:
-    """The mean absolute difference of the worst channel, 0 to 255."""
+    """Return the mean absolute difference of the worst channel, 0 to 255."""
     return max(ImageStat.Stat(ImageChops.difference(one, other)).mean)
 
 
@@ -140,7 +140,7 @@ def packet_times(path: Path, kind: str) -> list[Fraction]:
 
 
 def samples(path: Path) -> list[float]:
-    """Decode the left channel; a plane is longer than its samples."""
+    """Decode the left channel."""
     with av.open(str(path)) as container:
         heard = container.decode(audio=0)
         return [value for f in heard for value in memoryview(f.planes[0]).cast("f")[: f.samples]]
@@ -155,3 +155,44 @@ def _rgb(frame: av.VideoFrame) -> Image.Image:
         for p in frame.planes
     ]
     return Image.merge("RGB", planes).convert("RGB", TO_RGB)
+
+
+class BitWriter:
+    """Fields of an H.264 parameter set, most significant bit first."""
+
+    def __init__(self) -> None:
+        self.bits = ""
+
+    def u(self, count: int, value: int) -> BitWriter:
+        """Append an unsigned number of `count` bits."""
+        self.bits += f"{value:0{count}b}"
+        return self
+
+    def ue(self, *values: int) -> BitWriter:
+        """Append unsigned Exp-Golomb codes."""
+        for value in values:
+            code = f"{value + 1:b}"
+            self.bits += "0" * (len(code) - 1) + code
+        return self
+
+    def se(self, value: int) -> BitWriter:
+        """Append a signed Exp-Golomb code."""
+        return self.ue(2 * value - 1 if value > 0 else -2 * value)
+
+    def unit(self) -> bytes:
+        """Return a NAL unit of type 7: trailing bits are added, and start codes are broken up."""
+        text = self.bits + "1"
+        text += "0" * (-len(text) % 8)
+        data = int(text, 2).to_bytes(len(text) // 8, "big")
+        escaped = bytearray()
+        for byte in data:
+            if byte <= 3 and escaped[-2:] == b"\0\0":
+                escaped.append(3)
+            escaped.append(byte)
+        return b"\x67" + bytes(escaped)
+
+
+def baseline(columns: int, rows: int) -> BitWriter:
+    """Begin the parameter set of a progressive stream of 16-pixel columns and rows; cropping and VUI follow."""
+    # Profile, constraints and level; id, frame number length, order kind 2, references; no gaps; size; flags.
+    return BitWriter().u(8, 66).u(16, 30).ue(0, 0, 2, 1).u(1, 0).ue(columns - 1, rows - 1).u(1, 1).u(1, 1)

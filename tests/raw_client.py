@@ -1,4 +1,4 @@
-"""A client that is nothing but a socket: it sees what really came, and how the connection ended."""
+"""A client made of a socket, which sees the bytes of a response and how the connection ended."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from urllib.parse import urlsplit
 
 import orjson
 
+# Real seconds to wait for a response. No working server comes near, however busy the machine is.
 PATIENCE = 30.0
-"""Seconds of real time after which a server that owes an answer is called dead; none comes near."""
 
 
 @dataclass
 class Seen:
-    """What came over one connection, and how it ended.
+    """A response as it arrived, and the end of its connection.
 
-    `end` is `whole` (as many bytes as Content-Length says), `eof` (closed before that), `reset` (a TCP RST), or `open`
-    (nobody has closed, and there is more to come). Header names are in lower case.
+    `end` is `whole` (all bytes of Content-Length arrived), `eof` (closed before that), `reset` (a TCP RST), or `open`
+    (not closed, and bytes are missing). Header names are in lower case.
     """
 
     head: bytes = b""
@@ -32,12 +32,12 @@ class Seen:
 
     @property
     def nothing(self) -> bool:
-        """Whether not a single byte came."""
+        """Whether no byte arrived."""
         return not self.head
 
     @property
     def length(self) -> int:
-        """How many bytes of body were declared."""
+        """The value of Content-Length."""
         return int(self.headers["content-length"])
 
     @property
@@ -69,23 +69,23 @@ class RawClient:
         self._socket.close()
 
     def readable(self, seconds: float = 0.0) -> bool:
-        """Whether bytes, or the end of the connection, are there within so many seconds of real time."""
+        """Return whether bytes, or the end of the connection, arrive within `seconds` of real time."""
         return bool(select.select([self._socket], [], [], seconds)[0])
 
     def read(self) -> Seen:
-        """Read until the answer is whole or the connection has ended."""
+        """Read until the response is whole or the connection has ended."""
         while self.seen.end == "open":
             self._receive()
         return self.seen
 
     def read_body(self, size: int) -> Seen:
-        """Read until so many bytes of the body are there, or the connection has ended."""
+        """Read until `size` bytes of the body have arrived or the connection has ended."""
         while self.seen.end == "open" and len(self.seen.body) < size:
             self._receive()
         return self.seen
 
     def _receive(self) -> None:
-        """Wait for more. Raises TimeoutError if there is none for far too long."""
+        """Receive a chunk. Raises TimeoutError if none arrives for PATIENCE seconds."""
         try:
             more = self._socket.recv(1 << 20)
         except ConnectionResetError:
@@ -98,12 +98,13 @@ class RawClient:
             self.seen.body += more
         else:
             self._begin(more)
+        # Such a response has no body, whatever its Content-Length (RFC 9110, 6.4.1).
         bare = self._method == "HEAD" or self.seen.status in (204, 304)
         if self.seen.status is not None and (bare or len(self.seen.body) >= self.seen.length):
             self.seen.end = "whole"
 
     def _begin(self, more: bytes) -> None:
-        """Take the first bytes, and read status and headers as soon as they are there."""
+        """Collect the head; parse status and headers once it is complete."""
         self.seen.head, mark, self.seen.body = (self.seen.head + more).partition(b"\r\n\r\n")
         if mark:
             first, *lines = self.seen.head.decode("latin-1").split("\r\n")
@@ -113,6 +114,6 @@ class RawClient:
 
 
 def ask(method: str, url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None) -> Seen:
-    """Send one request over a connection of its own, and return what came of it."""
+    """Send one request over a connection of its own, and return the response."""
     with RawClient(method, url, headers, body) as client:
         return client.read()

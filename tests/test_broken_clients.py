@@ -1,4 +1,4 @@
-"""Each broken client is caught by what caught it when all were hunted, which accuses no client that works."""
+"""Each broken client is caught by the case that caught it in the last hunt; its working client is not accused."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import pytest
 from hobbyhorse.conformance.client.judge import check
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.traces.annotated import AnnotatedTrace
-from tests.broken_clients.hunt import contracts, hunt, playing
+from tests.broken_clients.hunt import contracts, hunt, running
 from tests.broken_clients.mutants import MUTANTS, NOT_SHOWN, Mutant
-from tests.broken_clients.page import PAGE, caught, drill_from, page
+from tests.broken_clients.page import PAGE, case_from, caught, page
 
 RULES = {rule.id: rule for rule in rules()}
 each_mutant = pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 
 
 def broken(mutant: Mutant, source: str) -> list[str] | None:
-    """Return what a source says about a mutant's rule in the drill that caught the mutant."""
-    with playing(mutant, source) as play:
-        (trace,) = play([drill_from(caught()[mutant.name]["drill"])])
+    """Return the violations of a mutant's rule by a source, in the case that caught the mutant."""
+    with running(mutant, source) as run_cases:
+        (trace,) = run_cases([case_from(caught()[mutant.name]["drill"])])
     return check(RULES[mutant.rule], AnnotatedTrace(contracts()[mutant.provider], trace))
 
 
@@ -28,17 +28,17 @@ def test_a_broken_client_is_caught(mutant: Mutant) -> None:
 
 
 @each_mutant
-def test_what_catches_a_broken_client_accuses_none_that_works(mutant: Mutant) -> None:
+def test_the_case_that_catches_a_broken_client_does_not_accuse_its_working_client(mutant: Mutant) -> None:
     assert not broken(mutant, mutant.working)
 
 
 @pytest.mark.parametrize("name", ["SUB-06-a", "SEC-01-a"])
-def test_a_hunt_finds_what_was_found_before_and_ends_with_it(name: str) -> None:
+def test_a_hunt_repeats_the_stored_finding_and_ends_with_it(name: str) -> None:
     mutant = next(one for one in MUTANTS if one.name == name)
     found = hunt(mutant, runs=20, rules=[mutant.rule])
     assert found.caught
     assert found.runs == caught()[name]["runs"]
-    assert found.drill == drill_from(caught()[name]["drill"])
+    assert found.case == case_from(caught()[name]["drill"])
 
 
 def test_every_rule_has_a_broken_client_or_a_reason() -> None:
@@ -52,8 +52,8 @@ def test_every_broken_client_was_caught() -> None:
     assert [mutant.name for mutant in MUTANTS if not found.get(mutant.name, {}).get("caught")] == []
 
 
-def test_the_page_of_the_rules_is_what_the_hunt_found() -> None:
-    assert PAGE.read_text() == page(caught()), "`python -m tests.broken_clients --page` writes it anew"
+def test_the_page_of_the_rules_is_up_to_date() -> None:
+    assert PAGE.read_text() == page(caught()), "regenerate it with `python -m tests.broken_clients --page`"
 
 
 def test_the_page_has_one_row_for_each_rule() -> None:

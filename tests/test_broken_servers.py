@@ -1,4 +1,4 @@
-"""The suite for servers catches what breaks a rule, each by its rule, and accuses nobody who breaks none."""
+"""The server suite finds each broken server by its rule, and has no findings for servers that keep the rules."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from hobbyhorse.conformance.server.rules import server_rules
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract
 from tests.broken_servers import films, independent
-from tests.broken_servers.bending import KEY, OTHER, Bend, Time, looked_at
+from tests.broken_servers.bending import KEY, OTHER, Bend, Time, run_suite
 from tests.broken_servers.hunt import hunted, judged
 from tests.broken_servers.independent import Fake, HiAPI, Vtrix
 from tests.broken_servers.mutants import CANCEL, MEDIA, MUTANTS, Mutant, contract_of, short_links, waiting
 from tests.broken_servers.page import PAGE, caught, page
 
 FAKES = {"hiapi": HiAPI, "vtrix": Vtrix}
-MOST_FAMILIAR = 0.6
-"""The part of the rules of which an independent fake has to show something."""
+# The share of the rules that an independent fake must pass; the rest need features that it lacks.
+LEAST_PASSED = 0.6
 
 
 def unbent(provider: str, *probes: str, **more: object) -> Mutant:
@@ -41,7 +41,7 @@ GOOD = {
 }
 
 
-def accused(result: ServerResult) -> list[str]:
+def findings(result: ServerResult) -> list[str]:
     assert result.unjudged is None
     broken = [f"{one.rule.id}: {breach.message}" for one in result.verdicts for breach in one.breaches]
     return broken + [f"{lesson.rule}: {lesson.message}" for lesson in result.lessons]
@@ -54,29 +54,29 @@ def passed(result: ServerResult) -> set[str]:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_broken_server_is_caught(mutant: Mutant) -> None:
     found = hunted(mutant)
-    assert found.caught, f"{mutant.says}: {found.word}, {found.said}"
+    assert found.caught, f"{mutant.bug}: {found.word}, {found.finding}"
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_the_server_that_they_are_made_of_is_not_accused(name: str) -> None:
-    assert accused(judged(GOOD[name])) == []
+def test_the_unchanged_server_has_no_findings(name: str) -> None:
+    assert findings(judged(GOOD[name])) == []
 
 
-def test_each_thing_that_a_broken_server_is_made_with_is_seen_to_work() -> None:
+def test_each_way_to_make_a_broken_server_works_without_the_bug() -> None:
     assert "RET-02" in passed(judged(GOOD["hiapi with links that end"]))
     assert {"CNL-01", "CNL-02", "CNL-03"} <= passed(judged(GOOD["runcomfy with a queue"]))
     assert {"MED-05", "MED-06"} <= passed(judged(GOOD["vtrix with a picture"]))
 
 
 @pytest.mark.parametrize("provider", FAKES)
-def test_a_fake_that_shares_no_code_with_ours_is_not_accused(provider: str) -> None:
+def test_a_fake_that_shares_no_code_with_ours_has_no_findings(provider: str) -> None:
     time, contract = Time(), contract_of(unbent(provider))
     kind: type[Fake] = FAKES[provider]
     fake = kind(frozenset({KEY, OTHER}), films.good(), DEFAULT_SECRET, time.now, time.sleep)
     with independent.serving(fake) as url:
-        result = looked_at(contract, contract.models[0], url, time)
-    assert accused(result) == []
-    assert len(passed(result)) > MOST_FAMILIAR * sum(rule.applies(contract) for rule in server_rules())
+        result = run_suite(contract, contract.models[0], url, time)
+    assert findings(result) == []
+    assert len(passed(result)) > LEAST_PASSED * sum(rule.applies(contract) for rule in server_rules())
 
 
 def test_the_independent_fakes_import_nothing_of_ours() -> None:
@@ -103,7 +103,7 @@ def test_a_lesson_is_a_finding_where_nothing_is_assumed(mutant: Mutant) -> None:
     assert hunted(replace(mutant, lesson=False, contract=certain)).caught
 
 
-def test_the_page_of_the_rules_is_what_was_found() -> None:
+def test_the_page_of_the_rules_shows_the_results_of_the_last_run() -> None:
     assert PAGE.read_text() == page(caught())
     assert all(one["caught"] for one in caught().values())
     assert set(caught()) == {mutant.name for mutant in MUTANTS}

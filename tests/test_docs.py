@@ -1,4 +1,4 @@
-"""What the README and the docs print is true: every Python example runs, every command and option exists."""
+"""The README and the docs are true: each Python example runs, and each command and option exists."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def test_every_python_example_runs(code: str, tmp_path: Path) -> None:
     assert found.stdout.strip()
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs node, which is not here")
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 def test_the_javascript_client_of_the_page_is_tested_with_one_command(tmp_path: Path) -> None:
-    """It is too simple: it knows no stage but success, and gives up at the first poll that fails."""
+    """The page's client is too simple: it knows only the stage `success`, and gives up at the first failed poll."""
     page = (ROOT / "docs" / "conformance.md").read_text()
     code = re.search(r"```js\n(.*?)```", page, re.DOTALL)
     assert code is not None
@@ -80,16 +80,16 @@ def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
 
 
 @cache
-def helped(command: str) -> str:
-    """Return what a command says of itself."""
+def help_of(command: str) -> str:
+    """Return the help text of a command."""
     env = {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
-    told = CliRunner(env=env).invoke(app, [*command.split(), "--help"])
-    assert told.exit_code == 0, f"hobbyhorse {command}: {told.output}"
-    return told.output
+    result = CliRunner(env=env).invoke(app, [*command.split(), "--help"])
+    assert result.exit_code == 0, f"hobbyhorse {command}: {result.output}"
+    return result.output
 
 
 def every_command(group: TyperGroup, before: str = "") -> Iterator[str]:
-    """Yield every command, as it is typed."""
+    """Yield each command with its group, such as `contracts lint`."""
     for name, command in group.commands.items():
         if isinstance(command, TyperGroup):
             yield from every_command(command, f"{before}{name} ")
@@ -97,27 +97,27 @@ def every_command(group: TyperGroup, before: str = "") -> Iterator[str]:
             yield before + name
 
 
-def test_every_option_that_the_pages_give_to_a_command_is_one_of_its() -> None:
+def test_every_option_in_a_command_line_of_the_pages_belongs_to_the_command() -> None:
     given = 0
     for page in PAGES:
         for command, rest in COMMAND.findall(page.read_text()):
             for option in OPTION.findall(re.split(r"\s--\s", rest)[0]):
                 given += 1
-                assert option in OPTION.findall(helped(command)), f"{page.name}: hobbyhorse {command} {option}"
+                assert option in OPTION.findall(help_of(command)), f"{page.name}: hobbyhorse {command} {option}"
     assert given > 20
 
 
-def test_every_option_that_the_pages_name_is_an_option() -> None:
-    known = {option for name in every_command(GROUP) for option in OPTION.findall(helped(name))}
+def test_every_option_that_the_pages_mention_exists() -> None:
+    known = {option for name in every_command(GROUP) for option in OPTION.findall(help_of(name))}
     known |= set(OPTION.findall((ROOT / "mockserver" / "hobbyhorse" / "testing" / "pytest_plugin.py").read_text()))
     for page in PAGES:
-        if page.parent.name == "examples":  # its options are those of the clients to copy
+        if page.parent.name == "examples":  # the options of the example clients
             continue
         for option in re.findall(r"`(--[a-z-]+)", page.read_text()):
-            assert option in known, f"{page.name} names {option}"
+            assert option in known, f"{page.name} mentions {option}"
 
 
-def test_the_table_of_providers_names_every_provider() -> None:
+def test_the_table_of_providers_has_a_row_for_each() -> None:
     readme = (ROOT / "README.md").read_text()
     for contract in load_all():
         row = re.search(rf"^\| `{contract.key}` \|.*$", readme, re.MULTILINE)
@@ -127,6 +127,6 @@ def test_the_table_of_providers_names_every_provider() -> None:
         assert ("replayed" in row[0]) == (contract.idempotency.mode == "replay")
 
 
-def test_the_format_page_names_every_role_value_keyword_and_fallback() -> None:
+def test_the_format_page_explains_every_role_value_keyword_and_fallback() -> None:
     for word in (*ROLES, *VIEW_VALUES, *KEYWORDS, *FALLBACKS):
-        assert f"`{word}`" in FORMAT, f"contracts/README.md does not say what {word!r} is"
+        assert f"`{word}`" in FORMAT, f"contracts/README.md does not explain {word!r}"

@@ -26,7 +26,7 @@ from hobbyhorse.clock.clock import Clock, ManualClock, RealClock
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.lint import KEYWORDS
-from hobbyhorse.media.mp4 import probe
+from hobbyhorse.media.probe import probe
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.run import serving
 

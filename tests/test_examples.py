@@ -1,4 +1,4 @@
-"""The clients that users copy: what each does when all goes well, and in the troubles that cost money."""
+"""The example clients: each works without faults, and under the faults that cost money."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from hobbyhorse import MockServer
 from hobbyhorse.testing.local import MockWorld
 
 ROOT = Path(__file__).resolve().parent.parent / "examples"
+# The factor by which the clock of the server runs faster: a job of two minutes takes seconds.
 SPEED = 50.0
 PICTURE = "https://example.com/horse.png"
 FLAT = {"prompt": "run", "image_url": PICTURE, "duration": 3, "seed": 7}
@@ -40,9 +41,11 @@ REQUESTS: dict[str, dict[str, Any]] = {
 }
 CLIENTS = sorted(path.stem for path in (ROOT / "python").glob("*.py"))
 POLLERS = [name for name in CLIENTS if not name.endswith("_callbacks")]
-TOLD = [name for name in CLIENTS if name not in POLLERS]
+CALLED_BACK = [name for name in CLIENTS if name not in POLLERS]
+# The most lines of an example. It is one file to copy, and must be readable in one sitting.
 LINES = 335
 NUMBERS = itertools.count(1)
+# Scenarios that end with a video, and the number of submissions on the way.
 VIDEO = {
     "happy": 1,
     "submit_rate_limited": 2,
@@ -51,14 +54,13 @@ VIDEO = {
     "media_truncate": 1,
     "media_expired": 1,
 }
-"""Scenarios that end in a video, and how many orders are sent on the way."""
+# Scenarios that end without a video, and the error that is raised.
 NO_VIDEO = {
     "job_fails": "Failed",
     "submit_invalid_request": "Failed",
     "status_error_envelope": "Lost",
     "media_truncated_always": "Lost",
 }
-"""Scenarios that end without a video, and what is raised."""
 COMMANDS = {
     "hiapi.py": ("hiapi", [sys.executable, "python/hiapi.py"]),
     "runcomfy.py": ("runcomfy", [sys.executable, "python/runcomfy.py"]),
@@ -71,7 +73,7 @@ NEEDS = {"hiapi.mjs": ("node",), "vtrix.sh": ("bash", "curl", "getent", "sha256s
 
 
 def load(name: str) -> ModuleType:
-    """Read a client as its user would: the one file, and nothing beside it."""
+    """Import a client as its user would: from one file, without modules beside it."""
     spec = importlib.util.spec_from_file_location(f"example_{name}", ROOT / "python" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -109,13 +111,13 @@ def generate(server: MockServer, world: MockWorld, name: str) -> bytes:
     return video
 
 
-def opened(server: MockServer) -> MockWorld:
-    """Open a world whose key stands nowhere else: not in the name of a directory, either."""
+def open_world(server: MockServer) -> MockWorld:
+    """Open a world with a key that occurs nowhere else, such as in the name of a directory."""
     return server.world(f"key-of-example-{next(NUMBERS)}-only")
 
 
 def armed(server: MockServer, scenario: str) -> MockWorld:
-    world = opened(server)
+    world = open_world(server)
     if scenario != "happy":
         world.arm(scenario)
     return world
@@ -127,9 +129,10 @@ def count(world: MockWorld, role: str) -> int:
 
 @pytest.mark.parametrize(
     ("name", "scenario"),
-    [(name, scenario) for name in POLLERS for scenario in VIDEO] + [(name, "status_unknown_job") for name in TOLD],
+    [(name, scenario) for name in POLLERS for scenario in VIDEO]
+    + [(name, "status_unknown_job") for name in CALLED_BACK],
 )
-def test_a_client_bears_what_passes_and_has_the_video(server: MockServer, name: str, scenario: str) -> None:
+def test_a_client_survives_transient_faults_and_gets_the_video(server: MockServer, name: str, scenario: str) -> None:
     world = armed(server, scenario)
     video = generate(server, world, name)
     assert MODULES[name].is_mp4(video)
@@ -141,9 +144,9 @@ def test_a_client_bears_what_passes_and_has_the_video(server: MockServer, name: 
 
 @pytest.mark.parametrize(
     ("name", "scenario"),
-    [(name, scenario) for name in POLLERS for scenario in NO_VIDEO] + [(name, "job_fails") for name in TOLD],
+    [(name, scenario) for name in POLLERS for scenario in NO_VIDEO] + [(name, "job_fails") for name in CALLED_BACK],
 )
-def test_a_client_says_what_went_wrong_and_of_which_job(server: MockServer, name: str, scenario: str) -> None:
+def test_an_error_has_the_right_type_and_the_id_of_the_job(server: MockServer, name: str, scenario: str) -> None:
     world = armed(server, scenario)
     with pytest.raises(MODULES[name].Failed) as raised:
         generate(server, world, name)
@@ -156,7 +159,7 @@ def test_a_client_says_what_went_wrong_and_of_which_job(server: MockServer, name
 
 @pytest.mark.parametrize("scenario", ["submit_accept_then_drop", "submit_malformed_json"])
 @pytest.mark.parametrize("name", CLIENTS)
-def test_a_lost_answer_buys_no_second_video(server: MockServer, name: str, scenario: str) -> None:
+def test_a_lost_response_does_not_buy_a_second_video(server: MockServer, name: str, scenario: str) -> None:
     world = armed(server, scenario)
     if name.startswith("hiapi"):
         assert MODULES[name].is_mp4(generate(server, world, name))
@@ -169,7 +172,9 @@ def test_a_lost_answer_buys_no_second_video(server: MockServer, name: str, scena
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-def test_the_deadline_is_told_with_the_job(server: MockServer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_at_the_deadline_has_the_id_of_the_job(
+    server: MockServer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(MODULES[name], "LONGEST_WAIT", 20.0)
     world = armed(server, "job_stuck_running")
     with pytest.raises(TimeoutError) as raised:
@@ -178,14 +183,14 @@ def test_the_deadline_is_told_with_the_job(server: MockServer, name: str, monkey
     assert count(world, "cancel") == (1 if name == "runcomfy" else 0)
 
 
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", CALLED_BACK)
 def test_a_genuine_callback_is_acknowledged_and_a_forged_one_is_not(
     server: MockServer, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider, callback, module = name.partition("_")[0], callback_of(server), MODULES[name]
     for scenario, refusals in (("happy", set[int | None]()), ("callback_forged", {401})):
         world = armed(server, scenario)
-        started = (time.time() * SPEED - world.clock.now()) / (SPEED - 1)  # from then on, both clocks show the same
+        started = (time.time() * SPEED - world.clock.now()) / (SPEED - 1)  # the moment at which both clocks agree
         monkeypatch.setattr(module, "STARTED", started, raising=False)
         with module.listening(callback) as heard:
             note = module.new(world.url(provider), REQUESTS[provider], callback)
@@ -195,8 +200,8 @@ def test_a_genuine_callback_is_acknowledged_and_a_forged_one_is_not(
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-def test_a_file_that_is_cut_or_of_another_kind_is_no_video(server: MockServer, name: str) -> None:
-    whole = generate(server, opened(server), name)
+def test_a_file_that_is_cut_or_of_another_kind_is_not_a_video(server: MockServer, name: str) -> None:
+    whole = generate(server, open_world(server), name)
     check = MODULES[name].is_mp4
     assert check(whole)
     assert not any(
@@ -205,7 +210,7 @@ def test_a_file_that_is_cut_or_of_another_kind_is_no_video(server: MockServer, n
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-def test_only_the_open_network_and_the_own_host_are_fetched_from(name: str) -> None:
+def test_videos_are_fetched_only_from_public_hosts_and_the_api_host(name: str) -> None:
     public = MODULES[name].public
     home = "http://127.0.0.1:8000/provider"
     assert public("http://127.0.0.1:9000/video.mp4", home)
@@ -237,12 +242,12 @@ def test_each_example_is_short() -> None:
 
 
 class Command:
-    """A client that runs as a command, and what it leaves behind."""
+    """An example run as a command, in a directory of its own."""
 
     def __init__(self, server: MockServer, world: MockWorld, name: str, directory: Path) -> None:
         missing = [program for program in NEEDS.get(name, ()) if shutil.which(program) is None]
         if missing:
-            pytest.skip(f"{name} needs {', '.join(missing)}, which this machine has not")
+            pytest.skip(f"{name} needs {', '.join(missing)}, which this machine does not have")
         self.provider, self.line = COMMANDS[name]
         self.output = directory / "horse.mp4"
         self.note = directory / "horse.mp4.job"
@@ -264,11 +269,11 @@ class Command:
         line = [*self.line[:1], str(ROOT / self.line[1]), *more]
         done = subprocess.run(line, env={**self.env, **env}, capture_output=True, text=True, timeout=60, check=False)
         assert done.stdout, done.stderr
-        told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        assert done.returncode == (0 if told["class"] == "success" else 1)
-        assert self.output.exists() == (told["class"] == "success")
+        reported: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        assert done.returncode == (0 if reported["class"] == "success" else 1)
+        assert self.output.exists() == (reported["class"] == "success")
         assert self.env["HOBBYHORSE_API_KEY"] not in done.stdout + done.stderr
-        return told
+        return reported
 
 
 @pytest.mark.parametrize("scenario", ["happy", "media_expired"])
@@ -276,8 +281,8 @@ class Command:
 def test_a_command_saves_the_video(server: MockServer, name: str, scenario: str, tmp_path: Path) -> None:
     world = armed(server, scenario)
     command = Command(server, world, name, tmp_path)
-    told = command.run()
-    assert (told["job"], told["class"]) == (world.jobs[0].id, "success")
+    reported = command.run()
+    assert (reported["job"], reported["class"]) == (world.jobs[0].id, "success")
     assert MODULES["vtrix"].is_mp4(command.output.read_bytes())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["horse.mp4", "order.json"]
     assert (world.ledger.billable, list(world.unmet)) == (1, [])
@@ -285,29 +290,29 @@ def test_a_command_saves_the_video(server: MockServer, name: str, scenario: str,
 
 @pytest.mark.parametrize("scenario", ["job_fails", "submit_invalid_request"])
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_leaves_no_video_that_is_none(server: MockServer, name: str, scenario: str, tmp_path: Path) -> None:
+def test_a_command_that_fails_saves_no_video(server: MockServer, name: str, scenario: str, tmp_path: Path) -> None:
     world = armed(server, scenario)
     command = Command(server, world, name, tmp_path)
-    told = command.run()
-    assert told["class"] == "failed"
-    assert told["job"] == (world.jobs[0].id if world.jobs else None)
+    reported = command.run()
+    assert reported["class"] == "failed"
+    assert reported["job"] == (world.jobs[0].id if world.jobs else None)
     assert not command.note.exists()
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_job_is_collected_where_it_was_ordered(server: MockServer, name: str, tmp_path: Path) -> None:
-    world = opened(server)
+def test_a_resumed_job_is_polled_at_the_url_of_its_submission(server: MockServer, name: str, tmp_path: Path) -> None:
+    world = open_world(server)
     world.arm({"moves": {"media": [{"move": "truncated", "times": 5}]}})
     command = Command(server, world, name, tmp_path)
     assert command.run()["class"] == "error"
-    told = command.run("--resume", HOBBYHORSE_BASE_URL="http://127.0.0.1:9/nowhere")
-    assert (told["job"], told["class"]) == (world.jobs[0].id, "success")
+    reported = command.run("--resume", HOBBYHORSE_BASE_URL="http://127.0.0.1:9/nowhere")
+    assert (reported["job"], reported["class"]) == (world.jobs[0].id, "success")
     assert (count(world, "submit"), len(world.jobs)) == (1, 1)
     assert not command.note.exists()
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_an_order_of_unknown_fate_is_not_sent_again_by_a_resumed_command(
+def test_a_submission_of_unknown_outcome_is_not_repeated_by_a_resumed_command(
     server: MockServer, name: str, tmp_path: Path
 ) -> None:
     world = armed(server, "submit_accept_then_drop_three_times")
@@ -322,7 +327,7 @@ def test_an_order_of_unknown_fate_is_not_sent_again_by_a_resumed_command(
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_nothing_is_collected_where_nothing_was_ordered(server: MockServer, name: str, tmp_path: Path) -> None:
-    world = opened(server)
+def test_resuming_without_a_submission_fails_without_a_request(server: MockServer, name: str, tmp_path: Path) -> None:
+    world = open_world(server)
     assert Command(server, world, name, tmp_path).run("--resume")["class"] == "failed"
     assert not world.journal

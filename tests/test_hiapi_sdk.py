@@ -1,4 +1,4 @@
-"""HiAPI's own published Python client, unmodified, with nothing but its `base_url` set, against the fake."""
+"""HiAPI's published Python client, unmodified except for its `base_url`, against the fake."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from werkzeug import Request, Response
 from hobbyhorse.cli import main as cli
 from hobbyhorse.clock.clock import ManualClock
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
-from hobbyhorse.media.mp4 import probe
+from hobbyhorse.media.probe import probe
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.run import serving
 from hobbyhorse.worlds.world import Ending, World
@@ -36,12 +36,13 @@ INPUT = {
     "resolution": "720p",
     "duration": SECONDS,
 }
+# Real seconds to wait for a job or a callback. Jobs end immediately; only a broken server makes a test wait.
 PATIENCE = 20.0
 
 
 @contextmanager
 def served(**options: Any) -> Iterator[tuple[Fake, str]]:
-    """Serve the fake; gives it and the base URL that the client takes."""
+    """Serve the fake; yield it and the client's base URL."""
     fake = Fake(options=Options(**{"strict": True, "pace": "instant", **options}))
     with serving(fake) as url:
         yield fake, f"{url}/hiapi/v1"
@@ -59,7 +60,7 @@ def world(fake: Fake) -> World:
 
 @pytest.fixture
 def sdk() -> Iterator[HiAPI]:
-    """The client of a server where jobs end at once."""
+    """A client of a server whose jobs end immediately."""
     with served() as (_, url):
         yield client(url)
 
@@ -69,7 +70,7 @@ def test_the_client_is_the_published_one() -> None:
 
 
 def test_it_creates_a_task_waits_for_it_and_finds_the_video() -> None:
-    """The clock goes to the next stage whenever the client has seen one."""
+    """The clock moves to the next stage each time the client has seen one."""
     seen, clock = [], ManualClock()
     with served(pace="realistic", make_clock=lambda: clock) as (fake, url):
         sdk = client(url)
@@ -95,7 +96,7 @@ def test_it_runs_a_task_in_one_call(sdk: HiAPI) -> None:
     assert sdk.tasks.run(model=MODEL, input=INPUT, poll_interval=0.01, timeout=PATIENCE).succeeded
 
 
-def test_a_task_that_has_not_ended_has_no_moment_of_its_end() -> None:
+def test_a_task_that_has_not_ended_has_no_completion_time() -> None:
     with served(pace="realistic", make_clock=ManualClock) as (_, url):
         sdk = client(url)
         created = sdk.tasks.create(model=MODEL, input=INPUT)
@@ -131,7 +132,7 @@ def test_an_idempotency_key_with_another_body_is_refused(sdk: HiAPI) -> None:
 
 
 class HalfSent:
-    """A create whose headers and half of whose body have come, on a connection of its own."""
+    """A create request on a connection of its own, sent up to the middle of its body."""
 
     def __init__(self, url: str, idempotency_key: str) -> None:
         parts = urlsplit(url)
@@ -151,18 +152,18 @@ class HalfSent:
             "connection: close",
         )
         self.socket.sendall("\r\n".join((*lines, "", "")).encode())
-        # the server asks for the body when it begins to read it; by then it has the key
+        # The server requests the body when it starts to read it; by then it has the key.
         assert self.socket.recv(1024).startswith(b"HTTP/1.1 100 ")
         self.socket.sendall(body[: len(body) // 2])
 
     def finish(self) -> bytes:
-        """Send the rest; return the whole answer."""
+        """Send the rest; return the response."""
         self.socket.sendall(self._rest)
-        answer = b""
+        response = b""
         while chunk := self.socket.recv(65_536):
-            answer += chunk
+            response += chunk
         self.socket.close()
-        return answer
+        return response
 
 
 def test_a_key_whose_first_request_is_still_being_sent_is_refused_and_replays_after_it() -> None:
@@ -173,23 +174,23 @@ def test_a_key_whose_first_request_is_still_being_sent_is_refused_and_replays_af
         assert refused.value.status == 409
         assert sdk.tasks.list().total == 0
         assert not sdk.tasks.create(model=MODEL, input=INPUT, idempotency_key="order-2").idempotent_replay
-        answer = first.finish()
-        assert answer.startswith(b"HTTP/1.1 200 ")
+        response = first.finish()
+        assert response.startswith(b"HTTP/1.1 200 ")
         again = sdk.tasks.create(model=MODEL, input=INPUT, idempotency_key="order-1")
         assert again.idempotent_replay
-        assert again.task_id.encode() in answer
+        assert again.task_id.encode() in response
 
 
-def test_the_refusal_of_a_key_in_flight_says_when_to_come_again() -> None:
+def test_the_refusal_of_a_key_in_flight_has_a_retry_after() -> None:
     with served() as (_, url):
         first = HalfSent(url, "order-1")
         headers = {"authorization": f"Bearer {KEY}", "idempotency-key": "order-1"}
-        answer = httpx.post(f"{url}/tasks", json={"model": MODEL, "input": INPUT}, headers=headers, trust_env=False)
-        assert (answer.status_code, answer.headers["retry-after"]) == (409, "1")
+        response = httpx.post(f"{url}/tasks", json={"model": MODEL, "input": INPUT}, headers=headers, trust_env=False)
+        assert (response.status_code, response.headers["retry-after"]) == (409, "1")
         first.finish()
 
 
-def test_a_key_is_free_again_when_its_first_request_was_given_up() -> None:
+def test_a_key_is_free_again_after_its_first_request_was_aborted() -> None:
     with served() as (fake, url):
         sdk, first = client(url), HalfSent(url, "order-1")
         first.socket.close()
@@ -203,7 +204,7 @@ def test_a_key_is_free_again_when_its_first_request_was_given_up() -> None:
         assert list(world(fake).jobs) == [created.task_id]
 
 
-def test_a_task_that_fails_raises_what_the_provider_says() -> None:
+def test_a_failed_task_raises_the_providers_error() -> None:
     with served() as (fake, url):
         world(fake).endings.append(Ending("fail", "TASK_FAILED", "upstream rejected the prompt"))
         with pytest.raises(hiapi.TaskFailed, match="upstream rejected the prompt") as failed:
@@ -235,10 +236,10 @@ REFUSED: dict[str, tuple[Callable[[HiAPI], object], type[Exception]]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_refusal_is_the_clients_own_error_for_it(name: str, sdk: HiAPI) -> None:
-    ask, error = REFUSED[name]
+def test_each_refusal_raises_the_clients_own_error(name: str, sdk: HiAPI) -> None:
+    request, error = REFUSED[name]
     with pytest.raises(error):
-        ask(sdk)
+        request(sdk)
 
 
 def test_another_keys_task_is_not_found() -> None:
@@ -260,7 +261,7 @@ def test_a_server_that_is_gone_is_a_connection_error() -> None:
 
 
 class Receiver:
-    """A receiver of callbacks, as the client's documentation has it: raw body and headers go to its verifier."""
+    """A receiver of callbacks. As the client's documentation requires, it keeps the raw body and headers."""
 
     def __init__(self, server: HTTPServer) -> None:
         self.callback = {"url": server.url_for("/hiapi/callback"), "when": "final"}
@@ -277,28 +278,28 @@ class Receiver:
         return self._received.get(timeout=PATIENCE)
 
 
-def test_our_callback_passes_the_clients_own_verifier_and_says_what_a_poll_says(httpserver: HTTPServer) -> None:
+def test_a_callback_passes_the_clients_verifier_and_equals_a_poll(httpserver: HTTPServer) -> None:
     receiver = Receiver(httpserver)
     with served() as (_, url):
         sdk = client(url, webhook_secret=DEFAULT_SECRET)
         created = sdk.tasks.create(model=MODEL, input=INPUT, callback=receiver.callback)
-        told = sdk.webhooks.verify(*receiver.next())
-        assert told.task_id == created.task_id
-        assert told.succeeded
-        assert told == sdk.tasks.retrieve(created.task_id)
+        received = sdk.webhooks.verify(*receiver.next())
+        assert received.task_id == created.task_id
+        assert received.succeeded
+        assert received == sdk.tasks.retrieve(created.task_id)
 
 
-def test_the_callback_of_a_failed_task_says_why(httpserver: HTTPServer) -> None:
+def test_the_callback_of_a_failed_task_has_the_error(httpserver: HTTPServer) -> None:
     receiver = Receiver(httpserver)
     with served(callback_secret="a secret of our own") as (fake, url):
         world(fake).endings.append(Ending("fail", "TASK_TIMEOUT", "too slow"))
         client(url).tasks.create(model=MODEL, input=INPUT, callback=receiver.callback)
-        told = client(url, webhook_secret="a secret of our own").webhooks.verify(*receiver.next())
-        assert told.error is not None
-        assert (told.status, told.error.code, told.error.message) == ("fail", "TASK_TIMEOUT", "too slow")
+        received = client(url, webhook_secret="a secret of our own").webhooks.verify(*receiver.next())
+        assert received.error is not None
+        assert (received.status, received.error.code, received.error.message) == ("fail", "TASK_TIMEOUT", "too slow")
 
 
-def test_the_verifier_refuses_what_is_not_ours(httpserver: HTTPServer) -> None:
+def test_the_verifier_refuses_forged_and_stale_callbacks(httpserver: HTTPServer) -> None:
     receiver = Receiver(httpserver)
     with served() as (_, url):
         sdk = client(url, webhook_secret=DEFAULT_SECRET)
@@ -313,10 +314,10 @@ def test_the_verifier_refuses_what_is_not_ours(httpserver: HTTPServer) -> None:
         sdk.webhooks.verify(body.replace(b"success", b"SUCCESS"), headers)
 
 
-def test_what_env_prints_is_all_that_the_client_needs(
+def test_the_output_of_env_configures_the_client(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer
 ) -> None:
-    """The printed variables, and the printed line of code, with no argument of ours."""
+    """Use the printed variables and the printed line of code, without further arguments."""
     receiver = Receiver(httpserver)
     with served(api_keys=frozenset({"sk-mine"})) as (_, url):
         monkeypatch.setattr(

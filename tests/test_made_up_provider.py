@@ -42,7 +42,7 @@ from hobbyhorse.contract.message import CONSTANT
 from hobbyhorse.contract.reading import message_of, read_callback
 from hobbyhorse.contract.schemas import address
 from hobbyhorse.contract.values import Binding, Contract, Situation
-from hobbyhorse.media.mp4 import probe
+from hobbyhorse.media.probe import probe
 from hobbyhorse.worlds.world import Ending
 from tests import specimen
 from tests.conftest import CONTRACTS, DIRECTORY, ROOT, contracts_that

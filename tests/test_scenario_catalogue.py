@@ -1,4 +1,4 @@
-"""Every scenario of the catalogue, on every provider that it fits, as a bare socket sees it."""
+"""Every scenario of the catalogue, on every provider to which it applies, as seen on a bare socket."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from tests.world import documented
 
 CATALOGUE = load_catalogue()
 SMALL = load(specimen.FOLDER)
-"""A made-up provider that has no more situations than it must have."""
-PLAYERS = [*CONTRACTS, *([] if any(contract.key == SMALL.key for contract in CONTRACTS) else [SMALL])]
+"""A made-up provider with the minimum of situations."""
+PROVIDERS = [*CONTRACTS, *([] if any(contract.key == SMALL.key for contract in CONTRACTS) else [SMALL])]
 PAIRS = [
-    (scenario, contract) for scenario in CATALOGUE.values() for contract in PLAYERS if not misfits(scenario, contract)
+    (scenario, contract) for scenario in CATALOGUE.values() for contract in PROVIDERS if not misfits(scenario, contract)
 ]
 ONCE = {scenario.name: (scenario, contract) for scenario, contract in reversed(PAIRS) if contract in CONTRACTS}
-"""Each scenario by name with the first provider of the project that it fits."""
+"""Each scenario by name with the first provider of the project to which it applies."""
 
 
 def parametrised(pairs: Iterable[tuple[Scenario, Contract]]) -> pytest.MarkDecorator:
@@ -53,16 +53,16 @@ def parametrised(pairs: Iterable[tuple[Scenario, Contract]]) -> pytest.MarkDecor
 
 
 ORDER = ("health", "models", "model", "categories", "list", "submit", "run", "status", "result", MEDIA, "cancel")
-"""In which order a client comes to the operations."""
+"""The order in which a client calls the operations."""
 SITUATION = "a situation"
 INSTEAD = {"timeout", "reset_peer", "empty", "html_page", "empty_body", "error_envelope", "redirect", SITUATION}
-"""The moves whose operation takes effect only if they say `accepted`."""
+"""The faults that prevent the effect of the operation unless they are `accepted`."""
+# How often a test meets a fault that applies to every request.
 ALWAYS = 3
-"""How often a move is met that never ends."""
+# Real seconds in which nothing may arrive: a byte sent by mistake arrives sooner on loopback.
 BRIEF = 0.01
-"""Seconds of real time in which nothing is to come."""
+# Seconds of the clock after which a job of pace `fast` (at most 0.3 s in each stage) has ended.
 ENOUGH = 10.0
-"""Seconds of the clock after which a job of pace `fast` has ended."""
 SEED = 7
 Delivery = tuple[dict[str, str], bytes]
 """The headers (lower case) and the bytes of a callback."""
@@ -70,20 +70,20 @@ Delivery = tuple[dict[str, str], bytes]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[MockServer]:
-    with MockServer(PLAYERS, clock="manual", pace="fast") as server:
+    with MockServer(PROVIDERS, clock="manual", pace="fast") as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[HTTPServer]:
-    """Whoever is called back, and says 200 to everything."""
+    """A receiver of callbacks that acknowledges everything."""
     with HTTPServer() as receiver:
         receiver.expect_request(re.compile(".*")).respond_with_data("")
         yield receiver
 
 
 class Session:
-    """A client in a world of its own, on whose clock it has its hand; a scenario may be armed there."""
+    """A client in a world of its own, whose manual clock it advances; a scenario may be armed there."""
 
     def __init__(self, server: MockServer, receiver: HTTPServer, contract: Contract, scenario: Scenario) -> None:
         self.server, self.receiver, self.contract, self.scenario = server, receiver, contract, scenario
@@ -95,28 +95,28 @@ class Session:
     # ---- the server
 
     def advance(self, seconds: float) -> None:
-        """Move the clock; what falls due on the way has happened after that."""
+        """Advance the clock; everything that falls due on the way has happened when this returns."""
         self.server.wait_for(self.world.clock.advance(seconds))
 
     def jobs(self) -> list[Job]:
-        """Return the jobs of the world; each makes the same video."""
+        """Return the jobs of the world, with one seed, so that they make the same video."""
 
-        def look() -> list[Job]:
+        def seeded() -> list[Job]:
             for job in self.world.jobs.values():
                 job.seed = SEED
             return list(self.world.jobs.values())
 
-        return self.server.run(look)
+        return self.server.run(seeded)
 
     def held(self, client: RawClient) -> bool:
-        """Whether the server holds a request back, on its clock; False as soon as something comes from it."""
+        """Whether the server delays its response on the clock; False as soon as a byte arrives."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             if client.readable():
                 return False
             if self.server.run(lambda: self.world.clock.waiting) > self._waiting:
                 return True
-        raise AssertionError("the server neither answers nor waits")
+        raise AssertionError("the server neither responds nor waits")
 
     # ---- the client
 
@@ -134,12 +134,12 @@ class Session:
             yield client
 
     def ask(self, role: str) -> Seen:
-        """Send a request of a role, and read what comes."""
+        """Send a request of a role, and read the response."""
         with self.open(role) as client:
             return client.read()
 
-    def look(self, role: str) -> Reading:
-        """Ask for an answer that is to be good, however late, and read it."""
+    def read_late(self, role: str) -> Reading:
+        """Send a request whose response must be usable, however late, and read it."""
         with self.open(role) as client:
             while self.held(client):
                 self.advance(ENOUGH)
@@ -147,28 +147,29 @@ class Session:
         return self.read_good(role, seen)
 
     def usual(self, role: str) -> Seen:
-        """Return the answer that the same request gets without any scenario."""
+        """Return the response to the same request without a scenario."""
         if role in ("submit", "run"):
-            mine = self.jobs()[-1].id
+            # A second job is made; under the id of the first, its response must be the same.
+            first = self.jobs()[-1].id
             seen = self.ask(role)
-            seen.body = seen.body.replace(self.jobs()[-1].id.encode(), mine.encode())
+            seen.body = seen.body.replace(self.jobs()[-1].id.encode(), first.encode())
             return seen
-        job, play = self.job, self.job.play if self.job else None
+        job, active = self.job, self.job.active_scenario if self.job else None
         if job is not None:
-            self.server.run(lambda: setattr(job, "play", None))
+            self.server.run(lambda: setattr(job, "active_scenario", None))
         seen = self.ask(role)
         if job is not None:
-            self.server.run(lambda: setattr(job, "play", play))
+            self.server.run(lambda: setattr(job, "active_scenario", active))
         assert (seen.status or 0) < 300, seen
         return seen
 
     def read(self, role: str, seen: Seen) -> Reading:
-        """Read an answer by the contract."""
+        """Read a response by the contract."""
         message = message_of(seen.headers.items(), seen.json)
         return read_answer(self.contract.schemas, self.contract.operations[role], seen.status or 0, message)
 
     def read_good(self, role: str, seen: Seen) -> Reading:
-        """Read an answer that has to be whole, documented, and no refusal."""
+        """Read a response that must be whole, documented and successful."""
         assert seen.end == "whole"
         assert 200 <= (seen.status or 0) < 300, seen
         reading = self.read(role, seen)
@@ -176,15 +177,15 @@ class Session:
         return reading
 
     def submit(self) -> Job:
-        """Order a job in the usual way."""
+        """Submit a job without faults."""
         reading = self.read_good("submit", self.ask("submit"))
         job = self.jobs()[-1]
         assert reading.values["job"] == job.id
         return job
 
     def stage(self) -> str:
-        """Return the stage of the job that is under way, as all answers about it agree on it."""
-        readings = [self.look(role).stages for role in ("status", "result") if role in self.contract.operations]
+        """Return the stage of the current job; all responses about it must agree."""
+        readings = [self.read_late(role).stages for role in ("status", "result") if role in self.contract.operations]
         (stage,) = frozenset.intersection(*readings)
         return stage
 
@@ -193,7 +194,7 @@ class Session:
         return self.contract.graph[self.stage()].kind
 
     def deliveries(self) -> list[Delivery]:
-        """Return every callback that has come."""
+        """Return every callback received."""
         requests = [request for request, _ in self.receiver.log if request.path == f"/{self.key}"]
         return [
             ({name.lower(): value for name, value in request.headers.items()}, request.get_data())
@@ -201,7 +202,7 @@ class Session:
         ]
 
     def signed(self, delivery: Delivery, *, fresh: bool = True) -> bool:
-        """Whether a callback may be believed."""
+        """Whether the signature of a callback is valid."""
         callbacks = self.contract.callbacks
         assert callbacks is not None
         assert callbacks.signature is not None
@@ -209,14 +210,14 @@ class Session:
         now = self.world.clock.now() if fresh else None
         return verify(callbacks.signature, DEFAULT_SECRET, body, headers, now=now)
 
-    def told(self, delivery: Delivery) -> Reading:
+    def read_callback(self, delivery: Delivery) -> Reading:
         """Read a callback by the contract."""
         assert self.contract.callbacks is not None
         message = message_of([], orjson.loads(delivery[1]))
         return read_callback(self.contract.schemas, self.contract.callbacks, message)
 
     def _request(self, role: str) -> tuple[str, str, bytes | None]:
-        """Return the method, address and body of a request."""
+        """Return the method, URL and body of a request."""
         if role == MEDIA:
             return "GET", self.video, None
         operation = self.contract.operations[role]
@@ -239,7 +240,7 @@ class Session:
 
     @property
     def video(self) -> str:
-        """The address of the job's video."""
+        """The URL of the job's video."""
         role = "result" if "result" in self.contract.operations else "status"
         return str(self.read(role, self.usual(role)).values["video_url"])
 
@@ -248,18 +249,18 @@ class Session:
 
 
 def walk(session: Session) -> None:
-    """Meet every move of a scenario as often as it is there, and see each of them."""
+    """Meet every fault of a scenario as often as it occurs, and check each one."""
     scenario = session.scenario
     for role in ORDER:
         moves = scenario.moves.get(role, ())
         if session.job is None and ORDER.index(role) > ORDER.index("run"):
-            made = [job for job in session.jobs() if job.play is not None]
+            made = [job for job in session.jobs() if job.active_scenario is not None]
             session.job = made[0] if made else None if always(scenario, "submit") else session.submit()
         for move in moves:
             for _ in range(move.times or ALWAYS):
                 meet(session, role, move)
         if moves and moves[-1].times is not None and role != "submit":
-            happens_as_always(session, role)
+            check_usual_response(session, role)
     if scenario.timeline is not None:
         TIMELINE_CHECKS[scenario.timeline.kind](session, scenario.timeline)
     for move in scenario.moves.get(CALLBACK, ()):
@@ -267,12 +268,12 @@ def walk(session: Session) -> None:
 
 
 def always(scenario: Scenario, role: str) -> bool:
-    """Whether a role meets its last move for ever."""
+    """Whether a role has a fault for every request."""
     return any(move.times is None for move in scenario.moves.get(role, ()))
 
 
 def meet(session: Session, role: str, move: Move) -> None:
-    """Bring the job to where a move can be met, meet it, and see whether the operation took effect."""
+    """Bring the job to where a fault can be met, meet it, and check whether the operation took effect."""
     kind = move.kind if role == MEDIA or move.kind in MOVES else SITUATION
     if role not in ("submit", "run") and needs_the_end(role, move):
         session.advance(ENOUGH)
@@ -281,7 +282,7 @@ def meet(session: Session, role: str, move: Move) -> None:
     takes_effect = move.accepted or kind not in INSTEAD
     after = session.jobs()
     if role in ("submit", "run"):
-        made = [job for job in after if job not in before and job.play is not None]
+        made = [job for job in after if job not in before and job.active_scenario is not None]
         assert len(made) == takes_effect
     else:
         assert before == after
@@ -291,7 +292,7 @@ def meet(session: Session, role: str, move: Move) -> None:
 
 
 def needs_the_end(role: str, move: Move) -> bool:
-    """Whether a move can only be met when the job has ended."""
+    """Whether a fault can only be met when the job has ended."""
     if role == MEDIA or move.kind == "regress":
         return True
     if move.kind == "private_links":
@@ -299,91 +300,91 @@ def needs_the_end(role: str, move: Move) -> bool:
     return move.kind in MOVES and MOVES[move.kind].family == "field" and field_of(role, move) == "video_url"
 
 
-def happens_as_always(session: Session, role: str) -> None:
-    """After its last move, an operation does what it always does."""
+def check_usual_response(session: Session, role: str) -> None:
+    """Check that an operation responds as usual after its last fault."""
     if role == MEDIA:
         assert session.job is not None
-        life = session.job.expires
+        expires = session.job.expires
         seen = session.ask(MEDIA)
         assert seen.end == "whole"
-        assert seen.status == (403 if life is not None and session.world.clock.now() > life else 200)
+        assert seen.status == (403 if expires is not None and session.world.clock.now() > expires else 200)
     else:
-        session.look(role)
+        session.read_late(role)
 
 
-def next_job_is_happy(session: Session) -> None:
-    """A job that is ordered after the one that the scenario was for goes well."""
+def check_next_job(session: Session) -> None:
+    """Check that a job submitted after the one of the scenario has no faults."""
     job = session.job = session.submit()
-    assert job.play is None
+    assert job.active_scenario is None
     assert session.stage() == session.contract.graph.initial
     session.advance(ENOUGH)
     assert session.kind() == "success"
 
 
 @parametrised(PAIRS)
-def test_each_scenario_is_seen_from_outside(
+def test_each_scenario_shows_its_faults_to_a_client(
     scenario: Scenario, contract: Contract, server: MockServer, receiver: HTTPServer
 ) -> None:
     session = Session(server, receiver, contract, scenario)
-    armed = server.run(lambda: session.world.plays.arm(scenario, PLAYERS, provider=contract.key))
+    armed = server.run(lambda: session.world.scenarios.arm(scenario, PROVIDERS, provider=contract.key))
     assert armed.unmet()
     walk(session)
     assert armed.unmet() == []
     assert armed.begun == 1
     if always(scenario, "submit"):
-        server.run(lambda: session.world.plays.disarm(armed.id))
-    next_job_is_happy(session)
+        server.run(lambda: session.world.scenarios.disarm(armed.id))
+    check_next_job(session)
 
 
 @parametrised(ONCE.values())
-def test_no_happy_server_looks_like_a_scenario(
+def test_a_server_without_faults_fails_the_check_of_each_scenario(
     scenario: Scenario, contract: Contract, server: MockServer, receiver: HTTPServer
 ) -> None:
     with pytest.raises(AssertionError):
         walk(Session(server, receiver, contract, scenario))
 
 
-def test_each_kind_of_move_has_a_check_and_a_scenario() -> None:
+def test_each_kind_of_fault_has_a_check_and_a_scenario() -> None:
     assert OPERATION_CHECKS.keys() == MOVES.keys() | {SITUATION}
     assert MEDIA_CHECKS.keys() == MEDIA_MOVES.keys()
     assert CALLBACK_CHECKS.keys() == CALLBACK_MOVES.keys()
     assert TIMELINE_CHECKS.keys() == TIMELINE.keys()
-    played = [scenario for scenario, _ in ONCE.values()]
-    kinds = {(role, move.kind) for scenario in played for role, moves in scenario.moves.items() for move in moves}
+    used = [scenario for scenario, _ in ONCE.values()]
+    kinds = {(role, move.kind) for scenario in used for role, moves in scenario.moves.items() for move in moves}
     assert {kind for role, kind in kinds if role == MEDIA} == MEDIA_MOVES.keys()
     assert {kind for role, kind in kinds if role == CALLBACK} == CALLBACK_MOVES.keys()
     assert {kind for role, kind in kinds if role not in (MEDIA, CALLBACK)} >= MOVES.keys()
     possible = {kind for kind in TIMELINE if any(not misfits(_timeline(kind), contract) for contract in CONTRACTS)}
-    assert {scenario.timeline.kind for scenario in played if scenario.timeline is not None} == possible
-    assert possible == TIMELINE.keys() - {"expire"}, "a provider has jobs that expire: give it a scenario"
+    assert {scenario.timeline.kind for scenario in used if scenario.timeline is not None} == possible
+    assert possible == TIMELINE.keys() - {"expire"}, "a provider has jobs that expire: add a scenario for it"
 
 
 def _timeline(kind: str) -> Scenario:
     return read_scenario({"timeline": {"move": kind}})
 
 
-def test_each_scenario_fits_a_provider() -> None:
+def test_each_scenario_applies_to_a_provider() -> None:
     assert ONCE.keys() == CATALOGUE.keys()
 
 
-def test_an_error_that_an_operation_does_not_have_is_no_envelope_for_it() -> None:
+def test_an_error_envelope_needs_an_error_of_its_operation() -> None:
     scenario = read_scenario({"moves": {"status": [{"move": "error_envelope"}]}})
-    assert [why.partition(";")[0] for why in misfits(scenario, SMALL)] == [
+    assert [reason.partition(";")[0] for reason in misfits(scenario, SMALL)] == [
         "acme status has no situation 'server_error'"
     ]
 
 
-# ---- what each move looks like: on an operation
+# ---- the check of each fault: on an operation
 
 
 def field_of(role: str, move: Move) -> str:
-    """Return the name of the value that a field move is about."""
+    """Return the bound name of the field that a field fault changes."""
     default = {"submit": "job", "status": "stage", "result": "video_url"}.get(role, "")
     return "stage" if move.kind == "unknown_status" else str(move.options.get("value", default))
 
 
 def pointers(contract: Contract, role: str, move: Move) -> list[Pointer]:
-    """Return where the field of a field move stands."""
+    """Return the pointers to the field of a field fault."""
     bound = contract.operations[role].bindings[field_of(role, move)].response
     return [place.pointer for place in bound if place.part == "body"]
 
@@ -483,7 +484,7 @@ def _no_body(session: Session, role: str, move: Move) -> None:
     seen = session.ask(role)
     assert (seen.end, seen.status) == ("whole", move.options.get("status", 200))
     assert seen.body == b""
-    assert "retry-after" not in seen.headers, "nothing of a refusal is left in it"
+    assert "retry-after" not in seen.headers, "an empty response must not keep headers of a refusal"
 
 
 def _envelope(session: Session, role: str, move: Move) -> None:
@@ -506,7 +507,7 @@ def _first_again(session: Session, role: str, move: Move) -> None:
 
 
 def _changes(session: Session, role: str, move: Move, change: Callable[[Any], Any]) -> None:
-    """The answer is the usual one but for the places of one value, each of which is changed."""
+    """Check that the response differs from the usual one in every place of one value, and nowhere else."""
     seen, usual = session.ask(role), session.usual(role)
     assert (seen.end, seen.status) == ("whole", usual.status)
     expected = usual.json
@@ -519,7 +520,7 @@ def _changes(session: Session, role: str, move: Move, change: Callable[[Any], An
 
 
 def changed(document: Any, pointer: Pointer, value: Any) -> Any:
-    """Return a document with a place changed; MISSING takes it out, of a list too."""
+    """Return a document with a value changed; MISSING removes it, from a list too."""
     holder = resolve(document, pointer[:-1])
     if value is MISSING and isinstance(holder, list):
         at = int(pointer[-1])
@@ -532,7 +533,7 @@ def _field(change: Callable[[Any], Any]) -> Callable[[Session, str, Move], None]
 
 
 def _other_type(session: Session, role: str, move: Move) -> None:
-    """The value is there as another JSON type; everything else is as usual."""
+    """Check that a value has another JSON type and everything else is as usual."""
     seen, usual = session.ask(role), session.usual(role)
     assert (seen.end, seen.status) == ("whole", usual.status)
     expected = usual.json
@@ -567,7 +568,7 @@ def _turned_round(session: Session, role: str, move: Move) -> None:
 
 
 def _moved(session: Session, role: str, move: Move, change: Callable[[str, str], Any]) -> list[str]:
-    """Some addresses are others and all else is as usual; `change` says whether one may stand for the usual one."""
+    """Check that URLs are changed as `change(old, new)` allows and everything else is as usual; return the new URLs."""
     seen, usual = session.ask(role), session.usual(role)
     assert (seen.end, seen.status) == ("whole", usual.status)
     bindings = session.contract.operations[role].bindings
@@ -591,7 +592,7 @@ def _ticketed(session: Session, role: str, move: Move) -> None:
     found = _moved(session, role, move, has_ticket)
     assert len({url.partition("?")[2] for url in found}) == len(found)
     key = {"Authorization": f"Bearer {session.key}"}
-    for url in found[:1]:  # that of the status, where the answer has it: it may be asked for at any time
+    for url in found[:1]:  # the status URL, if the response has it, can be requested at any time
         assert ask("GET", url, key).status == ask("GET", url.partition("?")[0], key).status == 200
 
 
@@ -612,7 +613,7 @@ def _private(session: Session, role: str, move: Move) -> None:
 
 
 def objects(value: Any) -> list[dict[str, Any]]:
-    """Return every object in JSON, the outer ones first."""
+    """Return every object in a JSON value, outer objects first."""
     if isinstance(value, list):
         return [one for item in value for one in objects(item)]
     return [value, *objects(list(value.values()))] if isinstance(value, dict) else []
@@ -755,31 +756,31 @@ def _has_no_signature(session: Session, delivery: Delivery) -> bool:
     return not {name.lower() for name in callbacks.signature.headers} & delivery[0].keys()
 
 
-def _of_nobody_first(session: Session, move: Move) -> None:
-    """Both are signed and say the same, but that the first is of a job that was never ordered."""
+def _unknown_job_first(session: Session, move: Move) -> None:
+    """Check that both callbacks are signed and alike, except that the job of the first was never submitted."""
     session.advance(ENOUGH)
     found = session.deliveries()
     assert [session.signed(one) for one in found] == [True, True]
-    nobodys, true = (session.told(one) for one in found)
+    unknown, true = (session.read_callback(one) for one in found)
     assert session.job is not None
     assert true.values["job"] == session.job.id
-    assert nobodys.values["job"] not in {job.id for job in session.jobs()}
-    assert len(nobodys.values["job"]) == len(session.job.id)
-    assert nobodys.stages == true.stages
+    assert unknown.values["job"] not in {job.id for job in session.jobs()}
+    assert len(unknown.values["job"]) == len(session.job.id)
+    assert unknown.stages == true.stages
     assert session.job.id.encode() not in found[0][1]
     assert {key for key in found[0][0] if found[0][0][key] == found[1][0][key]} >= {"content-type", "host"}
 
 
 def _without_payload(session: Session, move: Move) -> None:
-    """One comes, signed, that names the job, the stage and the event, and nothing else."""
+    """Check that there is one signed callback, with the job, the stage and the event, and nothing else."""
     session.server.wait_for(session.world.clock.run_until_idle())
     (found,) = session.deliveries()
     assert session.signed(found)
-    told, callbacks = session.told(found), session.contract.callbacks
+    reading, callbacks = session.read_callback(found), session.contract.callbacks
     assert session.job is not None
     assert callbacks is not None
-    assert told.values.keys() == {"job", "stage", "event"} & callbacks.bindings.keys()
-    assert (told.values["job"], told.stages) == (session.job.id, frozenset({session.stage()}))
+    assert reading.values.keys() == {"job", "stage", "event"} & callbacks.bindings.keys()
+    assert (reading.values["job"], reading.stages) == (session.job.id, frozenset({session.stage()}))
     for pointer in payload_places(callbacks):
         assert resolve(orjson.loads(found[1]), pointer) in (None, MISSING)
 
@@ -792,7 +793,7 @@ CALLBACK_CHECKS: Mapping[str, Callable[[Session, Move], None]] = {
     "forged": _false_one_first(lambda session, one: not session.signed(one, fresh=False)),
     "stale": _false_one_first(lambda session, one: session.signed(one, fresh=False)),
     "unsigned": _false_one_first(_has_no_signature),
-    "unknown_job": _of_nobody_first,
+    "unknown_job": _unknown_job_first,
     "null_payload": _without_payload,
 }
 
@@ -810,27 +811,27 @@ def _ends(kind: str) -> Callable[[Session, Trouble], None]:
         assert session.kind() == kind
         for role in ("status", "result"):
             operation = session.contract.operations.get(role)
-            said = session.look(role).values if operation else {}
+            shown = session.read_late(role).values if operation else {}
             for name in ("code", "message"):
                 if operation is not None and f"error_{name}" in operation.bindings and name in trouble.options:
-                    assert said[f"error_{name}"] == trouble.options[name]
+                    assert shown[f"error_{name}"] == trouble.options[name]
 
     return check
 
 
 def _stuck(session: Session, trouble: Trouble) -> None:
     graph = session.contract.graph
-    way = [graph[name] for name in graph.path(graph.initial)]
-    wanted = [stage.name for stage in way if stage.kind == trouble.options.get("stage", way[0].kind)]
+    path = [graph[name] for name in graph.path(graph.initial)]
+    wanted = [stage.name for stage in path if stage.kind == trouble.options.get("stage", path[0].kind)]
     for seconds in (ENOUGH, 100 * session.contract.polling.longest_wait):
         session.advance(seconds)
         assert session.stage() == wanted[-1 if trouble.options.get("last") else 0]
 
 
-def _succeeds_after(part: float) -> Callable[[Session, Trouble], None]:
+def _succeeds_after(share: float) -> Callable[[Session, Trouble], None]:
     def check(session: Session, trouble: Trouble) -> None:
         longest = session.contract.polling.longest_wait
-        seconds = trouble.options.get("seconds", part * longest)
+        seconds = trouble.options.get("seconds", share * longest)
         if seconds:
             session.advance(seconds - 0.5)
             assert session.kind() in ("pending", "running")
@@ -849,14 +850,14 @@ TIMELINE_CHECKS: Mapping[str, Callable[[Session, Trouble], None]] = {
     "slow": _succeeds_after(0.9),
 }
 
-# ---- what uses no move up
+# ---- requests that use up no fault
 
 
-def test_a_head_request_for_a_file_uses_no_move_up(
+def test_a_head_request_for_a_file_uses_up_no_fault(
     contract: Contract, server: MockServer, receiver: HTTPServer
 ) -> None:
     session = Session(server, receiver, contract, CATALOGUE["media_reset_peer"])
-    server.run(lambda: session.world.plays.arm(session.scenario, CONTRACTS, provider=contract.key))
+    server.run(lambda: session.world.scenarios.arm(session.scenario, CONTRACTS, provider=contract.key))
     session.job = session.submit()
     session.advance(ENOUGH)
     for _ in range(2):
@@ -869,8 +870,8 @@ def test_a_head_request_for_a_file_uses_no_move_up(
 
 def test_a_scenario_for_all_jobs_is_met_by_each(contract: Contract, server: MockServer, receiver: HTTPServer) -> None:
     session = Session(server, receiver, contract, CATALOGUE["submit_accept_then_drop"])
-    armed = server.run(lambda: session.world.plays.arm(session.scenario, CONTRACTS, jobs=None))
+    armed = server.run(lambda: session.world.scenarios.arm(session.scenario, CONTRACTS, jobs=None))
     assert [session.ask("submit").end for _ in range(3)] == ["eof"] * 3
     assert len(session.jobs()) == armed.begun == 3
-    assert server.run(session.world.plays.disarm) == 1
+    assert server.run(session.world.scenarios.disarm) == 1
     session.submit()

@@ -1,4 +1,4 @@
-"""Each contract is plain OpenAPI, and the fake keeps it in the eyes of somebody else's tool, too."""
+"""Each contract is plain OpenAPI: schemathesis, an independent tool, finds no fault with the fake."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from tests.conftest import DIRECTORY
 
 KEY = "key-of-the-first-account"
 COMMAND = Path(sys.executable).with_name("schemathesis")
+# Long enough for a busy machine; a hang must not block the run.
 SECONDS = 240
 
 EXCLUDED = {
-    "positive_data_acceptance": "documents refuse more than a schema can say: models and cursors that are not there, "
-    "pictures that are none, numbers that are too large to be pages",
+    "positive_data_acceptance": "providers refuse more than a schema can express: unknown models and cursors, "
+    "files that are not pictures, page numbers beyond the last one",
 }
-"""Default checks that are at odds with every contract, and why."""
+"""Default checks that contradict every contract, with the reason."""
 
 FORMATS = {
-    "negative_data_rejection": "`format` is an annotation here, as in JSON Schema 2020-12: a text that a URI's grammar "
-    "does not have is not refused for that",
+    "negative_data_rejection": "`format` is an annotation, as in JSON Schema 2020-12: a string that is not a valid "
+    "URI is not refused for that",
 }
-"""Those that are at odds with contracts whose bodies have a format."""
+"""Checks that contradict contracts with a `format` in their bodies."""
 
 OVERLAPS = {
-    "allow_header_conformance": "one documented path is also one of the paths of a template: a POST to it orders from "
-    "a model of that name, and Allow says so",
+    "allow_header_conformance": "one documented path also matches a path template: a POST to it submits to a model of "
+    "that name, so Allow lists POST",
 }
-"""Those that are at odds with contracts that have a path like that, and why."""
+"""Checks that contradict contracts with such a path, with the reason."""
 
 NO_KEY_IS_401 = "unauthenticated-401"
-"""The variant of contracts that answer 401 to no key, where the contract itself has another status."""
+"""The variant with a 401 for a missing key, if the contract itself has another status."""
 
 
 def test_the_fake_passes_the_default_checks_of_schemathesis(contract: Contract, tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def test_the_fake_passes_the_default_checks_of_schemathesis(contract: Contract, 
     with serving(Fake([served], options)) as url:
         words = [COMMAND, "run", document, "--url", f"{url}/{contract.key}", "-H", f"Authorization: Bearer {KEY}"]
         words += ["--max-examples", "5", "--seed", "1", "--no-color", "--exclude-checks", ",".join(excluded)]
-        if "run" in contract.operations:  # each of its calls waits for a whole video
+        if "run" in contract.operations:  # each of its calls waits for a complete video
             words += ["--exclude-path", contract.operations["run"].path]
         done = subprocess.run(
             [str(word) for word in words], cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS, check=False

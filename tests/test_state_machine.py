@@ -1,4 +1,4 @@
-"""Interleaved submits, polls, cancels, result fetches and clock moves never show what the contract does not allow."""
+"""Interleaved submissions, polls, cancellations, result fetches and clock moves never violate the contract."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 
 class Interleaving(RuleBasedStateMachine):
-    """Several jobs of one provider under one clock; the model is the contract's own graph."""
+    """Several jobs of one provider under one clock. The model is the contract's own graph."""
 
     contract: Contract
     jobs = Bundle("jobs")
@@ -43,9 +43,9 @@ class Interleaving(RuleBasedStateMachine):
         graph = self.contract.graph
         stages = [stage.name for stage in graph.terminals() if stage.kind == ending]
         if stages:
-            self.mock.world.endings.append(Ending(stages[-1], message="it was told to"))
+            self.mock.world.endings.append(Ending(stages[-1], message="an armed failure"))
         job = self.run(self.mock.submit(self.contract))
-        assert job not in self.seen, "an id is given twice"
+        assert job not in self.seen, "an id is used twice"
         self.seen[job] = frozenset({graph.initial})
         return job
 
@@ -71,10 +71,10 @@ class Interleaving(RuleBasedStateMachine):
             self.cancelled.add(job)
             assert {self.contract.graph[name].kind for name in after} == {"cancelled"}
         else:
-            assert before.name in after, "cancelling what cannot be cancelled changes nothing"
+            assert before.name in after, "cancelling a job that cannot be cancelled changed it"
 
-    @rule(job=jobs, key=st.sampled_from(["stranger", "another"]))
-    def peep(self, job: str, key: str) -> None:
+    @rule(job=jobs, key=st.sampled_from(["unknown", "another"]))
+    def read_with_another_key(self, job: str, key: str) -> None:
         reply = self.run(self.mock.call(self.contract, "status", path={"job": job}, key=key))
         assert reply.reading is not None
         assert not reply.reading.stages, "another key sees the job"
@@ -84,17 +84,17 @@ class Interleaving(RuleBasedStateMachine):
         self.run(self.mock.clock.advance(seconds))
 
     @invariant()
-    def every_answer_kept_its_schema(self) -> None:
-        """Strict mode has already held each answer against its schema; here: none of ours was a server error."""
+    def no_response_is_a_server_error(self) -> None:
+        """Check that no response was a server error; strict mode has validated their schemas."""
         if hasattr(self, "mock"):
             assert not [one for one in self.mock.world.journal if one.status >= 500]
 
     def judge(self, role: str, job: str, reply: Reply) -> frozenset[str]:
-        """Hold an answer against the graph and against all that was seen of the job before."""
+        """Check a response by the graph, and by the earlier responses about the job."""
         graph = self.contract.graph
         assert reply.reading is not None
         stages = reply.reading.stages
-        assert stages, f"{role} answers {reply.body!r}, which is no stage"
+        assert stages, f"{role} returned {reply.body!r}, which shows no stage"
         before = self.seen[job]
         assert any(graph.leads_to(early, late) for early in before for late in stages), f"{before} -> {stages}"
         self.seen[job] = stages
@@ -122,12 +122,12 @@ SETTINGS = settings(max_examples=many(60, 30), stateful_step_count=40)
 ONLY_SEE_IT_FAIL = settings(SETTINGS, phases=[Phase.generate], report_multiple_bugs=False)
 
 
-def test_no_interleaving_shows_what_the_contract_does_not_allow(contract: Contract) -> None:
+def test_no_interleaving_shows_a_state_that_the_contract_forbids(contract: Contract) -> None:
     run_state_machine_as_test(machine(contract), settings=SETTINGS)
 
 
 def test_a_job_that_comes_back_from_its_end_is_caught(contract: Contract) -> None:
-    """The machine can fail: with jobs whose timelines turn round, it does."""
+    """Check that the machine can fail: a timeline that goes back to its start is caught."""
 
     class Turning(machine(contract)):  # type: ignore[misc]
         @rule()
@@ -157,7 +157,7 @@ def test_a_cancelled_job_that_succeeds_is_caught(contract: Contract) -> None:
         run_state_machine_as_test(Reviving, settings=ONLY_SEE_IT_FAIL)
 
 
-def test_a_move_that_the_graph_does_not_have_is_refused(contract: Contract) -> None:
+def test_a_move_that_is_not_in_the_graph_is_refused(contract: Contract) -> None:
     graph = contract.graph
     timeline = ((0.0, graph.terminals()[0].name),)
     with pytest.raises(ValueError, match="no move"):
@@ -166,7 +166,7 @@ def test_a_move_that_the_graph_does_not_have_is_refused(contract: Contract) -> N
 
 @pytest.mark.anyio
 async def test_concurrent_polls_of_one_job_agree(contract: Contract) -> None:
-    """Answers to polls that overlap are in the order of the stages."""
+    """Overlapping polls agree, and follow the order of the stages."""
     mock = Mock([contract])
     job = await mock.submit(contract)
     graph = contract.graph

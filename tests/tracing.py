@@ -1,4 +1,4 @@
-"""Traces told by hand: what a client did and was answered, in the contract's own bytes; no server."""
+"""Traces written by hand, with responses in the contract's own bytes; no server."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hobbyhorse.contract.values import Contract, Operation, find_situation
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Delivery, Exchange, Outcome, Run, Trace, TracedJob
 
+# 2026-01-01T00:00:00Z
 START = 1_767_225_600.0
 HOME, MEDIA, FOREIGN, PRIVATE = (
     "http://127.0.0.1:8000",
@@ -20,15 +21,15 @@ HOME, MEDIA, FOREIGN, PRIVATE = (
     "http://127.0.0.2:8003",
 )
 JSON = (("content-type", "application/json"),)
+# An id that fits the schemas of every contract.
 JOB = "tk-hiapi-01KQ7CV7BEG9D9ZJXW8TD15JVY"
-"""An id that every contract's answers may have."""
 
 
 class Teller:
-    """Tells a trace step by step; each step takes a moment, `wait` lets time pass, `story` ends it.
+    """Writes a trace step by step. A step takes 2 ms; `wait` adds time; `story` returns the annotated trace.
 
-    `teller.submit()` is accepted with the job JOB; every step takes what is to be different: `status=503`,
-    `answer=b""`, `headers`, `answer_headers`, `whole=False`, `answered=None`, `url`, `body`, `move`, `job`.
+    `teller.submit()` is accepted with the job JOB. Every step takes fields of its exchange to override, such as
+    `status=503`, `answer=b""`, `headers`, `answer_headers`, `whole=False`, `answered=None`, `url`, `body`, `move`.
     """
 
     def __init__(self, contract: Contract, request: Mapping[str, Any] | None = None) -> None:
@@ -44,12 +45,12 @@ class Teller:
         self.video = f"{MEDIA}/media/{JOB}/video.mp4"
 
     def wait(self, seconds: float) -> Teller:
-        """Let time pass."""
+        """Advance the clock by some seconds."""
         self.now += seconds
         return self
 
     def call(self, role: str | None, situation: str | None, job: str | None = JOB, **how: Any) -> Teller:
-        """Tell a request and the contract's answer in a situation (or a stage's, where it is one's name)."""
+        """Add a request with the contract's response in a situation, given by its name or by a stage."""
         operation = self.contract.operations.get(role or "")
         values = {"job": job, "video_url": self.video} | self.links(job)
         said: dict[str, Any] = {"method": "GET", "url": f"{HOME}/elsewhere"}
@@ -66,21 +67,21 @@ class Teller:
         return self
 
     def links(self, job: str | None = JOB) -> dict[str, str]:
-        """Return the addresses of a job's operations, as an answer names them."""
-        told = {role: one for role, one in self.contract.operations.items() if role in ("status", "result", "cancel")}
-        return {f"{role}_url": self.base + self._path(operation, job) for role, operation in told.items()}
+        """Return the URLs of a job's operations by bound name."""
+        linked = {role: one for role, one in self.contract.operations.items() if role in ("status", "result", "cancel")}
+        return {f"{role}_url": self.base + self._path(operation, job) for role, operation in linked.items()}
 
     def _path(self, operation: Operation, job: str | None) -> str:
         path = operation.path
         for binding in operation.bindings.values():
             for place in binding.request:
                 if place.part == "path":
-                    told = job if binding.name == "job" else self.contract.models[0].id
-                    path = path.replace("{" + place.name + "}", str(told))
+                    value = job if binding.name == "job" else self.contract.models[0].id
+                    path = path.replace("{" + place.name + "}", str(value))
         return path
 
     def submit(self, situation: str | None = "accepted", job: str | None = JOB, **how: Any) -> Teller:
-        """Tell a submission, with the run's request as its body and an idempotency key where the contract has one."""
+        """Add a submission with the run's request as its body, and an idempotency key if the contract has one."""
         key = self.contract.idempotency.key
         headers = [("authorization", "Bearer [key]"), ("content-type", "application/json")]
         if key is not None and "key" not in how:
@@ -92,15 +93,15 @@ class Teller:
         return self.call("submit", situation, job, **said)
 
     def status(self, situation: str | None, **how: Any) -> Teller:
-        """Tell a poll."""
+        """Add a poll."""
         return self.call("status", situation, **how)
 
     def result(self, situation: str | None, **how: Any) -> Teller:
-        """Tell a request for the result."""
+        """Add a request for the result."""
         return self.call("result", situation, **how)
 
     def media(self, status: int = 200, **how: Any) -> Teller:
-        """Tell the download of the video, without credentials."""
+        """Add a download of the video without credentials."""
         said: dict[str, Any] = {
             "url": self.video,
             "status": status,
@@ -111,11 +112,11 @@ class Teller:
         return self.call("media", None, **(said | how))
 
     def nothing(self, role: str, **how: Any) -> Teller:
-        """Tell a request that gets no answer at all."""
+        """Add a request without a response."""
         return self.call(role, None, **({"status": 0, "whole": False, "answered": None} | how))
 
     def callback(self, situation: str, status: int | None = 200, job: str = JOB, **how: Any) -> Teller:
-        """Tell the delivery of a callback, and what its receiver answered."""
+        """Add a delivery of a callback with the receiver's response."""
         assert self.contract.callbacks is not None
         found = self.contract.callbacks.situations[situation]
         body = found.template.write({"job": job, "video_url": self.video}.get)
@@ -126,7 +127,7 @@ class Teller:
         return self
 
     def end(self, kind: str, **how: Any) -> Teller:
-        """Tell how the run ended."""
+        """Set the outcome of the last run."""
         run = self.runs[-1]
         said: dict[str, Any] = {"job": JOB, "id_exposed": True, "told": True} | how
         outcome = Outcome(kind, self.now, **said)
@@ -134,23 +135,23 @@ class Teller:
         return self
 
     def restart(self, base: str | None = None) -> Teller:
-        """Tell that the client was killed and started again; before another run, `again` is for one that was not."""
+        """Add a run that resumes a killed client; `again` adds an independent run."""
         self.runs.append(Run(self.now, base or self.base, self.request, None, resumed=True))
         return self
 
     def again(self, request: Mapping[str, Any]) -> Teller:
-        """Tell that the client was run once more, for another request."""
+        """Add an independent run with another request."""
         self.request = request
         self.runs.append(Run(self.now, self.base, request))
         return self
 
     def made(self, kind: str = "success", job: str = JOB, **how: Any) -> Teller:
-        """Tell what the provider knows of a job."""
+        """Add a job as the provider knows it."""
         self.jobs.append(TracedJob(job, START, kind, **({"billable": kind == "success"} | how)))
         return self
 
     def trace(self) -> Trace:
-        """Return what was told."""
+        """Return the trace."""
         return Trace(
             self.contract.key,
             self.base,
@@ -165,7 +166,7 @@ class Teller:
         )
 
     def story(self) -> AnnotatedTrace:
-        """Return what was told, read against the contract."""
+        """Return the annotated trace."""
         return AnnotatedTrace(self.contract, self.trace())
 
 

@@ -1,4 +1,4 @@
-"""The fake in process, with a clock that is moved by hand: what a test of the server talks to."""
+"""The fake in process, on a manual clock: the server of most tests."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from hobbyhorse.conformance.contract_client import ContractClient
 from hobbyhorse.contract.example_orders import documented_jobs
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.reading import Reading, message_of, read_answer
+from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract, Model, Operation
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.worlds.world import World
 
 KEY = "a-key"
 HTTP = httpx.Client(trust_env=False)
-"""A client for servers on a socket; closed when the tests end."""
+"""A client for servers on a socket; a fixture closes it after the last test."""
 MADE: list[Mock] = []
-"""The mocks of the running test, for its fixture to close."""
+"""The mocks of the running test; a fixture closes them."""
 
-__all__ = ["HTTP", "KEY", "ContractClient", "Mock", "Reply", "documented"]
+__all__ = ["HTTP", "KEY", "ContractClient", "Mock", "Reply", "documented", "order_of"]
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer of the application: status, headers (lower case), body, and what the contract reads in it."""
+    """A response: status, headers (names in lower case), body, and its reading by the contract."""
 
     status: int
     headers: dict[str, str]
@@ -44,7 +45,7 @@ class Reply:
 
 
 class Mock:
-    """A fake whose worlds all stand on one manual clock; every answer is held against its contract."""
+    """A fake whose worlds share one manual clock; every response is validated against its contract."""
 
     def __init__(self, contracts: list[Contract], **options: Any) -> None:
         self.clock = ManualClock()
@@ -53,7 +54,7 @@ class Mock:
         MADE.append(self)
 
     def close(self) -> None:
-        """Remove the files of this fake; its connections end with the test's event loop."""
+        """Remove the files of this fake; its connections close with the test's event loop."""
         if self.fake._studio is not None:
             self.fake._studio.close()
 
@@ -73,7 +74,7 @@ class Mock:
         key: str | None = KEY,
         host: str = "mock.test",
     ) -> Reply:
-        """Send a request straight into the application."""
+        """Send a request to the application, without a socket."""
         bare, _, query = path.partition("?")
         sent = {"host": host, **({"authorization": f"Bearer {key}"} if key is not None else {}), **(headers or {})}
         scope: Scope = {
@@ -92,10 +93,10 @@ class Mock:
         }
         events: list[Event] = []
 
-        asked: list[Event] = [{"type": "http.request", "body": body, "more_body": False}]
+        pending: list[Event] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def receive() -> Event:
-            return asked.pop() if asked else {"type": "http.disconnect"}
+            return pending.pop() if pending else {"type": "http.disconnect"}
 
         async def keep(event: Event) -> None:
             events.append(event)
@@ -109,7 +110,7 @@ class Mock:
         )
 
     async def call(self, contract: Contract, role: str, **how: Any) -> Reply:
-        """Call an operation as `call_plain` does, and read the answer by its contract."""
+        """Call an operation like `call_plain`, and read the response by its contract."""
         reply = await self.call_plain(contract, role, **how)
         message = message_of(reply.headers.items(), reply.json)
         reading = read_answer(contract.schemas, contract.operations[role], reply.status, message)
@@ -126,7 +127,7 @@ class Mock:
         headers: Mapping[str, str] | None = None,
         key: str | None = KEY,
     ) -> Reply:
-        """Call an operation and read nothing in the answer; `path` by bound name (`job`, `model`)."""
+        """Call an operation without reading the response; `path` is by bound name (`job`, `model`)."""
         operation = contract.operations[role]
         where = operation.path
         for name, value in (path or {}).items():
@@ -141,7 +142,7 @@ class Mock:
         return await self.send(operation.method, where, body=content, headers=sent, key=key)
 
     async def submit(self, contract: Contract, model: Model | None = None, key: str | None = KEY) -> str:
-        """Order the documented job of a model; return its id."""
+        """Submit the documented job of a model; return its id."""
         operation, found, body = documented(contract, model)
         reply = await self.call(contract, operation.role, path={"model": found.id}, body=body, key=key)
         assert reply.reading is not None
@@ -151,8 +152,15 @@ class Mock:
         return job
 
 
+def order_of(contract: Contract, **changes: Any) -> Order:
+    """Return an order for five seconds of the contract's first model."""
+    values: dict[str, Any] = {"prompt": "a horse", "first_frame": None, "references": (), "resolution": None}
+    values |= {"seconds": 5, "ratio": None, "seed": None, "watermark": False, "said": {}}
+    return Order(contract.models[0], **{**values, **changes})
+
+
 def documented(contract: Contract, model: Model | None = None, role: str = "submit") -> tuple[Operation, Model, Any]:
-    """Return the documented way to order a job of a model, or of the contract's first."""
+    """Return the documented operation, model and body for a job of a model (default: the first)."""
     wanted = model or contract.models[0]
     return next(
         (operation, found, body)

@@ -1,35 +1,35 @@
 #!/usr/bin/env bash
-# Order a video from Vtrix, wait for it and fetch it: one file to copy, which needs bash 5, curl, awk, od and sha256sum.
+# Generate a video with Vtrix: submit, poll and download. One file to copy; it needs bash 5, curl, awk, od and sha256sum.
 set -euo pipefail
 export LC_ALL=C
 
-longest_wait=600 least_interval=1 grace=60
-tries=5 # of an order, and of a download
-declare -A survives=([refused]=1 [missing]=3 [useless]=4 [troubled]=8) # answers in a row that do not lose the job
-speed=${HOBBYHORSE_SPEED:-1} # of a fake's clock; a real provider's runs at 1
-output=$HOBBYHORSE_OUTPUT kept=$HOBBYHORSE_OUTPUT.job
+longest_wait=600 least_interval=1 grace=60 # seconds
+tries=5 # per submission, and per download
+declare -A tolerated=([refused]=1 [missing]=3 [useless]=4 [troubled]=8) # bad responses in a row that the wait survives
+speed=${HOBBYHORSE_SPEED:-1} # of the fake server's clock; 1 for a real provider
+output=$HOBBYHORSE_OUTPUT note_file=$HOBBYHORSE_OUTPUT.job
 base=${HOBBYHORSE_BASE_URL%/} job= status=0 again=
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch" "$output.part"' EXIT
 
-# end CLASS WHY: failed is "there will be no video", timeout "the job goes on", error "what became of it is not known".
+# end CLASS WHY: failed means "there will not be a video", timeout "the job goes on", error "the outcome is unknown".
 end() {
   echo "job ${job:-unknown}: $2" >&2
-  if [[ $1 == failed ]]; then rm -f "$kept"; fi
+  if [[ $1 == failed ]]; then rm -f "$note_file"; fi
   printf '{"job": %s, "class": "%s", "id_exposed": %s, "sha256": null}\n' \
     "$([[ $job ]] && echo "\"$job\"" || echo null)" "$1" "$([[ $job ]] && echo true || echo false)"
   exit 1
 }
 
-told() { if ((status > 0)); then echo "status $status: $(head -c 300 "$scratch/body" | tr -d '\0')"; else echo "no answer"; fi; }
+describe() { if ((status > 0)); then echo "status $status: $(head -c 300 "$scratch/body" | tr -d '\0')"; else echo "no response"; fi; }
 
 calculate() { awk "BEGIN { srand($RANDOM); printf \"%.3f\", ($1) }"; }
 holds() { awk "BEGIN { exit !($1) }"; }
 now() { calculate "$EPOCHREALTIME * $speed"; }
 
-# ask SECONDS METHOD URL [OPTION...]: sets status (0: no answer, or not all of it; -1: not sent), again and the body.
-# Redirects are not followed: they would get the key.
-ask() {
+# send SECONDS METHOD URL [OPTION...]: send a request; set status (0: no response, or not all of it; -1: not sent), again
+# and the body. Redirects are not followed: their target would get the key.
+send() {
   local within=$1 method=$2 url=$3 code result=0
   shift 3
   : >"$scratch/body" >"$scratch/head"
@@ -42,10 +42,10 @@ ask() {
   fi
 }
 
-# The key goes into its header only: not into the list of processes.
-ask_api() { ask 30 "$@" --config <(printf 'header = "Authorization: Bearer %s"\n' "$HOBBYHORSE_API_KEY"); }
+# The key is passed by a file descriptor: an argument would show it in the list of processes.
+send_with_key() { send 30 "$@" --config <(printf 'header = "Authorization: Bearer %s"\n' "$HOBBYHORSE_API_KEY"); }
 
-# text NAME: the first text of that name in a 2xx with a JSON object; nothing where there is none.
+# text NAME: print the first string of that name in a 2xx response with a JSON object; nothing if there is none.
 text() {
   ((status >= 200 && status < 300)) || return 0
   tr -d '\r\n\0' <"$scratch/body" | sed -n '/^[[:space:]]*{.*}[[:space:]]*$/p' |
@@ -53,7 +53,7 @@ text() {
     sed -E 's/^"[^"]*"[[:space:]]*:[[:space:]]*"//; s/"$//; s#\\/#/#g; s/\\u0026/\&/g' || true
 }
 
-# pause INTERVAL DEADLINE: sleep for as long as the provider asks, else for the interval; fails where time runs out.
+# pause INTERVAL DEADLINE: sleep for the Retry-After, else for the interval; fail if the deadline comes first.
 pause() {
   local left wait
   left=$(calculate "$2 - $(now)")
@@ -62,17 +62,18 @@ pause() {
   sleep "$(calculate "($wait < $left - $least_interval ? $wait : $left) / $speed")" # the last poll falls on the deadline
 }
 
-keep() {
-  printf '{"base_url": "%s", "job": "%s", "request": "%s"}\n' "$base" "$job" "$request" >"$kept.part"
-  mv "$kept.part" "$kept"
+# Save the note of this submission: its job is empty until it is known.
+save_note() {
+  printf '{"base_url": "%s", "job": "%s", "request": "%s"}\n' "$base" "$job" "$request" >"$note_file.part"
+  mv "$note_file.part" "$note_file"
 }
 
-# Only a refusal lets an order be sent again: Vtrix knows no idempotency keys.
+# Submit. Submit again only after a refusal: Vtrix has no idempotency keys.
 submit() {
   local number busy
   for ((number = 0; number < tries; number++)); do
     if ((number)) && ! pause $((2 ** number)) "$deadline"; then break; fi
-    ask_api POST "$base/model/v1/generation" --header 'Content-Type: application/json' --data-binary "@$HOBBYHORSE_REQUEST"
+    send_with_key POST "$base/model/v1/generation" --header 'Content-Type: application/json' --data-binary "@$HOBBYHORSE_REQUEST"
     job=$(text id)
     if [[ $job =~ ^[A-Za-z0-9_-]+$ ]]; then return; fi
     job= busy=
@@ -80,13 +81,13 @@ submit() {
     if [[ ! $busy ]]; then break; fi
   done
   if [[ $busy ]] || ((status >= 300 && status < 500 && status != 408 && status != 409)); then
-    end failed "the order got no job: $(told)"
+    end failed "the submission returned no job: $(describe)"
   fi
-  end error "the order got no job that is known: $(told)"
+  end error "the submission may have made a job that is not known: $(describe)"
 }
 
-# Say what an answer without a stage is.
-trouble() {
+# classify SEEN: classify a response without a stage; SEEN is not empty if an earlier response had one.
+classify() {
   case $status in
     -1 | 0 | 408 | 425 | 429 | 5??) echo troubled ;;
     2??) echo useless ;;
@@ -95,32 +96,32 @@ trouble() {
   esac
 }
 
-# Poll until the job has succeeded; sets url, which is empty where there is none.
+# Poll until the job has succeeded; set url, empty if there is none.
 wait_for_it() {
   local interval=3 seen='' stage kind
-  local -A borne=()
+  local -A failures=()
   status=0 again=
   while pause "$interval" "$deadline"; do
-    ask_api GET "$base/model/v1/generation/task/$job"
+    send_with_key GET "$base/model/v1/generation/task/$job"
     stage=$(text status)
     case $stage in
       completed) url=$(text url) && return ;;
-      failed) end failed "$(told)" ;;
-      ?*) seen=1 borne=() ;; # under way, or a word that no document has
+      failed) end failed "$(describe)" ;;
+      ?*) seen=1 failures=() ;; # in progress, or an undocumented stage
       *)
-        kind=$(trouble "$seen")
-        borne[$kind]=$((${borne[$kind]:-0} + 1))
-        if ((borne[$kind] > survives[$kind])); then end error "it cannot be read: $(told)"; fi
+        kind=$(classify "$seen")
+        failures[$kind]=$((${failures[$kind]:-0} + 1))
+        if ((failures[$kind] > tolerated[$kind])); then end error "its status cannot be read: $(describe)"; fi
         ;;
     esac
     interval=$(calculate "$interval * 1.25 < 10 ? $interval * 1.25 : 10")
   done
-  end timeout "it is not done in $longest_wait s, and was last seen as $(told)"
+  end timeout "it is not done after $longest_wait s; last response: $(describe)"
 }
 
 host_of() { sed -nE 's#^https?://([^/?\#@]*@)?(\[[^]]*\]|[^]/:?\#@[]+)(:[0-9]+)?([/?\#].*)?$#\2#p' <<<"$1"; }
 
-# Whether an address may be fetched from: http(s), on the open network or on the API's own host.
+# is_public URL: whether a URL is safe to fetch: http(s), on a public address or on the API's own host.
 is_public() {
   local host address found
   host=$(host_of "$1")
@@ -137,7 +138,7 @@ is_public() {
   [[ $found ]]
 }
 
-# Whether a file is an MP4, and all of it: its boxes fill it.
+# is_mp4 FILE: whether a file is a complete MP4: its boxes fill it exactly.
 is_mp4() {
   local at=0 size total kinds='' b
   total=$(wc -c <"$1")
@@ -152,48 +153,48 @@ is_mp4() {
   ((at == total)) && [[ $kinds == ' ftyp'* && $kinds == *' moov'* && $kinds == *' mdat'* ]]
 }
 
-# Download the video, without the key; fails where the link has expired.
+# Download the video without the key; fail if the link has expired.
 fetch() {
   local number limit
-  is_public "$url" || end error "its video's address is not one to fetch from"
+  is_public "$url" || end error "the URL of its video is not public"
   limit=$(calculate "$(now) + $longest_wait") again=
   for ((number = 0; number < tries; number++)); do
     if ((number)) && ! pause $((2 ** number)) "$limit"; then break; fi
-    ask 300 GET "$url"
+    send 300 GET "$url"
     if ((status == 200)) && is_mp4 "$scratch/body"; then return 0; fi
     if ((status == 403 || status == 410)); then return 1; fi
   done
-  end error "status $status, $(wc -c <"$scratch/body") bytes are not its video"
+  end error "its video cannot be downloaded: status $status, $(wc -c <"$scratch/body") bytes"
 }
 
 request=$(sha256sum <"$HOBBYHORSE_REQUEST" | cut -d ' ' -f 1)
 deadline=$(calculate "$(now) + $longest_wait")
-if [[ -e $kept ]]; then
-  note() { sed -nE "s/.*\"$1\": \"([^\"]*)\".*/\1/p" "$kept"; }
+if [[ -e $note_file ]]; then
+  note() { sed -nE "s/.*\"$1\": \"([^\"]*)\".*/\1/p" "$note_file"; }
   base=$(note base_url) job=$(note job)
-  if [[ ${1:-} != --resume && $(note request) != "$request" ]]; then end error "$kept is about another order: --resume collects that"; fi
+  if [[ ${1:-} != --resume && $(note request) != "$request" ]]; then end error "$note_file belongs to another request: --resume collects its job"; fi
   request=$(note request)
-  if [[ ! $job ]]; then end error "the order was sent, and what became of it is not known: look for it at the provider's"; fi
+  if [[ ! $job ]]; then end error "the outcome of the submission is unknown: look for its job in the provider's console"; fi
 else
-  if [[ ${1:-} == --resume ]]; then end failed "nothing was ordered: there is no $kept"; fi
-  keep
+  if [[ ${1:-} == --resume ]]; then end failed "nothing to resume: $note_file does not exist"; fi
+  save_note
   submit
-  keep
+  save_note
 fi
-had=
-while :; do # an address that is missing is asked for once more, and so is one that has expired
+repeated=
+while :; do # a missing URL gets one more poll, and so does an expired one
   wait_for_it
   if [[ $url ]] && fetch; then
     cp "$scratch/body" "$output.part"
     mv "$output.part" "$output"
-    rm "$kept"
+    rm "$note_file"
     printf '{"job": "%s", "class": "success", "id_exposed": true, "sha256": "%s"}\n' "$job" "$(sha256sum <"$output" | cut -d ' ' -f 1)"
     exit 0
   fi
   kind=${url:+expired}
-  if [[ $had == *${kind:-missing}* ]]; then break; fi
-  had+=" ${kind:-missing}"
+  if [[ $repeated == *${kind:-missing}* ]]; then break; fi
+  repeated+=" ${kind:-missing}"
   deadline=$(calculate "$(now) + $grace > $deadline ? $(now) + $grace : $deadline")
 done
-if [[ $url ]]; then end error "it has succeeded, and its video is not there"; fi
-end failed "it has succeeded, and there is no video"
+if [[ $url ]]; then end error "it has succeeded, but its video is missing"; fi
+end failed "it has succeeded, but without a video"

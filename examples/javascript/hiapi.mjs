@@ -1,25 +1,25 @@
-// Order a video from HiAPI, wait for it and fetch it: one file to copy, which needs Node 20 and nothing else.
+// Generate a video with HiAPI: submit, poll and download. One file to copy; it needs Node 20 and nothing else.
 import { createHash, randomUUID } from "node:crypto";
 import { lookup } from "node:dns/promises";
 import { existsSync, readFileSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
 import { BlockList, isIP } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 
-const LONGEST_WAIT = 600, KEY_LIFE = 86000, GRACE = 60;
-const LEAST_INTERVAL = 1, INTERVAL = 3, LONGEST_INTERVAL = 10;
-const TRIES = 5; // of an order, and of a download
-const BORNE = { refused: 1, missing: 3, useless: 4, troubled: 8 }; // answers in a row that do not lose the job
-const SPEED = Number(process.env.HOBBYHORSE_SPEED || 1); // of a fake's clock; a real provider's runs at 1
+const LONGEST_WAIT = 600, KEY_LIFE = 86000, GRACE = 60; // seconds; HiAPI forgets a key after 24 hours
+const LEAST_INTERVAL = 1, INTERVAL = 3, LONGEST_INTERVAL = 10; // seconds between polls; the interval grows by a quarter after each
+const TRIES = 5; // per submission, and per download
+const TOLERATED = { refused: 1, missing: 3, useless: 4, troubled: 8 }; // bad responses in a row that the wait survives
+const SPEED = Number(process.env.HOBBYHORSE_SPEED || 1); // of the fake server's clock; 1 for a real provider
 
 const PRIVATE = new BlockList();
 for (const range of ["0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
   "192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/3"]) {
   PRIVATE.addSubnet(range.split("/")[0], Number(range.split("/")[1]), "ipv4");
 }
-const OPEN = new BlockList(); // of IPv6 only this part is the open network
+const OPEN = new BlockList(); // only this part of IPv6 is public
 OPEN.addSubnet("2000::", 3, "ipv6");
 
-/** There is no video. `outcome` is failed (there will be none), timeout (the job goes on) or error (not known). */
+/** No video was returned. `outcome` is failed (final), timeout (the job goes on) or error (the outcome is unknown). */
 class Failed extends Error {
   constructor(outcome, job, why) {
     super(`job ${job ?? "unknown"}: ${why}`);
@@ -28,10 +28,10 @@ class Failed extends Error {
 }
 
 const now = () => (performance.now() / 1000) * SPEED;
-const told = (answer) => (answer.status > 0 ? `status ${answer.status}: ${answer.body.toString().slice(0, 300)}` : "no answer");
+const describe = (response) => (response.status > 0 ? `status ${response.status}: ${response.body.toString().slice(0, 300)}` : "no response");
 
-/** Send one request, whose whole answer has to come in time; status 0 is none. Redirects would get the key. */
-async function ask(method, url, options = {}, within = 30) {
+/** Send a request; its whole response must arrive `within` seconds, or its status is 0. Never redirect: the key would go along. */
+async function send(method, url, options = {}, within = 30) {
   try {
     const response = await fetch(url, { method, redirect: "manual", signal: AbortSignal.timeout(within * 1000), ...options });
     const body = Buffer.from(await response.arrayBuffer());
@@ -42,95 +42,95 @@ async function ask(method, url, options = {}, within = 30) {
   }
 }
 
-/** Return what a Retry-After asks for, which is a number or a date; null where there is none. */
+/** Return the seconds until the moment of a Retry-After, which is a number or a date; null if there is none. */
 function seconds(value) {
   if (!value) return null;
-  const asked = /^\d+$/.test(value) ? Number(value) : (Date.parse(value) - Date.now()) / 1000;
-  return Number.isFinite(asked) ? asked : null;
+  const wanted = /^\d+$/.test(value) ? Number(value) : (Date.parse(value) - Date.now()) / 1000;
+  return Number.isFinite(wanted) ? wanted : null;
 }
 
-/** Return the object under `data` of a 2xx; an empty one where there is none. */
-function data(answer) {
+/** Return the object under `data` in a 2xx response; an empty one if there is none. */
+function data(response) {
   try {
-    const value = answer.status >= 200 && answer.status < 300 ? JSON.parse(answer.body.toString()).data : null;
+    const value = response.status >= 200 && response.status < 300 ? JSON.parse(response.body.toString()).data : null;
     return value && typeof value === "object" ? value : {};
   } catch {
     return {};
   }
 }
 
-/** Sleep for as long as the provider asks, else for the interval; false where that would not end in time. */
-async function pause(answer, interval, deadline) {
+/** Sleep for the Retry-After, else for the interval; return false if the deadline comes first. */
+async function pause(response, interval, deadline) {
   const left = deadline - now();
-  if (left < LEAST_INTERVAL || (answer.again ?? 0) > left) return false;
-  const wait = answer.again === null ? interval * (1 + Math.random() / 4) : Math.max(answer.again * 1.02, LEAST_INTERVAL);
+  if (left < LEAST_INTERVAL || (response.again ?? 0) > left) return false;
+  const wait = response.again === null ? interval * (1 + Math.random() / 4) : Math.max(response.again * 1.02, LEAST_INTERVAL);
   await sleep(((wait < left - LEAST_INTERVAL ? wait : left) / SPEED) * 1000); // the last poll falls on the deadline
   return true;
 }
 
-/** Order, and return the job's id. A lost answer is asked for again with the same key, which HiAPI replays. */
+/** Submit, and return the job's id. After a lost response, submit again with the same key, which HiAPI replays. */
 async function submit(note, headers, deadline) {
-  let answer = { again: null }, doubt = note.doubt;
+  let response = { again: null }, doubt = note.doubt;
   const order = { body: JSON.stringify(note.request), headers: { ...headers, "Content-Type": "application/json", "Idempotency-Key": note.key } };
   for (let number = 0; number < TRIES; number++) {
-    if (number && !(await pause(answer, 2 ** number, deadline))) break;
-    answer = await ask("POST", `${note.base_url}/v1/tasks`, order);
-    const job = data(answer).taskId;
+    if (number && !(await pause(response, 2 ** number, deadline))) break;
+    response = await send("POST", `${note.base_url}/v1/tasks`, order);
+    const job = data(response).taskId;
     if (typeof job === "string" && job) return job;
-    const refused = answer.status >= 300 && answer.status < 500;
-    const underWay = answer.status === 409 && answer.body.includes("IDEMPOTENCY_KEY_PROCESSING");
-    doubt ||= !([-1, 429, 503].includes(answer.status) || (refused && ![408, 409].includes(answer.status)));
-    if ((refused && !underWay && ![408, 425, 429].includes(answer.status)) || answer.body.includes("TASK_FAILED")) break;
+    const refused = response.status >= 300 && response.status < 500;
+    const underWay = response.status === 409 && response.body.includes("IDEMPOTENCY_KEY_PROCESSING");
+    doubt ||= !([-1, 429, 503].includes(response.status) || (refused && ![408, 409].includes(response.status)));
+    if ((refused && !underWay && ![408, 425, 429].includes(response.status)) || response.body.includes("TASK_FAILED")) break;
   }
-  throw new Failed(doubt ? "error" : "failed", null, `the order with the key ${note.key} was not accepted: ${told(answer)}`);
+  throw new Failed(doubt ? "error" : "failed", null, `the submission with the key ${note.key} was not accepted: ${describe(response)}`);
 }
 
-/** Poll until the job has succeeded, and return the video's address; empty where there is none. */
+/** Poll until the job has succeeded; return the video's URL, empty if there is none. */
 async function wait(note, headers, deadline) {
-  let answer = { again: null, status: 0 }, interval = INTERVAL, seen = false, borne = {};
-  while (await pause(answer, interval, deadline)) {
-    answer = await ask("GET", `${note.base_url}/v1/tasks/${encodeURIComponent(note.job)}`, { headers });
-    const { status: stage, output } = data(answer);
+  let response = { again: null, status: 0 }, interval = INTERVAL, seen = false, failures = {};
+  while (await pause(response, interval, deadline)) {
+    response = await send("GET", `${note.base_url}/v1/tasks/${encodeURIComponent(note.job)}`, { headers });
+    const { status: stage, output } = data(response);
     if (stage === "success") {
       const outputs = Array.isArray(output) ? output : [];
       const url = (outputs.find((one) => one?.type === "video") ?? outputs[0])?.url;
       return typeof url === "string" ? url : "";
     }
-    if (stage === "fail") throw new Failed("failed", note.job, told(answer));
-    if (typeof stage === "string" && stage) { // under way, or a word that no document has
-      [seen, borne] = [true, {}];
+    if (stage === "fail") throw new Failed("failed", note.job, describe(response));
+    if (typeof stage === "string" && stage) { // in progress, or an undocumented stage
+      [seen, failures] = [true, {}];
     } else {
-      const kind = trouble(answer.status, seen);
-      borne[kind] = (borne[kind] ?? 0) + 1;
-      if (borne[kind] > BORNE[kind]) throw new Failed("error", note.job, `it cannot be read: ${told(answer)}`);
+      const kind = classify(response.status, seen);
+      failures[kind] = (failures[kind] ?? 0) + 1;
+      if (failures[kind] > TOLERATED[kind]) throw new Failed("error", note.job, `its status cannot be read: ${describe(response)}`);
     }
     interval = Math.min(interval * 1.25, LONGEST_INTERVAL);
   }
-  throw new Failed("timeout", note.job, `it is not done in ${LONGEST_WAIT} s, and was last seen as ${told(answer)}`);
+  throw new Failed("timeout", note.job, `it is not done after ${LONGEST_WAIT} s; last response: ${describe(response)}`);
 }
 
-/** Say what an answer without a stage is; `seen` is whether there was one with a stage before. */
-function trouble(status, seen) {
+/** Classify a response without a stage; `seen`: an earlier response had one. */
+function classify(status, seen) {
   if (status <= 0 || status >= 500 || [408, 425, 429].includes(status)) return "troubled";
   if (status < 300) return "useless";
   return status === 404 && !seen ? "missing" : "refused";
 }
 
-/** Download the video, without the key; null where the link has expired. */
+/** Download the video without the key; return null if the link has expired. */
 async function download(note, url) {
-  if (!(await isPublic(url, note.base_url))) throw new Failed("error", note.job, "its video's address is not one to fetch from");
-  let answer = { again: null };
+  if (!(await isPublic(url, note.base_url))) throw new Failed("error", note.job, "the URL of its video is not public");
+  let response = { again: null };
   const deadline = now() + LONGEST_WAIT;
   for (let number = 0; number < TRIES; number++) {
-    if (number && !(await pause(answer, 2 ** number, deadline))) break;
-    answer = await ask("GET", url, {}, 300);
-    if (answer.status === 200 && isMp4(answer.body)) return answer.body;
-    if (answer.status === 403 || answer.status === 410) return null;
+    if (number && !(await pause(response, 2 ** number, deadline))) break;
+    response = await send("GET", url, {}, 300);
+    if (response.status === 200 && isMp4(response.body)) return response.body;
+    if (response.status === 403 || response.status === 410) return null;
   }
-  throw new Failed("error", note.job, `status ${answer.status}, ${answer.body.length} bytes are not its video`);
+  throw new Failed("error", note.job, `its video cannot be downloaded: status ${response.status}, ${response.body.length} bytes`);
 }
 
-/** Whether an address may be fetched from: http(s), on the open network or on the API's own host. */
+/** Return whether a URL is safe to fetch: http(s), on a public address or on the API's own host. */
 async function isPublic(url, base) {
   try {
     const { protocol, hostname } = new URL(url);
@@ -144,7 +144,7 @@ async function isPublic(url, base) {
   }
 }
 
-/** Whether bytes are an MP4 file, and all of it: its boxes fill it. */
+/** Return whether bytes are a complete MP4 file: its boxes fill it exactly. */
 function isMp4(bytes) {
   const kinds = [];
   let at = 0;
@@ -158,49 +158,49 @@ function isMp4(bytes) {
   return at === bytes.length && kinds[0] === "ftyp" && kinds.includes("moov") && kinds.includes("mdat");
 }
 
-/** Write a file that is there whole or not at all. */
+/** Write a file atomically. */
 function save(path, content) {
   writeFileSync(`${path}.part`, content);
   renameSync(`${path}.part`, path);
 }
 
-/** Order what has not been ordered, keeping a note before and after; wait for the job, and return its video. */
+/** Submit if the note has no job, saving the note before and after; wait for the job; return its video. */
 async function collect(apiKey, note, keep) {
   const headers = { Authorization: `Bearer ${apiKey}` };
   let deadline = now() + LONGEST_WAIT, url = "";
   if (!note.job) {
-    if (Date.now() / 1000 - note.ordered > KEY_LIFE) throw new Failed("error", null, `the key ${note.key} is too old to ask what became of the order`);
+    if (Date.now() / 1000 - note.ordered > KEY_LIFE) throw new Failed("error", null, `the key ${note.key} is too old: HiAPI would not replay it, but make a second job`);
     keep({ ...note, doubt: true });
     note = { ...note, job: await submit(note, headers, deadline) };
     keep(note);
   }
-  const had = new Set();
-  while (true) { // an address that is missing is asked for once more, and so is one that has expired
+  const repeated = new Set();
+  while (true) { // a missing URL gets one more poll, and so does an expired one
     url = await wait(note, headers, deadline);
     const video = url ? await download(note, url) : null;
     if (video) return { job: note.job, video };
-    if (had.has(Boolean(url))) break;
-    had.add(Boolean(url));
+    if (repeated.has(Boolean(url))) break;
+    repeated.add(Boolean(url));
     deadline = Math.max(deadline, now() + GRACE);
   }
-  throw new Failed(url ? "error" : "failed", note.job, "it has succeeded, and its video is not there");
+  throw new Failed(url ? "error" : "failed", note.job, "it has succeeded, but its video is missing");
 }
 
-const { HOBBYHORSE_BASE_URL: base, HOBBYHORSE_API_KEY: key, HOBBYHORSE_REQUEST: asked, HOBBYHORSE_OUTPUT: output } = process.env;
-const kept = `${output}.job`, resume = process.argv.includes("--resume");
+const { HOBBYHORSE_BASE_URL: base, HOBBYHORSE_API_KEY: key, HOBBYHORSE_REQUEST: requestFile, HOBBYHORSE_OUTPUT: output } = process.env;
+const noteFile = `${output}.job`, resume = process.argv.includes("--resume");
 try {
-  const request = JSON.parse(readFileSync(asked, "utf8"));
-  if (resume && !existsSync(kept)) throw new Failed("failed", null, `nothing was ordered: there is no ${kept}`);
+  const request = JSON.parse(readFileSync(requestFile, "utf8"));
+  if (resume && !existsSync(noteFile)) throw new Failed("failed", null, `nothing to resume: ${noteFile} does not exist`);
   const fresh = { base_url: base.replace(/\/+$/, ""), request, key: randomUUID(), job: null, doubt: false, ordered: Date.now() / 1000 };
-  const note = existsSync(kept) ? JSON.parse(readFileSync(kept, "utf8")) : fresh;
-  if (!resume && JSON.stringify(note.request) !== JSON.stringify(request)) throw new Failed("error", note.job, `${kept} is about another order: --resume collects that`);
-  const { job, video } = await collect(key, note, (what) => save(kept, JSON.stringify(what)));
+  const note = existsSync(noteFile) ? JSON.parse(readFileSync(noteFile, "utf8")) : fresh;
+  if (!resume && JSON.stringify(note.request) !== JSON.stringify(request)) throw new Failed("error", note.job, `${noteFile} belongs to another request: --resume collects its job`);
+  const { job, video } = await collect(key, note, (changed) => save(noteFile, JSON.stringify(changed)));
   save(output, video);
-  unlinkSync(kept);
+  unlinkSync(noteFile);
   console.log(JSON.stringify({ job, class: "success", id_exposed: true, sha256: createHash("sha256").update(video).digest("hex") }));
 } catch (error) {
   if (!(error instanceof Failed)) throw error;
-  if (error.outcome === "failed" && existsSync(kept)) unlinkSync(kept);
+  if (error.outcome === "failed" && existsSync(noteFile)) unlinkSync(noteFile);
   console.error(error.message);
   console.log(JSON.stringify({ job: error.job, class: error.outcome, id_exposed: Boolean(error.job), sha256: null }));
   process.exitCode = 1;

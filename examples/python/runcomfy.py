@@ -1,4 +1,4 @@
-"""Order a video from RunComfy, wait for it and fetch it: one file to copy, which needs httpx and nothing else."""
+"""Generate a video with RunComfy: submit, poll and download. One file to copy; it needs httpx and nothing else."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 MODEL = os.environ.get("HOBBYHORSE_MODEL") or "happyhorse/happyhorse-1.0/image-to-video"
-LONGEST_WAIT = 1800.0
+LONGEST_WAIT = 1800.0  # seconds until TimedOut
+# Seconds between polls. The interval grows by a quarter after each.
 LEAST_INTERVAL, INTERVAL, LONGEST_INTERVAL = 1.0, 2.0, 15.0
-GRACE = 60.0  # for what is left to do when the longest wait is over
+GRACE = 60.0  # for the result and the download, after the longest wait is over
 LINKS = ("status_url", "result_url", "cancel_url")
-TRIES = 5  # of an order, and of a download
-BORNE = {"refused": 1, "missing": 3, "useless": 4, "troubled": 8}  # answers in a row that do not lose the job
-TLS = httpx.create_ssl_context()  # made once, for it takes longer than a request
-SPEED = float(os.environ.get("HOBBYHORSE_SPEED") or 1)  # of a fake's clock; a real provider's runs at 1
+TRIES = 5  # per submission, and per download
+BORNE = {"refused": 1, "missing": 3, "useless": 4, "troubled": 8}  # bad responses in a row that the wait survives
+TLS = httpx.create_ssl_context()  # created once: that takes longer than a request
+SPEED = float(os.environ.get("HOBBYHORSE_SPEED") or 1)  # of the fake server's clock; 1 for a real provider
 
 
 class Failed(Exception):
-    """There is no video, and there will be none."""
+    """No video was returned. A plain Failed is final: the submission or the job has failed."""
 
     def __init__(self, job: str | None, why: object) -> None:
         super().__init__(f"job {job or 'unknown'}: {why}")
@@ -40,25 +41,25 @@ class Failed(Exception):
 
 
 class Lost(Failed):
-    """What became of the order or the job is not known: collect it with --resume, do not order again."""
+    """The outcome of the submission or the job is unknown: continue with --resume, do not submit again."""
 
 
 class TimedOut(Failed, TimeoutError):
-    """The client has waited long enough; the job goes on, or is even done, and is collected with --resume."""
+    """The client has stopped waiting. The job goes on, or is done (`done`); --resume collects it."""
 
     done = False
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: status 0 is nothing, or not all of it; -1 says that no request went out, either."""
+    """A response. Status 0: none arrived, or not all of it; -1: not even the request was sent."""
 
     status: int = 0
     body: bytes = b""
     again: float | None = None
 
     def text(self, *path: str | int) -> str:
-        """Return the text that a 2xx has in a place of its JSON; empty where there is none."""
+        """Return the string at a path in the JSON of a 2xx response; empty if there is none."""
         try:
             value: Any = json.loads(self.body) if 200 <= self.status < 300 else None
             for step in path:
@@ -68,11 +69,11 @@ class Answer:
         return value if isinstance(value, str) else ""
 
     def __str__(self) -> str:
-        return f"status {self.status}: {self.body[:300].decode(errors='replace')}" if self.status > 0 else "no answer"
+        return f"status {self.status}: {self.body[:300].decode(errors='replace')}" if self.status > 0 else "no response"
 
 
 def ask(http: httpx.Client, method: str, url: str, within: float = 30, **more: Any) -> Answer:
-    """Send one request, whose whole answer has to come in time. Redirects are not followed: they would get the key."""
+    """Send a request; its whole response must arrive `within` seconds. Never redirect: the key would go along."""
     until = time.monotonic() + within
     try:
         with http.stream(method, url, follow_redirects=False, **more) as response:
@@ -89,7 +90,7 @@ def ask(http: httpx.Client, method: str, url: str, within: float = 30, **more: A
 
 
 def seconds(told: str) -> float | None:
-    """Return what a Retry-After asks for, which is a number or a date."""
+    """Return the seconds until the moment of a Retry-After, which is a number or a date."""
     try:
         return float(told) if told.isdecimal() else parsedate_to_datetime(told).timestamp() - time.time()
     except (ValueError, TypeError):
@@ -97,7 +98,7 @@ def seconds(told: str) -> float | None:
 
 
 def pause(answer: Answer, interval: float, deadline: float) -> bool:
-    """Sleep for as long as the provider asks, else for the interval; False where that would not end in time."""
+    """Sleep for the Retry-After, else for the interval; return False if the deadline comes first."""
     left = deadline - time.monotonic() * SPEED
     if left < LEAST_INTERVAL or (answer.again or 0) > left:
         return False
@@ -107,7 +108,7 @@ def pause(answer: Answer, interval: float, deadline: float) -> bool:
 
 
 def submit(api: httpx.Client, note: Mapping[str, Any], deadline: float) -> dict[str, str]:
-    """Order, and return the job and its links. Only a refusal lets it be sent again, for want of idempotency keys."""
+    """Submit, and return the job and its links. Resubmit only after a refusal: RunComfy has no idempotency keys."""
     answer = Answer()
     for number in range(TRIES):
         if number and not pause(answer, 2.0**number, deadline):
@@ -120,16 +121,16 @@ def submit(api: httpx.Client, note: Mapping[str, Any], deadline: float) -> dict[
         if not busy:
             break
     refused = busy or (300 <= answer.status < 500 and answer.status not in (408, 409))
-    raise (Failed if refused else Lost)(None, f"the order got no job: {answer}")
+    raise (Failed if refused else Lost)(None, f"the submission returned no job: {answer}")
 
 
 def links(answer: Answer) -> dict[str, str]:
-    """Return the links that an answer gives, to be followed to the letter."""
+    """Return the links of a response, to be used exactly as given."""
     return {link: url for link in LINKS if (url := answer.text(link))}
 
 
 def ours(note: Mapping[str, str], link: str) -> bool:
-    """Whether a link leads to the provider's own origin, which may see the key."""
+    """Return whether a link has the provider's own origin, which may see the key."""
     try:
         there, home = httpx.URL(note[link]), httpx.URL(note["base_url"])
     except httpx.InvalidURL:
@@ -138,7 +139,7 @@ def ours(note: Mapping[str, str], link: str) -> bool:
 
 
 def wait(api: httpx.Client, note: dict[str, str], link: str, deadline: float) -> str:
-    """Poll the status, then the result, until that is there; return the video's address, empty where there is none."""
+    """Poll the status, then the result; return the video's URL, empty if there is none."""
     answer, interval, seen, borne = Answer(), INTERVAL, False, Counter[str]()
     while pause(answer, interval, deadline):
         if not ours(note, link):
@@ -154,25 +155,25 @@ def wait(api: httpx.Client, note: dict[str, str], link: str, deadline: float) ->
             link, interval, seen, borne = "result_url", LEAST_INTERVAL, False, Counter()
             deadline = max(deadline, time.monotonic() * SPEED + GRACE)
             continue
-        if stage:  # under way, or a word that no document has
+        if stage:  # in progress, or an undocumented stage
             seen, borne = True, Counter()
         else:
             kind = trouble(answer, seen)
             borne[kind] += 1
             if borne[kind] > BORNE[kind]:
-                raise Lost(note["job"], f"it cannot be read: {answer}")
+                raise Lost(note["job"], f"its status cannot be read: {answer}")
         interval = min(interval * 1.25, LONGEST_INTERVAL)
-    late = TimedOut(note["job"], f"it is not done in {LONGEST_WAIT:.0f} s, and was last seen as {answer}")
+    late = TimedOut(note["job"], f"it is not done after {LONGEST_WAIT:.0f} s; last response: {answer}")
     late.done = link == "result_url"
     raise late
 
 
 def wait_or_cancel(api: httpx.Client, note: dict[str, str], deadline: float) -> str:
-    """Wait; cancel what is not done in time, unless it turns out to be done after all."""
+    """Wait, and cancel a job that is not done in time; if it turns out to be done, fetch its result."""
     try:
         return wait(api, note, "status_url", deadline)
     except TimedOut as late:
-        if late.done:  # there is nothing to cancel, and its result was asked for as long as the provider let it
+        if late.done:  # too late to cancel, and its result has been polled until the deadline
             raise
         told = ask(api, "POST", note["cancel_url"]) if ours(note, "cancel_url") else Answer()
         if told.text("status") != "completed" or told.text("outcome") == "cancelled":
@@ -181,7 +182,7 @@ def wait_or_cancel(api: httpx.Client, note: dict[str, str], deadline: float) -> 
 
 
 def trouble(answer: Answer, seen: bool) -> str:
-    """Say what an answer without a stage is; `seen` is whether there was one with a stage before."""
+    """Classify a response without a stage; `seen`: an earlier response had one."""
     if answer.status in (-1, 0, 408, 425, 429) or answer.status >= 500:
         return "troubled"
     if answer.status < 300:
@@ -190,9 +191,9 @@ def trouble(answer: Answer, seen: bool) -> str:
 
 
 def fetch(job: str, url: str, base_url: str) -> bytes | None:
-    """Download the video, without the key; None where the link has expired."""
+    """Download the video without the key; return None if the link has expired."""
     if not public(url, base_url):
-        raise Lost(job, "the address of its video is not one to fetch from")
+        raise Lost(job, "the URL of its video is not public")
     answer, deadline = Answer(), time.monotonic() * SPEED + LONGEST_WAIT
     with httpx.Client(timeout=10, verify=TLS, trust_env=False) as anybody:
         for number in range(TRIES):
@@ -203,11 +204,11 @@ def fetch(job: str, url: str, base_url: str) -> bytes | None:
                 return answer.body
             if answer.status in (403, 410):
                 return None
-    raise Lost(job, f"status {answer.status}, {len(answer.body)} bytes are not its video")
+    raise Lost(job, f"its video cannot be downloaded: status {answer.status}, {len(answer.body)} bytes")
 
 
 def public(url: str, base_url: str) -> bool:
-    """Whether an address may be fetched from: http(s), on the open network or on the API's own host."""
+    """Return whether a URL is safe to fetch: http(s), on a public address or on the API's own host."""
     try:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -221,7 +222,7 @@ def public(url: str, base_url: str) -> bool:
 
 
 def is_mp4(data: bytes) -> bool:
-    """Whether bytes are an MP4 file, and all of it: its boxes fill it."""
+    """Return whether data is a complete MP4 file: its boxes fill it exactly."""
     kinds, at = [], 0
     while at + 8 <= len(data):
         size = int.from_bytes(data[at : at + 4], "big")
@@ -232,52 +233,50 @@ def is_mp4(data: bytes) -> bool:
 
 
 def collect(api_key: str, note: Mapping[str, Any], keep: Callable[[Mapping[str, Any]], None]) -> bytes:
-    """Order what has not been ordered, keeping a note before and after; wait for the job, and fetch its video."""
+    """Submit if the note has no job, saving the note before and after; wait for the job; return its video."""
     base_url, deadline = note["base_url"], time.monotonic() * SPEED + LONGEST_WAIT
     headers = {"Authorization": f"Bearer {api_key}"}
     with httpx.Client(headers=headers, timeout=10, verify=TLS, trust_env=False) as api:
         if not note["job"]:
             if note["doubt"]:
-                raise Lost(
-                    None, "the order was sent, and what became of it is not known: look for it at the provider's"
-                )
+                raise Lost(None, "the outcome of the submission is unknown: look for its job in the provider's console")
             keep({**note, "doubt": True})
             note = {**note, **submit(api, note, deadline)}
             keep(note)
         job = dict(note)
         url = wait_or_cancel(api, job, deadline)
-        had: set[bool] = set()
-        while True:  # an address that is missing is asked for once more, and so is one that has expired
+        repeated: set[bool] = set()
+        while True:  # a missing URL gets one more poll, and so does an expired one
             if url and (video := fetch(note["job"], url, base_url)):
                 return video
-            if bool(url) in had:
+            if bool(url) in repeated:
                 break
-            had.add(bool(url))
+            repeated.add(bool(url))
             url = wait(api, job, "result_url", time.monotonic() * SPEED + GRACE)
-    raise (Lost if url else Failed)(note["job"], "it has succeeded, and its video is not there")
+    raise (Lost if url else Failed)(note["job"], "it has succeeded, but its video is missing")
 
 
 def generate(base_url: str, api_key: str, request: Mapping[str, Any]) -> bytes:
-    """Return the MP4 that RunComfy makes of a request, the fields of its model."""
+    """Return the MP4 for a request, which has the fields of the RunComfy model."""
     return collect(api_key, new(base_url, request), lambda note: None)
 
 
 def new(base_url: str, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the note of an order that has not been made: `doubt` is whether it may have been."""
+    """Return the note of a submission to make. `doubt`: it may have been made."""
     return {"base_url": base_url.rstrip("/"), "request": dict(request), "job": None, "doubt": False}
 
 
 def main() -> int:
-    """Do it for the HOBBYHORSE_* variables: keep a note beside the output, save the video, print the outcome."""
+    """Run with the HOBBYHORSE_* variables: keep a note beside the output, save the video, print the outcome."""
     env, output = os.environ, Path(os.environ["HOBBYHORSE_OUTPUT"])
     kept = output.with_name(output.name + ".job")
     request = json.loads(Path(env["HOBBYHORSE_REQUEST"]).read_text())
     try:
         note = json.loads(kept.read_text()) if kept.exists() else new(env["HOBBYHORSE_BASE_URL"], request)
         if "--resume" in sys.argv and not kept.exists():
-            raise Failed(None, f"nothing was ordered: there is no {kept}")
+            raise Failed(None, f"nothing to resume: {kept} does not exist")
         if note["request"] != request and "--resume" not in sys.argv:
-            raise Lost(note["job"], f"{kept} is about another order: --resume collects that")
+            raise Lost(note["job"], f"{kept} belongs to another request: --resume collects its job")
         video = collect(env["HOBBYHORSE_API_KEY"], note, lambda note: save(kept, json.dumps(note).encode()))
     except Failed as error:
         named = {TimedOut: "timeout", Lost: "error"}.get(type(error), "failed")
@@ -294,7 +293,7 @@ def main() -> int:
 
 
 def save(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all."""
+    """Write a file atomically."""
     part = path.with_name(path.name + ".part")
     part.write_bytes(data)
     part.replace(path)

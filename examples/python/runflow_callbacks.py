@@ -1,4 +1,4 @@
-"""Order a video from Runflow, be told when it is done, and fetch it: one file to copy, which needs httpx only."""
+"""Generate a video with Runflow: submit, wait for a callback and download. One file to copy; it needs httpx only."""
 
 from __future__ import annotations
 
@@ -27,23 +27,24 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 MODEL = os.environ.get("HOBBYHORSE_MODEL") or "alibaba/happy-horse/image-to-video"
-LONGEST_WAIT = 600.0
-LEAST_INTERVAL, TOLD_INTERVAL, INTERVAL, LONGEST_INTERVAL = 1.0, 3.0, 30.0, 60.0
-TRIES = 5  # of an order, and of a download
-BORNE = {"refused": 1, "missing": 3, "useless": 4, "troubled": 8}  # answers in a row that do not lose the job
-TLS = httpx.create_ssl_context()  # made once, for it takes longer than a request
-SPEED = float(os.environ.get("HOBBYHORSE_SPEED") or 1)  # of a fake's clock; a real provider's runs at 1
+LONGEST_WAIT = 600.0  # seconds until TimedOut
+# Seconds between polls: rare until a callback arrives, which sets the interval to CALLED_BACK_INTERVAL.
+LEAST_INTERVAL, CALLED_BACK_INTERVAL, INTERVAL, LONGEST_INTERVAL = 1.0, 3.0, 30.0, 60.0
+TRIES = 5  # per submission, and per download
+BORNE = {"refused": 1, "missing": 3, "useless": 4, "troubled": 8}  # bad responses in a row that the wait survives
+TLS = httpx.create_ssl_context()  # created once: that takes longer than a request
+SPEED = float(os.environ.get("HOBBYHORSE_SPEED") or 1)  # of the fake server's clock; 1 for a real provider
 
 
 class Callback(Protocol):
-    """Where to be told, and the secret that it is signed with."""
+    """The URL that receives callbacks, and the secret that signs them."""
 
     url: str
     secret: str
 
 
 class Failed(Exception):
-    """There is no video, and there will be none."""
+    """No video was returned. A plain Failed is final: the submission or the job has failed."""
 
     def __init__(self, job: str | None, why: object) -> None:
         super().__init__(f"job {job or 'unknown'}: {why}")
@@ -51,23 +52,23 @@ class Failed(Exception):
 
 
 class Lost(Failed):
-    """What became of the order or the job is not known: collect it with --resume, do not order again."""
+    """The outcome of the submission or the job is unknown: continue with --resume, do not submit again."""
 
 
 class TimedOut(Failed, TimeoutError):
-    """The client has waited long enough; the job goes on, and is collected with --resume."""
+    """The client has stopped waiting. The job goes on; --resume collects it."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: status 0 is nothing, or not all of it; -1 says that no request went out, either."""
+    """A response. Status 0: none arrived, or not all of it; -1: not even the request was sent."""
 
     status: int = 0
     body: bytes = b""
     again: float | None = None
 
     def text(self, *path: str | int) -> str:
-        """Return the text that a 2xx has in a place of its JSON; empty where there is none."""
+        """Return the string at a path in the JSON of a 2xx response; empty if there is none."""
         try:
             value: Any = json.loads(self.body) if 200 <= self.status < 300 else None
             for step in path:
@@ -77,11 +78,11 @@ class Answer:
         return value if isinstance(value, str) else ""
 
     def __str__(self) -> str:
-        return f"status {self.status}: {self.body[:300].decode(errors='replace')}" if self.status > 0 else "no answer"
+        return f"status {self.status}: {self.body[:300].decode(errors='replace')}" if self.status > 0 else "no response"
 
 
 def ask(http: httpx.Client, method: str, url: str, within: float = 30, **more: Any) -> Answer:
-    """Send one request, whose whole answer has to come in time. Redirects are not followed: they would get the key."""
+    """Send a request; its whole response must arrive `within` seconds. Never redirect: the key would go along."""
     until = time.monotonic() + within
     try:
         with http.stream(method, url, follow_redirects=False, **more) as response:
@@ -98,7 +99,7 @@ def ask(http: httpx.Client, method: str, url: str, within: float = 30, **more: A
 
 
 def seconds(told: str) -> float | None:
-    """Return what a Retry-After asks for, which is a number or a date."""
+    """Return the seconds until the moment of a Retry-After, which is a number or a date."""
     try:
         return float(told) if told.isdecimal() else parsedate_to_datetime(told).timestamp() - time.time()
     except (ValueError, TypeError):
@@ -106,12 +107,14 @@ def seconds(told: str) -> float | None:
 
 
 def pause(answer: Answer, interval: float, deadline: float, woken: Callable[[], bool] = lambda: False) -> bool:
-    """Sleep for as long as the provider asks, else for the interval or until woken; False where time would run out."""
+    """Sleep for the Retry-After, else for the interval or until woken; return False if the deadline comes first."""
     left = deadline - time.monotonic() * SPEED
     if left < LEAST_INTERVAL or (answer.again or 0) > left:
         return False
     wait = interval * random.uniform(1, 1.25) if answer.again is None else max(answer.again * 1.02, LEAST_INTERVAL)
-    until = time.monotonic() * SPEED + (wait if wait < left - LEAST_INTERVAL else left)  # the deadline has a poll, too
+    until = time.monotonic() * SPEED + (
+        wait if wait < left - LEAST_INTERVAL else left
+    )  # the last poll falls on the deadline
     time.sleep(LEAST_INTERVAL / SPEED)
     while (left := until - time.monotonic() * SPEED) > 0 and (answer.again is not None or not woken()):
         time.sleep(min(left, LEAST_INTERVAL) / SPEED)
@@ -120,7 +123,7 @@ def pause(answer: Answer, interval: float, deadline: float, woken: Callable[[], 
 
 @contextlib.contextmanager
 def listening(callback: Callback) -> Iterator[set[str]]:
-    """Listen for callbacks, and give the jobs that genuine ones have named: more of what they say is not believed."""
+    """Receive callbacks; yield the ids of jobs that genuine ones name. Polls, not callbacks, decide on the outcome."""
     heard: set[str] = set()
     place = urlsplit(callback.url)
 
@@ -128,7 +131,7 @@ def listening(callback: Callback) -> Iterator[set[str]]:
         timeout = 10
 
         def do_POST(self) -> None:
-            """Acknowledge at once; a job that nobody waits for, or that was named before, changes nothing."""
+            """Acknowledge immediately; an unknown or repeated id changes nothing."""
             length = self.headers.get("Content-Length", "")
             body = self.rfile.read(int(length)) if length.isdecimal() and int(length) < 1_000_000 else b""
             believed = urlsplit(self.path).path == (place.path or "/") and genuine(callback.secret, self.headers, body)
@@ -138,7 +141,7 @@ def listening(callback: Callback) -> Iterator[set[str]]:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer((place.hostname or "", place.port or 80), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -149,13 +152,13 @@ def listening(callback: Callback) -> Iterator[set[str]]:
 
 
 def genuine(secret: str, headers: Message, body: bytes) -> bool:
-    """Whether Runflow has signed it. The signature has no date: an old message may come again, and wakes at most."""
+    """Return whether Runflow signed the callback. It has no date: a replayed one causes a poll, no more."""
     expected = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
     return hmac.compare_digest(expected.encode(), headers.get("Runflow-Signature", "").encode())
 
 
 def submit(api: httpx.Client, note: Mapping[str, Any], deadline: float) -> str:
-    """Order, and return the job's id. Only a refusal lets it be sent again: Runflow knows no idempotency keys."""
+    """Submit, and return the job's id. Submit again only after a refusal: Runflow has no idempotency keys."""
     answer = Answer()
     for number in range(TRIES):
         if number and not pause(answer, 2.0**number, deadline):
@@ -167,16 +170,16 @@ def submit(api: httpx.Client, note: Mapping[str, Any], deadline: float) -> str:
         if not busy:
             break
     refused = busy or (300 <= answer.status < 500 and answer.status not in (408, 409))
-    raise (Failed if refused else Lost)(None, f"the order got no job: {answer}")
+    raise (Failed if refused else Lost)(None, f"the submission returned no job: {answer}")
 
 
 def wait(api: httpx.Client, base_url: str, job: str, deadline: float, heard: set[str]) -> str:
-    """Poll when a callback says so, and now and then, until there is a video; return its address, empty without one."""
+    """Poll after each callback, and rarely without one; return the video's URL, empty if there is none."""
     answer, interval, seen, borne = Answer(), INTERVAL, False, Counter[str]()
     while pause(answer, interval, deadline, lambda: job in heard):
         if job in heard:
             heard.remove(job)
-            interval = TOLD_INTERVAL
+            interval = CALLED_BACK_INTERVAL
         answer = ask(api, "GET", f"{base_url}/v1/runs/{quote(job, safe='')}")
         stage = answer.text("status_code") or answer.text("status")
         if stage in ("succeeded", "partial_succeeded"):
@@ -184,19 +187,19 @@ def wait(api: httpx.Client, base_url: str, job: str, deadline: float, heard: set
             return answer.text("output", "outputs", outputs[0] if outputs else 0, "url")
         if stage in ("failed", "canceled", "cancelled"):
             raise Failed(job, answer)
-        if stage:  # under way, or a word that no document has
+        if stage:  # in progress, or an undocumented stage
             seen, borne = True, Counter()
         else:
             kind = trouble(answer, seen)
             borne[kind] += 1
             if borne[kind] > BORNE[kind]:
-                raise Lost(job, f"it cannot be read: {answer}")
+                raise Lost(job, f"its status cannot be read: {answer}")
         interval = min(interval * 1.25, LONGEST_INTERVAL)
-    raise TimedOut(job, f"it is not done in {LONGEST_WAIT:.0f} s, and was last seen as {answer}")
+    raise TimedOut(job, f"it is not done after {LONGEST_WAIT:.0f} s; last response: {answer}")
 
 
 def trouble(answer: Answer, seen: bool) -> str:
-    """Say what an answer without a stage is; `seen` is whether there was one with a stage before."""
+    """Classify a response without a stage; `seen`: an earlier response had one."""
     if answer.status in (-1, 0, 408, 425, 429) or answer.status >= 500:
         return "troubled"
     if answer.status < 300:
@@ -205,9 +208,9 @@ def trouble(answer: Answer, seen: bool) -> str:
 
 
 def fetch(job: str, url: str, base_url: str) -> bytes | None:
-    """Download the video, without the key; None where the link has expired."""
+    """Download the video without the key; return None if the link has expired."""
     if not public(url, base_url):
-        raise Lost(job, "the address of its video is not one to fetch from")
+        raise Lost(job, "the URL of its video is not public")
     answer, deadline = Answer(), time.monotonic() * SPEED + LONGEST_WAIT
     with httpx.Client(timeout=10, verify=TLS, trust_env=False) as anybody:
         for number in range(TRIES):
@@ -218,11 +221,11 @@ def fetch(job: str, url: str, base_url: str) -> bytes | None:
                 return answer.body
             if answer.status in (403, 410):
                 return None
-    raise Lost(job, f"status {answer.status}, {len(answer.body)} bytes are not its video")
+    raise Lost(job, f"its video cannot be downloaded: status {answer.status}, {len(answer.body)} bytes")
 
 
 def public(url: str, base_url: str) -> bool:
-    """Whether an address may be fetched from: http(s), on the open network or on the API's own host."""
+    """Return whether a URL is safe to fetch: http(s), on a public address or on the API's own host."""
     try:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -236,7 +239,7 @@ def public(url: str, base_url: str) -> bool:
 
 
 def is_mp4(data: bytes) -> bool:
-    """Whether bytes are an MP4 file, and all of it: its boxes fill it."""
+    """Return whether data is a complete MP4 file: its boxes fill it exactly."""
     kinds, at = [], 0
     while at + 8 <= len(data):
         size = int.from_bytes(data[at : at + 4], "big")
@@ -247,47 +250,45 @@ def is_mp4(data: bytes) -> bool:
 
 
 def collect(api_key: str, note: Mapping[str, Any], keep: Callable[[Mapping[str, Any]], None], heard: set[str]) -> bytes:
-    """Order what has not been ordered, keeping a note before and after; wait for the job, and fetch its video."""
+    """Submit if the note has no job, saving the note before and after; wait for the job; return its video."""
     base_url, deadline = note["base_url"], time.monotonic() * SPEED + LONGEST_WAIT
     headers = {"Authorization": f"Bearer {api_key}"}
     with httpx.Client(headers=headers, timeout=10, verify=TLS, trust_env=False) as api:
         if not note["job"]:
             if note["doubt"]:
-                raise Lost(
-                    None, "the order was sent, and what became of it is not known: look for it at the provider's"
-                )
+                raise Lost(None, "the outcome of the submission is unknown: look for its job in the provider's console")
             keep({**note, "doubt": True})
             note = {**note, "job": submit(api, note, deadline)}
             keep(note)
         else:
-            heard.add(note["job"])  # its callback may have come while nobody listened
-        had: set[bool] = set()
-        while True:  # an address that is missing is asked for once more, and so is one that has expired
+            heard.add(note["job"])  # its callback may have arrived before this process listened
+        repeated: set[bool] = set()
+        while True:  # a missing URL gets one more poll, and so does an expired one
             url = wait(api, base_url, note["job"], deadline, heard)
             if url and (video := fetch(note["job"], url, base_url)):
                 return video
-            if bool(url) in had:
+            if bool(url) in repeated:
                 break
-            had.add(bool(url))
+            repeated.add(bool(url))
             deadline = max(deadline, time.monotonic() * SPEED + 60)
-    raise (Lost if url else Failed)(note["job"], "it has succeeded, and its video is not there")
+    raise (Lost if url else Failed)(note["job"], "it has succeeded, but its video is missing")
 
 
 def generate(base_url: str, api_key: str, request: Mapping[str, Any], callback: Callback) -> bytes:
-    """Return the MP4 that Runflow makes of a request: the fields of its model, or a body with them in `input`."""
+    """Return the MP4 for a request: the fields of the Runflow model, or a body with them in `input`."""
     with listening(callback) as heard:
         return collect(api_key, new(base_url, request, callback), lambda note: None, heard)
 
 
 def new(base_url: str, request: Mapping[str, Any], callback: Callback) -> dict[str, Any]:
-    """Return the note of an order that has not been made: `doubt` is whether it may have been."""
+    """Return the note of a submission to make. `doubt`: it may have been made."""
     body = dict(request) if isinstance(request.get("input"), Mapping) else {"input": dict(request)}
     body = {**body, "callback_url": callback.url}
     return {"base_url": base_url.rstrip("/"), "request": body, "job": None, "doubt": False}
 
 
 def main() -> int:
-    """Do it for the HOBBYHORSE_* variables: keep a note beside the output, save the video, print the outcome."""
+    """Run with the HOBBYHORSE_* variables: keep a note beside the output, save the video, print the outcome."""
     callback = SimpleNamespace(
         url=os.environ["HOBBYHORSE_CALLBACK_URL"], secret=os.environ["HOBBYHORSE_CALLBACK_SECRET"]
     )
@@ -297,9 +298,9 @@ def main() -> int:
     try:
         note = json.loads(kept.read_text()) if kept.exists() else new(env["HOBBYHORSE_BASE_URL"], request, callback)
         if "--resume" in sys.argv and not kept.exists():
-            raise Failed(None, f"nothing was ordered: there is no {kept}")
+            raise Failed(None, f"nothing to resume: {kept} does not exist")
         if note["request"] != new("", request, callback)["request"] and "--resume" not in sys.argv:
-            raise Lost(note["job"], f"{kept} is about another order: --resume collects that")
+            raise Lost(note["job"], f"{kept} belongs to another request: --resume collects its job")
         with listening(callback) as heard:
             video = collect(env["HOBBYHORSE_API_KEY"], note, lambda note: save(kept, json.dumps(note).encode()), heard)
     except Failed as error:
@@ -317,7 +318,7 @@ def main() -> int:
 
 
 def save(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all."""
+    """Write a file atomically."""
     part = path.with_name(path.name + ".part")
     part.write_bytes(data)
     part.replace(path)

@@ -1,1 +1,1 @@
-"""Clients that break the rules on purpose: each rule has one at least that the suite must catch."""
+"""Clients that break the rules on purpose: the suite must catch at least one for each rule."""

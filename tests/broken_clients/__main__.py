@@ -1,7 +1,7 @@
-"""Hunt the broken clients, write what was found into caught.json, and docs/rules.md anew.
+"""Hunt the broken clients, store the findings in caught.json, and regenerate docs/rules.md.
 
-Names of rules or of mutants hunt these alone; `--page` hunts none; `--whole` goes on when the rule is broken, to see
-which others are.
+Names of rules or mutants restrict the hunt to these. `--page` only regenerates the page. `--whole` continues after the
+rule is broken, to show which other rules the mutant breaks.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from .page import CAUGHT, PAGE, caught, page, summary
 
 
 def main() -> int:
-    """Hunt, and say of each what became of it; 1 if one was not caught."""
+    """Hunt, and print the result for each mutant; return 1 if one was not caught."""
     wanted = [word for word in sys.argv[1:] if not word.startswith("--")]
     whole = "--whole" in sys.argv
     names = [one.name for one in MUTANTS if not wanted or one.rule in wanted or one.name in wanted]
     found = caught()
     if "--page" in sys.argv:
         names = []
+    # Spawned, and one process per mutant: each patches modules and compiles a client, which must not affect the next.
     spawned = multiprocessing.get_context("spawn")
     with spawned.Pool(os.cpu_count(), maxtasksperchild=1) as pool:
         for name, one in pool.imap_unordered(partial(hunted, whole=whole), names):

@@ -1,4 +1,4 @@
-"""How a broken client is hunted: the suite on it until its rule is broken, and what that took."""
+"""Hunting a broken client: the suite runs on it until its rule is broken."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 
 from hobbyhorse.conformance.client.cases import KILLED, MOVED, Case
 from hobbyhorse.conformance.client.judge import BROKEN
-from hobbyhorse.conformance.client.report import drill_of
-from hobbyhorse.conformance.client.search import CannotRun, Plan, Play, Progress, Search
+from hobbyhorse.conformance.client.report import case_of
+from hobbyhorse.conformance.client.search import CannotRun, CaseRunner, Plan, Progress, Search
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.runners.against_fake import CallableRunner, CommandRunner, FakeSession
@@ -22,20 +22,20 @@ from hobbyhorse.runners.client_suite import SUITE_KINDS
 
 from .mutants import MUTANTS, Mutant, load
 
+# Runs of a mutant: the last of them are caught in the second hundred, by faults that apply to every request.
 MOST = 200
-"""How often a client is run at most."""
-SPEED, AT_ONCE = 50.0, 4
-"""How much faster than real time a fake runs for commands, and how many of them run at once."""
+# The speed of the fake's clock for commands, and how many of them run concurrently.
+SPEED, PARALLEL = 50.0, 4
 
 
 @dataclass(frozen=True, slots=True)
 class Hunt:
-    """What a hunt came to: after how many runs the rule was broken, and by which drill; which others were broken."""
+    """The result of a hunt: the runs until the rule was broken, the case that broke it, and other broken rules."""
 
     caught: bool
     runs: int
-    drill: Case
-    said: tuple[str, ...] = ()
+    case: Case
+    messages: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
 
 
@@ -46,54 +46,54 @@ def contracts() -> dict[str, Contract]:
 
 
 @contextmanager
-def playing(mutant: Mutant, source: str) -> Iterator[Play]:
-    """Give what plays drills with a mutant's source, or with that of the client that it is made of."""
+def running(mutant: Mutant, source: str) -> Iterator[CaseRunner]:
+    """Yield a runner of cases for a mutant's source, or for the source of its working client."""
     contract = contracts()[mutant.provider]
     if mutant.kind == "python":
-        with FakeSession(contract, contract.models[0]) as arena:
-            yield CallableRunner(arena, load(mutant.name, source))
+        with FakeSession(contract, contract.models[0]) as session:
+            yield CallableRunner(session, load(mutant.name, source))
         return
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "client.py")
         file.write_text(source)
         argv = [sys.executable, str(file)]
-        with FakeSession(contract, contract.models[0], clock="real", speed=SPEED, pace="fast") as arena:
-            yield CommandRunner(arena, argv, [*argv, "--resume"], parallel=AT_ONCE)
+        with FakeSession(contract, contract.models[0], clock="real", speed=SPEED, pace="fast") as session:
+            yield CommandRunner(session, argv, [*argv, "--resume"], parallel=PARALLEL)
 
 
 def hunt(mutant: Mutant, runs: int = MOST, rules: Sequence[str] = (), whole: bool = False) -> Hunt:
-    """Run the suite on a mutant, until its rule is broken, or to the end: the `whole` of it."""
+    """Run the suite on a mutant until its rule is broken, or with `whole` to the end."""
     contract = contracts()[mutant.provider]
     broken_at: list[int] = []
 
-    def tell(progress: Progress) -> None:
+    def note(progress: Progress) -> None:
         if mutant.rule in progress.broken and not broken_at:
             broken_at.append(progress.runs)
 
     kinds = SUITE_KINDS if mutant.kind == "python" else (*SUITE_KINDS, KILLED, MOVED)
     until = frozenset() if whole else frozenset({mutant.rule})
-    with playing(mutant, mutant.source) as play:
-        search = Search(contract, play, Plan(runs, 0, tuple(rules), kinds, until), tell)
+    with running(mutant, mutant.source) as run_cases:
+        search = Search(contract, run_cases, Plan(runs, 0, tuple(rules), kinds, until), note)
         result = search.run(mutant.name, contract.models[0].id)
     own = next(one for one in result.verdicts if one.rule.id == mutant.rule)
     others = tuple(f"{one.rule.id}: {one.findings[0].messages[0]}" for one in result.broken if one is not own)
     found = own.findings[0] if own.verdict == BROKEN else None
-    drill = drill_of(found.trace) if found is not None else Case()
+    case = case_of(found.trace) if found is not None else Case()
     return Hunt(
         found is not None,
         broken_at[0] if broken_at else result.runs,
-        drill,
+        case,
         found.messages if found is not None else (),
         others,
     )
 
 
 def hunted(name: str, whole: bool = False) -> tuple[str, dict[str, Any]]:
-    """Hunt a mutant by its name; return what is kept of it, as JSON."""
+    """Hunt a mutant by its name, and return its entry in caught.json."""
     mutant = next(one for one in MUTANTS if one.name == name)
     try:
         found = hunt(mutant, whole=whole)
     except CannotRun as error:
         return name, {"caught": False, "runs": 1, "others": [str(error)]}
-    kept = {"caught": found.caught, "runs": found.runs, "drill": found.drill.to_json(), "others": list(found.others)}
+    kept = {"caught": found.caught, "runs": found.runs, "drill": found.case.to_json(), "others": list(found.others)}
     return name, kept

@@ -1,6 +1,6 @@
-"""The broken clients: a client that works, of which one place is changed, and the rule that the change breaks.
+"""The broken clients: a working client, one change to its source, and the rule that the change breaks.
 
-A change is a text of the client's source that stands there once, and what takes its place; some need two.
+A change is a text that occurs once in the client's source, and its replacement. Some bugs need two changes.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from hobbyhorse.runners.callable import Client
 ROOT = Path(__file__).parents[2]
 EXAMPLES, HERE = ROOT / "examples" / "python", Path(__file__).parent
 HIAPI, RUNCOMFY, RUNFLOW, VTRIX = "hiapi", "runcomfy", "runflow", "vtrix"
-HIAPI_TOLD, RUNFLOW_TOLD, SERVICE = "hiapi_callbacks", "runflow_callbacks", "service"
-PROVIDERS = {SERVICE: HIAPI, HIAPI_TOLD: HIAPI, RUNFLOW_TOLD: RUNFLOW}
-"""The provider of a client, where it is not its name."""
+HIAPI_CALLBACKS, RUNFLOW_CALLBACKS, SERVICE = "hiapi_callbacks", "runflow_callbacks", "service"
+# The provider of each client that is not named after its provider.
+PROVIDERS = {SERVICE: HIAPI, HIAPI_CALLBACKS: HIAPI, RUNFLOW_CALLBACKS: RUNFLOW}
+# The rules that no client here can break, with the reason.
 NOT_SHOWN = {
-    "CBK-07": "no provider here tells of progress in a callback; "
+    "CBK-07": "no provider here reports progress in a callback; "
     "tests/conformance/client/rules/test_notified.py has a trace written by hand"
 }
-"""Rules that no client can be seen to break, and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A broken client: the rule it breaks, the client that it is made of, the bug in a few words, the changes.
+    """A broken client: the rule that it breaks, the working client, the bug in a few words, and the changes.
 
-    One of kind `command` is run as a program that can be killed and started again; a `python` one is called.
+    A mutant of kind `command` runs as a program that can be killed and restarted; a `python` mutant is called.
     """
 
     rule: str
@@ -41,7 +41,7 @@ class Mutant:
 
     @property
     def name(self) -> str:
-        """What tells mutants apart."""
+        """A name that identifies the mutant: its rule and a letter."""
         same = [one for one in MUTANTS if one.rule == self.rule]
         return f"{self.rule}-{'abcdefgh'[same.index(self)]}"
 
@@ -52,27 +52,32 @@ class Mutant:
 
     @property
     def path(self) -> Path:
-        """The file of the client that it is made of."""
+        """The file of the working client."""
         return (HERE if self.client == SERVICE else EXAMPLES) / f"{self.client}.py"
 
     @property
     def working(self) -> str:
-        """The source of the client that it is made of."""
+        """The source of the working client."""
         return self.path.read_text()
 
     @property
     def source(self) -> str:
-        """The changed source. Raises ValueError if a place is not there once."""
+        """The changed source. Raises ValueError unless each changed text occurs exactly once."""
         text = self.working
         for old, new in self.changes:
             if text.count(old) != 1:
-                raise ValueError(f"{self.rule}, {self.bug!r}: {old!r} stands {text.count(old)} times in {self.path}")
+                raise ValueError(
+                    f"{self.rule}, {self.bug!r}: {old!r} occurs {text.count(old)} times in {self.path}, not once"
+                )
             text = text.replace(old, new)
         return text
 
 
 def load(name: str, source: str) -> Client:
-    """Compile a client's source, with a name of its own, so that tracebacks show its lines; return its `generate`."""
+    """Compile a client's source and return its `generate`.
+
+    The module has a name of its own and its lines are cached, so that tracebacks show them.
+    """
     file = f"<{name}>"
     made = ModuleType(f"clients_{name.replace('-', '_')}")
     made.__file__ = file
@@ -83,9 +88,9 @@ def load(name: str, source: str) -> Client:
     return found
 
 
-# Places that several mutants change.
+# Texts that several mutants change.
 LOOP = "    while pause(answer, interval, deadline):\n"
-TIMED_OUT = '    raise TimedOut(job, f"it is not done in {LONGEST_WAIT:.0f} s, and was last seen as {answer}")\n'
+TIMED_OUT = '    raise TimedOut(job, f"it is not done after {LONGEST_WAIT:.0f} s; last response: {answer}")\n'
 KEEP_NOTHING = "    return collect(api_key, new(base_url, request), lambda note: None)\n"
 FETCHED = '            if url and (video := fetch(note["job"], url, base_url)):\n'
 WAITED = '            url = wait(api, base_url, note["job"], deadline)\n'
@@ -95,28 +100,26 @@ FEW = 'BORNE = {"refused": 1, "missing": 3, "useless": 4, "troubled": 8}'
 USELESS = "            kind = trouble(answer, seen)\n"
 LOADED = "            if answer.status == 200 and is_mp4(answer.body):\n"
 DOUBT = """            if note["doubt"]:
-                raise Lost(
-                    None, "the order was sent, and what became of it is not known: look for it at the provider's"
-                )
+                raise Lost(None, "the outcome of the submission is unknown: look for its job in the provider's console")
 """
 BELIEVED = '            if believed and (job := Answer(200, body).text("taskId")):\n'
 SIGNED = '    return hmac.compare_digest(expected.encode(), headers.get("X-HiAPI-Signature", "").encode())\n'
-TOLD = """                if read(message, "taskId") == job and not video:
+CALLBACK_HANDLER = """                if read(message, "taskId") == job and not video:
                     polled, video = now, fetch(look(api, url))
 """
-TOLD_LOOP = "            for message in [inbox.pop(0) for _ in list(inbox)]:\n"
+CALLBACK_LOOP = "            for message in [inbox.pop(0) for _ in list(inbox)]:\n"
 
 SUBMISSIONS = (
     Mutant(
         "SUB-01",
         VTRIX,
-        "an order that got no answer, or a 5xx, is sent again",
+        "a submission without a response, or with a 5xx, is sent again",
         ((BUSY, "        busy = answer.status in (-1, 0, 429) or answer.status >= 500\n"),),
     ),
     Mutant(
         "SUB-01",
         RUNCOMFY,
-        "an order that ran into the time-out of its request counts as not sent",
+        "a submission whose request timed out counts as not sent",
         (
             (
                 "    except (httpx.ConnectError, httpx.ConnectTimeout):\n",
@@ -127,13 +130,13 @@ SUBMISSIONS = (
     Mutant(
         "SUB-01",
         RUNFLOW,
-        "a bad gateway counts as a refusal, and the order is sent again",
+        "a 502 counts as a refusal, and the submission is sent again",
         ((BUSY, '        busy = answer.status in (-1, 429, 502, 504) or answer.body[:1] == b"<"\n'),),
     ),
     Mutant(
         "SUB-02",
         HIAPI,
-        "the key is made anew for each try",
+        "each attempt has a new key",
         (
             (
                 'json=note["request"], headers=key)',
@@ -144,19 +147,19 @@ SUBMISSIONS = (
     Mutant(
         "SUB-02",
         HIAPI,
-        "the key is made of the model alone, and is that of every order",
+        "the key depends on the model alone, so that all orders share it",
         (('"key": uuid.uuid4().hex', '"key": hashlib.sha256(request["model"].encode()).hexdigest()'),),
     ),
     Mutant(
         "SUB-02",
         HIAPI,
-        "no key at all, and lost orders are sent again all the same",
+        "no key at all, yet lost submissions are sent again",
         (('json=note["request"], headers=key)', 'json=note["request"])'),),
     ),
     Mutant(
         "SUB-03",
         HIAPI,
-        "a key that is refused as used is replaced by a new one",
+        "a key that is refused as used is replaced by a new key",
         (
             (
                 "        under_way = answer.status == 409 and",
@@ -170,7 +173,7 @@ SUBMISSIONS = (
     Mutant(
         "SUB-04",
         VTRIX,
-        "a refused order is sent again at once",
+        "a refused submission is retried immediately",
         (
             (
                 "        if number and not pause(answer, 2.0**number, deadline):\n            break\n"
@@ -182,7 +185,7 @@ SUBMISSIONS = (
     Mutant(
         "SUB-04",
         RUNFLOW,
-        "a refused order is sent again until it is taken",
+        "a refused submission is retried until it is accepted",
         (
             (
                 "    for number in range(TRIES):\n        if number and not pause(answer, 2.0**number, deadline):",
@@ -193,7 +196,7 @@ SUBMISSIONS = (
     Mutant(
         "SUB-05",
         VTRIX,
-        "a job that has failed is ordered once more",
+        "a failed job is submitted once more",
         (
             (
                 WAITED,
@@ -210,7 +213,7 @@ SUBMISSIONS = (
     Mutant(
         "SUB-05",
         HIAPI,
-        "a job that has failed is ordered once more, with a new key",
+        "a failed job is submitted once more, with a new key",
         (
             (
                 WAITED,
@@ -228,7 +231,7 @@ SUBMISSIONS = (
     Mutant(
         "SUB-06",
         RUNFLOW,
-        "when the client's own deadline is over, it orders again",
+        "after its own deadline the client submits again",
         (
             (
                 WAITED,
@@ -244,7 +247,7 @@ SUBMISSIONS = (
     Mutant(
         "SUB-06",
         VTRIX,
-        "a job that is not done after two minutes is ordered again",
+        "a job that is not done after two minutes is submitted again",
         (
             (
                 WAITED,
@@ -259,7 +262,7 @@ SUBMISSIONS = (
     Mutant(
         "SUB-06",
         VTRIX,
-        "a job that was seen, and cannot be found any more, is ordered again",
+        "a known job that is suddenly not found is submitted again",
         (
             (
                 '        stage = answer.text("status")\n        if stage == "completed":\n',
@@ -284,14 +287,14 @@ RESTARTS = (
     Mutant(
         "PER-01",
         VTRIX,
-        "a resumed client orders whatever has no id yet",
+        "a resumed client submits every order that has no job id yet",
         ((DOUBT, ""),),
         "command",
     ),
     Mutant(
         "PER-01",
         RUNFLOW,
-        "a resumed client runs everything from the start",
+        "a resumed client starts from the beginning",
         (
             ("json.loads(kept.read_text()) if kept.exists() else new(", "new("),
             ('        if "--resume" in sys.argv and not kept.exists():\n', "        if False:\n"),
@@ -301,14 +304,14 @@ RESTARTS = (
     Mutant(
         "PER-01",
         HIAPI,
-        "the key of an order is not kept with its note",
+        "the idempotency key is not stored with the order",
         (('"Idempotency-Key": note["key"]}', '"Idempotency-Key": uuid.uuid4().hex}'),),
         "command",
     ),
     Mutant(
         "PER-02",
         HIAPI,
-        "a resumed client asks whatever base URL it is given now",
+        "a resumed client polls at the base URL that it is given now",
         (
             (
                 '    base_url, deadline = note["base_url"], ',
@@ -320,7 +323,7 @@ RESTARTS = (
     Mutant(
         "PER-02",
         VTRIX,
-        "the note of an order does not say where it was made",
+        "the stored order lacks the base URL that it was sent to",
         (
             (
                 '        video = collect(env["HOBBYHORSE_API_KEY"], note,',
@@ -349,13 +352,13 @@ SECRETS = (
     Mutant(
         "SEC-01",
         HIAPI,
-        "the size of the video is asked for with the key",
+        "the size of the video is requested with the key",
         ((FETCHED, '            if url and ask(api, "HEAD", url):\n                pass\n' + FETCHED),),
     ),
     Mutant(
         "SEC-02",
         RUNCOMFY,
-        "every link in an answer is followed with the key",
+        "every link in a response is followed with the key",
         (
             (
                 "    return (there.scheme, there.host, there.port) == (home.scheme, home.host, home.port)\n",
@@ -379,13 +382,13 @@ SECRETS = (
     Mutant(
         "SEC-03",
         HIAPI,
-        "whatever address an answer has is fetched",
+        "every URL in a response is fetched",
         (("    if not public(url, base_url):\n", "    if not url:\n"),),
     ),
     Mutant(
         "SEC-03",
         VTRIX,
-        "the name of a host is looked at, and no address",
+        "host names are checked, IP addresses are not",
         (
             (
                 "    return all((getattr(address, ",
@@ -396,7 +399,7 @@ SECRETS = (
     Mutant(
         "SEC-04",
         VTRIX,
-        "the key stands in the address, too",
+        "the key is in the URL, too",
         (
             (
                 "task/{quote(job, safe='')}\")",
@@ -410,7 +413,7 @@ ENDINGS = (
     Mutant(
         "CAN-01",
         RUNCOMFY,
-        "a job that is given up is left to run",
+        "an abandoned job is not cancelled",
         (
             (
                 '        told = ask(api, "POST", note["cancel_url"]) if ours(note, "cancel_url") else Answer()\n',
@@ -421,7 +424,7 @@ ENDINGS = (
     Mutant(
         "CAN-02",
         RUNCOMFY,
-        "a job that was cancelled is ordered once more, whatever the answer was",
+        "a cancelled job is submitted once more, whatever the response",
         (
             (
                 "        url = wait_or_cancel(api, job, deadline)\n",
@@ -436,7 +439,7 @@ ENDINGS = (
     Mutant(
         "CAN-02",
         RUNCOMFY,
-        "a job that was given up counts as cancelled, and its id is forgotten, whatever the answer was",
+        "an abandoned job counts as cancelled, and its id is dropped, whatever the response",
         (
             (
                 KEEP_NOTHING,
@@ -451,7 +454,7 @@ ENDINGS = (
     Mutant(
         "CAN-02",
         RUNCOMFY,
-        "the job is cancelled again and again, until the answer is that it is",
+        "the job is cancelled repeatedly until a response confirms it",
         (
             (
                 '        told = ask(api, "POST", note["cancel_url"]) if ours(note, "cancel_url") else Answer()\n',
@@ -466,7 +469,7 @@ ENDINGS = (
     Mutant(
         "TMO-01",
         RUNCOMFY,
-        "every answer moves the deadline",
+        "every response extends the deadline",
         (
             (
                 '        note.update(links(answer))\n        if stage in ("failed"',
@@ -479,13 +482,13 @@ ENDINGS = (
     Mutant(
         "TMO-02",
         HIAPI,
-        "the error of the deadline does not name the job",
+        "the timeout error lacks the job id",
         ((TIMED_OUT, '    raise TimedOut(None, "it is not done in time")\n'),),
     ),
     Mutant(
         "TMO-03",
         RUNFLOW,
-        "a deadline that is over ends in a success without a video",
+        "a timeout is returned as a success without a video",
         (
             (
                 KEEP_NOTHING,
@@ -499,14 +502,14 @@ ENDINGS = (
     Mutant(
         "TMO-03",
         VTRIX,
-        "a deadline that is over is told as a failure of the provider",
+        "a timeout is reported as a failure of the provider",
         (('{TimedOut: "timeout", Lost: "error"}', '{Lost: "error"}'),),
         "command",
     ),
     Mutant(
         "CON-01",
         VTRIX,
-        "an order that has to wait for others is sent again five times a second",
+        "a submission over the limit is retried five times a second",
         (
             (
                 "    for number in range(TRIES):\n        if number and not pause(answer, 2.0**number, deadline):\n"
@@ -522,8 +525,8 @@ ENDINGS = (
 CALLBACKS = (
     Mutant(
         "CBK-01",
-        HIAPI_TOLD,
-        "the work is done before the callback is answered",
+        HIAPI_CALLBACKS,
+        "the work is done before the callback is acknowledged",
         (
             (
                 "            self.send_response(204 if believed else 401)\n",
@@ -534,10 +537,10 @@ CALLBACKS = (
     Mutant(
         "CBK-02",
         SERVICE,
-        "each callback sets off a download",
+        "each callback starts a download",
         (
             (
-                TOLD,
+                CALLBACK_HANDLER,
                 '                if read(message, "taskId") == job:\n'
                 "                    polled, video = now, fetch(look(api, url))\n",
             ),
@@ -546,12 +549,12 @@ CALLBACKS = (
     Mutant(
         "CBK-02",
         SERVICE,
-        "callbacks at the same time do not see one another",
+        "concurrent callbacks do not see each other",
         (
             (
-                TOLD_LOOP + TOLD,
+                CALLBACK_LOOP + CALLBACK_HANDLER,
                 "            done = bool(video)\n"
-                + TOLD_LOOP
+                + CALLBACK_LOOP
                 + '                if read(message, "taskId") == job and not done:\n'
                 "                    polled, video = now, fetch(look(api, url))\n",
             ),
@@ -560,10 +563,10 @@ CALLBACKS = (
     Mutant(
         "CBK-03",
         SERVICE,
-        "a callback begins the waiting anew, although the video is there",
+        "a callback restarts the polling although the video is there",
         (
             (
-                TOLD,
+                CALLBACK_HANDLER,
                 '                if read(message, "taskId") == job:\n'
                 "                    video = video or fetch(look(api, url))\n"
                 "                    for _ in range(3):\n"
@@ -574,20 +577,20 @@ CALLBACKS = (
     ),
     Mutant(
         "CBK-04",
-        HIAPI_TOLD,
-        "the verifier says yes to everything",
+        HIAPI_CALLBACKS,
+        "the verifier accepts everything",
         ((SIGNED, "    return True or expected\n"),),
     ),
     Mutant(
         "CBK-04",
-        HIAPI_TOLD,
+        HIAPI_CALLBACKS,
         "the verifier is never called",
         ((" and genuine(callback.secret, self.headers, body)\n", "\n"),),
     ),
     Mutant(
         "CBK-04",
-        HIAPI_TOLD,
-        "what is not signed is not verified",
+        HIAPI_CALLBACKS,
+        "an unsigned callback is not verified",
         (
             (
                 '    timestamp = headers.get("X-HiAPI-Timestamp", "")\n',
@@ -599,14 +602,14 @@ CALLBACKS = (
     ),
     Mutant(
         "CBK-04",
-        HIAPI_TOLD,
-        "a signature is good for ever",
+        HIAPI_CALLBACKS,
+        "signatures never expire",
         ((" or abs(STARTED + (time.time() - STARTED) * SPEED - int(timestamp)) > TOLERANCE:", ":"),),
     ),
     Mutant(
         "CBK-04",
-        RUNFLOW_TOLD,
-        "what is verified is the body as it is written anew",
+        RUNFLOW_CALLBACKS,
+        "the re-serialised body is verified instead of the received bytes",
         (
             (
                 "    expected = hmac.new(secret.encode(), body, ",
@@ -617,10 +620,10 @@ CALLBACKS = (
     Mutant(
         "CBK-05",
         SERVICE,
-        "the address in a callback is fetched without a look at the job",
+        "the URL in a callback is fetched without reading the job",
         (
             (
-                TOLD,
+                CALLBACK_HANDLER,
                 '                if read(message, "taskId") == job and not video:\n'
                 '                    polled, video = now, fetch(read(message, "output", 0, "url"))\n',
             ),
@@ -628,8 +631,8 @@ CALLBACKS = (
     ),
     Mutant(
         "CBK-06",
-        HIAPI_TOLD,
-        "a callback is waited for, for ever",
+        HIAPI_CALLBACKS,
+        "the client waits for a callback forever",
         (
             (
                 "    while pause(answer, interval, deadline, lambda: job in heard):\n",
@@ -642,8 +645,8 @@ CALLBACKS = (
     ),
     Mutant(
         "CBK-08",
-        HIAPI_TOLD,
-        "whatever job a callback names is asked for",
+        HIAPI_CALLBACKS,
+        "a callback for any job starts polling",
         (
             (
                 "    while pause(answer, interval, deadline, lambda: job in heard):\n"
@@ -659,10 +662,10 @@ CALLBACKS = (
     Mutant(
         "CBK-08",
         SERVICE,
-        "a callback for whatever job sets off work",
+        "a callback for any job starts work",
         (
             (
-                TOLD,
+                CALLBACK_HANDLER,
                 "                if not video:\n"
                 "                    told = f\"{base_url}/v1/tasks/{read(message, 'taskId')}\"\n"
                 "                    polled, video = now, fetch(look(api, told))\n",
@@ -672,11 +675,11 @@ CALLBACKS = (
     Mutant(
         "CBK-09",
         SERVICE,
-        "callbacks remember what callbacks have done, and nothing of polls",
+        "callbacks are deduplicated among themselves, but not against polls",
         (
             ("        url, video, now = ", "        heard: set[str] = set()\n        url, video, now = "),
             (
-                TOLD,
+                CALLBACK_HANDLER,
                 '                if read(message, "taskId") == job and job not in heard:\n'
                 "                    heard.add(job)\n"
                 "                    polled, video = now, fetch(look(api, url))\n",
@@ -685,8 +688,8 @@ CALLBACKS = (
     ),
     Mutant(
         "CBK-10",
-        HIAPI_TOLD,
-        "the payload is taken apart before the callback is answered",
+        HIAPI_CALLBACKS,
+        "the payload is parsed before the callback is acknowledged",
         (
             (
                 BELIEVED,
@@ -703,9 +706,9 @@ CALLBACKS = (
         "a callback without a payload counts as a failed job",
         (
             (
-                TOLD,
+                CALLBACK_HANDLER,
                 '                if read(message, "taskId") == job and not read(message, "output", 0, "url"):\n'
-                '                    raise Failed(f"{job} has no output")\n' + TOLD,
+                '                    raise Failed(f"{job} has no output")\n' + CALLBACK_HANDLER,
             ),
         ),
     ),
@@ -715,7 +718,7 @@ POLLING = (
     Mutant(
         "POL-01",
         VTRIX,
-        "the end is asked for five times, to be sure of it",
+        "the end is polled five times, to be sure",
         (
             (
                 '        if stage == "completed":\n',
@@ -727,7 +730,7 @@ POLLING = (
     Mutant(
         "POL-02",
         VTRIX,
-        "a thread that tells of the progress outlives the run",
+        "a progress thread outlives the run",
         (
             ("import sys\nimport time\n", "import sys\nimport threading\nimport time\n"),
             (
@@ -746,25 +749,25 @@ POLLING = (
     Mutant(
         "POL-03",
         RUNFLOW,
-        "`canceled` is not known as an end",
+        "`canceled` is not treated as terminal",
         (('        if stage in ("failed", "canceled", "cancelled"):\n', '        if stage == "failed":\n'),),
     ),
     Mutant(
         "POL-03",
         RUNCOMFY,
-        "`failed` is not known as an end of the result",
+        "`failed` is not treated as terminal in the result",
         (('        if stage in ("failed", "cancelled"):\n', '        if stage == "cancelled":\n'),),
     ),
     Mutant(
         "POL-03",
         VTRIX,
-        "whatever is not the success is waited for",
+        "every stage but success is polled again",
         (('        if stage == "failed":\n            raise Failed(job, answer)\n', ""),),
     ),
     Mutant(
         "POL-04",
         VTRIX,
-        "a word that is not known is a crash",
+        "an unknown stage raises an exception",
         (
             (
                 '        if stage == "failed":\n',
@@ -777,7 +780,7 @@ POLLING = (
     Mutant(
         "POL-04",
         HIAPI,
-        "a word that is not known moves the deadline",
+        "an unknown stage extends the deadline",
         (
             (
                 "            seen, borne = True, Counter()\n",
@@ -790,13 +793,13 @@ POLLING = (
     Mutant(
         "POL-05",
         HIAPI,
-        "a job that is still queued on the third look counts as failed",
+        "a job that is still queued at the third poll counts as failed",
         (('        if stage == "fail":\n', '        if stage == "fail" or (stage == "queued" and interval > 4):\n'),),
     ),
     Mutant(
         "POL-06",
         HIAPI,
-        "the clock is looked at before the answer",
+        "the deadline is checked before the response",
         (
             (
                 '        stage = answer.text("data", "status")\n',
@@ -820,13 +823,13 @@ POLLING = (
     Mutant(
         "POL-08",
         RUNCOMFY,
-        "the addresses are put together from the id",
+        "the URLs are built from the id",
         (("    return {link: url for link in LINKS if (url := answer.text(link))}\n", "    return {}\n"),),
     ),
     Mutant(
         "POL-08",
         RUNCOMFY,
-        "the query of an address that was given is cut off",
+        "the query of a given URL is dropped",
         (
             (
                 "    return {link: url for link in LINKS if (url := answer.text(link))}\n",
@@ -837,7 +840,7 @@ POLLING = (
     Mutant(
         "POL-09",
         VTRIX,
-        "an error with status 200 is waited for as if it were a stage",
+        "an error with status 200 is treated as a stage",
         (
             (
                 USELESS,
@@ -849,13 +852,13 @@ POLLING = (
     Mutant(
         "POL-10",
         RUNFLOW,
-        "one body of no use loses the job",
+        "one unusable body loses the job",
         ((FEW, FEW.replace('"useless": 4', '"useless": 0')),),
     ),
     Mutant(
         "POL-10",
         VTRIX,
-        "a body without a stage is asked for until the patience is over",
+        "a body without a stage is polled until the deadline",
         ((FEW, FEW.replace('"useless": 4', '"useless": 10_000')),),
     ),
 )
@@ -864,19 +867,19 @@ RETRIES = (
     Mutant(
         "RTY-01",
         HIAPI,
-        "Retry-After is not read",
+        "Retry-After is ignored",
         (('seconds(response.headers.get("Retry-After", ""))', "None"),),
     ),
     Mutant(
         "RTY-01",
         VTRIX,
-        "Retry-After is taken for milliseconds",
+        "Retry-After is read as milliseconds",
         (("float(told) if told.isdecimal()", "float(told) / 1000 if told.isdecimal()"),),
     ),
     Mutant(
         "RTY-01",
         RUNFLOW,
-        "a Retry-After that is a date is not understood",
+        "a Retry-After with a date is not understood",
         (
             (
                 "else parsedate_to_datetime(told).timestamp() - time.time()\n",
@@ -887,19 +890,19 @@ RETRIES = (
     Mutant(
         "RTY-02",
         VTRIX,
-        "a poll that is refused is repeated like any other",
+        "a refused poll is repeated like any other",
         ((FEW, FEW.replace('"refused": 1', '"refused": 60')),),
     ),
     Mutant(
         "RTY-02",
         VTRIX,
-        "an order that is refused for good is sent again as if the provider were busy",
+        "a permanently refused submission is retried as if the provider were busy",
         ((BUSY, BUSY.replace('b"{")', 'b"{") or 400 <= answer.status < 405')),),
     ),
     Mutant(
         "RTY-03",
         HIAPI,
-        "a download that failed is tried again at once",
+        "a failed download is retried immediately",
         (
             (
                 "            if number and not pause(answer, 2.0**number, deadline):\n"
@@ -927,7 +930,7 @@ RETRIES = (
     Mutant(
         "RTY-04",
         RUNFLOW,
-        "one bad gateway loses the job",
+        "one 502 loses the job",
         ((FEW, FEW.replace('"troubled": 8', '"troubled": 0')),),
     ),
     Mutant(
@@ -945,7 +948,7 @@ RETRIES = (
     Mutant(
         "RTY-04",
         VTRIX,
-        "a poll that failed is a reason to order again",
+        "a failed poll leads to another submission",
         (
             (
                 USELESS,
@@ -966,7 +969,7 @@ RETRIES = (
     Mutant(
         "RTY-04",
         HIAPI,
-        "a download is tried once",
+        "a download is attempted once",
         (
             (
                 "        for number in range(TRIES):\n            if number and",
@@ -977,13 +980,13 @@ RETRIES = (
     Mutant(
         "RTY-05",
         HIAPI,
-        "a job that is not found at once is given up",
+        "a job that is not found at the first poll is given up",
         ((FEW, FEW.replace('"missing": 3', '"missing": 0')),),
     ),
     Mutant(
         "RTY-06",
         RUNFLOW,
-        "a download is tried again without end",
+        "a download is retried endlessly",
         (
             (
                 "        for number in range(TRIES):\n"
@@ -996,7 +999,7 @@ RETRIES = (
     Mutant(
         "RTY-06",
         VTRIX,
-        "polls that failed do not count against the deadline",
+        "failed polls do not count against the deadline",
         (
             (USELESS, USELESS + "            deadline += interval * 1.5\n"),
             (FEW, FEW.replace('"troubled": 8', '"troubled": 10_000')),
@@ -1008,7 +1011,7 @@ RESULTS = (
     Mutant(
         "RES-01",
         HIAPI,
-        "a job that has failed ends in an empty video",
+        "a failed job returns an empty video",
         (
             (
                 KEEP_NOTHING,
@@ -1024,7 +1027,7 @@ RESULTS = (
     Mutant(
         "RES-02",
         VTRIX,
-        "the first of no videos is a crash",
+        "an empty list of videos raises an exception",
         (
             (
                 '            return answer.text("output", 0, "content", 0, "url")\n',
@@ -1035,7 +1038,7 @@ RESULTS = (
     Mutant(
         "RES-02",
         VTRIX,
-        "a success counts as one when it has an address, and is asked for until then",
+        "a success without a URL is polled until it has one",
         (
             (
                 '        if stage == "completed":\n',
@@ -1046,10 +1049,10 @@ RESULTS = (
     Mutant(
         "RES-02",
         RUNFLOW,
-        "a success without a video is one",
+        "a success without a video counts as a success",
         (
             (
-                '    raise (Lost if url else Failed)(note["job"], "it has succeeded, and its video is not there")\n',
+                '    raise (Lost if url else Failed)(note["job"], "it has succeeded, but its video is missing")\n',
                 '    return b""\n',
             ),
         ),
@@ -1057,7 +1060,7 @@ RESULTS = (
     Mutant(
         "RES-03",
         RUNCOMFY,
-        "a result that is refused is asked for again and again",
+        "a refused result is requested repeatedly",
         (
             (
                 "            if borne[kind] > BORNE[kind]:\n",
@@ -1068,7 +1071,7 @@ RESULTS = (
     Mutant(
         "RES-03",
         RUNCOMFY,
-        "a result that is not there yet is a failure",
+        "a result that is not ready counts as a failure",
         (
             (
                 USELESS,
@@ -1080,13 +1083,13 @@ RESULTS = (
     Mutant(
         "RES-04",
         HIAPI,
-        "the address is kept instead of the video",
+        "the URL is stored instead of the video",
         ((FETCHED, "            if url and (video := url.encode()):\n"),),
     ),
     Mutant(
         "RES-05",
         HIAPI,
-        "a link that has expired is a loss",
+        "an expired link is treated as final",
         (
             (
                 "            if answer.status in (403, 410):\n                return None\n",
@@ -1097,7 +1100,7 @@ RESULTS = (
     Mutant(
         "RES-05",
         VTRIX,
-        "a link that has expired is a reason to order again",
+        "an expired link leads to another submission",
         (
             (
                 "            deadline = max(deadline, time.monotonic() * SPEED + 60)\n",
@@ -1109,7 +1112,7 @@ RESULTS = (
     Mutant(
         "RES-05",
         RUNFLOW,
-        "a link that has expired is fetched again and again",
+        "an expired link is fetched repeatedly",
         (
             (
                 "            if answer.status in (403, 410):\n                return None\n",
@@ -1124,13 +1127,13 @@ RESULTS = (
     Mutant(
         "RES-06",
         VTRIX,
-        "whatever comes with status 200 is the video",
+        "every response with status 200 is the video",
         ((LOADED, "            if answer.status == 200:\n"),),
     ),
     Mutant(
         "RES-06",
         HIAPI,
-        "what begins like a video is one",
+        "a file that begins like a video is a video",
         (
             (LOADED, '            if answer.status == 200 and answer.body[4:8] == b"ftyp":\n'),
             (
@@ -1143,13 +1146,13 @@ RESULTS = (
     Mutant(
         "RES-06",
         VTRIX,
-        "whatever is large enough is the video",
+        "every file that is large enough is the video",
         ((LOADED, "            if answer.status == 200 and len(answer.body) > 1000:\n"),),
     ),
     Mutant(
         "RES-07",
         RUNFLOW,
-        "a video is one as video/mp4, letter for letter",
+        "only the exact type video/mp4 is accepted",
         (
             (
                 "            return Answer(response.status_code, bytes(body),",
@@ -1162,7 +1165,7 @@ RESULTS = (
     Mutant(
         "RES-08",
         VTRIX,
-        "the video is fetched to look at it, and again to keep it",
+        "the video is fetched once to check it and once to store it",
         (
             (
                 FETCHED,
@@ -1176,7 +1179,7 @@ REQUESTS = (
     Mutant(
         "SCH-01",
         VTRIX,
-        "the status is asked for at another address first",
+        "the status is requested at a wrong URL first",
         (
             (
                 LOOP,
@@ -1188,7 +1191,7 @@ REQUESTS = (
     Mutant(
         "SCH-02",
         HIAPI,
-        "a prompt is cut after 500 characters",
+        "a prompt is truncated after 500 characters",
         (
             (
                 '"request": dict(request)',
@@ -1199,7 +1202,7 @@ REQUESTS = (
     Mutant(
         "SCH-03",
         HIAPI,
-        "an answer has the fields that are known, or is none",
+        "a response with an unknown field is rejected",
         (
             (
                 '        if stage == "success":\n',
@@ -1212,7 +1215,7 @@ REQUESTS = (
     Mutant(
         "SCH-04",
         HIAPI,
-        "the duration is left out",
+        "the duration is omitted",
         (
             (
                 '"request": dict(request)',
@@ -1223,7 +1226,7 @@ REQUESTS = (
     Mutant(
         "SCH-04",
         VTRIX,
-        "the seed is another one than was asked for",
+        "the seed differs from the requested seed",
         (
             (
                 '"request": dict(request)',

@@ -1,6 +1,6 @@
-"""A client of HiAPI that works as a web service does: callbacks set off its work, and polls where none come.
+"""A HiAPI client that works as a web service does: callbacks start its work, and polls replace missing callbacks.
 
-Careful in what callbacks set off, and in nothing else: broken ones are made of it.
+It is careful about callbacks and about nothing else, because the mutants of the callback rules are made from it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
+# Seconds: the deadline, the time for late callbacks, the pause without a callback, and the age of a signature.
 LONGEST_WAIT, STAYS, POLLS, TOLERANCE = 600.0, 90.0, 20.0, 300.0
+# Downloads of a video: pauses of 0, 2, 4 and 6 seconds outlast a short outage of the media host.
 ATTEMPTS = 4
 
 
@@ -27,7 +29,7 @@ class Failed(Exception):
 
 
 def ask(http: httpx.Client, method: str, url: str, **more: Any) -> tuple[int, bytes]:
-    """Send a request, and return status and body; 0 where no whole answer came."""
+    """Send a request, and return its status and body; 0 without a complete response."""
     try:
         answer = http.request(method, url, **more)
     except httpx.RequestError:
@@ -36,7 +38,7 @@ def ask(http: httpx.Client, method: str, url: str, **more: Any) -> tuple[int, by
 
 
 def read(body: bytes, *path: str | int) -> str:
-    """Return a text in a place of a JSON body; empty where there is none."""
+    """Return a text in a JSON body, or an empty one."""
     try:
         value: Any = json.loads(body)
         for step in path:
@@ -47,7 +49,7 @@ def read(body: bytes, *path: str | int) -> str:
 
 
 def genuine(secret: str, headers: Mapping[str, str], body: bytes) -> bool:
-    """Whether HiAPI has signed it, and lately."""
+    """Whether a callback has a valid and recent signature."""
     told = headers.get("X-HiAPI-Timestamp") or ""
     if not told.isdecimal() or abs(time.time() - int(told)) > TOLERANCE:
         return False
@@ -57,7 +59,7 @@ def genuine(secret: str, headers: Mapping[str, str], body: bytes) -> bool:
 
 @contextlib.contextmanager
 def listening(callback: Any) -> Iterator[list[bytes]]:
-    """Listen, and give the bodies of genuine callbacks as they come."""
+    """Listen for callbacks, and yield a list that receives the bodies of the genuine ones."""
     inbox: list[bytes] = []
     place = urlsplit(callback.url)
 
@@ -82,7 +84,7 @@ def listening(callback: Any) -> Iterator[list[bytes]]:
 
 
 def fetch(url: str) -> bytes:
-    """Download a video, without the key; empty where it does not come."""
+    """Download a video without the key; empty if that fails."""
     with httpx.Client(timeout=10, trust_env=False) as anybody:
         for attempt in range(ATTEMPTS if url else 0):
             time.sleep(2.0 * attempt)
@@ -93,7 +95,7 @@ def fetch(url: str) -> bytes:
 
 
 def look(api: httpx.Client, url: str) -> str:
-    """Read the job, and return the address of its video; empty where it has none yet."""
+    """Read the job, and return its video URL, or an empty text."""
     _, body = ask(api, "GET", url)
     if read(body, "data", "status") == "fail":
         raise Failed(f"{url} has failed")
@@ -101,7 +103,7 @@ def look(api: httpx.Client, url: str) -> str:
 
 
 def generate(base_url: str, api_key: str, request: Mapping[str, Any], callback: Any) -> bytes:
-    """Order, and work off what callbacks and the clock say; stay a while for what comes late."""
+    """Submit, then act on callbacks and on the clock; stay for late callbacks."""
     body = {**request, "callback": {"url": callback.url, "when": "final"}}
     key = {"Idempotency-Key": hashlib.sha256(f"{time.time()} {body}".encode()).hexdigest()}
     api = httpx.Client(headers={"Authorization": f"Bearer {api_key}"}, timeout=10, trust_env=False)

@@ -1,1 +1,1 @@
-"""Servers of the tests' own: fakes that share no code with ours, and ones that break a rule on purpose."""
+"""Servers for the tests: fakes that share no code with ours, and servers that break a rule on purpose."""

@@ -1,6 +1,6 @@
-"""Hold the broken servers against their contracts, write what was found into caught.json, and docs/server-rules.md.
+"""Run the suite on the broken servers, and write caught.json and docs/server-rules.md.
 
-Names of rules or of mutants run these alone; `--page` runs none.
+Arguments select rules or mutants by name; `--page` runs none and only rewrites the page.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from .page import CAUGHT, PAGE, caught, page, summary
 
 
 def main() -> int:
-    """Run, and say of each what became of it; 1 if one was not caught."""
+    """Run the mutants and print each result; return 1 if one was not caught."""
     wanted = [word for word in sys.argv[1:] if not word.startswith("--")]
     names = [mutant.name for mutant in MUTANTS if not wanted or mutant.rule in wanted or mutant.name in wanted]
     found = caught()
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
         for name, seen in pool.imap(by_name, [] if "--page" in sys.argv else names):
             found[name] = {"caught": seen.caught, "word": seen.word, "others": list(seen.others)}
-            print(f"{name}: {'caught' if seen.caught else 'NOT CAUGHT'}, {seen.word}: {seen.said}", flush=True)
+            print(f"{name}: {'caught' if seen.caught else 'NOT CAUGHT'}, {seen.word}: {seen.finding}", flush=True)
     found = {mutant.name: found[mutant.name] for mutant in MUTANTS if mutant.name in found}
     CAUGHT.write_text(json.dumps(found, indent=1) + "\n")
     PAGE.write_text(page(found))

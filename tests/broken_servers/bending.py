@@ -1,4 +1,4 @@
-"""Our fake behind a thin layer that changes one thing in what it is asked or what it answers, and the suite on it."""
+"""Our fake behind a layer that changes one thing in its requests, responses or callbacks, and a suite run on it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hobbyhorse.conformance.server.probes import each_probe
 from hobbyhorse.conformance.server.receiver import Receiver
 from hobbyhorse.conformance.server.results import ServerResult, concluded
 from hobbyhorse.conformance.server.rules import server_rules
-from hobbyhorse.conformance.server.session import EndpointUnreachable, Session, Skipped, told_job
+from hobbyhorse.conformance.server.session import EndpointUnreachable, Session, Skipped, callback_job_reader
 from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract, Model
@@ -33,8 +33,9 @@ from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.run import ServerThread
 
 KEY, OTHER = "key-of-the-first-account", "key-of-the-other-account"
+# Polls and stages take a twentieth of their time; at a higher speed, a busy machine's delays would count as seconds.
 SPEED = 20.0
-"""How many times as fast as real time it is for the server and for the suite: nobody waits for a poll to be due."""
+# Longer than any suite here takes on a busy machine; only a deadlock reaches it.
 PATIENCE = 120.0
 BUDGET = Decimal(5)
 RELAY = "/relay/"
@@ -42,7 +43,7 @@ HOP = frozenset({"content-length", "transfer-encoding", "connection", "host"})
 
 
 class Time:
-    """One fast time for a server and for those who look at it."""
+    """One accelerated time for a server and for the suite."""
 
     def __init__(self, speed: float = SPEED) -> None:
         self.speed = speed
@@ -59,8 +60,8 @@ class Time:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A request, by the role of its operation; that for a file is `media`."""
+class Request:
+    """A request and the role of its operation, which is `media` for a file."""
 
     role: str
     job: str | None
@@ -74,17 +75,17 @@ class Asked:
     def json(self) -> Any:
         return _json(self.body)
 
-    def with_json(self, value: Any) -> Asked:
+    def with_json(self, value: Any) -> Request:
         return replace(self, body=json.dumps(value).encode())
 
-    def with_header(self, name: str, value: str | None) -> Asked:
+    def with_header(self, name: str, value: str | None) -> Request:
         kept = {one: said for one, said in self.headers.items() if one != name}
         return replace(self, headers=kept if value is None else kept | {name: value})
 
 
 @dataclass(frozen=True)
-class Told:
-    """An answer; its Content-Length is what its body has, unless `length` says otherwise."""
+class Response:
+    """A response; `length` replaces its Content-Length."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -99,21 +100,21 @@ class Told:
     def ok(self) -> bool:
         return 200 <= self.status < 300
 
-    def with_json(self, value: Any, status: int | None = None) -> Told:
+    def with_json(self, value: Any, status: int | None = None) -> Response:
         return replace(self, body=json.dumps(value).encode(), status=status or self.status)
 
-    def with_header(self, name: str, value: str | None) -> Told:
+    def with_header(self, name: str, value: str | None) -> Response:
         kept = tuple(pair for pair in self.headers if pair[0] != name)
         return replace(self, headers=kept if value is None else (*kept, (name, value)))
 
 
-def plain(status: int, value: Any) -> Told:
-    return Told(status, (("content-type", "application/json"),), json.dumps(value).encode())
+def plain(status: int, value: Any) -> Response:
+    return Response(status, (("content-type", "application/json"),), json.dumps(value).encode())
 
 
 @dataclass(frozen=True)
 class Message:
-    """A callback on its way, with the headers (lower case) that it has."""
+    """A callback in transit; its header names are in lower case."""
 
     headers: dict[str, str]
     body: bytes
@@ -132,19 +133,19 @@ async def _deliver(message: Message, post: Post) -> int:
 
 @dataclass
 class Bend:
-    """What is done otherwise: to requests (an answer instead of one ends it there), to answers, to callbacks.
+    """The changes to requests, responses and callbacks. A response in place of a request is sent at once.
 
-    Each may be an ordinary function or an asynchronous one.
+    `request` and `response` may be synchronous or asynchronous.
     """
 
-    asked: Callable[[Asked], Any] = lambda asked: asked
-    told: Callable[[Asked, Told], Any] = lambda asked, told: told
-    called: Callable[[Message, Post], Awaitable[int]] = _deliver
+    request: Callable[[Request], Any] = lambda request: request
+    response: Callable[[Request, Response], Any] = lambda request, response: response
+    callback: Callable[[Message, Post], Awaitable[int]] = _deliver
 
 
 @dataclass
 class Bent:
-    """An ASGI application: the fake, bent; `url` is where it is served."""
+    """An ASGI application: the fake with a bend; `url` is its address."""
 
     fake: Fake
     contract: Contract
@@ -163,13 +164,13 @@ class Bent:
         if scope["path"].startswith(RELAY):
             await _say(send, plain(await self._relayed(scope, body), {}), scope["method"])
             return
-        asked = await _done(self.bend.asked(self._read(scope, body)))
-        told = asked if isinstance(asked, Told) else await self._passed(scope, asked)
-        if isinstance(asked, Asked):
-            told = await _done(self.bend.told(asked, told))
-        await _say(send, told, scope["method"])
+        request = await _done(self.bend.request(self._read(scope, body)))
+        response = request if isinstance(request, Response) else await self._passed(scope, request)
+        if isinstance(request, Request):
+            response = await _done(self.bend.response(request, response))
+        await _say(send, response, scope["method"])
 
-    def _read(self, scope: Any, body: bytes) -> Asked:
+    def _read(self, scope: Any, body: bytes) -> Request:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         path = scope["path"]
         role, job = "media", None
@@ -177,20 +178,20 @@ class Bent:
             if method == scope["method"] and (found := pattern.fullmatch(path)):
                 role, job = name, found.groupdict().get("job")
                 break
-        asked = Asked(role, job, scope["method"], path, scope["query_string"].decode("latin-1"), headers, body)
-        return self._through_relay(asked)
+        request = Request(role, job, scope["method"], path, scope["query_string"].decode("latin-1"), headers, body)
+        return self._through_relay(request)
 
-    def _through_relay(self, asked: Asked) -> Asked:
-        """Have callbacks come here first."""
+    def _through_relay(self, request: Request) -> Request:
+        """Route callbacks through this application."""
         binding = self.contract.operations["submit"].bindings.get("callback_url")
-        if self.bend.called is _deliver or asked.role != "submit" or binding is None:
-            return asked
-        body = asked.json
+        if self.bend.callback is _deliver or request.role != "submit" or binding is None:
+            return request
+        body = request.json
         for place in binding.request:
             url = resolve(body, place.pointer)
             if place.part == "body" and isinstance(url, str):
-                return asked.with_json(replaced(body, place.pointer, f"{self.url}{RELAY}{quote(url, safe='')}"))
-        return asked
+                return request.with_json(replaced(body, place.pointer, f"{self.url}{RELAY}{quote(url, safe='')}"))
+        return request
 
     async def _relayed(self, scope: Any, body: bytes) -> int:
         target = unquote(scope["raw_path"].decode().removeprefix(RELAY))
@@ -200,20 +201,20 @@ class Bent:
             async def post(message: Message) -> int:
                 return (await http.post(target, content=message.body, headers=message.headers)).status_code
 
-            return await self.bend.called(Message(headers, body), post)
+            return await self.bend.callback(Message(headers, body), post)
 
-    async def _passed(self, scope: Any, asked: Asked) -> Told:
-        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in asked.headers.items()]
+    async def _passed(self, scope: Any, request: Request) -> Response:
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers.items()]
         headers = [pair for pair in headers if pair[0] != b"content-length"]
-        headers += [(b"content-length", str(len(asked.body)).encode())] if asked.body else []
+        headers += [(b"content-length", str(len(request.body)).encode())] if request.body else []
         changed = scope | {
-            "path": asked.path,
-            "raw_path": quote(asked.path, safe="/%").encode(),
-            "query_string": asked.query.encode(),
+            "path": request.path,
+            "raw_path": quote(request.path, safe="/%").encode(),
+            "query_string": request.query.encode(),
             "headers": headers,
         }
         status, found, pieces = 0, [], []
-        left = [{"type": "http.request", "body": asked.body, "more_body": False}]
+        left = [{"type": "http.request", "body": request.body, "more_body": False}]
 
         async def receive() -> Any:
             if left:
@@ -230,9 +231,9 @@ class Bent:
 
         await self.fake(changed, receive, send)
         pairs = tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in found)
-        told = Told(status, pairs, b"".join(pieces))
+        response = Response(status, pairs, b"".join(pieces))
         sizes = [int(value) for name, value in pairs if name == "content-length"]
-        return replace(told, length=sizes[0]) if scope["method"] == "HEAD" and sizes else told
+        return replace(response, length=sizes[0]) if scope["method"] == "HEAD" and sizes else response
 
 
 def _route(contract: Contract, role: str) -> tuple[str, str, re.Pattern[str]]:
@@ -256,13 +257,13 @@ async def _all(receive: Any) -> bytes:
             return b"".join(pieces)
 
 
-async def _say(send: Any, told: Told, method: str) -> None:
-    length = len(told.body) if told.length is None else told.length
-    pairs = [(name, value) for name, value in told.headers if name not in HOP]
+async def _say(send: Any, response: Response, method: str) -> None:
+    length = len(response.body) if response.length is None else response.length
+    pairs = [(name, value) for name, value in response.headers if name not in HOP]
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs]
     headers.append((b"content-length", str(length).encode()))
-    await send({"type": "http.response.start", "status": told.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else told.body})
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else response.body})
 
 
 async def _done(value: Any) -> Any:
@@ -278,7 +279,7 @@ def _json(body: bytes) -> Any:
 
 @contextmanager
 def bent(contract: Contract, bend: Bend, options: Options) -> Iterator[str]:
-    """Serve the fake, bent; gives the base URL."""
+    """Serve the fake with a bend, and yield its base URL."""
     app = Bent(Fake([contract], options), contract, bend)
     server = ServerThread(app)
     app.url = server.url
@@ -290,11 +291,11 @@ def bent(contract: Contract, bend: Bend, options: Options) -> Iterator[str]:
 
 def options(time: Time, **more: Any) -> Options:
     keys = frozenset({KEY, OTHER})
-    told: dict[str, Any] = {"api_keys": keys, "strict": True, "pace": "fast", "make_clock": time.clock}
-    return Options(**(told | more))
+    defaults: dict[str, Any] = {"api_keys": keys, "strict": True, "pace": "fast", "make_clock": time.clock}
+    return Options(**(defaults | more))
 
 
-def looked_at(
+def run_suite(
     contract: Contract,
     model: Model,
     url: str,
@@ -303,15 +304,15 @@ def looked_at(
     names: Sequence[str] = ("*",),
     picture: bytes | None = None,
 ) -> ServerResult:
-    """Make the probes of some names on an endpoint, in fast time, and judge what was seen."""
+    """Run the probes with matching names on an endpoint, in accelerated time, and judge the trace."""
     began = monotonic()
-    told = any(fnmatch("callback:order", name) for name in names) and contract.callbacks is not None
+    listens = any(fnmatch("callback:order", name) for name in names) and contract.callbacks is not None
     with (
         httpx.Client(trust_env=False) as http,
-        Receiver(told_job(contract), now=time.now) if told else nullcontext() as receiver,
+        Receiver(callback_job_reader(contract), now=time.now) if listens else nullcontext() as receiver,
     ):
         endpoint = Endpoint(contract, url, KEY, Budget(BUDGET), began + PATIENCE, http, now=time.now)
-        bench = Session(
+        session = Session(
             endpoint,
             model,
             other_key=OTHER,
@@ -321,12 +322,12 @@ def looked_at(
             sleep=time.sleep,
             clock=time.now,
         )
-        for probe in each_probe(bench):
+        for probe in each_probe(session):
             if any(fnmatch(probe.name, name) for name in names):
                 try:
-                    probe.run(bench)
+                    probe.run(session)
                 except Skipped as error:
-                    bench.note(probe.name, str(error))
+                    session.note(probe.name, str(error))
                 except (EndpointUnreachable, OutOfTime):
                     break
-        return concluded(bench, contract, server_rules(), monotonic() - began)
+        return concluded(session, contract, server_rules(), monotonic() - began)

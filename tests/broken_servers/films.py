@@ -1,4 +1,4 @@
-"""Films for the tests: one of ours, and the same with a fault, written anew by another library."""
+"""Videos for the tests: one of ours, and variants with a fault, written by another library."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from PIL import Image
 from hobbyhorse.media.video import FPS, film
 from tests.media_samples import SHOT, encoded
 
+# The length that the suite submits.
 SECONDS = 3
-"""What the suite orders."""
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def _aside() -> Iterator[Path]:
 
 @cache
 def good(seconds: int = SECONDS) -> bytes:
-    """Return a film of ours, 1280x720."""
+    """Return a video of ours, 1280x720."""
     with _aside() as out:
         film(replace(SHOT, seconds=seconds), out)
         return out.read_bytes()
@@ -39,7 +39,7 @@ def good(seconds: int = SECONDS) -> bytes:
 def remade(
     data: bytes, *, rate: int = FPS, dropped: int = 0, quiet: int = 0, audio: bool = True, first: bool = True
 ) -> bytes:
-    """Return a film at another rate, some frames short, some seconds quiet, mute, or with its index behind."""
+    """Return a video at another rate, without its last frames or sound, or with its index last."""
     with _aside() as out:
         with av.open(io.BytesIO(data)) as source, _writing(out, first=first) as target:
             picture: Any = source.streams.video[0]
@@ -60,7 +60,7 @@ def remade(
 
 @cache
 def plain(width: int, height: int, seconds: int = SECONDS) -> bytes:
-    """Return a mute film of one colour, of any size."""
+    """Return a silent video of one colour."""
     with _aside() as out:
         with _writing(out) as target:
             stream: Any = target.add_stream("libx264", rate=FPS)
@@ -78,7 +78,7 @@ def plain(width: int, height: int, seconds: int = SECONDS) -> bytes:
 
 @cache
 def picture() -> bytes:
-    """Return a picture to send: as small as may be."""
+    """Return a small picture to submit."""
     return encoded(Image.linear_gradient("L").resize((640, 360)).convert("RGB"))
 
 

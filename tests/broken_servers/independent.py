@@ -1,6 +1,6 @@
-"""Fakes of two providers, written from their pages alone, on pytest-httpserver: they share no code with ours.
+"""Fakes of two providers, written from their pages alone, on pytest-httpserver. They share no code with ours.
 
-Jobs go on by being polled. Nothing of the package may be imported here.
+Each poll moves a job one stage on. Nothing of the package may be imported here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TRIES = 3
 
 
 class Bad(Exception):
-    """A request that is refused: status and body."""
+    """A refusal: status and body."""
 
     def __init__(self, status: int, body: Any) -> None:
         super().__init__(status, body)
@@ -38,19 +38,19 @@ class Bad(Exception):
 
 @dataclass
 class Work:
-    """A job: who ordered it, what for, and how often it was looked at."""
+    """A job: its owner, its request, and the number of its polls."""
 
     id: str
     owner: str
     body: Any
     created: float
-    looks: int = 0
+    polls: int = 0
     ended: float = 0.0
 
 
 @dataclass
 class Fake:
-    """What both have: keys, jobs, a film; `now` and `sleep` are the time."""
+    """The common part: keys, jobs, a video, and an injected time."""
 
     keys: frozenset[str]
     film: bytes
@@ -81,9 +81,9 @@ class Fake:
     def file(self, request: Request, job: str) -> Response:
         if job not in self.works:
             raise Bad(404, {"message": "no such file"})
-        answer = Response(self.film, mimetype="video/mp4")
-        answer.make_conditional(request, accept_ranges=True, complete_length=len(self.film))
-        return answer
+        response = Response(self.film, mimetype="video/mp4")
+        response.make_conditional(request, accept_ranges=True, complete_length=len(self.film))
+        return response
 
     def routed(self, request: Request, path: str, owner: str) -> tuple[Any, dict[str, str]]:
         raise NotImplementedError
@@ -119,13 +119,13 @@ class HiAPI(Fake):
             work = self.works.get(found[1])
             if work is None or work.owner != owner:
                 raise self.bad(404, "not found")
-            return self.told(self.look(work)), {}
+            return self.success(self.poll(work)), {}
         raise self.bad(404, "not found")
 
     def bad(self, status: int, message: str, code: str | None = None) -> Bad:
         return Bad(status, {"code": status, "message": message, "data": None} | ({"error_code": code} if code else {}))
 
-    def told(self, data: Any) -> Any:
+    def success(self, data: Any) -> Any:
         return {"code": 200, "message": "success", "data": data}
 
     def unauthorized(self) -> Bad:
@@ -135,17 +135,17 @@ class HiAPI(Fake):
         if request.mimetype != "application/json":
             raise self.bad(400, "invalid request", "INVALID_REQUEST")
         body = self.checked(request.get_data())
-        key, said = request.headers.get("Idempotency-Key"), json.dumps(body, sort_keys=True)
+        key, sent = request.headers.get("Idempotency-Key"), json.dumps(body, sort_keys=True)
         if key is not None and (owner, key) in self.seen:
             before, job = self.seen[owner, key]
-            if before != said:
+            if before != sent:
                 raise self.bad(422, "key reused", "IDEMPOTENCY_KEY_MISMATCH")
-            return self.told({"taskId": job}), {"Idempotent-Replay": "true"}
+            return self.success({"taskId": job}), {"Idempotent-Replay": "true"}
         job = "tk-hiapi-" + "0" + "".join(secrets.choice(CROCKFORD) for _ in range(25))
         self.works[job] = Work(job, owner, body, self.now())
         if key is not None:
-            self.seen[owner, key] = (said, job)
-        return self.told({"taskId": job}), {}
+            self.seen[owner, key] = (sent, job)
+        return self.success({"taskId": job}), {}
 
     def checked(self, data: bytes) -> Any:
         try:
@@ -161,18 +161,18 @@ class HiAPI(Fake):
         return body
 
     def sound(self, body: dict[str, Any]) -> bool:
-        asked, callback = body.get("input"), body.get("callback", {"url": "https://a.example", "when": "final"})
-        if not isinstance(asked, dict) or set(asked) - {"image_urls", "prompt", "resolution", "duration"}:
+        inputs, callback = body.get("input"), body.get("callback", {"url": "https://a.example", "when": "final"})
+        if not isinstance(inputs, dict) or set(inputs) - {"image_urls", "prompt", "resolution", "duration"}:
             return False
-        pictures = asked.get("image_urls")
+        pictures = inputs.get("image_urls")
         return (
             isinstance(pictures, list)
             and len(pictures) == 1
             and isinstance(pictures[0], str)
             and bool(pictures[0])
-            and isinstance(asked.get("prompt", ""), str)
-            and asked.get("resolution", "720p") in ("720p", "1080p")
-            and whole(asked.get("duration", 5), 3, 15)
+            and isinstance(inputs.get("prompt", ""), str)
+            and inputs.get("resolution", "720p") in ("720p", "1080p")
+            and whole(inputs.get("duration", 5), 3, 15)
             and isinstance(callback, dict)
             and isinstance(callback.get("url"), str)
             and callback["url"].startswith(("http://", "https://"))
@@ -180,17 +180,17 @@ class HiAPI(Fake):
             and all(isinstance(body.get(name, ""), str) for name in ("route", "storage"))
         )
 
-    def look(self, work: Work) -> Any:
-        work.looks += 1
-        if work.looks == 4:
+    def poll(self, work: Work) -> Any:
+        work.polls += 1
+        if work.polls == 4:
             work.ended = self.now()
             if "callback" in work.body:
-                told = (work.body["callback"]["url"], self.data(work))
-                threading.Thread(target=self.call, args=told, daemon=True).start()
+                arguments = (work.body["callback"]["url"], self.data(work))
+                threading.Thread(target=self.call, args=arguments, daemon=True).start()
         return self.data(work)
 
     def data(self, work: Work) -> Any:
-        word = ("queued", "queued", "handling", "archiving", "success")[min(work.looks, 4)]
+        word = ("queued", "queued", "handling", "archiving", "success")[min(work.polls, 4)]
         said = {"taskId": work.id, "model": self.model, "status": word, "created": int(work.created), "completed": 0}
         if word == "success":
             links = ((f"{work.id}.mp4", "video"), (f"{work.id}.jpg", "first_frame"))
@@ -208,8 +208,8 @@ class HiAPI(Fake):
             seal = hmac.new(self.secret.encode(), f"{stamp}.".encode() + body, hashlib.sha256).hexdigest()
             headers = {"Content-Type": "application/json", "X-HiAPI-Timestamp": stamp, "X-HiAPI-Signature": seal}
             try:
-                with urlopen(Call(url, body, headers), timeout=10) as answer:
-                    if 200 <= answer.status < 300:
+                with urlopen(Call(url, body, headers), timeout=10) as response:
+                    if 200 <= response.status < 300:
                         return
             except OSError:
                 self.sleep(5)
@@ -223,7 +223,7 @@ class HiAPI(Fake):
             raise self.bad(400, "invalid request", "INVALID_REQUEST")
         mine = [self.data(work) for work in reversed(self.works.values()) if work.owner == owner]
         shown = mine[(page - 1) * size : page * size]
-        return self.told({"tasks": shown, "page": page, "size": size, "total": len(mine)})
+        return self.success({"tasks": shown, "page": page, "size": size, "total": len(mine)})
 
 
 class Vtrix(Fake):
@@ -243,8 +243,8 @@ class Vtrix(Fake):
             found_work = self.works.get(found[1])
             if found_work is None or found_work.owner != owner:
                 raise Bad(404, {"message": "task not found"})
-            found_work.looks += 1
-            if found_work.looks == 4:
+            found_work.polls += 1
+            if found_work.polls == 4:
                 found_work.ended = self.now()
             return self.data(found_work), {}
         raise Bad(404, {"message": "Not Found"})
@@ -262,10 +262,10 @@ class Vtrix(Fake):
         return body
 
     def sound(self, body: dict[str, Any]) -> bool:
-        asked, how = body.get("input"), body.get("parameters", {})
-        if not isinstance(asked, dict) or not isinstance(how, dict) or not isinstance(asked.get("prompt", ""), str):
+        inputs, how = body.get("input"), body.get("parameters", {})
+        if not isinstance(inputs, dict) or not isinstance(how, dict) or not isinstance(inputs.get("prompt", ""), str):
             return False
-        media = asked.get("media")
+        media = inputs.get("media")
         if not isinstance(media, list) or len(media) != 1 or not isinstance(media[0], dict):
             return False
         url = media[0].get("url")
@@ -281,8 +281,8 @@ class Vtrix(Fake):
 
     def data(self, work: Work) -> Any:
         said = {"id": work.id, "created_at": int(work.created), "model": self.model}
-        if work.looks < 4:
-            return said | {"status": "in_progress", "progress": work.looks / 4}
+        if work.polls < 4:
+            return said | {"status": "in_progress", "progress": work.polls / 4}
         how = work.body.get("parameters", {})
         cents = self.prices[how.get("resolution", "1080P")] * how.get("duration", 5)
         video = {"type": "video", "url": f"{self.url}/files/{work.id}.mp4", "jobId": str(uuid.uuid4())}
@@ -298,7 +298,7 @@ class Vtrix(Fake):
 
 @contextmanager
 def serving(fake: Fake) -> Iterator[str]:
-    """Serve a fake; gives the base URL."""
+    """Serve a fake, and yield its base URL."""
     with HTTPServer(host="127.0.0.1", threaded=True) as server:
         server.expect_request(re.compile(".*")).respond_with_handler(fake.answer)
         fake.url = f"http://127.0.0.1:{server.port}{fake.prefix}"

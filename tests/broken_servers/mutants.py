@@ -1,4 +1,4 @@
-"""Broken servers: our fake, bent in one place each, as some endpoint is or will be. What breaks which rule."""
+"""Broken servers: our fake with one bug each, and the rule that the bug breaks."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET, sign
 from hobbyhorse.contract.values import Contract
 
 from . import films
-from .bending import KEY, OTHER, SPEED, Asked, Bend, Message, Post, Told, plain
+from .bending import KEY, OTHER, SPEED, Bend, Message, Post, Request, Response, plain
 
 HIAPI, RUNCOMFY, RUNFLOW, VTRIX = "hiapi", "runcomfy", "runflow", "vtrix"
 JOB = ("job", "job:after")
+# The first reads of a job, four of which overlap: a bug in these is seen before the job ends.
 EARLY = 6
-"""The first reads of a job, of which four overlap."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A broken server: the rule that it breaks, what it is made of, the bug in words, and how it is bent.
+    """A broken server: the rule that it breaks, its provider, and the bug in words and as a bend.
 
-    `change` makes the bend anew, for it may remember. `lesson` says that the contract only assumes what is
-    contradicted; `contract` is the contract that both sides have, where another one is quicker; `probes` what is sent.
+    `change` makes a new bend, because a bend may have state. `lesson` means that the bug only contradicts an
+    assumption. `contract` adapts the contract of both sides, to make a test faster. `probes` are the probes to run.
     """
 
     rule: str
     provider: str
-    says: str
+    bug: str
     change: Callable[[Contract], Bend]
     probes: tuple[str, ...] = JOB
     lesson: bool = False
@@ -45,7 +45,7 @@ class Mutant:
 
     @property
     def name(self) -> str:
-        number = 1 + [one.says for one in MUTANTS if one.rule == self.rule].index(self.says)
+        number = 1 + [one.bug for one in MUTANTS if one.rule == self.rule].index(self.bug)
         return f"{self.rule}-{number}"
 
 
@@ -63,7 +63,7 @@ Edit = Callable[[Any], Any]
 
 
 def put(pointer: str, value: Any) -> Edit:
-    """Return an edit that sets a value, or what a function makes of it; nothing where there is no place for it."""
+    """Return an edit that sets a value, or applies a function to it, if the place exists."""
     steps = parse_pointer(pointer)
 
     def edit(body: Any) -> Any:
@@ -89,61 +89,63 @@ def drop(pointer: str) -> Edit:
 
 
 def good(role: str, *edits: Edit, status: int | None = None) -> Callable[[Contract], Bend]:
-    """Return a bend that edits the good answers of an operation."""
-    return answers(role, lambda asked, told: told.ok, *edits, status=status)
+    """Return a bend that edits the successful responses of an operation."""
+    return responses(role, lambda request, response: response.ok, *edits, status=status)
 
 
 def refusal(role: str, *edits: Edit, status: int | None = None) -> Callable[[Contract], Bend]:
     """Return a bend that edits the refusals of an operation."""
-    return answers(role, lambda asked, told: told.status >= 400, *edits, status=status)
+    return responses(role, lambda request, response: response.status >= 400, *edits, status=status)
 
 
-def answers(
-    role: str, when: Callable[[Asked, Told], bool], *edits: Edit, status: int | None = None
+def responses(
+    role: str, when: Callable[[Request, Response], bool], *edits: Edit, status: int | None = None
 ) -> Callable[[Contract], Bend]:
-    def told(asked: Asked, told: Told) -> Told:
-        if asked.role != role or not when(asked, told):
-            return told
-        body = told.json
+    def response(request: Request, response: Response) -> Response:
+        if request.role != role or not when(request, response):
+            return response
+        body = response.json
         for edit in edits:
             body = edit(body)
-        return told.with_json(body, status)
+        return response.with_json(body, status)
 
-    return lambda contract: Bend(told=told)
-
-
-def rewritten(role: str, write: Callable[[Asked, Told], Told]) -> Callable[[Contract], Bend]:
-    """Return a bend that writes the answers of an operation anew."""
-    return lambda contract: Bend(told=lambda asked, told: write(asked, told) if asked.role == role else told)
+    return lambda contract: Bend(response=response)
 
 
-def asking(change: Callable[[Asked], Asked | Told], *roles: str) -> Callable[[Contract], Bend]:
-    """Return a bend that takes requests for others."""
-    return lambda contract: Bend(asked=lambda asked: change(asked) if asked.role in roles else asked)
+def rewritten(role: str, write: Callable[[Request, Response], Response]) -> Callable[[Contract], Bend]:
+    """Return a bend that rewrites the responses of an operation."""
+    return lambda contract: Bend(
+        response=lambda request, response: write(request, response) if request.role == role else response
+    )
 
 
-def counted(write: Callable[[int, Asked, Told], Told], role: str = "status") -> Callable[[Contract], Bend]:
-    """Return a bend that knows the how manieth good answer about a job it is, from 1."""
+def requests(change: Callable[[Request], Request | Response], *roles: str) -> Callable[[Contract], Bend]:
+    """Return a bend that changes requests, or responds to them itself."""
+    return lambda contract: Bend(request=lambda request: change(request) if request.role in roles else request)
+
+
+def counted(write: Callable[[int, Request, Response], Response], role: str = "status") -> Callable[[Contract], Bend]:
+    """Return a bend that is given the number of the successful response about a job, from 1."""
 
     def make(contract: Contract) -> Bend:
         seen: Counter[str | None] = Counter()
 
-        def told(asked: Asked, told: Told) -> Told:
-            if asked.role != role or not told.ok or asked.headers.get("authorization") != f"Bearer {KEY}":
-                return told
-            seen[asked.job] += 1
-            return write(seen[asked.job], asked, told)
+        def response(request: Request, response: Response) -> Response:
+            if request.role != role or not response.ok or request.headers.get("authorization") != f"Bearer {KEY}":
+                return response
+            seen[request.job] += 1
+            return write(seen[request.job], request, response)
 
-        return Bend(told=told)
+        return Bend(response=response)
 
     return make
 
 
-# HiAPI's answers
+# HiAPI's responses
 
 
 def under_way(body: Any, stage: str, **more: Any) -> Any:
-    """Return HiAPI's answer about a task in a stage that is not the end."""
+    """Return HiAPI's response about a task in a stage before its end."""
     data = {name: value for name, value in body["data"].items() if name not in ("output", "error")}
     return body | {"data": data | {"status": stage, "completed": 0} | more}
 
@@ -154,80 +156,80 @@ def failed(body: Any) -> Any:
     return body | {"data": data | {"status": "fail", "error": error}}
 
 
-def backwards(n: int, asked: Asked, told: Told) -> Told:
+def backwards(n: int, request: Request, response: Response) -> Response:
     stage = "archiving" if n < EARLY else "handling" if n < EARLY + 2 else None
-    return told if stage is None else told.with_json(under_way(told.json, stage))
+    return response if stage is None else response.with_json(under_way(response.json, stage))
 
 
-def ended(told: Told) -> bool:
-    return told.ok and resolve(told.json, ("data", "status")) == "success"
+def ended(response: Response) -> bool:
+    return response.ok and resolve(response.json, ("data", "status")) == "success"
 
 
 def changes_its_end(contract: Contract) -> Bend:
     seen: Counter[str | None] = Counter()
 
-    def told(asked: Asked, told: Told) -> Told:
-        if asked.role != "status" or not ended(told):
-            return told
-        seen[asked.job] += 1
-        return told.with_json(failed(told.json)) if seen[asked.job] > EARLY else told
+    def response(request: Request, response: Response) -> Response:
+        if request.role != "status" or not ended(response):
+            return response
+        seen[request.job] += 1
+        return response.with_json(failed(response.json)) if seen[request.job] > EARLY else response
 
-    return Bend(told=told)
+    return Bend(response=response)
 
 
 def wakes_again(contract: Contract) -> Bend:
     seen: Counter[str | None] = Counter()
 
-    def told(asked: Asked, told: Told) -> Told:
-        if asked.role != "status" or resolve(told.json, ("status",)) != "completed":
-            return told
-        seen[asked.job] += 1
-        if seen[asked.job] <= EARLY:
-            return told
-        body = {name: told.json[name] for name in ("id", "created_at", "model")}
-        return told.with_json(body | {"status": "in_progress", "progress": 1.0})
+    def response(request: Request, response: Response) -> Response:
+        if request.role != "status" or resolve(response.json, ("status",)) != "completed":
+            return response
+        seen[request.job] += 1
+        if seen[request.job] <= EARLY:
+            return response
+        body = {name: response.json[name] for name in ("id", "created_at", "model")}
+        return response.with_json(body | {"status": "in_progress", "progress": 1.0})
 
-    return Bend(told=told)
+    return Bend(response=response)
 
 
 def split_brain(contract: Contract) -> Bend:
-    """Of the polls that overlap, every other one is answered by somebody who thinks that the task has failed."""
+    """Of overlapping polls, every second one is answered by a worker that believes the task has failed."""
     inside: Counter[str | None] = Counter()
 
-    async def told(asked: Asked, told: Told) -> Told:
-        if asked.role != "status" or not ended(told):
-            return told
-        inside[asked.job] += 1
-        second = inside[asked.job] % 2 == 0
+    async def response(request: Request, response: Response) -> Response:
+        if request.role != "status" or not ended(response):
+            return response
+        inside[request.job] += 1
+        second = inside[request.job] % 2 == 0
         await asyncio.sleep(0.05)
-        inside[asked.job] -= 1
-        return told.with_json(failed(told.json)) if second else told
+        inside[request.job] -= 1
+        return response.with_json(failed(response.json)) if second else response
 
-    return Bend(told=told)
+    return Bend(response=response)
 
 
-def running(progress: Callable[[int], float]) -> Callable[[int, Asked, Told], Told]:
-    """Return an answer of Vtrix about a task that is under way, in the first reads."""
+def running(progress: Callable[[int], float]) -> Callable[[int, Request, Response], Response]:
+    """Return Vtrix's response about a running task, for the first reads."""
 
-    def write(n: int, asked: Asked, told: Told) -> Told:
+    def write(n: int, request: Request, response: Response) -> Response:
         if n > EARLY + 3:
-            return told
-        body = {name: told.json[name] for name in ("id", "created_at", "model")}
-        return told.with_json(body | {"status": "in_progress", "progress": progress(n)})
+            return response
+        body = {name: response.json[name] for name in ("id", "created_at", "model")}
+        return response.with_json(body | {"status": "in_progress", "progress": progress(n)})
 
     return write
 
 
-def told_early(n: int, asked: Asked, told: Told) -> Told:
+def video_too_early(n: int, request: Request, response: Response) -> Response:
     if n >= EARLY:
-        return told
-    output = [{"url": f"http://127.0.0.1:1/{asked.job}/video.mp4", "type": "video"}]
-    return told.with_json(under_way(told.json, "handling", output=output))
+        return response
+    output = [{"url": f"http://127.0.0.1:1/{request.job}/video.mp4", "type": "video"}]
+    return response.with_json(under_way(response.json, "handling", output=output))
 
 
-def ends_before_its_end(n: int, asked: Asked, told: Told) -> Told:
-    created = told.json["data"]["created"]
-    return told.with_json(under_way(told.json, "handling", completed=created + 1)) if n < EARLY else told
+def ends_before_its_end(n: int, request: Request, response: Response) -> Response:
+    created = response.json["data"]["created"]
+    return response.with_json(under_way(response.json, "handling", completed=created + 1)) if n < EARLY else response
 
 
 def shifted(name: str, by: int) -> Edit:
@@ -238,224 +240,230 @@ def shifted(name: str, by: int) -> Edit:
 
 
 def renamed(ours: str, theirs: str) -> Callable[[Contract], Bend]:
-    """Return a bend whose ids begin otherwise."""
+    """Return a bend whose ids have another prefix."""
 
-    def asked(asked: Asked) -> Asked:
-        return replace(asked, path=asked.path.replace(theirs, ours))
+    def request(request: Request) -> Request:
+        return replace(request, path=request.path.replace(theirs, ours))
 
-    def told(asked: Asked, told: Told) -> Told:
-        return told if asked.role == "media" else replace(told, body=told.body.replace(ours.encode(), theirs.encode()))
+    def response(request: Request, response: Response) -> Response:
+        return (
+            response
+            if request.role == "media"
+            else replace(response, body=response.body.replace(ours.encode(), theirs.encode()))
+        )
 
-    return lambda contract: Bend(asked=asked, told=told)
+    return lambda contract: Bend(request=request, response=response)
 
 
 def one_id_for_all(contract: Contract) -> Bend:
-    first: list[Told] = []
+    first: list[Response] = []
 
-    def told(asked: Asked, told: Told) -> Told:
-        if asked.role == "submit" and told.ok:
-            first.append(told)
+    def response(request: Request, response: Response) -> Response:
+        if request.role == "submit" and response.ok:
+            first.append(response)
             return first[0]
-        return told
+        return response
 
-    return Bend(told=told)
+    return Bend(response=response)
 
 
-def nobodys_is_queued(asked: Asked, told: Told) -> Told:
-    if told.status != 404:
-        return told
-    data = {"taskId": asked.job, "model": "", "status": "queued", "created": 0, "completed": 0}
+def unknown_is_queued(request: Request, response: Response) -> Response:
+    if response.status != 404:
+        return response
+    data = {"taskId": request.job, "model": "", "status": "queued", "created": 0, "completed": 0}
     return plain(200, {"code": 200, "message": "success", "data": data})
 
 
-def as_ours(asked: Asked) -> Asked:
-    """A stranger is taken for the owner."""
-    own = asked.headers.get("authorization") == f"Bearer {OTHER}"
-    return asked.with_header("authorization", f"Bearer {KEY}") if own else asked
+def as_owner(request: Request) -> Request:
+    """Treat another account as the owner."""
+    own = request.headers.get("authorization") == f"Bearer {OTHER}"
+    return request.with_header("authorization", f"Bearer {KEY}") if own else request
 
 
-def tells_a_stranger(contract: Contract) -> Bend:
+def leaks_the_prompt(contract: Contract) -> Bend:
     prompts: dict[str, str] = {}
 
-    def told(asked: Asked, told: Told) -> Told:
-        if asked.role == "submit" and told.ok:
-            prompts[told.json["data"]["taskId"]] = asked.json["input"]["prompt"]
-        elif asked.role == "status" and told.status == 404 and asked.job in prompts:
-            return told.with_json(told.json | {"message": f"not found: {prompts[asked.job or '']}"})
-        return told
+    def response(request: Request, response: Response) -> Response:
+        if request.role == "submit" and response.ok:
+            prompts[response.json["data"]["taskId"]] = request.json["input"]["prompt"]
+        elif request.role == "status" and response.status == 404 and request.job in prompts:
+            return response.with_json(response.json | {"message": f"not found: {prompts[request.job or '']}"})
+        return response
 
-    return Bend(told=told)
-
-
-def keyless(asked: Asked) -> Asked:
-    """Whoever has no key is let in."""
-    return asked if "authorization" in asked.headers else asked.with_header("authorization", f"Bearer {KEY}")
+    return Bend(response=response)
 
 
-def any_key(asked: Asked) -> Asked:
+def keyless(request: Request) -> Request:
+    """Accept a request without a key."""
+    return request if "authorization" in request.headers else request.with_header("authorization", f"Bearer {KEY}")
+
+
+def any_key(request: Request) -> Request:
     known = (None, f"Bearer {KEY}", f"Bearer {OTHER}")
-    wrong = asked.headers.get("authorization") not in known
-    return asked.with_header("authorization", f"Bearer {KEY}") if wrong else asked
+    wrong = request.headers.get("authorization") not in known
+    return request.with_header("authorization", f"Bearer {KEY}") if wrong else request
 
 
 # Bodies
 
 
-def taken(*edits: Edit) -> Callable[[Contract], Bend]:
-    """Return a bend that mends bodies instead of refusing them."""
+def repaired(*edits: Edit) -> Callable[[Contract], Bend]:
+    """Return a bend that repairs bodies instead of refusing them."""
 
-    def mend(asked: Asked) -> Asked:
-        body = asked.json
+    def mend(request: Request) -> Request:
+        body = request.json
         if not isinstance(body, dict):
-            return asked
+            return request
         for edit in edits:
             body = edit(body)
-        return asked.with_json(body)
+        return request.with_json(body)
 
-    return asking(mend, "submit")
+    return requests(mend, "submit")
 
 
 def any_json(contract: Contract) -> Bend:
-    """A body that is no JSON is taken for another one."""
+    """Treat a body that is not valid JSON as a valid submission."""
     order = json.dumps(order_for(contract, contract.models[0])).encode()
 
-    def asked(asked: Asked) -> Asked:
-        bad = asked.role == "submit" and not isinstance(asked.json, dict)
-        return replace(asked, body=order) if bad else asked
+    def request(request: Request) -> Request:
+        bad = request.role == "submit" and not isinstance(request.json, dict)
+        return replace(request, body=order) if bad else request
 
-    return Bend(asked=asked)
+    return Bend(request=request)
 
 
-def too_long(asked: Asked) -> Asked | Told:
-    seconds = resolve(asked.json, ("input", "duration"))
+def too_long(request: Request) -> Request | Response:
+    seconds = resolve(request.json, ("input", "duration"))
     if isinstance(seconds, int) and seconds >= 15:
         return plain(400, {"code": 400, "message": "invalid request", "data": None, "error_code": "INVALID_REQUEST"})
-    return asked
+    return request
 
 
-def no_seed_of_nought(asked: Asked) -> Asked | Told:
-    seed = resolve(asked.json, ("parameters", "seed"))
-    return plain(400, {"message": "seed is required"}) if seed == 0 and seed is not False else asked
+def no_seed_of_zero(request: Request) -> Request | Response:
+    seed = resolve(request.json, ("parameters", "seed"))
+    return plain(400, {"message": "seed is required"}) if seed == 0 and seed is not False else request
 
 
 # Idempotency keys
 
 
-def unkeyed(asked: Asked) -> Asked:
-    return asked.with_header("idempotency-key", None)
+def unkeyed(request: Request) -> Request:
+    return request.with_header("idempotency-key", None)
 
 
 def refuses_repeats(contract: Contract) -> Bend:
-    def told(asked: Asked, told: Told) -> Told:
-        replayed = ("idempotent-replay", "true") in told.headers
+    def response(request: Request, response: Response) -> Response:
+        replayed = ("idempotent-replay", "true") in response.headers
         body = {"code": 409, "message": "in progress", "data": None, "error_code": "IDEMPOTENCY_KEY_PROCESSING"}
-        return plain(422, body | {"code": 422, "error_code": "IDEMPOTENCY_KEY_MISMATCH"}) if replayed else told
+        return plain(422, body | {"code": 422, "error_code": "IDEMPOTENCY_KEY_MISMATCH"}) if replayed else response
 
-    return Bend(told=told)
+    return Bend(response=response)
 
 
 def forgets_the_body(contract: Contract) -> Bend:
-    """A key alone says which order it is."""
+    """Identify a submission by its key alone."""
     first: dict[str, bytes] = {}
 
-    def asked(asked: Asked) -> Asked:
-        key = asked.headers.get("idempotency-key")
-        if asked.role != "submit" or key is None:
-            return asked
-        return replace(asked, body=first.setdefault(key, asked.body))
+    def request(request: Request) -> Request:
+        key = request.headers.get("idempotency-key")
+        if request.role != "submit" or key is None:
+            return request
+        return replace(request, body=first.setdefault(key, request.body))
 
-    return Bend(asked=asked)
+    return Bend(request=request)
 
 
-def looks_before_it_keeps(contract: Contract) -> Bend:
-    """A key is kept only when the order has been taken."""
+def looks_up_before_it_stores(contract: Contract) -> Bend:
+    """Store a key only after the submission was accepted."""
     kept: set[str] = set()
 
-    async def told(asked: Asked, told: Told) -> Told:
-        if asked.role == "submit" and "x-key" in asked.headers:
+    async def response(request: Request, response: Response) -> Response:
+        if request.role == "submit" and "x-key" in request.headers:
             await asyncio.sleep(0.1)
-            kept.add(asked.headers["x-key"])
-        return told
+            kept.add(request.headers["x-key"])
+        return response
 
     begun: Counter[str] = Counter()
 
-    def asked(asked: Asked) -> Asked:
-        key = asked.headers.get("idempotency-key")
-        if asked.role != "submit" or key is None or key in kept:
-            return asked
+    def request(request: Request) -> Request:
+        key = request.headers.get("idempotency-key")
+        if request.role != "submit" or key is None or key in kept:
+            return request
         begun[key] += 1
-        marked = asked.with_header("x-key", key)
+        marked = request.with_header("x-key", key)
         return marked if begun[key] == 1 else marked.with_header("idempotency-key", None)
 
-    return Bend(asked=asked, told=told)
+    return Bend(request=request, response=response)
 
 
 # Cancelling, at RunComfy
 
 
-def cancelled(asked: Asked) -> dict[str, Any]:
-    return {"request_id": asked.job, "status": "cancelled", "outcome": "cancelled"}
+def cancelled(request: Request) -> dict[str, Any]:
+    return {"request_id": request.job, "status": "cancelled", "outcome": "cancelled"}
 
 
 def stays_cancelled(status: str | None, *, finished: bool) -> Callable[[Contract], Bend]:
-    """Return a bend that cancels whatever it is asked to; `status` is what is shown of a job before."""
+    """Return a bend that cancels any job; `status` is the status shown before."""
 
     def make(contract: Contract) -> Bend:
         gone: set[str | None] = set()
 
-        def told(asked: Asked, told: Told) -> Told:
-            if asked.role == "cancel" and told.ok:
+        def response(request: Request, response: Response) -> Response:
+            if request.role == "cancel" and response.ok:
                 if status is not None or finished:
-                    gone.add(asked.job)
-                return told.with_json(cancelled(asked))
-            if asked.role == "status" and told.ok:
-                word = "cancelled" if asked.job in gone else status
-                return told.with_json(told.json | {"status": word}) if word else told
-            return told
+                    gone.add(request.job)
+                return response.with_json(cancelled(request))
+            if request.role == "status" and response.ok:
+                word = "cancelled" if request.job in gone else status
+                return response.with_json(response.json | {"status": word}) if word else response
+            return response
 
-        return Bend(told=told)
+        return Bend(response=response)
 
     return make
 
 
 def refuses_to_cancel(contract: Contract) -> Bend:
-    def asked(asked: Asked) -> Asked | Told:
-        body = {"request_id": asked.job, "status": "in_progress", "outcome": "not_cancellable"}
-        return plain(202, body) if asked.role == "cancel" else asked
+    def request(request: Request) -> Request | Response:
+        body = {"request_id": request.job, "status": "in_progress", "outcome": "not_cancellable"}
+        return plain(202, body) if request.role == "cancel" else request
 
-    return Bend(asked=asked)
+    return Bend(request=request)
 
 
 def once_only(contract: Contract) -> Bend:
     seen: Counter[str | None] = Counter()
 
-    def told(asked: Asked, told: Told) -> Told:
-        if asked.role == "cancel" and told.ok:
-            seen[asked.job] += 1
-            if seen[asked.job] > 1:
+    def response(request: Request, response: Response) -> Response:
+        if request.role == "cancel" and response.ok:
+            seen[request.job] += 1
+            if seen[request.job] > 1:
                 return plain(404, {"error_code": 404001, "error_message": "ResourceNotFound"})
-        return told
+        return response
 
-    return Bend(told=told)
+    return Bend(response=response)
 
 
-def won_all_the_same(contract: Contract) -> Bend:
+def succeeds_anyway(contract: Contract) -> Bend:
     gone: set[str | None] = set()
 
-    def told(asked: Asked, told: Told) -> Told:
-        if asked.role == "cancel" and told.ok:
-            gone.add(asked.job)
-        elif asked.role == "status" and told.ok and asked.job in gone:
-            return told.with_json(told.json | {"status": "completed"})
-        elif asked.role == "result" and told.ok and asked.job in gone:
-            return told.with_json(told.json | {"status": "succeeded", "output": {"video": "http://127.0.0.1:1/a.mp4"}})
-        return told
+    def response(request: Request, response: Response) -> Response:
+        if request.role == "cancel" and response.ok:
+            gone.add(request.job)
+        elif request.role == "status" and response.ok and request.job in gone:
+            return response.with_json(response.json | {"status": "completed"})
+        elif request.role == "result" and response.ok and request.job in gone:
+            return response.with_json(
+                response.json | {"status": "succeeded", "output": {"video": "http://127.0.0.1:1/a.mp4"}}
+            )
+        return response
 
-    return Bend(told=told)
+    return Bend(response=response)
 
 
 def waiting(contract: Contract) -> Contract:
-    """Return a contract whose jobs stay in the queue for long."""
+    """Return a contract whose jobs wait in the queue for ten minutes."""
     graph = contract.graph
     first = replace(graph[graph.initial], lasts=(600.0, 600.0))
     return replace(contract, graph=replace(graph, stages={**graph.stages, first.name: first}))
@@ -465,7 +473,7 @@ def waiting(contract: Contract) -> Contract:
 
 
 def signed(message: Message, value: Any) -> Message:
-    """Return another message, with a signature that is right."""
+    """Return another message with a valid signature."""
     callbacks = _CONTRACTS[HIAPI].callbacks
     assert callbacks is not None
     assert callbacks.signature is not None
@@ -475,23 +483,23 @@ def signed(message: Message, value: Any) -> Message:
     return Message(message.headers | {name.lower(): text for name, text in seal.items()}, body)
 
 
-def telling(change: Callable[[Message], Message]) -> Callable[[Contract], Bend]:
-    async def called(message: Message, post: Post) -> int:
+def callbacks(change: Callable[[Message], Message]) -> Callable[[Contract], Bend]:
+    async def callback(message: Message, post: Post) -> int:
         return await post(change(message))
 
-    return lambda contract: Bend(called=called)
+    return lambda contract: Bend(callback=callback)
 
 
 def unsigned(message: Message) -> Message:
     return Message({name: value for name, value in message.headers.items() if "signature" not in name}, message.body)
 
 
-def signs_what_it_does_not_send(message: Message) -> Message:
+def signs_other_bytes(message: Message) -> Message:
     return Message(message.headers, json.dumps(message.json, indent=1).encode())
 
 
 def seconds_late(message: Message) -> Message:
-    """The moment of the signature is in milliseconds."""
+    """Sign with a timestamp in milliseconds."""
     return signed(
         Message(message.headers | {"x-hiapi-timestamp": message.headers["x-hiapi-timestamp"] + "000"}, b""),
         message.json,
@@ -499,145 +507,145 @@ def seconds_late(message: Message) -> Message:
 
 
 def twice(contract: Contract) -> Bend:
-    async def called(message: Message, post: Post) -> int:
+    async def callback(message: Message, post: Post) -> int:
         status = await post(message)
         if 200 <= status < 300:
             await asyncio.sleep(1.5 / SPEED)
             await post(message)
         return status
 
-    return Bend(called=called)
+    return Bend(callback=callback)
 
 
-def tells_of_another(contract: Contract) -> Bend:
-    """Every callback is about the first task."""
+def names_another_task(contract: Contract) -> Bend:
+    """Name the first task in every callback."""
     first: list[str] = []
 
-    def told(asked: Asked, told: Told) -> Told:
-        if asked.role == "submit" and told.ok:
-            first.append(told.json["data"]["taskId"])
-        return told
+    def response(request: Request, response: Response) -> Response:
+        if request.role == "submit" and response.ok:
+            first.append(response.json["data"]["taskId"])
+        return response
 
-    async def called(message: Message, post: Post) -> int:
+    async def callback(message: Message, post: Post) -> int:
         return await post(signed(message, put("/taskId", first[0])(message.json)))
 
-    return Bend(told=told, called=called)
+    return Bend(response=response, callback=callback)
 
 
 def gives_up(contract: Contract) -> Bend:
-    async def called(message: Message, post: Post) -> int:
+    async def callback(message: Message, post: Post) -> int:
         await post(message)
         return 200
 
-    return Bend(called=called)
+    return Bend(callback=callback)
 
 
-def says_nothing(contract: Contract) -> Bend:
-    async def called(message: Message, post: Post) -> int:
+def sends_no_callback(contract: Contract) -> Bend:
+    async def callback(message: Message, post: Post) -> int:
         return 200
 
-    return Bend(called=called)
+    return Bend(callback=callback)
 
 
-def told_before_it_is_there(contract: Contract) -> Bend:
-    told_of: set[str] = set()
+def callback_before_the_end_is_readable(contract: Contract) -> Bend:
+    called_back: set[str] = set()
     hidden: Counter[str | None] = Counter()
 
-    async def called(message: Message, post: Post) -> int:
-        told_of.add(message.json["taskId"])
+    async def callback(message: Message, post: Post) -> int:
+        called_back.add(message.json["taskId"])
         return await post(message)
 
-    def told(asked: Asked, told: Told) -> Told:
-        if asked.role != "status" or not ended(told) or hidden[asked.job] > 2:
-            return told
-        hidden[asked.job] += asked.job in told_of
-        return told.with_json(under_way(told.json, "archiving"))
+    def response(request: Request, response: Response) -> Response:
+        if request.role != "status" or not ended(response) or hidden[request.job] > 2:
+            return response
+        hidden[request.job] += request.job in called_back
+        return response.with_json(under_way(response.json, "archiving"))
 
-    return Bend(told=told, called=called)
+    return Bend(response=response, callback=callback)
 
 
 # Files
 
 
 def another_file(make: Callable[[], bytes]) -> Callable[[Contract], Bend]:
-    """Return a bend whose files are all one other."""
+    """Return a bend that serves one other file for every video."""
 
-    def asked(asked: Asked) -> Asked | Told:
-        if asked.role != "media":
-            return asked
+    def request(request: Request) -> Request | Response:
+        if request.role != "media":
+            return request
         data = make()
-        told = Told(200, (("content-type", "video/mp4"), ("accept-ranges", "bytes")), data)
-        if "range" not in asked.headers:
-            return told
-        first, last = _span(asked.headers["range"], len(data))
-        part = replace(told, status=206, body=data[first : last + 1])
+        response = Response(200, (("content-type", "video/mp4"), ("accept-ranges", "bytes")), data)
+        if "range" not in request.headers:
+            return response
+        first, last = _span(request.headers["range"], len(data))
+        part = replace(response, status=206, body=data[first : last + 1])
         return part.with_header("content-range", f"bytes {first}-{last}/{len(data)}")
 
-    return lambda contract: Bend(asked=asked)
+    return lambda contract: Bend(request=request)
 
 
-def _span(asked: str, size: int) -> tuple[int, int]:
-    first, _, last = asked.removeprefix("bytes=").partition("-")
+def _span(request: str, size: int) -> tuple[int, int]:
+    first, _, last = request.removeprefix("bytes=").partition("-")
     if not first:
         return size - int(last), size - 1
     return int(first), min(int(last or size), size - 1)
 
 
-def media(write: Callable[[Asked, Told], Told]) -> Callable[[Contract], Bend]:
-    return rewritten("media", lambda asked, told: write(asked, told) if told.ok else told)
+def media(write: Callable[[Request, Response], Response]) -> Callable[[Contract], Bend]:
+    return rewritten("media", lambda request, response: write(request, response) if response.ok else response)
 
 
-def whole_whatever(contract: Contract) -> Bend:
-    def asked(asked: Asked) -> Asked:
-        return asked.with_header("range", None) if asked.role == "media" else asked
+def whole_file_always(contract: Contract) -> Bend:
+    def request(request: Request) -> Request:
+        return request.with_header("range", None) if request.role == "media" else request
 
-    return Bend(asked=asked)
-
-
-def off_by_one(asked: Asked, told: Told) -> Told:
-    return replace(told, body=told.body[:-1]) if told.status == 206 else told
+    return Bend(request=request)
 
 
-def longer_than_it_is(asked: Asked, told: Told) -> Told:
-    return replace(told, length=(told.length or 0) + 1) if asked.method == "HEAD" else told
+def off_by_one(request: Request, response: Response) -> Response:
+    return replace(response, body=response.body[:-1]) if response.status == 206 else response
+
+
+def longer_than_it_is(request: Request, response: Response) -> Response:
+    return replace(response, length=(response.length or 0) + 1) if request.method == "HEAD" else response
 
 
 def short_links(contract: Contract) -> Contract:
-    """Return a contract whose links live so long that a test can see their end."""
+    """Return a contract whose links expire soon enough for a test."""
     return replace(contract, retention=replace(contract.retention, result_url=30.0))
 
 
 def never_expires(contract: Contract) -> Bend:
-    files: dict[str, Told] = {}
+    files: dict[str, Response] = {}
 
-    def told(asked: Asked, told: Told) -> Told:
-        if asked.role != "media":
-            return told
-        if told.status == 200 and asked.method == "GET":
-            files[asked.path] = told
-        return told if told.ok else files.get(asked.path, told)
+    def response(request: Request, response: Response) -> Response:
+        if request.role != "media":
+            return response
+        if response.status == 200 and request.method == "GET":
+            files[request.path] = response
+        return response if response.ok else files.get(request.path, response)
 
-    return Bend(told=told)
+    return Bend(response=response)
 
 
-def gone_after(reads: int) -> Callable[[int, Asked, Told], Told]:
+def gone_after(reads: int) -> Callable[[int, Request, Response], Response]:
     gone = plain(404, {"code": 404, "message": "not found", "data": None})
-    return lambda n, asked, told: gone if n > reads else told
+    return lambda n, request, response: gone if n > reads else response
 
 
 # Money
 
 
-def billed_for_nothing(n: int, asked: Asked, told: Told) -> Told:
-    if told.json["status"] != "completed":
-        return told
-    body = {name: told.json[name] for name in ("id", "created_at", "model")}
+def billed_for_nothing(n: int, request: Request, response: Response) -> Response:
+    if response.json["status"] != "completed":
+        return response
+    body = {name: response.json[name] for name in ("id", "created_at", "model")}
     error = {"code": "002014001", "message": "Video generation failed"}
-    return told.with_json(body | {"status": "failed", "error": error, "usage": {"cost": "0.42", "discount": 1}})
+    return response.with_json(body | {"status": "failed", "error": error, "usage": {"cost": "0.42", "discount": 1}})
 
 
-def html(told: Told, status: int | None = None) -> Told:
-    return Told(status or told.status, (("content-type", "text/html"),), b"<html><body>Oops</body></html>")
+def html(response: Response, status: int | None = None) -> Response:
+    return Response(status or response.status, (("content-type", "text/html"),), b"<html><body>Oops</body></html>")
 
 
 NEGATIVE = ("negative:minItems:/input/image_urls", "negative:type:/input/prompt", "negative:required:/input/image_urls")
@@ -649,140 +657,146 @@ UNKNOWN = ("identity:unknown",)
 
 
 MUTANTS: tuple[Mutant, ...] = (
-    Mutant("SHA-01", HIAPI, "a task without its status", good("status", drop("/data/status"))),
-    Mutant("SHA-01", HIAPI, "201 for an order", good("submit", status=201)),
+    Mutant("SHA-01", HIAPI, "a task lacks its status", good("status", drop("/data/status"))),
+    Mutant("SHA-01", HIAPI, "201 for a submission", good("submit", status=201)),
     Mutant(
         "SHA-01",
         VTRIX,
-        "a status word that no page has: processing",
+        "an undocumented status: processing",
         counted(
-            lambda n, asked, told: (
-                told.with_json(running(lambda n: 0.5)(n, asked, told).json | {"status": "processing"})
+            lambda n, request, response: (
+                response.with_json(running(lambda n: 0.5)(n, request, response).json | {"status": "processing"})
                 if n < 3
-                else told
+                else response
             )
         ),
     ),
-    Mutant("SHA-01", VTRIX, "created_at as text", good("status", put("/created_at", str))),
-    Mutant("SHA-01", RUNCOMFY, "a status without the request's id", good("status", drop("/request_id"))),
+    Mutant("SHA-01", VTRIX, "created_at is a string", good("status", put("/created_at", str))),
+    Mutant("SHA-01", RUNCOMFY, "a status lacks the request's id", good("status", drop("/request_id"))),
     Mutant(
         "SHA-02",
         HIAPI,
-        "JSON that is called text/html",
-        rewritten("status", lambda asked, told: told.with_header("content-type", "text/html")),
+        "JSON is declared as text/html",
+        rewritten("status", lambda request, response: response.with_header("content-type", "text/html")),
     ),
     Mutant(
         "SHA-03",
         HIAPI,
-        "refusals as HTML",
-        rewritten("status", lambda asked, told: html(told) if told.status >= 400 else told),
+        "refusals are HTML",
+        rewritten("status", lambda request, response: html(response) if response.status >= 400 else response),
         ("job", *UNKNOWN),
     ),
-    Mutant("SHA-03", HIAPI, "refusals without a message", refusal("status", drop("/message")), UNKNOWN),
-    Mutant("SHA-04", VTRIX, "an answer of 17 MB", good("status", put("/padding", "x" * (17 << 20))), ("job",)),
-    Mutant("LIF-01", HIAPI, "a poll that goes back: archiving, then handling", counted(backwards)),
+    Mutant("SHA-03", HIAPI, "refusals lack a message", refusal("status", drop("/message")), UNKNOWN),
+    Mutant("SHA-04", VTRIX, "a response of 17 MB", good("status", put("/padding", "x" * (17 << 20))), ("job",)),
+    Mutant("LIF-01", HIAPI, "a job goes back: archiving, then handling", counted(backwards)),
     Mutant("LIF-02", HIAPI, "success, and later fail", changes_its_end),
     Mutant("LIF-02", VTRIX, "completed, and later in_progress", wakes_again),
-    Mutant("LIF-03", VTRIX, "progress that goes down", counted(running(lambda n: 0.9 - n / 20))),
-    Mutant("LIF-03", VTRIX, "progress in percent", counted(running(lambda n: 35.0))),
+    Mutant("LIF-03", VTRIX, "progress goes down", counted(running(lambda n: 0.9 - n / 20))),
+    Mutant("LIF-03", VTRIX, "progress is in percent", counted(running(lambda n: 35.0))),
     Mutant("LIF-04", HIAPI, "completed before it was created", good("status", shifted("completed", -3600))),
     Mutant(
-        "LIF-04", VTRIX, "created_at in milliseconds", good("status", put("/created_at", lambda value: value * 1000))
+        "LIF-04", VTRIX, "created_at is in milliseconds", good("status", put("/created_at", lambda value: value * 1000))
     ),
-    Mutant("LIF-04", HIAPI, "a moment of the end before the end", counted(ends_before_its_end)),
-    Mutant("LIF-05", HIAPI, "the address of the video before the end", counted(told_early)),
-    Mutant("LIF-06", HIAPI, "polls at once that tell of two ends", split_brain),
-    Mutant("IDN-01", HIAPI, "ids that begin otherwise", renamed("tk-hiapi-", "task-hi-api-"), ("job",)),
+    Mutant("LIF-04", HIAPI, "an end time before the end", counted(ends_before_its_end)),
+    Mutant("LIF-05", HIAPI, "a video URL before the end", counted(video_too_early)),
+    Mutant("LIF-06", HIAPI, "concurrent polls see two different ends", split_brain),
+    Mutant("IDN-01", HIAPI, "ids have another prefix", renamed("tk-hiapi-", "task-hi-api-"), ("job",)),
     Mutant(
         "IDN-01",
         VTRIX,
-        "ids that begin otherwise, where no page says how",
+        "ids have another prefix than the assumed one",
         renamed("task_", "gen_"),
         ("job",),
         lesson=True,
     ),
-    Mutant("IDN-02", HIAPI, "one id for two orders", one_id_for_all, ("job", "idempotency")),
+    Mutant("IDN-02", HIAPI, "one id for two submissions", one_id_for_all, ("job", "idempotency")),
     Mutant(
-        "IDN-02", VTRIX, "an answer about another task", good("status", put("/id", "task_0123456789abcdef")), ("job",)
+        "IDN-02", VTRIX, "a response about another task", good("status", put("/id", "task_0123456789abcdef")), ("job",)
     ),
-    Mutant("IDN-03", HIAPI, "a task that nobody has is queued", rewritten("status", nobodys_is_queued), UNKNOWN),
+    Mutant("IDN-03", HIAPI, "an unknown task is queued", rewritten("status", unknown_is_queued), UNKNOWN),
+    Mutant("IDN-03", HIAPI, "400 for an unknown task", refusal("status", put("/code", 400), status=400), UNKNOWN),
+    Mutant("IDN-03", RUNCOMFY, "403 for an unknown request", refusal("status", status=403), UNKNOWN, lesson=True),
     Mutant(
-        "IDN-03", HIAPI, "400 for a task that nobody has", refusal("status", put("/code", 400), status=400), UNKNOWN
+        "IDN-04",
+        HIAPI,
+        "another account's key shows the task",
+        requests(as_owner, "status"),
+        ("job", "identity:foreign"),
     ),
     Mutant(
-        "IDN-03", RUNCOMFY, "403 for a request that nobody has", refusal("status", status=403), UNKNOWN, lesson=True
-    ),
-    Mutant(
-        "IDN-04", HIAPI, "another account's key shows the task", asking(as_ours, "status"), ("job", "identity:foreign")
-    ),
-    Mutant(
-        "IDN-04", HIAPI, "a refusal that tells a stranger the prompt", tells_a_stranger, ("job", "identity:foreign")
+        "IDN-04", HIAPI, "a refusal to another account leaks the prompt", leaks_the_prompt, ("job", "identity:foreign")
     ),
     Mutant(
         "IDN-05",
         HIAPI,
-        "a list without the task",
+        "a list lacks the task",
         good("list", put("/data/tasks", []), put("/data/total", 0)),
         ("job", "identity:list"),
     ),
-    Mutant("AUT-01", HIAPI, "the list needs no key", asking(keyless, "list"), ("job", "auth:list")),
+    Mutant("AUT-01", HIAPI, "the list needs no key", requests(keyless, "list"), ("job", "auth:list")),
     Mutant(
         "AUT-01",
         HIAPI,
-        "403 for no key",
-        answers("status", lambda asked, told: told.status == 401, put("/code", 403), status=403),
+        "403 for a missing key",
+        responses("status", lambda request, response: response.status == 401, put("/code", 403), status=403),
         ("job", "auth:status"),
     ),
-    Mutant("AUT-01", HIAPI, "a task can be read without a key", asking(keyless, "status"), ("job", "auth:status")),
-    Mutant("AUT-01", VTRIX, "an order needs no key", asking(keyless, "submit"), ("job", "auth:submit")),
-    Mutant("AUT-02", HIAPI, "any key will do", asking(any_key, "status", "list"), ("job", "auth:status", "auth:list")),
+    Mutant("AUT-01", HIAPI, "a task can be read without a key", requests(keyless, "status"), ("job", "auth:status")),
+    Mutant("AUT-01", VTRIX, "a submission needs no key", requests(keyless, "submit"), ("job", "auth:submit")),
+    Mutant(
+        "AUT-02", HIAPI, "any key is accepted", requests(any_key, "status", "list"), ("job", "auth:status", "auth:list")
+    ),
     Mutant(
         "AUT-02",
         RUNCOMFY,
-        "401 for a key that is nobody's",
-        answers("status", lambda asked, told: told.status == 400, status=401),
+        "401 for an unknown key",
+        responses("status", lambda request, response: response.status == 400, status=401),
         ("job", "auth:status"),
         lesson=True,
     ),
     Mutant(
-        "AUT-03", HIAPI, "an order with a wrong key makes a task", asking(any_key, "submit"), ("job", "auth:submit")
+        "AUT-03",
+        HIAPI,
+        "a submission with a wrong key makes a task",
+        requests(any_key, "submit"),
+        ("job", "auth:submit"),
     ),
     Mutant(
         "NEG-01",
         HIAPI,
-        "16 seconds are made 5, and billed",
-        taken(put("/input/duration", 5)),
+        "16 seconds become 5, and are billed",
+        repaired(put("/input/duration", 5)),
         ("negative:maximum:/input/duration",),
     ),
     Mutant(
         "NEG-01",
         HIAPI,
-        "a tier that is not there is made 720p",
-        taken(put("/input/resolution", "720p")),
+        "an unknown tier becomes 720p",
+        repaired(put("/input/resolution", "720p")),
         ("negative:enum:/input/resolution",),
     ),
-    Mutant("NEG-01", HIAPI, "what is no JSON is taken", any_json, ("negative:json",)),
+    Mutant("NEG-01", HIAPI, "a body that is not valid JSON is accepted", any_json, ("negative:json",)),
     Mutant(
         "NEG-02", HIAPI, "another code for a bad body", refusal("submit", put("/error_code", "BAD_INPUT")), NEGATIVE
     ),
     Mutant("NEG-02", HIAPI, "422 for a bad body", refusal("submit", put("/code", 422), status=422), NEGATIVE),
     Mutant("NEG-02", HIAPI, "500 for a bad body", refusal("submit", put("/code", 500), status=500), NEGATIVE),
-    Mutant("NEG-03", HIAPI, "15 seconds are refused", asking(too_long, "submit"), ("job", "bound:/input/duration:*")),
+    Mutant("NEG-03", HIAPI, "15 seconds are refused", requests(too_long, "submit"), ("job", "bound:/input/duration:*")),
     Mutant(
         "NEG-03",
         VTRIX,
         "a seed of 0 is refused",
-        asking(no_seed_of_nought, "submit"),
+        requests(no_seed_of_zero, "submit"),
         ("job", "bound:/parameters/seed:0"),
     ),
-    Mutant("IDM-01", HIAPI, "keys are not looked at", asking(unkeyed, "submit"), IDEMPOTENCY),
-    Mutant("IDM-01", HIAPI, "an order that is repeated is refused", refuses_repeats, IDEMPOTENCY),
+    Mutant("IDM-01", HIAPI, "idempotency keys are ignored", requests(unkeyed, "submit"), IDEMPOTENCY),
+    Mutant("IDM-01", HIAPI, "a repeated submission is refused", refuses_repeats, IDEMPOTENCY),
     Mutant("IDM-02", HIAPI, "another body gets the first one's task", forgets_the_body, IDEMPOTENCY),
-    Mutant("IDM-03", HIAPI, "a key is looked up before it is kept", looks_before_it_keeps, IDEMPOTENCY),
+    Mutant("IDM-03", HIAPI, "a key is looked up before it is stored", looks_up_before_it_stores, IDEMPOTENCY),
     Mutant(
         "CNL-01",
         RUNCOMFY,
-        "what is under way is cancelled",
+        "a running job is cancelled",
         stays_cancelled("in_progress", finished=True),
         CANCEL,
         contract=waiting,
@@ -791,7 +805,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "CNL-01",
         RUNCOMFY,
-        "what waits in the queue is not cancelled",
+        "a queued job is not cancelled",
         refuses_to_cancel,
         CANCEL,
         contract=waiting,
@@ -801,70 +815,72 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "CNL-02",
         RUNCOMFY,
-        "404 for whoever cancels again",
+        "404 for a repeated cancellation",
         once_only,
         CANCEL,
         contract=waiting,
         pace="realistic",
         lesson=True,
     ),
-    Mutant(
-        "CNL-03", RUNCOMFY, "what was cancelled succeeds", won_all_the_same, CANCEL, contract=waiting, pace="realistic"
-    ),
+    Mutant("CNL-03", RUNCOMFY, "a cancelled job succeeds", succeeds_anyway, CANCEL, contract=waiting, pace="realistic"),
     Mutant(
         "CNL-04",
         RUNCOMFY,
-        "what has succeeded is cancelled",
+        "a succeeded job is cancelled",
         stays_cancelled(None, finished=True),
         ("job", "cancel:finished"),
     ),
     Mutant(
         "NTF-01",
         HIAPI,
-        "a callback without its status",
-        telling(lambda message: signed(message, drop("/status")(message.json))),
+        "a callback lacks its status",
+        callbacks(lambda message: signed(message, drop("/status")(message.json))),
         CALLBACK,
     ),
     Mutant(
         "NTF-01",
         HIAPI,
-        "a callback that says success: done",
-        telling(lambda message: signed(message, put("/status", "done")(message.json))),
+        "a callback has an undocumented status: done",
+        callbacks(lambda message: signed(message, put("/status", "done")(message.json))),
         CALLBACK,
     ),
-    Mutant("NTF-02", HIAPI, "no signature", telling(unsigned), CALLBACK),
-    Mutant("NTF-02", HIAPI, "a signature of other bytes than are sent", telling(signs_what_it_does_not_send), CALLBACK),
-    Mutant("NTF-02", HIAPI, "a moment in milliseconds", telling(seconds_late), CALLBACK, lesson=True),
+    Mutant("NTF-02", HIAPI, "callbacks are not signed", callbacks(unsigned), CALLBACK),
+    Mutant("NTF-02", HIAPI, "other bytes are signed than sent", callbacks(signs_other_bytes), CALLBACK),
+    Mutant("NTF-02", HIAPI, "the timestamp is in milliseconds", callbacks(seconds_late), CALLBACK, lesson=True),
     Mutant(
         "NTF-03",
         HIAPI,
-        "a callback with another video",
-        telling(lambda message: signed(message, put("/output/0/url", "https://cdn.hiapi.ai/other.mp4")(message.json))),
+        "a callback has another video",
+        callbacks(
+            lambda message: signed(message, put("/output/0/url", "https://cdn.hiapi.ai/other.mp4")(message.json))
+        ),
         CALLBACK,
     ),
     Mutant(
         "NTF-03",
         HIAPI,
-        "a callback that says fail",
-        telling(lambda message: signed(message, failed({"data": message.json})["data"])),
+        "a callback reports fail after a success",
+        callbacks(lambda message: signed(message, failed({"data": message.json})["data"])),
         CALLBACK,
     ),
-    Mutant("NTF-03", HIAPI, "a callback about another task", tells_of_another, ("job", *CALLBACK)),
-    Mutant("NTF-04", HIAPI, "no second try", gives_up, CALLBACK, lesson=True),
-    Mutant("NTF-04", HIAPI, "no callback at all", says_nothing, CALLBACK),
-    Mutant("NTF-05", HIAPI, "once more after the acknowledgement", twice, CALLBACK),
-    Mutant("NTF-06", HIAPI, "told before a poll can see it", told_before_it_is_there, CALLBACK),
+    Mutant("NTF-03", HIAPI, "a callback is about another task", names_another_task, ("job", *CALLBACK)),
+    Mutant("NTF-04", HIAPI, "callbacks are not retried", gives_up, CALLBACK, lesson=True),
+    Mutant("NTF-04", HIAPI, "no callback at all", sends_no_callback, CALLBACK),
+    Mutant("NTF-05", HIAPI, "an acknowledged callback is repeated", twice, CALLBACK),
+    Mutant(
+        "NTF-06", HIAPI, "a poll shows the end only after the callback", callback_before_the_end_is_readable, CALLBACK
+    ),
     Mutant(
         "RET-01",
         HIAPI,
-        "a link that never works",
-        rewritten("media", lambda asked, told: plain(403, {})),
+        "a link never works",
+        rewritten("media", lambda request, response: plain(403, {})),
         ("job", "retention:before"),
     ),
     Mutant(
         "RET-01",
         HIAPI,
-        "links that live a day",
+        "links expire after a day",
         good("status", *(put(f"/data/output/{n}/expireAt", lambda value: value - 6 * 86_400) for n in (0, 1))),
         lesson=True,
     ),
@@ -879,20 +895,20 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "RET-03",
         HIAPI,
-        "a task that is gone as soon as it was read",
+        "a task is gone after a few reads",
         counted(gone_after(EARLY + 4)),
         ("job", "job:after"),
         lesson=True,
     ),
-    Mutant("MED-01", HIAPI, "a page of HTML as the video", another_file(lambda: b"<html>" * 100), MEDIA),
+    Mutant("MED-01", HIAPI, "the video is an HTML page", another_file(lambda: b"<html>" * 100), MEDIA),
     Mutant("MED-01", VTRIX, "half a video", another_file(lambda: films.good()[: len(films.good()) // 2]), MEDIA),
-    Mutant("MED-02", VTRIX, "25 frames a second", another_file(lambda: films.remade(films.good(), rate=25)), MEDIA),
+    Mutant("MED-02", VTRIX, "25 frames per second", another_file(lambda: films.remade(films.good(), rate=25)), MEDIA),
     Mutant("MED-03", HIAPI, "one frame short", another_file(lambda: films.remade(films.good(), dropped=1)), MEDIA),
     Mutant("MED-04", HIAPI, "half the sides of the tier", another_file(lambda: films.plain(640, 360)), MEDIA),
     Mutant(
         "MED-05",
         RUNCOMFY,
-        "a square where 16:9 was asked for",
+        "a square instead of the ordered 16:9",
         another_file(lambda: films.plain(960, 960)),
         MEDIA,
         model=1,
@@ -900,7 +916,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "MED-05",
         VTRIX,
-        "a square from a picture that is 16:9",
+        "a square from a 16:9 picture",
         another_file(lambda: films.plain(960, 960)),
         MEDIA,
         picture=films.picture,
@@ -914,37 +930,39 @@ MUTANTS: tuple[Mutant, ...] = (
         picture=films.picture,
     ),
     Mutant("MED-07", HIAPI, "no sound", another_file(lambda: films.remade(films.good(), audio=False)), MEDIA),
-    Mutant("MED-07", HIAPI, "a second less of sound", another_file(lambda: films.remade(films.good(), quiet=1)), MEDIA),
+    Mutant(
+        "MED-07", HIAPI, "the sound is a second short", another_file(lambda: films.remade(films.good(), quiet=1)), MEDIA
+    ),
     Mutant(
         "MED-08",
         HIAPI,
-        "the index behind the media",
+        "the index follows the media",
         another_file(lambda: films.remade(films.good(), first=False)),
         MEDIA,
     ),
-    Mutant("MED-09", HIAPI, "ranges are not looked at", whole_whatever, MEDIA),
-    Mutant("MED-09", HIAPI, "ranges one byte short", media(off_by_one), MEDIA),
-    Mutant("MED-10", HIAPI, "a Content-Length that is not the file's", media(longer_than_it_is), MEDIA),
+    Mutant("MED-09", HIAPI, "ranges are ignored", whole_file_always, MEDIA),
+    Mutant("MED-09", HIAPI, "ranges are one byte short", media(off_by_one), MEDIA),
+    Mutant("MED-10", HIAPI, "the Content-Length is wrong", media(longer_than_it_is), MEDIA),
     Mutant(
         "MED-10",
         HIAPI,
-        "a video that is called text/plain",
-        media(lambda asked, told: told.with_header("content-type", "text/plain")),
+        "the video is declared as text/plain",
+        media(lambda request, response: response.with_header("content-type", "text/plain")),
         MEDIA,
     ),
     Mutant("MED-11", HIAPI, "2 seconds instead of 3", another_file(lambda: films.good(2)), MEDIA),
     Mutant(
         "MON-01",
         RUNFLOW,
-        "it costs twice its price",
+        "a job costs twice its price",
         good("status", put("/cost", lambda value: None if value is None else str(2 * float(value)))),
     ),
     Mutant(
         "MON-01",
         VTRIX,
-        "it costs twice a price that no page shows",
+        "a job costs twice an assumed price",
         good("status", put("/usage/cost", lambda value: str(2 * float(value)))),
         lesson=True,
     ),
-    Mutant("MON-02", VTRIX, "a task that failed is billed", counted(billed_for_nothing)),
+    Mutant("MON-02", VTRIX, "a failed task is billed", counted(billed_for_nothing)),
 )

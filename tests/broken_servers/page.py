@@ -1,4 +1,4 @@
-"""docs/server-rules.md: every rule for servers, and what broke it; made of the rules and of what the last run found."""
+"""Writes docs/server-rules.md: every rule for servers, and the broken servers that the last run caught."""
 
 from __future__ import annotations
 
@@ -16,56 +16,55 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "server-rules.md"
 CAUGHT = Path(__file__).with_name("caught.json")
 HEAD = """# The rules for servers
 
-{count} sentences that [hobbyhorse conformance server](servers.md) holds an endpoint against. MUST is what clients rely
-on; SHOULD is what most of them do. S1 is {S1}, S2 {S2}, S3 {S3}, S4 {S4}.
+[hobbyhorse conformance server](servers.md) checks an endpoint against {count} rules. Clients rely on a MUST; a SHOULD
+is common practice. S1 is {S1}, S2 {S2}, S3 {S3}, S4 {S4}.
 
 """
 MIDDLE = """
 ## The servers that break them
 
-A check that has never failed proves nothing. So each rule has a server that breaks it on purpose: ours, with one thing
-changed on the way. The suite runs on it and has to say that the rule is broken; or, where the contract only assumes
-what the server does otherwise and no document says it, that it is a lesson. The last column has the rules that are
-broken with it: whoever gives one id to two orders has a key that two orders share, too. Some of these are seen only
-when requests that are sent at once meet, and not in every run.
+A check that has never failed proves nothing. So each rule has a server that breaks it on purpose: ours, with one change
+on the way. The suite must find the rule broken. If the contract only assumes the fact that the server contradicts, and
+no document states it, the verdict must be a lesson instead. The last column lists the rules that are broken as a side
+effect: a server that ignores idempotency keys breaks all three rules about them. Some side effects appear only when
+concurrent requests meet, and not in every run.
 
-`make broken-servers` runs the suite on all of them and writes this page anew. The changes are in
-[mutants.py](../tests/broken_servers/mutants.py); the tests make them again each time. The suite accuses neither the
-server
-that they are made of nor [two that share no code with it](../tests/broken_servers/independent.py).
+`make broken-servers` runs the suite on all of them and rewrites this page. The changes are in
+[mutants.py](../tests/broken_servers/mutants.py); the tests repeat them in each run. The suite finds no fault with the
+unchanged server, nor with [two servers that share no code with it](../tests/broken_servers/independent.py).
 
 """
 
 
 def caught() -> dict[str, dict[str, Any]]:
-    """Return what the last run found, by the names of the mutants."""
+    """Return the results of the last run, by mutant name."""
     found: dict[str, dict[str, Any]] = json.loads(CAUGHT.read_text()) if CAUGHT.exists() else {}
     return found
 
 
 def page(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Return docs/server-rules.md."""
-    lines = ["| rule | | | what it says |", "|---|---|---|---|"]
+    lines = ["| rule | | | statement |", "|---|---|---|---|"]
     for rule in server_rules():
         lines.append(f"| {rule.id} {rule.name} | {rule.level} | {rule.severity} | {_cell(rule.statement)} |")
-    told = ["| rule | the server, and its bug | verdict | with it |", "|---|---|---|---|"]
+    broken = ["| rule | the server and its bug | verdict | also broken |", "|---|---|---|---|"]
     for mutant in sorted(MUTANTS, key=lambda mutant: mutant.rule):
         one = found.get(mutant.name, {"caught": False, "word": "not run", "others": []})
         word = one["word"] if one["caught"] else f"**{one['word']}**"
-        with_it = ", ".join(one["others"])
-        told.append(f"| {mutant.rule} | {_cell(f'{mutant.provider}: {mutant.says}')} | {word} | {with_it} |")
-    tables = "\n".join(lines) + "\n" + MIDDLE + "\n".join(told)
+        also_broken = ", ".join(one["others"])
+        broken.append(f"| {mutant.rule} | {_cell(f'{mutant.provider}: {mutant.bug}')} | {word} | {also_broken} |")
+    tables = "\n".join(lines) + "\n" + MIDDLE + "\n".join(broken)
     return HEAD.format(count=len(server_rules()), **SEVERITIES) + tables + f"\n\n{summary(found)}\n"
 
 
 def summary(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Say how many were caught."""
+    """Return how many broken servers were caught, as a sentence."""
     hits = [mutant for mutant in MUTANTS if found.get(mutant.name, {}).get("caught")]
     shown = {mutant.rule for mutant in hits}
     lessons = sum(mutant.lesson for mutant in hits)
     return (
-        f"Caught: {len(hits)} of {len(MUTANTS)} broken servers, of {len(shown)} of {len(server_rules())} rules; "
-        f"{lessons} of them as lessons."
+        f"Caught: {len(hits)} of {len(MUTANTS)} broken servers, {lessons} of them as lessons; "
+        f"they break {len(shown)} of {len(server_rules())} rules."
     )
 
 

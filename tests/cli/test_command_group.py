@@ -11,6 +11,7 @@ import pytest
 from typer.core import TyperGroup
 from typer.main import get_group
 
+from hobbyhorse.cli import commands
 from hobbyhorse.cli.command_group import CommandGroup
 from hobbyhorse.cli.main import app
 
@@ -119,6 +120,15 @@ def test_a_command_that_cannot_be_imported_fails_only_when_it_runs(folder: Path)
     invoke("lint")
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         invoke("broken")
+
+
+COMMANDS = sorted(path.stem for path in Path(commands.__file__).parent.glob("[a-z]*.py"))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_file_of_hobbyhorse_is_a_command_with_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    get_group(app).main([*name.split("_"), "--help"], prog_name="hobbyhorse", standalone_mode=False)
+    assert f"Usage: hobbyhorse {name.replace('_', ' ')} " in capsys.readouterr().out
 
 
 def test_every_command_of_hobbyhorse_has_one_line_of_help(capsys: pytest.CaptureFixture[str]) -> None:

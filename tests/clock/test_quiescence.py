@@ -1,4 +1,4 @@
-"""Activity: a server says when nothing is left to do at a moment, and is not asked to guess by the time of the day."""
+"""Quiescence: which waits hold an activity, which do not, and how bytes in flight are waited for."""
 
 from __future__ import annotations
 
@@ -17,13 +17,21 @@ from starlette.responses import FileResponse
 
 from hobbyhorse.clock import quiescence as activity
 from hobbyhorse.clock.clock import ManualClock
-from hobbyhorse.clock.quiescence import ActivityGroup, Receive, RequestTracker, Send, TimeStepper, awaiting_answer, held
+from hobbyhorse.clock.quiescence import (
+    ActivityGroup,
+    Receive,
+    RequestTracker,
+    Send,
+    TimeStepper,
+    awaiting_response,
+    held,
+)
 
 Handler = Callable[[Receive, Send], Awaitable[None]]
 
 
 class Home:
-    """An event loop in a thread, and an application there of which each test says what it does."""
+    """An event loop in a thread with an application whose handler each test sets."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -31,16 +39,16 @@ class Home:
         self._thread.start()
         self.clock = ManualClock(start=0.0)
         self.handler: Handler = self._idle
-        self.watch = RequestTracker(self._app)
-        self.timeline = TimeStepper(self.clock, [self.watch])
+        self.tracker = RequestTracker(self._app)
+        self.timeline = TimeStepper(self.clock, [self.tracker])
         self._scope = "lifespan"
         self.seen: Any = None
         self.wire: Wire | None = None
-        self._asked: list[Future[None]] = []  # who waits for ever is kept by nobody else
+        self._asked: list[Future[None]] = []  # asyncio keeps only weak references to tasks that wait forever
         self.do(self._call())
 
-    async def answer(self, receive: Receive, send: Send) -> None:
-        """Answer at once."""
+    async def respond(self, receive: Receive, send: Send) -> None:
+        """Respond immediately."""
 
     async def _idle(self, receive: Receive, send: Send) -> None:
         pass
@@ -57,13 +65,13 @@ class Home:
 
         scope: dict[str, Any] = {"type": self._scope, "method": "GET", "headers": [], "asgi": {"spec_version": "2.3"}}
         scope["extensions"] = {"wire": self.wire}
-        await self.watch(scope, wait, wait)
+        await self.tracker(scope, wait, wait)
 
     def do(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
 
     def request(self, handler: Handler) -> Future[None]:
-        """Begin a request, which the handler answers."""
+        """Begin a request that the handler serves."""
         self.handler, self._scope = handler, "http"
         self._asked.append(asyncio.run_coroutine_threadsafe(self._call(), self.loop))
         return self._asked[-1]
@@ -183,12 +191,12 @@ def test_a_request_that_waits_in_two_places_counts_once(home: Home) -> None:
 
     held_one = home.request(both)
     assert home.settles_while(held_one)
-    assert not home.settles_while(home.request(work)), "one that is held twice does not cover for one that works"
+    assert not home.settles_while(home.request(work)), "a request that is held twice must not hide a request that works"
     home.timeline.step(5.0)
     assert not home.settles_while(held_one)
 
 
-def test_what_is_due_at_once_begins_with_the_end_of_the_request_that_added_it(home: Home) -> None:
+def test_an_action_due_now_begins_with_the_end_of_the_request_that_added_it(home: Home) -> None:
     ran = []
 
     async def action() -> None:
@@ -204,17 +212,17 @@ def test_what_is_due_at_once_begins_with_the_end_of_the_request_that_added_it(ho
 
 
 class Wire:
-    """A connection of which some bytes have not arrived."""
+    """A connection with bytes that have not arrived."""
 
     def __init__(self, unsent: int) -> None:
-        self.unsent, self.looks, self.arrives_after = unsent, 0, 5
+        self.unsent, self.polls, self.arrives_after = unsent, 0, 5
 
     def get_extra_info(self, name: str) -> None:
         return None
 
     def get_write_buffer_size(self) -> int:
-        self.looks += 1
-        if self.looks > self.arrives_after:
+        self.polls += 1
+        if self.polls > self.arrives_after:
             self.unsent = 0
         return self.unsent
 
@@ -222,27 +230,27 @@ class Wire:
         return False
 
 
-def test_what_was_sent_is_waited_for_until_it_has_arrived(home: Home) -> None:
+def test_sent_bytes_are_waited_for_until_they_have_arrived(home: Home) -> None:
     home.wire = Wire(10)
-    home.request(home.answer).result(30)
+    home.request(home.respond).result(30)
     home.timeline.settle()
     assert home.wire.unsent == 0
 
 
-def test_what_a_client_does_not_read_is_waited_for_once(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activity, "MOST_LOOKS", 7)
+def test_bytes_that_a_client_does_not_read_are_waited_for_once(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activity, "MOST_POLLS", 7)
     home.wire = Wire(10)
     home.wire.arrives_after = 1_000
-    home.request(home.answer).result(30)
+    home.request(home.respond).result(30)
     home.timeline.settle()
-    assert home.wire.looks >= 7
-    before = home.wire.looks
+    assert home.wire.polls >= 7
+    before = home.wire.polls
     home.timeline.settle()
-    assert home.wire.looks - before == 1
+    assert home.wire.polls - before == 1
 
 
 class Plug(Wire):
-    """A connection to somebody who does not read, and whose system has not said that it has something."""
+    """A connection to a client that does not read, and whose system has not acknowledged anything."""
 
     def __init__(self, plug: socket.socket) -> None:
         super().__init__(0)
@@ -252,17 +260,15 @@ class Plug(Wire):
         return self._plug
 
     def get_write_buffer_size(self) -> int:
-        self.looks += 1
+        self.polls += 1
         return 0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what has not been sent")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the bytes not sent")
 @pytest.mark.parametrize("fills", [False, True], ids=["has arrived", "has no room"])
-def test_what_has_arrived_is_not_waited_for_until_it_is_acknowledged(
-    home: Home, monkeypatch: pytest.MonkeyPatch, fills: bool
-) -> None:
-    monkeypatch.setattr(activity, "unacknowledged", lambda fileno: 7)  # as a system that takes its time
-    monkeypatch.setattr(activity, "MOST_LOOKS", 1_000_000)  # a client that does not read is found out before
+def test_arrived_bytes_need_no_acknowledgement(home: Home, monkeypatch: pytest.MonkeyPatch, fills: bool) -> None:
+    monkeypatch.setattr(activity, "unacknowledged", lambda fileno: 7)  # as a system that delays acknowledgements
+    monkeypatch.setattr(activity, "MOST_POLLS", 1_000_000)  # the stall must be detected first
     with (
         socket.create_server(("127.0.0.1", 0)) as listens,
         socket.create_connection(listens.getsockname()) as reader,
@@ -273,42 +279,42 @@ def test_what_has_arrived_is_not_waited_for_until_it_is_acknowledged(
             while plug.send(bytes(65_536 if fills else 7)) and fills:
                 pass
         home.wire = Plug(plug)
-        home.request(home.answer).result(30)
+        home.request(home.respond).result(30)
         home.timeline.settle()
-        assert (home.wire.looks > activity.STALLED_LOOKS) == fills
+        assert (home.wire.polls > activity.STALLED_POLLS) == fills
         assert reader.recv(1, socket.MSG_PEEK)
 
 
 class Closed(Wire):
-    """A connection that is closed, and all of it sent."""
+    """A connection that is closed, with nothing left to send."""
 
     def is_closing(self) -> bool:
         return True
 
 
-def test_connections_that_are_closed_are_forgotten_where_nobody_asks_what_is_on_its_way(home: Home) -> None:
+def test_closed_connections_are_forgotten_although_nothing_checks_bytes_in_flight(home: Home) -> None:
     for _ in range(300):
         home.wire = Closed(0)
-        home.request(home.answer).result(30)
-    assert len(home.watch._connections) <= activity.LOOKED_THROUGH
+        home.request(home.respond).result(30)
+    assert len(home.tracker._connections) <= activity.FORGET_EVERY
     home.wire = Wire(10)
-    home.request(home.answer).result(30)
+    home.request(home.respond).result(30)
     for _ in range(300):
         home.wire = Closed(0)
-        home.request(home.answer).result(30)
-    assert home.do(on_its_way(home))
+        home.request(home.respond).result(30)
+    assert home.do(in_flight(home))
 
 
-async def on_its_way(home: Home) -> bool:
-    return home.watch.on_its_way()
+async def in_flight(home: Home) -> bool:
+    return home.tracker.in_flight()
 
 
-def test_an_action_is_waited_for_unless_it_waits_for_an_answer(home: Home) -> None:
+def test_an_action_is_waited_for_unless_it_waits_for_a_response(home: Home) -> None:
     ended: list[str] = []
     answered = asyncio.Event()
 
     async def post() -> None:
-        trace = awaiting_answer()
+        trace = awaiting_response()
         for _ in range(50):
             await asyncio.sleep(0)
         await trace("http11.receive_response_headers.started", {})
@@ -347,24 +353,24 @@ def test_a_server_that_is_busy_for_too_long_is_reported(home: Home, monkeypatch:
         home.timeline.settle()
 
 
-def test_a_step_needs_a_server_that_runs_only_where_something_is_due() -> None:
+def test_a_step_needs_a_running_server_only_if_something_is_due() -> None:
     clock = ManualClock(start=0.0)
     timeline = TimeStepper(clock, [RequestTracker(lambda scope, receive, send: asyncio.sleep(0))])
     timeline.settle()
     timeline.step(3.0)
     assert timeline.now() == 3.0
     clock.at(4.0, asyncio.Event().wait)  # type: ignore[arg-type]
-    with pytest.raises(RuntimeError, match="does not run"):
+    with pytest.raises(RuntimeError, match="server is not running"):
         timeline.step(5.0)
 
 
-def test_nothing_is_held_where_nothing_is_counted() -> None:
+def test_a_hold_without_an_activity_does_nothing() -> None:
     with held():
         pass
-    doing = ActivityGroup()
-    with doing.begun():
-        assert doing.busy == 1
+    group = ActivityGroup()
+    with group.activity():
+        assert group.busy == 1
         with held():
-            assert doing.busy == 0
-        assert doing.busy == 1
-    assert doing.busy == 0
+            assert group.busy == 0
+        assert group.busy == 1
+    assert group.busy == 0

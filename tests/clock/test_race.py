@@ -1,4 +1,4 @@
-"""The first of several waits: which it was, what it raises, and that the others are ended."""
+"""The first of several waits: its index, its exception, the end of the others; and a client that disconnects."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from hobbyhorse.clock.race import first_of
+from hobbyhorse.clock.race import client_gone, first_of
 
 pytestmark = pytest.mark.anyio
 
@@ -18,7 +18,7 @@ async def never(ended: list[str]) -> None:
         ended.append("never")
 
 
-async def at_once() -> None: ...
+async def immediate() -> None: ...
 
 
 async def fails() -> None:
@@ -27,19 +27,19 @@ async def fails() -> None:
 
 async def test_it_returns_the_index_of_the_first_and_cancels_the_others() -> None:
     ended: list[str] = []
-    assert await first_of(never(ended), at_once()) == 1
-    assert await first_of(at_once(), never(ended)) == 0
+    assert await first_of(never(ended), immediate()) == 1
+    assert await first_of(immediate(), never(ended)) == 0
     assert ended == ["never", "never"]
 
 
-async def test_what_the_first_raises_is_raised() -> None:
+async def test_an_exception_of_the_first_is_raised() -> None:
     ended: list[str] = []
     with pytest.raises(OSError, match="it broke"):
         await first_of(never(ended), fails())
     assert ended == ["never"]
 
 
-async def test_one_that_somebody_else_has_cancelled_has_just_ended() -> None:
+async def test_a_wait_that_is_cancelled_from_elsewhere_counts_as_ended() -> None:
     ended: list[str] = []
 
     async def cancelled() -> None:
@@ -48,7 +48,7 @@ async def test_one_that_somebody_else_has_cancelled_has_just_ended() -> None:
     assert await first_of(cancelled(), never(ended)) == 0
 
 
-async def test_who_waits_can_be_cancelled_and_takes_the_others_along() -> None:
+async def test_a_cancelled_race_cancels_its_waits() -> None:
     ended: list[str] = []
     task = asyncio.ensure_future(first_of(never(ended), never(ended)))
     await asyncio.sleep(0)
@@ -58,3 +58,13 @@ async def test_who_waits_can_be_cancelled_and_takes_the_others_along() -> None:
         await task
     await asyncio.sleep(0)
     assert ended == ["never", "never"]
+
+
+async def test_a_client_is_gone_with_its_disconnect_and_not_with_its_body() -> None:
+    events = [{"type": "http.request", "more_body": True}, {"type": "http.request"}, {"type": "http.disconnect"}]
+
+    async def receive() -> dict[str, object]:
+        return events.pop(0)  # type: ignore[return-value]
+
+    await client_gone(receive)
+    assert events == []

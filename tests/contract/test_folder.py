@@ -111,13 +111,13 @@ def test_a_place_in_an_error_can_be_followed() -> None:
             {API + "/components/schemas/Job": {"$ref": "#/nowhere"}},
             [],
             "openapi.json#/components/schemas/Job/$ref",
-            "'#/nowhere' leads nowhere",
+            "'#/nowhere' does not exist",
         ),
         (
             {API + "/components/schemas/X": {"$ref": "#/components/schemas/X"}},
             [],
             "openapi.json#/components/schemas/X/$ref",
-            "'#/components/schemas/X' leads back to itself",
+            "'#/components/schemas/X' refers back to itself",
         ),
     ],
 )
@@ -169,8 +169,8 @@ def test_a_variant_that_there_is_none_of_is_an_error() -> None:
     ("pointer", "value", "place", "reason"),
     [
         ("/x/y", 1, "/variants/v/set/~1x~1y", "'/x/y' is nowhere; all but the last step must be there"),
-        ("/models/2", {}, "/variants/v/set/~1models~12", "'2' is no index of a list of 2"),
-        ("/~x", 1, "/variants/v/set/~1~0x", "'/~x' is "),
+        ("/models/2", {}, "/variants/v/set/~1models~12", "'2' is not an index of an array of length 2"),
+        ("/~x", 1, "/variants/v/set/~1~0x", "'/~x' is not a JSON Pointer"),
         ("/name", 5, "/name", '5 is not of type "string"'),
         ("/initial", "x", "/initial", "'x' is not a stage"),
     ],

@@ -1,4 +1,4 @@
-"""How moments, money and lengths of time are written and read back, and what is refused."""
+"""Formats of timestamps, money and durations: round trips, and the values that are refused."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hobbyhorse.contract.folder import data_directory
 from hobbyhorse.contract.formats import FORMATS, format_for
 
+# The last second of the year 9999, the latest that datetime can represent.
 LATEST = 253_402_300_799
-"""The last second of the year 9999, where dates end."""
 
 SECONDS = st.integers(0, LATEST).map(float)
 THOUSANDTHS = st.integers(0, 4_000_000_000_000).map(lambda thousandths: thousandths / 1000)
@@ -32,7 +32,7 @@ DOMAINS: Mapping[str, st.SearchStrategy[Any]] = {
     "number": CENTS,
     "milliseconds": THOUSANDTHS,
 }
-"""The values that each format can tell apart."""
+"""The values that each format can represent without loss."""
 
 KINDS: Mapping[str, type] = {
     "unix": int,
@@ -43,7 +43,7 @@ KINDS: Mapping[str, type] = {
     "number": float,
     "milliseconds": int,
 }
-"""What each format is on the wire."""
+"""The JSON type of each format."""
 
 
 def test_every_format_has_a_domain_here_and_is_one_that_contracts_may_name() -> None:
@@ -54,7 +54,7 @@ def test_every_format_has_a_domain_here_and_is_one_that_contracts_may_name() -> 
 
 @pytest.mark.parametrize("name", FORMATS)
 @given(data=st.data())
-def test_what_is_written_is_read_back(name: str, data: st.DataObject) -> None:
+def test_a_written_value_is_read_back(name: str, data: st.DataObject) -> None:
     value = data.draw(DOMAINS[name])
     written = FORMATS[name].write(value)
     assert type(written) is KINDS[name]
@@ -63,7 +63,7 @@ def test_what_is_written_is_read_back(name: str, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 @given(data=st.data())
-def test_what_was_read_is_written_as_it_stood(name: str, data: st.DataObject) -> None:
+def test_a_value_that_was_read_is_written_unchanged(name: str, data: st.DataObject) -> None:
     written = FORMATS[name].write(data.draw(DOMAINS[name]))
     assert FORMATS[name].write(FORMATS[name].read(written)) == written
 
@@ -84,7 +84,7 @@ def test_what_was_read_is_written_as_it_stood(name: str, data: st.DataObject) ->
         ("milliseconds", 0.0, 0),
     ],
 )
-def test_a_value_is_written_as_the_page_says(name: str, value: Any, written: Any) -> None:
+def test_a_value_is_written_as_documented(name: str, value: Any, written: Any) -> None:
     assert FORMATS[name].write(value) == written
 
 
@@ -103,7 +103,7 @@ def test_a_value_is_written_as_the_page_says(name: str, value: Any, written: Any
         ("milliseconds", 1500.5, 1.5005),
     ],
 )
-def test_what_others_write_is_read_too(name: str, written: Any, value: Any) -> None:
+def test_other_spellings_are_read_too(name: str, written: Any, value: Any) -> None:
     assert FORMATS[name].read(written) == value
 
 
@@ -116,7 +116,7 @@ def test_a_date_is_the_same_moment_in_every_zone(naive: datetime, minutes: int) 
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("value", [None, True, False, [], {}, [1], "", "soon", "1.2.3"], ids=repr)
-def test_what_is_of_no_format_is_refused_by_value(name: str, value: Any) -> None:
+def test_a_value_of_no_format_is_refused_by_value(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=r"^.+$") as raised:
         FORMATS[name].read(value)
     assert repr(value) in str(raised.value)
@@ -125,15 +125,16 @@ def test_what_is_of_no_format_is_refused_by_value(name: str, value: Any) -> None
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("unix", "1777370400", "'1777370400' is no moment; a number of seconds since 1970 is"),
-        ("unix", True, "True is no moment; a number of seconds since 1970 is"),
-        ("rfc3339", 1777370400, "1777370400 is no date-time; a text such as 2026-04-28T10:00:00.000Z is"),
-        ("decimal", True, "True is no sum of money; a number or a text such as 0.70 is"),
-        ("number", "a lot", "'a lot' is no sum of money; a number or a text such as 0.70 is"),
+        ("unix", "1777370400", "'1777370400' is not a timestamp; expected a number of seconds since 1970"),
+        ("unix", True, "True is not a timestamp; expected a number of seconds since 1970"),
+        ("rfc3339", 1777370400, "1777370400 is not a date-time; expected a string such as 2026-04-28T10:00:00.000Z"),
+        ("milliseconds", "1500", "'1500' is not a duration; expected a number of milliseconds"),
+        ("decimal", True, "True is not an amount of money; expected a number or a string such as 0.70"),
+        ("number", "a lot", "'a lot' is not an amount of money; expected a number or a string such as 0.70"),
     ],
 )
-def test_a_refusal_says_what_was_seen_and_what_is_allowed(name: str, value: Any, words: str) -> None:
-    with pytest.raises(ValueError, match="is no") as raised:
+def test_a_refusal_names_the_value_and_the_expected_form(name: str, value: Any, words: str) -> None:
+    with pytest.raises(ValueError, match="is not") as raised:
         FORMATS[name].read(value)
     assert str(raised.value) == words
 
@@ -142,19 +143,19 @@ def test_a_refusal_says_what_was_seen_and_what_is_allowed(name: str, value: Any,
 
 
 @pytest.mark.parametrize("example", ["2026-04-28T10:00:00Z", "2026-04-28T10:00:00.000Z"])
-def test_a_date_is_written_with_z_where_the_example_has_it(example: str) -> None:
+def test_a_date_is_written_with_z_if_the_example_has_it(example: str) -> None:
     form = format_for("rfc3339", example)
     assert form is FORMATS["rfc3339_z"]
 
 
 @pytest.mark.parametrize("example", ["2026-04-28T10:00:00+00:00", None, 5, "soon"])
-def test_a_date_is_written_with_an_offset_where_the_example_has_no_z(example: Any) -> None:
+def test_a_date_is_written_with_an_offset_if_the_example_has_no_z(example: Any) -> None:
     form = format_for("rfc3339", example)
     assert form is FORMATS["rfc3339"]
 
 
 @pytest.mark.parametrize("name", sorted(set(FORMATS) - {"rfc3339"}))
-def test_every_other_format_is_the_one_that_is_named(name: str) -> None:
+def test_every_other_format_is_found_by_its_name(name: str) -> None:
     assert format_for(name, "2026-04-28T10:00:00Z") is FORMATS[name]
 
 

@@ -1,4 +1,4 @@
-"""What is generated keeps its schema, what is negated breaks it, and two independent validators say so."""
+"""Generated values satisfy their schema and mutations violate it, according to two independent validators."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from hobbyhorse.contract.values import Contract
 from tests.conftest import CONTRACTS, DIRECTORY, many
 
 OPENAPI = "openapi.json"
+# The documents' base for jsonschema: Python's urljoin does not join relative references to an unknown scheme.
 BASE = "https://contract.test/"
-"""Where the documents stand for jsonschema; Python's urllib cannot join below a scheme of our own."""
 
 UNEXPLAINED = settings(
     max_examples=1_000, phases=[Phase.generate, Phase.shrink], suppress_health_check=[HealthCheck.too_slow]
@@ -54,7 +54,7 @@ MADE_UP: dict[str, Any] = {
     "a string of some length": {"type": "string", "minLength": 2, "maxLength": 5},
     "a string of one length": {"type": "string", "minLength": 3, "maxLength": 3},
     "a long string": {"type": "string", "maxLength": 5000},
-    "a string that begins as told": {"type": "string", "pattern": "^(https?://|data:)", "maxLength": 40},
+    "a string with a given beginning": {"type": "string", "pattern": "^(https?://|data:)", "maxLength": 40},
     "a string of an exact form": {"type": "string", "pattern": "^[0-9a-f]{8}$"},
     "a string with something in it": {"type": "string", "pattern": "[0-9]-[0-9]"},
     "a string of a form and a length": {"type": "string", "pattern": "^tk-", "minLength": 35, "maxLength": 35},
@@ -196,7 +196,7 @@ SMALLEST: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Subject:
-    """A schema, and the two who judge by it; `documents` are all that it may refer to."""
+    """A schema by its address; `documents` are all files that it may refer to."""
 
     documents: dict[str, Any]
     address: str
@@ -210,7 +210,7 @@ class Subject:
 
 
 class Judges:
-    """jsonschema-rs and jsonschema, who have to agree."""
+    """Two validators that must agree: jsonschema-rs and jsonschema."""
 
     def __init__(self, schemas: Schemas, documents: dict[str, Any], address: str) -> None:
         self.fast = schemas.validator(address)
@@ -234,7 +234,7 @@ def documents_of(contract: Contract) -> dict[str, Any]:
 
 
 def judges_of(contract: Contract, address: str) -> Judges:
-    """Return the judges by a schema of a contract."""
+    """Return the validators of a schema of a contract."""
     return Judges(contract.schemas, documents_of(contract), address)
 
 
@@ -255,7 +255,7 @@ def requests() -> Iterator[tuple[str, Subject]]:
 
 
 def answers() -> Iterator[tuple[str, Subject]]:
-    """Yield every schema of an answer in the contracts, the same one once."""
+    """Yield every schema of a response in the contracts, duplicates once."""
     for contract in CONTRACTS:
         seen: dict[bytes, str] = {}
         for operation in contract.operations.values():
@@ -275,11 +275,11 @@ NEGATED = {name: subject for name, subject in {**MADE, **REQUESTS}.items() if na
 PLAIN = {name: subject for name, subject in NEGATED.items() if subject.address.startswith("models/")} | {
     name: subject for name, subject in MADE.items() if MADE_UP[name] and b"anyOf" not in orjson.dumps(MADE_UP[name])
 }
-"""Those whose broken keyword no `anyOf` hides."""
+"""Subjects in which no `anyOf` hides the broken keyword."""
 
 
 def check_values(subject: Subject, strategy: st.SearchStrategy[Any], examples: int = 40, **more: Any) -> None:
-    """Hold generated values against the schema."""
+    """Validate generated values."""
     judges = subject.judges()
 
     @settings(max_examples=examples, suppress_health_check=LENIENT, **more)
@@ -294,7 +294,7 @@ def check_values(subject: Subject, strategy: st.SearchStrategy[Any], examples: i
 def check_mutations(
     subject: Subject, strategy: st.SearchStrategy[Mutation], examples: int = 60, **more: Any
 ) -> list[Mutation]:
-    """Hold mutations against the schema; return them."""
+    """Check that each mutation violates the schema; return the mutations."""
     judges, seen = subject.judges(), list[Mutation]()
 
     @settings(max_examples=examples, suppress_health_check=LENIENT, **more)
@@ -309,7 +309,7 @@ def check_mutations(
 
 
 def sample(strategy: st.SearchStrategy[Any], examples: int = 300) -> list[Any]:
-    """Return what a strategy yields."""
+    """Draw values from a strategy."""
     drawn = []
 
     @settings(max_examples=examples, suppress_health_check=LENIENT)
@@ -368,7 +368,7 @@ def test_the_bounds_of_a_number_are_met(name: str, edges: set[float]) -> None:
     [
         ("a string of some length", {2, 3, 4, 5}),
         ("a long string", {0, 5000}),
-        ("a string that begins as told", {5, 40}),
+        ("a string with a given beginning", {5, 40}),
         ("a list", {1, 2, 3}),
         ("a long list", {0, 300}),
         ("a list of at least many", {50}),
@@ -447,7 +447,7 @@ def test_every_breakable_pair_is_reached(subject: Subject) -> None:
 
 
 @pytest.mark.parametrize("name", EXPECTED_BREAKS)
-def test_what_can_be_broken_is_known(name: str) -> None:
+def test_the_breakable_pairs_are_known(name: str) -> None:
     found = breakable(*schema_at(name))
     assert len(found) == len(set(found))
     assert set(found) == EXPECTED_BREAKS[name]
@@ -489,17 +489,17 @@ def test_a_mutation_breaks_one_keyword_at_one_place(subject: Subject) -> None:
         ("a closed object", ("", "additionalProperties"), [{"a": "", "A": None}]),
     ],
 )
-def test_what_is_nearly_right_is_tried(name: str, pair: Pair, nearly: list[Any]) -> None:
+def test_nearly_correct_values_are_tried(name: str, pair: Pair, nearly: list[Any]) -> None:
     strategy = mutations(*schema_at(name), [pair])
     for text in map(orjson.dumps, nearly):
         find(strategy.map(lambda mutation: orjson.dumps(mutation.value)), text.__eq__, settings=UNEXPLAINED)
 
 
-# ---- schemas that nobody thought of
+# ---- random schemas
 
 
 def any_schema(children: st.SearchStrategy[Any] | None = None) -> st.SearchStrategy[Any]:
-    """Schemas of the keywords that contracts use, sense or none."""
+    """Random schemas of the keywords that contracts use, useful or not."""
     types = ["null", "boolean", "integer", "number", "string", "array", "object"]
     some = st.sampled_from([None, True, 0, 1, 2.5, "", "a", "马", [1], {"a": 1}])
     names = st.sampled_from(["a", "b/c", "d e"])
@@ -550,22 +550,22 @@ def test_every_schema_of_the_keywords_is_kept_and_broken_or_refused(schema: Any,
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
-        ({"oneOf": [{}]}, "keyword 'oneOf'; allowed are"),
+        ({"oneOf": [{}]}, "keyword 'oneOf'; allowed: "),
         ({"type": "object", "properties": {"a": {"type": "array", "items": {"not": {}}}}}, "keyword 'not'"),
         ({"additionalProperties": {"multipleOf": 3}}, "keyword 'multipleOf'"),
-        ({"$ref": "#/nowhere"}, "#/nowhere: no schema is there"),
-        ({"properties": {"a": {"$ref": "missing.json#"}}}, "missing.json#: no schema is there"),
+        ({"$ref": "#/nowhere"}, "#/nowhere: is not a schema"),
+        ({"properties": {"a": {"$ref": "missing.json#"}}}, "missing.json#: is not a schema"),
         ({"$ref": "#/x"}, "refers to itself"),
-        ({"$ref": "#x"}, "is no JSON Pointer"),
+        ({"$ref": "#x"}, "is not a JSON Pointer"),
         ({"type": "string", "pattern": "("}, "pattern"),
-        ({"type": "string", "enum": [1]}, "no value keeps this schema"),
-        ({"type": "integer", "minimum": 1.2, "maximum": 1.8}, "no value keeps this schema"),
-        ({"type": "number", "minimum": 2, "maximum": 1}, "no value keeps this schema"),
-        ({"type": "string", "minLength": 2, "maxLength": 1}, "no value keeps this schema"),
-        ({"type": "array", "minItems": 1, "items": False}, "no value keeps this schema"),
-        ({"type": "object", "required": ["a"], "additionalProperties": False}, "no value keeps this schema"),
-        ({"type": "object", "required": ["a"], "properties": {"a": {"$ref": "#/x"}}}, "no value keeps this schema"),
-        (False, "no value keeps this schema"),
+        ({"type": "string", "enum": [1]}, "no value satisfies this schema"),
+        ({"type": "integer", "minimum": 1.2, "maximum": 1.8}, "no value satisfies this schema"),
+        ({"type": "number", "minimum": 2, "maximum": 1}, "no value satisfies this schema"),
+        ({"type": "string", "minLength": 2, "maxLength": 1}, "no value satisfies this schema"),
+        ({"type": "array", "minItems": 1, "items": False}, "no value satisfies this schema"),
+        ({"type": "object", "required": ["a"], "additionalProperties": False}, "no value satisfies this schema"),
+        ({"type": "object", "required": ["a"], "properties": {"a": {"$ref": "#/x"}}}, "no value satisfies this schema"),
+        (False, "no value satisfies this schema"),
     ],
 )
 def test_a_schema_that_nothing_can_be_generated_from_is_a_clear_error(schema: Any, message: str) -> None:
@@ -657,7 +657,7 @@ def test_a_generator_with_a_keyword_that_it_does_not_keep_is_caught(name: str) -
 
 @pytest.mark.parametrize("name", SPOILT)
 def test_a_negator_that_breaks_nothing_is_caught(name: str) -> None:
-    """Mutations of the right schema are held against the spoilt one, which some of them keep."""
+    """Mutations of the correct schema are validated with the spoilt one, which some of them satisfy."""
     original, spoil = SPOILT[name]
     right = made_up(original)
     with pytest.raises(AssertionError):

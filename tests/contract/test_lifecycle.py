@@ -1,4 +1,4 @@
-"""The state machine: over random graphs, a timeline makes legal moves only, and time goes one way."""
+"""The state machine, on random graphs: timelines have only legal transitions, and moments ascend."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LENGTHS = st.integers(0, 30).map(lambda tenths: tenths / 10)
 
 @st.composite
 def graphs(draw: st.DrawFn) -> Graph:
-    """Any graph: with loops, dead ends, and stages that nobody reaches; only terminal stages never lead on."""
+    """Any graph: loops, dead ends, unreachable stages; only terminal stages are sure to have no successors."""
     kinds = draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=6))
     names = [f"s{number}" for number in range(len(kinds))]
     followers = st.lists(st.sampled_from(names), unique=True, max_size=4).map(tuple)
@@ -32,21 +32,21 @@ def graphs(draw: st.DrawFn) -> Graph:
 
 @st.composite
 def lengths(draw: st.DrawFn, graph: Graph) -> Callable[[Stage], float]:
-    """How long each stage of a graph lasts."""
+    """A duration for each stage of a graph."""
     drawn = {stage.name: draw(LENGTHS) for stage in graph}
     return lambda stage: drawn[stage.name]
 
 
 @st.composite
 def jobs(draw: st.DrawFn) -> tuple[Graph, Timeline]:
-    """A graph and the timeline of a job in it, to some stage that it can come to."""
+    """A graph and the timeline of a job in it, which ends in any reachable stage."""
     graph = draw(graphs())
     end = draw(st.sampled_from([None, *sorted(reachable(graph, graph.initial))]))
     return graph, lay(graph, draw(MOMENTS), draw(lengths(graph)), end)
 
 
 def reachable(graph: Graph, start: str) -> set[str]:
-    """Return the stages that a job in one stage can come to, that stage included: the plainest way to find them."""
+    """Return all stages that can be reached from one, itself included, by plain iteration."""
     found = {start}
     while more := {to for name in found for to in graph[name].next} - found:
         found |= more
@@ -66,13 +66,11 @@ def is_ascending(timeline: Timeline) -> bool:
     return moments == sorted(moments)
 
 
-# ---- ways
+# ---- paths
 
 
 @given(graphs(), st.data())
-def test_there_is_a_legal_way_to_every_stage_that_can_be_reached_and_to_no_other(
-    graph: Graph, data: st.DataObject
-) -> None:
+def test_there_is_a_legal_path_to_every_reachable_stage_and_to_no_other(graph: Graph, data: st.DataObject) -> None:
     start, end = (data.draw(st.sampled_from(sorted(graph.stages))) for _ in range(2))
     if end in reachable(graph, start):
         path = graph.path(start, end)
@@ -81,17 +79,18 @@ def test_there_is_a_legal_way_to_every_stage_that_can_be_reached_and_to_no_other
     else:
         with pytest.raises(LifecycleError) as raised:
             graph.path(start, end)
-        assert str(raised.value) == f"no way from {start!r} to {end!r}; {start!r} leads to {list(graph[start].next)}"
+        allowed = list(graph[start].next)
+        assert str(raised.value) == f"no path from {start!r} to {end!r}; from {start!r} allowed: {allowed}"
 
 
 @given(graphs(), st.data())
-def test_a_stage_leads_to_what_can_be_reached_from_it(graph: Graph, data: st.DataObject) -> None:
+def test_a_stage_leads_to_every_stage_reachable_from_it(graph: Graph, data: st.DataObject) -> None:
     start = data.draw(st.sampled_from(sorted(graph.stages)))
     assert {name for name in graph.stages if graph.leads_to(start, name)} == reachable(graph, start)
 
 
 @given(graphs())
-def test_the_way_of_a_job_that_goes_well_is_legal_and_takes_the_first_good_stage_each_time(graph: Graph) -> None:
+def test_the_path_of_a_successful_job_is_legal_and_takes_the_first_good_stage_each_time(graph: Graph) -> None:
     path = graph.path(graph.initial)
     assert path[0] == graph.initial
     for before, after in pairwise(path):
@@ -101,7 +100,7 @@ def test_the_way_of_a_job_that_goes_well_is_legal_and_takes_the_first_good_stage
 
 
 @given(graphs(), st.data())
-def test_a_job_that_ends_badly_goes_the_good_way_as_long_as_it_can(graph: Graph, data: st.DataObject) -> None:
+def test_a_failing_job_follows_the_happy_path_as_long_as_it_can(graph: Graph, data: st.DataObject) -> None:
     end = data.draw(st.sampled_from(sorted(reachable(graph, graph.initial))))
     happy, path = graph.path(graph.initial), graph.path(graph.initial, end)
     shared = next(
@@ -154,7 +153,7 @@ def test_every_ending_of_a_provider_can_be_laid(contract: Contract) -> None:
 
 
 @given(graphs(), MOMENTS, st.data())
-def test_a_timeline_begins_when_it_is_laid_and_makes_legal_moves_at_the_lengths_of_its_stages(
+def test_a_timeline_begins_when_it_is_laid_and_has_legal_transitions_after_the_durations_of_its_stages(
     graph: Graph, start: float, data: st.DataObject
 ) -> None:
     lasting = data.draw(lengths(graph))
@@ -168,10 +167,10 @@ def test_a_timeline_begins_when_it_is_laid_and_makes_legal_moves_at_the_lengths_
 
 
 @given(graphs(), st.data())
-def test_no_timeline_is_laid_to_an_end_that_cannot_be_reached(graph: Graph, data: st.DataObject) -> None:
+def test_a_timeline_to_an_unreachable_end_is_refused(graph: Graph, data: st.DataObject) -> None:
     others = sorted(set(graph.stages) - reachable(graph, graph.initial))
     assume(others)
-    with pytest.raises(LifecycleError, match="no way from"):
+    with pytest.raises(LifecycleError, match="no path from"):
         lay(graph, 0.0, lambda stage: 1.0, data.draw(st.sampled_from(others)))
 
 
@@ -183,7 +182,7 @@ def test_the_stage_at_a_moment_is_the_last_one_that_has_begun(job: tuple[Graph, 
 
 
 @given(jobs(), st.lists(MOMENTS, min_size=2, max_size=8).map(sorted))
-def test_a_job_that_is_watched_never_goes_back(job: tuple[Graph, Timeline], moments: list[float]) -> None:
+def test_successive_polls_never_see_an_earlier_stage(job: tuple[Graph, Timeline], moments: list[float]) -> None:
     graph, timeline = job
     seen = [stage_at(timeline, now) for now in moments]
     for before, after in pairwise(seen):
@@ -194,9 +193,7 @@ def test_a_job_that_is_watched_never_goes_back(job: tuple[Graph, Timeline], mome
 
 
 @given(jobs(), MOMENTS, st.data())
-def test_a_cut_is_made_where_the_graph_has_the_move_and_nowhere_else(
-    job: tuple[Graph, Timeline], now: float, data: st.DataObject
-) -> None:
+def test_a_cut_needs_a_transition_of_the_graph(job: tuple[Graph, Timeline], now: float, data: st.DataObject) -> None:
     graph, timeline = job
     assume(now >= timeline[0][0])
     stage = data.draw(st.sampled_from(sorted(graph.stages)))
@@ -204,7 +201,7 @@ def test_a_cut_is_made_where_the_graph_has_the_move_and_nowhere_else(
     if stage not in graph[current].next:
         with pytest.raises(LifecycleError) as raised:
             cut(graph, timeline, now, stage)
-        assert str(raised.value) == f"no move from {current!r} to {stage!r}; allowed: {list(graph[current].next)}"
+        assert str(raised.value) == f"no transition from {current!r} to {stage!r}; allowed: {list(graph[current].next)}"
         return
     after = cut(graph, timeline, now, stage)
     assert after[-1] == (now, stage)
@@ -237,15 +234,15 @@ def test_nothing_is_cut_after_the_end() -> None:
     )
     timeline = lay(graph, 0.0, lambda stage: 10.0)
     assert cut(graph, timeline, 9.9, "cancelled") == ((0.0, "queued"), (9.9, "cancelled"))
-    with pytest.raises(LifecycleError, match="no move from 'done' to 'cancelled'"):
+    with pytest.raises(LifecycleError, match="no transition from 'done' to 'cancelled'"):
         cut(graph, timeline, 10.0, "cancelled")
 
 
-# ---- another end than was planned
+# ---- rerouting
 
 
 @given(jobs(), LENGTHS, st.data())
-def test_a_job_that_turns_out_otherwise_comes_to_its_new_end_by_legal_moves(
+def test_a_rerouted_job_reaches_its_new_end_by_legal_transitions(
     job: tuple[Graph, Timeline], late: float, data: st.DataObject
 ) -> None:
     graph, timeline = job
@@ -258,7 +255,7 @@ def test_a_job_that_turns_out_otherwise_comes_to_its_new_end_by_legal_moves(
     assert is_ascending(after)
 
 
-def test_time_goes_one_way_too_where_the_new_end_is_behind_a_second_try() -> None:
+def test_moments_ascend_if_the_new_end_follows_a_retry() -> None:
     graph = Graph(
         "queued",
         {

@@ -1,16 +1,19 @@
-"""Reading a request: prompts are cut where the document says so, other forms mean the same, parameters are typed."""
+"""Requests: prompt limits, alternative forms, typed parameters, and refusals with their messages."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hobbyhorse.contract.folder import build, load
 from hobbyhorse.contract.forms.expressions import Message, replaced
 from hobbyhorse.contract.request import (
     DEEPEST_BODY,
+    Order,
     Refusal,
     ValidRequest,
     cut_prompt,
@@ -20,6 +23,7 @@ from hobbyhorse.contract.request import (
     read_parameters,
 )
 from hobbyhorse.contract.values import Contract, PromptLimit
+from tests import specimen
 from tests.conftest import CONTRACTS
 from tests.world import Mock, documented
 
@@ -128,7 +132,7 @@ def test_an_undeclared_parameter_is_accepted_and_noted() -> None:
     assert any("resolutoin" in note for note in found.notes)
 
 
-def test_what_a_request_leaves_out_has_the_documented_default(contract: Contract) -> None:
+def test_an_omitted_parameter_has_the_documented_default(contract: Contract) -> None:
     for model in contract.models:
         operation, _, body = documented(contract, model)
         path = {place.name: model.id for place in operation.bindings["model"].request if place.part == "path"}
@@ -148,7 +152,7 @@ def test_what_a_request_leaves_out_has_the_documented_default(contract: Contract
         ("application/json", b"3", "malformed_body"),
     ],
 )
-def test_a_body_that_is_no_json_object_is_refused(content_type: str | None, body: bytes, situation: str) -> None:
+def test_a_body_that_is_not_a_json_object_is_refused(content_type: str | None, body: bytes, situation: str) -> None:
     found = read_body(content_type, body)
     assert isinstance(found, Refusal)
     assert found.situation == situation
@@ -167,13 +171,13 @@ def test_a_declared_query_parameter_has_its_type_and_default() -> None:
     assert found.query == {"limit": 7, "include_schema": True, "offset": 0}
 
 
-def test_a_body_may_be_nested_so_deep_and_no_deeper() -> None:
+def test_a_body_nested_deeper_than_the_limit_is_refused() -> None:
     def nested(depth: int) -> bytes:
         return b'{"a":' * (depth - 1) + b"[]" + b"}" * (depth - 1)
 
     assert isinstance(read_body("application/json", nested(DEEPEST_BODY)), dict)
     refused = read_body("application/json", nested(DEEPEST_BODY + 1))
-    assert refused == Refusal("malformed_body", f"the body is nested deeper than {DEEPEST_BODY} levels", ("body",))
+    assert refused == Refusal("malformed_body", f"the body is nested more than {DEEPEST_BODY} levels deep", ("body",))
     wide = b'{"a":[' + b",".join([b"{}"] * 2 * DEEPEST_BODY) + b"]}"
     assert isinstance(read_body("application/json", wide), dict)
 
@@ -184,3 +188,124 @@ def test_a_value_that_is_too_deep_for_the_validator_breaks_every_schema(contract
         value = {"a": value}
     schema = contract.operations["submit"].situations["accepted"].schema
     assert [str(found) for found in contract.schemas.violations(schema, value)] == ["value: is nested too deeply"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt": "another"},
+        {"first_frame": "https://example.com/other.png"},
+        {"references": ("https://example.com/other.png",)},
+        {"resolution": "another"},
+        {"seconds": 60},
+        {"ratio": "21:9"},
+        {"seed": 8},
+        {"watermark": True},
+        {"echoed": {"metadata": {"a": "b"}}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_orders_that_differ_in_anything_are_different(change: dict[str, Any]) -> None:
+    model = CONTRACTS[0].models[0]
+    one = Order(model, "a horse", None, (), "720P", 5, None, 7, watermark=False, echoed={})
+    assert one.identity == replace(one).identity
+    assert replace(one, **change).identity != one.identity
+
+
+def test_the_order_of_members_makes_no_other_order() -> None:
+    model = CONTRACTS[0].models[0]
+    one = Order(model, "a horse", None, (), "720P", 5, None, 7, watermark=False, echoed={"metadata": {"a": 1, "b": 2}})
+    assert replace(one, echoed={"metadata": {"b": 2, "a": 1}}).identity == one.identity
+
+
+# ---- messages
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "message"),
+    [
+        (None, b"{}", "Content-Type is missing; allowed: application/json"),
+        ("text/json; charset=utf-8", b"{}", "Content-Type is 'text/json'; allowed: application/json"),
+        ("application/json", b"[1]", "the body is a JSON array; it must be an object"),
+        ("application/json", b"null", "the body is a JSON null; it must be an object"),
+        ("application/json", b"true", "the body is a JSON boolean; it must be an object"),
+    ],
+)
+def test_a_refused_body_is_described_with_what_is_allowed(content_type: str | None, body: bytes, message: str) -> None:
+    found = read_body(content_type, body)
+    assert isinstance(found, Refusal)
+    assert found.message == message
+
+
+def test_invalid_json_is_reported_with_its_place() -> None:
+    found = read_body("application/json", b'{"a": }')
+    assert isinstance(found, Refusal)
+    assert str(found.message).startswith("the body is not valid JSON: ")
+    assert "line 1 column 7" in str(found.message)
+
+
+ACME = load(specimen.FOLDER)
+
+
+def acme_order(body: Any) -> Refusal:
+    found = read_order(ACME, ACME.operations["submit"], Message({}, {}, lambda name: None, body))
+    assert isinstance(found, Refusal)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("body", "refusal"),
+    [
+        ({}, Refusal("invalid_request", "model: is missing", ("body", "model"))),
+        (
+            {"model": 5},
+            Refusal("invalid_request", "model: is a JSON number; it must be a string", ("body", "model")),
+        ),
+        (
+            {"model": "x"},
+            Refusal("unknown_model", "model is 'x'; allowed: acme/move, acme/cast", ("body", "model")),
+        ),
+        ({"model": "acme/move"}, Refusal("invalid_request", "input: is missing", ("body", "input"))),
+        (
+            {"model": "acme/move", "input": {"prompt": "run"}},
+            Refusal("invalid_request", "image: is missing", ("body", "input", "image")),
+        ),
+        (
+            {"model": "acme/move", "input": {"image": "a", "prompt": "run", "duration": 16}},
+            Refusal(
+                "invalid_request",
+                "duration: 16 is greater than the maximum of 15",
+                ("body", "input", "duration"),
+            ),
+        ),
+    ],
+)
+def test_a_refused_order_names_the_place_and_what_is_allowed(body: Any, refusal: Refusal) -> None:
+    assert acme_order(body) == refusal
+
+
+def test_a_prompt_over_a_limit_that_refuses_is_reported_with_both_lengths() -> None:
+    changes = {"lifecycle.json#/models/0/prompt_limit": {"characters": 100, "chinese": 50, "over": "refuse"}}
+    contract = build(specimen.FOLDER, specimen.edited(changes))
+    body = {"model": "acme/move", "input": {"image": "a", "prompt": "\u9a6c" * 51}}
+    found = read_order(contract, contract.operations["submit"], Message({}, {}, lambda name: None, body))
+    assert found == Refusal(
+        "invalid_request",
+        "prompt: is 102 characters long (a Chinese character counts 2); allowed: at most 100",
+        ("body", "input", "prompt"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ({"page": "x"}, 'page: "x" is not of type "integer"'),
+        ({"page": "0"}, "page: 0 is less than the minimum of 1"),
+        ({"size": "101"}, "size: 101 is greater than the maximum of 100"),
+        ({"page": "1" * 19}, f'page: "{"1" * 19}" is not of type "integer"'),
+    ],
+)
+def test_a_refused_parameter_is_named_with_its_limit(query: dict[str, str], message: str) -> None:
+    found = read_parameters(ACME, ACME.operations["list"], {}, query, lambda name: None)
+    name = next(iter(query))
+    assert found == Refusal("invalid_request", message, ("query", name))

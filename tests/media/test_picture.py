@@ -1,4 +1,4 @@
-"""Input pictures: whatever the bytes, a Picture or a PictureError of one line."""
+"""Input pictures: any bytes give a Picture, or a PictureError of one line."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ from hobbyhorse.media.picture import (
     PictureLimits,
     check_picture,
     data_uri,
-    placeholder,
     read_header,
     read_picture,
     scene,
 )
-from tests.media_samples import IMAGES, distance, encoded
+from tests.media_samples import distance, encoded
 
 FORMATS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "bmp": "BMP", "gif": "GIF", "tiff": "TIFF"}
 SMALL = scene("small", 1, 96, 64)
@@ -55,7 +54,7 @@ def bomb(width: int, height: int) -> bytes:
 
 
 @given(st.sampled_from(sorted(FORMATS)), st.integers(1, 80), st.integers(1, 80))
-def test_format_and_size_are_told_by_content(name: str, width: int, height: int) -> None:
+def test_format_and_size_are_read_from_the_content(name: str, width: int, height: int) -> None:
     data = encoded(Image.new("RGB", (width, height), (9, 99, 199)), FORMATS[name])
     picture = read_picture(data)
     assert (picture.format, picture.width, picture.height, picture.nbytes) == (name, width, height, len(data))
@@ -108,26 +107,7 @@ def test_a_data_uri_gives_its_bytes_back(data: bytes, kind: str) -> None:
     assert data_uri(f"data:image/{kind};base64,{base64.b64encode(data).decode()}") == data
 
 
-@given(st.text(max_size=300), st.integers(16, 400), st.integers(16, 400))
-def test_a_placeholder_is_a_picture_for_any_text(text: str, width: int, height: int) -> None:
-    picture = read_picture(placeholder(text, width, height))
-    assert (picture.width, picture.height) == (width, height)
-
-
-@given(st.text(max_size=30), st.integers(), st.integers(16, 200), st.integers(16, 200))
-def test_a_scene_follows_from_prompt_and_seed(prompt: str, seed: int, width: int, height: int) -> None:
-    one = scene(prompt, seed, width, height)
-    assert one.size == (width, height)
-    assert one.tobytes() == scene(prompt, seed, width, height).tobytes()
-
-
 # --- examples ------------------------------------------------------------------------------------------------------
-
-
-def test_another_text_another_placeholder_another_seed_another_scene() -> None:
-    assert placeholder("one") == placeholder("one") != placeholder("two")
-    assert scene("one", 1).tobytes() != scene("one", 2).tobytes() != scene("two", 2).tobytes()
-    assert read_header(placeholder("one")).width == 1280
 
 
 @pytest.mark.parametrize(
@@ -146,11 +126,11 @@ def test_another_text_another_placeholder_another_seed_another_scene() -> None:
         (b"\x01\x02\x03", "not_a_picture", r"start with b'\\x01\\x02\\x03'"),
     ],
 )
-def test_what_is_no_picture_is_named(data: bytes, code: str, words: str) -> None:
+def test_a_file_that_is_not_a_picture_is_named(data: bytes, code: str, words: str) -> None:
     error = refused(data)
     assert error.code == code
     assert words.replace("\\\\", "\\") in error.message
-    assert "allowed are jpeg, png, webp" in error.message
+    assert "allowed: jpeg, png, webp" in error.message
 
 
 @pytest.mark.parametrize("side", [9_000, 10_000, 50_000])
@@ -158,10 +138,10 @@ def test_what_is_no_picture_is_named(data: bytes, code: str, words: str) -> None
 def test_a_decompression_bomb_is_refused_by_its_header(side: int) -> None:
     error = refused(bomb(side, side))
     assert error.code == "pixels"
-    assert "at most 80000000 pixels" in error.message
+    assert "allowed: at most 80000000 pixels" in error.message
 
 
-def test_a_picture_of_ordinary_size_is_no_bomb() -> None:
+def test_a_picture_of_ordinary_size_is_not_a_bomb() -> None:
     assert refused(bomb(100, 100)).code == "damaged"  # it has too few pixels, not too many
 
 
@@ -183,7 +163,7 @@ def test_exif_orientation_is_honoured(turn: int) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_what_is_transparent_becomes_white(mode: str) -> None:
+def test_transparent_pixels_become_white(mode: str) -> None:
     clear = Image.new("RGBA", (40, 40), (10, 200, 10, 0))
     clear.paste((200, 10, 10, 255), (0, 0, 20, 40))
     image = read_picture(encoded(clear.convert(mode))).image
@@ -216,12 +196,12 @@ def test_an_animation_is_its_first_frame(form: str) -> None:
 @pytest.mark.parametrize(
     ("found", "code", "words"),
     [
-        (Header("bmp", 900, 900, 1), "format", "'bmp' by content; allowed are jpeg, png, webp"),
+        (Header("bmp", 900, 900, 1), "format", "'bmp' by content; allowed: jpeg, png, webp"),
         (Header("png", 299, 900, 1), "side", "299x900 px; each side must be at least 300 px"),
         (Header("png", 900, 299, 1), "side", "900x299 px"),
-        (Header("png", 751, 300, 1), "aspect", "width/height 2.503; it must be from 0.4 to 2.5"),
+        (Header("png", 751, 300, 1), "aspect", "width/height 2.503; allowed: 0.4 to 2.5"),
         (Header("png", 300, 751, 1), "aspect", "width/height 0.399"),
-        (Header("png", 900, 900, (10 << 20) + 1), "bytes", "10485761 bytes; at most 10485760 are allowed"),
+        (Header("png", 900, 900, (10 << 20) + 1), "bytes", "10485761 bytes; allowed: at most 10485760"),
     ],
 )
 def test_a_broken_limit_is_named_with_what_was_found(found: Header, code: str, words: str) -> None:
@@ -240,7 +220,7 @@ def test_limits_that_are_not_set_bound_nothing() -> None:
     "text",
     ["", "https://example.com/a.png", "data:text/plain;base64,AAAA", "data:image/png,AAAA", "data:image/png;base64"],
 )
-def test_what_is_no_base64_image_uri_is_refused(text: str) -> None:
+def test_another_uri_is_refused(text: str) -> None:
     with pytest.raises(PictureError, match="is not a base64 image"):
         data_uri(text)
 
@@ -253,8 +233,3 @@ def test_broken_base64_is_refused(tail: str) -> None:
 
 def test_a_data_uri_may_carry_parameters_and_line_breaks() -> None:
     assert data_uri("data:image/png;charset=utf-8;base64,AA\r\n AA") == b"\0\0\0"
-
-
-def test_the_projects_samples_keep_the_usual_limits() -> None:
-    for path in IMAGES.iterdir():
-        check_picture(read_picture(path.read_bytes()), LIMITS)

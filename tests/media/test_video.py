@@ -1,4 +1,4 @@
-"""Films: counted by packets, decoded by PyAV, measured by the reader of MP4s."""
+"""Films: packets counted, frames and samples decoded by PyAV, facts read by the MP4 prober."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat
 
-from hobbyhorse.media.mp4 import probe
 from hobbyhorse.media.picture import PictureError
+from hobbyhorse.media.probe import probe
 from hobbyhorse.media.video import AREAS, TURN, VideoError, VideoSpec, digest, film, first_frame_jpeg, frame_size, loops
 from tests.media_samples import (
-    IMAGES,
     PICTURES,
     SHOT,
     distance,
@@ -99,7 +98,7 @@ def test_a_full_decode_gives_every_frame_and_every_sample(seconds: int, tmp_path
     assert {(frame.sample_rate, frame.layout.nb_channels) for frame in sound} == {(48_000, 2)}
 
 
-def test_the_file_says_what_a_clients_checks_ask_for(tmp_path: Path) -> None:
+def test_a_film_passes_the_checks_of_clients(tmp_path: Path) -> None:
     facts = probe(made(replace(SHOT, task="image-to-video", comment="job 42 ✓"), tmp_path))
     assert (facts.brand, facts.moov_first) == ("isom", True)
     assert (facts.video_codec, facts.pixel_format, facts.colour) == ("h264", "yuv420p", (1, 1, 1, False))
@@ -137,7 +136,7 @@ def test_the_first_frame_keeps_to_the_picture_at_1080_lines_too(tmp_path: Path) 
     assert distance(shown, given_picture.resize(shown.size, Image.Resampling.LANCZOS)) <= 4
 
 
-def test_the_measure_tells_a_wrong_colour_matrix(tmp_path: Path) -> None:
+def test_the_measure_detects_a_wrong_colour_matrix(tmp_path: Path) -> None:
     """The bound of 4 is not so wide that the commonest mistake, BT.601 shown as BT.709, would pass."""
     bars = PICTURES["bars"]()
     wrong = bars.convert("RGB", (0.91, 0.08, 0.01, 0, 0, 0.92, 0.08, 0, 0.02, 0.06, 0.92, 0))
@@ -183,7 +182,7 @@ def test_the_loop_closes_without_a_jump(moving: list[Image.Image]) -> None:
     assert distance(moving[23], moving[24]) <= sorted(within)[len(within) // 2]
 
 
-def test_a_still_film_and_a_jumping_one_would_be_told(moving: list[Image.Image]) -> None:
+def test_a_still_film_and_a_jumping_one_would_be_noticed(moving: list[Image.Image]) -> None:
     assert max(steps([moving[0]] * 3)) == 0
     jump = distance(moving[0], ImageChops.offset(moving[0], 12, 0))
     assert jump > distance(moving[0], ImageChops.offset(moving[0], 3, 3))
@@ -202,12 +201,12 @@ def test_another_seed_is_another_sound(tmp_path: Path) -> None:
 
 
 def bend(sound: list[float]) -> float:
-    """How sharply the sound turns: a click is sharp, a soft tone is not."""
+    """Return the greatest second difference: large for a click, small for a soft tone."""
     return max(abs(sound[i + 2] - 2 * sound[i + 1] + sound[i]) for i in range(len(sound) - 2))
 
 
 def strokes(sound: list[float]) -> int:
-    """How often the sound swells; notes in their order swell when struck and then fade."""
+    """Return how often the volume rises by a fifth: once or twice for each note that is struck."""
     loud = [sum(value * value for value in sound[at : at + 1024]) for at in range(0, len(sound), 1024)]
     return sum(after > 1.2 * before for before, after in pairwise(loud))
 
@@ -222,12 +221,12 @@ def test_the_sound_is_quiet_repeats_itself_and_has_neither_gap_nor_click(tmp_pat
     assert strokes(sound[:turn]) <= 8  # four notes, each struck within two packets
 
 
-def test_a_click_in_the_sound_would_be_told(tmp_path: Path) -> None:
+def test_a_click_in_the_sound_would_be_noticed(tmp_path: Path) -> None:
     sound = samples(made(SHOT, tmp_path))
     assert bend(sound[:20_000] + sound[20_100:]) > 0.002
 
 
-def test_packets_out_of_order_would_be_told(tmp_path: Path) -> None:
+def test_packets_out_of_order_would_be_noticed(tmp_path: Path) -> None:
     sound = samples(made(SHOT, tmp_path))
     mixed = [sound[at * 7 % TURN * 1024 : at * 7 % TURN * 1024 + 1024] for at in range(TURN)]
     assert strokes([value for packet in mixed for value in packet]) > 8
@@ -314,7 +313,7 @@ def test_everything_in_a_shot_changes_its_digest(change: dict[str, Any]) -> None
     assert digest(replace(SHOT, **change)) != digest(SHOT)
 
 
-def test_a_film_from_what_is_remembered_is_the_film_made_afresh(tmp_path: Path) -> None:
+def test_a_film_from_the_cache_equals_a_new_one(tmp_path: Path) -> None:
     shot = replace(SHOT, seconds=3, comment="three")
     film(replace(SHOT, seconds=5), tmp_path / "five.mp4")
     remembered = made(shot, tmp_path).read_bytes()
@@ -328,8 +327,8 @@ def test_a_film_from_what_is_remembered_is_the_film_made_afresh(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"tier": 480}, "tier is 480; allowed are 720, 1080"),
-        ({"seconds": 0}, "seconds is 0; allowed are 1 to 60"),
+        ({"tier": 480}, "tier is 480; allowed: 720, 1080"),
+        ({"seconds": 0}, "seconds is 0; allowed: 1 to 60"),
         ({"seconds": 61}, "seconds is 61"),
         ({"ratio": (16, 0)}, "both sides must be positive"),
     ],
@@ -340,20 +339,20 @@ def test_a_shot_outside_the_bounds_is_refused(change: dict[str, Any], words: str
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_picture_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_damaged_picture_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(PictureError):
         film(replace(SHOT, first_frame=b"no picture"), tmp_path / "film.mp4")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ffmpegs_last_words_are_told_and_nothing_is_left(tmp_path: Path) -> None:
+def test_ffmpegs_last_line_is_reported_and_nothing_is_left(tmp_path: Path) -> None:
     thread = Image.new("RGB", (4, 60_000))
     with pytest.raises(VideoError, match=r"^ffmpeg: \S.*$"):
         film(shot_of(thread), tmp_path / "film.mp4")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_ffmpeg_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_ffmpeg_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(tmp_path / "none"))
     with pytest.raises(VideoError, match="ffmpeg could not be started"):
         film(replace(SHOT, prompt="never filmed"), tmp_path / "film.mp4")
@@ -370,13 +369,3 @@ def test_a_film_replaces_an_older_one_and_leaves_only_itself(tmp_path: Path) -> 
     (tmp_path / "film.mp4").write_bytes(b"older")
     probe(made(SHOT, tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
-
-
-def test_the_samples_of_the_project_are_small_and_can_be_filmed_from() -> None:
-    paths = sorted(IMAGES.iterdir())
-    assert sum(path.stat().st_size for path in paths) <= 400_000
-    assert {path.suffix for path in paths} == {".jpg", ".png", ".webp"}
-    for path in paths:
-        with Image.open(path) as picture:
-            assert min(picture.size) >= 300
-            assert 1 / 2.5 <= picture.width / picture.height <= 2.5

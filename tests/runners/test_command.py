@@ -1,4 +1,4 @@
-"""Commands under test: whatever a client does, its run ends, is told as it was, and leaves nothing behind."""
+"""Commands under test: whatever a client does, its run ends, is reported correctly, and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ TASK = ClientTask(
     request={"prompt": "a horse \N{HORSE}", "image": "http://127.0.0.1:1/a.png"},
     model="acme/one",
 )
+# A limit (real seconds) that no command reaches, however slow the machine is.
 LONG = 60.0
-"""Seconds that no test waits for: a command that is to end by itself."""
+# A limit that a test waits for: longer than a shell needs to start on a busy machine.
 SHORT = 0.5
 ENDED = 1_767_225_600.0
 linux = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="there is no /proc")
@@ -50,7 +51,7 @@ def python(code: str, limit: float = LONG) -> Finished:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; one that nobody has reaped yet does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -61,7 +62,7 @@ def alive(pid: int) -> bool:
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
-    """Whether something comes about; how soon is the machine's affair."""
+    """Return whether a condition becomes true within `seconds` of real time."""
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:
@@ -71,27 +72,27 @@ def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
 
 
 def pid_in(path: Path) -> int:
-    """Return the process id that a client writes into a file."""
+    """Return the process id that a client has written into a file."""
     assert eventually(lambda: path.exists() and path.read_text().endswith("\n"))
     return int(path.read_text())
 
 
 @pytest.fixture
 def note(tmp_path: Path) -> Path:
-    """Where a client writes the id of the process that it starts."""
+    """The file into which a client writes the id of the process that it starts."""
     return tmp_path / "pid"
 
 
-def test_a_command_is_told_what_to_do_in_its_environment() -> None:
-    said = run('env; echo "request=$(cat "$HOBBYHORSE_REQUEST")"').stdout
-    assert "HOBBYHORSE_BASE_URL=http://127.0.0.1:1/acme\n" in said
-    assert "HOBBYHORSE_MODEL=acme/one\n" in said
-    assert "HOBBYHORSE_SPEED=1\n" in said
-    assert "HOBBYHORSE_CALLBACK" not in said
-    assert json.loads(said.partition("request=")[2]) == TASK.request
+def test_a_command_gets_its_task_in_the_environment() -> None:
+    printed = run('env; echo "request=$(cat "$HOBBYHORSE_REQUEST")"').stdout
+    assert "HOBBYHORSE_BASE_URL=http://127.0.0.1:1/acme\n" in printed
+    assert "HOBBYHORSE_MODEL=acme/one\n" in printed
+    assert "HOBBYHORSE_SPEED=1\n" in printed
+    assert "HOBBYHORSE_CALLBACK" not in printed
+    assert json.loads(printed.partition("request=")[2]) == TASK.request
 
 
-def test_a_command_that_may_be_called_back_is_told_where_to_listen(tmp_path: Path) -> None:
+def test_a_command_gets_the_url_and_secret_of_its_callbacks(tmp_path: Path) -> None:
     task = ClientTask("http://x", "k", {}, "m", "http://127.0.0.1:9/", "whsec", speed=2.5)
     variables = environment(task, tmp_path)
     assert variables["HOBBYHORSE_CALLBACK_URL"] == "http://127.0.0.1:9/"
@@ -99,12 +100,12 @@ def test_a_command_that_may_be_called_back_is_told_where_to_listen(tmp_path: Pat
     assert variables["HOBBYHORSE_SPEED"] == "2.5"
 
 
-def test_what_belongs_to_another_run_is_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_an_outer_run_are_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOBBYHORSE_CALLBACK_SECRET", "whsec-9")
     assert "whsec-9" not in run("env").stdout
 
 
-def test_no_proxy_stands_between_a_command_and_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_uses_no_proxy_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "example.com")
     assert "no_proxy=example.com,127.0.0.1,localhost" in run("env").stdout
 
@@ -116,7 +117,7 @@ def test_a_command_that_saves_a_video_has_succeeded() -> None:
     assert finished.exit_status == 0
 
 
-def test_a_command_that_says_nothing_and_saves_nothing_has_no_video() -> None:
+def test_a_command_that_reports_nothing_and_saves_nothing_has_no_video() -> None:
     outcome = run("exit 0").outcome
     assert (outcome.kind, outcome.sha256, outcome.size, outcome.by_reference) == ("success", None, None, False)
 
@@ -128,32 +129,32 @@ def test_only_a_file_that_is_not_empty_is_a_video(make: str) -> None:
     assert run(make).outcome.size is None
 
 
-def test_a_pipe_in_the_place_of_the_video_holds_nobody_up() -> None:
+def test_a_named_pipe_instead_of_a_video_does_not_block() -> None:
     assert run('mkfifo "$HOBBYHORSE_OUTPUT"').outcome.size is None
 
 
-def test_a_command_may_hand_over_an_address_instead() -> None:
+def test_a_command_may_report_a_url_instead_of_saving_a_video() -> None:
     outcome = run("""echo '{"class": "success", "url": "http://127.0.0.1:1/v.mp4"}'""").outcome
     assert (outcome.kind, outcome.by_reference, outcome.told) == ("success", True, True)
 
 
-def test_the_last_line_of_the_output_tells_the_outcome() -> None:
+def test_the_last_line_of_the_output_reports_the_outcome() -> None:
     line = json.dumps({"job": "job_7", "class": "timeout", "id_exposed": True, "sha256": None, "more": [1]})
     outcome = run(f"echo working; echo '{line}'; exit 3").outcome
     assert (outcome.kind, outcome.told, outcome.job, outcome.id_exposed) == ("timeout", True, "job_7", True)
 
 
-def test_what_a_command_says_is_taken_although_its_exit_status_is_another() -> None:
+def test_a_reported_outcome_counts_more_than_the_exit_status() -> None:
     outcome = run("""echo '{"class": "failed"}'""").outcome
     assert (outcome.kind, outcome.told) == ("failed", True)
-    assert outcome.message == "it says failed, and its exit status is 0"
+    assert outcome.message == "it reports failed, but its exit status is 0"
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ('{"class": "success"', "is ignored: unexpected end of data"),
-        ('{"class": "splendid"}', "class is 'splendid'; allowed are success, failed, timeout, error"),
+        ('{"class": "splendid"}', "class is 'splendid'; allowed: success, failed, timeout, error"),
         ('{"class": "unfinished"}', "class is 'unfinished'"),
         ('{"class": ["success"]}', "class is ['success']"),
         ('{"class": null}', "class is None"),
@@ -161,13 +162,13 @@ def test_what_a_command_says_is_taken_although_its_exit_status_is_another() -> N
         ("{" * 3000, "is ignored"),
     ],
 )
-def test_a_line_that_tells_no_outcome_is_ignored_and_mentioned(line: str, message: str) -> None:
+def test_a_malformed_outcome_line_is_ignored_and_mentioned(line: str, message: str) -> None:
     outcome = run(f"echo '{line}'; exit 1").outcome
     assert (outcome.kind, outcome.told) == ("failed", False)
     assert message in outcome.message
 
 
-def test_a_member_of_the_line_that_is_of_no_use_is_ignored_and_mentioned() -> None:
+def test_a_malformed_field_of_the_outcome_line_is_ignored_and_mentioned() -> None:
     outcome = run("""echo '{"class": "error", "job": 5}'; exit 1""").outcome
     assert (outcome.kind, outcome.job) == ("error", None)
     assert "job in the last line of its output is ignored: got 5" in outcome.message
@@ -189,28 +190,28 @@ JAVA = "Exception in thread main: no such model\n\tat client.Main.main(Main.java
 
 
 @pytest.mark.parametrize("printed", ["working\nno such model\n", JAVA, NODE.replace(" {\n  code: 'E'\n}", ""), NODE])
-def test_a_failure_is_told_with_what_went_wrong_and_not_with_what_stands_below_it(tmp_path: Path, printed: str) -> None:
+def test_a_failure_is_reported_with_the_line_that_names_the_error(tmp_path: Path, printed: str) -> None:
     (tmp_path / "printed").write_text(printed)
     outcome = run(f"cat '{tmp_path / 'printed'}' >&2; exit 1").outcome
     assert "no such model" in outcome.message
 
 
-def test_an_ordinary_last_line_is_no_outcome_and_no_matter() -> None:
+def test_an_ordinary_last_line_is_not_an_outcome() -> None:
     assert run("echo done").outcome == Outcome("success", ENDED)
 
 
 @pytest.mark.parametrize("words", ["Timed out after 300 s", "ReadTimeout", "Deadline exceeded", "job is still running"])
-def test_a_command_that_fails_with_words_of_impatience_has_timed_out(words: str) -> None:
+def test_a_command_that_fails_with_words_of_a_time_out_has_timed_out(words: str) -> None:
     assert run(f"echo '{words}' >&2; exit 1").outcome.kind == "timeout"
 
 
-def test_a_command_that_fails_without_a_word_has_failed() -> None:
+def test_a_command_that_fails_with_other_words_has_failed() -> None:
     outcome = run("echo 'the job failed' >&2; exit 4").outcome
     assert (outcome.kind, outcome.told) == ("failed", False)
     assert outcome.message == "exit status 4; the job failed"
 
 
-def test_a_video_that_is_left_behind_without_success_is_noticed() -> None:
+def test_a_video_saved_without_success_is_recorded() -> None:
     outcome = run('printf horse > "$HOBBYHORSE_OUTPUT"; exit 1').outcome
     assert (outcome.kind, outcome.kept, outcome.sha256) == ("failed", True, None)
     assert not run("exit 1").outcome.kept
@@ -233,17 +234,17 @@ def test_a_command_that_ignores_sigterm_is_killed() -> None:
     assert (finished.outcome.kind, finished.exit_status) == ("unfinished", -9)
 
 
-def test_a_command_that_ends_well_when_it_is_told_to_is_unfinished_all_the_same() -> None:
+def test_a_command_that_succeeds_after_sigterm_is_unfinished() -> None:
     finished = run("""trap 'echo "{\\"class\\": \\"success\\"}"; exit 0' TERM; while :; do sleep 0.05; done""", SHORT)
     assert (finished.outcome.kind, finished.outcome.told, finished.exit_status) == ("unfinished", False, 0)
     assert '"success"' in finished.stdout
 
 
-def test_a_stopped_command_is_ended_too() -> None:
+def test_a_stopped_command_is_ended() -> None:
     assert run("kill -STOP $$", limit=SHORT).outcome.kind == "unfinished"
 
 
-def test_a_grandchild_that_holds_the_output_open_holds_nobody_up(note: Path) -> None:
+def test_a_grandchild_that_holds_the_output_open_does_not_delay_the_outcome(note: Path) -> None:
     with begin(f"sleep 600 & echo $! > {note}; echo done; exit 0") as running:
         assert running.wait().stdout == "done\n"
         assert running.leftovers()
@@ -257,7 +258,7 @@ def test_a_command_that_leaves_nothing_running_has_no_leftovers() -> None:
         assert not running.leftovers()
 
 
-def test_a_grandchild_that_never_stops_printing_holds_nobody_up() -> None:
+def test_a_grandchild_that_never_stops_printing_does_not_delay_the_outcome() -> None:
     with begin("yes & exit 0") as running:
         assert running.wait().exit_status == 0
         assert running.leftovers()
@@ -289,7 +290,7 @@ def test_a_daemon_that_has_left_the_group_is_found_and_ended(note: Path) -> None
 @linux
 @pytest.mark.parametrize("killed", [True, False])
 def test_a_daemon_is_ended_with_its_command(killed: bool, note: Path) -> None:
-    """One that has not come to start it by the limit cannot."""
+    """On a busy machine, the limit may end the command first: then it starts no daemon."""
     code, limit = DAEMON.format(note=str(note), then="time.sleep(600)"), LONG if killed else SHORT
     with start([sys.executable, "-S", "-c", code], TASK, limit, now=lambda: ENDED, grace=0.2) as running:
         if killed:
@@ -307,7 +308,7 @@ def test_a_process_without_the_mark_is_found_by_its_session(note: Path) -> None:
     assert eventually(lambda: not alive(pid_in(note)))
 
 
-def test_the_whole_group_is_killed_at_once(note: Path) -> None:
+def test_the_whole_group_is_killed(note: Path) -> None:
     with begin(f"sleep 600 & echo $! > {note}; wait") as running:
         child = pid_in(note)
         running.kill()
@@ -325,7 +326,7 @@ def test_a_command_that_had_ended_before_it_was_killed_is_not_unfinished() -> No
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_of_a_flood_without_a_newline_the_end_is_kept(stream: str) -> None:
+def test_the_end_of_a_flood_without_a_newline_is_kept(stream: str) -> None:
     finished = python(f"import sys; sys.{stream}.write('x' * 3_000_000 + 'end')")
     kept = getattr(finished, stream)
     assert kept.endswith("xend")
@@ -337,7 +338,7 @@ def test_an_endless_flood_is_ended_at_the_limit() -> None:
     assert run("yes", limit=SHORT).outcome.kind == "unfinished"
 
 
-def test_a_flood_that_ends_with_an_outcome_is_told_right() -> None:
+def test_an_outcome_after_a_flood_is_read() -> None:
     code = """print('x' * 2_000_000); print('{"class": "failed", "job": "j1"}'); raise SystemExit(1)"""
     assert python(code).outcome.job == "j1"
 
@@ -351,42 +352,44 @@ def test_a_command_that_closes_its_output_and_hangs_is_ended() -> None:
     assert run("exec >&- 2>&-; sleep 600", limit=SHORT).outcome.kind == "unfinished"
 
 
-def test_there_is_nothing_to_read_for_a_command() -> None:
+def test_the_standard_input_of_a_command_is_empty() -> None:
     assert run("cat; echo read").stdout == "read\n"
 
 
-def test_output_that_is_no_text_is_read_as_well_as_may_be() -> None:
+def test_output_that_is_not_text_is_shown_without_control_characters() -> None:
     finished = run(r"printf '\377\000\033[1m' >&2; exit 1")
     assert finished.outcome.message == "exit status 1; �  [1m"
 
 
-def test_no_secret_stands_in_what_a_command_printed() -> None:
+def test_the_output_of_a_command_contains_no_secret() -> None:
     task = ClientTask("http://x", "sk-secret", {}, "m", callback_secret="whsec-1")
     finished = run('echo "$HOBBYHORSE_API_KEY $HOBBYHORSE_CALLBACK_SECRET" | tee /dev/stderr; exit 1', task=task)
     assert finished.stdout == finished.stderr == "[key] [redacted]\n"
     assert "secret" not in finished.outcome.message
 
 
-def test_no_half_of_a_secret_stands_where_the_kept_output_begins() -> None:
-    said = python(f"print('{TASK.api_key}' + 'x' * ({commands.KEPT_OUTPUT_BYTES} - 4))").stdout
-    assert len(said) == commands.KEPT_OUTPUT_BYTES
-    assert "cret" not in said
+def test_the_kept_output_does_not_begin_with_half_a_secret() -> None:
+    printed = python(f"print('{TASK.api_key}' + 'x' * ({commands.KEPT_OUTPUT_BYTES} - 4))").stdout
+    assert len(printed) == commands.KEPT_OUTPUT_BYTES
+    assert "cret" not in printed
 
 
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["./no-such-client"], "there is no such file"),
-        (["no-such-client"], "no folder of PATH has such a program"),
-        ([], "there is no command to run"),
+        (["./no-such-client"], "no such file"),
+        (["no-such-client"], "no directory of PATH has such a program"),
+        ([], "the command is empty"),
         (["/bin/sh", "-c", "\0"], "null byte"),
-        (["{folder}/plain"], "may not be executed; try chmod"),
-        (["{folder}/orphan"], "the interpreter in its first line is not there"),
+        (["{folder}/plain"], "is not executable; try chmod"),
+        (["{folder}/orphan"], "the interpreter in its first line does not exist"),
         (["{folder}/shapeless"], "a script needs a first line"),
-        (["{folder}"], "may not be executed"),
+        (["{folder}"], "is not executable"),
     ],
 )
-def test_a_command_that_cannot_be_started_is_told_why(argv: list[str], words: str, tmp_path: Path) -> None:
+def test_the_error_of_a_command_that_cannot_be_started_gives_the_reason(
+    argv: list[str], words: str, tmp_path: Path
+) -> None:
     (tmp_path / "plain").write_text("#!/bin/sh\n")
     for name, text in (("orphan", "#!/no/such/interpreter\n"), ("shapeless", "echo horse\n")):
         (tmp_path / name).write_text(text)
@@ -402,14 +405,14 @@ def test_a_command_that_cannot_be_started_leaves_no_folder(tmp_path: Path, monke
     assert not list(tmp_path.iterdir())
 
 
-def test_the_folder_of_a_run_is_private_and_goes_with_it() -> None:
+def test_the_folder_of_a_run_is_private_and_removed_with_it() -> None:
     with begin("exit 0") as running:
         running.wait()
         assert stat.S_IMODE(running.folder.stat().st_mode) == 0o700
     assert not running.folder.exists()
 
 
-def test_a_folder_that_is_given_stays_for_the_next_run(tmp_path: Path) -> None:
+def test_a_given_folder_stays_for_the_next_run(tmp_path: Path) -> None:
     with begin('echo job > "$(dirname "$HOBBYHORSE_OUTPUT")/state"; sleep 600', folder=tmp_path) as first:
         assert eventually((tmp_path / "state").exists)
         first.kill()
@@ -425,7 +428,7 @@ def test_a_run_can_be_closed_twice_and_before_its_end() -> None:
     assert not running.leftovers()
 
 
-def test_the_jobs_of_a_run_are_looked_for_in_what_it_printed() -> None:
+def test_the_ids_of_jobs_are_searched_in_the_output() -> None:
     finished = run("echo 'gave up on job_7' >&2; exit 1")
     outcome = with_ids(finished, ["job_6", "job_7"])
     assert (outcome.job, outcome.id_exposed) == ("job_7", True)
@@ -434,13 +437,13 @@ def test_the_jobs_of_a_run_are_looked_for_in_what_it_printed() -> None:
     assert with_ids(finished, []) == finished.outcome
 
 
-def test_what_a_command_told_of_the_id_stays() -> None:
+def test_a_reported_job_and_its_exposure_stay() -> None:
     finished = run("""echo '{"class": "failed", "job": "a", "id_exposed": false}'; exit 1""")
     outcome = with_ids(finished, ["a"])
     assert (outcome.job, outcome.id_exposed) == ("a", False)
 
 
-def test_many_run_at_once_and_none_is_another() -> None:
+def test_many_commands_run_concurrently_without_mixing_their_outcomes() -> None:
     def one(number: int) -> str:
         return run(f'echo {number}; printf {number} > "$HOBBYHORSE_OUTPUT"').outcome.sha256 or ""
 
@@ -459,7 +462,7 @@ def test_runs_leave_no_file_open() -> None:
 
 
 @pytest.mark.parametrize("missing", [["pidfd_open"], ["pidfd_open", "waitid"]])
-def test_a_system_without_the_newer_calls_will_do(missing: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_without_the_newer_calls_is_supported(missing: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in missing:
         monkeypatch.delattr(os, name, raising=False)
     assert run('printf horse > "$HOBBYHORSE_OUTPUT"').outcome.size == 5

@@ -1,4 +1,4 @@
-"""Several processes play what one would, and none of them is left."""
+"""A process pool runs test cases as one process would, and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ HIAPI = next(contract for contract in CONTRACTS if contract.key == "hiapi")
 MODEL = HIAPI.models[0].id
 NAIVE = "tests.runners.test_against_fake:naive"
 COMMAND = str(Path(sys.executable).with_name("hobbyhorse"))
+# Real seconds to wait for processes to end: long, since the machine may be busy, and never waited for in full.
 LONGEST = 60.0
-"""How long (real) is waited for processes to be gone."""
 
 ENDS_ITSELF = """
 import os
@@ -62,6 +62,8 @@ def generate(base_url, api_key, request):
         pass
 """
 
+# The suite makes its first two runs one after the other. From the third on, each process waits, in real time, for the
+# others: the runs end only if SIZE processes are at work.
 MEETS = """
 import os, pathlib, subprocess
 import hiapi
@@ -69,14 +71,13 @@ import hiapi
 RUNS, SIZE = [], int(os.environ["SIZE"])
 
 def generate(*given):
-    print("in", os.getpid())
+    print("in", os.getpid(), flush=True)  # a worker that is slow to exit is killed, with its buffers
     pathlib.Path(f"in-{SIZE}-{os.getpid()}").touch()
     RUNS.append(given)
     while len(RUNS) > 2 and len(list(pathlib.Path().glob(f"in-{SIZE}-*"))) < SIZE:
         subprocess.run(["sleep", "0.05"])
     return hiapi.generate(*given)
 """
-"""The first two runs are each by itself; from the third on, a process waits (in real time) for the others."""
 
 
 @pytest.fixture
@@ -90,53 +91,57 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
 
 
 def children(of: int) -> set[int]:
-    """Return the processes that a process has made to work for it and that have not ended."""
+    """Return the ids of a process's workers that have not ended."""
     found = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             number, _, rest = stat.read_text().partition(" (")
             state, parent = rest.rpartition(") ")[2].split()[:2]
-            works = b"spawn_main" in stat.with_name("cmdline").read_bytes()
+            is_worker = b"spawn_main" in stat.with_name("cmdline").read_bytes()
         except OSError:
             continue
-        if works and int(parent) == of and state != "Z":
+        if is_worker and int(parent) == of and state != "Z":
             found.add(int(number))
     return found
 
 
 def judged(trace: Trace) -> dict[str, Any]:
-    """Return what does not depend on where a server listened."""
-    story = AnnotatedTrace(HIAPI, trace)
-    asked = [(step.role, step.status, step.arrived) for step in story.steps]
-    return {"drill": trace.scenario, "asked": asked, "broken": [rule.id for rule in rules() if check(rule, story)]}
+    """Return the parts of a trace that do not depend on the port of its server."""
+    annotated = AnnotatedTrace(HIAPI, trace)
+    requests = [(step.role, step.status, step.arrived) for step in annotated.steps]
+    return {
+        "scenario": trace.scenario,
+        "requests": requests,
+        "broken": [rule.id for rule in rules() if check(rule, annotated)],
+    }
 
 
-def test_several_processes_see_what_one_does_in_the_same_order() -> None:
+def test_several_processes_give_the_traces_of_one_in_the_same_order() -> None:
     moves = ("accept_then_drop", "rate_limited", "server_error", "html_page", "unauthenticated")
-    drills = [HAPPY, *(Case({"moves": {role: [{"move": move}]}}) for move in moves for role in ("submit", "status"))]
-    with FakeSession(HIAPI, HIAPI.models[0]) as arena:
-        alone = [judged(trace) for trace in CallableRunner(arena, naive)(drills)]
-    with ProcessPool(WorkerSetup(NAIVE, "hiapi", MODEL), 2) as crew:
-        together = [judged(trace) for trace in crew(drills)]
+    cases = [HAPPY, *(Case({"moves": {role: [{"move": move}]}}) for move in moves for role in ("submit", "status"))]
+    with FakeSession(HIAPI, HIAPI.models[0]) as session:
+        alone = [judged(trace) for trace in CallableRunner(session, naive)(cases)]
+    with ProcessPool(WorkerSetup(NAIVE, "hiapi", MODEL), 2) as pool:
+        together = [judged(trace) for trace in pool(cases)]
     assert together == alone
     assert any("SUB-01" in one["broken"] for one in together)
-    assert [one["drill"] for one in together] == [drill.scenario for drill in drills]
+    assert [one["scenario"] for one in together] == [case.scenario for case in cases]
 
 
-def test_a_client_that_ends_its_process_is_told_of(written: Callable[[str], str]) -> None:
+def test_a_client_that_ends_its_process_is_an_error(written: Callable[[str], str]) -> None:
     with (
-        ProcessPool(WorkerSetup(written(ENDS_ITSELF), "hiapi", MODEL), 2) as crew,
+        ProcessPool(WorkerSetup(written(ENDS_ITSELF), "hiapi", MODEL), 2) as pool,
         pytest.raises(ClientError, match="--parallel 1"),
     ):
-        list(crew([HAPPY]))
+        list(pool([HAPPY]))
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_no_process_is_left(written: Callable[[str], str], fails: bool) -> None:
+def test_no_process_outlives_the_pool(written: Callable[[str], str], fails: bool) -> None:
     before = children(os.getpid())
     try:
-        with ProcessPool(WorkerSetup(written(STAYS), "hiapi", MODEL), 2) as crew:
-            assert len(list(crew([HAPPY, HAPPY]))) == 2
+        with ProcessPool(WorkerSetup(written(STAYS), "hiapi", MODEL), 2) as pool:
+            assert len(list(pool([HAPPY, HAPPY]))) == 2
             assert children(os.getpid()) - before
             if fails:
                 raise KeyboardInterrupt
@@ -146,19 +151,21 @@ def test_no_process_is_left(written: Callable[[str], str], fails: bool) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_they_end_with_the_command_that_made_them(written: Callable[[str], str], tmp_path: Path, how: int) -> None:
+def test_workers_end_with_the_command_that_started_them(
+    written: Callable[[str], str], tmp_path: Path, how: int
+) -> None:
     line = ["conformance", "client", "--provider", "hiapi", "--python", written(SPINS), "--parallel", "2"]
     with subprocess.Popen(
         [COMMAND, *line], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as command:
         assert eventually((tmp_path / "spins").exists, LONGEST)
-        made = children(command.pid)
-        assert made
-        hears = os.killpg if how == signal.SIGINT else os.kill  # a terminal tells all of them
-        hears(command.pid, how)
-        _, said = command.communicate(timeout=LONGEST)
-    assert "Traceback" not in said
-    assert eventually(lambda: not any(Path(f"/proc/{number}").exists() for number in made), LONGEST)
+        workers = children(command.pid)
+        assert workers
+        send = os.killpg if how == signal.SIGINT else os.kill  # a terminal sends Ctrl-C to the whole group
+        send(command.pid, how)
+        _, printed = command.communicate(timeout=LONGEST)
+    assert "Traceback" not in printed
+    assert eventually(lambda: not any(Path(f"/proc/{number}").exists() for number in workers), LONGEST)
 
 
 def test_the_command_runs_a_callable_in_several_processes(written: Callable[[str], str], tmp_path: Path) -> None:
@@ -188,14 +195,14 @@ def test_the_command_runs_a_callable_in_several_processes(written: Callable[[str
     assert seen[0] == seen[1]
 
 
-def test_a_finding_that_was_cut_off_at_the_limit_says_so(tmp_path: Path) -> None:
+def test_a_replay_cut_off_at_the_limit_reports_it(tmp_path: Path) -> None:
     finding = tmp_path / "RTY-01.scenario.json"
     scenario = {"moves": {"status": [{"move": "rate_limited", "retry_after": 90}]}}
     finding.write_text(json.dumps({"rule": "RTY-01", "provider": "hiapi", "model": MODEL, "scenario": scenario}))
     line = [COMMAND, "conformance", "replay", str(finding), "--times", "1", "--limit", "1"]
     done = subprocess.run([*line, "--", "sleep", "60"], capture_output=True, text=True, check=False)
     assert (done.returncode, "not-reached" in done.stdout) == (1, True), done.stdout + done.stderr
-    assert "1 of 1 runs had no end of its own: it had not ended at its limit of 1 s; --limit gives more" in done.stdout
+    assert "1 of 1 runs did not finish: it had not ended at its limit of 1 s; --limit allows more" in done.stdout
 
 
 def test_a_module_of_the_current_directory_is_a_client(written: Callable[[str], str]) -> None:
@@ -206,7 +213,7 @@ def test_a_module_of_the_current_directory_is_a_client(written: Callable[[str], 
     assert "of this directory" in done.stderr
 
 
-def test_a_process_is_started_where_it_is_worth_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_processes_follows_the_runs_and_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3}, raising=False)
     assert [processes(runs) for runs in (1, 60, 100, 500, 10_000)] == [1, 1, 2, 4, 4]
     assert [processes(500, most) for most in (1, 3, 9)] == [1, 3, 9]

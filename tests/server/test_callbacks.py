@@ -15,7 +15,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from hobbyhorse.clock.quiescence import ActivityGroup, apart, held, together
+from hobbyhorse.clock.quiescence import ActivityGroup, held, together, unheld
 from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET, verify
 from hobbyhorse.contract.reading import message_of, read_callback
@@ -253,7 +253,7 @@ async def test_a_job_whose_end_was_planned_twice_is_told_once(contract: Contract
 
 async def played(mock: Mock, contract: Contract, receiver: Receiver, move: str) -> str:
     """Order a job whose callback meets a move, and let everything come that will."""
-    mock.world.plays.arm(read_scenario({"moves": {CALLBACK: [{"move": move}]}}), [contract])
+    mock.world.scenarios.arm(read_scenario({"moves": {CALLBACK: [{"move": move}]}}), [contract])
     job = await order(mock, contract, receiver.url)
     await mock.clock.run_until_idle()
     return job
@@ -419,12 +419,12 @@ async def test_one_of_several_deliveries_at_once_that_waits_hides_no_other_one()
     work, goes_on, done = ActivityGroup(), [asyncio.Event(), asyncio.Event()], []
 
     async def deliver(number: int) -> None:
-        with held() if number == 0 else apart():
+        with held() if number == 0 else unheld():
             await goes_on[number].wait()
         done.append(number)
 
     async def act() -> None:
-        with work.begun():
+        with work.activity():
             await together(deliver(0), deliver(1))
 
     task = asyncio.ensure_future(act())

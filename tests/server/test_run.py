@@ -26,7 +26,7 @@ from hobbyhorse.clock.clock import ManualClock
 from hobbyhorse.contract.example_orders import documented_jobs
 from hobbyhorse.contract.folder import data_directory
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.media.mp4 import probe
+from hobbyhorse.media.probe import probe
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.run import serving
 from tests.conftest import CONTRACTS
@@ -210,10 +210,10 @@ class Mistake:
 MISTAKES = {
     "an unknown option": Mistake(["--nope"], ["--nope"]),
     "an unknown pace": Mistake(["--pace", "leisurely"], ["'leisurely'", "instant", "fast", "realistic"]),
-    "a speed of zero": Mistake(["--speed", "0"], ["--speed 0.0", "greater than 0"]),
-    "a negative speed": Mistake(["--speed=-1"], ["--speed -1.0"]),
-    "a speed that is no number": Mistake(["--speed", "nan"], ["--speed nan"]),
-    "an endless speed": Mistake(["--speed", "inf"], ["--speed inf"]),
+    "a speed of zero": Mistake(["--speed", "0"], ["--speed is 0.0", "greater than 0"]),
+    "a negative speed": Mistake(["--speed=-1"], ["--speed is -1.0"]),
+    "a speed that is no number": Mistake(["--speed", "nan"], ["--speed is nan"]),
+    "an endless speed": Mistake(["--speed", "inf"], ["--speed is inf"]),
     "a speed in words": Mistake(["--speed", "quick"], ["--speed"]),
     "a port that is none": Mistake(["--port", "70000"], ["--port", "65535"]),
     "an empty key": Mistake(["--api-key", ""], ["--api-key", "blank"]),

@@ -40,7 +40,7 @@ class Session:
         self.mock = Mock([contract], strict=True)
         self.statuses: list[int] = []
         if scenario is not None:
-            self.mock.world.plays.arm(scenario, [contract], jobs=None)
+            self.mock.world.scenarios.arm(scenario, [contract], jobs=None)
         self.scenario = scenario
 
     async def ask(self, role: str, key: str = KEY, **how: Any) -> Reply | None:
@@ -147,7 +147,7 @@ def test_each_single_deviation_is_met_or_was_never_asked_for(contract: Contract)
         session = Session(contract, read_scenario(said))
         try:
             await session.run()
-            (armed,) = session.mock.world.plays.armed
+            (armed,) = session.mock.world.scenarios.armed
             return armed.unmet(), armed.begun
         finally:
             await session.mock.fake.close()
@@ -173,7 +173,7 @@ async def test_the_same_seed_gives_the_same_run_byte_for_byte(contract: Contract
     runs = []
     for seed in (7, 7, 8):
         mock = Mock([contract])
-        mock.world.plays.arm(scenario, [contract], seed=seed)
+        mock.world.scenarios.arm(scenario, [contract], seed=seed)
         operation, model, body = documented(contract)
         first = await mock.call_plain(contract, "submit", path={"model": model.id}, body=body)
         (job,) = mock.world.jobs
@@ -196,8 +196,8 @@ async def test_a_request_can_name_its_scenario_in_a_header_or_in_its_prompt(cont
     for place in model.parameters["prompt"]:
         marked = replaced(body, place, "a horse [[scenario:submit_rate_limited]] runs")
     assert (await mock.call(contract, "submit", path={"model": model.id}, body=marked)).status == refused
-    assert [armed.source for armed in mock.world.plays.armed] == ["header", "prompt"]
-    assert mock.world.plays.unmet() == []
+    assert [armed.source for armed in mock.world.scenarios.armed] == ["header", "prompt"]
+    assert mock.world.scenarios.unmet() == []
 
 
 @pytest.mark.anyio
@@ -217,7 +217,7 @@ async def test_for_how_many_jobs_a_scenario_is_armed(contract: Contract) -> None
     scenario = read_scenario({"moves": {"submit": [{"move": "rate_limited", "times": 2}]}})
     for jobs, trouble in ((1, 2), (2, 4), (None, 6)):
         mock = Mock([contract])
-        mock.world.plays.arm(scenario, [contract], jobs=jobs)
+        mock.world.scenarios.arm(scenario, [contract], jobs=jobs)
         _, model, body = documented(contract)
         replies = [await mock.call(contract, "submit", path={"model": model.id}, body=body) for _ in range(9)]
         assert [reply.status >= 400 for reply in replies].count(True) == trouble
@@ -228,7 +228,7 @@ async def test_for_how_many_jobs_a_scenario_is_armed(contract: Contract) -> None
 async def test_a_client_that_orders_again_meets_the_next_move_and_pays_for_each(contract: Contract) -> None:
     mock = Mock([contract])
     said = {"moves": {"submit": [{"move": "accept_then_drop", "times": 2}, {"move": "rate_limited"}]}}
-    armed = mock.world.plays.arm(read_scenario(said), [contract])
+    armed = mock.world.scenarios.arm(read_scenario(said), [contract])
     _, model, body = documented(contract)
     for jobs in (1, 2):
         with pytest.raises(Dropped):
@@ -237,7 +237,7 @@ async def test_a_client_that_orders_again_meets_the_next_move_and_pays_for_each(
     assert (await mock.call(contract, "submit", path={"model": model.id}, body=body)).status >= 400
     assert armed.unmet() == []
     await mock.submit(contract)
-    plays = [job.play for job in mock.world.jobs.values()]
+    plays = [job.active_scenario for job in mock.world.jobs.values()]
     assert plays[0] is plays[1] is not None
     assert plays[2] is None
     assert mock.world.ledger().duplicates == 2
@@ -248,7 +248,7 @@ async def test_a_move_for_every_submission_begins_anew_with_each_job_that_is_lef
     said = {"moves": {"submit": [{"move": "extra_field", "times": "always"}], "status": [{"move": "overloaded"}]}}
     for jobs, refused in ((None, [True, True]), (1, [True, False])):
         mock = Mock([contract])
-        mock.world.plays.arm(read_scenario(said), [contract], jobs=jobs)
+        mock.world.scenarios.arm(read_scenario(said), [contract], jobs=jobs)
         _, model, body = documented(contract)
         for _ in range(2):
             reply = await mock.call_plain(contract, "submit", path={"model": model.id}, body=body)
@@ -262,11 +262,11 @@ async def test_a_scenario_that_fits_nobody_cannot_be_armed(contract: Contract) -
     mock = Mock([contract])
     nowhere = read_scenario({"moves": {"status": [{"move": "never_heard_of"}]}})
     with pytest.raises(ScenarioError, match="never_heard_of"):
-        mock.world.plays.arm(nowhere, [contract])
+        mock.world.scenarios.arm(nowhere, [contract])
     with pytest.raises(ScenarioError, match="no provider 'nobody'"):
-        mock.world.plays.arm(read_scenario({}), [contract], provider="nobody")
-    assert mock.world.plays.armed == []
-    assert not mock.world.plays.active
+        mock.world.scenarios.arm(read_scenario({}), [contract], provider="nobody")
+    assert mock.world.scenarios.armed == []
+    assert not mock.world.scenarios.active
 
 
 @pytest.mark.anyio
@@ -276,7 +276,7 @@ async def test_what_was_armed_and_not_met_is_told(contract: Contract) -> None:
         "moves": {"submit": [{"move": "overloaded"}], "status": [{"move": "empty"}, {"move": "reset_peer"}]},
         "timeline": {"move": "slow"},
     }
-    armed = mock.world.plays.arm(read_scenario(said), [contract])
+    armed = mock.world.scenarios.arm(read_scenario(said), [contract])
     assert armed.unmet() == ["submit/0 overloaded", "status/0 empty", "status/1 reset_peer", "timeline slow"]
     _, model, body = documented(contract)
     await mock.call(contract, "submit", path={"model": model.id}, body=body)
@@ -284,15 +284,15 @@ async def test_what_was_armed_and_not_met_is_told(contract: Contract) -> None:
     with pytest.raises(Dropped):
         await mock.call_plain(contract, "status", path={"job": job})
     assert armed.unmet() == ["status/1 reset_peer", "timeline slow"]
-    assert mock.world.plays.unmet() == [(armed, what) for what in armed.unmet()]
-    assert mock.world.plays.disarm() == 1
-    assert mock.world.plays.unmet() == []
+    assert mock.world.scenarios.unmet() == [(armed, what) for what in armed.unmet()]
+    assert mock.world.scenarios.disarm() == 1
+    assert mock.world.scenarios.unmet() == []
 
 
 @pytest.mark.anyio
 async def test_a_submission_that_is_refused_anyway_uses_no_move_up(contract: Contract) -> None:
     mock = Mock([contract])
-    armed = mock.world.plays.arm(read_scenario({"moves": {"submit": [{"move": "accept_then_drop"}]}}), [contract])
+    armed = mock.world.scenarios.arm(read_scenario({"moves": {"submit": [{"move": "accept_then_drop"}]}}), [contract])
     _, model, body = documented(contract)
     refused = await mock.call(contract, "submit", path={"model": model.id}, body=b"{")
     assert refused.status >= 400
@@ -310,7 +310,7 @@ async def test_a_date_to_come_again_is_of_the_clock_that_the_client_reads(virtua
     mock.world.virtual = virtual
     late = {"retry_after_date": 90}
     said = {"moves": {"submit": [{"move": "rate_limited", **late}], "media": [{"move": "unavailable", **late}]}}
-    mock.world.plays.arm(read_scenario(said), [contract])
+    mock.world.scenarios.arm(read_scenario(said), [contract])
     begun = time.time()
     _, model, body = documented(contract)
     refused = await mock.call_plain(contract, "submit", path={"model": model.id}, body=body)
@@ -333,7 +333,7 @@ async def test_clients_are_pointed_to_the_origins_of_the_options(contract: Contr
             scenario = read_scenario({"moves": {role: [{"move": move}]}})
             if role in SUBMISSIONS or misfits(scenario, contract):
                 continue
-            mock.world.plays.arm(scenario, [contract])
+            mock.world.scenarios.arm(scenario, [contract])
             job = await mock.submit(contract)
             await mock.clock.advance(10)
             reply = await mock.call_plain(contract, role, path={"job": job})
@@ -351,10 +351,10 @@ async def test_every_operation_can_redirect_to_the_same_place_elsewhere_instead_
     mock = Mock([contract], elsewhere={"foreign": "http://127.0.0.2:81"})
     job = await mock.submit(contract)
     for role, operation in contract.operations.items():
-        mock.world.plays.disarm()
-        armed = mock.world.plays.arm(read_scenario({"moves": {role: [{"move": "redirect"}]}}), [contract])
+        mock.world.scenarios.disarm()
+        armed = mock.world.scenarios.arm(read_scenario({"moves": {role: [{"move": "redirect"}]}}), [contract])
         if "job" in operation.bindings and role not in SUBMISSIONS:
-            mock.world.jobs[job].play = mock.world.plays.begin(armed, contract)
+            mock.world.jobs[job].active_scenario = mock.world.scenarios.begin(armed, contract)
         path = {"job": job, "model": contract.models[0].id}
         body = documented(contract, role=role)[2] if role in SUBMISSIONS else MISSING
         known = {name: value for name, value in path.items() if name in operation.bindings}

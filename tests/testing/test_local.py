@@ -1,4 +1,4 @@
-"""The server as an object: on a socket or in process, worlds apart, a clock that is moved, trouble that is told."""
+"""The server as an object: on a socket or in process, with separate worlds, manual clocks and complaints."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def order(world: MockWorld, contract: Contract) -> str:
     return str(client_of(world, contract).submit(model.id, body).reading.values["job"])
 
 
-def test_a_job_runs_through_a_server_whose_clock_is_moved(contract: Contract) -> None:
+def test_a_job_runs_on_a_manual_clock(contract: Contract) -> None:
     with MockServer(clock="manual", pace="realistic") as server:
         world = server.world()
         job = order(world, contract)
@@ -62,18 +62,18 @@ def test_the_next_job_can_be_made_to_fail(contract: Contract) -> None:
     assert failure is not None
     with MockServer(pace="instant") as server:
         world = server.world()
-        world.end_next_job(failure.name, message="it was told to")
+        world.end_next_job(failure.name, message="no horse")
         job = order(world, contract)
         role = "result" if "result" in contract.operations else "status"
         reading = client_of(world, contract).call(role, path={"job": job}).reading
-        assert reading.values["error_message"] == "it was told to"
+        assert reading.values["error_message"] == "no horse"
         assert reading.stages == {failure.name}
         assert world.billed == 0
         with pytest.raises(ValueError, match="no provider has"):
             world.end_next_job("nowhere")
 
 
-def test_what_breaks_the_contract_is_complained_about() -> None:
+def test_requests_that_break_the_contract_are_complained_about() -> None:
     contract = CONTRACTS[0]
     with MockServer() as server:
         world = server.world()
@@ -87,7 +87,7 @@ def test_what_breaks_the_contract_is_complained_about() -> None:
         assert "breaks the contract" in invalid
 
 
-def test_waiting_for_an_exchange_returns_it_or_says_what_there_was() -> None:
+def test_waiting_for_an_exchange_returns_it_or_lists_the_others() -> None:
     contract = CONTRACTS[0]
     with MockServer() as server:
         world = server.world()
@@ -98,7 +98,7 @@ def test_waiting_for_an_exchange_returns_it_or_says_what_there_was() -> None:
             world.wait_for(role="status", timeout=0.0)
 
 
-def test_a_clock_that_runs_by_itself_can_jump_and_be_stopped() -> None:
+def test_a_running_clock_can_be_advanced_and_stopped() -> None:
     with MockServer() as server:
         clock = server.world().clock
         before = clock.now()
@@ -107,18 +107,18 @@ def test_a_clock_that_runs_by_itself_can_jump_and_be_stopped() -> None:
         clock.set_speed(0)
         assert clock.speed == 0
         assert clock.now() == clock.now()
-        with pytest.raises(ValueError, match="never goes back"):
+        with pytest.raises(ValueError, match="cannot advance a clock by -1 seconds"):
             clock.advance(-1)
 
 
-def test_what_is_unknown_is_said_with_what_is_known() -> None:
-    with pytest.raises(ValueError, match="'real' and 'manual'"):
+def test_an_unknown_clock_or_provider_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="'sundial'; allowed: 'real', 'manual'"):
         MockServer(clock="sundial")
     with pytest.raises(KeyError, match=CONTRACTS[0].key):
-        MockServer().world().url("nobody")
+        MockServer().world().url("unknown")
 
 
-def test_the_environment_of_a_world_is_what_the_command_prints(contract: Contract) -> None:
+def test_the_environment_of_a_world_has_its_url_and_key(contract: Contract) -> None:
     with MockServer() as server:
         world = server.world()
         environment = world.env(contract.key)
@@ -146,8 +146,8 @@ async def test_in_process_clients_need_no_socket(contract: Contract, tmp_path: P
         for place in operation.bindings["model"].request:
             path = path.replace("{" + place.name + "}", model.id)
         async with httpx.AsyncClient(transport=transport, headers={"authorization": f"Bearer {world.api_key}"}) as http:
-            answer = await http.post(f"{world.url(contract.key)}{path}", json=body)
-        assert answer.status_code == operation.situations["accepted"].status
+            response = await http.post(f"{world.url(contract.key)}{path}", json=body)
+        assert response.status_code == operation.situations["accepted"].status
         assert len(world.jobs) == 1
 
 
@@ -158,7 +158,7 @@ def test_the_package_has_only_its_public_names() -> None:
     assert Ending("x").message is None
 
 
-def test_what_is_armed_is_met_and_told(contract: Contract) -> None:
+def test_armed_faults_are_met_and_reported(contract: Contract) -> None:
     with MockServer(clock="manual") as server:
         world = server.world()
         world.arm("submit_rate_limited", provider=contract.key)
@@ -180,7 +180,7 @@ def test_what_is_armed_is_met_and_told(contract: Contract) -> None:
             world.arm("submit_rate_limited", jobs=0)
 
 
-def test_a_job_is_moved_and_the_legal_stages_are_told(contract: Contract) -> None:
+def test_a_job_is_moved_to_a_legal_stage_only(contract: Contract) -> None:
     with MockServer(clock="manual", pace="realistic") as server:
         world = server.world()
         job = order(world, contract)
@@ -196,7 +196,7 @@ def test_a_job_is_moved_and_the_legal_stages_are_told(contract: Contract) -> Non
             world.transition("x", failure.name)
 
 
-def test_a_world_can_be_limited_and_forgets_what_it_is_told_to(contract: Contract) -> None:
+def test_a_world_can_be_limited_and_partly_reset(contract: Contract) -> None:
     with MockServer(clock="manual") as server:
         world = server.world()
         world.limit(concurrent_jobs=1)
@@ -209,7 +209,7 @@ def test_a_world_can_be_limited_and_forgets_what_it_is_told_to(contract: Contrac
         order(world, contract)
         world.pace = "realistic"
         assert world.pace == "realistic"
-        with pytest.raises(ValueError, match="allowed are instant"):
+        with pytest.raises(ValueError, match="'leisurely'; allowed: instant"):
             world.pace = "leisurely"
 
 
@@ -223,7 +223,7 @@ def test_running_until_idle_ends_every_job_that_ends(contract: Contract) -> None
         assert stages == {stuck: False, ends: True}
 
 
-def test_a_world_that_forgets_everything_is_as_it_was_made() -> None:
+def test_a_full_reset_restores_the_initial_world() -> None:
     with MockServer(pace="instant") as server:
         world = server.world()
         world.limit(balance=1, workers=2)
@@ -237,7 +237,7 @@ def test_a_world_that_forgets_everything_is_as_it_was_made() -> None:
             world.limit(balanc=1)
 
 
-def test_each_mistake_is_complained_about_by_its_name(contract: Contract) -> None:
+def test_each_kind_of_complaint_can_be_requested_by_name(contract: Contract) -> None:
     with MockServer(clock="manual", pace="realistic") as server:
         world = server.world()
         job = order(world, contract)
@@ -281,6 +281,6 @@ def test_a_job_that_is_stuck_on_purpose_need_not_be_collected(contract: Contract
         world = server.world()
         world.arm({"timeline": {"move": "stuck"}})
         stuck, usual = order(world, contract), order(world, contract)
-        (said,) = world.complaints(["uncollected"])
-        assert usual in said
-        assert stuck not in said
+        (complaint,) = world.complaints(["uncollected"])
+        assert usual in complaint
+        assert stuck not in complaint

@@ -1,4 +1,4 @@
-"""The fixture: a world for each test, mistakes that fail it with what to do, one server for many processes."""
+"""The fixture: a world for each test, complaints that fail it, one server for several processes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_an_uncollected_job_fails_its_test(hobbyhorse):
 
 
 @pytest.mark.hobbyhorse(complain=False)
-def test_a_wrong_request_may_be_meant(hobbyhorse):
+def test_an_invalid_request_may_be_intended(hobbyhorse):
     order(hobbyhorse, {})
 
 
@@ -88,12 +88,12 @@ def test_a_failed_test_is_not_failed_again(hobbyhorse):
 
 
 @pytest.mark.hobbyhorse(colour="red")
-def test_an_unknown_option_is_told(hobbyhorse):
+def test_an_unknown_option_is_refused(hobbyhorse):
     pass
 
 
 @pytest.mark.hobbyhorse(complain="everything")
-def test_an_unknown_complaint_is_told(hobbyhorse):
+def test_an_unknown_complaint_is_refused(hobbyhorse):
     pass
 """
 
@@ -136,40 +136,40 @@ def source(contract: Contract, tests: str) -> str:
     return client.replace("{POLL}", poll) + tests.replace("PROVIDER", contract.key)
 
 
-MEANT = contracts_that(lambda contract: contract.key == "hiapi")
+ONE_PROVIDER = contracts_that(lambda contract: contract.key == "hiapi")
 
 
-@MEANT
+@ONE_PROVIDER
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_the_fixture_gives_each_test_a_world_and_tells_mistakes(
+def test_the_fixture_gives_each_test_a_world_and_reports_complaints(
     workers: str, contract: Contract, pytester: pytest.Pytester
 ) -> None:
     pytester.makepyfile(source(contract, FIXTURE))
     result = pytester.runpytest_subprocess("-n", workers, "-p", "no:cacheprovider")
     result.assert_outcomes(passed=14, failed=1, errors=6)
     for line in (
-        "*hobbyhorse saw what this test most likely did not mean:*",
+        "*hobbyhorse saw what this test most likely did not intend:*",
         "*breaks the contract*",
         "*no operation*the nearest is*",
         "*submit_rate_limited: submit/0 rate_limited (retry_after 2) was armed and never met*",
-        "*was ordered and its end never seen*",
-        "*allowed are clock, pace, speed, seed, strict, scenario, jobs, limits, complain*",
-        "*complain has 'everything': allowed are unmatched, invalid, unmet, uncollected*",
+        "*was submitted and its end never seen*",
+        "*has no option 'colour'; allowed: clock, pace, speed, seed, strict, scenario, jobs, limits, complain*",
+        "*there is no complaint 'everything'; allowed: unmatched, invalid, unmet, uncollected*",
         "*its own reason*",
         "*Captured hobbyhorse teardown*",
     ):
         result.stdout.fnmatch_lines([line])
 
 
-@MEANT
-def test_a_project_can_say_what_it_is_to_be_told(contract: Contract, pytester: pytest.Pytester) -> None:
+@ONE_PROVIDER
+def test_a_project_can_choose_its_complaints(contract: Contract, pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\nhobbyhorse_complain = unmet\n")
     pytester.makepyfile(source(contract, FIXTURE))
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-k", "fails_its_test")
     result.assert_outcomes(passed=4, errors=1)
 
 
-@MEANT
+@ONE_PROVIDER
 def test_fifty_tests_in_two_processes_share_a_server_and_nothing_else(
     contract: Contract, pytester: pytest.Pytester
 ) -> None:

@@ -1,4 +1,4 @@
-"""The world of a server in another process does what a world of our own does."""
+"""The world of a server in another process behaves like a local one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hobbyhorse.testing.remote import RemoteError, RemoteServer, RemoteWorld
 from tests.conftest import contracts_that
 from tests.world import HTTP, documented
 
-OURS_ONLY = {"keep", "end_next_job", "limits"}
+LOCAL_ONLY = {"keep", "end_next_job", "limits"}
 
 
 @pytest.fixture
@@ -43,9 +43,9 @@ def order(world: RemoteWorld, contract: Contract, **more: Any) -> str:
     return str(client.submit(model.id, body).reading.values["job"])
 
 
-def test_it_has_every_member_of_a_world_of_our_own(world: RemoteWorld) -> None:
+def test_it_has_every_member_of_a_local_world(world: RemoteWorld) -> None:
     for name in dir(MockWorld):
-        if not name.startswith("_") and name not in OURS_ONLY:
+        if not name.startswith("_") and name not in LOCAL_ONLY:
             assert name in {*dir(RemoteWorld), *vars(world)}, name
 
 
@@ -61,7 +61,7 @@ def test_a_job_is_ordered_moved_and_billed(world: RemoteWorld, contract: Contrac
     assert [one.role for one in world.wait_for(role="submit")] == ["submit"]
     assert world.api_key in world.env(contract.key).values()
     with pytest.raises(KeyError, match=contract.key):
-        world.env("nobody")
+        world.env("unknown")
 
 
 def test_the_clock_and_the_pace_are_its_own(server: MockServer, world: RemoteWorld) -> None:
@@ -73,7 +73,7 @@ def test_the_clock_and_the_pace_are_its_own(server: MockServer, world: RemoteWor
     world.clock.set_speed(60)
     assert (world.clock.speed, world.pace, other.pace) == (60, "instant", "fast")
     another.stop()
-    with pytest.raises(ValueError, match="'real' and 'manual'"):
+    with pytest.raises(ValueError, match="'sundial'; allowed: 'real', 'manual'"):
         RemoteServer(server.url, clock="sundial")
 
 
@@ -123,7 +123,7 @@ def test_callbacks_are_seen_and_sent_again(world: RemoteWorld, contract: Contrac
     assert [attempt.number for attempt in world.callbacks] == [1, 0]
 
 
-def test_its_mistakes_are_told_with_what_to_do(world: RemoteWorld, contract: Contract) -> None:
+def test_its_complaints_name_the_next_step(world: RemoteWorld, contract: Contract) -> None:
     headers = {"authorization": f"Bearer {world.api_key}"}
     HTTP.get(f"{world.url(contract.key)}/no/such/path", headers=headers)
     _, model, _ = documented(contract)
@@ -140,7 +140,7 @@ def test_its_mistakes_are_told_with_what_to_do(world: RemoteWorld, contract: Con
     assert world.complaints([]) == []
 
 
-def test_waiting_in_vain_says_what_there_was(world: RemoteWorld, contract: Contract) -> None:
+def test_a_wait_that_fails_lists_the_exchanges(world: RemoteWorld, contract: Contract) -> None:
     order(world, contract)
     with pytest.raises(TimeoutError, match=r"0 of 1 exchanges .*submit"):
         world.wait_for(role="status", timeout=0.0)
@@ -149,13 +149,15 @@ def test_waiting_in_vain_says_what_there_was(world: RemoteWorld, contract: Contr
 def test_a_job_that_is_stuck_on_purpose_need_not_be_collected(world: RemoteWorld, contract: Contract) -> None:
     world.arm({"timeline": {"move": "stuck"}})
     stuck, usual = order(world, contract), order(world, contract)
-    (said,) = world.complaints(["uncollected"])
-    assert usual in said
-    assert stuck not in said
+    (complaint,) = world.complaints(["uncollected"])
+    assert usual in complaint
+    assert stuck not in complaint
 
 
-def test_an_address_where_no_server_is_is_told_at_once() -> None:
+def test_a_url_without_a_server_is_refused_immediately() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    with pytest.raises(RemoteError, match=r"no server to use at .*: Connection refused; `hobbyhorse serve` starts one"):
+    with pytest.raises(
+        RemoteError, match=r"no usable server at .*: Connection refused; start one with `hobbyhorse serve`"
+    ):
         RemoteServer(url)

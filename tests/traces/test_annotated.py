@@ -1,4 +1,4 @@
-"""Which run of a client a request belongs to, where several overlap in time."""
+"""Annotated traces: which run and which order a request belongs to, and broken URLs in responses."""
 
 from __future__ import annotations
 
@@ -19,38 +19,40 @@ from tests.tracing import JOB, Teller
 BASE = "http://127.0.0.1:1/provider"
 
 
-def story(contract: Contract, *bodies: dict[str, Any]) -> AnnotatedTrace:
+def overlapping(contract: Contract, *bodies: dict[str, Any]) -> AnnotatedTrace:
     runs = tuple(Run(0.0, BASE, {"input": {"prompt": f"run {n}"}}) for n in (1, 2))
     sent = tuple(Exchange(1.0, "submit", "POST", f"{BASE}/orders", body=json.dumps(body).encode()) for body in bodies)
     return AnnotatedTrace(contract, Trace(contract.key, BASE, sent, runs=runs))
 
 
-@pytest.mark.parametrize("more", [{}, {"callback": {"url": "http://127.0.0.1:2/done"}}], ids=["as asked", "with more"])
-def test_an_order_belongs_to_the_run_that_was_asked_for_it(contract: Contract, more: dict[str, Any]) -> None:
-    told = story(contract, {"input": {"prompt": "run 1"}, **more}, {"input": {"prompt": "run 2"}, **more})
-    assert [told.run_of(step) for step in told.submits] == [0, 1]
-    assert [len(order) for order in told.orders] == [1, 1]
+@pytest.mark.parametrize(
+    "more", [{}, {"callback": {"url": "http://127.0.0.1:2/done"}}], ids=["as requested", "with more"]
+)
+def test_a_submission_belongs_to_the_run_with_its_request(contract: Contract, more: dict[str, Any]) -> None:
+    trace = overlapping(contract, {"input": {"prompt": "run 1"}, **more}, {"input": {"prompt": "run 2"}, **more})
+    assert [trace.run_of(step) for step in trace.submits] == [0, 1]
+    assert [len(order) for order in trace.orders] == [1, 1]
 
 
-def test_an_order_that_nobody_asked_for_belongs_to_the_last_run(contract: Contract) -> None:
-    told = story(contract, {"input": {"prompt": "something else"}}, {"input": {}})
-    assert [told.run_of(step) for step in told.submits] == [1, 1]
+def test_a_submission_that_no_run_requested_belongs_to_the_last_run(contract: Contract) -> None:
+    trace = overlapping(contract, {"input": {"prompt": "something else"}}, {"input": {}})
+    assert [trace.run_of(step) for step in trace.submits] == [1, 1]
 
 
-def test_in_recorded_traffic_the_same_order_is_another_one_once_the_first_has_its_video(contract: Contract) -> None:
+def test_in_recorded_traffic_the_same_body_is_a_new_order_after_a_success(contract: Contract) -> None:
     role = "result" if "result" in contract.operations else "status"
     names = contract.operations[role].situations
     kinds = {stage.kind: stage.name for stage in contract.graph if stage.name in names}
     told = Teller(contract).submit().submit().call(role, kinds["success"])
     told.submit(job="another").submit(job="another")
-    story = AnnotatedTrace(contract, replace(told.trace(), runs=()))
-    assert [[step.number for step in order] for order in story.orders] == [[1, 2], [4, 5]]
+    annotated = AnnotatedTrace(contract, replace(told.trace(), runs=()))
+    assert [[step.number for step in order] for order in annotated.orders] == [[1, 2], [4, 5]]
     failed = Teller(contract).submit().call(role, kinds["failure"]).submit(job="another")
     assert [len(order) for order in AnnotatedTrace(contract, replace(failed.trace(), runs=())).orders] == [2]
 
 
 @pytest.mark.parametrize("address", ["http://[x", "http://[::1", "//[", "\x00", "http://a:b:c/"])
-def test_an_address_that_is_none_breaks_no_rule_down(contract: Contract, address: str) -> None:
+def test_a_broken_url_in_a_response_makes_no_rule_raise(contract: Contract, address: str) -> None:
     told = Teller(contract)
     told.video = address
     told.submit(answer=_with_links(told, "submit", address))
@@ -62,7 +64,7 @@ def test_an_address_that_is_none_breaks_no_rule_down(contract: Contract, address
 
 
 def _with_links(told: Teller, role: str, address: str) -> bytes:
-    """Return an answer in which every address of an operation is another."""
+    """Return a response in which every operation URL is replaced."""
     operation = told.contract.operations[role]
     links = {name: address for name in operation.bindings if name.endswith("_url")} | {"job": JOB}
     return operation.situations["accepted"].template.write(lambda name: links.get(name, MISSING))

@@ -1,4 +1,4 @@
-"""Recorded traffic: archives of several programs are read as one trace, without secrets, and written again."""
+"""Recorded traffic: archives of several programs are read as traces without secrets, and written again."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def entry(
     headers: dict[str, str] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """Return an entry as browsers write them; `more` is set in it anew."""
+    """Return an entry as browsers write it, updated with `more`."""
     request: dict[str, Any] = {
         "method": method,
         "url": url,
@@ -69,8 +69,8 @@ def archive(*entries: dict[str, Any]) -> dict[str, Any]:
 AUTHORIZED = {"Authorization": f"Bearer {SECRET}"}
 
 
-def story(api: str = API) -> list[dict[str, Any]]:
-    """Return a whole job with a result of its own."""
+def entries_of_job(api: str = API) -> list[dict[str, Any]]:
+    """Return the entries of a complete job with a separate result."""
     job = f"{api}/v1/jobs/job-1"
     order = {"model": "acme/move", "input": {"image": "https://example.com/a.png", "prompt": "run"}}
     video = entry("GET", FILES, at=4)
@@ -100,14 +100,14 @@ def trace_of(*entries: dict[str, Any], base: str | None = None) -> Trace:
 
 
 def edited(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
-    """Return the archive of a whole job with its second entry changed."""
-    said = archive(*story())
-    change(said["log"]["entries"][1])
-    return said
+    """Return the archive of a complete job with a change to its second entry."""
+    har = archive(*entries_of_job())
+    change(har["log"]["entries"][1])
+    return har
 
 
 def test_a_recorded_job_is_read_as_a_trace() -> None:
-    trace = trace_of(*story())
+    trace = trace_of(*entries_of_job())
     assert roles(trace) == ["submit", "status", "status", "result", "media"]
     assert [one.job for one in trace.exchanges] == ["job-1"] * 4 + [None]
     assert (trace.provider, trace.base, trace.model) == ("acme", API, "acme/move")
@@ -120,99 +120,99 @@ def test_a_recorded_job_is_read_as_a_trace() -> None:
     assert read_trace(to_json(trace)) == trace
 
 
-def test_a_recorded_job_is_a_story() -> None:
-    read = AnnotatedTrace(ACME, trace_of(*story()))
+def test_a_recorded_job_can_be_annotated() -> None:
+    read = AnnotatedTrace(ACME, trace_of(*entries_of_job()))
     assert read.accepted is not None
     assert read.accepted.number == 1
     assert [step.number for step in read.fetches] == [5]
 
 
-def test_entries_are_read_in_the_order_in_which_they_began() -> None:
-    assert roles(trace_of(*reversed(story()))) == ["submit", "status", "status", "result", "media"]
+def test_entries_are_ordered_by_their_start() -> None:
+    assert roles(trace_of(*reversed(entries_of_job()))) == ["submit", "status", "status", "result", "media"]
 
 
 @pytest.mark.parametrize(
     "api", ["http://127.0.0.1:8080/acme", "https://gateway.example/a/b", "https://API.acme.example:443"]
 )
-def test_the_providers_place_is_found(api: str) -> None:
-    trace = trace_of(*story(api))
+def test_the_base_url_is_found(api: str) -> None:
+    trace = trace_of(*entries_of_job(api))
     assert roles(trace) == ["submit", "status", "status", "result", "media"]
     assert trace.base == api.replace("API", "api")
 
 
-def test_the_providers_own_host_is_taken_before_another_with_the_same_paths() -> None:
-    trace = trace_of(*story("https://other.example"), *story("https://other.example"), *story())
+def test_a_documented_host_wins_over_another_with_the_same_paths() -> None:
+    trace = trace_of(
+        *entries_of_job("https://other.example"), *entries_of_job("https://other.example"), *entries_of_job()
+    )
     assert trace.base == API
     assert roles(trace).count("submit") == 1
 
 
-def test_a_base_that_is_given_is_taken() -> None:
-    trace = trace_of(*story("https://other.example"), *story(), base="https://other.example/")
+def test_a_given_base_url_is_used() -> None:
+    trace = trace_of(*entries_of_job("https://other.example"), *entries_of_job(), base="https://other.example/")
     assert trace.base == "https://other.example"
 
 
-@pytest.mark.parametrize("base", ["https://nobody.example", "https://api.acme.example/v2"])
-def test_a_base_where_nothing_is_recorded_is_an_error(base: str) -> None:
-    with pytest.raises(HarError, match=r"/log/entries: no request plays a role of .* below https"):
-        trace_of(*story(), base=base)
+@pytest.mark.parametrize("base", ["https://unused.example", "https://api.acme.example/v2"])
+def test_a_base_url_without_recorded_requests_is_an_error(base: str) -> None:
+    with pytest.raises(HarError, match=r"/log/entries: no request matches an operation of .* below https"):
+        trace_of(*entries_of_job(), base=base)
 
 
 @pytest.mark.parametrize("base", ["api.acme.example", "ftp://x", "https://", "https://x:99999", "https://[x"])
-def test_a_base_that_is_no_address_is_an_error(base: str) -> None:
-    with pytest.raises(HarError, match="--base: got"):
-        trace_of(*story(), base=base)
+def test_a_base_that_is_not_a_url_is_an_error(base: str) -> None:
+    with pytest.raises(HarError, match=r"--base: '.*' (is not a URL|has no host)"):
+        trace_of(*entries_of_job(), base=base)
 
 
-def test_requests_to_others_are_left_out_and_counted() -> None:
+def test_requests_to_other_hosts_are_left_out_and_counted() -> None:
     others = [entry("GET", f"https://{host}/", {}) for host in ("a.example", "b.example", "a.example")]
-    found = read_har(archive(*others, *story()), ACME)
+    found = read_har(archive(*others, *entries_of_job()), ACME)
     assert len(found.trace.exchanges) == 5
-    assert found.notes == (
-        "left out, for they are not about the provider, are requests to a.example (2), b.example (1)",
-    )
+    assert found.notes == ("left out: requests to other hosts: a.example (2), b.example (1)",)
 
 
-def test_a_request_that_no_operation_takes_is_kept() -> None:
-    assert roles(trace_of(*story(), entry("GET", f"{API}/v2/jobs", {}, at=9)))[-1] is None
+def test_a_request_that_matches_no_operation_is_kept() -> None:
+    assert roles(trace_of(*entries_of_job(), entry("GET", f"{API}/v2/jobs", {}, at=9)))[-1] is None
 
 
-def test_what_is_not_http_and_what_a_browser_asks_beforehand_are_left_out() -> None:
+def test_entries_other_than_http_and_preflight_requests_are_left_out() -> None:
     more = [entry("GET", "data:text/plain,x"), entry("GET", "blob:https://a/b"), entry("OPTIONS", f"{API}/v1/jobs")]
-    found = read_har(archive(*more, *story()), ACME)
+    found = read_har(archive(*more, *entries_of_job()), ACME)
     assert len(found.trace.exchanges) == 5
-    assert found.notes == ("left out are a browser's preflight requests: 1",)
+    assert found.notes == ("left out: preflight requests of a browser: 1",)
 
 
-def test_a_key_that_went_to_somebody_else_is_told() -> None:
-    found = read_har(archive(*story(), entry("GET", "https://a.example/", headers=AUTHORIZED)), ACME)
-    assert "requests to a.example carry the provider's key" in found.notes[1]
+def test_a_key_that_went_to_another_host_is_noted() -> None:
+    found = read_har(archive(*entries_of_job(), entry("GET", "https://a.example/", headers=AUTHORIZED)), ACME)
+    assert "left out, but sent with the provider's key: requests to a.example" in found.notes[1]
 
 
-def test_a_recording_without_keys_or_bodies_says_so() -> None:
-    stripped = story()
+def test_a_recording_without_keys_or_bodies_has_notes_about_them() -> None:
+    stripped = entries_of_job()
     for one in stripped:
         one["request"]["headers"] = []
     del stripped[1]["response"]["content"]["text"]
     assert [note.partition(",")[0] for note in read_har(archive(*stripped), ACME).notes] == [
-        "answers whose body is not in the recording",
-        "no request has a key in the recording (browsers leave it out)",
+        "responses without their body in the recording",
+        "no request has a key in the recording (browsers omit it)",
     ]
 
 
-def test_a_video_is_known_by_its_type_where_no_answer_has_told_its_address() -> None:
+def test_a_video_without_a_known_url_is_recognised_by_its_type() -> None:
     elsewhere = entry("GET", "https://cdn.example/x", at=9)
     elsewhere["response"]["headers"] = [{"name": "Content-Type", "value": "video/mp4"}]
-    assert roles(trace_of(*story(), elsewhere))[-1] == "media"
+    assert roles(trace_of(*entries_of_job(), elsewhere))[-1] == "media"
 
 
-def test_a_file_that_was_told_is_one_whatever_came() -> None:
+def test_a_file_with_a_known_url_is_one_whatever_its_type() -> None:
     page = entry("GET", FILES, {"error": "expired"}, at=9, status=403)
-    assert trace_of(*story(), page).exchanges[-1].role == "media"
-    assert trace_of(*story(), page).exchanges[-1].answer == b""
+    assert trace_of(*entries_of_job(), page).exchanges[-1].role == "media"
+    assert trace_of(*entries_of_job(), page).exchanges[-1].answer == b""
 
 
-def test_links_that_were_told_are_followed_to_other_hosts() -> None:
-    moved = story()
+def test_links_in_responses_are_followed_to_other_hosts() -> None:
+    moved = entries_of_job()
     link = "https://eu.acme.example/opaque/7"
     moved[0]["response"]["content"]["text"] = json.dumps({"id": "job-1", "state": "queued", "result": link})
     moved[3]["request"]["url"] = link
@@ -220,16 +220,16 @@ def test_links_that_were_told_are_followed_to_other_hosts() -> None:
     assert (trace.exchanges[3].role, trace.exchanges[3].job) == ("result", "job-1")
 
 
-def test_a_redirected_request_plays_the_same_role() -> None:
+def test_a_redirected_request_has_the_same_role() -> None:
     first = entry("GET", f"{API}/v1/jobs/job-1", at=5, status=307)
     first["response"]["headers"] = [{"name": "Location", "value": "https://eu.example/j"}]
     second = entry("GET", "https://eu.example/j", {"id": "job-1", "state": "done"}, at=6)
-    trace = trace_of(*story(), first, second)
+    trace = trace_of(*entries_of_job(), first, second)
     assert [(one.role, one.job) for one in trace.exchanges[-2:]] == [("status", "job-1")] * 2
 
 
-def test_what_is_escaped_in_a_path_is_read() -> None:
-    assert trace_of(*story(), entry("GET", f"{API}/v1/jobs/a%20b", {}, at=9)).exchanges[-1].role == "status"
+def test_escaped_paths_are_decoded() -> None:
+    assert trace_of(*entries_of_job(), entry("GET", f"{API}/v1/jobs/a%20b", {}, at=9)).exchanges[-1].role == "status"
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_what_is_escaped_in_a_path_is_read() -> None:
         lambda one: one["response"].update(status=0, _error="net::ERR_CONNECTION_RESET"),
     ],
 )
-def test_a_request_without_an_answer_is_told_as_such(change: Callable[[dict[str, Any]], Any]) -> None:
+def test_a_request_without_a_response_has_status_0(change: Callable[[dict[str, Any]], Any]) -> None:
     one = read_har(edited(change), ACME).trace.exchanges[1]
     assert (one.status, one.answered, one.whole, one.answer, one.role) == (0, None, False, b"", "status")
 
@@ -263,7 +263,7 @@ def test_a_request_without_an_answer_is_told_as_such(change: Callable[[dict[str,
         (lambda response: response["content"].pop("text"), True),
     ],
 )
-def test_an_answer_that_was_cut_is_not_whole(change: Callable[[dict[str, Any]], Any], whole: bool) -> None:
+def test_an_incomplete_response_is_not_whole(change: Callable[[dict[str, Any]], Any], whole: bool) -> None:
     assert read_har(edited(lambda one: change(one["response"])), ACME).trace.exchanges[1].whole is whole
 
 
@@ -277,7 +277,7 @@ def test_an_answer_that_was_cut_is_not_whole(change: Callable[[dict[str, Any]], 
         ("2026-01-01 00:00:01.123", 1.123),
     ],
 )
-def test_moments_are_read_as_every_program_writes_them(text: str, moment: float) -> None:
+def test_times_are_read_in_the_forms_of_several_programs(text: str, moment: float) -> None:
     one = read_har(edited(lambda one: one.update(startedDateTime=text)), ACME).trace.exchanges[1]
     assert one.arrived == pytest.approx(1_767_225_600 + moment, abs=1e-6)
 
@@ -293,7 +293,7 @@ def test_moments_are_read_as_every_program_writes_them(text: str, moment: float)
         ({"time": 10**400}, 0.0),
     ],
 )
-def test_how_long_an_answer_took_is_read_as_well_as_may_be(more: dict[str, Any], took: float) -> None:
+def test_the_duration_comes_from_the_time_or_the_timings(more: dict[str, Any], took: float) -> None:
     one = read_har(edited(lambda one: one.update(more)), ACME).trace.exchanges[1]
     assert one.answered == pytest.approx(one.arrived + took)
 
@@ -307,21 +307,21 @@ def test_bodies_may_be_base64_and_forms() -> None:
     assert trace.exchanges[1].body == b"a+b=1&c="
 
 
-def test_of_an_answer_the_beginning_is_kept() -> None:
+def test_only_the_beginning_of_a_response_is_kept() -> None:
     content = {"text": "x" * 100_000, "size": 100_000}
     one = read_har(edited(lambda one: one["response"].update(content=content)), ACME).trace.exchanges[1]
     assert (len(one.answer), one.size) == (har.ANSWER, 100_000)
 
 
-def test_names_of_headers_are_lower_case_and_those_of_http2_are_left_out() -> None:
+def test_header_names_are_lower_case_and_pseudo_headers_are_left_out() -> None:
     listed = [{"name": ":authority", "value": "x"}, {"name": "Accept", "value": "*/*"}, {"name": "X"}]
     one = read_har(edited(lambda one: one["request"].update(headers=listed)), ACME).trace.exchanges[1]
     assert one.headers == (("accept", "*/*"), ("x", ""))
 
 
 def test_no_secret_is_in_a_trace() -> None:
-    said = archive(*story())
-    entries = said["log"]["entries"]
+    har = archive(*entries_of_job())
+    entries = har["log"]["entries"]
     entries[1]["request"]["url"] += f"?key={SECRET}"
     entries[1]["request"]["headers"] += [{"name": "Cookie", "value": "session=hush"}, {"name": "X", "value": SECRET}]
     entries[1]["response"]["headers"] = [{"name": "Set-Cookie", "value": "session=hush"}]
@@ -329,7 +329,7 @@ def test_no_secret_is_in_a_trace() -> None:
     entries[3]["request"]["headers"] = [{"name": "X-Key", "value": "another-key"}]
     entries[3]["request"]["postData"] = {"text": "another-key"}
     entries[4]["request"]["headers"] = [{"name": "authorization", "value": "Basic aHVzaDpodXNo"}]
-    trace = read_har(said, ACME).trace
+    trace = read_har(har, ACME).trace
     text = orjson.dumps(to_json(trace)).decode()
     for secret in (SECRET, "hush", "another-key", "aHVzaDpodXNo"):
         assert secret not in text
@@ -341,132 +341,132 @@ def test_no_secret_is_in_a_trace() -> None:
     assert trace.exchanges[4].header("authorization") == REDACTED
 
 
-def test_a_key_that_reached_the_host_of_the_files_is_seen() -> None:
-    said = archive(*story())
-    said["log"]["entries"][4]["request"]["headers"] = [{"name": "Authorization", "value": f"bearer {SECRET}"}]
-    assert read_har(said, ACME).trace.exchanges[4].header("authorization") == f"bearer {KEY}"
+def test_a_key_sent_to_the_media_host_is_visible() -> None:
+    har = archive(*entries_of_job())
+    har["log"]["entries"][4]["request"]["headers"] = [{"name": "Authorization", "value": f"bearer {SECRET}"}]
+    assert read_har(har, ACME).trace.exchanges[4].header("authorization") == f"bearer {KEY}"
 
 
 @pytest.mark.parametrize("key", ["sk/+ =%20", 'sk"\\quoted', "sk-schlüssel"])
-def test_a_key_is_hidden_however_it_is_written(key: str) -> None:
-    said = archive(*story())
-    entries = said["log"]["entries"]
+def test_a_key_is_replaced_in_every_encoding(key: str) -> None:
+    har = archive(*entries_of_job())
+    entries = har["log"]["entries"]
     entries[1]["request"]["headers"] = [{"name": "X-Key", "value": key}]
     entries[1]["request"]["url"] += f"?{urlencode({'k': key})}"
     entries[1]["response"]["content"]["text"] = json.dumps({"key": key})
     entries[2]["response"]["content"]["text"] = orjson.dumps({"key": key}).decode()
-    trace = read_har(said, ACME).trace
+    trace = read_har(har, ACME).trace
     assert trace.exchanges[1].url.endswith(f"?k={KEY}")
     assert trace.exchanges[1].answer == b'{"key": "[key]"}'
     assert trace.exchanges[2].answer == b'{"key":"[key]"}'
 
 
-def test_a_short_key_is_hidden_where_it_is_sent_and_spoils_nothing_else() -> None:
-    said = edited(lambda one: one["request"].update(headers=[{"name": "X-Key", "value": "o"}]))
-    trace = read_har(said, ACME).trace
+def test_a_short_key_is_replaced_only_in_its_header() -> None:
+    har = edited(lambda one: one["request"].update(headers=[{"name": "X-Key", "value": "o"}]))
+    trace = read_har(har, ACME).trace
     assert trace.exchanges[1].header("x-key") == KEY
     assert trace.exchanges[1].job == "job-1"
 
 
-def test_the_user_in_an_address_is_left_out() -> None:
-    said = edited(lambda one: one["request"].update(url="https://user:hush@api.acme.example/v1/jobs/job-1"))
-    assert read_har(said, ACME).trace.exchanges[1].url == f"{API}/v1/jobs/job-1"
+def test_the_user_in_a_url_is_removed() -> None:
+    har = edited(lambda one: one["request"].update(url="https://user:hush@api.acme.example/v1/jobs/job-1"))
+    assert read_har(har, ACME).trace.exchanges[1].url == f"{API}/v1/jobs/job-1"
 
 
 BROKEN: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda one: one.clear(), "/log/entries/1/request: is missing"),
-    (lambda one: one.update(request=[]), "/log/entries/1/request: got a list, which is no object"),
+    (lambda one: one.update(request=[]), "/log/entries/1/request: a list is not an object"),
     (lambda one: one["request"].pop("url"), "/log/entries/1/request/url: is missing"),
-    (lambda one: one["request"].update(url=7), "/log/entries/1/request/url: got 7, which is no text"),
+    (lambda one: one["request"].update(url=7), "/log/entries/1/request/url: 7 is not a text"),
     (
         lambda one: one["request"].update(url="http://[x/"),
-        "/log/entries/1/request/url: got 'http://[x/': Invalid IPv6 URL",
+        "/log/entries/1/request/url: 'http://[x/' is not a URL: Invalid IPv6 URL",
     ),
     (
         lambda one: one["request"].update(url="http:///x"),
-        "/log/entries/1/request/url: got 'http:///x', which has no host",
+        "/log/entries/1/request/url: 'http:///x' has no host",
     ),
-    (lambda one: one["request"].update(method=""), "/log/entries/1/request/method: got '', which is no text"),
+    (lambda one: one["request"].update(method=""), "/log/entries/1/request/method: '' is not a text"),
     (lambda one: one["request"].update(headers={}), ""),
     (
         lambda one: one["request"].update(headers={"a": 1}),
-        "/log/entries/1/request/headers: got a JSON object, which is no list",
+        "/log/entries/1/request/headers: a JSON object is not a list",
     ),
     (
         lambda one: one["request"].update(headers=["a: b"]),
-        "/log/entries/1/request/headers/0: got 'a: b', which is no object",
+        "/log/entries/1/request/headers/0: 'a: b' is not an object",
     ),
     (lambda one: one.pop("startedDateTime"), "/log/entries/1/startedDateTime: is missing"),
     (
         lambda one: one.update(startedDateTime="yesterday"),
-        "/log/entries/1/startedDateTime: got 'yesterday', which is no moment (ISO 8601)",
+        "/log/entries/1/startedDateTime: 'yesterday' is not an ISO 8601 date and time",
     ),
     (
         lambda one: one.update(startedDateTime="2026-13-01T00:00:00Z"),
-        "/log/entries/1/startedDateTime: got '2026-13-01T00:00:00Z', which is no moment (ISO 8601)",
+        "/log/entries/1/startedDateTime: '2026-13-01T00:00:00Z' is not an ISO 8601 date and time",
     ),
     (
         lambda one: one.update(startedDateTime="2026-01-01T00:00:00+99:00"),
-        "/log/entries/1/startedDateTime: got '2026-01-01T00:00:00+99:00', which is no moment (ISO 8601)",
+        "/log/entries/1/startedDateTime: '2026-01-01T00:00:00+99:00' is not an ISO 8601 date and time",
     ),
-    (lambda one: one.update(response="x"), "/log/entries/1/response: got 'x', which is no object"),
-    (lambda one: one["response"].update(status="200"), "/log/entries/1/response/status: got '200', which is no status"),
+    (lambda one: one.update(response="x"), "/log/entries/1/response: 'x' is not an object"),
+    (lambda one: one["response"].update(status="200"), "/log/entries/1/response/status: '200' is not a status"),
     (
         lambda one: one["response"].update(content=[1]),
-        "/log/entries/1/response/content: got a list, which is no object",
+        "/log/entries/1/response/content: a list is not an object",
     ),
     (
         lambda one: one["response"].update(content={"text": 5}),
-        "/log/entries/1/response/content/text: got 5, which is no text",
+        "/log/entries/1/response/content/text: 5 is not a text",
     ),
     (
         lambda one: one["response"].update(content={"text": "%%", "encoding": "base64"}),
-        "/log/entries/1/response/content/text: got '%%', which is no base64",
+        "/log/entries/1/response/content/text: '%%' is not base64",
     ),
 ]
 
 
 @pytest.mark.parametrize(("change", "message"), BROKEN)
-def test_a_broken_archive_is_told_where_and_why(change: Callable[[dict[str, Any]], Any], message: str) -> None:
-    said = edited(change)
+def test_an_error_in_an_archive_has_its_place_and_reason(change: Callable[[dict[str, Any]], Any], message: str) -> None:
+    har = edited(change)
     if not message:
-        read_har(said, ACME)
+        read_har(har, ACME)
         return
     with pytest.raises(HarError) as caught:
-        read_har(said, ACME)
+        read_har(har, ACME)
     assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("har", "message"),
     [
-        ([], "the file: got a list, which is no object"),
+        ([], "the file: a list is not an object"),
         ({}, "/log: is missing"),
-        ({"log": {}}, "/log/entries: got None, which is no list"),
-        ({"log": {"entries": [3]}}, "/log/entries/0: got 3, which is no object"),
-        (archive(), "no request plays a role of Acme; the hosts are none"),
+        ({"log": {}}, "/log/entries: None is not a list"),
+        ({"log": {"entries": [3]}}, "/log/entries/0: 3 is not an object"),
+        (archive(), "no request matches an operation of Acme; the hosts are none"),
         (
             {"log": {"entries": [{}] * (har.MOST_HAR_ENTRIES + 1)}},
-            "/log/entries: are 100,001; at most 100,000 are read",
+            "/log/entries: has 100,001 entries; allowed: 100,000",
         ),
     ],
 )
-def test_what_is_no_archive_is_refused(said: Any, message: str) -> None:
+def test_a_value_that_is_not_an_archive_is_refused(har: Any, message: str) -> None:
     with pytest.raises(HarError) as caught:
-        read_har(said, ACME)
+        read_har(har, ACME)
     assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "line 1, column 1: is no JSON"),
-        (b'{"log": \n x}', "line 2, column 2: is no JSON"),
-        (b'{"a": "\xff"}', "byte 7: is no UTF-8"),
+        (b"", "line 1, column 1: is not valid JSON"),
+        (b'{"log": \n x}', "line 2, column 2: is not valid JSON"),
+        (b'{"a": "\xff"}', "byte 7: is not UTF-8"),
         (b"[" * 200_000, "the file: is nested too deeply"),
     ],
 )
-def test_a_file_that_is_no_json_is_refused(data: bytes, message: str) -> None:
+def test_a_file_that_is_not_json_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(HarError) as caught:
         parse_har(data)
     assert str(caught.value).startswith(message)
@@ -474,33 +474,33 @@ def test_a_file_that_is_no_json_is_refused(data: bytes, message: str) -> None:
 
 def test_a_file_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(har, "MOST_HAR_BYTES", 10)
-    with pytest.raises(HarError, match="has 11 bytes; at most 10 are read"):
+    with pytest.raises(HarError, match="has 11 bytes; allowed: 10"):
         parse_har(b'{"log": {}}')
 
 
-def test_a_file_may_begin_with_a_byte_order_mark_and_hold_half_a_letter() -> None:
+def test_a_file_may_have_a_byte_order_mark_and_a_lone_surrogate() -> None:
     assert parse_har(b'\xef\xbb\xbf{"a": "\\udcff"}') == {"a": "\udcff"}
     trace = read_har(edited(lambda one: one["response"]["content"].update(text="\udcff\ud800")), ACME).trace
     assert trace.exchanges[1].answer == b"??"
 
 
-def test_a_deep_body_is_a_body() -> None:
+def test_a_deeply_nested_body_is_read() -> None:
     text = "[" * 50_000
     one = read_har(edited(lambda one: one["response"]["content"].update(text=text)), ACME).trace.exchanges[1]
     assert one.answer == text.encode()
 
 
-def test_an_archive_has_what_its_format_asks_for() -> None:
-    said = to_har(trace_of(*story()))
-    assert said["log"]["version"] == "1.2"
-    assert set(said["log"]) >= {"version", "creator", "entries"}
-    for one in said["log"]["entries"]:
+def test_an_archive_has_the_fields_of_its_format() -> None:
+    har = to_har(trace_of(*entries_of_job()))
+    assert har["log"]["version"] == "1.2"
+    assert set(har["log"]) >= {"version", "creator", "entries"}
+    for one in har["log"]["entries"]:
         assert set(one) >= {"startedDateTime", "time", "request", "response", "cache", "timings"}
         common = {"httpVersion", "cookies", "headers", "headersSize", "bodySize"}
         assert set(one["request"]) >= common | {"method", "url", "queryString"}
         assert set(one["response"]) >= common | {"status", "statusText", "content", "redirectURL"}
         assert set(one["timings"]) >= {"send", "wait", "receive"}
-    assert json.loads(json.dumps(said)) == said
+    assert json.loads(json.dumps(har)) == har
 
 
 def test_no_secret_of_a_trace_is_in_an_archive() -> None:
@@ -510,8 +510,8 @@ def test_no_secret_of_a_trace_is_in_an_archive() -> None:
     assert "whsec-1" not in text
 
 
-def test_a_trace_that_is_written_is_read_as_it_was() -> None:
-    trace = trace_of(*story())
+def test_a_written_trace_is_read_back_equal() -> None:
+    trace = trace_of(*entries_of_job())
     assert read_har(to_har(trace), ACME).trace == trace
 
 
@@ -521,8 +521,8 @@ def recording(file: str, key: str) -> RecordedTrace:
     return read_har(parse_har((RECORDINGS / file).read_bytes()), contract)
 
 
-def test_what_a_proxy_recorded_of_a_provider_whose_model_is_in_the_body_is_read() -> None:
-    """The download was cut."""
+def test_a_recording_of_a_proxy_with_the_model_in_the_body_is_read() -> None:
+    """The download is incomplete."""
     found = recording("proxy.har", "hiapi")
     trace = found.trace
     assert (roles(trace), found.notes) == (["submit", "status", "media"], ())
@@ -532,8 +532,8 @@ def test_what_a_proxy_recorded_of_a_provider_whose_model_is_in_the_body_is_read(
     assert "sk-live-777" not in str(trace)
 
 
-def test_what_a_browser_recorded_of_a_provider_with_a_result_of_its_own_is_read() -> None:
-    """One request had no answer, and one is not about the provider."""
+def test_a_recording_of_a_browser_with_a_separate_result_is_read() -> None:
+    """One request has no response, and one goes to another host."""
     found = recording("browser.har", "runcomfy")
     trace = found.trace
     assert roles(trace) == ["submit", "status", "status", "result", "media"]
@@ -555,7 +555,7 @@ HEADERS = st.lists(st.tuples(st.sampled_from(["accept", "x-note", "cookie", "ret
 
 @st.composite
 def traces(draw: st.DrawFn, contract: Contract) -> Trace:
-    """Draw a trace as a fake may write it, of any requests and any answers."""
+    """Draw a trace with any requests and responses that a fake may record."""
     prefix = draw(st.sampled_from(["http://127.0.0.1:8080/fake", f"https://{contract.hosts[0]}"]))
     found, moment = [], float(draw(st.integers(0, 2_000_000_000)))
     for operation in draw(st.lists(st.sampled_from(list(contract.operations.values())), min_size=1, max_size=5)):
@@ -588,7 +588,7 @@ def traces(draw: st.DrawFn, contract: Contract) -> Trace:
 @contracts_that(lambda contract: True)
 @settings(max_examples=40)
 @given(st.data())
-def test_what_is_written_and_read_stays_as_it_is(contract: Contract, data: st.DataObject) -> None:
+def test_writing_and_reading_keeps_a_trace(contract: Contract, data: st.DataObject) -> None:
     trace = data.draw(traces(contract))
     once = read_har(parse_har(orjson.dumps(to_har(trace))), contract, trace.base).trace
     assert read_har(to_har(once), contract, trace.base).trace == once
@@ -602,14 +602,14 @@ def test_what_is_written_and_read_stays_as_it_is(contract: Contract, data: st.Da
 
 
 @given(st.data())
-def test_an_archive_with_anything_anywhere_is_read_or_refused(data: st.DataObject) -> None:
-    said = deepcopy(archive(*story()))
-    at: Any = said
+def test_an_archive_with_any_value_anywhere_is_read_or_refused(data: st.DataObject) -> None:
+    har = deepcopy(archive(*entries_of_job()))
+    at: Any = har
     while isinstance(at, (dict, list)) and at and data.draw(st.integers(0, 5)):
         around, key = at, data.draw(st.sampled_from(list(at) if isinstance(at, dict) else list(range(len(at)))))
         at = at[key]
         last = (around, key)
-    if at is not said:
+    if at is not har:
         last[0][last[1]] = data.draw(JSON | st.text(max_size=40) | st.floats() | st.just("http://x:y/"))
     with suppress(HarError):
-        read_har(said, ACME)
+        read_har(har, ACME)

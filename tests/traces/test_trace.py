@@ -1,4 +1,4 @@
-"""The frozen format of traces: what is written is read back, keeps its schema, and nothing else is read."""
+"""The format of traces: they are read back equal, match their schema, and anything else is refused."""
 
 from __future__ import annotations
 
@@ -96,10 +96,10 @@ traces = st.builds(
 
 
 @given(traces)
-def test_a_trace_is_read_back_as_it_was_written_and_keeps_its_schema(trace: Trace) -> None:
-    said = json.loads(json.dumps(to_json(trace)))
-    VALIDATOR.validate(said)
-    assert read_trace(said) == trace
+def test_a_trace_is_read_back_equal_and_matches_its_schema(trace: Trace) -> None:
+    written = json.loads(json.dumps(to_json(trace)))
+    VALIDATOR.validate(written)
+    assert read_trace(written) == trace
 
 
 @pytest.mark.parametrize(
@@ -111,14 +111,14 @@ def test_the_schema_names_every_field(kind: Any, name: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "why"),
+    ("value", "reason"),
     [
-        ([], "no trace of format 1: got 'list'"),
-        ({"format": 2}, "got 2"),
+        ([], "'format' is 'list'; allowed: 1"),
+        ({"format": 2}, "'format' is 2; allowed: 1"),
         ({"format": 1, "provider": "p"}, "base"),
         ({"format": 1, "provider": "p", "base": "b", "more": 1}, "/more: unknown"),
-        ({"format": 1, "provider": "p", "base": "b", "exchanges": {}}, "/exchanges: got {}, which is no list"),
-        ({"format": 1, "provider": "p", "base": "b", "exchanges": [1]}, "/exchanges/0: got 1, which is no object"),
+        ({"format": 1, "provider": "p", "base": "b", "exchanges": {}}, "/exchanges: {} is not a list"),
+        ({"format": 1, "provider": "p", "base": "b", "exchanges": [1]}, "/exchanges/0: 1 is not an object"),
         ({"format": 1, "provider": "p", "base": "b", "exchanges": [{"arrived": 1}]}, "/exchanges/0"),
         ({"format": 1, "provider": "p", "base": "b", "runs": [{"started": 1, "base": "b", "outcome": 5}]}, "outcome"),
         (
@@ -141,14 +141,14 @@ def test_the_schema_names_every_field(kind: Any, name: str | None) -> None:
         ),
     ],
 )
-def test_what_is_no_trace_is_told_with_its_place(said: Any, why: str) -> None:
-    with pytest.raises(TraceError) as told:
-        read_trace(said)
-    assert why in str(told.value)
+def test_an_error_in_a_trace_has_its_place(value: Any, reason: str) -> None:
+    with pytest.raises(TraceError) as raised:
+        read_trace(value)
+    assert reason in str(raised.value)
     with pytest.raises(jsonschema.ValidationError):
-        VALIDATOR.validate(said)
+        VALIDATOR.validate(value)
 
 
 def test_an_outcome_has_a_known_kind() -> None:
-    with pytest.raises(TraceError, match="an outcome is 'fine'"):
+    with pytest.raises(TraceError, match="the outcome is 'fine'; allowed: success, failed"):
         Outcome("fine", 1.0)

@@ -1,4 +1,4 @@
-"""What a key is limited to, seen from its client: requests, jobs, workers, rivals and money."""
+"""The limits of a key as its client meets them: requests, jobs, workers, rivals and money."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ async def order(mock: Mock, contract: Contract) -> Reply:
 
 
 def at_work(mock: Mock) -> int:
-    """Return how many jobs are under way and no longer wait."""
+    """Return the number of running jobs."""
     now = mock.clock.now()
     return sum(job.stage(now).kind == "running" for job in mock.world.jobs.values())
 
 
-async def test_more_requests_than_allowed_are_refused_until_the_moment_that_they_are_told(contract: Contract) -> None:
+async def test_excess_requests_are_refused_until_their_retry_after(contract: Contract) -> None:
     mock = Mock([contract], limits=Limits(requests_per_second=2.0))
     job = await mock.submit(contract)
     replies = [await mock.call(contract, "status", path={"job": job}) for _ in range(3)]
@@ -39,13 +39,13 @@ async def test_more_requests_than_allowed_are_refused_until_the_moment_that_they
     assert (await mock.call(contract, "status", path={"job": job})).status < 300
 
 
-async def test_another_key_is_not_limited_by_what_this_one_does(contract: Contract) -> None:
+async def test_a_key_is_not_limited_by_the_requests_of_another(contract: Contract) -> None:
     mock = Mock([contract], limits=Limits(requests_per_second=1.0))
     for key in ("one", "two"):
         await mock.submit(contract, key=key)
 
 
-async def test_only_so_many_jobs_at_once(contract: Contract) -> None:
+async def test_concurrent_jobs_are_limited(contract: Contract) -> None:
     mock = Mock([contract], limits=Limits(concurrent_jobs=2))
     for _ in range(2):
         assert (await order(mock, contract)).status < 300
@@ -56,7 +56,7 @@ async def test_only_so_many_jobs_at_once(contract: Contract) -> None:
     assert (await order(mock, contract)).status < 300
 
 
-async def test_a_balance_runs_out_and_what_failed_is_given_back(contract: Contract) -> None:
+async def test_a_balance_runs_out_and_a_failed_job_is_refunded(contract: Contract) -> None:
     _, model, _ = documented(contract)
     mock = Mock([contract])
     await mock.submit(contract)
@@ -78,7 +78,7 @@ async def test_a_balance_runs_out_and_what_failed_is_given_back(contract: Contra
     assert (await order(mock, contract)).status >= 400
 
 
-async def test_no_more_jobs_are_at_work_than_there_are_workers(contract: Contract) -> None:
+async def test_no_more_jobs_run_than_there_are_workers(contract: Contract) -> None:
     waits = contract.graph[contract.graph.initial].kind == "pending"
     mock = Mock([contract], limits=Limits(workers=2))
     for _ in range(7):
@@ -97,7 +97,7 @@ async def test_no_more_jobs_are_at_work_than_there_are_workers(contract: Contrac
 
 
 @contracts_that(lambda contract: contract.graph[contract.graph.initial].cancellable)
-async def test_who_waits_behind_a_cancelled_job_comes_earlier(contract: Contract) -> None:
+async def test_a_job_behind_a_cancelled_one_starts_earlier(contract: Contract) -> None:
     mock = Mock([contract], limits=Limits(workers=1))
     first, second, third = [await mock.submit(contract) for _ in range(3)]
     before = mock.world.jobs[third].finished
@@ -128,7 +128,7 @@ async def test_the_place_in_the_queue_moves_down_and_with_rivals_up_too(contract
         assert math.isfinite(mock.world.jobs[last].finished)
 
 
-async def test_one_order_given_twice_stands_as_a_duplicate_in_the_ledger(contract: Contract) -> None:
+async def test_an_order_submitted_twice_is_a_duplicate_in_the_ledger(contract: Contract) -> None:
     mock = Mock([contract])
     first, second = await mock.submit(contract), await mock.submit(contract)
     ledger = mock.world.ledger()
@@ -139,5 +139,5 @@ async def test_one_order_given_twice_stands_as_a_duplicate_in_the_ledger(contrac
     assert mock.world.ledger().entries[1].job == second
     mock.world.reset({"jobs"})
     assert mock.world.ledger().entries == ()
-    with pytest.raises(ValueError, match="cannot reset 'everything'; allowed are jobs"):
+    with pytest.raises(ValueError, match="cannot reset 'everything'; allowed: jobs"):
         mock.world.reset({"everything"})

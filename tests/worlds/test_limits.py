@@ -1,4 +1,4 @@
-"""Limits: what may be one, how many requests pass, and that a queue is fair; by properties first, then by example."""
+"""Limits, the meter of requests and the queue of jobs: by properties first, then by example."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_limits_survive_their_json(limits: Limits) -> None:
     assert read_limits(json.loads(json.dumps(limits.to_json()))) == limits
 
 
-def test_nothing_is_limited_unless_it_is_said() -> None:
+def test_nothing_is_limited_by_default() -> None:
     assert read_limits({}) == Limits() == Limits(None, None, None, 0, None)
     assert Limits().to_json() == {
         "requests_per_second": None,
@@ -51,7 +51,7 @@ def test_nothing_is_limited_unless_it_is_said() -> None:
     }
 
 
-def test_a_balance_is_what_the_number_says() -> None:
+def test_a_balance_is_the_decimal_that_the_number_shows() -> None:
     assert read_limits({"balance": 0.1}).balance == Decimal("0.1")
     assert read_limits({"balance": 12}).balance == Decimal(12)
     assert read_limits({"balance": Decimal("1.5")}).balance == Decimal("1.5")
@@ -84,14 +84,14 @@ WRONG: dict[tuple[str, str], list[Any]] = {
     ("name", "value", "allowed"),
     [(name, value, allowed) for (name, allowed), values in WRONG.items() for value in values],
 )
-def test_what_can_be_no_limit_is_refused_with_what_can(name: str, value: Any, allowed: str) -> None:
-    with pytest.raises(ValueError, match=f"^{name}: got ") as refusal:
+def test_an_impossible_limit_is_refused_with_the_allowed_values(name: str, value: Any, allowed: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} is ") as refusal:
         read_limits({name: value})
-    assert str(refusal.value) == f"{name}: got {value!r}; it is {allowed}"
+    assert str(refusal.value) == f"{name} is {value!r}; allowed: {allowed}"
 
 
-def test_a_name_that_no_limit_has_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^burst: no limit has this name; there are requests_per_second, "):
+def test_an_unknown_limit_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"^there is no limit 'burst'; allowed: requests_per_second, "):
         read_limits({"burst": 1})
 
 
@@ -101,8 +101,8 @@ def test_limits_are_an_object(found: Any) -> None:
         read_limits(found)
 
 
-def test_limits_are_also_checked_where_they_are_made() -> None:
-    with pytest.raises(ValueError, match="workers: got 0"):
+def test_limits_are_also_checked_in_their_constructor() -> None:
+    with pytest.raises(ValueError, match="workers is 0"):
         Limits(workers=0)
 
 
@@ -121,24 +121,22 @@ def test_no_window_of_a_second_has_more_than_a_burst_and_a_seconds_worth(
 
 
 @given(LOW_RATES, MOMENTS, ORIGINS)
-def test_the_wait_that_is_told_is_exact_and_refusals_cost_nothing(
-    rate: float, moments: list[float], origin: float
-) -> None:
-    meter, bothered, limits = Meter(), Meter(), Limits(requests_per_second=rate)
+def test_the_returned_wait_is_exact_and_refusals_cost_nothing(rate: float, moments: list[float], origin: float) -> None:
+    meter, pestered, limits = Meter(), Meter(), Limits(requests_per_second=rate)
     refused = 0
     for moment in moments + 21 * moments[-1:]:
         now = origin + moment
         wait = meter.request(limits, now)
-        assert bothered.request(limits, now) == wait
+        assert pestered.request(limits, now) == wait
         if wait is None:
             continue
         refused += 1
         assert 0 < wait < inf
         for _ in range(3):
-            assert bothered.request(limits, now) == wait
-        asked = copy(bothered)
-        assert asked.request(limits, nextafter(now + wait, -inf)) is not None
-        assert asked.request(limits, now + wait) is None
+            assert pestered.request(limits, now) == wait
+        later = copy(pestered)
+        assert later.request(limits, nextafter(now + wait, -inf)) is not None
+        assert later.request(limits, now + wait) is None
     assert refused
 
 
@@ -151,7 +149,7 @@ def test_a_wait_is_a_number_of_seconds_however_low_the_rate() -> None:
 
 
 @given(st.floats(0.01, 50), st.floats(0, 1))
-def test_who_waits_as_long_as_told_is_served_at_the_full_rate(rate: float, late: float) -> None:
+def test_a_client_that_waits_as_long_as_returned_is_served_at_the_full_rate(rate: float, late: float) -> None:
     meter, limits = Meter(), Limits(requests_per_second=rate)
     now, granted = START + late, 0
     begin = now
@@ -174,7 +172,7 @@ def test_a_meter_by_example() -> None:
 
 
 @pytest.mark.parametrize(("now", "rate"), [(0.27, 0.13), (2.51, 0.05), (0.13, 0.9)])
-def test_a_wait_is_exact_where_its_sum_is_rounded(now: float, rate: float) -> None:
+def test_a_wait_is_exact_although_its_sum_is_rounded(now: float, rate: float) -> None:
     meter, limits = Meter(), Limits(requests_per_second=rate)
     assert meter.request(limits, now) is None
     wait = meter.request(limits, now)
@@ -215,7 +213,7 @@ EVENTS = st.lists(
 
 
 class History:
-    """What a queue has planned, and so what has happened: who was at work from when to when."""
+    """The plans of a queue and the work that follows from them: each job's start and end."""
 
     def __init__(self, workers: int | None) -> None:
         self.limits = Limits(workers=workers)
@@ -238,7 +236,7 @@ class History:
         moves = self.queue.leave(self.limits, job, self.now)
         for other, moment in moves.items():
             assert other not in self.left
-            assert self.now <= moment < self.start[other], "who moves, moves forward, and has not started"
+            assert self.now <= moment < self.start[other], "a replanned job starts earlier, and has not started yet"
         self.start.update(moves)
         self.moved.add(self.now)
         return moves
@@ -248,16 +246,16 @@ class History:
 
     @property
     def worked(self) -> list[str]:
-        """Who has come to work, or will, in order of submission."""
+        """The jobs that have started, or will, in order of submission."""
         return [job for job, start in self.start.items() if self.left.get(job, inf) >= start]
 
 
-def play(workers: int | None, events: list[tuple[str, int, int]]) -> History:
+def run_events(workers: int | None, events: list[tuple[str, int, int]]) -> History:
     history = History(workers)
-    for what, one, other in events:
-        if what == "join":
+    for event, one, other in events:
+        if event == "join":
             history.join(one, other)
-        elif what == "pass":
+        elif event == "pass":
             history.now += one
         elif history.start:
             history.leave(list(history.start)[one % len(history.start)])
@@ -266,27 +264,25 @@ def play(workers: int | None, events: list[tuple[str, int, int]]) -> History:
 
 @given(st.integers(1, 4), EVENTS)
 def test_never_more_at_work_than_there_are_workers(workers: int, events: list[tuple[str, int, int]]) -> None:
-    history = play(workers, events)
+    history = run_events(workers, events)
     for moment in history.start.values():
         at_work = [job for job in history.worked if history.start[job] <= moment < history.end(job)]
         assert len(at_work) <= workers
 
 
 @given(st.integers(1, 4), EVENTS)
-def test_who_came_first_starts_first_and_nobody_before_he_is_ready(
-    workers: int, events: list[tuple[str, int, int]]
-) -> None:
-    history = play(workers, events)
+def test_jobs_start_in_order_and_none_before_it_is_ready(workers: int, events: list[tuple[str, int, int]]) -> None:
+    history = run_events(workers, events)
     starts = [history.start[job] for job in history.worked]
     assert starts == sorted(starts)
     assert all(history.start[job] >= history.ready[job] for job in history.worked)
 
 
 @given(st.integers(1, 4), EVENTS)
-def test_nobody_waits_who_is_ready_while_it_is_his_turn_and_a_worker_is_free(
+def test_a_ready_job_starts_when_its_turn_has_come_and_a_worker_is_free(
     workers: int, events: list[tuple[str, int, int]]
 ) -> None:
-    history = play(workers, events)
+    history = run_events(workers, events)
     turn = 0.0
     for job in history.worked:
         start = history.start[job]
@@ -297,8 +293,8 @@ def test_nobody_waits_who_is_ready_while_it_is_his_turn_and_a_worker_is_free(
 
 
 @given(EVENTS)
-def test_without_a_limit_of_workers_nobody_waits_for_anybody(events: list[tuple[str, int, int]]) -> None:
-    history = play(None, events)
+def test_without_a_limit_of_workers_no_job_waits(events: list[tuple[str, int, int]]) -> None:
+    history = run_events(None, events)
     assert history.start == history.ready
 
 
@@ -306,7 +302,7 @@ def test_without_a_limit_of_workers_nobody_waits_for_anybody(events: list[tuple[
 def test_planning_anew_without_a_reason_changes_nothing(
     workers: int, events: list[tuple[str, int, int]], later: int
 ) -> None:
-    history = play(workers, events)
+    history = run_events(workers, events)
     assert history.queue.replan(history.limits, history.now) == {}
     assert history.queue.replan(history.limits, history.now + later) == {}
 
@@ -315,7 +311,7 @@ def test_planning_anew_without_a_reason_changes_nothing(
 def test_a_position_is_bounded_and_without_rivals_only_falls(
     workers: int, events: list[tuple[str, int, int]], rivals: int
 ) -> None:
-    history = play(workers, events)
+    history = run_events(workers, events)
     alone, crowded = history.limits, Limits(workers=workers, rivals=rivals)
     waiting = [job for job in history.worked if history.start[job] > history.now]
     for job in waiting:
@@ -343,10 +339,10 @@ def test_a_queue_by_example() -> None:
     assert history.leave(jobs[0]) == {jobs[2]: 4, jobs[4]: 14}
     assert history.leave(jobs[3]) == {jobs[4]: 11}
     assert history.leave(jobs[3]) == {}
-    assert history.leave("nobody") == {}
+    assert history.leave("unknown") == {}
 
 
-def test_fewer_or_more_workers_hold_for_those_that_wait() -> None:
+def test_a_new_number_of_workers_applies_to_waiting_jobs() -> None:
     history = History(workers=2)
     for _ in range(4):
         history.join(pending=0, rest=10)
@@ -377,7 +373,7 @@ def test_a_job_joins_once() -> None:
     assert queue.join(Limits(workers=1), "a", 0.0, 1.0, 1.0) == 1.0
 
 
-def test_a_queue_does_not_keep_who_has_ended() -> None:
+def test_a_queue_forgets_jobs_that_have_ended() -> None:
     queue, limits = Queue(), Limits(workers=2)
     for number in range(5_000):
         queue.join(limits, f"job-{number}", float(number), 0.0, 1.5)

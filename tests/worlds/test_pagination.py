@@ -1,4 +1,4 @@
-"""Pages hold every item once, however they are asked for."""
+"""Pages hold every item once, whichever parameters select them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def test_numbered_pages_hold_every_item_once(total: int, size: int) -> None:
 
 
 @given(st.integers(0, 60), st.integers(1, 20), st.lists(st.integers(0, 5), max_size=60))
-def test_cursors_hold_every_item_once_while_newer_ones_come(total: int, size: int, added: list[int]) -> None:
-    """Items are numbered from the oldest; those that come while pages are turned are not on them."""
-    first, seen, asked = total, [], {"size": size}
+def test_cursors_hold_every_item_once_while_newer_items_arrive(total: int, size: int, added: list[int]) -> None:
+    """Items are numbered from the oldest; items that arrive between two pages are on neither."""
+    first, seen, wanted = total, [], {"size": size}
     while True:
-        part = page(total, asked)
+        part = page(total, wanted)
         seen += [total - 1 - index for index in range(total)[part.start : part.stop]]
         if part.values["next_cursor"] is None:
             break
-        asked = {"size": size, "cursor": part.values["next_cursor"]}
+        wanted = {"size": size, "cursor": part.values["next_cursor"]}
         total += added.pop() if added else 0
     assert seen == list(range(first))[::-1]
 
@@ -43,6 +43,6 @@ def test_the_previous_cursor_leads_back(total: int, size: int) -> None:
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "b2xkZXI6", "b2xkZXI6LTE=", "b2xkZXI6eA==", "é", "====", "bmV3ZXI6MQ=="])
-def test_what_is_no_cursor_is_refused(cursor: str) -> None:
-    with pytest.raises(PageError, match="is no cursor"):
+def test_an_invalid_cursor_is_refused(cursor: str) -> None:
+    with pytest.raises(PageError, match="is not a valid cursor"):
         page(10, {"cursor": cursor})

@@ -1,4 +1,4 @@
-"""A signed link holds for its path and until its moment, and for nothing else."""
+"""A signed link is valid for its path until its expiry, and for nothing else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def query_of(path: str, expires: float | None, seed: int = 0) -> dict[str, str]:
 
 
 @given(PATHS, MOMENTS, st.integers(0, 1_000))
-def test_a_link_holds_until_its_moment_and_no_longer(path: str, expires: int, late: int) -> None:
+def test_a_link_is_valid_until_its_expiry_and_no_longer(path: str, expires: int, late: int) -> None:
     query = query_of(path, expires)
     signer(0).check(path, query, expires)
     signer(0).check(path, query, expires - late)
@@ -29,7 +29,7 @@ def test_a_link_holds_until_its_moment_and_no_longer(path: str, expires: int, la
 
 
 @given(PATHS, PATHS, MOMENTS, MOMENTS)
-def test_a_link_holds_for_nothing_else(path: str, other: str, expires: int, later: int) -> None:
+def test_a_link_is_valid_for_nothing_else(path: str, other: str, expires: int, later: int) -> None:
     query = query_of(path, expires)
     changes = [(path, {**query, "Signature": "0"}), (path, {}), (path, {**query, "Expires": ""})]
     changes += [(other, query)] * (other != path) + [(path, {**query, "Expires": str(later)})] * (later != expires)
@@ -39,7 +39,7 @@ def test_a_link_holds_for_nothing_else(path: str, other: str, expires: int, late
         assert refused.value.code == "SignatureDoesNotMatch"
 
 
-def test_a_link_without_a_moment_holds_for_ever() -> None:
+def test_a_link_without_an_expiry_is_valid_forever() -> None:
     signer(0).check("/media/a", query_of("/media/a", None), 1e12)
 
 
@@ -50,7 +50,7 @@ def test_another_seed_is_another_secret() -> None:
 
 
 @given(PATHS, st.floats(1, 4_000_000_000))
-def test_a_link_does_not_outlive_the_whole_second_that_answers_show(path: str, expires: float) -> None:
+def test_a_link_does_not_outlive_the_whole_second_that_responses_show(path: str, expires: float) -> None:
     query = query_of(path, expires)
     signer(0).check(path, query, float(int(expires)))
     with pytest.raises(LinkError):

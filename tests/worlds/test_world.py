@@ -1,137 +1,141 @@
-"""An idempotency key makes one job; a world is apart from every other."""
+"""A world: separate from every other, its jobs queued, moved and reset; and the worlds by key."""
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
+from itertools import pairwise
+from random import Random
 
 import pytest
 
 from hobbyhorse.clock.clock import ManualClock
+from hobbyhorse.contract.lifecycle import LifecycleError, lay, stage_at
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.worlds.idempotency import IdempotencyKeys, UsedKey
-from hobbyhorse.worlds.world import Worlds
-from tests.conftest import contracts_that
-from tests.world import KEY, Mock, Reply, documented
-
-pytestmark = pytest.mark.anyio
-
-keyed = contracts_that(lambda contract: contract.idempotency.mode == "replay")
+from hobbyhorse.worlds.jobs import Job
+from hobbyhorse.worlds.limits import Limits
+from hobbyhorse.worlds.world import RESETS, Ending, World, Worlds, _shifted
+from tests.conftest import CONTRACTS, contracts_that
+from tests.world import order_of
 
 
-async def order(mock: Mock, contract: Contract, idempotency_key: str, key: str = KEY, **changes: Any) -> Reply:
-    operation, model, body = documented(contract)
-    assert contract.idempotency.key is not None
-    headers = {contract.idempotency.key.name: idempotency_key}
-    return await mock.call(
-        contract, operation.role, path={"model": model.id}, body={**body, **changes}, headers=headers, key=key
+def world_of(pace: str = "realistic", **more: object) -> World:
+    """Return a world whose clock stands."""
+    return World("key", "handle", ManualClock(), Random(7), pace, **more)  # type: ignore[arg-type]
+
+
+waiting = contracts_that(lambda contract: contract.graph[contract.graph.initial].kind == "pending")
+
+
+# ---- jobs
+
+
+def test_a_job_ends_as_the_next_ending_says_and_well_without_one(contract: Contract) -> None:
+    failure = contract.graph.ending("failure")
+    assert failure is not None
+    world = world_of()
+    world.endings.append(Ending(failure.name, "BAD", "no horse"))
+    failed, well = (world.submit(contract, order_of(contract)) for _ in range(2))
+    assert (failed.timeline[-1][1], failed.error) == (failure.name, ("BAD", "no horse"))
+    assert (contract.graph[well.timeline[-1][1]].kind, well.error) == ("success", (None, None))
+    assert world.find(contract, well.id) is well
+    assert world.find(contract, "nothing") is None
+
+
+@waiting
+def test_a_job_behind_a_busy_worker_keeps_its_beginning_and_moves_the_rest_by_the_same_delay(
+    contract: Contract,
+) -> None:
+    world, free = world_of(limits=Limits(workers=1)), world_of()
+    first, second = (world.submit(contract, order_of(contract)) for _ in range(2))
+    alone = [free.submit(contract, order_of(contract)) for _ in range(2)]
+    assert first.timeline == alone[0].timeline
+    planned, queued = alone[1].timeline, second.timeline
+    pending = sum(contract.graph[name].kind == "pending" for _, name in planned)
+    assert queued[:pending] == planned[:pending], "stages that need no worker keep their moments"
+    assert [name for _, name in queued] == [name for _, name in planned]
+    assert queued[pending][0] == pytest.approx(first.finished), "the second starts when the first is done"
+    gaps = [[later[0] - earlier[0] for earlier, later in pairwise(one[pending:])] for one in (queued, planned)]
+    assert gaps[0] == pytest.approx(gaps[1])
+    assert [moment for moment, _ in queued] == sorted(moment for moment, _ in queued)
+    for seconds in (0.0, 1.0):
+        assert stage_at(queued, second.created + seconds) == contract.graph.initial
+
+
+@waiting
+def test_a_timeline_is_shifted_from_the_first_stage_that_needs_a_worker(contract: Contract) -> None:
+    timeline = lay(contract.graph, 100.0, lambda stage: 10.0)
+    job = Job("id", contract, order_of(contract), timeline, 1)
+    pending = sum(contract.graph[name].kind == "pending" for _, name in timeline)
+    moments = [moment for moment, _ in timeline]
+    shifted = _shifted(job, 60.0)
+    assert shifted == tuple(
+        (moment if at < pending else moment + 60.0, name) for at, (moment, name) in enumerate(timeline)
     )
+    assert [moment for moment, _ in shifted] == [*moments[:pending], *(moment + 60.0 for moment in moments[pending:])]
+    assert stage_at(shifted, 101.0) == contract.graph.initial
 
 
-@keyed
-async def test_the_same_key_and_body_give_the_same_job(contract: Contract) -> None:
-    mock = Mock([contract])
-    replies = [await order(mock, contract, "k") for _ in range(5)]
-    assert len({reply.body for reply in replies}) == 1
-    assert len(mock.world.jobs) == 1
-    replayed = contract.operations["submit"].situations["replayed"]
-    for name, value in replayed.headers:
-        assert name.lower() not in replies[0].headers
-        assert replies[1].headers[name.lower()] == value
+def test_a_timeline_of_one_entry_is_not_shifted() -> None:
+    contract = CONTRACTS[0]
+    job = Job("id", contract, order_of(contract), ((100.0, contract.graph.initial),), 1)
+    assert _shifted(job, 60.0) == ((100.0, contract.graph.initial),)
 
 
-@keyed
-async def test_the_same_key_with_another_body_is_refused(contract: Contract) -> None:
-    mock = Mock([contract])
-    await order(mock, contract, "k")
-    reply = await order(mock, contract, "k", another="member")
-    assert reply.status == contract.operations["submit"].situations["key_mismatch"].status
-    assert len(mock.world.jobs) == 1
+def test_a_job_is_cancelled_only_from_a_cancellable_stage(contract: Contract) -> None:
+    moved: list[str] = []
+    world = world_of()
+    world.on_move = lambda _, job: moved.append(job.id)
+    job = world.submit(contract, order_of(contract))
+    cancellable = contract.graph[contract.graph.initial].cancellable
+    assert world.cancel(job) is cancellable
+    assert moved == [job.id] * cancellable
+    assert (job.stage(world.clock.now()).kind == "cancelled") is cancellable
+    assert world.cancel(job) is False, "a terminal stage is not cancellable"
 
 
-@keyed
-async def test_the_order_of_members_does_not_make_another_body(contract: Contract) -> None:
-    mock = Mock([contract])
-    _, model, body = documented(contract)
-    assert contract.idempotency.key is not None
-    for one in (body, dict(reversed(body.items()))):
-        headers = {contract.idempotency.key.name: "k"}
-        await mock.call(contract, "submit", path={"model": model.id}, body=one, headers=headers)
-    assert len(mock.world.jobs) == 1
+def test_a_job_moves_to_a_legal_stage_and_continues_from_there(contract: Contract) -> None:
+    world = world_of()
+    job = world.submit(contract, order_of(contract))
+    following = contract.graph[contract.graph.initial].next[0]
+    world.transition(job, following)
+    assert job.stage(world.clock.now()).name == following
+    assert contract.graph[job.timeline[-1][1]].kind == "success"
+    assert [moment for moment, _ in job.timeline] == sorted(moment for moment, _ in job.timeline)
+    with pytest.raises(LifecycleError, match=r"no move from .* to 'nowhere'; allowed: \["):
+        world.transition(job, "nowhere")
 
 
-@keyed
-async def test_a_key_is_free_again_after_its_life(contract: Contract) -> None:
-    mock = Mock([contract])
-    await order(mock, contract, "k")
-    await mock.clock.advance(contract.idempotency.life - 1)
-    await order(mock, contract, "k")
-    assert len(mock.world.jobs) == 1
-    await mock.clock.advance(2)
-    await order(mock, contract, "k")
-    assert len(mock.world.jobs) == 2
+def test_a_job_that_is_moved_to_a_failure_shows_its_error(contract: Contract) -> None:
+    world = world_of()
+    job = world.submit(contract, order_of(contract))
+    failure = contract.graph.ending("failure")
+    assert failure is not None
+    for name in contract.graph.path(contract.graph.initial, failure.name)[1:]:
+        world.transition(job, name, "BAD", "no horse")
+    assert (job.stage(world.clock.now()), job.error) == (failure, ("BAD", "no horse"))
 
 
-@keyed
-async def test_a_refused_request_does_not_use_up_its_key(contract: Contract) -> None:
-    mock = Mock([contract])
-    operation, model, _ = documented(contract)
-    assert contract.idempotency.key is not None
-    headers = {contract.idempotency.key.name: "k"}
-    refused = await mock.call(contract, "submit", path={"model": model.id}, body={}, headers=headers)
-    assert refused.status >= 400
-    reply = await order(mock, contract, "k")
-    assert reply.status == operation.situations["accepted"].status
+# ---- resetting
 
 
-@keyed
-async def test_another_world_may_use_the_same_key(contract: Contract) -> None:
-    mock = Mock([contract])
-    first = await order(mock, contract, "k")
-    second = await order(mock, contract, "k", key="another")
-    assert first.body != second.body
+def test_a_reset_forgets_what_it_names_and_a_full_one_restores_pace_and_limits() -> None:
+    worlds = Worlds(ManualClock, pace="fast", limits=Limits(concurrent_jobs=3))
+    world = worlds.of("key")
+    assert world is not None
+    world.submit(CONTRACTS[0], order_of(CONTRACTS[0]))
+    world.limit(Limits())
+    world.pace = "instant"
+    world.reset({"journal"})
+    assert (len(world.jobs), world.pace) == (1, "instant")
+    world.reset(RESETS)
+    assert (world.jobs, world.pace, world.limits) == ({}, "fast", Limits(concurrent_jobs=3))
 
 
-@keyed
-async def test_a_key_whose_request_is_still_being_read_is_in_flight(contract: Contract) -> None:
-    mock = Mock([contract])
-    assert mock.world.idempotency.begin(contract.key, "k")
-    reply = await order(mock, contract, "k")
-    in_flight = contract.operations["submit"].situations["key_in_flight"]
-    assert reply.status == in_flight.status
-    assert "retry-after" in reply.headers
-    mock.world.idempotency.end(contract.key, "k")
-    assert (await order(mock, contract, "k")).status == contract.operations["submit"].situations["accepted"].status
+def test_a_reset_of_an_unknown_part_is_refused() -> None:
+    with pytest.raises(ValueError, match="cannot reset 'everything'; allowed: jobs, journal, scenarios, clock"):
+        world_of().reset({"everything"})
 
 
-@keyed
-async def test_concurrent_duplicates_make_one_job(contract: Contract) -> None:
-    mock = Mock([contract])
-    replies = await asyncio.gather(*(order(mock, contract, "k") for _ in range(50)))
-    assert len(mock.world.jobs) == 1
-    allowed = {contract.operations["submit"].situations[name].status for name in ("accepted", "key_in_flight")}
-    assert {reply.status for reply in replies} <= allowed
-
-
-@keyed
-@pytest.mark.parametrize("length", [255, 256])
-async def test_a_key_over_255_bytes_is_refused(length: int, contract: Contract) -> None:
-    mock = Mock([contract])
-    reply = await order(mock, contract, "k" * length)
-    name = "accepted" if length == 255 else "invalid_request"
-    assert reply.reading is not None
-    assert name in reply.reading.situations
-    assert len(mock.world.jobs) == (1 if length == 255 else 0)
-
-
-@contracts_that(lambda contract: contract.idempotency.mode == "none")
-async def test_without_a_documented_key_the_header_means_nothing(contract: Contract) -> None:
-    mock = Mock([contract])
-    operation, model, body = documented(contract)
-    for _ in range(3):
-        headers = {"Idempotency-Key": "k"}
-        await mock.call(contract, operation.role, path={"model": model.id}, body=body, headers=headers)
-    assert len(mock.world.jobs) == 3, "this is how one click becomes three billed jobs"
+# ---- the worlds
 
 
 def test_keys_open_worlds_that_share_nothing() -> None:
@@ -145,10 +149,39 @@ def test_keys_open_worlds_that_share_nothing() -> None:
     assert worlds.by_handle(two.handle) is two
 
 
-def test_a_key_that_is_remembered_is_forgotten_at_its_time() -> None:
-    keys = IdempotencyKeys()
-    keys.remember("p", "k", UsedKey(b"x", "job", until=10.0))
-    assert keys.recall("p", "k", 9.9) is not None
-    assert keys.recall("q", "k", 9.9) is None
-    assert keys.recall("p", "k", 10.0) is None
-    assert keys.recall("p", "k", 9.9) is None, "what is forgotten stays forgotten"
+def test_only_accepted_keys_open_a_world() -> None:
+    worlds = Worlds(ManualClock, accepted=frozenset({"one"}))
+    assert worlds.of("one") is not None
+    assert worlds.of("two") is None
+    assert worlds.seeded("two", 1) is None
+    assert worlds.known("two") is None
+
+
+def test_closed_worlds_take_only_keys_that_were_given_a_world() -> None:
+    worlds = Worlds(ManualClock, closed=True)
+    assert worlds.of("one") is None
+    given = worlds.seeded("one", 1)
+    assert worlds.of("one") is given is worlds.known("one")
+
+
+def test_two_worlds_with_one_seed_make_the_same_ids(contract: Contract) -> None:
+    worlds = Worlds(ManualClock)
+    made = []
+    for key, seed in (("one", 5), ("two", 5), ("three", 6)):
+        world = worlds.seeded(key, seed)
+        assert world is not None
+        made.append([world.submit(contract, order_of(contract)).id for _ in range(2)])
+    assert made[0] == made[1] != made[2]
+    with pytest.raises(ValueError, match="the key 'one' has a world already; a seed needs a new key"):
+        worlds.seeded("one", 5)
+
+
+def test_a_dropped_world_is_gone_with_its_jobs_and_its_key_opens_a_new_one(contract: Contract) -> None:
+    worlds = Worlds(ManualClock)
+    world = worlds.of("one")
+    assert world is not None
+    job = world.submit(contract, order_of(contract))
+    assert worlds.owner(contract, job.id) is world
+    worlds.drop(world)
+    assert (list(worlds), worlds.by_handle(world.handle), worlds.owner(contract, job.id)) == ([], None, None)
+    assert worlds.of("one") is not world

@@ -1,4 +1,4 @@
-"""The progress of a run of the client suite, on stderr: a bar on a terminal, lines in a log."""
+"""The progress of the client suite on stderr: a bar on a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -13,48 +13,50 @@ from rich.progress import Progress as Bar
 
 from hobbyhorse.conformance.client.search import Progress
 
-RUNS_A_LINE = 50
+# Ten lines for the 500 runs of `--profile ci`: enough to see in a CI log that the suite is alive, and at what speed.
+RUNS_PER_LINE = 50
 
 
 @contextmanager
 def progress(client: str) -> Iterator[Callable[[Progress], None]]:
-    """Show how far the suite is, on stderr, for as long as the context lasts."""
+    """Show the progress of the search until the context ends."""
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
         yield _Lines()
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bar(*columns, console=console, transient=True) as bar:
-        yield _Bar(bar, bar.add_task(client, total=None))
+        yield _BarUpdate(bar, bar.add_task(client, total=None))
 
 
-class _Bar:
-    """A progress bar that the search tells how far it is."""
-
+class _BarUpdate:
     def __init__(self, bar: Bar, task: TaskID) -> None:
         self._bar, self._task = bar, task
 
     def __call__(self, now: Progress) -> None:
-        """Show how far the search is."""
         broken = f" [red]broken: {', '.join(now.broken)}[/red]" if now.broken else ""
         words = f"{now.phase or 'first runs'}{broken}"
-        self._bar.update(self._task, completed=now.runs, total=max(now.planned, now.runs), description=words)
+        self._bar.update(self._task, completed=now.runs, total=_total(now), description=words)
 
 
 class _Lines:
-    """The same for what is no terminal, such as a CI's log: a line each time the phase or the findings change."""
+    """Prints a line when the phase or the findings change, and every RUNS_PER_LINE runs."""
 
     def __init__(self) -> None:
         self._last: tuple[str, tuple[str, ...]] = ("", ())
-        self._said = 0
-        self._begun = time.monotonic()
+        self._printed_runs = 0
+        self._started = time.monotonic()
 
     def __call__(self, now: Progress) -> None:
-        """Say how far the search is."""
-        if (now.phase, now.broken) == self._last and now.runs < self._said + RUNS_A_LINE:
+        if (now.phase, now.broken) == self._last and now.runs < self._printed_runs + RUNS_PER_LINE:
             return
-        self._last, self._said = (now.phase, now.broken), now.runs
-        seconds = time.monotonic() - self._begun
+        self._last, self._printed_runs = (now.phase, now.broken), now.runs
+        seconds = time.monotonic() - self._started
         broken = f"; broken: {', '.join(now.broken)}" if now.broken else ""
-        words = f"{now.runs} of {max(now.planned, now.runs)} runs, {seconds:.0f} s: {now.phase or 'first runs'}{broken}"
-        print(words, file=sys.stderr, flush=True)
+        line = f"{now.runs} of {_total(now)} runs, {seconds:.0f} s: {now.phase or 'first runs'}{broken}"
+        print(line, file=sys.stderr, flush=True)
+
+
+def _total(now: Progress) -> int:
+    # Shrinking a finding takes runs beyond the plan, and a bar must not be more than full.
+    return max(now.planned, now.runs)

@@ -5,7 +5,7 @@ function `command`: its parameters are the command's options, and its docstring 
 docstring of the module of its name, here `contracts`.
 
 The help of a group lists the first line of each docstring. It is read from the source, without importing the module:
-importing every command takes a second, and `serve` must not wait for the imports of the others.
+importing every command takes half a second, and `serve` must not wait for the imports of the others.
 """
 
 from __future__ import annotations
@@ -32,37 +32,48 @@ class CommandGroup(TyperGroup):
         modules = [path.stem for path in sorted(self._folder.glob("[a-z]*.py"))]
         names = [name.removeprefix(prefix) for name in modules if name.startswith(prefix)]
         groups = {name.partition("_")[0] for name in names if "_" in name}
+        # A command is only a name until it runs; Typer needs the names to list them, and to guess a misspelt one.
         for name in sorted(groups.union(name for name in names if "_" not in name)):
             self.commands[name] = self._subgroup(name) if name in groups else TyperCommand(name)
 
     def _subgroup(self, name: str) -> CommandGroup:
         file = self._file(name)
-        described = ast.get_docstring(ast.parse(file.read_text())) if file.is_file() else None
-        return CommandGroup(name=name, help=described, package=self._package, prefix=f"{self._prefix}{name}_")
+        return CommandGroup(
+            name=name,
+            help=ast.get_docstring(_parsed(file)) if file.is_file() else None,
+            package=self._package,
+            prefix=f"{self._prefix}{name}_",
+        )
 
     def _file(self, name: str) -> Path:
         return self._folder / f"{self._prefix}{name}.py"
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """Return the command that is to be run, importing its module."""
+        """Return the command to run, and import its module."""
+        # Not in get_command, which the help calls for each command that it lists.
         name, command, rest = super().resolve_command(ctx, args)
         return name, command if name is None or isinstance(command, CommandGroup) else self._load(name), rest
 
     def _load(self, name: str) -> Any:
+        # Typer makes a command of a function only through an app; an app of one command is this command, not a group.
         app = typer.Typer(add_completion=False)
         app.command(name)(import_module(f"{self._package}.{self._prefix}{name}").command)
         return typer.main.get_command(app)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the help, with one line for each command."""
+        """Print the help, listing each command with one line."""
         for name, command in self.commands.items():
             if not isinstance(command, CommandGroup):
                 command.help = _docstring_of_command(self._file(name))
         super().format_help(ctx, formatter)
 
 
+def _parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
 def _docstring_of_command(file: Path) -> str | None:
-    for node in ast.parse(file.read_text()).body:
+    for node in _parsed(file).body:
         if isinstance(node, ast.FunctionDef) and node.name == "command":
             return ast.get_docstring(node)
     return None

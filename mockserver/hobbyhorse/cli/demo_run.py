@@ -1,4 +1,4 @@
-"""The documented job of each provider, run through the fake from outside, as a client would."""
+"""A provider's documented job, run over HTTP as a client would run it. Knows no terminal."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ import httpx
 
 from hobbyhorse.conformance.contract_client import ContractClient, ContractResponse
 from hobbyhorse.contract.values import Contract, Model, Operation
-from hobbyhorse.media.mp4 import Facts, Mp4Error, probe
+from hobbyhorse.media.probe import Facts, Mp4Error, probe
 
-DEMO_POLL_SECONDS = 0.05
-MOST_DEMO_SECONDS = 60.0
+# Shorter than the stages of `--pace fast` (0.1 to 0.3 s), so that a poll falls into each of them.
+POLL_SECONDS = 0.05
+# A demo on a busy machine takes a few seconds; after a minute the job is stuck.
+MOST_JOB_SECONDS = 60.0
+# Enough of a refusal to see its message, and not a page of HTML.
+MOST_ERROR_BYTES = 300
 
-Report = Callable[[str], None]
+ShowStage = Callable[[str], None]
 Wait = Callable[[float], object]
 
 
 class DemoError(RuntimeError):
-    """The demonstration met something that it did not expect."""
+    """A response or a video that the documented job does not have."""
 
 
 @dataclass(slots=True)
 class DemoRun:
-    """What one documented job showed: the calls, the words for its stages, the file and what is in it."""
+    """A documented job as it was seen: each call and each stage, without repetitions, and the video."""
 
     contract: Contract
     model: Model
@@ -47,67 +51,72 @@ def run_job(
     url: str,
     key: str,
     out: Path,
-    report: Report,
+    show_stage: ShowStage,
     wait: Wait = time.sleep,
 ) -> DemoRun:
-    """Order a job, follow it to its end, and save its video below `out`. Raises DemoError.
+    """Submit a job, poll it until it ends, and save its video in the directory `out`. Raises DemoError.
 
-    `wait` lets so many seconds pass between two polls: of real time, or of the server's where that is moved.
+    `wait` lets N seconds pass between two polls; a server whose clock is moved by hand is given its `advance`.
     """
     run = DemoRun(contract, model, operation.role)
     try:
-        with httpx.Client(timeout=MOST_DEMO_SECONDS, trust_env=False) as http:
+        # A proxy in the environment cannot reach a server that listens on this machine's loopback address.
+        with httpx.Client(timeout=MOST_JOB_SECONDS, trust_env=False) as http:
             client = ContractClient(contract, f"{url}/{contract.key}", key, http)
-            ordered = _note(run, client.call(operation.role, path={"model": model.id}, body=body), report)
-            video = ordered.reading.values.get("video_url")
+            submitted = _record(run, client.call(operation.role, path={"model": model.id}, body=body), show_stage)
+            # A synchronous operation holds its response until the job has ended: the video is in it.
+            video = submitted.reading.values.get("video_url")
             if video is None:
-                video = _follow(run, client, ordered, report, wait)
-            data = http.get(video)
-            if data.status_code != 200:
-                raise DemoError(f"GET {video} answers {data.status_code}")
-            run.calls.append(f"GET {video.removeprefix(url)} {data.status_code}")
+                video = _poll(run, client, submitted, show_stage, wait)
+            download = http.get(video)
+            if download.status_code != 200:
+                raise DemoError(f"GET {video} returned {download.status_code}")
+            run.calls.append(f"GET {video.removeprefix(url)} {download.status_code}")
         slug = re.sub(r"[^a-z0-9.]+", "-", f"{contract.key}-{model.id}".lower())
         run.path = out / (f"{slug}.mp4" if operation.role == "submit" else f"{slug}-{operation.role}.mp4")
-        run.path.write_bytes(data.content)
+        run.path.write_bytes(download.content)
         run.facts = probe(run.path)
     except httpx.HTTPError as error:
-        raise DemoError(f"{contract.key} did not answer: {str(error) or type(error).__name__}") from error
+        raise DemoError(f"{contract.key} did not respond: {str(error) or type(error).__name__}") from error
     except Mp4Error as error:
-        raise DemoError(f"{contract.key} served no whole MP4: {error}") from error
+        raise DemoError(f"{contract.key} served an incomplete MP4: {error}") from error
     return run
 
 
-def _follow(run: DemoRun, client: ContractClient, ordered: ContractResponse, report: Report, wait: Wait) -> str:
-    """Poll a job until it has ended, fetch its result, and return the address of its video."""
-    graph, job = client.contract.graph, ordered.reading.values["job"]
-    deadline = time.monotonic() + MOST_DEMO_SECONDS
+def _poll(run: DemoRun, client: ContractClient, submitted: ContractResponse, show_stage: ShowStage, wait: Wait) -> str:
+    """Poll a job until it has ended, fetch its result, and return the URL of its video."""
+    graph, job = client.contract.graph, submitted.reading.values["job"]
+    deadline = time.monotonic() + MOST_JOB_SECONDS
     while True:
-        reply = _note(run, client.call("status", path={"job": job}), report)
-        if reply.reading.stages and all(graph[name].terminal for name in reply.reading.stages):
+        response = _record(run, client.call("status", path={"job": job}), show_stage)
+        # A response may fit several stages: the job has certainly ended only if all of them are terminal.
+        if response.reading.stages and all(graph[name].terminal for name in response.reading.stages):
             break
         if time.monotonic() > deadline:
             raise DemoError(
-                f"job {job} has not ended after {MOST_DEMO_SECONDS} s; it is {sorted(reply.reading.stages)}"
+                f"job {job} has not ended after {MOST_JOB_SECONDS} s; its stage is {sorted(response.reading.stages)}"
             )
-        wait(DEMO_POLL_SECONDS)
+        wait(POLL_SECONDS)
     if "result" in client.contract.operations:
-        reply = _note(run, client.call("result", path={"job": job}), report)
-    video = reply.reading.values.get("video_url")
+        response = _record(run, client.call("result", path={"job": job}), show_stage)
+    video = response.reading.values.get("video_url")
     if video is None:
-        raise DemoError(f"job {job} ended as {sorted(reply.reading.stages)} with no video")
+        raise DemoError(f"job {job} ended as {sorted(response.reading.stages)} without a video")
     return str(video)
 
 
-def _note(run: DemoRun, reply: ContractResponse, report: Report) -> ContractResponse:
-    """Keep a call and the stage word that it showed, each once in a row."""
-    if not 200 <= reply.status < 300:
-        raise DemoError(f"{reply.method} {reply.url} answers {reply.status}: {reply.content[:300]!r}")
-    path = re.sub(r"^https?://[^/]+", "", reply.url)
-    call = f"{reply.method} {path} {reply.status}"
+def _record(run: DemoRun, response: ContractResponse, show_stage: ShowStage) -> ContractResponse:
+    """Add a call, and the stage in its response, unless they repeat the last ones. Raises DemoError for a refusal."""
+    if not 200 <= response.status < 300:
+        raise DemoError(
+            f"{response.method} {response.url} returned {response.status}: {response.content[:MOST_ERROR_BYTES]!r}"
+        )
+    path = re.sub(r"^https?://[^/]+", "", response.url)
+    call = f"{response.method} {path} {response.status}"
     if not run.calls or run.calls[-1] != call:
         run.calls.append(call)
-    stage = str(reply.reading.values.get("stage") or "")
+    stage = str(response.reading.values.get("stage") or "")
     if stage and (not run.stages or run.stages[-1] != stage):
         run.stages.append(stage)
-        report(stage)
-    return reply
+        show_stage(stage)
+    return response

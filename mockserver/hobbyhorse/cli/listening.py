@@ -23,5 +23,5 @@ def is_loopback(bound: socket.socket) -> bool:
     """Whether only this machine reaches a socket; judged by its address, because a name may resolve to any."""
     try:
         return ip_address(bound.getsockname()[0]).is_loopback
-    except ValueError:
+    except ValueError:  # not an IP address: unknown, so the control plane stays off
         return False

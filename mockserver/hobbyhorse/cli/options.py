@@ -17,16 +17,19 @@ from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.scenarios.scenario import Scenario, ScenarioError, load_catalogue
 from hobbyhorse.server.files.cache import user_directory
 
+REPORT = "Report"
 
+
+# A panel belongs to an option from its declaration on, and only `serve` has so many options that it groups these two.
 def contracts_option(panel: str | None = None) -> Any:
-    """Return the option `--contracts`, in a panel of the help."""
+    """Return the option `--contracts`, shown in a panel of the help."""
     return typer.Option(
-        "--contracts", metavar="DIR", help="Load the contracts from DIR instead.", rich_help_panel=panel
+        "--contracts", metavar="DIR", help="Load the contracts from DIR, not the project's.", rich_help_panel=panel
     )
 
 
 def scenarios_option(panel: str | None = None) -> Any:
-    """Return the option `--scenarios`, in a panel of the help."""
+    """Return the option `--scenarios`, shown in a panel of the help."""
     return typer.Option(
         "--scenarios", metavar="DIR", help="Also load scenarios from DIR (repeatable).", rich_help_panel=panel
     )
@@ -35,24 +38,34 @@ def scenarios_option(panel: str | None = None) -> Any:
 ContractsOption = Annotated[Path | None, contracts_option()]
 ProviderOption = Annotated[str, typer.Option("--provider", metavar="P", help="The provider; see `providers`.")]
 ModelOption = Annotated[
-    str | None, typer.Option("--model", metavar="M", help="The model; by default the provider's first.")
+    str | None, typer.Option("--model", metavar="M", help="The model; by default, the provider's first.")
 ]
-ReportOption = Annotated[Path | None, typer.Option("--report", metavar="DIR", help="Write the report to DIR.")]
+ReportOption = Annotated[
+    Path | None, typer.Option("--report", metavar="DIR", help="Write the report to DIR.", rich_help_panel=REPORT)
+]
 BaselineOption = Annotated[
     Path | None,
-    typer.Option("--baseline", metavar="FILE", help="Accept the findings in FILE: JSON, from a rule to the reason."),
+    typer.Option(
+        "--baseline",
+        metavar="FILE",
+        help="Accept the findings in FILE: a JSON object from rule id to reason.",
+        rich_help_panel=REPORT,
+    ),
 ]
 
 
 def load_contracts(directory: Path | None, variants: Sequence[str] = ()) -> list[Contract]:
-    """Load the contracts, and lint those of a directory first. Raises UsageError."""
+    """Load the contracts in a directory, or the project's. Raises UsageError."""
     chosen: dict[str, list[str]] = {}
     for text in variants:
         provider, mark, name = text.partition(":")
         if not mark:
-            raise UsageError(f"--variant {text!r}; it is PROVIDER:NAME, see `hobbyhorse providers NAME`")
+            raise UsageError(
+                f"--variant is {text!r}; allowed: PROVIDER:NAME; `hobbyhorse providers PROVIDER` lists the names"
+            )
         chosen.setdefault(provider, []).append(name)
     if directory is not None:
+        # Only here: `make check` lints the project's contracts, so that no start has to.
         _, problems = lint_directory(directory)
         if problems:
             more = f" (and {len(problems) - 1} more: hobbyhorse contracts lint {directory})" if problems[1:] else ""
@@ -66,7 +79,8 @@ def one_of(contracts: list[Contract], name: str) -> Contract:
     if found is None:
         keys = [contract.key for contract in contracts]
         near = difflib.get_close_matches(name.lower(), keys, 1)
-        raise UsageError(f"no provider {name!r}; there are {', '.join(keys)}" + (f". {near[0]}?" if near else ""))
+        guess = f". Did you mean {near[0]}?" if near else ""
+        raise UsageError(f"unknown provider {name!r}; known: {', '.join(keys)}{guess}")
     return found
 
 
@@ -74,7 +88,8 @@ def model_of(contract: Contract, name: str | None) -> Model:
     """Return a model of a contract, by default the first. Raises UsageError."""
     found = contract.models[0] if name is None else contract.model(name)
     if found is None:
-        raise UsageError(f"--model {name!r}; {contract.key} has {', '.join(model.id for model in contract.models)}")
+        allowed = ", ".join(model.id for model in contract.models)
+        raise UsageError(f"--model is {name!r}; allowed for {contract.key}: {allowed}")
     return found
 
 
@@ -86,6 +101,10 @@ def load_scenarios(directories: Sequence[Path]) -> dict[str, Scenario]:
         raise UsageError(str(error)) from None
 
 
-def keep_hypothesis_away() -> None:
-    """Have Hypothesis keep its files in the user's cache directory, not in the working directory."""
+def keep_hypothesis_files_in_cache() -> None:
+    """Move Hypothesis's files from the working directory to the user's cache directory.
+
+    Hypothesis reads the variable when it first stores a file, so this may follow the import of Hypothesis.
+    """
+    # A value that the user has set stays: it may be shared by several commands.
     os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(user_directory() / "hypothesis"))

@@ -1,4 +1,4 @@
-"""What the command line shows of an endpoint: the plan, progress, the verdicts, lessons apart, and the money."""
+"""The output of the server suite: the plan, the progress, the verdicts, the lessons and the cost."""
 
 from __future__ import annotations
 
@@ -17,50 +17,54 @@ from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE
 from hobbyhorse.conformance.server.results import ServerResult
 from hobbyhorse.conformance.server.rule import LESSON
 
-MOST_SAID = 5
-LedgerRow = tuple[str, str, Decimal, str]
+# Breaches printed of one rule, and probes of one reason: an endpoint that is wrong everywhere still fits on a screen,
+# and the report has them all.
+MOST_LISTED = 5
+
+# A probe's name, its family, its greatest cost in USD, and its description.
+PlanRow = tuple[str, str, Decimal, str]
 
 
-def show_plan(lines: Sequence[LedgerRow], total: Decimal, budget: Decimal | None) -> None:
-    """Print each probe and what it may cost, and what all of it may cost."""
+def show_plan(rows: Sequence[PlanRow], total: Decimal, budget: Decimal | None) -> None:
+    """Print each probe with its greatest cost in USD, and the total."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("probe", "family", "USD at most", "what it is"):
+    for name in ("probe", "family", "USD at most", "description"):
         table.add_column(name, justify="right" if name.startswith("USD") else "left", overflow="fold")
-    for name, family, cost, says in lines:
-        table.add_row(escape(name), family, f"{cost:.2f}" if cost else "", escape(says))
+    for name, family, cost, description in rows:
+        table.add_row(escape(name), family, f"{cost:.2f}" if cost else "", escape(description))
     console = Console(highlight=False)
     console.print(table)
-    console.print(f"{len(lines)} probes, {total:.2f} USD at most if every request were billed that may be")
+    console.print(f"{len(rows)} probes, {total:.2f} USD at most, if every billable request is billed")
     if budget is None:
-        free = sum(1 for line in lines if not line[2])
-        console.print(f"without --budget only what costs nothing is sent: at most {free} of them, 0.00 USD")
+        free = sum(1 for row in rows if not row[2])
+        console.print(f"without --budget, only the free probes are sent ({free}), for 0.00 USD")
     else:
-        console.print(f"with --budget {budget:.2f} never more than {min(total, budget):.2f} USD")
+        console.print(f"with --budget {budget:.2f}, never more than {min(total, budget):.2f} USD")
 
 
 @contextmanager
-def probing(where: str) -> Iterator[Callable[[str, str], None]]:
-    """Show which probe is made, on stderr, for as long as the context lasts."""
+def probing(base_url: str) -> Iterator[Callable[[str, str], None]]:
+    """Show the current probe on stderr until the context ends; show nothing if stderr is not a terminal."""
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
-        yield lambda name, says: None
+        yield lambda name, description: None
         return
-    with console.status(escape(where)) as status:
-        yield lambda name, says: status.update(f"{escape(name)} [dim]{escape(says)}[/dim]")
+    with console.status(escape(base_url)) as status:
+        yield lambda name, description: status.update(f"{escape(name)} [dim]{escape(description)}[/dim]")
 
 
 def show_server_result(result: ServerResult, report: Path | None) -> None:
-    """Print the verdicts, what is broken, the lessons, and what it cost."""
+    """Print the verdicts, the breaches, the lessons and the cost."""
     console = Console(highlight=False)
     if result.unjudged is not None:
         console.print(f"[bold red]nothing could be judged:[/bold red] {escape(result.unjudged)}")
     else:
-        _table(console, result)
-        _broken(console, result)
-        _lessons(console, result)
-    for why, names in _left_out(result).items():
-        more = f" and {len(names) - MOST_SAID} more" if len(names) > MOST_SAID else ""
-        console.print(f"[dim]left out: {escape(', '.join(names[:MOST_SAID]))}{more}: {escape(why)}[/dim]")
+        _show_verdicts(console, result)
+        _show_breaches(console, result)
+        _show_lessons(console, result)
+    for why, names in _skipped_probes(result).items():
+        more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+        console.print(f"[dim]left out: {escape(', '.join(names[:MOST_LISTED]))}{more}: {escape(why)}[/dim]")
     budget = "no budget was given" if result.budget is None else f"of {result.budget:.2f} USD"
     console.print(
         f"\n{len(result.trace.exchanges)} requests in {result.seconds:.1f} s, seed {result.seed}; "
@@ -73,15 +77,15 @@ def show_server_result(result: ServerResult, report: Path | None) -> None:
         console.print(summed(len(result.broken), len(result.stale), "nothing broken"))
 
 
-def _left_out(result: ServerResult) -> dict[str, list[str]]:
-    """Return the probes that were left out, by the reason."""
+def _skipped_probes(result: ServerResult) -> dict[str, list[str]]:
+    """Return the names of the skipped probes by reason."""
     found: dict[str, list[str]] = {}
     for note in result.notes:
         found.setdefault(note.why, []).append(note.probe)
     return found
 
 
-def _table(console: Console, result: ServerResult) -> None:
+def _show_verdicts(console: Console, result: ServerResult) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("rule", "family", "level", "verdict"):
         table.add_column(name, no_wrap=True)
@@ -94,26 +98,26 @@ def _table(console: Console, result: ServerResult) -> None:
                 f"{one.rule.id} {one.rule.name}", one.rule.family, one.rule.level, f"[{colour}]{word}[/{colour}]"
             )
     console.print(table)
-    left_out = [one.rule.id for one in result.verdicts if one.verdict == NOT_APPLICABLE]
-    if left_out:
-        console.print(f"[dim]not applicable: {', '.join(left_out)}[/dim]")
+    if ids := [one.rule.id for one in result.verdicts if one.verdict == NOT_APPLICABLE]:
+        console.print(f"[dim]not applicable: {', '.join(ids)}[/dim]")
 
 
-def _broken(console: Console, result: ServerResult) -> None:
+def _show_breaches(console: Console, result: ServerResult) -> None:
     for one in result.verdicts:
         if one.verdict == BROKEN and one.rule.id not in result.accepted:
             console.print(f"\n[bold red]{one.rule.id}[/bold red] {escape(one.rule.statement)}")
-            for breach in one.breaches[:MOST_SAID]:
+            for breach in one.breaches[:MOST_LISTED]:
                 console.print(f"  {escape(breach.message)}")
-                for place in breach.places[:1]:
+                for place in breach.places[:1]:  # one is enough to find the promise in the contract
                     console.print(f"    [dim]{escape(place)}[/dim]")
-            if len(one.breaches) > MOST_SAID:
-                console.print(f"  [dim]and {len(one.breaches) - MOST_SAID} more[/dim]")
+            if len(one.breaches) > MOST_LISTED:
+                console.print(f"  [dim]and {len(one.breaches) - MOST_LISTED} more[/dim]")
 
 
-def _lessons(console: Console, result: ServerResult) -> None:
+def _show_lessons(console: Console, result: ServerResult) -> None:
+    # Apart from the breaches: the contract only assumes these facts, so the endpoint is not at fault.
     if result.lessons:
-        console.print("\n[bold]lessons:[/bold] what the contract only assumes, and this endpoint does otherwise")
+        console.print("\n[bold]lessons:[/bold] assumptions of the contract that this endpoint contradicts")
     for lesson in result.lessons:
         console.print(f"  [yellow]{lesson.rule}[/yellow] {escape(lesson.message)}")
         console.print(f"    [dim]{escape(', '.join(lesson.places))}: {escape(lesson.why)}[/dim]")

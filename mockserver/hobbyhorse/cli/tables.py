@@ -10,7 +10,7 @@ from rich.table import Table
 
 
 def plain_table(*columns: str) -> Table:
-    """Return an empty table that prints its cells as they are."""
+    """Return an empty table that prints its cells verbatim."""
     table = _PlainTable(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -19,4 +19,5 @@ def plain_table(*columns: str) -> Table:
 
 class _PlainTable(Table):
     def add_row(self, *cells: object, **options: Any) -> None:
+        # Rich takes a bracketed word, such as "[url]", for a style, and does not print it.
         super().add_row(*(escape(str(cell)) for cell in cells), **options)

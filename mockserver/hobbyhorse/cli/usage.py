@@ -11,4 +11,5 @@ class UsageError(Exception):
 
 def complain(message: str) -> None:
     """Print a message on stderr, in one line."""
+    # Flushed, because the proxy reports findings while it runs, and stderr may be a file or a pipe.
     print(f"hobbyhorse: {' '.join(message.split())}", file=sys.stderr, flush=True)

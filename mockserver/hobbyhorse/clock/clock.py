@@ -1,4 +1,33 @@
-"""The time that everything reads which waits: real, faster than real, or moved by hand; knows no job and no HTTP."""
+"""The clock that every wait of the server reads: real, faster than real, or moved by hand. No jobs, no HTTP.
+
+A *moment* is a float: seconds since 1970, UTC. Everything that waits (an action of `at`, a sleeper of `sleep_until`) is
+one entry of a heap, ordered by moment and then by a counter, so that entries of the same moment run in the order in
+which they were added.
+
+The clock is in one of two modes, and everything else follows from the mode:
+
+* It *runs* (speed > 0, no advance under way). The moment is `base + (tick() - origin) * speed`. One timer of one event
+  loop is armed for the head of the heap; `_fire` starts each due entry as a task of its own, so that a slow action does
+  not delay the next one.
+* It *stands* (speed 0, or an advance is under way). The moment is `base`. Entries run only inside `advance` and
+  `run_until_idle`, one after the other, each awaited, at its own moment; or `step` begins the first due entry as a task
+  and does not wait for it (virtual time, where another thread moves the clock: see quiescence.py).
+
+Invariants:
+
+* The moment never decreases. `set_speed` and the end of an advance rebase (`base`, `origin`) before they change the
+  mode; every step takes the maximum of the old and the new base.
+* An entry leaves the heap exactly once: when it is started, when its sleeper is cancelled, or in `close`.
+* Overlapping advances share one `goal`. Each adds its seconds to the furthest goal so far, so two concurrent advances
+  of 10 s move the clock by 20 s. An action that advances its own clock nests in the advance that runs it. Only the last
+  advance to finish lets a running clock run on (`_advances` counts them).
+* At most one timer is armed, on one loop. A clock may be touched from several threads or from one loop after another:
+  `_arm` runs on the loop that already has the timer, if that loop still lives, and otherwise moves to the current one.
+  Without this, a speed change from another thread would leave a timer that fires at the old speed.
+
+A manual clock is a clock of speed 0; a real clock is one of speed 1 that starts now. The speed may change at any time,
+so neither is a different kind of object.
+"""
 
 from __future__ import annotations
 
@@ -16,21 +45,21 @@ from hobbyhorse.clock.quiescence import ActivityGroup, held
 Action = Callable[[], Awaitable[None]]
 Due = tuple[float, int, Action]
 
+# The longest timer, in real seconds: asyncio's own bound on one select (MAXIMUM_SELECT_TIMEOUT). `_fire` arms the timer
+# again, so a longer wait is only split.
 MOST_SLEEP = 86_400.0
-"""The longest that an event loop is asked to wait for at once, in real seconds."""
 
 
 class Clock:
-    """A source of moments (seconds since 1970, UTC) and of waiting, at any speed.
+    """A source of moments (seconds since 1970, UTC) and of waits, at any speed.
 
-    At speed 0 it stands until it is advanced; then everything due happens in order, each at its own moment, one
-    after the other. At any other speed it runs so many times as fast as real time, and what falls due is run by the
-    event loop, in tasks of their own. The speed may change while things wait.
-    An action must not sleep on its own clock, for an advance waits for it; it adds another action instead.
+    `speed` is a multiple of real time; 0 is a clock that stands until it is advanced. The speed may change while
+    actions and sleepers wait. An action must not sleep on its own clock, since an advance awaits it: it adds another
+    action instead.
     """
 
     def __init__(self, start: float, speed: float = 0.0, tick: Callable[[], float] = time.monotonic) -> None:
-        """Make a clock that shows `start`; `tick` tells how real time goes on, in seconds."""
+        """Make a clock that shows `start`; `tick` returns real time in seconds, from any origin."""
         self._tick = tick
         self._base = start
         self._origin = tick()
@@ -47,22 +76,22 @@ class Clock:
 
     @property
     def speed(self) -> float:
-        """How many times as fast as real time it runs; 0 if it stands."""
+        """The multiple of real time at which it runs; 0 if it stands."""
         return self._speed
 
     @property
     def waiting(self) -> int:
-        """How many actions and sleepers wait for their moment."""
+        """The number of actions and sleepers that wait for their moment."""
         return len(self._due)
 
     @property
     def next_due(self) -> float | None:
-        """The moment at which the next action or sleeper is due; None if nothing waits."""
+        """The moment of the next action or sleeper; None if nothing waits."""
         return self._due[0][0] if self._due else None
 
     @property
     def working(self) -> int:
-        """How many actions that a `step` has begun are under way and wait for nobody."""
+        """The number of actions begun by `step` that are busy, in the sense of quiescence.py."""
         return self._work.busy
 
     @property
@@ -70,16 +99,16 @@ class Clock:
         return self._speed > 0 and not self._advances
 
     def now(self) -> float:
-        """Return the moment, never earlier than the one before."""
+        """Return the moment; it never decreases."""
         if self._speed > 0 and not self._advances:
             return self._base + (self._tick() - self._origin) * self._speed
         return self._base
 
     def set_speed(self, speed: float) -> None:
-        """Run on from this moment at another speed, or stand (0); everything that waits goes on waiting.
+        """Continue from this moment at another speed, or stand (0); actions and sleepers keep their moments.
 
-        A clock that begins to run where no event loop does runs its actions from the next `at`, `sleep_until`,
-        `set_speed` or `advance` on that is called in one.
+        If no event loop runs here, a clock that starts to run stays unarmed until the next `at`, `sleep_until`,
+        `set_speed` or `advance` inside an event loop.
         """
         _checked(speed)
         self._base = self.now()
@@ -88,37 +117,41 @@ class Clock:
         self._arm()
 
     async def sleep_until(self, moment: float) -> None:
-        """Return when the moment has come, at once if it has; raise CancelledError if the clock is closed meanwhile."""
+        """Wait until the moment; return immediately if it has passed. Raises CancelledError if the clock is closed."""
         if moment <= self.now():
             return
-        come = asyncio.get_running_loop().create_future()
+        woken = asyncio.get_running_loop().create_future()
 
-        def set_off() -> None:
-            if not come.done():
-                come.set_result(None)
+        def set_woken() -> None:
+            # The sleeper may have been cancelled between the call and its loop's next turn.
+            if not woken.done():
+                woken.set_result(None)
 
         async def wake() -> None:
-            _call_on(come.get_loop(), set_off)
+            # The clock may be advanced from another thread, and a future may only be set on its own loop.
+            _call_on(woken.get_loop(), set_woken)
 
         entry = self._add(moment, wake)
-        self._sleepers.add(come)
+        self._sleepers.add(woken)
         try:
             with held():
-                await come
+                await woken
         finally:
-            self._sleepers.discard(come)
+            self._sleepers.discard(woken)
+            # A cancelled sleeper must not keep `next_due` at its moment: virtual time would step to it for nothing.
             if entry in self._due:
                 self._due.remove(entry)
                 heapq.heapify(self._due)
 
     def at(self, moment: float, action: Action) -> None:
-        """Have an action run once when the moment comes; needs an event loop unless the clock stands."""
+        """Schedule an action to run once, at a moment. Needs a running event loop unless the clock stands."""
         self._add(moment, action)
 
     def _add(self, moment: float, action: Action) -> Due:
         if math.isnan(moment):
-            raise ValueError(f"an action is due at {moment!r}; that is no moment")
+            raise ValueError(f"the moment of an action is {moment!r}; it must be a number of seconds since 1970")
         if self._runs and (self._loop is None or self._loop.is_closed()):
+            # Raises RuntimeError before the entry is added: without a loop it would never run, silently.
             asyncio.get_running_loop()
         entry = (moment, next(self._order), action)
         heapq.heappush(self._due, entry)
@@ -127,32 +160,32 @@ class Clock:
         return entry
 
     async def advance(self, seconds: float) -> None:
-        """Move forward, running what falls due on the way to its end; what that adds is run too if due.
+        """Move forward, awaiting each action that falls due on the way, including actions that those add.
 
-        A clock that runs stands meanwhile, and runs on from the moment that it has been moved to. Advances that
-        overlap add up; one that an action makes has reached its end when the action goes on. What an action
-        raises is raised here, and the clock stays at the moment of the action.
+        A running clock stands meanwhile and continues from the new moment. Overlapping advances add up; a nested one
+        (made by an action) has reached its goal when it returns. An exception of an action propagates, and the clock
+        stays at the moment of that action.
         """
         if not 0 <= seconds < math.inf:
-            raise ValueError(f"a clock is advanced by {seconds!r} seconds; it is a number from 0: time never goes back")
+            raise ValueError(f"cannot advance a clock by {seconds!r} seconds; allowed: finite numbers from 0")
         with self._stepping():
             self._goal = goal = max(self._goal, self._base) + seconds
             await self._step(goal)
 
     def step(self, moment: float) -> None:
-        """Move a clock that stands to a moment, not past what is due next, and begin the first that is due.
+        """Move a standing clock to a moment, but not past the next due entry, and begin that entry if it is due.
 
-        That is a task of the event loop that runs here; nothing waits for it. Where nothing is due, none is needed.
+        The entry becomes a task of the running event loop and is not awaited. If nothing is due, no loop is needed.
         """
         if self._speed > 0:
-            raise ValueError(f"a clock that runs ({self._speed!r}) cannot be moved step by step; set its speed to 0")
+            raise ValueError(f"the clock runs at speed {self._speed!r}; set the speed to 0 before you step it")
         due = self.next_due
         self._base = max(self._base, moment if due is None else min(moment, due))
         if due is not None and due <= self._base:
             self._begin(self._worked(heapq.heappop(self._due)[2]))
 
     async def _worked(self, action: Action) -> None:
-        with self._work.begun():
+        with self._work.activity():
             await action()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
@@ -161,9 +194,9 @@ class Clock:
         task.add_done_callback(self._tasks.discard)
 
     async def run_until_idle(self, most: float = 30 * 86_400.0) -> None:
-        """Advance until nothing waits, by at most so many seconds."""
+        """Advance until nothing waits, by at most `most` seconds."""
         if not most >= 0:
-            raise ValueError(f"a clock is advanced by at most {most!r} seconds; it is a number from 0")
+            raise ValueError(f"'most' is {most!r}; allowed: numbers of seconds from 0")
         with self._stepping():
             last = self._base + most
             await self._step(self._base)
@@ -173,7 +206,7 @@ class Clock:
 
     @contextmanager
     def _stepping(self) -> Iterator[None]:
-        """Have time stand but for steps; after the last of those who step, it goes on at its speed."""
+        """Stop the clock for the length of an advance; it runs on when the last overlapping advance ends."""
         if not self._advances:
             self._goal = self._base = self.now()
         self._advances += 1
@@ -187,25 +220,28 @@ class Clock:
 
     async def _step(self, goal: float) -> None:
         while True:
+            # One turn of the loop between two actions: tasks that the last one woke may add entries that are due first.
             await asyncio.sleep(0)
             if not self._due or self._due[0][0] > goal:
                 break
             moment, _, action = heapq.heappop(self._due)
+            # An entry may be due in the past, and a nested advance may already have gone further.
             self._base = max(self._base, moment)
             await action()
         self._base = max(self._base, goal)
         await asyncio.sleep(0)
 
     def _arm(self) -> None:
-        """Have an event loop call when the first action falls due: the one that does so already, if it still runs."""
-        here, home = _running_loop(), self._loop
-        if home is not None and home is not here and (home.is_running() or here is None) and not home.is_closed():
-            home.call_soon_threadsafe(self._arm)
+        """Arm the timer for the first entry, on the loop that has the timer already if that loop is still alive."""
+        current, armed = _running_loop(), self._loop
+        alive = armed is not None and not armed.is_closed() and (armed.is_running() or current is None)
+        if armed is not None and alive and armed is not current:
+            armed.call_soon_threadsafe(self._arm)
             return
         self._disarm()
-        if here is not None and self._runs and self._due:
+        if current is not None and self._runs and self._due:
             left = (self._due[0][0] - self.now()) / self._speed
-            self._loop, self._timer = here, here.call_later(min(max(left, 0.0), MOST_SLEEP), self._fire)
+            self._loop, self._timer = current, current.call_later(min(max(left, 0.0), MOST_SLEEP), self._fire)
 
     def _disarm(self) -> None:
         loop, timer, self._loop, self._timer = self._loop, self._timer, None, None
@@ -213,7 +249,7 @@ class Clock:
             _call_on(loop, timer.cancel)
 
     def _fire(self) -> None:
-        """Begin what is due; a timer that comes too early or too late does no harm."""
+        """Start every due entry and arm the timer again; a timer that fires early or late does no harm."""
         if self._runs:
             now = self.now()
             while self._due and self._due[0][0] <= now:
@@ -221,33 +257,34 @@ class Clock:
         self._arm()
 
     def close(self) -> None:
-        """Forget every action, and cancel those that run and everybody who sleeps."""
+        """Drop every waiting action, and cancel running actions and sleepers."""
         self._disarm()
         self._due.clear()
-        work: tuple[asyncio.Future[None], ...] = (*self._tasks, *self._sleepers)
-        for one in work:
-            _call_on(one.get_loop(), one.cancel)
+        waiting: tuple[asyncio.Future[None], ...] = (*self._tasks, *self._sleepers)
+        for future in waiting:
+            _call_on(future.get_loop(), future.cancel)
 
 
 class RealClock(Clock):
-    """Real time, or `speed` times as fast, from the moment of its making."""
+    """Real time, or a multiple of it, from the moment of construction."""
 
     def __init__(self, speed: float = 1.0) -> None:
         if not speed > 0:
-            raise ValueError(f"a clock's speed is {speed!r}; it must be greater than 0")
+            raise ValueError(f"the speed of a real clock is {speed!r}; it must be greater than 0")
         super().__init__(time.time(), speed)
 
 
 class ManualClock(Clock):
-    """Time that stands until it is advanced."""
+    """A clock that stands until it is advanced."""
 
+    # 2026-01-01T00:00:00Z: fixed, so that ids and links that contain the time are the same in each run.
     def __init__(self, start: float = 1_767_225_600.0) -> None:
         super().__init__(start)
 
 
 def _checked(speed: float) -> float:
     if not 0 <= speed < math.inf:
-        raise ValueError(f"a clock's speed is {speed!r}; it is a number from 0, where 0 makes the clock stand")
+        raise ValueError(f"the speed of a clock is {speed!r}; allowed: finite numbers from 0 (0 stops the clock)")
     return speed
 
 
@@ -259,7 +296,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def _call_on(loop: asyncio.AbstractEventLoop, call: Callable[[], Any]) -> None:
-    """Call something that belongs to an event loop: now if it runs here, else when it next runs, if ever."""
+    """Call a function on an event loop: now if it is the running one, else in its next turn; never if closed."""
     if loop is _running_loop():
         call()
     elif not loop.is_closed():

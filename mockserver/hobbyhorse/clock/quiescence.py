@@ -1,4 +1,47 @@
-"""What an event loop is busy with, and what of that waits for a clock or for a peer; knows no clock and no job."""
+"""Quiescence: whether a server has anything left to do at the present moment of its clock. Knows no jobs.
+
+In virtual time another thread moves the clock from one due moment to the next (`TimeStepper`). It may do so only when
+the server is *quiescent*: no request, callback or clock step is runnable, because each of them waits for a clock or for
+its peer. A step that comes too early does not fail, it falsifies: time jumps while a response is still on its way, the
+client's deadline passes before the client could read the response, and the suite reports a correct client for giving
+up. A step that comes too late only costs real time. So every doubt below is decided in favour of waiting, within a
+bound.
+
+States of an activity
+    An activity is one request, one action begun by a clock step, or one of the tasks of `together`. It exists while its
+    `ActivityGroup.activity()` context lasts. It is *busy* while `holds` is 0 and *held* otherwise. A hold surrounds
+    each wait that only an outside event can end: a sleep on a clock (`Clock.sleep_until`), an ASGI `receive` or `send`,
+    and the wait for the response to an outgoing request (`awaiting_response`). Every other `await` (a lock, a worker
+    thread, a file) leaves the activity busy, because it ends without help from outside.
+
+Invariants
+    * Each hold is released: `held` does so in a `finally`, and httpx reports each started response as complete or
+      failed. A leaked hold would declare a working request idle for good.
+    * A request counts once, wherever it waits. `busy` counts activities without holds; it does not subtract holds from
+      requests. Otherwise a request that waits in two places would hide a request that works.
+    * A nested task counts by itself. Tasks inherit their parent's activity through a context variable, so the hold of
+      one would also cover its busy sibling. Deliveries that run side by side are therefore activities of their own
+      (`together`), and a task that only bounds the time of its sibling is not counted (`unheld`).
+    * Actions that are due now begin within the turn in which the request that added them ends, so that no turn
+      lies between in which nothing is busy.
+
+Why several turns
+    asyncio does not expose its queue of ready callbacks. One callback that sees nothing busy proves little: bytes on a
+    socket become a request only after the selector, the transport, the parser and a new task each had a turn, and a
+    future that was set resumes its task one turn later. The server is quiescent after QUIET_TURNS consecutive turns, in
+    each of which the selector has polled every connection. While something is busy, the check spins for EAGER_TURNS
+    turns, since most work takes microseconds, and then polls every PAUSE_SECONDS, so as not to starve a worker thread.
+
+Bytes in socket buffers
+    A response that the application has sent is not a response that its client can read. Bytes wait in asyncio's write
+    buffer, or in the kernel's send queue (see socket_queue.py), and count as in flight until they are acknowledged. Two
+    observations bound the wait. First, Linux delays the acknowledgement of unread bytes by some 40 ms, although on one
+    machine they have arrived by then: after ACKNOWLEDGEMENT_POLLS polls only bytes *not sent* count. Second, bytes that
+    are not sent wait for room at a client that does not read: when their number has not changed for STALLED_POLLS
+    polls, or after MOST_POLLS in all, `ignore_unread` notes the number, and the connection counts again only when the
+    number changes. A client that is ready to read (`ready`) ends the wait immediately, since a server sends the rest of
+    a large body only while it is read.
+"""
 
 from __future__ import annotations
 
@@ -17,32 +60,37 @@ Receive = Callable[[], Awaitable[Event]]
 Send = Callable[[Event], Awaitable[None]]
 Application = Callable[[Any, Receive, Send], Awaitable[None]]
 
+# Turns of the loop without a busy activity until the server counts as quiescent. More than the turns from a readable
+# socket to the first step of its request; each turn polls every connection, so more would only cost time.
 QUIET_TURNS = 12
-"""So many turns of the event loop without anything to do, and nothing is left: each looks at every connection."""
+# Turns to spin while an activity is busy, before the check falls back to polling. Enough for most requests.
 EAGER_TURNS = 100
-"""So many turns in a row are made for what is being worked at, before it is looked at again but every millisecond."""
+# Real seconds between two polls: long against the cost of a poll, short against the work that is waited for.
 PAUSE_SECONDS = 0.001
-MOST_LOOKS = 300
-"""So often, every millisecond, is looked whether what was sent has arrived, before it is thought to be left unread."""
-STALLED_LOOKS = 12
-"""The same if it has not become less for so many looks in a row: then there is no room for it at the other end."""
-LOOKS_FOR_A_WORD = 3
-"""So often is waited for what was sent to be acknowledged, too: on one machine it has arrived by then."""
-LOOKED_THROUGH = 64
-"""With every so many connections, those that are closed are forgotten."""
+# Polls of bytes in flight, 0.3 s in all, until they count as unread. The bound for a client that reads very slowly.
+MOST_POLLS = 300
+# The same if the number of bytes has not changed for this many polls: then the peer has no room, and reads nothing.
+STALLED_POLLS = 12
+# Polls for which unacknowledged bytes count too. On loopback the bytes have arrived by then; a delayed
+# acknowledgement would take 40 polls.
+ACKNOWLEDGEMENT_POLLS = 3
+# Closed connections are dropped with each 64th new one: a scan for each would be quadratic, none at all would leak.
+FORGET_EVERY = 64
+# From this ASGI version on, Starlette streams a file without a concurrent `receive` that waits for the disconnect. That
+# hold would cover the whole request, and the sending of the file from another thread would count as waiting.
 SPECIFICATION = "2.4"
-"""From this version of ASGI on, applications that stream a file do not wait for the client to leave beside that."""
+# Real seconds for which a server may be busy at one moment before the wait is aborted: work that takes longer is a
+# deadlock.
 MOST_BUSY_SECONDS = 120.0
-"""How long (real) a server may be busy with one moment."""
 
 
 class Activity:
-    """Something that is being done; `holds` is in how many places it waits for others, `among` where it is counted."""
+    """One unit of work; `holds` counts its waits for a clock or a peer, `group` counts it."""
 
-    __slots__ = ("among", "holds")
+    __slots__ = ("group", "holds")
 
-    def __init__(self, among: ActivityGroup | None = None) -> None:
-        self.among = among
+    def __init__(self, group: ActivityGroup | None = None) -> None:
+        self.group = group
         self.holds = 0
 
 
@@ -51,7 +99,7 @@ _CURRENT: ContextVar[Activity | None] = ContextVar("activity", default=None)
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Say that what is being done here waits for a clock or for its peer as long as the context lasts."""
+    """Hold the current activity: it waits for a clock or for its peer while the context lasts."""
     activity = _CURRENT.get()
     if activity is None:
         yield
@@ -64,8 +112,8 @@ def held() -> Iterator[None]:
 
 
 @contextmanager
-def apart() -> Iterator[None]:
-    """Have what waits in this context hold nothing: somebody waits beside it who is busy."""
+def unheld() -> Iterator[None]:
+    """Exclude waits in this context from quiescence detection: a sibling task is doing the work."""
     token = _CURRENT.set(None)
     try:
         yield
@@ -73,84 +121,86 @@ def apart() -> Iterator[None]:
         _CURRENT.reset(token)
 
 
-def awaiting_answer() -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
-    """Return a `trace` for one request of httpx: what is being done is held while the answer is waited for."""
+def awaiting_response() -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
+    """Return a `trace` extension for one httpx request, which holds the activity while the response is awaited."""
+    # Without an activity the holds go to a throwaway one: the trace runs in whatever context httpx calls it.
     activity = _CURRENT.get() or Activity()
 
     async def trace(event: str, info: Mapping[str, Any]) -> None:
-        _, _, what = event.partition(".")
-        if what == "receive_response_headers.started":
+        # The prefix is the protocol, `http11` or `http2`; sending and connecting are work of this process and stay
+        # busy.
+        _, _, step = event.partition(".")
+        if step == "receive_response_headers.started":
             activity.holds += 1
-        elif what in ("receive_response_headers.complete", "receive_response_headers.failed"):
+        elif step in ("receive_response_headers.complete", "receive_response_headers.failed"):
             activity.holds -= 1
 
     return trace
 
 
 async def together(*works: Coroutine[Any, Any, None]) -> None:
-    """Do several things at once, each of which counts by itself; what is being done here is held meanwhile."""
+    """Run coroutines concurrently, each as an activity of its own; the current activity is held meanwhile."""
     activity = _CURRENT.get()
-    among = activity.among if activity is not None else None
+    group = activity.group if activity is not None else None
 
-    async def by_itself(work: Coroutine[Any, Any, None]) -> None:
-        with among.begun() if among is not None else nullcontext():
+    async def counted(work: Coroutine[Any, Any, None]) -> None:
+        with group.activity() if group is not None else nullcontext():
             await work
 
     with held():
-        await asyncio.gather(*(by_itself(work) for work in works))
+        await asyncio.gather(*(counted(work) for work in works))
 
 
 class ActivityGroup:
-    """Everything of one kind that is being done."""
+    """The activities of one kind that are under way."""
 
     def __init__(self) -> None:
-        self._begun: set[Activity] = set()
+        self._active: set[Activity] = set()
 
     @property
     def busy(self) -> int:
-        """How much of it waits for nobody."""
-        return sum(not activity.holds for activity in self._begun)
+        """The number of activities that are not held."""
+        return sum(not activity.holds for activity in self._active)
 
     @contextmanager
-    def begun(self) -> Iterator[None]:
-        """Count what is done in this context, and in the tasks that it makes, as one."""
+    def activity(self) -> Iterator[None]:
+        """Count this context, and the tasks that it creates, as one activity."""
         activity = Activity(self)
-        self._begun.add(activity)
+        self._active.add(activity)
         token = _CURRENT.set(activity)
         try:
             yield
         finally:
             _CURRENT.reset(token)
-            self._begun.discard(activity)
+            self._active.discard(activity)
 
 
 class SteppableClock(Protocol):
-    """A clock that is moved from outside."""
+    """A clock that another thread steps."""
 
     @property
     def next_due(self) -> float | None:
-        """The moment at which it has something to do next."""
+        """The moment of its next entry; None if nothing waits."""
 
     @property
     def speed(self) -> float:
-        """How fast it runs; 0 if it stands."""
+        """The multiple of real time at which it runs; 0 if it stands."""
 
     @property
     def working(self) -> int:
-        """How much that a step has begun is under way and waits for nobody."""
+        """The number of busy activities that steps have begun."""
 
     def now(self) -> float:
         """Return the moment."""
 
     def step(self, moment: float) -> None:
-        """Move to a moment, not past what is due next, and begin the first that is due."""
+        """Move to a moment, but not past the next due entry, and begin that entry if it is due."""
 
 
 class RequestTracker:
-    """An ASGI application that counts the requests in another one: those that wait for their client do not count.
+    """ASGI middleware that counts the busy requests of an application; a request that waits for its client is held.
 
-    `loop` is the event loop that it was last called on. What is due at once on a clock that it follows is begun with
-    the end of a request.
+    `loop` is the event loop of the last call. When a request ends, actions that are due on a followed clock begin.
     """
 
     def __init__(self, app: Application) -> None:
@@ -162,34 +212,34 @@ class RequestTracker:
 
     @property
     def busy(self) -> int:
-        """How much waits neither for a clock nor for somebody else."""
+        """The number of requests and clock actions that wait neither for a clock nor for a peer."""
         return self._requests.busy + sum(clock.working for clock in self._followed())
 
-    def on_its_way(self, *, acknowledged: bool = True) -> bool:
-        """Whether anything has not reached its client, which may be because the client does not read.
+    def in_flight(self, *, unacknowledged_too: bool = True) -> bool:
+        """Whether bytes of a response have not reached their client, except bytes given up by `ignore_unread`.
 
-        What was sent and is not `acknowledged` counts, or does not.
+        Without `unacknowledged_too`, bytes that were sent count as arrived.
         """
         self._forget_closed()
         return any(
-            (size := _unsent(one)) and size != before and (acknowledged or _held_back(one))
-            for one, before in self._connections.items()
+            (size := _in_flight(connection)) and size != ignored and (unacknowledged_too or _not_sent(connection))
+            for connection, ignored in self._connections.items()
         )
 
     @property
-    def unsent(self) -> int:
-        """How many bytes no client has acknowledged yet, as far as the system says."""
-        return sum(map(_unsent, self._connections))
+    def bytes_in_flight(self) -> int:
+        """The number of bytes that no client has acknowledged, as far as the system counts them."""
+        return sum(map(_in_flight, self._connections))
 
-    def give_up(self) -> None:
-        """Think of what is on its way as of what clients do not read, until more is sent."""
-        self._connections = {connection: _unsent(connection) for connection in self._connections}
+    def ignore_unread(self) -> None:
+        """Count the bytes now in flight as unread by their clients, until the number of a connection changes."""
+        self._connections = {connection: _in_flight(connection) for connection in self._connections}
 
-    def _met(self, connection: Any) -> None:
-        """Keep a connection, that what it sends may be asked for, until it is closed."""
+    def _remember(self, connection: Any) -> None:
+        """Keep a connection until it is closed, to count its bytes in flight."""
         if connection in self._connections:
             return
-        if len(self._connections) % LOOKED_THROUGH == 0:
+        if len(self._connections) % FORGET_EVERY == 0:
             self._forget_closed()
         self._connections[connection] = 0
 
@@ -199,7 +249,7 @@ class RequestTracker:
                 del self._connections[connection]
 
     def follow(self, clock: SteppableClock) -> None:
-        """Count what a clock has begun, too, for as long as there is the clock."""
+        """Also count the actions that a clock has begun; a weak reference, since worlds come and go."""
         followed = self._followed()
         if clock not in followed:
             self._clocks = tuple(ref(one) for one in (*followed, clock))
@@ -214,87 +264,91 @@ class RequestTracker:
             await self._app(scope, receive, send)
             return
 
-        async def hear() -> Event:
+        async def held_receive() -> Event:
             with held():
                 return await receive()
 
-        async def say(event: Event) -> None:
+        async def held_send(event: Event) -> None:
             with held():
                 await send(event)
 
+        # The server's transport is passed as an ASGI extension; recognised by its interface, not by the extension's
+        # name.
         for extension in scope.get("extensions", {}).values():
             if hasattr(extension, "get_extra_info"):
-                self._met(extension)
+                self._remember(extension)
         scope = {**scope, "asgi": {**scope.get("asgi", {}), "spec_version": SPECIFICATION}}
-        with self._requests.begun():
-            await self._app(scope, hear, say)
+        with self._requests.activity():
+            await self._app(scope, held_receive, held_send)
+        # Without a turn in between: the stepper must not find the server idle before these have begun.
         for clock in self._followed():
             while clock.speed == 0 and (due := clock.next_due) is not None and due <= clock.now():
                 clock.step(due)
 
 
 class TimeStepper:
-    """The time of one world, moved from another thread: step by step, when nothing is left to do in the one before.
+    """The time of one world, moved from another thread, one step at a time, each after the server is quiescent.
 
-    `watches` are the applications that may be busy with it; the world's own comes first.
+    `trackers` are the applications that may work for this world; the world's own server is the first.
     """
 
-    def __init__(self, clock: SteppableClock, watches: Sequence[RequestTracker]) -> None:
+    def __init__(self, clock: SteppableClock, trackers: Sequence[RequestTracker]) -> None:
         self._clock = clock
-        self._watches = tuple(watches)
-        self._watches[0].follow(clock)
+        self._trackers = tuple(trackers)
+        self._trackers[0].follow(clock)
 
     def now(self) -> float:
         """Return the moment."""
         return self._clock.now()
 
     def next_due(self) -> float | None:
-        """Return when the clock has something to do next."""
+        """Return the moment of the clock's next entry; None if nothing waits."""
         return self._clock.next_due
 
     def settle(self, ready: Callable[[], bool] | None = None) -> None:
-        """Wait in real time until nothing is left to do at this moment. Raises TimeoutError.
+        """Wait in real time until every server is quiescent and its bytes have arrived. Raises TimeoutError.
 
-        What was sent has arrived, too, unless somebody is `ready` to read it: much is sent only as it is read.
+        `ready` reports whether the client has something to read; if so, bytes in flight are not waited for.
         """
-        for watch in self._watches:
-            if watch.loop is not None and not watch.loop.is_closed():
-                _Settling(watch, watch.loop, ready).wait()
+        for tracker in self._trackers:
+            if tracker.loop is not None and not tracker.loop.is_closed():
+                _Settling(tracker, tracker.loop, ready).wait()
 
     def step(self, moment: float) -> None:
-        """Move the clock to a moment, not past what is due next, and begin the first that is due, without waiting."""
+        """Move the clock to a moment, but not past the next due entry; begin that entry and do not wait for its end."""
         due = self._clock.next_due
         if due is None or due > moment:
             self._clock.step(moment)
             return
-        loop = self._watches[0].loop
+        loop = self._trackers[0].loop
         if loop is None:
-            raise RuntimeError("the server does not run; MockServer().start() comes first")
+            raise RuntimeError("the server is not running; call MockServer().start() first")
+        # A bare lock instead of an Event, which is a Condition written in Python: each step needs one.
         done = threading.Lock()
         done.acquire()
 
-        def there() -> None:
+        def step_on_loop() -> None:
             try:
                 self._clock.step(moment)
             finally:
                 done.release()
 
-        loop.call_soon_threadsafe(there)
+        loop.call_soon_threadsafe(step_on_loop)
         if not done.acquire(timeout=MOST_BUSY_SECONDS):
-            raise TimeoutError("the server's event loop does not answer")
+            raise TimeoutError(f"the server's event loop did not run the step within {MOST_BUSY_SECONDS:g} s")
 
 
 class _Settling:
-    """The wait for a loop to have nothing left to do."""
+    """One wait for the quiescence of a loop, made of callbacks on that loop; see the module's argument."""
 
     def __init__(
-        self, watch: RequestTracker, loop: asyncio.AbstractEventLoop, ready: Callable[[], bool] | None = None
+        self, tracker: RequestTracker, loop: asyncio.AbstractEventLoop, ready: Callable[[], bool] | None = None
     ) -> None:
-        self._watch = watch
+        self._tracker = tracker
         self._ready = ready
         self._loop = loop
-        self._quiet = self._eager = self._looks = self._stalled = 0
-        self._left: int | None = None
+        self._quiet_turns = self._eager_turns = self._polls = self._stalled_polls = 0
+        self._last_bytes: int | None = None
         self._done = threading.Lock()
 
     def wait(self) -> None:
@@ -302,46 +356,47 @@ class _Settling:
         self._loop.call_soon_threadsafe(self._turn)
         if not self._done.acquire(timeout=MOST_BUSY_SECONDS):
             raise TimeoutError(
-                f"{self._watch.busy} requests or callbacks were still busy after {MOST_BUSY_SECONDS:g} s"
+                f"{self._tracker.busy} requests or callbacks were still busy after {MOST_BUSY_SECONDS:g} s"
             )
 
     def _turn(self) -> None:
-        busy = self._watch.busy
-        self._quiet = 0 if busy else self._quiet + 1
-        self._eager = self._eager + 1 if busy else 0
-        if self._quiet > QUIET_TURNS:
-            self._arrive()
-        elif self._eager < EAGER_TURNS:
+        busy = self._tracker.busy
+        self._quiet_turns = 0 if busy else self._quiet_turns + 1
+        self._eager_turns = self._eager_turns + 1 if busy else 0
+        if self._quiet_turns > QUIET_TURNS:
+            self._check_arrival()
+        elif self._eager_turns < EAGER_TURNS:
             self._loop.call_soon(self._turn)
         else:
             self._loop.call_later(PAUSE_SECONDS, self._turn)
 
-    def _arrive(self) -> None:
-        """Settle when everything that was sent has reached its client, or the client does not read."""
-        self._looks += 1
-        on_its_way = self._watch.on_its_way(acknowledged=self._looks <= LOOKS_FOR_A_WORD)
-        if not on_its_way or (self._ready is not None and self._ready()):
+    def _check_arrival(self) -> None:
+        """Settle if every byte has reached its client, or the client does not read; otherwise poll again."""
+        self._polls += 1
+        in_flight = self._tracker.in_flight(unacknowledged_too=self._polls <= ACKNOWLEDGEMENT_POLLS)
+        if not in_flight or (self._ready is not None and self._ready()):
             self._done.release()
-        elif self._looks < MOST_LOOKS and not self._stalls():
+        elif self._polls < MOST_POLLS and not self._stalls():
+            # Through `_turn`, not here again: a client that reads may send its next request meanwhile.
             self._loop.call_later(PAUSE_SECONDS, self._turn)
         else:
-            self._watch.give_up()
+            self._tracker.ignore_unread()
             self._done.release()
 
     def _stalls(self) -> bool:
-        """Whether what is on its way has been the same for so long that its client does not read."""
-        left = self._watch.unsent
-        self._stalled = self._stalled + 1 if left == self._left else 0
-        self._left = left
-        return self._stalled >= STALLED_LOOKS
+        """Whether the number of bytes in flight has not changed for STALLED_POLLS polls."""
+        left = self._tracker.bytes_in_flight
+        self._stalled_polls = self._stalled_polls + 1 if left == self._last_bytes else 0
+        self._last_bytes = left
+        return self._stalled_polls >= STALLED_POLLS
 
 
-def _unsent(connection: Any) -> int:
-    """Return how many bytes of a connection the other end has not acknowledged, as far as the system says."""
+def _in_flight(connection: Any) -> int:
+    """Return the bytes of a connection that the peer has not acknowledged, as far as the system counts them."""
     buffered = int(connection.get_write_buffer_size())
     return buffered + unacknowledged(lambda: connection.get_extra_info("socket").fileno())
 
 
-def _held_back(connection: Any) -> bool:
-    """Whether some bytes of a connection wait for room at the other end."""
+def _not_sent(connection: Any) -> bool:
+    """Whether some bytes of a connection wait for room at the peer."""
     return bool(connection.get_write_buffer_size() or not_sent(lambda: connection.get_extra_info("socket").fileno()))

@@ -1,4 +1,4 @@
-"""Waiting: for whichever of several things happens first, and for a client to be gone."""
+"""Waits that end with the first of several events. No clock."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from typing import Any
 
 
 async def first_of(*waits: Coroutine[Any, Any, Any]) -> int:
-    """Return the index of the coroutine that ends first; the others are cancelled. What that one raises is raised.
+    """Return the index of the coroutine that ends first, and cancel the others. Raises its exception.
 
-    One that somebody else has cancelled (a clock that is closed does that to its sleepers) has just ended.
+    A coroutine that is cancelled from elsewhere counts as ended: a clock that is closed cancels its sleepers.
     """
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        over = [task.done() for task in tasks]
+        # Noted before the cancellation below, which ends the other tasks too.
+        ended = [task.done() for task in tasks]
         for task in tasks:
             task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    first = over.index(True)
+    first = ended.index(True)
     if not tasks[first].cancelled():
         tasks[first].result()
     return first
 
 
 async def client_gone(receive: Callable[[], Awaitable[MutableMapping[str, Any]]]) -> None:
-    """Return when the client of an ASGI connection is gone; what it still sends is read and forgotten."""
+    """Return when the client of an ASGI connection has disconnected; discard everything it still sends."""
     while (await receive())["type"] != "http.disconnect":
         pass

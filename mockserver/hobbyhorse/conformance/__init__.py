@@ -1,1 +1,1 @@
-"""The suites that judge clients and servers; never imports `server` or `worlds`, because it must be able to judge others."""
+"""The suites that judge clients and servers; never imports `server` or `worlds`, to be able to judge other servers."""

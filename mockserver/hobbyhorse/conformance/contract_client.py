@@ -1,4 +1,4 @@
-"""A client made from a contract alone: the bindings read in the direction that a fake writes them."""
+"""A client made from a contract alone: it sends and reads what a fake reads and sends. Knows no rules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hobbyhorse.contract.values import Contract, Operation
 
 @dataclass(frozen=True, slots=True)
 class ContractResponse:
-    """An answer as it came, and what the contract reads in it."""
+    """A response, with the contract's reading of it."""
 
     role: str
     method: str
@@ -29,12 +29,12 @@ class ContractResponse:
 
     @property
     def value(self) -> Any:
-        """The body as JSON, or MISSING where it is none."""
+        """The body as JSON, or MISSING if it is not JSON."""
         return as_json(self.content)
 
 
 class ContractClient:
-    """Calls the operations of a contract at a base address with a key."""
+    """Calls the operations of a contract at a base URL with an API key."""
 
     def __init__(self, contract: Contract, base_url: str, api_key: str | None, http: httpx.Client) -> None:
         self.contract = contract
@@ -51,25 +51,25 @@ class ContractClient:
         headers: Mapping[str, str] | None = None,
         body: Any = MISSING,
     ) -> ContractResponse:
-        """Call the operation of a role; `path` gives its path parameters by bound name (`job`, `model`)."""
+        """Call a role's operation; `path` has the values of its path parameters by bound name (`job`, `model`)."""
         operation = self.contract.operations[role]
-        where = filled(operation, path or {})
+        path_of_call = filled(operation, path or {})
         sent = {**credentials(self.contract, self._key), **(headers or {})}
         content = b"" if body is MISSING else orjson.dumps(body)
         if body is not MISSING:
             sent.setdefault("content-type", "application/json")
-        answer = self._http.request(
-            operation.method, self._base + where, params=query, headers=sent, content=content or None
+        response = self._http.request(
+            operation.method, self._base + path_of_call, params=query, headers=sent, content=content or None
         )
-        message = message_of(answer.headers.items(), as_json(answer.content))
+        message = message_of(response.headers.items(), as_json(response.content))
         return ContractResponse(
             role,
             operation.method,
-            str(answer.request.url),
-            answer.status_code,
-            answer.headers,
-            answer.content,
-            read_answer(self.contract.schemas, operation, answer.status_code, message),
+            str(response.request.url),
+            response.status_code,
+            response.headers,
+            response.content,
+            read_answer(self.contract.schemas, operation, response.status_code, message),
             read_items(operation, message),
         )
 
@@ -79,16 +79,17 @@ class ContractClient:
 
 
 def credentials(contract: Contract, key: str | None) -> dict[str, str]:
-    """Return the header that gives a key, in the first way that a contract has; none without a key."""
-    way = next((way for way in contract.security if way[0] == "header"), None)
-    return {} if key is None or way is None else {way[1]: way[2].capitalize() + key}
+    """Return the header that carries a key in the contract's first scheme; empty without a key."""
+    scheme = next((scheme for scheme in contract.security if scheme[0] == "header"), None)
+    # Contracts keep the prefix in lower case, to compare it; providers document it capitalised ("Bearer").
+    return {} if key is None or scheme is None else {scheme[1]: scheme[2].capitalize() + key}
 
 
 def filled(operation: Operation, values: Mapping[str, str]) -> str:
-    """Return an operation's path with its parameters filled in, given by bound name (`job`, `model`)."""
-    where = operation.path
+    """Return an operation's path with its parameters filled in by bound name (`job`, `model`)."""
+    path = operation.path
     for name, value in values.items():
         for place in operation.bindings[name].request if name in operation.bindings else ():
             if place.part == "path":
-                where = where.replace("{" + place.name + "}", value)
-    return where
+                path = path.replace("{" + place.name + "}", value)
+    return path

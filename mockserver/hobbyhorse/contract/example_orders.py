@@ -1,4 +1,8 @@
-"""What a client is asked to order: the documented request, made cheap, with words of our own in its prompt."""
+"""Submissions for test cases: the documented request, made as cheap as the contract allows. No HTTP.
+
+The documented example is the only body that is known to be acceptable, so each change to it is tried against the
+contract's own reader and dropped if the result would be refused.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,17 @@ from hobbyhorse.contract.request import ValidRequest
 from hobbyhorse.contract.values import Contract, Model, Operation
 
 PROMPT_WORDS = "A horse gallops along the beach at low tide"
+# A long prompt where the contract documents no limit: long enough to be cut by a client that shortens prompts, short
+# enough for every provider whose limit is documented (5,000 characters).
 LONG_PROMPT_CHARACTERS = 2_000
-"""How long a long prompt is, in characters, where the contract sets no limit."""
+# Durations from 1 s are tried in turn until one is accepted: the search must end for a contract that accepts none.
 MOST_ORDER_SECONDS = 60
+# Any fixed value: the same submission then makes the same video in every run.
 SEED = 7
 
 
 def documented_jobs(contract: Contract) -> Iterator[tuple[Operation, Model, Any]]:
-    """Yield each way to order a job with each model, and the body that the document shows for it."""
+    """Yield each submitting operation with each model and the first documented body that the contract accepts."""
     for role in ("submit", "run"):
         operation = contract.operations.get(role)
         for model in contract.models if operation else ():
@@ -30,48 +37,50 @@ def documented_jobs(contract: Contract) -> Iterator[tuple[Operation, Model, Any]
 
 
 def order_for(contract: Contract, model: Model, *, mark: str = "", long: bool = False) -> dict[str, Any]:
-    """Return a request for the shortest and cheapest video of a model; `mark` stands at the end of its prompt.
+    """Return a body that orders the shortest and cheapest video of a model; its prompt ends with `mark`.
 
-    With `long` the prompt is as long as the contract allows. Raises LookupError if no document shows a request.
+    With `long`, the prompt is as long as the contract allows. Raises LookupError if the contract has no example.
     """
     found = next((job for job in documented_jobs(contract) if job[1] is model and job[0].role == "submit"), None)
     if found is None:
-        raise LookupError(f"no document of {contract.key} shows a request for {model.id!r}")
+        raise LookupError(f"no example of {contract.key} submits a job of {model.id!r}; add one to its openapi.json")
     operation, _, body = found
-    for name, value in _wishes(contract, operation, model, body):
+    for name, value in _preferences(contract, operation, model, body):
         better = _with(operation, model, body, name, value)
         if better is not None and isinstance(try_order(contract, operation, model.id, better), ValidRequest):
             body = better
     ending = f", {mark}" if mark else ""
     longest = model.prompt_limit.characters if model.prompt_limit else LONG_PROMPT_CHARACTERS
+    # The schema may have a limit of its own below the documented one: fall back to shorter prompts.
     for length in (longest, LONG_PROMPT_CHARACTERS, LONG_PROMPT_CHARACTERS // 2) if long else (0,):
         words = PROMPT_WORDS if not long else (PROMPT_WORDS + ", ") * (length // len(PROMPT_WORDS) + 1)
         prompt = (words[: length - len(ending)] if long else words) + ending
-        asked = _with(operation, model, body, "prompt", prompt)
-        if asked is not None and isinstance(try_order(contract, operation, model.id, asked), ValidRequest):
+        changed = _with(operation, model, body, "prompt", prompt)
+        if changed is not None and isinstance(try_order(contract, operation, model.id, changed), ValidRequest):
             break
     else:
-        asked = body
-    whole: dict[str, Any] = asked
-    return whole
+        changed = body
+    found_body: dict[str, Any] = changed
+    return found_body
 
 
-def _wishes(contract: Contract, operation: Operation, model: Model, body: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what would make a request cheap and the same each time: a wish that cannot be had is no harm."""
+def _preferences(contract: Contract, operation: Operation, model: Model, body: Any) -> Iterator[tuple[str, Any]]:
+    """Yield parameters that make a job cheap and reproducible; the caller drops any that is refused."""
     if model.price:
         yield "resolution", min(model.price, key=lambda tier: (model.price[tier], tier))
     for seconds in range(1, MOST_ORDER_SECONDS):
-        wished = _with(operation, model, body, "duration", seconds)
-        if wished is not None and isinstance(try_order(contract, operation, model.id, wished), ValidRequest):
+        shorter = _with(operation, model, body, "duration", seconds)
+        if shorter is not None and isinstance(try_order(contract, operation, model.id, shorter), ValidRequest):
             yield "duration", seconds
             break
     yield "seed", SEED
 
 
 def _with(operation: Operation, model: Model, body: Any, name: str, value: Any) -> Any:
-    """Return a request with a parameter set; None if the model has no such parameter, or no place for it here."""
+    """Return a body with a parameter set; None if the model has no such parameter or this body no place for it."""
     for inner in model.parameters.get(name, ()):
         pointer = (*operation.model_parameters.pointer, *inner)
+        # A place inside an object that the example does not have belongs to another form of the request.
         if len(pointer) == 1 or resolve(body, pointer[:-1]) is not MISSING:
             return replaced(body, pointer, value)
     return None

@@ -1,4 +1,18 @@
-"""JSON that keeps a contract's schema, the smallest first; knows the keywords of contracts/README.md and no HTTP."""
+"""Hypothesis strategies of JSON values that satisfy a contract's schema. No HTTP, no contract but its `Schemas`.
+
+Supports the keywords that contracts may use (contracts/README.md) and refuses any other with UnusableSchema: a keyword
+that is ignored would produce invalid values. The steps:
+
+1. A schema is expanded into `Shape`s, conjunctions of plain schemas. `$ref` adds a schema that must hold as well, and
+   each `anyOf` branch gives a shape of its own.
+2. A conjunction is solved keyword by keyword: the greatest minimum, the least maximum, the intersection of types. Only
+   patterns are filtered; the first one generates and the others test.
+3. Impossible schemas are detected before anything is drawn (`possible`), because a strategy that filters everything out
+   fails with a message about Hypothesis and not about the schema.
+
+Strategies are deferred and kept by address, so recursive schemas work. Simple values come first in every union: they
+are what Hypothesis shrinks to.
+"""
 
 from __future__ import annotations
 
@@ -26,47 +40,53 @@ ANNOTATIONS = frozenset(("$schema", "$id", "title", "description", "default", "e
 JSON_KINDS = ("null", "boolean", "integer", "fraction", "string", "array", "object")
 """The kinds of JSON values, simplest first; JSON Schema's `number` is `integer` or `fraction`."""
 
+# Integers beyond this are not exact in readers that use doubles (RFC 8259, 6). For schemas without their own bound.
 LARGEST_INTEGER = 2**53 - 1
-"""The largest integer that every JSON reader has exactly (RFC 8259); for schemas with no bound of their own."""
 
+# Fractions are drawn within this distance of their only bound, or of 0: far enough for every documented quantity, near
+# enough that they are not all whole numbers, as large doubles are.
 MOST_FRACTION = 1_000_000.0
+# Characters and items of strings and arrays that are not at a bound: enough for variety, small enough that a failing
+# example is readable.
 USUAL_LENGTH = 20
-USUAL_ITEMS = 4
+USUAL_ITEMS = 4  # four items are enough for first, last and two between
 
+# Scripts that break naive code: Chinese (traditional, simplified, and outside of the basic plane), emoji of several
+# code points, combining accents, right-to-left text and its override.
 CHINESE_AND_EMOJI = "骏马在雪地上奔跑，尾随其后。駿馬𠮷🐎🏇🏽👩‍🚀🇨🇳é́ß\u202eا"
 TEXT = (
     st.text("abcdefghijklmnopqrstuvwxyz ABC019'\"\\/<&", max_size=USUAL_LENGTH)
     | st.text(CHINESE_AND_EMOJI, max_size=USUAL_LENGTH)
     | st.text(st.characters(codec="utf-8"), max_size=USUAL_LENGTH)
 )
+# For `.` and `[^...]` in patterns: no line separators, on which regular expression engines disagree.
 PRINTABLE = st.characters(codec="utf-8", exclude_categories=("Cc", "Zl", "Zp"))
-"""What `.` and `[^...]` become in a pattern: no line ends, which readers of patterns see differently."""
 
 Parts = tuple[str, ...]
-"""The addresses of schemas that a value has to keep all at once; none allow anything."""
+"""Addresses of schemas that a value must satisfy together; () allows every value."""
 
 Part = tuple[str, Mapping[str, Any]]
-"""A plain schema and its address."""
+"""The address of a schema, and the schema without `$ref` and `anyOf`."""
 
 Strategy = st.SearchStrategy[Any]
 
 
 class UnusableSchema(ValueError):
-    """A schema that nothing can be generated from: which, and why."""
+    """A schema for which no values can be generated; the message begins with its address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One way to keep a schema: plain schemas that hold all at once, with their addresses; no `$ref` or `anyOf`."""
+    """One alternative of a schema: a conjunction of plain schemas with their addresses; no `$ref`, no `anyOf`."""
 
     parts: tuple[Part, ...]
 
-    def said(self, keyword: str) -> list[Any]:
-        """Return every value that a keyword has."""
+    def values_of(self, keyword: str) -> list[Any]:
+        """Return the keyword's value in each part that has it."""
         return [schema[keyword] for _, schema in self.parts if keyword in schema]
 
     def without(self, *keywords: str) -> Shape:
-        """Return the shape with keywords left out."""
+        """Return the shape without some keywords."""
         return Shape(
             tuple(
                 (at, {name: value for name, value in schema.items() if name not in keywords})
@@ -75,54 +95,55 @@ class Shape:
         )
 
     def also(self, keyword: str, value: Any) -> Shape:
-        """Return the shape with one keyword more."""
+        """Return the shape with an additional keyword."""
         return Shape((*self.parts, ("", {keyword: value})))
 
     def bounds(self, least: str, most: str) -> tuple[Any, Any]:
-        """Return what two keywords bound a number to; None where they do not."""
-        return max(self.said(least), default=None), min(self.said(most), default=None)
+        """Return the narrowest interval of a lower and an upper bound keyword; None is unbounded."""
+        return max(self.values_of(least), default=None), min(self.values_of(most), default=None)
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds that `type` leaves."""
-        left = set(JSON_KINDS)
-        for said in self.said("type"):
-            names = {said} if isinstance(said, str) else set(said)
-            left &= names | {"integer", "fraction"} if "number" in names else names
-        return [kind for kind in JSON_KINDS if kind in left]
+        """The kinds that `type` allows, simplest first."""
+        allowed = set(JSON_KINDS)
+        for types in self.values_of("type"):
+            names = {types} if isinstance(types, str) else set(types)
+            allowed &= names | {"integer", "fraction"} if "number" in names else names
+        return [kind for kind in JSON_KINDS if kind in allowed]
 
     @property
     def limited(self) -> bool:
-        """Whether `enum` or `const` names the values."""
-        return bool(self.said("enum") or self.said("const"))
+        """Whether `enum` or `const` lists the values."""
+        return bool(self.values_of("enum") or self.values_of("const"))
 
     @property
     def patterns(self) -> list[re.Pattern[str]]:
-        """The patterns of a string, as Python reads them."""
-        return [python_pattern(text) for text in self.said("pattern")]
+        """The patterns of a string, compiled."""
+        return [python_pattern(text) for text in self.values_of("pattern")]
 
     @property
     def declared(self) -> list[str]:
-        """The names of `properties`."""
-        return list(dict.fromkeys(name for said in self.said("properties") for name in said))
+        """The names in `properties`, in order, without duplicates."""
+        return list(dict.fromkeys(name for members in self.values_of("properties") for name in members))
 
     @property
     def required(self) -> list[str]:
-        """The names of `required`."""
-        return list(dict.fromkeys(name for said in self.said("required") for name in said))
+        """The names in `required`, in order, without duplicates."""
+        return list(dict.fromkeys(name for names in self.values_of("required") for name in names))
 
     @property
     def closed(self) -> bool:
         """Whether undeclared members are forbidden."""
-        return any(said is False for said in self.said("additionalProperties"))
+        return any(allowed is False for allowed in self.values_of("additionalProperties"))
 
     @property
     def items(self) -> Parts:
-        """What an item has to keep."""
+        """The schemas of an array's items."""
         return tuple(f"{at}/items" for at, schema in self.parts if "items" in schema)
 
     def member(self, name: str) -> Parts:
-        """Return what the member of a name has to keep."""
+        """Return the schemas of the member of a name, declared or not."""
+        # Part by part: `additionalProperties` is about the members that the `properties` beside it do not declare.
         parts = []
         for at, schema in self.parts:
             if name in schema.get("properties", {}):
@@ -132,7 +153,7 @@ class Shape:
         return tuple(parts)
 
     def admits(self, value: Any) -> bool:
-        """Whether a string keeps length and patterns, or a number its bounds."""
+        """Whether a string satisfies the length bounds and patterns, or a number its bounds."""
         if not isinstance(value, str):
             return _within(value, *self.bounds("minimum", "maximum"))
         return _within(len(value), *self.bounds("minLength", "maxLength")) and all(
@@ -142,26 +163,29 @@ class Shape:
 
 @cache
 def python_pattern(text: str) -> re.Pattern[str]:
-    r"""Return a pattern of JSON Schema for Python: `$` is the very end, `\d` and `\w` are ASCII."""
+    r"""Compile a pattern of JSON Schema (ECMA-262): `$` matches only at the very end, `\d` and `\w` are ASCII."""
+    # Python's `$` also matches before a final newline. Escapes and character classes are skipped: `\$` and `[$]` are
+    # dollar signs.
     ends = re.sub(r"\\.|\[(?:\\.|[^\]\\])*\]|\$", lambda found: r"\Z" if found[0] == "$" else found[0], text)
     return re.compile(ends, re.ASCII)
 
 
 def values(schemas: Schemas, address: str, *, undeclared: bool = False, whole_floats: bool = False) -> Strategy:
-    """Return a strategy of JSON values that keep the schema at an address (`file.json#/pointer`).
+    """Return a strategy of JSON values that satisfy the schema at an address (`file.json#/pointer`).
 
-    `undeclared` adds members that no schema declares, where they are allowed; an object that declares none has some
-    anyhow. `whole_floats` writes some integers as 5.0. Raises UnusableSchema.
+    `undeclared` adds undeclared members where they are allowed; an object without declared members has some anyway.
+    `whole_floats` writes some integers as 5.0, which JSON Schema counts as integers. Raises UnusableSchema.
     """
     generator = Generator(schemas, undeclared=undeclared, whole_floats=whole_floats)
+    # Expands every nested schema now: an unsupported keyword must raise here, not when it is first drawn.
     generator.below((address,))
     if not generator.possible((address,)):
-        raise UnusableSchema(f"{address}: no value keeps this schema")
+        raise UnusableSchema(f"{address}: no value satisfies this schema")
     return generator.at((address,))
 
 
 class Generator:
-    """Strategies for the schemas of one folder; each is made once, when it is first drawn from."""
+    """Strategies for the schemas of one folder; each is created when it is first drawn from, and kept."""
 
     def __init__(self, schemas: Schemas, *, undeclared: bool = False, whole_floats: bool = False) -> None:
         self.schemas = schemas
@@ -179,18 +203,18 @@ class Generator:
             "object": self.object,
         }
 
-    # ---- what a schema says
+    # ---- reading a schema
 
     def shapes(self, parts: Parts) -> list[Shape]:
-        """Return every way to keep the schemas at some addresses, `anyOf` by `anyOf`."""
+        """Return the alternatives of a conjunction: one for each combination of `anyOf` branches."""
         if (shapes := self._shapes.get(parts)) is None:
-            ways = itertools.product(*(self._ways(at, ()) for at in parts))
-            shapes = [Shape(tuple(part for way in choice for part in way)) for choice in ways]
+            choices = itertools.product(*(self._alternatives(at, ()) for at in parts))
+            shapes = [Shape(tuple(part for alternative in choice for part in alternative)) for choice in choices]
             self._shapes[parts] = shapes
         return shapes
 
     def below(self, parts: Parts) -> set[Parts]:
-        """Return what the values inside of one have to keep, at any depth; itself only if it can contain itself."""
+        """Return the conjunctions of all nested values; `parts` is among them only if the schema is recursive."""
         waiting, seen = [parts], set[Parts]()
         while waiting:
             for shape in self.shapes(waiting.pop()):
@@ -200,23 +224,23 @@ class Generator:
                 seen |= new
         return seen
 
-    def _ways(self, at: str, trail: tuple[str, ...]) -> list[tuple[Part, ...]]:
-        """Return the plain schemas behind an address: what stands there, what it refers to, one of each `anyOf`."""
+    def _alternatives(self, at: str, trail: tuple[str, ...]) -> list[tuple[Part, ...]]:
+        """Return the alternatives of one schema: its keywords with the `$ref`'s and one `anyOf` branch's."""
         if at in trail:
             raise UnusableSchema(f"{at}: refers to itself")
         schema = self._read(at)
         if isinstance(schema, bool):
             return [()] if schema else []
         plain = {name: value for name, value in schema.items() if name in ASSERTIONS - {"$ref", "anyOf"}}
-        ways: list[tuple[Part, ...]] = [((at, plain),)]
+        alternatives: list[tuple[Part, ...]] = [((at, plain),)]
         branches = [[f"{at}/anyOf/{index}" for index in range(len(schema["anyOf"]))]] if "anyOf" in schema else []
         if "$ref" in schema:
             file, _, pointer = schema["$ref"].partition("#")
             branches.append([f"{file or at.partition('#')[0]}#{unquote(pointer)}"])
         for branch in branches:
-            found = [way for target in branch for way in self._ways(target, (*trail, at))]
-            ways = [(*way, *more) for way in ways for more in found]
-        return ways
+            found = [more for target in branch for more in self._alternatives(target, (*trail, at))]
+            alternatives = [(*parts, *more) for parts in alternatives for more in found]
+        return alternatives
 
     def _read(self, at: str) -> Any:
         try:
@@ -224,11 +248,11 @@ class Generator:
         except ExpressionError as error:
             raise UnusableSchema(f"{at}: {error}") from None
         if schema is MISSING or not isinstance(schema, dict | bool):
-            raise UnusableSchema(f"{at}: no schema is there")
+            raise UnusableSchema(f"{at}: is not a schema; expected an object or a boolean at this address")
         for name in schema if isinstance(schema, dict) else ():
             if name not in ASSERTIONS | ANNOTATIONS:
                 allowed = ", ".join(sorted(ASSERTIONS))
-                raise UnusableSchema(f"{at}: keyword {name!r}; allowed are {allowed}; see contracts/README.md")
+                raise UnusableSchema(f"{at}: keyword {name!r}; allowed: {allowed}; see contracts/README.md")
         if isinstance(schema, dict) and "pattern" in schema:
             try:
                 python_pattern(schema["pattern"])
@@ -237,19 +261,19 @@ class Generator:
         return schema
 
     def choices(self, shape: Shape) -> list[Any]:
-        """Return the values of `enum` or `const` that keep everything else too."""
-        named = [*shape.said("enum"), *([value] for value in shape.said("const"))]
+        """Return the values of `enum` or `const` that satisfy all other keywords, too."""
+        named = [*shape.values_of("enum"), *([value] for value in shape.values_of("const"))]
         validators = [self.schemas.validator(at) for at, _ in shape.parts if at]
         return [value for value in named[0] if all(validator.is_valid(value) for validator in validators)]
 
     def possible(self, parts: Parts, trail: frozenset[Parts] = frozenset()) -> bool:
-        """Whether any value keeps the schemas at some addresses; one that must hold itself does not."""
-        if parts in trail:
+        """Whether any value satisfies a conjunction; `trail` are the enclosing ones."""
+        if parts in trail:  # a value that must contain a value of its own schema would be infinite
             return False
         return any(self.possible_kinds(shape, trail | {parts}) for shape in self.shapes(parts))
 
     def possible_kinds(self, shape: Shape, trail: frozenset[Parts] = frozenset()) -> list[str]:
-        """Return the kinds that a value of this shape can be of."""
+        """Return the kinds of which a value of this shape exists."""
         if shape.limited:
             return shape.kinds if self.choices(shape) else []
         return [kind for kind in shape.kinds if self._possible(shape, kind, trail)]
@@ -259,6 +283,7 @@ class Generator:
             return _between(*_whole(shape))
         if kind == "fraction":
             least, most = shape.bounds("minimum", "maximum")
+            # An interval of one whole number has no fraction.
             return _between(least, most) and (least != most or not float(least or 0).is_integer())
         if kind == "string":
             least, most = shape.bounds("minLength", "maxLength")
@@ -271,23 +296,25 @@ class Generator:
     # ---- values
 
     def at(self, parts: Parts) -> Strategy:
-        """Return a strategy of values that keep the schemas at some addresses."""
+        """Return a strategy of values that satisfy a conjunction."""
+        # Deferred: a recursive schema needs its own strategy while that is being built.
         if (strategy := self._strategies.get(parts)) is None:
             strategy = st.deferred(lambda: st.one_of([self.of(shape) for shape in self.shapes(parts)]))
             self._strategies[parts] = strategy
         return strategy
 
     def of(self, shape: Shape, kinds: Collection[str] = JSON_KINDS) -> Strategy:
-        """Return a strategy of values of one shape; `kinds` limits those that nothing names."""
+        """Return a strategy of values of one shape; without `enum` or `const`, only of some `kinds`."""
         if not shape.limited:
             return st.one_of([self._by_kind[kind](shape) for kind in self.possible_kinds(shape) if kind in kinds])
         choices = self.choices(shape)
         if self._whole_floats:
             choices += [float(value) for value in choices if type(value) is int and abs(value) <= LARGEST_INTEGER]
+        # Copies: a caller that changes a drawn object must not change the schema.
         return st.sampled_from(choices).map(copy.deepcopy) if choices else st.nothing()
 
     def integer(self, shape: Shape) -> Strategy:
-        """Return integers, the bounds among them."""
+        """Return integers; the bounds themselves are drawn often."""
         least, most = _whole(shape)
         edges = [bound for bound in (least, most) if bound is not None]
         least = min((-LARGEST_INTEGER, *edges)) if least is None else least
@@ -300,7 +327,7 @@ class Generator:
         return found
 
     def fraction(self, shape: Shape) -> Strategy:
-        """Return numbers that are no integers."""
+        """Return numbers that are not integers."""
         least, most = shape.bounds("minimum", "maximum")
         edges = [float(bound) for bound in (least, most) if bound is not None and not float(bound).is_integer()]
         least = min(0, most or 0) - MOST_FRACTION if least is None else least
@@ -309,12 +336,13 @@ class Generator:
         return found | st.sampled_from(edges) if edges else found
 
     def string(self, shape: Shape) -> Strategy:
-        """Return strings, some exactly as long as they must and may be."""
+        """Return strings, some of exactly the minimum and the maximum length."""
         least, most = shape.bounds("minLength", "maxLength")
         patterns = shape.patterns
         text = st.from_regex(patterns[0], alphabet=PRINTABLE) if patterns else TEXT
 
         def fit(text: str, least: int, most: int | None) -> str:
+            # Cut, or repeat the last character: cheaper than filtering by length, and most patterns still match.
             fitted = text[:most] + (text[-1:] or "0") * (least - len(text))
             return fitted if shape.admits(fitted) else text
 
@@ -325,7 +353,7 @@ class Generator:
         return usual | st.builds(lambda text, length: fit(text, length, length), usual, st.sampled_from(edges))
 
     def array(self, shape: Shape, first: Strategy | None = None) -> Strategy:
-        """Return lists, some exactly as long as they must and may be; with a strategy of their first item."""
+        """Return arrays, some of exactly the minimum and the maximum length; `first` is the strategy of item 0."""
         low, high = shape.bounds("minItems", "maxItems")
         given = [] if first is None else [first]
         least = max(0, (low or 0) - len(given))
@@ -333,6 +361,7 @@ class Generator:
         if not self.possible(shape.items):
             most = 0
         item = self.at(shape.items)
+        # Recursive items branch at most once beyond the minimum: with four each, trees exceed Hypothesis's buffer.
         usual = 1 if shape.items and shape.items in self.below(shape.items) else USUAL_ITEMS
         rest = _lists(item, least, min(most, least + usual))
         if high is not None and most > least + usual:
@@ -342,7 +371,7 @@ class Generator:
     def object(
         self, shape: Shape, given: Mapping[str, Strategy] | None = None, without: frozenset[str] = frozenset()
     ) -> Strategy:
-        """Return objects; `given` are members that must be there, by a strategy of their own, `without` must not."""
+        """Return objects; `given` members are always present with their own strategies, `without` members never."""
         given = dict(given or {})
         must = {name: self.at(shape.member(name)) for name in shape.required if name not in without} | given
         free = [name for name in shape.declared if name not in must and name not in without]
@@ -358,7 +387,7 @@ class Generator:
 
 
 def fresh_name(shape: Shape) -> str:
-    """Return a name that a shape does not know."""
+    """Return a name that a shape neither declares nor requires."""
     name = "undeclared"
     while name in shape.declared or name in shape.required:
         name += "_"
@@ -366,7 +395,7 @@ def fresh_name(shape: Shape) -> str:
 
 
 def _whole(shape: Shape) -> tuple[int | None, int | None]:
-    """Return the integers that `minimum` and `maximum` leave."""
+    """Return the bounds of the integers between `minimum` and `maximum`, which may be fractions."""
     least, most = shape.bounds("minimum", "maximum")
     return None if least is None else math.ceil(least), None if most is None else math.floor(most)
 
@@ -380,9 +409,10 @@ def _within(value: float, least: float | None, most: float | None) -> bool:
 
 
 def _lists(item: Strategy, least: int, most: int) -> Strategy:
-    """Return lists; long ones repeat a few items, for what can be drawn is bounded."""
+    """Return a strategy of lists of `least` to `most` items."""
     if most == 0:
         return st.builds(list)
+    # Hypothesis limits the data of one example: long lists repeat a few drawn items.
     if least <= 2 * USUAL_ITEMS:
         return st.lists(item, min_size=least, max_size=most)
     few = st.lists(item, min_size=1, max_size=USUAL_ITEMS)

@@ -1,4 +1,15 @@
-"""The state machine of a job, and timelines through it; knows no contract format, no HTTP and no clock."""
+"""The state machine of a job, and timelines through it. No contract format, no HTTP, no clock.
+
+A `Graph` has the legal transitions between stages. A `Timeline` is one job's planned way through the graph: the moments
+at which its stages begin. A job has no timers; its stage is computed from its timeline and the current time. So every
+change of plan (cancelled, failed, ended early) replaces the timeline, and three invariants must hold for each one:
+
+* it begins in the initial stage, and each step is a transition of the graph: a client never sees an illegal one;
+* its moments ascend, so that a later poll never returns an earlier stage;
+* steps up to now never change, so that two polls of the same moment agree.
+
+`lay` makes the first timeline, `cut` ends one now, `reroute` changes the stage in which it ends.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +20,19 @@ from itertools import takewhile
 TERMINAL = frozenset({"success", "failure", "cancelled", "expired"})
 
 Timeline = tuple[tuple[float, str], ...]
-"""Moments, and the stage that begins at each; ascending."""
+"""(moment, stage that begins then) pairs in ascending order; moments are seconds on the job's clock."""
 
 Lasting = Callable[["Stage"], float]
-"""How long a job stays in a stage, in seconds."""
+"""Return how many seconds a job stays in a stage."""
 
 
 class LifecycleError(ValueError):
-    """A stage that cannot be reached, or a move that the graph does not have."""
+    """An unreachable stage, or a transition that the graph does not have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage: its class, its legal successors in order of preference, and how long it takes in seconds."""
+    """One stage: its class (`kind`), legal successors in order of preference, and duration as (min, max) seconds."""
 
     name: str
     kind: str
@@ -31,13 +42,13 @@ class Stage:
 
     @property
     def terminal(self) -> bool:
-        """Whether a job stays in this stage for ever."""
+        """Whether a job stays in this stage forever."""
         return self.kind in TERMINAL
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """The stages of a contract, by name, and the one that a job begins in."""
+    """The stages of a contract by name, and the stage in which jobs begin."""
 
     initial: str
     stages: Mapping[str, Stage]
@@ -57,26 +68,28 @@ class Graph:
         return next((stage for stage in self if stage.kind == kind), None)
 
     def path(self, start: str, end: str | None = None) -> tuple[str, ...]:
-        """Return the stages from `start` to `end`, both included, along the preferred moves.
+        """Return the stages from `start` to `end`, both included; without `end`, the path of a successful job.
 
-        Without `end`: to where a job goes that goes well. The path stays on the preferred way as long as it
-        can, so that a failing job fails late. Raises LifecycleError if there is no way.
+        The path follows the preferred transitions as long as it can, so that a failing job fails late. Raises
+        LifecycleError if `end` cannot be reached.
         """
         happy = [start]
         while following := self._preferred(happy[-1]):
-            if following in happy:
+            if following in happy:  # a loop, such as a retry: no stage is visited twice
                 break
             happy.append(following)
         if end is None or end in happy:
             return tuple(happy if end is None else happy[: happy.index(end) + 1])
+        # Leave the happy path at the latest stage from which `end` can be reached: a client must handle a job that
+        # fails after it has been running, and an early failure would not test that.
         for length in range(len(happy), 0, -1):
             detour = self._shortest(happy[length - 1], end)
             if detour:
                 return (*happy[: length - 1], *detour)
-        raise LifecycleError(f"no way from {start!r} to {end!r}; {start!r} leads to {list(self[start].next)}")
+        raise LifecycleError(f"no path from {start!r} to {end!r}; from {start!r} allowed: {list(self[start].next)}")
 
     def leads_to(self, before: str, after: str) -> bool:
-        """Whether a job seen in one stage may later be seen in the other: by any number of moves."""
+        """Whether a job can get from one stage to another by any number of transitions, including none."""
         return bool(self._shortest(before, after))
 
     def _preferred(self, name: str) -> str | None:
@@ -84,20 +97,21 @@ class Graph:
         return next((to for to in self[name].next if self[to].kind in good), None)
 
     def _shortest(self, start: str, end: str) -> tuple[str, ...]:
-        ways: list[tuple[str, ...]] = [(start,)]
+        # Breadth first: the list grows while it is iterated, and the first path found is a shortest one.
+        paths: list[tuple[str, ...]] = [(start,)]
         seen = {start}
-        for way in ways:
-            if way[-1] == end:
-                return way
-            for to in self[way[-1]].next:
+        for path in paths:
+            if path[-1] == end:
+                return path
+            for to in self[path[-1]].next:
                 if to not in seen:
                     seen.add(to)
-                    ways.append((*way, to))
+                    paths.append((*path, to))
         return ()
 
 
 def lay(graph: Graph, start: float, lasting: Lasting, end: str | None = None) -> Timeline:
-    """Lay the timeline of a job that is accepted at a moment and ends as `end`, or well."""
+    """Plan the timeline of a job that is accepted at `start` and ends in the stage `end`, by default successfully."""
     moment = start
     timeline = []
     for name in graph.path(graph.initial, end):
@@ -107,7 +121,8 @@ def lay(graph: Graph, start: float, lasting: Lasting, end: str | None = None) ->
 
 
 def stage_at(timeline: Timeline, now: float) -> str:
-    """Return the stage at a moment; the first one at any moment before the timeline begins."""
+    """Return the stage at a moment; before the timeline begins, the initial stage."""
+    # Latest first: of two stages with the same moment (a stage of no duration) the later one counts.
     for moment, name in reversed(timeline):
         if moment <= now:
             return name
@@ -115,20 +130,25 @@ def stage_at(timeline: Timeline, now: float) -> str:
 
 
 def cut(graph: Graph, timeline: Timeline, now: float, stage: str) -> Timeline:
-    """Return the timeline with its future replaced by a move to `stage` now; LifecycleError if not legal."""
+    """Return the timeline with everything after `now` replaced by a transition to `stage` now.
+
+    Raises LifecycleError if the graph does not have that transition.
+    """
     current = stage_at(timeline, now)
     if stage not in graph[current].next:
-        raise LifecycleError(f"no move from {current!r} to {stage!r}; allowed: {list(graph[current].next)}")
+        raise LifecycleError(f"no transition from {current!r} to {stage!r}; allowed: {list(graph[current].next)}")
     past = tuple(step for step in timeline if step[0] <= now)
+    # Before its first moment a timeline has no past: keep the initial stage, or it would begin with `stage`.
     return (*(past or timeline[:1]), (now, stage))
 
 
 def reroute(graph: Graph, timeline: Timeline, moment: float, end: str) -> Timeline:
-    """Return the timeline of a job that turns out to end as `end`, at a moment not before its old end.
+    """Return the timeline of a job that ends in another stage than planned, at a moment not before the planned end.
 
-    The way that both have from the start keeps its moments; what only the new way has begins at the end.
+    The common beginning of both paths keeps its moments. The rest of the new path begins at `moment`: it cannot be in
+    the past, where polls have already seen other stages.
     """
-    way = graph.path(graph.initial, end)[:-1]
-    both = zip(timeline, way, strict=False)
+    path = graph.path(graph.initial, end)[:-1]
+    both = zip(timeline, path, strict=False)
     shared = [step for step, _ in takewhile(lambda pair: pair[0][1] == pair[1], both)]
-    return (*shared, *((moment, name) for name in way[len(shared) :]), (moment, end))
+    return (*shared, *((moment, name) for name in path[len(shared) :]), (moment, end))

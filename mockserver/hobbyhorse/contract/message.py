@@ -1,4 +1,9 @@
-"""Writing an answer: an example whose bound places are overwritten with live values."""
+"""Response bodies: a contract's example with live values in its bound places. No HTTP, no jobs.
+
+A status poll writes the same body again and again with a few values changed. So an example is serialized once, with a
+marker in each bound place, and cut at the markers into a `bytes` frame with `%b` slots; a response is one lookup per
+slot and one `%`. Replacing values in a copy of the example and serializing that takes about ten times as long.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +18,18 @@ from hobbyhorse.contract.formats import Format, format_for
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, replaced, resolve
 
 Lookup = Callable[[str], Any]
-"""From the name of a value to the value, or MISSING where there is none."""
+"""Return the value of a name, or MISSING."""
 
 CONSTANT = frozenset({"stage", "refusal_code", "outcome", "event"})
-"""Values that the example itself has; reading uses them to tell situations apart."""
+"""Bound values that are never overwritten: each example has its own, and `reading` identifies situations by them."""
 
 Raw = orjson.Fragment
-"""JSON that is already written."""
+"""JSON that is already serialized; orjson copies it verbatim."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A bound place of an example: the value's name, how it is written, and what stands there otherwise."""
+    """A bound place of an example: the value's name, its serializer, and the example's own JSON as the default."""
 
     name: str
     write: Callable[[Any], bytes]
@@ -37,13 +42,13 @@ Bound = tuple[str, str | None, Pointer]
 
 @dataclass(frozen=True)
 class Template:
-    """An example and its bound places; it is cut there when it is first written."""
+    """An example and its bound places; cut into a frame and slots on first use, since most are never written."""
 
     example: Any
     bound: Sequence[Bound]
 
     def write(self, lookup: Lookup) -> bytes:
-        """Return the JSON with every live value in its place."""
+        """Return the example as JSON, with the values that `lookup` has in their places."""
         frame, slots = self._cut
         values = []
         for slot in slots:
@@ -53,25 +58,28 @@ class Template:
 
     @property
     def slots(self) -> tuple[Slot, ...]:
-        """The bound places that the example has, but for those whose values are constant."""
+        """The bound places that the example has, in their order in the JSON; constant values have no slot."""
         return self._cut[1]
 
+    # Not slots=True: cached_property needs an instance dict.
     @cached_property
     def _cut(self) -> tuple[bytes, tuple[Slot, ...]]:
         return _cut(self.example, self.bound)
 
 
 def _cut(example: Any, bound: Sequence[Bound]) -> tuple[bytes, tuple[Slot, ...]]:
-    """Return an example as JSON with a %b at each of its slots, and these in order."""
+    """Return an example as JSON with a %b in each slot, and the slots in that order."""
     slots: dict[bytes, Slot] = {}
     for name, form, pointer in bound:
         here = resolve(example, pointer)
         if here is MISSING or name in CONSTANT:
             continue
+        # NUL is escaped in JSON and appears in no example: a marker cannot be mistaken for text.
         mark = f"\x00{len(slots)}\x00"
         slots[orjson.dumps(mark)] = Slot(name, _writer(format_for(form, here)), orjson.dumps(here))
         example = replaced(example, pointer, mark)
     text = orjson.dumps(example)
+    # A binding may replace an object that holds an earlier one: that marker is gone.
     found = sorted((written for written in slots if written in text), key=text.index)
     frame = text.replace(b"%", b"%%")
     for written in found:
@@ -80,7 +88,7 @@ def _cut(example: Any, bound: Sequence[Bound]) -> tuple[bytes, tuple[Slot, ...]]
 
 
 def _writer(form: Format | None) -> Callable[[Any], bytes]:
-    """Return the function that writes a value as JSON; null has no format."""
+    """Return the function that serializes a value; None is null in every format."""
     if form is None:
         return orjson.dumps
     return lambda value: orjson.dumps(None if value is None else form.write(value))

@@ -1,4 +1,4 @@
-"""What an input picture must be; knows no decoder, so that contracts can hold it."""
+"""The documented limits of input pictures. No decoder: contracts must load without Pillow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PictureLimits:
-    """The bounds that a picture has to keep, all inclusive; aspect is width / height; None bounds nothing."""
+    """Limits of a picture; all are inclusive, None is unlimited, `aspect` bounds width / height."""
 
     formats: tuple[str, ...]
     least_side: int | None = None

@@ -1,4 +1,4 @@
-"""Reading an answer: the bindings find the job's values in anybody's bytes; knows no server."""
+"""Responses and callbacks, read by a contract's bindings. No HTTP, and no assumption about which server sent them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hobbyhorse.contract.values import Binding, Callbacks, Operation, Situation
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What an answer says: its values by name, the stages that it may mean, the situations it may be."""
+    """A message's values by name, and the stages and situations that it is consistent with."""
 
     values: Mapping[str, Any]
     stages: frozenset[str]
@@ -25,7 +25,7 @@ class Reading:
 
 
 def as_json(body: bytes) -> Any:
-    """Return a body as JSON; MISSING where it is none."""
+    """Parse a body; return MISSING if it is not valid JSON."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -33,23 +33,23 @@ def as_json(body: bytes) -> Any:
 
 
 def message_of(headers: Iterable[tuple[str, str]], body: Any) -> Message:
-    """Return a message with headers (any case) and a JSON body."""
+    """Build a message from headers (names in any case) and a parsed body."""
     named = {name.lower(): value for name, value in headers}
     return Message({}, {}, named.get, body)
 
 
 def read_answer(schemas: Schemas, operation: Operation, status: int, message: Message) -> Reading:
-    """Read the answer to an operation; an undocumented one has no situation and no stage."""
+    """Read the response to an operation; an undocumented one has no situations and no stages."""
     return _read(schemas, operation.situations, operation.bindings, lambda binding: binding.response, status, message)
 
 
 def read_callback(schemas: Schemas, callbacks: Callbacks, message: Message) -> Reading:
-    """Read a callback's message; its places are those of a request that the provider makes."""
+    """Read a callback; the provider sends it, so its values are in the bindings' request places."""
     return _read(schemas, callbacks.situations, callbacks.bindings, lambda binding: binding.request, None, message)
 
 
 def read_items(operation: Operation, message: Message) -> list[Mapping[str, Any]]:
-    """Read the items of a list, each as values by name; nothing where the list is not there."""
+    """Read the items of a list, each as values by name; return [] if the message has no such list."""
     if operation.items is None:
         return []
     found = operation.items.at.get(message)
@@ -60,6 +60,7 @@ def read_items(operation: Operation, message: Message) -> list[Mapping[str, Any]
 
 
 Side = Callable[[Binding], tuple[Place, ...]]
+"""Return a binding's places on one side of an exchange."""
 
 
 def _none(name: str) -> None:
@@ -74,37 +75,40 @@ def _read(
     status: int | None,
     message: Message,
 ) -> Reading:
-    telling = [place for name in sorted(CONSTANT) if name in bindings for place in side(bindings[name])]
+    # Several situations can share a status. The constant values (the stage's word, an error code) tell them apart; if
+    # two examples have the same ones, the message may be either, and all their stages are reported.
+    identifying = [place for name in sorted(CONSTANT) if name in bindings for place in side(bindings[name])]
     # Where refusals and failed jobs share an error object, its code is a live value in the response of a failed job.
     live = side(bindings["error_code"]) if "error_code" in bindings else ()
-    stable = [place for place in telling if place not in live]
+    stable = [place for place in identifying if place not in live]
     candidates = [
         situation
         for situation in situations.values()
         if status in (None, situation.status)
-        and _tells(schemas, situation, stable if situation.stages else telling, message)
+        and _matches(schemas, situation, stable if situation.stages else identifying, message)
     ]
     stages = frozenset[str]().union(*(situation.stages for situation in candidates))
     return Reading(_values(bindings.values(), side, message), stages, tuple(situation.name for situation in candidates))
 
 
-def _tells(schemas: Schemas, situation: Situation, telling: Iterable[Place], message: Message) -> bool:
-    """Whether a message has the words that the situation's example has."""
+def _matches(schemas: Schemas, situation: Situation, identifying: Iterable[Place], message: Message) -> bool:
+    """Whether a message has the same values in the identifying places as the situation's example."""
     example = Message({}, {}, _none, schemas.at(situation.example_at))
-    return all(place.get(example) == place.get(message) for place in telling)
+    return all(place.get(example) == place.get(message) for place in identifying)
 
 
 def _values(bindings: Iterable[Binding], side: Side, message: Message) -> dict[str, Any]:
     values = {}
     for binding in bindings:
         value = next((found for place in side(binding) if (found := place.get(message)) is not MISSING), None)
+        # Contracts write null for a value that does not exist yet: null and absent read the same.
         if value is not None:
             values[binding.name] = _decode(binding, value)
     return values
 
 
 def _decode(binding: Binding, value: Any) -> Any:
-    """Read a formatted value; what breaks the format is returned as it stands, for the reader to judge."""
+    """Decode a formatted value; return a malformed one unchanged, because judging it is the caller's task."""
     if binding.format is None:
         return value
     try:

@@ -1,4 +1,4 @@
-"""The references in a folder's documents: where they stand, and those that lead nowhere or to themselves."""
+"""`$ref`s in a folder's documents: where they are, and which are unresolvable or circular. Reads no files."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from urllib.parse import unquote
 
 from hobbyhorse.contract.forms.expressions import MISSING, ExpressionError, Pointer, parse_pointer, resolve
 
+# Members that hold plain values: a "$ref" inside an example is data, not a reference.
 VALUES = frozenset({"example", "examples", "default", "const", "enum", "value"})
-"""Members that hold values: what looks like a keyword in there is none."""
 
+# Members whose own members are names, not keywords: a property may be called "$ref" or "example".
 NAMED = frozenset({"properties", "schemas", "parameters", "responses", "headers", "callbacks", "content", "paths"})
-"""Members whose own members have names and not keywords."""
 
 
 def keyword_objects(document: Any) -> Iterator[tuple[Pointer, dict[str, Any]]]:
-    """Yield every object whose members are keywords, of OpenAPI or of JSON Schema, with its place, in order."""
+    """Yield the place and value of each object whose members are OpenAPI or JSON Schema keywords, in document order."""
+    # A stack, not recursion: documents come from users and may be nested deeper than Python recurses. Members are
+    # pushed in reverse so that they are popped in order.
     waiting: list[tuple[Pointer, Any, bool]] = [((), document, False)]
     while waiting:
         pointer, value, named = waiting.pop()
@@ -34,19 +36,19 @@ def keyword_objects(document: Any) -> Iterator[tuple[Pointer, dict[str, Any]]]:
 
 
 def references(document: Any) -> Iterator[tuple[Pointer, str]]:
-    """Yield every reference of a document with the place of the object that is one."""
+    """Yield the place of each object with a `$ref`, and the reference."""
     for pointer, value in keyword_objects(document):
         if isinstance(text := value.get("$ref"), str):
             yield pointer, text
 
 
 def files_referred_to(documents: Mapping[str, Any]) -> set[str]:
-    """Return the files that some document refers to."""
+    """Return the names of all files that any document refers to, existing or not."""
     return {_file(file, text) for file, document in documents.items() for _, text in references(document)}
 
 
 def broken_references(documents: Mapping[str, Any]) -> Iterator[tuple[str, Pointer, str]]:
-    """Yield file, place and fault of each reference that cannot be followed to an end."""
+    """Yield file, place and error message of each reference that does not lead to a schema or component."""
     for file, document in documents.items():
         for pointer, text in references(document):
             if fault := _fault(documents, file, text):
@@ -61,11 +63,13 @@ def _fault(documents: Mapping[str, Any], file: str, text: str) -> str | None:
     try:
         start = _target(file, text)
     except ExpressionError as error:
-        return f"{text!r} cannot be followed: {error}"
+        return f"{text!r} is not a valid reference: {error}"
     if _at(documents, start) is MISSING:
-        return f"{text!r} leads nowhere; a reference is a file of the folder, # and a JSON Pointer"
+        return f"{text!r} does not exist; expected a file of the folder, # and a JSON Pointer"
     if not isinstance(_at(documents, start), dict | bool):
-        return f"{text!r} leads to a bare value; a reference is to a schema, a parameter or a response"
+        return f"{text!r} is a plain value; allowed: a schema, a parameter or a response"
+    # A cycle through `properties` or `items` is a legal recursive schema: a smaller value meets it each time. A cycle
+    # through `$ref` and `anyOf` alone applies to the same value again, without end.
     waiting, seen = [start], set()
     while waiting:
         here = waiting.pop()
@@ -73,9 +77,9 @@ def _fault(documents: Mapping[str, Any], file: str, text: str) -> str | None:
             try:
                 target = _target(here[0], inner)
             except ExpressionError:
-                continue
+                continue  # reported at its own place
             if target == start:
-                return f"{text!r} leads back to itself"
+                return f"{text!r} refers back to itself"
             if target not in seen:
                 seen.add(target)
                 waiting.append(target)
@@ -83,12 +87,12 @@ def _fault(documents: Mapping[str, Any], file: str, text: str) -> str | None:
 
 
 def _target(file: str, text: str) -> Target:
-    """Return where a reference in a file leads. Raises ExpressionError."""
+    """Return the target of a reference in a file. Raises ExpressionError."""
     return _file(file, text), parse_pointer(unquote(text.partition("#")[2]))
 
 
 def _file(file: str, text: str) -> str:
-    """Return the file that a reference in a file leads to: it is named relative to that."""
+    """Return the file that a reference names, relative to the file that it is in."""
     name = text.partition("#")[0]
     return posixpath.join(posixpath.dirname(file), name) if name else file
 
@@ -98,10 +102,10 @@ def _at(documents: Mapping[str, Any], target: Target) -> Any:
 
 
 def _in_place(schema: Any) -> Iterator[str]:
-    """Yield the references that say what a value must be like, not what something inside it must be like."""
+    """Yield the references that apply to the value itself, not to something inside it."""
     if isinstance(schema, dict):
         if isinstance(text := schema.get("$ref"), str):
             yield text
-        readings = schema.get("anyOf")
-        for reading in readings if isinstance(readings, list) else ():
-            yield from _in_place(reading)
+        branches = schema.get("anyOf")
+        for branch in branches if isinstance(branches, list) else ():
+            yield from _in_place(branch)

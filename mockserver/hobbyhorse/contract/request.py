@@ -1,4 +1,18 @@
-"""Reading a request: from bytes to the job that it orders, or to the refusal that it deserves; knows no server."""
+"""Requests, read by a contract: the job that a submission orders, or the reason to refuse it. No server, no sockets.
+
+Each reader returns either a value or a `Refusal`. A refusal's situation selects the provider's own error response, and
+its message and location are put into that response, so a message states only what was received and what is allowed.
+
+A submission is read in a fixed order, and the first violation decides the refusal:
+
+1. `read_parameters`: path, query and header parameters against their schemas;
+2. `read_body`: media type, JSON syntax, nesting, an object at the top;
+3. `read_order`: alternative forms are rewritten into the documented one; the model is found; the prompt is cut or
+   refused; the model's schema validates the parameters, and the operation's schema validates the body.
+
+The operation's schema validates the body as it was sent. The documented form into which an alternative is rewritten is
+an internal representation, and an error about it would name places that the client never sent.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +27,23 @@ from hobbyhorse.contract.forms.expressions import MISSING, ExpressionError, Mess
 from hobbyhorse.contract.schemas import Violation
 from hobbyhorse.contract.values import Contract, Model, Operation, Parameter, PromptLimit
 
+# Room for four inline pictures of the documented 10 MiB, which base64 makes a third larger. A body is held in memory.
 MOST_BODY_BYTES = 64 * 1024 * 1024
-"""The greatest body that is read, in bytes."""
 
+# Nesting of arrays and objects. Schemas, validators and recursive functions here walk a body level by level; no
+# documented request has more than a handful, and Python's own limit is 1,000 calls.
 DEEPEST_BODY = 200
-"""How many arrays and objects may stand in one another."""
 
+# CJK ideographs: extension A, the basic block, compatibility forms, and the supplementary planes. Punctuation and kana
+# count once.
 _CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
+# Bound request values that are not attributes of the job: they select something, or the job has its own value for them.
 _NOT_ECHOED = frozenset({"job", "model", "page", "size", "offset", "search", "task", "kind"})
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request is not granted: the situation, and the words and place where there is more to say."""
+    """The reason to refuse a request: a situation of the contract, and optionally a message and a location."""
 
     situation: str
     message: str | None = None
@@ -34,7 +52,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a request asks for: the parameters of a job with the contract's defaults, and what is echoed."""
+    """A job's parameters with the contract's defaults applied; `echoed` are values that responses echo."""
 
     model: Model
     prompt: str
@@ -45,19 +63,20 @@ class Order:
     ratio: str | None
     seed: int | None
     watermark: bool
-    said: Mapping[str, Any]
+    echoed: Mapping[str, Any]
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """Everything that was asked, to be compared: two orders with the same one want the same video."""
-        said = orjson.dumps(self.said, option=orjson.OPT_SORT_KEYS)
-        pictures = (self.first_frame, self.references)
-        return (self.model.id, self.prompt, pictures, self.resolution, self.seconds, self.ratio, self.seed, said)
+        """Everything that was requested, for comparison: orders with equal identities request the same video."""
+        # Serialized, because the values may be dicts, which cannot be hashed.
+        echoed = orjson.dumps(self.echoed, option=orjson.OPT_SORT_KEYS)
+        pictures = (self.first_frame, self.references, self.watermark)
+        return (self.model.id, self.prompt, pictures, self.resolution, self.seconds, self.ratio, self.seed, echoed)
 
 
 @dataclass(frozen=True, slots=True)
 class ValidRequest:
-    """A request that keeps the contract: its message in the documented form, its order, what was noted."""
+    """A valid submission: its message in the documented form, its order, and notes for the journal."""
 
     message: Message
     order: Order
@@ -71,11 +90,11 @@ def read_parameters(
     query: Mapping[str, str],
     header: Callable[[str], str | None],
 ) -> Message | Refusal:
-    """Read what stands outside the body; a declared parameter that breaks its schema is refused."""
+    """Read the path, query and header parameters; undeclared query parameters are passed on."""
     texts = Message(path, query, header)
     values: dict[str, Any] = dict(query)
     for parameter in operation.parameters:
-        if parameter.part == "path":
+        if parameter.part == "path":  # an id that breaks its schema is an unknown job (404), not a bad request
             continue
         text = parameter.place.get(texts)
         if text is MISSING:
@@ -94,24 +113,26 @@ def read_parameters(
 
 
 def read_body(content_type: str | None, body: bytes) -> Any | Refusal:
-    """Read a JSON object."""
+    """Parse a JSON object, or refuse the body."""
     media_type = (content_type or "").partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
-        got = repr(media_type) if media_type else "no Content-Type"
-        return Refusal("unsupported_media_type", f"got {got}; a request body is application/json")
+        got = f"Content-Type is {media_type!r}" if media_type else "Content-Type is missing"
+        return Refusal("unsupported_media_type", f"{got}; allowed: application/json")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        return Refusal("malformed_body", f"the body is no JSON: {error}", ("body",))
+        return Refusal("malformed_body", f"the body is not valid JSON: {error}", ("body",))
+    # Counting brackets is cheap and rules out nearly every body: none can be nested deeper than it has brackets.
     if body.count(b"{") + body.count(b"[") > DEEPEST_BODY and _depth(value) > DEEPEST_BODY:
-        return Refusal("malformed_body", f"the body is nested deeper than {DEEPEST_BODY} levels", ("body",))
+        return Refusal("malformed_body", f"the body is nested more than {DEEPEST_BODY} levels deep", ("body",))
     if not isinstance(value, dict):
         return Refusal("malformed_body", f"the body is a JSON {_type_name(value)}; it must be an object", ("body",))
     return value
 
 
 def _depth(value: Any) -> int:
-    """Return how deep arrays and objects stand in one another."""
+    """Return the nesting depth of arrays and objects; 0 for a scalar."""
+    # Level by level: a recursive function would overflow on the bodies that this is meant to refuse.
     depth, level = 0, [value]
     while level := [item for item in level if isinstance(item, dict | list)]:
         depth += 1
@@ -120,11 +141,7 @@ def _depth(value: Any) -> int:
 
 
 def read_order(contract: Contract, operation: Operation, message: Message) -> ValidRequest | Refusal:
-    """Read the job that a submission orders.
-
-    `message` has the parameters and the body as they came. Forms are rewritten, the prompt is cut where the
-    contract says so, then the model's schema judges the parameters and the operation's the whole.
-    """
+    """Read the job that a submission orders; `message` has the parameters and the body as they were sent."""
     as_sent = message.body
     notes = []
     for form in operation.forms:
@@ -146,7 +163,8 @@ def read_order(contract: Contract, operation: Operation, message: Message) -> Va
     if isinstance(cut, Refusal):
         return cut
     if cut is not message:
-        notes.append("the prompt was longer than the limit and was cut")
+        notes.append("the prompt exceeded its limit and was cut")
+        # The operation's schema may have the same limit. In an alternative form the prompt is elsewhere and stays.
         if as_sent is message.body:
             as_sent = cut.body
         message = cut
@@ -164,12 +182,12 @@ def read_order(contract: Contract, operation: Operation, message: Message) -> Va
             return _refusal(violations[0], ("body",))
 
     notes += _undeclared(contract, model, parameters)
-    order = _order(model, parameters, read_said(operation, message))
+    order = _order(model, parameters, read_echoed(operation, message))
     return ValidRequest(message, order, tuple(notes))
 
 
 def find_model(contract: Contract, operation: Operation, message: Message) -> Model | Refusal:
-    """Find the model that a request names; where it names none, the model whose schema demands no name."""
+    """Find the model that a request names; refuse a missing, malformed or unknown name."""
     binding = operation.bindings.get("model")
     place = next((place for place in binding.request if place.get(message) is not MISSING), None) if binding else None
     if place is None:
@@ -183,31 +201,33 @@ def find_model(contract: Contract, operation: Operation, message: Message) -> Mo
     known = ", ".join(model.id for model in contract.models)
     location = ("body", *place.pointer) if place.part == "body" else (place.part, place.name)
     if not isinstance(name, str):
-        return Refusal("invalid_request", f"model: got a JSON {_type_name(name)}; it is a string", location)
-    return Refusal("unknown_model", f"no model {name[:200]!r}; there are {known}", location)
+        return Refusal("invalid_request", f"model: is a JSON {_type_name(name)}; it must be a string", location)
+    # 200 characters show any real name; the message goes into a response and must not echo a megabyte.
+    return Refusal("unknown_model", f"model is {name[:200]!r}; allowed: {known}", location)
 
 
-def read_said(operation: Operation, message: Message) -> dict[str, Any]:
-    """Read the bound request values that answers repeat, such as `callback_url` and `metadata`."""
-    said = {}
+def read_echoed(operation: Operation, message: Message) -> dict[str, Any]:
+    """Read the bound request values that responses echo, such as `callback_url` and `metadata`."""
+    echoed = {}
     for binding in operation.bindings.values():
         if binding.name in _NOT_ECHOED:
             continue
         for place in binding.request:
             value = place.get(message)
             if value is not MISSING and value is not None:
-                said[binding.name] = value
+                echoed[binding.name] = value
                 break
-    return said
+    return echoed
 
 
 def prompt_weight(text: str, limit: PromptLimit) -> int:
-    """Count a prompt's characters, a Chinese one `chinese_weight` times."""
+    """Return a prompt's length; a Chinese character counts `chinese_weight`."""
     return len(text) + (limit.chinese_weight - 1) * len(_CHINESE.findall(text))
 
 
 def cut_prompt(text: str, limit: PromptLimit) -> str:
-    """Return the longest beginning of a prompt that its limit allows."""
+    """Return the longest prefix of a prompt that is within the limit."""
+    # The first test needs no search for Chinese characters: even if all were, the prompt would fit.
     if len(text) * limit.chinese_weight <= limit.characters or prompt_weight(text, limit) <= limit.characters:
         return text
     weight = 0
@@ -219,7 +239,7 @@ def cut_prompt(text: str, limit: PromptLimit) -> str:
 
 
 def _cut_prompt(operation: Operation, model: Model, message: Message) -> Message | Refusal:
-    """Cut or refuse a prompt that is over its limit; the message itself where there is nothing to do."""
+    """Cut or refuse a prompt over its limit; return the same message object if the prompt is within it."""
     limit, places = model.prompt_limit, model.parameters.get("prompt")
     if limit is None or places is None:
         return message
@@ -230,19 +250,19 @@ def _cut_prompt(operation: Operation, model: Model, message: Message) -> Message
     if limit.over == "truncate":
         return replace(message, body=replaced(message.body, pointer, allowed))
     got = prompt_weight(prompt, limit)
-    most = f"{limit.characters} characters"
-    if limit.chinese_weight > 1:
-        most += f", a Chinese one counted {limit.chinese_weight} times"
-    return Refusal("invalid_request", f"prompt: is {got} long; at most {most}", ("body", *pointer))
+    weighted = f" (a Chinese character counts {limit.chinese_weight})" if limit.chinese_weight > 1 else ""
+    sentence = f"prompt: is {got} characters long{weighted}; allowed: at most {limit.characters}"
+    return Refusal("invalid_request", sentence, ("body", *pointer))
 
 
-def _order(model: Model, parameters: Any, said: Mapping[str, Any]) -> Order:
+def _order(model: Model, parameters: Any, echoed: Mapping[str, Any]) -> Order:
     def one(name: str) -> Any:
         places = model.parameters.get(name, ())
         value = resolve(parameters, places[0]) if places else MISSING
         return model.defaults.get(name) if value is MISSING else value
 
     seed = one("seed")
+    # Schemas may allow 5.0 for an integer (JSON Schema does), and null for "use the default".
     return Order(
         model=model,
         prompt=one("prompt") or "",
@@ -253,7 +273,7 @@ def _order(model: Model, parameters: Any, said: Mapping[str, Any]) -> Order:
         ratio=one("aspect_ratio"),
         seed=None if seed is None or seed == model.random_seed else int(seed),
         watermark=bool(one("watermark")),
-        said=said,
+        echoed=echoed,
     )
 
 
@@ -266,7 +286,8 @@ def _references(model: Model, parameters: Any) -> tuple[str, ...]:
 
 
 def _undeclared(contract: Contract, model: Model, parameters: Any) -> list[str]:
-    """Note the parameters that no document knows: accepted, but most likely misspelt."""
+    """Return a note for each parameter that the model's schema does not declare."""
+    # Providers accept and ignore unknown parameters, so a misspelt one goes unnoticed: only the journal shows it.
     schema, _ = contract.schemas.deref(contract.schemas.document(model.schema_file), model.schema_file)
     known = schema.get("properties", {})
     return [f"undeclared parameter {name[:80]!r}" for name in parameters if name not in known]
@@ -277,7 +298,8 @@ def _refusal(violation: Violation, prefix: tuple[str | int, ...]) -> Refusal:
 
 
 def _coerce(parameter: Parameter, text: Any) -> Any:
-    """Return a parameter's text as its declared type; the text where it is none of that type."""
+    """Convert a parameter's text to its declared type; return other text unchanged, for the schema to refuse."""
+    # 18 digits fit a signed 64-bit integer, and keep int() and float() off strings of any length.
     if parameter.type == "integer" and re.fullmatch(r"-?[0-9]{1,18}", text):
         return int(text)
     if parameter.type == "number" and re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", text):

@@ -1,4 +1,4 @@
-"""From a method and a path to the operation of a contract; concrete paths come before templated ones."""
+"""Routing: from a method and a path to a contract's operation. No HTTP library."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from hobbyhorse.contract.folder import path_names
 from hobbyhorse.contract.forms.expressions import Message
 from hobbyhorse.contract.values import Contract, Operation, Situation
 
+# Matched paths are cached because a job is polled at the same path many times. 1,024 covers the jobs that are polled
+# at one time, and bounds the memory that requests for random paths can take.
 MOST_CACHED_PATHS = 1024
-"""How many paths are remembered with their routes: a job is polled under the same one again and again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An operation made ready: its path's fixed beginning and names, its situations by stage.
+    """An operation prepared for dispatch: its path's literal prefix and parameter names, its situations by stage.
 
-    `plain` says that nothing but the path decides the answer.
+    `plain`: no query parameter, header or body affects the response.
     """
 
     operation: Operation
@@ -28,7 +29,7 @@ class Route:
     plain: bool
 
     def situation(self, stage: str, message: Message) -> Situation:
-        """Return the situation of a job in a stage; those with a condition that is met come first."""
+        """Return the situation of a job in a stage: the first whose condition is met, else the unconditional one."""
         candidates = self.by_stage[stage]
         for situation in candidates:
             if not situation.when or all(place.get(message) == value for place, value in situation.when):
@@ -37,19 +38,23 @@ class Route:
 
 
 class Routes:
-    """The routes of one contract by method."""
+    """The routes of one contract, by method."""
 
     def __init__(self, contract: Contract) -> None:
         routes = [_route(operation) for operation in contract.operations.values()]
+        # Concrete paths first (OpenAPI 3.1, "Path Templating Matching"), then longer literal prefixes, then longer
+        # templates: a parameter may span several segments, so /jobs/{id} can also match /jobs/7/result.
         routes.sort(key=lambda route: (bool(route.names), -len(route.beginning), -len(route.operation.path)))
         self._by_method: dict[str, list[Route]] = {}
         for route in routes:
             self._by_method.setdefault(route.operation.method, []).append(route)
+        # A cache per instance: on the method itself it would keep every contract alive.
         self.match = lru_cache(maxsize=MOST_CACHED_PATHS)(self._match)
 
     def _match(self, method: str, path: str) -> tuple[Route, Mapping[str, str]] | None:
         """Return the route of a request and its path parameters, or None."""
         for route in self._by_method.get(method, ()):
+            # The prefix test skips most routes without running their pattern.
             if path.startswith(route.beginning):
                 found = route.operation.pattern.fullmatch(path)
                 if found is not None:
@@ -57,7 +62,7 @@ class Routes:
         return None
 
     def allowed(self, path: str) -> list[str]:
-        """Return the methods that a path takes."""
+        """Return the methods that a path supports, sorted."""
         return sorted(method for method in self._by_method if self.match(method, path))
 
 
@@ -74,6 +79,7 @@ def _route(operation: Operation) -> Route:
 
 def _by_stage(situations: Iterable[Situation]) -> dict[str, tuple[Situation, ...]]:
     by_stage: dict[str, list[Situation]] = {}
+    # Conditional situations first; the last one of a stage is then the default.
     for situation in sorted(situations, key=lambda situation: not situation.when):
         for stage in situation.stages:
             by_stage.setdefault(stage, []).append(situation)

@@ -1,4 +1,4 @@
-"""The schemas of one folder, compiled when first asked for; knows no HTTP."""
+"""The JSON Schemas of one contract folder, compiled on first use. No HTTP, no file access."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ import orjson
 
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer, resolve
 
+# Documents refer to each other by relative file name; a base of its own scheme keeps a validator off the network.
 BASE = "contract:///"
+# One violation is one line of a log or of a provider's error body: long enough to list an enum's values, too short
+# to repeat a whole prompt or an inline image.
 LONGEST_MESSAGE = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """Where a value breaks its schema, and how, in one line.
+    """One violation of a schema: its location in the value, and a message of one line.
 
-    `places` are the addresses of the keyword that it breaks: where it stands, the references that led there, and the
-    keywords of the alternatives that were tried.
+    `places` are addresses in the contract: the violated keyword, the references that led to it, and the keywords of
+    the `anyOf` branches that were tried.
     """
 
     location: tuple[str | int, ...]
@@ -34,7 +37,7 @@ class Violation:
 
 
 class Schemas:
-    """The schema documents of a folder by file name, addressed as `file.json#/pointer`."""
+    """A folder's documents by file name; schemas in them are addressed as `file.json#/pointer`."""
 
     def __init__(self, documents: Mapping[str, Any]) -> None:
         self._documents = documents
@@ -42,16 +45,16 @@ class Schemas:
         self._registry: jsonschema_rs.Registry | None = None
 
     def document(self, file: str) -> Any:
-        """Return a whole document; KeyError if the folder has none of that name."""
+        """Return a whole document. Raises KeyError."""
         return self._documents[file]
 
     def at(self, address: str) -> Any:
-        """Return what stands at an address, or MISSING."""
+        """Return the value at an address, or MISSING."""
         file, _, pointer = address.partition("#")
         return resolve(self._documents.get(file, MISSING), parse_pointer(pointer))
 
     def deref(self, schema: Any, file: str) -> tuple[Any, str]:
-        """Follow `$ref` from a schema in a file to what it means, and the file where that stands."""
+        """Follow `$ref` from a schema in a file; return the final schema and its file."""
         while isinstance(schema, dict) and isinstance(schema.get("$ref"), str):
             target, _, pointer = schema["$ref"].partition("#")
             file = posixpath.join(posixpath.dirname(file), target) if target else file
@@ -60,6 +63,7 @@ class Schemas:
 
     def validator(self, address: str) -> jsonschema_rs.Draft202012Validator:
         """Return the validator of the schema at an address."""
+        # A server validates with few of a contract's schemas: compiling all of them would only delay its start.
         if (validator := self._validators.get(address)) is None:
             if self._registry is None:
                 resources = [(BASE + file, document) for file, document in self._documents.items()]
@@ -71,41 +75,43 @@ class Schemas:
         return validator
 
     def violations(self, address: str, value: Any, most: int = 10) -> list[Violation]:
-        """Return how a value breaks the schema at an address; nothing if it does not."""
+        """Return up to `most` violations of the schema at an address."""
         validator = self.validator(address)
         found: list[Violation] = []
         try:
+            # Nearly every value is valid, and is_valid() is much cheaper than collecting errors.
             if validator.is_valid(value):
                 return []
             for error in validator.iter_errors(value):
                 found.append(replace(_violation(error), places=self._places(address, error)))
                 if len(found) == most:
                     break
-        except ValueError:  # deeper than the validator reads
+        except ValueError:  # the validator's own limit on nesting; such a value satisfies no documented schema
             return [Violation((), "is nested too deeply")]
         return found
 
     def _places(self, start: str, error: jsonschema_rs.ValidationError) -> tuple[str, ...]:
-        """Return the addresses of what an error says is broken under the schema at an address."""
+        """Return the addresses of the keywords that an error is about, given the address of the root schema."""
         kind: Any = error.kind
         tried = [branch[0] for branch in kind.context if branch] if kind.name == "anyOf" else []
-        steps = [self._way(start, inner.evaluation_path) for inner in (error, *tried)]
-        return tuple(dict.fromkeys((*steps[0], *(way[0] for way in steps[1:]))))
+        paths = [self._evaluated(start, inner.evaluation_path) for inner in (error, *tried)]
+        return tuple(dict.fromkeys((*paths[0], *(path[0] for path in paths[1:]))))
 
-    def _way(self, start: str, steps: Iterable[str | int]) -> tuple[str, ...]:
-        """Return where the steps of an evaluation lead, and before that the references that they follow, last first."""
+    def _evaluated(self, start: str, steps: Iterable[str | int]) -> tuple[str, ...]:
+        """Return the address at the end of an evaluation path, then the references on the path, last first."""
         file, _, text = start.partition("#")
-        pointer, way = parse_pointer(text), list[str]()
-        for step in list(steps)[1:]:  # the first is the reference to the start
+        pointer, followed = parse_pointer(text), list[str]()
+        for step in list(steps)[1:]:  # the first step is the `$ref` that `validator` wraps around the address
             schema = resolve(self._documents.get(file, MISSING), pointer)
+            # A property may be called "$ref": only a string in a schema object is a reference.
             if step == "$ref" and isinstance(schema, dict) and isinstance(schema.get("$ref"), str):
-                way.append(address(file, pointer))
+                followed.append(address(file, pointer))
                 target, _, text = schema["$ref"].partition("#")
                 file = posixpath.join(posixpath.dirname(file), target) if target else file
                 pointer = parse_pointer(unquote(text))
             else:
                 pointer = (*pointer, str(step))
-        return (address(file, pointer), *reversed(way))
+        return (address(file, pointer), *reversed(followed))
 
 
 def address(file: str, pointer: Pointer) -> str:
@@ -114,10 +120,12 @@ def address(file: str, pointer: Pointer) -> str:
 
 
 def _violation(error: jsonschema_rs.ValidationError) -> Violation:
-    """Return an error with a missing member as its place, and with every allowed value named."""
+    """Convert a validator's error; a missing member is its own location, and an enum lists all allowed values."""
     location = tuple(error.instance_path)
+    # The validator locates a missing member at its parent, where two missing members would look the same.
     if error.kind.name == "required":
         return Violation((*location, str(error.kind.value)), "is missing")
+    # The validator lists three values of an enum and then "2 other candidates".
     if error.kind.name == "enum":
         allowed = ", ".join(map(_json, error.kind.value))
         return Violation(location, _shorten(f"{_json(error.instance)} is not one of {allowed}"))
@@ -125,8 +133,8 @@ def _violation(error: jsonschema_rs.ValidationError) -> Violation:
     if kind.name == "propertyNames":
         return Violation(location, _violation(kind.error).message)
     if kind.name == "anyOf":
-        ways = [_violation(branch[0]).message for branch in kind.context if branch]
-        return Violation(location, _shorten(" and ".join(ways) or error.message))
+        branches = [_violation(branch[0]).message for branch in kind.context if branch]
+        return Violation(location, _shorten(" and ".join(branches) or error.message))
     return Violation(location, _shorten(error.message))
 
 
@@ -135,7 +143,7 @@ def _json(value: Any) -> str:
 
 
 def _shorten(message: str) -> str:
-    """Keep a message to one line that fits a log, its end included: that is where the allowed values are."""
+    """Fold a message into one line of at most LONGEST_MESSAGE characters; cut the middle, the end has the rule."""
     line = " ".join(message.split())
     if len(line) <= LONGEST_MESSAGE:
         return line

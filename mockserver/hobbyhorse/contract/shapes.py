@@ -1,4 +1,4 @@
-"""The shapes of a folder's documents, and where a document breaks its shape; what the words mean is not known here."""
+"""Structural schemas of a folder's documents, and the violations of a document. Knows structure, not meaning."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import jsonschema_rs
 from hobbyhorse.contract.schemas import LONGEST_MESSAGE, Violation
 
 Shape = jsonschema_rs.Draft202012Validator
-"""A schema, compiled."""
+"""A compiled schema."""
 
+# The fixed fields of an OpenAPI 3.1 Path Item Object that hold operations.
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
+# JSON Schema 2020-12 allows `true` and `false` as schemas. The schemas inside are checked elsewhere (checks/documents).
 _SCHEMA: Final = {"type": ["object", "boolean"]}
 
 
 def _map(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema of an object whose members are all of one kind."""
+    """Return the schema of an object with any names, whose values all satisfy one schema."""
     return {"type": "object", "additionalProperties": values}
 
 
@@ -27,7 +29,8 @@ def _list(items: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shared(kind: str) -> dict[str, Any]:
-    """Return the schema of an object that stands here, or is a reference to a member of components."""
+    """Return the schema of an inline object of a kind, or of a `$ref` to one in `components`."""
+    # if/then/else, not anyOf: a broken inline object is reported by its own violation, not as "neither alternative".
     return {
         "type": "object",
         "if": {"required": ["$ref"]},
@@ -112,19 +115,20 @@ OPENAPI_SHAPE: Final[Mapping[str, Any]] = {
         ),
     },
 }
-"""The part of OpenAPI 3.1 that contracts are read from; everything else may stand beside it."""
+"""The part of OpenAPI 3.1 that contracts are read from; other members are allowed and ignored."""
 
 
 def compile_shape(schema: Any) -> Shape:
-    """Compile the schema of a document."""
+    """Compile a schema."""
     return Shape(schema)
 
 
 def shape_violations(shape: Shape, document: Any) -> list[Violation]:
-    """Return where a document breaks its shape; of several readings the one that comes nearest is told."""
+    """Return a document's violations; for a failed `oneOf`, the violation of the branch of the value's own type."""
     found = []
     for error in map(_nearest, shape.iter_errors(document)):
         line = " ".join(error.message.split())
+        # The message begins with the value and ends with the rule that it breaks: keep both ends.
         if len(line) > LONGEST_MESSAGE:
             line = f"{line[: LONGEST_MESSAGE // 2]} … {line[-LONGEST_MESSAGE // 2 :]}"
         found.append(Violation(tuple(error.instance_path), line))
@@ -132,13 +136,15 @@ def shape_violations(shape: Shape, document: Any) -> list[Violation]:
 
 
 def _nearest(error: jsonschema_rs.ValidationError) -> jsonschema_rs.ValidationError:
-    """Return what is wrong with the reading of a value that is of the right type, where there is one such."""
+    """Return the first error of the `oneOf` branch whose type the value has; without one, the error itself."""
+    # "is not valid under any of the schemas" helps no author. Most oneOfs are "a string or an object like this", so
+    # the author meant the branch that accepts the value's type.
     if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.OneOfNotValid):
-        for reading in error.kind.context:
-            if all(list(inner.instance_path) != list(error.instance_path) or _of_type(inner) for inner in reading):
-                return _nearest(reading[0])
+        for branch in error.kind.context:
+            if all(list(inner.instance_path) != list(error.instance_path) or _is_of_type(inner) for inner in branch):
+                return _nearest(branch[0])
     return error
 
 
-def _of_type(error: jsonschema_rs.ValidationError) -> bool:
+def _is_of_type(error: jsonschema_rs.ValidationError) -> bool:
     return not isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Type)

@@ -1,1 +1,1 @@
-"""Input pictures and output videos: decoding, encoding, probing; imports only `contract`, and knows no HTTP and no clock."""
+"""Input pictures and output videos: decoding, encoding, probing; no HTTP, no clock, imports only `contract`."""

@@ -1,21 +1,35 @@
-"""The H.264 sequence parameter set, read bit by bit (ITU-T H.264, 7.3.2.1.1 and E.1.1); knows no container."""
+"""A reader of H.264 sequence parameter sets (ITU-T H.264, 7.3.2.1.1 and E.1.1). No container, no pictures.
+
+The SPS is the only part of a stream that states the picture's size, pixel format and colour, and a decoder obeys it
+whatever the container states. So the prober reads it to detect a container with other values. Everything else in a
+stream (PPS, slices) describes how pictures are coded, which only a decoder can check.
+
+Fields have variable length, so the ones of no interest must be parsed to get past them; reading ends with the colour
+description, the last field of interest. The input is untrusted: every count is bounded before it is used.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+# The values of profile_idc with chroma and depth fields, as listed in 7.3.2.1.1; others are 8-bit 4:2:0.
 HIGH_PROFILES = frozenset((100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135))
+# ffmpeg's names, by chroma_format_idc (table 6-1).
 CHROMA = ("gray", "yuv420p", "yuv422p", "yuv444p")
-EXTENDED_SAR = 255
+EXTENDED_SAR = 255  # aspect_ratio_idc that is followed by an explicit ratio (table E-1)
+# A real SPS has some 30 bytes, a few hundred with scaling lists. `Bits` shifts one large integer, which is quadratic.
+MOST_SPS_BYTES = 4096
+MOST_LEADING_ZEROS = 32  # no code of a 32-bit value has more (9.1); damaged input may be all zeros
+MOST_CYCLE = 255  # the range of num_ref_frames_in_pic_order_cnt_cycle (7.4.2.1.1)
 
 
 class SpsError(Exception):
-    """Bytes that are no sequence parameter set."""
+    """Bytes that are not a sequence parameter set; the message follows "the sequence parameter set"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sps:
-    """Size after cropping in pixels, pixel format in ffmpeg's words, and (primaries, transfer, matrix, full range)."""
+    """Size in pixels after cropping, ffmpeg's pixel format, and colour: (primaries, transfer, matrix, full range)."""
 
     width: int
     height: int
@@ -24,7 +38,7 @@ class Sps:
 
 
 class Bits:
-    """A reader of bits and of Exp-Golomb numbers."""
+    """A reader of bits and Exp-Golomb codes, most significant bit first."""
 
     def __init__(self, data: bytes) -> None:
         self._value = int.from_bytes(data, "big")
@@ -33,7 +47,7 @@ class Bits:
     def take(self, count: int) -> int:
         """Read an unsigned number of `count` bits."""
         if count > self._left:
-            raise SpsError("it ends too early")
+            raise SpsError(f"it ends early: {count} bits expected, {self._left} left")
         self._left -= count
         return self._value >> self._left & (1 << count) - 1
 
@@ -42,41 +56,44 @@ class Bits:
         return bool(self.take(1))
 
     def ue(self) -> int:
-        """Read an unsigned Exp-Golomb number."""
+        """Read an unsigned Exp-Golomb code (9.1)."""
         zeros = 0
         while not self.flag():
             zeros += 1
-            if zeros > 32:
-                raise SpsError("an Exp-Golomb number has more than 32 leading zeros")
+            if zeros > MOST_LEADING_ZEROS:
+                raise SpsError(f"an Exp-Golomb code has more than {MOST_LEADING_ZEROS} leading zeros")
         return (1 << zeros) - 1 + self.take(zeros)
 
     def se(self) -> int:
-        """Read a signed Exp-Golomb number."""
+        """Read a signed Exp-Golomb code (9.1.1)."""
         value = self.ue()
         return (value + 1) // 2 if value & 1 else -(value // 2)
 
 
 def read_sps(unit: bytes) -> Sps:
-    """Read a NAL unit of type 7; raise SpsError for anything else."""
+    """Read a NAL unit of type 7. Raises SpsError."""
     if len(unit) < 4 or unit[0] & 31 != 7:
         raise SpsError(f"it starts with {unit[:4]!r}; the first byte's low five bits must be 7")
-    if len(unit) > 4096:
-        raise SpsError(f"it has {len(unit)} bytes; at most 4096 are read")
+    if len(unit) > MOST_SPS_BYTES:
+        raise SpsError(f"it has {len(unit)} bytes; allowed: at most {MOST_SPS_BYTES}")
+    # Encoders insert a 3 after two zero bytes, so that no start code appears inside of a unit (7.4.1).
     bits = Bits(unit[1:].replace(b"\0\0\3", b"\0\0"))
     profile = bits.take(8)
-    bits.take(16)
-    bits.ue()
+    bits.take(16)  # constraint flags, level_idc
+    bits.ue()  # seq_parameter_set_id
     chroma, depth, planes = _high(bits) if profile in HIGH_PROFILES else (1, 8, False)
-    _order(bits)
-    bits.ue()
-    bits.take(1)
+    _skip_order(bits)
+    bits.ue()  # max_num_ref_frames
+    bits.take(1)  # gaps_in_frame_num_value_allowed_flag
     columns, rows = bits.ue() + 1, bits.ue() + 1
     frames_only = bits.flag()
     if not frames_only:
-        bits.take(1)
+        bits.take(1)  # mb_adaptive_frame_field_flag
         rows *= 2
-    bits.take(1)
+    bits.take(1)  # direct_8x8_inference_flag
     crop = [bits.ue() for _ in range(4)] if bits.flag() else [0, 0, 0, 0]
+    # Sizes are coded in macroblocks of 16 x 16 and cropped in units of a chroma sample (7-19 to 7-22): 1080 lines are
+    # 68 macroblocks less 8 lines.
     step_x = 2 if chroma in (1, 2) and not planes else 1
     step_y = (2 if chroma == 1 and not planes else 1) * (1 if frames_only else 2)
     width, height = columns * 16 - step_x * (crop[0] + crop[1]), rows * 16 - step_y * (crop[2] + crop[3])
@@ -87,14 +104,14 @@ def read_sps(unit: bytes) -> Sps:
 
 
 def _high(bits: Bits) -> tuple[int, int, bool]:
-    """The chroma format, the bit depth, and whether the colour planes are coded apart."""
+    """Read the fields of high profiles; return chroma_format_idc, luma bit depth, separate_colour_plane_flag."""
     chroma = bits.ue()
     if chroma > 3:
-        raise SpsError(f"chroma_format_idc is {chroma}; it must be 0 to 3")
+        raise SpsError(f"chroma_format_idc is {chroma}; allowed: 0 to 3")
     planes = chroma == 3 and bits.flag()
     depth = bits.ue() + 8
-    bits.ue()
-    bits.take(1)
+    bits.ue()  # bit_depth_chroma_minus8
+    bits.take(1)  # qpprime_y_zero_transform_bypass_flag
     if bits.flag():
         for index in range(12 if chroma == 3 else 8):
             if bits.flag():
@@ -103,6 +120,7 @@ def _high(bits: Bits) -> tuple[int, int, bool]:
 
 
 def _skip_scaling_list(bits: Bits, size: int) -> None:
+    # 7.3.2.1.1.1: after a scale of 0 the rest of the list is not coded, so the values must be computed to skip them.
     last = following = 8
     for _ in range(size):
         if following:
@@ -110,8 +128,8 @@ def _skip_scaling_list(bits: Bits, size: int) -> None:
         last = following or last
 
 
-def _order(bits: Bits) -> None:
-    """Skip what is said about picture order."""
+def _skip_order(bits: Bits) -> None:
+    """Skip the fields from log2_max_frame_num_minus4 to the picture order count."""
     bits.ue()
     kind = bits.ue()
     if kind == 0:
@@ -121,19 +139,20 @@ def _order(bits: Bits) -> None:
         bits.se()
         bits.se()
         cycle = bits.ue()
-        if cycle > 255:
-            raise SpsError(f"a picture order cycle has {cycle} frames; at most 255 are allowed")
+        if cycle > MOST_CYCLE:
+            raise SpsError(f"a picture order cycle has {cycle} frames; allowed: at most {MOST_CYCLE}")
         for _ in range(cycle):
             bits.se()
 
 
 def _vui_colour(bits: Bits) -> tuple[int, int, int, bool] | None:
+    """Read the video usability information up to the colour description (E.1.1)."""
     if bits.flag() and bits.take(8) == EXTENDED_SAR:
-        bits.take(32)
+        bits.take(32)  # sar_width, sar_height
     if bits.flag():
-        bits.take(1)
+        bits.take(1)  # overscan_appropriate_flag
     if not bits.flag():
         return None
-    bits.take(3)
+    bits.take(3)  # video_format
     full = bits.flag()
     return (bits.take(8), bits.take(8), bits.take(8), full) if bits.flag() else None

@@ -1,4 +1,4 @@
-"""A horse in silhouette, drawn from its outline; knows nothing but Pillow."""
+"""A horse in silhouette, drawn from an outline. Nothing but Pillow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw
 Ink = tuple[int, int, int]
 Joint = tuple[float, float, float]
 
-# In a unit square, facing right: x runs from tail to nose, y downwards.
+# The outline in a unit square, facing right: x from tail to nose, y downwards. Traced by hand; few points, because a
+# spline through them is smooth at any size.
 BODY = (
     (0.140, 0.400), (0.170, 0.345), (0.240, 0.315), (0.330, 0.325), (0.430, 0.345), (0.520, 0.335),
     (0.585, 0.295), (0.640, 0.215), (0.690, 0.130), (0.745, 0.075), (0.765, 0.025), (0.788, 0.070),
@@ -17,7 +18,7 @@ BODY = (
     (0.815, 0.235), (0.775, 0.255), (0.745, 0.320), (0.725, 0.400), (0.710, 0.470), (0.680, 0.530),
     (0.600, 0.565), (0.500, 0.570), (0.400, 0.545), (0.330, 0.540), (0.250, 0.570), (0.170, 0.530),
 )  # fmt: skip
-# A limb is a chain of joints (x, y, radius); the last one of a leg is where its hoof stands.
+# A limb is a chain of joints (x, y, radius), drawn as overlapping discs; the last joint of a leg carries its hoof.
 LEGS: tuple[tuple[Joint, ...], ...] = (
     ((0.225, 0.46, 0.072), (0.25, 0.60, 0.042), (0.207, 0.70, 0.021), (0.225, 0.82, 0.0135), (0.235, 0.90, 0.015)),
     ((0.21, 0.44, 0.07), (0.16, 0.58, 0.042), (0.095, 0.68, 0.021), (0.075, 0.80, 0.0135), (0.05, 0.87, 0.015)),
@@ -38,17 +39,20 @@ MANE: tuple[tuple[Joint, ...], ...] = (
 
 
 def draw_horse(canvas: Image.Image, left: float, foot: float, size: float, coat: Ink, hair: Ink) -> None:
-    """Paste a horse of `size` pixels whose standing hooves touch the height `foot`; negative size: facing left."""
+    """Paste a horse of `size` pixels with its hooves at the height `foot`; a negative size faces left."""
     side = max(8, round(abs(size)))
     coat_mask, hair_mask = _mask(side, coat=True), _mask(side, coat=False)
     if size < 0:
         coat_mask, hair_mask = (m.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for m in (coat_mask, hair_mask))
+    # In the unit square, standing hooves end at 0.90 + 0.03.
     corner = (round(left), round(foot - 0.93 * side))
     canvas.paste(coat, corner, coat_mask)
     canvas.paste(hair, corner, hair_mask)
 
 
 def _mask(side: int, *, coat: bool) -> Image.Image:
+    """Draw the coat, or the hair, as a mask of `side` pixels."""
+    # Pillow draws shapes without anti-aliasing: draw twice as large and reduce.
     fine = side * 2
     mask = Image.new("L", (fine, fine))
     draw = ImageDraw.Draw(mask)
@@ -59,6 +63,7 @@ def _mask(side: int, *, coat: bool) -> Image.Image:
             hoof = ((x - 0.015, y), (x + 0.012, y - 0.01), (x + 0.04, y + 0.03), (x - 0.018, y + 0.03))
             draw.polygon([(a * fine, b * fine) for a, b in hoof], fill=255)
     for limb in LEGS if coat else (*TAIL, *MANE):
+        # More discs on a larger horse, or its limbs would look like strings of beads.
         for x, y, r in _smooth(limb, closed=False, steps=max(10, side // 24)):
             box = ((x - r) * fine, (y - r) * fine, (x + r) * fine, (y + r) * fine)
             draw.ellipse(box, fill=255)
@@ -66,7 +71,7 @@ def _mask(side: int, *, coat: bool) -> Image.Image:
 
 
 def _smooth(points: Sequence[tuple[float, ...]], *, closed: bool, steps: int) -> list[tuple[float, ...]]:
-    """A Catmull-Rom curve through the points."""
+    """Return points of a Catmull-Rom spline through the given ones, `steps` for each section."""
     count = len(points)
     ends = count if closed else count - 1
 
@@ -82,4 +87,5 @@ def _smooth(points: Sequence[tuple[float, ...]], *, closed: bool, steps: int) ->
 
 
 def _spline(a: float, b: float, c: float, d: float, t: float) -> float:
+    """Return the uniform Catmull-Rom spline's value at t (0 to 1) between b and c."""
     return 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t * t + (3 * b - a - 3 * c + d) * t**3)

@@ -1,4 +1,4 @@
-"""Pictures that a job is given: read, checked, told by their content; knows no contract, no network."""
+"""Input pictures: identified by content, decoded, checked against limits. No network, no contract but its limits."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ __all__ = [
     "scene",
 ]
 
+# Formats that contracts may allow. Pillow's other decoders stay closed: the one of EPS starts a program.
 READABLE = ("jpeg", "png", "webp", "bmp", "gif", "tiff")
 ALLOWED = ", ".join(READABLE)
+# 240 MB as RGB: more than any camera's pictures, small enough to decode. Tested before decoding, since a PNG of 100 KB
+# can claim any size.
 MOST_PIXELS = 80_000_000
-ORIENTATION = 0x0112
-# What a file that no decoder takes is, by its first bytes.
+ORIENTATION = 0x0112  # the EXIF tag
+# First bytes of files that no decoder accepts, so that an error can name the kind of file. The first match counts.
 SIGNATURES = (
     (rb"\xff\xd8\xff", "a damaged or truncated JPEG picture"),
     (rb"\x89PNG", "a damaged or truncated PNG picture"),
@@ -55,7 +58,7 @@ DATA_URI = re.compile(r"data:image/[a-z0-9.+-]+(?:;[a-z0-9_.+-]+=[^;,]*)*;base64
 
 
 class PictureError(Exception):
-    """A picture that cannot be taken: `code` for programs, `message` (one line) for people."""
+    """A picture that cannot be used: `code` for programs, `message` (one line) for people."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -65,7 +68,7 @@ class PictureError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a picture's first bytes say: real format, upright size in pixels, size of the file in bytes."""
+    """A picture's properties from its header: format by content, upright size in pixels, file size in bytes."""
 
     format: str
     width: int
@@ -75,7 +78,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A decoded picture: upright, opaque RGB, the first frame of an animation."""
+    """A decoded picture: upright, opaque, RGB; the first frame of an animation."""
 
     image: Image.Image
     format: str
@@ -85,16 +88,16 @@ class Picture:
 
 
 def read_header(data: bytes) -> Header:
-    """Tell format and size from the header alone, without decoding; raise PictureError for anything else."""
+    """Read format and size without decoding pixels. Raises PictureError."""
     image = _open(data)
     width, height = image.size
-    if _orientation(image) >= 5:
+    if _orientation(image) >= 5:  # 5 to 8 are rotated by a quarter turn
         width, height = height, width
     return Header(_format(image), width, height, len(data))
 
 
 def read_picture(data: bytes) -> Picture:
-    """Decode a picture completely; raise PictureError for anything that is not a whole, sane picture."""
+    """Decode a complete picture. Raises PictureError."""
     image = _open(data)
     name = _format(image)
     try:
@@ -107,27 +110,28 @@ def read_picture(data: bytes) -> Picture:
 
 
 def check_picture(found: Header | Picture, limits: PictureLimits) -> None:
-    """Raise PictureError, naming the bound and what was found, unless the picture keeps every limit."""
+    """Check a picture against limits. Raises PictureError with the property and the limit that it exceeds."""
     if found.format not in limits.formats:
         allowed = ", ".join(limits.formats)
-        raise PictureError("format", f"the picture is {found.format!r} by content; allowed are {allowed}")
+        raise PictureError("format", f"the picture is {found.format!r} by content; allowed: {allowed}")
     if limits.most_bytes is not None and found.nbytes > limits.most_bytes:
-        raise PictureError("bytes", f"the picture has {found.nbytes} bytes; at most {limits.most_bytes} are allowed")
+        raise PictureError("bytes", f"the picture has {found.nbytes} bytes; allowed: at most {limits.most_bytes}")
     if limits.least_side is not None and min(found.width, found.height) < limits.least_side:
         size = f"{found.width}x{found.height}"
         raise PictureError("side", f"the picture is {size} px; each side must be at least {limits.least_side} px")
     if limits.aspect is not None and not _within(found.width, found.height, limits.aspect):
         low, high = limits.aspect
         ratio = f"{found.width}x{found.height} px, width/height {found.width / found.height:.3f}"
-        raise PictureError("aspect", f"the picture is {ratio}; it must be from {low:g} to {high:g}")
+        raise PictureError("aspect", f"the picture is {ratio}; allowed: {low:g} to {high:g}")
 
 
 def data_uri(text: str) -> bytes:
-    """Decode `data:image/...;base64,...`; raise PictureError when it is not one."""
+    """Return the bytes of a `data:image/...;base64,...` URI. Raises PictureError."""
     match = DATA_URI.fullmatch(text)
     if match is None:
         raise PictureError("data_uri", f"{text[:40]!r} is not a base64 image; write 'data:image/<type>;base64,<data>'")
     try:
+        # Line breaks are removed first: many encoders insert them, and validate=True would refuse them.
         return base64.b64decode("".join(match[1].split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise PictureError("data_uri", f"the data URI's base64 cannot be decoded: {_line(error)}") from error
@@ -135,16 +139,16 @@ def data_uri(text: str) -> bytes:
 
 def _open(data: bytes) -> Image.Image:
     if not data:
-        raise PictureError("empty", f"the picture has zero bytes; allowed are {ALLOWED}")
+        raise PictureError("empty", f"the picture has zero bytes; allowed: {ALLOWED}")
     try:
         image = Image.open(io.BytesIO(data), formats=READABLE)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureError("pixels", f"{_line(error)}; at most {MOST_PIXELS} pixels are read") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # Pillow's own, higher limit
+        raise PictureError("pixels", f"{_line(error)}; allowed: at most {MOST_PIXELS} pixels") from error
     except Exception as error:  # see read_picture
-        raise PictureError("not_a_picture", f"found {_kind(data)}; allowed are {ALLOWED}") from error
+        raise PictureError("not_a_picture", f"found {_kind(data)}; allowed: {ALLOWED}") from error
     if image.width * image.height > MOST_PIXELS:
         size = f"{image.width}x{image.height}"
-        raise PictureError("pixels", f"the picture is {size} px; at most {MOST_PIXELS} pixels are read")
+        raise PictureError("pixels", f"the picture is {size} px; allowed: at most {MOST_PIXELS} pixels")
     return image
 
 
@@ -156,13 +160,14 @@ def _format(image: Image.Image) -> str:
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # damaged EXIF is no reason to refuse a picture's size
+    except Exception:  # damaged EXIF must not hide a picture's size
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """Flatten on white, as a browser shows it; bring 16-bit grey down to 8."""
+    """Flatten transparency on white, as on a browser's page; scale 16-bit grey to 8 bits."""
+    # Pillow's own conversion of I;16 clips at 255: nearly every such picture would be white.
     if image.mode.startswith("I"):
         return image.convert("I").point(lambda value: value * (1 / 256)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:

@@ -1,4 +1,8 @@
-"""The sample pictures under fixtures/images, drawn afresh: `python -m hobbyhorse.media.samples DIR`."""
+"""The generator of the sample pictures in fixtures/images: `python -m hobbyhorse.media.samples DIR`.
+
+Tests, demos and the server's own fixtures use its output; nothing here runs in the server. Drawing them keeps the
+repository free of pictures with a licence of their own.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +16,26 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from hobbyhorse.media.horse import draw_horse
 from hobbyhorse.media.scenery import scene
 
-# Tests and demos use these; nothing here runs in the server.
+# The horse of the portrait and of the toy is the same one: a bay with a pale mane; the rockers are red.
 COAT, MANE, WOOD = (150, 92, 52), (240, 222, 186), (186, 60, 46)
 
 
 def main(folder: str) -> None:
-    """Write every sample into the folder, in the format that its name says."""
+    """Write every sample into a folder, in the format of its file name."""
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
     for name, draw in SAMPLES.items():
+        # Quality 80 keeps all samples together under 400 KB: they are part of the wheel.
         draw().save(out / name, quality=80, optimize=True)
 
 
 def landscape() -> Image.Image:
-    """Two horses at evening, as a camera would see them."""
+    """Draw horses on hills, as a photograph."""
     return _photographed(scene("landscape", 8, 1280, 720), grain=4)
 
 
 def portrait() -> Image.Image:
-    """A horse's head in front of a blurred field."""
+    """Draw a horse's head in front of a blurred field."""
     back = _blurred(scene("portrait", 3, 180, 320), (720, 1280), 14)
     _lights(back, random.Random(5), 26)
     draw_horse(back, -880, 1730, 1520, COAT, MANE)
@@ -42,7 +47,7 @@ def portrait() -> Image.Image:
 
 
 def product() -> Image.Image:
-    """A rocking horse on white, as a shop shows it."""
+    """Draw a rocking horse on white, as in a shop's catalogue."""
     canvas = Image.new("RGB", (1000, 1000), (255, 255, 255))
     shade = Image.new("L", (250, 250))
     ImageDraw.Draw(shade).ellipse((35, 211, 215, 227), fill=90)
@@ -54,7 +59,7 @@ def product() -> Image.Image:
 
 
 def graphic() -> Image.Image:
-    """A poster of three flat colours."""
+    """Draw a poster of flat colours: hard edges are the difficult case of a video encoder."""
     fine = Image.new("RGB", (2000, 2500), (16, 62, 118))
     draw = ImageDraw.Draw(fine)
     draw.ellipse((300, 420, 1700, 1820), fill=(232, 52, 40))
@@ -67,13 +72,14 @@ def graphic() -> Image.Image:
 
 
 def square() -> Image.Image:
-    """A grey horse among dunes."""
+    """Draw a square scene."""
     return scene("square", 10, 800, 800)
 
 
 def character() -> Image.Image:
-    """Reference: who. A grey horse in a studio."""
+    """Draw the reference of the character: a grey horse in a photographer's studio."""
     canvas = _blurred(Image.radial_gradient("L"), (768, 1024), 0)
+    # A slightly different gradient in each channel gives a warm background.
     tones = [canvas.point(lambda v, low=low: 235 - v * low / 255) for low in (70, 76, 90)]
     canvas = Image.merge("RGB", tones)
     draw_horse(canvas, 54, 800, 660, (128, 120, 122), (52, 48, 56))
@@ -81,12 +87,12 @@ def character() -> Image.Image:
 
 
 def place() -> Image.Image:
-    """Reference: where. Hills without anybody."""
+    """Draw the reference of the place: hills without horses."""
     return _photographed(scene("place", 4, 1024, 576, herd=False), grain=3)
 
 
 def thing() -> Image.Image:
-    """Reference: with what. A red ball on wood."""
+    """Draw the reference of the object: a red ball on wood."""
     canvas = Image.new("RGB", (640, 640), (236, 224, 200))
     draw = ImageDraw.Draw(canvas)
     for y in range(400, 640, 60):
@@ -107,11 +113,12 @@ def _blurred(picture: Image.Image, size: tuple[int, int], radius: float) -> Imag
 
 
 def _photographed(picture: Image.Image, grain: int) -> Image.Image:
-    """Add what a lens and a sensor add: dark corners and grain (seeded, unlike Pillow's own noise)."""
+    """Add dark corners and grain, as a lens and a sensor do."""
+    # Image.effect_noise would be simpler, but has no seed: the files would differ in each run.
     width, height = picture.size
     fall = Image.radial_gradient("L").point(lambda v: 255 - max(0, v - 120) * 0.5).resize(picture.size)
-    dice = random.Random(width * height)
-    specks = Image.frombytes("L", (256, 256), bytes(128 + round(dice.gauss(0, grain)) for _ in range(65536)))
+    rng = random.Random(width * height)
+    specks = Image.frombytes("L", (256, 256), bytes(128 + round(rng.gauss(0, grain)) for _ in range(65536)))
     noise = Image.new("L", picture.size)
     for x in range(0, width, 256):
         for y in range(0, height, 256):
@@ -120,13 +127,13 @@ def _photographed(picture: Image.Image, grain: int) -> Image.Image:
     return ImageChops.add(shaded, Image.merge("RGB", [noise] * 3), offset=-128)
 
 
-def _lights(canvas: Image.Image, dice: random.Random, count: int) -> None:
-    """Spots of light out of focus."""
+def _lights(canvas: Image.Image, rng: random.Random, count: int) -> None:
+    """Add out-of-focus spots of light."""
     layer = Image.new("L", canvas.size)
     for _ in range(count):
-        x, y, r = dice.uniform(0, canvas.width), dice.uniform(0, canvas.height), dice.uniform(20, 70)
+        x, y, r = rng.uniform(0, canvas.width), rng.uniform(0, canvas.height), rng.uniform(20, 70)
         spot = Image.new("L", canvas.size)
-        ImageDraw.Draw(spot).ellipse((x - r, y - r, x + r, y + r), fill=dice.randint(14, 46))
+        ImageDraw.Draw(spot).ellipse((x - r, y - r, x + r, y + r), fill=rng.randint(14, 46))
         layer = ImageChops.add(layer, spot)
     canvas.paste((255, 240, 210), mask=layer.filter(ImageFilter.GaussianBlur(2)))
 

@@ -1,4 +1,8 @@
-"""Pictures drawn from words and numbers: scenes, placeholders, contact sheets; knows no files, no input formats."""
+"""Pictures drawn from a text and a seed: scenes, placeholders, contact sheets, the watermark. No files, no decoding.
+
+Every drawing depends on its arguments alone, so that the same request gives the same video in any process. Randomness
+comes from `_rng`, never from the global generator or `hash()`, whose seed differs from process to process.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +18,14 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from hobbyhorse.media.horse import Ink, draw_horse
 
-WATERMARK = "Happy Horse"
+WATERMARK = "Happy Horse"  # the text that a provider documents
+# Placeholders that are kept, some 60 KB each: the jobs of a test usually name the same few unfetched addresses.
 MOST_PLACEHOLDERS = 64
-"""How many pictures that stand for others are kept: they are drawn anew for each job otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """The colours of an hour of the day."""
+    """The colours of a time of day."""
 
     zenith: Ink
     horizon: Ink
@@ -32,8 +36,9 @@ class Palette:
     stars: bool = False
 
 
+# (coat, hair) pairs. At night the horses are silhouettes.
 BAY, CREAM, GREY = ((92, 52, 34), (36, 22, 20)), ((158, 96, 48), (242, 222, 182)), ((206, 200, 194), (120, 114, 116))
-NIGHT = ((24, 26, 48), (14, 15, 30))
+NIGHT = ((24, 26, 48), (14, 15, 30))  # darker than any sky of the palettes
 PALETTES = (
     Palette((62, 126, 196), (214, 232, 240), (255, 246, 210), (150, 178, 186), (72, 124, 62), (BAY, CREAM, GREY)),
     Palette((88, 62, 124), (250, 178, 122), (255, 226, 160), (150, 98, 120), (62, 44, 66), (BAY, NIGHT)),
@@ -44,29 +49,29 @@ PALETTES = (
 
 
 def scene(prompt: str, seed: int, width: int = 1280, height: int = 720, *, herd: bool = True) -> Image.Image:
-    """Draw horses on hills; the hour, the hills and the horses follow from the prompt and the seed."""
-    dice = _dice("scene", prompt, seed)
-    palette = dice.choice(PALETTES)
+    """Draw horses on hills; the time of day, the hills and the horses depend on the prompt and the seed."""
+    rng = _rng("scene", prompt, seed)
+    palette = rng.choice(PALETTES)
     canvas = _sky(palette, width, height)
-    _sun_and_stars(canvas, palette, dice)
-    ridges = [_ridge(dice, depth, width, height) for depth in (0.0, 0.33, 0.66, 1.0)]
+    _sun_and_stars(canvas, palette, rng)
+    ridges = [_ridge(rng, depth, width, height) for depth in (0.0, 0.33, 0.66, 1.0)]
     for depth, ridge in zip((0.0, 0.33, 0.66, 1.0), ridges, strict=True):
         _hill(canvas, ridge, _blend(palette.far, palette.near, depth))
     if herd:
-        _herd(canvas, palette, ridges[-1], dice)
+        _herd(canvas, palette, ridges[-1], rng)
     return canvas
 
 
 @lru_cache(MOST_PLACEHOLDERS)
 def placeholder(text: str, width: int = 1280, height: int = 720) -> bytes:
-    """Draw the JPEG that stands for a picture that was not fetched; hue and shapes follow from the text."""
-    dice = _dice("placeholder", text)
-    hue = dice.randrange(256)
+    """Draw a stand-in for a picture that was not fetched, as a JPEG; colour and shapes depend on the text."""
+    rng = _rng("placeholder", text)
+    hue = rng.randrange(256)
     top, low = (
         Image.new("HSV", (1, 1), hsv).convert("RGB").getpixel((0, 0)) for hsv in ((hue, 90, 150), (hue, 110, 70))
     )
     canvas = _gradient(_ink(top), _ink(low), width, height)
-    _bubbles(canvas, dice)
+    _bubbles(canvas, rng)
     side = min(width, height) * 0.5
     pale, dim = _blend(_ink(top), (255, 255, 255), 0.75), _blend(_ink(top), (255, 255, 255), 0.5)
     draw_horse(canvas, width / 2 - side / 2, height * 0.68, side, pale, dim)
@@ -76,7 +81,8 @@ def placeholder(text: str, width: int = 1280, height: int = 720) -> bytes:
 
 
 def contact_sheet(pictures: Sequence[Image.Image], width: int, height: int) -> Image.Image:
-    """Lay the pictures out in order, numbered from 1, on a blurred backdrop of the first."""
+    """Lay pictures out in order, numbered from 1, on a blurred backdrop of the first one."""
+    # Blurred at a sixteenth of the size: a blur hides the enlargement, and a large radius is slow.
     canvas = ImageOps.fit(pictures[0], (max(1, width // 16), max(1, height // 16)))
     canvas = canvas.filter(ImageFilter.GaussianBlur(4)).resize((width, height), Image.Resampling.BICUBIC)
     canvas = canvas.point(lambda value: value * 0.45 + 20)
@@ -85,14 +91,15 @@ def contact_sheet(pictures: Sequence[Image.Image], width: int, height: int) -> I
     cell_height = height / rows
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)
-        in_row = min(columns, len(pictures) - row * columns)
+        in_row = min(columns, len(pictures) - row * columns)  # the last row may be shorter: it is centred
         left = (width - in_row * width / columns) / 2 + column * width / columns
         _print(canvas, picture, index + 1, (left, row * cell_height, width / columns, cell_height))
     return canvas
 
 
 def watermark(width: int, height: int) -> tuple[Image.Image, tuple[int, int]]:
-    """Draw the mark for a frame: an RGBA strip, and where its upper left corner stands (both even)."""
+    """Draw the watermark of a frame: an RGBA strip, and the position of its upper left corner."""
+    # Sides and position are even: in 4:2:0 video an odd one would smear the colours by half a chroma sample.
     size = max(12, round(math.sqrt(width * height) / 30))
     font = ImageFont.load_default(size)
     margin = size // 2
@@ -108,13 +115,15 @@ def watermark(width: int, height: int) -> tuple[Image.Image, tuple[int, int]]:
 
 
 def jpeg(picture: Image.Image) -> bytes:
-    """Encode a picture as a JPEG of high quality."""
+    """Encode a picture as a JPEG of high quality (92)."""
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=92)
     return out.getvalue()
 
 
-def _dice(*words: object) -> random.Random:
+def _rng(*words: object) -> random.Random:
+    """Return a generator whose seed is a hash of the words."""
+    # surrogatepass: a prompt from JSON may have lone surrogates.
     return random.Random(hashlib.sha256("\0".join(map(str, words)).encode(errors="surrogatepass")).digest())
 
 
@@ -139,21 +148,22 @@ def _gradient(top: Ink, low: Ink, width: int, height: int) -> Image.Image:
 
 
 def _sky(palette: Palette, width: int, height: int) -> Image.Image:
+    # Hills cover the lowest 30 %: the gradient ends there, or the horizon's colour would never show.
     sky = _gradient(palette.zenith, palette.horizon, width, max(1, round(height * 0.7)))
     canvas = Image.new("RGB", (width, height), palette.horizon)
     canvas.paste(sky, (0, 0))
     return canvas
 
 
-def _sun_and_stars(canvas: Image.Image, palette: Palette, dice: random.Random) -> None:
+def _sun_and_stars(canvas: Image.Image, palette: Palette, rng: random.Random) -> None:
     width, height = canvas.size
     unit = min(width, height)
     if palette.stars:
         draw = ImageDraw.Draw(canvas)
         for _ in range(120):
-            x, y, r = dice.random() * width, dice.random() ** 1.5 * height * 0.55, unit * dice.choice((1, 1, 2)) / 900
-            draw.ellipse((x - r, y - r, x + r, y + r), fill=_blend(palette.zenith, palette.sun, dice.uniform(0.4, 1)))
-    x, y, r = width * dice.uniform(0.12, 0.88), height * dice.uniform(0.16, 0.4), unit * dice.uniform(0.06, 0.09)
+            x, y, r = rng.random() * width, rng.random() ** 1.5 * height * 0.55, unit * rng.choice((1, 1, 2)) / 900
+            draw.ellipse((x - r, y - r, x + r, y + r), fill=_blend(palette.zenith, palette.sun, rng.uniform(0.4, 1)))
+    x, y, r = width * rng.uniform(0.12, 0.88), height * rng.uniform(0.16, 0.4), unit * rng.uniform(0.06, 0.09)
     _glow(canvas, (x, y), r * 3.5, palette.sun, 0.4)
     _disc(canvas, (x, y), r, palette.sun)
 
@@ -171,11 +181,12 @@ def _disc(canvas: Image.Image, centre: tuple[float, float], radius: float, ink: 
     canvas.paste(ink, (round(centre[0] - radius), round(centre[1] - radius)), mask.reduce(4))
 
 
-def _ridge(dice: random.Random, depth: float, width: int, height: int) -> list[float]:
-    """The height of a hill over each column, in pixels from the top."""
+def _ridge(rng: random.Random, depth: float, width: int, height: int) -> list[float]:
+    """Return the top of a hill at each column, in pixels from the top; depth is 0 (far) to 1 (near)."""
+    # Far hills are higher in the picture and more rugged. Three waves of rising frequency look irregular enough.
     level = height * (0.52 + 0.27 * depth)
     swell = height * (0.075 - 0.035 * depth)
-    waves = [(swell / (k + 0.6), 2 * math.pi * dice.uniform(0.5, 0.8) * (k + 1), dice.random() * 7) for k in range(3)]
+    waves = [(swell / (k + 0.6), 2 * math.pi * rng.uniform(0.5, 0.8) * (k + 1), rng.random() * 7) for k in range(3)]
     return [level + sum(a * math.sin(f * x / width + p) for a, f, p in waves) for x in range(width)]
 
 
@@ -190,31 +201,33 @@ def _hill(canvas: Image.Image, ridge: list[float], ink: Ink) -> None:
     canvas.paste(shaded, (0, top), mask.reduce((1, 4)))
 
 
-def _herd(canvas: Image.Image, palette: Palette, ridge: list[float], dice: random.Random) -> None:
+def _herd(canvas: Image.Image, palette: Palette, ridge: list[float], rng: random.Random) -> None:
     width, height = canvas.size
     size = min(height * 0.42, width * 0.5)
-    count = 1 + (width > height and dice.random() < 0.6)
-    facing = dice.choice((-1, 1))
+    count = 1 + (width > height and rng.random() < 0.6)
+    facing = rng.choice((-1, 1))
     for index in range(count):
-        side = size * (1 if index == 0 else dice.uniform(0.55, 0.7))
-        spot = width * (dice.uniform(0.3, 0.5) if index == 0 else dice.choice((0.12, 0.78)))
+        side = size * (1 if index == 0 else rng.uniform(0.55, 0.7))
+        spot = width * (rng.uniform(0.3, 0.5) if index == 0 else rng.choice((0.12, 0.78)))
         left = min(max(0, spot - side / 2), width - side)
+        # The lowest ground below its hooves, and a little more: a horse may sink into a slope but must not float.
         foot = max(ridge[round(left + side * share)] for share in (0.1, 0.25, 0.65, 0.9)) + side * 0.03
-        coat, hair = dice.choice(palette.coats)
+        coat, hair = rng.choice(palette.coats)
         draw_horse(canvas, left, foot, side * facing, coat, hair)
 
 
-def _bubbles(canvas: Image.Image, dice: random.Random) -> None:
+def _bubbles(canvas: Image.Image, rng: random.Random) -> None:
     width, height = canvas.size
     for _ in range(7):
-        centre = (dice.random() * width, dice.random() * height)
-        _disc(canvas, centre, min(width, height) * dice.uniform(0.08, 0.3), (255, 255, 255), dice.uniform(0.04, 0.09))
+        centre = (rng.random() * width, rng.random() * height)
+        _disc(canvas, centre, min(width, height) * rng.uniform(0.08, 0.3), (255, 255, 255), rng.uniform(0.04, 0.09))
 
 
 def _shown(text: str) -> str:
-    """One short printable line; the built-in font has Latin letters only."""
+    """Return a text as one short printable line of ASCII; Pillow's built-in font has Latin letters only."""
     line = " ".join(text.encode("ascii", "replace").decode().split())
     line = "".join(letter for letter in line if letter.isprintable())
+    # The host and the file name identify an address, and both ends of a line are kept.
     return line if len(line) <= 72 else f"{line[:48]} ... {line[-20:]}"
 
 
@@ -228,7 +241,7 @@ def _caption(canvas: Image.Image, text: str, top: float, room: float, size: int)
 
 
 def _columns(pictures: Sequence[Image.Image], width: int, height: int) -> int:
-    """The number of columns that shows the pictures largest."""
+    """Return the number of columns with which the pictures cover the most area."""
 
     def shown(columns: int) -> float:
         rows = -(-len(pictures) // columns)
@@ -254,5 +267,5 @@ def _badge(canvas: Image.Image, number: int, corner: tuple[int, int], radius: fl
     centre = (corner[0] + radius * 1.3, corner[1] + radius * 1.3)
     _disc(canvas, centre, radius * 1.15, (250, 248, 244))
     _disc(canvas, centre, radius, (196, 62, 48))
-    font = ImageFont.load_default(radius * 1.3)
+    font = ImageFont.load_default(max(1, radius * 1.3))  # FreeType refuses a size that rounds to 0
     ImageDraw.Draw(canvas).text(centre, str(number), font=font, fill=(255, 255, 255), anchor="mm")

@@ -1,4 +1,16 @@
-"""Films of still pictures in gentle motion: one second is encoded and repeated; knows no contract, no HTTP."""
+"""Videos from a still picture in gentle motion: one second is encoded and repeated. No contract, no HTTP.
+
+Encoding is slow and repeating is not, so a film of any length costs one second of encoding. For that, picture and sound
+must both end where they began:
+
+* The motion is a zoom and a sway with a period of exactly one second (`moving_filters`), zero at its ends. So frame 0
+  is the still itself, which is what an image-to-video client checks, and frame 24 would be frame 0 again.
+* The sound has a period of TURN packets (`sound_source`): each tone has a whole number of cycles in it.
+
+The same spec gives the same bytes, in any process of one machine: constant quantisers, fixed thread counts, bit-exact
+scaling, seeded generators, no times in the file. `digest` is therefore a content address, and must include everything
+that the bytes depend on.
+"""
 
 from __future__ import annotations
 
@@ -16,38 +28,41 @@ import imageio_ffmpeg
 import PIL
 from PIL import Image
 
-from hobbyhorse.media.mux import MovieParts, write_mp4
+from hobbyhorse.media.mp4_writer import MovieParts, write_mp4
 from hobbyhorse.media.picture import read_picture
 from hobbyhorse.media.scenery import contact_sheet, jpeg, scene, watermark
 from hobbyhorse.media.streams import PACKET_SAMPLES, AudioLoop, StreamError, VideoLoop, audio_loop, video_loop
 
-MAKER_VERSION = "1"
-FPS = 24
+MAKER_VERSION = "1"  # part of `digest`; must change with anything here that changes the bytes of a film
+FPS = 24  # the only frame rate that a provider documents for these models
 AREAS = {720: 1280 * 720, 1080: 1920 * 1080}
-MOST_VIDEO_SECONDS = 60
-ENCODE_SECONDS = 120
+MOST_VIDEO_SECONDS = 60  # providers document at most 15; a bound on the size of a file
+ENCODE_SECONDS = 120  # a 1080P second takes 2 to 5 s to encode, longer on a busy machine; beyond this ffmpeg hangs
+# The same request in other durations reuses its loops. A loop takes up to 2 MB; a few cover the jobs of one test.
 MOST_CACHED_LOOPS = 4
 
 # Fixed thread counts and exact arithmetic: the bytes must not depend on the machine's cores.
 EXACT = "bitexact+accurate_rnd"
-# Constant quantisers keep the first frame true on any picture, and a watermark's cost in its own corner.
+# Constant quantisers: the first frame stays faithful for any picture, and a watermark changes only its own corner. No
+# B-frames, and one slice for each picture: the loop is cut from the stream without decoding it (see `streams`).
 X264 = ("-preset", "superfast", "-qp", "20", "-bf", "0", "-g", str(FPS), "-threads", "4")
 X264_PARAMS = "ipratio=1.6:chroma-qp-offset=-3:scenecut=0:open-gop=0:slices=1:sliced-threads=0"
 BT709_OPTIONS = ("-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", "bt709", "-color_range", "tv")
 
-RATE = 48000
-TURN = 47  # AAC packets after which the sound repeats: 1.0027 s
-SETTLE = 3  # packets that the encoder needs before its output repeats too
+RATE = 48000  # Hz; the movie's time scale, too (see `mux`)
+TURN = 47  # AAC packets after which the sound repeats: 1.0027 s, nearest to a second
+SETTLE = 3  # packets after which the encoder's output is periodic, too
+# Semitones above the root: chords that sound well in any order.
 SCALES = ((0, 4, 7, 12), (0, 5, 9, 12), (0, 3, 7, 10), (0, 4, 9, 14), (0, 7, 9, 16))
 
 
 class VideoError(Exception):
-    """A film that could not be made; the message is one line."""
+    """A film could not be made; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class VideoSpec:
-    """All that a film depends on. A first frame outranks references, and these outrank the prompt."""
+    """The input of a film. Its picture is the first frame, else the references, else a scene from the prompt."""
 
     task: str
     first_frame: bytes | None
@@ -63,7 +78,7 @@ class VideoSpec:
 
 @dataclass(frozen=True, slots=True)
 class Loops:
-    """What a film of any length is made of, and the size of its frame."""
+    """The encoded loops of a film, and the size of its frame."""
 
     video: VideoLoop
     audio: AudioLoop
@@ -72,7 +87,7 @@ class Loops:
 
 @dataclass(frozen=True, slots=True)
 class Motion:
-    """A loop of zoom and sway, zero at its ends: `reach` in pixels per side, the rest in shares of it."""
+    """A periodic zoom and sway, zero at its ends: `reach` in pixels per side, the rest as fractions of it."""
 
     reach: int
     lean_x: float
@@ -81,44 +96,46 @@ class Motion:
     sway_y: float
 
 
-def film(shot: VideoSpec, out: Path) -> None:
-    """Make the film at `out`, which appears complete or not at all; raise VideoError or PictureError."""
-    _check(shot)
-    found = loops(replace(shot, task="", seconds=1, comment=""))
-    reel = MovieParts(found.video, found.audio, *found.size, shot.seconds, f"hobbyhorse {shot.task}", shot.comment)
-    with tempfile.TemporaryDirectory(prefix=".film-", dir=out.parent) as room:
-        aside = Path(room) / "film.mp4"
-        write_mp4(reel, aside)
+def film(spec: VideoSpec, out: Path) -> None:
+    """Write a film to `out`, complete or not at all. Raises VideoError or PictureError."""
+    _check(spec)
+    # Task, duration and comment do not affect the encoding: films that differ only in them share a cache entry.
+    found = loops(replace(spec, task="", seconds=1, comment=""))
+    movie = MovieParts(found.video, found.audio, *found.size, spec.seconds, f"hobbyhorse {spec.task}", spec.comment)
+    # Beside `out`, because a rename is atomic only within a file system.
+    with tempfile.TemporaryDirectory(prefix=".film-", dir=out.parent) as folder:
+        aside = Path(folder) / "film.mp4"
+        write_mp4(movie, aside)
         os.replace(aside, out)
 
 
 @lru_cache(maxsize=MOST_CACHED_LOOPS)
-def loops(shot: VideoSpec) -> Loops:
-    """Encode the second of picture and the turn of sound that a film repeats; remember the latest few."""
-    still = compose(shot)
+def loops(spec: VideoSpec) -> Loops:
+    """Encode the video and audio loops of a film; the latest few are cached. Raises VideoError or PictureError."""
+    still = compose(spec)
     with tempfile.TemporaryDirectory(prefix="film-") as name:
-        room = Path(name)
-        _encode(shot, still, room)
+        folder = Path(name)
+        _encode(spec, still, folder)
         try:
-            video = video_loop((room / "loop.h264").read_bytes(), FPS)
-            audio = audio_loop((room / "loop.aac").read_bytes(), SETTLE, TURN)
+            video = video_loop((folder / "loop.h264").read_bytes(), FPS)
+            audio = audio_loop((folder / "loop.aac").read_bytes(), SETTLE, TURN)
         except StreamError as error:
             raise VideoError(f"the encoder's output cannot be used: {error}") from error
     return Loops(video, audio, still.size)
 
 
-def first_frame_jpeg(shot: VideoSpec) -> bytes:
-    """Give the film's first frame as a JPEG, watermark included."""
-    _check(shot)
-    still = compose(shot)
-    if shot.watermark:
+def first_frame_jpeg(spec: VideoSpec) -> bytes:
+    """Return the film's first frame as a JPEG, with the watermark if there is one."""
+    _check(spec)
+    still = compose(spec)
+    if spec.watermark:
         strip, corner = watermark(*still.size)
         still.paste(strip, corner, strip)
     return jpeg(still)
 
 
 def frame_size(tier: int, ratio_width: int, ratio_height: int) -> tuple[int, int]:
-    """Give the frame's width and height: the tier's area in the given ratio, both sides even.
+    """Return the frame's width and height: the tier's area in the given ratio, both sides even (4:2:0 needs that).
 
     >>> frame_size(720, 16, 9), frame_size(1080, 9, 16), frame_size(720, 1, 1)
     ((1280, 720), (1080, 1920), (960, 960))
@@ -130,20 +147,20 @@ def frame_size(tier: int, ratio_width: int, ratio_height: int) -> tuple[int, int
     return width, max(2, _even(width * ratio_height / ratio_width))
 
 
-def digest(shot: VideoSpec) -> str:
-    """Give the film's content address: a hash of all that its bytes depend on, its makers' versions included."""
+def digest(spec: VideoSpec) -> str:
+    """Return the film's content address: a hash of everything that its bytes depend on, with the tools' versions."""
     makers = (MAKER_VERSION, ffmpeg_version(), PIL.__version__)
-    first = shot.first_frame and hashlib.sha256(shot.first_frame).hexdigest()
-    references = [hashlib.sha256(data).hexdigest() for data in shot.references]
-    words = replace(shot, first_frame=None, references=())
+    first = spec.first_frame and hashlib.sha256(spec.first_frame).hexdigest()
+    references = [hashlib.sha256(data).hexdigest() for data in spec.references]
+    words = replace(spec, first_frame=None, references=())
     return hashlib.sha256(repr((makers, first, references, words)).encode()).hexdigest()
 
 
 @cache
 def ffmpeg_version() -> str:
-    """Give the first line of `ffmpeg -version`."""
-    answer = subprocess.run([_program(), "-version"], capture_output=True, check=True)
-    return answer.stdout.decode(errors="replace").partition("\n")[0]
+    """Return the first line of `ffmpeg -version`."""
+    done = subprocess.run([_program(), "-version"], capture_output=True, check=True)
+    return done.stdout.decode(errors="replace").partition("\n")[0]
 
 
 def _program() -> str:
@@ -153,38 +170,40 @@ def _program() -> str:
         raise VideoError(f"ffmpeg was not found: {error}") from error
 
 
-def _check(shot: VideoSpec) -> None:
-    if shot.tier not in AREAS:
-        raise VideoError(f"tier is {shot.tier!r}; allowed are {', '.join(map(str, AREAS))}")
-    if not 1 <= shot.seconds <= MOST_VIDEO_SECONDS:
-        raise VideoError(f"seconds is {shot.seconds!r}; allowed are 1 to {MOST_VIDEO_SECONDS}")
-    if shot.ratio is not None and min(shot.ratio) < 1:
-        raise VideoError(f"ratio is {shot.ratio!r}; both sides must be positive")
+def _check(spec: VideoSpec) -> None:
+    if spec.tier not in AREAS:
+        raise VideoError(f"tier is {spec.tier!r}; allowed: {', '.join(map(str, AREAS))}")
+    if not 1 <= spec.seconds <= MOST_VIDEO_SECONDS:
+        raise VideoError(f"seconds is {spec.seconds!r}; allowed: 1 to {MOST_VIDEO_SECONDS}")
+    if spec.ratio is not None and min(spec.ratio) < 1:
+        raise VideoError(f"ratio is {spec.ratio!r}; both sides must be positive")
 
 
 def _even(value: float) -> int:
     return 2 * round(value / 2)
 
 
-def compose(shot: VideoSpec) -> Image.Image:
-    """Compose the picture that the film starts from, in the size of the frame."""
-    if shot.first_frame is not None:
-        given = read_picture(shot.first_frame).image
-        size = frame_size(shot.tier, *given.size)
+def compose(spec: VideoSpec) -> Image.Image:
+    """Return the first frame without the watermark. Raises PictureError."""
+    if spec.first_frame is not None:
+        given = read_picture(spec.first_frame).image
+        size = frame_size(spec.tier, *given.size)
         return given if given.size == size else given.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
-    size = frame_size(shot.tier, *(shot.ratio or (16, 9)))
-    if shot.references:
-        return contact_sheet([read_picture(data).image for data in shot.references], *size)
-    return scene(shot.prompt, shot.seed, *size)
+    size = frame_size(spec.tier, *(spec.ratio or (16, 9)))
+    if spec.references:
+        return contact_sheet([read_picture(data).image for data in spec.references], *size)
+    return scene(spec.prompt, spec.seed, *size)
 
 
 def motion(seed: int, width: int) -> Motion:
-    """Draw the motion that belongs to a seed."""
-    dice = random.Random(f"motion {seed}")
-    angle, sway = dice.random() * 2 * math.pi, dice.uniform(0.25, 0.45) * dice.choice((-1, 1))
-    lean = dice.uniform(0.2, 0.5)
+    """Return the motion of a seed, for a frame of some width."""
+    # Lean and sway are perpendicular, which gives an elliptic path. Their sum stays below 1 (0.5 and 0.45): the crop
+    # window must not leave the enlarged picture.
+    rng = random.Random(f"motion {seed}")
+    angle, sway = rng.random() * 2 * math.pi, rng.uniform(0.25, 0.45) * rng.choice((-1, 1))
+    lean = rng.uniform(0.2, 0.5)
     return Motion(
-        reach=round(width * dice.uniform(0.006, 0.009)),
+        reach=round(width * rng.uniform(0.006, 0.009)),
         lean_x=round(lean * math.cos(angle), 4),
         lean_y=round(lean * math.sin(angle), 4),
         sway_x=round(-sway * math.sin(angle), 4),
@@ -192,48 +211,37 @@ def motion(seed: int, width: int) -> Motion:
     )
 
 
-def _encode(shot: VideoSpec, still: Image.Image, room: Path) -> None:
+def _encode(spec: VideoSpec, still: Image.Image, folder: Path) -> None:
     width, height = still.size
     inputs = [*raw_input("rgb24", still.size), "-i", "pipe:0"]
-    picture = f"[0:v]{moving_filters(motion(shot.seed, width), width, height)}"
-    if shot.watermark:
+    picture = f"[0:v]{moving_filters(motion(spec.seed, width), width, height)}"
+    if spec.watermark:
         strip, (left, top) = watermark(width, height)
-        (room / "mark.rgba").write_bytes(strip.tobytes())
+        (folder / "mark.rgba").write_bytes(strip.tobytes())
         inputs += [*raw_input("rgba", strip.size), "-i", "mark.rgba"]
         mark = f"[1:v]scale=out_color_matrix=bt709:out_range=tv:flags={EXACT},format=yuva420p[mark]"
         picture = f"{mark};{picture}[clean];[clean][mark]overlay={left}:{top}:format=yuv420"
     picture += ",setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709[v]"
     common = ("-v", "error", "-y", "-bitexact", *inputs)
     # Two graphs, not one: ffmpeg runs each in a thread of its own.
-    graphs = ("-filter_complex", picture, "-filter_complex", f"{sound_source(shot.seed)}[a]")
-    video = (
-        "-map",
-        "[v]",
-        "-c:v",
-        "libx264",
-        *X264,
-        "-x264-params",
-        X264_PARAMS,
-        *BT709_OPTIONS,
-        "-f",
-        "h264",
-        "loop.h264",
-    )
+    graphs = ("-filter_complex", picture, "-filter_complex", f"{sound_source(spec.seed)}[a]")
+    encoder = ("-c:v", "libx264", *X264, "-x264-params", X264_PARAMS, *BT709_OPTIONS)
+    video = ("-map", "[v]", *encoder, "-f", "h264", "loop.h264")
+    # aac_pns 0: with perceptual noise substitution a decoder fills in noise that differs in each repetition.
     audio = ("-map", "[a]", "-c:a", "aac", "-b:a", "96k", "-aac_pns", "0", "-threads", "1", "-f", "adts", "loop.aac")
-    _ffmpeg((*common, *graphs, *video, *audio), still.tobytes(), room)
+    _ffmpeg((*common, *graphs, *video, *audio), still.tobytes(), folder)
 
 
 def raw_input(pixels: str, size: tuple[int, int]) -> list[str]:
-    """Give ffmpeg's options for an input of raw pixels."""
+    """Return ffmpeg's options for an input of raw pixels."""
     width, height = size
     return ["-f", "rawvideo", "-pixel_format", pixels, "-video_size", f"{width}x{height}", "-framerate", str(FPS)]
 
 
 def moving_filters(move: Motion, width: int, height: int) -> str:
-    """Write the filters: enlarge by whole pixels per side, cut the frame out of it, so that frame 0 stays as it is.
-
-    The work is done without chroma subsampling: in 4:2:0 an odd enlargement would shift the colours.
-    """
+    """Return ffmpeg's filters for the motion: enlarge by whole pixels on each side, then crop to the frame."""
+    # Whole pixels, so that an enlargement of 0 leaves frame 0 unscaled. 4:4:4 until the end: in 4:2:0 an odd
+    # enlargement would shift the colours. 0.000001 keeps x.5 from rounding differently on another machine.
     turn = f"(n*2*PI/{FPS})"
     grown = f"round({move.reach}*(1-cos({turn}))/2+0.000001)"
     grown_high = f"round({grown}*{height}/{width}+0.000001)"
@@ -254,24 +262,26 @@ def moving_filters(move: Motion, width: int, height: int) -> str:
 
 
 def sound_source(seed: int) -> str:
-    """Write the source of a quiet music box: four notes that repeat after TURN packets, each fading out."""
-    dice = random.Random(f"sound {seed}")
+    """Return ffmpeg's source of a quiet music box: four decaying notes that repeat after TURN packets."""
+    rng = random.Random(f"sound {seed}")
     turn = TURN * PACKET_SAMPLES / RATE
-    root, order = dice.choice((196.0, 220.0, 246.9, 261.6)), list(dice.choice(SCALES))
-    dice.shuffle(order)
+    root, order = rng.choice((196.0, 220.0, 246.9, 261.6)), list(rng.choice(SCALES))
+    rng.shuffle(order)
     notes = []
     for beat, step in enumerate(order):
         cycles = round(root * 2 ** (step / 12) * turn)  # a whole number, so that the phase repeats too
+        # Seconds since the note was struck, modulo the period: its decay continues across the loop's end.
         since = f"mod(t+{turn * (4 - beat) / 4:.6f},{turn:.9f})"
         notes.append(f"sin({2 * math.pi * cycles / turn:.9f}*t)*exp(-4.5*{since})*(1-exp(-120*{since}))")
+    # Two packets more: the encoder delays its output and flushes it at the end.
     length = (TURN + SETTLE + 2) * PACKET_SAMPLES / RATE
     return f"aevalsrc='0.08*({'+'.join(notes)})':s={RATE}:d={length:.9f},pan=stereo|c0=c0|c1=c0"
 
 
-def _ffmpeg(arguments: tuple[str, ...], given: bytes, room: Path) -> None:
+def _ffmpeg(arguments: tuple[str, ...], stdin: bytes, folder: Path) -> None:
     command = [_program(), *arguments]
     try:
-        done = subprocess.run(command, input=given, capture_output=True, cwd=room, timeout=ENCODE_SECONDS, check=False)
+        done = subprocess.run(command, input=stdin, capture_output=True, cwd=folder, timeout=ENCODE_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise VideoError(f"ffmpeg did not finish within {ENCODE_SECONDS} s") from error
     except OSError as error:

@@ -1,4 +1,21 @@
-"""Judges what goes by against a contract, live and without secrets; opens no connection and holds no exchange up."""
+"""Judges observed exchanges against a contract, live and without secrets. Opens no connection and delays no exchange.
+
+Kept data, and its lifetime:
+
+* The newest `most` exchanges (1,000 by default) with at most 64 MB of bodies, oldest dropped first. Each is also kept
+  as a HAR entry without its secrets, and only the entries are judged and written.
+* Every finding that was reported, as text, until the end: it keeps a finding from being reported twice, although each
+  pass judges all kept exchanges anew. Numbers are removed from the text, so that it grows with the kinds of findings
+  and the requests that they name, not with the passes.
+* The counts of findings, and the complaints about rules that failed, until the end.
+
+`seen` runs in the proxy's thread and only appends under a lock. `judge` runs in a `LiveJudgeThread`, which takes the
+lock just to copy the list. It rests nine times as long as it judged, because all threads share one interpreter lock:
+without the rest, judging would take turns with the proxy and delay exchanges.
+
+Incomplete evidence is not judged: a rule that sees half a body, or an exchange that the proxy broke off itself, would
+blame a side that did nothing wrong.
+"""
 
 from __future__ import annotations
 
@@ -23,31 +40,33 @@ from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.har import SECRET_HAR_HEADERS, HarError, read_har, to_har
 from hobbyhorse.traces.trace import REDACTED, Exchange, Trace
 
+# Enough for hundreds of jobs in progress; each pass judges all of them, so the number bounds its time.
 MOST_KEPT_EXCHANGES = 1_000
-"""How many exchanges are kept, the newest."""
+# 1,000 exchanges with two full bodies of 64 KB would be 128 MB; half of that is kept.
 MOST_KEPT_BYTES = 64 * 1024 * 1024
-"""How many bytes of bodies are kept."""
+# Five findings of one kind show the pattern; a broken server would print thousands.
 EACH = 5
-"""How many findings of one kind are told."""
+# Exchanges come in bursts; a short wait judges a burst in one pass.
 SETTLE_SECONDS = 0.05
+# Judging takes at most a tenth of the time of one core, so that exchanges are not delayed.
 REST_FACTOR = 9
-"""How much longer it rests than it judges."""
+# A finding should appear within seconds of its exchange, even after a long pass.
 MOST_REST_SECONDS = 5.0
 
 CLIENT_SIDE, UPSTREAM_SIDE, LESSON = "client", "upstream", "lesson"
 
 _NUMBER = re.compile(r"(?<![\w.-])\d+(?:\.\d+)?(?![\w-])")
 _REQUEST_COUNT = re.compile(r"\b(requests? )(\d+)")
-_AGAIN = re.compile(r" \(and \d+ times? more\)")
+_AGAIN = re.compile(r" \(and \d+ more times?\)")
 _SECRET = re.compile(r"auth|cookie|token|secret|passw|credential|api-?_?key|(?:^|[-_])key$", re.IGNORECASE)
 _FILE = re.compile(r"(?:video|audio|image)/", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What somebody did otherwise than the contract says: `side` is the client, the upstream, or a lesson.
+    """A deviation from the contract; `side` is the client, the upstream, or a lesson.
 
-    A lesson is what the upstream does otherwise than the contract only assumes.
+    A lesson is a deviation of the upstream from something that the contract only assumes.
     """
 
     side: str
@@ -57,29 +76,29 @@ class Finding:
     message: str
 
     def __str__(self) -> str:
-        who = f"{UPSTREAM_SIDE} ({LESSON})" if self.side == LESSON else self.side
-        return f"{who} {self.rule} {self.name} ({self.level}): {self.message}"
+        side = f"{UPSTREAM_SIDE} ({LESSON})" if self.side == LESSON else self.side
+        return f"{side} {self.rule} {self.name} ({self.level}): {self.message}"
 
 
 class LiveJudge:
-    """Keeps what goes by, and tells each finding once; `base` is where the exchanges are said to have been.
+    """Keeps observed exchanges and reports each finding once; `base` is their base URL, as the findings name it.
 
-    What is wrong with the judging itself is told by `trouble`, and stops nothing.
+    Errors of the judging itself are passed to `trouble`, and stop nothing.
     """
 
     def __init__(
         self,
         contract: Contract,
         base: str,
-        tell: Callable[[Finding], None],
+        report: Callable[[Finding], None],
         trouble: Callable[[str], None] = lambda message: None,
         most: int = MOST_KEPT_EXCHANGES,
     ) -> None:
         self.contract, self.base = contract, base
         self.total = 0
         self.counts: Counter[tuple[str, str]] = Counter()
-        """How many findings there are by side and rule, those that were not told, too."""
-        self._tell, self._trouble, self._most = tell, trouble, most
+        """The number of findings by side and rule, unreported ones included."""
+        self._report, self._trouble, self._most = report, trouble, most
         self._kept: deque[ObservedExchange] = deque()
         self._bytes = 0
         self._lock = threading.Lock()
@@ -89,8 +108,9 @@ class LiveJudge:
         self._entries: dict[int, dict[str, Any]] = {}
 
     def seen(self, passed: ObservedExchange) -> None:
-        """Take in an exchange."""
-        if passed.answer is not None and any(map(_FILE.match, passed.answer.all("content-type"))):
+        """Keep an exchange."""
+        if passed.response is not None and any(map(_FILE.match, passed.response.all("content-type"))):
+            # No rule reads the bytes of a video, and ten of them would push out everything else.
             passed = replace(passed, content=b"")
         with self._lock:
             self.total += 1
@@ -102,67 +122,71 @@ class LiveJudge:
 
     @property
     def findings(self) -> int:
-        """How many findings there are, without lessons."""
+        """The number of findings, without lessons."""
         return sum(count for (side, _), count in self.counts.items() if side != LESSON)
 
     def judge(self) -> None:
-        """Judge what is kept, and tell what is new."""
+        """Judge the kept exchanges and report new findings."""
         kept, trace = self._read()
         if trace is None:
             trace = Trace(self.contract.key, self.base)
         by_moment = {_micros(one.arrived): one for one in kept}
         pairs = [(exchange, found) for exchange in trace.exchanges if (found := _of(by_moment, exchange)) is not None]
         pairs = [(exchange, passed) for exchange, passed in pairs if not passed.own and _legible(exchange, passed)]
+        # If the client or the proxy broke an exchange off, the missing bytes are not the upstream's fault.
         theirs = [pair for pair in pairs if pair[1].broken not in (CLIENT, PROXY)]
-        self._judge_client(*self._story(trace, pairs))
-        self._judge_upstream(*self._story(trace, theirs))
+        self._judge_client(*self._annotated(trace, pairs))
+        self._judge_upstream(*self._annotated(trace, theirs))
 
     def har(self) -> dict[str, Any]:
-        """Return what is kept as an archive, without secrets."""
+        """Return the kept exchanges as a HAR archive without secrets."""
         _, trace = self._read()
         return to_har(trace if trace is not None else Trace(self.contract.key, self.base))
 
     def _read(self) -> tuple[list[ObservedExchange], Trace | None]:
-        """Return what is kept, and as a trace; None where nothing is about the provider."""
+        """Return the kept exchanges, and their trace; None if none of them is about the provider."""
         with self._lock:
             kept = list(self._kept)
         self._entries = {one.number: self._entries.get(one.number) or self._entry(one) for one in kept}
-        said = {"log": {"entries": [self._entries[one.number] for one in kept]}}
+        archive = {"log": {"entries": [self._entries[one.number] for one in kept]}}
         try:
-            return kept, read_har(said, self.contract, self.base).trace
+            return kept, read_har(archive, self.contract, self.base).trace
         except HarError:
             return kept, None
 
-    def _story(self, trace: Trace, pairs: list[tuple[Exchange, ObservedExchange]]) -> tuple[AnnotatedTrace, list[int]]:
+    def _annotated(
+        self, trace: Trace, pairs: list[tuple[Exchange, ObservedExchange]]
+    ) -> tuple[AnnotatedTrace, list[int]]:
         exchanges = tuple(exchange for exchange, _ in pairs)
         return AnnotatedTrace(self.contract, replace(trace, exchanges=exchanges)), [
             passed.number for _, passed in pairs
         ]
 
-    def _judge_client(self, story: AnnotatedTrace, numbers: list[int]) -> None:
+    def _judge_client(self, annotated: AnnotatedTrace, numbers: list[int]) -> None:
         for rule in rules():
             with _Caught(self._complain, rule.id):
-                for message in judge.check(rule, story) or ():
+                for message in judge.check(rule, annotated) or ():
                     self._find(Finding(CLIENT_SIDE, rule.id, rule.name, rule.level, message), numbers)
 
-    def _judge_upstream(self, story: AnnotatedTrace, numbers: list[int]) -> None:
+    def _judge_upstream(self, annotated: AnnotatedTrace, numbers: list[int]) -> None:
         for rule in self._server_rules():
             with _Caught(self._complain, rule.id):
-                for breach in (rule.check(story) if rule.applies(self.contract) else None) or ():
+                for breach in (rule.check(annotated) if rule.applies(self.contract) else None) or ():
                     side = LESSON if assumption_for(self.contract, breach.places) else UPSTREAM_SIDE
                     self._find(Finding(side, rule.id, rule.name, rule.level, breach.message), numbers)
 
     def _server_rules(self) -> tuple[ServerRule, ...]:
-        with _Caught(self._complain, "the rules for servers"):
+        with _Caught(self._complain, "the server rules"):
             return server_rules()
         return ()
 
     def _find(self, finding: Finding, numbers: list[int]) -> None:
-        """Tell a finding that has not been told; requests have the numbers that they have among all that passed."""
+        """Report a new finding; its request numbers are translated to the numbers among all observed exchanges."""
         named = _REQUEST_COUNT.sub(lambda match: match[1] + str(_at(numbers, int(match[2]))), finding.message)
         finding = replace(finding, message=" ".join(named.split())[:500])
         places = " ".join(match[2] for match in _REQUEST_COUNT.finditer(finding.message))
         kind = (finding.side, finding.rule, _NUMBER.sub("#", _AGAIN.sub("", finding.message)))
+        # The kind alone would merge findings about different requests; the message alone changes with each pass.
         found = (finding.side, finding.rule, f"{kind[2]} {places}")
         if found in self._found:
             return
@@ -170,9 +194,9 @@ class LiveJudge:
         self._kinds[kind] += 1
         self.counts[finding.side, finding.rule] += 1
         if self._kinds[kind] == EACH:
-            finding = replace(finding, message=f"{finding.message} (more of this kind are counted, not told)")
+            finding = replace(finding, message=f"{finding.message} (further ones are counted, not reported)")
         if self._kinds[kind] <= EACH:
-            self._tell(finding)
+            self._report(finding)
 
     def _complain(self, message: str) -> None:
         if message not in self._complaints:
@@ -180,7 +204,7 @@ class LiveJudge:
             self._trouble(message)
 
     def _entry(self, one: ObservedExchange) -> dict[str, Any]:
-        """Return an exchange as an entry of an archive."""
+        """Return an exchange as a HAR entry."""
         parts = urlsplit(self.base)
         own = {name for part, name, _ in self.contract.security if part == "header"}
         key = self.contract.idempotency.key
@@ -193,7 +217,8 @@ class LiveJudge:
         if one.body:
             cut = f"[cut: {one.sent} bytes, SHA-256 {one.sha256}]" if one.sha256 else ""
             request["postData"] = {"text": one.body.decode(errors="surrogateescape") + cut}
-        took = 0.0 if one.answered is None else max(0.0, (one.answered - one.arrived) * 1000)
+        took = 0.0 if one.responded is None else max(0.0, (one.responded - one.arrived) * 1000)
+        # Microseconds, so that the exchange is found again in the trace that is read from this archive.
         began = datetime.fromtimestamp(_micros(one.arrived) / 1e6, timezone.utc)
         return {
             "startedDateTime": began.isoformat(timespec="microseconds"),
@@ -204,20 +229,21 @@ class LiveJudge:
 
 
 class LiveJudgeThread:
-    """A thread in which a watch judges: soon after something has gone by, and most of the time not."""
+    """A thread that judges soon after an exchange, and rests most of the time."""
 
-    def __init__(self, watch: LiveJudge, trouble: Callable[[str], None] = lambda message: None) -> None:
-        self._watch, self._trouble = watch, trouble
+    def __init__(self, judge: LiveJudge, trouble: Callable[[str], None] = lambda message: None) -> None:
+        self._live_judge, self._trouble = judge, trouble
         self._news, self._over = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="hobbyhorse watching", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="hobbyhorse live judge", daemon=True)
         self._thread.start()
 
     def seen(self, passed: ObservedExchange) -> None:
-        """Take in an exchange, and judge it soon."""
-        self._watch.seen(passed)
+        """Keep an exchange, and judge it soon."""
+        self._live_judge.seen(passed)
         self._news.set()
 
     def _run(self) -> None:
+        # The first pass imports and compiles: better now than during the first exchange.
         self._judge()
         while not self._over.is_set():
             self._news.wait()
@@ -228,11 +254,11 @@ class LiveJudgeThread:
             self._over.wait(min(MOST_REST_SECONDS, REST_FACTOR * (time.thread_time() - began)))
 
     def _judge(self) -> None:
-        with _Caught(self._trouble, "what has gone by"):
-            self._watch.judge()
+        with _Caught(self._trouble, "the observed exchanges"):
+            self._live_judge.judge()
 
     def stop(self) -> None:
-        """Judge for the last time."""
+        """Judge one last time, then end."""
         self._over.set()
         self._news.set()
         self._thread.join()
@@ -240,47 +266,49 @@ class LiveJudgeThread:
 
 
 class _Caught:
-    """Turns an error of what judges into a sentence."""
+    """Turns an exception of a rule into a sentence."""
 
-    def __init__(self, tell: Callable[[str], None], what: str) -> None:
-        self._tell, self._what = tell, what
+    def __init__(self, trouble: Callable[[str], None], subject: str) -> None:
+        self._trouble, self._subject = trouble, subject
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: object) -> bool:
         if isinstance(error, Exception):
-            self._tell(f"{self._what} could not be judged: {type(error).__name__}")
+            # Only the type: the message of an exception may quote a body, and so a secret.
+            self._trouble(f"{self._subject} could not be judged: {type(error).__name__}")
             return True
         return False
 
 
 def _headers(headers: tuple[tuple[str, str], ...], own: set[str]) -> Iterator[dict[str, str]]:
     for name, value in headers:
+        # The contract's own key headers become `[key]` in the HAR module; any other secret is unknown to it.
         hidden = _SECRET.search(name) and name.lower() not in own | SECRET_HAR_HEADERS
         if name:
             yield {"name": name, "value": REDACTED if hidden else value}
 
 
 def _response(one: ObservedExchange, own: set[str]) -> dict[str, Any]:
-    if one.answer is None:
-        return {"status": 0, "headers": [], "content": {}, "_error": "no answer"}
+    if one.response is None:
+        return {"status": 0, "headers": [], "content": {}, "_error": "no response"}
     content = _plain(one)
-    kind = next(iter(one.answer.all("content-type")), "")
-    said: dict[str, Any] = {"size": one.size if content is None else max(len(content), one.size), "mimeType": kind}
+    kind = next(iter(one.response.all("content-type")), "")
+    body: dict[str, Any] = {"size": one.size if content is None else max(len(content), one.size), "mimeType": kind}
     if content:
-        said["text"] = content.decode(errors="surrogateescape")
+        body["text"] = content.decode(errors="surrogateescape")
     return {
-        "status": one.answer.status,
-        "headers": list(_headers(one.answer.headers, own)),
-        "content": said,
+        "status": one.response.status,
+        "headers": list(_headers(one.response.headers, own)),
+        "content": body,
         **({"_error": "broken off"} if one.broken else {}),
     }
 
 
 def _plain(one: ObservedExchange) -> bytes | None:
-    """Return the content of an answer without its coding; None where that is not known."""
-    coding = ", ".join(one.answer.all("content-encoding")).strip().lower() if one.answer is not None else ""
+    """Return a response's content without its coding; None if it is unknown or not kept in full."""
+    coding = ", ".join(one.response.all("content-encoding")).strip().lower() if one.response is not None else ""
     if coding in ("", "identity") or not one.size:
         return one.content if one.size <= KEPT_BODY_BYTES or not one.content else None
     if coding not in ("gzip", "x-gzip", "deflate") or one.size > KEPT_BODY_BYTES:
@@ -294,8 +322,8 @@ def _plain(one: ObservedExchange) -> bytes | None:
 
 
 def _legible(exchange: Exchange, passed: ObservedExchange) -> bool:
-    """Whether what was asked and answered is known as it was; a file need not be."""
-    return exchange.role == "media" or (passed.asked and _plain(passed) is not None)
+    """Whether the request and the response are completely known; a media file need not be."""
+    return exchange.role == "media" or (passed.request_complete and _plain(passed) is not None)
 
 
 def _micros(moment: float) -> int:

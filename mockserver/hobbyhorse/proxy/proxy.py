@@ -1,8 +1,42 @@
-"""Passes bytes between clients and one upstream, and tells what has gone by; knows no contract and judges nothing.
+"""Passes bytes between clients and one upstream, and reports each exchange. Knows no contract and judges nothing.
 
-Each connection of a client has one of its own to the upstream, and what happens to one happens to the other: what is
-sent, in both directions, the end of what is sent, and a reset. The only bytes that are not those that came are the
-value of a request's Host.
+Each client connection has its own upstream connection; the pair is a `_Link` with an `_End` at each side. Whatever
+happens at one end happens at the other: bytes, the end of the bytes, and a reset.
+
+A link's upstream connection is
+
+    idle         the client has not sent a complete head; there is nothing to pass on
+    connecting   `_connecting` is set; `_waiting` collects bytes, and the client is not read
+    connected    `upstream.transport` is set
+    over         `upstream.over`
+
+and independently of that, the link reads the passing bytes in one of three modes:
+
+    framed       requests and responses are followed (`_requests`, `_responses`) and reported
+    blind        after an upgrade, or bytes that cannot be parsed: passed on, not reported (`_blind`)
+    refused      the proxy has sent its own 421 or 502, or a reset; the client's bytes are dropped (`_refused`)
+
+A link starts framed. It never leaves the modes blind and refused.
+
+Invariants:
+
+1. Every byte passes unchanged and in order. The one exception is the value of a request's Host, which must name the
+   upstream. A request head is therefore the only thing that is framed before it is passed on. Responses are written
+   to the client first and framed afterwards, so that not even a bug in the framing could change them.
+2. Bytes are held in three places only: an incomplete request head in the framer, until it is complete, until the
+   client ends its stream, or until it is too long for a head (MOST_HEAD); `_waiting`, for at most CONNECT_SECONDS; and
+   the write buffers of the transports. The last two are bounded because an end is not read while the other is full or
+   not yet connected. So a slow reader slows its sender, instead of filling the proxy's memory.
+3. The judge never delays an exchange. `seen` runs after the bytes have been written; it may only store the exchange,
+   and its exceptions end in `trouble`. A parse error turns the link blind; it never stops the bytes.
+4. A half-closed connection stays half open: the end of one direction is passed on, and the other direction continues
+   until it ends, too. A client may end its stream and still wait for the response; closing both would take it away.
+   Only TLS cannot be half-closed; there the connection is closed.
+5. Bytes precede the end: `close` and `reset` first flush the buffered bytes. Otherwise the client would lose the last
+   bytes of a response that the upstream broke off.
+6. A framed exchange is reported once: when its response and its request are complete, or when a connection ends. A
+   response may end before its request does (`_early`). Exchanges in progress when the link turns blind or refused are
+   not reported, because their responses can no longer be recognised; only the refused request itself is.
 """
 
 from __future__ import annotations
@@ -27,28 +61,29 @@ from hobbyhorse.proxy.framing import (
     Framer,
     Head,
     Piece,
-    length_of_answer,
     length_of_request,
-    read_answer,
+    length_of_response,
     read_request,
+    read_response,
 )
 
+# Documented bodies have a few kilobytes; of longer ones, such as videos, the judge needs only the length.
 KEPT_BODY_BYTES = 64 * 1024
-"""How much of a body is kept for those who are told."""
+# A slow upstream should still be reached; a client's own timeout usually ends the attempt sooner.
 CONNECT_SECONDS = 30.0
+# Closing a socket with unread bytes resets it, and a reset may destroy the refusal before the client has read it.
 LINGER_SECONDS = 2.0
-"""How long a client that was refused may go on sending."""
 
 CLIENT, UPSTREAM, PROXY = "client", "upstream", "proxy"
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedExchange:
-    """A request that has gone by, and its answer; bodies without chunks, the first 64 KB, and how long they were.
+    """A request that has passed, and its response: bodies without chunk framing, cut to 64 KB, and their full sizes.
 
-    `broken` says who ended it before its time: the client, the upstream, or the proxy. `own` is an answer of the
-    proxy's, for the upstream cannot be reached. `asked` says that the whole request had come, and
-    `sha256` is that of a body that is not kept whole. Moments are seconds since 1970.
+    `broken` names the side that ended it early: the client, the upstream, or the proxy. `own` marks a response of the
+    proxy itself, because the upstream cannot be reached. `sha256` is the hash of a request body that is not kept in
+    full. Moments are in seconds since 1970.
     """
 
     number: int
@@ -56,19 +91,19 @@ class ObservedExchange:
     request: Head
     body: bytes = b""
     sent: int = 0
-    answer: Head | None = None
+    response: Head | None = None
     content: bytes = b""
     size: int = 0
-    answered: float | None = None
+    responded: float | None = None
     broken: str = ""
     own: bool = False
-    asked: bool = True
+    request_complete: bool = True
     sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """Where everything goes: an origin; `tls` says how it is trusted, None for plain HTTP."""
+    """The origin that receives every request; `tls` is the TLS context, or None for plain HTTP."""
 
     host: str
     port: int
@@ -77,11 +112,12 @@ class Upstream:
 
     @classmethod
     def of(cls, url: str, trust: Callable[[], ssl.SSLContext] = ssl.create_default_context) -> Upstream:
-        """Return the upstream at an address."""
+        """Return the upstream of a URL."""
         parts = urlsplit(url)
         secure = parts.scheme.lower() == "https"
         tls = trust() if secure else None
         if tls is not None:
+            # Clients speak HTTP/1.1 to the proxy, and bytes are not translated to HTTP/2.
             tls.set_alpn_protocols(["http/1.1"])
         authority = parts.netloc.rpartition("@")[2]
         return cls(parts.hostname or "", parts.port or (443 if secure else 80), authority, tls)
@@ -89,22 +125,22 @@ class Upstream:
 
 @dataclass(slots=True)
 class _Exchange:
-    """An exchange that is under way."""
+    """An exchange in progress."""
 
     number: int
     arrived: float
     request: Head
     body: bytearray = field(default_factory=bytearray)
     sent: int = 0
-    answer: Head | None = None
+    response: Head | None = None
     content: bytearray = field(default_factory=bytearray)
     size: int = 0
-    asked: bool = False
-    answered: float | None = None
+    request_complete: bool = False
+    responded: float | None = None
     digest: Any = None
 
-    def ask(self, content: bytes) -> None:
-        """Take in what the request goes on with; of what is not kept, a hash is."""
+    def add_request_bytes(self, content: bytes) -> None:
+        """Append to the request's body; bytes beyond the kept ones are only hashed."""
         self.sent += len(content)
         kept = content[: KEPT_BODY_BYTES - len(self.body)]
         self.body += kept
@@ -112,27 +148,27 @@ class _Exchange:
             self.digest = self.digest or sha256(self.body)
             self.digest.update(content[len(kept) :])
 
-    def passed(self, broken: str = "", own: bool = False) -> ObservedExchange:
-        """Return it as it is now."""
+    def observed(self, broken: str = "", own: bool = False) -> ObservedExchange:
+        """Return the exchange as it is now."""
         return ObservedExchange(
             number=self.number,
             arrived=self.arrived,
             request=self.request,
             body=bytes(self.body),
             sent=self.sent,
-            answer=self.answer,
+            response=self.response,
             content=bytes(self.content),
             size=self.size,
-            answered=self.answered,
+            responded=self.responded,
             broken=broken,
             own=own,
-            asked=self.asked,
+            request_complete=self.request_complete,
             sha256=self.digest.hexdigest() if self.digest is not None else "",
         )
 
 
 class _End(asyncio.Protocol):
-    """One end of a link: a connection to the client, or to the upstream."""
+    """One end of a link: the connection to the client, or to the upstream."""
 
     def __init__(self, link: _Link, name: str) -> None:
         self.link, self.name = link, name
@@ -140,8 +176,8 @@ class _End(asyncio.Protocol):
         self.full = self.over = self.resetting = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
-        self.transport = transport  # type: ignore[assignment]  # uvloop's is none of asyncio's
+        """Register the transport."""
+        self.transport = transport  # type: ignore[assignment]  # uvloop's transport is not a subclass of asyncio's
         self.link.made(self)
 
     def data_received(self, data: bytes) -> None:
@@ -152,11 +188,11 @@ class _End(asyncio.Protocol):
             self.link.from_upstream(data)
 
     def eof_received(self) -> bool:
-        """Pass the end of what is sent on; the other direction stays open, where it can."""
+        """Pass the end of the stream on; the other direction stays open if it can."""
         return self.link.ended(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Pass the end on."""
+        """Pass the end of the connection on."""
         self.over = True
         self.link.lost(self, exc)
 
@@ -166,40 +202,41 @@ class _End(asyncio.Protocol):
         self.link.balance()
 
     def resume_writing(self) -> None:
-        """Go on reading at the other end; a reset that has waited is made."""
+        """Resume reading at the other end, or perform a reset that waited for the buffer to drain."""
         self.full = False
         if self.resetting:
             self._reset()
         self.link.balance()
 
     def write(self, data: bytes) -> None:
-        """Send bytes, as long as that can be done."""
+        """Send bytes, unless the connection is ending."""
         if self.transport is not None and not self.over and not self.resetting:
             self.transport.write(data)
 
     def read(self, wanted: bool) -> None:
-        """Read on, or stop reading."""
+        """Start or stop reading."""
         if self.transport is not None and not self.over:
             with suppress(RuntimeError):  # it is closing
                 self.transport.resume_reading() if wanted else self.transport.pause_reading()
 
     def write_eof(self) -> None:
-        """End what is sent; where only both directions can be ended, close."""
+        """End the outgoing stream, or close the connection if it cannot be half-closed."""
         if self.transport is not None and not self.over and not self.resetting:
             with suppress(OSError, RuntimeError):
                 self.transport.write_eof() if self.transport.can_write_eof() else self.transport.close()
 
     def close(self) -> None:
-        """Send what there is to send, and close."""
+        """Flush the buffer and close."""
         if self.transport is not None and not self.over and not self.resetting:
             self.transport.close()
 
     def reset(self) -> None:
-        """Send what there is to send, and break the connection off."""
+        """Flush the buffer and reset the connection."""
         if self.transport is None or self.over or self.resetting:
             return
         self.resetting = True
         if self.transport.get_write_buffer_size():
+            # `resume_writing` is then called when the buffer is empty.
             self.transport.set_write_buffer_limits(high=0)
         else:
             self._reset()
@@ -209,41 +246,43 @@ class _End(asyncio.Protocol):
         found = self.transport.get_extra_info("socket")
         if found is not None:
             with suppress(OSError, ValueError):
+                # A linger of 0 s makes the system send a reset instead of a normal end.
                 found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
 
 class _Link:
-    """A client's connection and the one to the upstream that it has for itself."""
+    """A client's connection and its own upstream connection; see the module for its states."""
 
     def __init__(self, proxy: Proxy) -> None:
         self.proxy = proxy
         self.client, self.upstream = _End(self, CLIENT), _End(self, UPSTREAM)
-        self._requests, self._answers = Framer(), Framer()
+        self._requests, self._responses = Framer(), Framer()
         self._waiting: list[bytes] = []
         self._under_way: deque[_Exchange] = deque()
         self._early: list[_Exchange] = []
-        self._asking: _Exchange | None = None
+        self._current_request: _Exchange | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._blind = self._refused = False
-        self._over: set[str] = set()
+        self._ended_sides: set[str] = set()
 
     def made(self, end: _End) -> None:
-        """Take up a connection."""
+        """Register a connection; on the upstream's, send the waiting bytes."""
         if end is self.client:
             self.proxy.links.add(self)
             return
         for data in self._waiting:
             end.write(data)
         self._waiting.clear()
-        if CLIENT in self._over:
+        # The client may have ended its stream, or left, during the connection attempt.
+        if CLIENT in self._ended_sides:
             end.write_eof()
         if self.client.over:
             end.close()
         self.balance()
 
     def balance(self) -> None:
-        """Read at each end as long as the other takes it."""
+        """Read each end only while the other one can take the bytes."""
         connecting = self._connecting is not None and self.upstream.transport is None and not self._refused
         self.client.read(not connecting and not self.upstream.full)
         self.upstream.read(not self.client.full)
@@ -251,12 +290,13 @@ class _Link:
     # from the client
 
     def from_client(self, data: bytes) -> None:
-        """Pass on what a client sends."""
+        """Pass on the client's bytes."""
         if self._refused:
             return
         if self._blind:
             self._send(data)
             return
+        # On an error the bytes not yet passed on are sent as they are, held ones included.
         whole, done = self._requests.held + data, 0
         try:
             for piece in self._requests.feed(data):
@@ -268,17 +308,18 @@ class _Link:
                 else:
                     self._send(piece.raw)
                     done += len(piece.raw)
-                    self._asked(piece)
+                    self._request_piece(piece)
         except Exception as error:
-            self._look_away(error)
+            self._go_blind(error)
             self._send(whole[done:])
 
     def _request(self, raw: bytes) -> None:
         head = read_request(raw)
         length = length_of_request(head)
-        self._asking = _Exchange(self.proxy.count(), self.proxy.now(), head)
-        self._under_way.append(self._asking)
+        self._current_request = _Exchange(self.proxy.count(), self.proxy.now(), head)
+        self._under_way.append(self._current_request)
         if not head.target.startswith(("/", "*")):
+            # A refusal here would overtake the responses that the upstream still owes for earlier requests.
             if self._connecting is not None:
                 self.client.reset()
                 self._refused = True
@@ -286,23 +327,23 @@ class _Link:
             self._refuse(
                 421,
                 "no_forward_proxy",
-                f"this stands for {self.proxy.upstream.authority} alone",
-                "use it as the base URL of your client, not as the proxy of your system",
+                f"this proxy serves {self.proxy.upstream.authority} only",
+                "set it as the base URL of the client, not as the proxy of the system",
             )
             return
         self._requests.body(length)
-        self._asking.asked = length == 0
+        self._current_request.request_complete = length == 0
         self._send(head.with_host(self.proxy.upstream.authority))
 
-    def _asked(self, piece: Piece) -> None:
-        one = self._asking
-        if one is None or one.asked:
+    def _request_piece(self, piece: Piece) -> None:
+        one = self._current_request
+        if one is None or one.request_complete:
             return
-        one.ask(piece.content)
-        one.asked = piece.last
-        if one.asked and one.answered is not None:
+        one.add_request_bytes(piece.content)
+        one.request_complete = piece.last
+        if one.request_complete and one.responded is not None:
             self._early.remove(one)
-            self.proxy.tell(one.passed())
+            self.proxy.report(one.observed())
 
     def _send(self, data: bytes) -> None:
         if not data:
@@ -326,11 +367,20 @@ class _Link:
             )
         except (OSError, asyncio.TimeoutError) as error:
             if self.upstream.transport is None:
-                why = "no connection in time" if isinstance(error, asyncio.TimeoutError) else str(error)
-                self._refuse(502, "upstream_unreachable", f"{to.authority} cannot be reached: {why}", "is it up?")
+                why = (
+                    f"no connection within {CONNECT_SECONDS:g} s"
+                    if isinstance(error, asyncio.TimeoutError)
+                    else str(error)
+                )
+                self._refuse(
+                    502,
+                    "upstream_unreachable",
+                    f"{to.authority} cannot be reached: {why}",
+                    "check --upstream, and whether the server runs",
+                )
 
     def _refuse(self, status: int, code: str, message: str, hint: str) -> None:
-        """Answer in the proxy's own shape; what the client goes on to send is not read by anybody."""
+        """Respond in the proxy's own format; the client's further bytes are dropped."""
         self._refused = True
         body = json.dumps({"error": {"code": code, "message": message, "hint": hint}}).encode()
         reason = {421: "Misdirected Request", 502: "Bad Gateway"}[status]
@@ -342,9 +392,9 @@ class _Link:
         self.client.write(raw if one is not None and one.request.method == "HEAD" else raw + body)
         self._waiting.clear()
         if one is not None:
-            one.answer, one.content, one.size = read_answer(raw), bytearray(body), len(body)
-            one.answered = self.proxy.now()
-            self.proxy.tell(one.passed(own=True))
+            one.response, one.content, one.size = read_response(raw), bytearray(body), len(body)
+            one.responded = self.proxy.now()
+            self.proxy.report(one.observed(own=True))
         self._under_way.clear()
         self.client.write_eof()
         self.balance()
@@ -353,35 +403,36 @@ class _Link:
     # from the upstream
 
     def from_upstream(self, data: bytes) -> None:
-        """Pass on what the upstream sends, and then look at it."""
+        """Pass on the upstream's bytes, and only then frame them."""
         self.client.write(data)
         if self._blind:
             return
         try:
-            for piece in self._answers.feed(data):
+            for piece in self._responses.feed(data):
                 if isinstance(piece, bytes):
-                    self._answer(piece)
+                    self._response_head(piece)
                 else:
-                    self._told(piece.content, piece.last)
+                    self._response_piece(piece.content, piece.last)
         except Exception as error:
-            self._look_away(error)
+            self._go_blind(error)
 
-    def _answer(self, raw: bytes) -> None:
-        head = read_answer(raw)
+    def _response_head(self, raw: bytes) -> None:
+        head = read_response(raw)
         if not self._under_way:
-            raise ValueError("an answer to no request")
+            raise ValueError("a response without a request")
         one = self._under_way[0]
-        length = length_of_answer(head, one.request.method)
+        length = length_of_response(head, one.request.method)
+        # An interim response (100, 103) has no body and does not end the exchange.
         if head.status < 200 and length != OPAQUE:
             return
-        one.answer = head
-        self._answers.body(length)
+        one.response = head
+        self._responses.body(length)
         if length == OPAQUE:
             self._blind = True
         if length in (0, OPAQUE):
             self._finish()
 
-    def _told(self, content: bytes, last: bool) -> None:
+    def _response_piece(self, content: bytes, last: bool) -> None:
         if self._under_way:
             one = self._under_way[0]
             one.size += len(content)
@@ -390,43 +441,43 @@ class _Link:
                 self._finish()
 
     def _finish(self) -> None:
-        """Take the answer as come to its end; it may have come before all of the request had."""
+        """Complete the response; it may end before its request does."""
         one = self._under_way.popleft()
-        one.answered = self.proxy.now()
-        if one.asked:
-            self.proxy.tell(one.passed())
+        one.responded = self.proxy.now()
+        if one.request_complete:
+            self.proxy.report(one.observed())
         else:
             self._early.append(one)
 
-    def _look_away(self, error: Exception) -> None:
-        """Go on passing bytes without looking at them."""
+    def _go_blind(self, error: Exception) -> None:
+        """Pass all further bytes on without framing them."""
         self._blind = True
         self._under_way.clear()
-        self.proxy.trouble(f"a connection is passed on unread: {error}")
+        self.proxy.trouble(f"a connection is passed on without being read: {error}")
 
     # the end
 
     def ended(self, end: _End) -> bool:
-        """Take the end of what one end sends; return whether it stays open for the other direction."""
-        self._over.add(end.name)
+        """Handle the end of one end's stream; return whether its other direction stays open."""
+        self._ended_sides.add(end.name)
         if end is self.client:
-            self._asked_no_more()
+            self._report_early()
             if self._refused or (self.upstream.transport is None and self._connecting is None):
                 return False
             self._send(b"" if self._blind else self._requests.held)
         else:
-            self._left_over(end.name, clean=True)
+            self._report_unfinished(end.name, clean=True)
         other = self.upstream if end is self.client else self.client
-        if len(self._over) == 2:
+        if len(self._ended_sides) == 2:
             other.close()
             return False
         other.write_eof()
         return end.transport is not None and end.transport.can_write_eof()
 
     def lost(self, end: _End, exc: Exception | None) -> None:
-        """End the other connection as this one has ended."""
-        self._asked_no_more()
-        self._left_over(end.name, clean=exc is None)
+        """End the other connection in the same way as this one."""
+        self._report_early()
+        self._report_unfinished(end.name, clean=exc is None)
         other = self.upstream if end is self.client else self.client
         if exc is not None:
             other.reset()
@@ -435,33 +486,34 @@ class _Link:
         if self.client.over and (self.upstream.over or self.upstream.transport is None):
             self.proxy.links.discard(self)
 
-    def _left_over(self, who: str, *, clean: bool) -> None:
-        """Tell what was under way when a connection ended; an answer without a length has come to its end."""
-        if clean and who == UPSTREAM and self._answers.until_close and self._under_way:
+    def _report_unfinished(self, side: str, *, clean: bool) -> None:
+        """Report the exchanges in progress when a connection ends; a response without a length is complete then."""
+        if clean and side == UPSTREAM and self._responses.until_close and self._under_way:
             self._finish()
-        who = CLIENT if CLIENT in self._over else who
+        # A client that has ended its stream and then sees the connection end gave up first.
+        side = CLIENT if CLIENT in self._ended_sides else side
         while self._under_way:
-            self.proxy.tell(self._under_way.popleft().passed(who))
+            self.proxy.report(self._under_way.popleft().observed(side))
 
-    def _asked_no_more(self) -> None:
-        """Tell what was answered before all of its request had come, for no more of that will come."""
+    def _report_early(self) -> None:
+        """Report the exchanges whose response came before the end of their request, which will not come any more."""
         while self._early:
-            self.proxy.tell(self._early.pop(0).passed())
+            self.proxy.report(self._early.pop(0).observed())
 
     def stop(self) -> None:
-        """End both connections."""
-        self._asked_no_more()
+        """Reset both connections."""
+        self._report_early()
         if self._connecting is not None:
             self._connecting.cancel()
-        self._left_over(PROXY, clean=False)
+        self._report_unfinished(PROXY, clean=False)
         for end in (self.client, self.upstream):
             end.reset()
 
 
 class Proxy:
-    """Passes everything that clients send to one upstream, and tells `seen` of each exchange when it is over.
+    """Passes all traffic of clients to one upstream, and calls `seen` with each exchange when it has ended.
 
-    Nothing that `seen` does stops an exchange: what it raises goes to `trouble`, as a sentence.
+    `seen` cannot stop an exchange: its exceptions are passed to `trouble`, as a sentence.
     """
 
     def __init__(
@@ -483,25 +535,27 @@ class Proxy:
         return self._count
 
     def now(self) -> float:
-        """Return the moment; no two are the same, to a microsecond."""
+        """Return the current time, strictly increasing by a few microseconds."""
+        # The live judge finds an exchange again by its moment, rounded to a microsecond either way.
         self._latest = max(self._now(), self._latest + 4e-6)
         return self._latest
 
-    def tell(self, passed: ObservedExchange) -> None:
-        """Tell of an exchange."""
+    def report(self, exchange: ObservedExchange) -> None:
+        """Report an exchange that has ended."""
         try:
-            self._seen(passed)
+            self._seen(exchange)
         except Exception as error:
-            self.trouble(f"exchange {passed.number} could not be looked at: {error!r}")
+            self.trouble(f"exchange {exchange.number} could not be recorded: {error!r}")
 
     async def run(self, bound: socket.socket, ready: Callable[[], None], stop: asyncio.Event) -> None:
-        """Accept connections on a bound socket until told to stop; what is under way then is broken off."""
+        """Accept connections on a bound socket until `stop` is set; exchanges in progress are then broken off."""
         server = await asyncio.get_running_loop().create_server(lambda: _Link(self).client, sock=bound, backlog=1024)
         ready()
         await stop.wait()
         server.close()
         for link in list(self.links):
             link.stop()
+        # Half a second for the resets to be sent; a peer that does not read must not block the exit.
         for _ in range(50):
             if not self.links:
                 break
@@ -509,7 +563,7 @@ class Proxy:
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """Return the fastest event loop there is."""
+    """Return the fastest event loop available."""
     try:
         import uvloop  # noqa: PLC0415 - not on every system
     except ImportError:
@@ -518,7 +572,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
 
 
 class ProxyThread:
-    """A proxy in a thread of its own, from when it is made until it is stopped."""
+    """A proxy in its own thread, from construction until `stop`."""
 
     def __init__(self, proxy: Proxy, bound: socket.socket) -> None:
         self._proxy, self._bound = proxy, bound
@@ -541,7 +595,7 @@ class ProxyThread:
             self._loop.close()
 
     def stop(self) -> None:
-        """Stop, and wait for the thread."""
+        """Stop the proxy and wait for its thread."""
         if self._thread.is_alive() and self._stop is not None:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._stop.set)

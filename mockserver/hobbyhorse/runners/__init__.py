@@ -1,1 +1,1 @@
-"""Running clients against the fake: commands, callables, virtual time, processes; imports `testing` and `conformance`."""
+"""Runners of clients: commands, callables, virtual time, process pools. Imports `testing` and `conformance`."""

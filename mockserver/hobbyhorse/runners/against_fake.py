@@ -1,4 +1,8 @@
-"""Where clients run against the fake: a Python callable in virtual time, a command in real time; each drill a trace."""
+"""Runs clients against a fake server: a callable in virtual time, a command in real time; each test case gives a trace.
+
+A `FakeSession` is one server for many runs. Each run gets a world of its own, by its own API key, so that runs of
+commands can overlap. A client is watched beyond its end, so that requests of leftover threads and processes count.
+"""
 
 from __future__ import annotations
 
@@ -24,23 +28,32 @@ from hobbyhorse.runners.virtual_time import VirtualTime
 from hobbyhorse.testing.local import MockServer, MockWorld
 from hobbyhorse.traces.trace import Outcome, Run, Trace
 
+# How long a client is watched after its run, on the virtual clock. A thread that polls less often than that goes
+# unnoticed; a longer watch costs real time with each client that leaves threads behind.
 WATCH_SECONDS = 60.0
-"""How long a client is watched after its run, in seconds of the virtual clock."""
+# How long (real) a command's leftover processes are watched before they are killed. Each such run takes that much
+# longer; at the speeds that commands run with, it is seconds on the server's clock.
 REAL_QUIET_SECONDS = 0.2
+# Clients that submit at the same time, when one job may run. Two of them must wait, so they also compete.
 CROWD_SIZE = 3
+# Exchanges of a run that are kept: enough to judge a client that floods by all of its requests.
 MOST_RUN_EXCHANGES = 20_000
-"""How much of a run is kept: a client that floods is judged by all that it did."""
+# Requests that a callable may make in one run. Polling each second for the longest allowed time takes fewer.
 MOST_REQUESTS = 3_000
-"""How many requests a callable may make in one run; polling each second for as long as it may takes fewer."""
-PATIENCES = 2.0
-"""How many times the longest wait of the contract a run may take."""
+# Multiples of the contract's longest wait that a run may take. Up to that wait a client may poll; the rest shows
+# whether it ever gives up.
+LONGEST_WAITS = 2.0
+# Added to that: downloads and their retries come after the wait for the job. More costs real time only with clients
+# that never give up, which poll until then.
 SPARE_SECONDS = 900.0
+# Real seconds that a command may take, unless --limit says otherwise.
 COMMAND_SECONDS = 30.0
+# Commands at the same time, unless --parallel says otherwise. They mostly sleep, so more than the cores.
 PARALLEL = 8
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a TCP port that is not in use."""
     with socket.socket() as found:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(("127.0.0.1", 0))
@@ -50,7 +63,7 @@ def free_port() -> int:
 
 @dataclass(slots=True)
 class FakeSession:
-    """One fake for many runs of one client; each run has a world of its own. A context manager."""
+    """A fake server for many runs of one client, each in a world of its own. A context manager."""
 
     contract: Contract
     model: Model
@@ -60,11 +73,9 @@ class FakeSession:
     pace: str = "realistic"
     server: MockServer = field(init=False)
     _number: int = 0
-    _playing: dict[str, bool] = field(default_factory=dict)
-    """The keys of the worlds of which something runs, and whether each was the only one all the time.
-
-    Then requests without a key are its.
-    """
+    # The API keys of the runs under way, and whether each has run alone from its start: unauthenticated requests belong
+    # to a run only if no other could have sent them.
+    _open: dict[str, bool] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -86,36 +97,38 @@ class FakeSession:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.server.stop()
 
-    def world(self, drill: Case) -> MockWorld:
-        """Open the world of a drill, with its scenario armed."""
+    def world(self, case: Case) -> MockWorld:
+        """Open a world for a test case and arm the case's scenario."""
         with self._lock:
             self._number += 1
             key = f"hh-test-key-{self._number:06}"
-            self._playing = {**dict.fromkeys(self._playing, False), key: not self._playing}
+            self._open = {**dict.fromkeys(self._open, False), key: not self._open}
         world = self.server.world(key, seed=self.seed)
         world.keep(MOST_RUN_EXCHANGES)
-        if drill.scenario:
-            jobs = 1 if drill.kind in (ONCE, LONG, KILLED, MOVED) else "all"
-            world.arm(drill.scenario, provider=self.contract.key, jobs=jobs, seed=self.seed)
-        if drill.kind == CROWD:
+        if case.scenario:
+            # One job for the cases with one submission. A client that resubmits gets a second, faultless job, and
+            # the trace shows both.
+            jobs = 1 if case.kind in (ONCE, LONG, KILLED, MOVED) else "all"
+            world.arm(case.scenario, provider=self.contract.key, jobs=jobs, seed=self.seed)
+        if case.kind == CROWD:
             world.limit(concurrent_jobs=1)
         return world
 
-    def request(self, drill: Case, mark: str = "run 1") -> dict[str, Any]:
-        """Return what the client is asked to order."""
-        return order_for(self.contract, self.model, mark=mark, long=drill.kind == LONG)
+    def request(self, case: Case, mark: str = "run 1") -> dict[str, Any]:
+        """Return the request that the client is to send; `mark` distinguishes several runs."""
+        return order_for(self.contract, self.model, mark=mark, long=case.kind == LONG)
 
     def callback(self) -> CallbackTarget | None:
-        """Return where the client may listen."""
+        """Return the target for callbacks, or None if the provider sends none."""
         if self.contract.callbacks is None:
             return None
         return CallbackTarget(f"http://127.0.0.1:{free_port()}/callback", DEFAULT_SECRET)
 
-    def trace(self, world: MockWorld, drill: Case, runs: Iterable[Run], watched: float = 0.0) -> Trace:
-        """Return what was seen of the runs of a drill up to a moment, and forget the world."""
+    def trace(self, world: MockWorld, case: Case, runs: Iterable[Run], watched: float = 0.0) -> Trace:
+        """Return the trace of a case's runs, at least up to the moment `watched`, and delete the world."""
         ended = max(world.clock.now(), watched)
         with self._lock:
-            alone = self._playing.pop(world.api_key)
+            alone = self._open.pop(world.api_key)
         found = world.trace(self.contract.key, strangers=alone)
         self.server.forget(world)
         return replace(
@@ -123,41 +136,41 @@ class FakeSession:
             runs=tuple(runs),
             ended=ended,
             model=self.model.id,
-            drill=drill.kind,
-            point=drill.point,
-            scenario=drill.scenario,
+            drill=case.kind,
+            point=case.point,
+            scenario=case.scenario,
         )
 
 
 @dataclass(slots=True)
 class CallableRunner:
-    """Plays drills with a Python callable, in this process and in virtual time."""
+    """Runs test cases with a Python callable, in this process and in virtual time."""
 
-    arena: FakeSession
+    session: FakeSession
     client: Client
 
-    def __call__(self, drills: Sequence[Case]) -> Iterator[Trace]:
-        """Play drills, one after the other."""
-        for drill in drills:
-            yield self.play(drill)
+    def __call__(self, cases: Sequence[Case]) -> Iterator[Trace]:
+        """Run cases one after another; yield their traces."""
+        for case in cases:
+            yield self.run(case)
 
-    def play(self, drill: Case) -> Trace:
-        """Run the client once, and return what was seen."""
-        world = self.arena.world(drill)
-        base = world.url(self.arena.contract.key)
-        limit = self.arena.contract.polling.longest_wait * PATIENCES + SPARE_SECONDS
-        time_ = VirtualTime(self.arena.server.timeline(world), limit=limit, most_requests=MOST_REQUESTS)
+    def run(self, case: Case) -> Trace:
+        """Run a case and return its trace."""
+        world = self.session.world(case)
+        base = world.url(self.session.contract.key)
+        limit = self.session.contract.polling.longest_wait * LONGEST_WAITS + SPARE_SECONDS
+        virtual_time = VirtualTime(self.session.server.timeline(world), limit=limit, most_requests=MOST_REQUESTS)
         marks = {TWICE: ["run 1", "run 2"], CROWD: [f"run {n}" for n in range(1, CROWD_SIZE + 1)]}
-        requests = [self.arena.request(drill, mark) for mark in marks.get(drill.kind, ["run 1"])]
+        requests = [self.session.request(case, mark) for mark in marks.get(case.kind, ["run 1"])]
         runs: list[Run] = []
         errors: list[BaseException | None] = []
 
-        def once(request: dict[str, Any], at: int) -> None:
+        def run_once(request: dict[str, Any], at: int) -> None:
             begun, value = world.clock.now(), None
             error: BaseException | None = None
             try:
                 value = self._call(world, base, request)
-            except (Exception, SystemExit) as raised:
+            except (Exception, SystemExit) as raised:  # not RunOver, which ends the run from outside
                 error = raised
             ended = world.clock.now()
             outcome = callables.success(value, ended) if error is None else callables.failure(error, ended)
@@ -165,40 +178,41 @@ class CallableRunner:
             errors[at] = error
 
         def work() -> None:
-            if drill.kind != CROWD:
+            if case.kind != CROWD:
                 for at, request in enumerate(requests):
-                    once(request, at)
+                    run_once(request, at)
                 return
-            threads = [threading.Thread(target=once, args=(request, at)) for at, request in enumerate(requests)]
+            threads = [threading.Thread(target=run_once, args=(request, at)) for at, request in enumerate(requests)]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
 
+        # In advance: a run that the limit ends has no outcome of its own, but belongs in the trace.
         started = world.clock.now()
         runs += [Run(started, base, request) for request in requests]
         errors += [None] * len(requests)
-        ran = time_.run(work)
+        ran = virtual_time.run(work)
         for at, run in enumerate(runs):
             if run.outcome is None:
-                words = f"{type(ran.error).__name__}: {ran.error}" if ran.error is not None else ""
-                outcome = Outcome("unfinished", ran.ended, message=words)
+                message = f"{type(ran.error).__name__}: {ran.error}" if ran.error is not None else ""
+                outcome = Outcome("unfinished", ran.ended, message=message)
                 runs[at] = replace(run, outcome=outcome)
         watched = world.clock.now()
         if not ran.over:
-            time_.drain(WATCH_SECONDS)
+            virtual_time.drain(WATCH_SECONDS)
             watched += WATCH_SECONDS
-        trace = self.arena.trace(world, drill, runs, watched)
+        trace = self.session.trace(world, case, runs, watched)
         jobs = [job.id for job in trace.jobs or ()]
-        named = [_named(run, error, jobs) for run, error in zip(runs, errors, strict=True)]
+        named = [_with_ids(run, error, jobs) for run, error in zip(runs, errors, strict=True)]
         return replace(trace, runs=tuple(named))
 
     def _call(self, world: MockWorld, base: str, request: Mapping[str, Any]) -> Any:
-        model = self.arena.model.id
-        return callables.call(self.client, base, world.api_key, request, model=model, callback=self.arena.callback())
+        model = self.session.model.id
+        return callables.call(self.client, base, world.api_key, request, model=model, callback=self.session.callback())
 
 
-def _named(run: Run, error: BaseException | None, jobs: list[str]) -> Run:
+def _with_ids(run: Run, error: BaseException | None, jobs: list[str]) -> Run:
     if run.outcome is None or error is None:
         return run
     return replace(run, outcome=callables.with_ids(run.outcome, error, jobs))
@@ -206,31 +220,32 @@ def _named(run: Run, error: BaseException | None, jobs: list[str]) -> Run:
 
 @dataclass(slots=True)
 class CommandRunner:
-    """Plays drills with a command in any language, several at once, in real time or `speed` times as fast."""
+    """Runs test cases with a command in any language, `parallel` at a time, on the session's real or faster clock."""
 
-    arena: FakeSession
+    session: FakeSession
     argv: Sequence[str]
     resume: Sequence[str] | None = None
     limit: float = COMMAND_SECONDS
     parallel: int = PARALLEL
 
-    def __call__(self, drills: Sequence[Case]) -> Iterator[Trace]:
-        """Play drills, several at once; what was seen comes in their order."""
+    def __call__(self, cases: Sequence[Case]) -> Iterator[Trace]:
+        """Run cases concurrently; yield their traces in the order of the cases."""
         with ThreadPoolExecutor(self.parallel) as pool:
-            yield from pool.map(self.play, drills)
+            yield from pool.map(self.run, cases)
 
-    def play(self, drill: Case) -> Trace:
-        """Run the command as a drill has it, and return what was seen."""
-        world = self.arena.world(drill)
+    def run(self, case: Case) -> Trace:
+        """Run the command as the kind of the case requires, and return the trace."""
+        world = self.session.world(case)
+        # A killed process may still write there while it is removed.
         with tempfile.TemporaryDirectory(prefix="hobbyhorse-", ignore_cleanup_errors=True) as folder:
-            plays: dict[str, Callable[[MockWorld, Case, Path], list[tuple[Run, Finished | None]]]] = {
+            ways: dict[str, Callable[[MockWorld, Case, Path], list[tuple[Run, Finished | None]]]] = {
                 TWICE: self._twice,
                 CROWD: self._crowd,
                 KILLED: self._killed,
                 MOVED: self._killed,
             }
-            ended = plays.get(drill.kind, self._once)(world, drill, Path(folder))
-        trace = self.arena.trace(world, drill, [run for run, _ in ended])
+            ended = ways.get(case.kind, self._once)(world, case, Path(folder))
+        trace = self.session.trace(world, case, [run for run, _ in ended])
         jobs = [job.id for job in trace.jobs or ()]
         runs = [replace(run, outcome=with_ids(done, jobs)) if done else run for run, done in ended]
         return replace(trace, runs=tuple(runs))
@@ -239,58 +254,59 @@ class CommandRunner:
         self, world: MockWorld, request: Mapping[str, Any], folder: Path, base: str, argv: Sequence[str] | None = None
     ) -> Running:
         folder.mkdir(exist_ok=True)
-        callback = self.arena.callback()
+        callback = self.session.callback()
         task = ClientTask(
             base,
             world.api_key,
             request,
-            self.arena.model.id,
+            self.session.model.id,
             callback.url if callback else None,
             callback.secret if callback else None,
-            self.arena.speed,
+            self.session.speed,
         )
         return start(argv or self.argv, task, self.limit, now=world.clock.now, folder=folder)
 
-    def _run(self, world: MockWorld, request: Mapping[str, Any], folder: Path) -> tuple[Run, Finished]:
-        base, begun = world.url(self.arena.contract.key), world.clock.now()
+    def _run_command(self, world: MockWorld, request: Mapping[str, Any], folder: Path) -> tuple[Run, Finished]:
+        base, begun = world.url(self.session.contract.key), world.clock.now()
         with self._start(world, request, folder, base) as running:
             done = running.wait()
             if running.leftovers():
                 time.sleep(REAL_QUIET_SECONDS)
         return Run(begun, base, request, done.outcome), done
 
-    def _once(self, world: MockWorld, drill: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
-        return [self._run(world, self.arena.request(drill), folder)]
+    def _once(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
+        return [self._run_command(world, self.session.request(case), folder)]
 
-    def _twice(self, world: MockWorld, drill: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
-        return [self._run(world, self.arena.request(drill, f"run {n}"), folder / str(n)) for n in (1, 2)]
+    def _twice(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
+        return [self._run_command(world, self.session.request(case, f"run {n}"), folder / str(n)) for n in (1, 2)]
 
-    def _crowd(self, world: MockWorld, drill: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
+    def _crowd(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
         def one(number: int) -> tuple[Run, Finished | None]:
-            return self._run(world, self.arena.request(drill, f"run {number}"), folder / str(number))
+            return self._run_command(world, self.session.request(case, f"run {number}"), folder / str(number))
 
         with ThreadPoolExecutor(CROWD_SIZE) as pool:
             return list(pool.map(one, range(1, CROWD_SIZE + 1)))
 
-    def _killed(self, world: MockWorld, drill: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
-        """Kill the client while the server holds an answer back, and start it again with the command that resumes."""
-        base, begun, request = world.url(self.arena.contract.key), world.clock.now(), self.arena.request(drill)
+    def _killed(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
+        """Kill the client while it waits for a response, and start it again with the command that resumes."""
+        base, begun, request = world.url(self.session.contract.key), world.clock.now(), self.session.request(case)
         with self._start(world, request, folder, base) as running:
-            held = self._held(world, running)
+            held = self._await_held_response(world, running)
             running.kill()
             first = Run(begun, base, request, running.wait().outcome)
         if not held:
             return [(first, None)]
+        # A job that the second start submits has no faults, whether or not the first start has used up the scenario.
         world.disarm()
-        elsewhere = self.arena.server.origins["foreign"] + f"/{self.arena.contract.key}"
-        again = elsewhere if drill.kind == MOVED else base
+        other_origin = self.session.server.origins["foreign"] + f"/{self.session.contract.key}"
+        again = other_origin if case.kind == MOVED else base
         begun = world.clock.now()
         with self._start(world, request, folder, again, self.resume) as running:
             done = running.wait()
         return [(first, None), (Run(begun, again, request, done.outcome, resumed=True), done)]
 
-    def _held(self, world: MockWorld, running: Running) -> bool:
-        """Wait until the client waits for an answer that will not come; False if it ends before."""
+    def _await_held_response(self, world: MockWorld, running: Running) -> bool:
+        """Wait until the client waits for a response that will not come; return False if it ends before."""
         until = time.monotonic() + self.limit
         while time.monotonic() < until:
             if any(exchange.move == "timeout" for exchange in world.journal):

@@ -1,4 +1,4 @@
-"""Clients that are Python callables: how they are found, called, and how their end is read; knows no server."""
+"""Clients that are Python callables: finding them, calling them, and reading their outcome. No server."""
 
 from __future__ import annotations
 
@@ -18,23 +18,26 @@ from typing import Any
 
 from hobbyhorse.traces.trace import Outcome
 
+# `(base_url, api_key, request)` to a path, bytes or the video's URL. May be async, and take `callback` and `model`.
 Client = Callable[..., Any]
-"""`(base_url, api_key, request)` to a path, bytes or the video's URL; may be async, may take `callback` and `model`."""
 
+# Words in an error's type or message that mean "I gave up waiting". "did not finish successfully" is a failure instead.
 TIMEOUT_WORDS = re.compile(
     r"tim(ed|e)[ -]?out|deadline|gave up waiting|still running|did not (end|finish)\b(?! success)", re.IGNORECASE
 )
-MOST_WORDS = 2_000
+# Characters of an error's message, and of each of its values, that are kept and searched. Enough for a response body in
+# a message; a bound for a client that attaches a whole video.
+MOST_CHARACTERS = 2_000
 URL = re.compile(r"https?://", re.IGNORECASE)
 
 
 class ClientError(Exception):
-    """A client that cannot be found or called, and why."""
+    """A client cannot be found or called."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackTarget:
-    """Where a client may listen for callbacks, and the secret that signs them."""
+    """The URL where a client may listen for callbacks, and the secret that signs them."""
 
     url: str
     secret: str
@@ -44,7 +47,7 @@ def find_client(text: str) -> Client:
     """Return the callable that `module:function` or `path/to/file.py:function` names. Raises ClientError."""
     where, mark, name = text.rpartition(":")
     if not mark or not where or not name:
-        raise ClientError(f"{text!r} is no client; it is MODULE:FUNCTION or FILE.py:FUNCTION")
+        raise ClientError(f"{text!r} is not a client; write MODULE:FUNCTION or FILE.py:FUNCTION")
     try:
         module = _module_of(Path(where)) if where.endswith(".py") else _imported(where)
     except ClientError:
@@ -60,7 +63,7 @@ def find_client(text: str) -> Client:
 
 
 def _imported(name: str) -> Any:
-    """Import a module; one in the current directory counts, as it does for `python -m`."""
+    """Import a module by name, also from the current directory, as `python -m` does."""
     here = os.getcwd()
     if here in sys.path or "" in sys.path:
         return importlib.import_module(name)
@@ -73,12 +76,14 @@ def _imported(name: str) -> Any:
 
 def _module_of(path: Path) -> Any:
     if not path.is_file():
-        raise ClientError(f"there is no file {str(path)!r}")
+        raise ClientError(f"{str(path)!r} does not exist")
+    # A name of its own: a client file may be called like an installed module, `openai.py` say.
     name = "hobbyhorse_client_" + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    # Before it is executed: dataclasses and pickle look up a class's module there.
     sys.modules[name] = module
     sys.path.insert(0, str(path.resolve().parent))
     try:
@@ -89,10 +94,10 @@ def _module_of(path: Path) -> Any:
 
 
 def takes(client: Client, name: str) -> bool:
-    """Whether a client takes an argument of that name."""
+    """Return whether a client takes an argument called `name`."""
     try:
         parameters = inspect.signature(client).parameters.values()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError):  # a callable without a signature, such as one in C
         return False
     return any(one.name == name or one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
 
@@ -106,7 +111,7 @@ def call(
     model: str,
     callback: CallbackTarget | None = None,
 ) -> Any:
-    """Call a client, and wait for it where it is asynchronous."""
+    """Call a client and return its value; run an awaitable on a new event loop."""
     more: dict[str, Any] = {"model": model} if takes(client, "model") else {}
     if takes(client, "callback"):
         more["callback"] = callback
@@ -119,18 +124,18 @@ async def _awaited(value: Any) -> Any:
 
 
 def success(value: Any, ended: float) -> Outcome:
-    """Return how a run ended that returned a value: a path, bytes, or an address; anything else is no video."""
+    """Return the outcome of a run that returned a path, bytes or a URL; any other value counts as an empty video."""
     if isinstance(value, bytes | bytearray | memoryview):
         return _with_bytes(bytes(value), ended)
     if isinstance(value, str) and URL.match(value):
-        return Outcome("success", ended, by_reference=True, message=value[:MOST_WORDS])
+        return Outcome("success", ended, by_reference=True, message=value[:MOST_CHARACTERS])
     if isinstance(value, str | PathLike):
         try:
             return _with_bytes(Path(value).read_bytes(), ended)
         except (OSError, ValueError) as error:
             return Outcome("success", ended, size=0, message=f"returned {value!r}, which cannot be read: {error}")
-    words = f"returned {value!r:.200}; a client returns a path, bytes, or the video's address"
-    return Outcome("success", ended, size=0, message=words)
+    message = f"returned {value!r:.200}; a client returns a path, bytes, or the video's URL"
+    return Outcome("success", ended, size=0, message=message)
 
 
 def _with_bytes(data: bytes, ended: float) -> Outcome:
@@ -138,43 +143,45 @@ def _with_bytes(data: bytes, ended: float) -> Outcome:
 
 
 def failure(error: BaseException, ended: float) -> Outcome:
-    """Return how a run ended that raised: `timeout` where the type or the words say so, `failed` elsewhere."""
-    words = f"{type(error).__name__}: {error}"
+    """Return the outcome of a run that raised: `timeout` if each error says so by type or message, else `failed`."""
+    message = f"{type(error).__name__}: {error}"
     members = _members(error)
     if members != [error]:
-        words += f" ({'; '.join(f'{type(one).__name__}: {one}' for one in members)})"
-    return Outcome("timeout" if all(map(_late, members)) else "failed", ended, message=words[:MOST_WORDS])
+        message += f" ({'; '.join(f'{type(one).__name__}: {one}' for one in members)})"
+    # All of them: a group with a time-out and a failure has failed.
+    return Outcome("timeout" if all(map(_is_timeout, members)) else "failed", ended, message=message[:MOST_CHARACTERS])
 
 
 def _members(error: BaseException) -> list[BaseException]:
-    """Return the errors that a group is of, and those of the groups in it; of any other error, itself."""
+    """Return the errors in a group and in its subgroups; for any other error, the error itself."""
+    # By attribute: Python 3.10 has no ExceptionGroup, and libraries have groups of their own.
     inner = getattr(error, "exceptions", None)
     if isinstance(inner, list | tuple) and inner and all(isinstance(one, BaseException) for one in inner):
         return [member for one in inner for member in _members(one)]
     return [error]
 
 
-def _late(error: BaseException) -> bool:
-    """Whether the type of an error, or its words, say that time was up."""
+def _is_timeout(error: BaseException) -> bool:
     kinds = type(error).__mro__
     return any(TIMEOUT_WORDS.search(kind.__name__) for kind in kinds) or TIMEOUT_WORDS.search(str(error)) is not None
 
 
 def with_ids(outcome: Outcome, error: BaseException | None, jobs: Iterable[str]) -> Outcome:
-    """Return an outcome that says which job the error named: in its words, its values, or those behind it.
+    """Return the outcome with the first of `jobs` that the error exposes.
 
-    A value may be an object whose own public values name the job. Behind an error are its cause, what it was raised
-    upon unless that is hidden (`from None`), and the members of a group.
+    The id may be in the message, the arguments, attributes or notes of the error, of its cause or context (unless
+    hidden by `from None`), or of the members of a group. An argument may also be an object with the id in a public
+    attribute.
     """
     if error is None:
         return outcome
-    said = " ".join(_said(error))
-    named = next((job for job in jobs if job in said), None)
+    text = " ".join(_texts(error))
+    named = next((job for job in jobs if job in text), None)
     return replace(outcome, job=named, id_exposed=named is not None)
 
 
-def _said(error: BaseException) -> Iterable[str]:
-    seen: set[int] = set()
+def _texts(error: BaseException) -> Iterable[str]:
+    seen: set[int] = set()  # causes and contexts may form a cycle
     waiting: list[BaseException | None] = [error]
     while waiting:
         one = waiting.pop()
@@ -183,14 +190,15 @@ def _said(error: BaseException) -> Iterable[str]:
         seen.add(id(one))
         yield str(one)
         values = (*one.args, *vars(one).values())
-        yield " ".join(repr(value)[:MOST_WORDS] for value in (*values, *(more for it in values for more in _own(it))))
+        attributes = (more for value in values for more in _public_attributes(value))
+        yield " ".join(repr(value)[:MOST_CHARACTERS] for value in (*values, *attributes))
         yield " ".join(getattr(one, "__notes__", ()))
         members = [member for member in _members(one) if member is not one]
         waiting += [*members, one.__cause__ or (None if one.__suppress_context__ else one.__context__)]
 
 
-def _own(value: Any) -> list[Any]:
-    """Return the public values that an object holds, as a job's handle holds its id."""
+def _public_attributes(value: Any) -> list[Any]:
+    """Return the values of an object's public attributes: an SDK's job handle has the id in one."""
     names = getattr(value, "__dict__", None)
     if isinstance(value, type) or not isinstance(names, dict):
         return []

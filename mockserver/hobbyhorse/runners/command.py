@@ -1,7 +1,17 @@
-"""Runs a client that is a command in any language, and says how it ended; knows no server and no contract.
+"""Runs a client that is a command in any language, and reports its outcome. No server, no contract.
 
-Whatever the command does, it is over at its limit (seconds of real time), and so is all that it started: its process
-group, its session, and where /proc is, whatever carries the run's mark in its environment.
+Whatever the command does, it has ended shortly after its limit (real seconds), and so have the processes that it
+started. Invariants:
+
+1. The command runs in a session and process group of its own, with the process id as their id. Signals go to the
+   group. The process is not reaped before `close`: after that, the system could give the id to another group.
+2. Processes that left the group (daemons) are found in /proc by their session, or by the run's mark, a random value in
+   the environment that children inherit. Processes older than the run are skipped without reading their environment.
+   Leftovers are killed until none is found, since they may fork meanwhile. Without /proc, only the group is killed.
+3. One thread reads both output streams to their end, so that the command never blocks on a full pipe. It keeps the
+   tails only, and slows a flood down. It does not wait for the pipes to close: a leftover process may hold them open.
+4. At the limit the group gets SIGTERM, after the grace period SIGKILL. The outcome is then `unfinished`, whatever the
+   command printed: it did not end by itself.
 """
 
 from __future__ import annotations
@@ -30,33 +40,40 @@ import orjson
 
 from hobbyhorse.traces.trace import KEY, OUTCOMES, REDACTED, Outcome
 
+# Bytes kept of each output stream, the last ones: the outcome line and a traceback are at the end.
 KEPT_OUTPUT_BYTES = 65_536
-"""Bytes of each stream that are kept, its last ones; the rest is read and forgotten."""
 RUN_VARIABLE = "HOBBYHORSE_RUN"
-TELLABLE = tuple(kind for kind in OUTCOMES if kind != "unfinished")
-"""What a command may say of itself in the last line of its output, as `class`."""
+# Values of `class` in the outcome line, the last of a command's output. Only the runner reports `unfinished`.
+REPORTABLE = tuple(kind for kind in OUTCOMES if kind != "unfinished")
 
+# A pipe's default capacity on Linux: one read empties it.
 _CHUNK = 65_536
+# Bytes kept before the tail, longer than any secret: a secret cut in half by the tail's start would not be masked.
 _MARGIN = 1_024
-"""Bytes before those that are kept, so that no half of a secret is the first of them."""
+# After this many bytes of a stream, a pause follows each read: a flood slows its own command, not the others.
 _FLOOD = 4 << 20
-"""A stream of more bytes is read with pauses, so that the command waits, not its neighbours."""
+# Bytes of a saved video that are hashed: no provider's video comes near, and a sparse file of terabytes must not hang.
 _LARGEST = 1 << 30
-"""Bytes of a saved video that are looked at."""
+# Real seconds between two checks whether a process has ended, on systems without pidfd_open. Shorter costs processor
+# time, longer makes each run longer.
 _TICK = 0.02
+# Real seconds for a killed process to disappear. Waiting longer does not help: it is stuck in the kernel.
 _STUBBORN = 5.0
-"""Seconds that a killed process may take to be gone: one that is stuck in the kernel is left to it."""
-_PATIENCE = re.compile(r"tim(?:ed|e)[ -]?out|deadline|gave up waiting|giving up waiting|still running", re.IGNORECASE)
+# Words that mean "I gave up waiting", if a command that failed printed them last.
+_TIMEOUT_WORDS = re.compile(
+    r"tim(?:ed|e)[ -]?out|deadline|gave up waiting|giving up waiting|still running", re.IGNORECASE
+)
+# Characters at the end of the output that count as a command's last words: a message with a traceback, not a whole log.
 _LAST_WORDS = 2_000
 
 
 class CommandError(Exception):
-    """A command that cannot be started, and why."""
+    """A command cannot be started or observed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientTask:
-    """What a client is asked to do; `speed` is how many times faster than real time the server's clock runs."""
+    """A client's task. `speed` is the factor by which the server's clock runs faster than real time."""
 
     base_url: str
     api_key: str
@@ -69,9 +86,9 @@ class ClientTask:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a command ended, the tails of what it printed, and its exit status: minus the signal that ended it.
+    """The outcome of a command, the tails of its output with secrets masked, and its exit status.
 
-    The exit status is None for a process that not even SIGKILL could end. Secrets are masked as they are in a trace.
+    The exit status is negative for a signal, and None for a process that not even SIGKILL could end.
     """
 
     outcome: Outcome
@@ -81,7 +98,7 @@ class Finished:
 
 
 def environment(task: ClientTask, folder: Path) -> dict[str, str]:
-    """Write the request into a folder, and return the variables that tell a command what to do."""
+    """Write the request into a folder; return the environment variables that describe the task."""
     request = folder / "request.json"
     request.write_text(json.dumps(dict(task.request)))
     variables = {
@@ -98,7 +115,7 @@ def environment(task: ClientTask, folder: Path) -> dict[str, str]:
 
 
 def output_of(folder: Path) -> Path:
-    """Return where a command saves its video."""
+    """Return the path under which a command saves its video."""
     return folder / "video.mp4"
 
 
@@ -111,26 +128,27 @@ def start(
     folder: Path | None = None,
     grace: float = 1.0,
 ) -> Running:
-    """Start a command; at the limit it gets SIGTERM, after the grace SIGKILL (seconds of real time).
+    """Start a command. After `limit` real seconds it gets SIGTERM, `grace` seconds later SIGKILL.
 
-    `now` tells the moment at which it has ended. In `folder` are its request and its video: one that is given is kept,
-    for a command that will be resumed; otherwise there is a private one until `close`. Raises CommandError.
+    `now` returns the moment of its end for the outcome. `folder` holds its request and video. A given folder is kept,
+    for a command that will be resumed; without one, the command gets a private folder until `close`. Raises
+    CommandError.
     """
     if os.name != "posix":
         raise CommandError("commands are run on Linux and macOS only; on Windows, use WSL")
-    place = folder or Path(tempfile.mkdtemp(prefix="hobbyhorse-"))
+    directory = folder or Path(tempfile.mkdtemp(prefix="hobbyhorse-"))
     try:
-        mark, before = secrets.token_hex(16), _processes()
-        process = _begin(argv, {**_inherited(), **environment(task, place), RUN_VARIABLE: mark})
+        mark, before = secrets.token_hex(16), _process_ids()
+        process = _begin(argv, {**_inherited(), **environment(task, directory), RUN_VARIABLE: mark})
     except BaseException:
         if folder is None:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(directory, ignore_errors=True)
         raise
     return Running(
         process,
-        _Kin(process.pid, f"{RUN_VARIABLE}={mark}".encode(), before),
+        _Processes(process.pid, f"{RUN_VARIABLE}={mark}".encode(), before),
         task,
-        place,
+        directory,
         folder is None,
         limit,
         grace,
@@ -139,7 +157,7 @@ def start(
 
 
 def _inherited() -> dict[str, str]:
-    """Return this process's environment without what belongs to another run; no proxy stands before this machine."""
+    """Return this process's environment without variables of an outer run, and with no proxy for this machine."""
     here = {name: value for name, value in os.environ.items() if not name.startswith("HOBBYHORSE_")}
     for name in ("no_proxy", "NO_PROXY"):
         here[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))
@@ -148,7 +166,7 @@ def _inherited() -> dict[str, str]:
 
 def _begin(argv: Sequence[str], variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
     if not argv:
-        raise CommandError("there is no command to run; write it behind --")
+        raise CommandError("the command is empty; write it after --")
     try:
         return subprocess.Popen(
             argv,
@@ -166,13 +184,13 @@ def _begin(argv: Sequence[str], variables: Mapping[str, str]) -> subprocess.Pope
 def _reason(program: str, error: OSError | ValueError) -> str:
     if isinstance(error, FileNotFoundError):
         if shutil.which(program):
-            return "the interpreter in its first line is not there"
-        where = "there is no such file" if os.sep in program else "no folder of PATH has such a program"
-        return f"{where}; a program in this folder is written ./{Path(program).name}"
+            return "the interpreter in its first line does not exist"
+        where = "there is no such file" if os.sep in program else "no directory of PATH has such a program"
+        return f"{where}; for a program in the current directory, write ./{Path(program).name}"
     if isinstance(error, PermissionError):
-        return f"it may not be executed; try chmod +x {program}"
+        return f"it is not executable; try chmod +x {program}"
     if isinstance(error, OSError):
-        return f"{error.strerror or error}; a script needs a first line like #!/bin/sh"
+        return f"{error.strerror or error}; a script needs a first line such as #!/bin/sh"
     return str(error)
 
 
@@ -184,14 +202,15 @@ class _Tail:
         self.seen = 0
 
     def add(self, chunk: bytes) -> None:
-        """Take in what has come."""
+        """Append a chunk, and drop the bytes that are not kept."""
         self.kept += chunk
         self.seen += len(chunk)
+        # At twice the size, not at each chunk: each cut copies the kept bytes.
         if len(self.kept) > 2 * KEPT_OUTPUT_BYTES:
             del self.kept[: -KEPT_OUTPUT_BYTES - _MARGIN]
 
     def text(self, task: ClientTask) -> str:
-        """Return it as text, secrets masked."""
+        """Return the tail as text, with secrets masked."""
         text = bytes(self.kept[-KEPT_OUTPUT_BYTES - _MARGIN :]).decode(errors="replace")
         for secret, mask in ((task.api_key, KEY), (task.callback_secret, REDACTED)):
             text = text.replace(secret, mask) if secret else text
@@ -199,16 +218,16 @@ class _Tail:
 
 
 class Running:
-    """A command that runs; a context manager, at whose end nothing of it is left.
+    """A running command. A context manager that leaves no process behind.
 
-    One thread reads what it prints, and ends it at its limit. The process is reaped by `close` only: until then its id,
-    which is that of its group, cannot become another's.
+    A thread reads its output and ends it at its limit. Only `close` reaps the process: until then its id, which is also
+    the id of its group, stays its own.
     """
 
     def __init__(
         self,
         process: subprocess.Popen[bytes],
-        kin: _Kin,
+        processes: _Processes,
         task: ClientTask,
         folder: Path,
         private: bool,
@@ -217,7 +236,7 @@ class Running:
         now: Callable[[], float],
     ) -> None:
         self._process, self._task, self._folder, self._private = process, task, folder, private
-        self._kin = kin
+        self._processes = processes
         self._limit, self._grace, self._now = limit, grace, now
         self._cut: str | None = None
         self._killed = False
@@ -227,6 +246,7 @@ class Running:
         self._finished: Finished | None = None
         self._over, self._closing, self._closed = threading.Event(), False, False
         self._listen()
+        # A daemon: it must not keep the interpreter from exiting if the caller never closes this.
         self._thread = threading.Thread(target=self._watch, name=f"command {process.pid}", daemon=True)
         self._thread.start()
 
@@ -237,7 +257,7 @@ class Running:
 
     @property
     def folder(self) -> Path:
-        """Where the request and the video are."""
+        """The directory of the request and the video."""
         return self._folder
 
     def __enter__(self) -> Running:
@@ -252,24 +272,24 @@ class Running:
         return self._over.is_set()
 
     def wait(self) -> Finished:
-        """Wait until the command has ended, which is soon after its limit at the latest."""
+        """Wait until the command has ended, at the latest shortly after its limit. Raises CommandError."""
         self._over.wait()
         if self._finished is None:
-            raise CommandError(f"nothing could be learned of process {self.pid}: the thread that watched it has failed")
+            raise CommandError(f"the outcome of process {self.pid} is unknown: the thread that watched it has failed")
         return self._finished
 
     def kill(self) -> None:
-        """End the command and all that it started, at once."""
+        """Kill the command and all processes that it started."""
         self._killed = True
         self._signal(signal.SIGKILL)
         self._kill_escaped()
 
     def leftovers(self) -> bool:
-        """Whether something that the command started is alive, although its main process has ended."""
+        """Return whether processes that the command started are alive after its main process has ended."""
         if not self._over.is_set() or self._closed:
             return False
         if os.path.isdir("/proc/self"):
-            return any(True for _ in self._kin.alive())
+            return any(True for _ in self._processes.alive())
         try:
             os.killpg(self.pid, 0)
         except (ProcessLookupError, PermissionError):
@@ -277,7 +297,7 @@ class Running:
         return True
 
     def close(self) -> None:
-        """End what is left of the command, and remove its private folder."""
+        """End the command and its leftovers, and remove its private folder."""
         if self._closed:
             return
         self.kill()
@@ -295,9 +315,10 @@ class Running:
             os.killpg(self.pid, number)
 
     def _kill_escaped(self) -> None:
-        """Kill what is no longer in the group; again, for what has forked meanwhile."""
+        """Kill processes of the run outside its group."""
+        # Repeatedly: a process may fork before its signal arrives. Bounded: a fork bomb is always ahead.
         for _ in range(10):
-            found = list(self._kin.alive())
+            found = list(self._processes.alive())
             for pid in found:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
@@ -307,7 +328,7 @@ class Running:
     def _listen(self) -> None:
         for stream, tail in zip((self._process.stdout, self._process.stderr), self._tails, strict=True):
             assert stream is not None
-            os.set_blocking(stream.fileno(), False)
+            os.set_blocking(stream.fileno(), False)  # to drain: an empty pipe that a leftover holds open would block
             self._selector.register(stream, selectors.EVENT_READ, tail)
         if hasattr(os, "pidfd_open"):
             with suppress(OSError):
@@ -325,6 +346,7 @@ class Running:
                 self._kill_escaped()
             self._finished = self._finish(ended, _exit_status(self._process))
             self._over.set()
+            # Go on reading for the leftovers: they may run until `close`, and must not block on a full pipe.
             while not self._closing and self._selector.get_map():
                 self._read(_TICK)
         finally:
@@ -332,7 +354,7 @@ class Running:
             self._release()
 
     def _follow(self) -> None:
-        """Read until the process has ended; at its limit it is asked to, then made to."""
+        """Read until the process has ended; terminate it at its limit, then kill it."""
         if self._read_until(self._limit):
             return
         self._cut = f"it had not ended at its limit of {self._limit:g} s"
@@ -342,7 +364,7 @@ class Running:
             self._read_until(_STUBBORN)
 
     def _read_until(self, seconds: float) -> bool:
-        """Read until the process has ended, or some time is over; tell whether it has ended."""
+        """Read for at most `seconds`; return whether the process has ended."""
         moment = time.monotonic() + seconds
         while _exit_status(self._process) is None:
             left = moment - time.monotonic()
@@ -352,18 +374,18 @@ class Running:
         return True
 
     def _read(self, seconds: float) -> None:
-        """Wait so long for something to read, and read it once."""
+        """Wait at most `seconds` for output, and read one chunk of it."""
         for key, _ in self._selector.select(seconds):
             if key.data is not None:
                 self._take(key)
 
     def _take(self, key: selectors.SelectorKey) -> bool:
-        """Read one chunk of a stream; tell whether there may be another."""
+        """Read one chunk of a stream; return whether there may be another."""
         try:
             chunk = os.read(key.fd, _CHUNK)
         except BlockingIOError:
             return False
-        except OSError:
+        except OSError:  # a stream that cannot be read any more has ended
             chunk = b""
         if not chunk:
             self._selector.unregister(key.fileobj)
@@ -374,8 +396,9 @@ class Running:
         return True
 
     def _drain(self) -> None:
-        """Read what the process had printed when it ended; others may hold its pipes, and never stop."""
+        """Read the output that was in the pipes when the process ended."""
         for key in list(self._selector.get_map().values()):
+            # A pipe's greatest capacity for users is 1 MB; more comes from a leftover process, which may never stop.
             before = key.data.seen
             while key.data.seen - before < 1 << 20 and self._take(key):
                 pass
@@ -396,7 +419,7 @@ class Running:
 
 
 def _exit_status(process: subprocess.Popen[bytes]) -> int | None:
-    """Return how a process has ended, or None; where the system can tell without reaping it, it stays."""
+    """Return the exit status of a process, or None while it runs. Do not reap it, if the system allows that."""
     if not hasattr(os, "waitid"):
         return process.poll()
     found = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -405,24 +428,24 @@ def _exit_status(process: subprocess.Popen[bytes]) -> int | None:
     return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
 
 
-def _processes() -> frozenset[str]:
-    """Return the ids of all processes; nothing without /proc."""
+def _process_ids() -> frozenset[str]:
+    """Return the ids of all processes; none without /proc."""
     with suppress(OSError):
         return frozenset(name for name in os.listdir("/proc") if name.isdigit())
     return frozenset()
 
 
 @dataclass(frozen=True, slots=True)
-class _Kin:
-    """How the processes of a run are known: their session, or the mark in their environment; none was there before."""
+class _Processes:
+    """The processes of a run, known by their session or by the mark in their environment. `before`: older ones."""
 
     session: int
     mark: bytes
     before: frozenset[str]
 
     def alive(self) -> Iterator[int]:
-        """Yield the ids of those that are alive, as far as /proc tells."""
-        for name in _processes():
+        """Yield the ids of the processes that are alive, as far as /proc shows them."""
+        for name in _process_ids():
             with suppress(OSError, IndexError):
                 if self._is(name):
                     yield int(name)
@@ -430,6 +453,7 @@ class _Kin:
     def _is(self, name: str) -> bool:
         if os.getsid(int(name)) == self.session:
             with open(f"/proc/{name}/stat", "rb") as file:
+                # The state follows the command's name, which is in parentheses and may contain some. Z: not reaped.
                 return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
         if name in self.before:
             return False
@@ -444,9 +468,9 @@ class _Video:
 
 
 def _video(path: Path) -> _Video | None:
-    """Return what a command has saved; nothing but a file that is not empty counts."""
+    """Return the digest of the saved video; None unless it is a regular, non-empty file."""
     with suppress(OSError):
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a blocking open waits for a named pipe's writer
         try:
             return _digested(file)
         finally:
@@ -468,28 +492,29 @@ def _digested(file: int) -> _Video | None:
 def _outcome(
     exit_status: int | None, cut: str | None, stdout: str, stderr: str, video: _Video | None, ended: float
 ) -> Outcome:
-    """Read how a command ended: what it was made to do counts first, then what it says, then its exit status."""
-    said, complaint = _said(stdout)
-    kind = "unfinished" if cut else said.get("class") or _inferred(exit_status, stdout, stderr)
+    """Return the outcome: unfinished if the command was ended, else the reported class, else by exit status."""
+    reported, complaint = _reported(stdout)
+    kind = "unfinished" if cut else reported.get("class") or _inferred(exit_status, stdout, stderr)
     success = kind == "success"
-    told = bool(said) and not cut
+    is_reported = bool(reported) and not cut
     notes = [cut, complaint]
-    if told and success is not (exit_status == 0):
-        notes.append(f"it says {kind}, and its exit status is {exit_status}")
+    if is_reported and success is not (exit_status == 0):
+        notes.append(f"it reports {kind}, but its exit status is {exit_status}")
     elif exit_status and not cut:
-        notes.append(_signalled(exit_status))
+        notes.append(_exit_words(exit_status))
     if not success:
-        notes.append(_last_line(stderr) or (None if said else _last_line(stdout)))
-    digest = video.sha256 if video else said.get("sha256")
+        notes.append(_last_line(stderr) or (None if reported else _last_line(stdout)))
+    # The file itself counts more than the digest that the command reports of it.
+    digest = video.sha256 if video else reported.get("sha256")
     return Outcome(
         kind=kind,
         ended=ended,
-        told=told,
-        job=said.get("job"),
-        id_exposed=said.get("id_exposed"),
+        told=is_reported,
+        job=reported.get("job"),
+        id_exposed=reported.get("id_exposed"),
         sha256=digest if success else None,
         size=video.size if success and video else None,
-        by_reference=success and video is None and bool(said.get("by_reference") or said.get("url")),
+        by_reference=success and video is None and bool(reported.get("by_reference") or reported.get("url")),
         kept=not success and video is not None,
         message="; ".join(filter(None, notes)),
     )
@@ -498,39 +523,41 @@ def _outcome(
 def _inferred(exit_status: int | None, stdout: str, stderr: str) -> str:
     if exit_status == 0:
         return "success"
-    if any(_PATIENCE.search(text[-_LAST_WORDS:]) for text in (stderr, stdout)):
+    if any(_TIMEOUT_WORDS.search(text[-_LAST_WORDS:]) for text in (stderr, stdout)):
         return "timeout"
     return "failed"
 
 
+# The fields of the outcome line and their checks. Unknown fields and nulls are ignored: a command may print more.
 _WELL_FORMED: Mapping[str, Callable[[Any], bool]] = {
-    "class": lambda value: value in TELLABLE,
+    "class": lambda value: value in REPORTABLE,
     "job": lambda value: isinstance(value, str) and bool(value),
     "id_exposed": lambda value: isinstance(value, bool),
     "sha256": lambda value: isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None,
     "by_reference": lambda value: isinstance(value, bool),
     "url": lambda value: isinstance(value, str) and bool(value),
 }
-"""The members of the line in which a command tells its outcome; others, and null, are no matter."""
 
 
-def _said(stdout: str) -> tuple[dict[str, Any], str | None]:
-    """Read the last line of the output, if it tells the outcome; else say what is wrong with it, if it seems to."""
+def _reported(stdout: str) -> tuple[dict[str, Any], str | None]:
+    """Return the well-formed fields of the outcome line, the last of the output, and a complaint about the others."""
     line = (stdout.rstrip().splitlines() or [""])[-1].strip()
-    if not line.startswith("{"):
+    if not line.startswith("{"):  # not meant as an outcome, so no complaint
         return {}, None
     try:
-        said = orjson.loads(line)
+        parsed = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         return {}, f"the last line of its output is ignored: {error.msg}"
-    if "class" not in said:
+    if "class" not in parsed:
         return {}, "the last line of its output is ignored: it has no class"
-    given = {name: said[name] for name in _WELL_FORMED if said.get(name) is not None}
+    given = {name: parsed[name] for name in _WELL_FORMED if parsed.get(name) is not None}
     wrong = [name for name, value in given.items() if not _WELL_FORMED[name](value)]
     if "class" in wrong or "class" not in given:
-        allowed = ", ".join(TELLABLE)
-        return {}, f"the last line of its output is ignored: class is {_short(said['class'])}; allowed are {allowed}"
-    complaint = f"{wrong[0]} in the last line of its output is ignored: got {_short(said[wrong[0]])}" if wrong else None
+        allowed = ", ".join(REPORTABLE)
+        return {}, f"the last line of its output is ignored: class is {_short(parsed['class'])}; allowed: {allowed}"
+    complaint = (
+        f"{wrong[0]} in the last line of its output is ignored: got {_short(parsed[wrong[0]])}" if wrong else None
+    )
     return {name: value for name, value in given.items() if name not in wrong}, complaint
 
 
@@ -539,7 +566,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 
-def _signalled(exit_status: int) -> str:
+def _exit_words(exit_status: int) -> str:
     if exit_status >= 0:
         return f"exit status {exit_status}"
     with suppress(ValueError):
@@ -547,15 +574,15 @@ def _signalled(exit_status: int) -> str:
     return f"it was ended by signal {-exit_status}"
 
 
-_NO_NEWS = re.compile(r"\s+at \S|Node\.js v\d")
-"""A last line that does not say what went wrong: of a stack, or the version that Node.js ends with."""
-_WRONG = re.compile(r"(?:Uncaught |\w+\.)*\w*(?:Error|Exception)\b.*: ")
+# Last lines that do not name the error: a frame of a stack, or the version that Node.js prints last.
+_UNINFORMATIVE = re.compile(r"\s+at \S|Node\.js v\d")
+_ERROR_LINE = re.compile(r"(?:Uncaught |\w+\.)*\w*(?:Error|Exception)\b.*: ")
 
 
 def _last_line(text: str) -> str | None:
     lines = text[-_LAST_WORDS:].rstrip().splitlines() or [""]
-    told = [line for line in lines if _WRONG.match(line)]
-    line = told[-1] if told and _NO_NEWS.match(lines[-1]) else lines[-1]
+    errors = [line for line in lines if _ERROR_LINE.match(line)]
+    line = errors[-1] if errors and _UNINFORMATIVE.match(lines[-1]) else lines[-1]
     return _printable(line)[:300].strip() or None
 
 
@@ -564,14 +591,15 @@ def _printable(text: str) -> str:
 
 
 def with_ids(finished: Finished, ids: Iterable[str]) -> Outcome:
-    """Return the outcome, knowing the ids of the jobs that the run made: which it names, and whether it does.
+    """Return the outcome with the first of `ids` that the output contains, and whether it contains any.
 
-    What the command told itself stays.
+    The job and `id_exposed` that the command itself reported stay.
     """
     outcome, ids = finished.outcome, tuple(ids)
     if not ids:
         return outcome
     printed = f"{finished.stdout}\n{finished.stderr}"
+    # Whole words: "job_7" is not exposed by "job_77".
     named = next((id for id in ids if re.search(rf"(?<![\w-]){re.escape(id)}(?![\w-])", printed)), None)
     exposed = outcome.id_exposed if outcome.id_exposed is not None else named is not None
     return replace(outcome, job=outcome.job or named, id_exposed=exposed)

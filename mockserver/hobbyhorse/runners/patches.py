@@ -1,8 +1,33 @@
-"""Waiting and telling the time as Python does it, for threads in virtual time; thin for all others; knows no server.
+"""Python's waits and clocks, replaced by virtual ones for scheduled threads. No server.
 
-Not in virtual time: `datetime.now()` where a library calls it (a C type cannot be patched, so it is replaced in the
-modules that are neither Python's nor installed), TLS sockets, `os.read`, subprocesses, and event loops that are not
-written in Python (uvloop).
+Each patched function asks `current()` first. In a thread without a scheduler it calls the real function, so that the
+server, the test runner and later code in the same process live in real time. In a scheduled thread:
+
+    time.time, monotonic, perf_counter (and *_ns)    the shared virtual clock
+    time.sleep                                       a wait with a deadline and no condition
+    Lock, RLock                                      a `VirtualLock`: try, then wait until it is free. Semaphore, Event,
+                                                     Barrier, Queue and Future are made of these and of Condition
+    Condition.wait                                   a wait for the waiter's own lock and the condition's lock
+    SimpleQueue                                      Python's implementation of it, made of locks, not the C type
+    Thread.start, Thread.join                        register a thread; wait until it has left
+    socket.recv*, accept, send*, connect             wait until the socket is ready, then call the real function, which
+                                                     does not block any more
+    select, poll, selectors                          call the real function with timeout 0, and wait until it finds any
+    asyncio                                          nothing of its own: its loops wait in a selector and read
+                                                     `time.monotonic`
+    datetime.now, utcnow, today                      a `VirtualDatetime`, in the client's own modules only
+
+Not virtual: TLS sockets, `os.read`, subprocesses, locks made before the run, event loops not written in Python
+(uvloop), and `datetime` in installed packages: a C type cannot be patched, so it is replaced module by module. A thread
+that waits in one of these is detached (see `scheduler`): slower, and no longer reproducible, but not a deadlock.
+
+Invariants:
+
+1. No scheduled thread blocks in a real call. It would keep the turn: time would stand still for all other threads.
+2. Each call that may give the server work checks in before it happens, and each read reports its size. Otherwise time
+   could move while the server has a response to send.
+3. Functions that modules have imported by name are rebound to the patched ones and stay so (`_rebind`): a module may be
+   used by several runs at the same time. `patched` restores the attributes of the standard modules after the last run.
 """
 
 from __future__ import annotations
@@ -30,36 +55,39 @@ from hobbyhorse.runners.scheduler import RunOver, Scheduler, current
 _real_lock, _real_rlock = threading.Lock, threading.RLock
 _allocate = threading._allocate_lock  # type: ignore[attr-defined]
 _real_poll, _real_select, _real_simple_queue = select.poll, select.select, queue.SimpleQueue
-_Socket: Any = socket.socket.__mro__[1]  # the one written in C
+_Socket: Any = socket.socket.__mro__[1]  # `_socket.socket`, in C: its methods are not patched
+# The value of a client's monotonic clocks when its run begins. The same in each run, so that the times that a client
+# prints are comparable; not 0, which is false and which clients use for "not yet".
 MONOTONIC_BASE = 1_000.0
-"""What the monotonic clocks of a client show when its time begins."""
+# Families of sockets that the kernel delivers through a network stack: sent bytes arrive, and are acknowledged, later.
 NETWORKS = frozenset({socket.AF_INET, socket.AF_INET6})
-"""The families of sockets whose bytes take their way before they have arrived."""
 
 
-# ---- the time
+# ---- clocks
 
 
-def _clock(real: Callable[[], Any], shown: Callable[[Any], Any]) -> Callable[[], Any]:
-    def tell() -> Any:
-        governor = current()
-        return real() if governor is None else shown(governor)
+def _clock(real: Callable[[], Any], virtual: Callable[[Any], Any]) -> Callable[[], Any]:
+    def read() -> Any:
+        scheduler = current()
+        return real() if scheduler is None else virtual(scheduler)
 
-    return tell
+    return read
 
 
-def _monotonic_ns(governor: Any) -> int:
-    return int(round((MONOTONIC_BASE + governor.elapsed()) * 1e6) * 1_000)
+def _monotonic_ns(scheduler: Any) -> int:
+    # Via whole microseconds, the ticks of virtual time: a float of nanoseconds is not exact.
+    return int(round((MONOTONIC_BASE + scheduler.elapsed()) * 1e6) * 1_000)
 
 
 def _sleep(seconds: float, real: Callable[[float], None] = time.sleep) -> None:
-    governor = current()
-    if governor is None:
+    scheduler = current()
+    if scheduler is None:
         real(seconds)
         return
     if seconds < 0:
         raise ValueError("sleep length must be non-negative")
-    governor.wait(_yes if seconds == 0 else None, seconds)
+    # sleep(0) lets other threads run, and is ready again immediately.
+    scheduler.wait(_yes if seconds == 0 else None, seconds)
 
 
 def _yes() -> bool:
@@ -67,11 +95,11 @@ def _yes() -> bool:
 
 
 CLOCKS: dict[str, Callable[[Any], Any]] = {
-    "time": lambda governor: governor.moment(),
-    "time_ns": lambda governor: round(governor.moment() * 1e6) * 1_000,
-    "monotonic": lambda governor: MONOTONIC_BASE + governor.elapsed(),
+    "time": lambda scheduler: scheduler.moment(),
+    "time_ns": lambda scheduler: round(scheduler.moment() * 1e6) * 1_000,
+    "monotonic": lambda scheduler: MONOTONIC_BASE + scheduler.elapsed(),
     "monotonic_ns": _monotonic_ns,
-    "perf_counter": lambda governor: MONOTONIC_BASE + governor.elapsed(),
+    "perf_counter": lambda scheduler: MONOTONIC_BASE + scheduler.elapsed(),
     "perf_counter_ns": _monotonic_ns,
 }
 
@@ -80,6 +108,7 @@ _Datetime = datetime.datetime
 
 
 class _Datetimes(type(_Datetime)):  # type: ignore[misc]
+    # Real datetimes are instances of the virtual class, too: the client's `isinstance(x, datetime)` still holds.
     def __instancecheck__(cls, value: object) -> bool:
         return isinstance(value, _Datetime)
 
@@ -88,21 +117,21 @@ class _Datetimes(type(_Datetime)):  # type: ignore[misc]
 
 
 class VirtualDatetime(_Datetime, metaclass=_Datetimes):
-    """What a client's module knows as `datetime`; all that it makes are the usual ones."""
+    """A client module's `datetime`; the values that it creates are real datetimes."""
 
     def __new__(cls, *args: Any, **named: Any) -> Any:
-        """Make a usual one."""
+        """Create a real datetime."""
         return _Datetime(*args, **named)
 
     @classmethod
     def now(cls, tz: datetime.tzinfo | None = None) -> Any:
-        """Return the moment."""
-        governor = current()
-        return _Datetime.now(tz) if governor is None else _Datetime.fromtimestamp(governor.moment(), tz)
+        """Return the current moment."""
+        scheduler = current()
+        return _Datetime.now(tz) if scheduler is None else _Datetime.fromtimestamp(scheduler.moment(), tz)
 
     @classmethod
     def utcnow(cls) -> Any:
-        """Return the moment, as UTC and without saying so."""
+        """Return the current moment in UTC, without a time zone."""
         return cls.now(datetime.timezone.utc).replace(tzinfo=None)
 
     today = now
@@ -122,12 +151,13 @@ class VirtualLock:
         self._lock = _allocate()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take the lock; False if that did not succeed in time."""
-        governor = current()
-        if governor is None:
+        """Acquire the lock; return False if that fails within `timeout` seconds."""
+        scheduler = current()
+        if scheduler is None:
             return bool(self._lock.acquire(blocking, timeout))
+        # A loop: a thread in real time may take the free lock first.
         while not self._lock.acquire(False):
-            if not blocking or not governor.wait(self._free, None if timeout < 0 else timeout):
+            if not blocking or not scheduler.wait(self._free, None if timeout < 0 else timeout):
                 return False
         return True
 
@@ -135,11 +165,11 @@ class VirtualLock:
         return not self._lock.locked()
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         self._lock.release()
 
     def locked(self) -> bool:
-        """Whether somebody has it."""
+        """Return whether the lock is held."""
         return bool(self._lock.locked())
 
     def __enter__(self) -> bool:
@@ -170,8 +200,8 @@ def _simple_queue() -> Any:
 
 def _condition_wait(real: Any) -> Any:
     def wait(self: Any, timeout: float | None = None) -> bool:
-        governor = current()
-        if governor is None:
+        scheduler = current()
+        if scheduler is None:
             return bool(real(self, timeout))
         if not self._is_owned():
             raise RuntimeError("cannot wait on un-acquired lock")
@@ -179,20 +209,22 @@ def _condition_wait(real: Any) -> Any:
         waiter.acquire()
         self._waiters.append(waiter)
         state = self._release_save()
-        told = False
+        notified = False
         try:
-            told = governor.wait(lambda: not waiter.locked() and _is_free(self._lock), timeout)
-            return told
+            # Both: a thread notified while the notifier still holds the lock would get a turn only to wait again.
+            notified = scheduler.wait(lambda: not waiter.locked() and _is_free(self._lock), timeout)
+            return notified
         finally:
             self._acquire_restore(state)
-            if not told and waiter in self._waiters:
+            if not notified and waiter in self._waiters:
                 self._waiters.remove(waiter)
 
     return wait
 
 
 def _is_free(lock: Any) -> bool:
-    """Whether nobody has a lock, as somebody asks who is not about to take it."""
+    """Return whether a lock is free, without keeping it."""
+    # Predicates run in the thread that chooses. If it owns a reentrant lock, `acquire` below would succeed.
     owned = getattr(lock, "_is_owned", None)
     if owned is not None and owned():
         return False
@@ -204,18 +236,19 @@ def _is_free(lock: Any) -> bool:
 
 def _thread_start(real: Any) -> Any:
     def start(self: threading.Thread) -> None:
-        governor = current()
-        if governor is None or self.ident is not None:
+        scheduler = current()
+        if scheduler is None or self.ident is not None:
             real(self)
             return
-        member = governor.adopt(self.name)
-        self._hobbyhorse_member = member  # type: ignore[attr-defined]
-        self.run = partial(governor.live, member, self.run)  # type: ignore[method-assign]
+        thread = scheduler.register(self.name)
+        self._hobbyhorse_thread = thread  # type: ignore[attr-defined]
+        self.run = partial(scheduler.run_thread, thread, self.run)  # type: ignore[method-assign]
         try:
-            with governor.busy():
+            # `start` waits for the new thread in real time; the new thread waits for its turn after that.
+            with scheduler.keep_turn():
                 real(self)
         except BaseException:
-            governor.disown(member)
+            scheduler.unregister(thread)
             raise
 
     return start
@@ -223,13 +256,14 @@ def _thread_start(real: Any) -> Any:
 
 def _thread_join(real: Any) -> Any:
     def join(self: threading.Thread, timeout: float | None = None) -> None:
-        governor = current()
-        if governor is None or self.ident is None or self is threading.current_thread():
+        scheduler = current()
+        if scheduler is None or self.ident is None or self is threading.current_thread():
             real(self, timeout)
             return
-        member = getattr(self, "_hobbyhorse_member", None)
-        ended = governor.wait(lambda: member.left if member else not self.is_alive(), timeout)
-        with governor.busy():
+        thread = getattr(self, "_hobbyhorse_thread", None)
+        ended = scheduler.wait(lambda: thread.left if thread else not self.is_alive(), timeout)
+        # A thread leaves the scheduler shortly before it ends: `is_alive` must be False after a join.
+        with scheduler.keep_turn():
             real(self, None if ended else 0)
 
     return join
@@ -241,43 +275,46 @@ def _thread_join(real: Any) -> Any:
 def _is_ready(file: Any, events: int) -> bool:
     number = file if isinstance(file, int) else file.fileno()
     if number < 0:
-        return True
-    asked = _real_poll()
-    asked.register(number, events)
-    return bool(asked.poll(0))
+        return True  # closed: the real call raises the error
+    poll = _real_poll()
+    poll.register(number, events)
+    return bool(poll.poll(0))
 
 
-def _await_socket(governor: Scheduler, sock: Any, events: int) -> None:
-    """Wait until a socket is ready, as long as its timeout says; of one that never waits, nothing is to be awaited."""
+def _await_socket(scheduler: Scheduler, sock: Any, events: int) -> None:
+    """Wait until a socket is ready, for at most its own timeout. Raises TimeoutError; a non-blocking socket returns."""
     timeout = sock.gettimeout()
+    # Writing rarely waits, and a wait costs a settling of the server.
     if timeout == 0 or (events == select.POLLOUT and _is_ready(sock, events)):
         return
-    if not governor.wait(partial(_is_ready, sock, events), timeout, outer=True, alone=True):
+    if not scheduler.wait(partial(_is_ready, sock, events), timeout, remote=True, sole=True):
         raise TimeoutError("timed out")
 
 
-def _said(governor: Scheduler, sock: Any) -> None:
-    """Note that a socket is about to send; between two ends on one machine that are no network's, it is there at once.
+def _before_send(scheduler: Scheduler, sock: Any) -> None:
+    """Check in that a socket is about to send.
 
-    Of those, the system counts what the other end has not read, such as an event loop that has yet to wake up.
+    Delivery is awaited only on a network. A socket pair delivers immediately, and its queue holds bytes
+    that the other end has not read yet: an event loop's wake-up, which that loop reads only when it gets its turn.
     """
     if sock.family in NETWORKS:
-        governor.touch(sent=sock)
+        scheduler.check_in(sent=sock)
     else:
-        governor.touch(spoke=True)
+        scheduler.check_in(unsettles=True)
 
 
 def _reading(name: str) -> Callable[..., Any]:
     real = getattr(_Socket, name)
 
     def read(self: Any, *args: Any, **named: Any) -> Any:
-        governor = current()
-        if governor is None:
+        scheduler = current()
+        if scheduler is None:
             return real(self, *args, **named)
-        _await_socket(governor, self, select.POLLIN)
-        came = real(self, *args, **named)
-        governor.received(came if isinstance(came, int) else len(came))
-        return came
+        _await_socket(scheduler, self, select.POLLIN)
+        found = real(self, *args, **named)
+        # `recv_into` returns a size and `recv` bytes. The others return a tuple, which counts as next to nothing.
+        scheduler.received(found if isinstance(found, int) else len(found))
+        return found
 
     return read
 
@@ -286,45 +323,46 @@ def _writing(name: str) -> Callable[..., Any]:
     real = getattr(_Socket, name)
 
     def write(self: Any, *args: Any, **named: Any) -> Any:
-        governor = current()
-        if governor is not None:
-            _said(governor, self)
-            _await_socket(governor, self, select.POLLOUT)
+        scheduler = current()
+        if scheduler is not None:
+            _before_send(scheduler, self)
+            _await_socket(scheduler, self, select.POLLOUT)
         return real(self, *args, **named)
 
     return write
 
 
 def _sendall(self: Any, data: Any, flags: int = 0) -> None:
-    governor = current()
-    if governor is not None:
-        _said(governor, self)
-    if governor is None or self.gettimeout() == 0:
+    scheduler = current()
+    if scheduler is not None:
+        _before_send(scheduler, self)
+    if scheduler is None or self.gettimeout() == 0:
         _Socket.sendall(self, data, flags)
         return
+    # The real `sendall` waits in C between pieces. MSG_DONTWAIT: "ready to write" may mean room for one byte.
     left = memoryview(data).cast("B")
     while left:
-        _await_socket(governor, self, select.POLLOUT)
+        _await_socket(scheduler, self, select.POLLOUT)
         left = left[_Socket.send(self, left, flags | socket.MSG_DONTWAIT) :]
 
 
 def _connect(self: Any, address: Any) -> None:
-    governor = current()
-    if governor is None:
+    scheduler = current()
+    if scheduler is None:
         _Socket.connect(self, address)
         return
     try:
-        governor.touch(spoke=True)
-        code = _connected(governor, self, address)
-    except RunOver:  # which those who make a socket are not prepared for
+        scheduler.check_in(unsettles=True)
+        code = _connected(scheduler, self, address)
+    except RunOver:  # `socket.create_connection` closes its socket on OSError only
         self.close()
         raise
     if code:
         raise OSError(code, os.strerror(code))
 
 
-def _connected(governor: Scheduler, sock: Any, address: Any) -> int:
-    """Connect a socket, as long as its timeout says; return the number of the error."""
+def _connected(scheduler: Scheduler, sock: Any, address: Any) -> int:
+    """Connect a socket within its own timeout; return the error number, 0 for success."""
     timeout = sock.gettimeout()
     if timeout == 0:
         _Socket.connect(sock, address)
@@ -335,37 +373,39 @@ def _connected(governor: Scheduler, sock: Any, address: Any) -> int:
     finally:
         _Socket.settimeout(sock, timeout)
     if code in (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR):
-        _await_socket(governor, sock, select.POLLOUT)
+        _await_socket(scheduler, sock, select.POLLOUT)
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     return int(code)
 
 
-def _noting(real: Any) -> Callable[..., Any]:
+def _checking_in(real: Any) -> Callable[..., Any]:
+    """Return a socket function that checks in first; after the end of the run it still works, to close sockets."""
+
     def call(self: Any, *args: Any, **named: Any) -> Any:
-        governor = current()
-        if governor is not None and not governor.over:
-            governor.touch(spoke=True)
+        scheduler = current()
+        if scheduler is not None and not scheduler.over:
+            scheduler.check_in(unsettles=True)
         return real(self, *args, **named)
 
     return call
 
 
-# ---- waiting for several
+# ---- several files
 
 
 class VirtualPoll:
-    """What `select.poll()` returns, waiting in virtual time."""
+    """The object that `select.poll()` returns, waiting in virtual time."""
 
     def __init__(self) -> None:
         self._poll = _real_poll()
         self.register, self.unregister, self.modify = self._poll.register, self._poll.unregister, self._poll.modify
 
     def poll(self, timeout: float | None = None) -> list[tuple[int, int]]:
-        """Return what is ready, after so many milliseconds at the latest."""
-        if (governor := current()) is None:
+        """Return the ready files and their events, after at most `timeout` milliseconds."""
+        if (scheduler := current()) is None:
             return self._poll.poll(timeout)
         seconds = None if timeout is None or timeout < 0 else timeout / 1_000
-        return _several(governor, lambda: self._poll.poll(0), seconds)
+        return _await_any(scheduler, lambda: self._poll.poll(0), seconds)
 
 
 def _poll() -> Any:
@@ -373,48 +413,49 @@ def _poll() -> Any:
 
 
 def _select(readers: Any, writers: Any, others: Any, timeout: float | None = None) -> Any:
-    def look() -> list[Any]:
+    def find() -> list[Any]:
         found = _real_select(readers, writers, others, 0)
         return [found] if any(found) else []
 
-    if (governor := current()) is None:
+    if (scheduler := current()) is None:
         return _real_select(readers, writers, others, timeout)
-    found = _several(governor, look, timeout)
+    found = _await_any(scheduler, find, timeout)
     return found[0] if found else ([], [], [])
 
 
 def _selector_select(real: Any) -> Any:
     def wait(self: Any, timeout: float | None = None) -> Any:
-        if (governor := current()) is None:
+        if (scheduler := current()) is None:
             return real(self, timeout)
-        found = _several(governor, lambda: real(self, 0), None if timeout is None else max(timeout, 0))
+        found = _await_any(scheduler, lambda: real(self, 0), None if timeout is None else max(timeout, 0))
+        # In order of registration: epoll's own order is that of arrival, which differs between runs.
         place = {number: at for at, number in enumerate(self._fd_to_key)}
         return sorted(found, key=lambda one: place.get(one[0].fd, math.inf))
 
     return wait
 
 
-def _several(governor: Scheduler, look: Callable[[], list[Any]], timeout: float | None) -> list[Any]:
-    """Wait until a look at several files finds any; return what it found."""
+def _await_any(scheduler: Scheduler, find: Callable[[], list[Any]], timeout: float | None) -> list[Any]:
+    """Wait until `find()` returns ready files; return them."""
     if timeout == 0:
-        governor.look(lambda: bool(look()))
-        return look()
+        scheduler.settle_before_poll(lambda: bool(find()))
+        return find()
     found: list[Any] = []
 
     def ready() -> bool:
-        found[:] = look()
+        found[:] = find()
         return bool(found)
 
-    governor.wait(ready, timeout, outer=True)
+    scheduler.wait(ready, timeout, remote=True)
     return found
 
 
-# ---- all of them
+# ---- all patches
 
 
 def _patches() -> Iterator[tuple[Any, str, Any]]:
-    for name, shown in CLOCKS.items():
-        yield time, name, _clock(getattr(time, name), shown)
+    for name, virtual in CLOCKS.items():
+        yield time, name, _clock(getattr(time, name), virtual)
     yield time, "sleep", _sleep
     yield threading, "Lock", _lock
     yield threading, "RLock", _rlock
@@ -428,9 +469,9 @@ def _patches() -> Iterator[tuple[Any, str, Any]]:
         yield socket.socket, name, _writing(name)
     yield socket.socket, "sendall", _sendall
     yield socket.socket, "connect", _connect
-    yield socket.socket, "connect_ex", _noting(_Socket.connect_ex)
-    yield socket.socket, "shutdown", _noting(_Socket.shutdown)
-    yield socket.socket, "_real_close", _noting(socket.socket._real_close)  # type: ignore[attr-defined]
+    yield socket.socket, "connect_ex", _checking_in(_Socket.connect_ex)
+    yield socket.socket, "shutdown", _checking_in(_Socket.shutdown)
+    yield socket.socket, "_real_close", _checking_in(socket.socket._real_close)  # type: ignore[attr-defined]
     yield select, "poll", _poll
     yield select, "select", _select
     kinds = (selectors.SelectSelector, getattr(selectors, "_PollLikeSelector", None))
@@ -444,18 +485,18 @@ _REBOUND = {id(getattr(time, name)): (getattr(time, name), new) for owner, name,
 _LOCKS = {"Lock": (_real_lock, _lock), "RLock": (_real_rlock, _rlock)}
 _MISSING = object()
 _guard = _allocate()
-_users = 0
+_users = 0  # runs under way: several may share the patches
 _saved: list[tuple[Any, str, Any]] = []
 _rebound: set[str] = set()
-_LEFT = frozenset({__name__, "time", "_thread", "hobbyhorse.runners.scheduler"})
-"""The modules whose own names stay what they are."""
+# Modules that need the real functions, or (`time` itself) are patched by attribute.
+_EXEMPT = frozenset({__name__, "time", "_thread", "hobbyhorse.runners.scheduler"})
 
 
 class _NoRunOver(logging.Filter):
-    """What the end of a run makes executors say is no news."""
+    """A log filter that drops the RunOver that executors log when a run ends."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record is to be logged."""
+        """Return whether to log a record."""
         kind = record.exc_info[0] if record.exc_info else None
         return kind is None or not issubclass(kind, RunOver)
 
@@ -466,12 +507,13 @@ _PYTHON = os.path.dirname(os.__file__) + os.sep
 
 @contextmanager
 def patched() -> Iterator[None]:
-    """Have the threads of a governor live in virtual time as long as the context lasts, or any other does."""
+    """Patch Python within the context, or within the last of several that overlap."""
     global _users
     with _guard:
         _users += 1
         if _users == 1:
             _install()
+        # For each run: a client may have imported modules since the last one.
         _rebind()
     try:
         yield
@@ -494,28 +536,30 @@ def _restore() -> None:
     while _saved:
         owner, name, old = _saved.pop()
         if old is _MISSING:
+            # `socket.socket` inherits most of these from C; an attribute left behind would shadow the inherited one.
             delattr(owner, name)
         else:
             setattr(owner, name, old)
 
 
 def _rebind() -> None:
-    """Have modules that imported a function by its name use the one that knows virtual time, for good."""
+    """Rebind functions that modules imported by name, permanently; without a scheduler, they call the real ones."""
     for name, module in list(sys.modules.items()):
-        if name in _rebound or name in _LEFT or module is None:
+        if name in _rebound or name in _EXEMPT or module is None:
             continue
         _rebound.add(name)
-        names, own = vars(module), _is_a_clients(name, getattr(module, "__file__", None))
+        names, is_client = vars(module), _is_client_module(name, getattr(module, "__file__", None))
         for bound, value in list(names.items()):
-            if own and (value is _Datetime or value is datetime):
+            if is_client and (value is _Datetime or value is datetime):
                 names[bound] = VirtualDatetime if value is _Datetime else _datetime_module
+            # By identity: a module may have given one of these names to a function of its own.
             old, new = _REBOUND.get(id(value)) or _LOCKS.get(bound) or (None, None)
             if new is not None and value is old and (module is not threading or bound not in _LOCKS):
                 names[bound] = new
 
 
-def _is_a_clients(name: str, file: str | None) -> bool:
-    """Whether a module is neither Python's, nor installed, nor ours."""
+def _is_client_module(name: str, file: str | None) -> bool:
+    """Return whether a module is not part of Python, of an installed package, or of hobbyhorse."""
     if file is None or name.partition(".")[0] == "hobbyhorse":
         return False
     return "site-packages" not in file and not file.startswith(_PYTHON)

@@ -1,4 +1,12 @@
-"""Several processes that play drills with a Python callable, each with a fake of its own; what they see is the same."""
+"""A pool of processes that run test cases with a Python callable, each process with a fake server of its own.
+
+A run in virtual time keeps one core busy, so only further processes make a suite faster. Invariants:
+
+* The traces equal the traces of a single process, in the order of the cases. Each process builds its session from the
+  same `WorkerSetup`, and the session's seed, not the process, determines ids and random numbers.
+* No process outlives the pool, whatever a client left in it: the pool joins its workers briefly, then kills them.
+* No process outlives the command, even one ended by SIGKILL: each worker watches its parent, and exits after it.
+"""
 
 from __future__ import annotations
 
@@ -21,25 +29,27 @@ from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
 from hobbyhorse.runners.callable import ClientError, find_client
 from hobbyhorse.traces.trace import Trace
 
-WORTH_A_PROCESS = 50
-"""So many runs take longer than a process takes to start."""
+# A process takes about as long to start (imports, contracts, a server) as this many runs take.
+RUNS_PER_PROCESS = 50
 
-LAST_SECONDS = 2.0
-"""How long (real) a process has to end."""
+# Real seconds for a worker to stop its server and exit before it is killed. It needs milliseconds; a client's thread
+# that ignores its end would need forever.
+EXIT_SECONDS = 2.0
 
 
 def processes(runs: int, most: int | None = None) -> int:
-    """Return how many processes are worth while for so many runs: no more than there are cores, unless asked for."""
+    """Return the number of processes worth starting for `runs` runs: at most one per core, or `most` if given."""
     if most is not None:
         return most
-    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    # The cores that this process may use, fewer than the machine's in a container; not known on every system.
+    affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    return max(1, min(cores, runs // WORTH_A_PROCESS))
+    return max(1, min(cores, runs // RUNS_PER_PROCESS))
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
-    """What a process must know to play: the client as `find_client` takes it, and where it runs."""
+    """The client, as `find_client` takes it, and the session that a worker opens for it."""
 
     client: str
     provider: str
@@ -50,59 +60,64 @@ class WorkerSetup:
 
 @dataclass(slots=True)
 class ProcessPool:
-    """Plays drills in `size` processes. A context manager: none of them outlives it, or the process that made it."""
+    """Runs test cases in `size` processes. A context manager: no process outlives it."""
 
-    post: WorkerSetup
+    setup: WorkerSetup
     size: int
-    _pool: ProcessPoolExecutor = field(init=False)
-    _strangers: set[BaseProcess] = field(init=False)
+    _executor: ProcessPoolExecutor = field(init=False)
+    _others: set[BaseProcess] = field(init=False)
 
     def __enter__(self) -> ProcessPool:
-        self._strangers = set(multiprocessing.active_children())
-        spawn = multiprocessing.get_context("spawn")  # there are threads here, which no fork survives
-        self._pool = ProcessPoolExecutor(self.size, spawn, _take, (self.post,))
+        self._others = set(multiprocessing.active_children())
+        # Not a fork: a fork copies the locks of this process's threads, held, but not the threads that would release
+        # them.
+        spawn = multiprocessing.get_context("spawn")
+        self._executor = ProcessPoolExecutor(self.size, spawn, _prepare, (self.setup,))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        workers = set(multiprocessing.active_children()) - self._strangers
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        # The executor does not name its workers, and kills none.
+        workers = set(multiprocessing.active_children()) - self._others
+        self._executor.shutdown(wait=False, cancel_futures=True)
         for worker in workers:
-            worker.join(LAST_SECONDS if error is None else 0)
-            worker.kill()  # what a client has left there does not end by itself
+            worker.join(EXIT_SECONDS if error is None else 0)
+            worker.kill()
 
-    def __call__(self, drills: Sequence[Case]) -> Iterator[Trace]:
-        """Play drills, several at once; what was seen comes in their order. Raises ClientError if a process ends."""
+    def __call__(self, cases: Sequence[Case]) -> Iterator[Trace]:
+        """Run cases concurrently; yield their traces in the order of the cases. Raises ClientError if a worker dies."""
         try:
-            yield from self._pool.map(_play, drills)
+            yield from self._executor.map(_run, cases)
         except BrokenProcessPool:
             raise ClientError("the client ended the process that it ran in; --parallel 1 runs it in this one") from None
 
 
-_players: list[CallableRunner] = []
-"""Who plays in this process."""
+# The runner of this process, if it is a worker: an executor's initializer cannot return a value.
+_runners: list[CallableRunner] = []
 
 
-def _take(post: WorkerSetup) -> None:
-    """Get ready to play, in a process of a crew."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever made it hears that, and ends it
-    threading.Thread(target=_follow, name="crew", daemon=True).start()
-    contract = next(one for one in load_all(post.contracts) if one.key == post.provider)
-    model = contract.model(post.model)
+def _prepare(setup: WorkerSetup) -> None:
+    """Open the session and find the client, in a worker."""
+    # A terminal sends Ctrl-C to the whole group; the parent handles it, and ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_exit_with_parent, name="parent watch", daemon=True).start()
+    contract = next(one for one in load_all(setup.contracts) if one.key == setup.provider)
+    model = contract.model(setup.model)
     assert model is not None
-    arena = FakeSession(contract, model, post.seed)
-    client = find_client(post.client)
-    arena.server.start()
-    Finalize(None, arena.server.stop, exitpriority=10)
-    _players.append(CallableRunner(arena, client))
+    session = FakeSession(contract, model, setup.seed)
+    client = find_client(setup.client)
+    session.server.start()
+    # A finalizer runs at exit only if it has a priority; from 0 up, before child processes are joined.
+    Finalize(None, session.server.stop, exitpriority=10)
+    _runners.append(CallableRunner(session, client))
 
 
-def _follow() -> None:
-    """End this process when the one that made it has ended without a word."""
+def _exit_with_parent() -> None:
+    """Exit when the parent process has ended."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
 
 
-def _play(drill: Case) -> Trace:
-    return _players[0].play(drill)
+def _run(case: Case) -> Trace:
+    return _runners[0].run(case)

@@ -1,8 +1,45 @@
-"""Threads that live in virtual time: one runs, the others wait, and when all do, time moves; knows no server, no patch.
+"""Threads in virtual time: one runs, the others wait; time moves when all of them wait. No server, no patches.
 
-A thread goes on until it waits for something; then it hands the baton to the next one that can go on, in an order that
-depends on nothing real. When none can, the server is let finish, and the clock goes to the next moment at which
-anything happens.
+The client's threads are real threads, but `patches` routes their waits to `Scheduler.wait`. The scheduler decides which
+thread runs next, and when the clock that the client shares with the server (`ServerTime`) moves.
+
+States of a `ScheduledThread`:
+
+    starting    registered by its parent; its system thread has not reached `run_thread` (`started` is False)
+    running     has the turn: it is `Scheduler._running`, and `waiting` is False
+    ready       waits for nothing but the turn: `ready()` is true
+    waiting     `ready()` is false; at its `deadline`, if it has one, it runs anyway and its wait returns False
+    remote      waiting, and only the other side of a socket can make it ready (`remote` is True)
+    detached    was running, but sleeps in a system call outside of virtual time; another thread has taken the turn
+    stuck       the main thread, waiting for an event that cannot happen: its wait raises Stuck
+    left        ended, and removed from the scheduler
+
+Invariants:
+
+1. Exactly one thread runs. There is no scheduler thread: the thread that gives up its turn chooses the next one and
+   releases that thread's `gate`. While it chooses, or runs in real time on purpose (`keep_turn`), its turn is pinned.
+   It may sleep there, and if another thread took the turn meanwhile, two would choose at the same time.
+
+2. The order of turns depends on nothing real. Threads queue in the order in which they began to wait, and only the
+   running thread can begin to wait. Threads that wait for each other (locks, queues) go before threads that wait for a
+   socket, and sockets are polled only when the server has settled: otherwise the order would depend on which bytes
+   the system delivered first, and two runs of one client would differ. Due deadlines go by moment, then by order.
+
+3. Time moves only when no thread is ready and the server is settled, and only to the earliest deadline or server event.
+   `_unsettled` records that the server may have work: the client sent, connected, closed or made room by reading, or
+   time moved onto a server event. If time moved while a response was under way, it would jump over that response, and
+   a correct client would time out. At the same moment the server goes first, for the same reason.
+
+4. No wake-up is lost, because none is signalled. A waiting thread leaves a predicate, and predicates are evaluated
+   while no thread runs, so nothing changes between "ready" and the turn that follows.
+
+5. Each run ends. When virtual time reaches the limit, or the client sends or operates too often, or computes for too
+   long, `over` is set: each operation raises RunOver, which `except Exception` does not catch. A thread that swallows
+   even that is parked forever.
+
+A detached thread is the exception to 1, 2 and 3. When the system wakes it, at a real moment, it runs beside another
+thread until it next waits, and queues again; time may have moved meanwhile. Without this exception, a thread that
+blocks on a lock made before the run would keep the turn from the thread that holds the lock: a deadlock.
 """
 
 from __future__ import annotations
@@ -22,123 +59,139 @@ from weakref import WeakSet
 
 from hobbyhorse.clock.socket_queue import unacknowledged
 
-_monotonic, _sleep = time.monotonic, time.sleep  # the real ones, whatever stands there later
+# The real functions: `patches` replaces the names in `time` while a client runs.
+_monotonic, _sleep = time.monotonic, time.sleep
 
+# Virtual time is an integer number of microseconds, so that 0.1 s ten times is exactly 1 s.
 TICKS = 1_000_000
-"""Virtual time is counted in microseconds, so that sums of waits are exact."""
+# How often (real) a thread without the turn checks whether the running thread is detached. A check reads a file of
+# /proc, so this trades the load of many waiting threads against the delay of a detached one.
 LOOK_SECONDS = 0.01
-"""How often (real) a thread that waits for the baton looks whether the one that has it is stuck."""
+# How long (real) a thread must sleep in the system to be detached. Waiting for the interpreter is not sleeping: that
+# wakes every 5 ms (`sys.getswitchinterval`), so ten times that tells them apart on a busy machine.
 ASLEEP_SECONDS = 0.05
-"""A thread that sleeps so long outside of virtual time (a lock, a process) does not keep the baton."""
+# Between two looks (real) at an event that the scheduler cannot wait for. One look costs microseconds.
 NAP_SECONDS = 0.001
+# How long (real) sent bytes may stay unacknowledged. Linux acknowledges unread bytes after some 40 ms; a peer that has
+# not acknowledged after five times that will not.
 ARRIVAL_SECONDS = 0.2
+# How long (real) nothing may happen before a client is stuck. It may wait for work outside of virtual time (a process,
+# a TLS socket), which this must outlast; each client that is stuck costs as much.
 STUCK_SECONDS = 1.0
-"""How long (real) nothing can happen before a client is stuck; it may wait for what is not in virtual time."""
-SPARED = 2_000
-"""After a refusal an event loop may look at its files and its watch so often, to end its tasks."""
-MUCH = 4_096
-"""Who has read so many bytes has made room for more, which the other side may have waited for."""
+# Clock reads and selector polls that an event loop may make after RunOver, to cancel its tasks and close its sockets.
+# More: a loop with more tasks closes cleanly; fewer: a loop that polls on is refused again sooner.
+LENIENT_OPERATIONS = 2_000
+# Bytes read since the last settling that free room for more, for which the server may have waited. Smaller: settling
+# after each small read; larger: time may move while the server has more to send.
+ROOM_BYTES = 4_096
+# Refusals after which a thread is parked forever. Clean-up code meets a few; a loop that catches everything meets all.
 MOST_REFUSALS = 50
-"""A thread that goes on after so many refusals is left standing for ever."""
 
 
 class ServerTime(Protocol):
-    """The time of the other side: see the module's docstring."""
+    """The server's clock, and the means to know that the server has nothing left to do."""
 
     def now(self) -> float:
-        """Return the moment."""
+        """Return the current moment, in seconds since 1970."""
 
     def next_due(self) -> float | None:
-        """Return when the other side has something to do next."""
+        """Return the moment of the server's next event, or None."""
 
     def settle(self, ready: Callable[[], bool] | None = None) -> None:
-        """Wait in real time until the other side has nothing left to do at this moment.
+        """Wait in real time until the server has nothing left to do at this moment.
 
-        What it has sent may still be on its way where somebody is `ready` to read it.
+        Do not wait for the delivery of sent bytes once `ready()` is true: their reader may have to make room first.
         """
 
     def step(self, moment: float) -> None:
-        """Move to a moment, not past what is due next, and begin what is due."""
+        """Move to a moment, but not past the next event, and start the event if it is due."""
 
 
 class RunOver(BaseException):
-    """The run has ended; no `except Exception` of a client is meant to catch this."""
+    """The run has ended. A BaseException, so that a client's `except Exception` does not swallow it."""
 
 
 class Stuck(BaseException):
-    """Every thread of the client waits for something that can never happen."""
+    """Each thread of the client waits for an event that cannot happen."""
 
 
 @dataclass(slots=True, eq=False)
 class ScheduledThread:
-    """A thread in virtual time, and what it waits for: `ready` says so, at `deadline` (ticks) it goes on anyway.
+    """A thread in virtual time and the condition that it waits for. `deadline` is in ticks.
 
-    `outer` is whether what makes it ready comes from the other side.
+    `result` is the return value of its wait. `last_seen` is the real moment of its last operation; `asleep` the real
+    moment since which it sleeps in the system, with its counters at that time.
     """
 
     name: str
     gate: Any = field(default_factory=allocate_lock)
     ready: Callable[[], bool] | None = None
     deadline: int | None = None
-    outer: bool = False
+    remote: bool = False
     order: int = 0
-    answer: bool = False
-    arrived: bool = False
+    result: bool = False
+    started: bool = False
     waiting: bool = True
     left: bool = False
     stuck: bool = False
-    spared: int = 0
+    lenience: int = 0
     refusals: int = 0
-    seen: float = 0.0
+    last_seen: float = 0.0
     asleep: tuple[float, str] | None = None
     ident: int = 0
     native: int = 0
 
 
-class _Here(threading.local):
-    governor: Scheduler | None = None
-    member: ScheduledThread | None = None
+class _Local(threading.local):
+    scheduler: Scheduler | None = None
+    thread: ScheduledThread | None = None
 
 
-_here = _Here()
+_local = _Local()
 
 
 def current() -> Scheduler | None:
-    """Return what governs this thread, or None where time is real."""
-    return _here.governor
+    """Return the scheduler of the current thread, or None if the thread lives in real time."""
+    return _local.scheduler
 
 
 @contextmanager
-def outside() -> Iterator[None]:
-    """Have this thread live in real time as long as the context lasts."""
-    governor, _here.governor = _here.governor, None
+def real_time() -> Iterator[None]:
+    """Run the current thread in real time within the context."""
+    scheduler, _local.scheduler = _local.scheduler, None
     try:
         yield
     finally:
-        _here.governor = governor
+        _local.scheduler = scheduler
 
 
 class Scheduler:
-    """Governs the threads of one client. `most_sends` and `most_operations` bound one that floods or spins."""
+    """Schedules the threads of one client; see the module's docstring.
 
-    def __init__(self, timeline: ServerTime, limit: float, most_sends: int, most_operations: int) -> None:
-        self._timeline = timeline
-        self._start = timeline.now()
+    `limit` is in virtual seconds. `most_sends` ends a client that floods, `most_operations` a client that spins.
+    """
+
+    def __init__(self, server_time: ServerTime, limit: float, most_sends: int, most_operations: int) -> None:
+        self._server = server_time
+        self._start = server_time.now()
         self._until = self.ticks() + _ticks(limit)
         self._most_sends = most_sends
         self._most_operations = most_operations
         self._sends = self._operations = self._received = 0
         self._orders = itertools.count()
-        self._members: list[ScheduledThread] = []
+        self._threads: list[ScheduledThread] = []
         self._main: ScheduledThread | None = None
         self._running: ScheduledThread | None = None
-        self._inside = False
+        self._pinned = False
         self._paused = True
-        self._mutex, self._news = allocate_lock(), allocate_lock()
-        self._news.acquire()
-        self._touched = True
-        self._sent: WeakSet[Any] = WeakSet()
-        self._idle: float | None = None
+        # The mutex guards `_running` and `_pinned`, which threads without the turn read too, to take it from a detached
+        # thread. All other state belongs to the running thread.
+        self._mutex, self._departure = allocate_lock(), allocate_lock()
+        self._departure.acquire()
+        self._unsettled = True
+        # Weak: a socket that the client drops has nothing left to wait for.
+        self._written: WeakSet[Any] = WeakSet()
+        self._idle_since: float | None = None
         self.over = False
         self.failure: BaseException | None = None
         self.abandoned: list[str] = []
@@ -147,343 +200,363 @@ class Scheduler:
 
     def ticks(self) -> int:
         """Return the virtual time since the start, in microseconds."""
-        return _ticks(self._timeline.now() - self._start)
+        return _ticks(self._server.now() - self._start)
 
     def moment(self) -> float:
-        """Return the moment, in seconds since 1970."""
-        self.touch(gentle=True)
-        return self._timeline.now()
+        """Return the current moment, in seconds since 1970."""
+        self.check_in(lenient=True)
+        return self._server.now()
 
     def elapsed(self) -> float:
         """Return the virtual time since the start, in seconds."""
-        self.touch(gentle=True)
+        self.check_in(lenient=True)
         return self.ticks() / TICKS
 
-    # ---- what threads do
+    # ---- operations of the running thread
 
-    def touch(self, *, sent: Any = None, spoke: bool = False, gentle: bool = False) -> None:
-        """Count an operation of this thread. Raises RunOver when there were too many, or the run is over."""
+    def check_in(self, *, sent: Any = None, unsettles: bool = False, lenient: bool = False) -> None:
+        """Count an operation of the running thread. Raises RunOver if there were too many, or the run is over.
+
+        `sent` is a socket that is about to send. `unsettles`: the operation may give the server work. `lenient`: an
+        event loop needs the operation to close down.
+        """
         me = _mine()
         self._operations += 1
-        me.seen = _monotonic()
+        me.last_seen = _monotonic()
         if sent is not None:
             self._sends += 1
-            self._sent.add(sent)
-        if spoke or sent is not None:
-            self._touched = True
+            self._written.add(sent)
+        if unsettles or sent is not None:
+            self._unsettled = True
         if self._sends > self._most_sends or self._operations > self._most_operations:
             self.over = True
-        if self.over and me.spared and gentle:
-            me.spared -= 1
+        if self.over and me.lenience and lenient:
+            me.lenience -= 1
         elif self.over:
             self._refuse(me)
 
     def received(self, size: int) -> None:
-        """Note that this thread has read so many bytes, which makes room for more to come."""
+        """Record that the running thread has read `size` bytes."""
+        # A sum, not this read alone: a client that reads in small pieces makes room, too.
         self._received += size
-        if self._received >= MUCH:
-            self._touched = True
+        if self._received >= ROOM_BYTES:
+            self._unsettled = True
 
-    def look(self, ready: Callable[[], bool]) -> None:
-        """Have everything arrive that is under way, before a thread looks at a connection without waiting.
+    def settle_before_poll(self, ready: Callable[[], bool]) -> None:
+        """Let bytes under way arrive before a poll that does not wait; stop early once `ready()` is true.
 
-        Nothing more is awaited than makes it `ready`: what it does not read yet may be more than there is room for.
+        Without the early stop, this could wait for bytes that the system has no room for until the client reads.
         """
-        self.touch(gentle=True)
-        with outside():
-            self._enter(_mine())
-            if self._touched:
+        self.check_in(lenient=True)
+        with real_time():
+            self._take_turn(_mine())
+            if self._unsettled:
                 self._settle(ready)
-            self._inside = False
+            self._pinned = False
 
     @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Live in real time as long as the context lasts, and keep the baton even asleep."""
-        with outside():
-            self._enter(_mine())
+    def keep_turn(self) -> Iterator[None]:
+        """Run in real time within the context, and keep the turn even while asleep."""
+        with real_time():
+            self._take_turn(_mine())
             try:
                 yield
             finally:
-                self._inside = False
+                self._pinned = False
 
     def wait(
-        self, ready: Callable[[], bool] | None, timeout: float | None, *, outer: bool = False, alone: bool = False
+        self, ready: Callable[[], bool] | None, timeout: float | None, *, remote: bool = False, sole: bool = False
     ) -> bool:
-        """Wait until something is ready, or the time is over: then the answer is False.
+        """Wait until `ready()` is true; return False if `timeout` virtual seconds pass before.
 
-        `outer` is whether the other side makes it ready, `alone` whether it is all that this thread waits for.
-        Raises RunOver when the run is over, and Stuck when this can never end.
+        `remote`: the other side of a socket makes it ready. `sole`: the thread waits for this one socket, not, as an
+        event loop does, for several sources. Raises RunOver if the run is over, and Stuck if the wait can never end.
         """
-        self.touch(gentle=outer and not alone)
+        self.check_in(lenient=remote and not sole)
         me = _mine()
         if self.over:
             return ready is not None and ready()
-        if outer and alone and len(self._members) == 1 and ready is not None and ready():
+        # No other thread could run before this one, so there is nothing to order: reading buffered bytes of a response
+        # costs no settling.
+        if remote and sole and len(self._threads) == 1 and ready is not None and ready():
             return True
-        with outside():
-            self._enter(me)
+        with real_time():
+            self._take_turn(me)
             me.deadline = None if timeout is None else self._deadline(timeout)
-            self._queue(me, ready, outer)
-            self._hand_over(me)
+            self._enqueue(me, ready, remote)
+            self._pass_turn(me)
         if self.over:
             self._refuse(me)
         if me.stuck:
             me.stuck = False
-            raise Stuck("every thread of the client waits, and nothing is left that could happen")
-        return me.answer
+            raise Stuck("every thread of the client waits, and no event is left that could wake one")
+        return me.result
 
     def _deadline(self, timeout: float) -> int:
         now = self.ticks()
+        # `threading.TIMEOUT_MAX` and infinity are valid timeouts; 30 years are past any limit.
         exact = min(timeout, 1e9) * TICKS
         whole = int(exact)
+        # Round up, so that a deadline is never early, but not for the error of a float. A positive timeout takes at
+        # least a tick: a loop of tiny sleeps must move time.
         return now + max(whole + (exact - whole > 1e-3), int(timeout > 0))
 
     def _refuse(self, me: ScheduledThread) -> None:
         me.refusals += 1
-        me.spared = SPARED
+        me.lenience = LENIENT_OPERATIONS
         if me.refusals > MOST_REFUSALS:
-            self._abandon(me)
+            self._park(me)
         raise RunOver("the run is over")
 
-    def _abandon(self, me: ScheduledThread) -> None:
-        """Let a thread that will not end stand for ever."""
-        with outside():
+    def _park(self, me: ScheduledThread) -> None:
+        """Let a thread that does not end wait forever."""
+        with real_time():
             self.abandoned.append(me.name)
             self._leave(me)
             me.gate.acquire()
 
-    # ---- members
+    # ---- threads
 
-    def adopt(self, name: str) -> ScheduledThread:
-        """Take in a thread that is about to start."""
-        member = ScheduledThread(name)
-        member.gate.acquire()
-        member.ready = _always
-        member.order = next(self._orders)
-        self._members.append(member)
-        return member
+    def register(self, name: str) -> ScheduledThread:
+        """Add a thread that is about to start."""
+        thread = ScheduledThread(name)
+        thread.gate.acquire()
+        thread.ready = _always
+        # The order is drawn here, by the parent: when the system starts the thread is a real moment.
+        thread.order = next(self._orders)
+        self._threads.append(thread)
+        return thread
 
-    def disown(self, member: ScheduledThread) -> None:
-        """Forget a thread that could not be started."""
-        self._members.remove(member)
+    def unregister(self, thread: ScheduledThread) -> None:
+        """Remove a thread that the system did not start."""
+        self._threads.remove(thread)
 
-    def live(self, member: ScheduledThread, work: Callable[[], None]) -> None:
-        """Do the work of a thread in virtual time, from when it is its turn."""
-        _here.member = member
-        member.ident, member.native = threading.get_ident(), threading.get_native_id()
-        member.arrived = True
-        self._await(member)
-        _wake(member)
+    def run_thread(self, thread: ScheduledThread, work: Callable[[], None]) -> None:
+        """Run `work` in virtual time, in the current thread, from its first turn on."""
+        _local.thread = thread
+        thread.ident, thread.native = threading.get_ident(), threading.get_native_id()
+        thread.started = True
+        self._await_turn(thread)
+        _mark_running(thread)
         try:
             if not self.over:
-                _here.governor = self
+                _local.scheduler = self
                 work()
         except RunOver:
             pass
         finally:
-            _here.governor = None
-            self._leave(member)
+            _local.scheduler = None
+            self._leave(thread)
 
     def _leave(self, me: ScheduledThread) -> None:
         with self._mutex:
             if me.left:
                 return
             me.left = True
-            self._members.remove(me)
+            self._threads.remove(me)
             mine = self._running is me
             if mine:
-                self._inside = True
+                self._pinned = True
             if me is self._main:
+                # The threads that are left wait until `resume` gives them a new limit.
                 self._paused = True
         if mine:
-            self._give(self._choose() if self._members and not self._paused else None)
-        with suppress(RuntimeError):  # nobody has heard the news before
-            self._news.release()
+            self._give_turn(self._choose() if self._threads and not self._paused else None)
+        with suppress(RuntimeError):  # released before, and `await_end` has not looked since
+            self._departure.release()
 
-    # ---- the baton
+    # ---- the turn
 
-    def _enter(self, me: ScheduledThread) -> None:
-        """Go on only with the baton: one who was thought to be asleep queues for it."""
+    def _take_turn(self, me: ScheduledThread) -> None:
+        """Pin the current thread's turn; a thread that was detached queues for a turn first."""
         with self._mutex:
             if self._running is me:
-                self._inside = True
+                self._pinned = True
                 return
             me.deadline = None
-            self._queue(me, _always, False)
-        self._await(me)
-        _wake(me)
-        self._inside = True
+            self._enqueue(me, _always, False)
+        self._await_turn(me)
+        _mark_running(me)
+        self._pinned = True
 
-    def _queue(self, me: ScheduledThread, ready: Callable[[], bool] | None, outer: bool) -> None:
-        me.ready, me.outer, me.order, me.waiting = ready, outer, next(self._orders), True
+    def _enqueue(self, me: ScheduledThread, ready: Callable[[], bool] | None, remote: bool) -> None:
+        me.ready, me.remote, me.order, me.waiting = ready, remote, next(self._orders), True
 
-    def _hand_over(self, me: ScheduledThread) -> None:
+    def _pass_turn(self, me: ScheduledThread) -> None:
+        """Choose the next thread, and return when it is this one's turn again."""
         while True:
             chosen = None if self._paused else self._choose()
             if chosen is me:
-                self._inside = False
+                self._pinned = False
                 break
-            self._give(chosen)
-            if self._await(me):
+            self._give_turn(chosen)
+            if self._await_turn(me):
                 break
-        _wake(me)
+        _mark_running(me)
 
-    def _give(self, member: ScheduledThread | None) -> None:
+    def _give_turn(self, thread: ScheduledThread | None) -> None:
         with self._mutex:
-            self._running = member
-            self._inside = False
-            if member is not None:
-                _wake(member)
-        if member is not None:
-            member.gate.release()
+            self._running = thread
+            self._pinned = False
+            if thread is not None:
+                # Before its gate opens: until the system wakes the thread, it would look as if it had slept all along.
+                _mark_running(thread)
+        if thread is not None:
+            thread.gate.release()
 
-    def _await(self, me: ScheduledThread) -> bool:
-        """Wait for the baton; False if it was taken from one who sleeps, and is still to be given."""
+    def _await_turn(self, me: ScheduledThread) -> bool:
+        """Wait for the turn; False if it was taken from a detached thread, and the next thread is yet to be chosen."""
         while not me.gate.acquire(timeout=LOOK_SECONDS):
             with self._mutex:
-                runner = self._running
-                if self._paused or runner is None or self._inside or runner is me or not _sleeps(runner):
+                running = self._running
+                if self._paused or running is None or self._pinned or running is me or not _sleeps(running):
                     continue
-                self._running, self._inside = me, True
-            return False if me.ready is not _always else self._pass_on(me)
-        me.seen = _monotonic()
+                self._running, self._pinned = me, True
+            return False if me.ready is not _always else self._choose_or_wait(me)
+        me.last_seen = _monotonic()
         return True
 
-    def _pass_on(self, me: ScheduledThread) -> bool:
-        """Choose who goes on, for one who waits for nothing but the baton."""
+    def _choose_or_wait(self, me: ScheduledThread) -> bool:
+        """Choose the next thread for a thread that waits for nothing but the turn."""
         chosen = self._choose()
         if chosen is me:
-            self._inside = False
+            self._pinned = False
             return True
-        self._give(chosen)
-        return self._await(me)
+        self._give_turn(chosen)
+        return self._await_turn(me)
 
-    # ---- who goes on
+    # ---- the choice
 
     def _choose(self) -> ScheduledThread:
-        """Return who can go on, moving time if nobody can."""
+        """Return the thread that runs next, moving time if none is ready."""
         while True:
-            self._arrivals()
-            waiting = sorted([member for member in self._members if member.waiting], key=_order)
+            self._await_starts()
+            waiting = sorted([thread for thread in self._threads if thread.waiting], key=_order)
             if self.over and waiting:
-                return next((member for member in waiting if member is self._main), waiting[0])
-            if (found := self._ready(waiting, outer=False)) is not None:
+                # The main thread first: its end is the end of the run.
+                return next((thread for thread in waiting if thread is self._main), waiting[0])
+            if (found := self._first_ready(waiting, remote=False)) is not None:
                 return found
-            if self._touched:
+            if self._unsettled:
                 self._settle()
                 continue
-            if (found := self._ready(waiting, outer=True) or self._due(waiting)) is not None:
+            if (found := self._first_ready(waiting, remote=True) or self._first_due(waiting)) is not None:
                 return found
-            self._move(waiting)
-            if not (self._touched or self.over) and (found := self._due(waiting)) is not None:
-                return found  # the other side did nothing, so nothing else can be ready that was not before
+            self._advance(waiting)
+            # If the server had no event at the new moment, no predicate can have become true: skip the second look.
+            if not (self._unsettled or self.over) and (found := self._first_due(waiting)) is not None:
+                return found
 
-    def _arrivals(self) -> None:
-        for member in self._members:
-            while not member.arrived:
+    def _await_starts(self) -> None:
+        # A thread that the system has not started yet cannot take its turn, and would be missing from the choice.
+        for thread in self._threads:
+            while not thread.started:
                 _sleep(NAP_SECONDS / 20)
 
-    def _ready(self, waiting: list[ScheduledThread], *, outer: bool) -> ScheduledThread | None:
-        for member in waiting:
-            if member.outer is outer and member.ready is not None and _holds(member.ready):
-                member.answer = True
-                self._idle = None
-                return member
+    def _first_ready(self, waiting: list[ScheduledThread], *, remote: bool) -> ScheduledThread | None:
+        for thread in waiting:
+            if thread.remote is remote and thread.ready is not None and _holds(thread.ready):
+                thread.result = True
+                self._idle_since = None
+                return thread
         return None
 
-    def _due(self, waiting: list[ScheduledThread]) -> ScheduledThread | None:
-        moment = self._timeline.now()
+    def _first_due(self, waiting: list[ScheduledThread]) -> ScheduledThread | None:
+        """Return the first thread whose deadline has come; None if the server has an event at this moment."""
+        moment = self._server.now()
         now = _ticks(moment - self._start)
-        late = [member for member in waiting if member.deadline is not None and member.deadline <= now]
-        if not late or ((due := self._timeline.next_due()) is not None and due <= moment):
+        late = [thread for thread in waiting if thread.deadline is not None and thread.deadline <= now]
+        if not late or ((due := self._server.next_due()) is not None and due <= moment):
             return None
-        found = min(late, key=lambda member: (member.deadline, member.order))
-        found.answer = False
-        self._idle = None
+        found = min(late, key=lambda thread: (thread.deadline, thread.order))
+        found.result = False
+        self._idle_since = None
         return found
 
-    def _move(self, waiting: list[ScheduledThread]) -> None:
-        """Move time to the next moment at which anything happens, but not past the limit."""
-        due = self._timeline.next_due()
-        moments = [self._start + member.deadline / TICKS for member in waiting if member.deadline is not None]
+    def _advance(self, waiting: list[ScheduledThread]) -> None:
+        """Move time to the next deadline or server event, but not past the limit."""
+        due = self._server.next_due()
+        moments = [self._start + thread.deadline / TICKS for thread in waiting if thread.deadline is not None]
         if due is not None:
             moments.append(due)
         if not moments:
-            self._nothing(waiting)
-        elif (moment := max(min(moments), self._timeline.now())) > self._start + self._until / TICKS:
+            self._wait_idle(waiting)
+        elif (moment := max(min(moments), self._server.now())) > self._start + self._until / TICKS:
             with suppress(Exception):
-                self._timeline.step(self._start + self._until / TICKS)
+                self._server.step(self._start + self._until / TICKS)
             self.over = True
         else:
-            self._idle = None
-            self._touched = due is not None and due <= moment
+            self._idle_since = None
+            self._unsettled = due is not None and due <= moment
             try:
-                self._timeline.step(moment)
+                self._server.step(moment)
             except Exception as failure:
                 self.failure, self.over = failure, True
 
-    def _nothing(self, waiting: list[ScheduledThread]) -> None:
-        """Wait a little in real time for what is outside of virtual time; in the end the client is stuck."""
+    def _wait_idle(self, waiting: list[ScheduledThread]) -> None:
+        """Wait a little in real time for work outside of virtual time; the client is stuck if that takes too long."""
         now = _monotonic()
         main = self._main
-        if self._idle is None:
-            self._idle = now
+        if self._idle_since is None:
+            self._idle_since = now
         if main is None or main.left:
-            if len(waiting) == len(self._members):
+            if len(waiting) == len(self._threads):
                 self.over = True
                 return
-        elif now - self._idle > STUCK_SECONDS and main.waiting:
-            self._idle = None
-            main.stuck, main.answer = True, False
-            main.ready, main.outer = _always, False
+        elif now - self._idle_since > STUCK_SECONDS and main.waiting:
+            self._idle_since = None
+            main.stuck, main.result = True, False
+            main.ready, main.remote = _always, False
             return
         _sleep(NAP_SECONDS)
-        self._touched = True
+        self._unsettled = True
 
-    def _somebody(self) -> bool:
-        """Whether somebody has something to read; asked while nobody has the baton."""
-        return any(one.ready is not None and _holds(one.ready) for one in self._members if one.waiting)
+    def _any_ready(self) -> bool:
+        # Called by the server's thread, while the running thread waits for `settle` and changes nothing.
+        return any(one.ready is not None and _holds(one.ready) for one in self._threads if one.waiting)
 
     def _settle(self, ready: Callable[[], bool] | None = None) -> None:
-        """Have the other side do all that it has to; what it sends may wait for those who are ready to read."""
-        self._touched, self._received = False, 0
-        sent, self._sent = self._sent, WeakSet()
-        _await_arrival(sent)
+        """Wait until the server has nothing left to do, or a thread is ready to read from it."""
+        self._unsettled, self._received = False, 0
+        written, self._written = self._written, WeakSet()
+        # First the request has to reach the server: a server that has not received it yet is idle, and seems settled.
+        _await_delivery(written)
         try:
-            self._timeline.settle(lambda: self._somebody() or (ready is not None and _holds(ready)))
+            self._server.settle(lambda: self._any_ready() or (ready is not None and _holds(ready)))
         except Exception as failure:
             self.failure, self.over = failure, True
 
-    # ---- from outside
+    # ---- from real time
 
-    def begin(self, member: ScheduledThread, limit: float) -> None:
-        """Give the baton to a thread that is the client's main one, for so many virtual seconds."""
-        self._main = member
+    def begin(self, thread: ScheduledThread, limit: float) -> None:
+        """Start the client's main thread, for at most `limit` virtual seconds."""
+        self._main = thread
         self._until = self.ticks() + _ticks(limit)
         self._paused = False
-        self._give(member)
+        self._give_turn(thread)
 
-    def go_on(self, limit: float) -> None:
-        """Have the threads that are left go on for so many virtual seconds."""
+    def resume(self, limit: float) -> None:
+        """Let the threads that outlived the main one run for at most `limit` virtual seconds."""
         self._until = self.ticks() + _ticks(limit)
         self._paused = False
-        if self._members and self._running is None:
-            self._give(self._choose())
+        if self._threads and self._running is None:
+            self._give_turn(self._choose())
 
     def await_end(self, ended: Callable[[], bool], patience: float) -> bool:
-        """Wait in real time until something has ended; False if a thread runs on without any operation."""
-        hard: float | None = None
+        """Wait in real time until `ended()` is true; False if a thread computes on for `patience` seconds and more."""
+        over_since: float | None = None
         while not ended():
-            self._news.acquire(timeout=LOOK_SECONDS)
+            self._departure.acquire(timeout=LOOK_SECONDS)
             now = _monotonic()
-            lost = [one for one in tuple(self._members) if not one.waiting and now - one.seen > patience]
-            if self._inside and self._running in lost:
+            lost = [one for one in tuple(self._threads) if not one.waiting and now - one.last_seen > patience]
+            # A pinned thread is in the scheduler, which has bounds of its own.
+            if self._pinned and self._running in lost:
                 lost.remove(self._running)
             if not lost:
                 continue
             self.over = True
-            hard = hard or now
-            if now - hard > STUCK_SECONDS:
+            over_since = over_since or now
+            if now - over_since > STUCK_SECONDS:
                 self.abandoned += [one.name for one in lost]
                 return False
             for one in lost:
@@ -491,21 +564,20 @@ class Scheduler:
         return True
 
     @property
-    def members(self) -> list[str]:
+    def unfinished(self) -> list[str]:
         """The names of the threads that have not ended."""
-        return [member.name for member in self._members]
+        return [thread.name for thread in self._threads]
 
 
 def _mine() -> ScheduledThread:
-    member = _here.member
-    assert member is not None
-    return member
+    thread = _local.thread
+    assert thread is not None
+    return thread
 
 
-def _wake(member: ScheduledThread) -> None:
-    """Note that a thread runs; by then it was last seen just now."""
-    member.seen, member.asleep = _monotonic(), None
-    member.waiting = False
+def _mark_running(thread: ScheduledThread) -> None:
+    thread.last_seen, thread.asleep = _monotonic(), None
+    thread.waiting = False
 
 
 _order = attrgetter("order")
@@ -516,7 +588,7 @@ def _always() -> bool:
 
 
 def _holds(ready: Callable[[], bool]) -> bool:
-    """Whether something is ready; a question that fails is for the one who asked it to see."""
+    """Return `ready()`; True if it raises, so that the waiting thread runs into the error itself."""
     try:
         return ready()
     except Exception:
@@ -527,36 +599,34 @@ def _ticks(seconds: float) -> int:
     return round(seconds * TICKS)
 
 
-def _await_arrival(sent: Iterable[Any]) -> None:
-    """Wait until what was sent has reached the other end, which may not read: then not for long."""
+def _await_delivery(written: Iterable[Any]) -> None:
+    """Wait until sent bytes have reached the other end, but not for long: it may never read them."""
     until = _monotonic() + ARRIVAL_SECONDS
-    while any(unacknowledged(one.fileno) for one in sent) and _monotonic() < until:
+    while any(unacknowledged(one.fileno) for one in written) and _monotonic() < until:
         _sleep(NAP_SECONDS / 5)
 
 
-def _sleeps(member: ScheduledThread) -> bool:
-    """Whether a thread sleeps outside of virtual time, and has for a while without waking once.
-
-    One that waits for the interpreter wakes every few milliseconds.
-    """
-    now, state = _monotonic(), _state(member)
-    if now - member.seen < ASLEEP_SECONDS or "S (sleeping)" not in state:
-        member.asleep = None
-    elif member.asleep is None or member.asleep[1] != state:
-        member.asleep = (now, state)
-    return member.asleep is not None and now - member.asleep[0] > ASLEEP_SECONDS
+def _sleeps(thread: ScheduledThread) -> bool:
+    """Whether a thread sleeps in a system call outside of virtual time, and has not woken up for ASLEEP_SECONDS."""
+    now, state = _monotonic(), _state(thread)
+    if now - thread.last_seen < ASLEEP_SECONDS or "S (sleeping)" not in state:
+        thread.asleep = None
+    elif thread.asleep is None or thread.asleep[1] != state:
+        thread.asleep = (now, state)
+    return thread.asleep is not None and now - thread.asleep[0] > ASLEEP_SECONDS
 
 
-def _state(member: ScheduledThread) -> str:
-    """Return what the system says a thread does, and how often it has woken; that it sleeps where it does not say."""
+def _state(thread: ScheduledThread) -> str:
+    """Return the system's state of a thread and its count of context switches; without /proc, that it sleeps."""
     try:
-        lines = Path(f"/proc/self/task/{member.native}/status").read_text().splitlines()
+        lines = Path(f"/proc/self/task/{thread.native}/status").read_text().splitlines()
+        # The counts distinguish one long sleep from the many short ones of a thread that waits for the interpreter.
         return "".join(line for line in lines if line.startswith(("State", "voluntary", "nonvoluntary")))
     except OSError:
         return "S (sleeping)"
 
 
-def _raise_in(member: ScheduledThread) -> None:
-    """Have a thread that never waits raise RunOver at its next instruction."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(member.ident), ctypes.py_object(RunOver))
-    _sleep(NAP_SECONDS * 20)
+def _raise_in(thread: ScheduledThread) -> None:
+    """Raise RunOver in a thread that never waits, at its next bytecode instruction."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(RunOver))
+    _sleep(NAP_SECONDS * 20)  # several switch intervals of the interpreter, before the next look

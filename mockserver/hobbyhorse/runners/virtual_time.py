@@ -1,7 +1,15 @@
 """Runs a client of this process in virtual time: minutes of polling take milliseconds, and each run is the same.
 
-No library does this: those that patch time freeze or shift it for the whole process (freezegun, time-machine), or skip
-the waits of one event loop (looptime); none knows when the other side of a socket has nothing left to do.
+A run is three steps: install the `patches`, start a thread for the client under a `Scheduler`, and wait for that thread
+in real time. `drain` then lets threads that the client left behind run on. Invariants:
+
+* A run always ends: at its limits (virtual time, requests, operations) or, if the client computes without any wait, by
+  patience in real time. No error of the client reaches the caller but in `Ran`.
+* A run has no effect on the next: patches are removed, random numbers restored, threads ended or reported.
+* Two runs with equal seeds against equal servers make the same requests at the same virtual moments.
+
+No library does this. Libraries that patch time freeze or shift it for the whole process (freezegun, time-machine), or
+skip the waits of one event loop (looptime). None knows when the other side of a socket has nothing left to do.
 """
 
 from __future__ import annotations
@@ -21,15 +29,25 @@ from hobbyhorse.runners.scheduler import RunOver, Scheduler, ServerTime, Stuck
 
 __all__ = ["Ran", "RunOver", "ServerTime", "Stuck", "VirtualTime"]
 
+# Two virtual hours: well past the half hour that the most patient example client waits. Virtual time costs nothing by
+# itself, but a client that never gives up polls until then.
 LIMIT_SECONDS = 7_200.0
+# Sends on connections: more than two a second for the whole limit. A client that floods makes them in real seconds.
 MOST_SENDS = 20_000
+# Waits and clock reads, 100 for each send: room for event loops, which read the clock in each iteration. A client that
+# spins on its clock gets there in real seconds.
 MOST_OPERATIONS = 2_000_000
+# Real seconds without any operation. Longer than an honest client computes, even on a busy machine; a client that
+# spins costs as much once.
 PATIENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """How a run ended, and when (virtual, seconds since 1970); `over` if it was ended from outside."""
+    """The end of a run: the returned value or the error, and the virtual moment, in seconds since 1970.
+
+    `over`: a limit ended the run, not the client.
+    """
 
     value: Any
     error: BaseException | None
@@ -38,30 +56,30 @@ class Ran:
 
 
 class VirtualTime:
-    """The time of one client, which goes on when all its threads and the server wait.
+    """The virtual time of one client. It moves when all of the client's threads and the server wait.
 
-    A run ends after `limit` virtual seconds, when it has sent `most_requests` times on its connections, or after
-    `patience` real seconds without any waiting or telling of the time: what the client does next raises RunOver.
-    What the client draws from `random` depends on the seed alone.
+    A run ends after `limit` virtual seconds, `most_requests` sends on its connections, `most_operations` waits and
+    clock reads, or `patience` real seconds without either: the client's next operation raises RunOver. Numbers that the
+    client draws from `random` depend on `seed` alone.
     """
 
     def __init__(
         self,
-        timeline: ServerTime,
+        server_time: ServerTime,
         limit: float = LIMIT_SECONDS,
         most_requests: int = MOST_SENDS,
         most_operations: int = MOST_OPERATIONS,
         patience: float = PATIENCE_SECONDS,
         seed: int = 0,
     ) -> None:
-        self._timeline = timeline
+        self._server_time = server_time
         self._limit = limit
         self._patience = patience
         self._random = random.Random(seed).getstate()
-        self._governor = Scheduler(timeline, limit, most_requests, most_operations)
+        self._scheduler = Scheduler(server_time, limit, most_requests, most_operations)
 
     def run(self, call: Callable[[], Any]) -> Ran:
-        """Call something in a thread in virtual time; a coroutine that it returns is run on an event loop there."""
+        """Call a function in a thread in virtual time. If it returns a coroutine, run that on an event loop there."""
         outcome: list[Any] = [None, None]
 
         def work() -> None:
@@ -71,32 +89,34 @@ class VirtualTime:
             except BaseException as error:
                 outcome[1] = error
 
-        governor = self._governor
-        with patched(), self._drawing():
-            member = governor.adopt("client")
-            threading.Thread(target=governor.live, args=(member, work), name="client", daemon=True).start()
-            governor.begin(member, self._limit)
-            governor.await_end(lambda: member.left, self._patience)
-        ended = self._timeline.now()
+        scheduler = self._scheduler
+        with patched(), self._own_random():
+            thread = scheduler.register("client")
+            # A daemon: a parked thread must not keep the interpreter from exiting.
+            threading.Thread(target=scheduler.run_thread, args=(thread, work), name="client", daemon=True).start()
+            scheduler.begin(thread, self._limit)
+            scheduler.await_end(lambda: thread.left, self._patience)
+        ended = self._server_time.now()
         value, error = outcome
-        if isinstance(error, RunOver) or (governor.over and not member.left):
-            error = governor.failure
-        return Ran(value, error, ended, governor.over)
+        # RunOver is how a run is ended, not an error of the client; the server's failure, if any, is the reason.
+        if isinstance(error, RunOver) or (scheduler.over and not thread.left):
+            error = scheduler.failure
+        return Ran(value, error, ended, scheduler.over)
 
     def drain(self, seconds: float) -> list[str]:
-        """Let threads that are left go on for so many virtual seconds, then end them; return who would not end."""
-        governor = self._governor
-        with patched(), self._drawing():
-            governor.go_on(seconds)
-            governor.await_end(lambda: not governor.members, self._patience)
-        left = sorted({*governor.members, *governor.abandoned})
+        """Run the remaining threads for `seconds` of virtual time, then end them; return the names of survivors."""
+        scheduler = self._scheduler
+        with patched(), self._own_random():
+            scheduler.resume(seconds)
+            scheduler.await_end(lambda: not scheduler.unfinished, self._patience)
+        left = sorted({*scheduler.unfinished, *scheduler.abandoned})
         if left:
             _forget_workers(left)
         return left
 
     @contextmanager
-    def _drawing(self) -> Iterator[None]:
-        """Have the process draw this client's random numbers as long as the context lasts."""
+    def _own_random(self) -> Iterator[None]:
+        """Replace the state of `random`, which is one for the process, by this client's within the context."""
         before = random.getstate()
         random.setstate(self._random)
         try:
@@ -107,7 +127,7 @@ class VirtualTime:
 
 
 def _forget_workers(names: list[str]) -> None:
-    """Have the interpreter not wait for the workers of executors that will never end."""
+    """Remove workers of executors that do not end from the list that the interpreter joins when it exits."""
     for thread in list(executors._threads_queues):
         if thread.name in names:
             executors._threads_queues.pop(thread, None)  # type: ignore[attr-defined]

@@ -1,1 +1,1 @@
-"""Scenarios and the faults they are made of; imports only `contract`, and knows no socket."""
+"""Scenarios and their faults; imports only `contract`, no sockets."""

@@ -1,4 +1,10 @@
-"""Scenarios that are armed for one world, and what became of each; knows no HTTP."""
+"""The armed scenarios of one world, and which of their faults requests have met. No HTTP.
+
+An `ArmedScenario` is a scenario with a number of jobs left. The first submission (or another request that it has a
+fault for) begins an `ActiveScenario`, which that submission's job keeps: it counts down the faults of each role for
+this one job. It stays *open* to further submissions until one has made a job and no fault for submissions is left, so
+that a client that submits again after a lost response meets the next fault of the list instead of the first one again.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +19,24 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.scenario import CLASSES, Move, Scenario, ScenarioError, Trouble, misfits, stage_of
 
 SUBMISSIONS = frozenset({"submit", "run"})
+# Armed scenarios per world. Each submission walks the list; a test that arms more has forgotten to disarm.
 MOST_ARMED = 1_000
-MOST_OPEN = 100
-"""How many plays that have moves left for operations without a job are remembered."""
+# Active scenarios kept for requests without a job (list, models, health): the oldest one can no longer be met by them.
+MOST_RECENT = 100
+# The default end of a `late_success`, in multiples of the longest wait that the contract documents for a client: safely
+# after a deadline at that wait.
+LATE_SHARE = 1.5
+# The default end of a `slow` job, likewise: just before that wait, so that a client that is patient enough gets the
+# video.
+SLOW_SHARE = 0.9
 
 
 @dataclass(slots=True, eq=False)
 class ArmedScenario:
-    """A scenario that waits for jobs: for how many more (None: all), on which providers, and what was met so far.
+    """A scenario that applies to the next `left` jobs (None: all) of the providers in `fits`.
 
-    `met` counts by role and index of the move, such as `submit/0`, and `timeline`. `source` says how it was armed:
-    by `control`, or for those requests only that name it in a `header` or in their `prompt`.
+    `met` counts the requests that met a fault, by role and index (`submit/0`), and `timeline`. `source` is `control`,
+    or `header` or `prompt` if only requests that name the scenario there meet it.
     """
 
     id: int
@@ -37,7 +50,7 @@ class ArmedScenario:
     met: Counter[str] = field(default_factory=Counter)
 
     def unmet(self) -> list[str]:
-        """Return what was armed and never met: the key of `met` and the move, in words."""
+        """Return the faults that no request has met, each as its key of `met` and its description."""
         found = [
             f"{role}/{index} {move}"
             for role, moves in self.scenario.moves.items()
@@ -49,7 +62,7 @@ class ArmedScenario:
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything that is known of it."""
+        """Return the state as the control plane shows it."""
         return {
             "id": self.id,
             "scenario": self.scenario.name,
@@ -65,16 +78,17 @@ class ArmedScenario:
 
 
 class ActiveScenario:
-    """One playing of an armed scenario: its moves by role, those that are used up, and its generator."""
+    """One application of an armed scenario, usually to one job: its used faults by role, and its random generator."""
 
     __slots__ = ("_used", "armed", "bound", "contract", "random")
 
     def __init__(self, armed: ArmedScenario, contract: Contract) -> None:
         self.armed = armed
         self.contract = contract
+        # One generator per job: with a shared one, concurrent jobs would draw in the order of their requests.
         self.random = Random(f"{armed.seed}:{armed.begun}")
         self.bound = False
-        """Whether a submission has made a job of it."""
+        """Whether a submission has made a job under it."""
         self._used: dict[str, tuple[int, int]] = {}
         armed.begun += 1
         if armed.left is not None:
@@ -82,14 +96,14 @@ class ActiveScenario:
 
     @property
     def scenario(self) -> Scenario:
-        """What is played."""
+        """The scenario itself."""
         return self.armed.scenario
 
     @property
     def wants(self) -> bool:
-        """Whether the next submission belongs to it: none has made a job yet, or it has moves for more of them.
+        """Whether the next submission belongs to it: none has made a job yet, or faults for submissions are left.
 
-        A move for every submission is played on by the next play, if there will be one.
+        A fault for *every* submission does not keep it open while more jobs are left: their active scenario has it too.
         """
         if not self.bound:
             return True
@@ -97,53 +111,54 @@ class ActiveScenario:
         return any(move.times is not None or self.armed.left == 0 for move in moves)
 
     def peek(self, role: str) -> Move | None:
-        """Return the move that the next request of a role meets, or None if it is answered as always."""
+        """Return the fault that the next request of a role meets, or None."""
         index, _ = self._used.get(role, (0, 0))
         moves = self.scenario.moves.get(role, ())
         return moves[index] if index < len(moves) else None
 
     def use(self, role: str) -> None:
-        """Note that a request has met the move that `peek` returned."""
+        """Record that a request has met the fault that `peek` returned."""
         index, times = self._used.get(role, (0, 0))
         move = self.scenario.moves[role][index]
         self.armed.met[f"{role}/{index}"] += 1
         self._used[role] = (index + 1, 0) if move.times is not None and times + 1 >= move.times else (index, times + 1)
 
     def take(self, role: str) -> Move | None:
-        """Return the move that a request of a role meets, and note it."""
+        """Return the fault that a request of a role meets, and record it."""
         move = self.peek(role)
         if move is not None:
             self.use(role)
         return move
 
-    def saw(self, stage: Stage) -> None:
-        """Note that an answer or a callback has shown the job in a stage."""
+    def record_stage(self, stage: Stage) -> None:
+        """Record that a response or a callback has shown the job in a stage: that may meet the timeline's fault."""
         trouble = self.scenario.timeline
         if trouble is None:
             return
         if trouble.kind == "stuck":
             shown = stage is stage_of(trouble, self.contract.graph)
         else:
-            at_once = trouble.options.get("seconds") == 0
-            shown = stage.terminal if trouble.kind in CLASSES or at_once else not stage.terminal
+            # A slow or late job is met by a poll that finds it unfinished; one of 0 s can only be seen at its end.
+            immediate = trouble.options.get("seconds") == 0
+            shown = stage.terminal if trouble.kind in CLASSES or immediate else not stage.terminal
         if shown:
             self.armed.met["timeline"] += 1
 
 
 class ArmedScenarios:
-    """The armed scenarios of one world, in order, and the plays that still want a submission."""
+    """The armed scenarios of one world, in order, and the active ones that still take requests without a job."""
 
     def __init__(self) -> None:
         self._armed: dict[int, ArmedScenario] = {}
         self._open: list[ActiveScenario] = []
-        self._recent: deque[ActiveScenario] = deque(maxlen=MOST_OPEN)
+        self._recent: deque[ActiveScenario] = deque(maxlen=MOST_RECENT)
         self._number = 0
         self.active = False
-        """Whether anything was armed since all was forgotten."""
+        """Whether anything was armed since the last `clear`: spares most requests a walk through the list."""
 
     @property
     def armed(self) -> list[ArmedScenario]:
-        """Everything that was armed, in order."""
+        """The armed scenarios, in order."""
         return list(self._armed.values())
 
     def arm(
@@ -156,21 +171,21 @@ class ArmedScenarios:
         seed: int = 0,
         source: str = "control",
     ) -> ArmedScenario:
-        """Arm a scenario for the next jobs (None: for all) of a provider, or of whichever provider it fits.
+        """Arm a scenario for the next `jobs` (None: all) of a provider, or of any provider that it fits.
 
-        Raises ScenarioError if it fits none of them, or if too many are armed.
+        Raises ScenarioError if it fits none, or if too many are armed.
         """
-        meant = [contract for contract in contracts if provider in (None, contract.key)]
-        if not meant:
+        wanted = [contract for contract in contracts if provider in (None, contract.key)]
+        if not wanted:
             known = ", ".join(contract.key for contract in contracts)
-            raise ScenarioError("not_applicable", f"no provider {provider!r}", f"there are {known}")
-        found = {contract.key: misfits(scenario, contract) for contract in meant}
+            raise ScenarioError("not_applicable", f"there is no provider {provider!r}", f"allowed: {known}")
+        found = {contract.key: misfits(scenario, contract) for contract in wanted}
         fits = frozenset(key for key, why in found.items() if not why)
         if not fits:
             why = "; ".join(why[0] for why in found.values())
-            raise ScenarioError("not_applicable", f"the scenario {scenario.name!r} cannot be played: {why}", "")
+            raise ScenarioError("not_applicable", f"the scenario {scenario.name!r} does not apply: {why}", "")
         if len(self._armed) >= MOST_ARMED:
-            raise ScenarioError("too_many", f"{MOST_ARMED} scenarios are armed", "disarm those that are done")
+            raise ScenarioError("too_many", f"{MOST_ARMED} scenarios are armed already", "disarm finished ones")
         self._number += 1
         self.active = True
         armed = ArmedScenario(self._number, scenario, fits, provider, jobs, seed, source)
@@ -178,65 +193,65 @@ class ArmedScenarios:
         return armed
 
     def for_requests(self, scenario: Scenario, contracts: Sequence[Contract], source: str) -> ArmedScenario:
-        """Return what is armed for those requests that name a scenario themselves; armed when first named."""
+        """Return the armed scenario of requests that name it themselves, armed on first use."""
         for armed in self._armed.values():
             if armed.source == source and armed.scenario is scenario:
                 return armed
         return self.arm(scenario, contracts, jobs=None, source=source)
 
     def disarm(self, number: int | None = None) -> int:
-        """Disarm one scenario, or all; how many that were. Jobs that play it already go on with it."""
-        gone = [number] if number in self._armed else list(self._armed) if number is None else []
-        for one in gone:
+        """Disarm one scenario or all; return their number. Jobs that are under one keep it."""
+        disarmed = [number] if number in self._armed else list(self._armed) if number is None else []
+        for one in disarmed:
             armed = self._armed.pop(one)
-            self._open = [play for play in self._open if play.armed is not armed]
-        if number is None:
-            self._recent.clear()
-        return len(gone)
+            self._open = [active for active in self._open if active.armed is not armed]
+            self._recent = deque((active for active in self._recent if active.armed is not armed), MOST_RECENT)
+        return len(disarmed)
 
     def unmet(self) -> list[tuple[ArmedScenario, str]]:
-        """Return every move that was armed and never met."""
-        return [(armed, what) for armed in self._armed.values() for what in armed.unmet()]
+        """Return every armed fault that no request has met."""
+        return [(armed, fault) for armed in self._armed.values() for fault in armed.unmet()]
 
     def find(self, contract: Contract, role: str, only: ArmedScenario | None = None) -> ActiveScenario | None:
-        """Return the play that a request without a job belongs to, begun if need be; None if it is a happy one.
+        """Return the active scenario of a request without a job, begun if necessary, or None.
 
-        `only` is what the request itself names; without it, what was armed by control.
+        `only` is the scenario that the request names; without it, scenarios armed by `control` apply.
         """
         submits = role in SUBMISSIONS
         if submits:
-            self._open = [play for play in self._open if play.wants]
-        for play in self._open if submits else self._recent:
+            self._open = [active for active in self._open if active.wants]
+        for active in self._open if submits else self._recent:
             if (
-                play.contract is contract
-                and _meant(play.armed, only)
-                and (_begins(play.scenario, role) if submits else play.peek(role))
+                active.contract is contract
+                and _applies(active.armed, only)
+                and (_begins(active.scenario, role) if submits else active.peek(role))
             ):
-                return play
+                return active
         for armed in self._armed.values():
-            if armed.left != 0 and contract.key in armed.fits and _meant(armed, only) and _begins(armed.scenario, role):
-                play = ActiveScenario(armed, contract)
-                self._open.append(play)
-                self._recent.append(play)
-                return play
+            fits = armed.left != 0 and contract.key in armed.fits and _applies(armed, only)
+            if fits and _begins(armed.scenario, role):
+                active = ActiveScenario(armed, contract)
+                self._open.append(active)
+                self._recent.append(active)
+                return active
         return None
 
     def begin(self, armed: ArmedScenario, contract: Contract) -> ActiveScenario | None:
-        """Begin a play for a job that exists already; None if it does not fit or is used up."""
+        """Return an active scenario for an existing job, or None if it does not fit or no jobs are left."""
         return ActiveScenario(armed, contract) if armed.left != 0 and contract.key in armed.fits else None
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Disarm every scenario and end the active ones."""
         self.disarm()
         self.active = False
 
 
-def _meant(armed: ArmedScenario, only: ArmedScenario | None) -> bool:
+def _applies(armed: ArmedScenario, only: ArmedScenario | None) -> bool:
     return armed is only if only is not None else armed.source == "control"
 
 
 def _begins(scenario: Scenario, role: str) -> bool:
-    """Whether a request of a role begins a scenario: one that it has moves for, or any submission where it has none."""
+    """Whether a request of a role begins a scenario: it has faults for the role, or none for any submission."""
     if role not in SUBMISSIONS:
         return role in scenario.moves
     return role in scenario.moves or not SUBMISSIONS & scenario.moves.keys()
@@ -245,24 +260,25 @@ def _begins(scenario: Scenario, role: str) -> bool:
 def lay_troubled(
     graph: Graph, start: float, lasting: Lasting, trouble: Trouble, longest_wait: float
 ) -> tuple[Timeline, tuple[str | None, str | None]]:
-    """Lay the timeline of a job that something becomes of; also the code and the message of its error."""
+    """Return the timeline of a job under a timeline fault, and the code and message of its error."""
     if trouble.kind in CLASSES or trouble.kind == "stuck":
         timeline = lay(graph, start, lasting, stage_of(trouble, graph).name)
     else:
         timeline = lay(graph, start, lasting)
     seconds = trouble.options.get("seconds")
     if seconds is None and trouble.kind == "late_success":
-        seconds = longest_wait * 1.5
+        seconds = longest_wait * LATE_SHARE
     if seconds is None and trouble.kind == "slow":
-        seconds = longest_wait * 0.9
+        seconds = longest_wait * SLOW_SHARE
     if seconds is not None:
         timeline = _stretched(timeline, seconds)
     return timeline, (trouble.options.get("code"), trouble.options.get("message"))
 
 
 def _stretched(timeline: Timeline, seconds: float) -> Timeline:
-    """Return a timeline that ends so many seconds after its start."""
+    """Return a timeline scaled to end `seconds` after its start; its stages keep their shares of the time."""
     start, end = timeline[0][0], timeline[-1][0]
-    part = seconds / (end - start) if end > start else 0.0
-    steps = [(start + (moment - start) * part, name) for moment, name in timeline[:-1]]
+    scale = seconds / (end - start) if end > start else 0.0
+    steps = [(start + (moment - start) * scale, name) for moment, name in timeline[:-1]]
+    # The end is set, not scaled: rounding must not move it past a deadline that equals `seconds`.
     return (*steps, (start + seconds, timeline[-1][1]))

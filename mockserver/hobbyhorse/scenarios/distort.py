@@ -1,4 +1,4 @@
-"""What a move makes of an answer's bytes: a table of pure functions; knows no connection and no clock."""
+"""The faults that change a response's bytes: a table of pure functions. No connection, no clock."""
 
 from __future__ import annotations
 
@@ -20,54 +20,55 @@ from hobbyhorse.scenarios.scenario import Move, field_of
 
 HTML = (
     b"<!DOCTYPE html>\n<html><head><title>Please wait</title></head>"
-    b"<body><h1>The service is not available</h1><p>This page is no answer to your request.</p></body></html>\n"
+    b"<body><h1>The service is not available</h1><p>This page is not a response to your request.</p></body></html>\n"
 )
+# Bytes of a page or picture that replaces a file: as large as a short video, so that its size alone does not reveal it.
 LARGE = 48 * 1024
-"""How large what takes the place of a file is, so that its size alone does not give it away."""
 LARGE_HTML = HTML.replace(b"</body>", b"<!--" + b" nothing to see here;" * (LARGE // 21) + b" -->\n</body>")
 
 
 def _large_png() -> bytes:
-    """Return a picture of one pixel with a long remark."""
+    """Return a one-pixel PNG, padded with a comment to about LARGE bytes."""
     pixel = bytes.fromhex(
         "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154"
         "789c6360606060000000050001a5f645400000000049454e44ae426082"
     )
-    remark = b"tEXtComment\0" + b"nothing to see here; " * (LARGE // 21)
-    chunk = (len(remark) - 4).to_bytes(4, "big") + remark + zlib.crc32(remark).to_bytes(4, "big")
+    comment = b"tEXtComment\0" + b"nothing to see here; " * (LARGE // 21)
+    chunk = (len(comment) - 4).to_bytes(4, "big") + comment + zlib.crc32(comment).to_bytes(4, "big")
+    # After the signature (8 bytes) and IHDR (25): a tEXt chunk may stand anywhere between IHDR and IEND.
     return pixel[:33] + chunk + pixel[33:]
 
 
 PNG = _large_png()
-"""A picture, as large as LARGE says."""
+"""A valid picture of about LARGE bytes."""
 UNKNOWN_WORD = "reticulating"
 EXTRA_FIELD = "x_unexpected"
 LINK_ORIGINS: Mapping[str, str] = {"foreign": "http://foreign.invalid", "private": "http://169.254.169.254"}
-"""The origins that clients are pointed to where no others are configured."""
+"""The default origins of the address faults: a reserved name (RFC 2606), and the metadata service of cloud hosts."""
 PRIVATE_PATH = "/latest/meta-data"
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What is sent: status, headers (lower-case names, no Content-Length), body."""
+    """A response to send: status, headers (lower-case names, no Content-Length), body."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
 
     def typed(self, media_type: str) -> Sent:
-        """Return the same with another Content-Type."""
+        """Return a copy with another Content-Type."""
         return self.headed("content-type", media_type)
 
     def headed(self, name: str, value: str) -> Sent:
-        """Return the same with a header, which replaces those of its name."""
+        """Return a copy with a header, which replaces every header of its name."""
         bare = name.lower().encode("latin-1")
         others = tuple(header for header in self.headers if header[0] != bare)
         return replace(self, headers=(*others, (bare, value.encode("latin-1"))))
 
 
 def places(move: Move, operation: Operation) -> list[Pointer]:
-    """Return where the fields that a move changes stand in the operation's answers."""
+    """Return the pointers, in the operation's responses, to the fields that a fault changes."""
     kind = MOVES[move.kind]
     names = kind.names or (kind.needs or field_of(move, operation.role) or "",)
     bound = [operation.bindings[name] for name in names if name in operation.bindings]
@@ -75,7 +76,7 @@ def places(move: Move, operation: Operation) -> list[Pointer]:
 
 
 def has_field(move: Move, operation: Operation, body: bytes) -> bool:
-    """Whether an answer has the field that a move changes."""
+    """Whether a response has a field that the fault changes."""
     value = as_json(body)
     found = [resolve(value, pointer) for pointer in places(move, operation)]
     return any(isinstance(here, str) if move.kind in ADDRESSES else here is not MISSING for here in found)
@@ -84,9 +85,9 @@ def has_field(move: Move, operation: Operation, body: bytes) -> bool:
 def distort(
     move: Move, sent: Sent, operation: Operation, random: Random, elsewhere: Mapping[str, str] = LINK_ORIGINS
 ) -> Sent:
-    """Return what a move makes of an answer; the same where the move is none of the body.
+    """Apply a body fault to a response. Other faults leave it unchanged.
 
-    `elsewhere` has the origins of ELSEWHERE that are to be others.
+    `elsewhere` overrides LINK_ORIGINS.
     """
     if move.kind in FIELDS:
         value = as_json(sent.body)
@@ -105,12 +106,12 @@ def distort(
             if isinstance(here := resolve(value, pointer), str):
                 value = replaced(value, pointer, change(here, random, {**LINK_ORIGINS, **elsewhere}))
         return replace(sent, body=orjson.dumps(value))
-    made = BODIES.get(move.kind)
-    return made(sent, move, random) if made is not None else sent
+    make = BODIES.get(move.kind)
+    return make(sent, move, random) if make is not None else sent
 
 
 def retry_after(sent: Sent, options: Mapping[str, Any], now: float) -> Sent:
-    """Return an answer with the Retry-After that a move asks for; `now` is the moment of the client's clock."""
+    """Return a response with the Retry-After of a fault's options; `now` is the moment on the client's clock."""
     if (seconds := options.get("retry_after")) is not None:
         return sent.headed("retry-after", str(seconds))
     if (seconds := options.get("retry_after_date")) is not None:
@@ -119,7 +120,7 @@ def retry_after(sent: Sent, options: Mapping[str, Any], now: float) -> Sent:
 
 
 def _removed(document: Any, pointer: Pointer) -> Any:
-    """Return a document without a place; an item of a list is taken out of it."""
+    """Return a document without the value at a pointer; list items after it move up."""
     holder = resolve(document, pointer[:-1])
     if isinstance(holder, list):
         index = int(pointer[-1])
@@ -140,22 +141,24 @@ FIELDS: Mapping[str, Callable[[Any, Move], Any]] = {
     "empty_field": lambda here, move: "",
     "wrong_type": _other_type,
 }
-"""What stands in a field after a move, from what stood there before."""
+"""The new value of a field under each field fault, from the old one."""
 
 
 def elsewhere_at(origin: str, address: str) -> str:
-    """Return an address on another origin: path and query stay."""
+    """Return a URL with another origin and the same path and query."""
+    # Joined as text, so that path and query stay the same byte for byte.
     parts = urlsplit(address)
     return origin.rstrip("/") + parts.path + (f"?{parts.query}" if parts.query else "")
 
 
 def redirection(path: str, elsewhere: Mapping[str, str]) -> Sent:
-    """Return the answer that sends a client to the same path, and query, on another origin."""
+    """Return a redirect to the same path and query on another origin."""
     location = elsewhere.get("foreign", LINK_ORIGINS["foreign"]).rstrip("/") + path
     return Sent(307, ((b"location", location.encode("latin-1")),), b"")
 
 
 def _ticketed(here: str, random: Random, elsewhere: Mapping[str, str]) -> str:
+    # Random for each URL: a query cannot be guessed from another one.
     return f"{here}{'&' if '?' in here else '?'}ticket={random.getrandbits(64):016x}"
 
 
@@ -164,15 +167,17 @@ ADDRESSES: Mapping[str, Callable[[str, Random, Mapping[str, str]], str]] = {
     "foreign_links": lambda here, random, elsewhere: elsewhere_at(elsewhere["foreign"], here),
     "private_links": lambda here, random, elsewhere: elsewhere["private"].rstrip("/") + PRIVATE_PATH,
 }
-"""What stands in the place of an address after a move."""
+"""The new URL under each address fault, from the old one."""
 
 
 def _malformed(sent: Sent, move: Move, random: Random) -> Sent:
+    # At least half is kept, so that the body still looks like JSON, and at least one byte is lost.
     most = max(1, len(sent.body) - 1)
     return replace(sent, body=(sent.body or b"{")[: random.randint((most + 1) // 2, most)])
 
 
 def _html(sent: Sent, move: Move, random: Random) -> Sent:
+    # Without the headers of the usual response: such a page comes from a gateway, which does not know them.
     return Sent(move.options.get("status", 200), (), HTML).typed("text/html; charset=utf-8")
 
 
@@ -211,7 +216,7 @@ BODIES: Mapping[str, Callable[[Sent, Move, Random], Sent]] = {
     "extra_field": _extra,
     "reordered": _reordered,
 }
-"""What becomes of the answer of an operation."""
+"""The response of an operation under each body fault."""
 
 MEDIA_BODIES: Mapping[str, Callable[[Sent, Move, Random], Sent]] = {
     "html_page": _large_html,
@@ -219,11 +224,11 @@ MEDIA_BODIES: Mapping[str, Callable[[Sent, Move, Random], Sent]] = {
     "not_video": _picture,
     "wrong_type": _as_type,
 }
-"""What becomes of a file."""
+"""The response for a file under each media fault that replaces it."""
 
 
 def _each(value: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """Return JSON in which every object was changed, the inner ones first."""
+    """Return a JSON value with `change` applied to every object, inner objects first."""
     if isinstance(value, list):
         return [_each(item, change) for item in value]
     if isinstance(value, dict):

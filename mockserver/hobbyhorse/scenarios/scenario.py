@@ -1,4 +1,4 @@
-"""Scenarios: how the server is to differ from a happy one, read from JSON; knows contracts, no server and no HTTP."""
+"""Scenarios: named sets of faults, read from JSON and checked against contracts. No server, no HTTP."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ from hobbyhorse.contract.values import Callbacks, Contract, Operation
 from hobbyhorse.scenarios.moves import CALLBACK, EVERY, MEDIA, SITUATION, TIMELINE, Kind, kinds
 
 SCHEMA = "scenario.schema.json"
+# Suggestions for an unknown name. The catalogue has families of similar names, so one is often not the right one.
 NEAREST = 3
+# The statuses whose responses have no body (RFC 9110, sections 15.3.5, 15.3.6, 15.4.5): an HTML page cannot have them.
 NO_BODY = (204, 205, 304)
 KEY_VALUES = {"submit": "job", "status": "stage", "result": "video_url", "run": "video_url", "model": "model"}
-"""The bound name of the field that a role's answer is read for: what a field move changes if it names none."""
+"""The bound name that clients read each role's response for: the field that a field fault changes by default."""
 CLASSES = {"fail": "failure", "expire": "expired", "cancel": "cancelled"}
+"""The class of the stage in which each of these timeline faults ends a job."""
 
 
 class ScenarioError(ValueError):
-    """A scenario that cannot be: an unknown name, a broken file, or one that no provider can play."""
+    """A scenario that cannot be used: an unknown name, an invalid file, or no provider to which it applies."""
 
     def __init__(self, code: str, message: str, hint: str) -> None:
         super().__init__(f"{message}; {hint}" if hint else message)
@@ -37,9 +40,9 @@ class ScenarioError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One move: its kind, how many requests in a row meet it (None: every one), its options.
+    """One fault: its kind, the number of consecutive requests that meet it (None: all), and its options.
 
-    `accepted` says whether the operation takes effect all the same.
+    With `accepted`, the operation takes effect although its response is faulty.
     """
 
     kind: str
@@ -48,13 +51,13 @@ class Move:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the move as a scenario file has it."""
-        said: dict[str, Any] = {"move": self.kind}
+        """Return the fault in the form of a scenario file."""
+        written: dict[str, Any] = {"move": self.kind}
         if self.times != 1:
-            said["times"] = "always" if self.times is None else self.times
+            written["times"] = "always" if self.times is None else self.times
         if self.accepted:
-            said["accepted"] = True
-        return {**said, **self.options}
+            written["accepted"] = True
+        return {**written, **self.options}
 
     def __str__(self) -> str:
         options = ", ".join(f"{name} {value}" for name, value in self.to_json().items() if name != "move")
@@ -63,19 +66,19 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What becomes of the job: a kind of the timeline's moves, and its options."""
+    """The timeline fault of a job: its kind and options."""
 
     kind: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the timeline as a scenario file has it."""
+        """Return the fault in the form of a scenario file."""
         return {"move": self.kind, **self.options}
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A named difference from the happy server: moves by role, and what becomes of the job."""
+    """A named set of faults: by role, and for the job's timeline; `why` is the bug that it finds, in one sentence."""
 
     name: str
     why: str = ""
@@ -83,13 +86,13 @@ class Scenario:
     timeline: Trouble | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the scenario as its file has it; `read_scenario` reads it back."""
-        said: dict[str, Any] = {"why": self.why} if self.why else {}
+        """Return the scenario in the form of its file, which `read_scenario` reads."""
+        written: dict[str, Any] = {"why": self.why} if self.why else {}
         if self.moves:
-            said["moves"] = {role: [move.to_json() for move in moves] for role, moves in self.moves.items()}
+            written["moves"] = {role: [move.to_json() for move in moves] for role, moves in self.moves.items()}
         if self.timeline is not None:
-            said["timeline"] = self.timeline.to_json()
-        return said
+            written["timeline"] = self.timeline.to_json()
+        return written
 
 
 Catalogue = Mapping[str, Scenario]
@@ -102,14 +105,14 @@ def _schemas() -> Schemas:
 
 
 def read_scenario(value: Any, name: str = "inline", where: str = "") -> Scenario:
-    """Read a scenario; `where` is its file. Raises ScenarioError with the pointer and what is allowed there."""
+    """Read a scenario from JSON; `where` is its file. Raises ScenarioError with the pointer and the allowed values."""
     before = f"{where}: " if where else ""
     for violation in _schemas().violations(f"{SCHEMA}#", value, most=1):
         pointer = format_pointer(tuple(map(str, violation.location)))
         raise ScenarioError(
             "invalid_scenario",
             f"{before}{pointer or 'the scenario'}: {violation.message}",
-            "docs/scenarios.md lists the moves and their options",
+            "docs/scenarios.md documents the format",
         )
     moves = {
         role: tuple(_read_move(move, role, f"{before}/moves/{role}/{index}") for index, move in enumerate(found))
@@ -118,48 +121,51 @@ def read_scenario(value: Any, name: str = "inline", where: str = "") -> Scenario
     timeline = value.get("timeline")
     if timeline is not None:
         _check_options(TIMELINE[timeline["move"]], timeline, f"{before}/timeline")
-        timeline = Trouble(timeline["move"], {name: said for name, said in timeline.items() if name != "move"})
+        timeline = Trouble(timeline["move"], {name: option for name, option in timeline.items() if name != "move"})
     return Scenario(name, value.get("why", ""), moves, timeline)
 
 
-def _read_move(said: Mapping[str, Any], role: str, where: str) -> Move:
-    kind = kinds(role).get(said["move"])
+def _read_move(written: Mapping[str, Any], role: str, where: str) -> Move:
+    kind = kinds(role).get(written["move"])
+    # On an operation, an unknown name may be a situation of some contract: `misfits` finds out.
     if kind is None and role in (MEDIA, CALLBACK):
-        raise _unknown_move(said["move"], role, where, tuple(kinds(role)))
-    _check_options(kind or SITUATION, said, where)
-    if said["move"] == "html_page" and said.get("status") in NO_BODY:
-        message = f"{where}/status: an answer with {said['status']} has no body, so no page"
-        raise ScenarioError("invalid_scenario", message, "empty_body has it")
-    times = said.get("times", 1)
-    options = {name: value for name, value in said.items() if name not in ("move", "times", "accepted")}
-    return Move(said["move"], None if times == "always" else times, said.get("accepted", False), options)
+        raise _unknown_move(written["move"], role, where, tuple(kinds(role)))
+    _check_options(kind or SITUATION, written, where)
+    if written["move"] == "html_page" and written.get("status") in NO_BODY:
+        message = f"{where}/status: a response with status {written['status']} has no body, so it cannot be a page"
+        raise ScenarioError("invalid_scenario", message, "use the move 'empty_body'")
+    times = written.get("times", 1)
+    options = {name: value for name, value in written.items() if name not in ("move", "times", "accepted")}
+    return Move(written["move"], None if times == "always" else times, written.get("accepted", False), options)
 
 
-def _check_options(kind: Kind, said: Mapping[str, Any], where: str) -> None:
+def _check_options(kind: Kind, written: Mapping[str, Any], where: str) -> None:
     allowed = (*kind.options, *(EVERY if kind.family != "timeline" else ()))
-    if unknown := [name for name in said if name != "move" and name not in allowed]:
+    if unknown := [name for name in written if name != "move" and name not in allowed]:
         raise ScenarioError(
             "invalid_scenario",
-            f"{where}/{unknown[0]}: {said['move']!r} takes no {unknown[0]!r}",
-            f"it takes {', '.join(allowed) or 'no options'}",
+            f"{where}/{unknown[0]}: {written['move']!r} has no option {unknown[0]!r}",
+            f"allowed: {', '.join(allowed) or 'none'}",
         )
 
 
 def _unknown_move(got: str, role: str, where: str, allowed: Sequence[str]) -> ScenarioError:
     return ScenarioError(
-        "invalid_scenario", f"{where}/move: {role} has no move {got!r}", f"allowed are {', '.join(sorted(allowed))}"
+        "invalid_scenario", f"{where}/move: {role} has no move {got!r}", f"allowed: {', '.join(sorted(allowed))}"
     )
 
 
 def load_catalogue(directories: Sequence[Path] = ()) -> Catalogue:
-    """Load the project's own scenarios and those of other directories; a later one of the same name counts.
+    """Load the project's scenarios, then those in `directories`; a later file replaces one of the same name.
 
-    Raises ScenarioError for a directory that is none, and for a file that is no scenario.
+    Raises ScenarioError if a path is not a directory or a file is not a valid scenario.
     """
     found: dict[str, Scenario] = {}
     for directory in (data_directory("fixtures") / "scenarios", *directories):
         if not directory.is_dir():
-            raise ScenarioError("invalid_scenario", f"{str(directory)!r} is no directory", "it holds NAME.json files")
+            raise ScenarioError(
+                "invalid_scenario", f"{str(directory)!r} is not a directory", "give a directory of NAME.json files"
+            )
         for path in sorted(directory.glob("*.json")):
             try:
                 value = orjson.loads(path.read_bytes())
@@ -173,12 +179,15 @@ def find(catalogue: Catalogue, name: str) -> Scenario:
     """Return a scenario by name. Raises ScenarioError with the three nearest names."""
     if (scenario := catalogue.get(name)) is not None:
         return scenario
+    # A cutoff of 0 always yields suggestions. The name is cut because it may come from a header or a prompt.
     nearest = difflib.get_close_matches(name, catalogue, NEAREST, cutoff=0.0)
-    raise ScenarioError("unknown_scenario", f"no scenario {name[:80]!r}", f"the nearest are {', '.join(nearest)}")
+    raise ScenarioError(
+        "unknown_scenario", f"there is no scenario {name[:80]!r}", f"the nearest are {', '.join(nearest)}"
+    )
 
 
 def misfits(scenario: Scenario, contract: Contract) -> list[str]:
-    """Return why a scenario cannot be played on a contract, in one line each; nothing if it can."""
+    """Return the reasons why a scenario does not apply to a contract, one line each; empty if it does."""
     found = []
     for role, moves in scenario.moves.items():
         operation = contract.operations.get(role)
@@ -186,9 +195,10 @@ def misfits(scenario: Scenario, contract: Contract) -> list[str]:
             if contract.callbacks is None:
                 found.append(f"{contract.key} sends no callbacks")
                 continue
-            found += [said for move in moves for said in _misfits_callback(move, contract)]
+            found += [reason for move in moves for reason in _misfits_callback(move, contract)]
         elif operation is not None:
-            found += [said for move in moves for said in _misfits_move(move, operation, contract)]
+            found += [reason for move in moves for reason in _misfits_move(move, operation, contract)]
+        # Every provider serves files, which are not an operation of its contract.
         elif role != MEDIA:
             found.append(f"{contract.key} has no operation {role!r}; it has {', '.join(contract.operations)}")
     if scenario.timeline is not None:
@@ -199,15 +209,15 @@ def misfits(scenario: Scenario, contract: Contract) -> list[str]:
 def _misfits_callback(move: Move, contract: Contract) -> Iterator[str]:
     signature = contract.callbacks.signature if contract.callbacks else None
     if move.kind in ("forged", "unsigned") and signature is None:
-        yield f"{contract.key} does not sign its callbacks: {move.kind!r}"
+        yield f"{contract.key} does not sign its callbacks, as {move.kind!r} requires"
     if move.kind == "stale" and (signature is None or signature.tolerance is None):
-        yield f"a signature of {contract.key} has no age: 'stale'"
+        yield f"the signatures of {contract.key} do not expire, as 'stale' requires"
     if move.kind == "null_payload" and contract.callbacks is not None and not payload_places(contract.callbacks):
-        yield f"a callback of {contract.key} says nothing but that a job has ended: 'null_payload'"
+        yield f"a callback of {contract.key} has no payload beyond job and stage, as 'null_payload' requires"
 
 
 def payload_places(callbacks: Callbacks) -> list[Pointer]:
-    """Return where a callback's message has anything but the job's id, its stage and what tells messages apart."""
+    """Return the pointers to everything in a callback but the job's id, its stage and the event."""
     bound = [binding for name, binding in callbacks.bindings.items() if name not in CONSTANT | {"job"}]
     return [place.pointer for binding in bound for place in binding.request if place.part == "body"]
 
@@ -221,32 +231,33 @@ def _misfits_move(move: Move, operation: Operation, contract: Contract) -> Itera
             near = difflib.get_close_matches(move.kind, named, NEAREST, cutoff=0.0)
             yield f"{where} has no move and no situation {move.kind!r}; the nearest are {', '.join(near)}"
         elif operation.situations[move.kind].stages and operation.situations[move.kind].status < 300:
-            yield f"{where}: the situation {move.kind!r} shows a job; a move answers with one that refuses"
+            yield f"{where}: the situation {move.kind!r} shows a job; as a move, a situation must be a refusal"
         return
     situation = move.options.get("situation", "server_error" if move.kind == "error_envelope" else None)
     if situation is not None and situation not in operation.situations:
         yield f"{where} has no situation {situation!r}; it has {', '.join(operation.situations)}"
     shown = {stage for situation in operation.situations.values() for stage in situation.stages}
     if move.kind == "regress" and (operation.role == "submit" or contract.graph.initial not in shown):
-        yield f"{where} never shows a job in its first stage again: 'regress'"
+        yield f"{where} never shows a job in its first stage again, as 'regress' requires"
     if kind.names and not any(_has(operation, name) for name in kind.names):
-        yield f"{where}: no answer has an address that {move.kind!r} changes, such as {kind.names[0]!r}"
+        yield f"{where}: no response has a URL that {move.kind!r} changes, such as {kind.names[0]!r}"
     if kind.family == "field":
         name = kind.needs or field_of(move, operation.role)
         if name is None:
-            yield f"{where}: {move.kind!r} has to name the value of a field"
+            yield f"{where}: {move.kind!r} needs the option 'value' here"
         elif not _has(operation, name):
-            yield f"{where}: no answer has the value {name!r}"
+            yield f"{where}: no response has the value {name!r}"
 
 
 def field_of(move: Move, role: str) -> str | None:
-    """Return the bound name of the field that a move on a role changes."""
+    """Return the bound name of the field that a fault on a role changes, or None."""
     name: str | None = move.options.get("value") or KEY_VALUES.get(role)
     return name
 
 
 def _has(operation: Operation, name: str) -> bool:
-    """Whether an answer that is no error shows a bound value somewhere."""
+    """Whether any successful response shows a bound value."""
+    # By the documented examples: a schema may allow a field that no response has.
     binding = operation.bindings.get(name)
     examples = [found.template.example for found in operation.situations.values() if found.status < 300]
     places = [place for place in binding.response if place.part == "body"] if binding else []
@@ -262,12 +273,13 @@ def _misfits_timeline(trouble: Trouble, contract: Contract) -> Iterator[str]:
 
 
 def stage_of(trouble: Trouble, graph: Graph) -> Stage:
-    """Return the stage in which a troubled job ends, or stays. Raises ScenarioError if the contract has none such."""
+    """Return the stage in which a timeline fault ends or keeps a job. Raises ScenarioError if the contract has none."""
     wanted = trouble.options.get("stage")
-    way = [graph[name] for name in graph.path(graph.initial)]
+    path = [graph[name] for name in graph.path(graph.initial)]
     if trouble.kind == "stuck":
         open_stages = [stage for stage in graph if not stage.terminal]
-        of_class = [stage for stage in way if stage.kind == (wanted or way[0].kind) and not stage.terminal]
+        of_class = [stage for stage in path if stage.kind == (wanted or path[0].kind) and not stage.terminal]
+        # A stage's own name wins over its class: a contract may call a stage of another class "running".
         named = [stage for stage in open_stages if stage.name == wanted]
         found = named or (of_class[-1:] if trouble.options.get("last") else of_class)
         allowed = open_stages
@@ -279,6 +291,6 @@ def stage_of(trouble: Trouble, graph: Graph) -> Stage:
     raise ScenarioError(
         "not_applicable",
         f"has no stage {wanted or CLASSES.get(trouble.kind, 'pending')!r} to {trouble.kind} in; "
-        f"possible are {', '.join(stage.name for stage in allowed) or 'none'}",
+        f"allowed: {', '.join(stage.name for stage in allowed) or 'none'}",
         "",
     )

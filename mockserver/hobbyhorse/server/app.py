@@ -217,7 +217,7 @@ class Fake:
             world.key,
             base=base,
             attempts=self._courier.attempts if self._courier is not None else (),
-            strangers=(self.journal, self.worlds.anybody) if strangers else None,
+            strangers=(self.journal, self.worlds.keyless) if strangers else None,
             origins={**({"media": media} if media else {}), **self.options.elsewhere},
             secret=self.options.callback_secret,
             made=self._studio.made if self._studio is not None else None,
@@ -273,7 +273,7 @@ class Fake:
         key = api_key(contract.security, scope)
         world = self.worlds.of(key) if key else None
         match = provider.routes.match(scope["method"], path)
-        handover = (world or self.worlds.anybody).handover()
+        handover = (world or self.worlds.keyless).handover()
         origin = self._origin(scope)
         body, made = b"", None
         if match is None:
@@ -291,7 +291,7 @@ class Fake:
                 receive,
                 origin + prefix,
                 origin,
-                world or self.worlds.anybody,
+                world or self.worlds.keyless,
                 self.worlds,
                 self.courier,
                 self.studio,
@@ -304,7 +304,11 @@ class Fake:
                     wait = call.world.meter.request(call.world.limits, call.world.clock.now())
                     if wait is not None:
                         raise OverLimit(wait)
-                if call.world.plays.active or route.operation.role in SUBMISSIONS or header(scope["headers"], NAMED):
+                if (
+                    call.world.scenarios.active
+                    or route.operation.role in SUBMISSIONS
+                    or header(scope["headers"], NAMED)
+                ):
                     call.play = await cast(call, self.catalogue, self.contracts)
                 done = await (act(call) if call.play is not None else ROLES[route.operation.role](call))
             except OverLimit as over:
@@ -336,7 +340,7 @@ class Fake:
         await send({"type": "http.response.start", "status": situation.status, "headers": handover.headers})
         await send({"type": "http.response.body", "body": answer.body})
         if there:
-            hand_over(transport, handover, (world or self.worlds.anybody).clock, situation.status)
+            hand_over(transport, handover, (world or self.worlds.keyless).clock, situation.status)
 
     async def _serve_file(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request for a file, and note it in the world of its job."""
@@ -360,9 +364,9 @@ class Fake:
             if there and event["type"] == "http.response.body" and not event.get("more_body", False):
                 hand_over(connection(scope), handover, world.clock, status)
 
-        if job.play is None or method != "GET" or job.play.peek(MEDIA) is None:
+        if job.active_scenario is None or method != "GET" or job.active_scenario.peek(MEDIA) is None:
             return await self.own()(scope, receive, noting)
-        move, sent = media_trouble(job.play, await capture(self.own(), scope, receive), world)
+        move, sent = media_trouble(job.active_scenario, await capture(self.own(), scope, receive), world)
         line = ClientConnection(scope, receive, send, world.clock, handover)
         if move is None:
             return await ClientConnection(scope, receive, noting, world.clock, handover).whole(sent)
@@ -377,7 +381,7 @@ class Fake:
             await self._serve_file(path, scope, receive, send)
             return
         contract, world = self._sender(scope)
-        sender = world or self.worlds.anybody
+        sender = world or self.worlds.keyless
         clock, handover = sender.clock, sender.handover()
         try:
             body = await read_all(receive)

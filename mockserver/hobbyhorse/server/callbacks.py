@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import orjson
 
-from hobbyhorse.clock.quiescence import apart, awaiting_answer, together
+from hobbyhorse.clock.quiescence import awaiting_response, together, unheld
 from hobbyhorse.clock.race import first_of
 from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
 from hobbyhorse.contract.forms.ids import ID_FORMS
@@ -93,7 +93,7 @@ class CallbackDispatcher:
 
     def schedule(self, world: World, job: Job, base: str, media: MediaLinks) -> None:
         """Have the end of a job told when it comes; nothing where nobody asked for it."""
-        if job.contract.callbacks is None or "callback_url" not in job.order.said:
+        if job.contract.callbacks is None or "callback_url" not in job.order.echoed:
             return
         message_id = str(uuid.UUID(int=world.random.getrandbits(128), version=4))
         self._deliveries[world.handle, job.id] = delivery = QueuedCallback(world, job, base, media, message_id)
@@ -153,7 +153,7 @@ class CallbackDispatcher:
 
     async def _first(self, delivery: QueuedCallback) -> None:
         """Deliver a callback for the first time, as the job's scenario has it."""
-        move = delivery.job.play.take(CALLBACK) if delivery.job.play is not None else None
+        move = delivery.job.active_scenario.take(CALLBACK) if delivery.job.active_scenario is not None else None
         if move is None:
             await self._deliver(delivery, 1)
         else:
@@ -208,7 +208,7 @@ class CallbackDispatcher:
         if callbacks.signature is not None and secret and signed:
             stamp = int(now - older)
             headers |= sign(callbacks.signature, secret, body, timestamp=stamp, message_id=told.message_id)
-        url = str(job.order.said["callback_url"])
+        url = str(job.order.echoed["callback_url"])
         status, error, answered = None, None, None
         try:
             status = await self._answer(delivery.world, url, body, headers, callbacks.deadline)
@@ -229,12 +229,12 @@ class CallbackDispatcher:
 
         async def post() -> None:
             bound = max(deadline, LEAST_REAL_SECONDS) if world.virtual else deadline
-            more = {"trace": awaiting_answer()}
+            more = {"trace": awaiting_response()}
             answer = await self._client.post(url, content=body, headers=headers, timeout=bound, extensions=more)
             found.append(answer.status_code)
 
         async def passes() -> None:
-            with apart():
+            with unheld():
                 await clock.sleep_until(until)
 
         await (first_of(post(), passes()) if world.virtual else post())
@@ -244,7 +244,7 @@ class CallbackDispatcher:
 
     async def _lost(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
         """Send nothing, and say so."""
-        url = str(delivery.job.order.said["callback_url"])
+        url = str(delivery.job.order.echoed["callback_url"])
         moment = delivery.world.clock.now()
         self.attempts.append(
             CallbackAttempt(
@@ -293,10 +293,10 @@ class CallbackDispatcher:
     async def _unknown_job(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
         """Deliver the message of a job that nobody ordered, signed as it should be, then the true one."""
         job, world = delivery.job, delivery.world
-        random = job.play.random if job.play is not None else world.random
+        random = job.active_scenario.random if job.active_scenario is not None else world.random
         contract = job.contract
         nobodys = replace(
-            job, id=contract.job_id_prefix + ID_FORMS[contract.job_id_form](random, job.created), play=None
+            job, id=contract.job_id_prefix + ID_FORMS[contract.job_id_form](random, job.created), active_scenario=None
         )
         message_id = str(uuid.UUID(int=random.getrandbits(128), version=4))
         other = replace(delivery, job=nobodys, message_id=message_id)

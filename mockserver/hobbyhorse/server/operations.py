@@ -59,7 +59,7 @@ def _make(call: OperationRequest, looked: CheckedOrder) -> Job:
     job = call.world.submit(call.contract, looked.order, call.play)
     call.made = job.id
     if len(call.body) <= MOST_KEPT:
-        job.asked = SubmittedRequest(
+        job.submission = SubmittedRequest(
             f"{call.base}{call.scope['path'].removeprefix('/' + call.contract.key)}", call.body
         )
     return job
@@ -90,7 +90,7 @@ def _accepted(call: OperationRequest, name: str, job: Job, notes: tuple[str, ...
 
 def _tell(call: OperationRequest, job: Job) -> None:
     """Have the end of a job told to who asked for it."""
-    if call.contract.callbacks is not None and "callback_url" in job.order.said:
+    if call.contract.callbacks is not None and "callback_url" in job.order.echoed:
         call.courier().schedule(call.world, job, call.base, call.media)
 
 

@@ -18,7 +18,7 @@ from hobbyhorse.contract.values import Contract, Situation, find_situation
 from hobbyhorse.server.files.image_sources import FetchPolicy
 from hobbyhorse.worlds.jobs import Job, JobView, MediaLinks
 from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES
-from hobbyhorse.worlds.pagination import ASKED, PageError, page
+from hobbyhorse.worlds.pagination import PAGE_VALUES, PageError, page
 from hobbyhorse.worlds.world import World, Worlds
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ def write_list(
 ) -> OperationResponse:
     """Return the page of a list that the request asks for."""
     try:
-        part = page(len(found), {name: call.asked(message, name) for name in ASKED})
+        part = page(len(found), {name: call.asked(message, name) for name in PAGE_VALUES})
     except PageError as error:
         return refuse(call, Refusal("invalid_request", str(error), ("query",)))
     items = b",".join(item(one) for one in found[part.start : part.stop])

@@ -51,7 +51,7 @@ async def cast(
     call: OperationRequest, catalogue: Callable[[], Catalogue], contracts: Sequence[Contract]
 ) -> ActiveScenario | None:
     """Return the play that a request belongs to, or None. Raises ScenarioError if it names one that cannot be."""
-    operation, plays = call.route.operation, call.world.plays
+    operation, plays = call.route.operation, call.world.scenarios
     name, source = call.header(HEADER), "header"
     if operation.role in SUBMISSIONS:
         message = call.parameters()
@@ -71,9 +71,9 @@ async def cast(
         only = plays.for_requests(scenario, contracts, source)
     job = _replayed(call) if operation.role in SUBMISSIONS else _named(call)
     if job is not None:
-        if job.play is None and only is not None:
-            job.play = plays.begin(only, call.contract)
-        return job.play
+        if job.active_scenario is None and only is not None:
+            job.active_scenario = plays.begin(only, call.contract)
+        return job.active_scenario
     if "job" in operation.bindings and operation.role not in SUBMISSIONS:
         return None
     return plays.find(call.contract, operation.role, only)

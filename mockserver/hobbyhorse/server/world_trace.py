@@ -51,7 +51,7 @@ def trace_of(
     seen = [one for one in world.journal if one.provider in (None, contract.key)]
     found = sorted([*seen, *_strangers(world, contract, strangers)], key=lambda one: one.handover.number)
     jobs = [job for job in world.jobs.values() if job.contract is contract]
-    armed = [one for one in world.plays.armed if contract.key in one.fits]
+    armed = [one for one in world.scenarios.armed if contract.key in one.fits]
     return Trace(
         provider=contract.key,
         base=next((one.root for one in seen if one.provider and one.role not in (None, MEDIA)), base),

@@ -1,1 +1,1 @@
-"""The fake as an object for tests: local, remote, and the pytest plugin; imports `server` and `worlds`, never `conformance`."""
+"""The mock server as an object for tests: local, remote, and the pytest plugin; never imports `conformance`."""

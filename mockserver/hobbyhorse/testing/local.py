@@ -1,4 +1,4 @@
-"""The fake as an object for tests: on a free port in a thread, or in process as an ASGI application."""
+"""The mock server as an object for tests: on a free port in a thread, or in process as an ASGI application."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from hobbyhorse.worlds.world import RESETS, Ending, World
 Value = TypeVar("Value")
 
 IN_PROCESS_URL = "http://hobbyhorse.test"
+# Real seconds between two reads of the journal: much shorter than a test may wait, and cheap (one hop to the server).
 WAIT_POLL_SECONDS = 0.01
 
 
 class MockServer:
-    """Every provider, for tests.
+    """A server of every provider, for tests.
 
-    As a context manager it serves on a free port of the loopback interface, `url`. Without that, `asgi` is an
-    application for clients in the same process and event loop, at the address `http://hobbyhorse.test`.
-    `clock` is "real" or "manual": a manual one stands still until a world's clock is advanced.
-    With `elsewhere` it is served at further addresses, `origins`: files are at `media`, `foreign` and `private` are
-    where a scenario may point a client. `judge` says what a trace shows of a client. With `closed` it takes those keys
-    only that `world` was given together with a seed.
+    As a context manager it serves on a free port of the loopback interface, at `url`. Otherwise `asgi` is an
+    application for clients in the same process and event loop, at `http://hobbyhorse.test`. `clock` is "real" or
+    "manual"; a manual clock stands until a world's clock is advanced. With `elsewhere` it also serves at `origins`:
+    `media` has the files, and scenarios point clients to `foreign` and `private`. `judge` returns the verdicts on a
+    client from its trace. With `closed`, only keys that `world` was given together with a seed are accepted.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class MockServer:
         judge: Callable[[Contract, Trace], dict[str, Any]] | None = None,
     ) -> None:
         if clock not in ("real", "manual"):
-            raise ValueError(f"clock {clock!r}; allowed are 'real' and 'manual'")
+            raise ValueError(f"'clock' is {clock!r}; allowed: 'real', 'manual'")
         loaded = load_all(contracts) if contracts is None or isinstance(contracts, Path) else list(contracts)
         self._fake = Fake(
             loaded,
@@ -83,86 +83,87 @@ class MockServer:
                 judge=judge,
             ),
         )
-        self._watch = RequestTracker(self._fake)
+        self._tracker = RequestTracker(self._fake)
         self._thread: ServerThread | None = None
         self._elsewhere = elsewhere
         self._numbers = itertools.count(1)
         self.origins: dict[str, str] = {}
-        """The further addresses that it is served at: `media`, `foreign`, and `private` where the system has one."""
+        """The additional origins: `media`, `foreign`, and `private` if the system has a second loopback address."""
 
     @property
     def asgi(self) -> Fake:
-        """The application itself."""
+        """The ASGI application."""
         return self._fake
 
     @property
     def url(self) -> str:
-        """Where the server is."""
+        """The base URL of the server."""
         return IN_PROCESS_URL if self._thread is None else self._thread.url
 
     def start(self) -> MockServer:
         """Serve on a free port."""
+        # Starting twice is allowed: `MockServer().start()` may also be used as a context manager.
         if self._thread is None:
             bound = bind_elsewhere() if self._elsewhere else {}
             self.origins = {kind: address(one) for kind, one in bound.items()}
             self._fake.lives_at(self.origins)
-            self._thread = ServerThread(self._watch, more=tuple(bound.values()))
+            self._thread = ServerThread(self._tracker, more=tuple(bound.values()))
         return self
 
     def stop(self) -> None:
-        """Stop serving; nothing that was made stays behind but the cache."""
+        """Stop serving and remove every file except the cache."""
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.stop()
 
     def world(self, api_key: str | None = None, seed: int | None = None) -> MockWorld:
-        """Return the world of a key; a new world, with a key of its own, if none is given.
+        """Return the world of a key, or a new world with a new key.
 
-        Two new worlds with the same `seed` make the same ids and the same videos.
+        Two new worlds with the same `seed` make the same ids and videos.
         """
         return MockWorld(self, api_key or f"test-{next(self._numbers)}", seed)
 
     def forget(self, world: MockWorld) -> None:
-        """Forget a world altogether, with everything in it; it is not to be used any more."""
+        """Delete a world with everything in it; do not use it afterwards."""
         self.run(lambda: self._fake.forget(world._world))
 
     def timeline(self, world: MockWorld) -> TimeStepper:
-        """Return the time of a world with a manual clock, to be moved from another thread while this serves.
-
-        Its clients read that clock, too.
-        """
+        """Return the stepper of a world's manual clock, for use from another thread; its clients read that clock."""
+        # Deadlines and dates of responses then follow the world's clock instead of real time.
         world._world.virtual = True
-        return TimeStepper(world.clock.awaited, [self._watch])
+        return TimeStepper(world.clock.awaited, [self._tracker])
 
     def run(self, work: Callable[[], Value]) -> Value:
-        """Do something where the server runs, so that nothing changes meanwhile."""
+        """Call a function on the server's event loop, so that nothing changes meanwhile."""
+        # Without a thread, the caller's event loop is the server's: nothing can change meanwhile.
         if self._thread is None:
             return work()
 
-        async def there() -> Value:
+        async def call() -> Value:
             return work()
 
-        return self.wait_for(there())
+        return self.wait_for(call())
 
     def run_on_loop(self, work: Callable[[], Value]) -> Value:
-        """Do something that needs an event loop: the server's, or the one that runs here."""
+        """Call a function that needs a running event loop: the server's or the current one."""
 
-        async def there() -> Value:
+        async def call() -> Value:
             return work()
 
-        return work() if self._thread is None and _loop_runs() else self.wait_for(there())
+        return work() if self._thread is None and _loop_runs() else self.wait_for(call())
 
     def wait_for(self, work: Coroutine[Any, Any, Value]) -> Value:
-        """Run a coroutine to its end where the server runs: for tests that are not asynchronous themselves.
+        """Run a coroutine on the server's event loop and return its result, for synchronous tests.
 
-        Raises RuntimeError where an event loop runs and the server has none of its own: it would wait for itself.
+        Raises RuntimeError if an event loop runs here and the server has no thread: the loop would wait for itself.
         """
         if self._thread is None:
             if _loop_runs():
+                # Closed, so that Python does not warn of a coroutine that was never awaited.
                 work.close()
                 raise RuntimeError(
-                    "an event loop runs here, which a plain call would block; await world.clock.awaited.advance(...), "
-                    "or serve from a thread: MockServer().start()"
+                    "an event loop runs here, which this call would block; await world.clock.awaited.advance(...), "
+                    "or serve from a thread with MockServer().start()"
                 )
             return asyncio.run(work)
         return asyncio.run_coroutine_threadsafe(work, self._thread.loop).result()
@@ -203,29 +204,29 @@ class MockClock:
 
     @property
     def speed(self) -> float:
-        """How many times faster than real time it runs; 0 is a clock that stands until it is moved."""
+        """The multiple of real time at which it runs; 0 is a clock that stands until it is advanced."""
         return self.world.clock.speed
 
     def set_speed(self, speed: float) -> None:
-        """Have it run so many times faster than real time, or stand at 0."""
+        """Run at a multiple of real time, or stand (0)."""
         self.server.run_on_loop(lambda: self.world.clock.set_speed(speed))
 
     @property
     def awaited(self) -> Clock:
-        """The clock itself, whose `advance` and `run_until_idle` are awaited: for clients in the same event loop."""
+        """The clock with an awaitable `advance` and `run_until_idle`, for clients in the same event loop."""
         return self.world.clock
 
     def advance(self, seconds: float) -> None:
-        """Move it forward; on a clock that stands, what falls due on the way has happened when this returns."""
+        """Move it forward; everything that falls due on the way has happened when this returns."""
         self.server.wait_for(self.world.clock.advance(seconds))
 
     def run_until_idle(self) -> None:
-        """Move it until every job has ended and nothing waits any more: callbacks and all their retries."""
+        """Move it until every job has ended and every callback, with its retries, was delivered."""
         self.server.wait_for(self.world.run_until_idle())
 
 
 class MockWorld:
-    """What belongs to one API key: give the key to the client under test, and look here at what it did."""
+    """The state of one API key: give the key to the client under test, and inspect here what it did."""
 
     def __init__(self, server: MockServer, api_key: str, seed: int | None = None) -> None:
         self._server = server
@@ -237,24 +238,24 @@ class MockWorld:
         self._world = found
 
     def url(self, provider: str) -> str:
-        """Return what to put where a provider's base URL stood."""
+        """Return the URL that replaces a provider's base URL."""
         self._contract(provider)
         return f"{self._server.url}/{provider}"
 
     def env(self, provider: str) -> dict[str, str]:
-        """Return the environment that points a provider's clients here, as `hobbyhorse env` prints it."""
+        """Return the environment variables that point a provider's clients here, as `hobbyhorse env` prints them."""
         secret = self._server.asgi.options.callback_secret or ""
         return self._contract(provider).environment(self._server.url, self.api_key, secret)
 
     def _contract(self, provider: str) -> Contract:
         contracts = {contract.key: contract for contract in self._server.asgi.contracts}
         if provider not in contracts:
-            raise KeyError(f"no provider {provider!r}; there are {', '.join(contracts)}")
+            raise KeyError(f"there is no provider {provider!r}; allowed: {', '.join(contracts)}")
         return contracts[provider]
 
     @property
     def clock(self) -> MockClock:
-        """The clock that everything here reads."""
+        """The clock of this world."""
         return MockClock(self._server, self._world)
 
     @property
@@ -269,23 +270,23 @@ class MockWorld:
 
     @property
     def callbacks(self) -> list[CallbackAttempt]:
-        """Every delivery of a callback that was tried for a job of this world."""
+        """Every attempt to deliver a callback of this world's jobs."""
         return self._server.run(lambda: self._server.asgi.courier().of(self._world))
 
     @property
     def ledger(self) -> Ledger:
-        """What was ordered, what of it is billable, and what orders the same as another job."""
+        """The jobs with their cost: which are billable, and which repeat an earlier order."""
         return self._server.run(self._world.ledger)
 
     @property
     def billed(self) -> Decimal:
-        """What the jobs that have succeeded cost, in USD: one click that became four jobs shows here."""
+        """The cost of the jobs that succeeded, in USD: one click that became four jobs shows here."""
         return self.ledger.usd
 
     def trace(self, provider: str, *, strangers: bool = True) -> Trace:
-        """Return everything that passed between a provider and the client, without secrets.
+        """Return all exchanges between a provider and the client, without secrets.
 
-        Without `strangers`, requests that have no key of anybody are left out: where several clients run at once.
+        `strangers=False` leaves out unauthenticated requests, which may come from another concurrent client.
         """
         contract, base = self._contract(provider), self.url(provider)
         return self._server.run(lambda: self._server.asgi.trace(self._world, contract, base, strangers))
@@ -298,9 +299,9 @@ class MockWorld:
         jobs: int | str | None = 1,
         seed: int = 0,
     ) -> ArmedScenario:
-        """Arm a scenario, by its name in the catalogue or as it is, for the next jobs ("all": for every one).
+        """Arm a scenario, by name or as a value, for the next `jobs` ("all": every job).
 
-        Raises ScenarioError, which names the nearest scenarios, or says why no provider can play it.
+        Raises ScenarioError with the nearest names, or with the reasons why it applies to no provider.
         """
         if isinstance(scenario, str):
             scenario = find(self._server.asgi.catalogue(), scenario)
@@ -308,56 +309,59 @@ class MockWorld:
             scenario = read_scenario(scenario)
         found, count = scenario, None if jobs == "all" else jobs
         if count is not None and (not isinstance(count, int) or count < 1):
-            raise ValueError(f"jobs {jobs!r}; it is a number from 1, or 'all'")
-        contracts, plays = self._server.asgi.contracts, self._world.plays
-        return self._server.run(lambda: plays.arm(found, contracts, provider=provider, jobs=count, seed=seed))
+            raise ValueError(f"'jobs' is {jobs!r}; allowed: a number from 1, or 'all'")
+        contracts, armed = self._server.asgi.contracts, self._world.scenarios
+        return self._server.run(lambda: armed.arm(found, contracts, provider=provider, jobs=count, seed=seed))
 
     @property
     def armed(self) -> list[ArmedScenario]:
-        """Everything that was armed, and what of it was met."""
-        return self._server.run(lambda: self._world.plays.armed)
+        """The armed scenarios, with the faults that requests have met."""
+        return self._server.run(lambda: self._world.scenarios.armed)
 
     @property
     def unmet(self) -> list[str]:
-        """Every move that was armed and that no request has met: such as `job_slow: timeline slow`."""
-        return self._server.run(lambda: [f"{armed.scenario.name}: {what}" for armed, what in self._world.plays.unmet()])
+        """The armed faults that no request has met, such as `job_slow: timeline slow`."""
+        return self._server.run(
+            lambda: [f"{armed.scenario.name}: {fault}" for armed, fault in self._world.scenarios.unmet()]
+        )
 
     def disarm(self) -> int:
-        """Disarm everything; how many scenarios that were."""
-        return self._server.run(self._world.plays.disarm)
+        """Disarm every scenario; return their number."""
+        return self._server.run(self._world.scenarios.disarm)
 
     def limit(self, **limits: Any) -> None:
-        """Limit what this key may do from now on; the names are those of `Limits`, None takes a limit away."""
+        """Set limits of this key, by the names of `Limits`; None removes a limit."""
+        # Through the JSON form, so that one reader checks the limits of files, requests and tests.
         plain = {name: float(value) if isinstance(value, Decimal) else value for name, value in limits.items()}
         new = read_limits({**self._world.limits.to_json(), **plain})
         self._server.run(lambda: self._world.limit(new))
 
     @property
     def limits(self) -> Limits:
-        """What this key is limited to."""
+        """The limits of this key."""
         return self._world.limits
 
     def keep(self, most: int) -> None:
-        """Keep so many exchanges in the journal from now on; those that were there are forgotten."""
+        """Start a new journal of the newest `most` exchanges; the old one is dropped."""
         self._world.journal = Journal(most)
 
     @property
     def pace(self) -> str:
-        """How long stages last: `instant`, `fast` or `realistic`."""
+        """The duration of stages: `instant`, `fast` or `realistic`."""
         return self._world.pace
 
     @pace.setter
     def pace(self, name: str) -> None:
         if name not in PACES:
-            raise ValueError(f"pace {name!r}; allowed are {', '.join(PACES)}")
+            raise ValueError(f"'pace' is {name!r}; allowed: {', '.join(PACES)}")
         self._world.pace = name
 
     def transition(self, job: str, stage: str, code: str | None = None, message: str | None = None) -> None:
-        """Move a job to a stage that may follow its own. Raises LifecycleError, which names those, or KeyError."""
+        """Move a job to a stage that may follow its own. Raises LifecycleError, which names them, or KeyError."""
         self._server.run(lambda: self._world.transition(self._job(job), stage, code, message))
 
     def redeliver(self, job: str) -> None:
-        """Deliver a job's callback once more. Raises LookupError if there is none."""
+        """Deliver a job's callback again. Raises LookupError if there is none."""
         self._server.run_on_loop(lambda: self._server.asgi.courier().redeliver(self._world, self._job(job)))
 
     def _job(self, job: str) -> Job:
@@ -366,20 +370,21 @@ class MockWorld:
         return self._world.jobs[job]
 
     def reset(self, *what: str) -> None:
-        """Forget `jobs`, `journal`, `scenarios`, what waits on the `clock`; everything, if nothing is named."""
+        """Forget `jobs`, `journal`, `scenarios` or the waiting actions of the `clock`; all of them by default."""
         self._server.run(lambda: self._server.asgi.reset(self._world, what or RESETS))
 
     def end_next_job(self, stage: str, code: str | None = None, message: str | None = None) -> None:
-        """Have the next job end in a stage of its contract, with an error's code and message if it is a failure."""
+        """Set the terminal stage of the next job, and the code and message of its error if that is a failure."""
+        # Checked here: a wrong stage would only fail at the next submission, inside the server.
         stages = {found.name for contract in self._server.asgi.contracts for found in contract.graph.terminals()}
         if stage not in stages:
-            raise ValueError(f"no provider has a terminal stage {stage!r}; there are {', '.join(sorted(stages))}")
+            raise ValueError(f"no provider has a terminal stage {stage!r}; allowed: {', '.join(sorted(stages))}")
         self._server.run(lambda: self._world.endings.append(Ending(stage, code, message)))
 
     def wait_for(self, count: int = 1, timeout: float = 5.0, **wanted: Any) -> list[Exchange]:
-        """Wait in real time until so many exchanges have the wanted fields, such as `role="submit"`; return them.
+        """Wait in real time until `count` exchanges have the wanted fields, such as `role="submit"`; return them.
 
-        Raises TimeoutError, which says what there was instead.
+        Raises TimeoutError, which lists the exchanges that there are.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -392,26 +397,27 @@ class MockWorld:
             time.sleep(WAIT_POLL_SECONDS)
 
     def complaints(self, about: Collection[str] = COMPLAINTS) -> list[str]:
-        """Return what a test most likely did not mean, each with what to do about it.
+        """Return the situations that a test most likely did not intend, each with the next step.
 
-        `unmatched`: requests that no operation takes; `invalid`: those that break the contract; `unmet`: armed moves
-        that no request has met; `uncollected`: jobs whose end nobody was shown.
+        `unmatched`: requests that match no operation; `invalid`: requests that break the contract; `unmet`: armed
+        faults that no request has met; `uncollected`: jobs that were never seen to end.
         """
-        said = []
+        found = []
         for exchange in self.journal:
-            what = f"{exchange.method} {exchange.path}: {'; '.join(exchange.notes) or exchange.situation}"
+            seen = f"{exchange.method} {exchange.path}: {'; '.join(exchange.notes) or exchange.situation}"
+            # A situation that an armed fault has caused is not a mistake of the test.
             if exchange.move is None and exchange.situation in UNMATCHED and "unmatched" in about:
                 near = nearest(self._contract(str(exchange.provider)), exchange.method, exchange.path)
-                said.append(f"{what}; the nearest is {near}; `hobbyhorse providers {exchange.provider}` lists them")
+                found.append(f"{seen}; the nearest is {near}; `hobbyhorse providers {exchange.provider}` lists them")
             elif exchange.move is None and exchange.situation in INVALID and "invalid" in about:
-                said.append(f"{what}; the request breaks the contract")
+                found.append(f"{seen}; the request breaks the contract")
         if "unmet" in about:
-            said += [unmet_complaint(what) for what in self.unmet]
+            found += [unmet_complaint(fault) for fault in self.unmet]
         if "uncollected" in about:
             now = self._world.clock.now()
-            said += [
+            found += [
                 uncollected_complaint(job.id, job.stage(now).name)
                 for job in self.jobs
                 if not job.collected and job.ends
             ]
-        return said
+        return found

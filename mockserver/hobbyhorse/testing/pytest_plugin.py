@@ -1,4 +1,4 @@
-"""One fixture for tests in pytest: `hobbyhorse`, a fresh world on a server that the whole session shares."""
+"""The pytest fixture `hobbyhorse`: a new world on a server that the whole session shares."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from hobbyhorse.worlds.mistakes import COMPLAINTS
 
+# pytest loads this plugin in every session where hobbyhorse is installed: it must not import the server.
 if TYPE_CHECKING:
     from hobbyhorse.testing.local import MockServer, MockWorld
     from hobbyhorse.testing.remote import RemoteServer, RemoteWorld
@@ -20,32 +21,30 @@ FAILED_KEY = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option for a server that runs already, and the setting of what is complained about."""
+    """Add the options for a running server, and the setting of the complaints."""
     group = parser.getgroup("hobbyhorse")
-    group.addoption(
-        "--hobbyhorse-url", metavar="URL", help="use this server, which runs already, instead of starting one"
-    )
+    group.addoption("--hobbyhorse-url", metavar="URL", help="use this running server instead of starting one")
     group.addoption("--hobbyhorse-control-key", metavar="KEY", help="the control key of that server, if it has one")
     parser.addini(
         "hobbyhorse_complain",
-        f"what of {', '.join(COMPLAINTS)} fails a test that uses the fixture `hobbyhorse`; empty: nothing does",
+        f"the complaints ({', '.join(COMPLAINTS)}) that fail a test with the fixture `hobbyhorse`; empty: none",
         type="args",
         default=list(COMPLAINTS),
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker."""
     config.addinivalue_line(
         "markers",
         f"{MARKER}(scenario=None, jobs=1, pace='fast', clock='real', speed=1.0, seed=0, strict=True, limits=None, "
-        "complain=True): how the server of the fixture `hobbyhorse` behaves, and which mistakes fail the test",
+        "complain=True): options of the fixture `hobbyhorse`, and the complaints that fail the test",
     )
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Remember of each test whether it has failed already."""
+    """Record whether a test has failed, so that complaints do not hide its own reason."""
     yield
     if call.excinfo is not None:
         item.stash[FAILED_KEY] = True
@@ -53,7 +52,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.fixture(scope="session")
 def hobbyhorse_servers(request: pytest.FixtureRequest) -> Iterator[dict[tuple[Any, ...], MockServer | RemoteServer]]:
-    """The servers of the session by what they were asked to be; one of each kind."""
+    """The servers of the session, one for each set of options."""
     servers: dict[tuple[Any, ...], MockServer | RemoteServer] = {}
     yield servers
     for server in servers.values():
@@ -64,20 +63,21 @@ def hobbyhorse_servers(request: pytest.FixtureRequest) -> Iterator[dict[tuple[An
 def hobbyhorse(
     request: pytest.FixtureRequest, hobbyhorse_servers: dict[tuple[Any, ...], MockServer | RemoteServer]
 ) -> Iterator[MockWorld | RemoteWorld]:
-    """A world of its own on a running server; what a test most likely did not mean fails it in its teardown."""
+    """A new world on a running server; complaints fail the test in its teardown."""
     wanted = _wanted(request)
     complain = wanted.pop("complain", True)
     scenarios, jobs, limits = wanted.pop("scenario", ()), wanted.pop("jobs", 1), wanted.pop("limits", None)
+    # Tests with the same options share a server: starting one costs more than most tests.
     kind = tuple(sorted(wanted.items()))
     if kind not in hobbyhorse_servers:
         url = request.config.getoption("--hobbyhorse-url")
         if url:
-            from hobbyhorse.testing.remote import RemoteServer  # noqa: PLC0415 - most sessions have a server of their own
+            from hobbyhorse.testing.remote import RemoteServer  # noqa: PLC0415 - 100 ms, rarely used
 
             control_key = request.config.getoption("--hobbyhorse-control-key")
             hobbyhorse_servers[kind] = RemoteServer(url, control_key=control_key, **wanted)
         else:
-            from hobbyhorse.testing.local import MockServer  # noqa: PLC0415 - most sessions of a machine have no use for it
+            from hobbyhorse.testing.local import MockServer  # noqa: PLC0415 - 300 ms, for sessions that use it
 
             hobbyhorse_servers[kind] = MockServer(**wanted).start()
     world = hobbyhorse_servers[kind].world()
@@ -87,34 +87,40 @@ def hobbyhorse(
         world.arm(scenario, jobs=jobs)
     yield world
     about = _about(request, complain)
-    said = world.complaints(about) if about else []
-    if not said:
+    complaints = world.complaints(about) if about else []
+    if not complaints:
         return
+    # A failed test keeps its own reason; the complaints become a section of its report.
     if request.node.stash.get(FAILED_KEY, False):
-        request.node.add_report_section("teardown", MARKER, "\n".join(said))
+        request.node.add_report_section("teardown", MARKER, "\n".join(complaints))
     else:
-        allowed = f"@pytest.mark.{MARKER}(complain=...) says which of {', '.join(COMPLAINTS)} fail a test"
+        allowed = (
+            f"to choose what fails a test: @pytest.mark.{MARKER}(complain=...) with any of {', '.join(COMPLAINTS)}"
+        )
         pytest.fail(
-            "\n".join(["hobbyhorse saw what this test most likely did not mean:", *said, allowed]), pytrace=False
+            "\n".join(["hobbyhorse saw what this test most likely did not intend:", *complaints, allowed]),
+            pytrace=False,
         )
 
 
 def _wanted(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """Return the arguments of a test's marks, the nearest mark last."""
+    """Return the arguments of a test's marks; the closest mark wins."""
     wanted: dict[str, Any] = {}
     for mark in reversed(list(request.node.iter_markers(MARKER))):
         wanted |= mark.kwargs
     if unknown := sorted(set(wanted) - set(MARKER_OPTIONS)):
-        raise pytest.UsageError(f"@pytest.mark.{MARKER}({unknown[0]}=...): allowed are {', '.join(MARKER_OPTIONS)}")
+        raise pytest.UsageError(
+            f"@pytest.mark.{MARKER} has no option {unknown[0]!r}; allowed: {', '.join(MARKER_OPTIONS)}"
+        )
     return wanted
 
 
 def _about(request: pytest.FixtureRequest, complain: bool | str | Collection[str]) -> Collection[str]:
-    """Return what a test is to be failed for."""
+    """Return the complaints that fail a test."""
     if complain is False:
         return ()
     names = request.config.getini("hobbyhorse_complain") if complain is True else complain
     names = (names,) if isinstance(names, str) else tuple(names)
     if unknown := sorted(set(names) - set(COMPLAINTS)):
-        raise pytest.UsageError(f"complain has {unknown[0]!r}: allowed are {', '.join(COMPLAINTS)}")
+        raise pytest.UsageError(f"there is no complaint {unknown[0]!r}; allowed: {', '.join(COMPLAINTS)}")
     return names

@@ -1,4 +1,4 @@
-"""The same world for a test whose server runs in another process: over its control plane; knows no server of ours."""
+"""A world on a server that runs elsewhere, over its control plane. Imports no server."""
 
 from __future__ import annotations
 
@@ -18,20 +18,23 @@ from hobbyhorse.server.health import failure
 from hobbyhorse.traces.trace import Trace, read_trace
 from hobbyhorse.worlds.mistakes import COMPLAINTS, INVALID, UNMATCHED, uncollected_complaint, unmet_complaint
 
+# The largest page of the control plane: a test with more jobs or exchanges sees the newest ones.
 MOST_LISTED = 1_000
+# Real seconds until a server must have responded to the first request: it may have just been started.
 START_SECONDS = 10.0
-"""How many seconds a server may take to say that it is up."""
+# Longer than the 60 s for which the control plane lets a request wait (`/journal/wait`).
+TIMEOUT_SECONDS = 70.0
 
 
 class RemoteError(RuntimeError):
-    """What the control plane refused: its message, and its hint; or that there is no server."""
+    """A refusal of the control plane (its message and hint), or a server that cannot be reached."""
 
 
 class RemoteServer:
-    """A server that runs already, such as `hobbyhorse serve`; each world has a key that nobody else has.
+    """A server that already runs, such as `hobbyhorse serve`; each world has a new, unique key.
 
-    `clock`, `pace` and `speed` are set for each new world; the seed of a running server cannot be chosen.
-    Raises RemoteError if no server answers at the address.
+    `clock`, `pace` and `speed` are set for each new world; `seed` and `strict` have no effect on a running server.
+    Raises RemoteError if no server responds at the URL.
     """
 
     def __init__(
@@ -46,12 +49,15 @@ class RemoteServer:
         strict: bool = True,
     ) -> None:
         if clock not in ("real", "manual"):
-            raise ValueError(f"clock {clock!r}; allowed are 'real' and 'manual'")
+            raise ValueError(f"'clock' is {clock!r}; allowed: 'real', 'manual'")
         self.url = url.rstrip("/")
         if (reason := failure(self.url, START_SECONDS)) is not None:
-            raise RemoteError(f"no server to use at {self.url}: {reason}; `hobbyhorse serve` starts one")
+            raise RemoteError(f"no usable server at {self.url}: {reason}; start one with `hobbyhorse serve`")
         headers = {"x-mock-control-key": control_key} if control_key else {}
-        self.http = httpx.Client(base_url=f"{self.url}/_mock", headers=headers, trust_env=False, timeout=70.0)
+        # trust_env=False: a proxy of the environment cannot reach a server on loopback.
+        self.http = httpx.Client(
+            base_url=f"{self.url}/_mock", headers=headers, trust_env=False, timeout=TIMEOUT_SECONDS
+        )
         self._pace = pace
         self._speed = 0.0 if clock == "manual" else speed
 
@@ -61,7 +67,7 @@ class RemoteServer:
         return list(self.http.get(f"{self.url}/").json()["providers"])
 
     def world(self, api_key: str | None = None) -> RemoteWorld:
-        """Return the world of a key; a new world, with a key of its own, if none is given."""
+        """Return the world of a key, or a new world with a new key."""
         world = RemoteWorld(self, api_key or f"test-{uuid.uuid4()}")
         if self._speed != 1.0:
             world.clock.set_speed(self._speed)
@@ -70,7 +76,7 @@ class RemoteServer:
         return world
 
     def stop(self) -> None:
-        """Close the connections to the server, which goes on."""
+        """Close the connections to the server, which keeps running."""
         self.http.close()
 
 
@@ -86,24 +92,24 @@ class RemoteClock:
 
     @property
     def speed(self) -> float:
-        """How many times faster than real time it runs; 0 is a clock that stands until it is moved."""
+        """The multiple of real time at which it runs; 0 is a clock that stands until it is advanced."""
         return float(self._world.ask("GET", "/clock")["speed"])
 
     def set_speed(self, speed: float) -> None:
-        """Have it run so many times faster than real time, or stand at 0."""
+        """Run at a multiple of real time, or stand (0)."""
         self._world.ask("PUT", "/clock", {"speed": speed})
 
     def advance(self, seconds: float) -> None:
-        """Move it forward; on a clock that stands, what falls due on the way has happened when this returns."""
+        """Move it forward; everything that falls due on the way has happened when this returns."""
         self._world.ask("POST", "/clock/advance", {"seconds": seconds})
 
     def run_until_idle(self) -> None:
-        """Move it until nothing waits any more."""
+        """Move it until nothing waits."""
         self._world.ask("POST", "/clock/run-until-idle")
 
 
 class RemoteWorld:
-    """What belongs to one API key on a server that runs already; what it returns has the control plane's fields."""
+    """The state of one API key on a running server; returned values have the control plane's fields."""
 
     def __init__(self, server: RemoteServer, api_key: str) -> None:
         self._server = server
@@ -111,26 +117,26 @@ class RemoteWorld:
         self.clock = RemoteClock(self)
 
     def ask(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
-        """Ask the control plane. Raises RemoteError for a refusal."""
+        """Send a request to the control plane and return its JSON. Raises RemoteError for a refusal."""
         headers = {"authorization": f"Bearer {self.api_key}"}
-        answer = self._server.http.request(method, path, json=body, params=query, headers=headers)
-        found = answer.json()
-        if answer.is_error:
+        response = self._server.http.request(method, path, json=body, params=query, headers=headers)
+        found = response.json()
+        if response.is_error:
             error = found["error"]
             raise RemoteError(f"{error['message']}; {error['hint']}")
         return found
 
     def url(self, provider: str) -> str:
-        """Return what to put where a provider's base URL stood."""
+        """Return the URL that replaces a provider's base URL."""
         if provider not in self._server.providers:
-            raise KeyError(f"no provider {provider!r}; there are {', '.join(self._server.providers)}")
+            raise KeyError(f"there is no provider {provider!r}; allowed: {', '.join(self._server.providers)}")
         return f"{self._server.url}/{provider}"
 
     def env(self, provider: str) -> dict[str, str]:
-        """Return the environment that points a provider's clients here, as `hobbyhorse env` prints it."""
+        """Return the environment variables that point a provider's clients here, as `hobbyhorse env` prints them."""
         contracts = {contract.key: contract for contract in load_all()}
         if provider not in contracts:
-            raise KeyError(f"no provider {provider!r}; there are {', '.join(contracts)}")
+            raise KeyError(f"there is no provider {provider!r}; allowed: {', '.join(contracts)}")
         return contracts[provider].environment(self._server.url, self.api_key, DEFAULT_SECRET)
 
     @property
@@ -145,24 +151,24 @@ class RemoteWorld:
 
     @property
     def callbacks(self) -> list[SimpleNamespace]:
-        """Every delivery of a callback that was tried for a job of this world."""
+        """Every attempt to deliver a callback of this world's jobs."""
         return [SimpleNamespace(**one) for one in self.ask("GET", "/callbacks")["attempts"]]
 
     @property
     def ledger(self) -> SimpleNamespace:
-        """What was ordered, what of it is billable, and what orders the same as another job."""
+        """The jobs with their cost: which are billable, and which repeat an earlier order."""
         found = self.ask("GET", "/ledger")
         entries = [SimpleNamespace(**entry) for entry in found.pop("entries")]
         return SimpleNamespace(**{**found, "usd": Decimal(str(found["usd"])), "entries": entries})
 
     @property
     def billed(self) -> Decimal:
-        """What the jobs that have succeeded cost, in USD."""
+        """The cost of the jobs that succeeded, in USD."""
         found: Decimal = self.ledger.usd
         return found
 
     def trace(self, provider: str) -> Trace:
-        """Return everything that passed between a provider and the client."""
+        """Return all exchanges between a provider and the client."""
         return read_trace(self.ask("GET", "/trace", provider=provider))
 
     def arm(
@@ -173,7 +179,7 @@ class RemoteWorld:
         jobs: int | str | None = 1,
         seed: int = 0,
     ) -> SimpleNamespace:
-        """Arm a scenario, by its name in the catalogue or as it is, for the next jobs ("all": for every one)."""
+        """Arm a scenario, by name or as a value, for the next `jobs` ("all": every job)."""
         body = {
             "scenario": scenario.to_json() if isinstance(scenario, Scenario) else scenario,
             "jobs": "all" if jobs is None else jobs,
@@ -184,26 +190,27 @@ class RemoteWorld:
 
     @property
     def armed(self) -> list[SimpleNamespace]:
-        """Everything that was armed, and what of it was met."""
+        """The armed scenarios, with the faults that requests have met."""
         return [SimpleNamespace(**one) for one in self.ask("GET", "/scenarios/armed")["armed"]]
 
     @property
     def unmet(self) -> list[str]:
-        """Every move that was armed and that no request has met."""
-        return [f"{armed.scenario}: {what}" for armed in self.armed for what in armed.unmet]
+        """The armed faults that no request has met."""
+        return [f"{armed.scenario}: {fault}" for armed in self.armed for fault in armed.unmet]
 
     def disarm(self) -> int:
-        """Disarm everything; how many scenarios that were."""
+        """Disarm every scenario; return their number."""
         return int(self.ask("DELETE", "/scenarios/armed")["disarmed"])
 
     def limit(self, **limits: Any) -> None:
-        """Limit what this key may do from now on; None takes a limit away."""
+        """Set limits of this key; None removes a limit."""
+        # JSON has no decimals; the control plane reads the number by its text, so that 0.1 stays 0.1.
         plain = {name: float(value) if isinstance(value, Decimal) else value for name, value in limits.items()}
         self.ask("PATCH", "/settings", {"limits": plain})
 
     @property
     def pace(self) -> str:
-        """How long stages last: `instant`, `fast` or `realistic`."""
+        """The duration of stages: `instant`, `fast` or `realistic`."""
         return str(self.ask("GET", "/settings")["pace"])
 
     @pace.setter
@@ -211,20 +218,20 @@ class RemoteWorld:
         self.ask("PATCH", "/settings", {"pace": name})
 
     def transition(self, job: str, stage: str, code: str | None = None, message: str | None = None) -> None:
-        """Move a job to a stage that may follow its own."""
-        said = {"stage": stage, "code": code, "message": message}
-        self.ask("POST", f"/jobs/{job}/transition", {name: value for name, value in said.items() if value is not None})
+        """Move a job to a stage that may follow its current one. Raises RemoteError, which names them."""
+        body = {"stage": stage, "code": code, "message": message}
+        self.ask("POST", f"/jobs/{job}/transition", {name: value for name, value in body.items() if value is not None})
 
     def redeliver(self, job: str) -> None:
-        """Deliver a job's callback once more."""
+        """Deliver a job's callback again."""
         self.ask("POST", f"/callbacks/{job}/redeliver")
 
     def reset(self, *what: str) -> None:
-        """Forget `jobs`, `journal`, `scenarios`, what waits on the `clock`; everything, if nothing is named."""
+        """Forget `jobs`, `journal`, `scenarios` or the waiting actions of the `clock`; all of them by default."""
         self.ask("POST", "/reset", {"what": list(what)} if what else {})
 
     def wait_for(self, count: int = 1, timeout: float = 5.0, **wanted: Any) -> list[SimpleNamespace]:
-        """Wait in real time until so many exchanges have the wanted fields. Raises TimeoutError."""
+        """Wait in real time until `count` exchanges have the wanted fields; return them. Raises TimeoutError."""
         try:
             found = self.ask("POST", "/journal/wait", {"count": count, "timeout": timeout, **wanted})
         except RemoteError as error:
@@ -232,24 +239,25 @@ class RemoteWorld:
         return [SimpleNamespace(**one) for one in found["exchanges"]]
 
     def complaints(self, about: Collection[str] = COMPLAINTS) -> list[str]:
-        """Return what a test most likely did not mean, each with what to do about it; see MockWorld."""
-        said = []
+        """Return the situations that a test most likely did not intend; see MockWorld."""
+        found = []
         for one in self.journal:
             text = one.nearest["text"] if one.nearest else f"{one.method} {one.path}: {'; '.join(one.notes)}"
             unmatched = one.situation in UNMATCHED and "unmatched" in about
             if one.move is None and (unmatched or (one.situation in INVALID and "invalid" in about)):
-                said.append(text)
+                found.append(text)
         if "unmet" in about:
-            said += [unmet_complaint(what) for what in self.unmet]
+            found += [unmet_complaint(fault) for fault in self.unmet]
         if "uncollected" in about:
-            said += [
+            found += [
                 uncollected_complaint(job.id, job.stage) for job in self.jobs if not job.collected and _may_end(job)
             ]
-        return said
+        return found
 
 
 def _may_end(job: SimpleNamespace) -> bool:
-    """Whether a job's timeline leads to an end, as far as the project's contracts tell; a stuck one has none."""
+    """Whether a job's timeline leads to a terminal stage; True for a provider whose contract is not installed here."""
+    # The listed timeline has stages, not their classes. A provider unknown here is given the benefit of the doubt.
     contract = next((contract for contract in load_all() if contract.key == job.provider), None)
     last = job.timeline[-1]["stage"]
     return contract is None or last not in contract.graph.stages or contract.graph[last].terminal

@@ -1,1 +1,1 @@
-"""Traffic between a client and a provider as values: traces, the annotated trace, HAR; imports `contract` and `scenarios`."""
+"""Traffic between client and provider as values: traces, annotated traces, HAR; imports `contract` and `scenarios`."""

@@ -1,4 +1,16 @@
-"""A trace read against its contract: what each answer told the client; what every rule asks. Knows no server."""
+"""A trace read through its contract: what the client could know after each response. Knows no server.
+
+The rules judge a client by the evidence that it had, not by the state of the server. So each response is read three
+ways, and the distinction matters in every property of `Step`:
+
+* delivered: the client received it to its last byte. A response that broke off is evidence of nothing.
+* clean: delivered, 2xx, and valid against the contract. Only a clean response may be used *against* a client: from a
+  distorted one a careful client may conclude several things.
+* ending: the client *may* have read the end of the job in it, whole or not. It is used *for* a client: it excuses a
+  client that stopped polling.
+
+A rule that accused on the weaker reading, or excused on the stronger one, would accuse careful clients.
+"""
 
 from __future__ import annotations
 
@@ -18,24 +30,25 @@ from hobbyhorse.traces.trace import Delivery, Exchange, Outcome, Run, Trace
 
 SUBMISSIONS = frozenset({"submit", "run"})
 READS = frozenset({"status", "result"})
+# The 4xx statuses after which the same request may succeed later. Every 5xx is transient too (`Step.transient`).
 TRANSIENT = frozenset({408, 425, 429})
-"""Refusals that pass; every 5xx does, too."""
+# After these a submission may or may not have made a job. 429 and 503 are absent: they refuse before any work is done.
 UNDECIDED = frozenset({408, 500, 502, 504})
-"""Answers to a submission that do not say whether it was accepted."""
+# The classes of the stages that a job never leaves.
 ENDS = frozenset({"success", "failure", "cancelled", "expired"})
-"""The classes of the stages that a job does not leave."""
 FAILED_OUTCOMES = frozenset({"failed", "error"})
+# Outcomes of a client that has no video.
 GAVE_UP = FAILED_OUTCOMES | {"timeout"}
-"""Outcomes of a client that has no video; what it says of the job then is told by the second, too."""
+# The reading of a response that no operation describes.
 NOTHING = Reading({}, frozenset(), ())
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An exchange, and what the client could read in its answer.
+    """An exchange, with the contract's reading of its response.
 
-    `value` is the body as JSON, MISSING where it is none. `kinds` are the classes of the stages that the answer may
-    mean. `valid` says that the answer is one that the contract has, to the last field.
+    `value` is the body as JSON, or MISSING if it is not JSON. `kinds` are the classes of the stages that the response
+    may mean. `valid` means that the response matches a situation of the contract, down to the last field.
     """
 
     number: int
@@ -52,28 +65,28 @@ class Step:
 
     @property
     def arrived(self) -> float:
-        """When the request came."""
+        """When the request arrived."""
         return self.exchange.arrived
 
     @property
     def done(self) -> float:
-        """When the answer had been handed over; when the request came, if that never was."""
+        """When the response had been sent; when the request arrived, if it never was."""
         return self.exchange.arrived if self.exchange.answered is None else self.exchange.answered
 
     @property
     def status(self) -> int:
-        """The answer's status; 0 is no answer."""
+        """The response's status; 0 means no response."""
         return self.exchange.status
 
     @property
     def job(self) -> str | None:
-        """The job that the request or its answer names."""
-        told = self.reading.values.get("job")
-        return self.exchange.job or (told if isinstance(told, str) else None)
+        """The job that the request or its response names."""
+        named = self.reading.values.get("job")
+        return self.exchange.job or (named if isinstance(named, str) else None)
 
     @property
     def delivered(self) -> bool:
-        """Whether the client got an answer, to its end."""
+        """Whether the client received a complete response."""
         return self.exchange.status != 0 and self.exchange.whole and self.exchange.answered is not None
 
     @property
@@ -83,100 +96,101 @@ class Step:
 
     @property
     def clean(self) -> bool:
-        """Whether a 2xx was delivered that the contract has, to the last field."""
+        """Whether a 2xx was delivered that is valid against the contract, down to the last field."""
         return self.ok and self.valid
 
     @property
     def stage(self) -> Any:
-        """The stage word in the answer, or None."""
+        """The stage word in the response, or None."""
         return self.reading.values.get("stage") if self.ok else None
 
     @property
     def terminal(self) -> bool:
-        """Whether the client was told that the job has ended."""
+        """Whether the response reports that the job has ended."""
         return self.ok and bool(self.kinds) and self.kinds <= ENDS
 
     @property
     def ending(self) -> bool:
-        """Whether an answer, whole or not, may be read as the job's end: a stage, an unknown word, a video."""
+        """Whether a response, complete or not, may be read as the job's end: a stage, an unknown word, a video."""
         if self.role in (None, "media") or not 200 <= self.status < 300:
             return False
-        told = bool(self.kinds & ENDS) or "video_url" in self.reading.values
-        return told or self.unknown_stage
+        readable = bool(self.kinds & ENDS) or "video_url" in self.reading.values
+        return readable or self.unknown_stage
 
     @property
     def under_way(self) -> bool:
-        """Whether the client was told, in an answer without fault, that the job has not ended."""
+        """Whether a clean response reports that the job has not ended."""
         return self.clean and bool(self.kinds) and not self.ending
 
     @property
     def success(self) -> bool:
-        """Whether the client was told that the job has succeeded, and with nothing else that it may mean."""
+        """Whether the response reports success and can mean nothing else."""
         return self.ok and self.kinds == {"success"}
 
     @property
     def failure(self) -> bool:
-        """Whether the client was told that the job has ended without a video."""
+        """Whether the response reports that the job has ended without a video."""
         return self.terminal and "success" not in self.kinds
 
     @property
     def video(self) -> str | None:
-        """The address of the video in the answer, or None."""
+        """The URL of the video in the response, or None."""
         found = self.reading.values.get("video_url") if self.ok else None
         return found if isinstance(found, str) and found else None
 
     @property
     def accepted(self) -> bool:
-        """Whether a submission was answered with the id of a job."""
+        """Whether a submission was accepted: its response has the id of a job."""
         return self.role in SUBMISSIONS and self.ok and self.job_told is not None
 
     @property
     def job_told(self) -> str | None:
-        """The id of the job in the answer."""
+        """The id of the job in the response, or None."""
         found = self.reading.values.get("job") if self.ok else None
         return found if isinstance(found, str) and found else None
 
     @property
     def ambiguous(self) -> bool:
-        """Whether a submission may have been accepted, for all that the client knows."""
+        """Whether the client cannot know if a submission was accepted."""
         if self.role not in SUBMISSIONS or self.accepted:
             return False
+        # A 2xx without an id is undecided too, except from `run`, which may return the video itself.
         return not self.delivered or self.status in UNDECIDED or (self.ok and self.role == "submit")
 
     @property
     def refused(self) -> bool:
-        """Whether it is certain that a submission was not accepted."""
+        """Whether a submission was certainly not accepted."""
         return self.role in SUBMISSIONS and not self.accepted and not self.ambiguous
 
     @property
     def bad_body(self) -> bool:
-        """Whether a 2xx was delivered that cannot be read: no JSON, no object, no stage where there should be one."""
+        """Whether a 2xx was delivered with an unusable body: not JSON, not an object, or without its stage."""
         return self.ok and self.role != "media" and not self.valid and not self.kinds and not self.unknown_stage
 
     @property
     def unknown_stage(self) -> bool:
-        """Whether the answer has a stage word, a text, that no document has."""
+        """Whether the response has a stage word that the contract does not know."""
         return self.ok and isinstance(self.stage, str) and bool(self.stage) and not self.kinds
 
     @property
     def transient(self) -> bool:
-        """Whether the request failed in a way that may pass: no answer, 408, 425, 429, 5xx, a body of no use."""
+        """Whether the request failed in a way that may pass: no response, 408, 425, 429, 5xx, an unusable body."""
         return not self.delivered or self.status in TRANSIENT or self.status >= 500 or self.bad_body
 
 
 class AnnotatedTrace:
-    """What happened to a client, oldest first."""
+    """A trace, with each exchange read through the contract, oldest first."""
 
     def __init__(self, contract: Contract, trace: Trace, steps: tuple[Step, ...] | None = None) -> None:
         self.contract = contract
         self.trace = trace
-        self._told = steps
+        self._known_steps = steps
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
-        """The exchanges, read."""
-        if self._told is not None:
-            return self._told
+        """The exchanges, each with its reading."""
+        if self._known_steps is not None:
+            return self._known_steps
         return tuple(self._step(number, exchange) for number, exchange in enumerate(self.trace.exchanges, 1))
 
     def _step(self, number: int, exchange: Exchange) -> Step:
@@ -218,17 +232,17 @@ class AnnotatedTrace:
         return tuple(step for step in self.of("media") if step.exchange.method == "GET")
 
     def after(self, step: Step | float, steps: tuple[Step, ...]) -> tuple[Step, ...]:
-        """Return those steps that came after another one, or after a moment."""
+        """Return the steps that come later than a step, or later than a moment."""
         if isinstance(step, Step):
             return tuple(other for other in steps if other.number > step.number)
         return tuple(other for other in steps if other.arrived > step)
 
     @cached_property
     def orders(self) -> tuple[tuple[Step, ...], ...]:
-        """The submissions, those together that are meant to make one job.
+        """The submissions, grouped by the job that they are meant to make.
 
-        Those of one run of the client, and of the runs that resume it, belong together; in recorded traffic, those with
-        the same body and address, until the client has been told that their job has succeeded.
+        The submissions of one run, and of the runs that resume it, form one order. Recorded traffic has no runs: there,
+        submissions with the same URL and body form one order, until the client learns that their job has succeeded.
         """
         groups: dict[object, list[Step]] = {}
         last: dict[object, list[Step]] = {}
@@ -236,7 +250,8 @@ class AnnotatedTrace:
             run = self.run_of(step)
             if run is None:
                 same = (step.exchange.url, canonical(step.exchange.body))
-                if same not in last or self._had(last[same], step):
+                # After a success, the same body is a new order: a user who wants the same video once more.
+                if same not in last or self._succeeded(last[same], step):
                     last[same] = groups[same, step.number] = []
                 last[same].append(step)
             else:
@@ -244,38 +259,43 @@ class AnnotatedTrace:
                 groups.setdefault(begun, []).append(step)
         return tuple(tuple(group) for group in groups.values())
 
-    def _had(self, order: list[Step], before: Step) -> bool:
-        """Whether the client had been told, before a step, that a job of an order has succeeded."""
+    def _succeeded(self, order: list[Step], before: Step) -> bool:
+        """Whether a response before a step reported that a job of an order has succeeded."""
+        # Only the client's own jobs count: a list may show others.
         jobs = {step.job_told for step in order if step.accepted}
         return any(step.success and step.job in jobs for step in self.steps if step.number < before.number)
 
     @cached_property
     def jobs(self) -> frozenset[str]:
-        """The jobs that the submissions made, whether the client was told so or not."""
+        """The jobs that the submissions made, whether or not their ids reached the client."""
         return frozenset(job for step in self.submits for job in (step.job_told, step.exchange.made) if job is not None)
 
     @cached_property
-    def apart(self) -> tuple[AnnotatedTrace, ...]:
-        """The story of each order by itself, with its runs; nothing where one cannot be told from the other."""
+    def by_order(self) -> tuple[AnnotatedTrace, ...]:
+        """One trace for each order, with its runs; empty if the orders cannot be separated."""
         groups = self._groups()
         if len(groups) < 2:
             return (self,)
         steps = [{step.number for step in group} for _, group in groups]
         jobs = [{job for step in group for job in (step.job_told, step.exchange.made) if job} for _, group in groups]
+        # A job that two orders share (a replayed key) belongs to both, so no step about it can be assigned.
         if len(frozenset().union(*jobs)) < sum(map(len, jobs)):
             return ()
         for step in self.steps:
             if step.role in SUBMISSIONS:
                 continue
+            # A file without a job may belong to any order.
             if step.role == "media" and step.job is None:
                 return ()
             for numbers, ids in zip(steps, jobs, strict=True):
+                # A request without a job concerns every order; each one is then judged with it.
                 if step.job is None or step.job in ids:
                     numbers.add(step.number)
         return tuple(self._part(*part) for part in zip((runs for runs, _ in groups), steps, jobs, strict=True))
 
     def _groups(self) -> list[tuple[tuple[Run, ...], tuple[Step, ...]]]:
-        """Return the runs and submissions of each order."""
+        """Return the runs and the submissions of each order."""
+        # Recorded traffic has no runs; its orders come from equal bodies.
         if not self.trace.runs:
             return [((), order) for order in self.orders]
         begun = [number for number, run in enumerate(self.trace.runs) if not run.resumed or number == 0]
@@ -298,16 +318,27 @@ class AnnotatedTrace:
         return AnnotatedTrace(self.contract, trace, steps)
 
     def run_of(self, step: Step) -> int | None:
-        """Return the number of the run that a step belongs to, from 0; None where the runs are not known.
+        """Return the number of the run that a step belongs to, from 0; None if no run is known.
 
-        Where runs overlap in time, it is the run whose request the step's body is, or has in it.
+        If runs overlap in time, a submission belongs to the run whose request its body is, or contains.
         """
         begun = [number for number, run in enumerate(self.trace.runs) if run.started <= step.arrived]
         if len(begun) < 2 or not step.exchange.body:
             return begun[-1] if begun else None
         body = as_json(step.exchange.body)
+        # Overlapping runs of one client differ in their requests only.
         same = [number for number in begun if _within(self.trace.runs[number].request, body)]
         return (same or begun)[-1]
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The runs of the client; empty in recorded traffic."""
+        return self.trace.runs
+
+    @property
+    def deliveries(self) -> tuple[Delivery, ...]:
+        """The attempts to deliver callbacks."""
+        return self.trace.deliveries
 
     @property
     def run(self) -> Run | None:
@@ -321,61 +352,63 @@ class AnnotatedTrace:
 
     @property
     def patience(self) -> float:
-        """The longest that a client may wait for a job, in seconds."""
+        """The longest time that a client should wait for a job, in seconds."""
         return self.contract.polling.longest_wait
 
     @cached_property
     def accepted(self) -> Step | None:
-        """The first submission that was answered with a job's id."""
+        """The first submission with a job's id in its response."""
         return next((step for step in self.submits if step.accepted), None)
 
     @property
-    def taken_up(self) -> float | None:
-        """When the last wait for a job began: with its acceptance, or with the run that takes it up again."""
+    def last_wait_began(self) -> float | None:
+        """When the last wait for a job began: when it was accepted, or when the run that resumes it started."""
+        # The last accepted submission: a client that submitted again waits for the newer job.
         accepted = [step.done for step in self.submits if step.accepted]
         return max(accepted[-1], self.run.started if self.run is not None else 0.0) if accepted else None
 
     @property
-    def lasted(self) -> float:
-        """Seconds from the beginning of the last wait to the outcome; 0 where there was none of them."""
-        if self.outcome is None or self.taken_up is None:
+    def waited(self) -> float:
+        """Seconds from the beginning of the last wait to the outcome; 0 if either is missing."""
+        if self.outcome is None or self.last_wait_began is None:
             return 0.0
-        return self.outcome.ended - self.taken_up
+        return self.outcome.ended - self.last_wait_began
 
     @cached_property
-    def knew(self) -> bool:
-        """Whether the last run knew the job's id: it was told in an answer without fault, or asked for it."""
+    def knew_job(self) -> bool:
+        """Whether the last run knew the job's id: a clean response had it, or a request used it."""
         last = len(self.trace.runs) - 1
-        telling = (s for s in self.steps if (s.accepted and s.clean) or (s.role in (*READS, "cancel") and s.job))
-        return any(self.run_of(step) == last for step in telling)
+        proofs = (s for s in self.steps if (s.accepted and s.clean) or (s.role in (*READS, "cancel") and s.job))
+        return any(self.run_of(step) == last for step in proofs)
 
     @cached_property
     def exposed(self) -> bool | None:
-        """Whether whoever called the client learned a job's id, any that the client was told; None is unknown."""
+        """Whether the client's caller learned the id of a job that the client knew; None if unknown."""
         if self.outcome is None or self.outcome.id_exposed is not False:
             return None if self.outcome is None else self.outcome.id_exposed
-        told = {job for step in self.submits if (job := step.reading.values.get("job")) and isinstance(job, str)}
-        return any(job in self.outcome.message for job in told)
+        known = {job for step in self.submits if (job := step.reading.values.get("job")) and isinstance(job, str)}
+        return any(job in self.outcome.message for job in known)
 
     @cached_property
     def ended(self) -> bool:
-        """Whether anything that was sent to the client, whole or not, may be read as a job's end."""
+        """Whether any response or callback, complete or not, may be read as a job's end."""
         shown = any(step.ending or self.lists(step) for step in self.steps)
-        return shown or any(kinds & ENDS for _, kinds in self.told)
+        return shown or any(kinds & ENDS for _, kinds in self.callbacks)
 
     def lists(self, step: Step) -> bool:
-        """Whether a step is a list of jobs, whole or not, that has one of the client's own in it, as far as is kept."""
+        """Whether a step is a list of jobs that has, or may have, one of the client's own jobs in it."""
         if step.role != "list" or not 200 <= step.status < 300:
             return False
+        # A trace keeps only the beginning of a long body; the client's job may be in the rest.
         kept, sent = step.exchange.answer, step.exchange.size
         return any(job.encode() in kept for job in self.jobs) or (bool(self.jobs) and sent > len(kept))
 
     @cached_property
-    def led_away(self) -> bool:
-        """Whether an answer had an address of an operation that is not the provider's, which nobody need follow."""
+    def has_foreign_links(self) -> bool:
+        """Whether a response gave an operation's URL on a foreign origin, which a client may refuse to follow."""
         names = [f"{role}_url" for role in self.contract.operations]
-        told = (step.reading.values.get(name) for step in self.steps for name in names)
-        return any(isinstance(url, str) and origin(url) not in self.homes for url in told)
+        given = (step.reading.values.get(name) for step in self.steps for name in names)
+        return any(isinstance(url, str) and origin(url) not in self.homes for url in given)
 
     def key(self, step: Step) -> str | None:
         """Return the idempotency key of a submission."""
@@ -383,7 +416,7 @@ class AnnotatedTrace:
         return step.exchange.header(place.name) if place is not None and place.part == "header" else None
 
     def same(self, one: Step, other: Step) -> bool:
-        """Whether a repeated submission is safe: the contract replays keys, and key and body are the same."""
+        """Whether repeating a submission is safe: the contract replays keys, and key and body are the same."""
         if self.contract.idempotency.mode != "replay":
             return False
         key = self.key(one)
@@ -391,11 +424,11 @@ class AnnotatedTrace:
 
     @cached_property
     def end(self) -> Step | None:
-        """The step that first told the client, in an answer without fault, that its job has ended."""
+        """The first step with a clean response that reports the end of the job."""
         return next((step for step in self.steps if step.terminal and step.clean), None)
 
     @cached_property
-    def told(self) -> tuple[tuple[Delivery, frozenset[str]], ...]:
+    def callbacks(self) -> tuple[tuple[Delivery, frozenset[str]], ...]:
         """The genuine callbacks, each with the classes of the stages that it may mean."""
         callbacks = self.contract.callbacks
         if callbacks is None:
@@ -409,28 +442,28 @@ class AnnotatedTrace:
         return tuple(found)
 
     def origin(self, step: Step) -> str:
-        """Return scheme, host and port of a request."""
+        """Return the scheme, host and port of a request."""
         return origin(step.exchange.url)
 
     @cached_property
     def home(self) -> str:
-        """Scheme, host and port of the provider."""
+        """The scheme, host and port of the provider."""
         return origin(self.trace.base)
 
     @cached_property
     def homes(self) -> frozenset[str]:
-        """Every scheme, host and port that a run was told to be the provider's."""
+        """The scheme, host and port of each base URL that a run was given."""
         return frozenset({self.home, *(origin(run.base) for run in self.trace.runs)})
 
 
 def origin(url: str) -> str:
-    """Return scheme, host and port of an address."""
+    """Return the scheme, host and port of a URL."""
     found = parts(url)
     return f"{found.scheme}://{found.netloc}".lower()
 
 
 def parts(url: str) -> SplitResult:
-    """Return the parts of an address; of a text that is none, as an answer may have it, nothing but empty ones."""
+    """Split a URL. A text that is not a URL, as a distorted response may contain, has only empty parts."""
     try:
         return urlsplit(url)
     except ValueError:
@@ -438,15 +471,17 @@ def parts(url: str) -> SplitResult:
 
 
 def canonical(body: bytes) -> bytes:
-    """Return a body whose equal is the same order: JSON with sorted keys, or the bytes as they are."""
+    """Return a canonical form in which equal orders are equal bytes: JSON with sorted keys, or the body itself."""
     try:
         return orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
     except orjson.JSONDecodeError:
         return body
 
 
-def _within(asked: Any, sent: Any) -> bool:
-    """Whether what was asked for is in what was sent, which may have more: where the client wants to be told."""
-    if isinstance(asked, Mapping):
-        return isinstance(sent, Mapping) and all(name in sent and _within(asked[name], sent[name]) for name in asked)
-    return bool(asked == sent)
+def _within(requested: Any, sent: Any) -> bool:
+    """Whether a body contains a request. It may have more members, such as the client's callback URL."""
+    if isinstance(requested, Mapping):
+        return isinstance(sent, Mapping) and all(
+            name in sent and _within(requested[name], sent[name]) for name in requested
+        )
+    return bool(requested == sent)

@@ -1,4 +1,4 @@
-"""What was asked, and with whose key: the order behind a job, read with the contract alone; knows no server."""
+"""The order behind a job and the key that made it, read from a trace with the contract alone. Knows no server."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from hobbyhorse.contract.schemas import Schemas, Violation
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 from hobbyhorse.traces.trace import REDACTED
 
+# Traces whose lookup tables are cached. All rules judge one trace before the next one; a larger cache would only keep
+# old traces alive.
 MOST_CACHED_TRACES = 2
-"""How many stories are remembered by what is in them."""
+# The schema keywords that can refuse a value; a violation does not name its keyword.
 JUDGING = ("type", "enum", "const", "pattern", "minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum")
 
 
-def order_of(story: AnnotatedTrace, step: Step) -> Order | None:
-    """Return what a submission asks for; None where it is not whole, or breaks the contract itself."""
-    operation = story.contract.operations.get(step.role or "")
+def order_of(trace: AnnotatedTrace, step: Step) -> Order | None:
+    """Return the order in a submission; None if the body is incomplete or violates the contract."""
+    operation = trace.contract.operations.get(step.role or "")
     parts = urlsplit(step.exchange.url)
-    base = urlsplit(story.trace.base).path.rstrip("/")
+    base = urlsplit(trace.trace.base).path.rstrip("/")
     if operation is None or step.role not in SUBMISSIONS or not parts.path.startswith(base):
         return None
     match = operation.pattern.fullmatch(parts.path[len(base) :])
@@ -34,61 +36,63 @@ def order_of(story: AnnotatedTrace, step: Step) -> Order | None:
     try:
         body = orjson.loads(step.exchange.body)
         message = Message(path, dict(parse_qsl(parts.query)), step.exchange.header, body)
-        found = read_order(story.contract, operation, message)
+        found = read_order(trace.contract, operation, message)
     except (TypeError, ValueError):
         return None
     return found.order if isinstance(found, ValidRequest) else None
 
 
-def making(story: AnnotatedTrace, job: str | None) -> Step | None:
-    """Return the submission that was first answered with a job's id."""
-    return _makers(story).get(job)
+def making(trace: AnnotatedTrace, job: str | None) -> Step | None:
+    """Return the first submission whose response has a job's id."""
+    return _makers(trace).get(job)
 
 
 @lru_cache(maxsize=MOST_CACHED_TRACES)
-def _makers(story: AnnotatedTrace) -> Mapping[str | None, Step]:
+def _makers(trace: AnnotatedTrace) -> Mapping[str | None, Step]:
     """Return the submissions by the job that they made."""
-    return {step.job_told: step for step in reversed(story.submits) if step.accepted}
+    # Reversed, so that of several responses with one id (a replayed key) the first one stays.
+    return {step.job_told: step for step in reversed(trace.submits) if step.accepted}
 
 
-def reads_of(story: AnnotatedTrace, job: str | None) -> tuple[Step, ...]:
+def reads_of(trace: AnnotatedTrace, job: str | None) -> tuple[Step, ...]:
     """Return the requests for a job's status or result, oldest first."""
-    return _reads(story).get(job, ())
+    return _reads(trace).get(job, ())
 
 
 @lru_cache(maxsize=MOST_CACHED_TRACES)
-def _reads(story: AnnotatedTrace) -> Mapping[str | None, tuple[Step, ...]]:
+def _reads(trace: AnnotatedTrace) -> Mapping[str | None, tuple[Step, ...]]:
     """Return the requests for the status or result of jobs, by job."""
     found: dict[str | None, list[Step]] = {}
-    for step in story.reads:
+    for step in trace.reads:
         found.setdefault(step.job, []).append(step)
     return {job: tuple(steps) for job, steps in found.items()}
 
 
-def order_behind(story: AnnotatedTrace, job: str | None) -> Order | None:
-    """Return what was asked of a job; None where nobody saw it."""
-    made = making(story, job)
-    return None if made is None else order_of(story, made)
+def order_behind(trace: AnnotatedTrace, job: str | None) -> Order | None:
+    """Return the order that made a job; None if the trace does not have its submission."""
+    made = making(trace, job)
+    return None if made is None else order_of(trace, made)
 
 
-def credentials(story: AnnotatedTrace, step: Step) -> tuple[str | None, ...]:
-    """Return the keys that a request gives, in the order of the contract's ways to give them."""
+def credentials(trace: AnnotatedTrace, step: Step) -> tuple[str | None, ...]:
+    """Return the keys of a request, one for each of the contract's security schemes."""
     query = dict(parse_qsl(urlsplit(step.exchange.url).query))
-    ways = story.contract.security
-    return tuple(step.exchange.header(name) if part == "header" else query.get(name) for part, name, _ in ways)
+    schemes = trace.contract.security
+    return tuple(step.exchange.header(name) if part == "header" else query.get(name) for part, name, _ in schemes)
 
 
-def own(story: AnnotatedTrace, step: Step) -> bool:
-    """Whether a request about a job was made with the key that ordered the job; False where that is not known."""
-    made = making(story, step.job)
+def own(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether a request about a job has the key that submitted the job; False if that is unknown."""
+    made = making(trace, step.job)
     if made is None:
         return False
-    given = credentials(story, step)
-    return given == credentials(story, made) and not any(REDACTED in (key or "") for key in given)
+    given = credentials(trace, step)
+    # Two redacted keys look equal, but need not be.
+    return given == credentials(trace, made) and not any(REDACTED in (key or "") for key in given)
 
 
 def schema_places(schemas: Schemas, at: str, violation: Violation) -> tuple[str, ...]:
-    """Return the addresses in the schema at an address of what a value breaks there, most special first."""
+    """Return the addresses of the keywords and schemas that a violation may concern, the most specific first."""
     steps, missing = violation.location, violation.message == "is missing"
     for step in steps[:-1] if missing else steps:
         inner = next(_inner(schemas, at, step), None)
@@ -104,7 +108,7 @@ def schema_places(schemas: Schemas, at: str, violation: Violation) -> tuple[str,
 
 
 def _inner(schemas: Schemas, at: str, step: str | int) -> Iterator[str]:
-    """Yield where the schema of a member or an item stands."""
+    """Yield the addresses of the schemas of a member or an item."""
     *_, at = _followed(schemas, at)
     inner = at + ("/items" if isinstance(step, int) else "/properties" + format_pointer((step,)))
     if schemas.at(inner) is not MISSING:
@@ -115,7 +119,7 @@ def _inner(schemas: Schemas, at: str, step: str | int) -> Iterator[str]:
 
 
 def _followed(schemas: Schemas, at: str) -> Iterator[str]:
-    """Yield an address, and those that its `$ref` leads to inside the same file."""
+    """Yield an address, and each address that its `$ref` leads to within the same file."""
     yield at
     schema = schemas.at(at)
     while isinstance(schema, dict) and str(schema.get("$ref", "")).startswith("#"):

@@ -1,4 +1,4 @@
-"""What passed between a client and a provider, as frozen values and as JSON; knows no contract and no server."""
+"""The traffic between a client and a provider, as frozen values and as JSON. Knows no contract and no server."""
 
 from __future__ import annotations
 
@@ -8,31 +8,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+# Raised when a reader would misread the new form; new optional fields do not change it.
 TRACE_FORMAT = 1
+# Replaces the API key in headers, URLs and bodies. Distinct from REDACTED, because rules check where the key went.
 KEY = "[key]"
-"""What stands in a trace wherever the API key of the client stood: in headers, addresses and bodies."""
+# Replaces every other secret in a header.
 REDACTED = "[redacted]"
-"""What stands in a trace for any other secret in a header."""
+# A run ends with the video, with a failure of the provider, at its own deadline, with another error, or not at all.
 OUTCOMES = ("success", "failed", "timeout", "error", "unfinished")
-"""How a client's run ends: with the video, the provider's failure, its own patience, another mistake, or not at all."""
 
 Headers = tuple[tuple[str, str], ...]
 
 
 class TraceError(ValueError):
-    """A trace that cannot be read, and why."""
+    """A trace that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request and its answer; moments are seconds since 1970 by the clock that the client reads.
+    """One request and its response. Times are seconds since 1970 by the client's clock.
 
-    `role` is the operation's, `media` for a file, None for a request that no operation takes. `answered` is when the
-    last byte of the answer had been handed over, None if that never came about. A `status` of 0 is no answer at all.
-    `whole` says that the client got the answer as it was meant, to its end. `size` is that of the whole body, of which
-    `answer` keeps 64 KB, and nothing of a file. `situation` and `move` are what a fake knows: which answer of the
-    contract it gave, and what a scenario made of it. `made` is the job that a submission made, told or not. `probe` and
-    `expected` are what the suite for servers knows: what it sent the request for, and which situation it asks for.
+    `role` is the operation's role, `media` for a file, or None for a request that matches no operation. `answered` is
+    when the last byte of the response was sent, None if it never was. A `status` of 0 means no response. `whole` means
+    that the client received the response complete and as intended. `size` is the length of the whole body; `answer`
+    keeps its first 64 KB, and nothing of a file.
+
+    Only a fake knows `situation` (the contract's response that it chose), `move` (the fault that it applied), and
+    `made` (the job that a submission made, whether or not the response had its id). Only the server suite knows
+    `probe` (the purpose of the request) and `expected` (the situation that it should produce).
     """
 
     arrived: float
@@ -59,16 +62,16 @@ class Exchange:
         return next((value for key, value in self.headers if key == name.lower()), None)
 
     def answer_header(self, name: str) -> str | None:
-        """Return a header of the answer, or None."""
+        """Return a header of the response, or None."""
         return next((value for key, value in self.answer_headers if key == name.lower()), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One try to deliver a callback, and how it was received.
+    """One attempt to deliver a callback, and the receiver's response.
 
-    `kind` is `genuine`, or why its receiver must not act on it: `forged`, `stale`, `unsigned`, `unknown_job`. `note`
-    is what a scenario made of it. `status` is None where no answer came within the deadline, and `error` says why.
+    `kind` is `genuine`, or the reason why a receiver must not act on it: `forged`, `stale`, `unsigned`, `unknown_job`.
+    `note` is the applied fault. `status` is None without a response within the deadline; `error` is then the reason.
     """
 
     sent: float
@@ -84,18 +87,18 @@ class Delivery:
 
     @property
     def acknowledged(self) -> bool:
-        """Whether the receiver answered 2xx."""
+        """Whether the receiver responded with a 2xx."""
         return self.status is not None and 200 <= self.status < 300
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one run of a client ended, one of OUTCOMES.
+    """The end of one run of a client; `kind` is one of OUTCOMES.
 
-    `told` says that the client named the kind itself; otherwise it is inferred from an exit status or an exception.
-    `id_exposed`: whether whoever called the client learned the job's id; None is unknown. `sha256` and `size` are those
-    of the video that it handed over, None where there is none. `by_reference`: it handed over an address instead.
-    `kept`: it left a file behind although it reports no success.
+    `told` means that the client named the kind itself; otherwise it is inferred from an exit status or an exception.
+    `id_exposed` means that the client's caller learned the job's id; None if unknown. `sha256` and `size` describe the
+    video that the client returned, if any. `by_reference` means that it returned a URL instead. `kept` means that it
+    left a file behind without reporting success.
     """
 
     kind: str
@@ -111,14 +114,14 @@ class Outcome:
 
     def __post_init__(self) -> None:
         if self.kind not in OUTCOMES:
-            raise TraceError(f"an outcome is {self.kind!r}; allowed are {', '.join(OUTCOMES)}")
+            raise TraceError(f"the outcome is {self.kind!r}; allowed: {', '.join(OUTCOMES)}")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a client: when it began, the request that it was asked to send, and how it ended.
+    """One run of a client: its start, the base URL and the request that it was given, and its outcome.
 
-    `resumed`: it was started again, after the run before it had been killed. `base` is the base URL that it was given.
+    `resumed` means that it was restarted after the previous run had been killed.
     """
 
     started: float
@@ -130,9 +133,9 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class TracedJob:
-    """What a fake knows of a job: when it was made, the class of its last stage, what that is billed, its video.
+    """A job as the fake knows it: when it was made, the class of its last stage, whether it is billed, its video.
 
-    `kind` is a stage's class: `pending`, `running`, `success`, `failure`, `cancelled` or `expired`.
+    `kind` is the class of a stage: `pending`, `running`, `success`, `failure`, `cancelled` or `expired`.
     """
 
     id: str
@@ -144,10 +147,10 @@ class TracedJob:
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """What is in a file that was fetched: `facts` as `hobbyhorse probe --json` says them, or why it is no video.
+    """The content of a fetched file: `facts` as `hobbyhorse probe --json` prints them, or an `error`.
 
-    `facts` has `first_frame_difference` too, where the first frame was compared with the picture that was sent: the
-    mean difference of a sample, from 0 to 255.
+    If the first frame was compared with the submitted picture, `facts` also has `first_frame_difference`: the mean
+    difference of a sample, from 0 to 255.
     """
 
     job: str | None
@@ -158,12 +161,13 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Everything that was seen of a client: exchanges, deliveries and runs, oldest first.
+    """Everything observed of a client: exchanges, deliveries and runs, oldest first.
 
-    `base` is the provider's base URL as the client used it; `origins` are the addresses of other servers that the
-    answers name: `media`, `foreign`, `private`. `ended` is when the last look was taken, after a quiet time behind the
-    last run. `drill` is how the client was made to run, `point` the request at which it was killed. `jobs` is None
-    where nobody knows (recorded traffic). `scenario` is what was armed, `unmet` which moves of it no request has met.
+    `base` is the provider's base URL as the client used it; `origins` are the origins of the other servers that
+    responses name: `media`, `foreign`, `private`. `ended` is the end of the observation, a quiet time after the last
+    run. `drill` is the kind of the test case, `point` the request at which the client was killed. `jobs` is None if
+    unknown (recorded traffic). `scenario` was armed; `unmet` are its faults that no request met. `secret` signs the
+    callbacks.
     """
 
     provider: str
@@ -181,7 +185,6 @@ class Trace:
     unmet: tuple[str, ...] = ()
     videos: tuple[Video, ...] = ()
     secret: str | None = None
-    """What signs callbacks."""
 
 
 _KINDS: Mapping[str, Any] = {
@@ -196,18 +199,19 @@ _PAIRS = frozenset({"headers", "answer_headers"})
 
 
 def to_json(trace: Trace) -> dict[str, Any]:
-    """Return a trace as JSON: bytes that are UTF-8 as text, others as `{"base64": ...}`; defaults are left out."""
+    """Return a trace as JSON: UTF-8 bytes as text, other bytes as `{"base64": ...}`, without default values."""
     return {"format": TRACE_FORMAT, **_object(trace)}
 
 
 def _object(value: Any) -> dict[str, Any]:
-    said = {}
+    fields = {}
     for one in dataclasses.fields(value):
         found = getattr(value, one.name)
         default = one.default_factory() if one.default_factory is not dataclasses.MISSING else one.default
+        # Defaults are omitted, so that traces in the repository stay short and new fields do not change them.
         if found != default or one.default is dataclasses.MISSING:
-            said[one.name] = _plain(found)
-    return said
+            fields[one.name] = _plain(found)
+    return fields
 
 
 def _plain(value: Any) -> Any:
@@ -223,22 +227,22 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def read_trace(said: Any) -> Trace:
+def read_trace(value: Any) -> Trace:
     """Read a trace from JSON. Raises TraceError."""
-    if not isinstance(said, dict) or said.get("format") != TRACE_FORMAT:
-        got = said.get("format") if isinstance(said, dict) else type(said).__name__
-        raise TraceError(f"no trace of format {TRACE_FORMAT}: got {got!r}")
-    trace: Trace = _read(Trace, {name: value for name, value in said.items() if name != "format"}, "")
+    if not isinstance(value, dict) or value.get("format") != TRACE_FORMAT:
+        got = value.get("format") if isinstance(value, dict) else type(value).__name__
+        raise TraceError(f"'format' is {got!r}; allowed: {TRACE_FORMAT}")
+    trace: Trace = _read(Trace, {name: one for name, one in value.items() if name != "format"}, "")
     return trace
 
 
-def _read(kind: Any, said: Any, at: str) -> Any:
-    if not isinstance(said, dict):
-        raise TraceError(f"{at or '/'}: got {said!r}, which is no object")
+def _read(kind: Any, fields: Any, at: str) -> Any:
+    if not isinstance(fields, dict):
+        raise TraceError(f"{at or '/'}: {fields!r} is not an object")
     known = {one.name: one for one in dataclasses.fields(kind)}
-    if unknown := sorted(set(said) - set(known)):
-        raise TraceError(f"{at}/{unknown[0]}: unknown; {kind.__name__} has {', '.join(known)}")
-    values = {name: _value(kind, name, value, f"{at}/{name}") for name, value in said.items()}
+    if unknown := sorted(set(fields) - set(known)):
+        raise TraceError(f"{at}/{unknown[0]}: unknown; allowed: {', '.join(known)}")
+    values = {name: _value(kind, name, value, f"{at}/{name}") for name, value in fields.items()}
     try:
         return kind(**values)
     except TypeError as error:
@@ -248,7 +252,7 @@ def _read(kind: Any, said: Any, at: str) -> Any:
 def _value(kind: Any, name: str, value: Any, at: str) -> Any:
     if kind is Trace and name in _KINDS and value is not None:
         if not isinstance(value, list):
-            raise TraceError(f"{at}: got {value!r}, which is no list")
+            raise TraceError(f"{at}: {value!r} is not a list")
         return tuple(_read(_KINDS[name], item, f"{at}/{number}") for number, item in enumerate(value))
     if kind is Run and name == "outcome" and value is not None:
         return _read(Outcome, value, at)
@@ -256,6 +260,7 @@ def _value(kind: Any, name: str, value: Any, at: str) -> Any:
         return _bytes(value, at)
     if name in _PAIRS:
         return tuple((str(key), str(text)) for key, text in value)
+    # JSON has no tuples, and a frozen value must not contain a list.
     if name == "unmet":
         return tuple(value)
     return value
@@ -267,4 +272,4 @@ def _bytes(value: Any, at: str) -> bytes:
     try:
         return base64.b64decode(value["base64"], validate=True)
     except (TypeError, KeyError, ValueError):
-        raise TraceError(f"{at}: got {value!r}, which is neither a text nor base64") from None
+        raise TraceError(f"{at}: {value!r} is neither text nor base64") from None

@@ -1,4 +1,4 @@
-"""The catalogue of a contract's models, as its list and detail operations show it; knows no HTTP."""
+"""The catalogue of a contract's models, as its list and detail operations show it. No HTTP."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import Any
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.values import Contract, Model
 
+# The only kind of catalogue entry that the project's contracts have; filtering by another one finds nothing.
 KIND = "model"
 
 
 def tasks(contract: Contract) -> list[str]:
-    """Return what the models do, each task once, in the order of the models."""
+    """Return the tasks of the models, each once, in the order of the models."""
     return list(dict.fromkeys(model.task for model in contract.models))
 
 
 def search(contract: Contract, wanted: Mapping[str, Any]) -> list[Model]:
-    """Return the models that a search, task and kind leave."""
+    """Return the models that match `search` (in id or name, any case), `task` and `kind`; each is optional."""
     text = str(wanted.get("search", "")).lower()
     return [
         model
@@ -29,8 +30,9 @@ def search(contract: Contract, wanted: Mapping[str, Any]) -> list[Model]:
 
 
 def lookup(contract: Contract, model: Model, name: str) -> Any:
-    """Return a model's value of a name of contracts/README.md, or MISSING."""
+    """Return a model's value for a bound name (contracts/README.md lists them), or MISSING."""
     if name == "price":
+        # Prices differ by resolution; a catalogue shows the price "from".
         return min(model.price.values())
     if name == "schema":
         return contract.schemas.document(model.schema_file)

@@ -1,4 +1,4 @@
-"""The idempotency keys of one world, and the jobs that they made; knows no HTTP."""
+"""The idempotency keys of one world, and the jobs that they made. No HTTP."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class UsedKey:
-    """A used idempotency key: what was asked with it, the job that it made, and until when it holds."""
+    """A used idempotency key: the fingerprint of its request, its job, and the moment at which it expires."""
 
     fingerprint: bytes
     job: str
@@ -15,31 +15,35 @@ class UsedKey:
 
 
 class IdempotencyKeys:
-    """The idempotency keys of one world, those of requests that are still being read among them."""
+    """The used keys of one world, and the keys that requests in flight have claimed.
+
+    A claim makes two concurrent requests with one key a conflict, instead of two jobs.
+    """
 
     def __init__(self) -> None:
         self._remembered: dict[tuple[str, str], UsedKey] = {}
         self._in_flight: set[tuple[str, str]] = set()
 
     def begin(self, provider: str, key: str) -> bool:
-        """Claim a key for a request that is being read; False if another request holds it."""
+        """Claim a key for a request; return False if another request has claimed it."""
         if (provider, key) in self._in_flight:
             return False
         self._in_flight.add((provider, key))
         return True
 
     def end(self, provider: str, key: str) -> None:
-        """Give up the claim."""
+        """Release the claim."""
         self._in_flight.discard((provider, key))
 
     def recall(self, provider: str, key: str, now: float) -> UsedKey | None:
-        """Return what a key was used for, while that holds."""
+        """Return the use of a key that has not expired, or None."""
         found = self._remembered.get((provider, key))
         if found is not None and found.until <= now:
+            # Removed on access: a timer per key would keep the clock from being idle.
             del self._remembered[provider, key]
             return None
         return found
 
     def remember(self, provider: str, key: str, used: UsedKey) -> None:
-        """Keep what a key was used for."""
+        """Record the use of a key."""
         self._remembered[provider, key] = used

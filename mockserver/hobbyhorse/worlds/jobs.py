@@ -1,4 +1,4 @@
-"""Jobs: an order, a timeline, and the values that answers show of them; knows no HTTP."""
+"""Jobs: an order, a timeline, and the values that responses show of them. No HTTP."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class SubmittedRequest(NamedTuple):
-    """A submission as it came: its address and its body."""
+    """A submission as received: URL and body."""
 
     url: str
     body: bytes
@@ -30,12 +30,12 @@ class SubmittedRequest(NamedTuple):
 
 @dataclass(slots=True)
 class Job:
-    """One job of one world. Times are moments of the world's clock; `error` is (code, message) of a failure.
+    """One job of one world. Times are moments of the world's clock.
 
-    A job is `held` while its pictures are still being looked at: it does not end before that is done. It is
-    `collected` when its end was shown, in an answer or in a callback that was acknowledged. `play` is the scenario that
-    it plays, `asked` its submission, unless that is large. Where workers are few, `begins` is when one takes it up, and
-    `ahead` says how many are before it at a moment.
+    `error` is the (code, message) of a failure. A job is `held` while its pictures are checked: it does not end before
+    that. It is `collected` when its end was shown, in a response or in an acknowledged callback. `submission` is None
+    if the body is larger than MOST_KEPT. With limited workers, `begins` is the moment at which one takes it, and
+    `ahead` returns the number of jobs ahead of it at a moment.
     """
 
     id: str
@@ -46,58 +46,61 @@ class Job:
     error: tuple[str | None, str | None] = (None, None)
     held: bool = False
     collected: bool = False
-    play: ActiveScenario | None = None
-    asked: SubmittedRequest | None = None
+    active_scenario: ActiveScenario | None = None
+    submission: SubmittedRequest | None = None
     begins: float = 0.0
     ahead: Callable[[float], int] | None = None
     _moved: asyncio.Event | None = None
 
     @property
     def created(self) -> float:
-        """When the job was accepted."""
+        """The moment of acceptance."""
         return self.timeline[0][0]
 
     @property
     def finished(self) -> float:
-        """When the job has ended, or will have."""
+        """The moment of the last entry of the timeline: the end, or the last stage of a stuck job."""
         return self.timeline[-1][0]
 
     @property
     def ends(self) -> bool:
-        """Whether the timeline leads to an end; a job that is stuck has none."""
+        """Whether the timeline leads to a terminal stage; that of a stuck job does not."""
         return self.contract.graph[self.timeline[-1][1]].terminal
 
     def show(self, stage: Stage) -> None:
-        """Note that somebody was shown the job in a stage."""
+        """Record that the client was shown the job in a stage."""
         if stage.terminal:
             self.collected = True
-        if self.play is not None:
-            self.play.saw(stage)
+        if self.active_scenario is not None:
+            self.active_scenario.record_stage(stage)
 
     async def moved(self) -> None:
-        """Return when the timeline has been changed."""
+        """Wait until the timeline changes."""
         if self._moved is None:
             self._moved = asyncio.Event()
         await self._moved.wait()
 
     def move(self, timeline: Timeline) -> None:
-        """Go on along another timeline, and wake who waits for the end."""
+        """Replace the timeline, and wake the tasks that wait in `moved`."""
         self.timeline = timeline
         if self._moved is not None:
             self._moved.set()
+            # The next wait is for the next change; present waiters hold the old event.
             self._moved = None
 
     def stage(self, now: float) -> Stage:
         """Return the stage at a moment."""
         stage = self.contract.graph[stage_at(self.timeline, now)]
+        # A cancellation does not wait for the pictures: the client wants no result.
         waits = self.held and stage.terminal and stage.kind != "cancelled"
         return self.contract.graph[self.timeline[-2][1]] if waits else stage
 
     def release(self, now: float, message: str | None = None) -> None:
-        """End the hold: the job goes on as planned, but not back in time, or fails with a message."""
+        """End the hold: the job ends as planned, but not before `now`, or fails with a message."""
         self.held = False
         graph = self.contract.graph
         end, failure = graph[self.timeline[-1][1]], graph.ending("failure")
+        # Cancelled meanwhile: its pictures no longer matter.
         if end.kind == "cancelled":
             return
         if message is not None and failure is not None:
@@ -106,20 +109,21 @@ class Job:
 
     @property
     def expires(self) -> float | None:
-        """When the job's media can no longer be fetched; None is never."""
+        """The moment at which the job's media links expire; None is never."""
         life = self.contract.retention.result_url
         return None if life is None else self.finished + life
 
     @property
     def cost(self) -> Decimal:
-        """What the video costs in USD; only a job that succeeds is billed."""
+        """The price of the video in USD; only a job that succeeds is billed."""
         return self.order.model.cost(self.order.resolution, self.order.seconds)
 
     @property
     def curl(self) -> str:
-        """The line of a shell that submits the same job; the key is taken from the variable API_KEY."""
-        url, body = self.asked or ("URL", b"")
+        """A shell command that submits the same job; the shell variable API_KEY holds the key."""
+        url, body = self.submission or ("URL", b"")
         key = next((f"{name}: {before}" for part, name, before in self.contract.security if part == "header"), "")
+        # A submission that was not kept is read from a file.
         content = shlex.quote(body.decode("utf-8", "replace")) if body else "@body.json"
         return (
             f'curl -X POST {shlex.quote(url)} -H {shlex.quote(key)}"$API_KEY" '
@@ -128,14 +132,15 @@ class Job:
 
 
 PACES = ("instant", "fast", "realistic")
+# Bytes of the largest submission kept with its job: only the `curl` command needs it, and inline pictures are
+# megabytes.
 MOST_KEPT = 8 * 1024
-"""The largest submission that is kept with its job, in bytes."""
+# Signed links kept, so that a poll need not repeat the signature of the last one: two per job that is being polled.
 MOST_CACHED_LINKS = 1024
-"""How many signed links are kept, so that a poll need not sign what the one before it signed."""
 
 
 def pace(name: str, random: Random) -> Lasting:
-    """Return how long stages last: not at all, tenths of a second, or as long as the provider's."""
+    """Return the function that draws how long a stage lasts: 0, 0.1 to 0.3 s, or as the contract documents."""
 
     def lasting(stage: Stage) -> float:
         if name == "instant" or stage.terminal:
@@ -143,31 +148,31 @@ def pace(name: str, random: Random) -> Lasting:
         return random.uniform(0.1, 0.3) if name == "fast" else random.uniform(*stage.lasts)
 
     if name not in PACES:
-        raise ValueError(f"pace {name!r}; allowed are {', '.join(PACES)}")
+        raise ValueError(f"'pace' is {name!r}; allowed: {', '.join(PACES)}")
     return lasting
 
 
 class MediaLinks(NamedTuple):
-    """Makes the addresses of one world's media, as one request sees the server."""
+    """Makes the media URLs of one world, under the origin at which a request reached the server."""
 
     origin: str
     world: str
     signer: LinkSigner
 
     def url(self, job: Job, file: str) -> str:
-        """Return the signed address of a job's file."""
+        """Return the signed URL of a job's file."""
         return self.origin + _signed(self.signer, f"/media/{self.world}/{job.id}/{file}", job.expires)
 
 
 @lru_cache(maxsize=MOST_CACHED_LINKS)
 def _signed(signer: LinkSigner, path: str, expires: float | None) -> str:
-    """Return a path with its signature; a job's next poll asks for the same one."""
+    """Return a path with its signature; cached, since each poll of a job repeats it."""
     return f"{path}?{signer.query(path, expires)}"
 
 
 @dataclass(slots=True)
 class JobView:
-    """A job as one answer shows it: at a moment, under the addresses of the request that asks."""
+    """A job as one response shows it: at a moment, with URLs under the origin of the request."""
 
     job: Job
     now: float
@@ -176,10 +181,10 @@ class JobView:
     media: MediaLinks
 
     def lookup(self, name: str) -> Any:
-        """Return the live value of a name, or MISSING."""
+        """Return the current value of a bound name, or MISSING."""
         if (value := VIEW_VALUES.get(name)) is not None:
             return value(self)
-        return self.job.order.said.get(name, MISSING)
+        return self.job.order.echoed.get(name, MISSING)
 
 
 def _link(role: str) -> Callable[[JobView], Any]:
@@ -201,11 +206,12 @@ def _progress(view: JobView) -> Any:
     if view.stage.kind == "success":
         return 1.0
     span = view.job.finished - view.job.created
+    # Never 1.0 before success: a client may take 1.0 for the end.
     return round(min(0.99, (view.now - view.job.created) / span), 2) if span > 0 else 0.0
 
 
 def _queue_position(view: JobView) -> Any:
-    """Return how many are ahead: fewer, the nearer the end of the wait."""
+    """Return the number of jobs ahead; without a queue, 4 down to 0 over the pending stage."""
     if view.stage.kind != "pending" or len(view.job.timeline) < 2:
         return MISSING
     if view.job.ahead is not None:
@@ -215,7 +221,7 @@ def _queue_position(view: JobView) -> Any:
 
 
 def _started(view: JobView) -> Any:
-    """Return when the first stage began in which somebody works on the job."""
+    """Return the moment at which the first running stage began, or MISSING."""
     graph = view.job.contract.graph
     for moment, name in view.job.timeline:
         if graph[name].kind == "running":
@@ -255,4 +261,4 @@ VIEW_VALUES: Mapping[str, Callable[[JobView], Any]] = {
     "expires_at": _expires,
     "elapsed": lambda view: view.job.finished - view.job.created if view.stage.terminal else MISSING,
 }
-"""The names of contracts/README.md that a job has a value for, and how it is found."""
+"""The bound names (contracts/README.md lists them) that have a live value, and the functions that return it."""

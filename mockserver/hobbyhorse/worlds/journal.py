@@ -1,4 +1,4 @@
-"""What was asked and answered, in bounded memory; knows no contract."""
+"""The journal of requests and responses, in bounded memory. Knows no contract."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+# Exchanges kept per world: far more than one test makes, and at most some 130 MB with two full bodies each.
 MOST_EXCHANGES = 1_000
+# Bytes kept of each body. JSON of a provider fits many times over; a picture sent inline is cut.
 MOST_JOURNAL_BODY_BYTES = 64 * 1024
 SECRET_HEADERS = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization", "x-mock-control-key"})
-"""The headers that are never shown."""
+"""The headers with secret values, which are never shown."""
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
 
 next_number = itertools.count(1).__next__
-"""Gives each request its number, in the order in which they arrive at whatever world."""
+"""Return the number of the next request, in order of arrival, across all worlds."""
 
 
 @dataclass(slots=True)
 class Handover:
-    """When a request arrived (clock), and what became of its answer: its headers, the size of its body, its end.
+    """The arrival of a request (moment of the world's clock) and the delivery of its response.
 
-    `answered` is when the last byte was handed over, to a client that was still there; None as long as it was not.
-    `dated` is when the request arrived by the clock that the client reads, which may be another one.
+    `answered` is the moment at which the last byte was handed to the transport while the client was connected; None
+    until then. `dated` is the arrival on the clock that the client reads, which may be real time.
     """
 
     arrived: float
@@ -38,28 +40,28 @@ class Handover:
 
     @property
     def whole(self) -> bool:
-        """Whether the answer was handed over to its last byte."""
+        """Whether the response was handed over to its last byte."""
         return self.answered is not None
 
     def done(self, now: float) -> None:
-        """Note that the answer has been handed over."""
+        """Record that the response has been handed over."""
         self.answered = now
 
     def lost(self) -> None:
-        """Note that the client went away without having read what was handed over."""
+        """Record that the client disconnected before it read the response."""
         self.answered = None
 
 
 class Exchange(NamedTuple):
-    """One request and its answer: provider, role, job, bodies cut at 64 KB, what was noted.
+    """One request and its response; bodies are cut at MOST_JOURNAL_BODY_BYTES.
 
-    `root` is the address that its path is below: origin and the provider's prefix. `made` is the job that a submission
-    made, whether its client was told or not.
+    `root` is the base URL that `path` is relative to: origin and the provider's prefix. `made` is the job of a
+    submission, even if the client never received its id. `move` is the fault that was applied to the response. A
+    `status` of 0 means that none was sent. `notes` explain refusals.
 
-    A request for a file has the role `media`, no situation and no bodies. `move` is what a scenario made of the answer;
-    a `status` of 0 is none that was sent.
+    A request for a file has the role `media`, no situation and no bodies.
 
-    `raw_query` and `raw_headers` are as they came; `query` and `headers` are what may be shown.
+    `raw_query` and `raw_headers` are as received; `query` and `headers` have no secrets.
     """
 
     provider: str | None
@@ -81,27 +83,28 @@ class Exchange(NamedTuple):
 
     @property
     def moment(self) -> float:
-        """When it arrived (clock)."""
+        """The moment of arrival."""
         return self.handover.arrived
 
     @property
     def query(self) -> str:
-        """Return the query, without its question mark."""
+        """The query, without its question mark."""
         return self.raw_query.decode("latin-1")
 
     @property
     def headers(self) -> list[tuple[str, str]]:
-        """Return the request's headers, secrets redacted."""
+        """The request's headers, with secrets redacted."""
         return [(name, "[redacted]" if name in SECRET_HEADERS else value) for name, value in decoded(self.raw_headers)]
 
 
 def decoded(headers: RawHeaders) -> Iterator[tuple[str, str]]:
-    """Yield headers as text, their names in lower case."""
+    """Yield headers as text, with names in lower case."""
+    # Header bytes are opaque; latin-1 maps each byte to one character (RFC 9110, section 5.5).
     return ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers)
 
 
 class Journal:
-    """The newest exchanges; older ones are forgotten, and counted."""
+    """The newest `most` exchanges; `total` counts the dropped ones too."""
 
     def __init__(self, most: int = MOST_EXCHANGES) -> None:
         self._exchanges: deque[Exchange] = deque(maxlen=most)
@@ -109,15 +112,16 @@ class Journal:
         self.total = 0
 
     def add(self, exchange: Exchange) -> None:
-        """Keep an exchange."""
+        """Append an exchange and wake the waiters."""
         self.total += 1
         self._exchanges.append(exchange)
         if self._waiters:
+            # A waiter may belong to another event loop: a test's, while the server runs in a thread.
             for waiter in tuple(self._waiters):
                 waiter.get_loop().call_soon_threadsafe(_wake, waiter)
 
     async def changed(self) -> None:
-        """Return when the next exchange has been added."""
+        """Wait until the next exchange is added."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         try:
@@ -129,14 +133,16 @@ class Journal:
         return len(self._exchanges)
 
     def __iter__(self) -> Iterator[Exchange]:
+        # A copy: a deque must not change during iteration, and requests keep arriving.
         return iter(tuple(self._exchanges))
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop every exchange and restart the count."""
         self._exchanges.clear()
         self.total = 0
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
+    # It may have been cancelled since the call was scheduled.
     if not waiter.done():
         waiter.set_result(None)

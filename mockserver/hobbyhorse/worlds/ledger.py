@@ -1,4 +1,4 @@
-"""The ledger: what one key ordered, and what was billed; knows no HTTP."""
+"""The ledger of one key: its jobs, their cost, and which are duplicates. No HTTP."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from decimal import Decimal
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """A job in the ledger: `usd` is what was billed; `billable` is what was billed or still may be.
+    """One job: `usd` was billed; it is `billable` unless it ended without success.
 
-    `duplicate_of` is an earlier billable job that ordered the same.
+    `duplicate_of` is an earlier billable job of the same order.
     """
 
     job: str
@@ -26,21 +26,22 @@ class LedgerEntry:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What one key has ordered, oldest first: one click that became four jobs shows here."""
+    """The jobs of one key, oldest first: one click that became four billed jobs shows here."""
 
     entries: tuple[LedgerEntry, ...]
 
     @property
     def billable(self) -> int:
-        """How many jobs were billed, or still may be."""
+        """The number of jobs that were billed or still may be."""
         return sum(entry.billable for entry in self.entries)
 
     @property
     def duplicates(self) -> int:
-        """How many of them order what another one orders, too."""
+        """The number of jobs that repeat an earlier billable order."""
         return sum(entry.duplicate_of is not None for entry in self.entries)
 
     @property
     def usd(self) -> Decimal:
-        """What was billed."""
+        """The amount that was billed."""
+        # From Decimal(0): an empty sum would be the integer 0.
         return sum((entry.usd for entry in self.entries), Decimal(0))

@@ -1,4 +1,4 @@
-"""What a provider limits per key, and how jobs queue for its workers; knows no contract, no HTTP and reads no clock."""
+"""The limits of one key, and the queue of its jobs for a provider's workers. No contract, no HTTP, no clock."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from hashlib import blake2b
 from heapq import heapify, heappop, heappush, nlargest
 from typing import Any
 
+# Seconds before the start of a job in which no job of a rival is ahead of it: its position must reach 0 before it runs.
 LAST_SECOND = 1.0
-"""How long before its start, in seconds, nobody of the other customers is ahead of a job any more."""
+# Places from which the queue looks for ended jobs, to keep joining amortised O(1).
+LEAST_CROWD = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is limited for one key; None where nothing is. Raises ValueError for what cannot be a limit.
+    """The limits of one key; None is unlimited. Raises ValueError for an impossible value.
 
-    `balance` is what may be spent, in USD; `rivals` is how many jobs of other customers come and go in the queue.
+    `balance` is in USD. `rivals` is the largest number of jobs of other customers in the queue, which varies.
     """
 
     requests_per_second: float | None = None
@@ -30,33 +32,35 @@ class Limits:
     balance: Decimal | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be a limit."""
+        """Check each limit against its rule."""
         for name, (allows, allowed) in RULES.items():
             value = getattr(self, name)
             if not allows(value):
-                raise ValueError(f"{name}: got {value!r}; it is {allowed}")
+                raise ValueError(f"{name} is {value!r}; allowed: {allowed}")
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `read_limits` reads; the balance is a number there."""
+        """Return the limits as `read_limits` reads them; the balance is a number."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: float(value) if isinstance(value, Decimal) else value for name, value in values.items()}
 
 
 def read_limits(found: Any) -> Limits:
-    """Read limits from the names and values of a JSON object; ValueError says which is none, and what is allowed."""
+    """Read limits from a JSON object. Raises ValueError with the name, its value and the allowed values."""
     if not isinstance(found, Mapping):
-        raise ValueError(f"limits: got {found!r}; they are an object with any of {', '.join(RULES)}")
+        raise ValueError(f"limits is {found!r}; allowed: an object with any of {', '.join(RULES)}")
     for name in found:
         if name not in RULES:
-            raise ValueError(f"{name}: no limit has this name; there are {', '.join(RULES)}")
+            raise ValueError(f"there is no limit {name!r}; allowed: {', '.join(RULES)}")
     values = dict(found)
     balance = values.get("balance")
     if isinstance(balance, (int, float)) and _from_zero(balance):
+        # Through text: Decimal(0.1) would be 0.1000000000000000055...
         values["balance"] = Decimal(str(balance))
     return Limits(**values)
 
 
 def _number(value: Any) -> bool:
+    # bool is a subclass of int, but true is not a number in JSON.
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -91,14 +95,14 @@ RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "rivals": (_whole, "a whole number from 0"),
     "balance": (_balance, "a number from 0, or null"),
 }
-"""The limits by name: what each may be, as a check and in words."""
+"""Each limit's allowed values, as a check and in words."""
 
 
 class Meter:
-    """A bucket of tokens: each request that is granted takes one, and they come back at the limited rate.
+    """A token bucket: each granted request takes a token; tokens return at the limited rate.
 
-    A full bucket, which is what there is at first, holds a second's worth of whole tokens, but at least one. The
-    sums are exact, so that the wait that is told is too.
+    The bucket starts full, with one second's worth of whole tokens, at least one. Sums are exact (fractions), so that a
+    client that waits exactly as long as its Retry-After is granted, and a moment earlier is not.
     """
 
     def __init__(self) -> None:
@@ -106,8 +110,9 @@ class Meter:
         self._counted = 0.0
 
     def request(self, limits: Limits, now: float) -> float | None:
-        """Return None if a request at a moment is granted, else in how many seconds one would be."""
+        """Return None if a request is granted, otherwise the seconds until one would be."""
         if limits.requests_per_second is None:
+            # A later limit starts with a full bucket.
             self._tokens = None
             return None
         rate = Fraction(limits.requests_per_second)
@@ -123,8 +128,9 @@ class Meter:
 
 
 def _wait(now: float, moment: Fraction) -> float:
-    """Return the least number of seconds that, added to now, does not fall short of a moment, if that is finite."""
+    """Return the smallest float that, added to `now` in floats, reaches the moment."""
     moment = min(moment, Fraction(sys.float_info.max))
+    # Rounding up twice: once for the goal, once for the difference. A wait that is one ulp short would be refused.
     goal = float(moment)
     if goal < moment:
         goal = math.nextafter(goal, math.inf)
@@ -136,7 +142,7 @@ def _wait(now: float, moment: Fraction) -> float:
 
 @dataclass(slots=True)
 class QueuePosition:
-    """A job's place in a queue: when it could start at the earliest, when it starts, and when it ends."""
+    """A job's place in the queue: its earliest start, its duration on a worker in seconds, and its planned start."""
 
     ready: float
     rest: float
@@ -144,27 +150,25 @@ class QueuePosition:
 
     @property
     def end(self) -> float:
-        """The moment at which its worker is free again."""
+        """The moment at which its worker becomes free."""
         return self.start + self.rest
 
 
 class Queue:
-    """The jobs of one world on their way to the workers, in order of submission: none starts before an earlier one.
+    """The jobs of one world that wait for workers, first in, first out.
 
-    It only plans: who joins is told when it starts; who moves forward because another has left is told so by
-    `leave` and `replan`. All moments are the clock's, and never go back. Without a limit of workers nobody waits for
-    anybody.
+    The queue only plans. `join` returns the start of a new job; `leave` and `replan` return the jobs whose start has
+    changed, with their new starts. Moments passed in never decrease. Without a limit of workers no job waits.
     """
 
     def __init__(self) -> None:
         self._places: dict[str, QueuePosition] = {}
-        self._crowd = 64
+        self._crowd = LEAST_CROWD
 
     def join(self, limits: Limits, job_id: str, created: float, pending: float, rest: float) -> float:
-        """Return when a job that is submitted now leaves its pending stages.
+        """Add a job that is submitted now, and return the moment at which a worker takes it.
 
-        `pending` and `rest` say how long it is to stay in those and in what follows, in seconds, if no worker is
-        missing.
+        `pending` and `rest` are the seconds that it spends before a worker takes it and on the worker, if one is free.
         """
         if job_id in self._places:
             raise ValueError(f"job {job_id!r} is in the queue already")
@@ -176,13 +180,13 @@ class Queue:
         return place.start
 
     def leave(self, limits: Limits, job_id: str, now: float) -> dict[str, float]:
-        """Take out a job that ends now, waiting or worked on; return who is to start at another moment, and when."""
+        """Remove a job that ends now, waiting or on a worker; return the jobs with another start, and their starts."""
         if self._places.pop(job_id, None) is None:
             return {}
         return self.replan(limits, now)
 
     def replan(self, limits: Limits, now: float) -> dict[str, float]:
-        """Plan anew for those that still wait, as for other limits; return who starts at another moment, and when."""
+        """Plan the waiting jobs anew, under these limits; return the jobs with another start, and their starts."""
         self._forget(now)
         waiting = {job_id: place for job_id, place in self._places.items() if place.start > now}
         before = {job_id: place.start for job_id, place in waiting.items()}
@@ -191,10 +195,10 @@ class Queue:
         return {job_id: place.start for job_id, place in waiting.items() if place.start != before[job_id]}
 
     def ahead(self, limits: Limits, job_id: str, now: float) -> int:
-        """Return how many are ahead of a job: those of this world that still wait, and some of the rivals.
+        """Return how many jobs are ahead of a waiting job: earlier jobs of this world, and a varying number of rivals.
 
-        How many rivals there are changes with every second of the clock, upwards too; there are none in the last
-        second before the start. None is ahead of a job that does not wait.
+        The number of rivals changes with each second of the clock, upwards too: a position that only ever decreases
+        would hide a client that relies on it. It is 0 in the last second before the start.
         """
         place = self._places.get(job_id)
         if place is None or place.start <= now:
@@ -208,22 +212,23 @@ class Queue:
         return own + (_drawn(job_id, now, limits.rivals) if place.start - now > LAST_SECOND else 0)
 
     def clear(self) -> None:
-        """Forget every job."""
+        """Remove every job."""
         self._places.clear()
 
     def _forget(self, now: float) -> None:
-        """Forget who has ended: that changes no plan."""
+        """Forget jobs that have ended; they affect no plan."""
         self._places = {job_id: place for job_id, place in self._places.items() if place.end > now or place.start > now}
-        self._crowd = max(64, 2 * len(self._places))
+        self._crowd = max(LEAST_CROWD, 2 * len(self._places))
 
     @staticmethod
     def _plan(workers: int | None, before: list[QueuePosition], waiting: list[QueuePosition], now: float) -> None:
-        """Give a start to each that waits: as soon as it is ready, its turn has come and a worker is free."""
+        """Set the start of each waiting job: when it is ready, its turn has come and a worker is free."""
         if workers is None:
             for place in waiting:
                 place.start = max(place.ready, now)
             return
         turn = max((place.start for place in before), default=now)
+        # Only the last `workers` ends matter: any earlier one belongs to a worker that has a later job.
         ends = nlargest(workers, [place.end for place in before])
         heapify(ends)
         for place in waiting:
@@ -233,6 +238,7 @@ class Queue:
 
 
 def _drawn(job_id: str, now: float, most: int) -> int:
-    """Draw a number from 0 to `most` for a job in a second of the clock: the same one whenever it is drawn."""
+    """Return a number from 0 to `most` for a job and a second of the clock, the same in each run."""
+    # A hash and not a generator: a poll must not change what the next poll draws.
     digest = blake2b(f"{job_id} {math.floor(now)}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % (most + 1)

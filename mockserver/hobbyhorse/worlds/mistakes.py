@@ -1,9 +1,9 @@
-"""What a test most likely did not mean, and the words for it."""
+"""The complaints about a test: situations that it most likely did not intend, and their messages."""
 
 from __future__ import annotations
 
 COMPLAINTS = ("unmatched", "invalid", "unmet", "uncollected")
-"""What a world complains about."""
+"""The kinds of complaints: a documented setting of the pytest plugin."""
 UNMATCHED = frozenset({"unknown_path", "wrong_method"})
 """The situations of requests that no operation takes."""
 INVALID = frozenset({"invalid_request", "malformed_body", "unsupported_media_type", "body_too_large", "unknown_model"})
@@ -11,16 +11,16 @@ INVALID = frozenset({"invalid_request", "malformed_body", "unsupported_media_typ
 
 
 def unmet_complaint(what: str) -> str:
-    """Return what is said about a move that no request has met."""
+    """Return the complaint about an armed fault that no request has met."""
     return (
-        f"{what} was armed and never met: a fault that the client did not experience proves nothing; have it "
+        f"{what} was armed and never met: a fault that the client did not experience proves nothing; let it "
         "make the request, move the clock, or do not arm it"
     )
 
 
 def uncollected_complaint(job: str, stage: str) -> str:
-    """Return what is said about a job whose end nobody was shown."""
+    """Return the complaint about a job that was never seen to end."""
     return (
-        f"the job {job} ({stage}) was ordered and its end never seen; move the clock if it has not ended, and poll it, "
-        "or cancel it"
+        f"the job {job} ({stage}) was submitted and its end never seen; move the clock if it has not ended, and poll "
+        "it, or cancel it"
     )

@@ -1,4 +1,4 @@
-"""Pages of a list, newest first: by page number, by offset, or by cursor; knows no HTTP."""
+"""Pages of a list, newest first: by page number, offset or cursor. No HTTP."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from typing import Any
 
 from hobbyhorse.contract.forms.expressions import MISSING
 
-ASKED = ("page", "size", "offset", "cursor")
+PAGE_VALUES = ("page", "size", "offset", "cursor")
 """The request values that choose a page."""
 
 
 class PageError(ValueError):
-    """A cursor that no answer has given."""
+    """A cursor that no response contained."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of a list: the indices from `start` to before `stop`, and what answers say of it by name."""
+    """A slice of a list, `start` to `stop` (exclusive), and the values that a response shows of it by name."""
 
     start: int
     stop: int
     values: Mapping[str, Any]
 
 
-def page(total: int, asked: Mapping[str, Any]) -> Page:
-    """Return the page that was asked for by `cursor`, `offset` or `page` (from 1), of `size` items or all.
+def page(total: int, wanted: Mapping[str, Any]) -> Page:
+    """Return the page selected by `cursor`, `offset` or `page` (from 1), of `size` items or all.
 
-    A cursor stays true while newer items come: it counts from the oldest. Raises PageError.
+    A cursor counts from the oldest item, so it stays valid while newer items arrive. Raises PageError.
     """
-    asked = {name: value for name, value in asked.items() if value is not MISSING}
-    size = asked.get("size", total)
+    wanted = {name: value for name, value in wanted.items() if value is not MISSING}
+    size = wanted.get("size", total)
     start = 0
-    if "cursor" in asked:
-        start = max(0, total - _read(asked["cursor"]))
-    elif "offset" in asked:
-        start = asked["offset"]
-    elif "page" in asked:
-        start = (asked["page"] - 1) * size
+    if "cursor" in wanted:
+        start = max(0, total - _read(wanted["cursor"]))
+    elif "offset" in wanted:
+        start = wanted["offset"]
+    elif "page" in wanted:
+        start = (wanted["page"] - 1) * size
     stop = start + size
     values = {
-        **asked,
+        **wanted,
         "total": total,
         "next_cursor": _write(total - stop) if stop < total else None,
         "previous_cursor": _write(total - max(0, start - size)) if start > 0 else None,
@@ -51,7 +51,8 @@ def page(total: int, asked: Mapping[str, Any]) -> Page:
 
 
 def _write(older: int) -> str:
-    """Return the cursor of the page whose newest item has so many items before it, itself counted."""
+    """Return the cursor of the page whose newest item is the `older`-th item, counted from the oldest."""
+    # Opaque on purpose: a client must return a cursor, not compute one.
     return base64.urlsafe_b64encode(f"older:{older}".encode()).decode()
 
 
@@ -60,6 +61,7 @@ def _read(cursor: str) -> int:
         mark, _, older = base64.urlsafe_b64decode(cursor).decode().partition(":")
     except ValueError:
         mark, older = "", ""
+    # isdigit alone accepts characters such as superscripts, which int refuses.
     if mark != "older" or not (older.isascii() and older.isdigit()):
-        raise PageError(f"{cursor[:80]!r} is no cursor; a cursor comes from an answer")
+        raise PageError(f"{cursor[:80]!r} is not a valid cursor; use the next_cursor or previous_cursor of a response")
     return int(older)

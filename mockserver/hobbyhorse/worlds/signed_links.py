@@ -1,4 +1,4 @@
-"""Signed links to media: whoever has one may fetch, until it expires; knows no HTTP."""
+"""Signed media links: a link grants access to its file until it expires. No HTTP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 class LinkError(ValueError):
-    """A link that does not hold: `code` is the object store's word for why."""
+    """A link that is not valid; `code` is the error code of the object store (S3)."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -19,20 +19,23 @@ class LinkError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class LinkSigner:
-    """Signs and checks paths; the secret is drawn from the server's seed, so that links are the same in each run."""
+    """Signs and checks paths. The secret is derived from the server's seed: links are the same in each run."""
 
     secret: bytes
 
     def query(self, path: str, expires: float | None) -> str:
-        """Return the query that a path is signed with; `expires` is a moment, None is never."""
+        """Return the query that signs a path until `expires`, a moment; None signs it forever."""
         if expires is None:
             return f"Signature={self._seal(path, '')}"
+        # Rounded down: responses show whole seconds, and a link must not outlive the expiry that they show.
         until = str(math.floor(expires))
         return f"Expires={until}&Signature={self._seal(path, until)}"
 
     def check(self, path: str, query: Mapping[str, str], now: float) -> None:
-        """Raise LinkError unless the query is the one that the path was signed with and has not expired."""
+        """Raise LinkError unless the query signs this path and has not expired."""
         until = query.get("Expires", "")
+        # As bytes, since compare_digest refuses text outside ASCII. Before the expiry, which is only as good as its
+        # signature.
         if not hmac.compare_digest(self._seal(path, until).encode(), query.get("Signature", "").encode()):
             raise LinkError("SignatureDoesNotMatch", "The signature of the request does not match its path.")
         if until and now > float(until):
@@ -43,5 +46,5 @@ class LinkSigner:
 
 
 def signer(seed: int) -> LinkSigner:
-    """Return the signer of a server that was given a seed."""
+    """Return the signer of a server with this seed."""
     return LinkSigner(hashlib.sha256(f"hobbyhorse media {seed}".encode()).digest())

@@ -1,4 +1,4 @@
-"""Worlds: everything that belongs to one API key, apart from every other; knows no HTTP."""
+"""Worlds: everything that belongs to one API key, separate from every other key. No HTTP."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RESETS = ("jobs", "journal", "scenarios", "clock")
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a job is to end: as which stage, and with which error code and message."""
+    """The intended end of a job: terminal stage, error code and message."""
 
     stage: str
     code: str | None = None
@@ -37,10 +37,7 @@ class Ending:
 
 @dataclass(slots=True)
 class World:
-    """One key's jobs (by id), journal, clock, generator and idempotency keys.
-
-    `endings` says how the next jobs end, in order; without one a job goes well.
-    """
+    """The state of one key. `jobs` are by id; `endings` apply to the next jobs, in order (default: success)."""
 
     key: str = field(repr=False)
     handle: str
@@ -51,43 +48,45 @@ class World:
     journal: Journal = field(default_factory=Journal)
     idempotency: IdempotencyKeys = field(default_factory=IdempotencyKeys)
     endings: deque[Ending] = field(default_factory=deque)
-    plays: ArmedScenarios = field(default_factory=ArmedScenarios)
+    scenarios: ArmedScenarios = field(default_factory=ArmedScenarios)
     limits: Limits = field(default_factory=Limits)
     meter: Meter = field(default_factory=Meter)
     queue: Queue = field(default_factory=Queue)
     since: int = field(default_factory=next_number)
-    """The number of the last request before its journal began, in whatever world."""
+    """The number of the last request, of any world, before this world's journal began."""
     virtual: bool = False
-    """Whether its clients read its clock, and nothing of the real one."""
-    born: tuple[str, Limits] | None = None
-    """The pace and the limits that it began with."""
+    """Whether its clients read this world's clock instead of real time."""
+    initial: tuple[str, Limits] | None = None
+    """The initial pace and limits, which a full reset restores."""
     on_move: Callable[[World, Job], None] = lambda world, job: None
-    """Told of each job whose timeline is changed after its submission."""
+    """Called with each job after a change of its timeline, except at its submission."""
 
     def clients_now(self) -> float:
-        """Return the moment that a client reads on its own clock: the real one, or this world's in virtual time."""
+        """Return the moment on the clients' clock: real time, or this world's clock in virtual time."""
         return self.clock.now() if self.virtual else time.time()
 
     def handover(self) -> Handover:
-        """Begin to note what becomes of the answer to a request that has just arrived."""
+        """Return the record of a request that has just arrived and of its response."""
         return Handover(self.clock.now(), dated=self.clients_now())
 
     def limit(self, limits: Limits) -> None:
-        """Limit what this key may do from now on; jobs that wait for a worker are planned anew."""
+        """Set the limits from now on; jobs that wait for a worker are planned anew."""
         self.limits = limits
         self._replan(self.queue.replan(limits, self.clock.now()))
 
     def refuses(self, order: Order) -> str | None:
-        """Return the situation that refuses an order for a limit that it would break, or None."""
+        """Return the situation that refuses an order because it would exceed a limit, or None."""
         limits = self.limits
         if limits.concurrent_jobs is None and limits.balance is None:
             return None
+        # Linear in the number of jobs, so only under a limit that needs it.
         now = self.clock.now()
         stages = [(job, job.stage(now)) for job in self.jobs.values()]
         under_way = [job for job, stage in stages if not stage.terminal]
         if limits.concurrent_jobs is not None and len(under_way) >= limits.concurrent_jobs:
             return "rate_limited"
         if limits.balance is not None:
+            # Jobs under way count with their price: they may still succeed, and be billed.
             spent = sum(
                 (job.cost for job, stage in stages if not stage.terminal or stage.kind == "success"), Decimal(0)
             )
@@ -95,28 +94,30 @@ class World:
                 return "insufficient_balance"
         return None
 
-    def submit(self, contract: Contract, order: Order, play: ActiveScenario | None = None) -> Job:
-        """Make a job of an order, in the play of a scenario if one is given."""
+    def submit(self, contract: Contract, order: Order, active: ActiveScenario | None = None) -> Job:
+        """Make a job of an order, under an active scenario if one is given."""
         now = self.clock.now()
         job_id = contract.job_id_prefix + ID_FORMS[contract.job_id_form](self.random, now)
         seed = self.random.getrandbits(31) if order.seed is None else order.seed
         ending = self.endings.popleft() if self.endings else None
-        lasting = pace(self.pace, self.random if play is None else play.random)
+        # A scenario draws from its own generator: arming one must not change the ids of later jobs.
+        lasting = pace(self.pace, self.random if active is None else active.random)
         error: tuple[str | None, str | None] = (ending.code, ending.message) if ending else (None, None)
-        if play is not None and (trouble := play.scenario.timeline) is not None:
+        if active is not None and (trouble := active.scenario.timeline) is not None:
             timeline, error = lay_troubled(contract.graph, now, lasting, trouble, contract.polling.longest_wait)
         else:
             timeline = lay(contract.graph, now, lasting, ending.stage if ending else None)
-        job = Job(job_id, contract, order, timeline, seed, error, play=play)
-        if play is not None:
-            play.bound = True
+        job = Job(job_id, contract, order, timeline, seed, error, active_scenario=active)
+        if active is not None:
+            # A further submission belongs to this scenario only while it has faults for submissions left.
+            active.bound = True
         self.jobs[job_id] = job
         if self.limits.workers is not None or self.limits.rivals:
             self._queue(job)
         return job
 
     def cancel(self, job: Job) -> bool:
-        """Cancel a job if its stage allows it; whether that changed anything."""
+        """Cancel a job if its stage allows it; return whether it was cancelled."""
         now = self.clock.now()
         stage = job.stage(now)
         if not stage.cancellable:
@@ -124,23 +125,27 @@ class World:
         graph = job.contract.graph
         target = next((name for name in stage.next if graph[name].kind == "cancelled"), None)
         if target is None:
-            raise LifecycleError(f"{stage.name!r} is cancellable but leads to no cancelled stage")
+            raise LifecycleError(
+                f"stage {stage.name!r} is cancellable but none of its next stages is of kind 'cancelled'"
+            )
         self._move(job, cut(graph, job.timeline, now, target))
         return True
 
     def _queue(self, job: Job) -> None:
-        """Have a job wait for a worker."""
+        """Queue a job for a worker, and delay its timeline until one takes it."""
         start, end = job.timeline[_start_of(job)][0], job.finished
         if job.contract.graph[job.timeline[0][1]].kind != "pending":
+            # Without a pending stage there is nothing to wait in: the job occupies a worker from its acceptance.
             start = job.created
         begins = self.queue.join(self.limits, job.id, job.created, start - job.created, end - start)
         job.timeline, job.begins = _shifted(job, begins - start), begins
         job.ahead = lambda now: self.queue.ahead(self.limits, job.id, now)
 
     def _move(self, job: Job, timeline: Timeline) -> None:
-        """Give a job another future; where it ends earlier, those behind it come earlier, too."""
+        """Replace a job's timeline; if it ends earlier, jobs queued after it start earlier."""
         job.move(timeline)
         self.on_move(self, job)
+        # A job that is stuck keeps its worker.
         if job.ahead is not None and job.ends:
             self._replan(self.queue.leave(self.limits, job.id, self.clock.now()))
 
@@ -153,9 +158,9 @@ class World:
                 self.on_move(self, job)
 
     def transition(self, job: Job, stage: str, code: str | None = None, message: str | None = None) -> None:
-        """Move a job to a stage now; where that is not its end, the job goes on from there as usual.
+        """Move a job to a stage now; from a stage that is not terminal it continues on the usual path to success.
 
-        Raises LifecycleError, which names the stages that are legal next.
+        Raises LifecycleError, which names the stages that may follow.
         """
         now, graph = self.clock.now(), job.contract.graph
         timeline = cut(graph, job.timeline, now, stage)
@@ -171,19 +176,20 @@ class World:
         self._move(job, timeline)
 
     async def run_until_idle(self) -> None:
-        """Move the clock until every job that ends has ended and nothing waits, by 30 days at most at a time."""
+        """Advance the clock until every job that ends has ended and nothing waits."""
         await self.clock.run_until_idle()
+        # A job without a callback leaves nothing on the clock: its end is only a moment of its timeline.
         while ends := [job.finished for job in self.jobs.values() if job.ends and job.finished > self.clock.now()]:
             await self.clock.advance(max(ends) - self.clock.now())
             await self.clock.run_until_idle()
 
     def reset(self, what: Collection[str]) -> None:
-        """Forget what is named: `jobs`, `journal`, `scenarios`, and what waits for its moment on the `clock`.
+        """Forget `jobs`, `journal`, `scenarios`, or the actions that wait on the `clock`, as named.
 
-        With all of them, pace and limits are what they were at first.
+        Resetting all of them also restores the initial pace and limits.
         """
         if unknown := sorted(set(what) - set(RESETS)):
-            raise ValueError(f"cannot reset {unknown[0]!r}; allowed are {', '.join(RESETS)}")
+            raise ValueError(f"cannot reset {unknown[0]!r}; allowed: {', '.join(RESETS)}")
         if "jobs" in what:
             self.jobs.clear()
             self.idempotency = IdempotencyKeys()
@@ -191,24 +197,26 @@ class World:
             self.queue.clear()
         if "journal" in what:
             self.journal.clear()
+            # Requests under way have lower numbers: they stay out of the trace of the new journal.
             self.since = next_number()
         if "scenarios" in what:
-            self.plays.clear()
+            self.scenarios.clear()
         if "clock" in what:
             self.clock.close()
-        if set(what) == set(RESETS) and self.born is not None:
-            self.pace, limits = self.born
+        if set(what) == set(RESETS) and self.initial is not None:
+            self.pace, limits = self.initial
             self.limit(limits)
 
     def ledger(self) -> Ledger:
-        """Return what was ordered, and what it costs."""
+        """Return the ledger: every job, its cost, and whether it repeats an earlier billable order."""
         now = self.clock.now()
         entries: list[LedgerEntry] = []
         paid: dict[object, str] = {}
         for job in self.jobs.values():
             stage = job.stage(now)
             billed = stage.kind == "success"
-            asked = (job.contract.key, *job.order.identity)
+            ordered = (job.contract.key, *job.order.identity)
+            # Repeating an order whose job ended without success costs nothing, so it makes no duplicate.
             lost = stage.terminal and not billed
             entries.append(
                 LedgerEntry(
@@ -220,28 +228,30 @@ class World:
                     job.cost if billed else Decimal(0),
                     billed,
                     not lost,
-                    paid.get(asked) if not lost else None,
+                    paid.get(ordered) if not lost else None,
                 )
             )
             if not lost:
-                paid.setdefault(asked, job.id)
+                paid.setdefault(ordered, job.id)
         return Ledger(tuple(entries))
 
     def find(self, contract: Contract, job_id: str) -> Job | None:
-        """Return this world's job of a provider, or None."""
+        """Return a provider's job by id, or None."""
+        # The jobs of all providers share one world; to a provider, the job of another one is unknown.
         job = self.jobs.get(job_id)
         return job if job is not None and job.contract is contract else None
 
 
 def _start_of(job: Job) -> int:
-    """Return which step of a job's timeline is the first that needs a worker; the one after the first at least."""
+    """Return the index of the first entry of a job's timeline that needs a worker; at least 1 if there are several."""
     graph = job.contract.graph
     kinds = [graph[name].kind for _, name in job.timeline]
+    # The first entry is the acceptance, which no queue can move; a job stuck while pending has no entry for a worker.
     return min(next((at for at, kind in enumerate(kinds) if at and kind != "pending"), len(kinds)), len(kinds) - 1)
 
 
 def _shifted(job: Job, seconds: float) -> Timeline:
-    """Return a job's timeline with everything that needs a worker so many seconds later."""
+    """Return a job's timeline with the entries that need a worker moved by `seconds`."""
     at = _start_of(job)
     if at == 0:
         return job.timeline
@@ -249,9 +259,9 @@ def _shifted(job: Job, seconds: float) -> Timeline:
 
 
 class Worlds:
-    """The worlds by API key; a new key opens a new one, unless only some keys are accepted.
+    """The worlds by API key. A new key opens a new world, unless `accepted` lists the only allowed keys.
 
-    Where they are `closed`, no request opens one: only those keys are accepted that were given a world before.
+    If `closed`, requests open no world: only keys with an existing world are accepted.
     """
 
     def __init__(
@@ -273,11 +283,11 @@ class Worlds:
         self.signer = signer(seed)
         self._by_key: dict[str, World] = {}
         self._by_handle: dict[str, World] = {}
-        self.anybody = self._open("")
+        self.keyless = self._open("")
         """The world of requests that need no key."""
 
     def of(self, key: str) -> World | None:
-        """Return the world of a key, or None if the key is not accepted."""
+        """Return the world of a key, opened on first use, or None if the key is not accepted."""
         if (world := self._by_key.get(key)) is not None:
             return world
         if self._closed or (self._accepted and key not in self._accepted):
@@ -289,12 +299,12 @@ class Worlds:
         return world
 
     def seeded(self, key: str, seed: int) -> World | None:
-        """Return the new world of a key, with a seed of its own: what it makes is the same as in another with the same.
+        """Open a world whose ids and videos are the same as those of any other world with this seed.
 
-        None if the key is not accepted. Raises ValueError if it has a world.
+        Returns None if the key is not accepted. Raises ValueError if the key has a world.
         """
         if key in self._by_key:
-            raise ValueError(f"the key {key!r} has a world already; a seed is for a new one")
+            raise ValueError(f"the key {key!r} has a world already; a seed needs a new key")
         if self._accepted and key not in self._accepted:
             return None
         world = self._opened(key)
@@ -302,30 +312,33 @@ class Worlds:
         return world
 
     def known(self, key: str) -> World | None:
-        """Return the world of a key that has one, or None; none is opened."""
+        """Return the existing world of a key, or None."""
         return self._by_key.get(key)
 
     def drop(self, world: World) -> None:
-        """Forget a world altogether; its key, used again, opens a new one."""
+        """Forget a world entirely; its key opens a new one if it is used again."""
+        # Cancels sleepers and pending callbacks, which would keep the world alive.
         world.reset(RESETS)
         self._by_key.pop(world.key, None)
         self._by_handle.pop(world.handle, None)
 
     def _open(self, key: str) -> World:
+        # Derived from seed and key, not drawn in order of arrival: concurrent tests get the same worlds in each run.
         identity = hashlib.sha256(f"{self._seed}:{key}".encode()).digest()
         random = Random(int.from_bytes(identity[:16], "big"))
         world = World(key, identity[16:24].hex(), self._make_clock(), random, self._pace, limits=self._limits)
-        world.born = (self._pace, self._limits)
+        world.initial = (self._pace, self._limits)
+        # Late-bound: the server sets `on_move` after the constructor has opened the keyless world.
         world.on_move = lambda world, job: self.on_move(world, job)
         self._by_handle[world.handle] = world
         return world
 
     def by_handle(self, handle: str) -> World | None:
-        """Return the world that a media address names."""
+        """Return the world of a media URL's handle, or None."""
         return self._by_handle.get(handle)
 
     def owner(self, contract: Contract, job_id: str) -> World | None:
-        """Return the world that has a provider's job, whichever it is."""
+        """Return the world that has a provider's job, or None."""
         return next((world for world in self if world.find(contract, job_id)), None)
 
     def __iter__(self) -> Iterator[World]:

@@ -1,4 +1,4 @@
-"""No rule about deadlines, cancelling, being killed or results accuses a careful client, whatever befalls it."""
+"""No rule about deadlines, cancelling, restarts or results accuses a careful client, whatever the faults."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ RULES = (*deadlines.RULES, *cancelling.RULES, *persistence.RULES, *results.RULES
 every = contracts_that(lambda contract: True)
 
 
-def accused(story: AnnotatedTrace) -> dict[str, list[str]]:
-    return {rule.id: found for rule in RULES if (found := check(rule, story))}
+def accused(trace: AnnotatedTrace) -> dict[str, list[str]]:
+    return {rule.id: found for rule in RULES if (found := check(rule, trace))}
 
 
 @every
@@ -29,13 +29,13 @@ def test_a_careful_client_is_not_accused(contract: Contract, seed: int, kills: b
     told = Careful(contract, Random(seed), kills).run()
     assert accused(told.story()) == {}
     told.runs = []
-    assert accused(told.story()) == {}, "as recorded traffic, of which no run is known"
+    assert accused(told.story()) == {}, "as recorded traffic, without runs"
 
 
 def test_the_careful_client_meets_every_rule() -> None:
     met = set()
     for contract in CONTRACTS:
         for seed in range(200):
-            story = Careful(contract, Random(seed), seed % 2 == 1).run().story()
-            met |= {rule.id for rule in RULES if check(rule, story) is not None}
+            trace = Careful(contract, Random(seed), seed % 2 == 1).run().story()
+            met |= {rule.id for rule in RULES if check(rule, trace) is not None}
     assert met == {rule.id for rule in RULES}

@@ -1,4 +1,4 @@
-"""Generated scenarios: which moves are among them, what is never said, and which is the simplest."""
+"""The space of scenarios: its faults, its honesty, and its simplest scenario."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 
-from hobbyhorse.conformance.client.planning import singles
 from hobbyhorse.conformance.client.scenario_space import (
     OPTION_STRATEGIES,
     REFUSES_SAFELY,
@@ -33,7 +32,7 @@ def moves_of(said: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def lies(said: dict[str, Any], contract: Contract) -> bool:
-    """Whether a scenario has an operation take effect that says that it has not, and may be tried again."""
+    """Whether a fault makes an operation take effect although its status promises that nothing has happened."""
     for role, move in moves_of(said):
         operation = contract.operations.get(role)
         situation = operation.situations.get(move["move"]) if operation else None
@@ -43,7 +42,7 @@ def lies(said: dict[str, Any], contract: Contract) -> bool:
     return False
 
 
-def test_every_move_that_fits_is_a_deviation_with_and_without_effect(contract: Contract) -> None:
+def test_every_fitting_fault_is_a_single_fault_with_and_without_effect(contract: Contract) -> None:
     met = [(role, move) for said in deviations(contract) for role, move in moves_of(said)]
     for role in roles(contract):
         for name, kind in kinds(role).items():
@@ -52,18 +51,18 @@ def test_every_move_that_fits_is_a_deviation_with_and_without_effect(contract: C
                 assert ((role, {"move": name, "accepted": True}) in met) == ("accepted" in kind.options)
 
 
-def test_every_kind_of_move_is_a_deviation_on_some_provider() -> None:
+def test_every_kind_of_fault_occurs_on_some_provider() -> None:
     met = [(role, move["move"]) for one in CONTRACTS for said in deviations(one) for role, move in moves_of(said)]
     assert {name for role, name in met if role == MEDIA} == MEDIA_MOVES.keys()
     assert {name for role, name in met if role == CALLBACK} == CALLBACK_MOVES.keys()
     assert {name for role, name in met if role not in (MEDIA, CALLBACK)} >= MOVES.keys()
 
 
-def test_the_simplest_scenario_is_the_happy_server(contract: Contract) -> None:
+def test_the_simplest_scenario_has_no_fault(contract: Contract) -> None:
     assert find(STRATEGIES[contract.key], lambda said: True) == {}
 
 
-def test_a_move_can_go_on_for_ever() -> None:
+def test_a_fault_can_apply_always() -> None:
     assert find(OPTION_STRATEGIES["times"], lambda times: times == "always") == "always"
 
 
@@ -73,11 +72,11 @@ def test_no_scenario_lies_about_a_safe_refusal(contract: Contract, data: st.Data
     assert not lies(data.draw(STRATEGIES[contract.key]), contract)
 
 
-def test_no_deviation_lies_about_a_safe_refusal(contract: Contract) -> None:
+def test_no_single_fault_lies_about_a_safe_refusal(contract: Contract) -> None:
     assert not [said for said in deviations(contract) if lies(said, contract)]
 
 
-def test_a_lie_is_made_honest_and_nothing_else_is_changed(contract: Contract) -> None:
+def test_only_a_lie_loses_its_effect(contract: Contract) -> None:
     for role, operation in contract.operations.items():
         said = [
             {"move": name, "accepted": True, "retry_after": 1} for name in operation.situations if name not in MOVES
@@ -89,15 +88,3 @@ def test_a_lie_is_made_honest_and_nothing_else_is_changed(contract: Contract) ->
             kept = {name: value for name, value in move.items() if name != "accepted"} if lie else move
             assert honest(move, operation) == kept
     assert honest({"move": "html_page", "status": 503, "accepted": True}, None) == {"move": "html_page", "status": 503}
-
-
-def test_what_leaves_a_client_without_word_of_its_job_also_comes_when_it_has_seen_it(contract: Contract) -> None:
-    once = singles(contract, ["submit", "status"])
-    found = singles(contract, ["submit", "status"], (), ["status"])
-    later = [drill.scenario["moves"]["status"] for drill in found if drill not in once]
-    assert [drill for drill in once if drill not in found] == []
-    assert all(first == {"move": "latency", "seconds": 0} for first, _ in later)
-    refusals = {name for name, one in contract.operations["status"].situations.items() if one.status >= 400}
-    grave = {"timeout", "reset_peer", "malformed_json", "html_page", "empty_body", "error_envelope"}
-    assert {move["move"] for _, move in later} == grave | refusals
-    assert all(fits(dict(drill.scenario), contract) for drill in found)

@@ -11,18 +11,23 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from hobbyhorse.conformance.server.bodies import bounds, negatives, price_of
+from hobbyhorse.conformance.server.budget import worst
 from hobbyhorse.conformance.server.negate import Mutation, Pair, breakable, mutations
+from hobbyhorse.contract.checks.models import try_order
 from hobbyhorse.contract.forms.expressions import MISSING, Place, Pointer, format_pointer, replaced, resolve
 from hobbyhorse.contract.generate import TEXT, values
-from hobbyhorse.contract.request import cut_prompt, prompt_weight
+from hobbyhorse.contract.request import ValidRequest, cut_prompt, prompt_weight
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Contract, Form, Model, Operation, find_situation
 from hobbyhorse.worlds.journal import Exchange
 from hobbyhorse.worlds.world import Ending
+from tests.conformance.server.test_suite import models, never_called, session_on
 from tests.conftest import CONTRACTS, many
 from tests.contract.test_generate import Judges, documents_of, judges_of
 from tests.world import Mock, Reply
@@ -31,12 +36,12 @@ BODIES = many(2_000, 250)
 BROKEN = many(2_000, 500)
 FEW = 200
 ELSEWHERE = "https://media.example/first-frame.jpg"
-"""A picture that is not fetched, for it is on another machine."""
+"""A picture on another machine, which is not fetched."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One model, ordered by one operation of one contract."""
+    """One model, submitted by one operation of one contract."""
 
     contract: Contract
     model: Model
@@ -48,7 +53,7 @@ class Case:
 
     @property
     def place(self) -> Pointer:
-        """Where the model's parameters stand in the body."""
+        """The place of the model's parameters in the body."""
         return self.operation.model_parameters.pointer
 
     @property
@@ -58,11 +63,11 @@ class Case:
 
     @property
     def prompt(self) -> Pointer:
-        """Where the prompt stands in the parameters; a model without one has all of them there, which is no text."""
+        """The place of the prompt in the parameters; without a prompt, the parameters themselves (not a string)."""
         return self.model.parameters.get("prompt", ((),))[0]
 
     def pictures(self) -> list[Pointer]:
-        """Where pictures stand in the parameters."""
+        """The places of pictures in the parameters."""
         return [place for name in ("first_frame", "references") for place in self.model.parameters.get(name, ())]
 
 
@@ -88,11 +93,11 @@ every_case = pytest.mark.parametrize("case", CASES, ids=name)
 
 
 def valid_bodies(case: Case) -> st.SearchStrategy[Any]:
-    """Bodies that order a job: parameters that keep the model's schema, in a body that keeps the operation's."""
+    """Valid submissions: parameters valid by the model's schema, in a body valid by the operation's."""
     schemas, place = case.contract.schemas, case.place
 
     def parameters(generated: Any) -> Any:
-        """Leave out what a schema cannot say: a data URI has to be a picture, a prompt has its weight."""
+        """Apply the rules that a schema cannot express: a data URI must be a picture, and a prompt has a weight."""
         for pointer in case.pictures():
             if str(resolve(generated, pointer)).lower().startswith("data:"):
                 generated = replaced(generated, pointer, ELSEWHERE)
@@ -107,7 +112,7 @@ def valid_bodies(case: Case) -> st.SearchStrategy[Any]:
 
 
 def named(case: Case, body: Any) -> Any:
-    """Return a body that names the case's model, where bodies do that."""
+    """Return a body that names the case's model, if bodies name one."""
     for pointer in names(case):
         body = replaced(body, pointer, case.model.id)
     return body
@@ -119,7 +124,7 @@ def names(case: Case) -> list[Pointer]:
 
 
 def invalid_bodies(case: Case) -> st.SearchStrategy[Mutation]:
-    """Bodies that break the model's schema or, around its parameters, the operation's, with what is broken."""
+    """Bodies that violate the model's schema, or the operation's outside of the parameters."""
     schemas, place = case.contract.schemas, case.place
     inner = mutations(schemas, case.model.schema).filter(lambda mutation: not is_cut(case, mutation))
     if not place:
@@ -134,14 +139,14 @@ def invalid_bodies(case: Case) -> st.SearchStrategy[Mutation]:
 
 
 def around_parameters(case: Case) -> list[Pair]:
-    """Return what can be broken in the body outside of the parameters."""
+    """Return the pairs that can be violated outside of the parameters."""
     prefix = format_pointer(case.place)
     pairs = breakable(case.contract.schemas, case.whole)
     return [(at, keyword) for at, keyword in pairs if not f"{at}/".startswith(f"{prefix}/") or keyword == "required"]
 
 
 def is_cut(case: Case, mutation: Mutation) -> bool:
-    """Whether what is broken is a prompt that is cut to its limit before the schema looks."""
+    """Whether the violation is a long prompt, which is cut to its limit before validation."""
     limit, pair = case.model.prompt_limit, (mutation.pointer, mutation.keyword)
     if limit is None or limit.over != "truncate" or pair != too_long(case):
         return False
@@ -162,7 +167,7 @@ def judges_by(key: str, address: str) -> Judges:
 
 
 def judges(case: Case, address: str) -> Judges:
-    """Return who judges by a schema of the case's contract; they are made once."""
+    """Return the cached validators for a schema of the case's contract."""
     return judges_by(case.contract.key, address)
 
 
@@ -174,7 +179,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 class Counter:
-    """The fake, ordered from; judged by the case's contract, whatever contract it serves."""
+    """The fake, and checks of its responses by the case's contract, whatever contract it serves."""
 
     def __init__(self, case: Case, loop: asyncio.AbstractEventLoop, served: Contract | None = None) -> None:
         self.case = case
@@ -182,7 +187,7 @@ class Counter:
         self._loop = loop
 
     def order(self, body: Any, headers: dict[str, str] | None = None) -> tuple[Reply, Exchange]:
-        """Order a job; return the answer, which is documented and keeps its schema, and what the journal has."""
+        """Submit a job, check the response by its schema, and return it with its journal entry."""
         case, world = self.case, self.mock.world
         before = len(world.jobs)
         if case.role == "run":
@@ -200,7 +205,7 @@ class Counter:
         return reply, exchange
 
     def accept(self, body: Any, headers: dict[str, str] | None = None) -> Exchange:
-        """Order a job that has to be made."""
+        """Submit a job that must be accepted."""
         reply, exchange = self.order(body, headers)
         assert exchange.job is not None, reply.body
         assert exchange.job in self.mock.world.jobs
@@ -213,7 +218,7 @@ class Counter:
         return exchange
 
     def refuse(self, body: Any, *expected: str) -> Exchange:
-        """Order a job that has to be refused, as one of the expected situations, with a reason in the journal."""
+        """Submit a job that must be refused, as one of the expected situations, with a reason in the journal."""
         reply, exchange = self.order(body)
         situations = [find_situation(self.case.operation, name) for name in expected]
         assert exchange.situation in {situation.name for situation in situations if situation is not None}, reply.body
@@ -224,7 +229,7 @@ class Counter:
 
 
 def failure(contract: Contract) -> str:
-    """Return the stage of a job that failed: one that ends without a video."""
+    """Return the stage of a failed job, which ends without a video."""
     return next(stage.name for stage in contract.graph if stage.kind == "failure")
 
 
@@ -242,7 +247,7 @@ def trial(examples: int, phases: tuple[Phase, ...] = (Phase.generate, Phase.shri
 
 
 def check_accepted(counter: Counter, trial: settings) -> int:
-    """Order with valid bodies; return how many there were."""
+    """Submit valid bodies; return their number."""
     case, orders = counter.case, 0
 
     @trial
@@ -265,7 +270,7 @@ def check_accepted(counter: Counter, trial: settings) -> int:
 
 
 def check_refused(counter: Counter, trial: settings) -> list[Pair]:
-    """Order with invalid bodies; return what was broken in each."""
+    """Submit invalid bodies; return the violated pair of each."""
     case, broken = counter.case, list[Pair]()
 
     @trial
@@ -323,7 +328,7 @@ def test_every_invalid_body_is_refused_as_documented_and_makes_no_job(
 def test_a_body_of_another_model_is_refused_unless_it_is_one_of_this_model_too(
     case: Case, other: Case, loop: asyncio.AbstractEventLoop
 ) -> None:
-    """The operation's schema may allow the bodies of all models; the model's own decides."""
+    """The operation's schema may allow the bodies of all models, so the model's own schema decides."""
     counter = Counter(case, loop)
 
     @trial(FEW)
@@ -372,10 +377,8 @@ def test_a_prompt_over_its_limit_is_cut_and_noted_or_refused(case: Case, loop: a
     ],
     ids=name,
 )
-def test_a_prompt_over_its_schemas_length_is_cut_before_the_schema_looks(
-    case: Case, loop: asyncio.AbstractEventLoop
-) -> None:
-    """The one mutation that the refused bodies leave out."""
+def test_a_prompt_over_its_schemas_length_is_cut_before_validation(case: Case, loop: asyncio.AbstractEventLoop) -> None:
+    """Cover the one mutation that the test of refused bodies leaves out."""
     counter = Counter(case, loop)
     broken = mutations(case.contract.schemas, case.model.schema, [too_long(case)])
 
@@ -423,7 +426,7 @@ def in_form(body: Any, form: Form) -> tuple[Any, dict[str, str]]:
 
 
 def _put(body: Any, source: Place, value: Any) -> Any:
-    """Return a body with a value at a place, lists on the way made where they are missing."""
+    """Return a body with a value at a place, creating missing lists."""
     for depth, step in enumerate(source.pointer):
         above = source.pointer[:depth]
         if step == "0" and not isinstance(resolve(body, above), list):
@@ -435,7 +438,7 @@ def _put(body: Any, source: Place, value: Any) -> Any:
 
 
 def spoilt(contract: Contract, model: Model, schema: Any) -> Contract:
-    """Return a contract that takes another schema for a model."""
+    """Return a contract with another schema for a model."""
     return replace(contract, schemas=Schemas({**documents_of(contract), model.schema_file: schema}))
 
 
@@ -450,10 +453,34 @@ def test_a_server_that_refuses_valid_bodies_is_caught(contract: Contract, loop: 
 def test_a_server_that_accepts_invalid_bodies_is_caught(
     keyword: str, contract: Contract, loop: asyncio.AbstractEventLoop
 ) -> None:
-    """It may well fall over what its schema should have kept out."""
+    """The fake may also crash on a value that the schema should have kept out."""
     case = next(case for case in CASES if case.contract is contract)
     schema = contract.schemas.document(case.model.schema_file)
     wide = {"required": [], "properties": {member: {} for member in schema["properties"]}}
     fake = spoilt(contract, case.model, {**schema, keyword: wide[keyword]})
     with pytest.raises((AssertionError, TypeError, ValueError, AttributeError)):
         check_refused(Counter(case, loop, fake), trial(FEW, (Phase.generate,)))
+
+
+@models
+def test_every_negative_breaks_the_contract_and_every_bound_keeps_it(contract: Contract, model: Model) -> None:
+    session = session_on(contract, model, httpx.MockTransport(never_called))
+    broken = list(negatives(contract, model, session.submit, session.order))
+    assert len(broken) > 10
+    assert len({body.label for body in broken}) == len(broken)
+    for body in broken:
+        assert not isinstance(try_order(contract, session.submit, model.id, body.value), ValidRequest), body.label
+    edges = list(bounds(contract, model, session.submit, session.order))
+    assert len(edges) >= 2
+    for body in edges:
+        assert isinstance(try_order(contract, session.submit, model.id, body.value), ValidRequest), body.label
+
+
+@models
+def test_a_body_whose_price_cannot_be_read_costs_the_worst(contract: Contract, model: Model) -> None:
+    session = session_on(contract, model, httpx.MockTransport(never_called))
+    submit, order = session.submit, session.order
+    place = (*submit.model_parameters.pointer, *model.parameters["duration"][0])
+    assert session.price == model.cost(min(model.price, key=lambda tier: model.price[tier]), resolve(order, place))
+    for wrong in (None, "3", 3.5, True, 0, -1, 10**9, [3]):
+        assert price_of(contract, model, submit, order, replaced(order, place, wrong)) == worst(contract)

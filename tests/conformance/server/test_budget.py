@@ -1,4 +1,4 @@
-"""The purse: what may be spent, and what was."""
+"""The budget: reservations, refunds, and the bound under concurrency."""
 
 from __future__ import annotations
 
@@ -13,56 +13,56 @@ from hobbyhorse.contract.values import Contract
 CENTS_42 = Decimal("0.42")
 
 
-def test_what_is_held_counts_as_spent() -> None:
-    purse = Budget(Decimal("0.50"))
-    with purse.hold(CENTS_42):
-        assert purse.left == Decimal("0.08")
-    assert purse.spent == CENTS_42
+def test_a_reserved_price_counts_as_spent() -> None:
+    budget = Budget(Decimal("0.50"))
+    with budget.hold(CENTS_42):
+        assert budget.left == Decimal("0.08")
+    assert budget.spent == CENTS_42
 
 
-def test_what_was_refused_for_certain_is_given_back() -> None:
-    purse = Budget(Decimal("0.50"))
-    with purse.hold(CENTS_42) as held:
+def test_a_certain_refusal_refunds_the_price() -> None:
+    budget = Budget(Decimal("0.50"))
+    with budget.hold(CENTS_42) as held:
         held.refused = True
-    assert purse.spent == 0
+    assert budget.spent == 0
 
 
 def test_a_request_that_breaks_off_stays_paid() -> None:
-    purse = Budget(Decimal("0.50"))
-    with pytest.raises(ZeroDivisionError), purse.hold(CENTS_42):
+    budget = Budget(Decimal("0.50"))
+    with pytest.raises(ZeroDivisionError), budget.hold(CENTS_42):
         raise ZeroDivisionError
-    assert purse.spent == CENTS_42
+    assert budget.spent == CENTS_42
 
 
-def test_what_is_more_than_what_is_left_is_not_sent() -> None:
-    purse = Budget(Decimal("0.50"))
-    with purse.hold(CENTS_42), pytest.raises(NotAffordable, match=r"0\.08 USD are left"), purse.hold(CENTS_42):
+def test_a_price_above_the_rest_is_refused() -> None:
+    budget = Budget(Decimal("0.50"))
+    with budget.hold(CENTS_42), pytest.raises(NotAffordable, match=r"0\.08 USD are left"), budget.hold(CENTS_42):
         pass
-    assert purse.spent == CENTS_42
+    assert budget.spent == CENTS_42
 
 
-def test_what_is_just_left_can_be_spent() -> None:
-    purse = Budget(CENTS_42)
-    with purse.hold(CENTS_42):
+def test_the_exact_rest_can_be_spent() -> None:
+    budget = Budget(CENTS_42)
+    with budget.hold(CENTS_42):
         pass
-    assert purse.left == 0
+    assert budget.left == 0
 
 
-def test_without_a_budget_only_what_is_free_can_be_had() -> None:
-    purse = Budget(None)
-    with purse.hold(Decimal(0)):
+def test_without_a_budget_only_free_requests_are_allowed() -> None:
+    budget = Budget(None)
+    with budget.hold(Decimal(0)):
         pass
-    with pytest.raises(NotAffordable), purse.hold(Decimal("0.01")):
+    with pytest.raises(NotAffordable), budget.hold(Decimal("0.01")):
         pass
 
 
-def test_many_at_once_never_spend_more_than_there_is() -> None:
-    purse, sent = Budget(Decimal("4.20")), []
+def test_concurrent_requests_never_exceed_the_budget() -> None:
+    budget, sent = Budget(Decimal("4.20")), []
 
     def spend() -> None:
         for _ in range(50):
             try:
-                with purse.hold(CENTS_42):
+                with budget.hold(CENTS_42):
                     sent.append(CENTS_42)
             except NotAffordable:
                 return
@@ -72,7 +72,7 @@ def test_many_at_once_never_spend_more_than_there_is() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sum(sent) == purse.spent == Decimal("4.20")
+    assert sum(sent) == budget.spent == Decimal("4.20")
 
 
 def test_the_worst_job_is_the_longest_of_the_dearest_tier(contract: Contract) -> None:

@@ -1,4 +1,4 @@
-"""An endpoint that is called from its contract: bounded in time, bytes and money, and never with the key elsewhere."""
+"""Calls of an endpoint from its contract: bounded in time, bytes and money, and the key goes to no other host."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def http() -> Iterator[httpx.Client]:
 
 
 def endpoint_at(server: Little, http: httpx.Client, **more: object) -> Endpoint:
-    purse = Budget(Decimal("0.50"))
+    budget = Budget(Decimal("0.50"))
     contract: Contract = CONTRACT
-    found = Endpoint(contract, server.url, KEY, purse, time.monotonic() + 20, http)
+    found = Endpoint(contract, server.url, KEY, budget, time.monotonic() + 20, http)
     for name, value in more.items():
         setattr(found, name, value)
     return found
@@ -82,22 +82,22 @@ def test_a_file_is_fetched_without_the_key(http: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 422, 429])
-def test_an_order_that_was_refused_is_not_paid(http: httpx.Client, status: int) -> None:
+def test_a_refused_submission_is_not_paid(http: httpx.Client, status: int) -> None:
     with little(always(status)) as server:
         endpoint = endpoint_at(server, http)
         endpoint.call("submit", probe="negative:json", price=PRICE, content=b"{")
-    assert endpoint.purse.spent == 0
+    assert endpoint.budget.spent == 0
 
 
 @pytest.mark.parametrize("status", [200, 202, 307, 408, 500, 503, 504])
-def test_an_order_that_may_have_been_taken_stays_paid(http: httpx.Client, status: int) -> None:
+def test_a_submission_that_may_have_been_accepted_stays_paid(http: httpx.Client, status: int) -> None:
     with little(always(status)) as server:
         endpoint = endpoint_at(server, http)
         endpoint.call("submit", probe="job", price=PRICE, body={})
-    assert endpoint.purse.spent == PRICE
+    assert endpoint.budget.spent == PRICE
 
 
-def test_what_cannot_be_paid_is_not_sent(http: httpx.Client) -> None:
+def test_an_unaffordable_request_is_not_sent(http: httpx.Client) -> None:
     with little(always(200)) as server:
         endpoint = endpoint_at(server, http)
         with pytest.raises(NotAffordable):
@@ -105,7 +105,7 @@ def test_what_cannot_be_paid_is_not_sent(http: httpx.Client) -> None:
         assert server.connections == 0
 
 
-def test_nothing_is_sent_when_the_time_is_over(http: httpx.Client) -> None:
+def test_nothing_is_sent_after_the_time_limit(http: httpx.Client) -> None:
     with little(always(200)) as server:
         endpoint = endpoint_at(server, http, until=time.monotonic() - 1)
         with pytest.raises(OutOfTime):
@@ -113,7 +113,7 @@ def test_nothing_is_sent_when_the_time_is_over(http: httpx.Client) -> None:
         assert server.connections == 0
 
 
-def test_an_answer_of_100_mb_is_left_and_hardly_kept(http: httpx.Client) -> None:
+def test_a_response_of_100_mb_is_abandoned_and_hardly_kept(http: httpx.Client) -> None:
     def answer(said: Said) -> Told:
         return Told(200, (PIECE for _ in range(1600)))
 
@@ -125,7 +125,7 @@ def test_an_answer_of_100_mb_is_left_and_hardly_kept(http: httpx.Client) -> None
     assert len(step.exchange.answer) == KEPT_FILE_BYTES
 
 
-def test_an_answer_that_never_ends_is_left_in_time(http: httpx.Client) -> None:
+def test_a_response_that_never_ends_is_abandoned_in_time(http: httpx.Client) -> None:
     def dripping() -> Iterator[bytes]:
         while True:
             time.sleep(0.02)
@@ -138,7 +138,7 @@ def test_an_answer_that_never_ends_is_left_in_time(http: httpx.Client) -> None:
     assert not step.delivered
 
 
-def test_no_server_is_an_answer_of_status_0(http: httpx.Client) -> None:
+def test_without_a_server_the_status_is_0(http: httpx.Client) -> None:
     with little(always(200)) as server:
         pass
     assert endpoint_at(server, http).call("status", probe="job", path={"job": "j"}).status == 0

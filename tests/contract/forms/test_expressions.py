@@ -1,4 +1,4 @@
-"""Runtime expressions and JSON Pointers: what is read, written, found and replaced."""
+"""Runtime expressions and JSON Pointers: parsing, formatting, resolving and replacing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NAMES = st.text(min_size=1, max_size=8)
 
 
 def places_in(value: Any, pointer: Pointer = ()) -> list[Pointer]:
-    """Return the place of a value and those of everything in it."""
+    """Return the pointers of a value and of everything nested in it."""
     if isinstance(value, dict):
         return [pointer, *(place for name in value for place in places_in(value[name], (*pointer, name)))]
     if isinstance(value, list):
@@ -55,7 +55,7 @@ def values_with_a_place(draw: st.DrawFn) -> tuple[Any, Pointer]:
 
 @st.composite
 def places_to_be(draw: st.DrawFn) -> tuple[Any, Pointer]:
-    """A value and a place that can be set in it: one that it has, or new members below one that is no list."""
+    """A value and a pointer that can be set in it: an existing one, or new members below a value that is not a list."""
     value, pointer = draw(values_with_a_place())
     if not isinstance(resolve(value, pointer), list):
         pointer = (*pointer, *draw(st.lists(STEPS, max_size=2)))
@@ -90,10 +90,10 @@ def test_a_pointer_is_read_as_rfc_6901_says(text: str, pointer: Pointer) -> None
 
 
 @pytest.mark.parametrize("text", ["a", "a/b", "#/a", " /a", "/~", "/~2", "/a~", "/~~0", "/a/~x"])
-def test_a_text_that_is_no_pointer_is_refused_by_name(text: str) -> None:
+def test_a_text_that_is_not_a_pointer_is_quoted_in_the_error(text: str) -> None:
     with pytest.raises(ExpressionError) as raised:
         parse_pointer(text)
-    assert str(raised.value) == f"{text!r} is no JSON Pointer; it starts with / and has ~ only as ~0 or ~1"
+    assert str(raised.value) == f"{text!r} is not a JSON Pointer; it must start with / and have ~ only as ~0 or ~1"
 
 
 @given(values_with_a_place())
@@ -106,7 +106,7 @@ def test_every_place_of_a_value_is_found(found: tuple[Any, Pointer]) -> None:
 
 
 @given(VALUES, POINTERS)
-def test_a_place_that_a_value_has_not_is_missing(value: Any, pointer: Pointer) -> None:
+def test_a_pointer_to_nothing_resolves_to_missing(value: Any, pointer: Pointer) -> None:
     assume(pointer not in places_in(value))
     assert resolve(value, pointer) is MISSING
 
@@ -118,15 +118,15 @@ def test_a_list_has_no_other_places_than_its_indices(step: str) -> None:
     assert resolve(["a", "b"], (step,)) is MISSING
     with pytest.raises(ExpressionError) as raised:
         replaced(["a", "b"], (step,), "c")
-    assert str(raised.value) == f"{step!r} is no index of a list of 2"
+    assert str(raised.value) == f"{step!r} is not an index of an array of length 2"
 
 
 @pytest.mark.parametrize("value", ["text", 5, None, True, 1.5])
-def test_there_is_nothing_inside_a_value_that_is_no_object_and_no_list(value: Any) -> None:
+def test_a_scalar_contains_nothing(value: Any) -> None:
     assert resolve(value, ("0",)) is MISSING
 
 
-def test_what_is_missing_is_false_and_equals_no_value() -> None:
+def test_missing_is_false_and_equals_no_value() -> None:
     assert not MISSING
     values: list[Any] = [None, False, 0, "", [], {}]
     assert MISSING not in values
@@ -164,7 +164,7 @@ def test_a_place_that_is_set_twice_holds_the_second_value(found: tuple[Any, Poin
 
 
 @given(places_to_be(), VALUES | st.just(MISSING))
-def test_what_is_replaced_in_stays_as_it_was(found: tuple[Any, Pointer], new: Any) -> None:
+def test_the_original_document_is_unchanged(found: tuple[Any, Pointer], new: Any) -> None:
     value, pointer = found
     assume(new is not MISSING or (pointer and isinstance(resolve(value, pointer[:-1]), dict)))
     before = copy.deepcopy(value)
@@ -226,23 +226,23 @@ def test_a_body_without_a_pointer_is_the_whole_body(text: str) -> None:
         *("$Request.body#/a", " $request.body#/a", "{$request.body#/a}", "$request.query."),
     ],
 )
-def test_a_text_that_is_no_place_is_refused_by_name(text: str) -> None:
+def test_a_text_that_is_not_a_place_is_quoted_in_the_error(text: str) -> None:
     with pytest.raises(ExpressionError) as raised:
         parse(text)
     assert str(raised.value) == (
-        f"{text!r} is no place; allowed are $request or $response, then .body#/JSON/POINTER, "
+        f"{text!r} is not a place in a message; allowed: $request or $response, then .body#/JSON/POINTER, "
         ".header.NAME, .query.NAME or .path.NAME"
     )
 
 
 @pytest.mark.parametrize("text", ["$request.body#a", "$response.body#/~2"])
-def test_a_place_in_a_body_with_a_pointer_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ExpressionError, match="is no JSON Pointer"):
+def test_an_invalid_pointer_in_a_place_is_refused(text: str) -> None:
+    with pytest.raises(ExpressionError, match="is not a JSON Pointer"):
         parse(text)
 
 
 @given(st.text(max_size=30))
-def test_any_other_text_is_a_place_or_an_error_of_that_kind(text: str) -> None:
+def test_any_text_is_a_place_or_an_expression_error(text: str) -> None:
     try:
         place = parse("$request." + text)
     except ExpressionError:

@@ -1,4 +1,4 @@
-"""The forms of job ids: each has its documented shape, is drawn from a seed, and two are never the same."""
+"""Job id formats: each has its documented shape, follows from a seed, and does not repeat."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hobbyhorse.contract.forms.ids import ID_FORMS
 from hobbyhorse.contract.values import Contract
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+# The last millisecond that fits into 48 bits, in the year 10889.
 LAST_MILLISECOND = (1 << 48) - 1
-"""The last moment that fits into 48 bits, in the year 10889."""
 
 SHAPES: Mapping[str, str] = {
     "uuid4": r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
@@ -34,7 +34,7 @@ SEEDS = st.integers(0, 2**64)
 
 
 def milliseconds_of(form: str, name: str) -> int:
-    """Read the moment that a time-ordered id begins with, as its own document says."""
+    """Decode the time at the start of an id, as RFC 9562 and the ULID specification define it."""
     if form == "uuid7":
         return uuid.UUID(name).int >> 80
     moment = 0
@@ -55,7 +55,7 @@ def test_an_id_has_the_shape_of_its_form(form: str, seed: int, moment: int) -> N
 
 
 @pytest.mark.parametrize(("form", "version"), [("uuid4", 4), ("uuid7", 7)])
-def test_a_uuid_is_one_of_its_version_for_others_too(form: str, version: int) -> None:
+def test_the_standard_library_reads_the_version_of_a_uuid(form: str, version: int) -> None:
     found = uuid.UUID(ID_FORMS[form](Random(0), 1777370400.0))
     assert (found.version, found.variant) == (version, uuid.RFC_4122)
 
@@ -99,8 +99,8 @@ def test_a_time_ordered_id_sorts_by_its_moment(form: str, seeds: tuple[int, int]
 
 
 @pytest.mark.parametrize("form", TIMED)
-def test_the_whole_of_a_time_ordered_id_but_its_moment_and_its_marks_is_drawn(form: str) -> None:
-    """Every bit behind the moment is now one and now zero, but the six of a UUID's version and variant."""
+def test_every_other_bit_of_a_time_ordered_id_is_random(form: str) -> None:
+    """Each bit after the time takes both values, except the six of a UUID's version and variant."""
     names = [ID_FORMS[form](Random(seed), 0.0) for seed in range(200)]
     numbers = [uuid.UUID(name).int if form == "uuid7" else number_of(name) for name in names]
     always, never = numbers[0], numbers[0]
@@ -117,5 +117,5 @@ def number_of(ulid: str) -> int:
     return number
 
 
-def test_a_providers_ids_are_of_a_form_that_there_is(contract: Contract) -> None:
+def test_a_providers_ids_have_a_known_form(contract: Contract) -> None:
     assert re.fullmatch(SHAPES[contract.job_id_form], ID_FORMS[contract.job_id_form](Random(0), 1777370400.0))

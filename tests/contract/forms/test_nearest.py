@@ -1,4 +1,4 @@
-"""What a refused request comes nearest to, and what exactly differs, on every contract and on small ones."""
+"""Nearest operations and differences, for every contract."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.world import documented
 
 
 def path_of(operation: Operation) -> str:
-    """Return a path that meets an operation."""
+    """Return a path that matches an operation."""
     return "/".join("a" if part.startswith("{") else part for part in operation.path.split("/"))
 
 
 def names_several(operation: Operation) -> bool:
-    """Whether a name in an operation's path stands for several segments."""
+    """Whether a parameter in an operation's path may span several segments."""
     return any(parameter.multi_segment for parameter in operation.parameters)
 
 
@@ -69,7 +69,7 @@ def test_a_segment_too_many_and_one_that_is_missing_are_named(contract: Contract
 
 
 @contracts_that(lambda contract: any(names_several(operation) for operation in contract.operations.values()))
-def test_a_name_that_stands_for_several_segments_is_not_held_against_the_request(contract: Contract) -> None:
+def test_a_multi_segment_parameter_is_no_difference(contract: Contract) -> None:
     for operation in filter(names_several, contract.operations.values()):
         path = "/".join("a/b/c" if part.startswith("{") else part for part in operation.path.split("/"))
         found = nearest(contract, operation.method, f"/x{path}")
@@ -86,12 +86,12 @@ def test_anything_comes_nearest_to_something(number: int, method: str, path: str
     assert "\n" not in str(found)
 
 
-def test_a_path_of_a_thousand_segments_is_looked_at_only_at_its_beginning(contract: Contract) -> None:
+def test_only_the_first_segments_of_a_long_path_are_compared(contract: Contract) -> None:
     found = nearest(contract, "GET", "/a" * 30_000)
     assert len(found.differences) < 40
 
 
-def test_what_an_invalid_body_lacks_is_a_field(contract: Contract) -> None:
+def test_a_missing_member_of_a_body_is_reported_as_a_field(contract: Contract) -> None:
     operation, model, body = documented(contract)
     path = path_of(operation).replace("/a", f"/{model.id}") if "{" in operation.path else operation.path
     json = headers(content_type="application/json")
@@ -111,9 +111,9 @@ def test_another_content_type_is_a_header(contract: Contract, kind: str) -> None
     assert (found.part, found.at) == ("header", "content-type")
 
 
-def test_a_body_that_is_no_json_is_said_to_be_none(contract: Contract) -> None:
+def test_a_body_that_is_not_valid_json_is_reported_as_such(contract: Contract) -> None:
     operation, _, _ = documented(contract)
     found = difference(contract, operation, path_of(operation), "", headers(content_type="application/json"), b"{")
     assert found is not None
     assert (found.part, found.at) == ("field", "")
-    assert "no JSON" in found.message
+    assert "is not valid JSON" in found.message

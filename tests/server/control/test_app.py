@@ -713,4 +713,4 @@ async def test_json_however_deep_is_refused_and_changes_nothing(depth: int) -> N
         reply = await plane.mock.send("POST", path, body=body, headers=headers, host="127.0.0.1")
         assert 400 <= reply.status < 500
         assert set(reply.json) == {"error"}
-    assert plane.mock.world.plays.armed == []
+    assert plane.mock.world.scenarios.armed == []

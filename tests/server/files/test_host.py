@@ -21,7 +21,7 @@ from hobbyhorse.clock.clock import ManualClock
 from hobbyhorse.contract.folder import data_directory
 from hobbyhorse.contract.forms.expressions import replaced
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.media.mp4 import probe
+from hobbyhorse.media.probe import probe
 from hobbyhorse.media.video import VideoError, VideoSpec, film
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.files import renderer as studio_module

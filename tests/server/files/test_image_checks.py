@@ -57,12 +57,12 @@ BAD = {
 }
 
 
-async def order(mock: Mock, contract: Contract, model: Model, url: str) -> Reply:
+async def order(mock: Mock, contract: Contract, model: Model, url: str, role: str = "submit") -> Reply:
     """Order the documented job of a model with another picture."""
-    operation, _, body = documented(contract, model)
+    operation, _, body = documented(contract, model, role)
     places = model.parameters.get("first_frame") or model.parameters["references"]
     body = replaced(body, (*operation.model_parameters.pointer, *places[0]), url)
-    return await mock.call(contract, "submit", path={"model": model.id}, body=body)
+    return await mock.call(contract, role, path={"model": model.id}, body=body)
 
 
 def inline(data: bytes, kind: str = "png") -> str:
@@ -302,6 +302,31 @@ async def test_a_held_job_does_not_end_before_its_pictures_are_looked_at(httpser
     assert not job.stage(mock.clock.now() + 1e6).terminal
     await mock.clock.advance(0)
     assert job.stage(mock.clock.now()).kind == "success"
+
+
+HOLDING = [
+    pytest.param(contract, model, id=f"{contract.key}-{model.task}")
+    for contract in CONTRACTS
+    for model in contract.models
+    if model.images is not None and "run" in contract.operations
+]
+
+
+@pytest.mark.parametrize(("contract", "model"), HOLDING)
+@pytest.mark.parametrize("kind", ["success", "failure"])
+async def test_a_held_request_fetches_its_picture_before_it_responds(
+    kind: str, contract: Contract, model: Model, httpserver: HTTPServer
+) -> None:
+    data = encoded(600, 600) if kind == "success" else BAD["an HTML page"]
+    httpserver.expect_request("/p.png").respond_with_data(data, content_type="image/png")
+    mock = Mock([contract], pace="instant")
+    reply = await order(mock, contract, model, httpserver.url_for("/p.png"), "run")
+    assert [request.path for request, _ in httpserver.log] == ["/p.png"], "the fetch is over when the response comes"
+    assert reply.reading is not None
+    assert {contract.graph[name].kind for name in reply.reading.stages} == {kind}
+    (job,) = mock.world.jobs.values()
+    assert (job.held, job.collected) == (False, True)
+    assert (job.error == (None, None)) == (kind == "success")
 
 
 async def test_no_picture_stays_behind(contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""`hobbyhorse conformance client`: the options of the suite for clients."""
+"""`hobbyhorse conformance client`: checks the options, and runs the client suite and its report."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import Annotated
 
 import typer
 
-from hobbyhorse.cli.client_player import (
+from hobbyhorse.cli.client_progress import progress
+from hobbyhorse.cli.client_runner import (
+    ClientOptions,
     CommandArgument,
     LimitOption,
     ParallelOption,
     PythonOption,
     ResumeOption,
     SpeedOption,
-    open_player,
+    open_runner,
 )
-from hobbyhorse.cli.client_progress import progress
 from hobbyhorse.cli.client_verdicts import show_result
 from hobbyhorse.cli.options import (
     BaselineOption,
@@ -25,7 +26,7 @@ from hobbyhorse.cli.options import (
     ModelOption,
     ProviderOption,
     ReportOption,
-    keep_hypothesis_away,
+    keep_hypothesis_files_in_cache,
     load_contracts,
     model_of,
     one_of,
@@ -39,67 +40,79 @@ from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.search import CannotRun, Plan, Search
 from hobbyhorse.contract.values import Contract
 
+# Runs of a Python callable, and of a command. A callable runs in virtual time, so that more of its runs fit into the
+# few minutes of a CI job; `full` is for a night.
 PROFILE_RUNS = {"ci": (500, 150), "full": (10_000, 2_000)}
-"""How many runs a profile has: of a Python callable, and of a command."""
+SEARCH = "Search"
 
 
 def command(
     provider: ProviderOption,
     command: CommandArgument = None,
-    python: PythonOption = None,
     model: ModelOption = None,
-    profile: Annotated[str, typer.Option(metavar="ci|full", help="How many runs, if --runs does not say.")] = "ci",
-    seed: Annotated[int, typer.Option(metavar="N", help="The same seed finds the same.")] = 0,
-    runs: Annotated[int | None, typer.Option(metavar="N", help="How often the client may be run.")] = None,
-    rule: Annotated[list[str] | None, typer.Option(metavar="ID", help="Only this rule (repeatable).")] = None,
-    report: ReportOption = None,
-    resume_command: ResumeOption = None,
-    baseline: BaselineOption = None,
-    speed: SpeedOption = 1.0,
-    limit: LimitOption = 30.0,
-    parallel: ParallelOption = None,
     contracts: ContractsOption = None,
+    python: PythonOption = None,
+    resume_command: ResumeOption = None,
+    parallel: ParallelOption = None,
+    limit: LimitOption = 30.0,
+    speed: SpeedOption = 1.0,
+    profile: Annotated[
+        str,
+        typer.Option(metavar="ci|full", help="The number of runs, unless --runs is given.", rich_help_panel=SEARCH),
+    ] = "ci",
+    runs: Annotated[
+        int | None, typer.Option(metavar="N", help="Run the client at most N times.", rich_help_panel=SEARCH)
+    ] = None,
+    rule: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Check only this rule (repeatable).", rich_help_panel=SEARCH)
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="The same seed tries the same test cases.", rich_help_panel=SEARCH)
+    ] = 0,
+    report: ReportOption = None,
+    baseline: BaselineOption = None,
 ) -> None:
-    """Run a client against every trouble that the provider may make, and judge what it did.
+    """Run a client against every fault that a provider can cause, and judge its behaviour.
 
     Exit status 0: no finding; 1: findings; 2: the client could not be tested.
     """
-    keep_hypothesis_away()
+    keep_hypothesis_files_in_cache()
     if profile not in PROFILE_RUNS:
-        raise UsageError(f"--profile {profile!r}; allowed are {', '.join(PROFILE_RUNS)}")
+        raise UsageError(f"--profile is {profile!r}; allowed: {', '.join(PROFILE_RUNS)}")
     if runs is not None and runs < 1:
-        raise UsageError(f"--runs {runs}; it is a number from 1")
-    known = [one.id for one in rules()]
-    if unknown := sorted(set(rule or ()) - set(known)):
-        raise UsageError(f"--rule {unknown[0]!r}: there is no such rule; `hobbyhorse rules` lists them")
+        raise UsageError(f"--runs is {runs}; allowed: 1 or more")
+    ids = [one.id for one in rules()]
+    if unknown := sorted(set(rule or ()) - set(ids)):
+        raise UsageError(f"--rule: unknown rule {unknown[0]!r}; `hobbyhorse rules` lists all")
     try:
-        accepted = read_baseline(baseline, known) if baseline is not None else {}
+        accepted = read_baseline(baseline, ids) if baseline is not None else {}
     except ReportError as error:
         raise UsageError(str(error)) from None
     contract = one_of(load_contracts(contracts), provider)
     chosen = model_of(contract, model)
-    most = runs if runs is not None else PROFILE_RUNS[profile][0 if python is not None else 1]
-    options = (resume_command, seed, speed, limit, parallel, most, contracts)
-    with open_player(contract, chosen, python, command, *options) as (play, kinds, name):
+    most_runs = runs if runs is not None else PROFILE_RUNS[profile][0 if python is not None else 1]
+    client = ClientOptions(command, python, resume_command, seed, speed, limit, parallel, contracts)
+    with open_runner(contract, chosen, client, most_runs) as runner:
         try:
-            with progress(name) as bar:
-                plan = Plan(most, seed, tuple(rule or ()), kinds)
-                result = Search(contract, play, plan, bar).run(name, chosen.id)
+            with progress(runner.name) as show:
+                plan = Plan(most_runs, seed, tuple(rule or ()), runner.kinds)
+                result = Search(contract, runner.play, plan, show).run(runner.name, chosen.id)
         except CannotRun as error:
             raise UsageError(str(error)) from None
     result = _with_baseline(result, accepted)
-    if report is not None:
+    if report is not None:  # first, so that a summary is never printed for a report that is not there
         _write(result, contract, report)
     show_result(result, report)
     raise typer.Exit(0 if result.clean else 1)
 
 
-def _with_baseline(result: Result, accepted: dict[str, str]) -> Result:
-    """Return a result in which known findings are accepted, and those that are known and were not found are stale."""
+def _with_baseline(result: Result, baseline: dict[str, str]) -> Result:
+    """Return the result with its broken rules accepted as in the baseline, and the baseline's passed rules as stale."""
     broken = {one.rule.id for one in result.verdicts if one.verdict == BROKEN}
     passed = {one.rule.id for one in result.verdicts if one.verdict == PASSED}
-    stale = tuple(sorted(set(accepted) & passed))
-    return replace(result, accepted={rule: why for rule, why in accepted.items() if rule in broken}, stale=stale)
+    # A rule that was not observed in this run is neither: the client may still break it.
+    stale = tuple(sorted(set(baseline) & passed))
+    return replace(result, accepted={rule: why for rule, why in baseline.items() if rule in broken}, stale=stale)
 
 
 def _write(result: Result, contract: Contract, folder: Path) -> None:
@@ -107,4 +120,4 @@ def _write(result: Result, contract: Contract, folder: Path) -> None:
         write_report(result, folder)
         write_page(result, contract, folder)
     except OSError as error:
-        raise UsageError(f"--report {str(folder)!r} cannot be written: {error.strerror}") from None
+        raise UsageError(f"--report: {str(folder)!r} cannot be written: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""`hobbyhorse conformance judge`: recorded traffic against the rules for clients. No server."""
+"""`hobbyhorse conformance judge`: judges a recording by the rules for clients. Starts no server."""
 
 from __future__ import annotations
 
@@ -18,27 +18,32 @@ from hobbyhorse.contract.folder import data_directory
 from hobbyhorse.traces.har import HarError, parse_har, read_har
 from hobbyhorse.traces.trace import TraceError, read_trace
 
+# A schema error quotes the value that is wrong, which may be a whole recorded body.
+MOST_MESSAGE_CHARACTERS = 300
+
 
 def command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A HAR file, or a trace as JSON.")],
     provider: ProviderOption,
-    base: Annotated[str | None, typer.Option(metavar="URL", help="The base URL, if it is not the provider's.")] = None,
+    base: Annotated[
+        str | None, typer.Option(metavar="URL", help="The base URL in the recording, if it is not the provider's.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     contracts: ContractsOption = None,
 ) -> None:
-    """Judge recorded traffic of a client; no server takes part.
+    """Judge the recorded traffic of a client, without a server.
 
     Exit status 0: no finding; 1: findings; 2: the file cannot be judged.
     """
     contract = one_of(load_contracts(contracts), provider)
     notes: tuple[str, ...] = ()
     try:
-        said = parse_har(file.read_bytes())
-        if isinstance(said, dict) and "log" in said:
-            read = read_har(said, contract, base)
-            trace, notes = read.trace, read.notes
+        document = parse_har(file.read_bytes())
+        if isinstance(document, dict) and "log" in document:
+            recording = read_har(document, contract, base)
+            trace, notes = recording.trace, recording.notes
         else:
-            trace = read_trace(_valid(said))
+            trace = read_trace(_valid_trace(document))
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from None
     except (HarError, TraceError) as error:
@@ -53,12 +58,15 @@ def command(
     raise typer.Exit(1 if any(one.verdict == BROKEN for one in verdicts) else 0)
 
 
-def _valid(said: Any) -> Any:
-    """Return a trace that keeps the schema of traces. Raises TraceError."""
+def _valid_trace(document: Any) -> Any:
+    """Return a document that satisfies the schema of traces. Raises TraceError."""
     schema = json.loads((data_directory("fixtures") / "trace.schema.json").read_text())
-    wrong = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(said))
-    if not isinstance(said, dict) or "format" not in said:
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(document))
+    # Any other JSON file fails the schema in many places; its message says which two formats are meant.
+    if not isinstance(document, dict) or "format" not in document:
         raise TraceError("neither a HAR file, which has a `log`, nor a trace, which has a `format`")
-    if wrong is not None:
-        raise TraceError(f"neither a HAR file nor a trace: {wrong.json_path}: {wrong.message[:300]}")
-    return said
+    if error is not None:
+        raise TraceError(
+            f"neither a HAR file nor a trace: {error.json_path}: {error.message[:MOST_MESSAGE_CHARACTERS]}"
+        )
+    return document

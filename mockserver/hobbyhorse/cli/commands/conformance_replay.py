@@ -1,73 +1,88 @@
-"""`hobbyhorse conformance replay`: the test case of a finding, run again."""
+"""`hobbyhorse conformance replay`: runs the test case of a finding again."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hobbyhorse.cli.client_player import (
+from hobbyhorse.cli.client_runner import (
+    ClientOptions,
     CommandArgument,
     LimitOption,
     PythonOption,
     ResumeOption,
     SpeedOption,
-    open_player,
+    open_runner,
 )
-from hobbyhorse.cli.options import ContractsOption, keep_hypothesis_away, load_contracts, model_of, one_of
+from hobbyhorse.cli.client_verdicts import MOST_MESSAGES
+from hobbyhorse.cli.options import ContractsOption, keep_hypothesis_files_in_cache, load_contracts, model_of, one_of
 from hobbyhorse.cli.usage import UsageError
 from hobbyhorse.conformance.client.judge import check
 from hobbyhorse.conformance.client.report import ReportError, read_finding
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.traces.annotated import AnnotatedTrace
 
+STILL_BROKEN, FIXED, FLAKY, NOT_REACHED = "still-broken", "fixed", "flaky", "not-reached"
+
 
 def command(
     finding: Annotated[Path, typer.Argument(metavar="FINDING", help="A findings/RULE.scenario.json of a report.")],
     command: CommandArgument = None,
-    python: PythonOption = None,
-    times: Annotated[int, typer.Option(metavar="N", help="How often the client is run.")] = 3,
-    resume_command: ResumeOption = None,
-    speed: SpeedOption = 1.0,
-    limit: LimitOption = 30.0,
+    times: Annotated[int, typer.Option(metavar="N", help="Run the client N times.")] = 3,
     contracts: ContractsOption = None,
+    python: PythonOption = None,
+    resume_command: ResumeOption = None,
+    limit: LimitOption = 30.0,
+    speed: SpeedOption = 1.0,
 ) -> None:
-    """Run a client against the scenario of a finding: still-broken, fixed, flaky, or not-reached.
+    """Run a client against the scenario of a finding: still-broken, fixed, flaky or not-reached.
 
-    Exit status 0: fixed; 1: still broken, flaky, or it did not come to what the rule is about; 2: it could not be run.
+    Exit status 0: fixed; 1: still broken, flaky, or the rule was not observed; 2: the client could not be run.
     """
-    keep_hypothesis_away()
+    keep_hypothesis_files_in_cache()
     try:
         found = read_finding(finding)
     except ReportError as error:
         raise UsageError(str(error)) from None
     if times < 1:
-        raise UsageError(f"--times {times}; it is a number from 1")
+        raise UsageError(f"--times is {times}; allowed: 1 or more")
     contract = one_of(load_contracts(contracts), found.provider)
     model = model_of(contract, found.model)
     rule = next((one for one in rules() if one.id == found.rule), None)
     if rule is None:
-        raise UsageError(f"{finding}: there is no rule {found.rule!r}; `hobbyhorse rules` lists them")
-    words: list[list[str] | None] = []
-    ends: list[str] = []
-    options = (resume_command, found.seed, speed, limit, 1, times, contracts)
-    with open_player(contract, model, python, command, *options) as (play, _, _):
-        for trace in play([found.drill] * times):
-            words.append(check(rule, AnnotatedTrace(contract, trace)))
-            ends += [run.outcome.message for run in trace.runs if run.outcome and run.outcome.kind == "unfinished"]
-    broken = [messages for messages in words if messages]
-    verdict = "still-broken" if len(broken) == len(words) else "flaky" if broken else "fixed"
-    if all(messages is None for messages in words):
-        verdict = "not-reached"
-    typer.echo(f"{rule.id} {verdict}: broken in {len(broken)} of {len(words)} runs with {found.drill}")
-    if verdict == "not-reached":
-        typer.echo("the client did not come to what the rule is about: that proves nothing")
-        if ends:
-            more = "--limit gives more time" if python is None else "it was given twice the longest wait"
+        raise UsageError(f"{finding}: unknown rule {found.rule!r}; `hobbyhorse rules` lists all")
+    # One process: a few runs are not worth starting several, and a debugger can follow the client.
+    client = ClientOptions(command, python, resume_command, found.seed, speed, limit, 1, contracts)
+    results: list[list[str] | None] = []
+    unfinished: list[str] = []
+    with open_runner(contract, model, client, times) as runner:
+        for trace in runner.play([found.case] * times):
+            results.append(check(rule, AnnotatedTrace(contract, trace)))
+            unfinished += [
+                run.outcome.message for run in trace.runs if run.outcome and run.outcome.kind == "unfinished"
+            ]
+    broken = [messages for messages in results if messages]
+    verdict = _verdict(results)
+    typer.echo(f"{rule.id} {verdict}: broken in {len(broken)} of {times} runs with {found.case}")
+    if verdict == NOT_REACHED:
+        typer.echo("the client never reached the situation that the rule is about, so this proves nothing")
+        if unfinished:
+            hint = "--limit allows more time" if python is None else "the limit is twice the contract's longest wait"
             typer.echo(
-                f"  {len(ends)} of {len(words)} runs had no end of its own: {ends[0] or 'still running'}; {more}"
+                f"  {len(unfinished)} of {times} runs did not finish: {unfinished[0] or 'still running'}; {hint}"
             )
-    for message in broken[0][:3] if broken else ():
+    for message in broken[0][:MOST_MESSAGES] if broken else ():
         typer.echo(f"  {message}")
-    raise typer.Exit(0 if verdict == "fixed" else 1)
+    raise typer.Exit(0 if verdict == FIXED else 1)
+
+
+def _verdict(results: Sequence[list[str] | None]) -> str:
+    """Return the verdict on the runs: for each, the messages of the rule, or None if it was not observed."""
+    # Apart from "fixed": a client that fails early would otherwise pass every replay.
+    if all(messages is None for messages in results):
+        return NOT_REACHED
+    broken = sum(1 for messages in results if messages)
+    return STILL_BROKEN if broken == len(results) else FLAKY if broken else FIXED

@@ -1,4 +1,4 @@
-"""`hobbyhorse conformance server`: the options of the suite for servers, and the consent to its requests."""
+"""`hobbyhorse conformance server`: checks the options, asks for consent to the cost, and runs the server suite."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hobbyhorse.cli.options import (
     ModelOption,
     ProviderOption,
     ReportOption,
-    keep_hypothesis_away,
+    keep_hypothesis_files_in_cache,
     load_contracts,
     model_of,
     one_of,
@@ -31,79 +31,110 @@ from hobbyhorse.conformance.server.rules import server_rules
 from hobbyhorse.conformance.server.suite import SuiteOptions, examine, local, opened
 from hobbyhorse.contract.values import Contract, Model
 
+# The port has to be fixed, because a tunnel from the public URL is set up before the suite starts.
 HOST, PORT = "127.0.0.1", 8787
-"""Where callbacks that come by a public address are listened for."""
-MOST_SHOWN_PROBES = 4
-MOST_PICTURE_BYTES = 20 * 1024 * 1024
+# Enough of the key to recognize it in the question; a key of at most twice this length is hidden completely.
+SHOWN_KEY_CHARACTERS = 4
+# No contract allows a larger input image.
+MOST_IMAGE_BYTES = 20 * 1024 * 1024
+ENDPOINT, REQUESTS, CALLBACKS = "Endpoint", "Requests", "Callbacks"
 
 
 def command(
     provider: ProviderOption,
-    base_url: Annotated[str, typer.Option("--base-url", metavar="URL", help="Where the endpoint is.")],
-    api_key: Annotated[str, typer.Option(metavar="K", envvar="HOBBYHORSE_API_KEY", help="The API key.")],
-    other_key: Annotated[
-        str | None, typer.Option(metavar="K", help="The key of a second account, for jobs of somebody else.")
-    ] = None,
+    base_url: Annotated[
+        str, typer.Option("--base-url", metavar="URL", help="The base URL of the API.", rich_help_panel=ENDPOINT)
+    ],
+    api_key: Annotated[
+        str, typer.Option(metavar="K", envvar="HOBBYHORSE_API_KEY", help="The API key.", rich_help_panel=ENDPOINT)
+    ],
     model: ModelOption = None,
-    budget: Annotated[
-        str | None, typer.Option(metavar="USD", help="What may be spent at most; without it nothing can be billed.")
-    ] = None,
-    image: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A picture (or its address) that orders send instead.")
-    ] = None,
-    callback_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="A public address that leads to --callback-listen.")
-    ] = None,
-    callback_secret: Annotated[str | None, typer.Option(metavar="S", help="What signs the callbacks.")] = None,
-    callback_listen: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Where that leads to; 127.0.0.1:8787 if nothing says so.")
-    ] = None,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long the whole suite may take.")] = 300.0,
-    report: ReportOption = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Print what would be sent, and what it may cost.")] = False,
-    seed: Annotated[int, typer.Option(metavar="N", help="The same seed sends the same.")] = 0,
-    baseline: BaselineOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing before a host is called that is elsewhere.")] = False,
     contracts: ContractsOption = None,
+    other_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K", help="The API key of a second account, for access to foreign jobs.", rich_help_panel=ENDPOINT
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="USD", help="Spend at most USD; without it, send no billable request.", rich_help_panel=REQUESTS
+        ),
+    ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Print the requests and their greatest cost; send none.", rich_help_panel=REQUESTS),
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Call another machine without asking.", rich_help_panel=REQUESTS)
+    ] = False,
+    image: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="An image, or its URL, for the submissions.", rich_help_panel=REQUESTS),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Stop the suite after SECONDS.", rich_help_panel=REQUESTS)
+    ] = 300.0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="The same seed sends the same requests.", rich_help_panel=REQUESTS)
+    ] = 0,
+    callback_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="A public URL that leads to --callback-listen.", rich_help_panel=CALLBACKS),
+    ] = None,
+    callback_listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Receive callbacks here; by default 127.0.0.1:8787, or a free port without --callback-url.",
+            rich_help_panel=CALLBACKS,
+        ),
+    ] = None,
+    callback_secret: Annotated[
+        str | None, typer.Option(metavar="S", help="The secret that signs the callbacks.", rich_help_panel=CALLBACKS)
+    ] = None,
+    report: ReportOption = None,
+    baseline: BaselineOption = None,
 ) -> None:
-    """Hold an endpoint against its contract: what it answers, and what it does.
+    """Test an endpoint against its contract: its responses and its behaviour.
 
     Exit status 0: nothing is broken; 1: broken rules; 2: nothing could be judged.
     """
-    keep_hypothesis_away()
+    keep_hypothesis_files_in_cache()
     contract = one_of(load_contracts(contracts), provider)
     chosen = model_of(contract, model)
     if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
-        raise UsageError(f"--base-url {base_url!r}; it is an address such as https://api.example.com")
+        raise UsageError(f"--base-url is {base_url!r}; allowed: a URL such as https://api.example.com")
     if not 0 < timeout < float("inf"):
-        raise UsageError(f"--timeout {timeout}; it is a number of seconds, greater than 0")
-    if not api_key.isascii() or not api_key.isprintable() or not (other_key or "").isascii():
-        raise UsageError("--api-key has letters that no header can hold")
-    asked = SuiteOptions(
+        raise UsageError(f"--timeout is {timeout}; allowed: a finite number of seconds, greater than 0")
+    if not all(key.isascii() and key.isprintable() for key in (api_key, other_key or "")):
+        raise UsageError("--api-key or --other-key cannot be sent in a header; allowed: printable ASCII")
+    options = SuiteOptions(
         base_url,
         api_key,
         _budget(budget),
         other_key,
-        _picture(image),
+        _image(image),
         callback_url,
         callback_secret,
-        _listen(callback_listen, callback_url),
+        _listen_address(callback_listen, callback_url),
         timeout,
         seed,
     )
     try:
         known = read_baseline(baseline, [one.id for one in server_rules()]) if baseline is not None else {}
         if plan:
-            _plan(contract, chosen, asked)
+            _show_plan(contract, chosen, options)
             return
-        _confirm(contract, chosen, asked, yes)
-        with probing(base_url) as told:
-            result = examine(contract, chosen, asked, server_rules(), known=known, told=told)
+        _confirm(contract, chosen, options, yes)
+        with probing(base_url) as show:
+            result = examine(contract, chosen, options, server_rules(), known=known, on_probe=show)
     except (ReportError, LookupError) as error:
         raise UsageError(str(error)) from None
     except OSError as error:
-        where = ":".join(map(str, asked.listen))
-        raise UsageError(f"--callback-listen {where}: {error.strerror or error}") from None
+        where = ":".join(map(str, options.listen))
+        raise UsageError(f"--callback-listen: cannot listen on {where}: {error.strerror or error}") from None
     if report is not None:
         _write(result, contract, report)
     show_server_result(result, report)
@@ -116,51 +147,55 @@ def _budget(text: str | None) -> Decimal | None:
     try:
         found = Decimal(text)
     except InvalidOperation:
-        found = Decimal("NaN")
+        found = Decimal("NaN")  # refused below, with the same message
     if not found.is_finite() or found < 0:
-        raise UsageError(f"--budget {text!r}; it is a sum in USD such as 0.50")
+        raise UsageError(f"--budget is {text!r}; allowed: a sum in USD, such as 0.50")
     return found
 
 
-def _picture(text: str | None) -> bytes | str | None:
+def _image(text: str | None) -> bytes | str | None:
+    """Return the bytes of an image file, or the URL of an image as it is. Raises UsageError."""
     if text is None or text.startswith(("http://", "https://")):
-        return text
+        return text  # the endpoint fetches it; this machine may not be able to
     try:
         data = Path(text).read_bytes()
     except OSError as error:
         raise UsageError(f"--image {text!r}: {error.strerror}") from None
-    if not 0 < len(data) <= MOST_PICTURE_BYTES:
-        raise UsageError(f"--image {text!r} has {len(data)} bytes; a picture has 1 to {MOST_PICTURE_BYTES}")
+    if not 0 < len(data) <= MOST_IMAGE_BYTES:
+        raise UsageError(f"--image: {text!r} has {len(data)} bytes; allowed: 1 to {MOST_IMAGE_BYTES}")
     return data
 
 
-def _listen(text: str | None, public_url: str | None) -> tuple[str, int]:
-    """Return where callbacks are listened for: any free port where the endpoint is on this machine, too."""
+def _listen_address(text: str | None, public_url: str | None) -> tuple[str, int]:
+    """Return the host and port for callbacks; port 0, any free one, if the endpoint calls this machine directly."""
     if text is None:
         return HOST, 0 if public_url is None else PORT
     host, mark, port = text.rpartition(":")
     if not mark or not host or not port.isdecimal() or int(port) > 65535:
-        raise UsageError(f"--callback-listen {text!r}; it is HOST:PORT such as 127.0.0.1:8787")
+        raise UsageError(f"--callback-listen is {text!r}; allowed: HOST:PORT, such as 127.0.0.1:8787")
     return host, int(port)
 
 
-def _plan(contract: Contract, model: Model, asked: SuiteOptions) -> None:
-    with opened(contract, model, asked, listening=False) as bench:
-        lines = [(one.name, one.family, one.cost(bench), one.says) for one in probes(bench)]
-        show_plan(lines, sum((cost for _, _, cost, _ in lines), Decimal(0)), asked.budget)
+def _show_plan(contract: Contract, model: Model, options: SuiteOptions) -> None:
+    # Without a receiver of callbacks: a plan opens no port and no connection.
+    with opened(contract, model, options, listening=False) as session:
+        rows = [(one.name, one.family, one.cost(session), one.summary) for one in probes(session)]
+        show_plan(rows, sum((cost for _, _, cost, _ in rows), Decimal(0)), options.budget)
 
 
-def _confirm(contract: Contract, model: Model, asked: SuiteOptions, yes: bool) -> None:
-    """Ask before a host is called that is not this machine. Raises Wrong where nobody can be asked."""
-    if yes or local(asked.base_url):
+def _confirm(contract: Contract, model: Model, options: SuiteOptions, yes: bool) -> None:
+    """Ask before calling another machine. Raises UsageError if the user refuses, or stdin is not a terminal."""
+    if yes or local(options.base_url):
         return
-    with opened(contract, model, asked, listening=False) as bench:
-        greatest = min(most(bench), asked.budget or Decimal(0))
-    key = asked.api_key[-MOST_SHOWN_PROBES:] if len(asked.api_key) > 2 * MOST_SHOWN_PROBES else "****"
-    host = urlsplit(asked.base_url).netloc.rpartition("@")[2]
+    with opened(contract, model, options, listening=False) as session:
+        greatest = min(most(session), options.budget or Decimal(0))
+    is_long = len(options.api_key) > 2 * SHOWN_KEY_CHARACTERS
+    key = options.api_key[-SHOWN_KEY_CHARACTERS:] if is_long else "****"
+    # Without a user and password in the URL: the question ends up in logs.
+    host = urlsplit(options.base_url).netloc.rpartition("@")[2]
     words = f"call {host} with the key that ends in {key}, at a cost of at most {greatest:.2f} USD"
     if not sys.stdin.isatty():
-        raise UsageError(f"would {words}: --yes says that this is meant")
+        raise UsageError(f"this would {words}; to confirm, add --yes")
     if not typer.confirm(f"{words[0].upper()}{words[1:]}?"):
         raise UsageError("nothing was sent")
 
@@ -169,4 +204,4 @@ def _write(result: ServerResult, contract: Contract, folder: Path) -> None:
     try:
         write_server_report(result, contract, folder)
     except OSError as error:
-        raise UsageError(f"--report {str(folder)!r} cannot be written: {error.strerror}") from None
+        raise UsageError(f"--report: {str(folder)!r} cannot be written: {error.strerror}") from None

@@ -14,7 +14,9 @@ from hobbyhorse.contract.lint import lint_directory
 
 
 def command(
-    directory: Annotated[Path | None, typer.Argument(metavar="DIR", help="A directory of providers, or one.")] = None,
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="A directory of contracts; by default, the project's.")
+    ] = None,
     fix: Annotated[
         bool, typer.Option("--fix", help="First rewrite folders of an older format in the current one.")
     ] = False,
@@ -29,7 +31,7 @@ def command(
         typer.echo(str(problem))
     if problems:
         raise typer.Exit(1)
-    typer.echo(f"{len(folders)} contract{'s' if len(folders) != 1 else ''} without a problem")
+    typer.echo(f"{len(folders)} contract{'s' if len(folders) != 1 else ''} without problems")
 
 
 def _fix(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""`hobbyhorse demo`: the documented jobs, run against a server and shown."""
+"""`hobbyhorse demo`: the documented job of each provider, run against a server of this process."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from hobbyhorse.cli.options import ContractsOption, load_contracts, one_of
 from hobbyhorse.cli.usage import UsageError
 from hobbyhorse.contract.example_orders import documented_jobs
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.media.mp4 import Facts
+from hobbyhorse.media.probe import Facts
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.run import serving
 from hobbyhorse.testing.remote import RemoteServer
+
+# The API key of the jobs: a key names its world, and with it the clock that the polls move.
+WORLD = "demo"
 
 
 def command(
@@ -34,45 +37,45 @@ def command(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"--out {str(out)!r} is no directory to write to: {error.strerror}") from None
+        raise UsageError(f"--out: cannot create the directory {str(out)!r}: {error.strerror}") from None
     raise typer.Exit(_show_demo(loaded, out))
 
 
 def _show_demo(contracts: list[Contract], out: Path) -> int:
-    """Run every documented job against a server on a free port, and print what it showed; an exit status.
-
-    Its clock moves with the polls alone, so that none comes too late to see a stage, however busy the machine is; it
-    runs by itself where one answer is held until the job has ended.
-    """
+    """Run every documented job against a server on a free port, print each run, and return the exit status."""
     console = Console(highlight=False, soft_wrap=True)
-    began = time.monotonic()
+    started = time.monotonic()
     failed = 0
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with (
+        # Strict, so that a response that violates its contract fails the demo.
         serving(Fake(contracts, Options(pace="fast", strict=True))) as url,
         Progress(*columns, console=console, transient=True) as progress,
     ):
         console.print(f"serving {', '.join(contract.key for contract in contracts)} at {url}")
         control = RemoteServer(url)
-        clock = control.world("demo").clock
+        clock = control.world(WORLD).clock
         for contract in contracts:
             for operation, model, body in documented_jobs(contract):
                 title = f"{contract.key}: {model.id}"
                 task = progress.add_task(title, total=None)
 
-                def report(stage: str, task: TaskID = task, title: str = title) -> None:
+                def show_stage(stage: str, task: TaskID = task, title: str = title) -> None:
                     progress.update(task, description=f"{title}: {stage}")
 
+                # Only the polls move the clock, so that none comes too late to see a stage, however busy the machine
+                # is. A synchronous operation has no polls: its response waits for the end, and the clock has to run.
                 clock.set_speed(0.0 if operation.role == "submit" else 1.0)
                 try:
-                    run = run_job(contract, operation, model, body, url, "demo", out, report, clock.advance)
+                    run = run_job(contract, operation, model, body, url, WORLD, out, show_stage, clock.advance)
                     _show_run(console, run)
                 except DemoError as error:
                     failed += 1
                     console.print(f"\n[bold red]{title}[/bold red]\n  {escape(str(error))}")
                 progress.remove_task(task)
         control.stop()
-    console.print(f"\n{'failed' if failed else 'done'} in {time.monotonic() - began:.1f} s; the videos are in {out}/")
+    seconds = time.monotonic() - started
+    console.print(f"\n{'failed' if failed else 'done'} in {seconds:.1f} s; the videos are in {out}/")
     return 1 if failed else 0
 
 
@@ -87,7 +90,7 @@ def _show_run(console: Console, run: DemoRun) -> None:
 
 
 def _describe(facts: Facts) -> str:
-    """Return what is in a video, in one line."""
+    """Return the properties of a video in one line."""
     rate = float(facts.fps)
     return (
         f"{facts.width}x{facts.height}, {rate:g} fps, {facts.frames} frames, {float(facts.video_seconds):g} s, "

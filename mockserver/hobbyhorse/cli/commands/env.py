@@ -1,4 +1,4 @@
-"""`hobbyhorse env`: shell lines that point a client at the mock server."""
+"""`hobbyhorse env`: lines for a shell that point a client at the server."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 def command(
     provider: Annotated[str, typer.Argument(help="The provider.")],
     url: Annotated[str, typer.Option(help="The URL of the server.")] = "http://127.0.0.1:8000",
-    key: Annotated[str, typer.Option(help="The API key to use.")] = "test",
+    key: Annotated[str, typer.Option(help="The client's API key.")] = "test",
     contracts: ContractsOption = None,
 ) -> None:
-    """Print the environment variables, for a shell, and the SDK settings that point a client at the fake."""
+    """Print the environment variables and SDK settings that point a client at the server."""
     contract = one_of(load_contracts(contracts), provider)
+    # The secret is the one with which `serve` signs callbacks unless it is given another.
     for variable, value in contract.environment(url, key, DEFAULT_SECRET).items():
         typer.echo(f"export {variable}={shlex.quote(value)}")
     values = {"url": f"{url.rstrip('/')}/{contract.key}", "key": key, "secret": DEFAULT_SECRET}
     for client in contract.clients:
-        if client.code:
+        if client.code:  # as a comment, so that a shell can evaluate the whole output
             typer.echo(f"# {client.name}: {client.code.format(**values)}")

@@ -10,6 +10,9 @@ from hobbyhorse.cli.usage import UsageError
 from hobbyhorse.server.files.image_sources import split
 from hobbyhorse.server.health import failure
 
+# A health check that waits longer has hung; the bound also refuses inf, which a thread cannot wait for.
+MOST_TIMEOUT_SECONDS = 3_600
+
 
 def command(
     url: Annotated[str, typer.Argument(metavar="URL", help="The server, such as http://127.0.0.1:8000.")],
@@ -17,10 +20,13 @@ def command(
 ) -> None:
     """Check whether a server is up: exit status 0 if it is, else 1. For probes without curl."""
     if split(url) is None:
-        raise UsageError(f"{url!r} is no address of a server; it is http:// or https:// and a host")
-    if not 0 < timeout <= 3600:
-        raise UsageError(f"--timeout {timeout!r}; it is a number of seconds greater than 0, and at most 3600")
+        raise UsageError(f"{url!r} is not a server URL; allowed: http:// or https:// and a host")
+    if not 0 < timeout <= MOST_TIMEOUT_SECONDS:
+        raise UsageError(
+            f"--timeout is {timeout!r}; allowed: greater than 0, and at most {MOST_TIMEOUT_SECONDS} seconds"
+        )
     if (reason := failure(url, timeout)) is not None:
+        # A reason may quote a response of several lines; an orchestrator's log has one line per check.
         typer.echo(f"{url}: {' '.join(reason.split())}", err=True)
         raise typer.Exit(1)
     typer.echo(f"{url}: ok")

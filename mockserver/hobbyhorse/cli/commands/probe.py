@@ -1,4 +1,4 @@
-"""`hobbyhorse probe`: the facts of a video file."""
+"""`hobbyhorse probe`: the properties of a video file. Starts no ffmpeg."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hobbyhorse.cli.usage import UsageError
-from hobbyhorse.media.mp4 import Mp4Error, facts_json, probe
+from hobbyhorse.media.probe import Mp4Error, facts_json, probe
 
 
 def command(
@@ -22,6 +22,7 @@ def command(
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from None
     except Mp4Error as error:
+        # 1, not 2: the command was right, and the file is the finding. A script can tell the two apart.
         typer.echo(f"{file}: {error}", err=True)
         raise typer.Exit(1) from None
     values = facts_json(facts)

@@ -1,4 +1,4 @@
-"""`hobbyhorse proxy`: a proxy between a client and a provider, its socket and its signals."""
+"""`hobbyhorse proxy`: checks the options, and runs the proxy and its judge until a signal. Knows no HTTP."""
 
 from __future__ import annotations
 
@@ -25,101 +25,117 @@ from hobbyhorse.proxy.proxy import Proxy, Upstream, new_loop
 from hobbyhorse.server.files.image_sources import split
 from hobbyhorse.server.run import address
 
+# While the judge's thread holds the interpreter lock, forwarded bytes wait for at most this long. Python's default is
+# 5 ms, more than the 2 ms that the proxy may add to an exchange.
 SWITCH_SECONDS = 0.001
-"""How soon the thread that judges lets go: what goes by waits for it."""
+NETWORK, RESULTS = "Network", "Results"
 
 
 def command(
     provider: ProviderOption,
     upstream: Annotated[
-        str, typer.Option("--upstream", metavar="URL", help="The provider's base URL, where everything goes.")
+        str,
+        typer.Option("--upstream", metavar="URL", help="Forward to this base URL.", rich_help_panel=NETWORK),
     ],
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 picks a free one.")] = 0,
-    har: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write what went by here at the end, without secrets.")
-    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on.", rich_help_panel=NETWORK)] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port; 0 picks a free one.", rich_help_panel=NETWORK)
+    ] = 0,
     public_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="The address of this proxy in the upstream's answers, if it is.")
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The URL of this proxy in the upstream's responses, if the upstream knows it.",
+            rich_help_panel=NETWORK,
+        ),
     ] = None,
-    strict: Annotated[bool, typer.Option(help="Exit with status 1 if there are findings.")] = False,
+    har: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="At the end, write the traffic to FILE, without secrets.", rich_help_panel=RESULTS
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option(help="Exit with status 1 if there are findings.", rich_help_panel=RESULTS)
+    ] = False,
     contracts: ContractsOption = None,
 ) -> None:
-    """Pass everything on unchanged, and say on stderr what of it is not as the contract says; Ctrl-C stops.
+    """Forward traffic unchanged, and report violations of the contract on stderr. Ctrl-C stops.
 
-    Exit status 0: stopped; 1: with --strict, findings; 2: it cannot run.
+    Exit status 0: stopped; 1: the HAR file cannot be written, or, with --strict, findings; 2: the proxy cannot run.
     """
     contract = one_of(load_contracts(contracts), provider)
     path = _origin_and_path("--upstream", upstream)[1]
     public = _origin_and_path("--public-url", public_url)[0] if public_url is not None else None
+    # Checked now, because the file is written only when the traffic is over and cannot be repeated.
     if har is not None and (har.is_dir() or not har.absolute().parent.is_dir()):
-        raise UsageError(f"--har {str(har)!r} is no file that can be written")
-    bound = listen(host, port)
+        raise UsageError(f"--har: {str(har)!r} cannot be written: it is a directory, or its directory does not exist")
+    bound = listen(host, port)  # before _leads_to, which has to know a port that the system picks
     to = Upstream.of(upstream, httpx.create_ssl_context)
     if _leads_to(to, bound):
         bound.close()
-        raise UsageError(
-            f"--upstream {upstream!r} is this proxy itself; it would pass everything on to itself for ever"
-        )
+        raise UsageError(f"--upstream {upstream!r} is this proxy itself; it would forward to itself forever")
     own = public or address(bound)
+    # Links in the responses are judged by this base URL: the upstream's, unless the upstream writes the proxy's.
     base = public + path if public is not None else upstream.rstrip("/")
-    watch = LiveJudge(contract, base, lambda finding: complain(str(finding)), complain)
+    judge = LiveJudge(contract, base, lambda finding: complain(str(finding)), complain)
 
     def ready() -> None:
         print(json.dumps({"url": own + path, "pid": os.getpid()}), flush=True)
-        complain(f"{own}{path} passes on to {upstream}, held against {contract.name}'s contract; Ctrl-C stops")
+        complain(f"{own}{path} forwards to {upstream}, and checks {contract.name}'s contract; Ctrl-C stops")
 
     sys.setswitchinterval(SWITCH_SECONDS)
-    _run(to, bound, watch, ready)
-    written = har is None or _write(watch, har)
-    complain(f"{watch.total} exchanges, {watch.findings} findings")
-    raise typer.Exit(1 if (strict and watch.findings) or not written else 0)
+    _run(to, bound, judge, ready)
+    is_written = har is None or _write_har(judge, har)
+    complain(f"{judge.total} exchanges, {judge.findings} findings")
+    raise typer.Exit(1 if (strict and judge.findings) or not is_written else 0)
 
 
 def _origin_and_path(option: str, url: str) -> tuple[str, str]:
-    """Return the origin of an address, and its path without a last slash. Raises Wrong."""
+    """Return the origin of a URL, and its path without a trailing slash. Raises UsageError."""
     parts = split(url)
     if parts is None or parts.query or parts.fragment or "@" in parts.netloc:
+        # Without a user and password: messages end up in logs.
         shown = urlsplit(url).netloc.rpartition("@")[2] if "@" in url else url
-        raise UsageError(f"{option} {shown!r}; it is http:// or https://, a host, and perhaps a path")
+        raise UsageError(f"{option} is {shown!r}; allowed: http:// or https://, a host, and optionally a path")
     return f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
 
 
 def _leads_to(upstream: Upstream, bound: socket.socket) -> bool:
-    """Whether who connects to an upstream gets to this socket."""
+    """Whether a connection to an upstream arrives at this socket."""
     host, port = bound.getsockname()[:2]
     if upstream.port != port:
         return False
     try:
         found = {ip_address(one[4][0]) for one in socket.getaddrinfo(upstream.host, port, type=socket.SOCK_STREAM)}
     except (OSError, UnicodeError):
-        return False
+        return False  # a name that cannot be resolved now may be known when a client connects
     own = ip_address(host)
     return any(one == own or (own.is_unspecified and one.is_loopback) for one in found)
 
 
-def _run(upstream: Upstream, bound: socket.socket, watch: LiveJudge, ready: Callable[[], None]) -> None:
-    """Pass on until SIGINT or SIGTERM."""
-    watching = LiveJudgeThread(watch, complain)
-    passing = Proxy(upstream, watching.seen, complain)
+def _run(upstream: Upstream, bound: socket.socket, judge: LiveJudge, ready: Callable[[], None]) -> None:
+    """Forward until SIGINT or SIGTERM."""
+    thread = LiveJudgeThread(judge, complain)
+    server = Proxy(upstream, thread.seen, complain)
     loop = new_loop()
 
     async def run() -> None:
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        await passing.run(bound, ready, stop)
+        await server.run(bound, ready, stop)
 
     try:
         loop.run_until_complete(run())
     finally:
         loop.close()
-        watching.stop()
+        thread.stop()
 
 
-def _write(watch: LiveJudge, har: Path) -> bool:
+def _write_har(judge: LiveJudge, har: Path) -> bool:
     try:
-        har.write_text(json.dumps(watch.har(), indent=1))
+        har.write_text(json.dumps(judge.har(), indent=1))
     except OSError as error:
         complain(f"{har} could not be written: {error.strerror}")
         return False

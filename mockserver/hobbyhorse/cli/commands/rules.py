@@ -17,13 +17,15 @@ from hobbyhorse.conformance.client.rules import rules
 
 
 def command(
-    rule: Annotated[str | None, typer.Argument(metavar="[ID]", help="Explain this rule.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    rule: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Explain this rule, or list this family, such as SUB.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:
-    """List the rules for clients; with an id, show everything about one."""
+    """List the rules for clients; with an id, explain one."""
     found = [one for one in rules() if rule is None or one.id == rule.upper() or one.family == rule.upper()]
     if not found:
-        raise UsageError(f"there is no rule {rule!r}; `hobbyhorse rules` lists them")
+        raise UsageError(f"unknown rule {rule!r}; `hobbyhorse rules` lists all")
     if as_json:
         names = ("id", "name", "level", "severity", "channel", "statement", "why")
         typer.echo(json.dumps([{name: getattr(one, name) for name in names} for one in found]))
@@ -34,7 +36,7 @@ def command(
 
 
 def _list_rules(found: Sequence[Rule]) -> None:
-    """Print each rule; if stdout is not a terminal, in one line, for grep and the like."""
+    """Print each rule; in one line if stdout is not a terminal, so that grep shows a whole rule."""
     console = Console(highlight=False)
     for rule in found:
         head = f"{rule.id} {rule.name}"
@@ -57,4 +59,4 @@ def _show_rule(rule: Rule) -> None:
     console.print(f"severity  {rule.severity}: {SEVERITIES[rule.severity]}")
     console.print(f"channel   {rule.channel}: judged from {CHANNELS[rule.channel]}")
     if rule.timing:
-        console.print("timing    a finding counts only if it comes about three times out of three")
+        console.print("timing    a finding counts only if it occurs in three runs out of three")

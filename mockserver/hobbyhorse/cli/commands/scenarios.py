@@ -20,13 +20,11 @@ from hobbyhorse.scenarios.scenario import Scenario, ScenarioError, find, misfits
 def command(
     name: Annotated[str | None, typer.Argument(help="Show everything about this scenario.")] = None,
     directories: Annotated[list[Path] | None, scenarios_option()] = None,
-    provider: Annotated[
-        str | None, typer.Option(metavar="P", help="Only scenarios that fit provider P; with a name, only P's fit.")
-    ] = None,
+    provider: Annotated[str | None, typer.Option(metavar="P", help="Show only scenarios that fit provider P.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     contracts: ContractsOption = None,
 ) -> None:
-    """List the scenarios that can be armed: the bug behind each, and the providers that it fits."""
+    """List the scenarios that can be armed; with a name, show one."""
     loaded = load_contracts(contracts)
     if provider is not None:
         loaded = [one_of(loaded, provider)]
@@ -35,13 +33,14 @@ def command(
         try:
             scenario = find(catalogue, name)
         except ScenarioError as error:
-            raise UsageError(f"{error}; `hobbyhorse scenarios` lists them all") from None
+            raise UsageError(f"{error}; `hobbyhorse scenarios` lists all") from None
         _show_scenario(scenario, {contract.key: misfits(scenario, contract) for contract in loaded}, as_json)
         return
     fits = {
         scenario: [contract.key for contract in loaded if not misfits(found, contract)]
         for scenario, found in catalogue.items()
     }
+    # Without --provider, a scenario that fits none is listed too: its author looks for the reason.
     found = [(catalogue[scenario], keys) for scenario, keys in fits.items() if keys or provider is None]
     if as_json:
         listed = [{"name": scenario.name, "why": scenario.why, "providers": keys} for scenario, keys in found]
@@ -51,9 +50,9 @@ def command(
 
 
 def _list_scenarios(found: Sequence[tuple[Scenario, Sequence[str]]]) -> None:
-    """Print a line for each scenario: its name, the providers that it fits, the bug that it stands for."""
+    """Print one line for each scenario: its name, the providers that it fits, the bug that it reproduces."""
     console = Console(highlight=False)
-    if not console.is_terminal:  # a line each, for grep and the like
+    if not console.is_terminal:  # for grep and cut, which a table with wrapped cells would defeat
         for scenario, fits in found:
             print(f"{scenario.name}\t{', '.join(fits) or 'none'}\t{scenario.why}")
         return
@@ -61,11 +60,11 @@ def _list_scenarios(found: Sequence[tuple[Scenario, Sequence[str]]]) -> None:
     for scenario, fits in found:
         table.add_row(scenario.name, ", ".join(fits) or "none", scenario.why)
     console.print(table)
-    console.print(f"{len(found)} scenarios. `hobbyhorse scenarios NAME` shows everything of one.")
+    console.print(f"{len(found)} scenarios. `hobbyhorse scenarios NAME` shows everything about one.")
 
 
 def _show_scenario(scenario: Scenario, reasons: Mapping[str, Sequence[str]], as_json: bool) -> None:
-    """Print a scenario as its file has it, and for each provider that it fits, or why it does not."""
+    """Print a scenario as it stands in its file, and for each provider `fits` or the reasons against it."""
     if as_json:
         facts = {"name": scenario.name, "why": scenario.why, "scenario": scenario.to_json(), "misfits": reasons}
         fits = [provider for provider, found in reasons.items() if not found]

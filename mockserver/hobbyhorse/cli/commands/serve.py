@@ -1,4 +1,4 @@
-"""`hobbyhorse serve`: options checked and passed to the server. No HTTP."""
+"""`hobbyhorse serve`: checks the options, and runs the server until it is stopped. Knows no HTTP."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ from hobbyhorse.server.run import serve
 from hobbyhorse.worlds.jobs import PACES
 from hobbyhorse.worlds.limits import RULES, Limits
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # no start of the server needs traces, see _judge
     from hobbyhorse.traces.trace import Trace
 
-# The panels of --help, in the order in which the options below first name them.
+# The panels of --help; they appear in the order of the options below.
 NETWORK, TIME, CONTRACTS, MEDIA, CONTROL, LIMITS = "Network", "Time", "Contracts", "Media", "Control", "Limits"
+
+# A clock at this speed passes 30 years a second; the bound refuses inf, for which no time can be computed.
+SPEED_BOUND = 1e9
 
 
 def command(
@@ -38,7 +41,9 @@ def command(
     public_url: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", help="The server's URL in responses, if clients use another.", rich_help_panel=NETWORK
+            metavar="URL",
+            help="The URL of this server in responses, if clients use another URL than the one it listens on.",
+            rich_help_panel=NETWORK,
         ),
     ] = None,
     api_key: Annotated[
@@ -52,12 +57,18 @@ def command(
     pace: Annotated[
         str,
         typer.Option(
-            help="Duration of a stage: instant (0), fast (tenths of a second) or realistic.", rich_help_panel=TIME
+            metavar="instant|fast|realistic",
+            help="How long a stage lasts: 0 s, 0.1 to 0.3 s, or as long as the provider's.",
+            rich_help_panel=TIME,
         ),
     ] = "fast",
     clock: Annotated[
         str,
-        typer.Option(help="real: it runs; manual: it stands until the control plane moves it.", rich_help_panel=TIME),
+        typer.Option(
+            metavar="real|manual",
+            help="real: the clock runs; manual: only the control plane moves it.",
+            rich_help_panel=TIME,
+        ),
     ] = "real",
     speed: Annotated[
         float, typer.Option(metavar="N", help="Run the clock N times as fast as real time.", rich_help_panel=TIME)
@@ -119,22 +130,26 @@ def command(
     ] = None,
 ) -> None:
     """Serve every provider: one JSON line on stdout when ready, everything else on stderr."""
+    # The port is bound after every check, so that a mistake in the options is reported even if the port is in use.
     if pace not in PACES:
-        raise UsageError(f"--pace {pace!r}; allowed are {', '.join(PACES)}")
-    if not 0 < speed < 1e9:
-        raise UsageError(f"--speed {speed!r}; it must be greater than 0")
+        raise UsageError(f"--pace is {pace!r}; allowed: {', '.join(PACES)}")
+    if not 0 < speed < SPEED_BOUND:
+        raise UsageError(f"--speed is {speed!r}; allowed: greater than 0, and less than {SPEED_BOUND:g}")
     if clock not in ("real", "manual"):
-        raise UsageError(f"--clock {clock!r}; allowed are real, manual")
+        raise UsageError(f"--clock is {clock!r}; allowed: real, manual")
     if clock == "manual" and speed != 1:
-        raise UsageError(f"--speed {speed!r} is for a clock that runs; --clock manual stands until it is moved")
+        raise UsageError(f"--speed is {speed!r}, but a manual clock does not run; omit --speed, or use --clock real")
     if public_url is not None and split(public_url) is None:
-        raise UsageError(f"--public-url {public_url!r}; it is http:// or https:// and a host")
+        raise UsageError(f"--public-url is {public_url!r}; allowed: http:// or https:// and a host")
     if cache is not None and cache.exists() and not cache.is_dir():
-        raise UsageError(f"--cache {str(cache)!r} is no directory")
+        raise UsageError(f"--cache: {str(cache)!r} is not a directory")
     if any(not key.strip() for key in api_key or ()):
         raise UsageError("--api-key is blank; a key has at least one character")
     if control_key is not None and re.fullmatch(r"[!-~]+(?: +[!-~]+)*", control_key) is None:
-        raise UsageError("--control-key cannot be sent in a header; it is ASCII, not blank, without spaces around it")
+        # Without the value: the key is a secret, and messages end up in logs.
+        raise UsageError(
+            "--control-key cannot be sent in a header; allowed: printable ASCII, not blank, no spaces at the ends"
+        )
     limits = _limits(
         requests_per_second=requests_per_second,
         concurrent_jobs=concurrent_jobs,
@@ -144,15 +159,17 @@ def command(
     )
     loaded = load_contracts(contracts, variant or ())
     if scenarios:
+        # Loaded here only to check them; the server loads them again, with the project's.
         _warn_of_misfits(load_scenarios(scenarios), loaded)
-    bound = listen(host, port)
+    bound = listen(host, port)  # before Options: whether other machines reach the server depends on the bound address
     options = Options(
         pace=pace,
         seed=seed,
         api_keys=frozenset(api_key or ()),
         public_url=public_url,
         strict=strict,
-        callback_secret=callback_secret or None,
+        callback_secret=callback_secret or None,  # an option cannot be None once it has a default
+        # Host names are case-insensitive; the server compares them in lower case.
         fetch_from=frozenset(host.lower() for host in fetch_from or ()),
         cache=cache,
         cache_bytes=cache_size << 20,
@@ -168,7 +185,7 @@ def command(
 
 
 def _judge(contract: Contract, trace: Trace) -> dict[str, Any]:
-    """Judge the client behind a trace."""
+    """Judge the client that a trace shows."""
     from hobbyhorse.conformance.client.report import judged  # noqa: PLC0415 - 10 ms at each start
 
     return judged(contract, trace)
@@ -178,15 +195,15 @@ def _usd(text: str | None) -> Decimal | None:
     try:
         return None if text is None else Decimal(text)
     except InvalidOperation:
-        raise UsageError(f"--balance {text!r}; it is a sum in USD, such as 2.50") from None
+        raise UsageError(f"--balance is {text!r}; allowed: a sum in USD, such as 2.50") from None
 
 
 def _limits(**values: Any) -> Limits:
-    """Return the limits, each checked against its rule. Raises UsageError."""
+    """Return the limits after checking each. Raises UsageError."""
     for name, (allows, allowed) in RULES.items():
         if not allows(values[name]):
             option, kind = f"--{name.replace('_', '-')}", allowed.removesuffix(", or null")
-            raise UsageError(f"{option} {values[name]}; it is {kind}")
+            raise UsageError(f"{option} is {values[name]}; allowed: {kind}")
     return Limits(**values)
 
 
@@ -195,7 +212,8 @@ def _warn_of_misfits(catalogue: dict[str, Scenario], contracts: Sequence[Contrac
     for scenario in catalogue.values():
         reasons = [misfits(scenario, contract) for contract in contracts]
         if all(reasons):
-            complain(f"no provider can play the scenario {scenario.name!r}: {reasons[0][0]}")
+            # Not an error: the other scenarios can be armed.
+            complain(f"the scenario {scenario.name!r} fits no provider: {reasons[0][0]}")
 
 
 def _print_banner(url: str, contracts: Sequence[Contract], control_is_off: bool) -> None:
@@ -206,7 +224,7 @@ def _print_banner(url: str, contracts: Sequence[Contract], control_is_off: bool)
     if control_is_off:
         lines += [
             "",
-            "The control plane (/_mock) is off: other machines reach this address; --control-key KEY opens it.",
+            "The control plane (/_mock) is off: other machines can reach this address. --control-key KEY turns it on.",
         ]
-    lines += ["", "Any API key opens a world of its own. Ctrl-C stops."]
+    lines += ["", "Each API key has its own world. Press Ctrl-C to stop."]
     typer.echo("\n".join(lines), err=True)

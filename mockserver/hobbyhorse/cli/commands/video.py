@@ -1,4 +1,4 @@
-"""`hobbyhorse video`: a video without a server."""
+"""`hobbyhorse video`: a video of the server's renderer, without a server."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ def command(
     ] = None,
     prompt: Annotated[str, typer.Option(help="Without an image, draw the scene from this prompt and the seed.")] = "",
     duration: Annotated[int, typer.Option(min=1, max=60, help="The duration in seconds.")] = 5,
-    resolution: Annotated[str, typer.Option(help="720P or 1080P.")] = "1080P",
+    resolution: Annotated[str, typer.Option(metavar="720P|1080P", help="The resolution.")] = "1080P",
     ratio: Annotated[
-        str, typer.Option(metavar="W:H", help="The aspect ratio; with a first frame, the frame's is used.")
+        str, typer.Option(metavar="W:H", help="The aspect ratio; a first frame determines it instead.")
     ] = "16:9",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     watermark: Annotated[bool, typer.Option(help="Write Happy Horse into the lower right corner.")] = False,
 ) -> None:
-    """Render a video as the server does, without a server."""
+    """Render a video as the server does, without starting one."""
     sides = re.fullmatch(r"([1-9]\d{0,3}):([1-9]\d{0,3})", ratio)
     if resolution.upper() not in ("720P", "1080P"):
-        raise UsageError(f"--resolution {resolution!r}; allowed are 720P and 1080P")
+        raise UsageError(f"--resolution is {resolution!r}; allowed: 720P, 1080P")
     if sides is None:
-        raise UsageError(f"--ratio {ratio!r}; it is W:H, such as 16:9")
+        raise UsageError(f"--ratio is {ratio!r}; allowed: W:H, such as 16:9")
     try:
         pictures = [path.read_bytes() for path in image or ()]
+        # As at the providers: one image is the first frame, several are references.
         first = pictures[0] if len(pictures) == 1 else None
         task = "image-to-video" if first else "reference-to-video" if pictures else "text-to-video"
         film(

@@ -1,4 +1,4 @@
-"""Drills: ways to make a client run against a server that is out of order; knows no contract and no server."""
+"""Test cases: how a client is run, and the scenario that it meets. Knows no contract and no server."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ONCE, TWICE, CROWD, LONG, KILLED, MOVED = "once", "twice", "crowd", "long", "killed", "moved"
+# The client runs once; twice, with two orders; several times concurrently; with the longest prompt; is killed at a
+# request and restarted; is restarted with another base URL. Simpler kinds come first: `Case.size` compares positions.
 CASE_KINDS = (ONCE, TWICE, CROWD, LONG, KILLED, MOVED)
-"""The client runs once; twice, for two orders; several times at once; for the longest prompt; is killed at a point and
-started again; is started again with another base URL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """How the client is made to run, and how the server departs from a happy one (a scenario).
+    """A way to run the client, and a scenario: the server's deviation from its documented behaviour.
 
     `point` is the number of the request at which the client is killed.
     """
@@ -26,38 +26,39 @@ class Case:
 
     @property
     def key(self) -> str:
-        """What tells drills apart."""
+        """A text that identifies the case."""
         return json.dumps([self.kind, self.point, self.scenario], sort_keys=True)
 
     @property
     def moves(self) -> int:
-        """How many moves the scenario has; its timeline is one."""
+        """The number of faults in the scenario; its timeline counts as one."""
         lists = self.scenario.get("moves", {}).values()
         return sum(len(moves) for moves in lists) + ("timeline" in self.scenario)
 
     @property
     def size(self) -> tuple[int, int, int, str]:
-        """What makes a drill simpler than another one: fewer moves, run once, fewer options."""
+        """A sort key: a simpler case has fewer faults, a simpler kind, fewer options."""
+        # The key comes last so that the order is total: equal seeds must shrink to equal cases.
         return (self.moves, CASE_KINDS.index(self.kind), len(self.key), self.key)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the drill as JSON."""
-        said: dict[str, Any] = {"drill": self.kind, "scenario": self.scenario}
-        return said | {"point": self.point} if self.point else said
+        """Return the case as JSON."""
+        fields: dict[str, Any] = {"drill": self.kind, "scenario": self.scenario}
+        return fields | {"point": self.point} if self.point else fields
 
     def __str__(self) -> str:
-        """Return the drill in one line: such as `submit: accept_then_drop; timeline: fail at running`."""
-        said = [] if self.kind == ONCE else [f"{self.kind} at request {self.point}" if self.point else self.kind]
+        """Return the case in one line, such as `submit: accept_then_drop; timeline: fail (stage=running)`."""
+        words = [] if self.kind == ONCE else [f"{self.kind} at request {self.point}" if self.point else self.kind]
         for role, moves in self.scenario.get("moves", {}).items():
-            said.append(f"{role}: {', then '.join(_words(move) for move in moves)}")
+            words.append(f"{role}: {', then '.join(_in_words(move) for move in moves)}")
         if "timeline" in self.scenario:
-            said.append(f"timeline: {_words(self.scenario['timeline'])}")
-        return "; ".join(said) or "a happy server"
+            words.append(f"timeline: {_in_words(self.scenario['timeline'])}")
+        return "; ".join(words) or "a happy server"
 
 
 HAPPY = Case()
 
 
-def _words(move: Mapping[str, Any]) -> str:
+def _in_words(move: Mapping[str, Any]) -> str:
     options = [f"{name}={value}" for name, value in move.items() if name != "move"]
     return f"{move['move']} ({', '.join(options)})" if options else str(move["move"])

@@ -1,4 +1,4 @@
-"""What the rules about polling and retries both ask of a story: whose request it is, since when, and what was shown."""
+"""Questions that several rules ask of a trace: which requests belong together, and what the client knew. No rules."""
 
 from __future__ import annotations
 
@@ -14,67 +14,73 @@ RequestGroup = tuple[Step, ...]
 """The requests of some roles that one run of the client made for one job, oldest first."""
 
 
-def lines(story: AnnotatedTrace, *roles: str) -> tuple[RequestGroup, ...]:
-    """Return the requests of roles, run by run and job by job; submissions run by run; of files, each by itself.
+def request_groups(trace: AnnotatedTrace, *roles: str) -> tuple[RequestGroup, ...]:
+    """Group the requests of some roles by run and job, submissions by run, and downloads by file.
 
-    A request whose answer tells of no job is about the job of which others at its address tell. A file is the same
-    under another signature.
+    If a response names no job, its request is about the job that other responses at its URL name. A file is identified
+    by its path: a fresh signature in the query does not make it another file.
     """
-    steps = story.of(*roles)
-    told = {(step.exchange.url, step.job) for step in steps if step.job}
-    alone = Counter(url for url, _ in told)
-    jobs = {url: job for url, job in told if alone[url] == 1}
+    steps = trace.of(*roles)
+    named = {(step.exchange.url, step.job) for step in steps if step.job}
+    # A URL that serves several jobs, such as that of a list, identifies none of them.
+    jobs_at = Counter(url for url, _ in named)
+    jobs = {url: job for url, job in named if jobs_at[url] == 1}
     groups: dict[object, list[Step]] = {}
     for step in steps:
         url = step.exchange.url
         about = "order" if step.role in SUBMISSIONS else step.job or jobs.get(url, url)
         file = parts(url).path if step.role == "media" else None
-        groups.setdefault((story.run_of(step), about, file), []).append(step)
+        groups.setdefault((trace.run_of(step), about, file), []).append(step)
     return tuple(tuple(group) for group in groups.values())
 
 
-def known(step: Step, later: Step) -> bool:
-    """Whether a client had an answer when it sent a later request."""
+def had_response(step: Step, later: Step) -> bool:
+    """Whether the client had a complete response when it sent a later request."""
     return step.delivered and step.done <= later.arrived
 
 
-def rows(line: RequestGroup, is_meant: Callable[[Step], bool]) -> Iterator[tuple[RequestGroup, Step | None]]:
-    """Yield the longest rows of neighbours that are all meant, each with the request behind it."""
+def consecutive(group: RequestGroup, is_meant: Callable[[Step], bool]) -> Iterator[tuple[RequestGroup, Step | None]]:
+    """Yield each longest stretch of neighbours that all satisfy a predicate, with the request that follows it."""
     start = 0
-    for meant, group in itertools.groupby(line, is_meant):
-        row = tuple(group)
-        start += len(row)
+    for meant, steps in itertools.groupby(group, is_meant):
+        stretch = tuple(steps)
+        start += len(stretch)
         if meant:
-            yield row, line[start] if start < len(line) else None
+            yield stretch, group[start] if start < len(group) else None
 
 
-def between(story: AnnotatedTrace, one: Step, other: Step) -> tuple[Step, ...]:
-    """Return the steps from one, which is with them, to another, which is not."""
+def between(trace: AnnotatedTrace, one: Step, other: Step) -> tuple[Step, ...]:
+    """Return the steps from one, inclusive, to another, exclusive."""
     numbers = operator.attrgetter("number")
-    start, stop = (bisect.bisect_left(story.steps, step.number, key=numbers) for step in (one, other))
-    return story.steps[start:stop]
+    start, stop = (bisect.bisect_left(trace.steps, step.number, key=numbers) for step in (one, other))
+    return trace.steps[start:stop]
 
 
-def called_back(story: AnnotatedTrace, one: Step, other: Step) -> bool:
-    """Whether a callback came between two requests, or just before: to read at once is careful then."""
-    return any(one.arrived - 1.0 <= delivery.sent <= other.arrived for delivery in story.trace.deliveries)
+def called_back(trace: AnnotatedTrace, one: Step, other: Step) -> bool:
+    """Whether a callback was sent between two requests, or up to a second earlier.
 
-
-def begun(story: AnnotatedTrace) -> float | None:
-    """Return when the last run began to wait: with the acceptance of its job, or its first request, or its start."""
-    first = story.accepted.done if story.accepted is not None else next((s.arrived for s in story.steps), None)
-    return max(first, story.run.started) if first is not None and story.run is not None else first
-
-
-def shown_success(story: AnnotatedTrace) -> bool:
-    """Whether an answer or a genuine callback showed a success, or may have been read as one, whole or not.
-
-    A list of jobs with the client's own may have, and so may a video's address beside a stage word that no document
-    has.
+    A careful client reads the job immediately after a callback, so the pause between such requests proves nothing.
     """
-    if any(_may_show(step) or story.lists(step) for step in story.steps):
+    return any(one.arrived - 1.0 <= delivery.sent <= other.arrived for delivery in trace.deliveries)
+
+
+def wait_began(trace: AnnotatedTrace) -> float | None:
+    """Return when the last run began to wait: at its start, or when its job was accepted if that is later.
+
+    Without an accepted submission it is the first request; None if there is no request.
+    """
+    first = trace.accepted.done if trace.accepted is not None else next((s.arrived for s in trace.steps), None)
+    return max(first, trace.run.started) if first is not None and trace.run is not None else first
+
+
+def shown_success(trace: AnnotatedTrace) -> bool:
+    """Whether a response or a genuine callback, complete or not, may have been read as a success.
+
+    This includes a list with one of the client's jobs, and a video URL beside an unknown stage word.
+    """
+    if any(_may_show(step) or trace.lists(step) for step in trace.steps):
         return True
-    return any("success" in kinds for _, kinds in story.told)
+    return any("success" in kinds for _, kinds in trace.callbacks)
 
 
 def _may_show(step: Step) -> bool:
@@ -84,39 +90,40 @@ def _may_show(step: Step) -> bool:
     return "success" in step.kinds or (isinstance(video, str) and video != "" and not step.kinds)
 
 
-def two_steps(story: AnnotatedTrace) -> bool:
-    """Whether the video is told by another operation than the status."""
-    return "result" in story.contract.operations
+def has_result_operation(trace: AnnotatedTrace) -> bool:
+    """Whether the video URL comes from an operation other than the status."""
+    return "result" in trace.contract.operations
 
 
-def usable(story: AnnotatedTrace, step: Step) -> bool:
-    """Whether an answer names a video that a client may fetch."""
+def usable(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether a response has a video URL that a client may fetch."""
     video = step.video or ""
-    return video.startswith(("http://", "https://")) and origin(video) != story.trace.origins.get("private")
+    return video.startswith(("http://", "https://")) and origin(video) != trace.trace.origins.get("private")
 
 
-def reordered(story: AnnotatedTrace, since: Step) -> list[Step]:
-    """Return the submissions behind a request that repeat none before it in a way that is safe."""
-    before = [one for one in story.submits if one.number < since.number]
-    return [again for again in story.after(since, story.submits) if not any(story.same(one, again) for one in before)]
+def submitted_again(trace: AnnotatedTrace, since: Step) -> list[Step]:
+    """Return the submissions after a request that do not safely repeat an earlier submission."""
+    before = [one for one in trace.submits if one.number < since.number]
+    return [again for again in trace.after(since, trace.submits) if not any(trace.same(one, again) for one in before)]
 
 
-def gave_up(story: AnnotatedTrace) -> bool:
-    """Whether the only run of the client ended with a failure or a mistake, and no callback had a say in it."""
-    outcome = story.outcome
+def gave_up(trace: AnnotatedTrace) -> bool:
+    """Whether the client's only run ended with a failure or an error, without the influence of a callback."""
+    outcome = trace.outcome
     return (
-        story.trace.drill == "once"
-        and len(story.trace.runs) == 1
+        trace.trace.drill == "once"
+        and len(trace.runs) == 1
         and outcome is not None
         and outcome.kind in ("failed", "error")
-        and not story.trace.deliveries
+        and not trace.deliveries
     )
 
 
-def untroubled(story: AnnotatedTrace, step: Step) -> bool:
-    """Whether an answer was one that the contract has, untouched; of a file, that it came."""
+def undisturbed(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether a response was one of the contract's, without a fault; for a file, whether it was delivered."""
     if step.role == "media":
         return step.ok and step.exchange.move is None
-    operation = story.contract.operations.get(step.role or "")
+    operation = trace.contract.operations.get(step.role or "")
     names = operation.situations if operation is not None else {}
+    # A scenario may answer with a documented situation: that is the provider's behaviour, not a distortion.
     return step.clean and (step.exchange.move is None or step.exchange.move.split()[0] in names)

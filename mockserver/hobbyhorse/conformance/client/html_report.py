@@ -1,4 +1,4 @@
-"""What the suite found, as one page of HTML that needs nothing else: verdicts, scenarios, traces as pictures."""
+"""A result as one self-contained HTML page: verdicts, scenarios, and pictures of the traces. Knows no server."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from html import escape
 from pathlib import Path
 
 from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict
-from hobbyhorse.conformance.client.report import drill_of
+from hobbyhorse.conformance.client.report import case_of
 from hobbyhorse.conformance.client.results import Result
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 from hobbyhorse.traces.trace import KEY, Trace
 
+# The verdicts that need attention come first.
 VERDICT_ORDER = (BROKEN, PASSED, NOT_OBSERVED, NOT_APPLICABLE)
+# Events in a picture; of more, the first and last are shown. 60 columns are about three screens wide.
 MOST_EVENTS = 60
-"""How many events a picture has at most; of more, the first and the last are shown."""
-MOST_LANES = 12
+# Messages and curl lines of a finding: the rest repeats them, and is in the trace's file.
+MOST_LINES = 12
+# Pixels: the width of an event's column, the height of a lane, and the margins for the lanes' names and the labels. A
+# label of 12 characters just fits a column.
 STEP, LANE, LEFT, TOP = 46, 34, 96, 34
 
 STYLE = """
@@ -39,7 +43,7 @@ dt { color: var(--dim) } dd { margin: 0 }
 
 @dataclass(frozen=True, slots=True)
 class TimelineMark:
-    """One mark in a picture: its lane, its colour, its label, and what is said when the pointer is on it."""
+    """One mark in a picture; `says` is its tooltip."""
 
     moment: float
     lane: str
@@ -50,6 +54,7 @@ class TimelineMark:
 
 def write_page(result: Result, contract: Contract, folder: Path) -> None:
     """Write index.html into a folder."""
+    # A client's name or message may contain lone surrogates, which UTF-8 cannot encode.
     (folder / "index.html").write_text(page(result, contract), encoding="utf-8", errors="replace")
 
 
@@ -82,19 +87,19 @@ def _summary(result: Result) -> str:
         ("verdict", "no finding" if result.clean else f"{len(result.broken)} broken"),
         ("rules", ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words)))),
         ("runs", f"{result.runs} in {result.seconds:.1f} s, seed {result.seed}"),
-        ("single deviations", f"{met.met} of {met.total} met"),
+        ("single faults", f"{met.met} of {met.total} met"),
         ("model", result.model),
     ]
     if result.stale:
         rows.append(("stale in the baseline", ", ".join(result.stale)))
     lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
-    left = [(met.unmet, "that the client did not come to"), (met.untried, "that no run was left for")]
-    return f"<dl>{lines}</dl>" + "".join(_deviations(names, which) for names, which in left if names)
+    left = [(met.unmet, "that the client did not meet"), (met.untried, "without a run left for them")]
+    return f"<dl>{lines}</dl>" + "".join(_faults(names, which) for names, which in left if names)
 
 
-def _deviations(names: Sequence[str], which: str) -> str:
+def _faults(names: Sequence[str], which: str) -> str:
     items = "".join(f"<li><code>{escape(name)}</code></li>" for name in names)
-    return f"<details><summary>{len(names)} single deviations {which}</summary><ul>{items}</ul></details>"
+    return f"<details><summary>{len(names)} single faults {which}</summary><ul>{items}</ul></details>"
 
 
 def _row(one: Verdict, result: Result) -> str:
@@ -110,16 +115,16 @@ def _row(one: Verdict, result: Result) -> str:
 
 
 def _section(one: Verdict, finding: Finding, contract: Contract, result: Result) -> str:
-    rule, drill = one.rule, drill_of(finding.trace)
-    messages = "".join(f"<li>{escape(message)}</li>" for message in finding.messages[:MOST_LANES])
-    scenario = json.dumps(drill.to_json(), indent=2, ensure_ascii=False)
+    rule, case = one.rule, case_of(finding.trace)
+    messages = "".join(f"<li>{escape(message)}</li>" for message in finding.messages[:MOST_LINES])
+    scenario = json.dumps(case.to_json(), indent=2, ensure_ascii=False)
     requests = "\n".join(curls(finding.trace))
     again = f"hobbyhorse conformance replay findings/{rule.id}.scenario.json -- COMMAND"
     return "\n".join(
         [
             f'<section id="{rule.id}"><h2>{rule.id} {escape(rule.name)}</h2><p>{escape(rule.statement)}</p>',
             f'<p class="dim">{escape(rule.why)}</p>',
-            f"<p>Against <strong>{escape(str(drill))}</strong>:</p><ul>{messages}</ul>",
+            f"<p>Against <strong>{escape(str(case))}</strong>:</p><ul>{messages}</ul>",
             f'<div class="picture">{picture(contract, finding.trace)}</div>',
             f"<details><summary>the scenario</summary><pre>{escape(scenario)}</pre></details>",
             f"<details><summary>the requests</summary><pre>{escape(requests)}</pre></details>",
@@ -129,8 +134,8 @@ def _section(one: Verdict, finding: Finding, contract: Contract, result: Result)
 
 
 def curls(trace: Trace) -> Iterator[str]:
-    """Yield a curl line for each request of a trace, the first ones; where the key stood, stands $KEY."""
-    for exchange in trace.exchanges[:MOST_LANES]:
+    """Yield a curl line for each of the first requests of a trace, with $KEY in place of the key."""
+    for exchange in trace.exchanges[:MOST_LINES]:
         words = ["curl", "-i", "-X", exchange.method]
         for name, value in exchange.headers:
             if name in ("authorization", "content-type", "x-api-key") or "idempotency" in name:
@@ -138,20 +143,21 @@ def curls(trace: Trace) -> Iterator[str]:
         if exchange.body:
             words += ["--data-binary", exchange.body[:2_000].decode("utf-8", "replace")]
         yield shlex.join([*words, exchange.url]).replace(KEY, "'$KEY'")
-    if len(trace.exchanges) > MOST_LANES:
-        yield f"# and {len(trace.exchanges) - MOST_LANES} more"
+    if len(trace.exchanges) > MOST_LINES:
+        yield f"# and {len(trace.exchanges) - MOST_LINES} more"
 
 
 def picture(contract: Contract, trace: Trace) -> str:
     """Return a trace as a picture (SVG): a column for each event, a lane for each role."""
     found = sorted(events(contract, trace), key=lambda event: event.moment)
     left_out = max(len(found) - MOST_EVENTS, 0)
+    # The beginning and the end explain a finding; the middle is mostly polls.
     if left_out:
         found = [*found[: MOST_EVENTS // 2], *found[-MOST_EVENTS // 2 :]]
     lanes = list(dict.fromkeys(event.lane for event in found))
     width, height = LEFT + STEP * (len(found) + 1), TOP + LANE * (len(lanes) + 1)
     start = found[0].moment if found else 0.0
-    parts = [f'<svg width="{width}" height="{height}" role="img" aria-label="what happened">']
+    parts = [f'<svg width="{width}" height="{height}" role="img" aria-label="the trace">']
     for number, lane in enumerate(lanes):
         y = TOP + LANE * number + LANE // 2
         parts.append(f'<text x="0" y="{y + 4}">{escape(lane)}</text>')
@@ -171,7 +177,7 @@ def picture(contract: Contract, trace: Trace) -> str:
 
 
 def events(contract: Contract, trace: Trace) -> Iterator[TimelineMark]:
-    """Yield what happened: runs, requests, deliveries."""
+    """Yield a mark for each start and end of a run, each request and each delivery."""
     for run in trace.runs:
         yield TimelineMark(run.started, "client", "#8888", "resumed" if run.resumed else "starts", "the client starts")
         if run.outcome is not None:
@@ -183,7 +189,7 @@ def events(contract: Contract, trace: Trace) -> Iterator[TimelineMark]:
         yield TimelineMark(step.arrived, step.role or "elsewhere", _colour(step), _label(step), _says(step))
     for delivery in trace.deliveries:
         colour = "#1a7f37" if delivery.acknowledged else "#cf222e"
-        label = str(delivery.status or "no answer") + ("" if delivery.kind == "genuine" else f" {delivery.kind}")
+        label = str(delivery.status or "no response") + ("" if delivery.kind == "genuine" else f" {delivery.kind}")
         yield TimelineMark(delivery.sent, "callback", colour, label, delivery.body[:500].decode("utf-8", "replace"))
 
 
@@ -196,7 +202,7 @@ def _colour(step: Step) -> str:
 
 
 def _label(step: Step) -> str:
-    return str(step.stage or step.status or "no answer")[:12]
+    return str(step.stage or step.status or "no response")[:12]
 
 
 def _says(step: Step) -> str:

@@ -1,4 +1,16 @@
-"""Holding traces against the rules: a verdict for each, and what led to it. Knows no server."""
+"""Judging traces by the rules. Knows no server.
+
+A verdict is a statement about evidence, so silence is never a pass:
+
+* not-applicable: the contract leaves no room for the rule (no callbacks, no cancellation, no idempotency keys).
+* not-observed: no trace has the evidence. Either a trace lacks the channel that the rule needs, such as the outcome of
+  a run in recorded traffic (`has_channel`), or the rule's subject never occurred (its check returns None).
+* passed: at least one trace shows the rule kept, and none shows it broken.
+* broken: at least one trace shows a violation. One is enough, however many traces show the rule kept.
+
+A check that returned an empty list for a trace without evidence would report an untested client as careful. The two
+cases are therefore different values, None and [], and only this module turns them into verdicts.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +28,7 @@ PASSED, BROKEN, NOT_OBSERVED, NOT_APPLICABLE = "passed", "broken", "not-observed
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A rule that a trace breaks, and the sentences that say how."""
+    """A violation of a rule: the trace that shows it, and sentences that describe it."""
 
     rule: str
     messages: tuple[str, ...]
@@ -25,9 +37,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a rule: passed, broken, not-observed or not-applicable.
+    """The verdict on a rule: passed, broken, not-observed or not-applicable.
 
-    In how many traces it was observed, and broken; `findings` has the simplest of these, or all.
+    `observed` and `times_broken` count traces. `findings` has the simplest finding, or all of them.
     """
 
     rule: Rule
@@ -37,30 +49,31 @@ class Verdict:
     findings: tuple[Finding, ...] = ()
 
 
-def hears(rule: Rule, trace: Trace) -> bool:
+def has_channel(rule: Rule, trace: Trace) -> bool:
     """Whether a trace has the channel that a rule needs."""
     if rule.channel == "outcome":
         return any(run.outcome is not None for run in trace.runs)
     return rule.channel != "restart" or any(run.resumed for run in trace.runs)
 
 
-def check(rule: Rule, story: AnnotatedTrace) -> list[str] | None:
-    """Return what breaks a rule in a story, or None if the story shows nothing about it."""
-    if not rule.applies(story.contract) or not hears(rule, story.trace):
+def check(rule: Rule, annotated: AnnotatedTrace) -> list[str] | None:
+    """Return the violations of a rule in a trace, or None if the trace shows nothing about the rule."""
+    if not rule.applies(annotated.contract) or not has_channel(rule, annotated.trace):
         return None
-    return rule.check(story)
+    return rule.check(annotated)
 
 
 def judge(contract: Contract, traces: Iterable[Trace], rules: Sequence[Rule] | None = None) -> list[Verdict]:
     """Return the verdict on each rule over all traces."""
-    stories = [AnnotatedTrace(contract, trace) for trace in traces]
+    # Annotated once for all rules: an annotated trace caches the reading of its responses.
+    annotated = [AnnotatedTrace(contract, trace) for trace in traces]
     found = []
     for rule in all_rules() if rules is None else rules:
         if not rule.applies(contract):
             found.append(Verdict(rule, NOT_APPLICABLE))
             continue
-        results = [(story, messages) for story in stories if (messages := check(rule, story)) is not None]
-        broken = tuple(Finding(rule.id, tuple(messages), story.trace) for story, messages in results if messages)
+        results = [(one.trace, messages) for one in annotated if (messages := check(rule, one)) is not None]
+        broken = tuple(Finding(rule.id, tuple(messages), trace) for trace, messages in results if messages)
         word = BROKEN if broken else PASSED if results else NOT_OBSERVED
         found.append(Verdict(rule, word, len(results), len(broken), broken))
     return found

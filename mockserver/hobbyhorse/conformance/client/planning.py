@@ -1,4 +1,17 @@
-"""Which drills there are for a contract and a client, and in which order they are tried; knows no server."""
+"""The test cases for a contract and a client, and their order. Knows no server.
+
+The search runs cases in this order until its runs are used up, so the order decides which bugs a short search finds:
+
+* Timelines first. Every client meets them, and they find the bugs that cost money: lost deadlines, resubmissions.
+* Then the operations in turn, submissions before the others, so that no operation is left out of a short search.
+* Within an operation: faults that lead a client astray (a foreign URL, a long Retry-After); failures; later failures,
+  after a response that shows the job; the same faults on every request; then fields, vital ones first.
+* Each fault once before always. Once finds clients that give up, always finds clients that never do.
+
+Two properties keep findings fair. A scenario never reports something as done that the fake has not done (`believable`),
+because no client could behave correctly there. And a simplified case is always strictly smaller (`simplified`), so that
+shrinking ends.
+"""
 
 from __future__ import annotations
 
@@ -15,27 +28,28 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.moves import CALLBACK, MEDIA, kinds
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace
 
+# The least status of a refusal, and the status of a rate limit (RFC 9110, section 15.5; RFC 6585, section 4).
 REFUSED, TOO_MANY_REQUESTS = 400, 429
+# Seconds that a refusal asks a client to wait: longer than a client's own pauses, so that ignoring it shows.
 LONG_PAUSE = 90
-"""Seconds that a refusal asks to wait, which is longer than clients wait of themselves."""
+# The bound values that a client cannot do without.
 VITAL = frozenset({"job", "stage", "video_url", "status_url", "result_url", "cancel_url"})
-"""The bound values that a client cannot do without."""
+# The faults that lead a client to another host.
 LURES = frozenset({"redirect", "foreign_links", "private_links"})
-"""The moves that lead a client astray."""
+# The faults that leave a client without a report about its job; so does every refusal.
 GRAVE = frozenset({"timeout", "reset_peer", "html_page", "empty_body", "malformed_json", "error_envelope"})
-"""The moves that leave a client without word of its job; so does every refusal."""
+# The fault that changes nothing: it lets a request pass before the next fault applies.
 UNTROUBLED: Mapping[str, Any] = {"move": "latency", "seconds": 0}
-"""The move that changes nothing."""
+# The first requests at which a client is killed. Later ones are further polls of the same job, which show nothing new.
 MOST_POINTS = 12
-"""At how many of its first requests a client is killed."""
 
 
 def believable(scenario: Mapping[str, Any], contract: Contract) -> dict[str, Any]:
-    """Return a scenario without the moves that say of something that it has happened, which has not.
+    """Return a scenario without the faults that report a success which has not happened.
 
-    Such a server deceives every client: no rule can be about it.
+    Such a server deceives every client, so that no rule can judge one there.
     """
-    said = dict(scenario)
+    kept = dict(scenario)
     moves: dict[str, Any] = {}
     for role, listed in scenario.get("moves", {}).items():
         operation = contract.operations.get(role)
@@ -43,18 +57,17 @@ def believable(scenario: Mapping[str, Any], contract: Contract) -> dict[str, Any
         left = [move for move in listed if move["move"] not in situations or situations[move["move"]].status >= REFUSED]
         if left:
             moves[role] = left
-    said.pop("moves", None)
-    return said | ({"moves": moves} if moves else {})
+    kept.pop("moves", None)
+    return kept | ({"moves": moves} if moves else {})
 
 
 def singles(
     contract: Contract, used: Collection[str], when_stuck: Collection[str] = (), repeated: Collection[str] = ()
 ) -> list[Case]:
-    """Return the single deviations on the roles that a client uses: each once, and for ever where that can be.
+    """Return the single faults on the roles that a client uses, each once and, where possible, always.
 
-    The gravest come first: time that goes wrong, then submissions; after that each role gets its turn. Roles that are
-    used `when_stuck` alone, such as to cancel, are met with a job that is. On roles that are used more than once for
-    one job (`repeated`), troubles that pass come behind a good answer, too.
+    Roles that a client uses only `when_stuck`, such as cancel, get a scenario with a stuck job. On roles that it uses
+    several times for one job (`repeated`), grave faults also come after a good response.
     """
     timelines, by_role = [], dict[str, list[Case]]()
     for scenario in deviations(contract):
@@ -67,26 +80,24 @@ def singles(
         stuck = {"timeline": {"move": "stuck"}} if role in when_stuck else {}
         if role in used and _differs(role, scenario["moves"][role][0]):
             by_role.setdefault(role, []).append(Case(scenario | stuck))
-    for role, drills in by_role.items():
-        drills += _patient(contract, role) if role not in when_stuck else ()
+    for role, cases in by_role.items():
+        cases += _patient(contract, role) if role not in when_stuck else ()
     submits = list(_in_order(contract, by_role.pop("submit", [])))
     others = [
-        list(_in_order(contract, drills, role in repeated))
-        for role, drills in by_role.items()
-        if role not in when_stuck
+        list(_in_order(contract, cases, role in repeated)) for role, cases in by_role.items() if role not in when_stuck
     ]
-    others += [sorted(drills, key=_refuses, reverse=True) for role, drills in by_role.items() if role in when_stuck]
-    rest = [drill for turn in zip_longest(submits, *others) for drill in turn if drill is not None]
+    others += [sorted(cases, key=_refuses, reverse=True) for role, cases in by_role.items() if role in when_stuck]
+    rest = [case for turn in zip_longest(submits, *others) for case in turn if case is not None]
     return _unique(chain(timelines, rest))
 
 
 def _differs(role: str, move: Mapping[str, Any]) -> bool:
-    """Whether a move is another one than without its `accepted`: what only reads does nothing that matters."""
+    """Whether a fault's `accepted` makes a difference: a read has no effect that could be accepted."""
     return "accepted" not in move or role in (*SUBMISSIONS, "cancel")
 
 
 def _patient(contract: Contract, role: str) -> Iterator[Case]:
-    """Yield a refusal that asks to wait for long, in seconds and as a date."""
+    """Yield a refusal with a long Retry-After, in seconds and as a date."""
     operation = contract.operations.get(role)
     situations = operation.situations.items() if operation is not None else ()
     names = [name for name, situation in situations if situation.status == TOO_MANY_REQUESTS]
@@ -97,46 +108,46 @@ def _patient(contract: Contract, role: str) -> Iterator[Case]:
                 yield found
 
 
-def _in_order(contract: Contract, drills: list[Case], repeated: bool = False) -> Iterator[Case]:
-    """Yield the moves of a role, those first that lead astray: once, then for ever; of fields, those that matter.
+def _in_order(contract: Contract, cases: list[Case], repeated: bool = False) -> Iterator[Case]:
+    """Yield a role's cases, the most revealing first; the module's docstring has the order.
 
-    On a role that is `repeated`, the gravest also come late, when a client has seen its job.
+    On a `repeated` role, grave faults also come late, when the client has seen its job.
     """
     lures, plain, vital, other = list[Case](), list[Case](), list[Case](), list[Case]()
-    for drill in drills:
-        ((role, (move,)),) = drill.scenario["moves"].items()
+    for case in cases:
+        ((role, (move,)),) = case.scenario["moves"].items()
         kind = kinds(role).get(move["move"])
         if kind is not None and kind.family == "field":
-            (vital if move.get("value", "stage") in VITAL else other).append(drill)
+            (vital if move.get("value", "stage") in VITAL else other).append(case)
         else:
-            (lures if _leads_astray(role, move) else plain).append(drill)
-    refusals = [drill for drill in plain if _refuses(drill)]
-    later = [found for drill in plain if repeated and (found := _later(drill)) is not None]
+            (lures if _leads_astray(role, move) else plain).append(case)
+    refusals = [case for case in plain if _refuses(case)]
+    later = [found for case in plain if repeated and (found := _later(case)) is not None]
     yield from (*lures, *plain, *later, *_always(contract, [*refusals, *vital, *lures, *plain]))
     yield from (*vital, *_always(contract, other), *other)
 
 
 def _leads_astray(role: str, move: Mapping[str, Any]) -> bool:
-    """Whether a move leads a client to where it should not go, or sooner than it should."""
+    """Whether a fault leads a client to a wrong host, or makes it come back too soon."""
     return (move["move"] in LURES and role not in SUBMISSIONS) or "retry_after" in move or "retry_after_date" in move
 
 
-def _refuses(drill: Case) -> bool:
-    ((role, (move,)),) = drill.scenario["moves"].items()
+def _refuses(case: Case) -> bool:
+    ((role, (move,)),) = case.scenario["moves"].items()
     return move["move"] not in kinds(role)
 
 
-def _later(drill: Case) -> Case | None:
-    """Return a grave trouble behind an answer that is as it should be; None where a trouble is not grave."""
-    ((role, (move,)),) = drill.scenario["moves"].items()
-    if move["move"] not in GRAVE and not _refuses(drill):
+def _later(case: Case) -> Case | None:
+    """Return a case with its fault after one good response, or None if the fault is not grave."""
+    ((role, (move,)),) = case.scenario["moves"].items()
+    if move["move"] not in GRAVE and not _refuses(case):
         return None
-    return Case({**drill.scenario, "moves": {role: [UNTROUBLED, move]}})
+    return Case({**case.scenario, "moves": {role: [UNTROUBLED, move]}})
 
 
-def _always(contract: Contract, drills: Iterable[Case]) -> Iterator[Case]:
-    for drill in drills:
-        scenario = copy.deepcopy(dict(drill.scenario))
+def _always(contract: Contract, cases: Iterable[Case]) -> Iterator[Case]:
+    for case in cases:
+        scenario = copy.deepcopy(dict(case.scenario))
         for moves in scenario["moves"].values():
             moves[0]["times"] = "always"
         if fits(scenario, contract):
@@ -144,7 +155,7 @@ def _always(contract: Contract, drills: Iterable[Case]) -> Iterator[Case]:
 
 
 def pairs(contract: Contract, used: Collection[str], random: Random) -> Iterator[Case]:
-    """Yield pairs of single deviations, without end, drawn at random."""
+    """Yield random pairs of single faults, endlessly."""
     ones = singles(contract, used)
     while len(ones) > 1:
         first, second = random.sample(ones, 2)
@@ -164,36 +175,40 @@ def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any] 
     return scenario
 
 
-def simplified(drill: Case, contract: Contract) -> Iterator[Case]:
-    """Yield simpler drills than one: without a move, without an option, run once; those that a contract can play."""
-    for kind, scenario in _simpler(drill):
-        found = Case(scenario, kind, drill.point)
-        if found.size < drill.size and (not scenario or fits(scenario, contract)):
+def simplified(case: Case, contract: Contract) -> Iterator[Case]:
+    """Yield the simpler neighbours of a case that a contract allows.
+
+    A neighbour is run once instead of several times, lacks a role's faults, a fault, the timeline or an option, and is
+    strictly smaller. Larger steps come first, because each success ends the round.
+    """
+    for kind, scenario in _simpler(case):
+        found = Case(scenario, kind, case.point)
+        if found.size < case.size and (not scenario or fits(scenario, contract)):
             yield found
 
 
-def _simpler(drill: Case) -> Iterator[tuple[str, dict[str, Any]]]:
-    scenario = dict(drill.scenario)
-    if drill.kind not in (ONCE, KILLED, MOVED):
+def _simpler(case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
+    scenario = dict(case.scenario)
+    if case.kind not in (ONCE, KILLED, MOVED):
         yield ONCE, scenario
     moves = scenario.get("moves", {})
     if len(moves) > 1:
         for role in moves:
-            yield drill.kind, {**scenario, "moves": {role: moves[role]}}
+            yield case.kind, {**scenario, "moves": {role: moves[role]}}
     if "timeline" in scenario:
-        yield drill.kind, {name: value for name, value in scenario.items() if name != "timeline"}
+        yield case.kind, {name: value for name, value in scenario.items() if name != "timeline"}
     for role, listed in moves.items():
         for at in range(len(listed)):
             left = {**moves, role: [*listed[:at], *listed[at + 1 :]]}
             left = {name: value for name, value in left.items() if value}
             rest = {name: value for name, value in scenario.items() if name != "moves"}
-            yield drill.kind, rest | ({"moves": left} if left else {})
+            yield case.kind, rest | ({"moves": left} if left else {})
         for at, move in enumerate(listed):
             for bare in _barer(move):
-                yield drill.kind, {**scenario, "moves": {**moves, role: [*listed[:at], bare, *listed[at + 1 :]]}}
+                yield case.kind, {**scenario, "moves": {**moves, role: [*listed[:at], bare, *listed[at + 1 :]]}}
     if "timeline" in scenario:
         for bare in _barer(scenario["timeline"]):
-            yield drill.kind, {**scenario, "timeline": bare}
+            yield case.kind, {**scenario, "timeline": bare}
 
 
 def _barer(move: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -203,20 +218,24 @@ def _barer(move: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def last_polls(contract: Contract, stuck: AnnotatedTrace) -> list[Case]:
-    """Return jobs that end just before the polls that a client made last of all, when its job was stuck for ever."""
+    """Return cases in which the job ends just before a client's last polls of a stuck job.
+
+    Only there does a client show whether the response to its last poll still counts.
+    """
     start = stuck.accepted
     polls = [step for step in stuck.polls if start is not None and step.status == 200]
-    if start is None or len(polls) < 3:
+    if start is None or len(polls) < 3:  # fewer polls do not show where the client's deadline is
         return []
     since = start.exchange.arrived
+    # Between the last two polls, and 10 ms before the last one, which leaves no time for another poll.
     moments = [(polls[-2].arrived + polls[-1].arrived) / 2 - since, polls[-1].arrived - since - 0.01]
     return [Case({"timeline": {"move": "slow", "seconds": round(moment, 3)}}) for moment in moments if moment > 0]
 
 
 def killings(happy: AnnotatedTrace) -> list[Case]:
-    """Return drills that kill a client at each of its requests, of which the server holds the answer back.
+    """Return cases that kill a client at each of its requests, while the server holds the response back.
 
-    A submission is held before and after it has made its job.
+    A submission is held before and after it has made its job: only the second has something to resume.
     """
     found = []
     counts: dict[str, int] = {}
@@ -229,25 +248,26 @@ def killings(happy: AnnotatedTrace) -> list[Case]:
         passed = [{**UNTROUBLED, "times": before}] if before else []
         for accepted in (False, True) if role in SUBMISSIONS else (None,):
             held = {"move": "timeout"} | ({"accepted": True} if accepted else {})
+            # Earlier requests of the role pass, so that exactly this one is held.
             found.append(Case({"moves": {role: [*passed, held]}}, KILLED, step.number))
     return found
 
 
-def repeated_roles(story: AnnotatedTrace) -> list[str]:
-    """Return the reads that a client was seen to make more than once."""
-    counts = Counter(step.role for step in story.reads)
+def repeated_roles(trace: AnnotatedTrace) -> list[str]:
+    """Return the roles of the reads that a client made more than once."""
+    counts = Counter(step.role for step in trace.reads)
     return [role for role, count in counts.items() if role is not None and count > 1]
 
 
-def used_roles(stories: Iterable[AnnotatedTrace]) -> list[str]:
-    """Return the roles that a client was seen to use, files and callbacks among them."""
+def used_roles(traces: Iterable[AnnotatedTrace]) -> list[str]:
+    """Return the roles that a client used, including files and callbacks."""
     roles: dict[str, None] = {}
-    for story in stories:
-        roles |= {step.role: None for step in story.steps if step.role is not None}
-        if story.trace.deliveries:
+    for trace in traces:
+        roles |= {step.role: None for step in trace.steps if step.role is not None}
+        if trace.deliveries:
             roles[CALLBACK] = None
     return [role for role in roles if role != "health"]
 
 
-def _unique(drills: Iterable[Case]) -> list[Case]:
-    return list({drill.key: drill for drill in drills}.values())
+def _unique(cases: Iterable[Case]) -> list[Case]:
+    return list({case.key: case for case in cases}.values())

@@ -1,4 +1,4 @@
-"""What a run of the suite came to: the verdicts, and how much of what was planned was met. Knows no server."""
+"""The result of a suite: the verdicts, and the share of the planned faults that the client met. Knows no server."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from hobbyhorse.conformance.client.judge import BROKEN, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How many of the single deviations that a contract allows were met by the client, and which were not.
+    """How many of the contract's single faults the client met.
 
-    The client did not come to those that are `unmet`; for the `untried` ones no run was left.
+    `unmet` faults were armed, but the client made no request that they apply to. `untried` faults were not armed,
+    because no run was left.
     """
 
     met: int
@@ -22,9 +23,10 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What the suite found: `client` says who was tested, `runs` how often it ran, `seconds` how long that took.
+    """The result of a suite on one client.
 
-    `accepted` are the rules whose findings are known, with the reason; `stale` are those that are known and not found.
+    `accepted` maps the rules of the baseline to its reasons; `stale` are the rules of the baseline that are not broken
+    any more.
     """
 
     provider: str
@@ -45,5 +47,6 @@ class Result:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing is broken but what is accepted, and everything that is accepted was found."""
+        """Whether every broken rule is accepted, and every accepted rule is broken."""
+        # A stale entry would hide the next time that the rule breaks.
         return not self.broken and not self.stale

@@ -1,4 +1,4 @@
-"""What a conformance rule is: a sentence, why it stands, and a pure function that holds a story against it."""
+"""Conformance rules for clients: a sentence, the bug behind it, and a pure function over an annotated trace."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace
 
 SEVERITIES = {"S1": "money or security", "S2": "wrong or stuck outcome", "S3": "load", "S4": "hygiene"}
+# The evidence that a rule needs. A trace without it says nothing about the rule, which must not read as a pass.
 CHANNELS = {
-    "wire": "requests and answers alone",
-    "outcome": "requests, answers, and how the client's run ended",
-    "restart": "requests and answers of a client that is killed and started again",
+    "wire": "requests and responses alone",
+    "outcome": "requests, responses, and the outcome of the client's run",
+    "restart": "requests and responses of a client that is killed and started again",
 }
 ClientCheck = Callable[[AnnotatedTrace], "list[str] | None"]
-"""Returns what breaks the rule, one sentence each; nothing where the story shows that it is kept; None where the story
-shows nothing about it, for what the rule is about did not happen in it."""
+"""Returns one sentence for each violation; an empty list if the trace shows that the rule is kept; None if the trace
+shows nothing about the rule, because its subject did not occur."""
 
 
 def always(contract: Contract) -> bool:
-    """Whether a rule applies to a contract: it does to every one."""
+    """Whether a rule applies to a contract: this default applies to every contract."""
     return True
 
 
 def each_order(check: ClientCheck) -> ClientCheck:
-    """Return a check of any story that holds each of its orders by itself against a check of one."""
+    """Turn a check of one order into a check of a trace, which applies it to each order separately."""
 
     @wraps(check)
-    def whole(story: AnnotatedTrace) -> list[str] | None:
-        results = [found for part in story.apart if (found := check(part)) is not None]
+    def whole(trace: AnnotatedTrace) -> list[str] | None:
+        results = [found for part in trace.by_order if (found := check(part)) is not None]
         return [message for found in results for message in found] if results else None
 
     return whole
@@ -38,9 +39,10 @@ def each_order(check: ClientCheck) -> ClientCheck:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule for clients: `timing` says that its findings depend on how fast things went, and are tried three times.
+    """A rule for clients.
 
-    `why` names the bug that it would have caught, and where that is told. `applies` looks at the contract alone.
+    `why` names the bug that the rule would have caught, and its source. `applies` decides by the contract alone.
+    `timing` means that findings depend on real time, so that each must be confirmed.
     """
 
     id: str

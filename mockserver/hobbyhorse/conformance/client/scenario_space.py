@@ -1,4 +1,4 @@
-"""Scenarios that are generated for a contract: each single deviation of a server, and any mixture of them."""
+"""The space of scenarios for a contract: each single fault, and a Hypothesis strategy of combinations. No server."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.scenarios.moves import CALLBACK, MEDIA, MOVES, TIMELINE, Kind, kinds
 from hobbyhorse.scenarios.scenario import misfits, read_scenario
 
+# Faults on one role in a generated scenario: enough for fail, recover, fail, recover. With more, most
+# examples would end before their last fault.
 MOST_MOVES = 4
+# The statuses after which a client may submit again, because they guarantee that no job was made.
 REFUSES_SAFELY = frozenset({429, 503})
-"""The statuses after which a client may order again, for they say that nothing has happened."""
+# The values of each option; `value`, `situation` and `stage` depend on the contract. Few values with different meanings
+# (none, short, long, beyond every deadline) find more than many similar ones.
 OPTION_STRATEGIES: dict[str, st.SearchStrategy[Any]] = {
     "accepted": st.booleans(),
     "seconds": st.sampled_from([0, 0.5, 5, 90, 4_000]),
@@ -30,40 +34,39 @@ OPTION_STRATEGIES: dict[str, st.SearchStrategy[Any]] = {
     "code": st.sampled_from(["CONTENT_POLICY", "UPSTREAM"]),
     "message": st.sampled_from(["the prompt was refused", "out of memory"]),
 }
-"""What an option of a move may be; `value`, `situation` and `stage` depend on the contract."""
 
 
 def deviations(contract: Contract) -> list[dict[str, Any]]:
-    """Return every scenario with one deviation in it: each move on each role, each trouble of the timeline."""
+    """Return every scenario with one fault: each fault on each role, and each timeline."""
     found = [{"moves": {role: [move]}} for role in roles(contract) for move in bare_moves(contract, role)]
-    found += [{"timeline": trouble} for trouble in bare_timelines(contract)]
-    return [said for said in found if fits(said, contract)]
+    found += [{"timeline": timeline} for timeline in bare_timelines(contract)]
+    return [scenario for scenario in found if fits(scenario, contract)]
 
 
 def scenarios(contract: Contract) -> st.SearchStrategy[dict[str, Any]]:
-    """Return a strategy of scenarios that a contract can play; the simplest one is the happy server.
+    """Return a strategy of scenarios that a contract allows; the simplest one has no fault.
 
-    No server in them lies about what it has done: what looks like a safe refusal is one.
+    No scenario lies about its effect: a response that promises that nothing has happened keeps that promise.
     """
     by_role = {}
     for role in roles(contract):
         bare = [move for move in bare_moves(contract, role) if fits({"moves": {role: [move]}}, contract)]
         moves = _moves(bare, kinds(role), contract.operations.get(role))
         by_role[role] = st.lists(moves, min_size=1, max_size=MOST_MOVES)
-    bare_ends = [trouble for trouble in bare_timelines(contract) if fits({"timeline": trouble}, contract)]
-    timeline = _moves(bare_ends, TIMELINE)
+    timelines = [timeline for timeline in bare_timelines(contract) if fits({"timeline": timeline}, contract)]
+    timeline = _moves(timelines, TIMELINE)
     return st.fixed_dictionaries(
         {}, optional={"moves": st.fixed_dictionaries({}, optional=by_role), "timeline": timeline}
     )
 
 
-def fits(said: dict[str, Any], contract: Contract) -> bool:
-    """Whether a contract can play a scenario."""
-    return not misfits(read_scenario(said), contract)
+def fits(scenario: dict[str, Any], contract: Contract) -> bool:
+    """Whether a contract allows a scenario."""
+    return not misfits(read_scenario(scenario), contract)
 
 
 def roles(contract: Contract) -> Iterator[str]:
-    """Yield the roles that moves can stand on."""
+    """Yield the roles that can have faults."""
     yield from contract.operations
     yield MEDIA
     if contract.callbacks is not None:
@@ -71,7 +74,7 @@ def roles(contract: Contract) -> Iterator[str]:
 
 
 def bare_moves(contract: Contract, role: str) -> Iterator[dict[str, Any]]:
-    """Yield each move of a role, with no more options than it needs; not all of them fit."""
+    """Yield each fault of a role with only the options that it needs. Not every one fits the contract."""
     operation = contract.operations.get(role)
     for name, kind in kinds(role).items():
         if kind.family == "field" and kind.needs is None and operation is not None:
@@ -88,7 +91,7 @@ def bare_moves(contract: Contract, role: str) -> Iterator[dict[str, Any]]:
 
 
 def bare_timelines(contract: Contract) -> Iterator[dict[str, Any]]:
-    """Yield each trouble of the timeline, in each stage that it can be about."""
+    """Yield each kind of timeline, once for each stage that it can concern."""
     for name, kind in TIMELINE.items():
         if "stage" in kind.options:
             for stage in contract.graph:
@@ -97,25 +100,25 @@ def bare_timelines(contract: Contract) -> Iterator[dict[str, Any]]:
             yield {"move": name}
 
 
-def honest(said: dict[str, Any], operation: Operation | None) -> dict[str, Any]:
-    """Return a move as it is, but not `accepted` where its status says to every client that nothing has happened."""
+def honest(move: dict[str, Any], operation: Operation | None) -> dict[str, Any]:
+    """Return a fault, without `accepted` if its status promises that nothing has happened."""
     situations = operation.situations if operation is not None else {}
-    refusal = situations.get(said["move"]) if said["move"] not in MOVES else None
-    status = refusal.status if refusal is not None else said.get("status")
-    return {name: value for name, value in said.items() if name != "accepted" or status not in REFUSES_SAFELY}
+    refusal = situations.get(move["move"]) if move["move"] not in MOVES else None
+    status = refusal.status if refusal is not None else move.get("status")
+    return {name: value for name, value in move.items() if name != "accepted" or status not in REFUSES_SAFELY}
 
 
 def _moves(
     bare: list[dict[str, Any]], table: Mapping[str, Kind], operation: Operation | None = None
 ) -> st.SearchStrategy[dict[str, Any]]:
-    any_of = st.sampled_from(bare).flatmap(lambda said: _with_options(table.get(said["move"]), said))
-    return any_of.map(lambda said: honest(said, operation))
+    any_of = st.sampled_from(bare).flatmap(lambda move: _with_options(table.get(move["move"]), move))
+    return any_of.map(lambda move: honest(move, operation))
 
 
-def _with_options(kind: Kind | None, said: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Return a strategy of the same move with any of its options."""
+def _with_options(kind: Kind | None, move: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Return a strategy of the same fault with any of its options."""
     names = kind.options if kind is not None else ("retry_after", "retry_after_date", "accepted")
-    more = {name: OPTION_STRATEGIES[name] for name in names if name in OPTION_STRATEGIES and name not in said}
+    more = {name: OPTION_STRATEGIES[name] for name in names if name in OPTION_STRATEGIES and name not in move}
     if kind is None or kind.family != "timeline":
         more["times"] = OPTION_STRATEGIES["times"]
-    return st.fixed_dictionaries({name: st.just(value) for name, value in said.items()}, optional=more)
+    return st.fixed_dictionaries({name: st.just(value) for name, value in move.items()}, optional=more)

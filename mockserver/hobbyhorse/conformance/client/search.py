@@ -1,6 +1,28 @@
-"""The search for what breaks a client: every single deviation, pairs, then whatever Hypothesis thinks of.
+"""The search for faults that break a client. Knows no server: a callable runs each case and returns its trace.
 
-Knows no server: whoever plays a drill hands back a trace.
+How a finding is made:
+
+1. The happy case. A client that gets no video from a faultless server cannot be tested (`CannotRun`): every other
+   verdict would be about that failure. Together with a job that is stuck it shows which operations the client uses.
+2. Enumeration. The ways to run the client, then every single fault on an operation that it uses. This comes first
+   because one fault is the smallest explanation of a finding, and most bugs need no more.
+3. Pairs of single faults, in random order, for a share of the runs that are left.
+4. Hypothesis, for the rest: scenarios with several faults and options. `target()` prefers scenarios with more jobs and
+   more requests, because clients lose money where they submit and poll again. Hypothesis only generates: its own
+   shrinker would run the client an unbounded number of times.
+5. Confirmation. A finding of a rule about timing counts only if the same case shows it each of TIMING_REPEATS times:
+   a busy machine delays a request once, a bug delays it always.
+6. Shrinking. From the smallest known case of each broken rule, remove faults and options as long as the rule stays
+   broken, within SHRINKING runs for each rule.
+
+What must hold:
+
+* No case runs twice except to confirm timing. `seen` maps the key of each case to the rules that it broke, so that
+  shrinking may use earlier results for free.
+* The runs never exceed the plan, except for `spare` (shrinking) and for confirmations.
+* Equal seeds give equal cases, findings and counts. So the order of cases depends on the contract and the seed alone,
+  and `Case.size` is a total order.
+* A tally counts a trace only if its rule's check returned a list: None is no evidence (see `judge`).
 """
 
 from __future__ import annotations
@@ -38,28 +60,32 @@ from hobbyhorse.scenarios.moves import CALLBACK
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace
 
+# Runs that must all show a finding about timing: three rule out the occasional pause of a busy machine.
 TIMING_REPEATS = 3
-"""How often a finding that is about time must come about."""
+# Cases that are handed to the runner together: enough to keep its parallel processes busy. A search that ends early
+# wastes at most this many runs.
 BATCH = 32
+# Runs beyond the plan that may shrink each finding. More would shrink the rare scenario with many faults and options
+# further, and cost every finding more runs of the client.
 SHRINKING = 40
-"""How many runs each finding may take beyond the plan, to become smaller."""
+# The share of the remaining runs that tries pairs of single faults; Hypothesis gets the rest, because it also varies
+# options and combines more than two faults.
 PAIRS_PART = 0.3
-"""The part of the runs behind the single deviations that tries pairs of them."""
+# The fewest examples to request from Hypothesis: the first ones of a series are mostly the simplest scenario again.
 FEW_SCENARIOS = 20
-"""Of fewer scenarios that Hypothesis thinks of, most are the simplest one again."""
 STUCK = Case({"timeline": {"move": "stuck"}})
 
-Play = Callable[[Sequence[Case]], Iterable[Trace]]
-"""Runs the client once for each drill, and gives what was seen, in the same order."""
+CaseRunner = Callable[[Sequence[Case]], Iterable[Trace]]
+"""Runs the client once for each case, and returns the traces in the same order."""
 
 
 class CannotRun(RuntimeError):
-    """The client cannot be tested at all, and why."""
+    """The client cannot be tested at all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a search is: runs of how many, which rules are broken so far, what is being tried."""
+    """The progress of a search: runs so far, runs planned, rules broken so far, and the current phase."""
 
     runs: int
     planned: int
@@ -69,9 +95,9 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a search may do: how many runs, from which seed, which rules, which kinds of drill the client can do.
+    """The limits of a search: its runs, seed and rules, and the kinds of case that the client supports.
 
-    It ends before its runs are used up when all the rules of `until` are broken.
+    No `rules` means all of them. The search ends early once all the rules in `until` are broken.
     """
 
     runs: int = 500
@@ -83,7 +109,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Tally:
-    """What has become of a rule so far."""
+    """The evidence about a rule so far."""
 
     rule: Rule
     observed: int = 0
@@ -91,7 +117,7 @@ class Tally:
     smallest: tuple[Case, Finding] | None = None
 
     def verdict(self, contract: Contract) -> Verdict:
-        """Return the verdict."""
+        """Return the verdict on the rule."""
         if not self.rule.applies(contract):
             return Verdict(self.rule, NOT_APPLICABLE)
         word = BROKEN if self.smallest else PASSED if self.observed else NOT_OBSERVED
@@ -101,101 +127,105 @@ class Tally:
 
 @dataclass(slots=True)
 class Search:
-    """One search: `play` runs the client, `tell` is told how far it is."""
+    """One search for the faults that break a client."""
 
     contract: Contract
-    play: Play
+    run_cases: CaseRunner
     plan: Plan
-    tell: Callable[[Progress], None] = lambda progress: None
+    on_progress: Callable[[Progress], None] = lambda progress: None
     runs: int = 0
     phase: str = ""
     tallies: list[Tally] = field(default_factory=list)
     seen: dict[str, frozenset[str]] = field(default_factory=dict)
     spare: int = 0
-    """Runs that are allowed beyond the plan, to make a finding smaller."""
+    """Runs that are allowed beyond the plan, to shrink one finding."""
     met: set[str] = field(default_factory=set)
-    """Keys of the single deviations that the client has met."""
+    """Keys of the cases of which the client met every fault."""
 
     def run(self, client: str, model: str) -> Result:
-        """Search, and return what was found. Raises CannotRun if the client gets no video from a happy server."""
-        begun = time.monotonic()
+        """Search, and return the result. Raises CannotRun if the client gets no video from a faultless server."""
+        started = time.monotonic()
         wanted = [rule for rule in all_rules() if not self.plan.rules or rule.id in self.plan.rules]
         self.tallies = [Tally(rule) for rule in wanted]
         happy = self._happy()
-        stuck = self._one(STUCK)
-        stories = [AnnotatedTrace(self.contract, trace) for trace in (happy, stuck) if trace is not None]
-        roles = used_roles(stories)
-        stuck_only = set(roles) - {*used_roles(stories[:1]), CALLBACK}
-        ones = singles(self.contract, roles, stuck_only, repeated_roles(stories[0]))
-        self._all("ways to run", self._ways(stories[0]))
-        self._all("last polls", last_polls(self.contract, stories[-1]))
-        self._all("single deviations", ones)
-        self._pairs(roles)
-        self._random()
+        # A stuck job shows what a client does at its deadline, such as cancel.
+        stuck = self._run_one(STUCK)
+        observed = [AnnotatedTrace(self.contract, trace) for trace in (happy, stuck) if trace is not None]
+        roles = used_roles(observed)
+        stuck_only = set(roles) - {*used_roles(observed[:1]), CALLBACK}
+        ones = singles(self.contract, roles, stuck_only, repeated_roles(observed[0]))
+        self._run_all("ways to run", self._ways(observed[0]))
+        self._run_all("last polls", last_polls(self.contract, observed[-1]))
+        self._run_all("single faults", ones)
+        self._run_pairs(roles)
+        self._run_random()
         self._shrink()
         coverage = self._coverage(ones)
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - started
         verdicts = tuple(tally.verdict(self.contract) for tally in self.tallies)
         return Result(self.contract.key, model, client, self.plan.seed, verdicts, coverage, self.runs, seconds)
 
     @property
     def left(self) -> int:
-        """How many runs are left."""
+        """The number of runs left; 0 once the search may end early."""
+        # Enough is known: the caller wanted these rules only.
         if self.plan.until and self.plan.until <= set(self.broken):
             return 0
         return max(self.plan.runs - self.runs, 0)
 
     def _happy(self) -> Trace:
-        """Run the client against a happy server: one that fails there cannot be tested."""
-        self.tell(Progress(0, self.plan.runs, (), self.phase))
-        trace = self._one(HAPPY)
+        """Run the client against a faultless server. Raises CannotRun if it gets no video there."""
+        self.on_progress(Progress(0, self.plan.runs, (), self.phase))
+        trace = self._run_one(HAPPY)
         if trace is None:
-            raise CannotRun("no run is allowed; give at least one")
-        story = AnnotatedTrace(self.contract, trace)
-        if not story.submits:
-            asked = [f"{step.exchange.method} {step.exchange.url} ({step.status})" for step in story.steps[:5]]
-            asked += [f"and {len(story.steps) - 5} more"] if len(story.steps) > 5 else []
-            raise CannotRun(f"the client ordered nothing; it asked for {', '.join(asked) or 'nothing'}{_ended(story)}")
-        if story.outcome is not None and story.outcome.kind != "success":
-            last = story.steps[-1]
+            raise CannotRun("0 runs are allowed; allow at least one")
+        annotated = AnnotatedTrace(self.contract, trace)
+        if not annotated.submits:
+            sent = [f"{step.exchange.method} {step.exchange.url} ({step.status})" for step in annotated.steps[:5]]
+            sent += [f"and {len(annotated.steps) - 5} more"] if len(annotated.steps) > 5 else []
             raise CannotRun(
-                f"the client does not get its video from a server that does everything right; its last request was "
-                f"{last.exchange.method} {last.exchange.url} ({last.status}){_ended(story)}"
+                f"the client submitted no job; its requests: {', '.join(sent) or 'none'}{_ending(annotated)}"
+            )
+        if annotated.outcome is not None and annotated.outcome.kind != "success":
+            last = annotated.steps[-1]
+            raise CannotRun(
+                f"the client gets no video from a server without faults; its last request was "
+                f"{last.exchange.method} {last.exchange.url} ({last.status}){_ending(annotated)}"
             )
         return trace
 
     def _ways(self, happy: AnnotatedTrace) -> list[Case]:
-        """Return the drills that are not about the server."""
+        """Return the cases that vary the way the client is run."""
         found = [Case({}, kind) for kind in self.plan.kinds if kind not in (ONCE, KILLED, MOVED)]
         points = killings(happy)
         if KILLED in self.plan.kinds:
             found += points
         if MOVED in self.plan.kinds:
-            found += [replace(drill, kind=MOVED) for drill in points if "submit" not in drill.scenario["moves"]][:1]
+            found += [replace(case, kind=MOVED) for case in points if "submit" not in case.scenario["moves"]][:1]
         return found
 
-    def _one(self, drill: Case) -> Trace | None:
-        return next(iter(self._batch([drill])), None)
+    def _run_one(self, case: Case) -> Trace | None:
+        return next(iter(self._run_batch([case])), None)
 
-    def _all(self, phase: str, drills: Iterable[Case]) -> None:
-        """Play drills in batches until the runs are used up."""
+    def _run_all(self, phase: str, cases: Iterable[Case]) -> None:
+        """Run new cases in batches until the plan's runs are used up."""
         self.phase = phase
-        waiting = iter(drills)
-        while batch := list(islice((drill for drill in waiting if drill.key not in self.seen), min(BATCH, self.left))):
-            self._batch(batch)
+        waiting = iter(cases)
+        while batch := list(islice((case for case in waiting if case.key not in self.seen), min(BATCH, self.left))):
+            self._run_batch(batch)
 
-    def _batch(self, drills: list[Case]) -> list[Trace]:
-        """Play as many of some drills as the plan has runs left."""
-        return self._played(drills[: self.left])
+    def _run_batch(self, cases: list[Case]) -> list[Trace]:
+        """Run as many of the cases as the plan allows."""
+        return self._run_and_judge(cases[: self.left])
 
-    def _played(self, drills: list[Case]) -> list[Trace]:
-        """Play drills and judge what is seen, until nothing more is to be found."""
+    def _run_and_judge(self, cases: list[Case]) -> list[Trace]:
+        """Run and judge cases, beyond the plan if need be; stop when the search may end early."""
         traces = []
-        for drill, trace in zip(drills, self.play(drills), strict=True):
+        for case, trace in zip(cases, self.run_cases(cases), strict=True):
             self.runs += 1
-            self._judge(drill, trace)
+            self._judge(case, trace)
             traces.append(trace)
-            self.tell(Progress(self.runs, self.plan.runs, self.broken, self.phase))
+            self.on_progress(Progress(self.runs, self.plan.runs, self.broken, self.phase))
             if not self.left:
                 break
         return traces
@@ -205,48 +235,48 @@ class Search:
         """The rules that are broken so far."""
         return tuple(tally.rule.id for tally in self.tallies if tally.smallest)
 
-    def _judge(self, drill: Case, trace: Trace) -> None:
-        """Hold what was seen against every rule."""
+    def _judge(self, case: Case, trace: Trace) -> None:
+        """Check a trace against every rule, and add the evidence to the tallies."""
         if not trace.unmet:
-            self.met.add(drill.key)
-        story = AnnotatedTrace(self.contract, trace)
+            self.met.add(case.key)
+        annotated = AnnotatedTrace(self.contract, trace)
         broken = set()
         for tally in self.tallies:
-            messages = check(tally.rule, story)
+            messages = check(tally.rule, annotated)
             if messages is None:
                 continue
             tally.observed += 1
-            if messages and (not tally.rule.timing or self._again(tally.rule, drill)):
+            if messages and (not tally.rule.timing or self._confirmed(tally.rule, case)):
                 tally.broken += 1
                 broken.add(tally.rule.id)
-                if tally.smallest is None or drill.size < tally.smallest[0].size:
-                    tally.smallest = drill, Finding(tally.rule.id, tuple(messages), trace)
-        self.seen[drill.key] = frozenset(broken)
+                if tally.smallest is None or case.size < tally.smallest[0].size:
+                    tally.smallest = case, Finding(tally.rule.id, tuple(messages), trace)
+        self.seen[case.key] = frozenset(broken)
 
-    def _again(self, rule: Rule, drill: Case) -> bool:
-        """Whether a finding that is about time comes about each time."""
-        for trace in self.play([drill] * (TIMING_REPEATS - 1)):
+    def _confirmed(self, rule: Rule, case: Case) -> bool:
+        """Whether further runs of a case all break a rule about timing."""
+        for trace in self.run_cases([case] * (TIMING_REPEATS - 1)):
             self.runs += 1
             if not check(rule, AnnotatedTrace(self.contract, trace)):
                 return False
         return True
 
-    def _pairs(self, roles: Sequence[str]) -> None:
-        """Play pairs of single deviations."""
+    def _run_pairs(self, roles: Sequence[str]) -> None:
+        """Run pairs of single faults."""
         random = Random(self.plan.seed)
-        self._all("pairs", islice(pairs(self.contract, roles, random), int(self.left * PAIRS_PART)))
+        self._run_all("pairs", islice(pairs(self.contract, roles, random), int(self.left * PAIRS_PART)))
 
-    def _random(self) -> None:
-        """Play what Hypothesis thinks of, until the runs are used up or nothing new comes to it."""
+    def _run_random(self) -> None:
+        """Run scenarios from Hypothesis until the runs are used up, or a whole series has nothing new."""
         self.phase = "random scenarios"
         random, seed, runs = Random(self.plan.seed), self.plan.seed, -1
         while self.left and self.runs > runs:
             runs = self.runs
-            self._think(seed)
+            self._run_generated(seed)
             seed = random.getrandbits(64)
 
-    def _think(self, seed: int) -> None:
-        """Play as many as are left, less those that were played before; Hypothesis looks for jobs, and for requests."""
+    def _run_generated(self, seed: int) -> None:
+        """Run one series of scenarios from Hypothesis, which prefers more jobs and more requests."""
 
         @seeded(seed)
         @settings(
@@ -258,55 +288,59 @@ class Search:
             verbosity=Verbosity.quiet,
         )
         @given(scenarios(self.contract))
-        def think(scenario: dict[str, Any]) -> None:
-            drill = Case(believable(scenario, self.contract))
-            if drill.key in self.seen or not self.left:
-                return  # and not reject(): what is thought of again must not end in another way
-            for trace in self._batch([drill]):
+        def generated(scenario: dict[str, Any]) -> None:
+            case = Case(believable(scenario, self.contract))
+            if case.key in self.seen or not self.left:
+                return  # not reject(): Hypothesis reports a repeated example that ends differently as flaky
+            for trace in self._run_batch([case]):
                 target(float(len(trace.jobs or ())), label="jobs")
                 target(float(len(trace.exchanges)), label="requests")
 
         with suppress(Unsatisfiable):
-            think()
+            generated()
 
     def _shrink(self) -> None:
-        """Make the drill of each finding as simple as it can be, within some runs more."""
+        """Replace the case of each finding by the simplest one that breaks the same rule."""
         self.phase = "smaller scenarios"
         for tally in self.tallies:
             self.spare = SHRINKING
-            while tally.smallest is not None and self._smaller(tally, tally.smallest[0]):
+            # Each success starts again from the new case: a fault that was needed before may be superfluous now.
+            while tally.smallest is not None and self._shrink_once(tally, tally.smallest[0]):
                 pass
         self.spare = 0
 
-    def _smaller(self, tally: Tally, drill: Case) -> bool:
-        """Look for a simpler drill that breaks the same rule."""
-        for simpler in simplified(drill, self.contract):
+    def _shrink_once(self, tally: Tally, case: Case) -> bool:
+        """Try the simpler neighbours of a case, and return whether one breaks the same rule.
+
+        `_judge` has then made it the tally's smallest case.
+        """
+        for simpler in simplified(case, self.contract):
             if simpler.key not in self.seen and self.spare:
                 self.spare -= 1
-                self._played([simpler])
+                self._run_and_judge([simpler])
             if tally.rule.id in self.seen.get(simpler.key, frozenset()):
-                return tally.smallest is not None and tally.smallest[0].size < drill.size
+                return tally.smallest is not None and tally.smallest[0].size < case.size
         return False
 
     def _coverage(self, ones: list[Case]) -> Coverage:
-        """Return how many of the single deviations were met, once or for ever."""
+        """Return how many of the single faults the client met, be it once or always."""
         names: dict[str, list[str]] = {}
-        for drill in ones:
-            name = str(drill).replace(" (times=always)", "").replace(", times=always", "")
-            names.setdefault(name, []).append(drill.key)
+        for case in ones:
+            name = str(case).replace(" (times=always)", "").replace(", times=always", "")
+            names.setdefault(name, []).append(case.key)
         met = {name for name, keys in names.items() if not self.met.isdisjoint(keys)}
         tried = {name for name, keys in names.items() if not self.seen.keys().isdisjoint(keys)}
         unmet, untried = sorted(tried - met), sorted(names.keys() - tried)
         return Coverage(len(met), len(names), tuple(unmet), tuple(untried))
 
 
-def _ended(story: AnnotatedTrace) -> str:
-    """Return how a client ended that cannot be tested, and what may be the matter with it."""
-    outcome, words = story.outcome, ""
-    if any(step.status == 401 for step in story.steps):
-        words = "; does it send the API key that it is given, as this provider wants it?"
-    elif story.accepted is not None and not story.fetches and any(step.video for step in story.steps):
-        words = "; it was told of its video, which is on the host of its base URL, and did not fetch it"
+def _ending(annotated: AnnotatedTrace) -> str:
+    """Describe how an untestable client ended, with the likely cause."""
+    outcome, words = annotated.outcome, ""
+    if any(step.status == 401 for step in annotated.steps):
+        words = "; does it send the API key that it was given, in the provider's scheme?"
+    elif annotated.accepted is not None and not annotated.fetches and any(step.video for step in annotated.steps):
+        words = "; it received the URL of its video, which is on the host of its base URL, and did not fetch it"
     if outcome is None:
         return words
     return f"{words}; it ended with {outcome.kind}" + (f": {outcome.message}" if outcome.message else "")

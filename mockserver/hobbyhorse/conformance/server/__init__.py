@@ -1,1 +1,1 @@
-"""The suite for servers: rules, probes, budget, reports; never imports the package's own `server` or `worlds`."""
+"""The conformance suite for servers: rules, probes, budget and reports; never imports `server` or `worlds`."""

@@ -1,4 +1,4 @@
-"""Bodies that a suite for servers sends: what they cost at worst, and those at and beyond what is documented."""
+"""Request bodies for the suite: their worst price, bodies at the documented bounds, and bodies beyond them."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from hobbyhorse.contract.request import Refusal, ValidRequest
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Contract, Model, Operation
 
+# Each item may be a picture that the provider fetches; a longer list is not worth its time.
 MOST_ITEMS = 20
+# Each choice is a paid job; of a longer enum only the first and the last are tried.
 MOST_CHOICES = 6
-"""How many named values are tried each; of more, the first and the last."""
 FILLER = "A horse gallops along the beach at low tide. "
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A request's body, what it is called, which situation it asks for, and what it may cost."""
+    """A request body with its probe label, the situation that it should cause, and its worst price."""
 
     label: str
     value: Any
@@ -38,14 +39,17 @@ class Body:
 
 
 def price_of(contract: Contract, model: Model, operation: Operation, order: Any, body: Any) -> Decimal:
-    """Return the most that a body may cost: its own tier and length, where both are documented; else the worst.
+    """Return the highest possible price of a body: that of its own tier and length if documented, else the worst.
 
-    `order` is a request that keeps the contract, to try the two in.
+    `order` is a valid request; the tier and the length are checked in it, because `body` may be invalid elsewhere.
     """
     tier, seconds = (_named(model, operation, body, name) for name in ("resolution", "duration"))
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or _unpriced(model, tier):
         return worst(contract)
-    tried = placed(operation, model, placed(operation, model, order, "resolution", tier), "duration", seconds)
+    # The provider reads tier and length only from a body that it accepts; any other one it may bill as it likes.
+    tried = replace_parameter(
+        operation, model, replace_parameter(operation, model, order, "resolution", tier), "duration", seconds
+    )
     if not isinstance(try_order(contract, operation, model.id, tried), ValidRequest):
         return worst(contract)
     return model.cost(str(tier), float(seconds))
@@ -63,8 +67,8 @@ def _named(model: Model, operation: Operation, body: Any, name: str) -> Any:
     return None
 
 
-def placed(operation: Operation, model: Model, body: Any, name: str, value: Any) -> Any:
-    """Return a body with a parameter set where the body has it already; the body itself where it has none."""
+def replace_parameter(operation: Operation, model: Model, body: Any, name: str, value: Any) -> Any:
+    """Return a body with a parameter replaced; the body itself if it does not have the parameter."""
     for inner in model.parameters.get(name, ()):
         pointer = (*operation.model_parameters.pointer, *inner)
         if resolve(body, pointer) is not MISSING:
@@ -73,12 +77,13 @@ def placed(operation: Operation, model: Model, body: Any, name: str, value: Any)
 
 
 def negatives(contract: Contract, model: Model, operation: Operation, order: Any) -> Iterator[Body]:
-    """Yield the order, broken in one keyword each time; what the contract would take all the same is left out."""
+    """Yield the order broken in one keyword at a time, without the variants that the contract accepts."""
     around = operation.model_parameters.pointer
     named = {place.pointer for place in operation.bindings["model"].request if place.part == "body"}
     inner = resolve(order, around)
     for pointer, keyword, value in _broken(contract.schemas, model.schema):
         at = (*around, *pointer)
+        # `negative:model` covers the model's name; a violation of the whole object cannot be grafted.
         if not pointer or at in named:
             continue
         body = replaced(order, around, _grafted(inner, pointer, keyword, value))
@@ -89,7 +94,7 @@ def negatives(contract: Contract, model: Model, operation: Operation, order: Any
 
 
 def _grafted(order: Any, pointer: Pointer, keyword: str, value: Any) -> Any:
-    """Return an order with what is broken in a value: from the highest place that the order does not have."""
+    """Return an order with the broken part of a value, grafted at the highest place that the order lacks."""
     if keyword == "required":
         if resolve(order, pointer[:-1]) is not MISSING:
             return replaced(order, pointer, MISSING)
@@ -103,9 +108,10 @@ def _grafted(order: Any, pointer: Pointer, keyword: str, value: Any) -> Any:
 
 @cache
 def _broken(schemas: Schemas, address: str) -> tuple[tuple[Pointer, str, Any], ...]:
-    """Return a value for each pair of place and keyword that breaks a schema; the same ones every time."""
+    """Return one value for each pair of place and keyword that breaks a schema. Deterministic."""
     found = []
     with warnings.catch_warnings():
+        # Hypothesis warns about a strategy that filters much; the pairs that cannot be broken are meant to be left out.
         warnings.simplefilter("ignore")
         try:
             pairs = breakable(schemas, address)
@@ -131,7 +137,7 @@ _FIRST = settings(
 
 
 def bounds(contract: Contract, model: Model, operation: Operation, order: Any) -> Iterator[Body]:
-    """Yield the order at each documented bound of what it has: least and greatest values, and each named one."""
+    """Yield the order at each documented bound of its parameters: minimum, maximum, and each enum value."""
     around = operation.model_parameters.pointer
     schema, file = contract.schemas.deref(*_root(contract, model))
     for pointer, label, value in _edges(contract.schemas, schema, file, resolve(order, around), ()):
@@ -147,7 +153,7 @@ def _root(contract: Contract, model: Model) -> tuple[Any, str]:
 
 
 def _edges(schemas: Schemas, schema: Any, file: str, value: Any, at: Pointer) -> Iterator[tuple[Pointer, str, Any]]:
-    """Yield places of a value, and what may stand there at the edge of what its schema allows."""
+    """Yield the places in a value, each with a label and a value at the edge of its schema."""
     schema, file = schemas.deref(schema, file)
     if not isinstance(schema, dict):
         return

@@ -1,4 +1,8 @@
-"""Money that may be spent: every request that can be billed is paid for before it is sent, at the worst price."""
+"""The money that the suite may spend: each billable request is paid for before it is sent, at its worst price.
+
+The invariant is `spent <= limit` at every moment, whatever the endpoint does: a request that breaks off, times out or
+gets a 5xx may have been billed, so only a certain refusal returns its price.
+"""
 
 from __future__ import annotations
 
@@ -12,36 +16,38 @@ from hobbyhorse.contract.values import Contract, Model
 
 
 class NotAffordable(Exception):
-    """A request that may cost more than is left."""
+    """Raised before a request whose worst price exceeds the remaining budget."""
 
 
 @dataclass(slots=True)
 class Budget:
-    """A budget in USD; None is no money at all: then nothing that can be billed is sent.
+    """A budget in USD. A limit of None allows no billable request at all.
 
-    What is held for a request counts as spent until the request was refused for certain.
+    The price held for a request counts as spent unless the request is refused with certainty.
     """
 
-    budget: Decimal | None
+    limit: Decimal | None
     spent: Decimal = Decimal(0)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def left(self) -> Decimal:
-        """What may still be spent."""
-        return Decimal(0) if self.budget is None else self.budget - self.spent
+        """The remaining amount in USD."""
+        return Decimal(0) if self.limit is None else self.limit - self.spent
 
     @contextmanager
     def hold(self, price: Decimal) -> Iterator[Reservation]:
-        """Pay for a request before it is sent; `refused` gives the money back. Raises NotAffordable."""
+        """Reserve a request's price before it is sent; setting `refused` returns it. Raises NotAffordable."""
+        # Checked and reserved under one lock: concurrent probes must not both spend the last dollar.
         with self._lock:
             if price > 0 and price > self.left:
-                raise NotAffordable(f"it may cost {price} USD, and {max(self.left, Decimal(0))} USD are left")
+                raise NotAffordable(f"it may cost {price} USD; {max(self.left, Decimal(0))} USD are left")
             self.spent += price
         held = Reservation()
         try:
             yield held
         finally:
+            # An exception proves nothing about the bill, so the price stays spent unless the refusal is certain.
             if held.refused:
                 with self._lock:
                     self.spent -= price
@@ -49,19 +55,19 @@ class Budget:
 
 @dataclass(slots=True)
 class Reservation:
-    """What became of a request that was paid for; it is billed unless it was refused."""
+    """The outcome of a request that was paid for in advance: billed unless `refused` is set."""
 
     refused: bool = False
 
 
 def worst(contract: Contract, model: Model | None = None) -> Decimal:
-    """Return the greatest price of one job of a model, or of any: its longest video of the dearest tier."""
+    """Return the highest price of one job of a model, or of any model: the longest video of the most expensive tier."""
     models = contract.models if model is None else (model,)
     return max(one.cost(None, longest(contract, one)) for one in models)
 
 
 def longest(contract: Contract, model: Model) -> float:
-    """Return the longest video that a model makes, in seconds."""
+    """Return the length of the longest video that a model can make, in seconds."""
     found = [float(model.defaults.get("duration", 0) or 0)]
     for pointer in model.parameters.get("duration", ()):
         schema = contract.schemas.at(model.schema)

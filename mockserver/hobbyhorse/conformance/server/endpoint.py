@@ -1,6 +1,6 @@
-"""A provider's endpoint as a client made from the contract alone meets it: bounded in time, bytes and money.
+"""A provider's endpoint as seen by a client made from the contract alone: bounded in time, bytes and money.
 
-Knows no server: a real endpoint, the fake and anybody's fake are the same to it.
+Knows no server: a real endpoint, our fake and any other fake look the same to it.
 """
 
 from __future__ import annotations
@@ -23,32 +23,35 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 from hobbyhorse.traces.trace import KEY, Exchange, Trace
 
+# Rule SHA-04 reports longer responses; reading on would let an endless body exhaust the memory. Files may be ten times
+# as long.
 MOST_RESPONSE_BYTES = 16 * 1024 * 1024
-"""How much of an answer is read; of a file, ten times as much."""
+# Enough of an incomplete body to recognise it in a report, little enough to keep for every request of a trace.
 KEPT_FILE_BYTES = 64 * 1024
+# A slow response is still a response to judge; a longer wait only delays the report on an endpoint that hangs.
 REQUEST_SECONDS = 30.0
+# Statuses of a submission that certainly bought nothing. After a 408 the job may still have been accepted.
 CERTAIN_REFUSALS = frozenset(range(400, 500)) - {408}
-"""Answers to an order that say for certain that nothing was bought."""
 ANY = "any"
+# Masking a shorter key would also replace it inside ordinary words.
 SHORTEST_SECRET = 8
-"""Shorter keys are none: hidden, they would be hidden in the middle of words, too."""
 
 
 class OutOfTime(Exception):
-    """The whole time of the suite is over."""
+    """Raised when the time of the whole suite is used up."""
 
 
 @dataclass(slots=True)
 class Endpoint:
-    """One provider at a base URL, with a key; `exchanges` is everything that was sent and answered, oldest first.
+    """One provider at a base URL, with a key. `exchanges` holds every request and its response, oldest first.
 
-    `until` is the moment (of `time.monotonic`) at which nothing more is sent.
+    `until` is the moment of `time.monotonic` after which nothing more is sent.
     """
 
     contract: Contract
     base_url: str
     api_key: str
-    purse: Budget
+    budget: Budget
     until: float
     http: httpx.Client
     now: Callable[[], float] = time.time
@@ -70,10 +73,10 @@ class Endpoint:
         content: bytes | None = None,
         key: str | None = ANY,
     ) -> Step:
-        """Call an operation, paying `price` before; what its path names comes from `path` (`job`, `model`).
+        """Call an operation, paying `price` in advance; `path` gives its parameters by bound name (`job`, `model`).
 
-        `key` is another API key, or None for none. A submission whose refusal is certain gets its money back.
-        Raises NotAffordable, before anything is sent, and OutOfTime.
+        `key` is another API key, or None to send none. A certain refusal of a submission refunds its price.
+        Raises NotAffordable before anything is sent, and OutOfTime.
         """
         operation = self.contract.operations[role]
         url = self.base_url.rstrip("/") + filled(operation, path or {}) + (f"?{urlencode(query)}" if query else "")
@@ -81,15 +84,15 @@ class Endpoint:
         data = orjson.dumps(body) if body is not MISSING else content or b""
         if body is not MISSING:
             sent.setdefault("content-type", "application/json")
-        with self.purse.hold(price) as held:
+        with self.budget.hold(price) as held:
             exchange, _ = self._send(role, operation.method, url, sent, data, MOST_RESPONSE_BYTES)
             held.refused = exchange.status in CERTAIN_REFUSALS and role in SUBMISSIONS
-        told = replace(exchange, probe=probe, expected=expected)
+        labelled = replace(exchange, probe=probe, expected=expected)
         named = (path or {}).get("job")
-        return self._keep(replace(told, job=named) if named else told)
+        return self._keep(replace(labelled, job=named) if named else labelled)
 
     def fetch(self, url: str, *, probe: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> bytes:
-        """Fetch a file, without the key, and return its bytes; `exchanges` has the rest."""
+        """Fetch a file without the key and return its bytes; the exchange is recorded without its body."""
         exchange, data = self._send("media", method, url, dict(headers or {}), b"", 10 * MOST_RESPONSE_BYTES)
         self._keep(replace(exchange, probe=probe, answer=b""))
         return data
@@ -97,30 +100,31 @@ class Endpoint:
     def _send(
         self, role: str, method: str, url: str, headers: Mapping[str, str], data: bytes, most: int
     ) -> tuple[Exchange, bytes]:
-        """Send one request; what is not answered in time, or breaks off, is not whole. Redirects are not followed."""
+        """Send one request without following redirects; a response that is late or breaks off is not whole."""
         left = self.until - time.monotonic()
         if left <= 0:
             raise OutOfTime
         seconds = min(self.request_seconds, left)
+        # httpx's timeout is per read: a body that drips one byte at a time would never hit it.
         ends = time.monotonic() + seconds
-        said = {name.lower(): value for name, value in headers.items()}
-        exchange = Exchange(self.now(), role, method, url, tuple(said.items()), data[:KEPT_FILE_BYTES])
+        sent = {name.lower(): value for name, value in headers.items()}
+        exchange = Exchange(self.now(), role, method, url, tuple(sent.items()), data[:KEPT_FILE_BYTES])
         body = bytearray()
         try:
             with self.http.stream(
-                method, url, headers=said, content=data or None, timeout=seconds, follow_redirects=False
-            ) as answer:
-                told = tuple((name.lower(), value) for name, value in answer.headers.items())
-                exchange = replace(exchange, status=answer.status_code, answer_headers=told)
-                for chunk in answer.iter_bytes():
+                method, url, headers=sent, content=data or None, timeout=seconds, follow_redirects=False
+            ) as response:
+                received = tuple((name.lower(), value) for name, value in response.headers.items())
+                exchange = replace(exchange, status=response.status_code, answer_headers=received)
+                for chunk in response.iter_bytes():
                     body += chunk
                     if len(body) > most or time.monotonic() > ends:
-                        return self._told(exchange, body, whole=False), bytes(body)
+                        return self._received(exchange, body, whole=False), bytes(body)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ValueError):
-            return self._told(exchange, body, whole=False), bytes(body)
-        return replace(self._told(exchange, body, whole=True), answered=self.now()), bytes(body)
+            return self._received(exchange, body, whole=False), bytes(body)
+        return replace(self._received(exchange, body, whole=True), answered=self.now()), bytes(body)
 
-    def _told(self, exchange: Exchange, body: bytearray, *, whole: bool) -> Exchange:
+    def _received(self, exchange: Exchange, body: bytearray, *, whole: bool) -> Exchange:
         return replace(
             exchange,
             answer=bytes(body[: MOST_RESPONSE_BYTES if whole else KEPT_FILE_BYTES]),
@@ -132,11 +136,12 @@ class Endpoint:
         with self._lock:
             self.exchanges.append(exchange)
             number = len(self.exchanges)
+        # A trace of this exchange alone would number it 1; rules and reports use its place in the whole run.
         step = AnnotatedTrace(self.contract, Trace(self.contract.key, self.base_url, (exchange,))).steps[0]
         return replace(step, number=number)
 
     def trace(self, **more: Any) -> Trace:
-        """Return everything that was seen, oldest first, without the key."""
+        """Return all exchanges, oldest first, with the key masked."""
         with self._lock:
             found = sorted(self.exchanges, key=lambda exchange: exchange.arrived)
         shown = tuple(self._shown(exchange) for exchange in found)
@@ -147,12 +152,12 @@ class Endpoint:
         if len(key) < SHORTEST_SECRET:
             return exchange
         hidden = tuple((name, value.replace(key, KEY)) for name, value in exchange.headers)
-        told = tuple((name, value.replace(key, KEY)) for name, value in exchange.answer_headers)
+        received = tuple((name, value.replace(key, KEY)) for name, value in exchange.answer_headers)
         return replace(
             exchange,
             url=exchange.url.replace(key, KEY),
             headers=hidden,
-            answer_headers=told,
+            answer_headers=received,
             body=exchange.body.replace(key.encode(), KEY.encode()),
             answer=exchange.answer.replace(key.encode(), KEY.encode()),
         )

@@ -1,4 +1,4 @@
-"""A Hypothesis state machine that orders several jobs, and reads and cancels them in a mixed order."""
+"""A Hypothesis state machine that submits several jobs, and reads and cancels them in a mixed order."""
 
 from __future__ import annotations
 
@@ -16,18 +16,24 @@ if TYPE_CHECKING:
     from hobbyhorse.conformance.server.session import Session
     from hobbyhorse.traces.annotated import Step
 
+# Enough jobs to be mixed up, few enough to pay for.
 MOST_JOBS = 3
+# Most calls wait for the contract's least poll interval, so their number bounds the machine's time.
 MOST_CALLS = 20
+# Sequences, and steps in each: more than MOST_CALLS together, because a step without a job calls nothing.
 RUNS, STEPS = 4, 12
 PROBE = "machine"
 
 
-def interleave(bench: Session) -> None:
-    """Run the machine on a bench: the same seed draws the same steps. Raises Skipped, OutOfTime and Nobody."""
-    course = _Course(bench)
+def interleave(session: Session) -> None:
+    """Run the machine on a session; the same seed draws the same steps.
+
+    Raises Skipped, OutOfTime and EndpointUnreachable.
+    """
+    course = _Course(session)
 
     class JobMachine(RuleBasedStateMachine):
-        """Each step is a call, or nothing where the purse or the contract has none; what it shows is judged later."""
+        """Each step is at most one call; the trace is judged later, so no step checks anything."""
 
         @rule()
         def submit(self) -> None:
@@ -44,53 +50,55 @@ def interleave(bench: Session) -> None:
     chosen = settings(
         max_examples=RUNS,
         stateful_step_count=STEPS,
-        database=None,
+        database=None,  # an old failure must not replace the sequence that the seed draws
         derandomize=False,
         deadline=None,
-        phases=[Phase.generate],
+        phases=[Phase.generate],  # shrinking would send, and pay for, the failing sequence again and again
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(seed(bench.seed)(JobMachine), settings=chosen)
+    run_state_machine_as_test(seed(session.seed)(JobMachine), settings=chosen)
     if course.over is not None:
         raise course.over
 
 
 class _Course:
-    """What the machine does to a bench; `over` is why it does no more."""
+    """The calls that the machine makes on a session; `over` is the reason why it makes no more."""
 
-    def __init__(self, bench: Session) -> None:
-        self._bench = bench
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._jobs: list[str] = []
-        self._ordered = 0
+        self._submitted = 0
         self._calls = 0
         self.over: Exception | None = None
 
     def submit(self) -> None:
-        if self._ordered < MOST_JOBS and self._goes_on():
-            self._ordered += 1
-            step = self._do(lambda: self._bench.ask(PROBE, self._bench.marked(f"machine {self._ordered}")))
+        if self._submitted < MOST_JOBS and self._goes_on():
+            self._submitted += 1
+            step = self._do(
+                lambda: self._session.submit_order(PROBE, self._session.marked(f"machine {self._submitted}"))
+            )
             if step is not None and step.job_told is not None:
                 self._jobs.append(step.job_told)
 
     def visit(self, which: int, role: str) -> None:
-        if role in self._bench.contract.operations and self._jobs and self._goes_on():
-            self._do(lambda: self._bench.poll(self._jobs[which % len(self._jobs)], PROBE, role))
+        if role in self._session.contract.operations and self._jobs and self._goes_on():
+            self._do(lambda: self._session.poll(self._jobs[which % len(self._jobs)], PROBE, role))
 
     def list(self) -> None:
-        if "list" in self._bench.contract.operations and self._jobs and self._goes_on():
-            self._do(lambda: self._bench.call("list", probe=PROBE))
+        if "list" in self._session.contract.operations and self._jobs and self._goes_on():
+            self._do(lambda: self._session.call("list", probe=PROBE))
 
     def _goes_on(self) -> bool:
         self._calls += 1
         return self.over is None and self._calls <= MOST_CALLS
 
     def _do(self, call: Callable[[], Step]) -> Step | None:
-        """Make a call; where it cannot be made, do no more, unless it is only that no further job can be paid."""
+        """Make a call. If it fails, stop, unless only the budget for a further job is missing."""
         try:
             return call()
         except (Skipped, OutOfTime, EndpointUnreachable) as error:
             if isinstance(error, Skipped) and self._jobs:
-                self._bench.note(PROBE, str(error))
+                self._session.note(PROBE, str(error))
             else:
                 self.over = error
             return None

@@ -1,4 +1,4 @@
-"""JSON that breaks a contract's schema in exactly one keyword, everywhere it can; knows no operation and no HTTP."""
+"""JSON that violates a schema in exactly one keyword, for every place and keyword. Knows no operation and no HTTP."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from hobbyhorse.contract.forms.expressions import Pointer, format_pointer
 from hobbyhorse.contract.generate import JSON_KINDS, TEXT, Generator, Parts, Shape, Strategy, UnusableSchema, fresh_name
 from hobbyhorse.contract.schemas import Schemas
 
+# The violated place as a JSON Pointer (for a missing member, its own pointer) and the keyword.
 Pair = tuple[str, str]
-"""What is broken: the place in the value as a JSON Pointer (that of a missing member too), and the keyword there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """A value that breaks a schema, the place in it that does, and the keyword that is broken there."""
+    """A value that violates a schema, with the place and the keyword of the violation."""
 
     value: Any
     pointer: str
@@ -31,29 +31,29 @@ class Mutation:
 
 @dataclass(frozen=True, slots=True)
 class _Break:
-    """One way to break: the place, the keyword, and values that are broken there."""
+    """One way to violate a schema: the place, the keyword, and values that are invalid there."""
 
     pointer: Pointer
     keyword: str
     values: Strategy
 
     def below(self, step: str, values: Strategy) -> _Break:
-        """Return the same break, seen from the value around it."""
+        """Return the same violation seen from the enclosing value."""
         return _Break((step, *self.pointer), self.keyword, values)
 
 
 def mutations(schemas: Schemas, address: str, pairs: Iterable[Pair] | None = None) -> st.SearchStrategy[Mutation]:
-    """Return a strategy of values that break the schema at an address, each in one keyword; `pairs` says which.
+    """Return a strategy of values that each violate one keyword of the schema at an address; `pairs` selects which.
 
-    An `anyOf` counts as its branches: what breaks one of them is here if it breaks the whole. In a list it is the
-    first item that is broken. Raises UnusableSchema.
+    The branches of an `anyOf` are treated one by one; a value counts only if it violates the whole schema. In a list,
+    the first item is invalid. Raises UnusableSchema.
     """
     wanted = None if pairs is None else list(pairs)
     breaks = _breaks(schemas, address, wanted)
     if unknown := [pair for pair in wanted or () if pair not in breaks]:
-        raise UnusableSchema(f"{address}: cannot break {unknown} alone; `breakable` says what can be broken")
+        raise UnusableSchema(f"{address}: cannot violate {unknown} alone; `breakable` lists the pairs")
     if not breaks:
-        raise UnusableSchema(f"{address}: nothing breaks this schema")
+        raise UnusableSchema(f"{address}: no value violates this schema")
 
     def broken(pair: Pair) -> st.SearchStrategy[Mutation]:
         return breaks[pair].map(lambda value: Mutation(value, *pair))
@@ -62,12 +62,12 @@ def mutations(schemas: Schemas, address: str, pairs: Iterable[Pair] | None = Non
 
 
 def breakable(schemas: Schemas, address: str) -> list[Pair]:
-    """Return every pair of place and keyword that a value can break alone, under the schema at an address."""
+    """Return every pair of place and keyword that a value can violate alone."""
     return list(_breaks(schemas, address))
 
 
 def _breaks(schemas: Schemas, address: str, wanted: Collection[Pair] | None = None) -> dict[Pair, Strategy]:
-    """Return the values that break each pair, after a try: a branch of an `anyOf` can be valid under another."""
+    """Return the values for each pair, after a trial: a broken branch of an `anyOf` may be valid under another."""
     generator, whole, found = Generator(schemas), schemas.validator(address), dict[Pair, Strategy]()
     generator.below((address,))
     for one in _Breaker(generator).at((address,)):
@@ -79,7 +79,7 @@ def _breaks(schemas: Schemas, address: str, wanted: Collection[Pair] | None = No
 
 
 _TRY = settings(
-    max_examples=10,
+    max_examples=10,  # most pairs yield a value at once; the rest are not worth a longer search
     database=None,
     derandomize=True,
     deadline=None,
@@ -89,7 +89,7 @@ _TRY = settings(
 
 
 def _some(values: Strategy) -> bool:
-    """Whether a strategy has any value."""
+    """Whether a strategy yields any value."""
     try:
         find(values, lambda value: True, settings=_TRY)
     except (NoSuchExample, Unsatisfiable):
@@ -97,6 +97,7 @@ def _some(values: Strategy) -> bool:
     return True
 
 
+# For each bound: the opposite bound that confines values just beyond it, the step beyond it, and its kinds of value.
 OPPOSITE: Mapping[str, tuple[str, Callable[[Any], Any], tuple[str, ...]]] = {
     "minLength": ("maxLength", lambda bound: bound - 1, ("string",)),
     "maxLength": ("minLength", lambda bound: bound + 1, ("string",)),
@@ -105,8 +106,8 @@ OPPOSITE: Mapping[str, tuple[str, Callable[[Any], Any], tuple[str, ...]]] = {
     "minimum": ("maximum", lambda bound: math.nextafter(bound, -math.inf) if bound else -1e-9, ("integer", "fraction")),
     "maximum": ("minimum", lambda bound: math.nextafter(bound, math.inf) if bound else 1e-9, ("integer", "fraction")),
 }
-"""A bound, the bound that all values beyond it keep, how to get there, and the kinds of value that it bounds."""
 
+# Values of each kind, used where another kind is expected.
 MISFITS: Mapping[str, Strategy] = {
     "null": st.none(),
     "boolean": st.booleans(),
@@ -116,22 +117,23 @@ MISFITS: Mapping[str, Strategy] = {
     "array": st.builds(list),
     "object": st.builds(dict),
 }
-"""Values of each kind for places of other kinds."""
 
 
 class _Breaker:
-    """Finds every break of the schemas that a generator knows."""
+    """Finds every way to violate the schemas that a generator knows."""
 
     def __init__(self, generator: Generator) -> None:
         self._generator = generator
 
     def at(self, parts: Parts, trail: tuple[Parts, ...] = ()) -> Iterator[_Break]:
-        """Yield the breaks of what keeps the schemas at some addresses; what contains itself is entered once."""
+        """Yield the violations of the schemas at some addresses. A recursive schema is entered once."""
+        # A schema that contains itself would be broken at ever deeper places.
         if parts in trail:
             return
         shapes = self._generator.shapes(parts)
         yield from self._type(parts, shapes)
         for shape in shapes:
+            # Behind an enum or a const no other keyword can be violated alone.
             if shape.limited:
                 yield from self._choice(shape)
                 continue
@@ -147,7 +149,7 @@ class _Breaker:
                 yield from self._members(shape, (*trail, parts))
 
     def _type(self, parts: Parts, shapes: list[Shape]) -> Iterator[_Break]:
-        """Yield values of kinds that no shape has; among them nearly right ones: in a string, a list, an object."""
+        """Yield values of kinds that no shape allows, such as the right value inside a string, a list or an object."""
         kinds = {kind for shape in shapes for kind in shape.kinds}
         wrong = [kind for kind in JSON_KINDS if kind not in kinds]
         if not wrong or not self._generator.possible(parts):
@@ -167,7 +169,7 @@ class _Breaker:
         yield _Break((), "type", st.one_of(values))
 
     def _fraction(self, shape: Shape) -> Strategy:
-        """Return numbers between the bounds of integers that are none."""
+        """Return fractions within the bounds of an integer."""
         free = shape.without("type")
         halves = self._generator.integer(shape).map(lambda value: value + 0.5)
         return (halves | self._generator.of(free, ["fraction"])).filter(
@@ -175,7 +177,7 @@ class _Breaker:
         )
 
     def _choice(self, shape: Shape) -> Iterator[_Break]:
-        """Yield values of the right kind that are not named, the neighbours of those that are among them."""
+        """Yield values of the right kind that the enum does not list, neighbours of listed values included."""
         choices, free = self._generator.choices(shape), shape.without("enum", "const")
         strings = [value for value in choices if isinstance(value, str)]
         integers = [value for value in choices if type(value) is int]
@@ -187,39 +189,39 @@ class _Breaker:
         validators = [self._generator.schemas.validator(at) for at, _ in shape.parts]
         yield _Break(
             (),
-            "const" if shape.said("const") else "enum",
+            "const" if shape.values_of("const") else "enum",
             values.filter(lambda value: not all(validator.is_valid(value) for validator in validators)),
         )
 
     def _bounds(self, shape: Shape) -> Iterator[_Break]:
-        """Yield values just beyond each bound, and further."""
+        """Yield values just beyond each bound, and further out."""
         for keyword, (opposite, beyond, kinds) in OPPOSITE.items():
-            if said := shape.said(keyword):
+            if said := shape.values_of(keyword):
                 bound = max(said) if keyword.startswith("min") else min(said)
                 past = shape.without(keyword).also(opposite, beyond(bound))
                 yield _Break((), keyword, self._generator.of(past, kinds))
 
     def _mismatched(self, shape: Shape) -> Strategy:
-        """Return strings as long as they must be that do not match, some of them by one character."""
+        """Return strings of a valid length that do not match the pattern, some of them by one character."""
         free = shape.without("pattern")
         near = self._generator.string(shape).flatmap(lambda text: st.sampled_from(_misspelt(text)))
         found = near | self._generator.string(free)
         return found.filter(lambda text: free.admits(text) and not shape.admits(text))
 
     def _items(self, shape: Shape, trail: tuple[Parts, ...]) -> Iterator[_Break]:
-        """Yield lists whose first item is broken."""
+        """Yield lists with an invalid first item."""
         if shape.bounds("minItems", "maxItems")[1] == 0:
             return
         for broken in self.at(shape.items, trail):
             yield broken.below("0", self._generator.array(shape, first=broken.values))
 
     def _required(self, shape: Shape) -> Iterator[_Break]:
-        """Yield objects without one of the members that they must have."""
+        """Yield objects that lack one required member."""
         for name in shape.required:
             yield _Break((name,), "required", self._generator.object(shape, without=frozenset({name})))
 
     def _undeclared(self, shape: Shape) -> Iterator[_Break]:
-        """Yield objects with a member that they must not have, by a misspelt name or another."""
+        """Yield objects with one undeclared member; its name is often a misspelling of a declared one."""
         if not shape.closed:
             return
         known = {*shape.declared, *shape.required}
@@ -230,13 +232,13 @@ class _Breaker:
         yield _Break((), "additionalProperties", values)
 
     def _members(self, shape: Shape, trail: tuple[Parts, ...]) -> Iterator[_Break]:
-        """Yield objects with one broken member."""
-        undeclared = [fresh_name(shape)] if shape.said("additionalProperties") and not shape.closed else []
+        """Yield objects with one invalid member."""
+        undeclared = [fresh_name(shape)] if shape.values_of("additionalProperties") and not shape.closed else []
         for name in [*shape.declared, *undeclared]:
             for broken in self.at(shape.member(name), trail):
                 yield broken.below(name, self._generator.object(shape, given={name: broken.values}))
 
 
 def _misspelt(text: str) -> list[str]:
-    """Return texts that are one slip away."""
+    """Return texts that are one typing error away."""
     return [text.swapcase(), f" {text}", f"{text} ", text[1:], text[:-1], text.replace("_", "-"), text + text[-1:]]

@@ -1,4 +1,4 @@
-"""What a suite for servers sends, probe by probe: free ones first, then the gravest and the cheapest."""
+"""The requests of the server suite, probe by probe: free ones first, then the gravest and the cheapest."""
 
 from __future__ import annotations
 
@@ -19,144 +19,153 @@ from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.traces.annotated import READS
 
 FREE = Decimal(0)
+# Enough reads to catch two workers with different views, few enough for a provider's rate limit.
 OVERLAPPING = 4
 MALFORMED = "no-such-form"
 NO_MODEL = "no-such-model"
 BROKEN_JSON = b'{"broken": '
+# The first bytes, a part after them, and a suffix: the three forms of a range.
 RANGES = ("bytes=0-99", "bytes=100-199", "bytes=-100")
+# How long to watch for a callback that must not come any more; a longer wait rarely finds one, and delays every run.
 CALLBACK_QUIET_SECONDS = 5.0
-"""How long is waited for a callback that must not come any more."""
+# A link may work a little beyond its end, because two clocks and a cache differ by seconds.
 SLACK_SECONDS = 5.0
+# Links usually last for hours or days; only an end within a minute is worth the suite's time.
 NEAR_SECONDS = 60.0
-"""How near the end of a link has to be, to be waited for."""
 NEEDS_JOB = ("status", "result", "cancel")
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Requests that belong together: what they may cost at worst, what they show, and how they are made."""
+    """A group of requests: its family, its worst price, a summary for the plan, and the function that sends it."""
 
     name: str
     family: str
     cost: Callable[[Session], Decimal]
-    says: str
+    summary: str
     run: Callable[[Session], object]
 
 
-Tell = Callable[[str, str], None]
+# Called with a probe's name and summary before the probe runs.
+OnProbe = Callable[[str, str], None]
 
 
-def run_probes(bench: Session, told: Tell = lambda name, says: None) -> None:
-    """Make every probe, as far as money and time go; what is left out is noted, with the reason."""
-    left = each_probe(bench)
+def run_probes(session: Session, on_probe: OnProbe = lambda name, summary: None) -> None:
+    """Run every probe that the budget and the time allow; each one left out is noted with the reason."""
+    left = each_probe(session)
     for probe in left:
-        if probe.cost(bench) > 0 and not bench.judgeable:
+        # The free probes come first: if they show nothing about the endpoint, no money is spent on it.
+        if probe.cost(session) > 0 and not session.judgeable:
             return
-        told(probe.name, probe.says)
+        on_probe(probe.name, probe.summary)
         try:
-            probe.run(bench)
+            probe.run(session)
         except Skipped as error:
-            bench.note(probe.name, str(error))
+            session.note(probe.name, str(error))
         except EndpointUnreachable:
             return
         except OutOfTime:
+            # The generator continues here, so that probes not yet generated are named in the report, too.
             for one in (probe, *left):
-                bench.note(one.name, "the time of the suite was over")
+                session.note(one.name, "the time of the suite was used up")
             return
 
 
-def probes(bench: Session) -> tuple[Probe, ...]:
-    """Return every probe for a contract and a model, in the order in which they are made."""
-    return tuple(each_probe(bench))
+def probes(session: Session) -> tuple[Probe, ...]:
+    """Return every probe for a contract and a model, in the order of execution."""
+    return tuple(each_probe(session))
 
 
-def each_probe(bench: Session) -> Iterator[Probe]:
-    """Yield every probe; what takes long to think of is thought of when its turn comes."""
-    yield from _reads(bench.contract)
-    yield from _refused(bench)
-    yield from _jobs(bench)
-    yield from _bounds(bench)
+def each_probe(session: Session) -> Iterator[Probe]:
+    """Yield every probe lazily: the negatives and bounds take seconds to generate."""
+    yield from _reads(session.contract)
+    yield from _refused(session)
+    yield from _jobs(session)
+    yield from _bounds(session)
 
 
-def most(bench: Session) -> Decimal:
-    """Return what every probe together may cost at worst."""
-    return sum((probe.cost(bench) for probe in probes(bench)), FREE)
+def most(session: Session) -> Decimal:
+    """Return the highest possible price of all probes together."""
+    return sum((probe.cost(session) for probe in probes(session)), FREE)
 
 
-def _free(bench: Session) -> Decimal:
+def _free(session: Session) -> Decimal:
     return FREE
 
 
 def _reads(contract: Contract) -> Iterator[Probe]:
     """Yield the probes that cost nothing."""
     named = [role for role in NEEDS_JOB if role in contract.operations]
-    yield Probe("identity:unknown", "identity", _free, f"{_words(named)} of a job that nobody has", _unknown)
-    yield Probe("identity:malformed", "identity", _free, f"{_words(named)} of an id of no such form", _malformed)
+    yield Probe("identity:unknown", "identity", _free, f"{_words(named)} of a job that does not exist", _unknown)
+    yield Probe("identity:malformed", "identity", _free, f"{_words(named)} of a malformed id", _malformed)
     for role, operation in contract.operations.items():
         if operation.method == "GET" and role not in (*NEEDS_JOB, "list"):
-            yield Probe(f"read:{role}", "shape", _free, f"what {role} answers", partial(_read, role))
-    free = [role for role in _guarded(contract) if role not in ("submit", "run")]
+            yield Probe(f"read:{role}", "shape", _free, f"the response of {role}", partial(_read, role))
+    free = [role for role in _needs_key(contract) if role not in ("submit", "run")]
     for role in free:
         yield Probe(f"auth:{role}", "authentication", _free, f"{role} with no key, and with a wrong one", _auth(role))
 
 
-def _refused(bench: Session) -> Iterator[Probe]:
-    """Yield the probes that are meant to be refused, and cost something where they are not."""
-    contract = bench.contract
+def _refused(session: Session) -> Iterator[Probe]:
+    """Yield the probes that should be refused, and cost something if they are not."""
+    contract = session.contract
     for role in ("submit", "run"):
-        if role in _guarded(contract):
-            price, says = _price_of_role(role), f"{role} with no key, and with a wrong one"
-            yield Probe(f"auth:{role}", "authentication", lambda b, price=price: 2 * price(b), says, _auth(role))  # type: ignore[misc]
-    yield Probe("negative:json", "negatives", _worst, "an order that is no JSON", _no_json)
-    yield Probe("negative:type", "negatives", _price, "an order as text/plain", _wrong_type)
-    yield Probe("negative:model", "negatives", _worst, "an order for a model that is not there", _no_model)
-    found = sorted(negatives(contract, bench.model, bench.submit, bench.order), key=lambda body: body.price)
+        if role in _needs_key(contract):
+            price, summary = _price_of_role(role), f"{role} with no key, and with a wrong one"
+            yield Probe(f"auth:{role}", "authentication", lambda b, price=price: 2 * price(b), summary, _auth(role))  # type: ignore[misc]
+    # A body that cannot be read, or of an unknown model, may be billed at any price.
+    yield Probe("negative:json", "negatives", _worst, "a body that is not valid JSON", _no_json)
+    yield Probe("negative:type", "negatives", _price, "a submission as text/plain", _wrong_type)
+    yield Probe("negative:model", "negatives", _worst, "a submission for a model that does not exist", _no_model)
+    found = sorted(negatives(contract, session.model, session.submit, session.order), key=lambda body: body.price)
     for body in found:
-        yield Probe(body.label, "negatives", _cost(body), f"an order that asks for {body.expected}", _negative(body))
+        yield Probe(
+            body.label, "negatives", _cost(body), f"a submission that should get {body.expected}", _negative(body)
+        )
 
 
-def _jobs(bench: Session) -> Iterator[Probe]:
-    """Yield the probes that make jobs, and those that look at what was made."""
-    contract = bench.contract
-    yield Probe("job", "lifecycle", _price, "one job: ordered, polled to its end", _job)
+def _jobs(session: Session) -> Iterator[Probe]:
+    """Yield the probes that make jobs, and the probes that inspect those jobs."""
+    contract = session.contract
+    yield Probe("job", "lifecycle", _price, "one job: submitted, and polled to its end", _job)
     yield Probe("job:after", "lifecycle", _free, "the same job, read again after its end", _after)
     yield Probe("job:media", "media", _free, "its video, whole, in ranges and as HEAD", _media)
     yield Probe(
-        "retention:before", "retention", _free, "its link and its status while they hold, and after", _retention
+        "retention:before", "retention", _free, "its link and its status, before and after the link ends", _retention
     )
     if "list" in contract.operations:
-        yield Probe("identity:list", "identity", _free, "the list, which contains it", _list)
-    if bench.other_key:
-        yield Probe("identity:foreign", "identity", _free, "the same job, asked for by another account", _foreign)
+        yield Probe("identity:list", "identity", _free, "the list, which should contain it", _list)
+    if session.other_key:
+        yield Probe("identity:foreign", "identity", _free, "the same job, read by another account", _foreign)
     if "cancel" in contract.operations:
         yield Probe("cancel:finished", "cancel", _free, "cancelling it after its end", _cancel_finished)
     if contract.idempotency.mode != "none" and contract.idempotency.key is not None:
-        yield Probe("idempotency", "idempotency", lambda b: 5 * b.price, "one key, several orders", _idempotency)
+        yield Probe("idempotency", "idempotency", lambda b: 5 * b.price, "one key, several submissions", _idempotency)
     if "cancel" in contract.operations:
-        yield Probe("cancel:order", "cancel", _price, "a job that is cancelled, twice, and read after", _cancel)
+        yield Probe("cancel:order", "cancel", _price, "a job that is cancelled twice, and then read", _cancel)
     if contract.callbacks is not None:
-        yield Probe("callback:order", "callbacks", _price, "a job that is told of by callbacks", _callback)
-    says = f"up to {MOST_JOBS} jobs, ordered and read in a mixed order"
-    yield Probe("machine", "lifecycle", lambda b: MOST_JOBS * b.price, says, interleave)
+        yield Probe("callback:order", "callbacks", _price, "a job with a callback URL", _callback)
+    summary = f"up to {MOST_JOBS} jobs, submitted and read in a mixed order"
+    yield Probe("machine", "lifecycle", lambda b: MOST_JOBS * b.price, summary, interleave)
 
 
-def _bounds(bench: Session) -> Iterator[Probe]:
-    """Yield the probes at the documented bounds, the cheapest first."""
-    found = sorted(bounds(bench.contract, bench.model, bench.submit, bench.order), key=lambda body: body.price)
+def _bounds(session: Session) -> Iterator[Probe]:
+    """Yield the probes at the documented bounds, cheapest first."""
+    found = sorted(bounds(session.contract, session.model, session.submit, session.order), key=lambda body: body.price)
     for body in found:
-        yield Probe(body.label, "negatives", _cost(body), "an order at a documented bound", _bound(body))
+        yield Probe(body.label, "negatives", _cost(body), "a submission at a documented bound", _bound(body))
 
 
 def _words(names: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
-def _price(bench: Session) -> Decimal:
-    return bench.price
+def _price(session: Session) -> Decimal:
+    return session.price
 
 
-def _worst(bench: Session) -> Decimal:
-    return worst(bench.contract)
+def _worst(session: Session) -> Decimal:
+    return worst(session.contract)
 
 
 def _price_of_role(role: str) -> Callable[[Session], Decimal]:
@@ -164,35 +173,35 @@ def _price_of_role(role: str) -> Callable[[Session], Decimal]:
 
 
 def _cost(body: Body) -> Callable[[Session], Decimal]:
-    return lambda bench: body.price
+    return lambda session: body.price
 
 
-def _guarded(contract: Contract) -> list[str]:
+def _needs_key(contract: Contract) -> list[str]:
     return [role for role, operation in contract.operations.items() if operation.authenticated]
 
 
-def _unknown(bench: Session) -> None:
+def _unknown(session: Session) -> None:
     for role in NEEDS_JOB:
-        if role in bench.contract.operations:
-            _call(bench, role, "identity:unknown", expected="unknown_job", path={"job": bench.unknown_job()})
+        if role in session.contract.operations:
+            _call(session, role, "identity:unknown", expected="unknown_job", path={"job": session.unknown_job()})
 
 
-def _malformed(bench: Session) -> None:
+def _malformed(session: Session) -> None:
     for role in NEEDS_JOB:
-        if role in bench.contract.operations:
-            _call(bench, role, "identity:malformed", expected="unknown_job", path={"job": MALFORMED})
+        if role in session.contract.operations:
+            _call(session, role, "identity:malformed", expected="unknown_job", path={"job": MALFORMED})
 
 
-def _read(role: str, bench: Session) -> None:
-    bench.call(role, probe=f"read:{role}")
+def _read(role: str, session: Session) -> None:
+    session.call(role, probe=f"read:{role}")
 
 
-def _call(bench: Session, role: str, probe: str, **more: Any) -> None:
-    """Call one of several operations; one that does not answer leaves the others as they are."""
+def _call(session: Session, role: str, probe: str, **more: Any) -> None:
+    """Call one of several operations; if it does not respond, the others are still called."""
     try:
-        bench.call(role, probe=probe, **more)
+        session.call(role, probe=probe, **more)
     except Skipped as error:
-        bench.note(f"{probe} ({role})", str(error))
+        session.note(f"{probe} ({role})", str(error))
 
 
 KEYS: Mapping[str, tuple[str | None, str]] = {
@@ -202,38 +211,40 @@ KEYS: Mapping[str, tuple[str | None, str]] = {
 
 
 def _auth(role: str) -> Callable[[Session], None]:
-    def run(bench: Session) -> None:
+    def run(session: Session) -> None:
         for probe, (key, expected) in KEYS.items():
             if role in ("submit", "run"):
-                body = bench.order if role == "submit" else bench.run_body()
+                body = session.order if role == "submit" else session.run_body()
                 if body is not MISSING:
-                    price = _price_of_role(role)(bench)
-                    bench.ask_in_vain(probe, expected, price, role=role, key=key, body=body)
+                    price = _price_of_role(role)(session)
+                    session.submit_expecting_refusal(probe, expected, price, role=role, key=key, body=body)
             else:
-                path = {"job": bench.unknown_job()}
-                bench.call(role, probe=probe, expected=expected, key=key, path=path)
+                path = {"job": session.unknown_job()}
+                session.call(role, probe=probe, expected=expected, key=key, path=path)
 
     return run
 
 
-def _no_json(bench: Session) -> None:
+def _no_json(session: Session) -> None:
     headers = {"content-type": "application/json"}
-    price = worst(bench.contract)
-    bench.ask_in_vain("negative:json", "malformed_body", price, content=BROKEN_JSON, headers=headers)
+    price = worst(session.contract)
+    session.submit_expecting_refusal("negative:json", "malformed_body", price, content=BROKEN_JSON, headers=headers)
 
 
-def _wrong_type(bench: Session) -> None:
+def _wrong_type(session: Session) -> None:
     headers = {"content-type": "text/plain"}
-    bench.ask_in_vain("negative:type", "unsupported_media_type", bench.price, body=bench.order, headers=headers)
+    session.submit_expecting_refusal(
+        "negative:type", "unsupported_media_type", session.price, body=session.order, headers=headers
+    )
 
 
-def _no_model(bench: Session) -> None:
-    body, path = other_model(bench.submit, bench.order)
-    bench.ask_in_vain("negative:model", "unknown_model", worst(bench.contract), body=body, path=path)
+def _no_model(session: Session) -> None:
+    body, path = other_model(session.submit, session.order)
+    session.submit_expecting_refusal("negative:model", "unknown_model", worst(session.contract), body=body, path=path)
 
 
 def other_model(submit: Operation, order: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
-    """Return an order, and what its path names, for a model that is not there."""
+    """Return an order, and its path parameters, for a model that does not exist."""
     binding = submit.bindings.get("model")
     body, path = dict(order), dict[str, str]()
     for place in binding.request if binding else ():
@@ -245,34 +256,35 @@ def other_model(submit: Operation, order: Mapping[str, Any]) -> tuple[Any, dict[
 
 
 def _negative(body: Body) -> Callable[[Session], object]:
-    return lambda bench: bench.ask_in_vain(body.label, body.expected, body.price, body=body.value)
+    return lambda session: session.submit_expecting_refusal(body.label, body.expected, body.price, body=body.value)
 
 
 def _bound(body: Body) -> Callable[[Session], object]:
-    return lambda bench: bench.ask(body.label, body.value, price=body.price)
+    return lambda session: session.submit_order(body.label, body.value, price=body.price)
 
 
-def _job(bench: Session) -> None:
-    paid = bench.paid()
-    if "result" in bench.contract.operations:
-        bench.poll(paid.id, "job", "result")
-    bench.together([partial(bench.poll, paid.id, "job:concurrent", wait=False)] * OVERLAPPING)
-    bench.finished()
-    bench.together([partial(bench.poll, paid.id, "job:concurrent", wait=False)] * OVERLAPPING)
+def _job(session: Session) -> None:
+    paid = session.paid()
+    if "result" in session.contract.operations:
+        session.poll(paid.id, "job", "result")
+    # Overlapping reads twice: while the job runs, and after its end, when every response must be final.
+    session.concurrently([partial(session.poll, paid.id, "job:concurrent", wait=False)] * OVERLAPPING)
+    session.finished()
+    session.concurrently([partial(session.poll, paid.id, "job:concurrent", wait=False)] * OVERLAPPING)
 
 
-def _after(bench: Session) -> None:
-    job = bench.finished().id
+def _after(session: Session) -> None:
+    job = session.finished().id
     for role in ("status", "result", "status"):
-        if role in bench.contract.operations:
-            bench.poll(job, "job:after", role)
-    for role in sorted(READS & set(bench.contract.operations)):
-        for query in _asked_by_query(bench.contract.operations[role]):
-            bench.poll(job, "job:after", role, query=query)
+        if role in session.contract.operations:
+            session.poll(job, "job:after", role)
+    for role in sorted(READS & set(session.contract.operations)):
+        for query in _form_queries(session.contract.operations[role]):
+            session.poll(job, "job:after", role, query=query)
 
 
-def _asked_by_query(operation: Operation) -> list[dict[str, str]]:
-    """Return the queries that ask for an answer in another form."""
+def _form_queries(operation: Operation) -> list[dict[str, str]]:
+    """Return the queries that request another form of the response."""
     found = []
     for situation in operation.situations.values():
         for place, value in situation.when:
@@ -282,110 +294,116 @@ def _asked_by_query(operation: Operation) -> list[dict[str, str]]:
     return found
 
 
-def _media(bench: Session) -> None:
-    paid = bench.finished()
-    bench.watch(paid)
-    url = bench.link(paid)
-    for asked in RANGES:
-        bench.endpoint.fetch(url, probe="job:range", headers={"range": asked})
-    bench.endpoint.fetch(url, probe="job:head", method="HEAD")
+def _media(session: Session) -> None:
+    paid = session.finished()
+    session.fetch_video(paid)
+    url = session.link(paid)
+    for span in RANGES:
+        session.endpoint.fetch(url, probe="job:range", headers={"range": span})
+    session.endpoint.fetch(url, probe="job:head", method="HEAD")
 
 
-def _retention(bench: Session) -> None:
-    paid = bench.finished()
-    url = bench.link(paid)
-    bench.poll(paid.id, "retention:before")
-    bench.endpoint.fetch(url, probe="retention:before", headers={"range": RANGES[0]})
-    left = None if paid.expires is None else paid.expires - bench.endpoint.now()
+def _retention(session: Session) -> None:
+    paid = session.finished()
+    url = session.link(paid)
+    session.poll(paid.id, "retention:before")
+    session.endpoint.fetch(url, probe="retention:before", headers={"range": RANGES[0]})
+    left = None if paid.expires is None else paid.expires - session.endpoint.now()
     if left is None or left > NEAR_SECONDS:
-        bench.note("retention:after", "the link's end is not near enough to be waited for")
+        session.note("retention:after", f"the link does not expire within {NEAR_SECONDS:g} s")
         return
-    bench.pause(max(left, 0.0) + SLACK_SECONDS)
-    bench.endpoint.fetch(url, probe="retention:after", headers={"range": RANGES[0]})
-    bench.poll(paid.id, "retention:after")
+    session.pause(max(left, 0.0) + SLACK_SECONDS)
+    session.endpoint.fetch(url, probe="retention:after", headers={"range": RANGES[0]})
+    session.poll(paid.id, "retention:after")
 
 
-def _list(bench: Session) -> None:
-    if not bench.accepted:
+def _list(session: Session) -> None:
+    if not session.accepted:
         raise Skipped("no job was made")
-    bench.call("list", probe="identity:list")
+    session.call("list", probe="identity:list")
 
 
-def _foreign(bench: Session) -> None:
-    job = bench.finished().id
+def _foreign(session: Session) -> None:
+    job = session.finished().id
     for role in NEEDS_JOB:
-        if role in bench.contract.operations:
-            bench.call(role, probe="identity:foreign", expected="foreign_job", key=bench.other_key, path={"job": job})
+        if role in session.contract.operations:
+            session.call(
+                role, probe="identity:foreign", expected="foreign_job", key=session.other_key, path={"job": job}
+            )
 
 
-def _cancel_finished(bench: Session) -> None:
-    job = bench.finished().id
-    bench.poll(job, "cancel:finished", "cancel")
-    bench.poll(job, "cancel:finished")
+def _cancel_finished(session: Session) -> None:
+    job = session.finished().id
+    session.poll(job, "cancel:finished", "cancel")
+    session.poll(job, "cancel:finished")
 
 
-def _idempotency(bench: Session) -> None:
-    place = bench.contract.idempotency.key
+def _idempotency(session: Session) -> None:
+    place = session.contract.idempotency.key
     assert place is not None
-    replays = bench.contract.idempotency.mode == "replay"
+    replays = session.contract.idempotency.mode == "replay"
 
     def headers(key: str) -> dict[str, str]:
         return {place.name: key}
 
-    key, body = bench.fresh_key(), bench.marked("idempotency")
+    key, body = session.fresh_key(), session.marked("idempotency")
     again = "replayed" if replays else "key_used"
-    bench.ask("idempotency:first", body, headers=headers(key))
-    bench.ask("idempotency:again", body, expected=again, headers=headers(key))
-    other = bench.marked("another")
+    session.submit_order("idempotency:first", body, headers=headers(key))
+    session.submit_order("idempotency:again", body, expected=again, headers=headers(key))
+    other = session.marked("another")
     expected = "key_mismatch" if replays else "key_used"
-    bench.ask_in_vain("idempotency:other", expected, bench.price_of(other), body=other, headers=headers(key))
-    sent, body = headers(bench.fresh_key()), bench.marked("concurrent")
-    work = partial(bench.ask, "idempotency:concurrent", body, headers=sent)
-    bench.together([work] * 2)
+    session.submit_expecting_refusal(
+        "idempotency:other", expected, session.price_of(other), body=other, headers=headers(key)
+    )
+    sent, body = headers(session.fresh_key()), session.marked("concurrent")
+    work = partial(session.submit_order, "idempotency:concurrent", body, headers=sent)
+    session.concurrently([work] * 2)
 
 
-def _cancel(bench: Session) -> None:
-    step = bench.ask("cancel:order", bench.marked("cancel"))
+def _cancel(session: Session) -> None:
+    step = session.submit_order("cancel:order", session.marked("cancel"))
     job = step.job_told
     if job is None:
-        raise Skipped(f"the order was answered {step.status} without an id")
-    bench.poll(job, "cancel:order", wait=False)
-    bench.poll(job, "cancel:first", "cancel", wait=False)
-    bench.poll(job, "cancel:again", "cancel")
+        raise Skipped(f"the submission got {step.status} and no job id")
+    # No pause here: a fast job would reach a stage in which it can no longer be cancelled.
+    session.poll(job, "cancel:order", wait=False)
+    session.poll(job, "cancel:first", "cancel", wait=False)
+    session.poll(job, "cancel:again", "cancel")
     for _ in range(2):
-        bench.poll(job, "cancel:after")
-    if "result" in bench.contract.operations:
-        bench.poll(job, "cancel:after", "result")
+        session.poll(job, "cancel:after")
+    if "result" in session.contract.operations:
+        session.poll(job, "cancel:after", "result")
 
 
-def _callback(bench: Session) -> None:
-    if bench.receiver is None:
-        raise Skipped("there is no address that callbacks could come to: --callback-url")
-    body = with_callback(bench.submit, bench.marked("callback"), bench.receiver.url)
+def _callback(session: Session) -> None:
+    if session.receiver is None:
+        raise Skipped("there is no address for callbacks; give --callback-url")
+    body = with_callback(session.submit, session.marked("callback"), session.receiver.url)
     if body is MISSING:
-        raise Skipped("the body of an order has no place for an address")
-    job = bench.ask("callback:order", body).job_told
+        raise Skipped("a submission has no place for a callback URL")
+    job = session.submit_order("callback:order", body).job_told
     if job is None:
-        raise Skipped("the order was not accepted")
-    bench.follow(job, "callback:order")
-    _await_deliveries(bench, job)
+        raise Skipped("the submission was not accepted")
+    session.follow(job, "callback:order")
+    _await_deliveries(session, job)
 
 
-def _await_deliveries(bench: Session, job: str) -> None:
-    """Wait for the first message, for the one after it, and for none behind that: as long as rules give them."""
-    callbacks, receiver = bench.contract.callbacks, bench.receiver
+def _await_deliveries(session: Session, job: str) -> None:
+    """Wait for the first callback, for its retry, and then for silence, as long as the rules allow for each."""
+    callbacks, receiver = session.contract.callbacks, session.receiver
     assert callbacks is not None
     assert receiver is not None
+    # A second more than the rules allow, so that a callback at the last moment still counts as in time.
     again = ALLOWANCE * (callbacks.retries[0] if callbacks.retries else 0.0) + SLACK + 1.0
     patience = callbacks.deadline + again
     for number in (1, 2):
-        ends = bench.clock() + patience
+        ends = session.clock() + patience
         while len(receiver.deliveries) < number:
-            if bench.clock() > ends:
-                bench.note("callback:order", f"message {number} did not come within {patience:g} s")
+            if session.clock() > ends:
+                session.note("callback:order", f"callback {number} did not arrive within {patience:g} s")
                 return
-            bench.pause(0.1)
+            session.pause(0.1)
         patience = again
-    bench.pause(CALLBACK_QUIET_SECONDS)
+    session.pause(CALLBACK_QUIET_SECONDS)
     if any(delivery.job not in (None, job) for delivery in receiver.deliveries):
-        bench.note("callback:order", "messages came for other jobs, too")
+        session.note("callback:order", "callbacks for other jobs arrived, too")

@@ -1,4 +1,4 @@
-"""A small receiver of callbacks, whose first answer is 500, so that the next try shows; knows no contract."""
+"""A small callback receiver, which refuses the first callback with a 500 to make a retry visible. Knows no contract."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from types import TracebackType
 
 from hobbyhorse.traces.trace import Delivery, Headers
 
+# A callback is a few hundred bytes of JSON; the receiver listens on a public address, so a flood must be refused.
 MOST_CALLBACK_BYTES = 1024 * 1024
+# An idle connection holds a thread; a callback is sent in one go and never takes this long.
 READ_SECONDS = 10.0
 CALLBACK_PATH = "/callback"
 
+# Returns the id of the job that a callback is about, or None.
 JobOf = Callable[[Headers, bytes], "str | None"]
-"""Says which job a message is about."""
 
 
 class Receiver:
-    """Listens for callbacks from when it is made until it is closed; `deliveries` are what came, oldest first.
+    """Listens for callbacks from construction until `close`; `deliveries` lists them, oldest first.
 
-    `url` is where a provider reaches it: `public_url` where one is given, else its own address.
+    `url` is the address for the provider: `public_url` if given, else the local one.
     """
 
     def __init__(
@@ -42,16 +44,17 @@ class Receiver:
 
     @property
     def deliveries(self) -> tuple[Delivery, ...]:
-        """What came so far."""
+        """The callbacks received so far."""
         with self._lock:
             return tuple(self._deliveries)
 
     def take(self, headers: Headers, body: bytes) -> int:
-        """Keep a message, and return the status that answers it: 500 to the very first one, 200 to the others."""
+        """Record a callback and return the status for it: 500 for the first one, 200 for all others."""
         sent = self._now()
         job = self._job_of(headers, body)
         with self._lock:
             number = 1 + sum(1 for other in self._deliveries if other.job == job)
+            # One refusal in total, not one per job: each retry costs the provider's delay, and one is proof enough.
             status = 200 if self._deliveries else 500
             self._deliveries.append(Delivery(sent, job, number, body, headers, self._now(), status))
         return status
@@ -70,13 +73,13 @@ class Receiver:
 
 
 class _ReceiverServer(ThreadingHTTPServer):
-    """Waits for no connection that idles when it is closed, and prints no traceback."""
+    """A server that does not wait for idle connections when it closes, and prints no traceback."""
 
     daemon_threads = True
     block_on_close = False
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Leave a connection that broke off."""
+        """Ignore a connection that broke off."""
 
 
 def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
@@ -84,22 +87,22 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
         timeout = READ_SECONDS
 
         def do_POST(self) -> None:
-            """Take one message."""
+            """Receive one callback."""
             length = self.headers.get("Content-Length", "0")
             size = int(length) if length.isdecimal() else 0
             if size > MOST_CALLBACK_BYTES:
-                self._answer(413)
+                self._respond(413)
                 return
             body = self.rfile.read(size)
             headers = tuple((name.lower(), value) for name, value in self.headers.items())
-            self._answer(receiver.take(headers, body))
+            self._respond(receiver.take(headers, body))
 
-        def _answer(self, status: int) -> None:
+        def _respond(self, status: int) -> None:
             self.send_response(status)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
+            """Log nothing; the report lists the callbacks."""
 
     return Handler

@@ -1,4 +1,4 @@
-"""What the suite for servers found, as files: JSON, JUnit, HTML, a patch of the contract, the trace."""
+"""The result of a server suite run as files: JSON, JUnit, HTML, a patch of the contract, and the trace."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from hobbyhorse.conformance.server.rule import Lesson, ServerVerdict
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.trace import to_json
 
+# Raised when a field of report.json changes or goes, so that readers can refuse a format that they do not know.
 SERVER_REPORT_FORMAT = 1
+# A server that breaks a rule breaks it in every response; after twenty findings nothing new is learned.
 MOST_TRACE_LINES = 20
 MORE_STYLE = ".lesson { color: var(--odd); font-weight: 600 } td.sum { text-align: right }"
 
 
 def server_report_json(result: ServerResult) -> dict[str, Any]:
-    """Return what was found: a verdict for each rule, lessons, the ledger, and a summary."""
+    """Return the report: a verdict for each rule, the lessons, the ledger, and a summary."""
     words = [one.verdict for one in result.verdicts]
     summary = {
         "provider": result.provider,
@@ -55,7 +57,7 @@ def server_report_json(result: ServerResult) -> dict[str, Any]:
 
 def _verdict(one: ServerVerdict, accepted: str | None) -> dict[str, Any]:
     rule = one.rule
-    said = {
+    fields = {
         "id": rule.id,
         "name": rule.name,
         "family": rule.family,
@@ -67,7 +69,7 @@ def _verdict(one: ServerVerdict, accepted: str | None) -> dict[str, Any]:
             {"message": breach.message, "places": list(breach.places), "seen": breach.seen} for breach in one.breaches
         ],
     }
-    return said | ({"accepted": accepted} if accepted is not None else {})
+    return fields | ({"accepted": accepted} if accepted is not None else {})
 
 
 def _lesson(lesson: Lesson) -> dict[str, Any]:
@@ -93,11 +95,13 @@ def _ledger(result: ServerResult) -> Iterator[dict[str, Any]]:
 
 
 def _money(sum_: Decimal) -> str:
+    # A price per second may have fractions of a cent; rounding them would hide the sum that was reserved.
     return f"{sum_:.2f}" if sum_ == sum_.quantize(Decimal("0.01")) else format(sum_.normalize(), "f")
 
 
 def lessons_patch(result: ServerResult) -> list[dict[str, Any]]:
-    """Return what would make the contract say what was seen: operations of RFC 6902, each with its file."""
+    """Return the patch that adapts the contract to the endpoint: operations of RFC 6902, each with its file."""
+    # Two rules may learn the same fact; applying its operation twice could fail.
     found: list[dict[str, Any]] = []
     for lesson in result.lessons:
         found += [operation for operation in lesson.patch if operation not in found]
@@ -105,7 +109,7 @@ def lessons_patch(result: ServerResult) -> list[dict[str, Any]]:
 
 
 def server_junit(result: ServerResult) -> bytes:
-    """Return the verdicts as JUnit XML: one test a rule; a lesson is a passed test that says more."""
+    """Return the verdicts as JUnit XML: one test per rule; a lesson is a passed test with output."""
     skipped = [one for one in result.verdicts if one.verdict in (NOT_OBSERVED, NOT_APPLICABLE)]
     broken = {one.rule.id for one in result.broken}
     suite = ElementTree.Element(
@@ -123,22 +127,25 @@ def server_junit(result: ServerResult) -> bytes:
             words = printable("; ".join(breach.message for breach in one.breaches))
             failure = ElementTree.SubElement(case, "failure", message=words, type=one.rule.id)
             failure.text = printable(f"{one.rule.statement}\n{words}")
+        # Missing evidence is not a pass: an unobserved rule is skipped, never green.
         elif one in skipped:
             ElementTree.SubElement(case, "skipped", message=one.verdict)
         if one.lessons:
-            said = ElementTree.SubElement(case, "system-out")
-            said.text = printable("\n".join(f"lesson: {lesson.message}" for lesson in one.lessons))
+            output = ElementTree.SubElement(case, "system-out")
+            output.text = printable("\n".join(f"lesson: {lesson.message}" for lesson in one.lessons))
     for rule in result.stale:
         case = add_case(suite, "hobbyhorse.baseline", rule)
-        ElementTree.SubElement(case, "failure", message="accepted in the baseline, and not found", type="stale")
+        ElementTree.SubElement(
+            case, "failure", message="accepted in the baseline but not found; remove the entry", type="stale"
+        )
     if result.unjudged is not None:
-        case = add_case(suite, "hobbyhorse.endpoint", "answers")
+        case = add_case(suite, "hobbyhorse.endpoint", "responds")
         ElementTree.SubElement(case, "error", message=printable(result.unjudged), type="unjudged")
     return xml(suite)
 
 
 def server_page(result: ServerResult, contract: Contract) -> str:
-    """Return the report as one page of HTML that needs nothing else."""
+    """Return the report as one self-contained HTML page."""
     title = f"{result.base_url} and the contract of {contract.name}"
     shown = [one for one in result.verdicts if one.verdict == BROKEN]
     return "\n".join(
@@ -151,9 +158,9 @@ def server_page(result: ServerResult, contract: Contract) -> str:
             _table(("rule", "level", "verdict", "statement"), [_row(one, result) for one in result.verdicts]),
             *(_section(one) for one in shown),
             _lessons(result),
-            "<section><h2>what happened</h2>",
+            "<section><h2>trace</h2>",
             f'<div class="picture">{picture(contract, result.trace)}</div></section>',
-            "<section><h2>the ledger</h2>",
+            "<section><h2>ledger</h2>",
             _table(("probe", "USD at most", "billed", "status"), [_line(entry) for entry in _ledger(result)]),
             "</section><section><h2>left out</h2>",
             _table(("probe", "why"), [_cells(note.probe, note.why) for note in result.notes]),
@@ -200,8 +207,8 @@ def _row(one: ServerVerdict, result: ServerResult) -> str:
 
 
 def _line(entry: dict[str, Any]) -> str:
-    billed = "yes, as far as is known" if entry["billed"] else "no"
-    return _cells(entry["probe"], entry["price"], billed, str(entry["status"] or "no answer"))
+    billed = "yes, as far as known" if entry["billed"] else "no"
+    return _cells(entry["probe"], entry["price"], billed, str(entry["status"] or "no response"))
 
 
 def _section(one: ServerVerdict) -> str:
@@ -229,16 +236,17 @@ def _lessons(result: ServerResult) -> str:
     )
     patch = json.dumps(lessons_patch(result), indent=2, ensure_ascii=False, default=str)
     return (
-        "<section><h2>lessons</h2><p>What the contract only assumes, and this endpoint does otherwise.</p>"
-        f"<ul>{items}</ul><details><summary>the patch</summary><pre>{escape(patch)}</pre></details></section>"
+        "<section><h2>lessons</h2><p>Assumptions of the contract that this endpoint contradicts.</p>"
+        f"<ul>{items}</ul><details><summary>patch</summary><pre>{escape(patch)}</pre></details></section>"
     )
 
 
 def write_server_report(result: ServerResult, contract: Contract, folder: Path) -> None:
-    """Write everything into a folder: report.json, junit.xml, index.html, lessons.patch.json, trace.json."""
+    """Write report.json, junit.xml, index.html, lessons.patch.json and trace.json into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     dump(folder / "report.json", server_report_json(result), default=str)
     dump(folder / "lessons.patch.json", lessons_patch(result), default=str)
+    # The callback secret signs real callbacks; the trace may be attached to an issue.
     dump(folder / "trace.json", to_json(replace(result.trace, secret=None)), default=str)
     (folder / "junit.xml").write_bytes(server_junit(result))
     (folder / "index.html").write_text(server_page(result, contract), encoding="utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""What the suite for servers found at one endpoint, as one value."""
+"""The result of a server suite run, as one value."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from hobbyhorse.traces.trace import Trace
 
 @dataclass(frozen=True, slots=True)
 class ServerResult:
-    """The verdicts, the lessons, the money, and what was left out.
+    """The verdicts, the lessons, the ledger, and the probes left out.
 
-    `unjudged` is a sentence that says why nothing could be judged, or None. `accepted` are the broken rules that the
-    baseline knows, with the reasons; `stale` those that it knows and that are not broken.
+    `unjudged` is a sentence that explains why nothing could be judged, or None. `accepted` maps broken rules of the
+    baseline to their reasons; `stale` lists rules of the baseline that are not broken.
     """
 
     provider: str
@@ -38,17 +38,17 @@ class ServerResult:
 
     @property
     def lessons(self) -> tuple[Lesson, ...]:
-        """Every assumption of the contract that is contradicted."""
+        """Every assumption of the contract that the endpoint contradicts."""
         return tuple(lesson for one in self.verdicts for lesson in one.lessons)
 
     @property
     def broken(self) -> tuple[ServerVerdict, ...]:
-        """The broken rules that are not accepted."""
+        """The broken rules that the baseline does not accept."""
         return tuple(one for one in self.verdicts if one.verdict == BROKEN and one.rule.id not in self.accepted)
 
     @property
     def clean(self) -> bool:
-        """Whether nothing is broken that is not accepted, and nothing is stale."""
+        """Whether no unaccepted rule is broken and no entry of the baseline is stale."""
         return not self.broken and not self.stale and self.unjudged is None
 
     @property
@@ -58,53 +58,58 @@ class ServerResult:
 
 
 def concluded(
-    bench: Session,
+    session: Session,
     contract: Contract,
     rules: Sequence[ServerRule],
     seconds: float,
     known: Mapping[str, str] | None = None,
     diagnosis: str | None = None,
 ) -> ServerResult:
-    """Judge what a bench has seen; `known` is the baseline, `diagnosis` says why nothing answers."""
-    trace = bench.trace()
-    unjudged = None if bench.judgeable else why_unjudged(bench, diagnosis)
+    """Judge the trace of a session; `known` is the baseline, `diagnosis` explains an endpoint that does not respond."""
+    trace = session.trace()
+    unjudged = None if session.judgeable else why_unjudged(session, diagnosis)
     verdicts = () if unjudged is not None else tuple(judge_server(contract, trace, rules))
     broken = {one.rule.id for one in verdicts if one.verdict == BROKEN}
-    purse = bench.endpoint.purse
+    budget = session.endpoint.budget
     return ServerResult(
         contract.key,
-        bench.model.id,
-        bench.endpoint.base_url,
-        bench.seed,
-        purse.budget,
-        purse.spent,
+        session.model.id,
+        session.endpoint.base_url,
+        session.seed,
+        budget.limit,
+        budget.spent,
         seconds,
         verdicts,
         trace,
-        tuple(bench.ledger),
-        tuple(bench.notes),
+        tuple(session.ledger),
+        tuple(session.notes),
         unjudged,
         {rule: why for rule, why in (known or {}).items() if rule in broken},
+        # A rule that was not judged may still be broken: nothing is stale then.
         () if unjudged is not None else tuple(sorted(set(known or {}) - broken)),
     )
 
 
-def why_unjudged(bench: Session, diagnosis: str | None = None) -> str:
-    """Return one sentence that says why nothing could be judged."""
-    where, seen = bench.endpoint.base_url, [one for one in bench.endpoint.exchanges if one.status]
+def why_unjudged(session: Session, diagnosis: str | None = None) -> str:
+    """Return one sentence that explains why nothing could be judged."""
+    where, seen = session.endpoint.base_url, [one for one in session.endpoint.exchanges if one.status]
+    # A refused key is expected in the probes that send a wrong one or none.
     own = [one for one in seen if not (one.probe or "").startswith("auth:")]
     if not seen:
-        return diagnosis or f"{where} gave no answer"
-    if bench.knows_nothing:
-        return f"{where} answers {seen[0].status} whatever is asked: is it the base URL of the API?"
-    refused = [one for one in own if bench.key_refused(one)]
+        return diagnosis or f"{where} gave no response"
+    # The order is from the most specific reason to the most general one.
+    if session.has_no_operations:
+        return f"{where} responds {seen[0].status} to every request: is it the base URL of the API?"
+    refused = [one for one in own if session.key_refused(one)]
     if refused:
-        return f"{where} refuses the key: each request with it was answered {refused[0].status}"
+        return f"{where} refuses the key: every request with it got {refused[0].status}"
     if own and all(300 <= one.status < 400 for one in own):
         to = next((one.answer_header("location") for one in own if one.answer_header("location")), "elsewhere")
-        return f"{where} redirects each request, to {to!r}; no redirect is followed, as the key would go with it"
+        return (
+            f"{where} redirects every request to {to!r}; redirects are not followed, because the key would go with them"
+        )
     if any(not one.whole for one in own) and not any(one.whole for one in own):
-        return f"no answer of {where} came to its end within 16 MB and the time that a request has"
+        return f"no response of {where} came to its end within 16 MB and the timeout of a request"
     if any(one.answer.lstrip()[:1] == b"<" for one in own):
-        return f"{where} answers with HTML, and never with JSON: is it the base URL of the API?"
-    return f"{where} never answers with JSON: is it the base URL of the API?"
+        return f"{where} responds with HTML, never with JSON: is it the base URL of the API?"
+    return f"{where} never responds with JSON: is it the base URL of the API?"

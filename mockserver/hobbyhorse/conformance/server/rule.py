@@ -1,6 +1,7 @@
-"""What a rule for servers is: a sentence, and a pure function that looks for what breaks it in a story.
+"""Server rules: a sentence, and a pure function that looks for violations of it in an annotated trace.
 
-What the contract only assumes, and no document states, is not broken but learned: a lesson.
+A documented fact that is contradicted breaks the rule. A fact that the contract only assumes, without a document, is
+corrected instead: the contradiction is a lesson, and the endpoint is not to blame.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from hobbyhorse.contract.values import Assumption, Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace
 
+# The verdict on a rule that only contradicts assumptions of the contract.
 LESSON = "lesson"
-"""The verdict on a rule that only contradicts what the contract assumes."""
 
 FAMILIES = {
     "SHA": "shape",
@@ -35,9 +36,9 @@ FAMILIES = {
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """What an endpoint does otherwise: in words, the places in the contract (file#pointer) that say how, what was seen.
+    """One violation: a message, the places in the contract (file#pointer) that define the expectation, the value seen.
 
-    `patch` is what would make the contract say what was seen, as operations of RFC 6902 with a `file` beside each path.
+    `patch` would adapt the contract to the value seen: operations of RFC 6902, each with the `file` of its path.
     """
 
     message: str
@@ -46,13 +47,13 @@ class Breach:
     patch: tuple[dict[str, Any], ...] = ()
 
 
+# Returns the violations; empty if the rule is kept; None if the trace shows nothing about it.
 ServerCheck = Callable[[AnnotatedTrace], "list[Breach] | None"]
-"""Returns what breaks the rule; nothing where it is kept; None where the story shows nothing about it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerRule:
-    """A rule for servers. `applies` looks at the contract alone."""
+    """A rule for servers. `applies` depends on the contract alone."""
 
     id: str
     name: str
@@ -71,7 +72,7 @@ class ServerRule:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """An assumption of the contract that an endpoint contradicts: where, why it was assumed, what was seen."""
+    """An assumption of the contract that an endpoint contradicts: its place, its reason, and the value seen."""
 
     rule: str
     places: tuple[str, ...]
@@ -83,7 +84,7 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class ServerVerdict:
-    """What became of a rule: passed, broken, not-observed, not-applicable, or lesson."""
+    """The verdict on a rule: passed, broken, not-observed, not-applicable, or lesson."""
 
     rule: ServerRule
     verdict: str
@@ -93,19 +94,19 @@ class ServerVerdict:
 
 def judge_server(contract: Contract, trace: Trace, rules: Iterable[ServerRule]) -> list[ServerVerdict]:
     """Return the verdict on each rule."""
-    story = AnnotatedTrace(contract, trace)
-    return [_verdict(rule, story) for rule in rules]
+    annotated = AnnotatedTrace(contract, trace)
+    return [_verdict(rule, annotated) for rule in rules]
 
 
-def _verdict(rule: ServerRule, story: AnnotatedTrace) -> ServerVerdict:
-    if not rule.applies(story.contract):
+def _verdict(rule: ServerRule, annotated: AnnotatedTrace) -> ServerVerdict:
+    if not rule.applies(annotated.contract):
         return ServerVerdict(rule, NOT_APPLICABLE)
-    found = rule.check(story)
+    found = rule.check(annotated)
     if found is None:
         return ServerVerdict(rule, NOT_OBSERVED)
     broken, lessons = [], []
     for breach in found:
-        assumed = assumption_for(story.contract, breach.places)
+        assumed = assumption_for(annotated.contract, breach.places)
         if assumed is None:
             broken.append(breach)
         else:
@@ -115,9 +116,10 @@ def _verdict(rule: ServerRule, story: AnnotatedTrace) -> ServerVerdict:
 
 
 def assumption_for(contract: Contract, places: Sequence[str]) -> Assumption | None:
-    """Return the assumption that says what stands in one of some places of the contract, or around it."""
+    """Return the assumption that covers one of some places of the contract, or None."""
     for place in places:
         for assumption in contract.assumptions:
+            # An assumption covers everything below its place. A prefix of the text would also cover `/status2`.
             if any(place == at or re.match(re.escape(at) + "/", place) for at in assumption.at):
                 return assumption
     return None

@@ -1,4 +1,4 @@
-"""What the probes of a suite for servers stand on: one endpoint, one model, one purse, the one paid job, and notes."""
+"""The session that probes share: one endpoint, one model, one budget, the paid job, and the notes on skipped probes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from hobbyhorse.conformance.server.bodies import placed, price_of
+from hobbyhorse.conformance.server.bodies import price_of, replace_parameter
 from hobbyhorse.conformance.server.budget import NotAffordable
 from hobbyhorse.conformance.server.endpoint import ANY, CERTAIN_REFUSALS, SHORTEST_SECRET, Endpoint, OutOfTime
 from hobbyhorse.conformance.server.receiver import Receiver
@@ -33,31 +33,34 @@ from hobbyhorse.contract.values import Contract, Model, Operation
 from hobbyhorse.traces.annotated import SUBMISSIONS, Step
 from hobbyhorse.traces.trace import Exchange, Headers, Trace, Video
 
-MOST_SILENT = 2
-"""How often an operation may give no answer before nobody asks it any more."""
-MOST_TROUBLE = 5
-"""How many polls in a row may fail before a job is given up."""
+# One missing response may be an accident. After a second one the operation is not called again, because each costs up
+# to 30 s of the suite's time.
+MOST_UNANSWERED = 2
+# A restart or a rate limit takes a few polls; a job that fails five in a row is given up, to leave time for the rest.
+MOST_FAILED_POLLS = 5
+# The longest `Retry-After` that is obeyed, in seconds: a longer one would use up the time of the suite.
 LONGEST_PAUSE = 60.0
 WRONG_KEY = "hobbyhorse-wrong-key"
+# Replaces the second account's key in the trace.
 OTHER_KEY = "[other key]"
-"""What stands in a trace wherever the key of the second account stood."""
 KEY_REFUSALS = frozenset({"unauthenticated", "key_refused", "forbidden"})
 
 
 class Skipped(Exception):
-    """A probe that cannot be made, and why."""
+    """Raised with the reason when a probe cannot be run."""
 
 
 class EndpointUnreachable(Exception):
-    """Nothing answers at all."""
+    """Raised when no request gets a response."""
 
 
+# Statuses of a path or a method that the server does not route.
 NO_SUCH_PATH = (404, 405)
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A probe that was not made, or not in full, and why."""
+    """A probe that was skipped or cut short, and the reason."""
 
     probe: str
     why: str
@@ -76,7 +79,7 @@ class BudgetEntry:
 
 @dataclass(frozen=True, slots=True)
 class PaidJob:
-    """The one job that every read-only rule shares: its id, the answer that accepted it, and those of its end."""
+    """The one job that every read-only rule shares: its id, and the responses that accepted, ended and delivered it."""
 
     id: str
     accepted: Step
@@ -85,12 +88,12 @@ class PaidJob:
 
     @property
     def video(self) -> str | None:
-        """The video's address, or None."""
+        """The video's URL, or None."""
         return next((step.video for step in (self.result, self.end) if step is not None and step.video), None)
 
     @property
     def expires(self) -> float | None:
-        """When the video's address expires, in seconds since 1970; None where nothing says so."""
+        """When the video's URL expires, in seconds since 1970; None if no response says."""
         for step in (self.result, self.end):
             found = step.reading.values.get("expires_at") if step is not None else None
             if isinstance(found, int | float):
@@ -100,9 +103,9 @@ class PaidJob:
 
 @dataclass(slots=True)
 class Session:
-    """Everything that probes need; `sleep` waits, and is given in tests.
+    """The shared state of all probes. `sleep` and `clock` are injected, so that tests need no real time.
 
-    `picture` is a picture that is sent with each order: its bytes and kind, or an address of it.
+    `picture` is sent with each submission: its bytes, or its URL.
     """
 
     endpoint: Endpoint
@@ -117,118 +120,129 @@ class Session:
     notes: list[Note] = field(default_factory=list)
     ledger: list[BudgetEntry] = field(default_factory=list)
     videos: list[Video] = field(default_factory=list)
+    # The ids of the accepted jobs.
     accepted: list[str] = field(default_factory=list)
-    """The ids of the jobs that were made."""
+    # Whether the endpoint accepted a request that it should have refused; the paid job's price is then kept in reserve.
     lenient: bool = False
-    """Whether a request was accepted that was meant to be refused; from then on the paid job's price is kept back."""
     random: Random = field(init=False)
     order: dict[str, Any] = field(init=False)
     _last: dict[str, float] = field(default_factory=dict)
-    _silent: Counter[str] = field(default_factory=Counter)
+    _unanswered: Counter[str] = field(default_factory=Counter)
     _paid: PaidJob | str | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
-        self.order = self._pictured(order_for(self.contract, self.model, mark=f"{self.random.getrandbits(32):08x}"))
+        self.order = self._with_picture(order_for(self.contract, self.model, mark=f"{self.random.getrandbits(32):08x}"))
 
     @property
     def contract(self) -> Contract:
-        """The contract."""
+        """The contract under test."""
         return self.endpoint.contract
 
     @property
     def submit(self) -> Operation:
-        """The operation that orders a job."""
+        """The operation that submits a job."""
         return self.contract.operations["submit"]
 
     @property
     def price(self) -> Decimal:
-        """What one order costs."""
+        """The price of one submission, in USD."""
         return self.price_of(self.order)
 
     def price_of(self, body: Any) -> Decimal:
-        """Return the most that a body may cost."""
+        """Return the highest possible price of a body, in USD."""
         return price_of(self.contract, self.model, self.submit, self.order, body)
 
     def marked(self, mark: str) -> dict[str, Any]:
-        """Return an order like the first, with other words."""
-        return self._pictured(order_for(self.contract, self.model, mark=f"{mark} {self.random.getrandbits(32):08x}"))
+        """Return a submission like the first one, with another prompt."""
+        return self._with_picture(
+            order_for(self.contract, self.model, mark=f"{mark} {self.random.getrandbits(32):08x}")
+        )
 
     def run_body(self) -> Any:
-        """Return the documented body of the operation that orders and waits; MISSING if there is none."""
+        """Return the documented body of the operation that submits and waits; MISSING if there is none."""
         found = (body for operation, model, body in documented_jobs(self.contract) if operation.role == "run")
         return next(found, MISSING)
 
     def unknown_job(self) -> str:
-        """Return an id of the documented form that nobody has."""
+        """Return an id of the documented form that belongs to no job."""
         return self.contract.job_id_prefix + ID_FORMS[self.contract.job_id_form](self.random, time.time())
 
     def fresh_key(self) -> str:
-        """Return an idempotency key that was never used."""
+        """Return an unused idempotency key."""
         return str(uuid.uuid4())
 
-    def _pictured(self, order: dict[str, Any]) -> dict[str, Any]:
+    def _with_picture(self, order: dict[str, Any]) -> dict[str, Any]:
         if self.picture is None:
             return order
         address = self.picture if isinstance(self.picture, str) else _data_uri(self.picture)
-        body = placed(self.submit, self.model, order, "first_frame", address)
-        body = placed(self.submit, self.model, body, "references", address) if body is order else body
+        # A model with a first frame takes it there; only a model without one takes the picture as a reference.
+        body = replace_parameter(self.submit, self.model, order, "first_frame", address)
+        body = replace_parameter(self.submit, self.model, body, "references", address) if body is order else body
         if body is not order and isinstance(try_order(self.contract, self.submit, self.model.id, body), ValidRequest):
             return dict(body)
-        self.note("picture", f"{self.model.id} does not take the picture so; the documented one is sent")
+        self.note("picture", f"{self.model.id} does not accept this picture; the documented one is sent")
         self.picture = None
         return order
 
     def note(self, probe: str, why: str) -> None:
-        """Remember that a probe was not made, once."""
+        """Record a skipped probe once."""
         note = Note(probe, why)
         if note not in self.notes:
             self.notes.append(note)
 
     def call(self, role: str, *, probe: str, price: Decimal = Decimal(0), key: str | None = ANY, **more: Any) -> Step:
-        """Call an operation and keep its price in the ledger. Raises NotAffordable, OutOfTime, Skipped and Nobody."""
-        if self._silent[role] >= MOST_SILENT:
-            raise Skipped(f"{role} does not answer")
+        """Call an operation and enter its price in the ledger.
+
+        Raises Skipped if the budget does not allow the call or the operation stopped responding. Raises OutOfTime and
+        EndpointUnreachable.
+        """
+        # Each further call would wait for its whole timeout.
+        if self._unanswered[role] >= MOST_UNANSWERED:
+            raise Skipped(f"{role} does not respond")
         path = {"model": self.model.id} | dict(more.pop("path", None) or {})
         try:
             step = self.endpoint.call(role, probe=probe, price=price, key=key, path=path, **more)
         except NotAffordable as error:
-            budget = self.endpoint.purse.budget
-            raise Skipped("it may be billed, and no budget is given" if budget is None else str(error)) from None
-        self._seen(role, step, probe, price)
+            budget = self.endpoint.budget.limit
+            raise Skipped("it may be billed, and there is no --budget" if budget is None else str(error)) from None
+        self._record(role, step, probe, price)
         return step
 
-    def _seen(self, role: str, step: Step, probe: str, price: Decimal) -> None:
+    def _record(self, role: str, step: Step, probe: str, price: Decimal) -> None:
         with self._lock:
-            self._silent[role] = 0 if step.status else self._silent[role] + 1
+            self._unanswered[role] = 0 if step.status else self._unanswered[role] + 1
             if price > 0:
                 refused = role in SUBMISSIONS and step.status in CERTAIN_REFUSALS
                 self.ledger.append(BudgetEntry(probe, price, not refused, step.status, step.job_told))
             if step.accepted and step.job_told is not None:
                 self.accepted.append(step.job_told)
-        heard = self.endpoint.exchanges
-        if len(heard) >= MOST_SILENT and not any(exchange.status for exchange in heard):
+        exchanges = self.endpoint.exchanges
+        if len(exchanges) >= MOST_UNANSWERED and not any(exchange.status for exchange in exchanges):
             raise EndpointUnreachable
 
-    def ask(
+    def submit_order(
         self, probe: str, body: Any, *, expected: str = "accepted", price: Decimal | None = None, **more: Any
     ) -> Step:
-        """Send an order, paid at its worst price."""
+        """Submit a job, paid at the worst price of its body."""
         paid = self.price_of(body) if price is None else price
         return self.call("submit", probe=probe, expected=expected, price=paid, body=body, **more)
 
-    def ask_in_vain(self, probe: str, expected: str, price: Decimal, **more: Any) -> Step:
-        """Send an order that is meant to be refused; once one was accepted, the paid job's price is kept back."""
-        if self.lenient and self.endpoint.purse.left < price + self.price and self._paid is None:
-            raise Skipped("what is left is kept for the paid job, as such a request was accepted already")
+    def submit_expecting_refusal(self, probe: str, expected: str, price: Decimal, **more: Any) -> Step:
+        """Send a submission that should be refused. Raises Skipped if it could use up the paid job's price."""
+        if self.lenient and self.endpoint.budget.left < price + self.price and self._paid is None:
+            raise Skipped(
+                "the rest of the budget is reserved for the paid job, because such a request was accepted before"
+            )
         role = more.pop("role", "submit")
         step = self.call(role, probe=probe, expected=expected, price=price, **more)
+        # Anything but a 4xx may have bought a job, a 5xx and a missing response included.
         self.lenient = self.lenient or not 400 <= step.status < 500
         return step
 
     def poll(self, job: str, probe: str, role: str = "status", *, wait: bool = True, **more: Any) -> Step:
-        """Read a job; two reads of one job are the least interval apart, unless they are meant to overlap."""
+        """Read a job, not sooner after its last read than the contract allows; `wait=False` makes reads overlap."""
         if wait:
             self.pause(self._last.get(job, 0.0) + self.contract.polling.least_interval - self.clock())
         step = self.call(role, probe=probe, path={"job": job}, **more)
@@ -236,7 +250,8 @@ class Session:
         return step
 
     def pause(self, seconds: float) -> None:
-        """Wait, but never beyond the time of the whole suite."""
+        """Wait. Raises OutOfTime if that would exceed the time of the whole suite."""
+        # Raise before the wait, not after it: the time left still serves the report.
         left = self.endpoint.until - time.monotonic()
         if seconds > left:
             raise OutOfTime
@@ -244,26 +259,27 @@ class Session:
             self.sleep(seconds)
 
     def follow(self, job: str, probe: str) -> Step:
-        """Poll a job to its end. Raises Skipped where it does not come to one."""
-        started, trouble = self.clock(), 0
+        """Poll a job to its end. Raises Skipped if it does not reach one."""
+        started, failures = self.clock(), 0
         while self.clock() - started < self.contract.polling.longest_wait:
             step = self.poll(job, probe)
             if step.terminal:
                 return step
-            trouble = 0 if step.clean else trouble + 1
-            if trouble >= MOST_TROUBLE:
-                raise Skipped(f"the job cannot be followed: the last answer was {step.status}")
-            asked = step.exchange.answer_header("retry-after") or ""
-            self.pause(min(float(asked), LONGEST_PAUSE) if asked.isdecimal() and trouble else 0.0)
+            failures = 0 if step.clean else failures + 1
+            if failures >= MOST_FAILED_POLLS:
+                raise Skipped(f"the job cannot be polled: the last status was {step.status}")
+            retry_after = step.exchange.answer_header("retry-after") or ""
+            self.pause(min(float(retry_after), LONGEST_PAUSE) if retry_after.isdecimal() and failures else 0.0)
         raise Skipped(f"the job did not end within {self.contract.polling.longest_wait:g} s")
 
     def paid(self) -> PaidJob:
-        """Return the one paid job, which is ordered when it is first asked for. Raises Skipped."""
+        """Return the paid job, submitting it on first use. Raises Skipped."""
+        # The reason stands in for the job first, so that a failure is not repeated, and paid for, by the next probe.
         if self._paid is None:
             self._paid = "the paid job was not accepted"
-            step = self.ask("job", self.order)
+            step = self.submit_order("job", self.order)
             if step.job_told is None:
-                raise Skipped(f"the paid job was answered {step.status} without an id")
+                raise Skipped(f"the submission got {step.status} and no job id")
             self._paid = PaidJob(step.job_told, step)
         if isinstance(self._paid, str):
             raise Skipped(self._paid)
@@ -283,26 +299,28 @@ class Session:
             self._paid = paid = PaidJob(paid.id, paid.accepted, end, result)
         return paid
 
-    def watch(self, paid: PaidJob) -> None:
-        """Fetch the paid job's video, and keep what is in it. Raises Skipped."""
+    def fetch_video(self, paid: PaidJob) -> None:
+        """Fetch the paid job's video and record its properties. Raises Skipped."""
         url = self.link(paid)
         data = self.endpoint.fetch(url, probe="job:media")
         last = self.endpoint.exchanges[-1]
+        # Half a file would be reported as a broken one.
         if last.status == 200 and last.whole:
             picture = self.picture if isinstance(self.picture, bytes) else None
             self.videos.append(viewed(paid.id, url, data, picture))
 
     def link(self, paid: PaidJob) -> str:
-        """Return the address of the paid job's video. Raises Skipped where there is none that may be fetched."""
+        """Return the URL of the paid job's video. Raises Skipped if there is none or it must not be fetched."""
         url = paid.video
         if url is None:
             raise Skipped("the paid job has no video")
-        if inward(url) and not inward(self.endpoint.base_url):
-            raise Skipped(f"{url!r} is an address inside this network, and is not fetched")
+        # A hostile endpoint must not make the suite fetch from the network that it runs in.
+        if is_internal(url) and not is_internal(self.endpoint.base_url):
+            raise Skipped(f"{url!r} is inside this network and is not fetched")
         return url
 
-    def together(self, work: Sequence[Callable[[], object]]) -> None:
-        """Do several things at once; what fails first is raised when all are done."""
+    def concurrently(self, work: Sequence[Callable[[], object]]) -> None:
+        """Run several calls concurrently; once all are done, raise the first error."""
         failed: list[Exception] = []
 
         def do(one: Callable[[], object]) -> None:
@@ -321,54 +339,57 @@ class Session:
 
     @property
     def judgeable(self) -> bool:
-        """Whether any answer says something about the endpoint: whole, JSON, and more than that the key is refused.
+        """Whether any response is evidence about the endpoint: complete, JSON, and not only a refusal of the key.
 
-        What an operation answers that needs no key counts only where nothing that needs one was asked.
+        Responses of operations that need no key count only if no operation that needs one was called.
         """
-        if self.knows_nothing:
+        if self.has_no_operations:
             return False
         seen = [one for one in self.endpoint.exchanges if not _without_our_key(one)]
-        guarded = [one for one in seen if self._guarded(one)]
-        return any(speaks(one) and not self.key_refused(one) for one in guarded or seen)
+        protected = [one for one in seen if self._needs_key(one)]
+        return any(is_json_response(one) and not self.key_refused(one) for one in protected or seen)
 
     @property
-    def knows_nothing(self) -> bool:
-        """Whether every answer is that there is no such path: whatever was asked, with and without a key."""
-        answers = [one for one in self.endpoint.exchanges if one.status]
-        return any(_without_our_key(one) for one in answers) and all(one.status in NO_SUCH_PATH for one in answers)
+    def has_no_operations(self) -> bool:
+        """Whether every response is about a path that does not exist, with and without a key."""
+        responses = [one for one in self.endpoint.exchanges if one.status]
+        return any(map(_without_our_key, responses)) and all(one.status in NO_SUCH_PATH for one in responses)
 
-    def _guarded(self, exchange: Exchange) -> bool:
+    def _needs_key(self, exchange: Exchange) -> bool:
         operation = self.contract.operations.get(exchange.role or "")
         return operation is not None and operation.authenticated
 
     def key_refused(self, exchange: Exchange) -> bool:
-        """Whether an answer, to a request with our own key, says that the key is refused."""
-        return self._guarded(exchange) and not _without_our_key(exchange) and exchange.status in self._refusing()
+        """Whether the response to a request with our own key refuses that key."""
+        return self._needs_key(exchange) and not _without_our_key(exchange) and exchange.status in self._refusing()
 
     def _refusing(self) -> frozenset[int]:
-        """Return the statuses of a refused key; not those that also refuse a job or a body."""
+        """Return the statuses that refuse a key, without those that also refuse a job or a body."""
         every = [one for operation in self.contract.operations.values() for one in operation.situations.values()]
-        telling = {one.status for one in every if one.name in KEY_REFUSALS} | {401, 403}
+        refusals = {one.status for one in every if one.name in KEY_REFUSALS} | {401, 403}
         others = {one.status for one in every if one.name in ("unknown_job", "foreign_job", "invalid_request")}
-        return frozenset(telling - others | {401})
+        # Where one status refuses both a key and a job (403, 404), it proves nothing about the key. 401 always does.
+        return frozenset(refusals - others | {401})
 
     def trace(self) -> Trace:
-        """Return everything that was seen, with no key in it."""
+        """Return all exchanges with both keys masked."""
         deliveries = self.receiver.deliveries if self.receiver is not None else ()
         more = {"deliveries": deliveries, "model": self.model.id, "secret": self.callback_secret}
         trace = self.endpoint.trace(videos=tuple(self.videos), **more)
         if len(self.other_key or "") < SHORTEST_SECRET:
             return trace
         assert self.other_key is not None
-        return dataclasses.replace(trace, exchanges=tuple(_hidden(one, self.other_key) for one in trace.exchanges))
+        return dataclasses.replace(
+            trace, exchanges=tuple(_without_other_key(one, self.other_key) for one in trace.exchanges)
+        )
 
 
 def _without_our_key(exchange: Exchange) -> bool:
     return exchange.probe is not None and exchange.probe.startswith(("auth:", "identity:foreign"))
 
 
-def speaks(exchange: Exchange) -> bool:
-    """Whether an answer came to its end, is JSON, and leads nowhere else."""
+def is_json_response(exchange: Exchange) -> bool:
+    """Whether a response is complete, is valid JSON, and is not a redirect."""
     if not exchange.status or not exchange.whole or exchange.role == "media" or 300 <= exchange.status < 400:
         return False
     try:
@@ -378,8 +399,8 @@ def speaks(exchange: Exchange) -> bool:
     return True
 
 
-def inward(url: str) -> bool:
-    """Whether an address is one of this machine or of a private network, as far as its text says."""
+def is_internal(url: str) -> bool:
+    """Whether a URL's host is this machine or a private network, judging by its text alone."""
     host = urlsplit(url).hostname or ""
     try:
         return not ip_address(host).is_global
@@ -387,8 +408,8 @@ def inward(url: str) -> bool:
         return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
 
 
-def told_job(contract: Contract) -> Callable[[Headers, bytes], str | None]:
-    """Return a function that reads which job a callback is about."""
+def callback_job_reader(contract: Contract) -> Callable[[Headers, bytes], str | None]:
+    """Return a function that reads the job id from a callback."""
 
     def read(headers: Headers, body: bytes) -> str | None:
         try:
@@ -404,7 +425,7 @@ def told_job(contract: Contract) -> Callable[[Headers, bytes], str | None]:
 
 
 def with_callback(operation: Operation, body: Mapping[str, Any], url: str) -> Any:
-    """Return an order that asks to be told; MISSING where its body has no place for that."""
+    """Return a submission with a callback URL; MISSING if its body has no place for one."""
     binding = operation.bindings.get("callback_url")
     place = next((place for place in (binding.request if binding else ()) if place.part == "body"), None)
     return MISSING if place is None else replaced(dict(body), place.pointer, url)
@@ -415,7 +436,7 @@ def _data_uri(data: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def _hidden(exchange: Exchange, key: str) -> Exchange:
+def _without_other_key(exchange: Exchange, key: str) -> Exchange:
     def pairs(found: Headers) -> Headers:
         return tuple((name, value.replace(key, OTHER_KEY)) for name, value in found)
 

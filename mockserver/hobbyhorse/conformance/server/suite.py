@@ -1,4 +1,4 @@
-"""The suite for servers: opens a bench on an endpoint, makes the probes, judges what was seen. Knows no server."""
+"""The server suite from start to verdict: open a session, run the probes, judge the trace. Knows no server."""
 
 from __future__ import annotations
 
@@ -14,25 +14,29 @@ import httpx
 
 from hobbyhorse.conformance.server.budget import Budget
 from hobbyhorse.conformance.server.endpoint import REQUEST_SECONDS, Endpoint
-from hobbyhorse.conformance.server.probes import Tell, run_probes
+from hobbyhorse.conformance.server.probes import OnProbe, run_probes
 from hobbyhorse.conformance.server.receiver import Receiver
 from hobbyhorse.conformance.server.results import ServerResult, concluded
 from hobbyhorse.conformance.server.rule import ServerRule
-from hobbyhorse.conformance.server.session import Session, inward, told_job
+from hobbyhorse.conformance.server.session import Session, callback_job_reader, is_internal
 from hobbyhorse.contract.values import Contract, Model
 
+# The default of `--timeout`: long enough to poll one job of a real provider to its end, short enough for a CI job.
 TIMEOUT = 300.0
+# One request may take a tenth of the suite's time, so that a hanging operation cannot use up all of it.
 REQUEST_TIME_SHARE = 10
-"""One request takes at most this part of the time of the whole suite."""
+# Extra time for the probes' thread to notice its own deadline; only then is the thread abandoned.
 CALLBACK_GRACE_SECONDS = 1.0
+# The diagnosis runs after the verdict is lost, so it trades certainty for a quick end.
 DIAGNOSIS_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class SuiteOptions:
-    """What the suite is asked to do; `timeout` is for the whole suite, in seconds, `listen` where callbacks come to.
+    """The options of one run.
 
-    `picture` is the bytes of a picture, or its address. Without a `budget` nothing that can be billed is sent.
+    `timeout` bounds the whole suite, in seconds. `listen` is the address of the callback receiver. `picture` is the
+    picture's bytes or its URL. Without a `budget` no billable request is sent.
     """
 
     base_url: str
@@ -48,56 +52,60 @@ class SuiteOptions:
 
 
 @contextmanager
-def opened(contract: Contract, model: Model, asked: SuiteOptions, *, listening: bool = True) -> Iterator[Session]:
-    """Give a bench; it opens no connection by itself. Raises LookupError and OSError."""
-    until = time.monotonic() + asked.timeout
-    seconds = min(REQUEST_SECONDS, asked.timeout / REQUEST_TIME_SHARE)
-    wanted = listening and contract.callbacks is not None and asked.budget is not None
-    reachable = asked.callback_url is not None or local(asked.base_url)
+def opened(contract: Contract, model: Model, options: SuiteOptions, *, listening: bool = True) -> Iterator[Session]:
+    """Yield a session on an endpoint; opening it makes no connection. Raises LookupError and OSError."""
+    until = time.monotonic() + options.timeout
+    seconds = min(REQUEST_SECONDS, options.timeout / REQUEST_TIME_SHARE)
+    # Without a budget no job is submitted, and a remote endpoint cannot reach a private address.
+    wanted = listening and contract.callbacks is not None and options.budget is not None
+    reachable = options.callback_url is not None or local(options.base_url)
+    # A followed redirect would carry the API key to another host.
     with httpx.Client(trust_env=True, follow_redirects=False) as http:
-        purse = Budget(asked.budget)
-        endpoint = Endpoint(contract, asked.base_url, asked.api_key, purse, until, http, request_seconds=seconds)
-        with _receiving(contract, asked) if wanted and reachable else nullcontext() as receiver:
+        budget = Budget(options.budget)
+        endpoint = Endpoint(contract, options.base_url, options.api_key, budget, until, http, request_seconds=seconds)
+        with _receiving(contract, options) if wanted and reachable else nullcontext() as receiver:
             yield Session(
                 endpoint,
                 model,
-                other_key=asked.other_key,
-                picture=asked.picture,
+                other_key=options.other_key,
+                picture=options.picture,
                 receiver=receiver,
-                callback_secret=asked.callback_secret,
-                seed=asked.seed,
+                callback_secret=options.callback_secret,
+                seed=options.seed,
             )
 
 
-def _receiving(contract: Contract, asked: SuiteOptions) -> Receiver:
-    host, port = asked.listen
-    return Receiver(told_job(contract), host, port, asked.callback_url)
+def _receiving(contract: Contract, options: SuiteOptions) -> Receiver:
+    host, port = options.listen
+    return Receiver(callback_job_reader(contract), host, port, options.callback_url)
 
 
 def examine(
     contract: Contract,
     model: Model,
-    asked: SuiteOptions,
+    options: SuiteOptions,
     rules: Sequence[ServerRule],
     *,
     known: Mapping[str, str] | None = None,
-    told: Tell = lambda name, says: None,
+    on_probe: OnProbe = lambda name, summary: None,
 ) -> ServerResult:
-    """Hold an endpoint against its contract, within the time; `known` is the baseline, `told` hears of each probe.
+    """Run every probe against an endpoint and judge the trace, within the time limit.
 
-    Raises LookupError where no document shows an order, and OSError where nothing can be listened at.
+    `known` is the baseline: rule ids and the reasons why their findings are accepted. `on_probe` receives the name and
+    summary of each probe. Raises LookupError if no document shows a submission, and OSError if the callback receiver
+    cannot listen.
     """
     started = time.monotonic()
-    with opened(contract, model, asked) as bench:
-        within(asked.timeout + CALLBACK_GRACE_SECONDS, lambda: run_probes(bench, told))
-        silent = not any(exchange.status for exchange in list(bench.endpoint.exchanges))
-        left = asked.timeout - (time.monotonic() - started)
-        diagnosis = diagnose(asked.base_url, min(max(left, 0.1), DIAGNOSIS_SECONDS)) if silent else None
-        return concluded(bench, contract, rules, time.monotonic() - started, known, diagnosis)
+    with opened(contract, model, options) as session:
+        run_within(options.timeout + CALLBACK_GRACE_SECONDS, lambda: run_probes(session, on_probe))
+        silent = not any(exchange.status for exchange in list(session.endpoint.exchanges))
+        left = options.timeout - (time.monotonic() - started)
+        diagnosis = diagnose(options.base_url, min(max(left, 0.1), DIAGNOSIS_SECONDS)) if silent else None
+        return concluded(session, contract, rules, time.monotonic() - started, known, diagnosis)
 
 
-def within(seconds: float, work: Callable[[], None]) -> None:
-    """Do something in a thread, and leave it alone where it does not end in time; what it raises is raised here."""
+def run_within(seconds: float, work: Callable[[], None]) -> None:
+    """Run `work` in a thread and abandon it after `seconds`; an error of a finished thread is raised here."""
     failed: list[Exception] = []
 
     def do() -> None:
@@ -106,6 +114,7 @@ def within(seconds: float, work: Callable[[], None]) -> None:
         except Exception as error:
             failed.append(error)
 
+    # A daemon, because a request that hangs must not keep the process alive after the report.
     thread = threading.Thread(target=do, name="probes", daemon=True)
     thread.start()
     thread.join(seconds)
@@ -114,21 +123,21 @@ def within(seconds: float, work: Callable[[], None]) -> None:
 
 
 def diagnose(base_url: str, seconds: float) -> str:
-    """Return one sentence that says why an address gives no answer; the key is not sent."""
+    """Return one sentence that explains why an address does not respond. Sends one GET, without the key."""
     try:
         httpx.get(base_url, timeout=seconds, follow_redirects=False)
     except httpx.TimeoutException:
-        return f"{base_url} takes no request, or gives no answer, within the time that one has"
+        return f"{base_url} did not accept a connection, or gave no response, within {seconds:.1f} s"
     except httpx.ConnectError as error:
         if "SSL" in str(error) or "certificate" in str(error).lower():
-            return f"{base_url}: TLS fails: {' '.join(str(error).split())}"
-        return f"there is no server at {base_url}: {' '.join(str(error).split()) or 'no connection'}"
+            return f"{base_url}: TLS failed: {' '.join(str(error).split())}"
+        return f"no server at {base_url}: {' '.join(str(error).split()) or 'no connection'}"
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        return f"{base_url} cannot be asked: {' '.join(str(error).split()) or type(error).__name__}"
-    return f"{base_url} answers a plain GET, but no operation of the contract"
+        return f"cannot send a request to {base_url}: {' '.join(str(error).split()) or type(error).__name__}"
+    return f"{base_url} responds to a plain GET, but not to any operation of the contract"
 
 
 def local(url: str) -> bool:
-    """Whether an address is one of this machine: what is sent there stays here."""
+    """Whether a URL names this machine, so that requests to it never leave it."""
     host = urlsplit(url).hostname or ""
-    return host == "localhost" or (inward(url) and (host.startswith("127.") or host == "::1"))
+    return host == "localhost" or (is_internal(url) and (host.startswith("127.") or host == "::1"))

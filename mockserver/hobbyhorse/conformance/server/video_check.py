@@ -1,4 +1,4 @@
-"""What is in a video that was fetched, and how near its first frame is to the picture; knows no server."""
+"""The properties of a fetched video, and how much its first frame differs from the picture. Knows no server."""
 
 from __future__ import annotations
 
@@ -6,30 +6,31 @@ import importlib
 import io
 from typing import Any
 
-from hobbyhorse.media.mp4 import Mp4Error, facts_json, probe
+from hobbyhorse.media.probe import Mp4Error, facts_json, probe
 from hobbyhorse.traces.trace import Video
 
+# Pictures are compared at this size, so that details that a codec loses do not count.
 SMALL = (64, 64)
-"""The size at which two pictures are compared: details that a codec loses do not count."""
 
 
 def viewed(job: str | None, url: str, data: bytes, picture: bytes | None = None) -> Video:
-    """Return what is in a file; with the picture that was sent, its aspect, and how much the first frame differs."""
+    """Return the properties of a video file, compared with the picture if one was sent."""
     try:
         facts = facts_json(probe(data))
     except Mp4Error as error:
         return Video(job, url, error=str(error))
     if picture is not None:
-        asked = {"asked_aspect": aspect(picture), "first_frame_difference": first_frame_difference(data, picture)}
-        facts |= {name: value for name, value in asked.items() if value is not None}
+        measured = {"asked_aspect": aspect(picture), "first_frame_difference": first_frame_difference(data, picture)}
+        facts |= {name: value for name, value in measured.items() if value is not None}
     return Video(job, url, facts)
 
 
 def aspect(picture: bytes) -> float | None:
-    """Return the width of a picture by its height, as it is shown; None where it cannot be told."""
+    """Return a picture's width divided by its height, as displayed; None if it cannot be read."""
     try:
         images, upright = (importlib.import_module(f"PIL.{name}") for name in ("Image", "ImageOps"))
         with images.open(io.BytesIO(picture)) as found:
+            # A camera stores an upright picture lying on its side; providers turn it as its EXIF data says.
             width, height = upright.exif_transpose(found).size
     except (ImportError, OSError, ValueError):
         return None
@@ -37,7 +38,7 @@ def aspect(picture: bytes) -> float | None:
 
 
 def first_frame_difference(data: bytes, picture: bytes) -> float | None:
-    """Return the mean difference of a sample, from 0 to 255; None where there is no decoder (PyAV) to tell."""
+    """Return the mean difference of a colour sample, 0 to 255; None if it cannot be measured (PyAV is optional)."""
     try:
         av: Any = importlib.import_module("av")
         images: Any = importlib.import_module("PIL.Image")
@@ -46,6 +47,7 @@ def first_frame_difference(data: bytes, picture: bytes) -> float | None:
     try:
         with av.open(io.BytesIO(data)) as container:
             first = next(container.decode(video=0)).to_image()
+        # The video has the picture's aspect, up to even sides: scaling first removes that difference.
         sent = images.open(io.BytesIO(picture)).convert("RGB").resize(first.size).resize(SMALL)
     except (OSError, ValueError, StopIteration, av.error.FFmpegError):
         return None

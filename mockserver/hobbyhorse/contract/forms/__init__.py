@@ -1,1 +1,1 @@
-"""The written forms that a contract names: runtime expressions, job ids, signatures, nearest matches; imports only `contract`."""
+"""The notations that a contract uses: runtime expressions, job ids, signatures, paths; imports only `contract`."""

@@ -1,4 +1,4 @@
-"""OpenAPI runtime expressions: names for places in an HTTP message; knows no contract and no server."""
+"""OpenAPI runtime expressions and JSON Pointers: names of places in an HTTP message. No contract, no server."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 Pointer = tuple[str, ...]
+"""A JSON Pointer as unescaped steps; an array index is a step of digits."""
 
 
 class _Missing:
@@ -20,17 +21,18 @@ class _Missing:
         return False
 
 
+# None cannot stand for an absent value: null is a JSON value, and a contract may require it.
 MISSING: Final = _Missing()
-"""What a place holds that is not there; never equal to any JSON value."""
+"""The value of a place that does not exist; unequal to every JSON value."""
 
 
 class ExpressionError(ValueError):
-    """A text that is no runtime expression, or no JSON Pointer."""
+    """An invalid runtime expression or JSON Pointer, or an array index that does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One side of an exchange, as runtime expressions see it; header names in lower case."""
+    """A request or a response, as seen by runtime expressions; `header` is called with lower-case names."""
 
     path: Mapping[str, str]
     query: Mapping[str, Any]
@@ -40,7 +42,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place in a message: the side, the part, and the name or pointer inside that part."""
+    """A place in a message: side (request or response), part (body, header, query or path), and name or pointer."""
 
     side: str
     part: str
@@ -48,7 +50,7 @@ class Place:
     pointer: Pointer = ()
 
     def get(self, message: Message) -> Any:
-        """Return the value at this place of its side's message, or MISSING."""
+        """Return the value at this place, or MISSING; `message` must be of this place's side."""
         if self.part == "body":
             return resolve(message.body, self.pointer)
         if self.part == "header":
@@ -67,35 +69,37 @@ _EXPRESSION = re.compile(r"\$(request|response)\.(?:(body)(?:#(.*))?|(header|que
 
 
 def parse(text: str) -> Place:
-    """Read a runtime expression; `$url`, `$method` and `$statusCode` are not places and are refused."""
+    """Parse a runtime expression; `$url`, `$method` and `$statusCode` are not places. Raises ExpressionError."""
     match = _EXPRESSION.fullmatch(text)
     if match is None:
         raise ExpressionError(
-            f"{text!r} is no place; allowed are $request or $response, then .body#/JSON/POINTER, "
+            f"{text!r} is not a place in a message; allowed: $request or $response, then .body#/JSON/POINTER, "
             ".header.NAME, .query.NAME or .path.NAME"
         )
     side, body, pointer, part, name = match.groups()
     if body:
         return Place(side, "body", pointer=parse_pointer(pointer or ""))
+    # Header names are case-insensitive (RFC 9110, 5.1); everything else is not.
     return Place(side, part, name.lower() if part == "header" else name)
 
 
 def parse_pointer(text: str) -> Pointer:
-    """Read a JSON Pointer (RFC 6901) into its unescaped steps."""
+    """Parse a JSON Pointer (RFC 6901). Raises ExpressionError."""
     if not text:
         return ()
     if not text.startswith("/") or re.search(r"~(?![01])", text):
-        raise ExpressionError(f"{text!r} is no JSON Pointer; it starts with / and has ~ only as ~0 or ~1")
+        raise ExpressionError(f"{text!r} is not a JSON Pointer; it must start with / and have ~ only as ~0 or ~1")
+    # ~1 before ~0, as RFC 6901, 4 demands: in the other order "~01" would become "/" instead of "~1".
     return tuple(step.replace("~1", "/").replace("~0", "~") for step in text[1:].split("/"))
 
 
 def format_pointer(pointer: Pointer) -> str:
-    """Write a JSON Pointer; the inverse of `parse_pointer`."""
+    """Return a JSON Pointer as text; the inverse of `parse_pointer`."""
     return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in pointer)
 
 
 def resolve(document: Any, pointer: Pointer) -> Any:
-    """Return what stands at the pointer in a JSON document, or MISSING."""
+    """Return the value at a pointer in a JSON document, or MISSING."""
     for step in pointer:
         if isinstance(document, dict):
             if step not in document:
@@ -112,9 +116,10 @@ def resolve(document: Any, pointer: Pointer) -> Any:
 
 
 def replaced(document: Any, pointer: Pointer, value: Any) -> Any:
-    """Return the document with the value at the pointer; MISSING removes the place; nothing is shared anew.
+    """Return a copy of the document with another value at the pointer; MISSING removes an object's member.
 
-    Objects on the way are made where they are missing; a list takes existing indices only.
+    Missing objects on the way are created. Raises ExpressionError for an array index that does not exist. The original
+    is unchanged; the copy shares its unchanged parts.
     """
     if not pointer:
         return value
@@ -122,7 +127,7 @@ def replaced(document: Any, pointer: Pointer, value: Any) -> Any:
     if isinstance(document, list):
         index = _index(step)
         if index is None or index >= len(document):
-            raise ExpressionError(f"{step!r} is no index of a list of {len(document)}")
+            raise ExpressionError(f"{step!r} is not an index of an array of length {len(document)}")
         return [replaced(item, rest, value) if at == index else item for at, item in enumerate(document)]
     members = dict(document) if isinstance(document, dict) else {}
     if value is MISSING and not rest:
@@ -133,7 +138,9 @@ def replaced(document: Any, pointer: Pointer, value: Any) -> Any:
 
 
 def _index(step: str) -> int | None:
-    """Return the list index that a step names: plain ASCII digits with no leading zero."""
+    """Return the array index that a step names, or None."""
+    # RFC 6901, 4: ASCII digits without a leading zero. int() alone also takes "+1", " 1", "1_0" and other scripts'
+    # digits, and 18 of them are more than any array holds.
     if re.fullmatch("0|[1-9][0-9]{0,17}", step):
         return int(step)
     return None

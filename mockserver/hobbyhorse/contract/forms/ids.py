@@ -1,4 +1,4 @@
-"""The forms that a job's id can have; each draws from a generator, so that a seed gives the same ids."""
+"""Job id formats. Each draws from a given generator, so that a seed reproduces the ids; no clock of its own."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import uuid
 from collections.abc import Callable, Mapping
 from random import Random
 
+# Crockford's base 32 (no I, L, O, U), as the ULID specification demands.
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 Form = Callable[[Random, float], str]
-"""From a generator and a moment (seconds since 1970) to an id."""
+"""Return an id, given a generator and the current time in seconds since 1970."""
 
 
 def _uuid4(random: Random, now: float) -> str:
@@ -17,12 +18,15 @@ def _uuid4(random: Random, now: float) -> str:
 
 
 def _uuid7(random: Random, now: float) -> str:
+    # RFC 9562, 5.7: 48 bits of milliseconds, then random bits with the version (4) and variant (2) bits replaced.
+    # uuid.uuid7 needs Python 3.14, and takes neither a seed nor a clock.
     value = (round(now * 1000) & (1 << 48) - 1) << 80 | random.getrandbits(80)
     value = value & ~(0xF << 76) | 0x7 << 76
     return str(uuid.UUID(int=value & ~(0x3 << 62) | 0x2 << 62))
 
 
 def _ulid(random: Random, now: float) -> str:
+    # 128 bits in 26 characters of 5 bits: the first one has only the three highest bits.
     value = (round(now * 1000) & (1 << 48) - 1) << 80 | random.getrandbits(80)
     return "".join(_CROCKFORD[value >> shift & 31] for shift in range(125, -5, -5))
 

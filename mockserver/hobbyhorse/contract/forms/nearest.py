@@ -1,4 +1,10 @@
-"""Which operation of a contract a refused request comes nearest to, and what exactly differs; knows no server."""
+"""The operation that an unmatched request was probably meant for, and the differences to it. No server.
+
+A bare 404 does not help the author of a client. The nearest operation has the least edit distance between path
+segments, so that one missing prefix costs one edit and not a mismatch of every segment after it. The weights below only
+have to order the candidates: a renamed segment costs 0.2 to 1.2, depending on how similar it is; a missing or an extra
+one costs 1; a parameter accepts any value for 0.01, so that a literal match wins over a parameter.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +17,29 @@ from urllib.parse import parse_qsl
 from hobbyhorse.contract.request import Refusal, read_body, read_order, read_parameters
 from hobbyhorse.contract.values import Contract, Operation
 
+# Path segments that are compared. The table grows with their number, and a request may have thousands; documented
+# paths have fewer than ten.
 MOST_SEGMENTS = 24
-"""How many segments of a path are looked at."""
+# Characters of a segment that a message quotes: a model id or a UUID fits, a message stays one line.
 MOST_SEGMENT_CHARACTERS = 80
-"""How much of a segment is shown."""
+# The cost of another method; less than a missing or extra segment (1), because a path that matches exactly is better
+# evidence of the intended operation than the method is.
 OTHER_METHOD = 0.5
-"""What another method weighs, against 1 for a segment that is missing or one too many."""
+# The cost of an empty segment for a parameter. Less than 1: GET /jobs/ is a lost job id rather than a list with an
+# extra slash.
 EMPTY_SEGMENT_COST = 0.6
-"""What an empty segment weighs where a name's value belongs: an id that a client lost, not a list it asked for."""
+# The cost of a segment that a parameter accepts: more than a literal match, less than any difference.
+PARAMETER_COST = 0.01
+# The cost of a wholly different literal segment: more than a missing or extra segment, so that an inserted segment is
+# reported as one insertion; a similar one costs as little as 0.2 and is reported as a misspelling.
+OTHER_SEGMENT_COST = 1.2
 
 _NAME = re.compile(r"\{[^}]+\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that differs: the part of the request, where in it (segment from 1, name, or dotted field), and how."""
+    """One difference: the part of the request, the place in it (segment from 1, name, dotted field), and a message."""
 
     part: str
     at: str
@@ -34,18 +48,18 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Nearest:
-    """The operation that a request comes nearest to, and what differs, in the order of the request."""
+    """The nearest operation, and the request's differences to it in the order of the request."""
 
     operation: Operation
     differences: tuple[Difference, ...]
 
     def __str__(self) -> str:
-        how = ", ".join(difference.message for difference in self.differences)
-        return f"{self.operation.role} {self.operation.method} {self.operation.path}{', ' if how else ''}{how}"
+        name = f"{self.operation.role} {self.operation.method} {self.operation.path}"
+        return ", ".join((name, *(difference.message for difference in self.differences)))
 
 
 def nearest(contract: Contract, method: str, path: str) -> Nearest:
-    """Return the operation that comes nearest to a method and a path."""
+    """Return the operation that is nearest to a method and a path; of equally near ones the first in the contract."""
     candidates = []
     for operation in contract.operations.values():
         weight, differences = _compare(operation, path)
@@ -65,26 +79,28 @@ def difference(
     header: Callable[[str], str | None],
     body: bytes,
 ) -> Difference | None:
-    """Return what in a request to an operation breaks the contract first, or None if nothing does that shows here."""
+    """Return the first violation in a request to an operation, or None.
+
+    Violations that depend on the server's state, such as an unknown job, are not known here.
+    """
     found = operation.pattern.fullmatch(path)
     names = [name[1:-1] for name in _NAME.findall(operation.path)]
     values: Mapping[str, str] = dict(zip(names, found.groups(), strict=True)) if found else {}
     texts = dict(parse_qsl(query, keep_blank_values=True))
     message = read_parameters(contract, operation, values, texts, header)
     if isinstance(message, Refusal):
-        return _said(message)
+        return _as_difference(message)
     if operation.role not in ("submit", "run"):
         return None
     read = read_body(header("content-type"), body)
     if isinstance(read, Refusal):
-        return _said(read)
+        return _as_difference(read)
     message = type(message)(message.path, message.query, message.header, read)
     order = read_order(contract, operation, message)
-    return _said(order) if isinstance(order, Refusal) else None
+    return _as_difference(order) if isinstance(order, Refusal) else None
 
 
-def _said(refusal: Refusal) -> Difference:
-    """Return a refusal as the difference that it stands for."""
+def _as_difference(refusal: Refusal) -> Difference:
     message = refusal.message or refusal.situation
     if refusal.situation == "unsupported_media_type":
         return Difference("header", "content-type", f"header content-type: {message}")
@@ -94,11 +110,8 @@ def _said(refusal: Refusal) -> Difference:
 
 
 def _compare(operation: Operation, path: str) -> tuple[float, tuple[Difference, ...]]:
-    """Return how far a path is from an operation's, and the segments that differ.
-
-    The least edit of segments: a literal one may be another, a named one is whatever stands there, and some names
-    stand for several segments.
-    """
+    """Return the edit distance between an operation's path and a request's, and the differing segments."""
+    # Wagner-Fischer over segments, with one more edit: a multi-segment parameter absorbs the next segment.
     wanted = operation.path.strip("/").split("/")
     got = path.removeprefix("/").split("/")[:MOST_SEGMENTS]
     many = {f"{{{parameter.name}}}" for parameter in operation.parameters if parameter.multi_segment}
@@ -106,12 +119,12 @@ def _compare(operation: Operation, path: str) -> tuple[float, tuple[Difference, 
     for row in range(len(wanted) + 1):
         table.append([])
         for column in range(len(got) + 1):
-            ways = list(_ways(table, row, column, wanted, got, many))
-            table[row].append(min(ways, key=lambda way: way[0]) if ways else (0.0, ()))
+            edits = list(_edits(table, row, column, wanted, got, many))
+            table[row].append(min(edits, key=lambda edit: edit[0]) if edits else (0.0, ()))
     return table[-1][-1]
 
 
-def _ways(
+def _edits(
     table: list[list[tuple[float, tuple[Difference, ...]]]],
     row: int,
     column: int,
@@ -119,13 +132,13 @@ def _ways(
     got: list[str],
     many: set[str],
 ) -> Iterator[tuple[float, tuple[Difference, ...]]]:
-    """Yield the ways to compare the first `row` wanted segments with the first `column` that are there."""
+    """Yield cost and differences of each last edit between the first `row` wanted and the first `column` segments."""
     want, have = wanted[row - 1] if row else "", got[column - 1] if column else ""
     at, shown = str(column), _short(have)
     if row and column:
         weight, found = table[row - 1][column - 1]
         if _NAME.search(want) and have:
-            yield weight + 0.01, found
+            yield weight + PARAMETER_COST, found
         elif want == have:
             yield weight, found
         elif _NAME.search(want):
@@ -133,10 +146,10 @@ def _ways(
             yield weight + EMPTY_SEGMENT_COST, (*found, Difference("path", at, message))
         else:
             message = f"path segment {at} is {shown}, not {want!r}"
-            yield weight + 1.2 - _alike(want, have), (*found, Difference("path", at, message))
+            yield weight + OTHER_SEGMENT_COST - _similarity(want, have), (*found, Difference("path", at, message))
         if want in many and have and column > 1:
             weight, found = table[row][column - 1]
-            yield weight + 0.01, found
+            yield weight + PARAMETER_COST, found
     if row:
         weight, found = table[row - 1][column]
         missing = f"path segment {column + 1}, {want!r}, is missing"
@@ -146,14 +159,16 @@ def _ways(
         yield weight + 1, (*found, Difference("path", at, f"path segment {at}, {shown}, is one too many"))
 
 
-def _alike(one: str, other: str) -> float:
-    """Return how alike two texts are, from 0 to 1: by their common beginning and end."""
+def _similarity(one: str, other: str) -> float:
+    """Return the share of the longer text that is a common prefix or suffix, from 0 to 1."""
+    # "aaa" and "aa" share a prefix and a suffix that overlap: they count once.
     shorter = min(len(one), len(other))
-    return min(_common(one, other) + _common(one[::-1], other[::-1]), shorter) / max(len(one), len(other), 1)
+    shared = _common_prefix(one, other) + _common_prefix(one[::-1], other[::-1])
+    return min(shared, shorter) / max(len(one), len(other), 1)
 
 
-def _common(one: str, other: str) -> int:
-    """Return the length of the common beginning of two texts."""
+def _common_prefix(one: str, other: str) -> int:
+    """Return the length of the longest common prefix."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 

@@ -131,7 +131,7 @@ class ControlPlane:
 
     async def _answer(self, operation: ControlOperation, request: Request) -> Response:
         """Find the world, hold the request against the document, do what it asks."""
-        world = self._desk.worlds.anybody if operation.open else self._world(request.scope)
+        world = self._desk.worlds.keyless if operation.open else self._world(request.scope)
         query = self._query(operation, request.scope)
         body = await self._body(operation, request)
         if operation.id == "getDocument":

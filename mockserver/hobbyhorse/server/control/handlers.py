@@ -199,7 +199,7 @@ def _job(job: Job, now: float) -> dict[str, Any]:
         "error": None if code is None and message is None else {"code": code, "message": message},
         "cost": float(job.cost),
         "collected": job.collected,
-        "scenario": job.play.scenario.name if job.play is not None else None,
+        "scenario": job.active_scenario.scenario.name if job.active_scenario is not None else None,
         "curl": job.curl,
     }
 
@@ -349,7 +349,7 @@ def _scenario(ask: ControlRequest, scenario: Scenario) -> dict[str, Any]:
 
 async def list_armed(ask: ControlRequest) -> Any:
     """List what is armed."""
-    return {"armed": [armed.to_json() for armed in ask.world.plays.armed]}
+    return {"armed": [armed.to_json() for armed in ask.world.scenarios.armed]}
 
 
 async def arm_scenario(ask: ControlRequest) -> Any:
@@ -359,7 +359,7 @@ async def arm_scenario(ask: ControlRequest) -> Any:
     ask.desk.contract(provider)
     with _refusing(422):
         scenario = find(ask.desk.catalogue(), said) if isinstance(said, str) else read_scenario(said)
-        armed: ArmedScenario = ask.world.plays.arm(
+        armed: ArmedScenario = ask.world.scenarios.arm(
             scenario,
             ask.desk.contracts,
             provider=provider,
@@ -381,13 +381,13 @@ def _refusing(status: int) -> Iterator[None]:
 
 async def disarm_all(ask: ControlRequest) -> Any:
     """Disarm everything."""
-    return {"disarmed": ask.world.plays.disarm()}
+    return {"disarmed": ask.world.scenarios.disarm()}
 
 
 async def disarm(ask: ControlRequest) -> Any:
     """Disarm one scenario."""
     text = ask.names["id"]
-    gone = ask.world.plays.disarm(int(text)) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
+    gone = ask.world.scenarios.disarm(int(text)) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
     if not gone:
         message = f"nothing is armed as {text[:100]!r}"
         raise ControlError(404, "unknown_armed", message, "GET /_mock/scenarios/armed lists what is")

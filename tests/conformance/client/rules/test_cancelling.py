@@ -1,4 +1,4 @@
-"""The rules about cancelling, on traces told by hand: each is kept, broken, and not seen; nobody careful is accused."""
+"""The rules about cancelling, on traces written by hand: each is kept, broken and not observed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ unable = contracts_that(lambda contract: "cancel" not in contract.operations)
 
 
 @unable
-def test_a_provider_that_cannot_cancel_is_not_asked_to(contract: Contract) -> None:
-    story = waiting(contract, patience(contract)).end("timeout").story()
-    assert [check(rule, story) for rule in rules.RULES] == [None, None]
+def test_cancellation_rules_do_not_apply_without_a_cancel_operation(contract: Contract) -> None:
+    trace = waiting(contract, patience(contract)).end("timeout").story()
+    assert [check(rule, trace) for rule in rules.RULES] == [None, None]
 
 
 @able
 @pytest.mark.parametrize("how", ["failed", "error", "timeout"])
-def test_a_job_that_is_given_up_is_cancelled(contract: Contract, how: str) -> None:
+def test_an_abandoned_job_is_cancelled(contract: Contract, how: str) -> None:
     told = waiting(contract, patience(contract)).call("cancel", running(contract)).end(how)
     assert rules.cancel_on_abort(told.story()) in ([], None)
     for job in (JOB, None):
@@ -33,13 +33,13 @@ def test_a_job_that_is_given_up_is_cancelled(contract: Contract, how: str) -> No
 
 
 @able
-def test_a_client_in_trouble_at_its_deadline_cancels_too(contract: Contract) -> None:
+def test_a_failed_poll_at_the_deadline_does_not_excuse_from_cancelling(contract: Contract) -> None:
     told = waiting(contract, patience(contract)).nothing("status").status(None, status=503).end("timeout")
     assert rules.cancel_on_abort(told.story()) != []
 
 
 @able
-def test_a_job_that_may_be_gone_need_not_be_cancelled(contract: Contract) -> None:
+def test_a_job_that_may_have_ended_need_not_be_cancelled(contract: Contract) -> None:
     told = waiting(contract, patience(contract))
     assert rules.cancel_on_abort(told.status("unknown_job").end("error").story()) is None
     told = waiting(contract, patience(contract)).status(done(contract)).end("error")
@@ -49,7 +49,7 @@ def test_a_job_that_may_be_gone_need_not_be_cancelled(contract: Contract) -> Non
 
 
 @able
-def test_an_address_that_leads_elsewhere_need_not_be_followed(contract: Contract) -> None:
+def test_a_cancel_url_on_a_foreign_origin_need_not_be_followed(contract: Contract) -> None:
     told = Teller(contract)
     home = told.base
     told.base = f"{FOREIGN}/{contract.key}"
@@ -66,7 +66,7 @@ def test_a_job_without_a_request_to_cancel_shows_nothing_about_the_race(contract
 
 @able
 @pytest.mark.parametrize("answer", ["cancelled", "completed", "in_progress", "unknown_job", "server_error"])
-def test_a_client_may_be_refused_and_too_late_if_it_tells_the_job(contract: Contract, answer: str) -> None:
+def test_a_refused_cancellation_is_fine_if_the_error_exposes_the_job_id(contract: Contract, answer: str) -> None:
     told = waiting(contract, 100).call("cancel", answer).end("timeout")
     assert rules.cancel_race(told.story()) == []
 
@@ -74,7 +74,7 @@ def test_a_client_may_be_refused_and_too_late_if_it_tells_the_job(contract: Cont
 @able
 @pytest.mark.parametrize("answer", ["completed", "unknown_job", "server_error"])
 @pytest.mark.parametrize("how", ["failed", "error"])
-def test_a_job_that_is_not_cancelled_is_not_lost(contract: Contract, answer: str, how: str) -> None:
+def test_a_job_that_was_not_cancelled_must_not_be_lost(contract: Contract, answer: str, how: str) -> None:
     told = waiting(contract, 100).call("cancel", answer).end(how, id_exposed=False)
     assert rules.cancel_race(told.story()) != []
     told = waiting(contract, 100).call("cancel", answer).end(how, id_exposed=None)
@@ -82,13 +82,13 @@ def test_a_job_that_is_not_cancelled_is_not_lost(contract: Contract, answer: str
 
 
 @able
-def test_nothing_is_ordered_again_behind_a_cancellation(contract: Contract) -> None:
+def test_a_submission_after_a_cancellation_is_found(contract: Contract) -> None:
     told = waiting(contract, 100).call("cancel", "cancelled").submit(job="job-2").end("timeout")
     assert rules.cancel_race(told.story()) != []
 
 
 @able
-def test_a_job_is_not_cancelled_without_end(contract: Contract) -> None:
+def test_endless_requests_to_cancel_are_found(contract: Contract) -> None:
     told = waiting(contract, 100)
     for _ in range(4):
         told.call("cancel", None, status=503)

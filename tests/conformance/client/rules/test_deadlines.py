@@ -1,4 +1,4 @@
-"""The rules about waiting, on traces told by hand: each is kept, broken, and not seen; no careful client is accused."""
+"""The rules about deadlines, on traces written by hand: each is kept, broken and not observed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def patience(contract: Contract) -> float:
 
 
 def waiting(contract: Contract, seconds: float) -> Teller:
-    """Tell of a client that reads a job under way, ten times in so many seconds."""
+    """Return a trace of a client that polls a job under way ten times in a number of seconds."""
     told = Teller(contract).submit()
     for _ in range(10):
         told.wait(seconds / 10).status(running(contract))
@@ -41,7 +41,7 @@ def test_a_client_that_gives_up_in_time_has_a_deadline(contract: Contract) -> No
 
 
 @pytest.mark.parametrize("how", ["failed", "error", "timeout"])
-def test_a_client_that_asks_for_too_long_has_none(contract: Contract, how: str) -> None:
+def test_a_client_that_polls_beyond_the_longest_wait_has_no_deadline(contract: Contract, how: str) -> None:
     told = waiting(contract, 1.25 * patience(contract) + 120).end(how)
     assert rules.has_deadline(told.story()) != []
 
@@ -59,12 +59,12 @@ def test_a_job_that_ends_shows_nothing_about_the_deadline(contract: Contract) ->
     assert rules.has_deadline(Teller(contract).nothing("submit").end("error").story()) is None
 
 
-def test_a_client_that_stopped_over_a_refusal_shows_nothing_about_the_deadline(contract: Contract) -> None:
+def test_a_client_that_stopped_at_a_refusal_shows_nothing_about_its_deadline(contract: Contract) -> None:
     told = waiting(contract, 10).status("unknown_job").end("error")
     assert rules.has_deadline(told.story()) is None
 
 
-def test_a_client_that_was_started_again_has_its_whole_patience(contract: Contract) -> None:
+def test_a_restarted_client_may_wait_as_long_again(contract: Contract) -> None:
     told = waiting(contract, patience(contract) / 2).wait(3 * patience(contract)).restart()
     told.wait(patience(contract)).status(running(contract)).end("timeout")
     assert rules.has_deadline(told.story()) == []
@@ -72,7 +72,7 @@ def test_a_client_that_was_started_again_has_its_whole_patience(contract: Contra
     assert rules.has_deadline(told.story()) != []
 
 
-def test_in_recorded_traffic_another_start_cannot_be_seen(contract: Contract) -> None:
+def test_recorded_traffic_has_a_longer_limit_because_it_hides_restarts(contract: Contract) -> None:
     told = waiting(contract, patience(contract)).wait(5 * patience(contract)).status(running(contract))
     told.runs = []
     assert rules.has_deadline(told.story()) in ([], None)
@@ -92,17 +92,17 @@ def test_a_callback_ends_the_wait(contract: Contract) -> None:
 
 
 @pytest.mark.parametrize("how", ["failed", "error", "timeout"])
-def test_a_client_that_gives_up_tells_the_job(contract: Contract, how: str) -> None:
+def test_a_client_that_gives_up_exposes_the_job_id(contract: Contract, how: str) -> None:
     assert rules.id_in_error(waiting(contract, 100).end(how).story()) == []
     assert rules.id_in_error(waiting(contract, 100).end(how, id_exposed=False).story()) != []
 
 
-def test_what_nobody_knows_of_the_id_is_not_judged(contract: Contract) -> None:
+def test_an_unknown_exposure_of_the_id_is_not_judged(contract: Contract) -> None:
     assert rules.id_in_error(waiting(contract, 100).end("timeout", id_exposed=None).story()) is None
     assert rules.id_in_error(waiting(contract, 100).end("success", id_exposed=False).story()) is None
 
 
-def test_an_id_that_the_client_never_learned_is_not_missed(contract: Contract) -> None:
+def test_an_id_that_the_client_never_learned_is_not_required(contract: Contract) -> None:
     told = Teller(contract).nothing("submit").end("error", id_exposed=False)
     assert rules.id_in_error(told.story()) is None
     told = Teller(contract).submit(answer=b"<html>").end("error", id_exposed=False)
@@ -111,7 +111,7 @@ def test_an_id_that_the_client_never_learned_is_not_missed(contract: Contract) -
     assert rules.id_in_error(told.story()) is None
 
 
-def test_a_time_out_that_is_only_inferred_may_be_that_of_one_request(contract: Contract) -> None:
+def test_an_inferred_timeout_may_be_that_of_one_request(contract: Contract) -> None:
     told = waiting(contract, 10).nothing("status").end("timeout", told=False)
     assert rules.has_deadline(told.story()) is None
     told = waiting(contract, 10).status(done(contract)).nothing("media").end("timeout", told=False, id_exposed=False)
@@ -119,32 +119,32 @@ def test_a_time_out_that_is_only_inferred_may_be_that_of_one_request(contract: C
     assert rules.id_in_error(told.end("timeout", id_exposed=False).story()) != []
 
 
-def test_the_id_that_the_client_was_told_is_the_one_that_it_must_tell(contract: Contract) -> None:
+def test_the_exposed_id_must_be_the_one_in_the_response(contract: Contract) -> None:
     told = waiting(contract, 100).end("timeout", id_exposed=False, message=f"gave up {JOB}")
     assert rules.id_in_error(told.story()) == []
 
 
-def test_a_job_that_ended_is_told_without_its_id(contract: Contract) -> None:
+def test_the_id_of_an_ended_job_is_not_required(contract: Contract) -> None:
     told = waiting(contract, 10).status(done(contract)).end("failed", id_exposed=False)
     assert rules.id_in_error(told.story()) is None
 
 
-def test_a_deadline_is_reported_as_one(contract: Contract) -> None:
+def test_a_timeout_reported_as_such_is_fine(contract: Contract) -> None:
     assert rules.timeout_is_no_outcome(waiting(contract, 100).end("timeout").story()) == []
     assert rules.timeout_is_no_outcome(waiting(contract, 100).end("error").story()) == []
 
 
-def test_a_deadline_is_no_success(contract: Contract) -> None:
+def test_a_timeout_reported_as_success_is_found(contract: Contract) -> None:
     assert rules.timeout_is_no_outcome(waiting(contract, 100).end("success").story()) != []
 
 
-def test_a_deadline_is_no_failure_of_the_provider(contract: Contract) -> None:
+def test_a_timeout_reported_as_a_failure_of_the_provider_is_found(contract: Contract) -> None:
     assert rules.timeout_is_no_outcome(waiting(contract, 100).end("failed").story()) != []
     troubled = waiting(contract, 100).status(None, status=503).nothing("status").wait(3).status(running(contract))
     assert rules.timeout_is_no_outcome(troubled.end("failed").story()) != []
 
 
-def test_a_failure_that_is_only_inferred_is_not_judged(contract: Contract) -> None:
+def test_an_inferred_failure_is_not_judged(contract: Contract) -> None:
     assert rules.timeout_is_no_outcome(waiting(contract, 100).end("failed", told=False).story()) is None
 
 
@@ -158,7 +158,7 @@ def test_a_failure_that_is_only_inferred_is_not_judged(contract: Contract) -> No
         {"situation": None, "status": 307},
     ],
 )
-def test_a_failure_after_a_refusal_or_trouble_is_not_judged(contract: Contract, how: dict[str, Any]) -> None:
+def test_a_failure_after_a_refusal_or_a_fault_is_not_judged(contract: Contract, how: dict[str, Any]) -> None:
     told = waiting(contract, 100).call("status", **how).end("failed")
     assert rules.timeout_is_no_outcome(told.story()) is None
 
@@ -173,7 +173,7 @@ def test_a_success_that_may_have_been_read_is_not_judged(contract: Contract) -> 
 
 
 @contracts_that(lambda contract: "list" in contract.operations)
-def test_a_list_without_the_clients_job_is_no_end(contract: Contract) -> None:
+def test_a_list_without_the_clients_job_is_not_an_end(contract: Contract) -> None:
     for told in (Teller(contract).call("list", "listed").submit(), Teller(contract).submit().call("list", "listed")):
         told.status(running(contract)).wait(100).status(running(contract))
         assert rules.timeout_is_no_outcome(told.end("success").story())

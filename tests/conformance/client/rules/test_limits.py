@@ -1,4 +1,4 @@
-"""The rule about limits of the account, on traces told by hand: it is kept, broken, and not seen."""
+"""The rule about limits of the account, on traces written by hand: it is kept, broken and not observed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.tracing import Teller
 
 
 def crowd(contract: Contract) -> Teller:
-    """Return a job under way, and another run that has just begun."""
+    """Return a trace with a job under way and another run that has just started."""
     told = Teller(contract, asked(contract, "one")).submit()
     told.drill = "crowd"
     return told.again(asked(contract, "two"))
@@ -19,22 +19,22 @@ def refused(told: Teller, **how: object) -> Teller:
     return told.submit(None, status=429, job=None, **how)
 
 
-def test_an_order_alone_shows_nothing_about_others(contract: Contract) -> None:
+def test_a_single_order_shows_nothing_about_the_limit(contract: Contract) -> None:
     told = refused(Teller(contract, asked(contract)))
     assert rules.concurrency_limit(told.story()) is None
     assert rules.concurrency_limit(crowd(contract).submit().story()) is None
 
 
-def test_an_order_waits_for_its_turn(contract: Contract) -> None:
+def test_a_submission_may_wait_for_its_turn(contract: Contract) -> None:
     assert rules.concurrency_limit(refused(crowd(contract)).wait(1).submit().story()) == []
     assert rules.concurrency_limit(refused(crowd(contract)).submit().story()) != []
 
 
-def test_an_order_that_fails_at_the_first_refusal_is_only_noted(contract: Contract) -> None:
+def test_a_client_that_gives_up_at_the_first_refusal_keeps_the_rule(contract: Contract) -> None:
     assert rules.concurrency_limit(refused(crowd(contract)).end("error").story()) == []
 
 
-def test_an_order_is_not_sent_again_and_again(contract: Contract) -> None:
+def test_fast_or_endless_retries_over_the_limit_are_found(contract: Contract) -> None:
     told = crowd(contract)
     for _ in range(9):
         refused(told).wait(2)
@@ -45,12 +45,12 @@ def test_an_order_is_not_sent_again_and_again(contract: Contract) -> None:
     assert rules.concurrency_limit(told.submit().story()) != []
 
 
-def test_what_the_provider_asks_for_is_not_too_soon(contract: Contract) -> None:
+def test_a_pause_that_the_provider_requested_is_not_too_short(contract: Contract) -> None:
     told = refused(crowd(contract), answer_headers=(("retry-after", "0"),)).submit()
     assert rules.concurrency_limit(told.story()) == []
 
 
-def test_the_same_order_of_many_runs_is_not_one_order(contract: Contract) -> None:
+def test_equal_bodies_of_several_runs_are_several_orders(contract: Contract) -> None:
     told = Teller(contract, asked(contract, "first")).submit()
     for _ in range(5):
         told.again(asked(contract, "same"))
@@ -59,7 +59,7 @@ def test_the_same_order_of_many_runs_is_not_one_order(contract: Contract) -> Non
     assert rules.concurrency_limit(told.story()) == []
 
 
-def test_a_job_that_has_ended_keeps_no_place(contract: Contract) -> None:
+def test_an_ended_job_does_not_occupy_the_limit(contract: Contract) -> None:
     told = Teller(contract, asked(contract, "one")).submit()
     role = "result" if "result" in contract.operations else "status"
     names = contract.operations[role].situations.values()

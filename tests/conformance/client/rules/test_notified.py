@@ -1,4 +1,4 @@
-"""The rules about callbacks, on traces told by hand: each is kept, broken, and not seen."""
+"""The rules about callbacks, on traces written by hand: each is kept, broken and not observed."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ CHECKS = [rule.check for rule in rules.RULES]
 
 
 def ends(contract: Contract, kind: str = "success") -> str:
-    """Return the callback's situation that tells of an end."""
+    """Return the callback's situation that reports an end."""
     assert contract.callbacks is not None
     found = contract.callbacks.situations.values()
     return next(one.name for one in found if {contract.graph[name].kind for name in one.stages} == {kind})
 
 
 def ordered(contract: Contract) -> Teller:
-    """Return a job that was ordered with an address for callbacks, a while ago."""
+    """Return a trace of a job that was submitted with a callback URL, some time ago."""
     place = contract.operations["submit"].bindings["callback_url"].request[0]
     request = replaced(asked(contract), place.pointer, "http://127.0.0.1:9000/hook")
     return Teller(contract, request).submit().made().wait(60)
@@ -50,7 +50,7 @@ def running(contract: Contract) -> str:
 
 
 def deliver(told: Teller, status: int | None = 200, tells: str = "success", **how: Any) -> Teller:
-    """Tell a callback that is signed as the contract says."""
+    """Add a callback with a valid signature."""
     callbacks = told.contract.callbacks
     assert callbacks is not None
     assert callbacks.signature is not None
@@ -67,25 +67,25 @@ def unknown(contract: Contract) -> bytes:
 
 
 def whole(told: Teller) -> Teller:
-    """Tell what a careful client does at the end: it reads the job, fetches the video, and reports."""
+    """Add the end of a careful run: it reads the job, fetches the video, and reports."""
     return told.call(*success(told.contract)).media().wait(5).end("success")
 
 
 @silent
-def test_a_provider_without_callbacks_has_no_such_rule(contract: Contract) -> None:
+def test_callback_rules_do_not_apply_without_callbacks(contract: Contract) -> None:
     assert not any(rule.applies(contract) for rule in rules.RULES)
 
 
 @calling
 def test_a_careful_client_keeps_every_rule(contract: Contract) -> None:
-    story = whole(deliver(ordered(contract))).story()
-    assert [check(story) for check in CHECKS] == [[], None, None, [], [], None, None, None, None, None]
-    story = Teller(contract).submit().story()
-    assert all(check(story) is None for check in CHECKS)
+    trace = whole(deliver(ordered(contract))).story()
+    assert [check(trace) for check in CHECKS] == [[], None, None, [], [], None, None, None, None, None]
+    trace = Teller(contract).submit().story()
+    assert all(check(trace) is None for check in CHECKS)
 
 
 @calling
-def test_a_callback_is_answered_in_time(contract: Contract) -> None:
+def test_a_late_or_missing_acknowledgement_is_found(contract: Contract) -> None:
     assert contract.callbacks is not None
     late = contract.callbacks.deadline + 1
     failings: list[dict[str, Any]] = [
@@ -102,7 +102,7 @@ def test_a_callback_is_answered_in_time(contract: Contract) -> None:
 
 
 @calling
-def test_a_receiver_that_is_gone_at_the_end_accuses_nobody(contract: Contract) -> None:
+def test_a_receiver_that_is_closed_at_the_end_of_the_run_is_not_accused(contract: Contract) -> None:
     refused: dict[str, Any] = {"status": None, "error": "ConnectError: refused"}
     told = whole(ordered(contract))
     assert rules.ack_fast(deliver(told, **refused).story()) is None
@@ -113,15 +113,15 @@ def test_a_receiver_that_is_gone_at_the_end_accuses_nobody(contract: Contract) -
 
 
 @calling
-def test_a_callback_before_the_order_was_answered_accuses_nobody(contract: Contract) -> None:
+def test_a_callback_before_the_submissions_response_is_not_judged(contract: Contract) -> None:
     told = Teller(contract).nothing("submit")
     deliver(told.wait(5), status=404).wait(30).submit().end("success")
-    story = told.story()
-    assert all(check(story) is None for check in CHECKS)
+    trace = told.story()
+    assert all(check(trace) is None for check in CHECKS)
 
 
 @calling
-def test_a_receiver_that_could_not_ask_may_want_to_be_told_again(contract: Contract) -> None:
+def test_a_receiver_may_respond_with_a_5xx_if_its_own_poll_failed(contract: Contract) -> None:
     told = ordered(contract)
     sent = told.now
     deliver(told.status(None, status=503, answered=sent + 1), status=503, answered=sent + 1)
@@ -129,7 +129,7 @@ def test_a_receiver_that_could_not_ask_may_want_to_be_told_again(contract: Contr
 
 
 @calling
-def test_the_same_callback_twice_has_one_effect(contract: Contract) -> None:
+def test_two_effects_of_a_repeated_callback_are_found(contract: Contract) -> None:
     told = whole(deliver(deliver(ordered(contract)), note="duplicate"))
     assert rules.dedupe(told.story()) == []
     told = deliver(deliver(ordered(contract))).call(*success(contract)).media().media().wait(5).end("success")
@@ -139,7 +139,7 @@ def test_the_same_callback_twice_has_one_effect(contract: Contract) -> None:
 
 
 @calling
-def test_a_video_that_did_not_come_whole_may_be_fetched_again(contract: Contract) -> None:
+def test_an_incomplete_video_may_be_fetched_again_after_callbacks(contract: Contract) -> None:
     told = deliver(deliver(ordered(contract))).call(*success(contract))
     told.media(503).media(move="truncated", whole=False).media(headers=(("range", "bytes=9-"),)).media(403)
     told.media(url=f"{told.video}.first-frame.jpg").media()
@@ -147,7 +147,7 @@ def test_a_video_that_did_not_come_whole_may_be_fetched_again(contract: Contract
 
 
 @calling
-def test_a_callback_behind_the_end_opens_nothing_again(contract: Contract) -> None:
+def test_polls_after_a_late_callback_are_found(contract: Contract) -> None:
     told = deliver(deliver(ordered(contract)).call(*success(contract)).media().wait(3)).wait(5)
     assert rules.out_of_order(told.end("success").story()) == []
     told = deliver(deliver(ordered(contract)).call(*success(contract)).media().wait(3))
@@ -156,7 +156,7 @@ def test_a_callback_behind_the_end_opens_nothing_again(contract: Contract) -> No
 
 
 @calling
-def test_a_failure_that_was_told_does_not_become_success(contract: Contract) -> None:
+def test_a_success_after_a_reported_failure_is_found(contract: Contract) -> None:
     told = deliver(deliver(ordered(contract), tells="failure").wait(3), tells="failure").wait(5)
     assert rules.out_of_order(told.end("failed").story()) == []
     assert rules.out_of_order(told.end("success").story()) != []
@@ -166,7 +166,7 @@ def test_a_failure_that_was_told_does_not_become_success(contract: Contract) -> 
 
 @calling
 @pytest.mark.parametrize("kind", ["forged", "unsigned"])
-def test_a_false_callback_is_refused_and_sets_nothing_off(contract: Contract, kind: str) -> None:
+def test_an_accepted_or_effective_forgery_is_found(contract: Contract, kind: str) -> None:
     told = whole(deliver(_false(contract, kind, 401)))
     assert rules.signature(told.story()) == []
     for status in (200, 204, 500):
@@ -182,28 +182,28 @@ def _false(contract: Contract, kind: str, status: int | None) -> Teller:
 
 
 @dated
-def test_a_callback_that_is_too_old_is_refused(contract: Contract) -> None:
+def test_an_accepted_stale_callback_is_found(contract: Contract) -> None:
     assert rules.signature(whole(deliver(_false(contract, "stale", 400))).story()) == []
     assert rules.signature(whole(deliver(_false(contract, "stale", 200))).story()) != []
 
 
 @calling
-def test_what_a_poll_has_shown_is_no_effect_of_a_false_callback(contract: Contract) -> None:
+def test_an_effect_that_a_poll_explains_is_not_attributed_to_a_forgery(contract: Contract) -> None:
     told = _false(contract, "forged", 401).call(*success(contract)).media().wait(5).end("success")
     assert rules.signature(told.story()) == []
 
 
 @calling
-def test_a_genuine_callback_is_not_refused(contract: Contract) -> None:
+def test_a_refused_genuine_callback_is_found(contract: Contract) -> None:
     assert rules.signature(whole(deliver(ordered(contract), status=401)).story()) != []
     told = ordered(contract).callback(ends(contract), 401)
     assert rules.signature(whole(told).story()) is None  # without a signature it is none
-    story = whole(deliver(ordered(contract), status=400, note="null_payload")).story()
-    assert rules.signature(story) is None
+    trace = whole(deliver(ordered(contract), status=400, note="null_payload")).story()
+    assert rules.signature(trace) is None
 
 
 @calling
-def test_the_job_is_read_before_its_callback_is_acted_on(contract: Contract) -> None:
+def test_an_effect_of_a_callback_without_a_read_is_found(contract: Contract) -> None:
     assert rules.trust_but_verify(deliver(ordered(contract)).media().wait(5).end("success").story()) != []
     assert rules.trust_but_verify(deliver(ordered(contract)).wait(5).end("success").story()) != []
     assert rules.trust_but_verify(deliver(ordered(contract)).wait(5).end("failed").story()) is None
@@ -214,7 +214,7 @@ def test_the_job_is_read_before_its_callback_is_acted_on(contract: Contract) -> 
 
 
 @calling
-def test_a_callback_that_does_not_come_is_not_waited_for(contract: Contract) -> None:
+def test_an_endless_wait_for_a_callback_is_found(contract: Contract) -> None:
     told = ordered(contract).callback(ends(contract), None, body=b"", note="lost", error="not sent")
     assert rules.lost_callback(told.status(running(contract)).wait(3_600).end("timeout").story()) == []
     assert rules.lost_callback(ordered(contract).wait(10).end("timeout").story()) == []
@@ -225,7 +225,7 @@ def test_a_callback_that_does_not_come_is_not_waited_for(contract: Contract) -> 
 
 
 @calling
-def test_a_callback_for_a_job_of_nobody_sets_nothing_off(contract: Contract) -> None:
+def test_requests_for_an_unknown_job_of_a_callback_are_found(contract: Contract) -> None:
     for status in (200, 202, 404):
         assert rules.unknown_job(whole(deliver(_strange(contract, status))).story()) == []
     assert rules.unknown_job(whole(deliver(_strange(contract, 500))).story()) != []
@@ -243,7 +243,7 @@ def _strange(contract: Contract, status: int | None, **how: Any) -> Teller:
 
 
 @calling
-def test_a_poll_and_a_callback_have_one_effect(contract: Contract) -> None:
+def test_two_effects_of_a_poll_and_a_callback_are_found(contract: Contract) -> None:
     told = deliver(ordered(contract).call(*success(contract)).media().wait(1)).wait(5).end("success")
     assert rules.callback_and_poll(told.story()) == []
     told = deliver(ordered(contract).call(*success(contract)).media().wait(1)).media().wait(5).end("success")
@@ -251,7 +251,7 @@ def test_a_poll_and_a_callback_have_one_effect(contract: Contract) -> None:
 
 
 @calling
-def test_a_callback_without_a_payload_decides_nothing(contract: Contract) -> None:
+def test_outcomes_that_depend_on_a_null_payload_are_found(contract: Contract) -> None:
     def told(status: int | None = 200) -> Teller:
         return deliver(ordered(contract), status, note="null_payload", body=orjson.dumps({"status": None})).wait(2)
 
@@ -269,10 +269,10 @@ def test_a_callback_without_a_payload_decides_nothing(contract: Contract) -> Non
 
 
 @calling
-def test_a_client_that_was_started_again_is_not_asked_for_its_receiver(contract: Contract) -> None:
+def test_a_restarted_client_is_not_judged_by_its_callbacks(contract: Contract) -> None:
     told = deliver(ordered(contract).restart().wait(5), status=None, error="ConnectError").wait(60).end("success")
-    story = told.story()
-    assert all(check(story) is None for check in CHECKS)
+    trace = told.story()
+    assert all(check(trace) is None for check in CHECKS)
 
 
 TROUBLES = ["silence", "503", "429", "html", "empty", "cut", "foreign", "running", "wait", "extra_field", "latency"]
@@ -291,7 +291,7 @@ FETCHES = ["silence", "503", "403", "cut", "range", "html"]
 def test_a_careful_client_is_never_accused(
     key: str, orders: list[str], events: list[str], fetches: list[str], end: str, late: bool
 ) -> None:
-    """Whatever befalls it: it orders with pauses, believes what is signed, reads the job, fetches what is whole."""
+    """Whatever the faults: it submits with pauses, believes signed callbacks, reads the job, keeps complete files."""
     contract = next(contract for contract in CONTRACTS if contract.key == key)
     told = careful(contract, orders, events, fetches, end)
     if late and contract.callbacks is not None:
@@ -303,7 +303,7 @@ def test_a_careful_client_is_never_accused(
 
 
 def careful(contract: Contract, orders: list[str], events: list[str], fetches: list[str], end: str) -> Teller:
-    """Tell what a careful client does in the troubles that befall it."""
+    """Return the trace of a careful client under some faults."""
     told = ordered(contract) if contract.callbacks is not None else Teller(contract, asked(contract)).submit()
     accepted = told.exchanges.pop()
     for trouble in orders:

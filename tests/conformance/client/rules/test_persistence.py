@@ -1,4 +1,4 @@
-"""The rules about being killed, on traces told by hand: each is kept, broken and not seen; no false alarm."""
+"""The rules about restarts, on traces written by hand: each is kept, broken and not observed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ keyed = contracts_that(lambda contract: contract.idempotency.mode == "replay")
 
 
 def ended(contract: Contract, told: Teller) -> Teller:
-    """Tell of a job that is read to its end, and fetched."""
+    """Add a job that is polled to its end and fetched."""
     told.status(done(contract))
     if "result" in contract.operations:
         told.result("succeeded")
@@ -25,11 +25,11 @@ def ended(contract: Contract, told: Teller) -> Teller:
 
 
 def test_a_client_that_was_not_killed_is_not_judged(contract: Contract) -> None:
-    story = Teller(contract).submit().end("success").story()
-    assert [check(rule, story) for rule in rules.RULES] == [None, None]
+    trace = Teller(contract).submit().end("success").story()
+    assert [check(rule, trace) for rule in rules.RULES] == [None, None]
 
 
-def test_a_client_takes_up_its_job_again(contract: Contract) -> None:
+def test_a_client_that_resumes_its_job_keeps_the_rule(contract: Contract) -> None:
     told = ended(contract, Teller(contract).submit().wait(1).restart().wait(1)).end("success")
     assert rules.resume_not_resubmit(told.story()) == []
 
@@ -37,33 +37,33 @@ def test_a_client_takes_up_its_job_again(contract: Contract) -> None:
 @pytest.mark.parametrize(
     "how", [{}, {"status": 0, "answered": None}, {"whole": False}, {"answer": b""}, {"status": 504}]
 )
-def test_what_was_or_may_have_been_ordered_is_not_ordered_again(contract: Contract, how: dict[str, Any]) -> None:
+def test_a_second_submission_of_a_possible_job_is_found(contract: Contract, how: dict[str, Any]) -> None:
     told = Teller(contract).submit(**how).wait(1).restart().wait(1).submit(key="another", job="job-2")
     assert rules.resume_not_resubmit(told.end("success").story()) != []
 
 
-def test_a_job_that_was_collected_is_not_ordered_again(contract: Contract) -> None:
+def test_a_second_submission_of_a_collected_job_is_found(contract: Contract) -> None:
     told = ended(contract, Teller(contract).submit()).wait(1).restart().wait(1).submit(key="another", job="job-2")
     assert rules.resume_not_resubmit(told.end("success").story()) != []
 
 
-def test_what_was_certainly_not_ordered_may_be(contract: Contract) -> None:
+def test_a_certainly_refused_submission_may_be_repeated_after_a_restart(contract: Contract) -> None:
     told = Teller(contract).submit(None, status=429, job=None).wait(1).restart().wait(1).submit().end("success")
     assert rules.resume_not_resubmit(told.story()) == []
 
 
-def test_a_client_that_was_killed_before_it_ordered_orders(contract: Contract) -> None:
+def test_a_client_that_was_killed_before_submitting_may_submit(contract: Contract) -> None:
     told = Teller(contract).wait(1).restart().wait(1).submit().end("success")
     assert rules.resume_not_resubmit(told.story()) is None
 
 
-def test_what_happens_within_one_run_is_no_matter_of_being_killed(contract: Contract) -> None:
+def test_submissions_within_one_run_are_not_judged_by_the_restart_rule(contract: Contract) -> None:
     told = Teller(contract).submit(None, status=429, job=None).restart().wait(1).submit(None, status=504).submit()
     assert rules.resume_not_resubmit(told.story()) == []
 
 
 @keyed
-def test_the_same_key_and_body_is_no_new_order(contract: Contract) -> None:
+def test_the_same_key_and_body_is_not_a_new_order(contract: Contract) -> None:
     told = Teller(contract).submit(status=0, answered=None).wait(1).restart().wait(1).submit()
     assert rules.resume_not_resubmit(told.story()) == []
 
@@ -71,31 +71,31 @@ def test_the_same_key_and_body_is_no_new_order(contract: Contract) -> None:
 OTHER = f"{HOME}/elsewhere"
 
 
-def moved(contract: Contract, base: str, drill: str = "moved") -> Teller:
-    """Tell of a client that was started again with OTHER, and asks a base for its job."""
+def moved(contract: Contract, base: str, kind: str = "moved") -> Teller:
+    """Return a trace of a client that was restarted with OTHER and requests its job from a base URL."""
     told = Teller(contract).submit().wait(1).restart(OTHER)
-    told.drill = drill
+    told.drill = kind
     home, told.base = told.base, base
     told.wait(1).status(running(contract))
     told.base = home
     return told
 
 
-def test_a_job_is_asked_for_where_it_was_bought(contract: Contract) -> None:
+def test_a_request_to_another_provider_for_a_job_is_found(contract: Contract) -> None:
     home = Teller(contract).base
     assert rules.right_provider(moved(contract, home).story()) == []
     assert rules.right_provider(moved(contract, OTHER).story()) != []
     assert rules.right_provider(moved(contract, OTHER).media(url=f"{MEDIA}/video").story()) != []
 
 
-def test_a_client_that_was_not_moved_or_asks_for_nothing_is_not_judged(contract: Contract) -> None:
+def test_a_client_that_was_not_moved_or_requests_nothing_is_not_judged(contract: Contract) -> None:
     assert rules.right_provider(moved(contract, OTHER, "killed").story()) is None
     told = Teller(contract).submit().wait(1).restart(OTHER).wait(1).end("error")
     told.drill = "moved"
     assert rules.right_provider(told.story()) is None
 
 
-def test_a_base_below_the_first_one_is_the_first_one_still(contract: Contract) -> None:
+def test_a_new_base_below_the_first_one_is_the_same_provider(contract: Contract) -> None:
     told = Teller(contract).submit().wait(1).restart(HOME).wait(1).status(running(contract))
     told.drill = "moved"
     assert rules.right_provider(told.story()) == []

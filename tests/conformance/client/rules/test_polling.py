@@ -1,4 +1,4 @@
-"""The rules about polling, on traces told by hand: each is kept, broken, not seen, and accuses no careful client."""
+"""The rules about polling, on traces written by hand: each is kept, broken and not observed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def done(contract: Contract) -> str:
 
 
 def ends(contract: Contract) -> list[str]:
-    """Return the situations of the status that are another end than the first success."""
+    """Return the status situations with an end other than the first success stage."""
     first = stage(contract, "success")
     told = contract.operations["status"].situations
     return [
@@ -66,7 +66,7 @@ def happy(contract: Contract) -> Teller:
 
 
 def other_body(told: Teller, change: dict[str, Any]) -> bytes:
-    """Return the answer of a running job with other values in it; MISSING leaves one out."""
+    """Return the response of a running job with changed values; MISSING removes one."""
     spare = Teller(told.contract).status(running(told.contract)).story()
     value = spare.steps[0].value
     for name, new in change.items():
@@ -86,7 +86,7 @@ def test_a_client_that_sends_nothing_shows_nothing(contract: Contract) -> None:
             assert check(rule, Teller(contract).end("error").story()) is None, rule.id
 
 
-def test_polling_stops_at_the_success(contract: Contract) -> None:
+def test_polls_after_a_success_are_found(contract: Contract) -> None:
     told = happy(contract)
     assert rules.stops_at_success(told.story()) == []
     assert rules.stops_at_every_end(told.story()) is None
@@ -96,14 +96,14 @@ def test_polling_stops_at_the_success(contract: Contract) -> None:
     assert rules.stops_at_success(told.story()) != []
 
 
-def test_polling_that_has_not_ended_shows_nothing_about_its_end(contract: Contract) -> None:
+def test_a_job_under_way_shows_nothing_about_the_end_of_polling(contract: Contract) -> None:
     told = poll(Teller(contract).submit()).status(done(contract), whole=False).status(done(contract), answer=b"{}")
     assert rules.stops_at_success(told.story()) is None
     assert rules.stops_at_every_end(told.story()) is None
 
 
 @pytest.mark.parametrize("trouble", [{"status": 403}, {"status": 404}, {"status": 410}, {"move": "not_video"}])
-def test_a_fresh_link_may_be_asked_for(contract: Contract, trouble: dict[str, Any]) -> None:
+def test_polls_for_a_fresh_link_are_allowed(contract: Contract, trouble: dict[str, Any]) -> None:
     told = finish(poll(Teller(contract).submit()))
     for _ in range(4):
         finish(told.media(**trouble))
@@ -111,7 +111,7 @@ def test_a_fresh_link_may_be_asked_for(contract: Contract, trouble: dict[str, An
 
 
 @one_step
-def test_a_success_without_a_video_may_be_asked_for_again(contract: Contract) -> None:
+def test_polls_after_a_success_without_a_video_are_allowed(contract: Contract) -> None:
     for video in ("", PRIVATE + "/video.mp4", "file:///video.mp4"):
         told = Teller(contract).submit()
         told.video = video
@@ -121,19 +121,19 @@ def test_a_success_without_a_video_may_be_asked_for_again(contract: Contract) ->
 
 
 @stepwise
-def test_a_result_that_is_not_there_yet_may_be_a_reason_to_poll(contract: Contract) -> None:
+def test_polls_after_a_result_that_is_not_ready_are_allowed(contract: Contract) -> None:
     told = Teller(contract).submit()
     for situation in ("in_progress", "unknown_job", "server_error", "in_progress"):
         told.wait(3).status("completed").wait(0.1).result(situation)
     assert rules.stops_at_success(told.story()) == []
 
 
-def test_a_client_that_was_started_again_may_ask_again(contract: Contract) -> None:
+def test_a_restarted_client_may_poll_again(contract: Contract) -> None:
     told = happy(contract).restart().status(done(contract)).restart().status(done(contract))
     assert rules.stops_at_success(told.story()) == []
 
 
-def test_polling_stops_at_every_other_end(contract: Contract) -> None:
+def test_polls_after_any_other_end_are_found(contract: Contract) -> None:
     for end in ends(contract):
         told = poll(Teller(contract).submit()).status(end)
         assert rules.stops_at_every_end(told.story()) == []
@@ -142,7 +142,7 @@ def test_polling_stops_at_every_other_end(contract: Contract) -> None:
         assert repr(end) in (rules.stops_at_every_end(told.story()) or [""])[0]
 
 
-def test_nothing_is_sent_behind_the_end_of_a_run(contract: Contract) -> None:
+def test_requests_after_the_end_of_a_run_are_found(contract: Contract) -> None:
     told = poll(Teller(contract).submit()).end("timeout")
     assert rules.stops_after_the_end(told.story()) == []
     told.wait(0.01).status(running(contract))
@@ -150,7 +150,7 @@ def test_nothing_is_sent_behind_the_end_of_a_run(contract: Contract) -> None:
     assert rules.stops_after_the_end(poll(told, 1).story()) != []
 
 
-def test_a_run_that_was_not_ended_shows_nothing_about_its_end(contract: Contract) -> None:
+def test_an_unfinished_run_shows_nothing_about_its_end(contract: Contract) -> None:
     assert rules.stops_after_the_end(poll(Teller(contract).submit()).story()) is None
     assert rules.stops_after_the_end(poll(Teller(contract).submit().end("unfinished")).story()) is None
 
@@ -165,14 +165,14 @@ def unknown(contract: Contract, times: int, word: str = "reticulating") -> Telle
     return poll(told, times, answer=other_body(told, {"stage": word}))
 
 
-def test_an_unknown_stage_is_waited_out(contract: Contract) -> None:
+def test_polling_past_an_unknown_stage_is_allowed(contract: Contract) -> None:
     assert rules.unknown_stage_is_bounded(happy(contract).story()) is None
     for kind in ("timeout", "error", "failed"):
         assert rules.unknown_stage_is_bounded(unknown(contract, 3).end(kind).story()) == []
     assert rules.unknown_stage_is_bounded(finish(unknown(contract, 3)).media().end("success").story()) == []
 
 
-def test_an_unknown_stage_is_not_waited_out_for_ever(contract: Contract) -> None:
+def test_endless_polling_of_an_unknown_stage_is_found(contract: Contract) -> None:
     told = unknown(contract, 3)
     body = other_body(told, {"stage": "reticulating"})
     told.wait(contract.polling.longest_wait).status(None, status=200, answer=body)
@@ -181,7 +181,7 @@ def test_an_unknown_stage_is_not_waited_out_for_ever(contract: Contract) -> None
     assert rules.unknown_stage_is_bounded(told.story()) != []
 
 
-def test_an_unknown_stage_does_not_lose_the_id(contract: Contract) -> None:
+def test_an_error_about_an_unknown_stage_without_the_id_is_found(contract: Contract) -> None:
     told = unknown(contract, 1).end("error", id_exposed=False)
     assert rules.unknown_stage_is_bounded(told.story()) != []
     told = poll(unknown(contract, 1), 1).end("error", id_exposed=False)
@@ -189,18 +189,18 @@ def test_an_unknown_stage_does_not_lose_the_id(contract: Contract) -> None:
     assert rules.unknown_stage_is_bounded(unknown(contract, 1).end("error", id_exposed=None).story()) == []
 
 
-def test_an_unknown_stage_is_no_success(contract: Contract) -> None:
+def test_an_unknown_stage_reported_as_success_is_found(contract: Contract) -> None:
     assert rules.unknown_stage_is_bounded(unknown(contract, 1).end("success").story()) != []
 
 
-def test_a_job_that_is_under_way_has_not_succeeded(contract: Contract) -> None:
+def test_a_job_under_way_reported_as_success_is_found(contract: Contract) -> None:
     assert rules.under_way_is_not_done(happy(contract).story()) == []
     assert rules.under_way_is_not_done(Teller(contract).submit().end("success").story()) != []
     assert rules.under_way_is_not_done(poll(Teller(contract).submit()).end("success").story()) != []
 
 
 @pytest.mark.parametrize("kind", ["failed", "error"])
-def test_a_job_that_is_under_way_has_not_failed(contract: Contract, kind: str) -> None:
+def test_a_job_under_way_reported_as_failure_is_found(contract: Contract, kind: str) -> None:
     assert rules.under_way_is_not_done(Teller(contract).submit().end(kind).story()) != []
     assert rules.under_way_is_not_done(poll(Teller(contract).submit(), 1).end(kind).story()) != []
     late = poll(Teller(contract).submit()).wait(contract.polling.longest_wait)
@@ -210,7 +210,7 @@ def test_a_job_that_is_under_way_has_not_failed(contract: Contract, kind: str) -
 
 
 @called_back
-def test_a_callback_may_end_what_a_poll_has_not(contract: Contract) -> None:
+def test_a_callback_may_have_reported_the_end_of_a_job_under_way(contract: Contract) -> None:
     assert contract.callbacks is not None
     for situation, one in contract.callbacks.situations.items():
         success = any(contract.graph[name].kind == "success" for name in one.stages)
@@ -219,7 +219,7 @@ def test_a_callback_may_end_what_a_poll_has_not(contract: Contract) -> None:
             assert rules.under_way_is_not_done(told.story()) == []
 
 
-def test_the_last_poll_counts(contract: Contract) -> None:
+def test_a_timeout_despite_a_terminal_last_poll_is_found(contract: Contract) -> None:
     told = poll(Teller(contract).submit()).wait(3).status(done(contract))
     assert rules.last_poll_counts(told.end("timeout").story()) != []
     assert rules.last_poll_counts(told.end("success").story()) == []
@@ -227,7 +227,7 @@ def test_the_last_poll_counts(contract: Contract) -> None:
     assert rules.last_poll_counts(told.end("timeout").story()) is None
 
 
-def test_words_that_only_sound_like_a_timeout_report_a_failure(contract: Contract) -> None:
+def test_an_inferred_timeout_after_a_failure_is_not_judged(contract: Contract) -> None:
     failed = next(stage.name for stage in contract.graph if stage.kind == "failure")
     told = poll(Teller(contract).submit()).wait(3)
     told = told.status(done(contract)).result("failed") if two_steps(contract) else told.status(failed)
@@ -235,7 +235,7 @@ def test_words_that_only_sound_like_a_timeout_report_a_failure(contract: Contrac
     assert rules.last_poll_counts(told.end("timeout", told=True).story())
 
 
-def test_a_timeout_behind_the_last_poll_is_one(contract: Contract) -> None:
+def test_a_timeout_after_further_requests_is_not_judged(contract: Contract) -> None:
     told = finish(poll(Teller(contract).submit())).media(503)
     assert rules.last_poll_counts(told.end("timeout").story()) == []
     told = poll(Teller(contract).submit()).status(done(contract)).status("server_error")
@@ -245,7 +245,7 @@ def test_a_timeout_behind_the_last_poll_is_one(contract: Contract) -> None:
     assert rules.last_poll_counts(poll(Teller(contract).submit(), 5).end("timeout").story()) is None
 
 
-def test_polls_keep_the_interval(contract: Contract) -> None:
+def test_polls_below_the_least_interval_are_found(contract: Contract) -> None:
     told = poll(Teller(contract).submit())
     assert rules.keeps_the_interval(told.story()) == []
     told.wait(0.1).status(running(contract))
@@ -256,7 +256,7 @@ def test_polls_keep_the_interval(contract: Contract) -> None:
 
 
 @contracts_that(two_steps)
-def test_polls_of_a_result_keep_the_interval_too(contract: Contract) -> None:
+def test_polls_of_a_result_below_the_least_interval_are_found(contract: Contract) -> None:
     told = Teller(contract).submit()
     for _ in range(3):
         told.wait(contract.polling.least_interval).result("in_progress")
@@ -266,7 +266,7 @@ def test_polls_of_a_result_keep_the_interval_too(contract: Contract) -> None:
     assert rules.keeps_the_interval(told.story())
 
 
-def test_polls_of_several_jobs_are_several_lines(contract: Contract) -> None:
+def test_polls_of_several_jobs_are_measured_separately(contract: Contract) -> None:
     told = Teller(contract).submit()
     for _ in range(4):
         for number in range(4):
@@ -276,7 +276,7 @@ def test_polls_of_several_jobs_are_several_lines(contract: Contract) -> None:
 
 
 @called_back
-def test_a_callback_may_be_verified_at_once(contract: Contract) -> None:
+def test_a_poll_immediately_after_a_callback_is_allowed(contract: Contract) -> None:
     assert contract.callbacks is not None
     told = poll(Teller(contract).submit())
     for _ in range(4):
@@ -285,7 +285,7 @@ def test_a_callback_may_be_verified_at_once(contract: Contract) -> None:
 
 
 @linked
-def test_the_addresses_given_are_asked(contract: Contract) -> None:
+def test_a_request_to_another_url_than_the_given_one_is_found(contract: Contract) -> None:
     told = happy(contract)
     assert rules.follows_given_addresses(told.story()) == []
     for url in (told.links()["status_url"] + "?more=1", f"{HOME}/v1/status/1", FOREIGN):
@@ -312,7 +312,7 @@ def test_an_opaque_query_is_kept(contract: Contract) -> None:
 
 
 @linked
-def test_an_address_that_was_not_given_may_be_made(contract: Contract) -> None:
+def test_a_url_that_was_not_given_may_be_built(contract: Contract) -> None:
     value = Teller(contract).submit().story().steps[0].value
     for name in ("status_url", "result_url", "cancel_url"):
         for place in contract.operations["submit"].bindings[name].response:
@@ -321,7 +321,7 @@ def test_an_address_that_was_not_given_may_be_made(contract: Contract) -> None:
     assert rules.follows_given_addresses(told.status(running(contract), url=HOME).story()) is None
 
 
-def test_an_error_with_status_200_is_an_error(contract: Contract) -> None:
+def test_an_error_envelope_treated_as_success_or_polled_endlessly_is_found(contract: Contract) -> None:
     told = poll(Teller(contract).submit()).status("server_error", status=200)
     assert rules.envelope_is_an_error(told.end("error").story()) == []
     assert rules.bad_body_is_transient(told.end("error").story()) == []
@@ -334,7 +334,7 @@ def test_an_error_with_status_200_is_an_error(contract: Contract) -> None:
     assert rules.envelope_is_an_error(happy(contract).story()) is None
 
 
-def test_an_answer_with_a_fault_in_it_is_no_error(contract: Contract) -> None:
+def test_a_distorted_response_is_not_an_error_envelope(contract: Contract) -> None:
     values: tuple[Any, ...] = (MISSING, None, "", [], {})
     for name in contract.operations["status"].bindings:
         told = Teller(contract).submit()
@@ -344,7 +344,7 @@ def test_an_answer_with_a_fault_in_it_is_no_error(contract: Contract) -> None:
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_a_body_of_no_use_passes(contract: Contract, body: bytes) -> None:
+def test_giving_up_at_the_first_unusable_body_is_found(contract: Contract, body: bytes) -> None:
     assert rules.bad_body_is_transient(happy(contract).story()) is None
     told = Teller(contract).submit().wait(3).status(running(contract), answer=body)
     assert rules.bad_body_is_transient(told.end("error").story()) != []
@@ -353,20 +353,20 @@ def test_a_body_of_no_use_passes(contract: Contract, body: bytes) -> None:
     assert rules.bad_body_is_transient(finish(poll(told)).media().end("success").story()) == []
 
 
-def test_a_client_may_give_up_after_several_bodies_of_no_use(contract: Contract) -> None:
+def test_giving_up_after_several_unusable_bodies_is_allowed(contract: Contract) -> None:
     told = poll(Teller(contract).submit(), 2, answer=b"")
     assert rules.bad_body_is_transient(told.end("error").story()) == []
     told = finish(poll(Teller(contract).submit())).media(403).wait(1).status(None, status=200, answer=b"")
     assert rules.bad_body_is_transient(told.end("error").story()) == []
 
 
-def test_bodies_of_no_use_are_not_asked_for_for_ever(contract: Contract) -> None:
+def test_endless_polling_past_unusable_bodies_is_found(contract: Contract) -> None:
     told = poll(Teller(contract).submit(), 31, answer=b"")
     assert rules.bad_body_is_transient(told.end("timeout").story()) == []
     assert rules.bad_body_is_transient(poll(told, 1).end("timeout").story()) != []
 
 
-def test_a_body_that_breaks_off_does_not_lose_the_job(contract: Contract) -> None:
+def test_giving_up_at_a_body_that_breaks_off_is_found(contract: Contract) -> None:
     told = Teller(contract).submit().wait(3).status(running(contract), whole=False)
     assert rules.bad_body_is_transient(told.end("error").story()) != []
     assert rules.bad_body_is_transient(told.end("timeout").story()) == []

@@ -1,4 +1,4 @@
-"""The rules about requests, on traces told by hand: each is kept, broken, and not seen."""
+"""The rules about requests, on traces written by hand: each is kept, broken and not observed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ KEYED = (("authorization", "Bearer [key]"), ("content-type", "application/json")
 
 
 def place(contract: Contract, name: str) -> tuple[str, ...]:
-    """Return where a parameter stands in a submission's body."""
+    """Return the place of a parameter in a submission's body."""
     return (*contract.operations["submit"].model_parameters.pointer, *contract.models[0].parameters[name][0])
 
 
 def asked(contract: Contract, prompt: str = "a horse runs", **more: Any) -> dict[str, Any]:
-    """Return a request that the documents show, with a prompt and parameters of its own."""
+    """Return a documented request with a given prompt and parameters."""
     body = next(iter(contract.operations["submit"].body_examples.values()))
     for name, value in {"prompt": prompt, "duration": 5, **more}.items():
         body = replaced(body, place(contract, name), value)
@@ -36,7 +36,7 @@ def asked(contract: Contract, prompt: str = "a horse runs", **more: Any) -> dict
 
 
 def sent(contract: Contract, request: dict[str, Any], **changes: Any) -> Teller:
-    """Return a submission that differs from what was asked in some parameters; MISSING leaves one out."""
+    """Return a trace of a submission that changes some requested parameters; MISSING removes one."""
     body: Any = request
     for name, value in changes.items():
         body = replaced(body, place(contract, name), value)
@@ -44,14 +44,14 @@ def sent(contract: Contract, request: dict[str, Any], **changes: Any) -> Teller:
 
 
 def success(contract: Contract) -> tuple[str, str]:
-    """Return the role and the situation that show a video."""
+    """Return the role and the situation of a response with the video."""
     role = "result" if "result" in contract.operations else "status"
     found = contract.operations[role].situations.values()
     kinds = {one.name: {contract.graph[name].kind for name in one.stages} for one in found if not one.when}
     return role, next(name for name, kind in kinds.items() if kind == {"success"})
 
 
-def test_a_request_that_the_documents_show_is_kept(contract: Contract) -> None:
+def test_a_documented_request_keeps_every_rule(contract: Contract) -> None:
     assert rules.request_valid(Teller(contract).story()) is None
     at, model = contract.operations["submit"].model_parameters.pointer, contract.models[0]
     for body in contract.operations["submit"].body_examples.values():
@@ -62,27 +62,27 @@ def test_a_request_that_the_documents_show_is_kept(contract: Contract) -> None:
 
 
 @pytest.mark.parametrize("change", [{"duration": 99}, {"duration": "5"}, {"prompt": 7}, {"resolution": "8K"}])
-def test_a_request_that_breaks_its_schema_is_noticed(contract: Contract, change: dict[str, Any]) -> None:
+def test_a_request_that_violates_its_schema_is_found(contract: Contract, change: dict[str, Any]) -> None:
     assert rules.request_valid(sent(contract, asked(contract), **change).story()) != []
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{", b"{}"])
-def test_a_body_that_is_no_order_is_noticed(contract: Contract, body: bytes) -> None:
+def test_a_body_that_is_not_an_order_is_found(contract: Contract, body: bytes) -> None:
     assert rules.request_valid(Teller(contract, asked(contract)).submit(body=body).story()) != []
 
 
-def test_a_body_without_its_type_is_noticed(contract: Contract) -> None:
+def test_a_body_without_its_type_is_found(contract: Contract) -> None:
     told = Teller(contract, asked(contract)).submit(headers=(("authorization", "Bearer [key]"),))
     assert rules.request_valid(told.story()) != []
     assert rules.required_headers(told.story()) != []
 
 
-def test_a_request_that_was_asked_for_wrongly_accuses_nobody(contract: Contract) -> None:
+def test_an_invalid_request_of_the_caller_may_be_passed_on(contract: Contract) -> None:
     request = asked(contract, duration=99)
     assert rules.request_valid(Teller(contract, request).submit().story()) == []
 
 
-def test_a_body_that_the_trace_has_not_whole_accuses_nobody(contract: Contract) -> None:
+def test_an_incomplete_body_in_the_trace_is_not_judged(contract: Contract) -> None:
     headers = (*KEYED, ("content-length", "70000"))
     told = Teller(contract, asked(contract)).submit(body=b'{"input": {', headers=headers)
     assert rules.request_valid(told.story()) == []
@@ -91,12 +91,12 @@ def test_a_body_that_the_trace_has_not_whole_accuses_nobody(contract: Contract) 
     assert rules.request_valid(told.story()) == []
 
 
-def test_what_is_no_operation_is_noticed(contract: Contract) -> None:
+def test_a_request_that_matches_no_operation_is_found(contract: Contract) -> None:
     assert rules.request_valid(Teller(contract).call(None, None).story()) != []
 
 
-def test_what_is_no_operation_is_told_with_the_one_that_was_meant(contract: Contract) -> None:
-    """The id of the job is missing: it was read from a field that is not there."""
+def test_the_finding_names_the_nearest_operation(contract: Contract) -> None:
+    """The id is missing in the path: the client read it from a field that does not exist."""
     status = contract.operations["status"]
     told = Teller(contract).call(None, None, url=HOME + re.sub(r"\{[^}]+\}", "", status.path))
     found = rules.request_valid(told.story())
@@ -106,7 +106,7 @@ def test_what_is_no_operation_is_told_with_the_one_that_was_meant(contract: Cont
     assert message.endswith("is empty")
 
 
-def test_an_address_that_an_answer_gave_is_no_mistake(contract: Contract) -> None:
+def test_a_url_from_a_response_may_be_requested(contract: Contract) -> None:
     there = f"{HOME}/opaque/1"
     told = Teller(contract).call("status", None, status=307, answer_headers=(("location", "/opaque/1"),))
     assert rules.request_valid(told.call(None, None, url=there).story()) == []
@@ -114,24 +114,24 @@ def test_an_address_that_an_answer_gave_is_no_mistake(contract: Contract) -> Non
     assert rules.request_valid(told.call(None, None, url=there).story()) == []
 
 
-def test_an_opaque_query_is_no_mistake(contract: Contract) -> None:
+def test_an_opaque_query_is_allowed(contract: Contract) -> None:
     url = Teller(contract).status(None, status=503).exchanges[0].url
     assert rules.request_valid(Teller(contract).status(None, url=f"{url}?opaque=1").story()) == []
 
 
 @FORMED
-def test_every_accepted_form_is_a_request(contract: Contract) -> None:
+def test_every_documented_form_of_a_request_is_allowed(contract: Contract) -> None:
     for body in contract.operations["submit"].body_examples.values():
-        story = Teller(contract, body).submit().story()
+        trace = Teller(contract, body).submit().story()
         for check in (rules.request_valid, rules.no_silent_truncation, rules.numbers_are_kept):
-            assert check(story) == []
+            assert check(trace) == []
     flat, wrapped = contract.operations["submit"].body_examples.values()
-    story = Teller(contract, flat).submit(body=orjson.dumps(wrapped)).story()
-    assert rules.request_valid(story) == []
-    assert rules.no_silent_truncation(story) == []
+    trace = Teller(contract, flat).submit(body=orjson.dumps(wrapped)).story()
+    assert rules.request_valid(trace) == []
+    assert rules.no_silent_truncation(trace) == []
 
 
-def test_a_prompt_is_sent_to_its_last_character(contract: Contract) -> None:
+def test_a_truncated_or_changed_prompt_is_found(contract: Contract) -> None:
     request = asked(contract, "a horse that runs, nonce")
     assert rules.no_silent_truncation(Teller(contract, request).story()) is None
     assert rules.no_silent_truncation(Teller(contract).submit().story()) is None
@@ -140,7 +140,7 @@ def test_a_prompt_is_sent_to_its_last_character(contract: Contract) -> None:
         assert rules.no_silent_truncation(sent(contract, request, prompt=prompt).story()) != []
 
 
-def test_runs_at_the_same_time_may_send_each_others_prompts(contract: Contract) -> None:
+def test_concurrent_runs_may_send_any_of_their_prompts(contract: Contract) -> None:
     told = Teller(contract, asked(contract, "one")).again(asked(contract, "two", duration=4))
     told.submit(body=orjson.dumps({**asked(contract, "one"), "more": 1}))
     assert rules.no_silent_truncation(told.story()) == []
@@ -149,7 +149,7 @@ def test_runs_at_the_same_time_may_send_each_others_prompts(contract: Contract) 
     assert rules.no_silent_truncation(told.story()) != []
 
 
-def test_a_run_that_has_ended_asks_for_nothing(contract: Contract) -> None:
+def test_an_ended_run_requests_no_prompt_any_more(contract: Contract) -> None:
     told = Teller(contract, asked(contract, "one")).submit().end("success").wait(1).again(asked(contract, "two"))
     assert rules.no_silent_truncation(told.submit().story()) == []
     told.submit(body=orjson.dumps(asked(contract, "one")))
@@ -157,7 +157,7 @@ def test_a_run_that_has_ended_asks_for_nothing(contract: Contract) -> None:
 
 
 @SEEDED
-def test_a_number_is_sent_as_it_was_asked_for(contract: Contract) -> None:
+def test_a_changed_number_is_found(contract: Contract) -> None:
     request = asked(contract, seed=7)
     assert rules.numbers_are_kept(Teller(contract, request).story()) is None
     assert rules.numbers_are_kept(sent(contract, request).story()) == []
@@ -165,12 +165,12 @@ def test_a_number_is_sent_as_it_was_asked_for(contract: Contract) -> None:
         assert rules.numbers_are_kept(sent(contract, request, seed=seed).story()) != []
 
 
-def test_a_duration_is_no_text(contract: Contract) -> None:
+def test_a_duration_sent_as_text_is_found(contract: Contract) -> None:
     assert rules.numbers_are_kept(sent(contract, asked(contract), duration=5.0).story()) == []
     assert rules.numbers_are_kept(sent(contract, asked(contract), duration="5").story()) != []
 
 
-def test_where_no_number_was_asked_for_nothing_is_shown(contract: Contract) -> None:
+def test_a_request_without_numbers_shows_nothing_about_them(contract: Contract) -> None:
     request = {"prompt": "a"}
     for name in ("duration", "seed"):
         if name in contract.models[0].parameters:
@@ -178,7 +178,7 @@ def test_where_no_number_was_asked_for_nothing_is_shown(contract: Contract) -> N
     assert rules.numbers_are_kept(Teller(contract, request).submit(body=orjson.dumps(asked(contract))).story()) is None
 
 
-def test_every_operation_gets_the_key_and_the_type_of_its_body(contract: Contract) -> None:
+def test_a_missing_key_or_type_is_found(contract: Contract) -> None:
     told = Teller(contract, asked(contract)).submit().call(*success(contract)).media()
     assert rules.required_headers(Teller(contract).media().story()) is None
     assert rules.required_headers(told.story()) == []
@@ -186,13 +186,13 @@ def test_every_operation_gets_the_key_and_the_type_of_its_body(contract: Contrac
         assert rules.required_headers(Teller(contract).status(None, headers=headers).story()) != []
 
 
-def test_the_key_is_not_needed_elsewhere(contract: Contract) -> None:
+def test_the_key_is_not_required_on_other_hosts(contract: Contract) -> None:
     told = Teller(contract).status(None, url="http://127.0.0.1:8002/status", headers=())
     assert rules.required_headers(told.story()) is None
 
 
 @pytest.mark.parametrize("move", ["extra_field", "reordered"])
-def test_what_is_new_in_an_answer_is_no_reason_to_fail(contract: Contract, move: str) -> None:
+def test_a_failure_because_of_new_fields_is_found(contract: Contract, move: str) -> None:
     def told() -> Teller:
         return Teller(contract, asked(contract)).submit(move=move).call(*success(contract)).media()
 
@@ -204,7 +204,7 @@ def test_what_is_new_in_an_answer_is_no_reason_to_fail(contract: Contract, move:
     assert rules.additive_tolerance(read.story()) != []
 
 
-def test_other_troubles_excuse_a_failure(contract: Contract) -> None:
+def test_another_fault_excuses_a_failure(contract: Contract) -> None:
     role, name = success(contract)
     told = Teller(contract).submit().call(role, name)
     assert rules.additive_tolerance(told.media().end("error").story()) is None
@@ -218,14 +218,14 @@ def test_other_troubles_excuse_a_failure(contract: Contract) -> None:
     assert rules.additive_tolerance(told.media().end("error").story()) is None
 
 
-def test_a_recording_that_leaves_secrets_out_accuses_nobody(contract: Contract) -> None:
+def test_a_recording_without_secrets_is_not_accused_of_missing_keys(contract: Contract) -> None:
     told = Teller(contract).submit().status(next(iter(contract.graph)).name)
     bare = tuple(replace(exchange, headers=()) for exchange in told.exchanges)
     assert rules.required_headers(AnnotatedTrace(contract, replace(told.trace(), exchanges=bare, runs=()))) == []
     assert rules.required_headers(AnnotatedTrace(contract, replace(told.trace(), exchanges=bare))) != []
 
 
-def test_a_client_that_was_moved_asks_where_it_was_told_to(contract: Contract) -> None:
+def test_a_moved_client_may_use_either_base_url(contract: Contract) -> None:
     base = f"{FOREIGN}/{contract.key}"
     told = Teller(contract).wait(1).restart(base)
     assert rules.request_valid(told.call(None, None, url=f"{base}/v1/a-job").story()) == []

@@ -1,4 +1,4 @@
-"""The rules about results, on traces told by hand: each is kept, broken, and not seen; nobody careful is accused."""
+"""The rules about results, on traces written by hand: each is kept, broken and not observed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.tracing import START, VIDEO, Teller
 
 
 def carrier(contract: Contract) -> str:
-    """Return the role whose answer carries the video's address."""
+    """Return the role that responds with the video URL."""
     return "result" if "result" in contract.operations else "status"
 
 
@@ -34,7 +34,7 @@ LONG = 10_000_000.0
 
 
 def success(contract: Contract) -> str:
-    """Return the situation that carries the video's address."""
+    """Return the situation with the video URL."""
     found = contract.operations[carrier(contract)].situations
     return next(
         name
@@ -44,7 +44,7 @@ def success(contract: Contract) -> str:
 
 
 def without(contract: Contract, name: str, value: Any = None) -> bytes:
-    """Return the answer that carries the video's address, with another value at a bound name."""
+    """Return the response with the video URL, with another value for a bound name."""
     exchange = Teller(contract).call(carrier(contract), success(contract)).exchanges[0]
     body = orjson.loads(exchange.answer)
     for place in contract.operations[carrier(contract)].bindings[name].response:
@@ -60,12 +60,12 @@ def without(contract: Contract, name: str, value: Any = None) -> bytes:
 
 
 def bought(contract: Contract) -> Teller:
-    """Tell of a job that is accepted and under way."""
+    """Return a trace of a job that is accepted and under way."""
     return Teller(contract).submit().wait(3).status(running(contract)).wait(3)
 
 
 def ready(contract: Contract, **how: Any) -> Teller:
-    """Tell of a job that has succeeded, and of the answer that carries its video's address."""
+    """Return a trace of a job that has succeeded, up to the response with its video URL."""
     told = bought(contract)
     if carrier(contract) == "result":
         told.status(done(contract))
@@ -75,7 +75,7 @@ def ready(contract: Contract, **how: Any) -> Teller:
 # RES-01
 
 
-def test_a_failure_is_reported_as_one(contract: Contract) -> None:
+def test_a_failure_reported_as_success_is_found(contract: Contract) -> None:
     told = bought(contract).call(carrier(contract), failed(contract))
     assert rules.failure_is_failure(told.end("failed").story()) == []
     assert rules.failure_is_failure(told.end("error").story()) == []
@@ -85,7 +85,7 @@ def test_a_failure_is_reported_as_one(contract: Contract) -> None:
 
 
 @called_back
-def test_a_failure_that_a_callback_told_is_one_too(contract: Contract) -> None:
+def test_a_failure_reported_by_a_callback_counts(contract: Contract) -> None:
     assert contract.callbacks is not None
     situation = next(
         name
@@ -99,13 +99,13 @@ def test_a_failure_that_a_callback_told_is_one_too(contract: Contract) -> None:
     assert rules.failure_is_failure(told.story()) is None
 
 
-def test_a_failure_is_not_held_against_a_success_that_was_told_too(contract: Contract) -> None:
+def test_a_failure_beside_a_reported_success_is_not_judged(contract: Contract) -> None:
     told = ready(contract).call(carrier(contract), failed(contract)).media().end("success")
     assert rules.failure_is_failure(told.story()) is None
     assert rules.failure_is_failure(ready(contract).media().end("success").story()) is None
 
 
-def test_a_failure_that_nobody_heard_of_is_not_judged(contract: Contract) -> None:
+def test_a_failure_that_the_client_did_not_see_is_not_judged(contract: Contract) -> None:
     told = bought(contract).call(carrier(contract), failed(contract), whole=False).end("success")
     assert rules.failure_is_failure(told.story()) is None
 
@@ -114,21 +114,21 @@ def test_a_failure_that_nobody_heard_of_is_not_judged(contract: Contract) -> Non
 
 
 @pytest.mark.parametrize("value", [None, "", 7, []])
-def test_a_success_without_a_video_is_a_failure(contract: Contract, value: Any) -> None:
+def test_a_success_without_a_video_reported_as_success_is_found(contract: Contract, value: Any) -> None:
     told = ready(contract, answer=without(contract, "video_url", value))
     assert rules.success_without_media(told.end("failed").story()) == []
     assert rules.success_without_media(told.end("success").story()) != []
     assert rules.success_without_media(told.end("error", id_exposed=False).story()) != []
 
 
-def test_a_success_without_a_video_is_not_read_for_ever(contract: Contract) -> None:
+def test_endless_reads_of_a_success_without_a_video_are_found(contract: Contract) -> None:
     told = ready(contract, answer=without(contract, "video_url"))
     for number in range(8):
         assert bool(rules.success_without_media(told.end("timeout").story())) == (number > 5)
         told.wait(3).call(carrier(contract), success(contract), answer=without(contract, "video_url"))
 
 
-def test_trouble_between_reads_of_a_success_without_a_video_does_not_count(contract: Contract) -> None:
+def test_failed_reads_of_a_success_without_a_video_do_not_count(contract: Contract) -> None:
     told = ready(contract, answer=without(contract, "video_url"))
     for _ in range(9):
         told.wait(3).call(carrier(contract), None, status=503)
@@ -142,7 +142,7 @@ def test_a_success_that_gets_its_video_later_is_not_judged(contract: Contract) -
 
 
 @two_steps
-def test_any_of_the_places_of_the_video_is_one(contract: Contract) -> None:
+def test_a_video_url_in_any_documented_place_counts(contract: Contract) -> None:
     one, other = contract.operations["result"].bindings["video_url"].response
     told = Teller(contract).result(success(contract))
     body = orjson.loads(told.exchanges[0].answer)
@@ -156,7 +156,7 @@ def test_any_of_the_places_of_the_video_is_one(contract: Contract) -> None:
 
 @two_steps
 @pytest.mark.parametrize("status", [400, 403, 410, 422])
-def test_a_refused_result_is_a_failure(contract: Contract, status: int) -> None:
+def test_a_refused_result_reported_as_success_is_found(contract: Contract, status: int) -> None:
     told = bought(contract).status(done(contract)).result(None, status=status)
     assert rules.two_step_result(told.end("failed").story()) == []
     assert rules.two_step_result(told.end("success").story()) != []
@@ -168,7 +168,7 @@ def test_a_refused_result_is_a_failure(contract: Contract, status: int) -> None:
 
 @two_steps
 @pytest.mark.parametrize("status", [404, 425])
-def test_a_result_that_is_not_there_yet_is_asked_for_again(contract: Contract, status: int) -> None:
+def test_giving_up_a_result_that_is_not_ready_is_found(contract: Contract, status: int) -> None:
     told = bought(contract).status(done(contract)).result(None, status=status)
     assert rules.two_step_result(told.end("failed").story()) != []
     assert rules.two_step_result(told.end("timeout").story()) == []
@@ -177,13 +177,13 @@ def test_a_result_that_is_not_there_yet_is_asked_for_again(contract: Contract, s
 
 
 @two_steps
-def test_a_result_that_is_there_shows_nothing_about_refusals(contract: Contract) -> None:
+def test_a_delivered_result_shows_nothing_about_refusals(contract: Contract) -> None:
     assert rules.two_step_result(ready(contract).media().end("success").story()) is None
     assert rules.two_step_result(bought(contract).result(None, status=404).end("error").story()) is None
 
 
 @two_steps
-def test_a_client_without_time_may_give_up_a_result(contract: Contract) -> None:
+def test_a_client_at_its_deadline_may_give_up_a_result(contract: Contract) -> None:
     told = bought(contract).wait(contract.polling.longest_wait).status(done(contract)).result(None, status=404)
     assert rules.two_step_result(told.end("error").story()) == []
 
@@ -191,17 +191,17 @@ def test_a_client_without_time_may_give_up_a_result(contract: Contract) -> None:
 # RES-04
 
 
-def test_a_video_is_fetched_in_time(contract: Contract) -> None:
+def test_a_video_fetched_before_its_link_expires_is_fine(contract: Contract) -> None:
     assert rules.fetch_before_expiry(ready(contract).media().end("success").story()) == []
 
 
-def test_a_success_without_a_download_is_none(contract: Contract) -> None:
+def test_a_success_without_a_download_is_found(contract: Contract) -> None:
     assert rules.fetch_before_expiry(ready(contract).end("success").story()) != []
     assert rules.fetch_before_expiry(ready(contract).media(403).end("success").story()) != []
     assert rules.fetch_before_expiry(ready(contract).end("timeout").story()) is None
 
 
-def test_what_was_given_as_the_video_was_fetched_whatever_it_is(contract: Contract) -> None:
+def test_a_fetch_of_the_given_url_counts_whatever_its_role(contract: Contract) -> None:
     told = ready(contract)
     address = next(step.video for step in reversed(told.story().steps) if step.video)
     told.call(None, None, method="GET", url=address, status=200)
@@ -209,7 +209,7 @@ def test_what_was_given_as_the_video_was_fetched_whatever_it_is(contract: Contra
 
 
 @kept
-def test_a_link_that_has_ended_is_not_fetched(contract: Contract) -> None:
+def test_a_fetch_of_an_expired_link_is_found(contract: Contract) -> None:
     told = ready(contract)
     finished = told.story().steps[-1].reading.values["finished_at"]
     told.wait(max(0, finished - START) + LONG).media().end("success")
@@ -217,14 +217,14 @@ def test_a_link_that_has_ended_is_not_fetched(contract: Contract) -> None:
 
 
 @dated
-def test_the_answer_says_when_a_link_ends(contract: Contract) -> None:
+def test_the_expiry_in_the_response_decides(contract: Contract) -> None:
     answer = without(contract, "expires_at", int(START) + 1000)
     assert rules.fetch_before_expiry(ready(contract, answer=answer).wait(900).media().end("success").story()) == []
     assert rules.fetch_before_expiry(ready(contract, answer=answer).wait(1100).media().end("success").story()) != []
 
 
 @dated
-def test_a_link_that_was_renewed_or_had_ended_when_it_came_is_not_judged(contract: Contract) -> None:
+def test_a_renewed_link_or_one_given_expired_is_not_judged(contract: Contract) -> None:
     old, new = (without(contract, "expires_at", int(START) + seconds) for seconds in (1000, 3000))
     told = ready(contract, answer=old).wait(2000).call(carrier(contract), success(contract), answer=new)
     assert rules.fetch_before_expiry(told.media().end("success").story()) == []
@@ -233,13 +233,13 @@ def test_a_link_that_was_renewed_or_had_ended_when_it_came_is_not_judged(contrac
 
 
 @for_ever
-def test_a_link_without_end_may_be_fetched_at_any_time(contract: Contract) -> None:
+def test_a_permanent_link_may_be_fetched_at_any_time(contract: Contract) -> None:
     assert rules.fetch_before_expiry(ready(contract).wait(LONG * 10).media().end("success").story()) == []
     assert rules.fetch_before_expiry(ready(contract).end("success", by_reference=True).story()) == []
 
 
 @kept
-def test_a_link_that_is_handed_over_is_not_judged(contract: Contract) -> None:
+def test_a_returned_link_is_not_judged(contract: Contract) -> None:
     assert rules.fetch_before_expiry(ready(contract).end("success", by_reference=True).story()) is None
 
 
@@ -247,7 +247,7 @@ def test_a_link_that_is_handed_over_is_not_judged(contract: Contract) -> None:
 
 
 @pytest.mark.parametrize("status", [403, 410])
-def test_a_refused_link_is_asked_for_anew(contract: Contract, status: int) -> None:
+def test_giving_up_at_a_refused_link_is_found(contract: Contract, status: int) -> None:
     told = ready(contract).media(status)
     assert rules.expired_link_is_asked_anew(told.end("failed").story()) != []
     assert rules.expired_link_is_asked_anew(told.end("timeout").story()) == []
@@ -256,19 +256,19 @@ def test_a_refused_link_is_asked_for_anew(contract: Contract, status: int) -> No
     assert rules.expired_link_is_asked_anew(told.media().end("success").story()) == []
 
 
-def test_a_refused_link_is_no_reason_to_order_again(contract: Contract) -> None:
+def test_a_submission_after_a_refused_link_is_found(contract: Contract) -> None:
     told = ready(contract).media(403).submit(job="job-2", key="key-2")
     assert rules.expired_link_is_asked_anew(told.story()) != []
 
 
-def test_a_refused_link_is_not_fetched_for_ever(contract: Contract) -> None:
+def test_endless_fetches_of_a_refused_link_are_found(contract: Contract) -> None:
     told = ready(contract)
     for number in range(8):
         told.media(403).call(carrier(contract), success(contract))
         assert bool(rules.expired_link_is_asked_anew(told.end("failed").story())) == (number > 5)
 
 
-def test_links_that_are_not_refused_show_nothing_about_it(contract: Contract) -> None:
+def test_granted_links_show_nothing_about_refusals(contract: Contract) -> None:
     assert rules.expired_link_is_asked_anew(ready(contract).media(503).media().end("success").story()) is None
     assert rules.expired_link_is_asked_anew(ready(contract).media(403, whole=False).end("failed").story()) is None
 
@@ -287,7 +287,7 @@ SPOILT: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("how", SPOILT)
-def test_a_file_that_is_no_video_is_a_failure(contract: Contract, how: dict[str, Any]) -> None:
+def test_a_file_that_is_not_a_video_reported_as_success_is_found(contract: Contract, how: dict[str, Any]) -> None:
     told = ready(contract).media(**how)
     assert rules.verify_bytes(told.end("failed").story()) == []
     assert rules.verify_bytes(told.end("failed", kept=True).story()) != []
@@ -296,7 +296,7 @@ def test_a_file_that_is_no_video_is_a_failure(contract: Contract, how: dict[str,
 
 
 @pytest.mark.parametrize("how", SPOILT)
-def test_the_video_may_be_fetched_again(contract: Contract, how: dict[str, Any]) -> None:
+def test_fetching_the_video_again_after_a_wrong_file_is_fine(contract: Contract, how: dict[str, Any]) -> None:
     told = ready(contract).media(**how).wait(1).media().made(sha256="right")
     assert rules.verify_bytes(told.end("success").story()) == []
     assert rules.verify_bytes(told.end("success", sha256="right").story()) == []
@@ -305,7 +305,7 @@ def test_the_video_may_be_fetched_again(contract: Contract, how: dict[str, Any])
     assert rules.verify_bytes(told.story()) == []
 
 
-def test_a_good_file_and_a_refusal_show_nothing_about_spoilt_ones(contract: Contract) -> None:
+def test_a_good_file_and_a_refusal_show_nothing_about_wrong_files(contract: Contract) -> None:
     assert rules.verify_bytes(ready(contract).media().end("success").story()) is None
     page = (("content-type", "text/html"),)
     assert rules.verify_bytes(ready(contract).media(503, answer_headers=page).media().end("success").story()) is None
@@ -320,7 +320,7 @@ ODD = ["application/octet-stream", "binary/octet-stream", "Application/Octet-Str
 
 @pytest.mark.parametrize("kind", ODD)
 @pytest.mark.parametrize("move", [None, "wrong_type"])
-def test_a_video_of_another_type_is_one(contract: Contract, kind: str, move: str | None) -> None:
+def test_rejecting_a_video_of_another_type_is_found(contract: Contract, kind: str, move: str | None) -> None:
     told = ready(contract).media(answer_headers=(("content-type", kind),), move=move)
     assert rules.tolerate_content_type(told.end("success").story()) == []
     assert rules.tolerate_content_type(told.end("timeout").story()) == []
@@ -331,7 +331,7 @@ def test_a_video_of_another_type_is_one(contract: Contract, kind: str, move: str
     assert rules.tolerate_content_type(told.end("success").story()) != []
 
 
-def test_what_is_no_video_of_another_type_is_not_judged(contract: Contract) -> None:
+def test_other_types_and_incomplete_videos_are_not_judged(contract: Contract) -> None:
     octets = (("content-type", ODD[0]),)
     for how in ({"answer_headers": VIDEO}, {"answer_headers": octets, "move": "not_video"}):
         assert rules.tolerate_content_type(ready(contract).media(**how).end("failed").story()) is None
@@ -342,12 +342,12 @@ def test_what_is_no_video_of_another_type_is_not_judged(contract: Contract) -> N
 # RES-08
 
 
-def test_a_video_is_downloaded_once(contract: Contract) -> None:
+def test_a_second_download_is_found(contract: Contract) -> None:
     assert rules.no_double_download(ready(contract).media().end("success").story()) == []
     assert rules.no_double_download(ready(contract).media().wait(1).media().end("success").story()) != []
 
 
-def test_a_download_may_be_repeated_or_taken_up_after_trouble(contract: Contract) -> None:
+def test_a_failed_download_may_be_repeated_or_resumed(contract: Contract) -> None:
     told = ready(contract).media(whole=False).media(503).media(move="truncated").media().end("success")
     assert rules.no_double_download(told.story()) == []
     told = ready(contract).media().media(206, headers=(("range", "bytes=0-"),)).end("success")

@@ -1,4 +1,4 @@
-"""The rules about retries, on traces told by hand: each is kept, broken, not seen, and accuses no careful client."""
+"""The rules about retries, on traces written by hand: each is kept, broken and not observed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def happy(contract: Contract) -> Teller:
 
 
 def fail(told: Teller, status: int = 503, role: str = "status", **headers: str) -> Teller:
-    """Tell a request that fails, with headers in its answer."""
+    """Add a request that fails, with headers in its response."""
     pairs = tuple((name.replace("_", "-"), value) for name, value in headers.items())
     if role == "media":
         return told.media(status, answer_headers=pairs)
@@ -66,7 +66,7 @@ def test_a_happy_client_breaks_nothing_and_shows_nothing(contract: Contract) -> 
 @pytest.mark.parametrize("role", ["status", "media"])
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("seconds", [0, 1, 120])
-def test_retry_after_is_honoured(contract: Contract, role: str, status: int, seconds: int) -> None:
+def test_a_honoured_retry_after_is_fine(contract: Contract, role: str, status: int, seconds: int) -> None:
     told = fail(started(contract), status, role, retry_after=str(seconds))
     assert rules.honours_retry_after(told.story()) is None
     fail(told.wait(seconds + 0.1), 500, role)
@@ -74,7 +74,7 @@ def test_retry_after_is_honoured(contract: Contract, role: str, status: int, sec
 
 
 @pytest.mark.parametrize("role", ["status", "media", "submit"])
-def test_retry_after_is_not_ignored(contract: Contract, role: str) -> None:
+def test_an_ignored_retry_after_is_found(contract: Contract, role: str) -> None:
     def after(seconds: float) -> Teller:
         told = Teller(contract)
         told = told.wait(3).call("submit", None, status=429, job=None, answer_headers=((AFTER, "10"),))
@@ -97,7 +97,7 @@ def test_retry_after_may_be_a_date(contract: Contract) -> None:
 
 
 @pytest.mark.parametrize("apart", [-86_400.0, 0.0, 5_000.0])
-def test_a_date_is_measured_from_the_date_of_its_answer(contract: Contract, apart: float) -> None:
+def test_a_date_is_measured_from_the_date_of_its_response(contract: Contract, apart: float) -> None:
     for seconds, kept in ((30.0, False), (59.5, True), (61.0, True), (300.0, False)):
         told = started(contract)
         theirs = told.now + apart
@@ -107,12 +107,12 @@ def test_a_date_is_measured_from_the_date_of_its_answer(contract: Contract, apar
 
 
 @pytest.mark.parametrize("value", ["soon", "", "-1", "1.5", "Wed, 99 Foo 2026"])
-def test_retry_after_that_says_nothing_asks_for_nothing(contract: Contract, value: str) -> None:
+def test_an_unreadable_retry_after_requests_nothing(contract: Contract, value: str) -> None:
     told = fail(started(contract), 503, retry_after=value).wait(0.2).status(running(contract))
     assert rules.honours_retry_after(told.story()) is None
 
 
-def test_parts_of_a_file_that_are_fetched_side_by_side_are_no_repetition(contract: Contract) -> None:
+def test_concurrent_range_requests_do_not_repeat_each_other(contract: Contract) -> None:
     told = finish(started(contract))
     told.media(503, answer_headers=((AFTER, "1"),), headers=(("range", "bytes=0-499"),))
     told.media(206, headers=(("range", "bytes=500-999"),)).wait(1.1)
@@ -123,7 +123,7 @@ def test_parts_of_a_file_that_are_fetched_side_by_side_are_no_repetition(contrac
     assert rules.honours_retry_after(told.story())
 
 
-def test_another_file_is_no_repetition(contract: Contract) -> None:
+def test_another_file_is_not_a_repetition(contract: Contract) -> None:
     told = finish(started(contract))
     told.media(503, answer_headers=((AFTER, "5"),), url=told.video.replace("video.mp4", "first_frame.jpg")).media()
     assert rules.honours_retry_after(told.story()) is None
@@ -135,7 +135,7 @@ def test_another_file_is_no_repetition(contract: Contract) -> None:
     assert rules.backs_off(told.story()) is None
 
 
-def test_who_always_waits_long_need_not_hurry(contract: Contract) -> None:
+def test_a_client_with_long_pauses_is_not_late(contract: Contract) -> None:
     def told(pause: float) -> Teller:
         told = fail(Teller(contract).submit(), 503, retry_after="1").wait(90).status(running(contract))
         for _ in range(4):
@@ -149,7 +149,7 @@ def test_who_always_waits_long_need_not_hurry(contract: Contract) -> None:
     assert rules.honours_retry_after(early.story()) == []
 
 
-def test_what_was_not_delivered_asks_for_nothing(contract: Contract) -> None:
+def test_an_undelivered_response_requests_nothing(contract: Contract) -> None:
     told = started(contract).status(None, status=503, whole=False, answer_headers=((AFTER, "60"),))
     assert rules.honours_retry_after(told.wait(1).status(running(contract)).story()) is None
 
@@ -163,7 +163,7 @@ def test_a_callback_may_come_while_a_client_waits(contract: Contract) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 410, 422])
-def test_what_is_refused_for_good_is_not_repeated(contract: Contract, status: int) -> None:
+def test_repeated_permanent_refusals_are_found(contract: Contract, status: int) -> None:
     for role in ("status", "result")[: 2 if two_steps(contract) else 1]:
         told = fail(started(contract), status, role)
         assert rules.fatal_is_fatal(told.story()) == []
@@ -174,14 +174,14 @@ def test_what_is_refused_for_good_is_not_repeated(contract: Contract, status: in
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422])
-def test_an_order_that_is_refused_for_good_is_not_sent_again_and_again(contract: Contract, status: int) -> None:
+def test_repeated_permanently_refused_submissions_are_found(contract: Contract, status: int) -> None:
     told = Teller(contract)
     for _ in range(2):
         told.submit(None, status=status, job=None).wait(3)
     assert rules.fatal_is_fatal(told.story()) == []
     told.submit(None, status=status, job=None)
     assert rules.fatal_is_fatal(told.story())
-    told.runs.clear()  # nobody knows whether it is one click
+    told.runs.clear()  # recorded traffic: it is unknown whether this is one order
     assert rules.fatal_is_fatal(told.story()) is None
 
 
@@ -196,14 +196,14 @@ def test_a_refusal_that_has_passed_does_not_count(contract: Contract) -> None:
 
 
 @pytest.mark.parametrize("status", [402, 404, 408, 409, 425, 429, 500])
-def test_what_may_pass_may_be_repeated(contract: Contract, status: int) -> None:
+def test_transient_failures_may_be_repeated(contract: Contract, status: int) -> None:
     told = started(contract)
     for _ in range(5):
         fail(told.wait(3), status)
     assert rules.fatal_is_fatal(told.story()) is None
 
 
-def test_a_refused_file_is_no_refused_job(contract: Contract) -> None:
+def test_a_refused_file_is_not_a_refused_job(contract: Contract) -> None:
     told = finish(fail(started(contract), 403))
     for _ in range(3):
         finish(told.media(403))
@@ -218,11 +218,11 @@ def in_a_row(contract: Contract, pauses: list[float], role: str = "status", stat
 
 
 @pytest.mark.parametrize("role", ["status", "media"])
-def test_retries_back_off(contract: Contract, role: str) -> None:
+def test_retries_without_a_pause_are_found(contract: Contract, role: str) -> None:
     assert rules.backs_off(happy(contract).story()) is None
     for pauses in (
         [1.0],
-        [0.1 - 1e-6 - 0.001],  # from the answer, which takes a thousandth, a tenth as floating point has it
+        [0.1 - 1e-6 - 0.001],  # 0.1 s after the response, which takes 1 ms, less a rounding error
         [0.2, 0.4, 0.8],
         [3.0] * 8,
         [1, 2, 4, 8, 8, 1.0],
@@ -235,7 +235,7 @@ def test_retries_back_off(contract: Contract, role: str) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_pause_that_was_asked_for_is_no_tendency(contract: Contract, status: int) -> None:
+def test_requested_waits_are_not_part_of_the_trend(contract: Contract, status: int) -> None:
     told = started(contract).wait(3)
     for seconds in (60, 60, 60, 0, 0, 0, 0):
         fail(told, status, retry_after=str(seconds)).wait(seconds)
@@ -244,7 +244,7 @@ def test_a_pause_that_was_asked_for_is_no_tendency(contract: Contract, status: i
     assert rules.backs_off(fail(told, status).story()) == []
 
 
-def test_failures_of_several_kinds_have_several_pauses(contract: Contract) -> None:
+def test_failures_of_different_kinds_may_have_different_pauses(contract: Contract) -> None:
     told = started(contract).wait(3)
     for pause in (8, 16, 32):
         fail(told, 500).wait(pause)
@@ -255,7 +255,7 @@ def test_failures_of_several_kinds_have_several_pauses(contract: Contract) -> No
     assert rules.backs_off(told.story()) == []
 
 
-def test_a_dead_connection_may_be_replaced_at_once(contract: Contract) -> None:
+def test_a_dead_connection_may_be_replaced_immediately(contract: Contract) -> None:
     told = started(contract).wait(3).nothing("status").status(running(contract))
     assert rules.backs_off(told.story()) == []
     told = started(contract).wait(3).nothing("status").nothing("status")
@@ -264,7 +264,7 @@ def test_a_dead_connection_may_be_replaced_at_once(contract: Contract) -> None:
     assert rules.backs_off(told.story()) != []
 
 
-def test_a_download_may_go_on_at_once(contract: Contract) -> None:
+def test_a_download_may_resume_immediately(contract: Contract) -> None:
     told = finish(started(contract)).media(whole=False)
     assert rules.backs_off(told.media(206, headers=(("range", "bytes=500-"),)).story()) == []
     told = finish(started(contract)).media(whole=False)
@@ -278,7 +278,7 @@ BLIPS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("blip", BLIPS, ids=lambda blip: str(blip["status"]))
-def test_one_blip_does_not_lose_the_job(contract: Contract, blip: dict[str, Any]) -> None:
+def test_giving_up_after_one_transient_failure_is_found(contract: Contract, blip: dict[str, Any]) -> None:
     def blinked() -> list[Teller]:
         return [
             started(contract).wait(3).status(None, **blip),
@@ -297,14 +297,14 @@ def test_one_blip_does_not_lose_the_job(contract: Contract, blip: dict[str, Any]
         assert rules.one_blip_survives(finish(told).media().end("success").story()) == []
 
 
-def test_several_blips_may_lose_the_job(contract: Contract) -> None:
+def test_giving_up_after_several_failures_is_allowed(contract: Contract) -> None:
     told = fail(fail(started(contract), 500).wait(3), 500).end("error")
     assert rules.one_blip_survives(told.story()) is None
     told = fail(started(contract), 500).wait(3).status(running(contract), answer=b"<html>").end("error")
     assert rules.one_blip_survives(told.story()) is None
 
 
-def test_a_blip_at_the_deadline_may_end_the_run(contract: Contract) -> None:
+def test_a_failure_at_the_deadline_may_end_the_run(contract: Contract) -> None:
     told = started(contract).wait(contract.polling.longest_wait)
     assert rules.one_blip_survives(fail(told, 500).end("error").story()) == []
     told = fail(started(contract), 503, retry_after="120").end("error")
@@ -312,14 +312,14 @@ def test_a_blip_at_the_deadline_may_end_the_run(contract: Contract) -> None:
 
 
 @called_back
-def test_a_callback_may_end_the_run_behind_a_blip(contract: Contract) -> None:
+def test_a_callback_may_end_the_run_after_a_failure(contract: Contract) -> None:
     assert contract.callbacks is not None
     told = fail(started(contract), 500).callback(list(contract.callbacks.situations)[-1]).end("failed")
     assert rules.one_blip_survives(told.story()) == []
 
 
 @missable
-def test_a_new_job_may_be_missing(contract: Contract) -> None:
+def test_giving_up_a_new_missing_job_is_found(contract: Contract) -> None:
     assert rules.missing_has_grace(happy(contract).story()) is None
     told = Teller(contract).submit().wait(1).status("unknown_job")
     assert rules.missing_has_grace(told.end("error").story()) != []
@@ -328,14 +328,14 @@ def test_a_new_job_may_be_missing(contract: Contract) -> None:
 
 
 @missable
-def test_a_job_that_has_gone_is_given_up(contract: Contract) -> None:
+def test_giving_up_a_job_that_disappeared_is_allowed(contract: Contract) -> None:
     assert rules.missing_has_grace(started(contract).status("unknown_job").end("error").story()) == []
     told = Teller(contract).submit().wait(60).status("unknown_job").end("error")
     assert rules.missing_has_grace(told.story()) == []
 
 
 @missable
-def test_a_missing_job_is_not_looked_for_for_ever(contract: Contract) -> None:
+def test_endless_polling_of_a_missing_job_is_found(contract: Contract) -> None:
     told = Teller(contract).submit()
     for _ in range(61):
         told.wait(3).status("unknown_job")
@@ -350,21 +350,21 @@ def over_and_over(contract: Contract, seconds: float, pause: float = 30.0) -> Te
     return told
 
 
-def test_retries_end_with_the_deadline(contract: Contract) -> None:
+def test_retries_beyond_the_deadline_are_found(contract: Contract) -> None:
     wait = contract.polling.longest_wait
     assert rules.retries_are_bounded(over_and_over(contract, wait).end("timeout").story()) == []
     assert rules.retries_are_bounded(over_and_over(contract, 2 * wait).end("timeout").story()) != []
     assert rules.retries_are_bounded(finish(over_and_over(contract, 2 * wait)).end("success").story()) is None
 
 
-def test_a_download_has_its_own_time(contract: Contract) -> None:
+def test_a_download_has_a_deadline_of_its_own(contract: Contract) -> None:
     told = finish(started(contract).wait(contract.polling.longest_wait * 1.2))
     for _ in range(10):
         fail(told.wait(30), 503, "media")
     assert rules.retries_are_bounded(told.end("error").story()) == []
 
 
-def test_a_run_that_does_not_end_is_unbounded(contract: Contract) -> None:
+def test_an_unfinished_run_with_fast_retries_is_unbounded(contract: Contract) -> None:
     wait = contract.polling.longest_wait
     assert rules.retries_are_bounded(over_and_over(contract, 1.1 * wait).end("unfinished").story()) != []
     assert rules.retries_are_bounded(over_and_over(contract, 10, 0.1).end("unfinished").story()) != []
@@ -372,7 +372,7 @@ def test_a_run_that_does_not_end_is_unbounded(contract: Contract) -> None:
     assert rules.retries_are_bounded(started(contract).end("unfinished").story()) is None
 
 
-def test_retry_after_does_not_move_the_deadline(contract: Contract) -> None:
+def test_a_retry_after_that_extends_the_deadline_is_found(contract: Contract) -> None:
     wait = contract.polling.longest_wait
     for seconds in (5, int(3 * wait)):
         told = fail(started(contract), 503, retry_after=str(seconds)).wait(seconds).status(running(contract))
@@ -383,7 +383,7 @@ TROUBLES = ["503", "429", "date", "500", "502", "408", "nothing", "html", "empty
 
 
 class Careful:
-    """A model of a careful client, which tells what it does about any row of troubles."""
+    """A model of a careful client, which writes its trace under any sequence of faults."""
 
     def __init__(self, contract: Contract, troubles: list[str | None], jitter: Callable[[], float]) -> None:
         self.told = Teller(contract)
@@ -407,7 +407,7 @@ class Careful:
         return self.told.end("success") if self.ask("media", None) else self.told
 
     def ask(self, role: str, situation: str | None) -> bool:
-        """Ask until there is an answer of use; whether there was one before the deadline."""
+        """Poll until a usable response; return whether there was one before the deadline."""
         self.failed = 0
         while not self.over and self.failed < 8:
             trouble = self.troubles.pop() if self.troubles else None
@@ -421,7 +421,7 @@ class Careful:
         return False
 
     def suffer(self, role: str, situation: str | None, trouble: str) -> float:
-        """Tell a request that fails; return how long a careful client waits then."""
+        """Add a request that fails, and return the pause of a careful client after it."""
         told, pause = self.told, 2.0**self.failed * (1 + 0.5 * self.jitter())
         if trouble in ("503", "429"):
             fail(told, int(trouble), role, retry_after="20")
@@ -457,6 +457,6 @@ CUT: dict[str, Any] = {"answer": b'{"da', "whole": False}
     st.randoms(use_true_random=False),
 )
 def test_a_careful_client_is_never_accused(contract: Contract, troubles: list[str | None], random: Any) -> None:
-    story = Careful(contract, list(troubles), random.random).run().story()
+    trace = Careful(contract, list(troubles), random.random).run().story()
     for rule in (*polling.RULES, *rules.RULES):
-        assert not check(rule, story), rule.id
+        assert not check(rule, trace), rule.id

@@ -1,4 +1,4 @@
-"""The rules about secrets and addresses, on traces told by hand: each is kept, broken, and not seen."""
+"""The rules about secrets and URLs, on traces written by hand: each is kept, broken and not observed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def done(contract: Contract) -> str:
 
 
 def told(contract: Contract, video: str | None = None) -> Teller:
-    """Return a job that has succeeded, as the client read it."""
+    """Return a trace of a client that has read the success of its job."""
     teller = Teller(contract).submit()
     teller.video = video or teller.video
     role = "result" if "result" in contract.operations else "status"
@@ -32,7 +32,7 @@ def _success(contract: Contract, role: str) -> str:
     return next(one.name for one in found if done(contract) in one.stages and not one.when)
 
 
-def test_a_file_is_fetched_without_credentials(contract: Contract) -> None:
+def test_a_file_fetched_without_credentials_is_fine(contract: Contract) -> None:
     assert rules.key_stays_from_files(told(contract).story()) is None
     assert rules.key_stays_from_files(told(contract).media().story()) == []
 
@@ -48,21 +48,21 @@ def test_a_file_is_fetched_without_credentials(contract: Contract) -> None:
         {"url": "http://127.0.0.1:8001/media/video.mp4?key=%5Bkey%5D"},
     ],
 )
-def test_credentials_for_a_file_elsewhere_are_noticed(contract: Contract, how: dict[str, Any]) -> None:
+def test_credentials_for_a_file_on_another_host_are_found(contract: Contract, how: dict[str, Any]) -> None:
     assert rules.key_stays_from_files(told(contract).media(**how).story()) != []
 
 
-def test_a_file_of_the_provider_itself_may_be_asked_for_with_the_key(contract: Contract) -> None:
+def test_a_file_on_the_providers_host_may_be_requested_with_the_key(contract: Contract) -> None:
     told_of = told(contract).media(headers=KEYED, url=f"{HOME}/media/video.mp4")
     assert rules.key_stays_from_files(told_of.story()) is None
 
 
-def test_a_cookie_that_the_files_host_has_set_may_go_back_to_it(contract: Contract) -> None:
+def test_a_cookie_may_go_back_to_the_host_that_set_it(contract: Contract) -> None:
     told_of = told(contract).media(503, answer_headers=(("set-cookie", "edge=1"),))
     assert rules.key_stays_from_files(told_of.media(headers=(("cookie", "edge=1"),)).story()) == []
 
 
-def test_a_redirect_to_another_origin_gets_no_key(contract: Contract) -> None:
+def test_a_key_sent_to_the_target_of_a_redirect_is_found(contract: Contract) -> None:
     assert rules.key_stays_at_home(told(contract).media().story()) is None
     teller = (
         Teller(contract)
@@ -86,7 +86,7 @@ def test_a_redirect_that_was_not_delivered_shows_nothing(contract: Contract) -> 
 
 
 @linked
-def test_a_link_to_another_origin_gets_no_key(contract: Contract) -> None:
+def test_a_key_sent_to_a_foreign_link_is_found(contract: Contract) -> None:
     teller = Teller(contract)
     teller.submit(answer=_linking(contract))
     assert rules.key_stays_at_home(teller.story()) == []
@@ -99,7 +99,7 @@ def _linking(contract: Contract) -> bytes:
     return found.template.write({"job": "job-1", "status_url": f"{FOREIGN}/status"}.get)
 
 
-def test_another_account_elsewhere_is_none_of_the_providers(contract: Contract) -> None:
+def test_credentials_of_another_account_are_not_judged(contract: Contract) -> None:
     teller = told(contract).call(None, None, url="https://storage.example/put", headers=(("authorization", "AWS"),))
     assert rules.key_stays_at_home(teller.story()) == []
     teller.call(None, None, url="https://storage.example/put", headers=KEYED)
@@ -107,7 +107,7 @@ def test_another_account_elsewhere_is_none_of_the_providers(contract: Contract) 
 
 
 @pytest.mark.parametrize("address", [f"{PRIVATE}/v.mp4", "http://10.0.0.1/v.mp4", "http://169.254.169.254/latest"])
-def test_a_private_address_is_not_asked(contract: Contract, address: str) -> None:
+def test_a_request_to_a_private_address_is_found(contract: Contract, address: str) -> None:
     assert rules.no_private_address(told(contract).story()) is None
     teller = told(contract, address)
     assert rules.no_private_address(teller.story()) == []
@@ -115,29 +115,29 @@ def test_a_private_address_is_not_asked(contract: Contract, address: str) -> Non
 
 
 @pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://files.example/v.mp4"])
-def test_an_address_of_another_scheme_is_seen(contract: Contract, address: str) -> None:
+def test_a_url_of_another_scheme_counts_as_private(contract: Contract, address: str) -> None:
     assert rules.no_private_address(told(contract, address).story()) == []
 
 
 @pytest.mark.parametrize("address", ["http://[::1", "v.mp4", "//", "http://", "https://cdn.example/v.mp4"])
-def test_an_address_that_is_none_accuses_nobody(contract: Contract, address: str) -> None:
+def test_a_text_that_is_not_a_url_is_not_judged(contract: Contract, address: str) -> None:
     assert rules.no_private_address(told(contract, address).story()) is None
     assert rules.key_stays_at_home(told(contract, address).story()) is None
 
 
-def test_the_key_stands_in_no_address_and_in_no_body(contract: Contract) -> None:
+def test_a_key_in_a_url_or_body_is_found(contract: Contract) -> None:
     assert rules.no_secret_in_addresses(Teller(contract).story()) is None
     assert rules.no_secret_in_addresses(told(contract).story()) == []
     assert rules.no_secret_in_addresses(told(contract).status(None, url=f"{HOME}/a?key=[key]").story()) != []
     assert rules.no_secret_in_addresses(Teller(contract).submit(body=b'{"prompt": "[key]"}').story()) != []
 
 
-def test_an_address_is_kept_as_it_was_told(contract: Contract) -> None:
+def test_a_given_url_with_a_key_may_be_requested(contract: Contract) -> None:
     address = "http://127.0.0.1:8001/video.mp4?signed=[key]"
     assert rules.no_secret_in_addresses(told(contract, address).media(url=address).story()) == []
     assert rules.key_stays_from_files(told(contract, address).media(url=address).story()) == []
 
 
-def test_what_was_asked_may_be_sent(contract: Contract) -> None:
+def test_a_key_in_the_callers_request_may_be_sent(contract: Contract) -> None:
     teller = Teller(contract, {"prompt": "[key]"}).submit()
     assert rules.no_secret_in_addresses(teller.story()) is None

@@ -1,4 +1,4 @@
-"""The rules about keys, on traces told by hand: kept, broken, not seen, and only assumed."""
+"""The rules about keys, on hand-written traces: kept, broken, not observed, and only assumed."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ probed = pytest.mark.parametrize(("probe", "rule", "expected"), PROBES)
 
 
 def refused(contract: Contract, probe: str, expected: str, situation: str | None, role: str, **how: Any) -> Teller:
-    """Tell a request without the right key."""
+    """Add a request without a valid key."""
     return Teller(contract).call(role, situation, None, probe=probe, expected=expected, headers=(), **how)
 
 
 def guarded(contract: Contract) -> list[str]:
-    """Return the roles that need a key."""
+    """Return the roles of the operations that need a key."""
     return [role for role, operation in contract.operations.items() if operation.authenticated]
 
 
 @probed
-def test_who_has_no_right_key_is_refused(contract: Contract, probe: str, rule: str, expected: str) -> None:
+def test_a_request_without_a_valid_key_is_refused(contract: Contract, probe: str, rule: str, expected: str) -> None:
     for role in guarded(contract):
         told = refused(contract, probe, expected, "unauthenticated", role)
         assert broken(told) == {}
@@ -49,7 +49,7 @@ def test_who_has_no_right_key_is_refused(contract: Contract, probe: str, rule: s
 
 
 @probed
-def test_who_has_no_right_key_and_is_answered_is_told(contract: Contract, probe: str, rule: str, expected: str) -> None:
+def test_a_response_without_a_valid_key_is_reported(contract: Contract, probe: str, rule: str, expected: str) -> None:
     for role in guarded(contract):
         good = next(one.name for one in contract.operations[role].situations.values() if one.status < 300)
         told = refused(contract, probe, expected, good, role)
@@ -59,7 +59,7 @@ def test_who_has_no_right_key_and_is_answered_is_told(contract: Contract, probe:
 
 
 @probed
-def test_who_is_refused_otherwise_is_told(contract: Contract, probe: str, rule: str, expected: str) -> None:
+def test_an_undocumented_refusal_is_reported(contract: Contract, probe: str, rule: str, expected: str) -> None:
     told = refused(contract, probe, expected, "unknown_job", "status")
     found = verdict(rule, told)
     assert found.verdict == BROKEN
@@ -80,14 +80,14 @@ def test_the_right_code_with_another_status_is_a_matter_of_the_status(contract: 
 
 
 @probed
-def test_what_leads_away_is_no_refusal(contract: Contract, probe: str, rule: str, expected: str) -> None:
+def test_a_redirect_is_not_a_refusal(contract: Contract, probe: str, rule: str, expected: str) -> None:
     told = refused(contract, probe, expected, None, "status", status=302)
     assert word(rule, told) == NOT_OBSERVED
     assert word("SHA-01", told) == BROKEN
 
 
 @probed
-def test_a_status_that_nobody_has_is_a_matter_of_shape(
+def test_an_undocumented_status_is_left_to_the_shape_rules(
     contract: Contract, probe: str, rule: str, expected: str
 ) -> None:
     told = refused(contract, probe, expected, "unauthenticated", "status", status=418)
@@ -100,14 +100,14 @@ def test_a_status_that_nobody_has_is_a_matter_of_shape(
 
 
 @probed
-def test_other_requests_say_nothing_of_keys(contract: Contract, probe: str, rule: str, expected: str) -> None:
+def test_other_requests_show_nothing_about_keys(contract: Contract, probe: str, rule: str, expected: str) -> None:
     assert word(rule, Teller(contract).submit().status("unauthenticated")) == NOT_OBSERVED
     assert word(rule, refused(contract, probe, expected, None, "status", status=503, **HTML)) == NOT_OBSERVED
     assert word(rule, Teller(contract).nothing("status", probe=probe)) == NOT_OBSERVED
 
 
 @contracts_that(lambda contract: any(not one.authenticated for one in contract.operations.values()))
-def test_what_is_open_to_all_answers_all(contract: Contract) -> None:
+def test_an_operation_without_a_key_serves_every_client(contract: Contract) -> None:
     for role in set(contract.operations) - set(guarded(contract)):
         good = next(one.name for one in contract.operations[role].situations.values() if one.status < 300)
         assert word("AUT-01", refused(contract, "auth:none", "unauthenticated", good, role)) == NOT_OBSERVED
@@ -117,7 +117,7 @@ def test_what_is_open_to_all_answers_all(contract: Contract) -> None:
 
 
 @pytest.mark.parametrize("probe", ["auth:none", "auth:wrong"])
-def test_a_refused_order_makes_no_job(contract: Contract, probe: str) -> None:
+def test_a_refused_submission_makes_no_job(contract: Contract, probe: str) -> None:
     told = refused(contract, probe, "unauthenticated", "unauthenticated", "submit")
     assert word("AUT-03", told) == PASSED
     assert word("AUT-03", refused(contract, probe, "unauthenticated", "unauthenticated", "status")) == NOT_OBSERVED
@@ -125,13 +125,13 @@ def test_a_refused_order_makes_no_job(contract: Contract, probe: str) -> None:
 
 
 @pytest.mark.parametrize("probe", ["auth:none", "auth:wrong"])
-def test_a_job_for_nobody_is_told_whatever_is_assumed(contract: Contract, probe: str) -> None:
+def test_a_job_made_without_a_key_is_reported_whatever_is_assumed(contract: Contract, probe: str) -> None:
     told = Teller(contract).submit(job=a_job(contract), probe=probe, expected="unauthenticated")
     assert word("AUT-03", told) == word("AUT-03", told, contract) == BROKEN
 
 
 def with_id(contract: Contract) -> Teller:
-    """Tell of an order that was refused with an id in the refusal, where the acceptance has it."""
+    """Add a refused submission whose refusal contains an id, at the place of the acceptance."""
     body = answer(contract, "submit", "accepted") | answer(contract, "submit", "unauthenticated")
     return Teller(contract).submit(
         "unauthenticated", a_job(contract), probe="auth:none", expected="unauthenticated", answer=orjson.dumps(body)

@@ -1,4 +1,4 @@
-"""The rules for servers about cancelling, on traces told by hand: each is kept, broken, learned and not seen."""
+"""The server rules about cancelling, on hand-written traces: kept, broken, learned and not observed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ unable = contracts_that(lambda contract: "cancel" not in contract.operations)
 
 
 def answer(contract: Contract, role: str, stage: Stage) -> str:
-    """Return the name of the answer of an operation to a job in a stage."""
+    """Return the situation of an operation for a job in a stage."""
     situations = contract.operations[role].situations.values()
     return next(one.name for one in situations if stage.name in one.stages)
 
 
 def a_stage(contract: Contract, kind: str | None = None, cancellable: bool | None = None) -> Stage:
-    """Return a stage of a class, or one that can be cancelled or not, and has not ended."""
+    """Return a stage of a kind, or a running stage that can or cannot be cancelled."""
     fits = (s for s in contract.graph if (s.kind == kind if kind else not s.terminal and s.cancellable == cancellable))
     return next(fits)
 
@@ -30,81 +30,81 @@ def told(contract: Contract) -> Teller:
     return teller(contract).submit()
 
 
-def poll(story: Teller, stage: Stage) -> Teller:
-    return story.wait(1).status(answer(story.contract, "status", stage))
+def poll(annotated: Teller, stage: Stage) -> Teller:
+    return annotated.wait(1).status(answer(annotated.contract, "status", stage))
 
 
-def result(story: Teller, stage: Stage) -> Teller:
-    return story.wait(1).result(answer(story.contract, "result", stage))
+def result(annotated: Teller, stage: Stage) -> Teller:
+    return annotated.wait(1).result(answer(annotated.contract, "result", stage))
 
 
-def cancel(story: Teller, stage: Stage) -> Teller:
-    return story.wait(1).call("cancel", answer(story.contract, "cancel", stage))
+def cancel(annotated: Teller, stage: Stage) -> Teller:
+    return annotated.wait(1).call("cancel", answer(annotated.contract, "cancel", stage))
 
 
 @unable
-def test_a_provider_that_cannot_cancel_is_not_held_to_it(contract: Contract) -> None:
+def test_cancel_rules_do_not_apply_to_a_provider_without_cancelling(contract: Contract) -> None:
     assert {verdict(rule, told(contract)) for rule in RULES} == {NOT_APPLICABLE}
 
 
 @able
-def test_a_job_that_nobody_cancels_shows_nothing(contract: Contract) -> None:
+def test_a_job_that_is_not_cancelled_shows_nothing(contract: Contract) -> None:
     assert {verdict(rule, told(contract)) for rule in RULES} == {NOT_OBSERVED}
 
 
 @able
 def test_a_job_that_waits_is_cancelled_and_stays_so(contract: Contract) -> None:
     gone, waiting = a_stage(contract, "cancelled"), a_stage(contract, cancellable=True)
-    story = cancel(cancel(poll(told(contract), waiting), gone), gone)
-    story = result(poll(story, gone), gone)
-    assert [verdict(rule, story) for rule in (ALLOWED, AGAIN, NEVER)] == [PASSED] * 3
-    assert verdict(FINISHED, story) == NOT_OBSERVED
+    annotated = cancel(cancel(poll(told(contract), waiting), gone), gone)
+    annotated = result(poll(annotated, gone), gone)
+    assert [verdict(rule, annotated) for rule in (ALLOWED, AGAIN, NEVER)] == [PASSED] * 3
+    assert verdict(FINISHED, annotated) == NOT_OBSERVED
 
 
 @able
 def test_a_job_that_waits_may_start_while_it_is_cancelled(contract: Contract) -> None:
     runs, waiting = a_stage(contract, cancellable=False), a_stage(contract, cancellable=True)
-    story = poll(cancel(poll(told(contract), waiting), runs), runs)
-    assert verdict(ALLOWED, story) == NOT_OBSERVED
+    annotated = poll(cancel(poll(told(contract), waiting), runs), runs)
+    assert verdict(ALLOWED, annotated) == NOT_OBSERVED
 
 
 @able
 def test_a_job_that_waits_on_was_not_to_be_refused(contract: Contract) -> None:
     waiting = a_stage(contract, cancellable=True)
-    story = poll(told(knowing(contract)), waiting).call("cancel", None, status=409)
-    assert verdict(ALLOWED, poll(story, waiting)) == BROKEN
-    story = poll(told(assuming(contract, SITUATIONS)), waiting).call("cancel", None, status=409)
-    assert verdict(ALLOWED, poll(story, waiting)) == LESSON
-    story = poll(told(knowing(contract)), waiting).call("cancel", "unauthenticated", headers=())
-    assert verdict(ALLOWED, poll(story, waiting)) == PASSED
+    annotated = poll(told(knowing(contract)), waiting).call("cancel", None, status=409)
+    assert verdict(ALLOWED, poll(annotated, waiting)) == BROKEN
+    annotated = poll(told(assuming(contract, SITUATIONS)), waiting).call("cancel", None, status=409)
+    assert verdict(ALLOWED, poll(annotated, waiting)) == LESSON
+    annotated = poll(told(knowing(contract)), waiting).call("cancel", "unauthenticated", headers=())
+    assert verdict(ALLOWED, poll(annotated, waiting)) == PASSED
     assert verdict(ALLOWED, poll(poll(told(contract), waiting).nothing("cancel"), waiting)) == NOT_OBSERVED
 
 
 @able
-def test_a_job_that_waits_on_is_not_said_to_run(contract: Contract) -> None:
+def test_a_queued_job_is_not_reported_as_running(contract: Contract) -> None:
     runs, waiting = a_stage(contract, cancellable=False), a_stage(contract, cancellable=True)
-    story = poll(cancel(poll(told(knowing(contract)), waiting), runs), waiting)
-    assert verdict(ALLOWED, story) == BROKEN
-    story.contract = assuming(contract, SITUATIONS)
-    assert verdict(ALLOWED, story) == LESSON
+    annotated = poll(cancel(poll(told(knowing(contract)), waiting), runs), waiting)
+    assert verdict(ALLOWED, annotated) == BROKEN
+    annotated.contract = assuming(contract, SITUATIONS)
+    assert verdict(ALLOWED, annotated) == LESSON
 
 
 @able
 def test_a_job_that_runs_is_not_cancelled_where_it_cannot_be(contract: Contract) -> None:
     runs, gone = a_stage(contract, cancellable=False), a_stage(contract, "cancelled")
-    story = cancel(poll(told(knowing(contract)), runs), runs)
-    assert verdict(ALLOWED, poll(story, runs)) == PASSED
-    story = cancel(poll(told(knowing(contract)), runs), gone)
-    assert verdict(ALLOWED, story) == BROKEN
-    story.contract = assuming(contract, SITUATIONS)
-    assert verdict(ALLOWED, story) == LESSON
-    assert verdict(ALLOWED, poll(story, gone)) == BROKEN
-    story.contract = assuming(contract, f"lifecycle.json#/stages/{runs.name}/cancellable")
-    assert verdict(ALLOWED, story) == LESSON
+    annotated = cancel(poll(told(knowing(contract)), runs), runs)
+    assert verdict(ALLOWED, poll(annotated, runs)) == PASSED
+    annotated = cancel(poll(told(knowing(contract)), runs), gone)
+    assert verdict(ALLOWED, annotated) == BROKEN
+    annotated.contract = assuming(contract, SITUATIONS)
+    assert verdict(ALLOWED, annotated) == LESSON
+    assert verdict(ALLOWED, poll(annotated, gone)) == BROKEN
+    annotated.contract = assuming(contract, f"lifecycle.json#/stages/{runs.name}/cancellable")
+    assert verdict(ALLOWED, annotated) == LESSON
 
 
 @able
-def test_a_second_request_to_cancel_gets_the_same_answer(contract: Contract) -> None:
+def test_a_repeated_cancellation_gets_the_same_response(contract: Contract) -> None:
     gone, runs = a_stage(contract, "cancelled"), a_stage(contract, cancellable=False)
     first = cancel(told(knowing(contract)), gone)
     assert verdict(AGAIN, first) == NOT_OBSERVED
@@ -121,10 +121,10 @@ def test_a_second_request_to_cancel_gets_the_same_answer(contract: Contract) -> 
 @able
 def test_a_job_that_was_cancelled_never_succeeds(contract: Contract) -> None:
     gone, done = a_stage(contract, "cancelled"), a_stage(contract, "success")
-    story = result(cancel(told(contract), gone), done)
-    assert verdict(NEVER, story) == BROKEN
-    story.contract = assuming(contract, f"lifecycle.json#/stages/{gone.name}/next")
-    assert verdict(NEVER, story) == LESSON
+    annotated = result(cancel(told(contract), gone), done)
+    assert verdict(NEVER, annotated) == BROKEN
+    annotated.contract = assuming(contract, f"lifecycle.json#/stages/{gone.name}/next")
+    assert verdict(NEVER, annotated) == LESSON
     assert verdict(NEVER, result(poll(cancel(told(contract), done), done), done)) == NOT_OBSERVED
 
 
@@ -134,11 +134,11 @@ def test_a_job_that_has_ended_is_not_changed(contract: Contract) -> None:
     ended = result(told(knowing(contract)), done)
     assert verdict(FINISHED, result(cancel(ended, done), done)) == PASSED
     assert verdict(FINISHED, ended.call("cancel", None, status=409)) == PASSED
-    story = result(cancel(result(told(knowing(contract)), done), done), gone)
-    assert verdict(FINISHED, story) == BROKEN
-    story.contract = assuming(contract, f"lifecycle.json#/stages/{done.name}/next")
-    assert verdict(FINISHED, story) == LESSON
-    story = cancel(result(told(knowing(contract)), done), gone)
-    assert verdict(FINISHED, story) == BROKEN
-    story.contract = assuming(contract, SITUATIONS)
-    assert verdict(FINISHED, story) == LESSON
+    annotated = result(cancel(result(told(knowing(contract)), done), done), gone)
+    assert verdict(FINISHED, annotated) == BROKEN
+    annotated.contract = assuming(contract, f"lifecycle.json#/stages/{done.name}/next")
+    assert verdict(FINISHED, annotated) == LESSON
+    annotated = cancel(result(told(knowing(contract)), done), gone)
+    assert verdict(FINISHED, annotated) == BROKEN
+    annotated.contract = assuming(contract, SITUATIONS)
+    assert verdict(FINISHED, annotated) == LESSON

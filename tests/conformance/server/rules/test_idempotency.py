@@ -1,4 +1,4 @@
-"""The rules for servers about idempotency keys, on traces told by hand: each is kept, broken, learned and not seen."""
+"""The server rules about idempotency keys, on hand-written traces: kept, broken, learned and not observed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ keyless = contracts_that(lambda contract: contract.idempotency.mode == "none")
 
 
 def wanted(told: Teller, prompt: str) -> bytes:
-    """Return the body of an order that is another one."""
+    """Return the body of another submission."""
     place = (
         *told.contract.operations["submit"].model_parameters.pointer,
         *told.contract.models[0].parameters["prompt"][0],
@@ -41,17 +41,17 @@ def wanted(told: Teller, prompt: str) -> bytes:
 
 
 @keyless
-def test_a_provider_without_keys_is_not_held_to_them(contract: Contract) -> None:
+def test_idempotency_rules_do_not_apply_to_a_provider_without_keys(contract: Contract) -> None:
     assert {verdict(rule, teller(contract).submit().submit()) for rule in RULES} == {NOT_APPLICABLE}
 
 
 @keyed
-def test_one_order_shows_nothing(contract: Contract) -> None:
+def test_one_submission_shows_nothing(contract: Contract) -> None:
     assert {verdict(rule, teller(contract).submit()) for rule in RULES} == {NOT_OBSERVED}
 
 
 @keyed
-def test_the_same_order_gets_the_same_job(contract: Contract) -> None:
+def test_the_same_submission_gets_the_same_job(contract: Contract) -> None:
     told = teller(contract).submit().wait(1).submit()
     assert verdict(SAME, told) == PASSED
     assert verdict(SAME, told.submit(job=ANOTHER)) == BROKEN
@@ -65,7 +65,7 @@ def test_another_job_is_a_lesson_where_the_mode_is_only_assumed(contract: Contra
 
 
 @keyed
-def test_the_same_order_is_not_refused(contract: Contract) -> None:
+def test_the_same_submission_is_not_refused(contract: Contract) -> None:
     told = teller(contract).submit().submit("key_mismatch", job=None)
     assert verdict(SAME, told) == BROKEN
 
@@ -89,7 +89,7 @@ def test_a_key_that_has_died_or_is_another_customers_may_make_another_job(contra
 
 
 @keyed
-def test_an_order_that_was_not_kept_whole_is_not_compared(contract: Contract) -> None:
+def test_a_submission_that_was_not_kept_in_full_is_not_compared(contract: Contract) -> None:
     told = (
         teller(contract)
         .submit(body=b'{"input": {"image": "data:')
@@ -99,7 +99,7 @@ def test_an_order_that_was_not_kept_whole_is_not_compared(contract: Contract) ->
 
 
 @keyed
-def test_another_order_with_the_key_is_refused(contract: Contract) -> None:
+def test_another_submission_with_the_key_is_refused(contract: Contract) -> None:
     told = teller(contract)
     cow = wanted(told, "a cow")
     assert verdict(OTHER, told.submit().submit("key_mismatch", job=None, body=cow)) == PASSED
@@ -111,7 +111,7 @@ def test_another_order_with_the_key_is_refused(contract: Contract) -> None:
 
 
 @keyed
-def test_the_refusal_that_was_asked_for_has_its_documented_status(contract: Contract) -> None:
+def test_a_provoked_refusal_has_its_documented_status(contract: Contract) -> None:
     told = teller(contract)
     body = wanted(told, "a cow")
     told.submit().submit(
@@ -125,7 +125,7 @@ def test_the_refusal_that_was_asked_for_has_its_documented_status(contract: Cont
 
 
 @keyed
-def test_another_spelling_of_the_same_order_is_no_other_order(contract: Contract) -> None:
+def test_another_spelling_of_the_same_submission_is_the_same_submission(contract: Contract) -> None:
     told = teller(contract)
     spelt = orjson.dumps(told.request, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
     assert verdict(OTHER, told.submit().submit(body=spelt)) == NOT_OBSERVED
@@ -133,7 +133,7 @@ def test_another_spelling_of_the_same_order_is_no_other_order(contract: Contract
 
 
 @keyed
-def test_one_order_that_comes_several_times_at_once_is_one_job(contract: Contract) -> None:
+def test_one_submission_sent_concurrently_is_one_job(contract: Contract) -> None:
     told = teller(contract).submit(answered=START + 5).submit(answered=START + 5)
     assert verdict(AT_ONCE, told.submit("key_in_flight", job=None)) == PASSED
     assert verdict(SAME, told) == NOT_OBSERVED
@@ -143,13 +143,13 @@ def test_one_order_that_comes_several_times_at_once_is_one_job(contract: Contrac
 
 
 @keyed
-def test_orders_with_two_keys_are_two_jobs(contract: Contract) -> None:
+def test_submissions_with_two_keys_are_two_jobs(contract: Contract) -> None:
     told = teller(contract).submit(answered=START + 5).submit(answered=START + 5, key="key-2", job=ANOTHER)
     assert [verdict(rule, told) for rule in RULES] == [NOT_OBSERVED] * 3
 
 
 @keyed
-def test_where_a_used_key_is_refused_the_order_is_not_accepted_again(contract: Contract) -> None:
+def test_a_refused_used_key_does_not_make_another_job(contract: Contract) -> None:
     rejecting = replace(knowing(contract), idempotency=replace(contract.idempotency, mode="reject"))
     told = teller(rejecting).submit()
     assert verdict(SAME, told.submit("key_mismatch", job=None)) == PASSED

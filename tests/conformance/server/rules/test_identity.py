@@ -1,4 +1,4 @@
-"""The rules about ids, on traces told by hand: kept, broken, not seen, and only assumed."""
+"""The rules about ids, on hand-written traces: kept, broken, not observed, and only assumed."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def test_ids_have_their_form(contract: Contract) -> None:
     assert word("IDN-01", Teller(contract).submit("invalid_request", None)) == NOT_OBSERVED
 
 
-def test_every_form_that_can_be_made_can_be_known() -> None:
+def test_every_generated_form_is_recognised() -> None:
     assert set(PATTERNS) == set(ID_FORMS)
 
 
-def test_another_form_is_told(contract: Contract) -> None:
+def test_another_form_is_reported(contract: Contract) -> None:
     for odd in (str(uuid.uuid1()), "1", "!" * 26, a_job(contract)[len(contract.job_id_prefix) :] + "0"):
         told = Teller(contract).submit(job=contract.job_id_prefix + odd)
         assert word("IDN-01", told) == BROKEN
@@ -60,7 +60,7 @@ def test_another_form_is_told(contract: Contract) -> None:
 
 
 @prefixed
-def test_another_beginning_is_told(contract: Contract) -> None:
+def test_another_prefix_is_reported(contract: Contract) -> None:
     told = Teller(contract).submit(job="x" + a_job(contract))
     assert word("IDN-01", told) == BROKEN
     assert word("IDN-01", told, assuming(contract, "lifecycle.json#/job_id/form")) == BROKEN
@@ -70,13 +70,13 @@ def test_another_beginning_is_told(contract: Contract) -> None:
 # IDN-02
 
 
-def test_each_order_has_an_id_of_its_own(contract: Contract) -> None:
+def test_each_submission_has_its_own_id(contract: Contract) -> None:
     told = Teller(contract).submit(job=a_job(contract), key="k1").submit(job=a_job(contract, 1), key="k2")
     assert word("IDN-02", told) == PASSED
     assert word("IDN-02", Teller(contract).submit(job=a_job(contract))) == NOT_OBSERVED
 
 
-def test_two_orders_with_one_id_are_told(contract: Contract) -> None:
+def test_two_submissions_with_one_id_are_reported(contract: Contract) -> None:
     told = Teller(contract).submit(job=a_job(contract), key="k1").submit(job=a_job(contract), key="k2")
     assert word("IDN-02", told) == BROKEN
     told = Teller(contract).submit(job=a_job(contract), key=None).submit(job=a_job(contract), key=None)
@@ -84,14 +84,14 @@ def test_two_orders_with_one_id_are_told(contract: Contract) -> None:
 
 
 @keyed
-def test_the_same_key_is_the_same_order(contract: Contract) -> None:
+def test_the_same_key_is_the_same_submission(contract: Contract) -> None:
     told = Teller(contract).submit(job=a_job(contract), key="k").submit(job=a_job(contract), key="k")
     assert word("IDN-02", told) == PASSED
     other = told.submit(job=a_job(contract), key="k", body=b'{"another": 1}')
     assert word("IDN-02", other) == PASSED
 
 
-def test_an_answer_is_about_the_job_that_was_asked_for(contract: Contract) -> None:
+def test_a_response_is_about_the_requested_job(contract: Contract) -> None:
     body = Teller(contract).status(running(contract), job=a_job(contract, 1)).exchanges[0].answer
     told = Teller(contract).status(running(contract), job=a_job(contract))
     assert word("IDN-02", told) == PASSED
@@ -103,25 +103,25 @@ def test_an_answer_is_about_the_job_that_was_asked_for(contract: Contract) -> No
 
 
 def asked(contract: Contract, probe: str, situation: str | None, role: str = "status", **how: Any) -> Teller:
-    """Tell a probe of an id that is nobody's."""
+    """Add a probe of an unknown id."""
     return Teller(contract).call(role, situation, a_job(contract, 9), probe=probe, expected="unknown_job", **how)
 
 
-def test_nobodys_job_is_refused(contract: Contract) -> None:
+def test_an_unknown_job_is_refused(contract: Contract) -> None:
     for role in {"status", "result", "cancel"} & set(contract.operations):
         assert broken(asked(contract, "identity:unknown", "unknown_job", role)) == {}
         assert word("IDN-03", asked(contract, "identity:unknown", "unknown_job", role)) == PASSED
     assert word("IDN-03", Teller(contract).status("unknown_job")) == NOT_OBSERVED
 
 
-def test_nobodys_job_that_is_shown_is_told(contract: Contract) -> None:
+def test_an_unknown_job_that_is_shown_is_reported(contract: Contract) -> None:
     for probe in ("identity:unknown", "identity:malformed"):
         told = asked(contract, probe, running(contract))
         assert word("IDN-03", told) == BROKEN
         assert word("IDN-03", told, assuming(contract, home(contract, "status", "unknown_job"))) == LESSON
 
 
-def test_nobodys_job_that_is_refused_otherwise_is_told(contract: Contract) -> None:
+def test_an_undocumented_refusal_of_an_unknown_job_is_reported(contract: Contract) -> None:
     told = asked(contract, "identity:unknown", "forbidden")
     found = verdict("IDN-03", told)
     assert found.verdict == BROKEN
@@ -134,7 +134,7 @@ def test_nobodys_job_that_is_refused_otherwise_is_told(contract: Contract) -> No
 
 
 @contracts_that(lambda contract: "refusal_code" in contract.operations["status"].bindings)
-def test_another_code_is_told_and_a_missing_one_is_not(contract: Contract) -> None:
+def test_another_code_is_reported_and_a_missing_one_is_not(contract: Contract) -> None:
     pointer = place(contract, "status", "refusal_code")
     body = answer(contract, "status", "unknown_job")
     coded = pointer[-1] in body
@@ -149,7 +149,7 @@ def test_another_code_is_told_and_a_missing_one_is_not(contract: Contract) -> No
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_bad_day_says_nothing_of_an_id(contract: Contract, status: int) -> None:
+def test_a_temporary_failure_shows_nothing_about_an_id(contract: Contract, status: int) -> None:
     for probe, rule in (("identity:unknown", "IDN-03"), ("identity:foreign", "IDN-04")):
         assert word(rule, asked(contract, probe, None, status=status)) == NOT_OBSERVED
         assert word(rule, Teller(contract).nothing("status", probe=probe)) == NOT_OBSERVED
@@ -159,7 +159,7 @@ def test_a_bad_day_says_nothing_of_an_id(contract: Contract, status: int) -> Non
 
 
 def stranger(contract: Contract, situation: str | None, **how: Any) -> Teller:
-    """Tell the life of a job, and what a stranger is told of it."""
+    """Add the life of a job, and the response to another account."""
     around = contract.operations["submit"].model_parameters.pointer
     parameters: Any = {}
     for pointer in contract.models[0].parameters["prompt"]:
@@ -172,7 +172,7 @@ def stranger(contract: Contract, situation: str | None, **how: Any) -> Teller:
     return told.status(situation, job=job, probe="identity:foreign", expected="foreign_job", **how)
 
 
-def test_a_stranger_is_refused(contract: Contract) -> None:
+def test_another_account_is_refused(contract: Contract) -> None:
     right = find_situation(contract.operations["status"], "foreign_job")
     assert right is not None
     assert broken(stranger(contract, right.name)) == {}
@@ -180,19 +180,19 @@ def test_a_stranger_is_refused(contract: Contract) -> None:
     assert word("IDN-04", stranger(contract, "unknown_job")) == PASSED
 
 
-def test_a_stranger_who_is_shown_the_job_is_told_of_whatever_is_assumed(contract: Contract) -> None:
+def test_a_job_shown_to_another_account_is_reported_whatever_is_assumed(contract: Contract) -> None:
     told = stranger(contract, running(contract))
     assert word("IDN-04", told) == word("IDN-04", told, contract) == BROKEN
 
 
-def test_a_stranger_who_is_refused_otherwise_is_told_of(contract: Contract) -> None:
+def test_an_undocumented_refusal_of_another_account_is_reported(contract: Contract) -> None:
     told = stranger(contract, "unauthenticated")
     found = verdict("IDN-04", told)
     assert found.verdict == BROKEN
     assert word("IDN-04", told, assuming(contract, found.breaches[0].places[0])) == LESSON
 
 
-def test_a_refusal_tells_a_stranger_nothing(contract: Contract) -> None:
+def test_a_refusal_reveals_nothing_to_another_account(contract: Contract) -> None:
     right = find_situation(contract.operations["status"], "foreign_job")
     assert right is not None
     body = answer(contract, "status", right.name)
@@ -214,7 +214,7 @@ def test_a_refusal_tells_a_stranger_nothing(contract: Contract) -> None:
     assert word("IDN-04", stranger(contract, right.name, answer=video)) == BROKEN
 
 
-def test_no_stranger_is_no_evidence(contract: Contract) -> None:
+def test_without_another_account_there_is_no_evidence(contract: Contract) -> None:
     assert word("IDN-04", Teller(contract).submit().status("unknown_job")) == NOT_OBSERVED
 
 
@@ -222,7 +222,7 @@ def test_no_stranger_is_no_evidence(contract: Contract) -> None:
 
 
 def listing(contract: Contract, *jobs: str, **more: Any) -> Teller:
-    """Tell that a job was accepted, and of the list after it."""
+    """Add an accepted job and a list after it."""
     operation = contract.operations["list"]
     assert operation.items is not None
     body = answer(contract, "list", "listed")
@@ -248,7 +248,7 @@ def test_a_list_has_the_jobs(contract: Contract) -> None:
 
 
 @counted
-def test_a_whole_list_without_the_job_is_told(contract: Contract) -> None:
+def test_a_complete_list_without_the_job_is_reported(contract: Contract) -> None:
     told = listing(contract, a_job(contract, 1), total=1, size=20)
     assert word("IDN-05", told) == BROKEN
     assert word("IDN-05", told, assuming(contract, "lifecycle.json#/operations/list/items")) == LESSON
@@ -257,13 +257,13 @@ def test_a_whole_list_without_the_job_is_told(contract: Contract) -> None:
 
 
 @counted
-def test_a_page_of_many_says_nothing_of_what_is_on_the_next(contract: Contract) -> None:
+def test_one_page_of_many_shows_nothing_about_the_next(contract: Contract) -> None:
     assert word("IDN-05", listing(contract, a_job(contract, 1), total=2, size=1)) == NOT_OBSERVED
     assert word("IDN-05", listing(contract, a_job(contract, 1), total=30, size=20, page=2)) == NOT_OBSERVED
 
 
 @paged
-def test_the_last_page_is_a_whole_list(contract: Contract) -> None:
+def test_the_last_page_is_a_complete_list(contract: Contract) -> None:
     nothing: dict[str, Any] = {"next_cursor": None, "previous_cursor": None}
     assert word("IDN-05", listing(contract, a_job(contract, 1), **nothing)) == BROKEN
     assert word("IDN-05", listing(contract, a_job(contract, 1), **(nothing | {"next_cursor": "x"}))) == NOT_OBSERVED
@@ -284,10 +284,10 @@ def _counted(contract: Contract) -> bool:
 
 
 @contracts_that(lambda contract: "list" not in contract.operations)
-def test_without_a_list_there_is_nothing_to_be_in(contract: Contract) -> None:
+def test_without_a_list_the_rule_does_not_apply(contract: Contract) -> None:
     assert word("IDN-05", Teller(contract)) == NOT_APPLICABLE
 
 
-def test_ids_are_made_for_these_tests_as_the_contract_says(contract: Contract) -> None:
+def test_generated_ids_have_the_documented_form(contract: Contract) -> None:
     assert a_job(contract, 3).startswith(contract.job_id_prefix)
     assert ID_FORMS[contract.job_id_form](Random(3), START) in a_job(contract, 3)

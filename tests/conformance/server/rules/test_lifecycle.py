@@ -1,4 +1,4 @@
-"""The rules about what becomes of a job, on traces told by hand: kept, broken, not seen, and only assumed."""
+"""The rules about the lifecycle, on hand-written traces: kept, broken, not observed, and only assumed."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ queues = bound("queue_position")
 
 
 def ends(contract: Contract) -> list[str]:
-    """Return the situations of status that show the end of a job."""
+    """Return the situations of the status operation that show the end of a job."""
     found = contract.operations["status"].situations.values()
     return [one.name for one in found if one.stages and all(contract.graph[stage].terminal for stage in one.stages)]
 
 
 def way(contract: Contract) -> list[str]:
-    """Return the situations of status that a job that goes well goes through."""
+    """Return the situations of the status operation that a successful job passes through."""
     found = contract.operations["status"].situations.values()
     return [
         next(one.name for one in found if stage in one.stages) for stage in contract.graph.path(contract.graph.initial)
@@ -59,7 +59,7 @@ def way(contract: Contract) -> list[str]:
 
 
 def polls(contract: Contract, *situations: str, **how: Any) -> Teller:
-    """Tell polls one after the other."""
+    """Add consecutive polls."""
     told = Teller(contract)
     for situation in situations:
         told.status(situation, job=a_job(contract), **how)
@@ -67,7 +67,7 @@ def polls(contract: Contract, *situations: str, **how: Any) -> Teller:
 
 
 def at(told: Teller, situation: str, sent: float, answered: float, **how: Any) -> None:
-    """Tell a poll that takes its time."""
+    """Add a slow poll."""
     told.now = START + sent
     told.status(situation, job=a_job(told.contract), answered=START + answered, probe="job:concurrent", **how)
 
@@ -75,7 +75,7 @@ def at(told: Teller, situation: str, sent: float, answered: float, **how: Any) -
 # LIF-01
 
 
-def test_every_walk_forward_is_legal_with_stages_missed_or_seen_again(contract: Contract) -> None:
+def test_every_path_forward_is_legal_with_stages_missed_or_repeated(contract: Contract) -> None:
     forward = way(contract)
     for length in range(2, len(forward) + 1):
         for seen in itertools.combinations(forward, length):
@@ -83,13 +83,13 @@ def test_every_walk_forward_is_legal_with_stages_missed_or_seen_again(contract: 
     assert word("LIF-01", polls(contract, running(contract), running(contract))) == PASSED
 
 
-def test_one_look_at_a_job_shows_no_move(contract: Contract) -> None:
+def test_a_single_read_of_a_job_shows_no_move(contract: Contract) -> None:
     assert word("LIF-01", polls(contract, running(contract))) == NOT_OBSERVED
     assert word("LIF-01", polls(contract, ends(contract)[0], ends(contract)[0])) == NOT_OBSERVED
 
 
 @several
-def test_a_job_that_goes_back_is_told(contract: Contract) -> None:
+def test_a_job_that_goes_back_is_reported(contract: Contract) -> None:
     first, second = way(contract)[:2]
     told = polls(contract, second, first, second)
     found = verdict("LIF-01", told)
@@ -102,7 +102,7 @@ def test_a_job_that_goes_back_is_told(contract: Contract) -> None:
 
 
 @several
-def test_two_jobs_go_their_own_ways(contract: Contract) -> None:
+def test_two_jobs_are_judged_independently(contract: Contract) -> None:
     first, second = way(contract)[:2]
     told = polls(contract, second)
     told.status(first, job=a_job(contract, 1)).status(second, job=a_job(contract, 1))
@@ -110,7 +110,7 @@ def test_two_jobs_go_their_own_ways(contract: Contract) -> None:
 
 
 @several
-def test_a_request_sent_before_the_answer_may_show_what_was_before(contract: Contract) -> None:
+def test_a_request_sent_before_the_response_may_show_the_earlier_state(contract: Contract) -> None:
     first, second = way(contract)[:2]
     told = Teller(contract)
     at(told, second, 0.0, 1.0)
@@ -121,7 +121,7 @@ def test_a_request_sent_before_the_answer_may_show_what_was_before(contract: Con
 
 
 @several
-def test_the_order_of_the_trace_decides_nothing(contract: Contract) -> None:
+def test_the_order_of_the_trace_does_not_matter(contract: Contract) -> None:
     first, second = way(contract)[:2]
     told = Teller(contract)
     at(told, second, 5.0, 6.0)
@@ -130,7 +130,7 @@ def test_the_order_of_the_trace_decides_nothing(contract: Contract) -> None:
 
 
 @several
-def test_what_strangers_are_shown_is_no_stage(contract: Contract) -> None:
+def test_responses_to_other_accounts_show_no_stage(contract: Contract) -> None:
     first, second = way(contract)[:2]
     told = polls(contract, second).status(first, job=a_job(contract), probe="auth:none")
     told.status(first, job=a_job(contract), probe="identity:foreign")
@@ -146,7 +146,7 @@ def test_an_end_is_final(contract: Contract) -> None:
         assert word("LIF-02", polls(contract, running(contract), end)) == NOT_OBSERVED
 
 
-def test_an_end_that_is_another_or_none_later_is_told(contract: Contract) -> None:
+def test_an_end_that_changes_later_is_reported(contract: Contract) -> None:
     for first, then in itertools.permutations([*ends(contract), running(contract)], 2):
         if first == running(contract):
             continue
@@ -242,7 +242,7 @@ def test_progress_goes_from_0_to_1(contract: Contract) -> None:
 
 
 @queues
-def test_a_place_in_the_queue_is_a_whole_number(contract: Contract) -> None:
+def test_a_queue_position_is_an_integer(contract: Contract) -> None:
     assert word("LIF-03", progressing(contract, "queue_position", 3, 4, 0)) == PASSED
     assert word("LIF-03", progressing(contract, "queue_position", -1)) == BROKEN
     assert word("LIF-03", progressing(contract, "queue_position", 1.5)) == BROKEN
@@ -283,7 +283,7 @@ def test_milliseconds_are_no_seconds_and_words_no_moments(contract: Contract) ->
 
 
 @dated
-def test_what_has_not_ended_has_no_moment_of_its_end(contract: Contract) -> None:
+def test_a_running_job_has_no_end_time(contract: Contract) -> None:
     done = _said(contract, staged(contract, "status", "success"))
     situation = running(contract)
     body = changed(contract, "status", situation, place(contract, "status", "finished_at"), done)
@@ -310,7 +310,7 @@ def test_no_video_before_the_end(contract: Contract) -> None:
 
 
 def early(contract: Contract, situation: str, pointer: tuple[str, ...], url: str = "http://127.0.0.1/x.mp4") -> bytes:
-    """Return an answer with an address of a video in it, lists and all."""
+    """Return a response with a video URL, creating missing lists."""
     value: Any = url
     cut = next((number for number, step in enumerate(pointer) if step.isdigit()), len(pointer))
     for step in reversed(pointer[cut:]):
@@ -321,7 +321,7 @@ def early(contract: Contract, situation: str, pointer: tuple[str, ...], url: str
 # LIF-06
 
 
-def test_polls_that_overlap_may_be_answered_in_any_order(contract: Contract) -> None:
+def test_overlapping_polls_may_be_answered_in_any_order(contract: Contract) -> None:
     told = Teller(contract)
     for number, situation in enumerate(reversed(way(contract))):
         at(told, situation, number / 100, 5.0)
@@ -329,11 +329,11 @@ def test_polls_that_overlap_may_be_answered_in_any_order(contract: Contract) -> 
     assert word("LIF-06", told) == (PASSED if len(way(contract)) > 1 else NOT_OBSERVED)
 
 
-def test_polls_one_after_the_other_overlap_with_none(contract: Contract) -> None:
+def test_consecutive_polls_do_not_overlap(contract: Contract) -> None:
     assert word("LIF-06", polls(contract, *way(contract))) == NOT_OBSERVED
 
 
-def test_two_ends_at_once_are_two_stories(contract: Contract) -> None:
+def test_two_different_ends_in_overlapping_polls_are_reported(contract: Contract) -> None:
     first, then = ends(contract)[:2]
     told = Teller(contract)
     at(told, first, 0.0, 2.0)
@@ -344,7 +344,7 @@ def test_two_ends_at_once_are_two_stories(contract: Contract) -> None:
     assert word("LIF-06", told, assuming(contract, found.breaches[0].places[0])) == LESSON
 
 
-def test_a_look_back_within_a_crowd_is_told(contract: Contract) -> None:
+def test_a_step_back_among_overlapping_polls_is_reported(contract: Contract) -> None:
     told, end = Teller(contract), ends(contract)[0]
     at(told, end, 0.0, 1.0)
     at(told, running(contract), 0.5, 3.0)
@@ -375,14 +375,14 @@ def _sight(sent: float, answered: float, *stages: str) -> Sighting:
     return Sighting(step, frozenset(stages))  # type: ignore[arg-type]
 
 
-def _explained(sights: list[Sighting]) -> bool:
-    """Say the same by trying every order and every choice: the definition."""
+def _explained(sightings: list[Sighting]) -> bool:
+    """Decide by brute force, over every order and every choice: the definition."""
     edges = {stage.name: stage.next for stage in STAGES}
 
     def leads(one: str, other: str) -> bool:
         return one == other or any(leads(to, other) for to in edges[one])
 
-    for order in itertools.permutations(sights):
+    for order in itertools.permutations(sightings):
         if any(later.before(first) for first, later in itertools.combinations(order, 2)):
             continue
         for choice in itertools.product(*(one.stages for one in order)):
@@ -395,18 +395,18 @@ def test_an_order_is_found_if_and_only_if_there_is_one() -> None:
     chance = Random(7)
     outcomes = []
     for _ in range(1500):
-        sights = []
+        sightings = []
         for _ in range(chance.randint(1, 5)):
             sent = chance.randint(0, 6)
             stages = chance.sample("abcdef", chance.choice([1, 1, 1, 2]))
-            sights.append(_sight(sent, sent + chance.randint(0, 4), *stages))
-        outcomes.append(_explained(sights))
-        assert fits(STAGES, sights) is outcomes[-1]
+            sightings.append(_sight(sent, sent + chance.randint(0, 4), *stages))
+        outcomes.append(_explained(sightings))
+        assert fits(STAGES, sightings) is outcomes[-1]
     assert 300 < sum(outcomes) < 1200
 
 
 class Honest:
-    """A server as a model: jobs that go forward, asked for at once and by turns, on good days and bad ones."""
+    """A model server: jobs that move forward, polled concurrently and in turn, with temporary failures."""
 
     def __init__(self, contract: Contract, chance: Random, liar: bool = False) -> None:
         self.contract, self.chance, self.liar = contract, chance, liar
@@ -444,7 +444,7 @@ class Honest:
             self.told.call(role, next(one.name for one in found if stage in one.stages), job, answered=done)
 
 
-def test_who_keeps_the_contract_is_never_accused(contract: Contract) -> None:
+def test_a_server_that_keeps_the_contract_has_no_findings(contract: Contract) -> None:
     seen = set()
     for seed in range(40):
         told = Honest(contract, Random(seed)).run()
@@ -453,7 +453,7 @@ def test_who_keeps_the_contract_is_never_accused(contract: Contract) -> None:
     assert seen == {"LIF-01", "LIF-02", "LIF-06"}
 
 
-def test_who_says_anything_is_accused_nearly_always(contract: Contract) -> None:
+def test_a_server_with_random_responses_nearly_always_has_findings(contract: Contract) -> None:
     caught = [broken(Honest(contract, Random(seed), liar=True).run()) for seed in range(50)]
     assert sum("LIF-02" in one or "LIF-06" in one or "LIF-01" in one for one in caught) > 40
     assert {rule for one in caught for rule in one} >= {"LIF-02", "LIF-06"}

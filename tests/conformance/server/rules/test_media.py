@@ -1,4 +1,4 @@
-"""The rules for servers about the video, on facts told by hand: each is kept, broken, learned and not seen."""
+"""The server rules about the video, on hand-written properties: kept, broken, learned and not observed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def rule(number: int) -> Any:
 
 
 def teller(contract: Contract, model: int = 0) -> Teller:
-    """Return a teller of an order of a model that was accepted."""
+    """Return a teller of an accepted submission for a model."""
     path = contract.operations["submit"].path
     for place in contract.operations["submit"].bindings["model"].request:
         if place.part == "path":
@@ -55,7 +55,7 @@ def asked(told: Teller) -> Order:
 
 
 def video(told: Teller, **facts: Any) -> Video:
-    """Return a video as it was asked for, but for some facts."""
+    """Return a video as ordered, except for some properties."""
     order = asked(told)
     width, height = frame_size(int((order.resolution or "720")[:-1]), 16, 9)
     found = {
@@ -82,7 +82,7 @@ def test_no_video_shows_nothing(contract: Contract) -> None:
     assert {verdict(one, teller(contract)) for one in RULES} <= {NOT_OBSERVED, NOT_APPLICABLE}
 
 
-def test_a_video_as_it_was_asked_for_breaks_nothing(contract: Contract) -> None:
+def test_a_video_as_ordered_breaks_no_rule(contract: Contract) -> None:
     for model in _models(contract):
         told = teller(contract, model)
         words = {one.id: verdict(one, told, videos=(video(told),)) for one in RULES}
@@ -108,20 +108,20 @@ def test_a_video_as_it_was_asked_for_breaks_nothing(contract: Contract) -> None:
         (11, {"video_seconds": 1.5}),
     ],
 )
-def test_what_is_otherwise_in_a_video_is_seen(contract: Contract, number: int, facts: dict[str, Any]) -> None:
+def test_a_deviating_property_of_a_video_is_reported(contract: Contract, number: int, facts: dict[str, Any]) -> None:
     for model in _models(contract):
         assert word(number, teller(knowing(contract), model)) in (PASSED, NOT_OBSERVED)
         assert word(number, teller(knowing(contract), model), **facts) == BROKEN
 
 
-def test_one_frame_short_is_seen(contract: Contract) -> None:
+def test_one_frame_short_is_reported(contract: Contract) -> None:
     told = teller(contract)
     seconds = asked(told).seconds
     short = {"frames": 24 * seconds - 1, "video_seconds": seconds - 1 / 24}
     assert [word(number, told, **short) for number in (2, 3, 11)] == [PASSED, BROKEN, PASSED]
 
 
-def test_what_is_no_video_is_seen(contract: Contract) -> None:
+def test_a_file_that_is_not_a_video_is_reported(contract: Contract) -> None:
     told = teller(contract)
     bad = Video(JOB, told.video, error="the file starts with b'<html>'")
     words = {one.id: verdict(one, told, videos=(bad,)) for one in RULES}
@@ -144,7 +144,7 @@ def test_the_aspect_is_that_of_the_picture_that_was_given(contract: Contract) ->
 
 
 @contracts_that(lambda contract: any("aspect_ratio" in model.parameters for model in contract.models))
-def test_the_aspect_is_the_one_that_was_asked_for(contract: Contract) -> None:
+def test_the_aspect_is_the_ordered_one(contract: Contract) -> None:
     number = next(n for n in _models(contract) if "aspect_ratio" in contract.models[n].parameters)
     told = teller(knowing(contract), number)
     assert word(5, told) == PASSED
@@ -154,7 +154,7 @@ def test_the_aspect_is_the_one_that_was_asked_for(contract: Contract) -> None:
     assert word(5, teller(assuming(contract, place), number), width=960, height=960) == LESSON
 
 
-def test_what_a_parameter_means_may_be_assumed(contract: Contract) -> None:
+def test_the_meaning_of_a_parameter_may_be_assumed(contract: Contract) -> None:
     for name, number, facts in (
         ("duration", 3, {"frames": 1}),
         ("duration", 11, {"video_seconds": 0.5}),
@@ -173,7 +173,7 @@ def test_the_frame_rate_is_a_lesson_where_the_description_is_assumed(contract: C
     assert word(2, teller(assuming(contract, place)), fps=25.0) == LESSON
 
 
-def test_sound_is_asked_for_only_where_it_is_promised(contract: Contract) -> None:
+def test_sound_is_expected_only_if_it_is_promised(contract: Contract) -> None:
     mute = word(7, teller(contract), audio_codec=None, audio_seconds=None)
     assert mute == (
         BROKEN if "audio" in str(contract.schemas.document(contract.models[0].schema_file)) else NOT_APPLICABLE
@@ -189,7 +189,7 @@ def test_sound_is_asked_for_only_where_it_is_promised(contract: Contract) -> Non
     assert word(7, teller(assuming(promised, f"{file}#/description")), audio_seconds=0.5) == LESSON
 
 
-def test_what_nobody_knows_is_not_judged(contract: Contract) -> None:
+def test_an_unknown_property_is_not_judged(contract: Contract) -> None:
     told = teller(contract)
     found = video(told)
     told.exchanges[0] = replace(told.exchanges[0], body=b'{"image": "data:')
@@ -209,7 +209,7 @@ def test_a_video_is_found_by_its_address_too(contract: Contract) -> None:
 
 
 def part(told: Teller, asked: str, told_range: str | None, size: int, status: int = 206, **how: Any) -> Teller:
-    """Tell a request for a part of the video."""
+    """Add a range request for the video."""
     answer = (("content-type", "video/mp4"), *((("content-range", told_range),) if told_range else ()))
     headers = (("range", asked),)
     return told.media(status, probe="job:range", headers=headers, answer_headers=answer, size=size, **how)
@@ -225,7 +225,9 @@ def part(told: Teller, asked: str, told_range: str | None, size: int, status: in
         ("bytes=0-99", "bytes 0-99/*", 100),
     ],
 )
-def test_a_part_of_the_video_is_that_part(contract: Contract, asked: str, told_range: str, size: int) -> None:
+def test_a_range_of_the_video_has_the_requested_bytes(
+    contract: Contract, asked: str, told_range: str, size: int
+) -> None:
     assert verdict(rule(9), part(teller(contract), asked, told_range, size)) == PASSED
     assert verdict(rule(9), part(teller(contract), asked, told_range, size + 1)) == BROKEN
     assert verdict(rule(9), part(teller(contract), asked, None, size)) == BROKEN
@@ -235,13 +237,13 @@ def test_a_part_of_the_video_is_that_part(contract: Contract, asked: str, told_r
     assert verdict(rule(9), part(teller(contract), asked, told_range, size, whole=False)) == NOT_OBSERVED
 
 
-def test_another_part_than_was_asked_for_is_seen(contract: Contract) -> None:
+def test_another_range_than_the_requested_one_is_reported(contract: Contract) -> None:
     assert verdict(rule(9), part(teller(contract), "bytes=0-99", "bytes 1-100/1000", 100)) == BROKEN
     assert verdict(rule(9), teller(contract).media(probe="job:media")) == NOT_OBSERVED
 
 
 def whole(told: Teller, length: str | None = str(SIZE), kind: str = "video/mp4", **how: Any) -> Teller:
-    """Tell a request for the whole video."""
+    """Add a request for the whole video."""
     sized = (("content-length", length),) if length is not None else ()
     said = {"probe": "job:media", "answer_headers": (("content-type", kind), *sized)} | how
     return told.media(**said)
@@ -254,7 +256,7 @@ def test_a_video_comes_with_its_length_and_type(contract: Contract, kind: str) -
     assert verdict(rule(10), whole(teller(contract), kind=kind)) == PASSED
 
 
-def test_a_wrong_length_or_type_is_seen(contract: Contract) -> None:
+def test_a_wrong_length_or_type_is_reported(contract: Contract) -> None:
     for told in (
         whole(teller(contract), "999"),
         whole(teller(contract), None),

@@ -1,4 +1,4 @@
-"""The rules for servers about money, on traces told by hand: each is kept, broken, learned and not seen."""
+"""The server rules about money, on hand-written traces: kept, broken, learned and not observed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PRICE, REFUSED = RULES
 
 
 def roles(contract: Contract) -> list[str]:
-    """Return the operations on a job that tell its cost."""
+    """Return the operations that report a job's cost."""
     return [role for role, operation in contract.operations.items() if "cost" in operation.bindings]
 
 
@@ -42,21 +42,21 @@ unpriced = contracts_that(lambda contract: not roles(contract))
 
 
 def told(contract: Contract, kind: str, cost: Any = None, model: int = 0) -> Teller:
-    """Tell an order and its end, with a cost if one is told."""
+    """Add a submission and its end, with a cost if given."""
     role = roles(contract)[0] if roles(contract) else "status"
     operation = contract.operations[role]
     situations = [one for one in operation.situations.values() if one.stages]
     name = next(one.name for one in situations if {contract.graph[stage].kind for stage in one.stages} == {kind})
-    story = teller(contract, model).submit(url=_url(contract, model)).wait(60).call(role, name)
+    annotated = teller(contract, model).submit(url=_url(contract, model)).wait(60).call(role, name)
     if cost is not None:
-        last, binding = story.exchanges[-1], operation.bindings["cost"]
+        last, binding = annotated.exchanges[-1], operation.bindings["cost"]
         body = orjson.loads(last.answer)
         pointer = binding.response[0].pointer
         for depth in range(1, len(pointer)):
             body = replaced(body, pointer[:depth], _inside(body, pointer[:depth]))
         value = FORMATS[binding.format or "decimal"].write(Decimal(cost))
-        story.exchanges[-1] = replace(last, answer=orjson.dumps(replaced(body, pointer, value)))
-    return story
+        annotated.exchanges[-1] = replace(last, answer=orjson.dumps(replaced(body, pointer, value)))
+    return annotated
 
 
 def _inside(body: Any, pointer: tuple[str, ...]) -> Any:
@@ -66,27 +66,27 @@ def _inside(body: Any, pointer: tuple[str, ...]) -> Any:
 
 
 def _url(contract: Contract, model: int) -> str:
-    story = Teller(contract)
+    annotated = Teller(contract)
     path = contract.operations["submit"].path
     for place in contract.operations["submit"].bindings["model"].request:
         if place.part == "path":
             path = path.replace("{" + place.name + "}", contract.models[model].id)
-    return story.base + path
+    return annotated.base + path
 
 
 def due(contract: Contract, model: int = 0) -> Decimal:
-    """Return what the cheapest order of a model costs."""
+    """Return the price of a model's cheapest order."""
     order = order_behind(told(contract, "success", "1", model).story(), JOB)
     assert order is not None
     return contract.models[model].price[order.resolution or ""] * order.seconds
 
 
 @unpriced
-def test_a_provider_that_tells_no_cost_is_not_held_to_one(contract: Contract) -> None:
+def test_the_price_rule_does_not_apply_to_a_provider_that_reports_no_cost(contract: Contract) -> None:
     assert verdict(PRICE, told(contract, "success")) == NOT_APPLICABLE
 
 
-def test_an_order_alone_shows_nothing(contract: Contract) -> None:
+def test_a_submission_alone_shows_nothing(contract: Contract) -> None:
     assert {verdict(rule, teller(contract).submit()) for rule in RULES} <= {NOT_OBSERVED, NOT_APPLICABLE}
 
 
@@ -128,24 +128,24 @@ def test_a_job_without_a_video_costs_nothing(contract: Contract, kind: str) -> N
 
 
 @priced
-def test_a_job_whose_order_was_not_seen_or_names_no_tier_is_not_priced(contract: Contract) -> None:
-    story = told(contract, "success", "99")
-    story.exchanges.pop(0)
-    assert verdict(PRICE, story) == NOT_OBSERVED
-    story = told(contract, "success", "99")
-    story.exchanges[0] = replace(story.exchanges[0], body=b'{"image": "data:image')
-    assert verdict(PRICE, story) == NOT_OBSERVED
+def test_a_job_without_a_known_submission_or_tier_has_no_expected_price(contract: Contract) -> None:
+    annotated = told(contract, "success", "99")
+    annotated.exchanges.pop(0)
+    assert verdict(PRICE, annotated) == NOT_OBSERVED
+    annotated = told(contract, "success", "99")
+    annotated.exchanges[0] = replace(annotated.exchanges[0], body=b'{"image": "data:image')
+    assert verdict(PRICE, annotated) == NOT_OBSERVED
 
 
-def test_an_order_that_was_refused_has_no_job(contract: Contract) -> None:
-    story = teller(contract).submit(None, status=422, job=None)
-    assert verdict(REFUSED, story) == PASSED
+def test_a_refused_submission_has_no_job(contract: Contract) -> None:
+    annotated = teller(contract).submit(None, status=422, job=None)
+    assert verdict(REFUSED, annotated) == PASSED
     body = orjson.loads(teller(contract).submit().exchanges[0].answer)
-    story = teller(contract).submit(None, status=422, answer=orjson.dumps(body), job=JOB)
-    assert verdict(REFUSED, story) == PASSED
+    annotated = teller(contract).submit(None, status=422, answer=orjson.dumps(body), job=JOB)
+    assert verdict(REFUSED, annotated) == PASSED
     running = next(one.name for one in contract.operations["status"].situations.values() if one.stages)
-    assert verdict(REFUSED, story.status(running)) == BROKEN
+    assert verdict(REFUSED, annotated.status(running)) == BROKEN
 
 
-def test_a_refusal_that_passes_shows_nothing(contract: Contract) -> None:
+def test_a_temporary_refusal_shows_nothing(contract: Contract) -> None:
     assert verdict(REFUSED, teller(contract).submit(None, status=503, job=None)) == NOT_OBSERVED

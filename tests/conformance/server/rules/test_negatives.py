@@ -1,4 +1,4 @@
-"""The rules about bodies that break the contract, and those that just keep it, on traces told by hand."""
+"""The rules about invalid bodies and bodies at a bound, on hand-written traces."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def order(contract: Contract, pointer: tuple[str, ...], value: Any) -> Any:
 
 
 def wrong(contract: Contract, situation: str | None, number: int = 0, **how: Any) -> Teller:
-    """Tell of an order of a film that is far too long, and how it is answered."""
+    """Add a submission for a video that is far too long, and its response."""
     return add_wrong(Teller(contract), situation, number, **how)
 
 
@@ -59,7 +59,7 @@ def test_a_bad_body_is_refused(contract: Contract) -> None:
     assert word("NEG-02", wrong(contract, "invalid_request")) == PASSED
 
 
-def test_a_bad_body_that_makes_a_job_is_told_with_what_forbids_it(contract: Contract) -> None:
+def test_an_invalid_body_that_makes_a_job_is_reported_with_the_schema_that_forbids_it(contract: Contract) -> None:
     told = wrong(contract, "accepted")
     found = verdict("NEG-01", told)
     assert found.verdict == BROKEN
@@ -83,13 +83,13 @@ def test_each_bad_body_counts(contract: Contract) -> None:
     assert len(verdict("NEG-01", told).breaches) == 2
 
 
-def test_another_content_type_may_be_taken_where_no_document_says_otherwise(contract: Contract) -> None:
+def test_another_content_type_may_be_accepted_unless_a_document_forbids_it(contract: Contract) -> None:
     told = wrong(contract, "accepted", probe="negative:type", expected="unsupported_media_type")
     says = "unsupported_media_type" in contract.operations["submit"].situations
     assert word("NEG-01", told) == (BROKEN if says else NOT_OBSERVED)
 
 
-def test_other_orders_say_nothing_of_bad_bodies(contract: Contract) -> None:
+def test_valid_submissions_show_nothing_about_invalid_bodies(contract: Contract) -> None:
     told = Teller(contract).submit().submit("invalid_request", None)
     assert word("NEG-01", told) == word("NEG-02", told) == word("NEG-03", told) == NOT_OBSERVED
     lost = Teller(contract).nothing("submit", probe="negative:type:/x", expected="invalid_request")
@@ -99,7 +99,7 @@ def test_other_orders_say_nothing_of_bad_bodies(contract: Contract) -> None:
 # NEG-02
 
 
-def test_a_bad_body_that_is_refused_otherwise_is_told(contract: Contract) -> None:
+def test_an_undocumented_refusal_of_an_invalid_body_is_reported(contract: Contract) -> None:
     told = wrong(contract, "unauthenticated")
     right = contract.operations["submit"].situations["invalid_request"]
     other = contract.operations["submit"].situations["unauthenticated"]
@@ -112,13 +112,13 @@ def test_a_bad_body_that_is_refused_otherwise_is_told(contract: Contract) -> Non
     assert word("NEG-01", told) == PASSED
 
 
-def test_a_good_answer_without_a_job_is_no_refusal(contract: Contract) -> None:
+def test_a_successful_response_without_a_job_is_not_a_refusal(contract: Contract) -> None:
     told = wrong(contract, None, status=200, answer=b'{"error": "no"}')
     assert word("NEG-01", told) == PASSED
     assert word("NEG-02", told) == BROKEN
 
 
-def test_what_stands_in_for_a_situation_may_be_any_refusal(contract: Contract) -> None:
+def test_a_fallback_for_a_situation_may_be_any_refusal(contract: Contract) -> None:
     told = wrong(contract, None, probe="negative:huge", expected="body_too_large", status=413)
     assert word("NEG-02", told) == PASSED
 
@@ -140,7 +140,7 @@ def test_an_unknown_model_is_refused_as_such(contract: Contract) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
-def test_a_bad_day_says_nothing_of_bad_bodies(contract: Contract, status: int) -> None:
+def test_a_temporary_failure_shows_nothing_about_invalid_bodies(contract: Contract, status: int) -> None:
     told = wrong(contract, None, status=status, **HTML)
     add_wrong(told, None, 1, status=status, **HTML)
     assert word("NEG-02", told) == NOT_OBSERVED
@@ -159,7 +159,7 @@ def test_one_internal_error_is_a_bad_day_and_two_of_them_a_habit(contract: Contr
 
 
 def at_bound(contract: Contract, situation: str | None, other: str = "accepted", **how: Any) -> Teller:
-    """Tell of an order that is taken, and of one at the edge of what the schema allows."""
+    """Add an accepted submission, and one at a bound of the schema."""
     pointer, value = duration(contract), _allowed(contract)
     told = Teller(contract).submit(other, a_job(contract) if other == "accepted" else None, probe="job", key="key-0")
     job = a_job(contract, 1) if situation == "accepted" else None
@@ -181,12 +181,12 @@ def _schema(contract: Contract, inner: tuple[str, ...]) -> str:
     return contract.models[0].schema + format_pointer(tuple(part for one in inner for part in ("properties", one)))
 
 
-def test_a_body_at_its_bound_is_taken(contract: Contract) -> None:
+def test_a_body_at_its_bound_is_accepted(contract: Contract) -> None:
     assert broken(at_bound(contract, "accepted")) == {}
     assert word("NEG-03", at_bound(contract, "accepted")) == PASSED
 
 
-def test_a_body_at_its_bound_that_is_refused_is_told(contract: Contract) -> None:
+def test_a_refused_body_at_its_bound_is_reported(contract: Contract) -> None:
     told = at_bound(contract, "invalid_request")
     found = verdict("NEG-03", told)
     assert found.verdict == BROKEN
@@ -197,14 +197,14 @@ def test_a_body_at_its_bound_that_is_refused_is_told(contract: Contract) -> None
     assert all(contract.schemas.at(place) for place in found.breaches[0].places)
 
 
-def test_an_order_that_is_refused_for_another_reason_says_nothing_of_bounds(contract: Contract) -> None:
+def test_a_submission_refused_for_another_reason_shows_nothing_about_bounds(contract: Contract) -> None:
     names = {"insufficient_balance", "rate_limited", "forbidden", "unauthenticated", "overloaded", "model_unavailable"}
     for name in names & set(contract.operations["submit"].situations):
         assert word("NEG-03", at_bound(contract, name)) == NOT_OBSERVED
     assert word("NEG-03", at_bound(contract, "invalid_request", other="invalid_request")) == NOT_OBSERVED
 
 
-def test_a_picture_may_be_refused_for_what_it_is(contract: Contract) -> None:
+def test_a_picture_may_be_refused_for_its_content(contract: Contract) -> None:
     (first, *_) = contract.models[0].parameters["first_frame"]
     pointer = format_pointer((*contract.operations["submit"].model_parameters.pointer, *first))
     assert word("NEG-03", at_bound(contract, "invalid_request", probe=f"bound:{pointer}:2048")) == NOT_OBSERVED

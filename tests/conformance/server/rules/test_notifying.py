@@ -1,4 +1,4 @@
-"""The rules for servers about callbacks, on traces told by hand: each is kept, broken, learned and not seen."""
+"""The server rules about callbacks, on hand-written traces: kept, broken, learned and not observed."""
 
 from __future__ import annotations
 
@@ -35,87 +35,87 @@ silent = contracts_that(lambda contract: contract.callbacks is None)
 
 
 def ending(contract: Contract, kind: str = "success") -> str:
-    """Return the name of the callback that tells an end."""
+    """Return the name of the callback situation for an end."""
     assert contract.callbacks is not None
     situations = contract.callbacks.situations.values()
     return next(one.name for one in situations if {contract.graph[name].kind for name in one.stages} == {kind})
 
 
 def polled(contract: Contract, kind: str = "success") -> str:
-    """Return the name of the poll's answer that tells a class of stages."""
+    """Return the status situation for a kind of stage."""
     situations = contract.operations["status"].situations.values()
     return next(one.name for one in situations if {contract.graph[name].kind for name in one.stages} == {kind})
 
 
 def told(contract: Contract, kind: str = "success", **how: Any) -> Teller:
-    """Tell an order, and the callback that ends it."""
+    """Add a submission and its final callback."""
     return callback(teller(contract).submit(**how).wait(60), kind)
 
 
-def callback(story: Teller, kind: str = "success", status: int | None = 200, job: str = JOB, **how: Any) -> Teller:
-    """Tell a callback of which only what is known stands in for the example."""
-    assert story.contract.callbacks is not None
-    name = ending(story.contract, kind)
-    values = {"job": job, "video_url": story.video}
-    body = story.contract.callbacks.situations[name].template.write(lambda one: values.get(one, MISSING))
-    return story.callback(name, status, job, body=body, **how)
+def callback(annotated: Teller, kind: str = "success", status: int | None = 200, job: str = JOB, **how: Any) -> Teller:
+    """Add a callback that has only the known values of the example."""
+    assert annotated.contract.callbacks is not None
+    name = ending(annotated.contract, kind)
+    values = {"job": job, "video_url": annotated.video}
+    body = annotated.contract.callbacks.situations[name].template.write(lambda one: values.get(one, MISSING))
+    return annotated.callback(name, status, job, body=body, **how)
 
 
-def after(story: Teller, situation: str | None, seconds: float = 1.0, **how: Any) -> Teller:
-    """Tell a poll a little later."""
-    return story.wait(seconds).status(situation, **how)
+def after(annotated: Teller, situation: str | None, seconds: float = 1.0, **how: Any) -> Teller:
+    """Add a poll a little later."""
+    return annotated.wait(seconds).status(situation, **how)
 
 
-def sealed(story: Teller, key: str = SECRET, body: bytes | None = None, late: float = 0.0, **how: Any) -> Teller:
+def sealed(annotated: Teller, key: str = SECRET, body: bytes | None = None, late: float = 0.0, **how: Any) -> Teller:
     """Sign the last callback."""
-    last = story.deliveries[-1]
-    assert story.contract.callbacks is not None
-    assert story.contract.callbacks.signature is not None
-    signature = replace(story.contract.callbacks.signature, **how)
+    last = annotated.deliveries[-1]
+    assert annotated.contract.callbacks is not None
+    assert annotated.contract.callbacks.signature is not None
+    signature = replace(annotated.contract.callbacks.signature, **how)
     moment = int(last.sent - late)
     headers = sign(signature, key, last.body if body is None else body, timestamp=moment, message_id="msg-1")
     written = tuple((name.lower(), value) for name, value in headers.items())
-    story.deliveries[-1] = replace(last, headers=(*last.headers, *written))
-    return story
+    annotated.deliveries[-1] = replace(last, headers=(*last.headers, *written))
+    return annotated
 
 
-def changed(story: Teller, **members: Any) -> Teller:
+def changed(annotated: Teller, **members: Any) -> Teller:
     """Change the last callback's body."""
-    last = story.deliveries[-1]
-    story.deliveries[-1] = replace(last, body=orjson.dumps(orjson.loads(last.body) | members))
-    return story
+    last = annotated.deliveries[-1]
+    annotated.deliveries[-1] = replace(last, body=orjson.dumps(orjson.loads(last.body) | members))
+    return annotated
 
 
 @silent
-def test_a_provider_without_callbacks_is_not_held_to_them(contract: Contract) -> None:
+def test_callback_rules_do_not_apply_to_a_provider_without_callbacks(contract: Contract) -> None:
     assert {verdict(rule, teller(contract).submit()) for rule in RULES} == {NOT_APPLICABLE}
 
 
 @calling
-def test_an_order_without_a_callback_shows_nothing(contract: Contract) -> None:
+def test_a_submission_without_a_callback_shows_nothing(contract: Contract) -> None:
     assert {verdict(rule, teller(contract).submit(), secret=SECRET) for rule in RULES} == {NOT_OBSERVED}
 
 
 @calling
 @pytest.mark.parametrize("kind", ["success", "failure"])
-def test_a_callback_that_is_as_documented_breaks_nothing(contract: Contract, kind: str) -> None:
-    story = after(sealed(told(contract, kind)), polled(contract, kind)).wait(100_000)
-    assert [verdict(rule, story, secret=SECRET) for rule in RULES] == [PASSED] * 3 + [NOT_OBSERVED] + [PASSED] * 2
+def test_a_documented_callback_breaks_no_rule(contract: Contract, kind: str) -> None:
+    annotated = after(sealed(told(contract, kind)), polled(contract, kind)).wait(100_000)
+    assert [verdict(rule, annotated, secret=SECRET) for rule in RULES] == [PASSED] * 3 + [NOT_OBSERVED] + [PASSED] * 2
 
 
 @calling
 def test_a_callback_has_every_field(contract: Contract) -> None:
-    story = told(knowing(contract))
-    last = story.deliveries[-1]
+    annotated = told(knowing(contract))
+    last = annotated.deliveries[-1]
     body = orjson.loads(last.body)
     for name in body:
         kept = {key: value for key, value in body.items() if key != name}
-        story.deliveries[-1] = replace(last, body=orjson.dumps(kept))
+        annotated.deliveries[-1] = replace(last, body=orjson.dumps(kept))
         optional = not contract.schemas.violations(next(iter(_schemas(contract))), kept)
-        assert verdict(SCHEMA, story) == (PASSED if optional else BROKEN), name
-    story.deliveries[-1] = replace(last, body=b"<html>")
-    assert verdict(SCHEMA, story) == BROKEN
-    assert verdict(SAME, after(story, polled(contract))) == NOT_OBSERVED
+        assert verdict(SCHEMA, annotated) == (PASSED if optional else BROKEN), name
+    annotated.deliveries[-1] = replace(last, body=b"<html>")
+    assert verdict(SCHEMA, annotated) == BROKEN
+    assert verdict(SAME, after(annotated, polled(contract))) == NOT_OBSERVED
 
 
 def _schemas(contract: Contract) -> list[str]:
@@ -145,7 +145,9 @@ def test_a_seal_is_that_of_the_bytes_that_came(contract: Contract) -> None:
 
 @calling
 @pytest.mark.parametrize("way", [{"secret": "whsec-base64"}, {"secret": "whsec-text"}, {"encoding": "base64"}])
-def test_another_reading_of_the_secret_or_the_seal_is_told(contract: Contract, way: dict[str, Any]) -> None:
+def test_another_interpretation_of_the_secret_or_the_encoding_is_reported(
+    contract: Contract, way: dict[str, Any]
+) -> None:
     (name, word), *_ = way.items()
     found = judged(SIGNED, sealed(told(knowing(contract)), **way), secret=SECRET)
     assert found.verdict == BROKEN
@@ -161,11 +163,11 @@ def test_a_header_that_is_only_assumed_is_a_lesson(contract: Contract) -> None:
     for name in contract.callbacks.signature.headers:
         place = f"{PLACE}/signature/headers/{name}"
         for known, word in ((knowing(contract), BROKEN), (assuming(contract, place), LESSON)):
-            story = sealed(told(known))
-            last = story.deliveries[-1]
+            annotated = sealed(told(known))
+            last = annotated.deliveries[-1]
             kept = tuple(pair for pair in last.headers if pair[0] != name.lower())
-            story.deliveries[-1] = replace(last, headers=kept)
-            assert verdict(SIGNED, story, secret=SECRET) == word
+            annotated.deliveries[-1] = replace(last, headers=kept)
+            assert verdict(SIGNED, annotated, secret=SECRET) == word
 
 
 @calling
@@ -181,7 +183,7 @@ def test_a_seal_is_fresh(contract: Contract) -> None:
 
 
 @calling
-def test_a_callback_tells_what_a_poll_tells(contract: Contract) -> None:
+def test_a_callback_agrees_with_a_poll(contract: Contract) -> None:
     assert verdict(SAME, after(told(contract, "failure"), polled(contract))) == BROKEN
     assert verdict(SAME, after(told(contract), polled(contract, "failure"))) == BROKEN
     places = (f"{PLACE}/situations",)
@@ -192,24 +194,24 @@ def test_a_callback_tells_what_a_poll_tells(contract: Contract) -> None:
 
 @calling
 def test_a_callback_has_the_video_that_the_poll_has(contract: Contract) -> None:
-    story = told(knowing(contract))
-    story.video += "?signature=another"
-    assert verdict(SAME, after(story, polled(contract))) == PASSED
-    story = told(knowing(contract))
-    story.video = f"{MEDIA}/media/another/video.mp4"
-    assert verdict(SAME, after(story, polled(contract))) == BROKEN
-    story.contract = assuming(contract, f"{PLACE}/bindings/video_url")
-    assert verdict(SAME, story) == LESSON
+    annotated = told(knowing(contract))
+    annotated.video += "?signature=another"
+    assert verdict(SAME, after(annotated, polled(contract))) == PASSED
+    annotated = told(knowing(contract))
+    annotated.video = f"{MEDIA}/media/another/video.mp4"
+    assert verdict(SAME, after(annotated, polled(contract))) == BROKEN
+    annotated.contract = assuming(contract, f"{PLACE}/bindings/video_url")
+    assert verdict(SAME, annotated) == LESSON
 
 
 @calling
 def test_a_callback_names_its_own_job(contract: Contract) -> None:
-    story = told(contract)
+    annotated = told(contract)
     other = "tk-hiapi-01KQ7CV7BEG9D9ZJXW8TD15JVZ"
-    story.deliveries[-1] = replace(
-        story.deliveries[-1], body=story.deliveries[-1].body.replace(JOB.encode(), other.encode())
+    annotated.deliveries[-1] = replace(
+        annotated.deliveries[-1], body=annotated.deliveries[-1].body.replace(JOB.encode(), other.encode())
     )
-    assert verdict(SAME, after(story, polled(contract))) == BROKEN
+    assert verdict(SAME, after(annotated, polled(contract))) == BROKEN
     old = callback(teller(contract).submit(), job=other)
     assert verdict(SAME, after(old, polled(contract))) == NOT_OBSERVED
 
@@ -219,66 +221,66 @@ def test_a_callback_that_was_not_acknowledged_comes_again(contract: Contract) ->
     assert contract.callbacks is not None
     delay = contract.callbacks.retries[0]
     for status in (500, None, 404):
-        story = teller(knowing(contract)).submit().callback(ending(contract), status)
-        assert verdict(RETRIED, story) == NOT_OBSERVED
-        assert verdict(RETRIED, story.wait(delay * 1.5 + 50)) == BROKEN
-        story.contract = assuming(contract, f"{PLACE}/retries")
-        assert verdict(RETRIED, story) == LESSON
-        story = teller(contract).submit().callback(ending(contract), status).wait(delay)
-        assert verdict(RETRIED, story.callback(ending(contract)).wait(100_000)) == PASSED
-    story = teller(contract).submit().callback(ending(contract), 410).wait(100_000)
-    assert verdict(RETRIED, story) == NOT_OBSERVED
+        annotated = teller(knowing(contract)).submit().callback(ending(contract), status)
+        assert verdict(RETRIED, annotated) == NOT_OBSERVED
+        assert verdict(RETRIED, annotated.wait(delay * 1.5 + 50)) == BROKEN
+        annotated.contract = assuming(contract, f"{PLACE}/retries")
+        assert verdict(RETRIED, annotated) == LESSON
+        annotated = teller(contract).submit().callback(ending(contract), status).wait(delay)
+        assert verdict(RETRIED, annotated.callback(ending(contract)).wait(100_000)) == PASSED
+    annotated = teller(contract).submit().callback(ending(contract), 410).wait(100_000)
+    assert verdict(RETRIED, annotated) == NOT_OBSERVED
 
 
 @calling
 def test_a_callback_that_comes_again_too_late_does_not_help(contract: Contract) -> None:
     assert contract.callbacks is not None
-    story = (
+    annotated = (
         teller(knowing(contract)).submit().callback(ending(contract), 500).wait(contract.callbacks.retries[0] * 2 + 60)
     )
-    assert verdict(RETRIED, story.callback(ending(contract))) == BROKEN
+    assert verdict(RETRIED, annotated.callback(ending(contract))) == BROKEN
 
 
 @calling
-def test_nobody_is_held_to_more_tries_than_the_contract_has(contract: Contract) -> None:
+def test_no_more_retries_than_documented_are_expected(contract: Contract) -> None:
     assert contract.callbacks is not None
-    story = teller(contract).submit()
+    annotated = teller(contract).submit()
     for delay in (0.0, *contract.callbacks.retries):
-        story.wait(delay).callback(ending(contract), 500)
-    assert verdict(RETRIED, story.wait(100_000)) == PASSED
+        annotated.wait(delay).callback(ending(contract), 500)
+    assert verdict(RETRIED, annotated.wait(100_000)) == PASSED
 
 
 @calling
-def test_a_callback_that_was_asked_for_comes(contract: Contract) -> None:
-    story = after(teller(contract).submit(probe="callback:order"), polled(contract))
-    assert verdict(RETRIED, story) == NOT_OBSERVED
-    assert verdict(RETRIED, story.wait(1000)) == BROKEN
-    story = after(teller(contract).submit(), polled(contract)).wait(1000)
-    assert verdict(RETRIED, story) == NOT_OBSERVED
+def test_a_requested_callback_comes(contract: Contract) -> None:
+    annotated = after(teller(contract).submit(probe="callback:order"), polled(contract))
+    assert verdict(RETRIED, annotated) == NOT_OBSERVED
+    assert verdict(RETRIED, annotated.wait(1000)) == BROKEN
+    annotated = after(teller(contract).submit(), polled(contract)).wait(1000)
+    assert verdict(RETRIED, annotated) == NOT_OBSERVED
 
 
 @calling
 def test_a_callback_that_was_acknowledged_does_not_come_again(contract: Contract) -> None:
     assert verdict(ONCE, told(contract).callback(ending(contract))) == PASSED
     assert verdict(ONCE, told(contract).wait(30).callback(ending(contract))) == BROKEN
-    story = told(assuming(contract, PLACE)).wait(30).callback(ending(contract))
-    assert verdict(ONCE, story) == LESSON
+    annotated = told(assuming(contract, PLACE)).wait(30).callback(ending(contract))
+    assert verdict(ONCE, annotated) == LESSON
     assert verdict(ONCE, teller(contract).submit().callback(ending(contract), 500).wait(9)) == NOT_OBSERVED
 
 
 @calling
-def test_an_acknowledgement_that_came_too_late_is_none(contract: Contract) -> None:
-    story = teller(contract).submit()
-    story.callback(ending(contract), answered=story.now + 60).wait(70).callback(ending(contract))
-    assert verdict(ONCE, story) == PASSED
+def test_a_late_acknowledgement_does_not_count(contract: Contract) -> None:
+    annotated = teller(contract).submit()
+    annotated.callback(ending(contract), answered=annotated.now + 60).wait(70).callback(ending(contract))
+    assert verdict(ONCE, annotated) == PASSED
 
 
 @calling
-def test_what_a_callback_tells_can_be_polled(contract: Contract) -> None:
+def test_the_end_that_a_callback_reports_can_be_polled(contract: Contract) -> None:
     running = next(stage.name for stage in contract.graph if not stage.terminal)
     assert verdict(READABLE, after(told(contract), running)) == BROKEN
     assert verdict(READABLE, after(told(contract), None, status=503).status(polled(contract))) == PASSED
     assert verdict(READABLE, after(told(contract), "unknown_job")) == BROKEN
     assert verdict(READABLE, after(told(contract), "unknown_job", headers=())) == NOT_OBSERVED
-    story = after(told(assuming(contract, f"{PLACE}/situations")), running)
-    assert verdict(READABLE, story) == LESSON
+    annotated = after(told(assuming(contract, f"{PLACE}/situations")), running)
+    assert verdict(READABLE, annotated) == LESSON

@@ -1,4 +1,4 @@
-"""The rules for servers about what is kept, on traces told by hand: each is kept, broken, learned and not seen."""
+"""The server rules about retention, on hand-written traces: kept, broken, learned and not observed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ telling = contracts_that(lambda contract: "expires_at" in contract.operations["s
 
 
 def role(contract: Contract) -> str:
-    """Return the operation that tells the video."""
+    """Return the operation that delivers the video."""
     return "result" if "result" in contract.operations else "status"
 
 
@@ -46,7 +46,7 @@ def answer(contract: Contract, kind: str = "success") -> str:
 
 
 def written(told: Teller, **moments: float) -> Teller:
-    """Write moments into the last answer."""
+    """Write timestamps into the last response."""
     operation = told.contract.operations[told.exchanges[-1].role or ""]
     last = told.exchanges[-1]
     body = orjson.loads(last.answer)
@@ -60,7 +60,7 @@ def written(told: Teller, **moments: float) -> Teller:
 
 
 def done(contract: Contract, life: float | None = None, **how: Any) -> Teller:
-    """Tell an order and its end, a minute later; its link lives as the contract says, or so long."""
+    """Add a submission and its end a minute later; the link lives as documented, or for `life` seconds."""
     told = teller(contract).submit().wait(60)
     ends = told.now
     told.call(role(contract), answer(contract), **how)
@@ -69,7 +69,7 @@ def done(contract: Contract, life: float | None = None, **how: Any) -> Teller:
     return written(told, created_at=START, finished_at=ends, started_at=START + 5, **expires)
 
 
-def test_an_order_alone_shows_nothing(contract: Contract) -> None:
+def test_a_submission_alone_shows_nothing(contract: Contract) -> None:
     words = {verdict(rule, teller(contract).submit()) for rule in RULES}
     assert words <= {NOT_OBSERVED, NOT_APPLICABLE}
 
@@ -111,7 +111,7 @@ def test_a_link_that_has_expired_is_refused(contract: Contract) -> None:
 
 
 @limited
-def test_nobody_is_judged_while_the_two_clocks_may_differ(contract: Contract) -> None:
+def test_nothing_is_judged_while_the_two_clocks_may_differ(contract: Contract) -> None:
     life = contract.retention.result_url
     assert life is not None
     for status in (200, 403):
@@ -173,7 +173,7 @@ def test_a_job_that_has_ended_can_be_read(contract: Contract) -> None:
     assert verdict(STATUS, gone) == NOT_OBSERVED
 
 
-def test_a_job_cannot_be_read_by_others(contract: Contract) -> None:
+def test_a_job_cannot_be_read_by_another_account(contract: Contract) -> None:
     for headers in ((), (("authorization", "Bearer another"),), (("authorization", "[redacted]"),)):
         told = done(knowing(contract)).call(role(contract), None, status=404, headers=headers)
         assert verdict(STATUS, told) == NOT_OBSERVED

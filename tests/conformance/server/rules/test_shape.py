@@ -1,4 +1,4 @@
-"""The rules about the shape of answers, on traces told by hand: kept, broken, not seen, and only assumed."""
+"""The rules about the shape of responses, on hand-written traces: kept, broken, not observed, and only assumed."""
 
 from __future__ import annotations
 
@@ -34,44 +34,44 @@ def bare(contract: Contract) -> Contract:
 
 
 def assuming(contract: Contract, *places: str) -> Contract:
-    """Return a contract that assumes what stands at places, and nothing else."""
+    """Return a contract that assumes only the given places."""
     return replace(contract, assumptions=(Assumption(places, "nobody says so"),))
 
 
 def verdict(rule: str, told: Teller, contract: Contract | None = None) -> ServerVerdict:
-    """Return what becomes of a rule."""
+    """Return the verdict on a rule."""
     found = [one for one in MINE if one.id == rule]
     return judge_server(contract or bare(told.contract), told.trace(), found)[0]
 
 
 def word(rule: str, told: Teller, contract: Contract | None = None) -> str:
-    """Return the word for what becomes of a rule."""
+    """Return the verdict on a rule, as a word."""
     return verdict(rule, told, contract).verdict
 
 
 def broken(told: Teller, rules: Iterable[ServerRule] = MINE) -> dict[str, list[str]]:
-    """Return every rule of mine that is broken, and how, although nothing is assumed."""
+    """Return the findings of the rules under test, with nothing assumed."""
     verdicts = judge_server(bare(told.contract), told.trace(), rules)
     return {one.rule.id: [breach.message for breach in one.breaches] for one in verdicts if one.verdict == BROKEN}
 
 
 def answer(contract: Contract, role: str, situation: str, job: str | None = None) -> Any:
-    """Return the body of an answer."""
+    """Return the body of a response."""
     return orjson.loads(Teller(contract).call(role, situation, job or a_job(contract)).exchanges[0].answer)
 
 
 def changed(contract: Contract, role: str, situation: str, pointer: tuple[str, ...], value: Any) -> bytes:
-    """Return the body of an answer with another value at a place."""
+    """Return the body of a response with another value at a place."""
     return orjson.dumps(replaced(answer(contract, role, situation), pointer, value))
 
 
 def place(contract: Contract, role: str, name: str) -> tuple[str, ...]:
-    """Return the place of a value in an operation's answers."""
+    """Return the place of a value in an operation's responses."""
     return next(one.pointer for one in contract.operations[role].bindings[name].response if one.part == "body")
 
 
 def staged(contract: Contract, role: str, kind: str) -> str:
-    """Return a situation that shows a stage of a class, and no other."""
+    """Return a situation that shows only a stage of a kind."""
     found = contract.operations[role].situations.values()
     return next(
         one.name for one in found if one.stages and all(contract.graph[stage].kind == kind for stage in one.stages)
@@ -79,7 +79,7 @@ def staged(contract: Contract, role: str, kind: str) -> str:
 
 
 def running(contract: Contract) -> str:
-    """Return a situation of status that shows a job under way."""
+    """Return a status situation of a running job."""
     return staged(contract, "status", "running")
 
 
@@ -99,25 +99,25 @@ REFUSALS = [answer for answer in ANSWERS if answer[2].status >= 400]
 
 
 def named(part: object) -> str:
-    """Return how a contract, a role or a situation is called in a test's name."""
+    """Return the name of a contract, a role or a situation in a test id."""
     return part.key if isinstance(part, Contract) else part.name if isinstance(part, Situation) else str(part)
 
 
 @pytest.mark.parametrize(("contract", "role", "situation"), ANSWERS, ids=named)
-def test_no_answer_that_the_contract_shows_breaks_anything(contract: Contract, role: str, situation: Situation) -> None:
+def test_no_example_of_the_contract_breaks_a_rule(contract: Contract, role: str, situation: Situation) -> None:
     told = Teller(contract).call(role, situation.name, a_job(contract))
     assert broken(told) == {}
 
 
 @pytest.mark.parametrize(("contract", "role", "situation"), REFUSALS, ids=named)
-def test_no_refusal_that_is_asked_for_breaks_anything(contract: Contract, role: str, situation: Situation) -> None:
+def test_no_provoked_refusal_breaks_a_rule(contract: Contract, role: str, situation: Situation) -> None:
     for probe in ("auth:none", "identity:unknown", "negative:type:/x", "idempotency:other", None):
         told = Teller(contract).call(role, situation.name, a_job(contract), probe=probe, expected=situation.name)
         found = broken(told)
         assert not found.keys() & {"SHA-01", "SHA-02", "SHA-03", "SHA-04"}
 
 
-def test_a_life_by_the_book_breaks_nothing(contract: Contract) -> None:
+def test_a_documented_lifecycle_breaks_no_rule(contract: Contract) -> None:
     job = a_job(contract)
     told = Teller(contract, {"prompt": "a horse"})
     told.submit("accepted", job, probe="job", expected="accepted")
@@ -135,7 +135,7 @@ def test_a_life_by_the_book_breaks_nothing(contract: Contract) -> None:
 # SHA-01
 
 
-def test_a_field_that_went_is_told_with_its_place(contract: Contract) -> None:
+def test_a_missing_field_is_reported_with_its_place(contract: Contract) -> None:
     situation = running(contract)
     pointer = place(contract, "status", "job")
     told = Teller(contract).status(situation, answer=changed(contract, "status", situation, pointer, 7))
@@ -149,7 +149,7 @@ def test_a_field_that_went_is_told_with_its_place(contract: Contract) -> None:
     assert all(contract.schemas.at(one) is not None for one in found.breaches[0].places)
 
 
-def test_each_place_that_says_so_makes_a_lesson_of_it(contract: Contract) -> None:
+def test_an_assumption_at_any_of_the_places_makes_a_lesson(contract: Contract) -> None:
     situation = running(contract)
     pointer = place(contract, "status", "job")
     told = Teller(contract).status(situation, answer=changed(contract, "status", situation, pointer, 7))
@@ -183,12 +183,12 @@ def test_a_word_that_no_document_has_breaks_the_shape(contract: Contract) -> Non
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"null", b"[]", b'"x"', b"{}", b"[" * 2000])
-def test_a_good_answer_that_is_no_such_thing_breaks_the_shape(contract: Contract, body: bytes) -> None:
+def test_a_successful_response_of_another_shape_is_reported(contract: Contract, body: bytes) -> None:
     assert word("SHA-01", Teller(contract).status(running(contract), answer=body)) == BROKEN
     assert word("SHA-01", Teller(contract).submit("accepted", answer=body)) == BROKEN
 
 
-def test_another_status_is_told_with_the_right_one(contract: Contract) -> None:
+def test_another_status_is_reported_with_the_documented_one(contract: Contract) -> None:
     found = verdict("SHA-01", Teller(contract).submit("accepted", status=206, expected="accepted"))
     assert found.verdict == BROKEN
     (breach,) = found.breaches
@@ -208,7 +208,7 @@ def test_an_undocumented_refusal_breaks_the_shape_unless_it_is_assumed(contract:
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_what_leads_elsewhere_breaks_the_shape(contract: Contract, status: int) -> None:
+def test_a_redirect_is_reported_as_a_shape(contract: Contract, status: int) -> None:
     assert word("SHA-01", Teller(contract).status(None, status=status)) == BROKEN
 
 
@@ -218,30 +218,30 @@ def test_a_bad_day_breaks_no_shape(contract: Contract, status: int) -> None:
     assert word("SHA-01", told) == word("SHA-02", told) == NOT_OBSERVED
 
 
-def test_what_the_contract_has_no_words_for_may_be_refused_in_any_way(contract: Contract) -> None:
+def test_an_undefined_case_may_be_refused_in_any_way(contract: Contract) -> None:
     assert "body_too_large" not in contract.operations["submit"].situations
     told = Teller(contract).submit(None, status=413, expected="body_too_large", answer_headers=JSON, answer=b"{}")
     told.status(None, status=400, probe="identity:malformed", answer_headers=JSON, answer=b"{}")
     assert word("SHA-01", told) == PASSED
 
 
-def test_what_was_not_delivered_has_no_shape(contract: Contract) -> None:
+def test_an_incomplete_response_has_no_shape(contract: Contract) -> None:
     told = Teller(contract).nothing("status").status(running(contract), whole=False, answer=b"{")
     assert [word(rule, told) for rule in ("SHA-01", "SHA-02", "SHA-03")] == [NOT_OBSERVED] * 3
     assert word("SHA-01", Teller(contract).media().call(None, None, status=404)) == NOT_OBSERVED
 
 
-def test_one_fault_is_told_once_however_often_it_is_met(contract: Contract) -> None:
+def test_a_repeated_fault_is_reported_once(contract: Contract) -> None:
     situation = running(contract)
     body = changed(contract, "status", situation, place(contract, "status", "job"), 7)
     told = Teller(contract)
     for _ in range(5):
         told.status(situation, answer=body)
     (breach,) = verdict("SHA-01", told).breaches
-    assert "4 times more" in breach.message
+    assert "4 more times" in breach.message
 
 
-def test_a_good_answer_may_have_more_than_the_contract_shows(contract: Contract) -> None:
+def test_a_successful_response_may_have_undocumented_fields(contract: Contract) -> None:
     situation = running(contract)
     body = answer(contract, "status", situation)
     mores: list[dict[str, Any]] = [{"surprise": 1}, {"error_code": 0}, {} if "code" in body else {"code": "OK"}]
@@ -260,14 +260,14 @@ def test_json_calls_itself_json(contract: Contract, kind: str) -> None:
 
 
 @pytest.mark.parametrize("headers", [(("content-type", "text/html"),), (("date", "now"),), (("content-type", ""),)])
-def test_json_that_calls_itself_otherwise_is_told(contract: Contract, headers: Any) -> None:
+def test_json_of_another_content_type_is_reported(contract: Contract, headers: Any) -> None:
     told = Teller(contract).status(running(contract), answer_headers=headers)
     found = verdict("SHA-02", told)
     assert found.verdict == BROKEN
     assert word("SHA-02", told, assuming(contract, found.breaches[0].places[-1])) == LESSON
 
 
-def test_a_trace_without_headers_shows_nothing_of_them(contract: Contract) -> None:
+def test_a_trace_without_headers_shows_nothing_about_them(contract: Contract) -> None:
     assert word("SHA-02", Teller(contract).status(running(contract), answer_headers=())) == NOT_OBSERVED
 
 
@@ -280,7 +280,7 @@ def test_a_refusal_keeps_its_envelope(contract: Contract) -> None:
 
 
 @pytest.mark.parametrize("body", [b'{"oops": "no"}', b"[]", b"", b"<html>nginx</html>"])
-def test_a_refusal_in_another_envelope_is_told(contract: Contract, body: bytes) -> None:
+def test_a_refusal_in_another_envelope_is_reported(contract: Contract, body: bytes) -> None:
     told = Teller(contract).status("unknown_job", answer=body)
     found = verdict("SHA-03", told)
     assert found.verdict == BROKEN
@@ -315,12 +315,12 @@ def test_a_refusal_may_leave_out_what_it_need_not_have(contract: Contract) -> No
 # SHA-04
 
 
-def test_answers_end(contract: Contract) -> None:
+def test_responses_end(contract: Contract) -> None:
     assert word("SHA-04", Teller(contract).status(running(contract), probe="job")) == PASSED
     assert word("SHA-04", Teller(contract).status(running(contract))) == NOT_OBSERVED
 
 
-def test_an_operation_that_does_not_answer_is_told(contract: Contract) -> None:
+def test_an_operation_that_never_responds_is_reported(contract: Contract) -> None:
     told = Teller(contract).submit(probe="job").nothing("status", probe="job")
     found = verdict("SHA-04", told)
     assert found.verdict == BROKEN
@@ -329,12 +329,12 @@ def test_an_operation_that_does_not_answer_is_told(contract: Contract) -> None:
     assert word("SHA-04", half) == BROKEN
 
 
-def test_an_answer_that_was_lost_once_accuses_nobody(contract: Contract) -> None:
+def test_a_single_lost_response_is_no_finding(contract: Contract) -> None:
     told = Teller(contract).nothing("status", probe="job").status(running(contract), probe="job")
     assert word("SHA-04", told) == PASSED
 
 
-def test_a_request_that_nobody_waited_for_accuses_nobody(contract: Contract) -> None:
+def test_a_request_that_was_not_awaited_is_no_finding(contract: Contract) -> None:
     trace = Teller(contract).submit(probe="job").nothing("status", probe="job").trace()
     (rule,) = (one for one in MINE if one.id == "SHA-04")
     for waited, said in ((1.0, PASSED), (31.0, BROKEN)):
@@ -342,12 +342,12 @@ def test_a_request_that_nobody_waited_for_accuses_nobody(contract: Contract) -> 
         assert judge_server(contract, ended, [rule])[0].verdict == said
 
 
-def test_an_answer_of_a_hundred_megabytes_is_told(contract: Contract) -> None:
+def test_a_response_of_a_hundred_megabytes_is_reported(contract: Contract) -> None:
     told = Teller(contract).status(running(contract), whole=False, answered=None, size=100_000_000)
     assert word("SHA-04", told) == BROKEN
 
 
-def test_every_rule_says_what_it_is(contract: Contract) -> None:
+def test_every_rule_has_a_statement_and_a_reason(contract: Contract) -> None:
     for rule in MINE:
         assert rule.level in ("MUST", "SHOULD")
         assert rule.severity in ("S1", "S2", "S3", "S4")

@@ -1,4 +1,4 @@
-"""The rules for clients, one file a family; a file here is found by being here."""
+"""The rules for clients, one file per family; each file in this folder is found by listing it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from functools import cache
 
 from hobbyhorse.conformance.client.rule import Rule
 
+# The life of a job: submitted, polled, ended, delivered; then the rules about every request.
 FAMILY_ORDER = ("SUB", "POL", "RTY", "TMO", "CAN", "PER", "RES", "SEC", "CBK", "SCH", "CON")
 
 
 @cache
 def rules() -> tuple[Rule, ...]:
-    """Return every rule: orders first, then what follows them, families that this order does not know at the end."""
+    """Return every rule in the order of FAMILY_ORDER; unknown families come last, by name."""
     found: list[Rule] = []
     for module in pkgutil.iter_modules(__path__):
         found += importlib.import_module(f"{__name__}.{module.name}").RULES

@@ -1,4 +1,4 @@
-"""Rules about limits of the account: what the provider does not take at once waits at the client."""
+"""Rules about limits of the account: submissions over the limit wait at the client. Knows no server."""
 
 from __future__ import annotations
 
@@ -6,72 +6,75 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from hobbyhorse.conformance.client.rule import Rule
-from hobbyhorse.conformance.client.rules.requests import asked_for, sent_by, value_of
+from hobbyhorse.conformance.client.rules.requests import requested_parameters, sent_by, value_of
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step, canonical
 
-TOO_MANY_REQUESTS = 429
+TOO_MANY_REQUESTS = 429  # RFC 6585, section 4
+# Attempts to submit one order. More would excuse a client that polls the limit; fewer would accuse a client that waits
+# for a long job with growing pauses.
 MOST_ORDER_TRIES = 10
+# Seconds before a refused submission is retried while other jobs are running: 0.5, less the rounding of recorded
+# times (1 ms). Longer than after other failures, because a place becomes free only when a job ends.
 LEAST_ORDER_GAP = 0.5 - 0.001
-"""Seconds before an order is sent again that was refused because others are under way, as exact as moments are."""
 
 
-def concurrency_limit(story: AnnotatedTrace) -> list[str] | None:
-    """Count how often, and how fast, an order is sent again while another job keeps its place."""
+def concurrency_limit(trace: AnnotatedTrace) -> list[str] | None:
+    """Count the retries of a submission while another job occupies the limit, and measure their pauses."""
     found: list[str] = []
     seen = False
-    for order in _orders(story):
-        busy = [step for step in order if step.delivered and step.status == TOO_MANY_REQUESTS and _others(story, step)]
+    for order in _orders(trace):
+        busy = [step for step in order if step.delivered and step.status == TOO_MANY_REQUESTS and _others(trace, step)]
         if not busy:
             continue
         seen = True
-        owners = _owners(story, order[0])
+        owners = _owners(trace, order[0])
         if len(order) > MOST_ORDER_TRIES * owners:
-            found.append(f"an order was sent {len(order)} times while other jobs were under way")
+            found.append(f"an order was submitted {len(order)} times while other jobs were under way")
         if owners == 1:
             found += _hasty(order, busy)
     return found if seen else None
 
 
 def _hasty(order: tuple[Step, ...], busy: list[Step]) -> Iterator[str]:
-    """Yield a sentence for each repetition that comes too soon; what the provider itself asked for is not."""
+    """Yield a sentence for each retry that comes too soon, unless the provider requested the wait."""
     for step, again in pairwise(order):
         gap = again.arrived - step.done
         if step in busy and gap < LEAST_ORDER_GAP and step.exchange.answer_header("retry-after") is None:
-            yield f"request {again.number} sends an order again {gap:.3f} s after 429"
+            yield f"request {again.number} retries a submission {gap:.3f} s after 429"
 
 
-def _orders(story: AnnotatedTrace) -> Iterator[tuple[Step, ...]]:
-    """Yield the submissions with the same body and address; runs at the same time are told apart by these alone."""
+def _orders(trace: AnnotatedTrace) -> Iterator[tuple[Step, ...]]:
+    """Yield the submissions with the same URL and body: concurrent runs differ in nothing else."""
     groups: dict[object, list[Step]] = {}
-    for step in story.submits:
+    for step in trace.submits:
         groups.setdefault((step.exchange.url, canonical(step.exchange.body)), []).append(step)
     yield from map(tuple, groups.values())
 
 
-def _owners(story: AnnotatedTrace, step: Step) -> int:
-    """Return how many runs may have sent a submission: those that were asked for its prompt, or else all."""
-    begun = [run for run in story.trace.runs if not run.resumed]
-    sent = sent_by(story, step)
+def _owners(trace: AnnotatedTrace, step: Step) -> int:
+    """Return how many runs may have sent a submission: the runs with its prompt, or else all runs."""
+    wait_began = [run for run in trace.runs if not run.resumed]
+    sent = sent_by(trace, step)
     if sent is None:
-        return max(1, len(begun))
+        return max(1, len(wait_began))
     prompt = value_of(sent, sent.parameters, "prompt")
-    same = [asked for asked in asked_for(story, step, sent) if value_of(sent, asked, "prompt") == prompt]
-    return len(same) or max(1, len(begun))
+    same = [one for one in requested_parameters(trace, step, sent) if value_of(sent, one, "prompt") == prompt]
+    return len(same) or max(1, len(wait_began))
 
 
-def _others(story: AnnotatedTrace, step: Step) -> bool:
-    """Whether another job is under way when a submission is refused, for all that the client knows."""
+def _others(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether the client knows of another running job when a submission is refused."""
     mine = canonical(step.exchange.body)
-    for other in story.submits:
+    for other in trace.submits:
         accepted = other.accepted and other.done <= step.done and canonical(other.exchange.body) != mine
-        if accepted and not any(read.terminal and read.done < step.arrived for read in _reads(story, other)):
+        if accepted and not any(read.terminal and read.done < step.arrived for read in _reads(trace, other)):
             return True
     return False
 
 
-def _reads(story: AnnotatedTrace, accepted: Step) -> Iterator[Step]:
+def _reads(trace: AnnotatedTrace, accepted: Step) -> Iterator[Step]:
     yield accepted
-    yield from (read for read in story.reads if read.job == accepted.job_told)
+    yield from (read for read in trace.reads if read.job == accepted.job_told)
 
 
 RULES = (
@@ -81,9 +84,10 @@ RULES = (
         "SHOULD",
         "S3",
         "wire",
-        "An order that is refused (429) while others are under way waits for its turn: few repetitions, with pauses.",
-        "Without a queue of its own a client holds its orders against the limit again and again, and loses those that "
-        "it gives up: ArcReel/ArcReel#1822.",
+        "A submission that is refused (429) while other jobs are under way waits for its turn: few retries, with "
+        "pauses.",
+        "Without a queue of its own, a client runs into the limit again and again, and loses the submissions that it "
+        "gives up: ArcReel/ArcReel#1822.",
         concurrency_limit,
         timing=True,
     ),

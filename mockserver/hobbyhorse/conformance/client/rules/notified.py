@@ -1,4 +1,9 @@
-"""Rules about callbacks: believed only if genuine, acted on once, and not waited for in vain."""
+"""Rules about callbacks: believed only if genuine, acted on once, and not waited for in vain. Knows no server.
+
+A callback accuses a client only if the client could have acted on it: it was sent while the client's run was going on,
+for a job that the client knew, with a valid signature (`_genuine`). A callback that arrives at the very end of a
+run, or before the submission's response, proves nothing: the order of the two events is unknown.
+"""
 
 from __future__ import annotations
 
@@ -17,82 +22,90 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import ENDS, READS, AnnotatedTrace, Step
 from hobbyhorse.traces.trace import Delivery
 
+# Two events within these seconds have no known order: sending, receiving and recording take time.
 SIMULTANEOUS_SECONDS = 0.05
-"""Seconds within which it cannot be said what came first."""
+# Seconds before a run's end in which its receiver may be closed already.
 CLOSING = 1.0
-"""Seconds before its end in which a client's receiver may be gone already."""
+# The statuses with which a receiver refuses a signature. Other errors may be the receiver's own.
 CALLBACK_REFUSALS = frozenset({400, 401, 403})
 NULL = "null_payload"
+# Seconds after a callback within which the end of a run is attributed to it. More would blame the callback for an end
+# that another event caused.
 SAME_END_SECONDS = 3.0
-"""Seconds after a callback within which a run ends because of it."""
 
 
 def each_unbroken_order(check: ClientCheck) -> ClientCheck:
-    """Return a check that looks at each order by itself; at none whose client was started again."""
+    """Return a check of each order separately, without orders of a restarted client."""
 
+    # A client that was killed may have lost callbacks that were acknowledged: nothing follows from its later requests.
     @functools.wraps(check)
-    def unbroken(story: AnnotatedTrace) -> list[str] | None:
-        return check(story) if len(story.trace.runs) < 2 else None
+    def unbroken(trace: AnnotatedTrace) -> list[str] | None:
+        return check(trace) if len(trace.runs) < 2 else None
 
     return each_order(unbroken)
 
 
 @each_unbroken_order
-def ack_fast(story: AnnotatedTrace) -> list[str] | None:
-    """Hold what the receiver answered, and when, against the provider's deadline."""
-    genuine = _genuine(story)
-    return [sentence for delivery in genuine for sentence in _unreceived(story, delivery)] if genuine else None
+def ack_fast(trace: AnnotatedTrace) -> list[str] | None:
+    """Check the status and the time of each acknowledgement against the provider's deadline."""
+    genuine = _genuine(trace)
+    return [sentence for delivery in genuine for sentence in _unreceived(trace, delivery)] if genuine else None
 
 
 @each_unbroken_order
-def dedupe(story: AnnotatedTrace) -> list[str] | None:
-    """Count what a callback that came more than once has set off."""
+def dedupe(trace: AnnotatedTrace) -> list[str] | None:
+    """Count the effects of a callback that was delivered more than once."""
     found: list[str] = []
     seen = False
-    for job, deliveries in _by_job(_genuine(story)):
-        same = [one for one in deliveries if one.acknowledged or _at_once(one, deliveries)]
+    for job, deliveries in _by_job(_genuine(trace)):
+        # An unacknowledged delivery is rightly repeated. Simultaneous ones were sent before either was acknowledged.
+        same = [one for one in deliveries if one.acknowledged or _simultaneous(one, deliveries)]
         if len(same) < 2:
             continue
         seen = True
-        found += _twice(story, job, f"its end was told {len(same)} times")
+        found += _twice(trace, job, f"its end was delivered {len(same)} times")
         for one in same:
-            if one.status is not None and not one.acknowledged and one.note != NULL and not _excused(story, one):
-                found.append(f"a callback for {job} that came again was answered {one.status}; 2xx stops it")
+            if one.status is not None and not one.acknowledged and one.note != NULL and not _excused(trace, one):
+                found.append(
+                    f"a repeated callback for {job} was answered with {one.status}; only 2xx stops the repetition"
+                )
     return found if seen else None
 
 
 @each_unbroken_order
-def out_of_order(story: AnnotatedTrace) -> list[str] | None:
-    """Look at what a callback behind the end's first news changes."""
+def out_of_order(trace: AnnotatedTrace) -> list[str] | None:
+    """Look for effects of a callback that follows the first report of the job's end."""
     found: list[str] = []
     seen = False
-    for job, deliveries in _by_job(_genuine(story)):
-        news = [(step.done, step.kinds) for step in story.steps if step.terminal and step.clean and step.job == job]
-        news += [(one.answered or one.sent, _kinds(story, one)) for one in deliveries if one.acknowledged]
+    for job, deliveries in _by_job(_genuine(trace)):
+        news = [(step.done, step.kinds) for step in trace.steps if step.terminal and step.clean and step.job == job]
+        news += [(one.answered or one.sent, _kinds(trace, one)) for one in deliveries if one.acknowledged]
         news = sorted((one for one in news if one[1] and one[1] <= ENDS), key=lambda one: one[0])
+        # The first report may come from a poll or from a callback.
         further = [one for one in deliveries if news and one.sent > news[0][0]]
         if not further:
             continue
         seen = True
-        found += _reopened(story, job, further)
-        told = frozenset[str]().union(*(kinds for _, kinds in news), *(kinds for _, kinds in story.told))
-        succeeds = story.outcome is not None and story.outcome.kind == "success"
-        if succeeds and "success" not in told and not _shown(story, _ended(story)):
-            found.append(f"the run ends with success although {job} was told to have ended without a video")
+        found += _reopened(trace, job, further)
+        reported = frozenset[str]().union(*(kinds for _, kinds in news), *(kinds for _, kinds in trace.callbacks))
+        succeeds = trace.outcome is not None and trace.outcome.kind == "success"
+        if succeeds and "success" not in reported and not _shown(trace, _ended(trace)):
+            found.append(f"the run ends with success although {job} was reported to have ended without a video")
     return found if seen else None
 
 
 @each_unbroken_order
-def signature(story: AnnotatedTrace) -> list[str] | None:
-    """Hold the answers to genuine and to false callbacks against their signatures, and look for what they set off."""
-    false = [one for one in story.trace.deliveries if _false(story, one) and _answering(story, one)]
-    right = [one for one in _genuine(story) if one.note != NULL]
+def signature(trace: AnnotatedTrace) -> list[str] | None:
+    """Check the acknowledgements of genuine and forged callbacks, and look for effects of the forged ones."""
+    false = [one for one in trace.deliveries if _false(trace, one) and _answering(trace, one)]
+    right = [one for one in _genuine(trace) if one.note != NULL]
     found: list[str] = []
     for one in false:
-        crashed = one.status is not None and one.status >= 500 and _listening(story, one)
+        # A 5xx makes the provider deliver the forgery again.
+        crashed = one.status is not None and one.status >= 500 and _listening(trace, one)
         if crashed or one.acknowledged:
-            found.append(f"a callback that was {one.kind} was answered {one.status}; it is refused with 401")
-        found += _effects(story, one)
+            found.append(f"a callback that was {one.kind} was answered with {one.status}; expected: 401")
+        found += _effects(trace, one)
     for one in right:
         if one.status in CALLBACK_REFUSALS:
             found.append(f"a genuine callback for {one.job} was refused with {one.status}")
@@ -100,207 +113,214 @@ def signature(story: AnnotatedTrace) -> list[str] | None:
 
 
 @each_unbroken_order
-def trust_but_verify(story: AnnotatedTrace) -> list[str] | None:
-    """Look for a read of the job between its callback and what that sets off."""
+def trust_but_verify(trace: AnnotatedTrace) -> list[str] | None:
+    """Look for a read of the job between its callback and the effect of that."""
     found: list[str] = []
     seen = False
-    for job, deliveries in _by_job(_genuine(story)):
-        first = next((one for one in deliveries if one.acknowledged and "success" in _kinds(story, one)), None)
-        effect = _effect(story, job, first.sent) if first is not None else None
+    for job, deliveries in _by_job(_genuine(trace)):
+        first = next((one for one in deliveries if one.acknowledged and "success" in _kinds(trace, one)), None)
+        effect = _effect(trace, job, first.sent) if first is not None else None
         if first is None or effect is None:
             continue
         seen = True
-        asked = any(first.sent <= step.done and step.arrived <= effect for step in _reads(story, job))
-        if not asked and not _shown(story, effect):
-            found.append(f"{job} was taken as done on the word of a callback, without a look at the job")
+        verified = any(first.sent <= step.done and step.arrived <= effect for step in _reads(trace, job))
+        if not verified and not _shown(trace, effect):
+            found.append(f"{job} was treated as done because of a callback; the job was not read first")
     return found if seen else None
 
 
 @each_unbroken_order
-def lost_callback(story: AnnotatedTrace) -> list[str] | None:
-    """Look for a run that waits for a callback that never comes, and never asks."""
-    accepted, outcome = story.accepted, story.outcome
-    if accepted is None or outcome is None or story.trace.jobs is None or not _named(story, accepted):
+def lost_callback(trace: AnnotatedTrace) -> list[str] | None:
+    """Look for a run that waits for a callback that never comes, and never polls."""
+    accepted, outcome = trace.accepted, trace.outcome
+    if accepted is None or outcome is None or trace.trace.jobs is None or not _has_callback_url(trace, accepted):
         return None
-    if any(one.kind == "genuine" and _sent(one) for one in story.trace.deliveries):
+    if any(one.kind == "genuine" and _sent(one) for one in trace.deliveries):
         return None
     waited = outcome.ended - accepted.done
-    most = (1.0 if outcome.kind == "unfinished" else 1.25) * story.patience + 60.0
-    if waited > most and not story.after(accepted, story.of(*READS, "list")):
-        return [f"no callback came for {accepted.job_told}, and in {waited:.0f} s nobody asked for the job"]
+    # An unfinished run was cut off: what it did beyond the longest wait is unknown.
+    most = (1.0 if outcome.kind == "unfinished" else 1.25) * trace.patience + 60.0
+    if waited > most and not trace.after(accepted, trace.of(*READS, "list")):
+        return [f"no callback came for {accepted.job_told}, and the client did not poll the job in {waited:.0f} s"]
     return []
 
 
 @each_unbroken_order
-def first_is_not_terminal(story: AnnotatedTrace) -> list[str] | None:
-    """Look for an effect of a callback that tells of no end."""
+def first_is_not_terminal(trace: AnnotatedTrace) -> list[str] | None:
+    """Look for an effect of a callback that reports progress."""
     found: list[str] = []
     seen = False
-    for job, deliveries in _by_job(_genuine(story)):
-        first = next((one for one in deliveries if _kinds(story, one) and not _kinds(story, one) & ENDS), None)
-        effect = _effect(story, job, first.sent) if first is not None else None
+    for job, deliveries in _by_job(_genuine(trace)):
+        first = next((one for one in deliveries if _kinds(trace, one) and not _kinds(trace, one) & ENDS), None)
+        effect = _effect(trace, job, first.sent) if first is not None else None
         if first is None:
             continue
         seen = True
-        ended = [one for one in deliveries if _kinds(story, one) & ENDS and effect is not None and one.sent <= effect]
-        if effect is not None and not ended and not _shown(story, effect):
-            found.append(f"{job} was taken as done although its callback told of no end")
+        ended = [one for one in deliveries if _kinds(trace, one) & ENDS and effect is not None and one.sent <= effect]
+        if effect is not None and not ended and not _shown(trace, effect):
+            found.append(f"{job} was treated as done although its callback reported progress")
     return found if seen else None
 
 
 @each_unbroken_order
-def unknown_job(story: AnnotatedTrace) -> list[str] | None:
-    """Look at what a callback for a job that nobody ordered sets off."""
-    strange = [one for one in story.trace.deliveries if one.kind == "unknown_job" and _answering(story, one)]
-    strange = [one for one in strange if _knows(story, one)]
+def unknown_job(trace: AnnotatedTrace) -> list[str] | None:
+    """Look for effects of a callback for a job that the client did not submit."""
+    strange = [one for one in trace.deliveries if one.kind == "unknown_job" and _answering(trace, one)]
+    strange = [one for one in strange if _knows(trace, one)]
     found: list[str] = []
     for one in strange:
-        found += _unreceived(story, one)
-        job = _job_told(story, one)
-        if job is None or job in story.jobs:
+        found += _unreceived(trace, one)
+        job = _named_job(trace, one)
+        if job is None or job in trace.jobs:
             continue
-        asks = [step for step in story.after(one.sent, story.steps) if step.job == job or job in step.exchange.url]
-        found += [f"request {step.number} asks for {job}, which nobody ordered" for step in asks]
+        about = [step for step in trace.after(one.sent, trace.steps) if step.job == job or job in step.exchange.url]
+        found += [f"request {step.number} is about {job}, which the client did not submit" for step in about]
     return found if strange else None
 
 
 @each_unbroken_order
-def callback_and_poll(story: AnnotatedTrace) -> list[str] | None:
-    """Count what the end of a job sets off that was told by a poll and by a callback."""
+def callback_and_poll(trace: AnnotatedTrace) -> list[str] | None:
+    """Count the effects of an end that both a poll and a callback reported."""
     found: list[str] = []
     seen = False
-    for job, deliveries in _by_job(_genuine(story)):
+    for job, deliveries in _by_job(_genuine(trace)):
         acknowledged = [one for one in deliveries if one.acknowledged]
+        # Repeated deliveries are the subject of CBK-02.
         if len(acknowledged) != 1 or len(deliveries) != 1:
             continue
         until = acknowledged[0].answered or acknowledged[0].sent
-        if any(step.success and step.done <= until for step in _reads(story, job)):
+        if any(step.success and step.done <= until for step in _reads(trace, job)):
             seen = True
-            found += _twice(story, job, "its end was told by a poll and by a callback")
+            found += _twice(trace, job, "its end was reported by a poll and by a callback")
     return found if seen else None
 
 
 @each_unbroken_order
-def null_payload(story: AnnotatedTrace) -> list[str] | None:
-    """Look at what becomes of a run whose callback has no payload."""
-    empty = [one for one in _genuine(story) if one.note == NULL]
+def null_payload(trace: AnnotatedTrace) -> list[str] | None:
+    """Check the outcome of a run after a callback without a payload."""
+    empty = [one for one in _genuine(trace) if one.note == NULL]
     if not empty:
         return None
-    found = [sentence for one in empty for sentence in _unreceived(story, one)]
-    outcome = story.outcome
+    found = [sentence for one in empty for sentence in _unreceived(trace, one)]
+    outcome = trace.outcome
     if outcome is None:
         return found
-    others = [one for one in story.trace.deliveries if one.kind == "genuine" and one.note != NULL and _sent(one)]
-    if outcome.kind == "success" and not _shown(story, outcome.ended) and not others:
-        found.append("the run ends with success although only a callback without a payload told of it")
-    if outcome.kind in ("failed", "error") and not others and _went_well(story, empty[-1]):
-        found.append(f"the run ends as {outcome.kind!r} although the provider showed the video")
+    others = [one for one in trace.deliveries if one.kind == "genuine" and one.note != NULL and _sent(one)]
+    if outcome.kind == "success" and not _shown(trace, outcome.ended) and not others:
+        found.append("the run ends with success although only a callback without a payload reported it")
+    if outcome.kind in ("failed", "error") and not others and _went_well(trace, empty[-1]):
+        found.append(f"the run ends as {outcome.kind!r} although the provider had the video")
     return found
 
 
-def _unreceived(story: AnnotatedTrace, delivery: Delivery) -> list[str]:
-    """Return how a callback was not received as it should be: too late, not at all, or with a crash."""
-    callbacks = story.contract.callbacks
+def _unreceived(trace: AnnotatedTrace, delivery: Delivery) -> list[str]:
+    """Return a finding if a callback was received too late, not at all, or with a crash."""
+    callbacks = trace.contract.callbacks
     if callbacks is None or not _sent(delivery):
         return []
-    left = _ended(story) - delivery.sent
+    # A client that ends need not respond any more.
+    left = _ended(trace) - delivery.sent
     if left <= SIMULTANEOUS_SECONDS:
         return []
-    what = f"the callback {delivery.number} for {delivery.job}"
+    callback = f"callback {delivery.number} for {delivery.job}"
     if delivery.status is not None:
         taken = (delivery.answered or delivery.sent) - delivery.sent
         if taken > callbacks.deadline:
-            return [f"{what} was answered after {taken:.1f} s; {callbacks.deadline:g} s are allowed"]
-        if delivery.status >= 500 and not _excused(story, delivery):
-            return [f"{what} was answered {delivery.status}"]
+            return [f"{callback} was answered after {taken:.1f} s; allowed: {callbacks.deadline:g} s"]
+        if delivery.status >= 500 and not _excused(trace, delivery):
+            return [f"{callback} was answered with {delivery.status}"]
         return []
     if "timeout" in (delivery.error or "").lower() or "timed out" in (delivery.error or "").lower():
         late = left > callbacks.deadline + SIMULTANEOUS_SECONDS
-        return [f"{what} was not answered within {callbacks.deadline:g} s"] if late else []
-    if left > CLOSING and not _knew_the_end(story, delivery):
-        return [f"{what} was not answered: {delivery.error or 'no reason is known'}"]
+        return [f"{callback} was not answered within {callbacks.deadline:g} s"] if late else []
+    # A client that knows the end of its job may close its receiver.
+    if left > CLOSING and not _knew_the_end(trace, delivery):
+        return [f"{callback} was not answered: {delivery.error or 'unknown error'}"]
     return []
 
 
-def _reopened(story: AnnotatedTrace, job: str, further: Iterable[Delivery]) -> list[str]:
-    """Return what shows that a job that has ended is waited for again."""
-    wholes = _wholes(story, job)
-    done = min([step.done for step in wholes[:1]] + [_ended(story)])
+def _reopened(trace: AnnotatedTrace, job: str, further: Iterable[Delivery]) -> list[str]:
+    """Return a finding if the client waits again for a job that has ended."""
+    wholes = _wholes(trace, job)
+    done = min([step.done for step in wholes[:1]] + [_ended(trace)])
     since = max(done, min(one.sent for one in further))
-    reads = [step for step in _reads(story, job) if step.arrived > since]
+    reads = [step for step in _reads(trace, job) if step.arrived > since]
+    # One read is a careful client that verifies the callback.
     if len(reads) > 1:
-        return [f"{job} had ended and its video was there; {len(reads)} more reads came after another callback"]
+        return [f"{job} had ended and its video was fetched; {len(reads)} more reads came after another callback"]
     return []
 
 
-def _effects(story: AnnotatedTrace, false: Delivery) -> list[str]:
-    """Return what a false callback has set off before anything else could."""
-    genuine = (one for one in story.trace.deliveries if one.kind == "genuine" and _sent(one))
+def _effects(trace: AnnotatedTrace, false: Delivery) -> list[str]:
+    """Return the effects of a forged callback that no genuine callback or response could have had."""
+    genuine = (one for one in trace.deliveries if one.kind == "genuine" and _sent(one))
     true = [one.sent for one in genuine if one.job == false.job]
     until = min([moment for moment in true if moment >= false.sent] or [float("inf")])
+    # Effects of an earlier genuine callback cannot be separated from effects of the forgery.
     if any(moment < false.sent for moment in true):
         return []
     found = []
-    for step in story.fetches:
-        if false.sent < step.arrived < until and step.job == false.job and not _shown(story, step.arrived):
-            found.append(f"request {step.number} fetches a video that only a callback told of that was {false.kind}")
-    outcome = story.outcome
+    for step in trace.fetches:
+        if false.sent < step.arrived < until and step.job == false.job and not _shown(trace, step.arrived):
+            found.append(f"request {step.number} fetches a video that only a callback reported that was {false.kind}")
+    outcome = trace.outcome
     succeeds = outcome is not None and outcome.kind == "success" and false.sent < outcome.ended < until
-    if succeeds and not _shown(story, _ended(story)):
-        found.append(f"the run ends with success that only a callback told of that was {false.kind}")
+    if succeeds and not _shown(trace, _ended(trace)):
+        found.append(f"the run ends with a success that only a callback reported that was {false.kind}")
     return found
 
 
-def _effect(story: AnnotatedTrace, job: str, since: float) -> float | None:
-    """Return when a job was first taken as done after a moment; None if it was not, or had been before."""
-    fetched = [step.arrived for step in story.fetches if step.job in (job, None)]
+def _effect(trace: AnnotatedTrace, job: str, since: float) -> float | None:
+    """Return when the client first treated a job as done after a moment; None if it did not, or did so earlier."""
+    fetched = [step.arrived for step in trace.fetches if step.job in (job, None)]
+    # The client had learned of the video in another way.
     if any(moment < since for moment in fetched):
         return None
-    outcome = story.outcome
+    outcome = trace.outcome
     ended = [outcome.ended] if outcome is not None and outcome.kind == "success" and outcome.ended > since else []
     return min([*fetched, *ended], default=None)
 
 
-def _went_well(story: AnnotatedTrace, empty: Delivery) -> bool:
-    """Whether the provider had the video in good time, and nothing but callbacks was out of the ordinary.
+def _went_well(trace: AnnotatedTrace, empty: Delivery) -> bool:
+    """Whether the provider had the video in time and no fault occurred outside the callbacks.
 
-    It showed the video, or the run was over before anybody looked.
+    Either a response showed the video, or the run ended before the client read the job.
     """
-    usual = tuple({*story.homes, story.trace.origins.get("media", story.home)})
-    shown = any(step.success and step.clean and (step.video or "").startswith(usual) for step in story.steps)
-    made = any(job.id == empty.job and job.kind == "success" for job in story.trace.jobs or ())
-    at_once = story.outcome is not None and 0 <= story.outcome.ended - empty.sent <= SAME_END_SECONDS
-    ordinary = all(step.ok and step.exchange.move is None and not step.failure for step in story.steps)
-    return (shown or (made and at_once)) and ordinary and story.lasted < story.patience / 2
+    usual = tuple({*trace.homes, trace.trace.origins.get("media", trace.home)})
+    shown = any(step.success and step.clean and (step.video or "").startswith(usual) for step in trace.steps)
+    made = any(job.id == empty.job and job.kind == "success" for job in trace.trace.jobs or ())
+    promptly = trace.outcome is not None and 0 <= trace.outcome.ended - empty.sent <= SAME_END_SECONDS
+    ordinary = all(step.ok and step.exchange.move is None and not step.failure for step in trace.steps)
+    return (shown or (made and promptly)) and ordinary and trace.waited < trace.patience / 2
 
 
-def _twice(story: AnnotatedTrace, job: str, why: str) -> list[str]:
-    """Return a sentence for each file of a job that was fetched more than once; its picture is another file."""
-    files = Counter(urlsplit(step.exchange.url).path for step in _wholes(story, job))
+def _twice(trace: AnnotatedTrace, job: str, why: str) -> list[str]:
+    """Return a sentence for each file of a job that was fetched more than once. Its first frame is a separate file."""
+    files = Counter(urlsplit(step.exchange.url).path for step in _wholes(trace, job))
     return [f"a file of {job} was fetched {count} times; {why}" for count in files.values() if count > 1]
 
 
-def _wholes(story: AnnotatedTrace, job: str) -> list[Step]:
-    """Return the requests for a job's whole video that were granted without trouble."""
-    found = [step for step in story.fetches if step.delivered and step.status == 200 and step.exchange.move is None]
+def _wholes(trace: AnnotatedTrace, job: str) -> list[Step]:
+    """Return the requests for a job's complete video that succeeded without a fault."""
+    found = [step for step in trace.fetches if step.delivered and step.status == 200 and step.exchange.move is None]
     return [step for step in found if step.job in (job, None) and step.exchange.header("range") is None]
 
 
-def _reads(story: AnnotatedTrace, job: str) -> list[Step]:
-    return [step for step in story.reads if step.job in (job, None)]
+def _reads(trace: AnnotatedTrace, job: str) -> list[Step]:
+    return [step for step in trace.reads if step.job in (job, None)]
 
 
-def _shown(story: AnnotatedTrace, before: float) -> bool:
-    """Whether the client may have read in an answer, before a moment, that there is a video."""
-    told = (step for step in story.steps if step.done <= before and step.role != "media")
-    return any("success" in step.kinds or step.video is not None or story.lists(step) for step in told)
+def _shown(trace: AnnotatedTrace, before: float) -> bool:
+    """Whether a response before a moment may have shown the client that there is a video."""
+    earlier = (step for step in trace.steps if step.done <= before and step.role != "media")
+    return any("success" in step.kinds or step.video is not None or trace.lists(step) for step in earlier)
 
 
-def _genuine(story: AnnotatedTrace) -> list[Delivery]:
-    """Return the callbacks that the client had to believe: rightly signed, for a job that it knew, while it ran."""
-    found = [one for one in story.trace.deliveries if one.kind == "genuine" and _sent(one)]
-    heard = [one for one in found if _listening(story, one) or (one.acknowledged and _answering(story, one))]
-    return [one for one in heard if _knows(story, one) and _right(story, one)]
+def _genuine(trace: AnnotatedTrace) -> list[Delivery]:
+    """Return the callbacks that the client had to believe: validly signed, for a known job, during its run."""
+    found = [one for one in trace.deliveries if one.kind == "genuine" and _sent(one)]
+    received = [one for one in found if _listening(trace, one) or (one.acknowledged and _answering(trace, one))]
+    return [one for one in received if _knows(trace, one) and _validly_signed(trace, one)]
 
 
 def _by_job(deliveries: Iterable[Delivery]) -> list[tuple[str, list[Delivery]]]:
@@ -310,89 +330,91 @@ def _by_job(deliveries: Iterable[Delivery]) -> list[tuple[str, list[Delivery]]]:
     return list(groups.items())
 
 
-def _at_once(one: Delivery, others: Iterable[Delivery]) -> bool:
+def _simultaneous(one: Delivery, others: Iterable[Delivery]) -> bool:
     return any(other is not one and abs(other.sent - one.sent) <= SIMULTANEOUS_SECONDS for other in others)
 
 
 def _sent(delivery: Delivery) -> bool:
-    """Whether a callback was on its way at all."""
+    """Whether a callback was sent at all."""
     return bool(delivery.body) and delivery.note != "lost"
 
 
-def _ended(story: AnnotatedTrace) -> float:
-    """Return when the client was last there."""
-    return story.outcome.ended if story.outcome is not None else story.trace.ended
+def _ended(trace: AnnotatedTrace) -> float:
+    """Return the end of the run, or of the trace."""
+    return trace.outcome.ended if trace.outcome is not None else trace.trace.ended
 
 
-def _listening(story: AnnotatedTrace, delivery: Delivery) -> bool:
-    """Whether the client's run was going on: its receiver need not answer at its end."""
-    return delivery.sent < _ended(story) - SIMULTANEOUS_SECONDS
+def _listening(trace: AnnotatedTrace, delivery: Delivery) -> bool:
+    """Whether the client was running. Its receiver need not respond at the very end of the run."""
+    return delivery.sent < _ended(trace) - SIMULTANEOUS_SECONDS
 
 
-def _answering(story: AnnotatedTrace, delivery: Delivery) -> bool:
-    """Whether the client's run was going on, or a callback was answered at the very moment of its end."""
-    return _listening(story, delivery) or (delivery.status is not None and delivery.sent <= _ended(story))
+def _answering(trace: AnnotatedTrace, delivery: Delivery) -> bool:
+    """Whether the client was running, or responded to the callback at the very end of its run."""
+    return _listening(trace, delivery) or (delivery.status is not None and delivery.sent <= _ended(trace))
 
 
-def _knows(story: AnnotatedTrace, delivery: Delivery) -> bool:
-    """Whether the client had been told the job's id by then."""
-    told = [step for step in story.submits if step.accepted and step.clean and step.job_told == delivery.job]
-    return any(step.done < delivery.sent - SIMULTANEOUS_SECONDS for step in told)
+def _knows(trace: AnnotatedTrace, delivery: Delivery) -> bool:
+    """Whether the client knew the job's id when the callback was sent."""
+    known = [step for step in trace.submits if step.accepted and step.clean and step.job_told == delivery.job]
+    return any(step.done < delivery.sent - SIMULTANEOUS_SECONDS for step in known)
 
 
-def _knew_the_end(story: AnnotatedTrace, delivery: Delivery) -> bool:
-    """Whether the client had no more need of callbacks, for it knew that the job has ended."""
-    told = any(step.ending and step.done <= delivery.sent for step in story.steps)
-    others = (one for one in story.trace.deliveries if one.job == delivery.job and one is not delivery)
-    return told or any(one.acknowledged and (one.answered or one.sent) <= delivery.sent for one in others)
+def _knew_the_end(trace: AnnotatedTrace, delivery: Delivery) -> bool:
+    """Whether the client needed no callback any more, because it knew the end of the job."""
+    polled = any(step.ending and step.done <= delivery.sent for step in trace.steps)
+    others = (one for one in trace.deliveries if one.job == delivery.job and one is not delivery)
+    return polled or any(one.acknowledged and (one.answered or one.sent) <= delivery.sent for one in others)
 
 
-def _excused(story: AnnotatedTrace, delivery: Delivery) -> bool:
-    """Whether the receiver asked the provider meanwhile and got no answer of use: it may ask to be told again."""
+def _excused(trace: AnnotatedTrace, delivery: Delivery) -> bool:
+    """Whether the receiver polled the provider meanwhile and failed: it may request another delivery with a 5xx."""
     until = delivery.answered or delivery.sent
-    meanwhile = (step for step in story.steps if step.done >= delivery.sent and step.arrived <= until)
+    # A 5xx is the only way to request another delivery.
+    meanwhile = (step for step in trace.steps if step.done >= delivery.sent and step.arrived <= until)
     return any(not step.ok or step.bad_body for step in meanwhile)
 
 
-def _right(story: AnnotatedTrace, delivery: Delivery) -> bool:
-    """Whether a callback is signed as the contract says, for all that can be known."""
-    signed = story.contract.callbacks and story.contract.callbacks.signature
+def _validly_signed(trace: AnnotatedTrace, delivery: Delivery) -> bool:
+    """Whether a callback is signed as the contract documents, as far as the trace shows."""
+    signed = trace.contract.callbacks and trace.contract.callbacks.signature
     if not signed:
         return True
     headers = {name.lower(): value for name, value in delivery.headers}
-    if story.trace.secret is None:
+    # Recorded traffic has no secret: there, only the presence of the signature can be checked.
+    if trace.trace.secret is None:
         return all(name.lower() in headers for name in signed.headers)
-    return verify(signed, story.trace.secret, delivery.body, headers, now=delivery.sent)
+    return verify(signed, trace.trace.secret, delivery.body, headers, now=delivery.sent)
 
 
-def _false(story: AnnotatedTrace, delivery: Delivery) -> bool:
-    """Whether a callback is one that its signature tells to be false."""
-    signed = story.contract.callbacks and story.contract.callbacks.signature
+def _false(trace: AnnotatedTrace, delivery: Delivery) -> bool:
+    """Whether a callback's signature shows that it is forged."""
+    signed = trace.contract.callbacks and trace.contract.callbacks.signature
     if not signed or not _sent(delivery):
         return False
     return delivery.kind in ("forged", "unsigned") or (delivery.kind == "stale" and signed.tolerance is not None)
 
 
-def _kinds(story: AnnotatedTrace, delivery: Delivery) -> frozenset[str]:
-    return next((kinds for one, kinds in story.told if one is delivery), frozenset())
+def _kinds(trace: AnnotatedTrace, delivery: Delivery) -> frozenset[str]:
+    return next((kinds for one, kinds in trace.callbacks if one is delivery), frozenset())
 
 
-def _job_told(story: AnnotatedTrace, delivery: Delivery) -> str | None:
-    """Return the job that a callback's own bytes name."""
-    callbacks = story.contract.callbacks
+def _named_job(trace: AnnotatedTrace, delivery: Delivery) -> str | None:
+    """Return the job that the body of a callback names, or None."""
+    callbacks = trace.contract.callbacks
     try:
         value = orjson.loads(delivery.body)
     except orjson.JSONDecodeError:
         return None
     if callbacks is None:
         return None
-    told = read_callback(story.contract.schemas, callbacks, message_of(delivery.headers, value)).values.get("job")
-    return told if isinstance(told, str) and told else None
+    named = read_callback(trace.contract.schemas, callbacks, message_of(delivery.headers, value)).values.get("job")
+    return named if isinstance(named, str) and named else None
 
 
-def _named(story: AnnotatedTrace, step: Step) -> bool:
-    """Whether a submission names an address for callbacks."""
-    binding = story.contract.operations[step.role or ""].bindings.get("callback_url")
+def _has_callback_url(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether a submission has a URL for callbacks."""
+    binding = trace.contract.operations[step.role or ""].bindings.get("callback_url")
     try:
         message = Message({}, {}, step.exchange.header, orjson.loads(step.exchange.body))
     except orjson.JSONDecodeError:
@@ -409,9 +431,9 @@ def _signs(contract: Contract) -> bool:
     return contract.callbacks is not None and contract.callbacks.signature is not None
 
 
-def _tells_progress(contract: Contract) -> bool:
-    told = contract.callbacks.situations.values() if contract.callbacks is not None else ()
-    return any(not contract.graph[name].terminal for situation in told for name in situation.stages)
+def _reports_progress(contract: Contract) -> bool:
+    situations = contract.callbacks.situations.values() if contract.callbacks is not None else ()
+    return any(not contract.graph[name].terminal for situation in situations for name in situation.stages)
 
 
 def _rule(
@@ -433,9 +455,9 @@ RULES = (
         1,
         "ack-fast",
         "MUST S3 wire",
-        "A callback is answered 2xx within the provider's deadline; the work comes after the answer.",
-        "What is not acknowledged is delivered again, and then given up; the Standard Webhooks specification asks for "
-        "an answer before the work, and muxinc/mux-node-sdk#83 is about what comes twice.",
+        "Acknowledge a callback with 2xx within the provider's deadline, and do the work afterwards.",
+        "An unacknowledged callback is delivered again and then given up; the Standard Webhooks specification requires "
+        "the response before the work, and muxinc/mux-node-sdk#83 is about duplicate deliveries.",
         ack_fast,
         timing=True,
     ),
@@ -443,8 +465,8 @@ RULES = (
         2,
         "dedupe",
         "MUST S1 wire",
-        "The same callback twice, one after the other or at once, has one effect and two acknowledgements.",
-        "Deliveries are repeated, even in the same second: muxinc/mux-node-sdk#83, rmyndharis/OpenWA#464, "
+        "The same callback twice, in sequence or concurrently, has one effect and two acknowledgements.",
+        "Deliveries are repeated, even within one second: muxinc/mux-node-sdk#83, rmyndharis/OpenWA#464, "
         "wasp-lang/open-saas#688, kortix-ai/suna#1595, huggingface/hub-docs#2749.",
         dedupe,
     ),
@@ -452,8 +474,8 @@ RULES = (
         3,
         "out-of-order",
         "MUST S2 outcome",
-        "A callback behind the end's first news opens nothing again: no more polls, and the same outcome.",
-        "A job was started after it had been terminated in lablup/backend.ai#410; late ones overwrote newer ones in "
+        "A callback that follows the first report of a job's end reopens nothing: no more polls, and the same outcome.",
+        "A terminated job was started again in lablup/backend.ai#410; late callbacks overwrote newer ones in "
         "vellum-ai/vellum-assistant#5467 and Pulsefy/Soter#263.",
         out_of_order,
     ),
@@ -461,9 +483,9 @@ RULES = (
         4,
         "signature",
         "MUST S1 wire",
-        "A callback that is unsigned, wrongly signed or signed too long ago is refused and sets nothing off; a genuine "
-        "one is not refused.",
-        "A verifier that always says yes, one that accepted forgeries, and one that nobody called: "
+        "Refuse a callback that is unsigned, wrongly signed or signed too long ago, and let it have no effect; do not "
+        "refuse a genuine callback.",
+        "One verifier accepted everything, one accepted forgeries, and one was never called: "
         "corsairdev/corsair#969, Skyvern-AI/skyvern#7987, ComposioHQ/composio#2168.",
         signature,
         applies=_signs,
@@ -472,51 +494,50 @@ RULES = (
         5,
         "trust-but-verify",
         "SHOULD S1 wire",
-        "Before a callback's word is acted on, the job is read from the provider.",
-        "An address that takes callbacks is known to more than the provider; code100x/photo-ai#74 took unsigned ones "
-        "as they came.",
+        "Before acting on a callback, read the job from the provider.",
+        "A callback URL is known to more parties than the provider; code100x/photo-ai#74 accepted unsigned callbacks.",
         trust_but_verify,
     ),
     _rule(
         6,
         "lost-callback",
         "MUST S2 outcome",
-        "A callback that does not come is not waited for for ever: the job is polled, or the run ends.",
-        "A provider took the address and never delivered: google-gemini/cookbook#1297.",
+        "Do not wait forever for a callback: poll, or fail at the deadline.",
+        "A provider accepted the URL and never delivered: google-gemini/cookbook#1297.",
         lost_callback,
     ),
     _rule(
         7,
         "first-is-not-terminal",
         "MUST S2 wire",
-        "A callback that tells of progress is not taken as the end.",
+        "Do not treat a callback that reports progress as the end of the job.",
         "The first notification may be progress or a challenge: vercel/ai#20561.",
         first_is_not_terminal,
-        applies=_tells_progress,
+        applies=_reports_progress,
     ),
     _rule(
         8,
         "unknown-job",
         "MUST S1 wire",
-        "A callback for a job that was never ordered is answered, and nothing is asked or fetched for it.",
-        "Where whatever comes is acted on, anybody can set off work, and somebody else's: code100x/photo-ai#74.",
+        "Respond to a callback for a job that was never submitted, but request and fetch nothing for it.",
+        "If every callback is acted on, any sender can start work, also on another customer's job: "
+        "code100x/photo-ai#74.",
         unknown_job,
     ),
     _rule(
         9,
         "callback-and-poll",
         "MUST S1 wire",
-        "An end that is told by a poll and by a callback has one effect.",
-        "Two ways to the same end are two effects where nobody holds them together: muxinc/mux-node-sdk#83, "
-        "rmyndharis/OpenWA#464.",
+        "The end of a job has one effect, even if both a poll and a callback report it.",
+        "Two independent code paths to the same end cause two effects: muxinc/mux-node-sdk#83, rmyndharis/OpenWA#464.",
         callback_and_poll,
     ),
     _rule(
         10,
         "null-payload",
         "MUST S2 outcome",
-        "A callback whose payload is null crashes nothing and decides nothing that the job itself does not say.",
-        "The payload is null where it could not be built, with an error beside it: fal-ai/fal-js#153.",
+        "A callback with a null payload crashes nothing, and decides nothing that the job itself does not report.",
+        "The payload is null if it could not be built, with an error beside it: fal-ai/fal-js#153.",
         null_payload,
     ),
 )

@@ -1,4 +1,4 @@
-"""Rules about retries: which failures pass, when to ask again, when to stop."""
+"""Rules about retries: which failures are transient, when to retry, when to stop. Knows no server."""
 
 from __future__ import annotations
 
@@ -11,49 +11,55 @@ from itertools import pairwise
 
 from hobbyhorse.conformance.client.grouping import (
     RequestGroup,
-    begun,
     called_back,
+    consecutive,
     gave_up,
-    known,
-    lines,
-    rows,
-    untroubled,
+    had_response,
+    request_groups,
+    undisturbed,
+    wait_began,
 )
 from hobbyhorse.conformance.client.rule import Rule
 from hobbyhorse.contract.reading import as_json, message_of
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import READS, SUBMISSIONS, TRANSIENT, AnnotatedTrace, Step
 
+# Refusals that a repetition cannot change. 404 is absent: a new job may not be visible yet.
 FATAL = frozenset({400, 401, 403, 410, 422})
 FATAL_ORDER = FATAL | {402, 404, 405, 413, 415}
+# Seconds that a request may come before a Retry-After is over: the tolerance of the MCP suite's SSE retry test.
 EARLY = 0.05
+# Seconds before the first retry of a failed request: 0.1, less the rounding of recorded times (1 ms).
 LEAST_RETRY_GAP = 0.1 - 0.001
-"""Seconds before the first repetition of a request that failed: a tenth, as exact as moments are told."""
+# Pauses in a row from which a trend is judged: with fewer, random jitter would look like one.
 LONG_ENOUGH = 6
-"""Gaps in a row from which their tendency is judged: chance pauses are no tendency."""
+# Consecutive 404s after which polling a missing job is unbounded. More would hide a client that polls a job that does
+# not exist; fewer would accuse a client that polls fast while the job is not visible yet.
 MOST_MISSING = 60
+# Seconds after a submission in which its job may not be visible yet.
 SOON = 10.0
-"""Seconds behind a submission in which a job may not be found yet."""
+# Retries are endless after this factor of the longest wait and these seconds more. The margin is a minute wider than
+# that of polling, because a last retry may follow a pause that has grown.
 ENDLESS_RETRIES = (1.25, 120.0)
-"""The factor of the longest wait, and the seconds more, after which retries are endless."""
+# Failures in a row that make an unfinished run an endless one: fewer may be a careful client that was cut off.
 MANY = 20
 
 
 @dataclass(frozen=True, slots=True)
 class RequestedWait:
-    """How long an answer asks to wait, in seconds, and how exact that is."""
+    """The wait that a response requests, in seconds, and its tolerance."""
 
     seconds: float
     slack: float
 
 
-def asked(step: Step) -> RequestedWait | None:
-    """Return how long a 429 or a 503 asks to wait, or None."""
-    return _named(step) if step.status in (429, 503) else None
+def requested_wait(step: Step) -> RequestedWait | None:
+    """Return the wait that a 429 or 503 requests, or None."""
+    return _retry_after(step) if step.status in (429, 503) else None
 
 
-def _named(step: Step) -> RequestedWait | None:
-    """Return how long an answer asks to wait, or None: of others than 429 and 503 it may be believed or not."""
+def _retry_after(step: Step) -> RequestedWait | None:
+    """Return the wait that a Retry-After requests, or None. With other statuses, a client may ignore it."""
     text = (step.exchange.answer_header("retry-after") or "").strip()
     if not step.delivered or not text:
         return None
@@ -62,12 +68,13 @@ def _named(step: Step) -> RequestedWait | None:
     moment, dated = _moment(text), _moment(step.exchange.answer_header("date") or "")
     if moment is None:
         return None
+    # The server's own Date makes the wait independent of the difference between the two clocks.
     since = dated if dated is not None else step.done
-    return RequestedWait(max(moment - since, 0.0), 1.0)
+    return RequestedWait(max(moment - since, 0.0), 1.0)  # an HTTP date has whole seconds
 
 
 def _moment(text: str) -> float | None:
-    """Return the moment of a date in a header, or None."""
+    """Return an HTTP date as seconds since 1970, or None."""
     try:
         moment = parsedate_to_datetime(text)
     except ValueError:
@@ -75,164 +82,173 @@ def _moment(text: str) -> float | None:
     return (moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
-def honours_retry_after(story: AnnotatedTrace) -> list[str] | None:
-    """Measure the time between an answer that asks to wait and the next request of its kind."""
+def honours_retry_after(trace: AnnotatedTrace) -> list[str] | None:
+    """Measure the time between a response that requests a wait and the next request of its kind."""
     found = []
     seen = False
-    reads = (*lines(story, "status"), *lines(story, "result"))
-    for line in (*_orders(story), *reads, *_parts(lines(story, "media"))):
-        for step, again in pairwise(line):
-            wait = asked(step)
-            if wait is None or not known(step, again) or called_back(story, step, again):
+    reads = (*request_groups(trace, "status"), *request_groups(trace, "result"))
+    for group in (*_orders(trace), *reads, *_parts(request_groups(trace, "media"))):
+        for step, again in pairwise(group):
+            wait = requested_wait(step)
+            if wait is None or not had_response(step, again) or called_back(trace, step, again):
                 continue
             seen = True
+            # Measured from the response: the server counts the wait from there.
             gap = again.arrived - step.done
             if gap < wait.seconds - wait.slack:
-                found.append(_told(again, gap, wait, "only"))
+                found.append(_waited(again, gap, wait, "only"))
             elif (
-                gap > max(2 * wait.seconds + 60.0, 1.5 * _usual(story, line, step)) and again.number == step.number + 1
+                gap > max(2 * wait.seconds + 60.0, 1.5 * _usual(trace, group, step)) and again.number == step.number + 1
             ):
-                found += [] if _called_back_at_all(story) else [_told(again, gap, wait, "no sooner than")]
+                found += [] if _called_back_at_all(trace) else [_waited(again, gap, wait, "as late as")]
     return found if seen else None
 
 
-def _usual(story: AnnotatedTrace, line: RequestGroup, step: Step) -> float:
-    """Return the pause that a client makes elsewhere in a line, and before its first request; 0 where it makes none."""
-    ordered = [one.done for one in story.submits if one.accepted and one.done <= line[0].arrived]
-    first = [line[0].arrived - ordered[-1]] if ordered and line[0].role == "status" else []
-    gaps = [again.arrived - one.done for one, again in pairwise(line) if one is not step and asked(one) is None]
+def _usual(trace: AnnotatedTrace, group: RequestGroup, step: Step) -> float:
+    """Return the median of the client's other pauses in a group, the pause before it included; 0 if there is none."""
+    accepted = [one.done for one in trace.submits if one.accepted and one.done <= group[0].arrived]
+    first = [group[0].arrived - accepted[-1]] if accepted and group[0].role == "status" else []
+    gaps = [
+        again.arrived - one.done for one, again in pairwise(group) if one is not step and requested_wait(one) is None
+    ]
     found = sorted(first + gaps)
     return found[len(found) // 2] if found else 0.0
 
 
 def _parts(fetches: Iterable[RequestGroup]) -> Iterator[RequestGroup]:
-    """Yield the requests for one part of a file each: parts that are fetched side by side do not repeat each other."""
-    for line in fetches:
-        for part in dict.fromkeys(step.exchange.header("range") for step in line):
-            yield tuple(step for step in line if step.exchange.header("range") == part)
+    """Split downloads by their ranges: parts that are fetched concurrently do not repeat each other."""
+    for group in fetches:
+        for part in dict.fromkeys(step.exchange.header("range") for step in group):
+            yield tuple(step for step in group if step.exchange.header("range") == part)
 
 
-def _told(again: Step, gap: float, wait: RequestedWait, how: str) -> str:
-    return f"Retry-After asked for {wait.seconds:.0f} s, and request {again.number} came {how} {gap:.2f} s later"
+def _waited(again: Step, gap: float, wait: RequestedWait, how: str) -> str:
+    return f"Retry-After requested {wait.seconds:.0f} s, and request {again.number} came {how} {gap:.2f} s later"
 
 
-def _orders(story: AnnotatedTrace) -> Iterable[RequestGroup]:
-    """Yield the submissions that are tries of one order, where orders can be told apart."""
-    if story.trace.drill == "crowd":
+def _orders(trace: AnnotatedTrace) -> Iterable[RequestGroup]:
+    """Yield the attempts to submit one order, if the orders can be separated."""
+    if trace.trace.drill == "crowd":
         return
-    for order in story.orders:
-        for run in sorted({story.run_of(step) or 0 for step in order}):
-            yield tuple(step for step in order if (story.run_of(step) or 0) == run)
+    for order in trace.orders:
+        for run in sorted({trace.run_of(step) or 0 for step in order}):
+            yield tuple(step for step in order if (trace.run_of(step) or 0) == run)
 
 
-def _called_back_at_all(story: AnnotatedTrace) -> bool:
-    """Whether the client asked for callbacks, so that it has no need to hurry."""
-    for step in story.submits:
-        binding = story.contract.operations[step.role or ""].bindings.get("callback_url")
+def _called_back_at_all(trace: AnnotatedTrace) -> bool:
+    """Whether the client requested callbacks, so that a late poll loses nothing."""
+    for step in trace.submits:
+        binding = trace.contract.operations[step.role or ""].bindings.get("callback_url")
         message = message_of(step.exchange.headers, as_json(step.exchange.body))
         if binding is not None and any(place.get(message) for place in binding.request):
             return True
-    return bool(story.trace.deliveries)
+    return bool(trace.deliveries)
 
 
-def fatal_is_fatal(story: AnnotatedTrace) -> list[str] | None:
-    """Count the refusals that do not pass, and look for another request behind the second.
+def fatal_is_fatal(trace: AnnotatedTrace) -> list[str] | None:
+    """Look for another request after the second permanent refusal.
 
-    An answer that tells of the job in between says that the first one has passed. Of orders, only those of one run
-    are known to be repetitions.
+    A response about the job in between shows that the first refusal was transient after all. Submissions are known to
+    repeat each other only within one run.
     """
     found: list[str] = []
     seen = False
-    for order in _orders(story) if story.trace.runs else ():
+    for order in _orders(trace) if trace.runs else ():
         bad = [step for step in order if step.delivered and step.status in FATAL_ORDER]
         seen = seen or bool(bad)
         again = next((step for step in order if len(bad) > 1 and step.number > bad[1].number), None)
         if again is not None:
             found.append(
-                f"the order was refused ({bad[0].status}, request {bad[0].number}) and sent again more than once "
+                f"the submission was refused ({bad[0].status}, request {bad[0].number}) and retried more than once "
                 f"(request {again.number})"
             )
     for role in sorted(READS):
-        for line in lines(story, role):
+        for group in request_groups(trace, role):
             refused: list[Step] = []
-            for step, again in itertools.zip_longest(line, line[1:]):
+            for step, again in itertools.zip_longest(group, group[1:]):
                 if step.delivered and step.status in FATAL:
                     refused.append(step)
                     seen = True
                 elif step.ok and (step.kinds or step.unknown_stage):
                     refused = []
-                if len(refused) > 1 and again is not None and not called_back(story, step, again):
+                if len(refused) > 1 and again is not None and not called_back(trace, step, again):
                     first = refused[0]
                     found.append(f"request {first.number} was refused ({first.status}) and repeated more than once")
                     break
     return found if seen else None
 
 
-def backs_off(story: AnnotatedTrace) -> list[str] | None:
-    """Measure the pauses between failures of one kind of request, which no Retry-After has named."""
+def backs_off(trace: AnnotatedTrace) -> list[str] | None:
+    """Measure the client's own pauses between failures of one kind of request."""
     found = []
     seen = False
-    for line in (*lines(story, "status"), *lines(story, "result"), *lines(story, "media")):
-        for row, again in rows(line, lambda step: step.transient):
-            chain = row if again is None else (*row, again)
+    for group in (*request_groups(trace, "status"), *request_groups(trace, "result"), *request_groups(trace, "media")):
+        for stretch, again in consecutive(group, lambda step: step.transient):
+            chain = stretch if again is None else (*stretch, again)
             seen = seen or len(chain) > 1
-            found += _hasty(story, chain) + _hastening(story, chain)
+            found += _hasty(trace, chain) + _hastening(trace, chain)
     return found if seen else None
 
 
-def _hasty(story: AnnotatedTrace, chain: RequestGroup) -> list[str]:
-    """Say how soon the first repetition came; that of an HTTP library after a dead connection is not meant."""
+def _hasty(trace: AnnotatedTrace, chain: RequestGroup) -> list[str]:
+    """Return a finding if the first retry came too soon. An HTTP library's own retry of a dead connection is exempt."""
     first = 1 if chain[0].status == 0 and len(chain) > 2 else 0
+    # HTTP libraries retry once on a stale pooled connection, without a pause.
     if len(chain) < 2 or (chain[0].status == 0 and first == 0):
         return []
     step, again = chain[first], chain[first + 1]
     gap = again.arrived - step.done
+    # Resuming an interrupted download immediately transfers nothing twice.
     resumes = step.role == "media" and again.exchange.header("range") is not None
-    idle = again.number == step.number + 1 and not called_back(story, step, again)
-    if _named(step) is None and idle and not resumes and 0 <= gap < LEAST_RETRY_GAP:
+    # A request or a callback in between may explain an early retry.
+    idle = again.number == step.number + 1 and not called_back(trace, step, again)
+    if _retry_after(step) is None and idle and not resumes and 0 <= gap < LEAST_RETRY_GAP:
         return [f"request {step.number} failed ({_how(step)}), and request {again.number} came {gap:.3f} s later"]
     return []
 
 
-def _hastening(story: AnnotatedTrace, chain: RequestGroup) -> list[str]:
-    """Say that the pauses become shorter, which those between failures of the same kind do not."""
+def _hastening(trace: AnnotatedTrace, chain: RequestGroup) -> list[str]:
+    """Return a finding if the pauses between failures with the same status shrink."""
     found = []
-    pairs = [(step, again) for step, again in pairwise(chain) if step.delivered and _named(step) is None]
+    pairs = [(step, again) for step, again in pairwise(chain) if step.delivered and _retry_after(step) is None]
     for status in sorted({step.status for step, _ in pairs}):
         gaps = [again.arrived - step.done for step, again in pairs if step.status == status]
+        # A client may use another backoff when the failure changes.
         steady = all(step.status == status for step in chain[:-1])
-        if not steady or len(gaps) < LONG_ENOUGH or story.trace.deliveries:
+        if not steady or len(gaps) < LONG_ENOUGH or trace.deliveries:
             continue
         half = len(gaps) // 2
         first, last = gaps[:half], gaps[half:]
         if max(last) < min(first) and sum(last) / len(last) < 0.5 * sum(first) / len(first):
             found.append(
-                f"from request {chain[0].number} on, {len(gaps)} tries failed ({status}), and the pauses shrank from "
-                f"{first[0]:.2f} s to {last[-1]:.2f} s"
+                f"from request {chain[0].number} on, {len(gaps)} attempts failed ({status}), and the pauses shrank "
+                f"from {first[0]:.2f} s to {last[-1]:.2f} s"
             )
     return found
 
 
 def _how(step: Step) -> str:
     if not step.delivered:
-        return "no whole answer"
-    return f"a body of no use, {step.status}" if step.status < 400 else str(step.status)
+        return "no complete response"
+    return f"an unusable body, {step.status}" if step.status < 400 else str(step.status)
 
 
-def one_blip_survives(story: AnnotatedTrace) -> list[str] | None:
-    """Look what becomes of a job of which one read failed in passing."""
-    if story.accepted is None or story.trace.drill != "once" or len(story.trace.runs) != 1:
+def one_blip_survives(trace: AnnotatedTrace) -> list[str] | None:
+    """Check what becomes of a job after one transient failure."""
+    if trace.accepted is None or trace.trace.drill != "once" or len(trace.runs) != 1:
         return None
-    blips = [step for step in story.of(*READS, "media") if _passes(step)]
-    if len(blips) != 1 or not all(untroubled(story, step) for step in story.steps if step is not blips[0]):
+    # With a second failure or fault, that one may be why the client gave up.
+    blips = [step for step in trace.of(*READS, "media") if _passes(step)]
+    if len(blips) != 1 or not all(undisturbed(trace, step) for step in trace.steps if step is not blips[0]):
         return None
     blip, found = blips[0], []
-    failed = any(step.failure for step in story.steps)
-    again = next((step for step in story.after(blip, story.submits)), None)
+    failed = any(step.failure for step in trace.steps)
+    again = next((step for step in trace.after(blip, trace.submits)), None)
     if again is not None and not failed:
-        found.append(f"request {blip.number} failed once ({_how(blip)}), and request {again.number} orders again")
-    last = story.of(*READS, "media")[-1]
-    if last is blip and not failed and gave_up(story) and _promptly(story, blip):
+        found.append(f"request {blip.number} failed once ({_how(blip)}), and request {again.number} submits again")
+    # A later request shows that the client went on.
+    last = trace.of(*READS, "media")[-1]
+    if last is blip and not failed and gave_up(trace) and _promptly(trace, blip):
         found.append(f"request {blip.number} failed once ({_how(blip)}), and the client gave the job up")
     return found
 
@@ -241,30 +257,30 @@ def _passes(step: Step) -> bool:
     return not step.delivered or step.status in TRANSIENT or step.status >= 500
 
 
-def _promptly(story: AnnotatedTrace, blip: Step) -> bool:
-    """Whether a run ended soon after a failure, and long before its deadline, which can then not have ended it."""
-    assert story.outcome is not None
-    assert story.accepted is not None
-    wait = asked(blip)
+def _promptly(trace: AnnotatedTrace, blip: Step) -> bool:
+    """Whether a run ended soon after a failure and long before its deadline, so that only the failure ended it."""
+    assert trace.outcome is not None
+    assert trace.accepted is not None
+    wait = requested_wait(blip)
     short = wait is None or wait.seconds <= 60.0
-    early = blip.arrived - story.accepted.done <= story.patience / 2
-    return short and early and story.outcome.ended - blip.arrived <= 60.0
+    early = blip.arrived - trace.accepted.done <= trace.patience / 2
+    return short and early and trace.outcome.ended - blip.arrived <= 60.0
 
 
-def missing_has_grace(story: AnnotatedTrace) -> list[str] | None:
-    """Look what becomes of a client that is told that its job is not to be found."""
-    missing = [step for step in story.polls if _missing(step)]
+def missing_has_grace(trace: AnnotatedTrace) -> list[str] | None:
+    """Check what a client does about a job that is not found."""
+    missing = [step for step in trace.polls if _missing(step)]
     if not missing:
         return None
     found = []
-    for line in lines(story, "status"):
-        for row, again in rows(line, _missing):
-            if len(row) - (1 if again is None else 0) > MOST_MISSING:
-                found.append(f"the job was not found {len(row)} times in a row, and was asked for again each time")
+    for group in request_groups(trace, "status"):
+        for stretch, again in consecutive(group, _missing):
+            if len(stretch) - (1 if again is None else 0) > MOST_MISSING:
+                found.append(f"the job was not found {len(stretch)} times in a row, and was requested again each time")
     last = missing[-1]
-    if last is story.reads[-1] and len(missing) == 1 and gave_up(story) and _just_ordered(story, last):
+    if last is trace.reads[-1] and len(missing) == 1 and gave_up(trace) and _just_ordered(trace, last):
         found.append(
-            f"request {last.number}, right behind the submission, did not find the job, and the client gave it up"
+            f"request {last.number}, directly after the submission, did not find the job, and the client gave it up"
         )
     return found
 
@@ -273,72 +289,74 @@ def _missing(step: Step) -> bool:
     return step.delivered and step.status == 404
 
 
-def _just_ordered(story: AnnotatedTrace, step: Step) -> bool:
-    """Whether nothing but the submission came before a read, and not long before."""
-    if story.accepted is None or story.outcome is None:
+def _just_ordered(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether a read is the first after a recent submission."""
+    if trace.accepted is None or trace.outcome is None:
         return False
-    others = [other for other in story.steps if other is not step]
+    others = [other for other in trace.steps if other is not step]
     first = all(other.role not in (*READS, "media") for other in others)
-    return first and story.outcome.ended <= story.accepted.done + SOON
+    return first and trace.outcome.ended <= trace.accepted.done + SOON
 
 
-def retries_are_bounded(story: AnnotatedTrace) -> list[str] | None:
-    """Look for retries that go on behind every deadline."""
+def retries_are_bounded(trace: AnnotatedTrace) -> list[str] | None:
+    """Look for retries that continue beyond every deadline."""
     found: list[str] = []
     seen = False
     kinds = (tuple(sorted(SUBMISSIONS)), ("status",), ("result",), ("media",))
-    for line in itertools.chain.from_iterable(lines(story, *roles) for roles in kinds):
-        since = _deadline_from(story, line)
-        if story.run_of(line[0]) not in (None, len(story.trace.runs) - 1) or since is None:
+    for group in itertools.chain.from_iterable(request_groups(trace, *roles) for roles in kinds):
+        # Earlier runs were killed, which ended their retries.
+        since = _deadline_from(trace, group)
+        if trace.run_of(group[0]) not in (None, len(trace.runs) - 1) or since is None:
             continue
-        failing = _failing(line)
-        waits = [(step, again) for step, again in pairwise(line) if asked(step) is not None]
+        failing = _failing(group)
+        waits = [(step, again) for step, again in pairwise(group) if requested_wait(step) is not None]
         seen = seen or len(failing) >= 3 or bool(waits)
-        found += _endless(story, failing, since) + _carried(story, waits, since)
+        found += _endless(trace, failing, since) + _carried(trace, waits, since)
     return found if seen else None
 
 
-def _failing(line: RequestGroup) -> RequestGroup:
-    """Return the failures at the end of a line."""
-    good = max((number for number, step in enumerate(line) if not step.transient), default=-1)
-    return line[good + 1 :]
+def _failing(group: RequestGroup) -> RequestGroup:
+    """Return the failures at the end of a group."""
+    good = max((number for number, step in enumerate(group) if not step.transient), default=-1)
+    return group[good + 1 :]
 
 
-def _deadline_from(story: AnnotatedTrace, line: RequestGroup) -> float | None:
-    """Return when a client began to wait for what a line asks: a download has its own time."""
-    if line[0].role == "media" or line[0].role in SUBMISSIONS:
-        return line[0].arrived
-    return begun(story)
+def _deadline_from(trace: AnnotatedTrace, group: RequestGroup) -> float | None:
+    """Return when the wait for a group's outcome began. A download has a deadline of its own."""
+    if group[0].role == "media" or group[0].role in SUBMISSIONS:
+        return group[0].arrived
+    return wait_began(trace)
 
 
-def _limit(story: AnnotatedTrace, since: float) -> float:
+def _limit(trace: AnnotatedTrace, since: float) -> float:
     factor, more = ENDLESS_RETRIES
-    return since + factor * story.patience + more
+    return since + factor * trace.patience + more
 
 
-def _endless(story: AnnotatedTrace, failing: RequestGroup, since: float) -> list[str]:
+def _endless(trace: AnnotatedTrace, failing: RequestGroup, since: float) -> list[str]:
     if len(failing) < 3:
         return []
     first, last = failing[0], failing[-1]
-    told = f"{len(failing)} requests ({last.role}) failed in a row"
-    if last.arrived > _limit(story, since):
-        return [f"{told}, and request {last.number} still came {last.arrived - since:.0f} s after the beginning"]
-    if story.outcome is None or story.outcome.kind != "unfinished" or len(failing) < MANY:
+    failures = f"{len(failing)} requests ({last.role}) failed in a row"
+    if last.arrived > _limit(trace, since):
+        return [f"{failures}, and request {last.number} came {last.arrived - since:.0f} s after the wait began"]
+    if trace.outcome is None or trace.outcome.kind != "unfinished" or len(failing) < MANY:
         return []
-    rapid = (last.arrived - first.arrived) / (len(failing) - 1) < 0.5 * story.contract.polling.least_interval
-    if rapid or story.outcome.ended > since + story.patience:
-        return [f"{told}, and the client does not end"]
+    # An unfinished run was cut off. Only one that polled fast, or beyond the longest wait, would not have ended.
+    rapid = (last.arrived - first.arrived) / (len(failing) - 1) < 0.5 * trace.contract.polling.least_interval
+    if rapid or trace.outcome.ended > since + trace.patience:
+        return [f"{failures}, and the client does not end"]
     return []
 
 
-def _carried(story: AnnotatedTrace, waits: list[tuple[Step, Step]], since: float) -> list[str]:
-    """Say that a Retry-After took a client past its deadline."""
-    limit = _limit(story, since)
+def _carried(trace: AnnotatedTrace, waits: list[tuple[Step, Step]], since: float) -> list[str]:
+    """Return a finding for each Retry-After that moved a request beyond the deadline."""
+    limit = _limit(trace, since)
     return [
         f"Retry-After took the client past its deadline: request {again.number} came {again.arrived - since:.0f} s "
-        "after the beginning"
+        "after the wait began"
         for step, again in waits
-        if step.arrived <= limit < again.arrived and not called_back(story, step, again)
+        if step.arrived <= limit < again.arrived and not called_back(trace, step, again)
     ]
 
 
@@ -353,10 +371,10 @@ RULES = (
         "MUST",
         "S3",
         "wire",
-        "After a 429 or 503 with Retry-After (seconds or a date, also more than a minute) the next request of its kind "
-        "comes no sooner, and not much later.",
-        "Who asks sooner is refused again, and keeps the limit shut for others: Azure/azure-sdk-for-go#15905, "
-        "tryAGI/AutoSDK#294.",
+        "After a 429 or 503 with Retry-After (seconds or a date, also more than a minute), send the next request of "
+        "its kind no sooner, and not much later.",
+        "A client that retries sooner is refused again, and keeps the limit closed for others: "
+        "Azure/azure-sdk-for-go#15905, tryAGI/AutoSDK#294.",
         honours_retry_after,
         timing=True,
     ),
@@ -366,10 +384,11 @@ RULES = (
         "MUST",
         "S2",
         "wire",
-        "A request that is refused with 400, 401, 403, 410 or 422 is not repeated more than once; nor is an order that "
+        "Do not repeat a request that is refused with 400, 401, 403, 410 or 422 more than once, nor a submission that "
         "is refused with 402 or 404.",
-        "A wrong key was polled for ten minutes in ArcReel/ArcReel#684, a 403 for two in Axiomatic-AI/ax-mcp#113: the "
-        "user waits for what is known; ai-ecoverse/slicc#1326.",
+        "A wrong key was polled for ten minutes in ArcReel/ArcReel#684, a 403 for two minutes in "
+        "Axiomatic-AI/ax-mcp#113, while the user waited for an error that was already known; "
+        "ai-ecoverse/slicc#1326.",
         fatal_is_fatal,
     ),
     Rule(
@@ -378,9 +397,9 @@ RULES = (
         "SHOULD",
         "S3",
         "wire",
-        "Between a failure and the next try lies at least a tenth of a second, and the pauses do not shrink; what a "
-        "Retry-After asks for is no pause of the client.",
-        "Retries at once turn an outage into a flood: Azure/azure-sdk-for-go#15905 sets a floor of a second.",
+        "Pause at least 0.1 s between a failure and the next attempt, and do not shorten the pauses; a wait that "
+        "Retry-After requests is not a pause of the client.",
+        "Immediate retries turn an outage into a flood: Azure/azure-sdk-for-go#15905 sets a floor of a second.",
         backs_off,
         timing=True,
     ),
@@ -390,9 +409,9 @@ RULES = (
         "MUST",
         "S1",
         "outcome",
-        "One read or download that fails in passing (no answer, 408, 425, 429, 5xx) does not lose the job, and is no "
-        "reason to order again.",
-        "The job goes on and is billed: one 502 lost it in valyuAI/valyu-py#126, 429 and 408 were fatal in "
+        "One transient failure of a read or download (no response, 408, 425, 429, 5xx) does not lose the job, and is "
+        "not a reason to submit again.",
+        "The job continues and is billed: one 502 lost it in valyuAI/valyu-py#126, 429 and 408 were fatal in "
         "shrimbly/node-banana#116.",
         one_blip_survives,
     ),
@@ -402,9 +421,9 @@ RULES = (
         "MUST",
         "S2",
         "outcome",
-        "A job that is not found right behind its submission is looked for again; one that stays away is given up.",
-        "The one who answers may not know yet what the one who accepted has promised: ddcat-ai/open-ai-canvas#492 "
-        "allows three; ArcReel/ArcReel#684 polled what could not be found.",
+        "If a job is not found directly after its submission, poll again; if it stays missing, give it up.",
+        "The server that reads a job may not know it yet when another server has accepted it: "
+        "ddcat-ai/open-ai-canvas#492 allows three 404s; ArcReel/ArcReel#684 polled a job that did not exist.",
         missing_has_grace,
         _may_be_missing,
     ),
@@ -414,8 +433,8 @@ RULES = (
         "MUST",
         "S2",
         "wire",
-        "All retries end with the overall deadline; Retry-After does not move it.",
-        "Retries that count anew, or waits that the server dictates, keep a caller for ever: "
+        "All retries end at the overall deadline; Retry-After does not extend it.",
+        "Retries that restart their count, or waits that the server dictates, block the caller forever: "
         "ddcat-ai/open-ai-canvas#492.",
         retries_are_bounded,
     ),

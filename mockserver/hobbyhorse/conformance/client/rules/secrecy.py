@@ -1,4 +1,4 @@
-"""Rules about secrets and addresses: who may learn the key, and which addresses are not to be asked."""
+"""Rules about secrets and URLs: which hosts receive the key, and which URLs are not requested. Knows no server."""
 
 from __future__ import annotations
 
@@ -13,73 +13,78 @@ from hobbyhorse.scenarios.moves import JOB_URLS
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step, origin, parts
 from hobbyhorse.traces.trace import KEY
 
+# Headers that carry a key by convention, besides those that the contract names.
 CREDENTIALS = frozenset({"authorization", "x-api-key"})
 
 
-def key_stays_from_files(story: AnnotatedTrace) -> list[str] | None:
-    """Look for credentials in requests for files that are elsewhere than the provider."""
-    files = [step for step in story.of("media") if story.origin(step) not in story.homes]
-    return [sentence for step in files for sentence in _leaks(story, step)] if files else None
+def key_stays_from_files(trace: AnnotatedTrace) -> list[str] | None:
+    """Look for credentials in requests for files on hosts other than the provider's."""
+    files = [step for step in trace.of("media") if trace.origin(step) not in trace.homes]
+    return [sentence for step in files for sentence in _leaks(trace, step)] if files else None
 
 
-def key_stays_at_home(story: AnnotatedTrace) -> list[str] | None:
-    """Look for credentials in requests to an origin that only an answer has named."""
-    gone = [step for step in story.steps if _foreign(story, story.origin(step)) and step.role != "media"]
-    gone += [step for step in story.of("media") if story.origin(step) == _known(story, "foreign")]
-    named = any(_foreign(story, _origin(address)) for step in story.steps for address in _addresses(step))
-    return [sentence for step in gone for sentence in _leaks(story, step)] if gone or named else None
+def key_stays_at_home(trace: AnnotatedTrace) -> list[str] | None:
+    """Look for credentials in requests to an origin that only a response has named."""
+    gone = [step for step in trace.steps if _foreign(trace, trace.origin(step)) and step.role != "media"]
+    gone += [step for step in trace.of("media") if trace.origin(step) == _known(trace, "foreign")]
+    named = any(_foreign(trace, _origin(address)) for step in trace.steps for address in _addresses(step))
+    return [sentence for step in gone for sentence in _leaks(trace, step)] if gone or named else None
 
 
-def no_private_address(story: AnnotatedTrace) -> list[str] | None:
-    """Look for requests to private addresses that an answer gave as the video's."""
-    gave = {step.video for step in story.steps if step.video is not None and _private(story, step.video)}
-    forbidden = ({_origin(address) for address in gave} | {_known(story, "private")}) - {None} - story.homes
-    met = [step for step in story.steps if story.origin(step) in forbidden]
-    found = [f"request {step.number} goes to {_bare(step)}, where no video of this provider can be" for step in met]
+def no_private_address(trace: AnnotatedTrace) -> list[str] | None:
+    """Look for requests to a private video URL that a response gave."""
+    gave = {step.video for step in trace.steps if step.video is not None and _private(trace, step.video)}
+    forbidden = ({_origin(address) for address in gave} | {_known(trace, "private")}) - {None} - trace.homes
+    met = [step for step in trace.steps if trace.origin(step) in forbidden]
+    found = [f"request {step.number} goes to {_bare(step)}, which cannot be a video of this provider" for step in met]
     return found if gave or met else None
 
 
-def no_secret_in_addresses(story: AnnotatedTrace) -> list[str] | None:
-    """Look for the key in addresses and bodies."""
-    in_query = any(part == "query" for part, _, _ in story.contract.security)
-    if any(run.request is not None and KEY in orjson.dumps(run.request).decode() for run in story.trace.runs):
+def no_secret_in_addresses(trace: AnnotatedTrace) -> list[str] | None:
+    """Look for the key in URLs and bodies."""
+    in_query = any(part == "query" for part, _, _ in trace.contract.security)
+    # If the key occurs in the request that the client was given, its body proves nothing.
+    if any(run.request is not None and KEY in orjson.dumps(run.request).decode() for run in trace.runs):
         return None
     found = []
-    for step in story.steps:
-        if KEY in unquote(step.exchange.url) and not in_query and not _told(story, step):
-            found.append(f"request {step.number} has the key in its address, {_bare(step)}")
+    for step in trace.steps:
+        # A provider may put a key into a signed URL; the client only follows it.
+        if KEY in unquote(step.exchange.url) and not in_query and not _given(trace, step):
+            found.append(f"request {step.number} has the key in its URL, {_bare(step)}")
         if KEY.encode() in step.exchange.body:
             found.append(f"request {step.number} has the key in its body")
-    return found if story.steps else None
+    return found if trace.steps else None
 
 
-def _leaks(story: AnnotatedTrace, step: Step) -> Iterator[str]:
-    """Yield a sentence for each credential that a request carries to where it has no business.
+def _leaks(trace: AnnotatedTrace, step: Step) -> Iterator[str]:
+    """Yield a sentence for each credential that a request sends to a host that must not receive it.
 
-    At an origin that no answer is known to name, the client may have an account of its own: there it is the key alone.
+    At an origin that no response is known to name, the client may have an account of its own: there, only the
+    provider's key counts.
     """
-    there, named = story.origin(step), CREDENTIALS | {n for part, n, _ in story.contract.security if part == "header"}
-    known = step.role == "media" or there == _known(story, "foreign")
+    there, named = trace.origin(step), CREDENTIALS | {n for part, n, _ in trace.contract.security if part == "header"}
+    known = step.role == "media" or there == _known(trace, "foreign")
     for name, value in step.exchange.headers:
-        cookie = name.lower() == "cookie" and not _sets_cookies(story, there)
+        # A host may get back the cookies that it set itself.
+        cookie = name.lower() == "cookie" and not _sets_cookies(trace, there)
         if KEY in value or (known and (name.lower() in named or cookie)):
             yield f"request {step.number} sends {name!r} to {there}"
-    if KEY in unquote(step.exchange.url) and not _told(story, step):
-        yield f"request {step.number} sends the key in its address to {there}"
+    if KEY in unquote(step.exchange.url) and not _given(trace, step):
+        yield f"request {step.number} sends the key in its URL to {there}"
 
 
-def _sets_cookies(story: AnnotatedTrace, there: str) -> bool:
-    return any(story.origin(step) == there and step.exchange.answer_header("set-cookie") for step in story.steps)
+def _sets_cookies(trace: AnnotatedTrace, there: str) -> bool:
+    return any(trace.origin(step) == there and step.exchange.answer_header("set-cookie") for step in trace.steps)
 
 
-def _told(story: AnnotatedTrace, step: Step) -> bool:
-    """Whether an answer before gave the address of a request as it stands, with whatever is in it."""
+def _given(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether an earlier response gave the exact URL of a request, with the key in it."""
     address = step.exchange.url.encode()
-    return any(other.delivered and address in other.exchange.answer for other in story.steps[: step.number - 1])
+    return any(other.delivered and address in other.exchange.answer for other in trace.steps[: step.number - 1])
 
 
 def _addresses(step: Step) -> Iterator[str]:
-    """Yield the addresses of operations that an answer gave."""
+    """Yield the operation URLs in a response."""
     if step.ok:
         yield from (url for name in JOB_URLS if isinstance(url := step.reading.values.get(name), str))
     location = step.exchange.answer_header("location")
@@ -87,41 +92,42 @@ def _addresses(step: Step) -> Iterator[str]:
         yield location
 
 
-def _foreign(story: AnnotatedTrace, there: str | None) -> bool:
-    """Whether an origin is neither the provider's nor that of its files, nor a private one of a video."""
-    known = {_known(story, "media"), _known(story, "private")}
-    if there is None or urlsplit(there).netloc in story.contract.hosts:
+def _foreign(trace: AnnotatedTrace, there: str | None) -> bool:
+    """Whether an origin belongs neither to the provider, nor to its files, nor to a private video URL."""
+    known = {_known(trace, "media"), _known(trace, "private")}
+    if there is None or urlsplit(there).netloc in trace.contract.hosts:
         return False
-    return there not in story.homes and there not in known
+    return there not in trace.homes and there not in known
 
 
-def _known(story: AnnotatedTrace, name: str) -> str | None:
-    found = story.trace.origins.get(name)
+def _known(trace: AnnotatedTrace, name: str) -> str | None:
+    found = trace.trace.origins.get(name)
     return _origin(found) if found is not None else None
 
 
 def _origin(address: str) -> str | None:
-    """Return scheme, host and port of an address that has them, or None."""
+    """Return the scheme, host and port of an absolute URL, or None."""
     found = parts(address)
     return origin(address) if found.scheme and found.netloc else None
 
 
-def _private(story: AnnotatedTrace, address: str) -> bool:
-    """Whether a video's address is one that no provider's video has: of another scheme, or of a private network."""
+def _private(trace: AnnotatedTrace, address: str) -> bool:
+    """Whether a video URL has a scheme other than HTTP, or an address in a private network."""
     there = _origin(address)
-    if there is not None and there == _known(story, "private"):
+    if there is not None and there == _known(trace, "private"):
         return True
-    own = {urlsplit(home).hostname for home in {*story.homes, _known(story, "media") or ""}} - {None}
+    # The fake and its media host are on loopback addresses themselves.
+    own = {urlsplit(home).hostname for home in {*trace.homes, _known(trace, "media") or ""}} - {None}
     try:
         parts = urlsplit(address)
         if parts.hostname in own:
             return False
         if parts.scheme and parts.scheme not in ("http", "https"):
             return True
-        number = ipaddress.ip_address(parts.hostname or "")
+        address_of_host = ipaddress.ip_address(parts.hostname or "")
     except ValueError:
         return False
-    return number.is_private or number.is_loopback or number.is_link_local
+    return address_of_host.is_private or address_of_host.is_loopback or address_of_host.is_link_local
 
 
 def _bare(step: Step) -> str:
@@ -135,9 +141,9 @@ RULES = (
         "MUST",
         "S1",
         "wire",
-        "The key goes to the provider alone: a file on another host is fetched without it, and without cookies.",
-        "One client for everything sends its key to a content network, and to whoever owns the address of the video: "
-        "gridaco/grida#909, and the other way round in BerriAI/litellm#17016.",
+        "Send the key only to the provider: fetch a file on another host without the key and without cookies.",
+        "One HTTP client for everything sends its key to a CDN, and to the owner of the video URL's host: "
+        "gridaco/grida#909; the reverse happened in BerriAI/litellm#17016.",
         key_stays_from_files,
     ),
     Rule(
@@ -146,8 +152,9 @@ RULES = (
         "MUST",
         "S1",
         "wire",
-        "An address in an answer, or a redirect, to another origin than the provider's gets no credentials.",
-        "Who can write one address into one answer would have the account: gridaco/grida#909.",
+        "Send no credentials to a URL in a response, or to the target of a redirect, if its origin is not the "
+        "provider's.",
+        "An attacker who can write one URL into one response would gain the account: gridaco/grida#909.",
         key_stays_at_home,
     ),
     Rule(
@@ -156,10 +163,9 @@ RULES = (
         "SHOULD",
         "S1",
         "wire",
-        "A video's address is not fetched if it is of a private network, of this machine, or of another scheme; the "
-        "host of the base URL may be one.",
-        "The client's own network is within reach of who writes the address: openclaw/openclaw#103083, in five "
-        "providers.",
+        "Do not fetch a video URL that is in a private network, on this machine, or of a scheme other than HTTP; the "
+        "host of the base URL is exempt.",
+        "The author of the URL could reach the client's own network: openclaw/openclaw#103083, in five providers.",
         no_private_address,
     ),
     Rule(
@@ -168,9 +174,9 @@ RULES = (
         "SHOULD",
         "S1",
         "wire",
-        "The key stands in no address and in no body, unless the provider wants it in the query.",
-        "Addresses are written into logs of servers and proxies, and bodies are kept with the job; a key that was sent "
-        "where it does not belong is what gridaco/grida#909 is about.",
+        "Put the key into no URL and no body, unless the provider requires it in the query.",
+        "URLs are written into the logs of servers and proxies, and bodies are stored with the job; gridaco/grida#909 "
+        "is about a key that was sent to the wrong place.",
         no_secret_in_addresses,
     ),
 )

@@ -1,4 +1,4 @@
-"""Rules about submissions: one click is one job."""
+"""Rules about submissions: one order makes one job. Knows no server."""
 
 from __future__ import annotations
 
@@ -8,116 +8,121 @@ from hobbyhorse.conformance.client.rule import Rule
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace, canonical
 
+# The contracts' situations that refuse a key because an earlier submission used it.
 REUSED = frozenset({"key_mismatch", "key_used", "key_in_flight"})
+# Retries of a refused submission: enough for an exponential backoff of a few minutes, too few for a fixed fast loop.
 MOST_RETRIES = 8
+# Seconds before the first retry of a refused submission: 0.1, less the rounding of recorded times (1 ms).
 LEAST_RESEND_GAP = 0.1 - 0.001
-"""Seconds before the first repetition of a submission that was refused: a tenth, as exact as moments are told."""
 
 
-def no_ambiguous_resend(story: AnnotatedTrace) -> list[str] | None:
-    """Hold repeated submissions against those before them whose fate is unknown."""
+def no_ambiguous_resend(trace: AnnotatedTrace) -> list[str] | None:
+    """Look for a submission after another one with an unknown outcome."""
     found: list[str] = []
     seen = False
-    for order in story.orders:
+    for order in trace.orders:
         for number, step in enumerate(order):
             if not step.ambiguous:
                 continue
             seen = True
-            again = next((other for other in order[number + 1 :] if not story.same(step, other)), None)
+            again = next((other for other in order[number + 1 :] if not trace.same(step, other)), None)
             if again is not None:
-                how = f"status {step.status}" if step.status else "no answer"
+                how = f"status {step.status}" if step.status else "no response"
                 found.append(
-                    f"request {step.number} may have bought a job ({how}), and request {again.number} ordered again"
+                    f"request {step.number} may have made a job ({how}), and request {again.number} submitted again"
                 )
     return found if seen else None
 
 
-def stable_key(story: AnnotatedTrace) -> list[str] | None:
-    """Hold the keys of the submissions of one order against one another, and against those of other orders."""
+def stable_key(trace: AnnotatedTrace) -> list[str] | None:
+    """Compare the idempotency keys within an order, and between orders."""
     found = []
     owners: dict[str, tuple[int, bytes]] = {}
-    for number, order in enumerate(story.orders):
-        keys = {story.key(step) for step in order}
+    for number, order in enumerate(trace.orders):
+        keys = {trace.key(step) for step in order}
+        # Without a key, a resend is safe only after certain refusals.
         if keys == {None} and not all(step.refused for step in order[:-1]):
-            told = f"one order was sent {len(order)} times without a key ({story.contract.idempotency.named})"
-            found.append(f"{told}, which the provider would have honoured")
+            sent = f"one order was submitted {len(order)} times without a key ({trace.contract.idempotency.named})"
+            found.append(f"{sent}, although the provider honours it")
         if len(keys) > 1:
-            found.append(f"one order was sent with {len(keys)} keys: {', '.join(sorted(str(key) for key in keys))}")
+            found.append(f"one order was submitted with {len(keys)} keys: {', '.join(sorted(map(str, keys)))}")
         for step in order:
-            key, body = story.key(step), canonical(step.exchange.body)
+            key, body = trace.key(step), canonical(step.exchange.body)
             if key is not None and owners.setdefault(key, (number, body)) != (number, body):
                 found.append(f"request {step.number} sends the key {key!r} of another order")
-    keyed = any(story.key(step) is not None for step in story.submits)
+    # A client that never sends a key and never resends has shown nothing about keys.
+    keyed = any(trace.key(step) is not None for step in trace.submits)
     return list(dict.fromkeys(found)) if keyed or found else None
 
 
-def reuse_is_not_reordered(story: AnnotatedTrace) -> list[str] | None:
-    """Look for another order with another key behind a refusal of the first one's key."""
+def reuse_is_not_reordered(trace: AnnotatedTrace) -> list[str] | None:
+    """Look for a submission with a new key after the refusal of a used key."""
     found: list[str] = []
     seen = False
-    for order in story.orders:
+    for order in trace.orders:
         for number, step in enumerate(order):
             if step.delivered and set(step.reading.situations) & REUSED and step.status >= 400:
                 seen = True
                 for other in order[number + 1 :]:
-                    if story.key(other) != story.key(step):
-                        found.append(f"the key was refused ({step.status}), and request {other.number} has a new one")
+                    if trace.key(other) != trace.key(step):
+                        found.append(f"the key was refused ({step.status}), and request {other.number} has a new key")
     return found if seen else None
 
 
-def safe_resend(story: AnnotatedTrace) -> list[str] | None:
-    """Count how often, and how fast, a refused submission is repeated."""
+def safe_resend(trace: AnnotatedTrace) -> list[str] | None:
+    """Count the retries of a refused submission, and measure the pauses before them."""
     found: list[str] = []
     seen = False
-    for order in story.orders:
+    for order in trace.orders:
         refused = [step for step in order if step.refused and (step.status == 429 or step.status == 503)]
         seen = seen or bool(refused)
         if len(refused) > MOST_RETRIES:
-            found.append(f"the order was refused {len(refused)} times and sent again each time")
+            found.append(f"the submission was refused {len(refused)} times and retried each time")
         for step, again in pairwise(order):
             if step in refused and again.arrived - step.done < LEAST_RESEND_GAP:
                 found.append(
-                    f"request {again.number} repeats the order {again.arrived - step.done:.3f} s after a refusal"
+                    f"request {again.number} retries the submission {again.arrived - step.done:.3f} s after a refusal"
                 )
     return found if seen else None
 
 
-def no_resubmit_on_failed(story: AnnotatedTrace) -> list[str] | None:
-    """Look for another submission behind the news that the job has ended without a video."""
+def no_resubmit_on_failed(trace: AnnotatedTrace) -> list[str] | None:
+    """Look for another submission after a response that the job has ended without a video."""
     found: list[str] = []
     seen = False
-    for order in story.orders:
+    for order in trace.orders:
         jobs = {step.job_told for step in order if step.accepted}
-        ended = next((step for step in story.steps if step.failure and (step.job in jobs or step in order)), None)
+        ended = next((step for step in trace.steps if step.failure and (step.job in jobs or step in order)), None)
         if ended is None:
             continue
         seen = True
-        for again in story.after(ended, order):
-            found.append(f"the job {ended.job} failed ({ended.stage}), and request {again.number} orders again")
+        for again in trace.after(ended, order):
+            found.append(f"the job {ended.job} failed ({ended.stage}), and request {again.number} submits again")
     return found if seen else None
 
 
-def no_resubmit_on_own_timeout(story: AnnotatedTrace) -> list[str] | None:
-    """Look for another submission although a job was accepted and has not failed."""
+def no_resubmit_on_own_timeout(trace: AnnotatedTrace) -> list[str] | None:
+    """Look for another submission while an accepted job has not failed."""
     found: list[str] = []
     seen = False
-    for order in story.orders:
+    for order in trace.orders:
         for number, step in enumerate(order):
             if not step.accepted:
                 continue
-            waiting = [read for read in story.after(step, story.reads) if read.job == step.job_told]
+            # Only a client that waited for the job could have run into its deadline.
+            waiting = [read for read in trace.after(step, trace.reads) if read.job == step.job_told]
             seen = seen or any(not read.terminal for read in waiting)
             for again in order[number + 1 :]:
-                before = [one for one in story.after(step, story.steps) if one.number < again.number]
+                before = [one for one in trace.after(step, trace.steps) if one.number < again.number]
                 ended = any(one.failure and one.job == step.job_told for one in before)
-                ended = ended or _callback_said(story, again.arrived, "failure")
-                if not ended and not story.same(step, again):
-                    found.append(f"request {again.number} orders again while the job {step.job_told} is under way")
+                ended = ended or _callback_reported(trace, again.arrived, "failure")
+                if not ended and not trace.same(step, again):
+                    found.append(f"request {again.number} submits again while the job {step.job_told} is under way")
     return found if seen or found else None
 
 
-def _callback_said(story: AnnotatedTrace, before: float, kind: str) -> bool:
-    return any(kind in kinds and delivery.sent <= before for delivery, kinds in story.told)
+def _callback_reported(trace: AnnotatedTrace, before: float, kind: str) -> bool:
+    return any(kind in kinds and delivery.sent <= before for delivery, kinds in trace.callbacks)
 
 
 def _keyed(contract: Contract) -> bool:
@@ -135,9 +140,10 @@ RULES = (
         "MUST",
         "S1",
         "wire",
-        "After a submission whose fate is unknown (no answer, a broken one, 408, 500, 502, 504), do not submit again, "
-        "unless the provider replays idempotency keys and key and body are the same.",
-        "The first one may have been accepted and billed: one click became four paid jobs in Comfy-Org/ComfyUI#16204.",
+        "After a submission whose outcome is unknown (no response, an incomplete one, 408, 500, 502 or 504), do not "
+        "submit again, unless the provider replays idempotency keys and both key and body are the same.",
+        "The first submission may have been accepted and billed: one click became four paid jobs in "
+        "Comfy-Org/ComfyUI#16204.",
         no_ambiguous_resend,
     ),
     Rule(
@@ -146,8 +152,8 @@ RULES = (
         "MUST",
         "S1",
         "wire",
-        "All tries of one order carry one idempotency key; another order carries another one.",
-        "A key made anew for each try protects nothing, and a key for all orders returns somebody else's job: "
+        "All attempts to submit one order carry the same idempotency key; every other order carries a different key.",
+        "A new key for each attempt protects nothing, and one key for all orders returns another order's job: "
         "Comfy-Org/comfy-python-sdk#79, vercel/ai#18384, calesthio/OpenMontage#323.",
         stable_key,
         _keyed,
@@ -158,8 +164,9 @@ RULES = (
         "MUST",
         "S1",
         "wire",
-        "Where the provider refuses a key because it was used, look the job up; do not order again with a new key.",
-        "The refusal means that the first order exists: a new key buys it twice (Comfy-Org/docs#1723).",
+        "If the provider refuses a key because it was used before, look up the existing job; do not submit again with "
+        "a new key.",
+        "The refusal means that the first submission exists: a new key pays for the job twice (Comfy-Org/docs#1723).",
         reuse_is_not_reordered,
         _reuses,
     ),
@@ -169,8 +176,8 @@ RULES = (
         "SHOULD",
         "S3",
         "wire",
-        "An order that was certainly not accepted (429, 503) may be sent again, a few times and with growing pauses.",
-        "Immediate repetition keeps the provider overloaded and the key blocked: ddcat-ai/open-ai-canvas#492.",
+        "A submission that was certainly not accepted (429, 503) may be retried a few times, with growing pauses.",
+        "Immediate retries keep the provider overloaded and the key blocked: ddcat-ai/open-ai-canvas#492.",
         safe_resend,
         timing=True,
     ),
@@ -180,8 +187,8 @@ RULES = (
         "MUST",
         "S1",
         "wire",
-        "A job that failed, was moderated or cancelled is not ordered again without being asked.",
-        "A content policy refuses the second time, too, and each try may be billed: muxinc/ai#232, "
+        "Do not resubmit a job that failed, was moderated or was cancelled, unless the caller requests it.",
+        "A content policy refuses the second attempt too, and each attempt may be billed: muxinc/ai#232, "
         "Wei-Shaw/sub2api#3429.",
         no_resubmit_on_failed,
     ),
@@ -191,9 +198,10 @@ RULES = (
         "MUST",
         "S1",
         "wire",
-        "A job that was accepted and has not failed is not ordered again, whatever the client ran into, be it its own "
-        "deadline: the job goes on, and is billed.",
-        "A time-out that invites to try again buys the video twice: tinyhumansai/openhuman#5411, ArcReel/ArcReel#628.",
+        "Do not resubmit a job that was accepted and has not failed, whatever error the client meets, its own deadline "
+        "included: the job continues and is billed.",
+        "A timeout error that suggests trying again pays for the video twice: tinyhumansai/openhuman#5411, "
+        "ArcReel/ArcReel#628.",
         no_resubmit_on_own_timeout,
     ),
 )

@@ -1,4 +1,4 @@
-"""The rules for servers, one file a family; a file here is found by being here."""
+"""The rules for servers, one module per family, found by listing this folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hobbyhorse.conformance.server.rule import ServerRule
 
 @cache
 def server_rules() -> tuple[ServerRule, ...]:
-    """Return every rule, by family in the order of the files' names, and by number."""
+    """Return every rule, sorted by module name, then by number."""
     found: list[ServerRule] = []
     for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
         found += importlib.import_module(f"{__name__}.{module.name}").RULES

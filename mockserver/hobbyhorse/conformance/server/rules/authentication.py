@@ -1,19 +1,19 @@
-"""Rules about keys: whoever has none, or a wrong one, is refused and gets nothing; knows no server."""
+"""Rules about API keys: a request without a valid key is refused and has no effect. Knows no server."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 
 from hobbyhorse.conformance.server.expected import (
+    conclusive_probes,
     documented,
     home_of,
-    judged,
     label,
+    one_per_kind,
     operation_of,
     probes,
     refused_as,
     responses_of,
-    told_once,
 )
 from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.contract.forms.expressions import MISSING
@@ -22,58 +22,66 @@ from hobbyhorse.contract.values import Contract, find_situation
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 
 
-def key_required(story: AnnotatedTrace) -> list[Breach] | None:
-    """Look for requests without a key that are answered, or refused otherwise than documented."""
-    return _refused(story, "auth:none", "unauthenticated", "without a key", ())
+def key_required(annotated: AnnotatedTrace) -> list[Breach] | None:
+    """Find requests without a key that are served, or refused in an undocumented way."""
+    return _refused(annotated, "auth:none", "unauthenticated", "without a key", ())
 
 
-def wrong_key_refused(story: AnnotatedTrace) -> list[Breach] | None:
-    """Look for requests with a wrong key that are answered, or refused otherwise than documented."""
-    return _refused(story, "auth:wrong", "key_refused", "with a key that is nobody's", ("unauthenticated", "forbidden"))
+def wrong_key_refused(annotated: AnnotatedTrace) -> list[Breach] | None:
+    """Find requests with an unknown key that are served, or refused in an undocumented way."""
+    return _refused(annotated, "auth:wrong", "key_refused", "with an unknown key", ("unauthenticated", "forbidden"))
 
 
-def _refused(story: AnnotatedTrace, probe: str, situation: str, how: str, also: tuple[str, ...]) -> list[Breach] | None:
-    """Hold the answers to probes against a situation; a status that the operation has not at all is another rule's."""
+def _refused(
+    annotated: AnnotatedTrace, probe: str, situation: str, how: str, also: tuple[str, ...]
+) -> list[Breach] | None:
+    """Compare the responses to probes with a situation; undocumented statuses are left to SHA-01."""
     found: list[tuple[Hashable, Breach]] = []
-    steps = [step for step in judged(story, probe) if operation_of(story, step).authenticated]
+    steps = [step for step in conclusive_probes(annotated, probe) if operation_of(annotated, step).authenticated]
     for step in steps:
-        operation = operation_of(story, step)
-        refusals = refused_as(story, step, situation, () if situation in operation.situations else also)
+        operation = operation_of(annotated, step)
+        # Not every provider tells an unknown key from a missing one: then the other situations are allowed, too.
+        refusals = refused_as(annotated, step, situation, () if situation in operation.situations else also)
         if refusals and step.ok:
-            found.append(((step.role, "ok"), _answered(story, step, situation, how)))
-        elif documented(story.contract, operation, step.status):
+            found.append(((step.role, "ok"), _served(annotated, step, situation, how)))
+        # SHA-01 reports an undocumented status; one fault should break one rule.
+        elif documented(annotated.contract, operation, step.status):
             found += [((step.role, breach.places), breach) for breach in refusals]
-    return told_once(found) if steps else None
+    return one_per_kind(found) if steps else None
 
 
-def _answered(story: AnnotatedTrace, step: Step, situation: str, how: str) -> Breach:
-    operation = operation_of(story, step)
+def _served(annotated: AnnotatedTrace, step: Step, situation: str, how: str) -> Breach:
+    operation = operation_of(annotated, step)
     meant = find_situation(operation, situation)
-    home = (home_of(story.contract, operation, meant.name),) if meant is not None else ()
+    home = (home_of(annotated.contract, operation, meant.name),) if meant is not None else ()
     own = responses_of(operation).removesuffix("responses") + "security"
-    security = own if story.contract.schemas.at(own) is not MISSING else "openapi.json#/security"
-    return Breach(f"{label(step)}: {how}, and answered with {step.status}", (security, own, *home), step.status)
+    security = own if annotated.contract.schemas.at(own) is not MISSING else "openapi.json#/security"
+    return Breach(
+        f"{label(step)}: a request {how} gets {step.status}; documented: a refusal", (security, own, *home), step.status
+    )
 
 
-def refused_creates_nothing(story: AnnotatedTrace) -> list[Breach] | None:
-    """Look for jobs that were made for whoever had no right key: an answer has an id, or a later one knows it."""
-    steps = [step for step in probes(story, "auth:") if step.role in SUBMISSIONS and step.delivered]
+def refused_creates_nothing(annotated: AnnotatedTrace) -> list[Breach] | None:
+    """Find jobs made without a valid key: the response carries an id, or a later response knows it."""
+    # Temporary failures count here, too: a 500 may have made the job before it failed.
+    steps = [step for step in probes(annotated, "auth:") if step.role in SUBMISSIONS and step.delivered]
     found = []
     for step in steps:
+        # A refusal may carry an id of its own, such as a request id: only a job that is known later was made.
         job = step.reading.values.get("job")
-        made = step.ok or (isinstance(job, str) and _known(story, step, job))
+        made = step.ok or (isinstance(job, str) and _known(annotated, step, job))
         if made and (job or step.video):
-            message = f"{label(step)}: {step.exchange.probe}, and there is a job {job!r}"
+            message = f"{label(step)}: {step.exchange.probe} created the job {job!r}"
             found.append((step.exchange.probe, Breach(message, (), job)))
-    return told_once(found) if steps else None
+    return one_per_kind(found) if steps else None
 
 
-def _known(story: AnnotatedTrace, refused: Step, job: str) -> bool:
-    """Whether a later answer is about a job that only the answer to a refused order has told of."""
-    for step in story.after(refused, story.of("status", "result", "list")):
+def _known(annotated: AnnotatedTrace, refused: Step, job: str) -> bool:
+    """Whether a later response is about a job id that only the refusal contained."""
+    for step in annotated.after(refused, annotated.of("status", "result", "list")):
         if step.ok and (step.job_told == job or step.exchange.job == job):
             return True
-        items = read_items(operation_of(story, step), message_of((), step.value)) if step.role == "list" else []
+        items = read_items(operation_of(annotated, step), message_of((), step.value)) if step.role == "list" else []
         if any(item.get("job") == job for item in items):
             return True
     return False
@@ -89,8 +97,8 @@ RULES = (
         "key-required",
         "MUST",
         "S1",
-        "Every operation that needs a key refuses whoever has none, as documented.",
-        "What answers without a key is paid for by whoever has one.",
+        "Every operation that needs a key refuses a request without one, as documented.",
+        "An operation that works without a key is paid for by the accounts that have one.",
         key_required,
         _keyed,
     ),
@@ -99,8 +107,8 @@ RULES = (
         "wrong-key-refused",
         "MUST",
         "S1",
-        "Every operation that needs a key refuses one that is nobody's, as documented.",
-        "A key that was revoked and still works cannot be revoked.",
+        "Every operation that needs a key refuses an unknown one, as documented.",
+        "A server that accepts any key also accepts a revoked one.",
         wrong_key_refused,
         _keyed,
     ),
@@ -109,8 +117,8 @@ RULES = (
         "refused-creates-nothing",
         "MUST",
         "S1",
-        "An order without a right key makes no job.",
-        "A job that was refused and is made all the same is billed to nobody, or to somebody else.",
+        "A submission without a valid key makes no job.",
+        "A job that is made despite the refusal is billed to no account, or to the wrong one.",
         refused_creates_nothing,
         _keyed,
     ),

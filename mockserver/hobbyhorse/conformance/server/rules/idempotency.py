@@ -1,4 +1,4 @@
-"""Rules about idempotency keys: one key is one order, and one order is one job. Knows no server."""
+"""Rules about idempotency keys: one key is one submission, and one submission is one job. Knows no server."""
 
 from __future__ import annotations
 
@@ -12,136 +12,150 @@ from hobbyhorse.traces.annotated import AnnotatedTrace, Step, canonical
 from hobbyhorse.traces.orders import credentials, order_of
 
 MODE = "lifecycle.json#/idempotency/mode"
+# Documents give a key's life as "about" a time: only in the first nine tenths is it certainly alive.
 CERTAIN = 0.9
-"""The part of a key's life in which it is certainly alive: documents say "about"."""
-OTHERWISE = frozenset({401, 402, 403, 404})
-REASONS = frozenset({"unauthenticated", "key_refused", "forbidden", "insufficient_balance", "insufficient_credits"})
-"""Refusals for reasons that have nothing to do with the key, by status and by situation."""
+# Statuses of refusals that have nothing to do with the idempotency key.
+OTHER_REFUSALS = frozenset({401, 402, 403, 404})
+# Situations of such refusals.
+OTHER_REASONS = frozenset(
+    {"unauthenticated", "key_refused", "forbidden", "insufficient_balance", "insufficient_credits"}
+)
 KEY_USE_REFUSALS = ("key_mismatch", "key_used")
 
 
-def same_job(story: AnnotatedTrace) -> list[Breach] | None:
-    """Hold what an order got that was sent again with its key, after it had been accepted."""
+def same_job(annotated: AnnotatedTrace) -> list[Breach] | None:
+    """Compare the responses to a repeated submission with the accepted first one."""
     found: list[Breach] = []
     seen = False
-    for first, again in _repeated(story):
-        if not _same_body(first, again) or _otherwise(again) or "key_in_flight" in again.reading.situations:
+    for first, again in _repeated(annotated):
+        if (
+            not _same_body(first, again)
+            or _refused_for_other_reasons(again)
+            or "key_in_flight" in again.reading.situations
+        ):
             continue
         seen = True
-        found += _kept_apart(story, first, again)
+        found += _not_same_job(annotated, first, again)
     return found if seen else None
 
 
-def _kept_apart(story: AnnotatedTrace, first: Step, again: Step) -> list[Breach]:
-    """Return what is wrong with the answer to the same order with the same key."""
-    which = f"request {again.number} repeats the order {first.number} with its key"
-    if story.contract.idempotency.mode == "reject":
+def _not_same_job(annotated: AnnotatedTrace, first: Step, again: Step) -> list[Breach]:
+    """Return the violations in the response to the same submission with the same key."""
+    which = f"request {again.number} repeats request {first.number} with its key"
+    if annotated.contract.idempotency.mode == "reject":
         if not again.accepted:
             return []
-        return [Breach(f"{which} and is accepted; a key that was used is refused", (MODE,), again.job_told)]
+        return [Breach(f"{which} and is accepted; documented: a used key is refused", (MODE,), again.job_told)]
     if not again.accepted:
-        return [Breach(f"{which} and is refused ({again.status}); the same job is the answer", (MODE,), again.status)]
+        return [Breach(f"{which} and is refused ({again.status}); documented: the same job", (MODE,), again.status)]
     if again.job_told != first.job_told:
-        told = f"gets the job {again.job_told}, not {first.job_told}"
-        return [Breach(f"{which} and {told}", (MODE,), again.job_told)]
+        return [Breach(f"{which} and gets the job {again.job_told}, not {first.job_told}", (MODE,), again.job_told)]
     return []
 
 
-def other_body_refused(story: AnnotatedTrace) -> list[Breach] | None:
-    """Hold what another order got that was sent with a key that had been used."""
+def other_body_refused(annotated: AnnotatedTrace) -> list[Breach] | None:
+    """Check the responses to another submission with a used key."""
     found: list[Breach] = []
     seen = False
-    for first, again in _repeated(story):
-        if not _another_order(story, first, again) or _otherwise(again):
+    for first, again in _repeated(annotated):
+        if not _another_order(annotated, first, again) or _refused_for_other_reasons(again):
             continue
         seen = True
         name = next(
-            (name for name in KEY_USE_REFUSALS if name in story.contract.operations["submit"].situations),
+            (name for name in KEY_USE_REFUSALS if name in annotated.contract.operations["submit"].situations),
             KEY_USE_REFUSALS[0],
         )
         place = f"lifecycle.json#/operations/submit/situations/{name}"
         if again.accepted:
-            job = "the first one's job" if again.job_told == first.job_told else f"another job, {again.job_told}"
-            message = f"request {again.number} has the key of {first.number} and another body, and gets {job}"
+            job = "the same job" if again.job_told == first.job_told else f"another job, {again.job_told}"
+            message = f"request {again.number} has the key of request {first.number} and another body, and gets {job}"
             found.append(Breach(message, (place, MODE), again.status))
+        # A refusal in recorded traffic may have another reason; only the suite's own probe shows the documented one.
         elif again.exchange.expected in KEY_USE_REFUSALS:
-            found += _refused_otherwise(story, again, name, place)
+            found += _refused_refused_for_other_reasons(annotated, again, name, place)
     return found if seen else None
 
 
-def _refused_otherwise(story: AnnotatedTrace, again: Step, name: str, place: str) -> list[Breach]:
-    """Return what is wrong with a refusal that was asked for."""
-    documented = story.contract.operations["submit"].situations.get(name)
+def _refused_refused_for_other_reasons(annotated: AnnotatedTrace, again: Step, name: str, place: str) -> list[Breach]:
+    """Return the violation if a refusal has an undocumented status."""
+    documented = annotated.contract.operations["submit"].situations.get(name)
     if documented is None or documented.status == again.status:
         return []
-    message = f"request {again.number} has a used key and another body: {again.status}, not {documented.status}"
+    message = f"request {again.number} has a used key and another body: {again.status}, documented: {documented.status}"
     return [Breach(message, (f"{place}/status", place), again.status, replaced_status(place, again.status))]
 
 
-def concurrent_one_job(story: AnnotatedTrace) -> list[Breach] | None:
-    """Count the jobs that were made of one order that was sent several times at once."""
+def concurrent_one_job(annotated: AnnotatedTrace) -> list[Breach] | None:
+    """Count the jobs made from one submission that was sent several times concurrently."""
     found: list[Breach] = []
     seen = False
-    for steps in _by_key(story):
-        for body in dict.fromkeys(canonical(step.exchange.body) for step in steps if _whole(step)):
-            same = [step for step in steps if _whole(step) and canonical(step.exchange.body) == body]
+    for steps in _by_key(annotated):
+        for body in dict.fromkeys(canonical(step.exchange.body) for step in steps if _complete_body(step)):
+            same = [step for step in steps if _complete_body(step) and canonical(step.exchange.body) == body]
+            # Requests one after the other are IDM-01's subject; only overlapping ones race.
             crowd = [step for step in same if any(_overlap(step, other) for other in same if other is not step)]
             jobs = {step.job_told for step in crowd if step.accepted}
             seen = seen or (bool(jobs) and sum(step.delivered for step in crowd) > 1)
-            if len(jobs) > 1 and all(_alive(story, crowd[0], step) for step in crowd):
-                told = ", ".join(sorted(map(str, jobs)))
-                message = f"one order, sent {len(crowd)} times at once with one key, became {len(jobs)} jobs: {told}"
+            if len(jobs) > 1 and all(_alive(annotated, crowd[0], step) for step in crowd):
+                named = ", ".join(sorted(map(str, jobs)))
+                message = (
+                    f"one submission, sent {len(crowd)} times concurrently with one key, made {len(jobs)} jobs: {named}"
+                )
                 found.append(Breach(message, (MODE,), sorted(map(str, jobs))))
     return found if seen else None
 
 
-def _by_key(story: AnnotatedTrace) -> Iterator[list[Step]]:
-    """Yield the submissions with one key to one address, of one customer."""
+def _by_key(annotated: AnnotatedTrace) -> Iterator[list[Step]]:
+    """Yield the submissions with one idempotency key, one URL and one account."""
     groups: dict[object, list[Step]] = {}
-    for step in story.submits:
-        key = story.key(step)
+    for step in annotated.submits:
+        key = annotated.key(step)
         if key:
-            groups.setdefault((key, step.exchange.url, credentials(story, step)), []).append(step)
+            # Two accounts may use the same key: providers keep keys per account.
+            groups.setdefault((key, step.exchange.url, credentials(annotated, step)), []).append(step)
     yield from (sorted(steps, key=lambda step: step.arrived) for steps in groups.values() if len(steps) > 1)
 
 
-def _repeated(story: AnnotatedTrace) -> Iterator[tuple[Step, Step]]:
-    """Yield the first accepted submission with a key and each that came after its answer, while the key was alive."""
-    for steps in _by_key(story):
+def _repeated(annotated: AnnotatedTrace) -> Iterator[tuple[Step, Step]]:
+    """Yield the first accepted submission with a key, paired with each later one while the key was alive."""
+    for steps in _by_key(annotated):
         for first in [step for step in steps if step.accepted][:1]:
             for again in steps:
-                later = again is not first and again.arrived >= first.done and _alive(story, first, again)
+                later = again is not first and again.arrived >= first.done and _alive(annotated, first, again)
                 if later and again.delivered and not again.transient:
                     yield first, again
 
 
-def _alive(story: AnnotatedTrace, first: Step, again: Step) -> bool:
-    return again.arrived - first.arrived < CERTAIN * story.contract.idempotency.life
+def _alive(annotated: AnnotatedTrace, first: Step, again: Step) -> bool:
+    # From the first arrival: the server may count from any moment between that and its response.
+    return again.arrived - first.arrived < CERTAIN * annotated.contract.idempotency.life
 
 
 def _overlap(one: Step, other: Step) -> bool:
     return one.arrived < other.done and other.arrived < one.done
 
 
-def _whole(step: Step) -> bool:
-    """Whether all of a body is known; what is kept of it may be its beginning only."""
+def _complete_body(step: Step) -> bool:
+    """Whether the complete body is known; a trace may keep only its beginning."""
     return body_of(step) is not MISSING
 
 
 def _same_body(one: Step, other: Step) -> bool:
-    return _whole(one) and _whole(other) and canonical(one.exchange.body) == canonical(other.exchange.body)
+    return (
+        _complete_body(one) and _complete_body(other) and canonical(one.exchange.body) == canonical(other.exchange.body)
+    )
 
 
-def _another_order(story: AnnotatedTrace, one: Step, other: Step) -> bool:
-    """Whether two submissions ask for two things, their defaults taken into account."""
-    if not _whole(one) or not _whole(other) or _same_body(one, other):
+def _another_order(annotated: AnnotatedTrace, one: Step, other: Step) -> bool:
+    """Whether two submissions order different videos, with defaults taken into account."""
+    if not _complete_body(one) or not _complete_body(other) or _same_body(one, other):
         return False
-    asked, wanted = order_of(story, one), order_of(story, other)
-    return asked is not None and wanted is not None and asked.identity != wanted.identity
+    first, second = order_of(annotated, one), order_of(annotated, other)
+    return first is not None and second is not None and first.identity != second.identity
 
 
-def _otherwise(step: Step) -> bool:
-    return step.status in OTHERWISE or (step.refused and bool(REASONS & set(step.reading.situations)))
+def _refused_for_other_reasons(step: Step) -> bool:
+    return step.status in OTHER_REFUSALS or (step.refused and bool(OTHER_REASONS & set(step.reading.situations)))
 
 
 def _keyed(contract: Contract) -> bool:
@@ -158,9 +172,9 @@ RULES = (
         "same-job",
         "MUST",
         "S1",
-        "The same order with the same key gets the same job, as long as the key lives; or, where the contract says so, "
-        "it is refused.",
-        "A client that heard no answer sends its order again and pays twice: Comfy-Org/ComfyUI#16204.",
+        "The same submission with the same key gets the same job while the key lives, or is refused if the contract "
+        "documents that.",
+        "A client that got no response submits again and pays twice: Comfy-Org/ComfyUI#16204.",
         same_job,
         _keyed,
     ),
@@ -169,8 +183,8 @@ RULES = (
         "other-body-refused",
         "MUST",
         "S2",
-        "Another order with a key that was used is refused, as documented.",
-        "Who gets the first one's job for another order takes somebody else's video for his own: "
+        "Another submission with a used key is refused, as documented.",
+        "A client that gets the first job for another submission shows one user's video to another: "
         "danny-avila/LibreChat#14344.",
         other_body_refused,
         _refuses,
@@ -180,9 +194,9 @@ RULES = (
         "concurrent-one-job",
         "MUST",
         "S1",
-        "One order that is sent several times at once with one key becomes one job.",
-        "A key that is looked up before it is kept lets both through: rmyndharis/OpenWA#464 saw duplicates within a "
-        "second.",
+        "One submission that is sent several times concurrently with one key makes one job.",
+        "A server that looks the key up before it stores it lets both through: rmyndharis/OpenWA#464 saw duplicates "
+        "within a second.",
         concurrent_one_job,
         _keyed,
     ),

@@ -1,4 +1,4 @@
-"""Rules about ids: their form, whose they are, and what becomes of those that are nobody's; knows no server."""
+"""Rules about job ids: their form, their owners, and the responses to unknown and foreign ones. Knows no server."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 from hobbyhorse.conformance.server.expected import (
     body_of,
+    conclusive_probes,
     home_of,
-    judged,
     label,
+    one_per_kind,
     operation_of,
     refused_as,
     responses_of,
-    told_once,
 )
 from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.contract.forms.expressions import resolve
@@ -31,112 +31,116 @@ ID_PATTERNS: Mapping[str, str] = {
 }
 Found = Iterator[tuple[Hashable, Breach]]
 
+# A shorter prompt may occur in another text by accident.
 LEAST_TELLING = 8
-"""Characters that a prompt must have to be known again in another text."""
 
 
-def form(story: AnnotatedTrace) -> list[Breach] | None:
-    """Hold the ids of accepted jobs against the documented form."""
-    contract = story.contract
-    told = [(step, job) for step in story.submits if step.accepted and (job := step.job_told)]
+def form(annotated: AnnotatedTrace) -> list[Breach] | None:
+    """Compare the ids of accepted jobs with the documented form."""
+    contract = annotated.contract
+    accepted = [(step, job) for step in annotated.submits if step.accepted and (job := step.job_told)]
     found = []
-    for step, job in told:
+    for step, job in accepted:
         prefix, pattern = contract.job_id_prefix, ID_PATTERNS.get(contract.job_id_form)
         if not job.startswith(prefix):
-            message = f"{label(step)}: the job is {job!r}; ids begin with {prefix!r}"
+            message = f"{label(step)}: the job id is {job!r}; documented prefix: {prefix!r}"
             found.append(("prefix", Breach(message, ("lifecycle.json#/job_id/prefix",), job)))
         elif pattern is not None and not re.fullmatch(pattern, job[len(prefix) :], re.IGNORECASE):
-            behind = f" behind {prefix!r}" if prefix else ""
-            message = f"{label(step)}: the job is {job!r}; ids are {contract.job_id_form}{behind}"
+            after = f" after {prefix!r}" if prefix else ""
+            message = f"{label(step)}: the job id is {job!r}; documented form: {contract.job_id_form}{after}"
             found.append(("form", Breach(message, ("lifecycle.json#/job_id/form",), job)))
-    return told_once(found) if told else None
+    return one_per_kind(found) if accepted else None
 
 
-def unique(story: AnnotatedTrace) -> list[Breach] | None:
-    """Look for orders of their own that were given one id, and for answers about another job than the one asked for."""
+def unique(annotated: AnnotatedTrace) -> list[Breach] | None:
+    """Find ids shared by different submissions, and responses about another job than the requested one."""
     found: list[tuple[Hashable, Breach]] = []
     owners: dict[str, Step] = {}
-    accepted = [step for step in story.submits if step.accepted]
+    accepted = [step for step in annotated.submits if step.accepted]
     for step in accepted:
         first = owners.setdefault(str(step.job_told), step)
-        if first is not step and not _repeats(story, first, step):
-            message = f"{label(step)} is given the job of {label(first)}, {step.job_told!r}"
-            places = ("lifecycle.json#/idempotency/mode", responses_of(operation_of(story, step)))
+        if first is not step and not _repeats(annotated, first, step):
+            message = f"{label(step)} gets the job of {label(first)}, {step.job_told!r}"
+            places = ("lifecycle.json#/idempotency/mode", responses_of(operation_of(annotated, step)))
             found.append((step.role, Breach(message, places, step.job_told)))
-    named = [step for step in story.of("status", "result", "cancel") if step.exchange.job and step.job_told]
+    named = [step for step in annotated.of("status", "result", "cancel") if step.exchange.job and step.job_told]
     for step in named:
         if step.job_told != step.exchange.job:
-            message = f"{label(step)} asks for {step.exchange.job!r}; the answer is about {step.job_told!r}"
+            message = f"{label(step)} is for the job {step.exchange.job!r}; the response is about {step.job_told!r}"
             bound = (f"lifecycle.json#/operations/{step.role}/bindings/job",)
             found.append((step.role, Breach(message, bound, step.job_told)))
-    return told_once(found) if len(accepted) > 1 or named else None
+    return one_per_kind(found) if len(accepted) > 1 or named else None
 
 
-def _repeats(story: AnnotatedTrace, first: Step, again: Step) -> bool:
-    """Whether a submission may be given the job of another one: it has its key, if not necessarily its body."""
-    place, key = story.contract.idempotency.key, story.key(first)
+def _repeats(annotated: AnnotatedTrace, first: Step, again: Step) -> bool:
+    """Whether a submission may get another one's job: it has the same key, though not necessarily the same body."""
+    place, key = annotated.contract.idempotency.key, annotated.key(first)
     if place is None:
         return False
+    # A key in the body is part of it: equal bodies have the same key.
     if place.part != "header":
         return canonical(first.exchange.body) == canonical(again.exchange.body)
-    return key is not None and key == story.key(again)
+    return key is not None and key == annotated.key(again)
 
 
-def unknown_refused(story: AnnotatedTrace) -> list[Breach] | None:
-    """Look for an answer about a job that does not exist, and for one that refuses it otherwise than documented."""
-    steps = judged(story, "identity:unknown", "identity:malformed")
-    return told_once(pair for step in steps for pair in _unknown(story, step)) if steps else None
+def unknown_refused(annotated: AnnotatedTrace) -> list[Breach] | None:
+    """Find responses that show a job that does not exist, or refuse it in an undocumented way."""
+    steps = conclusive_probes(annotated, "identity:unknown", "identity:malformed")
+    return one_per_kind(pair for step in steps for pair in _unknown(annotated, step)) if steps else None
 
 
-def _unknown(story: AnnotatedTrace, step: Step) -> Found:
-    refusals = refused_as(story, step, "unknown_job")
+def _unknown(annotated: AnnotatedTrace, step: Step) -> Found:
+    refusals = refused_as(annotated, step, "unknown_job")
     if refusals and step.ok:
-        operation = operation_of(story, step)
+        operation = operation_of(annotated, step)
         meant = find_situation(operation, "unknown_job")
-        places = (home_of(story.contract, operation, meant.name),) if meant is not None else ()
-        message = f"{label(step)}: nobody's job {step.exchange.job!r} is answered with {step.status}"
+        places = (home_of(annotated.contract, operation, meant.name),) if meant is not None else ()
+        message = f"{label(step)}: the unknown job {step.exchange.job!r} gets {step.status}; documented: a refusal"
         yield (step.role, step.exchange.probe, "ok"), Breach(message, places, step.status)
+    # A malformed id may be refused in any way (as a bad request, say): only a well-formed one shows the documented one.
     elif step.exchange.probe == "identity:unknown":
         yield from (((step.role, breach.places), breach) for breach in refusals)
 
 
-def foreign_refused(story: AnnotatedTrace) -> list[Breach] | None:
-    """Look for an answer to a stranger that shows a job, or that says anything of it in refusing."""
-    steps = judged(story, "identity:foreign")
-    return told_once(pair for step in steps for pair in _foreign(story, step)) if steps else None
+def foreign_refused(annotated: AnnotatedTrace) -> list[Breach] | None:
+    """Find responses to another account that show a job, or leak parts of it in a refusal."""
+    steps = conclusive_probes(annotated, "identity:foreign")
+    return one_per_kind(pair for step in steps for pair in _foreign(annotated, step)) if steps else None
 
 
-def _foreign(story: AnnotatedTrace, step: Step) -> Found:
-    refusals = refused_as(story, step, "foreign_job", ["unknown_job"])
-    shown = _shown(story, step)
+def _foreign(annotated: AnnotatedTrace, step: Step) -> Found:
+    refusals = refused_as(annotated, step, "foreign_job", ["unknown_job"])
+    shown = _shown(annotated, step)
     if refusals and step.ok:
-        message = f"{label(step)}: a stranger's key is answered with {step.status} about the job {step.exchange.job!r}"
+        message = f"{label(step)}: another account's key gets {step.status} for the job {step.exchange.job!r}"
         yield (step.role, "ok"), Breach(message, (), step.status)
     elif shown:
-        message = f"{label(step)}: a stranger is refused, and told the {' and the '.join(shown)} of the job"
+        message = f"{label(step)}: the refusal to another account leaks the job's {' and '.join(shown)}"
         yield (step.role, "leak"), Breach(message, (), list(shown))
     else:
         yield from (((step.role, breach.places), breach) for breach in refusals)
 
 
-def _shown(story: AnnotatedTrace, step: Step) -> list[str]:
-    """Return what a refusal says of the job that it refuses to show: its stage, its video, its prompt."""
+def _shown(annotated: AnnotatedTrace, step: Step) -> list[str]:
+    """Return the parts of a job that a refusal leaks: its stage, its video, its prompt."""
     job = step.exchange.job
-    others = [other for other in story.steps if other.job == job and other.exchange.probe != step.exchange.probe]
+    others = [other for other in annotated.steps if other.job == job and other.exchange.probe != step.exchange.probe]
     stages = {other.stage for other in others if isinstance(other.stage, str)}
+    # Without the query: a signed link has another signature each time.
     videos = {other.video.partition("?")[0] for other in others if other.video}
-    prompts = {text for other in story.submits if other.job_told == job for text in _prompts(story, other)}
+    prompts = {text for other in annotated.submits if other.job_told == job for text in _prompts(annotated, other)}
+    # A refusal that is not JSON, such as an HTML page, can leak as well.
     texts = list(_texts(step.value)) or [step.exchange.answer.decode(errors="replace")]
-    told = {
+    leaks = {
         "stage": step.reading.values.get("stage") in stages,
         "video": any(video in text for video in videos for text in texts),
         "prompt": any(prompt in text for prompt in prompts for text in texts),
     }
-    return [name for name, said in told.items() if said]
+    return [name for name, leaked in leaks.items() if leaked]
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield every text in a JSON value."""
+    """Yield every string in a JSON value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
@@ -144,47 +148,54 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(one)
 
 
-def _prompts(story: AnnotatedTrace, step: Step) -> Iterator[str]:
-    """Yield the prompts that a submission may have, long enough to be known again."""
+def _prompts(annotated: AnnotatedTrace, step: Step) -> Iterator[str]:
+    """Yield the prompts of a submission that are long enough to be recognised."""
     body = message_of((), body_of(step))
-    parameters = operation_of(story, step).model_parameters.get(body)
-    for model in story.contract.models:
+    parameters = operation_of(annotated, step).model_parameters.get(body)
+    for model in annotated.contract.models:
         for pointer in model.parameters.get("prompt", ()):
             found = resolve(parameters, pointer)
             if isinstance(found, str) and len(found) >= LEAST_TELLING:
                 yield found
 
 
-def listed(story: AnnotatedTrace) -> list[Breach] | None:
-    """Look for accepted jobs that a list, shown to its end, does not have."""
+def listed(annotated: AnnotatedTrace) -> list[Breach] | None:
+    """Find accepted jobs that are missing from a complete list."""
     found = []
     seen = False
-    for step in judged(story, "identity:list"):
-        jobs = [str(one.job_told) for one in story.submits if one.accepted and one.done < step.arrived and _ours(one)]
+    for step in conclusive_probes(annotated, "identity:list"):
+        jobs = [
+            # A job accepted while the list was made may be missing in it.
+            str(one.job_told)
+            for one in annotated.submits
+            if one.accepted and one.done < step.arrived and _ours(one)
+        ]
         if not step.ok or not jobs:
             continue
-        items = read_items(operation_of(story, step), message_of((), step.value))
+        items = read_items(operation_of(annotated, step), message_of((), step.value))
         missing = [job for job in jobs if job not in {item.get("job") for item in items}]
-        whole = _whole(step, len(items))
+        # On a paged list the job may be on another page.
+        whole = _complete_list(step, len(items))
         seen = seen or whole or not missing
         if missing and whole:
-            message = f"{label(step)}: {len(items)} jobs, and {missing[0]!r} is none of them"
+            message = f"{label(step)}: a complete list of {len(items)} jobs lacks {missing[0]!r}"
             places = ("lifecycle.json#/operations/list/items", "lifecycle.json#/operations/list/situations/listed")
             found.append(("list", Breach(message, places, len(items))))
-    return told_once(found) if seen else None
+    return one_per_kind(found) if seen else None
 
 
 def _ours(step: Step) -> bool:
     return not (step.exchange.probe or "").startswith(("auth:", "identity:"))
 
 
-def _whole(step: Step, items: int) -> bool:
-    """Whether a list says that it is all there is: as many as there are, fewer than fit, or no page beside it."""
-    said = step.reading.values
-    total, size, page = (_count(said.get(name)) for name in ("total", "size", "page"))
+def _complete_list(step: Step, items: int) -> bool:
+    """Whether a list is complete: it has all items, fewer than fit on a page, or no sign of another page."""
+    values = step.reading.values
+    total, size, page = (_count(values.get(name)) for name in ("total", "size", "page"))
+    # A reported count is stronger evidence than missing cursors.
     if total is not None or size is not None:
         return (total is not None and total <= items) or (size is not None and items < size and page in (None, 1))
-    return step.valid and not {"next_cursor", "previous_cursor", "offset"} & set(said)
+    return step.valid and not {"next_cursor", "previous_cursor", "offset"} & set(values)
 
 
 def _count(value: Any) -> int | None:
@@ -203,7 +214,7 @@ RULES = (
         "MUST",
         "S3",
         "A job's id has the documented form.",
-        "Ids are kept in columns that are as wide as documented, and stand in paths as they are.",
+        "Ids are stored in columns as wide as documented, and put into paths unescaped.",
         form,
     ),
     ServerRule(
@@ -211,8 +222,8 @@ RULES = (
         "unique",
         "MUST",
         "S1",
-        "No two orders are given one id, and an answer is about the job that was asked for.",
-        "Two who are given one id are given one film, and one of them has paid for the other's.",
+        "No two submissions get the same id, and a response is about the requested job.",
+        "Two clients with one id get one video, and one of them paid for the other's.",
         unique,
     ),
     ServerRule(
@@ -220,8 +231,8 @@ RULES = (
         "unknown-refused",
         "MUST",
         "S2",
-        "An id that nobody has is refused, as documented.",
-        "A client that resumes a job which is gone polls to its deadline, unless it is told.",
+        "An unknown id is refused, as documented.",
+        "A client that resumes a lost job polls to its deadline, unless it gets a refusal.",
         unknown_refused,
     ),
     ServerRule(
@@ -229,8 +240,8 @@ RULES = (
         "foreign-refused",
         "MUST",
         "S1",
-        "Another key's job is refused, as documented or as one that nobody has, and nothing of it is told.",
-        "Whoever guesses an id, or finds one in a log, sees somebody else's film.",
+        "Another account's job is refused, as documented or like an unknown one, and nothing of it is revealed.",
+        "Anyone who guesses an id, or finds one in a log, sees another account's video.",
         foreign_refused,
     ),
     ServerRule(
@@ -238,8 +249,8 @@ RULES = (
         "listed",
         "MUST",
         "S2",
-        "A list has the jobs that were accepted.",
-        "A client that has lost an id looks for its job there before it orders it again.",
+        "A list has the accepted jobs.",
+        "A client that lost an id looks for its job in the list before it submits it again.",
         listed,
         _lists_jobs,
     ),

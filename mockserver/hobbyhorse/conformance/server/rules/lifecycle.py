@@ -1,4 +1,4 @@
-"""Rules about what becomes of a job: its stages, and what is told of them, go one way; knows no server."""
+"""Rules about a job's lifecycle: its stages, and the values reported with them, only move forward. Knows no server."""
 
 from __future__ import annotations
 
@@ -8,201 +8,211 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hobbyhorse.conformance.server.expected import bound_at, home_of, label, operation_of, told_once
+from hobbyhorse.conformance.server.expected import bound_at, home_of, label, one_per_kind, operation_of
 from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.contract.forms.expressions import format_pointer
 from hobbyhorse.contract.lifecycle import Graph
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import ENDS, SUBMISSIONS, AnnotatedTrace, Step
 
+# Two moments may be rounded differently, to seconds or milliseconds, and then appear in the wrong order.
 CLOCK_ROUNDING_SECONDS = 1.0
-"""Seconds by which moments of different precision may be out of order."""
+# Ten years, in seconds: only a moment in another unit, such as milliseconds, is further from now.
 PLAUSIBLE = 10 * 366 * 86_400.0
-"""Seconds by which a moment may lie from now: nothing but another unit is further away."""
 MOMENTS = ("created_at", "started_at", "finished_at")
+# Probes that request a job without the right to see it.
 FOREIGN_PROBES = ("identity:", "auth:")
-"""Probes that show a job to those who are not to see it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A job as one answer showed it: from when the request was sent until the answer was there."""
+    """A job as one response showed it, between the request and the end of the response."""
 
     step: Step
     stages: frozenset[str]
 
     def before(self, other: Sighting) -> bool:
-        """Whether the answer was there before the other request was sent."""
+        """Whether this response was complete before the other request was sent."""
         return self.step.done < other.step.arrived
 
     def __str__(self) -> str:
         return f"{label(self.step)} shows {' or '.join(sorted(self.stages))}"
 
 
-def legal_edges(story: AnnotatedTrace) -> list[Breach] | None:
-    """Look for a stage that does not lead to one that was seen after it."""
+def legal_edges(annotated: AnnotatedTrace) -> list[Breach] | None:
+    """Find stages that cannot follow the stage seen before them."""
     found: list[tuple[Hashable, Breach]] = []
     seen = False
-    graph = story.contract.graph
-    for job, sights in _sights(story).items():
-        for first, then in _pairs(sights):
-            if _ended(graph, first):
+    graph = annotated.contract.graph
+    for job, sightings in _sightings(annotated).items():
+        for first, then in _pairs(sightings):
+            if _ended(graph, first):  # LIF-02 judges what follows an end
                 continue
             seen = True
             if not any(graph.leads_to(*way) for way in itertools.product(first.stages, then.stages)):
-                message = f"job {job}: {first}, and {then}, which came after; no way leads there"
-                found.append((_kind(first, then), _moved(story, first, then, message)))
-    return told_once(found) if seen else None
+                message = f"job {job}: {first}, and later {then}; no path leads there"
+                found.append((_kind(first, then), _moved(annotated, first, then, message)))
+    return one_per_kind(found) if seen else None
 
 
-def terminal_is_final(story: AnnotatedTrace) -> list[Breach] | None:
-    """Look for an end that is another one, or none, in what was asked for later; and for other words of an error."""
+def terminal_is_final(annotated: AnnotatedTrace) -> list[Breach] | None:
+    """Find ends that a later response contradicts, and errors that change their words."""
     found: list[tuple[Hashable, Breach]] = []
     seen = False
-    for job, sights in _sights(story).items():
-        for first, then in _pairs(sights):
-            if not _ended(story.contract.graph, first):
+    for job, sightings in _sightings(annotated).items():
+        for first, then in _pairs(sightings):
+            if not _ended(annotated.contract.graph, first):
                 continue
             seen = True
             if not first.stages & then.stages:
-                message = f"job {job}: {first}, which is its end, and {then}, which came after"
-                found.append((_kind(first, then), _moved(story, first, then, message)))
+                message = f"job {job}: {first}, which is an end, and later {then}"
+                found.append((_kind(first, then), _moved(annotated, first, then, message)))
+            # Error codes drive retries, and messages are stored: a client must see the same ones again.
             elif name := _reworded(first.step, then.step):
-                said, before = (one.reading.values.get(name) for one in (then.step, first.step))
-                places = bound_at(story.contract, operation_of(story, then.step), name, then.step)
-                message = f"job {job}: {label(first.step)} says {name} {before!r}, {label(then.step)} {said!r}"
-                found.append(((then.step.role, name), Breach(message, places, said)))
-    return told_once(found) if seen else None
+                after, before = (one.reading.values.get(name) for one in (then.step, first.step))
+                places = bound_at(annotated.contract, operation_of(annotated, then.step), name, then.step)
+                message = f"job {job}: {label(first.step)} has {name} {before!r}, {label(then.step)} has {after!r}"
+                found.append(((then.step.role, name), Breach(message, places, after)))
+    return one_per_kind(found) if seen else None
 
 
-def progress(story: AnnotatedTrace) -> list[Breach] | None:
-    """Hold progress and places in the queue against their range, and progress against what was told before."""
+def progress(annotated: AnnotatedTrace) -> list[Breach] | None:
+    """Check that progress and queue positions are in range, and that progress does not go back."""
     found: list[tuple[Hashable, Breach]] = []
     seen = False
-    for job, sights in _sights(story).items():
-        for sight in sights:
-            values = {name: _number(sight.step, name) for name in ("progress", "queue_position")}
+    for job, sightings in _sightings(annotated).items():
+        for sighting in sightings:
+            values = {name: _number(sighting.step, name) for name in ("progress", "queue_position")}
             for name, value in values.items():
                 if value is None:
                     continue
                 seen = True
                 if value < 0 or (value > 1 if name == "progress" else value != int(value)):
-                    most = "a fraction from 0 to 1" if name == "progress" else "a whole number from 0"
-                    message = f"job {job}: {label(sight.step)} says {name} {value}; it is {most}"
-                    found.append(_about(story, sight.step, name, message, value))
-        for first, then in _pairs(sights):
+                    allowed = "0 to 1" if name == "progress" else "an integer of at least 0"
+                    message = f"job {job}: {label(sighting.step)} has {name} {value}; allowed: {allowed}"
+                    found.append(_about(annotated, sighting.step, name, message, value))
+        for first, then in _pairs(sightings):
             before, value = _number(first.step, "progress"), _number(then.step, "progress")
+            # Two operations may count progress differently.
             if first.step.role != then.step.role or before is None or value is None:
                 continue
+            # A failed job may drop to 0: nothing of it was made.
             if value < before and not then.step.failure:
-                message = f"job {job}: {label(first.step)} says progress {before}, {label(then.step)} {value}"
-                found.append(_about(story, then.step, "progress", message, value))
-    return told_once(found) if seen else None
+                message = f"job {job}: {label(first.step)} has progress {before}, {label(then.step)} later has {value}"
+                found.append(_about(annotated, then.step, "progress", message, value))
+    return one_per_kind(found) if seen else None
 
 
-def moments(story: AnnotatedTrace) -> list[Breach] | None:
-    """Hold the moments that an answer tells of a job against one another, and against the clock."""
+def moments(annotated: AnnotatedTrace) -> list[Breach] | None:
+    """Compare a job's timestamps with one another and with the clock."""
     found: list[tuple[Hashable, Breach]] = []
     seen = False
-    for job, sights in _sights(story).items():
-        for sight in sights:
-            bindings = operation_of(story, sight.step).bindings
+    for job, sightings in _sightings(annotated).items():
+        for sighting in sightings:
+            bindings = operation_of(annotated, sighting.step).bindings
+            # Without a documented format the value cannot be read as a moment.
             dated = [name for name in MOMENTS if name in bindings and bindings[name].format is not None]
-            said = {name: value for name in dated if (value := sight.step.reading.values.get(name))}
-            seen = seen or bool(said)
-            for name, message in _untimely(sight, said):
-                found.append(_about(story, sight.step, name, f"job {job}: {label(sight.step)} {message}", said[name]))
-    return told_once(found) if seen else None
+            dates = {name: value for name in dated if (value := sighting.step.reading.values.get(name))}
+            seen = seen or bool(dates)
+            for name, message in _untimely(sighting, dates):
+                found.append(
+                    _about(annotated, sighting.step, name, f"job {job}: {label(sighting.step)} {message}", dates[name])
+                )
+    return one_per_kind(found) if seen else None
 
 
-def no_result_before_the_end(story: AnnotatedTrace) -> list[Breach] | None:
-    """Look for the address of a video in an answer that says that the job has not ended."""
+def no_result_before_the_end(annotated: AnnotatedTrace) -> list[Breach] | None:
+    """Find video URLs in responses about a job that has not ended."""
     found: list[tuple[Hashable, Breach]] = []
     seen = False
-    for job, sights in _sights(story).items():
-        for sight in sights:
-            if sight.step.kinds & ENDS or "video_url" not in operation_of(story, sight.step).bindings:
+    for job, sightings in _sightings(annotated).items():
+        for sighting in sightings:
+            # A response that may mean an end may have the URL; and only a bound one is recognised.
+            if sighting.step.kinds & ENDS or "video_url" not in operation_of(annotated, sighting.step).bindings:
                 continue
             seen = True
-            if sight.step.video is not None:
-                message = f"job {job}: {sight}, and the address of a video"
-                found.append(_about(story, sight.step, "video_url", message, sight.step.video))
-    return told_once(found) if seen else None
+            if sighting.step.video is not None:
+                message = f"job {job}: {sighting}, and has a video URL"
+                found.append(_about(annotated, sighting.step, "video_url", message, sighting.step.video))
+    return one_per_kind(found) if seen else None
 
 
-def linearisable(story: AnnotatedTrace) -> list[Breach] | None:
-    """Look for an order in which answers that overlap in time tell of a job that goes forward."""
+def linearisable(annotated: AnnotatedTrace) -> list[Breach] | None:
+    """Find overlapping responses that no order can explain as a job that moves forward."""
     found: list[Breach] = []
     seen = False
-    for job, sights in _sights(story).items():
-        ways = [one for one in sights if any(_overlap(one, other) for other in sights if other is not one)]
+    for job, sightings in _sightings(annotated).items():
+        ways = [one for one in sightings if any(_overlap(one, other) for other in sightings if other is not one)]
         seen = seen or bool(ways)
-        if not fits(story.contract.graph, ways):
-            found.append(_out_of_order(story, job, ways))
+        if not fits(annotated.contract.graph, ways):
+            found.append(_out_of_order(annotated, job, ways))
     return found if seen else None
 
 
-def fits(graph: Graph, sights: Iterable[Sighting]) -> bool:
-    """Whether there is one way through the stages that shows every sight at some moment while it was being asked for.
+def fits(graph: Graph, sightings: Iterable[Sighting]) -> bool:
+    """Whether one path through the stages shows every sighting at some moment while it was being requested.
 
-    Along one way, each sight is placed as early as those allow that had ended before it began; the earliest places
-    leave the others the most room, so that if they do not fit, nothing does.
+    On each path, every sighting is placed as early as the sightings that ended before it began allow. The earliest
+    places leave the most room for the rest: if they do not fit, no other placement does.
     """
-    ordered = sorted(sights, key=lambda sight: sight.step.arrived)
+    ordered = sorted(sightings, key=lambda sighting: sighting.step.arrived)
     return not ordered or any(_along(way, ordered) for way in _ways(graph))
 
 
-def _along(way: Sequence[str], sights: Iterable[Sighting]) -> bool:
+def _along(way: Sequence[str], sightings: Iterable[Sighting]) -> bool:
     placed: list[tuple[float, int]] = []
-    for sight in sights:
-        least = max((place for done, place in placed if done < sight.step.arrived), default=0)
-        place = next((at for at in range(least, len(way)) if way[at] in sight.stages), None)
+    for sighting in sightings:
+        least = max((place for done, place in placed if done < sighting.step.arrived), default=0)
+        place = next((at for at in range(least, len(way)) if way[at] in sighting.stages), None)
         if place is None:
             return False
-        placed.append((sight.step.done, place))
+        placed.append((sighting.step.done, place))
     return True
 
 
 def _ways(graph: Graph) -> Iterator[tuple[str, ...]]:
-    """Yield every way through the stages that cannot be made longer."""
+    """Yield every maximal path through the stages."""
     entered = {name for stage in graph for name in stage.next}
+    # If every stage is entered from another one, the first stage of the contract is the only start.
     starts = [stage.name for stage in graph if stage.name not in entered] or [graph.initial]
     open_ways: list[tuple[str, ...]] = [(name,) for name in starts]
     while open_ways:
         way = open_ways.pop()
+        # A cycle would make the paths endless; entering each stage once is enough.
         longer = [(*way, name) for name in graph[way[-1]].next if name not in way]
         open_ways += longer
         if not longer:
             yield way
 
 
-def _sights(story: AnnotatedTrace) -> dict[str, list[Sighting]]:
-    """Return what was seen of each job, by its id, in the order in which the answers were there."""
+def _sightings(annotated: AnnotatedTrace) -> dict[str, list[Sighting]]:
+    """Return the sightings of each job, by id, in the order of their responses."""
     found: dict[str, list[Sighting]] = {}
-    for step in sorted(story.steps, key=lambda step: step.done):
+    for step in sorted(annotated.steps, key=lambda step: step.done):
+        # Only a response that names a stage is a sighting: an acceptance without one says nothing that can be wrong.
         elsewhere = (step.exchange.probe or "").startswith(FOREIGN_PROBES)
-        told = step.kinds and (step.stage is not None or step.role not in SUBMISSIONS)
-        if step.ok and step.job is not None and told and not elsewhere:
+        shows_stage = step.kinds and (step.stage is not None or step.role not in SUBMISSIONS)
+        if step.ok and step.job is not None and shows_stage and not elsewhere:
             found.setdefault(step.job, []).append(Sighting(step, step.reading.stages))
     return found
 
 
-def _pairs(sights: Sequence[Sighting]) -> Iterator[tuple[Sighting, Sighting]]:
-    """Yield each sight with those before it whose answer was there before it was asked for.
+def _pairs(sightings: Sequence[Sighting]) -> Iterator[tuple[Sighting, Sighting]]:
+    """Yield each sighting with the earlier ones that were complete before its request.
 
-    Of those that say the same in the same way, it is the last one: what comes after it comes after them all.
+    Of equal sightings only the latest is paired: it implies the same about everything that follows it.
     """
     last: dict[Hashable, list[Sighting]] = {}
-    for then in sights:
+    for then in sightings:
         for earlier in last.values():
-            first = next((sight for sight in reversed(earlier) if sight.before(then)), None)
+            first = next((sighting for sighting in reversed(earlier) if sighting.before(then)), None)
             if first is not None:
                 yield first, then
         last.setdefault((then.step.role, then.stages), []).append(then)
 
 
-def _ended(graph: Graph, sight: Sighting) -> bool:
-    return all(graph[name].terminal for name in sight.stages)
+def _ended(graph: Graph, sighting: Sighting) -> bool:
+    return all(graph[name].terminal for name in sighting.stages)
 
 
 def _overlap(one: Sighting, other: Sighting) -> bool:
@@ -213,41 +223,46 @@ def _kind(first: Sighting, then: Sighting) -> Hashable:
     return first.step.role, first.stages, then.step.role, then.stages
 
 
-def _moved(story: AnnotatedTrace, first: Sighting, then: Sighting, message: str) -> Breach:
-    """Tell of a job that went where no way leads: the contract says so with its ways, and with what the words mean."""
+def _moved(annotated: AnnotatedTrace, first: Sighting, then: Sighting, message: str) -> Breach:
+    """Return the breach for an illegal move; the edges of the stages define it, and the responses' situations."""
     ways = [f"lifecycle.json#{format_pointer(('stages', name, 'next'))}" for name in sorted(first.stages)]
     seen = {"before": sorted(first.stages), "after": sorted(then.stages)}
-    return Breach(message, (*ways, *_meanings(story, first), *_meanings(story, then)), seen)
+    return Breach(message, (*ways, *_meanings(annotated, first), *_meanings(annotated, then)), seen)
 
 
-def _meanings(story: AnnotatedTrace, sight: Sighting) -> list[str]:
-    operation = operation_of(story, sight.step)
-    names = [name for name in sight.step.reading.situations if operation.situations[name].stages]
-    return [f"{home_of(story.contract, operation, name)}/stages" for name in names]
+def _meanings(annotated: AnnotatedTrace, sighting: Sighting) -> list[str]:
+    operation = operation_of(annotated, sighting.step)
+    names = [name for name in sighting.step.reading.situations if operation.situations[name].stages]
+    return [f"{home_of(annotated.contract, operation, name)}/stages" for name in names]
 
 
-def _out_of_order(story: AnnotatedTrace, job: str, sights: Sequence[Sighting]) -> Breach:
-    """Tell of overlapping answers that no order explains, by the first two that contradict each other, if two do."""
-    seen = [[one.step.arrived, one.step.done, sorted(one.stages)] for one in sights]
-    for first, then in itertools.combinations(sights, 2):
-        if not fits(story.contract.graph, (first, then)):
-            message = f"job {job}, asked for {len(sights)} times at once: {first} and {then}; no order explains both"
-            return Breach(message, _moved(story, first, then, "").places, seen)
-    message = f"job {job}, asked for {len(sights)} times at once: no order of the answers goes forward only"
+def _out_of_order(annotated: AnnotatedTrace, job: str, sightings: Sequence[Sighting]) -> Breach:
+    """Return the breach for overlapping responses; it names the first two that contradict each other, if any do."""
+    seen = [[one.step.arrived, one.step.done, sorted(one.stages)] for one in sightings]
+    for first, then in itertools.combinations(sightings, 2):
+        if not fits(annotated.contract.graph, (first, then)):
+            message = f"job {job}, read {len(sightings)} times concurrently: {first} and {then}; no order explains both"
+            return Breach(message, _moved(annotated, first, then, "").places, seen)
+    message = f"job {job}, read {len(sightings)} times concurrently: in no order does the job only move forward"
     return Breach(message, (f"lifecycle.json#{format_pointer(('stages',))}",), seen)
 
 
 def _reworded(first: Step, then: Step) -> str | None:
-    """Return the name of what two answers of one operation say otherwise of an error; numbers in words do not count."""
+    """Return the name of the error value in which two responses of one operation differ, numbers aside."""
     if first.role != then.role:
         return None
     one, other = first.reading.values, then.reading.values
     if one.get("error_code") != other.get("error_code"):
         return "error_code"
-    return "error_message" if _worded(one.get("error_message")) != _worded(other.get("error_message")) else None
+    return (
+        "error_message"
+        if _without_numbers(one.get("error_message")) != _without_numbers(other.get("error_message"))
+        else None
+    )
 
 
-def _worded(text: Any) -> Any:
+def _without_numbers(text: Any) -> Any:
+    # An error message may contain a request id or a duration that is new in each response.
     return re.sub(r"\S*\d\S*", "#", text) if isinstance(text, str) else text
 
 
@@ -256,27 +271,27 @@ def _number(step: Step, name: str) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _about(story: AnnotatedTrace, step: Step, name: str, message: str, seen: Any) -> tuple[Hashable, Breach]:
-    places = bound_at(story.contract, operation_of(story, step), name, step)
+def _about(annotated: AnnotatedTrace, step: Step, name: str, message: str, seen: Any) -> tuple[Hashable, Breach]:
+    places = bound_at(annotated.contract, operation_of(annotated, step), name, step)
     return (step.role, step.reading.situations, name), Breach(message, places, seen)
 
 
-def _untimely(sight: Sighting, said: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with the moments of an answer: the name of one, and why it cannot be."""
-    times = {name: value for name, value in said.items() if isinstance(value, float)}
-    for name in said:
+def _untimely(sighting: Sighting, dates: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the name of each implausible moment of a response, and the reason."""
+    times = {name: value for name, value in dates.items() if isinstance(value, float)}
+    for name in dates:
         if name not in times:
-            yield name, f"says {name} {said[name]!r}, which is no moment"
-        elif abs(times[name] - sight.step.arrived) > PLAUSIBLE:
-            yield name, f"says {name} {said[name]!r}, which is more than ten years from now"
+            yield name, f"has {name} {dates[name]!r}, which is not a moment"
+        elif abs(times[name] - sighting.step.arrived) > PLAUSIBLE:
+            yield name, f"has {name} {dates[name]!r}, which is more than ten years from now"
     for first, then in itertools.combinations([name for name in MOMENTS if name in times], 2):
         if times[first] > times[then] + CLOCK_ROUNDING_SECONDS:
-            yield then, f"says {then} {times[then]}, which is before {first}, {times[first]}"
-    if "finished_at" in times and not sight.step.kinds & ENDS:
-        yield "finished_at", f"says {sight.step.stage!r} and finished_at {times['finished_at']}"
+            yield then, f"has {then} {times[then]}, which is before {first} {times[first]}"
+    if "finished_at" in times and not sighting.step.kinds & ENDS:
+        yield "finished_at", f"has the stage {sighting.step.stage!r} and finished_at {times['finished_at']}"
 
 
-def _tells(*names: str) -> Any:
+def _reports(*names: str) -> Any:
     def applies(contract: Contract) -> bool:
         return any(name in one.bindings for one in contract.operations.values() for name in names)
 
@@ -289,8 +304,8 @@ RULES = (
         "legal-edges",
         "MUST",
         "S2",
-        "What is seen of a job later is a stage that the one before leads to; stages between two looks may be missed.",
-        "Clients act on the first word of each stage: who goes back is started, told of or billed twice.",
+        "Each stage seen of a job can follow the one seen before; stages between two reads may be missed.",
+        "Clients act when a stage first appears: a job that goes back is started, reported or billed twice.",
         legal_edges,
     ),
     ServerRule(
@@ -298,8 +313,8 @@ RULES = (
         "terminal-is-final",
         "MUST",
         "S2",
-        "A job that was seen to have ended is seen so ever after, with the same words for its error.",
-        "Nobody asks again after the end: a success that turns into a failure is a film that somebody has paid for.",
+        "A job that has ended stays so in every later response, with the same words for its error.",
+        "Clients stop polling at the end: a success that turns into a failure is a lost video that was paid for.",
         terminal_is_final,
     ),
     ServerRule(
@@ -307,38 +322,38 @@ RULES = (
         "progress",
         "SHOULD",
         "S4",
-        "Progress is a fraction from 0 to 1 that does not go back; a place in the queue is a whole number from 0.",
-        "What is shown to people goes beyond its end, or back.",
+        "Progress is a fraction from 0 to 1 that does not go back; a queue position is an integer of at least 0.",
+        "A progress bar runs past its end, or backwards.",
         progress,
-        _tells("progress", "queue_position"),
+        _reports("progress", "queue_position"),
     ),
     ServerRule(
         "LIF-04",
         "moments",
         "SHOULD",
         "S4",
-        "A job is made, begun and ended in this order, in the documented unit, and has no end before it has ended.",
-        "Milliseconds for seconds put every deadline that is reckoned from them thousands of years away.",
+        "A job is created, started and finished in this order, in the documented unit; a running job has no end time.",
+        "Milliseconds read as seconds put every computed deadline thousands of years away.",
         moments,
-        _tells(*MOMENTS),
+        _reports(*MOMENTS),
     ),
     ServerRule(
         "LIF-05",
         "no-result-before-the-end",
         "MUST",
         "S2",
-        "There is no address of a video before the job has succeeded.",
-        "Clients that look for the address alone fetch half a file.",
+        "A job has no video URL before it has succeeded.",
+        "Clients that check only for the URL fetch half a file.",
         no_result_before_the_end,
-        _tells("video_url"),
+        _reports("video_url"),
     ),
     ServerRule(
         "LIF-06",
         "linearisable",
         "MUST",
         "S2",
-        "Answers that overlap in time can be put in an order in which the job goes forward only.",
-        "Two workers that ask at once are told two stories, and the one who wrote last is believed.",
+        "Responses that overlap in time can be ordered so that the job only moves forward.",
+        "Two workers that poll concurrently see two states, and the last one to store its state wins.",
         linearisable,
     ),
 )

@@ -1,4 +1,19 @@
-"""An MP4 read from its boxes, to judge anybody's file; trusts no maker, knows no decoder, never loads the media."""
+"""An MP4 prober: the facts in a file's boxes, and where they disagree. No decoder, and no code of the writer (`mux`).
+
+A client's checks and the conformance suite need the facts of any provider's file, without FFmpeg. Three properties make
+that safe:
+
+* The media is never loaded: the top level is walked by seeking from header to header, and only `moov` is read.
+* The file is untrusted: each count is compared with the room in its table before it is unpacked, each box with its
+  parent, and the number of top-level boxes and the size of `moov` are limited. A lying count costs no memory.
+* The result is either `Facts` or one `Mp4Error`. An error means that a player cannot play the whole file: it is
+  truncated, its sample tables contradict each other, or they point outside of the media. A contradiction that players
+  tolerate is listed in `Facts.disagreements`.
+
+Durations are computed from the sample tables and the edit list, never taken from a header, which may contradict them.
+The presentation ends with the sample that is shown last, which with B-frames (`ctts`) is not the last one in
+decoding order; then the edit list selects a part of it, for example without the priming of AAC.
+"""
 
 from __future__ import annotations
 
@@ -14,30 +29,33 @@ from typing import Any, BinaryIO
 
 from hobbyhorse.media.h264 import Sps, SpsError, read_sps
 
-MOST_MOOV = 16 << 20
-MOST_TOP_BOXES = 10_000
+MOST_MOOV = 16 << 20  # a minute of film has some 18 KB of tables; this is room for hours and bounds the memory
+MOST_TOP_BOXES = 10_000  # a box may have 8 bytes: without a limit, a large file of empty boxes takes minutes
+# By the type of the sample entry.
 VIDEO_CODECS = {
     b"avc1": "h264", b"avc3": "h264", b"hvc1": "hevc", b"hev1": "hevc", b"av01": "av1", b"vp09": "vp9",
     b"mp4v": "mpeg4",
 }  # fmt: skip
 AUDIO_CODECS = {b"mp4a": "mp4a", b"Opus": "opus", b"ac-3": "ac3", b"ec-3": "eac3", b"fLaC": "flac", b"alac": "alac"}
+# By objectTypeIndication (mp4ra.org): "mp4a" is used for several codecs.
 MP4A_KINDS = {0x40: "aac", 0x66: "aac", 0x67: "aac", 0x68: "aac", 0x69: "mp3", 0x6B: "mp3"}
+# By sampling_frequency_index (ISO/IEC 14496-3).
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 
 Colour = tuple[int, int, int, bool]
 
 
 class Mp4Error(Exception):
-    """Bytes that are not a whole, readable MP4; the message is one line."""
+    """A file that is not a complete, readable MP4; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What an MP4 says of itself.
+    """The properties of an MP4.
 
-    `video_seconds` and `audio_seconds` are what is presented: edit lists are applied. `fps` is the average when the
-    rate is not constant. `colour` holds the primaries, the transfer, the matrix (ISO/IEC 23091-2 numbers; 1, 1, 1 is
-    BT.709) and whether the range is full. `pixel_format` is None where the codec is not H.264. `disagreements` are
+    `video_seconds` and `audio_seconds` are presented durations: edit lists are applied. `fps` is the average if the
+    rate is not constant. `colour` has the primaries, the transfer, the matrix (ISO/IEC 23091-2 numbers; 1, 1, 1 is
+    BT.709) and whether the range is full. `pixel_format` is None if the codec is not H.264. `disagreements` are
     sentences.
     """
 
@@ -64,7 +82,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A box's name and its payload, a window into `data`."""
+    """A box's name and its payload: `data[start:end]`, not copied."""
 
     name: bytes
     data: bytes
@@ -78,14 +96,15 @@ class Box:
                 raise StructError
             return unpack_from(f">{form}", memoryview(self.data)[self.start : self.end], at)
         except StructError:
-            raise Mp4Error(f"the box {_name(self.name)} ends too early: {self.end - self.start} bytes") from None
+            size = self.end - self.start
+            raise Mp4Error(f"the box {_name(self.name)} has {size} bytes; that is too short for its fields") from None
 
     def payload(self, at: int = 0) -> bytes:
-        """The payload from `at` on."""
+        """Return the payload from `at` on."""
         return self.data[min(self.start + at, self.end) : self.end]
 
     def children(self, at: int = 0) -> Iterator[Box]:
-        """The boxes inside, from `at` on."""
+        """Yield the boxes inside, from `at` on. Raises Mp4Error."""
         here = self.start + at
         while here + 8 <= self.end:
             child = _child(self, here)
@@ -93,14 +112,14 @@ class Box:
             here = child.end
 
     def find(self, *path: bytes) -> Box | None:
-        """The first box at the path below, or None."""
+        """Return the first box at a path below this one, or None."""
         box: Box | None = self
         for name in path:
             box = next((child for child in box.children() if child.name == name), None) if box else None
         return box
 
     def need(self, *path: bytes) -> Box:
-        """The first box at the path below; Mp4Error without one."""
+        """Return the first box at a path below this one. Raises Mp4Error if there is none."""
         box = self.find(*path)
         if box is None:
             raise Mp4Error(f"the box {_name(self.name)} has no {'/'.join(map(_name, path))}")
@@ -109,7 +128,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The top level: the boxes that matter, by offset and size, and the size of the whole."""
+    """The top level of a file: (offset, size) of the payloads of `moov` and each `mdat`, and the file's size."""
 
     brand: str
     moov: tuple[int, int]
@@ -120,7 +139,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """What a track's tables say; `deltas` are (count, ticks) runs of sample durations."""
+    """A track, from its tables; `deltas` are (count, ticks) runs of sample durations, `presented` is in seconds."""
 
     trak: Box
     scale: int
@@ -134,10 +153,7 @@ class Track:
 
 
 def probe(source: bytes | Path | str) -> Facts:
-    """Read an MP4 from bytes or from a file, seeking past its media; raise Mp4Error for anything else.
-
-    A file that cannot be opened raises OSError as usual.
-    """
+    """Read the facts of an MP4 from bytes or from a file. Raises Mp4Error, and OSError if the file cannot be read."""
     if isinstance(source, bytes):
         return _probe(io.BytesIO(source))
     with Path(source).open("rb") as file:
@@ -145,7 +161,7 @@ def probe(source: bytes | Path | str) -> Facts:
 
 
 def facts_json(facts: Facts) -> dict[str, Any]:
-    """Return facts as JSON can say them; a fraction becomes a number."""
+    """Return facts as JSON values; fractions become numbers."""
     return {name: _plain(value) for name, value in asdict(facts).items()}
 
 
@@ -159,6 +175,7 @@ def _probe(file: BinaryIO) -> Facts:
     layout = _layout(file)
     start, size = layout.moov
     moov = Box(b"moov", _take(file, start, size), 0, size)
+    # Version 1 has 64-bit times before the time scale.
     scale = moov.need(b"mvhd").read("I", 20 if moov.need(b"mvhd").read("B")[0] == 1 else 12)[0]
     tracks = [box for box in moov.children() if box.name == b"trak"]
     video, audio = (_first(tracks, kind) for kind in (b"vide", b"soun"))
@@ -192,24 +209,25 @@ def _facts(moov: Box, layout: Layout, video: Track, audio: Track | None) -> Fact
         audio_rate=rate,
         audio_channels=channels,
         audio_seconds=audio.presented if audio else None,
-        title=_word(moov, b"\xa9nam"),
-        comment=_word(moov, b"\xa9cmt"),
+        title=_text(moov, b"\xa9nam"),
+        comment=_text(moov, b"\xa9cmt"),
         disagreements=tuple(_disagreements(entry, video.trak, sps)),
     )
 
 
 def _layout(file: BinaryIO) -> Layout:
-    """Walk the top level by seeking from header to header."""
+    """Walk the top level by seeking from header to header. Raises Mp4Error."""
     nbytes = file.seek(0, io.SEEK_END)
     if nbytes == 0:
         raise Mp4Error("the file has zero bytes; expected an MP4")
     head = _take(file, 0, min(12, nbytes))
+    # The common case is an error page saved as a video: its first bytes are quoted.
     if head[4:8] != b"ftyp" or len(head) < 12:
         raise Mp4Error(f"the file starts with {head!r}; an MP4 starts with an ftyp box")
     places: dict[bytes, list[tuple[int, int]]] = {}
     at = 0
     for _ in range(MOST_TOP_BOXES):
-        if nbytes - at < 8:
+        if nbytes - at < 8:  # padding at the end is common and harmless
             break
         name, start, end = _top_box(file, at, nbytes)
         places.setdefault(name, []).append((start, end - start))
@@ -220,7 +238,7 @@ def _layout(file: BinaryIO) -> Layout:
         raise Mp4Error("the MP4 is fragmented (moof): its samples are not listed in moov; expected a plain MP4")
     moov = places[b"moov"][0]
     if moov[1] > MOST_MOOV:
-        raise Mp4Error(f"the moov box has {moov[1]} bytes; at most {MOST_MOOV} are read")
+        raise Mp4Error(f"the moov box has {moov[1]} bytes; allowed: at most {MOST_MOOV}")
     media = tuple(places.get(b"mdat", ()))
     if not media:
         raise Mp4Error("the MP4 has no mdat box: no media")
@@ -230,6 +248,7 @@ def _layout(file: BinaryIO) -> Layout:
 def _top_box(file: BinaryIO, at: int, nbytes: int) -> tuple[bytes, int, int]:
     head = _take(file, at, min(16, nbytes - at))
     size, name, skipped = int.from_bytes(head[:4], "big"), head[4:8], 8
+    # A size of 1 announces a 64-bit size after the name; 0 means up to the end of the file (ISO/IEC 14496-12, 4.2).
     if size == 1 and len(head) == 16:
         size, skipped = int.from_bytes(head[8:], "big"), 16
     elif size == 0:
@@ -271,7 +290,7 @@ def _track(trak: Box, movie_scale: int, layout: Layout) -> Track:
     mdhd = trak.need(b"mdia", b"mdhd")
     scale = mdhd.read("I", 20 if mdhd.read("B")[0] == 1 else 12)[0]
     if scale == 0 or movie_scale == 0:
-        raise Mp4Error("the time scale is 0; it must be positive")
+        raise Mp4Error("a time scale is 0; it must be positive")
     runs = _pairs(stbl.need(b"stts"))
     ctts = stbl.find(b"ctts")
     media_end = Fraction(_end(runs, _pairs(ctts) if ctts else ()), scale)
@@ -286,15 +305,17 @@ def _pairs(table: Box) -> tuple[tuple[int, int], ...]:
 
 
 def _integers(table: Box, code: str, width: int, count: int, at: int) -> tuple[int, ...]:
-    """Read `count` integers after checking that the table has room for them."""
+    """Read `count` integers. Raises Mp4Error if the table has no room for them."""
     room = (table.end - table.start - at) // width
     if count > room:
-        raise Mp4Error(f"the table {_name(table.name)} promises {count} numbers; it has room for {room}")
+        raise Mp4Error(f"the table {_name(table.name)} declares {count} numbers; it has room for {room}")
     return table.read(f"{count}{code}", at)
 
 
 def _end(durations: tuple[tuple[int, int], ...], shifts: tuple[tuple[int, int], ...]) -> int:
-    """When the last picture has been shown: samples are stored in decoding order, and each may be shown later."""
+    """Return the tick at which the last sample has been shown, from runs of durations (stts) and shifts (ctts)."""
+    # Samples are in decoding order, and each may be shown later. Both tables are walked run by run, never expanded: a
+    # run may count four billion samples.
     end = at = 0
     lengths, delays = list(reversed(durations)), list(reversed(shifts))
     while lengths:
@@ -311,16 +332,16 @@ def _end(durations: tuple[tuple[int, int], ...], shifts: tuple[tuple[int, int], 
 
 
 def _presented(trak: Box, media: Fraction, scale: int, movie_scale: int) -> Fraction:
-    """The seconds that are shown: those of the media, or fewer if an edit list says so."""
+    """Return the seconds that are presented: the media's, or fewer with an edit list."""
     elst = trak.find(b"edts", b"elst")
     if elst is None:
         return media
     shown = Fraction(0)
     for duration, begin in _edits(elst):
-        if begin < 0:
+        if begin < 0:  # an empty edit: a delay in which nothing is presented
             continue
         left = max(Fraction(0), media - Fraction(begin, scale))
-        shown += min(Fraction(duration, movie_scale), left) if duration else left
+        shown += min(Fraction(duration, movie_scale), left) if duration else left  # 0 is "to the end"
     return shown
 
 
@@ -329,7 +350,8 @@ def _edits(elst: Box) -> list[tuple[int, int]]:
     form, width = ("Qq", 20) if wide else ("Ii", 12)
     count = elst.read("I", 4)[0]
     if count * width > elst.end - elst.start - 8:
-        raise Mp4Error(f"the table 'elst' promises {count} edits; it has not the room")
+        room = (elst.end - elst.start - 8) // width
+        raise Mp4Error(f"the table 'elst' declares {count} edits; it has room for {room}")
     found = (elst.read(form, 8 + index * width) for index in range(count))
     return [(duration, begin) for duration, begin in found]
 
@@ -340,6 +362,7 @@ def _check_media(stbl: Box, samples: int, layout: Layout) -> None:
     if total != samples:
         raise Mp4Error(f"the sample tables disagree: stts counts {samples} samples, stsz {total}")
     offsets = _offsets(stbl)
+    # Chunk by chunk: samples in a chunk are contiguous, so its first and last byte are enough.
     first = 0
     for offset, count in zip(offsets, _chunk_counts(stbl, len(offsets)), strict=True):
         last = first + count
@@ -348,7 +371,7 @@ def _check_media(stbl: Box, samples: int, layout: Layout) -> None:
         _check_chunk(offset, size_of(first, last), layout)
         first = last
     if first != total:
-        raise Mp4Error(f"the sample tables disagree: whole chunks hold {first} of {total} samples")
+        raise Mp4Error(f"the sample tables disagree: the chunks of stsc have {first} samples, stsz {total}")
 
 
 def _check_chunk(offset: int, size: int, layout: Layout) -> None:
@@ -356,12 +379,12 @@ def _check_chunk(offset: int, size: int, layout: Layout) -> None:
     index = bisect_right(layout.media, (offset, layout.nbytes)) - 1
     if index < 0 or end > sum(layout.media[index]):
         raise Mp4Error(
-            f"the media is truncated or misplaced: bytes {offset} to {end} are in no mdat of {layout.nbytes}"
+            f"the media is truncated or misplaced: bytes {offset} to {end} of {layout.nbytes} are not inside an mdat"
         )
 
 
 def _sizes(stbl: Box) -> tuple[int, Callable[[int, int], int]]:
-    """The number of samples, and the function that adds up the sizes of a range of them."""
+    """Return the number of samples, and a function that sums the sizes of a range of them."""
     stsz = stbl.need(b"stsz")
     same, count = stsz.read("II", 4)
     if same:
@@ -379,13 +402,14 @@ def _offsets(stbl: Box) -> tuple[int, ...]:
 
 
 def _chunk_counts(stbl: Box, chunks: int) -> list[int]:
-    """The samples of each chunk, spread out from the runs of stsc."""
+    """Return the number of samples in each chunk, expanded from the runs of stsc."""
     stsc = stbl.need(b"stsc")
     flat = _integers(stsc, "I", 4, stsc.read("I", 4)[0] * 3, 8)
     firsts, counts = flat[::3], flat[1::3]
     found: list[int] = []
     for index, count in enumerate(counts):
         until = firsts[index + 1] - 1 if index + 1 < len(firsts) else chunks
+        # Checked before the run is expanded: it then never exceeds the chunks, which have offsets in the file.
         if firsts[index] != len(found) + 1 or not len(found) < until <= chunks:
             raise Mp4Error(f"the table 'stsc' is out of order at entry {index + 1} of {len(counts)}")
         found.extend([count] * (until - len(found)))
@@ -395,10 +419,11 @@ def _chunk_counts(stbl: Box, chunks: int) -> list[int]:
 
 
 def _rate(track: Track) -> tuple[Fraction, bool]:
-    """Frames per second and whether they are evenly spaced; the last frame's own length makes no spacing."""
+    """Return the frames per second, and whether they are evenly spaced."""
     runs = [(count, ticks) for count, ticks in track.deltas if count]
     if not runs:
         raise Mp4Error("the video track has no samples")
+    # The last frame's duration separates it from nothing, and encoders often write a different one.
     spaced = runs[:-1] if len(runs) > 1 and runs[-1][0] == 1 else runs
     if len({ticks for _, ticks in spaced}) == 1 and spaced[0][1]:
         return Fraction(track.scale, spaced[0][1]), True
@@ -423,11 +448,11 @@ def _part(entry: Box, at: int, name: bytes) -> Box | None:
 def _sps(entry: Box) -> Sps | None:
     if VIDEO_CODECS.get(entry.name) != "h264":
         return None
-    avcc = _part(entry, 78, b"avcC")
+    avcc = _part(entry, 78, b"avcC")  # a visual sample entry has 78 bytes of fields before its boxes
     if avcc is None:
         raise Mp4Error(f"the sample entry {_name(entry.name)} has no avcC box")
     count, size = avcc.read("BH", 5)
-    if not count & 31:
+    if not count & 31:  # avc3: parameter sets may be in the samples instead
         return None
     try:
         return read_sps(avcc.payload(8)[:size])
@@ -445,7 +470,8 @@ def _colour(entry: Box) -> Colour | None:
 
 
 def _audio_format(entry: Box) -> tuple[str, int, int]:
-    """Codec, sample rate and channels; those of an AAC configuration count more than the sample entry's."""
+    """Return codec, sample rate and channels."""
+    # For AAC the decoder's configuration counts: the sample entry's fields are often template values (2, 0).
     channels, rate = entry.read("H", 16)[0], entry.read("I", 24)[0] >> 16
     codec = AUDIO_CODECS.get(entry.name, _name(entry.name))
     esds = _part(entry, 28, b"esds") if entry.name == b"mp4a" else None
@@ -461,7 +487,7 @@ def _audio_format(entry: Box) -> tuple[str, int, int]:
 
 
 def _decoder(esds: Box) -> tuple[int, bytes]:
-    """The object type and the decoder's own configuration: descriptors 3, 4 and 5, one inside the other."""
+    """Return objectTypeIndication and the decoder configuration: descriptor 5 inside 4 inside 3 (ISO/IEC 14496-1)."""
     data = esds.payload(4)
     stream = _descriptor(data, 3)
     flags = stream[2] if len(stream) > 2 else 0
@@ -471,6 +497,7 @@ def _decoder(esds: Box) -> tuple[int, bytes]:
 
 
 def _descriptor(data: bytes, tag: int) -> bytes:
+    """Return the payload of a descriptor; empty if another one is there. Sizes have 7 bits in each of 1 to 4 bytes."""
     if not data or data[0] != tag:
         return b""
     size = 0
@@ -481,8 +508,8 @@ def _descriptor(data: bytes, tag: int) -> bytes:
     return b""
 
 
-def _word(moov: Box, name: bytes) -> str | None:
-    """A text of the metadata: the iTunes form, else QuickTime's own."""
+def _text(moov: Box, name: bytes) -> str | None:
+    """Return a text of the metadata: iTunes's form if there is one, else QuickTime's."""
     udta = moov.find(b"udta")
     meta = udta.find(b"meta") if udta else None
     if meta is not None:
@@ -495,13 +522,14 @@ def _word(moov: Box, name: bytes) -> str | None:
 
 
 def _disagreements(entry: Box, trak: Box, sps: Sps | None) -> Iterator[str]:
+    """Yield a sentence for each contradiction that players tolerate."""
     width, height = entry.read("HH", 24)
     if sps is not None and (sps.width, sps.height) != (width, height):
         yield f"the sample entry says {width}x{height} px, the H.264 SPS {sps.width}x{sps.height} px"
     if sps is not None and sps.colour and (colour := _colour(entry)) and colour != sps.colour:
         yield f"the colr box says {colour}, the H.264 SPS {sps.colour}"
     if not entry.read("H", 6)[0]:
-        yield "the sample entry refers to no data"
+        yield "the sample entry's data_reference_index is 0; it must be at least 1"
     tkhd = trak.need(b"tkhd")
     shown = tuple(side >> 16 for side in tkhd.read("II", 88 if tkhd.read("B")[0] == 1 else 76))
     if shown != (width, height):

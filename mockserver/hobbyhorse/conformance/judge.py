@@ -1,0 +1,124 @@
+"""Judging traces by rules, for clients and servers alike. Knows no server.
+
+A verdict is a statement about evidence, so silence is never a pass:
+
+* not-applicable: the contract leaves no room for the rule (no callbacks, no cancellation, no idempotency keys).
+* not-observed: no trace has the evidence. Either a trace lacks the channel that the rule needs, such as the outcome of
+  a run in recorded traffic (`has_channel`), or the rule's subject never occurred (its check yields nothing).
+* passed: at least one trace shows the rule kept, and none shows it broken.
+* broken: at least one trace shows a breach. One is enough, however many traces show the rule kept.
+* lesson: the only breaches contradict facts that the contract assumes without a document. The contract is to be
+  corrected; the endpoint is not to blame.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hobbyhorse.conformance.rule import OUTCOME, RESTART, Breach, Judgement, Rule, examine
+from hobbyhorse.contract.values import Assumption, Contract
+from hobbyhorse.traces.annotated import AnnotatedTrace
+from hobbyhorse.traces.trace import Trace
+
+PASSED, BROKEN, LESSON = "passed", "broken", "lesson"
+NOT_OBSERVED, NOT_APPLICABLE = "not-observed", "not-applicable"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A broken rule: the breaches, and the trace that shows them."""
+
+    rule: str
+    breaches: tuple[Breach, ...]
+    trace: Trace
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """The breaches in words."""
+        return tuple(breach.message for breach in self.breaches)
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """An assumption of the contract that an endpoint contradicts: its place, its reason, and the value seen."""
+
+    rule: str
+    places: tuple[str, ...]
+    why: str
+    message: str
+    seen: Any
+    patch: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The verdict on a rule: one of the words above.
+
+    `observed` and `times_broken` count traces. `findings` has the simplest finding, or all of them.
+    """
+
+    rule: Rule
+    verdict: str
+    observed: int = 0
+    times_broken: int = 0
+    findings: tuple[Finding, ...] = ()
+    lessons: tuple[Lesson, ...] = ()
+
+    @property
+    def breaches(self) -> tuple[Breach, ...]:
+        """The breaches of all findings."""
+        return tuple(breach for finding in self.findings for breach in finding.breaches)
+
+
+def has_channel(rule: Rule, trace: Trace) -> bool:
+    """Whether a trace has the channel that a rule needs."""
+    if rule.channel == OUTCOME:
+        return any(run.outcome is not None for run in trace.runs)
+    return rule.channel != RESTART or any(run.resumed for run in trace.runs)
+
+
+def check(rule: Rule, annotated: AnnotatedTrace) -> Judgement:
+    """Return the evidence of a trace about a rule; none if the rule does not apply or its channel is missing."""
+    if not rule.applies(annotated.contract) or not has_channel(rule, annotated.trace):
+        return Judgement(observed=False)
+    return examine(rule.check(annotated))
+
+
+def judge(contract: Contract, traces: Iterable[Trace], rules: Sequence[Rule]) -> list[Verdict]:
+    """Return the verdict on each rule over all traces."""
+    # Annotated once for all rules: an annotated trace caches the reading of its responses.
+    annotated = [AnnotatedTrace(contract, trace) for trace in traces]
+    return [_verdict(rule, contract, annotated) for rule in rules]
+
+
+def _verdict(rule: Rule, contract: Contract, annotated: Sequence[AnnotatedTrace]) -> Verdict:
+    if not rule.applies(contract):
+        return Verdict(rule, NOT_APPLICABLE)
+    observed, findings, lessons = 0, [], []
+    for one in annotated:
+        judgement = check(rule, one)
+        observed += judgement.observed
+        documented = []
+        for breach in judgement.breaches:
+            assumed = assumption_for(contract, breach.places)
+            if assumed is None:
+                documented.append(breach)
+            else:
+                lessons.append(Lesson(rule.id, assumed.at, assumed.why, breach.message, breach.seen, breach.patch))
+        if documented:
+            findings.append(Finding(rule.id, tuple(documented), one.trace))
+    word = BROKEN if findings else LESSON if lessons else PASSED if observed else NOT_OBSERVED
+    return Verdict(rule, word, observed, len(findings), tuple(findings), tuple(lessons))
+
+
+def assumption_for(contract: Contract, places: Sequence[str]) -> Assumption | None:
+    """Return the assumption that covers one of some places of the contract, or None."""
+    for place in places:
+        for assumption in contract.assumptions:
+            # An assumption covers everything below its place. A prefix of the text would also cover `/status2`.
+            if any(place == at or re.match(re.escape(at) + "/", place) for at in assumption.at):
+                return assumption
+    return None

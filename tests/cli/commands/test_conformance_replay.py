@@ -1,0 +1,87 @@
+"""`hobbyhorse conformance replay`: the verdict on a finding, and its exit status."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.sample_clients import BREAKS, HIAPI, KEEPS, LOST_RESPONSE, PROVIDER
+from tests.conftest import Run
+
+pytestmark = pytest.mark.usefixtures("working_directory")
+
+FINDING = {"rule": "SUB-01", "provider": "hiapi", "model": HIAPI.models[0].id, "scenario": LOST_RESPONSE}
+SOMETIMES = """
+import broken, working
+
+runs = []
+
+def generate(base_url, api_key, request):
+    runs.append(api_key)
+    return (broken if api_key == runs[0] else working).generate(base_url, api_key, request)
+"""
+
+
+@pytest.fixture
+def finding(breaks: tuple[str, str], run: Run, tmp_path: Path) -> Path:
+    """The finding of a client that breaks a rule."""
+    run("conformance", "client", *PROVIDER, *breaks, "--runs", "20", "--report", "report")
+    return tmp_path / "report" / "findings" / f"{BREAKS.rule}.scenario.json"
+
+
+def test_a_finding_is_still_broken_until_the_client_is_fixed(finding: Path, breaks: tuple[str, str], run: Run) -> None:
+    for option, status, verdict in ((breaks, 1, "still-broken"), (KEEPS, 0, "fixed")):
+        done = run("conformance", "replay", finding, *option)
+        assert (done.status, done.out.split()[:2]) == (status, [BREAKS.rule, f"{verdict}:"])
+
+
+def test_a_rule_that_is_broken_in_some_runs_is_flaky(
+    finding: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "working.py").write_text(BREAKS.working)
+    (tmp_path / "sometimes.py").write_text(SOMETIMES)
+    done = run("conformance", "replay", finding, "--python", "sometimes.py:generate", "--times", "3")
+    assert (done.status, done.out.splitlines()[0].partition(" runs")[0]) == (
+        1,
+        f"{BREAKS.rule} flaky: broken in 1 of 3",
+    )
+
+
+def test_a_client_that_never_reaches_the_situation_proves_nothing(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "finding.json").write_text(json.dumps(FINDING))
+    (tmp_path / "idle.py").write_text("def generate(base_url, api_key, request):\n    raise ValueError('no')\n")
+    done = run("conformance", "replay", "finding.json", "--python", "idle.py:generate")
+    assert (done.status, done.err) == (1, "")
+    assert done.out.startswith("SUB-01 not-reached: broken in 0 of 3 runs with submit: accept_then_drop\n")
+    assert "this proves nothing" in done.out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rule": "SUB-99"}, "finding.json: unknown rule 'SUB-99'; `hobbyhorse rules` lists all"),
+        ({"provider": "acme"}, "unknown provider 'acme'"),
+        ({"model": "acme"}, "--model is 'acme'"),
+        ({"scenario": 7}, "finding.json"),
+    ],
+)
+def test_an_invalid_finding_is_one_line_and_exit_status_2(
+    change: dict[str, Any], message: str, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "finding.json").write_text(json.dumps(FINDING | change))
+    done = run("conformance", "replay", "finding.json", *KEEPS)
+    assert (done.status, done.out) == (2, "")
+    (line,) = done.err.splitlines()
+    assert message in line
+
+
+def test_a_finding_is_replayed_at_least_once(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "finding.json").write_text(json.dumps(FINDING))
+    done = run("conformance", "replay", "finding.json", "--times", "0", *KEEPS)
+    assert (done.status, done.err) == (2, "hobbyhorse: --times is 0; allowed: 1 or more\n")
+    done = run("conformance", "replay", "finding.json", "--times", "1", *KEEPS)
+    assert done.out.startswith("SUB-01 fixed: broken in 0 of 1 runs")

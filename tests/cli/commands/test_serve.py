@@ -1,0 +1,147 @@
+"""`hobbyhorse serve`: the options as the server gets them, the banner, and the mistakes."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.server.app import Fake, Options
+from hobbyhorse.traces.trace import Trace
+from hobbyhorse.worlds.limits import Limits
+from tests.conftest import CONTRACTS, Run
+
+
+@dataclass(frozen=True)
+class Served:
+    """The options of the server that `serve` would have run, and its output on stderr."""
+
+    options: Options
+    err: str
+
+
+@pytest.fixture
+def served(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Served]:
+    """Run `serve` without its server."""
+
+    def served(*arguments: object) -> Served:
+        found: list[Options] = []
+
+        def serve(fake: Fake, bound: socket.socket, banner: Callable[[str], None]) -> None:
+            with bound:
+                banner("http://127.0.0.1:1")
+            found.append(fake.options)
+
+        monkeypatch.setattr("hobbyhorse.cli.commands.serve.serve", serve)
+        done = run("serve", "--port", 0, *arguments)
+        assert (done.status, done.out) == (0, "")
+        return Served(found[0], done.err)
+
+    return served
+
+
+def test_limits_are_off_by_default(served: Callable[..., Served]) -> None:
+    assert served().options.limits == Limits()
+    found = served(
+        *("--requests-per-second", 2.5, "--concurrent-jobs", 3, "--workers", 2, "--rivals", 4, "--balance", "1.40")
+    )
+    assert found.options.limits == Limits(
+        requests_per_second=2.5, concurrent_jobs=3, workers=2, rivals=4, balance=Decimal("1.40")
+    )
+
+
+def test_the_clock_runs_at_a_speed_or_is_manual(served: Callable[..., Served]) -> None:
+    assert served().options.make_clock().speed == 1
+    assert served("--speed", 60).options.make_clock().speed == 60
+    assert served("--clock", "manual").options.make_clock().speed == 0
+
+
+def test_scenarios_and_the_control_key_reach_the_server(served: Callable[..., Served], tmp_path: Path) -> None:
+    found = served("--scenarios", tmp_path, "--control-key", "a secret").options
+    assert (found.scenarios, found.control_key) == ((tmp_path,), "a secret")
+    assert (served().options.scenarios, served().options.control_key) == ((), None)
+
+
+def test_a_scenario_that_fits_no_provider_is_a_warning(served: Callable[..., Served], tmp_path: Path) -> None:
+    (tmp_path / "good.json").write_text('{"moves": {"submit": [{"move": "rate_limited"}]}}')
+    assert "fits no provider" not in served("--scenarios", tmp_path).err
+    (tmp_path / "mistyped.json").write_text('{"moves": {"submit": [{"move": "ratelimited"}]}}')
+    (line,) = [line for line in served("--scenarios", tmp_path).err.splitlines() if "fits no provider" in line]
+    assert "the scenario 'mistyped' fits no provider" in line
+    assert "rate_limited" in line
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"), [("127.0.0.1", True), ("localhost", True), ("127.0.0.2", True), ("0.0.0.0", False)]
+)
+def test_the_banner_says_that_the_control_plane_is_off_if_other_machines_reach_it(
+    host: str, loopback: bool, served: Callable[..., Served]
+) -> None:
+    found = served("--host", host)
+    assert found.options.loopback is loopback
+    assert ("control plane (/_mock) is off" in found.err) is not loopback
+    assert "control plane" not in served("--host", host, "--control-key", "secret").err
+
+
+def test_the_other_options_reach_the_server(served: Callable[..., Served], tmp_path: Path) -> None:
+    network = ("--public-url", "https://mock.test", "--api-key", "one", "--api-key", "two", "--callback-secret", "")
+    media = ("--fetch-from", "Images.Example.COM", "--cache", tmp_path / "new", "--cache-size", 3)
+    found = served(*network, *media, "--pace", "instant", "--seed", 7, "--strict").options
+    assert (found.public_url, found.callback_secret) == ("https://mock.test", None)
+    assert found.api_keys == {"one", "two"}
+    assert found.fetch_from == {"images.example.com"}
+    assert found.cache == tmp_path / "new"
+    assert found.cache_bytes == 3 * 1024 * 1024
+    assert (found.pace, found.seed, found.strict) == ("instant", 7, True)
+
+
+def test_the_server_judges_a_client_when_asked_to(served: Callable[..., Served]) -> None:
+    contract = CONTRACTS[0]
+    judge = served().options.judge
+    assert judge is not None
+    report = judge(contract, Trace(contract.key, f"http://127.0.0.1:1/{contract.key}"))
+    assert {one["id"] for one in report["rules"]} == {rule.id for rule in rules()}
+
+
+def test_the_options_are_in_panels(run: Run) -> None:
+    told = run("serve", "--help").out
+    panels = ["Network", "Time", "Contracts", "Media", "Control", "Limits"]
+    assert [line.split()[1] for line in told.splitlines() if line.startswith("╭")] == ["Options", *panels]
+    assert told.index("Network") < told.index("--port") < told.index("Time") < told.index("--pace")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--requests-per-second", "0"], "--requests-per-second is 0.0; allowed: a number greater than 0"),
+        (["--requests-per-second", "nan"], "--requests-per-second is nan; "),
+        (["--concurrent-jobs=-1"], "--concurrent-jobs is -1; allowed: "),
+        (["--workers", "0"], "--workers is 0; allowed: "),
+        (["--workers", "1.5"], "'--workers'"),
+        (["--rivals=-1"], "--rivals is -1; allowed: "),
+        (["--balance", "much"], "--balance is 'much'; allowed: a sum in USD, such as 2.50"),
+        (["--balance=-1"], "--balance is -1; allowed: "),
+        (["--balance", "nan"], "--balance is NaN; allowed: "),
+        (["--clock", "sundial"], "--clock is 'sundial'; allowed: real, manual"),
+        (["--clock", "manual", "--speed", "2"], "--speed is 2.0, but a manual clock does not run"),
+        (["--control-key", ""], "--control-key cannot be sent"),
+        (["--control-key", " secret"], "--control-key cannot be sent"),
+        (["--control-key", "se\ncret"], "--control-key cannot be sent"),
+        (["--control-key", "geheimnisträger"], "--control-key cannot be sent"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_invalid_value_is_one_line_without_secrets_and_exit_status_2(
+    arguments: list[str], words: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hobbyhorse.cli.commands.serve.serve", lambda *_: pytest.fail("the mistake is served"))
+    done = run("serve", "--port", 0, *arguments)
+    assert (done.status, done.out) == (2, "")
+    (line,) = done.err.splitlines()
+    assert words in line
+    assert "secret" not in line

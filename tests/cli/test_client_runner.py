@@ -1,0 +1,71 @@
+"""The client that a command names: a callable or a command, and the mistakes in naming it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hobbyhorse.cli.client_runner import ClientOptions, open_runner
+from hobbyhorse.cli.usage import UsageError
+from hobbyhorse.conformance.client.cases import CROWD, KILLED, LONG, MOVED, ONCE, TWICE, Case
+from hobbyhorse.runners.process_pool import ProcessPool
+from tests.cli.sample_clients import HIAPI, KEEPS
+
+NONE = ClientOptions(
+    command=None, python=None, resume_command=None, seed=0, speed=1.0, limit=30.0, parallel=None, contracts=None
+)
+CALLABLE = replace(NONE, python=KEEPS[1])
+COMMAND = replace(NONE, command=["true"])
+
+
+@pytest.mark.parametrize(
+    ("client", "message"),
+    [
+        (NONE, "name one client: a command after --, or --python FILE:FUNCTION"),
+        (replace(CALLABLE, command=["true"]), "name one client: "),
+        (replace(CALLABLE, parallel=0), "--parallel is 0; allowed: 1 or more"),
+        (replace(CALLABLE, resume_command="true"), "--resume-command needs a command"),
+        (replace(CALLABLE, python="nowhere.py:generate"), "nowhere.py"),
+        (replace(COMMAND, command=["no-such-command"]), "the client: command not found: 'no-such-command'"),
+        (replace(COMMAND, command=["client.py:generate"]), "use --python client.py:generate"),
+        (replace(COMMAND, command=["./plain.txt"]), "'./plain.txt' is not executable; put its interpreter before it"),
+        (replace(COMMAND, resume_command="no-such-command"), "--resume-command: command not found: 'no-such-command'"),
+        (replace(COMMAND, resume_command=""), "--resume-command: command not found: ''"),
+        (replace(COMMAND, resume_command="'"), "No closing quotation"),
+        (replace(COMMAND, speed=0.0), "--speed is 0; allowed: greater than 0"),
+        (replace(COMMAND, limit=float("nan")), "--limit is nan; allowed: greater than 0"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_mistake_is_an_error_before_the_client_runs(
+    client: ClientOptions, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plain.txt").write_text("plain")
+    with pytest.raises(UsageError) as error, open_runner(HIAPI, HIAPI.models[0], client, runs=1):
+        pytest.fail("the client is run")
+    assert message in str(error.value)
+
+
+def test_a_callable_runs_in_virtual_time() -> None:
+    with open_runner(HIAPI, HIAPI.models[0], CALLABLE, runs=1) as runner:
+        (trace,) = runner.play([Case()])
+    assert (runner.name, runner.kinds) == (KEEPS[1], (ONCE, TWICE, LONG, CROWD))
+    assert [run.outcome.kind for run in trace.runs if run.outcome] == ["success"]
+
+
+def test_many_runs_of_a_callable_are_shared_by_processes() -> None:
+    with open_runner(HIAPI, HIAPI.models[0], replace(CALLABLE, parallel=2), runs=1) as runner:
+        assert isinstance(runner.play, ProcessPool)
+        assert runner.play.size == 2
+
+
+def test_only_a_command_that_can_be_resumed_is_killed() -> None:
+    with open_runner(HIAPI, HIAPI.models[0], COMMAND, runs=1) as runner:
+        assert (runner.name, runner.kinds) == ("true", (ONCE, TWICE, LONG, CROWD))
+    with open_runner(HIAPI, HIAPI.models[0], replace(COMMAND, resume_command="true -x"), runs=1) as runner:
+        assert runner.kinds == (ONCE, TWICE, LONG, CROWD, KILLED, MOVED)
+        (trace,) = runner.play([Case()])
+    assert trace.exchanges == ()

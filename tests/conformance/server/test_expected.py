@@ -1,0 +1,180 @@
+"""The expected response: documented statuses, the constants that tell situations apart, and the places that say so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+
+from hobbyhorse.conformance.server.expected import (
+    bound_at,
+    conclusive,
+    conclusive_probes,
+    constant_places,
+    differing_constants,
+    documented,
+    home_of,
+    label,
+    one_per_kind,
+    operation_of,
+    probes,
+    refused_as,
+    responses_of,
+    schema_of,
+    transient_failure,
+    unspecified_refusal,
+)
+from hobbyhorse.conformance.server.rule import Breach
+from hobbyhorse.contract.forms.expressions import MISSING, Place, replaced, resolve
+from hobbyhorse.contract.values import Contract, Situation, find_situation
+from hobbyhorse.traces.annotated import AnnotatedTrace, Step
+from tests.conftest import contracts_that
+from tests.judging import teller
+
+
+def one_step(contract: Contract, situation: str | None, **how: Any) -> tuple[AnnotatedTrace, Step]:
+    """Return a trace of one poll, and its step."""
+    annotated = teller(contract).status(situation, **how).story()
+    return annotated, annotated.steps[0]
+
+
+def refusal_of(contract: Contract, name: str) -> Situation:
+    found = find_situation(contract.operations["status"], name)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_a_temporary_failure_is_not_conclusive(contract: Contract, status: int) -> None:
+    _, step = one_step(contract, None, status=status, answer=b"{}")
+    assert transient_failure(step)
+    assert not conclusive(step)
+
+
+@pytest.mark.parametrize(("status", "expected"), [(200, True), (404, True), (301, False), (399, False), (400, True)])
+def test_a_redirect_is_not_the_operations_own_response(contract: Contract, status: int, expected: bool) -> None:
+    _, step = one_step(contract, None, status=status, answer=b"{}")
+    assert conclusive(step) is expected
+
+
+def test_an_incomplete_response_is_not_conclusive(contract: Contract) -> None:
+    _, step = one_step(contract, None, status=200, answer=b"{", whole=False)
+    assert not conclusive(step)
+
+
+def test_probes_are_selected_by_the_beginning_of_their_name(contract: Contract) -> None:
+    told = teller(contract)
+    for name, status in (("auth:none", 401), ("auth:wrong", 503), ("job", 200), (None, 200)):
+        told.status(None, status=status, answer=b"{}", probe=name)
+    told.media(probe="auth:none")
+    annotated = told.story()
+    assert [step.number for step in probes(annotated, "auth:")] == [1, 2]
+    assert [step.number for step in conclusive_probes(annotated, "auth:", "job")] == [1, 3]
+    assert label(annotated.steps[1]) == "request 2 (status)"
+
+
+def test_a_documented_refusal_is_accepted_and_an_alternative_too(contract: Contract) -> None:
+    annotated, step = one_step(contract, "unknown_job", probe="identity:unknown", expected="unknown_job")
+    assert refused_as(annotated, step, "unknown_job") == []
+    assert refused_as(annotated, step, "no_such_situation", ["unknown_job"]) == []
+
+
+def test_a_situation_that_the_contract_does_not_have_is_checked_against_nothing(contract: Contract) -> None:
+    annotated, step = one_step(contract, None, status=418, answer=b"{}")
+    assert refused_as(annotated, step, "no_such_situation") == []
+
+
+def test_another_status_is_a_breach_that_names_both_and_patches_the_contract(contract: Contract) -> None:
+    right = refusal_of(contract, "unknown_job")
+    example = orjson.dumps(contract.schemas.at(right.example_at))
+    annotated, step = one_step(contract, None, status=418, answer=example, probe="identity:unknown")
+    (breach,) = refused_as(annotated, step, "unknown_job")
+    home = home_of(contract, operation_of(annotated, step), right.name)
+    assert breach.message == (
+        f"request 1 (status): identity:unknown is refused with 418; documented: {right.status} ({right.name})"
+    )
+    assert breach.places[0] == f"{home}/status"
+    assert breach.seen == 418
+    assert breach.patch[0]["value"] == 418
+    assert contract.schemas.at(f"{breach.patch[0]['file']}#{breach.patch[0]['path']}") == right.status
+
+
+def code_of(contract: Contract) -> Place | None:
+    """Return a place of the error code in the refusal of an unknown job, or None if it has no code."""
+    example = contract.schemas.at(refusal_of(contract, "unknown_job").example_at)
+    places = [place for _, place in constant_places(contract.operations["status"])]
+    return next((place for place in places if resolve(example, place.pointer) not in (None, MISSING)), None)
+
+
+@contracts_that(lambda contract: code_of(contract) is not None)
+def test_another_error_code_is_a_breach_and_a_missing_one_is_not(contract: Contract) -> None:
+    operation = contract.operations["status"]
+    right, place = refusal_of(contract, "unknown_job"), code_of(contract)
+    assert place is not None
+    example = contract.schemas.at(right.example_at)
+    wrong = replaced(example, place.pointer, "another-code")
+    annotated, step = one_step(contract, None, status=right.status, answer=orjson.dumps(wrong))
+    (breach,) = refused_as(annotated, step, "unknown_job")
+    assert "is refused as 'another-code'; documented: " in breach.message
+    assert breach.places[0].startswith(right.example_at)
+    missing = replaced(example, place.pointer, MISSING)
+    annotated, step = one_step(contract, None, status=right.status, answer=orjson.dumps(missing))
+    assert differing_constants(contract, operation, right, step) == []
+    assert refused_as(annotated, step, "unknown_job") == []
+
+
+def test_a_status_is_documented_by_openapi_or_by_a_situation(contract: Contract) -> None:
+    operation = contract.operations["status"]
+    responses = contract.schemas.at(responses_of(operation))
+    for status in map(int, filter(str.isdigit, responses)):
+        assert documented(contract, operation, status)
+    for situation in operation.situations.values():
+        assert documented(contract, operation, situation.status)
+    assert documented(contract, operation, 418) == ("default" in responses)
+
+
+def test_the_schema_of_a_status_is_found_through_references(contract: Contract) -> None:
+    operation = contract.operations["status"]
+    found = schema_of(contract, operation, 200)
+    assert found is not None
+    assert contract.schemas.at(found) is not MISSING
+    if "default" not in contract.schemas.at(responses_of(operation)):
+        assert schema_of(contract, operation, 418) is None
+
+
+def test_the_home_of_a_situation_is_the_operation_if_it_has_its_own(contract: Contract) -> None:
+    for operation in contract.operations.values():
+        for name in operation.situations:
+            home = home_of(contract, operation, name)
+            assert contract.schemas.at(home) is not MISSING, home
+    assert home_of(contract, contract.operations["status"], "nothing") == "lifecycle.json#/situations/nothing"
+
+
+def test_a_refusal_is_unspecified_only_where_the_contract_has_no_situation_for_it(contract: Contract) -> None:
+    operation = contract.operations["status"]
+    for status, expected, probe, unspecified in (
+        (422, "no_such_situation", "negative:x", True),
+        (200, "no_such_situation", "negative:x", False),
+        (422, next(iter(operation.situations)), "negative:x", False),
+        (422, None, "job", False),
+        (422, next(iter(operation.situations)), "identity:malformed", True),
+    ):
+        _, step = one_step(contract, None, status=status, answer=b"{}", expected=expected, probe=probe)
+        assert unspecified_refusal(operation, step) is unspecified, (status, expected, probe)
+
+
+def test_the_places_of_a_bound_value_exist_in_the_contract_and_are_named_once(contract: Contract) -> None:
+    annotated = teller(contract).status("success").story()
+    (step,) = annotated.steps
+    places = bound_at(contract, operation_of(annotated, step), "video_url" if step.video else "stage", step)
+    assert places
+    assert len(set(places)) == len(places)
+    assert all(contract.schemas.at(place) is not MISSING for place in places)
+
+
+def test_a_breach_is_reported_once_per_kind_with_the_number_of_repetitions() -> None:
+    found = [("a", Breach("first")), ("b", Breach("other")), ("a", Breach("second")), ("a", Breach("third"))]
+    assert [one.message for one in one_per_kind(found)] == ["first (and 2 more times)", "other"]
+    assert one_per_kind([("a", replace(Breach("x"), seen=1))])[0].seen == 1

@@ -1,0 +1,143 @@
+"""The probes: their order, their prices, the skipped ones, and their notes."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import httpx
+import pytest
+
+from hobbyhorse.conformance.server.probes import (
+    NO_MODEL,
+    each_probe,
+    most,
+    other_model,
+    probes,
+    run_probes,
+)
+from hobbyhorse.contract.forms.expressions import resolve
+from hobbyhorse.contract.values import Contract, Model
+from tests.conformance.server.test_suite import KEY, OTHER, models, never_called, session_on
+from tests.conftest import contracts_that
+
+
+@models
+def test_free_probes_come_first_and_the_plan_has_them_all(contract: Contract, model: Model) -> None:
+    session = session_on(contract, model, httpx.MockTransport(never_called), budget=Decimal(5))
+    found = probes(session)
+    costs = [probe.cost(session) for probe in found]
+    first = next(number for number, cost in enumerate(costs) if cost > 0)
+    assert first >= 3
+    assert most(session) == sum(costs)
+    assert len({probe.name for probe in found}) == len(found)
+    assert {"identity:unknown", "job", "job:media", "machine", "negative:json"} <= {probe.name for probe in found}
+
+
+def names(contract: Contract, **more: object) -> list[str]:
+    session = session_on(contract, contract.models[0], httpx.MockTransport(never_called), budget=Decimal(5))
+    for name, value in more.items():
+        setattr(session, name, value)
+    return [probe.name for probe in probes(session)]
+
+
+def test_another_account_is_probed_only_with_a_second_key(contract: Contract) -> None:
+    assert "identity:foreign" not in names(contract)
+    assert "identity:foreign" in names(contract, other_key=OTHER)
+
+
+def test_probes_of_an_operation_that_the_contract_lacks_are_left_out(contract: Contract) -> None:
+    found = names(contract)
+    assert ("cancel:order" in found) == ("cancel" in contract.operations)
+    assert ("identity:list" in found) == ("list" in contract.operations)
+    assert ("callback:order" in found) == (contract.callbacks is not None)
+    assert ("idempotency" in found) == (contract.idempotency.mode != "none" and contract.idempotency.key is not None)
+
+
+def test_no_money_is_spent_on_an_endpoint_about_which_the_free_probes_show_nothing(contract: Contract) -> None:
+    html = httpx.MockTransport(lambda request: httpx.Response(200, text="<html>"))
+    session = session_on(contract, contract.models[0], html, budget=Decimal(5))
+    ran: list[str] = []
+    run_probes(session, lambda name, summary: ran.append(name))
+    prices = {probe.name: probe.cost(session) for probe in probes(session)}
+    assert ran
+    assert all(prices[name] == 0 for name in ran)
+    assert session.endpoint.budget.spent == 0
+
+
+def test_when_the_time_is_used_up_each_probe_left_is_noted(contract: Contract) -> None:
+    session = session_on(contract, contract.models[0], httpx.MockTransport(never_called))
+    session.endpoint.until = 0.0
+    run_probes(session)
+    assert {note.why for note in session.notes} == {"the time of the suite was used up"}
+    assert [note.probe for note in session.notes] == [probe.name for probe in each_probe(session)]
+
+
+def test_an_unreachable_server_ends_the_run_immediately_and_without_notes(contract: Contract) -> None:
+    def respond(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    session = session_on(contract, contract.models[0], httpx.MockTransport(respond), budget=Decimal(5))
+    run_probes(session)
+    assert len(session.endpoint.exchanges) == 2
+    assert not [note for note in session.notes if note.why.startswith("the time")]
+
+
+def test_a_skipped_probe_is_noted_with_its_reason_and_the_others_run(contract: Contract) -> None:
+    def respond(request: httpx.Request) -> httpx.Response:
+        known = KEY in "".join(request.headers.values())
+        return httpx.Response(404 if known else 401, json={})
+
+    session = session_on(contract, contract.models[0], httpx.MockTransport(respond))
+    ran: list[str] = []
+    run_probes(session, lambda name, summary: ran.append(name))
+    notes = {note.probe: note.why for note in session.notes}
+    assert "--budget" in notes["negative:json"]
+    assert "was not accepted" in notes["job:after"]
+    assert ran == [probe.name for probe in probes(session)]
+
+
+@pytest.mark.parametrize("probe_name", ["identity:unknown", "identity:malformed"])
+def test_every_operation_about_a_job_is_called_even_if_one_does_not_respond(
+    contract: Contract, probe_name: str
+) -> None:
+    called: list[str] = []
+    status = contract.operations["status"]
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        called.append(request.url.path)
+        if request.method == status.method and status.pattern.fullmatch(request.url.path):
+            raise httpx.ReadTimeout("no response")
+        return httpx.Response(404, json={})
+
+    session = session_on(contract, contract.models[0], httpx.MockTransport(respond))
+    session.call("submit", probe="job", content=b"{}")
+    probe = next(probe for probe in probes(session) if probe.name == probe_name)
+    for _ in range(2):
+        probe.run(session)
+    roles = [role for role in ("status", "result", "cancel") if role in contract.operations]
+    assert len(called) == 1 + 2 * len(roles)
+    probe.run(session)
+    assert len(called) == 3 * len(roles)
+    assert [note.why for note in session.notes] == ["status does not respond"]
+
+
+@models
+def test_a_submission_for_another_model_names_a_model_that_does_not_exist(contract: Contract, model: Model) -> None:
+    session = session_on(contract, model, httpx.MockTransport(never_called))
+    body, path = other_model(session.submit, session.order)
+    places = session.submit.bindings["model"].request
+    assert [path.get("model") for place in places if place.part == "path"] == [
+        NO_MODEL for place in places if place.part == "path"
+    ]
+    for place in places:
+        if place.part == "body":
+            assert resolve(body, place.pointer) == NO_MODEL
+    assert (body != session.order) or path
+
+
+@contracts_that(lambda contract: contract.callbacks is not None)
+def test_without_an_address_for_callbacks_nothing_is_submitted(contract: Contract) -> None:
+    session = session_on(contract, contract.models[0], httpx.MockTransport(never_called), budget=Decimal(5))
+    probe = next(probe for probe in probes(session) if probe.name == "callback:order")
+    with pytest.raises(Exception, match="--callback-url"):
+        probe.run(session)

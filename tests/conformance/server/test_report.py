@@ -1,0 +1,167 @@
+"""The files of a report: JSON, JUnit, HTML, the patch and the trace, without secrets."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import httpx
+import pytest
+
+from hobbyhorse.conformance.server.report import (
+    MOST_TRACE_LINES,
+    lessons_patch,
+    server_junit,
+    server_page,
+    server_report_json,
+    write_server_report,
+)
+from hobbyhorse.conformance.server.results import ServerResult, concluded
+from hobbyhorse.conformance.server.rule import Breach, ServerRule
+from hobbyhorse.conformance.server.session import BudgetEntry
+from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
+from hobbyhorse.traces.trace import read_trace
+from tests.conformance.server.test_suite import KEY, MODELS, at, fakes, session_on
+from tests.conftest import CONTRACTS, Run
+from tests.judging import assuming
+
+CONTRACT, MODEL = MODELS[0]
+PLACE = "lifecycle.json#/job_id/form"
+PATCH = ({"file": "lifecycle.json", "op": "replace", "path": "/job_id/form", "value": "uuid4"},)
+
+
+@pytest.fixture
+def run(run: Run) -> Run:
+    """Run the command in this process."""
+    return partial(run, "conformance", "server")
+
+
+def test_the_report_has_the_verdicts_the_ledger_and_the_trace(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contract = next(one for one in CONTRACTS if one.key == "vtrix")
+    with fakes(contract) as url:
+        done = run(*at(url, "--budget", "0.5", "--report", tmp_path, "--callback-secret", DEFAULT_SECRET))
+    assert done.status == 0, done.out
+    assert "nothing broken" in done.out
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert set(report) == {"format", "rules", "lessons", "ledger", "summary"}
+    assert {"id", "family", "verdict", "findings"} <= set(report["rules"][0])
+    billed = sum(Decimal(line["price"]) for line in report["ledger"] if line["billed"])
+    assert billed == Decimal(report["summary"]["spent_at_most"]) == Decimal("0.42")
+    trace = read_trace(json.loads((tmp_path / "trace.json").read_text()))
+    assert trace.exchanges
+    assert trace.secret is None
+    whole = "".join(path.read_text() for path in tmp_path.iterdir())
+    assert KEY not in whole
+    assert DEFAULT_SECRET not in whole
+    suite = ElementTree.parse(tmp_path / "junit.xml").getroot()[0]
+    assert suite.get("tests") == str(len(report["rules"]))
+    assert suite.get("failures") == "0"
+    assert "<svg" in (tmp_path / "index.html").read_text()
+
+
+def rule(name: str, found: list[Breach] | None) -> ServerRule:
+    return ServerRule(name, f"name-{name}", "MUST", "S2", f"{name} holds <always>.", "Why.", lambda annotated: found)
+
+
+def result(*rules: ServerRule, known: dict[str, str] | None = None, **more: Any) -> ServerResult:
+    """Judge two reads of a job; the contract only assumes PLACE."""
+    contract = assuming(CONTRACT, PLACE)
+    not_found = httpx.MockTransport(lambda request: httpx.Response(404, json={}))
+    session = session_on(contract, MODEL, not_found)
+    for _ in range(2):
+        session.call("status", probe="job", path={"job": "job-1"})
+    return replace(concluded(session, contract, rules, 1.25, known), **more)
+
+
+BREACH = Breach("request 1 is <wrong>", ("openapi.json#/paths",), 404)
+LEARNED = Breach("the form differs", (PLACE,), "uuid4", PATCH)
+EACH_KIND = (
+    rule("SHA-90", [BREACH]),
+    rule("SHA-91", []),
+    rule("SHA-92", None),
+    rule("SHA-93", [LEARNED]),
+    rule("SHA-94", [LEARNED]),
+)
+
+
+def test_the_summary_counts_each_verdict_and_names_what_was_skipped() -> None:
+    found = server_report_json(result(*EACH_KIND))
+    assert found["summary"]["rules"] == {"broken": 1, "lesson": 2, "not-observed": 1, "passed": 1}
+    assert (found["summary"]["requests"], found["summary"]["seconds"], found["summary"]["clean"]) == (2, 1.25, False)
+    assert found["summary"]["budget"] is None
+    assert found["rules"][0]["findings"] == [
+        {"message": "request 1 is <wrong>", "places": ["openapi.json#/paths"], "seen": 404}
+    ]
+    assert found["lessons"][0]["why"] == "nobody says so"
+
+
+def test_an_accepted_rule_carries_the_reason_of_the_baseline() -> None:
+    found = server_report_json(result(*EACH_KIND, known={"SHA-90": "known", "SHA-91": "gone"}))
+    assert found["rules"][0]["accepted"] == "known"
+    assert "accepted" not in found["rules"][1]
+    assert found["summary"]["stale"] == ["SHA-91"]
+
+
+def test_two_lessons_about_one_place_are_one_operation_of_the_patch() -> None:
+    assert lessons_patch(result(*EACH_KIND)) == list(PATCH)
+
+
+@pytest.mark.parametrize(
+    ("price", "written"), [("0.42", "0.42"), ("5", "5.00"), ("0.1425", "0.1425"), ("0.14250", "0.1425")]
+)
+def test_prices_have_cents_and_more_only_where_they_need_it(price: str, written: str) -> None:
+    entry = BudgetEntry("job", Decimal(price), True, 200, "job-1")
+    found = server_report_json(result(ledger=(entry,), spent=Decimal(price), budget=Decimal(price)))
+    assert found["ledger"] == [{"probe": "job", "price": written, "billed": True, "status": 200, "job": "job-1"}]
+    assert found["summary"]["spent_at_most"] == found["summary"]["budget"] == written
+
+
+def junit(found: ServerResult) -> ElementTree.Element:
+    return ElementTree.fromstring(server_junit(found))[0]
+
+
+def test_junit_has_a_failure_for_a_broken_rule_and_skips_what_was_not_observed() -> None:
+    suite = junit(result(*EACH_KIND))
+    assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["5", "1", "0", "1"]
+    cases = {case.get("name"): [child.tag for child in case] for case in suite}
+    assert cases == {
+        "SHA-90 name-SHA-90": ["failure"],
+        "SHA-91 name-SHA-91": [],
+        "SHA-92 name-SHA-92": ["skipped"],
+        "SHA-93 name-SHA-93": ["system-out"],
+        "SHA-94 name-SHA-94": ["system-out"],
+    }
+
+
+def test_junit_fails_for_a_stale_entry_and_has_an_error_where_nothing_was_judged() -> None:
+    stale = junit(result(rule("SHA-90", []), known={"SHA-90": "known"}))
+    assert (stale.get("tests"), stale.get("failures")) == ("2", "1")
+    unjudged = junit(result(unjudged="no server", verdicts=()))
+    assert (unjudged.get("tests"), unjudged.get("errors")) == ("1", "1")
+
+
+def test_the_page_escapes_what_the_endpoint_sent_and_bounds_the_findings() -> None:
+    many = rule("SHA-90", [BREACH] * (MOST_TRACE_LINES + 5))
+    page = server_page(result(many, rule("SHA-93", [LEARNED])), CONTRACT)
+    assert "<wrong>" not in page
+    assert page.count("request 1 is &lt;wrong&gt;") == MOST_TRACE_LINES
+    assert "the form differs" in page
+    assert "<always>" not in page
+
+
+def test_every_file_is_written_and_the_trace_has_no_secret(tmp_path: Path) -> None:
+    found = result(*EACH_KIND)
+    found = replace(found, trace=replace(found.trace, secret="whsec-top"))
+    write_server_report(found, CONTRACT, tmp_path / "new" / "folder")
+    written = {path.name: path.read_text() for path in (tmp_path / "new" / "folder").iterdir()}
+    assert set(written) == {"report.json", "junit.xml", "index.html", "lessons.patch.json", "trace.json"}
+    assert not [name for name, text in written.items() if "whsec-top" in text]
+    assert json.loads(written["lessons.patch.json"]) == list(PATCH)
+    assert read_trace(json.loads(written["trace.json"])).secret is None
