@@ -66,6 +66,7 @@ from hobbyhorse.contract.values import (
 # The deepest contract known is nested 20 deep; jsonschema_rs and json of the standard library follow a few hundred.
 DEEPEST_DOCUMENT = 100
 
+# Format 1 named every situation, and listed assumptions by absolute pointers.
 FORMAT = 2
 
 

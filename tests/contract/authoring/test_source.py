@@ -34,7 +34,10 @@ def api(paths: dict[str, Any], **more: Any) -> Source:
     return Source({"openapi": "3.0.0", "paths": paths, **more})
 
 
-WITH_ID = {"type": "object", "properties": {"data": {"type": "object", "properties": {"task_id": {"type": "string"}}}}}
+WITH_ID: dict[str, Any] = {
+    "type": "object",
+    "properties": {"data": {"type": "object", "properties": {"task_id": {"type": "string"}}}},
+}
 WITH_STAGE = {"type": "object", "properties": {"status": {"type": "string"}}}
 
 

@@ -30,7 +30,7 @@ def security(subject: Subject) -> Iterator[Problem]:
     """There is a security scheme, every operation on jobs requires one, and every required scheme exists."""
     schemes = subject.schemas.document(OPENAPI).get("components", {}).get("securitySchemes", {})
     if not schemes:
-        message = "has no securitySchemes; only the key separates the jobs of one client from another's"
+        message = "has no securitySchemes; only a key separates one client's jobs from another's"
         yield subject.problem(message, "components", file=OPENAPI)
     for pointer, value in keyword_objects(subject.schemas.document(OPENAPI)):
         for index, requirement in enumerate(_requirements(value)):
@@ -40,7 +40,7 @@ def security(subject: Subject) -> Iterator[Problem]:
                     yield subject.problem(message, *pointer, "security", index, file=OPENAPI)
     for role, operation in subject.contract.operations.items():
         if role in KEYED and not operation.authenticated:
-            message = f"{operation.operation_id} requires no key; only the key separates the jobs of one client from another's"
+            message = f"{operation.operation_id} requires no key; only a key separates one client's jobs from another's"
             yield subject.problem(message, "operations", role, "operationId")
 
 
