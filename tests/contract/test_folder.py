@@ -168,7 +168,7 @@ def test_a_variant_that_there_is_none_of_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("pointer", "value", "place", "reason"),
     [
-        ("/x/y", 1, "/variants/v/set/~1x~1y", "'/x/y' is nowhere; all but the last step must be there"),
+        ("/x/y", 1, "/variants/v/set/~1x~1y", "'/x/y' does not exist; its parent must"),
         ("/models/2", {}, "/variants/v/set/~1models~12", "'2' is not an index of an array of length 2"),
         ("/~x", 1, "/variants/v/set/~1~0x", "'/~x' is not a JSON Pointer"),
         ("/name", 5, "/name", '5 is not of type "string"'),

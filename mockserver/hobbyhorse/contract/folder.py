@@ -83,6 +83,7 @@ class ContractError(ValueError):
 def data_directory(name: str) -> Path:
     """Return the project's own `contracts` or `fixtures`: in the installed package, else in the checkout."""
     package = Path(__file__).resolve().parent.parent
+    # A wheel has the data in the package; a checkout has it two folders up, where people read and edit it.
     installed = package / name
     return installed if installed.is_dir() else package.parent.parent / name
 
@@ -99,6 +100,7 @@ def load_all(directory: Path | None = None, variants: Mapping[str, Sequence[str]
 
     The shape of the project's own is not checked at every start: its tests have done that.
     """
+    # The tests have checked the project's own contracts, and every command loads them at its start.
     trusted = directory is None
     directory = directory or data_directory("contracts")
     chosen = dict(variants or {})
@@ -130,6 +132,7 @@ def build(folder: Path, documents: Mapping[str, Any], variants: Sequence[str] = 
     if not trusted:
         _refuse(folder, misshapen(clean))
         _refuse(folder, broken_references(_schema_documents(clean)))
+    # Variants come after completion, so that one can set a member that the file leaves out.
     return build_whole(folder, complete(clean), marks, variants)
 
 
@@ -139,6 +142,7 @@ def build_whole(
     """Make a contract of documents that leave nothing out and have no marks on them. Raises ContractError."""
     if variants:
         documents = {**documents, LIFECYCLE: _vary(folder, documents[LIFECYCLE], variants)}
+        # A variant can set a value of any shape, and its author is not the author of the rest.
         _refuse(folder, misshapen(documents))
     return _Builder(folder, documents, marks).contract()
 
@@ -216,8 +220,9 @@ def _vary(folder: Path, lifecycle: Any, variants: Sequence[str]) -> Any:
         for text, value in known[name]["set"].items():
             try:
                 pointer = parse_pointer(text)
+                # With a misspelt parent the variant would create a member that nothing reads.
                 if resolve(lifecycle, pointer[:-1]) is MISSING:
-                    raise ExpressionError(f"{text!r} is nowhere; all but the last step must be there")
+                    raise ExpressionError(f"{text!r} does not exist; its parent must")
                 lifecycle = replaced(lifecycle, pointer, value)
             except ExpressionError as error:
                 raise ContractError(folder / LIFECYCLE, ("variants", name, "set", text), str(error)) from None
@@ -259,6 +264,7 @@ class _Builder:
         self.marks = marks
         self.openapi = documents[OPENAPI]
         self.lifecycle = documents[LIFECYCLE]
+        # jsonschema-rs would take `$schema` for the dialect of this document, which it is not.
         plain = {name: value for name, value in self.lifecycle.items() if name != "$schema"}
         self.schemas = Schemas({**documents, LIFECYCLE: plain})
 
@@ -314,6 +320,7 @@ class _Builder:
         variants = self.lifecycle.get("variants", {})
         places: dict[str, list[str]] = {key: [] for key in self.lifecycle["assumptions"]}
         for mark in self.marks:
+            # An unknown reason is a problem that lint reports; it must not keep a contract from being read.
             if mark.reason in places:
                 places[mark.reason].append(address(mark.file, mark.pointer))
         return tuple(
@@ -376,6 +383,7 @@ class _Builder:
         at = ("operations", role)
         found = self.found(spec["operationId"], (*at, "operationId"))
         parameters = self.parameters(found)
+        # An operation's null removes the binding of all operations; reading must not find a value there.
         own = spec.get("bindings", {})
         common = {name: one for name, one in self.lifecycle.get("bindings", {}).items() if own.get(name, 0) is not None}
         bindings = {
@@ -385,6 +393,7 @@ class _Builder:
         items = self.items(spec.get("items"), (*at, "items"))
         if role in ("status", "result", "cancel") and _link(found.path, bindings) is None:
             raise self.fail((*at, "bindings"), "no $request.path place for 'job'; the job's id must be in the path")
+        # Situations share the bindings of their operation; each example decides which of them it shows.
         bound = _Bound(_bound(bindings.values()), items)
         situations = self.common_situations(found, bound)
         situations |= self.situations(spec["situations"], (*at, "situations"), found, bound)
@@ -497,6 +506,7 @@ class _Builder:
         """Build an operation's own situations, and check that each example exists."""
         situations = {}
         for name, spec in specs.items():
+            # Completion leaves the status out rather than choosing one of several.
             if "status" not in spec:
                 raise self.fail((*location, name), self.no_status(found, spec["example"]))
             content = json_content(self.openapi, found, spec["status"])
@@ -518,6 +528,7 @@ class _Builder:
         stages = frozenset(
             self.stage(stage, (*location, "stages", index)) for index, stage in enumerate(spec.get("stages", ()))
         )
+        # A provider may use one error object for refusals and failures; the stage tells which of them this is.
         failed = any(self.lifecycle["stages"][stage]["class"] == "failure" for stage in stages)
         return Situation(
             name=name,
@@ -636,6 +647,7 @@ class _Builder:
                     raise self.fail(
                         (*at, "parameters", name), f"{spec['schema']} declares nothing at {format_pointer(place)!r}"
                     )
+                # A list of references has a place each; no single default could fill them.
                 if len(places) == 1 and isinstance(declared, dict) and "default" in declared:
                     defaults[name] = declared["default"]
         limit, images = spec.get("prompt_limit"), spec.get("images")
@@ -659,6 +671,7 @@ class _Builder:
             prompt_limit=limit
             and PromptLimit(
                 limit["characters"],
+                # A limit for Chinese above the general one still counts each character once.
                 max(1, limit["characters"] // limit.get("chinese", limit["characters"])),
                 limit["over"],
             ),
@@ -681,6 +694,7 @@ class _Builder:
 
 def _pattern(path: str, parameters: Sequence[Parameter]) -> re.Pattern[str]:
     """Return the regular expression of a path template, with one group for each parameter."""
+    # Model ids contain slashes, which OpenAPI cannot express; x-multi-segment lets such a parameter match them.
     wide = {parameter.name for parameter in parameters if parameter.part == "path" and parameter.multi_segment}
     parts = re.split(r"\{([^}]+)\}", path)
     text = re.escape(parts[0])

@@ -104,6 +104,7 @@ def lint_directory(directory: Path | None = None) -> tuple[list[Path], list[Prob
     if not folders:
         return [], [Problem(directory, "", f"contains no contract; a contract is a folder with a {LIFECYCLE}")]
     problems = [problem for folder in folders for problem in lint(folder)]
+    # The hosts of a folder can be read only if it has no other problem.
     return folders, problems or list(_shared_hosts(folders))
 
 
@@ -132,6 +133,7 @@ def lint_documents(found: Documents) -> list[Problem]:
         return [Problem(found.folder / file, format_pointer(tuple(map(str, at))), reason) for file, at, reason in older]
     clean, marks, malformed = unmarked(found.files)
     bare = Documents(found.folder, clean, tuple(marks), tuple(malformed))
+    # A contract of broken files would give many problems that only repeat the first.
     if problems := [problem for check in DOCUMENT_CHECKS for problem in check(bare)]:
         return problems
     try:
@@ -147,10 +149,12 @@ def lint_documents(found: Documents) -> list[Problem]:
             problems.append(_written(bare, base, problem))
     if problems:
         return problems
+    # Some checks ask for a value in any variant: an example may exist for one variant only.
     family = tuple(contract for _, contract in readings)
     for which, contract in readings:
         for problem in [problem for check in CHECKS for problem in check(Subject(bare, contract, family))]:
             told = _written(bare, contract, problem)
+            # A problem of the base appears in every variant too; it is reported once, without a variant's name.
             if told not in problems:
                 problems.append(Problem(told.path, told.pointer, which + told.message))
     return problems

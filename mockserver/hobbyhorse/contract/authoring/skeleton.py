@@ -148,6 +148,7 @@ def write_skeleton(folder: Path, openapi: Path | None = None, roles: Mapping[str
         )
     source = read_source(openapi) if openapi is not None else Source(PLAIN)
     skeleton = make_skeleton(folder.name, source, roles or {})
+    # Nothing is written before lint has passed, so a failure leaves no half contract.
     if problems := lint_documents(Documents(folder, skeleton.documents)):
         raise SourceError(f"no contract can be made of this document as it stands: {problems[0]}")
     folder.mkdir(parents=True)
@@ -218,6 +219,7 @@ class _Maker:
         status, schema = self.source.granted(found)
         while "properties" not in schema and schema.get("anyOf"):
             schema = schema["anyOf"][0]
+        # A sample cannot match every pattern; a looser schema accepts at least the same responses.
         if not _keeps(schema, sample(schema)):
             self.notes.append(f"{found.id}: the schema of {status} is reduced to types and names; complete it by hand")
             schema = relaxed(schema)
@@ -236,6 +238,7 @@ class _Maker:
         at["video"] = self._find(shown, "status: the video", _is_video, "video_url")
         error = find_member(shown, _is_error)
         at["error"] = error if error is not None else ()
+        # The fake writes its own ids and URLs, which a documented pattern may refuse.
         for schema, place in ((submitted, at["submitted"]), (shown, at["job"]), (shown, at["video"])):
             if place:
                 _set_schema(schema, place, {"type": "string"})
@@ -258,12 +261,14 @@ class _Maker:
         for word in [word for word, kind in classes.items() if not kind]:
             self.notes.append(f"the stage {word!r} has no known class; left out")
             del classes[word]
+        # Without a start or a good end there is no state machine.
         if not {"success"} <= set(classes.values()) or not {"pending", "running"} & set(classes.values()):
             self.notes.append("the stages are not listed; assumed: queued, running, succeeded, failed")
             classes = {"queued": "pending", "running": "running", "succeeded": "success", "failed": "failure"}
         order = list(WORDS)
         classes = dict(sorted(classes.items(), key=lambda one: order.index(one[1])))
         names = {word: re.sub(r"[^a-z0-9_]+", "_", word.lower()).strip("_") or "stage" for word in classes}
+        # Words that differ only in case or punctuation stay as they are.
         if len(set(names.values())) < len(names):
             names = {word: word for word in names}
         return {names[word]: kind for word, kind in classes.items()}, {names[word]: word for word in classes}
@@ -289,6 +294,7 @@ class _Maker:
             example = replaced(example, place, value)
         for place in without:
             shorter = replaced(example, place, MISSING)
+            # A required member stays, with a made-up value.
             example = shorter if _keeps(schema, shorter) else example
         return example
 
@@ -384,6 +390,7 @@ class _Maker:
         schema = {"$schema": DIALECT, **{name: one for name, one in schema.items() if name != "$schema"}}
         for place, name in _parameters(schema):
             self._fit(schema, place, name)
+        # APIs name the model either in the path or in the body.
         in_path = next((name for name in self.submit.names if "model" in name.lower()), None)
         if in_path is not None:
             model_at = f"$request.path.{in_path}"
@@ -515,6 +522,7 @@ def _graph(stages: Mapping[str, str]) -> dict[str, Any]:
     graph: dict[str, Any] = {}
     for index, name in enumerate(going):
         last = index == len(going) - 1
+        # The first successor is the one of a job that goes well.
         onward = [*good, *bad] if last else [going[index + 1]]
         graph[name] = {"class": stages[name], "next": onward, "lasts": LASTS[stages[name]]}
     return graph | {name: {"class": stages[name]} for name in (*good, *bad)}

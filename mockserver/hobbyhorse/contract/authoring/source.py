@@ -111,6 +111,7 @@ class Source:
         schema = self.follow(schema)
         if not isinstance(schema, dict) or depth > DEEPEST_SCHEMA:
             return {}
+        # allOf is merged first, because `type` and `properties` often stand in different parts of it.
         schema = self._merged(schema)
         simple = {name: schema[name] for name in KEPT if name in schema}
         simple |= {name: one for name in COUNTS if type(one := schema.get(name)) in (int, float)}
@@ -124,6 +125,7 @@ class Source:
             simple["additionalProperties"] = more
         if isinstance(readings := schema.get("oneOf", schema.get("anyOf")), list) and readings:
             simple["anyOf"] = [self.simple(one, depth + 1) for one in readings]
+        # OpenAPI 3.0 has `nullable`; 3.1 has the type null.
         if schema.get("nullable") is True and isinstance(simple.get("type"), str):
             simple["type"] = [simple["type"], "null"]
         return simple
@@ -140,6 +142,7 @@ class Source:
                 elif name == "required" and isinstance(value, list):
                     merged[name] = [*merged.get(name, []), *(one for one in value if one not in merged.get(name, []))]
                 else:
+                    # The schema's own member wins over that of a part, which is the more general one.
                     merged.setdefault(name, value)
         return merged
 
@@ -274,6 +277,7 @@ def has_type(schema: Mapping[str, Any], kind: str) -> bool:
 def find_member(schema: Any, wanted: Any, pointer: Pointer = ()) -> Pointer | None:
     """Return the place of the first member that is wanted by name and schema, the outermost first."""
     properties = schema.get("properties", {}) if isinstance(schema, dict) else {}
+    # Breadth first: the outermost id is the job's, an inner one may be a user's.
     for name, one in properties.items():
         if wanted(name, one):
             return (*pointer, name)

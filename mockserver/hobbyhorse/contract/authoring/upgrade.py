@@ -72,6 +72,7 @@ def upgrade_folder(folder: Path) -> bool:
         raise UpgradeError(str(error)) from None
     if isinstance(documents[LIFECYCLE], dict) and documents[LIFECYCLE].get("format") == FORMAT:
         return False
+    # Files without a change are not written, so that their times and layout stay.
     changed = upgraded(folder, documents)
     write_all(folder, {file: laid_out(document) for file, document in changed.items() if document != documents[file]})
     return True
@@ -163,6 +164,7 @@ class _Search:
         self.folder = folder
         self.plain = plain
         self.variants = list(plain[LIFECYCLE].get("variants", {}))
+        # Built without completion: a default of format 2 must not colour the meaning of format 1.
         self.wanted = self._meaning(_filled(plain))
         self.renames: list[tuple[Pointer, str, str]] = []
 
@@ -175,6 +177,7 @@ class _Search:
 
     def keeps(self, documents: Documents) -> bool:
         """Whether documents mean what the original means."""
+        # The builder trusts the shape, so a wrong one would raise something else than ContractError.
         if any(misshapen(documents)):
             return False
         try:
@@ -224,6 +227,7 @@ class _Search:
             named = {at[-1] for at, shown in _situations(documents) if set(shown) & set(contents)} & {old}
             if named or any(name in examples_at(documents[OPENAPI], content) for content in contents):
                 continue
+            # Without its entry is best; with a shorter entry is still better than with the old name.
             trial = _rename_example(documents, contents, old, name)
             without = {**trial, LIFECYCLE: replaced(trial[LIFECYCLE], location, MISSING)}
             if self.keeps(without) or self.keeps(trial):
@@ -364,6 +368,7 @@ def _implied_examples(documents: Documents) -> Iterator[tuple[Pointer, Any]]:
 
 def _shorter(value: Any) -> Iterator[Any]:
     """Yield what may stand in the place of a value: nothing, or all but one of a binding's places."""
+    # Nothing first: the shortest form that means the same is kept.
     yield MISSING
     if isinstance(value, list) and len(value) > 1 and all(isinstance(item, str) for item in value):
         for index in range(len(value)):

@@ -24,6 +24,7 @@ def callback_address(subject: Subject) -> Iterator[Problem]:
     submit = subject.contract.operations["submit"]
     bound = submit.bindings.get("callback_url")
     expected = sorted("{" + str(place) + "}" for place in (bound.request if bound else ()))
+    # OpenAPI sends a callback to the expression above its operation; the fake sends it to the bound place.
     own = [expression for expression, _ in _declared(subject, callbacks)]
     if not own:
         message = f"{callbacks.operation_id!r} is not below the callbacks of {submit.operation_id} in {OPENAPI}"
@@ -63,6 +64,7 @@ def callback_situations(subject: Subject) -> Iterator[Problem]:
             yield subject.problem(message, *at, telling[0], "stages")
         if len(telling) > 1:
             yield subject.problem(f"stage {stage.name!r} has {' and '.join(telling)}; only one can be sent", *at)
+    # The loader would accept these members and ignore them, and the author would never know.
     for name, spec in subject.lifecycle["callbacks"]["situations"].items():
         for fact in sorted({"when", "status", "headers"} & set(spec)):
             yield subject.problem(f"a callback has no {fact}; remove it", *at, name, fact)
@@ -137,6 +139,7 @@ def signature(subject: Subject) -> Iterator[Problem]:
         elif len(found) > 1 and list_of_fields(text) is None:
             message = f"{text!r} has several fields; a list of fields is 't={{timestamp}},v1={{signature}}' or the like"
             yield subject.problem(message, *at, "headers", name)
+    # A signed value that is not sent along cannot be recomputed by the receiver.
     for needed in ("signature", *(name for name in ("timestamp", "id") if name in content)):
         if needed not in sent:
             yield subject.problem(
@@ -148,6 +151,7 @@ def signature(subject: Subject) -> Iterator[Problem]:
 
 def fields(text: str) -> list[str]:
     """Return the names in braces in a text; a malformed text is returned as one unknown name."""
+    # str.format would raise at the first message, in the middle of a run.
     try:
         found = list(Formatter().parse(text))
     except ValueError:

@@ -42,6 +42,7 @@ def files(documents: Documents) -> Iterator[Problem]:
     for path in sorted(documents.folder.rglob("*")):
         if not path.is_file() or path.relative_to(documents.folder).as_posix() in documents.files:
             continue
+        # A contract with code would run on the machine of everyone who tries it.
         if path.suffix != ".json":
             yield Problem(path, "", "a contract is data: only .json files may be here")
         else:
@@ -58,6 +59,7 @@ def repeated_members(documents: Documents) -> Iterator[Problem]:
             repeated += [name for name in dict.fromkeys(names) if names.count(name) > 1]
 
         path = documents.folder / file
+        # orjson keeps the last of two members silently; only this parser reports both.
         if path.is_file():
             json.loads(path.read_bytes(), object_pairs_hook=note)
         for name in repeated:
@@ -125,6 +127,7 @@ def valid_schemas(documents: Documents) -> Iterator[Problem]:
             yield documents.problem(message, *pointer, *error.instance_path, file=file)
     for file, pointer, schema in every_schema(documents):
         if isinstance(pattern := schema.get("pattern"), str):
+            # Python generates values for a pattern and Rust validates them; each refuses some of the other's syntax.
             try:
                 re.compile(pattern)
                 jsonschema_rs.Draft202012Validator({"pattern": pattern})
@@ -137,6 +140,7 @@ def usable_schemas(documents: Documents) -> Iterator[Problem]:
     """The schemas of a folder can be compiled, each with the schemas that it refers to."""
     if any(reference_targets(documents)) or any(valid_schemas(documents)):
         return
+    # Schemas that are valid one by one can still clash, for example by a shared $id.
     schemas = Schemas(_schema_files(documents))
     for file, pointer, _ in root_schemas(documents):
         try:
@@ -148,6 +152,7 @@ def usable_schemas(documents: Documents) -> Iterator[Problem]:
 
 def used_models(documents: Documents) -> Iterator[Problem]:
     """Every file in models/ is the schema of a model, or a $ref refers to it."""
+    # A wrong shape is reported already, and this check could not walk it.
     if any(shapes(documents)):
         return
     named = [model.get("schema") for model in documents.files[LIFECYCLE]["models"]]

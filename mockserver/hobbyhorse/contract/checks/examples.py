@@ -38,6 +38,7 @@ def security(subject: Subject) -> Iterator[Problem]:
                 if name not in schemes:
                     message = f"no security scheme {name!r}; there are {', '.join(schemes) or 'none'}"
                     yield subject.problem(message, *pointer, "security", index, file=OPENAPI)
+    # The key is the isolation between clients: without one, every client would see all jobs.
     for role, operation in subject.contract.operations.items():
         if role in KEYED and not operation.authenticated:
             message = f"{operation.operation_id} requires no key; only a key separates one client's jobs from another's"
@@ -74,6 +75,7 @@ def used_examples(subject: Subject) -> Iterator[Problem]:
     """Every example of a response belongs to a situation, of the contract or of a variant."""
     used = {situation.example_at for contract in subject.family for situation in _situations(contract)}
     for pointer, content in _contents(subject.schemas.document(OPENAPI)):
+        # The body of a request is an order, not a response; of a callback it is the message that is sent.
         if "requestBody" in pointer and "callbacks" not in pointer:
             continue
         for name in content.get("examples", {}):

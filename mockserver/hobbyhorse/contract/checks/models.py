@@ -52,6 +52,7 @@ def parameter_types(subject: Subject) -> Iterator[Problem]:
     for index, model in enumerate(subject.contract.models):
         for name, places in model.parameters.items():
             for place in places:
+                # A nullable parameter still has the type of its values.
                 got = _types(subject, *_declared(subject, model, place)) - {"null"}
                 if not got or not got <= PARAMETER_KINDS[name]:
                     allowed = " or ".join(sorted(PARAMETER_KINDS[name]))
@@ -128,6 +129,7 @@ def limits(subject: Subject) -> Iterator[Problem]:
             if least > most:
                 yield subject.problem(f"is at least {least} and at most {most}", "models", index, "images", "aspect")
         limit = subject.lifecycle["models"][index].get("prompt_limit", {})
+        # The weight of a character is a whole number, so that a cut prompt has a whole number of characters.
         if limit.get("characters", 0) % limit.get("chinese", 1):
             message = f"{limit['characters']} is not a multiple of {limit['chinese']}"
             yield subject.problem(message, "models", index, "prompt_limit", "chinese")
@@ -156,6 +158,7 @@ def body_examples(subject: Subject) -> Iterator[Problem]:
         if not operation.body_examples:
             yield subject.problem(f"the requestBody of {operation.operation_id} has no example", *at)
             continue
+        # Without these an example cannot be read as an order; their own checks report them.
         if any(forms(subject)) or any(needed_places(subject)):
             continue
         ordered, refused = set(), False
@@ -163,11 +166,13 @@ def body_examples(subject: Subject) -> Iterator[Problem]:
             if operation.body_schema and subject.schemas.violations(operation.body_schema, body, most=1):
                 refused = True
                 continue
+            # In some APIs the path names the model, so one body may fit several models.
             tried = {model.id: try_order(subject.contract, operation, model.id, body) for model in models}
             ordered |= {model for model, result in tried.items() if isinstance(result, ValidRequest)}
             refusals = [result for result in tried.values() if isinstance(result, Refusal)]
             if len(refusals) == len(models):
                 refused = True
+                # "Unknown model" only repeats that the body names another one; the other refusal is the mistake.
                 known = next((refusal for refusal in refusals if refusal.situation != "unknown_model"), refusals[0])
                 message = f"the example {name!r} of its requestBody is refused: {known.message}"
                 yield subject.problem(message, *at)

@@ -58,6 +58,7 @@ def request_places(subject: Subject) -> Iterator[Problem]:
     operations = subject.contract.operations.values()
     for name in subject.lifecycle.get("bindings", {}):
         bound = [(one, one.bindings[name].request) for one in operations if name in one.bindings]
+        # A binding of all operations may fit only some of them; it is wrong only if it fits none.
         if all(places and list(_all_read(subject, operation, places)) for operation, places in bound):
             yield subject.problem("no operation's request declares this place", "bindings", name)
 
@@ -90,6 +91,7 @@ def declares(schemas: Schemas, schema: Any, file: str, pointer: Pointer) -> bool
     if not isinstance(schema, dict):
         return False
     step, rest = pointer[0], pointer[1:]
+    # A map of free names, such as metadata, declares every name through additionalProperties.
     inner = [schema.get("properties", {}).get(step, schema.get("additionalProperties"))]
     if step.isdigit():
         inner.append(schema.get("items"))
@@ -146,6 +148,7 @@ def response_sides(subject: Subject) -> Iterator[Problem]:
 
 def response_places(subject: Subject) -> Iterator[Problem]:
     """A value's place in the response is in at least one example, of the contract or of a variant."""
+    # A binding of all operations is shown if any operation shows it.
     everywhere = [example for role in subject.contract.operations for example in subject.family_examples(role)]
     for role, operation in subject.contract.operations.items():
         shown, here = subject.family_examples(role), subject.examples(role)
@@ -170,6 +173,7 @@ def misformatted(
         return
     bodies = [place.pointer for place in places if place.part == "body"]
     for value in [resolve(example, pointer) for example in examples for pointer in bodies]:
+        # Providers write null or "" if a job has no such value yet; neither has the format.
         if value is MISSING or value is None or value == "":
             continue
         try:
@@ -210,6 +214,7 @@ def overlapping(
             shared = pointer == another and (SHARED_ERRORS.get(name) == other or SHARED_ERRORS.get(other) == name)
             if longer[: len(shorter)] != shorter or {name, other} <= CONSTANT or shared:
                 continue
+            # Overlapping pointers are harmless if no example has both, as in an error that is an object or a text.
             if any(resolve(example, longer) is not MISSING for example in examples):
                 message = f"{name!r} and {other!r} are inside each other in an example, at {format_pointer(longer)!r}"
                 yield subject.problem(message, *at)
@@ -250,6 +255,7 @@ def _must_show(subject: Subject, role: str, name: str, situations: Iterable[str]
     for situation in situations:
         if situation in operation.situations and not any(place.part == "header" for place in places):
             example = subject.example(operation.situations[situation])
+            # The bindings write only into members that the example has.
             if all(resolve(example, place.pointer) is MISSING for place in places):
                 message = f"the example has no {name!r}; its places are {', '.join(map(str, places))}"
                 yield subject.problem(message, *subject.situation_at(role, situation), "example")
@@ -280,6 +286,7 @@ def _copied(subject: Subject, at: Pointer, example: Any, bound: list[Pointer], j
     for pointer, text in _texts(example):
         if any(_within(pointer, place) for place in bound):
             continue
+        # A client that follows such a URL leaves the fake, with its key, for the real provider.
         real = any(f"//{host}/" in text for host in subject.contract.hosts)
         if real or text in jobs:
             what = f"a URL of the real provider, {text!r}" if real else f"a job's id, {text!r}"
@@ -319,6 +326,7 @@ def links(subject: Subject) -> Iterator[Problem]:
     """A bound URL is that of an operation that exists: otherwise clients would get the example's."""
     for role, operation in subject.contract.operations.items():
         for name, other in ROLE_OF_LINK.items():
+            # The fake builds the URL from that operation's path.
             if name in operation.bindings and other not in subject.contract.operations:
                 message = f"there is no {other} operation that this URL could lead to"
                 yield subject.problem(message, *subject.binding_at(role, name))
@@ -384,6 +392,7 @@ def paging(subject: Subject) -> Iterator[Problem]:
                 if parameter is None:
                     continue
                 schema = subject.schemas.deref(subject.schemas.at(parameter.schema), OPENAPI)[0]
+                # Pages count from 1 and offsets from 0; without a minimum a client could request page -1.
                 least = schema.get("minimum", -1) if isinstance(schema, dict) else -1
                 if parameter.part != "query" or parameter.type != "integer" or least < (name == "page"):
                     message = f"{place} must be an integer in the query with a minimum of {int(name == 'page')} or more"

@@ -36,6 +36,7 @@ def needed_situations(subject: Subject) -> Iterator[Problem]:
         needed = [*NEEDED_SITUATIONS[role], *(["unauthenticated"] if operation.authenticated else [])]
         if role == "submit" and subject.contract.idempotency.mode == "replay":
             needed += NEEDED_FOR_REPLAY
+        # A path parameter of the wrong form is an unknown job; any other is an invalid request.
         if any(parameter.part != "path" for parameter in operation.parameters):
             needed.append("invalid_request")
         for name in dict.fromkeys(needed):
@@ -89,6 +90,7 @@ def conditions(subject: Subject) -> Iterator[Problem]:
                 parameter = next((known for known in operation.parameters if known.place == place), None)
                 for broken in subject.schemas.violations(parameter.schema, value, most=1) if parameter else ():
                     yield subject.problem(f"can never be true: {broken}", *at, str(place))
+            # Such a situation would be sent for a job in any stage, even before it exists.
             if role in SHOWING and not one.stages:
                 yield subject.problem("has a condition but no stages", *at)
             for other in situations[:index]:
@@ -106,6 +108,7 @@ def stage_words(subject: Subject) -> Iterator[Problem]:
     for role, operation in subject.contract.operations.items():
         for situation in operation.situations.values():
             for word in _words(subject, operation, subject.example(situation)) if situation.stages else ():
+                # A reader takes the stage from the word alone, wherever it finds it.
                 if meaning.get(word) and not meaning[word] & situation.stages:
                     at = (*subject.situation_at(role, situation.name), "example")
                     yield subject.problem(_means(word, meaning), *at)
@@ -157,12 +160,14 @@ def headers(subject: Subject) -> Iterator[Problem]:
                 if name.lower() not in known:
                     message = f"the response {situation.status} of {operation.operation_id} declares no such header"
                     yield subject.problem(message, *at)
+                # A line break here would split the response.
                 if not (text.isascii() and text.isprintable()):
                     yield subject.problem(f"{text!r} is not a header value: only printable ASCII is allowed", *at)
 
 
 def _declared_headers(subject: Subject, situation: Situation) -> set[str]:
     """Return the headers of the response that holds a situation's schema."""
+    # The schema stands at RESPONSE/content/application~1json/schema.
     response = parse_pointer(situation.schema.partition("#")[2])[:-3]
     declared = resolve(subject.schemas.document(OPENAPI), (*response, "headers"))
     return {name.lower() for name in declared} if isinstance(declared, dict) else set()

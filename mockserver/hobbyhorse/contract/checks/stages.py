@@ -27,6 +27,7 @@ def ways(subject: Subject) -> Iterator[Problem]:
 def happy_way(subject: Subject) -> Iterator[Problem]:
     """A job that goes well ends in success."""
     graph = subject.contract.graph
+    # The fake follows the first successor whenever no scenario says otherwise.
     end = graph[graph.path(graph.initial)[-1]]
     if end.kind != "success":
         message = f"the happy path ends in {end.name!r}, a {end.kind}; put the stage of success first in `next`"
@@ -46,6 +47,7 @@ def cancelling(subject: Subject) -> Iterator[Problem]:
     graph, operations = subject.contract.graph, subject.contract.operations
     cancellable = [stage for stage in graph if stage.cancellable]
     for stage in cancellable:
+        # A granted cancellation moves the job along this edge.
         if not any(graph[name].kind == "cancelled" for name in stage.next):
             yield subject.problem("is cancellable but leads to no cancelled stage", "stages", stage.name)
         if "cancel" not in operations:

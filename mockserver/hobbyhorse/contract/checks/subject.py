@@ -64,6 +64,7 @@ class Subject:
 
     def binding_at(self, role: str, name: str) -> Pointer:
         """Return the place of an operation's binding: its own, or the one of all operations."""
+        # The place of a problem should be the line to edit.
         own = self.lifecycle["operations"][role].get("bindings", {})
         return ("operations", role, "bindings", name) if name in own else ("bindings", name)
 

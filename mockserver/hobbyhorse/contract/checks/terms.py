@@ -32,6 +32,7 @@ def times(subject: Subject) -> Iterator[Problem]:
 def job_ids(subject: Subject) -> Iterator[Problem]:
     """An id of the form that the contract names is valid against every schema of a job's id."""
     contract = subject.contract
+    # The fake makes up ids; a schema that refuses them would refuse every one of its responses.
     job = contract.job_id_prefix + ID_FORMS[contract.job_id_form](Random(0), 0.0)
     for operation in contract.operations.values():
         if (binding := operation.bindings.get("job")) is None:
@@ -43,6 +44,7 @@ def job_ids(subject: Subject) -> Iterator[Problem]:
             for place in binding.response:
                 if place.part == "body" and resolve(body, place.pointer) is not MISSING:
                     body = replaced(body, place.pointer, job)
+            # An example that is invalid by itself is reported elsewhere.
             if not subject.schemas.violations(situation.schema, example, most=1):
                 shown.append((situation.schema, body))
         for address, value in shown:

@@ -45,6 +45,7 @@ def formats(subject: Subject) -> Iterator[Problem]:
     """Moments, money and durations have a format of their kind; no other value has one."""
     for at, binding in every_binding(subject):
         allowed = VALUE_FORMATS.get(binding.name, PLAIN)
+        # A format is about writing; a value that is only read needs none.
         written = binding.request if at[0] == "callbacks" else binding.response
         if binding.format not in allowed and (written or binding.format is not None):
             got = f"has the format {binding.format!r}" if binding.format else "has no format"
