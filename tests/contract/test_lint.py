@@ -203,8 +203,8 @@ def test_two_providers_with_one_host_are_a_problem(tmp_path: Path) -> None:
     for name in ("one", "two"):
         specimen.write(tmp_path / name, specimen.edited({}))
     assert [str(problem) for problem in lint_directory(tmp_path)[1]] == [
-        f"{tmp_path}/two/openapi.json#/servers: the host 'api.acme.example' is that of 'one' already; "
-        "a host is one provider's"
+        f"{tmp_path}/two/openapi.json#/servers: the host 'api.acme.example' already belongs to 'one'; "
+        "a host belongs to one provider"
     ]
 
 

@@ -232,7 +232,9 @@ class _Completion:
             # A common situation is written once, so that an assumption can mark it once.
             if name not in own and name not in (covered if is_stage else common):
                 own[name] = self._own(role, name, {})
-        return own
+        # In the order of the examples, whether implied or not, so that naming one changes nothing else.
+        order = list(self.shown[role])
+        return dict(sorted(own.items(), key=lambda one: _position(order, one[1]["example"])))
 
     def _unrouted(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Complete the responses to a request that meets no operation."""
@@ -430,6 +432,11 @@ class _Completion:
             "situations": situations,
             "signature": signature and {"encoding": "hex", "secret": "text", "tolerance": None, **signature},
         }
+
+
+def _position(names: list[str], name: str) -> int:
+    """Return the position of a name in a list, or that of the end."""
+    return names.index(name) if name in names else len(names)
 
 
 def _in_order(situations: Mapping[str, Any]) -> dict[str, Any]:
