@@ -531,7 +531,7 @@ async def test_a_made_up_provider_tells_the_end_of_a_job_in_its_own_words(made: 
     body = replaced(body, operation.bindings["callback_url"].request[0].pointer, "http://127.0.0.1:1/nobody")
     await mock.call(contract, "submit", path={"model": model.id}, body=body)
     await mock.clock.run_until_idle()
-    attempts = list(mock.fake.courier().attempts)
+    attempts = list(mock.fake.callback_dispatcher().attempts)
     assert len(attempts) == 1 + len(contract.callbacks.retries)
     for attempt in attempts:
         assert_nothing_old(made, attempt.body, {name.lower(): value for name, value in attempt.headers.items()})

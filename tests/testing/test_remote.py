@@ -132,7 +132,7 @@ def test_its_complaints_name_the_next_step(world: RemoteWorld, contract: Contrac
     job = order(world, contract)
     unmatched, invalid, unmet, uncollected = world.complaints()
     assert "the nearest is" in unmatched
-    assert "not as the contract has it" in invalid
+    assert "does not match the contract" in invalid
     assert "status_reset_peer: status/0 reset_peer" in unmet
     assert "make the request, move the clock, or do not arm it" in unmet
     assert job in uncollected

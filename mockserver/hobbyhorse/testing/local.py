@@ -106,7 +106,7 @@ class MockServer:
         if self._thread is None:
             bound = bind_elsewhere() if self._elsewhere else {}
             self.origins = {kind: address(one) for kind, one in bound.items()}
-            self._fake.lives_at(self.origins)
+            self._fake.add_origins(self.origins)
             self._thread = ServerThread(self._tracker, more=tuple(bound.values()))
         return self
 
@@ -271,7 +271,7 @@ class MockWorld:
     @property
     def callbacks(self) -> list[CallbackAttempt]:
         """Every attempt to deliver a callback of this world's jobs."""
-        return self._server.run(lambda: self._server.asgi.courier().of(self._world))
+        return self._server.run(lambda: self._server.asgi.callback_dispatcher().of(self._world))
 
     @property
     def ledger(self) -> Ledger:
@@ -362,7 +362,7 @@ class MockWorld:
 
     def redeliver(self, job: str) -> None:
         """Deliver a job's callback again. Raises LookupError if there is none."""
-        self._server.run_on_loop(lambda: self._server.asgi.courier().redeliver(self._world, self._job(job)))
+        self._server.run_on_loop(lambda: self._server.asgi.callback_dispatcher().redeliver(self._world, self._job(job)))
 
     def _job(self, job: str) -> Job:
         if job not in self._world.jobs:

@@ -36,8 +36,8 @@ MISTAKES: dict[str, tuple[str, Callable[[Any], None], list[str]]] = {
     ),
     "an assumption about nothing": (
         "lifecycle.json",
-        lambda found: found.update({"x-assumed": {"nowhere": next(iter(found["assumptions"]))}}),
-        ["/x-assumed/nowhere", "lifecycle.json"],
+        lambda found: found["assumptions"].update({"unused": "No place is marked with it."}),
+        ["lifecycle.json#/assumptions/unused"],
     ),
     "an empty file": ("lifecycle.json", lambda found: found.clear(), ["lifecycle.json", "required"]),
 }
