@@ -550,7 +550,7 @@ async def told_end(acme: Contract, ending: Ending, secret: str = DEFAULT_SECRET)
     body = replaced(body, ("callback_url",), "http://127.0.0.1:1/nobody")
     await mock.call(acme, "submit", path={"model": model.id}, body=body)
     await mock.clock.run_until_idle()
-    attempt = next(iter(mock.fake.courier().attempts))
+    attempt = next(iter(mock.fake.callback_dispatcher().attempts))
     return mock, attempt.body, {name.lower(): value for name, value in attempt.headers.items()}
 
 
