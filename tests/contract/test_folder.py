@@ -188,7 +188,7 @@ def test_a_variant_that_is_not_taken_changes_nothing_and_is_not_looked_at() -> N
     assert built({L + "/variants/v": variant}).graph == built({}).graph
 
 
-# ---- what is read
+# ---- values
 
 
 def test_the_stages_are_read_with_their_defaults(acme: Contract) -> None:

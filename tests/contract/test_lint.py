@@ -37,7 +37,7 @@ FOLDERS = [specimen.FOLDER, *find_folders(DIRECTORY)]
 each_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 
 
-# ---- what is right
+# ---- valid folders
 
 
 @each_folder
@@ -66,7 +66,7 @@ def members_in(value: Any) -> set[str]:
     return set().union(*map(members_in, value)) if isinstance(value, list) else set()
 
 
-# ---- what is wrong
+# ---- broken folders
 
 
 def test_every_file_of_broken_folders_belongs_to_a_test() -> None:
@@ -122,7 +122,7 @@ WRAPPERS = {"problem", "fail"}
 """Functions that make a problem on behalf of who calls them."""
 
 OTHERS = {"load_all", "lint", "lint_directory", "lint_documents", "_shared_hosts", *WRAPPERS}
-"""Functions whose problems are about a directory, or are somebody else's told again."""
+"""Functions whose problems are about a directory, or repeat the problems of other functions."""
 
 
 def noting(make: Callable[..., None], note: Callable[[FrameType | None], None]) -> Callable[..., None]:
@@ -208,7 +208,7 @@ def test_two_providers_with_one_host_are_a_problem(tmp_path: Path) -> None:
     ]
 
 
-# ---- what the page on contracts says
+# ---- the page on contracts
 
 
 def section(title: str) -> str:
@@ -251,7 +251,7 @@ def test_the_example_on_the_page_is_a_whole_folder_that_can_be_served(tmp_path: 
     assert all(laid_out(json.loads(text)) == text for text in files.values())
 
 
-# ---- what nobody thought of
+# ---- arbitrary damage
 
 
 @cache

@@ -89,7 +89,7 @@ def data_directory(name: str) -> Path:
 
 
 def find_folders(directory: Path) -> list[Path]:
-    """Return the providers' folders of a directory, by name: those that have a lifecycle.json, or itself if it has."""
+    """Return the providers' folders of a directory, by name; each has a lifecycle.json."""
     if (directory / LIFECYCLE).is_file():
         return [directory]
     return sorted(path.parent for path in directory.glob(f"*/{LIFECYCLE}"))
@@ -231,7 +231,7 @@ def _vary(folder: Path, lifecycle: Any, variants: Sequence[str]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Bound:
-    """The live places of an operation's responses, and those of the items of its list."""
+    """The live places of an operation's responses and of its list's items."""
 
     places: Sequence[Bound]
     items: Items | None = None
@@ -612,7 +612,7 @@ class _Builder:
         return f"no response of {found.spec['operationId']} shows an example {example!r}; there: {there}"
 
     def no_example(self, name: str, content: Pointer) -> str:
-        """Return that an example does not exist, and the names of those that do."""
+        """Return that an example does not exist, and the names of the existing ones."""
         there = ", ".join(examples_at(self.openapi, content)) or "none"
         return f"no example {name!r} at {OPENAPI}#{format_pointer(content)}; there: {there}"
 

@@ -132,14 +132,14 @@ PLAIN: Mapping[str, Any] = {
 
 @dataclass(slots=True)
 class Skeleton:
-    """The documents of a new contract, and what was guessed for it, a line each."""
+    """The documents of a new contract, and a line for each guess."""
 
     documents: dict[str, Any]
     notes: list[str] = field(default_factory=list)
 
 
 def write_skeleton(folder: Path, openapi: Path | None = None, roles: Mapping[str, str] | None = None) -> list[str]:
-    """Write a new contract into a folder that does not exist; return what was guessed. Raises SourceError."""
+    """Write a new contract into a folder that does not exist; return a line for each guess. Raises SourceError."""
     if folder.exists() or folder.is_symlink():
         raise SourceError(f"{folder} exists already; a new contract needs a new name")
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", folder.name):
@@ -163,7 +163,7 @@ def make_skeleton(name: str, source: Source, given: Mapping[str, str]) -> Skelet
 
 
 class _Maker:
-    """Makes one skeleton; `notes` collects what is guessed on the way."""
+    """Makes one skeleton; `notes` collects a line for each guess."""
 
     def __init__(self, name: str, source: Source, roles: Mapping[str, Candidate], notes: list[str]) -> None:
         self.name = name
@@ -229,7 +229,7 @@ class _Maker:
         return status, schema
 
     def _places(self, submitted: dict[str, Any], shown: dict[str, Any]) -> dict[str, Pointer]:
-        """Find the id, the stage, the video and the error; what is missing is added, because a job needs it."""
+        """Find the id, the stage, the video and the error; add a missing one, because a job needs it."""
         at: dict[str, Pointer] = {}
         at["submitted"] = self._find(submitted, "submit: the job's id", is_id, "id")
         job = find_member(shown, is_id)

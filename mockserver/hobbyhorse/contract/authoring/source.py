@@ -1,6 +1,6 @@
 """Reading an OpenAPI document: the operations that a contract needs, and schemas reduced to a contract's keywords.
 
-A contract's schemas have few keywords, so that anybody can generate from them and negate them. A schema that has more
+A contract's schemas have few keywords, so that any tool can generate from them and negate them. A schema that has more
 is reduced to one that accepts at least the same values.
 """
 
@@ -34,12 +34,12 @@ ID = re.compile(r"(?:.*_)?(?:id|uuid)|.*I[dD]", re.DOTALL)
 
 
 class SourceError(ValueError):
-    """A document or a choice of roles that no contract can be made from: what was seen, and what to do."""
+    """A document or a choice of roles that no contract can be made from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An operation of the document: its method, path and id, its own members and those of its path item."""
+    """An operation of the document: its method, path and id, its own members, and its path item."""
 
     method: str
     path: str
@@ -72,7 +72,7 @@ class Source:
                     yield Candidate(method, str(path), str(spec.get("operationId", named)), spec, item)
 
     def follow(self, value: Any) -> Any:
-        """Follow the references from a value; one that leads nowhere, or in a circle, leads to an empty object."""
+        """Follow the references from a value; a broken or circular one gives an empty object."""
         for _ in range(DEEPEST_SCHEMA):
             if not isinstance(value, dict) or not isinstance(text := value.get("$ref"), str):
                 return value

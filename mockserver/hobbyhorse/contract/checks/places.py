@@ -262,7 +262,7 @@ def _must_show(subject: Subject, role: str, name: str, situations: Iterable[str]
 
 
 def copies(subject: Subject) -> Iterator[Problem]:
-    """A job's id and a URL of the real provider are bound: otherwise every client would get those of the example."""
+    """A job's id and a URL of the real provider are bound: otherwise every client would get the example's."""
     jobs = _shown_jobs(subject)
     for role, operation in subject.contract.operations.items():
         bound = [pointer for _, pointer in _bodies(operation.bindings.values())]
@@ -289,8 +289,8 @@ def _copied(subject: Subject, at: Pointer, example: Any, bound: list[Pointer], j
         # A client that follows such a URL leaves the fake, with its key, for the real provider.
         real = any(f"//{host}/" in text for host in subject.contract.hosts)
         if real or text in jobs:
-            what = f"a URL of the real provider, {text!r}" if real else f"a job's id, {text!r}"
-            message = f"the example has at {format_pointer(pointer)!r} {what}; bind this place"
+            found = f"a URL of the real provider, {text!r}" if real else f"a job's id, {text!r}"
+            message = f"the example has at {format_pointer(pointer)!r} {found}; bind this place"
             yield subject.problem(message, *at)
 
 

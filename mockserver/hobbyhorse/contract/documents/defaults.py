@@ -82,7 +82,7 @@ PLAIN_PARAMETERS = ("prompt", "resolution", "duration", "aspect_ratio", "seed", 
 DEEPEST_PARAMETER = 3
 
 SHARED_ERRORS: Mapping[str, str] = {"error_code": "refusal_code", "error_message": "refusal_message"}
-"""Bindings of a failed job that are also those of a refusal if they are bound for every operation."""
+"""Bindings of a failed job that a refusal shares if they are bound for every operation."""
 
 
 def complete(documents: Mapping[str, Any]) -> dict[str, Any]:
