@@ -225,8 +225,10 @@ MISTAKES = {
     "an address that is not ours": Mistake(["--host", "203.0.113.1"], ["203.0.113.1"]),
     "a port in use": Mistake(["--port", "{port}"], ["{port}", "--port 0"]),
     "no directory of contracts": Mistake(["--contracts", "{tmp}/nowhere"], ["nowhere", "no contract"]),
-    "a contract that is not JSON": Mistake(["--contracts", "{tmp}/garbled"], ["garbled", "lifecycle.json", "no JSON"]),
-    "a contract with a mistake": Mistake(["--contracts", "{tmp}/mistaken"], ["mistaken", "no stage", "'nowhere'"]),
+    "a contract that is not JSON": Mistake(
+        ["--contracts", "{tmp}/garbled"], ["garbled", "lifecycle.json", "valid JSON"]
+    ),
+    "a contract with a mistake": Mistake(["--contracts", "{tmp}/mistaken"], ["mistaken", "not a stage", "'nowhere'"]),
 }
 
 
