@@ -83,7 +83,7 @@ def test_the_word_of_the_stage_identifies_the_situation(state: str) -> None:
 
 
 def test_situations_with_the_same_words_are_all_reported() -> None:
-    assert status({"id": "x", "state": "done"}).situations == ("done", "done_verbose")
+    assert status({"id": "x", "state": "done"}).situations == ("done_verbose", "done")
 
 
 def test_the_status_must_be_that_of_the_situation() -> None:

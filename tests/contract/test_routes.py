@@ -143,7 +143,7 @@ def test_the_last_situation_of_a_stage_is_its_default_if_no_condition_is_met() -
     routes = Routes(build(specimen.FOLDER, specimen.edited(condition)))
     found = routes.match("GET", "/v1/jobs/a")
     assert found is not None
-    assert found[0].situation("done", Message({}, {}, lambda name: None)).name == "done_verbose"
+    assert found[0].situation("done", Message({}, {}, lambda name: None)).name == "done"
 
 
 def test_a_condition_is_about_its_own_stage_only() -> None:

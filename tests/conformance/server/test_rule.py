@@ -43,7 +43,7 @@ def test_a_breach_of_an_assumption_is_a_lesson_with_the_assumptions_place_and_re
     found = verdict(assuming(contract, "lifecycle.json#/job_id/form"), [breach])
     assert (found.verdict, found.breaches) == (LESSON, ())
     (lesson,) = found.lessons
-    assert (lesson.rule, lesson.places, lesson.why) == ("SHA-90", ("lifecycle.json#/job_id/form",), "nobody says so")
+    assert (lesson.rule, lesson.places, lesson.why) == ("SHA-90", ("lifecycle.json#/job_id/form",), "the documents do not say")
     assert (lesson.message, lesson.seen, lesson.patch) == ("the form differs", "uuid4", patch)
 
 
