@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from hobbyhorse.contract.folder import (
@@ -136,6 +138,15 @@ def test_a_shape_of_ones_own_beside_the_folders_changes_nothing(tmp_path: Path) 
     (tmp_path / "lifecycle.schema.json").write_text("{}")
     with pytest.raises(ContractError, match='"models" is a required property'):
         load(folder)
+
+
+@pytest.mark.parametrize("folder", [specimen.FOLDER, *find_folders(DIRECTORY)], ids=lambda folder: folder.name)
+def test_a_file_keeps_the_schema_that_editors_use_with_its_marks(folder: Path) -> None:
+    """The loader checks a file without marks; an editor sees them."""
+    schema = json.loads((data_directory("contracts") / "lifecycle.schema.json").read_text())
+    found = json.loads((folder / "lifecycle.json").read_text())
+    assert "x-assumed" in json.dumps(found)
+    assert not list(jsonschema_rs.Draft202012Validator(schema).iter_errors(found))
 
 
 # ---- variants

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hobbyhorse.contract.authoring.layout import laid_out
 from hobbyhorse.contract.authoring.skeleton import write_skeleton
 from hobbyhorse.contract.authoring.source import SourceError
 from hobbyhorse.contract.folder import load
+from hobbyhorse.contract.forms.expressions import Pointer, replaced
 from hobbyhorse.contract.lint import lint
-from tests.conftest import CONTRACTS, DIRECTORY
+from tests.conftest import CONTRACTS, DIRECTORY, many
 from tests.world import Mock
 
 CLIPS = """
@@ -73,6 +80,14 @@ components:
         application/json:
           schema: {type: object, properties: {error: {type: object, properties: {message: {type: string}}}}}
 """
+
+
+def inside(value: Any, pointer: Pointer = ()) -> Iterator[Pointer]:
+    """Yield every place of a document."""
+    yield pointer
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, child in pairs:
+        yield from inside(child, (*pointer, str(step)))
 
 
 @pytest.fixture
@@ -195,6 +210,25 @@ def test_an_odd_document_gives_a_right_contract_or_one_line(name: str, tmp_path:
         said = str(error)
     assert (tmp_path / "odd").exists() == (said == "")
     assert len(said.splitlines()) == 1 if said else lint(tmp_path / "odd") == []
+
+
+PLACES = [place for place in inside(yaml.safe_load(CLIPS)) if place]
+
+
+@settings(max_examples=many(60, 15))
+@given(place=st.sampled_from(PLACES), value=st.sampled_from([None, 5, "x", [], {}, [1], {"a": 1}, {"$ref": "#"}, True]))
+def test_no_damage_makes_the_skeleton_fail_with_anything_but_one_line(place: Pointer, value: Any) -> None:
+    document = replaced(yaml.load(CLIPS, yaml.BaseLoader), place, value)
+    with tempfile.TemporaryDirectory() as directory:
+        (Path(directory) / "api.json").write_text(json.dumps(document))
+        try:
+            write_skeleton(Path(directory) / "clips", Path(directory) / "api.json")
+        except SourceError as error:
+            problem = str(error)
+        else:
+            problem = ""
+            assert lint(Path(directory) / "clips") == []
+        assert len(problem.splitlines()) <= 1
 
 
 @pytest.mark.parametrize("name", ["Upper", "a b", ".hidden"])

@@ -147,7 +147,11 @@ def write_skeleton(folder: Path, openapi: Path | None = None, roles: Mapping[str
             f"{folder.name!r} becomes a path prefix: only lower-case letters, digits, '.', '_' and '-' are allowed"
         )
     source = read_source(openapi) if openapi is not None else Source(PLAIN)
-    skeleton = make_skeleton(folder.name, source, roles or {})
+    try:
+        skeleton = make_skeleton(folder.name, source, roles or {})
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        # The document is not ours: where a schema should be, there may be a text or a number.
+        raise SourceError(f"{openapi} has a value of the wrong type: {' '.join(str(error).split())}") from None
     # Nothing is written before lint has passed, so a failure leaves no half contract.
     if problems := lint_documents(Documents(folder, skeleton.documents)):
         raise SourceError(f"no contract can be made of this document as it stands: {problems[0]}")
@@ -497,7 +501,7 @@ def _required(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _bare(schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: schema[name] for name in ("type", "title", "description") if name in schema}
+    return {name: schema[name] for name in ("type", "title", "description", "enum") if name in schema}
 
 
 def _if(place: Pointer, value: Any) -> dict[Pointer, Any]:

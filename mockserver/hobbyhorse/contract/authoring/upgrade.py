@@ -377,7 +377,7 @@ def _shorter(value: Any) -> Iterator[Any]:
 
 
 def _members(value: Any, pointer: Pointer = ()) -> Iterator[Pointer]:
-    """Yield the place of every member of an object, each before those inside it."""
+    """Yield the place of every member of an object, the outer ones first."""
     if isinstance(value, dict):
         for name, item in value.items():
             if pointer or name not in KEPT:

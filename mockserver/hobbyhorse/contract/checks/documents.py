@@ -179,7 +179,7 @@ def root_schemas(documents: Documents) -> Iterator[tuple[str, Pointer, Any]]:
 
 
 def every_schema(documents: Documents) -> Iterator[tuple[str, Pointer, dict[str, Any]]]:
-    """Yield every schema that is an object, those inside others too, with its file and place."""
+    """Yield every schema that is an object, also inside others, with its file and place."""
     for file, pointer, schema in root_schemas(documents):
         for inner, found in _subschemas(pointer, schema):
             yield file, inner, found

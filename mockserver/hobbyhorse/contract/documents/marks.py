@@ -115,7 +115,7 @@ def _marked_objects(file: str, document: Any) -> Iterator[tuple[Pointer, Any]]:
 
 
 def holders(file: str, document: Any) -> Iterator[Pointer]:
-    """Yield the place of every object that can have a mark, each before those inside it."""
+    """Yield the place of every object that can have a mark, the outer ones first."""
     # From a place and its value to the kind of object it is: "keywords" have a fixed meaning, "names" are an author's.
     waiting: list[tuple[Pointer, Any, str]] = [((), document, "facts" if file == LIFECYCLE else "keywords")]
     while waiting:
