@@ -25,6 +25,8 @@ from hobbyhorse.clock.quiescence import (
     TimeStepper,
     awaiting_response,
     held,
+    together,
+    unheld,
 )
 
 Handler = Callable[[Receive, Send], Awaitable[None]]
@@ -374,3 +376,58 @@ def test_a_hold_without_an_activity_does_nothing() -> None:
             assert group.busy == 0
         assert group.busy == 1
     assert group.busy == 0
+
+
+@pytest.mark.anyio
+async def test_tasks_that_run_together_count_by_themselves_and_hold_their_parent() -> None:
+    group = ActivityGroup()
+    seen: list[int] = []
+    release = asyncio.Event()
+
+    async def waits() -> None:
+        with held():
+            await release.wait()
+
+    async def works() -> None:
+        await asyncio.sleep(0)
+        seen.append(group.busy)
+        release.set()
+
+    with group.activity():
+        await together(waits(), works())
+        seen.append(group.busy)
+    assert seen == [1, 1], "the hold of one task must not hide the work of the other"
+
+
+@pytest.mark.anyio
+async def test_an_unheld_wait_does_not_hide_the_work_of_a_sibling() -> None:
+    group = ActivityGroup()
+    clock = ManualClock(start=0.0)
+    seen: list[int] = []
+
+    async def deadline() -> None:
+        with unheld():
+            await clock.sleep_until(5.0)
+
+    with group.activity():
+        sleeper = asyncio.ensure_future(deadline())
+        await asyncio.sleep(0)
+        seen.append(group.busy)
+        with held():
+            seen.append(group.busy)
+        await clock.advance(5.0)
+        await sleeper
+    assert seen == [1, 0]
+
+
+@pytest.mark.anyio
+async def test_a_response_that_fails_to_arrive_releases_its_hold() -> None:
+    group = ActivityGroup()
+    with group.activity():
+        trace = awaiting_response()
+        await trace("connection.connect_tcp.started", {})
+        assert group.busy == 1, "connecting is work of this process"
+        await trace("http11.receive_response_headers.started", {})
+        assert group.busy == 0
+        await trace("http11.receive_response_headers.failed", {})
+        assert group.busy == 1
