@@ -15,7 +15,7 @@ _HOMES = {"client_suite": "hobbyhorse.runners.client_suite"}
 
 
 def __getattr__(name: str) -> Any:
-    """Load the public names when they are first used, so that the command line is ready at once."""
+    """Import a public name on first use, so that the command line does not wait for all of them."""
     if name in __all__:
         return getattr(import_module(_HOMES.get(name, "hobbyhorse.testing.local")), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

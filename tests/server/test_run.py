@@ -108,8 +108,8 @@ def test_it_prints_one_json_line_when_it_is_ready_and_its_banner_on_stderr() -> 
         ready = json.loads(server.line)
         assert set(ready) == {"url", "pid"}
         assert ready["pid"] == server.process.pid
-        answer = httpx.get(server.url, trust_env=False)
-        assert answer.json()["providers"] == {contract.key: f"{server.url}/{contract.key}" for contract in CONTRACTS}
+        response = httpx.get(server.url, trust_env=False)
+        assert response.json()["providers"] == {contract.key: f"{server.url}/{contract.key}" for contract in CONTRACTS}
         status, out, err = server.stop()
     assert (status, out) == (0, "")
     assert "Traceback" not in err
@@ -419,9 +419,9 @@ def test_a_video_matches_its_order_and_needs_no_key(contract: Contract, moved: M
         url = find_video(client, job)
     head, whole = get(url, "HEAD"), get(url)
     assert (head.status_code, whole.status_code) == (200, 200)
-    for answer in (head, whole):
-        assert answer.headers["content-type"] == "video/mp4"
-        assert int(answer.headers["content-length"]) == len(whole.content)
+    for response in (head, whole):
+        assert response.headers["content-type"] == "video/mp4"
+        assert int(response.headers["content-length"]) == len(whole.content)
     assert head.content == b""
     assert whole.content[4:8] == b"ftyp"
     facts = probe(whole.content)
@@ -449,9 +449,9 @@ def test_a_first_frame_is_a_jpeg(moved: Moved) -> None:
             job = submit(client)
             moved.advance(3_600)
             url = client.call("status", path={"job": job}).reading.values["first_frame_url"]
-        answer = get(str(url))
-        assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jpeg")
-        assert answer.content.startswith(b"\xff\xd8\xff")
+        response = get(str(url))
+        assert (response.status_code, response.headers["content-type"]) == (200, "image/jpeg")
+        assert response.content.startswith(b"\xff\xd8\xff")
 
 
 def test_a_link_expires_when_the_contract_documents_it(contract: Contract, moved: Moved) -> None:
@@ -467,9 +467,9 @@ def test_a_link_expires_when_the_contract_documents_it(contract: Contract, moved
         moved.advance(life - 3_600)
         assert get(url, "HEAD").status_code == 200
         moved.advance(3_600)
-    answer = get(url)
-    assert (answer.status_code, answer.headers["content-type"]) == (403, "application/xml")
-    assert "<Code>AccessDenied</Code>" in answer.text
+    response = get(url)
+    assert (response.status_code, response.headers["content-type"]) == (403, "application/xml")
+    assert "<Code>AccessDenied</Code>" in response.text
 
 
 def test_a_link_that_was_changed_is_refused_in_xml(contract: Contract, moved: Moved) -> None:
@@ -488,9 +488,9 @@ def test_a_link_that_was_changed_is_refused_in_xml(contract: Contract, moved: Mo
         url.partition("?")[0],
         url + "0",
     ):
-        answer = get(changed)
-        assert (answer.status_code, answer.headers["content-type"]) == (403, "application/xml"), changed
-        assert "<Code>SignatureDoesNotMatch</Code>" in answer.text
+        response = get(changed)
+        assert (response.status_code, response.headers["content-type"]) == (403, "application/xml"), changed
+        assert "<Code>SignatureDoesNotMatch</Code>" in response.text
 
 
 def test_missing_media_are_refused_with_404_in_xml(contract: Contract, moved: Moved) -> None:
@@ -500,9 +500,9 @@ def test_missing_media_are_refused_with_404_in_xml(contract: Contract, moved: Mo
         moved.advance(3_600)
         link = urlsplit(find_video(client, job))
     with serving(Fake()) as url:
-        answer = get(f"{url}{link.path}?{link.query}")
-    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/xml")
-    assert "<Code>NoSuchKey</Code>" in answer.text
+        response = get(f"{url}{link.path}?{link.query}")
+    assert (response.status_code, response.headers["content-type"]) == (404, "application/xml")
+    assert "<Code>NoSuchKey</Code>" in response.text
 
 
 @pytest.mark.parametrize("path", ["", "/", "/..%2f..%2fetc%2fpasswd", "/x/y/../../../etc/passwd", "/a/b/c/d"])

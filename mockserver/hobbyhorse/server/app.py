@@ -9,9 +9,10 @@ A request takes one path through this module, and each step may end it:
 4. Scenario. The request joins the active scenario of its job, or activates an armed one.
 5. Decide. The role's function in `operations` makes the response; a fault may replace it, or keep it from being
    called.
-6. Respond. The response is sent as it is, or `socket_faults` sends it through the broken connection.
-7. Journal. The exchange is recorded before the first byte leaves: a client that has its response and then reads the
-   journal must find itself there. The handover is completed afterwards, with the last byte.
+6. Journal. The exchange is recorded before its first byte is sent: a client that has its response and then reads the
+   journal must find the exchange there.
+7. Respond. The response is sent whole, or through a connection fault of `socket_faults`. Its last byte completes the
+   handover, which the journal's record refers to.
 
 Two invariants hold at every exit. A claimed idempotency key is released, or the next request with it would be refused
 forever. And a request that arrived in full is recorded once, whatever fault its response meets. A request that its

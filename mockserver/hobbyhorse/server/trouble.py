@@ -1,9 +1,10 @@
 """Faults in responses: which active scenario a request meets, and how its next fault changes the response.
 
-A scenario is a list of faults by role. Each job runs through its own copy, an `ActiveScenario`; a request without a
-job meets the scenario that is armed for its key. A fault either replaces the operation (`INSTEAD`: the server did
-nothing) or applies to the response of an operation that took effect. A fault that has nothing to change, because the
-submission was refused or the field is absent, is not used up: it waits for the next response.
+A scenario is a list of faults by role. An `ActiveScenario` walks through that list for one job, beginning with the
+submissions that lead to it; a request without a job meets the scenario that is armed for its key. A fault either
+replaces the operation (`INSTEAD`: the server did nothing) or applies to the response of an operation that took
+effect. A fault that has nothing to change, because the submission was refused or the field is absent, is not used up:
+it waits for the next response.
 """
 
 from __future__ import annotations

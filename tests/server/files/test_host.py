@@ -18,12 +18,12 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_the_video_has_the_documented_length_and_rate_and_needs_no_key(contract: Contract, host: Host) -> None:
-    answer = await host.client.get(await host.video(contract))
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "video/mp4"
-    assert int(answer.headers["content-length"]) == len(answer.content)
+    response = await host.client.get(await host.video(contract))
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "video/mp4"
+    assert int(response.headers["content-length"]) == len(response.content)
     (job,) = host.mock.world.jobs.values()
-    facts = probe(answer.content)
+    facts = probe(response.content)
     assert facts.fps == 24
     assert facts.constant_frame_rate
     assert facts.frames == 24 * job.order.seconds
@@ -62,28 +62,28 @@ async def test_a_range_is_that_part_of_the_whole(wanted: str, start: int, stop: 
 async def test_several_ranges_come_as_one_message_of_several_parts(host: Host) -> None:
     url = await host.video()
     whole = (await host.client.get(url)).content
-    answer = await host.client.get(url, headers={"range": "bytes=0-9,100-109"})
-    assert answer.status_code == 206
-    assert answer.headers["content-type"].startswith("multipart/byteranges")
-    assert int(answer.headers["content-length"]) == len(answer.content)
-    assert whole[0:10] in answer.content
-    assert whole[100:110] in answer.content
+    response = await host.client.get(url, headers={"range": "bytes=0-9,100-109"})
+    assert response.status_code == 206
+    assert response.headers["content-type"].startswith("multipart/byteranges")
+    assert int(response.headers["content-length"]) == len(response.content)
+    assert whole[0:10] in response.content
+    assert whole[100:110] in response.content
 
 
 @pytest.mark.parametrize("wanted", ["bytes=99999999-", "bytes=10-5"])
 async def test_a_range_that_is_not_there_is_refused(wanted: str, host: Host) -> None:
-    answer = await host.client.get(await host.video(), headers={"range": wanted})
-    assert answer.status_code in (400, 416)
+    response = await host.client.get(await host.video(), headers={"range": wanted})
+    assert response.status_code in (400, 416)
 
 
 async def test_a_file_that_the_client_has_is_not_sent_again(host: Host) -> None:
     url = await host.video()
     tag = (await host.client.get(url)).headers["etag"]
     for wanted in (tag, f"W/{tag}", f'"other", {tag}', "*"):
-        answer = await host.client.get(url, headers={"if-none-match": wanted})
-        assert answer.status_code == 304
-        assert answer.content == b""
-        assert answer.headers["etag"] == tag
+        response = await host.client.get(url, headers={"if-none-match": wanted})
+        assert response.status_code == 304
+        assert response.content == b""
+        assert response.headers["etag"] == tag
     assert (await host.client.get(url, headers={"if-none-match": '"other"'})).status_code == 200
 
 
@@ -94,10 +94,10 @@ async def test_a_link_expires_on_the_worlds_clock_as_in_an_object_store(host: Ho
     await host.mock.clock.advance(job.expires - host.mock.clock.now() - 1)
     assert (await host.client.get(url)).status_code == 200
     await host.mock.clock.advance(2)
-    answer = await host.client.get(url)
-    assert answer.status_code == 403
-    assert answer.headers["content-type"].startswith("application/xml")
-    assert b"<Code>AccessDenied</Code>" in answer.content
+    response = await host.client.get(url)
+    assert response.status_code == 403
+    assert response.headers["content-type"].startswith("application/xml")
+    assert b"<Code>AccessDenied</Code>" in response.content
 
 
 async def test_a_link_that_was_changed_is_refused(host: Host) -> None:
@@ -106,9 +106,9 @@ async def test_a_link_that_was_changed_is_refused(host: Host) -> None:
     longer = re.sub(r"Expires=\d+", "Expires=99999999999", url)
     never = re.sub(r"Expires=\d+", "Expires=", url)
     for changed in (longer, never, url.partition("?")[0], url.replace("video.mp4", "first_frame.jpg"), url[:-1] + "x"):
-        answer = await host.client.get(changed)
-        assert answer.status_code == 403, changed
-        assert b"SignatureDoesNotMatch" in answer.content
+        response = await host.client.get(changed)
+        assert response.status_code == 403, changed
+        assert b"SignatureDoesNotMatch" in response.content
     assert job.id in url
 
 
@@ -116,9 +116,9 @@ async def test_a_file_that_never_existed_is_not_found(host: Host) -> None:
     url = urlsplit(await host.video())
     signer = host.mock.fake.worlds.signer
     for path in (url.path.replace("video.mp4", "other.mp4"), "/media/nobody/nothing/video.mp4"):
-        answer = await host.client.get(f"{path}?{signer.query(path, None)}")
-        assert answer.status_code == 404
-        assert b"<Code>NoSuchKey</Code>" in answer.content
+        response = await host.client.get(f"{path}?{signer.query(path, None)}")
+        assert response.status_code == 404
+        assert b"<Code>NoSuchKey</Code>" in response.content
 
 
 async def test_the_first_frame_is_served_where_the_contract_shows_it(host: Host) -> None:
@@ -129,9 +129,9 @@ async def test_the_first_frame_is_served_where_the_contract_shows_it(host: Host)
         await host.mock.clock.advance(3_600)
         reply = await host.mock.call(contract, "status", path={"job": job})
         assert reply.reading is not None
-        answer = await host.client.get(reply.reading.values["first_frame_url"])
-        assert answer.headers["content-type"] == "image/jpeg"
-        assert answer.content.startswith(b"\xff\xd8")
+        response = await host.client.get(reply.reading.values["first_frame_url"])
+        assert response.headers["content-type"] == "image/jpeg"
+        assert response.content.startswith(b"\xff\xd8")
         return
     pytest.fail("no contract shows a first frame")
 

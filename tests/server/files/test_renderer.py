@@ -29,9 +29,9 @@ pytestmark = pytest.mark.anyio
 async def test_many_first_requests_for_one_video_render_it_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = count_renderings(monkeypatch)
     url = await host.video()
-    answers = await asyncio.gather(*(host.client.get(url) for _ in range(200)))
-    assert {answer.status_code for answer in answers} == {200}
-    assert len({hashlib.sha256(answer.content).digest() for answer in answers}) == 1
+    responses = await asyncio.gather(*(host.client.get(url) for _ in range(200)))
+    assert {response.status_code for response in responses} == {200}
+    assert len({hashlib.sha256(response.content).digest() for response in responses}) == 1
     assert len(seen) == 1
 
 
@@ -91,8 +91,8 @@ async def test_the_same_order_and_seed_give_the_same_bytes_in_another_server(tmp
     for number in range(2):
         mock = Mock([CONTRACT], cache=tmp_path / str(number), seed=3)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(mock.fake), base_url="http://mock.test") as client:
-            answer = await client.get(await Host(mock, client).video())
-            digests.append((hashlib.sha256(answer.content).hexdigest(), answer.headers["etag"]))
+            response = await client.get(await Host(mock, client).video())
+            digests.append((hashlib.sha256(response.content).hexdigest(), response.headers["etag"]))
     assert digests[0] == digests[1]
 
 
