@@ -12,7 +12,6 @@ import typer
 
 from hobbyhorse.cli.usage import UsageError
 from hobbyhorse.contract.folder import load_all
-from hobbyhorse.contract.lint import lint_directory
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.scenarios.scenario import Scenario, ScenarioError, load_catalogue
 from hobbyhorse.server.files.cache import user_directory
@@ -66,6 +65,8 @@ def load_contracts(directory: Path | None, variants: Sequence[str] = ()) -> list
         chosen.setdefault(provider, []).append(name)
     if directory is not None:
         # Only here: `make check` lints the project's contracts, so that no start has to.
+        from hobbyhorse.contract.lint import lint_directory  # noqa: PLC0415 - 6 ms at each start, for --contracts alone
+
         _, problems = lint_directory(directory)
         if problems:
             more = f" (and {len(problems) - 1} more: hobbyhorse contracts lint {directory})" if problems[1:] else ""
