@@ -50,6 +50,9 @@ bench: $(VENV)/.ready ## print the benchmarks (needs wrk: apt-get install wrk); 
 mutants: $(VENV)/.ready ## hunt the clients that break the rules on purpose, and write docs/rules.md
 	@$(BIN)/python -m tests.broken_clients
 
+mutation: $(VENV)/.ready ## change the code in one place at a time, run the tests, write docs/mutation.md (COUNT=N or all, MINUTES=N)
+	@$(BIN)/python -m tests.mutation $(or $(COUNT),600) --minutes $(or $(MINUTES),60)
+
 broken-servers: $(VENV)/.ready ## hold the servers that break the rules on purpose against them, and write docs/server-rules.md
 	@$(BIN)/python -m tests.broken_servers
 

@@ -1,0 +1,83 @@
+"""Hunt mutants that no test notices: `python -m tests.mutation [COUNT|all] [--seed N] [--minutes N]`.
+
+Results are kept by mutant in results.json; mutants that were noticed do not run again, survivors do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import time
+from typing import Any
+
+from .hunt import work
+from .page import LEAST_SCORE, PAGE, REASONS, RESULTS, change, page, score, stored
+from .plan import Mutant, all_mutants, sample
+
+# About an hour on two cores if nothing is known yet.
+COUNT = 600
+
+
+def main() -> int:
+    """Hunt, store the results, and write the page; 1 if the score is too low."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation")
+    parser.add_argument("count", nargs="?", default=str(COUNT))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    asked = parser.parse_args()
+    known, everything = stored(RESULTS), all_mutants()
+    chosen = everything if asked.count == "all" else sample(everything, int(asked.count), asked.seed)
+    results = {one.key: known[one.key] for one in chosen if one.key in known and known[one.key]["by"] is not None}
+    hunted = [one for one in chosen if one.key not in results]
+    print(f"{len(everything)} mutants, {len(chosen)} chosen, {len(hunted)} to run", flush=True)
+    for mutant, by in hunt(hunted, asked.minutes):
+        results[mutant.key] = entry(mutant, by)
+        print(f"{mutant.path}:{mutant.line} {'survives' if by is None else 'noticed'}", flush=True)
+    RESULTS.write_text(json.dumps(dict(sorted(results.items())), indent=1, ensure_ascii=False) + "\n")
+    reasons = stored(REASONS)
+    PAGE.write_text(page(results, reasons))
+    print(f"score {score(results, reasons):.3f} of {len(results)} mutants")
+    return int(score(results, reasons) < LEAST_SCORE)
+
+
+def entry(mutant: Mutant, by: str | None) -> dict[str, Any]:
+    """Return the stored result of a mutant."""
+    return {
+        "path": mutant.path,
+        "line": mutant.line,
+        "operator": mutant.operator,
+        "change": change(mutant),
+        "by": by,
+    }
+
+
+def hunt(mutants: list[Mutant], minutes: float) -> Any:
+    """Yield each mutant with the tests that notice it, until all have run or the time is over."""
+    context = multiprocessing.get_context("spawn")
+    waiting, found = context.Queue(), context.Queue()
+    count = os.cpu_count() or 1
+    workers = [context.Process(target=work, args=(waiting, found), daemon=True) for _ in range(count)]
+    for worker in workers:
+        worker.start()
+    end, left = time.monotonic() + 60 * minutes, list(mutants)
+    under_way = 0
+    for _ in range(min(count, len(left))):
+        waiting.put(left.pop())
+        under_way += 1
+    while under_way:
+        yield found.get()
+        under_way -= 1
+        if left and time.monotonic() < end:
+            waiting.put(left.pop())
+            under_way += 1
+    for _ in workers:
+        waiting.put(None)
+    for worker in workers:
+        worker.join()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
