@@ -74,7 +74,7 @@ def killer(tree: Path, mutant: Mutant) -> str | None:
 
 
 def work(mutants: Any, found: Any) -> None:
-    """Run the mutants of a queue until it has a None, in a copy of the tree; put (mutant, killer) into another queue."""
+    """Run queued mutants in a copy of the tree until a None arrives; put (mutant, killer) into `found`."""
     with copied_tree() as tree:
         while (mutant := mutants.get()) is not None:
             found.put((mutant, killer(tree, mutant)))
