@@ -21,8 +21,9 @@ from hobbyhorse.cli.client_verdicts import MOST_MESSAGES
 from hobbyhorse.cli.options import ContractsOption, keep_hypothesis_files_in_cache, load_contracts, model_of, one_of
 from hobbyhorse.cli.usage import UsageError
 from hobbyhorse.conformance.client.judge import check
-from hobbyhorse.conformance.client.report import ReportError, read_finding
+from hobbyhorse.conformance.client.report import read_finding
 from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.report import ReportError
 from hobbyhorse.traces.annotated import AnnotatedTrace
 
 STILL_BROKEN, FIXED, FLAKY, NOT_REACHED = "still-broken", "fixed", "flaky", "not-reached"

@@ -23,7 +23,7 @@ from hobbyhorse.cli.options import (
 )
 from hobbyhorse.cli.server_verdicts import probing, show_plan, show_server_result
 from hobbyhorse.cli.usage import UsageError
-from hobbyhorse.conformance.client.report import ReportError, read_baseline
+from hobbyhorse.conformance.report import ReportError, read_baseline
 from hobbyhorse.conformance.server.probes import most, probes
 from hobbyhorse.conformance.server.report import write_server_report
 from hobbyhorse.conformance.server.results import ServerResult

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,12 @@ from hobbyhorse.conformance.client.cases import CASE_KINDS, Case
 from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, Finding, Verdict
 from hobbyhorse.conformance.client.judge import judge as judge_traces
 from hobbyhorse.conformance.client.results import Result
+from hobbyhorse.conformance.report import ReportError, add_case, dump, printable, read_object, xml
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.trace import Trace, to_json
 
 # Raised when a reader of report.json or of a finding would misread the new form.
 REPORT_FORMAT = 1
-# XML 1.0 cannot contain these characters, not even escaped.
-CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in range(32) if chr(code) not in "\n\t"}
-
-
-class ReportError(ValueError):
-    """A file that is not a finding or not a baseline."""
 
 
 def case_of(trace: Trace) -> Case:
@@ -124,7 +118,7 @@ class Replay:
 
 def read_finding(path: Path) -> Replay:
     """Read a finding's file. Raises ReportError."""
-    fields = _read(path)
+    fields = read_object(path)
     try:
         case = Case(fields["scenario"], fields.get("drill", "once"), int(fields.get("point", 0)))
         found = Replay(fields["rule"], fields["provider"], fields["model"], int(fields.get("seed", 0)), case)
@@ -136,29 +130,6 @@ def read_finding(path: Path) -> Replay:
         raise ReportError(f"{path} is not a finding: {error}") from None
     if not isinstance(case.scenario, dict) or case.kind not in CASE_KINDS:
         raise ReportError(f"{path} is not a finding: 'drill' is {case.kind!r}; allowed: {', '.join(CASE_KINDS)}")
-    return found
-
-
-def read_baseline(path: Path, rules: Sequence[str]) -> dict[str, str]:
-    """Read a baseline: an object that maps the id of each accepted rule to a reason. Raises ReportError."""
-    accepted = _read(path)
-    if unknown := sorted(set(accepted) - set(rules)):
-        raise ReportError(f"{path}: there is no rule {unknown[0]!r}; `hobbyhorse rules` lists them")
-    for rule, reason in accepted.items():
-        if not isinstance(reason, str) or not reason.strip():
-            raise ReportError(f"{path}: {rule} has no reason; write a text that explains why the finding is accepted")
-    return accepted
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except OSError as error:
-        raise ReportError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ReportError(f"{path} cannot be read: {error}") from None
-    if not isinstance(found, dict):
-        raise ReportError(f"{path} is not a JSON object")
     return found
 
 
@@ -191,24 +162,6 @@ def junit(result: Result) -> bytes:
     return xml(suite)
 
 
-def add_case(suite: ElementTree.Element, family: str, name: str) -> ElementTree.Element:
-    """Add a test to a suite. Its time is 0: a rule is judged over all runs."""
-    return ElementTree.SubElement(suite, "testcase", classname=family, name=name, time="0")
-
-
-def xml(suite: ElementTree.Element) -> bytes:
-    """Return a suite as a complete XML file."""
-    root = ElementTree.Element("testsuites")
-    root.append(suite)
-    written: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
-    return written
-
-
-def printable(text: str) -> str:
-    """Return a text without the characters that XML cannot contain."""
-    return text.translate(CONTROL).encode("utf-8", "replace").decode()
-
-
 def write_report(result: Result, folder: Path) -> None:
     """Write report.json, junit.xml, and a scenario and a trace for each finding into a folder."""
     findings = folder / "findings"
@@ -222,9 +175,3 @@ def write_report(result: Result, folder: Path) -> None:
         for finding in one.findings:
             dump(findings / f"{finding.rule}.scenario.json", finding_json(result, finding))
             dump(findings / f"{finding.rule}.trace.json", to_json(finding.trace))
-
-
-def dump(path: Path, value: Any, default: Callable[[Any], Any] | None = None) -> None:
-    """Write indented JSON. Lone surrogates are written as question marks."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=default) + "\n"
-    path.write_text(text, encoding="utf-8", errors="replace")

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 from hobbyhorse.conformance.client.html_report import STYLE, picture
 from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED
-from hobbyhorse.conformance.client.report import add_case, dump, printable, xml
+from hobbyhorse.conformance.report import add_case, dump, printable, xml
 from hobbyhorse.conformance.server.results import ServerResult
 from hobbyhorse.conformance.server.rule import Lesson, ServerVerdict
 from hobbyhorse.contract.values import Contract
