@@ -1,17 +1,33 @@
-"""Judging traces written by hand by rules for servers, under documented or assumed contracts."""
+"""Judging traces written by hand: by rules for clients, and by rules for servers under assumed contracts."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED
+from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, check
+from hobbyhorse.conformance.rule import Judgement, Rule, examine
 from hobbyhorse.conformance.server.rule import LESSON, ServerRule, ServerVerdict, judge_server
 from hobbyhorse.contract.example_orders import order_for
 from hobbyhorse.contract.values import Assumption, Contract
+from hobbyhorse.traces.annotated import AnnotatedTrace
 from tests.tracing import Teller
 
-__all__ = ["BROKEN", "LESSON", "NOT_APPLICABLE", "NOT_OBSERVED", "PASSED", "assuming", "judged", "knowing", "verdict"]
+__all__ = [
+    "BROKEN",
+    "LESSON",
+    "NOT_APPLICABLE",
+    "NOT_OBSERVED",
+    "PASSED",
+    "assuming",
+    "checked",
+    "judged",
+    "knowing",
+    "messages",
+    "rules_of",
+    "verdict",
+]
 
 
 def knowing(contract: Contract) -> Contract:
@@ -43,3 +59,22 @@ def verdict(rule: ServerRule, told: Teller, **more: Any) -> str:
 def named(rules: tuple[ServerRule, ...], name: str) -> ServerRule:
     """Return the rule with an id."""
     return next(rule for rule in rules if rule.id == name)
+
+
+def rules_of(*modules: ModuleType) -> tuple[Rule, ...]:
+    """Return the rules that stand in some modules."""
+    return tuple(found for module in modules for found in vars(module).values() if isinstance(found, Rule))
+
+
+def messages(rule: Rule, trace: AnnotatedTrace) -> list[str] | None:
+    """Return the breaches of a rule in words, whether or not it applies; None if its subject did not occur."""
+    return _in_words(examine(rule.check(trace)))
+
+
+def checked(rule: Rule, trace: AnnotatedTrace) -> list[str] | None:
+    """Return the breaches of a rule in words; None if it does not apply, or if its subject or channel is missing."""
+    return _in_words(check(rule, trace))
+
+
+def _in_words(judgement: Judgement) -> list[str] | None:
+    return [breach.message for breach in judgement.breaches] if judgement.observed else None

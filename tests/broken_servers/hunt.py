@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hobbyhorse.conformance.client.judge import BROKEN
+from hobbyhorse.conformance.judge import BROKEN
 from hobbyhorse.conformance.server.results import ServerResult
 from hobbyhorse.conformance.server.rule import LESSON
 

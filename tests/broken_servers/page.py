@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hobbyhorse.conformance.client.rule import SEVERITIES
+from hobbyhorse.conformance.rule import SEVERITIES
 from hobbyhorse.conformance.server.rules import server_rules
 
 from .mutants import MUTANTS

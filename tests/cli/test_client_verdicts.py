@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 
 from hobbyhorse.cli.client_verdicts import MOST_MESSAGES, show_result, show_verdicts, summed
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict
 from hobbyhorse.conformance.client.results import Coverage, Result
 from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict
+from hobbyhorse.conformance.rule import Breach
 from hobbyhorse.traces.trace import Outcome, Run, Trace
 
 RULES = rules()
 MESSAGES = tuple(f"message {number} [red]" for number in range(MOST_MESSAGES + 2))
 TRACE = Trace("p", "http://x", runs=(Run(0.0, "http://x", outcome=Outcome("success", 1.0)),))
-FOUND = Finding(RULES[2].id, MESSAGES, TRACE)
+FOUND = Finding(RULES[2].id, tuple(map(Breach, MESSAGES)), TRACE)
 VERDICTS = (
     Verdict(RULES[0], PASSED, observed=1),
     Verdict(RULES[1], NOT_OBSERVED),

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from hobbyhorse.cli.server_verdicts import MOST_LISTED, probing, show_plan, show_server_result
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, PASSED
+from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, PASSED
 from hobbyhorse.conformance.server.results import ServerResult
 from hobbyhorse.conformance.server.rule import LESSON, Breach, Lesson, ServerVerdict
 from hobbyhorse.conformance.server.rules import server_rules

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Verdict
 from hobbyhorse.conformance.client.report import case_of
 from hobbyhorse.conformance.client.results import Result
+from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Verdict
 
 COLOURS = {PASSED: "green", BROKEN: "bold red", NOT_OBSERVED: "yellow", NOT_APPLICABLE: "dim"}
 # Messages printed of one finding: they come from the same exchanges, and the report has them all.
@@ -49,7 +49,7 @@ def show_verdicts(verdicts: Sequence[Verdict], accepted: Mapping[str, str] | Non
 
 def _show_findings(console: Console, verdict: Verdict) -> None:
     for finding in verdict.findings:
-        console.print(f"\n[bold red]{verdict.rule.id}[/bold red] {escape(verdict.rule.statement)}")
+        console.print(f"\n[bold red]{verdict.rule.id}[/bold red] {escape(verdict.rule.says)}")
         if finding.trace.runs:
             console.print(f"  server: {escape(str(case_of(finding.trace)))}")
         for message in finding.messages[:MOST_MESSAGES]:

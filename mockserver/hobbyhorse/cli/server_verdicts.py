@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hobbyhorse.cli.client_verdicts import COLOURS, show_baseline, summed
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE
+from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE
 from hobbyhorse.conformance.server.results import ServerResult
 from hobbyhorse.conformance.server.rule import LESSON
 

@@ -30,7 +30,7 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
 
-from hobbyhorse.conformance.client import judge
+from hobbyhorse.conformance import judge
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.server.rule import ServerRule, assumption_for
 from hobbyhorse.conformance.server.rules import server_rules
@@ -165,8 +165,8 @@ class LiveJudge:
     def _judge_client(self, annotated: AnnotatedTrace, numbers: list[int]) -> None:
         for rule in rules():
             with _Caught(self._complain, rule.id):
-                for message in judge.check(rule, annotated) or ():
-                    self._find(Finding(CLIENT_SIDE, rule.id, rule.name, rule.level, message), numbers)
+                for breach in judge.check(rule, annotated).breaches:
+                    self._find(Finding(CLIENT_SIDE, rule.id, rule.name, rule.level, breach.message), numbers)
 
     def _judge_upstream(self, annotated: AnnotatedTrace, numbers: list[int]) -> None:
         for rule in self._server_rules():

@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 import pytest
 
 from hobbyhorse.conformance.client.cases import KILLED, Case
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict
 from hobbyhorse.conformance.client.report import (
     case_of,
     judged,
@@ -21,7 +20,9 @@ from hobbyhorse.conformance.client.report import (
 )
 from hobbyhorse.conformance.client.results import Coverage, Result
 from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict
 from hobbyhorse.conformance.report import ReportError
+from hobbyhorse.conformance.rule import Breach
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.trace import Trace, read_trace
 from tests.tracing import Teller
@@ -40,7 +41,7 @@ def result(contract: Contract) -> Result:
     verdicts = []
     for number, rule in enumerate(rules()):
         word = words[min(number, 3)]
-        found = (Finding(rule.id, (NASTY, "twice"), recorded(contract)),) if word == BROKEN else ()
+        found = (Finding(rule.id, (Breach(NASTY), Breach("twice")), recorded(contract)),) if word == BROKEN else ()
         verdicts.append(Verdict(rule, word, 3, len(found), found))
     coverage = Coverage(1, 4, ("a: <b>", "c: d"), ("e: <f>",))
     return Result(contract.key, contract.models[0].id, NASTY, 7, tuple(verdicts), coverage, 12, 3.0)

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from hobbyhorse.cli.server_verdicts import show_server_result
-from hobbyhorse.conformance.client.judge import BROKEN
+from hobbyhorse.conformance.judge import BROKEN
 from hobbyhorse.conformance.server.results import ServerResult, concluded, why_unjudged
 from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.conformance.server.session import Session

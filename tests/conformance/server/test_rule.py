@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED
+from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED
 from hobbyhorse.conformance.server.rule import (
     FAMILIES,
     LESSON,

@@ -23,7 +23,7 @@ import httpx
 import orjson
 import pytest
 
-from hobbyhorse.conformance.client.judge import PASSED
+from hobbyhorse.conformance.judge import PASSED
 from hobbyhorse.conformance.server.budget import Budget, worst
 from hobbyhorse.conformance.server.endpoint import Endpoint
 from hobbyhorse.conformance.server.probes import each_probe, run_probes

@@ -33,11 +33,11 @@ from hobbyhorse.cli.options import (
 )
 from hobbyhorse.cli.usage import UsageError
 from hobbyhorse.conformance.client.html_report import write_page
-from hobbyhorse.conformance.client.judge import BROKEN, PASSED
 from hobbyhorse.conformance.client.report import write_report
 from hobbyhorse.conformance.client.results import Result
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.search import CannotRun, Plan, Search
+from hobbyhorse.conformance.judge import BROKEN, PASSED
 from hobbyhorse.conformance.report import ReportError, read_baseline
 from hobbyhorse.contract.values import Contract
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 from hobbyhorse.conformance.client.cases import CASE_KINDS, Case
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, Finding, Verdict
-from hobbyhorse.conformance.client.judge import judge as judge_traces
 from hobbyhorse.conformance.client.results import Result
-from hobbyhorse.conformance.report import ReportError, add_case, dump, printable, read_object, xml
+from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.judge import BROKEN, Finding, Verdict, judge
+from hobbyhorse.conformance.report import JUnitSuite, ReportError, counted, dump, read_object, verdict_json
+from hobbyhorse.conformance.report import junit as junit_xml
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.trace import Trace, to_json
 
@@ -27,7 +27,6 @@ def case_of(trace: Trace) -> Case:
 
 def report_json(result: Result) -> dict[str, Any]:
     """Return a result as JSON: a verdict for each rule, and a summary."""
-    words = [one.verdict for one in result.verdicts]
     # `deviations` is the older name of single faults; readers of reports depend on it.
     summary = {
         "provider": result.provider,
@@ -38,7 +37,7 @@ def report_json(result: Result) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         "runs_per_second": round(result.runs / result.seconds, 2) if result.seconds else None,
         "clean": result.clean,
-        "rules": {word: words.count(word) for word in sorted(set(words))},
+        "rules": counted(result.verdicts),
         "deviations": {
             "met": result.coverage.met,
             "total": result.coverage.total,
@@ -57,20 +56,12 @@ def verdicts_json(verdicts: Sequence[Verdict], accepted: Mapping[str, str] | Non
 
 
 def _verdict(one: Verdict, accepted: str | None) -> dict[str, Any]:
-    rule = one.rule
-    fields: dict[str, Any] = {
-        "id": rule.id,
-        "name": rule.name,
-        "level": rule.level,
-        "severity": rule.severity,
-        "channel": rule.channel,
-        "statement": rule.statement,
-        "verdict": one.verdict,
+    return verdict_json(one, accepted) | {
+        "channel": one.rule.channel,
         "observed": one.observed,
         "broken": one.times_broken,
         "findings": [_finding(finding) for finding in one.findings],
     }
-    return fields | ({"accepted": accepted} if accepted is not None else {})
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
@@ -80,14 +71,13 @@ def _finding(finding: Finding) -> dict[str, Any]:
 
 def judged(contract: Contract, trace: Trace) -> dict[str, Any]:
     """Return the verdicts on one trace as JSON, for traffic that the suite did not make."""
-    verdicts = judge_traces(contract, [trace])
-    words = [one.verdict for one in verdicts]
+    verdicts = judge(contract, [trace], rules())
     summary = {
         "provider": contract.key,
         "requests": len(trace.exchanges),
         "deliveries": len(trace.deliveries),
-        "clean": BROKEN not in words,
-        "rules": {word: words.count(word) for word in sorted(set(words))},
+        "clean": not any(one.verdict == BROKEN for one in verdicts),
+        "rules": counted(verdicts),
     }
     return {"format": REPORT_FORMAT, "rules": verdicts_json(verdicts), "summary": summary}
 
@@ -134,32 +124,14 @@ def read_finding(path: Path) -> Replay:
 
 
 def junit(result: Result) -> bytes:
-    """Return the verdicts as JUnit XML: one test per rule, skipped if it was not observed or does not apply."""
-    broken = {one.rule.id for one in result.broken}
-    skipped = [one for one in result.verdicts if one.verdict in (NOT_OBSERVED, NOT_APPLICABLE)]
-    suite = ElementTree.Element(
-        "testsuite",
-        name=printable(f"hobbyhorse {result.provider} {result.client}"),
-        tests=str(len(result.verdicts) + len(result.stale)),
-        failures=str(len(broken) + len(result.stale)),
-        errors="0",
-        skipped=str(len(skipped)),
-        time=f"{result.seconds:.3f}",
+    """Return the verdicts as JUnit XML; each failure names the test case of its finding."""
+    suite = JUnitSuite(
+        name=f"hobbyhorse {result.provider} {result.client}",
+        seconds=result.seconds,
+        accepted=result.accepted,
+        stale=result.stale,
     )
-    for one in result.verdicts:
-        element = add_case(suite, f"hobbyhorse.{one.rule.family}", f"{one.rule.id} {one.rule.name}")
-        if one.rule.id in broken:
-            for finding in one.findings:
-                words = "; ".join(finding.messages)
-                failure = ElementTree.SubElement(element, "failure", message=printable(words), type=one.rule.id)
-                failure.text = printable(f"{one.rule.statement}\n{case_of(finding.trace)}\n{words}")
-        elif one in skipped:
-            ElementTree.SubElement(element, "skipped", message=one.verdict)
-    # A baseline entry that no longer occurs fails too: otherwise it would hide the next regression.
-    for rule in result.stale:
-        element = add_case(suite, "hobbyhorse.baseline", rule)
-        ElementTree.SubElement(element, "failure", message="accepted in the baseline, but not found", type="stale")
-    return xml(suite)
+    return junit_xml(suite, result.verdicts, lambda finding: str(case_of(finding.trace)))
 
 
 def write_report(result: Result, folder: Path) -> None:

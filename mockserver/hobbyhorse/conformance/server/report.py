@@ -12,7 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from hobbyhorse.conformance.client.html_report import STYLE, picture
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED
+from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED
 from hobbyhorse.conformance.report import add_case, dump, printable, xml
 from hobbyhorse.conformance.server.results import ServerResult
 from hobbyhorse.conformance.server.rule import Lesson, ServerVerdict

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from hobbyhorse.conformance.client.judge import BROKEN
+from hobbyhorse.conformance.judge import BROKEN
 from hobbyhorse.conformance.server.rule import Lesson, ServerRule, ServerVerdict, judge_server
 from hobbyhorse.conformance.server.session import BudgetEntry, Note, Session
 from hobbyhorse.contract.values import Contract

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_OBSERVED, PASSED
+from hobbyhorse.conformance.judge import BROKEN, NOT_OBSERVED, PASSED
 from hobbyhorse.conformance.server.rule import LESSON
 from hobbyhorse.conformance.server.rules import identity, lifecycle
 from hobbyhorse.conformance.server.rules.lifecycle import Sighting, fits

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED
+from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED
 from hobbyhorse.conformance.server.rule import LESSON, ServerRule, ServerVerdict, judge_server
 from hobbyhorse.conformance.server.rules import authentication, identity, lifecycle, negatives, shape
 from hobbyhorse.contract.forms.expressions import replaced
