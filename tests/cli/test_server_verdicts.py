@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from hobbyhorse.cli.server_verdicts import MOST_LISTED, probing, show_plan, show_server_result
+from hobbyhorse.cli.verdicts import MOST_MESSAGES
 from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, PASSED
 from hobbyhorse.conformance.server.results import ServerResult
 from hobbyhorse.conformance.server.rule import LESSON, Breach, Lesson, ServerVerdict
@@ -18,7 +19,7 @@ from hobbyhorse.conformance.server.session import Note
 from hobbyhorse.traces.trace import Trace
 
 RULES = server_rules()
-BREACHES = tuple(Breach(f"breach {number} [red]", ("openapi.json#/a", "b")) for number in range(MOST_LISTED + 2))
+BREACHES = tuple(Breach(f"breach {number} [red]", ("openapi.json#/a", "b")) for number in range(MOST_MESSAGES + 2))
 TAUGHT = Lesson(RULES[1].id, ("lifecycle.json#/x",), "It is assumed.", "It was 7.", 7, ())
 VERDICTS = (
     ServerVerdict(RULES[0], BROKEN, BREACHES),
@@ -58,8 +59,8 @@ def test_breaches_lessons_and_the_cost_are_printed(capsys: pytest.CaptureFixture
     show_server_result(result(), Path("folder"))
     printed = capsys.readouterr().out
     assert f"{RULES[0].id} {RULES[0].statement}" in printed
-    assert printed.count("  breach ") == MOST_LISTED
-    assert "  breach 0 [red]\n    openapi.json#/a\n" in printed
+    assert printed.count("  server: breach ") == MOST_MESSAGES
+    assert "  server: breach 0 [red]\n    openapi.json#/a\n" in printed
     assert "  and 2 more\n" in printed
     assert f"  {RULES[1].id} It was 7.\n    lifecycle.json#/x: It is assumed.\n" in printed
     assert f"not applicable: {RULES[3].id}\n" in printed

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import jsonschema
 import typer
 
-from hobbyhorse.cli.client_verdicts import show_verdicts
 from hobbyhorse.cli.options import ContractsOption, ProviderOption, load_contracts, one_of
 from hobbyhorse.cli.usage import UsageError
+from hobbyhorse.cli.verdicts import show_verdicts
 from hobbyhorse.conformance.client.report import judged
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.judge import BROKEN, judge

@@ -17,9 +17,9 @@ from hobbyhorse.cli.client_runner import (
     SpeedOption,
     open_runner,
 )
-from hobbyhorse.cli.client_verdicts import MOST_MESSAGES
 from hobbyhorse.cli.options import ContractsOption, keep_hypothesis_files_in_cache, load_contracts, model_of, one_of
 from hobbyhorse.cli.usage import UsageError
+from hobbyhorse.cli.verdicts import MOST_MESSAGES
 from hobbyhorse.conformance.client.report import read_finding
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.judge import check

@@ -12,6 +12,7 @@ from pathlib import Path
 from hobbyhorse.conformance.client.report import case_of
 from hobbyhorse.conformance.client.results import Result
 from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict
+from hobbyhorse.conformance.report import counted
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 from hobbyhorse.traces.trace import KEY, Trace
@@ -81,11 +82,10 @@ def page(result: Result, contract: Contract) -> str:
 
 
 def _summary(result: Result) -> str:
-    words = [one.verdict for one in result.verdicts]
     met = result.coverage
     rows = [
         ("verdict", "no finding" if result.clean else f"{len(result.broken)} broken"),
-        ("rules", ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words)))),
+        ("rules", ", ".join(f"{count} {word}" for word, count in counted(result.verdicts).items())),
         ("runs", f"{result.runs} in {result.seconds:.1f} s, seed {result.seed}"),
         ("single faults", f"{met.met} of {met.total} met"),
         ("model", result.model),

@@ -149,8 +149,8 @@ def _reports_of_end(
     severity="S1",
     channel=WIRE,
     applies=_signs,
-    says="Refuse a callback that is unsigned, wrongly signed or signed too long ago, and let it have no effect; do not"
-    " refuse a genuine callback.",
+    says="Refuse a callback that is unsigned, wrongly signed or signed too long ago, and let it have no effect; do not "
+    "refuse a genuine callback.",
     because="One verifier accepted everything, one accepted forgeries, and one was never called: "
     "corsairdev/corsair#969, Skyvern-AI/skyvern#7987, ComposioHQ/composio#2168.",
 )

@@ -407,8 +407,8 @@ def _reads_as_error(step: Step) -> bool:
     channel=OUTCOME,
     says="Treat an unusable body (not JSON, an HTML page, empty, no stage) as transient: poll again, within a bound "
     "(at most thirty in a row).",
-    because="One bad response of a proxy lost a paid job in valyuAI/valyu-py#126; an empty stage was polled forever in"
-    " kdr/overcast#93.",
+    because="One bad response of a proxy lost a paid job in valyuAI/valyu-py#126; an empty stage was polled forever in "
+    "kdr/overcast#93.",
 )
 def body_robust(trace: AnnotatedTrace) -> Evidence:
     bad = [step for step in trace.reads if step.bad_body or _broken_off(step)]

@@ -117,8 +117,8 @@ def _may_have_succeeded(trace: AnnotatedTrace) -> bool:
     channel=OUTCOME,
     says="Report a success without a video URL as a failure, with the job's id: not as a success, and not after "
     "unbounded reads in the hope of a URL.",
-    because="A safety filter leaves a finished job without a video; clients crashed on an empty list, polled until the"
-    " deadline, or charged for it: vercel/ai#18929, lidge-jun/opencodex#582, googleapis/python-genai#1560, "
+    because="A safety filter leaves a finished job without a video; clients crashed on an empty list, polled until the "
+    "deadline, or charged for it: vercel/ai#18929, lidge-jun/opencodex#582, googleapis/python-genai#1560, "
     "DaWe35/image-router#41, GoogleCloudPlatform/vertex-ai-creative-studio#529, QuantumNous/new-api#6858.",
 )
 @each_order
@@ -263,8 +263,8 @@ def _end(trace: AnnotatedTrace, giver: Step) -> float | None:
     level=SHOULD,
     severity="S1",
     channel=WIRE,
-    says="If a link to the video is refused (403, 410), read the job again for a new link; do not submit again, and do"
-    " not fetch the same link without a bound.",
+    says="If a link to the video is refused (403, 410), read the job again for a new link; do not submit again, and do "
+    "not fetch the same link without a bound.",
     because="The video is paid for and exists under another link: ddcat-ai/open-ai-canvas#492, Comfy-Org/docs#1594.",
 )
 @each_order
@@ -325,8 +325,8 @@ def verify_bytes(trace: AnnotatedTrace) -> Evidence:
     severity="S2",
     channel=OUTCOME,
     says="Accept a video as application/octet-stream, binary/octet-stream, and video/mp4 with parameters, too.",
-    because="An exact comparison refused video/mp4 itself, and the paid video was lost: OpenRouterTeam/python-sdk#175,"
-    " OpenRouterTeam/python-sdk#363.",
+    because="An exact comparison refused video/mp4 itself, and the paid video was lost: OpenRouterTeam/python-sdk#175, "
+    "OpenRouterTeam/python-sdk#363.",
 )
 @each_order
 def tolerate_content_type(trace: AnnotatedTrace) -> Evidence:

@@ -168,8 +168,8 @@ def _called_back_at_all(trace: AnnotatedTrace) -> bool:
     level=MUST,
     severity="S2",
     channel=WIRE,
-    says="Do not repeat a request that is refused with 400, 401, 403, 410 or 422 more than once, nor a submission that"
-    " is refused with 402 or 404.",
+    says="Do not repeat a request that is refused with 400, 401, 403, 410 or 422 more than once, nor a submission that "
+    "is refused with 402 or 404.",
     because="A wrong key was polled for ten minutes in ArcReel/ArcReel#684, a 403 for two minutes in "
     "Axiomatic-AI/ax-mcp#113, while the user waited for an error that was already known; "
     "ai-ecoverse/slicc#1326.",

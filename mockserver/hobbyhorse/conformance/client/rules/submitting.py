@@ -92,8 +92,8 @@ def _keys_within(trace: AnnotatedTrace, order: tuple[Step, ...]) -> Iterator[Bre
     severity="S1",
     channel=WIRE,
     applies=_reuses,
-    says="If the provider refuses a key because it was used before, look up the existing job; do not submit again with"
-    " a new key.",
+    says="If the provider refuses a key because it was used before, look up the existing job; do not submit again with "
+    "a new key.",
     because="The refusal means that the first submission exists: a new key pays for the job twice "
     "(Comfy-Org/docs#1723).",
 )
