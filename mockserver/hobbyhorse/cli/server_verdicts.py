@@ -13,9 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from hobbyhorse.cli.client_verdicts import COLOURS, show_baseline, summed
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE
+from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_APPLICABLE
 from hobbyhorse.conformance.server.results import ServerResult
-from hobbyhorse.conformance.server.rule import LESSON
+from hobbyhorse.conformance.server.rules import family_of
 
 # Breaches printed of one rule, and probes of one reason: an endpoint that is wrong everywhere still fits on a screen,
 # and the report has them all.
@@ -95,7 +95,7 @@ def _show_verdicts(console: Console, result: ServerResult) -> None:
             word = f"{one.verdict} (accepted)" if one.rule.id in result.accepted else one.verdict
             colour = colours[one.verdict]
             table.add_row(
-                f"{one.rule.id} {one.rule.name}", one.rule.family, one.rule.level, f"[{colour}]{word}[/{colour}]"
+                f"{one.rule.id} {one.rule.name}", family_of(one.rule), one.rule.level, f"[{colour}]{word}[/{colour}]"
             )
     console.print(table)
     if ids := [one.rule.id for one in result.verdicts if one.verdict == NOT_APPLICABLE]:
@@ -105,7 +105,7 @@ def _show_verdicts(console: Console, result: ServerResult) -> None:
 def _show_breaches(console: Console, result: ServerResult) -> None:
     for one in result.verdicts:
         if one.verdict == BROKEN and one.rule.id not in result.accepted:
-            console.print(f"\n[bold red]{one.rule.id}[/bold red] {escape(one.rule.statement)}")
+            console.print(f"\n[bold red]{one.rule.id}[/bold red] {escape(one.rule.says)}")
             for breach in one.breaches[:MOST_LISTED]:
                 console.print(f"  {escape(breach.message)}")
                 for place in breach.places[:1]:  # one is enough to find the promise in the contract
