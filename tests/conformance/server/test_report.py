@@ -99,7 +99,7 @@ def test_the_summary_counts_each_verdict_and_names_what_was_skipped() -> None:
     assert found["rules"][0]["findings"] == [
         {"message": "request 1 is <wrong>", "places": ["openapi.json#/paths"], "seen": 404}
     ]
-    assert found["lessons"][0]["why"] == "nobody says so"
+    assert found["lessons"][0]["why"] == "the documents do not say"
 
 
 def test_an_accepted_rule_carries_the_reason_of_the_baseline() -> None:
