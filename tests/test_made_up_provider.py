@@ -6,6 +6,8 @@ The renaming is mechanical. It walks the JSON of a folder by a table of states, 
 from __future__ import annotations
 
 import codecs
+import hashlib
+import hmac
 import json
 import os
 import re
@@ -34,12 +36,15 @@ from hobbyhorse.contract.forms.expressions import (
     parse_pointer,
     replaced,
 )
+from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET, verify
 from hobbyhorse.contract.lint import lint, lint_directory
 from hobbyhorse.contract.message import CONSTANT
 from hobbyhorse.contract.reading import message_of, read_callback
 from hobbyhorse.contract.schemas import address
 from hobbyhorse.contract.values import Binding, Contract, Situation
 from hobbyhorse.media.probe import probe
+from hobbyhorse.worlds.world import Ending
+from tests import specimen
 from tests.conftest import CONTRACTS, DIRECTORY, ROOT, contracts_that
 from tests.world import Mock, Reply
 
@@ -526,12 +531,73 @@ async def test_a_made_up_provider_tells_the_end_of_a_job_in_its_own_words(made: 
     body = replaced(body, operation.bindings["callback_url"].request[0].pointer, "http://127.0.0.1:1/nobody")
     await mock.call(contract, "submit", path={"model": model.id}, body=body)
     await mock.clock.run_until_idle()
-    attempts = list(mock.fake.courier().attempts)
+    attempts = list(mock.fake.callback_dispatcher().attempts)
     assert len(attempts) == 1 + len(contract.callbacks.retries)
     for attempt in attempts:
         assert_nothing_old(made, attempt.body, {name.lower(): value for name, value in attempt.headers.items()})
         told = read_callback(contract.schemas, contract.callbacks, message_of([], orjson.loads(attempt.body)))
         assert {contract.graph[stage].kind for stage in told.stages} == {"success"}
+
+
+# ---- the specimen, which has what none of the project's providers has
+
+
+async def told_end(acme: Contract, ending: Ending, secret: str = DEFAULT_SECRET) -> tuple[Mock, bytes, dict[str, str]]:
+    """Return a fake that called back at the end of a job, with the message and its headers."""
+    mock = Mock([acme], callback_secret=secret)
+    mock.world.endings.append(ending)
+    operation, model, body = next(documented_jobs(acme))
+    body = replaced(body, ("callback_url",), "http://127.0.0.1:1/nobody")
+    await mock.call(acme, "submit", path={"model": model.id}, body=body)
+    await mock.clock.run_until_idle()
+    attempt = next(iter(mock.fake.callback_dispatcher().attempts))
+    return mock, attempt.body, {name.lower(): value for name, value in attempt.headers.items()}
+
+
+@pytest.mark.anyio
+async def test_a_signature_and_its_time_stand_in_one_header() -> None:
+    acme = load(specimen.FOLDER)
+    assert acme.callbacks is not None
+    signature = acme.callbacks.signature
+    assert signature is not None
+    mock, body, headers = await told_end(acme, Ending("done"), "by hand")
+    found = re.fullmatch("t=([0-9]+),v1=([0-9a-f]{64})", headers["acme-signature"])
+    assert found is not None
+    assert found[2] == hmac.new(b"by hand", f"{found[1]}.".encode() + body, hashlib.sha256).hexdigest()
+    now = float(found[1])
+    assert verify(signature, "by hand", body, headers, now=now)
+    assert not verify(signature, "by hand", body + b" ", headers, now=now)
+    assert not verify(signature, "by hand", body, headers, now=now + 301)
+    both = {"acme-signature": f"t={found[1]},v1={'0' * 64},v1={found[2]}"}
+    assert verify(signature, "by hand", body, both, now=now)
+    later = {"acme-signature": headers["acme-signature"].replace(found[1], str(int(found[1]) + 1))}
+    assert not verify(signature, "by hand", body, later, now=now)
+
+
+@pytest.mark.anyio
+async def test_refusals_and_failed_jobs_share_an_error_object() -> None:
+    acme = load(specimen.FOLDER)
+    mock, body, _ = await told_end(acme, Ending("failed", "SOME_CODE", "some words"))
+    assert orjson.loads(body)["error"] == {"code": "SOME_CODE", "message": "some words"}
+    (job,) = mock.world.jobs
+    failed = await mock.call(acme, "status", path={"job": job})
+    assert failed.json["error"] == {"code": "SOME_CODE", "message": "some words"}
+    assert failed.reading is not None
+    assert failed.reading.situations == ("failed",)
+    assert (failed.reading.values["error_code"], failed.reading.values["error_message"]) == ("SOME_CODE", "some words")
+    refused = await mock.call(acme, "submit", body={"model": "acme/move", "input": {}})
+    assert refused.json["error"]["code"] == 1
+    assert "image" in refused.json["error"]["message"]
+    assert refused.reading is not None
+    assert refused.reading.situations == ("invalid_request",)
+    assert refused.reading.values["refusal_message"] == refused.json["error"]["message"]
+
+
+def test_the_form_of_an_api_key_is_known() -> None:
+    form = load(specimen.FOLDER).key_form
+    assert form is not None
+    assert re.fullmatch(form.pattern, form.example)
+    assert all(contract.key_form is None or contract.key_form.pattern for contract in CONTRACTS)
 
 
 def test_the_projects_own_tests_pass_for_made_up_providers(all_made_up: Mapping[str, MadeUp]) -> None:

@@ -138,7 +138,7 @@ class Session:
         with self.open(role) as client:
             return client.read()
 
-    def look(self, role: str) -> Reading:
+    def read_late(self, role: str) -> Reading:
         """Send a request whose response must be usable, however late, and read it."""
         with self.open(role) as client:
             while self.held(client):
@@ -185,7 +185,7 @@ class Session:
 
     def stage(self) -> str:
         """Return the stage of the current job; all responses about it must agree."""
-        readings = [self.look(role).stages for role in ("status", "result") if role in self.contract.operations]
+        readings = [self.read_late(role).stages for role in ("status", "result") if role in self.contract.operations]
         (stage,) = frozenset.intersection(*readings)
         return stage
 
@@ -309,7 +309,7 @@ def check_usual_response(session: Session, role: str) -> None:
         assert seen.end == "whole"
         assert seen.status == (403 if expires is not None and session.world.clock.now() > expires else 200)
     else:
-        session.look(role)
+        session.read_late(role)
 
 
 def check_next_job(session: Session) -> None:
@@ -811,7 +811,7 @@ def _ends(kind: str) -> Callable[[Session, Trouble], None]:
         assert session.kind() == kind
         for role in ("status", "result"):
             operation = session.contract.operations.get(role)
-            shown = session.look(role).values if operation else {}
+            shown = session.read_late(role).values if operation else {}
             for name in ("code", "message"):
                 if operation is not None and f"error_{name}" in operation.bindings and name in trouble.options:
                     assert shown[f"error_{name}"] == trouble.options[name]

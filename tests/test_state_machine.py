@@ -160,7 +160,7 @@ def test_a_cancelled_job_that_succeeds_is_caught(contract: Contract) -> None:
 def test_a_move_that_is_not_in_the_graph_is_refused(contract: Contract) -> None:
     graph = contract.graph
     timeline = ((0.0, graph.terminals()[0].name),)
-    with pytest.raises(ValueError, match="no move"):
+    with pytest.raises(ValueError, match="no transition"):
         cut(graph, timeline, 1.0, graph.initial)
 
 

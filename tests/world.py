@@ -55,8 +55,8 @@ class Mock:
 
     def close(self) -> None:
         """Remove the files of this fake; its connections close with the test's event loop."""
-        if self.fake._studio is not None:
-            self.fake._studio.close()
+        if self.fake._renderer is not None:
+            self.fake._renderer.close()
 
     @property
     def world(self) -> World:
@@ -93,10 +93,10 @@ class Mock:
         }
         events: list[Event] = []
 
-        asked: list[Event] = [{"type": "http.request", "body": body, "more_body": False}]
+        pending: list[Event] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def receive() -> Event:
-            return asked.pop() if asked else {"type": "http.disconnect"}
+            return pending.pop() if pending else {"type": "http.disconnect"}
 
         async def keep(event: Event) -> None:
             events.append(event)
@@ -155,7 +155,7 @@ class Mock:
 def order_of(contract: Contract, **changes: Any) -> Order:
     """Return an order for five seconds of the contract's first model."""
     values: dict[str, Any] = {"prompt": "a horse", "first_frame": None, "references": (), "resolution": None}
-    values |= {"seconds": 5, "ratio": None, "seed": None, "watermark": False, "said": {}}
+    values |= {"seconds": 5, "ratio": None, "seed": None, "watermark": False, "echoed": {}}
     return Order(contract.models[0], **{**values, **changes})
 
 

@@ -118,7 +118,7 @@ MOVES = st.one_of(
 
 
 @given(st.lists(st.floats(0, 1000), max_size=20), st.lists(st.floats(0, 300), min_size=1, max_size=8))
-def test_a_standing_clock_runs_what_is_due_in_order_each_at_its_moment(delays: list[float], steps: list[float]) -> None:
+def test_a_standing_clock_runs_due_actions_in_order_each_at_its_moment(delays: list[float], steps: list[float]) -> None:
     async def main() -> None:
         clock = ManualClock(start=0.0)
         log = Log(clock)
@@ -216,7 +216,7 @@ def test_a_running_clock_runs_everything_in_order_without_being_moved(delays: li
 # ---- a clock that stands
 
 
-async def test_what_an_action_adds_runs_in_the_same_advance_if_it_is_due() -> None:
+async def test_an_action_added_by_an_action_runs_in_the_same_advance_if_it_is_due() -> None:
     clock = ManualClock(start=0.0)
     ran: list[float] = []
 
@@ -284,7 +284,7 @@ async def test_a_moment_is_a_number() -> None:
         Log(ManualClock()).at(nan)
 
 
-async def test_what_an_action_raises_is_raised_to_the_caller_of_advance_and_the_rest_still_runs() -> None:
+async def test_an_exception_of_an_action_reaches_the_caller_of_advance_and_the_rest_still_runs() -> None:
     clock = ManualClock(start=0.0)
     log = Log(clock)
 
@@ -317,8 +317,8 @@ async def test_an_action_may_advance_its_own_clock() -> None:
     assert log.ran == [(7.0, 7.0), (14.0, 14.0)]
 
 
-async def test_an_action_may_wait_for_somebody_who_advances() -> None:
-    """A receiver of callbacks may move time while it is told something."""
+async def test_an_action_may_wait_for_a_task_that_advances_the_clock() -> None:
+    """A receiver of callbacks may advance the clock while it handles a callback."""
     clock = ManualClock(start=0.0)
 
     async def ask() -> None:
@@ -348,7 +348,7 @@ async def test_an_advance_that_is_cancelled_leaves_a_clock_that_works() -> None:
     assert (clock.now(), log.ran) == (4.0, [(2.0, 2.0)])
 
 
-def test_a_standing_clock_needs_no_event_loop_until_it_is_moved() -> None:
+def test_a_standing_clock_needs_no_event_loop_until_it_is_advanced() -> None:
     clock = ManualClock(start=0.0)
     log = Log(clock)
     log.at(1.0)
@@ -386,7 +386,7 @@ def test_a_real_clock_needs_a_speed(speed: float) -> None:
 
 
 @pytest.mark.parametrize("speed", [-1, nan, inf])
-def test_a_speed_that_is_none_changes_nothing(speed: float) -> None:
+def test_an_invalid_speed_changes_nothing(speed: float) -> None:
     clock = RealClock(2.0)
     with pytest.raises(ValueError, match="stops the clock"):
         clock.set_speed(speed)
@@ -400,7 +400,7 @@ def test_the_two_ways_to_make_a_clock_make_the_same_kind() -> None:
     assert ManualClock().now() == 1_767_225_600.0
 
 
-async def test_a_fast_clock_runs_ahead_of_real_time_and_runs_what_is_due() -> None:
+async def test_a_fast_clock_runs_ahead_of_real_time_and_runs_due_actions() -> None:
     clock = RealClock(speed=1e6)
     ran = asyncio.Event()
 
@@ -432,7 +432,7 @@ def test_a_running_clock_that_is_advanced_jumps_and_runs_on_from_there() -> None
     skip(main)
 
 
-def test_a_clock_that_is_made_to_stand_keeps_what_waits_until_it_runs_again() -> None:
+def test_a_stopped_clock_keeps_its_actions_until_it_runs_again() -> None:
     async def main(timed: Timed) -> None:
         clock = timed(1.0)
         log = Log(clock)
@@ -467,7 +467,7 @@ def test_an_earlier_action_is_not_held_up_by_one_that_waits_already() -> None:
     skip(main)
 
 
-def test_however_much_waits_the_event_loop_has_one_timer_for_it() -> None:
+def test_the_event_loop_has_one_timer_for_any_number_of_actions() -> None:
     async def main(timed: Timed) -> None:
         clock = timed(1.0)
         log = Log(clock)
@@ -549,7 +549,7 @@ def test_a_clock_that_begins_to_run_without_an_event_loop_is_wound_by_the_next_c
 
 
 def test_a_clock_serves_one_event_loop_after_the_other() -> None:
-    """What a loop that is gone has not run is run by the next, after the first thing that is asked of it there."""
+    """Actions that a closed loop has not run are run by the next loop, after the first call of the clock there."""
     loops = Loops()
     clock = Clock(0.0, 1.0, loops.time)
     log = Log(clock)
@@ -584,7 +584,7 @@ def test_the_speed_may_be_set_from_another_thread() -> None:
 # ---- a clock that is moved step by step
 
 
-def test_a_step_goes_to_its_moment_but_not_past_what_is_due() -> None:
+def test_a_step_goes_to_its_moment_but_not_past_a_due_action() -> None:
     clock = ManualClock(start=0.0)
     assert clock.next_due is None
     clock.step(5.0)
@@ -648,7 +648,7 @@ def test_a_sleeper_is_woken_by_a_step_at_its_moment() -> None:
     asyncio.run(main())
 
 
-def test_closing_ends_what_a_step_has_begun() -> None:
+def test_closing_cancels_actions_begun_by_a_step() -> None:
     clock = ManualClock(start=0.0)
 
     async def main() -> None:
@@ -663,7 +663,7 @@ def test_closing_ends_what_a_step_has_begun() -> None:
     asyncio.run(main())
 
 
-def test_a_clock_that_runs_is_not_moved_step_by_step() -> None:
+def test_a_running_clock_cannot_be_stepped() -> None:
     with pytest.raises(ValueError, match="set the speed to 0"):
         RealClock().step(0.0)
 
@@ -689,7 +689,7 @@ def test_a_closed_clock_runs_nothing_more_and_leaves_no_sleeper_hanging(speed: f
     skip(main)
 
 
-def test_closing_cancels_what_runs() -> None:
+def test_closing_cancels_running_actions() -> None:
     async def main(timed: Timed) -> None:
         clock = timed(1.0)
         ended: list[str] = []
@@ -710,7 +710,7 @@ def test_closing_cancels_what_runs() -> None:
     skip(main)
 
 
-def test_a_clock_may_be_closed_and_used_again_where_its_event_loop_is_gone() -> None:
+def test_a_clock_may_be_closed_and_used_again_after_its_event_loop_has_closed() -> None:
     loops = Loops()
     clock = Clock(0.0, 1.0, loops.time)
     log = Log(clock)

@@ -47,7 +47,7 @@ class Home:
         self._asked: list[Future[None]] = []  # asyncio keeps only weak references to tasks that wait forever
         self.do(self._call())
 
-    async def answer(self, receive: Receive, send: Send) -> None:
+    async def respond(self, receive: Receive, send: Send) -> None:
         """Respond immediately."""
 
     async def _idle(self, receive: Receive, send: Send) -> None:
@@ -232,7 +232,7 @@ class Wire:
 
 def test_sent_bytes_are_waited_for_until_they_have_arrived(home: Home) -> None:
     home.wire = Wire(10)
-    home.request(home.answer).result(30)
+    home.request(home.respond).result(30)
     home.timeline.settle()
     assert home.wire.unsent == 0
 
@@ -241,7 +241,7 @@ def test_bytes_that_a_client_does_not_read_are_waited_for_once(home: Home, monke
     monkeypatch.setattr(activity, "MOST_POLLS", 7)
     home.wire = Wire(10)
     home.wire.arrives_after = 1_000
-    home.request(home.answer).result(30)
+    home.request(home.respond).result(30)
     home.timeline.settle()
     assert home.wire.polls >= 7
     before = home.wire.polls
@@ -279,7 +279,7 @@ def test_arrived_bytes_need_no_acknowledgement(home: Home, monkeypatch: pytest.M
             while plug.send(bytes(65_536 if fills else 7)) and fills:
                 pass
         home.wire = Plug(plug)
-        home.request(home.answer).result(30)
+        home.request(home.respond).result(30)
         home.timeline.settle()
         assert (home.wire.polls > activity.STALLED_POLLS) == fills
         assert reader.recv(1, socket.MSG_PEEK)
@@ -295,13 +295,13 @@ class Closed(Wire):
 def test_closed_connections_are_forgotten_although_nothing_checks_bytes_in_flight(home: Home) -> None:
     for _ in range(300):
         home.wire = Closed(0)
-        home.request(home.answer).result(30)
+        home.request(home.respond).result(30)
     assert len(home.tracker._connections) <= activity.FORGET_EVERY
     home.wire = Wire(10)
-    home.request(home.answer).result(30)
+    home.request(home.respond).result(30)
     for _ in range(300):
         home.wire = Closed(0)
-        home.request(home.answer).result(30)
+        home.request(home.respond).result(30)
     assert home.do(in_flight(home))
 
 

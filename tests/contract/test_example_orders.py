@@ -81,7 +81,7 @@ def test_an_example_in_another_form_has_no_places_and_stays_as_documented() -> N
 
 
 def test_a_parameter_that_the_model_lacks_is_left_out() -> None:
-    contract = changed({}, "lifecycle.json#/models/0/parameters/seed")
+    contract = changed({}, "lifecycle.json#/models/0/parameters/seed", f"{MOVE}/seed")
     body = order_for(contract, contract.models[0])
     assert body["input"].keys() == {"image", "prompt", "resolution", "duration"}
 

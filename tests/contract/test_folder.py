@@ -59,7 +59,7 @@ def test_the_projects_own_contracts_are_loaded_if_no_directory_is_given() -> Non
 def test_a_directory_without_a_contract_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ContractError) as raised:
         load_all(tmp_path)
-    message = f"{tmp_path}: holds no contract; a contract is a folder with a lifecycle.json"
+    message = f"{tmp_path}: contains no contract; a contract is a folder with a lifecycle.json"
     assert str(raised.value) == message
 
 
@@ -78,7 +78,7 @@ def test_an_error_has_the_file_the_place_and_the_reason() -> None:
     error = raised.value
     assert error.path == specimen.FOLDER / "lifecycle.json"
     assert error.pointer == "/stages/queued/next/0"
-    assert error.reason == "'x/y' is no stage; there are queued, running, done, failed, cancelled"
+    assert error.reason == "'x/y' is not a stage; there are queued, running, done, failed, cancelled"
     assert str(error) == f"{error.path}#{error.pointer}: {error.reason}"
 
 
@@ -168,11 +168,11 @@ def test_a_variant_that_there_is_none_of_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("pointer", "value", "place", "reason"),
     [
-        ("/x/y", 1, "/variants/v/set/~1x~1y", "'/x/y' is nowhere; all but the last step must be there"),
+        ("/x/y", 1, "/variants/v/set/~1x~1y", "'/x/y' does not exist; its parent must"),
         ("/models/2", {}, "/variants/v/set/~1models~12", "'2' is not an index of an array of length 2"),
         ("/~x", 1, "/variants/v/set/~1~0x", "'/~x' is not a JSON Pointer"),
         ("/name", 5, "/name", '5 is not of type "string"'),
-        ("/initial", "x", "/initial", "'x' is no stage"),
+        ("/initial", "x", "/initial", "'x' is not a stage"),
     ],
 )
 def test_a_variant_that_cannot_be_set_is_an_error(pointer: str, value: Any, place: str, reason: str) -> None:
@@ -188,7 +188,7 @@ def test_a_variant_that_is_not_taken_changes_nothing_and_is_not_looked_at() -> N
     assert built({L + "/variants/v": variant}).graph == built({}).graph
 
 
-# ---- what is read
+# ---- values
 
 
 def test_the_stages_are_read_with_their_defaults(acme: Contract) -> None:

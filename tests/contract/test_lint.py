@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hobbyhorse.contract.authoring.layout import laid_out
 from hobbyhorse.contract.checks.documents import KEYWORDS
 from hobbyhorse.contract.checks.situations import NEEDED_SITUATIONS
 from hobbyhorse.contract.checks.subject import Documents, Problem
@@ -36,7 +37,7 @@ FOLDERS = [specimen.FOLDER, *find_folders(DIRECTORY)]
 each_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 
 
-# ---- what is right
+# ---- valid folders
 
 
 @each_folder
@@ -65,7 +66,7 @@ def members_in(value: Any) -> set[str]:
     return set().union(*map(members_in, value)) if isinstance(value, list) else set()
 
 
-# ---- what is wrong
+# ---- broken folders
 
 
 def test_every_file_of_broken_folders_belongs_to_a_test() -> None:
@@ -121,7 +122,7 @@ WRAPPERS = {"problem", "fail"}
 """Functions that make a problem on behalf of who calls them."""
 
 OTHERS = {"load_all", "lint", "lint_directory", "lint_documents", "_shared_hosts", *WRAPPERS}
-"""Functions whose problems are about a directory, or are somebody else's told again."""
+"""Functions whose problems are about a directory, or repeat the problems of other functions."""
 
 
 def noting(make: Callable[..., None], note: Callable[[FrameType | None], None]) -> Callable[..., None]:
@@ -181,7 +182,7 @@ def test_every_check_says_its_rule() -> None:
 
 
 def test_a_directory_without_a_contract_is_a_problem(tmp_path: Path) -> None:
-    message = "holds no contract; a contract is a folder with a lifecycle.json"
+    message = "contains no contract; a contract is a folder with a lifecycle.json"
     assert lint_directory(tmp_path) == ([], [Problem(tmp_path, "", message)])
 
 
@@ -193,8 +194,8 @@ def test_a_directorys_problems_are_those_of_its_folders(tmp_path: Path) -> None:
     folders, problems = lint_directory(tmp_path)
     assert folders == [tmp_path / "one", tmp_path / "two"]
     assert [str(problem).partition(";")[0] for problem in problems] == [
-        f"{tmp_path}/one/lifecycle.json#/initial: 'one' is no stage",
-        f"{tmp_path}/two/lifecycle.json#/initial: 'two' is no stage",
+        f"{tmp_path}/one/lifecycle.json#/initial: 'one' is not a stage",
+        f"{tmp_path}/two/lifecycle.json#/initial: 'two' is not a stage",
     ]
 
 
@@ -202,12 +203,12 @@ def test_two_providers_with_one_host_are_a_problem(tmp_path: Path) -> None:
     for name in ("one", "two"):
         specimen.write(tmp_path / name, specimen.edited({}))
     assert [str(problem) for problem in lint_directory(tmp_path)[1]] == [
-        f"{tmp_path}/two/openapi.json#/servers: the host 'api.acme.example' is that of 'one' already; "
-        "a host is one provider's"
+        f"{tmp_path}/two/openapi.json#/servers: the host 'api.acme.example' already belongs to 'one'; "
+        "a host belongs to one provider"
     ]
 
 
-# ---- what the page on contracts says
+# ---- the page on contracts
 
 
 def section(title: str) -> str:
@@ -233,7 +234,24 @@ def test_the_page_lists_the_roles_and_the_situations_that_lint_demands() -> None
     assert {name for names in NEEDED_SITUATIONS.values() for name in names} - {"accepted", "unknown_job"} <= situations
 
 
-# ---- what nobody thought of
+def test_the_page_names_every_key_of_lifecycle_json() -> None:
+    schema = json.loads((data_directory("contracts") / "lifecycle.schema.json").read_text())
+    keys = members_of(schema)
+    assert len(keys) > 80
+    assert sorted(key for key in keys if f"`{key}`" not in README) == []
+
+
+def test_the_example_on_the_page_is_a_whole_folder_that_can_be_served(tmp_path: Path) -> None:
+    files = dict(
+        re.findall(r"^`(\S+\.json)`:\n\n```json\n(.*?)^```", section("A complete example"), re.DOTALL | re.MULTILINE)
+    )
+    assert list(files) == ["lifecycle.json", "openapi.json", "models/clip.schema.json"]
+    folder = specimen.write(tmp_path / "acme", {name: json.loads(text) for name, text in files.items()})
+    assert lint(folder) == []
+    assert all(laid_out(json.loads(text)) == text for text in files.values())
+
+
+# ---- arbitrary damage
 
 
 @cache

@@ -93,7 +93,7 @@ def test_the_status_must_be_that_of_the_situation() -> None:
 def test_a_refusal_is_identified_by_its_code() -> None:
     body = ACME.schemas.at(STATUS.situations["unknown_job"].example_at)
     assert status(body, 404).situations == ("unknown_job",)
-    assert status({**body, "code": "something else"}, 404).situations == ()
+    assert status({"error": {**body["error"], "code": "something else"}}, 404).situations == ()
 
 
 def test_a_word_in_several_examples_reads_as_every_stage_that_it_may_mean(contract: Contract) -> None:

@@ -20,8 +20,8 @@ CONTRACT = CONTRACTS[0]
 LONGEST_WAIT = 600.0
 
 
-def arm(found: ArmedScenarios, said: dict[str, Any], **how: Any) -> ArmedScenario:
-    return found.arm(read_scenario(said), [CONTRACT], **how)
+def arm(found: ArmedScenarios, written: dict[str, Any], **how: Any) -> ArmedScenario:
+    return found.arm(read_scenario(written), [CONTRACT], **how)
 
 
 def kinds_met(active: ActiveScenario, role: str, requests: int) -> list[str | None]:
@@ -139,13 +139,13 @@ def test_a_fault_for_every_request_is_never_used_up() -> None:
 def test_a_timeline_is_met_by_the_stage_that_shows_it(trouble: dict[str, Any], shown: str, met: bool) -> None:
     armed = arm(ArmedScenarios(), {"timeline": trouble})
     stage = next(stage for stage in CONTRACT.graph if stage.kind == shown)
-    ActiveScenario(armed, CONTRACT).saw(stage)
+    ActiveScenario(armed, CONTRACT).record_stage(stage)
     assert armed.unmet() == ([] if met else [f"timeline {trouble['move']}"])
 
 
 def test_a_stage_without_a_timeline_fault_meets_nothing() -> None:
     armed = arm(ArmedScenarios(), {})
-    ActiveScenario(armed, CONTRACT).saw(next(iter(CONTRACT.graph)))
+    ActiveScenario(armed, CONTRACT).record_stage(next(iter(CONTRACT.graph)))
     assert not armed.met
 
 
@@ -228,10 +228,23 @@ def test_a_disarmed_scenario_applies_to_no_further_request() -> None:
     assert (found.armed, found.active, found.find(CONTRACT, "submit")) == ([], False, None)
 
 
+def test_a_disarmed_scenario_applies_to_no_further_request_without_a_job() -> None:
+    found = ArmedScenarios()
+    armed = arm(found, {"moves": {"list": [{"move": "empty", "times": "always"}]}})
+    kept = arm(found, {"moves": {"status": [{"move": "empty", "times": "always"}]}})
+    for role in ("list", "status"):
+        assert found.find(CONTRACT, role) is not None
+    found.disarm(armed.id)
+    assert found.find(CONTRACT, "list") is None
+    active = found.find(CONTRACT, "status")
+    assert active is not None
+    assert active.armed is kept
+
+
 def test_a_scenario_is_armed_only_for_a_known_provider_to_which_it_applies() -> None:
     found = ArmedScenarios()
-    with pytest.raises(ScenarioError, match=f"there is no provider 'nobody'; allowed: {CONTRACT.key}") as unknown:
-        arm(found, {}, provider="nobody")
+    with pytest.raises(ScenarioError, match=f"there is no provider 'unknown'; allowed: {CONTRACT.key}") as unknown:
+        arm(found, {}, provider="unknown")
     with pytest.raises(ScenarioError, match=r"the scenario 'inline' does not apply: .*moon") as nowhere:
         arm(found, {"moves": {"submit": [{"move": "moon"}]}})
     assert {unknown.value.code, nowhere.value.code} == {"not_applicable"}

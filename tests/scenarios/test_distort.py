@@ -1,4 +1,4 @@
-"""What moves make of answers: each changes what it says it changes, and nothing else."""
+"""The faults of a body: each changes what its name says, and nothing else."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def orders(value: Any) -> list[list[str]]:
 
 
 @given(OBJECTS, st.integers(0, 9))
-def test_malformed_json_is_the_beginning_of_the_answer_and_never_json(value: Any, seed: int) -> None:
+def test_malformed_json_is_the_beginning_of_the_response_and_never_valid(value: Any, seed: int) -> None:
     body = orjson.dumps(value)
     broken = changed("malformed_json", body, seed).body
     assert broken
@@ -73,20 +73,20 @@ def test_malformed_json_is_the_beginning_of_the_answer_and_never_json(value: Any
 
 
 @given(OBJECTS)
-def test_an_extra_field_stands_in_every_object_and_all_else_stays(value: Any) -> None:
+def test_an_extra_field_is_added_to_every_object_and_nothing_else_changes(value: Any) -> None:
     found = orjson.loads(changed("extra_field", orjson.dumps(value)).body)
     assert without_extra(found) == value
     assert all(EXTRA_FIELD in order for order in orders(found))
 
 
 @given(OBJECTS)
-def test_reordered_fields_are_the_same_fields_turned_round(value: Any) -> None:
+def test_reordered_fields_are_the_same_fields_in_reverse(value: Any) -> None:
     found = orjson.loads(changed("reordered", orjson.dumps(value)).body)
     assert found == value
     assert sorted(map(tuple, orders(found))) == sorted(tuple(reversed(order)) for order in orders(value))
 
 
-def test_a_field_move_changes_its_field_and_nothing_else(contract: Contract) -> None:
+def test_a_field_fault_changes_its_field_and_nothing_else(contract: Contract) -> None:
     for operation in contract.operations.values():
         for situation in operation.situations.values():
             body = situation.template.write(lambda name: MISSING)
@@ -117,7 +117,7 @@ def test_a_field_move_changes_its_field_and_nothing_else(contract: Contract) -> 
 
 
 @pytest.mark.parametrize("kind", sorted(ADDRESSES))
-def test_a_move_of_addresses_changes_them_and_nothing_else(kind: str, contract: Contract) -> None:
+def test_an_address_fault_changes_urls_and_nothing_else(kind: str, contract: Contract) -> None:
     move = Move(kind)
     for operation in contract.operations.values():
         for situation in operation.situations.values():
@@ -149,12 +149,12 @@ URLS: dict[str, Callable[[str, str], object]] = {
         ("private_links", "https://a/b?c", r"http://10\.0\.0\.1/latest/meta-data"),
     ],
 )
-def test_addresses_are_moved_to_the_origins_that_are_configured(kind: str, old: str, new: str) -> None:
+def test_urls_are_moved_to_the_configured_origins(kind: str, old: str, new: str) -> None:
     elsewhere = {"foreign": "http://other:2/", "private": "http://10.0.0.1"}
     assert re.fullmatch(new, ADDRESSES[kind](old, Random(0), elsewhere))
 
 
-def test_a_redirection_keeps_path_and_query_as_they_are() -> None:
+def test_a_redirect_keeps_path_and_query_byte_for_byte() -> None:
     sent = redirection("/a/v1/jobs/x%20y?page=2&q=%C3%A4", {"foreign": "http://other:2"})
     assert (sent.status, sent.body) == (307, b"")
     assert sent.headers == ((b"location", b"http://other:2/a/v1/jobs/x%20y?page=2&q=%C3%A4"),)
@@ -178,7 +178,7 @@ def test_pages_and_empty_bodies_have_their_status_and_type() -> None:
     assert (changed("empty_body", b"{}", status=204).status, changed("empty_body", b"{}").body) == (204, b"")
 
 
-def test_retry_after_is_a_number_or_a_date_and_replaces_the_one_that_stood_there() -> None:
+def test_retry_after_is_a_number_or_a_date_and_replaces_an_existing_one() -> None:
     sent = Sent(429, ((b"retry-after", b"1"), (b"x", b"y")), b"")
     assert retry_after(sent, {}, 0.0) == sent
     assert retry_after(sent, {"retry_after": 7}, 0.0).headers == ((b"x", b"y"), (b"retry-after", b"7"))
@@ -186,7 +186,7 @@ def test_retry_after_is_a_number_or_a_date_and_replaces_the_one_that_stood_there
     assert parsedate_to_datetime(date).timestamp() == 1_000_090
 
 
-def test_every_move_of_a_body_or_field_has_its_function() -> None:
+def test_every_fault_of_a_body_or_field_has_its_function() -> None:
     assert {name for name, kind in MOVES.items() if kind.family == "field"} == {*FIELDS, "regress"}
     assert {name for name, kind in MOVES.items() if kind.family == "address"} == ADDRESSES.keys()
     assert all(bool(kind.names) == (kind.family == "address") for kind in MOVES.values())

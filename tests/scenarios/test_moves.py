@@ -41,7 +41,7 @@ def test_each_fault_has_an_effect_in_one_clause_and_known_options() -> None:
     known = {name for part in ("move", "timeline") for name in SCHEMA["$defs"][part]["properties"]}
     for found in TABLES:
         for name, kind in found.items():
-            assert re.fullmatch(r"[a-z][^.!?]*", kind.says), name
+            assert re.fullmatch(r"[a-z][^.!?]*", kind.effect), name
             assert set(kind.options) <= known, name
 
 

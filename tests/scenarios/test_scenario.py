@@ -53,10 +53,10 @@ near_scenarios = st.fixed_dictionaries(
 """Values with the outline of a scenario, so that they pass the first checks."""
 
 
-def refused(said: Any, **how: Any) -> ScenarioError:
+def refused(written: Any, **how: Any) -> ScenarioError:
     """Return the error that refuses a scenario."""
     with pytest.raises(ScenarioError) as error:
-        read_scenario(said, **how)
+        read_scenario(written, **how)
     return error.value
 
 
@@ -69,12 +69,12 @@ def test_a_scenario_is_read_back_as_it_was_written(contract: Contract, data: st.
 
 
 @settings(max_examples=many(1000, 200))
-@given(said=st.one_of(json_values, near_scenarios))
-def test_any_value_is_a_scenario_or_refused_with_a_reason(said: Any) -> None:
+@given(written=st.one_of(json_values, near_scenarios))
+def test_any_value_is_a_scenario_or_refused_with_a_reason(written: Any) -> None:
     try:
-        read = read_scenario(said)
+        read = read_scenario(written)
     except ScenarioError:
-        error = refused(said)
+        error = refused(written)
         assert error.code == "invalid_scenario"
         assert error.message
         assert error.hint
@@ -91,20 +91,20 @@ def test_the_empty_scenario_is_the_happy_server() -> None:
 
 
 def test_a_scenario_is_read_as_its_file_says() -> None:
-    said = {
+    written = {
         "why": "For a test.",
         "moves": {"submit": [{"move": "rate_limited", "times": "always", "retry_after": 3}, {"move": "empty"}]},
         "timeline": {"move": "fail", "code": "X"},
     }
-    read = read_scenario(said, "mine")
+    read = read_scenario(written, "mine")
     assert read.moves == {"submit": (Move("rate_limited", None, False, {"retry_after": 3}), Move("empty"))}
     assert (read.name, read.why, read.timeline) == ("mine", "For a test.", Trouble("fail", {"code": "X"}))
-    assert read.to_json() == said
+    assert read.to_json() == written
     assert str(read.moves["submit"][0]) == "rate_limited (times always, retry_after 3)"
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("written", "words"),
     [
         ([], ["the scenario", "object"]),
         ({"moves": {"sumbit": []}}, ["/moves", "sumbit"]),
@@ -122,11 +122,11 @@ def test_a_scenario_is_read_as_its_file_says() -> None:
         ({"timeline": {"move": "stuck", "seconds": 3}}, ["/timeline/seconds", "allowed: stage, last"]),
     ],
 )
-def test_a_refusal_names_the_place_and_the_allowed_values(said: Any, words: list[str]) -> None:
-    error = refused(said, where="mine.json")
+def test_a_refusal_names_the_place_and_the_allowed_values(written: Any, words: list[str]) -> None:
+    error = refused(written, where="mine.json")
     assert error.message.startswith("mine.json: ")
     assert [word for word in words if word not in str(error)] == [], str(error)
-    assert not refused(said).message.startswith("mine.json")
+    assert not refused(written).message.startswith("mine.json")
 
 
 def test_an_unknown_name_is_refused_with_the_three_nearest() -> None:
@@ -139,7 +139,7 @@ def test_an_unknown_name_is_refused_with_the_three_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("written", "words"),
     [
         ({"moves": {"status": [{"move": "rate_limted"}]}}, ["no situation 'rate_limted'", "rate_limited"]),
         ({"moves": {"status": [{"move": "missing_field", "value": "moon"}]}}, ["no response has the value 'moon'"]),
@@ -151,8 +151,10 @@ def test_an_unknown_name_is_refused_with_the_three_nearest() -> None:
         ({"timeline": {"move": "fail", "stage": "moon"}}, ["no stage 'moon' to fail in; allowed: "]),
     ],
 )
-def test_the_reason_why_a_scenario_does_not_apply_is_returned(contract: Contract, said: Any, words: list[str]) -> None:
-    found = misfits(read_scenario(said), contract)
+def test_the_reason_why_a_scenario_does_not_apply_is_returned(
+    contract: Contract, written: Any, words: list[str]
+) -> None:
+    found = misfits(read_scenario(written), contract)
     assert found
     assert all(line.startswith(contract.key) and "\n" not in line for line in found)
     assert [word for word in words if word not in found[0]] == [], found
@@ -216,11 +218,11 @@ def test_a_path_that_is_not_a_directory_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_scenario_of_the_catalogue_is_well_formed_has_a_reason_and_applies(path: Path) -> None:
-    said = orjson.loads(path.read_bytes())
-    jsonschema.Draft202012Validator(SCHEMA).validate(said)
+    written = orjson.loads(path.read_bytes())
+    jsonschema.Draft202012Validator(SCHEMA).validate(written)
     scenario = load_catalogue()[path.stem]
     assert re.fullmatch(r"[A-Z0-9][^.!?]*\.", scenario.why), scenario.why
-    assert scenario.to_json() == said
+    assert scenario.to_json() == written
     assert [contract.key for contract in CONTRACTS if not misfits(scenario, contract)]
     assert re.fullmatch(r"[a-z0-9_]+", path.stem)
 
@@ -242,7 +244,9 @@ def test_the_catalogue_has_every_kind_of_move() -> None:
     assert set(CALLBACK_MOVES) <= met[CALLBACK]
     assert set(MOVES) <= met[""]
     some = {scenario.timeline.kind for scenario in load_catalogue().values() if scenario.timeline}
-    possible = {said["timeline"]["move"] for found in CONTRACTS for said in deviations(found) if "timeline" in said}
+    possible = {
+        written["timeline"]["move"] for found in CONTRACTS for written in deviations(found) if "timeline" in written
+    }
     assert some == possible
 
 

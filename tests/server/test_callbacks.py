@@ -1,4 +1,4 @@
-"""Callbacks come when a job has ended, signed, with what a poll says, and again until they are acknowledged."""
+"""A callback follows the end of its job, signed, with the values of a poll, and is retried until acknowledged."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ calling = contracts_that(lambda contract: contract.callbacks is not None)
 
 
 class Receiver:
-    """An independent receiver of callbacks; answers with the given statuses, then with 200."""
+    """An independent receiver of callbacks; responds with the given statuses, then with 200."""
 
     def __init__(self, server: HTTPServer, *statuses: int) -> None:
         self.url = server.url_for("/callback")
@@ -49,7 +49,7 @@ class Receiver:
 
 
 async def order(mock: Mock, contract: Contract, url: str, **members: Any) -> str:
-    """Order the documented job with a callback URL."""
+    """Submit the documented job with a callback URL."""
     operation, model, body = documented(contract)
     place = operation.bindings["callback_url"].request[0]
     for name, value in members.items():
@@ -62,7 +62,7 @@ async def order(mock: Mock, contract: Contract, url: str, **members: Any) -> str
 
 
 @calling
-async def test_a_callback_comes_at_the_end_and_says_what_a_poll_says(
+async def test_a_callback_follows_the_end_of_the_job_with_the_values_of_a_poll(
     contract: Contract, httpserver: HTTPServer
 ) -> None:
     assert contract.callbacks is not None
@@ -88,7 +88,7 @@ async def test_a_callback_comes_at_the_end_and_says_what_a_poll_says(
 
 @calling
 @pytest.mark.parametrize("kind", ["success", "failure"])
-async def test_a_callbacks_message_keeps_its_schema_however_the_job_ended(
+async def test_a_callbacks_message_matches_its_schema_for_every_end(
     kind: str, contract: Contract, httpserver: HTTPServer
 ) -> None:
     assert contract.callbacks is not None
@@ -124,7 +124,7 @@ async def test_a_callback_that_is_not_acknowledged_comes_again_by_the_schedule(
     job = await order(mock, contract, receiver.url)
     finished = mock.world.jobs[job].finished
     await mock.clock.run_until_idle()
-    attempts = [attempt for attempt in mock.fake.courier().attempts if attempt.job == job]
+    attempts = [attempt for attempt in mock.fake.callback_dispatcher().attempts if attempt.job == job]
     moments = [attempt.moment for attempt in attempts]
     expected = [finished]
     for pause in retries[: len(attempts) - 1]:
@@ -152,7 +152,7 @@ async def test_a_receiver_that_is_not_there_is_tried_again_and_noted(contract: C
     mock = Mock([contract])
     await order(mock, contract, "http://127.0.0.1:1/nobody")
     await mock.clock.run_until_idle()
-    attempts = list(mock.fake.courier().attempts)
+    attempts = list(mock.fake.callback_dispatcher().attempts)
     assert len(attempts) == 1 + len(contract.callbacks.retries)
     assert all(attempt.status is None and "Connect" in str(attempt.error) for attempt in attempts)
 
@@ -175,8 +175,10 @@ async def test_a_signature_verifies_and_any_change_breaks_it(contract: Contract,
 
 
 @calling
-async def test_a_signature_is_what_a_receiver_computes_by_hand(contract: Contract, httpserver: HTTPServer) -> None:
-    """The digest of the documented content, made here with hmac alone."""
+async def test_a_signature_equals_the_one_that_a_receiver_computes_by_hand(
+    contract: Contract, httpserver: HTTPServer
+) -> None:
+    """The digest of the documented content, computed here with `hmac` alone."""
     assert contract.callbacks is not None
     signature = contract.callbacks.signature
     assert signature is not None
@@ -224,11 +226,11 @@ async def test_a_callback_url_that_no_client_can_call_breaks_nothing(url: str, c
     reply = await mock.call(contract, "submit", path={"model": model.id}, body=body)
     assert reply.status < 500
     await mock.clock.run_until_idle()
-    assert not [attempt for attempt in mock.fake.courier().attempts if attempt.acknowledged]
+    assert not [attempt for attempt in mock.fake.callback_dispatcher().attempts if attempt.acknowledged]
 
 
 @contracts_that(lambda contract: contract.callbacks is not None and contract.idempotency.mode == "replay")
-async def test_a_replayed_submission_is_told_once(contract: Contract, httpserver: HTTPServer) -> None:
+async def test_a_replayed_submission_sends_one_callback(contract: Contract, httpserver: HTTPServer) -> None:
     assert contract.idempotency.key is not None
     mock, receiver = Mock([contract]), Receiver(httpserver)
     operation, model, body = documented(contract)
@@ -241,18 +243,18 @@ async def test_a_replayed_submission_is_told_once(contract: Contract, httpserver
 
 
 @calling
-async def test_a_job_whose_end_was_planned_twice_is_told_once(contract: Contract, httpserver: HTTPServer) -> None:
-    """As when it is cancelled: the first plan still stands."""
+async def test_a_job_whose_end_was_planned_twice_sends_one_callback(contract: Contract, httpserver: HTTPServer) -> None:
+    """As when it is cancelled: the first attempt is still planned."""
     mock, receiver = Mock([contract]), Receiver(httpserver)
     job = mock.world.jobs[await order(mock, contract, receiver.url)]
     links = MediaLinks("http://mock.test", mock.world.handle, mock.fake.worlds.signer)
-    mock.fake.courier().schedule(mock.world, job, "http://mock.test", links)
+    mock.fake.callback_dispatcher().schedule(mock.world, job, "http://mock.test", links)
     await mock.clock.run_until_idle()
     assert len(receiver.received) == 1
 
 
 async def played(mock: Mock, contract: Contract, receiver: Receiver, move: str) -> str:
-    """Order a job whose callback meets a move, and let everything come that will."""
+    """Submit a job under a callback fault, and run until nothing is due."""
     mock.world.scenarios.arm(read_scenario({"moves": {CALLBACK: [{"move": move}]}}), [contract])
     job = await order(mock, contract, receiver.url)
     await mock.clock.run_until_idle()
@@ -261,7 +263,7 @@ async def played(mock: Mock, contract: Contract, receiver: Receiver, move: str) 
 
 @calling
 @pytest.mark.parametrize("move", sorted(CALLBACK_MOVES))
-async def test_each_attempt_says_of_which_kind_it_is_and_when_it_was_answered(
+async def test_each_attempt_has_its_kind_and_the_moment_of_its_response(
     move: str, contract: Contract, httpserver: HTTPServer
 ) -> None:
     mock, receiver = Mock([contract]), Receiver(httpserver)
@@ -269,7 +271,7 @@ async def test_each_attempt_says_of_which_kind_it_is_and_when_it_was_answered(
         job = await played(mock, contract, receiver, move)
     except ScenarioError:
         return  # a signature without an age
-    attempts = list(mock.fake.courier().attempts)
+    attempts = list(mock.fake.callback_dispatcher().attempts)
     false = [move] if move in ("forged", "stale", "unsigned", "unknown_job") else []
     assert [one.kind for one in attempts if one.false] == false
     assert {one.kind for one in attempts if not one.false} == {"genuine"}
@@ -299,7 +301,7 @@ async def test_a_payload_that_was_null_comes_with_the_next_try_if_it_was_not_ack
 
 
 def places_of(one: Any, other: Any, at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Return where two JSON values differ."""
+    """Return the places at which two JSON values differ."""
     if isinstance(one, dict) and isinstance(other, dict):
         assert one.keys() == other.keys()
         return [place for name in one for place in places_of(one[name], other[name], (*at, name))]
@@ -310,7 +312,9 @@ def places_of(one: Any, other: Any, at: tuple[str, ...] = ()) -> list[tuple[str,
 
 
 @calling
-async def test_a_callback_of_nobodys_job_keeps_the_documented_form(contract: Contract, httpserver: HTTPServer) -> None:
+async def test_a_callback_of_an_unknown_job_keeps_the_documented_form(
+    contract: Contract, httpserver: HTTPServer
+) -> None:
     assert contract.callbacks is not None
     signature = contract.callbacks.signature
     mock, receiver = Mock([contract]), Receiver(httpserver)
@@ -326,7 +330,7 @@ async def test_a_callback_of_nobodys_job_keeps_the_documented_form(contract: Con
 
 
 class Slow:
-    """A receiver that answers so many seconds of a clock after it was called."""
+    """A receiver that responds a number of clock seconds after the request."""
 
     def __init__(self, mock: Mock, seconds: float) -> None:
         self._clock, self._seconds = mock.clock, seconds
@@ -356,12 +360,12 @@ class Slow:
             self._clock.close()
             server.close()
             await asyncio.gather(*(call for call in self._calls if call), return_exceptions=True)
-            await asyncio.sleep(0)  # the connections are closed in the turn after
+            await asyncio.sleep(0)  # the connections are closed in the next turn
 
 
-async def until(what: Callable[[], object]) -> None:
-    """Let everything that is ready run until something is so; a test that hangs here is ended by its runner."""
-    while not what():  # noqa: ASYNC110 - what it waits for tells nobody
+async def until(holds: Callable[[], object]) -> None:
+    """Run the event loop until a condition holds; a hanging test is ended by its runner."""
+    while not holds():  # noqa: ASYNC110 - the condition has no event
         await asyncio.sleep(0.001)
 
 
@@ -374,7 +378,7 @@ async def test_in_virtual_time_the_deadline_of_a_receiver_is_on_the_worlds_clock
     assert contract.callbacks.deadline == 10.0
     mock = Mock([contract])
     mock.world.virtual = True
-    attempts = mock.fake.courier().attempts
+    attempts = mock.fake.callback_dispatcher().attempts
     slow = Slow(mock, seconds)
     async with slow.listening():
         job = mock.world.jobs[await order(mock, contract, slow.url)]
@@ -391,7 +395,7 @@ async def test_in_virtual_time_the_deadline_of_a_receiver_is_on_the_worlds_clock
     first = attempts[0]
     assert (first.moment, first.acknowledged) == (begun, in_time)
     assert first.answered == (begun + seconds if in_time else None)
-    assert first.error == (None if in_time else "TimeoutError: no answer within 10 s")
+    assert first.error == (None if in_time else "TimeoutError: no response within 10 s")
 
 
 @calling
@@ -405,17 +409,17 @@ async def test_in_real_time_the_deadline_of_a_receiver_is_real(
         return httpx.Response(200)
 
     mock = Mock([contract])
-    monkeypatch.setattr(mock.fake.courier()._client, "post", post)
+    monkeypatch.setattr(mock.fake.callback_dispatcher()._client, "post", post)
     for virtual in (False, True):
         mock.world.virtual = virtual
         await order(mock, contract, "http://127.0.0.1:1/nobody")
         await mock.clock.advance(100_000)
-    await mock.fake.courier().close()
+    await mock.fake.callback_dispatcher().close()
     assert contract.callbacks is not None
     assert bounds == [contract.callbacks.deadline, 60.0]
 
 
-async def test_one_of_several_deliveries_at_once_that_waits_hides_no_other_one() -> None:
+async def test_a_concurrent_delivery_that_waits_hides_no_other_one() -> None:
     work, goes_on, done = ActivityGroup(), [asyncio.Event(), asyncio.Event()], []
 
     async def deliver(number: int) -> None:
@@ -434,9 +438,9 @@ async def test_one_of_several_deliveries_at_once_that_waits_hides_no_other_one()
     goes_on[1].set()
     for _ in range(5):
         await asyncio.sleep(0)
-    assert work.busy == 0, "the first one waits for somebody"
+    assert work.busy == 0, "the first delivery waits"
     goes_on[0].set()
     await task
     assert (work.busy, done) == (0, [1, 0])
     await together(deliver(0), deliver(1))
-    assert done == [1, 0, 0, 1], "where nobody counts, they are just done"
+    assert done == [1, 0, 0, 1], "without a group they simply run"

@@ -1,4 +1,4 @@
-"""The server from outside: a process that is started, spoken to over its socket, and stopped."""
+"""The server as a process: started, used over its socket, and stopped."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Served:
         return str(json.loads(self.line)["url"])
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
-        """Send a signal; return the exit status and what was printed since the first line."""
+        """Send a signal; return the exit status and the output after the first line."""
         self.process.send_signal(number)
         out, err = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, out, err
@@ -57,7 +57,7 @@ class Served:
 
 @contextmanager
 def served(*options: str, env: dict[str, str] | None = None) -> Iterator[Served]:
-    """Start `hobbyhorse serve` on a free port; it is killed if it does not end by itself."""
+    """Start `hobbyhorse serve` on a free port; kill it if it does not end by itself."""
     process = subprocess.Popen(
         [COMMAND, "serve", "--port", "0", *options],
         stdout=subprocess.PIPE,
@@ -81,13 +81,13 @@ def served(*options: str, env: dict[str, str] | None = None) -> Iterator[Served]
 
 @contextmanager
 def talking(contract: Contract, url: str, key: str | None = KEY) -> Iterator[ContractClient]:
-    """A client of one provider of a server."""
+    """Yield a client of one provider of a server."""
     with httpx.Client(trust_env=False, timeout=PATIENCE) as http:
         yield ContractClient(contract, f"{url}/{contract.key}", key, http)
 
 
 def submit(client: ContractClient) -> str:
-    """Order the documented job; return its id."""
+    """Submit the documented job; return its id."""
     _, model, body = documented(client.contract)
     reply = client.submit(model.id, body)
     assert "accepted" in reply.reading.situations, reply.content
@@ -95,7 +95,7 @@ def submit(client: ContractClient) -> str:
 
 
 def find_video(client: ContractClient, job: str) -> str:
-    """Return the address of the video of a job that has ended."""
+    """Return the URL of the video of a job that has ended."""
     role = "result" if "result" in client.contract.operations else "status"
     return str(client.call(role, path={"job": job}).reading.values["video_url"])
 
@@ -128,7 +128,7 @@ HOLDING = [contract for contract in CONTRACTS if "run" in contract.operations]
 
 
 def hold(contract: Contract, url: str) -> socket.socket:
-    """Send a `run` whose answer will not come for minutes; return its connection once the server has read it."""
+    """Send a `run` that takes minutes; return its connection once the server has read the request."""
     operation, model, body = next(found for found in documented_jobs(contract) if found[0].role == "run")
     parts = urlsplit(url)
     path = operation.path
@@ -152,7 +152,7 @@ def hold(contract: Contract, url: str) -> socket.socket:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_signal_ends_it_with_status_0_whatever_is_open(number: int) -> None:
-    """A connection that is kept alive, one that has sent half a request, and a job that holds its connection."""
+    """Open are an idle connection, half a request, and a job that holds its connection."""
     with served("--pace", "realistic") as server, httpx.Client(trust_env=False) as kept_alive, ExitStack() as stack:
         kept_alive.get(server.url)
         half = stack.enter_context(connect(server.url))
@@ -189,7 +189,7 @@ def test_nothing_is_left_in_the_temporary_directory_and_the_videos_in_the_cache(
     assert [path.read_bytes() for path in cache.rglob("*.mp4")] == [video.content]
 
 
-# ---- what a user may get wrong
+# ---- mistakes of a user
 
 
 def copy(contract: Contract, directory: Path, name: str | None = None) -> Path:
@@ -201,7 +201,7 @@ def copy(contract: Contract, directory: Path, name: str | None = None) -> Path:
 
 @dataclass(frozen=True)
 class Mistake:
-    """Arguments of `serve` that cannot be right, and words that the one line about them has."""
+    """Invalid arguments of `serve`, and words of the error line."""
 
     arguments: Sequence[str]
     words: Sequence[str]
@@ -212,7 +212,7 @@ MISTAKES = {
     "an unknown pace": Mistake(["--pace", "leisurely"], ["'leisurely'", "instant", "fast", "realistic"]),
     "a speed of zero": Mistake(["--speed", "0"], ["--speed is 0.0", "greater than 0"]),
     "a negative speed": Mistake(["--speed=-1"], ["--speed is -1.0"]),
-    "a speed that is no number": Mistake(["--speed", "nan"], ["--speed is nan"]),
+    "a speed that is not a number": Mistake(["--speed", "nan"], ["--speed is nan"]),
     "an endless speed": Mistake(["--speed", "inf"], ["--speed is inf"]),
     "a speed in words": Mistake(["--speed", "quick"], ["--speed"]),
     "a port that is none": Mistake(["--port", "70000"], ["--port", "65535"]),
@@ -225,14 +225,16 @@ MISTAKES = {
     "an address that is not ours": Mistake(["--host", "203.0.113.1"], ["203.0.113.1"]),
     "a port in use": Mistake(["--port", "{port}"], ["{port}", "--port 0"]),
     "no directory of contracts": Mistake(["--contracts", "{tmp}/nowhere"], ["nowhere", "no contract"]),
-    "a contract that is no JSON": Mistake(["--contracts", "{tmp}/garbled"], ["garbled", "lifecycle.json", "no JSON"]),
-    "a contract with a mistake": Mistake(["--contracts", "{tmp}/mistaken"], ["mistaken", "no stage", "'nowhere'"]),
+    "a contract that is not JSON": Mistake(
+        ["--contracts", "{tmp}/garbled"], ["garbled", "lifecycle.json", "valid JSON"]
+    ),
+    "a contract with a mistake": Mistake(["--contracts", "{tmp}/mistaken"], ["mistaken", "not a stage", "'nowhere'"]),
 }
 
 
 @pytest.fixture(scope="module")
 def bad_contracts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory of directories of contracts that cannot be served."""
+    """A directory with directories of invalid contracts."""
     directory = tmp_path_factory.mktemp("bad")
     garbled = copy(CONTRACTS[0], directory / "garbled")
     (garbled / "lifecycle.json").write_text('{"name": ')
@@ -244,7 +246,7 @@ def bad_contracts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mistaken(name: str, bad_contracts: Path) -> Iterator[tuple[list[str], list[str]]]:
-    """The arguments of a mistake, and the words that its line has."""
+    """The arguments of a mistake, and the words of its error line."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         said = {"port": str(taken.getsockname()[1]), "tmp": str(bad_contracts)}
         mistake = MISTAKES[name]
@@ -297,8 +299,8 @@ def test_with_api_keys_every_other_key_is_refused() -> None:
                     assert (reply.status < 300) is welcome
 
 
-def test_a_variant_changes_what_is_answered() -> None:
-    """The variant with which a missing key answers 401, over HTTP."""
+def test_a_variant_changes_the_response() -> None:
+    """With the variant, a missing key is refused with 401."""
     contract = next(contract for contract in CONTRACTS if contract.key == "runcomfy")
     operation, model, body = documented(contract)
     with served("--variant", "runcomfy:unauthenticated-401") as server, talking(contract, server.url, None) as client:
@@ -306,7 +308,7 @@ def test_a_variant_changes_what_is_answered() -> None:
     assert operation.situations["unauthenticated"].status == 400
 
 
-def test_with_a_public_address_every_answer_names_it() -> None:
+def test_with_a_public_url_every_link_names_it() -> None:
     with served("--public-url", "https://mock.example/base", "--pace", "instant") as server:
         for contract in CONTRACTS:
             with talking(contract, server.url) as client:
@@ -320,7 +322,7 @@ def test_with_a_directory_of_contracts_only_those_are_served(tmp_path: Path) -> 
         assert httpx.get(f"{server.url}/{CONTRACTS[0].key}/v1", trust_env=False).status_code == 404
 
 
-def test_a_greater_speed_ends_a_realistic_job_at_once() -> None:
+def test_a_greater_speed_ends_a_realistic_job_immediately() -> None:
     with served("--pace", "realistic", "--speed", "1e8") as server:
         for contract in CONTRACTS:
             with talking(contract, server.url) as client:
@@ -352,13 +354,13 @@ def test_it_listens_on_ipv6() -> None:
         assert httpx.get(server.url, trust_env=False).json()["providers"]["hiapi"] == f"{server.url}/hiapi"
 
 
-# ---- what is no request
+# ---- invalid requests
 
 
 NO_REQUESTS = (b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"\x00" * 70_000, b"GET / HTTP/9.9\r\n\r\n")
 
 
-def test_bytes_that_are_no_request_break_nothing() -> None:
+def test_bytes_that_are_not_a_request_break_nothing() -> None:
     with served() as server:
         for data in NO_REQUESTS:
             with connect(server.url) as connection, suppress(ConnectionError):
@@ -383,18 +385,18 @@ def test_a_client_that_goes_away_breaks_nothing() -> None:
     assert "Traceback" not in err
 
 
-# ---- in process, with a clock that is moved
+# ---- in process, with a manual clock
 
 
 @dataclass
 class Moved:
-    """A server in this process whose worlds all stand on one clock."""
+    """A server in this process with one clock for all worlds."""
 
     clock: ManualClock
     url: str
 
     def advance(self, seconds: float) -> None:
-        """Move the clock; nothing waits on it, so that it may be moved from this thread."""
+        """Advance the clock; nothing waits on it, so this thread may do it."""
         asyncio.run(self.clock.advance(seconds))
 
 
@@ -406,11 +408,11 @@ def moved() -> Iterator[Moved]:
 
 
 def get(url: str, method: str = "GET", **headers: str) -> httpx.Response:
-    """Ask for media as a browser would: without a key."""
+    """Request media as a browser does: without a key."""
     return httpx.request(method, url, headers=headers, trust_env=False, timeout=PATIENCE)
 
 
-def test_a_video_is_what_was_ordered_and_needs_no_key(contract: Contract, moved: Moved) -> None:
+def test_a_video_matches_its_order_and_needs_no_key(contract: Contract, moved: Moved) -> None:
     with talking(contract, moved.url) as client:
         job = submit(client)
         moved.advance(3_600)
@@ -452,7 +454,7 @@ def test_a_first_frame_is_a_jpeg(moved: Moved) -> None:
         assert answer.content.startswith(b"\xff\xd8\xff")
 
 
-def test_a_link_expires_when_the_contract_says_so(contract: Contract, moved: Moved) -> None:
+def test_a_link_expires_when_the_contract_documents_it(contract: Contract, moved: Moved) -> None:
     life = contract.retention.result_url
     with talking(contract, moved.url) as client:
         job = submit(client)
@@ -491,8 +493,8 @@ def test_a_link_that_was_changed_is_refused_in_xml(contract: Contract, moved: Mo
         assert "<Code>SignatureDoesNotMatch</Code>" in answer.text
 
 
-def test_media_that_are_not_there_answer_404_in_xml(contract: Contract, moved: Moved) -> None:
-    """By the link of a server that runs no more: the signature holds, the job is gone."""
+def test_missing_media_are_refused_with_404_in_xml(contract: Contract, moved: Moved) -> None:
+    """With a link from a stopped server, the signature is valid and the job is gone."""
     with talking(contract, moved.url) as client:
         job = submit(client)
         moved.advance(3_600)
@@ -504,7 +506,7 @@ def test_media_that_are_not_there_answer_404_in_xml(contract: Contract, moved: M
 
 
 @pytest.mark.parametrize("path", ["", "/", "/..%2f..%2fetc%2fpasswd", "/x/y/../../../etc/passwd", "/a/b/c/d"])
-def test_what_is_no_link_is_refused(path: str, moved: Moved) -> None:
+def test_an_invalid_link_is_refused(path: str, moved: Moved) -> None:
     assert get(f"{moved.url}/media{path}").status_code in (403, 404)
 
 
@@ -519,7 +521,7 @@ def test_a_served_fake_works_stops_and_can_be_served_again() -> None:
         assert "hobbyhorse" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_several_fakes_are_served_at_once_and_know_nothing_of_each_other() -> None:
+def test_several_fakes_are_served_concurrently_and_share_nothing() -> None:
     contract = CONTRACTS[0]
     with serving(Fake()) as one, serving(Fake()) as other:
         with talking(contract, one) as client:
@@ -529,7 +531,7 @@ def test_several_fakes_are_served_at_once_and_know_nothing_of_each_other() -> No
             assert "unknown_job" in client.call("status", path={"job": job}).reading.situations
 
 
-def test_a_port_that_is_taken_is_an_error_at_once() -> None:
+def test_a_port_that_is_taken_is_an_error_immediately() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
         serving(Fake(), port=taken.getsockname()[1]).__enter__()
 

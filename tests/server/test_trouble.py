@@ -1,4 +1,4 @@
-"""Scenarios under test in process: whatever is armed, the server keeps its head, and the next world is happy."""
+"""Under any armed scenario the server keeps working, and other worlds are not affected."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from tests.world import KEY, Mock, Reply, documented
 NOBODY = "http://127.0.0.1:9/callback"
 MOST_ADVANCES = 100
 PATIENCE = 30.0
-"""Seconds of real time after which a request that has not come back is called hung; none comes near."""
+"""Seconds of real time after which a request counts as hung; none comes near."""
 
 SCENARIOS = many(2_000, 100)
-"""How many scenarios are thought of for each provider; 2,000 at night."""
+"""Scenarios generated for each provider; 2,000 at night."""
 
 
 class Session:
-    """A client that does everything a client can do, and takes whatever it gets."""
+    """A client that uses every operation and accepts any response."""
 
     def __init__(self, contract: Contract, scenario: Scenario | None) -> None:
         self.contract = contract
@@ -62,7 +62,7 @@ class Session:
         return reply
 
     async def run(self) -> None:
-        """Submit twice, do everything else between moves of the clock, and fetch the video."""
+        """Submit twice, call every other operation while the clock advances, and fetch the video."""
         contract, world = self.contract, self.mock.world
         for role in ("submit", "run"):
             if role in contract.operations and (role == "submit" or self.concerns("run")):
@@ -92,11 +92,11 @@ class Session:
                 break
 
     def concerns(self, role: str) -> bool:
-        """Whether the scenario has moves for a role."""
+        """Whether the scenario has faults for a role."""
         return self.scenario is not None and role in self.scenario.moves
 
     async def next_world_is_happy(self) -> None:
-        """A world with another key has none of it."""
+        """Check that the scenario does not affect the world of another key."""
         other = "another-key"
         job = await self.mock.submit(self.contract, key=other)
         reply = await self.mock.call(self.contract, "status", path={"job": job}, key=other)
@@ -108,7 +108,7 @@ class Session:
 
 
 def statuses_of(scenario: Scenario, contract: Contract) -> set[int]:
-    """Return the statuses of 500 and above that a scenario itself asks for."""
+    """Return the statuses that a scenario itself sets."""
     found = set()
     for role, moves in scenario.moves.items():
         for move in moves:
@@ -120,7 +120,7 @@ def statuses_of(scenario: Scenario, contract: Contract) -> set[int]:
 
 @settings(max_examples=SCENARIOS, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
-def test_no_scenario_brings_the_server_out_of_countenance(contract: Contract, data: st.DataObject) -> None:
+def test_no_scenario_breaks_the_server(contract: Contract, data: st.DataObject) -> None:
     scenario = read_scenario(data.draw(scenarios(contract)))
     asked_for = statuses_of(scenario, contract)
 
@@ -140,8 +140,8 @@ def test_no_scenario_brings_the_server_out_of_countenance(contract: Contract, da
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.key)
-def test_each_single_deviation_is_met_or_was_never_asked_for(contract: Contract) -> None:
-    """Every deviation on what the session does is met; what it never does is told as unmet."""
+def test_each_single_fault_is_met_or_its_operation_never_called(contract: Contract) -> None:
+    """A fault on an operation of the session is met; any other is reported as unmet."""
 
     async def play(said: dict[str, Any]) -> tuple[list[str], int]:
         session = Session(contract, read_scenario(said))
@@ -161,7 +161,7 @@ def test_each_single_deviation_is_met_or_was_never_asked_for(contract: Contract)
 
 
 def _cannot_be_met(said: str) -> bool:
-    """Whether a happy session never comes to where a deviation stands: a field that only another stage shows."""
+    """Whether a session without faults never reaches the fault: its field is shown in another stage only."""
     return "field" in said or "wrong_type" in said or "'model'" in said or "'callback'" in said
 
 
@@ -225,7 +225,7 @@ async def test_for_how_many_jobs_a_scenario_is_armed(contract: Contract) -> None
 
 
 @pytest.mark.anyio
-async def test_a_client_that_orders_again_meets_the_next_move_and_pays_for_each(contract: Contract) -> None:
+async def test_a_client_that_submits_again_meets_the_next_fault_and_pays_for_each_job(contract: Contract) -> None:
     mock = Mock([contract])
     said = {"moves": {"submit": [{"move": "accept_then_drop", "times": 2}, {"move": "rate_limited"}]}}
     armed = mock.world.scenarios.arm(read_scenario(said), [contract])
@@ -244,7 +244,7 @@ async def test_a_client_that_orders_again_meets_the_next_move_and_pays_for_each(
 
 
 @pytest.mark.anyio
-async def test_a_move_for_every_submission_begins_anew_with_each_job_that_is_left(contract: Contract) -> None:
+async def test_a_fault_on_every_submission_starts_over_with_each_remaining_job(contract: Contract) -> None:
     said = {"moves": {"submit": [{"move": "extra_field", "times": "always"}], "status": [{"move": "overloaded"}]}}
     for jobs, refused in ((None, [True, True]), (1, [True, False])):
         mock = Mock([contract])
@@ -258,7 +258,7 @@ async def test_a_move_for_every_submission_begins_anew_with_each_job_that_is_lef
 
 
 @pytest.mark.anyio
-async def test_a_scenario_that_fits_nobody_cannot_be_armed(contract: Contract) -> None:
+async def test_a_scenario_that_fits_no_provider_cannot_be_armed(contract: Contract) -> None:
     mock = Mock([contract])
     nowhere = read_scenario({"moves": {"status": [{"move": "never_heard_of"}]}})
     with pytest.raises(ScenarioError, match="never_heard_of"):
@@ -270,7 +270,7 @@ async def test_a_scenario_that_fits_nobody_cannot_be_armed(contract: Contract) -
 
 
 @pytest.mark.anyio
-async def test_what_was_armed_and_not_met_is_told(contract: Contract) -> None:
+async def test_armed_faults_that_were_not_met_are_reported(contract: Contract) -> None:
     mock = Mock([contract])
     said = {
         "moves": {"submit": [{"move": "overloaded"}], "status": [{"move": "empty"}, {"move": "reset_peer"}]},
@@ -290,7 +290,7 @@ async def test_what_was_armed_and_not_met_is_told(contract: Contract) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_submission_that_is_refused_anyway_uses_no_move_up(contract: Contract) -> None:
+async def test_a_submission_that_is_refused_anyway_uses_up_no_fault(contract: Contract) -> None:
     mock = Mock([contract])
     armed = mock.world.scenarios.arm(read_scenario({"moves": {"submit": [{"move": "accept_then_drop"}]}}), [contract])
     _, model, body = documented(contract)
@@ -305,7 +305,7 @@ async def test_a_submission_that_is_refused_anyway_uses_no_move_up(contract: Con
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("virtual", [False, True])
-async def test_a_date_to_come_again_is_of_the_clock_that_the_client_reads(virtual: bool, contract: Contract) -> None:
+async def test_a_retry_after_date_is_on_the_clock_that_the_client_reads(virtual: bool, contract: Contract) -> None:
     mock = Mock([contract], pace="fast")
     mock.world.virtual = virtual
     late = {"retry_after_date": 90}
@@ -325,7 +325,7 @@ async def test_a_date_to_come_again_is_of_the_clock_that_the_client_reads(virtua
 
 
 @pytest.mark.anyio
-async def test_clients_are_pointed_to_the_origins_of_the_options(contract: Contract) -> None:
+async def test_link_faults_point_to_the_origins_of_the_options(contract: Contract) -> None:
     elsewhere = {"foreign": "http://127.0.0.2:81", "private": "http://127.0.0.3:82"}
     mock = Mock([contract], pace="fast", elsewhere=elsewhere)
     for role, operation in contract.operations.items():
@@ -345,7 +345,7 @@ async def test_clients_are_pointed_to_the_origins_of_the_options(contract: Contr
 
 
 @pytest.mark.anyio
-async def test_every_operation_can_redirect_to_the_same_place_elsewhere_instead_of_what_it_does(
+async def test_every_operation_can_redirect_to_the_same_path_on_another_origin(
     contract: Contract,
 ) -> None:
     mock = Mock([contract], elsewhere={"foreign": "http://127.0.0.2:81"})

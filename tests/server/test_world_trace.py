@@ -1,4 +1,4 @@
-"""A trace says what passed between a client and the fake: when, whole or not, to which address, and no secret."""
+"""A trace has every exchange and delivery of a client: when, where, whether complete, and without secrets."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tests.raw_client import RawClient, ask
 from tests.world import HTTP, documented
 
 PATIENCE = 30.0
-"""Seconds of real time after which what should be noted is called missing; nothing comes near."""
+"""Seconds of real time after which an expected record counts as missing; none comes near."""
 SHAPES = Schemas({DOCUMENT: read_document()})
 TRACE = address(DOCUMENT, ("components", "schemas", "Trace"))
 
@@ -62,7 +62,7 @@ def client_of(world: MockWorld, contract: Contract) -> ContractClient:
 
 
 def order(world: MockWorld, contract: Contract, **more: Any) -> str:
-    """Order the documented job; `more` are further members by their bound names."""
+    """Submit the documented job; `more` are further members by their bound names."""
     operation, model, body = documented(contract)
     for name, value in more.items():
         places = [place.pointer for place in operation.bindings[name].request] if name in operation.bindings else ()
@@ -72,7 +72,7 @@ def order(world: MockWorld, contract: Contract, **more: Any) -> str:
 
 
 def request(world: MockWorld, contract: Contract, role: str = "submit", job: str = "") -> tuple[str, str, Any, Any]:
-    """Return a request of a role: method, address, headers, body."""
+    """Return a request of a role: method, URL, headers, body."""
     operation, body, ids = contract.operations[role], None, {"job": job}
     headers = {"Authorization": f"Bearer {world.api_key}"}
     if role == "submit":
@@ -87,21 +87,21 @@ def request(world: MockWorld, contract: Contract, role: str = "submit", job: str
 
 
 def video(world: MockWorld, contract: Contract, job: str) -> str:
-    """Return the address of a job's video, once it has ended."""
+    """Return the URL of a job's video, once it has ended."""
     world.clock.advance(3_600)
     role = "result" if "result" in contract.operations else "status"
     return str(client_of(world, contract).call(role, path={"job": job}).reading.values["video_url"])
 
 
 def run(world: MockWorld, contract: Contract, **more: Any) -> bytes:
-    """Order a job, look at it, fetch its video."""
+    """Submit a job, poll it, fetch its video."""
     job = order(world, contract, **more)
     client_of(world, contract).call("status", path={"job": job})
     return ask("GET", video(world, contract, job)).body
 
 
 def until(trace: Callable[[], Trace], holds: Callable[[Trace], bool]) -> Trace:
-    """Return the first trace of which something holds; the server may still be about to note it."""
+    """Return the first trace that meets a condition; the server may record an exchange after its response."""
     deadline = time.monotonic() + PATIENCE
     while not holds(found := trace()):
         assert time.monotonic() < deadline, found
@@ -110,7 +110,7 @@ def until(trace: Callable[[], Trace], holds: Callable[[Trace], bool]) -> Trace:
 
 
 def last(world: MockWorld, contract: Contract, holds: Callable[[Exchange], bool]) -> Exchange:
-    """Return the last exchange, as soon as something holds of it."""
+    """Return the last exchange, as soon as it meets a condition."""
     found = until(lambda: world.trace(contract.key), lambda trace: bool(trace.exchanges) and holds(trace.exchanges[-1]))
     return found.exchanges[-1]
 
@@ -119,10 +119,10 @@ def done(one: Exchange) -> bool:
     return one.answered is not None
 
 
-# ---- what a run leaves behind
+# ---- the trace of a run
 
 
-def test_a_run_is_told_as_it_was(server: MockServer, world: MockWorld, contract: Contract) -> None:
+def test_the_trace_of_a_run_has_every_exchange(server: MockServer, world: MockWorld, contract: Contract) -> None:
     before = world.clock.now()
     content = run(world, contract)
     trace = until(lambda: world.trace(contract.key), lambda trace: done(trace.exchanges[-1]))
@@ -159,7 +159,7 @@ def test_a_date_can_be_understood_by_a_clock_that_the_client_does_not_read(contr
         assert abs(wanted - since - 90) <= 2
 
 
-def test_its_story_can_be_read(world: MockWorld, contract: Contract) -> None:
+def test_its_annotated_trace_can_be_read(world: MockWorld, contract: Contract) -> None:
     run(world, contract)
     story = AnnotatedTrace(contract, until(lambda: world.trace(contract.key), lambda trace: done(trace.exchanges[-1])))
     assert story.accepted is not None
@@ -180,7 +180,7 @@ def test_a_trace_is_the_same_when_it_is_read_back(world: MockWorld, contract: Co
     assert not list(SHAPES.violations(TRACE, said, most=1))
 
 
-def test_the_full_address_can_be_told(world: MockWorld) -> None:
+def test_the_full_url_is_recorded(world: MockWorld) -> None:
     contract = CONTRACTS[0]
     where = f"{world.url(contract.key)}/a%20b/c%C3%A5?x=1&y=%26"
     HTTP.get(where, headers={"authorization": f"Bearer {world.api_key}"})
@@ -201,7 +201,7 @@ TOLD = [
 
 
 @pytest.mark.parametrize(("contract", "kind"), TOLD, ids=lambda one: getattr(one, "key", one))
-def test_deliveries_say_what_they_are(world: MockWorld, contract: Contract, kind: str, httpserver: HTTPServer) -> None:
+def test_deliveries_have_their_kind(world: MockWorld, contract: Contract, kind: str, httpserver: HTTPServer) -> None:
     httpserver.expect_request("/callback").respond_with_data("")
     armed(world, contract, "callback", kind)
     order(world, contract, callback_url=httpserver.url_for("/callback"))
@@ -215,7 +215,7 @@ def test_deliveries_say_what_they_are(world: MockWorld, contract: Contract, kind
     assert trace.scenario["moves"] == {"callback": [{"move": kind}]}
 
 
-def test_what_was_armed_and_not_met_is_told(world: MockWorld, contract: Contract) -> None:
+def test_armed_faults_that_were_not_met_are_reported(world: MockWorld, contract: Contract) -> None:
     assert (world.trace(contract.key).scenario, world.trace(contract.key).unmet) == ({}, ())
     world.arm("status_truncate", provider=contract.key)
     trace = world.trace(contract.key)
@@ -242,7 +242,7 @@ def armed(world: MockWorld, contract: Contract, role: str, kind: str, **options:
 
 
 @pytest.mark.parametrize("kind", ["accept_then_drop", "empty", "reset_peer", "truncate"])
-def test_an_answer_that_breaks_off_is_not_whole(world: MockWorld, contract: Contract, kind: str) -> None:
+def test_a_response_that_breaks_off_is_not_whole(world: MockWorld, contract: Contract, kind: str) -> None:
     armed(world, contract, "submit", kind)
     seen = ask(*request(world, contract))
     one = world.trace(contract.key).exchanges[0]
@@ -256,7 +256,7 @@ def test_an_answer_that_breaks_off_is_not_whole(world: MockWorld, contract: Cont
     assert one.move == kind
 
 
-def test_a_page_instead_of_an_answer_is_whole_and_may_have_made_a_job(world: MockWorld, contract: Contract) -> None:
+def test_an_html_page_as_a_response_is_whole_and_may_have_made_a_job(world: MockWorld, contract: Contract) -> None:
     armed(world, contract, "submit", "html_page", accepted=True)
     seen = ask(*request(world, contract))
     one = last(world, contract, done)
@@ -277,7 +277,7 @@ def test_a_client_that_waits_in_vain_and_goes_away_got_nothing(
     assert (one.made is not None) == accepted == bool(world.jobs)
 
 
-def test_a_late_answer_is_handed_over_to_who_waits_for_it(world: MockWorld, contract: Contract) -> None:
+def test_a_late_response_is_delivered_to_a_client_that_waits_for_it(world: MockWorld, contract: Contract) -> None:
     armed(world, contract, "submit", "latency", seconds=7)
     with RawClient(*request(world, contract)) as client:
         world.wait_for(role="submit", timeout=PATIENCE)
@@ -292,7 +292,7 @@ def test_a_late_answer_is_handed_over_to_who_waits_for_it(world: MockWorld, cont
     assert one.whole
 
 
-def test_a_late_answer_is_not_whole_for_who_does_not_wait(
+def test_a_late_response_is_not_whole_for_a_client_that_does_not_wait(
     server: MockServer, world: MockWorld, contract: Contract
 ) -> None:
     armed(world, contract, "submit", "latency", seconds=7)
@@ -307,7 +307,7 @@ def test_a_late_answer_is_not_whole_for_who_does_not_wait(
 
 
 def until_waits(server: MockServer, world: MockWorld, count: int) -> None:
-    """Return when so many things wait on the world's clock."""
+    """Return when a number of waits are on the world's clock."""
     deadline = time.monotonic() + PATIENCE
     while server.run(lambda: world.clock.awaited.waiting) != count:
         assert time.monotonic() < deadline
@@ -331,7 +331,7 @@ def test_a_slow_body_is_whole_when_its_last_piece_is_there(world: MockWorld, con
     assert one.made not in (None, job)
 
 
-def test_a_client_that_goes_away_inside_a_file_did_not_get_it_whole(world: MockWorld, contract: Contract) -> None:
+def test_a_client_that_disconnects_inside_a_file_did_not_get_it_whole(world: MockWorld, contract: Contract) -> None:
     where = video(world, contract, order(world, contract))
     with RawClient("GET", where) as client:
         client.read_body(1)
@@ -358,14 +358,14 @@ def test_a_client_that_reads_a_file_to_its_end_got_it_whole(world: MockWorld, co
 
 
 @pytest.mark.parametrize("kind", ["truncated", "expired", "reset_peer"])
-def test_a_file_that_meets_a_move_says_so(world: MockWorld, contract: Contract, kind: str) -> None:
+def test_a_file_that_meets_a_fault_is_recorded_with_it(world: MockWorld, contract: Contract, kind: str) -> None:
     armed(world, contract, "media", kind)
     seen = ask("GET", video(world, contract, order(world, contract)))
     one = last(world, contract, lambda one: one.move == kind and one.whole == (kind == "expired"))
     assert (one.role, one.status) == ("media", seen.status or 0)
 
 
-def test_an_answer_that_is_left_unread_was_not_got(world: MockWorld, contract: Contract) -> None:
+def test_a_response_that_is_left_unread_was_not_delivered(world: MockWorld, contract: Contract) -> None:
     with RawClient(*request(world, contract)) as client:
         while not client.readable(0.1):
             pass
@@ -416,10 +416,10 @@ def test_nor_the_beginning_of_a_key_where_a_body_was_cut(key: str, cut: int) -> 
     assert key[:cut].encode() not in content
 
 
-# ---- requests of nobody
+# ---- unauthenticated requests
 
 
-def test_requests_without_a_key_are_told_between_their_neighbours(world: MockWorld, contract: Contract) -> None:
+def test_requests_without_a_key_are_placed_between_their_neighbours(world: MockWorld, contract: Contract) -> None:
     order(world, contract)
     world.clock.advance(100)
     method, where, _, body = request(world, contract)
@@ -432,7 +432,7 @@ def test_requests_without_a_key_are_told_between_their_neighbours(world: MockWor
     assert [step.number for step in AnnotatedTrace(contract, world.trace(contract.key)).submits] == [1, 2, 3]
 
 
-def test_requests_of_nobody_before_a_world_are_not_its_clients(server: MockServer, contract: Contract) -> None:
+def test_unauthenticated_requests_before_a_world_are_not_of_its_client(server: MockServer, contract: Contract) -> None:
     ask("GET", f"{server.url}/{contract.key}/nowhere")
     world = server.world()
     assert world.trace(contract.key).exchanges == ()
@@ -442,10 +442,10 @@ def test_requests_of_nobody_before_a_world_are_not_its_clients(server: MockServe
     assert world.trace(contract.key).exchanges == ()
 
 
-# ---- further addresses
+# ---- further origins
 
 
-def test_another_origin_refuses_and_notes_who_was_sent_there(
+def test_another_origin_refuses_and_records_the_client(
     server: MockServer, world: MockWorld, contract: Contract
 ) -> None:
     method, where, headers, body = request(world, contract)
@@ -467,7 +467,7 @@ def test_a_lie_about_the_host_does_not_hide_the_origin(server: MockServer, world
     assert last(world, contract, done).url == f"{server.origins['foreign']}/x"
 
 
-def test_a_canary_sings_when_a_private_address_is_asked(
+def test_a_request_to_a_private_address_gets_the_canary_and_is_recorded(
     server: MockServer, world: MockWorld, contract: Contract
 ) -> None:
     if "private" not in server.origins:
@@ -484,7 +484,7 @@ def test_a_canary_sings_when_a_private_address_is_asked(
     assert path not in {urlsplit(one.url).path for one in other.trace(contract.key).exchanges}
 
 
-def test_what_no_system_has_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_origin_that_the_system_does_not_have_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "PRIVATE", "192.0.2.1")
     with MockServer(elsewhere=True) as server:
         assert set(server.origins) == {"media", "foreign"}
@@ -505,11 +505,11 @@ def test_a_server_elsewhere_tells_the_same_trace(server: MockServer, world: Mock
     remote = RemoteServer(server.url)
     theirs = remote.world(world.api_key)
     assert theirs.trace(contract.key) == ours
-    with pytest.raises(RemoteError, match="no provider 'nobody'"):
+    with pytest.raises(RemoteError, match="unknown provider 'nobody'"):
         theirs.trace("nobody")
     with pytest.raises(RemoteError, match="without a judge"):
         theirs.ask("GET", "/report", provider=contract.key)
-    with pytest.raises(RemoteError, match="no provider is named"):
+    with pytest.raises(RemoteError, match="the provider is missing"):
         theirs.ask("GET", "/trace")
     remote.stop()
 
@@ -531,7 +531,7 @@ def test_a_judge_is_given_contract_and_trace() -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (501, "no_judge")
 
 
-# ---- worlds with a seed, and worlds that are forgotten
+# ---- seeded worlds and forgotten worlds
 
 
 def test_worlds_with_the_same_seed_make_the_same(server: MockServer, contract: Contract, tmp_path: Path) -> None:
@@ -555,7 +555,7 @@ def test_jobs_with_the_same_id_have_their_own_videos(server: MockServer, contrac
 
 
 @contracts_that(lambda contract: contract.callbacks is not None)
-def test_jobs_with_the_same_id_are_told_each_by_their_own(
+def test_jobs_with_the_same_id_have_their_own_callbacks(
     server: MockServer, contract: Contract, httpserver: HTTPServer
 ) -> None:
     worlds = server.world(seed=10), server.world(seed=10)

@@ -115,7 +115,7 @@ def test_an_unknown_clock_or_provider_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="'sundial'; allowed: 'real', 'manual'"):
         MockServer(clock="sundial")
     with pytest.raises(KeyError, match=CONTRACTS[0].key):
-        MockServer().world().url("nobody")
+        MockServer().world().url("unknown")
 
 
 def test_the_environment_of_a_world_has_its_url_and_key(contract: Contract) -> None:

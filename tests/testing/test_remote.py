@@ -61,7 +61,7 @@ def test_a_job_is_ordered_moved_and_billed(world: RemoteWorld, contract: Contrac
     assert [one.role for one in world.wait_for(role="submit")] == ["submit"]
     assert world.api_key in world.env(contract.key).values()
     with pytest.raises(KeyError, match=contract.key):
-        world.env("nobody")
+        world.env("unknown")
 
 
 def test_the_clock_and_the_pace_are_its_own(server: MockServer, world: RemoteWorld) -> None:
@@ -132,7 +132,7 @@ def test_its_complaints_name_the_next_step(world: RemoteWorld, contract: Contrac
     job = order(world, contract)
     unmatched, invalid, unmet, uncollected = world.complaints()
     assert "the nearest is" in unmatched
-    assert "not as the contract has it" in invalid
+    assert "does not match the contract" in invalid
     assert "status_reset_peer: status/0 reset_peer" in unmet
     assert "make the request, move the clock, or do not arm it" in unmet
     assert job in uncollected

@@ -100,7 +100,7 @@ def test_a_job_moves_to_a_legal_stage_and_continues_from_there(contract: Contrac
     assert job.stage(world.clock.now()).name == following
     assert contract.graph[job.timeline[-1][1]].kind == "success"
     assert [moment for moment, _ in job.timeline] == sorted(moment for moment, _ in job.timeline)
-    with pytest.raises(LifecycleError, match=r"no move from .* to 'nowhere'; allowed: \["):
+    with pytest.raises(LifecycleError, match=r"no transition from .* to 'nowhere'; allowed: \["):
         world.transition(job, "nowhere")
 
 

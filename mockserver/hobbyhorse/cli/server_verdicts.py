@@ -13,11 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hobbyhorse.cli.verdicts import show_baseline, show_verdicts, summed
-from hobbyhorse.conformance.judge import NOT_APPLICABLE, NOT_OBSERVED, Finding, Lesson, Verdict
-from hobbyhorse.conformance.rule import WIRE, Breach, Rule
 from hobbyhorse.conformance.server.results import ServerResult
-from hobbyhorse.conformance.server.rule import ServerVerdict
-from hobbyhorse.traces.trace import Trace
 
 # Probes printed of one reason: a suite without a budget leaves most of them out, and the report has them all.
 MOST_LISTED = 5
@@ -60,7 +56,7 @@ def show_server_result(result: ServerResult, report: Path | None) -> None:
     if result.unjudged is not None:
         console.print(f"[bold red]nothing could be judged:[/bold red] {escape(result.unjudged)}")
     else:
-        show_verdicts([_verdict(one, result.trace) for one in result.verdicts], result.accepted, side="server")
+        show_verdicts(result.verdicts, result.accepted, side="server")
     for why, names in _skipped_probes(result).items():
         more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
         console.print(f"[dim]left out: {escape(', '.join(names[:MOST_LISTED]))}{more}: {escape(why)}[/dim]")
@@ -82,25 +78,3 @@ def _skipped_probes(result: ServerResult) -> dict[str, list[str]]:
     for note in result.notes:
         found.setdefault(note.why, []).append(note.probe)
     return found
-
-
-def _verdict(one: ServerVerdict, trace: Trace) -> Verdict:
-    """Return a verdict of the server suite in the form of both suites."""
-    rule = Rule(
-        id=one.rule.id,
-        name=one.rule.name,
-        level=one.rule.level,
-        severity=one.rule.severity,
-        channel=WIRE,
-        says=one.rule.statement,
-        because=one.rule.why,
-        check=lambda annotated: iter(()),
-    )
-    breaches = tuple(Breach(breach.message, breach.places, breach.seen, breach.patch) for breach in one.breaches)
-    findings = (Finding(rule.id, breaches, trace),) if breaches else ()
-    lessons = tuple(
-        Lesson(lesson.rule, lesson.places, lesson.why, lesson.message, lesson.seen, lesson.patch)
-        for lesson in one.lessons
-    )
-    observed = int(one.verdict not in (NOT_OBSERVED, NOT_APPLICABLE))
-    return Verdict(rule, one.verdict, observed, len(findings), findings, lessons)

@@ -1,11 +1,13 @@
 """How many bytes of a socket's send queue have not reached its peer, as the kernel counts them. Knows no event loop.
 
-A TCP send queue holds two kinds of bytes: those sent and not yet acknowledged, and those not sent because the peer's
-receive window is full. Linux reports both: `TIOCOUTQ` (SIOCOUTQ) counts all of them, `SIOCOUTQNSD` only the bytes not
-sent. macOS has `TIOCOUTQ` but no counterpart of `SIOCOUTQNSD`, so `not_sent` falls back to the unacknowledged bytes
-there: a caller waits longer than it has to, and is never told that bytes have arrived which have not. Windows has
-neither call (`fcntl` is missing); both functions return 0, and every byte counts as arrived once asyncio has written
-it.
+A TCP send queue holds two kinds of bytes: bytes sent and not yet acknowledged, and bytes not sent because the peer's
+receive window is full. Linux reports both for sockets, by `ioctl`: `TIOCOUTQ` (SIOCOUTQ) counts all of them,
+`SIOCOUTQNSD` only the bytes not sent.
+
+Other systems report less. macOS has no counterpart of `SIOCOUTQNSD`, and documents `TIOCOUTQ` for terminals only. So
+`not_sent` falls back to `unacknowledged` there, and a request that the kernel refuses counts as an empty queue. Windows
+has no `ioctl`: both functions return 0. An empty queue means that every byte counts as arrived once asyncio has written
+it, which on loopback it has, unless the client does not read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reading a provider's folder into a Contract; every way in which it can be unreadable is one clear error."""
+"""Reading a provider's folder into a Contract, or failing with one error that has file, place and reason."""
 
 from __future__ import annotations
 
@@ -66,11 +66,12 @@ from hobbyhorse.contract.values import (
 # The deepest contract known is nested 20 deep; jsonschema_rs and json of the standard library follow a few hundred.
 DEEPEST_DOCUMENT = 100
 
+# Format 1 named every situation, and listed assumptions by absolute pointers.
 FORMAT = 2
 
 
 class ContractError(ValueError):
-    """A folder that cannot be read as a contract: which file, which place in it, and what is wrong there."""
+    """A folder that cannot be read as a contract: the file, the place in it, and the reason."""
 
     def __init__(self, path: Path, location: Iterable[str | int], reason: str) -> None:
         self.path = path
@@ -82,12 +83,13 @@ class ContractError(ValueError):
 def data_directory(name: str) -> Path:
     """Return the project's own `contracts` or `fixtures`: in the installed package, else in the checkout."""
     package = Path(__file__).resolve().parent.parent
+    # A wheel has the data in the package; a checkout has it two folders up, where people read and edit it.
     installed = package / name
     return installed if installed.is_dir() else package.parent.parent / name
 
 
 def find_folders(directory: Path) -> list[Path]:
-    """Return the providers' folders of a directory, by name: those that have a lifecycle.json, or itself if it has."""
+    """Return the providers' folders of a directory, by name; each has a lifecycle.json."""
     if (directory / LIFECYCLE).is_file():
         return [directory]
     return sorted(path.parent for path in directory.glob(f"*/{LIFECYCLE}"))
@@ -96,14 +98,15 @@ def find_folders(directory: Path) -> list[Path]:
 def load_all(directory: Path | None = None, variants: Mapping[str, Sequence[str]] | None = None) -> list[Contract]:
     """Load every provider of a directory (the project's own by default), with variants by provider.
 
-    The project's own are not looked at again on every start: its tests and `contracts lint` have done that.
+    The shape of the project's own is not checked at every start: its tests have done that.
     """
+    # The tests have checked the project's own contracts, and every command loads them at its start.
     trusted = directory is None
     directory = directory or data_directory("contracts")
     chosen = dict(variants or {})
     folders = find_folders(directory)
     if not folders:
-        raise ContractError(directory, (), f"holds no contract; a contract is a folder with a {LIFECYCLE}")
+        raise ContractError(directory, (), f"contains no contract; a contract is a folder with a {LIFECYCLE}")
     if unknown := sorted(set(chosen) - {folder.name for folder in folders}):
         known = ", ".join(folder.name for folder in folders)
         raise ContractError(directory, (), f"no provider {unknown[0]!r}; there are {known}")
@@ -129,6 +132,7 @@ def build(folder: Path, documents: Mapping[str, Any], variants: Sequence[str] = 
     if not trusted:
         _refuse(folder, misshapen(clean))
         _refuse(folder, broken_references(_schema_documents(clean)))
+    # Variants come after completion, so that one can set a member that the file leaves out.
     return build_whole(folder, complete(clean), marks, variants)
 
 
@@ -138,12 +142,13 @@ def build_whole(
     """Make a contract of documents that leave nothing out and have no marks on them. Raises ContractError."""
     if variants:
         documents = {**documents, LIFECYCLE: _vary(folder, documents[LIFECYCLE], variants)}
+        # A variant can set a value of any shape, and its author is not the author of the rest.
         _refuse(folder, misshapen(documents))
     return _Builder(folder, documents, marks).contract()
 
 
 FolderFault = tuple[str, tuple[str | int, ...], str]
-"""A file of the folder, a place in it, and what is wrong there."""
+"""A file of the folder, a place in it, and the reason why it is wrong."""
 
 MALFORMED_MARK = "is neither the key of a reason nor an object from members to such keys"
 
@@ -164,7 +169,7 @@ def _refuse(folder: Path, faults: Iterable[FolderFault]) -> None:
 
 
 def misshapen(documents: Mapping[str, Any]) -> Iterator[FolderFault]:
-    """Yield file, place and fault of everything that openapi.json or lifecycle.json cannot be like."""
+    """Yield every place where openapi.json or lifecycle.json breaks its shape."""
     for file, shape in _shapes().items():
         for violation in shape_violations(shape, documents[file]):
             yield file, violation.location, violation.message
@@ -186,7 +191,7 @@ def _read_json(path: Path) -> Any:
     except OSError as error:
         raise ContractError(path, (), f"cannot be read: {error.strerror or error}") from None
     except orjson.JSONDecodeError as error:
-        raise ContractError(path, (), f"is no JSON: {error}") from None
+        raise ContractError(path, (), f"is not valid JSON: {error}") from None
     if _depth(document) > DEEPEST_DOCUMENT:
         raise ContractError(path, (), f"is nested {_depth(document)} deep; at most {DEEPEST_DOCUMENT}")
     return document
@@ -215,8 +220,9 @@ def _vary(folder: Path, lifecycle: Any, variants: Sequence[str]) -> Any:
         for text, value in known[name]["set"].items():
             try:
                 pointer = parse_pointer(text)
+                # With a misspelt parent the variant would create a member that nothing reads.
                 if resolve(lifecycle, pointer[:-1]) is MISSING:
-                    raise ExpressionError(f"{text!r} is nowhere; all but the last step must be there")
+                    raise ExpressionError(f"{text!r} does not exist; its parent must")
                 lifecycle = replaced(lifecycle, pointer, value)
             except ExpressionError as error:
                 raise ContractError(folder / LIFECYCLE, ("variants", name, "set", text), str(error)) from None
@@ -225,18 +231,18 @@ def _vary(folder: Path, lifecycle: Any, variants: Sequence[str]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Bound:
-    """What is live in an operation's answers: the bound places, and the list with its own."""
+    """The live places of an operation's responses and of its list's items."""
 
     places: Sequence[Bound]
     items: Items | None = None
 
     def template(self, example: Any, failed: bool) -> Template:
-        """Return an example with its bound places, of an error that is shown either as a failure or as a refusal."""
+        """Return an example with its bound places; `failed` is whether it shows a failed job."""
         whole = [("items", None, self.items.at.pointer)] if self.items else []
         return Template(example, [*self._meant(failed), *whole])
 
     def _meant(self, failed: bool) -> list[Bound]:
-        """Return the places without the other meaning of each error object that refusals and failed jobs share."""
+        """Return the bound places. If refusals and failed jobs share an error, only the one that is shown is bound."""
         at = {name: pointer for name, _, pointer in self.places}
         shared = [(error, refusal) for error, refusal in SHARED_ERRORS.items() if error in at and refusal in at]
         other = {refusal if failed else error for error, refusal in shared if at[error] == at[refusal]}
@@ -251,13 +257,14 @@ class _Bound:
 
 
 class _Builder:
-    """Turns the documents of one folder into values; every method makes one kind of value."""
+    """Builds the values of one folder; every method builds one kind of value."""
 
     def __init__(self, folder: Path, documents: Mapping[str, Any], marks: Sequence[Mark]) -> None:
         self.folder = folder
         self.marks = marks
         self.openapi = documents[OPENAPI]
         self.lifecycle = documents[LIFECYCLE]
+        # jsonschema-rs would take `$schema` for the dialect of this document, which it is not.
         plain = {name: value for name, value in self.lifecycle.items() if name != "$schema"}
         self.schemas = Schemas({**documents, LIFECYCLE: plain})
 
@@ -313,6 +320,7 @@ class _Builder:
         variants = self.lifecycle.get("variants", {})
         places: dict[str, list[str]] = {key: [] for key in self.lifecycle["assumptions"]}
         for mark in self.marks:
+            # An unknown reason is a problem that lint reports; it must not keep a contract from being read.
             if mark.reason in places:
                 places[mark.reason].append(address(mark.file, mark.pointer))
         return tuple(
@@ -321,7 +329,7 @@ class _Builder:
         )
 
     def graph(self) -> Graph:
-        """Build the stages, each with successors that exist."""
+        """Build the stages, and check that their successors exist."""
         stages = {
             name: Stage(
                 name,
@@ -338,9 +346,9 @@ class _Builder:
         return Graph(self.stage(self.lifecycle["initial"], ("initial",)), stages)
 
     def stage(self, name: str, location: Iterable[str | int]) -> str:
-        """Return the name of a stage that exists."""
+        """Return the name of a stage, and check that it exists."""
         if name not in self.lifecycle["stages"]:
-            raise self.fail(location, f"{name!r} is no stage; there are {', '.join(self.lifecycle['stages'])}")
+            raise self.fail(location, f"{name!r} is not a stage; there are {', '.join(self.lifecycle['stages'])}")
         return name
 
     def hosts(self) -> tuple[str, ...]:
@@ -362,7 +370,7 @@ class _Builder:
         return tuple(ways)
 
     def found(self, operation_id: str, location: Iterable[str | int]) -> DeclaredOperation:
-        """Find the operation of an operationId, callbacks included."""
+        """Return the operation of an operationId, which may be a callback's."""
         known = []
         for operation in declared_operations(self.openapi):
             if operation.spec.get("operationId") == operation_id:
@@ -375,6 +383,7 @@ class _Builder:
         at = ("operations", role)
         found = self.found(spec["operationId"], (*at, "operationId"))
         parameters = self.parameters(found)
+        # An operation's null removes the binding of all operations; reading must not find a value there.
         own = spec.get("bindings", {})
         common = {name: one for name, one in self.lifecycle.get("bindings", {}).items() if own.get(name, 0) is not None}
         bindings = {
@@ -384,6 +393,7 @@ class _Builder:
         items = self.items(spec.get("items"), (*at, "items"))
         if role in ("status", "result", "cancel") and _link(found.path, bindings) is None:
             raise self.fail((*at, "bindings"), "no $request.path place for 'job'; the job's id must be in the path")
+        # Situations share the bindings of their operation; each example decides which of them it shows.
         bound = _Bound(_bound(bindings.values()), items)
         situations = self.common_situations(found, bound)
         situations |= self.situations(spec["situations"], (*at, "situations"), found, bound)
@@ -406,7 +416,7 @@ class _Builder:
         )
 
     def form(self, spec: Mapping[str, Any], location: tuple[str | int, ...]) -> Form:
-        """Build another accepted spelling of a request."""
+        """Build another accepted form of a request."""
         at = (*location, "set")
         return Form(
             spec["name"],
@@ -415,7 +425,7 @@ class _Builder:
         )
 
     def parameters(self, found: DeclaredOperation) -> tuple[Parameter, ...]:
-        """Build the declared parameters, those of the path item included."""
+        """Build the declared parameters of the path item and of the operation."""
         parameters = []
         for pointer, listed in (
             (("paths", found.path, "parameters"), found.item.get("parameters", ())),
@@ -439,13 +449,13 @@ class _Builder:
         return tuple(parameters)
 
     def body_schema(self, found: DeclaredOperation) -> str | None:
-        """Return the address of the schema of a request's JSON body, if it takes one."""
+        """Return the address of the schema of a JSON request body, or None."""
         pointer = (*found.pointer, "requestBody", "content", "application/json", "schema")
         place = address(OPENAPI, pointer)
         return None if self.schemas.at(place) is MISSING else place
 
     def body_examples(self, found: DeclaredOperation) -> Mapping[str, Any]:
-        """Return the request bodies that the document shows, by name."""
+        """Return the examples of request bodies, by name."""
         content = found.spec.get("requestBody", {}).get("content", {}).get("application/json", {})
         return {name: example["value"] for name, example in content.get("examples", {}).items()}
 
@@ -466,7 +476,7 @@ class _Builder:
         return found
 
     def items(self, spec: Mapping[str, Any] | None, location: Pointer) -> Items | None:
-        """Build the bindings of a list's items, which are relative to one item."""
+        """Build the bindings of a list's items; their places are relative to one item."""
         if spec is None:
             return None
         bindings = {}
@@ -482,7 +492,7 @@ class _Builder:
         return Items(self.place(spec["at"], (*location, "at")), bindings, stages)
 
     def common_situations(self, found: DeclaredOperation, bound: _Bound) -> dict[str, Situation]:
-        """Return the situations of the whole contract that this operation's responses have."""
+        """Build the situations of all operations whose example this operation's responses have."""
         common = {}
         for name, spec in self.lifecycle.get("situations", {}).items():
             content = json_content(self.openapi, found, spec.get("status", 0))
@@ -493,9 +503,10 @@ class _Builder:
     def situations(
         self, specs: Mapping[str, Any], location: Pointer, found: DeclaredOperation, bound: _Bound
     ) -> dict[str, Situation]:
-        """Build the situations that an operation names itself: each must have its example."""
+        """Build an operation's own situations, and check that each example exists."""
         situations = {}
         for name, spec in specs.items():
+            # Completion leaves the status out rather than choosing one of several.
             if "status" not in spec:
                 raise self.fail((*location, name), self.no_status(found, spec["example"]))
             content = json_content(self.openapi, found, spec["status"])
@@ -517,6 +528,7 @@ class _Builder:
         stages = frozenset(
             self.stage(stage, (*location, "stages", index)) for index, stage in enumerate(spec.get("stages", ()))
         )
+        # A provider may use one error object for refusals and failures; the stage tells which of them this is.
         failed = any(self.lifecycle["stages"][stage]["class"] == "failure" for stage in stages)
         return Situation(
             name=name,
@@ -554,7 +566,7 @@ class _Builder:
         return self.situation(name, spec, content, bound, ("unrouted", name))
 
     def callbacks(self, spec: Mapping[str, Any] | None) -> Callbacks | None:
-        """Build the callbacks; in their messages the provider is the one who asks."""
+        """Build the callbacks; the provider sends their messages, so bound places are on the request side."""
         if spec is None:
             return None
         if "operationId" not in spec:
@@ -588,7 +600,7 @@ class _Builder:
         )
 
     def no_status(self, found: DeclaredOperation, example: str) -> str:
-        """Say why an operation's situation has no status: no response shows its example, or several do."""
+        """Return why an operation's situation has no status: no response shows its example, or several do."""
         contents = {
             status: json_content(self.openapi, found, status) for status in found.spec.get("responses", {}) if status
         }
@@ -600,12 +612,12 @@ class _Builder:
         return f"no response of {found.spec['operationId']} shows an example {example!r}; there: {there}"
 
     def no_example(self, name: str, content: Pointer) -> str:
-        """Say that an example is not there, and which are."""
+        """Return that an example does not exist, and the names of the existing ones."""
         there = ", ".join(examples_at(self.openapi, content)) or "none"
         return f"no example {name!r} at {OPENAPI}#{format_pointer(content)}; there: {there}"
 
     def idempotency(self, spec: Mapping[str, Any]) -> Idempotency:
-        """Build what a repeated key means."""
+        """Build the policy for repeated keys."""
         if spec["mode"] == "none":
             return Idempotency("none")
         if "key" not in spec:
@@ -613,7 +625,7 @@ class _Builder:
         return Idempotency(spec["mode"], self.place(spec["key"], ("idempotency", "key")), spec.get("life", 86_400.0))
 
     def model(self, index: int, spec: Mapping[str, Any]) -> Model:
-        """Build one model, with the defaults that its schema states."""
+        """Build one model, with the defaults of its schema."""
         at = ("models", index)
         if "schema" not in spec:
             raise self.fail(at, "names no schema; it may be left out only if models/ has one file")
@@ -635,6 +647,7 @@ class _Builder:
                     raise self.fail(
                         (*at, "parameters", name), f"{spec['schema']} declares nothing at {format_pointer(place)!r}"
                     )
+                # A list of references has a place each; no single default could fill them.
                 if len(places) == 1 and isinstance(declared, dict) and "default" in declared:
                     defaults[name] = declared["default"]
         limit, images = spec.get("prompt_limit"), spec.get("images")
@@ -658,6 +671,7 @@ class _Builder:
             prompt_limit=limit
             and PromptLimit(
                 limit["characters"],
+                # A limit for Chinese above the general one still counts each character once.
                 max(1, limit["characters"] // limit.get("chinese", limit["characters"])),
                 limit["over"],
             ),
@@ -665,7 +679,7 @@ class _Builder:
         )
 
     def declared(self, schema: Any, file: str, pointer: Pointer) -> Any:
-        """Return the schema that a model's schema has for a place in the parameters, or MISSING."""
+        """Return the schema of a place in a model's parameters, or MISSING."""
         for step in pointer:
             schema, file = self.schemas.deref(schema, file)
             if not isinstance(schema, dict):
@@ -679,7 +693,8 @@ class _Builder:
 
 
 def _pattern(path: str, parameters: Sequence[Parameter]) -> re.Pattern[str]:
-    """Return the expression that a path template stands for, with one group for each parameter."""
+    """Return the regular expression of a path template, with one group for each parameter."""
+    # Model ids contain slashes, which OpenAPI cannot express; x-multi-segment lets such a parameter match them.
     wide = {parameter.name for parameter in parameters if parameter.part == "path" and parameter.multi_segment}
     parts = re.split(r"\{([^}]+)\}", path)
     text = re.escape(parts[0])
@@ -703,7 +718,7 @@ def _bound(bindings: Iterable[Binding], side: str = "response") -> list[Bound]:
 
 
 def _link(path: str, bindings: Mapping[str, Binding]) -> tuple[str, str] | None:
-    """Return what stands before and behind the job's id in a path, if the path has it."""
+    """Return the parts of a path around the job's id, or None if the path does not contain it."""
     places = bindings["job"].request if "job" in bindings else ()
     for place in places:
         before, mark, after = path.partition("{" + place.name + "}")

@@ -1,4 +1,4 @@
-"""Lint: everything that contracts/README.md demands of a folder, held against it by a table of checks."""
+"""Lint: checks a folder against every requirement of contracts/README.md, by a table of checks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DOCUMENT_CHECKS: tuple[DocumentCheck, ...] = (
     documents.usable_schemas,
     documents.used_models,
 )
-"""Checks of the files, which need not make a contract yet."""
+"""Checks of the files; a contract cannot be built of them yet."""
 
 CHECKS: tuple[ContractCheck, ...] = (
     examples.servers,
@@ -94,32 +94,33 @@ CHECKS: tuple[ContractCheck, ...] = (
     terms.variants,
     terms.clients,
 )
-"""Checks of a contract, in each of its readings."""
+"""Checks of a contract, with each of its variants."""
 
 
 def lint_directory(directory: Path | None = None) -> tuple[list[Path], list[Problem]]:
-    """Lint every provider's folder of a directory; return the folders and what is wrong with them."""
+    """Lint every provider's folder of a directory; return the folders and their problems."""
     directory = directory or data_directory("contracts")
     folders = find_folders(directory)
     if not folders:
-        return [], [Problem(directory, "", f"holds no contract; a contract is a folder with a {LIFECYCLE}")]
+        return [], [Problem(directory, "", f"contains no contract; a contract is a folder with a {LIFECYCLE}")]
     problems = [problem for folder in folders for problem in lint(folder)]
+    # The hosts of a folder can be read only if it has no other problem.
     return folders, problems or list(_shared_hosts(folders))
 
 
 def _shared_hosts(folders: list[Path]) -> Iterator[Problem]:
-    """Yield every host that several providers claim: a request to it could be for any of them."""
+    """Yield every host that several providers claim; a request to it could be for any of them."""
     seen: dict[str, str] = {}
     for folder in folders:
         for host in load(folder).hosts:
             if host in seen:
-                message = f"the host {host!r} is that of {seen[host]!r} already; a host is one provider's"
+                message = f"the host {host!r} already belongs to {seen[host]!r}; a host belongs to one provider"
                 yield Problem(folder / OPENAPI, "/servers", message)
             seen[host] = folder.name
 
 
 def lint(folder: Path) -> list[Problem]:
-    """Lint one folder, each of its variants too."""
+    """Lint one folder, with each of its variants."""
     try:
         return lint_documents(Documents(folder, read_documents(folder)))
     except ContractError as error:
@@ -132,6 +133,7 @@ def lint_documents(found: Documents) -> list[Problem]:
         return [Problem(found.folder / file, format_pointer(tuple(map(str, at))), reason) for file, at, reason in older]
     clean, marks, malformed = unmarked(found.files)
     bare = Documents(found.folder, clean, tuple(marks), tuple(malformed))
+    # A contract of broken files would give many problems that only repeat the first.
     if problems := [problem for check in DOCUMENT_CHECKS for problem in check(bare)]:
         return problems
     try:
@@ -147,10 +149,12 @@ def lint_documents(found: Documents) -> list[Problem]:
             problems.append(_written(bare, base, problem))
     if problems:
         return problems
+    # Some checks ask for a value in any variant: an example may exist for one variant only.
     family = tuple(contract for _, contract in readings)
     for which, contract in readings:
         for problem in [problem for check in CHECKS for problem in check(Subject(bare, contract, family))]:
             told = _written(bare, contract, problem)
+            # A problem of the base appears in every variant too; it is reported once, without a variant's name.
             if told not in problems:
                 problems.append(Problem(told.path, told.pointer, which + told.message))
     return problems

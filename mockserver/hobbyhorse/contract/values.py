@@ -1,4 +1,4 @@
-"""What a contract is made of, as frozen values; nothing here reads a file."""
+"""The parts of a contract, as frozen values. Reads no file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hobbyhorse.contract.schemas import Schemas
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A named value: the request places it is read from, the response places it is written to, its format."""
+    """A named value: the request places it is read from, the response places it is written to, and its format."""
 
     name: str
     request: tuple[Place, ...]
@@ -28,9 +28,9 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """One answer: its status, the addresses of its example and schema, its stages, when it is chosen.
+    """One response: its status, the addresses of its example and schema, its stages, and its condition.
 
-    `items` are the templates of the items of a list that the example shows.
+    `items` are the templates of the items in the example's list.
     """
 
     name: str
@@ -58,13 +58,13 @@ class Parameter:
 
     @property
     def place(self) -> Place:
-        """Where the parameter stands in a request."""
+        """The place of the parameter in a request."""
         return Place("request", self.part, self.name.lower() if self.part == "header" else self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """Another accepted spelling of a request, and how it becomes the documented one."""
+    """Another accepted form of a request, and its conversion to the documented one."""
 
     name: str
     when: Place
@@ -73,7 +73,7 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """A list in an answer: its place, and the places inside one item, relative to it."""
+    """A list in a response: its place, the places inside one item, and the index of the item for each stage."""
 
     at: Place
     bindings: Mapping[str, Binding]
@@ -82,7 +82,7 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One role: the method and path that play it, what it can answer, and where its values are."""
+    """One role: its method and path, its situations, and the places of its values."""
 
     role: str
     operation_id: str
@@ -99,12 +99,12 @@ class Operation:
     forms: tuple[Form, ...]
     items: Items | None
     link: tuple[str, str] | None
-    """What stands before and behind the job's id in this operation's path."""
+    """The parts of this operation's path around the job's id."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromptLimit:
-    """How long a prompt may be, in characters of weight one, and whether a longer one is cut or refused."""
+    """The greatest length of a prompt, in characters of weight one, and whether a longer one is cut or refused."""
 
     characters: int
     chinese_weight: int
@@ -113,7 +113,7 @@ class PromptLimit:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model: its parameters' places and defaults, what its inputs must be, USD per second of output."""
+    """One model: the places and defaults of its parameters, the limits of its inputs, USD per second of output."""
 
     id: str
     name: str
@@ -136,7 +136,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
-    """The messages that the provider sends, how it signs them, and when it tries again (seconds)."""
+    """The messages that the provider sends, their signature, and the seconds between attempts."""
 
     operation_id: str
     situations: Mapping[str, Situation]
@@ -148,7 +148,7 @@ class Callbacks:
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """What a repeated key means: `none`, `replay` or `reject`; where the key is; its life in seconds."""
+    """The policy for a repeated key (`none`, `replay` or `reject`), the place of the key, its life in seconds."""
 
     mode: str
     key: Place | None = None
@@ -156,13 +156,13 @@ class Idempotency:
 
     @property
     def named(self) -> str:
-        """What the key is called, as people write it; empty where there is none."""
+        """The name of the key as people write it, or empty if there is none."""
         return "" if self.key is None else self.key.name.title() or str(self.key)
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Seconds after its end for which a job can be read, and its media fetched; None is for ever."""
+    """Seconds after its end for which a job can be read, and its media fetched; None is forever."""
 
     job: float | None
     result_url: float | None
@@ -187,7 +187,7 @@ class KeyForm:
 
 @dataclass(frozen=True, slots=True)
 class Assumption:
-    """Places (file#pointer) that no document states, and the reason for what stands there."""
+    """Places (file#pointer) with facts that no document states, and the reason for them."""
 
     at: tuple[str, ...]
     why: str
@@ -204,7 +204,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """How a known client is pointed at another server; texts with {url}, {key} and {secret}."""
+    """How to point a known client at another server; texts with {url}, {key} and {secret}."""
 
     name: str
     environment: Mapping[str, str]
@@ -213,7 +213,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """Everything that one provider promises."""
+    """The contract of one provider."""
 
     key: str
     name: str
@@ -237,7 +237,7 @@ class Contract:
     schemas: Schemas = field(repr=False, compare=False)
 
     def environment(self, url: str, key: str, secret: str) -> dict[str, str]:
-        """Return the variables that point clients at a server that is at `url` and accepts a key."""
+        """Return the environment variables that point clients at a server at `url` that accepts a key."""
         name = "".join(letter if letter.isalnum() else "_" for letter in self.key.upper())
         values = {"url": f"{url.rstrip('/')}/{self.key}", "key": key, "secret": secret}
         variables = {f"{name}_BASE_URL": values["url"], f"{name}_API_KEY": key}
@@ -265,11 +265,11 @@ FALLBACKS: Mapping[str, str] = {
     "invalid_request": "server_error",
     "overloaded": "server_error",
 }
-"""The situation that stands in for one that a contract does not have; see contracts/README.md."""
+"""The situation to use if a contract does not have one; see contracts/README.md."""
 
 
 def find_situation(operation: Operation, name: str) -> Situation | None:
-    """Return the operation's situation of that name or the nearest one that stands in for it, or None."""
+    """Return the operation's situation of that name, else the first fallback that it has, or None."""
     wanted: str | None = name
     while wanted is not None:
         if (situation := operation.situations.get(wanted)) is not None:

@@ -565,7 +565,7 @@ class Proxy:
 def new_loop() -> asyncio.AbstractEventLoop:
     """Return the fastest event loop available."""
     try:
-        import uvloop  # noqa: PLC0415 - not on every system
+        import uvloop  # noqa: PLC0415 - not on every system; 3 ms
     except ImportError:
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()

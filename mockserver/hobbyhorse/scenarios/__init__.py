@@ -1,1 +1,1 @@
-"""Scenarios and their faults. Imports only `contract`; no sockets."""
+"""Scenarios and their faults; imports only `contract`, no sockets."""

@@ -23,9 +23,11 @@ SUBMISSIONS = frozenset({"submit", "run"})
 MOST_ARMED = 1_000
 # Active scenarios kept for requests without a job (list, models, health): the oldest one can no longer be met by them.
 MOST_RECENT = 100
-# The lengths of `late_success` and `slow` by default, as multiples of the longest wait that the contract documents for
-# a client: safely after a deadline at that wait, and just before it.
+# The default end of a `late_success`, in multiples of the longest wait that the contract documents for a client: safely
+# after a deadline at that wait.
 LATE_SHARE = 1.5
+# The default end of a `slow` job, likewise: just before that wait, so that a client that is patient enough gets the
+# video.
 SLOW_SHARE = 0.9
 
 
@@ -83,6 +85,7 @@ class ActiveScenario:
     def __init__(self, armed: ArmedScenario, contract: Contract) -> None:
         self.armed = armed
         self.contract = contract
+        # One generator per job: with a shared one, concurrent jobs would draw in the order of their requests.
         self.random = Random(f"{armed.seed}:{armed.begun}")
         self.bound = False
         """Whether a submission has made a job under it."""
@@ -127,7 +130,7 @@ class ActiveScenario:
             self.use(role)
         return move
 
-    def saw(self, stage: Stage) -> None:
+    def record_stage(self, stage: Stage) -> None:
         """Record that a response or a callback has shown the job in a stage: that may meet the timeline's fault."""
         trouble = self.scenario.timeline
         if trouble is None:
@@ -151,7 +154,7 @@ class ArmedScenarios:
         self._recent: deque[ActiveScenario] = deque(maxlen=MOST_RECENT)
         self._number = 0
         self.active = False
-        """Whether anything was armed since the last `clear`: spares most requests a look at the list."""
+        """Whether anything was armed since the last `clear`: spares most requests a walk through the list."""
 
     @property
     def armed(self) -> list[ArmedScenario]:
@@ -202,8 +205,7 @@ class ArmedScenarios:
         for one in disarmed:
             armed = self._armed.pop(one)
             self._open = [active for active in self._open if active.armed is not armed]
-        if number is None:
-            self._recent.clear()
+            self._recent = deque((active for active in self._recent if active.armed is not armed), MOST_RECENT)
         return len(disarmed)
 
     def unmet(self) -> list[tuple[ArmedScenario, str]]:

@@ -146,6 +146,7 @@ FIELDS: Mapping[str, Callable[[Any, Move], Any]] = {
 
 def elsewhere_at(origin: str, address: str) -> str:
     """Return a URL with another origin and the same path and query."""
+    # Joined as text, so that path and query stay the same byte for byte.
     parts = urlsplit(address)
     return origin.rstrip("/") + parts.path + (f"?{parts.query}" if parts.query else "")
 
@@ -157,6 +158,7 @@ def redirection(path: str, elsewhere: Mapping[str, str]) -> Sent:
 
 
 def _ticketed(here: str, random: Random, elsewhere: Mapping[str, str]) -> str:
+    # Random for each URL: a query cannot be guessed from another one.
     return f"{here}{'&' if '?' in here else '?'}ticket={random.getrandbits(64):016x}"
 
 
@@ -175,6 +177,7 @@ def _malformed(sent: Sent, move: Move, random: Random) -> Sent:
 
 
 def _html(sent: Sent, move: Move, random: Random) -> Sent:
+    # Without the headers of the usual response: such a page comes from a gateway, which does not know them.
     return Sent(move.options.get("status", 200), (), HTML).typed("text/html; charset=utf-8")
 
 

@@ -22,7 +22,7 @@ class Kind:
     """
 
     family: str
-    says: str
+    effect: str
     options: tuple[str, ...] = ()
     needs: str | None = None
     names: tuple[str, ...] = ()
@@ -63,6 +63,7 @@ SITUATION = Kind(
 """The kind of a fault that is named after a situation."""
 
 MEDIA_MOVES: Mapping[str, Kind] = {
+    # All but `accept_then_drop`: a request for a file has no effect that could be accepted.
     **{name: kind for name, kind in MOVES.items() if kind.family == "transport" and name != "accept_then_drop"},
     "truncated": Kind("media", "declares the whole length and sends a part of the file", ("keep",)),
     "wrong_type": Kind("media", "sends the video as another media type (application/octet-stream)", ("type",)),

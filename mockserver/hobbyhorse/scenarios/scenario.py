@@ -179,6 +179,7 @@ def find(catalogue: Catalogue, name: str) -> Scenario:
     """Return a scenario by name. Raises ScenarioError with the three nearest names."""
     if (scenario := catalogue.get(name)) is not None:
         return scenario
+    # A cutoff of 0 always yields suggestions. The name is cut because it may come from a header or a prompt.
     nearest = difflib.get_close_matches(name, catalogue, NEAREST, cutoff=0.0)
     raise ScenarioError(
         "unknown_scenario", f"there is no scenario {name[:80]!r}", f"the nearest are {', '.join(nearest)}"
@@ -197,6 +198,7 @@ def misfits(scenario: Scenario, contract: Contract) -> list[str]:
             found += [reason for move in moves for reason in _misfits_callback(move, contract)]
         elif operation is not None:
             found += [reason for move in moves for reason in _misfits_move(move, operation, contract)]
+        # Every provider serves files, which are not an operation of its contract.
         elif role != MEDIA:
             found.append(f"{contract.key} has no operation {role!r}; it has {', '.join(contract.operations)}")
     if scenario.timeline is not None:
@@ -255,6 +257,7 @@ def field_of(move: Move, role: str) -> str | None:
 
 def _has(operation: Operation, name: str) -> bool:
     """Whether any successful response shows a bound value."""
+    # By the documented examples: a schema may allow a field that no response has.
     binding = operation.bindings.get(name)
     examples = [found.template.example for found in operation.situations.values() if found.status < 300]
     places = [place for place in binding.response if place.part == "body"] if binding else []

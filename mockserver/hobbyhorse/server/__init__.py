@@ -1,1 +1,1 @@
-"""The fake provider as an ASGI application and on a socket; never imports `conformance` or Hypothesis, so that it starts fast."""
+"""The fake provider, in process and on a socket; never imports `conformance` or Hypothesis, so that it starts fast."""

@@ -1,4 +1,28 @@
-"""Callbacks: told when a job has ended, signed as the contract says, tried again until acknowledged."""
+"""Callbacks: scheduled for the end of a job, signed as the contract says, retried until acknowledged.
+
+The life of a callback:
+
+* Scheduled. `schedule` runs for every accepted submission with a callback URL, and draws the message id, which stays
+  the same over all attempts. If the job's timeline has an end, the first attempt is planned for that moment on the
+  clock. A job that is stuck has none; `reschedule` plans the attempt when its timeline changes.
+* Due. An attempt may come due when it must not be sent: the job was reset, is stuck again, or has been moved. A job
+  that is held for its images is attempted again `HELD_SECONDS` later. The first attempt that finds its job ended
+  marks the callback as started, and every other first attempt that was planned for the job then does nothing. Without
+  that mark a job whose end moved twice would send its first callback twice.
+* Attempted. Each attempt writes the message of the job as it is then, and signs it with a new timestamp. A callback
+  fault of the job's scenario replaces the first attempt only; retries are sent as documented.
+* Acknowledged by a 2xx response. Nothing follows, and the job counts as collected, as if a poll had shown its end.
+* Retried after any other response, a failed connection or a missed deadline. The delay before the next attempt is the
+  contract's; redirects are not followed.
+* Given up when the delays of the contract are used up. Nothing records that but the list of attempts.
+
+A false delivery (forged, stale, unsigned, of an unknown job) is never retried and acknowledges nothing, whatever the
+receiver responds: the receiver must refuse it. `redeliver` sends one attempt by hand; it has the number 0 and no
+retries.
+
+All moments are on the world's clock. The deadline for the response is real time, unless the world's clients read a
+virtual clock: a receiver that sleeps on that clock would otherwise never miss its deadline.
+"""
 
 from __future__ import annotations
 
@@ -22,27 +46,34 @@ from hobbyhorse.scenarios.scenario import payload_places
 from hobbyhorse.worlds.jobs import Job, JobView, MediaLinks
 from hobbyhorse.worlds.world import World
 
+# As many as a world keeps exchanges: a long run must not fill the memory.
 MOST_ATTEMPTS_KEPT = 1_000
-AGAIN = 0
-"""The number of a delivery that was asked for by hand."""
+# Retries count from 1, so that 0 marks an attempt outside the schedule: redelivered by hand, or a duplicate.
+UNSCHEDULED = 0
+# A client with a single job would otherwise never get its callback; a minute leaves time for another job to end.
 OUT_OF_ORDER_SECONDS = 60.0
-"""How long a callback waits for another one to come first, at most."""
-LATE_SECONDS, OLDER_SECONDS, COUNT = 60.0, 60.0, 2
+# A minute: later than a client polls, so that the poll sees the end of the job first.
+LATE_SECONDS = 60.0
+# Beyond the tolerance by a minute, so that a receiver with a slightly wrong clock still finds the signature too old.
+OLDER_SECONDS = 60.0
+# Two are enough to be a duplicate.
+COUNT = 2
 WRONG_SECRET = "whsec_d3Jvbmc="
 GENUINE = "genuine"
+# A virtual clock may stand still while the receiver works; a receiver that hangs must still fail in real time.
 LEAST_REAL_SECONDS = 60.0
-"""How long, in real time, an answer is waited for at least where the deadline is on a world's clock."""
+# Short beside a fetch, which ends the hold, and long enough not to spin the clock.
 HELD_SECONDS = 0.05
-"""How soon to look again at a job that should have ended but is held."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackAttempt:
-    """One delivery: when (clock), of which job, where to, what was sent, and the answer's status or the error.
+    """One attempt to deliver a callback, and its outcome.
 
-    `note` says what a scenario has made of it. `kind` is `genuine`, or why its receiver must not act on it: `forged`,
-    `stale`, `unsigned`, `unknown_job`; of which job it is then says in whose stead it came. `answered` is the moment
-    (clock) when the receiver's answer was there, None if none came. `world` is the handle of the job's world.
+    `moment` and `answered` are on the clock: when it was sent, and when the response arrived (None without one).
+    `number` counts from 1, `UNSCHEDULED` is outside the schedule. `note` names the fault that changed it. `kind` is
+    `genuine`, or why the receiver must not act on it: `forged`, `stale`, `unsigned`, `unknown_job`; `job` is then the
+    job that it imitates. `world` is the handle of the job's world.
     """
 
     moment: float
@@ -60,18 +91,18 @@ class CallbackAttempt:
 
     @property
     def false(self) -> bool:
-        """Whether its receiver is not to believe it."""
+        """Whether the receiver must not act on it."""
         return self.kind != GENUINE
 
     @property
     def acknowledged(self) -> bool:
-        """Whether the receiver answered 2xx."""
+        """Whether the receiver responded 2xx."""
         return self.status is not None and 200 <= self.status < 300
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedCallback:
-    """A message that is on its way: its id stays the same over all attempts."""
+    """A callback to deliver; `message_id` is the same for all attempts."""
 
     world: World
     job: Job
@@ -81,18 +112,20 @@ class QueuedCallback:
 
 
 class CallbackDispatcher:
-    """Delivers callbacks; `secret` signs them, None leaves them unsigned where the contract allows that."""
+    """Delivers callbacks, signed with `secret`; None leaves them unsigned."""
 
     def __init__(self, secret: str | None = DEFAULT_SECRET) -> None:
         self.secret = secret
-        self._told: set[tuple[str, str]] = set()
+        # By world and job id; see "Due" above.
+        self._started: set[tuple[str, str]] = set()
         self._waiting: list[QueuedCallback] = []
         self._deliveries: dict[tuple[str, str], QueuedCallback] = {}
         self.attempts: deque[CallbackAttempt] = deque(maxlen=MOST_ATTEMPTS_KEPT)
+        # Callbacks go to the receiver directly: a proxy from the environment cannot reach a loopback receiver.
         self._client = httpx.AsyncClient(trust_env=False, follow_redirects=False)
 
     def schedule(self, world: World, job: Job, base: str, media: MediaLinks) -> None:
-        """Have the end of a job told when it comes; nothing where nobody asked for it."""
+        """Schedule the job's callback. Does nothing if the order has no callback URL."""
         if job.contract.callbacks is None or "callback_url" not in job.order.echoed:
             return
         message_id = str(uuid.UUID(int=world.random.getrandbits(128), version=4))
@@ -100,32 +133,32 @@ class CallbackDispatcher:
         if job.ends:
             self._plan(delivery, job.finished, 1)
 
-    def told_of(self, world: World, job: Job) -> None:
-        """Plan the callback of a job whose timeline was changed, if anybody asked for it."""
+    def reschedule(self, world: World, job: Job) -> None:
+        """Plan the callback again after the timeline has changed, unless its first attempt has started."""
         key = (world.handle, job.id)
         delivery = self._deliveries.get(key)
-        if delivery is not None and job.ends and key not in self._told:
+        if delivery is not None and job.ends and key not in self._started:
             self._plan(delivery, job.finished, 1)
 
     def redeliver(self, world: World, job: Job) -> None:
-        """Deliver a job's callback once more, now. Raises LookupError if there is none to deliver."""
+        """Deliver a job's callback once more, now. Raises LookupError if the job has no callback or has not ended."""
         delivery = self._deliveries.get((world.handle, job.id))
         if delivery is None:
-            raise LookupError(f"the job {job.id!r} asked for no callback")
+            raise LookupError(f"the job {job.id!r} was submitted without a callback URL")
         if not job.stage(world.clock.now()).terminal:
-            raise LookupError(f"the job {job.id!r} has not ended; its callback is sent when it has")
-        self._told.add((world.handle, job.id))
-        self._plan(delivery, world.clock.now(), AGAIN)
+            raise LookupError(f"the job {job.id!r} has not ended; its callback is sent when it does")
+        self._started.add((world.handle, job.id))
+        self._plan(delivery, world.clock.now(), UNSCHEDULED)
 
     def of(self, world: World) -> list[CallbackAttempt]:
-        """Return every delivery that was tried for a job that a world has."""
+        """Return the attempts for the jobs of a world."""
         return [attempt for attempt in self.attempts if attempt.world == world.handle and attempt.job in world.jobs]
 
     def forget(self, world: World) -> None:
-        """Forget what was and what is to be delivered for a world's jobs."""
+        """Forget a world's attempts and its queued callbacks."""
         for key in [key for key in self._deliveries if key[0] == world.handle]:
             del self._deliveries[key]
-        self._told = {key for key in self._told if key[0] != world.handle}
+        self._started = {key for key in self._started if key[0] != world.handle}
         self._waiting = [delivery for delivery in self._waiting if delivery.world is not world]
         if any(attempt.world == world.handle for attempt in self.attempts):
             kept = [attempt for attempt in self.attempts if attempt.world != world.handle]
@@ -138,26 +171,28 @@ class CallbackDispatcher:
         delivery.world.clock.at(moment, action)
 
     async def _attempt(self, delivery: QueuedCallback, number: int) -> None:
-        """Deliver a callback, unless its job has not ended or was told of already."""
+        """Deliver a callback that is due, if its job has ended; see the states above."""
         job, world = delivery.job, delivery.world
         now = world.clock.now()
+        # A reset removes jobs, but attempts that are already planned on the clock still come due.
         if world.jobs.get(job.id) is not job or not job.ends:
             return
         if not job.stage(now).terminal:
             self._plan(delivery, max(job.finished, now + HELD_SECONDS), number)
         elif number != 1:
             await self._deliver(delivery, number)
-        elif (key := (world.handle, job.id)) not in self._told:
-            self._told.add(key)
+        elif (key := (world.handle, job.id)) not in self._started:
+            self._started.add(key)
             await self._first(delivery)
 
     async def _first(self, delivery: QueuedCallback) -> None:
-        """Deliver a callback for the first time, as the job's scenario has it."""
+        """Make the first attempt, under the callback fault of the job's scenario if it has one."""
         move = delivery.job.active_scenario.take(CALLBACK) if delivery.job.active_scenario is not None else None
         if move is None:
             await self._deliver(delivery, 1)
         else:
-            await _MOVES[move.kind](self, delivery, move.options)
+            await _FAULTS[move.kind](self, delivery, move.options)
+        # This delivery is the one that the callbacks out of order have waited for.
         waiting, self._waiting = self._waiting, []
         for other in waiting:
             if other is delivery or other.world is not delivery.world:
@@ -166,11 +201,12 @@ class CallbackDispatcher:
                 await self._deliver(other, 1, note="out of order")
 
     async def _deliver(self, delivery: QueuedCallback, number: int, **how: Any) -> None:
-        """Post a callback, note it, and plan the next try if it was not acknowledged."""
+        """Post a callback, record the attempt, and plan the next one if it was not acknowledged."""
         callbacks, now = delivery.job.contract.callbacks, delivery.world.clock.now()
         stage = delivery.job.stage(now)
-        told = callbacks.situations.values() if callbacks else ()
-        situation = next((situation for situation in told if stage.name in situation.stages), None)
+        messages = callbacks.situations.values() if callbacks else ()
+        situation = next((situation for situation in messages if stage.name in situation.stages), None)
+        # Some providers send no callback for some ends, such as a cancellation.
         if callbacks is None or situation is None:
             return
         attempt = await self._post(callbacks, situation, delivery, number, now, **how)
@@ -179,7 +215,7 @@ class CallbackDispatcher:
             return
         if attempt.acknowledged:
             delivery.job.show(stage)
-        elif AGAIN < number <= len(callbacks.retries):
+        elif UNSCHEDULED < number <= len(callbacks.retries):
             self._plan(delivery, now + callbacks.retries[number - 1], number + 1)
 
     async def _post(
@@ -198,8 +234,8 @@ class CallbackDispatcher:
         payload: bool = True,
         instead: QueuedCallback | None = None,
     ) -> CallbackAttempt:
-        job, told = delivery.job, instead or delivery
-        view = JobView(told.job, now, told.job.stage(now), told.base, told.media)
+        job, shown = delivery.job, instead or delivery
+        view = JobView(shown.job, now, shown.job.stage(now), shown.base, shown.media)
         body = situation.template.write(view.lookup)
         if not payload:
             body = _without_payload(callbacks, body)
@@ -207,11 +243,11 @@ class CallbackDispatcher:
         secret = secret or self.secret
         if callbacks.signature is not None and secret and signed:
             stamp = int(now - older)
-            headers |= sign(callbacks.signature, secret, body, timestamp=stamp, message_id=told.message_id)
+            headers |= sign(callbacks.signature, secret, body, timestamp=stamp, message_id=shown.message_id)
         url = str(job.order.echoed["callback_url"])
         status, error, answered = None, None, None
         try:
-            status = await self._answer(delivery.world, url, body, headers, callbacks.deadline)
+            status = await self._send(delivery.world, url, body, headers, callbacks.deadline)
             answered = delivery.world.clock.now()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, TimeoutError) as failure:
             error = f"{type(failure).__name__}: {failure}"
@@ -219,31 +255,29 @@ class CallbackDispatcher:
             now, job.id, number, url, headers, body, status, error, note, kind, answered, delivery.world.handle
         )
 
-    async def _answer(self, world: World, url: str, body: bytes, headers: Mapping[str, str], deadline: float) -> int:
-        """Post, and return the answer's status. Raises what httpx raises, and TimeoutError.
-
-        The deadline is in real time, or on the clock of a world whose clients read that.
-        """
+    async def _send(self, world: World, url: str, body: bytes, headers: Mapping[str, str], deadline: float) -> int:
+        """Post, and return the response's status. Raises the errors of httpx, and TimeoutError at the deadline."""
         clock, found = world.clock, []
         until = clock.now() + deadline
 
         async def post() -> None:
             bound = max(deadline, LEAST_REAL_SECONDS) if world.virtual else deadline
             more = {"trace": awaiting_response()}
-            answer = await self._client.post(url, content=body, headers=headers, timeout=bound, extensions=more)
-            found.append(answer.status_code)
+            response = await self._client.post(url, content=body, headers=headers, timeout=bound, extensions=more)
+            found.append(response.status_code)
 
-        async def passes() -> None:
+        async def until_deadline() -> None:
+            # This wait must not count as idle: the post beside it is doing the work.
             with unheld():
                 await clock.sleep_until(until)
 
-        await (first_of(post(), passes()) if world.virtual else post())
+        await (first_of(post(), until_deadline()) if world.virtual else post())
         if not found:
-            raise TimeoutError(f"no answer within {deadline:g} s")
+            raise TimeoutError(f"no response within {deadline:g} s")
         return found[0]
 
     async def _lost(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
-        """Send nothing, and say so."""
+        """Send nothing, and record that."""
         url = str(delivery.job.order.echoed["callback_url"])
         moment = delivery.world.clock.now()
         self.attempts.append(
@@ -253,16 +287,18 @@ class CallbackDispatcher:
         )
 
     async def _duplicate(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
-        """Deliver the same message several times at once."""
-        more = [self._deliver(delivery, AGAIN, note="duplicate") for _ in range(options.get("count", COUNT) - 1)]
-        await together(self._deliver(delivery, 1), *more)
+        """Deliver the same message several times concurrently."""
+        duplicates = [
+            self._deliver(delivery, UNSCHEDULED, note="duplicate") for _ in range(options.get("count", COUNT) - 1)
+        ]
+        await together(self._deliver(delivery, 1), *duplicates)
 
     async def _late(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
-        """Deliver later."""
+        """Deliver late."""
         self._after(delivery, options.get("seconds", LATE_SECONDS), "late")
 
     async def _out_of_order(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
-        """Deliver behind the next callback of the same world, or after a minute."""
+        """Deliver after the next callback of the same world, or after a minute."""
         self._waiting.append(delivery)
 
         async def action() -> None:
@@ -274,39 +310,40 @@ class CallbackDispatcher:
         clock.at(clock.now() + OUT_OF_ORDER_SECONDS, action)
 
     async def _forged(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
-        """Deliver with a wrong signature, then as it should be."""
+        """Deliver with a wrong signature, then correctly."""
         await self._deliver(delivery, 1, secret=WRONG_SECRET, note="forged", kind="forged")
         await self._deliver(delivery, 1)
 
     async def _stale(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
-        """Deliver with a signature that was right long ago, then as it should be."""
+        """Deliver with a valid signature that is too old, then correctly."""
         signature = delivery.job.contract.callbacks and delivery.job.contract.callbacks.signature
         older = ((signature and signature.tolerance) or 0.0) + OLDER_SECONDS
         await self._deliver(delivery, 1, older=older, note="stale", kind="stale")
         await self._deliver(delivery, 1)
 
     async def _unsigned(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
-        """Deliver without a signature, then as it should be."""
+        """Deliver without a signature, then correctly."""
         await self._deliver(delivery, 1, signed=False, note="unsigned", kind="unsigned")
         await self._deliver(delivery, 1)
 
     async def _unknown_job(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
-        """Deliver the message of a job that nobody ordered, signed as it should be, then the true one."""
+        """Deliver the message of a job that does not exist, correctly signed, then the real one."""
         job, world = delivery.job, delivery.world
+        # The scenario's generator: a fault must not change the ids of the jobs that follow.
         random = job.active_scenario.random if job.active_scenario is not None else world.random
         contract = job.contract
-        nobodys = replace(
+        unknown = replace(
             job, id=contract.job_id_prefix + ID_FORMS[contract.job_id_form](random, job.created), active_scenario=None
         )
         message_id = str(uuid.UUID(int=random.getrandbits(128), version=4))
-        other = replace(delivery, job=nobodys, message_id=message_id)
+        other = replace(delivery, job=unknown, message_id=message_id)
         await self._deliver(delivery, 1, note="unknown_job", kind="unknown_job", instead=other)
         await self._deliver(delivery, 1)
 
     async def _null_payload(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
-        """Deliver a message with null for everything but the job, its stage and the event; if refused, as it should be.
+        """Deliver a message with null for everything but the job, its stage and the event.
 
-        It is a genuine one: the job has ended as it says. The payload comes with the tries after it, if any.
+        It is genuine: the job has ended as it says. Retries, if it is not acknowledged, carry the payload.
         """
         await self._deliver(delivery, 1, note="null_payload", payload=False)
 
@@ -317,11 +354,11 @@ class CallbackDispatcher:
         delivery.world.clock.at(delivery.world.clock.now() + seconds, action)
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close the connections to all receivers."""
         await self._client.aclose()
 
 
-_MOVES: Mapping[str, Callable[[CallbackDispatcher, QueuedCallback, Mapping[str, Any]], Awaitable[None]]] = {
+_FAULTS: Mapping[str, Callable[[CallbackDispatcher, QueuedCallback, Mapping[str, Any]], Awaitable[None]]] = {
     "lost": CallbackDispatcher._lost,
     "duplicate": CallbackDispatcher._duplicate,
     "late": CallbackDispatcher._late,
@@ -332,11 +369,11 @@ _MOVES: Mapping[str, Callable[[CallbackDispatcher, QueuedCallback, Mapping[str, 
     "unknown_job": CallbackDispatcher._unknown_job,
     "null_payload": CallbackDispatcher._null_payload,
 }
-"""What each move does to the first delivery of a callback."""
+"""The replacement for the first attempt, by the name of the fault."""
 
 
 def _without_payload(callbacks: Callbacks, body: bytes) -> bytes:
-    """Return a message with null in every field that it has of a payload."""
+    """Return a message with null in its payload fields."""
     value = orjson.loads(body)
     for pointer in payload_places(callbacks):
         if resolve(value, pointer) is not MISSING:

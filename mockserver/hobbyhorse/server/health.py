@@ -1,4 +1,4 @@
-"""Whether a server is up, for probes that have no curl; imports little, so that a probe is quick."""
+"""A health check for containers without curl; imports only the standard library, so that a probe is quick."""
 
 from __future__ import annotations
 
@@ -10,48 +10,49 @@ from http.client import HTTPException, HTTPMessage
 from typing import IO, Any
 
 HEALTH_PATH = "/_mock/health"
+# Our health response has 15 bytes; another server's error page must not be read to its end.
 MOST_HEALTH_BYTES = 4096
-"""How much of an answer is read."""
 
 
-class _Stay(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: where it leads is another server."""
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: its target is another server."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> None:
-        """Refuse to follow."""
+        """Return None, which makes urllib raise the redirect as an error."""
 
 
 def failure(url: str, timeout: float) -> str | None:
-    """Return why the server at a URL is not well, in one line; None if it is, and has said so within the timeout."""
+    """Return why the server at a URL is not healthy, in one line; None if it responded in time that it is."""
     found: list[str | None] = []
-    # in a thread: the timeout is then one of the whole probe, and not of each byte of a server that drips
-    probe = threading.Thread(target=lambda: found.append(_ask(url.rstrip("/") + HEALTH_PATH, timeout)), daemon=True)
+    # In a thread, so that the timeout covers the whole probe: urllib applies it to each read of a slow response.
+    probe = threading.Thread(target=lambda: found.append(_probe(url.rstrip("/") + HEALTH_PATH, timeout)), daemon=True)
     probe.start()
     probe.join(timeout)
-    return found[0] if found else f"no answer within {timeout:g} s"
+    return found[0] if found else f"no response within {timeout:g} s"
 
 
-def _ask(url: str, timeout: float) -> str | None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay)
+def _probe(url: str, timeout: float) -> str | None:
+    # A proxy from the environment must not respond for the server.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
     try:
-        with opener.open(url, timeout=timeout) as answer:
-            status, body = answer.status, answer.read(MOST_HEALTH_BYTES)
+        with opener.open(url, timeout=timeout) as response:
+            status, body = response.status, response.read(MOST_HEALTH_BYTES)
     except urllib.error.HTTPError as error:
         with error:
-            return f"answers {error.code}{_reason(error.read(MOST_HEALTH_BYTES))}"
+            return f"responds {error.code}{_reason(error.read(MOST_HEALTH_BYTES))}"
     except urllib.error.URLError as error:
         return str(getattr(error.reason, "strerror", None) or error.reason)
     except (OSError, HTTPException, ValueError) as error:
         return str(error) or type(error).__name__
     if status == 200 and _read(body).get("status") == "ok":
         return None
-    return f"answers {status}, but not as a server of hobbyhorse does"
+    return f"responds {status}, but is not a hobbyhorse server"
 
 
 def _read(body: bytes) -> dict[str, Any]:
-    """Return the JSON object that a body is; an empty one for any other body."""
+    """Parse a body that is a JSON object; return an empty one for any other body."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):
@@ -60,6 +61,6 @@ def _read(body: bytes) -> dict[str, Any]:
 
 
 def _reason(body: bytes) -> str:
-    """Return what a refusal of the control plane says, after a colon."""
+    """Return the message and hint of a control plane error, after a colon."""
     error = _read(body).get("error")
     return f": {error.get('message')}; {error.get('hint')}" if isinstance(error, dict) else ""

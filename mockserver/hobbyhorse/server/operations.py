@@ -1,4 +1,4 @@
-"""What each role of a contract does: a table of functions from a call to its answer."""
+"""The operations of a provider: a table from role to the function that handles it; knows no scenario and no socket."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ import orjson
 from hobbyhorse.contract.forms.expressions import MISSING, Message
 from hobbyhorse.contract.request import Refusal, find_model, read_order
 from hobbyhorse.contract.values import Model, Situation, find_situation
-from hobbyhorse.server.files.image_checks import CheckedOrder, fetch, hold, look, make_video
+from hobbyhorse.server.files.image_checks import (
+    CheckedOrder,
+    check_images,
+    fetch_images,
+    hold_until_fetched,
+    render_video,
+)
 from hobbyhorse.server.request import ContractBroken, OperationRequest, OperationResponse, refuse, write, write_list
 from hobbyhorse.worlds import catalogue
 from hobbyhorse.worlds.idempotency import UsedKey
@@ -22,7 +28,7 @@ Role = Callable[[OperationRequest], Awaitable[OperationResponse]]
 
 
 async def submit(call: OperationRequest) -> OperationResponse:
-    """Accept a job, once for each idempotency key."""
+    """Accept a job, at most one for each idempotency key."""
     message = call.parameters()
     if isinstance(message, Refusal):
         return refuse(call, message)
@@ -31,33 +37,35 @@ async def submit(call: OperationRequest) -> OperationResponse:
 
 
 async def _accept(call: OperationRequest, message: Message, key: str | None) -> OperationResponse:
-    """Read the body and make the job, or repeat what the key made before."""
+    """Create the job that the body describes, or repeat the response to an earlier request with the same key."""
     body = await call.json()
     if isinstance(body, Refusal):
         return refuse(call, body)
     now = call.world.clock.now()
+    # Over the parsed body with sorted keys: a retry that serializes the same object differently is the same request.
     fingerprint = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).digest() if key else b""
     if key and (used := call.world.idempotency.recall(call.contract.key, key, now)):
         return _repeat(call, used, fingerprint)
-    looked = await _look(call, message, body)
-    if isinstance(looked, Refusal):
-        return refuse(call, looked)
-    if (refused := call.world.refuses(looked.order)) is not None:
+    checked = await _check(call, message, body)
+    if isinstance(checked, Refusal):
+        return refuse(call, checked)
+    if (refused := call.world.refuses(checked.order)) is not None:
         return refuse(call, Refusal(refused))
-    job = _make(call, looked)
-    if looked.pending:
-        hold(call, job, looked)
+    job = _create(call, checked)
+    if checked.pending:
+        hold_until_fetched(call, job, checked)
     if key:
         until = now + call.contract.idempotency.life
         call.world.idempotency.remember(call.contract.key, key, UsedKey(fingerprint, job.id, until))
-    _tell(call, job)
-    return _accepted(call, "accepted", job, looked.notes)
+    _schedule_callback(call, job)
+    return _accepted(call, "accepted", job, checked.notes)
 
 
-def _make(call: OperationRequest, looked: CheckedOrder) -> Job:
-    """Make the job that was ordered, in the play that its submission belongs to."""
-    job = call.world.submit(call.contract, looked.order, call.play)
+def _create(call: OperationRequest, checked: CheckedOrder) -> Job:
+    """Create the submitted job, under the active scenario of its submission."""
+    job = call.world.submit(call.contract, checked.order, call.scenario)
     call.made = job.id
+    # A larger body carries an inline image; kept with every job, it would fill the memory.
     if len(call.body) <= MOST_KEPT:
         job.submission = SubmittedRequest(
             f"{call.base}{call.scope['path'].removeprefix('/' + call.contract.key)}", call.body
@@ -65,14 +73,14 @@ def _make(call: OperationRequest, looked: CheckedOrder) -> Job:
     return job
 
 
-async def _look(call: OperationRequest, message: Message, body: Any) -> CheckedOrder | Refusal:
-    """Read what a submission orders, and look at its pictures."""
+async def _check(call: OperationRequest, message: Message, body: Any) -> CheckedOrder | Refusal:
+    """Read the order of a submission, and check its images."""
     understood = read_order(call.contract, call.route.operation, replace(message, body=body))
-    return understood if isinstance(understood, Refusal) else await look(call, understood)
+    return understood if isinstance(understood, Refusal) else await check_images(call, understood)
 
 
 def _repeat(call: OperationRequest, used: UsedKey, fingerprint: bytes) -> OperationResponse:
-    """Answer a request whose idempotency key was used before."""
+    """Respond to a request with a used idempotency key."""
     if call.contract.idempotency.mode == "reject":
         return refuse(call, Refusal("key_used"))
     job = call.world.find(call.contract, used.job)
@@ -82,47 +90,48 @@ def _repeat(call: OperationRequest, used: UsedKey, fingerprint: bytes) -> Operat
 
 
 def _accepted(call: OperationRequest, name: str, job: Job, notes: tuple[str, ...]) -> OperationResponse:
-    """Show a job as it was when it was accepted."""
+    """Write the response to an accepted submission: the job in its first stage, also in a replay."""
     graph = call.contract.graph
     view = JobView(job, job.created, graph[graph.initial], call.base, call.media)
     return write(_situation(call, name), view.lookup, job.id, notes)
 
 
-def _tell(call: OperationRequest, job: Job) -> None:
-    """Have the end of a job told to who asked for it."""
+def _schedule_callback(call: OperationRequest, job: Job) -> None:
+    """Schedule the job's callback. Does nothing if the order has no callback URL."""
     if call.contract.callbacks is not None and "callback_url" in job.order.echoed:
-        call.courier().schedule(call.world, job, call.base, call.media)
+        call.callback_dispatcher().schedule(call.world, job, call.base, call.media)
 
 
 async def run(call: OperationRequest) -> OperationResponse:
-    """Accept a job and hold the connection until it has ended and its video exists."""
+    """Accept a job, and respond when it has ended and its video is rendered."""
     message = call.parameters()
     if isinstance(message, Refusal):
         return refuse(call, message)
     body = await call.json()
     if isinstance(body, Refusal):
         return refuse(call, body)
-    looked = await _look(call, message, body)
-    if isinstance(looked, Refusal):
-        return refuse(call, looked)
-    if (refused := call.world.refuses(looked.order)) is not None:
+    checked = await _check(call, message, body)
+    if isinstance(checked, Refusal):
+        return refuse(call, checked)
+    if (refused := call.world.refuses(checked.order)) is not None:
         return refuse(call, Refusal(refused))
-    job = _make(call, looked)
-    if looked.pending:
+    job = _create(call, checked)
+    if checked.pending:
+        # Not in the background, as for a submission: this response waits for the job in any case.
         job.held = True
-        await fetch(call, job, looked)
+        await fetch_images(call, job, checked)
     if not await call.until_ended(job):
         return replace(refuse(call, Refusal("overloaded")), job=job.id)
     view = call.view(job, max(job.finished, call.world.clock.now()))
     job.show(view.stage)
-    if view.stage.kind == "success" and not await make_video(call, job):
+    if view.stage.kind == "success" and not await render_video(call, job):
         return refuse(call, Refusal("overloaded"))
     situation = call.route.situation(view.stage.name, message)
-    return write(situation, view.lookup, job.id, looked.notes)
+    return write(situation, view.lookup, job.id, checked.notes)
 
 
 async def show(call: OperationRequest) -> OperationResponse:
-    """Show a job in the stage that it is in."""
+    """Show a job in its current stage."""
     message = call.parameters()
     if isinstance(message, Refusal):
         return refuse(call, message)
@@ -135,15 +144,15 @@ async def show(call: OperationRequest) -> OperationResponse:
 
 
 async def cancel(call: OperationRequest) -> OperationResponse:
-    """Cancel a job if its stage allows it, and show the stage after."""
+    """Cancel a job if its stage allows it, and show the resulting stage."""
     job = call.job()
     if isinstance(job, Job) and call.world.cancel(job):
-        _tell(call, job)
+        _schedule_callback(call, job)
     return await show(call)
 
 
 async def list_jobs(call: OperationRequest) -> OperationResponse:
-    """List this key's jobs of this provider, newest first."""
+    """List the key's jobs at this provider, newest first."""
     message = call.parameters()
     if isinstance(message, Refusal):
         return refuse(call, message)
@@ -166,7 +175,7 @@ async def list_models(call: OperationRequest) -> OperationResponse:
         return refuse(call, message)
     situation = _situation(call, "listed", message)
     names = ("search", "task", "kind")
-    wanted = {name: value for name in names if (value := call.asked(message, name)) is not MISSING}
+    wanted = {name: value for name in names if (value := call.value_of(message, name)) is not MISSING}
 
     def item(model: Model) -> bytes:
         return situation.items[0].write(lambda name: catalogue.lookup(call.contract, model, name))
@@ -184,18 +193,18 @@ async def show_model(call: OperationRequest) -> OperationResponse:
 
 
 async def list_categories(call: OperationRequest) -> OperationResponse:
-    """List what the models of the catalogue do."""
+    """List the tasks of the models in the catalogue."""
     values = {"tasks": catalogue.tasks(call.contract)}
     return write(_situation(call, "listed"), lambda name: values.get(name, MISSING))
 
 
 async def show_health(call: OperationRequest) -> OperationResponse:
-    """Say that the service is up."""
+    """Report that the service is healthy."""
     return write(_situation(call, "healthy"), lambda name: MISSING)
 
 
 def _situation(call: OperationRequest, name: str, message: Message | None = None) -> Situation:
-    """Return a situation by name; one with a condition that the request meets and the same status is better."""
+    """Return a situation by name, or one whose condition the request meets."""
     situation = find_situation(call.route.operation, name)
     if situation is None:
         raise ContractBroken(f"{call.contract.key}: {call.route.operation.role} has no situation {name!r}")

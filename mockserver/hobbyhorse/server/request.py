@@ -1,4 +1,4 @@
-"""One request to one operation, and the answer to it."""
+"""One request to one operation, and its response; knows no role and no scenario."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ JSON_HEADER = (b"content-type", b"application/json")
 
 
 class ContractBroken(Exception):
-    """An answer of ours that breaks its own contract: a fault of the contract's folder, or of ours."""
+    """A response that breaks its own contract: a bug in the contract's folder, or in the server."""
 
 
 class ClientGone(Exception):
-    """The client went away before its request was whole."""
+    """The client disconnected before its request was complete."""
 
 
 @dataclass(slots=True)
 class OperationResponse:
-    """What is sent: a situation, its body, and what the journal keeps besides."""
+    """A response as an operation makes it: the situation, the body, and the notes for the journal."""
 
     situation: Situation
     body: bytes
@@ -50,7 +50,7 @@ class OperationResponse:
 
 
 class JournalNote(NamedTuple):
-    """What the journal keeps of an answer: its situation, if it is in one, what was sent, and the move behind it."""
+    """The journal's record of a response; `situation` and `move` are None if it is in no situation or met no fault."""
 
     situation: str | None
     job: str | None
@@ -62,10 +62,11 @@ class JournalNote(NamedTuple):
 
 @dataclass(slots=True)
 class OperationRequest:
-    """One request on its way to an answer. `base` is the provider's address here, `origin` the server's.
+    """One request while it is being handled.
 
-    `elsewhere` has the origins that moves point clients to, `media_url` that of the files, if it is another. `made` is
-    the job that it has made.
+    `base` is the provider's base URL on this server, `origin` the server's origin. `elsewhere` has the origins that
+    faults point clients to, `media_url` the origin of the files if it differs. `scenario` is the active scenario,
+    `claimed` the idempotency key that is held for this request, `made` the id of the job that it created.
     """
 
     contract: Contract
@@ -77,13 +78,13 @@ class OperationRequest:
     origin: str
     world: World
     worlds: Worlds
-    courier: Callable[[], CallbackDispatcher]
-    studio: Callable[[], Renderer]
+    callback_dispatcher: Callable[[], CallbackDispatcher]
+    renderer: Callable[[], Renderer]
     policy: FetchPolicy
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     media_url: str | None = None
     body: bytes = b""
-    play: ActiveScenario | None = None
+    scenario: ActiveScenario | None = None
     was_read: bool | Refusal = False
     claimed: str | None = None
     made: str | None = None
@@ -94,23 +95,28 @@ class OperationRequest:
 
     @property
     def media(self) -> MediaLinks:
-        """The addresses of the media of this call's world."""
+        """The signer of links to the media of this request's world."""
         return MediaLinks(self.media_url or self.origin, self.world.handle, self.worlds.signer)
 
     def parameters(self) -> Message | Refusal:
-        """Read what stands outside the body."""
+        """Read the path, the query and the headers."""
+        # The common case, a poll: its route declares no parameter, so nothing has to be parsed or validated.
         if self.route.plain:
             return Message(self.path, {}, self.header)
         query = dict(parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True))
         return read_parameters(self.contract, self.route.operation, self.path, query, self.header)
 
     async def json(self) -> dict[str, Any] | Refusal:
-        """Read the body, a JSON object of at most 64 MiB. Raises ClientGone if it never ends."""
+        """Read the body, a JSON object of at most 64 MiB. Raises ClientGone if the client disconnects first."""
         refused = await self.read()
         return refused if refused is not None else read_body(self.header("content-type"), self.body)
 
     def claim(self, message: Message) -> str | Refusal | None:
-        """Claim the idempotency key that a request gives, until it is answered; None if it gives none."""
+        """Claim the request's idempotency key until the response is made; None if the request has no key.
+
+        The key is claimed before the body is read: of two requests with one key, the later one must be refused even if
+        its body arrives first.
+        """
         place = self.contract.idempotency.key
         key = place.get(message) if place is not None and self.claimed is None else self.claimed
         if not isinstance(key, str):
@@ -121,19 +127,20 @@ class OperationRequest:
         return key
 
     def release(self) -> None:
-        """Give up the claim to an idempotency key."""
+        """Release the claimed idempotency key, if there is one."""
         if self.claimed is not None:
             self.world.idempotency.end(self.contract.key, self.claimed)
             self.claimed = None
 
     async def read(self) -> Refusal | None:
-        """Read the body, once; a refusal if it is too large. Raises ClientGone if it never ends."""
+        """Read the body on the first call; return a refusal if it is too large. Raises ClientGone."""
         if self.was_read is False:
             refused = await self._read()
             self.was_read = True if refused is None else refused
         return self.was_read if isinstance(self.was_read, Refusal) else None
 
     async def _read(self) -> Refusal | None:
+        # A declared length is refused unread; a chunked body has none and is counted as it arrives.
         declared = self.header("content-length") or ""
         if declared.isdigit() and int(declared) > MOST_BODY_BYTES:
             return _too_large(declared)
@@ -153,11 +160,12 @@ class OperationRequest:
         return None
 
     def job(self) -> Job | Refusal:
-        """Find the job that the path names, if it is this key's and still kept."""
+        """Find the job that the path names, if it belongs to this key and is still retained."""
         binding = self.route.operation.bindings["job"]
         job_id = self.path[binding.request[0].name]
         job = self.world.find(self.contract, job_id)
         if job is None:
+            # Some providers refuse another key's job with its own status; `foreign_job` is for them.
             owner = self.worlds.owner(self.contract, job_id)
             return Refusal("unknown_job" if owner is None else "foreign_job")
         life = self.contract.retention.job
@@ -166,20 +174,21 @@ class OperationRequest:
         return job
 
     async def until_ended(self, job: Job) -> bool:
-        """Wait until a job has ended; False if it never does and the client is gone before."""
+        """Wait until a job has ended; return False if it is stuck and the client disconnects."""
         clock = self.world.clock
         while not (job.ends and clock.now() >= job.finished):
+            # Only a stuck job needs its client watched: any other ends by the clock, and this wait with it.
             waits = [job.moved(), clock.sleep_until(job.finished) if job.ends else client_gone(self.receive)]
             if await first_of(*waits) == 1 and not job.ends:
                 return False
         return True
 
     def view(self, job: Job, now: float) -> JobView:
-        """Return a job as this call's answer shows it."""
+        """Return the view of a job for the response to this request."""
         return JobView(job, now, job.stage(now), self.base, self.media)
 
-    def asked(self, message: Message, name: str) -> Any:
-        """Return the request's value of a bound name, or MISSING."""
+    def value_of(self, message: Message, name: str) -> Any:
+        """Return the value that the request has for a bound name, or MISSING."""
         binding = self.route.operation.bindings.get(name)
         for place in binding.request if binding else ():
             if (value := place.get(message)) is not MISSING:
@@ -188,7 +197,7 @@ class OperationRequest:
 
 
 async def read_all(receive: Receive) -> bytes:
-    """Return the beginning of a body, when all of it has come. Raises ClientGone if it never ends."""
+    """Read a whole body, and return as much of it as the journal keeps. Raises ClientGone."""
     body, more = b"", True
     while more:
         message = await receive()
@@ -208,12 +217,13 @@ def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
 
 
 def api_key(security: Iterable[tuple[str, str, str]], scope: Scope) -> str | None:
-    """Return the key that a request gives in one of the ways of a contract's `security`, or None; blank is none."""
+    """Return the key that a request carries in a place that `security` lists, or None; a blank key is None."""
     for part, name, before in security:
         if part == "header":
             text = header(scope["headers"], name.encode("latin-1")) or ""
         else:
             text = parse_qs(scope["query_string"].decode("latin-1")).get(name, [""])[0]
+        # The name of an authentication scheme is case-insensitive (RFC 9110, 11.1).
         if text[: len(before)].lower() == before and (key := text[len(before) :].strip()):
             return key
     return None
@@ -222,21 +232,21 @@ def api_key(security: Iterable[tuple[str, str, str]], scope: Scope) -> str | Non
 def write(
     situation: Situation, lookup: Lookup, job: str | None = None, notes: tuple[str, ...] = ()
 ) -> OperationResponse:
-    """Return the answer that a situation's example makes with live values."""
+    """Write a situation's response: the documented example with live values."""
     return OperationResponse(situation, situation.template.write(lookup), job, notes)
 
 
 def refuse(call: OperationRequest, refusal: Refusal) -> OperationResponse:
-    """Return the answer that refuses a request, in the provider's own shape."""
+    """Refuse a request in the provider's own shape."""
     return refusal_of(call.contract, call.route, refusal)
 
 
 def refusal_of(contract: Contract, route: Route, refusal: Refusal) -> OperationResponse:
-    """Return the refusal of a request to a route; no job is made."""
+    """Refuse a request to a route in the provider's own shape. Raises ContractBroken if it has none."""
     situation = find_situation(route.operation, refusal.situation)
     if situation is None:
         raise ContractBroken(
-            f"{contract.key}: {route.operation.role} has no situation for {refusal.situation!r}, nor one that stands in"
+            f"{contract.key}: {route.operation.role} has no situation {refusal.situation!r} and no substitute for it"
         )
     values: dict[str, Any] = {}
     if refusal.message is not None:
@@ -248,9 +258,9 @@ def refusal_of(contract: Contract, route: Route, refusal: Refusal) -> OperationR
 def write_list(
     call: OperationRequest, situation: Situation, message: Message, found: list[Item], item: Callable[[Item], bytes]
 ) -> OperationResponse:
-    """Return the page of a list that the request asks for."""
+    """Write the requested page of a list."""
     try:
-        part = page(len(found), {name: call.asked(message, name) for name in PAGE_VALUES})
+        part = page(len(found), {name: call.value_of(message, name) for name in PAGE_VALUES})
     except PageError as error:
         return refuse(call, Refusal("invalid_request", str(error), ("query",)))
     items = b",".join(item(one) for one in found[part.start : part.stop])

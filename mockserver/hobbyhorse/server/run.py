@@ -1,4 +1,11 @@
-"""The fake behind a real socket: in the foreground for the command line, in a thread for everybody else."""
+"""The fake on a real socket: in the foreground for the command line, in a thread for tests.
+
+uvicorn is subclassed for two reasons. It has no callback for "accepts connections", and the process that starts a
+server must not guess: `_Server` reports it. And its shutdown is made for production, where a tenth of a second is
+nothing: it sleeps 0.1 s between ticks and 0.1 s again before it closes, and waits a second for open requests. A test
+suite starts and stops hundreds of servers, and a client under test holds connections open on purpose. `_QuickServer`
+stops on an event and gives open requests `STOP_GRACE_SECONDS`.
+"""
 
 from __future__ import annotations
 
@@ -18,33 +25,36 @@ from starlette.types import ASGIApp
 from hobbyhorse.server.app import Fake
 from hobbyhorse.server.transport import OpenProtocol
 
+# Beyond any orderly stop, which takes a tenth of a second; then the daemon thread is left to the end of the process.
 STOP_SECONDS = 5.0
+# Loopback, but another host than the server's: to a client, it looks like a host on an internal network.
 PRIVATE = "127.0.0.2"
+# An hour: longer than any test. With uvicorn's 5 s, a slow test would meet closed connections that a fast one does not.
 IDLE_SECONDS = 3_600
-"""How long a server in a thread keeps a connection that idles: what a test sees does not hang on how long it takes."""
+# Enough for a response that is being written; a request that waits for a clock never ends by itself.
 STOP_GRACE_SECONDS = 0.03
-"""How long a server in a thread lets answers end that are under way when it is stopped."""
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that says when it is ready."""
+    """A uvicorn server that calls back when it accepts connections."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to accept connections, then say so."""
+        """Begin to accept connections, then call back."""
         await super().startup(sockets)
         if self.started:
             self._ready()
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a bound socket; port 0 picks a free one. Raises OSError if the address is in use."""
+    """Bind a socket; port 0 picks a free port. Raises OSError if the address is in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     found = socket.socket(family, socket.SOCK_STREAM)
     try:
+        # A server that restarts on its port must not wait for the old connections to leave TIME_WAIT.
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((host, port))
     except OSError:
@@ -60,25 +70,23 @@ def address(bound: socket.socket) -> str:
 
 
 def bind_elsewhere() -> dict[str, socket.socket]:
-    """Return sockets for the files and for where no client may go: `media`, `foreign`, and `private` where that goes.
-
-    The last one is at another address of this machine, which not every system has.
-    """
+    """Bind sockets for the other origins: `media`, `foreign` and, if the system has the address, `private`."""
     found = {kind: bind("127.0.0.1", 0) for kind in ("media", "foreign")}
+    # Linux has all of 127.0.0.0/8; macOS has 127.0.0.1 only.
     with suppress(OSError):
         found["private"] = bind(PRIVATE, 0)
     return found
 
 
 def serve(fake: Fake, bound: socket.socket, banner: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM; print one JSON line on stdout when ready, the banner after it."""
+    """Serve until SIGINT or SIGTERM. When ready, print one JSON line on stdout, then call `banner` with the URL."""
     url = address(bound)
 
     def ready() -> None:
         print(json.dumps({"url": url, "pid": os.getpid()}), flush=True)
         banner(url)
 
-    # uvicorn raises the signal anew when it has stopped; by then there is nothing left to do
+    # uvicorn raises the signal again after its shutdown; the default handler would turn that into a failed exit.
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, lambda number, frame: None)
     _Server(_config(fake), ready).run(sockets=[bound])
@@ -86,63 +94,64 @@ def serve(fake: Fake, bound: socket.socket, banner: Callable[[str], None]) -> No
 
 
 class _QuickServer(_Server):
-    """The same for tests, which stop it often: it does not wait for its next tick, nor for connections that idle."""
+    """A server for tests: its stop waits neither for the next tick nor for idle connections."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config, ready)
-        self._leave = asyncio.Event()
+        self._stopping = asyncio.Event()
 
-    def leave(self) -> None:
-        """Stop; to be called on the server's own event loop."""
+    def stop(self) -> None:
+        """Stop the server. Call it on the server's event loop."""
         self.should_exit = True
-        self._leave.set()
+        self._stopping.set()
 
     async def main_loop(self) -> None:
-        """Tick until told to leave."""
+        """Tick until the server stops."""
+        # As in uvicorn: ten ticks a second, counted up to a day; but the stop ends the pause.
         counter = 0
         while not await self.on_tick(counter):
             counter = (counter + 1) % 864_000
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._leave.wait(), 0.1)
+                await asyncio.wait_for(self._stopping.wait(), 0.1)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close every connection, end what is under way, and let the application end."""
+        """Close idle connections, give open requests a moment, cancel the rest, then end the lifespan."""
+        # The sockets stay open: their owner is ServerThread, which closes them when the thread has ended.
         for server in self.servers:
             server.close()
         for connection in list(self.server_state.connections):
             connection.shutdown()
-        under_way = set(self.server_state.tasks)
-        if under_way:
-            _, under_way = await asyncio.wait(under_way, timeout=STOP_GRACE_SECONDS)
-        for task in under_way:
+        open_requests = set(self.server_state.tasks)
+        if open_requests:
+            _, open_requests = await asyncio.wait(open_requests, timeout=STOP_GRACE_SECONDS)
+        for task in open_requests:
             task.cancel()
-        if under_way:
-            await asyncio.wait(under_way, timeout=STOP_GRACE_SECONDS)
+        # A cancelled request still sends its refusal or aborts its connection.
+        if open_requests:
+            await asyncio.wait(open_requests, timeout=STOP_GRACE_SECONDS)
         await self.lifespan.shutdown()
 
 
 class ServerThread:
-    """A server in a thread of its own: started when it is made, at `url`, on the event loop `loop`.
-
-    It accepts on `more` sockets, too, which are bound already.
-    """
+    """A server in its own thread, started by the constructor; it also accepts on `more` bound sockets."""
 
     def __init__(
         self, fake: ASGIApp, host: str = "127.0.0.1", port: int = 0, more: Sequence[socket.socket] = ()
     ) -> None:
         self._bound = bind(host, port)
         self._sockets = [self._bound, *more]
-        self._begun = threading.Event()
+        self._started = threading.Event()
         self._server = _QuickServer(_config(fake, keep_alive=IDLE_SECONDS), self._ready)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.url = address(self._bound)
         run = {"sockets": self._sockets}
         self._thread = threading.Thread(target=self._server.run, kwargs=run, name="hobbyhorse", daemon=True)
         self._thread.start()
-        while not self._begun.wait(0.05):
+        # In steps, because a thread that dies during startup sets nothing.
+        while not self._started.wait(0.05):
             if not self._thread.is_alive():
                 self._close()
-                raise RuntimeError("the server stopped before it was ready; its log says why")
+                raise RuntimeError("the server stopped before it was ready; see its log")
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -152,13 +161,13 @@ class ServerThread:
 
     def _ready(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._begun.set()
+        self._started.set()
 
     def stop(self) -> None:
-        """Stop accepting, end what is under way, and wait for the thread."""
+        """Stop the server, and wait for its thread."""
         if self._thread.is_alive():
-            with suppress(RuntimeError):  # its loop has ended meanwhile
-                self.loop.call_soon_threadsafe(self._server.leave)
+            with suppress(RuntimeError):  # the loop has closed in the meantime
+                self.loop.call_soon_threadsafe(self._server.stop)
         self._thread.join(STOP_SECONDS)
         self._close()
 
@@ -169,7 +178,7 @@ class ServerThread:
 
 @contextmanager
 def serving(fake: Fake, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
-    """Serve from a thread for as long as the context lasts; gives the server's URL."""
+    """Serve from a thread while the context lasts; yields the server's URL."""
     server = ServerThread(fake, host, port)
     try:
         yield server.url
@@ -178,6 +187,9 @@ def serving(fake: Fake, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]
 
 
 def _config(fake: ASGIApp, keep_alive: int = 5) -> uvicorn.Config:
+    # With `proxy_headers`, links name the public scheme behind a proxy on this machine. Without `server_header`, a
+    # response has only the headers that its contract documents. A keep-alive of 5 s is uvicorn's default; 1 s is the
+    # shortest graceful stop that it takes.
     return uvicorn.Config(
         fake,
         http=OpenProtocol,

@@ -1,4 +1,4 @@
-"""What the server answers on its own account: the index, media, fixtures, and what belongs to no provider."""
+"""The server routes: the index, media, fixtures, the control plane, and a refusal for every other path."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hobbyhorse.contract.folder import data_directory
 from hobbyhorse.server.files import host as media
+from hobbyhorse.server.files.refusals import REFUSALS, FileRefusal
 from hobbyhorse.worlds.signed_links import LinkError
 from hobbyhorse.worlds.world import Worlds
 
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ServerRoutes:
-    """The answers to our own paths, in our own shape; `providers` are the keys of those that are served."""
+    """The routes that belong to no provider; `providers` are the keys of the served ones."""
 
     providers: Collection[str]
     worlds: Worlds
-    studio: Callable[[], Renderer]
+    renderer: Callable[[], Renderer]
     origin: Callable[[Scope], str]
     control: Callable[[], ASGIApp]
 
@@ -39,19 +40,19 @@ class ServerRoutes:
                 Route("/", self._index),
                 Route("/media/{world}/{job}/{file}", self._media, methods=["GET", "HEAD"]),
                 Route("/fixtures/images/{file}", self._fixture, methods=["GET", "HEAD"]),
-                Route("/_mock", _Lazy(self.control)),
-                Route("/_mock/{rest:path}", _Lazy(self.control)),
+                Route("/_mock", _OnFirstUse(self.control)),
+                Route("/_mock/{rest:path}", _OnFirstUse(self.control)),
             ],
-            exception_handlers={404: self._nothing, 405: self._nothing},
+            exception_handlers={404: self._unknown_path, 405: self._unknown_path},
         )
 
     async def _index(self, request: Request) -> Response:
-        """Say which providers are served, and where."""
+        """List the served providers and their URLs."""
         origin = self.origin(request.scope)
         return JSONResponse({"providers": {key: f"{origin}/{key}" for key in self.providers}})
 
-    async def _nothing(self, request: Request, error: Exception) -> Response:
-        """Refuse what belongs to no provider, in our own shape."""
+    async def _unknown_path(self, request: Request, error: Exception) -> Response:
+        """Refuse a path that belongs to no provider, in the shape of the control plane."""
         status = error.status_code if isinstance(error, HTTPException) else 404
         known = ", ".join(f"/{key}" for key in self.providers)
         problem = {
@@ -62,30 +63,32 @@ class ServerRoutes:
         return JSONResponse({"error": problem}, status)
 
     async def _media(self, request: Request) -> Response:
-        """Serve a job's media to whoever has its signed address, until it expires."""
+        """Serve a file of a job to any client with a valid signed link; no key is needed."""
         names = request.path_params
         world = self.worlds.by_handle(names["world"])
         job = world.jobs.get(names["job"]) if world else None
+        # The signature first: without it, a 404 would tell which jobs exist.
         try:
             self.worlds.signer.check(request.url.path, request.query_params, world.clock.now() if world else 0.0)
         except LinkError as error:
-            return media.refusal(403, error.code, str(error))
+            return media.refusal(FileRefusal(403, error.code, str(error)))
         if world is None or job is None or job.stage(world.clock.now()).kind != "success":
-            return media.refusal(404, "NoSuchKey", "The specified key does not exist.")
-        return await media.serve(self.studio(), job, names["file"], request)
+            return media.refusal(REFUSALS["not_found"])
+        return await media.serve(self.renderer(), job, names["file"], request)
 
     async def _fixture(self, request: Request) -> Response:
-        """Serve one of the project's own pictures, for clients that need an address to send."""
+        """Serve a fixture image, for clients that need an image URL to send."""
         directory = data_directory("fixtures") / "images"
         path = directory / request.path_params["file"]
+        # The name comes from a client; it must not lead out of the directory.
         if path.parent != directory or not path.is_file():
-            return await self._nothing(request, HTTPException(404))
+            return await self._unknown_path(request, HTTPException(404))
         return FileResponse(path)
 
 
 @dataclass(frozen=True, slots=True)
-class _Lazy:
-    """An ASGI application that is made when it is first needed."""
+class _OnFirstUse:
+    """An ASGI application that is created by its first request."""
 
     make: Callable[[], ASGIApp]
 

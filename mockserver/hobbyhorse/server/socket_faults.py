@@ -1,4 +1,24 @@
-"""What a move does to a connection: late, in drops, broken off, reset; through the server's own transport."""
+"""Faults of the connection: late, slow, broken off, reset; through the server's own transport.
+
+`FAULTS` maps each fault to its effect: `latency` delays the response, `slow_body` sends the body in pieces,
+`truncate` and `truncated` declare the whole length and break off, `timeout` never responds, `empty` and
+`accept_then_drop` close the connection without a byte, `reset_peer` resets it. Every other fault changes bytes, not
+the connection: the response is sent whole.
+
+ASGI has no event for any of this; an application can only send a response or raise, and then the server responds 500.
+So `server.transport` passes the asyncio transport of each connection in an ASGI extension, and the effects act on it:
+
+* A close flushes the bytes that were written, then sends FIN. The client sees a body that is too short.
+* A reset sets `SO_LINGER` to zero before it aborts, so that the kernel sends RST and discards the unsent bytes.
+  Without it the client would see a normal end.
+
+Waits are on the clock of the world, so that virtual time passes through them, and each ends as soon as the client
+leaves. In process, the transport is None: a fault that ends the connection raises `Dropped`, which a client sees as
+the connection error that it would have met on a socket.
+
+A response counts as delivered when its last byte was written to a connection that was still open, unless the peer
+then resets the connection: TCP does that to a socket that is closed with unread data, so the response was not read.
+"""
 
 from __future__ import annotations
 
@@ -19,23 +39,26 @@ from hobbyhorse.scenarios.scenario import Move
 from hobbyhorse.worlds.journal import Handover
 
 TRANSPORT = "hobbyhorse.server.transport"
-"""The ASGI extension under which the server passes the connection itself."""
-LATE_SECONDS, DRIP_SECONDS, DRIP_PIECES, HOLD_SECONDS = 5.0, 5.0, 10, 3_600.0
+"""The name of the ASGI extension that holds the connection's transport."""
+# Longer than a careless client waits between bytes, short enough for a test in real time.
+LATE_SECONDS, DRIP_SECONDS = 5.0, 5.0
+# Enough pieces that a client reads several times, few enough that each still has bytes of a small JSON body.
+DRIP_PIECES = 10
+# An hour: beyond the read timeout of any client, so that the client is always the one to give up.
+HOLD_SECONDS = 3_600.0
+# Half of the body: cut inside it for every length, with bytes on both sides.
 KEEP = 0.5
 SILENT = frozenset({"timeout", "reset_peer", "empty", "accept_then_drop"})
-"""The moves that send nothing at all."""
+"""The faults that send nothing at all."""
 
 
 class Dropped(ConnectionError):
-    """A connection that a move has broken off; only clients in the same process, which have none, see this."""
+    """A fault ended the connection; raised only in process, where no connection can be closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientConnection:
-    """One client's side of an exchange: the ASGI callables, the connection, and the clock that waits are read from.
-
-    `handover` is told when the answer has been handed over.
-    """
+    """The client's side of one exchange: the ASGI callables, the clock of its waits, and the handover to complete."""
 
     scope: Scope
     receive: Receive
@@ -45,128 +68,125 @@ class ClientConnection:
 
     @property
     def transport(self) -> asyncio.Transport | None:
-        """The connection, or None where client and server are one process."""
+        """The transport of the connection, or None in process."""
         return connection(self.scope)
 
     async def start(self, sent: Sent) -> None:
-        """Send status and headers, with the length of the whole body."""
+        """Send the status and headers, with the length of the whole body."""
         headers = [*sent.headers, (b"content-length", str(len(sent.body)).encode())]
         self.handover.headers, self.handover.size = headers, len(sent.body)
         await self.send({"type": "http.response.start", "status": sent.status, "headers": headers})
 
     async def end(self, sent: Sent, body: bytes) -> None:
-        """Send the last of a body."""
-        there = is_there(self.transport)
+        """Send the last part of a body, and complete the handover."""
+        was_open = is_open(self.transport)
         await self.send({"type": "http.response.body", "body": body})
-        if there:
+        if was_open:
             hand_over(self.transport, self.handover, self.clock, sent.status)
 
     async def whole(self, sent: Sent) -> None:
-        """Send an answer."""
+        """Send a complete response."""
         await self.start(sent)
         await self.end(sent, sent.body)
 
     async def hang_up(self, why: str, *, reset: bool = False) -> None:
-        """Close the connection: what was written goes out first, or nothing does and the peer sees a reset."""
+        """Close the connection after the written bytes, or reset it. Raises Dropped in process."""
         transport = self.transport
         if transport is None:
             raise Dropped(why)
         if reset:
             connection = transport.get_extra_info("socket")
             if connection is not None:
-                with suppress(OSError, ValueError):  # the client has closed it already
+                with suppress(OSError, ValueError):  # the client has closed the socket already
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             transport.abort()
         else:
             transport.close()
+        # An application that returns without a response makes uvicorn send 500; wait until the connection is gone.
         await client_gone(self.receive)
 
 
 def connection(scope: Scope) -> asyncio.Transport | None:
-    """Return the connection that a request came over, or None where client and server are one process."""
+    """Return the transport that a request arrived on, or None in process."""
     found: asyncio.Transport | None = scope.get("extensions", {}).get(TRANSPORT)
     return found
 
 
-def is_there(transport: asyncio.Transport | None) -> bool:
-    """Whether a client is still there, as far as its connection tells."""
+def is_open(transport: asyncio.Transport | None) -> bool:
+    """Whether the connection is open, as far as the server knows; always true in process."""
     return transport is None or not transport.is_closing()
 
 
 def hand_over(transport: asyncio.Transport | None, handover: Handover, clock: Clock, status: int) -> None:
-    """Note that an answer has been handed over; its connection is to say if nobody has read it.
-
-    Of a refusal, its status says everything.
-    """
+    """Mark a response as delivered, until its connection reports that the client did not read it."""
     handover.done(clock.now())
+    # A client may close the connection without reading the body of a refusal: the status is all that it needs.
     if transport is not None and status < 300:
         transport.get_protocol().unread = handover  # type: ignore[attr-defined]
 
 
-async def let_go(scope: Scope) -> None:
-    """Close a connection as it is, because the server stops. Raises CancelledError where there is none."""
+async def abandon(scope: Scope) -> None:
+    """Abort a connection because the server stops. Raises CancelledError in process."""
     transport = connection(scope)
     if transport is None:
         raise asyncio.CancelledError
     transport.abort()
-    await asyncio.sleep(0)  # so that the server learns of it before its application returns
+    await asyncio.sleep(0)  # uvicorn must see the lost connection first, or it logs a missing response
 
 
-async def perform(move: Move, sent: Sent, line: ClientConnection) -> None:
-    """Send an answer as a move has it; one that is no fault of the connection is sent whole.
-
-    A server that stops meanwhile closes the connection as it is.
-    """
+async def send_with_fault(move: Move, sent: Sent, client: ClientConnection) -> None:
+    """Send a response through a connection fault; without one it is sent whole."""
     fault = FAULTS.get(move.kind)
     try:
-        await (line.whole(sent) if fault is None else fault(sent, move.options, line))
-    except asyncio.CancelledError:
-        await let_go(line.scope)
+        await (client.whole(sent) if fault is None else fault(sent, move.options, client))
+    except asyncio.CancelledError:  # the server stops while the fault waits
+        await abandon(client.scope)
 
 
 WireFault = Callable[[Sent, Mapping[str, Any], ClientConnection], Awaitable[None]]
 
 
-async def _latency(sent: Sent, options: Mapping[str, Any], line: ClientConnection) -> None:
-    if await _waited(line, options.get("seconds", LATE_SECONDS)):
-        await line.whole(sent)
+async def _latency(sent: Sent, options: Mapping[str, Any], client: ClientConnection) -> None:
+    if await _waited(client, options.get("seconds", LATE_SECONDS)):
+        await client.whole(sent)
 
 
-async def _timeout(sent: Sent, options: Mapping[str, Any], line: ClientConnection) -> None:
-    if await _waited(line, options.get("seconds", HOLD_SECONDS)):
-        await line.hang_up("the server never answered")
+async def _timeout(sent: Sent, options: Mapping[str, Any], client: ClientConnection) -> None:
+    if await _waited(client, options.get("seconds", HOLD_SECONDS)):
+        await client.hang_up("the server never responded")
 
 
-async def _reset(sent: Sent, options: Mapping[str, Any], line: ClientConnection) -> None:
-    await line.hang_up("the connection was reset", reset=True)
+async def _reset(sent: Sent, options: Mapping[str, Any], client: ClientConnection) -> None:
+    await client.hang_up("the connection was reset", reset=True)
 
 
-async def _close(sent: Sent, options: Mapping[str, Any], line: ClientConnection) -> None:
-    await line.hang_up("the connection was closed without an answer")
+async def _close(sent: Sent, options: Mapping[str, Any], client: ClientConnection) -> None:
+    await client.hang_up("the connection was closed without a response")
 
 
-async def _truncate(sent: Sent, options: Mapping[str, Any], line: ClientConnection) -> None:
-    await line.start(sent)
+async def _truncate(sent: Sent, options: Mapping[str, Any], client: ClientConnection) -> None:
+    await client.start(sent)
     part = sent.body[: int(len(sent.body) * options.get("keep", KEEP))]
-    await line.send({"type": "http.response.body", "body": part, "more_body": True})
-    await line.hang_up("the body broke off")
+    await client.send({"type": "http.response.body", "body": part, "more_body": True})
+    await client.hang_up("the body broke off")
 
 
-async def _drip(sent: Sent, options: Mapping[str, Any], line: ClientConnection) -> None:
+async def _slow_body(sent: Sent, options: Mapping[str, Any], client: ClientConnection) -> None:
     pieces = options.get("pieces", DRIP_PIECES)
     pause = options.get("seconds", DRIP_SECONDS) / pieces
+    # Rounded up, so that there are at most `pieces`; at least one byte, so that an empty body ends.
     size = -(-len(sent.body) // pieces) or 1
-    await line.start(sent)
+    await client.start(sent)
     for at in range(0, len(sent.body) - size, size):
-        await line.send({"type": "http.response.body", "body": sent.body[at : at + size], "more_body": True})
-        if not await _waited(line, pause):
+        await client.send({"type": "http.response.body", "body": sent.body[at : at + size], "more_body": True})
+        if not await _waited(client, pause):
             return
-    await line.end(sent, sent.body[(len(sent.body) - 1) // size * size :])
+    await client.end(sent, sent.body[(len(sent.body) - 1) // size * size :])
 
 
-async def _waited(line: ClientConnection, seconds: float) -> bool:
-    """Wait so many seconds of the clock; False as soon as the client is gone."""
-    return await first_of(client_gone(line.receive), line.clock.sleep_until(line.clock.now() + seconds)) == 1
+async def _waited(client: ClientConnection, seconds: float) -> bool:
+    """Wait on the clock; return False as soon as the client has disconnected."""
+    return await first_of(client_gone(client.receive), client.clock.sleep_until(client.clock.now() + seconds)) == 1
 
 
 FAULTS: Mapping[str, WireFault] = {
@@ -177,6 +197,6 @@ FAULTS: Mapping[str, WireFault] = {
     "accept_then_drop": _close,
     "truncate": _truncate,
     "truncated": _truncate,
-    "slow_body": _drip,
+    "slow_body": _slow_body,
 }
-"""What each move does that is a fault of the connection."""
+"""The effect of each connection fault, by its name."""

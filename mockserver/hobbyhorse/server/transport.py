@@ -1,4 +1,10 @@
-"""uvicorn's HTTP protocol, passing the connection on to the application: faults are to be real on the socket."""
+"""uvicorn's HTTP protocol, extended for faults on the socket.
+
+The protocol is subclassed because ASGI lacks two things. An application never sees the transport of its connection,
+and without the transport no fault could reset a connection or end it inside a body (see `socket_faults`). Nor does it
+learn that the peer has reset the connection after the response was sent, the only sign that the response was never
+read.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +15,21 @@ from hobbyhorse.worlds.journal import Handover
 
 
 class OpenProtocol(HttpToolsProtocol):
-    """The same, with the transport as an ASGI extension; an answer that its client did not read is said to be lost."""
+    """Passes the transport to the application, and reports a response that the client did not read."""
 
     unread: Handover | None = None
-    """The answer that was handed over last, as long as nothing says that it was read."""
+    """The handover of the last response, until a sign that the client has read it."""
 
     def on_message_begin(self) -> None:
-        """Begin a request's scope."""
+        """Begin the scope of a request."""
         super().on_message_begin()
+        # A client that sends its next request has read the response before it.
         self.unread = None
         self.scope["extensions"] = {TRANSPORT: self.transport}  # type: ignore[dict-item]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection; a peer that resets it has left something unread."""
+        """Close the connection; a reset means that the client left data unread."""
+        # `exc` is None after a normal close, when the peer has read everything.
         if exc is not None and self.unread is not None:
             self.unread.lost()
         super().connection_lost(exc)

@@ -1,4 +1,10 @@
-"""Playing a scenario: which play a request belongs to, and what its next move makes of the answer."""
+"""Faults in responses: which active scenario a request meets, and how its next fault changes the response.
+
+A scenario is a list of faults by role. Each job runs through its own copy, an `ActiveScenario`; a request without a
+job meets the scenario that is armed for its key. A fault either replaces the operation (`INSTEAD`: the server did
+nothing) or applies to the response of an operation that took effect. A fault that has nothing to change, because the
+submission was refused or the field is absent, is not used up: it waits for the next response.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +20,7 @@ from hobbyhorse.scenarios.armed import SUBMISSIONS, ActiveScenario
 from hobbyhorse.scenarios.distort import MEDIA_BODIES, Sent, distort, has_field, redirection, retry_after
 from hobbyhorse.scenarios.moves import MEDIA, MOVES, SITUATION
 from hobbyhorse.scenarios.scenario import Catalogue, Move, ScenarioError, find, misfits
+from hobbyhorse.server.files.refusals import REFUSALS, RETRY_AFTER, XML_TYPE
 from hobbyhorse.server.operations import ROLES
 from hobbyhorse.server.request import JSON_HEADER, JournalNote, OperationRequest, OperationResponse, refusal_of
 from hobbyhorse.server.socket_faults import SILENT
@@ -25,156 +32,172 @@ if TYPE_CHECKING:
     from starlette.types import Message as Event
 
 HEADER = "x-mock-scenario"
+# At most 100 characters of a name: the pattern runs over whole prompts, and must not match a stray `[[`.
 PROMPT_MARK = re.compile(rb"\[\[scenario:([^\]]{1,100})\]\]")
 INSTEAD = frozenset({"timeout", "reset_peer", "empty", "html_page", "empty_body", "error_envelope", "redirect"})
-"""The moves that happen instead of the operation, unless they say that it was accepted; situations are, too."""
+"""The faults that replace the operation unless they are marked `accepted`; a situation as a fault does too."""
 
 
 @dataclass(frozen=True, slots=True)
-class Troubled:
-    """What is sent instead of an answer, the move that made it so, and what the journal keeps of both."""
+class FaultedResponse:
+    """A response after a fault: the bytes to send, the fault, and the journal's record."""
 
     noted: JournalNote
     sent: Sent
     move: Move
 
 
-def sent_of(answer: OperationResponse) -> Sent:
-    """Return what is sent of an answer; a header of the answer replaces the situation's."""
-    sent = Sent(answer.situation.status, (JSON_HEADER,), answer.body)
-    for name, value in answer.situation.headers + answer.headers:
+def sent_of(response: OperationResponse) -> Sent:
+    """Return a response as it is sent; its own headers replace the situation's."""
+    sent = Sent(response.situation.status, (JSON_HEADER,), response.body)
+    for name, value in response.situation.headers + response.headers:
         sent = sent.headed(name, value)
     return sent
 
 
-async def cast(
+async def find_scenario(
     call: OperationRequest, catalogue: Callable[[], Catalogue], contracts: Sequence[Contract]
 ) -> ActiveScenario | None:
-    """Return the play that a request belongs to, or None. Raises ScenarioError if it names one that cannot be."""
-    operation, plays = call.route.operation, call.world.scenarios
+    """Return the active scenario of a request, or None.
+
+    Raises ScenarioError if the request names a scenario that is unknown or cannot apply.
+    """
+    operation, armed = call.route.operation, call.world.scenarios
     name, source = call.header(HEADER), "header"
     if operation.role in SUBMISSIONS:
         message = call.parameters()
+        # A submission that is refused anyway meets no scenario: the fault would be used up without being seen.
         if isinstance(message, Refusal) or isinstance(call.claim(message), Refusal):
             return None
         if isinstance(await call.read(), Refusal):
             return None
+        # The cheap test first: nearly every body has no mark.
         if name is None and b"[[scenario:" in call.body and (marked := PROMPT_MARK.search(call.body)) is not None:
             name, source = marked[1].decode("utf-8", "replace"), "prompt"
-    if name is None and not plays.active:
+    if name is None and not armed.active:
         return None
     only = None
     if name is not None:
         scenario = find(catalogue(), name)
         if why := misfits(scenario, call.contract):
             raise ScenarioError("not_applicable", f"the scenario {name!r} cannot be played: {why[0]}", "")
-        only = plays.for_requests(scenario, contracts, source)
-    job = _replayed(call) if operation.role in SUBMISSIONS else _named(call)
+        only = armed.for_requests(scenario, contracts, source)
+    # A replayed submission continues the scenario of its job; a new one would make the retry another job's.
+    job = _replayed(call) if operation.role in SUBMISSIONS else _job_in_path(call)
     if job is not None:
         if job.active_scenario is None and only is not None:
-            job.active_scenario = plays.begin(only, call.contract)
+            job.active_scenario = armed.begin(only, call.contract)
         return job.active_scenario
     if "job" in operation.bindings and operation.role not in SUBMISSIONS:
         return None
-    return plays.find(call.contract, operation.role, only)
+    return armed.find(call.contract, operation.role, only)
 
 
-def _named(call: OperationRequest) -> Job | None:
-    """Return the job that the path names."""
+def _job_in_path(call: OperationRequest) -> Job | None:
+    """Return the job that the path names, or None."""
     binding = call.route.operation.bindings.get("job")
     names = [place.name for place in binding.request if place.part == "path"] if binding else []
     return call.world.find(call.contract, call.path.get(names[0], "")) if names else None
 
 
 def _replayed(call: OperationRequest) -> Job | None:
-    """Return the job that a submission's idempotency key has made before."""
+    """Return the job that an earlier submission with the same idempotency key created, or None."""
     if call.claimed is None:
         return None
     used = call.world.idempotency.recall(call.contract.key, call.claimed, call.world.clock.now())
     return call.world.find(call.contract, used.job) if used is not None else None
 
 
-async def act(call: OperationRequest) -> OperationResponse | Troubled:
-    """Answer a request as its play has it."""
-    play, role = call.play, call.route.operation.role
-    move = play.peek(role) if play is not None else None
-    if play is None or move is None:
+async def respond(call: OperationRequest) -> OperationResponse | FaultedResponse:
+    """Respond to a request under its active scenario."""
+    scenario, role = call.scenario, call.route.operation.role
+    move = scenario.peek(role) if scenario is not None else None
+    if scenario is None or move is None:
         return await ROLES[role](call)
-    if not move.accepted and _instead(move):
-        play.use(role)
-        return _troubled(call, play, move, None)
-    answer = await ROLES[role](call)
-    if play.peek(role) is not move or not _applies(call, move, answer):
-        return answer
-    play.use(role)
-    return _troubled(call, play, move, answer)
+    if not move.accepted and _replaces_operation(move):
+        scenario.use(role)
+        return _faulted(call, scenario, move, None)
+    response = await ROLES[role](call)
+    # Another request may have met the fault while this one waited; it must not be used up twice.
+    if scenario.peek(role) is not move or not _applies(call, move, response):
+        return response
+    scenario.use(role)
+    return _faulted(call, scenario, move, response)
 
 
-def _instead(move: Move) -> bool:
+def _replaces_operation(move: Move) -> bool:
+    # A kind that is not in the table is the name of a situation.
     return move.kind in INSTEAD or move.kind not in MOVES
 
 
-def _applies(call: OperationRequest, move: Move, answer: OperationResponse) -> bool:
-    """Whether a move has something to work on: a submission that was accepted, a field, a job that has moved on."""
-    if call.route.operation.role in SUBMISSIONS and answer.job is None:
+def _applies(call: OperationRequest, move: Move, response: OperationResponse) -> bool:
+    """Whether a fault has something to change: an accepted submission, a present field, a job past its first stage."""
+    if call.route.operation.role in SUBMISSIONS and response.job is None:
         return False
     if move.kind == "regress":
-        job = _named(call)
+        job = _job_in_path(call)
         return job is not None and job.stage(call.world.clock.now()).name != call.contract.graph.initial
     family = MOVES.get(move.kind, SITUATION).family
-    return family not in ("field", "address") or has_field(move, call.route.operation, answer.body)
+    return family not in ("field", "address") or has_field(move, call.route.operation, response.body)
 
 
-def _elsewhere(call: OperationRequest) -> Mapping[str, str]:
-    """Return where moves point a client: an address of our own says whose request comes there, for it has no key."""
+def _link_origins(call: OperationRequest) -> Mapping[str, str]:
+    """Return the origins that faults point clients to."""
     private = call.elsewhere.get("private")
+    # A client fetches a file without its key; the world's handle in the path identifies it.
     return call.elsewhere if private is None else {**call.elsewhere, "private": f"{private}/media/{call.world.handle}"}
 
 
-def _troubled(call: OperationRequest, play: ActiveScenario, move: Move, answer: OperationResponse | None) -> Troubled:
-    """Return what a move makes of an answer; None is an operation that did not take effect."""
-    job, notes = (answer.job, answer.notes) if answer is not None else (None, ())
+def _faulted(
+    call: OperationRequest, scenario: ActiveScenario, move: Move, response: OperationResponse | None
+) -> FaultedResponse:
+    """Apply a fault to a response; None is the response of an operation that was replaced."""
+    job, notes = (response.job, response.notes) if response is not None else (None, ())
     if move.kind not in MOVES:
-        answer = refusal_of(call.contract, call.route, Refusal(move.kind))
+        response = refusal_of(call.contract, call.route, Refusal(move.kind))
     elif move.kind == "error_envelope":
-        answer = refusal_of(call.contract, call.route, Refusal(move.options.get("situation", "server_error")))
+        response = refusal_of(call.contract, call.route, Refusal(move.options.get("situation", "server_error")))
     elif move.kind in INSTEAD:
-        answer = None
-    elif move.kind == "regress" and answer is not None:
-        answer = _first_again(call, answer)
-    sent = Sent(200, (JSON_HEADER,), b"") if answer is None else sent_of(answer)
-    sent = distort(move, sent, call.route.operation, play.random, _elsewhere(call))
+        response = None
+    elif move.kind == "regress" and response is not None:
+        response = _first_stage(call, response)
+    sent = Sent(200, (JSON_HEADER,), b"") if response is None else sent_of(response)
+    sent = distort(move, sent, call.route.operation, scenario.random, _link_origins(call))
     if move.kind == "redirect":
-        sent = redirection(_address(call), call.elsewhere)
+        sent = redirection(_target(call), call.elsewhere)
     if move.kind == "error_envelope":
+        # The point of this fault: an error whose status claims success.
         sent = Sent(200, sent.headers, sent.body)
     sent = retry_after(sent, move.options, call.world.clients_now())
     status, body = (0, b"") if move.kind in SILENT else (sent.status, sent.body)
-    situation = answer.situation.name if answer is not None else None
-    return Troubled(JournalNote(situation, job, status, body, (*notes, f"scenario: {move}"), move.kind), sent, move)
+    situation = response.situation.name if response is not None else None
+    noted = JournalNote(situation, job, status, body, (*notes, f"scenario: {move}"), move.kind)
+    return FaultedResponse(noted, sent, move)
 
 
-def _address(call: OperationRequest) -> str:
-    """Return the path and the query of a request, as it was sent."""
+def _target(call: OperationRequest) -> str:
+    """Return the path and the query of a request, byte for byte as they were sent."""
     scope = call.scope
     path = scope.get("raw_path") or quote(scope["path"]).encode()
     query = scope["query_string"]
+    # Some servers put the query into `raw_path`, others do not.
     return (path.partition(b"?")[0] + (b"?" + query if query else b"")).decode("latin-1")
 
 
-def _first_again(call: OperationRequest, answer: OperationResponse) -> OperationResponse:
-    """Return the answer that shows a job in its first stage."""
-    job, graph = _named(call), call.contract.graph
+def _first_stage(call: OperationRequest, response: OperationResponse) -> OperationResponse:
+    """Return the response that shows the job in its first stage, or the given one without a job."""
+    job, graph = _job_in_path(call), call.contract.graph
     message = call.parameters()
     if job is None or isinstance(message, Refusal):
-        return answer
+        return response
     view = JobView(job, job.created, graph[graph.initial], call.base, call.media)
     situation = call.route.situation(graph.initial, message)
     return OperationResponse(situation, situation.template.write(view.lookup), job.id)
 
 
 def refuse_scenario(call: OperationRequest, error: ScenarioError) -> OperationResponse:
-    """Return the refusal of a request that names a scenario which cannot be, in the provider's own shape."""
+    """Refuse a request that names a scenario which cannot apply, in the provider's own shape."""
+    # Not every operation documents an invalid request; the nearest documented 4xx carries the message instead.
     for name in ("invalid_request", "unknown_model", "unknown_job", "forbidden"):
         situation = find_situation(call.route.operation, name)
         if situation is not None and situation.status < 500:
@@ -183,7 +206,7 @@ def refuse_scenario(call: OperationRequest, error: ScenarioError) -> OperationRe
 
 
 async def capture(app: ASGIApp, scope: Scope, receive: Receive) -> Sent:
-    """Return what an application sends, as a whole."""
+    """Call an application, and return its complete response."""
     events: list[Event] = []
 
     async def keep(event: Event) -> None:
@@ -194,34 +217,23 @@ async def capture(app: ASGIApp, scope: Scope, receive: Receive) -> Sent:
     return Sent(events[0]["status"], headers, b"".join(event.get("body", b"") for event in events[1:]))
 
 
-MEDIA_REFUSALS: Mapping[str, tuple[int, str, str]] = {
-    "expired": (403, "AccessDenied", "Request has expired"),
-    "not_found": (404, "NoSuchKey", "The specified key does not exist."),
-    "unavailable": (503, "SlowDown", "Please reduce your request rate."),
-}
-
-
 def file_refusal(name: str) -> Sent:
-    """Return how a file is refused, in the form of an object store."""
-    from hobbyhorse.server.files.host import refusal  # noqa: PLC0415 - Starlette stays off the way to readiness
-
-    answer = refusal(*MEDIA_REFUSALS[name])
-    sent = Sent(answer.status_code, (), bytes(answer.body)).typed("application/xml")
-    return sent.headed("retry-after", "1") if name == "unavailable" else sent
+    """Return the refusal of a file, by the kind of fault."""
+    refusal = REFUSALS[name]
+    sent = Sent(refusal.status, (), refusal.xml()).typed(XML_TYPE)
+    return sent.headed("retry-after", RETRY_AFTER) if name == "unavailable" else sent
 
 
-def media_trouble(play: ActiveScenario, sent: Sent, world: World) -> tuple[Move | None, Sent]:
-    """Return the move that a request for a file meets, if any, and what it makes of the file.
-
-    A file that is refused anyway meets none.
-    """
+def apply_file_fault(scenario: ActiveScenario, sent: Sent, world: World) -> tuple[Move | None, Sent]:
+    """Return the fault that a response with a file meets, or None, and the response after it."""
+    # A refused file meets no fault: without a video to distort, the fault would be used up unseen.
     if sent.status not in (200, 206):
         return None, sent
-    move = play.take(MEDIA)
+    move = scenario.take(MEDIA)
     if move is None:
         return None, sent
-    if (made := MEDIA_BODIES.get(move.kind)) is not None:
-        return move, made(sent, move, play.random)
-    if move.kind in MEDIA_REFUSALS:
+    if (distort_body := MEDIA_BODIES.get(move.kind)) is not None:
+        return move, distort_body(sent, move, scenario.random)
+    if move.kind in REFUSALS:
         return move, retry_after(file_refusal(move.kind), move.options, world.clients_now())
     return move, sent

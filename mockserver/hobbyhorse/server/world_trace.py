@@ -1,4 +1,12 @@
-"""From a world to a trace: what its journal, its callbacks and its jobs say, without secrets; knows no HTTP server."""
+"""From a world to a trace: its journal, callbacks and jobs, without secrets; knows no HTTP server.
+
+A trace is read by judges and stored in files, so no secret may be in it: the API key is replaced wherever it occurs,
+in every encoding that a client may send, and headers and parameters that carry secrets are replaced whole.
+
+Requests without an accepted key were recorded elsewhere, under another clock. They are included because a client that
+loses its key must still be judged by its requests. Their order is known from the request numbers, which count over
+all worlds; their moments are shifted to the world's clock and then limited to the moments of their neighbours.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +31,12 @@ from hobbyhorse.worlds.world import World
 if TYPE_CHECKING:
     from hobbyhorse.server.callbacks import CallbackAttempt
 
+# The characters that RFC 3986 allows unencoded in a path.
 PATH_SAFE = "/:@!$&'()*+,;=-._~"
+# A cut body may end inside the key. Three characters or fewer reveal little, and occur by chance.
 FEWEST = 4
-"""The shortest beginning of a key that is taken for one, where a body was cut."""
+# As many as a large suite makes; hashing again costs the reading of one file.
 HASHED = 1024
-"""How many videos are remembered with their hashes."""
 
 
 def trace_of(
@@ -37,53 +46,56 @@ def trace_of(
     *,
     base: str,
     attempts: Iterable[CallbackAttempt] = (),
-    strangers: tuple[Journal, World] | None = None,
+    unauthenticated: tuple[Journal, World] | None = None,
     origins: Mapping[str, str] | None = None,
     secret: str | None = None,
     made: Callable[[Job], Path | None] | None = None,
 ) -> Trace:
-    """Return what passed between the client of a world and a provider, at `base` if no request says otherwise.
+    """Return the trace between the client of a world and a provider.
 
-    `strangers` are the exchanges of requests that carry no key or another one, and the world whose clock they read:
-    those since the world's own journal began are taken in. `made` finds a job's video, if it has been made.
+    `base` is the provider's URL if no recorded request has one. `unauthenticated` is the journal of requests without
+    an accepted key, and the world with their clock; its exchanges since the world's journal began are included.
+    `made` returns a job's video if it has been rendered.
     """
-    veil = Redactor(contract, key)
+    redactor = Redactor(contract, key)
     seen = [one for one in world.journal if one.provider in (None, contract.key)]
-    found = sorted([*seen, *_strangers(world, contract, strangers)], key=lambda one: one.handover.number)
+    found = sorted([*seen, *_unauthenticated(world, contract, unauthenticated)], key=lambda one: one.handover.number)
     jobs = [job for job in world.jobs.values() if job.contract is contract]
     armed = [one for one in world.scenarios.armed if contract.key in one.fits]
     return Trace(
         provider=contract.key,
         base=next((one.root for one in seen if one.provider and one.role not in (None, MEDIA)), base),
-        exchanges=tuple(_exchange(veil, one, moment) for one, moment in _in_time(world, found, strangers)),
-        deliveries=tuple(_deliveries(veil, world, contract, attempts)),
+        exchanges=tuple(_exchange(redactor, one, moment) for one, moment in _in_time(world, found, unauthenticated)),
+        deliveries=tuple(_deliveries(redactor, world, contract, attempts)),
         jobs=tuple(_jobs(world, jobs, made)),
         ended=world.clock.now(),
         model=jobs[0].order.model.id if jobs else None,
         origins=dict(origins or {}),
         scenario=armed[-1].scenario.to_json() if armed else {},
-        unmet=tuple(what for one in armed for what in one.unmet()),
+        unmet=tuple(fault for one in armed for fault in one.unmet()),
         secret=secret,
     )
 
 
 class Redactor:
-    """Hides a key wherever it stands, and other secrets where they are sent as such."""
+    """Replaces a key wherever it occurs, and other secrets in the headers and parameters that carry them."""
 
     def __init__(self, contract: Contract, key: str) -> None:
+        # As it is, percent-encoded, and escaped in JSON with and without non-ASCII characters.
         forms = {key, quote(key, safe=""), json.dumps(key)[1:-1], json.dumps(key, ensure_ascii=False)[1:-1]}
+        # The longest first: a shorter form may be a part of a longer one.
         self._forms = sorted(forms - {""}, key=len, reverse=True)
         self._headers = SECRET_HEADERS | {name for part, name, _ in contract.security if part == "header"}
         self._query = frozenset(name for part, name, _ in contract.security if part == "query")
 
     def text(self, text: str) -> str:
-        """Return a text with KEY for the key."""
+        """Replace the key by KEY."""
         for form in self._forms:
             text = text.replace(form, KEY)
         return text
 
     def content(self, content: bytes) -> bytes:
-        """Return a body with KEY for the key; of one that was cut, what may be the beginning of a key is gone, too."""
+        """Replace the key by KEY in a body; from a cut body, remove the beginning of a key at its end too."""
         cut = len(content) >= MOST_JOURNAL_BODY_BYTES
         for form in self._forms:
             plain = form.encode()
@@ -93,40 +105,41 @@ class Redactor:
         return content
 
     def header(self, name: str, value: str) -> tuple[str, str]:
-        """Return a header of a request."""
+        """Redact a request header."""
         hidden = self.text(value)
         return name, REDACTED if name in self._headers and hidden == value else hidden
 
     def query(self, query: str) -> str:
-        """Return a query, with its question mark if there is any."""
-        said = []
+        """Redact a query; return it with its question mark, or an empty string."""
+        parts = []
         for one in query.split("&") if query else ():
             name, equals, value = one.partition("=")
             hidden = self.text(value)
-            said.append(f"{name}={REDACTED}" if name in self._query and hidden == value else name + equals + hidden)
-        return "?" + "&".join(said) if said else ""
+            parts.append(f"{name}={REDACTED}" if name in self._query and hidden == value else name + equals + hidden)
+        return "?" + "&".join(parts) if parts else ""
 
 
-def _exchange(veil: Redactor, one: Exchange, arrived: float) -> traces.Exchange:
+def _exchange(redactor: Redactor, one: Exchange, arrived: float) -> traces.Exchange:
     handover, submits = one.handover, one.role in SUBMISSIONS
-    told = one.job if not submits or (one.job is not None and one.job.encode() in one.answer) else None
+    # A fault may have removed the id from the response: the client then does not know its job.
+    job = one.job if not submits or (one.job is not None and one.job.encode() in one.answer) else None
     answered = handover.answered
     return traces.Exchange(
         arrived=arrived,
         role=one.role,
         method=one.method,
-        url=veil.text(one.root + quote(one.path, safe=PATH_SAFE)) + veil.query(one.query),
-        headers=tuple(veil.header(name, value) for name, value in decoded(one.raw_headers)),
-        body=veil.content(one.body),
+        url=redactor.text(one.root + quote(one.path, safe=PATH_SAFE)) + redactor.query(one.query),
+        headers=tuple(redactor.header(name, value) for name, value in decoded(one.raw_headers)),
+        body=redactor.content(one.body),
         status=one.status,
         answer_headers=tuple(
-            (name, veil.text(value)) for name, value in (*decoded(handover.headers), *_date(handover))
+            (name, redactor.text(value)) for name, value in (*decoded(handover.headers), *_date(handover))
         ),
-        answer=veil.content(one.answer),
+        answer=redactor.content(one.answer),
         answered=None if answered is None else answered + (arrived - handover.arrived),
         whole=handover.whole,
         size=handover.size,
-        job=told,
+        job=job,
         made=one.made,
         situation=one.situation,
         move=one.move,
@@ -134,14 +147,15 @@ def _exchange(veil: Redactor, one: Exchange, arrived: float) -> traces.Exchange:
 
 
 def _date(handover: Handover) -> Iterator[tuple[str, str]]:
-    """Yield the date of an answer where the client reads another clock: a date in its headers is by that one."""
+    """Yield a Date header if the client reads another clock, so that dates in the response can be compared with it."""
+    # HTTP dates have whole seconds; a smaller difference does not show.
     if handover.dated is not None and abs(handover.dated - handover.arrived) >= 1:
         yield "date", formatdate(handover.dated, usegmt=True)
 
 
-def _strangers(world: World, contract: Contract, strangers: tuple[Journal, World] | None) -> list[Exchange]:
-    """Return the exchanges of nobody that may be this client's."""
-    journals = (strangers[0], strangers[1].journal) if strangers is not None else ()
+def _unauthenticated(world: World, contract: Contract, unauthenticated: tuple[Journal, World] | None) -> list[Exchange]:
+    """Return the exchanges without an accepted key that may come from this client."""
+    journals = (unauthenticated[0], unauthenticated[1].journal) if unauthenticated is not None else ()
     return [
         one
         for journal in journals
@@ -151,18 +165,18 @@ def _strangers(world: World, contract: Contract, strangers: tuple[Journal, World
 
 
 def _in_time(
-    world: World, found: list[Exchange], strangers: tuple[Journal, World] | None
+    world: World, found: list[Exchange], unauthenticated: tuple[Journal, World] | None
 ) -> Iterator[tuple[Exchange, float]]:
-    """Yield exchanges in order, with the moment of each on the world's clock.
+    """Yield exchanges in order, each with its moment on the world's clock.
 
-    Those of strangers were written by another clock: they are moved by the difference of the two as it is now, to
-    between their neighbours.
+    Unauthenticated exchanges were recorded under another clock. Each is shifted by the present difference of the two
+    clocks, then limited to the moments of its neighbours: either clock may have been moved in between.
     """
-    own = {one.handover.number for one in world.journal}
-    shift = world.clock.now() - strangers[1].clock.now() if strangers is not None else 0.0
+    recorded = {one.handover.number for one in world.journal}
+    shift = world.clock.now() - unauthenticated[1].clock.now() if unauthenticated is not None else 0.0
     latest, moments = world.clock.now(), []
     for one in reversed(found):
-        latest = one.moment if one.handover.number in own else min(latest, one.moment + shift)
+        latest = one.moment if one.handover.number in recorded else min(latest, one.moment + shift)
         moments.append(latest)
     earliest = float("-inf")
     for one, moment in zip(found, reversed(moments), strict=True):
@@ -171,19 +185,19 @@ def _in_time(
 
 
 def _deliveries(
-    veil: Redactor, world: World, contract: Contract, attempts: Iterable[CallbackAttempt]
+    redactor: Redactor, world: World, contract: Contract, attempts: Iterable[CallbackAttempt]
 ) -> list[Delivery]:
-    """Return the deliveries for a provider's jobs, in the order in which they were sent."""
+    """Return the deliveries for a provider's jobs, in the order of sending."""
     found = [
         Delivery(
             sent=one.moment,
             job=one.job,
             number=one.number,
-            body=veil.content(one.body),
-            headers=tuple((name.lower(), veil.text(value)) for name, value in one.headers.items()),
+            body=redactor.content(one.body),
+            headers=tuple((name.lower(), redactor.text(value)) for name, value in one.headers.items()),
             answered=one.answered,
             status=one.status,
-            error=None if one.error is None else veil.text(one.error),
+            error=None if one.error is None else redactor.text(one.error),
             kind=one.kind,
             note=one.note,
         )
@@ -203,7 +217,7 @@ def _jobs(world: World, jobs: list[Job], made: Callable[[Job], Path | None] | No
 
 @lru_cache(maxsize=HASHED)
 def _hash(path: Path) -> str | None:
-    """Return the SHA-256 of a video, whose name says what is in it; None if it is gone."""
+    """Return the SHA-256 of a video, or None if the cache has removed it. Cached by path, which names the content."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:

@@ -1,1 +1,1 @@
-"""The mock server as an object for tests: local, remote, and the pytest plugin. Never imports `conformance`."""
+"""The mock server as an object for tests: local, remote, and the pytest plugin; never imports `conformance`."""

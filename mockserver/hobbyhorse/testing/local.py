@@ -102,10 +102,11 @@ class MockServer:
 
     def start(self) -> MockServer:
         """Serve on a free port."""
+        # Starting twice is allowed: `MockServer().start()` may also be used as a context manager.
         if self._thread is None:
             bound = bind_elsewhere() if self._elsewhere else {}
             self.origins = {kind: address(one) for kind, one in bound.items()}
-            self._fake.lives_at(self.origins)
+            self._fake.add_origins(self.origins)
             self._thread = ServerThread(self._tracker, more=tuple(bound.values()))
         return self
 
@@ -128,11 +129,13 @@ class MockServer:
 
     def timeline(self, world: MockWorld) -> TimeStepper:
         """Return the stepper of a world's manual clock, for use from another thread; its clients read that clock."""
+        # Deadlines and dates of responses then follow the world's clock instead of real time.
         world._world.virtual = True
         return TimeStepper(world.clock.awaited, [self._tracker])
 
     def run(self, work: Callable[[], Value]) -> Value:
         """Call a function on the server's event loop, so that nothing changes meanwhile."""
+        # Without a thread, the caller's event loop is the server's: nothing can change meanwhile.
         if self._thread is None:
             return work()
 
@@ -268,7 +271,7 @@ class MockWorld:
     @property
     def callbacks(self) -> list[CallbackAttempt]:
         """Every attempt to deliver a callback of this world's jobs."""
-        return self._server.run(lambda: self._server.asgi.courier().of(self._world))
+        return self._server.run(lambda: self._server.asgi.callback_dispatcher().of(self._world))
 
     @property
     def ledger(self) -> Ledger:
@@ -328,6 +331,7 @@ class MockWorld:
 
     def limit(self, **limits: Any) -> None:
         """Set limits of this key, by the names of `Limits`; None removes a limit."""
+        # Through the JSON form, so that one reader checks the limits of files, requests and tests.
         plain = {name: float(value) if isinstance(value, Decimal) else value for name, value in limits.items()}
         new = read_limits({**self._world.limits.to_json(), **plain})
         self._server.run(lambda: self._world.limit(new))
@@ -358,7 +362,7 @@ class MockWorld:
 
     def redeliver(self, job: str) -> None:
         """Deliver a job's callback again. Raises LookupError if there is none."""
-        self._server.run_on_loop(lambda: self._server.asgi.courier().redeliver(self._world, self._job(job)))
+        self._server.run_on_loop(lambda: self._server.asgi.callback_dispatcher().redeliver(self._world, self._job(job)))
 
     def _job(self, job: str) -> Job:
         if job not in self._world.jobs:
@@ -371,6 +375,7 @@ class MockWorld:
 
     def end_next_job(self, stage: str, code: str | None = None, message: str | None = None) -> None:
         """Set the terminal stage of the next job, and the code and message of its error if that is a failure."""
+        # Checked here: a wrong stage would only fail at the next submission, inside the server.
         stages = {found.name for contract in self._server.asgi.contracts for found in contract.graph.terminals()}
         if stage not in stages:
             raise ValueError(f"no provider has a terminal stage {stage!r}; allowed: {', '.join(sorted(stages))}")
@@ -400,6 +405,7 @@ class MockWorld:
         found = []
         for exchange in self.journal:
             seen = f"{exchange.method} {exchange.path}: {'; '.join(exchange.notes) or exchange.situation}"
+            # A situation that an armed fault has caused is not a mistake of the test.
             if exchange.move is None and exchange.situation in UNMATCHED and "unmatched" in about:
                 near = nearest(self._contract(str(exchange.provider)), exchange.method, exchange.path)
                 found.append(f"{seen}; the nearest is {near}; `hobbyhorse providers {exchange.provider}` lists them")

@@ -9,6 +9,7 @@ import pytest
 
 from hobbyhorse.worlds.mistakes import COMPLAINTS
 
+# pytest loads this plugin in every session where hobbyhorse is installed: it must not import the server.
 if TYPE_CHECKING:
     from hobbyhorse.testing.local import MockServer, MockWorld
     from hobbyhorse.testing.remote import RemoteServer, RemoteWorld
@@ -66,16 +67,17 @@ def hobbyhorse(
     wanted = _wanted(request)
     complain = wanted.pop("complain", True)
     scenarios, jobs, limits = wanted.pop("scenario", ()), wanted.pop("jobs", 1), wanted.pop("limits", None)
+    # Tests with the same options share a server: starting one costs more than most tests.
     kind = tuple(sorted(wanted.items()))
     if kind not in hobbyhorse_servers:
         url = request.config.getoption("--hobbyhorse-url")
         if url:
-            from hobbyhorse.testing.remote import RemoteServer  # noqa: PLC0415 - most sessions have a server of their own
+            from hobbyhorse.testing.remote import RemoteServer  # noqa: PLC0415 - 100 ms, rarely used
 
             control_key = request.config.getoption("--hobbyhorse-control-key")
             hobbyhorse_servers[kind] = RemoteServer(url, control_key=control_key, **wanted)
         else:
-            from hobbyhorse.testing.local import MockServer  # noqa: PLC0415 - most sessions of a machine have no use for it
+            from hobbyhorse.testing.local import MockServer  # noqa: PLC0415 - 300 ms, for sessions that use it
 
             hobbyhorse_servers[kind] = MockServer(**wanted).start()
     world = hobbyhorse_servers[kind].world()
@@ -88,6 +90,7 @@ def hobbyhorse(
     complaints = world.complaints(about) if about else []
     if not complaints:
         return
+    # A failed test keeps its own reason; the complaints become a section of its report.
     if request.node.stash.get(FAILED_KEY, False):
         request.node.add_report_section("teardown", MARKER, "\n".join(complaints))
     else:

@@ -54,6 +54,7 @@ class RemoteServer:
         if (reason := failure(self.url, START_SECONDS)) is not None:
             raise RemoteError(f"no usable server at {self.url}: {reason}; start one with `hobbyhorse serve`")
         headers = {"x-mock-control-key": control_key} if control_key else {}
+        # trust_env=False: a proxy of the environment cannot reach a server on loopback.
         self.http = httpx.Client(
             base_url=f"{self.url}/_mock", headers=headers, trust_env=False, timeout=TIMEOUT_SECONDS
         )
@@ -203,6 +204,7 @@ class RemoteWorld:
 
     def limit(self, **limits: Any) -> None:
         """Set limits of this key; None removes a limit."""
+        # JSON has no decimals; the control plane reads the number by its text, so that 0.1 stays 0.1.
         plain = {name: float(value) if isinstance(value, Decimal) else value for name, value in limits.items()}
         self.ask("PATCH", "/settings", {"limits": plain})
 
@@ -255,6 +257,7 @@ class RemoteWorld:
 
 def _may_end(job: SimpleNamespace) -> bool:
     """Whether a job's timeline leads to a terminal stage; True for a provider whose contract is not installed here."""
+    # The listed timeline has stages, not their classes. A provider unknown here is given the benefit of the doubt.
     contract = next((contract for contract in load_all() if contract.key == job.provider), None)
     last = job.timeline[-1]["stage"]
     return contract is None or last not in contract.graph.stages or contract.graph[last].terminal

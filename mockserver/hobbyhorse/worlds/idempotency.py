@@ -39,6 +39,7 @@ class IdempotencyKeys:
         """Return the use of a key that has not expired, or None."""
         found = self._remembered.get((provider, key))
         if found is not None and found.until <= now:
+            # Removed on access: a timer per key would keep the clock from being idle.
             del self._remembered[provider, key]
             return None
         return found

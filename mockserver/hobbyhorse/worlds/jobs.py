@@ -72,7 +72,7 @@ class Job:
         if stage.terminal:
             self.collected = True
         if self.active_scenario is not None:
-            self.active_scenario.saw(stage)
+            self.active_scenario.record_stage(stage)
 
     async def moved(self) -> None:
         """Wait until the timeline changes."""
@@ -91,7 +91,7 @@ class Job:
     def stage(self, now: float) -> Stage:
         """Return the stage at a moment."""
         stage = self.contract.graph[stage_at(self.timeline, now)]
-        # A cancellation does not wait for the pictures: the client asked for it.
+        # A cancellation does not wait for the pictures: the client wants no result.
         waits = self.held and stage.terminal and stage.kind != "cancelled"
         return self.contract.graph[self.timeline[-2][1]] if waits else stage
 
@@ -100,6 +100,7 @@ class Job:
         self.held = False
         graph = self.contract.graph
         end, failure = graph[self.timeline[-1][1]], graph.ending("failure")
+        # Cancelled meanwhile: its pictures no longer matter.
         if end.kind == "cancelled":
             return
         if message is not None and failure is not None:
@@ -122,6 +123,7 @@ class Job:
         """A shell command that submits the same job; the shell variable API_KEY holds the key."""
         url, body = self.submission or ("URL", b"")
         key = next((f"{name}: {before}" for part, name, before in self.contract.security if part == "header"), "")
+        # A submission that was not kept is read from a file.
         content = shlex.quote(body.decode("utf-8", "replace")) if body else "@body.json"
         return (
             f'curl -X POST {shlex.quote(url)} -H {shlex.quote(key)}"$API_KEY" '

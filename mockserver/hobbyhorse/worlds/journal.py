@@ -99,6 +99,7 @@ class Exchange(NamedTuple):
 
 def decoded(headers: RawHeaders) -> Iterator[tuple[str, str]]:
     """Yield headers as text, with names in lower case."""
+    # Header bytes are opaque; latin-1 maps each byte to one character (RFC 9110, section 5.5).
     return ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers)
 
 
@@ -132,6 +133,7 @@ class Journal:
         return len(self._exchanges)
 
     def __iter__(self) -> Iterator[Exchange]:
+        # A copy: a deque must not change during iteration, and requests keep arriving.
         return iter(tuple(self._exchanges))
 
     def clear(self) -> None:
@@ -141,5 +143,6 @@ class Journal:
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
+    # It may have been cancelled since the call was scheduled.
     if not waiter.done():
         waiter.set_result(None)

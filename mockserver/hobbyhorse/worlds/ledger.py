@@ -43,4 +43,5 @@ class Ledger:
     @property
     def usd(self) -> Decimal:
         """The amount that was billed."""
+        # From Decimal(0): an empty sum would be the integer 0.
         return sum((entry.usd for entry in self.entries), Decimal(0))

@@ -60,6 +60,7 @@ def read_limits(found: Any) -> Limits:
 
 
 def _number(value: Any) -> bool:
+    # bool is a subclass of int, but true is not a number in JSON.
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -111,6 +112,7 @@ class Meter:
     def request(self, limits: Limits, now: float) -> float | None:
         """Return None if a request is granted, otherwise the seconds until one would be."""
         if limits.requests_per_second is None:
+            # A later limit starts with a full bucket.
             self._tokens = None
             return None
         rate = Fraction(limits.requests_per_second)
@@ -237,5 +239,6 @@ class Queue:
 
 def _drawn(job_id: str, now: float, most: int) -> int:
     """Return a number from 0 to `most` for a job and a second of the clock, the same in each run."""
+    # A hash and not a generator: a poll must not change what the next poll draws.
     digest = blake2b(f"{job_id} {math.floor(now)}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % (most + 1)

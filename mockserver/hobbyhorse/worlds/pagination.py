@@ -52,6 +52,7 @@ def page(total: int, wanted: Mapping[str, Any]) -> Page:
 
 def _write(older: int) -> str:
     """Return the cursor of the page whose newest item is the `older`-th item, counted from the oldest."""
+    # Opaque on purpose: a client must return a cursor, not compute one.
     return base64.urlsafe_b64encode(f"older:{older}".encode()).decode()
 
 
@@ -60,6 +61,7 @@ def _read(cursor: str) -> int:
         mark, _, older = base64.urlsafe_b64decode(cursor).decode().partition(":")
     except ValueError:
         mark, older = "", ""
+    # isdigit alone accepts characters such as superscripts, which int refuses.
     if mark != "older" or not (older.isascii() and older.isdigit()):
         raise PageError(f"{cursor[:80]!r} is not a valid cursor; use the next_cursor or previous_cursor of a response")
     return int(older)

@@ -34,6 +34,8 @@ class LinkSigner:
     def check(self, path: str, query: Mapping[str, str], now: float) -> None:
         """Raise LinkError unless the query signs this path and has not expired."""
         until = query.get("Expires", "")
+        # As bytes, since compare_digest refuses text outside ASCII. Before the expiry, which is only as good as its
+        # signature.
         if not hmac.compare_digest(self._seal(path, until).encode(), query.get("Signature", "").encode()):
             raise LinkError("SignatureDoesNotMatch", "The signature of the request does not match its path.")
         if until and now > float(until):

@@ -79,6 +79,7 @@ class World:
         limits = self.limits
         if limits.concurrent_jobs is None and limits.balance is None:
             return None
+        # Linear in the number of jobs, so only under a limit that needs it.
         now = self.clock.now()
         stages = [(job, job.stage(now)) for job in self.jobs.values()]
         under_way = [job for job, stage in stages if not stage.terminal]
@@ -108,6 +109,7 @@ class World:
             timeline = lay(contract.graph, now, lasting, ending.stage if ending else None)
         job = Job(job_id, contract, order, timeline, seed, error, active_scenario=active)
         if active is not None:
+            # A further submission belongs to this scenario only while it has faults for submissions left.
             active.bound = True
         self.jobs[job_id] = job
         if self.limits.workers is not None or self.limits.rivals:
@@ -143,6 +145,7 @@ class World:
         """Replace a job's timeline; if it ends earlier, jobs queued after it start earlier."""
         job.move(timeline)
         self.on_move(self, job)
+        # A job that is stuck keeps its worker.
         if job.ahead is not None and job.ends:
             self._replan(self.queue.leave(self.limits, job.id, self.clock.now()))
 
@@ -175,6 +178,7 @@ class World:
     async def run_until_idle(self) -> None:
         """Advance the clock until every job that ends has ended and nothing waits."""
         await self.clock.run_until_idle()
+        # A job without a callback leaves nothing on the clock: its end is only a moment of its timeline.
         while ends := [job.finished for job in self.jobs.values() if job.ends and job.finished > self.clock.now()]:
             await self.clock.advance(max(ends) - self.clock.now())
             await self.clock.run_until_idle()
@@ -193,6 +197,7 @@ class World:
             self.queue.clear()
         if "journal" in what:
             self.journal.clear()
+            # Requests under way have lower numbers: they stay out of the trace of the new journal.
             self.since = next_number()
         if "scenarios" in what:
             self.scenarios.clear()
@@ -211,6 +216,7 @@ class World:
             stage = job.stage(now)
             billed = stage.kind == "success"
             ordered = (job.contract.key, *job.order.identity)
+            # Repeating an order whose job ended without success costs nothing, so it makes no duplicate.
             lost = stage.terminal and not billed
             entries.append(
                 LedgerEntry(
@@ -231,6 +237,7 @@ class World:
 
     def find(self, contract: Contract, job_id: str) -> Job | None:
         """Return a provider's job by id, or None."""
+        # The jobs of all providers share one world; to a provider, the job of another one is unknown.
         job = self.jobs.get(job_id)
         return job if job is not None and job.contract is contract else None
 
@@ -239,6 +246,7 @@ def _start_of(job: Job) -> int:
     """Return the index of the first entry of a job's timeline that needs a worker; at least 1 if there are several."""
     graph = job.contract.graph
     kinds = [graph[name].kind for _, name in job.timeline]
+    # The first entry is the acceptance, which no queue can move; a job stuck while pending has no entry for a worker.
     return min(next((at for at, kind in enumerate(kinds) if at and kind != "pending"), len(kinds)), len(kinds) - 1)
 
 
@@ -309,6 +317,7 @@ class Worlds:
 
     def drop(self, world: World) -> None:
         """Forget a world entirely; its key opens a new one if it is used again."""
+        # Cancels sleepers and pending callbacks, which would keep the world alive.
         world.reset(RESETS)
         self._by_key.pop(world.key, None)
         self._by_handle.pop(world.handle, None)
@@ -319,6 +328,7 @@ class Worlds:
         random = Random(int.from_bytes(identity[:16], "big"))
         world = World(key, identity[16:24].hex(), self._make_clock(), random, self._pace, limits=self._limits)
         world.initial = (self._pace, self._limits)
+        # Late-bound: the server sets `on_move` after the constructor has opened the keyless world.
         world.on_move = lambda world, job: self.on_move(world, job)
         self._by_handle[world.handle] = world
         return world

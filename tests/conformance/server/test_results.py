@@ -9,23 +9,22 @@ import pytest
 
 from hobbyhorse.cli.server_verdicts import show_server_result
 from hobbyhorse.conformance.judge import BROKEN
+from hobbyhorse.conformance.rule import OBSERVED, Breach, Rule
 from hobbyhorse.conformance.server.results import ServerResult, concluded, why_unjudged
-from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.conformance.server.session import Session
 from hobbyhorse.conformance.server.suite import examine
 from hobbyhorse.contract.values import Contract
 from tests.conformance.server.test_suite import MODELS, fakes, session_on, suite_options
+from tests.judging import made_up
 
 CONTRACT, MODEL = MODELS[0]
 
 
-def rule(name: str, *breaches: Breach) -> ServerRule:
-    return ServerRule(name, "name", "MUST", "S2", "It holds.", "To see it.", lambda annotated: list(breaches))
+def rule(name: str, *breaches: Breach) -> Rule:
+    return made_up(name, OBSERVED, *breaches)
 
 
-ALWAYS = ServerRule(
-    "SHA-99", "always", "MUST", "minor", "It is broken.", "To see it.", lambda annotated: [Breach("it is")]
-)
+ALWAYS = made_up("SHA-99", Breach("it is"), says="It is broken.")
 
 
 def test_a_known_finding_is_accepted_and_a_missing_one_is_stale(capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,7 +43,7 @@ def test_a_known_finding_is_accepted_and_a_missing_one_is_stale(capsys: pytest.C
     assert ("SHA-99 It is broken." in said[0], said[0].endswith("1 rule broken\n")) == (True, True)
     assert ("SHA-99 is accepted: known" in said[1], said[1].endswith("nothing broken\n")) == (True, True)
     assert "It is broken." not in said[1]
-    assert ("take it out" in said[2], said[2].endswith("1 accepted in vain\n")) == (True, True)
+    assert ("SHA-99 is stale" in said[2], said[2].endswith("1 stale in the baseline\n")) == (True, True)
 
 
 def called(respond: Any, *, probe: str = "job", contract: Contract = CONTRACT, **more: Any) -> Session:
@@ -59,7 +58,7 @@ def not_found(request: httpx.Request) -> httpx.Response:
     return httpx.Response(404, json={"message": "not found"})
 
 
-def result(*rules: ServerRule, **known: str) -> ServerResult:
+def result(*rules: Rule, **known: str) -> ServerResult:
     return concluded(called(not_found), CONTRACT, rules, 1.0, known)
 
 

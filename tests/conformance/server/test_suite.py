@@ -23,12 +23,11 @@ import httpx
 import orjson
 import pytest
 
-from hobbyhorse.conformance.judge import PASSED
+from hobbyhorse.conformance.judge import LESSON, PASSED
 from hobbyhorse.conformance.server.budget import Budget, worst
 from hobbyhorse.conformance.server.endpoint import Endpoint
 from hobbyhorse.conformance.server.probes import each_probe, run_probes
 from hobbyhorse.conformance.server.results import ServerResult
-from hobbyhorse.conformance.server.rule import LESSON
 from hobbyhorse.conformance.server.rules import server_rules
 from hobbyhorse.conformance.server.session import Session
 from hobbyhorse.conformance.server.suite import SuiteOptions, examine, local

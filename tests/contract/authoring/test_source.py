@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,10 @@ def api(paths: dict[str, Any], **more: Any) -> Source:
     return Source({"openapi": "3.0.0", "paths": paths, **more})
 
 
-WITH_ID = {"type": "object", "properties": {"data": {"type": "object", "properties": {"task_id": {"type": "string"}}}}}
+WITH_ID: dict[str, Any] = {
+    "type": "object",
+    "properties": {"data": {"type": "object", "properties": {"task_id": {"type": "string"}}}},
+}
 WITH_STAGE = {"type": "object", "properties": {"status": {"type": "string"}}}
 
 
@@ -83,6 +88,11 @@ def test_yaml_and_json_are_the_same_document(tmp_path: Path) -> None:
         "openapi: 3.0.0\ninfo: {version: 2024-01-01}\npaths: {/a: {get: {responses: {200: {}}}}}"
     )
     assert read_source(tmp_path / "a.yaml").document == read_source(tmp_path / "a.json").document == document
+
+
+def test_a_server_starts_without_a_reader_of_yaml() -> None:
+    code = "import sys, hobbyhorse.cli.commands.serve, hobbyhorse.server.app; sys.exit('yaml' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 # ---- roles

@@ -140,7 +140,7 @@ def test_an_example_that_would_say_too_much_gets_another_name(folder: Path) -> N
         assert "forbidden" not in operation.situations
 
 
-# ---- what is refused
+# ---- refusals
 
 
 def test_a_folder_of_format_1_is_not_read_and_the_error_names_the_command(folder: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_malformed_mark_is_returned_with_its_place(value: Any) -> None:
 
 
 def test_a_mark_is_placed_on_the_nearest_object_that_can_have_it() -> None:
-    document = {"paths": {"/v1": {"get": {"responses": {"200": {"content": {}}}}}}}
+    document: dict[str, Any] = {"paths": {"/v1": {"get": {"responses": {"200": {"content": {}}}}}}}
     for pointer, holder, key in (
         (("paths", "/v1"), ("paths", "/v1"), ""),
         (("paths", "/v1", "get", "responses"), ("paths", "/v1", "get"), "responses"),

@@ -14,7 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hobbyhorse.contract.folder import data_directory
-from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET, Signature, sign, verify
+from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET, Signature, list_of_fields, sign, verify
 from hobbyhorse.contract.values import Contract
 from tests.conftest import contracts_that
 
@@ -39,7 +39,11 @@ BEHIND = Signature(
     {"X-Time": "t={timestamp}", "X-Sign": "{signature}"},
     10,
 )
-SIGNATURES = {"timed": TIMED, "bare": BARE, "standard": STANDARD, "behind": BEHIND}
+LISTED = Signature("hex", "text", "{timestamp}.{body}", {"X-Sign": "t={timestamp},v1={signature}"}, 300)
+SPLIT = Signature(
+    "base64", "whsec-text", "{id}:{timestamp}:{body}", {"X-Sign": "id={id};ts={timestamp};h1={signature}"}, 5
+)
+SIGNATURES = {"listed": LISTED, "split": SPLIT, "timed": TIMED, "bare": BARE, "standard": STANDARD, "behind": BEHIND}
 
 each_signature = pytest.mark.parametrize("signature", SIGNATURES.values(), ids=list(SIGNATURES))
 SECRETS = st.binary(min_size=1, max_size=40).map(lambda key: "whsec_" + base64.b64encode(key).decode())
@@ -175,7 +179,7 @@ def test_nothing_is_verified_whose_signature_was_changed(signature: Signature, d
     assert not verify(signature, DEFAULT_SECRET, BODY, {**headers, name: changed}, now=NOW)
 
 
-@pytest.mark.parametrize("signature", [TIMED, STANDARD, BEHIND])
+@pytest.mark.parametrize("signature", [TIMED, STANDARD, BEHIND, LISTED, SPLIT])
 @given(other=st.integers(NOW - 5, NOW + 5).map(str) | st.sampled_from(["", "soon", "1777370400.0", " 1777370400", "٣"]))
 def test_nothing_is_verified_whose_timestamp_was_changed(signature: Signature, other: str) -> None:
     assume(other != str(NOW))
@@ -201,10 +205,59 @@ def test_a_field_without_its_prefix_is_not_verified() -> None:
         assert not verify(STANDARD, DEFAULT_SECRET, BODY, {**headers, "webhook-signature": value}, now=NOW)
 
 
+# ---- a list of fields in one header
+
+
+def test_a_list_of_fields_is_written_as_a_receiver_would_read_it() -> None:
+    seal = digest(DEFAULT_SECRET.encode(), b"1777370400." + BODY).hex()
+    assert signed(LISTED) == {"x-sign": f"t=1777370400,v1={seal}"}
+
+
+@pytest.mark.parametrize(
+    ("value", "is_verified"),
+    [
+        ("t={t},v1={other},v1={seal}", True),
+        ("v1={seal},t={t}", True),
+        ("t={t},v1={seal},v0={other}", True),
+        ("t={t},v1={seal},t=0", True),
+        ("t=0,t={t},v1={seal}", False),
+        ("t={t},v1={other},v1={other}", False),
+        ("t={t},v0={seal}", False),
+        ("t={t},{seal}", False),
+        ("t={t},v1={seal},", False),
+        ("t={t};v1={seal}", False),
+        ("v1={seal}", False),
+        ("t={t}", False),
+        ("", False),
+    ],
+)
+def test_any_of_several_signatures_will_do(value: str, is_verified: bool) -> None:
+    """A sender that changes its secret signs with the old and the new one for a while."""
+    seal = digest(DEFAULT_SECRET.encode(), b"1777370400." + BODY).hex()
+    header = value.format(t=NOW, seal=seal, other="0" * 64)
+    assert verify(LISTED, DEFAULT_SECRET, BODY, {"x-sign": header}, now=NOW) is is_verified
+
+
+@pytest.mark.parametrize(
+    ("pattern", "parts"),
+    [
+        ("t={timestamp},v1={signature}", (",", ["t={timestamp}", "v1={signature}"])),
+        ("id={id};h={signature}", (";", ["id={id}", "h={signature}"])),
+        ("v1,{signature}", None),
+        ("{signature}", None),
+        ("t={timestamp}, v1={signature}", (",", ["t={timestamp}", " v1={signature}"])),
+        ("t={timestamp},{signature}", None),
+        ("t={timestamp},v1=x{signature}", None),
+    ],
+)
+def test_a_list_of_fields_has_a_name_before_each(pattern: str, parts: tuple[str, list[str]] | None) -> None:
+    assert list_of_fields(pattern) == parts
+
+
 # ---- how old a message may be
 
 
-@pytest.mark.parametrize("signature", [TIMED, STANDARD, BEHIND])
+@pytest.mark.parametrize("signature", [TIMED, STANDARD, BEHIND, LISTED, SPLIT])
 @given(late=st.integers(-1000, 1000))
 def test_a_message_is_verified_within_the_tolerance_to_either_side(signature: Signature, late: int) -> None:
     assert signature.tolerance is not None

@@ -1,4 +1,4 @@
-"""Who may drive the control plane: this machine, or who has the key; never a page from elsewhere."""
+"""The access check admits this machine, or a client with the control key, and never a web page of another origin."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_this_machine_may_come_in(host: str) -> None:
 
 @pytest.mark.parametrize("health", [False, True])
 @pytest.mark.parametrize("host", FOREIGN)
-def test_another_host_may_not_even_ask_for_health(host: str, health: bool) -> None:
+def test_another_host_may_not_even_request_health(host: str, health: bool) -> None:
     assert verdict(AccessCheck(), host=host, health=health) == "foreign_host"
 
 
@@ -66,7 +66,7 @@ def test_two_hosts_or_none_are_foreign() -> None:
         assert found.code == "foreign_host"
 
 
-def test_the_public_address_is_ours() -> None:
+def test_the_public_host_is_admitted() -> None:
     guard = AccessCheck(public_url="https://mock.example:8443/base")
     assert verdict(guard, host="mock.example:8443") is None
     assert verdict(guard, host="mock.example") is None

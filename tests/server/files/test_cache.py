@@ -1,4 +1,4 @@
-"""The cache keeps its bound, forgets the least recently used first, and never what somebody is about to open."""
+"""The cache keeps its bound, removes the least recently used files first, and never a file in use."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_file_that_was_used_is_recent(tmp_path: Path) -> None:
     assert names(cache) == ["old"]
 
 
-def test_what_is_in_use_stays_even_over_the_bound(tmp_path: Path) -> None:
+def test_a_file_in_use_stays_even_over_the_bound(tmp_path: Path) -> None:
     cache = Cache(tmp_path, most_bytes=10)
     put(cache, "just made", 100, age=1)
     cache.trim()
@@ -49,7 +49,7 @@ def test_a_file_that_is_not_there_is_not_found(tmp_path: Path) -> None:
     assert Cache(tmp_path, 1).find("nothing") is None
 
 
-def test_what_a_dead_maker_left_behind_is_swept_and_what_is_being_made_is_not(tmp_path: Path) -> None:
+def test_an_abandoned_file_is_swept_and_an_unfinished_one_is_not(tmp_path: Path) -> None:
     cache = Cache(tmp_path, 1_000)
     put(cache, ".dead", 10, age=ABANDONED_SECONDS + 10)
     put(cache, ".alive", 10, age=10)

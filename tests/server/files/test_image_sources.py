@@ -1,4 +1,4 @@
-"""What may be fetched is told by the address, and again by where its name leads."""
+"""A URL decides the source of an image; the resolved address of its name is checked again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hobbyhorse.server.files.image_sources import FetchPolicy, Source, own_name, tell
+from hobbyhorse.server.files.image_sources import FetchPolicy, Source, classify, fixture_name
 
 ORIGIN = "http://127.0.0.1:8000"
 NAMED = FetchPolicy(frozenset({"cdn.example.com", "10.0.0.5"}))
@@ -18,7 +18,7 @@ ANY = FetchPolicy(frozenset({"*"}))
     [
         ("data:image/png;base64,AAAA", Source.INLINE),
         ("DATA:image/png;base64,AAAA", Source.INLINE),
-        ("http://127.0.0.1:8000/fixtures/images/horse.png", Source.OWN),
+        ("http://127.0.0.1:8000/fixtures/images/horse.png", Source.FIXTURE),
         ("http://127.0.0.1:9000/fixtures/images/horse.png", Source.FETCH),
         ("http://localhost/horse.png", Source.FETCH),
         ("http://LOCALHOST./horse.png", Source.FETCH),
@@ -29,26 +29,26 @@ ANY = FetchPolicy(frozenset({"*"}))
         ("http://169.254.169.254/latest/meta-data", Source.ELSEWHERE),
         ("http://localhost.example.com/", Source.ELSEWHERE),
         ("http://user:pass@example.com/", Source.ELSEWHERE),
-        ("ftp://127.0.0.1/horse.png", Source.NONSENSE),
-        ("file:///etc/passwd", Source.NONSENSE),
+        ("ftp://127.0.0.1/horse.png", Source.INVALID),
+        ("file:///etc/passwd", Source.INVALID),
         ("runflow://assets/0b0f1a52", Source.ELSEWHERE),
-        ("runflow://", Source.NONSENSE),
-        ("horse.png", Source.NONSENSE),
-        ("http://", Source.NONSENSE),
-        ("http://exa mple.com/", Source.NONSENSE),
-        ("http://[::1", Source.NONSENSE),
-        ("http://127.0.0.1:99999/", Source.NONSENSE),
-        ("sha256:" + "0" * 64, Source.NONSENSE),
-        ("", Source.NONSENSE),
+        ("runflow://", Source.INVALID),
+        ("horse.png", Source.INVALID),
+        ("http://", Source.INVALID),
+        ("http://exa mple.com/", Source.INVALID),
+        ("http://[::1", Source.INVALID),
+        ("http://127.0.0.1:99999/", Source.INVALID),
+        ("sha256:" + "0" * 64, Source.INVALID),
+        ("", Source.INVALID),
     ],
 )
-def test_an_address_tells_what_is_done_with_it(url: str, expected: Source) -> None:
-    assert tell(url, FetchPolicy(), ORIGIN) is expected
+def test_a_url_decides_its_source(url: str, expected: Source) -> None:
+    assert classify(url, FetchPolicy(), ORIGIN) is expected
 
 
 @given(st.text())
-def test_any_text_is_told(url: str) -> None:
-    assert tell(url, FetchPolicy(), ORIGIN) in Source
+def test_any_text_has_a_source(url: str) -> None:
+    assert classify(url, FetchPolicy(), ORIGIN) in Source
 
 
 @pytest.mark.parametrize(
@@ -101,5 +101,5 @@ def test_a_name_that_leads_to_a_private_address_is_refused_unless_it_was_named(
         ("http://127.0.0.1:9000/fixtures/images/a.png", None),
     ],
 )
-def test_only_a_plain_name_is_one_of_our_own_pictures(url: str, name: str | None) -> None:
-    assert own_name(url, ORIGIN) == name
+def test_only_a_plain_name_is_a_fixture_image(url: str, name: str | None) -> None:
+    assert fixture_name(url, ORIGIN) == name

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hobbyhorse.cli.usage import UsageError
+from hobbyhorse.contract.authoring.upgrade import UpgradeError, upgrade_folder
 from hobbyhorse.contract.folder import find_folders
 from hobbyhorse.contract.lint import lint_directory
 
@@ -34,11 +35,6 @@ def command(
 
 
 def _fix(directory: Path) -> None:
-    from hobbyhorse.contract.authoring.upgrade import (  # noqa: PLC0415 - 3 ms at each lint, for --fix alone
-        UpgradeError,
-        upgrade_folder,
-    )
-
     for folder in find_folders(directory):
         try:
             changed = upgrade_folder(folder)

@@ -12,10 +12,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 from hobbyhorse.conformance.client.html_report import STYLE, picture
-from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED
+from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, Lesson, Verdict
 from hobbyhorse.conformance.report import add_case, dump, printable, xml
 from hobbyhorse.conformance.server.results import ServerResult
-from hobbyhorse.conformance.server.rule import Lesson, ServerVerdict
+from hobbyhorse.conformance.server.rules import family_of
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.trace import to_json
 
@@ -55,15 +55,15 @@ def server_report_json(result: ServerResult) -> dict[str, Any]:
     }
 
 
-def _verdict(one: ServerVerdict, accepted: str | None) -> dict[str, Any]:
+def _verdict(one: Verdict, accepted: str | None) -> dict[str, Any]:
     rule = one.rule
     fields = {
         "id": rule.id,
         "name": rule.name,
-        "family": rule.family,
+        "family": family_of(rule),
         "level": rule.level,
         "severity": rule.severity,
-        "statement": rule.statement,
+        "statement": rule.says,
         "verdict": one.verdict,
         "findings": [
             {"message": breach.message, "places": list(breach.places), "seen": breach.seen} for breach in one.breaches
@@ -122,11 +122,11 @@ def server_junit(result: ServerResult) -> bytes:
         time=f"{result.seconds:.3f}",
     )
     for one in result.verdicts:
-        case = add_case(suite, f"hobbyhorse.{one.rule.family}", f"{one.rule.id} {one.rule.name}")
+        case = add_case(suite, f"hobbyhorse.{family_of(one.rule)}", f"{one.rule.id} {one.rule.name}")
         if one.rule.id in broken:
             words = printable("; ".join(breach.message for breach in one.breaches))
             failure = ElementTree.SubElement(case, "failure", message=words, type=one.rule.id)
-            failure.text = printable(f"{one.rule.statement}\n{words}")
+            failure.text = printable(f"{one.rule.says}\n{words}")
         # Missing evidence is not a pass: an unobserved rule is skipped, never green.
         elif one in skipped:
             ElementTree.SubElement(case, "skipped", message=one.verdict)
@@ -195,14 +195,14 @@ def _cells(*values: str) -> str:
     return "<tr>" + "".join(f"<td>{escape(value)}</td>" for value in values) + "</tr>"
 
 
-def _row(one: ServerVerdict, result: ServerResult) -> str:
+def _row(one: Verdict, result: ServerResult) -> str:
     rule, accepted = one.rule, result.accepted.get(one.rule.id)
     name = escape(f"{rule.id} {rule.name}")
     name = f'<a href="#{rule.id}">{name}</a>' if one.breaches else name
     word = one.verdict + (f" (accepted: {accepted})" if accepted else "")
     return (
         f'<tr><td>{name}</td><td>{rule.level}</td><td class="{one.verdict}">{escape(word)}</td>'
-        f"<td>{escape(rule.statement)}</td></tr>"
+        f"<td>{escape(rule.says)}</td></tr>"
     )
 
 
@@ -211,14 +211,14 @@ def _line(entry: dict[str, Any]) -> str:
     return _cells(entry["probe"], entry["price"], billed, str(entry["status"] or "no response"))
 
 
-def _section(one: ServerVerdict) -> str:
+def _section(one: Verdict) -> str:
     rule = one.rule
     found = "".join(
         f"<li>{escape(breach.message)}<br>{_places(breach.places)}</li>" for breach in one.breaches[:MOST_TRACE_LINES]
     )
     return (
-        f'<section id="{rule.id}"><h2>{rule.id} {escape(rule.name)}</h2><p>{escape(rule.statement)}</p>'
-        f'<p class="dim">{escape(rule.why)}</p><ul>{found}</ul></section>'
+        f'<section id="{rule.id}"><h2>{rule.id} {escape(rule.name)}</h2><p>{escape(rule.says)}</p>'
+        f'<p class="dim">{escape(rule.because)}</p><ul>{found}</ul></section>'
     )
 
 

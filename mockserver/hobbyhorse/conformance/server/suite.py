@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from hobbyhorse.conformance.rule import Rule
 from hobbyhorse.conformance.server.budget import Budget
 from hobbyhorse.conformance.server.endpoint import REQUEST_SECONDS, Endpoint
 from hobbyhorse.conformance.server.probes import OnProbe, run_probes
 from hobbyhorse.conformance.server.receiver import Receiver
 from hobbyhorse.conformance.server.results import ServerResult, concluded
-from hobbyhorse.conformance.server.rule import ServerRule
 from hobbyhorse.conformance.server.session import Session, callback_job_reader, is_internal
 from hobbyhorse.contract.values import Contract, Model
 
@@ -84,7 +84,7 @@ def examine(
     contract: Contract,
     model: Model,
     options: SuiteOptions,
-    rules: Sequence[ServerRule],
+    rules: Sequence[Rule],
     *,
     known: Mapping[str, str] | None = None,
     on_probe: OnProbe = lambda name, summary: None,

@@ -1,4 +1,4 @@
-"""The layout of a contract's files: what fits in a line stands in a line; knows no contract."""
+"""The layout of a contract's files: one line for each value that fits. Knows no contract."""
 
 from __future__ import annotations
 

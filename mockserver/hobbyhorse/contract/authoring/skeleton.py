@@ -132,20 +132,23 @@ PLAIN: Mapping[str, Any] = {
 
 @dataclass(slots=True)
 class Skeleton:
-    """The documents of a new contract, and what was guessed for it, a line each."""
+    """The documents of a new contract, and a line for each guess."""
 
     documents: dict[str, Any]
     notes: list[str] = field(default_factory=list)
 
 
 def write_skeleton(folder: Path, openapi: Path | None = None, roles: Mapping[str, str] | None = None) -> list[str]:
-    """Write a new contract into a folder that does not exist; return what was guessed. Raises SourceError."""
+    """Write a new contract into a folder that does not exist; return a line for each guess. Raises SourceError."""
     if folder.exists() or folder.is_symlink():
         raise SourceError(f"{folder} exists already; a new contract needs a new name")
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", folder.name):
-        raise SourceError(f"{folder.name!r} becomes a path prefix: lower-case letters, digits, '.', '_' and '-' only")
+        raise SourceError(
+            f"{folder.name!r} becomes a path prefix: only lower-case letters, digits, '.', '_' and '-' are allowed"
+        )
     source = read_source(openapi) if openapi is not None else Source(PLAIN)
     skeleton = make_skeleton(folder.name, source, roles or {})
+    # Nothing is written before lint has passed, so a failure leaves no half contract.
     if problems := lint_documents(Documents(folder, skeleton.documents)):
         raise SourceError(f"no contract can be made of this document as it stands: {problems[0]}")
     folder.mkdir(parents=True)
@@ -160,7 +163,7 @@ def make_skeleton(name: str, source: Source, given: Mapping[str, str]) -> Skelet
 
 
 class _Maker:
-    """Makes one skeleton; `notes` collects what is guessed on the way."""
+    """Makes one skeleton; `notes` collects a line for each guess."""
 
     def __init__(self, name: str, source: Source, roles: Mapping[str, Candidate], notes: list[str]) -> None:
         self.name = name
@@ -216,6 +219,7 @@ class _Maker:
         status, schema = self.source.granted(found)
         while "properties" not in schema and schema.get("anyOf"):
             schema = schema["anyOf"][0]
+        # A sample cannot match every pattern; a looser schema accepts at least the same responses.
         if not _keeps(schema, sample(schema)):
             self.notes.append(f"{found.id}: the schema of {status} is reduced to types and names; complete it by hand")
             schema = relaxed(schema)
@@ -225,7 +229,7 @@ class _Maker:
         return status, schema
 
     def _places(self, submitted: dict[str, Any], shown: dict[str, Any]) -> dict[str, Pointer]:
-        """Find the id, the stage, the video and the error; what is missing is added, because a job needs it."""
+        """Find the id, the stage, the video and the error; add a missing one, because a job needs it."""
         at: dict[str, Pointer] = {}
         at["submitted"] = self._find(submitted, "submit: the job's id", is_id, "id")
         job = find_member(shown, is_id)
@@ -234,6 +238,7 @@ class _Maker:
         at["video"] = self._find(shown, "status: the video", _is_video, "video_url")
         error = find_member(shown, _is_error)
         at["error"] = error if error is not None else ()
+        # The fake writes its own ids and URLs, which a documented pattern may refuse.
         for schema, place in ((submitted, at["submitted"]), (shown, at["job"]), (shown, at["video"])):
             if place:
                 _set_schema(schema, place, {"type": "string"})
@@ -256,12 +261,14 @@ class _Maker:
         for word in [word for word, kind in classes.items() if not kind]:
             self.notes.append(f"the stage {word!r} has no known class; left out")
             del classes[word]
+        # Without a start or a good end there is no state machine.
         if not {"success"} <= set(classes.values()) or not {"pending", "running"} & set(classes.values()):
             self.notes.append("the stages are not listed; assumed: queued, running, succeeded, failed")
             classes = {"queued": "pending", "running": "running", "succeeded": "success", "failed": "failure"}
         order = list(WORDS)
         classes = dict(sorted(classes.items(), key=lambda one: order.index(one[1])))
         names = {word: re.sub(r"[^a-z0-9_]+", "_", word.lower()).strip("_") or "stage" for word in classes}
+        # Words that differ only in case or punctuation stay as they are.
         if len(set(names.values())) < len(names):
             names = {word: word for word in names}
         return {names[word]: kind for word, kind in classes.items()}, {names[word]: word for word in classes}
@@ -287,6 +294,7 @@ class _Maker:
             example = replaced(example, place, value)
         for place in without:
             shorter = replaced(example, place, MISSING)
+            # A required member stays, with a made-up value.
             example = shorter if _keeps(schema, shorter) else example
         return example
 
@@ -382,6 +390,7 @@ class _Maker:
         schema = {"$schema": DIALECT, **{name: one for name, one in schema.items() if name != "$schema"}}
         for place, name in _parameters(schema):
             self._fit(schema, place, name)
+        # APIs name the model either in the path or in the body.
         in_path = next((name for name in self.submit.names if "model" in name.lower()), None)
         if in_path is not None:
             model_at = f"$request.path.{in_path}"
@@ -513,6 +522,7 @@ def _graph(stages: Mapping[str, str]) -> dict[str, Any]:
     graph: dict[str, Any] = {}
     for index, name in enumerate(going):
         last = index == len(going) - 1
+        # The first successor is the one of a job that goes well.
         onward = [*good, *bad] if last else [going[index + 1]]
         graph[name] = {"class": stages[name], "next": onward, "lasts": LASTS[stages[name]]}
     return graph | {name: {"class": stages[name]} for name in (*good, *bad)}

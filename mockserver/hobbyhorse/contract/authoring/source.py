@@ -1,6 +1,6 @@
 """Reading an OpenAPI document: the operations that a contract needs, and schemas reduced to a contract's keywords.
 
-A contract's schemas have few keywords, so that anybody can generate from them and negate them. A schema that has more
+A contract's schemas have few keywords, so that any tool can generate from them and negate them. A schema that has more
 is reduced to one that accepts at least the same values.
 """
 
@@ -34,12 +34,12 @@ ID = re.compile(r"(?:.*_)?(?:id|uuid)|.*I[dD]", re.DOTALL)
 
 
 class SourceError(ValueError):
-    """A document or a choice of roles that no contract can be made from: what was seen, and what to do."""
+    """A document or a choice of roles that no contract can be made from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An operation of the document: its method, path and id, its own members and those of its path item."""
+    """An operation of the document: its method, path and id, its own members, and its path item."""
 
     method: str
     path: str
@@ -72,7 +72,7 @@ class Source:
                     yield Candidate(method, str(path), str(spec.get("operationId", named)), spec, item)
 
     def follow(self, value: Any) -> Any:
-        """Follow the references from a value; one that leads nowhere, or in a circle, leads to an empty object."""
+        """Follow the references from a value; a broken or circular one gives an empty object."""
         for _ in range(DEEPEST_SCHEMA):
             if not isinstance(value, dict) or not isinstance(text := value.get("$ref"), str):
                 return value
@@ -111,6 +111,7 @@ class Source:
         schema = self.follow(schema)
         if not isinstance(schema, dict) or depth > DEEPEST_SCHEMA:
             return {}
+        # allOf is merged first, because `type` and `properties` often stand in different parts of it.
         schema = self._merged(schema)
         simple = {name: schema[name] for name in KEPT if name in schema}
         simple |= {name: one for name in COUNTS if type(one := schema.get(name)) in (int, float)}
@@ -124,6 +125,7 @@ class Source:
             simple["additionalProperties"] = more
         if isinstance(readings := schema.get("oneOf", schema.get("anyOf")), list) and readings:
             simple["anyOf"] = [self.simple(one, depth + 1) for one in readings]
+        # OpenAPI 3.0 has `nullable`; 3.1 has the type null.
         if schema.get("nullable") is True and isinstance(simple.get("type"), str):
             simple["type"] = [simple["type"], "null"]
         return simple
@@ -140,6 +142,7 @@ class Source:
                 elif name == "required" and isinstance(value, list):
                     merged[name] = [*merged.get(name, []), *(one for one in value if one not in merged.get(name, []))]
                 else:
+                    # The schema's own member wins over that of a part, which is the more general one.
                     merged.setdefault(name, value)
         return merged
 
@@ -274,6 +277,7 @@ def has_type(schema: Mapping[str, Any], kind: str) -> bool:
 def find_member(schema: Any, wanted: Any, pointer: Pointer = ()) -> Pointer | None:
     """Return the place of the first member that is wanted by name and schema, the outermost first."""
     properties = schema.get("properties", {}) if isinstance(schema, dict) else {}
+    # Breadth first: the outermost id is the job's, an inner one may be a user's.
     for name, one in properties.items():
         if wanted(name, one):
             return (*pointer, name)

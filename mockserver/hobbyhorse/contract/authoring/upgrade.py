@@ -3,7 +3,7 @@
 The rewriter knows no list of defaults. It tries: it renames an example after its situation, or leaves out a member of
 lifecycle.json, builds the contract and each of its variants from the result, and keeps the step if they are equal to
 those of the original. So a default that is added to the format is used here without a change, and a step that would
-change the meaning is never taken. Marks come last, because they are placed relative to what is left.
+change the meaning is never taken. Marks come last, because they are placed relative to the remaining members.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ Documents = dict[str, Any]
 
 
 class UpgradeError(ValueError):
-    """A folder that cannot be rewritten: the place, the reason, and what to do first."""
+    """A folder that cannot be rewritten: the place, the reason, and the repair."""
 
 
 def upgrade_folder(folder: Path) -> bool:
@@ -72,6 +72,7 @@ def upgrade_folder(folder: Path) -> bool:
         raise UpgradeError(str(error)) from None
     if isinstance(documents[LIFECYCLE], dict) and documents[LIFECYCLE].get("format") == FORMAT:
         return False
+    # Files without a change are not written, so that their times and layout stay.
     changed = upgraded(folder, documents)
     write_all(folder, {file: laid_out(document) for file, document in changed.items() if document != documents[file]})
     return True
@@ -163,6 +164,7 @@ class _Search:
         self.folder = folder
         self.plain = plain
         self.variants = list(plain[LIFECYCLE].get("variants", {}))
+        # Built without completion: a default of format 2 must not colour the meaning of format 1.
         self.wanted = self._meaning(_filled(plain))
         self.renames: list[tuple[Pointer, str, str]] = []
 
@@ -174,7 +176,8 @@ class _Search:
         ]
 
     def keeps(self, documents: Documents) -> bool:
-        """Whether documents mean what the original means."""
+        """Whether documents have the meaning of the original."""
+        # The builder trusts the shape, so a wrong one would raise something else than ContractError.
         if any(misshapen(documents)):
             return False
         try:
@@ -183,7 +186,7 @@ class _Search:
             return False
 
     def start(self) -> Documents:
-        """Return the documents with what format 2 needs so that its defaults add nothing. Raises UpgradeError."""
+        """Return the documents with the additions that keep the defaults of format 2 out. Raises UpgradeError."""
         documents = self.plain
         lifecycle = documents[LIFECYCLE]
         whole = complete(documents)[LIFECYCLE]
@@ -224,6 +227,7 @@ class _Search:
             named = {at[-1] for at, shown in _situations(documents) if set(shown) & set(contents)} & {old}
             if named or any(name in examples_at(documents[OPENAPI], content) for content in contents):
                 continue
+            # Without its entry is best; with a shorter entry is still better than with the old name.
             trial = _rename_example(documents, contents, old, name)
             without = {**trial, LIFECYCLE: replaced(trial[LIFECYCLE], location, MISSING)}
             if self.keeps(without) or self.keeps(trial):
@@ -343,7 +347,7 @@ def _rename_example(documents: Documents, contents: list[Pointer], old: str, new
 
 
 def _implied_examples(documents: Documents) -> Iterator[tuple[Pointer, Any]]:
-    """Yield places of openapi.json with what may be enough there: no submission, the first item of a list."""
+    """Yield places of openapi.json with a shorter value for each: no submission, the first item of a list."""
     lifecycle, openapi = documents[LIFECYCLE], documents[OPENAPI]
     known = {found.spec.get("operationId"): found for found in declared_operations(openapi)}
     for role in ("submit", "run"):
@@ -363,7 +367,8 @@ def _implied_examples(documents: Documents) -> Iterator[tuple[Pointer, Any]]:
 
 
 def _shorter(value: Any) -> Iterator[Any]:
-    """Yield what may stand in the place of a value: nothing, or all but one of a binding's places."""
+    """Yield shorter replacements of a value: nothing, or all but one of a binding's places."""
+    # Nothing first: the shortest form that means the same is kept.
     yield MISSING
     if isinstance(value, list) and len(value) > 1 and all(isinstance(item, str) for item in value):
         for index in range(len(value)):

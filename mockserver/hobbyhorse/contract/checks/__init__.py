@@ -1,1 +1,1 @@
-"""What lint holds against a contract, by subject; each check is a function whose docstring is the rule."""
+"""The checks of `contracts lint`, one module a subject; each check is a function whose docstring is the rule."""

@@ -1,4 +1,4 @@
-"""Checks of the messages that a provider sends on its own account, and of their signatures."""
+"""Checks of callbacks and their signatures."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ SENT = ("timestamp", "id", "signature")
 
 
 def callback_address(subject: Subject) -> Iterator[Problem]:
-    """The callback's operation is below the expression in submit's `callbacks` that submit binds to callback_url."""
+    """In openapi.json, the callback's operation is below the expression to which submit binds callback_url."""
     callbacks = subject.contract.callbacks
     if callbacks is None:
         return
     submit = subject.contract.operations["submit"]
     bound = submit.bindings.get("callback_url")
     expected = sorted("{" + str(place) + "}" for place in (bound.request if bound else ()))
+    # OpenAPI sends a callback to the expression above its operation; the fake sends it to the bound place.
     own = [expression for expression, _ in _declared(subject, callbacks)]
     if not own:
         message = f"{callbacks.operation_id!r} is not below the callbacks of {submit.operation_id} in {OPENAPI}"
@@ -34,7 +35,7 @@ def callback_address(subject: Subject) -> Iterator[Problem]:
 
 
 def _declared(subject: Subject, callbacks: Callbacks) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return the callback's operation below the submit operation of openapi.json, with the expression above it."""
+    """Return the callback's operation below the submit operation, with the expression above it."""
     submit = subject.contract.operations["submit"]
     return [
         (expression, operation)
@@ -49,7 +50,7 @@ def _declared(subject: Subject, callbacks: Callbacks) -> list[tuple[str, Mapping
 
 
 def callback_situations(subject: Subject) -> Iterator[Problem]:
-    """Every success and failure is told in one way, which is not a matter of conditions, status or headers."""
+    """Every success and failure has one message, which has no condition, status or headers."""
     callbacks = subject.contract.callbacks
     if callbacks is None:
         return
@@ -59,17 +60,18 @@ def callback_situations(subject: Subject) -> Iterator[Problem]:
         if not telling and stage.kind in ("success", "failure"):
             yield subject.problem(f"no situation for stage {stage.name!r}", *at)
         if telling and not stage.terminal:
-            message = f"{stage.name!r} is {stage.kind}; only the end of a job is told"
+            message = f"{stage.name!r} is {stage.kind}; only terminal stages have a callback"
             yield subject.problem(message, *at, telling[0], "stages")
         if len(telling) > 1:
-            yield subject.problem(f"stage {stage.name!r} has {' and '.join(telling)}; only one can be told", *at)
+            yield subject.problem(f"stage {stage.name!r} has {' and '.join(telling)}; only one can be sent", *at)
+    # The loader would accept these members and ignore them, and the author would never know.
     for name, spec in subject.lifecycle["callbacks"]["situations"].items():
         for fact in sorted({"when", "status", "headers"} & set(spec)):
-            yield subject.problem(f"a callback has no {fact}; it is ignored", *at, name, fact)
+            yield subject.problem(f"a callback has no {fact}; remove it", *at, name, fact)
 
 
 def callback_places(subject: Subject) -> Iterator[Problem]:
-    """A callback's values are in the request that the provider makes, each in at least one example."""
+    """A callback's values are in the body of the provider's request, each in at least one example."""
     callbacks = subject.contract.callbacks
     if callbacks is None:
         return
@@ -86,15 +88,15 @@ def callback_places(subject: Subject) -> Iterator[Problem]:
         at = ("callbacks", "bindings", name)
         for place in (*binding.request, *binding.response):
             if (place.side, place.part) != ("request", "body"):
-                message = f"{place} cannot be: what a provider sends of its own accord is $request.body"
+                message = f"{place} is not allowed: a callback's places are in $request.body"
                 yield subject.problem(message, *at)
         yield from unshown(subject, at, binding.request, everywhere)
         yield from misformatted(subject, at, binding, binding.request, shown)
     if "job" not in callbacks.bindings:
-        message = "no place for 'job'; a receiver could not tell whose end it is told"
+        message = "no place for 'job'; a receiver could not identify the job"
         yield subject.problem(message, "callbacks", "bindings")
     if not {"stage", "event"} & set(callbacks.bindings):
-        message = "no place for 'stage' or 'event'; a receiver could not tell how the job has ended"
+        message = "no place for 'stage' or 'event'; a receiver could not tell success from failure"
         yield subject.problem(message, "callbacks", "bindings")
     places = [
         (binding.name, place.pointer)
@@ -110,7 +112,7 @@ def _examples(subject: Subject, callbacks: Callbacks) -> list[Any]:
 
 
 def signature(subject: Subject) -> Iterator[Problem]:
-    """A signature covers the body; its headers, which are declared, carry all that a receiver needs to check it."""
+    """A signature covers the body, and its declared headers carry everything that a receiver needs to verify it."""
     callbacks = subject.contract.callbacks
     if callbacks is None or callbacks.signature is None:
         return
@@ -119,7 +121,9 @@ def signature(subject: Subject) -> Iterator[Problem]:
     if unknown := [name for name in content if name not in SIGNED]:
         yield subject.problem(_unknown(unknown[0], SIGNED), *at, "content")
     elif content.count("body") != 1:
-        yield subject.problem("must have {body} once: or the message could be another", *at, "content")
+        yield subject.problem(
+            "must contain {body} exactly once, so that the signature covers the message", *at, "content"
+        )
     sent: list[str] = []
     listed = [item for _, operation in _declared(subject, callbacks) for item in operation.get("parameters", ())]
     parameters = [subject.schemas.deref(item, OPENAPI)[0] for item in listed]
@@ -135,17 +139,19 @@ def signature(subject: Subject) -> Iterator[Problem]:
         elif len(found) > 1 and list_of_fields(text) is None:
             message = f"{text!r} has several fields; a list of fields is 't={{timestamp}},v1={{signature}}' or the like"
             yield subject.problem(message, *at, "headers", name)
+    # A signed value that is not sent along cannot be recomputed by the receiver.
     for needed in ("signature", *(name for name in ("timestamp", "id") if name in content)):
         if needed not in sent:
             yield subject.problem(
-                f"no header has {{{needed}}}; a receiver could not check the signature", *at, "headers"
+                f"no header has {{{needed}}}; a receiver could not verify the signature", *at, "headers"
             )
     if callbacks.signature.tolerance is not None and "timestamp" not in sent:
-        yield subject.problem("no header has the {timestamp} that could be too old", *at, "tolerance")
+        yield subject.problem("no header has a {timestamp} to compare with", *at, "tolerance")
 
 
 def fields(text: str) -> list[str]:
-    """Return the names in braces of a text; what cannot be read as such is one name that nobody knows."""
+    """Return the names in braces in a text; a malformed text is returned as one unknown name."""
+    # str.format would raise at the first message, in the middle of a run.
     try:
         found = list(Formatter().parse(text))
     except ValueError:
@@ -154,4 +160,4 @@ def fields(text: str) -> list[str]:
 
 
 def _unknown(name: str, allowed: tuple[str, ...]) -> str:
-    return f"{name!r} is none of {', '.join('{' + known + '}' for known in allowed)}"
+    return f"{name!r} is not one of {', '.join('{' + known + '}' for known in allowed)}"

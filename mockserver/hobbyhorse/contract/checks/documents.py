@@ -1,4 +1,4 @@
-"""Checks of the files themselves, before anything is made of them."""
+"""Checks of the files, before a contract is built of them."""
 
 from __future__ import annotations
 
@@ -24,30 +24,33 @@ KEYWORDS = frozenset(
         *("minLength", "maxLength", "pattern", "minimum", "maximum", "anyOf"),
     }
 )
-"""The schema keywords that contracts are confined to; contracts/README.md lists the same."""
+"""The schema keywords that contracts may use; contracts/README.md lists the same."""
 
 
 def folder_name(documents: Documents) -> Iterator[Problem]:
-    """The folder's name can stand in a path."""
+    """The folder's name can be a path prefix."""
     name = documents.folder.name
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
-        message = f"the name {name!r} becomes a path prefix: lower-case letters, digits, '.', '_' and '-' only"
+        message = (
+            f"the name {name!r} becomes a path prefix: only lower-case letters, digits, '.', '_' and '-' are allowed"
+        )
         yield Problem(documents.folder, "", message)
 
 
 def files(documents: Documents) -> Iterator[Problem]:
-    """The folder has nothing but openapi.json, lifecycle.json and models/*.schema.json."""
+    """The folder contains only openapi.json, lifecycle.json and models/*.schema.json."""
     for path in sorted(documents.folder.rglob("*")):
         if not path.is_file() or path.relative_to(documents.folder).as_posix() in documents.files:
             continue
+        # A contract with code would run on the machine of everyone who tries it.
         if path.suffix != ".json":
             yield Problem(path, "", "a contract is data: only .json files may be here")
         else:
-            yield Problem(path, "", f"nothing reads this; a contract is {OPENAPI}, {LIFECYCLE}, models/*.schema.json")
+            yield Problem(path, "", f"unused file; a contract is {OPENAPI}, {LIFECYCLE}, models/*.schema.json")
 
 
 def repeated_members(documents: Documents) -> Iterator[Problem]:
-    """No object has two members of one name: readers would take one and forget the other."""
+    """No object has two members of one name: JSON readers keep only one of them."""
     for file in documents.files:
         repeated: list[str] = []
 
@@ -56,10 +59,11 @@ def repeated_members(documents: Documents) -> Iterator[Problem]:
             repeated += [name for name in dict.fromkeys(names) if names.count(name) > 1]
 
         path = documents.folder / file
+        # orjson keeps the last of two members silently; only this parser reports both.
         if path.is_file():
             json.loads(path.read_bytes(), object_pairs_hook=note)
         for name in repeated:
-            yield documents.problem(f"an object has the member {name!r} twice; only the last would count", file=file)
+            yield documents.problem(f"an object has the member {name!r} twice; readers keep only the last", file=file)
 
 
 def openapi_version(documents: Documents) -> Iterator[Problem]:
@@ -77,13 +81,13 @@ def marks(documents: Documents) -> Iterator[Problem]:
 
 
 def shapes(documents: Documents) -> Iterator[Problem]:
-    """openapi.json and lifecycle.json have the shape that contracts are read from."""
+    """openapi.json and lifecycle.json have the shape that the loader reads."""
     for file, location, reason in misshapen(documents.files):
         yield documents.problem(reason, *location, file=file)
 
 
 def reference_targets(documents: Documents) -> Iterator[Problem]:
-    """Every $ref leads to something in the folder."""
+    """Every $ref leads to an object in the folder."""
     for file, location, reason in broken_references(_schema_files(documents)):
         yield documents.problem(reason, *location, file=file)
 
@@ -105,12 +109,12 @@ def keywords(documents: Documents) -> Iterator[Problem]:
     for file, pointer, schema in every_schema(documents):
         for name in schema:
             if name not in KEYWORDS:
-                message = f"keyword {name!r} is not one that contracts use; contracts/README.md lists those that are"
+                message = f"keyword {name!r} is not allowed; contracts/README.md lists the allowed keywords"
                 yield documents.problem(message, *pointer, name, file=file)
 
 
 def valid_schemas(documents: Documents) -> Iterator[Problem]:
-    """Every schema is a JSON Schema 2020-12 with patterns that every reader can read."""
+    """Every schema is a JSON Schema 2020-12, and Python and Rust can both compile its patterns."""
     for file, pointer, schema in root_schemas(documents):
         if isinstance(schema, dict) and schema.get("$schema", DIALECT) != DIALECT:
             message = f"is {schema['$schema']!r}; schemas are {DIALECT!r}"
@@ -123,18 +127,20 @@ def valid_schemas(documents: Documents) -> Iterator[Problem]:
             yield documents.problem(message, *pointer, *error.instance_path, file=file)
     for file, pointer, schema in every_schema(documents):
         if isinstance(pattern := schema.get("pattern"), str):
+            # Python generates values for a pattern and Rust validates them; each refuses some of the other's syntax.
             try:
                 re.compile(pattern)
                 jsonschema_rs.Draft202012Validator({"pattern": pattern})
             except (re.error, ValueError) as error:
-                message = f"{pattern!r} is no regular expression: {str(error).splitlines()[0]}"
+                message = f"{pattern!r} is not a regular expression: {str(error).splitlines()[0]}"
                 yield documents.problem(message, *pointer, "pattern", file=file)
 
 
 def usable_schemas(documents: Documents) -> Iterator[Problem]:
-    """The schemas of a folder can be held against values, each with all that it refers to."""
+    """The schemas of a folder can be compiled, each with the schemas that it refers to."""
     if any(reference_targets(documents)) or any(valid_schemas(documents)):
         return
+    # Schemas that are valid one by one can still clash, for example by a shared $id.
     schemas = Schemas(_schema_files(documents))
     for file, pointer, _ in root_schemas(documents):
         try:
@@ -145,7 +151,8 @@ def usable_schemas(documents: Documents) -> Iterator[Problem]:
 
 
 def used_models(documents: Documents) -> Iterator[Problem]:
-    """Every file in models/ is some model's, or is referred to."""
+    """Every file in models/ is the schema of a model, or a $ref refers to it."""
+    # A wrong shape is reported already, and this check could not walk it.
     if any(shapes(documents)):
         return
     named = [model.get("schema") for model in documents.files[LIFECYCLE]["models"]]

@@ -1,4 +1,4 @@
-"""Checks of examples, defaults and what openapi.json says as a whole."""
+"""Checks of examples and defaults, and of the servers and keys of openapi.json."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from hobbyhorse.contract.schemas import address
 from hobbyhorse.contract.values import Contract, Situation
 
 KEYED = ("submit", "run", "status", "result", "cancel", "list")
-"""The roles that deal with one client's jobs."""
+"""The roles that handle the jobs of one client."""
 
 
 def servers(subject: Subject) -> Iterator[Problem]:
-    """Some server of openapi.json has a host."""
+    """At least one server of openapi.json has a host."""
     if not subject.contract.hosts:
         message = "no server has a host, such as 'https://api.example.com'; clients with a fixed host need it"
         yield subject.problem(message, "servers", file=OPENAPI)
 
 
 def security(subject: Subject) -> Iterator[Problem]:
-    """There is a way to give a key, every operation on jobs asks for one, and what it asks for is there."""
+    """There is a security scheme, every operation on jobs requires one, and every required scheme exists."""
     schemes = subject.schemas.document(OPENAPI).get("components", {}).get("securitySchemes", {})
     if not schemes:
-        message = "has no securitySchemes; a key is what keeps one client's jobs from another's"
+        message = "has no securitySchemes; only a key separates one client's jobs from another's"
         yield subject.problem(message, "components", file=OPENAPI)
     for pointer, value in keyword_objects(subject.schemas.document(OPENAPI)):
         for index, requirement in enumerate(_requirements(value)):
@@ -38,9 +38,10 @@ def security(subject: Subject) -> Iterator[Problem]:
                 if name not in schemes:
                     message = f"no security scheme {name!r}; there are {', '.join(schemes) or 'none'}"
                     yield subject.problem(message, *pointer, "security", index, file=OPENAPI)
+    # The key is the isolation between clients: without one, every client would see all jobs.
     for role, operation in subject.contract.operations.items():
         if role in KEYED and not operation.authenticated:
-            message = f"{operation.operation_id} asks for no key; without one nobody's jobs are told from another's"
+            message = f"{operation.operation_id} requires no key; only a key separates one client's jobs from another's"
             yield subject.problem(message, "operations", role, "operationId")
 
 
@@ -50,7 +51,7 @@ def _requirements(value: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def schema_examples(subject: Subject) -> Iterator[Problem]:
-    """A schema's default and examples keep the schema."""
+    """A schema's default and examples are valid against the schema."""
     for file, pointer, schema in every_schema(subject.documents):
         shown: list[tuple[Pointer, Any]] = [
             ((name,), schema[name]) for name in ("default", "example") if name in schema
@@ -58,22 +59,23 @@ def schema_examples(subject: Subject) -> Iterator[Problem]:
         shown += [(("examples", str(index)), value) for index, value in enumerate(schema.get("examples", ()))]
         for steps, value in shown:
             for violation in subject.schemas.violations(address(file, pointer), value, most=1):
-                yield subject.problem(f"breaks its own schema: {violation}", *pointer, *steps, file=file)
+                yield subject.problem(f"is invalid against its own schema: {violation}", *pointer, *steps, file=file)
 
 
 def examples(subject: Subject) -> Iterator[Problem]:
-    """Every example of a message keeps the schema that stands beside it."""
+    """Every example of a message is valid against its schema."""
     for pointer, content in _contents(subject.schemas.document(OPENAPI)):
         for name, example in content.get("examples", {}).items():
             for violation in subject.schemas.violations(address(OPENAPI, (*pointer, "schema")), example["value"], 1):
-                message = f"the example breaks its schema: {violation}"
+                message = f"the example is invalid: {violation}"
                 yield subject.problem(message, *pointer, "examples", name, file=OPENAPI)
 
 
 def used_examples(subject: Subject) -> Iterator[Problem]:
-    """Every example of an answer is some situation's, of a variant if not of the contract itself."""
+    """Every example of a response belongs to a situation, of the contract or of a variant."""
     used = {situation.example_at for contract in subject.family for situation in _situations(contract)}
     for pointer, content in _contents(subject.schemas.document(OPENAPI)):
+        # The body of a request is an order, not a response; of a callback it is the message that is sent.
         if "requestBody" in pointer and "callbacks" not in pointer:
             continue
         for name in content.get("examples", {}):
@@ -84,7 +86,7 @@ def used_examples(subject: Subject) -> Iterator[Problem]:
 
 
 def _hint(subject: Subject, name: str) -> str:
-    """Return why an example of that name is no situation by itself: it has two statuses, or is misspelt."""
+    """Return a hint why an example is not a situation: it has two statuses, or its name is misspelt."""
     known = {
         *REFUSALS,
         *UNROUTED,

@@ -1,4 +1,4 @@
-"""Checks of the models: their names, parameters, limits and prices, and the examples that order their jobs."""
+"""Checks of models: names, parameters, limits, prices, and the examples of submissions."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PARAMETER_KINDS: Mapping[str, frozenset[str]] = {
     "seed": frozenset({"integer"}),
     "watermark": frozenset({"boolean"}),
 }
-"""The JSON types that a schema may give to each parameter."""
+"""The JSON types that each parameter may have in a schema."""
 
 NEEDED_PARAMETERS: Mapping[str, str] = {"image-to-video": "first_frame", "reference-to-video": "references"}
-"""The parameter that a task cannot do without."""
+"""The parameter that each task requires."""
 
 
 def model_names(subject: Subject) -> Iterator[Problem]:
@@ -34,7 +34,7 @@ def model_names(subject: Subject) -> Iterator[Problem]:
     for index, model in enumerate(subject.contract.models):
         for name in (model.id, *model.aliases):
             if name in seen:
-                yield subject.problem(f"{name!r} is a name of model {seen[name]} already", "models", index)
+                yield subject.problem(f"{name!r} is already a name of model {seen[name]}", "models", index)
             seen[name] = index
 
 
@@ -43,15 +43,16 @@ def model_schemas(subject: Subject) -> Iterator[Problem]:
     for index, model in enumerate(subject.contract.models):
         schema = subject.schemas.deref(subject.schemas.document(model.schema_file), model.schema_file)[0]
         if not isinstance(schema, dict) or schema.get("type") != "object":
-            message = f"{model.schema_file} does not say that its type is 'object'"
+            message = f"{model.schema_file} does not have the type 'object'"
             yield subject.problem(message, "models", index, "schema")
 
 
 def parameter_types(subject: Subject) -> Iterator[Problem]:
-    """A parameter has one of the types that its meaning allows."""
+    """A parameter has a type that its meaning allows."""
     for index, model in enumerate(subject.contract.models):
         for name, places in model.parameters.items():
             for place in places:
+                # A nullable parameter still has the type of its values.
                 got = _types(subject, *_declared(subject, model, place)) - {"null"}
                 if not got or not got <= PARAMETER_KINDS[name]:
                     allowed = " or ".join(sorted(PARAMETER_KINDS[name]))
@@ -60,7 +61,7 @@ def parameter_types(subject: Subject) -> Iterator[Problem]:
 
 
 def _declared(subject: Subject, model: Model, place: Pointer) -> tuple[Any, str]:
-    """Return the schema that a model has for a place, and the file where that stands."""
+    """Return a model's schema of a place, and the file that contains it."""
     schema, file = subject.schemas.deref(subject.schemas.document(model.schema_file), model.schema_file)
     for step in place:
         inner = schema.get("items") if step.isdigit() else schema.get("properties", {}).get(step)
@@ -69,7 +70,7 @@ def _declared(subject: Subject, model: Model, place: Pointer) -> tuple[Any, str]
 
 
 def _types(subject: Subject, schema: Any, file: str) -> set[str]:
-    """Return the JSON types that a schema allows, as far as it says so: its `type`, or those of its `anyOf`."""
+    """Return the JSON types that a schema lists: in its `type`, or in its `anyOf`."""
     schema, file = subject.schemas.deref(schema, file)
     if not isinstance(schema, dict):
         return set()
@@ -83,22 +84,22 @@ def _words(types: set[str]) -> str:
 
 
 def needed_parameters(subject: Subject) -> Iterator[Problem]:
-    """A model has the parameters that its task and its limits speak of."""
+    """A model has the parameters that its task and its limits need."""
     for index, model in enumerate(subject.contract.models):
         places = model.parameters
         if model.task in NEEDED_PARAMETERS and NEEDED_PARAMETERS[model.task] not in places:
             message = f"{model.task} needs the place of {NEEDED_PARAMETERS[model.task]}"
             yield subject.problem(message, "models", index, "parameters")
         if model.prompt_limit is not None and "prompt" not in places:
-            yield subject.problem("limits the prompt, which has no place", "models", index, "prompt_limit")
+            yield subject.problem("limits the prompt, but 'prompt' has no place", "models", index, "prompt_limit")
         if model.images is not None and not {"first_frame", "references"} & set(places):
-            yield subject.problem("limits pictures, which have no place", "models", index, "images")
+            yield subject.problem("limits pictures, but no picture has a place", "models", index, "images")
         if model.random_seed is not None and "seed" not in places:
-            yield subject.problem("speaks of the seed, which has no place", "models", index, "random_seed")
+            yield subject.problem("is a seed, but 'seed' has no place", "models", index, "random_seed")
 
 
 def known_parameters(subject: Subject) -> Iterator[Problem]:
-    """A parameter that a schema calls by the contracts' own word has its place."""
+    """A member of the schema with a parameter's name has its place in `parameters`."""
     for index, model in enumerate(subject.contract.models):
         schema = subject.schemas.document(model.schema_file)
         places = list(_declared_places(subject, schema, model.schema_file))
@@ -111,7 +112,7 @@ def known_parameters(subject: Subject) -> Iterator[Problem]:
 
 
 def _declared_places(subject: Subject, schema: Any, file: str, depth: int = 0) -> Iterator[Pointer]:
-    """Yield the place of everything that a schema declares, three steps deep: objects in objects."""
+    """Yield the place of every member that a schema declares, at most three steps deep."""
     schema, file = subject.schemas.deref(schema, file)
     if isinstance(schema, dict) and depth < 3:
         for name, inner in schema.get("properties", {}).items():
@@ -121,20 +122,21 @@ def _declared_places(subject: Subject, schema: Any, file: str, depth: int = 0) -
 
 
 def limits(subject: Subject) -> Iterator[Problem]:
-    """A limit's least value is not above its greatest, and a Chinese character counts a whole number of times."""
+    """The least value of a limit is not above the greatest, and a Chinese character counts a whole number of times."""
     for index, model in enumerate(subject.contract.models):
         if model.images is not None and model.images.aspect is not None:
             least, most = model.images.aspect
             if least > most:
                 yield subject.problem(f"is at least {least} and at most {most}", "models", index, "images", "aspect")
         limit = subject.lifecycle["models"][index].get("prompt_limit", {})
+        # The weight of a character is a whole number, so that a cut prompt has a whole number of characters.
         if limit.get("characters", 0) % limit.get("chinese", 1):
-            message = f"{limit['characters']} characters are no multiple of {limit['chinese']} Chinese ones"
+            message = f"{limit['characters']} is not a multiple of {limit['chinese']}"
             yield subject.problem(message, "models", index, "prompt_limit", "chinese")
 
 
 def prices(subject: Subject) -> Iterator[Problem]:
-    """Every resolution has a price, and nothing else has."""
+    """Every resolution has a price, and there are no other prices."""
     for index, model in enumerate(subject.contract.models):
         if "resolution" not in model.parameters:
             if len(model.price) > 1:
@@ -149,13 +151,14 @@ def prices(subject: Subject) -> Iterator[Problem]:
 
 
 def body_examples(subject: Subject) -> Iterator[Problem]:
-    """Every example of a submission orders a job of some model, and for every model there is one."""
+    """Every example of a submission is accepted for a model, and every model has one."""
     models = subject.contract.models
     for operation in ordering(subject):
         at = ("operations", operation.role, "operationId")
         if not operation.body_examples:
-            yield subject.problem(f"the requestBody of {operation.operation_id} shows no example", *at)
+            yield subject.problem(f"the requestBody of {operation.operation_id} has no example", *at)
             continue
+        # Without these an example cannot be read as an order; their own checks report them.
         if any(forms(subject)) or any(needed_places(subject)):
             continue
         ordered, refused = set(), False
@@ -163,21 +166,23 @@ def body_examples(subject: Subject) -> Iterator[Problem]:
             if operation.body_schema and subject.schemas.violations(operation.body_schema, body, most=1):
                 refused = True
                 continue
+            # In some APIs the path names the model, so one body may fit several models.
             tried = {model.id: try_order(subject.contract, operation, model.id, body) for model in models}
             ordered |= {model for model, result in tried.items() if isinstance(result, ValidRequest)}
             refusals = [result for result in tried.values() if isinstance(result, Refusal)]
             if len(refusals) == len(models):
                 refused = True
+                # "Unknown model" only repeats that the body names another one; the other refusal is the mistake.
                 known = next((refusal for refusal in refusals if refusal.situation != "unknown_model"), refusals[0])
                 message = f"the example {name!r} of its requestBody is refused: {known.message}"
                 yield subject.problem(message, *at)
         for model in models:
             if not refused and model.id not in ordered:
-                yield subject.problem(f"no example of its requestBody orders a job of {model.id!r}", *at)
+                yield subject.problem(f"no example of its requestBody is a job of {model.id!r}", *at)
 
 
 def try_order(contract: Contract, operation: Operation, model: str, body: Any) -> ValidRequest | Refusal:
-    """Read a body as a submission for a model, which the path names if it is the path that names models."""
+    """Read a body as a submission for a model; if the path names models, it names this one."""
     binding = operation.bindings.get("model")
     path = {place.name: model for place in (binding.request if binding else ()) if place.part == "path"}
     message = Message(path, {}, lambda name: None, body)
@@ -191,7 +196,7 @@ def try_order(contract: Contract, operation: Operation, model: str, body: Any) -
 
 
 def form_targets(subject: Subject) -> Iterator[Problem]:
-    """What a form is rewritten to is a body that the models' schemas know."""
+    """A form sets only places that a schema declares."""
     for role, operation in subject.contract.operations.items():
         start = operation.model_parameters.pointer
         for index, form in enumerate(operation.forms):
@@ -203,7 +208,7 @@ def form_targets(subject: Subject) -> Iterator[Problem]:
                     declares(subject.schemas, {"$ref": model.schema}, "", to[len(start) :])
                     for model in subject.contract.models
                 ):
-                    message = "nothing of this name is in a body: no schema declares it"
+                    message = "no schema of a body declares this place"
                     yield subject.problem(message, "operations", role, "forms", index, "set", format_pointer(to))
 
 

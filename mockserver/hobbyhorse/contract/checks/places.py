@@ -1,4 +1,4 @@
-"""Checks of the places that values have in requests and answers."""
+"""Checks of the places of values in requests and responses."""
 
 from __future__ import annotations
 
@@ -25,15 +25,17 @@ def routes(subject: Subject) -> Iterator[Problem]:
     for role, operation in subject.contract.operations.items():
         at = ("operations", role, "operationId")
         if not operation.path.startswith("/"):
-            yield subject.problem(f"{operation.operation_id!r} is a callback; a role's operation is below paths", *at)
+            yield subject.problem(
+                f"{operation.operation_id!r} is a callback; a role needs an operation below paths", *at
+            )
         route = (operation.method, operation.path)
         if route in seen:
-            yield subject.problem(f"{operation.method} {operation.path} plays {seen[route]!r} already", *at)
+            yield subject.problem(f"{operation.method} {operation.path} already plays {seen[route]!r}", *at)
         seen[route] = role
 
 
 def path_parameters(subject: Subject) -> Iterator[Problem]:
-    """What stands in braces in a path is declared as its parameters, all required, and nothing else is."""
+    """The names in braces in a path are exactly its declared path parameters, and all are required."""
     for role, operation in subject.contract.operations.items():
         in_path = path_names(operation.path)
         declared = [parameter.name for parameter in operation.parameters if parameter.part == "path"]
@@ -56,6 +58,7 @@ def request_places(subject: Subject) -> Iterator[Problem]:
     operations = subject.contract.operations.values()
     for name in subject.lifecycle.get("bindings", {}):
         bound = [(one, one.bindings[name].request) for one in operations if name in one.bindings]
+        # A binding of all operations may fit only some of them; it is wrong only if it fits none.
         if all(places and list(_all_read(subject, operation, places)) for operation, places in bound):
             yield subject.problem("no operation's request declares this place", "bindings", name)
 
@@ -66,10 +69,10 @@ def _all_read(subject: Subject, operation: Operation, places: Iterable[Place]) -
 
 
 def _read(subject: Subject, operation: Operation, place: Place, at: tuple[str | int, ...]) -> Iterator[Problem]:
-    """Yield what keeps a place from being read in an operation's request."""
+    """Yield why a place cannot be read in an operation's request."""
     who = operation.operation_id
     if place.side != "request":
-        yield subject.problem(f"{place} is in the answer; this is read from the request: $request", *at)
+        yield subject.problem(f"{place} is in the response; this is read from the request: $request", *at)
     elif place.part == "body":
         if operation.body_schema is None:
             yield subject.problem(f"{place} cannot be: {who} takes no JSON body", *at)
@@ -77,17 +80,18 @@ def _read(subject: Subject, operation: Operation, place: Place, at: tuple[str | 
             yield subject.problem(f"{place} cannot be: the schema of {who}'s requestBody declares nothing there", *at)
     elif place not in [parameter.place for parameter in operation.parameters]:
         known = [f"{parameter.part}.{parameter.name}" for parameter in operation.parameters]
-        yield subject.problem(f"{place} is no parameter of {who}; it declares {', '.join(known) or 'none'}", *at)
+        yield subject.problem(f"{place} is not a parameter of {who}; it declares {', '.join(known) or 'none'}", *at)
 
 
 def declares(schemas: Schemas, schema: Any, file: str, pointer: Pointer) -> bool:
-    """Whether a schema in a file says anything of a place in the values that it describes."""
+    """Whether a schema in a file declares a place in the values that it describes."""
     schema, file = schemas.deref(schema, file)
     if not pointer:
         return schema is not MISSING
     if not isinstance(schema, dict):
         return False
     step, rest = pointer[0], pointer[1:]
+    # A map of free names, such as metadata, declares every name through additionalProperties.
     inner = [schema.get("properties", {}).get(step, schema.get("additionalProperties"))]
     if step.isdigit():
         inner.append(schema.get("items"))
@@ -97,7 +101,7 @@ def declares(schemas: Schemas, schema: Any, file: str, pointer: Pointer) -> bool
 
 
 def condition_places(subject: Subject) -> Iterator[Problem]:
-    """A situation's condition looks at a place that the operation's request declares."""
+    """A situation's condition is on a place that the operation's request declares."""
     for role, operation in subject.contract.operations.items():
         for situation in operation.situations.values():
             at = subject.situation_at(role, situation.name)
@@ -106,11 +110,11 @@ def condition_places(subject: Subject) -> Iterator[Problem]:
 
 
 def forms(subject: Subject) -> Iterator[Problem]:
-    """Parameters and other spellings are in the request."""
+    """The places of parameters and forms are in the request."""
     for role, operation in subject.contract.operations.items():
         at = ("operations", role)
         if operation.model_parameters.part != "body":
-            message = f"{operation.model_parameters} is no place in a body; the parameters stand in $request.body"
+            message = f"{operation.model_parameters} is not a place in the body; the parameters are in $request.body"
             yield subject.problem(message, *at, "parameters")
         elif "parameters" in subject.lifecycle["operations"][role]:
             yield from _read(subject, operation, operation.model_parameters, (*at, "parameters"))
@@ -121,7 +125,7 @@ def forms(subject: Subject) -> Iterator[Problem]:
 
 
 def idempotency(subject: Subject) -> Iterator[Problem]:
-    """The idempotency key is in the request of a submission, and is there only where it means something."""
+    """The idempotency key is in the submission's request, and only a mode that uses it has one."""
     policy, spec = subject.contract.idempotency, subject.lifecycle["idempotency"]
     if policy.key is not None:
         yield from _read(subject, subject.contract.operations["submit"], policy.key, ("idempotency", "key"))
@@ -130,20 +134,21 @@ def idempotency(subject: Subject) -> Iterator[Problem]:
 
 
 def response_sides(subject: Subject) -> Iterator[Problem]:
-    """An answer has a body and headers, and only the headers that some situation sends can be read."""
+    """A response place is in the body, or in a header that a situation sends."""
     for role, operation in subject.contract.operations.items():
         sent = {name.lower() for found in operation.situations.values() for name, _ in found.headers}
         for name, binding in operation.bindings.items():
             at = subject.binding_at(role, name)
             for place in binding.response:
                 if place.part in ("path", "query"):
-                    yield subject.problem(f"{place} cannot be: an answer has a body and headers only", *at)
+                    yield subject.problem(f"{place} is not allowed: a response has only a body and headers", *at)
                 elif place.part == "header" and place.name not in sent and at[0] == "operations":
                     yield subject.problem(f"no situation of this operation sends the header {place.name!r}", *at)
 
 
 def response_places(subject: Subject) -> Iterator[Problem]:
-    """A value's place in the answer is in at least one example, of a variant if not of the contract itself."""
+    """A value's place in the response is in at least one example, of the contract or of a variant."""
+    # A binding of all operations is shown if any operation shows it.
     everywhere = [example for role in subject.contract.operations for example in subject.family_examples(role)]
     for role, operation in subject.contract.operations.items():
         shown, here = subject.family_examples(role), subject.examples(role)
@@ -154,7 +159,7 @@ def response_places(subject: Subject) -> Iterator[Problem]:
 
 
 def unshown(subject: Subject, at: Pointer, places: Iterable[Place], examples: list[Any]) -> Iterator[Problem]:
-    """Yield that a value has places in bodies, but none in any of the examples."""
+    """Yield a problem if a value has places in bodies, but no example has one of them."""
     bodies = [place.pointer for place in places if place.part == "body"]
     if bodies and not any(resolve(example, pointer) is not MISSING for example in examples for pointer in bodies):
         yield subject.problem(f"no example has {' or '.join(map(repr, map(format_pointer, bodies)))}", *at)
@@ -163,11 +168,12 @@ def unshown(subject: Subject, at: Pointer, places: Iterable[Place], examples: li
 def misformatted(
     subject: Subject, at: Pointer, binding: Binding, places: Iterable[Place], examples: list[Any]
 ) -> Iterator[Problem]:
-    """Yield the first example that shows a value in another format; null and the empty text show that there is none."""
+    """Yield a problem for the first example with a value in another format; null and "" stand for no value."""
     if binding.format is None:
         return
     bodies = [place.pointer for place in places if place.part == "body"]
     for value in [resolve(example, pointer) for example in examples for pointer in bodies]:
+        # Providers write null or "" if a job has no such value yet; neither has the format.
         if value is MISSING or value is None or value == "":
             continue
         try:
@@ -178,7 +184,7 @@ def misformatted(
 
 
 def overlaps(subject: Subject) -> Iterator[Problem]:
-    """No two live values are in one place of an example, nor one inside the other."""
+    """No two live values share a place of an example, or are inside each other."""
     for role, operation in subject.contract.operations.items():
         at = ("operations", role)
         listed = operation.items is not None and operation.items.at.part == "body"
@@ -201,22 +207,21 @@ def _bodies(bindings: Iterable[Binding]) -> Iterator[tuple[str, Pointer]]:
 def overlapping(
     subject: Subject, at: Pointer, places: list[tuple[str, Pointer]], examples: list[Any]
 ) -> Iterator[Problem]:
-    """Yield each pair of values that some example shows one inside the other; two constant ones may be."""
+    """Yield each pair of values that are inside each other in an example, unless both are constant or an error."""
     for index, (name, pointer) in enumerate(places):
         for other, another in places[index + 1 :]:
             shorter, longer = sorted((pointer, another), key=len)
             shared = pointer == another and (SHARED_ERRORS.get(name) == other or SHARED_ERRORS.get(other) == name)
             if longer[: len(shorter)] != shorter or {name, other} <= CONSTANT or shared:
                 continue
+            # Overlapping pointers are harmless if no example has both, as in an error that is an object or a text.
             if any(resolve(example, longer) is not MISSING for example in examples):
-                message = (
-                    f"{name!r} and {other!r} are one inside the other in an example, at {format_pointer(longer)!r}"
-                )
+                message = f"{name!r} and {other!r} are inside each other in an example, at {format_pointer(longer)!r}"
                 yield subject.problem(message, *at)
 
 
 def needed_places(subject: Subject) -> Iterator[Problem]:
-    """A request names the model, an answer the job, its stage and its video, where nobody could go on without."""
+    """A request names the model, and responses have the job, its stage and its video where a client needs them."""
     operations, graph = subject.contract.operations, subject.contract.graph
     for role in ("submit", "run", "model"):
         if role in operations and not _binding(operations[role], "model").request:
@@ -241,7 +246,7 @@ def _binding(operation: Operation, name: str) -> Binding:
 
 
 def _must_show(subject: Subject, role: str, name: str, situations: Iterable[str]) -> Iterator[Problem]:
-    """Yield that a value has no place in an operation's answers, or none in an example that needs it."""
+    """Yield a problem if a value has no place in an operation's responses, or none in an example that needs it."""
     operation = subject.contract.operations[role]
     places = _binding(operation, name).response
     if not places:
@@ -250,13 +255,14 @@ def _must_show(subject: Subject, role: str, name: str, situations: Iterable[str]
     for situation in situations:
         if situation in operation.situations and not any(place.part == "header" for place in places):
             example = subject.example(operation.situations[situation])
+            # The bindings write only into members that the example has.
             if all(resolve(example, place.pointer) is MISSING for place in places):
                 message = f"the example has no {name!r}; its places are {', '.join(map(str, places))}"
                 yield subject.problem(message, *subject.situation_at(role, situation), "example")
 
 
 def copies(subject: Subject) -> Iterator[Problem]:
-    """What names a job in an example, or leads to the real provider, is bound: or everybody would get the example's."""
+    """A job's id and a URL of the real provider are bound: otherwise every client would get the example's."""
     jobs = _shown_jobs(subject)
     for role, operation in subject.contract.operations.items():
         bound = [pointer for _, pointer in _bodies(operation.bindings.values())]
@@ -280,15 +286,16 @@ def _copied(subject: Subject, at: Pointer, example: Any, bound: list[Pointer], j
     for pointer, text in _texts(example):
         if any(_within(pointer, place) for place in bound):
             continue
+        # A client that follows such a URL leaves the fake, with its key, for the real provider.
         real = any(f"//{host}/" in text for host in subject.contract.hosts)
         if real or text in jobs:
-            what = f"leads to the real provider ({text!r})" if real else f"is a job's id ({text!r})"
-            message = f"what the example has at {format_pointer(pointer)!r} {what}; a binding must make it live"
+            found = f"a URL of the real provider, {text!r}" if real else f"a job's id, {text!r}"
+            message = f"the example has at {format_pointer(pointer)!r} {found}; bind this place"
             yield subject.problem(message, *at)
 
 
 def _shown_jobs(subject: Subject) -> set[Any]:
-    """Return the ids that examples show where a job's id is bound."""
+    """Return the job ids in the examples, from the places where the job's id is bound."""
     return {
         resolve(example, place.pointer)
         for role, operation in subject.contract.operations.items()
@@ -316,27 +323,28 @@ def _within(pointer: Pointer, place: Pointer) -> bool:
 
 
 def links(subject: Subject) -> Iterator[Problem]:
-    """An address that an answer gives is that of an operation: or the example's own would be given."""
+    """A bound URL is that of an operation that exists: otherwise clients would get the example's."""
     for role, operation in subject.contract.operations.items():
         for name, other in ROLE_OF_LINK.items():
+            # The fake builds the URL from that operation's path.
             if name in operation.bindings and other not in subject.contract.operations:
-                message = f"there is no {other} operation whose address this could be"
+                message = f"there is no {other} operation that this URL could lead to"
                 yield subject.problem(message, *subject.binding_at(role, name))
 
 
 def lists(subject: Subject) -> Iterator[Problem]:
-    """A list is in the body, in every example that shows it, with at least one item; one of jobs has every stage."""
+    """A list is in the body, and every example of it has at least one item; a list of jobs has every stage."""
     for role, operation in subject.contract.operations.items():
         at = ("operations", role, "items")
         items = operation.items
         if items is None:
             if role in ("list", "models"):
-                yield subject.problem("has no items; they say where the list stands", "operations", role)
+                yield subject.problem("has no 'items' with the place of its list", "operations", role)
             continue
         if role == "list" and "job" not in items.bindings:
             yield subject.problem("no place for 'job' in an item", *at, "bindings")
         if (items.at.side, items.at.part) != ("response", "body"):
-            yield subject.problem(f"{items.at} is no place in the answer's body: $response.body#/...", *at, "at")
+            yield subject.problem(f"{items.at} is not a place in the response's body: $response.body#/...", *at, "at")
             continue
         listing = [found for name, found in operation.situations.items() if name == "listed" or found.when]
         for situation in listing:
@@ -357,7 +365,7 @@ def lists(subject: Subject) -> Iterator[Problem]:
 
 
 def item_places(subject: Subject) -> Iterator[Problem]:
-    """A value's place in an item is in at least one item that is shown."""
+    """A value's place in an item is in at least one item of the examples."""
     for role, operation in subject.contract.operations.items():
         if operation.items is None:
             continue
@@ -376,7 +384,7 @@ def _lists(operation: Operation, examples: list[Any]) -> Iterator[list[Any]]:
 
 
 def paging(subject: Subject) -> Iterator[Problem]:
-    """What turns the pages of a list is a whole number in the query, with a least value."""
+    """The parameters that page a list are integers in the query, with a minimum."""
     for role, operation in subject.contract.operations.items():
         for name in ("page", "size", "offset"):
             for place in _binding(operation, name).request:
@@ -384,6 +392,7 @@ def paging(subject: Subject) -> Iterator[Problem]:
                 if parameter is None:
                     continue
                 schema = subject.schemas.deref(subject.schemas.at(parameter.schema), OPENAPI)[0]
+                # Pages count from 1 and offsets from 0; without a minimum a client could request page -1.
                 least = schema.get("minimum", -1) if isinstance(schema, dict) else -1
                 if parameter.part != "query" or parameter.type != "integer" or least < (name == "page"):
                     message = f"{place} must be an integer in the query with a minimum of {int(name == 'page')} or more"

@@ -1,4 +1,4 @@
-"""Checks of the answers that operations can give."""
+"""Checks of situations."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ NEEDED_SITUATIONS: Mapping[str, tuple[str, ...]] = {
     "categories": ("listed",),
     "health": ("healthy",),
 }
-"""The situations that each role cannot do without."""
+"""The situations that each role requires."""
 
 SHOWING = ("status", "result", "cancel", "run")
-"""The roles that answer with a job as it stands."""
+"""The roles that show the current state of a job."""
 
 NEEDED_FOR_REPLAY = ("replayed", "key_in_flight", "key_mismatch")
 
 
 def needed_situations(subject: Subject) -> Iterator[Problem]:
-    """An operation has the situations that its role, its security and its parameters can bring about."""
+    """An operation has the situations that its role, its security and its parameters can cause."""
     for role, operation in subject.contract.operations.items():
         needed = [*NEEDED_SITUATIONS[role], *(["unauthenticated"] if operation.authenticated else [])]
         if role == "submit" and subject.contract.idempotency.mode == "replay":
             needed += NEEDED_FOR_REPLAY
+        # A path parameter of the wrong form is an unknown job; any other is an invalid request.
         if any(parameter.part != "path" for parameter in operation.parameters):
             needed.append("invalid_request")
         for name in dict.fromkeys(needed):
@@ -54,7 +55,7 @@ def covered_stages(subject: Subject) -> Iterator[Problem]:
             if not showing:
                 yield subject.problem(f"no situation for stage {stage!r}", *at)
             elif len(showing) > 1:
-                message = f"stage {stage!r} has {' and '.join(showing)}; only one can be given"
+                message = f"stage {stage!r} has {' and '.join(showing)}; only one can be sent"
                 yield subject.problem(message, *at)
 
 
@@ -70,17 +71,17 @@ def _shown(contract: Contract, operation: Operation) -> list[str]:
 
 
 def first_stage(subject: Subject) -> Iterator[Problem]:
-    """A job that has just been accepted is in the initial stage."""
+    """A job that was just accepted is in the initial stage."""
     initial = subject.contract.graph.initial
     for name in ("accepted", "replayed"):
         situation = subject.contract.operations["submit"].situations.get(name)
         if situation is not None and situation.stages and initial not in situation.stages:
-            message = f"is given in {' and '.join(sorted(situation.stages))}; a job begins in {initial!r}"
+            message = f"is sent in {' and '.join(sorted(situation.stages))}; a job begins in {initial!r}"
             yield subject.problem(message, *subject.situation_at("submit", name), "stages")
 
 
 def conditions(subject: Subject) -> Iterator[Problem]:
-    """Every condition can be met, stands with the stages that it is for, and is one situation's only."""
+    """Every condition can be met, has stages, and belongs to one situation only."""
     for role, operation in subject.contract.operations.items():
         situations = [situation for situation in operation.situations.values() if situation.when]
         for index, one in enumerate(situations):
@@ -88,16 +89,17 @@ def conditions(subject: Subject) -> Iterator[Problem]:
             for place, value in one.when:
                 parameter = next((known for known in operation.parameters if known.place == place), None)
                 for broken in subject.schemas.violations(parameter.schema, value, most=1) if parameter else ():
-                    yield subject.problem(f"can never be met: {broken}", *at, str(place))
+                    yield subject.problem(f"can never be true: {broken}", *at, str(place))
+            # Such a situation would be sent for a job in any stage, even before it exists.
             if role in SHOWING and not one.stages:
-                yield subject.problem("has a condition, but no stages in which it could be given", *at)
+                yield subject.problem("has a condition but no stages", *at)
             for other in situations[:index]:
                 if one.when == other.when and (one.stages & other.stages or one.stages == other.stages):
-                    yield subject.problem(f"has the condition of {other.name!r}; only one can be given", *at)
+                    yield subject.problem(f"has the condition of {other.name!r}; only one can be sent", *at)
 
 
 def stage_words(subject: Subject) -> Iterator[Problem]:
-    """A stage word of the status operation means the same stages wherever it stands."""
+    """A stage word of the status operation means the same stages in every operation."""
     meaning: dict[str, set[str]] = {}
     status = subject.contract.operations["status"]
     for situation in status.situations.values():
@@ -106,6 +108,7 @@ def stage_words(subject: Subject) -> Iterator[Problem]:
     for role, operation in subject.contract.operations.items():
         for situation in operation.situations.values():
             for word in _words(subject, operation, subject.example(situation)) if situation.stages else ():
+                # A reader takes the stage from the word alone, wherever it finds it.
                 if meaning.get(word) and not meaning[word] & situation.stages:
                     at = (*subject.situation_at(role, situation.name), "example")
                     yield subject.problem(_means(word, meaning), *at)
@@ -122,7 +125,7 @@ def _words(subject: Subject, operation: Operation, example: Any) -> list[str]:
 
 
 def _item_words(subject: Subject, operation: Operation) -> Iterator[tuple[str, list[str]]]:
-    """Yield every stage that a list shows with the words of the items that show it."""
+    """Yield every stage of a list with the words of the items that show it."""
     items = operation.items
     if items is None:
         return
@@ -138,7 +141,7 @@ def _means(word: str, meaning: Mapping[str, set[str]]) -> str:
 
 
 def common_situations(subject: Subject) -> Iterator[Problem]:
-    """Every common situation is some operation's."""
+    """Every situation of all operations applies to at least one."""
     for name, spec in subject.lifecycle.get("situations", {}).items():
         if "status" not in spec:
             yield subject.problem("has no status", "situations", name)
@@ -148,7 +151,7 @@ def common_situations(subject: Subject) -> Iterator[Problem]:
 
 
 def headers(subject: Subject) -> Iterator[Problem]:
-    """A situation sends only headers that its response declares, in characters that a header can have."""
+    """A situation sends only headers that its response declares, in printable ASCII."""
     for role, operation in subject.contract.operations.items():
         for situation in operation.situations.values():
             known = _declared_headers(subject, situation)
@@ -157,12 +160,14 @@ def headers(subject: Subject) -> Iterator[Problem]:
                 if name.lower() not in known:
                     message = f"the response {situation.status} of {operation.operation_id} declares no such header"
                     yield subject.problem(message, *at)
+                # A line break here would split the response.
                 if not (text.isascii() and text.isprintable()):
-                    yield subject.problem(f"{text!r} is no header's value; printable ASCII is", *at)
+                    yield subject.problem(f"{text!r} is not a header value: only printable ASCII is allowed", *at)
 
 
 def _declared_headers(subject: Subject, situation: Situation) -> set[str]:
     """Return the headers of the response that holds a situation's schema."""
+    # The schema stands at RESPONSE/content/application~1json/schema.
     response = parse_pointer(situation.schema.partition("#")[2])[:-3]
     declared = resolve(subject.schemas.document(OPENAPI), (*response, "headers"))
     return {name.lower() for name in declared} if isinstance(declared, dict) else set()

@@ -8,7 +8,7 @@ from hobbyhorse.contract.checks.subject import Problem, Subject
 
 
 def ways(subject: Subject) -> Iterator[Problem]:
-    """A job can come to every stage, comes to an end from each, and stays there."""
+    """Every stage can be reached, can reach an end, and an end leads to no other stage."""
     graph = subject.contract.graph
     ends = [stage.name for stage in graph.terminals()]
     for stage in graph:
@@ -18,7 +18,7 @@ def ways(subject: Subject) -> Iterator[Problem]:
             yield subject.problem(f"is {stage.kind} and leads nowhere", "stages", stage.name)
         elif not stage.terminal and not any(graph.leads_to(stage.name, end) for end in ends):
             yield subject.problem(
-                "a job in this stage would never end; no terminal stage follows", "stages", stage.name
+                "no terminal stage follows; a job in this stage would never end", "stages", stage.name
             )
         if not graph.leads_to(graph.initial, stage.name):
             yield subject.problem(f"cannot be reached from {graph.initial!r}", "stages", stage.name)
@@ -27,14 +27,15 @@ def ways(subject: Subject) -> Iterator[Problem]:
 def happy_way(subject: Subject) -> Iterator[Problem]:
     """A job that goes well ends in success."""
     graph = subject.contract.graph
+    # The fake follows the first successor whenever no scenario says otherwise.
     end = graph[graph.path(graph.initial)[-1]]
     if end.kind != "success":
-        message = f"a job that goes well ends as {end.name!r}, a {end.kind}; the first good one of `next` decides"
+        message = f"the happy path ends in {end.name!r}, a {end.kind}; put the stage of success first in `next`"
         yield subject.problem(message, "stages")
 
 
 def lengths(subject: Subject) -> Iterator[Problem]:
-    """A stage's least length is not above its greatest."""
+    """The least duration of a stage is not above the greatest."""
     for stage in subject.contract.graph:
         least, most = stage.lasts
         if least > most:
@@ -42,10 +43,11 @@ def lengths(subject: Subject) -> Iterator[Problem]:
 
 
 def cancelling(subject: Subject) -> Iterator[Problem]:
-    """What is cancellable can be cancelled, and the other way round."""
+    """A cancellable stage leads to a cancelled one, and there are cancellable stages if there is a cancel operation."""
     graph, operations = subject.contract.graph, subject.contract.operations
     cancellable = [stage for stage in graph if stage.cancellable]
     for stage in cancellable:
+        # A granted cancellation moves the job along this edge.
         if not any(graph[name].kind == "cancelled" for name in stage.next):
             yield subject.problem("is cancellable but leads to no cancelled stage", "stages", stage.name)
         if "cancel" not in operations:

@@ -1,4 +1,4 @@
-"""A contract under lint, and what is found wrong with it; knows no rule."""
+"""A contract under lint, and the problems that are found. Knows no rule."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hobbyhorse.contract.values import Contract, Operation, Situation
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: the file, the place in it, and what to do about it."""
+    """One problem: the file, the place in it, and a message."""
 
     path: Path
     pointer: str
@@ -42,7 +42,7 @@ class Documents:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A contract in one reading. `family` has its other readings too: itself, the base and the variants."""
+    """A contract with or without a variant. `family` has all of these: the base first, then each variant."""
 
     documents: Documents
     contract: Contract
@@ -55,7 +55,7 @@ class Subject:
 
     @property
     def lifecycle(self) -> Any:
-        """The lifecycle.json of this reading."""
+        """The completed lifecycle.json, with the variant."""
         return self.schemas.document(LIFECYCLE)
 
     def problem(self, message: str, *steps: str | int, file: str = LIFECYCLE) -> Problem:
@@ -63,25 +63,26 @@ class Subject:
         return self.documents.problem(message, *steps, file=file)
 
     def binding_at(self, role: str, name: str) -> Pointer:
-        """Return where an operation's binding is written: with it, or among those of every operation."""
+        """Return the place of an operation's binding: its own, or the one of all operations."""
+        # The place of a problem should be the line to edit.
         own = self.lifecycle["operations"][role].get("bindings", {})
         return ("operations", role, "bindings", name) if name in own else ("bindings", name)
 
     def situation_at(self, role: str, name: str) -> Pointer:
-        """Return where an operation's situation is written: with it, or among those of every operation."""
+        """Return the place of an operation's situation: its own, or the one of all operations."""
         own = self.lifecycle["operations"][role]["situations"]
         return ("operations", role, "situations", name) if name in own else ("situations", name)
 
     def example(self, situation: Situation) -> Any:
-        """Return what a situation shows."""
+        """Return the example of a situation."""
         return self.schemas.at(situation.example_at)
 
     def examples(self, role: str) -> list[Any]:
-        """Return what an operation's situations show, in this reading."""
+        """Return the examples of an operation's situations."""
         return [self.example(situation) for situation in self.contract.operations[role].situations.values()]
 
     def family_examples(self, role: str) -> list[Any]:
-        """Return what an operation's situations show, in any reading."""
+        """Return the examples of an operation's situations, with every variant."""
         return [
             self.example(situation)
             for contract in self.family

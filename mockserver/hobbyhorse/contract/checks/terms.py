@@ -1,4 +1,4 @@
-"""Checks of times, ids, assumptions, variants and clients."""
+"""Checks of times, ids, keys, assumptions, variants and clients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GIVEN = ("url", "key", "secret")
 
 
 def times(subject: Subject) -> Iterator[Problem]:
-    """Polling goes from the least interval to the longest wait, and nothing is kept for less than no time."""
+    """The polling intervals do not decrease, and retention is not negative."""
     polling, retention = subject.contract.polling, subject.contract.retention
     if not polling.least_interval <= polling.typical_interval <= polling.longest_wait:
         got = f"{polling.least_interval}, {polling.typical_interval}, {polling.longest_wait}"
@@ -26,12 +26,13 @@ def times(subject: Subject) -> Iterator[Problem]:
         yield subject.problem(message, "polling")
     for name, life in (("job", retention.job), ("result_url", retention.result_url)):
         if life is not None and life < 0:
-            yield subject.problem(f"is {life} seconds; null stands for ever", "retention", name)
+            yield subject.problem(f"is {life} seconds; allowed: 0 or more, or null for forever", "retention", name)
 
 
 def job_ids(subject: Subject) -> Iterator[Problem]:
-    """An id of the form that the contract names keeps every schema of a job's id."""
+    """An id of the form that the contract names is valid against every schema of a job's id."""
     contract = subject.contract
+    # The fake makes up ids; a schema that refuses them would refuse every one of its responses.
     job = contract.job_id_prefix + ID_FORMS[contract.job_id_form](Random(0), 0.0)
     for operation in contract.operations.values():
         if (binding := operation.bindings.get("job")) is None:
@@ -43,6 +44,7 @@ def job_ids(subject: Subject) -> Iterator[Problem]:
             for place in binding.response:
                 if place.part == "body" and resolve(body, place.pointer) is not MISSING:
                     body = replaced(body, place.pointer, job)
+            # An example that is invalid by itself is reported elsewhere.
             if not subject.schemas.violations(situation.schema, example, most=1):
                 shown.append((situation.schema, body))
         for address, value in shown:
@@ -93,11 +95,11 @@ def key_form(subject: Subject) -> Iterator[Problem]:
 
 
 def clients(subject: Subject) -> Iterator[Problem]:
-    """What points a client here has only {url}, {key} and {secret} in braces."""
+    """A client's texts have only {url}, {key} and {secret} in braces."""
     for index, client in enumerate(subject.contract.clients):
         texts: list[tuple[Pointer, str]] = [(("environment", name), text) for name, text in client.environment.items()]
         for steps, text in [*texts, (("code",), client.code or "")]:
             for name in fields(text):
                 if name not in GIVEN:
-                    message = f"{name!r} is none of {{url}}, {{key}}, {{secret}}; other braces are doubled"
+                    message = f"{name!r} is not one of {{url}}, {{key}}, {{secret}}; double other braces"
                     yield subject.problem(message, "clients", index, *steps)

@@ -1,4 +1,4 @@
-"""Checks of the names of values and of the formats that they are written in."""
+"""Checks of the names of values and of their formats."""
 
 from __future__ import annotations
 
@@ -29,24 +29,23 @@ VALUE_FORMATS: Mapping[str, Formats] = {
     "price": MONEY,
     **dict.fromkeys(("event", "outcome"), PLAIN),
 }
-"""The values that a contract can bind, as contracts/README.md lists them, and the formats that each can have."""
+"""The values that a contract can bind, as contracts/README.md lists them, and the formats of each."""
 
 
 def names(subject: Subject) -> Iterator[Problem]:
-    """A bound name is one of contracts/README.md, or of something that a submission says for answers to repeat."""
+    """A bound name is listed in contracts/README.md, or is a value of the submission that responses repeat."""
     said = {name for operation in ordering(subject) for name, found in operation.bindings.items() if found.request}
     for at, binding in every_binding(subject):
         if binding.name not in VALUE_FORMATS and binding.name not in said:
-            message = (
-                f"no value has the name {binding.name!r}, and no submission says it; contracts/README.md lists them"
-            )
+            message = f"{binding.name!r} is neither a value that contracts/README.md lists nor part of a submission"
             yield subject.problem(message, *at)
 
 
 def formats(subject: Subject) -> Iterator[Problem]:
-    """A moment, a sum of money and a length of time are written in a format for that; nothing else has one."""
+    """Moments, money and durations have a format of their kind; no other value has one."""
     for at, binding in every_binding(subject):
         allowed = VALUE_FORMATS.get(binding.name, PLAIN)
+        # A format is about writing; a value that is only read needs none.
         written = binding.request if at[0] == "callbacks" else binding.response
         if binding.format not in allowed and (written or binding.format is not None):
             got = f"has the format {binding.format!r}" if binding.format else "has no format"

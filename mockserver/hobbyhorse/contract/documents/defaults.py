@@ -82,7 +82,7 @@ PLAIN_PARAMETERS = ("prompt", "resolution", "duration", "aspect_ratio", "seed", 
 DEEPEST_PARAMETER = 3
 
 SHARED_ERRORS: Mapping[str, str] = {"error_code": "refusal_code", "error_message": "refusal_message"}
-"""Bindings of a failed job that are also those of a refusal if they are bound for every operation."""
+"""Bindings of a failed job that a refusal shares if they are bound for every operation."""
 
 
 def complete(documents: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,6 +204,7 @@ class _Completion:
             name: found for name, found in self.shown[role].items() if name in stages or name in GRANTED.get(role, ())
         }
         named |= {name: found for name, found in self.shown[role].items() if name in REFUSALS}
+        # Under two statuses the name alone does not say which one is meant.
         return {name: found[0] for name, found in named.items() if len({one.status for one in found}) == 1}
 
     def _implied_everywhere(self) -> dict[str, dict[str, Any]]:
@@ -225,11 +226,15 @@ class _Completion:
         """Complete the situations of one role; a situation of all operations is not repeated here."""
         own = {name: self._own(role, name, one) for name, one in spec.get("situations", {}).items()}
         covered = _covered(own)
+        # Stages that an entry of another name covers are not implied again.
         for name in self._implied(role):
             is_stage = role in SHOWING and name in self.stages
+            # A common situation is written once, so that an assumption can mark it once.
             if name not in own and name not in (covered if is_stage else common):
                 own[name] = self._own(role, name, {})
-        return own
+        # In the order of the examples, whether implied or not, so that naming one changes nothing else.
+        order = list(self.shown[role])
+        return dict(sorted(own.items(), key=lambda one: _position(order, one[1]["example"])))
 
     def _unrouted(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Complete the responses to a request that meets no operation."""
@@ -243,6 +248,7 @@ class _Completion:
                 for response in responses
                 if has_example(self.openapi, ("components", "responses", response, *JSON_BODY), example)
             ]
+            # Not every contract documents a wrong method; the fake then uses the unknown path.
             if name in given or showing:
                 derived = {"response": showing[0]} if len(showing) == 1 else {}
                 yield name, {"status": status, **derived, **spec, "example": example}
@@ -262,6 +268,7 @@ class _Completion:
         found = self.operations.get(operation_id)
         names = re.findall(r"\{([^}]+)\}", found.path) if found else []
         at = _texts(given.get("job"))
+        # With two parameters, such as a model and a job, the author must say which is the job.
         if len(names) != 1 or any(text.startswith("$request") for text in at):
             return dict(given)
         return {**given, "job": _as_written([f"$request.path.{names[0]}", *at], given.get("job"))}
@@ -301,6 +308,7 @@ class _Completion:
         Only if every item that is there has the members that the status operation shows in its stage; in a list of
         summaries, an item that was forgotten must stay missing, so that lint reports it.
         """
+        # Given indices are about the items that the author sees.
         if len(listing["situations"]) != 1 or "stages" in listing["items"]:
             return
         (situation,) = listing["situations"].values()
@@ -327,6 +335,7 @@ class _Completion:
         """Add examples of a submission that shows none: for each model the values that its schema has as defaults."""
         found = self.operations.get(spec["operationId"])
         content = resolve(self.openapi, (*found.pointer, "requestBody", *JSON_BODY)) if found else MISSING
+        # One example of the author's own is a choice; adding to it could contradict it.
         if found is None or not isinstance(content, dict) or "examples" in content:
             return
         inside = next(iter(_pointers(spec.get("parameters", "$request.body#"))), ())
@@ -425,6 +434,11 @@ class _Completion:
         }
 
 
+def _position(names: list[str], name: str) -> int:
+    """Return the position of a name in a list, or that of the end."""
+    return names.index(name) if name in names else len(names)
+
+
 def _in_order(situations: Mapping[str, Any]) -> dict[str, Any]:
     """Return situations with the known ones first, in their order, whether they are implied or not."""
     known = [name for name in REFUSALS if name in situations]
@@ -432,6 +446,7 @@ def _in_order(situations: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _only_status(statuses: set[int]) -> dict[str, int]:
+    # The smallest would be a guess; a missing status is an error with a place.
     return {"status": min(statuses)} if len(statuses) == 1 else {}
 
 
@@ -482,6 +497,7 @@ def _with_status(given: Mapping[str, Any], status: Mapping[str, Any], shown: lis
     bindings = dict(given)
     for name, binding in status.items():
         own = given.get(name, MISSING)
+        # A given $response place replaces the derived one; a $request place does not compete with it.
         if own is None or any(text.startswith("$response") for text in ([] if own is MISSING else _texts(own))):
             continue
         response = [text for text in _texts(binding) if text.startswith("$response")]
@@ -495,6 +511,7 @@ def _with_status(given: Mapping[str, Any], status: Mapping[str, Any], shown: lis
 def _relative(bindings: Mapping[str, Any], start: str) -> Iterator[tuple[str, Any]]:
     """Yield bindings of a response relative to the innermost object that has all of them, as another message has."""
     places = {name: found for name, one in bindings.items() if (found := _pointers(one, "response"))}
+    # A provider wraps a single job, as in {"data": {...}}, but not each item of a list.
     root = _root(bindings)
     for name, found in places.items():
         texts = [start + format_pointer(pointer[len(root) :]) for pointer in found]

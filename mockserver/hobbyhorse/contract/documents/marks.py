@@ -65,6 +65,7 @@ def unmarked(documents: Mapping[str, Any]) -> tuple[dict[str, Any], list[Mark], 
                 marks += _read(file, holder, value)
             except ValueError:
                 malformed.append((file, (*holder, MARK)))
+            # Removing a member moves nothing else, so the places found before stay right.
             clean[file] = replaced(clean[file], (*holder, MARK), MISSING)
     return clean, marks, malformed
 
@@ -119,6 +120,7 @@ def holders(file: str, document: Any) -> Iterator[Pointer]:
     waiting: list[tuple[Pointer, Any, str]] = [((), document, "facts" if file == LIFECYCLE else "keywords")]
     while waiting:
         pointer, value, kind = waiting.pop()
+        # A stack instead of recursion: documents may be nested as deep as the loader allows.
         if isinstance(value, list):
             waiting += [((*pointer, str(index)), item, kind) for index, item in reversed(list(enumerate(value)))]
         elif isinstance(value, dict):

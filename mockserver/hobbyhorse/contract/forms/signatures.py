@@ -1,4 +1,4 @@
-"""Signatures of callbacks: made by the fake, verified by receivers; knows no contract and no HTTP."""
+"""Signatures of callbacks, for the fake and for receivers. Knows no contract and no HTTP."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ def verify(
     timestamp, message_id = found.get("timestamp", [""])[0], found.get("id", [""])[0]
     dated = any("{timestamp}" in pattern for pattern in signature.headers.values())
     if now is not None and signature.tolerance is not None and dated:
+        # int() accepts other digits and spaces, and takes long for very many digits.
         if not re.fullmatch("[0-9]{1,18}", timestamp):
             return False
         if abs(now - int(timestamp)) > signature.tolerance:
@@ -78,6 +79,7 @@ def read_header(pattern: str, value: str) -> dict[str, list[str]]:
     separator, parts = listed
     found: dict[str, list[str]] = {}
     for item in value.split(separator):
+        # A truncated or joined header must not verify by the fields that survived.
         if "=" not in item:
             return {}
         for part in parts:
@@ -96,6 +98,7 @@ def _field(pattern: str, value: str) -> dict[str, list[str]]:
 
 
 def _digest(signature: Signature, secret: str, body: bytes, timestamp: str, message_id: str) -> bytes:
+    # The body is bytes and may contain braces, so it is never formatted as text.
     before, mark, after = signature.content.partition("{body}")
     frame = [part.format(timestamp=timestamp, id=message_id).encode() for part in (before, after)]
     signed = frame[0] + (body if mark else b"") + frame[1]

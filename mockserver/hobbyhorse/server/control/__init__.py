@@ -1,1 +1,1 @@
-"""The control plane under `/_mock`; imports the server's parts, and is imported by `server.app` when first used."""
+"""The control plane under `/_mock`: access check, routes, handlers; `server.app` imports it on first use."""

@@ -1,4 +1,8 @@
-"""The control plane: what a test does besides what its client does, as control.openapi.json has it."""
+"""The control plane: routes, parameters and bodies as `control.openapi.json` describes them.
+
+The document is the source: routes are built from it, and each request is validated against it before its handler
+runs. A refused request therefore changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -27,27 +31,28 @@ from hobbyhorse.worlds.world import World
 __all__ = ["AccessCheck", "ControlContext", "ControlPlane", "read_document", "read_operations"]
 
 DOCUMENT = "control.openapi.json"
+# 1 MiB: far above any scenario, the largest body that the document allows, and small enough to hold in memory.
 MOST_BODY = 1024 * 1024
-"""The greatest body that is read, in bytes."""
-SEE = "GET /_mock/openapi.json says what is allowed"
+SEE = "GET /_mock/openapi.json documents the allowed values"
 JSON_TYPE = "application/json"
 BEARER = ("header", "authorization", "bearer ")
 
+# 15 digits: every integer of that length is exact as a JSON number in any language.
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
 
 
 @dataclass(frozen=True, slots=True)
 class ControlOperation:
-    """One operation of the document: where it stands there, its success, and what it takes."""
+    """An operation of the document: its location there, its status on success, its parameters and body."""
 
     id: str
     at: Pointer
     status: int
     open: bool
     query: Mapping[str, tuple[str, str]]
-    """By name: the type, and the address of the schema."""
+    """By name: the type, and the URI of the schema."""
     body: str | None
-    """The address of the body's schema."""
+    """The URI of the body's schema."""
     body_needed: bool
 
 
@@ -58,22 +63,23 @@ def read_document() -> dict[str, Any]:
 
 
 def read_operations(document: Mapping[str, Any]) -> dict[str, dict[str, ControlOperation]]:
-    """Return the document's operations by path and method; templated paths come last."""
+    """Return the document's operations by path and method, templated paths last."""
     found: dict[str, dict[str, ControlOperation]] = {}
+    # Last, because the router takes the first match: `{id}` would match literal segments too.
     for path in sorted(document["paths"], key=lambda path: ("{" in path, path)):
-        for method, said in document["paths"][path].items():
+        for method, spec in document["paths"][path].items():
             at = ("paths", path, method)
             query = {
                 one["name"]: (one["schema"]["type"], address(DOCUMENT, (*at, "parameters", str(number), "schema")))
-                for number, one in enumerate(said.get("parameters", ()))
+                for number, one in enumerate(spec.get("parameters", ()))
                 if one["in"] == "query"
             }
-            body = said.get("requestBody")
+            body = spec.get("requestBody")
             found.setdefault(path, {})[method.upper()] = ControlOperation(
-                id=said["operationId"],
+                id=spec["operationId"],
                 at=at,
-                status=next(int(status) for status in said["responses"] if status.startswith("2")),
-                open=any("world" not in way for way in said.get("security", document["security"])),
+                status=next(int(status) for status in spec["responses"] if status.startswith("2")),
+                open=any("world" not in way for way in spec.get("security", document["security"])),
                 query=query,
                 body=address(DOCUMENT, (*at, "requestBody", "content", JSON_TYPE, "schema")) if body else None,
                 body_needed=bool(body and body["required"]),
@@ -84,85 +90,88 @@ def read_operations(document: Mapping[str, Any]) -> dict[str, dict[str, ControlO
 class ControlPlane:
     """The control plane as an ASGI application, for paths that begin with `/_mock`."""
 
-    def __init__(self, desk: ControlContext, guard: AccessCheck) -> None:
-        self._desk = desk
-        self._guard = guard
+    def __init__(self, context: ControlContext, access: AccessCheck) -> None:
+        self._context = context
+        self._access = access
         document = read_document()
         self._document = orjson.dumps(document)
         self._schemas = Schemas({DOCUMENT: document})
-        self._security = (BEARER, *(way for contract in desk.contracts for way in contract.security if way != BEARER))
+        others = (way for contract in context.contracts for way in contract.security if way != BEARER)
+        self._security = (BEARER, *others)
         self.router = Router(
             [
                 Route(path, self._endpoint(operations), methods=list(operations))
                 for path, operations in read_operations(document).items()
             ],
             redirect_slashes=False,
-            default=self._nothing,
+            default=self._unknown_path,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, if its sender may drive the server."""
+        """Serve one request that passes the access check."""
+        # With an `app` in the scope, Starlette raises for a wrong method; without one it responds in plain text.
         scope = {**scope, "app": self}
-        forbidden = self._guard.judge(scope["scheme"], scope["headers"], scope["path"] == "/_mock/health")
+        forbidden = self._access.judge(scope["scheme"], scope["headers"], scope["path"] == "/_mock/health")
         if forbidden is not None:
             return await _problem(403, forbidden.code, forbidden.message, forbidden.hint)(scope, receive, send)
         try:
             await self.router(scope, receive, send)
         except HTTPException as error:
             allowed = dict(error.headers or {}).get("Allow", "")
-            message = f"{scope['path'][:200]} takes no {scope['method'][:40]}"
-            answer = _problem(error.status_code, "wrong_method", message, f"it takes {allowed}", error.headers)
-            await answer(scope, receive, send)
+            message = f"{scope['path'][:200]} does not allow {scope['method'][:40]}"
+            response = _problem(error.status_code, "wrong_method", message, f"allowed: {allowed}", error.headers)
+            await response(scope, receive, send)
 
-    async def _nothing(self, scope: Scope, receive: Receive, send: Send) -> None:
-        message = f"{scope['method'][:40]} {scope['path'][:200]} is no operation of the control plane"
+    async def _unknown_path(self, scope: Scope, receive: Receive, send: Send) -> None:
+        message = f"{scope['method'][:40]} {scope['path'][:200]} is not an operation of the control plane"
         await _problem(404, "unknown_path", message, SEE)(scope, receive, send)
 
     def _endpoint(self, operations: Mapping[str, ControlOperation]) -> Callable[[Request], Awaitable[Response]]:
-        async def answer(request: Request) -> Response:
+        async def endpoint(request: Request) -> Response:
             operation = operations["GET" if request.method == "HEAD" else request.method]
             try:
-                return await self._answer(operation, request)
+                return await self._handle(operation, request)
             except ControlError as error:
                 headers = {"www-authenticate": "Bearer"} if error.status == 401 else None
                 return _problem(error.status, error.code, error.message, error.hint, headers)
 
-        return answer
+        return endpoint
 
-    async def _answer(self, operation: ControlOperation, request: Request) -> Response:
-        """Find the world, hold the request against the document, do what it asks."""
-        world = self._desk.worlds.keyless if operation.open else self._world(request.scope)
+    async def _handle(self, operation: ControlOperation, request: Request) -> Response:
+        """Find the world, validate the request, run its handler."""
+        world = self._context.worlds.keyless if operation.open else self._world(request.scope)
         query = self._query(operation, request.scope)
         body = await self._body(operation, request)
         if operation.id == "getDocument":
             return Response(self._document, media_type=JSON_TYPE)
-        ask = ControlRequest(self._desk, world, request.scope, request.path_params, query, body)
-        said = await HANDLERS[operation.id](ask)
-        return Response(orjson.dumps(said), operation.status, media_type=JSON_TYPE)
+        control_request = ControlRequest(self._context, world, request.scope, request.path_params, query, body)
+        result = await HANDLERS[operation.id](control_request)
+        return Response(orjson.dumps(result), operation.status, media_type=JSON_TYPE)
 
     def _world(self, scope: Scope) -> World:
-        """Return the world of the key that the client uses, too."""
+        """Return the world of the API key, which the client under test uses too."""
         key = api_key(self._security, scope)
         if key is None:
-            hint = "send the API key that the client uses: Authorization: Bearer KEY; each key has a world of its own"
+            hint = "send the API key that the client uses: Authorization: Bearer KEY; each key has its own world"
             raise ControlError(401, "no_key", "the request names no world", hint)
-        world = self._desk.worlds.of(key)
+        world = self._context.worlds.of(key)
         if world is None:
             raise ControlError(
-                403, "key_refused", "the server does not accept this key", "hobbyhorse serve --api-key K"
+                403, "key_refused", "the server does not accept this key", "start it with --api-key KEY to accept it"
             )
         return world
 
     def _query(self, operation: ControlOperation, scope: Scope) -> dict[str, Any]:
-        """Read the query."""
+        """Read and validate the query."""
         keys = {name for part, name, _ in self._security if part == "query"}
         found: dict[str, Any] = {}
         for name, text in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
+            # A provider's key may be a query parameter; it is authentication, not an argument.
             if name in keys:
                 continue
             if name not in operation.query:
                 allowed = ", ".join(operation.query) or "none"
-                raise ControlError(422, "invalid_query", f"no parameter {name[:100]!r}", f"allowed: {allowed}")
+                raise ControlError(422, "invalid_query", f"unknown parameter {name[:100]!r}", f"allowed: {allowed}")
             if name in found:
                 raise ControlError(422, "invalid_query", f"{name} is given twice", SEE)
             kind, schema = operation.query[name]
@@ -173,7 +182,7 @@ class ControlPlane:
         return found
 
     async def _body(self, operation: ControlOperation, request: Request) -> dict[str, Any]:
-        """Read the body; none is an empty object where it may be left out."""
+        """Read and validate the body; an optional body may be empty, which means an empty object."""
         if operation.body is None:
             return {}
         content = await _read(request)
@@ -185,8 +194,8 @@ class ControlPlane:
             raise ControlError(status, body.situation, body.message or "", SEE)
         try:
             violations = self._schemas.violations(operation.body, body, most=1)
-        except (ValueError, RecursionError) as error:  # what cannot be judged: numbers out of range, or too deep
-            raise ControlError(400, "malformed_body", f"the body cannot be judged: {error}", SEE) from None
+        except (ValueError, RecursionError) as error:  # a number out of range, or nesting too deep for the validator
+            raise ControlError(400, "malformed_body", f"the body cannot be validated: {error}", SEE) from None
         for violation in violations:
             pointer = format_pointer(tuple(map(str, violation.location)))
             message = f"{pointer}: {violation.message}" if pointer else f"the body: {violation.message}"
@@ -195,7 +204,8 @@ class ControlPlane:
 
 
 async def _read(request: Request) -> bytes:
-    """Return the body, of at most 1 MiB."""
+    """Read a body of at most `MOST_BODY` bytes."""
+    # A declared length is refused unread; `int` is not tried on digits that no length has.
     declared = header(request.scope["headers"], b"content-length") or ""
     size, chunks = int(declared) if declared.isdecimal() and len(declared) < 19 else 0, []
     if size <= MOST_BODY:
@@ -207,13 +217,13 @@ async def _read(request: Request) -> bytes:
                 if size > MOST_BODY:
                     break
         except ClientDisconnect:
-            raise ControlError(400, "malformed_body", "the body breaks off", SEE) from None
+            raise ControlError(400, "malformed_body", "the body is incomplete", SEE) from None
     if size > MOST_BODY:
-        raise ControlError(413, "body_too_large", f"the body has more than {MOST_BODY} bytes", "send less")
+        raise ControlError(413, "body_too_large", f"the body has more than {MOST_BODY} bytes", "send a smaller body")
     return b"".join(chunks)
 
 
 def _problem(status: int, code: str, message: str, hint: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a refusal."""
-    said = {"error": {"code": code, "message": message, "hint": hint}}
-    return Response(orjson.dumps(said), status, headers, media_type=JSON_TYPE)
+    """Return the error response of the control plane."""
+    error = {"error": {"code": code, "message": message, "hint": hint}}
+    return Response(orjson.dumps(error), status, headers, media_type=JSON_TYPE)

@@ -1,4 +1,4 @@
-"""What each operation of the control plane does: a table of functions from a request to its answer."""
+"""The control handlers: a table from operation id to the function that handles it; knows no HTTP but the scope."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ from hobbyhorse.worlds.world import RESETS, World, Worlds
 if TYPE_CHECKING:
     from hobbyhorse.server.callbacks import CallbackAttempt, CallbackDispatcher
 
+# An image URL may be a data URI of megabytes; 200 characters show any real address.
 MOST_TEXT = 200
-"""How much of a picture's address is shown: one may be a whole picture."""
+# In the year 9892: ISO 8601 timestamps have four digits for the year.
 LAST_MOMENT = 250_000_000_000.0
-"""The last moment that a clock can be moved to: timestamps have four digits for the year."""
-MOST_NEAREST_EXCHANGES = 5
-"""How many exchanges a refusal lists."""
-PATIENCE, PAGE = 5.0, 100
+# Enough of the newest exchanges to see the mistake of the client, on one line of a log.
+MOST_RECENT_EXCHANGES = 5
+# The defaults of the document: `timeout` in seconds of `awaitExchanges`, and `limit` of the lists.
+DEFAULT_TIMEOUT, DEFAULT_LIMIT = 5.0, 100
 
 
 class ControlError(Exception):
-    """A refusal: the HTTP status, a code, what is wrong, and what to do."""
+    """A refusal: the HTTP status, a code, the reason, and the remedy."""
 
     def __init__(self, status: int, code: str, message: str, hint: str) -> None:
         super().__init__(f"{message}; {hint}")
@@ -47,31 +48,31 @@ class ControlError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ControlContext:
-    """What the control plane works on."""
+    """The parts of the server that the handlers work on."""
 
     contracts: Sequence[Contract]
     worlds: Worlds
     catalogue: Callable[[], Catalogue]
-    courier: Callable[[], CallbackDispatcher]
+    callback_dispatcher: Callable[[], CallbackDispatcher]
     origin: Callable[[Scope], str]
     reset: Callable[[World, Collection[str]], None]
     trace: Callable[[World, Contract, str], Trace]
     judge: Callable[[Contract, Trace], dict[str, Any]] | None = None
 
     def contract(self, key: str | None) -> Contract | None:
-        """Return the contract of a provider that is served, or None if none is named."""
+        """Return the contract of a served provider, or None for None. Raises ControlError."""
         found = next((contract for contract in self.contracts if contract.key == key), None)
         if found is None and key is not None:
             known = ", ".join(contract.key for contract in self.contracts)
-            raise ControlError(422, "unknown_provider", f"no provider {key!r}", f"the server has {known}")
+            raise ControlError(422, "unknown_provider", f"unknown provider {key!r}", f"served: {known}")
         return found
 
 
 @dataclass(frozen=True, slots=True)
 class ControlRequest:
-    """One request: its world, the names in its path, its query and its body, all of which keep the document."""
+    """One validated request: its world, its path parameters, its query and its body."""
 
-    desk: ControlContext
+    context: ControlContext
     world: World
     scope: Scope
     names: Mapping[str, str]
@@ -79,99 +80,108 @@ class ControlRequest:
     body: Mapping[str, Any]
 
     def job(self, name: str) -> Job:
-        """Return the job that the path names."""
+        """Return the job that the path names. Raises ControlError."""
         job = self.world.jobs.get(self.names[name])
         if job is None:
             message = f"this world has no job {self.names[name][:100]!r}"
-            raise ControlError(404, "unknown_job", message, "GET /_mock/jobs lists them; another key has another world")
+            raise ControlError(
+                404, "unknown_job", message, "GET /_mock/jobs lists its jobs; each API key has its own world"
+            )
         return job
 
 
 Handler = Callable[[ControlRequest], Awaitable[Any]]
 
 
-async def get_health(ask: ControlRequest) -> Any:
-    """Say that the server is up."""
+async def get_health(request: ControlRequest) -> Any:
+    """Report that the server is up."""
     return {"status": "ok"}
 
 
-async def get_version(ask: ControlRequest) -> Any:
-    """Say which version this is."""
+async def get_version(request: ControlRequest) -> Any:
+    """Report the version."""
     return {"name": "hobbyhorse", "version": version("hobbyhorse")}
 
 
-async def reset(ask: ControlRequest) -> Any:
-    """Make the world as good as new, or parts of it."""
-    what = [part for part in RESETS if part in ask.body.get("what", RESETS)]
-    ask.desk.reset(ask.world, what)
-    return {"reset": what}
+async def reset(request: ControlRequest) -> Any:
+    """Reset the world, or parts of it."""
+    parts = [part for part in RESETS if part in request.body.get("what", RESETS)]
+    request.context.reset(request.world, parts)
+    return {"reset": parts}
 
 
-async def get_clock(ask: ControlRequest) -> Any:
+async def get_clock(request: ControlRequest) -> Any:
     """Show the clock."""
-    clock = ask.world.clock
+    clock = request.world.clock
     return {"now": clock.now(), "speed": clock.speed, "waiting": clock.waiting}
 
 
-async def put_clock(ask: ControlRequest) -> Any:
+async def put_clock(request: ControlRequest) -> Any:
     """Set the speed of the clock."""
-    ask.world.clock.set_speed(float(ask.body["speed"]))
-    return await get_clock(ask)
+    request.world.clock.set_speed(float(request.body["speed"]))
+    return await get_clock(request)
 
 
-async def advance_clock(ask: ControlRequest) -> Any:
-    """Move the clock forward."""
-    _check_end(ask, ask.body["seconds"])
-    await ask.world.clock.advance(float(ask.body["seconds"]))
-    return await get_clock(ask)
+async def advance_clock(request: ControlRequest) -> Any:
+    """Advance the clock."""
+    _check_end(request, request.body["seconds"])
+    await request.world.clock.advance(float(request.body["seconds"]))
+    return await get_clock(request)
 
 
-async def run_until_idle(ask: ControlRequest) -> Any:
-    """Move the clock until nothing waits."""
-    _check_end(ask, 0)
-    await ask.world.run_until_idle()
-    return await get_clock(ask)
+async def run_until_idle(request: ControlRequest) -> Any:
+    """Advance the clock until nothing is due."""
+    _check_end(request, 0)
+    await request.world.run_until_idle()
+    return await get_clock(request)
 
 
-def _check_end(ask: ControlRequest, seconds: float) -> None:
-    now = ask.world.clock.now()
+def _check_end(request: ControlRequest, seconds: float) -> None:
+    now = request.world.clock.now()
     if now + seconds > LAST_MOMENT:
-        message = f"the clock is at {now:.0f} and cannot be moved by {seconds} s"
-        raise ControlError(409, "end_of_time", message, f"moments go to {LAST_MOMENT:.0f}; POST /_mock/reset")
+        message = f"the clock is at {now:.0f} and cannot advance by {seconds} s"
+        raise ControlError(
+            409, "end_of_time", message, f"the last moment is {LAST_MOMENT:.0f}; POST /_mock/reset starts over"
+        )
 
 
-async def list_jobs(ask: ControlRequest) -> Any:
+async def list_jobs(request: ControlRequest) -> Any:
     """List the jobs."""
-    ask.desk.contract(provider := ask.query.get("provider"))
-    wanted, now = ask.query.get("stage"), ask.world.clock.now()
-    stages = {name for contract in ask.desk.contracts for stage in contract.graph for name in (stage.name, stage.kind)}
+    request.context.contract(provider := request.query.get("provider"))
+    wanted, now = request.query.get("stage"), request.world.clock.now()
+    stages = {
+        name for contract in request.context.contracts for stage in contract.graph for name in (stage.name, stage.kind)
+    }
     _check_known("stage", wanted, stages)
     found = [
         job
-        for job in ask.world.jobs.values()
+        for job in request.world.jobs.values()
         if provider in (None, job.contract.key) and wanted in (None, job.stage(now).name, job.stage(now).kind)
     ]
-    return {"total": len(found), "jobs": [_job(job, now) for job in found[-ask.query.get("limit", PAGE) :]]}
+    return {
+        "total": len(found),
+        "jobs": [_job(job, now) for job in found[-request.query.get("limit", DEFAULT_LIMIT) :]],
+    }
 
 
-async def get_job(ask: ControlRequest) -> Any:
+async def get_job(request: ControlRequest) -> Any:
     """Show a job."""
-    return _job(ask.job("id"), ask.world.clock.now())
+    return _job(request.job("id"), request.world.clock.now())
 
 
-async def move_job(ask: ControlRequest) -> Any:
-    """Move a job to a stage, and have its end told, whenever it is now, to who asked for that."""
-    job = ask.job("id")
+async def move_job(request: ControlRequest) -> Any:
+    """Move a job to a stage; its callback follows whenever its end is now."""
+    job = request.job("id")
     try:
-        ask.world.transition(job, ask.body["stage"], ask.body.get("code"), ask.body.get("message"))
+        request.world.transition(job, request.body["stage"], request.body.get("code"), request.body.get("message"))
     except LifecycleError as error:
         graph = job.contract.graph
-        stage = job.stage(ask.world.clock.now())
-        hint = f"{stage.name!r} may be followed by {', '.join(map(repr, stage.next)) or 'nothing: the job has ended'}"
-        if ask.body["stage"] not in graph.stages:
+        stage = job.stage(request.world.clock.now())
+        hint = f"{stage.name!r} can be followed by {', '.join(map(repr, stage.next)) or 'nothing: the job has ended'}"
+        if request.body["stage"] not in graph.stages:
             hint += f"; the stages are {', '.join(one.name for one in graph)}"
         raise ControlError(409, "illegal_transition", str(error), hint) from None
-    return await get_job(ask)
+    return await get_job(request)
 
 
 def _job(job: Job, now: float) -> dict[str, Any]:
@@ -208,67 +218,68 @@ def _short(text: str) -> str:
     return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}… ({len(text)} characters)"
 
 
-async def list_exchanges(ask: ControlRequest) -> Any:
+async def list_exchanges(request: ControlRequest) -> Any:
     """List the exchanges."""
-    return _journal(ask, _matching(ask, ask.query), ask.query.get("limit", PAGE))
+    return _journal(request, _matching(request, request.query), request.query.get("limit", DEFAULT_LIMIT))
 
 
-async def await_exchanges(ask: ControlRequest) -> Any:
-    """Wait until so many exchanges match."""
-    count, timeout = int(ask.body.get("count", 1)), ask.body.get("timeout", PATIENCE)
+async def await_exchanges(request: ControlRequest) -> Any:
+    """Wait until enough exchanges match."""
+    count, timeout = int(request.body.get("count", 1)), request.body.get("timeout", DEFAULT_TIMEOUT)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
-    while len(found := _matching(ask, ask.body)) < count:
+    while len(found := _matching(request, request.body)) < count:
         try:
-            await asyncio.wait_for(ask.world.journal.changed(), max(0.0, deadline - loop.time()))
-        except asyncio.TimeoutError:  # another class than the builtin one before Python 3.11
-            raise _late(ask, found, count, timeout) from None
+            await asyncio.wait_for(request.world.journal.changed(), max(0.0, deadline - loop.time()))
+        except asyncio.TimeoutError:  # not the builtin TimeoutError before Python 3.11
+            raise _timed_out(request, found, count, timeout) from None
         except asyncio.CancelledError:
-            raise ControlError(503, "server_stops", "the server stops while it waits", "start it again") from None
-    return _journal(ask, found, count)
+            raise ControlError(503, "server_stops", "the server stopped during the wait", "start it again") from None
+    return _journal(request, found, count)
 
 
-def _late(ask: ControlRequest, found: Sequence[Exchange], count: int, timeout: float) -> ControlError:
-    """Return the refusal of a wait that was in vain: what there was instead."""
-    wanted = ", ".join(f"{name} {value!r}" for name, value in ask.body.items() if name not in ("count", "timeout"))
-    message = f"{len(found)} of {count} exchanges after {timeout:g} s" + (f" with {wanted}" if wanted else "")
-    everything = list(ask.world.journal)
+def _timed_out(request: ControlRequest, found: Sequence[Exchange], count: int, timeout: float) -> ControlError:
+    """Return the error of a wait that timed out; its hint lists the newest exchanges."""
+    wanted = ", ".join(f"{name} {value!r}" for name, value in request.body.items() if name not in ("count", "timeout"))
+    message = f"{len(found)} of {count} exchanges within {timeout:g} s" + (f" with {wanted}" if wanted else "")
+    everything = list(request.world.journal)
     seen = "; ".join(
         f"{one.method} {one.path[:MOST_TEXT]} {one.status} ({one.provider} {one.role or 'none'}, {one.situation})"
-        for one in everything[-MOST_NEAREST_EXCHANGES:]
+        for one in everything[-MOST_RECENT_EXCHANGES:]
     )
-    hint = f"this world has seen {len(everything)}, at last: {seen}" if everything else "this world has seen no request"
+    hint = f"the journal has {len(everything)}, the newest: {seen}" if everything else "the journal is empty"
     return ControlError(408, "timeout", message, hint)
 
 
-def _matching(ask: ControlRequest, wanted: Mapping[str, Any]) -> list[Exchange]:
-    """Return the exchanges that meet every filter."""
-    ask.desk.contract(wanted.get("provider"))
-    roles = {role for contract in ask.desk.contracts for role in contract.operations}
+def _matching(request: ControlRequest, wanted: Mapping[str, Any]) -> list[Exchange]:
+    """Return the exchanges that match every filter."""
+    request.context.contract(wanted.get("provider"))
+    roles = {role for contract in request.context.contracts for role in contract.operations}
     _check_known("role", wanted.get("role"), {MEDIA, *roles})
     names = ("provider", "role", "situation", "status", "move", "path", "job")
     pairs = [(name, wanted[name]) for name in names if name in wanted]
     method = wanted["method"].upper() if "method" in wanted else None
     return [
         one
-        for one in ask.world.journal
+        for one in request.world.journal
         if method in (None, one.method) and all(getattr(one, name) == value for name, value in pairs)
     ]
 
 
 def _check_known(name: str, got: str | None, known: Collection[str]) -> None:
+    # A filter that can never match is a typo in the test, which an empty list would hide.
     if got is not None and got not in known:
-        raise ControlError(422, "invalid_query", f"no {name} {got!r}", f"known are {', '.join(sorted(known))}")
+        raise ControlError(422, "invalid_query", f"unknown {name} {got!r}", f"allowed: {', '.join(sorted(known))}")
 
 
-def _journal(ask: ControlRequest, found: Sequence[Exchange], limit: int) -> dict[str, Any]:
-    journal = ask.world.journal
-    shown = [_exchange(ask, one) for one in found[-limit:]]
+def _journal(request: ControlRequest, found: Sequence[Exchange], limit: int) -> dict[str, Any]:
+    journal = request.world.journal
+    shown = [_exchange(request, one) for one in found[-limit:]]
     return {"total": journal.total, "kept": len(journal), "matching": len(found), "exchanges": shown}
 
 
-def _exchange(ask: ControlRequest, exchange: Exchange) -> dict[str, Any]:
-    contract = ask.desk.contract(exchange.provider)
+def _exchange(request: ControlRequest, exchange: Exchange) -> dict[str, Any]:
+    contract = request.context.contract(exchange.provider)
     secret = {(part, name) for part, name, _ in contract.security} if contract else set()
     text = exchange.query.split("&") if exchange.query else []
     query = [
@@ -296,11 +307,12 @@ def _exchange(ask: ControlRequest, exchange: Exchange) -> dict[str, Any]:
 
 
 def _nearest(contract: Contract, exchange: Exchange) -> dict[str, Any] | None:
-    """Return what a request that was refused comes nearest to, and how it differs; None for any other."""
+    """Return the nearest operation to a refused request, and the differences; None for other requests."""
     if exchange.role is None and exchange.situation in UNMATCHED:
         near = nearest(contract, exchange.method, exchange.path)
     elif (operation := contract.operations.get(exchange.role or "")) is not None and _invalid(exchange):
         found = None
+        # A body that was cut in the journal would differ where it was cut.
         if len(exchange.body) < MOST_JOURNAL_BODY_BYTES:
 
             def given(name: str) -> str | None:
@@ -313,7 +325,7 @@ def _nearest(contract: Contract, exchange: Exchange) -> dict[str, Any] | None:
     else:
         return None
     operation = near.operation
-    how = "no operation; the nearest is" if exchange.role is None else "not as the contract has it;"
+    how = "no operation; the nearest is" if exchange.role is None else "does not match the contract;"
     return {
         "role": operation.role,
         "method": operation.method,
@@ -328,75 +340,78 @@ def _invalid(exchange: Exchange) -> bool:
     return exchange.status >= 400 and bool({exchange.situation, noted} & INVALID)
 
 
-async def list_scenarios(ask: ControlRequest) -> Any:
+async def list_scenarios(request: ControlRequest) -> Any:
     """List the catalogue."""
     with _refusing(422):
-        catalogue = ask.desk.catalogue()
-    return {"scenarios": [_scenario(ask, scenario) for scenario in catalogue.values()]}
+        catalogue = request.context.catalogue()
+    return {"scenarios": [_scenario(request, scenario) for scenario in catalogue.values()]}
 
 
-async def get_scenario(ask: ControlRequest) -> Any:
+async def get_scenario(request: ControlRequest) -> Any:
     """Show a scenario of the catalogue."""
     with _refusing(404):
-        scenario = find(ask.desk.catalogue(), ask.names["name"])
-    return {**_scenario(ask, scenario), "scenario": scenario.to_json()}
+        scenario = find(request.context.catalogue(), request.names["name"])
+    return {**_scenario(request, scenario), "scenario": scenario.to_json()}
 
 
-def _scenario(ask: ControlRequest, scenario: Scenario) -> dict[str, Any]:
-    fits = [contract.key for contract in ask.desk.contracts if not misfits(scenario, contract)]
+def _scenario(request: ControlRequest, scenario: Scenario) -> dict[str, Any]:
+    fits = [contract.key for contract in request.context.contracts if not misfits(scenario, contract)]
     return {"name": scenario.name, "why": scenario.why, "providers": fits}
 
 
-async def list_armed(ask: ControlRequest) -> Any:
+async def list_armed(request: ControlRequest) -> Any:
     """List what is armed."""
-    return {"armed": [armed.to_json() for armed in ask.world.scenarios.armed]}
+    return {"armed": [armed.to_json() for armed in request.world.scenarios.armed]}
 
 
-async def arm_scenario(ask: ControlRequest) -> Any:
+async def arm_scenario(request: ControlRequest) -> Any:
     """Arm a scenario."""
-    said, jobs = ask.body["scenario"], ask.body.get("jobs", 1)
-    provider = ask.body.get("provider")
-    ask.desk.contract(provider)
+    given, jobs = request.body["scenario"], request.body.get("jobs", 1)
+    provider = request.body.get("provider")
+    request.context.contract(provider)
     with _refusing(422):
-        scenario = find(ask.desk.catalogue(), said) if isinstance(said, str) else read_scenario(said)
-        armed: ArmedScenario = ask.world.scenarios.arm(
+        scenario = find(request.context.catalogue(), given) if isinstance(given, str) else read_scenario(given)
+        armed: ArmedScenario = request.world.scenarios.arm(
             scenario,
-            ask.desk.contracts,
+            request.context.contracts,
             provider=provider,
             jobs=None if jobs == "all" else int(jobs),
-            seed=int(ask.body.get("seed", 0)),
+            seed=int(request.body.get("seed", 0)),
         )
     return armed.to_json()
 
 
 @contextmanager
 def _refusing(status: int) -> Iterator[None]:
-    """Refuse, with a status, what turns out to be no scenario."""
+    """Turn a ScenarioError into a refusal with the given status."""
     try:
         yield
     except ScenarioError as error:
-        hint = error.hint or "GET /_mock/scenarios lists what can be armed, and where"
+        hint = error.hint or "GET /_mock/scenarios lists the scenarios and their providers"
         raise ControlError(status, error.code, error.message, hint) from None
 
 
-async def disarm_all(ask: ControlRequest) -> Any:
+async def disarm_all(request: ControlRequest) -> Any:
     """Disarm everything."""
-    return {"disarmed": ask.world.scenarios.disarm()}
+    return {"disarmed": request.world.scenarios.disarm()}
 
 
-async def disarm(ask: ControlRequest) -> Any:
+async def disarm(request: ControlRequest) -> Any:
     """Disarm one scenario."""
-    text = ask.names["id"]
-    gone = ask.world.scenarios.disarm(int(text)) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
-    if not gone:
-        message = f"nothing is armed as {text[:100]!r}"
-        raise ControlError(404, "unknown_armed", message, "GET /_mock/scenarios/armed lists what is")
-    return {"disarmed": gone}
+    text = request.names["id"]
+    # `int` accepts other digits, signs and underscores; an id has none of them.
+    disarmed = (
+        request.world.scenarios.disarm(int(text)) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
+    )
+    if not disarmed:
+        message = f"no scenario is armed with the id {text[:100]!r}"
+        raise ControlError(404, "unknown_armed", message, "GET /_mock/scenarios/armed lists the ids")
+    return {"disarmed": disarmed}
 
 
-async def list_attempts(ask: ControlRequest) -> Any:
+async def list_attempts(request: ControlRequest) -> Any:
     """List the attempts to deliver callbacks."""
-    return {"attempts": [_attempt(attempt) for attempt in ask.desk.courier().of(ask.world)]}
+    return {"attempts": [_attempt(attempt) for attempt in request.context.callback_dispatcher().of(request.world)]}
 
 
 def _attempt(attempt: CallbackAttempt) -> dict[str, Any]:
@@ -415,21 +430,21 @@ def _attempt(attempt: CallbackAttempt) -> dict[str, Any]:
     }
 
 
-async def redeliver(ask: ControlRequest) -> Any:
+async def redeliver(request: ControlRequest) -> Any:
     """Deliver the callback of a job once more."""
-    job = ask.job("job")
+    job = request.job("job")
     try:
-        ask.desk.courier().redeliver(ask.world, job)
+        request.context.callback_dispatcher().redeliver(request.world, job)
     except LookupError as error:
-        message = str(error.args[0]) if error.args else f"{job.id} has no callback"
-        hint = "a callback is told when a job that asked for one has ended; GET /_mock/jobs shows its stage"
+        message = str(error.args[0]) if error.args else f"the job {job.id!r} has no callback"
+        hint = "a callback is sent when a job with a callback URL has ended; GET /_mock/jobs shows the stage"
         raise ControlError(409, "no_callback", message, hint) from None
     return {"job": job.id}
 
 
-async def get_ledger(ask: ControlRequest) -> Any:
-    """Show what is billed."""
-    ledger = ask.world.ledger()
+async def get_ledger(request: ControlRequest) -> Any:
+    """Show the billed and billable jobs."""
+    ledger = request.world.ledger()
     entries = [
         {
             "job": entry.job,
@@ -452,48 +467,49 @@ async def get_ledger(ask: ControlRequest) -> Any:
     }
 
 
-async def get_trace(ask: ControlRequest) -> Any:
-    """Show what passed between a provider and the client."""
-    return to_json(_trace(ask)[1])
+async def get_trace(request: ControlRequest) -> Any:
+    """Show the trace between a provider and the client."""
+    return to_json(_trace(request)[1])
 
 
-async def get_report(ask: ControlRequest) -> Any:
-    """Judge what passed between a provider and the client."""
-    contract, trace = _trace(ask)
-    if ask.desk.judge is None:
-        hint = "start it with `hobbyhorse serve`, or as MockServer(judge=...); GET /_mock/trace shows what happened"
+async def get_report(request: ControlRequest) -> Any:
+    """Judge the client by its trace."""
+    contract, trace = _trace(request)
+    if request.context.judge is None:
+        hint = "start it with `hobbyhorse serve`, or as MockServer(judge=...); GET /_mock/trace shows the trace itself"
         raise ControlError(501, "no_judge", "the server was started without a judge", hint)
-    return ask.desk.judge(contract, trace)
+    return request.context.judge(contract, trace)
 
 
-def _trace(ask: ControlRequest) -> tuple[Contract, Trace]:
-    contract = ask.desk.contract(ask.query.get("provider"))
+def _trace(request: ControlRequest) -> tuple[Contract, Trace]:
+    contract = request.context.contract(request.query.get("provider"))
     if contract is None:
-        known = ", ".join(contract.key for contract in ask.desk.contracts)
-        raise ControlError(422, "invalid_query", "no provider is named", f"?provider=P, where P is one of {known}")
-    return contract, ask.desk.trace(ask.world, contract, f"{ask.desk.origin(ask.scope)}/{contract.key}")
+        known = ", ".join(contract.key for contract in request.context.contracts)
+        raise ControlError(422, "invalid_query", "the provider is missing", f"add ?provider=P; allowed: {known}")
+    return contract, request.context.trace(
+        request.world, contract, f"{request.context.origin(request.scope)}/{contract.key}"
+    )
 
 
-async def get_settings(ask: ControlRequest) -> Any:
-    """Show how the world behaves."""
-    return {"pace": ask.world.pace, "limits": ask.world.limits.to_json()}
+async def get_settings(request: ControlRequest) -> Any:
+    """Show the settings of the world."""
+    return {"pace": request.world.pace, "limits": request.world.limits.to_json()}
 
 
-async def patch_settings(ask: ControlRequest) -> Any:
-    """Change how the world behaves."""
-    changes = dict(ask.body.get("limits", {}))
-    for name in ("concurrent_jobs", "workers", "rivals"):  # 2.0 is an integer in JSON
+async def patch_settings(request: ControlRequest) -> Any:
+    """Change the settings of the world."""
+    changes = dict(request.body.get("limits", {}))
+    for name in ("concurrent_jobs", "workers", "rivals"):  # JSON Schema takes 2.0 for an integer
         if changes.get(name) is not None:
             changes[name] = int(changes[name])
     if changes:
         try:
-            ask.world.limit(read_limits({**ask.world.limits.to_json(), **changes}))
+            request.world.limit(read_limits({**request.world.limits.to_json(), **changes}))
         except ValueError as error:
-            raise ControlError(
-                422, "invalid_body", str(error), "GET /_mock/openapi.json says what is allowed"
-            ) from None
-    ask.world.pace = ask.body.get("pace", ask.world.pace)
-    return await get_settings(ask)
+            hint = "GET /_mock/openapi.json documents the allowed values"
+            raise ControlError(422, "invalid_body", str(error), hint) from None
+    request.world.pace = request.body.get("pace", request.world.pace)
+    return await get_settings(request)
 
 
 HANDLERS: Mapping[str, Handler] = {
@@ -523,4 +539,4 @@ HANDLERS: Mapping[str, Handler] = {
     "getSettings": get_settings,
     "patchSettings": patch_settings,
 }
-"""By operationId of control.openapi.json; `getDocument` is the document itself."""
+"""By operationId of control.openapi.json, without `getDocument`, which needs no handler."""

@@ -1,1 +1,1 @@
-"""The files that the fake serves and fetches: videos, pictures, signed links; imports no other part of `server` but `request`."""
+"""The files that the fake serves and fetches: videos, images, refusals; of `server` it imports only `request`."""

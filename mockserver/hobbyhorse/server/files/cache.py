@@ -1,4 +1,4 @@
-"""Files by name in a directory of bounded size, shared by processes; the least recently used go first."""
+"""Files by name in a directory of bounded size, shared by processes; the least recently used are removed first."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import shutil
 import time
 from pathlib import Path
 
+# `find` returns a path that is opened later; a minute is enough for that, even on a busy machine.
 IN_USE_SECONDS = 60.0
-"""A file that was used so recently is not removed: somebody may be about to open it."""
-
+# An hour: no video takes that long to render, so its process must have died.
 ABANDONED_SECONDS = 3_600.0
 
 
 class Cache:
-    """A directory of finished files. Files are made aside and renamed, so that each is whole or not there."""
+    """A directory of finished files; each is written under a hidden name and renamed, so that it is never partial."""
 
     def __init__(self, directory: Path, most_bytes: int) -> None:
         self.directory = directory
@@ -23,12 +23,13 @@ class Cache:
         self._sweep()
 
     def path(self, name: str) -> Path:
-        """Return where a file is, or is to be made."""
+        """Return the path of a file, whether it exists or not."""
         return self.directory / name
 
     def find(self, name: str) -> Path | None:
-        """Return a file that is there, and note that it was used."""
+        """Return the path of a file and mark it as used, or None if it does not exist."""
         path = self.path(name)
+        # Touching proves that the file exists and protects it from `trim`, in one step that cannot race.
         try:
             os.utime(path)
         except OSError:
@@ -36,12 +37,12 @@ class Cache:
         return path
 
     def trim(self) -> None:
-        """Remove the least recently used files until the bound is kept; those in use stay."""
+        """Remove the least recently used files until the rest fits the bound; files in use stay."""
         files = []
         for path in self.directory.iterdir():
             try:
                 found = path.stat()
-            except OSError:
+            except OSError:  # another process has removed it
                 continue
             if path.is_file() and not path.name.startswith("."):
                 files.append((found.st_mtime, found.st_size, path))
@@ -53,7 +54,7 @@ class Cache:
             excess -= size
 
     def _sweep(self) -> None:
-        """Remove what makers left behind that did not live to finish."""
+        """Remove the unfinished files of processes that died."""
         for path in self.directory.glob(".*"):
             try:
                 abandoned = time.time() - path.stat().st_mtime > ABANDONED_SECONDS

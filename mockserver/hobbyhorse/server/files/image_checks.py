@@ -1,100 +1,97 @@
-"""Looking at a submission's pictures: what can be told at once is told at once, what must be fetched holds the job."""
+"""The images of a submission: checked before the response if they are at hand, fetched while the job is held if not.
+
+An inline image or a fixture needs no network, so a bad one is a refusal of the submission. An image that must be
+fetched may take seconds, and the response does not wait: the job is accepted and held, and a bad image fails the job.
+An image on another machine is fetched only if its host is allowed; otherwise a placeholder stands in, and the journal
+notes it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hobbyhorse.contract.request import Order, Refusal, ValidRequest
-from hobbyhorse.server.files.image_sources import Source, tell
+from hobbyhorse.server.files.image_sources import Source, classify
 from hobbyhorse.server.request import OperationRequest
 from hobbyhorse.worlds.jobs import Job
 
 if TYPE_CHECKING:
     from hobbyhorse.media.picture import PictureError
 
-IMMEDIATE_SOURCES = frozenset({Source.INLINE, Source.OWN})
-LATER = frozenset({Source.FETCH})
+IMMEDIATE_SOURCES = frozenset({Source.INLINE, Source.FIXTURE})
+DEFERRED_SOURCES = frozenset({Source.FETCH})
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedOrder:
-    """An order whose pictures were looked at: some may have still to be fetched, one may be no picture at all."""
+    """An order whose immediate images are stored; `invalid_url` is the first URL that is not usable at all."""
 
     order: Order
     to_fetch: bool
-    nonsense: str | None
+    invalid_url: str | None
     notes: tuple[str, ...]
 
     @property
     def pending(self) -> bool:
-        """Whether the job must not end yet."""
-        return self.to_fetch or self.nonsense is not None
+        """Whether the job must be held, to fetch an image or to fail."""
+        return self.to_fetch or self.invalid_url is not None
 
 
-async def look(call: OperationRequest, understood: ValidRequest) -> CheckedOrder | Refusal:
-    """Take in the pictures that are at hand, and note those that will not be fetched."""
-    order, notes = understood.order, list(understood.notes)
-    pictures = [url for url in (order.first_frame, *order.references) if url]
-    sources = {url: tell(url, call.policy, call.origin) for url in pictures}
+async def check_images(call: OperationRequest, valid: ValidRequest) -> CheckedOrder | Refusal:
+    """Store the immediate images of a submission, and note the images that will not be fetched."""
+    order, notes = valid.order, list(valid.notes)
+    urls = [url for url in (order.first_frame, *order.references) if url]
+    sources = {url: classify(url, call.policy, call.origin) for url in urls}
     for url, source in sources.items():
         if source is Source.ELSEWHERE:
             notes.append(f"not fetched, a placeholder stands in: {url[:200]}")
     if IMMEDIATE_SOURCES & set(sources.values()):
-        taken = await _take(call, order, IMMEDIATE_SOURCES)
-        if not isinstance(taken, Order):
-            return Refusal("invalid_request", str(taken), location(understood))
-        order = taken
-    nonsense = next((url for url, source in sources.items() if source is Source.NONSENSE), None)
-    return CheckedOrder(order, Source.FETCH in sources.values(), nonsense, tuple(notes))
+        stored = await _store(call, order, IMMEDIATE_SOURCES)
+        if not isinstance(stored, Order):
+            return Refusal("invalid_request", str(stored), location(valid))
+        order = stored
+    invalid_url = next((url for url, source in sources.items() if source is Source.INVALID), None)
+    return CheckedOrder(order, Source.FETCH in sources.values(), invalid_url, tuple(notes))
 
 
-def location(understood: ValidRequest) -> tuple[str | int, ...]:
-    """Return where the pictures stand in the documented form of a request."""
-    model = understood.order.model
+def location(valid: ValidRequest) -> tuple[str | int, ...]:
+    """Return the location of the images in the documented form of a request."""
+    model = valid.order.model
     places = model.parameters.get("first_frame") or model.parameters.get("references") or ((),)
     return ("body", *places[0])
 
 
-def hold(call: OperationRequest, job: Job, looked: CheckedOrder) -> None:
-    """Hold a job until its pictures are fetched, which begins now."""
+def hold_until_fetched(call: OperationRequest, job: Job, checked: CheckedOrder) -> None:
+    """Hold a job, and start to fetch its images."""
     job.held = True
 
     async def action() -> None:
-        await fetch(call, job, looked)
+        await fetch_images(call, job, checked)
 
+    # On the clock, not as a bare task, so that virtual time counts the fetch as work in progress.
     call.world.clock.at(call.world.clock.now(), action)
 
 
-async def fetch(call: OperationRequest, job: Job, looked: CheckedOrder) -> None:
-    """Fetch a job's pictures; the job fails if one of them cannot be used."""
-    if looked.nonsense is not None:
-        job.release(call.world.clock.now(), f"{looked.nonsense[:120]!r} is no http(s) address and no data URI")
+async def fetch_images(call: OperationRequest, job: Job, checked: CheckedOrder) -> None:
+    """Fetch a job's images and end its hold; the job fails if an image is not usable."""
+    if checked.invalid_url is not None:
+        job.release(call.world.clock.now(), f"{checked.invalid_url[:120]!r} is no http(s) address and no data URI")
         return
-    taken = await _take(call, job.order, LATER)
-    if isinstance(taken, Order):
-        job.order = taken
+    stored = await _store(call, job.order, DEFERRED_SOURCES)
+    if isinstance(stored, Order):
+        job.order = stored
         job.release(call.world.clock.now())
     else:
-        job.release(call.world.clock.now(), str(taken))
+        job.release(call.world.clock.now(), str(stored))
 
 
-async def make_video(call: OperationRequest, job: Job) -> bool:
-    """Make a job's video before anybody asks for it; whether that succeeded this time."""
-    from hobbyhorse.server.files.renderer import VideoError  # noqa: PLC0415 - the studio is loaded only when it is needed
-
-    try:
-        await call.studio().video(job)
-    except VideoError:
-        return False
-    return True
+async def render_video(call: OperationRequest, job: Job) -> bool:
+    """Render a job's video before its first request; return whether that succeeded."""
+    return isinstance(await call.renderer().try_video(job), Path)
 
 
-async def _take(call: OperationRequest, order: Order, sources: frozenset[Source]) -> Order | PictureError:
-    """Take in an order's pictures from some sources; return what is wrong with the first that cannot be used."""
-    from hobbyhorse.media.picture import PictureError  # noqa: PLC0415 - pillow stays off the way to readiness
-
-    try:
-        return await call.studio().gallery.take(order, call.origin, sources)
-    except PictureError as error:
-        return error
+async def _store(call: OperationRequest, order: Order, sources: frozenset[Source]) -> Order | PictureError:
+    """Store an order's images from the given sources; return the error of the first that is not usable."""
+    return await call.renderer().image_store.try_take(order, call.origin, sources)

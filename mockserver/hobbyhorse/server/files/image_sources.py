@@ -1,4 +1,9 @@
-"""Where an input picture is to come from, told by its address alone; opens nothing and looks nothing up."""
+"""The source of an input image, decided by its URL alone; opens no file, resolves no name.
+
+The fake runs on developers' machines and in CI, and must not become a way to request internal addresses (SSRF). Only
+loopback and explicitly allowed hosts are fetched. The spelling of a URL is checked here, and the address that its
+name resolves to again by `FetchPolicy.allows_address`, because a public name may point to a private address.
+"""
 
 from __future__ import annotations
 
@@ -8,33 +13,33 @@ from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import SplitResult, unquote, urlsplit
 
-OWN_PATH = "/fixtures/images/"
+FIXTURES_PATH = "/fixtures/images/"
 
 
 class Source(Enum):
-    """What is done with a picture's address."""
+    """How an image URL is handled."""
 
-    INLINE = "inline"  # a data: URI, decoded
-    OWN = "own"  # one of the project's own pictures, read
-    FETCH = "fetch"  # on this machine, or on a host that is allowed
-    ELSEWHERE = "elsewhere"  # on another machine or the provider's own: not fetched, a placeholder stands in
-    NONSENSE = "nonsense"  # no address at all
+    INLINE = "inline"  # a data URI: decoded
+    FIXTURE = "fixture"  # a fixture image of this server: read from disk
+    FETCH = "fetch"  # on loopback or an allowed host: fetched
+    ELSEWHERE = "elsewhere"  # on another machine, or in a provider's own scheme: a placeholder stands in
+    INVALID = "invalid"  # not a URL
 
 
-KEPT_PREFIX = "sha256:"
+STORED_PREFIX = "sha256:"
 
-_OF_A_PROVIDER = re.compile(r"(?!https?:|ftps?:|file:)[a-z][a-z0-9+.-]*://\S+$", re.IGNORECASE)
-"""A scheme of a provider's own, such as its uploads have."""
+_PROVIDER_SCHEME = re.compile(r"(?!https?:|ftps?:|file:)[a-z][a-z0-9+.-]*://\S+$", re.IGNORECASE)
+"""A URL in a provider's own scheme, such as the URL of an upload."""
 
 
 @dataclass(frozen=True, slots=True)
 class FetchPolicy:
-    """The hosts that pictures may be fetched from besides this machine; `*` is every public one."""
+    """The hosts that images may be fetched from besides loopback; `*` is every public host."""
 
     hosts: frozenset[str] = frozenset()
 
     def allows(self, url: str) -> bool:
-        """Whether an http(s) address may be fetched, as far as its spelling tells."""
+        """Whether an http(s) URL may be fetched, by its spelling."""
         parts = split(url)
         if parts is None:
             return False
@@ -42,36 +47,38 @@ class FetchPolicy:
         return is_loopback(host) or host in self.hosts or "*" in self.hosts
 
     def allows_address(self, host: str, address: str) -> bool:
-        """Whether a host may be reached at the address that its name stands for."""
+        """Whether a host may be reached at an address that its name resolves to."""
         where = ipaddress.ip_address(address.partition("%")[0])
+        # ::ffff:10.0.0.1 is the private IPv4 address 10.0.0.1.
         where = getattr(where, "ipv4_mapped", None) or where
         if host in self.hosts:
             return True
         return where.is_loopback if is_loopback(host) else where.is_global and "*" in self.hosts
 
 
-def tell(url: str, policy: FetchPolicy, origin: str) -> Source:
-    """Tell what is to be done with a picture's address, for a server that is reached at `origin`."""
-    if url.startswith(KEPT_PREFIX):
-        return Source.NONSENSE
+def classify(url: str, policy: FetchPolicy, origin: str) -> Source:
+    """Return the source of an image URL, for a server that is reached at `origin`."""
+    # The name of a stored image is internal; from a client it would read another client's image.
+    if url.startswith(STORED_PREFIX):
+        return Source.INVALID
     if url[:5].lower() == "data:":
         return Source.INLINE
-    if own_name(url, origin) is not None:
-        return Source.OWN
+    if fixture_name(url, origin) is not None:
+        return Source.FIXTURE
     if split(url) is None:
-        return Source.ELSEWHERE if _OF_A_PROVIDER.match(url) else Source.NONSENSE
+        return Source.ELSEWHERE if _PROVIDER_SCHEME.match(url) else Source.INVALID
     return Source.FETCH if policy.allows(url) else Source.ELSEWHERE
 
 
-def own_name(url: str, origin: str) -> str | None:
-    """Return the name of the project's own picture that an address means, or None."""
-    beginning = origin + OWN_PATH
+def fixture_name(url: str, origin: str) -> str | None:
+    """Return the name of the fixture image that a URL of this server names, or None."""
+    beginning = origin + FIXTURES_PATH
     name = unquote(url[len(beginning) :].partition("?")[0]) if url.startswith(beginning) else ""
     return name if name and "/" not in name and name not in (".", "..") else None
 
 
 def split(url: str) -> SplitResult | None:
-    """Return the parts of an http(s) address, or None if it is none."""
+    """Split an http(s) URL; return None if it is not one."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
@@ -81,12 +88,12 @@ def split(url: str) -> SplitResult | None:
 
 
 def host_of(parts: SplitResult) -> str:
-    """Return the host of an address, in lower case and without a final dot."""
+    """Return the host of a URL, in lower case and without a trailing dot."""
     return (parts.hostname or "").rstrip(".").lower()
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host means this machine by its very spelling."""
+    """Whether a host is loopback by its spelling."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

@@ -1,4 +1,10 @@
-"""From a job to its media: each video is made when it is first asked for, once, off the event loop, and kept."""
+"""From a job to its files: each is rendered on first use, once, off the event loop, and kept in the cache.
+
+A file is identified twice. `_key` identifies the file of a job, before anything is prepared: concurrent requests for
+it share one task. The digest of everything that the file is rendered from is its name in the cache: two jobs with
+equal orders and seeds share one file, and one rendering. Both are needed, because the digest is only known after the
+images have been read.
+"""
 
 from __future__ import annotations
 
@@ -26,74 +32,88 @@ Rendered = TypeVar("Rendered")
 
 
 class Renderer:
-    """Makes the media of jobs. Videos are kept in the cache, pictures as long as the studio.
-
-    At most as many makers run at once as there are cores, and whoever asks for a video that is being made waits for it.
-    """
+    """Renders the files of jobs, on at most one thread for each core; stores the input images until it is closed."""
 
     def __init__(self, cache: Cache, policy: FetchPolicy) -> None:
-        self._pictures = tempfile.TemporaryDirectory(prefix="hobbyhorse-")
-        self.gallery = ImageStore(Path(self._pictures.name), policy)
+        self._image_directory = tempfile.TemporaryDirectory(prefix="hobbyhorse-")
+        self.image_store = ImageStore(Path(self._image_directory.name), policy)
         self._cache = cache
+        # Threads, not processes: ffmpeg does the work in processes of its own.
         self._pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="film")
-        self._making: dict[object, asyncio.Task[Path]] = {}
+        self._rendering: dict[object, asyncio.Task[Path]] = {}
         self._names: dict[object, str] = {}
 
     async def video(self, job: Job) -> Path:
-        """Return the job's MP4. Raises VideoError if it cannot be made this time."""
+        """Return the job's MP4, rendering it on first use. Raises VideoError."""
         return await self._once(job, "mp4", film)
 
     async def first_frame(self, job: Job) -> Path:
-        """Return the first frame of the job's video as a JPEG."""
+        """Return the first frame of the job's video as a JPEG, rendering it on first use. Raises VideoError."""
         return await self._once(job, "jpg", _still)
 
+    async def try_video(self, job: Job) -> Path | VideoError:
+        """Do as `video`, but return the error: a caller that has to name it would import pillow."""
+        try:
+            return await self.video(job)
+        except VideoError as error:
+            return error
+
+    async def try_first_frame(self, job: Job) -> Path | VideoError:
+        """Do as `first_frame`, but return the error."""
+        try:
+            return await self.first_frame(job)
+        except VideoError as error:
+            return error
+
     def made(self, job: Job) -> Path | None:
-        """Return the job's MP4 if somebody has asked for it before and it is still kept, or None."""
+        """Return the job's MP4 if it has been rendered and is still cached, or None."""
         name = self._names.get(_key(job, "mp4"))
         return None if name is None else self._cache.find(name)
 
     def forget(self, jobs: Iterable[Job]) -> None:
-        """Forget which files are those of jobs; the files are kept."""
+        """Forget the file names of jobs; the files stay in the cache."""
         for job in jobs:
             for kind in ("mp4", "jpg"):
                 self._names.pop(_key(job, kind), None)
 
     async def _once(self, job: Job, kind: str, make: Callable[[VideoSpec, Path], object]) -> Path:
-        """Return a file of a job, made by whoever asks first while the others wait."""
+        """Return a file of a job; concurrent calls share one rendering."""
         key = _key(job, kind)
         name = self._names.get(key)
         if name is not None and (path := self._cache.find(name)) is not None:
             return path
-        if (task := self._making.get(key)) is None:
-            task = asyncio.get_running_loop().create_task(self._make(job, kind, make))
-            self._making[key] = task
-            task.add_done_callback(lambda _: self._making.pop(key, None))
+        if (task := self._rendering.get(key)) is None:
+            task = asyncio.get_running_loop().create_task(self._find_or_render(job, kind, make))
+            self._rendering[key] = task
+            task.add_done_callback(lambda _: self._rendering.pop(key, None))
+        # Shielded: a client that disconnects must not cancel the rendering for the others.
         return await asyncio.shield(task)
 
-    async def _make(self, job: Job, kind: str, make: Callable[[VideoSpec, Path], object]) -> Path:
-        shot, name = await self._run(partial(self._prepare, job, kind))
+    async def _find_or_render(self, job: Job, kind: str, make: Callable[[VideoSpec, Path], object]) -> Path:
+        spec, name = await self._run(partial(self._prepare, job, kind))
         self._names[_key(job, kind)] = name
-        while (task := self._making.get(name)) is not None:
+        # Another job with the same digest may be rendering this very file.
+        while (task := self._rendering.get(name)) is not None:
             await asyncio.shield(task)
         if (path := self._cache.find(name)) is not None:
             return path
-        self._making[name] = task = asyncio.get_running_loop().create_task(self._film(shot, name, make))
-        task.add_done_callback(lambda _: self._making.pop(name, None))
+        self._rendering[name] = task = asyncio.get_running_loop().create_task(self._render(spec, name, make))
+        task.add_done_callback(lambda _: self._rendering.pop(name, None))
         return await task
 
-    async def _film(self, shot: VideoSpec, name: str, make: Callable[[VideoSpec, Path], object]) -> Path:
+    async def _render(self, spec: VideoSpec, name: str, make: Callable[[VideoSpec, Path], object]) -> Path:
         path = self._cache.path(name)
-        await self._run(partial(make, shot, path))
+        await self._run(partial(make, spec, path))
         await self._run(self._cache.trim)
         return path
 
     def _prepare(self, job: Job, kind: str) -> tuple[VideoSpec, str]:
-        """Return what is to be filmed, its pictures at hand, and the name of the file that comes out."""
+        """Return the specification of a job's video, with its images, and the file name in the cache."""
         order = job.order
-        shot = VideoSpec(
+        spec = VideoSpec(
             task=order.model.task,
-            first_frame=self._picture(order.first_frame) if order.first_frame else None,
-            references=tuple(self._picture(name) for name in order.references),
+            first_frame=self._image(order.first_frame) if order.first_frame else None,
+            references=tuple(self._image(name) for name in order.references),
             prompt=order.prompt,
             tier=tier(order),
             ratio=ratio(order),
@@ -102,39 +122,41 @@ class Renderer:
             watermark=order.watermark,
             comment=f"{order.model.id}, {order.resolution}, {order.seconds} s, seed {job.seed}",
         )
-        return shot, f"{digest(shot)}.{kind}"
+        return spec, f"{digest(spec)}.{kind}"
 
-    def _picture(self, name: str) -> bytes:
-        """Return a picture of the gallery, or one that is drawn from its address."""
-        return self.gallery.read(name) if self.gallery.has(name) else placeholder(name)
+    def _image(self, name: str) -> bytes:
+        """Return a stored image, or a placeholder drawn from the URL if it was not fetched."""
+        return self.image_store.read(name) if self.image_store.has(name) else placeholder(name)
 
     async def _run(self, work: Callable[[], Rendered]) -> Rendered:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def close(self) -> None:
-        """Stop what is being made and remove the pictures."""
+        """Cancel pending renderings and remove the stored images."""
+        # Without waiting: a rendering takes seconds, and nothing will read its file.
         self._pool.shutdown(wait=False, cancel_futures=True)
-        self._pictures.cleanup()
+        self._image_directory.cleanup()
 
 
 def _key(job: Job, kind: str) -> object:
-    """Return what tells a job's file from every other: in worlds with the same seed, ids are the same."""
+    """Return the identity of a job's file; the id alone is not enough, since equal seeds give equal ids."""
     return job.id, job.seed, job.order.identity, kind
 
 
 def tier(order: Order) -> int:
-    """Return the tier of a resolution such as `720p`; 1080 where there is none."""
+    """Return the number of a resolution such as `720p`; 1080 if there is none."""
     digits = re.match(r"\d+", order.resolution or "")
     return int(digits.group()) if digits else 1080
 
 
 def ratio(order: Order) -> tuple[int, int] | None:
-    """Return the sides of a ratio such as `16:9`; None where the first frame decides."""
+    """Return the sides of a ratio such as `16:9`; None if the first frame decides."""
     sides = re.fullmatch(r"(\d+):(\d+)", order.ratio or "")
     return (int(sides[1]), int(sides[2])) if sides else None
 
 
-def _still(shot: VideoSpec, path: Path) -> None:
+def _still(spec: VideoSpec, path: Path) -> None:
+    # The cache is shared by processes; the process id keeps their temporary files apart.
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_bytes(first_frame_jpeg(shot))
+    aside.write_bytes(first_frame_jpeg(spec))
     aside.replace(path)

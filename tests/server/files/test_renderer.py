@@ -1,0 +1,164 @@
+"""Each file is rendered once, by at most as many threads as there are cores, and is the same for the same order."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+import pytest
+
+from hobbyhorse.clock.clock import ManualClock
+from hobbyhorse.contract.forms.expressions import replaced
+from hobbyhorse.media.video import VideoError, VideoSpec
+from hobbyhorse.server.app import Fake, Options
+from hobbyhorse.server.files import renderer
+from tests.conftest import CONTRACTS
+from tests.server.media_host import CONTRACT, Host, count_renderings
+from tests.world import KEY, ContractClient, Mock, documented
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_many_first_requests_for_one_video_render_it_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = count_renderings(monkeypatch)
+    url = await host.video()
+    answers = await asyncio.gather(*(host.client.get(url) for _ in range(200)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({hashlib.sha256(answer.content).digest() for answer in answers}) == 1
+    assert len(seen) == 1
+
+
+async def test_fifty_videos_are_never_rendered_by_more_threads_than_cores(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stand_in(shot: VideoSpec, out: Path) -> None:
+        time.sleep(0.005)  # long enough for every free thread to begin
+        out.write_bytes(b"a film")
+
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    seen = count_renderings(monkeypatch, make=stand_in)
+    jobs = [await host.mock.submit(CONTRACT) for _ in range(50)]
+    await host.mock.clock.advance(3_600)
+    world = host.mock.world
+    files = [host.mock.fake.renderer().video(world.jobs[job]) for job in jobs]
+    assert len(set(await asyncio.gather(*files))) == 50
+    assert (len(seen), max(seen)) == (50, 2)
+
+
+def test_six_requests_give_the_same_bytes_in_two_processes(tmp_path: Path) -> None:
+    tables = [hashes(tmp_path / str(number)) for number in range(2)]
+    assert tables[0] == tables[1]
+    assert len(set(tables[0].values())) == 6
+
+
+def hashes(cache: Path) -> dict[str, str]:
+    """Submit six jobs to a server process; return the hash of each video."""
+    contract = next(contract for contract in CONTRACTS if "seed" in contract.models[0].parameters)
+    operation, model, body = documented(contract)
+    program = str(Path(sys.executable).with_name("hobbyhorse"))
+    command = [program, "serve", "--port", "0", "--pace", "instant", "--cache", str(cache)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+        assert server.stdout is not None
+        try:
+            url = json.loads(server.stdout.readline())["url"]
+            with httpx.Client(trust_env=False, timeout=60) as http:
+                client = ContractClient(contract, f"{url}/{contract.key}", KEY, http)
+                found = {}
+                for number, picture in enumerate(("landscape.jpg", "square.webp", "graphic.png") * 2):
+                    order = body
+                    values = {"seed": 7 + number // 3, "first_frame": f"{url}/fixtures/images/{picture}", "duration": 3}
+                    for name, value in values.items():
+                        place = (*operation.model_parameters.pointer, *model.parameters[name][0])
+                        order = replaced(order, place, value)
+                    job = client.submit(model.id, order).reading.values["job"]
+                    role = "result" if "result" in contract.operations else "status"
+                    video = client.call(role, path={"job": job}).reading.values["video_url"]
+                    found[f"{picture} {values['seed']}"] = hashlib.sha256(http.get(video).content).hexdigest()
+                return found
+        finally:
+            server.terminate()
+
+
+async def test_the_same_order_and_seed_give_the_same_bytes_in_another_server(tmp_path: Path) -> None:
+    digests = []
+    for number in range(2):
+        mock = Mock([CONTRACT], cache=tmp_path / str(number), seed=3)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(mock.fake), base_url="http://mock.test") as client:
+            answer = await client.get(await Host(mock, client).video())
+            digests.append((hashlib.sha256(answer.content).hexdigest(), answer.headers["etag"]))
+    assert digests[0] == digests[1]
+
+
+async def test_the_cache_is_shared_by_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = count_renderings(monkeypatch)
+    for _ in range(2):
+        mock = Mock([CONTRACT], cache=tmp_path, seed=3)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(mock.fake), base_url="http://mock.test") as client:
+            assert (await client.get(await Host(mock, client).video())).status_code == 200
+    assert len(seen) == 1
+
+
+def test_a_fake_without_jobs_makes_no_cache(tmp_path: Path) -> None:
+    Fake(options=Options(cache=tmp_path / "cache", make_clock=ManualClock))
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(("resolution", "expected"), [("720p", 720), ("1080P", 1080), ("4k", 4), (None, 1080)])
+def test_a_tier_is_the_number_of_a_resolution(resolution: str | None, expected: int) -> None:
+    order = SimpleNamespace(resolution=resolution)
+    assert renderer.tier(order) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("text", "expected"), [("16:9", (16, 9)), (None, None), ("adaptive", None), ("16:9:4", None)])
+def test_a_ratio_is_its_two_sides_or_none(text: str | None, expected: tuple[int, int] | None) -> None:
+    order = SimpleNamespace(ratio=text)
+    assert renderer.ratio(order) == expected  # type: ignore[arg-type]
+
+
+async def test_a_failed_rendering_is_returned_as_an_error_and_retried_on_the_next_call(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = count_renderings(monkeypatch, fail=1)
+    job = host.mock.world.jobs[await host.mock.submit(CONTRACT)]
+    rendering = host.mock.fake.renderer()
+    failed = await rendering.try_video(job)
+    assert isinstance(failed, VideoError)
+    assert rendering.made(job) is None
+    path = await rendering.try_video(job)
+    assert isinstance(path, Path)
+    assert (path.suffix, len(seen)) == (".mp4", 2)
+
+
+async def test_a_forgotten_job_loses_its_file_name_and_the_cache_keeps_the_file(host: Host) -> None:
+    job = host.mock.world.jobs[await host.mock.submit(CONTRACT)]
+    rendering = host.mock.fake.renderer()
+    assert rendering.made(job) is None
+    path = await rendering.video(job)
+    frame = await rendering.try_first_frame(job)
+    assert rendering.made(job) == path
+    assert isinstance(frame, Path)
+    assert frame.read_bytes().startswith(b"\xff\xd8")
+    rendering.forget([job])
+    assert rendering.made(job) is None
+    assert path.is_file()
+
+
+async def test_a_client_that_leaves_does_not_cancel_the_rendering_for_the_others(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = count_renderings(monkeypatch)
+    job = host.mock.world.jobs[await host.mock.submit(CONTRACT)]
+    rendering = host.mock.fake.renderer()
+    leaving, staying = (asyncio.ensure_future(rendering.video(job)) for _ in range(2))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert (await staying).is_file()
+    assert leaving.cancelled()
+    assert len(seen) == 1

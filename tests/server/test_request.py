@@ -1,0 +1,191 @@
+"""Reading one request: its key, its body, its idempotency key, and the refusals of each."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.types import Message as Event
+from starlette.types import Receive, Scope
+
+from hobbyhorse.contract.request import MOST_BODY_BYTES, Refusal
+from hobbyhorse.contract.routes import Routes
+from hobbyhorse.contract.values import Contract, find_situation
+from hobbyhorse.server.files.image_sources import FetchPolicy
+from hobbyhorse.server.request import (
+    ClientGone,
+    ContractBroken,
+    OperationRequest,
+    api_key,
+    header,
+    read_all,
+    refuse,
+)
+from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES
+from tests.conftest import contracts_that
+from tests.server.test_app import Bad, submit
+from tests.world import Mock, documented
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_body_over_64_mib_is_refused_whatever_length_it_declares(contract: Contract) -> None:
+    mock = Mock([contract])
+    reply = await submit(mock, contract, Bad("", body=lambda body: b" " * (MOST_BODY_BYTES + 1)))
+    expected = find_situation(contract.operations["submit"], "body_too_large")
+    assert expected is not None
+    assert reply.status == expected.status
+    assert not mock.world.jobs
+
+
+# ---- the parts of one request
+
+
+def scope_of(query: bytes = b"", **headers: str) -> Scope:
+    """Return the scope of a request; `x_acme` is the header `x-acme`."""
+    raw = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
+    return {"type": "http", "headers": raw, "query_string": query}
+
+
+def receiving(*chunks: bytes, ends: bool = True) -> Receive:
+    """Return a `receive` that yields the chunks of a body, then disconnects; unless it `ends`, more was to follow."""
+    last = len(chunks) - 1
+    events: list[Event] = [
+        {"type": "http.request", "body": chunk, "more_body": number < last or not ends}
+        for number, chunk in enumerate(chunks)
+    ]
+
+    async def receive() -> Event:
+        return events.pop(0) if events else {"type": "http.disconnect"}
+
+    return receive
+
+
+def call_of(contract: Contract, receive: Receive, mock: Mock | None = None, **headers: str) -> OperationRequest:
+    """Return a submission that is being handled."""
+    mock = mock or Mock([contract])
+    route, values = Routes(contract).match("POST", example_path(contract)) or pytest.fail("no route")
+    return OperationRequest(
+        contract,
+        route,
+        values,
+        scope_of(b"", **headers),
+        receive,
+        "http://mock.test",
+        "http://mock.test",
+        mock.world,
+        mock.fake.worlds,
+        mock.fake.callback_dispatcher,
+        mock.fake.renderer,
+        FetchPolicy(),
+    )
+
+
+def example_path(contract: Contract) -> str:
+    operation, model, _ = documented(contract)
+    path = operation.path
+    for place in operation.bindings["model"].request:
+        path = path.replace("{" + place.name + "}", model.id)
+    return path
+
+
+BEARER, QUERY, HEADER = ("header", "authorization", "bearer "), ("query", "key", ""), ("header", "x-acme", "token ")
+
+
+@pytest.mark.parametrize(
+    ("scope", "key"),
+    [
+        (scope_of(authorization="Bearer secret"), "secret"),
+        (scope_of(authorization="bEARER  secret "), "secret"),
+        (scope_of(authorization="Bearer "), None),
+        (scope_of(authorization="Basic secret"), None),
+        (scope_of(b"key=a%20key"), "a key"),
+        (scope_of(b"key=+"), None),
+        (scope_of(b"other=secret"), None),
+        (scope_of(x_acme="Token secret"), "secret"),
+        (scope_of(b"key=second", authorization="Bearer first"), "first"),
+        (scope_of(), None),
+    ],
+)
+async def test_a_key_is_found_in_each_place_of_the_security_and_a_blank_one_is_none(
+    scope: Scope, key: str | None
+) -> None:
+    assert api_key((BEARER, QUERY, HEADER), scope) == key
+
+
+async def test_a_header_is_the_first_of_its_name() -> None:
+    headers = [(b"a", b"1"), (b"b", b"2"), (b"b", b"\xe5")]
+    assert header(headers, b"b") == "2"
+    assert header(reversed(headers), b"b") == "å"
+    assert header(headers, b"c") is None
+
+
+async def test_a_body_is_read_to_its_end_and_kept_as_far_as_the_journal_keeps_it() -> None:
+    assert await read_all(receiving(b"ab", b"", b"c")) == b"abc"
+    chunk = bytes(MOST_JOURNAL_BODY_BYTES - 1)
+    assert await read_all(receiving(chunk, b"xyz", b"more")) == chunk + b"x"
+
+
+async def test_a_client_that_leaves_inside_its_body_is_gone(contract: Contract) -> None:
+    with pytest.raises(ClientGone):
+        await read_all(receiving(b"ab", ends=False))
+    with pytest.raises(ClientGone):
+        await call_of(contract, receiving(b"{", ends=False)).read()
+
+
+async def test_a_body_is_read_once(contract: Contract) -> None:
+    call = call_of(contract, receiving(b'{"a"', b": 1}"), content_type="application/json")
+    assert await call.json() == {"a": 1}
+    assert await call.read() is None
+    assert (call.body, await call.json()) == (b'{"a": 1}', {"a": 1})
+
+
+@pytest.mark.parametrize("declared", [str(MOST_BODY_BYTES + 1), "9" * 400])
+async def test_a_declared_length_over_the_bound_is_refused_unread_and_stays_refused(
+    declared: str, contract: Contract
+) -> None:
+    async def receive() -> Event:
+        pytest.fail("the body must not be read")
+
+    call = call_of(contract, receive, content_length=declared)
+    for _ in range(2):
+        refused = await call.read()
+        assert refused is not None
+        assert refused.situation == "body_too_large"
+        assert str(MOST_BODY_BYTES) in str(refused.message)
+
+
+@contracts_that(lambda contract: contract.idempotency.key is not None)
+async def test_a_claimed_key_refuses_the_next_request_until_it_is_released(contract: Contract) -> None:
+    mock = Mock([contract])
+    place = contract.idempotency.key
+    assert place is not None
+    named = {place.name.lower().replace("-", "_"): "a-key"}
+    first, second = (call_of(contract, receiving(), mock, **named) for _ in range(2))
+    messages = [call.parameters() for call in (first, second)]
+    assert not [message for message in messages if isinstance(message, Refusal)]
+    assert first.claim(messages[0]) == "a-key"  # type: ignore[arg-type]
+    assert first.claim(messages[0]) == "a-key", "the claim of the request itself"  # type: ignore[arg-type]
+    assert second.claim(messages[1]) == Refusal("key_in_flight")  # type: ignore[arg-type]
+    second.release()
+    assert second.claim(messages[1]) == Refusal("key_in_flight"), "only the holder releases"  # type: ignore[arg-type]
+    first.release()
+    assert second.claim(messages[1]) == "a-key"  # type: ignore[arg-type]
+
+
+async def test_a_refusal_without_a_situation_in_the_contract_is_the_contracts_fault(contract: Contract) -> None:
+    call = call_of(contract, receiving())
+    with pytest.raises(ContractBroken, match=r"submit has no situation 'never_documented' and no substitute"):
+        refuse(call, Refusal("never_documented"))
+
+
+async def test_a_refusal_carries_its_message_into_the_response_and_the_notes(contract: Contract) -> None:
+    response = refuse(call_of(contract, receiving()), Refusal("invalid_request", "'seed' is a horse", ("body", "seed")))
+    assert b"'seed' is a horse" in response.body
+    assert response.notes == ("invalid_request: 'seed' is a horse",)
+    assert response.job is None
+
+
+async def test_the_links_of_a_request_are_under_its_own_origin_or_the_media_origin(contract: Contract) -> None:
+    call = call_of(contract, receiving())
+    assert call.media.origin == "http://mock.test"
+    call.media_url = "http://files.test"
+    assert (call.media.origin, call.media.world) == ("http://files.test", call.world.handle)
