@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -278,21 +279,49 @@ def test_a_restarted_client_is_not_judged_by_its_callbacks(contract: Contract) -
     assert all(messages(rule, trace) is None for rule in RULES)
 
 
+def reporting_progress(contract: Contract) -> Contract:
+    """Return the contract with callbacks about a job under way instead of callbacks about its failure."""
+    assert contract.callbacks is not None
+    name = ends(contract, "failure")
+    early = replace(contract.callbacks.situations[name], stages=frozenset({running(contract)}))
+    situations = {**contract.callbacks.situations, name: early}
+    return replace(contract, callbacks=replace(contract.callbacks, situations=situations))
+
+
+@calling
+def test_a_callback_that_reports_progress_is_not_the_end(contract: Contract) -> None:
+    rule, changed = rules.first_is_not_terminal, reporting_progress(contract)
+    assert (rule.applies(contract), rule.applies(changed)) == (False, True)
+    assert changed.callbacks is not None
+    body = changed.callbacks.situations[ends(contract, "failure")].template.write({"job": JOB}.get)
+
+    def told() -> Teller:
+        return deliver(ordered(changed), body=body).wait(5)
+
+    assert messages(rule, whole(deliver(ordered(changed))).story()) is None
+    assert messages(rule, told().end("error").story()) == []
+    assert messages(rule, whole(told()).story()) == [], "the job was read first"
+    assert messages(rule, deliver(told()).wait(5).end("success").story()) == [], "its end was reported, too"
+    found = f"{JOB} was treated as done although its callback reported progress"
+    assert messages(rule, told().end("success").story()) == [found]
+    assert messages(rule, told().media().end("error").story()) == [found]
+
+
 TROUBLES = ["silence", "503", "429", "html", "empty", "cut", "foreign", "running", "wait", "extra_field", "latency"]
 TOLD = ["genuine", "twice", "forged", "unsigned", "unknown_job", "null_payload", "lost"]
 FETCHES = ["silence", "503", "403", "cut", "range", "html"]
 
 
 @given(
-    st.sampled_from([contract.key for contract in CONTRACTS]),
-    st.lists(st.sampled_from(["silence", "503", "429"]), max_size=3),
-    st.lists(st.sampled_from([*TROUBLES, *TOLD, *TOLD]), max_size=10),
-    st.lists(st.sampled_from(FETCHES), max_size=3),
-    st.sampled_from(["success", "failed", "timeout", "error", "private"]),
-    st.booleans(),
+    key=st.sampled_from([contract.key for contract in CONTRACTS]),
+    orders=st.lists(st.sampled_from(["silence", "503", "429"]), max_size=3),
+    events=st.lists(st.sampled_from([*TROUBLES, *TOLD, *TOLD]), max_size=10),
+    fetches=st.lists(st.sampled_from(FETCHES), max_size=3),
+    end=st.sampled_from(["success", "failed", "timeout", "error", "private"]),
+    late=st.booleans(),
 )
 def test_a_careful_client_is_never_accused(
-    key: str, orders: list[str], events: list[str], fetches: list[str], end: str, late: bool
+    *, key: str, orders: list[str], events: list[str], fetches: list[str], end: str, late: bool
 ) -> None:
     """Whatever the faults: it submits with pauses, believes signed callbacks, reads the job, keeps complete files."""
     contract = next(contract for contract in CONTRACTS if contract.key == key)
