@@ -20,7 +20,7 @@ class ReportError(ValueError):
 
 
 def verdict_json(one: Verdict, accepted: str | None = None) -> dict[str, Any]:
-    """Return what the reports of both suites have of a verdict; its findings are added by each suite."""
+    """Return the fields of a verdict that both suites report; each suite adds the findings."""
     rule = one.rule
     fields = {
         "id": rule.id,
@@ -65,7 +65,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JUnitSuite:
-    """What JUnit shows of a run beside its verdicts.
+    """The facts about a run that JUnit shows beside its verdicts.
 
     `accepted` and `stale` are ids of rules in the baseline. `families` names the families of rules; a family without
     a name keeps its letters. `error` is a sentence that explains why nothing could be judged.
