@@ -77,7 +77,7 @@ def result(*rules: Rule, known: dict[str, str] | None = None, **more: Any) -> Se
     session = session_on(contract, MODEL, not_found)
     for _ in range(2):
         session.call("status", probe="job", path={"job": "job-1"})
-    return replace(concluded(session, contract, rules, 1.25, known), **more)
+    return replace(concluded(session, contract, rules, 1.25, known=known), **more)
 
 
 BREACH = Breach("request 1 is <wrong>", ("openapi.json#/paths",), 404)

@@ -59,7 +59,7 @@ def not_found(request: httpx.Request) -> httpx.Response:
 
 
 def result(*rules: Rule, **known: str) -> ServerResult:
-    return concluded(called(not_found), CONTRACT, rules, 1.0, known)
+    return concluded(called(not_found), CONTRACT, rules, 1.0, known=known)
 
 
 def test_an_unbroken_run_is_clean_and_exits_with_0() -> None:
@@ -84,7 +84,7 @@ def test_a_baseline_entry_that_is_not_found_any_more_exits_with_1() -> None:
 
 def test_an_endpoint_that_cannot_be_judged_exits_with_2_and_makes_nothing_stale() -> None:
     session = called(lambda request: httpx.Response(200, text="<html>"))
-    found = concluded(session, CONTRACT, (rule("SHA-90", Breach("x")),), 1.0, {"SHA-90": "known"})
+    found = concluded(session, CONTRACT, (rule("SHA-90", Breach("x")),), 1.0, known={"SHA-90": "known"})
     assert (found.status, found.verdicts, found.stale, found.clean) == (2, (), (), False)
     assert found.unjudged is not None
 

@@ -212,7 +212,7 @@ FLIPS: tuple[tuple[str, str, Any], ...] = (
     ("runcomfy", "lifecycle.json#/situations/unauthenticated/status", 401),
     ("runflow", "openapi.json#/components/schemas/Runs/required", ["another_cursor"]),
     ("vtrix", "openapi.json#/components/schemas/Error/required", ["error"]),
-    ("vtrix", "lifecycle.json#/job_id", {"form": "ulid", "prefix": "job-"}),
+    ("vtrix", "lifecycle.json#/job_id", {"form": "ulid", "prefix": "job-", "x-assumed": "job-id"}),
     ("vtrix", "lifecycle.json#/situations/unknown_job", {"status": 401, "example": "unauthenticated"}),
 )
 """Places that a contract only assumes, and other values for them."""

@@ -211,13 +211,13 @@ def first_of_kind(check: KindCheck) -> Check:
 
     @wraps(check)
     def filtered(trace: AnnotatedTrace) -> Evidence:
-        told: set[Hashable] = set()
+        reported: set[Hashable] = set()
         # Every poll repeats the same fact, so a count would only say how often the job was polled.
         for one in check(trace):
             if isinstance(one, Observed):
                 yield one
-            elif one[0] not in told:
-                told.add(one[0])
+            elif one[0] not in reported:
+                reported.add(one[0])
                 yield one[1]
 
     return filtered

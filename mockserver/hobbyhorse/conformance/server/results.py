@@ -13,7 +13,7 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.trace import Trace
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerResult:
     """The verdicts, the lessons, the ledger, and the probes left out.
 
@@ -62,6 +62,7 @@ def concluded(
     contract: Contract,
     rules: Sequence[Rule],
     seconds: float,
+    *,
     known: Mapping[str, str] | None = None,
     diagnosis: str | None = None,
 ) -> ServerResult:
@@ -72,21 +73,21 @@ def concluded(
     broken = {one.rule.id for one in verdicts if one.verdict == BROKEN}
     budget = session.endpoint.budget
     return ServerResult(
-        contract.key,
-        session.model.id,
-        session.endpoint.base_url,
-        session.seed,
-        budget.limit,
-        budget.spent,
-        seconds,
-        verdicts,
-        trace,
-        tuple(session.ledger),
-        tuple(session.notes),
-        unjudged,
-        {rule: why for rule, why in (known or {}).items() if rule in broken},
+        provider=contract.key,
+        model=session.model.id,
+        base_url=session.endpoint.base_url,
+        seed=session.seed,
+        budget=budget.limit,
+        spent=budget.spent,
+        seconds=seconds,
+        verdicts=verdicts,
+        trace=trace,
+        ledger=tuple(session.ledger),
+        notes=tuple(session.notes),
+        unjudged=unjudged,
+        accepted={rule: why for rule, why in (known or {}).items() if rule in broken},
         # A rule that was not judged may still be broken: nothing is stale then.
-        () if unjudged is not None else tuple(sorted(set(known or {}) - broken)),
+        stale=() if unjudged is not None else tuple(sorted(set(known or {}) - broken)),
     )
 
 

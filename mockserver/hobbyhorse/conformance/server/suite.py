@@ -31,7 +31,7 @@ CALLBACK_GRACE_SECONDS = 1.0
 DIAGNOSIS_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteOptions:
     """The options of one run.
 
@@ -101,7 +101,7 @@ def examine(
         silent = not any(exchange.status for exchange in list(session.endpoint.exchanges))
         left = options.timeout - (time.monotonic() - started)
         diagnosis = diagnose(options.base_url, min(max(left, 0.1), DIAGNOSIS_SECONDS)) if silent else None
-        return concluded(session, contract, rules, time.monotonic() - started, known, diagnosis)
+        return concluded(session, contract, rules, time.monotonic() - started, known=known, diagnosis=diagnosis)
 
 
 def run_within(seconds: float, work: Callable[[], None]) -> None:

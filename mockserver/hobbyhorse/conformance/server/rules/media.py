@@ -74,7 +74,7 @@ def each_video(check: VideoCheck) -> Check:
 
 
 def each_readable_video(check: VideoCheck) -> Check:
-    """Apply a check to each video of a trace whose properties could be read."""
+    """Apply a check to each video of a trace with readable properties."""
 
     @each_video
     @wraps(check)
@@ -276,7 +276,7 @@ def audio(one: OrderedVideo) -> Evidence:
 )
 @each_readable_video
 def moov_first(one: OrderedVideo) -> Evidence:
-    """Find files whose index comes last."""
+    """Find files with the index after the media."""
     if "moov_first" not in one.video.facts:
         return
     yield OBSERVED
