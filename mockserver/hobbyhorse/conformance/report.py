@@ -98,7 +98,7 @@ def junit(suite: JUnitSuite, verdicts: Sequence[Verdict], case_of: Callable[[Fin
     )
     for one in verdicts:
         family = suite.families.get(one.rule.family, one.rule.family)
-        element = add_case(root, f"hobbyhorse.{family}", f"{one.rule.id} {one.rule.name}")
+        element = _add_case(root, f"hobbyhorse.{family}", f"{one.rule.id} {one.rule.name}")
         if one in broken:
             _add_failures(element, one, case_of)
         # Missing evidence is not a pass: an unobserved rule is skipped, never green.
@@ -109,13 +109,13 @@ def junit(suite: JUnitSuite, verdicts: Sequence[Verdict], case_of: Callable[[Fin
             output.text = printable("\n".join(f"lesson: {lesson.message}" for lesson in one.lessons))
     # A baseline entry that no longer occurs fails too: otherwise it would hide the next regression.
     for rule in suite.stale:
-        element = add_case(root, "hobbyhorse.baseline", rule)
+        element = _add_case(root, "hobbyhorse.baseline", rule)
         words = "accepted in the baseline, but not found; remove the entry"
         ElementTree.SubElement(element, "failure", message=words, type="stale")
     if suite.error is not None:
-        element = add_case(root, "hobbyhorse.endpoint", "responds")
+        element = _add_case(root, "hobbyhorse.endpoint", "responds")
         ElementTree.SubElement(element, "error", message=printable(suite.error), type="unjudged")
-    return xml(root)
+    return _xml(root)
 
 
 def _add_failures(element: ElementTree.Element, one: Verdict, case_of: Callable[[Finding], str] | None) -> None:
@@ -126,12 +126,12 @@ def _add_failures(element: ElementTree.Element, one: Verdict, case_of: Callable[
         failure.text = printable("\n".join([one.rule.says, *case, words]))
 
 
-def add_case(suite: ElementTree.Element, family: str, name: str) -> ElementTree.Element:
+def _add_case(suite: ElementTree.Element, family: str, name: str) -> ElementTree.Element:
     """Add a test to a suite. Its time is 0: a rule is judged over all runs."""
     return ElementTree.SubElement(suite, "testcase", classname=family, name=name, time="0")
 
 
-def xml(suite: ElementTree.Element) -> bytes:
+def _xml(suite: ElementTree.Element) -> bytes:
     """Return a suite as a complete XML file."""
     root = ElementTree.Element("testsuites")
     root.append(suite)

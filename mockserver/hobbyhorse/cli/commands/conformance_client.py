@@ -48,6 +48,7 @@ SEARCH = "Search"
 
 
 def command(
+    *,
     provider: ProviderOption,
     command: CommandArgument = None,
     model: ModelOption = None,

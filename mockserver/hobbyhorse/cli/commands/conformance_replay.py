@@ -31,6 +31,7 @@ STILL_BROKEN, FIXED, FLAKY, NOT_REACHED = "still-broken", "fixed", "flaky", "not
 
 
 def command(
+    *,
     finding: Annotated[Path, typer.Argument(metavar="FINDING", help="A findings/RULE.scenario.json of a report.")],
     command: CommandArgument = None,
     times: Annotated[int, typer.Option(metavar="N", help="Run the client N times.")] = 3,

@@ -9,13 +9,12 @@ from decimal import Decimal
 from html import escape
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 from hobbyhorse.conformance.client.html_report import STYLE, picture
-from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, Lesson, Verdict
-from hobbyhorse.conformance.report import add_case, dump, printable, xml
+from hobbyhorse.conformance.judge import BROKEN, Lesson, Verdict
+from hobbyhorse.conformance.report import JUnitSuite, counted, dump, junit, verdict_json
 from hobbyhorse.conformance.server.results import ServerResult
-from hobbyhorse.conformance.server.rules import family_of
+from hobbyhorse.conformance.server.rules import FAMILIES, family_of
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.trace import to_json
 
@@ -28,7 +27,6 @@ MORE_STYLE = ".lesson { color: var(--odd); font-weight: 600 } td.sum { text-alig
 
 def server_report_json(result: ServerResult) -> dict[str, Any]:
     """Return the report: a verdict for each rule, the lessons, the ledger, and a summary."""
-    words = [one.verdict for one in result.verdicts]
     summary = {
         "provider": result.provider,
         "model": result.model,
@@ -41,7 +39,7 @@ def server_report_json(result: ServerResult) -> dict[str, Any]:
         "spent_at_most": _money(result.spent),
         "clean": result.clean,
         "unjudged": result.unjudged,
-        "rules": {word: words.count(word) for word in sorted(set(words))},
+        "rules": counted(result.verdicts),
         "skipped": [{"probe": note.probe, "why": note.why} for note in result.notes],
         "accepted": dict(result.accepted),
         "stale": list(result.stale),
@@ -56,20 +54,12 @@ def server_report_json(result: ServerResult) -> dict[str, Any]:
 
 
 def _verdict(one: Verdict, accepted: str | None) -> dict[str, Any]:
-    rule = one.rule
-    fields = {
-        "id": rule.id,
-        "name": rule.name,
-        "family": family_of(rule),
-        "level": rule.level,
-        "severity": rule.severity,
-        "statement": rule.says,
-        "verdict": one.verdict,
+    return verdict_json(one, accepted) | {
+        "family": family_of(one.rule),
         "findings": [
             {"message": breach.message, "places": list(breach.places), "seen": breach.seen} for breach in one.breaches
         ],
     }
-    return fields | ({"accepted": accepted} if accepted is not None else {})
 
 
 def _lesson(lesson: Lesson) -> dict[str, Any]:
@@ -109,39 +99,16 @@ def lessons_patch(result: ServerResult) -> list[dict[str, Any]]:
 
 
 def server_junit(result: ServerResult) -> bytes:
-    """Return the verdicts as JUnit XML: one test per rule; a lesson is a passed test with output."""
-    skipped = [one for one in result.verdicts if one.verdict in (NOT_OBSERVED, NOT_APPLICABLE)]
-    broken = {one.rule.id for one in result.broken}
-    suite = ElementTree.Element(
-        "testsuite",
+    """Return the verdicts as JUnit XML."""
+    suite = JUnitSuite(
         name=f"hobbyhorse {result.provider} {result.base_url}",
-        tests=str(len(result.verdicts) + len(result.stale) + (result.unjudged is not None)),
-        failures=str(len(broken) + len(result.stale)),
-        errors=str(int(result.unjudged is not None)),
-        skipped=str(len(skipped)),
-        time=f"{result.seconds:.3f}",
+        seconds=result.seconds,
+        accepted=result.accepted,
+        stale=result.stale,
+        families=FAMILIES,
+        error=result.unjudged,
     )
-    for one in result.verdicts:
-        case = add_case(suite, f"hobbyhorse.{family_of(one.rule)}", f"{one.rule.id} {one.rule.name}")
-        if one.rule.id in broken:
-            words = printable("; ".join(breach.message for breach in one.breaches))
-            failure = ElementTree.SubElement(case, "failure", message=words, type=one.rule.id)
-            failure.text = printable(f"{one.rule.says}\n{words}")
-        # Missing evidence is not a pass: an unobserved rule is skipped, never green.
-        elif one in skipped:
-            ElementTree.SubElement(case, "skipped", message=one.verdict)
-        if one.lessons:
-            output = ElementTree.SubElement(case, "system-out")
-            output.text = printable("\n".join(f"lesson: {lesson.message}" for lesson in one.lessons))
-    for rule in result.stale:
-        case = add_case(suite, "hobbyhorse.baseline", rule)
-        ElementTree.SubElement(
-            case, "failure", message="accepted in the baseline but not found; remove the entry", type="stale"
-        )
-    if result.unjudged is not None:
-        case = add_case(suite, "hobbyhorse.endpoint", "responds")
-        ElementTree.SubElement(case, "error", message=printable(result.unjudged), type="unjudged")
-    return xml(suite)
+    return junit(suite, result.verdicts)
 
 
 def server_page(result: ServerResult, contract: Contract) -> str:
@@ -171,12 +138,11 @@ def server_page(result: ServerResult, contract: Contract) -> str:
 
 
 def _summary(result: ServerResult) -> str:
-    words = [one.verdict for one in result.verdicts]
     verdict = result.unjudged or ("nothing broken" if result.clean else f"{len(result.broken)} broken")
     budget = "no budget" if result.budget is None else f"of {_money(result.budget)} USD"
     rows = [
         ("verdict", verdict),
-        ("rules", ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words))) or "none judged"),
+        ("rules", ", ".join(f"{count} {word}" for word, count in counted(result.verdicts).items()) or "none judged"),
         ("requests", f"{len(result.trace.exchanges)} in {result.seconds:.1f} s, seed {result.seed}"),
         ("spent at most", f"{_money(result.spent)} USD, {budget}"),
         ("model", result.model),
