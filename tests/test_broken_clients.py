@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hobbyhorse.conformance.client.judge import check
 from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.judge import check
+from hobbyhorse.conformance.rule import Breach
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from tests.broken_clients.hunt import contracts, hunt, running
 from tests.broken_clients.mutants import MUTANTS, NOT_SHOWN, Mutant
@@ -15,11 +16,11 @@ RULES = {rule.id: rule for rule in rules()}
 each_mutant = pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 
 
-def broken(mutant: Mutant, source: str) -> list[str] | None:
-    """Return the violations of a mutant's rule by a source, in the case that caught the mutant."""
+def broken(mutant: Mutant, source: str) -> tuple[Breach, ...]:
+    """Return the breaches of a mutant's rule by a source, in the case that caught the mutant."""
     with running(mutant, source) as run_cases:
         (trace,) = run_cases([case_from(caught()[mutant.name]["drill"])])
-    return check(RULES[mutant.rule], AnnotatedTrace(contracts()[mutant.provider], trace))
+    return check(RULES[mutant.rule], AnnotatedTrace(contracts()[mutant.provider], trace)).breaches
 
 
 @each_mutant

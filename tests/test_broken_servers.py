@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hobbyhorse.conformance.client.judge import PASSED
+from hobbyhorse.conformance.judge import PASSED
 from hobbyhorse.conformance.server.results import ServerResult
 from hobbyhorse.conformance.server.rules import server_rules
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from hobbyhorse.conformance.client.cases import Case
-from hobbyhorse.conformance.client.judge import check
 from hobbyhorse.conformance.client.report import case_of
 from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.judge import check
 from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
 from hobbyhorse.runners.callable import find_client
 from hobbyhorse.runners.client_suite import examine
@@ -95,4 +95,4 @@ def test_earlier_findings_stay_fixed(name: str, scenario: dict[str, Any]) -> Non
         trace = CallableRunner(session, client).run(Case(scenario))
     assert not trace.unmet
     annotated = AnnotatedTrace(contract, trace)
-    assert {rule.id: found for rule in rules() if (found := check(rule, annotated))} == {}
+    assert {rule.id: found for rule in rules() if (found := check(rule, annotated).breaches)} == {}

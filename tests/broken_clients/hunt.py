@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from hobbyhorse.conformance.client.cases import KILLED, MOVED, Case
-from hobbyhorse.conformance.client.judge import BROKEN
 from hobbyhorse.conformance.client.report import case_of
 from hobbyhorse.conformance.client.search import CannotRun, CaseRunner, Plan, Progress, Search
+from hobbyhorse.conformance.judge import BROKEN
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.runners.against_fake import CallableRunner, CommandRunner, FakeSession

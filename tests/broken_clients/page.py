@@ -9,8 +9,8 @@ from statistics import median
 from typing import Any
 
 from hobbyhorse.conformance.client.cases import Case
-from hobbyhorse.conformance.client.rule import SEVERITIES
 from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.rule import SEVERITIES
 
 from .hunt import MOST
 from .mutants import MUTANTS, NOT_SHOWN, ROOT, Mutant
@@ -55,7 +55,7 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Return docs/rules.md."""
     lines = ["| rule | level | severity | requirement |", "|---|---|---|---|"]
     for rule in rules():
-        lines.append(f"| {rule.id} {rule.name} | {rule.level} | {rule.severity} | {_cell(rule.statement)} |")
+        lines.append(f"| {rule.id} {rule.name} | {rule.level} | {rule.severity} | {_cell(rule.says)} |")
     mutants = ["| rule | the client and its bug | runs | faults | the server |", "|---|---|---|---|---|"]
     mutants += [_row(mutant, found[mutant.name]) for mutant in MUTANTS if mutant.name in found]
     mutants += [f"| {rule} | | | | not shown: {why} |" for rule, why in NOT_SHOWN.items()]

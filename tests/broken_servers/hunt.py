@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hobbyhorse.conformance.client.judge import BROKEN
+from hobbyhorse.conformance.judge import BROKEN, LESSON
 from hobbyhorse.conformance.server.results import ServerResult
-from hobbyhorse.conformance.server.rule import LESSON
 
 from .bending import Bend, Time, bent, options, run_suite
 from .mutants import MUTANTS, Mutant, contract_of

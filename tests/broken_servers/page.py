@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hobbyhorse.conformance.client.rule import SEVERITIES
+from hobbyhorse.conformance.rule import SEVERITIES
 from hobbyhorse.conformance.server.rules import server_rules
 
 from .mutants import MUTANTS
@@ -46,7 +46,7 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Return docs/server-rules.md."""
     lines = ["| rule | | | statement |", "|---|---|---|---|"]
     for rule in server_rules():
-        lines.append(f"| {rule.id} {rule.name} | {rule.level} | {rule.severity} | {_cell(rule.statement)} |")
+        lines.append(f"| {rule.id} {rule.name} | {rule.level} | {rule.severity} | {_cell(rule.says)} |")
     broken = ["| rule | the server and its bug | verdict | also broken |", "|---|---|---|---|"]
     for mutant in sorted(MUTANTS, key=lambda mutant: mutant.rule):
         one = found.get(mutant.name, {"caught": False, "word": "not run", "others": []})

@@ -1,4 +1,4 @@
-"""The verdicts of the client suite: broken rules first, accepted ones marked, the summary last."""
+"""The output of the client suite: the verdicts, then the summary of its runs."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from hobbyhorse.cli.client_verdicts import MOST_MESSAGES, show_result, show_verdicts, summed
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict
+from hobbyhorse.cli.client_verdicts import show_result
 from hobbyhorse.conformance.client.results import Coverage, Result
 from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict
+from hobbyhorse.conformance.rule import Breach
 from hobbyhorse.traces.trace import Outcome, Run, Trace
 
 RULES = rules()
-MESSAGES = tuple(f"message {number} [red]" for number in range(MOST_MESSAGES + 2))
 TRACE = Trace("p", "http://x", runs=(Run(0.0, "http://x", outcome=Outcome("success", 1.0)),))
-FOUND = Finding(RULES[2].id, MESSAGES, TRACE)
+FOUND = Finding(RULES[2].id, (Breach("message"),), TRACE)
 VERDICTS = (
     Verdict(RULES[0], PASSED, observed=1),
     Verdict(RULES[1], NOT_OBSERVED),
@@ -32,28 +32,6 @@ def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def result(coverage: Coverage, accepted: dict[str, str], stale: tuple[str, ...] = ()) -> Result:
     return Result("p", "m", "client", 7, VERDICTS, coverage, 30, 2.0, accepted, stale)
-
-
-def test_broken_rules_come_first_and_their_messages_follow(capsys: pytest.CaptureFixture[str]) -> None:
-    show_verdicts(VERDICTS)
-    printed = capsys.readouterr().out
-    rows = [line.split() for line in printed.splitlines() if line.split()[2:3] == [RULES[2].level]]
-    assert rows == [
-        [RULES[2].id, RULES[2].name, RULES[2].level, "broken", "5", "runs", "2"],
-        [RULES[0].id, RULES[0].name, RULES[0].level, "passed", "1", "run"],
-    ]
-    assert f"not observed: {RULES[1].id}\n" in printed
-    assert f"not applicable: {RULES[3].id}, {RULES[4].id}\n" in printed
-    assert printed.count("  client: message ") == MOST_MESSAGES
-    assert "  client: message 0 [red]\n" in printed
-    assert "  server: a happy server\n" in printed
-
-
-def test_an_accepted_rule_is_marked_and_its_findings_are_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    show_verdicts(VERDICTS, {RULES[2].id: "known"})
-    printed = capsys.readouterr().out
-    assert "broken (accepted)" in printed
-    assert "message" not in printed
 
 
 def test_the_summary_has_runs_coverage_report_and_baseline(capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,15 +52,3 @@ def test_a_summary_without_baseline_and_report_counts_the_broken_rules(capsys: p
     assert "report:" not in printed
     assert "not tried" not in printed
     assert printed.splitlines()[-1] == "1 rule broken, 1 passed, 1 not observed"
-
-
-@pytest.mark.parametrize(
-    ("broken", "stale", "expected"),
-    [
-        (0, 0, "[green]nothing[/green]"),
-        (1, 0, "[red]1 rule broken[/red]"),
-        (2, 1, "[red]2 rules broken, 1 stale in the baseline[/red]"),
-    ],
-)
-def test_broken_and_stale_are_counted(broken: int, stale: int, expected: str) -> None:
-    assert summed(broken, stale, "nothing") == expected

@@ -10,21 +10,22 @@ import pytest
 from rich.console import Console
 
 from hobbyhorse.cli.server_verdicts import MOST_LISTED, probing, show_plan, show_server_result
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, PASSED
+from hobbyhorse.cli.verdicts import MOST_MESSAGES
+from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_APPLICABLE, PASSED, Finding, Lesson, Verdict
+from hobbyhorse.conformance.rule import Breach
 from hobbyhorse.conformance.server.results import ServerResult
-from hobbyhorse.conformance.server.rule import LESSON, Breach, Lesson, ServerVerdict
 from hobbyhorse.conformance.server.rules import server_rules
 from hobbyhorse.conformance.server.session import Note
 from hobbyhorse.traces.trace import Trace
 
 RULES = server_rules()
-BREACHES = tuple(Breach(f"breach {number} [red]", ("openapi.json#/a", "b")) for number in range(MOST_LISTED + 2))
+BREACHES = tuple(Breach(f"breach {number} [red]", ("openapi.json#/a", "b")) for number in range(MOST_MESSAGES + 2))
 TAUGHT = Lesson(RULES[1].id, ("lifecycle.json#/x",), "It is assumed.", "It was 7.", 7, ())
 VERDICTS = (
-    ServerVerdict(RULES[0], BROKEN, BREACHES),
-    ServerVerdict(RULES[1], LESSON, lessons=(TAUGHT,)),
-    ServerVerdict(RULES[2], PASSED),
-    ServerVerdict(RULES[3], NOT_APPLICABLE),
+    Verdict(RULES[0], BROKEN, findings=(Finding(RULES[0].id, BREACHES, Trace("p", "http://x")),)),
+    Verdict(RULES[1], LESSON, lessons=(TAUGHT,)),
+    Verdict(RULES[2], PASSED),
+    Verdict(RULES[3], NOT_APPLICABLE),
 )
 
 
@@ -57,9 +58,9 @@ def test_a_plan_lists_the_cost_of_each_probe_and_the_bound(capsys: pytest.Captur
 def test_breaches_lessons_and_the_cost_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     show_server_result(result(), Path("folder"))
     printed = capsys.readouterr().out
-    assert f"{RULES[0].id} {RULES[0].statement}" in printed
-    assert printed.count("  breach ") == MOST_LISTED
-    assert "  breach 0 [red]\n    openapi.json#/a\n" in printed
+    assert f"{RULES[0].id} {RULES[0].says}" in printed
+    assert printed.count("  server: breach ") == MOST_MESSAGES
+    assert "  server: breach 0 [red]\n    openapi.json#/a\n" in printed
     assert "  and 2 more\n" in printed
     assert f"  {RULES[1].id} It was 7.\n    lifecycle.json#/x: It is assumed.\n" in printed
     assert f"not applicable: {RULES[3].id}\n" in printed

@@ -15,6 +15,7 @@ import pytest
 
 from hobbyhorse.cli.demo_run import run_job
 from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.rule import Evidence
 from hobbyhorse.contract.example_orders import documented_jobs, order_for
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.proxy import live_judge
@@ -163,7 +164,7 @@ def test_only_the_newest_exchanges_are_kept_and_requests_keep_their_numbers(cont
 def test_a_broken_rule_is_reported_once_and_the_others_judge(
     contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(story: object) -> None:
+    def fails(trace: object) -> Evidence:
         raise ZeroDivisionError
 
     broken = [replace(one, check=fails) if one.id == "POL-01" else one for one in rules()]

@@ -14,9 +14,10 @@ import httpx
 import pytest
 
 from hobbyhorse.conformance.client.cases import CROWD, HAPPY, KILLED, LONG, MOVED, TWICE, Case
-from hobbyhorse.conformance.client.judge import check
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.search import CannotRun, Plan, Search
+from hobbyhorse.conformance.judge import check
+from hobbyhorse.conformance.rule import Judgement
 from hobbyhorse.runners.against_fake import CallableRunner, CommandRunner, FakeSession
 from hobbyhorse.runners.callable import find_client
 from hobbyhorse.traces.annotated import AnnotatedTrace
@@ -72,7 +73,7 @@ def run_case(session: FakeSession, client: Callable[..., Any], case: Case = HAPP
 
 def broken(trace: Trace) -> set[str]:
     annotated = AnnotatedTrace(BY_KEY[trace.provider], trace)
-    return {rule.id for rule in rules() if check(rule, annotated)}
+    return {rule.id for rule in rules() if check(rule, annotated).breaches}
 
 
 @pytest.mark.parametrize("client", [naive, asynchronous], ids=["sync", "async"])
@@ -150,7 +151,7 @@ def test_a_thread_that_outlives_its_client_is_watched(session: FakeSession) -> N
     assert "POL-02" in broken(run_case(session, leaky))
     assert "POL-02" not in broken(run_case(session, naive))
     annotated = AnnotatedTrace(HIAPI, run_case(session, naive))
-    assert check(RULES["POL-02"], annotated) == []
+    assert check(RULES["POL-02"], annotated) == Judgement(observed=True)
 
 
 def test_two_submissions_and_a_crowd_are_runs_of_one_trace(session: FakeSession) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from hobbyhorse.conformance.client.cases import HAPPY, Case
-from hobbyhorse.conformance.client.judge import check
 from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.judge import check
 from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
 from hobbyhorse.runners.callable import ClientError
 from hobbyhorse.runners.process_pool import ProcessPool, WorkerSetup, processes
@@ -112,7 +112,7 @@ def judged(trace: Trace) -> dict[str, Any]:
     return {
         "scenario": trace.scenario,
         "requests": requests,
-        "broken": [rule.id for rule in rules() if check(rule, annotated)],
+        "broken": [rule.id for rule in rules() if check(rule, annotated).breaches],
     }
 
 

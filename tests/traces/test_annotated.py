@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from hobbyhorse.conformance.client.judge import judge
 from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.judge import judge
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace
@@ -60,7 +60,7 @@ def test_a_broken_url_in_a_response_makes_no_rule_raise(contract: Contract, addr
         for situation in contract.operations[role].situations if role in contract.operations else ():
             told.call(role, situation)
     trace = told.media(url="http://127.0.0.1:1/x").end("failed").trace()
-    assert len(judge(contract, [trace])) == len(rules())
+    assert len(judge(contract, [trace], rules())) == len(rules())
 
 
 def _with_links(told: Teller, role: str, address: str) -> bytes:

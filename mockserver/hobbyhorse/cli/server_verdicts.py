@@ -1,4 +1,4 @@
-"""The output of the server suite: the plan, the progress, the verdicts, the lessons and the cost."""
+"""The output of the server suite: the plan, the progress, the verdicts and the cost."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hobbyhorse.cli.client_verdicts import COLOURS, show_baseline, summed
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE
+from hobbyhorse.cli.verdicts import show_baseline, show_verdicts, summed
 from hobbyhorse.conformance.server.results import ServerResult
-from hobbyhorse.conformance.server.rule import LESSON
 
-# Breaches printed of one rule, and probes of one reason: an endpoint that is wrong everywhere still fits on a screen,
-# and the report has them all.
+# Probes printed of one reason: a suite without a budget leaves most of them out, and the report has them all.
 MOST_LISTED = 5
 
 # A probe's name, its family, its greatest cost in USD, and its description.
@@ -59,9 +56,7 @@ def show_server_result(result: ServerResult, report: Path | None) -> None:
     if result.unjudged is not None:
         console.print(f"[bold red]nothing could be judged:[/bold red] {escape(result.unjudged)}")
     else:
-        _show_verdicts(console, result)
-        _show_breaches(console, result)
-        _show_lessons(console, result)
+        show_verdicts(result.verdicts, result.accepted, side="server")
     for why, names in _skipped_probes(result).items():
         more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
         console.print(f"[dim]left out: {escape(', '.join(names[:MOST_LISTED]))}{more}: {escape(why)}[/dim]")
@@ -83,41 +78,3 @@ def _skipped_probes(result: ServerResult) -> dict[str, list[str]]:
     for note in result.notes:
         found.setdefault(note.why, []).append(note.probe)
     return found
-
-
-def _show_verdicts(console: Console, result: ServerResult) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("rule", "family", "level", "verdict"):
-        table.add_column(name, no_wrap=True)
-    colours = {**COLOURS, LESSON: "yellow"}
-    for one in result.verdicts:
-        if one.verdict != NOT_APPLICABLE:
-            word = f"{one.verdict} (accepted)" if one.rule.id in result.accepted else one.verdict
-            colour = colours[one.verdict]
-            table.add_row(
-                f"{one.rule.id} {one.rule.name}", one.rule.family, one.rule.level, f"[{colour}]{word}[/{colour}]"
-            )
-    console.print(table)
-    if ids := [one.rule.id for one in result.verdicts if one.verdict == NOT_APPLICABLE]:
-        console.print(f"[dim]not applicable: {', '.join(ids)}[/dim]")
-
-
-def _show_breaches(console: Console, result: ServerResult) -> None:
-    for one in result.verdicts:
-        if one.verdict == BROKEN and one.rule.id not in result.accepted:
-            console.print(f"\n[bold red]{one.rule.id}[/bold red] {escape(one.rule.statement)}")
-            for breach in one.breaches[:MOST_LISTED]:
-                console.print(f"  {escape(breach.message)}")
-                for place in breach.places[:1]:  # one is enough to find the promise in the contract
-                    console.print(f"    [dim]{escape(place)}[/dim]")
-            if len(one.breaches) > MOST_LISTED:
-                console.print(f"  [dim]and {len(one.breaches) - MOST_LISTED} more[/dim]")
-
-
-def _show_lessons(console: Console, result: ServerResult) -> None:
-    # Apart from the breaches: the contract only assumes these facts, so the endpoint is not at fault.
-    if result.lessons:
-        console.print("\n[bold]lessons:[/bold] assumptions of the contract that this endpoint contradicts")
-    for lesson in result.lessons:
-        console.print(f"  [yellow]{lesson.rule}[/yellow] {escape(lesson.message)}")
-        console.print(f"    [dim]{escape(', '.join(lesson.places))}: {escape(lesson.why)}[/dim]")

@@ -30,9 +30,9 @@ from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
 
-from hobbyhorse.conformance.client import judge
 from hobbyhorse.conformance.client.rules import rules
-from hobbyhorse.conformance.server.rule import ServerRule, assumption_for
+from hobbyhorse.conformance.judge import assumption_for, check
+from hobbyhorse.conformance.rule import Rule
 from hobbyhorse.conformance.server.rules import server_rules
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.proxy.proxy import CLIENT, KEPT_BODY_BYTES, PROXY, ObservedExchange
@@ -165,17 +165,17 @@ class LiveJudge:
     def _judge_client(self, annotated: AnnotatedTrace, numbers: list[int]) -> None:
         for rule in rules():
             with _Caught(self._complain, rule.id):
-                for message in judge.check(rule, annotated) or ():
-                    self._find(Finding(CLIENT_SIDE, rule.id, rule.name, rule.level, message), numbers)
+                for breach in check(rule, annotated).breaches:
+                    self._find(Finding(CLIENT_SIDE, rule.id, rule.name, rule.level, breach.message), numbers)
 
     def _judge_upstream(self, annotated: AnnotatedTrace, numbers: list[int]) -> None:
         for rule in self._server_rules():
             with _Caught(self._complain, rule.id):
-                for breach in (rule.check(annotated) if rule.applies(self.contract) else None) or ():
+                for breach in check(rule, annotated).breaches:
                     side = LESSON if assumption_for(self.contract, breach.places) else UPSTREAM_SIDE
                     self._find(Finding(side, rule.id, rule.name, rule.level, breach.message), numbers)
 
-    def _server_rules(self) -> tuple[ServerRule, ...]:
+    def _server_rules(self) -> tuple[Rule, ...]:
         with _Caught(self._complain, "the server rules"):
             return server_rules()
         return ()

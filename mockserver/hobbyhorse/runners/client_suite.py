@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from hobbyhorse.conformance.client.cases import CROWD, LONG, ONCE, TWICE
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_OBSERVED, Verdict
 from hobbyhorse.conformance.client.report import case_of
 from hobbyhorse.conformance.client.results import Result
-from hobbyhorse.conformance.client.rule import Rule
 from hobbyhorse.conformance.client.rules import rules as all_rules
 from hobbyhorse.conformance.client.search import CannotRun, Plan, Search
+from hobbyhorse.conformance.judge import BROKEN, NOT_OBSERVED, Verdict
+from hobbyhorse.conformance.rule import Rule
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
@@ -113,16 +113,16 @@ def _test(rule: Rule, verdicts: Callable[[], Mapping[str, Verdict] | str], accep
         if one.verdict == BROKEN:
             pytest.fail(_report(one), pytrace=False)
 
-    test.__doc__ = rule.statement
+    test.__doc__ = rule.says
     return test
 
 
 def _report(one: Verdict) -> str:
     """Return the findings that break a rule, and the code that reproduces them."""
-    lines = [f"{one.rule.id} {one.rule.name}: {one.rule.statement}", ""]
+    lines = [f"{one.rule.id} {one.rule.name}: {one.rule.says}", ""]
     for finding in one.findings:
         case = case_of(finding.trace)
         lines += [f"server: {case}", *(f"client: {message}" for message in finding.messages)]
         if case.scenario:
             lines += ["", f"reproduce: hobbyhorse.arm({json.dumps(case.scenario)})"]
-    return "\n".join([*lines, "", f"why: {one.rule.why}"])
+    return "\n".join([*lines, "", f"why: {one.rule.because}"])

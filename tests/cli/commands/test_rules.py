@@ -15,7 +15,7 @@ SUB_01 = next(rule for rule in rules() if rule.id == "SUB-01")
 def test_every_rule_is_one_line_for_grep(run: Run) -> None:
     done = run("rules")
     assert (done.status, done.err) == (0, "")
-    expected = [f"{one.id} {one.name} ({one.level}, {one.severity}, {one.channel}): {one.statement}" for one in rules()]
+    expected = [f"{one.id} {one.name} ({one.level}, {one.severity}, {one.channel}): {one.says}" for one in rules()]
     assert done.out.splitlines() == expected
 
 
@@ -24,7 +24,7 @@ def test_an_id_in_any_case_explains_one_rule(word: str, run: Run) -> None:
     done = run("rules", word)
     assert (done.status, done.err) == (0, "")
     assert done.out.splitlines()[0] == f"SUB-01 {SUB_01.name}"
-    assert f"why       {SUB_01.why}" in done.out
+    assert f"why       {SUB_01.because}" in done.out
 
 
 def test_only_a_rule_about_timing_mentions_its_repetitions(run: Run) -> None:
@@ -36,7 +36,7 @@ def test_only_a_rule_about_timing_mentions_its_repetitions(run: Run) -> None:
 def test_a_family_is_listed_as_json(run: Run) -> None:
     found = json.loads(run("rules", "sub", "--json").out)
     assert [one["id"] for one in found] == [rule.id for rule in rules() if rule.family == "SUB"]
-    assert found[0]["why"] == SUB_01.why
+    assert found[0]["why"] == SUB_01.because
 
 
 def test_an_unknown_rule_is_one_line_and_exit_status_2(run: Run) -> None:

@@ -10,19 +10,19 @@ from xml.etree import ElementTree
 import pytest
 
 from hobbyhorse.conformance.client.cases import KILLED, Case
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict
 from hobbyhorse.conformance.client.report import (
-    ReportError,
     case_of,
     judged,
     junit,
-    read_baseline,
     read_finding,
     report_json,
     write_report,
 )
 from hobbyhorse.conformance.client.results import Coverage, Result
 from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict
+from hobbyhorse.conformance.report import ReportError
+from hobbyhorse.conformance.rule import Breach
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.trace import Trace, read_trace
 from tests.tracing import Teller
@@ -41,7 +41,7 @@ def result(contract: Contract) -> Result:
     verdicts = []
     for number, rule in enumerate(rules()):
         word = words[min(number, 3)]
-        found = (Finding(rule.id, (NASTY, "twice"), recorded(contract)),) if word == BROKEN else ()
+        found = (Finding(rule.id, (Breach(NASTY), Breach("twice")), recorded(contract)),) if word == BROKEN else ()
         verdicts.append(Verdict(rule, word, 3, len(found), found))
     coverage = Coverage(1, 4, ("a: <b>", "c: d"), ("e: <f>",))
     return Result(contract.key, contract.models[0].id, NASTY, 7, tuple(verdicts), coverage, 12, 3.0)
@@ -131,28 +131,6 @@ def test_a_file_that_is_not_a_finding_is_refused(text: str, tmp_path: Path) -> N
     path.write_text(text)
     with pytest.raises(ReportError, match=r"finding\.json"):
         read_finding(path)
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ('{"XXX-01": "why"}', "XXX-01"),
-        ('{"SUB-01": ""}', "no reason"),
-        ("[]", "is not a JSON object"),
-        ("{", "cannot be read"),
-    ],
-)
-def test_a_file_that_is_not_a_baseline_is_refused(text: str, why: str, tmp_path: Path) -> None:
-    path = tmp_path / "baseline.json"
-    path.write_text(text)
-    with pytest.raises(ReportError, match=why):
-        read_baseline(path, ["SUB-01"])
-
-
-def test_a_baseline_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "baseline.json"
-    path.write_text('{"SUB-01": "the gateway does it"}')
-    assert read_baseline(path, ["SUB-01"]) == {"SUB-01": "the gateway does it"}
 
 
 def test_a_lone_surrogate_in_a_name_is_written_as_a_question_mark(contract: Contract, tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_OBSERVED, PASSED, Verdict
 from hobbyhorse.conformance.client.results import Coverage, Result
 from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.judge import BROKEN, NOT_OBSERVED, PASSED, Verdict
 
 FIRST, SECOND, THIRD, *_ = rules()
 VERDICTS = (Verdict(FIRST, BROKEN, 2, 1), Verdict(SECOND, PASSED, 2), Verdict(THIRD, NOT_OBSERVED))

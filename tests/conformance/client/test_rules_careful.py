@@ -7,19 +7,19 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hobbyhorse.conformance.client.judge import check
 from hobbyhorse.conformance.client.rules import cancelling, deadlines, persistence, results
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from tests.careful import Careful
 from tests.conftest import CONTRACTS, contracts_that
+from tests.judging import checked, rules_of
 
-RULES = (*deadlines.RULES, *cancelling.RULES, *persistence.RULES, *results.RULES)
+RULES = rules_of(deadlines, cancelling, persistence, results)
 every = contracts_that(lambda contract: True)
 
 
 def accused(trace: AnnotatedTrace) -> dict[str, list[str]]:
-    return {rule.id: found for rule in RULES if (found := check(rule, trace))}
+    return {rule.id: found for rule in RULES if (found := checked(rule, trace))}
 
 
 @every
@@ -37,5 +37,5 @@ def test_the_careful_client_meets_every_rule() -> None:
     for contract in CONTRACTS:
         for seed in range(200):
             trace = Careful(contract, Random(seed), seed % 2 == 1).run().story()
-            met |= {rule.id for rule in RULES if check(rule, trace) is not None}
+            met |= {rule.id for rule in RULES if checked(rule, trace) is not None}
     assert met == {rule.id for rule in RULES}

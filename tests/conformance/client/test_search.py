@@ -18,6 +18,8 @@ from tests.conftest import CONTRACTS
 from tests.tracing import Teller
 
 ROLES = ("submit", "status", "media")
+# The faults of a submission after which the made-up client does not know whether it made a job.
+DROPS = {"accept_then_drop", "reset_peer"}
 # Runs after the single faults: enough for pairs and generated scenarios to find the rule that needs two faults.
 BEYOND = 80
 
@@ -47,7 +49,7 @@ class MadeUp:
     def play(self, case: Case) -> Trace:
         self.ran.append(case)
         told = Teller(self.contract, {"n": 1})
-        if {"accept_then_drop", "reset_peer"} & set(moves_of(case, "submit")):
+        if DROPS & set(moves_of(case, "submit")):
             told.submit(None, status=0, whole=False, answered=None)
             if self.careless:
                 told.wait(1).submit(key="another")
@@ -80,9 +82,18 @@ def found(request: pytest.FixtureRequest) -> Search:
 def test_each_broken_rule_is_found_with_its_simplest_case(found: Search) -> None:
     smallest = {tally.rule.id: tally.smallest for tally in found.tallies if tally.smallest}
     assert smallest["SUB-01"][0].moves == 1
-    assert moves_of(smallest["SUB-01"][0], "submit")[0] in ("accept_then_drop", "reset_peer")
+    assert moves_of(smallest["SUB-01"][0], "submit")[0] in DROPS
     assert "SEC-01" in smallest
     assert smallest["SEC-01"][0].moves == 2
+
+
+def test_a_run_counts_for_a_rule_only_if_it_shows_something_about_it(found: Search) -> None:
+    assert isinstance(found.run_cases, MadeUp)
+    dropped = [case for case in found.run_cases.ran if DROPS & set(moves_of(case, "submit"))]
+    counts = {tally.rule.id: (tally.observed, tally.broken) for tally in found.tallies}
+    assert 0 < len(dropped) < found.runs
+    assert counts["SUB-01"] == (len(dropped), len(dropped))
+    assert counts["PER-01"] == (0, 0), "no client is restarted"
 
 
 def test_a_careful_client_is_not_accused_and_every_run_is_used(contract: Contract) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 import pytest
 
+from hobbyhorse.conformance.rule import OBSERVED, Breach, Check, Judgement, examine
 from hobbyhorse.conformance.server.expected import (
+    KindCheck,
     bound_at,
     conclusive,
     conclusive_probes,
     constant_places,
     differing_constants,
     documented,
+    first_of_kind,
     home_of,
     label,
     one_per_kind,
@@ -26,7 +29,6 @@ from hobbyhorse.conformance.server.expected import (
     transient_failure,
     unspecified_refusal,
 )
-from hobbyhorse.conformance.server.rule import Breach
 from hobbyhorse.contract.forms.expressions import MISSING, Place, replaced, resolve
 from hobbyhorse.contract.values import Contract, Situation, find_situation
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step
@@ -174,7 +176,26 @@ def test_the_places_of_a_bound_value_exist_in_the_contract_and_are_named_once(co
     assert all(contract.schemas.at(place) is not MISSING for place in places)
 
 
-def test_a_breach_is_reported_once_per_kind_with_the_number_of_repetitions() -> None:
-    found = [("a", Breach("first")), ("b", Breach("other")), ("a", Breach("second")), ("a", Breach("third"))]
-    assert [one.message for one in one_per_kind(found)] == ["first (and 2 more times)", "other"]
-    assert one_per_kind([("a", replace(Breach("x"), seen=1))])[0].seen == 1
+KINDS = (
+    ("a", Breach("first", seen=1)),
+    ("b", Breach("other")),
+    ("a", Breach("second", seen=2)),
+    ("a", Breach("third", seen=3)),
+)
+
+
+def test_a_breach_is_reported_once_per_kind_with_the_number_of_repetitions(contract: Contract) -> None:
+    found = examine(one_per_kind(lambda trace: iter((OBSERVED, *KINDS)))(teller(contract).story()))
+    assert [(one.message, one.seen) for one in found.breaches] == [("first (and 2 more times)", 1), ("other", None)]
+
+
+def test_a_breach_is_reported_once_per_kind_without_the_number(contract: Contract) -> None:
+    found = examine(first_of_kind(lambda trace: iter((OBSERVED, *KINDS)))(teller(contract).story()))
+    assert [(one.message, one.seen) for one in found.breaches] == [("first", 1), ("other", None)]
+
+
+@pytest.mark.parametrize("once", [one_per_kind, first_of_kind])
+def test_a_subject_without_a_breach_is_still_observed(contract: Contract, once: Callable[[KindCheck], Check]) -> None:
+    story = teller(contract).story()
+    assert examine(once(lambda trace: iter([OBSERVED]))(story)) == Judgement(observed=True)
+    assert examine(once(lambda trace: iter(()))(story)) == Judgement(observed=False)

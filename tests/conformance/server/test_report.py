@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import httpx
 import pytest
 
+from hobbyhorse.conformance.rule import OBSERVED, Breach, Observed, Rule
 from hobbyhorse.conformance.server.report import (
     MOST_TRACE_LINES,
     lessons_patch,
@@ -22,13 +23,12 @@ from hobbyhorse.conformance.server.report import (
     write_server_report,
 )
 from hobbyhorse.conformance.server.results import ServerResult, concluded
-from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.conformance.server.session import BudgetEntry
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.traces.trace import read_trace
 from tests.conformance.server.test_suite import KEY, MODELS, at, fakes, session_on
 from tests.conftest import CONTRACTS, Run
-from tests.judging import assuming
+from tests.judging import assuming, made_up
 
 CONTRACT, MODEL = MODELS[0]
 PLACE = "lifecycle.json#/job_id/form"
@@ -66,28 +66,28 @@ def test_the_report_has_the_verdicts_the_ledger_and_the_trace(
     assert "<svg" in (tmp_path / "index.html").read_text()
 
 
-def rule(name: str, found: list[Breach] | None) -> ServerRule:
-    return ServerRule(name, f"name-{name}", "MUST", "S2", f"{name} holds <always>.", "Why.", lambda annotated: found)
+def rule(name: str, *evidence: Observed | Breach) -> Rule:
+    return made_up(name, *evidence, says=f"{name} holds <always>.")
 
 
-def result(*rules: ServerRule, known: dict[str, str] | None = None, **more: Any) -> ServerResult:
+def result(*rules: Rule, known: dict[str, str] | None = None, **more: Any) -> ServerResult:
     """Judge two reads of a job; the contract only assumes PLACE."""
     contract = assuming(CONTRACT, PLACE)
     not_found = httpx.MockTransport(lambda request: httpx.Response(404, json={}))
     session = session_on(contract, MODEL, not_found)
     for _ in range(2):
         session.call("status", probe="job", path={"job": "job-1"})
-    return replace(concluded(session, contract, rules, 1.25, known), **more)
+    return replace(concluded(session, contract, rules, 1.25, known=known), **more)
 
 
 BREACH = Breach("request 1 is <wrong>", ("openapi.json#/paths",), 404)
 LEARNED = Breach("the form differs", (PLACE,), "uuid4", PATCH)
 EACH_KIND = (
-    rule("SHA-90", [BREACH]),
-    rule("SHA-91", []),
-    rule("SHA-92", None),
-    rule("SHA-93", [LEARNED]),
-    rule("SHA-94", [LEARNED]),
+    rule("SHA-90", BREACH),
+    rule("SHA-91", OBSERVED),
+    rule("SHA-92"),
+    rule("SHA-93", LEARNED),
+    rule("SHA-94", LEARNED),
 )
 
 
@@ -141,17 +141,17 @@ def test_junit_has_a_failure_for_a_broken_rule_and_skips_what_was_not_observed()
 
 
 def test_junit_fails_for_a_stale_entry_and_has_an_error_where_nothing_was_judged() -> None:
-    stale = junit(result(rule("SHA-90", []), known={"SHA-90": "known"}))
+    stale = junit(result(rule("SHA-90", OBSERVED), known={"SHA-90": "known"}))
     assert (stale.get("tests"), stale.get("failures")) == ("2", "1")
     unjudged = junit(result(unjudged="no server", verdicts=()))
     assert (unjudged.get("tests"), unjudged.get("errors")) == ("1", "1")
 
 
 def test_the_page_escapes_what_the_endpoint_sent_and_bounds_the_findings() -> None:
-    many = rule("SHA-90", [BREACH] * (MOST_TRACE_LINES + 5))
-    page = server_page(result(many, rule("SHA-93", [LEARNED])), CONTRACT)
+    many = rule("SHA-90", *(Breach(f"request {number} is <wrong>") for number in range(MOST_TRACE_LINES + 5)))
+    page = server_page(result(many, rule("SHA-93", LEARNED)), CONTRACT)
     assert "<wrong>" not in page
-    assert page.count("request 1 is &lt;wrong&gt;") == MOST_TRACE_LINES
+    assert page.count("is &lt;wrong&gt;") == MOST_TRACE_LINES
     assert "the form differs" in page
     assert "<always>" not in page
 

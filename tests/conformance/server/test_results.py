@@ -8,24 +8,23 @@ import httpx
 import pytest
 
 from hobbyhorse.cli.server_verdicts import show_server_result
-from hobbyhorse.conformance.client.judge import BROKEN
+from hobbyhorse.conformance.judge import BROKEN
+from hobbyhorse.conformance.rule import OBSERVED, Breach, Rule
 from hobbyhorse.conformance.server.results import ServerResult, concluded, why_unjudged
-from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.conformance.server.session import Session
 from hobbyhorse.conformance.server.suite import examine
 from hobbyhorse.contract.values import Contract
 from tests.conformance.server.test_suite import MODELS, fakes, session_on, suite_options
+from tests.judging import made_up
 
 CONTRACT, MODEL = MODELS[0]
 
 
-def rule(name: str, *breaches: Breach) -> ServerRule:
-    return ServerRule(name, "name", "MUST", "S2", "It holds.", "To see it.", lambda annotated: list(breaches))
+def rule(name: str, *breaches: Breach) -> Rule:
+    return made_up(name, OBSERVED, *breaches)
 
 
-ALWAYS = ServerRule(
-    "SHA-99", "always", "MUST", "minor", "It is broken.", "To see it.", lambda annotated: [Breach("it is")]
-)
+ALWAYS = made_up("SHA-99", Breach("it is"), says="It is broken.")
 
 
 def test_a_known_finding_is_accepted_and_a_missing_one_is_stale(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,8 +58,8 @@ def not_found(request: httpx.Request) -> httpx.Response:
     return httpx.Response(404, json={"message": "not found"})
 
 
-def result(*rules: ServerRule, **known: str) -> ServerResult:
-    return concluded(called(not_found), CONTRACT, rules, 1.0, known)
+def result(*rules: Rule, **known: str) -> ServerResult:
+    return concluded(called(not_found), CONTRACT, rules, 1.0, known=known)
 
 
 def test_an_unbroken_run_is_clean_and_exits_with_0() -> None:
@@ -85,7 +84,7 @@ def test_a_baseline_entry_that_is_not_found_any_more_exits_with_1() -> None:
 
 def test_an_endpoint_that_cannot_be_judged_exits_with_2_and_makes_nothing_stale() -> None:
     session = called(lambda request: httpx.Response(200, text="<html>"))
-    found = concluded(session, CONTRACT, (rule("SHA-90", Breach("x")),), 1.0, {"SHA-90": "known"})
+    found = concluded(session, CONTRACT, (rule("SHA-90", Breach("x")),), 1.0, known={"SHA-90": "known"})
     assert (found.status, found.verdicts, found.stale, found.clean) == (2, (), (), False)
     assert found.unjudged is not None
 

@@ -23,12 +23,11 @@ import httpx
 import orjson
 import pytest
 
-from hobbyhorse.conformance.client.judge import PASSED
+from hobbyhorse.conformance.judge import LESSON, PASSED
 from hobbyhorse.conformance.server.budget import Budget, worst
 from hobbyhorse.conformance.server.endpoint import Endpoint
 from hobbyhorse.conformance.server.probes import each_probe, run_probes
 from hobbyhorse.conformance.server.results import ServerResult
-from hobbyhorse.conformance.server.rule import LESSON
 from hobbyhorse.conformance.server.rules import server_rules
 from hobbyhorse.conformance.server.session import Session
 from hobbyhorse.conformance.server.suite import SuiteOptions, examine, local
@@ -213,7 +212,7 @@ FLIPS: tuple[tuple[str, str, Any], ...] = (
     ("runcomfy", "lifecycle.json#/situations/unauthenticated/status", 401),
     ("runflow", "openapi.json#/components/schemas/Runs/required", ["another_cursor"]),
     ("vtrix", "openapi.json#/components/schemas/Error/required", ["error"]),
-    ("vtrix", "lifecycle.json#/job_id", {"form": "ulid", "prefix": "job-"}),
+    ("vtrix", "lifecycle.json#/job_id", {"form": "ulid", "prefix": "job-", "x-assumed": "job-id"}),
     ("vtrix", "lifecycle.json#/situations/unknown_job", {"status": 401, "example": "unauthenticated"}),
 )
 """Places that a contract only assumes, and other values for them."""

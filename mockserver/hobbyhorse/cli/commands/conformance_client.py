@@ -33,11 +33,12 @@ from hobbyhorse.cli.options import (
 )
 from hobbyhorse.cli.usage import UsageError
 from hobbyhorse.conformance.client.html_report import write_page
-from hobbyhorse.conformance.client.judge import BROKEN, PASSED
-from hobbyhorse.conformance.client.report import ReportError, read_baseline, write_report
+from hobbyhorse.conformance.client.report import write_report
 from hobbyhorse.conformance.client.results import Result
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.search import CannotRun, Plan, Search
+from hobbyhorse.conformance.judge import BROKEN, PASSED
+from hobbyhorse.conformance.report import ReportError, read_baseline
 from hobbyhorse.contract.values import Contract
 
 # Runs of a Python callable, and of a command. A callable runs in virtual time, so that more of its runs fit into the
@@ -47,6 +48,7 @@ SEARCH = "Search"
 
 
 def command(
+    *,
     provider: ProviderOption,
     command: CommandArgument = None,
     model: ModelOption = None,

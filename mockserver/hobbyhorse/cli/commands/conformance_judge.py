@@ -9,11 +9,12 @@ from typing import Annotated, Any
 import jsonschema
 import typer
 
-from hobbyhorse.cli.client_verdicts import show_verdicts
 from hobbyhorse.cli.options import ContractsOption, ProviderOption, load_contracts, one_of
 from hobbyhorse.cli.usage import UsageError
-from hobbyhorse.conformance.client.judge import BROKEN, judge
+from hobbyhorse.cli.verdicts import show_verdicts
 from hobbyhorse.conformance.client.report import judged
+from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.judge import BROKEN, judge
 from hobbyhorse.contract.folder import data_directory
 from hobbyhorse.traces.har import HarError, parse_har, read_har
 from hobbyhorse.traces.trace import TraceError, read_trace
@@ -48,7 +49,7 @@ def command(
         raise UsageError(f"{file}: {error.strerror}") from None
     except (HarError, TraceError) as error:
         raise UsageError(f"{file}: {error}") from None
-    verdicts = judge(contract, [trace])
+    verdicts = judge(contract, [trace], rules())
     if as_json:
         typer.echo(json.dumps(judged(contract, trace)))
     else:

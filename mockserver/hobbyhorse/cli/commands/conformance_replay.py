@@ -17,18 +17,21 @@ from hobbyhorse.cli.client_runner import (
     SpeedOption,
     open_runner,
 )
-from hobbyhorse.cli.client_verdicts import MOST_MESSAGES
 from hobbyhorse.cli.options import ContractsOption, keep_hypothesis_files_in_cache, load_contracts, model_of, one_of
 from hobbyhorse.cli.usage import UsageError
-from hobbyhorse.conformance.client.judge import check
-from hobbyhorse.conformance.client.report import ReportError, read_finding
+from hobbyhorse.cli.verdicts import MOST_MESSAGES
+from hobbyhorse.conformance.client.report import read_finding
 from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.judge import check
+from hobbyhorse.conformance.report import ReportError
+from hobbyhorse.conformance.rule import Judgement
 from hobbyhorse.traces.annotated import AnnotatedTrace
 
 STILL_BROKEN, FIXED, FLAKY, NOT_REACHED = "still-broken", "fixed", "flaky", "not-reached"
 
 
 def command(
+    *,
     finding: Annotated[Path, typer.Argument(metavar="FINDING", help="A findings/RULE.scenario.json of a report.")],
     command: CommandArgument = None,
     times: Annotated[int, typer.Option(metavar="N", help="Run the client N times.")] = 3,
@@ -56,7 +59,7 @@ def command(
         raise UsageError(f"{finding}: unknown rule {found.rule!r}; `hobbyhorse rules` lists all")
     # One process: a few runs are not worth starting several, and a debugger can follow the client.
     client = ClientOptions(command, python, resume_command, found.seed, speed, limit, 1, contracts)
-    results: list[list[str] | None] = []
+    results: list[Judgement] = []
     unfinished: list[str] = []
     with open_runner(contract, model, client, times) as runner:
         for trace in runner.play([found.case] * times):
@@ -64,7 +67,7 @@ def command(
             unfinished += [
                 run.outcome.message for run in trace.runs if run.outcome and run.outcome.kind == "unfinished"
             ]
-    broken = [messages for messages in results if messages]
+    broken = [one for one in results if one.breaches]
     verdict = _verdict(results)
     typer.echo(f"{rule.id} {verdict}: broken in {len(broken)} of {times} runs with {found.case}")
     if verdict == NOT_REACHED:
@@ -74,15 +77,15 @@ def command(
             typer.echo(
                 f"  {len(unfinished)} of {times} runs did not finish: {unfinished[0] or 'still running'}; {hint}"
             )
-    for message in broken[0][:MOST_MESSAGES] if broken else ():
-        typer.echo(f"  {message}")
+    for breach in broken[0].breaches[:MOST_MESSAGES] if broken else ():
+        typer.echo(f"  {breach.message}")
     raise typer.Exit(0 if verdict == FIXED else 1)
 
 
-def _verdict(results: Sequence[list[str] | None]) -> str:
-    """Return the verdict on the runs: for each, the messages of the rule, or None if it was not observed."""
+def _verdict(results: Sequence[Judgement]) -> str:
+    """Return the verdict on the runs."""
     # Apart from "fixed": a client that fails early would otherwise pass every replay.
-    if all(messages is None for messages in results):
+    if not any(one.observed for one in results):
         return NOT_REACHED
-    broken = sum(1 for messages in results if messages)
+    broken = sum(1 for one in results if one.breaches)
     return STILL_BROKEN if broken == len(results) else FLAKY if broken else FIXED

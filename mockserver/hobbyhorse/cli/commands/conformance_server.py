@@ -23,7 +23,7 @@ from hobbyhorse.cli.options import (
 )
 from hobbyhorse.cli.server_verdicts import probing, show_plan, show_server_result
 from hobbyhorse.cli.usage import UsageError
-from hobbyhorse.conformance.client.report import ReportError, read_baseline
+from hobbyhorse.conformance.report import ReportError, read_baseline
 from hobbyhorse.conformance.server.probes import most, probes
 from hobbyhorse.conformance.server.report import write_server_report
 from hobbyhorse.conformance.server.results import ServerResult
@@ -41,6 +41,7 @@ ENDPOINT, REQUESTS, CALLBACKS = "Endpoint", "Requests", "Callbacks"
 
 
 def command(
+    *,
     provider: ProviderOption,
     base_url: Annotated[
         str, typer.Option("--base-url", metavar="URL", help="The base URL of the API.", rich_help_panel=ENDPOINT)
@@ -111,16 +112,16 @@ def command(
     if not all(key.isascii() and key.isprintable() for key in (api_key, other_key or "")):
         raise UsageError("--api-key or --other-key cannot be sent in a header; allowed: printable ASCII")
     options = SuiteOptions(
-        base_url,
-        api_key,
-        _budget(budget),
-        other_key,
-        _image(image),
-        callback_url,
-        callback_secret,
-        _listen_address(callback_listen, callback_url),
-        timeout,
-        seed,
+        base_url=base_url,
+        api_key=api_key,
+        budget=_budget(budget),
+        other_key=other_key,
+        picture=_image(image),
+        callback_url=callback_url,
+        callback_secret=callback_secret,
+        listen=_listen_address(callback_listen, callback_url),
+        timeout=timeout,
+        seed=seed,
     )
     try:
         known = read_baseline(baseline, [one.id for one in server_rules()]) if baseline is not None else {}

@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.padding import Padding
 
 from hobbyhorse.cli.usage import UsageError
-from hobbyhorse.conformance.client.rule import CHANNELS, SEVERITIES, Rule
 from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.rule import CHANNELS, SEVERITIES, Rule
 
 
 def command(
@@ -27,12 +27,23 @@ def command(
     if not found:
         raise UsageError(f"unknown rule {rule!r}; `hobbyhorse rules` lists all")
     if as_json:
-        names = ("id", "name", "level", "severity", "channel", "statement", "why")
-        typer.echo(json.dumps([{name: getattr(one, name) for name in names} for one in found]))
+        typer.echo(json.dumps([_rule_json(one) for one in found]))
     elif len(found) == 1:
         _show_rule(found[0])
     else:
         _list_rules(found)
+
+
+def _rule_json(rule: Rule) -> dict[str, str]:
+    return {
+        "id": rule.id,
+        "name": rule.name,
+        "level": rule.level,
+        "severity": rule.severity,
+        "channel": rule.channel,
+        "statement": rule.says,
+        "why": rule.because,
+    }
 
 
 def _list_rules(found: Sequence[Rule]) -> None:
@@ -42,19 +53,19 @@ def _list_rules(found: Sequence[Rule]) -> None:
         head = f"{rule.id} {rule.name}"
         if not console.is_terminal:
             console.print(
-                f"{head} ({rule.level}, {rule.severity}, {rule.channel}): {escape(rule.statement)}", soft_wrap=True
+                f"{head} ({rule.level}, {rule.severity}, {rule.channel}): {escape(rule.says)}", soft_wrap=True
             )
             continue
         console.print(f"[bold]{head}[/bold] [dim]{rule.level}, {SEVERITIES[rule.severity]}, {rule.channel}[/dim]")
-        console.print(Padding(escape(rule.statement), (0, 0, 0, 2)))
+        console.print(Padding(escape(rule.says), (0, 0, 0, 2)))
 
 
 def _show_rule(rule: Rule) -> None:
     """Print everything about a rule."""
     console = Console(highlight=False, soft_wrap=False)
     console.print(f"[bold]{rule.id} {rule.name}[/bold]")
-    console.print(escape(rule.statement))
-    console.print(f"\nwhy       {escape(rule.why)}")
+    console.print(escape(rule.says))
+    console.print(f"\nwhy       {escape(rule.because)}")
     console.print(f"level     {rule.level}")
     console.print(f"severity  {rule.severity}: {SEVERITIES[rule.severity]}")
     console.print(f"channel   {rule.channel}: judged from {CHANNELS[rule.channel]}")

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict
 from hobbyhorse.conformance.client.report import case_of
 from hobbyhorse.conformance.client.results import Result
+from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict
+from hobbyhorse.conformance.report import counted
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 from hobbyhorse.traces.trace import KEY, Trace
@@ -81,11 +82,10 @@ def page(result: Result, contract: Contract) -> str:
 
 
 def _summary(result: Result) -> str:
-    words = [one.verdict for one in result.verdicts]
     met = result.coverage
     rows = [
         ("verdict", "no finding" if result.clean else f"{len(result.broken)} broken"),
-        ("rules", ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words)))),
+        ("rules", ", ".join(f"{count} {word}" for word, count in counted(result.verdicts).items())),
         ("runs", f"{result.runs} in {result.seconds:.1f} s, seed {result.seed}"),
         ("single faults", f"{met.met} of {met.total} met"),
         ("model", result.model),
@@ -110,7 +110,7 @@ def _row(one: Verdict, result: Result) -> str:
     word = one.verdict + (f" (accepted: {accepted})" if one.verdict == BROKEN and accepted else "")
     return (
         f'<tr><td>{linked}</td><td>{rule.level}</td><td class="{one.verdict}">{escape(word)}</td>'
-        f"<td>{one.observed or ''}</td><td>{escape(rule.statement)}</td></tr>"
+        f"<td>{one.observed or ''}</td><td>{escape(rule.says)}</td></tr>"
     )
 
 
@@ -122,8 +122,8 @@ def _section(one: Verdict, finding: Finding, contract: Contract, result: Result)
     again = f"hobbyhorse conformance replay findings/{rule.id}.scenario.json -- COMMAND"
     return "\n".join(
         [
-            f'<section id="{rule.id}"><h2>{rule.id} {escape(rule.name)}</h2><p>{escape(rule.statement)}</p>',
-            f'<p class="dim">{escape(rule.why)}</p>',
+            f'<section id="{rule.id}"><h2>{rule.id} {escape(rule.name)}</h2><p>{escape(rule.says)}</p>',
+            f'<p class="dim">{escape(rule.because)}</p>',
             f"<p>Against <strong>{escape(str(case))}</strong>:</p><ul>{messages}</ul>",
             f'<div class="picture">{picture(contract, finding.trace)}</div>',
             f"<details><summary>the scenario</summary><pre>{escape(scenario)}</pre></details>",

@@ -191,24 +191,35 @@ def _simpler(case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
     scenario = dict(case.scenario)
     if case.kind not in (ONCE, KILLED, MOVED):
         yield ONCE, scenario
+    for simpler in _simpler_scenarios(scenario):
+        yield case.kind, simpler
+
+
+def _simpler_scenarios(scenario: dict[str, Any]) -> Iterator[dict[str, Any]]:
     moves = scenario.get("moves", {})
     if len(moves) > 1:
         for role in moves:
-            yield case.kind, {**scenario, "moves": {role: moves[role]}}
+            yield {**scenario, "moves": {role: moves[role]}}
     if "timeline" in scenario:
-        yield case.kind, {name: value for name, value in scenario.items() if name != "timeline"}
-    for role, listed in moves.items():
-        for at in range(len(listed)):
-            left = {**moves, role: [*listed[:at], *listed[at + 1 :]]}
-            left = {name: value for name, value in left.items() if value}
-            rest = {name: value for name, value in scenario.items() if name != "moves"}
-            yield case.kind, rest | ({"moves": left} if left else {})
-        for at, move in enumerate(listed):
-            for bare in _barer(move):
-                yield case.kind, {**scenario, "moves": {**moves, role: [*listed[:at], bare, *listed[at + 1 :]]}}
+        yield {name: value for name, value in scenario.items() if name != "timeline"}
+    for role in moves:
+        yield from _simpler_faults(scenario, role)
     if "timeline" in scenario:
         for bare in _barer(scenario["timeline"]):
-            yield case.kind, {**scenario, "timeline": bare}
+            yield {**scenario, "timeline": bare}
+
+
+def _simpler_faults(scenario: dict[str, Any], role: str) -> Iterator[dict[str, Any]]:
+    """Yield a scenario without each fault of a role, then with each of these faults without one of its options."""
+    moves, listed = scenario["moves"], scenario["moves"][role]
+    for at in range(len(listed)):
+        left = {**moves, role: [*listed[:at], *listed[at + 1 :]]}
+        left = {name: value for name, value in left.items() if value}
+        rest = {name: value for name, value in scenario.items() if name != "moves"}
+        yield rest | ({"moves": left} if left else {})
+    for at, move in enumerate(listed):
+        for bare in _barer(move):
+            yield {**scenario, "moves": {**moves, role: [*listed[:at], bare, *listed[at + 1 :]]}}
 
 
 def _barer(move: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

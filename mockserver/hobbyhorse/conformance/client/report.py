@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 from hobbyhorse.conformance.client.cases import CASE_KINDS, Case
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, Finding, Verdict
-from hobbyhorse.conformance.client.judge import judge as judge_traces
 from hobbyhorse.conformance.client.results import Result
+from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.judge import BROKEN, Finding, Verdict, judge
+from hobbyhorse.conformance.report import JUnitSuite, ReportError, counted, dump, read_object, verdict_json
+from hobbyhorse.conformance.report import junit as junit_xml
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.trace import Trace, to_json
 
 # Raised when a reader of report.json or of a finding would misread the new form.
 REPORT_FORMAT = 1
-# XML 1.0 cannot contain these characters, not even escaped.
-CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in range(32) if chr(code) not in "\n\t"}
-
-
-class ReportError(ValueError):
-    """A file that is not a finding or not a baseline."""
 
 
 def case_of(trace: Trace) -> Case:
@@ -33,7 +27,6 @@ def case_of(trace: Trace) -> Case:
 
 def report_json(result: Result) -> dict[str, Any]:
     """Return a result as JSON: a verdict for each rule, and a summary."""
-    words = [one.verdict for one in result.verdicts]
     # `deviations` is the older name of single faults; readers of reports depend on it.
     summary = {
         "provider": result.provider,
@@ -44,7 +37,7 @@ def report_json(result: Result) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         "runs_per_second": round(result.runs / result.seconds, 2) if result.seconds else None,
         "clean": result.clean,
-        "rules": {word: words.count(word) for word in sorted(set(words))},
+        "rules": counted(result.verdicts),
         "deviations": {
             "met": result.coverage.met,
             "total": result.coverage.total,
@@ -63,20 +56,12 @@ def verdicts_json(verdicts: Sequence[Verdict], accepted: Mapping[str, str] | Non
 
 
 def _verdict(one: Verdict, accepted: str | None) -> dict[str, Any]:
-    rule = one.rule
-    fields: dict[str, Any] = {
-        "id": rule.id,
-        "name": rule.name,
-        "level": rule.level,
-        "severity": rule.severity,
-        "channel": rule.channel,
-        "statement": rule.statement,
-        "verdict": one.verdict,
+    return verdict_json(one, accepted) | {
+        "channel": one.rule.channel,
         "observed": one.observed,
         "broken": one.times_broken,
         "findings": [_finding(finding) for finding in one.findings],
     }
-    return fields | ({"accepted": accepted} if accepted is not None else {})
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
@@ -86,14 +71,13 @@ def _finding(finding: Finding) -> dict[str, Any]:
 
 def judged(contract: Contract, trace: Trace) -> dict[str, Any]:
     """Return the verdicts on one trace as JSON, for traffic that the suite did not make."""
-    verdicts = judge_traces(contract, [trace])
-    words = [one.verdict for one in verdicts]
+    verdicts = judge(contract, [trace], rules())
     summary = {
         "provider": contract.key,
         "requests": len(trace.exchanges),
         "deliveries": len(trace.deliveries),
-        "clean": BROKEN not in words,
-        "rules": {word: words.count(word) for word in sorted(set(words))},
+        "clean": not any(one.verdict == BROKEN for one in verdicts),
+        "rules": counted(verdicts),
     }
     return {"format": REPORT_FORMAT, "rules": verdicts_json(verdicts), "summary": summary}
 
@@ -124,7 +108,7 @@ class Replay:
 
 def read_finding(path: Path) -> Replay:
     """Read a finding's file. Raises ReportError."""
-    fields = _read(path)
+    fields = read_object(path)
     try:
         case = Case(fields["scenario"], fields.get("drill", "once"), int(fields.get("point", 0)))
         found = Replay(fields["rule"], fields["provider"], fields["model"], int(fields.get("seed", 0)), case)
@@ -139,74 +123,15 @@ def read_finding(path: Path) -> Replay:
     return found
 
 
-def read_baseline(path: Path, rules: Sequence[str]) -> dict[str, str]:
-    """Read a baseline: an object that maps the id of each accepted rule to a reason. Raises ReportError."""
-    accepted = _read(path)
-    if unknown := sorted(set(accepted) - set(rules)):
-        raise ReportError(f"{path}: there is no rule {unknown[0]!r}; `hobbyhorse rules` lists them")
-    for rule, reason in accepted.items():
-        if not isinstance(reason, str) or not reason.strip():
-            raise ReportError(f"{path}: {rule} has no reason; write a text that explains why the finding is accepted")
-    return accepted
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except OSError as error:
-        raise ReportError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ReportError(f"{path} cannot be read: {error}") from None
-    if not isinstance(found, dict):
-        raise ReportError(f"{path} is not a JSON object")
-    return found
-
-
 def junit(result: Result) -> bytes:
-    """Return the verdicts as JUnit XML: one test per rule, skipped if it was not observed or does not apply."""
-    broken = {one.rule.id for one in result.broken}
-    skipped = [one for one in result.verdicts if one.verdict in (NOT_OBSERVED, NOT_APPLICABLE)]
-    suite = ElementTree.Element(
-        "testsuite",
-        name=printable(f"hobbyhorse {result.provider} {result.client}"),
-        tests=str(len(result.verdicts) + len(result.stale)),
-        failures=str(len(broken) + len(result.stale)),
-        errors="0",
-        skipped=str(len(skipped)),
-        time=f"{result.seconds:.3f}",
+    """Return the verdicts as JUnit XML; each failure names the test case of its finding."""
+    suite = JUnitSuite(
+        name=f"hobbyhorse {result.provider} {result.client}",
+        seconds=result.seconds,
+        accepted=result.accepted,
+        stale=result.stale,
     )
-    for one in result.verdicts:
-        element = add_case(suite, f"hobbyhorse.{one.rule.family}", f"{one.rule.id} {one.rule.name}")
-        if one.rule.id in broken:
-            for finding in one.findings:
-                words = "; ".join(finding.messages)
-                failure = ElementTree.SubElement(element, "failure", message=printable(words), type=one.rule.id)
-                failure.text = printable(f"{one.rule.statement}\n{case_of(finding.trace)}\n{words}")
-        elif one in skipped:
-            ElementTree.SubElement(element, "skipped", message=one.verdict)
-    # A baseline entry that no longer occurs fails too: otherwise it would hide the next regression.
-    for rule in result.stale:
-        element = add_case(suite, "hobbyhorse.baseline", rule)
-        ElementTree.SubElement(element, "failure", message="accepted in the baseline, but not found", type="stale")
-    return xml(suite)
-
-
-def add_case(suite: ElementTree.Element, family: str, name: str) -> ElementTree.Element:
-    """Add a test to a suite. Its time is 0: a rule is judged over all runs."""
-    return ElementTree.SubElement(suite, "testcase", classname=family, name=name, time="0")
-
-
-def xml(suite: ElementTree.Element) -> bytes:
-    """Return a suite as a complete XML file."""
-    root = ElementTree.Element("testsuites")
-    root.append(suite)
-    written: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
-    return written
-
-
-def printable(text: str) -> str:
-    """Return a text without the characters that XML cannot contain."""
-    return text.translate(CONTROL).encode("utf-8", "replace").decode()
+    return junit_xml(suite, result.verdicts, lambda finding: str(case_of(finding.trace)))
 
 
 def write_report(result: Result, folder: Path) -> None:
@@ -222,9 +147,3 @@ def write_report(result: Result, folder: Path) -> None:
         for finding in one.findings:
             dump(findings / f"{finding.rule}.scenario.json", finding_json(result, finding))
             dump(findings / f"{finding.rule}.trace.json", to_json(finding.trace))
-
-
-def dump(path: Path, value: Any, default: Callable[[Any], Any] | None = None) -> None:
-    """Write indented JSON. Lone surrogates are written as question marks."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=default) + "\n"
-    path.write_text(text, encoding="utf-8", errors="replace")

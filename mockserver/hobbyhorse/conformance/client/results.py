@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hobbyhorse.conformance.client.judge import BROKEN, Verdict
+from hobbyhorse.conformance.judge import BROKEN, Verdict
 
 
 @dataclass(frozen=True, slots=True)

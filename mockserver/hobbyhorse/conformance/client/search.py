@@ -22,7 +22,7 @@ What must hold:
 * The runs never exceed the plan, except for `spare` (shrinking) and for confirmations.
 * Equal seeds give equal cases, findings and counts. So the order of cases depends on the contract and the seed alone,
   and `Case.size` is a total order.
-* A tally counts a trace only if its rule's check returned a list: None is no evidence (see `judge`).
+* A tally counts a trace only if the rule's subject occurred in it: silence is no evidence (see `judge`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ from hypothesis import seed as seeded
 from hypothesis.errors import Unsatisfiable
 
 from hobbyhorse.conformance.client.cases import HAPPY, KILLED, MOVED, ONCE, Case
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict, check
 from hobbyhorse.conformance.client.planning import (
     believable,
     killings,
@@ -52,9 +51,10 @@ from hobbyhorse.conformance.client.planning import (
     used_roles,
 )
 from hobbyhorse.conformance.client.results import Coverage, Result
-from hobbyhorse.conformance.client.rule import Rule
 from hobbyhorse.conformance.client.rules import rules as all_rules
 from hobbyhorse.conformance.client.scenario_space import scenarios
+from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict, check
+from hobbyhorse.conformance.rule import Rule
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.moves import CALLBACK
 from hobbyhorse.traces.annotated import AnnotatedTrace
@@ -242,22 +242,20 @@ class Search:
         annotated = AnnotatedTrace(self.contract, trace)
         broken = set()
         for tally in self.tallies:
-            messages = check(tally.rule, annotated)
-            if messages is None:
-                continue
-            tally.observed += 1
-            if messages and (not tally.rule.timing or self._confirmed(tally.rule, case)):
+            judgement = check(tally.rule, annotated)
+            tally.observed += judgement.observed
+            if judgement.breaches and (not tally.rule.timing or self._confirmed(tally.rule, case)):
                 tally.broken += 1
                 broken.add(tally.rule.id)
                 if tally.smallest is None or case.size < tally.smallest[0].size:
-                    tally.smallest = case, Finding(tally.rule.id, tuple(messages), trace)
+                    tally.smallest = case, Finding(tally.rule.id, judgement.breaches, trace)
         self.seen[case.key] = frozenset(broken)
 
     def _confirmed(self, rule: Rule, case: Case) -> bool:
         """Whether further runs of a case all break a rule about timing."""
         for trace in self.run_cases([case] * (TIMING_REPEATS - 1)):
             self.runs += 1
-            if not check(rule, AnnotatedTrace(self.contract, trace)):
+            if not check(rule, AnnotatedTrace(self.contract, trace)).breaches:
                 return False
         return True
 

@@ -162,17 +162,27 @@ def _edges(schemas: Schemas, schema: Any, file: str, value: Any, at: Pointer) ->
             if name in value:
                 yield from _edges(schemas, inner, file, value[name], (*at, name))
     elif isinstance(value, list) and value:
-        for keyword in ("minItems", "maxItems"):
-            if 0 < schema.get(keyword, 0) <= MOST_ITEMS:
-                yield at, f"{schema[keyword]} items", (value * MOST_ITEMS)[: schema[keyword]]
+        yield from _list_edges(schema, value, at)
         yield from _edges(schemas, schema.get("items"), file, value[0], (*at, "0"))
     else:
-        choices = schema.get("enum", [])
-        for choice in choices if len(choices) <= MOST_CHOICES else [choices[0], choices[-1]]:
-            yield at, str(choice), choice
-        for keyword in ("minimum", "maximum"):
-            if keyword in schema and "enum" not in schema:
-                yield at, str(schema[keyword]), schema[keyword]
-        if isinstance(value, str) and "maxLength" in schema and "pattern" not in schema:
-            most = schema["maxLength"]
-            yield at, f"{most} characters", (FILLER * (most // len(FILLER) + 1))[:most]
+        yield from _scalar_edges(schema, value, at)
+
+
+def _list_edges(schema: dict[str, Any], value: list[Any], at: Pointer) -> Iterator[tuple[Pointer, str, Any]]:
+    """Yield a list with as few items as its schema allows, and one with as many."""
+    for keyword in ("minItems", "maxItems"):
+        if 0 < schema.get(keyword, 0) <= MOST_ITEMS:
+            yield at, f"{schema[keyword]} items", (value * MOST_ITEMS)[: schema[keyword]]
+
+
+def _scalar_edges(schema: dict[str, Any], value: Any, at: Pointer) -> Iterator[tuple[Pointer, str, Any]]:
+    """Yield the choices of a schema, or else its least and greatest number and its longest text."""
+    choices = schema.get("enum", [])
+    for choice in choices if len(choices) <= MOST_CHOICES else [choices[0], choices[-1]]:
+        yield at, str(choice), choice
+    for keyword in ("minimum", "maximum"):
+        if keyword in schema and "enum" not in schema:
+            yield at, str(schema[keyword]), schema[keyword]
+    if isinstance(value, str) and "maxLength" in schema and "pattern" not in schema:
+        most = schema["maxLength"]
+        yield at, f"{most} characters", (FILLER * (most // len(FILLER) + 1))[:most]

@@ -85,7 +85,7 @@ class Endpoint:
         if body is not MISSING:
             sent.setdefault("content-type", "application/json")
         with self.budget.hold(price) as held:
-            exchange, _ = self._send(role, operation.method, url, sent, data, MOST_RESPONSE_BYTES)
+            exchange, _ = self._send(role, operation.method, url, headers=sent, data=data, most=MOST_RESPONSE_BYTES)
             held.refused = exchange.status in CERTAIN_REFUSALS and role in SUBMISSIONS
         labelled = replace(exchange, probe=probe, expected=expected)
         named = (path or {}).get("job")
@@ -93,12 +93,14 @@ class Endpoint:
 
     def fetch(self, url: str, *, probe: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> bytes:
         """Fetch a file without the key and return its bytes; the exchange is recorded without its body."""
-        exchange, data = self._send("media", method, url, dict(headers or {}), b"", 10 * MOST_RESPONSE_BYTES)
+        exchange, data = self._send(
+            "media", method, url, headers=dict(headers or {}), data=b"", most=10 * MOST_RESPONSE_BYTES
+        )
         self._keep(replace(exchange, probe=probe, answer=b""))
         return data
 
     def _send(
-        self, role: str, method: str, url: str, headers: Mapping[str, str], data: bytes, most: int
+        self, role: str, method: str, url: str, *, headers: Mapping[str, str], data: bytes, most: int
     ) -> tuple[Exchange, bytes]:
         """Send one request without following redirects; a response that is late or breaks off is not whole."""
         left = self.until - time.monotonic()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import replace
+from functools import wraps
 from typing import Any
 
-from hobbyhorse.conformance.server.rule import Breach
+from hobbyhorse.conformance.rule import Breach, Check, Evidence, Observed
 from hobbyhorse.contract.forms.expressions import MISSING, Place, format_pointer
 from hobbyhorse.contract.message import CONSTANT
 from hobbyhorse.contract.reading import as_json, message_of
@@ -27,23 +28,23 @@ def conclusive(step: Step) -> bool:
     return step.delivered and not transient_failure(step) and step.status not in range(300, 400)
 
 
-def conclusive_probes(annotated: AnnotatedTrace, *beginnings: str) -> list[Step]:
+def conclusive_probes(trace: AnnotatedTrace, *beginnings: str) -> list[Step]:
     """Return the probes whose names start with one of `beginnings` and whose responses are conclusive."""
-    return [step for step in probes(annotated, *beginnings) if conclusive(step)]
+    return [step for step in probes(trace, *beginnings) if conclusive(step)]
 
 
-def probes(annotated: AnnotatedTrace, *beginnings: str) -> list[Step]:
+def probes(trace: AnnotatedTrace, *beginnings: str) -> list[Step]:
     """Return the operation calls whose probe name starts with one of `beginnings`."""
     return [
         step
-        for step in annotated.steps
-        if step.role in annotated.contract.operations and (step.exchange.probe or "").startswith(beginnings)
+        for step in trace.steps
+        if step.role in trace.contract.operations and (step.exchange.probe or "").startswith(beginnings)
     ]
 
 
-def operation_of(annotated: AnnotatedTrace, step: Step) -> Operation:
+def operation_of(trace: AnnotatedTrace, step: Step) -> Operation:
     """Return the operation that a step called."""
-    return annotated.contract.operations[step.role or ""]
+    return trace.contract.operations[step.role or ""]
 
 
 def label(step: Step) -> str:
@@ -116,12 +117,12 @@ def differing_constants(
     return found
 
 
-def refused_as(annotated: AnnotatedTrace, step: Step, name: str, also: Iterable[str] = ()) -> list[Breach]:
+def refused_as(trace: AnnotatedTrace, step: Step, name: str, also: Iterable[str] = ()) -> list[Breach]:
     """Check a refusal against the expected situation and its alternatives; empty if it matches one of them.
 
     If the contract defines none of these situations, there is nothing to check: no document describes the refusal.
     """
-    contract, operation = annotated.contract, operation_of(annotated, step)
+    contract, operation = trace.contract, operation_of(trace, step)
     found = [one for wanted in (name, *also) if (one := find_situation(operation, wanted)) is not None]
     alike = [one for one in found if one.status == step.status]
     if not found or any(not differing_constants(contract, operation, one, step) for one in alike):
@@ -181,15 +182,42 @@ def bound_at(contract: Contract, operation: Operation, name: str, step: Step) ->
     return tuple(dict.fromkeys(found))
 
 
-def one_per_kind(found: Iterable[tuple[Hashable, Breach]]) -> list[Breach]:
-    """Return the first breach of each kind; its message counts the repetitions."""
-    kinds: dict[Hashable, list[Breach]] = {}
-    # A server that breaks a rule does so in most responses; a report of all of them would hide the other kinds.
-    for kind, breach in found:
-        kinds.setdefault(kind, []).append(breach)
-    return [
-        replace(first, message=f"{first.message} (and {len(more)} more {'time' if len(more) == 1 else 'times'})")
-        if more
-        else first
-        for first, *more in kinds.values()
-    ]
+KindEvidence = Iterator[Observed | tuple[Hashable, Breach]]
+"""Evidence of a check that names the kind of each breach: the parts in which repetitions are alike."""
+KindCheck = Callable[[AnnotatedTrace], KindEvidence]
+
+
+def one_per_kind(check: KindCheck) -> Check:
+    """Report the first breach of each kind, and count the others in its message; stands below `@rule`."""
+
+    @wraps(check)
+    def counted(trace: AnnotatedTrace) -> Evidence:
+        kinds: dict[Hashable, list[Breach]] = {}
+        # A server that breaks a rule does so in most responses; a report of all of them would hide the other kinds.
+        for one in check(trace):
+            if isinstance(one, Observed):
+                yield one
+            else:
+                kinds.setdefault(one[0], []).append(one[1])
+        for first, *more in kinds.values():
+            times = f" (and {len(more)} more {'time' if len(more) == 1 else 'times'})" if more else ""
+            yield replace(first, message=first.message + times)
+
+    return counted
+
+
+def first_of_kind(check: KindCheck) -> Check:
+    """Report the first breach of each kind and drop the others; stands below `@rule`."""
+
+    @wraps(check)
+    def filtered(trace: AnnotatedTrace) -> Evidence:
+        reported: set[Hashable] = set()
+        # Every poll repeats the same fact, so a count would only say how often the job was polled.
+        for one in check(trace):
+            if isinstance(one, Observed):
+                yield one
+            elif one[0] not in reported:
+                reported.add(one[0])
+                yield one[1]
+
+    return filtered

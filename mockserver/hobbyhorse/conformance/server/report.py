@@ -9,13 +9,12 @@ from decimal import Decimal
 from html import escape
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 from hobbyhorse.conformance.client.html_report import STYLE, picture
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED
-from hobbyhorse.conformance.client.report import add_case, dump, printable, xml
+from hobbyhorse.conformance.judge import BROKEN, Lesson, Verdict
+from hobbyhorse.conformance.report import JUnitSuite, counted, dump, junit, verdict_json
 from hobbyhorse.conformance.server.results import ServerResult
-from hobbyhorse.conformance.server.rule import Lesson, ServerVerdict
+from hobbyhorse.conformance.server.rules import FAMILIES, family_of
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.trace import to_json
 
@@ -28,7 +27,6 @@ MORE_STYLE = ".lesson { color: var(--odd); font-weight: 600 } td.sum { text-alig
 
 def server_report_json(result: ServerResult) -> dict[str, Any]:
     """Return the report: a verdict for each rule, the lessons, the ledger, and a summary."""
-    words = [one.verdict for one in result.verdicts]
     summary = {
         "provider": result.provider,
         "model": result.model,
@@ -41,7 +39,7 @@ def server_report_json(result: ServerResult) -> dict[str, Any]:
         "spent_at_most": _money(result.spent),
         "clean": result.clean,
         "unjudged": result.unjudged,
-        "rules": {word: words.count(word) for word in sorted(set(words))},
+        "rules": counted(result.verdicts),
         "skipped": [{"probe": note.probe, "why": note.why} for note in result.notes],
         "accepted": dict(result.accepted),
         "stale": list(result.stale),
@@ -55,21 +53,13 @@ def server_report_json(result: ServerResult) -> dict[str, Any]:
     }
 
 
-def _verdict(one: ServerVerdict, accepted: str | None) -> dict[str, Any]:
-    rule = one.rule
-    fields = {
-        "id": rule.id,
-        "name": rule.name,
-        "family": rule.family,
-        "level": rule.level,
-        "severity": rule.severity,
-        "statement": rule.statement,
-        "verdict": one.verdict,
+def _verdict(one: Verdict, accepted: str | None) -> dict[str, Any]:
+    return verdict_json(one, accepted) | {
+        "family": family_of(one.rule),
         "findings": [
             {"message": breach.message, "places": list(breach.places), "seen": breach.seen} for breach in one.breaches
         ],
     }
-    return fields | ({"accepted": accepted} if accepted is not None else {})
 
 
 def _lesson(lesson: Lesson) -> dict[str, Any]:
@@ -109,39 +99,16 @@ def lessons_patch(result: ServerResult) -> list[dict[str, Any]]:
 
 
 def server_junit(result: ServerResult) -> bytes:
-    """Return the verdicts as JUnit XML: one test per rule; a lesson is a passed test with output."""
-    skipped = [one for one in result.verdicts if one.verdict in (NOT_OBSERVED, NOT_APPLICABLE)]
-    broken = {one.rule.id for one in result.broken}
-    suite = ElementTree.Element(
-        "testsuite",
+    """Return the verdicts as JUnit XML."""
+    suite = JUnitSuite(
         name=f"hobbyhorse {result.provider} {result.base_url}",
-        tests=str(len(result.verdicts) + len(result.stale) + (result.unjudged is not None)),
-        failures=str(len(broken) + len(result.stale)),
-        errors=str(int(result.unjudged is not None)),
-        skipped=str(len(skipped)),
-        time=f"{result.seconds:.3f}",
+        seconds=result.seconds,
+        accepted=result.accepted,
+        stale=result.stale,
+        families=FAMILIES,
+        error=result.unjudged,
     )
-    for one in result.verdicts:
-        case = add_case(suite, f"hobbyhorse.{one.rule.family}", f"{one.rule.id} {one.rule.name}")
-        if one.rule.id in broken:
-            words = printable("; ".join(breach.message for breach in one.breaches))
-            failure = ElementTree.SubElement(case, "failure", message=words, type=one.rule.id)
-            failure.text = printable(f"{one.rule.statement}\n{words}")
-        # Missing evidence is not a pass: an unobserved rule is skipped, never green.
-        elif one in skipped:
-            ElementTree.SubElement(case, "skipped", message=one.verdict)
-        if one.lessons:
-            output = ElementTree.SubElement(case, "system-out")
-            output.text = printable("\n".join(f"lesson: {lesson.message}" for lesson in one.lessons))
-    for rule in result.stale:
-        case = add_case(suite, "hobbyhorse.baseline", rule)
-        ElementTree.SubElement(
-            case, "failure", message="accepted in the baseline but not found; remove the entry", type="stale"
-        )
-    if result.unjudged is not None:
-        case = add_case(suite, "hobbyhorse.endpoint", "responds")
-        ElementTree.SubElement(case, "error", message=printable(result.unjudged), type="unjudged")
-    return xml(suite)
+    return junit(suite, result.verdicts)
 
 
 def server_page(result: ServerResult, contract: Contract) -> str:
@@ -171,12 +138,11 @@ def server_page(result: ServerResult, contract: Contract) -> str:
 
 
 def _summary(result: ServerResult) -> str:
-    words = [one.verdict for one in result.verdicts]
     verdict = result.unjudged or ("nothing broken" if result.clean else f"{len(result.broken)} broken")
     budget = "no budget" if result.budget is None else f"of {_money(result.budget)} USD"
     rows = [
         ("verdict", verdict),
-        ("rules", ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words))) or "none judged"),
+        ("rules", ", ".join(f"{count} {word}" for word, count in counted(result.verdicts).items()) or "none judged"),
         ("requests", f"{len(result.trace.exchanges)} in {result.seconds:.1f} s, seed {result.seed}"),
         ("spent at most", f"{_money(result.spent)} USD, {budget}"),
         ("model", result.model),
@@ -195,14 +161,14 @@ def _cells(*values: str) -> str:
     return "<tr>" + "".join(f"<td>{escape(value)}</td>" for value in values) + "</tr>"
 
 
-def _row(one: ServerVerdict, result: ServerResult) -> str:
+def _row(one: Verdict, result: ServerResult) -> str:
     rule, accepted = one.rule, result.accepted.get(one.rule.id)
     name = escape(f"{rule.id} {rule.name}")
     name = f'<a href="#{rule.id}">{name}</a>' if one.breaches else name
     word = one.verdict + (f" (accepted: {accepted})" if accepted else "")
     return (
         f'<tr><td>{name}</td><td>{rule.level}</td><td class="{one.verdict}">{escape(word)}</td>'
-        f"<td>{escape(rule.statement)}</td></tr>"
+        f"<td>{escape(rule.says)}</td></tr>"
     )
 
 
@@ -211,14 +177,14 @@ def _line(entry: dict[str, Any]) -> str:
     return _cells(entry["probe"], entry["price"], billed, str(entry["status"] or "no response"))
 
 
-def _section(one: ServerVerdict) -> str:
+def _section(one: Verdict) -> str:
     rule = one.rule
     found = "".join(
         f"<li>{escape(breach.message)}<br>{_places(breach.places)}</li>" for breach in one.breaches[:MOST_TRACE_LINES]
     )
     return (
-        f'<section id="{rule.id}"><h2>{rule.id} {escape(rule.name)}</h2><p>{escape(rule.statement)}</p>'
-        f'<p class="dim">{escape(rule.why)}</p><ul>{found}</ul></section>'
+        f'<section id="{rule.id}"><h2>{rule.id} {escape(rule.name)}</h2><p>{escape(rule.says)}</p>'
+        f'<p class="dim">{escape(rule.because)}</p><ul>{found}</ul></section>'
     )
 
 

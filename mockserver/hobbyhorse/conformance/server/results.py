@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from hobbyhorse.conformance.client.judge import BROKEN
-from hobbyhorse.conformance.server.rule import Lesson, ServerRule, ServerVerdict, judge_server
+from hobbyhorse.conformance.judge import BROKEN, Lesson, Verdict, judge
+from hobbyhorse.conformance.rule import Rule
 from hobbyhorse.conformance.server.session import BudgetEntry, Note, Session
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.trace import Trace
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerResult:
     """The verdicts, the lessons, the ledger, and the probes left out.
 
@@ -28,7 +28,7 @@ class ServerResult:
     budget: Decimal | None
     spent: Decimal
     seconds: float
-    verdicts: tuple[ServerVerdict, ...]
+    verdicts: tuple[Verdict, ...]
     trace: Trace
     ledger: tuple[BudgetEntry, ...] = ()
     notes: tuple[Note, ...] = ()
@@ -42,7 +42,7 @@ class ServerResult:
         return tuple(lesson for one in self.verdicts for lesson in one.lessons)
 
     @property
-    def broken(self) -> tuple[ServerVerdict, ...]:
+    def broken(self) -> tuple[Verdict, ...]:
         """The broken rules that the baseline does not accept."""
         return tuple(one for one in self.verdicts if one.verdict == BROKEN and one.rule.id not in self.accepted)
 
@@ -60,33 +60,34 @@ class ServerResult:
 def concluded(
     session: Session,
     contract: Contract,
-    rules: Sequence[ServerRule],
+    rules: Sequence[Rule],
     seconds: float,
+    *,
     known: Mapping[str, str] | None = None,
     diagnosis: str | None = None,
 ) -> ServerResult:
     """Judge the trace of a session; `known` is the baseline, `diagnosis` explains an endpoint that does not respond."""
     trace = session.trace()
     unjudged = None if session.judgeable else why_unjudged(session, diagnosis)
-    verdicts = () if unjudged is not None else tuple(judge_server(contract, trace, rules))
+    verdicts = () if unjudged is not None else tuple(judge(contract, [trace], rules))
     broken = {one.rule.id for one in verdicts if one.verdict == BROKEN}
     budget = session.endpoint.budget
     return ServerResult(
-        contract.key,
-        session.model.id,
-        session.endpoint.base_url,
-        session.seed,
-        budget.limit,
-        budget.spent,
-        seconds,
-        verdicts,
-        trace,
-        tuple(session.ledger),
-        tuple(session.notes),
-        unjudged,
-        {rule: why for rule, why in (known or {}).items() if rule in broken},
+        provider=contract.key,
+        model=session.model.id,
+        base_url=session.endpoint.base_url,
+        seed=session.seed,
+        budget=budget.limit,
+        spent=budget.spent,
+        seconds=seconds,
+        verdicts=verdicts,
+        trace=trace,
+        ledger=tuple(session.ledger),
+        notes=tuple(session.notes),
+        unjudged=unjudged,
+        accepted={rule: why for rule, why in (known or {}).items() if rule in broken},
         # A rule that was not judged may still be broken: nothing is stale then.
-        () if unjudged is not None else tuple(sorted(set(known or {}) - broken)),
+        stale=() if unjudged is not None else tuple(sorted(set(known or {}) - broken)),
     )
 
 

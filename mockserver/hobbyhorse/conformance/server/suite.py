@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from hobbyhorse.conformance.rule import Rule
 from hobbyhorse.conformance.server.budget import Budget
 from hobbyhorse.conformance.server.endpoint import REQUEST_SECONDS, Endpoint
 from hobbyhorse.conformance.server.probes import OnProbe, run_probes
 from hobbyhorse.conformance.server.receiver import Receiver
 from hobbyhorse.conformance.server.results import ServerResult, concluded
-from hobbyhorse.conformance.server.rule import ServerRule
 from hobbyhorse.conformance.server.session import Session, callback_job_reader, is_internal
 from hobbyhorse.contract.values import Contract, Model
 
@@ -31,7 +31,7 @@ CALLBACK_GRACE_SECONDS = 1.0
 DIAGNOSIS_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteOptions:
     """The options of one run.
 
@@ -84,7 +84,7 @@ def examine(
     contract: Contract,
     model: Model,
     options: SuiteOptions,
-    rules: Sequence[ServerRule],
+    rules: Sequence[Rule],
     *,
     known: Mapping[str, str] | None = None,
     on_probe: OnProbe = lambda name, summary: None,
@@ -101,7 +101,7 @@ def examine(
         silent = not any(exchange.status for exchange in list(session.endpoint.exchanges))
         left = options.timeout - (time.monotonic() - started)
         diagnosis = diagnose(options.base_url, min(max(left, 0.1), DIAGNOSIS_SECONDS)) if silent else None
-        return concluded(session, contract, rules, time.monotonic() - started, known, diagnosis)
+        return concluded(session, contract, rules, time.monotonic() - started, known=known, diagnosis=diagnosis)
 
 
 def run_within(seconds: float, work: Callable[[], None]) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from hobbyhorse.conformance.client.judge import check
 from hobbyhorse.conformance.client.rules import cancelling as rules
 from hobbyhorse.contract.values import Contract
 from tests.conformance.client.rules.test_deadlines import done, patience, running, waiting
 from tests.conftest import contracts_that
+from tests.judging import checked, messages, rules_of
 from tests.tracing import FOREIGN, JOB, Teller
 
 able = contracts_that(lambda contract: "cancel" in contract.operations)
@@ -18,34 +18,34 @@ unable = contracts_that(lambda contract: "cancel" not in contract.operations)
 @unable
 def test_cancellation_rules_do_not_apply_without_a_cancel_operation(contract: Contract) -> None:
     trace = waiting(contract, patience(contract)).end("timeout").story()
-    assert [check(rule, trace) for rule in rules.RULES] == [None, None]
+    assert [checked(rule, trace) for rule in rules_of(rules)] == [None, None]
 
 
 @able
 @pytest.mark.parametrize("how", ["failed", "error", "timeout"])
 def test_an_abandoned_job_is_cancelled(contract: Contract, how: str) -> None:
     told = waiting(contract, patience(contract)).call("cancel", running(contract)).end(how)
-    assert rules.cancel_on_abort(told.story()) in ([], None)
+    assert messages(rules.cancel_on_abort, told.story()) in ([], None)
     for job in (JOB, None):
         told = waiting(contract, patience(contract)).nothing("cancel", job=job).end(how)
-        assert rules.cancel_on_abort(told.story()) == []
-    assert rules.cancel_on_abort(waiting(contract, patience(contract)).end(how).story()) != []
+        assert messages(rules.cancel_on_abort, told.story()) == []
+    assert messages(rules.cancel_on_abort, waiting(contract, patience(contract)).end(how).story()) != []
 
 
 @able
 def test_a_failed_poll_at_the_deadline_does_not_excuse_from_cancelling(contract: Contract) -> None:
     told = waiting(contract, patience(contract)).nothing("status").status(None, status=503).end("timeout")
-    assert rules.cancel_on_abort(told.story()) != []
+    assert messages(rules.cancel_on_abort, told.story()) != []
 
 
 @able
 def test_a_job_that_may_have_ended_need_not_be_cancelled(contract: Contract) -> None:
     told = waiting(contract, patience(contract))
-    assert rules.cancel_on_abort(told.status("unknown_job").end("error").story()) is None
+    assert messages(rules.cancel_on_abort, told.status("unknown_job").end("error").story()) is None
     told = waiting(contract, patience(contract)).status(done(contract)).end("error")
-    assert rules.cancel_on_abort(told.story()) is None
-    assert rules.cancel_on_abort(waiting(contract, 10).end("error").story()) is None
-    assert rules.cancel_on_abort(waiting(contract, patience(contract)).end("unfinished").story()) is None
+    assert messages(rules.cancel_on_abort, told.story()) is None
+    assert messages(rules.cancel_on_abort, waiting(contract, 10).end("error").story()) is None
+    assert messages(rules.cancel_on_abort, waiting(contract, patience(contract)).end("unfinished").story()) is None
 
 
 @able
@@ -56,19 +56,19 @@ def test_a_cancel_url_on_a_foreign_origin_need_not_be_followed(contract: Contrac
     told.submit()
     told.base = home
     told.wait(patience(contract)).status(running(contract)).end("timeout")
-    assert rules.cancel_on_abort(told.story()) is None
+    assert messages(rules.cancel_on_abort, told.story()) is None
 
 
 @able
 def test_a_job_without_a_request_to_cancel_shows_nothing_about_the_race(contract: Contract) -> None:
-    assert rules.cancel_race(waiting(contract, 100).end("timeout").story()) is None
+    assert messages(rules.cancel_race, waiting(contract, 100).end("timeout").story()) is None
 
 
 @able
 @pytest.mark.parametrize("answer", ["cancelled", "completed", "in_progress", "unknown_job", "server_error"])
 def test_a_refused_cancellation_is_fine_if_the_error_exposes_the_job_id(contract: Contract, answer: str) -> None:
     told = waiting(contract, 100).call("cancel", answer).end("timeout")
-    assert rules.cancel_race(told.story()) == []
+    assert messages(rules.cancel_race, told.story()) == []
 
 
 @able
@@ -76,15 +76,15 @@ def test_a_refused_cancellation_is_fine_if_the_error_exposes_the_job_id(contract
 @pytest.mark.parametrize("how", ["failed", "error"])
 def test_a_job_that_was_not_cancelled_must_not_be_lost(contract: Contract, answer: str, how: str) -> None:
     told = waiting(contract, 100).call("cancel", answer).end(how, id_exposed=False)
-    assert rules.cancel_race(told.story()) != []
+    assert messages(rules.cancel_race, told.story()) != []
     told = waiting(contract, 100).call("cancel", answer).end(how, id_exposed=None)
-    assert rules.cancel_race(told.story()) == []
+    assert messages(rules.cancel_race, told.story()) == []
 
 
 @able
 def test_a_submission_after_a_cancellation_is_found(contract: Contract) -> None:
     told = waiting(contract, 100).call("cancel", "cancelled").submit(job="job-2").end("timeout")
-    assert rules.cancel_race(told.story()) != []
+    assert messages(rules.cancel_race, told.story()) != []
 
 
 @able
@@ -92,7 +92,7 @@ def test_endless_requests_to_cancel_are_found(contract: Contract) -> None:
     told = waiting(contract, 100)
     for _ in range(4):
         told.call("cancel", None, status=503)
-    assert rules.cancel_race(told.call("cancel", "cancelled").end("timeout").story()) == []
+    assert messages(rules.cancel_race, told.call("cancel", "cancelled").end("timeout").story()) == []
     for _ in range(3):
         told.call("cancel", "cancelled")
-    assert rules.cancel_race(told.end("timeout").story()) != []
+    assert messages(rules.cancel_race, told.end("timeout").story()) != []

@@ -9,6 +9,7 @@ import pytest
 from hobbyhorse.conformance.client.rules import deadlines as rules
 from hobbyhorse.contract.values import Contract
 from tests.conftest import CONTRACTS, contracts_that
+from tests.judging import messages
 from tests.tracing import JOB, Teller
 
 called_back = contracts_that(lambda contract: contract.callbacks is not None)
@@ -37,115 +38,115 @@ def waiting(contract: Contract, seconds: float) -> Teller:
 
 def test_a_client_that_gives_up_in_time_has_a_deadline(contract: Contract) -> None:
     told = waiting(contract, patience(contract)).end("timeout")
-    assert rules.has_deadline(told.story()) == []
+    assert messages(rules.has_deadline, told.story()) == []
 
 
 @pytest.mark.parametrize("how", ["failed", "error", "timeout"])
 def test_a_client_that_polls_beyond_the_longest_wait_has_no_deadline(contract: Contract, how: str) -> None:
     told = waiting(contract, 1.25 * patience(contract) + 120).end(how)
-    assert rules.has_deadline(told.story()) != []
+    assert messages(rules.has_deadline, told.story()) != []
 
 
 def test_a_client_that_never_finishes_has_no_deadline(contract: Contract) -> None:
     told = waiting(contract, 10).wait(2 * patience(contract)).end("unfinished")
-    assert rules.has_deadline(told.story()) != []
+    assert messages(rules.has_deadline, told.story()) != []
     told = waiting(contract, 10).wait(patience(contract)).end("unfinished")
-    assert rules.has_deadline(told.story()) is None
+    assert messages(rules.has_deadline, told.story()) is None
 
 
 def test_a_job_that_ends_shows_nothing_about_the_deadline(contract: Contract) -> None:
     told = waiting(contract, 10).status(done(contract)).wait(9 * patience(contract)).end("unfinished")
-    assert rules.has_deadline(told.story()) is None
-    assert rules.has_deadline(Teller(contract).nothing("submit").end("error").story()) is None
+    assert messages(rules.has_deadline, told.story()) is None
+    assert messages(rules.has_deadline, Teller(contract).nothing("submit").end("error").story()) is None
 
 
 def test_a_client_that_stopped_at_a_refusal_shows_nothing_about_its_deadline(contract: Contract) -> None:
     told = waiting(contract, 10).status("unknown_job").end("error")
-    assert rules.has_deadline(told.story()) is None
+    assert messages(rules.has_deadline, told.story()) is None
 
 
 def test_a_restarted_client_may_wait_as_long_again(contract: Contract) -> None:
     told = waiting(contract, patience(contract) / 2).wait(3 * patience(contract)).restart()
     told.wait(patience(contract)).status(running(contract)).end("timeout")
-    assert rules.has_deadline(told.story()) == []
+    assert messages(rules.has_deadline, told.story()) == []
     told.wait(patience(contract)).status(running(contract)).end("timeout")
-    assert rules.has_deadline(told.story()) != []
+    assert messages(rules.has_deadline, told.story()) != []
 
 
 def test_recorded_traffic_has_a_longer_limit_because_it_hides_restarts(contract: Contract) -> None:
     told = waiting(contract, patience(contract)).wait(5 * patience(contract)).status(running(contract))
     told.runs = []
-    assert rules.has_deadline(told.story()) in ([], None)
+    assert messages(rules.has_deadline, told.story()) in ([], None)
     told = waiting(contract, 3 * patience(contract))
     told.runs = []
-    assert rules.has_deadline(told.story()) in ([], None)
+    assert messages(rules.has_deadline, told.story()) in ([], None)
     told = waiting(contract, 5 * patience(contract))
     told.runs = []
-    assert rules.has_deadline(told.story()) != []
+    assert messages(rules.has_deadline, told.story()) != []
 
 
 @called_back
 def test_a_callback_ends_the_wait(contract: Contract) -> None:
     assert contract.callbacks is not None
     told = waiting(contract, 10).callback(next(iter(contract.callbacks.situations))).wait(9 * patience(contract))
-    assert rules.has_deadline(told.end("unfinished").story()) is None
+    assert messages(rules.has_deadline, told.end("unfinished").story()) is None
 
 
 @pytest.mark.parametrize("how", ["failed", "error", "timeout"])
 def test_a_client_that_gives_up_exposes_the_job_id(contract: Contract, how: str) -> None:
-    assert rules.id_in_error(waiting(contract, 100).end(how).story()) == []
-    assert rules.id_in_error(waiting(contract, 100).end(how, id_exposed=False).story()) != []
+    assert messages(rules.id_in_error, waiting(contract, 100).end(how).story()) == []
+    assert messages(rules.id_in_error, waiting(contract, 100).end(how, id_exposed=False).story()) != []
 
 
 def test_an_unknown_exposure_of_the_id_is_not_judged(contract: Contract) -> None:
-    assert rules.id_in_error(waiting(contract, 100).end("timeout", id_exposed=None).story()) is None
-    assert rules.id_in_error(waiting(contract, 100).end("success", id_exposed=False).story()) is None
+    assert messages(rules.id_in_error, waiting(contract, 100).end("timeout", id_exposed=None).story()) is None
+    assert messages(rules.id_in_error, waiting(contract, 100).end("success", id_exposed=False).story()) is None
 
 
 def test_an_id_that_the_client_never_learned_is_not_required(contract: Contract) -> None:
     told = Teller(contract).nothing("submit").end("error", id_exposed=False)
-    assert rules.id_in_error(told.story()) is None
+    assert messages(rules.id_in_error, told.story()) is None
     told = Teller(contract).submit(answer=b"<html>").end("error", id_exposed=False)
-    assert rules.id_in_error(told.story()) is None
+    assert messages(rules.id_in_error, told.story()) is None
     told = Teller(contract).submit().restart().end("error", id_exposed=False)
-    assert rules.id_in_error(told.story()) is None
+    assert messages(rules.id_in_error, told.story()) is None
 
 
 def test_an_inferred_timeout_may_be_that_of_one_request(contract: Contract) -> None:
     told = waiting(contract, 10).nothing("status").end("timeout", told=False)
-    assert rules.has_deadline(told.story()) is None
+    assert messages(rules.has_deadline, told.story()) is None
     told = waiting(contract, 10).status(done(contract)).nothing("media").end("timeout", told=False, id_exposed=False)
-    assert rules.id_in_error(told.story()) is None
-    assert rules.id_in_error(told.end("timeout", id_exposed=False).story()) != []
+    assert messages(rules.id_in_error, told.story()) is None
+    assert messages(rules.id_in_error, told.end("timeout", id_exposed=False).story()) != []
 
 
 def test_the_exposed_id_must_be_the_one_in_the_response(contract: Contract) -> None:
     told = waiting(contract, 100).end("timeout", id_exposed=False, message=f"gave up {JOB}")
-    assert rules.id_in_error(told.story()) == []
+    assert messages(rules.id_in_error, told.story()) == []
 
 
 def test_the_id_of_an_ended_job_is_not_required(contract: Contract) -> None:
     told = waiting(contract, 10).status(done(contract)).end("failed", id_exposed=False)
-    assert rules.id_in_error(told.story()) is None
+    assert messages(rules.id_in_error, told.story()) is None
 
 
 def test_a_timeout_reported_as_such_is_fine(contract: Contract) -> None:
-    assert rules.timeout_is_no_outcome(waiting(contract, 100).end("timeout").story()) == []
-    assert rules.timeout_is_no_outcome(waiting(contract, 100).end("error").story()) == []
+    assert messages(rules.timeout_not_success, waiting(contract, 100).end("timeout").story()) == []
+    assert messages(rules.timeout_not_success, waiting(contract, 100).end("error").story()) == []
 
 
 def test_a_timeout_reported_as_success_is_found(contract: Contract) -> None:
-    assert rules.timeout_is_no_outcome(waiting(contract, 100).end("success").story()) != []
+    assert messages(rules.timeout_not_success, waiting(contract, 100).end("success").story()) != []
 
 
 def test_a_timeout_reported_as_a_failure_of_the_provider_is_found(contract: Contract) -> None:
-    assert rules.timeout_is_no_outcome(waiting(contract, 100).end("failed").story()) != []
+    assert messages(rules.timeout_not_success, waiting(contract, 100).end("failed").story()) != []
     troubled = waiting(contract, 100).status(None, status=503).nothing("status").wait(3).status(running(contract))
-    assert rules.timeout_is_no_outcome(troubled.end("failed").story()) != []
+    assert messages(rules.timeout_not_success, troubled.end("failed").story()) != []
 
 
 def test_an_inferred_failure_is_not_judged(contract: Contract) -> None:
-    assert rules.timeout_is_no_outcome(waiting(contract, 100).end("failed", told=False).story()) is None
+    assert messages(rules.timeout_not_success, waiting(contract, 100).end("failed", told=False).story()) is None
 
 
 @pytest.mark.parametrize(
@@ -160,24 +161,24 @@ def test_an_inferred_failure_is_not_judged(contract: Contract) -> None:
 )
 def test_a_failure_after_a_refusal_or_a_fault_is_not_judged(contract: Contract, how: dict[str, Any]) -> None:
     told = waiting(contract, 100).call("status", **how).end("failed")
-    assert rules.timeout_is_no_outcome(told.story()) is None
+    assert messages(rules.timeout_not_success, told.story()) is None
 
 
 def test_a_success_that_may_have_been_read_is_not_judged(contract: Contract) -> None:
     told = waiting(contract, 100).status(done(contract), whole=False).end("success")
-    assert rules.timeout_is_no_outcome(told.story()) is None
+    assert messages(rules.timeout_not_success, told.story()) is None
     if "list" in contract.operations:
         for answer in (f'{{"items": [{{"id": "{JOB}"}}]}}'.encode(), b'{"items": ['):
             told = waiting(contract, 100).call("list", "listed", answer=answer, size=100_000).end("success")
-            assert rules.timeout_is_no_outcome(told.story()) is None
+            assert messages(rules.timeout_not_success, told.story()) is None
 
 
 @contracts_that(lambda contract: "list" in contract.operations)
 def test_a_list_without_the_clients_job_is_not_an_end(contract: Contract) -> None:
     for told in (Teller(contract).call("list", "listed").submit(), Teller(contract).submit().call("list", "listed")):
         told.status(running(contract)).wait(100).status(running(contract))
-        assert rules.timeout_is_no_outcome(told.end("success").story())
-        assert rules.id_in_error(told.end("timeout", job=None, id_exposed=False).story())
+        assert messages(rules.timeout_not_success, told.end("success").story())
+        assert messages(rules.id_in_error, told.end("timeout", job=None, id_exposed=False).story())
 
 
 def test_each_order_has_its_own_deadline() -> None:
@@ -186,5 +187,5 @@ def test_each_order_has_its_own_deadline() -> None:
     told.wait(9 * patience(contract)).again({"a": 2})
     other = "tk-hiapi-01KQ7CV7BEG9D9ZJXW8TD15JVZ"
     told.submit(job=other, key="key-2").status(running(contract), job=other).end("timeout", id_exposed=False)
-    assert rules.has_deadline(told.story()) == []
-    assert rules.id_in_error(told.story()) != []
+    assert messages(rules.has_deadline, told.story()) == []
+    assert messages(rules.id_in_error, told.story()) != []

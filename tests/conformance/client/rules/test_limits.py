@@ -5,6 +5,7 @@ from __future__ import annotations
 from hobbyhorse.conformance.client.rules import limits as rules
 from hobbyhorse.contract.values import Contract
 from tests.conformance.client.rules.test_requests import asked
+from tests.judging import messages
 from tests.tracing import Teller
 
 
@@ -21,33 +22,33 @@ def refused(told: Teller, **how: object) -> Teller:
 
 def test_a_single_order_shows_nothing_about_the_limit(contract: Contract) -> None:
     told = refused(Teller(contract, asked(contract)))
-    assert rules.concurrency_limit(told.story()) is None
-    assert rules.concurrency_limit(crowd(contract).submit().story()) is None
+    assert messages(rules.concurrency_limit, told.story()) is None
+    assert messages(rules.concurrency_limit, crowd(contract).submit().story()) is None
 
 
 def test_a_submission_may_wait_for_its_turn(contract: Contract) -> None:
-    assert rules.concurrency_limit(refused(crowd(contract)).wait(1).submit().story()) == []
-    assert rules.concurrency_limit(refused(crowd(contract)).submit().story()) != []
+    assert messages(rules.concurrency_limit, refused(crowd(contract)).wait(1).submit().story()) == []
+    assert messages(rules.concurrency_limit, refused(crowd(contract)).submit().story()) != []
 
 
 def test_a_client_that_gives_up_at_the_first_refusal_keeps_the_rule(contract: Contract) -> None:
-    assert rules.concurrency_limit(refused(crowd(contract)).end("error").story()) == []
+    assert messages(rules.concurrency_limit, refused(crowd(contract)).end("error").story()) == []
 
 
 def test_fast_or_endless_retries_over_the_limit_are_found(contract: Contract) -> None:
     told = crowd(contract)
     for _ in range(9):
         refused(told).wait(2)
-    assert rules.concurrency_limit(told.submit().story()) == []
+    assert messages(rules.concurrency_limit, told.submit().story()) == []
     told = crowd(contract)
     for _ in range(10):
         refused(told).wait(2)
-    assert rules.concurrency_limit(told.submit().story()) != []
+    assert messages(rules.concurrency_limit, told.submit().story()) != []
 
 
 def test_a_pause_that_the_provider_requested_is_not_too_short(contract: Contract) -> None:
     told = refused(crowd(contract), answer_headers=(("retry-after", "0"),)).submit()
-    assert rules.concurrency_limit(told.story()) == []
+    assert messages(rules.concurrency_limit, told.story()) == []
 
 
 def test_equal_bodies_of_several_runs_are_several_orders(contract: Contract) -> None:
@@ -56,7 +57,7 @@ def test_equal_bodies_of_several_runs_are_several_orders(contract: Contract) -> 
         told.again(asked(contract, "same"))
     for _ in range(12):
         refused(told)
-    assert rules.concurrency_limit(told.story()) == []
+    assert messages(rules.concurrency_limit, told.story()) == []
 
 
 def test_an_ended_job_does_not_occupy_the_limit(contract: Contract) -> None:
@@ -65,4 +66,4 @@ def test_an_ended_job_does_not_occupy_the_limit(contract: Contract) -> None:
     names = contract.operations[role].situations.values()
     ended = next(one.name for one in names if any(contract.graph[name].terminal for name in one.stages))
     told.call(role, ended).again(asked(contract, "two"))
-    assert rules.concurrency_limit(refused(told).submit().story()) is None
+    assert messages(rules.concurrency_limit, refused(told).submit().story()) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET, sign
 from hobbyhorse.contract.values import Contract
 from tests.conformance.client.rules.test_requests import asked, success
 from tests.conftest import CONTRACTS, contracts_that
+from tests.judging import messages, rules_of
 from tests.tracing import JOB, Teller
 
 calling = contracts_that(lambda contract: contract.callbacks is not None)
@@ -27,7 +29,7 @@ dated = contracts_that(
         and contract.callbacks.signature.tolerance is not None
     )
 )
-CHECKS = [rule.check for rule in rules.RULES]
+RULES = rules_of(rules)
 
 
 def ends(contract: Contract, kind: str = "success") -> str:
@@ -73,15 +75,15 @@ def whole(told: Teller) -> Teller:
 
 @silent
 def test_callback_rules_do_not_apply_without_callbacks(contract: Contract) -> None:
-    assert not any(rule.applies(contract) for rule in rules.RULES)
+    assert not any(rule.applies(contract) for rule in RULES)
 
 
 @calling
 def test_a_careful_client_keeps_every_rule(contract: Contract) -> None:
     trace = whole(deliver(ordered(contract))).story()
-    assert [check(trace) for check in CHECKS] == [[], None, None, [], [], None, None, None, None, None]
+    assert [messages(rule, trace) for rule in RULES] == [[], None, None, [], [], None, None, None, None, None]
     trace = Teller(contract).submit().story()
-    assert all(check(trace) is None for check in CHECKS)
+    assert all(messages(rule, trace) is None for rule in RULES)
 
 
 @calling
@@ -95,21 +97,21 @@ def test_a_late_or_missing_acknowledgement_is_found(contract: Contract) -> None:
     ]
     for how in failings:
         told = deliver(ordered(contract), **how).wait(60)
-        assert rules.ack_fast(told.end("success").story()) != []
+        assert messages(rules.ack_fast, told.end("success").story()) != []
     told = ordered(contract)
     deliver(told, answered=told.now + late).wait(60)
-    assert rules.ack_fast(told.end("success").story()) != []
+    assert messages(rules.ack_fast, told.end("success").story()) != []
 
 
 @calling
 def test_a_receiver_that_is_closed_at_the_end_of_the_run_is_not_accused(contract: Contract) -> None:
     refused: dict[str, Any] = {"status": None, "error": "ConnectError: refused"}
     told = whole(ordered(contract))
-    assert rules.ack_fast(deliver(told, **refused).story()) is None
+    assert messages(rules.ack_fast, deliver(told, **refused).story()) is None
     told = ordered(contract).call(*success(contract))
-    assert rules.ack_fast(deliver(told, **refused).wait(60).end("success").story()) == []
+    assert messages(rules.ack_fast, deliver(told, **refused).wait(60).end("success").story()) == []
     told = deliver(ordered(contract), status=None, error="ReadTimeout: ").wait(5).end("success")
-    assert rules.ack_fast(told.story()) == []
+    assert messages(rules.ack_fast, told.story()) == []
 
 
 @calling
@@ -117,7 +119,7 @@ def test_a_callback_before_the_submissions_response_is_not_judged(contract: Cont
     told = Teller(contract).nothing("submit")
     deliver(told.wait(5), status=404).wait(30).submit().end("success")
     trace = told.story()
-    assert all(check(trace) is None for check in CHECKS)
+    assert all(messages(rule, trace) is None for rule in RULES)
 
 
 @calling
@@ -125,17 +127,17 @@ def test_a_receiver_may_respond_with_a_5xx_if_its_own_poll_failed(contract: Cont
     told = ordered(contract)
     sent = told.now
     deliver(told.status(None, status=503, answered=sent + 1), status=503, answered=sent + 1)
-    assert rules.ack_fast(told.wait(60).end("success").story()) == []
+    assert messages(rules.ack_fast, told.wait(60).end("success").story()) == []
 
 
 @calling
 def test_two_effects_of_a_repeated_callback_are_found(contract: Contract) -> None:
     told = whole(deliver(deliver(ordered(contract)), note="duplicate"))
-    assert rules.dedupe(told.story()) == []
+    assert messages(rules.dedupe, told.story()) == []
     told = deliver(deliver(ordered(contract))).call(*success(contract)).media().media().wait(5).end("success")
-    assert rules.dedupe(told.story()) != []
+    assert messages(rules.dedupe, told.story()) != []
     told = whole(deliver(deliver(ordered(contract)), status=409))
-    assert rules.dedupe(told.story()) != []
+    assert messages(rules.dedupe, told.story()) != []
 
 
 @calling
@@ -143,37 +145,37 @@ def test_an_incomplete_video_may_be_fetched_again_after_callbacks(contract: Cont
     told = deliver(deliver(ordered(contract))).call(*success(contract))
     told.media(503).media(move="truncated", whole=False).media(headers=(("range", "bytes=9-"),)).media(403)
     told.media(url=f"{told.video}.first-frame.jpg").media()
-    assert rules.dedupe(told.wait(5).end("success").story()) == []
+    assert messages(rules.dedupe, told.wait(5).end("success").story()) == []
 
 
 @calling
 def test_polls_after_a_late_callback_are_found(contract: Contract) -> None:
     told = deliver(deliver(ordered(contract)).call(*success(contract)).media().wait(3)).wait(5)
-    assert rules.out_of_order(told.end("success").story()) == []
+    assert messages(rules.out_of_order, told.end("success").story()) == []
     told = deliver(deliver(ordered(contract)).call(*success(contract)).media().wait(3))
     told.status(running(contract)).status(running(contract)).wait(5).end("success")
-    assert rules.out_of_order(told.story()) != []
+    assert messages(rules.out_of_order, told.story()) != []
 
 
 @calling
 def test_a_success_after_a_reported_failure_is_found(contract: Contract) -> None:
     told = deliver(deliver(ordered(contract), tells="failure").wait(3), tells="failure").wait(5)
-    assert rules.out_of_order(told.end("failed").story()) == []
-    assert rules.out_of_order(told.end("success").story()) != []
+    assert messages(rules.out_of_order, told.end("failed").story()) == []
+    assert messages(rules.out_of_order, told.end("success").story()) != []
     told = deliver(deliver(ordered(contract), tells="failure").wait(3), tells="failure").call(*success(contract))
-    assert rules.out_of_order(told.wait(5).end("success").story()) == []
+    assert messages(rules.out_of_order, told.wait(5).end("success").story()) == []
 
 
 @calling
 @pytest.mark.parametrize("kind", ["forged", "unsigned"])
 def test_an_accepted_or_effective_forgery_is_found(contract: Contract, kind: str) -> None:
     told = whole(deliver(_false(contract, kind, 401)))
-    assert rules.signature(told.story()) == []
+    assert messages(rules.signature, told.story()) == []
     for status in (200, 204, 500):
-        assert rules.signature(whole(deliver(_false(contract, kind, status))).story()) != []
+        assert messages(rules.signature, whole(deliver(_false(contract, kind, status))).story()) != []
     told = deliver(_false(contract, kind, 401).media().wait(1))
-    assert rules.signature(told.wait(5).end("success").story()) != []
-    assert rules.signature(_false(contract, kind, 401).wait(5).end("success").story()) != []
+    assert messages(rules.signature, told.wait(5).end("success").story()) != []
+    assert messages(rules.signature, _false(contract, kind, 401).wait(5).end("success").story()) != []
 
 
 def _false(contract: Contract, kind: str, status: int | None) -> Teller:
@@ -183,58 +185,60 @@ def _false(contract: Contract, kind: str, status: int | None) -> Teller:
 
 @dated
 def test_an_accepted_stale_callback_is_found(contract: Contract) -> None:
-    assert rules.signature(whole(deliver(_false(contract, "stale", 400))).story()) == []
-    assert rules.signature(whole(deliver(_false(contract, "stale", 200))).story()) != []
+    assert messages(rules.signature, whole(deliver(_false(contract, "stale", 400))).story()) == []
+    assert messages(rules.signature, whole(deliver(_false(contract, "stale", 200))).story()) != []
 
 
 @calling
 def test_an_effect_that_a_poll_explains_is_not_attributed_to_a_forgery(contract: Contract) -> None:
     told = _false(contract, "forged", 401).call(*success(contract)).media().wait(5).end("success")
-    assert rules.signature(told.story()) == []
+    assert messages(rules.signature, told.story()) == []
 
 
 @calling
 def test_a_refused_genuine_callback_is_found(contract: Contract) -> None:
-    assert rules.signature(whole(deliver(ordered(contract), status=401)).story()) != []
+    assert messages(rules.signature, whole(deliver(ordered(contract), status=401)).story()) != []
     told = ordered(contract).callback(ends(contract), 401)
-    assert rules.signature(whole(told).story()) is None  # without a signature it is none
+    assert messages(rules.signature, whole(told).story()) is None  # without a signature it is none
     trace = whole(deliver(ordered(contract), status=400, note="null_payload")).story()
-    assert rules.signature(trace) is None
+    assert messages(rules.signature, trace) is None
 
 
 @calling
 def test_an_effect_of_a_callback_without_a_read_is_found(contract: Contract) -> None:
-    assert rules.trust_but_verify(deliver(ordered(contract)).media().wait(5).end("success").story()) != []
-    assert rules.trust_but_verify(deliver(ordered(contract)).wait(5).end("success").story()) != []
-    assert rules.trust_but_verify(deliver(ordered(contract)).wait(5).end("failed").story()) is None
+    assert messages(rules.trust_but_verify, deliver(ordered(contract)).media().wait(5).end("success").story()) != []
+    assert messages(rules.trust_but_verify, deliver(ordered(contract)).wait(5).end("success").story()) != []
+    assert messages(rules.trust_but_verify, deliver(ordered(contract)).wait(5).end("failed").story()) is None
     told = deliver(ordered(contract).call(*success(contract))).media().wait(5).end("success")
-    assert rules.trust_but_verify(told.story()) == []
+    assert messages(rules.trust_but_verify, told.story()) == []
     told = deliver(ordered(contract)).status(None, status=503).media().wait(5).end("success")
-    assert rules.trust_but_verify(told.story()) == []
+    assert messages(rules.trust_but_verify, told.story()) == []
 
 
 @calling
 def test_an_endless_wait_for_a_callback_is_found(contract: Contract) -> None:
     told = ordered(contract).callback(ends(contract), None, body=b"", note="lost", error="not sent")
-    assert rules.lost_callback(told.status(running(contract)).wait(3_600).end("timeout").story()) == []
-    assert rules.lost_callback(ordered(contract).wait(10).end("timeout").story()) == []
-    assert rules.lost_callback(ordered(contract).wait(3_600).end("unfinished").story()) != []
-    assert rules.lost_callback(ordered(contract).wait(3_600).end("timeout").story()) != []
-    assert rules.lost_callback(deliver(ordered(contract)).wait(3_600).end("unfinished").story()) is None
-    assert rules.lost_callback(Teller(contract).submit().made().wait(3_600).end("timeout").story()) is None
+    assert messages(rules.lost_callback, told.status(running(contract)).wait(3_600).end("timeout").story()) == []
+    assert messages(rules.lost_callback, ordered(contract).wait(10).end("timeout").story()) == []
+    assert messages(rules.lost_callback, ordered(contract).wait(3_600).end("unfinished").story()) != []
+    assert messages(rules.lost_callback, ordered(contract).wait(3_600).end("timeout").story()) != []
+    assert messages(rules.lost_callback, deliver(ordered(contract)).wait(3_600).end("unfinished").story()) is None
+    assert messages(rules.lost_callback, Teller(contract).submit().made().wait(3_600).end("timeout").story()) is None
 
 
 @calling
 def test_requests_for_an_unknown_job_of_a_callback_are_found(contract: Contract) -> None:
     for status in (200, 202, 404):
-        assert rules.unknown_job(whole(deliver(_strange(contract, status))).story()) == []
-    assert rules.unknown_job(whole(deliver(_strange(contract, 500))).story()) != []
-    assert rules.unknown_job(whole(deliver(_strange(contract, None, error="RemoteProtocolError"))).story()) != []
+        assert messages(rules.unknown_job, whole(deliver(_strange(contract, status))).story()) == []
+    assert messages(rules.unknown_job, whole(deliver(_strange(contract, 500))).story()) != []
+    assert (
+        messages(rules.unknown_job, whole(deliver(_strange(contract, None, error="RemoteProtocolError"))).story()) != []
+    )
     for role in ("status", "media"):
         asks = _strange(contract, 200).call(
             role, None, job="job-of-nobody", url="http://127.0.0.1:8000/job-of-nobody", status=404
         )
-        assert rules.unknown_job(whole(deliver(asks)).story()) != []
+        assert messages(rules.unknown_job, whole(deliver(asks)).story()) != []
 
 
 def _strange(contract: Contract, status: int | None, **how: Any) -> Teller:
@@ -245,9 +249,9 @@ def _strange(contract: Contract, status: int | None, **how: Any) -> Teller:
 @calling
 def test_two_effects_of_a_poll_and_a_callback_are_found(contract: Contract) -> None:
     told = deliver(ordered(contract).call(*success(contract)).media().wait(1)).wait(5).end("success")
-    assert rules.callback_and_poll(told.story()) == []
+    assert messages(rules.callback_and_poll, told.story()) == []
     told = deliver(ordered(contract).call(*success(contract)).media().wait(1)).media().wait(5).end("success")
-    assert rules.callback_and_poll(told.story()) != []
+    assert messages(rules.callback_and_poll, told.story()) != []
 
 
 @calling
@@ -255,24 +259,52 @@ def test_outcomes_that_depend_on_a_null_payload_are_found(contract: Contract) ->
     def told(status: int | None = 200) -> Teller:
         return deliver(ordered(contract), status, note="null_payload", body=orjson.dumps({"status": None})).wait(2)
 
-    assert rules.null_payload(whole(told()).story()) == []
-    assert rules.null_payload(whole(told(400)).story()) == []
-    assert rules.null_payload(whole(told(500)).story()) != []
-    assert rules.null_payload(told().wait(5).end("success").story()) != []
-    assert rules.null_payload(told().call(*success(contract)).wait(5).end("error").story()) != []
-    assert rules.null_payload(told().call(*success(contract)).media(503).wait(5).end("error").story()) == []
-    assert rules.null_payload(told().wait(5).end("error").story()) == []
+    assert messages(rules.null_payload, whole(told()).story()) == []
+    assert messages(rules.null_payload, whole(told(400)).story()) == []
+    assert messages(rules.null_payload, whole(told(500)).story()) != []
+    assert messages(rules.null_payload, told().wait(5).end("success").story()) != []
+    assert messages(rules.null_payload, told().call(*success(contract)).wait(5).end("error").story()) != []
+    assert messages(rules.null_payload, told().call(*success(contract)).media(503).wait(5).end("error").story()) == []
+    assert messages(rules.null_payload, told().wait(5).end("error").story()) == []
     told_of = told()
     told_of.video = "http://127.0.0.2:8003/video.mp4"
-    assert rules.null_payload(told_of.call(*success(contract)).wait(5).end("failed").story()) == []
-    assert rules.null_payload(deliver(told()).wait(5).end("success").story()) == []
+    assert messages(rules.null_payload, told_of.call(*success(contract)).wait(5).end("failed").story()) == []
+    assert messages(rules.null_payload, deliver(told()).wait(5).end("success").story()) == []
 
 
 @calling
 def test_a_restarted_client_is_not_judged_by_its_callbacks(contract: Contract) -> None:
     told = deliver(ordered(contract).restart().wait(5), status=None, error="ConnectError").wait(60).end("success")
     trace = told.story()
-    assert all(check(trace) is None for check in CHECKS)
+    assert all(messages(rule, trace) is None for rule in RULES)
+
+
+def reporting_progress(contract: Contract) -> Contract:
+    """Return the contract with callbacks about a job under way instead of callbacks about its failure."""
+    assert contract.callbacks is not None
+    name = ends(contract, "failure")
+    early = replace(contract.callbacks.situations[name], stages=frozenset({running(contract)}))
+    situations = {**contract.callbacks.situations, name: early}
+    return replace(contract, callbacks=replace(contract.callbacks, situations=situations))
+
+
+@calling
+def test_a_callback_that_reports_progress_is_not_the_end(contract: Contract) -> None:
+    rule, changed = rules.first_is_not_terminal, reporting_progress(contract)
+    assert (rule.applies(contract), rule.applies(changed)) == (False, True)
+    assert changed.callbacks is not None
+    body = changed.callbacks.situations[ends(contract, "failure")].template.write({"job": JOB}.get)
+
+    def told() -> Teller:
+        return deliver(ordered(changed), body=body).wait(5)
+
+    assert messages(rule, whole(deliver(ordered(changed))).story()) is None
+    assert messages(rule, told().end("error").story()) == []
+    assert messages(rule, whole(told()).story()) == [], "the job was read first"
+    assert messages(rule, deliver(told()).wait(5).end("success").story()) == [], "its end was reported, too"
+    found = f"{JOB} was treated as done although its callback reported progress"
+    assert messages(rule, told().end("success").story()) == [found]
+    assert messages(rule, told().media().end("error").story()) == [found]
 
 
 TROUBLES = ["silence", "503", "429", "html", "empty", "cut", "foreign", "running", "wait", "extra_field", "latency"]
@@ -281,25 +313,24 @@ FETCHES = ["silence", "503", "403", "cut", "range", "html"]
 
 
 @given(
-    st.sampled_from([contract.key for contract in CONTRACTS]),
-    st.lists(st.sampled_from(["silence", "503", "429"]), max_size=3),
-    st.lists(st.sampled_from([*TROUBLES, *TOLD, *TOLD]), max_size=10),
-    st.lists(st.sampled_from(FETCHES), max_size=3),
-    st.sampled_from(["success", "failed", "timeout", "error", "private"]),
-    st.booleans(),
+    key=st.sampled_from([contract.key for contract in CONTRACTS]),
+    orders=st.lists(st.sampled_from(["silence", "503", "429"]), max_size=3),
+    events=st.lists(st.sampled_from([*TROUBLES, *TOLD, *TOLD]), max_size=10),
+    fetches=st.lists(st.sampled_from(FETCHES), max_size=3),
+    end=st.sampled_from(["success", "failed", "timeout", "error", "private"]),
+    late=st.booleans(),
 )
 def test_a_careful_client_is_never_accused(
-    key: str, orders: list[str], events: list[str], fetches: list[str], end: str, late: bool
+    *, key: str, orders: list[str], events: list[str], fetches: list[str], end: str, late: bool
 ) -> None:
     """Whatever the faults: it submits with pauses, believes signed callbacks, reads the job, keeps complete files."""
     contract = next(contract for contract in CONTRACTS if contract.key == key)
     told = careful(contract, orders, events, fetches, end)
     if late and contract.callbacks is not None:
         deliver(told, None, error="ConnectError: refused")
-    for family in (rules, limits, requests, secrecy):
-        for rule in family.RULES:
-            if rule.applies(contract):
-                assert not rule.check(told.story()), rule.id
+    for rule in rules_of(rules, limits, requests, secrecy):
+        if rule.applies(contract):
+            assert not messages(rule, told.story()), rule.id
 
 
 def careful(contract: Contract, orders: list[str], events: list[str], fetches: list[str], end: str) -> Teller:

@@ -7,11 +7,11 @@ from typing import Any
 import orjson
 import pytest
 
-from hobbyhorse.conformance.client.judge import check
 from hobbyhorse.conformance.client.rules import polling as rules
 from hobbyhorse.contract.forms.expressions import MISSING, replaced
 from hobbyhorse.contract.values import Contract
 from tests.conftest import contracts_that
+from tests.judging import checked, messages, rules_of
 from tests.tracing import FOREIGN, HOME, JOB, PRIVATE, Teller
 
 called_back = contracts_that(lambda contract: contract.callbacks is not None)
@@ -76,30 +76,30 @@ def other_body(told: Teller, change: dict[str, Any]) -> bytes:
 
 
 def test_a_happy_client_breaks_nothing(contract: Contract) -> None:
-    for rule in rules.RULES:
-        assert not check(rule, happy(contract).story()), rule.id
+    for rule in rules_of(rules):
+        assert not checked(rule, happy(contract).story()), rule.id
 
 
 def test_a_client_that_sends_nothing_shows_nothing(contract: Contract) -> None:
-    for rule in rules.RULES:
+    for rule in rules_of(rules):
         if rule.id != "POL-02":
-            assert check(rule, Teller(contract).end("error").story()) is None, rule.id
+            assert checked(rule, Teller(contract).end("error").story()) is None, rule.id
 
 
 def test_polls_after_a_success_are_found(contract: Contract) -> None:
     told = happy(contract)
-    assert rules.stops_at_success(told.story()) == []
-    assert rules.stops_at_every_end(told.story()) is None
+    assert messages(rules.stop_at_terminal, told.story()) == []
+    assert messages(rules.all_terminals, told.story()) is None
     told.wait(3).status(done(contract))
-    assert rules.stops_at_success(told.story()) == []
+    assert messages(rules.stop_at_terminal, told.story()) == []
     told.wait(3).status(done(contract))
-    assert rules.stops_at_success(told.story()) != []
+    assert messages(rules.stop_at_terminal, told.story()) != []
 
 
 def test_a_job_under_way_shows_nothing_about_the_end_of_polling(contract: Contract) -> None:
     told = poll(Teller(contract).submit()).status(done(contract), whole=False).status(done(contract), answer=b"{}")
-    assert rules.stops_at_success(told.story()) is None
-    assert rules.stops_at_every_end(told.story()) is None
+    assert messages(rules.stop_at_terminal, told.story()) is None
+    assert messages(rules.all_terminals, told.story()) is None
 
 
 @pytest.mark.parametrize("trouble", [{"status": 403}, {"status": 404}, {"status": 410}, {"move": "not_video"}])
@@ -107,7 +107,7 @@ def test_polls_for_a_fresh_link_are_allowed(contract: Contract, trouble: dict[st
     told = finish(poll(Teller(contract).submit()))
     for _ in range(4):
         finish(told.media(**trouble))
-    assert rules.stops_at_success(told.media().end("success").story()) == []
+    assert messages(rules.stop_at_terminal, told.media().end("success").story()) == []
 
 
 @one_step
@@ -117,7 +117,7 @@ def test_polls_after_a_success_without_a_video_are_allowed(contract: Contract) -
         told.video = video
         for _ in range(4):
             told.wait(3).status(done(contract))
-        assert not rules.stops_at_success(told.story())
+        assert not messages(rules.stop_at_terminal, told.story())
 
 
 @stepwise
@@ -125,39 +125,39 @@ def test_polls_after_a_result_that_is_not_ready_are_allowed(contract: Contract) 
     told = Teller(contract).submit()
     for situation in ("in_progress", "unknown_job", "server_error", "in_progress"):
         told.wait(3).status("completed").wait(0.1).result(situation)
-    assert rules.stops_at_success(told.story()) == []
+    assert messages(rules.stop_at_terminal, told.story()) == []
 
 
 def test_a_restarted_client_may_poll_again(contract: Contract) -> None:
     told = happy(contract).restart().status(done(contract)).restart().status(done(contract))
-    assert rules.stops_at_success(told.story()) == []
+    assert messages(rules.stop_at_terminal, told.story()) == []
 
 
 def test_polls_after_any_other_end_are_found(contract: Contract) -> None:
     for end in ends(contract):
         told = poll(Teller(contract).submit()).status(end)
-        assert rules.stops_at_every_end(told.story()) == []
-        assert rules.stops_at_success(told.story()) is None
+        assert messages(rules.all_terminals, told.story()) == []
+        assert messages(rules.stop_at_terminal, told.story()) is None
         told.wait(3).status(end).wait(3).status(end)
-        assert repr(end) in (rules.stops_at_every_end(told.story()) or [""])[0]
+        assert repr(end) in (messages(rules.all_terminals, told.story()) or [""])[0]
 
 
 def test_requests_after_the_end_of_a_run_are_found(contract: Contract) -> None:
     told = poll(Teller(contract).submit()).end("timeout")
-    assert rules.stops_after_the_end(told.story()) == []
+    assert messages(rules.stop_after_giving_up, told.story()) == []
     told.wait(0.01).status(running(contract))
-    assert rules.stops_after_the_end(told.story()) == []
-    assert rules.stops_after_the_end(poll(told, 1).story()) != []
+    assert messages(rules.stop_after_giving_up, told.story()) == []
+    assert messages(rules.stop_after_giving_up, poll(told, 1).story()) != []
 
 
 def test_an_unfinished_run_shows_nothing_about_its_end(contract: Contract) -> None:
-    assert rules.stops_after_the_end(poll(Teller(contract).submit()).story()) is None
-    assert rules.stops_after_the_end(poll(Teller(contract).submit().end("unfinished")).story()) is None
+    assert messages(rules.stop_after_giving_up, poll(Teller(contract).submit()).story()) is None
+    assert messages(rules.stop_after_giving_up, poll(Teller(contract).submit().end("unfinished")).story()) is None
 
 
 def test_requests_of_the_next_run_are_its_own(contract: Contract) -> None:
     told = poll(poll(Teller(contract).submit()).end("error").restart()).end("timeout")
-    assert rules.stops_after_the_end(told.story()) == []
+    assert messages(rules.stop_after_giving_up, told.story()) == []
 
 
 def unknown(contract: Contract, times: int, word: str = "reticulating") -> Teller:
@@ -166,47 +166,47 @@ def unknown(contract: Contract, times: int, word: str = "reticulating") -> Telle
 
 
 def test_polling_past_an_unknown_stage_is_allowed(contract: Contract) -> None:
-    assert rules.unknown_stage_is_bounded(happy(contract).story()) is None
+    assert messages(rules.unknown_status, happy(contract).story()) is None
     for kind in ("timeout", "error", "failed"):
-        assert rules.unknown_stage_is_bounded(unknown(contract, 3).end(kind).story()) == []
-    assert rules.unknown_stage_is_bounded(finish(unknown(contract, 3)).media().end("success").story()) == []
+        assert messages(rules.unknown_status, unknown(contract, 3).end(kind).story()) == []
+    assert messages(rules.unknown_status, finish(unknown(contract, 3)).media().end("success").story()) == []
 
 
 def test_endless_polling_of_an_unknown_stage_is_found(contract: Contract) -> None:
     told = unknown(contract, 3)
     body = other_body(told, {"stage": "reticulating"})
     told.wait(contract.polling.longest_wait).status(None, status=200, answer=body)
-    assert rules.unknown_stage_is_bounded(told.story()) == []
+    assert messages(rules.unknown_status, told.story()) == []
     told.wait(contract.polling.longest_wait).status(None, status=200, answer=body)
-    assert rules.unknown_stage_is_bounded(told.story()) != []
+    assert messages(rules.unknown_status, told.story()) != []
 
 
 def test_an_error_about_an_unknown_stage_without_the_id_is_found(contract: Contract) -> None:
     told = unknown(contract, 1).end("error", id_exposed=False)
-    assert rules.unknown_stage_is_bounded(told.story()) != []
+    assert messages(rules.unknown_status, told.story()) != []
     told = poll(unknown(contract, 1), 1).end("error", id_exposed=False)
-    assert rules.unknown_stage_is_bounded(told.story()) == []
-    assert rules.unknown_stage_is_bounded(unknown(contract, 1).end("error", id_exposed=None).story()) == []
+    assert messages(rules.unknown_status, told.story()) == []
+    assert messages(rules.unknown_status, unknown(contract, 1).end("error", id_exposed=None).story()) == []
 
 
 def test_an_unknown_stage_reported_as_success_is_found(contract: Contract) -> None:
-    assert rules.unknown_stage_is_bounded(unknown(contract, 1).end("success").story()) != []
+    assert messages(rules.unknown_status, unknown(contract, 1).end("success").story()) != []
 
 
 def test_a_job_under_way_reported_as_success_is_found(contract: Contract) -> None:
-    assert rules.under_way_is_not_done(happy(contract).story()) == []
-    assert rules.under_way_is_not_done(Teller(contract).submit().end("success").story()) != []
-    assert rules.under_way_is_not_done(poll(Teller(contract).submit()).end("success").story()) != []
+    assert messages(rules.nonterminal_is_not_done, happy(contract).story()) == []
+    assert messages(rules.nonterminal_is_not_done, Teller(contract).submit().end("success").story()) != []
+    assert messages(rules.nonterminal_is_not_done, poll(Teller(contract).submit()).end("success").story()) != []
 
 
 @pytest.mark.parametrize("kind", ["failed", "error"])
 def test_a_job_under_way_reported_as_failure_is_found(contract: Contract, kind: str) -> None:
-    assert rules.under_way_is_not_done(Teller(contract).submit().end(kind).story()) != []
-    assert rules.under_way_is_not_done(poll(Teller(contract).submit(), 1).end(kind).story()) != []
+    assert messages(rules.nonterminal_is_not_done, Teller(contract).submit().end(kind).story()) != []
+    assert messages(rules.nonterminal_is_not_done, poll(Teller(contract).submit(), 1).end(kind).story()) != []
     late = poll(Teller(contract).submit()).wait(contract.polling.longest_wait)
-    assert rules.under_way_is_not_done(late.end(kind).story()) == []
+    assert messages(rules.nonterminal_is_not_done, late.end(kind).story()) == []
     troubled = poll(poll(Teller(contract).submit(), 1).nothing("status"), 1)
-    assert rules.under_way_is_not_done(troubled.end(kind).story()) == []
+    assert messages(rules.nonterminal_is_not_done, troubled.end(kind).story()) == []
 
 
 @called_back
@@ -216,43 +216,43 @@ def test_a_callback_may_have_reported_the_end_of_a_job_under_way(contract: Contr
         success = any(contract.graph[name].kind == "success" for name in one.stages)
         for kind in ("failed", "error", "success")[: 3 if success else 2]:
             told = poll(Teller(contract).submit(), 1).callback(situation).end(kind)
-            assert rules.under_way_is_not_done(told.story()) == []
+            assert messages(rules.nonterminal_is_not_done, told.story()) == []
 
 
 def test_a_timeout_despite_a_terminal_last_poll_is_found(contract: Contract) -> None:
     told = poll(Teller(contract).submit()).wait(3).status(done(contract))
-    assert rules.last_poll_counts(told.end("timeout").story()) != []
-    assert rules.last_poll_counts(told.end("success").story()) == []
+    assert messages(rules.last_poll_counts, told.end("timeout").story()) != []
+    assert messages(rules.last_poll_counts, told.end("success").story()) == []
     told = poll(Teller(contract).submit(), 2).wait(3).status(done(contract))
-    assert rules.last_poll_counts(told.end("timeout").story()) is None
+    assert messages(rules.last_poll_counts, told.end("timeout").story()) is None
 
 
 def test_an_inferred_timeout_after_a_failure_is_not_judged(contract: Contract) -> None:
     failed = next(stage.name for stage in contract.graph if stage.kind == "failure")
     told = poll(Teller(contract).submit()).wait(3)
     told = told.status(done(contract)).result("failed") if two_steps(contract) else told.status(failed)
-    assert rules.last_poll_counts(told.end("timeout", told=False).story()) == []
-    assert rules.last_poll_counts(told.end("timeout", told=True).story())
+    assert messages(rules.last_poll_counts, told.end("timeout", told=False).story()) == []
+    assert messages(rules.last_poll_counts, told.end("timeout", told=True).story())
 
 
 def test_a_timeout_after_further_requests_is_not_judged(contract: Contract) -> None:
     told = finish(poll(Teller(contract).submit())).media(503)
-    assert rules.last_poll_counts(told.end("timeout").story()) == []
+    assert messages(rules.last_poll_counts, told.end("timeout").story()) == []
     told = poll(Teller(contract).submit()).status(done(contract)).status("server_error")
-    assert rules.last_poll_counts(told.end("timeout").story()) == []
+    assert messages(rules.last_poll_counts, told.end("timeout").story()) == []
     told = poll(Teller(contract).submit()).status(done(contract), answered=1e10)
-    assert rules.last_poll_counts(told.end("timeout").story()) == []
-    assert rules.last_poll_counts(poll(Teller(contract).submit(), 5).end("timeout").story()) is None
+    assert messages(rules.last_poll_counts, told.end("timeout").story()) == []
+    assert messages(rules.last_poll_counts, poll(Teller(contract).submit(), 5).end("timeout").story()) is None
 
 
 def test_polls_below_the_least_interval_are_found(contract: Contract) -> None:
     told = poll(Teller(contract).submit())
-    assert rules.keeps_the_interval(told.story()) == []
+    assert messages(rules.cadence, told.story()) == []
     told.wait(0.1).status(running(contract))
-    assert rules.keeps_the_interval(told.story()) == []
+    assert messages(rules.cadence, told.story()) == []
     told.wait(0.1).status(running(contract))
-    assert rules.keeps_the_interval(told.story()) != []
-    assert rules.keeps_the_interval(Teller(contract).submit().status(running(contract)).story()) is None
+    assert messages(rules.cadence, told.story()) != []
+    assert messages(rules.cadence, Teller(contract).submit().status(running(contract)).story()) is None
 
 
 @contracts_that(two_steps)
@@ -260,10 +260,10 @@ def test_polls_of_a_result_below_the_least_interval_are_found(contract: Contract
     told = Teller(contract).submit()
     for _ in range(3):
         told.wait(contract.polling.least_interval).result("in_progress")
-    assert rules.keeps_the_interval(told.story()) == []
+    assert messages(rules.cadence, told.story()) == []
     for _ in range(3):
         told.wait(0.1).result("in_progress")
-    assert rules.keeps_the_interval(told.story())
+    assert messages(rules.cadence, told.story())
 
 
 def test_polls_of_several_jobs_are_measured_separately(contract: Contract) -> None:
@@ -272,7 +272,7 @@ def test_polls_of_several_jobs_are_measured_separately(contract: Contract) -> No
         for number in range(4):
             told.status(running(contract), job=f"{JOB[:-1]}{number}")
         told.wait(contract.polling.least_interval)
-    assert rules.keeps_the_interval(told.story()) == []
+    assert messages(rules.cadence, told.story()) == []
 
 
 @called_back
@@ -281,21 +281,21 @@ def test_a_poll_immediately_after_a_callback_is_allowed(contract: Contract) -> N
     told = poll(Teller(contract).submit())
     for _ in range(4):
         told.callback(next(iter(contract.callbacks.situations))).status(running(contract))
-    assert rules.keeps_the_interval(told.story()) == []
+    assert messages(rules.cadence, told.story()) == []
 
 
 @linked
 def test_a_request_to_another_url_than_the_given_one_is_found(contract: Contract) -> None:
     told = happy(contract)
-    assert rules.follows_given_addresses(told.story()) == []
+    assert messages(rules.follow_given_urls, told.story()) == []
     for url in (told.links()["status_url"] + "?more=1", f"{HOME}/v1/status/1", FOREIGN):
-        assert rules.follows_given_addresses(happy(contract).status(running(contract), url=url).story()) != []
+        assert messages(rules.follow_given_urls, happy(contract).status(running(contract), url=url).story()) != []
     lost = Teller(contract).submit().call(None, None, url=f"{HOME}/requests/{JOB}", job=None, status=404)
-    assert rules.follows_given_addresses(lost.story()) != []
+    assert messages(rules.follow_given_urls, lost.story()) != []
     for url in (f"{HOME}/health", f"{FOREIGN}/requests/{JOB}"):
         told = Teller(contract).submit().call(None, None, url=url, job=None, status=404)
-        assert rules.follows_given_addresses(told.story()) is None
-    assert rules.follows_given_addresses(Teller(contract).status(running(contract)).story()) is None
+        assert messages(rules.follow_given_urls, told.story()) is None
+    assert messages(rules.follow_given_urls, Teller(contract).status(running(contract)).story()) is None
 
 
 @linked
@@ -306,9 +306,9 @@ def test_an_opaque_query_is_kept(contract: Contract) -> None:
     body = first.exchange.answer.replace(url.encode() + b'"', url.encode() + b'?token=a%2Fb"')
     assert body != first.exchange.answer
     told.submit(answer=body).status(running(contract), url=url + "?token=a/b")
-    assert rules.follows_given_addresses(told.story()) == []
+    assert messages(rules.follow_given_urls, told.story()) == []
     told = Teller(contract).submit(answer=body).status(running(contract), url=url)
-    assert rules.follows_given_addresses(told.story()) != []
+    assert messages(rules.follow_given_urls, told.story()) != []
 
 
 @linked
@@ -318,20 +318,20 @@ def test_a_url_that_was_not_given_may_be_built(contract: Contract) -> None:
         for place in contract.operations["submit"].bindings[name].response:
             value = replaced(value, place.pointer, MISSING)
     told = Teller(contract).submit(answer=orjson.dumps(value))
-    assert rules.follows_given_addresses(told.status(running(contract), url=HOME).story()) is None
+    assert messages(rules.follow_given_urls, told.status(running(contract), url=HOME).story()) is None
 
 
 def test_an_error_envelope_treated_as_success_or_polled_endlessly_is_found(contract: Contract) -> None:
     told = poll(Teller(contract).submit()).status("server_error", status=200)
-    assert rules.envelope_is_an_error(told.end("error").story()) == []
-    assert rules.bad_body_is_transient(told.end("error").story()) == []
-    assert rules.envelope_is_an_error(told.end("success").story()) != []
+    assert messages(rules.envelope_is_an_error, told.end("error").story()) == []
+    assert messages(rules.body_robust, told.end("error").story()) == []
+    assert messages(rules.envelope_is_an_error, told.end("success").story()) != []
     for _ in range(10):
         told.wait(3).status("forbidden", status=200)
-    assert rules.envelope_is_an_error(told.end("timeout").story()) == []
+    assert messages(rules.envelope_is_an_error, told.end("timeout").story()) == []
     told.wait(3).status("server_error", status=200)
-    assert rules.envelope_is_an_error(told.end("timeout").story()) != []
-    assert rules.envelope_is_an_error(happy(contract).story()) is None
+    assert messages(rules.envelope_is_an_error, told.end("timeout").story()) != []
+    assert messages(rules.envelope_is_an_error, happy(contract).story()) is None
 
 
 def test_a_distorted_response_is_not_an_error_envelope(contract: Contract) -> None:
@@ -340,33 +340,33 @@ def test_a_distorted_response_is_not_an_error_envelope(contract: Contract) -> No
         told = Teller(contract).submit()
         for new in values:
             told.wait(3).status(None, status=200, answer=other_body(told, {name: new}))
-        assert rules.envelope_is_an_error(told.story()) is None
+        assert messages(rules.envelope_is_an_error, told.story()) is None
 
 
 @pytest.mark.parametrize("body", BODIES)
 def test_giving_up_at_the_first_unusable_body_is_found(contract: Contract, body: bytes) -> None:
-    assert rules.bad_body_is_transient(happy(contract).story()) is None
+    assert messages(rules.body_robust, happy(contract).story()) is None
     told = Teller(contract).submit().wait(3).status(running(contract), answer=body)
-    assert rules.bad_body_is_transient(told.end("error").story()) != []
-    assert rules.bad_body_is_transient(told.end("timeout").story()) == []
-    assert rules.bad_body_is_transient(told.end("success").story()) != []
-    assert rules.bad_body_is_transient(finish(poll(told)).media().end("success").story()) == []
+    assert messages(rules.body_robust, told.end("error").story()) != []
+    assert messages(rules.body_robust, told.end("timeout").story()) == []
+    assert messages(rules.body_robust, told.end("success").story()) != []
+    assert messages(rules.body_robust, finish(poll(told)).media().end("success").story()) == []
 
 
 def test_giving_up_after_several_unusable_bodies_is_allowed(contract: Contract) -> None:
     told = poll(Teller(contract).submit(), 2, answer=b"")
-    assert rules.bad_body_is_transient(told.end("error").story()) == []
+    assert messages(rules.body_robust, told.end("error").story()) == []
     told = finish(poll(Teller(contract).submit())).media(403).wait(1).status(None, status=200, answer=b"")
-    assert rules.bad_body_is_transient(told.end("error").story()) == []
+    assert messages(rules.body_robust, told.end("error").story()) == []
 
 
 def test_endless_polling_past_unusable_bodies_is_found(contract: Contract) -> None:
     told = poll(Teller(contract).submit(), 31, answer=b"")
-    assert rules.bad_body_is_transient(told.end("timeout").story()) == []
-    assert rules.bad_body_is_transient(poll(told, 1).end("timeout").story()) != []
+    assert messages(rules.body_robust, told.end("timeout").story()) == []
+    assert messages(rules.body_robust, poll(told, 1).end("timeout").story()) != []
 
 
 def test_giving_up_at_a_body_that_breaks_off_is_found(contract: Contract) -> None:
     told = Teller(contract).submit().wait(3).status(running(contract), whole=False)
-    assert rules.bad_body_is_transient(told.end("error").story()) != []
-    assert rules.bad_body_is_transient(told.end("timeout").story()) == []
+    assert messages(rules.body_robust, told.end("error").story()) != []
+    assert messages(rules.body_robust, told.end("timeout").story()) == []

@@ -14,6 +14,7 @@ from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from tests.conftest import contracts_that
+from tests.judging import messages
 from tests.tracing import FOREIGN, HOME, Teller
 
 SEEDED = contracts_that(lambda contract: "seed" in contract.models[0].parameters)
@@ -52,54 +53,54 @@ def success(contract: Contract) -> tuple[str, str]:
 
 
 def test_a_documented_request_keeps_every_rule(contract: Contract) -> None:
-    assert rules.request_valid(Teller(contract).story()) is None
+    assert messages(rules.request_valid, Teller(contract).story()) is None
     at, model = contract.operations["submit"].model_parameters.pointer, contract.models[0]
     for body in contract.operations["submit"].body_examples.values():
         told_model = contract.schemas.violations(model.schema, resolve(body, at)) == []
         if told_model or contract.operations["submit"].forms:
             told = Teller(contract, body).submit().call(*success(contract)).media()
-            assert rules.request_valid(told.story()) == []
+            assert messages(rules.request_valid, told.story()) == []
 
 
 @pytest.mark.parametrize("change", [{"duration": 99}, {"duration": "5"}, {"prompt": 7}, {"resolution": "8K"}])
 def test_a_request_that_violates_its_schema_is_found(contract: Contract, change: dict[str, Any]) -> None:
-    assert rules.request_valid(sent(contract, asked(contract), **change).story()) != []
+    assert messages(rules.request_valid, sent(contract, asked(contract), **change).story()) != []
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{", b"{}"])
 def test_a_body_that_is_not_an_order_is_found(contract: Contract, body: bytes) -> None:
-    assert rules.request_valid(Teller(contract, asked(contract)).submit(body=body).story()) != []
+    assert messages(rules.request_valid, Teller(contract, asked(contract)).submit(body=body).story()) != []
 
 
 def test_a_body_without_its_type_is_found(contract: Contract) -> None:
     told = Teller(contract, asked(contract)).submit(headers=(("authorization", "Bearer [key]"),))
-    assert rules.request_valid(told.story()) != []
-    assert rules.required_headers(told.story()) != []
+    assert messages(rules.request_valid, told.story()) != []
+    assert messages(rules.required_headers, told.story()) != []
 
 
 def test_an_invalid_request_of_the_caller_may_be_passed_on(contract: Contract) -> None:
     request = asked(contract, duration=99)
-    assert rules.request_valid(Teller(contract, request).submit().story()) == []
+    assert messages(rules.request_valid, Teller(contract, request).submit().story()) == []
 
 
 def test_an_incomplete_body_in_the_trace_is_not_judged(contract: Contract) -> None:
     headers = (*KEYED, ("content-length", "70000"))
     told = Teller(contract, asked(contract)).submit(body=b'{"input": {', headers=headers)
-    assert rules.request_valid(told.story()) == []
-    assert rules.no_silent_truncation(told.story()) is None
+    assert messages(rules.request_valid, told.story()) == []
+    assert messages(rules.no_silent_truncation, told.story()) is None
     told = Teller(contract, asked(contract)).nothing("submit", body=b"", headers=(*KEYED, ("content-length", "300")))
-    assert rules.request_valid(told.story()) == []
+    assert messages(rules.request_valid, told.story()) == []
 
 
 def test_a_request_that_matches_no_operation_is_found(contract: Contract) -> None:
-    assert rules.request_valid(Teller(contract).call(None, None).story()) != []
+    assert messages(rules.request_valid, Teller(contract).call(None, None).story()) != []
 
 
 def test_the_finding_names_the_nearest_operation(contract: Contract) -> None:
     """The id is missing in the path: the client read it from a field that does not exist."""
     status = contract.operations["status"]
     told = Teller(contract).call(None, None, url=HOME + re.sub(r"\{[^}]+\}", "", status.path))
-    found = rules.request_valid(told.story())
+    found = messages(rules.request_valid, told.story())
     assert found is not None
     (message,) = found
     assert f"the nearest is status {status.method} {status.path}, path segment " in message
@@ -109,65 +110,65 @@ def test_the_finding_names_the_nearest_operation(contract: Contract) -> None:
 def test_a_url_from_a_response_may_be_requested(contract: Contract) -> None:
     there = f"{HOME}/opaque/1"
     told = Teller(contract).call("status", None, status=307, answer_headers=(("location", "/opaque/1"),))
-    assert rules.request_valid(told.call(None, None, url=there).story()) == []
+    assert messages(rules.request_valid, told.call(None, None, url=there).story()) == []
     told = Teller(contract).call("status", None, status=200, answer=orjson.dumps({"next": there}))
-    assert rules.request_valid(told.call(None, None, url=there).story()) == []
+    assert messages(rules.request_valid, told.call(None, None, url=there).story()) == []
 
 
 def test_an_opaque_query_is_allowed(contract: Contract) -> None:
     url = Teller(contract).status(None, status=503).exchanges[0].url
-    assert rules.request_valid(Teller(contract).status(None, url=f"{url}?opaque=1").story()) == []
+    assert messages(rules.request_valid, Teller(contract).status(None, url=f"{url}?opaque=1").story()) == []
 
 
 @FORMED
 def test_every_documented_form_of_a_request_is_allowed(contract: Contract) -> None:
     for body in contract.operations["submit"].body_examples.values():
         trace = Teller(contract, body).submit().story()
-        for check in (rules.request_valid, rules.no_silent_truncation, rules.numbers_are_kept):
-            assert check(trace) == []
+        for rule in (rules.request_valid, rules.no_silent_truncation, rules.numeric_units):
+            assert messages(rule, trace) == []
     flat, wrapped = contract.operations["submit"].body_examples.values()
     trace = Teller(contract, flat).submit(body=orjson.dumps(wrapped)).story()
-    assert rules.request_valid(trace) == []
-    assert rules.no_silent_truncation(trace) == []
+    assert messages(rules.request_valid, trace) == []
+    assert messages(rules.no_silent_truncation, trace) == []
 
 
 def test_a_truncated_or_changed_prompt_is_found(contract: Contract) -> None:
     request = asked(contract, "a horse that runs, nonce")
-    assert rules.no_silent_truncation(Teller(contract, request).story()) is None
-    assert rules.no_silent_truncation(Teller(contract).submit().story()) is None
-    assert rules.no_silent_truncation(sent(contract, request).story()) == []
+    assert messages(rules.no_silent_truncation, Teller(contract, request).story()) is None
+    assert messages(rules.no_silent_truncation, Teller(contract).submit().story()) is None
+    assert messages(rules.no_silent_truncation, sent(contract, request).story()) == []
     for prompt in ("a horse that runs", "A horse that runs, nonce", "a horse that runs, nonce ", MISSING):
-        assert rules.no_silent_truncation(sent(contract, request, prompt=prompt).story()) != []
+        assert messages(rules.no_silent_truncation, sent(contract, request, prompt=prompt).story()) != []
 
 
 def test_concurrent_runs_may_send_any_of_their_prompts(contract: Contract) -> None:
     told = Teller(contract, asked(contract, "one")).again(asked(contract, "two", duration=4))
     told.submit(body=orjson.dumps({**asked(contract, "one"), "more": 1}))
-    assert rules.no_silent_truncation(told.story()) == []
-    assert rules.numbers_are_kept(told.story()) == []
+    assert messages(rules.no_silent_truncation, told.story()) == []
+    assert messages(rules.numeric_units, told.story()) == []
     told.submit(body=orjson.dumps(asked(contract, "three")))
-    assert rules.no_silent_truncation(told.story()) != []
+    assert messages(rules.no_silent_truncation, told.story()) != []
 
 
 def test_an_ended_run_requests_no_prompt_any_more(contract: Contract) -> None:
     told = Teller(contract, asked(contract, "one")).submit().end("success").wait(1).again(asked(contract, "two"))
-    assert rules.no_silent_truncation(told.submit().story()) == []
+    assert messages(rules.no_silent_truncation, told.submit().story()) == []
     told.submit(body=orjson.dumps(asked(contract, "one")))
-    assert rules.no_silent_truncation(told.story()) != []
+    assert messages(rules.no_silent_truncation, told.story()) != []
 
 
 @SEEDED
 def test_a_changed_number_is_found(contract: Contract) -> None:
     request = asked(contract, seed=7)
-    assert rules.numbers_are_kept(Teller(contract, request).story()) is None
-    assert rules.numbers_are_kept(sent(contract, request).story()) == []
+    assert messages(rules.numeric_units, Teller(contract, request).story()) is None
+    assert messages(rules.numeric_units, sent(contract, request).story()) == []
     for seed in ("7", 7.25, True, 8, None, MISSING):
-        assert rules.numbers_are_kept(sent(contract, request, seed=seed).story()) != []
+        assert messages(rules.numeric_units, sent(contract, request, seed=seed).story()) != []
 
 
 def test_a_duration_sent_as_text_is_found(contract: Contract) -> None:
-    assert rules.numbers_are_kept(sent(contract, asked(contract), duration=5.0).story()) == []
-    assert rules.numbers_are_kept(sent(contract, asked(contract), duration="5").story()) != []
+    assert messages(rules.numeric_units, sent(contract, asked(contract), duration=5.0).story()) == []
+    assert messages(rules.numeric_units, sent(contract, asked(contract), duration="5").story()) != []
 
 
 def test_a_request_without_numbers_shows_nothing_about_them(contract: Contract) -> None:
@@ -175,20 +176,23 @@ def test_a_request_without_numbers_shows_nothing_about_them(contract: Contract) 
     for name in ("duration", "seed"):
         if name in contract.models[0].parameters:
             assert resolve(request, place(contract, name)) is MISSING
-    assert rules.numbers_are_kept(Teller(contract, request).submit(body=orjson.dumps(asked(contract))).story()) is None
+    assert (
+        messages(rules.numeric_units, Teller(contract, request).submit(body=orjson.dumps(asked(contract))).story())
+        is None
+    )
 
 
 def test_a_missing_key_or_type_is_found(contract: Contract) -> None:
     told = Teller(contract, asked(contract)).submit().call(*success(contract)).media()
-    assert rules.required_headers(Teller(contract).media().story()) is None
-    assert rules.required_headers(told.story()) == []
+    assert messages(rules.required_headers, Teller(contract).media().story()) is None
+    assert messages(rules.required_headers, told.story()) == []
     for headers in ((), (("authorization", "[key]"),), (("authorization", "Bearer "),), (("x-api-key", "[key]"),)):
-        assert rules.required_headers(Teller(contract).status(None, headers=headers).story()) != []
+        assert messages(rules.required_headers, Teller(contract).status(None, headers=headers).story()) != []
 
 
 def test_the_key_is_not_required_on_other_hosts(contract: Contract) -> None:
     told = Teller(contract).status(None, url="http://127.0.0.1:8002/status", headers=())
-    assert rules.required_headers(told.story()) is None
+    assert messages(rules.required_headers, told.story()) is None
 
 
 @pytest.mark.parametrize("move", ["extra_field", "reordered"])
@@ -196,36 +200,38 @@ def test_a_failure_because_of_new_fields_is_found(contract: Contract, move: str)
     def told() -> Teller:
         return Teller(contract, asked(contract)).submit(move=move).call(*success(contract)).media()
 
-    assert rules.additive_tolerance(told().end("success").story()) == []
-    assert rules.additive_tolerance(told().end("error").story()) != []
-    assert rules.additive_tolerance(told().end("failed").story()) != []
-    assert rules.additive_tolerance(Teller(contract).submit(move=move).end("error").story()) != []
+    assert messages(rules.additive_tolerance, told().end("success").story()) == []
+    assert messages(rules.additive_tolerance, told().end("error").story()) != []
+    assert messages(rules.additive_tolerance, told().end("failed").story()) != []
+    assert messages(rules.additive_tolerance, Teller(contract).submit(move=move).end("error").story()) != []
     read = Teller(contract).submit().call(*success(contract), move=move).end("error")
-    assert rules.additive_tolerance(read.story()) != []
+    assert messages(rules.additive_tolerance, read.story()) != []
 
 
 def test_another_fault_excuses_a_failure(contract: Contract) -> None:
     role, name = success(contract)
     told = Teller(contract).submit().call(role, name)
-    assert rules.additive_tolerance(told.media().end("error").story()) is None
+    assert messages(rules.additive_tolerance, told.media().end("error").story()) is None
     told = Teller(contract).submit(move="extra_field").status(None, status=503).call(role, name)
-    assert rules.additive_tolerance(told.media().end("error").story()) is None
+    assert messages(rules.additive_tolerance, told.media().end("error").story()) is None
     told = Teller(contract).submit(move="extra_field").call(role, name).media(move="not_video")
-    assert rules.additive_tolerance(told.end("failed").story()) is None
+    assert messages(rules.additive_tolerance, told.end("failed").story()) is None
     told = Teller(contract).submit(move="extra_field").call(role, name).media(404)
-    assert rules.additive_tolerance(told.end("failed").story()) is None
+    assert messages(rules.additive_tolerance, told.end("failed").story()) is None
     told = Teller(contract).submit(move="extra_field").wait(700).call(role, name, move="latency")
-    assert rules.additive_tolerance(told.media().end("error").story()) is None
+    assert messages(rules.additive_tolerance, told.media().end("error").story()) is None
 
 
 def test_a_recording_without_secrets_is_not_accused_of_missing_keys(contract: Contract) -> None:
     told = Teller(contract).submit().status(next(iter(contract.graph)).name)
     bare = tuple(replace(exchange, headers=()) for exchange in told.exchanges)
-    assert rules.required_headers(AnnotatedTrace(contract, replace(told.trace(), exchanges=bare, runs=()))) == []
-    assert rules.required_headers(AnnotatedTrace(contract, replace(told.trace(), exchanges=bare))) != []
+    assert (
+        messages(rules.required_headers, AnnotatedTrace(contract, replace(told.trace(), exchanges=bare, runs=()))) == []
+    )
+    assert messages(rules.required_headers, AnnotatedTrace(contract, replace(told.trace(), exchanges=bare))) != []
 
 
 def test_a_moved_client_may_use_either_base_url(contract: Contract) -> None:
     base = f"{FOREIGN}/{contract.key}"
     told = Teller(contract).wait(1).restart(base)
-    assert rules.request_valid(told.call(None, None, url=f"{base}/v1/a-job").story()) == []
+    assert messages(rules.request_valid, told.call(None, None, url=f"{base}/v1/a-job").story()) == []

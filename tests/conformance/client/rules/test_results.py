@@ -12,6 +12,7 @@ from hobbyhorse.contract.values import Contract
 from tests.conformance.client.rules.test_deadlines import done, running
 from tests.conformance.client.rules.test_submitting import failed
 from tests.conftest import CONTRACTS, contracts_that
+from tests.judging import messages
 from tests.tracing import START, VIDEO, Teller
 
 
@@ -77,11 +78,11 @@ def ready(contract: Contract, **how: Any) -> Teller:
 
 def test_a_failure_reported_as_success_is_found(contract: Contract) -> None:
     told = bought(contract).call(carrier(contract), failed(contract))
-    assert rules.failure_is_failure(told.end("failed").story()) == []
-    assert rules.failure_is_failure(told.end("error").story()) == []
-    assert rules.failure_is_failure(told.end("success").story()) != []
-    assert rules.failure_is_failure(told.end("success", size=0).story()) != []
-    assert rules.failure_is_failure(told.end("unfinished").story()) is None
+    assert messages(rules.failure_is_failure, told.end("failed").story()) == []
+    assert messages(rules.failure_is_failure, told.end("error").story()) == []
+    assert messages(rules.failure_is_failure, told.end("success").story()) != []
+    assert messages(rules.failure_is_failure, told.end("success", size=0).story()) != []
+    assert messages(rules.failure_is_failure, told.end("unfinished").story()) is None
 
 
 @called_back
@@ -93,21 +94,21 @@ def test_a_failure_reported_by_a_callback_counts(contract: Contract) -> None:
         if one.stages and all(contract.graph[stage].kind in ("failure", "cancelled") for stage in one.stages)
     )
     told = bought(contract).callback(situation)
-    assert rules.failure_is_failure(told.end("failed").story()) == []
-    assert rules.failure_is_failure(told.end("success").story()) != []
+    assert messages(rules.failure_is_failure, told.end("failed").story()) == []
+    assert messages(rules.failure_is_failure, told.end("success").story()) != []
     told = bought(contract).callback(situation, status=400).end("success")
-    assert rules.failure_is_failure(told.story()) is None
+    assert messages(rules.failure_is_failure, told.story()) is None
 
 
 def test_a_failure_beside_a_reported_success_is_not_judged(contract: Contract) -> None:
     told = ready(contract).call(carrier(contract), failed(contract)).media().end("success")
-    assert rules.failure_is_failure(told.story()) is None
-    assert rules.failure_is_failure(ready(contract).media().end("success").story()) is None
+    assert messages(rules.failure_is_failure, told.story()) is None
+    assert messages(rules.failure_is_failure, ready(contract).media().end("success").story()) is None
 
 
 def test_a_failure_that_the_client_did_not_see_is_not_judged(contract: Contract) -> None:
     told = bought(contract).call(carrier(contract), failed(contract), whole=False).end("success")
-    assert rules.failure_is_failure(told.story()) is None
+    assert messages(rules.failure_is_failure, told.story()) is None
 
 
 # RES-02
@@ -116,15 +117,15 @@ def test_a_failure_that_the_client_did_not_see_is_not_judged(contract: Contract)
 @pytest.mark.parametrize("value", [None, "", 7, []])
 def test_a_success_without_a_video_reported_as_success_is_found(contract: Contract, value: Any) -> None:
     told = ready(contract, answer=without(contract, "video_url", value))
-    assert rules.success_without_media(told.end("failed").story()) == []
-    assert rules.success_without_media(told.end("success").story()) != []
-    assert rules.success_without_media(told.end("error", id_exposed=False).story()) != []
+    assert messages(rules.success_without_media, told.end("failed").story()) == []
+    assert messages(rules.success_without_media, told.end("success").story()) != []
+    assert messages(rules.success_without_media, told.end("error", id_exposed=False).story()) != []
 
 
 def test_endless_reads_of_a_success_without_a_video_are_found(contract: Contract) -> None:
     told = ready(contract, answer=without(contract, "video_url"))
     for number in range(8):
-        assert bool(rules.success_without_media(told.end("timeout").story())) == (number > 5)
+        assert bool(messages(rules.success_without_media, told.end("timeout").story())) == (number > 5)
         told.wait(3).call(carrier(contract), success(contract), answer=without(contract, "video_url"))
 
 
@@ -132,13 +133,13 @@ def test_failed_reads_of_a_success_without_a_video_do_not_count(contract: Contra
     told = ready(contract, answer=without(contract, "video_url"))
     for _ in range(9):
         told.wait(3).call(carrier(contract), None, status=503)
-    assert rules.success_without_media(told.end("failed").story()) == []
+    assert messages(rules.success_without_media, told.end("failed").story()) == []
 
 
 def test_a_success_that_gets_its_video_later_is_not_judged(contract: Contract) -> None:
     told = ready(contract, answer=without(contract, "video_url")).call(carrier(contract), success(contract))
-    assert rules.success_without_media(told.media().end("success").story()) is None
-    assert rules.success_without_media(ready(contract).media().end("success").story()) is None
+    assert messages(rules.success_without_media, told.media().end("success").story()) is None
+    assert messages(rules.success_without_media, ready(contract).media().end("success").story()) is None
 
 
 @two_steps
@@ -148,7 +149,7 @@ def test_a_video_url_in_any_documented_place_counts(contract: Contract) -> None:
     body = orjson.loads(told.exchanges[0].answer)
     body[one.pointer[0]] = {one.pointer[1]: None, other.pointer[1]: [told.video]}
     told = ready(contract, answer=orjson.dumps(body)).media().end("success")
-    assert rules.success_without_media(told.story()) is None
+    assert messages(rules.success_without_media, told.story()) is None
 
 
 # RES-03
@@ -158,54 +159,54 @@ def test_a_video_url_in_any_documented_place_counts(contract: Contract) -> None:
 @pytest.mark.parametrize("status", [400, 403, 410, 422])
 def test_a_refused_result_reported_as_success_is_found(contract: Contract, status: int) -> None:
     told = bought(contract).status(done(contract)).result(None, status=status)
-    assert rules.two_step_result(told.end("failed").story()) == []
-    assert rules.two_step_result(told.end("success").story()) != []
+    assert messages(rules.two_step_result, told.end("failed").story()) == []
+    assert messages(rules.two_step_result, told.end("success").story()) != []
     for _ in range(3):
-        assert rules.two_step_result(told.end("failed").story()) == []
+        assert messages(rules.two_step_result, told.end("failed").story()) == []
         told.result(None, status=503).result(None, status=status)
-    assert rules.two_step_result(told.end("failed").story()) != []
+    assert messages(rules.two_step_result, told.end("failed").story()) != []
 
 
 @two_steps
 @pytest.mark.parametrize("status", [404, 425])
 def test_giving_up_a_result_that_is_not_ready_is_found(contract: Contract, status: int) -> None:
     told = bought(contract).status(done(contract)).result(None, status=status)
-    assert rules.two_step_result(told.end("failed").story()) != []
-    assert rules.two_step_result(told.end("timeout").story()) == []
+    assert messages(rules.two_step_result, told.end("failed").story()) != []
+    assert messages(rules.two_step_result, told.end("timeout").story()) == []
     told.wait(3).result(None, status=status)
-    assert rules.two_step_result(told.end("failed").story()) == []
+    assert messages(rules.two_step_result, told.end("failed").story()) == []
 
 
 @two_steps
 def test_a_delivered_result_shows_nothing_about_refusals(contract: Contract) -> None:
-    assert rules.two_step_result(ready(contract).media().end("success").story()) is None
-    assert rules.two_step_result(bought(contract).result(None, status=404).end("error").story()) is None
+    assert messages(rules.two_step_result, ready(contract).media().end("success").story()) is None
+    assert messages(rules.two_step_result, bought(contract).result(None, status=404).end("error").story()) is None
 
 
 @two_steps
 def test_a_client_at_its_deadline_may_give_up_a_result(contract: Contract) -> None:
     told = bought(contract).wait(contract.polling.longest_wait).status(done(contract)).result(None, status=404)
-    assert rules.two_step_result(told.end("error").story()) == []
+    assert messages(rules.two_step_result, told.end("error").story()) == []
 
 
 # RES-04
 
 
 def test_a_video_fetched_before_its_link_expires_is_fine(contract: Contract) -> None:
-    assert rules.fetch_before_expiry(ready(contract).media().end("success").story()) == []
+    assert messages(rules.fetch_before_expiry, ready(contract).media().end("success").story()) == []
 
 
 def test_a_success_without_a_download_is_found(contract: Contract) -> None:
-    assert rules.fetch_before_expiry(ready(contract).end("success").story()) != []
-    assert rules.fetch_before_expiry(ready(contract).media(403).end("success").story()) != []
-    assert rules.fetch_before_expiry(ready(contract).end("timeout").story()) is None
+    assert messages(rules.fetch_before_expiry, ready(contract).end("success").story()) != []
+    assert messages(rules.fetch_before_expiry, ready(contract).media(403).end("success").story()) != []
+    assert messages(rules.fetch_before_expiry, ready(contract).end("timeout").story()) is None
 
 
 def test_a_fetch_of_the_given_url_counts_whatever_its_role(contract: Contract) -> None:
     told = ready(contract)
     address = next(step.video for step in reversed(told.story().steps) if step.video)
     told.call(None, None, method="GET", url=address, status=200)
-    assert rules.fetch_before_expiry(told.end("success").story()) == []
+    assert messages(rules.fetch_before_expiry, told.end("success").story()) == []
 
 
 @kept
@@ -213,34 +214,40 @@ def test_a_fetch_of_an_expired_link_is_found(contract: Contract) -> None:
     told = ready(contract)
     finished = told.story().steps[-1].reading.values["finished_at"]
     told.wait(max(0, finished - START) + LONG).media().end("success")
-    assert rules.fetch_before_expiry(told.story()) != []
+    assert messages(rules.fetch_before_expiry, told.story()) != []
 
 
 @dated
 def test_the_expiry_in_the_response_decides(contract: Contract) -> None:
     answer = without(contract, "expires_at", int(START) + 1000)
-    assert rules.fetch_before_expiry(ready(contract, answer=answer).wait(900).media().end("success").story()) == []
-    assert rules.fetch_before_expiry(ready(contract, answer=answer).wait(1100).media().end("success").story()) != []
+    assert (
+        messages(rules.fetch_before_expiry, ready(contract, answer=answer).wait(900).media().end("success").story())
+        == []
+    )
+    assert (
+        messages(rules.fetch_before_expiry, ready(contract, answer=answer).wait(1100).media().end("success").story())
+        != []
+    )
 
 
 @dated
 def test_a_renewed_link_or_one_given_expired_is_not_judged(contract: Contract) -> None:
     old, new = (without(contract, "expires_at", int(START) + seconds) for seconds in (1000, 3000))
     told = ready(contract, answer=old).wait(2000).call(carrier(contract), success(contract), answer=new)
-    assert rules.fetch_before_expiry(told.media().end("success").story()) == []
+    assert messages(rules.fetch_before_expiry, told.media().end("success").story()) == []
     told = bought(contract).wait(2000).call(carrier(contract), success(contract), answer=old)
-    assert rules.fetch_before_expiry(told.media().end("success").story()) == []
+    assert messages(rules.fetch_before_expiry, told.media().end("success").story()) == []
 
 
 @for_ever
 def test_a_permanent_link_may_be_fetched_at_any_time(contract: Contract) -> None:
-    assert rules.fetch_before_expiry(ready(contract).wait(LONG * 10).media().end("success").story()) == []
-    assert rules.fetch_before_expiry(ready(contract).end("success", by_reference=True).story()) == []
+    assert messages(rules.fetch_before_expiry, ready(contract).wait(LONG * 10).media().end("success").story()) == []
+    assert messages(rules.fetch_before_expiry, ready(contract).end("success", by_reference=True).story()) == []
 
 
 @kept
 def test_a_returned_link_is_not_judged(contract: Contract) -> None:
-    assert rules.fetch_before_expiry(ready(contract).end("success", by_reference=True).story()) is None
+    assert messages(rules.fetch_before_expiry, ready(contract).end("success", by_reference=True).story()) is None
 
 
 # RES-05
@@ -249,28 +256,28 @@ def test_a_returned_link_is_not_judged(contract: Contract) -> None:
 @pytest.mark.parametrize("status", [403, 410])
 def test_giving_up_at_a_refused_link_is_found(contract: Contract, status: int) -> None:
     told = ready(contract).media(status)
-    assert rules.expired_link_is_asked_anew(told.end("failed").story()) != []
-    assert rules.expired_link_is_asked_anew(told.end("timeout").story()) == []
+    assert messages(rules.expired_url_refresh, told.end("failed").story()) != []
+    assert messages(rules.expired_url_refresh, told.end("timeout").story()) == []
     told.call(carrier(contract), success(contract))
-    assert rules.expired_link_is_asked_anew(told.end("failed").story()) == []
-    assert rules.expired_link_is_asked_anew(told.media().end("success").story()) == []
+    assert messages(rules.expired_url_refresh, told.end("failed").story()) == []
+    assert messages(rules.expired_url_refresh, told.media().end("success").story()) == []
 
 
 def test_a_submission_after_a_refused_link_is_found(contract: Contract) -> None:
     told = ready(contract).media(403).submit(job="job-2", key="key-2")
-    assert rules.expired_link_is_asked_anew(told.story()) != []
+    assert messages(rules.expired_url_refresh, told.story()) != []
 
 
 def test_endless_fetches_of_a_refused_link_are_found(contract: Contract) -> None:
     told = ready(contract)
     for number in range(8):
         told.media(403).call(carrier(contract), success(contract))
-        assert bool(rules.expired_link_is_asked_anew(told.end("failed").story())) == (number > 5)
+        assert bool(messages(rules.expired_url_refresh, told.end("failed").story())) == (number > 5)
 
 
 def test_granted_links_show_nothing_about_refusals(contract: Contract) -> None:
-    assert rules.expired_link_is_asked_anew(ready(contract).media(503).media().end("success").story()) is None
-    assert rules.expired_link_is_asked_anew(ready(contract).media(403, whole=False).end("failed").story()) is None
+    assert messages(rules.expired_url_refresh, ready(contract).media(503).media().end("success").story()) is None
+    assert messages(rules.expired_url_refresh, ready(contract).media(403, whole=False).end("failed").story()) is None
 
 
 # RES-06
@@ -289,28 +296,31 @@ SPOILT: list[dict[str, Any]] = [
 @pytest.mark.parametrize("how", SPOILT)
 def test_a_file_that_is_not_a_video_reported_as_success_is_found(contract: Contract, how: dict[str, Any]) -> None:
     told = ready(contract).media(**how)
-    assert rules.verify_bytes(told.end("failed").story()) == []
-    assert rules.verify_bytes(told.end("failed", kept=True).story()) != []
-    assert rules.verify_bytes(told.end("success").story()) != []
-    assert rules.verify_bytes(told.end("unfinished").story()) is None
+    assert messages(rules.verify_bytes, told.end("failed").story()) == []
+    assert messages(rules.verify_bytes, told.end("failed", kept=True).story()) != []
+    assert messages(rules.verify_bytes, told.end("success").story()) != []
+    assert messages(rules.verify_bytes, told.end("unfinished").story()) is None
 
 
 @pytest.mark.parametrize("how", SPOILT)
 def test_fetching_the_video_again_after_a_wrong_file_is_fine(contract: Contract, how: dict[str, Any]) -> None:
     told = ready(contract).media(**how).wait(1).media().made(sha256="right")
-    assert rules.verify_bytes(told.end("success").story()) == []
-    assert rules.verify_bytes(told.end("success", sha256="right").story()) == []
-    assert rules.verify_bytes(told.end("success", sha256="wrong").story()) != []
+    assert messages(rules.verify_bytes, told.end("success").story()) == []
+    assert messages(rules.verify_bytes, told.end("success", sha256="right").story()) == []
+    assert messages(rules.verify_bytes, told.end("success", sha256="wrong").story()) != []
     told = ready(contract).media(whole=False).media(206, headers=(("range", "bytes=500-"),)).end("success")
-    assert rules.verify_bytes(told.story()) == []
+    assert messages(rules.verify_bytes, told.story()) == []
 
 
 def test_a_good_file_and_a_refusal_show_nothing_about_wrong_files(contract: Contract) -> None:
-    assert rules.verify_bytes(ready(contract).media().end("success").story()) is None
+    assert messages(rules.verify_bytes, ready(contract).media().end("success").story()) is None
     page = (("content-type", "text/html"),)
-    assert rules.verify_bytes(ready(contract).media(503, answer_headers=page).media().end("success").story()) is None
+    assert (
+        messages(rules.verify_bytes, ready(contract).media(503, answer_headers=page).media().end("success").story())
+        is None
+    )
     told = ready(contract).media(whole=False).end("success", by_reference=True)
-    assert rules.verify_bytes(told.story()) is None
+    assert messages(rules.verify_bytes, told.story()) is None
 
 
 # RES-07
@@ -322,42 +332,42 @@ ODD = ["application/octet-stream", "binary/octet-stream", "Application/Octet-Str
 @pytest.mark.parametrize("move", [None, "wrong_type"])
 def test_rejecting_a_video_of_another_type_is_found(contract: Contract, kind: str, move: str | None) -> None:
     told = ready(contract).media(answer_headers=(("content-type", kind),), move=move)
-    assert rules.tolerate_content_type(told.end("success").story()) == []
-    assert rules.tolerate_content_type(told.end("timeout").story()) == []
-    assert rules.tolerate_content_type(told.end("failed").story()) != []
+    assert messages(rules.tolerate_content_type, told.end("success").story()) == []
+    assert messages(rules.tolerate_content_type, told.end("timeout").story()) == []
+    assert messages(rules.tolerate_content_type, told.end("failed").story()) != []
     for _ in range(2):
-        assert rules.tolerate_content_type(told.end("success").story()) == []
+        assert messages(rules.tolerate_content_type, told.end("success").story()) == []
         told.media(answer_headers=(("content-type", kind),), move=move)
-    assert rules.tolerate_content_type(told.end("success").story()) != []
+    assert messages(rules.tolerate_content_type, told.end("success").story()) != []
 
 
 def test_other_types_and_incomplete_videos_are_not_judged(contract: Contract) -> None:
     octets = (("content-type", ODD[0]),)
     for how in ({"answer_headers": VIDEO}, {"answer_headers": octets, "move": "not_video"}):
-        assert rules.tolerate_content_type(ready(contract).media(**how).end("failed").story()) is None
+        assert messages(rules.tolerate_content_type, ready(contract).media(**how).end("failed").story()) is None
     told = ready(contract).media(answer_headers=octets).call(carrier(contract), failed(contract)).end("failed")
-    assert rules.tolerate_content_type(told.story()) == []
+    assert messages(rules.tolerate_content_type, told.story()) == []
 
 
 # RES-08
 
 
 def test_a_second_download_is_found(contract: Contract) -> None:
-    assert rules.no_double_download(ready(contract).media().end("success").story()) == []
-    assert rules.no_double_download(ready(contract).media().wait(1).media().end("success").story()) != []
+    assert messages(rules.no_double_download, ready(contract).media().end("success").story()) == []
+    assert messages(rules.no_double_download, ready(contract).media().wait(1).media().end("success").story()) != []
 
 
 def test_a_failed_download_may_be_repeated_or_resumed(contract: Contract) -> None:
     told = ready(contract).media(whole=False).media(503).media(move="truncated").media().end("success")
-    assert rules.no_double_download(told.story()) == []
+    assert messages(rules.no_double_download, told.story()) == []
     told = ready(contract).media().media(206, headers=(("range", "bytes=0-"),)).end("success")
-    assert rules.no_double_download(told.story()) == []
-    assert rules.no_double_download(ready(contract).media(whole=False).end("failed").story()) is None
+    assert messages(rules.no_double_download, told.story()) == []
+    assert messages(rules.no_double_download, ready(contract).media(whole=False).end("failed").story()) is None
 
 
 def test_a_client_that_was_killed_may_download_again(contract: Contract) -> None:
     told = ready(contract).media().restart().wait(1).media().end("success")
-    assert rules.no_double_download(told.story()) == []
+    assert messages(rules.no_double_download, told.story()) == []
 
 
 def test_two_orders_are_two_downloads() -> None:
@@ -365,5 +375,5 @@ def test_two_orders_are_two_downloads() -> None:
     told = Teller(contract, {"a": 1}).submit().status(done(contract)).media().end("success").wait(1).again({"a": 2})
     other = "tk-hiapi-01KQ7CV7BEG9D9ZJXW8TD15JVZ"
     told.submit(job=other, key="key-2").status(done(contract), job=other)
-    assert rules.no_double_download(told.media(job=other).end("success").story()) == []
-    assert rules.no_double_download(told.media(job=None).end("success").story()) is None
+    assert messages(rules.no_double_download, told.media(job=other).end("success").story()) == []
+    assert messages(rules.no_double_download, told.media(job=None).end("success").story()) is None

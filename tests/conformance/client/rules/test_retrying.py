@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hobbyhorse.conformance.client.judge import check
 from hobbyhorse.conformance.client.rules import polling
 from hobbyhorse.conformance.client.rules import retrying as rules
 from hobbyhorse.contract.values import Contract
 from tests.conftest import CONTRACTS, contracts_that
+from tests.judging import checked, messages, rules_of
 from tests.tracing import START, Teller
 
 called_back = contracts_that(lambda contract: contract.callbacks is not None)
@@ -58,8 +58,8 @@ def fail(told: Teller, status: int = 503, role: str = "status", **headers: str) 
 
 
 def test_a_happy_client_breaks_nothing_and_shows_nothing(contract: Contract) -> None:
-    for rule in rules.RULES:
-        found = check(rule, happy(contract).story())
+    for rule in rules_of(rules):
+        found = checked(rule, happy(contract).story())
         assert found == ([] if rule.id == "RTY-04" and found is not None else None), rule.id
 
 
@@ -68,9 +68,9 @@ def test_a_happy_client_breaks_nothing_and_shows_nothing(contract: Contract) -> 
 @pytest.mark.parametrize("seconds", [0, 1, 120])
 def test_a_honoured_retry_after_is_fine(contract: Contract, role: str, status: int, seconds: int) -> None:
     told = fail(started(contract), status, role, retry_after=str(seconds))
-    assert rules.honours_retry_after(told.story()) is None
+    assert messages(rules.honour_retry_after, told.story()) is None
     fail(told.wait(seconds + 0.1), 500, role)
-    assert rules.honours_retry_after(told.story()) == []
+    assert messages(rules.honour_retry_after, told.story()) == []
 
 
 @pytest.mark.parametrize("role", ["status", "media", "submit"])
@@ -84,16 +84,16 @@ def test_an_ignored_retry_after_is_found(contract: Contract, role: str) -> None:
         return told.submit() if role == "submit" else fail(told, 500, role)
 
     for seconds in (0.1, 9.0, 200.0):
-        assert rules.honours_retry_after(after(seconds).story()) != []
+        assert messages(rules.honour_retry_after, after(seconds).story()) != []
     for seconds in (10.0, 20.0, 70.0):
-        assert rules.honours_retry_after(after(seconds).story()) == []
+        assert messages(rules.honour_retry_after, after(seconds).story()) == []
 
 
 def test_retry_after_may_be_a_date(contract: Contract) -> None:
     for seconds, kept in ((0.5, False), (58.0, False), (59.9, True), (61.0, True), (300.0, False)):
         told = started(contract)
         fail(told, 503, retry_after=formatdate(told.now + 60, usegmt=True)).wait(seconds).status(running(contract))
-        assert (rules.honours_retry_after(told.story()) == []) is kept, seconds
+        assert (messages(rules.honour_retry_after, told.story()) == []) is kept, seconds
 
 
 @pytest.mark.parametrize("apart", [-86_400.0, 0.0, 5_000.0])
@@ -103,13 +103,13 @@ def test_a_date_is_measured_from_the_date_of_its_response(contract: Contract, ap
         theirs = told.now + apart
         dates = {"retry_after": formatdate(theirs + 60, usegmt=True), "date": formatdate(theirs, usegmt=True)}
         fail(told, 503, **dates).wait(seconds).status(running(contract))
-        assert (rules.honours_retry_after(told.story()) == []) is kept, seconds
+        assert (messages(rules.honour_retry_after, told.story()) == []) is kept, seconds
 
 
 @pytest.mark.parametrize("value", ["soon", "", "-1", "1.5", "Wed, 99 Foo 2026"])
 def test_an_unreadable_retry_after_requests_nothing(contract: Contract, value: str) -> None:
     told = fail(started(contract), 503, retry_after=value).wait(0.2).status(running(contract))
-    assert rules.honours_retry_after(told.story()) is None
+    assert messages(rules.honour_retry_after, told.story()) is None
 
 
 def test_concurrent_range_requests_do_not_repeat_each_other(contract: Contract) -> None:
@@ -117,22 +117,22 @@ def test_concurrent_range_requests_do_not_repeat_each_other(contract: Contract) 
     told.media(503, answer_headers=((AFTER, "1"),), headers=(("range", "bytes=0-499"),))
     told.media(206, headers=(("range", "bytes=500-999"),)).wait(1.1)
     told.media(206, headers=(("range", "bytes=0-499"),))
-    assert rules.honours_retry_after(told.story()) == []
+    assert messages(rules.honour_retry_after, told.story()) == []
     told.media(503, answer_headers=((AFTER, "9"),), headers=(("range", "bytes=500-999"),))
     told.media(206, headers=(("range", "bytes=500-999"),))
-    assert rules.honours_retry_after(told.story())
+    assert messages(rules.honour_retry_after, told.story())
 
 
 def test_another_file_is_not_a_repetition(contract: Contract) -> None:
     told = finish(started(contract))
     told.media(503, answer_headers=((AFTER, "5"),), url=told.video.replace("video.mp4", "first_frame.jpg")).media()
-    assert rules.honours_retry_after(told.story()) is None
+    assert messages(rules.honour_retry_after, told.story()) is None
     told = finish(started(contract))
     told.media(503, answer_headers=((AFTER, "5"),)).media(url=f"{told.video}?Signature=2")
-    assert rules.honours_retry_after(told.story())
+    assert messages(rules.honour_retry_after, told.story())
     told = finish(started(contract))
     told.media(whole=False, url=told.video.replace("video.mp4", "first_frame.jpg")).media()
-    assert rules.backs_off(told.story()) is None
+    assert messages(rules.backoff, told.story()) is None
 
 
 def test_a_client_with_long_pauses_is_not_late(contract: Contract) -> None:
@@ -142,16 +142,16 @@ def test_a_client_with_long_pauses_is_not_late(contract: Contract) -> None:
             told.wait(pause).status(running(contract))
         return told
 
-    assert rules.honours_retry_after(told(90).story()) == []
-    assert rules.honours_retry_after(told(5).story())
+    assert messages(rules.honour_retry_after, told(90).story()) == []
+    assert messages(rules.honour_retry_after, told(5).story())
     early = Teller(contract).submit().wait(90)
     fail(early, 503, retry_after="1").wait(90).status(running(contract))
-    assert rules.honours_retry_after(early.story()) == []
+    assert messages(rules.honour_retry_after, early.story()) == []
 
 
 def test_an_undelivered_response_requests_nothing(contract: Contract) -> None:
     told = started(contract).status(None, status=503, whole=False, answer_headers=((AFTER, "60"),))
-    assert rules.honours_retry_after(told.wait(1).status(running(contract)).story()) is None
+    assert messages(rules.honour_retry_after, told.wait(1).status(running(contract)).story()) is None
 
 
 @called_back
@@ -159,18 +159,18 @@ def test_a_callback_may_come_while_a_client_waits(contract: Contract) -> None:
     assert contract.callbacks is not None
     told = fail(started(contract), 503, retry_after="60").wait(1)
     told.callback(next(iter(contract.callbacks.situations))).status(running(contract))
-    assert rules.honours_retry_after(told.story()) is None
+    assert messages(rules.honour_retry_after, told.story()) is None
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 410, 422])
 def test_repeated_permanent_refusals_are_found(contract: Contract, status: int) -> None:
     for role in ("status", "result")[: 2 if two_steps(contract) else 1]:
         told = fail(started(contract), status, role)
-        assert rules.fatal_is_fatal(told.story()) == []
+        assert messages(rules.fatal_4xx_fast, told.story()) == []
         fail(told.wait(3), status, role)
-        assert rules.fatal_is_fatal(told.story()) == []
+        assert messages(rules.fatal_4xx_fast, told.story()) == []
         fail(told.wait(3), status, role)
-        assert rules.fatal_is_fatal(told.story()) != []
+        assert messages(rules.fatal_4xx_fast, told.story()) != []
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422])
@@ -178,21 +178,21 @@ def test_repeated_permanently_refused_submissions_are_found(contract: Contract, 
     told = Teller(contract)
     for _ in range(2):
         told.submit(None, status=status, job=None).wait(3)
-    assert rules.fatal_is_fatal(told.story()) == []
+    assert messages(rules.fatal_4xx_fast, told.story()) == []
     told.submit(None, status=status, job=None)
-    assert rules.fatal_is_fatal(told.story())
+    assert messages(rules.fatal_4xx_fast, told.story())
     told.runs.clear()  # recorded traffic: it is unknown whether this is one order
-    assert rules.fatal_is_fatal(told.story()) is None
+    assert messages(rules.fatal_4xx_fast, told.story()) is None
 
 
 def test_a_refusal_that_has_passed_does_not_count(contract: Contract) -> None:
     told = started(contract)
     for _ in range(4):
         fail(told.wait(3), 403).wait(3).nothing("status").wait(3).status(running(contract))
-    assert rules.fatal_is_fatal(told.story()) == []
+    assert messages(rules.fatal_4xx_fast, told.story()) == []
     for status in (403, 500, 403, 500):
         fail(told.wait(3), status)
-    assert rules.fatal_is_fatal(told.story()) != []
+    assert messages(rules.fatal_4xx_fast, told.story()) != []
 
 
 @pytest.mark.parametrize("status", [402, 404, 408, 409, 425, 429, 500])
@@ -200,14 +200,14 @@ def test_transient_failures_may_be_repeated(contract: Contract, status: int) -> 
     told = started(contract)
     for _ in range(5):
         fail(told.wait(3), status)
-    assert rules.fatal_is_fatal(told.story()) is None
+    assert messages(rules.fatal_4xx_fast, told.story()) is None
 
 
 def test_a_refused_file_is_not_a_refused_job(contract: Contract) -> None:
     told = finish(fail(started(contract), 403))
     for _ in range(3):
         finish(told.media(403))
-    assert rules.fatal_is_fatal(told.media().story()) == []
+    assert messages(rules.fatal_4xx_fast, told.media().story()) == []
 
 
 def in_a_row(contract: Contract, pauses: list[float], role: str = "status", status: int = 500) -> Teller:
@@ -219,7 +219,7 @@ def in_a_row(contract: Contract, pauses: list[float], role: str = "status", stat
 
 @pytest.mark.parametrize("role", ["status", "media"])
 def test_retries_without_a_pause_are_found(contract: Contract, role: str) -> None:
-    assert rules.backs_off(happy(contract).story()) is None
+    assert messages(rules.backoff, happy(contract).story()) is None
     for pauses in (
         [1.0],
         [0.1 - 1e-6 - 0.001],  # 0.1 s after the response, which takes 1 ms, less a rounding error
@@ -229,9 +229,9 @@ def test_retries_without_a_pause_are_found(contract: Contract, role: str) -> Non
         [3, 2, 3, 2, 3, 2.0],
         [4, 4, 4, 3, 3, 3.0],
     ):
-        assert rules.backs_off(in_a_row(contract, list(pauses), role).story()) == []
+        assert messages(rules.backoff, in_a_row(contract, list(pauses), role).story()) == []
     for pauses in ([0.09], [0.01], [0.0, 5.0], [32, 16, 8, 4, 2, 1.0]):
-        assert rules.backs_off(in_a_row(contract, list(pauses), role).story()) != []
+        assert messages(rules.backoff, in_a_row(contract, list(pauses), role).story()) != []
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -239,9 +239,9 @@ def test_requested_waits_are_not_part_of_the_trend(contract: Contract, status: i
     told = started(contract).wait(3)
     for seconds in (60, 60, 60, 0, 0, 0, 0):
         fail(told, status, retry_after=str(seconds)).wait(seconds)
-    assert rules.backs_off(told.story()) == []
+    assert messages(rules.backoff, told.story()) == []
     told = fail(started(contract).wait(3), status, retry_after="0")
-    assert rules.backs_off(fail(told, status).story()) == []
+    assert messages(rules.backoff, fail(told, status).story()) == []
 
 
 def test_failures_of_different_kinds_may_have_different_pauses(contract: Contract) -> None:
@@ -252,23 +252,23 @@ def test_failures_of_different_kinds_may_have_different_pauses(contract: Contrac
         told.status(running(contract), answer=b"").wait(3)
     for _ in range(5):
         told.nothing("status").wait(0.5)
-    assert rules.backs_off(told.story()) == []
+    assert messages(rules.backoff, told.story()) == []
 
 
 def test_a_dead_connection_may_be_replaced_immediately(contract: Contract) -> None:
     told = started(contract).wait(3).nothing("status").status(running(contract))
-    assert rules.backs_off(told.story()) == []
+    assert messages(rules.backoff, told.story()) == []
     told = started(contract).wait(3).nothing("status").nothing("status")
-    assert rules.backs_off(told.wait(1).status(running(contract)).story()) == []
+    assert messages(rules.backoff, told.wait(1).status(running(contract)).story()) == []
     told = started(contract).wait(3).nothing("status").nothing("status").status(running(contract))
-    assert rules.backs_off(told.story()) != []
+    assert messages(rules.backoff, told.story()) != []
 
 
 def test_a_download_may_resume_immediately(contract: Contract) -> None:
     told = finish(started(contract)).media(whole=False)
-    assert rules.backs_off(told.media(206, headers=(("range", "bytes=500-"),)).story()) == []
+    assert messages(rules.backoff, told.media(206, headers=(("range", "bytes=500-"),)).story()) == []
     told = finish(started(contract)).media(whole=False)
-    assert rules.backs_off(told.media().story()) != []
+    assert messages(rules.backoff, told.media().story()) != []
 
 
 BLIPS: list[dict[str, Any]] = [
@@ -286,52 +286,52 @@ def test_giving_up_after_one_transient_failure_is_found(contract: Contract, blip
             *([finish(started(contract)).result(None, **blip)] if two_steps(contract) else []),
         ]
 
-    assert rules.one_blip_survives(happy(contract).story()) is None
+    assert messages(rules.one_blip_survives, happy(contract).story()) is None
     for told in blinked():
-        assert rules.one_blip_survives(told.end("timeout").story()) == []
+        assert messages(rules.one_blip_survives, told.end("timeout").story()) == []
         for kind in ("error", "failed"):
-            assert rules.one_blip_survives(told.end(kind).story()) != []
+            assert messages(rules.one_blip_survives, told.end(kind).story()) != []
     for told in blinked():
-        assert rules.one_blip_survives(told.wait(1).submit().story()) != []
+        assert messages(rules.one_blip_survives, told.wait(1).submit().story()) != []
     for told in blinked():
-        assert rules.one_blip_survives(finish(told).media().end("success").story()) == []
+        assert messages(rules.one_blip_survives, finish(told).media().end("success").story()) == []
 
 
 def test_giving_up_after_several_failures_is_allowed(contract: Contract) -> None:
     told = fail(fail(started(contract), 500).wait(3), 500).end("error")
-    assert rules.one_blip_survives(told.story()) is None
+    assert messages(rules.one_blip_survives, told.story()) is None
     told = fail(started(contract), 500).wait(3).status(running(contract), answer=b"<html>").end("error")
-    assert rules.one_blip_survives(told.story()) is None
+    assert messages(rules.one_blip_survives, told.story()) is None
 
 
 def test_a_failure_at_the_deadline_may_end_the_run(contract: Contract) -> None:
     told = started(contract).wait(contract.polling.longest_wait)
-    assert rules.one_blip_survives(fail(told, 500).end("error").story()) == []
+    assert messages(rules.one_blip_survives, fail(told, 500).end("error").story()) == []
     told = fail(started(contract), 503, retry_after="120").end("error")
-    assert rules.one_blip_survives(told.story()) == []
+    assert messages(rules.one_blip_survives, told.story()) == []
 
 
 @called_back
 def test_a_callback_may_end_the_run_after_a_failure(contract: Contract) -> None:
     assert contract.callbacks is not None
     told = fail(started(contract), 500).callback(list(contract.callbacks.situations)[-1]).end("failed")
-    assert rules.one_blip_survives(told.story()) == []
+    assert messages(rules.one_blip_survives, told.story()) == []
 
 
 @missable
 def test_giving_up_a_new_missing_job_is_found(contract: Contract) -> None:
-    assert rules.missing_has_grace(happy(contract).story()) is None
+    assert messages(rules.missing_has_grace, happy(contract).story()) is None
     told = Teller(contract).submit().wait(1).status("unknown_job")
-    assert rules.missing_has_grace(told.end("error").story()) != []
-    assert rules.missing_has_grace(told.wait(1).status("unknown_job").end("error").story()) == []
-    assert rules.missing_has_grace(finish(told).media().end("success").story()) == []
+    assert messages(rules.missing_has_grace, told.end("error").story()) != []
+    assert messages(rules.missing_has_grace, told.wait(1).status("unknown_job").end("error").story()) == []
+    assert messages(rules.missing_has_grace, finish(told).media().end("success").story()) == []
 
 
 @missable
 def test_giving_up_a_job_that_disappeared_is_allowed(contract: Contract) -> None:
-    assert rules.missing_has_grace(started(contract).status("unknown_job").end("error").story()) == []
+    assert messages(rules.missing_has_grace, started(contract).status("unknown_job").end("error").story()) == []
     told = Teller(contract).submit().wait(60).status("unknown_job").end("error")
-    assert rules.missing_has_grace(told.story()) == []
+    assert messages(rules.missing_has_grace, told.story()) == []
 
 
 @missable
@@ -339,8 +339,8 @@ def test_endless_polling_of_a_missing_job_is_found(contract: Contract) -> None:
     told = Teller(contract).submit()
     for _ in range(61):
         told.wait(3).status("unknown_job")
-    assert rules.missing_has_grace(told.end("timeout").story()) == []
-    assert rules.missing_has_grace(told.wait(3).status("unknown_job").end("timeout").story()) != []
+    assert messages(rules.missing_has_grace, told.end("timeout").story()) == []
+    assert messages(rules.missing_has_grace, told.wait(3).status("unknown_job").end("timeout").story()) != []
 
 
 def over_and_over(contract: Contract, seconds: float, pause: float = 30.0) -> Teller:
@@ -352,31 +352,31 @@ def over_and_over(contract: Contract, seconds: float, pause: float = 30.0) -> Te
 
 def test_retries_beyond_the_deadline_are_found(contract: Contract) -> None:
     wait = contract.polling.longest_wait
-    assert rules.retries_are_bounded(over_and_over(contract, wait).end("timeout").story()) == []
-    assert rules.retries_are_bounded(over_and_over(contract, 2 * wait).end("timeout").story()) != []
-    assert rules.retries_are_bounded(finish(over_and_over(contract, 2 * wait)).end("success").story()) is None
+    assert messages(rules.retry_bounded, over_and_over(contract, wait).end("timeout").story()) == []
+    assert messages(rules.retry_bounded, over_and_over(contract, 2 * wait).end("timeout").story()) != []
+    assert messages(rules.retry_bounded, finish(over_and_over(contract, 2 * wait)).end("success").story()) is None
 
 
 def test_a_download_has_a_deadline_of_its_own(contract: Contract) -> None:
     told = finish(started(contract).wait(contract.polling.longest_wait * 1.2))
     for _ in range(10):
         fail(told.wait(30), 503, "media")
-    assert rules.retries_are_bounded(told.end("error").story()) == []
+    assert messages(rules.retry_bounded, told.end("error").story()) == []
 
 
 def test_an_unfinished_run_with_fast_retries_is_unbounded(contract: Contract) -> None:
     wait = contract.polling.longest_wait
-    assert rules.retries_are_bounded(over_and_over(contract, 1.1 * wait).end("unfinished").story()) != []
-    assert rules.retries_are_bounded(over_and_over(contract, 10, 0.1).end("unfinished").story()) != []
-    assert rules.retries_are_bounded(over_and_over(contract, wait / 4, 1.0).end("unfinished").story()) == []
-    assert rules.retries_are_bounded(started(contract).end("unfinished").story()) is None
+    assert messages(rules.retry_bounded, over_and_over(contract, 1.1 * wait).end("unfinished").story()) != []
+    assert messages(rules.retry_bounded, over_and_over(contract, 10, 0.1).end("unfinished").story()) != []
+    assert messages(rules.retry_bounded, over_and_over(contract, wait / 4, 1.0).end("unfinished").story()) == []
+    assert messages(rules.retry_bounded, started(contract).end("unfinished").story()) is None
 
 
 def test_a_retry_after_that_extends_the_deadline_is_found(contract: Contract) -> None:
     wait = contract.polling.longest_wait
     for seconds in (5, int(3 * wait)):
         told = fail(started(contract), 503, retry_after=str(seconds)).wait(seconds).status(running(contract))
-        assert (rules.retries_are_bounded(told.end("timeout").story()) == []) is (seconds == 5)
+        assert (messages(rules.retry_bounded, told.end("timeout").story()) == []) is (seconds == 5)
 
 
 TROUBLES = ["503", "429", "date", "500", "502", "408", "nothing", "html", "empty", "cut", "envelope", "word", "missing"]
@@ -458,5 +458,5 @@ CUT: dict[str, Any] = {"answer": b'{"da', "whole": False}
 )
 def test_a_careful_client_is_never_accused(contract: Contract, troubles: list[str | None], random: Any) -> None:
     trace = Careful(contract, list(troubles), random.random).run().story()
-    for rule in (*polling.RULES, *rules.RULES):
-        assert not check(rule, trace), rule.id
+    for rule in (*rules_of(polling), *rules_of(rules)):
+        assert not checked(rule, trace), rule.id

@@ -9,6 +9,7 @@ import pytest
 from hobbyhorse.conformance.client.rules import secrecy as rules
 from hobbyhorse.contract.values import Contract
 from tests.conftest import contracts_that
+from tests.judging import messages
 from tests.tracing import FOREIGN, HOME, PRIVATE, Teller
 
 linked = contracts_that(lambda contract: "status_url" in contract.operations["status"].bindings)
@@ -33,8 +34,8 @@ def _success(contract: Contract, role: str) -> str:
 
 
 def test_a_file_fetched_without_credentials_is_fine(contract: Contract) -> None:
-    assert rules.key_stays_from_files(told(contract).story()) is None
-    assert rules.key_stays_from_files(told(contract).media().story()) == []
+    assert messages(rules.no_auth_to_media_host, told(contract).story()) is None
+    assert messages(rules.no_auth_to_media_host, told(contract).media().story()) == []
 
 
 @pytest.mark.parametrize(
@@ -49,31 +50,31 @@ def test_a_file_fetched_without_credentials_is_fine(contract: Contract) -> None:
     ],
 )
 def test_credentials_for_a_file_on_another_host_are_found(contract: Contract, how: dict[str, Any]) -> None:
-    assert rules.key_stays_from_files(told(contract).media(**how).story()) != []
+    assert messages(rules.no_auth_to_media_host, told(contract).media(**how).story()) != []
 
 
 def test_a_file_on_the_providers_host_may_be_requested_with_the_key(contract: Contract) -> None:
     told_of = told(contract).media(headers=KEYED, url=f"{HOME}/media/video.mp4")
-    assert rules.key_stays_from_files(told_of.story()) is None
+    assert messages(rules.no_auth_to_media_host, told_of.story()) is None
 
 
 def test_a_cookie_may_go_back_to_the_host_that_set_it(contract: Contract) -> None:
     told_of = told(contract).media(503, answer_headers=(("set-cookie", "edge=1"),))
-    assert rules.key_stays_from_files(told_of.media(headers=(("cookie", "edge=1"),)).story()) == []
+    assert messages(rules.no_auth_to_media_host, told_of.media(headers=(("cookie", "edge=1"),)).story()) == []
 
 
 def test_a_key_sent_to_the_target_of_a_redirect_is_found(contract: Contract) -> None:
-    assert rules.key_stays_at_home(told(contract).media().story()) is None
+    assert messages(rules.no_auth_to_foreign_origin, told(contract).media().story()) is None
     teller = (
         Teller(contract)
         .submit()
         .call("status", None, status=307, answer_headers=(("location", f"{FOREIGN}/v1/tasks"),))
     )
-    assert rules.key_stays_at_home(teller.story()) == []
+    assert messages(rules.no_auth_to_foreign_origin, teller.story()) == []
     teller.call(None, None, url=f"{FOREIGN}/v1/tasks", headers=())
-    assert rules.key_stays_at_home(teller.story()) == []
+    assert messages(rules.no_auth_to_foreign_origin, teller.story()) == []
     teller.call("status", None, url=f"{FOREIGN}/v1/tasks", headers=KEYED)
-    assert rules.key_stays_at_home(teller.story()) != []
+    assert messages(rules.no_auth_to_foreign_origin, teller.story()) != []
 
 
 def test_a_redirect_that_was_not_delivered_shows_nothing(contract: Contract) -> None:
@@ -82,16 +83,16 @@ def test_a_redirect_that_was_not_delivered_shows_nothing(contract: Contract) -> 
         .submit()
         .call("status", None, status=307, whole=False, answer_headers=(("location", f"{FOREIGN}/v1/tasks"),))
     )
-    assert rules.key_stays_at_home(teller.story()) is None
+    assert messages(rules.no_auth_to_foreign_origin, teller.story()) is None
 
 
 @linked
 def test_a_key_sent_to_a_foreign_link_is_found(contract: Contract) -> None:
     teller = Teller(contract)
     teller.submit(answer=_linking(contract))
-    assert rules.key_stays_at_home(teller.story()) == []
+    assert messages(rules.no_auth_to_foreign_origin, teller.story()) == []
     teller.call("status", None, url=f"{FOREIGN}/status", headers=KEYED)
-    assert rules.key_stays_at_home(teller.story()) != []
+    assert messages(rules.no_auth_to_foreign_origin, teller.story()) != []
 
 
 def _linking(contract: Contract) -> bytes:
@@ -101,43 +102,43 @@ def _linking(contract: Contract) -> bytes:
 
 def test_credentials_of_another_account_are_not_judged(contract: Contract) -> None:
     teller = told(contract).call(None, None, url="https://storage.example/put", headers=(("authorization", "AWS"),))
-    assert rules.key_stays_at_home(teller.story()) == []
+    assert messages(rules.no_auth_to_foreign_origin, teller.story()) == []
     teller.call(None, None, url="https://storage.example/put", headers=KEYED)
-    assert rules.key_stays_at_home(teller.story()) != []
+    assert messages(rules.no_auth_to_foreign_origin, teller.story()) != []
 
 
 @pytest.mark.parametrize("address", [f"{PRIVATE}/v.mp4", "http://10.0.0.1/v.mp4", "http://169.254.169.254/latest"])
 def test_a_request_to_a_private_address_is_found(contract: Contract, address: str) -> None:
-    assert rules.no_private_address(told(contract).story()) is None
+    assert messages(rules.ssrf_guard, told(contract).story()) is None
     teller = told(contract, address)
-    assert rules.no_private_address(teller.story()) == []
-    assert rules.no_private_address(teller.media(url=address).story()) != []
+    assert messages(rules.ssrf_guard, teller.story()) == []
+    assert messages(rules.ssrf_guard, teller.media(url=address).story()) != []
 
 
 @pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://files.example/v.mp4"])
 def test_a_url_of_another_scheme_counts_as_private(contract: Contract, address: str) -> None:
-    assert rules.no_private_address(told(contract, address).story()) == []
+    assert messages(rules.ssrf_guard, told(contract, address).story()) == []
 
 
 @pytest.mark.parametrize("address", ["http://[::1", "v.mp4", "//", "http://", "https://cdn.example/v.mp4"])
 def test_a_text_that_is_not_a_url_is_not_judged(contract: Contract, address: str) -> None:
-    assert rules.no_private_address(told(contract, address).story()) is None
-    assert rules.key_stays_at_home(told(contract, address).story()) is None
+    assert messages(rules.ssrf_guard, told(contract, address).story()) is None
+    assert messages(rules.no_auth_to_foreign_origin, told(contract, address).story()) is None
 
 
 def test_a_key_in_a_url_or_body_is_found(contract: Contract) -> None:
-    assert rules.no_secret_in_addresses(Teller(contract).story()) is None
-    assert rules.no_secret_in_addresses(told(contract).story()) == []
-    assert rules.no_secret_in_addresses(told(contract).status(None, url=f"{HOME}/a?key=[key]").story()) != []
-    assert rules.no_secret_in_addresses(Teller(contract).submit(body=b'{"prompt": "[key]"}').story()) != []
+    assert messages(rules.no_secret_in_url, Teller(contract).story()) is None
+    assert messages(rules.no_secret_in_url, told(contract).story()) == []
+    assert messages(rules.no_secret_in_url, told(contract).status(None, url=f"{HOME}/a?key=[key]").story()) != []
+    assert messages(rules.no_secret_in_url, Teller(contract).submit(body=b'{"prompt": "[key]"}').story()) != []
 
 
 def test_a_given_url_with_a_key_may_be_requested(contract: Contract) -> None:
     address = "http://127.0.0.1:8001/video.mp4?signed=[key]"
-    assert rules.no_secret_in_addresses(told(contract, address).media(url=address).story()) == []
-    assert rules.key_stays_from_files(told(contract, address).media(url=address).story()) == []
+    assert messages(rules.no_secret_in_url, told(contract, address).media(url=address).story()) == []
+    assert messages(rules.no_auth_to_media_host, told(contract, address).media(url=address).story()) == []
 
 
 def test_a_key_in_the_callers_request_may_be_sent(contract: Contract) -> None:
     teller = Teller(contract, {"prompt": "[key]"}).submit()
-    assert rules.no_secret_in_addresses(teller.story()) is None
+    assert messages(rules.no_secret_in_url, teller.story()) is None

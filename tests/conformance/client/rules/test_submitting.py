@@ -7,6 +7,7 @@ import pytest
 from hobbyhorse.conformance.client.rules import submitting as rules
 from hobbyhorse.contract.values import Contract
 from tests.conftest import CONTRACTS, contracts_that
+from tests.judging import messages
 from tests.tracing import Teller
 
 BY_KEY = {contract.key: contract for contract in CONTRACTS}
@@ -24,97 +25,99 @@ def failed(contract: Contract) -> str:
 
 
 def test_an_accepted_submission_shows_nothing_about_resending(contract: Contract) -> None:
-    assert rules.no_ambiguous_resend(Teller(contract).submit().story()) is None
+    assert messages(rules.no_ambiguous_resend, Teller(contract).submit().story()) is None
 
 
 @pytest.mark.parametrize("status", [0, 500, 502, 504, 408])
 def test_resending_after_an_unknown_outcome_is_found(contract: Contract, status: int) -> None:
     told = Teller(contract).submit(None, status=status, answered=None if status == 0 else 1.0, job=None)
-    assert rules.no_ambiguous_resend(told.story()) == []
+    assert messages(rules.no_ambiguous_resend, told.story()) == []
     told.wait(1).submit(key="another")
-    assert rules.no_ambiguous_resend(told.story()) != []
+    assert messages(rules.no_ambiguous_resend, told.story()) != []
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"data": null}'])
 def test_resending_after_a_2xx_without_an_id_is_found(contract: Contract, body: bytes) -> None:
     told = Teller(contract).submit(answer=body, job=None)
-    assert rules.no_ambiguous_resend(told.story()) == []
-    assert rules.no_ambiguous_resend(told.submit(key="another").story()) != []
+    assert messages(rules.no_ambiguous_resend, told.story()) == []
+    assert messages(rules.no_ambiguous_resend, told.submit(key="another").story()) != []
 
 
 @keyed
 def test_the_same_key_and_body_may_be_resent(contract: Contract) -> None:
     told = Teller(contract).nothing("submit", headers=(("idempotency-key", "key-1"),), body=b"{}")
-    assert rules.no_ambiguous_resend(told.submit().story()) == []
-    assert rules.no_ambiguous_resend(told.submit(body=b'{"a": 1}').story()) != []
+    assert messages(rules.no_ambiguous_resend, told.submit().story()) == []
+    assert messages(rules.no_ambiguous_resend, told.submit(body=b'{"a": 1}').story()) != []
 
 
 def test_a_refused_submission_may_be_retried(contract: Contract) -> None:
     told = Teller(contract).submit(None, status=503, job=None).wait(1).submit()
-    assert rules.no_ambiguous_resend(told.story()) is None
-    assert rules.safe_resend(told.story()) == []
+    assert messages(rules.no_ambiguous_resend, told.story()) is None
+    assert messages(rules.safe_resend_allowed, told.story()) == []
 
 
 def test_an_immediate_retry_of_a_refused_submission_is_found(contract: Contract) -> None:
     told = Teller(contract).submit(None, status=429, job=None).submit()
-    assert rules.safe_resend(told.story()) != []
+    assert messages(rules.safe_resend_allowed, told.story()) != []
 
 
 def test_endless_retries_of_a_refused_submission_are_found(contract: Contract) -> None:
     told = Teller(contract)
     for _ in range(20):
         told.submit(None, status=429, job=None).wait(10)
-    assert rules.safe_resend(told.story()) != []
+    assert messages(rules.safe_resend_allowed, told.story()) != []
 
 
 @keyed
 def test_a_new_key_within_an_order_is_found(contract: Contract) -> None:
     told = Teller(contract).submit(None, status=503, job=None).wait(1).submit()
-    assert rules.stable_key(told.story()) == []
-    assert rules.stable_key(told.submit(key="key-2").story()) != []
+    assert messages(rules.stable_key, told.story()) == []
+    assert messages(rules.stable_key, told.submit(key="key-2").story()) != []
 
 
 @keyed
 def test_a_key_shared_between_orders_is_found(contract: Contract) -> None:
     told = Teller(contract, {"a": 1}).submit().end("success").wait(1).again({"a": 2})
-    assert rules.stable_key(told.submit(key="key-2").story()) == []
+    assert messages(rules.stable_key, told.submit(key="key-2").story()) == []
     told = Teller(contract, {"a": 1}).submit().end("success").wait(1).again({"a": 2})
-    assert rules.stable_key(told.submit().story()) != []
+    assert messages(rules.stable_key, told.submit().story()) != []
 
 
 @keyed
 def test_a_resend_without_a_key_is_found(contract: Contract) -> None:
     told = Teller(contract).submit(None, status=503, key=None, job=None)
-    assert rules.stable_key(told.story()) is None
-    assert rules.stable_key(told.submit(key=None).story()) != []
+    assert messages(rules.stable_key, told.story()) is None
+    assert messages(rules.stable_key, told.submit(key=None).story()) != []
     told = Teller(contract).submit(None, status=429, key=None, job=None)
-    assert rules.stable_key(told.submit(key=None).story()) is None, "the first one has certainly bought nothing"
+    assert messages(rules.stable_key, told.submit(key=None).story()) is None, (
+        "the first one has certainly bought nothing"
+    )
 
 
 @keyed
 def test_a_new_key_after_a_refused_key_is_found(contract: Contract) -> None:
     told = Teller(contract).submit("key_mismatch", job=None)
-    assert rules.reuse_is_not_reordered(told.story()) == []
-    assert rules.reuse_is_not_reordered(told.submit(key="key-2").story()) != []
+    assert messages(rules.reject_mode, told.story()) == []
+    assert messages(rules.reject_mode, told.submit(key="key-2").story()) != []
 
 
 def test_resubmitting_a_failed_job_is_found(contract: Contract) -> None:
     read = "result" if "result" in contract.operations else "status"
     told = Teller(contract).submit().call(read, failed(contract))
-    assert rules.no_resubmit_on_failed(told.story()) == []
-    assert rules.no_resubmit_on_failed(told.submit(job="job-2").story()) != []
+    assert messages(rules.no_resubmit_on_failed, told.story()) == []
+    assert messages(rules.no_resubmit_on_failed, told.submit(job="job-2").story()) != []
 
 
 def test_resubmitting_a_job_under_way_is_found(contract: Contract) -> None:
     told = Teller(contract).submit().status(running(contract))
-    assert rules.no_resubmit_on_own_timeout(told.story()) == []
+    assert messages(rules.no_resubmit_on_own_timeout, told.story()) == []
     told.wait(900).submit(job="job-2", key="key-2")
-    assert rules.no_resubmit_on_own_timeout(told.story()) != []
-    assert rules.no_resubmit_on_failed(told.story()) is None
+    assert messages(rules.no_resubmit_on_own_timeout, told.story()) != []
+    assert messages(rules.no_resubmit_on_failed, told.story()) is None
 
 
 @contracts_that(lambda contract: "cancel" in contract.operations)
 def test_a_cancelled_job_is_not_under_way(contract: Contract) -> None:
     told = Teller(contract).submit().wait(10).status(running(contract)).call("cancel", "cancelled").submit(job="job-2")
-    assert rules.no_resubmit_on_own_timeout(told.story()) == []
-    assert rules.no_resubmit_on_failed(told.story()) != []
+    assert messages(rules.no_resubmit_on_own_timeout, told.story()) == []
+    assert messages(rules.no_resubmit_on_failed, told.story()) != []

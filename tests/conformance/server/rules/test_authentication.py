@@ -7,8 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_OBSERVED, PASSED
-from hobbyhorse.conformance.server.rule import LESSON
+from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_OBSERVED, PASSED
 from hobbyhorse.contract.values import Contract
 from tests.conformance.server.rules.test_shape import (
     HTML,

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from hobbyhorse.conformance.server.rules.cancelling import RULES, SITUATIONS
+from hobbyhorse.conformance.server.rules.cancelling import SITUATIONS
 from hobbyhorse.contract.lifecycle import Stage
 from hobbyhorse.contract.values import Contract
 from tests.conftest import contracts_that
-from tests.judging import BROKEN, LESSON, NOT_APPLICABLE, NOT_OBSERVED, PASSED, assuming, knowing, teller, verdict
+from tests.judging import (
+    BROKEN,
+    LESSON,
+    NOT_APPLICABLE,
+    NOT_OBSERVED,
+    PASSED,
+    assuming,
+    family,
+    knowing,
+    teller,
+    verdict,
+)
 from tests.tracing import Teller
 
+RULES = family("CNL")
 ALLOWED, AGAIN, NEVER, FINISHED = RULES
 able = contracts_that(lambda contract: "cancel" in contract.operations)
 unable = contracts_that(lambda contract: "cancel" not in contract.operations)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from hobbyhorse.conformance.server.rules.idempotency import MODE, RULES
+from hobbyhorse.conformance.server.rules.idempotency import MODE
 from hobbyhorse.contract.forms.expressions import replaced
 from hobbyhorse.contract.values import Contract
 from tests.conftest import contracts_that
@@ -18,6 +18,7 @@ from tests.judging import (
     NOT_OBSERVED,
     PASSED,
     assuming,
+    family,
     judged,
     knowing,
     teller,
@@ -25,6 +26,7 @@ from tests.judging import (
 )
 from tests.tracing import START, Teller
 
+RULES = family("IDM")
 SAME, OTHER, AT_ONCE = RULES
 ANOTHER = "tk-hiapi-01KQ7CV7BEG9D9ZJXW8TD15JVZ"
 keyed = contracts_that(lambda contract: contract.idempotency.mode == "replay")

@@ -9,8 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED
-from hobbyhorse.conformance.server.rule import LESSON
+from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_APPLICABLE, NOT_OBSERVED, PASSED
 from hobbyhorse.conformance.server.rules.identity import ID_PATTERNS as PATTERNS
 from hobbyhorse.contract.forms.expressions import replaced
 from hobbyhorse.contract.forms.ids import ID_FORMS

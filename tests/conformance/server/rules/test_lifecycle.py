@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_OBSERVED, PASSED
-from hobbyhorse.conformance.server.rule import LESSON
-from hobbyhorse.conformance.server.rules import identity, lifecycle
+from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_OBSERVED, PASSED
 from hobbyhorse.conformance.server.rules.lifecycle import Sighting, fits
 from hobbyhorse.contract.lifecycle import Graph, Stage
 from hobbyhorse.contract.values import Contract
@@ -28,6 +26,7 @@ from tests.conformance.server.rules.test_shape import (
     word,
 )
 from tests.conftest import contracts_that
+from tests.judging import family
 from tests.tracing import START, Teller
 
 
@@ -448,7 +447,7 @@ def test_a_server_that_keeps_the_contract_has_no_findings(contract: Contract) ->
     seen = set()
     for seed in range(40):
         told = Honest(contract, Random(seed)).run()
-        assert broken(told, lifecycle.RULES + identity.RULES) == {}, seed
+        assert broken(told, family("LIF") + family("IDN")) == {}, seed
         seen |= {rule for rule in ("LIF-01", "LIF-02", "LIF-06") if word(rule, told) == PASSED}
     assert seen == {"LIF-01", "LIF-02", "LIF-06"}
 

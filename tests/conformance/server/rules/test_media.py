@@ -8,7 +8,6 @@ from typing import Any
 import orjson
 import pytest
 
-from hobbyhorse.conformance.server.rules.media import RULES
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Contract
@@ -16,11 +15,24 @@ from hobbyhorse.media.video import frame_size
 from hobbyhorse.traces.orders import order_behind
 from hobbyhorse.traces.trace import Video
 from tests.conftest import contracts_that
-from tests.judging import BROKEN, LESSON, NOT_APPLICABLE, NOT_OBSERVED, PASSED, assuming, knowing, named, verdict
+from tests.judging import (
+    BROKEN,
+    LESSON,
+    NOT_APPLICABLE,
+    NOT_OBSERVED,
+    PASSED,
+    assuming,
+    family,
+    knowing,
+    named,
+    verdict,
+)
 from tests.judging import teller as ordered
 from tests.tracing import JOB, Teller
 
 SIZE = 1000
+
+RULES = family("MED")
 
 
 def _models(contract: Contract) -> range:

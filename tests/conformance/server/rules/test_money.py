@@ -9,7 +9,6 @@ from typing import Any
 import orjson
 import pytest
 
-from hobbyhorse.conformance.server.rules.money import RULES
 from hobbyhorse.contract.formats import FORMATS
 from hobbyhorse.contract.forms.expressions import replaced
 from hobbyhorse.contract.values import Contract
@@ -22,6 +21,7 @@ from tests.judging import (
     NOT_OBSERVED,
     PASSED,
     assuming,
+    family,
     judged,
     knowing,
     teller,
@@ -29,6 +29,7 @@ from tests.judging import (
 )
 from tests.tracing import JOB, Teller
 
+RULES = family("MON")
 PRICE, REFUSED = RULES
 
 

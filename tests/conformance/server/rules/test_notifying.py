@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from hobbyhorse.conformance.server.rules.notifying import PLACE, RULES
+from hobbyhorse.conformance.server.rules.notifying import PLACE
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.forms.signatures import sign
 from hobbyhorse.contract.values import Contract
@@ -21,6 +21,7 @@ from tests.judging import (
     NOT_OBSERVED,
     PASSED,
     assuming,
+    family,
     judged,
     knowing,
     teller,
@@ -28,6 +29,7 @@ from tests.judging import (
 )
 from tests.tracing import JOB, MEDIA, Teller
 
+RULES = family("NTF")
 SCHEMA, SIGNED, SAME, RETRIED, ONCE, READABLE = RULES
 SECRET = "whsec_" + base64.b64encode(b"a secret of ours").decode()
 calling = contracts_that(lambda contract: contract.callbacks is not None)

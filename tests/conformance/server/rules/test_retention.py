@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from hobbyhorse.conformance.server.rules.retention import JOB as KEPT
-from hobbyhorse.conformance.server.rules.retention import LIFE, RULES
+from hobbyhorse.conformance.server.rules.retention import LIFE
 from hobbyhorse.contract.formats import FORMATS
 from hobbyhorse.contract.forms.expressions import replaced, resolve
 from hobbyhorse.contract.values import Contract
@@ -21,6 +21,7 @@ from tests.judging import (
     NOT_OBSERVED,
     PASSED,
     assuming,
+    family,
     judged,
     knowing,
     teller,
@@ -28,6 +29,7 @@ from tests.judging import (
 )
 from tests.tracing import START, Teller
 
+RULES = family("RET")
 READABLE, REFUSED, STATUS = RULES
 DAY = 86_400.0
 limited = contracts_that(lambda contract: contract.retention.result_url is not None)

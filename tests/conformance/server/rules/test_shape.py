@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -10,16 +10,16 @@ from typing import Any
 import orjson
 import pytest
 
-from hobbyhorse.conformance.client.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED
-from hobbyhorse.conformance.server.rule import LESSON, ServerRule, ServerVerdict, judge_server
-from hobbyhorse.conformance.server.rules import authentication, identity, lifecycle, negatives, shape
+from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Verdict, judge
+from hobbyhorse.conformance.rule import Rule
 from hobbyhorse.contract.forms.expressions import replaced
 from hobbyhorse.contract.forms.ids import ID_FORMS
 from hobbyhorse.contract.values import Assumption, Contract, Situation
 from tests.conftest import CONTRACTS
+from tests.judging import family
 from tests.tracing import JSON, START, Teller
 
-MINE = (*shape.RULES, *lifecycle.RULES, *identity.RULES, *authentication.RULES, *negatives.RULES)
+MINE = tuple(one for letters in ("SHA", "LIF", "IDN", "AUT", "NEG") for one in family(letters))
 HTML: dict[str, Any] = {"answer": b"<html>Bad Gateway</html>", "answer_headers": (("content-type", "text/html"),)}
 
 
@@ -38,10 +38,10 @@ def assuming(contract: Contract, *places: str) -> Contract:
     return replace(contract, assumptions=(Assumption(places, "nobody says so"),))
 
 
-def verdict(rule: str, told: Teller, contract: Contract | None = None) -> ServerVerdict:
+def verdict(rule: str, told: Teller, contract: Contract | None = None) -> Verdict:
     """Return the verdict on a rule."""
     found = [one for one in MINE if one.id == rule]
-    return judge_server(contract or bare(told.contract), told.trace(), found)[0]
+    return judge(contract or bare(told.contract), [told.trace()], found)[0]
 
 
 def word(rule: str, told: Teller, contract: Contract | None = None) -> str:
@@ -49,9 +49,9 @@ def word(rule: str, told: Teller, contract: Contract | None = None) -> str:
     return verdict(rule, told, contract).verdict
 
 
-def broken(told: Teller, rules: Iterable[ServerRule] = MINE) -> dict[str, list[str]]:
+def broken(told: Teller, rules: Sequence[Rule] = MINE) -> dict[str, list[str]]:
     """Return the findings of the rules under test, with nothing assumed."""
-    verdicts = judge_server(bare(told.contract), told.trace(), rules)
+    verdicts = judge(bare(told.contract), [told.trace()], rules)
     return {one.rule.id: [breach.message for breach in one.breaches] for one in verdicts if one.verdict == BROKEN}
 
 
@@ -339,7 +339,7 @@ def test_a_request_that_was_not_awaited_is_no_finding(contract: Contract) -> Non
     (rule,) = (one for one in MINE if one.id == "SHA-04")
     for waited, said in ((1.0, PASSED), (31.0, BROKEN)):
         ended = replace(trace, ended=trace.exchanges[-1].arrived + waited)
-        assert judge_server(contract, ended, [rule])[0].verdict == said
+        assert judge(contract, [ended], [rule])[0].verdict == said
 
 
 def test_a_response_of_a_hundred_megabytes_is_reported(contract: Contract) -> None:
@@ -352,6 +352,6 @@ def test_every_rule_has_a_statement_and_a_reason(contract: Contract) -> None:
         assert rule.level in ("MUST", "SHOULD")
         assert rule.severity in ("S1", "S2", "S3", "S4")
         assert rule.family
-        assert rule.statement.endswith(".")
-        assert rule.why.endswith(".")
-        assert judge_server(contract, Teller(contract).trace(), [rule])[0].verdict in (NOT_OBSERVED, NOT_APPLICABLE)
+        assert rule.says.endswith(".")
+        assert rule.because.endswith(".")
+        assert judge(contract, [Teller(contract).trace()], [rule])[0].verdict in (NOT_OBSERVED, NOT_APPLICABLE)

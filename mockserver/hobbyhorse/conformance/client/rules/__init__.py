@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+import sys
 from functools import cache
 
-from hobbyhorse.conformance.client.rule import Rule
+from hobbyhorse.conformance.rule import Rule, rules_in
 
 # The life of a job: submitted, polled, ended, delivered; then the rules about every request.
 FAMILY_ORDER = ("SUB", "POL", "RTY", "TMO", "CAN", "PER", "RES", "SEC", "CBK", "SCH", "CON")
@@ -15,10 +14,7 @@ FAMILY_ORDER = ("SUB", "POL", "RTY", "TMO", "CAN", "PER", "RES", "SEC", "CBK", "
 @cache
 def rules() -> tuple[Rule, ...]:
     """Return every rule in the order of FAMILY_ORDER; unknown families come last, by name."""
-    found: list[Rule] = []
-    for module in pkgutil.iter_modules(__path__):
-        found += importlib.import_module(f"{__name__}.{module.name}").RULES
-    return tuple(sorted(found, key=lambda rule: (*_place(rule.family), rule.id)))
+    return tuple(sorted(rules_in(sys.modules[__name__]), key=lambda rule: (*_place(rule.family), rule.id)))
 
 
 def _place(family: str) -> tuple[int, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hobbyhorse.conformance.client.rule import Rule, each_order
+from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, WIRE, Breach, Evidence, each_order, rule
 from hobbyhorse.traces.annotated import ENDS, GAVE_UP, READS, AnnotatedTrace, Step
 
 # How far beyond the longest wait a client may go: a factor, and seconds more. A wider margin would excuse a client
@@ -15,24 +15,35 @@ UNSEEN = 3
 DEADLINE_SHOWN_SHARE = 0.9
 
 
+@rule(
+    "TMO-01",
+    "has-deadline",
+    level=MUST,
+    severity="S2",
+    channel=WIRE,
+    timing=True,
+    says="By default, stop waiting for a job that never ends within the provider's longest wait (25 % plus one minute "
+    "more is allowed).",
+    because="A job that hangs at the provider hangs its client forever: fal-ai/fal-java#9, mindroom-ai/mindroom#1996, "
+    "ATH-MaaS/Pixelle-Video#48.",
+)
 @each_order
-def has_deadline(trace: AnnotatedTrace) -> list[str] | None:
-    """Compare the reads of a job that never ended with the longest wait."""
+def has_deadline(trace: AnnotatedTrace) -> Evidence:
     if trace.accepted is None or trace.ended:
-        return None
+        return
     longest = (SLACK * trace.patience + GRACE) * (1 if trace.runs else UNSEEN)
     waits = [(read, waited) for read in trace.reads if (waited := _waited(trace, read)) is not None]
     late = [(read, waited) for read, waited in waits if waited > longest]
-    found = [f"request {read.number} came after {waited:.0f} s; allowed: {longest:.0f} s" for read, waited in late[-1:]]
+    for read, waited in late[-1:]:
+        yield Breach(f"request {read.number} came after {waited:.0f} s; allowed: {longest:.0f} s")
     outcome = trace.outcome
     if outcome is not None and outcome.kind == "unfinished" and trace.waited > longest:
-        found.append(
+        yield Breach(
             f"the client was still waiting {trace.waited:.0f} s after the job was accepted; allowed: {longest:.0f} s"
         )
-    if found:
-        return found
     stayed = max((waited for _, waited in waits), default=0.0) >= DEADLINE_SHOWN_SHARE * trace.patience
-    return [] if _gave_up(trace, stayed, longest) else None
+    if _gave_up(trace, stayed, longest):
+        yield OBSERVED
 
 
 def _waited(trace: AnnotatedTrace, read: Step) -> float | None:
@@ -68,34 +79,52 @@ def _last_read_is_under_way(trace: AnnotatedTrace) -> bool:
     return bool(trace.reads) and trace.reads[-1].under_way
 
 
+@rule(
+    "TMO-02",
+    "id-in-error",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="When the client gives up a job that has not ended, the job's id reaches its caller.",
+    because="The job continues and is billed; without its id the video can never be collected: "
+    "Comfy-Org/comfy-mcp#238, novitalabs/javascript-sdk#3.",
+)
 @each_order
-def id_in_error(trace: AnnotatedTrace) -> list[str] | None:
-    """Look for the id of an unfinished job in the run's outcome."""
+def id_in_error(trace: AnnotatedTrace) -> Evidence:
     outcome = trace.outcome
     if outcome is None or outcome.kind not in GAVE_UP or trace.exposed is None or not trace.knew_job:
-        return None
+        return
     # A client that read the end may report an error about that; after its own deadline the id is still owed.
     deadline = outcome.kind == "timeout" and outcome.told
     if trace.ended and not deadline:
-        return None
-    if trace.exposed:
-        return []
-    return [f"the run ended as {outcome.kind!r}, and the error does not expose the job id"]
+        return
+    yield OBSERVED
+    if not trace.exposed:
+        yield Breach(f"the run ended as {outcome.kind!r}, and the error does not expose the job id")
 
 
+@rule(
+    "TMO-03",
+    "timeout-not-success",
+    level=MUST,
+    severity="S1",
+    channel=OUTCOME,
+    says="Report the client's own deadline as such: neither as success nor as a failure of the provider.",
+    because="A timeout was reported as success, and the advice to try again paid for the video twice: "
+    "tinyhumansai/openhuman#5411; the reverse happened in fal-ai/fal#1143.",
+)
 @each_order
-def timeout_is_no_outcome(trace: AnnotatedTrace) -> list[str] | None:
-    """Compare the reported outcome of a job that had not ended with the last response about it."""
+def timeout_not_success(trace: AnnotatedTrace) -> Evidence:
     outcome = trace.outcome
     if outcome is None or trace.accepted is None or trace.ended or outcome.kind == "unfinished":
-        return None
+        return
     if outcome.kind == "success":
-        return ["the client reports success, although no response reported the end of the job"]
-    if outcome.kind != "failed":
-        return []
-    if not outcome.told or not _only_under_way(trace):
-        return None
-    return [f"the client reports a failure of the provider, but its last response had stage {trace.reads[-1].stage!r}"]
+        yield Breach("the client reports success, although no response reported the end of the job")
+    elif outcome.kind != "failed":
+        yield OBSERVED
+    elif outcome.told and _only_under_way(trace):
+        stage = trace.reads[-1].stage
+        yield Breach(f"the client reports a failure of the provider, but its last response had stage {stage!r}")
 
 
 def _only_under_way(trace: AnnotatedTrace) -> bool:
@@ -104,42 +133,3 @@ def _only_under_way(trace: AnnotatedTrace) -> bool:
     calm = all(step.under_way or (step.transient and not step.ok) for step in about)
     quiet = all(kinds and not kinds & ENDS for _, kinds in trace.callbacks)
     return calm and quiet and _last_read_is_under_way(trace)
-
-
-RULES = (
-    Rule(
-        "TMO-01",
-        "has-deadline",
-        "MUST",
-        "S2",
-        "wire",
-        "By default, stop waiting for a job that never ends within the provider's longest wait (25 % plus one minute "
-        "more is allowed).",
-        "A job that hangs at the provider hangs its client forever: fal-ai/fal-java#9, mindroom-ai/mindroom#1996, "
-        "ATH-MaaS/Pixelle-Video#48.",
-        has_deadline,
-        timing=True,
-    ),
-    Rule(
-        "TMO-02",
-        "id-in-error",
-        "MUST",
-        "S2",
-        "outcome",
-        "When the client gives up a job that has not ended, the job's id reaches its caller.",
-        "The job continues and is billed; without its id the video can never be collected: Comfy-Org/comfy-mcp#238, "
-        "novitalabs/javascript-sdk#3.",
-        id_in_error,
-    ),
-    Rule(
-        "TMO-03",
-        "timeout-not-success",
-        "MUST",
-        "S1",
-        "outcome",
-        "Report the client's own deadline as such: neither as success nor as a failure of the provider.",
-        "A timeout was reported as success, and the advice to try again paid for the video twice: "
-        "tinyhumansai/openhuman#5411; the reverse happened in fal-ai/fal#1143.",
-        timeout_is_no_outcome,
-    ),
-)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from hobbyhorse.conformance.client.rule import Rule
 from hobbyhorse.conformance.client.rules.requests import requested_parameters, sent_by, value_of
+from hobbyhorse.conformance.rule import OBSERVED, SHOULD, WIRE, Breach, Evidence, rule
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step, canonical
 
 TOO_MANY_REQUESTS = 429  # RFC 6585, section 4
@@ -18,29 +18,37 @@ MOST_ORDER_TRIES = 10
 LEAST_ORDER_GAP = 0.5 - 0.001
 
 
-def concurrency_limit(trace: AnnotatedTrace) -> list[str] | None:
-    """Count the retries of a submission while another job occupies the limit, and measure their pauses."""
-    found: list[str] = []
-    seen = False
+@rule(
+    "CON-01",
+    "concurrency-limit",
+    level=SHOULD,
+    severity="S3",
+    channel=WIRE,
+    timing=True,
+    says="A submission that is refused (429) while other jobs are under way waits for its turn: few retries, with "
+    "pauses.",
+    because="Without a queue of its own, a client runs into the limit again and again, and loses the submissions that "
+    "it gives up: ArcReel/ArcReel#1822.",
+)
+def concurrency_limit(trace: AnnotatedTrace) -> Evidence:
     for order in _orders(trace):
         busy = [step for step in order if step.delivered and step.status == TOO_MANY_REQUESTS and _others(trace, step)]
         if not busy:
             continue
-        seen = True
+        yield OBSERVED
         owners = _owners(trace, order[0])
         if len(order) > MOST_ORDER_TRIES * owners:
-            found.append(f"an order was submitted {len(order)} times while other jobs were under way")
+            yield Breach(f"an order was submitted {len(order)} times while other jobs were under way")
         if owners == 1:
-            found += _hasty(order, busy)
-    return found if seen else None
+            yield from _hasty(order, busy)
 
 
-def _hasty(order: tuple[Step, ...], busy: list[Step]) -> Iterator[str]:
-    """Yield a sentence for each retry that comes too soon, unless the provider requested the wait."""
+def _hasty(order: tuple[Step, ...], busy: list[Step]) -> Iterator[Breach]:
+    """Yield a breach for each retry that comes too soon, unless the provider requested the wait."""
     for step, again in pairwise(order):
         gap = again.arrived - step.done
         if step in busy and gap < LEAST_ORDER_GAP and step.exchange.answer_header("retry-after") is None:
-            yield f"request {again.number} retries a submission {gap:.3f} s after 429"
+            yield Breach(f"request {again.number} retries a submission {gap:.3f} s after 429")
 
 
 def _orders(trace: AnnotatedTrace) -> Iterator[tuple[Step, ...]]:
@@ -75,20 +83,3 @@ def _others(trace: AnnotatedTrace, step: Step) -> bool:
 def _reads(trace: AnnotatedTrace, accepted: Step) -> Iterator[Step]:
     yield accepted
     yield from (read for read in trace.reads if read.job == accepted.job_told)
-
-
-RULES = (
-    Rule(
-        "CON-01",
-        "concurrency-limit",
-        "SHOULD",
-        "S3",
-        "wire",
-        "A submission that is refused (429) while other jobs are under way waits for its turn: few retries, with "
-        "pauses.",
-        "Without a queue of its own, a client runs into the limit again and again, and loses the submissions that it "
-        "gives up: ArcReel/ArcReel#1822.",
-        concurrency_limit,
-        timing=True,
-    ),
-)

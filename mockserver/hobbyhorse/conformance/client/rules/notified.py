@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 import orjson
 
-from hobbyhorse.conformance.client.rule import ClientCheck, Rule, each_order
+from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Check, Evidence, each_order, rule
 from hobbyhorse.contract.forms.expressions import MISSING, Message
 from hobbyhorse.contract.forms.signatures import verify
 from hobbyhorse.contract.reading import message_of, read_callback
@@ -34,155 +34,256 @@ NULL = "null_payload"
 SAME_END_SECONDS = 3.0
 
 
-def each_unbroken_order(check: ClientCheck) -> ClientCheck:
+def _calls_back(contract: Contract) -> bool:
+    return contract.callbacks is not None
+
+
+def _signs(contract: Contract) -> bool:
+    return contract.callbacks is not None and contract.callbacks.signature is not None
+
+
+def _reports_progress(contract: Contract) -> bool:
+    situations = contract.callbacks.situations.values() if contract.callbacks is not None else ()
+    return any(not contract.graph[name].terminal for situation in situations for name in situation.stages)
+
+
+def each_unbroken_order(check: Check) -> Check:
     """Return a check of each order separately, without orders of a restarted client."""
 
     # A client that was killed may have lost callbacks that were acknowledged: nothing follows from its later requests.
     @functools.wraps(check)
-    def unbroken(trace: AnnotatedTrace) -> list[str] | None:
-        return check(trace) if len(trace.runs) < 2 else None
+    def unbroken(trace: AnnotatedTrace) -> Evidence:
+        if len(trace.runs) < 2:
+            yield from check(trace)
 
     return each_order(unbroken)
 
 
+@rule(
+    "CBK-01",
+    "ack-fast",
+    level=MUST,
+    severity="S3",
+    channel=WIRE,
+    applies=_calls_back,
+    timing=True,
+    says="Acknowledge a callback with 2xx within the provider's deadline, and do the work afterwards.",
+    because="An unacknowledged callback is delivered again and then given up; the Standard Webhooks specification "
+    "requires the response before the work, and muxinc/mux-node-sdk#83 is about duplicate deliveries.",
+)
 @each_unbroken_order
-def ack_fast(trace: AnnotatedTrace) -> list[str] | None:
-    """Check the status and the time of each acknowledgement against the provider's deadline."""
-    genuine = _genuine(trace)
-    return [sentence for delivery in genuine for sentence in _unreceived(trace, delivery)] if genuine else None
+def ack_fast(trace: AnnotatedTrace) -> Evidence:
+    for delivery in _genuine(trace):
+        yield OBSERVED
+        yield from _unreceived(trace, delivery)
 
 
+@rule(
+    "CBK-02",
+    "dedupe",
+    level=MUST,
+    severity="S1",
+    channel=WIRE,
+    applies=_calls_back,
+    says="The same callback twice, in sequence or concurrently, has one effect and two acknowledgements.",
+    because="Deliveries are repeated, even within one second: muxinc/mux-node-sdk#83, rmyndharis/OpenWA#464, "
+    "wasp-lang/open-saas#688, kortix-ai/suna#1595, huggingface/hub-docs#2749.",
+)
 @each_unbroken_order
-def dedupe(trace: AnnotatedTrace) -> list[str] | None:
-    """Count the effects of a callback that was delivered more than once."""
-    found: list[str] = []
-    seen = False
+def dedupe(trace: AnnotatedTrace) -> Evidence:
     for job, deliveries in _by_job(_genuine(trace)):
         # An unacknowledged delivery is rightly repeated. Simultaneous ones were sent before either was acknowledged.
         same = [one for one in deliveries if one.acknowledged or _simultaneous(one, deliveries)]
         if len(same) < 2:
             continue
-        seen = True
-        found += _twice(trace, job, f"its end was delivered {len(same)} times")
+        yield OBSERVED
+        yield from _twice(trace, job, f"its end was delivered {len(same)} times")
         for one in same:
             if one.status is not None and not one.acknowledged and one.note != NULL and not _excused(trace, one):
-                found.append(
+                yield Breach(
                     f"a repeated callback for {job} was answered with {one.status}; only 2xx stops the repetition"
                 )
-    return found if seen else None
 
 
+@rule(
+    "CBK-03",
+    "out-of-order",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    applies=_calls_back,
+    says="A callback that follows the first report of a job's end reopens nothing: no more polls, and the same "
+    "outcome.",
+    because="A terminated job was started again in lablup/backend.ai#410; late callbacks overwrote newer ones in "
+    "vellum-ai/vellum-assistant#5467 and Pulsefy/Soter#263.",
+)
 @each_unbroken_order
-def out_of_order(trace: AnnotatedTrace) -> list[str] | None:
-    """Look for effects of a callback that follows the first report of the job's end."""
-    found: list[str] = []
-    seen = False
+def out_of_order(trace: AnnotatedTrace) -> Evidence:
     for job, deliveries in _by_job(_genuine(trace)):
-        news = [(step.done, step.kinds) for step in trace.steps if step.terminal and step.clean and step.job == job]
-        news += [(one.answered or one.sent, _kinds(trace, one)) for one in deliveries if one.acknowledged]
-        news = sorted((one for one in news if one[1] and one[1] <= ENDS), key=lambda one: one[0])
+        news = _reports_of_end(trace, job, deliveries)
         # The first report may come from a poll or from a callback.
         further = [one for one in deliveries if news and one.sent > news[0][0]]
         if not further:
             continue
-        seen = True
-        found += _reopened(trace, job, further)
+        yield OBSERVED
+        yield from _reopened(trace, job, further)
         reported = frozenset[str]().union(*(kinds for _, kinds in news), *(kinds for _, kinds in trace.callbacks))
         succeeds = trace.outcome is not None and trace.outcome.kind == "success"
         if succeeds and "success" not in reported and not _shown(trace, _ended(trace)):
-            found.append(f"the run ends with success although {job} was reported to have ended without a video")
-    return found if seen else None
+            yield Breach(f"the run ends with success although {job} was reported to have ended without a video")
 
 
+def _reports_of_end(
+    trace: AnnotatedTrace, job: str, deliveries: Iterable[Delivery]
+) -> list[tuple[float, frozenset[str]]]:
+    """Return when a job's end was reported by responses and callbacks, oldest first, with the kinds of the end."""
+    news = [(step.done, step.kinds) for step in trace.steps if step.terminal and step.clean and step.job == job]
+    news += [(one.answered or one.sent, _kinds(trace, one)) for one in deliveries if one.acknowledged]
+    return sorted((one for one in news if one[1] and one[1] <= ENDS), key=lambda one: one[0])
+
+
+@rule(
+    "CBK-04",
+    "signature",
+    level=MUST,
+    severity="S1",
+    channel=WIRE,
+    applies=_signs,
+    says="Refuse a callback that is unsigned, wrongly signed or signed too long ago, and let it have no effect; do not "
+    "refuse a genuine callback.",
+    because="One verifier accepted everything, one accepted forgeries, and one was never called: "
+    "corsairdev/corsair#969, Skyvern-AI/skyvern#7987, ComposioHQ/composio#2168.",
+)
 @each_unbroken_order
-def signature(trace: AnnotatedTrace) -> list[str] | None:
-    """Check the acknowledgements of genuine and forged callbacks, and look for effects of the forged ones."""
-    false = [one for one in trace.deliveries if _false(trace, one) and _answering(trace, one)]
-    right = [one for one in _genuine(trace) if one.note != NULL]
-    found: list[str] = []
-    for one in false:
+def signature(trace: AnnotatedTrace) -> Evidence:
+    for one in trace.deliveries:
+        if not _false(trace, one) or not _answering(trace, one):
+            continue
+        yield OBSERVED
         # A 5xx makes the provider deliver the forgery again.
         crashed = one.status is not None and one.status >= 500 and _listening(trace, one)
         if crashed or one.acknowledged:
-            found.append(f"a callback that was {one.kind} was answered with {one.status}; expected: 401")
-        found += _effects(trace, one)
-    for one in right:
-        if one.status in CALLBACK_REFUSALS:
-            found.append(f"a genuine callback for {one.job} was refused with {one.status}")
-    return found if false or right else None
+            yield Breach(f"a callback that was {one.kind} was answered with {one.status}; expected: 401")
+        yield from _effects(trace, one)
+    for one in _genuine(trace):
+        if one.note != NULL:
+            yield OBSERVED
+            if one.status in CALLBACK_REFUSALS:
+                yield Breach(f"a genuine callback for {one.job} was refused with {one.status}")
 
 
+@rule(
+    "CBK-05",
+    "trust-but-verify",
+    level=SHOULD,
+    severity="S1",
+    channel=WIRE,
+    applies=_calls_back,
+    says="Before acting on a callback, read the job from the provider.",
+    because="A callback URL is known to more parties than the provider; code100x/photo-ai#74 accepted unsigned "
+    "callbacks.",
+)
 @each_unbroken_order
-def trust_but_verify(trace: AnnotatedTrace) -> list[str] | None:
-    """Look for a read of the job between its callback and the effect of that."""
-    found: list[str] = []
-    seen = False
+def trust_but_verify(trace: AnnotatedTrace) -> Evidence:
     for job, deliveries in _by_job(_genuine(trace)):
         first = next((one for one in deliveries if one.acknowledged and "success" in _kinds(trace, one)), None)
         effect = _effect(trace, job, first.sent) if first is not None else None
         if first is None or effect is None:
             continue
-        seen = True
+        yield OBSERVED
         verified = any(first.sent <= step.done and step.arrived <= effect for step in _reads(trace, job))
         if not verified and not _shown(trace, effect):
-            found.append(f"{job} was treated as done because of a callback; the job was not read first")
-    return found if seen else None
+            yield Breach(f"{job} was treated as done because of a callback; the job was not read first")
 
 
+@rule(
+    "CBK-06",
+    "lost-callback",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    applies=_calls_back,
+    says="Do not wait forever for a callback: poll, or fail at the deadline.",
+    because="A provider accepted the URL and never delivered: google-gemini/cookbook#1297.",
+)
 @each_unbroken_order
-def lost_callback(trace: AnnotatedTrace) -> list[str] | None:
-    """Look for a run that waits for a callback that never comes, and never polls."""
+def lost_callback(trace: AnnotatedTrace) -> Evidence:
     accepted, outcome = trace.accepted, trace.outcome
     if accepted is None or outcome is None or trace.trace.jobs is None or not _has_callback_url(trace, accepted):
-        return None
+        return
     if any(one.kind == "genuine" and _sent(one) for one in trace.deliveries):
-        return None
+        return
+    yield OBSERVED
     waited = outcome.ended - accepted.done
     # An unfinished run was cut off: what it did beyond the longest wait is unknown.
     most = (1.0 if outcome.kind == "unfinished" else 1.25) * trace.patience + 60.0
     if waited > most and not trace.after(accepted, trace.of(*READS, "list")):
-        return [f"no callback came for {accepted.job_told}, and the client did not poll the job in {waited:.0f} s"]
-    return []
+        yield Breach(f"no callback came for {accepted.job_told}, and the client did not poll the job in {waited:.0f} s")
 
 
+@rule(
+    "CBK-07",
+    "first-is-not-terminal",
+    level=MUST,
+    severity="S2",
+    channel=WIRE,
+    applies=_reports_progress,
+    says="Do not treat a callback that reports progress as the end of the job.",
+    because="The first notification may be progress or a challenge: vercel/ai#20561.",
+)
 @each_unbroken_order
-def first_is_not_terminal(trace: AnnotatedTrace) -> list[str] | None:
-    """Look for an effect of a callback that reports progress."""
-    found: list[str] = []
-    seen = False
+def first_is_not_terminal(trace: AnnotatedTrace) -> Evidence:
     for job, deliveries in _by_job(_genuine(trace)):
         first = next((one for one in deliveries if _kinds(trace, one) and not _kinds(trace, one) & ENDS), None)
-        effect = _effect(trace, job, first.sent) if first is not None else None
         if first is None:
             continue
-        seen = True
-        ended = [one for one in deliveries if _kinds(trace, one) & ENDS and effect is not None and one.sent <= effect]
-        if effect is not None and not ended and not _shown(trace, effect):
-            found.append(f"{job} was treated as done although its callback reported progress")
-    return found if seen else None
+        yield OBSERVED
+        effect = _effect(trace, job, first.sent)
+        if effect is None or _shown(trace, effect):
+            continue
+        if not any(_kinds(trace, one) & ENDS and one.sent <= effect for one in deliveries):
+            yield Breach(f"{job} was treated as done although its callback reported progress")
 
 
+@rule(
+    "CBK-08",
+    "unknown-job",
+    level=MUST,
+    severity="S1",
+    channel=WIRE,
+    applies=_calls_back,
+    says="Respond to a callback for a job that was never submitted, but request and fetch nothing for it.",
+    because="If every callback is acted on, any sender can start work, also on another customer's job: "
+    "code100x/photo-ai#74.",
+)
 @each_unbroken_order
-def unknown_job(trace: AnnotatedTrace) -> list[str] | None:
-    """Look for effects of a callback for a job that the client did not submit."""
-    strange = [one for one in trace.deliveries if one.kind == "unknown_job" and _answering(trace, one)]
-    strange = [one for one in strange if _knows(trace, one)]
-    found: list[str] = []
-    for one in strange:
-        found += _unreceived(trace, one)
+def unknown_job(trace: AnnotatedTrace) -> Evidence:
+    for one in trace.deliveries:
+        if one.kind != "unknown_job" or not _answering(trace, one) or not _knows(trace, one):
+            continue
+        yield OBSERVED
+        yield from _unreceived(trace, one)
         job = _named_job(trace, one)
         if job is None or job in trace.jobs:
             continue
-        about = [step for step in trace.after(one.sent, trace.steps) if step.job == job or job in step.exchange.url]
-        found += [f"request {step.number} is about {job}, which the client did not submit" for step in about]
-    return found if strange else None
+        for step in trace.after(one.sent, trace.steps):
+            if step.job == job or job in step.exchange.url:
+                yield Breach(f"request {step.number} is about {job}, which the client did not submit")
 
 
+@rule(
+    "CBK-09",
+    "callback-and-poll",
+    level=MUST,
+    severity="S1",
+    channel=WIRE,
+    applies=_calls_back,
+    says="The end of a job has one effect, even if both a poll and a callback report it.",
+    because="Two independent code paths to the same end cause two effects: muxinc/mux-node-sdk#83, "
+    "rmyndharis/OpenWA#464.",
+)
 @each_unbroken_order
-def callback_and_poll(trace: AnnotatedTrace) -> list[str] | None:
-    """Count the effects of an end that both a poll and a callback reported."""
-    found: list[str] = []
-    seen = False
+def callback_and_poll(trace: AnnotatedTrace) -> Evidence:
     for job, deliveries in _by_job(_genuine(trace)):
         acknowledged = [one for one in deliveries if one.acknowledged]
         # Repeated deliveries are the subject of CBK-02.
@@ -190,84 +291,89 @@ def callback_and_poll(trace: AnnotatedTrace) -> list[str] | None:
             continue
         until = acknowledged[0].answered or acknowledged[0].sent
         if any(step.success and step.done <= until for step in _reads(trace, job)):
-            seen = True
-            found += _twice(trace, job, "its end was reported by a poll and by a callback")
-    return found if seen else None
+            yield OBSERVED
+            yield from _twice(trace, job, "its end was reported by a poll and by a callback")
 
 
+@rule(
+    "CBK-10",
+    "null-payload",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    applies=_calls_back,
+    says="A callback with a null payload crashes nothing, and decides nothing that the job itself does not report.",
+    because="The payload is null if it could not be built, with an error beside it: fal-ai/fal-js#153.",
+)
 @each_unbroken_order
-def null_payload(trace: AnnotatedTrace) -> list[str] | None:
-    """Check the outcome of a run after a callback without a payload."""
+def null_payload(trace: AnnotatedTrace) -> Evidence:
     empty = [one for one in _genuine(trace) if one.note == NULL]
-    if not empty:
-        return None
-    found = [sentence for one in empty for sentence in _unreceived(trace, one)]
+    for one in empty:
+        yield OBSERVED
+        yield from _unreceived(trace, one)
     outcome = trace.outcome
-    if outcome is None:
-        return found
-    others = [one for one in trace.deliveries if one.kind == "genuine" and one.note != NULL and _sent(one)]
-    if outcome.kind == "success" and not _shown(trace, outcome.ended) and not others:
-        found.append("the run ends with success although only a callback without a payload reported it")
-    if outcome.kind in ("failed", "error") and not others and _went_well(trace, empty[-1]):
-        found.append(f"the run ends as {outcome.kind!r} although the provider had the video")
-    return found
+    others = any(one.kind == "genuine" and one.note != NULL and _sent(one) for one in trace.deliveries)
+    if not empty or outcome is None or others:
+        return
+    if outcome.kind == "success" and not _shown(trace, outcome.ended):
+        yield Breach("the run ends with success although only a callback without a payload reported it")
+    if outcome.kind in ("failed", "error") and _went_well(trace, empty[-1]):
+        yield Breach(f"the run ends as {outcome.kind!r} although the provider had the video")
 
 
-def _unreceived(trace: AnnotatedTrace, delivery: Delivery) -> list[str]:
-    """Return a finding if a callback was received too late, not at all, or with a crash."""
+def _unreceived(trace: AnnotatedTrace, delivery: Delivery) -> Iterator[Breach]:
+    """Yield a breach if a callback was received too late, not at all, or with a crash."""
     callbacks = trace.contract.callbacks
-    if callbacks is None or not _sent(delivery):
-        return []
     # A client that ends need not respond any more.
     left = _ended(trace) - delivery.sent
-    if left <= SIMULTANEOUS_SECONDS:
-        return []
-    callback = f"callback {delivery.number} for {delivery.job}"
+    if callbacks is None or not _sent(delivery) or left <= SIMULTANEOUS_SECONDS:
+        return
+    callback, allowed = f"callback {delivery.number} for {delivery.job}", callbacks.deadline
     if delivery.status is not None:
         taken = (delivery.answered or delivery.sent) - delivery.sent
-        if taken > callbacks.deadline:
-            return [f"{callback} was answered after {taken:.1f} s; allowed: {callbacks.deadline:g} s"]
-        if delivery.status >= 500 and not _excused(trace, delivery):
-            return [f"{callback} was answered with {delivery.status}"]
-        return []
-    if "timeout" in (delivery.error or "").lower() or "timed out" in (delivery.error or "").lower():
-        late = left > callbacks.deadline + SIMULTANEOUS_SECONDS
-        return [f"{callback} was not answered within {callbacks.deadline:g} s"] if late else []
+        if taken > allowed:
+            yield Breach(f"{callback} was answered after {taken:.1f} s; allowed: {allowed:g} s")
+        elif delivery.status >= 500 and not _excused(trace, delivery):
+            yield Breach(f"{callback} was answered with {delivery.status}")
+    elif _timed_out(delivery):
+        if left > allowed + SIMULTANEOUS_SECONDS:
+            yield Breach(f"{callback} was not answered within {allowed:g} s")
     # A client that knows the end of its job may close its receiver.
-    if left > CLOSING and not _knew_the_end(trace, delivery):
-        return [f"{callback} was not answered: {delivery.error or 'unknown error'}"]
-    return []
+    elif left > CLOSING and not _knew_the_end(trace, delivery):
+        yield Breach(f"{callback} was not answered: {delivery.error or 'unknown error'}")
 
 
-def _reopened(trace: AnnotatedTrace, job: str, further: Iterable[Delivery]) -> list[str]:
-    """Return a finding if the client waits again for a job that has ended."""
+def _timed_out(delivery: Delivery) -> bool:
+    error = (delivery.error or "").lower()
+    return "timeout" in error or "timed out" in error
+
+
+def _reopened(trace: AnnotatedTrace, job: str, further: Iterable[Delivery]) -> Iterator[Breach]:
+    """Yield a breach if the client waits again for a job that has ended."""
     wholes = _wholes(trace, job)
     done = min([step.done for step in wholes[:1]] + [_ended(trace)])
     since = max(done, min(one.sent for one in further))
     reads = [step for step in _reads(trace, job) if step.arrived > since]
     # One read is a careful client that verifies the callback.
     if len(reads) > 1:
-        return [f"{job} had ended and its video was fetched; {len(reads)} more reads came after another callback"]
-    return []
+        yield Breach(f"{job} had ended and its video was fetched; {len(reads)} more reads came after another callback")
 
 
-def _effects(trace: AnnotatedTrace, false: Delivery) -> list[str]:
-    """Return the effects of a forged callback that no genuine callback or response could have had."""
+def _effects(trace: AnnotatedTrace, false: Delivery) -> Iterator[Breach]:
+    """Yield a breach for each effect of a forged callback that no genuine callback or response could have had."""
     genuine = (one for one in trace.deliveries if one.kind == "genuine" and _sent(one))
     true = [one.sent for one in genuine if one.job == false.job]
     until = min([moment for moment in true if moment >= false.sent] or [float("inf")])
     # Effects of an earlier genuine callback cannot be separated from effects of the forgery.
     if any(moment < false.sent for moment in true):
-        return []
-    found = []
+        return
     for step in trace.fetches:
         if false.sent < step.arrived < until and step.job == false.job and not _shown(trace, step.arrived):
-            found.append(f"request {step.number} fetches a video that only a callback reported that was {false.kind}")
+            yield Breach(f"request {step.number} fetches a video that only a callback reported that was {false.kind}")
     outcome = trace.outcome
     succeeds = outcome is not None and outcome.kind == "success" and false.sent < outcome.ended < until
     if succeeds and not _shown(trace, _ended(trace)):
-        found.append(f"the run ends with a success that only a callback reported that was {false.kind}")
-    return found
+        yield Breach(f"the run ends with a success that only a callback reported that was {false.kind}")
 
 
 def _effect(trace: AnnotatedTrace, job: str, since: float) -> float | None:
@@ -294,10 +400,12 @@ def _went_well(trace: AnnotatedTrace, empty: Delivery) -> bool:
     return (shown or (made and promptly)) and ordinary and trace.waited < trace.patience / 2
 
 
-def _twice(trace: AnnotatedTrace, job: str, why: str) -> list[str]:
-    """Return a sentence for each file of a job that was fetched more than once. Its first frame is a separate file."""
+def _twice(trace: AnnotatedTrace, job: str, why: str) -> Iterator[Breach]:
+    """Yield a breach for each file of a job that was fetched more than once. Its first frame is a separate file."""
     files = Counter(urlsplit(step.exchange.url).path for step in _wholes(trace, job))
-    return [f"a file of {job} was fetched {count} times; {why}" for count in files.values() if count > 1]
+    for count in files.values():
+        if count > 1:
+            yield Breach(f"a file of {job} was fetched {count} times; {why}")
 
 
 def _wholes(trace: AnnotatedTrace, job: str) -> list[Step]:
@@ -421,123 +529,3 @@ def _has_callback_url(trace: AnnotatedTrace, step: Step) -> bool:
         return False
     places = binding.request if binding is not None else ()
     return any(place.get(message) not in (MISSING, None, "") for place in places)
-
-
-def _calls_back(contract: Contract) -> bool:
-    return contract.callbacks is not None
-
-
-def _signs(contract: Contract) -> bool:
-    return contract.callbacks is not None and contract.callbacks.signature is not None
-
-
-def _reports_progress(contract: Contract) -> bool:
-    situations = contract.callbacks.situations.values() if contract.callbacks is not None else ()
-    return any(not contract.graph[name].terminal for situation in situations for name in situation.stages)
-
-
-def _rule(
-    number: int,
-    name: str,
-    how: str,
-    statement: str,
-    why: str,
-    check: ClientCheck,
-    applies: Callable[[Contract], bool] = _calls_back,
-    timing: bool = False,
-) -> Rule:
-    level, severity, channel = how.split()
-    return Rule(f"CBK-{number:02}", name, level, severity, channel, statement, why, check, applies, timing)
-
-
-RULES = (
-    _rule(
-        1,
-        "ack-fast",
-        "MUST S3 wire",
-        "Acknowledge a callback with 2xx within the provider's deadline, and do the work afterwards.",
-        "An unacknowledged callback is delivered again and then given up; the Standard Webhooks specification requires "
-        "the response before the work, and muxinc/mux-node-sdk#83 is about duplicate deliveries.",
-        ack_fast,
-        timing=True,
-    ),
-    _rule(
-        2,
-        "dedupe",
-        "MUST S1 wire",
-        "The same callback twice, in sequence or concurrently, has one effect and two acknowledgements.",
-        "Deliveries are repeated, even within one second: muxinc/mux-node-sdk#83, rmyndharis/OpenWA#464, "
-        "wasp-lang/open-saas#688, kortix-ai/suna#1595, huggingface/hub-docs#2749.",
-        dedupe,
-    ),
-    _rule(
-        3,
-        "out-of-order",
-        "MUST S2 outcome",
-        "A callback that follows the first report of a job's end reopens nothing: no more polls, and the same outcome.",
-        "A terminated job was started again in lablup/backend.ai#410; late callbacks overwrote newer ones in "
-        "vellum-ai/vellum-assistant#5467 and Pulsefy/Soter#263.",
-        out_of_order,
-    ),
-    _rule(
-        4,
-        "signature",
-        "MUST S1 wire",
-        "Refuse a callback that is unsigned, wrongly signed or signed too long ago, and let it have no effect; do not "
-        "refuse a genuine callback.",
-        "One verifier accepted everything, one accepted forgeries, and one was never called: "
-        "corsairdev/corsair#969, Skyvern-AI/skyvern#7987, ComposioHQ/composio#2168.",
-        signature,
-        applies=_signs,
-    ),
-    _rule(
-        5,
-        "trust-but-verify",
-        "SHOULD S1 wire",
-        "Before acting on a callback, read the job from the provider.",
-        "A callback URL is known to more parties than the provider; code100x/photo-ai#74 accepted unsigned callbacks.",
-        trust_but_verify,
-    ),
-    _rule(
-        6,
-        "lost-callback",
-        "MUST S2 outcome",
-        "Do not wait forever for a callback: poll, or fail at the deadline.",
-        "A provider accepted the URL and never delivered: google-gemini/cookbook#1297.",
-        lost_callback,
-    ),
-    _rule(
-        7,
-        "first-is-not-terminal",
-        "MUST S2 wire",
-        "Do not treat a callback that reports progress as the end of the job.",
-        "The first notification may be progress or a challenge: vercel/ai#20561.",
-        first_is_not_terminal,
-        applies=_reports_progress,
-    ),
-    _rule(
-        8,
-        "unknown-job",
-        "MUST S1 wire",
-        "Respond to a callback for a job that was never submitted, but request and fetch nothing for it.",
-        "If every callback is acted on, any sender can start work, also on another customer's job: "
-        "code100x/photo-ai#74.",
-        unknown_job,
-    ),
-    _rule(
-        9,
-        "callback-and-poll",
-        "MUST S1 wire",
-        "The end of a job has one effect, even if both a poll and a callback report it.",
-        "Two independent code paths to the same end cause two effects: muxinc/mux-node-sdk#83, rmyndharis/OpenWA#464.",
-        callback_and_poll,
-    ),
-    _rule(
-        10,
-        "null-payload",
-        "MUST S2 outcome",
-        "A callback with a null payload crashes nothing, and decides nothing that the job itself does not report.",
-        "The payload is null if it could not be built, with an error beside it: fal-ai/fal-js#153.",
-        null_payload,
-    ),
-)

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from hobbyhorse.conformance.client.rule import Rule, each_order
+from hobbyhorse.conformance.rule import MUST, OBSERVED, RESTART, Breach, Evidence, each_order, rule
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 
 
+@rule(
+    "PER-01",
+    "resume-not-resubmit",
+    level=MUST,
+    severity="S1",
+    channel=RESTART,
+    says="A client that was killed after submitting resumes the same job and does not submit again; the provider's "
+    "replay of the same key and body is not a new submission.",
+    because="Every deployment pays again for the running jobs: ArcReel/ArcReel#628, ArcReel/ArcReel#2212, "
+    "ArcReel/ArcReel#647.",
+)
 @each_order
-def resume_not_resubmit(trace: AnnotatedTrace) -> list[str] | None:
-    """Compare the submissions of a resumed run with the submissions of earlier runs."""
-    found: list[str] = []
+def resume_not_resubmit(trace: AnnotatedTrace) -> Evidence:
     resumed = [number for number, run in enumerate(trace.runs) if run.resumed]
     runs = {step.number: trace.run_of(step) or 0 for step in trace.submits}
     # If no earlier run submitted anything, the resumed run has nothing to resume.
     if not any(runs[step.number] < number for step in trace.submits for number in resumed):
-        return None
+        return
+    yield OBSERVED
     for again in trace.submits:
-        for step in trace.submits:
-            if runs[step.number] < runs[again.number] and _made_job(step) and not trace.same(step, again):
-                found.append(f"request {again.number} of the resumed client submits again: {_fate(step)}")
-                break
-    return found
+        earlier = (step for step in trace.submits if runs[step.number] < runs[again.number])
+        first = next((step for step in earlier if _made_job(step) and not trace.same(step, again)), None)
+        if first is not None:
+            yield Breach(f"request {again.number} of the resumed client submits again: {_fate(first)}")
 
 
 def _made_job(step: Step) -> bool:
@@ -36,27 +45,33 @@ def _fate(step: Step) -> str:
     return f"request {step.number} may have made a job ({f'status {step.status}' if step.status else 'no response'})"
 
 
+@rule(
+    "PER-02",
+    "right-provider",
+    level=MUST,
+    severity="S1",
+    channel=RESTART,
+    says="A client that is restarted with another base URL still requests a job from the provider that made it.",
+    because="The id means nothing elsewhere: a paid job counts as lost, or another customer's job is read: "
+    "BerriAI/litellm#16753, ArcReel/ArcReel#1822.",
+)
 @each_order
-def right_provider(trace: AnnotatedTrace) -> list[str] | None:
-    """Look for requests that use a job's id under another base URL than its own."""
+def right_provider(trace: AnnotatedTrace) -> Evidence:
     runs = trace.runs
     if trace.trace.drill != "moved" or len(runs) < 2:
-        return None
+        return
     old = runs[0].base
     jobs = {step.job_told for step in trace.submits if step.accepted and step.done <= runs[1].started}
-    found: list[str] = []
-    seen = False
     for step in trace.steps:
         number = trace.run_of(step)
         # Files stay where the provider put them; only requests with a job's id are compared.
         if number is None or not runs[number].resumed or not _names(step, jobs):
             continue
-        seen = True
+        yield OBSERVED
         # One base URL may be below the other, so that a request can belong to both.
         new = runs[number].base
         if _within(step.exchange.url, new) and not _within(step.exchange.url, old):
-            found.append(f"request {step.number} requests from {new} a job that {old} made")
-    return found if seen else None
+            yield Breach(f"request {step.number} requests from {new} a job that {old} made")
 
 
 def _names(step: Step, jobs: set[str | None]) -> bool:
@@ -70,30 +85,3 @@ def _within(url: str, base: str) -> bool:
     one, other = urlsplit(url), urlsplit(base)
     same = (one.scheme.lower(), one.netloc.lower()) == (other.scheme.lower(), other.netloc.lower())
     return same and f"{one.path}/".startswith(f"{other.path.rstrip('/')}/")
-
-
-RULES = (
-    Rule(
-        "PER-01",
-        "resume-not-resubmit",
-        "MUST",
-        "S1",
-        "restart",
-        "A client that was killed after submitting resumes the same job and does not submit again; the provider's "
-        "replay of the same key and body is not a new submission.",
-        "Every deployment pays again for the running jobs: ArcReel/ArcReel#628, ArcReel/ArcReel#2212, "
-        "ArcReel/ArcReel#647.",
-        resume_not_resubmit,
-    ),
-    Rule(
-        "PER-02",
-        "right-provider",
-        "MUST",
-        "S1",
-        "restart",
-        "A client that is restarted with another base URL still requests a job from the provider that made it.",
-        "The id means nothing elsewhere: a paid job counts as lost, or another customer's job is read: "
-        "BerriAI/litellm#16753, ArcReel/ArcReel#1822.",
-        right_provider,
-    ),
-)

@@ -19,7 +19,7 @@ from hobbyhorse.conformance.client.grouping import (
     usable,
     wait_began,
 )
-from hobbyhorse.conformance.client.rule import Rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, WIRE, Breach, Evidence, rule
 from hobbyhorse.contract.reading import message_of, read_answer
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import ENDS, READS, AnnotatedTrace, Step, parts
@@ -41,19 +41,42 @@ MOST_BAD_BODIES = 30
 LINKED = ("status", "result", "cancel")
 
 
-def stops_at_success(trace: AnnotatedTrace) -> list[str] | None:
-    """Count the polls after a response that shows the job's success, or its end without saying which."""
-    return _polls_after_end(trace, success=True)
+def _links(contract: Contract) -> bool:
+    bindings = contract.operations["submit"].bindings
+    return any(f"{role}_url" in bindings and bindings[f"{role}_url"].response for role in LINKED)
 
 
-def stops_at_every_end(trace: AnnotatedTrace) -> list[str] | None:
-    """Count the polls after a response that shows another end: a failure, a cancellation, a partial success."""
-    return _polls_after_end(trace, success=False)
+@rule(
+    "POL-01",
+    "stop-at-terminal",
+    level=MUST,
+    severity="S2",
+    channel=WIRE,
+    says="Once a response has shown that the job succeeded, do not poll its status again; one confirming poll is "
+    "allowed, and so is another read for a fresh link.",
+    because="A loop whose only exit is not the end of the job never ends: gitroomhq/postiz-app#1809 waited for URLs "
+    "that never came.",
+)
+def stop_at_terminal(trace: AnnotatedTrace) -> Evidence:
+    yield from _polls_after_end(trace, success=True)
 
 
-def _polls_after_end(trace: AnnotatedTrace, success: bool) -> list[str] | None:
-    found: list[str] = []
-    seen = False
+@rule(
+    "POL-03",
+    "all-terminals",
+    level=MUST,
+    severity="S2",
+    channel=WIRE,
+    says="Every terminal stage ends the polling: failed, cancelled, expired, partially succeeded.",
+    because="A forgotten terminal stage is polled until the deadline: `expired` in ArcReel/ArcReel#651 and "
+    "vercel/ai#20561, `rejected` in adcontextprotocol/adcp-client#980, all but one in symfony/ai#2082.",
+)
+def all_terminals(trace: AnnotatedTrace) -> Evidence:
+    yield from _polls_after_end(trace, success=False)
+
+
+def _polls_after_end(trace: AnnotatedTrace, success: bool) -> Evidence:
+    """Count the polls after a success, or after any other end; an end that may be either counts as a success."""
     for group in request_groups(trace, *READS):
         ends = [step for step in group if step.clean and step.terminal]
         if not success and has_result_operation(trace):  # the status reports that the job ended, the result how
@@ -61,15 +84,14 @@ def _polls_after_end(trace: AnnotatedTrace, success: bool) -> list[str] | None:
         end = ends[0] if ends else None
         if end is None or _succeeded(trace, end) is not success:
             continue
-        seen = True
+        yield OBSERVED
         polls = list(_needless(trace, end, group))
         if len(polls) > ALLOWED_CONFIRMATIONS:
             stage = end.stage or "/".join(sorted(end.reading.stages))
-            found.append(
+            yield Breach(
                 f"the response to request {end.number} had stage {stage!r}, and {len(polls)} more polls followed, the "
                 f"last as request {polls[-1].number}"
             )
-    return found if seen else None
 
 
 def _succeeded(trace: AnnotatedTrace, end: Step) -> bool:
@@ -106,89 +128,126 @@ def _unsatisfied(trace: AnnotatedTrace, step: Step) -> bool:
     return carries_url and "success" in step.kinds and not usable(trace, step)
 
 
-def stops_after_the_end(trace: AnnotatedTrace) -> list[str] | None:
-    """Look for requests after the client's run has ended."""
+@rule(
+    "POL-02",
+    "stop-after-giving-up",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="Once the client has returned, raised or given up, it sends no more requests.",
+    because="A loop that outlives its caller polls and spends money unseen: ghost renders in juspay/neurolink#1548.",
+)
+def stop_after_giving_up(trace: AnnotatedTrace) -> Evidence:
     outcomes = [run.outcome for run in trace.runs]
     last = trace.outcome
     if last is None or any(one is not None and one.kind == "unfinished" for one in outcomes):
-        return None
+        return
     # Concurrent runs share one trace: a run without an outcome may have sent the late requests.
     if trace.trace.drill == "crowd" and None in outcomes:
-        return None
+        return
     ended = max(one.ended for one in outcomes if one is not None)
     # Without observation after the end, silence is not evidence.
     if trace.trace.ended <= ended:
-        return None
+        return
+    yield OBSERVED
     # CAN-01 requires a cancellation after giving up.
     late = [s for s in trace.after(ended + QUIET, trace.steps) if s.role != "cancel" and s.arrived < trace.trace.ended]
-    if not late:
-        return []
-    first = late[0]
-    return [
-        f"the run ended ({last.kind}), and {len(late)} more requests followed, the first ({first.role}) "
-        f"{first.arrived - ended:.2f} s later"
-    ]
+    if late:
+        first = late[0]
+        yield Breach(
+            f"the run ended ({last.kind}), and {len(late)} more requests followed, the first ({first.role}) "
+            f"{first.arrived - ended:.2f} s later"
+        )
 
 
-def unknown_stage_is_bounded(trace: AnnotatedTrace) -> list[str] | None:
-    """Check how a client ends that has seen an undocumented stage."""
+@rule(
+    "POL-04",
+    "unknown-status",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="An undocumented stage is neither a success nor a crash: keep polling within the deadline, or fail with a "
+    "clear error that has the job's id.",
+    because="Providers add stages: `aborted` was polled forever in replicate/replicate-python#460, `THROTTLED` was "
+    "taken for an error in majiayu000/litellm-rs#1251.",
+)
+def unknown_status(trace: AnnotatedTrace) -> Evidence:
     unknown = [step for step in trace.reads if step.delivered and step.unknown_stage]
     if not unknown:
-        return None
-    found = []
+        return
+    yield OBSERVED
     since, outcome, last = wait_began(trace), trace.outcome, trace.reads[-1]
     factor, more = ENDLESS_POLLING
     word = unknown[-1].stage
     if since is not None and last.arrived > since + factor * trace.patience + more and _last_run(trace, unknown[0]):
-        found.append(f"the stage was {word!r}, and request {last.number} polled {last.arrived - since:.0f} s later")
+        yield Breach(f"the stage was {word!r}, and request {last.number} polled {last.arrived - since:.0f} s later")
     lost = outcome is not None and outcome.kind in ("failed", "timeout", "error") and outcome.id_exposed is False
     if lost and last is unknown[-1] and len(trace.runs) == 1:
-        found.append(f"the stage was {word!r}, and the error does not expose the job id")
-    return found + _invented(trace, f"the stage was {word!r}")
+        yield Breach(f"the stage was {word!r}, and the error does not expose the job id")
+    yield from _invented(trace, f"the stage was {word!r}")
 
 
 def _last_run(trace: AnnotatedTrace, step: Step) -> bool:
     return trace.run_of(step) in (None, len(trace.runs) - 1)
 
 
-def _invented(trace: AnnotatedTrace, seen: str) -> list[str]:
-    """Return a sentence if the client reports a success that no response reported."""
+def _invented(trace: AnnotatedTrace, seen: str) -> Iterator[Breach]:
+    """Yield a breach if the client reports a success that no response reported."""
     if trace.outcome is not None and trace.outcome.kind == "success" and not shown_success(trace):
-        return [f"{seen}, no response reported a success, and the client reports one"]
-    return []
+        yield Breach(f"{seen}, no response reported a success, and the client reports one")
 
 
-def under_way_is_not_done(trace: AnnotatedTrace) -> list[str] | None:
-    """Compare the outcome with responses that report a job under way."""
+@rule(
+    "POL-05",
+    "nonterminal-is-not-done",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="A queued or running job has neither succeeded nor failed; this holds for the response to its submission, "
+    "too.",
+    because="An output that was still empty was taken for the result in replicate/replicate-python#385, and for a "
+    "failure in KotlinFoundation/kmp-contest-starter-kit#39.",
+)
+def nonterminal_is_not_done(trace: AnnotatedTrace) -> Evidence:
     waiting = [step for step in (*trace.submits, *trace.reads) if _under_way(step)]
     if not waiting or trace.outcome is None:
-        return None
-    found = _invented(trace, f"the job was {waiting[-1].stage or 'under way'!r}")
+        return
+    yield OBSERVED
+    yield from _invented(trace, f"the job was {waiting[-1].stage or 'under way'!r}")
     last = max((*trace.submits, *trace.reads), key=lambda step: step.number)
     since = wait_began(trace)
     # Later, another reason such as the client's own deadline may have ended the run.
     soon = max(10 * trace.contract.polling.typical_interval, 30.0)
     promptly = gave_up(trace) and since is not None and trace.outcome.ended <= since + soon
     if promptly and _under_way(last) and all(undisturbed(trace, step) for step in trace.steps):
-        found.append(
+        yield Breach(
             f"the response to request {last.number} had stage {last.stage or 'under way'!r}, and the run ended "
             f"immediately ({trace.outcome.kind})"
         )
-    return found
 
 
 def _under_way(step: Step) -> bool:
     return step.clean and bool(step.kinds) and not step.kinds & ENDS
 
 
-def last_poll_counts(trace: AnnotatedTrace) -> list[str] | None:
-    """Look for a client that reports a timeout although its last poll returned the end of the job."""
+@rule(
+    "POL-06",
+    "last-poll-counts",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="A terminal stage counts even in the response to the last poll that the deadline allows.",
+    because="A loop that checks its counter before the response reports a finished job as a timeout: "
+    "modelcontextprotocol/servers#4811.",
+)
+def last_poll_counts(trace: AnnotatedTrace) -> Evidence:
     if trace.outcome is None or trace.trace.drill != "once" or len(trace.runs) != 1:
-        return None
+        return
     end = next((step for step in trace.polls if step.clean and step.terminal), None)
     # A client with fewer polls has not shown that it polls until a deadline.
     if end is None or sum(step.number < end.number for step in trace.polls) < 3:
-        return None
+        return
+    yield OBSERVED
     last = trace.reads[-1]
     later = any(step.number > last.number for step in trace.steps)
     ended = last.clean and last.terminal and (last.failure or has_result_operation(trace) or usable(trace, last))
@@ -197,39 +256,53 @@ def last_poll_counts(trace: AnnotatedTrace) -> list[str] | None:
     sure = trace.outcome.told or not last.failure  # an error that reports a failure may quote a timeout
     if trace.outcome.kind == "timeout" and sure and ended and prompt and not later:
         stage = last.stage or "/".join(sorted(last.reading.stages))
-        return [f"the response to request {last.number} had stage {stage!r}, and the client reports a timeout"]
-    return []
+        yield Breach(f"the response to request {last.number} had stage {stage!r}, and the client reports a timeout")
 
 
-def keeps_the_interval(trace: AnnotatedTrace) -> list[str] | None:
-    """Measure the intervals between polls of a job that is under way."""
+@rule(
+    "POL-07",
+    "cadence",
+    level=MUST,
+    severity="S3",
+    channel=WIRE,
+    timing=True,
+    says="Wait at least the provider's least interval between two polls of a job.",
+    because="Polling every tenth of a second runs into every rate limit: fal-ai/fal#1073, "
+    "replicate/replicate-python#32.",
+)
+def cadence(trace: AnnotatedTrace) -> Evidence:
     least = trace.contract.polling.least_interval
-    seen = False
     early = []
     for group in (*request_groups(trace, "status"), *request_groups(trace, "result")):
         for step, again in pairwise(group):
             if not (_under_way(step) and had_response(step, again)) or called_back(trace, step, again):
                 continue
-            seen = True
+            yield OBSERVED
             # From request to request: a slow response is part of the interval.
             if again.arrived - step.arrived < JITTER * least:
                 early.append((step, again))
-    if not seen:
-        return None
     # A single early poll may have another cause; a client with too short an interval has many.
-    if len(early) < 2:
-        return []
-    gap = min(again.arrived - step.arrived for step, again in early)
-    return [
-        f"{len(early)} polls came less than {least:g} s after the previous poll, first request {early[0][1].number}; "
-        f"the shortest interval is {gap:.3f} s"
-    ]
+    if len(early) > 1:
+        gap = min(again.arrived - step.arrived for step, again in early)
+        yield Breach(
+            f"{len(early)} polls came less than {least:g} s after the previous poll, first request "
+            f"{early[0][1].number}; the shortest interval is {gap:.3f} s"
+        )
 
 
-def follows_given_addresses(trace: AnnotatedTrace) -> list[str] | None:
-    """Compare the URLs that a client requests with the URLs that responses gave."""
+@rule(
+    "POL-08",
+    "follow-given-urls",
+    level=MUST,
+    severity="S2",
+    channel=WIRE,
+    applies=_links,
+    says="If the provider gives the URLs of a job, request exactly these: host, path and query.",
+    because="A URL that is built from the id is wrong for some models (fal-ai/fal-java#8), and was another provider's "
+    "in BerriAI/litellm#16753.",
+)
+def follow_given_urls(trace: AnnotatedTrace) -> Evidence:
     found = []
-    seen = False
     given = _given(trace)
     for step in trace.steps:
         number = trace.run_of(step)
@@ -239,12 +312,12 @@ def follows_given_addresses(trace: AnnotatedTrace) -> list[str] | None:
         known = [one for one, (_, giver) in meant.items() if giver.number < step.number and giver.done <= step.arrived]
         if not known:
             continue
-        seen = True
+        yield OBSERVED
         if _normal(step.exchange.url) not in known:
             address = meant[known[-1]][0]
-            found.append(f"request {step.number} goes to {step.exchange.url}; the provider gave {address}")
+            found.append(Breach(f"request {step.number} goes to {step.exchange.url}; the provider gave {address}"))
     # A wrong URL builder produces the same finding for every request.
-    return found[:3] if seen else None
+    yield from found[:3]
 
 
 Address = tuple[object, ...]
@@ -287,9 +360,18 @@ def _normal(url: str) -> Address:
     return found.scheme.lower(), found.netloc.lower(), unquote(found.path), query
 
 
-def envelope_is_an_error(trace: AnnotatedTrace) -> list[str] | None:
-    """Check how a client handles an error with a success status."""
-    return _bounded(trace, lambda step: _envelope(trace, step), MOST_ENVELOPES, "an error with a 2xx status")
+@rule(
+    "POL-09",
+    "200-envelope-error",
+    level=MUST,
+    severity="S2",
+    channel=WIRE,
+    says="An error with status 200 is an error: do not treat it as a success, and do not poll past it without a bound "
+    "(at most ten in a row).",
+    because="An error envelope was polled until the deadline: openclaw/openclaw#69578.",
+)
+def envelope_is_an_error(trace: AnnotatedTrace) -> Evidence:
+    yield from _bounded(trace, lambda step: _envelope(trace, step), MOST_ENVELOPES, "an error with a 2xx status")
 
 
 def _envelope(trace: AnnotatedTrace, step: Step) -> bool:
@@ -317,19 +399,29 @@ def _reads_as_error(step: Step) -> bool:
     )
 
 
-def bad_body_is_transient(trace: AnnotatedTrace) -> list[str] | None:
-    """Check how a client handles an unusable body."""
+@rule(
+    "POL-10",
+    "body-robust",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="Treat an unusable body (not JSON, an HTML page, empty, no stage) as transient: poll again, within a bound "
+    "(at most thirty in a row).",
+    because="One bad response of a proxy lost a paid job in valyuAI/valyu-py#126; an empty stage was polled forever in "
+    "kdr/overcast#93.",
+)
+def body_robust(trace: AnnotatedTrace) -> Evidence:
     bad = [step for step in trace.reads if step.bad_body or _broken_off(step)]
     if not bad:
-        return None
-    found = _bounded(trace, lambda step: step.bad_body, MOST_BAD_BODIES, "an unusable body") or []
+        return
+    yield OBSERVED
+    yield from _bounded(trace, lambda step: step.bad_body, MOST_BAD_BODIES, "an unusable body")
     last = trace.reads[-1]
     if last is bad[-1] and not _reads_as_error(last) and _gave_up_immediately(trace, last):
-        found.append(
+        yield Breach(
             f"the response to request {last.number} had status {last.status} and an unusable body, and the client gave "
             "up immediately"
         )
-    return found
 
 
 def _broken_off(step: Step) -> bool:
@@ -348,9 +440,8 @@ def _gave_up_immediately(trace: AnnotatedTrace, last: Step) -> bool:
     return not ended and not troubled and not late
 
 
-def _bounded(trace: AnnotatedTrace, is_meant: Callable[[Step], bool], most: int, name: str) -> list[str] | None:
+def _bounded(trace: AnnotatedTrace, is_meant: Callable[[Step], bool], most: int, name: str) -> Evidence:
     """Count consecutive responses of a kind, and look for an invented success after them."""
-    found: list[str] = []
     seen = False
     for role in sorted(READS):
         for group in request_groups(trace, role):
@@ -358,130 +449,10 @@ def _bounded(trace: AnnotatedTrace, is_meant: Callable[[Step], bool], most: int,
                 seen = True
                 count = len(stretch) if again is not None else len(stretch) - 1
                 if count > most:
-                    found.append(
+                    yield Breach(
                         f"{name} came {count} times in a row, and the {role} was requested again each time; "
                         f"allowed: {most}"
                     )
-    return found + _invented(trace, f"{name} came") if seen else None
-
-
-def _links(contract: Contract) -> bool:
-    bindings = contract.operations["submit"].bindings
-    return any(f"{role}_url" in bindings and bindings[f"{role}_url"].response for role in LINKED)
-
-
-RULES = (
-    Rule(
-        "POL-01",
-        "stop-at-terminal",
-        "MUST",
-        "S2",
-        "wire",
-        "Once a response has shown that the job succeeded, do not poll its status again; one confirming poll is "
-        "allowed, and so is another read for a fresh link.",
-        "A loop whose only exit is not the end of the job never ends: gitroomhq/postiz-app#1809 waited for URLs "
-        "that never came.",
-        stops_at_success,
-    ),
-    Rule(
-        "POL-02",
-        "stop-after-giving-up",
-        "MUST",
-        "S2",
-        "outcome",
-        "Once the client has returned, raised or given up, it sends no more requests.",
-        "A loop that outlives its caller polls and spends money unseen: ghost renders in juspay/neurolink#1548.",
-        stops_after_the_end,
-    ),
-    Rule(
-        "POL-03",
-        "all-terminals",
-        "MUST",
-        "S2",
-        "wire",
-        "Every terminal stage ends the polling: failed, cancelled, expired, partially succeeded.",
-        "A forgotten terminal stage is polled until the deadline: `expired` in ArcReel/ArcReel#651 and "
-        "vercel/ai#20561, `rejected` in adcontextprotocol/adcp-client#980, all but one in symfony/ai#2082.",
-        stops_at_every_end,
-    ),
-    Rule(
-        "POL-04",
-        "unknown-status",
-        "MUST",
-        "S2",
-        "outcome",
-        "An undocumented stage is neither a success nor a crash: keep polling within the deadline, or fail with a "
-        "clear error that has the job's id.",
-        "Providers add stages: `aborted` was polled forever in replicate/replicate-python#460, `THROTTLED` was taken "
-        "for an error in majiayu000/litellm-rs#1251.",
-        unknown_stage_is_bounded,
-    ),
-    Rule(
-        "POL-05",
-        "nonterminal-is-not-done",
-        "MUST",
-        "S2",
-        "outcome",
-        "A queued or running job has neither succeeded nor failed; this holds for the response to its submission, too.",
-        "An output that was still empty was taken for the result in replicate/replicate-python#385, and for a failure "
-        "in KotlinFoundation/kmp-contest-starter-kit#39.",
-        under_way_is_not_done,
-    ),
-    Rule(
-        "POL-06",
-        "last-poll-counts",
-        "MUST",
-        "S2",
-        "outcome",
-        "A terminal stage counts even in the response to the last poll that the deadline allows.",
-        "A loop that checks its counter before the response reports a finished job as a timeout: "
-        "modelcontextprotocol/servers#4811.",
-        last_poll_counts,
-    ),
-    Rule(
-        "POL-07",
-        "cadence",
-        "MUST",
-        "S3",
-        "wire",
-        "Wait at least the provider's least interval between two polls of a job.",
-        "Polling every tenth of a second runs into every rate limit: fal-ai/fal#1073, replicate/replicate-python#32.",
-        keeps_the_interval,
-        timing=True,
-    ),
-    Rule(
-        "POL-08",
-        "follow-given-urls",
-        "MUST",
-        "S2",
-        "wire",
-        "If the provider gives the URLs of a job, request exactly these: host, path and query.",
-        "A URL that is built from the id is wrong for some models (fal-ai/fal-java#8), and was another provider's in "
-        "BerriAI/litellm#16753.",
-        follows_given_addresses,
-        _links,
-    ),
-    Rule(
-        "POL-09",
-        "200-envelope-error",
-        "MUST",
-        "S2",
-        "wire",
-        "An error with status 200 is an error: do not treat it as a success, and do not poll past it without a bound "
-        "(at most ten in a row).",
-        "An error envelope was polled until the deadline: openclaw/openclaw#69578.",
-        envelope_is_an_error,
-    ),
-    Rule(
-        "POL-10",
-        "body-robust",
-        "MUST",
-        "S2",
-        "outcome",
-        "Treat an unusable body (not JSON, an HTML page, empty, no stage) as transient: poll again, within a bound (at "
-        "most thirty in a row).",
-        "One bad response of a proxy lost a paid job in valyuAI/valyu-py#126; an empty stage was polled forever in "
-        "kdr/overcast#93.",
-        bad_body_is_transient,
-    ),
-)
+    if seen:
+        yield OBSERVED
+        yield from _invented(trace, f"{name} came")

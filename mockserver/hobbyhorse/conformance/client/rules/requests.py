@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from hobbyhorse.conformance.client.rule import Rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, rule
 from hobbyhorse.contract.folder import path_names
 from hobbyhorse.contract.forms.expressions import MISSING, ExpressionError, Message, replaced, resolve
 from hobbyhorse.contract.forms.nearest import nearest
@@ -31,22 +31,28 @@ class DocumentedSubmission:
     parameters: Any
 
 
-def request_valid(trace: AnnotatedTrace) -> list[str] | None:
-    """Validate every request to the provider as the provider itself would."""
-    found: list[str] = []
-    seen = False
+@rule(
+    "SCH-01",
+    "request-valid",
+    level=MUST,
+    severity="S2",
+    channel=WIRE,
+    says="Every request is allowed by the documents: its URL, its parameters, and each field of its body.",
+    because="A value out of bounds was refused, and the refusal was swallowed as an empty response "
+    "(anomaliaso/anomalia#68); a client's types lacked documented fields (fal-ai/fal-js#130).",
+)
+def request_valid(trace: AnnotatedTrace) -> Evidence:
     for step in trace.steps:
         if trace.origin(step) not in trace.homes or step.role == "media":
             continue
-        seen = True
+        yield OBSERVED
         if step.role is None:
             if trace.origin(step) == trace.home and not _given(trace, step):
-                found.append(f"request {step.number}, {_unmatched(trace, step)}")
+                yield Breach(f"request {step.number}, {_unmatched(trace, step)}")
         elif step.role in SUBMISSIONS and not _validly_requested(trace, step):
             continue  # the caller's own request is invalid: the client may pass it on
         elif (refusal := refused(trace, step)) is not None:
-            found.append(f"request {step.number} ({step.role}) breaks the contract: {refusal.message or refusal}")
-    return found if seen else None
+            yield Breach(f"request {step.number} ({step.role}) breaks the contract: {refusal.message or refusal}")
 
 
 def _unmatched(trace: AnnotatedTrace, step: Step) -> str:
@@ -57,78 +63,115 @@ def _unmatched(trace: AnnotatedTrace, step: Step) -> str:
     return f"{method} {where[:200]}, is not an operation of the provider; the nearest is {meant}"
 
 
-def no_silent_truncation(trace: AnnotatedTrace) -> list[str] | None:
-    """Compare the submitted prompts with the requested prompts."""
-    found: list[str] = []
-    seen = False
+@rule(
+    "SCH-02",
+    "no-silent-truncation",
+    level=MUST,
+    severity="S2",
+    channel=WIRE,
+    says="Send the requested prompt, to its last character, or send nothing.",
+    because="A truncated prompt makes another video, and the records describe a prompt that was never sent: "
+    "openstory-so/openstory#1754, ShinChven/remix-studio#15.",
+)
+def no_silent_truncation(trace: AnnotatedTrace) -> Evidence:
     for step, sent in _read(trace):
         # Concurrent runs have different prompts; the submission may carry any of them.
         wanted = [text for text in _requested(trace, step, sent, "prompt") if isinstance(text, str)]
         if not wanted:
             continue
-        seen = True
+        yield OBSERVED
         got = value_of(sent, sent.parameters, "prompt")
         if got not in wanted:
-            found.append(f"request {step.number} sends {_text(got)}; requested: {_text(wanted[-1])}")
-    return found if seen else None
+            yield Breach(f"request {step.number} sends {_text(got)}; requested: {_text(wanted[-1])}")
 
 
-def additive_tolerance(trace: AnnotatedTrace) -> list[str] | None:
-    """Look for a run that fails although only the form of a response was new."""
+@rule(
+    "SCH-03",
+    "additive-tolerance",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="Do not fail because of new fields, or of fields in another order.",
+    because="A provider adds fields at any time; a client that compares responses too exactly loses existing videos, "
+    "as with a Content-Type in OpenRouterTeam/python-sdk#175.",
+)
+def additive_tolerance(trace: AnnotatedTrace) -> Evidence:
     steps, outcome = trace.steps, trace.outcome
     harmless = [step for step in steps if step.exchange.move in HARMLESS and step.ok]
     if outcome is None or not harmless or not all(_fine(step) for step in steps) or len(trace.runs) != 1:
-        return None
+        return
     if any(step.failure for step in steps) or any(one.kind != "genuine" or one.note for one in trace.deliveries):
-        return None
+        return
     last, shown = steps[-1], [step for step in steps if step.success and step.video]
     # A run that had its video, or stopped directly at the new form, has no other reason to fail.
     whole = bool(shown) and last in trace.fetches and last.status == 200
     early = last.under_way and trace.waited < trace.patience / 2
     stopped = last in harmless and (last in shown or early or (last.role == "submit" and len(steps) == 1))
     if not whole and not stopped:
-        return None
+        return
+    yield OBSERVED
     if outcome.kind in ("failed", "error"):
         moves = sorted({str(step.exchange.move) for step in harmless})
-        return [f"the run ends as {outcome.kind!r} although the only fault was {' and '.join(moves)}"]
-    return []
+        yield Breach(f"the run ends as {outcome.kind!r} although the only fault was {' and '.join(moves)}")
 
 
-def numbers_are_kept(trace: AnnotatedTrace) -> list[str] | None:
-    """Compare the submitted numbers with the requested numbers."""
-    found: list[str] = []
-    seen = False
+@rule(
+    "SCH-04",
+    "numeric-units",
+    level=SHOULD,
+    severity="S3",
+    channel=WIRE,
+    says="Send a requested number as that number: not as text, not rounded, not omitted.",
+    because="A duration that is omitted or changed is billed differently; fal-ai/fal-js#130 is about parameters that "
+    "are not passed on.",
+)
+def numeric_units(trace: AnnotatedTrace) -> Evidence:
     for step, sent in _read(trace):
         requests = requested_parameters(trace, step, sent)
         ways = [list(_drifts(sent, requested)) for requested in requests if _numbers(sent, requested)]
-        seen = seen or bool(ways)
+        if ways:
+            yield OBSERVED
         # Of several runs that may have sent it, one that matches acquits the client.
         if ways and all(ways):
-            found += [f"request {step.number} sends {drift}" for drift in ways[-1]]
-    return found if seen else None
+            for drift in ways[-1]:
+                yield Breach(f"request {step.number} sends {drift}")
 
 
-def required_headers(trace: AnnotatedTrace) -> list[str] | None:
-    """Look for the headers that each operation requires: its own, the key, and the type of the body."""
-    found: list[str] = []
-    seen = False
-    keyed = any(_recorded(trace, name) for part, name, _ in trace.contract.security if part == "header")
-    typed = _recorded(trace, "content-type")
+@rule(
+    "SCH-05",
+    "required-headers",
+    level=MUST,
+    severity="S2",
+    channel=WIRE,
+    says="Send the headers that each operation requires: the key in the documented scheme, the type of the body, and "
+    "the operation's own.",
+    because="A download or a poll without the key is refused although the job exists: BerriAI/litellm#17016.",
+)
+def required_headers(trace: AnnotatedTrace) -> Evidence:
+    keys = [name for part, name, _ in trace.contract.security if part == "header"]
+    recorded = frozenset(name for name in (*keys, "content-type") if _recorded(trace, name))
     for step in trace.steps:
         operation = trace.contract.operations.get(step.role or "")
-        if operation is None or trace.origin(step) not in trace.homes:
-            continue
-        seen = True
-        missing = [one.name for one in operation.parameters if one.part == "header" and one.required]
-        found += [f"request {step.number} has no {name}" for name in missing if step.exchange.header(name) is None]
-        if operation.authenticated and keyed and not _authenticated(trace.contract, step):
-            ways = " or ".join(f"{name}: {before}..." for _, name, before in trace.contract.security)
-            found.append(f"request {step.number} ({step.role}) has no API key; expected: {ways}")
-        if operation.body_schema is not None and step.exchange.body and typed:
-            kind = (step.exchange.header("content-type") or "").partition(";")[0].strip().lower()
-            if kind != "application/json" and not kind.endswith("+json"):
-                found.append(f"request {step.number} has a body of type {kind!r}; expected: application/json")
-    return found if seen else None
+        if operation is not None and trace.origin(step) in trace.homes:
+            yield OBSERVED
+            yield from _missing_headers(trace.contract, step, operation, recorded)
+
+
+def _missing_headers(
+    contract: Contract, step: Step, operation: Operation, recorded: frozenset[str]
+) -> Iterator[Breach]:
+    """Yield a breach for each header that a request lacks; `recorded` has the names that the trace would show."""
+    for one in operation.parameters:
+        if one.part == "header" and one.required and step.exchange.header(one.name) is None:
+            yield Breach(f"request {step.number} has no {one.name}")
+    keyed = any(name in recorded for part, name, _ in contract.security if part == "header")
+    if operation.authenticated and keyed and not _authenticated(contract, step):
+        ways = " or ".join(f"{name}: {before}..." for _, name, before in contract.security)
+        yield Breach(f"request {step.number} ({step.role}) has no API key; expected: {ways}")
+    if operation.body_schema is not None and step.exchange.body and "content-type" in recorded:
+        kind = (step.exchange.header("content-type") or "").partition(";")[0].strip().lower()
+        if kind != "application/json" and not kind.endswith("+json"):
+            yield Breach(f"request {step.number} has a body of type {kind!r}; expected: application/json")
 
 
 def _recorded(trace: AnnotatedTrace, name: str) -> bool:
@@ -305,62 +348,3 @@ def _given(trace: AnnotatedTrace, step: Step) -> bool:
         if other.delivered and (address in other.exchange.answer or address.decode().endswith(location or "\n")):
             return True
     return False
-
-
-RULES = (
-    Rule(
-        "SCH-01",
-        "request-valid",
-        "MUST",
-        "S2",
-        "wire",
-        "Every request is allowed by the documents: its URL, its parameters, and each field of its body.",
-        "A value out of bounds was refused, and the refusal was swallowed as an empty response "
-        "(anomaliaso/anomalia#68); a client's types lacked documented fields (fal-ai/fal-js#130).",
-        request_valid,
-    ),
-    Rule(
-        "SCH-02",
-        "no-silent-truncation",
-        "MUST",
-        "S2",
-        "wire",
-        "Send the requested prompt, to its last character, or send nothing.",
-        "A truncated prompt makes another video, and the records describe a prompt that was never sent: "
-        "openstory-so/openstory#1754, ShinChven/remix-studio#15.",
-        no_silent_truncation,
-    ),
-    Rule(
-        "SCH-03",
-        "additive-tolerance",
-        "MUST",
-        "S2",
-        "outcome",
-        "Do not fail because of new fields, or of fields in another order.",
-        "A provider adds fields at any time; a client that compares responses too exactly loses existing videos, as "
-        "with a Content-Type in OpenRouterTeam/python-sdk#175.",
-        additive_tolerance,
-    ),
-    Rule(
-        "SCH-04",
-        "numeric-units",
-        "SHOULD",
-        "S3",
-        "wire",
-        "Send a requested number as that number: not as text, not rounded, not omitted.",
-        "A duration that is omitted or changed is billed differently; fal-ai/fal-js#130 is about parameters that are "
-        "not passed on.",
-        numbers_are_kept,
-    ),
-    Rule(
-        "SCH-05",
-        "required-headers",
-        "MUST",
-        "S2",
-        "wire",
-        "Send the headers that each operation requires: the key in the documented scheme, the type of the body, and "
-        "the operation's own.",
-        "A download or a poll without the key is refused although the job exists: BerriAI/litellm#17016.",
-        required_headers,
-    ),
-)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 from hobbyhorse.conformance.client.grouping import submitted_again
-from hobbyhorse.conformance.client.rule import Rule, each_order
+from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, each_order, rule
 from hobbyhorse.contract.forms.expressions import resolve
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import FAILED_OUTCOMES, TRANSIENT, AnnotatedTrace, Step
+from hobbyhorse.traces.trace import Outcome
 
 # Further reads of a success without a video URL: the URL may be a little later than the stage, but not minutes.
 MOST_EMPTY_READS = 5
@@ -25,6 +29,10 @@ PAGES = frozenset({"text/html", "application/json", "application/xml"})
 # The faults after which a file is not the video.
 NO_VIDEO = frozenset({"truncated", "truncate", "zero_bytes", "html_page", "not_video"})
 BYTES = frozenset({"application/octet-stream", "binary/octet-stream"})
+
+
+def _two_steps(contract: Contract) -> bool:
+    return "result" in contract.operations
 
 
 def _type(step: Step) -> tuple[str, bool]:
@@ -60,25 +68,39 @@ def _hurried(trace: AnnotatedTrace) -> bool:
     return trace.last_wait_began is None or trace.waited >= NEARLY * trace.patience
 
 
+@rule(
+    "RES-01",
+    "failure-is-failure",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="Never report a job that failed, was cancelled or expired as a success, nor as an empty video.",
+    because="The client's report is all that its caller learns: a finished job was reported as possibly still running "
+    "(fal-ai/fal#1143).",
+)
 @each_order
-def failure_is_failure(trace: AnnotatedTrace) -> list[str] | None:
-    """Compare the outcome with reports that the job ended without a video."""
+def failure_is_failure(trace: AnnotatedTrace) -> Evidence:
     outcome = trace.outcome
     if outcome is None or outcome.kind == "unfinished" or _may_have_succeeded(trace):
-        return None
+        return
+    reports = list(_failure_reports(trace, outcome))
+    if reports:
+        yield OBSERVED
+    if reports and outcome.kind == "success":
+        yield Breach(f"{reports[0]}, and the client reports success")
+
+
+def _failure_reports(trace: AnnotatedTrace, outcome: Outcome) -> Iterator[str]:
+    """Yield the reports, in words, that the job ended without a video: first in responses, then in callbacks."""
     # The outcome is about the last accepted job.
-    bought = [step.job_told for step in trace.submits if step.accepted]
-    reads = [step for step in trace.reads if step.failure and step.clean and step.done <= outcome.ended]
-    reports = [f"request {step.number} had stage {step.stage!r}" for step in reads if bought and step.job == bought[-1]]
-    reports += [
-        f"a callback reported {', '.join(sorted(kinds))}"
-        for delivery, kinds in trace.callbacks
-        if bought and delivery.job == bought[-1] and delivery.acknowledged and delivery.sent <= outcome.ended
-        if kinds and kinds <= {"failure", "cancelled", "expired"}
-    ]
-    if not reports:
-        return None
-    return [f"{reports[0]}, and the client reports success"] if outcome.kind == "success" else []
+    bought = [step.job_told for step in trace.submits if step.accepted][-1:]
+    for step in trace.reads:
+        if step.failure and step.clean and step.done <= outcome.ended and step.job in bought:
+            yield f"request {step.number} had stage {step.stage!r}"
+    for delivery, kinds in trace.callbacks:
+        in_time = delivery.job in bought and delivery.acknowledged and delivery.sent <= outcome.ended
+        if in_time and kinds and kinds <= {"failure", "cancelled", "expired"}:
+            yield f"a callback reported {', '.join(sorted(kinds))}"
 
 
 def _may_have_succeeded(trace: AnnotatedTrace) -> bool:
@@ -87,98 +109,128 @@ def _may_have_succeeded(trace: AnnotatedTrace) -> bool:
     return shown or any("success" in kinds for _, kinds in trace.callbacks)
 
 
+@rule(
+    "RES-02",
+    "success-without-media",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="Report a success without a video URL as a failure, with the job's id: not as a success, and not after "
+    "unbounded reads in the hope of a URL.",
+    because="A safety filter leaves a finished job without a video; clients crashed on an empty list, polled until the "
+    "deadline, or charged for it: vercel/ai#18929, lidge-jun/opencodex#582, googleapis/python-genai#1560, "
+    "DaWe35/image-router#41, GoogleCloudPlatform/vertex-ai-creative-studio#529, QuantumNous/new-api#6858.",
+)
 @each_order
-def success_without_media(trace: AnnotatedTrace) -> list[str] | None:
-    """Check the requests and the outcome after a success without a video URL."""
+def success_without_media(trace: AnnotatedTrace) -> Evidence:
     role = "result" if "result" in trace.contract.operations else "status"
     bare = [step for step in trace.of(role) if step.success and _address(trace, step) is None]
     named = any(_address(trace, step) is not None for step in trace.steps)
     # A URL from any response or callback is a video that the client may return.
     if not bare or named or any("success" in kinds for _, kinds in trace.callbacks):
-        return None
-    found = []
+        return
+    yield OBSERVED
+    first = bare[0].number
     if len(bare) > 1 + MOST_EMPTY_READS:
-        found.append(f"the success without a video was read {len(bare)} times (first by request {bare[0].number})")
+        yield Breach(f"the success without a video was read {len(bare)} times (first by request {first})")
     outcome = trace.outcome
     if outcome is not None and outcome.kind == "success" and not any(map(_good, trace.steps)):
-        found.append(f"request {bare[0].number} returned a success without a video, and the client reports success")
+        yield Breach(f"request {first} returned a success without a video, and the client reports success")
     if outcome is not None and outcome.kind in FAILED_OUTCOMES and trace.exposed is False and trace.knew_job:
-        found.append(
-            f"request {bare[0].number} returned a success without a video, and the error does not expose the job id"
-        )
-    return found
+        yield Breach(f"request {first} returned a success without a video, and the error does not expose the job id")
 
 
+@rule(
+    "RES-03",
+    "two-step-result",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    applies=_two_steps,
+    says="If the result is a request of its own, its refusal is the job's failure, except for a 404 or 425, which may "
+    "mean that the result is not ready yet.",
+    because="If no status reports the failure of a job, the error comes only with the result, and it was lost: "
+    "TanStack/ai#396.",
+)
 @each_order
-def two_step_result(trace: AnnotatedTrace) -> list[str] | None:
-    """Check the requests and the outcome after the result of an ended job was refused."""
+def two_step_result(trace: AnnotatedTrace) -> Evidence:
     ended = next((step for step in trace.polls if step.terminal and step.clean and "success" in step.kinds), None)
     if ended is None:
-        return None
+        return
     results = [step for step in trace.after(ended, trace.of("result")) if step.job in (ended.job, None)]
+    yield from _gave_up_too_early(trace, results)
     refused = next((step for step in results if _final(step)), None)
-    early = _gave_up_too_early(trace, results)
     if refused is None:
-        return early
-    found = early or []
+        return
+    yield OBSERVED
     outcome = trace.outcome
     further = [step for step in results if step.number > refused.number and not step.transient]
     if sum(not step.ok for step in further) > REFUSED_RESULTS:
-        found.append(f"the result was refused (request {refused.number}: {refused.status}), and requested again")
+        yield Breach(f"the result was refused (request {refused.number}: {refused.status}), and requested again")
     # A later success overrules the refusal.
     delivered = any(step.ok for step in results) or any(map(_good, trace.steps)) or _may_have_succeeded(trace)
     if outcome is not None and outcome.kind == "success" and not delivered:
-        found.append(
+        yield Breach(
             f"the result was refused (request {refused.number}: {refused.status}), and the client reports success"
         )
-    return found
 
 
 def _final(step: Step) -> bool:
     return step.delivered and 400 <= step.status < 500 and step.status not in TRANSIENT | {404}
 
 
-def _gave_up_too_early(trace: AnnotatedTrace, results: list[Step]) -> list[str] | None:
-    """Look for a client that treated the first 404 or 425 of a result as final; None if there was none."""
+def _gave_up_too_early(trace: AnnotatedTrace, results: list[Step]) -> Evidence:
+    """Look for a client that treated the first 404 or 425 of a result as final."""
     early = [step for step in results if step.delivered and step.status in TOO_EARLY]
     if not early:
-        return None
+        return
+    yield OBSERVED
     outcome = trace.outcome
+    failed = outcome is not None and outcome.kind in FAILED_OUTCOMES
     alone = len(results) == 1 and not trace.after(early[0], trace.reads)
     last = trace.run_of(early[0]) == len(trace.runs) - 1
-    if (
-        outcome is None
-        or outcome.kind not in FAILED_OUTCOMES
-        or not alone
-        or not last
-        or _hurried(trace)
-        or trace.has_foreign_links
-    ):
-        return []
-    return [f"the result was not ready (request {early[0].number}: {early[0].status}), and was not requested again"]
+    if failed and alone and last and not _hurried(trace) and not trace.has_foreign_links:
+        yield Breach(
+            f"the result was not ready (request {early[0].number}: {early[0].status}), and was not requested again"
+        )
 
 
+@rule(
+    "RES-04",
+    "fetch-before-expiry",
+    level=MUST,
+    severity="S2",
+    channel=WIRE,
+    says="Fetch the video before its link expires; do not fetch an expired link.",
+    because="A stored link is a video that is gone next week: openslop/openslop#405, banodoco/Dough#2, "
+    "UllrAI/HeadShots.fun#2, Comfy-Org/docs#1594.",
+)
 @each_order
-def fetch_before_expiry(trace: AnnotatedTrace) -> list[str] | None:
-    """Compare the downloads with the expiry of their links, and a success with the absence of downloads."""
-    ends = [(fetch, until) for fetch in trace.fetches if (until := _until(trace, fetch)) is not None]
-    found = [
-        f"request {fetch.number} fetches a link that had expired {fetch.arrived - until:.0f} s earlier"
-        for fetch, until in ends
-        if fetch.arrived > until + LINK_LATENESS_SECONDS
-    ]
+def fetch_before_expiry(trace: AnnotatedTrace) -> Evidence:
+    for fetch in trace.fetches:
+        until = _until(trace, fetch)
+        if until is not None and fetch.arrived > until + LINK_LATENESS_SECONDS:
+            late = fetch.arrived - until
+            yield Breach(f"request {fetch.number} fetches a link that had expired {late:.0f} s earlier")
     outcome = trace.outcome
     if outcome is None or outcome.kind != "success":
-        return found if found or trace.fetches else None
-    # A client that returns the URL does not download, which is fine if URLs do not expire.
-    if outcome.by_reference:
-        return found if found or trace.contract.retention.result_url is None else None
-    # A download from the provider's own host may have no role of a file.
+        if trace.fetches:
+            yield OBSERVED
+    elif outcome.by_reference:
+        # A client that returns the URL does not download, which is fine if URLs do not expire.
+        if trace.contract.retention.result_url is None:
+            yield OBSERVED
+    else:
+        yield OBSERVED
+        if not _fetched(trace):
+            yield Breach("the client reports success, and has not fetched the video")
+
+
+def _fetched(trace: AnnotatedTrace) -> bool:
+    """Whether a file was fetched. A download from the provider's own host may have no role of a file."""
     given = {step.video for step in trace.steps if step.video}
     fetched = [step for step in trace.steps if step.role == "media" or step.exchange.url in given]
-    if not any(200 <= step.status < 300 for step in fetched):
-        found.append("the client reports success, and has not fetched the video")
-    return found
+    return any(200 <= step.status < 300 for step in fetched)
 
 
 def _until(trace: AnnotatedTrace, fetch: Step) -> float | None:
@@ -205,70 +257,98 @@ def _end(trace: AnnotatedTrace, giver: Step) -> float | None:
     return ends if ends > giver.done else None
 
 
+@rule(
+    "RES-05",
+    "expired-url-refresh",
+    level=SHOULD,
+    severity="S1",
+    channel=WIRE,
+    says="If a link to the video is refused (403, 410), read the job again for a new link; do not submit again, and do "
+    "not fetch the same link without a bound.",
+    because="The video is paid for and exists under another link: ddcat-ai/open-ai-canvas#492, Comfy-Org/docs#1594.",
+)
 @each_order
-def expired_link_is_asked_anew(trace: AnnotatedTrace) -> list[str] | None:
-    """Check the requests after the link to the video was refused."""
+def expired_url_refresh(trace: AnnotatedTrace) -> Evidence:
     gone = [step for step in trace.fetches if step.delivered and step.status in GONE_FOR_CLIENTS]
     if not gone:
-        return None
+        return
+    yield OBSERVED
     refused = gone[0]
-    found = [
-        f"the link was refused (request {refused.number}: {refused.status}), and request {again.number} submits again"
-        for again in submitted_again(trace, refused)
-    ]
+    link = f"the link was refused (request {refused.number}: {refused.status})"
+    for again in submitted_again(trace, refused):
+        yield Breach(f"{link}, and request {again.number} submits again")
     outcome = trace.outcome
-    gave_up = (
-        outcome is not None and outcome.kind in FAILED_OUTCOMES and not _hurried(trace) and not trace.has_foreign_links
-    )
+    failed = outcome is not None and outcome.kind in FAILED_OUTCOMES
+    gave_up = failed and not _hurried(trace) and not trace.has_foreign_links
     if gave_up and trace.knew_job and not trace.after(refused, trace.reads):
-        found.append(
-            f"the link was refused (request {refused.number}: {refused.status}), and no new link was requested"
-        )
+        yield Breach(f"{link}, and no new link was requested")
     for address in dict.fromkeys(step.exchange.url for step in gone):
         tries = [step for step in gone if step.exchange.url == address]
         if len(tries) > 1 + REFUSED_LINKS:
-            found.append(f"a link was refused (request {tries[0].number}), and fetched {len(tries) - 1} more times")
-    return found
+            yield Breach(f"a link was refused (request {tries[0].number}), and fetched {len(tries) - 1} more times")
 
 
+@rule(
+    "RES-06",
+    "verify-bytes",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="Treat a file that breaks off, is empty, is a page or is not a video as a failure, and leave no file behind.",
+    because="JSON and HTML were saved as a video and reported as success: openclaw/openclaw#117339.",
+)
 @each_order
-def verify_bytes(trace: AnnotatedTrace) -> list[str] | None:
-    """Compare the outcome with downloads that are not the video."""
+def verify_bytes(trace: AnnotatedTrace) -> Evidence:
     spoilt = [step for step in trace.fetches if _spoilt(step)]
     outcome = trace.outcome
     if not spoilt or outcome is None or outcome.kind == "unfinished" or outcome.by_reference:
-        return None
+        return
+    yield OBSERVED
     # Without a hash, any complete download acquits the client.
     good = any(map(_good, trace.fetches))
     genuine = {job.sha256 for job in trace.trace.jobs or () if job.sha256 is not None}
-    last = spoilt[-1]
+    broken = f"request {spoilt[-1].number} returned no video"
     if outcome.kind != "success":
-        kept = outcome.kept and not good
-        return [f"request {last.number} returned no video, and the client left a file behind"] if kept else []
-    if outcome.sha256 is not None and genuine:
-        wrong = f"request {last.number} returned no video, and the client's file is not the job's video"
-        return [] if outcome.sha256 in genuine else [wrong]
-    return [] if good else [f"request {last.number} returned no video, and the client reports success"]
+        if outcome.kept and not good:
+            yield Breach(f"{broken}, and the client left a file behind")
+    elif outcome.sha256 is not None and genuine:
+        if outcome.sha256 not in genuine:
+            yield Breach(f"{broken}, and the client's file is not the job's video")
+    elif not good:
+        yield Breach(f"{broken}, and the client reports success")
 
 
+@rule(
+    "RES-07",
+    "tolerate-content-type",
+    level=SHOULD,
+    severity="S2",
+    channel=OUTCOME,
+    says="Accept a video as application/octet-stream, binary/octet-stream, and video/mp4 with parameters, too.",
+    because="An exact comparison refused video/mp4 itself, and the paid video was lost: OpenRouterTeam/python-sdk#175, "
+    "OpenRouterTeam/python-sdk#363.",
+)
 @each_order
-def tolerate_content_type(trace: AnnotatedTrace) -> list[str] | None:
-    """Check how the client handles a video with an unusual media type."""
+def tolerate_content_type(trace: AnnotatedTrace) -> Evidence:
     odd = [step for step in trace.fetches if _oddly_typed(step)]
-    if not odd:
-        return None
-    found = []
+    if odd:
+        yield OBSERVED
+        # The second sign of a refused type would only repeat the first.
+        yield from itertools.islice(_refused_types(trace, odd), 1)
+
+
+def _refused_types(trace: AnnotatedTrace, odd: list[Step]) -> Iterator[Breach]:
+    """Yield a breach for each sign that the client refused a video because of its media type."""
     for step in odd:
         again = [other for other in trace.after(step, trace.fetches) if _repeats(trace, step, other)]
         # One repetition is the subject of RES-08; several show that the type was refused.
         if len(again) > 1:
-            found.append(f"request {step.number} returned the video ({_type(step)[0]}), and it was fetched again")
+            yield Breach(f"request {step.number} returned the video ({_type(step)[0]}), and it was fetched again")
     outcome = trace.outcome
     last = trace.steps[-1]
     refused = outcome is not None and outcome.kind in FAILED_OUTCOMES and last in odd and not _hurried(trace)
     if refused and not any(step.failure for step in trace.steps) and _given_cleanly(trace, last):
-        found.append(f"request {last.number} returned the video ({_type(last)[0]}), and the client reports a failure")
-    return found[:1]
+        yield Breach(f"request {last.number} returned the video ({_type(last)[0]}), and the client reports a failure")
 
 
 def _oddly_typed(step: Step) -> bool:
@@ -292,114 +372,25 @@ def _given_cleanly(trace: AnnotatedTrace, fetch: Step) -> bool:
     return bool(givers) and givers[-1].clean
 
 
+@rule(
+    "RES-08",
+    "no-double-download",
+    level=SHOULD,
+    severity="S4",
+    channel=WIRE,
+    says="Download a video once per run; an interrupted download may be resumed with a range request.",
+    because="A second download gains nothing, costs traffic, and may come too late: a signed link may have one hour "
+    "left (Comfy-Org/docs#1594).",
+)
 @each_order
-def no_double_download(trace: AnnotatedTrace) -> list[str] | None:
-    """Look for a download of a video that the same run already has."""
+def no_double_download(trace: AnnotatedTrace) -> Evidence:
     had = [step for step in trace.fetches if _whole_video(step) and step.exchange.move is None]
     # Recorded traffic does not show where a run ends, and another run may download again.
     if not had or not trace.runs:
-        return None
+        return
+    yield OBSERVED
     for step in had:
         again = next((other for other in trace.after(step, trace.fetches) if _repeats(trace, step, other)), None)
         if again is not None:
-            return [f"request {again.number} downloads the video that request {step.number} had returned complete"]
-    return []
-
-
-def _two_steps(contract: Contract) -> bool:
-    return "result" in contract.operations
-
-
-RULES = (
-    Rule(
-        "RES-01",
-        "failure-is-failure",
-        "MUST",
-        "S2",
-        "outcome",
-        "Never report a job that failed, was cancelled or expired as a success, nor as an empty video.",
-        "The client's report is all that its caller learns: a finished job was reported as possibly still running "
-        "(fal-ai/fal#1143).",
-        failure_is_failure,
-    ),
-    Rule(
-        "RES-02",
-        "success-without-media",
-        "MUST",
-        "S2",
-        "outcome",
-        "Report a success without a video URL as a failure, with the job's id: not as a success, and not after "
-        "unbounded reads in the hope of a URL.",
-        "A safety filter leaves a finished job without a video; clients crashed on an empty list, polled until the "
-        "deadline, or charged for it: vercel/ai#18929, lidge-jun/opencodex#582, googleapis/python-genai#1560, "
-        "DaWe35/image-router#41, GoogleCloudPlatform/vertex-ai-creative-studio#529, QuantumNous/new-api#6858.",
-        success_without_media,
-    ),
-    Rule(
-        "RES-03",
-        "two-step-result",
-        "MUST",
-        "S2",
-        "outcome",
-        "If the result is a request of its own, its refusal is the job's failure, except for a 404 or 425, which may "
-        "mean that the result is not ready yet.",
-        "If no status reports the failure of a job, the error comes only with the result, and it was lost: "
-        "TanStack/ai#396.",
-        two_step_result,
-        _two_steps,
-    ),
-    Rule(
-        "RES-04",
-        "fetch-before-expiry",
-        "MUST",
-        "S2",
-        "wire",
-        "Fetch the video before its link expires; do not fetch an expired link.",
-        "A stored link is a video that is gone next week: openslop/openslop#405, banodoco/Dough#2, "
-        "UllrAI/HeadShots.fun#2, Comfy-Org/docs#1594.",
-        fetch_before_expiry,
-    ),
-    Rule(
-        "RES-05",
-        "expired-url-refresh",
-        "SHOULD",
-        "S1",
-        "wire",
-        "If a link to the video is refused (403, 410), read the job again for a new link; do not submit again, and do "
-        "not fetch the same link without a bound.",
-        "The video is paid for and exists under another link: ddcat-ai/open-ai-canvas#492, Comfy-Org/docs#1594.",
-        expired_link_is_asked_anew,
-    ),
-    Rule(
-        "RES-06",
-        "verify-bytes",
-        "MUST",
-        "S2",
-        "outcome",
-        "Treat a file that breaks off, is empty, is a page or is not a video as a failure, and leave no file behind.",
-        "JSON and HTML were saved as a video and reported as success: openclaw/openclaw#117339.",
-        verify_bytes,
-    ),
-    Rule(
-        "RES-07",
-        "tolerate-content-type",
-        "SHOULD",
-        "S2",
-        "outcome",
-        "Accept a video as application/octet-stream, binary/octet-stream, and video/mp4 with parameters, too.",
-        "An exact comparison refused video/mp4 itself, and the paid video was lost: "
-        "OpenRouterTeam/python-sdk#175, OpenRouterTeam/python-sdk#363.",
-        tolerate_content_type,
-    ),
-    Rule(
-        "RES-08",
-        "no-double-download",
-        "SHOULD",
-        "S4",
-        "wire",
-        "Download a video once per run; an interrupted download may be resumed with a range request.",
-        "A second download gains nothing, costs traffic, and may come too late: a signed link may have one hour left "
-        "(Comfy-Org/docs#1594).",
-        no_double_download,
-    ),
-)
+            yield Breach(f"request {again.number} downloads the video that request {step.number} had returned complete")
+            return

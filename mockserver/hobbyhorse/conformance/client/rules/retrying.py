@@ -19,7 +19,7 @@ from hobbyhorse.conformance.client.grouping import (
     undisturbed,
     wait_began,
 )
-from hobbyhorse.conformance.client.rule import Rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, rule
 from hobbyhorse.contract.reading import as_json, message_of
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import READS, SUBMISSIONS, TRANSIENT, AnnotatedTrace, Step
@@ -41,6 +41,8 @@ SOON = 10.0
 # Retries are endless after this factor of the longest wait and these seconds more. The margin is a minute wider than
 # that of polling, because a last retry may follow a pause that has grown.
 ENDLESS_RETRIES = (1.25, 120.0)
+# Failures in a row from which retries are judged: fewer may be the end of any run.
+FAILURES_IN_A_ROW = 3
 # Failures in a row that make an unfinished run an endless one: fewer may be a careful client that was cut off.
 MANY = 20
 
@@ -51,6 +53,10 @@ class RequestedWait:
 
     seconds: float
     slack: float
+
+
+def _may_be_missing(contract: Contract) -> bool:
+    return any(situation.status == 404 for situation in contract.operations["status"].situations.values())
 
 
 def requested_wait(step: Step) -> RequestedWait | None:
@@ -82,26 +88,37 @@ def _moment(text: str) -> float | None:
     return (moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
-def honours_retry_after(trace: AnnotatedTrace) -> list[str] | None:
-    """Measure the time between a response that requests a wait and the next request of its kind."""
-    found = []
-    seen = False
+@rule(
+    "RTY-01",
+    "honour-retry-after",
+    level=MUST,
+    severity="S3",
+    channel=WIRE,
+    timing=True,
+    says="After a 429 or 503 with Retry-After (seconds or a date, also more than a minute), send the next request of "
+    "its kind no sooner, and not much later.",
+    because="A client that retries sooner is refused again, and keeps the limit closed for others: "
+    "Azure/azure-sdk-for-go#15905, tryAGI/AutoSDK#294.",
+)
+def honour_retry_after(trace: AnnotatedTrace) -> Evidence:
     reads = (*request_groups(trace, "status"), *request_groups(trace, "result"))
     for group in (*_orders(trace), *reads, *_parts(request_groups(trace, "media"))):
         for step, again in pairwise(group):
             wait = requested_wait(step)
             if wait is None or not had_response(step, again) or called_back(trace, step, again):
                 continue
-            seen = True
+            yield OBSERVED
             # Measured from the response: the server counts the wait from there.
             gap = again.arrived - step.done
             if gap < wait.seconds - wait.slack:
-                found.append(_waited(again, gap, wait, "only"))
-            elif (
-                gap > max(2 * wait.seconds + 60.0, 1.5 * _usual(trace, group, step)) and again.number == step.number + 1
-            ):
-                found += [] if _called_back_at_all(trace) else [_waited(again, gap, wait, "as late as")]
-    return found if seen else None
+                yield Breach(_waited(again, gap, wait, "only"))
+            elif gap > max(2 * wait.seconds + 60.0, 1.5 * _usual(trace, group, step)) and _alone(trace, step, again):
+                yield Breach(_waited(again, gap, wait, "as late as"))
+
+
+def _alone(trace: AnnotatedTrace, step: Step, again: Step) -> bool:
+    """Whether nothing between two requests could have told the client about its job."""
+    return again.number == step.number + 1 and not _called_back_at_all(trace)
 
 
 def _usual(trace: AnnotatedTrace, group: RequestGroup, step: Step) -> float:
@@ -145,57 +162,85 @@ def _called_back_at_all(trace: AnnotatedTrace) -> bool:
     return bool(trace.deliveries)
 
 
-def fatal_is_fatal(trace: AnnotatedTrace) -> list[str] | None:
-    """Look for another request after the second permanent refusal.
-
-    A response about the job in between shows that the first refusal was transient after all. Submissions are known to
-    repeat each other only within one run.
-    """
-    found: list[str] = []
-    seen = False
+@rule(
+    "RTY-02",
+    "fatal-4xx-fast",
+    level=MUST,
+    severity="S2",
+    channel=WIRE,
+    says="Do not repeat a request that is refused with 400, 401, 403, 410 or 422 more than once, nor a submission that "
+    "is refused with 402 or 404.",
+    because="A wrong key was polled for ten minutes in ArcReel/ArcReel#684, a 403 for two minutes in "
+    "Axiomatic-AI/ax-mcp#113, while the user waited for an error that was already known; "
+    "ai-ecoverse/slicc#1326.",
+)
+def fatal_4xx_fast(trace: AnnotatedTrace) -> Evidence:
+    # Submissions are known to repeat each other only within one run.
     for order in _orders(trace) if trace.runs else ():
-        bad = [step for step in order if step.delivered and step.status in FATAL_ORDER]
-        seen = seen or bool(bad)
-        again = next((step for step in order if len(bad) > 1 and step.number > bad[1].number), None)
-        if again is not None:
-            found.append(
-                f"the submission was refused ({bad[0].status}, request {bad[0].number}) and retried more than once "
-                f"(request {again.number})"
-            )
+        yield from _repeated_submission(order)
     for role in sorted(READS):
         for group in request_groups(trace, role):
-            refused: list[Step] = []
-            for step, again in itertools.zip_longest(group, group[1:]):
-                if step.delivered and step.status in FATAL:
-                    refused.append(step)
-                    seen = True
-                elif step.ok and (step.kinds or step.unknown_stage):
-                    refused = []
-                if len(refused) > 1 and again is not None and not called_back(trace, step, again):
-                    first = refused[0]
-                    found.append(f"request {first.number} was refused ({first.status}) and repeated more than once")
-                    break
-    return found if seen else None
+            yield from _repeated_read(trace, group)
 
 
-def backs_off(trace: AnnotatedTrace) -> list[str] | None:
-    """Measure the client's own pauses between failures of one kind of request."""
-    found = []
-    seen = False
+def _repeated_submission(order: RequestGroup) -> Evidence:
+    """Look for a submission after the second permanent refusal."""
+    bad = [step for step in order if step.delivered and step.status in FATAL_ORDER]
+    if bad:
+        yield OBSERVED
+    again = next((step for step in order if len(bad) > 1 and step.number > bad[1].number), None)
+    if again is not None:
+        yield Breach(
+            f"the submission was refused ({bad[0].status}, request {bad[0].number}) and retried more than once "
+            f"(request {again.number})"
+        )
+
+
+def _repeated_read(trace: AnnotatedTrace, group: RequestGroup) -> Evidence:
+    """Look for a read after the second permanent refusal.
+
+    A response about the job in between shows that the first refusal was transient after all.
+    """
+    refused: list[Step] = []
+    for step, again in itertools.zip_longest(group, group[1:]):
+        if step.delivered and step.status in FATAL:
+            refused.append(step)
+            yield OBSERVED
+        elif step.ok and (step.kinds or step.unknown_stage):
+            refused = []
+        if len(refused) > 1 and again is not None and not called_back(trace, step, again):
+            first = refused[0]
+            yield Breach(f"request {first.number} was refused ({first.status}) and repeated more than once")
+            return
+
+
+@rule(
+    "RTY-03",
+    "backoff",
+    level=SHOULD,
+    severity="S3",
+    channel=WIRE,
+    timing=True,
+    says="Pause at least 0.1 s between a failure and the next attempt, and do not shorten the pauses; a wait that "
+    "Retry-After requests is not a pause of the client.",
+    because="Immediate retries turn an outage into a flood: Azure/azure-sdk-for-go#15905 sets a floor of a second.",
+)
+def backoff(trace: AnnotatedTrace) -> Evidence:
     for group in (*request_groups(trace, "status"), *request_groups(trace, "result"), *request_groups(trace, "media")):
         for stretch, again in consecutive(group, lambda step: step.transient):
             chain = stretch if again is None else (*stretch, again)
-            seen = seen or len(chain) > 1
-            found += _hasty(trace, chain) + _hastening(trace, chain)
-    return found if seen else None
+            if len(chain) > 1:
+                yield OBSERVED
+                yield from _hasty(trace, chain)
+                yield from _hastening(trace, chain)
 
 
-def _hasty(trace: AnnotatedTrace, chain: RequestGroup) -> list[str]:
-    """Return a finding if the first retry came too soon. An HTTP library's own retry of a dead connection is exempt."""
+def _hasty(trace: AnnotatedTrace, chain: RequestGroup) -> Iterator[Breach]:
+    """Yield a breach if the first retry came too soon. An HTTP library's own retry of a dead connection is exempt."""
     first = 1 if chain[0].status == 0 and len(chain) > 2 else 0
     # HTTP libraries retry once on a stale pooled connection, without a pause.
-    if len(chain) < 2 or (chain[0].status == 0 and first == 0):
-        return []
+    if chain[0].status == 0 and first == 0:
+        return
     step, again = chain[first], chain[first + 1]
     gap = again.arrived - step.done
     # Resuming an interrupted download immediately transfers nothing twice.
@@ -203,13 +248,11 @@ def _hasty(trace: AnnotatedTrace, chain: RequestGroup) -> list[str]:
     # A request or a callback in between may explain an early retry.
     idle = again.number == step.number + 1 and not called_back(trace, step, again)
     if _retry_after(step) is None and idle and not resumes and 0 <= gap < LEAST_RETRY_GAP:
-        return [f"request {step.number} failed ({_how(step)}), and request {again.number} came {gap:.3f} s later"]
-    return []
+        yield Breach(f"request {step.number} failed ({_how(step)}), and request {again.number} came {gap:.3f} s later")
 
 
-def _hastening(trace: AnnotatedTrace, chain: RequestGroup) -> list[str]:
-    """Return a finding if the pauses between failures with the same status shrink."""
-    found = []
+def _hastening(trace: AnnotatedTrace, chain: RequestGroup) -> Iterator[Breach]:
+    """Yield a breach if the pauses between failures with the same status shrink."""
     pairs = [(step, again) for step, again in pairwise(chain) if step.delivered and _retry_after(step) is None]
     for status in sorted({step.status for step, _ in pairs}):
         gaps = [again.arrived - step.done for step, again in pairs if step.status == status]
@@ -220,11 +263,10 @@ def _hastening(trace: AnnotatedTrace, chain: RequestGroup) -> list[str]:
         half = len(gaps) // 2
         first, last = gaps[:half], gaps[half:]
         if max(last) < min(first) and sum(last) / len(last) < 0.5 * sum(first) / len(first):
-            found.append(
+            yield Breach(
                 f"from request {chain[0].number} on, {len(gaps)} attempts failed ({status}), and the pauses shrank "
                 f"from {first[0]:.2f} s to {last[-1]:.2f} s"
             )
-    return found
 
 
 def _how(step: Step) -> str:
@@ -233,24 +275,34 @@ def _how(step: Step) -> str:
     return f"an unusable body, {step.status}" if step.status < 400 else str(step.status)
 
 
-def one_blip_survives(trace: AnnotatedTrace) -> list[str] | None:
-    """Check what becomes of a job after one transient failure."""
+@rule(
+    "RTY-04",
+    "one-blip-survives",
+    level=MUST,
+    severity="S1",
+    channel=OUTCOME,
+    says="One transient failure of a read or download (no response, 408, 425, 429, 5xx) does not lose the job, and is "
+    "not a reason to submit again.",
+    because="The job continues and is billed: one 502 lost it in valyuAI/valyu-py#126, 429 and 408 were fatal in "
+    "shrimbly/node-banana#116.",
+)
+def one_blip_survives(trace: AnnotatedTrace) -> Evidence:
     if trace.accepted is None or trace.trace.drill != "once" or len(trace.runs) != 1:
-        return None
+        return
     # With a second failure or fault, that one may be why the client gave up.
     blips = [step for step in trace.of(*READS, "media") if _passes(step)]
     if len(blips) != 1 or not all(undisturbed(trace, step) for step in trace.steps if step is not blips[0]):
-        return None
-    blip, found = blips[0], []
+        return
+    yield OBSERVED
+    blip = blips[0]
     failed = any(step.failure for step in trace.steps)
     again = next((step for step in trace.after(blip, trace.submits)), None)
     if again is not None and not failed:
-        found.append(f"request {blip.number} failed once ({_how(blip)}), and request {again.number} submits again")
+        yield Breach(f"request {blip.number} failed once ({_how(blip)}), and request {again.number} submits again")
     # A later request shows that the client went on.
     last = trace.of(*READS, "media")[-1]
     if last is blip and not failed and gave_up(trace) and _promptly(trace, blip):
-        found.append(f"request {blip.number} failed once ({_how(blip)}), and the client gave the job up")
-    return found
+        yield Breach(f"request {blip.number} failed once ({_how(blip)}), and the client gave the job up")
 
 
 def _passes(step: Step) -> bool:
@@ -267,22 +319,31 @@ def _promptly(trace: AnnotatedTrace, blip: Step) -> bool:
     return short and early and trace.outcome.ended - blip.arrived <= 60.0
 
 
-def missing_has_grace(trace: AnnotatedTrace) -> list[str] | None:
-    """Check what a client does about a job that is not found."""
+@rule(
+    "RTY-05",
+    "404-grace",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    applies=_may_be_missing,
+    says="If a job is not found directly after its submission, poll again; if it stays missing, give it up.",
+    because="The server that reads a job may not know it yet when another server has accepted it: "
+    "ddcat-ai/open-ai-canvas#492 allows three 404s; ArcReel/ArcReel#684 polled a job that did not exist.",
+)
+def missing_has_grace(trace: AnnotatedTrace) -> Evidence:
     missing = [step for step in trace.polls if _missing(step)]
     if not missing:
-        return None
-    found = []
+        return
+    yield OBSERVED
     for group in request_groups(trace, "status"):
         for stretch, again in consecutive(group, _missing):
             if len(stretch) - (1 if again is None else 0) > MOST_MISSING:
-                found.append(f"the job was not found {len(stretch)} times in a row, and was requested again each time")
+                yield Breach(f"the job was not found {len(stretch)} times in a row, and was requested again each time")
     last = missing[-1]
     if last is trace.reads[-1] and len(missing) == 1 and gave_up(trace) and _just_ordered(trace, last):
-        found.append(
+        yield Breach(
             f"request {last.number}, directly after the submission, did not find the job, and the client gave it up"
         )
-    return found
 
 
 def _missing(step: Step) -> bool:
@@ -298,10 +359,17 @@ def _just_ordered(trace: AnnotatedTrace, step: Step) -> bool:
     return first and trace.outcome.ended <= trace.accepted.done + SOON
 
 
-def retries_are_bounded(trace: AnnotatedTrace) -> list[str] | None:
-    """Look for retries that continue beyond every deadline."""
-    found: list[str] = []
-    seen = False
+@rule(
+    "RTY-06",
+    "retry-bounded",
+    level=MUST,
+    severity="S2",
+    channel=WIRE,
+    says="All retries end at the overall deadline; Retry-After does not extend it.",
+    because="Retries that restart their count, or waits that the server dictates, block the caller forever: "
+    "ddcat-ai/open-ai-canvas#492.",
+)
+def retry_bounded(trace: AnnotatedTrace) -> Evidence:
     kinds = (tuple(sorted(SUBMISSIONS)), ("status",), ("result",), ("media",))
     for group in itertools.chain.from_iterable(request_groups(trace, *roles) for roles in kinds):
         # Earlier runs were killed, which ended their retries.
@@ -310,9 +378,10 @@ def retries_are_bounded(trace: AnnotatedTrace) -> list[str] | None:
             continue
         failing = _failing(group)
         waits = [(step, again) for step, again in pairwise(group) if requested_wait(step) is not None]
-        seen = seen or len(failing) >= 3 or bool(waits)
-        found += _endless(trace, failing, since) + _carried(trace, waits, since)
-    return found if seen else None
+        if len(failing) >= FAILURES_IN_A_ROW or waits:
+            yield OBSERVED
+        yield from _endless(trace, failing, since)
+        yield from _carried(trace, waits, since)
 
 
 def _failing(group: RequestGroup) -> RequestGroup:
@@ -333,109 +402,26 @@ def _limit(trace: AnnotatedTrace, since: float) -> float:
     return since + factor * trace.patience + more
 
 
-def _endless(trace: AnnotatedTrace, failing: RequestGroup, since: float) -> list[str]:
-    if len(failing) < 3:
-        return []
+def _endless(trace: AnnotatedTrace, failing: RequestGroup, since: float) -> Iterator[Breach]:
+    if len(failing) < FAILURES_IN_A_ROW:
+        return
     first, last = failing[0], failing[-1]
     failures = f"{len(failing)} requests ({last.role}) failed in a row"
     if last.arrived > _limit(trace, since):
-        return [f"{failures}, and request {last.number} came {last.arrived - since:.0f} s after the wait began"]
-    if trace.outcome is None or trace.outcome.kind != "unfinished" or len(failing) < MANY:
-        return []
-    # An unfinished run was cut off. Only one that polled fast, or beyond the longest wait, would not have ended.
-    rapid = (last.arrived - first.arrived) / (len(failing) - 1) < 0.5 * trace.contract.polling.least_interval
-    if rapid or trace.outcome.ended > since + trace.patience:
-        return [f"{failures}, and the client does not end"]
-    return []
+        yield Breach(f"{failures}, and request {last.number} came {last.arrived - since:.0f} s after the wait began")
+    elif trace.outcome is not None and trace.outcome.kind == "unfinished" and len(failing) >= MANY:
+        # An unfinished run was cut off. Only one that polled fast, or beyond the longest wait, would not have ended.
+        rapid = (last.arrived - first.arrived) / (len(failing) - 1) < 0.5 * trace.contract.polling.least_interval
+        if rapid or trace.outcome.ended > since + trace.patience:
+            yield Breach(f"{failures}, and the client does not end")
 
 
-def _carried(trace: AnnotatedTrace, waits: list[tuple[Step, Step]], since: float) -> list[str]:
-    """Return a finding for each Retry-After that moved a request beyond the deadline."""
+def _carried(trace: AnnotatedTrace, waits: list[tuple[Step, Step]], since: float) -> Iterator[Breach]:
+    """Yield a breach for each Retry-After that moved a request beyond the deadline."""
     limit = _limit(trace, since)
-    return [
-        f"Retry-After took the client past its deadline: request {again.number} came {again.arrived - since:.0f} s "
-        "after the wait began"
-        for step, again in waits
-        if step.arrived <= limit < again.arrived and not called_back(trace, step, again)
-    ]
-
-
-def _may_be_missing(contract: Contract) -> bool:
-    return any(situation.status == 404 for situation in contract.operations["status"].situations.values())
-
-
-RULES = (
-    Rule(
-        "RTY-01",
-        "honour-retry-after",
-        "MUST",
-        "S3",
-        "wire",
-        "After a 429 or 503 with Retry-After (seconds or a date, also more than a minute), send the next request of "
-        "its kind no sooner, and not much later.",
-        "A client that retries sooner is refused again, and keeps the limit closed for others: "
-        "Azure/azure-sdk-for-go#15905, tryAGI/AutoSDK#294.",
-        honours_retry_after,
-        timing=True,
-    ),
-    Rule(
-        "RTY-02",
-        "fatal-4xx-fast",
-        "MUST",
-        "S2",
-        "wire",
-        "Do not repeat a request that is refused with 400, 401, 403, 410 or 422 more than once, nor a submission that "
-        "is refused with 402 or 404.",
-        "A wrong key was polled for ten minutes in ArcReel/ArcReel#684, a 403 for two minutes in "
-        "Axiomatic-AI/ax-mcp#113, while the user waited for an error that was already known; "
-        "ai-ecoverse/slicc#1326.",
-        fatal_is_fatal,
-    ),
-    Rule(
-        "RTY-03",
-        "backoff",
-        "SHOULD",
-        "S3",
-        "wire",
-        "Pause at least 0.1 s between a failure and the next attempt, and do not shorten the pauses; a wait that "
-        "Retry-After requests is not a pause of the client.",
-        "Immediate retries turn an outage into a flood: Azure/azure-sdk-for-go#15905 sets a floor of a second.",
-        backs_off,
-        timing=True,
-    ),
-    Rule(
-        "RTY-04",
-        "one-blip-survives",
-        "MUST",
-        "S1",
-        "outcome",
-        "One transient failure of a read or download (no response, 408, 425, 429, 5xx) does not lose the job, and is "
-        "not a reason to submit again.",
-        "The job continues and is billed: one 502 lost it in valyuAI/valyu-py#126, 429 and 408 were fatal in "
-        "shrimbly/node-banana#116.",
-        one_blip_survives,
-    ),
-    Rule(
-        "RTY-05",
-        "404-grace",
-        "MUST",
-        "S2",
-        "outcome",
-        "If a job is not found directly after its submission, poll again; if it stays missing, give it up.",
-        "The server that reads a job may not know it yet when another server has accepted it: "
-        "ddcat-ai/open-ai-canvas#492 allows three 404s; ArcReel/ArcReel#684 polled a job that did not exist.",
-        missing_has_grace,
-        _may_be_missing,
-    ),
-    Rule(
-        "RTY-06",
-        "retry-bounded",
-        "MUST",
-        "S2",
-        "wire",
-        "All retries end at the overall deadline; Retry-After does not extend it.",
-        "Retries that restart their count, or waits that the server dictates, block the caller forever: "
-        "ddcat-ai/open-ai-canvas#492.",
-        retries_are_bounded,
-    ),
-)
+    for step, again in waits:
+        if step.arrived <= limit < again.arrived and not called_back(trace, step, again):
+            yield Breach(
+                f"Retry-After took the client past its deadline: request {again.number} came "
+                f"{again.arrived - since:.0f} s after the wait began"
+            )

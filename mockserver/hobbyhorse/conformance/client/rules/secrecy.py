@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import orjson
 
-from hobbyhorse.conformance.client.rule import Rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, WIRE, Breach, Evidence, rule
 from hobbyhorse.scenarios.moves import JOB_URLS
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step, origin, parts
 from hobbyhorse.traces.trace import KEY
@@ -17,47 +17,88 @@ from hobbyhorse.traces.trace import KEY
 CREDENTIALS = frozenset({"authorization", "x-api-key"})
 
 
-def key_stays_from_files(trace: AnnotatedTrace) -> list[str] | None:
-    """Look for credentials in requests for files on hosts other than the provider's."""
-    files = [step for step in trace.of("media") if trace.origin(step) not in trace.homes]
-    return [sentence for step in files for sentence in _leaks(trace, step)] if files else None
+@rule(
+    "SEC-01",
+    "no-auth-to-media-host",
+    level=MUST,
+    severity="S1",
+    channel=WIRE,
+    says="Send the key only to the provider: fetch a file on another host without the key and without cookies.",
+    because="One HTTP client for everything sends its key to a CDN, and to the owner of the video URL's host: "
+    "gridaco/grida#909; the reverse happened in BerriAI/litellm#17016.",
+)
+def no_auth_to_media_host(trace: AnnotatedTrace) -> Evidence:
+    for step in trace.of("media"):
+        if trace.origin(step) not in trace.homes:
+            yield OBSERVED
+            yield from _leaks(trace, step)
 
 
-def key_stays_at_home(trace: AnnotatedTrace) -> list[str] | None:
-    """Look for credentials in requests to an origin that only a response has named."""
+@rule(
+    "SEC-02",
+    "no-auth-to-foreign-origin",
+    level=MUST,
+    severity="S1",
+    channel=WIRE,
+    says="Send no credentials to a URL in a response, or to the target of a redirect, if its origin is not the "
+    "provider's.",
+    because="An attacker who can write one URL into one response would gain the account: gridaco/grida#909.",
+)
+def no_auth_to_foreign_origin(trace: AnnotatedTrace) -> Evidence:
     gone = [step for step in trace.steps if _foreign(trace, trace.origin(step)) and step.role != "media"]
     gone += [step for step in trace.of("media") if trace.origin(step) == _known(trace, "foreign")]
-    named = any(_foreign(trace, _origin(address)) for step in trace.steps for address in _addresses(step))
-    return [sentence for step in gone for sentence in _leaks(trace, step)] if gone or named else None
+    if gone or any(_foreign(trace, _origin(address)) for step in trace.steps for address in _addresses(step)):
+        yield OBSERVED
+    for step in gone:
+        yield from _leaks(trace, step)
 
 
-def no_private_address(trace: AnnotatedTrace) -> list[str] | None:
-    """Look for requests to a private video URL that a response gave."""
+@rule(
+    "SEC-03",
+    "ssrf-guard",
+    level=SHOULD,
+    severity="S1",
+    channel=WIRE,
+    says="Do not fetch a video URL that is in a private network, on this machine, or of a scheme other than HTTP; the "
+    "host of the base URL is exempt.",
+    because="The author of the URL could reach the client's own network: openclaw/openclaw#103083, in five providers.",
+)
+def ssrf_guard(trace: AnnotatedTrace) -> Evidence:
     gave = {step.video for step in trace.steps if step.video is not None and _private(trace, step.video)}
+    if gave:
+        yield OBSERVED
     forbidden = ({_origin(address) for address in gave} | {_known(trace, "private")}) - {None} - trace.homes
-    met = [step for step in trace.steps if trace.origin(step) in forbidden]
-    found = [f"request {step.number} goes to {_bare(step)}, which cannot be a video of this provider" for step in met]
-    return found if gave or met else None
+    for step in trace.steps:
+        if trace.origin(step) in forbidden:
+            yield Breach(f"request {step.number} goes to {_bare(step)}, which cannot be a video of this provider")
 
 
-def no_secret_in_addresses(trace: AnnotatedTrace) -> list[str] | None:
-    """Look for the key in URLs and bodies."""
+@rule(
+    "SEC-04",
+    "no-secret-in-url",
+    level=SHOULD,
+    severity="S1",
+    channel=WIRE,
+    says="Put the key into no URL and no body, unless the provider requires it in the query.",
+    because="URLs are written into the logs of servers and proxies, and bodies are stored with the job; "
+    "gridaco/grida#909 is about a key that was sent to the wrong place.",
+)
+def no_secret_in_url(trace: AnnotatedTrace) -> Evidence:
     in_query = any(part == "query" for part, _, _ in trace.contract.security)
     # If the key occurs in the request that the client was given, its body proves nothing.
     if any(run.request is not None and KEY in orjson.dumps(run.request).decode() for run in trace.runs):
-        return None
-    found = []
+        return
     for step in trace.steps:
+        yield OBSERVED
         # A provider may put a key into a signed URL; the client only follows it.
         if KEY in unquote(step.exchange.url) and not in_query and not _given(trace, step):
-            found.append(f"request {step.number} has the key in its URL, {_bare(step)}")
+            yield Breach(f"request {step.number} has the key in its URL, {_bare(step)}")
         if KEY.encode() in step.exchange.body:
-            found.append(f"request {step.number} has the key in its body")
-    return found if trace.steps else None
+            yield Breach(f"request {step.number} has the key in its body")
 
 
-def _leaks(trace: AnnotatedTrace, step: Step) -> Iterator[str]:
-    """Yield a sentence for each credential that a request sends to a host that must not receive it.
+def _leaks(trace: AnnotatedTrace, step: Step) -> Iterator[Breach]:
+    """Yield a breach for each credential that a request sends to a host that must not receive it.
 
     At an origin that no response is known to name, the client may have an account of its own: there, only the
     provider's key counts.
@@ -68,9 +109,9 @@ def _leaks(trace: AnnotatedTrace, step: Step) -> Iterator[str]:
         # A host may get back the cookies that it set itself.
         cookie = name.lower() == "cookie" and not _sets_cookies(trace, there)
         if KEY in value or (known and (name.lower() in named or cookie)):
-            yield f"request {step.number} sends {name!r} to {there}"
+            yield Breach(f"request {step.number} sends {name!r} to {there}")
     if KEY in unquote(step.exchange.url) and not _given(trace, step):
-        yield f"request {step.number} sends the key in its URL to {there}"
+        yield Breach(f"request {step.number} sends the key in its URL to {there}")
 
 
 def _sets_cookies(trace: AnnotatedTrace, there: str) -> bool:
@@ -132,51 +173,3 @@ def _private(trace: AnnotatedTrace, address: str) -> bool:
 
 def _bare(step: Step) -> str:
     return step.exchange.url.partition("?")[0][:200]
-
-
-RULES = (
-    Rule(
-        "SEC-01",
-        "no-auth-to-media-host",
-        "MUST",
-        "S1",
-        "wire",
-        "Send the key only to the provider: fetch a file on another host without the key and without cookies.",
-        "One HTTP client for everything sends its key to a CDN, and to the owner of the video URL's host: "
-        "gridaco/grida#909; the reverse happened in BerriAI/litellm#17016.",
-        key_stays_from_files,
-    ),
-    Rule(
-        "SEC-02",
-        "no-auth-to-foreign-origin",
-        "MUST",
-        "S1",
-        "wire",
-        "Send no credentials to a URL in a response, or to the target of a redirect, if its origin is not the "
-        "provider's.",
-        "An attacker who can write one URL into one response would gain the account: gridaco/grida#909.",
-        key_stays_at_home,
-    ),
-    Rule(
-        "SEC-03",
-        "ssrf-guard",
-        "SHOULD",
-        "S1",
-        "wire",
-        "Do not fetch a video URL that is in a private network, on this machine, or of a scheme other than HTTP; the "
-        "host of the base URL is exempt.",
-        "The author of the URL could reach the client's own network: openclaw/openclaw#103083, in five providers.",
-        no_private_address,
-    ),
-    Rule(
-        "SEC-04",
-        "no-secret-in-url",
-        "SHOULD",
-        "S1",
-        "wire",
-        "Put the key into no URL and no body, unless the provider requires it in the query.",
-        "URLs are written into the logs of servers and proxies, and bodies are stored with the job; gridaco/grida#909 "
-        "is about a key that was sent to the wrong place.",
-        no_secret_in_addresses,
-    ),
-)

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+import sys
 from functools import cache
 
-from hobbyhorse.conformance.server.rule import ServerRule
+from hobbyhorse.conformance.rule import Rule, rules_in
+
+FAMILIES = {
+    "SHA": "shape",
+    "LIF": "lifecycle",
+    "IDN": "identity",
+    "AUT": "authentication",
+    "NEG": "negatives",
+    "IDM": "idempotency",
+    "CNL": "cancel",
+    "NTF": "callbacks",
+    "RET": "retention",
+    "MED": "media",
+    "MON": "money",
+}
 
 
 @cache
-def server_rules() -> tuple[ServerRule, ...]:
+def server_rules() -> tuple[Rule, ...]:
     """Return every rule, sorted by module name, then by number."""
-    found: list[ServerRule] = []
-    for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
-        found += importlib.import_module(f"{__name__}.{module.name}").RULES
-    return tuple(found)
+    return rules_in(sys.modules[__name__])
+
+
+def family_of(rule: Rule) -> str:
+    """Return the name of a rule's family; a family without a name keeps its letters."""
+    return FAMILIES.get(rule.family, rule.family)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hobbyhorse.conformance.rule import MUST, OBSERVED, Breach, Evidence, rule
 from hobbyhorse.conformance.server.expected import body_of, replaced_status
-from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.contract.forms.expressions import MISSING
-from hobbyhorse.contract.values import Contract
+from hobbyhorse.contract.values import Contract, Situation
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step, canonical
 from hobbyhorse.traces.orders import credentials, order_of
 
@@ -23,112 +23,140 @@ OTHER_REASONS = frozenset(
 KEY_USE_REFUSALS = ("key_mismatch", "key_used")
 
 
-def same_job(annotated: AnnotatedTrace) -> list[Breach] | None:
+def _keyed(contract: Contract) -> bool:
+    return contract.idempotency.mode != "none" and contract.idempotency.key is not None
+
+
+def _refuses(contract: Contract) -> bool:
+    return _keyed(contract) and any(name in contract.operations["submit"].situations for name in KEY_USE_REFUSALS)
+
+
+@rule(
+    "IDM-01",
+    "same-job",
+    level=MUST,
+    severity="S1",
+    applies=_keyed,
+    says="The same submission with the same key gets the same job while the key lives, or is refused if the contract "
+    "documents that.",
+    because="A client that got no response submits again and pays twice: Comfy-Org/ComfyUI#16204.",
+)
+def same_job(trace: AnnotatedTrace) -> Evidence:
     """Compare the responses to a repeated submission with the accepted first one."""
-    found: list[Breach] = []
-    seen = False
-    for first, again in _repeated(annotated):
-        if (
-            not _same_body(first, again)
-            or _refused_for_other_reasons(again)
-            or "key_in_flight" in again.reading.situations
-        ):
-            continue
-        seen = True
-        found += _not_same_job(annotated, first, again)
-    return found if seen else None
+    for first, again in _repeated(trace):
+        in_flight = "key_in_flight" in again.reading.situations
+        if _same_body(first, again) and not _refused_for_other_reasons(again) and not in_flight:
+            yield OBSERVED
+            yield from _not_same_job(trace, first, again)
 
 
-def _not_same_job(annotated: AnnotatedTrace, first: Step, again: Step) -> list[Breach]:
-    """Return the violations in the response to the same submission with the same key."""
+def _not_same_job(trace: AnnotatedTrace, first: Step, again: Step) -> Iterator[Breach]:
+    """Yield the violation in the response to the same submission with the same key."""
     which = f"request {again.number} repeats request {first.number} with its key"
-    if annotated.contract.idempotency.mode == "reject":
-        if not again.accepted:
-            return []
-        return [Breach(f"{which} and is accepted; documented: a used key is refused", (MODE,), again.job_told)]
-    if not again.accepted:
-        return [Breach(f"{which} and is refused ({again.status}); documented: the same job", (MODE,), again.status)]
-    if again.job_told != first.job_told:
-        return [Breach(f"{which} and gets the job {again.job_told}, not {first.job_told}", (MODE,), again.job_told)]
-    return []
+    if trace.contract.idempotency.mode == "reject":
+        if again.accepted:
+            yield Breach(f"{which} and is accepted; documented: a used key is refused", (MODE,), again.job_told)
+    elif not again.accepted:
+        yield Breach(f"{which} and is refused ({again.status}); documented: the same job", (MODE,), again.status)
+    elif again.job_told != first.job_told:
+        yield Breach(f"{which} and gets the job {again.job_told}, not {first.job_told}", (MODE,), again.job_told)
 
 
-def other_body_refused(annotated: AnnotatedTrace) -> list[Breach] | None:
+@rule(
+    "IDM-02",
+    "other-body-refused",
+    level=MUST,
+    severity="S2",
+    applies=_refuses,
+    says="Another submission with a used key is refused, as documented.",
+    because="A client that gets the first job for another submission shows one user's video to another: "
+    "danny-avila/LibreChat#14344.",
+)
+def other_body_refused(trace: AnnotatedTrace) -> Evidence:
     """Check the responses to another submission with a used key."""
-    found: list[Breach] = []
-    seen = False
-    for first, again in _repeated(annotated):
-        if not _another_order(annotated, first, again) or _refused_for_other_reasons(again):
+    situations = trace.contract.operations["submit"].situations
+    name = next((name for name in KEY_USE_REFUSALS if name in situations), KEY_USE_REFUSALS[0])
+    place = f"lifecycle.json#/operations/submit/situations/{name}"
+    for first, again in _repeated(trace):
+        if not _another_order(trace, first, again) or _refused_for_other_reasons(again):
             continue
-        seen = True
-        name = next(
-            (name for name in KEY_USE_REFUSALS if name in annotated.contract.operations["submit"].situations),
-            KEY_USE_REFUSALS[0],
-        )
-        place = f"lifecycle.json#/operations/submit/situations/{name}"
+        yield OBSERVED
         if again.accepted:
             job = "the same job" if again.job_told == first.job_told else f"another job, {again.job_told}"
             message = f"request {again.number} has the key of request {first.number} and another body, and gets {job}"
-            found.append(Breach(message, (place, MODE), again.status))
+            yield Breach(message, (place, MODE), again.status)
         # A refusal in recorded traffic may have another reason; only the suite's own probe shows the documented one.
         elif again.exchange.expected in KEY_USE_REFUSALS:
-            found += _refused_refused_for_other_reasons(annotated, again, name, place)
-    return found if seen else None
+            yield from _undocumented_refusal(again, situations.get(name), place)
 
 
-def _refused_refused_for_other_reasons(annotated: AnnotatedTrace, again: Step, name: str, place: str) -> list[Breach]:
-    """Return the violation if a refusal has an undocumented status."""
-    documented = annotated.contract.operations["submit"].situations.get(name)
-    if documented is None or documented.status == again.status:
-        return []
-    message = f"request {again.number} has a used key and another body: {again.status}, documented: {documented.status}"
-    return [Breach(message, (f"{place}/status", place), again.status, replaced_status(place, again.status))]
+def _undocumented_refusal(again: Step, documented: Situation | None, place: str) -> Iterator[Breach]:
+    """Yield the violation if a refusal has another status than the documented one."""
+    if documented is not None and documented.status != again.status:
+        message = (
+            f"request {again.number} has a used key and another body: {again.status}, documented: {documented.status}"
+        )
+        yield Breach(message, (f"{place}/status", place), again.status, replaced_status(place, again.status))
 
 
-def concurrent_one_job(annotated: AnnotatedTrace) -> list[Breach] | None:
+@rule(
+    "IDM-03",
+    "concurrent-one-job",
+    level=MUST,
+    severity="S1",
+    applies=_keyed,
+    says="One submission that is sent several times concurrently with one key makes one job.",
+    because="A server that looks the key up before it stores it lets both through: rmyndharis/OpenWA#464 saw "
+    "duplicates within a second.",
+)
+def concurrent_one_job(trace: AnnotatedTrace) -> Evidence:
     """Count the jobs made from one submission that was sent several times concurrently."""
-    found: list[Breach] = []
-    seen = False
-    for steps in _by_key(annotated):
-        for body in dict.fromkeys(canonical(step.exchange.body) for step in steps if _complete_body(step)):
-            same = [step for step in steps if _complete_body(step) and canonical(step.exchange.body) == body]
+    for crowd in _crowds(trace):
+        jobs = {step.job_told for step in crowd if step.accepted}
+        if jobs and sum(step.delivered for step in crowd) > 1:
+            yield OBSERVED
+        if len(jobs) > 1 and all(_alive(trace, crowd[0], step) for step in crowd):
+            named = ", ".join(sorted(map(str, jobs)))
+            message = (
+                f"one submission, sent {len(crowd)} times concurrently with one key, made {len(jobs)} jobs: {named}"
+            )
+            yield Breach(message, (MODE,), sorted(map(str, jobs)))
+
+
+def _crowds(trace: AnnotatedTrace) -> Iterator[list[Step]]:
+    """Yield the overlapping submissions of one body with one key."""
+    for steps in _by_key(trace):
+        complete = [step for step in steps if _complete_body(step)]
+        for body in dict.fromkeys(canonical(step.exchange.body) for step in complete):
+            same = [step for step in complete if canonical(step.exchange.body) == body]
             # Requests one after the other are IDM-01's subject; only overlapping ones race.
-            crowd = [step for step in same if any(_overlap(step, other) for other in same if other is not step)]
-            jobs = {step.job_told for step in crowd if step.accepted}
-            seen = seen or (bool(jobs) and sum(step.delivered for step in crowd) > 1)
-            if len(jobs) > 1 and all(_alive(annotated, crowd[0], step) for step in crowd):
-                named = ", ".join(sorted(map(str, jobs)))
-                message = (
-                    f"one submission, sent {len(crowd)} times concurrently with one key, made {len(jobs)} jobs: {named}"
-                )
-                found.append(Breach(message, (MODE,), sorted(map(str, jobs))))
-    return found if seen else None
+            yield [step for step in same if any(_overlap(step, other) for other in same if other is not step)]
 
 
-def _by_key(annotated: AnnotatedTrace) -> Iterator[list[Step]]:
+def _by_key(trace: AnnotatedTrace) -> Iterator[list[Step]]:
     """Yield the submissions with one idempotency key, one URL and one account."""
     groups: dict[object, list[Step]] = {}
-    for step in annotated.submits:
-        key = annotated.key(step)
+    for step in trace.submits:
+        key = trace.key(step)
         if key:
             # Two accounts may use the same key: providers keep keys per account.
-            groups.setdefault((key, step.exchange.url, credentials(annotated, step)), []).append(step)
+            groups.setdefault((key, step.exchange.url, credentials(trace, step)), []).append(step)
     yield from (sorted(steps, key=lambda step: step.arrived) for steps in groups.values() if len(steps) > 1)
 
 
-def _repeated(annotated: AnnotatedTrace) -> Iterator[tuple[Step, Step]]:
+def _repeated(trace: AnnotatedTrace) -> Iterator[tuple[Step, Step]]:
     """Yield the first accepted submission with a key, paired with each later one while the key was alive."""
-    for steps in _by_key(annotated):
+    for steps in _by_key(trace):
         for first in [step for step in steps if step.accepted][:1]:
             for again in steps:
-                later = again is not first and again.arrived >= first.done and _alive(annotated, first, again)
+                later = again is not first and again.arrived >= first.done and _alive(trace, first, again)
                 if later and again.delivered and not again.transient:
                     yield first, again
 
 
-def _alive(annotated: AnnotatedTrace, first: Step, again: Step) -> bool:
+def _alive(trace: AnnotatedTrace, first: Step, again: Step) -> bool:
     # From the first arrival: the server may count from any moment between that and its response.
-    return again.arrived - first.arrived < CERTAIN * annotated.contract.idempotency.life
+    return again.arrived - first.arrived < CERTAIN * trace.contract.idempotency.life
 
 
 def _overlap(one: Step, other: Step) -> bool:
@@ -146,58 +174,13 @@ def _same_body(one: Step, other: Step) -> bool:
     )
 
 
-def _another_order(annotated: AnnotatedTrace, one: Step, other: Step) -> bool:
+def _another_order(trace: AnnotatedTrace, one: Step, other: Step) -> bool:
     """Whether two submissions order different videos, with defaults taken into account."""
     if not _complete_body(one) or not _complete_body(other) or _same_body(one, other):
         return False
-    first, second = order_of(annotated, one), order_of(annotated, other)
+    first, second = order_of(trace, one), order_of(trace, other)
     return first is not None and second is not None and first.identity != second.identity
 
 
 def _refused_for_other_reasons(step: Step) -> bool:
     return step.status in OTHER_REFUSALS or (step.refused and bool(OTHER_REASONS & set(step.reading.situations)))
-
-
-def _keyed(contract: Contract) -> bool:
-    return contract.idempotency.mode != "none" and contract.idempotency.key is not None
-
-
-def _refuses(contract: Contract) -> bool:
-    return _keyed(contract) and any(name in contract.operations["submit"].situations for name in KEY_USE_REFUSALS)
-
-
-RULES = (
-    ServerRule(
-        "IDM-01",
-        "same-job",
-        "MUST",
-        "S1",
-        "The same submission with the same key gets the same job while the key lives, or is refused if the contract "
-        "documents that.",
-        "A client that got no response submits again and pays twice: Comfy-Org/ComfyUI#16204.",
-        same_job,
-        _keyed,
-    ),
-    ServerRule(
-        "IDM-02",
-        "other-body-refused",
-        "MUST",
-        "S2",
-        "Another submission with a used key is refused, as documented.",
-        "A client that gets the first job for another submission shows one user's video to another: "
-        "danny-avila/LibreChat#14344.",
-        other_body_refused,
-        _refuses,
-    ),
-    ServerRule(
-        "IDM-03",
-        "concurrent-one-job",
-        "MUST",
-        "S1",
-        "One submission that is sent several times concurrently with one key makes one job.",
-        "A server that looks the key up before it stores it lets both through: rmyndharis/OpenWA#464 saw duplicates "
-        "within a second.",
-        concurrent_one_job,
-        _keyed,
-    ),
-)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hobbyhorse.conformance.rule import MUST, OBSERVED, Breach, rule
 from hobbyhorse.conformance.server.expected import (
+    KindEvidence,
     body_of,
     conclusive_probes,
     home_of,
@@ -16,7 +18,6 @@ from hobbyhorse.conformance.server.expected import (
     refused_as,
     responses_of,
 )
-from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.contract.forms.expressions import resolve
 from hobbyhorse.contract.reading import message_of, read_items
 from hobbyhorse.contract.values import Contract, find_situation
@@ -29,72 +30,119 @@ ID_PATTERNS: Mapping[str, str] = {
     "hex16": "[0-9a-f]{16}",
     "hex32": "[0-9a-f]{32}",
 }
-Found = Iterator[tuple[Hashable, Breach]]
+
 
 # A shorter prompt may occur in another text by accident.
 LEAST_TELLING = 8
 
 
-def form(annotated: AnnotatedTrace) -> list[Breach] | None:
+def _lists_jobs(contract: Contract) -> bool:
+    listing = contract.operations.get("list")
+    return listing is not None and listing.items is not None and "job" in listing.items.bindings
+
+
+@rule(
+    "IDN-01",
+    "form",
+    level=MUST,
+    severity="S3",
+    says="A job's id has the documented form.",
+    because="Ids are stored in columns as wide as documented, and put into paths unescaped.",
+)
+@one_per_kind
+def form(trace: AnnotatedTrace) -> KindEvidence:
     """Compare the ids of accepted jobs with the documented form."""
-    contract = annotated.contract
-    accepted = [(step, job) for step in annotated.submits if step.accepted and (job := step.job_told)]
-    found = []
-    for step, job in accepted:
-        prefix, pattern = contract.job_id_prefix, ID_PATTERNS.get(contract.job_id_form)
-        if not job.startswith(prefix):
-            message = f"{label(step)}: the job id is {job!r}; documented prefix: {prefix!r}"
-            found.append(("prefix", Breach(message, ("lifecycle.json#/job_id/prefix",), job)))
-        elif pattern is not None and not re.fullmatch(pattern, job[len(prefix) :], re.IGNORECASE):
-            after = f" after {prefix!r}" if prefix else ""
-            message = f"{label(step)}: the job id is {job!r}; documented form: {contract.job_id_form}{after}"
-            found.append(("form", Breach(message, ("lifecycle.json#/job_id/form",), job)))
-    return one_per_kind(found) if accepted else None
+    for step in trace.submits:
+        job = step.job_told
+        if step.accepted and job:
+            yield OBSERVED
+            yield from _malformed(trace.contract, step, job)
 
 
-def unique(annotated: AnnotatedTrace) -> list[Breach] | None:
+def _malformed(contract: Contract, step: Step, job: str) -> KindEvidence:
+    prefix, pattern = contract.job_id_prefix, ID_PATTERNS.get(contract.job_id_form)
+    if not job.startswith(prefix):
+        message = f"{label(step)}: the job id is {job!r}; documented prefix: {prefix!r}"
+        yield "prefix", Breach(message, ("lifecycle.json#/job_id/prefix",), job)
+    elif pattern is not None and not re.fullmatch(pattern, job[len(prefix) :], re.IGNORECASE):
+        after = f" after {prefix!r}" if prefix else ""
+        message = f"{label(step)}: the job id is {job!r}; documented form: {contract.job_id_form}{after}"
+        yield "form", Breach(message, ("lifecycle.json#/job_id/form",), job)
+
+
+@rule(
+    "IDN-02",
+    "unique",
+    level=MUST,
+    severity="S1",
+    says="No two submissions get the same id, and a response is about the requested job.",
+    because="Two clients with one id get one video, and one of them paid for the other's.",
+)
+@one_per_kind
+def unique(trace: AnnotatedTrace) -> KindEvidence:
     """Find ids shared by different submissions, and responses about another job than the requested one."""
-    found: list[tuple[Hashable, Breach]] = []
+    yield from _shared(trace)
+    yield from _about_another_job(trace)
+
+
+def _shared(trace: AnnotatedTrace) -> KindEvidence:
+    """Compare the ids of all accepted submissions."""
     owners: dict[str, Step] = {}
-    accepted = [step for step in annotated.submits if step.accepted]
-    for step in accepted:
+    for count, step in enumerate(step for step in trace.submits if step.accepted):
+        if count:  # one submission alone has no other to share its id with
+            yield OBSERVED
         first = owners.setdefault(str(step.job_told), step)
-        if first is not step and not _repeats(annotated, first, step):
+        if first is not step and not _repeats(trace, first, step):
             message = f"{label(step)} gets the job of {label(first)}, {step.job_told!r}"
-            places = ("lifecycle.json#/idempotency/mode", responses_of(operation_of(annotated, step)))
-            found.append((step.role, Breach(message, places, step.job_told)))
-    named = [step for step in annotated.of("status", "result", "cancel") if step.exchange.job and step.job_told]
-    for step in named:
+            places = ("lifecycle.json#/idempotency/mode", responses_of(operation_of(trace, step)))
+            yield step.role, Breach(message, places, step.job_told)
+
+
+def _about_another_job(trace: AnnotatedTrace) -> KindEvidence:
+    """Compare the job of each response with the job of its request."""
+    for step in trace.of("status", "result", "cancel"):
+        if not step.exchange.job or not step.job_told:
+            continue
+        yield OBSERVED
         if step.job_told != step.exchange.job:
             message = f"{label(step)} is for the job {step.exchange.job!r}; the response is about {step.job_told!r}"
             bound = (f"lifecycle.json#/operations/{step.role}/bindings/job",)
-            found.append((step.role, Breach(message, bound, step.job_told)))
-    return one_per_kind(found) if len(accepted) > 1 or named else None
+            yield step.role, Breach(message, bound, step.job_told)
 
 
-def _repeats(annotated: AnnotatedTrace, first: Step, again: Step) -> bool:
+def _repeats(trace: AnnotatedTrace, first: Step, again: Step) -> bool:
     """Whether a submission may get another one's job: it has the same key, though not necessarily the same body."""
-    place, key = annotated.contract.idempotency.key, annotated.key(first)
+    place, key = trace.contract.idempotency.key, trace.key(first)
     if place is None:
         return False
     # A key in the body is part of it: equal bodies have the same key.
     if place.part != "header":
         return canonical(first.exchange.body) == canonical(again.exchange.body)
-    return key is not None and key == annotated.key(again)
+    return key is not None and key == trace.key(again)
 
 
-def unknown_refused(annotated: AnnotatedTrace) -> list[Breach] | None:
+@rule(
+    "IDN-03",
+    "unknown-refused",
+    level=MUST,
+    severity="S2",
+    says="An unknown id is refused, as documented.",
+    because="A client that resumes a lost job polls to its deadline, unless it gets a refusal.",
+)
+@one_per_kind
+def unknown_refused(trace: AnnotatedTrace) -> KindEvidence:
     """Find responses that show a job that does not exist, or refuse it in an undocumented way."""
-    steps = conclusive_probes(annotated, "identity:unknown", "identity:malformed")
-    return one_per_kind(pair for step in steps for pair in _unknown(annotated, step)) if steps else None
+    for step in conclusive_probes(trace, "identity:unknown", "identity:malformed"):
+        yield OBSERVED
+        yield from _unknown(trace, step)
 
 
-def _unknown(annotated: AnnotatedTrace, step: Step) -> Found:
-    refusals = refused_as(annotated, step, "unknown_job")
+def _unknown(trace: AnnotatedTrace, step: Step) -> KindEvidence:
+    refusals = refused_as(trace, step, "unknown_job")
     if refusals and step.ok:
-        operation = operation_of(annotated, step)
+        operation = operation_of(trace, step)
         meant = find_situation(operation, "unknown_job")
-        places = (home_of(annotated.contract, operation, meant.name),) if meant is not None else ()
+        places = (home_of(trace.contract, operation, meant.name),) if meant is not None else ()
         message = f"{label(step)}: the unknown job {step.exchange.job!r} gets {step.status}; documented: a refusal"
         yield (step.role, step.exchange.probe, "ok"), Breach(message, places, step.status)
     # A malformed id may be refused in any way (as a bad request, say): only a well-formed one shows the documented one.
@@ -102,15 +150,25 @@ def _unknown(annotated: AnnotatedTrace, step: Step) -> Found:
         yield from (((step.role, breach.places), breach) for breach in refusals)
 
 
-def foreign_refused(annotated: AnnotatedTrace) -> list[Breach] | None:
+@rule(
+    "IDN-04",
+    "foreign-refused",
+    level=MUST,
+    severity="S1",
+    says="Another account's job is refused, as documented or like an unknown one, and nothing of it is revealed.",
+    because="Anyone who guesses an id, or finds one in a log, sees another account's video.",
+)
+@one_per_kind
+def foreign_refused(trace: AnnotatedTrace) -> KindEvidence:
     """Find responses to another account that show a job, or leak parts of it in a refusal."""
-    steps = conclusive_probes(annotated, "identity:foreign")
-    return one_per_kind(pair for step in steps for pair in _foreign(annotated, step)) if steps else None
+    for step in conclusive_probes(trace, "identity:foreign"):
+        yield OBSERVED
+        yield from _foreign(trace, step)
 
 
-def _foreign(annotated: AnnotatedTrace, step: Step) -> Found:
-    refusals = refused_as(annotated, step, "foreign_job", ["unknown_job"])
-    shown = _shown(annotated, step)
+def _foreign(trace: AnnotatedTrace, step: Step) -> KindEvidence:
+    refusals = refused_as(trace, step, "foreign_job", ["unknown_job"])
+    shown = _shown(trace, step)
     if refusals and step.ok:
         message = f"{label(step)}: another account's key gets {step.status} for the job {step.exchange.job!r}"
         yield (step.role, "ok"), Breach(message, (), step.status)
@@ -121,14 +179,14 @@ def _foreign(annotated: AnnotatedTrace, step: Step) -> Found:
         yield from (((step.role, breach.places), breach) for breach in refusals)
 
 
-def _shown(annotated: AnnotatedTrace, step: Step) -> list[str]:
+def _shown(trace: AnnotatedTrace, step: Step) -> list[str]:
     """Return the parts of a job that a refusal leaks: its stage, its video, its prompt."""
     job = step.exchange.job
-    others = [other for other in annotated.steps if other.job == job and other.exchange.probe != step.exchange.probe]
+    others = [other for other in trace.steps if other.job == job and other.exchange.probe != step.exchange.probe]
     stages = {other.stage for other in others if isinstance(other.stage, str)}
     # Without the query: a signed link has another signature each time.
     videos = {other.video.partition("?")[0] for other in others if other.video}
-    prompts = {text for other in annotated.submits if other.job_told == job for text in _prompts(annotated, other)}
+    prompts = {text for other in trace.submits if other.job_told == job for text in _prompts(trace, other)}
     # A refusal that is not JSON, such as an HTML page, can leak as well.
     texts = list(_texts(step.value)) or [step.exchange.answer.decode(errors="replace")]
     leaks = {
@@ -148,40 +206,50 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(one)
 
 
-def _prompts(annotated: AnnotatedTrace, step: Step) -> Iterator[str]:
+def _prompts(trace: AnnotatedTrace, step: Step) -> Iterator[str]:
     """Yield the prompts of a submission that are long enough to be recognised."""
     body = message_of((), body_of(step))
-    parameters = operation_of(annotated, step).model_parameters.get(body)
-    for model in annotated.contract.models:
+    parameters = operation_of(trace, step).model_parameters.get(body)
+    for model in trace.contract.models:
         for pointer in model.parameters.get("prompt", ()):
             found = resolve(parameters, pointer)
             if isinstance(found, str) and len(found) >= LEAST_TELLING:
                 yield found
 
 
-def listed(annotated: AnnotatedTrace) -> list[Breach] | None:
+@rule(
+    "IDN-05",
+    "listed",
+    level=MUST,
+    severity="S2",
+    applies=_lists_jobs,
+    says="A list has the accepted jobs.",
+    because="A client that lost an id looks for its job in the list before it submits it again.",
+)
+@one_per_kind
+def listed(trace: AnnotatedTrace) -> KindEvidence:
     """Find accepted jobs that are missing from a complete list."""
-    found = []
-    seen = False
-    for step in conclusive_probes(annotated, "identity:list"):
-        jobs = [
-            # A job accepted while the list was made may be missing in it.
-            str(one.job_told)
-            for one in annotated.submits
-            if one.accepted and one.done < step.arrived and _ours(one)
-        ]
+    for step in conclusive_probes(trace, "identity:list"):
+        jobs = _accepted_before(trace, step)
         if not step.ok or not jobs:
             continue
-        items = read_items(operation_of(annotated, step), message_of((), step.value))
+        items = read_items(operation_of(trace, step), message_of((), step.value))
         missing = [job for job in jobs if job not in {item.get("job") for item in items}]
         # On a paged list the job may be on another page.
         whole = _complete_list(step, len(items))
-        seen = seen or whole or not missing
+        if whole or not missing:
+            yield OBSERVED
         if missing and whole:
             message = f"{label(step)}: a complete list of {len(items)} jobs lacks {missing[0]!r}"
             places = ("lifecycle.json#/operations/list/items", "lifecycle.json#/operations/list/situations/listed")
-            found.append(("list", Breach(message, places, len(items))))
-    return one_per_kind(found) if seen else None
+            yield "list", Breach(message, places, len(items))
+
+
+def _accepted_before(trace: AnnotatedTrace, listing: Step) -> list[str]:
+    """Return the suite's own jobs that were accepted before a list was requested."""
+    # A job accepted while the list was made may be missing in it.
+    earlier = (step for step in trace.submits if step.accepted and step.done < listing.arrived)
+    return [str(step.job_told) for step in earlier if _ours(step)]
 
 
 def _ours(step: Step) -> bool:
@@ -200,58 +268,3 @@ def _complete_list(step: Step, items: int) -> bool:
 
 def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _lists_jobs(contract: Contract) -> bool:
-    listing = contract.operations.get("list")
-    return listing is not None and listing.items is not None and "job" in listing.items.bindings
-
-
-RULES = (
-    ServerRule(
-        "IDN-01",
-        "form",
-        "MUST",
-        "S3",
-        "A job's id has the documented form.",
-        "Ids are stored in columns as wide as documented, and put into paths unescaped.",
-        form,
-    ),
-    ServerRule(
-        "IDN-02",
-        "unique",
-        "MUST",
-        "S1",
-        "No two submissions get the same id, and a response is about the requested job.",
-        "Two clients with one id get one video, and one of them paid for the other's.",
-        unique,
-    ),
-    ServerRule(
-        "IDN-03",
-        "unknown-refused",
-        "MUST",
-        "S2",
-        "An unknown id is refused, as documented.",
-        "A client that resumes a lost job polls to its deadline, unless it gets a refusal.",
-        unknown_refused,
-    ),
-    ServerRule(
-        "IDN-04",
-        "foreign-refused",
-        "MUST",
-        "S1",
-        "Another account's job is refused, as documented or like an unknown one, and nothing of it is revealed.",
-        "Anyone who guesses an id, or finds one in a log, sees another account's video.",
-        foreign_refused,
-    ),
-    ServerRule(
-        "IDN-05",
-        "listed",
-        "MUST",
-        "S2",
-        "A list has the accepted jobs.",
-        "A client that lost an id looks for its job in the list before it submits it again.",
-        listed,
-        _lists_jobs,
-    ),
-)

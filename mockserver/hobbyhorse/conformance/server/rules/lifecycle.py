@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hobbyhorse.conformance.server.expected import bound_at, home_of, label, one_per_kind, operation_of
-from hobbyhorse.conformance.server.rule import Breach, ServerRule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, Breach, Evidence, rule
+from hobbyhorse.conformance.server.expected import KindEvidence, bound_at, home_of, label, one_per_kind, operation_of
 from hobbyhorse.contract.forms.expressions import format_pointer
 from hobbyhorse.contract.lifecycle import Graph
 from hobbyhorse.contract.values import Contract
@@ -39,114 +39,166 @@ class Sighting:
         return f"{label(self.step)} shows {' or '.join(sorted(self.stages))}"
 
 
-def legal_edges(annotated: AnnotatedTrace) -> list[Breach] | None:
+def _reports(*names: str) -> Callable[[Contract], bool]:
+    def applies(contract: Contract) -> bool:
+        return any(name in one.bindings for one in contract.operations.values() for name in names)
+
+    return applies
+
+
+@rule(
+    "LIF-01",
+    "legal-edges",
+    level=MUST,
+    severity="S2",
+    says="Each stage seen of a job can follow the one seen before; stages between two reads may be missed.",
+    because="Clients act when a stage first appears: a job that goes back is started, reported or billed twice.",
+)
+@one_per_kind
+def legal_edges(trace: AnnotatedTrace) -> KindEvidence:
     """Find stages that cannot follow the stage seen before them."""
-    found: list[tuple[Hashable, Breach]] = []
-    seen = False
-    graph = annotated.contract.graph
-    for job, sightings in _sightings(annotated).items():
-        for first, then in _pairs(sightings):
-            if _ended(graph, first):  # LIF-02 judges what follows an end
-                continue
-            seen = True
-            if not any(graph.leads_to(*way) for way in itertools.product(first.stages, then.stages)):
-                message = f"job {job}: {first}, and later {then}; no path leads there"
-                found.append((_kind(first, then), _moved(annotated, first, then, message)))
-    return one_per_kind(found) if seen else None
+    graph = trace.contract.graph
+    for job, first, then in _successive(trace):
+        if _ended(graph, first):  # LIF-02 judges what follows an end
+            continue
+        yield OBSERVED
+        if not any(graph.leads_to(*way) for way in itertools.product(first.stages, then.stages)):
+            message = f"job {job}: {first}, and later {then}; no path leads there"
+            yield _kind(first, then), _moved(trace, first, then, message)
 
 
-def terminal_is_final(annotated: AnnotatedTrace) -> list[Breach] | None:
+@rule(
+    "LIF-02",
+    "terminal-is-final",
+    level=MUST,
+    severity="S2",
+    says="A job that has ended stays so in every later response, with the same words for its error.",
+    because="Clients stop polling at the end: a success that turns into a failure is a lost video that was paid for.",
+)
+@one_per_kind
+def terminal_is_final(trace: AnnotatedTrace) -> KindEvidence:
     """Find ends that a later response contradicts, and errors that change their words."""
-    found: list[tuple[Hashable, Breach]] = []
-    seen = False
-    for job, sightings in _sightings(annotated).items():
-        for first, then in _pairs(sightings):
-            if not _ended(annotated.contract.graph, first):
-                continue
-            seen = True
-            if not first.stages & then.stages:
-                message = f"job {job}: {first}, which is an end, and later {then}"
-                found.append((_kind(first, then), _moved(annotated, first, then, message)))
-            # Error codes drive retries, and messages are stored: a client must see the same ones again.
-            elif name := _reworded(first.step, then.step):
-                after, before = (one.reading.values.get(name) for one in (then.step, first.step))
-                places = bound_at(annotated.contract, operation_of(annotated, then.step), name, then.step)
-                message = f"job {job}: {label(first.step)} has {name} {before!r}, {label(then.step)} has {after!r}"
-                found.append(((then.step.role, name), Breach(message, places, after)))
-    return one_per_kind(found) if seen else None
+    for job, first, then in _successive(trace):
+        if not _ended(trace.contract.graph, first):
+            continue
+        yield OBSERVED
+        if not first.stages & then.stages:
+            message = f"job {job}: {first}, which is an end, and later {then}"
+            yield _kind(first, then), _moved(trace, first, then, message)
+        # Error codes drive retries, and messages are stored: a client must see the same ones again.
+        elif name := _reworded(first.step, then.step):
+            after, before = (one.reading.values.get(name) for one in (then.step, first.step))
+            places = bound_at(trace.contract, operation_of(trace, then.step), name, then.step)
+            message = f"job {job}: {label(first.step)} has {name} {before!r}, {label(then.step)} has {after!r}"
+            yield (then.step.role, name), Breach(message, places, after)
 
 
-def progress(annotated: AnnotatedTrace) -> list[Breach] | None:
+@rule(
+    "LIF-03",
+    "progress",
+    level=SHOULD,
+    severity="S4",
+    applies=_reports("progress", "queue_position"),
+    says="Progress is a fraction from 0 to 1 that does not go back; a queue position is an integer of at least 0.",
+    because="A progress bar runs past its end, or backwards.",
+)
+@one_per_kind
+def progress(trace: AnnotatedTrace) -> KindEvidence:
     """Check that progress and queue positions are in range, and that progress does not go back."""
-    found: list[tuple[Hashable, Breach]] = []
-    seen = False
-    for job, sightings in _sightings(annotated).items():
+    for job, sightings in _sightings(trace).items():
         for sighting in sightings:
-            values = {name: _number(sighting.step, name) for name in ("progress", "queue_position")}
-            for name, value in values.items():
-                if value is None:
-                    continue
-                seen = True
-                if value < 0 or (value > 1 if name == "progress" else value != int(value)):
-                    allowed = "0 to 1" if name == "progress" else "an integer of at least 0"
-                    message = f"job {job}: {label(sighting.step)} has {name} {value}; allowed: {allowed}"
-                    found.append(_about(annotated, sighting.step, name, message, value))
+            yield from _in_range(trace, job, sighting)
         for first, then in _pairs(sightings):
-            before, value = _number(first.step, "progress"), _number(then.step, "progress")
-            # Two operations may count progress differently.
-            if first.step.role != then.step.role or before is None or value is None:
-                continue
-            # A failed job may drop to 0: nothing of it was made.
-            if value < before and not then.step.failure:
-                message = f"job {job}: {label(first.step)} has progress {before}, {label(then.step)} later has {value}"
-                found.append(_about(annotated, then.step, "progress", message, value))
-    return one_per_kind(found) if seen else None
+            yield from _falls(trace, job, first, then)
 
 
-def moments(annotated: AnnotatedTrace) -> list[Breach] | None:
+def _in_range(trace: AnnotatedTrace, job: str, sighting: Sighting) -> KindEvidence:
+    """Check the progress and the queue position of one response."""
+    for name in ("progress", "queue_position"):
+        value = _number(sighting.step, name)
+        if value is None:
+            continue
+        yield OBSERVED
+        if value < 0 or (value > 1 if name == "progress" else value != int(value)):
+            allowed = "0 to 1" if name == "progress" else "an integer of at least 0"
+            message = f"job {job}: {label(sighting.step)} has {name} {value}; allowed: {allowed}"
+            yield _about(trace, sighting.step, name, message, value)
+
+
+def _falls(trace: AnnotatedTrace, job: str, first: Sighting, then: Sighting) -> KindEvidence:
+    """Check that progress does not go back between two responses of one operation."""
+    before, value = _number(first.step, "progress"), _number(then.step, "progress")
+    # Two operations may count progress differently.
+    if first.step.role != then.step.role or before is None or value is None:
+        return
+    # A failed job may drop to 0: nothing of it was made.
+    if value < before and not then.step.failure:
+        message = f"job {job}: {label(first.step)} has progress {before}, {label(then.step)} later has {value}"
+        yield _about(trace, then.step, "progress", message, value)
+
+
+@rule(
+    "LIF-04",
+    "moments",
+    level=SHOULD,
+    severity="S4",
+    applies=_reports(*MOMENTS),
+    says="A job is created, started and finished in this order, in the documented unit; a running job has no end time.",
+    because="Milliseconds read as seconds put every computed deadline thousands of years away.",
+)
+@one_per_kind
+def moments(trace: AnnotatedTrace) -> KindEvidence:
     """Compare a job's timestamps with one another and with the clock."""
-    found: list[tuple[Hashable, Breach]] = []
-    seen = False
-    for job, sightings in _sightings(annotated).items():
-        for sighting in sightings:
-            bindings = operation_of(annotated, sighting.step).bindings
-            # Without a documented format the value cannot be read as a moment.
-            dated = [name for name in MOMENTS if name in bindings and bindings[name].format is not None]
-            dates = {name: value for name in dated if (value := sighting.step.reading.values.get(name))}
-            seen = seen or bool(dates)
-            for name, message in _untimely(sighting, dates):
-                found.append(
-                    _about(annotated, sighting.step, name, f"job {job}: {label(sighting.step)} {message}", dates[name])
-                )
-    return one_per_kind(found) if seen else None
+    for job, sighting in _each_sighting(trace):
+        bindings = operation_of(trace, sighting.step).bindings
+        # Without a documented format the value cannot be read as a moment.
+        dated = [name for name in MOMENTS if name in bindings and bindings[name].format is not None]
+        dates = {name: value for name in dated if (value := sighting.step.reading.values.get(name))}
+        if dates:
+            yield OBSERVED
+        for name, reason in _untimely(sighting, dates):
+            message = f"job {job}: {label(sighting.step)} {reason}"
+            yield _about(trace, sighting.step, name, message, dates[name])
 
 
-def no_result_before_the_end(annotated: AnnotatedTrace) -> list[Breach] | None:
+@rule(
+    "LIF-05",
+    "no-result-before-the-end",
+    level=MUST,
+    severity="S2",
+    applies=_reports("video_url"),
+    says="A job has no video URL before it has succeeded.",
+    because="Clients that check only for the URL fetch half a file.",
+)
+@one_per_kind
+def no_result_before_the_end(trace: AnnotatedTrace) -> KindEvidence:
     """Find video URLs in responses about a job that has not ended."""
-    found: list[tuple[Hashable, Breach]] = []
-    seen = False
-    for job, sightings in _sightings(annotated).items():
-        for sighting in sightings:
-            # A response that may mean an end may have the URL; and only a bound one is recognised.
-            if sighting.step.kinds & ENDS or "video_url" not in operation_of(annotated, sighting.step).bindings:
-                continue
-            seen = True
-            if sighting.step.video is not None:
-                message = f"job {job}: {sighting}, and has a video URL"
-                found.append(_about(annotated, sighting.step, "video_url", message, sighting.step.video))
-    return one_per_kind(found) if seen else None
+    for job, sighting in _each_sighting(trace):
+        # A response that may mean an end may have the URL; and only a bound one is recognised.
+        if sighting.step.kinds & ENDS or "video_url" not in operation_of(trace, sighting.step).bindings:
+            continue
+        yield OBSERVED
+        if sighting.step.video is not None:
+            message = f"job {job}: {sighting}, and has a video URL"
+            yield _about(trace, sighting.step, "video_url", message, sighting.step.video)
 
 
-def linearisable(annotated: AnnotatedTrace) -> list[Breach] | None:
+@rule(
+    "LIF-06",
+    "linearisable",
+    level=MUST,
+    severity="S2",
+    says="Responses that overlap in time can be ordered so that the job only moves forward.",
+    because="Two workers that poll concurrently see two states, and the last one to store its state wins.",
+)
+def linearisable(trace: AnnotatedTrace) -> Evidence:
     """Find overlapping responses that no order can explain as a job that moves forward."""
-    found: list[Breach] = []
-    seen = False
-    for job, sightings in _sightings(annotated).items():
-        ways = [one for one in sightings if any(_overlap(one, other) for other in sightings if other is not one)]
-        seen = seen or bool(ways)
-        if not fits(annotated.contract.graph, ways):
-            found.append(_out_of_order(annotated, job, ways))
-    return found if seen else None
+    for job, sightings in _sightings(trace).items():
+        concurrent = [one for one in sightings if any(_overlap(one, other) for other in sightings if other is not one)]
+        if concurrent:
+            yield OBSERVED
+        if not fits(trace.contract.graph, concurrent):
+            yield _out_of_order(trace, job, concurrent)
 
 
 def fits(graph: Graph, sightings: Iterable[Sighting]) -> bool:
@@ -185,16 +237,27 @@ def _ways(graph: Graph) -> Iterator[tuple[str, ...]]:
             yield way
 
 
-def _sightings(annotated: AnnotatedTrace) -> dict[str, list[Sighting]]:
+def _sightings(trace: AnnotatedTrace) -> dict[str, list[Sighting]]:
     """Return the sightings of each job, by id, in the order of their responses."""
     found: dict[str, list[Sighting]] = {}
-    for step in sorted(annotated.steps, key=lambda step: step.done):
+    for step in sorted(trace.steps, key=lambda step: step.done):
         # Only a response that names a stage is a sighting: an acceptance without one says nothing that can be wrong.
         elsewhere = (step.exchange.probe or "").startswith(FOREIGN_PROBES)
         shows_stage = step.kinds and (step.stage is not None or step.role not in SUBMISSIONS)
         if step.ok and step.job is not None and shows_stage and not elsewhere:
             found.setdefault(step.job, []).append(Sighting(step, step.reading.stages))
     return found
+
+
+def _each_sighting(trace: AnnotatedTrace) -> Iterator[tuple[str, Sighting]]:
+    for job, sightings in _sightings(trace).items():
+        yield from ((job, sighting) for sighting in sightings)
+
+
+def _successive(trace: AnnotatedTrace) -> Iterator[tuple[str, Sighting, Sighting]]:
+    """Yield each job with two of its sightings, one complete before the request of the other."""
+    for job, sightings in _sightings(trace).items():
+        yield from ((job, first, then) for first, then in _pairs(sightings))
 
 
 def _pairs(sightings: Sequence[Sighting]) -> Iterator[tuple[Sighting, Sighting]]:
@@ -223,26 +286,26 @@ def _kind(first: Sighting, then: Sighting) -> Hashable:
     return first.step.role, first.stages, then.step.role, then.stages
 
 
-def _moved(annotated: AnnotatedTrace, first: Sighting, then: Sighting, message: str) -> Breach:
+def _moved(trace: AnnotatedTrace, first: Sighting, then: Sighting, message: str) -> Breach:
     """Return the breach for an illegal move; the edges of the stages define it, and the responses' situations."""
     ways = [f"lifecycle.json#{format_pointer(('stages', name, 'next'))}" for name in sorted(first.stages)]
     seen = {"before": sorted(first.stages), "after": sorted(then.stages)}
-    return Breach(message, (*ways, *_meanings(annotated, first), *_meanings(annotated, then)), seen)
+    return Breach(message, (*ways, *_meanings(trace, first), *_meanings(trace, then)), seen)
 
 
-def _meanings(annotated: AnnotatedTrace, sighting: Sighting) -> list[str]:
-    operation = operation_of(annotated, sighting.step)
+def _meanings(trace: AnnotatedTrace, sighting: Sighting) -> list[str]:
+    operation = operation_of(trace, sighting.step)
     names = [name for name in sighting.step.reading.situations if operation.situations[name].stages]
-    return [f"{home_of(annotated.contract, operation, name)}/stages" for name in names]
+    return [f"{home_of(trace.contract, operation, name)}/stages" for name in names]
 
 
-def _out_of_order(annotated: AnnotatedTrace, job: str, sightings: Sequence[Sighting]) -> Breach:
+def _out_of_order(trace: AnnotatedTrace, job: str, sightings: Sequence[Sighting]) -> Breach:
     """Return the breach for overlapping responses; it names the first two that contradict each other, if any do."""
     seen = [[one.step.arrived, one.step.done, sorted(one.stages)] for one in sightings]
     for first, then in itertools.combinations(sightings, 2):
-        if not fits(annotated.contract.graph, (first, then)):
+        if not fits(trace.contract.graph, (first, then)):
             message = f"job {job}, read {len(sightings)} times concurrently: {first} and {then}; no order explains both"
-            return Breach(message, _moved(annotated, first, then, "").places, seen)
+            return Breach(message, _moved(trace, first, then, "").places, seen)
     message = f"job {job}, read {len(sightings)} times concurrently: in no order does the job only move forward"
     return Breach(message, (f"lifecycle.json#{format_pointer(('stages',))}",), seen)
 
@@ -271,8 +334,8 @@ def _number(step: Step, name: str) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _about(annotated: AnnotatedTrace, step: Step, name: str, message: str, seen: Any) -> tuple[Hashable, Breach]:
-    places = bound_at(annotated.contract, operation_of(annotated, step), name, step)
+def _about(trace: AnnotatedTrace, step: Step, name: str, message: str, seen: Any) -> tuple[Hashable, Breach]:
+    places = bound_at(trace.contract, operation_of(trace, step), name, step)
     return (step.role, step.reading.situations, name), Breach(message, places, seen)
 
 
@@ -289,71 +352,3 @@ def _untimely(sighting: Sighting, dates: dict[str, Any]) -> Iterator[tuple[str, 
             yield then, f"has {then} {times[then]}, which is before {first} {times[first]}"
     if "finished_at" in times and not sighting.step.kinds & ENDS:
         yield "finished_at", f"has the stage {sighting.step.stage!r} and finished_at {times['finished_at']}"
-
-
-def _reports(*names: str) -> Any:
-    def applies(contract: Contract) -> bool:
-        return any(name in one.bindings for one in contract.operations.values() for name in names)
-
-    return applies
-
-
-RULES = (
-    ServerRule(
-        "LIF-01",
-        "legal-edges",
-        "MUST",
-        "S2",
-        "Each stage seen of a job can follow the one seen before; stages between two reads may be missed.",
-        "Clients act when a stage first appears: a job that goes back is started, reported or billed twice.",
-        legal_edges,
-    ),
-    ServerRule(
-        "LIF-02",
-        "terminal-is-final",
-        "MUST",
-        "S2",
-        "A job that has ended stays so in every later response, with the same words for its error.",
-        "Clients stop polling at the end: a success that turns into a failure is a lost video that was paid for.",
-        terminal_is_final,
-    ),
-    ServerRule(
-        "LIF-03",
-        "progress",
-        "SHOULD",
-        "S4",
-        "Progress is a fraction from 0 to 1 that does not go back; a queue position is an integer of at least 0.",
-        "A progress bar runs past its end, or backwards.",
-        progress,
-        _reports("progress", "queue_position"),
-    ),
-    ServerRule(
-        "LIF-04",
-        "moments",
-        "SHOULD",
-        "S4",
-        "A job is created, started and finished in this order, in the documented unit; a running job has no end time.",
-        "Milliseconds read as seconds put every computed deadline thousands of years away.",
-        moments,
-        _reports(*MOMENTS),
-    ),
-    ServerRule(
-        "LIF-05",
-        "no-result-before-the-end",
-        "MUST",
-        "S2",
-        "A job has no video URL before it has succeeded.",
-        "Clients that check only for the URL fetch half a file.",
-        no_result_before_the_end,
-        _reports("video_url"),
-    ),
-    ServerRule(
-        "LIF-06",
-        "linearisable",
-        "MUST",
-        "S2",
-        "Responses that overlap in time can be ordered so that the job only moves forward.",
-        "Two workers that poll concurrently see two states, and the last one to store its state wins.",
-        linearisable,
-    ),
-)

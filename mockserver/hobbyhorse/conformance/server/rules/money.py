@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 
-from hobbyhorse.conformance.server.expected import operation_of
-from hobbyhorse.conformance.server.rule import Breach, ServerRule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, Breach, rule
+from hobbyhorse.conformance.server.expected import KindEvidence, first_of_kind, operation_of
 from hobbyhorse.contract.forms.expressions import format_pointer
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract
@@ -17,28 +18,41 @@ CENT = Decimal("0.01")
 UNMADE = frozenset({"failure", "cancelled", "expired"})
 
 
-def price(annotated: AnnotatedTrace) -> list[Breach] | None:
+def _reports_cost(contract: Contract) -> bool:
+    return any("cost" in operation.bindings for operation in contract.operations.values())
+
+
+@rule(
+    "MON-01",
+    "price",
+    level=MUST,
+    severity="S1",
+    applies=_reports_cost,
+    says="The reported cost of a video is the model's price for its length and its tier, to a cent.",
+    because="Without this check a changed price is found on the invoice, a month later.",
+)
+@first_of_kind
+def price(trace: AnnotatedTrace) -> KindEvidence:
     """Compare the reported cost of each succeeded job with the model's price."""
-    found: dict[object, Breach] = {}
-    seen = False
-    for step in annotated.reads:
+    for step, order, cost in _billed(trace):
+        yield OBSERVED
+        if abs(cost - order.model.cost(order.resolution, order.seconds)) >= CENT:
+            yield (order.model.id, order.resolution, order.seconds, cost), _dear(trace, step, order, cost)
+
+
+def _billed(trace: AnnotatedTrace) -> Iterator[tuple[Step, Order, Decimal]]:
+    """Yield each report of a succeeded job's cost, with the order and the cost, if the contract has its price."""
+    for step in trace.reads:
         cost = _cost(step)
-        order = order_behind(annotated, step.job) if step.success and cost is not None else None
+        order = order_behind(trace, step.job) if step.success and cost is not None else None
         # A tier without a documented price has no expected cost.
-        if order is None or cost is None or (order.resolution or "") not in order.model.price:
-            continue
-        seen = True
-        due = order.model.cost(order.resolution, order.seconds)
-        if abs(cost - due) >= CENT:
-            found.setdefault(
-                (order.model.id, order.resolution, order.seconds, cost), _dear(annotated, step, order, cost)
-            )
-    return list(found.values()) if seen else None
+        if order is not None and cost is not None and (order.resolution or "") in order.model.price:
+            yield step, order, cost
 
 
-def _dear(annotated: AnnotatedTrace, step: Step, order: Order, cost: Decimal) -> Breach:
+def _dear(trace: AnnotatedTrace, step: Step, order: Order, cost: Decimal) -> Breach:
     """Return the breach for a cost that differs from the contract's price."""
-    at = f"/models/{annotated.contract.models.index(order.model)}/price"
+    at = f"/models/{trace.contract.models.index(order.model)}/price"
     each = cost / order.seconds if order.seconds else Decimal(0)
     tier = at + format_pointer((str(order.resolution),))
     patch = {"file": "lifecycle.json", "op": "replace", "path": tier, "value": format(each.normalize(), "f")}
@@ -54,29 +68,44 @@ def _bound(step: Step) -> tuple[str, ...]:
     return (f"lifecycle.json#/operations/{step.role}/bindings/cost",)
 
 
-def refused_not_billed(annotated: AnnotatedTrace) -> list[Breach] | None:
+@rule(
+    "MON-02",
+    "refused-not-billed",
+    level=MUST,
+    severity="S1",
+    says="A failed or cancelled job costs nothing, unless an example of the contract shows a cost; a refused "
+    "submission has no job.",
+    because="Videos that a content filter withheld were billed: QuantumNous/new-api#6858.",
+)
+@first_of_kind
+def refused_not_billed(trace: AnnotatedTrace) -> KindEvidence:
     """Find failed or cancelled jobs with a cost, and refused submissions with a job."""
-    found: dict[object, Breach] = {}
-    seen = False
-    for step in annotated.reads:
+    yield from _billed_without_video(trace)
+    yield from _refused_with_job(trace)
+
+
+def _billed_without_video(trace: AnnotatedTrace) -> KindEvidence:
+    for step in trace.reads:
         if not step.ok or not step.kinds or not step.kinds <= UNMADE:
             continue
-        seen = True
+        yield OBSERVED
         cost = _cost(step)
         # Some providers bill a cancelled job, and their documents show it.
-        if cost is not None and cost > 0 and not _documented(annotated, step):
+        if cost is not None and cost > 0 and not _documented(trace, step):
             message = f"the job {step.job} ended without a video ({step.stage}) and cost {cost}; allowed: 0"
-            found.setdefault(step.job, Breach(message, (*_examples(annotated, step), *_bound(step)), str(cost)))
-    for step in annotated.submits:
+            yield step.job, Breach(message, (*_examples(trace, step), *_bound(step)), str(cost))
+
+
+def _refused_with_job(trace: AnnotatedTrace) -> KindEvidence:
+    for step in trace.submits:
         if not step.refused or not step.delivered or step.transient:
             continue
-        seen = True
+        yield OBSERVED
         job = step.reading.values.get("job")
-        if isinstance(job, str) and any(read.ok and read.job == job for read in annotated.reads):
+        if isinstance(job, str) and any(read.ok and read.job == job for read in trace.reads):
             message = f"request {step.number} is refused ({step.status}), but its job {job} exists"
             places = tuple(f"lifecycle.json#/operations/{step.role}/situations/{n}" for n in step.reading.situations)
-            found.setdefault(job, Breach(message, places, job))
-    return list(found.values()) if seen else None
+            yield job, Breach(message, places, job)
 
 
 def _cost(step: Step) -> Decimal | None:
@@ -85,9 +114,9 @@ def _cost(step: Step) -> Decimal | None:
     return value if isinstance(value, Decimal) and value.is_finite() else None
 
 
-def _documented(annotated: AnnotatedTrace, step: Step) -> bool:
+def _documented(trace: AnnotatedTrace, step: Step) -> bool:
     """Whether the contract's own example of such a response has a cost."""
-    return any(_positive(annotated.contract.schemas.at(place)) for place in _examples(annotated, step))
+    return any(_positive(trace.contract.schemas.at(place)) for place in _examples(trace, step))
 
 
 def _positive(value: object) -> bool:
@@ -97,38 +126,10 @@ def _positive(value: object) -> bool:
         return False
 
 
-def _examples(annotated: AnnotatedTrace, step: Step) -> tuple[str, ...]:
+def _examples(trace: AnnotatedTrace, step: Step) -> tuple[str, ...]:
     """Return the places of the cost in the examples of the response's situations."""
-    operation = operation_of(annotated, step)
+    operation = operation_of(trace, step)
     binding = operation.bindings.get("cost")
     pointers = [place.pointer for place in binding.response if place.part == "body"] if binding else []
     situations = [operation.situations[name] for name in step.reading.situations]
     return tuple(situation.example_at + format_pointer(pointer) for situation in situations for pointer in pointers)
-
-
-def _reports_cost(contract: Contract) -> bool:
-    return any("cost" in operation.bindings for operation in contract.operations.values())
-
-
-RULES = (
-    ServerRule(
-        "MON-01",
-        "price",
-        "MUST",
-        "S1",
-        "The reported cost of a video is the model's price for its length and its tier, to a cent.",
-        "Without this check a changed price is found on the invoice, a month later.",
-        price,
-        _reports_cost,
-    ),
-    ServerRule(
-        "MON-02",
-        "refused-not-billed",
-        "MUST",
-        "S1",
-        "A failed or cancelled job costs nothing, unless an example of the contract shows a cost; a refused submission "
-        "has no job.",
-        "Videos that a content filter withheld were billed: QuantumNous/new-api#6858.",
-        refused_not_billed,
-    ),
-)

@@ -6,7 +6,9 @@ import posixpath
 from collections.abc import Iterator
 from urllib.parse import unquote
 
+from hobbyhorse.conformance.rule import MUST, OBSERVED, Breach, rule
 from hobbyhorse.conformance.server.expected import (
+    KindEvidence,
     body_of,
     conclusive,
     conclusive_probes,
@@ -17,7 +19,6 @@ from hobbyhorse.conformance.server.expected import (
     probes,
     refused_as,
 )
-from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer
 from hobbyhorse.contract.reading import message_of
 from hobbyhorse.contract.values import Model, find_situation
@@ -31,70 +32,84 @@ INTERNAL = 500
 FEW_INTERNAL_ERRORS = 2
 
 
-def refused(annotated: AnnotatedTrace) -> list[Breach] | None:
+@rule(
+    "NEG-01",
+    "refused",
+    level=MUST,
+    severity="S1",
+    says="A body that violates the schema makes no job.",
+    because="The client gets another video than it ordered, and is billed for it.",
+)
+@one_per_kind
+def refused(trace: AnnotatedTrace) -> KindEvidence:
     """Find jobs that were made from invalid bodies."""
-    steps = [step for step in _negatives(annotated) if step.delivered]
-    found = []
-    for step in steps:
+    for step in _negatives(trace):
+        if not step.delivered:
+            continue
+        yield OBSERVED
         if _made(step):
             message = f"{label(step)}: {step.exchange.probe} is invalid, but gets {step.status}"
             job = f" and the job {step.job_told!r}" if step.job_told else ""
-            breach = Breach(message + job, (*_forbidding(annotated, step), *_refusing(annotated, step)), step.job_told)
-            found.append((step.exchange.probe, breach))
-    return one_per_kind(found) if steps else None
+            places = (*_forbidding(trace, step), *_refusing(trace, step))
+            yield step.exchange.probe, Breach(message + job, places, step.job_told)
 
 
-def refused_as_documented(annotated: AnnotatedTrace) -> list[Breach] | None:
+@rule(
+    "NEG-02",
+    "refused-as-documented",
+    level=MUST,
+    severity="S3",
+    says="A body that violates the contract is refused with the documented status and code.",
+    because="Clients decide by status and code whether to retry a request or give it up.",
+)
+@one_per_kind
+def refused_as_documented(trace: AnnotatedTrace) -> KindEvidence:
     """Compare the refusals of invalid bodies with the documented situation."""
-    steps = [
-        step for step in _negatives(annotated) if step.delivered and not _made(step) and _shows_refusal(annotated, step)
-    ]
-    found = []
-    for step in steps:
-        operation = operation_of(annotated, step)
+    for step in _negatives(trace):
+        if not step.delivered or _made(step) or not _shows_refusal(trace, step):
+            continue
+        yield OBSERVED
         expected = step.exchange.expected or "invalid_request"
         # The contract does not define this refusal, so any 4xx keeps it.
-        if expected not in operation.situations and 400 <= step.status < 500:
+        if expected not in operation_of(trace, step).situations and 400 <= step.status < 500:
             continue
         # An invalid model name may also be refused as an unknown model.
-        also = ["unknown_model"] if _pointer(step) in _model_places(annotated, step) else []
-        found += [
-            ((step.role, breach.places, breach.seen), breach) for breach in refused_as(annotated, step, expected, also)
-        ]
-    return one_per_kind(found) if steps else None
+        also = ["unknown_model"] if _pointer(step) in _model_places(trace, step) else []
+        for breach in refused_as(trace, step, expected, also):
+            yield (step.role, breach.places, breach.seen), breach
 
 
-def bounds_accepted(annotated: AnnotatedTrace) -> list[Breach] | None:
+@rule(
+    "NEG-03",
+    "bounds-accepted",
+    level=MUST,
+    severity="S2",
+    says="A body at a documented bound is accepted.",
+    because="Clients validate requests by the documents, and offer their users the documented range.",
+)
+@one_per_kind
+def bounds_accepted(trace: AnnotatedTrace) -> KindEvidence:
     """Find valid bodies at a documented bound that are refused for their content, if any other body was accepted."""
-    taken = any(step.accepted for step in annotated.submits)
-    steps = [
-        step
-        for step in conclusive_probes(annotated, "bound:")
-        if step.role in SUBMISSIONS and not _picture(annotated, step)
-    ]
-    refusals = [step for step in steps if _refused_for_its_body(annotated, step)]
     # An endpoint that accepts no body at all (no balance, say) shows nothing about bounds.
-    if not any(step.accepted or (taken and step in refusals) for step in steps):
-        return None
-    found = []
-    for step in refusals if taken else []:
-        pointer = format_pointer(_pointer(step))
-        message = f"{label(step)}: {step.exchange.probe} is valid, but is refused with {step.status}"
-        places = tuple(_declared(annotated, step))
-        found.append((pointer, Breach(message, places, step.status)))
-    return one_per_kind(found)
+    if not any(step.accepted for step in trace.submits):
+        return
+    for step in conclusive_probes(trace, "bound:"):
+        if step.role not in SUBMISSIONS or _picture(trace, step):
+            continue
+        if step.accepted:
+            yield OBSERVED
+        elif _refused_for_its_body(trace, step):
+            message = f"{label(step)}: {step.exchange.probe} is valid, but is refused with {step.status}"
+            yield format_pointer(_pointer(step)), Breach(message, tuple(_declared(trace, step)), step.status)
 
 
-def _negatives(annotated: AnnotatedTrace) -> list[Step]:
+def _negatives(trace: AnnotatedTrace) -> list[Step]:
     """Return the submissions with an invalid body; another content type counts only if the contract refuses it."""
     return [
         step
-        for step in probes(annotated, "negative:")
+        for step in probes(trace, "negative:")
         if step.role in SUBMISSIONS
-        and (
-            step.exchange.probe != "negative:type"
-            or "unsupported_media_type" in operation_of(annotated, step).situations
-        )
+        and (step.exchange.probe != "negative:type" or "unsupported_media_type" in operation_of(trace, step).situations)
     ]
 
 
@@ -102,7 +117,7 @@ def _made(step: Step) -> bool:
     return step.accepted or (step.role == "run" and step.ok)
 
 
-def _shows_refusal(annotated: AnnotatedTrace, step: Step) -> bool:
+def _shows_refusal(trace: AnnotatedTrace, step: Step) -> bool:
     """Whether a response shows how the endpoint refuses bodies. A temporary failure does not.
 
     An internal error does if several bad bodies, and no other request, got one.
@@ -110,7 +125,7 @@ def _shows_refusal(annotated: AnnotatedTrace, step: Step) -> bool:
     if step.status != INTERNAL:
         return conclusive(step)
     # If anything else failed as well, the endpoint was down rather than strict.
-    failed = [other for other in annotated.steps if other.status >= INTERNAL and other.role != "media"]
+    failed = [other for other in trace.steps if other.status >= INTERNAL and other.role != "media"]
     bad = [other for other in failed if (other.exchange.probe or "").startswith("negative:")]
     return len(bad) >= FEW_INTERNAL_ERRORS and len(bad) == len(failed)
 
@@ -127,41 +142,41 @@ def _parts(step: Step) -> tuple[str, str, str]:
     return kind, first, rest
 
 
-def _inside(annotated: AnnotatedTrace, step: Step, pointer: Pointer) -> Pointer | None:
+def _inside(trace: AnnotatedTrace, step: Step, pointer: Pointer) -> Pointer | None:
     """Return a place of the body relative to the model's parameters, or None if it is outside them."""
-    around = operation_of(annotated, step).model_parameters.pointer
+    around = operation_of(trace, step).model_parameters.pointer
     return pointer[len(around) :] if pointer[: len(around)] == around else None
 
 
-def _model(annotated: AnnotatedTrace, step: Step) -> Model:
+def _model(trace: AnnotatedTrace, step: Step) -> Model:
     """Return the model that a request names, or the model under test."""
     body, url = step.exchange.body.decode(errors="replace"), step.exchange.url
-    named = [model for model in annotated.contract.models if model.id in url or f'"{model.id}"' in body]
-    return named[0] if named else annotated.contract.model(annotated.trace.model or "") or annotated.contract.models[0]
+    named = [model for model in trace.contract.models if model.id in url or f'"{model.id}"' in body]
+    return named[0] if named else trace.contract.model(trace.trace.model or "") or trace.contract.models[0]
 
 
-def _model_places(annotated: AnnotatedTrace, step: Step) -> set[Pointer]:
+def _model_places(trace: AnnotatedTrace, step: Step) -> set[Pointer]:
     """Return the places in the body that name the model."""
-    binding = operation_of(annotated, step).bindings.get("model")
+    binding = operation_of(trace, step).bindings.get("model")
     return {place.pointer for place in binding.request if place.part == "body"} if binding is not None else set()
 
 
-def _picture(annotated: AnnotatedTrace, step: Step) -> bool:
+def _picture(trace: AnnotatedTrace, step: Step) -> bool:
     """Whether a probe is about a picture, which may be refused for its content or because it cannot be fetched."""
-    inside = _inside(annotated, step, _pointer(step))
-    model = _model(annotated, step)
+    inside = _inside(trace, step, _pointer(step))
+    model = _model(trace, step)
     pictures = [at for name in ("first_frame", "references") for at in model.parameters.get(name, ())]
     return inside is not None and any(at[: len(inside)] == inside or inside[: len(at)] == at for at in pictures)
 
 
-def _forbidding(annotated: AnnotatedTrace, step: Step) -> tuple[str, ...]:
+def _forbidding(trace: AnnotatedTrace, step: Step) -> tuple[str, ...]:
     """Return the schema places that a body violates: the probe's own, or the first violation if that is not found."""
     _, keyword, _ = _parts(step)
-    around = operation_of(annotated, step).model_parameters
-    parameters, pointer = around.get(message_of((), body_of(step))), _inside(annotated, step, _pointer(step))
+    around = operation_of(trace, step).model_parameters
+    parameters, pointer = around.get(message_of((), body_of(step))), _inside(trace, step, _pointer(step))
     if parameters is MISSING:
         return ()
-    found = annotated.contract.schemas.violations(_model(annotated, step).schema, parameters)
+    found = trace.contract.schemas.violations(_model(trace, step).schema, parameters)
     # The value may violate more than the probe meant; its own violation leads to the right place.
     meant = [one for one in found if tuple(map(str, one.location)) == pointer and _keyword(one.places) == keyword]
     return tuple(dict.fromkeys(place for one in meant or found[:1] for place in one.places))
@@ -171,16 +186,16 @@ def _keyword(places: tuple[str, ...]) -> str:
     return places[0].rpartition("/")[2] if places else ""
 
 
-def _refusing(annotated: AnnotatedTrace, step: Step) -> tuple[str, ...]:
+def _refusing(trace: AnnotatedTrace, step: Step) -> tuple[str, ...]:
     """Return the place in the contract of the expected refusal."""
-    operation = operation_of(annotated, step)
+    operation = operation_of(trace, step)
     meant = find_situation(operation, step.exchange.expected or "invalid_request")
-    return (home_of(annotated.contract, operation, meant.name),) if meant is not None else ()
+    return (home_of(trace.contract, operation, meant.name),) if meant is not None else ()
 
 
-def _refused_for_its_body(annotated: AnnotatedTrace, step: Step) -> bool:
+def _refused_for_its_body(trace: AnnotatedTrace, step: Step) -> bool:
     """Whether a refusal is about the body alone, not about the balance, the model's availability or a limit."""
-    operation = operation_of(annotated, step)
+    operation = operation_of(trace, step)
     meant = find_situation(operation, "invalid_request")
     statuses = BAD | ({meant.status} if meant is not None else set())
     if step.accepted or step.status not in statuses:
@@ -189,11 +204,11 @@ def _refused_for_its_body(annotated: AnnotatedTrace, step: Step) -> bool:
     return not others or (meant is not None and meant.name in step.reading.situations)
 
 
-def _declared(annotated: AnnotatedTrace, step: Step) -> Iterator[str]:
+def _declared(trace: AnnotatedTrace, step: Step) -> Iterator[str]:
     """Yield the schema places that allow the value at a bound, most specific first."""
-    schemas, model = annotated.contract.schemas, _model(annotated, step)
+    schemas, model = trace.contract.schemas, _model(trace, step)
     at, way = model.schema, list[str]()
-    for name in ("", *(_inside(annotated, step, _pointer(step)) or ())):
+    for name in ("", *(_inside(trace, step, _pointer(step)) or ())):
         here = at if not name else f"{at}/items" if name.isdigit() else at + format_pointer(("properties", name))
         way.append(here)
         at = here
@@ -212,34 +227,3 @@ def _target(at: str, reference: str) -> str:
     home = at.partition("#")[0]
     file, _, pointer = reference.partition("#")
     return f"{posixpath.join(posixpath.dirname(home), file) if file else home}#{unquote(pointer)}"
-
-
-RULES = (
-    ServerRule(
-        "NEG-01",
-        "refused",
-        "MUST",
-        "S1",
-        "A body that violates the schema makes no job.",
-        "The client gets another video than it ordered, and is billed for it.",
-        refused,
-    ),
-    ServerRule(
-        "NEG-02",
-        "refused-as-documented",
-        "MUST",
-        "S3",
-        "A body that violates the contract is refused with the documented status and code.",
-        "Clients decide by status and code whether to retry a request or give it up.",
-        refused_as_documented,
-    ),
-    ServerRule(
-        "NEG-03",
-        "bounds-accepted",
-        "MUST",
-        "S2",
-        "A body at a documented bound is accepted.",
-        "Clients validate requests by the documents, and offer their users the documented range.",
-        bounds_accepted,
-    ),
-)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, Breach, Evidence, rule
 from hobbyhorse.conformance.server.expected import body_of
-from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.contract.forms.expressions import MISSING, resolve
 from hobbyhorse.contract.forms.signatures import Signature, verify
 from hobbyhorse.contract.reading import Reading, as_json, message_of, read_callback
@@ -54,15 +54,33 @@ class ReceivedCallback:
         return f"the callback number {self.delivery.number} for {self.job}"
 
 
-def schema(annotated: AnnotatedTrace) -> list[Breach] | None:
+def _calls_back(contract: Contract) -> bool:
+    return contract.callbacks is not None
+
+
+def _signs(contract: Contract) -> bool:
+    return contract.callbacks is not None and contract.callbacks.signature is not None
+
+
+@rule(
+    "NTF-01",
+    "schema",
+    level=MUST,
+    severity="S2",
+    applies=_calls_back,
+    says="A callback has the documented shape, to the last field.",
+    because="A null payload for a job that has ended breaks every receiver: fal-ai/fal-js#153.",
+)
+def schema(trace: AnnotatedTrace) -> Evidence:
     """Validate each callback against the contract's situations and schemas."""
-    calls = _calls(annotated)
-    return [breach for call in calls for breach in _misshapen(annotated, call)] if calls else None
+    for call in _calls(trace):
+        yield OBSERVED
+        yield from _misshapen(trace, call)
 
 
-def _misshapen(annotated: AnnotatedTrace, call: ReceivedCallback) -> Iterator[Breach]:
+def _misshapen(trace: AnnotatedTrace, call: ReceivedCallback) -> Iterator[Breach]:
     """Yield the violations of one callback; nothing if it fully matches one of its situations."""
-    callbacks = _callbacks(annotated)
+    callbacks = _callbacks(trace)
     if call.value is MISSING:
         yield Breach(
             f"{call} is not valid JSON", (f"{PLACE}/operationId",), call.delivery.body[:200].decode(errors="replace")
@@ -74,22 +92,33 @@ def _misshapen(annotated: AnnotatedTrace, call: ReceivedCallback) -> Iterator[Br
     found = []
     for name in names:
         at = callbacks.situations[name].schema
-        violations = annotated.contract.schemas.violations(at, call.value, most=5)
+        violations = trace.contract.schemas.violations(at, call.value, most=5)
         if not violations:
             return
         for violation in violations:
-            places = (*schema_places(annotated.contract.schemas, at, violation), f"{PLACE}/situations/{name}")
+            places = (*schema_places(trace.contract.schemas, at, violation), f"{PLACE}/situations/{name}")
             found.append(Breach(f"{call} ({name}): {violation}", places, str(violation)))
     yield from found[:5]
 
 
-def signature(annotated: AnnotatedTrace) -> list[Breach] | None:
+@rule(
+    "NTF-02",
+    "signature",
+    level=MUST,
+    severity="S1",
+    applies=_signs,
+    says="A callback is signed as documented, over the bytes that are sent.",
+    because="A receiver that cannot verify signatures ends up trusting every sender: Skyvern-AI/skyvern#7987.",
+)
+def signature(trace: AnnotatedTrace) -> Evidence:
     """Verify each callback's signature; if another interpretation of the contract fits, name it."""
-    how, secret = _callbacks(annotated).signature, annotated.trace.secret
-    calls = [call for call in _calls(annotated) if call.delivery.body]
-    if how is None or not secret or not calls:
-        return None
-    return [breach for call in calls for breach in _invalid_signature(how, secret, call)]
+    how, secret = _callbacks(trace).signature, trace.trace.secret
+    if how is None or not secret:
+        return
+    for call in _calls(trace):
+        if call.delivery.body:
+            yield OBSERVED
+            yield from _invalid_signature(how, secret, call)
 
 
 def _invalid_signature(how: Signature, secret: str, call: ReceivedCallback) -> Iterator[Breach]:
@@ -134,30 +163,34 @@ def _verified(how: Signature, secret: str, call: ReceivedCallback, now: float | 
         return False
 
 
-def same_as_poll(annotated: AnnotatedTrace) -> list[Breach] | None:
+@rule(
+    "NTF-03",
+    "same-as-poll",
+    level=MUST,
+    severity="S2",
+    applies=_calls_back,
+    says="A callback names its own job, and reports the same end and the same video as a poll.",
+    because="A client that polls and one that is called back must get the same video: vellum-ai/vellum-assistant#5467.",
+)
+def same_as_poll(trace: AnnotatedTrace) -> Evidence:
     """Compare the job, the end and the video of each callback with the last poll."""
-    found: list[Breach] = []
-    seen = False
-    for call in _calls(annotated):
-        reads = [read for read in reads_of(annotated, call.job) if read.terminal]
-        if call.delivery.job in annotated.jobs and call.job != call.delivery.job:
-            seen = True
-            message = f"{call} was sent to the URL of the job {call.delivery.job}"
-            found.append(Breach(message, (f"{PLACE}/bindings/job",), call.job))
-        if not _may_call_back(annotated, call.job):
-            seen = True
+    for call in _calls(trace):
+        named = (f"{PLACE}/bindings/job",)
+        if call.delivery.job in trace.jobs and call.job != call.delivery.job:
+            yield Breach(f"{call} was sent to the URL of the job {call.delivery.job}", named, call.job)
+        if not _may_call_back(trace, call.job):
             message = f"{call} is about a job that was submitted without a callback URL"
-            found.append(Breach(message, (f"{PLACE}/bindings/job",), call.job))
+            yield Breach(message, named, call.job)
+        reads = [read for read in reads_of(trace, call.job) if read.terminal]
         if reads and call.kinds:
-            seen = True
-            found += _differs(call, reads)
-    return found if seen else None
+            yield OBSERVED
+            yield from _differs(call, reads)
 
 
-def _may_call_back(annotated: AnnotatedTrace, job: str | None) -> bool:
+def _may_call_back(trace: AnnotatedTrace, job: str | None) -> bool:
     """Whether a job may have callbacks: only jobs that the suite itself submitted without a callback URL may not."""
-    made = making(annotated, job)
-    binding = annotated.contract.operations["submit"].bindings.get("callback_url")
+    made = making(trace, job)
+    binding = trace.contract.operations["submit"].bindings.get("callback_url")
     if made is None or made.exchange.probe is None or binding is None:
         return True
     body = body_of(made)
@@ -188,200 +221,162 @@ def _file(url: str | None) -> str:
     return (url or "").partition("?")[0].partition("#")[0]
 
 
-def retried(annotated: AnnotatedTrace) -> list[Breach] | None:
+@rule(
+    "NTF-04",
+    "retried",
+    level=MUST,
+    severity="S2",
+    applies=_calls_back,
+    says="A callback comes at least once, and again if it was not acknowledged: within 30 seconds plus one "
+    "and a half times the documented delay.",
+    because="Without a retry, a receiver that was down for a moment never learns about its job: "
+    "google-gemini/cookbook#1297.",
+)
+def retried(trace: AnnotatedTrace) -> Evidence:
     """Find missing callbacks, and unacknowledged callbacks without a retry, if the trace is long enough."""
-    callbacks = _callbacks(annotated)
-    found: list[Breach] = []
-    seen = False
-    for job, calls in _by_job(annotated):
-        for number, call in enumerate(calls):
-            one = call.delivery
-            # No retry is due after a 2xx, after a 410, or when the documented retries are used up.
-            if one.acknowledged or one.status == UNSUBSCRIBED or number >= len(callbacks.retries):
+    for _, calls in _by_job(trace):
+        # Only as many retries are due as are documented.
+        for number, (call, delay) in enumerate(zip(calls, _callbacks(trace).retries, strict=False)):
+            # No retry is due after a 2xx, or after a 410.
+            if call.delivery.acknowledged or call.delivery.status == UNSUBSCRIBED:
                 break
-            delay = callbacks.retries[number]
-            latest = one.sent + (callbacks.deadline if one.status is None else 0.0) + ALLOWANCE * delay + SLACK
-            came = calls[number + 1].delivery.sent if number + 1 < len(calls) else annotated.trace.ended
-            seen = seen or number + 1 < len(calls) or came > latest
-            if came > latest:
-                places = (f"{PLACE}/retries/{number}", f"{PLACE}/retries")
-                outcome = f"refused with {one.status}" if one.status else "not acknowledged"
-                message = f"{call} was {outcome}, and no retry for {job} came within {came - one.sent:.0f} s"
-                found.append(Breach(message, places, one.status))
-    found += _never(annotated)
-    return found if seen or found else None
+            following = calls[number + 1] if number + 1 < len(calls) else None
+            yield from _late(trace, call, following, number=number, delay=delay)
+    yield from _never(trace)
 
 
-def _never(annotated: AnnotatedTrace) -> Iterator[Breach]:
+def _late(
+    trace: AnnotatedTrace, call: ReceivedCallback, following: ReceivedCallback | None, *, number: int, delay: float
+) -> Evidence:
+    """Check that an unacknowledged callback is repeated within its delay, if the trace is long enough."""
+    one, deadline = call.delivery, _callbacks(trace).deadline
+    latest = one.sent + (deadline if one.status is None else 0.0) + ALLOWANCE * delay + SLACK
+    came = trace.trace.ended if following is None else following.delivery.sent
+    if following is not None:
+        yield OBSERVED
+    if came > latest:
+        outcome = f"refused with {one.status}" if one.status else "not acknowledged"
+        message = f"{call} was {outcome}, and no retry for {call.job} came within {came - one.sent:.0f} s"
+        yield Breach(message, (f"{PLACE}/retries/{number}", f"{PLACE}/retries"), one.status)
+
+
+def _never(trace: AnnotatedTrace) -> Iterator[Breach]:
     """Yield the jobs that were submitted with a callback URL, ended long ago, and got no callback."""
-    callbacks = _callbacks(annotated)
-    notified = {call.job for call in _calls(annotated)}
+    callbacks = _callbacks(trace)
+    notified = {call.job for call in _calls(trace)}
     patience = callbacks.retries[0] if callbacks.retries else 0.0
-    for order in annotated.submits:
+    for order in trace.submits:
         job = order.job_told
         if order.exchange.probe != ORDERED or job is None or job in notified:
             continue
-        end = next((read for read in reads_of(annotated, job) if read.terminal), None)
+        end = next((read for read in reads_of(trace, job) if read.terminal), None)
         if end is None:
             continue
-        waited = annotated.trace.ended - end.done
+        waited = trace.trace.ended - end.done
         # The first attempt may have been lost, so wait for the first retry, too.
         if waited > callbacks.deadline + ALLOWANCE * patience + SLACK:
             message = f"the job {job} has ended, and no callback came within {waited:.0f} s"
             yield Breach(message, (f"{PLACE}/operationId",))
 
 
-def none_after_acknowledgement(annotated: AnnotatedTrace) -> list[Breach] | None:
+@rule(
+    "NTF-05",
+    "none-after-acknowledgement",
+    level=SHOULD,
+    severity="S3",
+    applies=_calls_back,
+    says="A callback that was acknowledged in time does not come again.",
+    because="A receiver that does not deduplicate handles each repetition again: muxinc/mux-node-sdk#83.",
+)
+def none_after_acknowledgement(trace: AnnotatedTrace) -> Evidence:
     """Find callbacks that are repeated after a timely acknowledgement."""
-    deadline = _callbacks(annotated).deadline
-    found: list[Breach] = []
-    seen = False
-    for job, calls in _by_job(annotated):
-        for number, call in enumerate(calls):
-            one = call.delivery
-            if not one.acknowledged or one.answered is None or one.answered - one.sent > deadline:
-                continue
-            seen = True
-            later = (
-                other for other in calls[number + 1 :] if other.delivery.sent > one.answered + ORDER_TOLERANCE_SECONDS
-            )
-            again = next((other for other in later if other.stage == call.stage), None)
-            if again is not None:
-                after = again.delivery.sent - one.answered
-                # After a slow acknowledgement the provider may count by another deadline than the documented one.
-                slow = (f"{PLACE}/deadline",) if one.answered - one.sent > ORDER_TOLERANCE_SECONDS else ()
-                message = f"{call} was acknowledged, but came again for {job} {after:.0f} s later"
-                found.append(Breach(message, (*slow, PLACE), again.delivery.number))
-            break
-    return found if seen else None
+    deadline = _callbacks(trace).deadline
+    for _, calls in _by_job(trace):
+        numbers = (number for number, call in enumerate(calls) if _acknowledged_within(deadline, call))
+        first = next(numbers, None)
+        if first is not None:
+            yield OBSERVED
+            yield from _repeated(calls[first], calls[first + 1 :])
 
 
-def readable_first(annotated: AnnotatedTrace) -> list[Breach] | None:
+def _acknowledged_within(deadline: float, call: ReceivedCallback) -> bool:
+    one = call.delivery
+    return one.acknowledged and one.answered is not None and one.answered - one.sent <= deadline
+
+
+def _repeated(call: ReceivedCallback, others: Sequence[ReceivedCallback]) -> Iterator[Breach]:
+    """Yield the first repetition of an acknowledged callback."""
+    one = call.delivery
+    acknowledged = one.sent if one.answered is None else one.answered
+    later = (other for other in others if other.delivery.sent > acknowledged + ORDER_TOLERANCE_SECONDS)
+    again = next((other for other in later if other.stage == call.stage), None)
+    if again is not None:
+        after = again.delivery.sent - acknowledged
+        # After a slow acknowledgement the provider may count by another deadline than the documented one.
+        slow = (f"{PLACE}/deadline",) if acknowledged - one.sent > ORDER_TOLERANCE_SECONDS else ()
+        message = f"{call} was acknowledged, but came again for {call.job} {after:.0f} s later"
+        yield Breach(message, (*slow, PLACE), again.delivery.number)
+
+
+@rule(
+    "NTF-06",
+    "readable-first",
+    level=MUST,
+    severity="S2",
+    applies=_calls_back,
+    says="When a callback arrives, a poll already shows the state that it reports.",
+    because="A receiver that looks the job up still sees it running, and waits forever: lablup/backend.ai#410.",
+)
+def readable_first(trace: AnnotatedTrace) -> Evidence:
     """Compare the first poll after each callback with the end that the callback reported."""
-    found: list[Breach] = []
-    seen = False
-    for _, calls in _by_job(annotated):
+    for _, calls in _by_job(trace):
         call = next((call for call in calls if call.kinds), None)
-        if call is None:
+        read = _first_poll_after(trace, call) if call is not None else None
+        if call is None or read is None or (_gone(read) and not own(trace, read)):
             continue
-        later = [read for read in reads_of(annotated, call.job) if read.arrived >= call.delivery.sent]
-        # A failed poll, or one that a rate limit refused, shows nothing: take the first one that does.
-        read = next(
-            (read for read in later if read.delivered and (read.under_way or read.terminal or _gone(read))), None
-        )
-        if read is None or (_gone(read) and not own(annotated, read)):
-            continue
-        seen = True
+        yield OBSERVED
         if not read.terminal:
             got = read.stage if read.ok else read.status
             places = tuple(f"{PLACE}/situations/{name}/stages" for name in call.reading.situations)
             message = f"{call} reports {call.stage}, but request {read.number} (the next poll) gets {got}"
-            found.append(Breach(message, places, got))
-    return found if seen else None
+            yield Breach(message, places, got)
+
+
+def _first_poll_after(trace: AnnotatedTrace, call: ReceivedCallback) -> Step | None:
+    """Return the first poll after a callback that shows the job's state."""
+    later = [read for read in reads_of(trace, call.job) if read.arrived >= call.delivery.sent]
+    # A failed poll, or one that a rate limit refused, shows nothing.
+    return next((read for read in later if read.delivered and (read.under_way or read.terminal or _gone(read))), None)
 
 
 def _gone(read: Step) -> bool:
     return read.status in (404, 410)
 
 
-def _calls(annotated: AnnotatedTrace) -> list[ReceivedCallback]:
+def _calls(trace: AnnotatedTrace) -> list[ReceivedCallback]:
     """Return the genuine callbacks in the order of their arrival."""
-    callbacks = _callbacks(annotated)
+    callbacks = _callbacks(trace)
     found = []
-    for delivery in sorted(annotated.trace.deliveries, key=lambda one: one.sent):
+    for delivery in sorted(trace.trace.deliveries, key=lambda one: one.sent):
         # The fake sends forged callbacks to test receivers; they are not the provider's.
         if delivery.kind != "genuine":
             continue
         value = as_json(delivery.body)
-        reading = read_callback(annotated.contract.schemas, callbacks, message_of(delivery.headers, value))
-        kinds = frozenset(annotated.contract.graph[name].kind for name in reading.stages)
+        reading = read_callback(trace.contract.schemas, callbacks, message_of(delivery.headers, value))
+        kinds = frozenset(trace.contract.graph[name].kind for name in reading.stages)
         found.append(ReceivedCallback(delivery, value, reading, kinds))
     return found
 
 
-def _by_job(annotated: AnnotatedTrace) -> Iterator[tuple[str, list[ReceivedCallback]]]:
+def _by_job(trace: AnnotatedTrace) -> Iterator[tuple[str, list[ReceivedCallback]]]:
     """Yield the callbacks of each job in the trace; late callbacks of older jobs are left out."""
-    calls = _calls(annotated)
+    calls = _calls(trace)
     for job in dict.fromkeys(call.job for call in calls):
-        if job is not None and job in annotated.jobs:
+        if job is not None and job in trace.jobs:
             yield job, [call for call in calls if call.job == job]
 
 
-def _callbacks(annotated: AnnotatedTrace) -> Callbacks:
-    found = annotated.contract.callbacks
+def _callbacks(trace: AnnotatedTrace) -> Callbacks:
+    found = trace.contract.callbacks
     assert found is not None
     return found
-
-
-def _calls_back(contract: Contract) -> bool:
-    return contract.callbacks is not None
-
-
-def _signs(contract: Contract) -> bool:
-    return contract.callbacks is not None and contract.callbacks.signature is not None
-
-
-RULES = (
-    ServerRule(
-        "NTF-01",
-        "schema",
-        "MUST",
-        "S2",
-        "A callback has the documented shape, to the last field.",
-        "A null payload for a job that has ended breaks every receiver: fal-ai/fal-js#153.",
-        schema,
-        _calls_back,
-    ),
-    ServerRule(
-        "NTF-02",
-        "signature",
-        "MUST",
-        "S1",
-        "A callback is signed as documented, over the bytes that are sent.",
-        "A receiver that cannot verify signatures ends up trusting every sender: Skyvern-AI/skyvern#7987.",
-        signature,
-        _signs,
-    ),
-    ServerRule(
-        "NTF-03",
-        "same-as-poll",
-        "MUST",
-        "S2",
-        "A callback names its own job, and reports the same end and the same video as a poll.",
-        "A client that polls and one that is called back must get the same video: vellum-ai/vellum-assistant#5467.",
-        same_as_poll,
-        _calls_back,
-    ),
-    ServerRule(
-        "NTF-04",
-        "retried",
-        "MUST",
-        "S2",
-        "A callback comes at least once, and again if it was not acknowledged: within 30 seconds plus one "
-        "and a half times the documented delay.",
-        "Without a retry, a receiver that was down for a moment never learns about its job: "
-        "google-gemini/cookbook#1297.",
-        retried,
-        _calls_back,
-    ),
-    ServerRule(
-        "NTF-05",
-        "none-after-acknowledgement",
-        "SHOULD",
-        "S3",
-        "A callback that was acknowledged in time does not come again.",
-        "A receiver that does not deduplicate handles each repetition again: muxinc/mux-node-sdk#83.",
-        none_after_acknowledgement,
-        _calls_back,
-    ),
-    ServerRule(
-        "NTF-06",
-        "readable-first",
-        "MUST",
-        "S2",
-        "When a callback arrives, a poll already shows the state that it reports.",
-        "A receiver that looks the job up still sees it running, and waits forever: lablup/backend.ai#410.",
-        readable_first,
-        _calls_back,
-    ),
-)

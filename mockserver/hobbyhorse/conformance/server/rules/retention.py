@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hobbyhorse.conformance.server.rule import Breach, ServerRule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, Breach, Evidence, rule
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 from hobbyhorse.traces.orders import making, own, reads_of
@@ -35,41 +35,51 @@ class VideoFetch:
     places: tuple[str, ...]
 
 
-def readable_until_expiry(annotated: AnnotatedTrace) -> list[Breach] | None:
+def _expires(contract: Contract) -> bool:
+    reported = any("expires_at" in operation.bindings for operation in contract.operations.values())
+    return reported or contract.retention.result_url is not None
+
+
+@rule(
+    "RET-01",
+    "readable-until-expiry",
+    level=MUST,
+    severity="S1",
+    says="The link to a video works until it expires, and it does not expire earlier than the contract says.",
+    because="A paid video is gone before it was saved: in Comfy-Org/docs#1594 an hour was left.",
+)
+def readable_until_expiry(trace: AnnotatedTrace) -> Evidence:
     """Find links that were refused before they expired, and links that expire too early."""
-    found = list(_other_life(annotated, shorter=True))
-    seen = bool(found)
-    for fetch in _fetches(annotated):
+    yield from _other_life(trace, shorter=True)
+    for fetch in _fetches(trace):
         step = fetch.step
         if step.arrived > fetch.least or not step.delivered:
             continue
         if 200 <= step.status < 300:
-            seen = True
+            yield OBSERVED
         # A request with a key shows nothing: some stores refuse any request that carries one.
         elif step.status in REFUSED_STATUSES and step.exchange.header("authorization") is None:
-            seen = True
             left = (
                 "although it never expires"
                 if fetch.least == math.inf
                 else f"{fetch.least - step.arrived:.0f} s before it expires"
             )
             message = f"request {step.number} for the video is refused ({step.status}), {left}"
-            found.append(Breach(message, fetch.places, step.status))
-    return found if seen else None
+            yield Breach(message, fetch.places, step.status)
 
 
-def _lives(annotated: AnnotatedTrace) -> Iterator[tuple[Step, int]]:
+def _lives(trace: AnnotatedTrace) -> Iterator[tuple[Step, int]]:
     """Yield each response with a link's expiry and the job's end, and the whole seconds between them."""
-    for step in annotated.reads:
+    for step in trace.reads:
         expires, finished = _moment(step, "expires_at"), _moment(step, "finished_at")
         if step.success and step.clean and expires is not None and finished is not None:
             yield step, round(expires - finished)
 
 
-def _other_life(annotated: AnnotatedTrace, *, shorter: bool) -> Iterator[Breach]:
+def _other_life(trace: AnnotatedTrace, *, shorter: bool) -> Iterator[Breach]:
     """Yield the first link whose reported life is shorter, or longer, than the contract's."""
-    life = annotated.contract.retention.result_url
-    for step, lives in _lives(annotated) if life is not None else ():
+    life = trace.contract.retention.result_url
+    for step, lives in _lives(trace) if life is not None else ():
         assert life is not None
         differs = lives < ROUNDED * life - MARGIN if shorter else lives * ROUNDED - MARGIN > life
         if differs:
@@ -81,83 +91,99 @@ def _other_life(annotated: AnnotatedTrace, *, shorter: bool) -> Iterator[Breach]
             return
 
 
-def refused_after(annotated: AnnotatedTrace) -> list[Breach] | None:
+@rule(
+    "RET-02",
+    "refused-after",
+    level=SHOULD,
+    severity="S3",
+    applies=_expires,
+    says="An expired link is refused, and it expires no later than the contract says.",
+    because="Users are the first to find a link that works in tests and is dead in the gallery a week later: "
+    "openslop/openslop#405.",
+)
+def refused_after(trace: AnnotatedTrace) -> Evidence:
     """Find links that work after their expiry, and links that expire too late."""
-    found = list(_other_life(annotated, shorter=False))
-    seen = bool(found)
-    for fetch in _fetches(annotated):
+    yield from _other_life(trace, shorter=False)
+    for fetch in _fetches(trace):
         step = fetch.step
         # Between `least` and `most` the link may or may not work.
         if step.arrived < fetch.most or not step.delivered or step.transient:
             continue
-        seen = True
+        yield OBSERVED
         if 200 <= step.status < 300:
             late = f"{step.arrived - fetch.most:.0f} s after the link expired"
-            found.append(Breach(f"request {step.number} still gets the video, {late}", fetch.places, step.status))
-    return found if seen else None
+            yield Breach(f"request {step.number} still gets the video, {late}", fetch.places, step.status)
 
 
-def status_readable(annotated: AnnotatedTrace) -> list[Breach] | None:
+@rule(
+    "RET-03",
+    "status-readable",
+    level=MUST,
+    severity="S2",
+    says="A job that has ended can be read for as long as the contract says.",
+    because="A client that returns after a restart must find its job, or it submits again: ArcReel/ArcReel#628.",
+)
+def status_readable(trace: AnnotatedTrace) -> Evidence:
     """Find jobs that can no longer be read although the contract still keeps them."""
-    life = annotated.contract.retention.job
-    found: list[Breach] = []
-    seen = False
-    for job in dict.fromkeys(step.job for step in annotated.reads if step.terminal):
-        first = next(step for step in reads_of(annotated, job) if step.terminal)
-        made = making(annotated, job)
-        ended = _moment(first, "finished_at") or (first.arrived if made is None else made.done)
-        for read in reads_of(annotated, job):
-            if read.arrived <= first.done or not own(annotated, read) or read.transient:
-                continue
-            # Near the end of its life a job may be gone already.
-            if life is not None and read.arrived > ended + life - MARGIN:
-                continue
-            seen = seen or read.ok
+    for job in dict.fromkeys(step.job for step in trace.reads if step.terminal):
+        first = next(step for step in reads_of(trace, job) if step.terminal)
+        for read in _reads_while_kept(trace, job, first):
+            if read.ok:
+                yield OBSERVED
             # Another role may have no result to show: only the operation that showed the end must still show it.
             if read.status in GONE_STATUSES and read.role == first.role:
-                seen = True
                 message = f"the job {job} can no longer be read: request {read.number} gets {read.status}"
-                found.append(Breach(message, (JOB,), read.status))
+                yield Breach(message, (JOB,), read.status)
                 break
-    return found if seen else None
 
 
-def _fetches(annotated: AnnotatedTrace) -> Iterator[VideoFetch]:
+def _reads_while_kept(trace: AnnotatedTrace, job: str | None, first: Step) -> Iterator[Step]:
+    """Yield the conclusive reads of a job after `first`, which showed its end, while the contract keeps the job."""
+    life, made = trace.contract.retention.job, making(trace, job)
+    ended = _moment(first, "finished_at") or (first.arrived if made is None else made.done)
+    # Near the end of its life a job may be gone already.
+    latest = math.inf if life is None else ended + life - MARGIN
+    for read in reads_of(trace, job):
+        if first.done < read.arrived <= latest and own(trace, read) and not read.transient:
+            yield read
+
+
+def _fetches(trace: AnnotatedTrace) -> Iterator[VideoFetch]:
     """Yield the requests for videos whose links a response contained, with the bounds of their expiry."""
     sources: dict[str, list[Step]] = {}
-    for step in annotated.steps:
+    for step in trace.steps:
         if step.success and step.video is not None:
             sources.setdefault(step.video, []).append(step)
-    for step in annotated.fetches:
+    for step in trace.fetches:
         known = [source for source in sources.get(step.exchange.url, ()) if source.done <= step.arrived]
         if known:
-            least, most, places = _expiry(annotated, known[-1])
-            behind, ahead = _clocks(annotated, known[-1])
+            least, most, places = _expiry(trace, known[-1])
+            behind, ahead = _clocks(trace, known[-1])
             yield VideoFetch(step, least - ahead, most - behind, places)
 
 
-def _clocks(annotated: AnnotatedTrace, shown: Step) -> tuple[float, float]:
+def _clocks(trace: AnnotatedTrace, shown: Step) -> tuple[float, float]:
     """Return how far the endpoint's clock may be behind ours (0 or less) and ahead of it, in seconds."""
-    made, created = making(annotated, shown.job), _moment(shown, "created_at")
+    made, created = making(trace, shown.job), _moment(shown, "created_at")
     if made is None or created is None:
         return -MARGIN, MARGIN
     # The job was created, by the endpoint's clock, while the submission was under way by ours.
     return min(created - made.done, 0.0) - TICK, max(created - made.arrived, 0.0) + TICK
 
 
-def _expiry(annotated: AnnotatedTrace, shown: Step) -> tuple[float, float, tuple[str, ...]]:
+def _expiry(trace: AnnotatedTrace, shown: Step) -> tuple[float, float, tuple[str, ...]]:
     """Return a link's earliest and latest expiry, and the places in the contract that define it."""
     expires = _moment(shown, "expires_at")
     if expires is not None:
         return expires, expires, (f"lifecycle.json#/operations/{shown.role}/bindings/expires_at",)
-    life = annotated.contract.retention.result_url
+    life = trace.contract.retention.result_url
     if life is None:
         return math.inf, math.inf, (LIFE,)
     finished = _moment(shown, "finished_at")
     if finished is not None:
         return finished + life, finished + life, (LIFE,)
-    made = making(annotated, shown.job)
-    first = next((read for read in reads_of(annotated, shown.job) if read.terminal), shown)
+    made = making(trace, shown.job)
+    first = next((read for read in reads_of(trace, shown.job) if read.terminal), shown)
     return (first.arrived if made is None else made.arrived) + life, first.done + life, (LIFE,)
 
 
@@ -167,41 +193,3 @@ def _moment(step: Step, name: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if 0 < value < FAR else None
-
-
-def _expires(contract: Contract) -> bool:
-    reported = any("expires_at" in operation.bindings for operation in contract.operations.values())
-    return reported or contract.retention.result_url is not None
-
-
-RULES = (
-    ServerRule(
-        "RET-01",
-        "readable-until-expiry",
-        "MUST",
-        "S1",
-        "The link to a video works until it expires, and it does not expire earlier than the contract says.",
-        "A paid video is gone before it was saved: in Comfy-Org/docs#1594 an hour was left.",
-        readable_until_expiry,
-    ),
-    ServerRule(
-        "RET-02",
-        "refused-after",
-        "SHOULD",
-        "S3",
-        "An expired link is refused, and it expires no later than the contract says.",
-        "Users are the first to find a link that works in tests and is dead in the gallery a week later: "
-        "openslop/openslop#405.",
-        refused_after,
-        _expires,
-    ),
-    ServerRule(
-        "RET-03",
-        "status-readable",
-        "MUST",
-        "S2",
-        "A job that has ended can be read for as long as the contract says.",
-        "A client that returns after a restart must find its job, or it submits again: ArcReel/ArcReel#628.",
-        status_readable,
-    ),
-)

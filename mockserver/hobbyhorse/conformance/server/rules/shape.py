@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
+from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, Breach, rule
 from hobbyhorse.conformance.server.expected import (
+    KindEvidence,
     body_pointer,
     constant_places,
     documented,
@@ -20,7 +22,6 @@ from hobbyhorse.conformance.server.expected import (
     transient_failure,
     unspecified_refusal,
 )
-from hobbyhorse.conformance.server.rule import Breach, ServerRule
 from hobbyhorse.contract.forms.expressions import MISSING, Place, format_pointer
 from hobbyhorse.contract.reading import message_of
 from hobbyhorse.contract.schemas import Violation
@@ -36,99 +37,134 @@ GATEWAYS = frozenset({502, 504})
 # Violations reported for one body; a wrong body tends to violate every field.
 MOST_TOLD = 10
 
-Found = Iterator[tuple[Hashable, Breach]]
 
-
-def documented_answer(annotated: AnnotatedTrace) -> list[Breach] | None:
+@rule(
+    "SHA-01",
+    "documented-answer",
+    level=MUST,
+    severity="S2",
+    says="Every response has a documented status of its operation; a successful one has the documented body, to the "
+    "last field.",
+    because="Clients read the documented fields: if one is gone, or has a new value, they never see the job end.",
+)
+@one_per_kind
+def documented_answer(trace: AnnotatedTrace) -> KindEvidence:
     """Compare each response's status, and each successful body, with the situations of its operation."""
-    steps = [step for step in _responses(annotated) if not transient_failure(step)]
-    return one_per_kind(pair for step in steps for pair in _undocumented(annotated, step)) if steps else None
+    for step in _responses(trace):
+        if not transient_failure(step):
+            yield OBSERVED
+            yield from _undocumented(trace, step)
 
 
-def content_type(annotated: AnnotatedTrace) -> list[Breach] | None:
+@rule(
+    "SHA-02",
+    "content-type",
+    level=SHOULD,
+    severity="S4",
+    says="Every response is declared as JSON.",
+    because="Many HTTP libraries decode only bodies that are declared as JSON.",
+)
+@one_per_kind
+def content_type(trace: AnnotatedTrace) -> KindEvidence:
     """Find responses that are not declared as JSON."""
-    steps = [
-        step
-        for step in _responses(annotated)
-        if not transient_failure(step) and step.exchange.answer_headers and _ours(step)
-    ]
-    found = []
-    for step in steps:
+    for step in _responses(trace):
+        if transient_failure(step) or not step.exchange.answer_headers or not _has_body(step):
+            continue
+        yield OBSERVED
         received = step.exchange.answer_header("content-type") or ""
         kind = received.partition(";")[0].strip().lower()
         if kind != "application/json" and not kind.endswith("+json"):
-            operation = operation_of(annotated, step)
-            places = (f"{responses_of(operation)}/{step.status}/content", responses_of(operation))
+            responses = responses_of(operation_of(trace, step))
             message = (
                 f"{label(step)}: {step.status} has Content-Type {received or 'none'!r}; expected: application/json"
             )
-            found.append(((step.role, step.status, kind), Breach(message, places, received)))
-    return one_per_kind(found) if steps else None
+            places = (f"{responses}/{step.status}/content", responses)
+            yield (step.role, step.status, kind), Breach(message, places, received)
 
 
-def _ours(step: Step) -> bool:
+def _has_body(step: Step) -> bool:
     return not 300 <= step.status < 400 and step.status != 204
 
 
-def refusal_shape(annotated: AnnotatedTrace) -> list[Breach] | None:
+@rule(
+    "SHA-03",
+    "refusal-shape",
+    level=MUST,
+    severity="S2",
+    says="Every refusal has the documented envelope.",
+    because="A client that cannot read the reason of a refusal cannot decide whether to retry.",
+)
+@one_per_kind
+def refusal_shape(trace: AnnotatedTrace) -> KindEvidence:
     """Compare the bodies of refusals with the documented envelope of their status."""
-    pairs = [(step, shapes) for step in _responses(annotated) if (shapes := _envelopes(annotated, step))]
-    return (
-        one_per_kind(pair for step, shapes in pairs for pair in _misshapen(annotated, step, shapes)) if pairs else None
-    )
+    for step in _responses(trace):
+        if shapes := _envelopes(trace, step):
+            yield OBSERVED
+            yield from _misshapen(trace, step, shapes)
 
 
-def bounded(annotated: AnnotatedTrace) -> list[Breach] | None:
+@rule(
+    "SHA-04",
+    "bounded",
+    level=MUST,
+    severity="S2",
+    says="Every response ends, within 16 MB and the time that a client waits.",
+    because="Clients without a deadline of their own hang with it.",
+)
+@one_per_kind
+def bounded(trace: AnnotatedTrace) -> KindEvidence:
     """Find responses that are too long, and operations whose responses do not end."""
-    steps = [step for step in annotated.steps if step.role in annotated.contract.operations and step.role != "run"]
-    # Recorded traffic has no probes; its client may have stopped reading, so only a size is evidence there.
-    steps = [step for step in steps if step.exchange.probe or step.exchange.size > MOST_SHAPE_BYTES]
-    found = []
-    for step in steps:
-        places = (responses_of(operation_of(annotated, step)),)
-        if step.exchange.size > MOST_SHAPE_BYTES:
-            message = f"{label(step)}: the response has {step.exchange.size} bytes; allowed: {MOST_SHAPE_BYTES}"
-            found.append(((step.role, "size"), Breach(message, places, step.exchange.size)))
-        elif _lost(annotated, step):
+    for step in trace.steps:
+        size = step.exchange.size
+        if step.role not in trace.contract.operations or step.role == "run":
+            continue
+        # Recorded traffic has no probes; its client may have stopped reading, so only a size is evidence there.
+        if not step.exchange.probe and size <= MOST_SHAPE_BYTES:
+            continue
+        yield OBSERVED
+        places = (responses_of(operation_of(trace, step)),)
+        if size > MOST_SHAPE_BYTES:
+            message = f"{label(step)}: the response has {size} bytes; allowed: {MOST_SHAPE_BYTES}"
+            yield (step.role, "size"), Breach(message, places, size)
+        elif _lost(trace, step):
             failure = "the response did not end" if step.status else "no response"
-            found.append(((step.role, failure), Breach(f"{label(step)}: {failure}", places)))
-    return one_per_kind(found) if steps else None
+            yield (step.role, failure), Breach(f"{label(step)}: {failure}", places)
 
 
-def _lost(annotated: AnnotatedTrace, step: Step) -> bool:
+def _lost(trace: AnnotatedTrace, step: Step) -> bool:
     """Whether a request was awaited in vain, and no later request of its operation got a response either."""
     # A later response shows that the operation does end: the missing one was an accident.
-    later = annotated.after(step, annotated.of(str(step.role)))
-    waited = annotated.trace.ended - step.arrived >= LEAST_WAIT
+    later = trace.after(step, trace.of(str(step.role)))
+    waited = trace.trace.ended - step.arrived >= LEAST_WAIT
     return not step.delivered and waited and not any(other.delivered for other in later)
 
 
-def _responses(annotated: AnnotatedTrace) -> list[Step]:
-    return [step for step in annotated.steps if step.role in annotated.contract.operations and step.delivered]
+def _responses(trace: AnnotatedTrace) -> Iterator[Step]:
+    yield from (step for step in trace.steps if step.role in trace.contract.operations and step.delivered)
 
 
-def _undocumented(annotated: AnnotatedTrace, step: Step) -> Found:
-    operation = operation_of(annotated, step)
+def _undocumented(trace: AnnotatedTrace, step: Step) -> KindEvidence:
+    operation = operation_of(trace, step)
     if 300 <= step.status < 400:
         message = f"{label(step)}: {step.status} is a redirect; no operation of the contract redirects"
         yield (step.role, step.status), Breach(message, (responses_of(operation),), step.status)
-    elif not documented(annotated.contract, operation, step.status):
+    elif not documented(trace.contract, operation, step.status):
         if not unspecified_refusal(operation, step):
-            yield (step.role, step.status, step.exchange.expected), _other_status(annotated, operation, step)
+            yield (step.role, step.status, step.exchange.expected), _other_status(trace, operation, step)
     elif step.ok and not step.valid:
-        yield from _broken_body(annotated, operation, step)
+        yield from _broken_body(trace, operation, step)
 
 
-def _other_status(annotated: AnnotatedTrace, operation: Operation, step: Step) -> Breach:
+def _other_status(trace: AnnotatedTrace, operation: Operation, step: Step) -> Breach:
     """Return the breach of an undocumented status, with the situation that the response should be."""
-    meant = _meant(annotated.contract, operation, step)
+    meant = _meant(trace.contract, operation, step)
     known = ", ".join(map(str, sorted({one.status for one in operation.situations.values()})))
     expected = f"; expected: {meant.status} ({meant.name})" if meant is not None else ""
     message = f"{label(step)}: status {step.status} is none of {known}{expected}"
     if meant is None:
         return Breach(message, (f"{responses_of(operation)}/{step.status}",), step.status)
-    home = home_of(annotated.contract, operation, meant.name)
-    places = (*statuses(annotated.contract, operation, [meant]), responses_of(operation))
+    home = home_of(trace.contract, operation, meant.name)
+    places = (*statuses(trace.contract, operation, [meant]), responses_of(operation))
     return Breach(message, places, step.status, replaced_status(home, step.status))
 
 
@@ -155,9 +191,9 @@ def _differing(contract: Contract, operation: Operation, situation: Situation, s
     return [(name, place) for name, place in constant_places(operation) if place.get(example) != place.get(received)]
 
 
-def _broken_body(annotated: AnnotatedTrace, operation: Operation, step: Step) -> Found:
+def _broken_body(trace: AnnotatedTrace, operation: Operation, step: Step) -> KindEvidence:
     """Yield how a successful response violates its nearest situation, in the schema or else in the constants."""
-    contract = annotated.contract
+    contract = trace.contract
     # OpenAPI may document a status for which lifecycle.json has no situation.
     candidates = [one for one in operation.situations.values() if one.status == step.status]
     if not candidates:
@@ -179,7 +215,7 @@ def _broken_body(annotated: AnnotatedTrace, operation: Operation, step: Step) ->
         yield (step.role, nearest.name, name), Breach(message, places, _plain(received))
 
 
-def _against(contract: Contract, step: Step, schema: str) -> Found:
+def _against(contract: Contract, step: Step, schema: str) -> KindEvidence:
     for violation in _violations(contract, schema, step):
         breach = Breach(f"{label(step)}: {violation}", (*violation.places, schema), _seen(step, violation))
         yield (step.role, step.status, violation.places[:1]), breach
@@ -242,13 +278,13 @@ def _plain(value: Any) -> Any:
     return None if value is MISSING else value
 
 
-def _envelopes(annotated: AnnotatedTrace, step: Step) -> list[Situation | str]:
+def _envelopes(trace: AnnotatedTrace, step: Step) -> list[Situation | str]:
     """Return the contract's definitions for the status of a refusal: situations, or a schema without one."""
     if step.status < 400 or (step.status in GATEWAYS and not _says_json(step)):
         return []
-    operation = operation_of(annotated, step)
+    operation = operation_of(trace, step)
     found: list[Situation | str] = [one for one in operation.situations.values() if one.status == step.status]
-    schema = schema_of(annotated.contract, operation, step.status)
+    schema = schema_of(trace.contract, operation, step.status)
     return found or ([schema] if schema is not None and not transient_failure(step) else [])
 
 
@@ -256,9 +292,9 @@ def _says_json(step: Step) -> bool:
     return step.value is not MISSING
 
 
-def _misshapen(annotated: AnnotatedTrace, step: Step, shapes: list[Situation | str]) -> Found:
+def _misshapen(trace: AnnotatedTrace, step: Step, shapes: list[Situation | str]) -> KindEvidence:
     """Yield how a refusal violates its nearest envelope, unless it satisfies one of them."""
-    contract, operation = annotated.contract, operation_of(annotated, step)
+    contract, operation = trace.contract, operation_of(trace, step)
     if any(not _violations(contract, one if isinstance(one, str) else one.schema, step) for one in shapes):
         return
     situations = [one for one in shapes if isinstance(one, Situation)]
@@ -270,44 +306,3 @@ def _misshapen(annotated: AnnotatedTrace, step: Step, shapes: list[Situation | s
     nearest = _nearest(contract, operation, step, expected or situations)
     for violation in _violations(contract, nearest.schema, step, nearest.example_at):
         yield (step.role, step.status, violation.places[:1]), _violated(contract, operation, step, nearest, violation)
-
-
-RULES = (
-    ServerRule(
-        "SHA-01",
-        "documented-answer",
-        "MUST",
-        "S2",
-        "Every response has a documented status of its operation; a successful one has the documented body, to the "
-        "last field.",
-        "Clients read the documented fields: if one is gone, or has a new value, they never see the job end.",
-        documented_answer,
-    ),
-    ServerRule(
-        "SHA-02",
-        "content-type",
-        "SHOULD",
-        "S4",
-        "Every response is declared as JSON.",
-        "Many HTTP libraries decode only bodies that are declared as JSON.",
-        content_type,
-    ),
-    ServerRule(
-        "SHA-03",
-        "refusal-shape",
-        "MUST",
-        "S2",
-        "Every refusal has the documented envelope.",
-        "A client that cannot read the reason of a refusal cannot decide whether to retry.",
-        refusal_shape,
-    ),
-    ServerRule(
-        "SHA-04",
-        "bounded",
-        "MUST",
-        "S2",
-        "Every response ends, within 16 MB and the time that a client waits.",
-        "Clients without a deadline of their own hang with it.",
-        bounded,
-    ),
-)

@@ -1,0 +1,94 @@
+"""Verdicts on the terminal: broken rules first, then passed ones; findings, places and lessons."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from hobbyhorse.cli.verdicts import MOST_MESSAGES, show_baseline, show_verdicts, summed
+from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Lesson, Verdict
+from hobbyhorse.conformance.rule import Breach
+from hobbyhorse.traces.trace import Outcome, Run, Trace
+
+RULES = rules()
+MESSAGES = tuple(f"message {number} [red]" for number in range(MOST_MESSAGES + 2))
+TRACE = Trace("p", "http://x", runs=(Run(0.0, "http://x", outcome=Outcome("success", 1.0)),))
+FOUND = Finding(RULES[2].id, tuple(map(Breach, MESSAGES)), TRACE)
+VERDICTS = (
+    Verdict(RULES[0], PASSED, observed=1),
+    Verdict(RULES[1], NOT_OBSERVED),
+    Verdict(RULES[2], BROKEN, observed=5, times_broken=2, findings=(FOUND,)),
+    Verdict(RULES[3], NOT_APPLICABLE),
+    Verdict(RULES[4], NOT_APPLICABLE),
+)
+
+
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+
+
+def test_broken_rules_come_first_and_their_messages_follow(capsys: pytest.CaptureFixture[str]) -> None:
+    show_verdicts(VERDICTS)
+    printed = capsys.readouterr().out
+    rows = [line.split() for line in printed.splitlines() if line.split()[2:3] == [RULES[2].level]]
+    assert rows == [
+        [RULES[2].id, RULES[2].name, RULES[2].level, "broken", "5", "runs", "2"],
+        [RULES[0].id, RULES[0].name, RULES[0].level, "passed", "1", "run"],
+    ]
+    assert f"not observed: {RULES[1].id}\n" in printed
+    assert f"not applicable: {RULES[3].id}, {RULES[4].id}\n" in printed
+    assert printed.count("  client: message ") == MOST_MESSAGES
+    assert "  client: message 0 [red]\n" in printed
+    assert "  and 2 more\n" in printed
+    assert "  server: a happy server\n" in printed
+
+
+def test_an_accepted_rule_is_marked_and_its_findings_are_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    show_verdicts(VERDICTS, {RULES[2].id: "known"})
+    printed = capsys.readouterr().out
+    assert "broken (accepted)" in printed
+    assert "message" not in printed
+
+
+def test_a_lesson_stands_apart_from_the_findings_with_its_place_and_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    lesson = Lesson(RULES[5].id, ("lifecycle.json#/x",), "It is [assumed].", "It was 7.", 7, ())
+    show_verdicts([*VERDICTS, Verdict(RULES[5], LESSON, observed=1, lessons=(lesson,))], side="server")
+    printed = capsys.readouterr().out
+    rows = [line.split()[0] for line in printed.splitlines() if line.split()[2:3] == ["MUST"]]
+    assert rows == [RULES[2].id, RULES[5].id, RULES[0].id]
+    assert f"  {RULES[5].id} It was 7.\n    lifecycle.json#/x: It is [assumed].\n" in printed
+    assert printed.index("  server: message 0 ") < printed.index("\nlessons: ")
+    show_verdicts(VERDICTS)
+    assert "lessons" not in capsys.readouterr().out
+
+
+def test_a_finding_of_a_server_has_places_and_no_test_case(capsys: pytest.CaptureFixture[str]) -> None:
+    found = Finding(RULES[0].id, (Breach("It is [wrong].", ("openapi.json#/a", "b")),), Trace("p", "http://x"))
+    show_verdicts([Verdict(RULES[0], BROKEN, 1, 1, (found,))], side="server")
+    printed = capsys.readouterr().out
+    assert f"\n{RULES[0].id} {RULES[0].says}\n  server: It is [wrong].\n    openapi.json#/a\n" in printed
+    assert "and 1 more" not in printed
+
+
+def test_an_accepted_finding_has_its_reason_and_a_stale_one_is_to_be_removed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show_baseline(Console(highlight=False), {"SUB-01": "known [red]"}, ("SUB-02",))
+    assert capsys.readouterr().out.splitlines() == [
+        "SUB-01 is accepted: known [red]",
+        "SUB-02 is stale: it is in the baseline and was not found; remove it",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("broken", "stale", "expected"),
+    [
+        (0, 0, "[green]nothing[/green]"),
+        (1, 0, "[red]1 rule broken[/red]"),
+        (2, 1, "[red]2 rules broken, 1 stale in the baseline[/red]"),
+    ],
+)
+def test_broken_and_stale_are_counted(broken: int, stale: int, expected: str) -> None:
+    assert summed(broken, stale, "nothing") == expected
