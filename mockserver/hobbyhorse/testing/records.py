@@ -21,12 +21,14 @@ from hobbyhorse.testing.old_names import formerly_value, old_names, warn_of
 GENUINE = "genuine"
 
 
+@old_names(live=("next", "cancellable", "lasts"))
 @dataclass(frozen=True, slots=True)
 class JobStage:
     """A stage of a job; `kind` is its class, such as `running` or `success`."""
 
     name: str
     kind: str
+    _live: Any = field(default=None, repr=False, compare=False)
 
     @property
     def terminal(self) -> bool:
@@ -122,7 +124,8 @@ class Job:
         return self._stage(self.timeline[-2].stage) if waits else stage
 
     def _stage(self, name: str) -> JobStage:
-        return JobStage(name, self.kinds[name])
+        live = self._live.contract.graph[name] if self._live is not None else None
+        return JobStage(name, self.kinds[name], live)
 
 
 @old_names()
