@@ -17,7 +17,10 @@ from hobbyhorse.testing.records import (
     ScenarioName,
     Step,
 )
-from hobbyhorse.worlds import jobs, journal
+from hobbyhorse.worlds import jobs
+from hobbyhorse.worlds.journal import Exchange as LiveExchange
+
+__all__ = ["LiveExchange", "armed_record", "attempt_record", "exchange_record", "job_record"]
 
 
 def job_record(job: jobs.Job, now: float) -> Job:
@@ -53,7 +56,7 @@ def job_record(job: jobs.Job, now: float) -> Job:
     )
 
 
-def exchange_record(exchange: journal.Exchange, contract: Contract | None) -> Exchange:
+def exchange_record(exchange: LiveExchange, contract: Contract | None) -> Exchange:
     """Return an exchange with the provider of a contract; None for a request that reached no provider."""
     query, headers = redacted(contract, exchange)
     near = nearest_operation(contract, exchange) if contract is not None else None

@@ -21,12 +21,11 @@ from hobbyhorse.scenarios.scenario import Scenario, find, read_scenario
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.run import ServerThread, address, bind_elsewhere
 from hobbyhorse.testing.complaints import complaints_about
-from hobbyhorse.testing.live import armed_record, attempt_record, exchange_record, job_record
+from hobbyhorse.testing.live import LiveExchange, armed_record, attempt_record, exchange_record, job_record
 from hobbyhorse.testing.records import ArmedScenario, CallbackAttempt, Exchange, Job
 from hobbyhorse.testing.world import EXCHANGE_FIELDS
 from hobbyhorse.traces.trace import Trace
 from hobbyhorse.worlds import jobs as live_jobs
-from hobbyhorse.worlds import journal as live_journal
 from hobbyhorse.worlds.jobs import PACES
 from hobbyhorse.worlds.journal import Journal
 from hobbyhorse.worlds.ledger import Ledger
@@ -279,7 +278,7 @@ class MockWorld:
         """The newest exchanges, oldest first."""
         return self._records(self._server.run(lambda: list(self._world.journal)))
 
-    def _records(self, exchanges: Iterable[live_journal.Exchange]) -> list[Exchange]:
+    def _records(self, exchanges: Iterable[LiveExchange]) -> list[Exchange]:
         contracts = {contract.key: contract for contract in self._server.asgi.contracts}
         return [exchange_record(one, contracts.get(one.provider or "")) for one in exchanges]
 
