@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hobbyhorse import MockServer
+from hobbyhorse import MockServer, MockWorld
 from hobbyhorse.conformance.contract_client import ContractClient
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.testing import remote
@@ -52,18 +52,34 @@ def test_the_clock_and_the_pace_are_its_own(server: MockServer, world: RemoteWor
         RemoteServer(server.url, clock="sundial")
 
 
-def test_lists_follow_the_cursor_to_the_oldest_entry(server: MockServer, world: RemoteWorld) -> None:
-    contract = CONTRACTS[0]
-    order(world, contract)
+def entry_of_an_order(world: RemoteWorld, local: MockWorld, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Submit an order, and return what the server added to the journal for it."""
+    entries: list[Any] = []
+    add = local._world.journal.add
+
+    def added(entry: Any) -> None:
+        entries.append(entry)
+        add(entry)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(local._world.journal, "add", added)
+        order(world, CONTRACTS[0])
+    (entry,) = entries
+    return entry
+
+
+def test_lists_follow_the_cursor_to_the_oldest_entry(
+    server: MockServer, world: RemoteWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     local = server.world(world.api_key)
+    entry = entry_of_an_order(world, local, monkeypatch)
     (first,) = local._world.jobs.values()
-    (exchange,) = local._world.journal
 
     def fill() -> None:
         local.keep(2 * MANY)
         for _ in range(MANY):
-            local._world.submit(contract, first.order)
-            local._world.journal.add(exchange)
+            local._world.submit(CONTRACTS[0], first.order)
+            local._world.journal.add(entry)
 
     server.run(fill)
     jobs = world.jobs
@@ -73,14 +89,15 @@ def test_lists_follow_the_cursor_to_the_oldest_entry(server: MockServer, world: 
     assert len(world.wait_for(count=1_000, role="submit")) == MANY
 
 
-def test_a_journal_keeps_the_newest_exchanges(server: MockServer, world: RemoteWorld) -> None:
-    order(world, CONTRACTS[0])
-    journal = server.world(world.api_key)._world.journal
-    (exchange,) = journal
+def test_a_journal_keeps_the_newest_exchanges(
+    server: MockServer, world: RemoteWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = server.world(world.api_key)
+    entry = entry_of_an_order(world, local, monkeypatch)
 
     def fill() -> None:
         for _ in range(MANY):
-            journal.add(exchange)
+            local._world.journal.add(entry)
 
     server.run(fill)
     assert len(world.journal) == MOST_EXCHANGES

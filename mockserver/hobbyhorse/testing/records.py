@@ -140,7 +140,10 @@ class NearestOperation:
     text: str
 
 
-@old_names(live=("raw_query", "raw_headers", "root", "handover"))
+@old_names(
+    {"raw_query": ("query", lambda exchange: exchange.query.encode("latin-1"))},
+    live=("raw_headers", "root", "handover"),
+)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
     """One request and its response, without secrets.
