@@ -191,7 +191,7 @@ def test_a_job_is_moved_to_a_legal_stage_only(contract: Contract) -> None:
         assert failure is not None
         for name in contract.graph.path(first.name, failure.name)[1:]:
             world.transition(job, name, message="moved")
-        assert world.jobs[0].stage(world.clock.now()) == failure
+        assert world.jobs[0].stage(world.clock.now()).name == failure.name
         with pytest.raises(KeyError, match="no job 'x'"):
             world.transition("x", failure.name)
 

@@ -111,7 +111,7 @@ def test_nothing_of_another(hobbyhorse, number):
     refused = order(hobbyhorse)
     assert refused.status_code >= 400
     assert order(hobbyhorse).status_code == 200
-    assert [armed.scenario for armed in hobbyhorse.armed] == [name]
+    assert [armed.scenario.name for armed in hobbyhorse.armed] == [name]
     hobbyhorse.clock.advance(1000 + number)
     assert 1000 + number <= hobbyhorse.clock.now() - start < 1001 + number
     poll(hobbyhorse)
@@ -124,6 +124,27 @@ def test_nothing_of_another(hobbyhorse, number):
 @pytest.mark.hobbyhorse(scenario="submit_overloaded")
 def test_an_unmet_scenario_fails_its_test_here_too(hobbyhorse):
     assert hobbyhorse.unmet
+"""
+
+
+BOTH = """
+@pytest.mark.hobbyhorse(clock="manual", limits={"concurrent_jobs": 3}, scenario="submit_rate_limited")
+def test_the_same_body_reads_the_same_records(hobbyhorse):
+    assert order(hobbyhorse).status_code == 429
+    assert order(hobbyhorse).status_code == 200
+    hobbyhorse.clock.advance(60)
+    poll(hobbyhorse)
+    assert hobbyhorse.limits.concurrent_jobs == 3
+    assert hobbyhorse.jobs[0].stage().kind == "success"
+    assert hobbyhorse.billed == hobbyhorse.jobs[0].cost == hobbyhorse.ledger.entries[0].usd
+    assert [armed.scenario.name for armed in hobbyhorse.armed if not armed.unmet()] == ["submit_rate_limited"]
+    assert hobbyhorse.journal[0].move == "rate_limited"
+    assert isinstance(hobbyhorse.journal[-1].answer, bytes)
+
+
+@pytest.mark.hobbyhorse(seed=7)
+def test_a_seed_is_for_a_new_server(hobbyhorse):
+    pass
 """
 
 
@@ -182,3 +203,17 @@ def test_fifty_tests_in_two_processes_share_a_server_and_nothing_else(
     result.assert_outcomes(passed=51, errors=1)
     assert len(keys) == 50
     result.stdout.fnmatch_lines(["*submit_overloaded: submit/0 overloaded* was armed and never met*"])
+
+
+@ONE_PROVIDER
+@pytest.mark.parametrize("mode", ["local", "remote"])
+def test_the_same_test_passes_in_both_modes(mode: str, contract: Contract, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(source(contract, BOTH))
+    with MockServer() as server:
+        url = ("--hobbyhorse-url", server.url) if mode == "remote" else ()
+        result = pytester.runpytest_subprocess("-p", "no:cacheprovider", *url)
+    if mode == "local":
+        result.assert_outcomes(passed=2)
+    else:
+        result.assert_outcomes(passed=1, errors=1)
+        result.stdout.fnmatch_lines(["*'seed' is 7, but a running server keeps its own*documents --seed*"])

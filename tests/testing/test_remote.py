@@ -1,25 +1,24 @@
-"""The world of a server in another process behaves like a local one."""
+"""A running server is used over its control plane; test_world.py has the behaviour that both worlds share."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import Any
 
 import pytest
-from pytest_httpserver import HTTPServer
 
-from hobbyhorse import MockServer
+from hobbyhorse import MockServer, MockWorld
 from hobbyhorse.conformance.contract_client import ContractClient
-from hobbyhorse.contract.forms.expressions import replaced
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.testing.local import MockWorld
-from hobbyhorse.testing.remote import RemoteError, RemoteServer, RemoteWorld
-from tests.conftest import contracts_that
+from hobbyhorse.testing import remote
+from hobbyhorse.testing.remote import RemoteError, RemoteServer, RemoteValueError, RemoteWorld
+from hobbyhorse.worlds.journal import MOST_EXCHANGES
+from tests.conftest import CONTRACTS
 from tests.world import HTTP, documented
 
-LOCAL_ONLY = {"keep", "end_next_job", "limits"}
+# Three pages of the control plane.
+MANY = 2_500
 
 
 @pytest.fixture
@@ -30,38 +29,14 @@ def server() -> Iterator[MockServer]:
 
 @pytest.fixture
 def world(server: MockServer) -> Iterator[RemoteWorld]:
-    remote = RemoteServer(server.url, clock="manual", pace="realistic")
-    yield remote.world()
-    remote.stop()
+    found = RemoteServer(server.url, clock="manual", pace="realistic")
+    yield found.world()
+    found.stop()
 
 
-def order(world: RemoteWorld, contract: Contract, **more: Any) -> str:
+def order(world: RemoteWorld, contract: Contract) -> None:
     _, model, body = documented(contract)
-    for name, value in more.items():
-        body = replaced(body, contract.operations["submit"].bindings[name].request[0].pointer, value)
-    client = ContractClient(contract, world.url(contract.key), world.api_key, HTTP)
-    return str(client.submit(model.id, body).reading.values["job"])
-
-
-def test_it_has_every_member_of_a_local_world(world: RemoteWorld) -> None:
-    for name in dir(MockWorld):
-        if not name.startswith("_") and name not in LOCAL_ONLY:
-            assert name in {*dir(RemoteWorld), *vars(world)}, name
-
-
-def test_a_job_is_ordered_moved_and_billed(world: RemoteWorld, contract: Contract) -> None:
-    job = order(world, contract)
-    assert [(one.id, one.provider, one.collected) for one in world.jobs] == [(job, contract.key, False)]
-    assert world.billed == 0
-    before = world.clock.now()
-    world.clock.advance(3_600)
-    assert world.clock.now() == before + 3_600
-    assert world.jobs[0].__dict__["class"] == "success"
-    assert world.billed == Decimal(str(world.jobs[0].cost)) == Decimal(str(world.ledger.entries[0].usd))
-    assert [one.role for one in world.wait_for(role="submit")] == ["submit"]
-    assert world.api_key in world.env(contract.key).values()
-    with pytest.raises(KeyError, match=contract.key):
-        world.env("unknown")
+    ContractClient(contract, world.url(contract.key), world.api_key, HTTP).submit(model.id, body)
 
 
 def test_the_clock_and_the_pace_are_its_own(server: MockServer, world: RemoteWorld) -> None:
@@ -77,81 +52,93 @@ def test_the_clock_and_the_pace_are_its_own(server: MockServer, world: RemoteWor
         RemoteServer(server.url, clock="sundial")
 
 
-def test_scenarios_are_armed_met_and_disarmed(world: RemoteWorld, contract: Contract) -> None:
-    world.arm("submit_rate_limited", provider=contract.key)
-    world.arm({"timeline": {"move": "slow"}}, jobs=None, seed=2)
-    assert [(armed.scenario, armed.jobs_left) for armed in world.armed] == [
-        ("submit_rate_limited", 1),
-        ("inline", "all"),
-    ]
-    assert len(world.unmet) == 2
-    assert world.disarm() == 2
-    assert world.unmet == []
-    with pytest.raises(RemoteError, match=r"submit_rate_limted.*the nearest are .*submit_rate_limited"):
-        world.arm("submit_rate_limted")
+def entry_of_an_order(world: RemoteWorld, local: MockWorld, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Submit an order, and return what the server added to the journal for it."""
+    entries: list[Any] = []
+    add = local._world.journal.add
+
+    def added(entry: Any) -> None:
+        entries.append(entry)
+        add(entry)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(local._world.journal, "add", added)
+        order(world, CONTRACTS[0])
+    (entry,) = entries
+    return entry
 
 
-def test_a_job_is_moved_to_a_legal_stage_only(world: RemoteWorld, contract: Contract) -> None:
-    job = order(world, contract)
-    first = contract.graph[contract.graph.initial]
-    with pytest.raises(RemoteError, match=first.next[0]):
-        world.transition(job, "nowhere")
-    world.transition(job, first.next[0])
-    assert world.jobs[0].stage == first.next[0]
+def test_lists_follow_the_cursor_to_the_oldest_entry(
+    server: MockServer, world: RemoteWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = server.world(world.api_key)
+    entry = entry_of_an_order(world, local, monkeypatch)
+    (first,) = local._world.jobs.values()
+
+    def fill() -> None:
+        local.keep(2 * MANY)
+        for _ in range(MANY):
+            local._world.submit(CONTRACTS[0], first.order)
+            local._world.journal.add(entry)
+
+    server.run(fill)
+    jobs = world.jobs
+    assert [job.id for job in jobs] == list(local._world.jobs)
+    assert len(jobs) == MANY + 1 == len(world.ledger.entries)
+    assert len(world.journal) == MANY
+    assert len(world.wait_for(count=1_000, role="submit")) == MANY
 
 
-def test_limits_and_forgetting(world: RemoteWorld, contract: Contract) -> None:
-    world.limit(balance=Decimal("0.01"))
-    _, model, body = documented(contract)
-    client = ContractClient(contract, world.url(contract.key), world.api_key, HTTP)
-    assert client.submit(model.id, body).status >= 400
-    assert len(world.journal) == 1
-    world.reset("journal")
-    assert world.journal == []
-    with pytest.raises(RemoteError, match="everything"):
-        world.reset("everything")
+def test_a_journal_keeps_the_newest_exchanges(
+    server: MockServer, world: RemoteWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = server.world(world.api_key)
+    entry = entry_of_an_order(world, local, monkeypatch)
+
+    def fill() -> None:
+        for _ in range(MANY):
+            local._world.journal.add(entry)
+
+    server.run(fill)
+    assert len(world.journal) == MOST_EXCHANGES
 
 
-@contracts_that(lambda contract: contract.callbacks is not None)
-def test_callbacks_are_seen_and_sent_again(world: RemoteWorld, contract: Contract, httpserver: HTTPServer) -> None:
-    httpserver.expect_request("/done").respond_with_data("")
-    job = order(world, contract, callback_url=httpserver.url_for("/done"))
-    world.clock.run_until_idle()
-    assert [attempt.status for attempt in world.callbacks] == [200]
-    world.redeliver(job)
-    world.clock.advance(1)
-    assert [attempt.number for attempt in world.callbacks] == [1, 0]
+@pytest.mark.parametrize(("name", "value"), [("seed", 7), ("strict", True), ("strict", False)])
+def test_options_of_the_whole_server_are_refused(server: MockServer, name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"'{name}' is {value}.*hobbyhorse serve --help` documents --{name}"):
+        RemoteServer(server.url, **{name: value})
 
 
-def test_its_complaints_name_the_next_step(world: RemoteWorld, contract: Contract) -> None:
-    headers = {"authorization": f"Bearer {world.api_key}"}
-    HTTP.get(f"{world.url(contract.key)}/no/such/path", headers=headers)
-    _, model, _ = documented(contract)
-    ContractClient(contract, world.url(contract.key), world.api_key, HTTP).submit(model.id, {})
-    world.arm("status_reset_peer")
-    job = order(world, contract)
-    unmatched, invalid, unmet, uncollected = world.complaints()
-    assert "the nearest is" in unmatched
-    assert "does not match the contract" in invalid
-    assert "status_reset_peer: status/0 reset_peer" in unmet
-    assert "make the request, move the clock, or do not arm it" in unmet
-    assert job in uncollected
-    assert "move the clock if it has not ended, and poll it, or cancel it" in uncollected
-    assert world.complaints([]) == []
+def test_a_refusal_has_the_code_of_the_control_plane(world: RemoteWorld) -> None:
+    with pytest.raises(RemoteError, match="this world has no job 'x'; GET /_mock/jobs lists its jobs") as refused:
+        world.redeliver("x")
+    assert refused.value.code == "unknown_job"
+    # A filter that can never match is a mistake of the test, not a timeout.
+    with pytest.raises(RemoteValueError, match="unknown role 'paint'"):
+        world.wait_for(role="paint")
 
 
-def test_a_wait_that_fails_lists_the_exchanges(world: RemoteWorld, contract: Contract) -> None:
-    order(world, contract)
-    with pytest.raises(TimeoutError, match=r"0 of 1 exchanges .*submit"):
-        world.wait_for(role="status", timeout=0.0)
+def test_a_wait_lasts_longer_than_one_request_may(world: RemoteWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    longest = 0.5
+    waits: list[float] = []
+    send = world.ask
 
+    def ask(method: str, path: str, body: Any = None, **query: Any) -> Any:
+        if path == "/journal/wait":
+            waits.append(body["timeout"])
+            if len(waits) < 3:
+                raise RemoteError("nothing yet", code="timeout")
+            return {}
+        return send(method, path, body, **query)
 
-def test_a_job_that_is_stuck_on_purpose_need_not_be_collected(world: RemoteWorld, contract: Contract) -> None:
-    world.arm({"timeline": {"move": "stuck"}})
-    stuck, usual = order(world, contract), order(world, contract)
-    (complaint,) = world.complaints(["uncollected"])
-    assert usual in complaint
-    assert stuck not in complaint
+    monkeypatch.setattr(remote, "LONGEST_WAIT_SECONDS", longest)
+    monkeypatch.setattr(world, "ask", ask)
+    assert world.wait_for(timeout=3_600.0) == []
+    assert waits == [longest] * 3
+    waits.clear()
+    with pytest.raises(TimeoutError, match="nothing yet"):
+        world.wait_for(timeout=0.0)
+    assert waits == [0.0]
 
 
 def test_a_url_without_a_server_is_refused_immediately() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -15,20 +15,22 @@ from typing import Any, TypeVar
 from hobbyhorse.clock.clock import Clock, ManualClock, RealClock
 from hobbyhorse.clock.quiescence import RequestTracker, TimeStepper
 from hobbyhorse.contract.folder import load_all
-from hobbyhorse.contract.forms.nearest import nearest
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.armed import ArmedScenario
 from hobbyhorse.scenarios.scenario import Scenario, find, read_scenario
 from hobbyhorse.server.app import Fake, Options
-from hobbyhorse.server.callbacks import CallbackAttempt
 from hobbyhorse.server.run import ServerThread, address, bind_elsewhere
+from hobbyhorse.testing.complaints import complaints_about
+from hobbyhorse.testing.live import LiveExchange, armed_record, attempt_record, exchange_record, job_record
+from hobbyhorse.testing.records import ArmedScenario, CallbackAttempt, Exchange, Job
+from hobbyhorse.testing.world import EXCHANGE_FIELDS
 from hobbyhorse.traces.trace import Trace
-from hobbyhorse.worlds.jobs import PACES, Job
-from hobbyhorse.worlds.journal import Exchange, Journal
+from hobbyhorse.worlds import jobs as live_jobs
+from hobbyhorse.worlds.jobs import PACES
+from hobbyhorse.worlds.journal import Journal
 from hobbyhorse.worlds.ledger import Ledger
 from hobbyhorse.worlds.limits import Limits, read_limits
-from hobbyhorse.worlds.mistakes import COMPLAINTS, INVALID, UNMATCHED, uncollected_complaint, unmet_complaint
+from hobbyhorse.worlds.mistakes import COMPLAINTS
 from hobbyhorse.worlds.world import RESETS, Ending, World
 
 Value = TypeVar("Value")
@@ -226,7 +228,10 @@ class MockClock:
 
 
 class MockWorld:
-    """The state of one API key: give the key to the client under test, and inspect here what it did."""
+    """The state of one API key: give the key to the client under test, and inspect here what it did.
+
+    `AnyWorld` documents the members that a remote world has too.
+    """
 
     def __init__(self, server: MockServer, api_key: str, seed: int | None = None) -> None:
         self._server = server
@@ -261,17 +266,27 @@ class MockWorld:
     @property
     def jobs(self) -> list[Job]:
         """The jobs, oldest first."""
-        return self._server.run(lambda: list(self._world.jobs.values()))
+
+        def read() -> list[Job]:
+            now = self._world.clock.now()
+            return [job_record(job, now) for job in self._world.jobs.values()]
+
+        return self._server.run(read)
 
     @property
     def journal(self) -> list[Exchange]:
         """The newest exchanges, oldest first."""
-        return self._server.run(lambda: list(self._world.journal))
+        return self._records(self._server.run(lambda: list(self._world.journal)))
+
+    def _records(self, exchanges: Iterable[LiveExchange]) -> list[Exchange]:
+        contracts = {contract.key: contract for contract in self._server.asgi.contracts}
+        return [exchange_record(one, contracts.get(one.provider or "")) for one in exchanges]
 
     @property
     def callbacks(self) -> list[CallbackAttempt]:
         """Every attempt to deliver a callback of this world's jobs."""
-        return self._server.run(lambda: self._server.asgi.callback_dispatcher().of(self._world))
+        attempts = self._server.run(lambda: self._server.asgi.callback_dispatcher().of(self._world))
+        return [attempt_record(attempt) for attempt in attempts]
 
     @property
     def ledger(self) -> Ledger:
@@ -299,24 +314,29 @@ class MockWorld:
         jobs: int | str | None = 1,
         seed: int = 0,
     ) -> ArmedScenario:
-        """Arm a scenario, by name or as a value, for the next `jobs` ("all": every job).
+        """Arm a scenario, by name or as a value, for the next `jobs` ("all" or None: every job).
 
-        Raises ScenarioError with the nearest names, or with the reasons why it applies to no provider.
+        The record shows it as armed now; `armed` has its present state. Raises ScenarioError with the nearest names,
+        or with the reasons why it applies to no provider.
         """
         if isinstance(scenario, str):
             scenario = find(self._server.asgi.catalogue(), scenario)
         elif not isinstance(scenario, Scenario):
             scenario = read_scenario(scenario)
+        if provider is not None:
+            self._contract(provider)
         found, count = scenario, None if jobs == "all" else jobs
         if count is not None and (not isinstance(count, int) or count < 1):
             raise ValueError(f"'jobs' is {jobs!r}; allowed: a number from 1, or 'all'")
         contracts, armed = self._server.asgi.contracts, self._world.scenarios
-        return self._server.run(lambda: armed.arm(found, contracts, provider=provider, jobs=count, seed=seed))
+        return self._server.run(
+            lambda: armed_record(armed.arm(found, contracts, provider=provider, jobs=count, seed=seed))
+        )
 
     @property
     def armed(self) -> list[ArmedScenario]:
         """The armed scenarios, with the faults that requests have met."""
-        return self._server.run(lambda: self._world.scenarios.armed)
+        return self._server.run(lambda: [armed_record(armed) for armed in self._world.scenarios.armed])
 
     @property
     def unmet(self) -> list[str]:
@@ -364,7 +384,7 @@ class MockWorld:
         """Deliver a job's callback again. Raises LookupError if there is none."""
         self._server.run_on_loop(lambda: self._server.asgi.callback_dispatcher().redeliver(self._world, self._job(job)))
 
-    def _job(self, job: str) -> Job:
+    def _job(self, job: str) -> live_jobs.Job:
         if job not in self._world.jobs:
             raise KeyError(f"this world has no job {job!r}")
         return self._world.jobs[job]
@@ -382,17 +402,23 @@ class MockWorld:
         self._server.run(lambda: self._world.endings.append(Ending(stage, code, message)))
 
     def wait_for(self, count: int = 1, timeout: float = 5.0, **wanted: Any) -> list[Exchange]:
-        """Wait in real time until `count` exchanges have the wanted fields, such as `role="submit"`; return them.
+        """Wait in real time until `count` exchanges have the wanted fields, such as `role="submit"`; return all such.
 
-        Raises TimeoutError, which lists the exchanges that there are.
+        Raises TimeoutError, which lists the exchanges that there are, and ValueError for an unknown field.
         """
+        if unknown := sorted(set(wanted) - set(EXCHANGE_FIELDS)):
+            raise ValueError(f"cannot wait for {unknown[0]!r}; allowed: {', '.join(EXCHANGE_FIELDS)}")
+        # As the control plane compares it.
+        if "method" in wanted:
+            wanted["method"] = str(wanted["method"]).upper()
         deadline = time.monotonic() + timeout
         while True:
-            found = [one for one in self.journal if all(getattr(one, name) == value for name, value in wanted.items())]
+            everything = self._server.run(lambda: list(self._world.journal))
+            found = [one for one in everything if all(getattr(one, name) == value for name, value in wanted.items())]
             if len(found) >= count:
-                return found
+                return self._records(found)
             if time.monotonic() > deadline:
-                seen = ", ".join(f"{one.method} {one.path} ({one.situation})" for one in self.journal) or "nothing"
+                seen = ", ".join(f"{one.method} {one.path} ({one.situation})" for one in everything) or "nothing"
                 raise TimeoutError(f"{len(found)} of {count} exchanges with {wanted} after {timeout:g} s; seen: {seen}")
             time.sleep(WAIT_POLL_SECONDS)
 
@@ -402,22 +428,4 @@ class MockWorld:
         `unmatched`: requests that match no operation; `invalid`: requests that break the contract; `unmet`: armed
         faults that no request has met; `uncollected`: jobs that were never seen to end.
         """
-        found = []
-        for exchange in self.journal:
-            seen = f"{exchange.method} {exchange.path}: {'; '.join(exchange.notes) or exchange.situation}"
-            # A situation that an armed fault has caused is not a mistake of the test.
-            if exchange.move is None and exchange.situation in UNMATCHED and "unmatched" in about:
-                near = nearest(self._contract(str(exchange.provider)), exchange.method, exchange.path)
-                found.append(f"{seen}; the nearest is {near}; `hobbyhorse providers {exchange.provider}` lists them")
-            elif exchange.move is None and exchange.situation in INVALID and "invalid" in about:
-                found.append(f"{seen}; the request breaks the contract")
-        if "unmet" in about:
-            found += [unmet_complaint(fault) for fault in self.unmet]
-        if "uncollected" in about:
-            now = self._world.clock.now()
-            found += [
-                uncollected_complaint(job.id, job.stage(now).name)
-                for job in self.jobs
-                if not job.collected and job.ends
-            ]
-        return found
+        return list(complaints_about(self, about))

@@ -11,8 +11,9 @@ from hobbyhorse.worlds.mistakes import COMPLAINTS
 
 # pytest loads this plugin in every session where hobbyhorse is installed: it must not import the server.
 if TYPE_CHECKING:
-    from hobbyhorse.testing.local import MockServer, MockWorld
-    from hobbyhorse.testing.remote import RemoteServer, RemoteWorld
+    from hobbyhorse.testing.local import MockServer
+    from hobbyhorse.testing.remote import RemoteServer
+    from hobbyhorse.testing.world import AnyWorld
 
 MARKER = "hobbyhorse"
 SERVER = ("clock", "pace", "speed", "seed", "strict")
@@ -62,7 +63,7 @@ def hobbyhorse_servers(request: pytest.FixtureRequest) -> Iterator[dict[tuple[An
 @pytest.fixture
 def hobbyhorse(
     request: pytest.FixtureRequest, hobbyhorse_servers: dict[tuple[Any, ...], MockServer | RemoteServer]
-) -> Iterator[MockWorld | RemoteWorld]:
+) -> Iterator[AnyWorld]:
     """A new world on a running server; complaints fail the test in its teardown."""
     wanted = _wanted(request)
     complain = wanted.pop("complain", True)
@@ -80,7 +81,7 @@ def hobbyhorse(
             from hobbyhorse.testing.local import MockServer  # noqa: PLC0415 - 300 ms, for sessions that use it
 
             hobbyhorse_servers[kind] = MockServer(**wanted).start()
-    world = hobbyhorse_servers[kind].world()
+    world: AnyWorld = hobbyhorse_servers[kind].world()
     if limits:
         world.limit(**limits)
     for scenario in [scenarios] if isinstance(scenarios, str | Mapping) else scenarios:

@@ -14,6 +14,7 @@ from pytest_httpserver import HTTPServer
 
 from hobbyhorse.clock.clock import ManualClock
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.worlds.journal import Journal
 from tests.conftest import CONTRACTS
 from tests.server.control.plane import (
     SCENARIO,
@@ -47,6 +48,94 @@ async def test_jobs_are_listed_and_shown(contract: Contract) -> None:
     done = await plane.ok("GET", f"/jobs/{ids[0]}")
     assert done["class"] == "success"
     assert done["finished"] == done["timeline"][-1]["at"]
+
+
+async def pages(plane: Plane, path: str, entries: str, limit: int) -> list[list[Any]]:
+    """Return the pages of a list in the order of reading, newest first."""
+    page = await plane.ok("GET", f"{path}?limit={limit}")
+    found = [page[entries]]
+    while page["older"] is not None:
+        page = await plane.ok("GET", f"{path}?limit={limit}&cursor={page['older']}")
+        found.append(page[entries])
+    return found
+
+
+async def test_older_jobs_are_listed_page_by_page(one: Contract) -> None:
+    plane = Plane([one])
+    ids = [await plane.mock.submit(one) for _ in range(5)]
+    read = await pages(plane, "/jobs", "jobs", 2)
+    assert [[job["id"] for job in page] for page in read] == [ids[3:], ids[1:3], ids[:1]]
+    first = await plane.ok("GET", "/jobs?limit=5")
+    assert (first["older"], first["total"], first["now"]) == (None, 5, plane.mock.clock.now())
+    # A job that is submitted between two pages moves no job to another page.
+    newest = await plane.ok("GET", "/jobs?limit=2")
+    await plane.mock.submit(one)
+    older = await plane.ok("GET", f"/jobs?limit=2&cursor={newest['older']}")
+    assert [job["id"] for job in older["jobs"]] == ids[1:3]
+    assert older["total"] == 6
+    ledger = await pages(plane, "/ledger", "entries", 4)
+    assert [[entry["job"] for entry in page] for page in ledger][1] == ids[:2]
+    assert (await plane.ok("GET", "/ledger"))["older"] is None
+    for path in (f"/jobs?cursor={ids[0]}x", "/jobs?cursor=0", "/ledger?cursor=x"):
+        error = await plane.refused(422, "GET", path)
+        assert (error["code"], "list again without a cursor" in error["hint"]) == ("invalid_query", True)
+
+
+async def test_older_jobs_of_a_filter_are_listed_page_by_page(one: Contract) -> None:
+    plane = Plane([one])
+    ids = [await plane.mock.submit(one) for _ in range(4)]
+    first = await plane.ok("GET", f"/jobs?limit=1&stage={one.graph.initial}")
+    assert [job["id"] for job in first["jobs"]] == ids[3:]
+    # The job of the cursor may have left the filter meanwhile.
+    await plane.ok("POST", f"/jobs/{ids[3]}/transition", {"stage": one.graph[one.graph.initial].next[0]})
+    rest = await plane.ok("GET", f"/jobs?limit=3&stage={one.graph.initial}&cursor={first['older']}")
+    assert [job["id"] for job in rest["jobs"]] == ids[:3]
+    assert (rest["older"], rest["total"]) == (None, 3)
+
+
+async def test_older_exchanges_are_listed_page_by_page(one: Contract) -> None:
+    plane = Plane([one])
+    for number in range(5):
+        await plane.mock.call(one, "status", path={"job": f"unknown-{number}"})
+        await plane.mock.submit(one)
+    read = await pages(plane, "/journal", "exchanges", 4)
+    assert [len(page) for page in read] == [4, 4, 2]
+    assert [one["role"] for page in reversed(read) for one in page] == ["status", "submit"] * 5
+    first = await plane.ok("GET", "/journal?role=status&limit=2")
+    rest = await plane.ok("GET", f"/journal?role=status&limit=9&cursor={first['older']}")
+    assert [one["path"][-1] for one in (*rest["exchanges"], *first["exchanges"])] == list("01234")
+    assert (rest["matching"], rest["older"]) == (5, None)
+    for cursor in ("x", "-1", "10", "9" * 40, "%C2%B2"):
+        assert (await plane.refused(422, "GET", f"/journal?cursor={cursor}"))["code"] == "invalid_query"
+
+
+async def test_a_page_that_the_journal_no_longer_keeps_is_empty(one: Contract) -> None:
+    plane = Plane([one])
+    plane.mock.world.journal = Journal(2)
+    for _ in range(3):
+        await plane.mock.submit(one)
+    first = await plane.ok("GET", "/journal?limit=1")
+    for _ in range(2):
+        await plane.mock.submit(one)
+    gone = await plane.ok("GET", f"/journal?cursor={first['older']}")
+    assert (gone["exchanges"], gone["older"], gone["total"]) == ([], None, 5)
+
+
+async def test_the_end_of_the_next_job_is_set(one: Contract) -> None:
+    plane = Plane([one])
+    failure = one.graph.ending("failure")
+    assert failure is not None
+    said = {"stage": failure.name, "code": "E1", "message": "no horse"}
+    assert await plane.ok("POST", "/jobs/end-next", said) == {"set": 1}
+    assert await plane.ok("POST", "/jobs/end-next", {"stage": failure.name}) == {"set": 2}
+    for _ in range(3):
+        await plane.mock.submit(one)
+    await plane.mock.clock.advance(86_400)
+    jobs = (await plane.ok("GET", "/jobs"))["jobs"]
+    assert [job["class"] for job in jobs] == ["failure", "failure", "success"]
+    assert jobs[0]["error"] == {"code": "E1", "message": "no horse"}
+    error = await plane.refused(422, "POST", "/jobs/end-next", {"stage": one.graph.initial})
+    assert (error["code"], failure.name in error["hint"]) == ("invalid_body", True)
 
 
 async def test_a_job_is_moved_along_the_graph_only(contract: Contract) -> None:
@@ -301,6 +390,10 @@ async def test_callbacks_are_listed_and_delivered_again(contract: Contract, http
     assert (await plane.refused(404, "POST", "/callbacks/unknown/redeliver"))["code"] == "unknown_job"
     await plane.ok("POST", "/clock/run-until-idle")
     attempts = (await plane.ok("GET", "/callbacks"))["attempts"]
+    assert (await plane.ok("GET", "/callbacks?limit=1"))["attempts"] == attempts[1:]
+    assert [(attempt["kind"], attempt["answered"]) for attempt in attempts] == [
+        ("genuine", attempt["moment"]) for attempt in attempts
+    ]
     assert [(one["job"], one["number"], one["status"]) for one in attempts] == [(job, 1, 500), (job, 2, 200)]
     assert orjson.loads(attempts[1]["body"]) == orjson.loads(receiver.received[1][1])
     assert await plane.ok("POST", f"/callbacks/{job}/redeliver") == {"job": job}

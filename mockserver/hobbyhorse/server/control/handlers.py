@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.types import Scope
 
@@ -23,7 +23,7 @@ from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, Exchange
 from hobbyhorse.worlds.limits import read_limits
 from hobbyhorse.worlds.mistakes import INVALID, UNMATCHED
-from hobbyhorse.worlds.world import RESETS, World, Worlds
+from hobbyhorse.worlds.world import RESETS, Ending, World, Worlds
 
 if TYPE_CHECKING:
     from hobbyhorse.server.callbacks import CallbackAttempt, CallbackDispatcher
@@ -36,6 +36,9 @@ LAST_MOMENT = 250_000_000_000.0
 MOST_RECENT_EXCHANGES = 5
 # The defaults of the document: `timeout` in seconds of `awaitExchanges`, and `limit` of the lists.
 DEFAULT_TIMEOUT, DEFAULT_LIMIT = 5.0, 100
+
+
+Entry = TypeVar("Entry")
 
 
 class ControlError(Exception):
@@ -154,19 +157,60 @@ async def list_jobs(request: ControlRequest) -> Any:
     }
     _check_known("stage", wanted, stages)
     found = [
-        job
-        for job in request.world.jobs.values()
+        (position, job)
+        for position, job in enumerate(request.world.jobs.values())
         if provider in (None, job.contract.key) and wanted in (None, job.stage(now).name, job.stage(now).kind)
     ]
+    shown, more = _page(found, _job_position(request), request.query.get("limit", DEFAULT_LIMIT))
     return {
+        "now": now,
         "total": len(found),
-        "jobs": [_job(job, now) for job in found[-request.query.get("limit", DEFAULT_LIMIT) :]],
+        "jobs": [_job(job, now) for _, job in shown],
+        "older": shown[0][1].id if more else None,
     }
+
+
+def _page(
+    found: Sequence[tuple[int, Entry]], before: int | None, limit: int | None
+) -> tuple[Sequence[tuple[int, Entry]], bool]:
+    """Return the newest entries whose position is less than `before`, and whether there are older ones."""
+    # Pages go back in time: an entry that is added during the reading moves none of the older ones.
+    entries = found if before is None else [(position, entry) for position, entry in found if position < before]
+    shown = entries if limit is None else entries[-limit:]
+    return shown, len(shown) < len(entries)
+
+
+def _job_position(request: ControlRequest) -> int | None:
+    """Return the position of the job that the cursor names, or None without a cursor. Raises ControlError."""
+    cursor = request.query.get("cursor")
+    if cursor is None:
+        return None
+    found = next((position for position, job_id in enumerate(request.world.jobs) if job_id == cursor), None)
+    if found is None:
+        raise _unknown_cursor(cursor)
+    return found
+
+
+def _unknown_cursor(cursor: str) -> ControlError:
+    hint = "list again without a cursor: it is of another list, or the world was reset"
+    return ControlError(422, "invalid_query", f"unknown cursor {cursor[:100]!r}", hint)
 
 
 async def get_job(request: ControlRequest) -> Any:
     """Show a job."""
     return _job(request.job("id"), request.world.clock.now())
+
+
+async def end_next_job(request: ControlRequest) -> Any:
+    """Set the terminal stage of the next job."""
+    # Checked here: a wrong stage would only fail at the next submission of the client.
+    stages = {stage.name for contract in request.context.contracts for stage in contract.graph.terminals()}
+    stage = request.body["stage"]
+    if stage not in stages:
+        message = f"no provider has a terminal stage {stage!r}"
+        raise ControlError(422, "invalid_body", message, f"allowed: {', '.join(sorted(stages))}")
+    request.world.endings.append(Ending(stage, request.body.get("code"), request.body.get("message")))
+    return {"set": len(request.world.endings)}
 
 
 async def move_job(request: ControlRequest) -> Any:
@@ -194,7 +238,9 @@ def _job(job: Job, now: float) -> dict[str, Any]:
         "class": stage.kind,
         "created": job.created,
         "finished": job.finished if stage.terminal else None,
-        "timeline": [{"at": moment, "stage": name} for moment, name in job.timeline],
+        "timeline": [
+            {"at": moment, "stage": name, "class": job.contract.graph[name].kind} for moment, name in job.timeline
+        ],
         "model": order.model.id,
         "order": {
             "prompt": order.prompt,
@@ -211,6 +257,9 @@ def _job(job: Job, now: float) -> dict[str, Any]:
         "collected": job.collected,
         "scenario": job.active_scenario.scenario.name if job.active_scenario is not None else None,
         "curl": job.curl,
+        "seed": job.seed,
+        "held": job.held,
+        "expires": job.expires,
     }
 
 
@@ -220,7 +269,23 @@ def _short(text: str) -> str:
 
 async def list_exchanges(request: ControlRequest) -> Any:
     """List the exchanges."""
-    return _journal(request, _matching(request, request.query), request.query.get("limit", DEFAULT_LIMIT))
+    return _journal(
+        request,
+        _matching(request, request.query),
+        request.query.get("limit", DEFAULT_LIMIT),
+        _journal_position(request),
+    )
+
+
+def _journal_position(request: ControlRequest) -> int | None:
+    """Return the number of the exchange that the cursor names, or None without a cursor. Raises ControlError."""
+    cursor = request.query.get("cursor")
+    if cursor is None:
+        return None
+    # `int` accepts other digits, signs and underscores; a cursor has none of them.
+    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 16) or int(cursor) >= request.world.journal.total:
+        raise _unknown_cursor(cursor)
+    return int(cursor)
 
 
 async def await_exchanges(request: ControlRequest) -> Any:
@@ -232,16 +297,16 @@ async def await_exchanges(request: ControlRequest) -> Any:
         try:
             await asyncio.wait_for(request.world.journal.changed(), max(0.0, deadline - loop.time()))
         except asyncio.TimeoutError:  # not the builtin TimeoutError before Python 3.11
-            raise _timed_out(request, found, count, timeout) from None
+            raise _timed_out(request, len(found), count, timeout) from None
         except asyncio.CancelledError:
             raise ControlError(503, "server_stops", "the server stopped during the wait", "start it again") from None
     return _journal(request, found, count)
 
 
-def _timed_out(request: ControlRequest, found: Sequence[Exchange], count: int, timeout: float) -> ControlError:
+def _timed_out(request: ControlRequest, found: int, count: int, timeout: float) -> ControlError:
     """Return the error of a wait that timed out; its hint lists the newest exchanges."""
     wanted = ", ".join(f"{name} {value!r}" for name, value in request.body.items() if name not in ("count", "timeout"))
-    message = f"{len(found)} of {count} exchanges within {timeout:g} s" + (f" with {wanted}" if wanted else "")
+    message = f"{found} of {count} exchanges within {timeout:g} s" + (f" with {wanted}" if wanted else "")
     everything = list(request.world.journal)
     seen = "; ".join(
         f"{one.method} {one.path[:MOST_TEXT]} {one.status} ({one.provider} {one.role or 'none'}, {one.situation})"
@@ -251,17 +316,18 @@ def _timed_out(request: ControlRequest, found: Sequence[Exchange], count: int, t
     return ControlError(408, "timeout", message, hint)
 
 
-def _matching(request: ControlRequest, wanted: Mapping[str, Any]) -> list[Exchange]:
-    """Return the exchanges that match every filter."""
+def _matching(request: ControlRequest, wanted: Mapping[str, Any]) -> list[tuple[int, Exchange]]:
+    """Return the exchanges that match every filter, each with its number since the journal began."""
     request.context.contract(wanted.get("provider"))
     roles = {role for contract in request.context.contracts for role in contract.operations}
     _check_known("role", wanted.get("role"), {MEDIA, *roles})
     names = ("provider", "role", "situation", "status", "move", "path", "job")
     pairs = [(name, wanted[name]) for name in names if name in wanted]
     method = wanted["method"].upper() if "method" in wanted else None
+    journal = request.world.journal
     return [
-        one
-        for one in request.world.journal
+        (number, one)
+        for number, one in enumerate(journal, journal.total - len(journal))
         if method in (None, one.method) and all(getattr(one, name) == value for name, value in pairs)
     ]
 
@@ -272,21 +338,23 @@ def _check_known(name: str, got: str | None, known: Collection[str]) -> None:
         raise ControlError(422, "invalid_query", f"unknown {name} {got!r}", f"allowed: {', '.join(sorted(known))}")
 
 
-def _journal(request: ControlRequest, found: Sequence[Exchange], limit: int) -> dict[str, Any]:
+def _journal(
+    request: ControlRequest, found: Sequence[tuple[int, Exchange]], limit: int, before: int | None = None
+) -> dict[str, Any]:
     journal = request.world.journal
-    shown = [_exchange(request, one) for one in found[-limit:]]
-    return {"total": journal.total, "kept": len(journal), "matching": len(found), "exchanges": shown}
+    shown, more = _page(found, before, limit)
+    return {
+        "total": journal.total,
+        "kept": len(journal),
+        "matching": len(found),
+        "exchanges": [_exchange(request, one) for _, one in shown],
+        "older": str(shown[0][0]) if more else None,
+    }
 
 
 def _exchange(request: ControlRequest, exchange: Exchange) -> dict[str, Any]:
     contract = request.context.contract(exchange.provider)
-    secret = {(part, name) for part, name, _ in contract.security} if contract else set()
-    text = exchange.query.split("&") if exchange.query else []
-    query = [
-        f"{name}={'[redacted]' if ('query', name) in secret else value}" if equals else name
-        for name, equals, value in (one.partition("=") for one in text)
-    ]
-    near = _nearest(contract, exchange) if contract else None
+    query, headers = redacted(contract, exchange)
     return {
         "moment": exchange.moment,
         "provider": exchange.provider,
@@ -295,18 +363,31 @@ def _exchange(request: ControlRequest, exchange: Exchange) -> dict[str, Any]:
         "job": exchange.job,
         "method": exchange.method,
         "path": exchange.path,
-        "query": "&".join(query),
-        "headers": [[name, "[redacted]" if ("header", name) in secret else value] for name, value in exchange.headers],
+        "query": query,
+        "headers": headers,
         "body": exchange.body.decode("utf-8", "replace"),
         "status": exchange.status,
         "answer": exchange.answer.decode("utf-8", "replace"),
         "notes": list(exchange.notes),
         "move": exchange.move,
-        "nearest": near,
+        "nearest": nearest_operation(contract, exchange) if contract else None,
+        "made": exchange.made,
     }
 
 
-def _nearest(contract: Contract, exchange: Exchange) -> dict[str, Any] | None:
+def redacted(contract: Contract | None, exchange: Exchange) -> tuple[str, list[tuple[str, str]]]:
+    """Return the query and the headers of a request, without the secrets that the provider's contract names."""
+    secret = {(part, name) for part, name, _ in contract.security} if contract else set()
+    text = exchange.query.split("&") if exchange.query else []
+    query = [
+        f"{name}={'[redacted]' if ('query', name) in secret else value}" if equals else name
+        for name, equals, value in (one.partition("=") for one in text)
+    ]
+    headers = [(name, "[redacted]" if ("header", name) in secret else value) for name, value in exchange.headers]
+    return "&".join(query), headers
+
+
+def nearest_operation(contract: Contract, exchange: Exchange) -> dict[str, Any] | None:
     """Return the nearest operation to a refused request, and the differences; None for other requests."""
     if exchange.role is None and exchange.situation in UNMATCHED:
         near = nearest(contract, exchange.method, exchange.path)
@@ -361,7 +442,11 @@ def _scenario(request: ControlRequest, scenario: Scenario) -> dict[str, Any]:
 
 async def list_armed(request: ControlRequest) -> Any:
     """List what is armed."""
-    return {"armed": [armed.to_json() for armed in request.world.scenarios.armed]}
+    return {"armed": [_armed(armed) for armed in request.world.scenarios.armed]}
+
+
+def _armed(armed: ArmedScenario) -> dict[str, Any]:
+    return {**armed.to_json(), "fits": sorted(armed.fits)}
 
 
 async def arm_scenario(request: ControlRequest) -> Any:
@@ -378,7 +463,7 @@ async def arm_scenario(request: ControlRequest) -> Any:
             jobs=None if jobs == "all" else int(jobs),
             seed=int(request.body.get("seed", 0)),
         )
-    return armed.to_json()
+    return _armed(armed)
 
 
 @contextmanager
@@ -411,7 +496,9 @@ async def disarm(request: ControlRequest) -> Any:
 
 async def list_attempts(request: ControlRequest) -> Any:
     """List the attempts to deliver callbacks."""
-    return {"attempts": [_attempt(attempt) for attempt in request.context.callback_dispatcher().of(request.world)]}
+    attempts = request.context.callback_dispatcher().of(request.world)
+    shown, _ = _page(list(enumerate(attempts)), None, request.query.get("limit"))
+    return {"attempts": [_attempt(attempt) for _, attempt in shown]}
 
 
 def _attempt(attempt: CallbackAttempt) -> dict[str, Any]:
@@ -427,6 +514,8 @@ def _attempt(attempt: CallbackAttempt) -> dict[str, Any]:
         "acknowledged": attempt.acknowledged,
         "note": attempt.note,
         "false": attempt.false,
+        "kind": attempt.kind,
+        "answered": attempt.answered,
     }
 
 
@@ -445,6 +534,7 @@ async def redeliver(request: ControlRequest) -> Any:
 async def get_ledger(request: ControlRequest) -> Any:
     """Show the billed and billable jobs."""
     ledger = request.world.ledger()
+    shown, more = _page(list(enumerate(ledger.entries)), _job_position(request), request.query.get("limit"))
     entries = [
         {
             "job": entry.job,
@@ -457,13 +547,14 @@ async def get_ledger(request: ControlRequest) -> Any:
             "billable": entry.billable,
             "duplicate_of": entry.duplicate_of,
         }
-        for entry in ledger.entries
+        for _, entry in shown
     ]
     return {
         "billable": ledger.billable,
         "usd": float(ledger.usd),
         "duplicates": ledger.duplicates,
         "entries": entries,
+        "older": shown[0][1].job if more else None,
     }
 
 
@@ -522,6 +613,7 @@ HANDLERS: Mapping[str, Handler] = {
     "runUntilIdle": run_until_idle,
     "listJobs": list_jobs,
     "getJob": get_job,
+    "endNextJob": end_next_job,
     "moveJob": move_job,
     "listExchanges": list_exchanges,
     "awaitExchanges": await_exchanges,
