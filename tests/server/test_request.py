@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from starlette.types import Message as Event
 from starlette.types import Receive, Scope
@@ -9,7 +11,6 @@ from starlette.types import Receive, Scope
 from hobbyhorse.contract.request import MOST_BODY_BYTES, Refusal
 from hobbyhorse.contract.routes import Routes
 from hobbyhorse.contract.values import Contract, find_situation
-from hobbyhorse.server.files.image_sources import FetchPolicy
 from hobbyhorse.server.request import (
     ClientGone,
     ContractBroken,
@@ -22,7 +23,7 @@ from hobbyhorse.server.request import (
 from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES
 from tests.conftest import contracts_that
 from tests.server.test_app import Bad, submit
-from tests.world import Mock, documented
+from tests.world import KEY, Mock, documented
 
 pytestmark = pytest.mark.anyio
 
@@ -61,22 +62,28 @@ def receiving(*chunks: bytes, ends: bool = True) -> Receive:
 
 def call_of(contract: Contract, receive: Receive, mock: Mock | None = None, **headers: str) -> OperationRequest:
     """Return a submission that is being handled."""
-    mock = mock or Mock([contract])
-    route, values = Routes(contract).match("POST", example_path(contract)) or pytest.fail("no route")
-    return OperationRequest(
-        contract,
-        route,
-        values,
-        scope_of(b"", **headers),
-        receive,
-        "http://mock.test",
-        "http://mock.test",
-        mock.world,
-        mock.fake.worlds,
-        mock.fake.callback_dispatcher,
-        mock.fake.renderer,
-        FetchPolicy(),
+    mock, scope = mock or Mock([contract]), scope_of(b"", **headers)
+    call = OperationRequest(
+        services=mock.fake._services,
+        contract=contract,
+        routes=Routes(contract),
+        scope=scope,
+        receive=receive,
+        send=discard,
+        origin="http://mock.test",
+        base="http://mock.test",
+        below=example_path(contract),
+        key=KEY,
+        known=mock.world,
+        world=mock.world,
+        handover=mock.world.handover(),
     )
+    call.route, call.path = call.routes.match("POST", call.below) or pytest.fail("no route")
+    return call
+
+
+async def discard(event: Event) -> None:
+    """Send nothing."""
 
 
 def example_path(contract: Contract) -> str:
@@ -187,5 +194,5 @@ async def test_a_refusal_carries_its_message_into_the_response_and_the_notes(con
 async def test_the_links_of_a_request_are_under_its_own_origin_or_the_media_origin(contract: Contract) -> None:
     call = call_of(contract, receiving())
     assert call.media.origin == "http://mock.test"
-    call.media_url = "http://files.test"
+    call.services = replace(call.services, media_url="http://files.test")
     assert (call.media.origin, call.media.world) == ("http://files.test", call.world.handle)

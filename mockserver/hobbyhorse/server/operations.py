@@ -67,9 +67,7 @@ def _create(call: OperationRequest, checked: CheckedOrder) -> Job:
     call.made = job.id
     # A larger body carries an inline image; kept with every job, it would fill the memory.
     if len(call.body) <= MOST_KEPT:
-        job.submission = SubmittedRequest(
-            f"{call.base}{call.scope['path'].removeprefix('/' + call.contract.key)}", call.body
-        )
+        job.submission = SubmittedRequest(call.base + call.below, call.body)
     return job
 
 
@@ -99,7 +97,7 @@ def _accepted(call: OperationRequest, name: str, job: Job, notes: tuple[str, ...
 def _schedule_callback(call: OperationRequest, job: Job) -> None:
     """Schedule the job's callback. Does nothing if the order has no callback URL."""
     if call.contract.callbacks is not None and "callback_url" in job.order.echoed:
-        call.callback_dispatcher().schedule(call.world, job, call.base, call.media)
+        call.services.callback_dispatcher().schedule(call.world, job, call.base, call.media)
 
 
 async def run(call: OperationRequest) -> OperationResponse:

@@ -1,30 +1,32 @@
-"""One request to one operation, and its response; knows no role and no scenario."""
+"""One request to a provider and its response: the context of the steps in `pipeline`; knows no role and no scenario."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, parse_qsl
 
-from starlette.types import Receive, Scope
+from starlette.types import Receive, Scope, Send
 
 from hobbyhorse.clock.race import client_gone, first_of
 from hobbyhorse.contract.forms.expressions import MISSING, Message
 from hobbyhorse.contract.message import Lookup, Raw
 from hobbyhorse.contract.request import MOST_BODY_BYTES, Refusal, read_body, read_parameters
-from hobbyhorse.contract.routes import Route
+from hobbyhorse.contract.routes import Route, Routes
 from hobbyhorse.contract.values import Contract, Situation, find_situation
 from hobbyhorse.server.files.image_sources import FetchPolicy
 from hobbyhorse.worlds.jobs import Job, JobView, MediaLinks
-from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES
+from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, Handover, Journal
 from hobbyhorse.worlds.pagination import PAGE_VALUES, PageError, page
 from hobbyhorse.worlds.world import World, Worlds
 
 if TYPE_CHECKING:
     from hobbyhorse.scenarios.armed import ActiveScenario
+    from hobbyhorse.scenarios.scenario import Catalogue
     from hobbyhorse.server.callbacks import CallbackDispatcher
     from hobbyhorse.server.files.renderer import Renderer
+    from hobbyhorse.server.trouble import FaultedResponse
 
 Item = TypeVar("Item")
 JSON_HEADER = (b"content-type", b"application/json")
@@ -38,6 +40,14 @@ class ClientGone(Exception):
     """The client disconnected before its request was complete."""
 
 
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A served contract and its routes."""
+
+    contract: Contract
+    routes: Routes
+
+
 @dataclass(slots=True)
 class OperationResponse:
     """A response as an operation makes it: the situation, the body, and the notes for the journal."""
@@ -49,45 +59,73 @@ class OperationResponse:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-class JournalNote(NamedTuple):
-    """The journal's record of a response; `situation` and `move` are None if it is in no situation or met no fault."""
+class Refused(Exception):
+    """A step has refused the request; no further step decides about it."""
 
-    situation: str | None
-    job: str | None
-    status: int
-    body: bytes
-    notes: tuple[str, ...]
-    move: str | None = None
+    def __init__(self, response: OperationResponse) -> None:
+        super().__init__(response.situation.name)
+        self.response = response
 
 
-@dataclass(slots=True)
-class OperationRequest:
-    """One request while it is being handled.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The parts of the server that requests use.
 
-    `base` is the provider's base URL on this server, `origin` the server's origin. `elsewhere` has the origins that
-    faults point clients to, `media_url` the origin of the files if it differs. `scenario` is the active scenario,
-    `claimed` the idempotency key that is held for this request, `made` the id of the job that it created.
+    `journal` has the exchanges without a world: their key is missing or not accepted. `elsewhere` has the origins that
+    faults point clients to, `media_url` the origin of the files if it differs from the server's. `public_url` is the
+    server's own origin in links, None for the origin of the request. If `strict`, responses are validated.
     """
 
-    contract: Contract
-    route: Route
-    path: Mapping[str, str]
-    scope: Scope
-    receive: Receive
-    base: str
-    origin: str
-    world: World
+    contracts: Sequence[Contract]
     worlds: Worlds
+    journal: Journal
+    catalogue: Callable[[], Catalogue]
     callback_dispatcher: Callable[[], CallbackDispatcher]
     renderer: Callable[[], Renderer]
     policy: FetchPolicy
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     media_url: str | None = None
+    public_url: str | None = None
+    strict: bool = False
+
+    def origin(self, scope: Scope) -> str:
+        """Return the server's origin for links."""
+        return requested_origin(scope) if self.public_url is None else self.public_url.rstrip("/")
+
+
+@dataclass(slots=True, kw_only=True)
+class OperationRequest:
+    """One request to a provider while it is being handled: the context of every step in `pipeline`.
+
+    `base` is the provider's base URL on this server, `below` the requested path below it, `origin` the server's origin.
+    `key` is the request's key, `known` its world if the key is accepted, `world` the same or the world of requests
+    without a key. The step `route` sets `route`, `role`, and the parameters in the `path`. `scenario` is the active
+    scenario, `claimed` the idempotency key that is held for this request, `made` the id of the job that it created.
+    `result` is the response, from the step `decide` or from the step that refused the request.
+    """
+
+    services: Services
+    contract: Contract
+    routes: Routes
+    scope: Scope
+    receive: Receive
+    send: Send
+    origin: str
+    base: str
+    below: str
+    key: str | None
+    known: World | None
+    world: World
+    handover: Handover
+    route: Route = field(init=False)
+    path: Mapping[str, str] = field(init=False)
+    role: str | None = None
     body: bytes = b""
     scenario: ActiveScenario | None = None
     was_read: bool | Refusal = False
     claimed: str | None = None
     made: str | None = None
+    result: OperationResponse | FaultedResponse = field(init=False)
 
     def header(self, name: str) -> str | None:
         """Return a header, or None."""
@@ -96,7 +134,13 @@ class OperationRequest:
     @property
     def media(self) -> MediaLinks:
         """The signer of links to the media of this request's world."""
-        return MediaLinks(self.media_url or self.origin, self.world.handle, self.worlds.signer)
+        services = self.services
+        return MediaLinks(services.media_url or self.origin, self.world.handle, services.worlds.signer)
+
+    @property
+    def elsewhere(self) -> Mapping[str, str]:
+        """The origins that faults point clients to."""
+        return self.services.elsewhere
 
     def parameters(self) -> Message | Refusal:
         """Read the path, the query and the headers."""
@@ -166,7 +210,7 @@ class OperationRequest:
         job = self.world.find(self.contract, job_id)
         if job is None:
             # Some providers refuse another key's job with its own status; `foreign_job` is for them.
-            owner = self.worlds.owner(self.contract, job_id)
+            owner = self.services.worlds.owner(self.contract, job_id)
             return Refusal("unknown_job" if owner is None else "foreign_job")
         life = self.contract.retention.job
         if life is not None and job.ends and self.world.clock.now() > job.finished + life:
@@ -214,6 +258,15 @@ def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
         if key == name:
             return value.decode("latin-1")
     return None
+
+
+def requested_origin(scope: Scope) -> str:
+    """Return the origin that the client used."""
+    host = header(scope["headers"], b"host")
+    if not host:
+        name, port = scope.get("server") or ("localhost", None)
+        host = f"{name}:{port}" if port else str(name)
+    return f"{scope['scheme']}://{host}"
 
 
 def api_key(security: Iterable[tuple[str, str, str]], scope: Scope) -> str | None:

@@ -23,9 +23,10 @@ from hobbyhorse.scenarios.scenario import Scenario, find, read_scenario
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.callbacks import CallbackAttempt
 from hobbyhorse.server.run import ServerThread, address, bind_elsewhere
+from hobbyhorse.traces.exchange import Exchange
 from hobbyhorse.traces.trace import Trace
 from hobbyhorse.worlds.jobs import PACES, Job
-from hobbyhorse.worlds.journal import Exchange, Journal
+from hobbyhorse.worlds.journal import Journal
 from hobbyhorse.worlds.ledger import Ledger
 from hobbyhorse.worlds.limits import Limits, read_limits
 from hobbyhorse.worlds.mistakes import COMPLAINTS, INVALID, UNMATCHED, uncollected_complaint, unmet_complaint

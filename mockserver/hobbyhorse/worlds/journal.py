@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from email.utils import formatdate
+from urllib.parse import quote
+
+from hobbyhorse.traces.exchange import Exchange, RawHeaders
 
 # Exchanges kept per world: far more than one test makes, and at most some 130 MB with two full bodies each.
 MOST_EXCHANGES = 1_000
@@ -16,85 +19,142 @@ MOST_JOURNAL_BODY_BYTES = 64 * 1024
 SECRET_HEADERS = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization", "x-mock-control-key"})
 """The headers with secret values, which are never shown."""
 
-RawHeaders = Iterable[tuple[bytes, bytes]]
+# The characters that RFC 3986 allows unencoded in a path.
+PATH_SAFE = "/:@!$&'()*+,;=-._~"
 
 
 next_number = itertools.count(1).__next__
 """Return the number of the next request, in order of arrival, across all worlds."""
 
 
-@dataclass(slots=True)
-class Handover:
-    """The arrival of a request (moment of the world's clock) and the delivery of its response.
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The delivery of a response: the headers and the length of the body that were sent.
 
     `answered` is the moment at which the last byte was handed to the transport while the client was connected; None
-    until then. `dated` is the arrival on the clock that the client reads, which may be real time.
+    until then.
+    """
+
+    headers: RawHeaders = ()
+    size: int = 0
+    answered: float | None = None
+
+
+UNSENT = Delivery()
+"""No byte has been sent."""
+
+
+@dataclass(slots=True)
+class Handover:
+    """The arrival of a request (moment of the world's clock) and, when it is known, the delivery of its response.
+
+    `dated` is the arrival on the clock that the client reads, which may be real time.
+
+    The journal's entry refers to this holder, because it is noted before its response is sent, and delivered later.
+    To replace the entry instead, the journal would have to find it again, among the newest entries or dropped already.
     """
 
     arrived: float
     number: int = field(default_factory=next_number)
-    headers: RawHeaders = ()
-    size: int = 0
-    answered: float | None = None
     dated: float | None = None
+    delivery: Delivery = UNSENT
 
     @property
     def whole(self) -> bool:
         """Whether the response was handed over to its last byte."""
-        return self.answered is not None
+        return self.delivery.answered is not None
+
+    def begin(self, headers: RawHeaders, size: int) -> None:
+        """Record the head of the response, and the length of its body."""
+        self.delivery = Delivery(headers, size)
 
     def done(self, now: float) -> None:
         """Record that the response has been handed over."""
-        self.answered = now
+        self.delivery = Delivery(self.delivery.headers, self.delivery.size, now)
 
     def lost(self) -> None:
         """Record that the client disconnected before it read the response."""
-        self.answered = None
+        self.delivery = Delivery(self.delivery.headers, self.delivery.size)
 
 
-class Exchange(NamedTuple):
-    """One request and its response; bodies are cut at MOST_JOURNAL_BODY_BYTES.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalNote:
+    """The part of an exchange that the server decides: its response, and why it is that one.
 
-    `root` is the base URL that `path` is relative to: origin and the provider's prefix. `made` is the job of a
-    submission, even if the client never received its id. `move` is the fault that was applied to the response. A
-    `status` of 0 means that none was sent. `notes` explain refusals.
+    `situation` and `move` are None if the response is in no situation or met no fault. A `status` of 0 means that none
+    is sent. `notes` explain refusals.
+    """
 
-    A request for a file has the role `media`, no situation and no bodies.
+    situation: str | None = None
+    job: str | None = None
+    status: int = 0
+    body: bytes = b""
+    notes: tuple[str, ...] = ()
+    move: str | None = None
 
-    `raw_query` and `raw_headers` are as received; `query` and `headers` have no secrets.
+
+@dataclass(slots=True, kw_only=True)
+class Entry:
+    """An exchange as the server notes it, in raw bytes; `made` is the job of a submission.
+
+    Most entries are never read. So they become an `Exchange` when the journal is read, not on the path of the request.
     """
 
     provider: str | None
     role: str | None
-    situation: str | None
-    job: str | None
     method: str
-    path: str
-    raw_query: bytes
-    raw_headers: RawHeaders
-    body: bytes
-    status: int
-    answer: bytes
     root: str
+    path: str
+    query: bytes
+    headers: RawHeaders
+    body: bytes
+    note: JournalNote
     handover: Handover
-    notes: tuple[str, ...] = ()
-    move: str | None = None
     made: str | None = None
+    _read: tuple[Delivery, Exchange] | None = None
 
-    @property
-    def moment(self) -> float:
-        """The moment of arrival."""
-        return self.handover.arrived
+    def exchange(self) -> Exchange:
+        """Return the exchange as it is now; one read twice is the same object, until its delivery is known."""
+        delivery = self.handover.delivery
+        if self._read is None or self._read[0] is not delivery:
+            self._read = delivery, self._exchange(delivery)
+        return self._read[1]
 
-    @property
-    def query(self) -> str:
-        """The query, without its question mark."""
-        return self.raw_query.decode("latin-1")
+    def _exchange(self, delivery: Delivery) -> Exchange:
+        note, handover = self.note, self.handover
+        query = f"?{self.query.decode('latin-1')}" if self.query else ""
+        return Exchange(
+            arrived=handover.arrived,
+            role=self.role,
+            method=self.method,
+            url=self.root + quote(self.path, safe=PATH_SAFE) + query,
+            headers=tuple(
+                (name, "[redacted]" if name in SECRET_HEADERS else value) for name, value in decoded(self.headers)
+            ),
+            body=self.body,
+            status=note.status,
+            answer_headers=(*decoded(delivery.headers), *_date(handover)),
+            answer=note.body,
+            answered=delivery.answered,
+            whole=delivery.answered is not None,
+            size=delivery.size,
+            job=note.job,
+            made=self.made,
+            situation=note.situation,
+            move=note.move,
+            number=handover.number,
+            provider=self.provider,
+            root=self.root,
+            notes=note.notes,
+            raw_headers=self.headers,
+        )
 
-    @property
-    def headers(self) -> list[tuple[str, str]]:
-        """The request's headers, with secrets redacted."""
-        return [(name, "[redacted]" if name in SECRET_HEADERS else value) for name, value in decoded(self.raw_headers)]
+
+def _date(handover: Handover) -> Iterator[tuple[str, str]]:
+    """Yield a Date header if the client reads another clock, so that dates in the response can be compared with it."""
+    # HTTP dates have whole seconds; a smaller difference does not show.
+    if handover.dated is not None and abs(handover.dated - handover.arrived) >= 1:
+        yield "date", formatdate(handover.dated, usegmt=True)
 
 
 def decoded(headers: RawHeaders) -> Iterator[tuple[str, str]]:
@@ -107,14 +167,14 @@ class Journal:
     """The newest `most` exchanges; `total` counts the dropped ones too."""
 
     def __init__(self, most: int = MOST_EXCHANGES) -> None:
-        self._exchanges: deque[Exchange] = deque(maxlen=most)
+        self._entries: deque[Entry] = deque(maxlen=most)
         self._waiters: set[asyncio.Future[None]] = set()
         self.total = 0
 
-    def add(self, exchange: Exchange) -> None:
+    def add(self, entry: Entry) -> None:
         """Append an exchange and wake the waiters."""
         self.total += 1
-        self._exchanges.append(exchange)
+        self._entries.append(entry)
         if self._waiters:
             # A waiter may belong to another event loop: a test's, while the server runs in a thread.
             for waiter in tuple(self._waiters):
@@ -130,15 +190,15 @@ class Journal:
             self._waiters.discard(waiter)
 
     def __len__(self) -> int:
-        return len(self._exchanges)
+        return len(self._entries)
 
     def __iter__(self) -> Iterator[Exchange]:
         # A copy: a deque must not change during iteration, and requests keep arriving.
-        return iter(tuple(self._exchanges))
+        return (entry.exchange() for entry in tuple(self._entries))
 
     def clear(self) -> None:
         """Drop every exchange and restart the count."""
-        self._exchanges.clear()
+        self._entries.clear()
         self.total = 0
 
 

@@ -108,7 +108,14 @@ class Endpoint:
         # httpx's timeout is per read: a body that drips one byte at a time would never hit it.
         ends = time.monotonic() + seconds
         sent = {name.lower(): value for name, value in headers.items()}
-        exchange = Exchange(self.now(), role, method, url, tuple(sent.items()), data[:KEPT_FILE_BYTES])
+        exchange = Exchange(
+            arrived=self.now(),
+            role=role,
+            method=method,
+            url=url,
+            headers=tuple(sent.items()),
+            body=data[:KEPT_FILE_BYTES],
+        )
         body = bytearray()
         try:
             with self.http.stream(
