@@ -16,6 +16,7 @@ from hobbyhorse.server.request import (
     ContractBroken,
     OperationRequest,
     api_key,
+    first_headers,
     header,
     read_all,
     refuse,
@@ -70,13 +71,14 @@ def call_of(contract: Contract, receive: Receive, mock: Mock | None = None, **he
         scope=scope,
         receive=receive,
         send=discard,
+        headers=first_headers(scope),
         origin="http://mock.test",
         base="http://mock.test",
         below=example_path(contract),
         key=KEY,
         known=mock.world,
         world=mock.world,
-        handover=mock.world.handover(),
+        entry=mock.world.arrival(),
     )
     call.route, call.path = call.routes.match("POST", call.below) or pytest.fail("no route")
     return call
@@ -115,7 +117,7 @@ BEARER, QUERY, HEADER = ("header", "authorization", "bearer "), ("query", "key",
 async def test_a_key_is_found_in_each_place_of_the_security_and_a_blank_one_is_none(
     scope: Scope, key: str | None
 ) -> None:
-    assert api_key((BEARER, QUERY, HEADER), scope) == key
+    assert api_key((BEARER, QUERY, HEADER), first_headers(scope), scope["query_string"]) == key
 
 
 async def test_a_header_is_the_first_of_its_name() -> None:
@@ -123,6 +125,7 @@ async def test_a_header_is_the_first_of_its_name() -> None:
     assert header(headers, b"b") == "2"
     assert header(reversed(headers), b"b") == "å"
     assert header(headers, b"c") is None
+    assert first_headers({"headers": headers}) == {b"a": b"1", b"b": b"2"}
 
 
 async def test_a_body_is_read_to_its_end_and_kept_as_far_as_the_journal_keeps_it() -> None:

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
-from hobbyhorse.worlds.journal import Delivery, Entry, Handover, Journal, JournalNote, decoded
+from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, Delivery, Entry, Handover, Journal, JournalNote, decoded
 
 HEADERS = ((b"Authorization", b"Bearer secret"), (b"X-Api-Key", b"secret"), (b"Accept", b"*/*"))
 
 
-def entry(path: str = "/v1/jobs", handover: Handover | None = None) -> Entry:
-    return Entry(
-        provider="acme",
-        role=None,
-        method="GET",
-        root="http://mock.test/acme",
-        path=path,
-        query=b"page=2",
-        headers=HEADERS,
-        body=b"",
-        note=JournalNote(status=200),
-        handover=handover or Handover(5.0),
+def entry(path: str = "/v1/jobs", dated: float | None = None) -> Entry:
+    scope = {"method": "GET", "query_string": b"page=2", "headers": HEADERS}
+    note = JournalNote(status=200)
+    return Entry(5.0, dated=dated).noted(
+        note, scope, provider="acme", role=None, root="http://mock.test/acme", path=path
     )
 
 
@@ -61,21 +54,28 @@ def test_a_response_is_whole_once_handed_over_unless_its_client_left() -> None:
 
 
 def test_an_exchange_is_frozen_and_read_anew_after_its_delivery() -> None:
-    handover = Handover(5.0)
-    noted = entry(handover=handover)
+    noted = entry()
     before = noted.exchange()
     assert noted.exchange() is before
-    handover.begin(((b"A", b"b"),), 3)
-    handover.done(6.0)
+    noted.begin(((b"A", b"b"),), 3)
+    noted.done(6.0)
     after = noted.exchange()
     assert (before.whole, before.answered, before.size, before.answer_headers) == (False, None, 0, ())
     assert (after.whole, after.answered, after.size, after.answer_headers) == (True, 6.0, 3, (("a", "b"),))
     assert noted.exchange() is after
 
 
+def test_long_bodies_are_cut() -> None:
+    long = bytes(MOST_JOURNAL_BODY_BYTES + 1)
+    scope = {"method": "POST", "query_string": b"", "headers": ()}
+    noted = Entry(5.0).noted(JournalNote(body=long), scope, provider=None, role=None, root="", path="/", body=long)
+    assert len(noted.exchange().body) == len(noted.exchange().answer) == MOST_JOURNAL_BODY_BYTES
+    assert noted.exchange().query == ""
+
+
 def test_a_client_with_another_clock_sees_the_date_of_its_own() -> None:
-    assert entry(handover=Handover(5.0, dated=5.9)).exchange().answer_headers == ()
-    dated = entry(handover=Handover(5.0, dated=60.0)).exchange()
+    assert entry(dated=5.9).exchange().answer_headers == ()
+    dated = entry(dated=60.0).exchange()
     assert dated.answer_headers == (("date", "Thu, 01 Jan 1970 00:01:00 GMT"),)
 
 

@@ -27,7 +27,7 @@ from hobbyhorse.server.file_requests import MEDIA_PATH, FileRequests
 from hobbyhorse.server.files.cache import Cache, user_directory
 from hobbyhorse.server.files.image_sources import FetchPolicy
 from hobbyhorse.server.pipeline import handle
-from hobbyhorse.server.request import OperationRequest, Provider, Services, api_key, header
+from hobbyhorse.server.request import OperationRequest, Provider, Services, api_key, first_headers, header
 from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.journal import Journal
 from hobbyhorse.worlds.limits import Limits
@@ -250,7 +250,8 @@ class Fake:
     def _request(self, provider: Provider, prefix: str, scope: Scope, receive: Receive, send: Send) -> OperationRequest:
         """Return the context of a request that has just arrived at a provider."""
         services, contract = self._services, provider.contract
-        key = api_key(contract.security, scope)
+        headers = first_headers(scope)
+        key = api_key(contract.security, headers, scope["query_string"])
         known = self.worlds.of(key) if key else None
         world = known or self.worlds.keyless
         origin = services.origin(scope)
@@ -261,6 +262,7 @@ class Fake:
             scope=scope,
             receive=receive,
             send=send,
+            headers=headers,
             origin=origin,
             base=origin + prefix,
             below=scope["path"][len(prefix) :],
@@ -268,7 +270,7 @@ class Fake:
             known=known,
             world=world,
             # Before anything waits: its number is the order in which requests arrived, over all worlds.
-            handover=world.handover(),
+            entry=world.arrival(),
         )
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:

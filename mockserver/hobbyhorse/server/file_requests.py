@@ -21,7 +21,16 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.distort import Sent
 from hobbyhorse.scenarios.moves import MEDIA
 from hobbyhorse.scenarios.scenario import Move
-from hobbyhorse.server.request import JSON_HEADER, ClientGone, Services, api_key, header, read_all, requested_origin
+from hobbyhorse.server.request import (
+    JSON_HEADER,
+    ClientGone,
+    Services,
+    api_key,
+    first_headers,
+    header,
+    read_all,
+    requested_origin,
+)
 from hobbyhorse.server.socket_faults import (
     SILENT,
     ClientConnection,
@@ -33,7 +42,7 @@ from hobbyhorse.server.socket_faults import (
 )
 from hobbyhorse.server.trouble import apply_file_fault, capture
 from hobbyhorse.worlds.jobs import Job
-from hobbyhorse.worlds.journal import Entry, Handover, JournalNote
+from hobbyhorse.worlds.journal import Entry, JournalNote
 from hobbyhorse.worlds.world import World
 
 MEDIA_PATH = "/media/"
@@ -50,12 +59,12 @@ class FileRequest:
     send: Send
     world: World
     job: Job
-    handover: Handover
+    entry: Entry
     status: int = 0
 
     def client(self, send: Send) -> ClientConnection:
         """Return the client's side of the exchange, with a way to send."""
-        return ClientConnection(self.scope, self.receive, send, self.world.clock, self.handover)
+        return ClientConnection(self.scope, self.receive, send, self.world.clock, self.entry)
 
     def note(self, status: int, move: Move | None) -> None:
         """Add the exchange to the journal, without the bytes of the file."""
@@ -65,20 +74,15 @@ class FileRequest:
             notes=(f"scenario: {move}",) if move else (),
             move=move.kind if move else None,
         )
-        self.world.journal.add(
-            Entry(
-                provider=self.job.contract.key,
-                role=MEDIA,
-                method=self.scope["method"],
-                root=requested_origin(self.scope),
-                path=self.scope["path"],
-                query=self.scope["query_string"],
-                headers=self.scope["headers"],
-                body=b"",
-                note=note,
-                handover=self.handover,
-            )
+        entry = self.entry.noted(
+            note,
+            self.scope,
+            provider=self.job.contract.key,
+            role=MEDIA,
+            root=requested_origin(self.scope),
+            path=self.scope["path"],
         )
+        self.world.journal.add(entry)
 
     async def send_noted(self, event: Event) -> None:
         """Send an event of a response without a fault: note the exchange before the first, deliver with the last."""
@@ -86,12 +90,12 @@ class FileRequest:
             self.status = event["status"]
             # A response to HEAD declares the length of a body that never comes.
             length = header(event["headers"], b"content-length") if self.scope["method"] != "HEAD" else None
-            self.handover.begin(event["headers"], int(length or 0))
+            self.entry.begin(event["headers"], int(length or 0))
             self.note(self.status, None)
         was_open = is_open(connection(self.scope))
         await self.send(event)
         if was_open and event["type"] == "http.response.body" and not event.get("more_body", False):
-            hand_over(connection(self.scope), self.handover, self.world.clock, self.status)
+            hand_over(connection(self.scope), self.entry, self.world.clock, self.status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ class FileRequests:
         if found is None:
             return await self.routes()(scope, receive, send)
         world, job = found
-        call = FileRequest(scope=scope, receive=receive, send=send, world=world, job=job, handover=world.handover())
+        call = FileRequest(scope=scope, receive=receive, send=send, world=world, job=job, entry=world.arrival())
         try:
             await self._respond(call)
         except asyncio.CancelledError:  # the server stops while a video is being rendered
@@ -129,7 +133,7 @@ class FileRequests:
         move, sent = apply_file_fault(scenario, captured, call.world)
         if move is None:
             return await call.client(call.send_noted).whole(sent)
-        call.handover.begin((), len(sent.body))
+        call.entry.begin((), len(sent.body))
         call.note(0 if move.kind in SILENT else sent.status, move)
         return await send_with_fault(move, sent, call.client(call.send))
 
@@ -140,35 +144,31 @@ class FileRequests:
             return await self.serve(scope, receive, send)
         contract, world = self._sender(scope)
         sender = world or self.services.worlds.keyless
-        handover = sender.handover()
+        entry = sender.arrival()
         try:
             body = await read_all(receive)
         except ClientGone:
             return None
         sent = CANARY if kind == "private" and method in ("GET", "HEAD") else _not_served(kind, method, path)
         host, port = scope["server"]
-        (world or self.services).journal.add(
-            Entry(
-                provider=contract.key if contract is not None else None,
-                role=None,
-                method=method,
-                root=f"{scope['scheme']}://{host}:{port}",
-                path=path,
-                query=scope["query_string"],
-                headers=scope["headers"],
-                body=body,
-                note=JournalNote(status=sent.status, body=sent.body, notes=(f"{kind} origin",)),
-                handover=handover,
-            )
+        entry.noted(
+            JournalNote(status=sent.status, body=sent.body, notes=(f"{kind} origin",)),
+            scope,
+            provider=contract.key if contract is not None else None,
+            role=None,
+            root=f"{scope['scheme']}://{host}:{port}",
+            path=path,
+            body=body,
         )
-        return await ClientConnection(scope, receive, send, sender.clock, handover).whole(sent)
+        (world or self.services).journal.add(entry)
+        return await ClientConnection(scope, receive, send, sender.clock, entry).whole(sent)
 
     def _sender(self, scope: Scope) -> tuple[Contract | None, World | None]:
         """Return the provider of the requested path, and the world of the key that the request carries."""
-        first, worlds = scope["path"].split("/")[1], self.services.worlds
+        first, worlds, headers = scope["path"].split("/")[1], self.services.worlds, first_headers(scope)
         contract = next((one for one in self.services.contracts if one.key == first), None)
         for one in self.services.contracts if contract is None else (contract,):
-            key = api_key(one.security, scope)
+            key = api_key(one.security, headers, scope["query_string"])
             # `known`, not `of`: a request to a foreign origin must not open a world.
             if key is not None and (world := worlds.known(key)) is not None:
                 return contract, world

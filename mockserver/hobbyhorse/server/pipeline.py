@@ -20,7 +20,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Generator
 from dataclasses import replace
+from types import coroutine
 
 import orjson
 
@@ -36,14 +38,13 @@ from hobbyhorse.server.request import (
     OperationRequest,
     OperationResponse,
     Refused,
-    header,
     refuse,
     write,
 )
 from hobbyhorse.server.socket_faults import ClientConnection, connection, hand_over, is_open, send_with_fault
 from hobbyhorse.server.trouble import HEADER, FaultedResponse, find_scenario, refuse_scenario
 from hobbyhorse.server.trouble import respond as respond_under_scenario
-from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, Entry, JournalNote
+from hobbyhorse.worlds.journal import JournalNote
 
 SCENARIO_HEADER = HEADER.encode()
 
@@ -99,9 +100,7 @@ async def apply_scenario(call: OperationRequest) -> None:
     """Join the active scenario of the request's job, or activate an armed one."""
     # Most requests meet no scenario; they do not pay for the search.
     if not (
-        call.world.scenarios.active
-        or call.route.operation.role in SUBMISSIONS
-        or header(call.scope["headers"], SCENARIO_HEADER)
+        call.world.scenarios.active or call.route.operation.role in SUBMISSIONS or call.headers.get(SCENARIO_HEADER)
     ):
         return
     try:
@@ -134,52 +133,45 @@ def note(call: OperationRequest) -> None:
     result = call.result
     if isinstance(result, FaultedResponse):
         noted = result.noted
-        if len(noted.body) > MOST_JOURNAL_BODY_BYTES:
-            noted = replace(noted, body=noted.body[:MOST_JOURNAL_BODY_BYTES])
     else:
         situation = result.situation
-        noted = JournalNote(
-            situation=situation.name,
-            job=result.job,
-            status=situation.status,
-            body=result.body[:MOST_JOURNAL_BODY_BYTES],
-            notes=result.notes,
-        )
-        call.handover.begin(headers_of(result), len(result.body))
-    scope = call.scope
-    (call.known or call.services).journal.add(
-        Entry(
-            provider=call.contract.key,
-            role=call.role,
-            method=scope["method"],
-            root=call.base,
-            path=call.below,
-            query=scope["query_string"],
-            headers=scope["headers"],
-            body=call.body[:MOST_JOURNAL_BODY_BYTES],
-            note=noted,
-            handover=call.handover,
-            made=call.made,
-        )
+        noted = JournalNote(situation.name, result.job, situation.status, result.body, result.notes)
+        call.entry.begin(headers_of(result), len(result.body))
+    entry = call.entry.noted(
+        noted,
+        call.scope,
+        provider=call.contract.key,
+        role=call.role,
+        root=call.base,
+        path=call.below,
+        body=call.body,
+        made=call.made,
     )
+    (call.known or call.services).journal.add(entry)
 
 
 async def respond(call: OperationRequest) -> None:
     """Send the response as it is, or through the broken connection of its fault."""
-    scope, send, handover, result = call.scope, call.send, call.handover, call.result
+    scope, send, entry, result = call.scope, call.send, call.entry, call.result
     if isinstance(result, FaultedResponse):
-        client = ClientConnection(scope, call.receive, send, call.world.clock, handover)
+        client = ClientConnection(scope, call.receive, send, call.world.clock, entry)
         await send_with_fault(result.move, result.sent, client)
         return
     # One turn of the event loop: responses that are ready together leave together, and wake their client once.
-    await asyncio.sleep(0)
+    await _turn()
     status, transport = result.situation.status, connection(scope)
     # Read before sending: after the last byte uvicorn may close the connection itself, with all data sent.
     was_open = is_open(transport)
-    await send({"type": "http.response.start", "status": status, "headers": handover.delivery.headers})
+    await send({"type": "http.response.start", "status": status, "headers": entry.delivery.headers})
     await send({"type": "http.response.body", "body": result.body})
     if was_open:
-        hand_over(transport, handover, call.world.clock, status)
+        hand_over(transport, entry, call.world.clock, status)
+
+
+@coroutine
+def _turn() -> Generator[None, None, None]:
+    """Let the event loop take one turn, as `asyncio.sleep(0)` does in four calls more."""
+    yield
 
 
 def _unrouted(call: OperationRequest) -> OperationResponse:
@@ -194,9 +186,12 @@ def _unrouted(call: OperationRequest) -> OperationResponse:
 
 def headers_of(response: OperationResponse) -> list[tuple[bytes, bytes]]:
     """Return the headers of a response, as ASGI sends them; its own replace the situation's."""
-    headers = [JSON_HEADER, (b"content-length", str(len(response.body)).encode())]
-    replaced = {name.lower() for name, _ in response.headers}
-    given = (header for header in response.situation.headers if header[0].lower() not in replaced)
-    for name, value in (*given, *response.headers):
-        headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+    headers = [JSON_HEADER, (b"content-length", b"%d" % len(response.body))]
+    given = response.situation.headers
+    # The common case, a poll, has neither.
+    if given or response.headers:
+        replaced = {name.lower() for name, _ in response.headers}
+        given = tuple(header for header in given if header[0].lower() not in replaced)
+        for name, value in (*given, *response.headers):
+            headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
     return headers

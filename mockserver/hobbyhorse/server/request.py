@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, parse_qsl
 
@@ -17,7 +18,7 @@ from hobbyhorse.contract.routes import Route, Routes
 from hobbyhorse.contract.values import Contract, Situation, find_situation
 from hobbyhorse.server.files.image_sources import FetchPolicy
 from hobbyhorse.worlds.jobs import Job, JobView, MediaLinks
-from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, Handover, Journal
+from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, Entry, Journal
 from hobbyhorse.worlds.pagination import PAGE_VALUES, PageError, page
 from hobbyhorse.worlds.world import World, Worlds
 
@@ -101,7 +102,8 @@ class OperationRequest:
     `key` is the request's key, `known` its world if the key is accepted, `world` the same or the world of requests
     without a key. The step `route` sets `route`, `role`, and the parameters in the `path`. `scenario` is the active
     scenario, `claimed` the idempotency key that is held for this request, `made` the id of the job that it created.
-    `result` is the response, from the step `decide` or from the step that refused the request.
+    `result` is the response, from the step `decide` or from the step that refused the request. `entry` is the record of
+    the exchange for the journal.
     """
 
     services: Services
@@ -110,13 +112,14 @@ class OperationRequest:
     scope: Scope
     receive: Receive
     send: Send
+    headers: Mapping[bytes, bytes]
     origin: str
     base: str
     below: str
     key: str | None
     known: World | None
     world: World
-    handover: Handover
+    entry: Entry
     route: Route = field(init=False)
     path: Mapping[str, str] = field(init=False)
     role: str | None = None
@@ -128,8 +131,9 @@ class OperationRequest:
     result: OperationResponse | FaultedResponse = field(init=False)
 
     def header(self, name: str) -> str | None:
-        """Return a header, or None."""
-        return header(self.scope["headers"], name.encode("latin-1"))
+        """Return the first header of a name, or None."""
+        value = self.headers.get(name.encode("latin-1"))
+        return None if value is None else value.decode("latin-1")
 
     @property
     def media(self) -> MediaLinks:
@@ -260,6 +264,12 @@ def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
     return None
 
 
+def first_headers(scope: Scope) -> dict[bytes, bytes]:
+    """Return the headers of a request by name; of several with one name, the first."""
+    # From the last to the first, because the later value of a key replaces the earlier one.
+    return dict([*scope["headers"]][::-1])
+
+
 def requested_origin(scope: Scope) -> str:
     """Return the origin that the client used."""
     host = header(scope["headers"], b"host")
@@ -269,17 +279,24 @@ def requested_origin(scope: Scope) -> str:
     return f"{scope['scheme']}://{host}"
 
 
-def api_key(security: Iterable[tuple[str, str, str]], scope: Scope) -> str | None:
+def api_key(security: Iterable[tuple[str, str, str]], headers: Mapping[bytes, bytes], query: bytes) -> str | None:
     """Return the key that a request carries in a place that `security` lists, or None; a blank key is None."""
     for part, name, before in security:
         if part == "header":
-            text = header(scope["headers"], name.encode("latin-1")) or ""
+            text = headers.get(name.encode("latin-1"), b"").decode("latin-1")
         else:
-            text = parse_qs(scope["query_string"].decode("latin-1")).get(name, [""])[0]
-        # The name of an authentication scheme is case-insensitive (RFC 9110, 11.1).
-        if text[: len(before)].lower() == before and (key := text[len(before) :].strip()):
+            text = parse_qs(query.decode("latin-1")).get(name, [""])[0]
+        if text and (key := _key_after(before, text)):
             return key
     return None
+
+
+# Each poll repeats the key of the last one; 1,024 is far above the number of keys that a test suite uses at one time.
+@lru_cache(maxsize=1024)
+def _key_after(before: str, text: str) -> str:
+    """Return the key after the name of an authentication scheme, or an empty text."""
+    # The name of a scheme is case-insensitive (RFC 9110, 11.1).
+    return text[len(before) :].strip() if text[: len(before)].lower() == before else ""
 
 
 def write(

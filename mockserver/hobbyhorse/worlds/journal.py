@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from hobbyhorse.traces.exchange import Exchange, RawHeaders
@@ -27,8 +28,7 @@ next_number = itertools.count(1).__next__
 """Return the number of the next request, in order of arrival, across all worlds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """The delivery of a response: the headers and the length of the body that were sent.
 
     `answered` is the moment at which the last byte was handed to the transport while the client was connected; None
@@ -44,14 +44,26 @@ UNSENT = Delivery()
 """No byte has been sent."""
 
 
+class JournalNote(NamedTuple):
+    """The part of an exchange that the server decides: its response, and why it is that one.
+
+    `situation` and `move` are None if the response is in no situation or met no fault. A `status` of 0 means that none
+    is sent. `notes` explain refusals.
+    """
+
+    situation: str | None = None
+    job: str | None = None
+    status: int = 0
+    body: bytes = b""
+    notes: tuple[str, ...] = ()
+    move: str | None = None
+
+
 @dataclass(slots=True)
 class Handover:
     """The arrival of a request (moment of the world's clock) and, when it is known, the delivery of its response.
 
     `dated` is the arrival on the clock that the client reads, which may be real time.
-
-    The journal's entry refers to this holder, because it is noted before its response is sent, and delivered later.
-    To replace the entry instead, the journal would have to find it again, among the newest entries or dropped already.
     """
 
     arrived: float
@@ -70,61 +82,72 @@ class Handover:
 
     def done(self, now: float) -> None:
         """Record that the response has been handed over."""
-        self.delivery = Delivery(self.delivery.headers, self.delivery.size, now)
+        headers, size, _ = self.delivery
+        self.delivery = Delivery(headers, size, now)
 
     def lost(self) -> None:
         """Record that the client disconnected before it read the response."""
-        self.delivery = Delivery(self.delivery.headers, self.delivery.size)
+        headers, size, _ = self.delivery
+        self.delivery = Delivery(headers, size)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalNote:
-    """The part of an exchange that the server decides: its response, and why it is that one.
+@dataclass(slots=True)
+class Entry(Handover):
+    """An exchange in progress, in raw bytes: made when its request arrives, noted before its response is sent.
 
-    `situation` and `move` are None if the response is in no situation or met no fault. A `status` of 0 means that none
-    is sent. `notes` explain refusals.
-    """
-
-    situation: str | None = None
-    job: str | None = None
-    status: int = 0
-    body: bytes = b""
-    notes: tuple[str, ...] = ()
-    move: str | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class Entry:
-    """An exchange as the server notes it, in raw bytes; `made` is the job of a submission.
+    It is noted before it is delivered, so the journal keeps this holder, not the frozen record. To replace a record
+    instead, the journal would have to find it again, among the newest ones or dropped already.
 
     Most entries are never read. So they become an `Exchange` when the journal is read, not on the path of the request.
     """
 
-    provider: str | None
-    role: str | None
-    method: str
-    root: str
-    path: str
-    query: bytes
-    headers: RawHeaders
-    body: bytes
-    note: JournalNote
-    handover: Handover
-    made: str | None = None
-    _read: tuple[Delivery, Exchange] | None = None
+    # Not set before `noted`: an entry that is not in a journal has none of these.
+    provider: str | None = field(init=False)
+    role: str | None = field(init=False)
+    method: str = field(init=False)
+    root: str = field(init=False)
+    path: str = field(init=False)
+    query: bytes = field(init=False)
+    headers: RawHeaders = field(init=False)
+    body: bytes = field(init=False)
+    made: str | None = field(init=False)
+    note: JournalNote = field(init=False)
+    _read: tuple[Delivery, Exchange] | None = field(init=False)
+
+    def noted(
+        self,
+        note: JournalNote,
+        scope: Mapping[str, Any],
+        *,
+        provider: str | None,
+        role: str | None,
+        root: str,
+        path: str,
+        body: bytes = b"",
+        made: str | None = None,
+    ) -> Entry:
+        """Note the request, an ASGI scope with its body, and the response that it will get; return this entry.
+
+        `path` is below `root`, the base URL. `made` is the job of a submission.
+        """
+        self.method, self.query, self.headers = scope["method"], scope["query_string"], scope["headers"]
+        self.provider, self.role, self.root, self.path = provider, role, root, path
+        self.body, self.made, self.note, self._read = body[:MOST_JOURNAL_BODY_BYTES], made, note, None
+        if len(note.body) > MOST_JOURNAL_BODY_BYTES:
+            self.note = note._replace(body=note.body[:MOST_JOURNAL_BODY_BYTES])
+        return self
 
     def exchange(self) -> Exchange:
         """Return the exchange as it is now; one read twice is the same object, until its delivery is known."""
-        delivery = self.handover.delivery
-        if self._read is None or self._read[0] is not delivery:
-            self._read = delivery, self._exchange(delivery)
+        if self._read is None or self._read[0] is not self.delivery:
+            self._read = self.delivery, self._exchange()
         return self._read[1]
 
-    def _exchange(self, delivery: Delivery) -> Exchange:
-        note, handover = self.note, self.handover
+    def _exchange(self) -> Exchange:
+        note, delivery = self.note, self.delivery
         query = f"?{self.query.decode('latin-1')}" if self.query else ""
         return Exchange(
-            arrived=handover.arrived,
+            arrived=self.arrived,
             role=self.role,
             method=self.method,
             url=self.root + quote(self.path, safe=PATH_SAFE) + query,
@@ -133,7 +156,7 @@ class Entry:
             ),
             body=self.body,
             status=note.status,
-            answer_headers=(*decoded(delivery.headers), *_date(handover)),
+            answer_headers=(*decoded(delivery.headers), *self._date()),
             answer=note.body,
             answered=delivery.answered,
             whole=delivery.answered is not None,
@@ -142,19 +165,18 @@ class Entry:
             made=self.made,
             situation=note.situation,
             move=note.move,
-            number=handover.number,
+            number=self.number,
             provider=self.provider,
             root=self.root,
             notes=note.notes,
             raw_headers=self.headers,
         )
 
-
-def _date(handover: Handover) -> Iterator[tuple[str, str]]:
-    """Yield a Date header if the client reads another clock, so that dates in the response can be compared with it."""
-    # HTTP dates have whole seconds; a smaller difference does not show.
-    if handover.dated is not None and abs(handover.dated - handover.arrived) >= 1:
-        yield "date", formatdate(handover.dated, usegmt=True)
+    def _date(self) -> Iterator[tuple[str, str]]:
+        """Yield a Date header if the client reads another clock: dates in the response are then compared with it."""
+        # HTTP dates have whole seconds; a smaller difference does not show.
+        if self.dated is not None and abs(self.dated - self.arrived) >= 1:
+            yield "date", formatdate(self.dated, usegmt=True)
 
 
 def decoded(headers: RawHeaders) -> Iterator[tuple[str, str]]:
