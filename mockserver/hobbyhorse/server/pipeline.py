@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Generator
+from collections.abc import Awaitable, Generator
 from dataclasses import replace
 from types import coroutine
 
@@ -55,8 +55,9 @@ async def handle(call: OperationRequest) -> None:
         route(call)
         authenticate(call)
         limit(call)
-        await apply_scenario(call)
-        await decide(call)
+        if may_meet_scenario(call):
+            await apply_scenario(call)
+        call.result = await decide(call)
     except Refused as refused:
         call.result = refused.response
     except ClientGone:
@@ -96,23 +97,22 @@ def limit(call: OperationRequest) -> None:
             raise Refused(replace(refusal, headers=(("Retry-After", str(math.ceil(wait))),)))
 
 
+def may_meet_scenario(call: OperationRequest) -> bool:
+    """Whether a scenario has to be searched for; most requests meet none, and do not pay for the search."""
+    return bool(call.world.scenarios.active or call.role in SUBMISSIONS or call.headers.get(SCENARIO_HEADER))
+
+
 async def apply_scenario(call: OperationRequest) -> None:
     """Join the active scenario of the request's job, or activate an armed one."""
-    # Most requests meet no scenario; they do not pay for the search.
-    if not (
-        call.world.scenarios.active or call.route.operation.role in SUBMISSIONS or call.headers.get(SCENARIO_HEADER)
-    ):
-        return
     try:
         call.scenario = await find_scenario(call, call.services.catalogue, call.services.contracts)
     except ScenarioError as error:
         raise Refused(refuse_scenario(call, error)) from None
 
 
-async def decide(call: OperationRequest) -> None:
-    """Let the operation change the world and write the response; a fault may replace either."""
-    operation = ROLES[call.route.operation.role]
-    call.result = await (operation(call) if call.scenario is None else respond_under_scenario(call))
+def decide(call: OperationRequest) -> Awaitable[OperationResponse | FaultedResponse]:
+    """Let the operation change the world and make the response; a fault may replace either."""
+    return ROLES[call.route.operation.role](call) if call.scenario is None else respond_under_scenario(call)
 
 
 def validate(call: OperationRequest) -> None:
