@@ -254,7 +254,7 @@ class Fake:
         key = api_key(contract.security, headers, scope["query_string"])
         known = self.worlds.of(key) if key else None
         world = known or self.worlds.keyless
-        origin = services.origin(scope)
+        origin = services.origin(scope, headers.get(b"host"))
         return OperationRequest(
             services=services,
             contract=contract,

@@ -89,9 +89,9 @@ class Services:
     public_url: str | None = None
     strict: bool = False
 
-    def origin(self, scope: Scope) -> str:
-        """Return the server's origin for links."""
-        return requested_origin(scope) if self.public_url is None else self.public_url.rstrip("/")
+    def origin(self, scope: Scope, host: bytes | None = None) -> str:
+        """Return the server's origin for links, as `requested_origin` does unless it has a public one."""
+        return requested_origin(scope, host) if self.public_url is None else self.public_url.rstrip("/")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -270,13 +270,13 @@ def first_headers(scope: Scope) -> dict[bytes, bytes]:
     return dict([*scope["headers"]][::-1])
 
 
-def requested_origin(scope: Scope) -> str:
-    """Return the origin that the client used."""
-    host = header(scope["headers"], b"host")
-    if not host:
+def requested_origin(scope: Scope, host: bytes | None = None) -> str:
+    """Return the origin that the client used; `host` is the value of its Host header if that is known already."""
+    named = host.decode("latin-1") if host is not None else header(scope["headers"], b"host")
+    if not named:
         name, port = scope.get("server") or ("localhost", None)
-        host = f"{name}:{port}" if port else str(name)
-    return f"{scope['scheme']}://{host}"
+        named = f"{name}:{port}" if port else str(name)
+    return f"{scope['scheme']}://{named}"
 
 
 def api_key(security: Iterable[tuple[str, str, str]], headers: Mapping[bytes, bytes], query: bytes) -> str | None:
