@@ -12,15 +12,19 @@ from hobbyhorse.contract.request import MOST_BODY_BYTES, Refusal
 from hobbyhorse.contract.routes import Routes
 from hobbyhorse.contract.values import Contract, find_situation
 from hobbyhorse.server.request import (
+    Caller,
     ClientGone,
     ContractBroken,
     OperationRequest,
+    Provider,
     api_key,
+    caller_of,
     first_headers,
     header,
     read_all,
     refuse,
 )
+from hobbyhorse.server.socket_faults import TRANSPORT
 from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES
 from tests.conftest import contracts_that
 from tests.server.test_app import Bad, submit
@@ -126,6 +130,30 @@ async def test_a_header_is_the_first_of_its_name() -> None:
     assert header(reversed(headers), b"b") == "å"
     assert header(headers, b"c") is None
     assert first_headers({"headers": headers}) == {b"a": b"1", b"b": b"2"}
+
+
+async def test_the_caller_of_a_connection_is_read_anew_when_anything_about_it_changes(contract: Contract) -> None:
+    services, kept = Mock([contract]).fake._services, {TRANSPORT: None}
+    first, second = Provider(contract, Routes(contract)), Provider(contract, Routes(contract))
+
+    def caller(provider: Provider = first, query: bytes = b"", **headers: str) -> Caller:
+        scope = {**scope_of(query, **headers), "scheme": "http", "extensions": kept}
+        found = caller_of(services, provider, scope)
+        assert found.headers == first_headers(scope)
+        assert scope["headers"] is found.raw
+        return found
+
+    one = caller(host="a", authorization="Bearer x")
+    assert (one.key, one.origin) == ("x", "http://a")
+    assert caller(host="a", authorization="Bearer x") is one
+    assert caller(host="a", authorization="Bearer y").key == "y"
+    assert caller(host="b", authorization="Bearer y").origin == "http://b"
+    again = caller(host="b", authorization="Bearer y")
+    assert caller(host="b", authorization="Bearer y", query=b"q") is not again
+    assert caller(second, host="b", authorization="Bearer y", query=b"q").provider is second
+    kept.clear()
+    assert caller(host="a") is not caller(host="a"), "nothing is kept for another server's connections"
+    assert kept == {}
 
 
 async def test_a_body_is_read_to_its_end_and_kept_as_far_as_the_journal_keeps_it() -> None:

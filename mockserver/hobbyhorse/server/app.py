@@ -27,7 +27,7 @@ from hobbyhorse.server.file_requests import MEDIA_PATH, FileRequests
 from hobbyhorse.server.files.cache import Cache, user_directory
 from hobbyhorse.server.files.image_sources import FetchPolicy
 from hobbyhorse.server.pipeline import handle
-from hobbyhorse.server.request import OperationRequest, Provider, Services, api_key, first_headers, header
+from hobbyhorse.server.request import OperationRequest, Provider, Services, caller_of, header
 from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.journal import Journal
 from hobbyhorse.worlds.limits import Limits
@@ -249,20 +249,19 @@ class Fake:
 
     def _request(self, provider: Provider, prefix: str, scope: Scope, receive: Receive, send: Send) -> OperationRequest:
         """Return the context of a request that has just arrived at a provider."""
-        services, contract = self._services, provider.contract
-        headers = first_headers(scope)
-        key = api_key(contract.security, headers, scope["query_string"])
+        services = self._services
+        caller = caller_of(services, provider, scope)
+        key, origin = caller.key, caller.origin
         known = self.worlds.of(key) if key else None
         world = known or self.worlds.keyless
-        origin = services.origin(scope, headers.get(b"host"))
         return OperationRequest(
             services=services,
-            contract=contract,
+            contract=provider.contract,
             routes=provider.routes,
             scope=scope,
             receive=receive,
             send=send,
-            headers=headers,
+            headers=caller.headers,
             origin=origin,
             base=origin + prefix,
             below=scope["path"][len(prefix) :],

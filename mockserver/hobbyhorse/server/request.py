@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs, parse_qsl
 
 from starlette.types import Receive, Scope, Send
@@ -17,6 +17,7 @@ from hobbyhorse.contract.request import MOST_BODY_BYTES, Refusal, read_body, rea
 from hobbyhorse.contract.routes import Route, Routes
 from hobbyhorse.contract.values import Contract, Situation, find_situation
 from hobbyhorse.server.files.image_sources import FetchPolicy
+from hobbyhorse.server.socket_faults import TRANSPORT
 from hobbyhorse.worlds.jobs import Job, JobView, MediaLinks
 from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, Entry, Journal
 from hobbyhorse.worlds.pagination import PAGE_VALUES, PageError, page
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 JSON_HEADER = (b"content-type", b"application/json")
+CALLER = "hobbyhorse.server.caller"
+"""The name of the ASGI extension that holds the caller of a connection's last request."""
 
 
 class ContractBroken(Exception):
@@ -289,6 +292,39 @@ def api_key(security: Iterable[tuple[str, str, str]], headers: Mapping[bytes, by
         if text and (key := _key_after(before, text)):
             return key
     return None
+
+
+class Caller(NamedTuple):
+    """The sender of a request, as its headers and query describe it; `origin` is the server's as the sender sees it.
+
+    A client polls with the same headers again and again. So the caller of a connection's last request is kept with the
+    connection, and used while the headers are equal: comparing them takes less time than reading them. The journal
+    then holds one list of headers for all these requests, instead of a list for each.
+    """
+
+    provider: Provider
+    raw: Iterable[tuple[bytes, bytes]]
+    query: bytes
+    headers: Mapping[bytes, bytes]
+    key: str | None
+    origin: str
+
+
+def caller_of(services: Services, provider: Provider, scope: Scope) -> Caller:
+    """Return the caller of a request to a provider."""
+    kept = scope.get("extensions") or {}
+    raw, query = scope["headers"], scope["query_string"]
+    last: Caller | None = kept.get(CALLER)
+    if last is not None and last.raw == raw and last.query == query and last.provider is provider:
+        scope["headers"] = last.raw
+        return last
+    headers = first_headers(scope)
+    key = api_key(provider.contract.security, headers, query)
+    caller = Caller(provider, raw, query, headers, key, services.origin(scope, headers.get(b"host")))
+    # Only our own protocol has a dictionary for each connection; another server's is none of our business.
+    if TRANSPORT in kept:
+        kept[CALLER] = caller
+    return caller
 
 
 # Each poll repeats the key of the last one; 1,024 is far above the number of keys that a test suite uses at one time.

@@ -25,7 +25,7 @@ class OpenProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Keep the transport of a new connection."""
         super().connection_made(transport)
-        # One for all requests of the connection: nobody changes it.
+        # One for all requests of the connection: the application keeps the caller of the last one there.
         self._extensions = {TRANSPORT: transport}
 
     def on_message_begin(self) -> None:
