@@ -62,7 +62,7 @@ class Teller:
                 said |= {"status": found.status, "answer": text, "answer_headers": JSON, "situation": found.name}
         said |= {"headers": (("authorization", "Bearer [key]"),), "job": job, "answered": self.now + 0.001} | how
         said.setdefault("size", len(said.get("answer", b"")))
-        self.exchanges.append(Exchange(self.now, role, **said))
+        self.exchanges.append(Exchange(arrived=self.now, role=role, **said))
         self.now += 0.002
         return self
 

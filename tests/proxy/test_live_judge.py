@@ -19,7 +19,6 @@ from hobbyhorse.conformance.rule import Evidence
 from hobbyhorse.contract.example_orders import documented_jobs, order_for
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.proxy import live_judge
-from hobbyhorse.proxy.framing import read_request, read_response
 from hobbyhorse.proxy.live_judge import EACH, Finding, LiveJudge, LiveJudgeThread
 from hobbyhorse.proxy.proxy import KEPT_BODY_BYTES, ObservedExchange
 from hobbyhorse.server.app import Fake, Options
@@ -148,10 +147,10 @@ def test_only_the_newest_exchanges_are_kept_and_requests_keep_their_numbers(cont
     for place in operation.bindings["model"].request if "model" in operation.bindings else ():
         path = path.replace("{" + place.name + "}", model.id)
     sent = json.dumps(body).encode()
-    raw = f"POST /{contract.key}{path} HTTP/1.1\r\nAuthorization: Bearer {SECRET}\r\nContent-Type: application/json\r\n"
-    head = read_request(raw.encode() + b"\r\n")
+    headers = (("authorization", f"Bearer {SECRET}"), ("content-type", "application/json"))
     for number in range(1, 8):
-        judge.seen(ObservedExchange(number, 1e9 + number, head, sent, len(sent), broken="upstream"))
+        target = f"/{contract.key}{path}"
+        judge.seen(observed(number, target, "POST", broken="upstream", headers=headers, body=sent))
     judge.judge()
     assert judge.total == 7
     entries = judge.har()["log"]["entries"]
@@ -197,52 +196,62 @@ def retold(number: int, one: Exchange, sent: bytes) -> ObservedExchange | None:
     """Return an exchange as the proxy observes it; None if it goes to another origin."""
     if not one.url.startswith(HOME):
         return None
-    lines = "".join(f"{name}: {value}\r\n" for name, value in one.headers if name != "host")
-    head = read_request(f"{one.method} {one.url.removeprefix(HOME)} HTTP/1.1\r\n{lines}\r\n".encode())
-    told = "".join(f"{name}: {value}\r\n" for name, value in one.answer_headers)
-    answer = read_response(f"HTTP/1.1 {one.status} X\r\n{told}\r\n".encode()) if one.status else None
-    broken = "" if one.whole and one.status else "upstream"
     sent = sent if one.role in ("submit", "run") else b""
-    return ObservedExchange(
-        number, one.arrived, head, sent, len(sent), answer, one.answer, len(one.answer), one.answered, broken
+    told = replace(
+        one,
+        number=number,
+        role=None,
+        url=one.url.removeprefix(HOME),
+        headers=tuple((name, value) for name, value in one.headers if name != "host"),
+        body=sent,
+        answer_headers=one.answer_headers if one.status else (),
+        size=len(one.answer),
     )
+    broken = "" if one.whole and one.status else "upstream"
+    return ObservedExchange(exchange=told, sent=len(sent), broken=broken)
 
 
 CONTRACT = CONTRACTS[0]
 
 
-def observed(number: int, path: str = "/elsewhere", **more: Any) -> ObservedExchange:
-    head = read_request(f"GET {path} HTTP/1.1\r\nAuthorization: Bearer {SECRET}\r\n\r\n".encode())
-    return ObservedExchange(number, 1e9 + number, head, **more)
-
-
-def responded(*lines: str) -> Any:
-    return read_response("\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]).encode())
+def observed(
+    number: int, path: str = "/elsewhere", method: str = "GET", *, broken: str = "", **more: Any
+) -> ObservedExchange:
+    headers = (("authorization", f"Bearer {SECRET}"),)
+    about: dict[str, Any] = {"role": None, "method": method, "url": path, "headers": headers, **more}
+    exchange = Exchange(number=number, arrived=1e9 + number, **about)
+    return ObservedExchange(exchange=exchange, sent=len(exchange.body), broken=broken)
 
 
 def test_the_oldest_exchanges_go_when_their_bodies_are_too_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_judge, "MOST_KEPT_BYTES", 100)
     judge = LiveJudge(CONTRACT, "http://x", lambda finding: None)
     for number in range(1, 6):
-        judge.seen(observed(number, response=responded(), content=b"x" * 40, size=40))
-    assert [one.number for one in judge._kept] == [4, 5]
+        judge.seen(observed(number, status=200, answer=b"x" * 40, size=40))
+    assert [one.exchange.number for one in judge._kept] == [4, 5]
     assert judge.total == 5
 
 
 def test_the_bytes_of_a_video_are_not_kept() -> None:
     judge = LiveJudge(CONTRACT, "http://x", lambda finding: None)
-    judge.seen(observed(1, response=responded("Content-Type: Video/mp4"), content=b"x" * 40, size=40))
-    judge.seen(observed(2, response=responded("Content-Type: application/json"), content=b"{}", size=2))
-    assert [(one.content, one.size) for one in judge._kept] == [(b"", 40), (b"{}", 2)]
+    for number, (kind, answer) in enumerate((("Video/mp4", b"x" * 40), ("application/json", b"{}")), 1):
+        headers = (("content-type", kind),)
+        judge.seen(observed(number, status=200, answer_headers=headers, answer=answer, size=len(answer)))
+    assert [(one.exchange.answer, one.exchange.size) for one in judge._kept] == [(b"", 40), (b"{}", 2)]
 
 
 def test_any_header_with_a_secret_name_is_redacted_in_the_archive() -> None:
     operation, _, _ = next(iter(documented_jobs(CONTRACT)))
-    lines = f"Authorization: Bearer {SECRET}\r\nX-Session-Token: t0k3n\r\nCookie: c00k1e\r\nX-Plain: plain\r\n"
+    headers = (
+        ("authorization", f"Bearer {SECRET}"),
+        ("x-session-token", "t0k3n"),
+        ("cookie", "c00k1e"),
+        ("x-plain", "plain"),
+    )
     path = f"/{CONTRACT.key}{operation.path}".replace("{", "").replace("}", "")
-    head = read_request(f"{operation.method} {path} HTTP/1.1\r\n{lines}\r\n".encode())
     judge = LiveJudge(CONTRACT, f"http://x/{CONTRACT.key}", lambda finding: None)
-    judge.seen(ObservedExchange(1, 1e9, head, response=responded("Set-Cookie: s3cret"), responded=1e9 + 1))
+    received: dict[str, Any] = {"status": 200, "answer_headers": (("set-cookie", "s3cret"),), "answered": 1e9 + 2}
+    judge.seen(observed(1, path, operation.method, headers=headers, **received))
     written = json.dumps(judge.har())
     assert "plain" in written
     assert not [secret for secret in (SECRET, "t0k3n", "c00k1e", "s3cret") if secret in written]
@@ -262,15 +271,15 @@ BODIES = {
 @pytest.mark.parametrize("name", BODIES)
 def test_a_body_is_known_if_it_is_kept_whole_and_its_coding_can_be_undone(name: str) -> None:
     coding, content, known = BODIES[name]
-    lines = (f"Content-Encoding: {coding}",) if coding else ()
-    one = observed(1, response=responded(*lines), content=content, size=len(content))
-    assert live_judge._plain(one) == known
+    headers = (("content-encoding", coding),) if coding else ()
+    one = observed(1, status=200, answer_headers=headers, answer=content, size=len(content))
+    assert live_judge._plain(one.exchange) == known
 
 
 def test_a_body_that_is_longer_than_the_kept_part_is_not_known() -> None:
     kept = b"x" * KEPT_BODY_BYTES
-    assert live_judge._plain(observed(1, response=responded(), content=kept, size=len(kept))) == kept
-    assert live_judge._plain(observed(1, response=responded(), content=kept, size=len(kept) + 1)) is None
+    assert live_judge._plain(observed(1, status=200, answer=kept, size=len(kept)).exchange) == kept
+    assert live_judge._plain(observed(1, status=200, answer=kept, size=len(kept) + 1).exchange) is None
 
 
 def test_findings_are_counted_by_side_and_lessons_apart() -> None:

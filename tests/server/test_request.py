@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from starlette.types import Message as Event
 from starlette.types import Receive, Scope
@@ -9,20 +11,24 @@ from starlette.types import Receive, Scope
 from hobbyhorse.contract.request import MOST_BODY_BYTES, Refusal
 from hobbyhorse.contract.routes import Routes
 from hobbyhorse.contract.values import Contract, find_situation
-from hobbyhorse.server.files.image_sources import FetchPolicy
 from hobbyhorse.server.request import (
+    Caller,
     ClientGone,
     ContractBroken,
     OperationRequest,
+    Provider,
     api_key,
+    caller_of,
+    first_headers,
     header,
     read_all,
     refuse,
 )
+from hobbyhorse.server.socket_faults import TRANSPORT
 from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES
 from tests.conftest import contracts_that
 from tests.server.test_app import Bad, submit
-from tests.world import Mock, documented
+from tests.world import KEY, Mock, documented
 
 pytestmark = pytest.mark.anyio
 
@@ -61,22 +67,29 @@ def receiving(*chunks: bytes, ends: bool = True) -> Receive:
 
 def call_of(contract: Contract, receive: Receive, mock: Mock | None = None, **headers: str) -> OperationRequest:
     """Return a submission that is being handled."""
-    mock = mock or Mock([contract])
-    route, values = Routes(contract).match("POST", example_path(contract)) or pytest.fail("no route")
-    return OperationRequest(
-        contract,
-        route,
-        values,
-        scope_of(b"", **headers),
-        receive,
-        "http://mock.test",
-        "http://mock.test",
-        mock.world,
-        mock.fake.worlds,
-        mock.fake.callback_dispatcher,
-        mock.fake.renderer,
-        FetchPolicy(),
+    mock, scope = mock or Mock([contract]), scope_of(b"", **headers)
+    call = OperationRequest(
+        services=mock.fake._services,
+        contract=contract,
+        routes=Routes(contract),
+        scope=scope,
+        receive=receive,
+        send=discard,
+        headers=first_headers(scope),
+        origin="http://mock.test",
+        base="http://mock.test",
+        below=example_path(contract),
+        key=KEY,
+        known=mock.world,
+        world=mock.world,
+        entry=mock.world.arrival(),
     )
+    call.route, call.path = call.routes.match("POST", call.below) or pytest.fail("no route")
+    return call
+
+
+async def discard(event: Event) -> None:
+    """Send nothing."""
 
 
 def example_path(contract: Contract) -> str:
@@ -108,7 +121,7 @@ BEARER, QUERY, HEADER = ("header", "authorization", "bearer "), ("query", "key",
 async def test_a_key_is_found_in_each_place_of_the_security_and_a_blank_one_is_none(
     scope: Scope, key: str | None
 ) -> None:
-    assert api_key((BEARER, QUERY, HEADER), scope) == key
+    assert api_key((BEARER, QUERY, HEADER), first_headers(scope), scope["query_string"]) == key
 
 
 async def test_a_header_is_the_first_of_its_name() -> None:
@@ -116,6 +129,31 @@ async def test_a_header_is_the_first_of_its_name() -> None:
     assert header(headers, b"b") == "2"
     assert header(reversed(headers), b"b") == "å"
     assert header(headers, b"c") is None
+    assert first_headers({"headers": headers}) == {b"a": b"1", b"b": b"2"}
+
+
+async def test_the_caller_of_a_connection_is_read_anew_when_anything_about_it_changes(contract: Contract) -> None:
+    services, kept = Mock([contract]).fake._services, {TRANSPORT: None}
+    first, second = Provider(contract, Routes(contract)), Provider(contract, Routes(contract))
+
+    def caller(provider: Provider = first, query: bytes = b"", **headers: str) -> Caller:
+        scope = {**scope_of(query, **headers), "scheme": "http", "extensions": kept}
+        found = caller_of(services, provider, scope)
+        assert found.headers == first_headers(scope)
+        assert scope["headers"] is found.raw
+        return found
+
+    one = caller(host="a", authorization="Bearer x")
+    assert (one.key, one.origin) == ("x", "http://a")
+    assert caller(host="a", authorization="Bearer x") is one
+    assert caller(host="a", authorization="Bearer y").key == "y"
+    assert caller(host="b", authorization="Bearer y").origin == "http://b"
+    again = caller(host="b", authorization="Bearer y")
+    assert caller(host="b", authorization="Bearer y", query=b"q") is not again
+    assert caller(second, host="b", authorization="Bearer y", query=b"q").provider is second
+    kept.clear()
+    assert caller(host="a") is not caller(host="a"), "nothing is kept for another server's connections"
+    assert kept == {}
 
 
 async def test_a_body_is_read_to_its_end_and_kept_as_far_as_the_journal_keeps_it() -> None:
@@ -187,5 +225,5 @@ async def test_a_refusal_carries_its_message_into_the_response_and_the_notes(con
 async def test_the_links_of_a_request_are_under_its_own_origin_or_the_media_origin(contract: Contract) -> None:
     call = call_of(contract, receiving())
     assert call.media.origin == "http://mock.test"
-    call.media_url = "http://files.test"
+    call.services = replace(call.services, media_url="http://files.test")
     assert (call.media.origin, call.media.world) == ("http://files.test", call.world.handle)

@@ -172,7 +172,7 @@ async def test_latency_sends_nothing_before_its_seconds_have_passed() -> None:
     await exchange.clock.advance(0.1)
     await task
     assert exchange.bodies == [SENT.body]
-    assert exchange.handover.answered == exchange.handover.arrived + 7
+    assert exchange.handover.delivery.answered == exchange.handover.arrived + 7
 
 
 async def test_a_slow_body_sends_its_pieces_at_equal_distances() -> None:

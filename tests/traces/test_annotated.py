@@ -21,7 +21,10 @@ BASE = "http://127.0.0.1:1/provider"
 
 def overlapping(contract: Contract, *bodies: dict[str, Any]) -> AnnotatedTrace:
     runs = tuple(Run(0.0, BASE, {"input": {"prompt": f"run {n}"}}) for n in (1, 2))
-    sent = tuple(Exchange(1.0, "submit", "POST", f"{BASE}/orders", body=json.dumps(body).encode()) for body in bodies)
+    sent = tuple(
+        Exchange(arrived=1.0, role="submit", method="POST", url=f"{BASE}/orders", body=json.dumps(body).encode())
+        for body in bodies
+    )
     return AnnotatedTrace(contract, Trace(contract.key, BASE, sent, runs=runs))
 
 

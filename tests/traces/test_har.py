@@ -504,7 +504,14 @@ def test_an_archive_has_the_fields_of_its_format() -> None:
 
 
 def test_no_secret_of_a_trace_is_in_an_archive() -> None:
-    one = Exchange(0.0, "status", "GET", f"{API}/v1/jobs/j", headers=(("cookie", "hush"),), body=b'{"s": "whsec-1"}')
+    one = Exchange(
+        arrived=0.0,
+        role="status",
+        method="GET",
+        url=f"{API}/v1/jobs/j",
+        headers=(("cookie", "hush"),),
+        body=b'{"s": "whsec-1"}',
+    )
     text = json.dumps(to_har(Trace("acme", API, (one,), secret="whsec-1")))
     assert "hush" not in text
     assert "whsec-1" not in text

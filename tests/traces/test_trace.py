@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Any
 
@@ -24,6 +23,7 @@ from hobbyhorse.traces.trace import (
     Video,
     read_trace,
     to_json,
+    written_fields,
 )
 
 SCHEMA = json.loads((data_directory("fixtures") / "trace.schema.json").read_text())
@@ -38,19 +38,19 @@ stages = st.sampled_from(["pending", "running", "success", "failure", "cancelled
 plain = st.dictionaries(words, st.integers() | words | st.booleans(), max_size=3)
 exchanges = st.builds(
     Exchange,
-    moments,
-    st.none() | words,
-    words,
-    words,
-    headers,
-    st.binary(max_size=9),
-    st.integers(0, 599),
-    headers,
-    st.binary(max_size=9),
-    maybe,
-    st.booleans(),
-    st.integers(0, 9),
-    *([st.none() | words] * 6),
+    arrived=moments,
+    role=st.none() | words,
+    method=words,
+    url=words,
+    headers=headers,
+    body=st.binary(max_size=9),
+    status=st.integers(0, 599),
+    answer_headers=headers,
+    answer=st.binary(max_size=9),
+    answered=maybe,
+    whole=st.booleans(),
+    size=st.integers(0, 9),
+    **dict.fromkeys(("job", "made", "situation", "move", "probe", "expected"), st.none() | words),
 )
 deliveries = st.builds(
     Delivery,
@@ -107,7 +107,17 @@ def test_a_trace_is_read_back_equal_and_matches_its_schema(trace: Trace) -> None
 )
 def test_the_schema_names_every_field(kind: Any, name: str | None) -> None:
     properties = set((SCHEMA["$defs"][name] if name else SCHEMA)["properties"])
-    assert properties - {"format"} == {field.name for field in dataclasses.fields(kind)}
+    assert properties - {"format"} == {field.name for field in written_fields(kind)}
+
+
+def test_what_only_a_journal_knows_is_neither_written_nor_read() -> None:
+    known = Exchange(
+        arrived=1.0, role=None, method="GET", url="u", number=7, raw_headers=((b"cookie", b"hush"),), notes=("why",)
+    )
+    written = to_json(Trace("p", "b", (known,)))
+    assert written["exchanges"] == [{"arrived": 1.0, "role": None, "method": "GET", "url": "u"}]
+    with pytest.raises(TraceError, match="/exchanges/0/number: unknown"):
+        read_trace({**written, "exchanges": [{**written["exchanges"][0], "number": 7}]})
 
 
 @pytest.mark.parametrize(

@@ -4,42 +4,79 @@ from __future__ import annotations
 
 import asyncio
 
-from hobbyhorse.worlds.journal import Exchange, Handover, Journal, decoded
+from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, Delivery, Entry, Handover, Journal, JournalNote, decoded
+
+HEADERS = ((b"Authorization", b"Bearer secret"), (b"X-Api-Key", b"secret"), (b"Accept", b"*/*"))
 
 
-def exchange(path: str = "/v1/jobs", **more: object) -> Exchange:
-    headers = ((b"Authorization", b"Bearer secret"), (b"X-Api-Key", b"secret"), (b"Accept", b"*/*"))
-    values: dict[str, object] = {
-        **dict.fromkeys(("provider", "role", "situation", "job")),
-        **{"method": "GET", "path": path, "raw_query": b"page=2", "raw_headers": headers, "body": b"", "status": 200},
-        **{"answer": b"", "root": "http://mock.test/acme", "handover": Handover(5.0), **more},
-    }
-    return Exchange(**values)  # type: ignore[arg-type]
+def entry(path: str = "/v1/jobs", dated: float | None = None) -> Entry:
+    scope = {"method": "GET", "query_string": b"page=2", "headers": HEADERS}
+    note = JournalNote(status=200)
+    return Entry(5.0, dated=dated).noted(
+        note, scope, provider="acme", role=None, root="http://mock.test/acme", path=path
+    )
 
 
 def test_the_newest_exchanges_are_kept_and_all_are_counted() -> None:
     journal = Journal(most=2)
     for path in ("/a", "/b", "/c"):
-        journal.add(exchange(path))
+        journal.add(entry(path))
     assert ([one.path for one in journal], len(journal), journal.total) == (["/b", "/c"], 2, 3)
     journal.clear()
     assert (list(journal), journal.total) == ([], 0)
 
 
 def test_headers_are_shown_in_lower_case_and_without_secrets() -> None:
-    shown = exchange().headers
-    assert shown == [("authorization", "[redacted]"), ("x-api-key", "[redacted]"), ("accept", "*/*")]
+    shown = entry().exchange()
+    assert shown.headers == (("authorization", "[redacted]"), ("x-api-key", "[redacted]"), ("accept", "*/*"))
+    assert "secret" not in repr(shown)
+    assert shown.raw_headers == HEADERS
     assert [*decoded(((b"X-\xe4", b"\xe4"),))] == [("x-\xe4", "\xe4")]
-    assert (exchange().query, exchange().moment) == ("page=2", 5.0)
+
+
+def test_an_exchange_has_the_url_with_its_path_encoded() -> None:
+    shown = entry("/v1/a job?").exchange()
+    assert shown.url == "http://mock.test/acme/v1/a%20job%3F?page=2"
+    assert (shown.path, shown.query, shown.moment) == ("/v1/a job?", "page=2", 5.0)
 
 
 def test_a_response_is_whole_once_handed_over_unless_its_client_left() -> None:
     handover = Handover(5.0)
     assert not handover.whole
-    handover.done(6.0)
-    assert (handover.whole, handover.answered) == (True, 6.0)
-    handover.lost()
+    handover.begin(((b"a", b"b"),), 3)
     assert not handover.whole
+    handover.done(6.0)
+    assert handover.delivery == Delivery(((b"a", b"b"),), 3, 6.0)
+    assert handover.whole
+    handover.lost()
+    assert handover.delivery == Delivery(((b"a", b"b"),), 3)
+    assert not handover.whole
+
+
+def test_an_exchange_is_frozen_and_read_anew_after_its_delivery() -> None:
+    noted = entry()
+    before = noted.exchange()
+    assert noted.exchange() is before
+    noted.begin(((b"A", b"b"),), 3)
+    noted.done(6.0)
+    after = noted.exchange()
+    assert (before.whole, before.answered, before.size, before.answer_headers) == (False, None, 0, ())
+    assert (after.whole, after.answered, after.size, after.answer_headers) == (True, 6.0, 3, (("a", "b"),))
+    assert noted.exchange() is after
+
+
+def test_long_bodies_are_cut() -> None:
+    long = bytes(MOST_JOURNAL_BODY_BYTES + 1)
+    scope = {"method": "POST", "query_string": b"", "headers": ()}
+    noted = Entry(5.0).noted(JournalNote(body=long), scope, provider=None, role=None, root="", path="/", body=long)
+    assert len(noted.exchange().body) == len(noted.exchange().answer) == MOST_JOURNAL_BODY_BYTES
+    assert noted.exchange().query == ""
+
+
+def test_a_client_with_another_clock_sees_the_date_of_its_own() -> None:
+    assert entry(dated=5.9).exchange().answer_headers == ()
+    dated = entry(dated=60.0).exchange()
+    assert dated.answer_headers == (("date", "Thu, 01 Jan 1970 00:01:00 GMT"),)
 
 
 def test_requests_are_numbered_in_order_of_arrival() -> None:
@@ -50,16 +87,16 @@ def test_requests_are_numbered_in_order_of_arrival() -> None:
 def test_a_waiter_wakes_with_the_next_exchange_and_not_with_an_earlier_one() -> None:
     async def main() -> None:
         journal = Journal()
-        journal.add(exchange())
+        journal.add(entry())
         waiter = asyncio.ensure_future(journal.changed())
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert not waiter.done()
-        await asyncio.to_thread(journal.add, exchange())
+        await asyncio.to_thread(journal.add, entry())
         await asyncio.wait_for(waiter, 5)
         cancelled = asyncio.ensure_future(journal.changed())
         await asyncio.sleep(0)
-        journal.add(exchange())
+        journal.add(entry())
         cancelled.cancel()
         await asyncio.wait([cancelled])
         assert journal.total == 3

@@ -37,8 +37,9 @@ from hobbyhorse.conformance.server.rules import server_rules
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.proxy.proxy import CLIENT, KEPT_BODY_BYTES, PROXY, ObservedExchange
 from hobbyhorse.traces.annotated import AnnotatedTrace
+from hobbyhorse.traces.exchange import Exchange
 from hobbyhorse.traces.har import SECRET_HAR_HEADERS, HarError, read_har, to_har
-from hobbyhorse.traces.trace import REDACTED, Exchange, Trace
+from hobbyhorse.traces.trace import REDACTED, Trace
 
 # Enough for hundreds of jobs in progress; each pass judges all of them, so the number bounds its time.
 MOST_KEPT_EXCHANGES = 1_000
@@ -109,16 +110,15 @@ class LiveJudge:
 
     def seen(self, passed: ObservedExchange) -> None:
         """Keep an exchange."""
-        if passed.response is not None and any(map(_FILE.match, passed.response.all("content-type"))):
+        if any(map(_FILE.match, _all(passed.exchange, "content-type"))):
             # No rule reads the bytes of a video, and ten of them would push out everything else.
-            passed = replace(passed, content=b"")
+            passed = replace(passed, exchange=replace(passed.exchange, answer=b""))
         with self._lock:
             self.total += 1
             self._kept.append(passed)
-            self._bytes += len(passed.body) + len(passed.content)
+            self._bytes += _kept_bytes(passed)
             while len(self._kept) > self._most or self._bytes > MOST_KEPT_BYTES:
-                old = self._kept.popleft()
-                self._bytes -= len(old.body) + len(old.content)
+                self._bytes -= _kept_bytes(self._kept.popleft())
 
     @property
     def findings(self) -> int:
@@ -130,7 +130,7 @@ class LiveJudge:
         kept, trace = self._read()
         if trace is None:
             trace = Trace(self.contract.key, self.base)
-        by_moment = {_micros(one.arrived): one for one in kept}
+        by_moment = {_micros(one.exchange.arrived): one for one in kept}
         pairs = [(exchange, found) for exchange in trace.exchanges if (found := _of(by_moment, exchange)) is not None]
         pairs = [(exchange, passed) for exchange, passed in pairs if not passed.own and _legible(exchange, passed)]
         # If the client or the proxy broke an exchange off, the missing bytes are not the upstream's fault.
@@ -147,8 +147,11 @@ class LiveJudge:
         """Return the kept exchanges, and their trace; None if none of them is about the provider."""
         with self._lock:
             kept = list(self._kept)
-        self._entries = {one.number: self._entries.get(one.number) or self._entry(one) for one in kept}
-        archive = {"log": {"entries": [self._entries[one.number] for one in kept]}}
+        numbers = [one.exchange.number for one in kept]
+        self._entries = {
+            number: self._entries.get(number) or self._entry(one) for number, one in zip(numbers, kept, strict=True)
+        }
+        archive = {"log": {"entries": [self._entries[number] for number in numbers]}}
         try:
             return kept, read_har(archive, self.contract, self.base).trace
         except HarError:
@@ -159,7 +162,7 @@ class LiveJudge:
     ) -> tuple[AnnotatedTrace, list[int]]:
         exchanges = tuple(exchange for exchange, _ in pairs)
         return AnnotatedTrace(self.contract, replace(trace, exchanges=exchanges)), [
-            passed.number for _, passed in pairs
+            passed.exchange.number for _, passed in pairs
         ]
 
     def _judge_client(self, annotated: AnnotatedTrace, numbers: list[int]) -> None:
@@ -203,28 +206,28 @@ class LiveJudge:
             self._complaints.add(message)
             self._trouble(message)
 
-    def _entry(self, one: ObservedExchange) -> dict[str, Any]:
+    def _entry(self, passed: ObservedExchange) -> dict[str, Any]:
         """Return an exchange as a HAR entry."""
-        parts = urlsplit(self.base)
+        one, parts = passed.exchange, urlsplit(self.base)
         own = {name for part, name, _ in self.contract.security if part == "header"}
         key = self.contract.idempotency.key
         own |= {key.name.lower()} if key is not None and key.part == "header" else set()
         request: dict[str, Any] = {
-            "method": one.request.method,
-            "url": f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{one.request.target}",
-            "headers": list(_headers(one.request.headers, own)),
+            "method": one.method,
+            "url": f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{one.url}",
+            "headers": list(_headers(one.headers, own)),
         }
         if one.body:
-            cut = f"[cut: {one.sent} bytes, SHA-256 {one.sha256}]" if one.sha256 else ""
+            cut = f"[cut: {passed.sent} bytes, SHA-256 {passed.sha256}]" if passed.sha256 else ""
             request["postData"] = {"text": one.body.decode(errors="surrogateescape") + cut}
-        took = 0.0 if one.responded is None else max(0.0, (one.responded - one.arrived) * 1000)
+        took = 0.0 if one.answered is None else max(0.0, (one.answered - one.arrived) * 1000)
         # Microseconds, so that the exchange is found again in the trace that is read from this archive.
         began = datetime.fromtimestamp(_micros(one.arrived) / 1e6, timezone.utc)
         return {
             "startedDateTime": began.isoformat(timespec="microseconds"),
             "time": took,
             "request": request,
-            "response": _response(one, own),
+            "response": _response(passed, own),
         }
 
 
@@ -290,32 +293,42 @@ def _headers(headers: tuple[tuple[str, str], ...], own: set[str]) -> Iterator[di
             yield {"name": name, "value": REDACTED if hidden else value}
 
 
-def _response(one: ObservedExchange, own: set[str]) -> dict[str, Any]:
-    if one.response is None:
+def _all(one: Exchange, name: str) -> list[str]:
+    """Return every value of a header of the response; `name` is in lower case."""
+    return [value for key, value in one.answer_headers if key == name]
+
+
+def _kept_bytes(passed: ObservedExchange) -> int:
+    return len(passed.exchange.body) + len(passed.exchange.answer)
+
+
+def _response(passed: ObservedExchange, own: set[str]) -> dict[str, Any]:
+    one = passed.exchange
+    if not one.status:
         return {"status": 0, "headers": [], "content": {}, "_error": "no response"}
     content = _plain(one)
-    kind = next(iter(one.response.all("content-type")), "")
+    kind = next(iter(_all(one, "content-type")), "")
     body: dict[str, Any] = {"size": one.size if content is None else max(len(content), one.size), "mimeType": kind}
     if content:
         body["text"] = content.decode(errors="surrogateescape")
     return {
-        "status": one.response.status,
-        "headers": list(_headers(one.response.headers, own)),
+        "status": one.status,
+        "headers": list(_headers(one.answer_headers, own)),
         "content": body,
-        **({"_error": "broken off"} if one.broken else {}),
+        **({"_error": "broken off"} if passed.broken else {}),
     }
 
 
-def _plain(one: ObservedExchange) -> bytes | None:
+def _plain(one: Exchange) -> bytes | None:
     """Return a response's content without its coding; None if it is unknown or not kept in full."""
-    coding = ", ".join(one.response.all("content-encoding")).strip().lower() if one.response is not None else ""
+    coding = ", ".join(_all(one, "content-encoding")).strip().lower()
     if coding in ("", "identity") or not one.size:
-        return one.content if one.size <= KEPT_BODY_BYTES or not one.content else None
+        return one.answer if one.size <= KEPT_BODY_BYTES or not one.answer else None
     if coding not in ("gzip", "x-gzip", "deflate") or one.size > KEPT_BODY_BYTES:
         return None
     reader = zlib.decompressobj(zlib.MAX_WBITS | 32)
     try:
-        plain = reader.decompress(one.content, KEPT_BODY_BYTES + 1)
+        plain = reader.decompress(one.answer, KEPT_BODY_BYTES + 1)
     except zlib.error:
         return None
     return plain if reader.eof and len(plain) <= KEPT_BODY_BYTES else None
@@ -323,7 +336,7 @@ def _plain(one: ObservedExchange) -> bytes | None:
 
 def _legible(exchange: Exchange, passed: ObservedExchange) -> bool:
     """Whether the request and the response are completely known; a media file need not be."""
-    return exchange.role == "media" or (passed.request_complete and _plain(passed) is not None)
+    return exchange.role == "media" or (passed.request_complete and _plain(passed.exchange) is not None)
 
 
 def _micros(moment: float) -> int:

@@ -66,6 +66,7 @@ from hobbyhorse.proxy.framing import (
     read_request,
     read_response,
 )
+from hobbyhorse.traces.exchange import Exchange, Headers
 
 # Documented bodies have a few kilobytes; of longer ones, such as videos, the judge needs only the length.
 KEPT_BODY_BYTES = 64 * 1024
@@ -77,28 +78,24 @@ LINGER_SECONDS = 2.0
 CLIENT, UPSTREAM, PROXY = "client", "upstream", "proxy"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedExchange:
-    """A request that has passed, and its response: bodies without chunk framing, cut to 64 KB, and their full sizes.
+    """An exchange that has passed, and how it passed.
 
-    `broken` names the side that ended it early: the client, the upstream, or the proxy. `own` marks a response of the
-    proxy itself, because the upstream cannot be reached. `sha256` is the hash of a request body that is not kept in
-    full. Moments are in seconds since 1970.
+    The exchange has no role, because the proxy knows no contract, and its URL is the request's target. Its bodies are
+    without chunk framing and cut to 64 KB; `sent` is the full size of the request's body, and `sha256` the hash of one
+    that is not kept in full. `request_complete` means that the request was sent to its end.
+
+    `broken` names the side that ended the exchange early: the client, the upstream, or the proxy. `own` marks a
+    response of the proxy itself, because the upstream cannot be reached.
     """
 
-    number: int
-    arrived: float
-    request: Head
-    body: bytes = b""
+    exchange: Exchange
     sent: int = 0
-    response: Head | None = None
-    content: bytes = b""
-    size: int = 0
-    responded: float | None = None
+    sha256: str = ""
+    request_complete: bool = True
     broken: str = ""
     own: bool = False
-    request_complete: bool = True
-    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,21 +147,34 @@ class _Exchange:
 
     def observed(self, broken: str = "", own: bool = False) -> ObservedExchange:
         """Return the exchange as it is now."""
-        return ObservedExchange(
+        head, response = self.request, self.response
+        exchange = Exchange(
             number=self.number,
             arrived=self.arrived,
-            request=self.request,
+            role=None,
+            method=head.method,
+            url=head.target,
+            headers=_lowered(head),
             body=bytes(self.body),
-            sent=self.sent,
-            response=self.response,
-            content=bytes(self.content),
+            status=response.status if response is not None else 0,
+            answer_headers=_lowered(response) if response is not None else (),
+            answer=bytes(self.content),
+            answered=self.responded,
+            whole=response is not None and self.request_complete and not broken,
             size=self.size,
-            responded=self.responded,
+        )
+        return ObservedExchange(
+            exchange=exchange,
+            sent=self.sent,
+            sha256=self.digest.hexdigest() if self.digest is not None else "",
+            request_complete=self.request_complete,
             broken=broken,
             own=own,
-            request_complete=self.request_complete,
-            sha256=self.digest.hexdigest() if self.digest is not None else "",
         )
+
+
+def _lowered(head: Head) -> Headers:
+    return tuple((name.lower(), value) for name, value in head.headers)
 
 
 class _End(asyncio.Protocol):
@@ -540,12 +550,12 @@ class Proxy:
         self._latest = max(self._now(), self._latest + 4e-6)
         return self._latest
 
-    def report(self, exchange: ObservedExchange) -> None:
+    def report(self, passed: ObservedExchange) -> None:
         """Report an exchange that has ended."""
         try:
-            self._seen(exchange)
+            self._seen(passed)
         except Exception as error:
-            self.trouble(f"exchange {exchange.number} could not be recorded: {error!r}")
+            self.trouble(f"exchange {passed.exchange.number} could not be recorded: {error!r}")
 
     async def run(self, bound: socket.socket, ready: Callable[[], None], stop: asyncio.Event) -> None:
         """Accept connections on a bound socket until `stop` is set; exchanges in progress are then broken off."""

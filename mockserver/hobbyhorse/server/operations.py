@@ -26,6 +26,9 @@ from hobbyhorse.worlds.jobs import MOST_KEPT, Job, JobView, SubmittedRequest
 
 Role = Callable[[OperationRequest], Awaitable[OperationResponse]]
 
+ANY_MESSAGE = Message({}, {}, lambda name: None)
+"""Stands for the request where no part of it is read."""
+
 
 async def submit(call: OperationRequest) -> OperationResponse:
     """Accept a job, at most one for each idempotency key."""
@@ -67,9 +70,7 @@ def _create(call: OperationRequest, checked: CheckedOrder) -> Job:
     call.made = job.id
     # A larger body carries an inline image; kept with every job, it would fill the memory.
     if len(call.body) <= MOST_KEPT:
-        job.submission = SubmittedRequest(
-            f"{call.base}{call.scope['path'].removeprefix('/' + call.contract.key)}", call.body
-        )
+        job.submission = SubmittedRequest(call.base + call.below, call.body)
     return job
 
 
@@ -99,7 +100,7 @@ def _accepted(call: OperationRequest, name: str, job: Job, notes: tuple[str, ...
 def _schedule_callback(call: OperationRequest, job: Job) -> None:
     """Schedule the job's callback. Does nothing if the order has no callback URL."""
     if call.contract.callbacks is not None and "callback_url" in job.order.echoed:
-        call.callback_dispatcher().schedule(call.world, job, call.base, call.media)
+        call.services.callback_dispatcher().schedule(call.world, job, call.base, call.media)
 
 
 async def run(call: OperationRequest) -> OperationResponse:
@@ -132,7 +133,8 @@ async def run(call: OperationRequest) -> OperationResponse:
 
 async def show(call: OperationRequest) -> OperationResponse:
     """Show a job in its current stage."""
-    message = call.parameters()
+    # The hot path, a poll: on a plain route the response depends on nothing in the request but the job.
+    message = ANY_MESSAGE if call.route.plain else call.parameters()
     if isinstance(message, Refusal):
         return refuse(call, message)
     job = call.job()

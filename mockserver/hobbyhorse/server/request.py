@@ -1,33 +1,39 @@
-"""One request to one operation, and its response; knows no role and no scenario."""
+"""One request to a provider and its response: the context of the steps in `pipeline`; knows no role and no scenario."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs, parse_qsl
 
-from starlette.types import Receive, Scope
+from starlette.types import Receive, Scope, Send
 
 from hobbyhorse.clock.race import client_gone, first_of
 from hobbyhorse.contract.forms.expressions import MISSING, Message
 from hobbyhorse.contract.message import Lookup, Raw
 from hobbyhorse.contract.request import MOST_BODY_BYTES, Refusal, read_body, read_parameters
-from hobbyhorse.contract.routes import Route
+from hobbyhorse.contract.routes import Route, Routes
 from hobbyhorse.contract.values import Contract, Situation, find_situation
 from hobbyhorse.server.files.image_sources import FetchPolicy
+from hobbyhorse.server.socket_faults import TRANSPORT
 from hobbyhorse.worlds.jobs import Job, JobView, MediaLinks
-from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES
+from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, Entry, Journal
 from hobbyhorse.worlds.pagination import PAGE_VALUES, PageError, page
 from hobbyhorse.worlds.world import World, Worlds
 
 if TYPE_CHECKING:
     from hobbyhorse.scenarios.armed import ActiveScenario
+    from hobbyhorse.scenarios.scenario import Catalogue
     from hobbyhorse.server.callbacks import CallbackDispatcher
     from hobbyhorse.server.files.renderer import Renderer
+    from hobbyhorse.server.trouble import FaultedResponse
 
 Item = TypeVar("Item")
 JSON_HEADER = (b"content-type", b"application/json")
+CALLER = "hobbyhorse.server.caller"
+"""The name of the ASGI extension that holds the caller of a connection's last request."""
 
 
 class ContractBroken(Exception):
@@ -36,6 +42,14 @@ class ContractBroken(Exception):
 
 class ClientGone(Exception):
     """The client disconnected before its request was complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A served contract and its routes."""
+
+    contract: Contract
+    routes: Routes
 
 
 @dataclass(slots=True)
@@ -49,54 +63,91 @@ class OperationResponse:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-class JournalNote(NamedTuple):
-    """The journal's record of a response; `situation` and `move` are None if it is in no situation or met no fault."""
+class Refused(Exception):
+    """A step has refused the request; no further step decides about it."""
 
-    situation: str | None
-    job: str | None
-    status: int
-    body: bytes
-    notes: tuple[str, ...]
-    move: str | None = None
+    def __init__(self, response: OperationResponse) -> None:
+        super().__init__(response.situation.name)
+        self.response = response
 
 
-@dataclass(slots=True)
-class OperationRequest:
-    """One request while it is being handled.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The parts of the server that requests use.
 
-    `base` is the provider's base URL on this server, `origin` the server's origin. `elsewhere` has the origins that
-    faults point clients to, `media_url` the origin of the files if it differs. `scenario` is the active scenario,
-    `claimed` the idempotency key that is held for this request, `made` the id of the job that it created.
+    `journal` has the exchanges without a world: their key is missing or not accepted. `elsewhere` has the origins that
+    faults point clients to, `media_url` the origin of the files if it differs from the server's. `public_url` is the
+    server's own origin in links, None for the origin of the request. If `strict`, responses are validated.
     """
 
-    contract: Contract
-    route: Route
-    path: Mapping[str, str]
-    scope: Scope
-    receive: Receive
-    base: str
-    origin: str
-    world: World
+    contracts: Sequence[Contract]
     worlds: Worlds
+    journal: Journal
+    catalogue: Callable[[], Catalogue]
     callback_dispatcher: Callable[[], CallbackDispatcher]
     renderer: Callable[[], Renderer]
     policy: FetchPolicy
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     media_url: str | None = None
+    public_url: str | None = None
+    strict: bool = False
+
+    def origin(self, scope: Scope, host: bytes | None = None) -> str:
+        """Return the server's origin for links, as `requested_origin` does unless it has a public one."""
+        return requested_origin(scope, host) if self.public_url is None else self.public_url.rstrip("/")
+
+
+@dataclass(slots=True, kw_only=True)
+class OperationRequest:
+    """One request to a provider while it is being handled: the context of every step in `pipeline`.
+
+    `base` is the provider's base URL on this server, `below` the requested path below it, `origin` the server's origin.
+    `key` is the request's key, `known` its world if the key is accepted, `world` the same or the world of requests
+    without a key. The step `route` sets `route`, `role`, and the parameters in the `path`. `scenario` is the active
+    scenario, `claimed` the idempotency key that is held for this request, `made` the id of the job that it created.
+    `result` is the response, from the step `decide` or from the step that refused the request. `entry` is the record of
+    the exchange for the journal.
+    """
+
+    services: Services
+    contract: Contract
+    routes: Routes
+    scope: Scope
+    receive: Receive
+    send: Send
+    headers: Mapping[bytes, bytes]
+    origin: str
+    base: str
+    below: str
+    key: str | None
+    known: World | None
+    world: World
+    entry: Entry
+    route: Route = field(init=False)
+    path: Mapping[str, str] = field(init=False)
+    role: str | None = None
     body: bytes = b""
     scenario: ActiveScenario | None = None
     was_read: bool | Refusal = False
     claimed: str | None = None
     made: str | None = None
+    result: OperationResponse | FaultedResponse = field(init=False)
 
     def header(self, name: str) -> str | None:
-        """Return a header, or None."""
-        return header(self.scope["headers"], name.encode("latin-1"))
+        """Return the first header of a name, or None."""
+        value = self.headers.get(name.encode("latin-1"))
+        return None if value is None else value.decode("latin-1")
 
     @property
     def media(self) -> MediaLinks:
         """The signer of links to the media of this request's world."""
-        return MediaLinks(self.media_url or self.origin, self.world.handle, self.worlds.signer)
+        services = self.services
+        return MediaLinks(services.media_url or self.origin, self.world.handle, services.worlds.signer)
+
+    @property
+    def elsewhere(self) -> Mapping[str, str]:
+        """The origins that faults point clients to."""
+        return self.services.elsewhere
 
     def parameters(self) -> Message | Refusal:
         """Read the path, the query and the headers."""
@@ -166,7 +217,7 @@ class OperationRequest:
         job = self.world.find(self.contract, job_id)
         if job is None:
             # Some providers refuse another key's job with its own status; `foreign_job` is for them.
-            owner = self.worlds.owner(self.contract, job_id)
+            owner = self.services.worlds.owner(self.contract, job_id)
             return Refusal("unknown_job" if owner is None else "foreign_job")
         life = self.contract.retention.job
         if life is not None and job.ends and self.world.clock.now() > job.finished + life:
@@ -216,17 +267,72 @@ def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
     return None
 
 
-def api_key(security: Iterable[tuple[str, str, str]], scope: Scope) -> str | None:
+def first_headers(scope: Scope) -> dict[bytes, bytes]:
+    """Return the headers of a request by name; of several with one name, the first."""
+    # From the last to the first, because the later value of a key replaces the earlier one.
+    return dict([*scope["headers"]][::-1])
+
+
+def requested_origin(scope: Scope, host: bytes | None = None) -> str:
+    """Return the origin that the client used; `host` is the value of its Host header if that is known already."""
+    named = host.decode("latin-1") if host is not None else header(scope["headers"], b"host")
+    if not named:
+        name, port = scope.get("server") or ("localhost", None)
+        named = f"{name}:{port}" if port else str(name)
+    return f"{scope['scheme']}://{named}"
+
+
+def api_key(security: Iterable[tuple[str, str, str]], headers: Mapping[bytes, bytes], query: bytes) -> str | None:
     """Return the key that a request carries in a place that `security` lists, or None; a blank key is None."""
     for part, name, before in security:
         if part == "header":
-            text = header(scope["headers"], name.encode("latin-1")) or ""
+            text = headers.get(name.encode("latin-1"), b"").decode("latin-1")
         else:
-            text = parse_qs(scope["query_string"].decode("latin-1")).get(name, [""])[0]
-        # The name of an authentication scheme is case-insensitive (RFC 9110, 11.1).
-        if text[: len(before)].lower() == before and (key := text[len(before) :].strip()):
+            text = parse_qs(query.decode("latin-1")).get(name, [""])[0]
+        if text and (key := _key_after(before, text)):
             return key
     return None
+
+
+class Caller(NamedTuple):
+    """The sender of a request, as its headers and query describe it; `origin` is the server's as the sender sees it.
+
+    A client polls with the same headers again and again. So the caller of a connection's last request is kept with the
+    connection, and used while the headers are equal: comparing them takes less time than reading them. The journal
+    then holds one list of headers for all these requests, instead of a list for each.
+    """
+
+    provider: Provider
+    raw: Iterable[tuple[bytes, bytes]]
+    query: bytes
+    headers: Mapping[bytes, bytes]
+    key: str | None
+    origin: str
+
+
+def caller_of(services: Services, provider: Provider, scope: Scope) -> Caller:
+    """Return the caller of a request to a provider."""
+    kept = scope.get("extensions") or {}
+    raw, query = scope["headers"], scope["query_string"]
+    last: Caller | None = kept.get(CALLER)
+    if last is not None and last.raw == raw and last.query == query and last.provider is provider:
+        scope["headers"] = last.raw
+        return last
+    headers = first_headers(scope)
+    key = api_key(provider.contract.security, headers, query)
+    caller = Caller(provider, raw, query, headers, key, services.origin(scope, headers.get(b"host")))
+    # Only our own protocol has a dictionary for each connection; another server's is none of our business.
+    if TRANSPORT in kept:
+        kept[CALLER] = caller
+    return caller
+
+
+# Each poll repeats the key of the last one; 1,024 is far above the number of keys that a test suite uses at one time.
+@lru_cache(maxsize=1024)
+def _key_after(before: str, text: str) -> str:
+    """Return the key after the name of an authentication scheme, or an empty text."""
+    # The name of a scheme is case-insensitive (RFC 9110, 11.1).
+    return text[len(before) :].strip() if text[: len(before)].lower() == before else ""
 
 
 def write(

@@ -74,7 +74,7 @@ class ClientConnection:
     async def start(self, sent: Sent) -> None:
         """Send the status and headers, with the length of the whole body."""
         headers = [*sent.headers, (b"content-length", str(len(sent.body)).encode())]
-        self.handover.headers, self.handover.size = headers, len(sent.body)
+        self.handover.begin(headers, len(sent.body))
         await self.send({"type": "http.response.start", "status": sent.status, "headers": headers})
 
     async def end(self, sent: Sent, body: bytes) -> None:

@@ -8,6 +8,8 @@ read.
 
 from __future__ import annotations
 
+import asyncio
+
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from hobbyhorse.server.socket_faults import TRANSPORT
@@ -20,12 +22,18 @@ class OpenProtocol(HttpToolsProtocol):
     unread: Handover | None = None
     """The handover of the last response, until a sign that the client has read it."""
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Keep the transport of a new connection."""
+        super().connection_made(transport)
+        # One for all requests of the connection: the application keeps the caller of the last one there.
+        self._extensions = {TRANSPORT: transport}
+
     def on_message_begin(self) -> None:
         """Begin the scope of a request."""
         super().on_message_begin()
         # A client that sends its next request has read the response before it.
         self.unread = None
-        self.scope["extensions"] = {TRANSPORT: self.transport}  # type: ignore[dict-item]
+        self.scope["extensions"] = self._extensions  # type: ignore[typeddict-item]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Close the connection; a reset means that the client left data unread."""

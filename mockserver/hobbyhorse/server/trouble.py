@@ -23,9 +23,10 @@ from hobbyhorse.scenarios.moves import MEDIA, MOVES, SITUATION
 from hobbyhorse.scenarios.scenario import Catalogue, Move, ScenarioError, find, misfits
 from hobbyhorse.server.files.refusals import REFUSALS, RETRY_AFTER, XML_TYPE
 from hobbyhorse.server.operations import ROLES
-from hobbyhorse.server.request import JSON_HEADER, JournalNote, OperationRequest, OperationResponse, refusal_of
+from hobbyhorse.server.request import JSON_HEADER, OperationRequest, OperationResponse, refusal_of
 from hobbyhorse.server.socket_faults import SILENT
 from hobbyhorse.worlds.jobs import Job, JobView
+from hobbyhorse.worlds.journal import JournalNote
 from hobbyhorse.worlds.world import World
 
 if TYPE_CHECKING:
@@ -172,7 +173,14 @@ def _faulted(
     sent = retry_after(sent, move.options, call.world.clients_now())
     status, body = (0, b"") if move.kind in SILENT else (sent.status, sent.body)
     situation = response.situation.name if response is not None else None
-    noted = JournalNote(situation, job, status, body, (*notes, f"scenario: {move}"), move.kind)
+    noted = JournalNote(
+        situation=situation,
+        job=job,
+        status=status,
+        body=body,
+        notes=(*notes, f"scenario: {move}"),
+        move=move.kind,
+    )
     return FaultedResponse(noted, sent, move)
 
 

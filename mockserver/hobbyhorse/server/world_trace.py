@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from email.utils import formatdate
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,17 +22,15 @@ from urllib.parse import quote
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.armed import SUBMISSIONS
 from hobbyhorse.scenarios.moves import MEDIA
-from hobbyhorse.traces import trace as traces
+from hobbyhorse.traces.exchange import Exchange
 from hobbyhorse.traces.trace import KEY, REDACTED, Delivery, Trace, TracedJob
 from hobbyhorse.worlds.jobs import Job
-from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, SECRET_HEADERS, Exchange, Handover, Journal, decoded
+from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, SECRET_HEADERS, Journal, decoded
 from hobbyhorse.worlds.world import World
 
 if TYPE_CHECKING:
     from hobbyhorse.server.callbacks import CallbackAttempt
 
-# The characters that RFC 3986 allows unencoded in a path.
-PATH_SAFE = "/:@!$&'()*+,;=-._~"
 # A cut body may end inside the key. Three characters or fewer reveal little, and occur by chance.
 FEWEST = 4
 # As many as a large suite makes; hashing again costs the reading of one file.
@@ -59,7 +57,7 @@ def trace_of(
     """
     redactor = Redactor(contract, key)
     seen = [one for one in world.journal if one.provider in (None, contract.key)]
-    found = sorted([*seen, *_unauthenticated(world, contract, unauthenticated)], key=lambda one: one.handover.number)
+    found = sorted([*seen, *_unauthenticated(world, contract, unauthenticated)], key=lambda one: one.number)
     jobs = [job for job in world.jobs.values() if job.contract is contract]
     armed = [one for one in world.scenarios.armed if contract.key in one.fits]
     return Trace(
@@ -119,38 +117,27 @@ class Redactor:
         return "?" + "&".join(parts) if parts else ""
 
 
-def _exchange(redactor: Redactor, one: Exchange, arrived: float) -> traces.Exchange:
-    handover, submits = one.handover, one.role in SUBMISSIONS
+def _exchange(redactor: Redactor, one: Exchange, arrived: float) -> Exchange:
+    """Return an exchange of the journal as a trace has it: without secrets, at its moment on the world's clock."""
     # A fault may have removed the id from the response: the client then does not know its job.
-    job = one.job if not submits or (one.job is not None and one.job.encode() in one.answer) else None
-    answered = handover.answered
-    return traces.Exchange(
+    unknown = one.role in SUBMISSIONS and (one.job is None or one.job.encode() not in one.answer)
+    path, _, query = one.url[len(one.root) :].partition("?")
+    return replace(
+        one,
         arrived=arrived,
-        role=one.role,
-        method=one.method,
-        url=redactor.text(one.root + quote(one.path, safe=PATH_SAFE)) + redactor.query(one.query),
+        url=redactor.text(one.root + path) + redactor.query(query),
         headers=tuple(redactor.header(name, value) for name, value in decoded(one.raw_headers)),
         body=redactor.content(one.body),
-        status=one.status,
-        answer_headers=tuple(
-            (name, redactor.text(value)) for name, value in (*decoded(handover.headers), *_date(handover))
-        ),
+        answer_headers=tuple((name, redactor.text(value)) for name, value in one.answer_headers),
         answer=redactor.content(one.answer),
-        answered=None if answered is None else answered + (arrived - handover.arrived),
-        whole=handover.whole,
-        size=handover.size,
-        job=job,
-        made=one.made,
-        situation=one.situation,
-        move=one.move,
+        answered=None if one.answered is None else one.answered + (arrived - one.arrived),
+        job=None if unknown else one.job,
+        number=0,
+        provider=None,
+        root="",
+        notes=(),
+        raw_headers=(),
     )
-
-
-def _date(handover: Handover) -> Iterator[tuple[str, str]]:
-    """Yield a Date header if the client reads another clock, so that dates in the response can be compared with it."""
-    # HTTP dates have whole seconds; a smaller difference does not show.
-    if handover.dated is not None and abs(handover.dated - handover.arrived) >= 1:
-        yield "date", formatdate(handover.dated, usegmt=True)
 
 
 def _unauthenticated(world: World, contract: Contract, unauthenticated: tuple[Journal, World] | None) -> list[Exchange]:
@@ -160,7 +147,7 @@ def _unauthenticated(world: World, contract: Contract, unauthenticated: tuple[Jo
         one
         for journal in journals
         for one in journal
-        if one.provider in (None, contract.key) and one.handover.number > world.since
+        if one.provider in (None, contract.key) and one.number > world.since
     ]
 
 
@@ -172,11 +159,11 @@ def _in_time(
     Unauthenticated exchanges were recorded under another clock. Each is shifted by the present difference of the two
     clocks, then limited to the moments of its neighbours: either clock may have been moved in between.
     """
-    recorded = {one.handover.number for one in world.journal}
+    recorded = {one.number for one in world.journal}
     shift = world.clock.now() - unauthenticated[1].clock.now() if unauthenticated is not None else 0.0
     latest, moments = world.clock.now(), []
     for one in reversed(found):
-        latest = one.moment if one.handover.number in recorded else min(latest, one.moment + shift)
+        latest = one.moment if one.number in recorded else min(latest, one.moment + shift)
         moments.append(latest)
     earliest = float("-inf")
     for one, moment in zip(found, reversed(moments), strict=True):

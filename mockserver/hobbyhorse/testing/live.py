@@ -17,8 +17,8 @@ from hobbyhorse.testing.records import (
     ScenarioName,
     Step,
 )
+from hobbyhorse.traces.exchange import Exchange as LiveExchange
 from hobbyhorse.worlds import jobs
-from hobbyhorse.worlds.journal import Exchange as LiveExchange
 
 __all__ = ["LiveExchange", "armed_record", "attempt_record", "exchange_record", "job_record"]
 

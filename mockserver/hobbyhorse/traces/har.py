@@ -38,7 +38,8 @@ from hobbyhorse.contract.reading import as_json, message_of, read_answer, read_i
 from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.scenarios.moves import FILE_URLS, MEDIA
 from hobbyhorse.traces.annotated import SUBMISSIONS
-from hobbyhorse.traces.trace import KEY, REDACTED, Exchange, Headers, Trace
+from hobbyhorse.traces.exchange import Exchange, Headers
+from hobbyhorse.traces.trace import KEY, REDACTED, Trace
 
 # The largest file that is read: parsed JSON takes several times its size in memory.
 MOST_HAR_BYTES = 512 << 20
@@ -76,9 +77,9 @@ class RecordedTrace:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Entry:
-    """An entry of an archive; `at` is its JSON Pointer."""
+    """The JSON of an entry, which becomes an `Exchange` if it is about the provider; `at` is its JSON Pointer."""
 
     at: str
     raw: Mapping[str, Any]
@@ -171,7 +172,15 @@ def _entries(value: Any) -> Iterator[_Entry]:
             _parts(url, f"{at}/request/url")
             response = raw.get("response")
             response = {} if response is None else _object(response, f"{at}/response")
-            yield _Entry(at, raw, request, response, method, url, _moment(raw, at))
+            yield _Entry(
+                at=at,
+                raw=raw,
+                request=request,
+                response=response,
+                method=method,
+                url=url,
+                arrived=_moment(raw, at),
+            )
 
 
 def _object(value: Any, at: str) -> dict[str, Any]:

@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hobbyhorse.traces.exchange import UNWRITTEN
+from hobbyhorse.traces.exchange import Exchange as Exchange
+from hobbyhorse.traces.exchange import Headers as Headers
+
 # Raised when a reader would misread the new form; new optional fields do not change it.
 TRACE_FORMAT = 1
 # Replaces the API key in headers, URLs and bodies. Distinct from REDACTED, because rules check where the key went.
@@ -17,53 +21,9 @@ REDACTED = "[redacted]"
 # A run ends with the video, with a failure of the provider, at its own deadline, with another error, or not at all.
 OUTCOMES = ("success", "failed", "timeout", "error", "unfinished")
 
-Headers = tuple[tuple[str, str], ...]
-
 
 class TraceError(ValueError):
     """A trace that cannot be read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """One request and its response. Times are seconds since 1970 by the client's clock.
-
-    `role` is the operation's role, `media` for a file, or None for a request that matches no operation. `answered` is
-    when the last byte of the response was sent, None if it never was. A `status` of 0 means no response. `whole` means
-    that the client received the response complete and as intended. `size` is the length of the whole body; `answer`
-    keeps its first 64 KB, and nothing of a file.
-
-    Only a fake knows `situation` (the contract's response that it chose), `move` (the fault that it applied), and
-    `made` (the job that a submission made, whether or not the response had its id). Only the server suite knows
-    `probe` (the purpose of the request) and `expected` (the situation that it should produce).
-    """
-
-    arrived: float
-    role: str | None
-    method: str
-    url: str
-    headers: Headers = ()
-    body: bytes = b""
-    status: int = 0
-    answer_headers: Headers = ()
-    answer: bytes = b""
-    answered: float | None = None
-    whole: bool = True
-    size: int = 0
-    job: str | None = None
-    made: str | None = None
-    situation: str | None = None
-    move: str | None = None
-    probe: str | None = None
-    expected: str | None = None
-
-    def header(self, name: str) -> str | None:
-        """Return a header of the request, or None."""
-        return next((value for key, value in self.headers if key == name.lower()), None)
-
-    def answer_header(self, name: str) -> str | None:
-        """Return a header of the response, or None."""
-        return next((value for key, value in self.answer_headers if key == name.lower()), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +163,14 @@ def to_json(trace: Trace) -> dict[str, Any]:
     return {"format": TRACE_FORMAT, **_object(trace)}
 
 
+def written_fields(kind: Any) -> list[dataclasses.Field[Any]]:
+    """Return the fields of a record that its JSON has."""
+    return [one for one in dataclasses.fields(kind) if one.metadata != UNWRITTEN]
+
+
 def _object(value: Any) -> dict[str, Any]:
     fields = {}
-    for one in dataclasses.fields(value):
+    for one in written_fields(type(value)):
         found = getattr(value, one.name)
         default = one.default_factory() if one.default_factory is not dataclasses.MISSING else one.default
         # Defaults are omitted, so that traces in the repository stay short and new fields do not change them.
@@ -239,7 +204,7 @@ def read_trace(value: Any) -> Trace:
 def _read(kind: Any, fields: Any, at: str) -> Any:
     if not isinstance(fields, dict):
         raise TraceError(f"{at or '/'}: {fields!r} is not an object")
-    known = {one.name: one for one in dataclasses.fields(kind)}
+    known = [one.name for one in written_fields(kind)]
     if unknown := sorted(set(fields) - set(known)):
         raise TraceError(f"{at}/{unknown[0]}: unknown; allowed: {', '.join(known)}")
     values = {name: _value(kind, name, value, f"{at}/{name}") for name, value in fields.items()}

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from email.utils import formatdate
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from hobbyhorse.traces.exchange import Exchange, RawHeaders
 
 # Exchanges kept per world: far more than one test makes, and at most some 130 MB with two full bodies each.
 MOST_EXCHANGES = 1_000
@@ -16,85 +20,163 @@ MOST_JOURNAL_BODY_BYTES = 64 * 1024
 SECRET_HEADERS = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization", "x-mock-control-key"})
 """The headers with secret values, which are never shown."""
 
-RawHeaders = Iterable[tuple[bytes, bytes]]
+# The characters that RFC 3986 allows unencoded in a path.
+PATH_SAFE = "/:@!$&'()*+,;=-._~"
 
 
 next_number = itertools.count(1).__next__
 """Return the number of the next request, in order of arrival, across all worlds."""
 
 
-@dataclass(slots=True)
-class Handover:
-    """The arrival of a request (moment of the world's clock) and the delivery of its response.
+class Delivery(NamedTuple):
+    """The delivery of a response: the headers and the length of the body that were sent.
 
     `answered` is the moment at which the last byte was handed to the transport while the client was connected; None
-    until then. `dated` is the arrival on the clock that the client reads, which may be real time.
+    until then.
+    """
+
+    headers: RawHeaders = ()
+    size: int = 0
+    answered: float | None = None
+
+
+UNSENT = Delivery()
+"""No byte has been sent."""
+
+
+class JournalNote(NamedTuple):
+    """The part of an exchange that the server decides: its response, and why it is that one.
+
+    `situation` and `move` are None if the response is in no situation or met no fault. A `status` of 0 means that none
+    is sent. `notes` explain refusals.
+    """
+
+    situation: str | None = None
+    job: str | None = None
+    status: int = 0
+    body: bytes = b""
+    notes: tuple[str, ...] = ()
+    move: str | None = None
+
+
+@dataclass(slots=True)
+class Handover:
+    """The arrival of a request (moment of the world's clock) and, when it is known, the delivery of its response.
+
+    `dated` is the arrival on the clock that the client reads, which may be real time.
     """
 
     arrived: float
     number: int = field(default_factory=next_number)
-    headers: RawHeaders = ()
-    size: int = 0
-    answered: float | None = None
     dated: float | None = None
+    delivery: Delivery = UNSENT
 
     @property
     def whole(self) -> bool:
         """Whether the response was handed over to its last byte."""
-        return self.answered is not None
+        return self.delivery.answered is not None
+
+    def begin(self, headers: RawHeaders, size: int) -> None:
+        """Record the head of the response, and the length of its body."""
+        self.delivery = Delivery(headers, size)
 
     def done(self, now: float) -> None:
         """Record that the response has been handed over."""
-        self.answered = now
+        headers, size, _ = self.delivery
+        self.delivery = Delivery(headers, size, now)
 
     def lost(self) -> None:
         """Record that the client disconnected before it read the response."""
-        self.answered = None
+        headers, size, _ = self.delivery
+        self.delivery = Delivery(headers, size)
 
 
-class Exchange(NamedTuple):
-    """One request and its response; bodies are cut at MOST_JOURNAL_BODY_BYTES.
+@dataclass(slots=True)
+class Entry(Handover):
+    """An exchange in progress, in raw bytes: made when its request arrives, noted before its response is sent.
 
-    `root` is the base URL that `path` is relative to: origin and the provider's prefix. `made` is the job of a
-    submission, even if the client never received its id. `move` is the fault that was applied to the response. A
-    `status` of 0 means that none was sent. `notes` explain refusals.
+    It is noted before it is delivered, so the journal keeps this holder, not the frozen record. To replace a record
+    instead, the journal would have to find it again, among the newest ones or dropped already.
 
-    A request for a file has the role `media`, no situation and no bodies.
-
-    `raw_query` and `raw_headers` are as received; `query` and `headers` have no secrets.
+    Most entries are never read. So they become an `Exchange` when the journal is read, not on the path of the request.
     """
 
-    provider: str | None
-    role: str | None
-    situation: str | None
-    job: str | None
-    method: str
-    path: str
-    raw_query: bytes
-    raw_headers: RawHeaders
-    body: bytes
-    status: int
-    answer: bytes
-    root: str
-    handover: Handover
-    notes: tuple[str, ...] = ()
-    move: str | None = None
-    made: str | None = None
+    # Not set before `noted`: an entry that is not in a journal has none of these.
+    provider: str | None = field(init=False)
+    role: str | None = field(init=False)
+    method: str = field(init=False)
+    root: str = field(init=False)
+    path: str = field(init=False)
+    query: bytes = field(init=False)
+    headers: RawHeaders = field(init=False)
+    body: bytes = field(init=False)
+    made: str | None = field(init=False)
+    note: JournalNote = field(init=False)
+    _read: tuple[Delivery, Exchange] | None = field(init=False)
 
-    @property
-    def moment(self) -> float:
-        """The moment of arrival."""
-        return self.handover.arrived
+    def noted(
+        self,
+        note: JournalNote,
+        scope: Mapping[str, Any],
+        *,
+        provider: str | None,
+        role: str | None,
+        root: str,
+        path: str,
+        body: bytes = b"",
+        made: str | None = None,
+    ) -> Entry:
+        """Note the request, an ASGI scope with its body, and the response that it will get; return this entry.
 
-    @property
-    def query(self) -> str:
-        """The query, without its question mark."""
-        return self.raw_query.decode("latin-1")
+        `path` is below `root`, the base URL. `made` is the job of a submission.
+        """
+        self.method, self.query, self.headers = scope["method"], scope["query_string"], scope["headers"]
+        self.provider, self.role, self.root, self.path = provider, role, root, path
+        self.body, self.made, self.note, self._read = body[:MOST_JOURNAL_BODY_BYTES], made, note, None
+        if len(note.body) > MOST_JOURNAL_BODY_BYTES:
+            self.note = note._replace(body=note.body[:MOST_JOURNAL_BODY_BYTES])
+        return self
 
-    @property
-    def headers(self) -> list[tuple[str, str]]:
-        """The request's headers, with secrets redacted."""
-        return [(name, "[redacted]" if name in SECRET_HEADERS else value) for name, value in decoded(self.raw_headers)]
+    def exchange(self) -> Exchange:
+        """Return the exchange as it is now; one read twice is the same object, until its delivery is known."""
+        if self._read is None or self._read[0] is not self.delivery:
+            self._read = self.delivery, self._exchange()
+        return self._read[1]
+
+    def _exchange(self) -> Exchange:
+        note, delivery = self.note, self.delivery
+        query = f"?{self.query.decode('latin-1')}" if self.query else ""
+        return Exchange(
+            arrived=self.arrived,
+            role=self.role,
+            method=self.method,
+            url=self.root + quote(self.path, safe=PATH_SAFE) + query,
+            headers=tuple(
+                (name, "[redacted]" if name in SECRET_HEADERS else value) for name, value in decoded(self.headers)
+            ),
+            body=self.body,
+            status=note.status,
+            answer_headers=(*decoded(delivery.headers), *self._date()),
+            answer=note.body,
+            answered=delivery.answered,
+            whole=delivery.answered is not None,
+            size=delivery.size,
+            job=note.job,
+            made=self.made,
+            situation=note.situation,
+            move=note.move,
+            number=self.number,
+            provider=self.provider,
+            root=self.root,
+            notes=note.notes,
+            raw_headers=self.headers,
+        )
+
+    def _date(self) -> Iterator[tuple[str, str]]:
+        """Yield a Date header if the client reads another clock: dates in the response are then compared with it."""
+        # HTTP dates have whole seconds; a smaller difference does not show.
+        if self.dated is not None and abs(self.dated - self.arrived) >= 1:
+            yield "date", formatdate(self.dated, usegmt=True)
 
 
 def decoded(headers: RawHeaders) -> Iterator[tuple[str, str]]:
@@ -107,14 +189,14 @@ class Journal:
     """The newest `most` exchanges; `total` counts the dropped ones too."""
 
     def __init__(self, most: int = MOST_EXCHANGES) -> None:
-        self._exchanges: deque[Exchange] = deque(maxlen=most)
+        self._entries: deque[Entry] = deque(maxlen=most)
         self._waiters: set[asyncio.Future[None]] = set()
         self.total = 0
 
-    def add(self, exchange: Exchange) -> None:
+    def add(self, entry: Entry) -> None:
         """Append an exchange and wake the waiters."""
         self.total += 1
-        self._exchanges.append(exchange)
+        self._entries.append(entry)
         if self._waiters:
             # A waiter may belong to another event loop: a test's, while the server runs in a thread.
             for waiter in tuple(self._waiters):
@@ -130,15 +212,15 @@ class Journal:
             self._waiters.discard(waiter)
 
     def __len__(self) -> int:
-        return len(self._exchanges)
+        return len(self._entries)
 
     def __iter__(self) -> Iterator[Exchange]:
         # A copy: a deque must not change during iteration, and requests keep arriving.
-        return iter(tuple(self._exchanges))
+        return (entry.exchange() for entry in tuple(self._entries))
 
     def clear(self) -> None:
         """Drop every exchange and restart the count."""
-        self._exchanges.clear()
+        self._entries.clear()
         self.total = 0
 
 

@@ -18,7 +18,7 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.armed import ActiveScenario, ArmedScenarios, lay_troubled
 from hobbyhorse.worlds.idempotency import IdempotencyKeys
 from hobbyhorse.worlds.jobs import Job, pace
-from hobbyhorse.worlds.journal import Handover, Journal, next_number
+from hobbyhorse.worlds.journal import Entry, Journal, next_number
 from hobbyhorse.worlds.ledger import Ledger, LedgerEntry
 from hobbyhorse.worlds.limits import Limits, Meter, Queue
 from hobbyhorse.worlds.signed_links import signer
@@ -65,9 +65,9 @@ class World:
         """Return the moment on the clients' clock: real time, or this world's clock in virtual time."""
         return self.clock.now() if self.virtual else time.time()
 
-    def handover(self) -> Handover:
+    def arrival(self) -> Entry:
         """Return the record of a request that has just arrived and of its response."""
-        return Handover(self.clock.now(), dated=self.clients_now())
+        return Entry(self.clock.now(), dated=self.clients_now())
 
     def limit(self, limits: Limits) -> None:
         """Set the limits from now on; jobs that wait for a worker are planned anew."""

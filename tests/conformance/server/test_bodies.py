@@ -25,7 +25,7 @@ from hobbyhorse.contract.generate import TEXT, values
 from hobbyhorse.contract.request import ValidRequest, cut_prompt, prompt_weight
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Contract, Form, Model, Operation, find_situation
-from hobbyhorse.worlds.journal import Exchange
+from hobbyhorse.traces.exchange import Exchange
 from hobbyhorse.worlds.world import Ending
 from tests.conformance.server.test_suite import models, never_called, session_on
 from tests.conftest import CONTRACTS, many

@@ -278,7 +278,8 @@ def test_concurrent_calls_all_run_and_the_first_error_is_raised(contract: Contra
 
 
 def response(status: int, body: bytes, **more: Any) -> Exchange:
-    return Exchange(0.0, more.pop("role", "status"), "GET", "http://x", status=status, answer=body, **more)
+    role = more.pop("role", "status")
+    return Exchange(arrived=0.0, role=role, method="GET", url="http://x", status=status, answer=body, **more)
 
 
 def test_only_complete_json_that_is_no_redirect_speaks_for_the_endpoint() -> None:

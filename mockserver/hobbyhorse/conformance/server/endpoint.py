@@ -21,7 +21,8 @@ from hobbyhorse.conformance.server.budget import Budget
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
-from hobbyhorse.traces.trace import KEY, Exchange, Trace
+from hobbyhorse.traces.exchange import Exchange
+from hobbyhorse.traces.trace import KEY, Trace
 
 # Rule SHA-04 reports longer responses; reading on would let an endless body exhaust the memory. Files may be ten times
 # as long.
@@ -85,7 +86,7 @@ class Endpoint:
         if body is not MISSING:
             sent.setdefault("content-type", "application/json")
         with self.budget.hold(price) as held:
-            exchange, _ = self._send(role, operation.method, url, headers=sent, data=data, most=MOST_RESPONSE_BYTES)
+            exchange, _ = self._send(self._request(role, operation.method, url, sent, data), data, MOST_RESPONSE_BYTES)
             held.refused = exchange.status in CERTAIN_REFUSALS and role in SUBMISSIONS
         labelled = replace(exchange, probe=probe, expected=expected)
         named = (path or {}).get("job")
@@ -93,15 +94,17 @@ class Endpoint:
 
     def fetch(self, url: str, *, probe: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> bytes:
         """Fetch a file without the key and return its bytes; the exchange is recorded without its body."""
-        exchange, data = self._send(
-            "media", method, url, headers=dict(headers or {}), data=b"", most=10 * MOST_RESPONSE_BYTES
-        )
+        exchange, data = self._send(self._request("media", method, url, headers or {}), b"", 10 * MOST_RESPONSE_BYTES)
         self._keep(replace(exchange, probe=probe, answer=b""))
         return data
 
-    def _send(
-        self, role: str, method: str, url: str, *, headers: Mapping[str, str], data: bytes, most: int
-    ) -> tuple[Exchange, bytes]:
+    def _request(self, role: str, method: str, url: str, headers: Mapping[str, str], data: bytes = b"") -> Exchange:
+        """Return the exchange of a request that is about to be sent."""
+        sent = tuple((name.lower(), value) for name, value in headers.items())
+        kept = data[:KEPT_FILE_BYTES]
+        return Exchange(arrived=self.now(), role=role, method=method, url=url, headers=sent, body=kept)
+
+    def _send(self, exchange: Exchange, data: bytes, most: int) -> tuple[Exchange, bytes]:
         """Send one request without following redirects; a response that is late or breaks off is not whole."""
         left = self.until - time.monotonic()
         if left <= 0:
@@ -109,12 +112,16 @@ class Endpoint:
         seconds = min(self.request_seconds, left)
         # httpx's timeout is per read: a body that drips one byte at a time would never hit it.
         ends = time.monotonic() + seconds
-        sent = {name.lower(): value for name, value in headers.items()}
-        exchange = Exchange(self.now(), role, method, url, tuple(sent.items()), data[:KEPT_FILE_BYTES])
+        sent = dict(exchange.headers)
         body = bytearray()
         try:
             with self.http.stream(
-                method, url, headers=sent, content=data or None, timeout=seconds, follow_redirects=False
+                exchange.method,
+                exchange.url,
+                headers=sent,
+                content=data or None,
+                timeout=seconds,
+                follow_redirects=False,
             ) as response:
                 received = tuple((name.lower(), value) for name, value in response.headers.items())
                 exchange = replace(exchange, status=response.status_code, answer_headers=received)

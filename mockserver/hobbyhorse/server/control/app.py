@@ -25,7 +25,7 @@ from hobbyhorse.contract.request import Refusal, read_body
 from hobbyhorse.contract.schemas import Schemas, address
 from hobbyhorse.server.control.access import AccessCheck
 from hobbyhorse.server.control.handlers import HANDLERS, ControlContext, ControlError, ControlRequest
-from hobbyhorse.server.request import api_key, header
+from hobbyhorse.server.request import api_key, first_headers, header
 from hobbyhorse.worlds.world import World
 
 __all__ = ["AccessCheck", "ControlContext", "ControlPlane", "read_document", "read_operations"]
@@ -150,7 +150,7 @@ class ControlPlane:
 
     def _world(self, scope: Scope) -> World:
         """Return the world of the API key, which the client under test uses too."""
-        key = api_key(self._security, scope)
+        key = api_key(self._security, first_headers(scope), scope["query_string"])
         if key is None:
             hint = "send the API key that the client uses: Authorization: Bearer KEY; each key has its own world"
             raise ControlError(401, "no_key", "the request names no world", hint)

@@ -18,9 +18,10 @@ from hobbyhorse.scenarios.armed import ArmedScenario
 from hobbyhorse.scenarios.moves import MEDIA
 from hobbyhorse.scenarios.scenario import Catalogue, Scenario, ScenarioError, find, misfits, read_scenario
 from hobbyhorse.server.request import header
+from hobbyhorse.traces.exchange import Exchange
 from hobbyhorse.traces.trace import Trace, to_json
 from hobbyhorse.worlds.jobs import Job
-from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, Exchange
+from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES
 from hobbyhorse.worlds.limits import read_limits
 from hobbyhorse.worlds.mistakes import INVALID, UNMATCHED
 from hobbyhorse.worlds.world import RESETS, Ending, World, Worlds

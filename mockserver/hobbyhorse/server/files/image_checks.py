@@ -43,7 +43,7 @@ async def check_images(call: OperationRequest, valid: ValidRequest) -> CheckedOr
     """Store the immediate images of a submission, and note the images that will not be fetched."""
     order, notes = valid.order, list(valid.notes)
     urls = [url for url in (order.first_frame, *order.references) if url]
-    sources = {url: classify(url, call.policy, call.origin) for url in urls}
+    sources = {url: classify(url, call.services.policy, call.origin) for url in urls}
     for url, source in sources.items():
         if source is Source.ELSEWHERE:
             notes.append(f"not fetched, a placeholder stands in: {url[:200]}")
@@ -89,9 +89,9 @@ async def fetch_images(call: OperationRequest, job: Job, checked: CheckedOrder) 
 
 async def render_video(call: OperationRequest, job: Job) -> bool:
     """Render a job's video before its first request; return whether that succeeded."""
-    return isinstance(await call.renderer().try_video(job), Path)
+    return isinstance(await call.services.renderer().try_video(job), Path)
 
 
 async def _store(call: OperationRequest, order: Order, sources: frozenset[Source]) -> Order | PictureError:
     """Store an order's images from the given sources; return the error of the first that is not usable."""
-    return await call.renderer().image_store.try_take(order, call.origin, sources)
+    return await call.services.renderer().image_store.try_take(order, call.origin, sources)

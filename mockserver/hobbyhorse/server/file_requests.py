@@ -1,0 +1,185 @@
+"""Requests for files, and requests that reach another origin than the server's own: as `pipeline`, a line of steps.
+
+A file belongs to a job, and its request to the job's world: find the job, apply a fault of the job's scenario, note the
+exchange, respond. The media host (`files.host`) makes the response, and its own steps stream it; a fault needs the
+response as a whole, so only then it is captured. As in `pipeline`, the exchange is noted before the first byte leaves.
+
+The other origins exist to see clients that should not call them. They find the sender, note the exchange, and refuse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import orjson
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Message as Event
+
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.scenarios.distort import Sent
+from hobbyhorse.scenarios.moves import MEDIA
+from hobbyhorse.scenarios.scenario import Move
+from hobbyhorse.server.request import (
+    JSON_HEADER,
+    ClientGone,
+    Services,
+    api_key,
+    first_headers,
+    header,
+    read_all,
+    requested_origin,
+)
+from hobbyhorse.server.socket_faults import (
+    SILENT,
+    ClientConnection,
+    abandon,
+    connection,
+    hand_over,
+    is_open,
+    send_with_fault,
+)
+from hobbyhorse.server.trouble import apply_file_fault, capture
+from hobbyhorse.worlds.jobs import Job
+from hobbyhorse.worlds.journal import Entry, JournalNote
+from hobbyhorse.worlds.world import World
+
+MEDIA_PATH = "/media/"
+CANARY = Sent(200, ((b"content-type", b"application/octet-stream"),), b"not for clients")
+"""The response of the private origin; a careful client never fetches it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class FileRequest:
+    """One request for a file of a job while it is being handled."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
+    world: World
+    job: Job
+    entry: Entry
+    status: int = 0
+
+    def client(self, send: Send) -> ClientConnection:
+        """Return the client's side of the exchange, with a way to send."""
+        return ClientConnection(self.scope, self.receive, send, self.world.clock, self.entry)
+
+    def note(self, status: int, move: Move | None) -> None:
+        """Add the exchange to the journal, without the bytes of the file."""
+        note = JournalNote(
+            job=self.job.id,
+            status=status,
+            notes=(f"scenario: {move}",) if move else (),
+            move=move.kind if move else None,
+        )
+        entry = self.entry.noted(
+            note,
+            self.scope,
+            provider=self.job.contract.key,
+            role=MEDIA,
+            root=requested_origin(self.scope),
+            path=self.scope["path"],
+        )
+        self.world.journal.add(entry)
+
+    async def send_noted(self, event: Event) -> None:
+        """Send an event of a response without a fault: note the exchange before the first, deliver with the last."""
+        if event["type"] == "http.response.start":
+            self.status = event["status"]
+            # A response to HEAD declares the length of a body that never comes.
+            length = header(event["headers"], b"content-length") if self.scope["method"] != "HEAD" else None
+            self.entry.begin(event["headers"], int(length or 0))
+            self.note(self.status, None)
+        was_open = is_open(connection(self.scope))
+        await self.send(event)
+        if was_open and event["type"] == "http.response.body" and not event.get("more_body", False):
+            hand_over(connection(self.scope), self.entry, self.world.clock, self.status)
+
+
+@dataclass(frozen=True, slots=True)
+class FileRequests:
+    """Serves files and other origins; `routes` makes the responses with files."""
+
+    services: Services
+    routes: Callable[[], ASGIApp]
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Respond to a request for a file, and record it in the world of its job."""
+        found = self._job(scope)
+        if found is None:
+            return await self.routes()(scope, receive, send)
+        world, job = found
+        call = FileRequest(scope=scope, receive=receive, send=send, world=world, job=job, entry=world.arrival())
+        try:
+            await self._respond(call)
+        except asyncio.CancelledError:  # the server stops while a video is being rendered
+            await abandon(scope)
+
+    def _job(self, scope: Scope) -> tuple[World, Job] | None:
+        """Return the job that the path names, and its world."""
+        handle, _, rest = scope["path"][len(MEDIA_PATH) :].partition("/")
+        world = self.services.worlds.by_handle(handle)
+        job = world.jobs.get(rest.partition("/")[0]) if world is not None else None
+        return (world, job) if world is not None and job is not None else None
+
+    async def _respond(self, call: FileRequest) -> None:
+        """Respond with the file, or through the fault that its job's scenario has for it."""
+        scenario = call.job.active_scenario
+        if scenario is None or call.scope["method"] != "GET" or scenario.peek(MEDIA) is None:
+            return await self.routes()(call.scope, call.receive, call.send_noted)
+        captured = await capture(self.routes(), call.scope, call.receive)
+        move, sent = apply_file_fault(scenario, captured, call.world)
+        if move is None:
+            return await call.client(call.send_noted).whole(sent)
+        call.entry.begin((), len(sent.body))
+        call.note(0 if move.kind in SILENT else sent.status, move)
+        return await send_with_fault(move, sent, call.client(call.send))
+
+    async def serve_other_origin(self, kind: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Respond to a request that reached one of the other origins, and record its sender."""
+        path, method = scope["path"], scope["method"]
+        if kind != "private" and path.startswith(MEDIA_PATH):
+            return await self.serve(scope, receive, send)
+        contract, world = self._sender(scope)
+        sender = world or self.services.worlds.keyless
+        entry = sender.arrival()
+        try:
+            body = await read_all(receive)
+        except ClientGone:
+            return None
+        sent = CANARY if kind == "private" and method in ("GET", "HEAD") else _not_served(kind, method, path)
+        host, port = scope["server"]
+        entry.noted(
+            JournalNote(status=sent.status, body=sent.body, notes=(f"{kind} origin",)),
+            scope,
+            provider=contract.key if contract is not None else None,
+            role=None,
+            root=f"{scope['scheme']}://{host}:{port}",
+            path=path,
+            body=body,
+        )
+        (world or self.services).journal.add(entry)
+        return await ClientConnection(scope, receive, send, sender.clock, entry).whole(sent)
+
+    def _sender(self, scope: Scope) -> tuple[Contract | None, World | None]:
+        """Return the provider of the requested path, and the world of the key that the request carries."""
+        first, worlds, headers = scope["path"].split("/")[1], self.services.worlds, first_headers(scope)
+        contract = next((one for one in self.services.contracts if one.key == first), None)
+        for one in self.services.contracts if contract is None else (contract,):
+            key = api_key(one.security, headers, scope["query_string"])
+            # `known`, not `of`: a request to a foreign origin must not open a world.
+            if key is not None and (world := worlds.known(key)) is not None:
+                return contract, world
+        # A link to a private host carries no key; the world's handle in its path names the client instead.
+        if scope["path"].startswith(MEDIA_PATH):
+            return contract, worlds.by_handle(scope["path"].split("/")[2])
+        return contract, None
+
+
+def _not_served(kind: str, method: str, path: str) -> Sent:
+    """Refuse a path that another origin does not serve."""
+    message = f"{method} {path[:200]} is not served by the {kind} origin"
+    problem = {"code": "unknown_path", "message": message, "hint": "providers are served at the server's own origin"}
+    return Sent(404, (JSON_HEADER,), orjson.dumps({"error": problem}))

@@ -1,0 +1,86 @@
+"""One request and its response: the record that the journal, the proxy, traces and HAR archives share.
+
+The journal and the proxy each collect an exchange in an object of their own while it is in progress, as raw bytes,
+because they are on the path of every request. Both return this record. It never changes: whoever needs another
+version, such as one without secrets, makes a copy with `dataclasses.replace`.
+
+Imports nothing of the project, so that every layer from `worlds` up may import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+Headers = tuple[tuple[str, str], ...]
+RawHeaders = Iterable[tuple[bytes, bytes]]
+# The metadata of fields that are not part of a trace's JSON: they have secrets, or only matter inside one process.
+UNWRITTEN: Mapping[str, Any] = {"unwritten": True}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """One request and its response. Times are seconds since 1970 by the client's clock.
+
+    `role` is the operation's role, `media` for a file, or None for a request that matches no operation. `answered` is
+    when the last byte of the response was sent, None if it never was. A `status` of 0 means no response. `whole` means
+    that the client received the response complete and as intended. `size` is the length of the whole body; `answer`
+    keeps its first 64 KB, and nothing of a file.
+
+    Only a fake knows `situation` (the contract's response that it chose), `move` (the fault that it applied), and
+    `made` (the job that a submission made, whether or not the response had its id). Only the server suite knows
+    `probe` (the purpose of the request) and `expected` (the situation that it should produce).
+
+    Only the journal and the proxy know the `number` of a request, in order of arrival. Only the journal knows the
+    `provider`, the `root` (the beginning of the URL that the provider's paths are relative to), the `notes` that
+    explain a refusal, and the `raw_headers` with their secrets, which its `headers` do not show.
+    """
+
+    arrived: float
+    role: str | None
+    method: str
+    url: str
+    headers: Headers = ()
+    body: bytes = b""
+    status: int = 0
+    answer_headers: Headers = ()
+    answer: bytes = b""
+    answered: float | None = None
+    whole: bool = True
+    size: int = 0
+    job: str | None = None
+    made: str | None = None
+    situation: str | None = None
+    move: str | None = None
+    probe: str | None = None
+    expected: str | None = None
+    number: int = field(default=0, metadata=UNWRITTEN)
+    provider: str | None = field(default=None, metadata=UNWRITTEN)
+    root: str = field(default="", metadata=UNWRITTEN)
+    notes: tuple[str, ...] = field(default=(), metadata=UNWRITTEN)
+    raw_headers: RawHeaders = field(default=(), metadata=UNWRITTEN, repr=False)
+
+    def header(self, name: str) -> str | None:
+        """Return a header of the request, or None."""
+        return next((value for key, value in self.headers if key == name.lower()), None)
+
+    def answer_header(self, name: str) -> str | None:
+        """Return a header of the response, or None."""
+        return next((value for key, value in self.answer_headers if key == name.lower()), None)
+
+    @property
+    def moment(self) -> float:
+        """The moment of arrival."""
+        return self.arrived
+
+    @property
+    def path(self) -> str:
+        """The decoded path below `root`."""
+        return unquote(self.url[len(self.root) :].partition("?")[0])
+
+    @property
+    def query(self) -> str:
+        """The query, without its question mark."""
+        return self.url[len(self.root) :].partition("?")[2]
