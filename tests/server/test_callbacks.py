@@ -20,8 +20,10 @@ from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET, verify
 from hobbyhorse.contract.reading import message_of, read_callback
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.moves import CALLBACK, CALLBACK_MOVES
-from hobbyhorse.scenarios.scenario import ScenarioError, payload_places, read_scenario
+from hobbyhorse.scenarios.fault import CALLBACK
+from hobbyhorse.scenarios.fields import payload_places
+from hobbyhorse.scenarios.registry import CALLBACK_FAULTS
+from hobbyhorse.scenarios.scenario import ScenarioError, read_scenario
 from hobbyhorse.worlds.jobs import MediaLinks
 from hobbyhorse.worlds.world import Ending
 from tests.conftest import contracts_that
@@ -262,7 +264,7 @@ async def played(mock: Mock, contract: Contract, receiver: Receiver, move: str) 
 
 
 @calling
-@pytest.mark.parametrize("move", sorted(CALLBACK_MOVES))
+@pytest.mark.parametrize("move", sorted(CALLBACK_FAULTS))
 async def test_each_attempt_has_its_kind_and_the_moment_of_its_response(
     move: str, contract: Contract, httpserver: HTTPServer
 ) -> None:

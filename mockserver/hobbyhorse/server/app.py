@@ -42,8 +42,8 @@ from hobbyhorse.contract.request import Refusal
 from hobbyhorse.contract.routes import Route, Routes
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.armed import SUBMISSIONS
-from hobbyhorse.scenarios.distort import Sent
-from hobbyhorse.scenarios.moves import MEDIA
+from hobbyhorse.scenarios.effects import Sent
+from hobbyhorse.scenarios.fault import MEDIA
 from hobbyhorse.scenarios.scenario import Catalogue, Move, ScenarioError, load_catalogue
 from hobbyhorse.server.files.cache import Cache, user_directory
 from hobbyhorse.server.files.image_sources import FetchPolicy
@@ -62,7 +62,6 @@ from hobbyhorse.server.request import (
     write,
 )
 from hobbyhorse.server.socket_faults import (
-    SILENT,
     ClientConnection,
     abandon,
     connection,
@@ -369,7 +368,7 @@ class Fake:
                 noted, root = result.noted, origin + prefix
                 self._record(call.world, contract, route, scope, path, body, noted, root, handover, made)
                 client = ClientConnection(scope, receive, send, call.world.clock, handover)
-                await send_with_fault(result.move, result.sent, client)
+                await send_with_fault(result.wire, result.sent, client)
                 return
             response = result
         if self.options.strict:
@@ -413,13 +412,14 @@ class Fake:
 
         if job.active_scenario is None or method != "GET" or job.active_scenario.peek(MEDIA) is None:
             return await self.server_routes()(scope, receive, recording)
-        move, sent = apply_file_fault(job.active_scenario, await capture(self.server_routes(), scope, receive), world)
-        if move is None:
+        sent = await capture(self.server_routes(), scope, receive)
+        faulted = apply_file_fault(job.active_scenario, sent, world)
+        if faulted is None:
             return await ClientConnection(scope, receive, recording, world.clock, handover).whole(sent)
-        handover.size = len(sent.body)
-        self._record_file(world, job, scope, 0 if move.kind in SILENT else sent.status, move, handover)
+        handover.size = len(faulted.sent.body)
+        self._record_file(world, job, scope, faulted.status, faulted.move, handover)
         client = ClientConnection(scope, receive, send, world.clock, handover)
-        return await send_with_fault(move, sent, client)
+        return await send_with_fault(faulted.wire, faulted.sent, client)
 
     async def _serve_other_origin(self, kind: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to a request that reached one of the other origins, and record its sender."""

@@ -22,7 +22,7 @@ from hobbyhorse.conformance.client.planning import (
 )
 from hobbyhorse.conformance.client.scenario_space import fits
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.moves import CALLBACK
+from hobbyhorse.scenarios.fault import CALLBACK
 from tests.conftest import CONTRACTS
 from tests.tracing import Teller
 

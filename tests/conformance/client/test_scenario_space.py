@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 
 from hobbyhorse.conformance.client.scenario_space import (
-    OPTION_STRATEGIES,
     REFUSES_SAFELY,
+    TIMES,
     deviations,
     fits,
     honest,
@@ -18,7 +18,9 @@ from hobbyhorse.conformance.client.scenario_space import (
     scenarios,
 )
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.moves import CALLBACK, CALLBACK_MOVES, MEDIA, MEDIA_MOVES, MOVES, kinds
+from hobbyhorse.scenarios.fault import CALLBACK, MEDIA
+from hobbyhorse.scenarios.fields import Field
+from hobbyhorse.scenarios.registry import CALLBACK_FAULTS, MEDIA_FAULTS, OPERATION_FAULTS, faults_of
 from tests.conftest import CONTRACTS, many
 
 SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -45,17 +47,17 @@ def lies(said: dict[str, Any], contract: Contract) -> bool:
 def test_every_fitting_fault_is_a_single_fault_with_and_without_effect(contract: Contract) -> None:
     met = [(role, move) for said in deviations(contract) for role, move in moves_of(said)]
     for role in roles(contract):
-        for name, kind in kinds(role).items():
-            if kind.family != "field" and fits({"moves": {role: [{"move": name}]}}, contract):
+        for name, fault in faults_of(role).items():
+            if not isinstance(fault.needs, Field) and fits({"moves": {role: [{"move": name}]}}, contract):
                 assert (role, {"move": name}) in met
-                assert ((role, {"move": name, "accepted": True}) in met) == ("accepted" in kind.options)
+                assert ((role, {"move": name, "accepted": True}) in met) == fault.has("accepted")
 
 
 def test_every_kind_of_fault_occurs_on_some_provider() -> None:
     met = [(role, move["move"]) for one in CONTRACTS for said in deviations(one) for role, move in moves_of(said)]
-    assert {name for role, name in met if role == MEDIA} == MEDIA_MOVES.keys()
-    assert {name for role, name in met if role == CALLBACK} == CALLBACK_MOVES.keys()
-    assert {name for role, name in met if role not in (MEDIA, CALLBACK)} >= MOVES.keys()
+    assert {name for role, name in met if role == MEDIA} == MEDIA_FAULTS.keys()
+    assert {name for role, name in met if role == CALLBACK} == CALLBACK_FAULTS.keys()
+    assert {name for role, name in met if role not in (MEDIA, CALLBACK)} >= OPERATION_FAULTS.keys()
 
 
 def test_the_simplest_scenario_has_no_fault(contract: Contract) -> None:
@@ -63,7 +65,7 @@ def test_the_simplest_scenario_has_no_fault(contract: Contract) -> None:
 
 
 def test_a_fault_can_apply_always() -> None:
-    assert find(OPTION_STRATEGIES["times"], lambda times: times == "always") == "always"
+    assert find(TIMES, lambda times: times == "always") == "always"
 
 
 @settings(max_examples=many(30, 10), suppress_health_check=SLOW)
@@ -79,7 +81,9 @@ def test_no_single_fault_lies_about_a_safe_refusal(contract: Contract) -> None:
 def test_only_a_lie_loses_its_effect(contract: Contract) -> None:
     for role, operation in contract.operations.items():
         said = [
-            {"move": name, "accepted": True, "retry_after": 1} for name in operation.situations if name not in MOVES
+            {"move": name, "accepted": True, "retry_after": 1}
+            for name in operation.situations
+            if name not in OPERATION_FAULTS
         ]
         said += [{"move": "html_page", "accepted": True, "status": status} for status in (200, 429, 500, 503, 504)]
         said += [{"move": "timeout", "accepted": True}, {"move": "latency"}, {"move": "empty_body", "status": 503}]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 XML_TYPE = "application/xml"
-# In seconds, and as short as the header can say: the next request renders the file anew.
-RETRY_AFTER = "1"
+# A Retry-After in seconds, as short as the header can say: the next request renders the file anew.
+SOON = "1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +27,6 @@ class FileRefusal:
 
 
 # The codes and messages are taken from Amazon S3, so that a client for an object store can read them.
-REFUSALS: Mapping[str, FileRefusal] = {
-    "expired": FileRefusal(403, "AccessDenied", "Request has expired"),
-    "not_found": FileRefusal(404, "NoSuchKey", "The specified key does not exist."),
-    "unavailable": FileRefusal(503, "SlowDown", "Please reduce your request rate."),
-}
-"""By the name of the fault that refuses a file."""
+EXPIRED = FileRefusal(403, "AccessDenied", "Request has expired")
+NOT_FOUND = FileRefusal(404, "NoSuchKey", "The specified key does not exist.")
+UNAVAILABLE = FileRefusal(503, "SlowDown", "Please reduce your request rate.")
