@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from xml.sax.saxutils import escape
+from html import escape
 
 XML_TYPE = "application/xml"
 # A Retry-After in seconds, as short as the header can say: the next request renders the file anew.
@@ -20,9 +20,10 @@ class FileRefusal:
 
     def xml(self) -> bytes:
         """Return the error document."""
+        # Not `xml.sax.saxutils`: it imports a client for HTTP, and the escapes are the same.
+        code, message = escape(self.code, quote=False), escape(self.message, quote=False)
         return (
-            '<?xml version="1.0" encoding="UTF-8"?>\n'
-            f"<Error><Code>{escape(self.code)}</Code><Message>{escape(self.message)}</Message></Error>\n"
+            f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>\n'
         ).encode()
 
 
