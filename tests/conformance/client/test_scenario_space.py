@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 
@@ -16,9 +17,10 @@ from hobbyhorse.conformance.client.scenario_space import (
     honest,
     roles,
     scenarios,
+    values_of,
 )
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.fault import CALLBACK, MEDIA
+from hobbyhorse.scenarios.fault import CALLBACK, MEDIA, Option
 from hobbyhorse.scenarios.fields import Field
 from hobbyhorse.scenarios.registry import CALLBACK_FAULTS, MEDIA_FAULTS, OPERATION_FAULTS, faults_of
 from tests.conftest import CONTRACTS, many
@@ -62,6 +64,24 @@ def test_every_kind_of_fault_occurs_on_some_provider() -> None:
 
 def test_the_simplest_scenario_has_no_fault(contract: Contract) -> None:
     assert find(STRATEGIES[contract.key], lambda said: True) == {}
+
+
+@pytest.mark.parametrize("name", ["seconds", "keep", "retry_after", "accepted", "status", "times"])
+def test_a_generated_fault_can_have_any_of_its_options(name: str) -> None:
+    def has(said: dict[str, Any]) -> bool:
+        return any(name in move for _, move in moves_of(said))
+
+    assert has(find(STRATEGIES[CONTRACTS[0].key], has))
+
+
+def test_the_values_of_an_option_are_those_of_its_record() -> None:
+    flag = values_of(Option("a", "A flag.", {"type": "boolean"}))
+    count = values_of(Option("b", "A count.", {"type": "integer"}, tried=range(2, 4)))
+    word = values_of(Option("c", "A word.", {"type": "string"}, tried=("x", "y")))
+    for strategy, values in ((flag, [False, True]), (count, [2, 3]), (word, ["x", "y"])):
+        assert strategy is not None
+        assert [find(strategy, value.__eq__) for value in values] == values
+    assert values_of(Option("d", "A stage.", {"type": "string"})) is None
 
 
 def test_a_fault_can_apply_always() -> None:
