@@ -17,7 +17,21 @@ import pytest
 from hobbyhorse.contract.documents.defaults import REFUSALS
 from hobbyhorse.contract.lifecycle import TERMINAL
 from hobbyhorse.scenarios import faults
-from hobbyhorse.scenarios.fault import CALLBACK, GRAVE, HOLDS, MEDIA, OPERATION, REFUSAL, TIMELINE
+from hobbyhorse.scenarios.fault import (
+    CALLBACK,
+    EMPTIES,
+    ENDS,
+    ESTRANGES,
+    GRAVE,
+    HOLDS,
+    MEDIA,
+    OPERATION,
+    PASSES,
+    REFUSAL,
+    STICKS,
+    TIMELINE,
+    UNSENT,
+)
 from hobbyhorse.scenarios.reference import ROLES
 from hobbyhorse.scenarios.registry import (
     CALLBACK_FAULTS,
@@ -80,6 +94,11 @@ def test_a_use_has_its_faults() -> None:
         name_used_for(GRAVE)
     with pytest.raises(LookupError, match="0 faults have the use 'no such use'"):
         name_used_for("no such use")
+
+
+@pytest.mark.parametrize("use", [PASSES, HOLDS, STICKS, ENDS, UNSENT, ESTRANGES, EMPTIES])
+def test_a_use_that_suites_depend_on_has_exactly_one_fault(use: str) -> None:
+    assert len(names_used_for(use)) == 1
 
 
 def test_two_faults_of_one_place_and_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,12 +17,12 @@ the search all read the records. No other file names a fault; it asks the regist
 
 What `effect` receives and returns depends on the place:
 
-| place     | receives                       | returns                          |
-|-----------|--------------------------------|----------------------------------|
-| operation | DecidedOperation and options   | the response, or a wire effect   |
-| media     | Decided and options            | the response, or a wire effect   |
-| callback  | the contract's callbacks, options | a callback effect             |
-| timeline  | PlannedJob and options         | the timeline                     |
+| place     | receives                          | returns                        |
+|-----------|-----------------------------------|--------------------------------|
+| operation | DecidedOperation and options      | the response, or a wire effect |
+| media     | Decided and options               | the response, or a wire effect |
+| callback  | the contract's Callbacks, options | a callback effect              |
+| timeline  | PlannedJob and options            | the timeline                   |
 
 The options are complete: those of the scenario, and the defaults of the others.
 """
@@ -49,10 +49,23 @@ REFUSAL = "refusal"
 FAULT, VARIATION = "fault", "variation"
 """The kinds: something goes wrong, or a right server expresses itself differently."""
 
+# ---- uses that any number of faults may have
+
 GRAVE = "grave"
 """It leaves a client without a report about its job."""
 LURE = "lure"
 """It leads a client to another host."""
+SPOILS = "spoils"
+"""What it sends in place of a file is not the video."""
+RETYPES = "retypes"
+"""It sends the whole video as another media type."""
+MISSIGNS = "missigns"
+"""Its false callback has a wrong signature, or none."""
+OUTDATES = "outdates"
+"""Its false callback has an expired signature."""
+
+# ---- uses that exactly one fault has, because a suite arms it or must recognize it; the registry checks that
+
 PASSES = "passes"
 """With `seconds` 0 it changes nothing: it lets a request pass before the next fault applies."""
 HOLDS = "holds"
@@ -61,16 +74,8 @@ STICKS = "sticks"
 """It keeps a job from ending."""
 ENDS = "ends"
 """It ends a job successfully after `seconds`."""
-SPOILS = "spoils"
-"""What it sends in place of a file is not the video."""
-RETYPES = "retypes"
-"""It sends the whole video as another media type."""
 UNSENT = "unsent"
 """It keeps a callback from being sent."""
-MISSIGNS = "missigns"
-"""Its false callback has a wrong signature, or none."""
-OUTDATES = "outdates"
-"""Its false callback has an expired signature."""
 ESTRANGES = "estranges"
 """Its false callback is for a job that was never submitted."""
 EMPTIES = "empties"
