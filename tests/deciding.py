@@ -9,8 +9,9 @@ from typing import Any
 from hobbyhorse.contract.values import Operation
 from hobbyhorse.scenarios.effects import Sent
 from hobbyhorse.scenarios.fault import Decided, DecidedOperation
-from hobbyhorse.scenarios.registry import MEDIA_FAULTS, operation_fault
+from hobbyhorse.scenarios.registry import operation_fault
 from tests.conftest import CONTRACTS
+from tests.known_faults import MEDIA_FAULTS
 
 SUBMIT = CONTRACTS[0].operations["submit"]
 REFUSED = Sent(503, ((b"content-type", b"application/json"),), b'{"error": 1}', "overloaded")

@@ -21,7 +21,6 @@ from hobbyhorse.contract.reading import Reading, message_of, read_answer, read_c
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.fault import CALLBACK, MEDIA
 from hobbyhorse.scenarios.fields import Field, Urls, payload_places
-from hobbyhorse.scenarios.registry import CALLBACK_FAULTS, MEDIA_FAULTS, OPERATION_FAULTS, TIMELINE_FAULTS
 from hobbyhorse.scenarios.scenario import (
     Move,
     Scenario,
@@ -33,6 +32,7 @@ from hobbyhorse.scenarios.scenario import (
 from hobbyhorse.worlds.jobs import Job
 from tests import specimen
 from tests.conftest import CONTRACTS
+from tests.known_faults import CALLBACK_FAULTS, MEDIA_FAULTS, OPERATION_FAULTS, TIMELINE_FAULTS
 from tests.raw_client import PATIENCE, RawClient, Seen, ask
 from tests.world import documented
 

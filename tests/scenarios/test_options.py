@@ -6,7 +6,7 @@ import jsonschema
 import pytest
 
 from hobbyhorse.scenarios.fault import Fault
-from hobbyhorse.scenarios.registry import FAULTS
+from tests.known_faults import FAULTS
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.stands[0]}-{fault.name}")

@@ -11,7 +11,7 @@ import pytest
 
 from hobbyhorse.scenarios import reference
 from hobbyhorse.scenarios.fault import FAULT, VARIATION, Option
-from hobbyhorse.scenarios.registry import FAULTS, OPERATION_FAULTS
+from tests.known_faults import FAULTS, OPERATION_FAULTS
 from tests.scenario_reference import PAGE, SCHEMA, derived
 
 

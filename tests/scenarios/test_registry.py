@@ -34,19 +34,16 @@ from hobbyhorse.scenarios.fault import (
 )
 from hobbyhorse.scenarios.reference import ROLES
 from hobbyhorse.scenarios.registry import (
-    CALLBACK_FAULTS,
-    FAULTS,
-    MEDIA_FAULTS,
-    OPERATION_FAULTS,
-    REFUSAL_FAULT,
     faults_in,
     faults_of,
     name_used_for,
     names_used_for,
     operation_fault,
+    refusal_fault,
 )
 from hobbyhorse.traces.trace import OUTCOMES
 from tests.conftest import ROOT
+from tests.known_faults import CALLBACK_FAULTS, FAULTS, MEDIA_FAULTS, OPERATION_FAULTS
 
 PACKAGE = ROOT / "mockserver" / "hobbyhorse"
 FOLDER = PACKAGE / "scenarios" / "faults"
@@ -72,7 +69,7 @@ def test_each_role_has_its_own_faults() -> None:
 
 def test_any_other_name_on_an_operation_is_that_of_a_situation() -> None:
     assert operation_fault("reset_peer") is OPERATION_FAULTS["reset_peer"]
-    assert operation_fault("rate_limited") is REFUSAL_FAULT
+    assert operation_fault("rate_limited") is refusal_fault()
 
 
 def test_every_fault_is_complete() -> None:

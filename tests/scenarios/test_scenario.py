@@ -16,7 +16,6 @@ from hobbyhorse.conformance.client.scenario_space import deviations, scenarios
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.fault import CALLBACK, MEDIA
 from hobbyhorse.scenarios.fields import Urls, payload_places
-from hobbyhorse.scenarios.registry import CALLBACK_FAULTS, MEDIA_FAULTS, OPERATION_FAULTS, TIMELINE_FAULTS
 from hobbyhorse.scenarios.scenario import (
     Move,
     Scenario,
@@ -28,6 +27,7 @@ from hobbyhorse.scenarios.scenario import (
     read_scenario,
 )
 from tests.conftest import CONTRACTS, ROOT, many
+from tests.known_faults import CALLBACK_FAULTS, MEDIA_FAULTS, OPERATION_FAULTS, TIMELINE_FAULTS
 
 FILES = sorted((ROOT / "fixtures" / "scenarios").glob("*.json"))
 SCHEMA = orjson.loads((ROOT / "fixtures" / "scenario.schema.json").read_bytes())

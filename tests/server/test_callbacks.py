@@ -32,11 +32,11 @@ from hobbyhorse.scenarios.effects import (
 )
 from hobbyhorse.scenarios.fault import CALLBACK
 from hobbyhorse.scenarios.fields import payload_places
-from hobbyhorse.scenarios.registry import CALLBACK_FAULTS
 from hobbyhorse.scenarios.scenario import ScenarioError, read_scenario
 from hobbyhorse.worlds.jobs import MediaLinks
 from hobbyhorse.worlds.world import Ending
 from tests.conftest import contracts_that
+from tests.known_faults import CALLBACK_FAULTS
 from tests.world import Mock, documented
 
 pytestmark = pytest.mark.anyio
@@ -309,7 +309,7 @@ async def test_the_dispatcher_performs_every_effect(
     """An effect that the dispatcher forgets to perform would make no attempt at all."""
     name = "late"
     made_up = replace(CALLBACK_FAULTS[name], effect=lambda callbacks, options: effect)
-    monkeypatch.setattr("hobbyhorse.server.callbacks.CALLBACK_FAULTS", {**CALLBACK_FAULTS, name: made_up})
+    monkeypatch.setattr("hobbyhorse.server.callbacks.faults_at", lambda place: {**CALLBACK_FAULTS, name: made_up})
     mock, receiver = Mock([contract]), Receiver(httpserver)
     await played(mock, contract, receiver, name)
     notes = [(one.note, one.kind) for one in mock.fake.callback_dispatcher().attempts]

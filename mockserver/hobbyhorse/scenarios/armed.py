@@ -16,8 +16,8 @@ from typing import Any
 
 from hobbyhorse.contract.lifecycle import Graph, Lasting, Stage, Timeline
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.fault import PlannedJob
-from hobbyhorse.scenarios.registry import TIMELINE_FAULTS
+from hobbyhorse.scenarios.fault import TIMELINE, PlannedJob
+from hobbyhorse.scenarios.registry import faults_at
 from hobbyhorse.scenarios.scenario import Move, Scenario, ScenarioError, Trouble, misfits
 
 SUBMISSIONS = frozenset({"submit", "run"})
@@ -131,7 +131,7 @@ class ActiveScenario:
         trouble = self.scenario.timeline
         if trouble is None:
             return
-        fault = TIMELINE_FAULTS[trouble.kind]
+        fault = faults_at(TIMELINE)[trouble.kind]
         if fault.seen(fault.complete(trouble.options), stage, self.contract.graph):
             self.armed.met["timeline"] += 1
 
@@ -252,7 +252,7 @@ def lay_troubled(
     graph: Graph, start: float, lasting: Lasting, trouble: Trouble, longest_wait: float
 ) -> tuple[Timeline, tuple[str | None, str | None]]:
     """Return the timeline of a job under a timeline fault, and the code and message of its error."""
-    fault = TIMELINE_FAULTS[trouble.kind]
+    fault = faults_at(TIMELINE)[trouble.kind]
     options = fault.complete(trouble.options)
     timeline: Timeline = fault.effect(PlannedJob(graph, start, lasting, longest_wait), options)
     return timeline, (options.get("code"), options.get("message"))

@@ -12,7 +12,7 @@ from typing import Any
 
 from hobbyhorse.scenarios.fault import CALLBACK, MEDIA, OPERATION, REFUSAL, TIMELINE, VARIATION, Fault, Option
 from hobbyhorse.scenarios.options import ACCEPTED, NAME
-from hobbyhorse.scenarios.registry import FAULTS
+from hobbyhorse.scenarios.registry import all_faults
 
 ROLES = ("submit", "run", "status", "result", "cancel", "list", "models", "model", "categories", "health")
 # The longest line of the schema file, as of all others.
@@ -32,8 +32,9 @@ TABLES = {
 """The tables of faults by the name of their marker, and the places of their faults."""
 
 
-def schema(faults: Iterable[Fault] = FAULTS) -> dict[str, Any]:
-    """Return the JSON schema of scenario files."""
+def schema(faults: Iterable[Fault] | None = None) -> dict[str, Any]:
+    """Return the JSON schema of scenario files; `faults` are all by default, here and below."""
+    listed = _listed(faults)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Scenario",
@@ -61,15 +62,19 @@ def schema(faults: Iterable[Fault] = FAULTS) -> dict[str, Any]:
             "move": _definition(
                 "One fault. Its name is in a table of docs/scenarios.md, or is a situation of the contract.",
                 {"move": NAME, "times": TIMES, ACCEPTED.name: _property(ACCEPTED)},
-                [fault for fault in faults if TIMELINE not in fault.stands],
+                [fault for fault in listed if TIMELINE not in fault.stands],
             ),
             "timeline": _definition(
                 "A fault of the job itself.",
-                {"move": {"enum": [fault.name for fault in faults if TIMELINE in fault.stands]}},
-                [fault for fault in faults if TIMELINE in fault.stands],
+                {"move": {"enum": [fault.name for fault in listed if TIMELINE in fault.stands]}},
+                [fault for fault in listed if TIMELINE in fault.stands],
             ),
         },
     }
+
+
+def _listed(faults: Iterable[Fault] | None) -> list[Fault]:
+    return list(all_faults() if faults is None else faults)
 
 
 def _definition(description: str, properties: dict[str, Any], faults: Iterable[Fault]) -> dict[str, Any]:
@@ -110,7 +115,7 @@ def rendered(value: Any, indent: str = "", before: int = 0) -> str:
 # ---- the page
 
 
-def table(place: str, faults: Iterable[Fault] = FAULTS) -> str:
+def table(place: str, faults: Iterable[Fault] | None = None) -> str:
     """Return the table of the faults that stand at a place of TABLES, in Markdown."""
     rows = ["| move | effect | options |", "|---|---|---|"]
     for fault in at(place, faults):
@@ -127,13 +132,13 @@ def name_of(fault: Fault) -> str:
     return fault.name if REFUSAL in fault.stands else f"`{fault.name}`"
 
 
-def at(place: str, faults: Iterable[Fault] = FAULTS) -> list[Fault]:
+def at(place: str, faults: Iterable[Fault] | None = None) -> list[Fault]:
     """Return the faults that stand at a place of TABLES; among operations, any situation comes first."""
-    listed = list(faults)
+    listed = _listed(faults)
     return [fault for one in TABLES[place] for fault in listed if one in fault.stands]
 
 
-def option_table(faults: Iterable[Fault] = FAULTS) -> str:
+def option_table(faults: Iterable[Fault] | None = None) -> str:
     """Return the table of all options, in Markdown: meanings, values, and defaults by fault if they differ."""
     rows = ["| option | meaning | values | default |", "|---|---|---|---|"]
     times = f"{_clause(TIMES['description'])}; not for the timeline"
@@ -142,7 +147,7 @@ def option_table(faults: Iterable[Fault] = FAULTS) -> str:
     says: dict[str, dict[str, list[str]]] = {}
     usual: dict[str, dict[str, list[str]]] = {}
     values: dict[str, str] = {}
-    for fault in faults:
+    for fault in _listed(faults):
         for option in fault.options:
             values.setdefault(option.name, bounds(option))
             for table, text in ((says, _clause(option.says)), (usual, _default(option))):
@@ -188,9 +193,9 @@ def bounds(option: Option) -> str:
     return f"{kind} from {schema['minimum']:,} to {schema['maximum']:,}"
 
 
-def page(text: str, faults: Iterable[Fault] = FAULTS) -> str:
+def page(text: str, faults: Iterable[Fault] | None = None) -> str:
     """Return a page with its tables written anew, between `<!-- faults: PLACE -->` and `<!-- end of faults -->`."""
-    listed = list(faults)
+    listed = _listed(faults)
 
     def written(found: re.Match[str]) -> str:
         name = found[1]
@@ -200,9 +205,9 @@ def page(text: str, faults: Iterable[Fault] = FAULTS) -> str:
     return re.sub(r"<!-- faults: (\w+) -->\n.*?<!-- end of faults -->", written, text, flags=re.DOTALL)
 
 
-def listing(faults: Iterable[Fault] = FAULTS) -> list[dict[str, Any]]:
+def listing(faults: Iterable[Fault] | None = None) -> list[dict[str, Any]]:
     """Return every fault as JSON: its place, name, kind, effect, and options with their bounds and defaults."""
-    listed = list(faults)
+    listed = _listed(faults)
     return [
         {
             "place": place,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import cache
 from types import ModuleType
 
 from hobbyhorse.scenarios import faults
-from hobbyhorse.scenarios.fault import CALLBACK, MEDIA, OPERATION, REFUSAL, TIMELINE, Fault
+from hobbyhorse.scenarios.fault import CALLBACK, MEDIA, OPERATION, REFUSAL, Fault
 
 
 def faults_in(package: ModuleType) -> tuple[Fault, ...]:
@@ -28,30 +29,37 @@ def faults_in(package: ModuleType) -> tuple[Fault, ...]:
     return tuple(sorted(found, key=lambda fault: fault.rank))
 
 
-def _at(place: str) -> Mapping[str, Fault]:
-    return {fault.name: fault for fault in FAULTS if place in fault.stands}
+@cache
+def all_faults() -> tuple[Fault, ...]:
+    """Return all faults; found on first use, so that a server without scenarios does not import them."""
+    return faults_in(faults)
 
 
-FAULTS = faults_in(faults)
-OPERATION_FAULTS, MEDIA_FAULTS, CALLBACK_FAULTS, TIMELINE_FAULTS = map(_at, (OPERATION, MEDIA, CALLBACK, TIMELINE))
-"""The faults of each place by name. An operation has every situation of its contract in addition."""
-(REFUSAL_FAULT,) = _at(REFUSAL).values()
-"""The fault that stands for every situation of an operation."""
+@cache
+def faults_at(place: str) -> Mapping[str, Fault]:
+    """Return the faults of a place by name. An operation has every situation of its contract in addition."""
+    return {fault.name: fault for fault in all_faults() if place in fault.stands}
+
+
+def refusal_fault() -> Fault:
+    """Return the fault that stands for every situation of an operation."""
+    (found,) = faults_at(REFUSAL).values()
+    return found
 
 
 def faults_of(role: str) -> Mapping[str, Fault]:
     """Return the faults that a role can have, by name."""
-    return {MEDIA: MEDIA_FAULTS, CALLBACK: CALLBACK_FAULTS}.get(role, OPERATION_FAULTS)
+    return faults_at(role if role in (MEDIA, CALLBACK) else OPERATION)
 
 
 def operation_fault(name: str) -> Fault:
     """Return the fault of an operation; any other name is that of a situation."""
-    return OPERATION_FAULTS.get(name, REFUSAL_FAULT)
+    return faults_at(OPERATION).get(name) or refusal_fault()
 
 
-def names_used_for(use: str, found: Iterable[Fault] = FAULTS) -> frozenset[str]:
+def names_used_for(use: str) -> frozenset[str]:
     """Return the names of the faults that have a use."""
-    return frozenset(fault.name for fault in found if use in fault.uses)
+    return frozenset(fault.name for fault in all_faults() if use in fault.uses)
 
 
 def name_used_for(use: str) -> str:

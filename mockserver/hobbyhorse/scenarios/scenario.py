@@ -17,7 +17,7 @@ from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.scenarios.fault import CALLBACK, MEDIA, TIMELINE, Fault
 from hobbyhorse.scenarios.reference import schema
-from hobbyhorse.scenarios.registry import REFUSAL_FAULT, TIMELINE_FAULTS, faults_of
+from hobbyhorse.scenarios.registry import faults_at, faults_of, refusal_fault
 
 SCHEMA = "scenario.schema.json"
 # Suggestions for an unknown name. The catalogue has families of similar names, so one is often not the right one.
@@ -115,7 +115,7 @@ def read_scenario(value: Any, name: str = "inline", where: str = "") -> Scenario
     }
     timeline = value.get("timeline")
     if timeline is not None:
-        _check_options(TIMELINE_FAULTS[timeline["move"]], timeline, f"{before}/timeline")
+        _check_options(faults_at(TIMELINE)[timeline["move"]], timeline, f"{before}/timeline")
         timeline = Trouble(timeline["move"], {name: option for name, option in timeline.items() if name != "move"})
     return Scenario(name, value.get("why", ""), moves, timeline)
 
@@ -125,7 +125,7 @@ def _read_move(written: Mapping[str, Any], role: str, where: str) -> Move:
     # On an operation, an unknown name may be a situation of some contract: `misfits` finds out.
     if fault is None and role in (MEDIA, CALLBACK):
         raise _unknown_move(written["move"], role, where, tuple(faults_of(role)))
-    _check_options(fault or REFUSAL_FAULT, written, where)
+    _check_options(fault or refusal_fault(), written, where)
     times = written.get("times", 1)
     options = {name: value for name, value in written.items() if name not in ("move", "times", "accepted")}
     return Move(written["move"], None if times == "always" else times, written.get("accepted", False), options)
@@ -198,7 +198,7 @@ def misfits(scenario: Scenario, contract: Contract) -> list[str]:
         elif role != MEDIA:
             found.append(f"{contract.key} has no operation {role!r}; it has {', '.join(contract.operations)}")
     if scenario.timeline is not None:
-        found += _misfits_fault(TIMELINE_FAULTS[scenario.timeline.kind], scenario.timeline, contract)
+        found += _misfits_fault(faults_at(TIMELINE)[scenario.timeline.kind], scenario.timeline, contract)
     return found
 
 

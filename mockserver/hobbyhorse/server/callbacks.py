@@ -49,7 +49,7 @@ from hobbyhorse.scenarios.effects import (
     Unsent,
 )
 from hobbyhorse.scenarios.fault import CALLBACK
-from hobbyhorse.scenarios.registry import CALLBACK_FAULTS
+from hobbyhorse.scenarios.registry import faults_at
 from hobbyhorse.scenarios.scenario import Move
 from hobbyhorse.worlds.jobs import Job, JobView, MediaLinks
 from hobbyhorse.worlds.world import World
@@ -277,7 +277,7 @@ class CallbackDispatcher:
 
     async def _faulted(self, delivery: QueuedCallback, move: Move) -> None:
         """Make the first attempt under a fault."""
-        fault, callbacks = CALLBACK_FAULTS[move.kind], delivery.job.contract.callbacks
+        fault, callbacks = faults_at(CALLBACK)[move.kind], delivery.job.contract.callbacks
         effect: CallbackEffect = fault.effect(callbacks, fault.complete(move.options))
         match effect:
             case Unsent():

@@ -19,7 +19,7 @@ from hobbyhorse.contract.values import Contract, find_situation
 from hobbyhorse.scenarios.armed import SUBMISSIONS, ActiveScenario
 from hobbyhorse.scenarios.effects import SILENT, Sent, WireEffect
 from hobbyhorse.scenarios.fault import MEDIA, Decided, DecidedOperation, Fault
-from hobbyhorse.scenarios.registry import MEDIA_FAULTS, operation_fault
+from hobbyhorse.scenarios.registry import faults_at, operation_fault
 from hobbyhorse.scenarios.scenario import Catalogue, Move, ScenarioError, find, misfits
 from hobbyhorse.server.operations import ROLES
 from hobbyhorse.server.request import JSON_HEADER, JournalNote, OperationRequest, OperationResponse, refusal_of
@@ -244,4 +244,4 @@ def apply_file_fault(scenario: ActiveScenario, sent: Sent, world: World) -> Faul
     if move is None:
         return None
     decided = Decided(sent=sent, random=scenario.random, now=world.clients_now())
-    return FaultedFile(*_effect(MEDIA_FAULTS[move.kind], decided, move), move)
+    return FaultedFile(*_effect(faults_at(MEDIA)[move.kind], decided, move), move)

@@ -22,8 +22,9 @@ from hobbyhorse.conformance.client.scenario_space import (
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.fault import CALLBACK, MEDIA, Option
 from hobbyhorse.scenarios.fields import Field
-from hobbyhorse.scenarios.registry import CALLBACK_FAULTS, MEDIA_FAULTS, OPERATION_FAULTS, faults_of
+from hobbyhorse.scenarios.registry import faults_of
 from tests.conftest import CONTRACTS, many
+from tests.known_faults import CALLBACK_FAULTS, MEDIA_FAULTS, OPERATION_FAULTS
 
 SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 STRATEGIES = {contract.key: scenarios(contract) for contract in CONTRACTS}

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.faults.body import HTML, NO_BODY, refuse_bodiless
-from hobbyhorse.scenarios.registry import OPERATION_FAULTS
 from tests.deciding import REFUSED, decided, under
+from tests.known_faults import OPERATION_FAULTS
 from tests.scenarios.json_values import OBJECTS
 
 

@@ -12,8 +12,8 @@ from hobbyhorse.contract.values import Callbacks
 from hobbyhorse.scenarios.effects import AfterNext, CallbackEffect, Copies, FalseFirst, Postponed, Rewritten, Unsent
 from hobbyhorse.scenarios.faults import callback
 from hobbyhorse.scenarios.fields import payload_places
-from hobbyhorse.scenarios.registry import CALLBACK_FAULTS
 from tests.conftest import CONTRACTS
+from tests.known_faults import CALLBACK_FAULTS
 
 SIGNED = next(one.callbacks for one in CONTRACTS if one.callbacks and one.callbacks.signature)
 

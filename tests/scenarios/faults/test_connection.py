@@ -8,8 +8,8 @@ import pytest
 
 from hobbyhorse.scenarios.effects import Close, Delay, Drip, Hold, Reset, Truncate, WireEffect
 from hobbyhorse.scenarios.faults import connection
-from hobbyhorse.scenarios.registry import MEDIA_FAULTS, OPERATION_FAULTS
 from tests.deciding import decided, under
+from tests.known_faults import MEDIA_FAULTS, OPERATION_FAULTS
 
 
 @pytest.mark.parametrize(

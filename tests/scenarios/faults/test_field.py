@@ -12,8 +12,8 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.effects import Sent
 from hobbyhorse.scenarios.faults.field import UNKNOWN_WORD
 from hobbyhorse.scenarios.fields import Field, has_field, places
-from hobbyhorse.scenarios.registry import OPERATION_FAULTS
 from tests.deciding import decided, under
+from tests.known_faults import OPERATION_FAULTS
 from tests.scenarios.json_values import leaves
 
 EARLIER = Sent(200, (), b"{}", "queued")

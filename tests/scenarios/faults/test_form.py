@@ -9,8 +9,8 @@ from hypothesis import given
 
 from hobbyhorse.scenarios.fault import VARIATION
 from hobbyhorse.scenarios.faults.form import EXTRA_FIELD
-from hobbyhorse.scenarios.registry import OPERATION_FAULTS
 from tests.deciding import decided, under
+from tests.known_faults import OPERATION_FAULTS
 from tests.scenarios.json_values import OBJECTS
 
 

@@ -12,9 +12,9 @@ from hobbyhorse.contract.forms.expressions import MISSING, resolve
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.faults.link import elsewhere_at
 from hobbyhorse.scenarios.fields import Urls, has_field, places
-from hobbyhorse.scenarios.registry import OPERATION_FAULTS
 from tests.conftest import CONTRACTS
 from tests.deciding import decided, under
+from tests.known_faults import OPERATION_FAULTS
 from tests.scenarios.json_values import leaves
 
 URLS: dict[str, Callable[[str, str], object]] = {

@@ -7,7 +7,7 @@ import pytest
 from hobbyhorse.contract.lifecycle import Graph, Stage
 from hobbyhorse.scenarios.fault import PlannedJob
 from hobbyhorse.scenarios.faults.timeline import NoStage, stretched
-from hobbyhorse.scenarios.registry import TIMELINE_FAULTS
+from tests.known_faults import TIMELINE_FAULTS
 
 GRAPH = Graph(
     "queued",

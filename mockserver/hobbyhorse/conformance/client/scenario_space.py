@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from hobbyhorse.contract.values import Contract, Operation
-from hobbyhorse.scenarios.fault import CALLBACK, MEDIA, TIMELINE, Fault, Option
+from hobbyhorse.scenarios.fault import CALLBACK, MEDIA, OPERATION, TIMELINE, Fault, Option
 from hobbyhorse.scenarios.options import ACCEPTED, STAGE, VALUE
-from hobbyhorse.scenarios.registry import OPERATION_FAULTS, REFUSAL_FAULT, TIMELINE_FAULTS, faults_of
+from hobbyhorse.scenarios.registry import faults_at, faults_of, refusal_fault
 from hobbyhorse.scenarios.scenario import misfits, read_scenario
 
 # Faults on one role in a generated scenario: enough for fail, recover, fail, recover. With more, most
@@ -40,7 +40,7 @@ def scenarios(contract: Contract) -> st.SearchStrategy[dict[str, Any]]:
         moves = _moves(bare, faults_of(role), contract.operations.get(role))
         by_role[role] = st.lists(moves, min_size=1, max_size=MOST_MOVES)
     timelines = [timeline for timeline in bare_timelines(contract) if fits({"timeline": timeline}, contract)]
-    timeline = _moves(timelines, TIMELINE_FAULTS)
+    timeline = _moves(timelines, faults_at(TIMELINE))
     return st.fixed_dictionaries(
         {}, optional={"moves": st.fixed_dictionaries({}, optional=by_role), "timeline": timeline}
     )
@@ -72,13 +72,13 @@ def bare_moves(contract: Contract, role: str) -> Iterator[dict[str, Any]]:
             yield {"move": name, "accepted": True}
     if operation is not None:
         for situation in operation.situations:
-            if situation not in OPERATION_FAULTS:
+            if situation not in faults_at(OPERATION):
                 yield {"move": situation}
 
 
 def bare_timelines(contract: Contract) -> Iterator[dict[str, Any]]:
     """Yield each kind of timeline, once for each stage that it can concern."""
-    for name, fault in TIMELINE_FAULTS.items():
+    for name, fault in faults_at(TIMELINE).items():
         if fault.has(STAGE.name):
             for stage in contract.graph:
                 yield {"move": name, "stage": stage.name}
@@ -89,7 +89,7 @@ def bare_timelines(contract: Contract) -> Iterator[dict[str, Any]]:
 def honest(move: dict[str, Any], operation: Operation | None) -> dict[str, Any]:
     """Return a fault, without `accepted` if its status promises that nothing has happened."""
     situations = operation.situations if operation is not None else {}
-    refusal = situations.get(move["move"]) if move["move"] not in OPERATION_FAULTS else None
+    refusal = situations.get(move["move"]) if move["move"] not in faults_at(OPERATION) else None
     status = refusal.status if refusal is not None else move.get("status")
     return {name: value for name, value in move.items() if name != "accepted" or status not in REFUSES_SAFELY}
 
@@ -97,7 +97,7 @@ def honest(move: dict[str, Any], operation: Operation | None) -> dict[str, Any]:
 def _moves(
     bare: list[dict[str, Any]], table: Mapping[str, Fault], operation: Operation | None = None
 ) -> st.SearchStrategy[dict[str, Any]]:
-    any_of = st.sampled_from(bare).flatmap(lambda move: _with_options(table.get(move["move"], REFUSAL_FAULT), move))
+    any_of = st.sampled_from(bare).flatmap(lambda move: _with_options(table.get(move["move"], refusal_fault()), move))
     return any_of.map(lambda move: honest(move, operation))
 
 
