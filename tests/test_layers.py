@@ -36,12 +36,13 @@ FORBIDDEN = {
     "contract": {"starlette", "httpx", "uvicorn"},
     "clock": {"starlette", "httpx", "uvicorn", "jsonschema_rs"},
     "media": {"starlette", "httpx", "uvicorn", "jsonschema_rs", "hypothesis"},
+    "scenarios": {"asyncio", "socket", "starlette", "httpx", "uvicorn", "hypothesis"},
     "server": {"hypothesis", "typer", "rich"},
     "worlds": {"hypothesis", "starlette", "httpx", "uvicorn"},
     "conformance": {"starlette", "uvicorn", "typer", "rich"},
     "proxy": {"starlette", "httpx", "uvicorn", "typer", "rich"},
 }
-"""The distributions that a folder must not import at all."""
+"""The distributions and modules that a folder must not import at all."""
 
 MOST_MODULES = 16
 """More modules than this in one folder are a list, not a structure."""

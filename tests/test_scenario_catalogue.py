@@ -19,19 +19,20 @@ from hobbyhorse.contract.forms.expressions import MISSING, Pointer, replaced, re
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET, verify
 from hobbyhorse.contract.reading import Reading, message_of, read_answer, read_callback
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.moves import CALLBACK, CALLBACK_MOVES, MEDIA, MEDIA_MOVES, MOVES, TIMELINE
+from hobbyhorse.scenarios.fault import CALLBACK, MEDIA
+from hobbyhorse.scenarios.fields import Field, Urls, payload_places
 from hobbyhorse.scenarios.scenario import (
     Move,
     Scenario,
     Trouble,
     load_catalogue,
     misfits,
-    payload_places,
     read_scenario,
 )
 from hobbyhorse.worlds.jobs import Job
 from tests import specimen
 from tests.conftest import CONTRACTS
+from tests.known_faults import CALLBACK_FAULTS, MEDIA_FAULTS, OPERATION_FAULTS, TIMELINE_FAULTS
 from tests.raw_client import PATIENCE, RawClient, Seen, ask
 from tests.world import documented
 
@@ -274,7 +275,7 @@ def always(scenario: Scenario, role: str) -> bool:
 
 def meet(session: Session, role: str, move: Move) -> None:
     """Bring the job to where a fault can be met, meet it, and check whether the operation took effect."""
-    kind = move.kind if role == MEDIA or move.kind in MOVES else SITUATION
+    kind = move.kind if role == MEDIA or move.kind in OPERATION_FAULTS else SITUATION
     if role not in ("submit", "run") and needs_the_end(role, move):
         session.advance(ENOUGH)
     before = session.jobs()
@@ -297,7 +298,8 @@ def needs_the_end(role: str, move: Move) -> bool:
         return True
     if move.kind == "private_links":
         return True
-    return move.kind in MOVES and MOVES[move.kind].family == "field" and field_of(role, move) == "video_url"
+    fault = OPERATION_FAULTS.get(move.kind)
+    return fault is not None and isinstance(fault.needs, Field) and field_of(role, move) == "video_url"
 
 
 def check_usual_response(session: Session, role: str) -> None:
@@ -345,18 +347,20 @@ def test_a_server_without_faults_fails_the_check_of_each_scenario(
 
 
 def test_each_kind_of_fault_has_a_check_and_a_scenario() -> None:
-    assert OPERATION_CHECKS.keys() == MOVES.keys() | {SITUATION}
-    assert MEDIA_CHECKS.keys() == MEDIA_MOVES.keys()
-    assert CALLBACK_CHECKS.keys() == CALLBACK_MOVES.keys()
-    assert TIMELINE_CHECKS.keys() == TIMELINE.keys()
+    assert OPERATION_CHECKS.keys() == OPERATION_FAULTS.keys() | {SITUATION}
+    assert MEDIA_CHECKS.keys() == MEDIA_FAULTS.keys()
+    assert CALLBACK_CHECKS.keys() == CALLBACK_FAULTS.keys()
+    assert TIMELINE_CHECKS.keys() == TIMELINE_FAULTS.keys()
     used = [scenario for scenario, _ in ONCE.values()]
     kinds = {(role, move.kind) for scenario in used for role, moves in scenario.moves.items() for move in moves}
-    assert {kind for role, kind in kinds if role == MEDIA} == MEDIA_MOVES.keys()
-    assert {kind for role, kind in kinds if role == CALLBACK} == CALLBACK_MOVES.keys()
-    assert {kind for role, kind in kinds if role not in (MEDIA, CALLBACK)} >= MOVES.keys()
-    possible = {kind for kind in TIMELINE if any(not misfits(_timeline(kind), contract) for contract in CONTRACTS)}
+    assert {kind for role, kind in kinds if role == MEDIA} == MEDIA_FAULTS.keys()
+    assert {kind for role, kind in kinds if role == CALLBACK} == CALLBACK_FAULTS.keys()
+    assert {kind for role, kind in kinds if role not in (MEDIA, CALLBACK)} >= OPERATION_FAULTS.keys()
+    possible = {
+        kind for kind in TIMELINE_FAULTS if any(not misfits(_timeline(kind), contract) for contract in CONTRACTS)
+    }
     assert {scenario.timeline.kind for scenario in used if scenario.timeline is not None} == possible
-    assert possible == TIMELINE.keys() - {"expire"}, "a provider has jobs that expire: add a scenario for it"
+    assert possible == TIMELINE_FAULTS.keys() - {"expire"}, "a provider has jobs that expire: add a scenario for it"
 
 
 def _timeline(kind: str) -> Scenario:
@@ -572,7 +576,9 @@ def _moved(session: Session, role: str, move: Move, change: Callable[[str, str],
     seen, usual = session.ask(role), session.usual(role)
     assert (seen.end, seen.status) == ("whole", usual.status)
     bindings = session.contract.operations[role].bindings
-    names = [name for name in MOVES[move.kind].names if name in bindings]
+    needs = OPERATION_FAULTS[move.kind].needs
+    assert isinstance(needs, Urls)
+    names = [name for name in needs.bound if name in bindings]
     places = [place.pointer for name in names for place in bindings[name].response]
     expected, found = usual.json, []
     for pointer in places:

@@ -12,6 +12,7 @@ from hobbyhorse.contract.lifecycle import Graph, Stage, lay, stage_at
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios import armed as module
 from hobbyhorse.scenarios.armed import ActiveScenario, ArmedScenario, ArmedScenarios, lay_troubled
+from hobbyhorse.scenarios.faults.timeline import LATE_SHARE, SLOW_SHARE
 from hobbyhorse.scenarios.scenario import ScenarioError, Trouble, read_scenario
 from hobbyhorse.worlds.jobs import PACES, pace
 from tests.conftest import CONTRACTS, contracts_that
@@ -82,7 +83,7 @@ def test_the_moments_of_a_slow_or_late_job_ascend_and_it_ends_at_its_share_of_th
     name: str, kind: str, contract: Contract
 ) -> None:
     longest = contract.polling.longest_wait
-    share = {"slow": module.SLOW_SHARE, "late_success": module.LATE_SHARE}[kind]
+    share = {"slow": SLOW_SHARE, "late_success": LATE_SHARE}[kind]
     timeline, _ = lay_troubled(contract.graph, 1_000.0, pace(name, Random(3)), Trouble(kind), longest)
     moments = [moment for moment, _ in timeline]
     assert all(earlier <= later for earlier, later in pairwise(moments))

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from hobbyhorse.conformance.client.scenario_space import deviations, scenarios
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.moves import CALLBACK, CALLBACK_MOVES, MEDIA, MEDIA_MOVES, MOVES, TIMELINE
+from hobbyhorse.scenarios.fault import CALLBACK, MEDIA
+from hobbyhorse.scenarios.fields import Urls, payload_places
 from hobbyhorse.scenarios.scenario import (
     Move,
     Scenario,
@@ -23,16 +24,18 @@ from hobbyhorse.scenarios.scenario import (
     find,
     load_catalogue,
     misfits,
-    payload_places,
     read_scenario,
 )
 from tests.conftest import CONTRACTS, ROOT, many
+from tests.known_faults import CALLBACK_FAULTS, MEDIA_FAULTS, OPERATION_FAULTS, TIMELINE_FAULTS
 
 FILES = sorted((ROOT / "fixtures" / "scenarios").glob("*.json"))
 SCHEMA = orjson.loads((ROOT / "fixtures" / "scenario.schema.json").read_bytes())
 PAGE = (ROOT / "docs" / "scenarios.md").read_text()
 LEAST = 60
-WORDS = ["why", "moves", "timeline", "move", "submit", "media", "callback", "times", "accepted", *MOVES, *TIMELINE]
+URLS = {name: fault.needs.bound for name, fault in OPERATION_FAULTS.items() if isinstance(fault.needs, Urls)}
+WORDS = ["why", "moves", "timeline", "move", "submit", "media", "callback", "times", "accepted"]
+WORDS += [*OPERATION_FAULTS, *TIMELINE_FAULTS]
 
 words = st.one_of(st.sampled_from(WORDS), st.text(max_size=5))
 json_values = st.recursive(
@@ -47,7 +50,7 @@ near_scenarios = st.fixed_dictionaries(
     optional={
         "why": json_values,
         "moves": st.dictionaries(st.sampled_from(["submit", "status", MEDIA, CALLBACK]), near_moves, max_size=2),
-        "timeline": st.builds(lambda name, more: {**more, "move": name}, st.sampled_from([*TIMELINE]), mappings),
+        "timeline": st.builds(lambda name, more: {**more, "move": name}, st.sampled_from([*TIMELINE_FAULTS]), mappings),
     },
 )
 """Values with the outline of a scenario, so that they pass the first checks."""
@@ -165,7 +168,7 @@ def test_a_scenario_applies_only_to_contracts_with_its_roles_fields_and_stages(c
         fits = misfits(read_scenario({"moves": {role: [{"move": "empty"}]}}), contract) == []
         assert fits == (role in contract.operations)
     callbacks = contract.callbacks
-    for kind in CALLBACK_MOVES:
+    for kind in CALLBACK_FAULTS:
         fits = misfits(read_scenario({"moves": {CALLBACK: [{"move": kind}]}}), contract) == []
         signature = callbacks.signature if callbacks else None
         needs: dict[str, object] = {"forged": signature, "unsigned": signature}
@@ -173,7 +176,7 @@ def test_a_scenario_applies_only_to_contracts_with_its_roles_fields_and_stages(c
         needs["null_payload"] = callbacks and payload_places(callbacks)
         assert fits == bool(needs.get(kind, callbacks)), kind
     for role, operation in contract.operations.items():
-        for kind, names in {name: kind.names for name, kind in MOVES.items() if kind.names}.items():
+        for kind, names in URLS.items():
             fits = misfits(read_scenario({"moves": {role: [{"move": kind}]}}), contract) == []
             assert fits == any(operation.bindings[name].response for name in names if name in operation.bindings)
     for kind, ending in {"fail": "failure", "cancel": "cancelled", "expire": "expired"}.items():
@@ -240,9 +243,9 @@ def test_the_catalogue_has_every_kind_of_move() -> None:
     for scenario in load_catalogue().values():
         for role, moves in scenario.moves.items():
             met[role if role in met else ""] |= {move.kind for move in moves}
-    assert set(MEDIA_MOVES) <= met[MEDIA]
-    assert set(CALLBACK_MOVES) <= met[CALLBACK]
-    assert set(MOVES) <= met[""]
+    assert set(MEDIA_FAULTS) <= met[MEDIA]
+    assert set(CALLBACK_FAULTS) <= met[CALLBACK]
+    assert set(OPERATION_FAULTS) <= met[""]
     some = {scenario.timeline.kind for scenario in load_catalogue().values() if scenario.timeline}
     possible = {
         written["timeline"]["move"] for found in CONTRACTS for written in deviations(found) if "timeline" in written

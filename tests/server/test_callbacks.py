@@ -7,7 +7,8 @@ import hashlib
 import hmac
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, get_args
 
 import httpx
 import orjson
@@ -20,11 +21,22 @@ from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET, verify
 from hobbyhorse.contract.reading import message_of, read_callback
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.moves import CALLBACK, CALLBACK_MOVES
-from hobbyhorse.scenarios.scenario import ScenarioError, payload_places, read_scenario
+from hobbyhorse.scenarios.effects import (
+    AfterNext,
+    CallbackEffect,
+    Copies,
+    FalseFirst,
+    Postponed,
+    Rewritten,
+    Unsent,
+)
+from hobbyhorse.scenarios.fault import CALLBACK
+from hobbyhorse.scenarios.fields import payload_places
+from hobbyhorse.scenarios.scenario import ScenarioError, read_scenario
 from hobbyhorse.worlds.jobs import MediaLinks
 from hobbyhorse.worlds.world import Ending
 from tests.conftest import contracts_that
+from tests.known_faults import CALLBACK_FAULTS
 from tests.world import Mock, documented
 
 pytestmark = pytest.mark.anyio
@@ -262,7 +274,7 @@ async def played(mock: Mock, contract: Contract, receiver: Receiver, move: str) 
 
 
 @calling
-@pytest.mark.parametrize("move", sorted(CALLBACK_MOVES))
+@pytest.mark.parametrize("move", sorted(CALLBACK_FAULTS))
 async def test_each_attempt_has_its_kind_and_the_moment_of_its_response(
     move: str, contract: Contract, httpserver: HTTPServer
 ) -> None:
@@ -277,6 +289,48 @@ async def test_each_attempt_has_its_kind_and_the_moment_of_its_response(
     assert {one.kind for one in attempts if not one.false} == {"genuine"}
     assert {one.job for one in attempts} == {job}
     assert [one.answered for one in attempts] == [one.moment if one.acknowledged else None for one in attempts]
+
+
+EFFECTS: list[CallbackEffect] = [
+    Unsent(),
+    Copies(3),
+    Postponed(5.0),
+    AfterNext(5.0, "a note"),
+    FalseFirst(signed=False),
+    Rewritten(bytes.upper),
+]
+
+
+@calling
+@pytest.mark.parametrize("effect", EFFECTS, ids=lambda effect: type(effect).__name__)
+async def test_the_dispatcher_performs_every_effect(
+    effect: CallbackEffect, contract: Contract, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An effect that the dispatcher forgets to perform would make no attempt at all."""
+    name = "late"
+    made_up = replace(CALLBACK_FAULTS[name], effect=lambda callbacks, options: effect)
+    monkeypatch.setattr("hobbyhorse.server.callbacks.faults_at", lambda place: {**CALLBACK_FAULTS, name: made_up})
+    mock, receiver = Mock([contract]), Receiver(httpserver)
+    await played(mock, contract, receiver, name)
+    notes = [(one.note, one.kind) for one in mock.fake.callback_dispatcher().attempts]
+    genuine, false = (name, "genuine"), (name, name)
+    assert sorted(notes) == sorted(
+        {
+            Unsent: [genuine],
+            Copies: [("", "genuine"), genuine, genuine],
+            Postponed: [genuine],
+            AfterNext: [("a note", "genuine")],
+            FalseFirst: [false, ("", "genuine")],
+            Rewritten: [genuine],
+        }[type(effect)]
+    )
+    bodies = [body for _, body in receiver.received]
+    assert len(bodies) == (0 if isinstance(effect, Unsent) else len(notes))
+    assert [body == body.upper() for body in bodies] == [isinstance(effect, Rewritten)] * len(bodies)
+
+
+def test_every_effect_on_a_callback_is_among_them() -> None:
+    assert {type(effect) for effect in EFFECTS} == {*get_args(CallbackEffect)}
 
 
 @calling

@@ -6,7 +6,7 @@ import pytest
 from starlette.types import Message as Event
 
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.moves import MEDIA
+from hobbyhorse.scenarios.fault import MEDIA
 from hobbyhorse.scenarios.scenario import read_scenario
 from hobbyhorse.server.file_requests import CANARY
 from hobbyhorse.worlds.jobs import MediaLinks

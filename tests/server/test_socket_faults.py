@@ -1,24 +1,21 @@
-"""Each connection fault has its documented effect on a real socket; in process it raises, or waits on the clock."""
+"""Each wire effect is what its record says on a real socket; in process it raises, or waits on the clock."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import fields
+from typing import get_args
 
 import pytest
 from starlette.types import Message as Event
 from starlette.types import Receive, Scope, Send
 
 from hobbyhorse.clock.clock import ManualClock, RealClock
-from hobbyhorse.scenarios.distort import Sent
-from hobbyhorse.scenarios.moves import MEDIA_MOVES, MOVES
-from hobbyhorse.scenarios.scenario import Move
+from hobbyhorse.scenarios.effects import Close, Delay, Drip, Hold, Reset, Sent, Truncate, WireEffect
 from hobbyhorse.server.run import ServerThread
 from hobbyhorse.server.socket_faults import (
-    FAULTS,
-    SILENT,
     ClientConnection,
     Dropped,
     abandon,
@@ -31,14 +28,15 @@ from tests.raw_client import RawClient, Seen
 
 pytestmark = pytest.mark.anyio
 
+WAITING: list[WireEffect] = [Hold(3_600), Delay(3_600), Drip(3_600, 10)]
 SENT = Sent(200, ((b"content-type", b"text/plain"),), b"0123456789")
 
 
 class Faulty:
-    """An ASGI application that sends `SENT` through one fault, and keeps the handovers."""
+    """An ASGI application that sends `SENT` with one effect, and keeps the handovers."""
 
-    def __init__(self, move: Move) -> None:
-        self.move = move
+    def __init__(self, effect: WireEffect | None) -> None:
+        self.effect = effect
         self.handovers: list[Handover] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,12 +47,12 @@ class Faulty:
             await send({"type": "lifespan.shutdown.complete"})
             return
         self.handovers.append(handover := Handover(0.0))
-        await send_with_fault(self.move, SENT, ClientConnection(scope, receive, send, RealClock(), handover))
+        await send_with_fault(self.effect, SENT, ClientConnection(scope, receive, send, RealClock(), handover))
 
 
 @contextmanager
-def served(kind: str, **options: Any) -> Iterator[tuple[Faulty, str]]:
-    app = Faulty(Move(kind, options=options))
+def served(effect: WireEffect | None) -> Iterator[tuple[Faulty, str]]:
+    app = Faulty(effect)
     server = ServerThread(app)
     try:
         yield app, server.url
@@ -62,60 +60,52 @@ def served(kind: str, **options: Any) -> Iterator[tuple[Faulty, str]]:
         server.stop()
 
 
-def read(kind: str, **options: Any) -> tuple[Seen, Handover]:
-    """Return a client's view of a fault on a real socket, and the handover of the response."""
-    with served(kind, **options) as (app, url), RawClient("GET", url) as client:
+def read(effect: WireEffect | None) -> tuple[Seen, Handover]:
+    """Return a client's view of an effect on a real socket, and the handover of the response."""
+    with served(effect) as (app, url), RawClient("GET", url) as client:
         return client.read(), app.handovers[0]
 
 
-def test_every_transport_fault_of_the_catalogue_has_an_effect() -> None:
-    transport = {name for name, kind in {**MOVES, **MEDIA_MOVES}.items() if kind.family == "transport"}
-    assert transport <= FAULTS.keys()
-    assert FAULTS.keys() >= SILENT
-
-
-def test_a_fault_of_the_body_is_sent_whole() -> None:
-    seen, handover = read("html_page")
+def test_a_response_without_an_effect_is_sent_whole() -> None:
+    seen, handover = read(None)
     assert (seen.end, seen.status, seen.body, handover.whole) == ("whole", 200, b"0123456789", True)
 
 
-@pytest.mark.parametrize("kind", ["empty", "accept_then_drop"])
-def test_a_closed_connection_ends_without_a_byte(kind: str) -> None:
-    seen, handover = read(kind)
+def test_a_closed_connection_ends_without_a_byte() -> None:
+    seen, handover = read(Close())
     assert (seen.end, seen.head, handover.whole) == ("eof", b"", False)
 
 
 def test_a_reset_reaches_the_client_as_a_reset() -> None:
-    seen, handover = read("reset_peer")
+    seen, handover = read(Reset())
     assert (seen.end, seen.head, handover.whole) == ("reset", b"", False)
 
 
-def test_a_timeout_closes_without_a_byte_when_it_ends() -> None:
-    seen, handover = read("timeout", seconds=0)
+def test_a_held_connection_closes_without_a_byte_when_the_hold_ends() -> None:
+    seen, handover = read(Hold(0))
     assert (seen.end, seen.head, handover.whole) == ("eof", b"", False)
 
 
-@pytest.mark.parametrize("kind", ["truncate", "truncated"])
 @pytest.mark.parametrize(("keep", "body"), [(0.0, b""), (0.5, b"01234"), (0.99, b"012345678")])
-def test_a_truncated_body_is_shorter_than_declared(kind: str, keep: float, body: bytes) -> None:
-    seen, handover = read(kind, keep=keep)
+def test_a_truncated_body_is_shorter_than_declared(keep: float, body: bytes) -> None:
+    seen, handover = read(Truncate(keep))
     assert (seen.end, seen.length, seen.body, handover.whole) == ("eof", 10, body, False)
 
 
 @pytest.mark.parametrize("pieces", [1, 3, 10, 50])
 def test_a_slow_body_arrives_whole(pieces: int) -> None:
-    seen, handover = read("slow_body", seconds=0, pieces=pieces)
+    seen, handover = read(Drip(0, pieces))
     assert (seen.end, seen.body, handover.whole) == ("whole", b"0123456789", True)
 
 
 def test_a_late_response_arrives_whole() -> None:
-    seen, handover = read("latency", seconds=0)
+    seen, handover = read(Delay(0))
     assert (seen.end, seen.body, handover.whole) == ("whole", b"0123456789", True)
 
 
-@pytest.mark.parametrize("kind", ["timeout", "latency", "slow_body"])
-def test_a_server_that_stops_aborts_the_connections_that_a_fault_holds(kind: str) -> None:
-    with served(kind, seconds=3_600) as (app, url), RawClient("GET", url) as client:
+@pytest.mark.parametrize("effect", WAITING, ids=str)
+def test_a_server_that_stops_aborts_the_connections_that_an_effect_holds(effect: WireEffect) -> None:
+    with served(effect) as (app, url), RawClient("GET", url) as client:
         while not app.handovers:
             client.readable(0.01)
     assert client.seen.end == "open"
@@ -144,8 +134,8 @@ class InProcess:
     def leave(self) -> None:
         self._left.set()
 
-    def begin(self, kind: str, **options: Any) -> asyncio.Task[None]:
-        return asyncio.ensure_future(send_with_fault(Move(kind, options=options), self.sent, self.client))
+    def begin(self, effect: WireEffect) -> asyncio.Task[None]:
+        return asyncio.ensure_future(send_with_fault(effect, self.sent, self.client))
 
     async def advance(self, seconds: float) -> None:
         """Advance the clock, and let the fault run until its next wait."""
@@ -165,7 +155,7 @@ async def turns(count: int = 20) -> None:
 
 async def test_latency_sends_nothing_before_its_seconds_have_passed() -> None:
     exchange = InProcess()
-    task = exchange.begin("latency", seconds=7)
+    task = exchange.begin(Delay(7))
     await turns()
     await exchange.clock.advance(6.9)
     assert exchange.events == []
@@ -177,7 +167,7 @@ async def test_latency_sends_nothing_before_its_seconds_have_passed() -> None:
 
 async def test_a_slow_body_sends_its_pieces_at_equal_distances() -> None:
     exchange = InProcess()
-    task = exchange.begin("slow_body", seconds=8, pieces=4)
+    task = exchange.begin(Drip(8, 4))
     await turns()
     assert exchange.bodies == [b"012"]
     await exchange.advance(1.9)
@@ -195,7 +185,7 @@ async def test_a_slow_body_sends_its_pieces_at_equal_distances() -> None:
 @pytest.mark.parametrize(("size", "pieces"), [(0, 10), (1, 10), (10, 3), (10, 10), (10, 11), (100, 7)])
 async def test_the_pieces_of_a_slow_body_are_the_body(size: int, pieces: int) -> None:
     exchange = InProcess(Sent(200, (), bytes(range(size))))
-    task = exchange.begin("slow_body", seconds=1, pieces=pieces)
+    task = exchange.begin(Drip(1, pieces))
     await turns()
     for _ in range(pieces):
         await exchange.advance(1)
@@ -204,10 +194,10 @@ async def test_the_pieces_of_a_slow_body_are_the_body(size: int, pieces: int) ->
     assert len(exchange.bodies) <= pieces
 
 
-@pytest.mark.parametrize("kind", ["latency", "timeout", "slow_body"])
-async def test_a_wait_ends_when_the_client_leaves(kind: str) -> None:
+@pytest.mark.parametrize("effect", WAITING, ids=str)
+async def test_a_wait_ends_when_the_client_leaves(effect: WireEffect) -> None:
     exchange = InProcess()
-    task = exchange.begin(kind, seconds=3_600)
+    task = exchange.begin(effect)
     await turns()
     exchange.leave()
     await asyncio.wait_for(task, 30)
@@ -216,24 +206,30 @@ async def test_a_wait_ends_when_the_client_leaves(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("empty", "without a response"),
-        ("accept_then_drop", "without a response"),
-        ("reset_peer", "was reset"),
-        ("truncate", "broke off"),
-    ],
+    ("effect", "message"),
+    [(Close(), "without a response"), (Reset(), "was reset"), (Truncate(0.5), "broke off")],
+    ids=str,
 )
-async def test_a_fault_that_ends_the_connection_raises_dropped(kind: str, message: str) -> None:
+async def test_an_effect_that_ends_the_connection_raises_dropped(effect: WireEffect, message: str) -> None:
     exchange = InProcess()
     with pytest.raises(Dropped, match=message):
-        await exchange.begin(kind)
+        await exchange.begin(effect)
     assert not exchange.handover.whole
+
+
+@pytest.mark.parametrize("kind", get_args(WireEffect))
+async def test_the_server_performs_every_effect(kind: type[WireEffect]) -> None:
+    """An effect that the server forgets to perform would send nothing, and leave no trace of that."""
+    exchange = InProcess()
+    task = exchange.begin(kind(*[1 for _ in fields(kind)]))
+    await turns()
+    await exchange.advance(1)
+    assert (task.exception() is not None) or exchange.bodies
 
 
 async def test_a_timeout_raises_dropped_when_it_ends() -> None:
     exchange = InProcess()
-    task = exchange.begin("timeout", seconds=60)
+    task = exchange.begin(Hold(60))
     await turns()
     await exchange.clock.advance(60)
     with pytest.raises(Dropped, match="never responded"):

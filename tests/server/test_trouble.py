@@ -16,7 +16,7 @@ from hobbyhorse.conformance.client.scenario_space import deviations, scenarios
 from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.armed import SUBMISSIONS
-from hobbyhorse.scenarios.moves import FILE_URLS, JOB_URLS
+from hobbyhorse.scenarios.fields import FILE_URLS, JOB_URLS
 from hobbyhorse.scenarios.scenario import Scenario, ScenarioError, misfits, read_scenario
 from hobbyhorse.server.socket_faults import Dropped
 from hobbyhorse.server.trouble import HEADER

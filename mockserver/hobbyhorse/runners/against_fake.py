@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from hobbyhorse.conformance.client.cases import CROWD, KILLED, LONG, MOVED, ONCE, TWICE, Case
+from hobbyhorse.conformance.client.planning import HELD
 from hobbyhorse.contract.example_orders import order_for
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract, Model
@@ -309,7 +310,7 @@ class CommandRunner:
         """Wait until the client waits for a response that will not come; return False if it ends before."""
         until = time.monotonic() + self.limit
         while time.monotonic() < until:
-            if any(exchange.move == "timeout" for exchange in world.journal):
+            if any(exchange.move == HELD["move"] for exchange in world.journal):
                 return True
             if running.ended:
                 return False

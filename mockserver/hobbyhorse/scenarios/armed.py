@@ -14,21 +14,17 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from hobbyhorse.contract.lifecycle import Graph, Lasting, Stage, Timeline, lay
+from hobbyhorse.contract.lifecycle import Graph, Lasting, Stage, Timeline
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.scenario import CLASSES, Move, Scenario, ScenarioError, Trouble, misfits, stage_of
+from hobbyhorse.scenarios.fault import TIMELINE, PlannedJob
+from hobbyhorse.scenarios.registry import faults_at
+from hobbyhorse.scenarios.scenario import Move, Scenario, ScenarioError, Trouble, misfits
 
 SUBMISSIONS = frozenset({"submit", "run"})
 # Armed scenarios per world. Each submission walks the list; a test that arms more has forgotten to disarm.
 MOST_ARMED = 1_000
 # Active scenarios kept for requests without a job (list, models, health): the oldest one can no longer be met by them.
 MOST_RECENT = 100
-# The default end of a `late_success`, in multiples of the longest wait that the contract documents for a client: safely
-# after a deadline at that wait.
-LATE_SHARE = 1.5
-# The default end of a `slow` job, likewise: just before that wait, so that a client that is patient enough gets the
-# video.
-SLOW_SHARE = 0.9
 
 
 @dataclass(slots=True, eq=False)
@@ -135,13 +131,8 @@ class ActiveScenario:
         trouble = self.scenario.timeline
         if trouble is None:
             return
-        if trouble.kind == "stuck":
-            shown = stage is stage_of(trouble, self.contract.graph)
-        else:
-            # A slow or late job is met by a poll that finds it unfinished; one of 0 s can only be seen at its end.
-            immediate = trouble.options.get("seconds") == 0
-            shown = stage.terminal if trouble.kind in CLASSES or immediate else not stage.terminal
-        if shown:
+        fault = faults_at(TIMELINE)[trouble.kind]
+        if fault.seen(fault.complete(trouble.options), stage, self.contract.graph):
             self.armed.met["timeline"] += 1
 
 
@@ -261,24 +252,7 @@ def lay_troubled(
     graph: Graph, start: float, lasting: Lasting, trouble: Trouble, longest_wait: float
 ) -> tuple[Timeline, tuple[str | None, str | None]]:
     """Return the timeline of a job under a timeline fault, and the code and message of its error."""
-    if trouble.kind in CLASSES or trouble.kind == "stuck":
-        timeline = lay(graph, start, lasting, stage_of(trouble, graph).name)
-    else:
-        timeline = lay(graph, start, lasting)
-    seconds = trouble.options.get("seconds")
-    if seconds is None and trouble.kind == "late_success":
-        seconds = longest_wait * LATE_SHARE
-    if seconds is None and trouble.kind == "slow":
-        seconds = longest_wait * SLOW_SHARE
-    if seconds is not None:
-        timeline = _stretched(timeline, seconds)
-    return timeline, (trouble.options.get("code"), trouble.options.get("message"))
-
-
-def _stretched(timeline: Timeline, seconds: float) -> Timeline:
-    """Return a timeline scaled to end `seconds` after its start; its stages keep their shares of the time."""
-    start, end = timeline[0][0], timeline[-1][0]
-    scale = seconds / (end - start) if end > start else 0.0
-    steps = [(start + (moment - start) * scale, name) for moment, name in timeline[:-1]]
-    # The end is set, not scaled: rounding must not move it past a deadline that equals `seconds`.
-    return (*steps, (start + seconds, timeline[-1][1]))
+    fault = faults_at(TIMELINE)[trouble.kind]
+    options = fault.complete(trouble.options)
+    timeline: Timeline = fault.effect(PlannedJob(graph, start, lasting, longest_wait), options)
+    return timeline, (options.get("code"), options.get("message"))

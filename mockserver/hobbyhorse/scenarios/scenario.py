@@ -12,22 +12,16 @@ from typing import Any
 import orjson
 
 from hobbyhorse.contract.folder import data_directory
-from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, resolve
-from hobbyhorse.contract.lifecycle import Graph, Stage
-from hobbyhorse.contract.message import CONSTANT
+from hobbyhorse.contract.forms.expressions import format_pointer
 from hobbyhorse.contract.schemas import Schemas
-from hobbyhorse.contract.values import Callbacks, Contract, Operation
-from hobbyhorse.scenarios.moves import CALLBACK, EVERY, MEDIA, SITUATION, TIMELINE, Kind, kinds
+from hobbyhorse.contract.values import Contract, Operation
+from hobbyhorse.scenarios.fault import CALLBACK, MEDIA, TIMELINE, Fault
+from hobbyhorse.scenarios.reference import schema
+from hobbyhorse.scenarios.registry import faults_at, faults_of, refusal_fault
 
 SCHEMA = "scenario.schema.json"
 # Suggestions for an unknown name. The catalogue has families of similar names, so one is often not the right one.
 NEAREST = 3
-# The statuses whose responses have no body (RFC 9110, sections 15.3.5, 15.3.6, 15.4.5): an HTML page cannot have them.
-NO_BODY = (204, 205, 304)
-KEY_VALUES = {"submit": "job", "status": "stage", "result": "video_url", "run": "video_url", "model": "model"}
-"""The bound name that clients read each role's response for: the field that a field fault changes by default."""
-CLASSES = {"fail": "failure", "expire": "expired", "cancel": "cancelled"}
-"""The class of the stage in which each of these timeline faults ends a job."""
 
 
 class ScenarioError(ValueError):
@@ -101,7 +95,8 @@ Catalogue = Mapping[str, Scenario]
 
 @cache
 def _schemas() -> Schemas:
-    return Schemas({SCHEMA: orjson.loads((data_directory("fixtures") / SCHEMA).read_bytes())})
+    # Generated, not read: the file beside the fixtures is for other tools.
+    return Schemas({SCHEMA: schema()})
 
 
 def read_scenario(value: Any, name: str = "inline", where: str = "") -> Scenario:
@@ -120,33 +115,34 @@ def read_scenario(value: Any, name: str = "inline", where: str = "") -> Scenario
     }
     timeline = value.get("timeline")
     if timeline is not None:
-        _check_options(TIMELINE[timeline["move"]], timeline, f"{before}/timeline")
+        _check_options(faults_at(TIMELINE)[timeline["move"]], timeline, f"{before}/timeline")
         timeline = Trouble(timeline["move"], {name: option for name, option in timeline.items() if name != "move"})
     return Scenario(name, value.get("why", ""), moves, timeline)
 
 
 def _read_move(written: Mapping[str, Any], role: str, where: str) -> Move:
-    kind = kinds(role).get(written["move"])
+    fault = faults_of(role).get(written["move"])
     # On an operation, an unknown name may be a situation of some contract: `misfits` finds out.
-    if kind is None and role in (MEDIA, CALLBACK):
-        raise _unknown_move(written["move"], role, where, tuple(kinds(role)))
-    _check_options(kind or SITUATION, written, where)
-    if written["move"] == "html_page" and written.get("status") in NO_BODY:
-        message = f"{where}/status: a response with status {written['status']} has no body, so it cannot be a page"
-        raise ScenarioError("invalid_scenario", message, "use the move 'empty_body'")
+    if fault is None and role in (MEDIA, CALLBACK):
+        raise _unknown_move(written["move"], role, where, tuple(faults_of(role)))
+    _check_options(fault or refusal_fault(), written, where)
     times = written.get("times", 1)
     options = {name: value for name, value in written.items() if name not in ("move", "times", "accepted")}
     return Move(written["move"], None if times == "always" else times, written.get("accepted", False), options)
 
 
-def _check_options(kind: Kind, written: Mapping[str, Any], where: str) -> None:
-    allowed = (*kind.options, *(EVERY if kind.family != "timeline" else ()))
+def _check_options(fault: Fault, written: Mapping[str, Any], where: str) -> None:
+    allowed = [option.name for option in fault.options]
+    if TIMELINE not in fault.stands:
+        allowed.append("times")
     if unknown := [name for name in written if name != "move" and name not in allowed]:
         raise ScenarioError(
             "invalid_scenario",
             f"{where}/{unknown[0]}: {written['move']!r} has no option {unknown[0]!r}",
             f"allowed: {', '.join(allowed) or 'none'}",
         )
+    if (invalid := fault.invalid(written)) is not None:
+        raise ScenarioError("invalid_scenario", f"{where}/{invalid.option}: {invalid.message}", invalid.hint)
 
 
 def _unknown_move(got: str, role: str, where: str, allowed: Sequence[str]) -> ScenarioError:
@@ -195,102 +191,36 @@ def misfits(scenario: Scenario, contract: Contract) -> list[str]:
             if contract.callbacks is None:
                 found.append(f"{contract.key} sends no callbacks")
                 continue
-            found += [reason for move in moves for reason in _misfits_callback(move, contract)]
+            found += [reason for move in moves for reason in _misfits_fault(faults_of(role)[move.kind], move, contract)]
         elif operation is not None:
             found += [reason for move in moves for reason in _misfits_move(move, operation, contract)]
         # Every provider serves files, which are not an operation of its contract.
         elif role != MEDIA:
             found.append(f"{contract.key} has no operation {role!r}; it has {', '.join(contract.operations)}")
     if scenario.timeline is not None:
-        found += _misfits_timeline(scenario.timeline, contract)
+        found += _misfits_fault(faults_at(TIMELINE)[scenario.timeline.kind], scenario.timeline, contract)
     return found
 
 
-def _misfits_callback(move: Move, contract: Contract) -> Iterator[str]:
-    signature = contract.callbacks.signature if contract.callbacks else None
-    if move.kind in ("forged", "unsigned") and signature is None:
-        yield f"{contract.key} does not sign its callbacks, as {move.kind!r} requires"
-    if move.kind == "stale" and (signature is None or signature.tolerance is None):
-        yield f"the signatures of {contract.key} do not expire, as 'stale' requires"
-    if move.kind == "null_payload" and contract.callbacks is not None and not payload_places(contract.callbacks):
-        yield f"a callback of {contract.key} has no payload beyond job and stage, as 'null_payload' requires"
-
-
-def payload_places(callbacks: Callbacks) -> list[Pointer]:
-    """Return the pointers to everything in a callback but the job's id, its stage and the event."""
-    bound = [binding for name, binding in callbacks.bindings.items() if name not in CONSTANT | {"job"}]
-    return [place.pointer for binding in bound for place in binding.request if place.part == "body"]
+def _misfits_fault(
+    fault: Fault, one: Move | Trouble, contract: Contract, operation: Operation | None = None
+) -> Iterator[str]:
+    return fault.misfits(fault, contract, operation, fault.complete(one.options))
 
 
 def _misfits_move(move: Move, operation: Operation, contract: Contract) -> Iterator[str]:
-    kind = kinds(operation.role).get(move.kind)
+    fault = faults_of(operation.role).get(move.kind)
     where = f"{contract.key} {operation.role}"
-    if kind is None:
+    if fault is None:
         if move.kind not in operation.situations:
-            named = (*kinds(operation.role), *operation.situations)
+            named = (*faults_of(operation.role), *operation.situations)
             near = difflib.get_close_matches(move.kind, named, NEAREST, cutoff=0.0)
             yield f"{where} has no move and no situation {move.kind!r}; the nearest are {', '.join(near)}"
         elif operation.situations[move.kind].stages and operation.situations[move.kind].status < 300:
             yield f"{where}: the situation {move.kind!r} shows a job; as a move, a situation must be a refusal"
         return
-    situation = move.options.get("situation", "server_error" if move.kind == "error_envelope" else None)
-    if situation is not None and situation not in operation.situations:
-        yield f"{where} has no situation {situation!r}; it has {', '.join(operation.situations)}"
-    shown = {stage for situation in operation.situations.values() for stage in situation.stages}
-    if move.kind == "regress" and (operation.role == "submit" or contract.graph.initial not in shown):
-        yield f"{where} never shows a job in its first stage again, as 'regress' requires"
-    if kind.names and not any(_has(operation, name) for name in kind.names):
-        yield f"{where}: no response has a URL that {move.kind!r} changes, such as {kind.names[0]!r}"
-    if kind.family == "field":
-        name = kind.needs or field_of(move, operation.role)
-        if name is None:
-            yield f"{where}: {move.kind!r} needs the option 'value' here"
-        elif not _has(operation, name):
-            yield f"{where}: no response has the value {name!r}"
-
-
-def field_of(move: Move, role: str) -> str | None:
-    """Return the bound name of the field that a fault on a role changes, or None."""
-    name: str | None = move.options.get("value") or KEY_VALUES.get(role)
-    return name
-
-
-def _has(operation: Operation, name: str) -> bool:
-    """Whether any successful response shows a bound value."""
-    # By the documented examples: a schema may allow a field that no response has.
-    binding = operation.bindings.get(name)
-    examples = [found.template.example for found in operation.situations.values() if found.status < 300]
-    places = [place for place in binding.response if place.part == "body"] if binding else []
-    return any(resolve(example, place.pointer) is not MISSING for example in examples for place in places)
-
-
-def _misfits_timeline(trouble: Trouble, contract: Contract) -> Iterator[str]:
-    if trouble.kind in CLASSES or trouble.kind == "stuck":
-        try:
-            stage_of(trouble, contract.graph)
-        except ScenarioError as error:
-            yield f"{contract.key} {error.message}"
-
-
-def stage_of(trouble: Trouble, graph: Graph) -> Stage:
-    """Return the stage in which a timeline fault ends or keeps a job. Raises ScenarioError if the contract has none."""
-    wanted = trouble.options.get("stage")
-    path = [graph[name] for name in graph.path(graph.initial)]
-    if trouble.kind == "stuck":
-        open_stages = [stage for stage in graph if not stage.terminal]
-        of_class = [stage for stage in path if stage.kind == (wanted or path[0].kind) and not stage.terminal]
-        # A stage's own name wins over its class: a contract may call a stage of another class "running".
-        named = [stage for stage in open_stages if stage.name == wanted]
-        found = named or (of_class[-1:] if trouble.options.get("last") else of_class)
-        allowed = open_stages
-    else:
-        allowed = [stage for stage in graph if stage.kind == CLASSES[trouble.kind]]
-        found = [stage for stage in allowed if wanted in (None, stage.name, stage.kind)]
-    if found:
-        return found[0]
-    raise ScenarioError(
-        "not_applicable",
-        f"has no stage {wanted or CLASSES.get(trouble.kind, 'pending')!r} to {trouble.kind} in; "
-        f"allowed: {', '.join(stage.name for stage in allowed) or 'none'}",
-        "",
-    )
+    yield from _misfits_fault(fault, move, contract, operation)
+    if fault.needs is not None:
+        reason = fault.needs.misfit(fault.name, move.options, operation)
+        if reason is not None:
+            yield f"{where}: {reason}"

@@ -16,7 +16,7 @@ The life of a callback:
   contract's; redirects are not followed.
 * Given up when the delays of the contract are used up. Nothing records that but the list of attempts.
 
-A false delivery (forged, stale, unsigned, of an unknown job) is never retried and acknowledges nothing, whatever the
+A false delivery (badly signed, too old, or of an unknown job) is never retried and acknowledges nothing, whatever the
 receiver responds: the receiver must refuse it. `redeliver` sends one attempt by hand; it has the number 0 and no
 retries.
 
@@ -28,21 +28,29 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
-import orjson
 
 from hobbyhorse.clock.quiescence import awaiting_response, together, unheld
 from hobbyhorse.clock.race import first_of
-from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
 from hobbyhorse.contract.forms.ids import ID_FORMS
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET, sign
 from hobbyhorse.contract.values import Callbacks, Situation
-from hobbyhorse.scenarios.moves import CALLBACK
-from hobbyhorse.scenarios.scenario import payload_places
+from hobbyhorse.scenarios.effects import (
+    AfterNext,
+    CallbackEffect,
+    Copies,
+    FalseFirst,
+    Postponed,
+    Rewritten,
+    Unsent,
+)
+from hobbyhorse.scenarios.fault import CALLBACK
+from hobbyhorse.scenarios.registry import faults_at
+from hobbyhorse.scenarios.scenario import Move
 from hobbyhorse.worlds.jobs import Job, JobView, MediaLinks
 from hobbyhorse.worlds.world import World
 
@@ -50,15 +58,6 @@ from hobbyhorse.worlds.world import World
 MOST_ATTEMPTS_KEPT = 1_000
 # Retries count from 1, so that 0 marks an attempt outside the schedule: redelivered by hand, or a duplicate.
 UNSCHEDULED = 0
-# A client with a single job would otherwise never get its callback; a minute leaves time for another job to end.
-OUT_OF_ORDER_SECONDS = 60.0
-# A minute: later than a client polls, so that the poll sees the end of the job first.
-LATE_SECONDS = 60.0
-# Beyond the tolerance by a minute, so that a receiver with a slightly wrong clock still finds the signature too old.
-OLDER_SECONDS = 60.0
-# Two are enough to be a duplicate.
-COUNT = 2
-WRONG_SECRET = "whsec_d3Jvbmc="
 GENUINE = "genuine"
 # A virtual clock may stand still while the receiver works; a receiver that hangs must still fail in real time.
 LEAST_REAL_SECONDS = 60.0
@@ -72,8 +71,8 @@ class CallbackAttempt:
 
     `moment` and `answered` are on the clock: when it was sent, and when the response arrived (None without one).
     `number` counts from 1, `UNSCHEDULED` is outside the schedule. `note` names the fault that changed it. `kind` is
-    `genuine`, or why the receiver must not act on it: `forged`, `stale`, `unsigned`, `unknown_job`; `job` is then the
-    job that it imitates. `world` is the handle of the job's world.
+    `genuine`, or the fault because of which the receiver must not act on it, such as `forged`; `job` is then the job
+    that it imitates. `world` is the handle of the job's world.
     """
 
     moment: float
@@ -118,7 +117,7 @@ class CallbackDispatcher:
         self.secret = secret
         # By world and job id; see "Due" above.
         self._started: set[tuple[str, str]] = set()
-        self._waiting: list[QueuedCallback] = []
+        self._waiting: list[tuple[QueuedCallback, str]] = []
         self._deliveries: dict[tuple[str, str], QueuedCallback] = {}
         self.attempts: deque[CallbackAttempt] = deque(maxlen=MOST_ATTEMPTS_KEPT)
         # Callbacks go to the receiver directly: a proxy from the environment cannot reach a loopback receiver.
@@ -159,7 +158,7 @@ class CallbackDispatcher:
         for key in [key for key in self._deliveries if key[0] == world.handle]:
             del self._deliveries[key]
         self._started = {key for key in self._started if key[0] != world.handle}
-        self._waiting = [delivery for delivery in self._waiting if delivery.world is not world]
+        self._waiting = [one for one in self._waiting if one[0].world is not world]
         if any(attempt.world == world.handle for attempt in self.attempts):
             kept = [attempt for attempt in self.attempts if attempt.world != world.handle]
             self.attempts = deque(kept, maxlen=MOST_ATTEMPTS_KEPT)
@@ -191,14 +190,14 @@ class CallbackDispatcher:
         if move is None:
             await self._deliver(delivery, 1)
         else:
-            await _FAULTS[move.kind](self, delivery, move.options)
+            await self._faulted(delivery, move)
         # This delivery is the one that the callbacks out of order have waited for.
         waiting, self._waiting = self._waiting, []
-        for other in waiting:
+        for other, note in waiting:
             if other is delivery or other.world is not delivery.world:
-                self._waiting.append(other)
+                self._waiting.append((other, note))
             else:
-                await self._deliver(other, 1, note="out of order")
+                await self._deliver(other, 1, note=note)
 
     async def _deliver(self, delivery: QueuedCallback, number: int, **how: Any) -> None:
         """Post a callback, record the attempt, and plan the next one if it was not acknowledged."""
@@ -231,14 +230,14 @@ class CallbackDispatcher:
         older: float = 0.0,
         note: str = "",
         kind: str = GENUINE,
-        payload: bool = True,
+        change: Callable[[bytes], bytes] | None = None,
         instead: QueuedCallback | None = None,
     ) -> CallbackAttempt:
         job, shown = delivery.job, instead or delivery
         view = JobView(shown.job, now, shown.job.stage(now), shown.base, shown.media)
         body = situation.template.write(view.lookup)
-        if not payload:
-            body = _without_payload(callbacks, body)
+        if change is not None:
+            body = change(body)
         headers = {"content-type": "application/json"}
         secret = secret or self.secret
         if callbacks.signature is not None and secret and signed:
@@ -276,58 +275,53 @@ class CallbackDispatcher:
             raise TimeoutError(f"no response within {deadline:g} s")
         return found[0]
 
-    async def _lost(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
+    async def _faulted(self, delivery: QueuedCallback, move: Move) -> None:
+        """Make the first attempt under a fault."""
+        fault, callbacks = faults_at(CALLBACK)[move.kind], delivery.job.contract.callbacks
+        effect: CallbackEffect = fault.effect(callbacks, fault.complete(move.options))
+        match effect:
+            case Unsent():
+                self._note_unsent(delivery, fault.name)
+            case Copies(count):
+                duplicates = [self._deliver(delivery, UNSCHEDULED, note=fault.name) for _ in range(count - 1)]
+                await together(self._deliver(delivery, 1), *duplicates)
+            case Postponed(seconds):
+                self._after(delivery, seconds, fault.name)
+            case AfterNext(seconds, note):
+                self._after_next(delivery, seconds, note)
+            case FalseFirst():
+                await self._deliver_false(delivery, effect, fault.name)
+                await self._deliver(delivery, 1)
+            case Rewritten(change):
+                # It is genuine: the job has ended as it says. Retries, if it is not acknowledged, are not changed.
+                await self._deliver(delivery, 1, note=fault.name, change=change)
+
+    def _note_unsent(self, delivery: QueuedCallback, note: str) -> None:
         """Send nothing, and record that."""
         url = str(delivery.job.order.echoed["callback_url"])
-        moment = delivery.world.clock.now()
-        self.attempts.append(
-            CallbackAttempt(
-                moment, delivery.job.id, 1, url, {}, b"", None, "not sent", "lost", world=delivery.world.handle
-            )
-        )
+        moment, job, world = delivery.world.clock.now(), delivery.job.id, delivery.world.handle
+        self.attempts.append(CallbackAttempt(moment, job, 1, url, {}, b"", None, "not sent", note, world=world))
 
-    async def _duplicate(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
-        """Deliver the same message several times concurrently."""
-        duplicates = [
-            self._deliver(delivery, UNSCHEDULED, note="duplicate") for _ in range(options.get("count", COUNT) - 1)
-        ]
-        await together(self._deliver(delivery, 1), *duplicates)
-
-    async def _late(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
-        """Deliver late."""
-        self._after(delivery, options.get("seconds", LATE_SECONDS), "late")
-
-    async def _out_of_order(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
-        """Deliver after the next callback of the same world, or after a minute."""
-        self._waiting.append(delivery)
+    def _after_next(self, delivery: QueuedCallback, seconds: float, note: str) -> None:
+        """Deliver after the next callback of the same world, or after some seconds."""
+        self._waiting.append((delivery, note))
 
         async def action() -> None:
-            if delivery in self._waiting:
-                self._waiting.remove(delivery)
-                await self._deliver(delivery, 1, note="out of order")
+            if (delivery, note) in self._waiting:
+                self._waiting.remove((delivery, note))
+                await self._deliver(delivery, 1, note=note)
 
         clock = delivery.world.clock
-        clock.at(clock.now() + OUT_OF_ORDER_SECONDS, action)
+        clock.at(clock.now() + seconds, action)
 
-    async def _forged(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
-        """Deliver with a wrong signature, then correctly."""
-        await self._deliver(delivery, 1, secret=WRONG_SECRET, note="forged", kind="forged")
-        await self._deliver(delivery, 1)
+    async def _deliver_false(self, delivery: QueuedCallback, effect: FalseFirst, name: str) -> None:
+        """Deliver a callback on which the receiver must not act."""
+        instead = self._stranger(delivery) if effect.stranger else None
+        signing = {"secret": effect.secret, "signed": effect.signed, "older": effect.older}
+        await self._deliver(delivery, 1, **signing, note=name, kind=name, instead=instead)
 
-    async def _stale(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
-        """Deliver with a valid signature that is too old, then correctly."""
-        signature = delivery.job.contract.callbacks and delivery.job.contract.callbacks.signature
-        older = ((signature and signature.tolerance) or 0.0) + OLDER_SECONDS
-        await self._deliver(delivery, 1, older=older, note="stale", kind="stale")
-        await self._deliver(delivery, 1)
-
-    async def _unsigned(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
-        """Deliver without a signature, then correctly."""
-        await self._deliver(delivery, 1, signed=False, note="unsigned", kind="unsigned")
-        await self._deliver(delivery, 1)
-
-    async def _unknown_job(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
-        """Deliver the message of a job that does not exist, correctly signed, then the real one."""
+    def _stranger(self, delivery: QueuedCallback) -> QueuedCallback:
+        """Return the callback of a job that does not exist, otherwise the same."""
         job, world = delivery.job, delivery.world
         # The scenario's generator: a fault must not change the ids of the jobs that follow.
         random = job.active_scenario.random if job.active_scenario is not None else world.random
@@ -336,16 +330,7 @@ class CallbackDispatcher:
             job, id=contract.job_id_prefix + ID_FORMS[contract.job_id_form](random, job.created), active_scenario=None
         )
         message_id = str(uuid.UUID(int=random.getrandbits(128), version=4))
-        other = replace(delivery, job=unknown, message_id=message_id)
-        await self._deliver(delivery, 1, note="unknown_job", kind="unknown_job", instead=other)
-        await self._deliver(delivery, 1)
-
-    async def _null_payload(self, delivery: QueuedCallback, options: Mapping[str, Any]) -> None:
-        """Deliver a message with null for everything but the job, its stage and the event.
-
-        It is genuine: the job has ended as it says. Retries, if it is not acknowledged, carry the payload.
-        """
-        await self._deliver(delivery, 1, note="null_payload", payload=False)
+        return replace(delivery, job=unknown, message_id=message_id)
 
     def _after(self, delivery: QueuedCallback, seconds: float, note: str) -> None:
         async def action() -> None:
@@ -356,26 +341,3 @@ class CallbackDispatcher:
     async def close(self) -> None:
         """Close the connections to all receivers."""
         await self._client.aclose()
-
-
-_FAULTS: Mapping[str, Callable[[CallbackDispatcher, QueuedCallback, Mapping[str, Any]], Awaitable[None]]] = {
-    "lost": CallbackDispatcher._lost,
-    "duplicate": CallbackDispatcher._duplicate,
-    "late": CallbackDispatcher._late,
-    "out_of_order": CallbackDispatcher._out_of_order,
-    "forged": CallbackDispatcher._forged,
-    "stale": CallbackDispatcher._stale,
-    "unsigned": CallbackDispatcher._unsigned,
-    "unknown_job": CallbackDispatcher._unknown_job,
-    "null_payload": CallbackDispatcher._null_payload,
-}
-"""The replacement for the first attempt, by the name of the fault."""
-
-
-def _without_payload(callbacks: Callbacks, body: bytes) -> bytes:
-    """Return a message with null in its payload fields."""
-    value = orjson.loads(body)
-    for pointer in payload_places(callbacks):
-        if resolve(value, pointer) is not MISSING:
-            value = replaced(value, pointer, None)
-    return orjson.dumps(value)

@@ -18,8 +18,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.distort import Sent
-from hobbyhorse.scenarios.moves import MEDIA
+from hobbyhorse.scenarios.effects import Sent
+from hobbyhorse.scenarios.fault import MEDIA
 from hobbyhorse.scenarios.scenario import Move
 from hobbyhorse.server.request import (
     JSON_HEADER,
@@ -32,7 +32,6 @@ from hobbyhorse.server.request import (
     requested_origin,
 )
 from hobbyhorse.server.socket_faults import (
-    SILENT,
     ClientConnection,
     abandon,
     connection,
@@ -130,12 +129,12 @@ class FileRequests:
         if scenario is None or call.scope["method"] != "GET" or scenario.peek(MEDIA) is None:
             return await self.routes()(call.scope, call.receive, call.send_noted)
         captured = await capture(self.routes(), call.scope, call.receive)
-        move, sent = apply_file_fault(scenario, captured, call.world)
-        if move is None:
-            return await call.client(call.send_noted).whole(sent)
-        call.entry.begin((), len(sent.body))
-        call.note(0 if move.kind in SILENT else sent.status, move)
-        return await send_with_fault(move, sent, call.client(call.send))
+        faulted = apply_file_fault(scenario, captured, call.world)
+        if faulted is None:
+            return await call.client(call.send_noted).whole(captured)
+        call.entry.begin((), len(faulted.sent.body))
+        call.note(faulted.status, faulted.move)
+        return await send_with_fault(faulted.wire, faulted.sent, call.client(call.send))
 
     async def serve_other_origin(self, kind: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to a request that reached one of the other origins, and record its sender."""

@@ -155,7 +155,7 @@ async def respond(call: OperationRequest) -> None:
     scope, send, entry, result = call.scope, call.send, call.entry, call.result
     if isinstance(result, FaultedResponse):
         client = ClientConnection(scope, call.receive, send, call.world.clock, entry)
-        await send_with_fault(result.move, result.sent, client)
+        await send_with_fault(result.wire, result.sent, client)
         return
     # One turn of the event loop: responses that are ready together leave together, and wake their client once.
     await _turn()

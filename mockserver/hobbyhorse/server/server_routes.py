@@ -14,8 +14,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hobbyhorse.contract.folder import data_directory
+from hobbyhorse.scenarios.object_store import NOT_FOUND, FileRefusal
 from hobbyhorse.server.files import host as media
-from hobbyhorse.server.files.refusals import REFUSALS, FileRefusal
 from hobbyhorse.worlds.signed_links import LinkError
 from hobbyhorse.worlds.world import Worlds
 
@@ -73,7 +73,7 @@ class ServerRoutes:
         except LinkError as error:
             return media.refusal(FileRefusal(403, error.code, str(error)))
         if world is None or job is None or job.stage(world.clock.now()).kind != "success":
-            return media.refusal(REFUSALS["not_found"])
+            return media.refusal(NOT_FOUND)
         return await media.serve(self.renderer(), job, names["file"], request)
 
     async def _fixture(self, request: Request) -> Response:

@@ -1,9 +1,7 @@
-"""Faults of the connection: late, slow, broken off, reset; through the server's own transport.
+"""Performs the effects on a connection: late, slow, broken off, reset; through the server's own transport.
 
-`FAULTS` maps each fault to its effect: `latency` delays the response, `slow_body` sends the body in pieces,
-`truncate` and `truncated` declare the whole length and break off, `timeout` never responds, `empty` and
-`accept_then_drop` close the connection without a byte, `reset_peer` resets it. Every other fault changes bytes, not
-the connection: the response is sent whole.
+`scenarios/effects.py` defines the effects. It has no socket, and this module knows no fault. A fault without an effect
+on the connection changes bytes: the response is sent whole.
 
 ASGI has no event for any of this; an application can only send a response or raise, and then the server responds 500.
 So `server.transport` passes the asyncio transport of each connection in an ASGI extension, and the effects act on it:
@@ -25,31 +23,18 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
 from hobbyhorse.clock.clock import Clock
 from hobbyhorse.clock.race import client_gone, first_of
-from hobbyhorse.scenarios.distort import Sent
-from hobbyhorse.scenarios.scenario import Move
+from hobbyhorse.scenarios.effects import Close, Delay, Drip, Hold, Reset, Sent, Truncate, WireEffect
 from hobbyhorse.worlds.journal import Handover
 
 TRANSPORT = "hobbyhorse.server.transport"
 """The name of the ASGI extension that holds the connection's transport."""
-# Longer than a careless client waits between bytes, short enough for a test in real time.
-LATE_SECONDS, DRIP_SECONDS = 5.0, 5.0
-# Enough pieces that a client reads several times, few enough that each still has bytes of a small JSON body.
-DRIP_PIECES = 10
-# An hour: beyond the read timeout of any client, so that the client is always the one to give up.
-HOLD_SECONDS = 3_600.0
-# Half of the body: cut inside it for every length, with bytes on both sides.
-KEEP = 0.5
-SILENT = frozenset({"timeout", "reset_peer", "empty", "accept_then_drop"})
-"""The faults that send nothing at all."""
 
 
 class Dropped(ConnectionError):
@@ -134,52 +119,42 @@ async def abandon(scope: Scope) -> None:
     await asyncio.sleep(0)  # uvicorn must see the lost connection first, or it logs a missing response
 
 
-async def send_with_fault(move: Move, sent: Sent, client: ClientConnection) -> None:
-    """Send a response through a connection fault; without one it is sent whole."""
-    fault = FAULTS.get(move.kind)
+async def send_with_fault(effect: WireEffect | None, sent: Sent, client: ClientConnection) -> None:
+    """Send a response with an effect on its connection; without one it is sent whole."""
     try:
-        await (client.whole(sent) if fault is None else fault(sent, move.options, client))
+        await (client.whole(sent) if effect is None else _perform(effect, sent, client))
     except asyncio.CancelledError:  # the server stops while the fault waits
         await abandon(client.scope)
 
 
-WireFault = Callable[[Sent, Mapping[str, Any], ClientConnection], Awaitable[None]]
+async def _perform(effect: WireEffect, sent: Sent, client: ClientConnection) -> None:
+    match effect:
+        case Delay(seconds):
+            if await _waited(client, seconds):
+                await client.whole(sent)
+        case Hold(seconds):
+            if await _waited(client, seconds):
+                await client.hang_up("the server never responded")
+        case Reset():
+            await client.hang_up("the connection was reset", reset=True)
+        case Close():
+            await client.hang_up("the connection was closed without a response")
+        case Truncate(keep):
+            await client.start(sent)
+            part = sent.body[: int(len(sent.body) * keep)]
+            await client.send({"type": "http.response.body", "body": part, "more_body": True})
+            await client.hang_up("the body broke off")
+        case Drip(seconds, pieces):
+            await _drip(sent, seconds, pieces, client)
 
 
-async def _latency(sent: Sent, options: Mapping[str, Any], client: ClientConnection) -> None:
-    if await _waited(client, options.get("seconds", LATE_SECONDS)):
-        await client.whole(sent)
-
-
-async def _timeout(sent: Sent, options: Mapping[str, Any], client: ClientConnection) -> None:
-    if await _waited(client, options.get("seconds", HOLD_SECONDS)):
-        await client.hang_up("the server never responded")
-
-
-async def _reset(sent: Sent, options: Mapping[str, Any], client: ClientConnection) -> None:
-    await client.hang_up("the connection was reset", reset=True)
-
-
-async def _close(sent: Sent, options: Mapping[str, Any], client: ClientConnection) -> None:
-    await client.hang_up("the connection was closed without a response")
-
-
-async def _truncate(sent: Sent, options: Mapping[str, Any], client: ClientConnection) -> None:
-    await client.start(sent)
-    part = sent.body[: int(len(sent.body) * options.get("keep", KEEP))]
-    await client.send({"type": "http.response.body", "body": part, "more_body": True})
-    await client.hang_up("the body broke off")
-
-
-async def _slow_body(sent: Sent, options: Mapping[str, Any], client: ClientConnection) -> None:
-    pieces = options.get("pieces", DRIP_PIECES)
-    pause = options.get("seconds", DRIP_SECONDS) / pieces
+async def _drip(sent: Sent, seconds: float, pieces: int, client: ClientConnection) -> None:
     # Rounded up, so that there are at most `pieces`; at least one byte, so that an empty body ends.
     size = -(-len(sent.body) // pieces) or 1
     await client.start(sent)
     for at in range(0, len(sent.body) - size, size):
         await client.send({"type": "http.response.body", "body": sent.body[at : at + size], "more_body": True})
-        if not await _waited(client, pause):
+        if not await _waited(client, seconds / pieces):
             return
     await client.end(sent, sent.body[(len(sent.body) - 1) // size * size :])
 
@@ -187,16 +162,3 @@ async def _slow_body(sent: Sent, options: Mapping[str, Any], client: ClientConne
 async def _waited(client: ClientConnection, seconds: float) -> bool:
     """Wait on the clock; return False as soon as the client has disconnected."""
     return await first_of(client_gone(client.receive), client.clock.sleep_until(client.clock.now() + seconds)) == 1
-
-
-FAULTS: Mapping[str, WireFault] = {
-    "latency": _latency,
-    "timeout": _timeout,
-    "reset_peer": _reset,
-    "empty": _close,
-    "accept_then_drop": _close,
-    "truncate": _truncate,
-    "truncated": _truncate,
-    "slow_body": _slow_body,
-}
-"""The effect of each connection fault, by its name."""

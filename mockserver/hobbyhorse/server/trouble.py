@@ -1,10 +1,9 @@
 """Faults in responses: which active scenario a request meets, and how its next fault changes the response.
 
-A scenario is a list of faults by role. An `ActiveScenario` walks through that list for one job, beginning with the
-submissions that lead to it; a request without a job meets the scenario that is armed for its key. A fault either
-replaces the operation (`INSTEAD`: the server did nothing) or applies to the response of an operation that took
-effect. A fault that has nothing to change, because the submission was refused or the field is absent, is not used up:
-it waits for the next response.
+A scenario is a list of faults by role. Each job runs through its own copy, an `ActiveScenario`; a request without a
+job meets the scenario that is armed for its key. A fault either replaces the operation (the server did nothing) or
+applies to the response of an operation that took effect. A fault that has nothing to change, because the
+submission was refused or the field is absent, is not used up: it waits for the next response.
 """
 
 from __future__ import annotations
@@ -18,13 +17,12 @@ from urllib.parse import quote
 from hobbyhorse.contract.request import Refusal
 from hobbyhorse.contract.values import Contract, find_situation
 from hobbyhorse.scenarios.armed import SUBMISSIONS, ActiveScenario
-from hobbyhorse.scenarios.distort import MEDIA_BODIES, Sent, distort, has_field, redirection, retry_after
-from hobbyhorse.scenarios.moves import MEDIA, MOVES, SITUATION
+from hobbyhorse.scenarios.effects import SILENT, Sent, WireEffect
+from hobbyhorse.scenarios.fault import MEDIA, Decided, DecidedOperation, Fault
+from hobbyhorse.scenarios.registry import faults_at, operation_fault
 from hobbyhorse.scenarios.scenario import Catalogue, Move, ScenarioError, find, misfits
-from hobbyhorse.server.files.refusals import REFUSALS, RETRY_AFTER, XML_TYPE
 from hobbyhorse.server.operations import ROLES
 from hobbyhorse.server.request import JSON_HEADER, OperationRequest, OperationResponse, refusal_of
-from hobbyhorse.server.socket_faults import SILENT
 from hobbyhorse.worlds.jobs import Job, JobView
 from hobbyhorse.worlds.journal import JournalNote
 from hobbyhorse.worlds.world import World
@@ -36,22 +34,36 @@ if TYPE_CHECKING:
 HEADER = "x-mock-scenario"
 # At most 100 characters of a name: the pattern runs over whole prompts, and must not match a stray `[[`.
 PROMPT_MARK = re.compile(rb"\[\[scenario:([^\]]{1,100})\]\]")
-INSTEAD = frozenset({"timeout", "reset_peer", "empty", "html_page", "empty_body", "error_envelope", "redirect"})
-"""The faults that replace the operation unless they are marked `accepted`; a situation as a fault does too."""
+BLANK = Sent(200, (JSON_HEADER,), b"")
+"""The response of an operation that a fault replaced."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaultedResponse:
-    """A response after a fault: the bytes to send, the fault, and the journal's record."""
+    """A response after a fault: the bytes to send, the effect on the connection, and the journal's record."""
 
     noted: JournalNote
     sent: Sent
+    wire: WireEffect | None
+
+
+@dataclass(frozen=True, slots=True)
+class FaultedFile:
+    """A response with a file after a fault: the bytes to send, the effect on the connection, and the fault."""
+
+    sent: Sent
+    wire: WireEffect | None
     move: Move
+
+    @property
+    def status(self) -> int:
+        """The status for the journal: 0 if nothing is sent."""
+        return 0 if isinstance(self.wire, SILENT) else self.sent.status
 
 
 def sent_of(response: OperationResponse) -> Sent:
     """Return a response as it is sent; its own headers replace the situation's."""
-    sent = Sent(response.situation.status, (JSON_HEADER,), response.body)
+    sent = Sent(response.situation.status, (JSON_HEADER,), response.body, response.situation.name)
     for name, value in response.situation.headers + response.headers:
         sent = sent.headed(name, value)
     return sent
@@ -116,31 +128,41 @@ async def respond(call: OperationRequest) -> OperationResponse | FaultedResponse
     move = scenario.peek(role) if scenario is not None else None
     if scenario is None or move is None:
         return await ROLES[role](call)
-    if not move.accepted and _replaces_operation(move):
+    fault = operation_fault(move.kind)
+    if fault.replaces and not move.accepted:
         scenario.use(role)
         return _faulted(call, scenario, move, None)
     response = await ROLES[role](call)
     # Another request may have met the fault while this one waited; it must not be used up twice.
-    if scenario.peek(role) is not move or not _applies(call, move, response):
+    if scenario.peek(role) is not move or not _applies(call, scenario, move, response):
         return response
     scenario.use(role)
     return _faulted(call, scenario, move, response)
 
 
-def _replaces_operation(move: Move) -> bool:
-    # A kind that is not in the table is the name of a situation.
-    return move.kind in INSTEAD or move.kind not in MOVES
-
-
-def _applies(call: OperationRequest, move: Move, response: OperationResponse) -> bool:
-    """Whether a fault has something to change: an accepted submission, a present field, a job past its first stage."""
+def _applies(call: OperationRequest, scenario: ActiveScenario, move: Move, response: OperationResponse) -> bool:
+    """Whether a fault has something to change: an accepted submission, and what the fault itself needs."""
     if call.route.operation.role in SUBMISSIONS and response.job is None:
         return False
-    if move.kind == "regress":
-        job = _job_in_path(call)
-        return job is not None and job.stage(call.world.clock.now()).name != call.contract.graph.initial
-    family = MOVES.get(move.kind, SITUATION).family
-    return family not in ("field", "address") or has_field(move, call.route.operation, response.body)
+    fault = operation_fault(move.kind)
+    return fault.applies(fault, _decided(call, scenario, move, response), fault.complete(move.options))
+
+
+def _decided(
+    call: OperationRequest, scenario: ActiveScenario, move: Move, response: OperationResponse | None
+) -> DecidedOperation:
+    """Return everything that a fault may use; None is the response of an operation that was replaced."""
+    return DecidedOperation(
+        sent=BLANK if response is None else sent_of(response),
+        random=scenario.random,
+        now=call.world.clients_now(),
+        name=move.kind,
+        operation=call.route.operation,
+        origins=_link_origins(call),
+        target=_target(call),
+        refuse=lambda situation: sent_of(refusal_of(call.contract, call.route, Refusal(situation))),
+        earlier=lambda: _first_stage(call, response),
+    )
 
 
 def _link_origins(call: OperationRequest) -> Mapping[str, str]:
@@ -155,33 +177,26 @@ def _faulted(
 ) -> FaultedResponse:
     """Apply a fault to a response; None is the response of an operation that was replaced."""
     job, notes = (response.job, response.notes) if response is not None else (None, ())
-    if move.kind not in MOVES:
-        response = refusal_of(call.contract, call.route, Refusal(move.kind))
-    elif move.kind == "error_envelope":
-        response = refusal_of(call.contract, call.route, Refusal(move.options.get("situation", "server_error")))
-    elif move.kind in INSTEAD:
-        response = None
-    elif move.kind == "regress" and response is not None:
-        response = _first_stage(call, response)
-    sent = Sent(200, (JSON_HEADER,), b"") if response is None else sent_of(response)
-    sent = distort(move, sent, call.route.operation, scenario.random, _link_origins(call))
-    if move.kind == "redirect":
-        sent = redirection(_target(call), call.elsewhere)
-    if move.kind == "error_envelope":
-        # The point of this fault: an error whose status claims success.
-        sent = Sent(200, sent.headers, sent.body)
-    sent = retry_after(sent, move.options, call.world.clients_now())
-    status, body = (0, b"") if move.kind in SILENT else (sent.status, sent.body)
-    situation = response.situation.name if response is not None else None
+    fault = operation_fault(move.kind)
+    # A fault that replaces the response sends nothing of the usual one, even if the operation took effect.
+    decided = _decided(call, scenario, move, None if fault.replaces else response)
+    sent, wire = _effect(fault, decided, move)
+    status, body = (0, b"") if isinstance(wire, SILENT) else (sent.status, sent.body)
     noted = JournalNote(
-        situation=situation,
+        situation=sent.situation,
         job=job,
         status=status,
         body=body,
         notes=(*notes, f"scenario: {move}"),
         move=move.kind,
     )
-    return FaultedResponse(noted, sent, move)
+    return FaultedResponse(noted, sent, wire)
+
+
+def _effect(fault: Fault, decided: Decided, move: Move) -> tuple[Sent, WireEffect | None]:
+    """Return the response under a fault, and the effect on its connection."""
+    effect: Sent | WireEffect = fault.effect(decided, fault.complete(move.options))
+    return (effect, None) if isinstance(effect, Sent) else (decided.sent, effect)
 
 
 def _target(call: OperationRequest) -> str:
@@ -193,15 +208,17 @@ def _target(call: OperationRequest) -> str:
     return (path.partition(b"?")[0] + (b"?" + query if query else b"")).decode("latin-1")
 
 
-def _first_stage(call: OperationRequest, response: OperationResponse) -> OperationResponse:
-    """Return the response that shows the job in its first stage, or the given one without a job."""
+def _first_stage(call: OperationRequest, response: OperationResponse | None) -> Sent | None:
+    """Return the response that shows the job in its first stage; None without a job, or while it is there."""
     job, graph = _job_in_path(call), call.contract.graph
+    if job is None or response is None or job.stage(call.world.clock.now()).name == graph.initial:
+        return None
     message = call.parameters()
-    if job is None or isinstance(message, Refusal):
-        return response
+    if isinstance(message, Refusal):
+        return sent_of(response)
     view = JobView(job, job.created, graph[graph.initial], call.base, call.media)
     situation = call.route.situation(graph.initial, message)
-    return OperationResponse(situation, situation.template.write(view.lookup), job.id)
+    return sent_of(OperationResponse(situation, situation.template.write(view.lookup), job.id))
 
 
 def refuse_scenario(call: OperationRequest, error: ScenarioError) -> OperationResponse:
@@ -226,23 +243,13 @@ async def capture(app: ASGIApp, scope: Scope, receive: Receive) -> Sent:
     return Sent(events[0]["status"], headers, b"".join(event.get("body", b"") for event in events[1:]))
 
 
-def file_refusal(name: str) -> Sent:
-    """Return the refusal of a file, by the kind of fault."""
-    refusal = REFUSALS[name]
-    sent = Sent(refusal.status, (), refusal.xml()).typed(XML_TYPE)
-    return sent.headed("retry-after", RETRY_AFTER) if name == "unavailable" else sent
-
-
-def apply_file_fault(scenario: ActiveScenario, sent: Sent, world: World) -> tuple[Move | None, Sent]:
-    """Return the fault that a response with a file meets, or None, and the response after it."""
+def apply_file_fault(scenario: ActiveScenario, sent: Sent, world: World) -> FaultedFile | None:
+    """Return the response with a file after the fault that it meets, or None if it meets none."""
     # A refused file meets no fault: without a video to distort, the fault would be used up unseen.
     if sent.status not in (200, 206):
-        return None, sent
+        return None
     move = scenario.take(MEDIA)
     if move is None:
-        return None, sent
-    if (distort_body := MEDIA_BODIES.get(move.kind)) is not None:
-        return move, distort_body(sent, move, scenario.random)
-    if move.kind in REFUSALS:
-        return move, retry_after(file_refusal(move.kind), move.options, world.clients_now())
-    return move, sent
+        return None
+    decided = Decided(sent=sent, random=scenario.random, now=world.clients_now())
+    return FaultedFile(*_effect(faults_at(MEDIA)[move.kind], decided, move), move)

@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.armed import SUBMISSIONS
-from hobbyhorse.scenarios.moves import MEDIA
+from hobbyhorse.scenarios.fault import MEDIA
 from hobbyhorse.traces.exchange import Exchange
 from hobbyhorse.traces.trace import KEY, REDACTED, Delivery, Trace, TracedJob
 from hobbyhorse.worlds.jobs import Job

@@ -36,7 +36,8 @@ from hobbyhorse.contract.folder import path_names
 from hobbyhorse.contract.forms.expressions import MISSING, Message
 from hobbyhorse.contract.reading import as_json, message_of, read_answer, read_items
 from hobbyhorse.contract.values import Contract, Operation
-from hobbyhorse.scenarios.moves import FILE_URLS, MEDIA
+from hobbyhorse.scenarios.fault import MEDIA
+from hobbyhorse.scenarios.fields import FILE_URLS
 from hobbyhorse.traces.annotated import SUBMISSIONS
 from hobbyhorse.traces.exchange import Exchange, Headers
 from hobbyhorse.traces.trace import KEY, REDACTED, Trace

@@ -10,6 +10,7 @@ import httpx
 
 from hobbyhorse import MockServer
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.scenarios.reference import listing
 from hobbyhorse.scenarios.scenario import load_catalogue, misfits
 from tests.conftest import CONTRACTS, Run
 
@@ -87,3 +88,22 @@ def test_scenarios_of_other_directories_are_listed_and_an_invalid_one_is_one_lin
         assert str(second / "broken.json") in line
         assert "/moves/submit/0/move" in line
         assert run(command, "--scenarios", tmp_path / "nowhere").status == 2
+
+
+def test_the_faults_are_listed_with_their_options_and_defaults(run: Run) -> None:
+    done = run("scenarios", "--faults")
+    assert (done.status, done.err) == (0, "")
+    rows = [line.split("\t") for line in done.out.splitlines()]
+    assert ["media", "truncate", "keep (0.5)"] in [row[:3] for row in rows]
+    assert [row[:2] for row in rows] == [[one["place"], one["name"]] for one in listing()]
+    assert [row[3] for row in rows if row[1] == "reordered"] == [
+        "reverses the order of the fields in every object (variation)"
+    ]
+    assert json.loads(run("scenarios", "--faults", "--json").out) == {"faults": listing()}
+
+
+def test_the_faults_are_those_of_all_scenarios(run: Run) -> None:
+    for more in (["job_slow"], ["--provider", CONTRACTS[0].key]):
+        done = run("scenarios", "--faults", *more)
+        assert (done.status, done.out) == (2, "")
+        assert "give neither NAME nor --provider" in done.err

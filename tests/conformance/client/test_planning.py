@@ -22,7 +22,7 @@ from hobbyhorse.conformance.client.planning import (
 )
 from hobbyhorse.conformance.client.scenario_space import fits
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.moves import CALLBACK
+from hobbyhorse.scenarios.fault import CALLBACK
 from tests.conftest import CONTRACTS
 from tests.tracing import Teller
 
@@ -106,6 +106,14 @@ def test_each_single_fault_occurs_once_before_it_occurs_always(contract: Contrac
     once = next(at for at, move in enumerate(found) if move == {"move": "timeout"})
     always = next(at for at, move in enumerate(found) if move == {"move": "timeout", "times": "always"})
     assert once < always
+
+
+def test_faults_that_lead_a_client_to_another_host_come_first_on_a_read(contract: Contract) -> None:
+    cases = singles(contract, ["submit", "status"])
+    found = [moves_of(case, "status")[0] for case in cases if moves_of(case, "status")]
+    lures = [name for name in ("redirect", "foreign_links", "private_links") if name in found]
+    assert "redirect" in lures
+    assert set(found[: len(lures)]) == {*lures}
 
 
 def test_grave_faults_also_come_after_the_client_has_seen_its_job(contract: Contract) -> None:

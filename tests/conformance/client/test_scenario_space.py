@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 
 from hobbyhorse.conformance.client.scenario_space import (
-    OPTION_STRATEGIES,
     REFUSES_SAFELY,
+    TIMES,
     deviations,
     fits,
     honest,
     roles,
     scenarios,
+    values_of,
 )
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.moves import CALLBACK, CALLBACK_MOVES, MEDIA, MEDIA_MOVES, MOVES, kinds
+from hobbyhorse.scenarios.fault import CALLBACK, MEDIA, Option
+from hobbyhorse.scenarios.fields import Field
+from hobbyhorse.scenarios.registry import faults_of
 from tests.conftest import CONTRACTS, many
+from tests.known_faults import CALLBACK_FAULTS, MEDIA_FAULTS, OPERATION_FAULTS
 
 SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 STRATEGIES = {contract.key: scenarios(contract) for contract in CONTRACTS}
@@ -45,25 +50,43 @@ def lies(said: dict[str, Any], contract: Contract) -> bool:
 def test_every_fitting_fault_is_a_single_fault_with_and_without_effect(contract: Contract) -> None:
     met = [(role, move) for said in deviations(contract) for role, move in moves_of(said)]
     for role in roles(contract):
-        for name, kind in kinds(role).items():
-            if kind.family != "field" and fits({"moves": {role: [{"move": name}]}}, contract):
+        for name, fault in faults_of(role).items():
+            if not isinstance(fault.needs, Field) and fits({"moves": {role: [{"move": name}]}}, contract):
                 assert (role, {"move": name}) in met
-                assert ((role, {"move": name, "accepted": True}) in met) == ("accepted" in kind.options)
+                assert ((role, {"move": name, "accepted": True}) in met) == fault.has("accepted")
 
 
 def test_every_kind_of_fault_occurs_on_some_provider() -> None:
     met = [(role, move["move"]) for one in CONTRACTS for said in deviations(one) for role, move in moves_of(said)]
-    assert {name for role, name in met if role == MEDIA} == MEDIA_MOVES.keys()
-    assert {name for role, name in met if role == CALLBACK} == CALLBACK_MOVES.keys()
-    assert {name for role, name in met if role not in (MEDIA, CALLBACK)} >= MOVES.keys()
+    assert {name for role, name in met if role == MEDIA} == MEDIA_FAULTS.keys()
+    assert {name for role, name in met if role == CALLBACK} == CALLBACK_FAULTS.keys()
+    assert {name for role, name in met if role not in (MEDIA, CALLBACK)} >= OPERATION_FAULTS.keys()
 
 
 def test_the_simplest_scenario_has_no_fault(contract: Contract) -> None:
     assert find(STRATEGIES[contract.key], lambda said: True) == {}
 
 
+@pytest.mark.parametrize("name", ["seconds", "keep", "retry_after", "accepted", "status", "times"])
+def test_a_generated_fault_can_have_any_of_its_options(name: str) -> None:
+    def has(said: dict[str, Any]) -> bool:
+        return any(name in move for _, move in moves_of(said))
+
+    assert has(find(STRATEGIES[CONTRACTS[0].key], has))
+
+
+def test_the_values_of_an_option_are_those_of_its_record() -> None:
+    flag = values_of(Option("a", "A flag.", {"type": "boolean"}))
+    count = values_of(Option("b", "A count.", {"type": "integer"}, tried=range(2, 4)))
+    word = values_of(Option("c", "A word.", {"type": "string"}, tried=("x", "y")))
+    for strategy, values in ((flag, [False, True]), (count, [2, 3]), (word, ["x", "y"])):
+        assert strategy is not None
+        assert [find(strategy, value.__eq__) for value in values] == values
+    assert values_of(Option("d", "A stage.", {"type": "string"})) is None
+
+
 def test_a_fault_can_apply_always() -> None:
-    assert find(OPTION_STRATEGIES["times"], lambda times: times == "always") == "always"
+    assert find(TIMES, lambda times: times == "always") == "always"
 
 
 @settings(max_examples=many(30, 10), suppress_health_check=SLOW)
@@ -79,7 +102,9 @@ def test_no_single_fault_lies_about_a_safe_refusal(contract: Contract) -> None:
 def test_only_a_lie_loses_its_effect(contract: Contract) -> None:
     for role, operation in contract.operations.items():
         said = [
-            {"move": name, "accepted": True, "retry_after": 1} for name in operation.situations if name not in MOVES
+            {"move": name, "accepted": True, "retry_after": 1}
+            for name in operation.situations
+            if name not in OPERATION_FAULTS
         ]
         said += [{"move": "html_page", "accepted": True, "status": status} for status in (200, 429, 500, 503, 504)]
         said += [{"move": "timeout", "accepted": True}, {"move": "latency"}, {"move": "empty_body", "status": 503}]

@@ -1,4 +1,4 @@
-"""`hobbyhorse scenarios`: the catalogue of scenarios."""
+"""`hobbyhorse scenarios`: the catalogue of scenarios, and the faults that a scenario can have."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from rich.markup import escape
 from hobbyhorse.cli.options import ContractsOption, load_contracts, load_scenarios, one_of, scenarios_option
 from hobbyhorse.cli.tables import plain_table
 from hobbyhorse.cli.usage import UsageError
+from hobbyhorse.scenarios import reference
+from hobbyhorse.scenarios.fault import FAULT
 from hobbyhorse.scenarios.scenario import Scenario, ScenarioError, find, misfits
 
 
@@ -21,10 +23,16 @@ def command(
     name: Annotated[str | None, typer.Argument(help="Show everything about this scenario.")] = None,
     directories: Annotated[list[Path] | None, scenarios_option()] = None,
     provider: Annotated[str | None, typer.Option(metavar="P", help="Show only scenarios that fit provider P.")] = None,
+    faults: Annotated[bool, typer.Option("--faults", help="List the faults that a scenario can have.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     contracts: ContractsOption = None,
 ) -> None:
     """List the scenarios that can be armed; with a name, show one."""
+    if faults:
+        if name is not None or provider is not None:
+            raise UsageError("--faults lists the faults of all scenarios; give neither NAME nor --provider with it")
+        _list_faults(as_json)
+        return
     loaded = load_contracts(contracts)
     if provider is not None:
         loaded = [one_of(loaded, provider)]
@@ -61,6 +69,29 @@ def _list_scenarios(found: Sequence[tuple[Scenario, Sequence[str]]]) -> None:
         table.add_row(scenario.name, ", ".join(fits) or "none", scenario.why)
     console.print(table)
     console.print(f"{len(found)} scenarios. `hobbyhorse scenarios NAME` shows everything about one.")
+
+
+def _list_faults(as_json: bool) -> None:
+    """Print one line for each fault: its place, its name, its options with their defaults, and its effect."""
+    listed = reference.listing()
+    if as_json:
+        typer.echo(json.dumps({"faults": listed}))
+        return
+    rows = []
+    for fault in listed:
+        options = ", ".join(f"{option} ({found['usual']})" for option, found in fault["options"].items())
+        variation = "" if fault["kind"] == FAULT else f" ({fault['kind']})"
+        rows.append((fault["place"], fault["name"], options, (fault["effect"] + variation).replace("`", "")))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        for row in rows:
+            print("\t".join(row))
+        return
+    table = plain_table("place", "fault", "options (defaults)", "effect")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    console.print(f"{len(rows)} faults. docs/scenarios.md explains the options.")
 
 
 def _show_scenario(scenario: Scenario, reasons: Mapping[str, Sequence[str]], as_json: bool) -> None:

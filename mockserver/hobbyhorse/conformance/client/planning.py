@@ -25,7 +25,10 @@ from typing import Any
 from hobbyhorse.conformance.client.cases import KILLED, MOVED, ONCE, Case
 from hobbyhorse.conformance.client.scenario_space import deviations, fits
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.moves import CALLBACK, MEDIA, kinds
+from hobbyhorse.scenarios.fault import CALLBACK, ENDS, GRAVE, HOLDS, LURE, MEDIA, PASSES, STICKS
+from hobbyhorse.scenarios.fields import Field
+from hobbyhorse.scenarios.options import RETRY_AFTER
+from hobbyhorse.scenarios.registry import faults_of, name_used_for, names_used_for
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace
 
 # The least status of a refusal, and the status of a rate limit (RFC 9110, section 15.5; RFC 6585, section 4).
@@ -34,12 +37,11 @@ REFUSED, TOO_MANY_REQUESTS = 400, 429
 LONG_PAUSE = 90
 # The bound values that a client cannot do without.
 VITAL = frozenset({"job", "stage", "video_url", "status_url", "result_url", "cancel_url"})
-# The faults that lead a client to another host.
-LURES = frozenset({"redirect", "foreign_links", "private_links"})
-# The faults that leave a client without a report about its job; so does every refusal.
-GRAVE = frozenset({"timeout", "reset_peer", "html_page", "empty_body", "malformed_json", "error_envelope"})
+LURES, GRAVE_FAULTS = names_used_for(LURE), names_used_for(GRAVE)
 # The fault that changes nothing: it lets a request pass before the next fault applies.
-UNTROUBLED: Mapping[str, Any] = {"move": "latency", "seconds": 0}
+UNTROUBLED: Mapping[str, Any] = {"move": name_used_for(PASSES), "seconds": 0}
+STUCK: Mapping[str, Any] = {"move": name_used_for(STICKS)}
+HELD: Mapping[str, Any] = {"move": name_used_for(HOLDS)}
 # The first requests at which a client is killed. Later ones are further polls of the same job, which show nothing new.
 MOST_POINTS = 12
 
@@ -77,7 +79,7 @@ def singles(
             timelines.append(Case(scenario))
             continue
         role = next(iter(scenario["moves"]))
-        stuck = {"timeline": {"move": "stuck"}} if role in when_stuck else {}
+        stuck = {"timeline": dict(STUCK)} if role in when_stuck else {}
         if role in used and _differs(role, scenario["moves"][role][0]):
             by_role.setdefault(role, []).append(Case(scenario | stuck))
     for role, cases in by_role.items():
@@ -100,8 +102,9 @@ def _patient(contract: Contract, role: str) -> Iterator[Case]:
     """Yield a refusal with a long Retry-After, in seconds and as a date."""
     operation = contract.operations.get(role)
     situations = operation.situations.items() if operation is not None else ()
-    names = [name for name, situation in situations if situation.status == TOO_MANY_REQUESTS]
-    for name in ["unavailable"] if role == MEDIA else names[:1]:
+    limits = [name for name, situation in situations if situation.status == TOO_MANY_REQUESTS]
+    of_files = [name for name, fault in faults_of(role).items() if fault.has(RETRY_AFTER.name)]
+    for name in of_files if role == MEDIA else limits[:1]:
         for option in ("retry_after", "retry_after_date"):
             found = Case({"moves": {role: [{"move": name, option: LONG_PAUSE}]}})
             if fits(dict(found.scenario), contract):
@@ -116,8 +119,8 @@ def _in_order(contract: Contract, cases: list[Case], repeated: bool = False) -> 
     lures, plain, vital, other = list[Case](), list[Case](), list[Case](), list[Case]()
     for case in cases:
         ((role, (move,)),) = case.scenario["moves"].items()
-        kind = kinds(role).get(move["move"])
-        if kind is not None and kind.family == "field":
+        fault = faults_of(role).get(move["move"])
+        if fault is not None and isinstance(fault.needs, Field):
             (vital if move.get("value", "stage") in VITAL else other).append(case)
         else:
             (lures if _leads_astray(role, move) else plain).append(case)
@@ -134,13 +137,13 @@ def _leads_astray(role: str, move: Mapping[str, Any]) -> bool:
 
 def _refuses(case: Case) -> bool:
     ((role, (move,)),) = case.scenario["moves"].items()
-    return move["move"] not in kinds(role)
+    return move["move"] not in faults_of(role)
 
 
 def _later(case: Case) -> Case | None:
     """Return a case with its fault after one good response, or None if the fault is not grave."""
     ((role, (move,)),) = case.scenario["moves"].items()
-    if move["move"] not in GRAVE and not _refuses(case):
+    if move["move"] not in GRAVE_FAULTS and not _refuses(case):
         return None
     return Case({**case.scenario, "moves": {role: [UNTROUBLED, move]}})
 
@@ -240,7 +243,11 @@ def last_polls(contract: Contract, stuck: AnnotatedTrace) -> list[Case]:
     since = start.exchange.arrived
     # Between the last two polls, and 10 ms before the last one, which leaves no time for another poll.
     moments = [(polls[-2].arrived + polls[-1].arrived) / 2 - since, polls[-1].arrived - since - 0.01]
-    return [Case({"timeline": {"move": "slow", "seconds": round(moment, 3)}}) for moment in moments if moment > 0]
+    return [
+        Case({"timeline": {"move": name_used_for(ENDS), "seconds": round(moment, 3)}})
+        for moment in moments
+        if moment > 0
+    ]
 
 
 def killings(happy: AnnotatedTrace) -> list[Case]:
@@ -258,7 +265,7 @@ def killings(happy: AnnotatedTrace) -> list[Case]:
         counts[role] = before + 1
         passed = [{**UNTROUBLED, "times": before}] if before else []
         for accepted in (False, True) if role in SUBMISSIONS else (None,):
-            held = {"move": "timeout"} | ({"accepted": True} if accepted else {})
+            held = dict(HELD) | ({"accepted": True} if accepted else {})
             # Earlier requests of the role pass, so that exactly this one is held.
             found.append(Case({"moves": {role: [*passed, held]}}, KILLED, step.number))
     return found

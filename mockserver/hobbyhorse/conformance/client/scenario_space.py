@@ -8,7 +8,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from hobbyhorse.contract.values import Contract, Operation
-from hobbyhorse.scenarios.moves import CALLBACK, MEDIA, MOVES, TIMELINE, Kind, kinds
+from hobbyhorse.scenarios.fault import CALLBACK, MEDIA, OPERATION, TIMELINE, Fault, Option
+from hobbyhorse.scenarios.options import ACCEPTED, STAGE, VALUE
+from hobbyhorse.scenarios.registry import faults_at, faults_of, refusal_fault
 from hobbyhorse.scenarios.scenario import misfits, read_scenario
 
 # Faults on one role in a generated scenario: enough for fail, recover, fail, recover. With more, most
@@ -16,24 +18,8 @@ from hobbyhorse.scenarios.scenario import misfits, read_scenario
 MOST_MOVES = 4
 # The statuses after which a client may submit again, because they guarantee that no job was made.
 REFUSES_SAFELY = frozenset({429, 503})
-# The values of each option; `value`, `situation` and `stage` depend on the contract. Few values with different meanings
-# (none, short, long, beyond every deadline) find more than many similar ones.
-OPTION_STRATEGIES: dict[str, st.SearchStrategy[Any]] = {
-    "accepted": st.booleans(),
-    "seconds": st.sampled_from([0, 0.5, 5, 90, 4_000]),
-    "keep": st.sampled_from([0, 0.25, 0.5, 0.99]),
-    "pieces": st.integers(1, 5),
-    "status": st.sampled_from([200, 201, 404, 500, 502, 503, 504]),
-    "retry_after": st.sampled_from([0, 1, 5, 120]),
-    "retry_after_date": st.sampled_from([0, 5, 120]),
-    "word": st.sampled_from(["", "reticulating", "DONE", "Completed "]),
-    "type": st.sampled_from(["application/octet-stream", "binary/octet-stream", "text/html", "video/mp4; codecs=avc1"]),
-    "count": st.integers(2, 4),
-    "times": st.one_of(st.integers(1, 3), st.just("always")),
-    "last": st.booleans(),
-    "code": st.sampled_from(["CONTENT_POLICY", "UPSTREAM"]),
-    "message": st.sampled_from(["the prompt was refused", "out of memory"]),
-}
+TIMES = st.one_of(st.integers(1, 3), st.just("always"))
+"""How often a fault occurs in a generated scenario."""
 
 
 def deviations(contract: Contract) -> list[dict[str, Any]]:
@@ -51,10 +37,10 @@ def scenarios(contract: Contract) -> st.SearchStrategy[dict[str, Any]]:
     by_role = {}
     for role in roles(contract):
         bare = [move for move in bare_moves(contract, role) if fits({"moves": {role: [move]}}, contract)]
-        moves = _moves(bare, kinds(role), contract.operations.get(role))
+        moves = _moves(bare, faults_of(role), contract.operations.get(role))
         by_role[role] = st.lists(moves, min_size=1, max_size=MOST_MOVES)
     timelines = [timeline for timeline in bare_timelines(contract) if fits({"timeline": timeline}, contract)]
-    timeline = _moves(timelines, TIMELINE)
+    timeline = _moves(timelines, faults_at(TIMELINE))
     return st.fixed_dictionaries(
         {}, optional={"moves": st.fixed_dictionaries({}, optional=by_role), "timeline": timeline}
     )
@@ -76,24 +62,24 @@ def roles(contract: Contract) -> Iterator[str]:
 def bare_moves(contract: Contract, role: str) -> Iterator[dict[str, Any]]:
     """Yield each fault of a role with only the options that it needs. Not every one fits the contract."""
     operation = contract.operations.get(role)
-    for name, kind in kinds(role).items():
-        if kind.family == "field" and kind.needs is None and operation is not None:
+    for name, fault in faults_of(role).items():
+        if fault.has(VALUE.name) and operation is not None:
             for value in operation.bindings:
                 yield {"move": name, "value": value}
         else:
             yield {"move": name}
-        if "accepted" in kind.options:
+        if fault.has(ACCEPTED.name):
             yield {"move": name, "accepted": True}
     if operation is not None:
         for situation in operation.situations:
-            if situation not in MOVES:
+            if situation not in faults_at(OPERATION):
                 yield {"move": situation}
 
 
 def bare_timelines(contract: Contract) -> Iterator[dict[str, Any]]:
     """Yield each kind of timeline, once for each stage that it can concern."""
-    for name, kind in TIMELINE.items():
-        if "stage" in kind.options:
+    for name, fault in faults_at(TIMELINE).items():
+        if fault.has(STAGE.name):
             for stage in contract.graph:
                 yield {"move": name, "stage": stage.name}
         else:
@@ -103,22 +89,31 @@ def bare_timelines(contract: Contract) -> Iterator[dict[str, Any]]:
 def honest(move: dict[str, Any], operation: Operation | None) -> dict[str, Any]:
     """Return a fault, without `accepted` if its status promises that nothing has happened."""
     situations = operation.situations if operation is not None else {}
-    refusal = situations.get(move["move"]) if move["move"] not in MOVES else None
+    refusal = situations.get(move["move"]) if move["move"] not in faults_at(OPERATION) else None
     status = refusal.status if refusal is not None else move.get("status")
     return {name: value for name, value in move.items() if name != "accepted" or status not in REFUSES_SAFELY}
 
 
 def _moves(
-    bare: list[dict[str, Any]], table: Mapping[str, Kind], operation: Operation | None = None
+    bare: list[dict[str, Any]], table: Mapping[str, Fault], operation: Operation | None = None
 ) -> st.SearchStrategy[dict[str, Any]]:
-    any_of = st.sampled_from(bare).flatmap(lambda move: _with_options(table.get(move["move"]), move))
+    any_of = st.sampled_from(bare).flatmap(lambda move: _with_options(table.get(move["move"], refusal_fault()), move))
     return any_of.map(lambda move: honest(move, operation))
 
 
-def _with_options(kind: Kind | None, move: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+def _with_options(fault: Fault, move: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
     """Return a strategy of the same fault with any of its options."""
-    names = kind.options if kind is not None else ("retry_after", "retry_after_date", "accepted")
-    more = {name: OPTION_STRATEGIES[name] for name in names if name in OPTION_STRATEGIES and name not in move}
-    if kind is None or kind.family != "timeline":
-        more["times"] = OPTION_STRATEGIES["times"]
+    found = {option.name: values_of(option) for option in fault.options if option.name not in move}
+    more = {name: values for name, values in found.items() if values is not None}
+    if TIMELINE not in fault.stands:
+        more["times"] = TIMES
     return st.fixed_dictionaries({name: st.just(value) for name, value in move.items()}, optional=more)
+
+
+def values_of(option: Option) -> st.SearchStrategy[Any] | None:
+    """Return a strategy of the values of an option, or None if they depend on the contract."""
+    if option.schema["type"] == "boolean":
+        return st.booleans()
+    if isinstance(option.tried, range):
+        return st.integers(option.tried.start, option.tried.stop - 1)
+    return st.sampled_from(option.tried) if option.tried else None

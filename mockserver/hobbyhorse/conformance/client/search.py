@@ -41,6 +41,7 @@ from hypothesis.errors import Unsatisfiable
 
 from hobbyhorse.conformance.client.cases import HAPPY, KILLED, MOVED, ONCE, Case
 from hobbyhorse.conformance.client.planning import (
+    STUCK,
     believable,
     killings,
     last_polls,
@@ -56,7 +57,7 @@ from hobbyhorse.conformance.client.scenario_space import scenarios
 from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict, check
 from hobbyhorse.conformance.rule import Rule
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.moves import CALLBACK
+from hobbyhorse.scenarios.fault import CALLBACK
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace
 
@@ -73,7 +74,7 @@ SHRINKING = 40
 PAIRS_PART = 0.3
 # The fewest examples to request from Hypothesis: the first ones of a series are mostly the simplest scenario again.
 FEW_SCENARIOS = 20
-STUCK = Case({"timeline": {"move": "stuck"}})
+STUCK_JOB = Case({"timeline": STUCK})
 
 CaseRunner = Callable[[Sequence[Case]], Iterable[Trace]]
 """Runs the client once for each case, and returns the traces in the same order."""
@@ -149,7 +150,7 @@ class Search:
         self.tallies = [Tally(rule) for rule in wanted]
         happy = self._happy()
         # A stuck job shows what a client does at its deadline, such as cancel.
-        stuck = self._run_one(STUCK)
+        stuck = self._run_one(STUCK_JOB)
         observed = [AnnotatedTrace(self.contract, trace) for trace in (happy, stuck) if trace is not None]
         roles = used_roles(observed)
         stuck_only = set(roles) - {*used_roles(observed[:1]), CALLBACK}

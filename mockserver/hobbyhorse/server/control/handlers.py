@@ -15,7 +15,7 @@ from hobbyhorse.contract.forms.nearest import Difference, Nearest, difference, n
 from hobbyhorse.contract.lifecycle import LifecycleError
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.armed import ArmedScenario
-from hobbyhorse.scenarios.moves import MEDIA
+from hobbyhorse.scenarios.fault import MEDIA
 from hobbyhorse.scenarios.scenario import Catalogue, Scenario, ScenarioError, find, misfits, read_scenario
 from hobbyhorse.server.request import header
 from hobbyhorse.traces.exchange import Exchange

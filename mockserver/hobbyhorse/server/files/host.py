@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from hobbyhorse.server.files.refusals import REFUSALS, RETRY_AFTER, XML_TYPE, FileRefusal
+from hobbyhorse.scenarios.object_store import NOT_FOUND, SOON, XML_TYPE, FileRefusal
 from hobbyhorse.worlds.jobs import Job
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ MEDIA_TYPES = {VIDEO: "video/mp4", FIRST_FRAME: "image/jpeg"}
 async def serve(renderer: Renderer, job: Job, name: str, request: Request) -> Response:
     """Serve a job's file, rendering it on first use; respond 503 if rendering fails."""
     if name not in MEDIA_TYPES:
-        return refusal(REFUSALS["not_found"])
+        return refusal(NOT_FOUND)
     found = await (renderer.try_video(job) if name == VIDEO else renderer.try_first_frame(job))
     if not isinstance(found, Path):
         response = refusal(FileRefusal(503, "SlowDown", f"The file could not be made this time: {found}"))
-        response.headers["Retry-After"] = RETRY_AFTER
+        response.headers["Retry-After"] = SOON
         return response
     return _file(found, job, name, request)
 

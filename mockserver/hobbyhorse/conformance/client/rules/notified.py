@@ -19,6 +19,8 @@ from hobbyhorse.contract.forms.expressions import MISSING, Message
 from hobbyhorse.contract.forms.signatures import verify
 from hobbyhorse.contract.reading import message_of, read_callback
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.scenarios.fault import EMPTIES, ESTRANGES, MISSIGNS, OUTDATES, UNSENT
+from hobbyhorse.scenarios.registry import name_used_for, names_used_for
 from hobbyhorse.traces.annotated import ENDS, READS, AnnotatedTrace, Step
 from hobbyhorse.traces.trace import Delivery
 
@@ -28,7 +30,8 @@ SIMULTANEOUS_SECONDS = 0.05
 CLOSING = 1.0
 # The statuses with which a receiver refuses a signature. Other errors may be the receiver's own.
 CALLBACK_REFUSALS = frozenset({400, 401, 403})
-NULL = "null_payload"
+NULL, LOST, STRANGER = name_used_for(EMPTIES), name_used_for(UNSENT), name_used_for(ESTRANGES)
+MISSIGNED, OUTDATED = names_used_for(MISSIGNS), names_used_for(OUTDATES)
 # Seconds after a callback within which the end of a run is attributed to it. More would blame the callback for an end
 # that another event caused.
 SAME_END_SECONDS = 3.0
@@ -444,7 +447,7 @@ def _simultaneous(one: Delivery, others: Iterable[Delivery]) -> bool:
 
 def _sent(delivery: Delivery) -> bool:
     """Whether a callback was sent at all."""
-    return bool(delivery.body) and delivery.note != "lost"
+    return bool(delivery.body) and delivery.note != LOST
 
 
 def _ended(trace: AnnotatedTrace) -> float:
@@ -500,7 +503,7 @@ def _false(trace: AnnotatedTrace, delivery: Delivery) -> bool:
     signed = trace.contract.callbacks and trace.contract.callbacks.signature
     if not signed or not _sent(delivery):
         return False
-    return delivery.kind in ("forged", "unsigned") or (delivery.kind == "stale" and signed.tolerance is not None)
+    return delivery.kind in MISSIGNED or (delivery.kind in OUTDATED and signed.tolerance is not None)
 
 
 def _kinds(trace: AnnotatedTrace, delivery: Delivery) -> frozenset[str]:

@@ -9,6 +9,8 @@ from hobbyhorse.conformance.client.grouping import submitted_again
 from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, each_order, rule
 from hobbyhorse.contract.forms.expressions import resolve
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.scenarios.fault import RETYPES, SPOILS
+from hobbyhorse.scenarios.registry import names_used_for
 from hobbyhorse.traces.annotated import FAILED_OUTCOMES, TRANSIENT, AnnotatedTrace, Step
 from hobbyhorse.traces.trace import Outcome
 
@@ -27,7 +29,9 @@ GONE_FOR_CLIENTS = frozenset({403, 410})
 TOO_EARLY = frozenset({404, 425})
 PAGES = frozenset({"text/html", "application/json", "application/xml"})
 # The faults after which a file is not the video.
-NO_VIDEO = frozenset({"truncated", "truncate", "zero_bytes", "html_page", "not_video"})
+NO_VIDEO = names_used_for(SPOILS)
+# The faults after which it is the video, under another media type.
+RETYPED = names_used_for(RETYPES)
 BYTES = frozenset({"application/octet-stream", "binary/octet-stream"})
 
 
@@ -354,7 +358,7 @@ def _refused_types(trace: AnnotatedTrace, odd: list[Step]) -> Iterator[Breach]:
 def _oddly_typed(step: Step) -> bool:
     kind, parameters = _type(step)
     odd = kind in BYTES or (kind == "video/mp4" and parameters)
-    return odd and _whole_video(step) and step.exchange.move in (None, "wrong_type")
+    return odd and _whole_video(step) and step.exchange.move in {None, *RETYPED}
 
 
 def _whole_video(step: Step) -> bool:

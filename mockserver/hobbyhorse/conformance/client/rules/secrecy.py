@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 import orjson
 
 from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, WIRE, Breach, Evidence, rule
-from hobbyhorse.scenarios.moves import JOB_URLS
+from hobbyhorse.scenarios.fields import JOB_URLS
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step, origin, parts
 from hobbyhorse.traces.trace import KEY
 

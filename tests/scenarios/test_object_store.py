@@ -6,23 +6,18 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hobbyhorse.scenarios.moves import MEDIA_MOVES
-from hobbyhorse.server.files.refusals import REFUSALS, FileRefusal
+from hobbyhorse.scenarios.object_store import EXPIRED, NOT_FOUND, UNAVAILABLE, FileRefusal
 
 
 @pytest.mark.parametrize(
-    ("name", "status", "code"),
-    [("expired", 403, "AccessDenied"), ("not_found", 404, "NoSuchKey"), ("unavailable", 503, "SlowDown")],
+    ("refusal", "status", "code"),
+    [(EXPIRED, 403, "AccessDenied"), (NOT_FOUND, 404, "NoSuchKey"), (UNAVAILABLE, 503, "SlowDown")],
+    ids=str,
 )
-def test_each_refusal_has_the_status_and_code_of_an_object_store(name: str, status: int, code: str) -> None:
-    refusal = REFUSALS[name]
+def test_each_refusal_has_the_status_and_code_of_an_object_store(refusal: FileRefusal, status: int, code: str) -> None:
     document = ElementTree.fromstring(refusal.xml())
     assert (refusal.status, document.tag) == (status, "Error")
     assert [(child.tag, child.text) for child in document] == [("Code", code), ("Message", refusal.message)]
-
-
-def test_each_refusal_is_a_fault_that_a_scenario_can_name() -> None:
-    assert REFUSALS.keys() <= MEDIA_MOVES.keys()
 
 
 def test_a_message_is_escaped() -> None:

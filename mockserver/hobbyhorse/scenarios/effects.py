@@ -1,0 +1,144 @@
+"""What faults do: a changed response, or one of a closed set of effects. Data only: the server performs them.
+
+A fault of a response returns the response to send (`Sent`), or a `WireEffect` on the connection that carries the usual
+response. A fault of a callback returns a `CallbackEffect`, which replaces the first attempt. A fault that none of these
+can express needs a new effect here, and its performance in `server/socket_faults.py` or `server/callbacks.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from email.utils import formatdate
+
+# ---- responses
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A response to send: status, headers (lower-case names, no Content-Length), body.
+
+    `situation` is the name of the contract's situation that it shows, None for one that no contract documents.
+    """
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+    situation: str | None = None
+
+    def typed(self, media_type: str) -> Sent:
+        """Return a copy with another Content-Type."""
+        return self.headed("content-type", media_type)
+
+    def headed(self, name: str, value: str) -> Sent:
+        """Return a copy with a header, which replaces every header of its name."""
+        bare = name.lower().encode("latin-1")
+        others = tuple(header for header in self.headers if header[0] != bare)
+        return replace(self, headers=(*others, (bare, value.encode("latin-1"))))
+
+    def retry_after(self, seconds: int | None, date: int | None, now: float) -> Sent:
+        """Return a copy with a Retry-After of `seconds`, or of a date this many seconds after `now`."""
+        if seconds is not None:
+            return self.headed("retry-after", str(seconds))
+        return self if date is None else self.headed("retry-after", formatdate(now + date, usegmt=True))
+
+
+# ---- effects on the connection
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """Send the response `seconds` later."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Send nothing; close the connection after `seconds`."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Reset the connection without a byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close the connection without a byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    """Declare the whole length, send the part `keep` of the body, and close the connection."""
+
+    keep: float
+
+
+@dataclass(frozen=True, slots=True)
+class Drip:
+    """Send the body in at most `pieces` equal pieces over `seconds`."""
+
+    seconds: float
+    pieces: int
+
+
+WireEffect = Delay | Hold | Reset | Close | Truncate | Drip
+SILENT = (Hold, Reset, Close)
+"""The effects that send nothing at all."""
+
+
+# ---- effects on the first attempt of a callback
+
+
+@dataclass(frozen=True, slots=True)
+class Unsent:
+    """Send nothing, now or later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """Deliver the callback `count` times concurrently."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """Deliver the callback `seconds` later."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AfterNext:
+    """Deliver the callback after the next one of the same world, or `seconds` later; `note` marks the attempt."""
+
+    seconds: float
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class FalseFirst:
+    """Deliver a false callback, then the true one.
+
+    The false one is signed with `secret` (None: the right one), or not at all, `older` seconds ago. With `stranger`, it
+    is the callback of a job that was never submitted.
+    """
+
+    secret: str | None = None
+    signed: bool = True
+    older: float = 0.0
+    stranger: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """Deliver the callback with the body that `change` returns."""
+
+    change: Callable[[bytes], bytes]
+
+
+CallbackEffect = Unsent | Copies | Postponed | AfterNext | FalseFirst | Rewritten

@@ -1,0 +1,10 @@
+"""The faults of each place by name, for tests that walk through them."""
+
+from __future__ import annotations
+
+from hobbyhorse.scenarios.fault import CALLBACK, MEDIA, OPERATION, TIMELINE
+from hobbyhorse.scenarios.registry import all_faults, faults_at
+
+FAULTS = all_faults()
+OPERATION_FAULTS, MEDIA_FAULTS = faults_at(OPERATION), faults_at(MEDIA)
+CALLBACK_FAULTS, TIMELINE_FAULTS = faults_at(CALLBACK), faults_at(TIMELINE)

@@ -1,0 +1,75 @@
+"""Faults of a job itself: the stage in which it ends or stays, and the stages that show the fault."""
+
+from __future__ import annotations
+
+import pytest
+
+from hobbyhorse.contract.lifecycle import Graph, Stage
+from hobbyhorse.scenarios.fault import PlannedJob
+from hobbyhorse.scenarios.faults.timeline import NoStage, stretched
+from tests.known_faults import TIMELINE_FAULTS
+
+GRAPH = Graph(
+    "queued",
+    {
+        "queued": Stage("queued", "pending", ("starting", "failed")),
+        "starting": Stage("starting", "running", ("rendering", "failed")),
+        "rendering": Stage("rendering", "running", ("done", "failed", "refused")),
+        "done": Stage("done", "success", ()),
+        "failed": Stage("failed", "failure", ()),
+        "refused": Stage("refused", "failure", ()),
+    },
+)
+JOB = PlannedJob(GRAPH, 100.0, lambda stage: 0.0 if stage.terminal else 5.0, 600.0)
+
+
+def last_stage(name: str, **options: object) -> str:
+    """Return the last stage of a job under a fault."""
+    fault = TIMELINE_FAULTS[name]
+    return str(fault.effect(JOB, fault.complete(options))[-1][1])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "stage"),
+    [
+        ("fail", {}, "failed"),
+        ("fail", {"stage": "refused"}, "refused"),
+        ("fail", {"stage": "failure"}, "failed"),
+        ("stuck", {}, "queued"),
+        ("stuck", {"stage": "running"}, "starting"),
+        ("stuck", {"stage": "running", "last": True}, "rendering"),
+        ("stuck", {"stage": "rendering"}, "rendering"),
+        ("slow", {}, "done"),
+        ("late_success", {}, "done"),
+    ],
+)
+def test_a_job_ends_or_stays_in_the_stage_of_its_fault(name: str, options: dict[str, object], stage: str) -> None:
+    assert last_stage(name, **options) == stage
+
+
+@pytest.mark.parametrize(("name", "stage"), [("fail", "moon"), ("expire", None), ("cancel", None), ("stuck", "moon")])
+def test_a_contract_without_the_stage_has_no_room_for_the_fault(name: str, stage: str | None) -> None:
+    with pytest.raises(NoStage):
+        last_stage(name, **({"stage": stage} if stage else {}))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "stages"),
+    [
+        ("fail", {}, {"done", "failed", "refused"}),
+        ("stuck", {"stage": "running"}, {"starting"}),
+        ("slow", {}, {"queued", "starting", "rendering"}),
+        ("slow", {"seconds": 0}, {"done", "failed", "refused"}),
+        ("late_success", {"seconds": 9}, {"queued", "starting", "rendering"}),
+    ],
+)
+def test_a_response_in_certain_stages_meets_a_fault(name: str, options: dict[str, object], stages: set[str]) -> None:
+    fault = TIMELINE_FAULTS[name]
+    assert {stage.name for stage in GRAPH if fault.seen(fault.complete(options), stage, GRAPH)} == stages
+
+
+def test_a_timeline_is_stretched_to_end_exactly_on_time() -> None:
+    timeline = ((100.0, "a"), (101.0, "b"), (104.0, "c"))
+    assert stretched(timeline, None) == timeline
+    assert stretched(timeline, 8.0) == ((100.0, "a"), (102.0, "b"), (108.0, "c"))
+    assert stretched(((100.0, "a"), (100.0, "b")), 8.0) == ((100.0, "a"), (108.0, "b"))
