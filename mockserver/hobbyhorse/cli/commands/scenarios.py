@@ -21,6 +21,7 @@ from hobbyhorse.scenarios.scenario import Scenario, ScenarioError, find, misfits
 
 def command(
     name: Annotated[str | None, typer.Argument(help="Show everything about this scenario.")] = None,
+    *,
     directories: Annotated[list[Path] | None, scenarios_option()] = None,
     provider: Annotated[str | None, typer.Option(metavar="P", help="Show only scenarios that fit provider P.")] = None,
     faults: Annotated[bool, typer.Option("--faults", help="List the faults that a scenario can have.")] = False,
