@@ -262,7 +262,7 @@ def first_is_not_terminal(trace: AnnotatedTrace) -> Evidence:
 @each_unbroken_order
 def unknown_job(trace: AnnotatedTrace) -> Evidence:
     for one in trace.deliveries:
-        if one.kind != "unknown_job" or not _answering(trace, one) or not _knows(trace, one):
+        if one.kind != STRANGER or not _answering(trace, one) or not _knows(trace, one):
             continue
         yield OBSERVED
         yield from _unreceived(trace, one)
