@@ -78,11 +78,11 @@ class Fake:
         self.options = options or Options()
         self.worlds = Worlds(
             self.options.make_clock,
-            self.options.pace,
-            self.options.seed,
-            self.options.api_keys,
-            self.options.limits,
-            self.options.closed,
+            pace=self.options.pace,
+            seed=self.options.seed,
+            accepted=self.options.api_keys,
+            limits=self.options.limits,
+            closed=self.options.closed,
         )
         self.worlds.on_move = self._moved
         self.journal = Journal()
@@ -156,14 +156,14 @@ class Fake:
             options = self.options
             access = AccessCheck(options.control_key, options.loopback, options.public_url)
             context = ControlContext(
-                self.contracts,
-                self.worlds,
-                self.catalogue,
-                self.callback_dispatcher,
-                self._services.origin,
-                self.reset,
-                self.trace,
-                options.judge,
+                contracts=self.contracts,
+                worlds=self.worlds,
+                catalogue=self.catalogue,
+                callback_dispatcher=self.callback_dispatcher,
+                origin=self._services.origin,
+                reset=self.reset,
+                trace=self.trace,
+                judge=options.judge,
             )
             self._control = ControlPlane(context, access)
         return self._control

@@ -320,7 +320,8 @@ def caller_of(services: Services, provider: Provider, scope: Scope) -> Caller:
         return last
     headers = first_headers(scope)
     key = api_key(provider.contract.security, headers, query)
-    caller = Caller(provider, raw, query, headers, key, services.origin(scope, headers.get(b"host")))
+    origin = services.origin(scope, headers.get(b"host"))
+    caller = Caller(provider=provider, raw=raw, query=query, headers=headers, key=key, origin=origin)
     # Only our own protocol has a dictionary for each connection; another server's is none of our business.
     if TRANSPORT in kept:
         kept[CALLER] = caller
