@@ -234,7 +234,7 @@ def test_a_finding_is_shrunk_to_its_cause(
     assert tally.smallest is not None
     finding = tally.smallest[1]
     assert finding.trace.scenario == cause
-    assert finding.messages == ("request 1 may have made a job (no response), and request 2 submitted again",)
+    assert finding.messages == ("request 1 may have created a job (no response), but request 2 submits again",)
 
 
 def test_a_superfluous_role_is_removed_in_one_run_and_not_fault_by_fault(
