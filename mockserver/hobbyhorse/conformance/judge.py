@@ -55,7 +55,7 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The verdict on a rule: one of the words above.
+    """The verdict on a rule: one of the constants above.
 
     `observed` and `times_broken` count traces. `findings` has the simplest finding, or all of them.
     """

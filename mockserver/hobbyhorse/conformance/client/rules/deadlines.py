@@ -11,7 +11,7 @@ SLACK, GRACE = 1.25, 60.0
 # The factor on both in recorded traffic, which does not show that a client was restarted and waits anew.
 UNSEEN = 3
 # The share of the longest wait after which a client has shown whether it has a deadline: a little less than all of it,
-# because the last poll comes an interval before the deadline.
+# because the last poll is an interval before the deadline.
 DEADLINE_SHOWN_SHARE = 0.9
 
 

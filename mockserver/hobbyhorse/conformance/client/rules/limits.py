@@ -45,7 +45,7 @@ def concurrency_limit(trace: AnnotatedTrace) -> Evidence:
 
 
 def _hasty(order: tuple[Step, ...], busy: list[Step]) -> Iterator[Breach]:
-    """Yield a breach for each retry that comes too soon, unless the provider requested the wait."""
+    """Yield a breach for each retry that is too early, unless the provider requested the wait."""
     for step, again in pairwise(order):
         gap = again.arrived - step.done
         if step in busy and gap < LEAST_ORDER_GAP and step.exchange.answer_header("retry-after") is None:

@@ -91,7 +91,7 @@ def failure_is_failure(trace: AnnotatedTrace) -> Evidence:
 
 
 def _failure_reports(trace: AnnotatedTrace, outcome: Outcome) -> Iterator[str]:
-    """Yield the reports, in words, that the job ended without a video: first in responses, then in callbacks."""
+    """Yield a description of each report that the job ended without a video: first in responses, then in callbacks."""
     # The outcome is about the last accepted job.
     bought = [step.job_told for step in trace.submits if step.accepted][-1:]
     for step in trace.reads:

@@ -235,7 +235,7 @@ def backoff(trace: AnnotatedTrace) -> Evidence:
 
 
 def _hasty(trace: AnnotatedTrace, chain: RequestGroup) -> Iterator[Breach]:
-    """Yield a breach if the first retry came too soon. An HTTP library's own retry of a dead connection is exempt."""
+    """Yield a breach if the first retry was too early. An HTTP library's own retry of a dead connection is exempt."""
     first = 1 if chain[0].status == 0 and len(chain) > 2 else 0
     # HTTP libraries retry once on a stale pooled connection, without a pause.
     if chain[0].status == 0 and first == 0:

@@ -193,7 +193,7 @@ def _differing(contract: Contract, operation: Operation, situation: Situation, s
 
 
 def _broken_body(trace: AnnotatedTrace, operation: Operation, step: Step) -> KindEvidence:
-    """Yield how a successful response violates its nearest situation, in the schema or else in the constants."""
+    """Yield how a successful response violates its closest situation, in the schema or else in the constants."""
     contract = trace.contract
     # OpenAPI may document a status for which lifecycle.json has no situation.
     candidates = [one for one in operation.situations.values() if one.status == step.status]
@@ -223,7 +223,7 @@ def _against(contract: Contract, step: Step, schema: str) -> KindEvidence:
 
 
 def _nearest(contract: Contract, operation: Operation, step: Step, candidates: list[Situation]) -> Situation:
-    """Return the nearest situation of a response: the most equal constants, then the fewest violations."""
+    """Return the closest situation of a response: the most equal constants, then the fewest violations."""
 
     def distance(situation: Situation) -> tuple[int, int]:
         differing = 0 if step.value is MISSING else len(_differing(contract, operation, situation, step))
@@ -294,7 +294,7 @@ def _says_json(step: Step) -> bool:
 
 
 def _misshapen(trace: AnnotatedTrace, step: Step, shapes: list[Situation | str]) -> KindEvidence:
-    """Yield how a refusal violates its nearest envelope, unless it satisfies one of them."""
+    """Yield how a refusal violates its closest envelope, unless it satisfies one of them."""
     contract, operation = trace.contract, operation_of(trace, step)
     if any(not _violations(contract, one if isinstance(one, str) else one.schema, step) for one in shapes):
         return
