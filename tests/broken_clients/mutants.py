@@ -147,13 +147,13 @@ SUBMISSIONS = (
     Mutant(
         "SUB-02",
         HIAPI,
-        "the key depends on the model alone, so that all orders share it",
+        "the key depends only on the model, so that all orders share it",
         (('"key": uuid.uuid4().hex', '"key": hashlib.sha256(request["model"].encode()).hexdigest()'),),
     ),
     Mutant(
         "SUB-02",
         HIAPI,
-        "no key at all, yet lost submissions are sent again",
+        "lost submissions are sent again without any key",
         (('json=note["request"], headers=key)', 'json=note["request"])'),),
     ),
     Mutant(
@@ -262,7 +262,7 @@ SUBMISSIONS = (
     Mutant(
         "SUB-06",
         VTRIX,
-        "a known job that is suddenly not found is submitted again",
+        "a known job that is suddenly not found (404) is submitted again",
         (
             (
                 '        stage = answer.text("status")\n        if stage == "completed":\n',
@@ -311,7 +311,7 @@ RESTARTS = (
     Mutant(
         "PER-02",
         HIAPI,
-        "a resumed client polls at the base URL that it is given now",
+        "a resumed client polls at its new base URL",
         (
             (
                 '    base_url, deadline = note["base_url"], ',
@@ -323,7 +323,7 @@ RESTARTS = (
     Mutant(
         "PER-02",
         VTRIX,
-        "the stored order lacks the base URL that it was sent to",
+        "the order is stored without its base URL",
         (
             (
                 '        video = collect(env["HOBBYHORSE_API_KEY"], note,',
@@ -339,7 +339,7 @@ SECRETS = (
     Mutant(
         "SEC-01",
         VTRIX,
-        "one HTTP client, with the key, for the provider and for the files",
+        "one HTTP client sends the key to the provider and to the media host",
         (
             (FETCHED, '            if url and (video := fetch(note["job"], url, base_url, headers)):\n'),
             (
@@ -369,7 +369,7 @@ SECRETS = (
     Mutant(
         "SEC-02",
         HIAPI,
-        "redirects are followed by hand, with the key",
+        "redirects are followed manually, with the key",
         (
             (
                 "            return Answer(response.status_code, bytes(body),",
@@ -399,7 +399,7 @@ SECRETS = (
     Mutant(
         "SEC-04",
         VTRIX,
-        "the key is in the URL, too",
+        "the key is also in the URL",
         (
             (
                 "task/{quote(job, safe='')}\")",
@@ -482,7 +482,7 @@ ENDINGS = (
     Mutant(
         "TMO-02",
         HIAPI,
-        "the timeout error lacks the job id",
+        "the timeout error does not contain the job id",
         ((TIMED_OUT, '    raise TimedOut(None, "it is not done in time")\n'),),
     ),
     Mutant(
@@ -549,7 +549,7 @@ CALLBACKS = (
     Mutant(
         "CBK-02",
         SERVICE,
-        "concurrent callbacks do not see each other",
+        "concurrent callbacks are not deduplicated",
         (
             (
                 CALLBACK_LOOP + CALLBACK_HANDLER,
@@ -563,7 +563,7 @@ CALLBACKS = (
     Mutant(
         "CBK-03",
         SERVICE,
-        "a callback restarts the polling although the video is there",
+        "a callback restarts polling although the video was already fetched",
         (
             (
                 CALLBACK_HANDLER,
@@ -646,7 +646,7 @@ CALLBACKS = (
     Mutant(
         "CBK-08",
         HIAPI_CALLBACKS,
-        "a callback for any job starts polling",
+        "a callback for an unknown job starts polling",
         (
             (
                 "    while pause(answer, interval, deadline, lambda: job in heard):\n"
@@ -662,7 +662,7 @@ CALLBACKS = (
     Mutant(
         "CBK-08",
         SERVICE,
-        "a callback for any job starts work",
+        "a callback for an unknown job starts work",
         (
             (
                 CALLBACK_HANDLER,
@@ -675,7 +675,7 @@ CALLBACKS = (
     Mutant(
         "CBK-09",
         SERVICE,
-        "callbacks are deduplicated among themselves, but not against polls",
+        "callbacks are deduplicated against one another, but not against polls",
         (
             ("        url, video, now = ", "        heard: set[str] = set()\n        url, video, now = "),
             (
@@ -703,7 +703,7 @@ CALLBACKS = (
     Mutant(
         "CBK-10",
         SERVICE,
-        "a callback without a payload counts as a failed job",
+        "a callback with a null payload counts as a failed job",
         (
             (
                 CALLBACK_HANDLER,
@@ -718,7 +718,7 @@ POLLING = (
     Mutant(
         "POL-01",
         VTRIX,
-        "the end is polled five times, to be sure",
+        "a terminal stage is polled five more times",
         (
             (
                 '        if stage == "completed":\n',
@@ -812,7 +812,7 @@ POLLING = (
     Mutant(
         "POL-07",
         RUNFLOW,
-        "it polls ten times a second",
+        "the job is polled ten times a second",
         (
             (
                 "LEAST_INTERVAL, INTERVAL, LONGEST_INTERVAL = 1.0, 2.0, 10.0\n",
@@ -829,7 +829,7 @@ POLLING = (
     Mutant(
         "POL-08",
         RUNCOMFY,
-        "the query of a given URL is dropped",
+        "the query of a returned URL is dropped",
         (
             (
                 "    return {link: url for link in LINKS if (url := answer.text(link))}\n",
@@ -873,13 +873,13 @@ RETRIES = (
     Mutant(
         "RTY-01",
         VTRIX,
-        "Retry-After is read as milliseconds",
+        "Retry-After is interpreted as milliseconds",
         (("float(told) if told.isdecimal()", "float(told) / 1000 if told.isdecimal()"),),
     ),
     Mutant(
         "RTY-01",
         RUNFLOW,
-        "a Retry-After with a date is not understood",
+        "a Retry-After date is not parsed",
         (
             (
                 "else parsedate_to_datetime(told).timestamp() - time.time()\n",
@@ -890,7 +890,7 @@ RETRIES = (
     Mutant(
         "RTY-02",
         VTRIX,
-        "a refused poll is repeated like any other",
+        "a permanently refused poll is repeated like a transient failure",
         ((FEW, FEW.replace('"refused": 1', '"refused": 60')),),
     ),
     Mutant(
@@ -969,7 +969,7 @@ RETRIES = (
     Mutant(
         "RTY-04",
         HIAPI,
-        "a download is attempted once",
+        "a failed download is not retried",
         (
             (
                 "        for number in range(TRIES):\n            if number and",
@@ -980,7 +980,7 @@ RETRIES = (
     Mutant(
         "RTY-05",
         HIAPI,
-        "a job that is not found at the first poll is given up",
+        "the client gives up if the first poll does not find the job",
         ((FEW, FEW.replace('"missing": 3', '"missing": 0')),),
     ),
     Mutant(
@@ -1038,7 +1038,7 @@ RESULTS = (
     Mutant(
         "RES-02",
         VTRIX,
-        "a success without a URL is polled until it has one",
+        "a success without a URL is polled until a URL appears",
         (
             (
                 '        if stage == "completed":\n',
@@ -1127,13 +1127,13 @@ RESULTS = (
     Mutant(
         "RES-06",
         VTRIX,
-        "every response with status 200 is the video",
+        "every response with status 200 counts as a video",
         ((LOADED, "            if answer.status == 200:\n"),),
     ),
     Mutant(
         "RES-06",
         HIAPI,
-        "a file that begins like a video is a video",
+        "a file that begins like a video counts as a video",
         (
             (LOADED, '            if answer.status == 200 and answer.body[4:8] == b"ftyp":\n'),
             (
@@ -1146,7 +1146,7 @@ RESULTS = (
     Mutant(
         "RES-06",
         VTRIX,
-        "every file that is large enough is the video",
+        "every large enough file counts as a video",
         ((LOADED, "            if answer.status == 200 and len(answer.body) > 1000:\n"),),
     ),
     Mutant(

@@ -19,23 +19,23 @@ PAGE = ROOT / "docs" / "rules.md"
 CAUGHT = Path(__file__).with_name("caught.json")
 HEAD = """# The rules for clients
 
-{count} rules, each of which would have prevented a real bug. `hobbyhorse rules ID` shows a rule with its reason. A
-client owes the MUST rules to the user who pays for it; a careful client also keeps the SHOULD rules. The severities are
-S1 {S1}, S2 {S2}, S3 {S3}, and S4 {S4}.
+The suite checks clients against {count} rules. Each rule would have prevented a real bug; `hobbyhorse rules ID` shows
+the bug. Breaking a MUST rule costs the user money, a video or time. The SHOULD rules are good practice.
+
+Severities: S1 is {S1}, S2 {S2}, S3 {S3}, S4 {S4}.
 
 """
 MIDDLE = """
 ## The clients that break them
 
-A check that has never failed proves nothing. So each rule has a client that breaks it on purpose: a client from
-[examples/python](../examples/python) with the bug behind the rule. The suite runs on it as it would on yours, and must
-report the rule as broken. The table shows the number of runs until it did, the number of faults, and the faults; a
-happy server has none.
+A check that has never failed proves nothing. Therefore each rule has at least one client that breaks it on purpose:
+a client from [examples/python](../examples/python) with one bug added. The suite must report the rule as broken. The
+table shows the number of runs until the suite found the bug, and the faults of that run. A happy server has no faults.
 
-`make mutants` runs each of these clients at most {most} times and regenerates this page. The changes are in
+`make mutants` runs each of these clients at most {most} times and regenerates this page. The bugs are in
 [mutants.py](../tests/broken_clients/mutants.py), the findings of the last hunt in
-[caught.json](../tests/broken_clients/caught.json). The tests repeat these findings: the same scenario still catches the
-broken client, and does not accuse the working one.
+[caught.json](../tests/broken_clients/caught.json). The tests replay each finding: the same scenario must still catch
+the broken client, and must not accuse the working client.
 
 """
 
@@ -72,7 +72,7 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def summary(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a sentence about how many mutants were caught, and after how many runs."""
+    """Return how many mutants were caught, and after how many runs, as a sentence."""
     hits = [one for one in found.values() if one["caught"]]
     shown = {name.rpartition("-")[0] for name, one in found.items() if one["caught"]}
     runs, moves = (sorted(get(one) for one in hits) for get in (_runs, _moves))

@@ -659,7 +659,7 @@ UNKNOWN = ("identity:unknown",)
 
 
 MUTANTS: tuple[Mutant, ...] = (
-    Mutant("SHA-01", HIAPI, "a task lacks its status", good("status", drop("/data/status"))),
+    Mutant("SHA-01", HIAPI, "a task has no status", good("status", drop("/data/status"))),
     Mutant("SHA-01", HIAPI, "201 for a submission", good("submit", status=201)),
     Mutant(
         "SHA-01",
@@ -674,7 +674,7 @@ MUTANTS: tuple[Mutant, ...] = (
         ),
     ),
     Mutant("SHA-01", VTRIX, "created_at is a string", good("status", put("/created_at", str))),
-    Mutant("SHA-01", RUNCOMFY, "a status lacks the request's id", good("status", drop("/request_id"))),
+    Mutant("SHA-01", RUNCOMFY, "a status response has no request id", good("status", drop("/request_id"))),
     Mutant(
         "SHA-02",
         HIAPI,
@@ -688,25 +688,25 @@ MUTANTS: tuple[Mutant, ...] = (
         rewritten("status", lambda request, response: html(response) if response.status >= 400 else response),
         ("job", *UNKNOWN),
     ),
-    Mutant("SHA-03", HIAPI, "refusals lack a message", refusal("status", drop("/message")), UNKNOWN),
+    Mutant("SHA-03", HIAPI, "refusals have no message", refusal("status", drop("/message")), UNKNOWN),
     Mutant("SHA-04", VTRIX, "a response of 17 MB", good("status", put("/padding", "x" * (17 << 20))), ("job",)),
-    Mutant("LIF-01", HIAPI, "a job goes back: archiving, then handling", counted(backwards)),
-    Mutant("LIF-02", HIAPI, "success, and later fail", changes_its_end),
-    Mutant("LIF-02", VTRIX, "completed, and later in_progress", wakes_again),
+    Mutant("LIF-01", HIAPI, "a job moves backwards: archiving, then handling", counted(backwards)),
+    Mutant("LIF-02", HIAPI, "success, but later fail", changes_its_end),
+    Mutant("LIF-02", VTRIX, "completed, but later in_progress", wakes_again),
     Mutant("LIF-03", VTRIX, "progress goes down", counted(running(lambda n: 0.9 - n / 20))),
     Mutant("LIF-03", VTRIX, "progress is in percent", counted(running(lambda n: 35.0))),
     Mutant("LIF-04", HIAPI, "completed before it was created", good("status", shifted("completed", -3600))),
     Mutant(
         "LIF-04", VTRIX, "created_at is in milliseconds", good("status", put("/created_at", lambda value: value * 1000))
     ),
-    Mutant("LIF-04", HIAPI, "an end time before the end", counted(ends_before_its_end)),
-    Mutant("LIF-05", HIAPI, "a video URL before the end", counted(video_too_early)),
-    Mutant("LIF-06", HIAPI, "concurrent polls see two different ends", split_brain),
-    Mutant("IDN-01", HIAPI, "ids have another prefix", renamed("tk-hiapi-", "task-hi-api-"), ("job",)),
+    Mutant("LIF-04", HIAPI, "a running job has an end time", counted(ends_before_its_end)),
+    Mutant("LIF-05", HIAPI, "a running job has a video URL", counted(video_too_early)),
+    Mutant("LIF-06", HIAPI, "concurrent polls see two different terminal stages", split_brain),
+    Mutant("IDN-01", HIAPI, "ids do not have the documented prefix", renamed("tk-hiapi-", "task-hi-api-"), ("job",)),
     Mutant(
         "IDN-01",
         VTRIX,
-        "ids have another prefix than the assumed one",
+        "ids do not have the assumed prefix",
         renamed("task_", "gen_"),
         ("job",),
         lesson=True,
@@ -715,7 +715,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "IDN-02", VTRIX, "a response about another task", good("status", put("/id", "task_0123456789abcdef")), ("job",)
     ),
-    Mutant("IDN-03", HIAPI, "an unknown task is queued", rewritten("status", unknown_is_queued), UNKNOWN),
+    Mutant("IDN-03", HIAPI, "an unknown task is reported as queued", rewritten("status", unknown_is_queued), UNKNOWN),
     Mutant("IDN-03", HIAPI, "400 for an unknown task", refusal("status", put("/code", 400), status=400), UNKNOWN),
     Mutant("IDN-03", RUNCOMFY, "403 for an unknown request", refusal("status", status=403), UNKNOWN, lesson=True),
     Mutant(
@@ -731,7 +731,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "IDN-05",
         HIAPI,
-        "a list lacks the task",
+        "a list does not contain the task",
         good("list", put("/data/tasks", []), put("/data/total", 0)),
         ("job", "identity:list"),
     ),
@@ -759,7 +759,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "AUT-03",
         HIAPI,
-        "a submission with a wrong key makes a task",
+        "a submission with a wrong key creates a task",
         requests(any_key, "submit"),
         ("job", "auth:submit"),
     ),
@@ -793,7 +793,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant("IDM-01", HIAPI, "idempotency keys are ignored", requests(unkeyed, "submit"), IDEMPOTENCY),
     Mutant("IDM-01", HIAPI, "a repeated submission is refused", refuses_repeats, IDEMPOTENCY),
-    Mutant("IDM-02", HIAPI, "another body gets the first one's task", forgets_the_body, IDEMPOTENCY),
+    Mutant("IDM-02", HIAPI, "another body with the same key gets the first task", forgets_the_body, IDEMPOTENCY),
     Mutant("IDM-03", HIAPI, "a key is looked up before it is stored", looks_up_before_it_stores, IDEMPOTENCY),
     Mutant(
         "CNL-01",
@@ -835,7 +835,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "NTF-01",
         HIAPI,
-        "a callback lacks its status",
+        "a callback has no status",
         callbacks(lambda message: signed(message, drop("/status")(message.json))),
         CALLBACK,
     ),
@@ -847,7 +847,7 @@ MUTANTS: tuple[Mutant, ...] = (
         CALLBACK,
     ),
     Mutant("NTF-02", HIAPI, "callbacks are not signed", callbacks(unsigned), CALLBACK),
-    Mutant("NTF-02", HIAPI, "other bytes are signed than sent", callbacks(signs_other_bytes), CALLBACK),
+    Mutant("NTF-02", HIAPI, "the signed bytes differ from the sent bytes", callbacks(signs_other_bytes), CALLBACK),
     Mutant("NTF-02", HIAPI, "the timestamp is in milliseconds", callbacks(seconds_late), CALLBACK, lesson=True),
     Mutant(
         "NTF-03",
@@ -903,14 +903,14 @@ MUTANTS: tuple[Mutant, ...] = (
         lesson=True,
     ),
     Mutant("MED-01", HIAPI, "the video is an HTML page", another_file(lambda: b"<html>" * 100), MEDIA),
-    Mutant("MED-01", VTRIX, "half a video", another_file(lambda: films.good()[: len(films.good()) // 2]), MEDIA),
+    Mutant("MED-01", VTRIX, "a truncated video", another_file(lambda: films.good()[: len(films.good()) // 2]), MEDIA),
     Mutant("MED-02", VTRIX, "25 frames per second", another_file(lambda: films.remade(films.good(), rate=25)), MEDIA),
     Mutant("MED-03", HIAPI, "one frame short", another_file(lambda: films.remade(films.good(), dropped=1)), MEDIA),
-    Mutant("MED-04", HIAPI, "half the sides of the tier", another_file(lambda: films.plain(640, 360)), MEDIA),
+    Mutant("MED-04", HIAPI, "half the dimensions of the tier", another_file(lambda: films.plain(640, 360)), MEDIA),
     Mutant(
         "MED-05",
         RUNCOMFY,
-        "a square instead of the ordered 16:9",
+        "a square video instead of the ordered 16:9",
         another_file(lambda: films.plain(960, 960)),
         MEDIA,
         model=1,
@@ -918,7 +918,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "MED-05",
         VTRIX,
-        "a square from a 16:9 picture",
+        "a square video from a 16:9 image",
         another_file(lambda: films.plain(960, 960)),
         MEDIA,
         picture=films.picture,
@@ -926,23 +926,27 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "MED-06",
         VTRIX,
-        "a video of another picture",
+        "a video of another image",
         another_file(lambda: films.plain(1280, 720)),
         MEDIA,
         picture=films.picture,
     ),
-    Mutant("MED-07", HIAPI, "no sound", another_file(lambda: films.remade(films.good(), audio=False)), MEDIA),
+    Mutant("MED-07", HIAPI, "no audio track", another_file(lambda: films.remade(films.good(), audio=False)), MEDIA),
     Mutant(
-        "MED-07", HIAPI, "the sound is a second short", another_file(lambda: films.remade(films.good(), quiet=1)), MEDIA
+        "MED-07",
+        HIAPI,
+        "the audio is a second too short",
+        another_file(lambda: films.remade(films.good(), quiet=1)),
+        MEDIA,
     ),
     Mutant(
         "MED-08",
         HIAPI,
-        "the index follows the media",
+        "the index (moov) follows the media data",
         another_file(lambda: films.remade(films.good(), first=False)),
         MEDIA,
     ),
-    Mutant("MED-09", HIAPI, "ranges are ignored", whole_file_always, MEDIA),
+    Mutant("MED-09", HIAPI, "range requests are ignored", whole_file_always, MEDIA),
     Mutant("MED-09", HIAPI, "ranges are one byte short", media(off_by_one), MEDIA),
     Mutant("MED-10", HIAPI, "the Content-Length is wrong", media(longer_than_it_is), MEDIA),
     Mutant(
@@ -952,7 +956,7 @@ MUTANTS: tuple[Mutant, ...] = (
         media(lambda request, response: response.with_header("content-type", "text/plain")),
         MEDIA,
     ),
-    Mutant("MED-11", HIAPI, "2 seconds instead of 3", another_file(lambda: films.good(2)), MEDIA),
+    Mutant("MED-11", HIAPI, "a duration of 2 seconds instead of 3", another_file(lambda: films.good(2)), MEDIA),
     Mutant(
         "MON-01",
         RUNFLOW,

@@ -16,22 +16,22 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "server-rules.md"
 CAUGHT = Path(__file__).with_name("caught.json")
 HEAD = """# The rules for servers
 
-[hobbyhorse conformance server](servers.md) checks an endpoint against {count} rules. Clients rely on a MUST; a SHOULD
-is common practice. S1 is {S1}, S2 {S2}, S3 {S3}, S4 {S4}.
+[hobbyhorse conformance server](servers.md) checks an endpoint against {count} rules. Clients rely on the MUST rules;
+the SHOULD rules are common practice. Severities: S1 is {S1}, S2 {S2}, S3 {S3}, S4 {S4}.
 
 """
 MIDDLE = """
 ## The servers that break them
 
-A check that has never failed proves nothing. So each rule has a server that breaks it on purpose: ours, with one change
-on the way. The suite must find the rule broken. If the contract only assumes the fact that the server contradicts, and
-no document states it, the verdict must be a lesson instead. The last column lists the rules that are broken as a side
-effect: a server that ignores idempotency keys breaks all three rules about them. Some side effects appear only when
-concurrent requests meet, and not in every run.
+A check that has never failed proves nothing. Therefore each rule has at least one server that breaks it on purpose:
+hobbyhorse's own server with one bug added. The suite must report the rule as broken. If the contract only assumes the
+fact that the server contradicts, without documentation, the verdict must be `lesson` instead. The last column lists
+other rules that the same bug breaks. For example, a server that ignores idempotency keys breaks all three rules about
+keys. Some of these depend on how concurrent requests overlap, and do not appear in every run.
 
-`make broken-servers` runs the suite on all of them and rewrites this page. The changes are in
-[mutants.py](../tests/broken_servers/mutants.py); the tests repeat them in each run. The suite finds no fault with the
-unchanged server, nor with [two servers that share no code with it](../tests/broken_servers/independent.py).
+`make broken-servers` runs the suite on all these servers and regenerates this page. The bugs are in
+[mutants.py](../tests/broken_servers/mutants.py); the tests repeat them in each run. The suite reports no broken rule
+for the unchanged server, or for [two servers that share no code with it](../tests/broken_servers/independent.py).
 
 """
 
@@ -44,7 +44,7 @@ def caught() -> dict[str, dict[str, Any]]:
 
 def page(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Return docs/server-rules.md."""
-    lines = ["| rule | | | statement |", "|---|---|---|---|"]
+    lines = ["| rule | level | severity | requirement |", "|---|---|---|---|"]
     for rule in server_rules():
         lines.append(f"| {rule.id} {rule.name} | {rule.level} | {rule.severity} | {_cell(rule.says)} |")
     broken = ["| rule | the server and its bug | verdict | also broken |", "|---|---|---|---|"]

@@ -75,7 +75,7 @@ def test_silence_is_not_evidence_a_breach_is_and_equal_breaches_count_once() -> 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Make a package of two modules of rules; the first module by name defines its later id first."""
-    package = tmp_path / "made_up_rules"
+    package = tmp_path / "listed_rules"
     package.mkdir()
     (package / "__init__.py").write_text("")
     text = "from hobbyhorse.conformance.rule import rule\n\n{}\n"

@@ -76,8 +76,8 @@ def test_a_client_that_submits_again_without_a_response_is_reported_immediately(
     served.close()
     (line,) = [line for line in seen.lines if " SUB-01 " in line]
     assert line == (
-        "client SUB-01 no-ambiguous-resend (MUST): request 1 may have made a job (no response), "
-        "and request 2 submitted again"
+        "client SUB-01 no-ambiguous-resend (MUST): request 1 may have created a job (no response), "
+        "but request 2 submits again"
     )
     assert seen.live_judge.findings >= 1
     before = list(seen.lines)
@@ -157,7 +157,7 @@ def test_only_the_newest_exchanges_are_kept_and_requests_keep_their_numbers(cont
     assert len(entries) == 3
     assert SECRET not in json.dumps(entries)
     ambiguous = [one.message for one in found if one.rule == "SUB-01"]
-    assert ambiguous[0].startswith("request 5 may have made a job (no response), and request 6 submitted")
+    assert ambiguous[0].startswith("request 5 may have created a job (no response), but request 6 submits")
 
 
 def test_a_broken_rule_is_reported_once_and_the_others_judge(

@@ -37,7 +37,7 @@ class Finding:
 
     @property
     def messages(self) -> tuple[str, ...]:
-        """The breaches in words."""
+        """The messages of the breaches."""
         return tuple(breach.message for breach in self.breaches)
 
 
@@ -55,7 +55,7 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The verdict on a rule: one of the words above.
+    """The verdict on a rule: one of the constants above.
 
     `observed` and `times_broken` count traces. `findings` has the simplest finding, or all of them.
     """
@@ -118,7 +118,7 @@ def assumption_for(contract: Contract, places: Sequence[str]) -> Assumption | No
     """Return the assumption that covers one of some places of the contract, or None."""
     for place in places:
         for assumption in contract.assumptions:
-            # An assumption covers everything below its place. A prefix of the text would also cover `/status2`.
+            # An assumption covers everything under its place. A prefix of the text would also cover `/status2`.
             if any(place == at or re.match(re.escape(at) + "/", place) for at in assumption.at):
                 return assumption
     return None

@@ -110,7 +110,7 @@ def junit(suite: JUnitSuite, verdicts: Sequence[Verdict], case_of: Callable[[Fin
     # A baseline entry that no longer occurs fails too: otherwise it would hide the next regression.
     for rule in suite.stale:
         element = _add_case(root, "hobbyhorse.baseline", rule)
-        words = "accepted in the baseline, but not found; remove the entry"
+        words = "the baseline accepts this rule as broken, but it is not broken; remove the entry"
         ElementTree.SubElement(element, "failure", message=words, type="stale")
     if suite.error is not None:
         element = _add_case(root, "hobbyhorse.endpoint", "responds")

@@ -2,17 +2,17 @@
 
     @rule(
         "CAN-01", "cancel-on-abort", level=SHOULD, severity="S1", channel=WIRE, applies=cancels,
-        says="A client that stops waiting for a job cancels it, if the provider supports that.",
-        because="The video is no longer wanted, and yet it is rendered and billed: juspay/neurolink#1548.",
+        says="A client that stops waiting for a job cancels it, if the provider supports cancellation.",
+        because="The video is no longer wanted, but is still rendered and billed: juspay/neurolink#1548.",
     )
     def cancel_on_abort(trace: AnnotatedTrace) -> Evidence:
         ...
         yield OBSERVED
         yield Breach("the client gave up and left the job running")
 
-The generator yields evidence. `OBSERVED` means that the rule's subject occurred. A `Breach` means that it occurred and
-that the rule is broken. A generator that yields nothing has seen nothing, so the verdict is not-observed: silence is
-never a pass. A rule is found by listing the modules of its folder; nothing else names it.
+The generator yields evidence. `OBSERVED` means that the rule's subject occurred. A `Breach` means that the subject
+occurred and the rule is broken. A generator that yields nothing has seen nothing, so the verdict is not-observed:
+silence is never a pass. A rule is found by listing the modules of its folder; nothing else names it.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def rule(
     applies: Callable[[Contract], bool] = always,
     timing: bool = False,
 ) -> Callable[[Check], Rule]:
-    """Make a rule of the generator below."""
+    """Turn the generator below into a rule."""
 
     def decorate(check: Check) -> Rule:
         return Rule(
@@ -129,7 +129,7 @@ def rule(
 
 
 def each_order(check: Check) -> Check:
-    """Apply a check to each order of a trace separately; stands between `@rule` and the generator."""
+    """Apply a check to each order of a trace separately; placed between `@rule` and the generator."""
 
     @wraps(check)
     def whole(trace: AnnotatedTrace) -> Evidence:
@@ -140,7 +140,7 @@ def each_order(check: Check) -> Check:
 
 
 def rules_in(package: ModuleType) -> tuple[Rule, ...]:
-    """Return the rules of a folder: module by module by name, and in the order in which they stand there."""
+    """Return the rules of a folder: sorted by module name, then in source order."""
     found: list[Rule] = []
     for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
         members = vars(importlib.import_module(f"{package.__name__}.{module.name}"))
@@ -150,7 +150,7 @@ def rules_in(package: ModuleType) -> tuple[Rule, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What one trace shows about a rule."""
+    """The evidence of one trace about a rule."""
 
     observed: bool
     breaches: tuple[Breach, ...] = ()

@@ -47,7 +47,7 @@ MOST_KEPT_EXCHANGES = 1_000
 MOST_KEPT_BYTES = 64 * 1024 * 1024
 # Five findings of one kind show the pattern; a broken server would print thousands.
 EACH = 5
-# Exchanges come in bursts; a short wait judges a burst in one pass.
+# Exchanges arrive in bursts; a short wait judges a burst in one pass.
 SETTLE_SECONDS = 0.05
 # Judging takes at most a tenth of the time of one core, so that exchanges are not delayed.
 REST_FACTOR = 9
@@ -133,7 +133,7 @@ class LiveJudge:
         by_moment = {_micros(one.exchange.arrived): one for one in kept}
         pairs = [(exchange, found) for exchange in trace.exchanges if (found := _of(by_moment, exchange)) is not None]
         pairs = [(exchange, passed) for exchange, passed in pairs if not passed.own and _legible(exchange, passed)]
-        # If the client or the proxy broke an exchange off, the missing bytes are not the upstream's fault.
+        # If the client or the proxy aborted an exchange, the upstream is not responsible for the missing bytes.
         theirs = [pair for pair in pairs if pair[1].broken not in (CLIENT, PROXY)]
         self._judge_client(*self._annotated(trace, pairs))
         self._judge_upstream(*self._annotated(trace, theirs))
@@ -232,7 +232,7 @@ class LiveJudge:
 
 
 class LiveJudgeThread:
-    """A thread that judges soon after an exchange, and rests most of the time."""
+    """A thread that judges soon after an exchange, and is idle most of the time."""
 
     def __init__(self, judge: LiveJudge, trouble: Callable[[str], None] = lambda message: None) -> None:
         self._live_judge, self._trouble = judge, trouble
@@ -269,7 +269,7 @@ class LiveJudgeThread:
 
 
 class _Caught:
-    """Turns an exception of a rule into a sentence."""
+    """Reports an exception of a rule as a sentence."""
 
     def __init__(self, trouble: Callable[[str], None], subject: str) -> None:
         self._trouble, self._subject = trouble, subject

@@ -1,4 +1,4 @@
-"""A trace read through its contract: what the client could know after each response. Knows no server.
+"""A trace read through its contract: the client's knowledge after each response. Knows no server.
 
 The rules judge a client by the evidence that it had, not by the state of the server. So each response is read three
 ways, and the distinction matters in every property of `Step`:
@@ -70,7 +70,7 @@ class Step:
 
     @property
     def done(self) -> float:
-        """When the response had been sent; when the request arrived, if it never was."""
+        """When the response had been sent; if none was sent, when the request arrived."""
         return self.exchange.arrived if self.exchange.answered is None else self.exchange.answered
 
     @property
@@ -96,7 +96,7 @@ class Step:
 
     @property
     def clean(self) -> bool:
-        """Whether a 2xx was delivered that is valid against the contract, down to the last field."""
+        """Whether a 2xx was delivered whose every field is valid against the contract."""
         return self.ok and self.valid
 
     @property
@@ -174,7 +174,7 @@ class Step:
 
     @property
     def transient(self) -> bool:
-        """Whether the request failed in a way that may pass: no response, 408, 425, 429, 5xx, an unusable body."""
+        """Whether the request failed transiently: no response, 408, 425, 429, 5xx, an unusable body."""
         return not self.delivered or self.status in TRANSIENT or self.status >= 500 or self.bad_body
 
 
@@ -232,7 +232,7 @@ class AnnotatedTrace:
         return tuple(step for step in self.of("media") if step.exchange.method == "GET")
 
     def after(self, step: Step | float, steps: tuple[Step, ...]) -> tuple[Step, ...]:
-        """Return the steps that come later than a step, or later than a moment."""
+        """Return the steps after a step, or after a time."""
         if isinstance(step, Step):
             return tuple(other for other in steps if other.number > step.number)
         return tuple(other for other in steps if other.arrived > step)
@@ -250,7 +250,7 @@ class AnnotatedTrace:
             run = self.run_of(step)
             if run is None:
                 same = (step.exchange.url, canonical(step.exchange.body))
-                # After a success, the same body is a new order: a user who wants the same video once more.
+                # After a success, the same body is a new order: the user wants the same video again.
                 if same not in last or self._succeeded(last[same], step):
                     last[same] = groups[same, step.number] = []
                 last[same].append(step)
@@ -326,7 +326,7 @@ class AnnotatedTrace:
         if len(begun) < 2 or not step.exchange.body:
             return begun[-1] if begun else None
         body = as_json(step.exchange.body)
-        # Overlapping runs of one client differ in their requests only.
+        # Overlapping runs of one client differ only in their requests.
         same = [number for number in begun if _within(self.trace.runs[number].request, body)]
         return (same or begun)[-1]
 
@@ -396,7 +396,7 @@ class AnnotatedTrace:
         return shown or any(kinds & ENDS for _, kinds in self.callbacks)
 
     def lists(self, step: Step) -> bool:
-        """Whether a step is a list of jobs that has, or may have, one of the client's own jobs in it."""
+        """Whether a step is a list of jobs that contains, or may contain, one of the client's own jobs."""
         if step.role != "list" or not 200 <= step.status < 300:
             return False
         # A trace keeps only the beginning of a long body; the client's job may be in the rest.

@@ -50,7 +50,7 @@ def making(trace: AnnotatedTrace, job: str | None) -> Step | None:
 @lru_cache(maxsize=MOST_CACHED_TRACES)
 def _makers(trace: AnnotatedTrace) -> Mapping[str | None, Step]:
     """Return the submissions by the job that they made."""
-    # Reversed, so that of several responses with one id (a replayed key) the first one stays.
+    # Reversed, so that the first of several responses with one id (a replayed key) is kept.
     return {step.job_told: step for step in reversed(trace.submits) if step.accepted}
 
 
@@ -87,7 +87,7 @@ def own(trace: AnnotatedTrace, step: Step) -> bool:
     if made is None:
         return False
     given = credentials(trace, step)
-    # Two redacted keys look equal, but need not be.
+    # Two redacted keys look equal, but may differ.
     return given == credentials(trace, made) and not any(REDACTED in (key or "") for key in given)
 
 

@@ -36,7 +36,11 @@ def test_a_request_that_breaks_off_stays_paid() -> None:
 
 def test_a_price_above_the_rest_is_refused() -> None:
     budget = Budget(Decimal("0.50"))
-    with budget.hold(CENTS_42), pytest.raises(NotAffordable, match=r"0\.08 USD are left"), budget.hold(CENTS_42):
+    with (
+        budget.hold(CENTS_42),
+        pytest.raises(NotAffordable, match=r"left in the budget: 0\.08 USD"),
+        budget.hold(CENTS_42),
+    ):
         pass
     assert budget.spent == CENTS_42
 

@@ -67,7 +67,7 @@ def test_it_calls_only_operations_that_the_contract_has(contract: Contract) -> N
 
 def test_without_the_money_for_one_job_it_is_skipped(contract: Contract) -> None:
     session = session_on(contract, contract.models[0], httpx.MockTransport(never_called), budget=Decimal("0.01"))
-    with pytest.raises(Skipped, match="USD are left"):
+    with pytest.raises(Skipped, match="left in the budget"):
         interleave(session)
 
 
@@ -78,7 +78,7 @@ def test_with_the_money_for_one_job_it_reads_that_one_and_notes_the_rest(contrac
     roles = [role for role, _ in calls(session)]
     assert roles.count("submit") == 1
     assert len(roles) > 1
-    assert [(note.probe, "USD are left" in note.why) for note in session.notes] == [(PROBE, True)]
+    assert [(note.probe, "left in the budget" in note.why) for note in session.notes] == [(PROBE, True)]
 
 
 def out_of_time(session: Session) -> None:

@@ -68,7 +68,7 @@ def test_when_the_time_is_used_up_each_probe_left_is_noted(contract: Contract) -
     session = session_on(contract, contract.models[0], httpx.MockTransport(never_called))
     session.endpoint.until = 0.0
     run_probes(session)
-    assert {note.why for note in session.notes} == {"the time of the suite was used up"}
+    assert {note.why for note in session.notes} == {"the suite's time limit was reached"}
     assert [note.probe for note in session.notes] == [probe.name for probe in each_probe(session)]
 
 

@@ -1,4 +1,4 @@
-"""Test cases: how a client is run, and the scenario that it meets. Knows no contract and no server."""
+"""Test cases: how a client is run, and the scenario that it faces. Knows no contract and no server."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Case:
     @property
     def size(self) -> tuple[int, int, int, str]:
         """A sort key: a simpler case has fewer faults, a simpler kind, fewer options."""
-        # The key comes last so that the order is total: equal seeds must shrink to equal cases.
+        # The key is last, so that the order is total: equal seeds must shrink to equal cases.
         return (self.moves, CASE_KINDS.index(self.kind), len(self.key), self.key)
 
     def to_json(self) -> dict[str, Any]:

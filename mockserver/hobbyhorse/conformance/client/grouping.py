@@ -50,7 +50,7 @@ def consecutive(group: RequestGroup, is_meant: Callable[[Step], bool]) -> Iterat
 
 
 def between(trace: AnnotatedTrace, one: Step, other: Step) -> tuple[Step, ...]:
-    """Return the steps from one, inclusive, to another, exclusive."""
+    """Return the steps from one (inclusive) to another (exclusive)."""
     numbers = operator.attrgetter("number")
     start, stop = (bisect.bisect_left(trace.steps, step.number, key=numbers) for step in (one, other))
     return trace.steps[start:stop]
@@ -91,7 +91,7 @@ def _may_show(step: Step) -> bool:
 
 
 def has_result_operation(trace: AnnotatedTrace) -> bool:
-    """Whether the video URL comes from an operation other than the status."""
+    """Whether the video URL is in the response of an operation other than the status."""
     return "result" in trace.contract.operations
 
 

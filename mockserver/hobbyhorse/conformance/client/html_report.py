@@ -1,4 +1,4 @@
-"""A result as one self-contained HTML page: verdicts, scenarios, and pictures of the traces. Knows no server."""
+"""A result as one self-contained HTML page: verdicts, scenarios, and diagrams of the traces. Knows no server."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 from hobbyhorse.traces.trace import KEY, Trace
 
-# The verdicts that need attention come first.
+# The verdicts that need attention are first.
 VERDICT_ORDER = (BROKEN, PASSED, NOT_OBSERVED, NOT_APPLICABLE)
-# Events in a picture; of more, the first and last are shown. 60 columns are about three screens wide.
+# Events in a diagram; of more, the first and last are shown. 60 columns are about three screens wide.
 MOST_EVENTS = 60
 # Messages and curl lines of a finding: the rest repeats them, and is in the trace's file.
 MOST_LINES = 12
@@ -44,7 +44,7 @@ dt { color: var(--dim) } dd { margin: 0 }
 
 @dataclass(frozen=True, slots=True)
 class TimelineMark:
-    """One mark in a picture; `says` is its tooltip."""
+    """One mark in a diagram; `says` is its tooltip."""
 
     moment: float
     lane: str
@@ -148,7 +148,7 @@ def curls(trace: Trace) -> Iterator[str]:
 
 
 def picture(contract: Contract, trace: Trace) -> str:
-    """Return a trace as a picture (SVG): a column for each event, a lane for each role."""
+    """Return a trace as an SVG diagram: a column for each event, a lane for each role."""
     found = sorted(events(contract, trace), key=lambda event: event.moment)
     left_out = max(len(found) - MOST_EVENTS, 0)
     # The beginning and the end explain a finding; the middle is mostly polls.

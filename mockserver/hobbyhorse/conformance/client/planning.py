@@ -31,11 +31,11 @@ from hobbyhorse.scenarios.options import RETRY_AFTER
 from hobbyhorse.scenarios.registry import faults_of, name_used_for, names_used_for
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace
 
-# The least status of a refusal, and the status of a rate limit (RFC 9110, section 15.5; RFC 6585, section 4).
+# The minimum status of a refusal, and the status of a rate limit (RFC 9110, section 15.5; RFC 6585, section 4).
 REFUSED, TOO_MANY_REQUESTS = 400, 429
 # Seconds that a refusal asks a client to wait: longer than a client's own pauses, so that ignoring it shows.
 LONG_PAUSE = 90
-# The bound values that a client cannot do without.
+# The bound values that a client needs.
 VITAL = frozenset({"job", "stage", "video_url", "status_url", "result_url", "cancel_url"})
 LURES, GRAVE_FAULTS = names_used_for(LURE), names_used_for(GRAVE)
 # The fault that changes nothing: it lets a request pass before the next fault applies.
@@ -131,7 +131,7 @@ def _in_order(contract: Contract, cases: list[Case], repeated: bool = False) -> 
 
 
 def _leads_astray(role: str, move: Mapping[str, Any]) -> bool:
-    """Whether a fault leads a client to a wrong host, or makes it come back too soon."""
+    """Whether a fault leads a client to a wrong host, or tests whether it waits as told (Retry-After)."""
     return (move["move"] in LURES and role not in SUBMISSIONS) or "retry_after" in move or "retry_after_date" in move
 
 

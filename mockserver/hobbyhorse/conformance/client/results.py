@@ -47,6 +47,6 @@ class Result:
 
     @property
     def clean(self) -> bool:
-        """Whether every broken rule is accepted, and every accepted rule is broken."""
+        """Whether every broken rule is in the baseline, and no baseline entry is stale."""
         # A stale entry would hide the next time that the rule breaks.
         return not self.broken and not self.stale

@@ -141,7 +141,7 @@ class Search:
     spare: int = 0
     """Runs that are allowed beyond the plan, to shrink one finding."""
     met: set[str] = field(default_factory=set)
-    """Keys of the cases of which the client met every fault."""
+    """Keys of the cases in which the client hit every fault."""
 
     def run(self, client: str, model: str) -> Result:
         """Search, and return the result. Raises CannotRun if the client gets no video from a faultless server."""
@@ -168,7 +168,7 @@ class Search:
 
     @property
     def left(self) -> int:
-        """The number of runs left; 0 once the search may end early."""
+        """The number of remaining runs; 0 once the search may end early."""
         # Enough is known: the caller wanted these rules only.
         if self.plan.until and self.plan.until <= set(self.broken):
             return 0
@@ -190,13 +190,13 @@ class Search:
         if annotated.outcome is not None and annotated.outcome.kind != "success":
             last = annotated.steps[-1]
             raise CannotRun(
-                f"the client gets no video from a server without faults; its last request was "
+                f"the client got no video from a server without faults; its last request was "
                 f"{last.exchange.method} {last.exchange.url} ({last.status}){_ending(annotated)}"
             )
         return trace
 
     def _ways(self, happy: AnnotatedTrace) -> list[Case]:
-        """Return the cases that vary the way the client is run."""
+        """Return the cases that vary how the client is run."""
         found = [Case({}, kind) for kind in self.plan.kinds if kind not in (ONCE, KILLED, MOVED)]
         points = killings(happy)
         if KILLED in self.plan.kinds:
@@ -322,7 +322,7 @@ class Search:
         return False
 
     def _coverage(self, ones: list[Case]) -> Coverage:
-        """Return how many of the single faults the client met, be it once or always."""
+        """Return how many of the individual faults the client hit, whether once or always."""
         names: dict[str, list[str]] = {}
         for case in ones:
             name = str(case).replace(" (times=always)", "").replace(", times=always", "")
@@ -337,9 +337,9 @@ def _ending(annotated: AnnotatedTrace) -> str:
     """Describe how an untestable client ended, with the likely cause."""
     outcome, words = annotated.outcome, ""
     if any(step.status == 401 for step in annotated.steps):
-        words = "; does it send the API key that it was given, in the provider's scheme?"
+        words = "; does the client send its API key in the provider's scheme?"
     elif annotated.accepted is not None and not annotated.fetches and any(step.video for step in annotated.steps):
-        words = "; it received the URL of its video, which is on the host of its base URL, and did not fetch it"
+        words = "; the client received the URL of its video, on the base URL's host, but did not fetch the video"
     if outcome is None:
         return words
-    return f"{words}; it ended with {outcome.kind}" + (f": {outcome.message}" if outcome.message else "")
+    return f"{words}; the run ended as {outcome.kind!r}" + (f": {outcome.message}" if outcome.message else "")

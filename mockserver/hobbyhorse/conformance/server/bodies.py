@@ -21,7 +21,7 @@ from hobbyhorse.contract.request import Refusal, ValidRequest
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Contract, Model, Operation
 
-# Each item may be a picture that the provider fetches; a longer list is not worth its time.
+# Each item may be an image that the provider fetches; a longer list takes too much time.
 MOST_ITEMS = 20
 # Each choice is a paid job; of a longer enum only the first and the last are tried.
 MOST_CHOICES = 6
@@ -176,7 +176,7 @@ def _list_edges(schema: dict[str, Any], value: list[Any], at: Pointer) -> Iterat
 
 
 def _scalar_edges(schema: dict[str, Any], value: Any, at: Pointer) -> Iterator[tuple[Pointer, str, Any]]:
-    """Yield the choices of a schema, or else its least and greatest number and its longest text."""
+    """Yield a schema's choices, or else its minimum and maximum number and its longest string."""
     choices = schema.get("enum", [])
     for choice in choices if len(choices) <= MOST_CHOICES else [choices[0], choices[-1]]:
         yield at, str(choice), choice

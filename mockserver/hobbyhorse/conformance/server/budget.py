@@ -1,4 +1,4 @@
-"""The money that the suite may spend: each billable request is paid for before it is sent, at its worst price.
+"""The money that the suite may spend: before each billable request, its highest price is reserved.
 
 The invariant is `spent <= limit` at every moment, whatever the endpoint does: a request that breaks off, times out or
 gets a 5xx may have been billed, so only a certain refusal returns its price.
@@ -41,7 +41,9 @@ class Budget:
         # Checked and reserved under one lock: concurrent probes must not both spend the last dollar.
         with self._lock:
             if price > 0 and price > self.left:
-                raise NotAffordable(f"it may cost {price} USD; {max(self.left, Decimal(0))} USD are left")
+                raise NotAffordable(
+                    f"the request may cost {price} USD; left in the budget: {max(self.left, Decimal(0))} USD"
+                )
             self.spent += price
         held = Reservation()
         try:
@@ -67,7 +69,7 @@ def worst(contract: Contract, model: Model | None = None) -> Decimal:
 
 
 def longest(contract: Contract, model: Model) -> float:
-    """Return the length of the longest video that a model can make, in seconds."""
+    """Return the maximum duration of a model's videos, in seconds."""
     found = [float(model.defaults.get("duration", 0) or 0)]
     for pointer in model.parameters.get("duration", ()):
         schema = contract.schemas.at(model.schema)

@@ -34,12 +34,12 @@ REQUEST_SECONDS = 30.0
 # Statuses of a submission that certainly bought nothing. After a 408 the job may still have been accepted.
 CERTAIN_REFUSALS = frozenset(range(400, 500)) - {408}
 ANY = "any"
-# Masking a shorter key would also replace it inside ordinary words.
+# Masking a shorter key would also replace parts of ordinary words.
 SHORTEST_SECRET = 8
 
 
 class OutOfTime(Exception):
-    """Raised when the time of the whole suite is used up."""
+    """Raised when the suite's time limit is reached."""
 
 
 @dataclass(slots=True)
@@ -105,7 +105,7 @@ class Endpoint:
         return Exchange(arrived=self.now(), role=role, method=method, url=url, headers=sent, body=kept)
 
     def _send(self, exchange: Exchange, data: bytes, most: int) -> tuple[Exchange, bytes]:
-        """Send one request without following redirects; a response that is late or breaks off is not whole."""
+        """Send one request without following redirects; a late or truncated response is marked as not whole."""
         left = self.until - time.monotonic()
         if left <= 0:
             raise OutOfTime

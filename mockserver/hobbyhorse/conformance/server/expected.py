@@ -128,7 +128,7 @@ def refused_as(trace: AnnotatedTrace, step: Step, name: str, also: Iterable[str]
     if not found or any(not differing_constants(contract, operation, one, step) for one in alike):
         return []
     probe = step.exchange.probe or "the request"
-    # The message names the nearest situation: the same error code first, then the same status.
+    # The message names the closest situation: the same error code first, then the same status.
     right = next(
         (one for one in found if not differing_constants(contract, operation, one, step)), (*alike, found[0])[0]
     )
@@ -168,7 +168,7 @@ def body_pointer(place: Place) -> str:
 
 
 def bound_at(contract: Contract, operation: Operation, name: str, step: Step) -> tuple[str, ...]:
-    """Return the places that define where a response carries a value, its form, and its possible values."""
+    """Return the places that define a value's location in a response, its format, and its possible values."""
     own = f"{LIFECYCLE}{format_pointer(('operations', operation.role, 'bindings', name))}"
     common = f"{LIFECYCLE}{format_pointer(('bindings', name))}"
     # Every place that could be wrong is named: an assumption at any of them makes the breach a lesson.
@@ -188,7 +188,7 @@ KindCheck = Callable[[AnnotatedTrace], KindEvidence]
 
 
 def one_per_kind(check: KindCheck) -> Check:
-    """Report the first breach of each kind, and count the others in its message; stands below `@rule`."""
+    """Report the first breach of each kind, and count the others in its message; placed under `@rule`."""
 
     @wraps(check)
     def counted(trace: AnnotatedTrace) -> Evidence:
@@ -207,7 +207,7 @@ def one_per_kind(check: KindCheck) -> Check:
 
 
 def first_of_kind(check: KindCheck) -> Check:
-    """Report the first breach of each kind and drop the others; stands below `@rule`."""
+    """Report the first breach of each kind and drop the others; placed under `@rule`."""
 
     @wraps(check)
     def filtered(trace: AnnotatedTrace) -> Evidence:

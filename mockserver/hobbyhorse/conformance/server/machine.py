@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Enough jobs to be mixed up, few enough to pay for.
 MOST_JOBS = 3
-# Most calls wait for the contract's least poll interval, so their number bounds the machine's time.
+# Most calls wait for the contract's minimum poll interval, so their number bounds the machine's time.
 MOST_CALLS = 20
 # Sequences, and steps in each: more than MOST_CALLS together, because a step without a job calls nothing.
 RUNS, STEPS = 4, 12

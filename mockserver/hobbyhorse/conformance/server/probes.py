@@ -1,4 +1,4 @@
-"""The requests of the server suite, probe by probe: free ones first, then the gravest and the cheapest."""
+"""The requests of the server suite, probe by probe: free probes first, then the most severe and the cheapest."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ OVERLAPPING = 4
 MALFORMED = "no-such-form"
 NO_MODEL = "no-such-model"
 BROKEN_JSON = b'{"broken": '
-# The first bytes, a part after them, and a suffix: the three forms of a range.
+# The first bytes, a part after them, and a suffix: the three kinds of range.
 RANGES = ("bytes=0-99", "bytes=100-199", "bytes=-100")
-# How long to watch for a callback that must not come any more; a longer wait rarely finds one, and delays every run.
+# How long to watch for a callback that must not arrive; a longer wait rarely finds one, and delays every run.
 CALLBACK_QUIET_SECONDS = 5.0
-# A link may work a little beyond its end, because two clocks and a cache differ by seconds.
+# A link may work a little beyond its expiry, because two clocks and a cache differ by seconds.
 SLACK_SECONDS = 5.0
-# Links usually last for hours or days; only an end within a minute is worth the suite's time.
+# Links usually last for hours or days; only an expiry within a minute is worth the suite's time.
 NEAR_SECONDS = 60.0
 NEEDS_JOB = ("status", "result", "cancel")
 
@@ -54,7 +54,7 @@ def run_probes(session: Session, on_probe: OnProbe = lambda name, summary: None)
     """Run every probe that the budget and the time allow; each one left out is noted with the reason."""
     left = each_probe(session)
     for probe in left:
-        # The free probes come first: if they show nothing about the endpoint, no money is spent on it.
+        # The free probes run first: if they show nothing about the endpoint, no money is spent on it.
         if probe.cost(session) > 0 and not session.judgeable:
             return
         on_probe(probe.name, probe.summary)
@@ -67,7 +67,7 @@ def run_probes(session: Session, on_probe: OnProbe = lambda name, summary: None)
         except OutOfTime:
             # The generator continues here, so that probes not yet generated are named in the report, too.
             for one in (probe, *left):
-                session.note(one.name, "the time of the suite was used up")
+                session.note(one.name, "the suite's time limit was reached")
             return
 
 
@@ -103,7 +103,7 @@ def _reads(contract: Contract) -> Iterator[Probe]:
             yield Probe(f"read:{role}", "shape", _free, f"the response of {role}", partial(_read, role))
     free = [role for role in _needs_key(contract) if role not in ("submit", "run")]
     for role in free:
-        yield Probe(f"auth:{role}", "authentication", _free, f"{role} with no key, and with a wrong one", _auth(role))
+        yield Probe(f"auth:{role}", "authentication", _free, f"{role} without a key, and with a wrong key", _auth(role))
 
 
 def _refused(session: Session) -> Iterator[Probe]:
@@ -111,9 +111,9 @@ def _refused(session: Session) -> Iterator[Probe]:
     contract = session.contract
     for role in ("submit", "run"):
         if role in _needs_key(contract):
-            price, summary = _price_of_role(role), f"{role} with no key, and with a wrong one"
+            price, summary = _price_of_role(role), f"{role} without a key, and with a wrong key"
             yield Probe(f"auth:{role}", "authentication", lambda b, price=price: 2 * price(b), summary, _auth(role))  # type: ignore[misc]
-    # A body that cannot be read, or of an unknown model, may be billed at any price.
+    # An unreadable body, or one with an unknown model, may be billed at any price.
     yield Probe("negative:json", "negatives", _worst, "a body that is not valid JSON", _no_json)
     yield Probe("negative:type", "negatives", _price, "a submission as text/plain", _wrong_type)
     yield Probe("negative:model", "negatives", _worst, "a submission for a model that does not exist", _no_model)
@@ -127,18 +127,18 @@ def _refused(session: Session) -> Iterator[Probe]:
 def _jobs(session: Session) -> Iterator[Probe]:
     """Yield the probes that make jobs, and the probes that inspect those jobs."""
     contract = session.contract
-    yield Probe("job", "lifecycle", _price, "one job: submitted, and polled to its end", _job)
-    yield Probe("job:after", "lifecycle", _free, "the same job, read again after its end", _after)
-    yield Probe("job:media", "media", _free, "its video, whole, in ranges and as HEAD", _media)
+    yield Probe("job", "lifecycle", _price, "one job, submitted and polled until it ends", _job)
+    yield Probe("job:after", "lifecycle", _free, "the same job, read again after it has ended", _after)
+    yield Probe("job:media", "media", _free, "its video: in full, in ranges, and with HEAD", _media)
     yield Probe(
-        "retention:before", "retention", _free, "its link and its status, before and after the link ends", _retention
+        "retention:before", "retention", _free, "its link and its status, before and after the link expires", _retention
     )
     if "list" in contract.operations:
-        yield Probe("identity:list", "identity", _free, "the list, which should contain it", _list)
+        yield Probe("identity:list", "identity", _free, "the list, which should contain the job", _list)
     if session.other_key:
         yield Probe("identity:foreign", "identity", _free, "the same job, read by another account", _foreign)
     if "cancel" in contract.operations:
-        yield Probe("cancel:finished", "cancel", _free, "cancelling it after its end", _cancel_finished)
+        yield Probe("cancel:finished", "cancel", _free, "cancelling the job after it has ended", _cancel_finished)
     if contract.idempotency.mode != "none" and contract.idempotency.key is not None:
         yield Probe("idempotency", "idempotency", lambda b: 5 * b.price, "one key, several submissions", _idempotency)
     if "cancel" in contract.operations:
@@ -319,7 +319,7 @@ def _retention(session: Session) -> None:
 
 def _list(session: Session) -> None:
     if not session.accepted:
-        raise Skipped("no job was made")
+        raise Skipped("no job was created")
     session.call("list", probe="identity:list")
 
 
@@ -377,7 +377,7 @@ def _cancel(session: Session) -> None:
 
 def _callback(session: Session) -> None:
     if session.receiver is None:
-        raise Skipped("there is no address for callbacks; give --callback-url")
+        raise Skipped("no callback URL is available; set --callback-url")
     body = with_callback(session.submit, session.marked("callback"), session.receiver.url)
     if body is MISSING:
         raise Skipped("a submission has no place for a callback URL")
@@ -393,7 +393,7 @@ def _await_deliveries(session: Session, job: str) -> None:
     callbacks, receiver = session.contract.callbacks, session.receiver
     assert callbacks is not None
     assert receiver is not None
-    # A second more than the rules allow, so that a callback at the last moment still counts as in time.
+    # A second more than the rules allow, so that a callback exactly at the deadline still counts as in time.
     again = ALLOWANCE * (callbacks.retries[0] if callbacks.retries else 0.0) + SLACK + 1.0
     patience = callbacks.deadline + again
     for number in (1, 2):
@@ -406,4 +406,4 @@ def _await_deliveries(session: Session, job: str) -> None:
         patience = again
     session.pause(CALLBACK_QUIET_SECONDS)
     if any(delivery.job not in (None, job) for delivery in receiver.deliveries):
-        session.note("callback:order", "callbacks for other jobs arrived, too")
+        session.note("callback:order", "callbacks for other jobs also arrived")

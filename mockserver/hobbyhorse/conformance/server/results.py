@@ -48,7 +48,7 @@ class ServerResult:
 
     @property
     def clean(self) -> bool:
-        """Whether no unaccepted rule is broken and no entry of the baseline is stale."""
+        """Whether every broken rule is in the baseline, and no baseline entry is stale."""
         return not self.broken and not self.stale and self.unjudged is None
 
     @property
@@ -86,13 +86,13 @@ def concluded(
         notes=tuple(session.notes),
         unjudged=unjudged,
         accepted={rule: why for rule, why in (known or {}).items() if rule in broken},
-        # A rule that was not judged may still be broken: nothing is stale then.
+        # A rule that was not judged may still be broken, so no entry is stale.
         stale=() if unjudged is not None else tuple(sorted(set(known or {}) - broken)),
     )
 
 
 def why_unjudged(session: Session, diagnosis: str | None = None) -> str:
-    """Return one sentence that explains why nothing could be judged."""
+    """Return one sentence that explains why no rule could be judged."""
     where, seen = session.endpoint.base_url, [one for one in session.endpoint.exchanges if one.status]
     # A refused key is expected in the probes that send a wrong one or none.
     own = [one for one in seen if not (one.probe or "").startswith("auth:")]
@@ -110,7 +110,7 @@ def why_unjudged(session: Session, diagnosis: str | None = None) -> str:
             f"{where} redirects every request to {to!r}; redirects are not followed, because the key would go with them"
         )
     if any(not one.whole for one in own) and not any(one.whole for one in own):
-        return f"no response of {where} came to its end within 16 MB and the timeout of a request"
+        return f"no response of {where} completed within 16 MB and the request's timeout"
     if any(one.answer.lstrip()[:1] == b"<" for one in own):
         return f"{where} responds with HTML, never with JSON: is it the base URL of the API?"
     return f"{where} never responds with JSON: is it the base URL of the API?"

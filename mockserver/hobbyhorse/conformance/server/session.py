@@ -60,7 +60,7 @@ NO_SUCH_PATH = (404, 405)
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A probe that was skipped or cut short, and the reason."""
+    """A probe that was skipped or ended early, and the reason."""
 
     probe: str
     why: str
@@ -166,7 +166,7 @@ class Session:
         return next(found, MISSING)
 
     def unknown_job(self) -> str:
-        """Return an id of the documented form that belongs to no job."""
+        """Return an id in the documented format that belongs to no job."""
         return self.contract.job_id_prefix + ID_FORMS[self.contract.job_id_form](self.random, time.time())
 
     def fresh_key(self) -> str:
@@ -177,12 +177,12 @@ class Session:
         if self.picture is None:
             return order
         address = self.picture if isinstance(self.picture, str) else _data_uri(self.picture)
-        # A model with a first frame takes it there; only a model without one takes the picture as a reference.
+        # A model with a first frame gets the image there; only a model without one gets it as a reference.
         body = replace_parameter(self.submit, self.model, order, "first_frame", address)
         body = replace_parameter(self.submit, self.model, body, "references", address) if body is order else body
         if body is not order and isinstance(try_order(self.contract, self.submit, self.model.id, body), ValidRequest):
             return dict(body)
-        self.note("picture", f"{self.model.id} does not accept this picture; the documented one is sent")
+        self.note("picture", f"{self.model.id} does not accept this image; the documented image is sent instead")
         self.picture = None
         return order
 
@@ -206,7 +206,9 @@ class Session:
             step = self.endpoint.call(role, probe=probe, price=price, key=key, path=path, **more)
         except NotAffordable as error:
             budget = self.endpoint.budget.limit
-            raise Skipped("it may be billed, and there is no --budget" if budget is None else str(error)) from None
+            raise Skipped(
+                "the request may be billed; set --budget to allow it" if budget is None else str(error)
+            ) from None
         self._record(role, step, probe, price)
         return step
 
@@ -233,7 +235,7 @@ class Session:
         """Send a submission that should be refused. Raises Skipped if it could use up the paid job's price."""
         if self.lenient and self.endpoint.budget.left < price + self.price and self._paid is None:
             raise Skipped(
-                "the rest of the budget is reserved for the paid job, because such a request was accepted before"
+                "the rest of the budget is reserved for the paid job, because an invalid request was accepted before"
             )
         role = more.pop("role", "submit")
         step = self.call(role, probe=probe, expected=expected, price=price, **more)
@@ -259,7 +261,7 @@ class Session:
             self.sleep(seconds)
 
     def follow(self, job: str, probe: str) -> Step:
-        """Poll a job to its end. Raises Skipped if it does not reach one."""
+        """Poll a job until it ends. Raises Skipped if it does not reach one."""
         started, failures = self.clock(), 0
         while self.clock() - started < self.contract.polling.longest_wait:
             step = self.poll(job, probe)
@@ -274,7 +276,7 @@ class Session:
 
     def paid(self) -> PaidJob:
         """Return the paid job, submitting it on first use. Raises Skipped."""
-        # The reason stands in for the job first, so that a failure is not repeated, and paid for, by the next probe.
+        # Set the failure reason before the attempt, so that the next probe does not repeat, and pay for, a failed one.
         if self._paid is None:
             self._paid = "the paid job was not accepted"
             step = self.submit_order("job", self.order)
@@ -286,7 +288,7 @@ class Session:
         return self._paid
 
     def finished(self) -> PaidJob:
-        """Return the paid job after its end. Raises Skipped."""
+        """Return the paid job after it has ended. Raises Skipped."""
         paid = self.paid()
         if paid.end is None:
             try:
@@ -304,7 +306,7 @@ class Session:
         url = self.link(paid)
         data = self.endpoint.fetch(url, probe="job:media")
         last = self.endpoint.exchanges[-1]
-        # Half a file would be reported as a broken one.
+        # A truncated file would be reported as a broken video.
         if last.status == 200 and last.whole:
             picture = self.picture if isinstance(self.picture, bytes) else None
             self.videos.append(viewed(paid.id, url, data, picture))

@@ -1,4 +1,4 @@
-"""The properties of a fetched video, and how much its first frame differs from the picture. Knows no server."""
+"""The properties of a fetched video, and how much its first frame differs from the image. Knows no server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SMALL = (64, 64)
 
 
 def viewed(job: str | None, url: str, data: bytes, picture: bytes | None = None) -> Video:
-    """Return the properties of a video file, compared with the picture if one was sent."""
+    """Return the properties of a video file, compared with the image if one was sent."""
     try:
         facts = facts_json(probe(data))
     except Mp4Error as error:
@@ -26,11 +26,11 @@ def viewed(job: str | None, url: str, data: bytes, picture: bytes | None = None)
 
 
 def aspect(picture: bytes) -> float | None:
-    """Return a picture's width divided by its height, as displayed; None if it cannot be read."""
+    """Return an image's displayed width divided by its height; None if the image cannot be read."""
     try:
         images, upright = (importlib.import_module(f"PIL.{name}") for name in ("Image", "ImageOps"))
         with images.open(io.BytesIO(picture)) as found:
-            # A camera stores an upright picture lying on its side; providers turn it as its EXIF data says.
+            # A camera may store an upright image rotated; providers rotate the image back by its EXIF data.
             width, height = upright.exif_transpose(found).size
     except (ImportError, OSError, ValueError):
         return None
@@ -47,7 +47,7 @@ def first_frame_difference(data: bytes, picture: bytes) -> float | None:
     try:
         with av.open(io.BytesIO(data)) as container:
             first = next(container.decode(video=0)).to_image()
-        # The video has the picture's aspect, up to even sides: scaling first removes that difference.
+        # The video's aspect ratio differs slightly, because its dimensions are even: scaling removes the difference.
         sent = images.open(io.BytesIO(picture)).convert("RGB").resize(first.size).resize(SMALL)
     except (OSError, ValueError, StopIteration, av.error.FFmpegError):
         return None

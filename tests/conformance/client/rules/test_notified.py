@@ -302,7 +302,7 @@ def test_a_callback_that_reports_progress_is_not_the_end(contract: Contract) -> 
     assert messages(rule, told().end("error").story()) == []
     assert messages(rule, whole(told()).story()) == [], "the job was read first"
     assert messages(rule, deliver(told()).wait(5).end("success").story()) == [], "its end was reported, too"
-    found = f"{JOB} was treated as done although its callback reported progress"
+    found = f"job {JOB} was treated as done although its callback reported only progress"
     assert messages(rule, told().end("success").story()) == [found]
     assert messages(rule, told().media().end("error").story()) == [found]
 

@@ -103,7 +103,7 @@ def test_the_finding_names_the_nearest_operation(contract: Contract) -> None:
     found = messages(rules.request_valid, told.story())
     assert found is not None
     (message,) = found
-    assert f"the nearest is status {status.method} {status.path}, path segment " in message
+    assert f"closest: status {status.method} {status.path}, path segment " in message
     assert message.endswith("is empty")
 
 

@@ -7,7 +7,7 @@ from functools import cache
 
 from hobbyhorse.conformance.rule import Rule, rules_in
 
-# The life of a job: submitted, polled, ended, delivered; then the rules about every request.
+# The lifetime of a job: submitted, polled, ended, delivered; then the rules about every request.
 FAMILY_ORDER = ("SUB", "POL", "RTY", "TMO", "CAN", "PER", "RES", "SEC", "CBK", "SCH", "CON")
 
 

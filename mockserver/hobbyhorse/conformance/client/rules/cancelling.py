@@ -1,4 +1,4 @@
-"""Rules about cancelling: an abandoned job is cancelled, and the result of that is reported. Knows no server."""
+"""Rules about cancelling: an abandoned job is cancelled, and the result is reported. Knows no server."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def _cancels(contract: Contract) -> bool:
     severity="S1",
     channel=WIRE,
     applies=_cancels,
-    says="A client that stops waiting for a job cancels it, if the provider supports that.",
-    because="The video is no longer wanted, and yet it is rendered and billed: juspay/neurolink#1548.",
+    says="A client that stops waiting for a job cancels it, if the provider supports cancellation.",
+    because="The video is no longer wanted, but is still rendered and billed: juspay/neurolink#1548.",
 )
 @each_order
 def cancel_on_abort(trace: AnnotatedTrace) -> Evidence:
@@ -44,7 +44,7 @@ def cancel_on_abort(trace: AnnotatedTrace) -> Evidence:
         return
     yield OBSERVED
     if not any(step.job in (accepted[-1].job_told, None) for step in trace.of("cancel")):
-        yield Breach(f"the client gave up after {trace.waited:.0f} s and left the job {accepted[-1].job_told} running")
+        yield Breach(f"the client gave up after {trace.waited:.0f} s and left job {accepted[-1].job_told} running")
 
 
 def _last_shown_under_way(trace: AnnotatedTrace) -> bool:
@@ -60,8 +60,8 @@ def _last_shown_under_way(trace: AnnotatedTrace) -> bool:
     severity="S2",
     channel=OUTCOME,
     applies=_cancels,
-    says="If a request to cancel comes too late or is refused, take the video or report the job's id; do not submit "
-    "again, and do not repeat the request without a bound.",
+    says="If a cancellation arrives too late or is refused, take the video or report the job's id; do not submit "
+    "again, and do not repeat the cancellation without a bound.",
     because="A refund that assumes a successful cancellation costs twice, because the provider still bills: "
     "elizaOS/eliza#11920.",
 )
@@ -72,10 +72,11 @@ def cancel_race(trace: AnnotatedTrace) -> Evidence:
         return
     yield OBSERVED
     for again in submitted_again(trace, cancels[0]):
-        yield Breach(f"request {again.number} submits again after request {cancels[0].number} to cancel")
+        yield Breach(f"request {again.number} submits again after cancel request {cancels[0].number}")
     settled = [step for step in cancels if not step.transient]
     if len(settled) > MOST_CANCELS or len(cancels) > MOST_CANCEL_TRIES:
-        yield Breach(f"the client sent {len(cancels)} requests to cancel the job")
+        allowed = f"{MOST_CANCELS}, or {MOST_CANCEL_TRIES} with transient failures"
+        yield Breach(f"the client sent {len(cancels)} cancel requests for one job; allowed: {allowed}")
     yield from _lost(trace, cancels)
 
 
@@ -89,11 +90,11 @@ def _lost(trace: AnnotatedTrace, cancels: tuple[Step, ...]) -> Iterator[Breach]:
     refused = next((step for step in cancels if step.delivered and step.status >= 400), None)
     if won is not None:
         yield Breach(
-            f"request {won.number} reports that the job was done before it was cancelled; "
-            "the error does not expose the job id"
+            f"request {won.number} reports that the job succeeded before it was cancelled, "
+            "but the error does not expose the job id"
         )
     elif refused is not None:
         yield Breach(
-            f"the job was not cancelled (request {refused.number}: {refused.status}), "
-            "and the error does not expose the job id"
+            f"the cancellation was refused ({refused.status}, request {refused.number}), "
+            "but the error does not expose the job id"
         )

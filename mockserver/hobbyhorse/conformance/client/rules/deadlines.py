@@ -1,4 +1,4 @@
-"""Rules about deadlines: waiting ends, the job's id survives it, and it is not the job's end. Knows no server."""
+"""Rules about deadlines: waiting ends, the job's id is reported, and so is the timeout. Knows no server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SLACK, GRACE = 1.25, 60.0
 # The factor on both in recorded traffic, which does not show that a client was restarted and waits anew.
 UNSEEN = 3
 # The share of the longest wait after which a client has shown whether it has a deadline: a little less than all of it,
-# because the last poll comes an interval before the deadline.
+# because the last poll is an interval before the deadline.
 DEADLINE_SHOWN_SHARE = 0.9
 
 
@@ -22,8 +22,8 @@ DEADLINE_SHOWN_SHARE = 0.9
     severity="S2",
     channel=WIRE,
     timing=True,
-    says="By default, stop waiting for a job that never ends within the provider's longest wait (25 % plus one minute "
-    "more is allowed).",
+    says="By default, stop waiting for a job that never ends after the provider's longest wait at the latest (25 % "
+    "plus one minute more is allowed).",
     because="A job that hangs at the provider hangs its client forever: fal-ai/fal-java#9, mindroom-ai/mindroom#1996, "
     "ATH-MaaS/Pixelle-Video#48.",
 )
@@ -35,7 +35,7 @@ def has_deadline(trace: AnnotatedTrace) -> Evidence:
     waits = [(read, waited) for read in trace.reads if (waited := _waited(trace, read)) is not None]
     late = [(read, waited) for read, waited in waits if waited > longest]
     for read, waited in late[-1:]:
-        yield Breach(f"request {read.number} came after {waited:.0f} s; allowed: {longest:.0f} s")
+        yield Breach(f"request {read.number} polled after a wait of {waited:.0f} s; allowed: {longest:.0f} s")
     outcome = trace.outcome
     if outcome is not None and outcome.kind == "unfinished" and trace.waited > longest:
         yield Breach(
@@ -85,7 +85,7 @@ def _last_read_is_under_way(trace: AnnotatedTrace) -> bool:
     level=MUST,
     severity="S2",
     channel=OUTCOME,
-    says="When the client gives up a job that has not ended, the job's id reaches its caller.",
+    says="A client that gives up a job before its end reports the job's id to its caller.",
     because="The job continues and is billed; without its id the video can never be collected: "
     "Comfy-Org/comfy-mcp#238, novitalabs/javascript-sdk#3.",
 )
@@ -94,13 +94,13 @@ def id_in_error(trace: AnnotatedTrace) -> Evidence:
     outcome = trace.outcome
     if outcome is None or outcome.kind not in GAVE_UP or trace.exposed is None or not trace.knew_job:
         return
-    # A client that read the end may report an error about that; after its own deadline the id is still owed.
+    # A client that read a terminal stage may report an error about it; after its own deadline the id is still required.
     deadline = outcome.kind == "timeout" and outcome.told
     if trace.ended and not deadline:
         return
     yield OBSERVED
     if not trace.exposed:
-        yield Breach(f"the run ended as {outcome.kind!r}, and the error does not expose the job id")
+        yield Breach(f"the run ended as {outcome.kind!r}, but the error does not expose the job id")
 
 
 @rule(
@@ -109,8 +109,8 @@ def id_in_error(trace: AnnotatedTrace) -> Evidence:
     level=MUST,
     severity="S1",
     channel=OUTCOME,
-    says="Report the client's own deadline as such: neither as success nor as a failure of the provider.",
-    because="A timeout was reported as success, and the advice to try again paid for the video twice: "
+    says="Report the client's own timeout as a timeout: neither as a success nor as a failure of the provider.",
+    because="A timeout was reported as a success, and the advice to try again paid for the video twice: "
     "tinyhumansai/openhuman#5411; the reverse happened in fal-ai/fal#1143.",
 )
 @each_order
@@ -119,7 +119,7 @@ def timeout_not_success(trace: AnnotatedTrace) -> Evidence:
     if outcome is None or trace.accepted is None or trace.ended or outcome.kind == "unfinished":
         return
     if outcome.kind == "success":
-        yield Breach("the client reports success, although no response reported the end of the job")
+        yield Breach("the client reports success, although no response reported a terminal stage")
     elif outcome.kind != "failed":
         yield OBSERVED
     elif outcome.told and _only_under_way(trace):
@@ -128,7 +128,7 @@ def timeout_not_success(trace: AnnotatedTrace) -> Evidence:
 
 
 def _only_under_way(trace: AnnotatedTrace) -> bool:
-    """Whether all that the client learned is that its job is under way, apart from transient failures."""
+    """Whether every response and callback, apart from transient failures, showed the job under way."""
     about = [step for step in trace.steps if step.role in (*READS, "cancel")]
     calm = all(step.under_way or (step.transient and not step.ok) for step in about)
     quiet = all(kinds and not kinds & ENDS for _, kinds in trace.callbacks)

@@ -25,10 +25,10 @@ LEAST_ORDER_GAP = 0.5 - 0.001
     severity="S3",
     channel=WIRE,
     timing=True,
-    says="A submission that is refused (429) while other jobs are under way waits for its turn: few retries, with "
-    "pauses.",
-    because="Without a queue of its own, a client runs into the limit again and again, and loses the submissions that "
-    "it gives up: ArcReel/ArcReel#1822.",
+    says="If a submission is refused (429) while other jobs are running, the client waits for a free slot: few "
+    "retries, with pauses.",
+    because="Without a queue of its own, a client hits the limit repeatedly, and loses the submissions that it gives "
+    "up: ArcReel/ArcReel#1822.",
 )
 def concurrency_limit(trace: AnnotatedTrace) -> Evidence:
     for order in _orders(trace):
@@ -38,17 +38,18 @@ def concurrency_limit(trace: AnnotatedTrace) -> Evidence:
         yield OBSERVED
         owners = _owners(trace, order[0])
         if len(order) > MOST_ORDER_TRIES * owners:
-            yield Breach(f"an order was submitted {len(order)} times while other jobs were under way")
+            most = MOST_ORDER_TRIES * owners
+            yield Breach(f"one order was submitted {len(order)} times while other jobs were running; allowed: {most}")
         if owners == 1:
             yield from _hasty(order, busy)
 
 
 def _hasty(order: tuple[Step, ...], busy: list[Step]) -> Iterator[Breach]:
-    """Yield a breach for each retry that comes too soon, unless the provider requested the wait."""
+    """Yield a breach for each retry that is too early, unless the provider requested the wait."""
     for step, again in pairwise(order):
         gap = again.arrived - step.done
         if step in busy and gap < LEAST_ORDER_GAP and step.exchange.answer_header("retry-after") is None:
-            yield Breach(f"request {again.number} retries a submission {gap:.3f} s after 429")
+            yield Breach(f"request {again.number} retries a submission only {gap:.3f} s after a 429; minimum: 0.5 s")
 
 
 def _orders(trace: AnnotatedTrace) -> Iterator[tuple[Step, ...]]:

@@ -1,4 +1,4 @@
-"""Rules about callbacks: believed only if genuine, acted on once, and not waited for in vain. Knows no server.
+"""Rules about callbacks: trusted only if genuine, acted on once, and not waited for forever. Knows no server.
 
 A callback accuses a client only if the client could have acted on it: it was sent while the client's run was going on,
 for a job that the client knew, with a valid signature (`_genuine`). A callback that arrives at the very end of a
@@ -53,7 +53,7 @@ def _reports_progress(contract: Contract) -> bool:
 def each_unbroken_order(check: Check) -> Check:
     """Return a check of each order separately, without orders of a restarted client."""
 
-    # A client that was killed may have lost callbacks that were acknowledged: nothing follows from its later requests.
+    # A killed client may have lost callbacks that it had acknowledged, so its later requests prove nothing.
     @functools.wraps(check)
     def unbroken(trace: AnnotatedTrace) -> Evidence:
         if len(trace.runs) < 2:
@@ -88,7 +88,7 @@ def ack_fast(trace: AnnotatedTrace) -> Evidence:
     severity="S1",
     channel=WIRE,
     applies=_calls_back,
-    says="The same callback twice, in sequence or concurrently, has one effect and two acknowledgements.",
+    says="The same callback twice, in sequence or concurrently, has one effect and is acknowledged twice.",
     because="Deliveries are repeated, even within one second: muxinc/mux-node-sdk#83, rmyndharis/OpenWA#464, "
     "wasp-lang/open-saas#688, kortix-ai/suna#1595, huggingface/hub-docs#2749.",
 )
@@ -100,12 +100,10 @@ def dedupe(trace: AnnotatedTrace) -> Evidence:
         if len(same) < 2:
             continue
         yield OBSERVED
-        yield from _twice(trace, job, f"its end was delivered {len(same)} times")
+        yield from _twice(trace, job, f"its terminal stage was delivered {len(same)} times")
         for one in same:
             if one.status is not None and not one.acknowledged and one.note != NULL and not _excused(trace, one):
-                yield Breach(
-                    f"a repeated callback for {job} was answered with {one.status}; only 2xx stops the repetition"
-                )
+                yield Breach(f"a repeated callback for job {job} was answered with {one.status}; expected: 2xx")
 
 
 @rule(
@@ -115,8 +113,8 @@ def dedupe(trace: AnnotatedTrace) -> Evidence:
     severity="S2",
     channel=OUTCOME,
     applies=_calls_back,
-    says="A callback that follows the first report of a job's end reopens nothing: no more polls, and the same "
-    "outcome.",
+    says="A callback that follows the first report of a job's terminal stage reopens nothing: no more polls, and the "
+    "same outcome.",
     because="A terminated job was started again in lablup/backend.ai#410; late callbacks overwrote newer ones in "
     "vellum-ai/vellum-assistant#5467 and Pulsefy/Soter#263.",
 )
@@ -133,7 +131,7 @@ def out_of_order(trace: AnnotatedTrace) -> Evidence:
         reported = frozenset[str]().union(*(kinds for _, kinds in news), *(kinds for _, kinds in trace.callbacks))
         succeeds = trace.outcome is not None and trace.outcome.kind == "success"
         if succeeds and "success" not in reported and not _shown(trace, _ended(trace)):
-            yield Breach(f"the run ends with success although {job} was reported to have ended without a video")
+            yield Breach(f"the run ended with success although job {job} was reported to have ended without a video")
 
 
 def _reports_of_end(
@@ -152,7 +150,7 @@ def _reports_of_end(
     severity="S1",
     channel=WIRE,
     applies=_signs,
-    says="Refuse a callback that is unsigned, wrongly signed or signed too long ago, and let it have no effect; do not "
+    says="Refuse a callback that is unsigned, wrongly signed or signed too long ago, and do not act on it; do not "
     "refuse a genuine callback.",
     because="One verifier accepted everything, one accepted forgeries, and one was never called: "
     "corsairdev/corsair#969, Skyvern-AI/skyvern#7987, ComposioHQ/composio#2168.",
@@ -166,13 +164,13 @@ def signature(trace: AnnotatedTrace) -> Evidence:
         # A 5xx makes the provider deliver the forgery again.
         crashed = one.status is not None and one.status >= 500 and _listening(trace, one)
         if crashed or one.acknowledged:
-            yield Breach(f"a callback that was {one.kind} was answered with {one.status}; expected: 401")
+            yield Breach(f"{_article(one)} callback was answered with {one.status}; expected: 401")
         yield from _effects(trace, one)
     for one in _genuine(trace):
         if one.note != NULL:
             yield OBSERVED
             if one.status in CALLBACK_REFUSALS:
-                yield Breach(f"a genuine callback for {one.job} was refused with {one.status}")
+                yield Breach(f"a genuine callback for job {one.job} was refused with {one.status}; expected: 2xx")
 
 
 @rule(
@@ -183,7 +181,7 @@ def signature(trace: AnnotatedTrace) -> Evidence:
     channel=WIRE,
     applies=_calls_back,
     says="Before acting on a callback, read the job from the provider.",
-    because="A callback URL is known to more parties than the provider; code100x/photo-ai#74 accepted unsigned "
+    because="The provider is not the only one that knows a callback URL; code100x/photo-ai#74 accepted unsigned "
     "callbacks.",
 )
 @each_unbroken_order
@@ -196,7 +194,7 @@ def trust_but_verify(trace: AnnotatedTrace) -> Evidence:
         yield OBSERVED
         verified = any(first.sent <= step.done and step.arrived <= effect for step in _reads(trace, job))
         if not verified and not _shown(trace, effect):
-            yield Breach(f"{job} was treated as done because of a callback; the job was not read first")
+            yield Breach(f"job {job} was treated as done because of a callback, but was not read first")
 
 
 @rule(
@@ -207,7 +205,7 @@ def trust_but_verify(trace: AnnotatedTrace) -> Evidence:
     channel=OUTCOME,
     applies=_calls_back,
     says="Do not wait forever for a callback: poll, or fail at the deadline.",
-    because="A provider accepted the URL and never delivered: google-gemini/cookbook#1297.",
+    because="A provider accepted the callback URL and never sent a callback: google-gemini/cookbook#1297.",
 )
 @each_unbroken_order
 def lost_callback(trace: AnnotatedTrace) -> Evidence:
@@ -221,7 +219,8 @@ def lost_callback(trace: AnnotatedTrace) -> Evidence:
     # An unfinished run was cut off: what it did beyond the longest wait is unknown.
     most = (1.0 if outcome.kind == "unfinished" else 1.25) * trace.patience + 60.0
     if waited > most and not trace.after(accepted, trace.of(*READS, "list")):
-        yield Breach(f"no callback came for {accepted.job_told}, and the client did not poll the job in {waited:.0f} s")
+        unpolled = f"but the client did not poll the job within {waited:.0f} s"
+        yield Breach(f"no callback arrived for job {accepted.job_told}, {unpolled}; allowed: {most:.0f} s")
 
 
 @rule(
@@ -245,7 +244,7 @@ def first_is_not_terminal(trace: AnnotatedTrace) -> Evidence:
         if effect is None or _shown(trace, effect):
             continue
         if not any(_kinds(trace, one) & ENDS and one.sent <= effect for one in deliveries):
-            yield Breach(f"{job} was treated as done although its callback reported progress")
+            yield Breach(f"job {job} was treated as done although its callback reported only progress")
 
 
 @rule(
@@ -255,8 +254,8 @@ def first_is_not_terminal(trace: AnnotatedTrace) -> Evidence:
     severity="S1",
     channel=WIRE,
     applies=_calls_back,
-    says="Respond to a callback for a job that was never submitted, but request and fetch nothing for it.",
-    because="If every callback is acted on, any sender can start work, also on another customer's job: "
+    says="Respond to a callback for a job that was never submitted, but request and fetch nothing for that job.",
+    because="A client that acts on every callback lets any sender start work, even on another customer's job: "
     "code100x/photo-ai#74.",
 )
 @each_unbroken_order
@@ -271,7 +270,7 @@ def unknown_job(trace: AnnotatedTrace) -> Evidence:
             continue
         for step in trace.after(one.sent, trace.steps):
             if step.job == job or job in step.exchange.url:
-                yield Breach(f"request {step.number} is about {job}, which the client did not submit")
+                yield Breach(f"request {step.number} is about job {job}, which the client did not submit")
 
 
 @rule(
@@ -281,8 +280,8 @@ def unknown_job(trace: AnnotatedTrace) -> Evidence:
     severity="S1",
     channel=WIRE,
     applies=_calls_back,
-    says="The end of a job has one effect, even if both a poll and a callback report it.",
-    because="Two independent code paths to the same end cause two effects: muxinc/mux-node-sdk#83, "
+    says="The terminal stage of a job has one effect, even if both a poll and a callback report it.",
+    because="Two independent code paths for the same event cause two effects: muxinc/mux-node-sdk#83, "
     "rmyndharis/OpenWA#464.",
 )
 @each_unbroken_order
@@ -295,7 +294,7 @@ def callback_and_poll(trace: AnnotatedTrace) -> Evidence:
         until = acknowledged[0].answered or acknowledged[0].sent
         if any(step.success and step.done <= until for step in _reads(trace, job)):
             yield OBSERVED
-            yield from _twice(trace, job, "its end was reported by a poll and by a callback")
+            yield from _twice(trace, job, "its terminal stage was reported by both a poll and a callback")
 
 
 @rule(
@@ -305,8 +304,8 @@ def callback_and_poll(trace: AnnotatedTrace) -> Evidence:
     severity="S2",
     channel=OUTCOME,
     applies=_calls_back,
-    says="A callback with a null payload crashes nothing, and decides nothing that the job itself does not report.",
-    because="The payload is null if it could not be built, with an error beside it: fal-ai/fal-js#153.",
+    says="A callback with a null payload must not crash the client; take the outcome from the job itself.",
+    because="The payload is null if the provider could not build it; an error is sent beside it: fal-ai/fal-js#153.",
 )
 @each_unbroken_order
 def null_payload(trace: AnnotatedTrace) -> Evidence:
@@ -319,9 +318,9 @@ def null_payload(trace: AnnotatedTrace) -> Evidence:
     if not empty or outcome is None or others:
         return
     if outcome.kind == "success" and not _shown(trace, outcome.ended):
-        yield Breach("the run ends with success although only a callback without a payload reported it")
+        yield Breach("the run ended with success although only a callback with a null payload reported it")
     if outcome.kind in ("failed", "error") and _went_well(trace, empty[-1]):
-        yield Breach(f"the run ends as {outcome.kind!r} although the provider had the video")
+        yield Breach(f"the run ended as {outcome.kind!r} although the provider had the video")
 
 
 def _unreceived(trace: AnnotatedTrace, delivery: Delivery) -> Iterator[Breach]:
@@ -331,13 +330,13 @@ def _unreceived(trace: AnnotatedTrace, delivery: Delivery) -> Iterator[Breach]:
     left = _ended(trace) - delivery.sent
     if callbacks is None or not _sent(delivery) or left <= SIMULTANEOUS_SECONDS:
         return
-    callback, allowed = f"callback {delivery.number} for {delivery.job}", callbacks.deadline
+    callback, allowed = f"callback {delivery.number} for job {delivery.job}", callbacks.deadline
     if delivery.status is not None:
         taken = (delivery.answered or delivery.sent) - delivery.sent
         if taken > allowed:
             yield Breach(f"{callback} was answered after {taken:.1f} s; allowed: {allowed:g} s")
         elif delivery.status >= 500 and not _excused(trace, delivery):
-            yield Breach(f"{callback} was answered with {delivery.status}")
+            yield Breach(f"{callback} was answered with {delivery.status}; expected: 2xx")
     elif _timed_out(delivery):
         if left > allowed + SIMULTANEOUS_SECONDS:
             yield Breach(f"{callback} was not answered within {allowed:g} s")
@@ -359,7 +358,8 @@ def _reopened(trace: AnnotatedTrace, job: str, further: Iterable[Delivery]) -> I
     reads = [step for step in _reads(trace, job) if step.arrived > since]
     # One read is a careful client that verifies the callback.
     if len(reads) > 1:
-        yield Breach(f"{job} had ended and its video was fetched; {len(reads)} more reads came after another callback")
+        done_job = f"job {job} had ended and its video was fetched"
+        yield Breach(f"{done_job}, but {len(reads)} more reads followed another callback; allowed: 1")
 
 
 def _effects(trace: AnnotatedTrace, false: Delivery) -> Iterator[Breach]:
@@ -372,15 +372,20 @@ def _effects(trace: AnnotatedTrace, false: Delivery) -> Iterator[Breach]:
         return
     for step in trace.fetches:
         if false.sent < step.arrived < until and step.job == false.job and not _shown(trace, step.arrived):
-            yield Breach(f"request {step.number} fetches a video that only a callback reported that was {false.kind}")
+            yield Breach(f"request {step.number} fetches a video that was reported only by {_article(false)} callback")
     outcome = trace.outcome
     succeeds = outcome is not None and outcome.kind == "success" and false.sent < outcome.ended < until
     if succeeds and not _shown(trace, _ended(trace)):
-        yield Breach(f"the run ends with a success that only a callback reported that was {false.kind}")
+        yield Breach(f"the run ended with a success that was reported only by {_article(false)} callback")
+
+
+def _article(false: Delivery) -> str:
+    """Return the kind of a false callback with its article."""
+    return f"an {false.kind}" if false.kind == "unsigned" else f"a {false.kind}"
 
 
 def _effect(trace: AnnotatedTrace, job: str, since: float) -> float | None:
-    """Return when the client first treated a job as done after a moment; None if it did not, or did so earlier."""
+    """Return when the client first treated a job as done after a time; None if it did not, or did so earlier."""
     fetched = [step.arrived for step in trace.fetches if step.job in (job, None)]
     # The client had learned of the video in another way.
     if any(moment < since for moment in fetched):
@@ -408,7 +413,7 @@ def _twice(trace: AnnotatedTrace, job: str, why: str) -> Iterator[Breach]:
     files = Counter(urlsplit(step.exchange.url).path for step in _wholes(trace, job))
     for count in files.values():
         if count > 1:
-            yield Breach(f"a file of {job} was fetched {count} times; {why}")
+            yield Breach(f"a file of job {job} was fetched {count} times; {why}")
 
 
 def _wholes(trace: AnnotatedTrace, job: str) -> list[Step]:
@@ -422,7 +427,7 @@ def _reads(trace: AnnotatedTrace, job: str) -> list[Step]:
 
 
 def _shown(trace: AnnotatedTrace, before: float) -> bool:
-    """Whether a response before a moment may have shown the client that there is a video."""
+    """Whether a response before a time may have shown the client that there is a video."""
     earlier = (step for step in trace.steps if step.done <= before and step.role != "media")
     return any("success" in step.kinds or step.video is not None or trace.lists(step) for step in earlier)
 

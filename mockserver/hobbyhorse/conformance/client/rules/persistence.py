@@ -14,9 +14,9 @@ from hobbyhorse.traces.annotated import AnnotatedTrace, Step
     level=MUST,
     severity="S1",
     channel=RESTART,
-    says="A client that was killed after submitting resumes the same job and does not submit again; the provider's "
+    says="A client that is killed after submitting resumes the same job and does not submit again; the provider's "
     "replay of the same key and body is not a new submission.",
-    because="Every deployment pays again for the running jobs: ArcReel/ArcReel#628, ArcReel/ArcReel#2212, "
+    because="Otherwise, every deployment pays again for the running jobs: ArcReel/ArcReel#628, ArcReel/ArcReel#2212, "
     "ArcReel/ArcReel#647.",
 )
 @each_order
@@ -41,8 +41,8 @@ def _made_job(step: Step) -> bool:
 
 def _fate(step: Step) -> str:
     if step.job_told is not None:
-        return f"request {step.number} had made the job {step.job_told}"
-    return f"request {step.number} may have made a job ({f'status {step.status}' if step.status else 'no response'})"
+        return f"request {step.number} had created job {step.job_told}"
+    return f"request {step.number} may have created a job ({f'status {step.status}' if step.status else 'no response'})"
 
 
 @rule(
@@ -51,8 +51,9 @@ def _fate(step: Step) -> str:
     level=MUST,
     severity="S1",
     channel=RESTART,
-    says="A client that is restarted with another base URL still requests a job from the provider that made it.",
-    because="The id means nothing elsewhere: a paid job counts as lost, or another customer's job is read: "
+    says="A client that is restarted with another base URL still requests each job from the provider that created the "
+    "job.",
+    because="Another provider does not know the id: a paid job counts as lost, or another customer's job is read: "
     "BerriAI/litellm#16753, ArcReel/ArcReel#1822.",
 )
 @each_order
@@ -68,10 +69,10 @@ def right_provider(trace: AnnotatedTrace) -> Evidence:
         if number is None or not runs[number].resumed or not _names(step, jobs):
             continue
         yield OBSERVED
-        # One base URL may be below the other, so that a request can belong to both.
+        # One base URL may be under the other, so that a request can belong to both.
         new = runs[number].base
         if _within(step.exchange.url, new) and not _within(step.exchange.url, old):
-            yield Breach(f"request {step.number} requests from {new} a job that {old} made")
+            yield Breach(f"request {step.number} asks {new} for a job that was created at {old}")
 
 
 def _names(step: Step, jobs: set[str | None]) -> bool:
@@ -81,7 +82,7 @@ def _names(step: Step, jobs: set[str | None]) -> bool:
 
 
 def _within(url: str, base: str) -> bool:
-    """Whether a URL has a base's scheme, host and port, and a path below the base's path."""
+    """Whether a URL has a base's scheme, host and port, and a path under the base's path."""
     one, other = urlsplit(url), urlsplit(base)
     same = (one.scheme.lower(), one.netloc.lower()) == (other.scheme.lower(), other.netloc.lower())
     return same and f"{one.path}/".startswith(f"{other.path.rstrip('/')}/")

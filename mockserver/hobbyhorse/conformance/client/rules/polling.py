@@ -1,4 +1,4 @@
-"""Rules about polling: how often to poll a job, what its responses mean, when to stop. Knows no server."""
+"""Rules about polling: how often to poll a job, how to interpret its responses, when to stop. Knows no server."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from hobbyhorse.contract.reading import message_of, read_answer
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import ENDS, READS, AnnotatedTrace, Step, parts
 
-# Polls after the end of the job that are allowed: a client may confirm an end once.
+# Allowed polls after a terminal stage: a client may confirm the stage once.
 ALLOWED_CONFIRMATIONS = 1
 # Seconds after a run's end in which requests that were already under way may still arrive.
 QUIET = 0.05
 # Polling is endless after this factor of the longest wait and these seconds more: the same margin as for a deadline.
 ENDLESS_POLLING = (1.25, 60.0)
-# The share of the least interval that must elapse between polls: less than all of it, for jitter and rounding.
+# The share of the minimum interval that must elapse between polls: less than all of it, for jitter and rounding.
 JITTER = 0.9
 # Error envelopes in a row after which polling past them is unbounded. An envelope is a decision of the provider, so
 # fewer are allowed than unusable bodies.
 MOST_ENVELOPES = 10
 # Unusable bodies in a row after which polling is unbounded: an outage of a proxy may cause them for minutes.
 MOST_BAD_BODIES = 30
-# The operations that may have their URLs in a response.
+# The operations whose URLs a response may contain.
 LINKED = ("status", "result", "cancel")
 
 
@@ -52,10 +52,10 @@ def _links(contract: Contract) -> bool:
     level=MUST,
     severity="S2",
     channel=WIRE,
-    says="Once a response has shown that the job succeeded, do not poll its status again; one confirming poll is "
-    "allowed, and so is another read for a fresh link.",
-    because="A loop whose only exit is not the end of the job never ends: gitroomhq/postiz-app#1809 waited for URLs "
-    "that never came.",
+    says="Once a response has reported success, do not poll the status again; one confirming poll is allowed, and so "
+    "is another read for a fresh link.",
+    because="A loop that does not exit at the job's terminal stage never ends: gitroomhq/postiz-app#1809 waited for "
+    "URLs that never arrived.",
 )
 def stop_at_terminal(trace: AnnotatedTrace) -> Evidence:
     yield from _polls_after_end(trace, success=True)
@@ -89,8 +89,8 @@ def _polls_after_end(trace: AnnotatedTrace, success: bool) -> Evidence:
         if len(polls) > ALLOWED_CONFIRMATIONS:
             stage = end.stage or "/".join(sorted(end.reading.stages))
             yield Breach(
-                f"the response to request {end.number} had stage {stage!r}, and {len(polls)} more polls followed, the "
-                f"last as request {polls[-1].number}"
+                f"request {end.number} returned stage {stage!r}, but {len(polls)} more polls followed (the last: "
+                f"request {polls[-1].number}); allowed: {ALLOWED_CONFIRMATIONS}"
             )
 
 
@@ -134,8 +134,8 @@ def _unsatisfied(trace: AnnotatedTrace, step: Step) -> bool:
     level=MUST,
     severity="S2",
     channel=OUTCOME,
-    says="Once the client has returned, raised or given up, it sends no more requests.",
-    because="A loop that outlives its caller polls and spends money unseen: ghost renders in juspay/neurolink#1548.",
+    says="Once the client has returned, raised an error or given up, it sends no more requests.",
+    because="A loop that outlives its caller polls and spends money unseen: juspay/neurolink#1548 (ghost renders).",
 )
 def stop_after_giving_up(trace: AnnotatedTrace) -> Evidence:
     outcomes = [run.outcome for run in trace.runs]
@@ -155,8 +155,8 @@ def stop_after_giving_up(trace: AnnotatedTrace) -> Evidence:
     if late:
         first = late[0]
         yield Breach(
-            f"the run ended ({last.kind}), and {len(late)} more requests followed, the first ({first.role}) "
-            f"{first.arrived - ended:.2f} s later"
+            f"the run ended ({last.kind}), but {len(late)} more requests followed; the first, request {first.number} "
+            f"({first.role}), was sent {first.arrived - ended:.2f} s later"
         )
 
 
@@ -167,7 +167,7 @@ def stop_after_giving_up(trace: AnnotatedTrace) -> Evidence:
     severity="S2",
     channel=OUTCOME,
     says="An undocumented stage is neither a success nor a crash: keep polling within the deadline, or fail with a "
-    "clear error that has the job's id.",
+    "clear error that contains the job's id.",
     because="Providers add stages: `aborted` was polled forever in replicate/replicate-python#460, `THROTTLED` was "
     "taken for an error in majiayu000/litellm-rs#1251.",
 )
@@ -180,10 +180,11 @@ def unknown_status(trace: AnnotatedTrace) -> Evidence:
     factor, more = ENDLESS_POLLING
     word = unknown[-1].stage
     if since is not None and last.arrived > since + factor * trace.patience + more and _last_run(trace, unknown[0]):
-        yield Breach(f"the stage was {word!r}, and request {last.number} polled {last.arrived - since:.0f} s later")
+        late = f"request {last.number} still polled {last.arrived - since:.0f} s after the wait began"
+        yield Breach(f"the stage was {word!r}, but {late}; allowed: {factor * trace.patience + more:.0f} s")
     lost = outcome is not None and outcome.kind in ("failed", "timeout", "error") and outcome.id_exposed is False
     if lost and last is unknown[-1] and len(trace.runs) == 1:
-        yield Breach(f"the stage was {word!r}, and the error does not expose the job id")
+        yield Breach(f"the stage was {word!r}, but the error does not expose the job id")
     yield from _invented(trace, f"the stage was {word!r}")
 
 
@@ -194,7 +195,7 @@ def _last_run(trace: AnnotatedTrace, step: Step) -> bool:
 def _invented(trace: AnnotatedTrace, seen: str) -> Iterator[Breach]:
     """Yield a breach if the client reports a success that no response reported."""
     if trace.outcome is not None and trace.outcome.kind == "success" and not shown_success(trace):
-        yield Breach(f"{seen}, no response reported a success, and the client reports one")
+        yield Breach(f"{seen} and no response reported a success, but the client reports one")
 
 
 @rule(
@@ -203,9 +204,9 @@ def _invented(trace: AnnotatedTrace, seen: str) -> Iterator[Breach]:
     level=MUST,
     severity="S2",
     channel=OUTCOME,
-    says="A queued or running job has neither succeeded nor failed; this holds for the response to its submission, "
-    "too.",
-    because="An output that was still empty was taken for the result in replicate/replicate-python#385, and for a "
+    says="A queued or running job has neither succeeded nor failed, even if the stage is in the response to its "
+    "submission.",
+    because="An output that was still empty was mistaken for the result in replicate/replicate-python#385, and for a "
     "failure in KotlinFoundation/kmp-contest-starter-kit#39.",
 )
 def nonterminal_is_not_done(trace: AnnotatedTrace) -> Evidence:
@@ -221,7 +222,7 @@ def nonterminal_is_not_done(trace: AnnotatedTrace) -> Evidence:
     promptly = gave_up(trace) and since is not None and trace.outcome.ended <= since + soon
     if promptly and _under_way(last) and all(undisturbed(trace, step) for step in trace.steps):
         yield Breach(
-            f"the response to request {last.number} had stage {last.stage or 'under way'!r}, and the run ended "
+            f"request {last.number} returned stage {last.stage or 'under way'!r}, but the run ended "
             f"immediately ({trace.outcome.kind})"
         )
 
@@ -256,7 +257,7 @@ def last_poll_counts(trace: AnnotatedTrace) -> Evidence:
     sure = trace.outcome.told or not last.failure  # an error that reports a failure may quote a timeout
     if trace.outcome.kind == "timeout" and sure and ended and prompt and not later:
         stage = last.stage or "/".join(sorted(last.reading.stages))
-        yield Breach(f"the response to request {last.number} had stage {stage!r}, and the client reports a timeout")
+        yield Breach(f"request {last.number} returned stage {stage!r}, but the client reports a timeout")
 
 
 @rule(
@@ -266,9 +267,8 @@ def last_poll_counts(trace: AnnotatedTrace) -> Evidence:
     severity="S3",
     channel=WIRE,
     timing=True,
-    says="Wait at least the provider's least interval between two polls of a job.",
-    because="Polling every tenth of a second runs into every rate limit: fal-ai/fal#1073, "
-    "replicate/replicate-python#32.",
+    says="Wait at least the provider's minimum interval between two polls of a job.",
+    because="Polling every tenth of a second hits every rate limit: fal-ai/fal#1073, replicate/replicate-python#32.",
 )
 def cadence(trace: AnnotatedTrace) -> Evidence:
     least = trace.contract.polling.least_interval
@@ -281,12 +281,12 @@ def cadence(trace: AnnotatedTrace) -> Evidence:
             # From request to request: a slow response is part of the interval.
             if again.arrived - step.arrived < JITTER * least:
                 early.append((step, again))
-    # A single early poll may have another cause; a client with too short an interval has many.
+    # One early poll may have another cause; a client with too short an interval has many.
     if len(early) > 1:
         gap = min(again.arrived - step.arrived for step, again in early)
         yield Breach(
-            f"{len(early)} polls came less than {least:g} s after the previous poll, first request "
-            f"{early[0][1].number}; the shortest interval is {gap:.3f} s"
+            f"{len(early)} polls were sent less than {least:g} s after the previous poll (the first: request "
+            f"{early[0][1].number}); shortest interval: {gap:.3f} s"
         )
 
 
@@ -297,9 +297,9 @@ def cadence(trace: AnnotatedTrace) -> Evidence:
     severity="S2",
     channel=WIRE,
     applies=_links,
-    says="If the provider gives the URLs of a job, request exactly these: host, path and query.",
-    because="A URL that is built from the id is wrong for some models (fal-ai/fal-java#8), and was another provider's "
-    "in BerriAI/litellm#16753.",
+    says="If the provider returns the URLs of a job, request exactly these URLs: host, path and query.",
+    because="A URL that is built from the id is wrong for some models (fal-ai/fal-java#8), or belongs to another "
+    "provider (BerriAI/litellm#16753).",
 )
 def follow_given_urls(trace: AnnotatedTrace) -> Evidence:
     found = []
@@ -315,7 +315,7 @@ def follow_given_urls(trace: AnnotatedTrace) -> Evidence:
         yield OBSERVED
         if _normal(step.exchange.url) not in known:
             address = meant[known[-1]][0]
-            found.append(Breach(f"request {step.number} goes to {step.exchange.url}; the provider gave {address}"))
+            found.append(Breach(f"request {step.number} goes to {step.exchange.url}; the provider returned {address}"))
     # A wrong URL builder produces the same finding for every request.
     yield from found[:3]
 
@@ -407,8 +407,8 @@ def _reads_as_error(step: Step) -> bool:
     channel=OUTCOME,
     says="Treat an unusable body (not JSON, an HTML page, empty, no stage) as transient: poll again, within a bound "
     "(at most thirty in a row).",
-    because="One bad response of a proxy lost a paid job in valyuAI/valyu-py#126; an empty stage was polled forever in "
-    "kdr/overcast#93.",
+    because="One bad response of a proxy lost a paid job in valyuAI/valyu-py#126; a response without a stage was "
+    "polled forever in kdr/overcast#93.",
 )
 def body_robust(trace: AnnotatedTrace) -> Evidence:
     bad = [step for step in trace.reads if step.bad_body or _broken_off(step)]
@@ -419,8 +419,8 @@ def body_robust(trace: AnnotatedTrace) -> Evidence:
     last = trace.reads[-1]
     if last is bad[-1] and not _reads_as_error(last) and _gave_up_immediately(trace, last):
         yield Breach(
-            f"the response to request {last.number} had status {last.status} and an unusable body, and the client gave "
-            "up immediately"
+            f"request {last.number} returned an unusable body (status {last.status}), but the client gave up "
+            "immediately"
         )
 
 
@@ -450,9 +450,9 @@ def _bounded(trace: AnnotatedTrace, is_meant: Callable[[Step], bool], most: int,
                 count = len(stretch) if again is not None else len(stretch) - 1
                 if count > most:
                     yield Breach(
-                        f"{name} came {count} times in a row, and the {role} was requested again each time; "
+                        f"{name} was received {count} times in a row, but the {role} was requested again each time; "
                         f"allowed: {most}"
                     )
     if seen:
         yield OBSERVED
-        yield from _invented(trace, f"{name} came")
+        yield from _invented(trace, f"{name} was received")

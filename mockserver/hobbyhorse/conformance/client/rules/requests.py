@@ -17,7 +17,7 @@ from hobbyhorse.scenarios.fault import VARIATION
 from hobbyhorse.scenarios.registry import all_faults
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 
-# Bytes of a request's body that every recorder keeps; a body of this length or more may have been cut.
+# Bytes of a request's body that every recorder keeps; a body of this length or more may be truncated.
 KEPT_BYTES = 64 * 1024
 # The faults after which a response still means the same.
 HARMLESS = frozenset(fault.name for fault in all_faults() if fault.kind == VARIATION and fault.needs is None)
@@ -39,7 +39,7 @@ class DocumentedSubmission:
     level=MUST,
     severity="S2",
     channel=WIRE,
-    says="Every request is allowed by the documents: its URL, its parameters, and each field of its body.",
+    says="Every request conforms to the documentation: its URL, its parameters, and each field of its body.",
     because="A value out of bounds was refused, and the refusal was swallowed as an empty response "
     "(anomaliaso/anomalia#68); a client's types lacked documented fields (fal-ai/fal-js#130).",
 )
@@ -50,19 +50,19 @@ def request_valid(trace: AnnotatedTrace) -> Evidence:
         yield OBSERVED
         if step.role is None:
             if trace.origin(step) == trace.home and not _given(trace, step):
-                yield Breach(f"request {step.number}, {_unmatched(trace, step)}")
+                yield Breach(f"request {step.number} {_unmatched(trace, step)}")
         elif step.role in SUBMISSIONS and not _validly_requested(trace, step):
             continue  # the caller's own request is invalid: the client may pass it on
         elif (refusal := refused(trace, step)) is not None:
-            yield Breach(f"request {step.number} ({step.role}) breaks the contract: {refusal.message or refusal}")
+            yield Breach(f"request {step.number} ({step.role}) violates the contract: {refusal.message or refusal}")
 
 
 def _unmatched(trace: AnnotatedTrace, step: Step) -> str:
-    """Describe a request that matches no operation, and name the nearest operation."""
+    """Describe a request that matches no operation, and name the closest operation."""
     method, where = step.exchange.method, urlsplit(step.exchange.url).path
     path = where.removeprefix(urlsplit(trace.trace.base).path.rstrip("/"))
     meant = nearest(trace.contract, method, path)
-    return f"{method} {where[:200]}, is not an operation of the provider; the nearest is {meant}"
+    return f"({method} {where[:200]}) matches no operation of the provider; closest: {meant}"
 
 
 @rule(
@@ -71,8 +71,8 @@ def _unmatched(trace: AnnotatedTrace, step: Step) -> str:
     level=MUST,
     severity="S2",
     channel=WIRE,
-    says="Send the requested prompt, to its last character, or send nothing.",
-    because="A truncated prompt makes another video, and the records describe a prompt that was never sent: "
+    says="Send the requested prompt in full, or send nothing.",
+    because="A truncated prompt produces another video, and the records describe a prompt that was never sent: "
     "openstory-so/openstory#1754, ShinChven/remix-studio#15.",
 )
 def no_silent_truncation(trace: AnnotatedTrace) -> Evidence:
@@ -93,9 +93,9 @@ def no_silent_truncation(trace: AnnotatedTrace) -> Evidence:
     level=MUST,
     severity="S2",
     channel=OUTCOME,
-    says="Do not fail because of new fields, or of fields in another order.",
-    because="A provider adds fields at any time; a client that compares responses too exactly loses existing videos, "
-    "as with a Content-Type in OpenRouterTeam/python-sdk#175.",
+    says="Do not fail because of new fields, or because fields are in another order.",
+    because="A provider may add fields at any time; a client that compares responses too strictly loses existing "
+    "videos, as with a Content-Type in OpenRouterTeam/python-sdk#175.",
 )
 def additive_tolerance(trace: AnnotatedTrace) -> Evidence:
     steps, outcome = trace.steps, trace.outcome
@@ -114,7 +114,7 @@ def additive_tolerance(trace: AnnotatedTrace) -> Evidence:
     yield OBSERVED
     if outcome.kind in ("failed", "error"):
         moves = sorted({str(step.exchange.move) for step in harmless})
-        yield Breach(f"the run ends as {outcome.kind!r} although the only fault was {' and '.join(moves)}")
+        yield Breach(f"the run ended as {outcome.kind!r} although the only fault was {' and '.join(moves)}")
 
 
 @rule(
@@ -123,7 +123,7 @@ def additive_tolerance(trace: AnnotatedTrace) -> Evidence:
     level=SHOULD,
     severity="S3",
     channel=WIRE,
-    says="Send a requested number as that number: not as text, not rounded, not omitted.",
+    says="Send every requested number unchanged, as a JSON number.",
     because="A duration that is omitted or changed is billed differently; fal-ai/fal-js#130 is about parameters that "
     "are not passed on.",
 )
@@ -145,8 +145,8 @@ def numeric_units(trace: AnnotatedTrace) -> Evidence:
     level=MUST,
     severity="S2",
     channel=WIRE,
-    says="Send the headers that each operation requires: the key in the documented scheme, the type of the body, and "
-    "the operation's own.",
+    says="Send the headers that each operation requires: the key in the documented scheme, the Content-Type of the "
+    "body, and the operation's own headers.",
     because="A download or a poll without the key is refused although the job exists: BerriAI/litellm#17016.",
 )
 def required_headers(trace: AnnotatedTrace) -> Evidence:
@@ -165,7 +165,7 @@ def _missing_headers(
     """Yield a breach for each header that a request lacks; `recorded` has the names that the trace would show."""
     for one in operation.parameters:
         if one.part == "header" and one.required and step.exchange.header(one.name) is None:
-            yield Breach(f"request {step.number} has no {one.name}")
+            yield Breach(f"request {step.number} ({step.role}) has no header {one.name}")
     keyed = any(name in recorded for part, name, _ in contract.security if part == "header")
     if operation.authenticated and keyed and not _authenticated(contract, step):
         ways = " or ".join(f"{name}: {before}..." for _, name, before in contract.security)
@@ -173,7 +173,7 @@ def _missing_headers(
     if operation.body_schema is not None and step.exchange.body and "content-type" in recorded:
         kind = (step.exchange.header("content-type") or "").partition(";")[0].strip().lower()
         if kind != "application/json" and not kind.endswith("+json"):
-            yield Breach(f"request {step.number} has a body of type {kind!r}; expected: application/json")
+            yield Breach(f"request {step.number} ({step.role}) has Content-Type {kind!r}; expected: application/json")
 
 
 def _recorded(trace: AnnotatedTrace, name: str) -> bool:

@@ -14,7 +14,7 @@ from hobbyhorse.scenarios.registry import names_used_for
 from hobbyhorse.traces.annotated import FAILED_OUTCOMES, TRANSIENT, AnnotatedTrace, Step
 from hobbyhorse.traces.trace import Outcome
 
-# Further reads of a success without a video URL: the URL may be a little later than the stage, but not minutes.
+# Further reads of a success without a video URL: the URL may appear a little later than the stage, but not minutes.
 MOST_EMPTY_READS = 5
 # Further reads of a refused result: a refusal is final, so that more than a repetition or two is a loop.
 REFUSED_RESULTS = 2
@@ -59,7 +59,7 @@ def _good(step: Step) -> bool:
 
 
 def _address(trace: AnnotatedTrace, step: Step) -> str | None:
-    """Return the first video URL in a response, in any of the places that the contract knows."""
+    """Return the first video URL in a response, at any of the places that the contract lists."""
     operation = trace.contract.operations.get(step.role or "")
     if step.video is not None or operation is None or "video_url" not in operation.bindings or not step.ok:
         return step.video
@@ -78,7 +78,7 @@ def _hurried(trace: AnnotatedTrace) -> bool:
     level=MUST,
     severity="S2",
     channel=OUTCOME,
-    says="Never report a job that failed, was cancelled or expired as a success, nor as an empty video.",
+    says="Never report a job that failed, was cancelled or expired as a success or as an empty video.",
     because="The client's report is all that its caller learns: a finished job was reported as possibly still running "
     "(fal-ai/fal#1143).",
 )
@@ -91,16 +91,16 @@ def failure_is_failure(trace: AnnotatedTrace) -> Evidence:
     if reports:
         yield OBSERVED
     if reports and outcome.kind == "success":
-        yield Breach(f"{reports[0]}, and the client reports success")
+        yield Breach(f"{reports[0]}, but the client reports success")
 
 
 def _failure_reports(trace: AnnotatedTrace, outcome: Outcome) -> Iterator[str]:
-    """Yield the reports, in words, that the job ended without a video: first in responses, then in callbacks."""
+    """Yield a description of each report that the job ended without a video: first in responses, then in callbacks."""
     # The outcome is about the last accepted job.
     bought = [step.job_told for step in trace.submits if step.accepted][-1:]
     for step in trace.reads:
         if step.failure and step.clean and step.done <= outcome.ended and step.job in bought:
-            yield f"request {step.number} had stage {step.stage!r}"
+            yield f"request {step.number} returned stage {step.stage!r}"
     for delivery, kinds in trace.callbacks:
         in_time = delivery.job in bought and delivery.acknowledged and delivery.sent <= outcome.ended
         if in_time and kinds and kinds <= {"failure", "cancelled", "expired"}:
@@ -136,12 +136,13 @@ def success_without_media(trace: AnnotatedTrace) -> Evidence:
     yield OBSERVED
     first = bare[0].number
     if len(bare) > 1 + MOST_EMPTY_READS:
-        yield Breach(f"the success without a video was read {len(bare)} times (first by request {first})")
+        times = f"a success without a video was read {len(bare)} times (first by request {first})"
+        yield Breach(f"{times}; allowed: {1 + MOST_EMPTY_READS}")
     outcome = trace.outcome
     if outcome is not None and outcome.kind == "success" and not any(map(_good, trace.steps)):
-        yield Breach(f"request {first} returned a success without a video, and the client reports success")
+        yield Breach(f"request {first} returned a success without a video, but the client reports success")
     if outcome is not None and outcome.kind in FAILED_OUTCOMES and trace.exposed is False and trace.knew_job:
-        yield Breach(f"request {first} returned a success without a video, and the error does not expose the job id")
+        yield Breach(f"request {first} returned a success without a video, but the error does not expose the job id")
 
 
 @rule(
@@ -151,9 +152,9 @@ def success_without_media(trace: AnnotatedTrace) -> Evidence:
     severity="S2",
     channel=OUTCOME,
     applies=_two_steps,
-    says="If the result is a request of its own, its refusal is the job's failure, except for a 404 or 425, which may "
-    "mean that the result is not ready yet.",
-    because="If no status reports the failure of a job, the error comes only with the result, and it was lost: "
+    says="If the result has a request of its own, a refusal of that request is the job's failure, except for a 404 or "
+    "425, which may mean that the result is not ready yet.",
+    because="If no status reports the failure of a job, the error appears only in the result, and was lost: "
     "TanStack/ai#396.",
 )
 @each_order
@@ -170,12 +171,13 @@ def two_step_result(trace: AnnotatedTrace) -> Evidence:
     outcome = trace.outcome
     further = [step for step in results if step.number > refused.number and not step.transient]
     if sum(not step.ok for step in further) > REFUSED_RESULTS:
-        yield Breach(f"the result was refused (request {refused.number}: {refused.status}), and requested again")
+        refusal = f"the result was refused ({refused.status}, request {refused.number})"
+        yield Breach(f"{refusal}, but requested more than {REFUSED_RESULTS} more times")
     # A later success overrules the refusal.
     delivered = any(step.ok for step in results) or any(map(_good, trace.steps)) or _may_have_succeeded(trace)
     if outcome is not None and outcome.kind == "success" and not delivered:
         yield Breach(
-            f"the result was refused (request {refused.number}: {refused.status}), and the client reports success"
+            f"the result was refused ({refused.status}, request {refused.number}), but the client reports success"
         )
 
 
@@ -195,7 +197,7 @@ def _gave_up_too_early(trace: AnnotatedTrace, results: list[Step]) -> Evidence:
     last = trace.run_of(early[0]) == len(trace.runs) - 1
     if failed and alone and last and not _hurried(trace) and not trace.has_foreign_links:
         yield Breach(
-            f"the result was not ready (request {early[0].number}: {early[0].status}), and was not requested again"
+            f"the result was not ready ({early[0].status}, request {early[0].number}), but was not requested again"
         )
 
 
@@ -227,11 +229,11 @@ def fetch_before_expiry(trace: AnnotatedTrace) -> Evidence:
     else:
         yield OBSERVED
         if not _fetched(trace):
-            yield Breach("the client reports success, and has not fetched the video")
+            yield Breach("the client reports success, but has not fetched the video")
 
 
 def _fetched(trace: AnnotatedTrace) -> bool:
-    """Whether a file was fetched. A download from the provider's own host may have no role of a file."""
+    """Whether a file was fetched. A download from the provider's own host may not have the role `media`."""
     given = {step.video for step in trace.steps if step.video}
     fetched = [step for step in trace.steps if step.role == "media" or step.exchange.url in given]
     return any(200 <= step.status < 300 for step in fetched)
@@ -267,8 +269,8 @@ def _end(trace: AnnotatedTrace, giver: Step) -> float | None:
     level=SHOULD,
     severity="S1",
     channel=WIRE,
-    says="If a link to the video is refused (403, 410), read the job again for a new link; do not submit again, and do "
-    "not fetch the same link without a bound.",
+    says="If a video link is refused (403, 410), read the job again for a new link; do not submit again, and do not "
+    "fetch the same link without a bound.",
     because="The video is paid for and exists under another link: ddcat-ai/open-ai-canvas#492, Comfy-Org/docs#1594.",
 )
 @each_order
@@ -278,18 +280,19 @@ def expired_url_refresh(trace: AnnotatedTrace) -> Evidence:
         return
     yield OBSERVED
     refused = gone[0]
-    link = f"the link was refused (request {refused.number}: {refused.status})"
+    link = f"the video link was refused ({refused.status}, request {refused.number})"
     for again in submitted_again(trace, refused):
-        yield Breach(f"{link}, and request {again.number} submits again")
+        yield Breach(f"{link}, but request {again.number} submits again")
     outcome = trace.outcome
     failed = outcome is not None and outcome.kind in FAILED_OUTCOMES
     gave_up = failed and not _hurried(trace) and not trace.has_foreign_links
     if gave_up and trace.knew_job and not trace.after(refused, trace.reads):
-        yield Breach(f"{link}, and no new link was requested")
+        yield Breach(f"{link}, but no new link was requested")
     for address in dict.fromkeys(step.exchange.url for step in gone):
         tries = [step for step in gone if step.exchange.url == address]
         if len(tries) > 1 + REFUSED_LINKS:
-            yield Breach(f"a link was refused (request {tries[0].number}), and fetched {len(tries) - 1} more times")
+            refusal = f"a link was refused ({tries[0].status}, request {tries[0].number})"
+            yield Breach(f"{refusal}, but fetched {len(tries) - 1} more times; allowed: {REFUSED_LINKS}")
 
 
 @rule(
@@ -298,8 +301,8 @@ def expired_url_refresh(trace: AnnotatedTrace) -> Evidence:
     level=MUST,
     severity="S2",
     channel=OUTCOME,
-    says="Treat a file that breaks off, is empty, is a page or is not a video as a failure, and leave no file behind.",
-    because="JSON and HTML were saved as a video and reported as success: openclaw/openclaw#117339.",
+    says="Treat a file that is truncated, empty, a web page or not a video as a failure, and leave no file behind.",
+    because="JSON and HTML were saved as a video and reported as a success: openclaw/openclaw#117339.",
 )
 @each_order
 def verify_bytes(trace: AnnotatedTrace) -> Evidence:
@@ -311,15 +314,15 @@ def verify_bytes(trace: AnnotatedTrace) -> Evidence:
     # Without a hash, any complete download acquits the client.
     good = any(map(_good, trace.fetches))
     genuine = {job.sha256 for job in trace.trace.jobs or () if job.sha256 is not None}
-    broken = f"request {spoilt[-1].number} returned no video"
+    broken = f"request {spoilt[-1].number} did not return a complete video"
     if outcome.kind != "success":
         if outcome.kept and not good:
-            yield Breach(f"{broken}, and the client left a file behind")
+            yield Breach(f"{broken}, but the client left a file behind")
     elif outcome.sha256 is not None and genuine:
         if outcome.sha256 not in genuine:
-            yield Breach(f"{broken}, and the client's file is not the job's video")
+            yield Breach(f"{broken}, but the client kept a file that is not the job's video")
     elif not good:
-        yield Breach(f"{broken}, and the client reports success")
+        yield Breach(f"{broken}, but the client reports success")
 
 
 @rule(
@@ -328,7 +331,7 @@ def verify_bytes(trace: AnnotatedTrace) -> Evidence:
     level=SHOULD,
     severity="S2",
     channel=OUTCOME,
-    says="Accept a video as application/octet-stream, binary/octet-stream, and video/mp4 with parameters, too.",
+    says="Also accept a video as application/octet-stream, as binary/octet-stream, and as video/mp4 with parameters.",
     because="An exact comparison refused video/mp4 itself, and the paid video was lost: OpenRouterTeam/python-sdk#175, "
     "OpenRouterTeam/python-sdk#363.",
 )
@@ -347,12 +350,12 @@ def _refused_types(trace: AnnotatedTrace, odd: list[Step]) -> Iterator[Breach]:
         again = [other for other in trace.after(step, trace.fetches) if _repeats(trace, step, other)]
         # One repetition is the subject of RES-08; several show that the type was refused.
         if len(again) > 1:
-            yield Breach(f"request {step.number} returned the video ({_type(step)[0]}), and it was fetched again")
+            yield Breach(f"request {step.number} returned the video ({_type(step)[0]}), but it was fetched repeatedly")
     outcome = trace.outcome
     last = trace.steps[-1]
     refused = outcome is not None and outcome.kind in FAILED_OUTCOMES and last in odd and not _hurried(trace)
     if refused and not any(step.failure for step in trace.steps) and _given_cleanly(trace, last):
-        yield Breach(f"request {last.number} returned the video ({_type(last)[0]}), and the client reports a failure")
+        yield Breach(f"request {last.number} returned the video ({_type(last)[0]}), but the client reports a failure")
 
 
 def _oddly_typed(step: Step) -> bool:
@@ -383,7 +386,7 @@ def _given_cleanly(trace: AnnotatedTrace, fetch: Step) -> bool:
     severity="S4",
     channel=WIRE,
     says="Download a video once per run; an interrupted download may be resumed with a range request.",
-    because="A second download gains nothing, costs traffic, and may come too late: a signed link may have one hour "
+    because="A second download gains nothing, costs traffic, and may be too late: a signed link may have one hour "
     "left (Comfy-Org/docs#1594).",
 )
 @each_order
@@ -396,5 +399,5 @@ def no_double_download(trace: AnnotatedTrace) -> Evidence:
     for step in had:
         again = next((other for other in trace.after(step, trace.fetches) if _repeats(trace, step, other)), None)
         if again is not None:
-            yield Breach(f"request {again.number} downloads the video that request {step.number} had returned complete")
+            yield Breach(f"request {again.number} downloads a video that request {step.number} had already returned")
             return

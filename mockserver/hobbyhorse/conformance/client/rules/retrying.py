@@ -27,7 +27,7 @@ from hobbyhorse.traces.annotated import READS, SUBMISSIONS, TRANSIENT, Annotated
 # Refusals that a repetition cannot change. 404 is absent: a new job may not be visible yet.
 FATAL = frozenset({400, 401, 403, 410, 422})
 FATAL_ORDER = FATAL | {402, 404, 405, 413, 415}
-# Seconds that a request may come before a Retry-After is over: the tolerance of the MCP suite's SSE retry test.
+# Seconds that a request may arrive before a Retry-After has elapsed: the tolerance of the MCP suite's SSE retry test.
 EARLY = 0.05
 # Seconds before the first retry of a failed request: 0.1, less the rounding of recorded times (1 ms).
 LEAST_RETRY_GAP = 0.1 - 0.001
@@ -95,8 +95,8 @@ def _moment(text: str) -> float | None:
     severity="S3",
     channel=WIRE,
     timing=True,
-    says="After a 429 or 503 with Retry-After (seconds or a date, also more than a minute), send the next request of "
-    "its kind no sooner, and not much later.",
+    says="After a 429 or 503 with Retry-After (in seconds or as a date, also more than a minute), send the next "
+    "request of the same kind no sooner, and not much later.",
     because="A client that retries sooner is refused again, and keeps the limit closed for others: "
     "Azure/azure-sdk-for-go#15905, tryAGI/AutoSDK#294.",
 )
@@ -140,7 +140,7 @@ def _parts(fetches: Iterable[RequestGroup]) -> Iterator[RequestGroup]:
 
 
 def _waited(again: Step, gap: float, wait: RequestedWait, how: str) -> str:
-    return f"Retry-After requested {wait.seconds:.0f} s, and request {again.number} came {how} {gap:.2f} s later"
+    return f"Retry-After requested {wait.seconds:.0f} s, but request {again.number} was sent {how} {gap:.2f} s later"
 
 
 def _orders(trace: AnnotatedTrace) -> Iterable[RequestGroup]:
@@ -168,11 +168,10 @@ def _called_back_at_all(trace: AnnotatedTrace) -> bool:
     level=MUST,
     severity="S2",
     channel=WIRE,
-    says="Do not repeat a request that is refused with 400, 401, 403, 410 or 422 more than once, nor a submission that "
-    "is refused with 402 or 404.",
-    because="A wrong key was polled for ten minutes in ArcReel/ArcReel#684, a 403 for two minutes in "
-    "Axiomatic-AI/ax-mcp#113, while the user waited for an error that was already known; "
-    "ai-ecoverse/slicc#1326.",
+    says="Repeat a request that is refused with 400, 401, 403, 410 or 422 at most once; the same holds for a "
+    "submission that is refused with 402 or 404.",
+    because="Clients polled for ten minutes with a wrong key (ArcReel/ArcReel#684), and for two minutes after a 403 "
+    "(Axiomatic-AI/ax-mcp#113), while the user waited for an error that was already known (ai-ecoverse/slicc#1326).",
 )
 def fatal_4xx_fast(trace: AnnotatedTrace) -> Evidence:
     # Submissions are known to repeat each other only within one run.
@@ -191,7 +190,7 @@ def _repeated_submission(order: RequestGroup) -> Evidence:
     again = next((step for step in order if len(bad) > 1 and step.number > bad[1].number), None)
     if again is not None:
         yield Breach(
-            f"the submission was refused ({bad[0].status}, request {bad[0].number}) and retried more than once "
+            f"the submission was refused ({bad[0].status}, request {bad[0].number}), but repeated more than once "
             f"(request {again.number})"
         )
 
@@ -210,7 +209,7 @@ def _repeated_read(trace: AnnotatedTrace, group: RequestGroup) -> Evidence:
             refused = []
         if len(refused) > 1 and again is not None and not called_back(trace, step, again):
             first = refused[0]
-            yield Breach(f"request {first.number} was refused ({first.status}) and repeated more than once")
+            yield Breach(f"request {first.number} was refused ({first.status}), but repeated more than once")
             return
 
 
@@ -222,7 +221,7 @@ def _repeated_read(trace: AnnotatedTrace, group: RequestGroup) -> Evidence:
     channel=WIRE,
     timing=True,
     says="Pause at least 0.1 s between a failure and the next attempt, and do not shorten the pauses; a wait that "
-    "Retry-After requests is not a pause of the client.",
+    "Retry-After requests does not count as a pause.",
     because="Immediate retries turn an outage into a flood: Azure/azure-sdk-for-go#15905 sets a floor of a second.",
 )
 def backoff(trace: AnnotatedTrace) -> Evidence:
@@ -236,7 +235,7 @@ def backoff(trace: AnnotatedTrace) -> Evidence:
 
 
 def _hasty(trace: AnnotatedTrace, chain: RequestGroup) -> Iterator[Breach]:
-    """Yield a breach if the first retry came too soon. An HTTP library's own retry of a dead connection is exempt."""
+    """Yield a breach if the first retry was too early. An HTTP library's own retry of a dead connection is exempt."""
     first = 1 if chain[0].status == 0 and len(chain) > 2 else 0
     # HTTP libraries retry once on a stale pooled connection, without a pause.
     if chain[0].status == 0 and first == 0:
@@ -248,7 +247,8 @@ def _hasty(trace: AnnotatedTrace, chain: RequestGroup) -> Iterator[Breach]:
     # A request or a callback in between may explain an early retry.
     idle = again.number == step.number + 1 and not called_back(trace, step, again)
     if _retry_after(step) is None and idle and not resumes and 0 <= gap < LEAST_RETRY_GAP:
-        yield Breach(f"request {step.number} failed ({_how(step)}), and request {again.number} came {gap:.3f} s later")
+        failed = f"request {step.number} failed ({_how(step)})"
+        yield Breach(f"{failed}, but request {again.number} followed after only {gap:.3f} s; minimum: 0.1 s")
 
 
 def _hastening(trace: AnnotatedTrace, chain: RequestGroup) -> Iterator[Breach]:
@@ -264,7 +264,7 @@ def _hastening(trace: AnnotatedTrace, chain: RequestGroup) -> Iterator[Breach]:
         first, last = gaps[:half], gaps[half:]
         if max(last) < min(first) and sum(last) / len(last) < 0.5 * sum(first) / len(first):
             yield Breach(
-                f"from request {chain[0].number} on, {len(gaps)} attempts failed ({status}), and the pauses shrank "
+                f"from request {chain[0].number} on, {len(gaps)} attempts failed ({status}), but the pauses shrank "
                 f"from {first[0]:.2f} s to {last[-1]:.2f} s"
             )
 
@@ -281,8 +281,8 @@ def _how(step: Step) -> str:
     level=MUST,
     severity="S1",
     channel=OUTCOME,
-    says="One transient failure of a read or download (no response, 408, 425, 429, 5xx) does not lose the job, and is "
-    "not a reason to submit again.",
+    says="One transient failure of a read or download (no response, 408, 425, 429, 5xx) must not lose the job or "
+    "cause another submission.",
     because="The job continues and is billed: one 502 lost it in valyuAI/valyu-py#126, 429 and 408 were fatal in "
     "shrimbly/node-banana#116.",
 )
@@ -298,11 +298,11 @@ def one_blip_survives(trace: AnnotatedTrace) -> Evidence:
     failed = any(step.failure for step in trace.steps)
     again = next((step for step in trace.after(blip, trace.submits)), None)
     if again is not None and not failed:
-        yield Breach(f"request {blip.number} failed once ({_how(blip)}), and request {again.number} submits again")
+        yield Breach(f"request {blip.number} failed once ({_how(blip)}), but request {again.number} submits again")
     # A later request shows that the client went on.
     last = trace.of(*READS, "media")[-1]
     if last is blip and not failed and gave_up(trace) and _promptly(trace, blip):
-        yield Breach(f"request {blip.number} failed once ({_how(blip)}), and the client gave the job up")
+        yield Breach(f"request {blip.number} failed once ({_how(blip)}), but the client gave up the job")
 
 
 def _passes(step: Step) -> bool:
@@ -326,8 +326,8 @@ def _promptly(trace: AnnotatedTrace, blip: Step) -> bool:
     severity="S2",
     channel=OUTCOME,
     applies=_may_be_missing,
-    says="If a job is not found directly after its submission, poll again; if it stays missing, give it up.",
-    because="The server that reads a job may not know it yet when another server has accepted it: "
+    says="If a job is not found directly after its submission, poll again; if it stays missing, give up.",
+    because="The server that reads a job may not know it yet although another server has accepted it: "
     "ddcat-ai/open-ai-canvas#492 allows three 404s; ArcReel/ArcReel#684 polled a job that did not exist.",
 )
 def missing_has_grace(trace: AnnotatedTrace) -> Evidence:
@@ -338,11 +338,12 @@ def missing_has_grace(trace: AnnotatedTrace) -> Evidence:
     for group in request_groups(trace, "status"):
         for stretch, again in consecutive(group, _missing):
             if len(stretch) - (1 if again is None else 0) > MOST_MISSING:
-                yield Breach(f"the job was not found {len(stretch)} times in a row, and was requested again each time")
+                times = f"the job was not found {len(stretch)} times in a row"
+                yield Breach(f"{times}, but was requested again each time; allowed: {MOST_MISSING}")
     last = missing[-1]
     if last is trace.reads[-1] and len(missing) == 1 and gave_up(trace) and _just_ordered(trace, last):
         yield Breach(
-            f"request {last.number}, directly after the submission, did not find the job, and the client gave it up"
+            f"request {last.number}, directly after the submission, did not find the job, but the client did not retry"
         )
 
 
@@ -408,12 +409,14 @@ def _endless(trace: AnnotatedTrace, failing: RequestGroup, since: float) -> Iter
     first, last = failing[0], failing[-1]
     failures = f"{len(failing)} requests ({last.role}) failed in a row"
     if last.arrived > _limit(trace, since):
-        yield Breach(f"{failures}, and request {last.number} came {last.arrived - since:.0f} s after the wait began")
+        yield Breach(
+            f"{failures}, but request {last.number} was sent {last.arrived - since:.0f} s after the wait began"
+        )
     elif trace.outcome is not None and trace.outcome.kind == "unfinished" and len(failing) >= MANY:
         # An unfinished run was cut off. Only one that polled fast, or beyond the longest wait, would not have ended.
         rapid = (last.arrived - first.arrived) / (len(failing) - 1) < 0.5 * trace.contract.polling.least_interval
         if rapid or trace.outcome.ended > since + trace.patience:
-            yield Breach(f"{failures}, and the client does not end")
+            yield Breach(f"{failures}, but the client had not stopped when the run was cut off")
 
 
 def _carried(trace: AnnotatedTrace, waits: list[tuple[Step, Step]], since: float) -> Iterator[Breach]:
@@ -422,6 +425,6 @@ def _carried(trace: AnnotatedTrace, waits: list[tuple[Step, Step]], since: float
     for step, again in waits:
         if step.arrived <= limit < again.arrived and not called_back(trace, step, again):
             yield Breach(
-                f"Retry-After took the client past its deadline: request {again.number} came "
+                f"Retry-After took the client past its deadline: request {again.number} was sent "
                 f"{again.arrived - since:.0f} s after the wait began"
             )

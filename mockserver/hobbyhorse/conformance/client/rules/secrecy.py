@@ -23,8 +23,8 @@ CREDENTIALS = frozenset({"authorization", "x-api-key"})
     level=MUST,
     severity="S1",
     channel=WIRE,
-    says="Send the key only to the provider: fetch a file on another host without the key and without cookies.",
-    because="One HTTP client for everything sends its key to a CDN, and to the owner of the video URL's host: "
+    says="Send the key only to the provider: fetch files on other hosts without the key and without cookies.",
+    because="A shared HTTP client also sends the key to the CDN, or to any other host in a video URL: "
     "gridaco/grida#909; the reverse happened in BerriAI/litellm#17016.",
 )
 def no_auth_to_media_host(trace: AnnotatedTrace) -> Evidence:
@@ -40,9 +40,9 @@ def no_auth_to_media_host(trace: AnnotatedTrace) -> Evidence:
     level=MUST,
     severity="S1",
     channel=WIRE,
-    says="Send no credentials to a URL in a response, or to the target of a redirect, if its origin is not the "
+    says="Send no credentials to a URL from a response, or to the target of a redirect, if its origin is not the "
     "provider's.",
-    because="An attacker who can write one URL into one response would gain the account: gridaco/grida#909.",
+    because="An attacker who can place one URL in one response would take over the account: gridaco/grida#909.",
 )
 def no_auth_to_foreign_origin(trace: AnnotatedTrace) -> Evidence:
     gone = [step for step in trace.steps if _foreign(trace, trace.origin(step)) and step.role != "media"]
@@ -59,9 +59,10 @@ def no_auth_to_foreign_origin(trace: AnnotatedTrace) -> Evidence:
     level=SHOULD,
     severity="S1",
     channel=WIRE,
-    says="Do not fetch a video URL that is in a private network, on this machine, or of a scheme other than HTTP; the "
-    "host of the base URL is exempt.",
-    because="The author of the URL could reach the client's own network: openclaw/openclaw#103083, in five providers.",
+    says="Do not fetch a video URL that points into a private network or to this machine, or whose scheme is not HTTP "
+    "or HTTPS; the host of the base URL is exempt.",
+    because="The author of the URL could reach the client's own network: openclaw/openclaw#103083, in five provider "
+    "integrations.",
 )
 def ssrf_guard(trace: AnnotatedTrace) -> Evidence:
     gave = {step.video for step in trace.steps if step.video is not None and _private(trace, step.video)}
@@ -70,7 +71,7 @@ def ssrf_guard(trace: AnnotatedTrace) -> Evidence:
     forbidden = ({_origin(address) for address in gave} | {_known(trace, "private")}) - {None} - trace.homes
     for step in trace.steps:
         if trace.origin(step) in forbidden:
-            yield Breach(f"request {step.number} goes to {_bare(step)}, which cannot be a video of this provider")
+            yield Breach(f"request {step.number} goes to {_bare(step)}: a private address, or not HTTP(S)")
 
 
 @rule(
@@ -79,7 +80,7 @@ def ssrf_guard(trace: AnnotatedTrace) -> Evidence:
     level=SHOULD,
     severity="S1",
     channel=WIRE,
-    says="Put the key into no URL and no body, unless the provider requires it in the query.",
+    says="Never put the key into a URL or body, unless the provider requires the key in the query.",
     because="URLs are written into the logs of servers and proxies, and bodies are stored with the job; "
     "gridaco/grida#909 is about a key that was sent to the wrong place.",
 )
@@ -92,9 +93,9 @@ def no_secret_in_url(trace: AnnotatedTrace) -> Evidence:
         yield OBSERVED
         # A provider may put a key into a signed URL; the client only follows it.
         if KEY in unquote(step.exchange.url) and not in_query and not _given(trace, step):
-            yield Breach(f"request {step.number} has the key in its URL, {_bare(step)}")
+            yield Breach(f"request {step.number} contains the key in its URL, {_bare(step)}")
         if KEY.encode() in step.exchange.body:
-            yield Breach(f"request {step.number} has the key in its body")
+            yield Breach(f"request {step.number} contains the key in its body")
 
 
 def _leaks(trace: AnnotatedTrace, step: Step) -> Iterator[Breach]:
@@ -109,9 +110,9 @@ def _leaks(trace: AnnotatedTrace, step: Step) -> Iterator[Breach]:
         # A host may get back the cookies that it set itself.
         cookie = name.lower() == "cookie" and not _sets_cookies(trace, there)
         if KEY in value or (known and (name.lower() in named or cookie)):
-            yield Breach(f"request {step.number} sends {name!r} to {there}")
+            yield Breach(f"request {step.number} sends the header {name!r} to {there}, which is not the provider")
     if KEY in unquote(step.exchange.url) and not _given(trace, step):
-        yield Breach(f"request {step.number} sends the key in its URL to {there}")
+        yield Breach(f"request {step.number} sends the key in its URL to {there}, which is not the provider")
 
 
 def _sets_cookies(trace: AnnotatedTrace, there: str) -> bool:

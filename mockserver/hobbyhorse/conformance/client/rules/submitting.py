@@ -1,4 +1,4 @@
-"""Rules about submissions: one order makes one job. Knows no server."""
+"""Rules about submissions: one order creates one job. Knows no server."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def _reuses(contract: Contract) -> bool:
     level=MUST,
     severity="S1",
     channel=WIRE,
-    says="After a submission whose outcome is unknown (no response, an incomplete one, 408, 500, 502 or 504), do not "
-    "submit again, unless the provider replays idempotency keys and both key and body are the same.",
+    says="After a submission whose outcome is unknown (no response, an incomplete response, 408, 500, 502 or 504), do "
+    "not submit again, unless the provider replays idempotency keys and both key and body are the same.",
     because="The first submission may have been accepted and billed: one click became four paid jobs in "
     "Comfy-Org/ComfyUI#16204.",
 )
@@ -46,7 +46,7 @@ def no_ambiguous_resend(trace: AnnotatedTrace) -> Evidence:
             if again is not None:
                 how = f"status {step.status}" if step.status else "no response"
                 yield Breach(
-                    f"request {step.number} may have made a job ({how}), and request {again.number} submitted again"
+                    f"request {step.number} may have created a job ({how}), but request {again.number} submits again"
                 )
 
 
@@ -57,7 +57,7 @@ def no_ambiguous_resend(trace: AnnotatedTrace) -> Evidence:
     severity="S1",
     channel=WIRE,
     applies=_keyed,
-    says="All attempts to submit one order carry the same idempotency key; every other order carries a different key.",
+    says="All attempts to submit one order carry the same idempotency key; different orders carry different keys.",
     because="A new key for each attempt protects nothing, and one key for all orders returns another order's job: "
     "Comfy-Org/comfy-python-sdk#79, vercel/ai#18384, calesthio/OpenMontage#323.",
 )
@@ -71,7 +71,7 @@ def stable_key(trace: AnnotatedTrace) -> Evidence:
         for step in order:
             key, body = trace.key(step), canonical(step.exchange.body)
             if key is not None and owners.setdefault(key, (number, body)) != (number, body):
-                yield Breach(f"request {step.number} sends the key {key!r} of another order")
+                yield Breach(f"request {step.number} reuses the idempotency key {key!r} of another order")
 
 
 def _keys_within(trace: AnnotatedTrace, order: tuple[Step, ...]) -> Iterator[Breach]:
@@ -79,10 +79,10 @@ def _keys_within(trace: AnnotatedTrace, order: tuple[Step, ...]) -> Iterator[Bre
     keys = {trace.key(step) for step in order}
     # Without a key, a resend is safe only after certain refusals.
     if keys == {None} and not all(step.refused for step in order[:-1]):
-        sent = f"one order was submitted {len(order)} times without a key ({trace.contract.idempotency.named})"
-        yield Breach(f"{sent}, although the provider honours it")
+        sent = f"one order was submitted {len(order)} times without an idempotency key"
+        yield Breach(f"{sent}, although the provider supports it: {trace.contract.idempotency.named}")
     if len(keys) > 1:
-        yield Breach(f"one order was submitted with {len(keys)} keys: {', '.join(sorted(map(str, keys)))}")
+        yield Breach(f"one order was submitted with {len(keys)} idempotency keys: {', '.join(sorted(map(str, keys)))}")
 
 
 @rule(
@@ -104,7 +104,8 @@ def reject_mode(trace: AnnotatedTrace) -> Evidence:
                 yield OBSERVED
                 for other in order[number + 1 :]:
                     if trace.key(other) != trace.key(step):
-                        yield Breach(f"the key was refused ({step.status}), and request {other.number} has a new key")
+                        refusal = f"the key was refused as used ({step.status}, request {step.number})"
+                        yield Breach(f"{refusal}, but request {other.number} submits with a new key")
 
 
 @rule(
@@ -123,11 +124,12 @@ def safe_resend_allowed(trace: AnnotatedTrace) -> Evidence:
         if refused:
             yield OBSERVED
         if len(refused) > MOST_RETRIES:
-            yield Breach(f"the submission was refused {len(refused)} times and retried each time")
+            yield Breach(f"the submission was refused {len(refused)} times; allowed: {MOST_RETRIES} retries")
         for step, again in pairwise(order):
             gap = again.arrived - step.done
             if step in refused and gap < LEAST_RESEND_GAP:
-                yield Breach(f"request {again.number} retries the submission {gap:.3f} s after a refusal")
+                retried = f"request {again.number} retries the submission only {gap:.3f} s after a refusal"
+                yield Breach(f"{retried} ({step.status}, request {step.number}); minimum: 0.1 s")
 
 
 @rule(
@@ -148,7 +150,7 @@ def no_resubmit_on_failed(trace: AnnotatedTrace) -> Evidence:
             continue
         yield OBSERVED
         for again in trace.after(ended, order):
-            yield Breach(f"the job {ended.job} failed ({ended.stage}), and request {again.number} submits again")
+            yield Breach(f"job {ended.job} failed ({ended.stage}), but request {again.number} submits again")
 
 
 @rule(
@@ -157,8 +159,8 @@ def no_resubmit_on_failed(trace: AnnotatedTrace) -> Evidence:
     level=MUST,
     severity="S1",
     channel=WIRE,
-    says="Do not resubmit a job that was accepted and has not failed, whatever error the client meets, its own "
-    "deadline included: the job continues and is billed.",
+    says="Do not resubmit a job that was accepted and has not failed, whatever error the client hits, its own timeout "
+    "included: the job continues and is billed.",
     because="A timeout error that suggests trying again pays for the video twice: tinyhumansai/openhuman#5411, "
     "ArcReel/ArcReel#628.",
 )
@@ -173,7 +175,7 @@ def no_resubmit_on_own_timeout(trace: AnnotatedTrace) -> Evidence:
                 yield OBSERVED
             for again in order[number + 1 :]:
                 if not _had_failed(trace, step, again) and not trace.same(step, again):
-                    yield Breach(f"request {again.number} submits again while the job {step.job_told} is under way")
+                    yield Breach(f"request {again.number} submits again while job {step.job_told} is still running")
 
 
 def _had_failed(trace: AnnotatedTrace, step: Step, again: Step) -> bool:

@@ -46,13 +46,13 @@ def key_required(trace: AnnotatedTrace) -> KindEvidence:
     level=MUST,
     severity="S1",
     applies=_keyed,
-    says="Every operation that needs a key refuses an unknown one, as documented.",
+    says="Every operation that needs a key refuses a request with an unknown key, as documented.",
     because="A server that accepts any key also accepts a revoked one.",
 )
 @one_per_kind
 def wrong_key_refused(trace: AnnotatedTrace) -> KindEvidence:
     """Find requests with an unknown key that are served, or refused in an undocumented way."""
-    # Not every provider tells an unknown key from a missing one.
+    # Not every provider distinguishes an unknown key from a missing one.
     also = ("unauthenticated", "forbidden")
     yield from _refused(trace, "auth:wrong", "key_refused", "with an unknown key", also=also)
 
@@ -91,13 +91,12 @@ def _served(trace: AnnotatedTrace, step: Step, situation: str, how: str) -> Brea
     level=MUST,
     severity="S1",
     applies=_keyed,
-    says="A submission without a valid key makes no job.",
-    because="A job that is made despite the refusal is billed to no account, or to the wrong one.",
+    says="A submission without a valid key creates no job.",
+    because="A job that is created despite the refusal is billed to no account, or to the wrong one.",
 )
 @one_per_kind
 def refused_creates_nothing(trace: AnnotatedTrace) -> KindEvidence:
     """Find jobs made without a valid key: the response carries an id, or a later response knows it."""
-    # Temporary failures count here, too: a 500 may have made the job before it failed.
     for step in probes(trace, "auth:"):
         # Temporary failures count here, too: a 500 may have made the job before it failed.
         if step.role not in SUBMISSIONS or not step.delivered:
@@ -107,7 +106,7 @@ def refused_creates_nothing(trace: AnnotatedTrace) -> KindEvidence:
         job = step.reading.values.get("job")
         made = step.ok or (isinstance(job, str) and _known(trace, step, job))
         if made and (job or step.video):
-            message = f"{label(step)}: {step.exchange.probe} created the job {job!r}"
+            message = f"{label(step)}: a submission without a valid key ({step.exchange.probe}) created job {job!r}"
             yield step.exchange.probe, Breach(message, (), job)
 
 

@@ -1,4 +1,4 @@
-"""Rules about cancelling: it stops a job, for good, where the contract allows that. Knows no server."""
+"""Rules about cancelling: it is permanent, and works in the stages that the contract declares. Knows no server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _cancellable(contract: Contract) -> bool:
     level=MUST,
     severity="S2",
     applies=_cancellable,
-    says="A job can be cancelled in the stages that the contract declares for it, and in no other.",
+    says="A job can be cancelled in the stages that the contract declares cancellable, and in no other.",
     because="A client that gives up a job must know whether it is billed anyway: elizaOS/eliza#11920.",
 )
 def allowed_where_declared(trace: AnnotatedTrace) -> Evidence:
@@ -47,12 +47,12 @@ def _stopped(step: Step, before: Step, after: Step | None) -> Evidence:
         yield OBSERVED
     stage = sorted(before.reading.stages)[0]
     places: tuple[str, ...] = (f"lifecycle.json#/stages/{stage}/cancellable", f"lifecycle.json#/stages/{stage}/next")
-    where = f"request {step.number} cancelled the job {step.job} in {_word(before)}, where the contract forbids it"
+    where = f"cancel request {step.number} cancelled job {step.job}, which is not cancellable in {_word(before)}"
     # A later read is stronger evidence than the cancellation's own response.
     if after is not None and after.kinds == CANCELLED:
-        yield Breach(f"{where}, as request {after.number} shows", places, after.stage)
+        yield Breach(f"{where}: request {after.number} shows {_word(after)}", places, after.stage)
     elif step.kinds == CANCELLED:
-        yield Breach(f"{where}, as its own response says", (*_response_places(step), *places), step.stage)
+        yield Breach(f"{where}: its response reports {step.stage!r}", (*_response_places(step), *places), step.stage)
 
 
 def _not_stopped(trace: AnnotatedTrace, step: Step, before: Step, after: Step | None) -> Evidence:
@@ -64,14 +64,12 @@ def _not_stopped(trace: AnnotatedTrace, step: Step, before: Step, after: Step | 
     yield OBSERVED
     stage = sorted(before.reading.stages)[0]
     place = f"lifecycle.json#/stages/{stage}/cancellable"
-    stayed = (
-        f"the job {step.job} was in {_word(before)}, and in {_word(after)} after request {step.number} to cancel it"
-    )
+    stayed = f"job {step.job} stayed in {_word(after)} although it is cancellable: cancel request {step.number}"
     # A wrong key or another account may always be refused.
     if step.status >= 400 and own(trace, step):
-        yield Breach(f"{stayed}, which was refused with {step.status}", (place, SITUATIONS), step.status)
+        yield Breach(f"{stayed} was refused with {step.status}", (place, SITUATIONS), step.status)
     elif step.ok and step.kinds and "cancelled" not in step.kinds:
-        yield Breach(f"{stayed}, whose response says {step.stage}", (*_response_places(step), place), step.stage)
+        yield Breach(f"{stayed} reports {step.stage!r}", (*_response_places(step), place), step.stage)
 
 
 @rule(
@@ -80,9 +78,8 @@ def _not_stopped(trace: AnnotatedTrace, step: Step, before: Step, after: Step | 
     level=SHOULD,
     severity="S3",
     applies=_cancellable,
-    says="A cancelled job can be cancelled again, and the response says that it is cancelled.",
-    because="A client that got no response repeats its request, and must not take a refusal as a sign that the job "
-    "runs.",
+    says="A cancelled job can be cancelled again, and the response reports the job as cancelled.",
+    because="A client that got no response repeats its request, and must not mistake a refusal for a running job.",
 )
 def idempotent(trace: AnnotatedTrace) -> Evidence:
     """Compare the responses to repeated cancellations of a job with the first one."""
@@ -96,7 +93,8 @@ def idempotent(trace: AnnotatedTrace) -> Evidence:
         yield OBSERVED
         if not again.ok or (again.kinds and "cancelled" not in again.kinds):
             got = again.stage if again.ok else again.status
-            message = f"request {again.number} cancels the job {first.job} again and gets {got}; expected: cancelled"
+            repeated = f"cancel request {again.number} repeats the cancellation of job {first.job}"
+            message = f"{repeated}, and gets {got!r}; expected: 'cancelled'"
             yield Breach(message, (*_response_places(first), SITUATIONS), got)
 
 
@@ -106,7 +104,7 @@ def idempotent(trace: AnnotatedTrace) -> Evidence:
     level=MUST,
     severity="S1",
     applies=_cancellable,
-    says="A job that was reported as cancelled does not succeed.",
+    says="A job that was reported as cancelled never succeeds.",
     because="A client that was refunded and gets the video anyway is billed for it: elizaOS/eliza#11920.",
 )
 def cancelled_never_succeeds(trace: AnnotatedTrace) -> Evidence:
@@ -124,7 +122,7 @@ def cancelled_never_succeeds(trace: AnnotatedTrace) -> Evidence:
         if won is not None:
             stage = sorted(cancelled.reading.stages)[0]
             message = (
-                f"request {cancelled.number} reports the job {job} as cancelled, request {won.number} as succeeded"
+                f"request {cancelled.number} reports job {job} as cancelled, but request {won.number} as succeeded"
             )
             yield Breach(message, (f"lifecycle.json#/stages/{stage}/next",), won.stage)
 
@@ -135,8 +133,8 @@ def cancelled_never_succeeds(trace: AnnotatedTrace) -> Evidence:
     level=MUST,
     severity="S2",
     applies=_cancellable,
-    says="Cancelling a job that has ended changes nothing.",
-    because="A race between the end and the cancellation must not lose a paid video: vllm-project/vllm-omni#6933.",
+    says="Cancelling a job that has ended does not change the job.",
+    because="A race between completion and cancellation must not lose a paid video: vllm-project/vllm-omni#6933.",
 )
 def finished_unchanged(trace: AnnotatedTrace) -> Evidence:
     """Compare a job that had ended before a cancellation with its state afterwards."""
@@ -148,13 +146,14 @@ def finished_unchanged(trace: AnnotatedTrace) -> Evidence:
             yield OBSERVED
         stage = sorted(before.reading.stages)[0]
         places = (f"lifecycle.json#/stages/{stage}/next",)
-        was = f"the job {step.job} had ended ({_word(before)}) before request {step.number} to cancel it"
         # A response may mean several stages; it contradicts the end only if none of them agrees with it.
         if after is not None and not after.kinds & before.kinds:
-            yield Breach(f"{was}; request {after.number} shows {_word(after)} after it", places, after.stage)
+            was = f"job {step.job} had ended ({_word(before)}) before cancel request {step.number}"
+            yield Breach(f"{was}, but then request {after.number} shows {_word(after)}", places, after.stage)
         elif step.ok and step.kinds == CANCELLED:
-            said = f"{was}, whose response says {step.stage}"
-            yield Breach(said, (*_response_places(step), *places), step.stage)
+            reported = f"cancel request {step.number} reports job {step.job} as cancelled"
+            message = f"{reported}, but the job had already ended ({_word(before)})"
+            yield Breach(message, (*_response_places(step), *places), step.stage)
 
 
 def _cancels(trace: AnnotatedTrace, job: str | None = None) -> Iterator[Step]:
@@ -190,4 +189,4 @@ def _response_places(step: Step) -> tuple[str, ...]:
 
 def _word(step: Step) -> str:
     """Name the stages that a response may mean."""
-    return " or ".join(sorted(step.reading.stages))
+    return " or ".join(map(repr, sorted(step.reading.stages)))

@@ -1,4 +1,4 @@
-"""Rules about idempotency keys: one key is one submission, and one submission is one job. Knows no server."""
+"""Rules about idempotency keys: one key, one submission, one job. Knows no server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hobbyhorse.traces.annotated import AnnotatedTrace, Step, canonical
 from hobbyhorse.traces.orders import credentials, order_of
 
 MODE = "lifecycle.json#/idempotency/mode"
-# Documents give a key's life as "about" a time: only in the first nine tenths is it certainly alive.
+# Documentation gives a key's lifetime approximately: only in the first nine tenths is the key certainly valid.
 CERTAIN = 0.9
 # Statuses of refusals that have nothing to do with the idempotency key.
 OTHER_REFUSALS = frozenset({401, 402, 403, 404})
@@ -37,8 +37,8 @@ def _refuses(contract: Contract) -> bool:
     level=MUST,
     severity="S1",
     applies=_keyed,
-    says="The same submission with the same key gets the same job while the key lives, or is refused if the contract "
-    "documents that.",
+    says="The same submission with the same key gets the same job until the key expires, or is refused if the "
+    "contract documents that.",
     because="A client that got no response submits again and pays twice: Comfy-Org/ComfyUI#16204.",
 )
 def same_job(trace: AnnotatedTrace) -> Evidence:
@@ -52,14 +52,14 @@ def same_job(trace: AnnotatedTrace) -> Evidence:
 
 def _not_same_job(trace: AnnotatedTrace, first: Step, again: Step) -> Iterator[Breach]:
     """Yield the violation in the response to the same submission with the same key."""
-    which = f"request {again.number} repeats request {first.number} with its key"
+    which = f"request {again.number} repeats request {first.number} with the same key"
     if trace.contract.idempotency.mode == "reject":
         if again.accepted:
-            yield Breach(f"{which} and is accepted; documented: a used key is refused", (MODE,), again.job_told)
+            yield Breach(f"{which} and is accepted; documented: a refusal", (MODE,), again.job_told)
     elif not again.accepted:
         yield Breach(f"{which} and is refused ({again.status}); documented: the same job", (MODE,), again.status)
     elif again.job_told != first.job_told:
-        yield Breach(f"{which} and gets the job {again.job_told}, not {first.job_told}", (MODE,), again.job_told)
+        yield Breach(f"{which} and gets job {again.job_told}; expected: {first.job_told}", (MODE,), again.job_told)
 
 
 @rule(
@@ -68,7 +68,7 @@ def _not_same_job(trace: AnnotatedTrace, first: Step, again: Step) -> Iterator[B
     level=MUST,
     severity="S2",
     applies=_refuses,
-    says="Another submission with a used key is refused, as documented.",
+    says="A different submission with a used key is refused, as documented.",
     because="A client that gets the first job for another submission shows one user's video to another: "
     "danny-avila/LibreChat#14344.",
 )
@@ -83,7 +83,8 @@ def other_body_refused(trace: AnnotatedTrace) -> Evidence:
         yield OBSERVED
         if again.accepted:
             job = "the same job" if again.job_told == first.job_told else f"another job, {again.job_told}"
-            message = f"request {again.number} has the key of request {first.number} and another body, and gets {job}"
+            reused = f"request {again.number} reuses the key of request {first.number} with another body"
+            message = f"{reused}, and gets {job}; expected: a refusal"
             yield Breach(message, (place, MODE), again.status)
         # A refusal in recorded traffic may have another reason; only the suite's own probe shows the documented one.
         elif again.exchange.expected in KEY_USE_REFUSALS:
@@ -94,7 +95,8 @@ def _undocumented_refusal(again: Step, documented: Situation | None, place: str)
     """Yield the violation if a refusal has another status than the documented one."""
     if documented is not None and documented.status != again.status:
         message = (
-            f"request {again.number} has a used key and another body: {again.status}, documented: {documented.status}"
+            f"request {again.number} reuses a key with another body: status {again.status}; "
+            f"documented: {documented.status}"
         )
         yield Breach(message, (f"{place}/status", place), again.status, replaced_status(place, again.status))
 
@@ -105,9 +107,9 @@ def _undocumented_refusal(again: Step, documented: Situation | None, place: str)
     level=MUST,
     severity="S1",
     applies=_keyed,
-    says="One submission that is sent several times concurrently with one key makes one job.",
-    because="A server that looks the key up before it stores it lets both through: rmyndharis/OpenWA#464 saw "
-    "duplicates within a second.",
+    says="One submission that is sent several times concurrently with one key creates one job.",
+    because="A server that looks the key up before it stores the key accepts both submissions: rmyndharis/OpenWA#464 "
+    "saw duplicates within a second.",
 )
 def concurrent_one_job(trace: AnnotatedTrace) -> Evidence:
     """Count the jobs made from one submission that was sent several times concurrently."""
@@ -118,7 +120,8 @@ def concurrent_one_job(trace: AnnotatedTrace) -> Evidence:
         if len(jobs) > 1 and all(_alive(trace, crowd[0], step) for step in crowd):
             named = ", ".join(sorted(map(str, jobs)))
             message = (
-                f"one submission, sent {len(crowd)} times concurrently with one key, made {len(jobs)} jobs: {named}"
+                f"one submission, sent {len(crowd)} times concurrently with one key, created {len(jobs)} jobs; "
+                f"expected: 1; got: {named}"
             )
             yield Breach(message, (MODE,), sorted(map(str, jobs)))
 
@@ -155,7 +158,7 @@ def _repeated(trace: AnnotatedTrace) -> Iterator[tuple[Step, Step]]:
 
 
 def _alive(trace: AnnotatedTrace, first: Step, again: Step) -> bool:
-    # From the first arrival: the server may count from any moment between that and its response.
+    # From the first arrival: the server may count from any time between the arrival and its response.
     return again.arrived - first.arrived < CERTAIN * trace.contract.idempotency.life
 
 

@@ -1,4 +1,4 @@
-"""Rules about job ids: their form, their owners, and the responses to unknown and foreign ones. Knows no server."""
+"""Rules about job ids: their format, their owners, and the responses to unknown and foreign ones. Knows no server."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def _lists_jobs(contract: Contract) -> bool:
     "form",
     level=MUST,
     severity="S3",
-    says="A job's id has the documented form.",
-    because="Ids are stored in columns as wide as documented, and put into paths unescaped.",
+    says="A job's id has the documented format.",
+    because="Ids are stored in columns of the documented width, and inserted into paths unescaped.",
 )
 @one_per_kind
 def form(trace: AnnotatedTrace) -> KindEvidence:
-    """Compare the ids of accepted jobs with the documented form."""
+    """Compare the ids of accepted jobs with the documented format."""
     for step in trace.submits:
         job = step.job_told
         if step.accepted and job:
@@ -66,7 +66,7 @@ def _malformed(contract: Contract, step: Step, job: str) -> KindEvidence:
         yield "prefix", Breach(message, ("lifecycle.json#/job_id/prefix",), job)
     elif pattern is not None and not re.fullmatch(pattern, job[len(prefix) :], re.IGNORECASE):
         after = f" after {prefix!r}" if prefix else ""
-        message = f"{label(step)}: the job id is {job!r}; documented form: {contract.job_id_form}{after}"
+        message = f"{label(step)}: the job id is {job!r}; documented format: {contract.job_id_form}{after}"
         yield "form", Breach(message, ("lifecycle.json#/job_id/form",), job)
 
 
@@ -75,8 +75,8 @@ def _malformed(contract: Contract, step: Step, job: str) -> KindEvidence:
     "unique",
     level=MUST,
     severity="S1",
-    says="No two submissions get the same id, and a response is about the requested job.",
-    because="Two clients with one id get one video, and one of them paid for the other's.",
+    says="No two submissions get the same id, and each response is about the requested job.",
+    because="Two clients with the same id get the same video, and one of them has paid for the other's.",
 )
 @one_per_kind
 def unique(trace: AnnotatedTrace) -> KindEvidence:
@@ -93,7 +93,7 @@ def _shared(trace: AnnotatedTrace) -> KindEvidence:
             yield OBSERVED
         first = owners.setdefault(str(step.job_told), step)
         if first is not step and not _repeats(trace, first, step):
-            message = f"{label(step)} gets the job of {label(first)}, {step.job_told!r}"
+            message = f"{label(step)} gets job {step.job_told!r}, which {label(first)} already got"
             places = ("lifecycle.json#/idempotency/mode", responses_of(operation_of(trace, step)))
             yield step.role, Breach(message, places, step.job_told)
 
@@ -105,7 +105,7 @@ def _about_another_job(trace: AnnotatedTrace) -> KindEvidence:
             continue
         yield OBSERVED
         if step.job_told != step.exchange.job:
-            message = f"{label(step)} is for the job {step.exchange.job!r}; the response is about {step.job_told!r}"
+            message = f"{label(step)} asks for job {step.exchange.job!r}, but the response is about {step.job_told!r}"
             bound = (f"lifecycle.json#/operations/{step.role}/bindings/job",)
             yield step.role, Breach(message, bound, step.job_told)
 
@@ -127,7 +127,7 @@ def _repeats(trace: AnnotatedTrace, first: Step, again: Step) -> bool:
     level=MUST,
     severity="S2",
     says="An unknown id is refused, as documented.",
-    because="A client that resumes a lost job polls to its deadline, unless it gets a refusal.",
+    because="A client that resumes a lost job polls until its deadline, unless it gets a refusal.",
 )
 @one_per_kind
 def unknown_refused(trace: AnnotatedTrace) -> KindEvidence:
@@ -143,7 +143,7 @@ def _unknown(trace: AnnotatedTrace, step: Step) -> KindEvidence:
         operation = operation_of(trace, step)
         meant = find_situation(operation, "unknown_job")
         places = (home_of(trace.contract, operation, meant.name),) if meant is not None else ()
-        message = f"{label(step)}: the unknown job {step.exchange.job!r} gets {step.status}; documented: a refusal"
+        message = f"{label(step)}: unknown job {step.exchange.job!r} gets {step.status}; documented: a refusal"
         yield (step.role, step.exchange.probe, "ok"), Breach(message, places, step.status)
     # A malformed id may be refused in any way (as a bad request, say): only a well-formed one shows the documented one.
     elif step.exchange.probe == "identity:unknown":
@@ -155,7 +155,8 @@ def _unknown(trace: AnnotatedTrace, step: Step) -> KindEvidence:
     "foreign-refused",
     level=MUST,
     severity="S1",
-    says="Another account's job is refused, as documented or like an unknown one, and nothing of it is revealed.",
+    says="A request for another account's job is refused, as documented or like an unknown job, and the refusal "
+    "reveals nothing about the job.",
     because="Anyone who guesses an id, or finds one in a log, sees another account's video.",
 )
 @one_per_kind
@@ -170,7 +171,8 @@ def _foreign(trace: AnnotatedTrace, step: Step) -> KindEvidence:
     refusals = refused_as(trace, step, "foreign_job", ["unknown_job"])
     shown = _shown(trace, step)
     if refusals and step.ok:
-        message = f"{label(step)}: another account's key gets {step.status} for the job {step.exchange.job!r}"
+        got = f"another account's key gets {step.status} for job {step.exchange.job!r}"
+        message = f"{label(step)}: {got}; documented: a refusal"
         yield (step.role, "ok"), Breach(message, (), step.status)
     elif shown:
         message = f"{label(step)}: the refusal to another account leaks the job's {' and '.join(shown)}"
@@ -223,8 +225,8 @@ def _prompts(trace: AnnotatedTrace, step: Step) -> Iterator[str]:
     level=MUST,
     severity="S2",
     applies=_lists_jobs,
-    says="A list has the accepted jobs.",
-    because="A client that lost an id looks for its job in the list before it submits it again.",
+    says="A list contains the accepted jobs.",
+    because="A client that lost an id looks for its job in the list before it submits again.",
 )
 @one_per_kind
 def listed(trace: AnnotatedTrace) -> KindEvidence:
@@ -240,7 +242,7 @@ def listed(trace: AnnotatedTrace) -> KindEvidence:
         if whole or not missing:
             yield OBSERVED
         if missing and whole:
-            message = f"{label(step)}: a complete list of {len(items)} jobs lacks {missing[0]!r}"
+            message = f"{label(step)}: a complete list of {len(items)} jobs does not contain job {missing[0]!r}"
             places = ("lifecycle.json#/operations/list/items", "lifecycle.json#/operations/list/situations/listed")
             yield "list", Breach(message, places, len(items))
 

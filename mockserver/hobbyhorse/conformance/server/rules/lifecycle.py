@@ -15,9 +15,9 @@ from hobbyhorse.contract.lifecycle import Graph
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import ENDS, SUBMISSIONS, AnnotatedTrace, Step
 
-# Two moments may be rounded differently, to seconds or milliseconds, and then appear in the wrong order.
+# Two timestamps may be rounded differently, to seconds or milliseconds, and then appear in the wrong order.
 CLOCK_ROUNDING_SECONDS = 1.0
-# Ten years, in seconds: only a moment in another unit, such as milliseconds, is further from now.
+# Ten years, in seconds: only a timestamp in another unit, such as milliseconds, is further from now.
 PLAUSIBLE = 10 * 366 * 86_400.0
 MOMENTS = ("created_at", "started_at", "finished_at")
 # Probes that request a job without the right to see it.
@@ -51,19 +51,20 @@ def _reports(*names: str) -> Callable[[Contract], bool]:
     "legal-edges",
     level=MUST,
     severity="S2",
-    says="Each stage seen of a job can follow the one seen before; stages between two reads may be missed.",
-    because="Clients act when a stage first appears: a job that goes back is started, reported or billed twice.",
+    says="Each observed stage of a job is reachable from the stage observed before it; stages between two reads may "
+    "be missed.",
+    because="Clients act when a stage first appears: a job that moves backwards is started, reported or billed twice.",
 )
 @one_per_kind
 def legal_edges(trace: AnnotatedTrace) -> KindEvidence:
     """Find stages that cannot follow the stage seen before them."""
     graph = trace.contract.graph
     for job, first, then in _successive(trace):
-        if _ended(graph, first):  # LIF-02 judges what follows an end
+        if _ended(graph, first):  # LIF-02 judges the responses after a terminal stage
             continue
         yield OBSERVED
         if not any(graph.leads_to(*way) for way in itertools.product(first.stages, then.stages)):
-            message = f"job {job}: {first}, and later {then}; no path leads there"
+            message = f"job {job}: {first}, but later {then}; the contract has no path between these stages"
             yield _kind(first, then), _moved(trace, first, then, message)
 
 
@@ -72,24 +73,25 @@ def legal_edges(trace: AnnotatedTrace) -> KindEvidence:
     "terminal-is-final",
     level=MUST,
     severity="S2",
-    says="A job that has ended stays so in every later response, with the same words for its error.",
-    because="Clients stop polling at the end: a success that turns into a failure is a lost video that was paid for.",
+    says="A terminal stage never changes in later responses, nor does its error code or message.",
+    because="Clients stop polling at a terminal stage: a success that turns into a failure is the loss of a paid "
+    "video.",
 )
 @one_per_kind
 def terminal_is_final(trace: AnnotatedTrace) -> KindEvidence:
-    """Find ends that a later response contradicts, and errors that change their words."""
+    """Find terminal stages that a later response contradicts, and errors whose code or message changes."""
     for job, first, then in _successive(trace):
         if not _ended(trace.contract.graph, first):
             continue
         yield OBSERVED
         if not first.stages & then.stages:
-            message = f"job {job}: {first}, which is an end, and later {then}"
+            message = f"job {job}: {first}, which is terminal, but later {then}"
             yield _kind(first, then), _moved(trace, first, then, message)
         # Error codes drive retries, and messages are stored: a client must see the same ones again.
         elif name := _reworded(first.step, then.step):
             after, before = (one.reading.values.get(name) for one in (then.step, first.step))
             places = bound_at(trace.contract, operation_of(trace, then.step), name, then.step)
-            message = f"job {job}: {label(first.step)} has {name} {before!r}, {label(then.step)} has {after!r}"
+            message = f"job {job}: {label(first.step)} has {name} {before!r}, but {label(then.step)} has {after!r}"
             yield (then.step.role, name), Breach(message, places, after)
 
 
@@ -99,7 +101,7 @@ def terminal_is_final(trace: AnnotatedTrace) -> KindEvidence:
     level=SHOULD,
     severity="S4",
     applies=_reports("progress", "queue_position"),
-    says="Progress is a fraction from 0 to 1 that does not go back; a queue position is an integer of at least 0.",
+    says="Progress is a fraction from 0 to 1 that never decreases; a queue position is an integer of at least 0.",
     because="A progress bar runs past its end, or backwards.",
 )
 @one_per_kind
@@ -133,7 +135,7 @@ def _falls(trace: AnnotatedTrace, job: str, first: Sighting, then: Sighting) -> 
         return
     # A failed job may drop to 0: nothing of it was made.
     if value < before and not then.step.failure:
-        message = f"job {job}: {label(first.step)} has progress {before}, {label(then.step)} later has {value}"
+        message = f"job {job}: {label(first.step)} has progress {before}, but later {label(then.step)} has {value}"
         yield _about(trace, then.step, "progress", message, value)
 
 
@@ -143,7 +145,8 @@ def _falls(trace: AnnotatedTrace, job: str, first: Sighting, then: Sighting) -> 
     level=SHOULD,
     severity="S4",
     applies=_reports(*MOMENTS),
-    says="A job is created, started and finished in this order, in the documented unit; a running job has no end time.",
+    says="A job's creation, start and finish times are in this order and in the documented unit; a running job has no "
+    "finish time.",
     because="Milliseconds read as seconds put every computed deadline thousands of years away.",
 )
 @one_per_kind
@@ -151,7 +154,7 @@ def moments(trace: AnnotatedTrace) -> KindEvidence:
     """Compare a job's timestamps with one another and with the clock."""
     for job, sighting in _each_sighting(trace):
         bindings = operation_of(trace, sighting.step).bindings
-        # Without a documented format the value cannot be read as a moment.
+        # Without a documented format the value cannot be read as a timestamp.
         dated = [name for name in MOMENTS if name in bindings and bindings[name].format is not None]
         dates = {name: value for name in dated if (value := sighting.step.reading.values.get(name))}
         if dates:
@@ -179,7 +182,7 @@ def no_result_before_the_end(trace: AnnotatedTrace) -> KindEvidence:
             continue
         yield OBSERVED
         if sighting.step.video is not None:
-            message = f"job {job}: {sighting}, and has a video URL"
+            message = f"job {job}: {sighting}, but already has a video URL"
             yield _about(trace, sighting.step, "video_url", message, sighting.step.video)
 
 
@@ -189,7 +192,7 @@ def no_result_before_the_end(trace: AnnotatedTrace) -> KindEvidence:
     level=MUST,
     severity="S2",
     says="Responses that overlap in time can be ordered so that the job only moves forward.",
-    because="Two workers that poll concurrently see two states, and the last one to store its state wins.",
+    because="Two workers that poll concurrently see two states, and the worker that stores its state last wins.",
 )
 def linearisable(trace: AnnotatedTrace) -> Evidence:
     """Find overlapping responses that no order can explain as a job that moves forward."""
@@ -202,7 +205,7 @@ def linearisable(trace: AnnotatedTrace) -> Evidence:
 
 
 def fits(graph: Graph, sightings: Iterable[Sighting]) -> bool:
-    """Whether one path through the stages shows every sighting at some moment while it was being requested.
+    """Whether one path through the stages shows every sighting at some time during its request.
 
     On each path, every sighting is placed as early as the sightings that ended before it began allow. The earliest
     places leave the most room for the rest: if they do not fit, no other placement does.
@@ -241,7 +244,7 @@ def _sightings(trace: AnnotatedTrace) -> dict[str, list[Sighting]]:
     """Return the sightings of each job, by id, in the order of their responses."""
     found: dict[str, list[Sighting]] = {}
     for step in sorted(trace.steps, key=lambda step: step.done):
-        # Only a response that names a stage is a sighting: an acceptance without one says nothing that can be wrong.
+        # Only a response that names a stage is a sighting: an acceptance without a stage makes no claim about one.
         elsewhere = (step.exchange.probe or "").startswith(FOREIGN_PROBES)
         shows_stage = step.kinds and (step.stage is not None or step.role not in SUBMISSIONS)
         if step.ok and step.job is not None and shows_stage and not elsewhere:
@@ -302,11 +305,12 @@ def _meanings(trace: AnnotatedTrace, sighting: Sighting) -> list[str]:
 def _out_of_order(trace: AnnotatedTrace, job: str, sightings: Sequence[Sighting]) -> Breach:
     """Return the breach for overlapping responses; it names the first two that contradict each other, if any do."""
     seen = [[one.step.arrived, one.step.done, sorted(one.stages)] for one in sightings]
+    read = f"job {job}, read {len(sightings)} times concurrently"
     for first, then in itertools.combinations(sightings, 2):
         if not fits(trace.contract.graph, (first, then)):
-            message = f"job {job}, read {len(sightings)} times concurrently: {first} and {then}; no order explains both"
+            message = f"{read}: {first} and {then}; no ordering of the two is consistent with the stage graph"
             return Breach(message, _moved(trace, first, then, "").places, seen)
-    message = f"job {job}, read {len(sightings)} times concurrently: in no order does the job only move forward"
+    message = f"{read}: no ordering of these responses is consistent with the stage graph"
     return Breach(message, (f"lifecycle.json#{format_pointer(('stages',))}",), seen)
 
 
@@ -340,15 +344,15 @@ def _about(trace: AnnotatedTrace, step: Step, name: str, message: str, seen: Any
 
 
 def _untimely(sighting: Sighting, dates: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the name of each implausible moment of a response, and the reason."""
+    """Yield the name of each implausible timestamp of a response, and the reason."""
     times = {name: value for name, value in dates.items() if isinstance(value, float)}
     for name in dates:
         if name not in times:
-            yield name, f"has {name} {dates[name]!r}, which is not a moment"
+            yield name, f"has {name} {dates[name]!r}, which is not a valid timestamp"
         elif abs(times[name] - sighting.step.arrived) > PLAUSIBLE:
             yield name, f"has {name} {dates[name]!r}, which is more than ten years from now"
     for first, then in itertools.combinations([name for name in MOMENTS if name in times], 2):
         if times[first] > times[then] + CLOCK_ROUNDING_SECONDS:
             yield then, f"has {then} {times[then]}, which is before {first} {times[first]}"
     if "finished_at" in times and not sighting.step.kinds & ENDS:
-        yield "finished_at", f"has the stage {sighting.step.stage!r} and finished_at {times['finished_at']}"
+        yield "finished_at", f"has finished_at {times['finished_at']} although the stage is {sighting.step.stage!r}"

@@ -1,4 +1,4 @@
-"""Rules about the video: the file has the ordered properties, and is served like a file. Knows no server."""
+"""Rules about the video: the file has the ordered properties, and is served as documented. Knows no server."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 from hobbyhorse.traces.orders import order_behind, order_of
 from hobbyhorse.traces.trace import Video
 
-# The documents of the model name no other rate.
+# The model's documentation names no other rate.
 FPS = 24
-# Pixels of each tier; no document defines a tier for a picture that is not 16:9.
+# Pixels of each tier; no documentation defines a tier for an image that is not 16:9.
 AREAS = {720: 1280 * 720, 1080: 1920 * 1080}
 CODECS = frozenset({"h264", "hevc", "av1", "vp9"})
-# Two percent: sides are rounded to even numbers, or to the blocks of the codec.
+# Two percent: dimensions are rounded to even numbers, or to the blocks of the codec.
 SIZE_TOLERANCE = 0.02
 # Encoders end on a whole frame or audio block, so a video may be slightly off; a missing second is never rounding.
 HALF_A_SECOND = 0.5
-# The greatest mean difference, of 255, of two encodings of one picture; two different pictures differ by more.
+# The maximum mean difference, of 255, between two encodings of an image. Two images differ by more.
 ALIKE = 24
-# Seconds by which picture and sound may differ: an AAC block is 0.02 s long, and encoders pad with a few of them.
+# Seconds by which the durations of video and audio may differ: an AAC block lasts 0.02 s, and encoders pad with a few.
 IN_STEP = 0.1
 TYPES = frozenset({"video/mp4", "application/octet-stream", "binary/octet-stream"})
 MEDIA_PROBES = ("job:media", "job:range", "job:head", "retention:before")
@@ -63,7 +63,7 @@ VideoCheck = Callable[[OrderedVideo], Evidence]
 
 
 def each_video(check: VideoCheck) -> Check:
-    """Apply a check to each video of a trace; stands between `@rule` and the generator."""
+    """Apply a check to each video of a trace; placed between `@rule` and the generator."""
 
     @wraps(check)
     def over(trace: AnnotatedTrace) -> Evidence:
@@ -108,7 +108,9 @@ def container_and_codecs(one: OrderedVideo) -> Evidence:
     """Check that a video is readable, and its codec."""
     codec, places = one.fact("video_codec"), one.promised("mp4")
     if one.video.error:
-        yield Breach(f"the video of {one.video.job} is not a complete MP4: {one.video.error}", places, one.video.error)
+        yield Breach(
+            f"the video of job {one.video.job} is not a complete MP4: {one.video.error}", places, one.video.error
+        )
     # The properties in a recorded trace may be incomplete.
     elif codec is not None:
         yield OBSERVED
@@ -133,7 +135,7 @@ def frame_rate(one: OrderedVideo) -> Evidence:
     yield OBSERVED
     places = one.promised("24 frames")
     if not math.isclose(float(rate), FPS, abs_tol=0.001):
-        yield Breach(f"the video has {float(rate):g} frames per second, not {FPS}", places, rate)
+        yield Breach(f"the video has {float(rate):g} frames per second; expected: {FPS}", places, rate)
     if one.fact("constant_frame_rate") is False:
         yield Breach("the video's frame rate is not constant", places, False)
 
@@ -143,23 +145,24 @@ def frame_rate(one: OrderedVideo) -> Evidence:
     "frames-and-duration",
     level=SHOULD,
     severity="S3",
-    says=f"The video has exactly 24 frames for each ordered second, and that length to a frame. {UNDOCUMENTED}",
-    because="Concatenated clips drift from their sound, by a frame each.",
+    says=f"The video has exactly 24 frames per ordered second, and its duration is accurate to one frame. "
+    f"{UNDOCUMENTED}",
+    because="Concatenated clips drift from their sound, by one frame each.",
 )
 @each_readable_video
 def frames_and_duration(one: OrderedVideo) -> Evidence:
-    """Compare the number of frames, and their duration, with the ordered length."""
+    """Compare the number of frames and their duration with the ordered duration."""
     frames, seconds, order = one.fact("frames"), one.fact("video_seconds"), one.order
     if order is None or frames is None or seconds is None:
         return
     yield OBSERVED
     places = _parameter(order, "duration")
     if frames != FPS * order.seconds:
-        message = f"the video has {frames} frames; {order.seconds} s have {FPS * order.seconds}"
+        message = f"the video has {frames} frames; expected for {order.seconds} s: {FPS * order.seconds}"
         yield Breach(message, places, frames)
     # A frame of tolerance, for containers that count up to the last frame's start; 1e-6 for floats.
     if abs(float(seconds) - order.seconds) > 1 / FPS + 1e-6:
-        yield Breach(f"the video lasts {float(seconds):.3f} s, not {order.seconds} s", places, float(seconds))
+        yield Breach(f"the video lasts {float(seconds):.3f} s; ordered: {order.seconds} s", places, float(seconds))
 
 
 @rule(
@@ -167,8 +170,8 @@ def frames_and_duration(one: OrderedVideo) -> Evidence:
     "sides-for-tier",
     level=SHOULD,
     severity="S2",
-    says="The video has the area of the ordered tier (720P: 1280x720, 1080P: 1920x1080) within 2 %, and even sides. "
-    f"{UNDOCUMENTED}",
+    says="The video has the area of the ordered tier (720P: 1280x720, 1080P: 1920x1080) within 2 %, and even "
+    f"dimensions. {UNDOCUMENTED}",
     because="A customer who pays for the expensive tier and gets the cheap one notices only by measuring.",
 )
 @each_readable_video
@@ -183,10 +186,10 @@ def sides_for_tier(one: OrderedVideo) -> Evidence:
     yield OBSERVED
     places, size = _parameter(order, "resolution"), f"{width}x{height}"
     if abs(width * height - area) > SIZE_TOLERANCE * area:
-        message = f"the video is {size}, {width * height} pixels; {order.resolution} has about {area}"
+        message = f"the video is {size}, {width * height} pixels; expected for {order.resolution}: about {area}"
         yield Breach(message, places, size)
     if width % 2 or height % 2:
-        yield Breach(f"the video is {size}; both sides must be even", places, size)
+        yield Breach(f"the video is {size}; both dimensions must be even", places, size)
 
 
 @rule(
@@ -194,26 +197,26 @@ def sides_for_tier(one: OrderedVideo) -> Evidence:
     "aspect",
     level=SHOULD,
     severity="S2",
-    says="The video has the aspect of the submitted picture, or the ordered aspect, within 2 %. Not every provider "
+    says="The video has the aspect ratio of the submitted image, or the ordered one, within 2 %. Not every provider "
     "documents it.",
-    because="A squeezed or cropped picture is not the submitted one.",
+    because="A squeezed or cropped image is not the submitted one.",
 )
 @each_readable_video
 def aspect(one: OrderedVideo) -> Evidence:
-    """Compare the aspect of a video with the submitted picture's, or with the ordered one."""
+    """Compare a video's aspect ratio with the submitted image's, or with the ordered one."""
     width, height = one.fact("width"), one.fact("height")
     wanted, places = _wanted_aspect(one)
     if not width or not height or not isinstance(wanted, int | float) or wanted <= 0:
         return
     yield OBSERVED
     if abs(width / height - wanted) > SIZE_TOLERANCE * wanted:
-        yield Breach(f"the video is {width}x{height}, aspect {width / height:.3f}; ordered: {wanted:.3f}", places)
+        yield Breach(f"the video is {width}x{height}, ratio {width / height:.3f}; expected: {wanted:.3f}", places)
 
 
 def _wanted_aspect(one: OrderedVideo) -> tuple[Any, tuple[str, ...]]:
-    """Return the aspect that a video should have, or None, and the places in the contract that define it."""
+    """Return the aspect ratio that a video should have, or None, and the places in the contract that define it."""
     wanted, order = one.fact("asked_aspect"), one.order
-    # With a picture, the picture's aspect wins over the ratio parameter.
+    # If an image was submitted, its aspect ratio overrides the ratio parameter.
     if wanted is not None or order is None or order.first_frame is not None or not order.ratio:
         return wanted, one.promised("aspect")
     across, _, down = order.ratio.partition(":")
@@ -226,19 +229,19 @@ def _wanted_aspect(one: OrderedVideo) -> tuple[Any, tuple[str, ...]]:
     "first-frame",
     level=SHOULD,
     severity="S1",
-    says="The first frame of a video made from a picture is that picture. The threshold of similarity is ours.",
-    because="A video of another picture belongs to another user: danny-avila/LibreChat#14344.",
+    says="The first frame of a video made from an image is that image. The similarity threshold is hobbyhorse's own.",
+    because="A video of another image belongs to another user: danny-avila/LibreChat#14344.",
 )
 @each_readable_video
 def first_frame(one: OrderedVideo) -> Evidence:
-    """Compare the first frame with the submitted picture."""
+    """Compare the first frame with the submitted image."""
     apart = one.fact("first_frame_difference")
     if apart is None:
         return
     yield OBSERVED
     if apart > ALIKE:
         places = () if one.order is None else _parameter(one.order, "first_frame")
-        message = f"the first frame is not the submitted picture: they differ by {apart:.0f} of 255"
+        message = f"the first frame differs from the submitted image by {apart:.0f} of 255; allowed: {ALIKE}"
         yield Breach(message, places, apart)
 
 
@@ -248,21 +251,22 @@ def first_frame(one: OrderedVideo) -> Evidence:
     level=SHOULD,
     severity="S3",
     applies=_sounds,
-    says="If the documents of a model promise sound, the video has it, as long as the picture within 0.1 s.",
-    because="Players stop at the shorter of the two.",
+    says="If the documentation of a model promises sound, the video has an audio track whose duration matches the "
+    "video's to within 0.1 s.",
+    because="Players stop at the end of the shorter track.",
 )
 @each_readable_video
 def audio(one: OrderedVideo) -> Evidence:
-    """Compare the length of the sound with the length of the picture."""
+    """Compare the duration of the audio with the duration of the video."""
     places, seconds, sound = one.promised("audio"), one.fact("video_seconds"), one.fact("audio_seconds")
     # Without a promise of sound, a silent video keeps the contract.
     if not places or seconds is None:
         return
     yield OBSERVED
     if one.fact("audio_codec") is None or sound is None:
-        yield Breach("the video has no sound", places)
+        yield Breach("the video has no audio track; the documentation promises sound", places)
     elif abs(float(sound) - float(seconds)) > IN_STEP:
-        message = f"the sound lasts {float(sound):.3f} s, the picture {float(seconds):.3f} s"
+        message = f"the audio lasts {float(sound):.3f} s, but the video {float(seconds):.3f} s"
         yield Breach(message, places, float(sound))
 
 
@@ -271,17 +275,17 @@ def audio(one: OrderedVideo) -> Evidence:
     "moov-first",
     level=SHOULD,
     severity="S3",
-    says=f"The index of the file precedes its media. {UNDOCUMENTED}",
+    says=f"The file's index (moov) precedes its media data. {UNDOCUMENTED}",
     because="A browser must fetch the whole file before it can show the first frame.",
 )
 @each_readable_video
 def moov_first(one: OrderedVideo) -> Evidence:
-    """Find files with the index after the media."""
+    """Find files whose index follows the media data."""
     if "moov_first" not in one.video.facts:
         return
     yield OBSERVED
     if not one.fact("moov_first"):
-        yield Breach("the index (moov) follows the media, so the video cannot be streamed")
+        yield Breach("the index (moov) follows the media data, so the video cannot be streamed")
 
 
 @rule(
@@ -289,8 +293,8 @@ def moov_first(one: OrderedVideo) -> Evidence:
     "ranges",
     level=SHOULD,
     severity="S3",
-    says=f"A range of the video can be requested: 206, with a correct Content-Range. {UNDOCUMENTED}",
-    because="Without ranges no player can seek, and some browsers do not play at all.",
+    says=f"A range request for the video returns 206 with a correct Content-Range. {UNDOCUMENTED}",
+    because="Without range requests, players cannot seek, and some browsers do not play the video at all.",
 )
 def ranges(trace: AnnotatedTrace) -> Evidence:
     """Compare the responses to range requests with the requested bytes."""
@@ -308,19 +312,20 @@ def ranges(trace: AnnotatedTrace) -> Evidence:
 def _range(step: Step, first: str, last: str) -> Iterator[Breach]:
     """Yield the violations in the response to one range."""
     if step.status != 206:
-        yield Breach(f"request {step.number} for a range of the video gets {step.status}, not 206", (), step.status)
+        yield Breach(f"range request {step.number} for the video gets {step.status}; expected: 206", (), step.status)
         return
     received = step.exchange.answer_header("content-range") or ""
     found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", received.strip())
     if found is None:
-        yield Breach(f"request {step.number} gets 206 with an invalid Content-Range {received!r}", (), received)
+        yield Breach(f"range request {step.number} gets 206 with an invalid Content-Range: {received!r}", (), received)
         return
     start, end, total = int(found.group(1)), int(found.group(2)), found.group(3)
     wanted = _wanted(first, last, None if total == "*" else int(total))
     if wanted is not None and wanted != (start, end):
-        yield Breach(f"request {step.number} for bytes {wanted[0]}-{wanted[1]} gets {received!r}", (), received)
+        yield Breach(f"range request {step.number} for bytes {wanted[0]}-{wanted[1]} gets {received!r}", (), received)
     if _plain(step) and step.exchange.size != end - start + 1:
-        yield Breach(f"request {step.number} gets {step.exchange.size} bytes as {received!r}", (), step.exchange.size)
+        message = f"range request {step.number} gets {step.exchange.size} bytes, but the Content-Range is {received!r}"
+        yield Breach(message, (), step.exchange.size)
 
 
 def _wanted(first: str, last: str, total: int | None) -> tuple[int, int] | None:
@@ -337,7 +342,7 @@ def _wanted(first: str, last: str, total: int | None) -> tuple[int, int] | None:
     "headers",
     level=SHOULD,
     severity="S3",
-    says=f"The video has its Content-Length, and the type video/mp4 or a generic binary one. {UNDOCUMENTED}",
+    says=f"The video has a correct Content-Length, and the type video/mp4 or a generic binary type. {UNDOCUMENTED}",
     because="Clients detect a broken download by its length; SDKs match the type: OpenRouterTeam/python-sdk#175.",
 )
 def headers(trace: AnnotatedTrace) -> Evidence:
@@ -349,7 +354,8 @@ def headers(trace: AnnotatedTrace) -> Evidence:
         yield OBSERVED
         kind = (step.exchange.answer_header("content-type") or "").partition(";")[0].strip().lower()
         if kind not in TYPES:
-            yield Breach(f"request {step.number} gets the video with Content-Type {kind or 'none'!r}", (), kind)
+            message = f"request {step.number}: the video has Content-Type {kind or 'none'!r}; expected: video/mp4"
+            yield Breach(message, (), kind)
         yield from _length(step, step.exchange.size if step.exchange.method == "GET" else whole.get(step.exchange.url))
 
 
@@ -360,7 +366,8 @@ def _length(step: Step, size: int | None) -> Iterator[Breach]:
     if not _plain(step) or size is None or (step.exchange.method == "HEAD" and length is None):
         return
     if length is None or not length.isdigit() or int(length) != size:
-        yield Breach(f"request {step.number}: the video has {size} bytes, its Content-Length is {length}", (), length)
+        message = f"request {step.number}: the video has {size} bytes, but its Content-Length is {length}"
+        yield Breach(message, (), length)
 
 
 @rule(
@@ -368,12 +375,12 @@ def _length(step: Step, size: int | None) -> Iterator[Breach]:
     "length",
     level=MUST,
     severity="S1",
-    says="The video has the ordered length within half a second.",
+    says="The video has the ordered duration, to within half a second.",
     because="Each second is paid for.",
 )
 @each_readable_video
 def length(one: OrderedVideo) -> Evidence:
-    """Compare the length of a video with the ordered one."""
+    """Compare the duration of a video with the ordered one."""
     seconds, order = one.fact("video_seconds"), one.order
     if order is None or seconds is None:
         return

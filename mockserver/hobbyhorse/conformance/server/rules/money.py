@@ -28,8 +28,8 @@ def _reports_cost(contract: Contract) -> bool:
     level=MUST,
     severity="S1",
     applies=_reports_cost,
-    says="The reported cost of a video is the model's price for its length and its tier, to a cent.",
-    because="Without this check a changed price is found on the invoice, a month later.",
+    says="The reported cost of a video is the model's price for the duration and the tier, to a cent.",
+    because="Without this check, a changed price is noticed only on the invoice, a month later.",
 )
 @first_of_kind
 def price(trace: AnnotatedTrace) -> KindEvidence:
@@ -57,7 +57,8 @@ def _dear(trace: AnnotatedTrace, step: Step, order: Order, cost: Decimal) -> Bre
     tier = at + format_pointer((str(order.resolution),))
     patch = {"file": "lifecycle.json", "op": "replace", "path": tier, "value": format(each.normalize(), "f")}
     due = order.model.cost(order.resolution, order.seconds)
-    message = f"the job {step.job} ({order.resolution}, {order.seconds} s) cost {cost}; documented price: {due}"
+    job = f"job {step.job} ({order.resolution}, {order.seconds} s)"
+    message = f"request {step.number} reports cost {cost} for {job}; documented price: {due}"
     places = (f"lifecycle.json#{tier}", f"lifecycle.json#{at}", *_bound(step))
     # A patch with a rounded price would not fit the next job: suggest only a price that is exact and short.
     exact = each * order.seconds == cost and len(format(each.normalize(), "f")) <= 8
@@ -73,8 +74,8 @@ def _bound(step: Step) -> tuple[str, ...]:
     "refused-not-billed",
     level=MUST,
     severity="S1",
-    says="A failed or cancelled job costs nothing, unless an example of the contract shows a cost; a refused "
-    "submission has no job.",
+    says="A failed or cancelled job costs nothing, unless an example in the contract shows a cost; a refused "
+    "submission creates no job.",
     because="Videos that a content filter withheld were billed: QuantumNous/new-api#6858.",
 )
 @first_of_kind
@@ -90,9 +91,10 @@ def _billed_without_video(trace: AnnotatedTrace) -> KindEvidence:
             continue
         yield OBSERVED
         cost = _cost(step)
-        # Some providers bill a cancelled job, and their documents show it.
+        # Some providers bill a cancelled job, and their documentation shows that.
         if cost is not None and cost > 0 and not _documented(trace, step):
-            message = f"the job {step.job} ended without a video ({step.stage}) and cost {cost}; allowed: 0"
+            job = f"job {step.job}, which ended without a video ({step.stage})"
+            message = f"request {step.number} reports cost {cost} for {job}; allowed: 0"
             yield step.job, Breach(message, (*_examples(trace, step), *_bound(step)), str(cost))
 
 
@@ -103,7 +105,7 @@ def _refused_with_job(trace: AnnotatedTrace) -> KindEvidence:
         yield OBSERVED
         job = step.reading.values.get("job")
         if isinstance(job, str) and any(read.ok and read.job == job for read in trace.reads):
-            message = f"request {step.number} is refused ({step.status}), but its job {job} exists"
+            message = f"request {step.number} was refused ({step.status}), but its job {job} exists"
             places = tuple(f"lifecycle.json#/operations/{step.role}/situations/{n}" for n in step.reading.situations)
             yield job, Breach(message, places, job)
 
@@ -115,7 +117,7 @@ def _cost(step: Step) -> Decimal | None:
 
 
 def _documented(trace: AnnotatedTrace, step: Step) -> bool:
-    """Whether the contract's own example of such a response has a cost."""
+    """Whether a contract example for this response shows a positive cost."""
     return any(_positive(trace.contract.schemas.at(place)) for place in _examples(trace, step))
 
 

@@ -37,8 +37,8 @@ FEW_INTERNAL_ERRORS = 2
     "refused",
     level=MUST,
     severity="S1",
-    says="A body that violates the schema makes no job.",
-    because="The client gets another video than it ordered, and is billed for it.",
+    says="A body that violates the schema creates no job.",
+    because="The client gets a video that it did not order, and is billed for it.",
 )
 @one_per_kind
 def refused(trace: AnnotatedTrace) -> KindEvidence:
@@ -48,8 +48,8 @@ def refused(trace: AnnotatedTrace) -> KindEvidence:
             continue
         yield OBSERVED
         if _made(step):
-            message = f"{label(step)}: {step.exchange.probe} is invalid, but gets {step.status}"
-            job = f" and the job {step.job_told!r}" if step.job_told else ""
+            message = f"{label(step)}: invalid body ({step.exchange.probe}) was accepted: status {step.status}"
+            job = f", job {step.job_told!r}" if step.job_told else ""
             places = (*_forbidding(trace, step), *_refusing(trace, step))
             yield step.exchange.probe, Breach(message + job, places, step.job_told)
 
@@ -85,7 +85,7 @@ def refused_as_documented(trace: AnnotatedTrace) -> KindEvidence:
     level=MUST,
     severity="S2",
     says="A body at a documented bound is accepted.",
-    because="Clients validate requests by the documents, and offer their users the documented range.",
+    because="Clients validate requests against the documentation, and offer their users the documented range.",
 )
 @one_per_kind
 def bounds_accepted(trace: AnnotatedTrace) -> KindEvidence:
@@ -99,7 +99,7 @@ def bounds_accepted(trace: AnnotatedTrace) -> KindEvidence:
         if step.accepted:
             yield OBSERVED
         elif _refused_for_its_body(trace, step):
-            message = f"{label(step)}: {step.exchange.probe} is valid, but is refused with {step.status}"
+            message = f"{label(step)}: valid body ({step.exchange.probe}) was refused with {step.status}"
             yield format_pointer(_pointer(step)), Breach(message, tuple(_declared(trace, step)), step.status)
 
 
@@ -162,7 +162,7 @@ def _model_places(trace: AnnotatedTrace, step: Step) -> set[Pointer]:
 
 
 def _picture(trace: AnnotatedTrace, step: Step) -> bool:
-    """Whether a probe is about a picture, which may be refused for its content or because it cannot be fetched."""
+    """Whether a probe is about an image, which may be refused for its content or because it cannot be fetched."""
     inside = _inside(trace, step, _pointer(step))
     model = _model(trace, step)
     pictures = [at for name in ("first_frame", "references") for at in model.parameters.get(name, ())]

@@ -1,4 +1,4 @@
-"""Rules about callbacks: they arrive, signed and once, and agree with a poll. Knows no server."""
+"""Rules about callbacks: each arrives once, is signed, and agrees with a poll. Knows no server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hobbyhorse.traces.trace import Delivery
 PLACE = "lifecycle.json#/callbacks"
 # Callbacks and responses take separate connections: within a second their order proves nothing.
 ORDER_TOLERANCE_SECONDS = 1.0
-# A retry may come later than documented, by a factor and some seconds: queues drain slowly and delays carry jitter.
+# A retry may arrive later than documented, by a factor and some seconds: queues drain slowly and delays have jitter.
 SLACK, ALLOWANCE = 30.0, 1.5
 # 410 tells the sender that the receiver is gone for good.
 UNSUBSCRIBED = 410
@@ -51,7 +51,7 @@ class ReceivedCallback:
         return self.reading.values.get("stage")
 
     def __str__(self) -> str:
-        return f"the callback number {self.delivery.number} for {self.job}"
+        return f"callback {self.delivery.number} for job {self.job}"
 
 
 def _calls_back(contract: Contract) -> bool:
@@ -68,7 +68,7 @@ def _signs(contract: Contract) -> bool:
     level=MUST,
     severity="S2",
     applies=_calls_back,
-    says="A callback has the documented shape, to the last field.",
+    says="Every field of a callback matches the documented schema.",
     because="A null payload for a job that has ended breaks every receiver: fal-ai/fal-js#153.",
 )
 def schema(trace: AnnotatedTrace) -> Evidence:
@@ -88,7 +88,11 @@ def _misshapen(trace: AnnotatedTrace, call: ReceivedCallback) -> Iterator[Breach
         return
     names = call.reading.situations
     if not names:
-        yield Breach(f"{call} matches none of {', '.join(callbacks.situations)}", (f"{PLACE}/situations",), call.stage)
+        yield Breach(
+            f"{call} matches none of the documented situations: {', '.join(callbacks.situations)}",
+            (f"{PLACE}/situations",),
+            call.stage,
+        )
     found = []
     for name in names:
         at = callbacks.situations[name].schema
@@ -107,7 +111,7 @@ def _misshapen(trace: AnnotatedTrace, call: ReceivedCallback) -> Iterator[Breach
     level=MUST,
     severity="S1",
     applies=_signs,
-    says="A callback is signed as documented, over the bytes that are sent.",
+    says="A callback is signed as documented, over the exact bytes that are sent.",
     because="A receiver that cannot verify signatures ends up trusting every sender: Skyvern-AI/skyvern#7987.",
 )
 def signature(trace: AnnotatedTrace) -> Evidence:
@@ -136,7 +140,7 @@ def _invalid_signature(how: Signature, secret: str, call: ReceivedCallback) -> I
     if not _verified(how, secret, call):
         yield _other_reading(how, secret, call, at)
     elif not _verified(how, secret, call, now=call.delivery.sent):
-        message = f"{call} has a timestamp more than {how.tolerance:g} s from its arrival"
+        message = f"{call} has a timestamp that differs from its arrival time by more than {how.tolerance:g} s"
         yield Breach(message, (f"{at}/tolerance",), {name: headers.get(name.lower()) for name in how.headers})
 
 
@@ -152,7 +156,12 @@ def _other_reading(how: Signature, secret: str, call: ReceivedCallback, at: str)
         other = dataclasses.replace(how, secret=word) if name == "secret" else dataclasses.replace(how, encoding=word)
         if _verified(other, secret, call):
             patch = {"file": "lifecycle.json", "op": "replace", "path": f"/callbacks/signature/{name}", "value": word}
-            return Breach(f"{call} is signed with {name} {word}", (f"{at}/{name}",), word, (patch,))
+            return Breach(
+                f"{call} is signed with {name} {word!r}; documented: {getattr(how, name)!r}",
+                (f"{at}/{name}",),
+                word,
+                (patch,),
+            )
     return Breach(f"{call} has an invalid signature", (f"{at}/content",))
 
 
@@ -169,15 +178,16 @@ def _verified(how: Signature, secret: str, call: ReceivedCallback, now: float | 
     level=MUST,
     severity="S2",
     applies=_calls_back,
-    says="A callback names its own job, and reports the same end and the same video as a poll.",
-    because="A client that polls and one that is called back must get the same video: vellum-ai/vellum-assistant#5467.",
+    says="A callback names its own job, and reports the same outcome and the same video as a poll.",
+    because="A client that polls and a client that receives callbacks must get the same video: "
+    "vellum-ai/vellum-assistant#5467.",
 )
 def same_as_poll(trace: AnnotatedTrace) -> Evidence:
-    """Compare the job, the end and the video of each callback with the last poll."""
+    """Compare the job, the outcome and the video of each callback with the last poll."""
     for call in _calls(trace):
         named = (f"{PLACE}/bindings/job",)
         if call.delivery.job in trace.jobs and call.job != call.delivery.job:
-            yield Breach(f"{call} was sent to the URL of the job {call.delivery.job}", named, call.job)
+            yield Breach(f"{call} was sent to the callback URL of job {call.delivery.job}", named, call.job)
         if not _may_call_back(trace, call.job):
             message = f"{call} is about a job that was submitted without a callback URL"
             yield Breach(message, named, call.job)
@@ -204,15 +214,16 @@ def _differs(call: ReceivedCallback, reads: list[Step]) -> Iterator[Breach]:
     last = reads[-1]
     if not call.kinds & last.kinds:
         places = tuple(f"{PLACE}/situations/{name}/stages" for name in call.reading.situations)
-        yield Breach(f"{call} reports {call.stage}, request {last.number} (a poll) {last.stage}", places, call.stage)
+        message = f"{call} reports {call.stage!r}, but request {last.number} (a poll) reports {last.stage!r}"
+        yield Breach(message, places, call.stage)
         return
-    # More than one polled video (one per read, say) leaves nothing to compare with.
+    # If polls returned several videos (one per read, say), there is no single video to compare with.
     polled = {_file(read.video) for read in reads if read.video is not None}
     if len(polled) != 1 or "success" not in call.kinds:
         return
     video = call.reading.values.get("video_url")
     if not isinstance(video, str) or _file(video) not in polled:
-        message = f"{call} has the video {video or None!r}, the poll another one"
+        message = f"{call} has video {video or None!r}, but the poll has {min(polled)!r}"
         yield Breach(message, (f"{PLACE}/bindings/video_url",), video)
 
 
@@ -227,9 +238,9 @@ def _file(url: str | None) -> str:
     level=MUST,
     severity="S2",
     applies=_calls_back,
-    says="A callback comes at least once, and again if it was not acknowledged: within 30 seconds plus one "
-    "and a half times the documented delay.",
-    because="Without a retry, a receiver that was down for a moment never learns about its job: "
+    says="A callback is delivered at least once and retried until acknowledged; each retry at most 1.5 x the "
+    "documented delay + 30 s later.",
+    because="Without a retry, a receiver that was briefly down never learns about its job: "
     "google-gemini/cookbook#1297.",
 )
 def retried(trace: AnnotatedTrace) -> Evidence:
@@ -256,7 +267,8 @@ def _late(
         yield OBSERVED
     if came > latest:
         outcome = f"refused with {one.status}" if one.status else "not acknowledged"
-        message = f"{call} was {outcome}, and no retry for {call.job} came within {came - one.sent:.0f} s"
+        waited, allowed = came - one.sent, latest - one.sent
+        message = f"{call} was {outcome} and not retried within {waited:.0f} s; allowed: {allowed:.0f} s"
         yield Breach(message, (f"{PLACE}/retries/{number}", f"{PLACE}/retries"), one.status)
 
 
@@ -275,7 +287,7 @@ def _never(trace: AnnotatedTrace) -> Iterator[Breach]:
         waited = trace.trace.ended - end.done
         # The first attempt may have been lost, so wait for the first retry, too.
         if waited > callbacks.deadline + ALLOWANCE * patience + SLACK:
-            message = f"the job {job} has ended, and no callback came within {waited:.0f} s"
+            message = f"job {job} has ended, but no callback arrived within {waited:.0f} s"
             yield Breach(message, (f"{PLACE}/operationId",))
 
 
@@ -285,7 +297,7 @@ def _never(trace: AnnotatedTrace) -> Iterator[Breach]:
     level=SHOULD,
     severity="S3",
     applies=_calls_back,
-    says="A callback that was acknowledged in time does not come again.",
+    says="A callback that was acknowledged in time is not sent again.",
     because="A receiver that does not deduplicate handles each repetition again: muxinc/mux-node-sdk#83.",
 )
 def none_after_acknowledgement(trace: AnnotatedTrace) -> Evidence:
@@ -314,7 +326,7 @@ def _repeated(call: ReceivedCallback, others: Sequence[ReceivedCallback]) -> Ite
         after = again.delivery.sent - acknowledged
         # After a slow acknowledgement the provider may count by another deadline than the documented one.
         slow = (f"{PLACE}/deadline",) if acknowledged - one.sent > ORDER_TOLERANCE_SECONDS else ()
-        message = f"{call} was acknowledged, but came again for {call.job} {after:.0f} s later"
+        message = f"{call} was acknowledged, but sent again {after:.0f} s later"
         yield Breach(message, (*slow, PLACE), again.delivery.number)
 
 
@@ -324,11 +336,11 @@ def _repeated(call: ReceivedCallback, others: Sequence[ReceivedCallback]) -> Ite
     level=MUST,
     severity="S2",
     applies=_calls_back,
-    says="When a callback arrives, a poll already shows the state that it reports.",
+    says="When a callback arrives, a poll already shows the state that the callback reports.",
     because="A receiver that looks the job up still sees it running, and waits forever: lablup/backend.ai#410.",
 )
 def readable_first(trace: AnnotatedTrace) -> Evidence:
-    """Compare the first poll after each callback with the end that the callback reported."""
+    """Compare the first poll after each callback with the terminal stage that the callback reported."""
     for _, calls in _by_job(trace):
         call = next((call for call in calls if call.kinds), None)
         read = _first_poll_after(trace, call) if call is not None else None
@@ -338,7 +350,7 @@ def readable_first(trace: AnnotatedTrace) -> Evidence:
         if not read.terminal:
             got = read.stage if read.ok else read.status
             places = tuple(f"{PLACE}/situations/{name}/stages" for name in call.reading.situations)
-            message = f"{call} reports {call.stage}, but request {read.number} (the next poll) gets {got}"
+            message = f"{call} reports {call.stage!r}, but request {read.number} (the next poll) gets {got!r}"
             yield Breach(message, places, got)
 
 

@@ -17,11 +17,11 @@ REFUSED_STATUSES = frozenset({401, 403, 404, 410})
 GONE_STATUSES = frozenset({404, 410})
 # Seconds by which two clocks may differ if no response reveals the difference.
 MARGIN = 60.0
-# Seconds by which a reported moment may be off: whole seconds are off by up to one, and half a second is slack.
+# Seconds by which a reported timestamp may be off: one from rounding to whole seconds, half a second of slack.
 TICK = 1.5
 # Seconds since 1970 beyond which a number is in another unit (this one is the year 33658).
 FAR = 1e12
-# Documents round ("about a day"): two percent less than the documented life is near enough.
+# Documentation rounds ("about a day"): a lifetime two percent below the documented one is close enough.
 ROUNDED = 0.98
 
 
@@ -45,8 +45,8 @@ def _expires(contract: Contract) -> bool:
     "readable-until-expiry",
     level=MUST,
     severity="S1",
-    says="The link to a video works until it expires, and it does not expire earlier than the contract says.",
-    because="A paid video is gone before it was saved: in Comfy-Org/docs#1594 an hour was left.",
+    says="A link to a video works until it expires, and expires no earlier than the contract says.",
+    because="A paid video is gone before it is saved: in Comfy-Org/docs#1594 a link had one hour left.",
 )
 def readable_until_expiry(trace: AnnotatedTrace) -> Evidence:
     """Find links that were refused before they expired, and links that expire too early."""
@@ -62,9 +62,9 @@ def readable_until_expiry(trace: AnnotatedTrace) -> Evidence:
             left = (
                 "although it never expires"
                 if fetch.least == math.inf
-                else f"{fetch.least - step.arrived:.0f} s before it expires"
+                else f"{fetch.least - step.arrived:.0f} s before its expiry"
             )
-            message = f"request {step.number} for the video is refused ({step.status}), {left}"
+            message = f"the video link was refused ({step.status}, request {step.number}) {left}"
             yield Breach(message, fetch.places, step.status)
 
 
@@ -77,16 +77,15 @@ def _lives(trace: AnnotatedTrace) -> Iterator[tuple[Step, int]]:
 
 
 def _other_life(trace: AnnotatedTrace, *, shorter: bool) -> Iterator[Breach]:
-    """Yield the first link whose reported life is shorter, or longer, than the contract's."""
+    """Yield the first link whose reported lifetime is shorter, or longer, than the contract's."""
     life = trace.contract.retention.result_url
     for step, lives in _lives(trace) if life is not None else ():
         assert life is not None
         differs = lives < ROUNDED * life - MARGIN if shorter else lives * ROUNDED - MARGIN > life
         if differs:
             patch = {"file": "lifecycle.json", "op": "replace", "path": "/retention/result_url", "value": lives}
-            message = (
-                f"request {step.number} has a link that expires {lives} s after the job's end; documented: {life:.0f} s"
-            )
+            lifetime = f"expires {lives} s after the job's end; documented: {life:.0f} s"
+            message = f"request {step.number} returns a link that {lifetime}"
             yield Breach(message, (LIFE,), lives, (patch,))
             return
 
@@ -97,9 +96,8 @@ def _other_life(trace: AnnotatedTrace, *, shorter: bool) -> Iterator[Breach]:
     level=SHOULD,
     severity="S3",
     applies=_expires,
-    says="An expired link is refused, and it expires no later than the contract says.",
-    because="Users are the first to find a link that works in tests and is dead in the gallery a week later: "
-    "openslop/openslop#405.",
+    says="An expired link is refused, and a link expires no later than the contract says.",
+    because="A link that works in tests and is dead a week later is first noticed by users: openslop/openslop#405.",
 )
 def refused_after(trace: AnnotatedTrace) -> Evidence:
     """Find links that work after their expiry, and links that expire too late."""
@@ -112,7 +110,7 @@ def refused_after(trace: AnnotatedTrace) -> Evidence:
         yield OBSERVED
         if 200 <= step.status < 300:
             late = f"{step.arrived - fetch.most:.0f} s after the link expired"
-            yield Breach(f"request {step.number} still gets the video, {late}", fetch.places, step.status)
+            yield Breach(f"request {step.number} still gets the video {late}", fetch.places, step.status)
 
 
 @rule(
@@ -120,7 +118,7 @@ def refused_after(trace: AnnotatedTrace) -> Evidence:
     "status-readable",
     level=MUST,
     severity="S2",
-    says="A job that has ended can be read for as long as the contract says.",
+    says="A job that has ended stays readable for as long as the contract says.",
     because="A client that returns after a restart must find its job, or it submits again: ArcReel/ArcReel#628.",
 )
 def status_readable(trace: AnnotatedTrace) -> Evidence:
@@ -132,7 +130,7 @@ def status_readable(trace: AnnotatedTrace) -> Evidence:
                 yield OBSERVED
             # Another role may have no result to show: only the operation that showed the end must still show it.
             if read.status in GONE_STATUSES and read.role == first.role:
-                message = f"the job {job} can no longer be read: request {read.number} gets {read.status}"
+                message = f"job {job} can no longer be read: request {read.number} gets {read.status}"
                 yield Breach(message, (JOB,), read.status)
                 break
 
@@ -141,7 +139,7 @@ def _reads_while_kept(trace: AnnotatedTrace, job: str | None, first: Step) -> It
     """Yield the conclusive reads of a job after `first`, which showed its end, while the contract keeps the job."""
     life, made = trace.contract.retention.job, making(trace, job)
     ended = _moment(first, "finished_at") or (first.arrived if made is None else made.done)
-    # Near the end of its life a job may be gone already.
+    # Near the end of its lifetime a job may be gone already.
     latest = math.inf if life is None else ended + life - MARGIN
     for read in reads_of(trace, job):
         if first.done < read.arrived <= latest and own(trace, read) and not read.transient:

@@ -1,4 +1,4 @@
-"""Rules about the shape of responses: each is documented, to the last field. Knows no server."""
+"""Rules about the shape of responses: status and every field are documented. Knows no server."""
 
 from __future__ import annotations
 
@@ -43,9 +43,10 @@ MOST_TOLD = 10
     "documented-answer",
     level=MUST,
     severity="S2",
-    says="Every response has a documented status of its operation; a successful one has the documented body, to the "
-    "last field.",
-    because="Clients read the documented fields: if one is gone, or has a new value, they never see the job end.",
+    says="Every response has a status that is documented for its operation; every field of a successful response "
+    "matches the documented schema.",
+    because="Clients read the documented fields: if a field is missing, or has a new value, they never see the job "
+    "end.",
 )
 @one_per_kind
 def documented_answer(trace: AnnotatedTrace) -> KindEvidence:
@@ -61,7 +62,7 @@ def documented_answer(trace: AnnotatedTrace) -> KindEvidence:
     "content-type",
     level=SHOULD,
     severity="S4",
-    says="Every response is declared as JSON.",
+    says="Every response has a JSON Content-Type.",
     because="Many HTTP libraries decode only bodies that are declared as JSON.",
 )
 @one_per_kind
@@ -91,7 +92,7 @@ def _has_body(step: Step) -> bool:
     "refusal-shape",
     level=MUST,
     severity="S2",
-    says="Every refusal has the documented envelope.",
+    says="Every refusal has the documented error envelope.",
     because="A client that cannot read the reason of a refusal cannot decide whether to retry.",
 )
 @one_per_kind
@@ -108,12 +109,12 @@ def refusal_shape(trace: AnnotatedTrace) -> KindEvidence:
     "bounded",
     level=MUST,
     severity="S2",
-    says="Every response ends, within 16 MB and the time that a client waits.",
-    because="Clients without a deadline of their own hang with it.",
+    says="Every response completes within the client's timeout and is at most 16 MB.",
+    because="Clients without a timeout of their own hang until the response ends.",
 )
 @one_per_kind
 def bounded(trace: AnnotatedTrace) -> KindEvidence:
-    """Find responses that are too long, and operations whose responses do not end."""
+    """Find responses that are too large, and operations whose responses never complete."""
     for step in trace.steps:
         size = step.exchange.size
         if step.role not in trace.contract.operations or step.role == "run":
@@ -127,13 +128,13 @@ def bounded(trace: AnnotatedTrace) -> KindEvidence:
             message = f"{label(step)}: the response has {size} bytes; allowed: {MOST_SHAPE_BYTES}"
             yield (step.role, "size"), Breach(message, places, size)
         elif _lost(trace, step):
-            failure = "the response did not end" if step.status else "no response"
+            failure = "the response did not complete" if step.status else "no response"
             yield (step.role, failure), Breach(f"{label(step)}: {failure}", places)
 
 
 def _lost(trace: AnnotatedTrace, step: Step) -> bool:
-    """Whether a request was awaited in vain, and no later request of its operation got a response either."""
-    # A later response shows that the operation does end: the missing one was an accident.
+    """Whether a request got no response in time, and neither did any later request of its operation."""
+    # A later response shows that the operation works: the missing response was an accident.
     later = trace.after(step, trace.of(str(step.role)))
     waited = trace.trace.ended - step.arrived >= LEAST_WAIT
     return not step.delivered and waited and not any(other.delivered for other in later)
@@ -146,7 +147,7 @@ def _responses(trace: AnnotatedTrace) -> Iterator[Step]:
 def _undocumented(trace: AnnotatedTrace, step: Step) -> KindEvidence:
     operation = operation_of(trace, step)
     if 300 <= step.status < 400:
-        message = f"{label(step)}: {step.status} is a redirect; no operation of the contract redirects"
+        message = f"{label(step)}: status {step.status} is a redirect; the contract documents none"
         yield (step.role, step.status), Breach(message, (responses_of(operation),), step.status)
     elif not documented(trace.contract, operation, step.status):
         if not unspecified_refusal(operation, step):
@@ -160,7 +161,7 @@ def _other_status(trace: AnnotatedTrace, operation: Operation, step: Step) -> Br
     meant = _meant(trace.contract, operation, step)
     known = ", ".join(map(str, sorted({one.status for one in operation.situations.values()})))
     expected = f"; expected: {meant.status} ({meant.name})" if meant is not None else ""
-    message = f"{label(step)}: status {step.status} is none of {known}{expected}"
+    message = f"{label(step)}: undocumented status {step.status}; documented: {known}{expected}"
     if meant is None:
         return Breach(message, (f"{responses_of(operation)}/{step.status}",), step.status)
     home = home_of(trace.contract, operation, meant.name)
@@ -173,7 +174,7 @@ def _meant(contract: Contract, operation: Operation, step: Step) -> Situation | 
     expected = operation.situations.get(step.exchange.expected or "")
     if expected is not None or step.value is MISSING:
         return expected
-    # Without the probe's expectation, the constants tell which situation the status should belong to.
+    # Without the probe's expectation, the constants identify the situation that the response belongs to.
     situations = [one for one in operation.situations.values() if (one.status < 300) == step.ok]
     for situation in situations:
         if _has_constants(operation, step) and not _differing(contract, operation, situation, step):
@@ -192,7 +193,7 @@ def _differing(contract: Contract, operation: Operation, situation: Situation, s
 
 
 def _broken_body(trace: AnnotatedTrace, operation: Operation, step: Step) -> KindEvidence:
-    """Yield how a successful response violates its nearest situation, in the schema or else in the constants."""
+    """Yield how a successful response violates its closest situation, in the schema or else in the constants."""
     contract = trace.contract
     # OpenAPI may document a status for which lifecycle.json has no situation.
     candidates = [one for one in operation.situations.values() if one.status == step.status]
@@ -209,8 +210,8 @@ def _broken_body(trace: AnnotatedTrace, operation: Operation, step: Step) -> Kin
         received, wanted = place.get(message_of((), step.value)), contract.schemas.at(at)
         if wanted is MISSING or wanted is None:  # an example need not have every allowed field
             continue
-        got = "nothing" if received is MISSING else repr(received)
-        message = f"{label(step)}: nearest to {nearest.name}, but {name} is {got}; documented: {_plain(wanted)!r}"
+        got = "missing" if received is MISSING else repr(received)
+        message = f"{label(step)}: resembles {nearest.name}, but {name} is {got}; documented: {_plain(wanted)!r}"
         places = (at, nearest.example_at, home_of(contract, operation, nearest.name))
         yield (step.role, nearest.name, name), Breach(message, places, _plain(received))
 
@@ -222,7 +223,7 @@ def _against(contract: Contract, step: Step, schema: str) -> KindEvidence:
 
 
 def _nearest(contract: Contract, operation: Operation, step: Step, candidates: list[Situation]) -> Situation:
-    """Return the nearest situation of a response: the most equal constants, then the fewest violations."""
+    """Return the closest situation of a response: the most equal constants, then the fewest violations."""
 
     def distance(situation: Situation) -> tuple[int, int]:
         differing = 0 if step.value is MISSING else len(_differing(contract, operation, situation, step))
@@ -261,7 +262,7 @@ def _violated(
     home = home_of(contract, operation, situation.name)
     example = situation.example_at + format_pointer(tuple(map(str, violation.location)))
     places = tuple(dict.fromkeys((*violation.places, example, situation.example_at, situation.schema, home)))
-    message = f"{label(step)}: {step.status}, nearest to {situation.name}: {violation}"
+    message = f"{label(step)}: status {step.status} (closest: {situation.name}): {violation}"
     return Breach(message, places, _seen(step, violation))
 
 
@@ -293,7 +294,7 @@ def _says_json(step: Step) -> bool:
 
 
 def _misshapen(trace: AnnotatedTrace, step: Step, shapes: list[Situation | str]) -> KindEvidence:
-    """Yield how a refusal violates its nearest envelope, unless it satisfies one of them."""
+    """Yield how a refusal violates its closest envelope, unless it satisfies one of them."""
     contract, operation = trace.contract, operation_of(trace, step)
     if any(not _violations(contract, one if isinstance(one, str) else one.schema, step) for one in shapes):
         return
