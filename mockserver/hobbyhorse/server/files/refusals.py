@@ -1,4 +1,4 @@
-"""Refusals of the media host, in the XML of an object store; knows no HTTP framework."""
+"""Refusals of the media host, in the XML of an object store. Knows no HTTP framework."""
 
 from __future__ import annotations
 
@@ -34,4 +34,4 @@ REFUSALS: Mapping[str, FileRefusal] = {
     "not_found": FileRefusal(404, "NoSuchKey", "The specified key does not exist."),
     "unavailable": FileRefusal(503, "SlowDown", "Please reduce your request rate."),
 }
-"""By the name of the fault that refuses a file."""
+"""The refusals, by the name of the fault that refuses a file."""
