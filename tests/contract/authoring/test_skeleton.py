@@ -154,7 +154,7 @@ def test_a_skeleton_of_a_document_has_its_words(clips: Path, tmp_path: Path) -> 
         "duration: its type is not integer; replaced",
         "resolution: its values are not listed; assumed: 720p",
         "submit: no member names the model; added as 'model'",
-        "prompt: it stands in several places; taken: /prompt",
+        "prompt: found in several places; chosen: /prompt",
     ):
         assert said in notes
 
