@@ -22,7 +22,7 @@ def test_a_port_in_use_is_an_error_that_names_the_remedy() -> None:
         with pytest.raises(UsageError) as error:
             listen("127.0.0.1", port)
     assert str(error.value).startswith(f"cannot listen on 127.0.0.1:{port}: ")
-    assert str(error.value).endswith("; --port 0 picks a free one")
+    assert str(error.value).endswith("; --port 0 picks a free port")
 
 
 def test_an_address_of_another_machine_is_an_error() -> None:

@@ -68,7 +68,7 @@ def test_a_directory_without_a_contract_is_an_error(tmp_path: Path) -> None:
 def test_a_variant_of_a_provider_that_is_not_there_is_an_error() -> None:
     with pytest.raises(ContractError) as raised:
         load_all(specimen.DIRECTORY, {"nobody": ["x"]})
-    assert str(raised.value) == f"{specimen.DIRECTORY}: no provider 'nobody'; there are acme"
+    assert str(raised.value) == f"{specimen.DIRECTORY}: unknown provider 'nobody'; known: acme"
 
 
 # ---- errors
@@ -80,7 +80,7 @@ def test_an_error_has_the_file_the_place_and_the_reason() -> None:
     error = raised.value
     assert error.path == specimen.FOLDER / "lifecycle.json"
     assert error.pointer == "/stages/queued/next/0"
-    assert error.reason == "'x/y' is not a stage; there are queued, running, done, failed, cancelled"
+    assert error.reason == "unknown stage 'x/y'; known: queued, running, done, failed, cancelled"
     assert str(error) == f"{error.path}#{error.pointer}: {error.reason}"
 
 
@@ -173,17 +173,17 @@ def test_a_variant_that_there_is_none_of_is_an_error() -> None:
     with pytest.raises(ContractError) as raised:
         load(specimen.FOLDER, ["x"])
     place = f"{specimen.FOLDER}/lifecycle.json#/variants"
-    assert str(raised.value) == f"{place}: no variant 'x'; there are failed-in-short"
+    assert str(raised.value) == f"{place}: unknown variant 'x'; known: failed-in-short"
 
 
 @pytest.mark.parametrize(
     ("pointer", "value", "place", "reason"),
     [
-        ("/x/y", 1, "/variants/v/set/~1x~1y", "'/x/y' does not exist; its parent must"),
+        ("/x/y", 1, "/variants/v/set/~1x~1y", "'/x/y' has no parent; a variant can set"),
         ("/models/2", {}, "/variants/v/set/~1models~12", "'2' is not an index of an array of length 2"),
         ("/~x", 1, "/variants/v/set/~1~0x", "'/~x' is not a JSON Pointer"),
         ("/name", 5, "/name", '5 is not of type "string"'),
-        ("/initial", "x", "/initial", "'x' is not a stage"),
+        ("/initial", "x", "/initial", "unknown stage 'x'"),
     ],
 )
 def test_a_variant_that_cannot_be_set_is_an_error(pointer: str, value: Any, place: str, reason: str) -> None:

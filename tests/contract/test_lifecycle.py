@@ -80,7 +80,7 @@ def test_there_is_a_legal_path_to_every_reachable_stage_and_to_no_other(graph: G
         with pytest.raises(LifecycleError) as raised:
             graph.path(start, end)
         allowed = list(graph[start].next)
-        assert str(raised.value) == f"no path from {start!r} to {end!r}; from {start!r} allowed: {allowed}"
+        assert str(raised.value) == f"no path from {start!r} to {end!r}; allowed from {start!r}: {allowed}"
 
 
 @given(graphs(), st.data())

@@ -194,8 +194,8 @@ def test_a_directorys_problems_are_those_of_its_folders(tmp_path: Path) -> None:
     folders, problems = lint_directory(tmp_path)
     assert folders == [tmp_path / "one", tmp_path / "two"]
     assert [str(problem).partition(";")[0] for problem in problems] == [
-        f"{tmp_path}/one/lifecycle.json#/initial: 'one' is not a stage",
-        f"{tmp_path}/two/lifecycle.json#/initial: 'two' is not a stage",
+        f"{tmp_path}/one/lifecycle.json#/initial: unknown stage 'one'",
+        f"{tmp_path}/two/lifecycle.json#/initial: unknown stage 'two'",
     ]
 
 
@@ -204,7 +204,7 @@ def test_two_providers_with_one_host_are_a_problem(tmp_path: Path) -> None:
         specimen.write(tmp_path / name, specimen.edited({}))
     assert [str(problem) for problem in lint_directory(tmp_path)[1]] == [
         f"{tmp_path}/two/openapi.json#/servers: the host 'api.acme.example' already belongs to 'one'; "
-        "a host belongs to one provider"
+        "use a host of this provider only"
     ]
 
 

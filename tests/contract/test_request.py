@@ -66,7 +66,7 @@ async def test_a_prompt_over_the_documented_limit_is_cut_or_refused_as_documente
                 continue
             (job,) = mock.world.jobs.values()
             assert job.order.prompt == character * length
-            assert ("was cut" in notes) == bool(extra)
+            assert ("was truncated" in notes) == bool(extra)
 
 
 def orders(contract: Contract, body: Any, headers: dict[str, str]) -> ValidRequest | Refusal:
@@ -291,7 +291,7 @@ def test_a_prompt_over_a_limit_that_refuses_is_reported_with_both_lengths() -> N
     found = read_order(contract, contract.operations["submit"], Message({}, {}, lambda name: None, body))
     assert found == Refusal(
         "invalid_request",
-        "prompt: is 102 characters long (a Chinese character counts 2); allowed: at most 100",
+        "prompt: is 102 characters long (a Chinese character counts as 2); allowed: at most 100",
         ("body", "input", "prompt"),
     )
 

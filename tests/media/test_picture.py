@@ -197,7 +197,7 @@ def test_an_animation_is_its_first_frame(form: str) -> None:
     ("found", "code", "words"),
     [
         (Header("bmp", 900, 900, 1), "format", "'bmp' by content; allowed: jpeg, png, webp"),
-        (Header("png", 299, 900, 1), "side", "299x900 px; each side must be at least 300 px"),
+        (Header("png", 299, 900, 1), "side", "299x900 px; allowed: at least 300 px on each side"),
         (Header("png", 900, 299, 1), "side", "900x299 px"),
         (Header("png", 751, 300, 1), "aspect", "width/height 2.503; allowed: 0.4 to 2.5"),
         (Header("png", 300, 751, 1), "aspect", "width/height 0.399"),

@@ -202,13 +202,13 @@ def test_an_edit_list_that_shows_less_is_reported(whole: bytes) -> None:
 
 def test_a_contradicting_sample_entry_is_reported(whole: bytes) -> None:
     facts = probe(patched(whole, b"avc1", 24, struct.pack(">HH", 640, 360)))
-    assert facts.disagreements[0] == "the sample entry says 640x360 px, the H.264 SPS 1280x720 px"
+    assert facts.disagreements[0] == "the sample entry has 640x360 px, but the H.264 SPS has 1280x720 px"
     assert len(facts.disagreements) == 2  # the track header contradicts it, too
 
 
 def test_a_contradicting_colour_box_is_reported(whole: bytes) -> None:
     facts = probe(patched(whole, b"colrnclx", 4, struct.pack(">H", 9)))
-    assert facts.disagreements == ("the colr box says (9, 1, 1, False), the H.264 SPS (1, 1, 1, False)",)
+    assert facts.disagreements == ("the colr box has (9, 1, 1, False), but the H.264 SPS has (1, 1, 1, False)",)
 
 
 # --- bad files -----------------------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ def test_media_that_is_shorter_than_the_tables_promise_is_reported(whole: bytes)
 
 
 def test_tables_that_contradict_one_another_are_reported(whole: bytes) -> None:
-    assert "stts counts 47 samples, stsz 48" in refused(patched(whole, b"stts", 8, struct.pack(">I", 47)))
+    assert "stts has 47 samples, stsz has 48" in refused(patched(whole, b"stts", 8, struct.pack(">I", 47)))
     assert "has room for" in refused(patched(whole, b"stsz", 8, struct.pack(">I", 1 << 31)))
     assert "'stsc' is out of order" in refused(patched(whole, b"stsc", 8, struct.pack(">I", 2)))
 
@@ -252,7 +252,7 @@ def test_a_fragmented_file_is_reported(tmp_path: Path) -> None:
 
 def test_numbers_that_would_take_forever_do_not(whole: bytes) -> None:
     huge = struct.pack(">I", 0xFFFFFFFF)
-    assert "stts counts 4294967295" in refused(patched(whole, b"stts", 8, huge))
+    assert "stts has 4294967295" in refused(patched(whole, b"stts", 8, huge))
     refused(patched(patched(whole, b"stsz", 4, huge), b"stsz", 8, huge))
     refused(patched(whole, b"stsc", 12, huge))
 

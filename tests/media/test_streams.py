@@ -46,11 +46,11 @@ def test_slices_become_samples_with_a_length_of_four_bytes(code: bytes) -> None:
 @pytest.mark.parametrize(
     ("units", "message"),
     [
-        ((SPS, PPS, IDR, SLICE), "found 2 slices, IDR are [0]; expected 3 slices, IDR [0]"),
-        ((SPS, PPS, IDR, SLICE, SLICE, SLICE), "found 4 slices, IDR are [0]; expected 3 slices, IDR [0]"),
-        ((SPS, PPS, IDR, IDR, SLICE), "found 3 slices, IDR are [0, 1]; expected 3 slices, IDR [0]"),
-        ((SPS, PPS, SLICE, IDR, SLICE), "found 3 slices, IDR are [1]; expected 3 slices, IDR [0]"),
-        ((), "found 0 slices, IDR are []; expected 3 slices, IDR [0]"),
+        ((SPS, PPS, IDR, SLICE), "found 2 slices with IDR at [0]; expected 3 slices with IDR at [0]"),
+        ((SPS, PPS, IDR, SLICE, SLICE, SLICE), "found 4 slices with IDR at [0]; expected 3 slices with IDR at [0]"),
+        ((SPS, PPS, IDR, IDR, SLICE), "found 3 slices with IDR at [0, 1]; expected 3 slices with IDR at [0]"),
+        ((SPS, PPS, SLICE, IDR, SLICE), "found 3 slices with IDR at [1]; expected 3 slices with IDR at [0]"),
+        ((), "found 0 slices with IDR at []; expected 3 slices with IDR at [0]"),
         ((SPS, IDR, SLICE, SLICE), "found no parameter sets in the H.264 stream"),
         ((PPS, IDR, SLICE, SLICE), "found no parameter sets in the H.264 stream"),
     ],

@@ -1,1 +1,1 @@
-"""Mutation testing of the package: which single changes of its code no test notices."""
+"""Mutation testing of the package: find individual changes of its code that no test notices."""

@@ -1,6 +1,6 @@
 """Hunt mutants that no test notices: `python -m tests.mutation [COUNT|all] [--seed N] [--minutes N]`.
 
-Results are kept by mutant in results.json; mutants that were noticed do not run again, survivors do.
+Results are kept by mutant in results.json. Mutants that were noticed do not run again, but survivors do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COUNT = 600
 
 
 def main() -> int:
-    """Hunt, store the results, and write the page; 1 if the score is too low."""
+    """Hunt mutants, store the results, and write the page. Returns 1 if the score is too low, else 0."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation")
     parser.add_argument("count", nargs="?", default=str(COUNT))
     parser.add_argument("--seed", type=int, default=0)

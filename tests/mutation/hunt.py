@@ -1,4 +1,4 @@
-"""Runs the tests against one mutant in a copy of the tree, cheapest tests first."""
+"""Run the tests against one mutant in a copy of the tree, beginning with the cheapest tests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WIDER = {
 
 @contextmanager
 def copied_tree() -> Iterator[Path]:
-    """Make a copy of the files that git tracks, to be mutated."""
+    """Yield a temporary copy of the files that git tracks, in which mutants can be applied."""
     listed = subprocess.run(("git", "ls-files", "-z"), cwd=ROOT, capture_output=True, check=True).stdout
     with tempfile.TemporaryDirectory() as directory:
         tree = Path(directory)
@@ -50,7 +50,7 @@ def stages(mutant: Mutant) -> Iterator[tuple[str, ...]]:
 
 
 def passes(tree: Path, tests: Sequence[str]) -> bool:
-    """Whether some tests pass on a tree; False too if they do not end."""
+    """Whether tests pass on a tree. Returns False also if they do not end."""
     command = (sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests)
     environment = {**os.environ, "PYTHONPATH": str(tree / "mockserver")}
     try:

@@ -1,4 +1,4 @@
-"""The page about mutation: the score, and each surviving mutant with the reason why it may."""
+"""The page about mutation testing: the score, and each surviving mutant with the reason why it may survive."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def stored(path: Path) -> dict[str, Any]:
 
 
 def score(results: Mapping[str, Any], reasons: Mapping[str, str]) -> float:
-    """Return the share of mutants that were noticed, without those that have a reason to survive."""
+    """Return the fraction of mutants that were noticed, without survivors that have a reason."""
     counted = [one for key, one in results.items() if one["by"] is not None or key not in reasons]
     return sum(one["by"] is not None for one in counted) / len(counted) if counted else 0.0
 
@@ -39,7 +39,7 @@ def change(mutant: Mutant) -> str:
 
 
 def page(results: Mapping[str, Any], reasons: Mapping[str, str]) -> str:
-    """Return the page."""
+    """Return the page in Markdown."""
     survivors = {key: one for key, one in results.items() if one["by"] is None}
     rows = [
         f"| {one['path'].removeprefix('mockserver/hobbyhorse/')}:{one['line']} | `{one['change'].replace('|', '∣')}` | "

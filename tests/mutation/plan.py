@@ -21,14 +21,14 @@ from cosmic_ray.plugins import get_operator, operator_names
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "mockserver" / "hobbyhorse"
 FOLDERS = ("contract", "scenarios", "worlds", "conformance")
-# Operators with arguments; arithmetic that this code does not use; comparisons by identity that Python itself warns of.
+# Operators with arguments, arithmetic that this code does not use, and identity comparisons about which Python warns.
 LEFT_OUT = ("Variable", "BitAnd", "BitXor", "LShift", "RShift", "Pow")
 IDENTITY = ("Is", "IsNot")
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One change in one place. `key` stays the same as long as the enclosing definition does."""
+    """One change in one place. `key` does not change as long as the enclosing definition does not change."""
 
     path: str
     line: int
@@ -50,7 +50,7 @@ class Mutant:
 
 
 def is_used(operator: str) -> bool:
-    """Whether an operator makes mutants that can mean something here."""
+    """Whether an operator makes mutants that are meaningful for this code."""
     if any(word in operator for word in LEFT_OUT):
         return False
     _, _, words = operator.partition("ReplaceComparisonOperator_")
@@ -59,7 +59,7 @@ def is_used(operator: str) -> bool:
 
 
 def annotation_spans(tree: ast.Module) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Return the spans of annotations, which never run: a change in one is not a change of the program."""
+    """Return the spans of annotations, in which a change does not affect the program, because they never run."""
     found = (getattr(node, name, None) for node in ast.walk(tree) for name in ("annotation", "returns"))
     return [
         ((one.lineno, one.col_offset), (one.end_lineno or one.lineno, one.end_col_offset or 0))
@@ -106,7 +106,7 @@ def all_mutants() -> list[Mutant]:
 
 
 def sample(mutants: Iterable[Mutant], count: int, seed: int) -> list[Mutant]:
-    """Return about `count` mutants, of each stratum its share, at least one.
+    """Return about `count` mutants: from each stratum its share, but at least one.
 
     The order inside a stratum depends on the seed and the mutants' keys, so an edit changes the sample only by the
     mutants of the edited definition.

@@ -91,7 +91,7 @@ def test_an_impossible_limit_is_refused_with_the_allowed_values(name: str, value
 
 
 def test_an_unknown_limit_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"^there is no limit 'burst'; allowed: requests_per_second, "):
+    with pytest.raises(ValueError, match=r"^unknown limit 'burst'; allowed: requests_per_second, "):
         read_limits({"burst": 1})
 
 
@@ -367,7 +367,7 @@ def test_a_position_goes_up_at_times_is_the_same_all_second_and_is_the_jobs_own(
 def test_a_job_joins_once() -> None:
     queue = Queue()
     queue.join(Limits(workers=1), "a", 0.0, 1.0, 1.0)
-    with pytest.raises(ValueError, match="'a' is in the queue already"):
+    with pytest.raises(ValueError, match="'a' is already in the queue"):
         queue.join(Limits(workers=1), "a", 0.0, 1.0, 1.0)
     queue.clear()
     assert queue.join(Limits(workers=1), "a", 0.0, 1.0, 1.0) == 1.0

@@ -172,7 +172,7 @@ def test_two_worlds_with_one_seed_make_the_same_ids(contract: Contract) -> None:
         assert world is not None
         made.append([world.submit(contract, order_of(contract)).id for _ in range(2)])
     assert made[0] == made[1] != made[2]
-    with pytest.raises(ValueError, match="the key 'one' has a world already; a seed needs a new key"):
+    with pytest.raises(ValueError, match="the key 'one' already has a world; use a new key for a seed"):
         worlds.seeded("one", 5)
 
 

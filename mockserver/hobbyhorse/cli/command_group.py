@@ -1,4 +1,4 @@
-"""Commands found by listing a package; each is imported only when it is run. Knows no command by name.
+"""Find commands by listing a package, and import each command only when it runs. Knows no command by name.
 
 A module `serve` is the command `serve`, and a module `contracts_lint` is the command `contracts lint`. Each defines a
 function `command`: its parameters are the command's options, and its docstring is the help. A group's help is the
@@ -50,7 +50,7 @@ class CommandGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the command to run, and import its module."""
-        # Not in get_command, which the help calls for each command that it lists.
+        # Not in get_command, because the help calls get_command for each listed command.
         name, command, rest = super().resolve_command(ctx, args)
         return name, command if name is None or isinstance(command, CommandGroup) else self._load(name), rest
 
@@ -61,7 +61,7 @@ class CommandGroup(TyperGroup):
         return typer.main.get_command(app)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Print the help, listing each command with one line."""
+        """Print the help, with one line for each command."""
         for name, command in self.commands.items():
             if not isinstance(command, CommandGroup):
                 command.help = _docstring_of_command(self._file(name))

@@ -1,4 +1,4 @@
-"""A provider's documented job, run over HTTP as a client would run it. Knows no terminal."""
+"""Run a provider's documented job over HTTP, as a client would. Knows no terminal."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from hobbyhorse.conformance.contract_client import ContractClient, ContractRespo
 from hobbyhorse.contract.values import Contract, Model, Operation
 from hobbyhorse.media.probe import Facts, Mp4Error, probe
 
-# Shorter than the stages of `--pace fast` (0.1 to 0.3 s), so that a poll falls into each of them.
+# Shorter than the stages of `--pace fast` (0.1 to 0.3 s), so that every stage is polled.
 POLL_SECONDS = 0.05
-# A demo on a busy machine takes a few seconds; after a minute the job is stuck.
+# A demo takes a few seconds on a busy machine; after a minute, the job is stuck.
 MOST_JOB_SECONDS = 60.0
-# Enough of a refusal to see its message, and not a page of HTML.
+# Enough to see the message of a refusal, but not a whole HTML page.
 MOST_ERROR_BYTES = 300
 
 ShowStage = Callable[[str], None]
@@ -27,12 +27,12 @@ Wait = Callable[[float], object]
 
 
 class DemoError(RuntimeError):
-    """A response or a video that the documented job does not have."""
+    """A response or a video differs from that of the documented job."""
 
 
 @dataclass(slots=True)
 class DemoRun:
-    """A documented job as it was seen: each call and each stage, without repetitions, and the video."""
+    """The observed run of a documented job: its calls and stages, without repetitions, and its video."""
 
     contract: Contract
     model: Model
@@ -106,7 +106,7 @@ def _poll(run: DemoRun, client: ContractClient, submitted: ContractResponse, sho
 
 
 def _record(run: DemoRun, response: ContractResponse, show_stage: ShowStage) -> ContractResponse:
-    """Add a call, and the stage in its response, unless they repeat the last ones. Raises DemoError for a refusal."""
+    """Record a call and the stage in its response unless they repeat the last ones. Raises DemoError for a refusal."""
     if not 200 <= response.status < 300:
         raise DemoError(
             f"{response.method} {response.url} returned {response.status}: {response.content[:MOST_ERROR_BYTES]!r}"

@@ -15,12 +15,12 @@ def listen(host: str, port: int) -> socket.socket:
         return bind(host, port)
     except OSError as error:
         raise UsageError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; --port 0 picks a free one"
+            f"cannot listen on {host}:{port}: {error.strerror or error}; --port 0 picks a free port"
         ) from None
 
 
 def is_loopback(bound: socket.socket) -> bool:
-    """Whether only this machine reaches a socket; judged by its address, because a name may resolve to any."""
+    """Whether only this machine can reach a socket, by its address, because a name may resolve to any address."""
     try:
         return ip_address(bound.getsockname()[0]).is_loopback
     except ValueError:  # not an IP address: unknown, so the control plane stays off

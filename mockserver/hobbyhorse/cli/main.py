@@ -1,4 +1,4 @@
-"""The entry point: runs a command, and prints its usage errors. Knows no command by name."""
+"""The entry point: run a command, and print its usage errors. Knows no command by name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ClickError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ i
 
 
 def main() -> NoReturn:
-    """Run the command line; every usage error is one line on stderr and exit status 2."""
+    """Run the command line. Every usage error is one line on stderr, with exit status 2."""
     try:
         # Standalone, Click would print a usage error as a box of several lines, which a log or a script cannot use.
         status = app(standalone_mode=False)

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the values that they name: contracts, models, scenarios."""
+"""Options that several commands share, and the values that options name: contracts, models, scenarios."""
 
 from __future__ import annotations
 
@@ -107,5 +107,5 @@ def keep_hypothesis_files_in_cache() -> None:
 
     Hypothesis reads the variable when it first stores a file, so this may follow the import of Hypothesis.
     """
-    # A value that the user has set stays: it may be shared by several commands.
+    # A value that the user has set is kept, because several commands may share it.
     os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(user_directory() / "hypothesis"))

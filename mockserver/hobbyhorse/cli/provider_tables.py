@@ -1,4 +1,4 @@
-"""Contracts as tables: one line for each, or everything about one."""
+"""Print contracts as tables: one line for each contract, or all details of one contract."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def show_providers(contracts: Sequence[Contract]) -> None:
 
 
 def show_provider(contract: Contract) -> None:
-    """Print everything about a provider."""
+    """Print all details of a provider."""
     console = Console(highlight=False)
     console.print(f"[bold]{escape(contract.name)}[/bold] ({contract.key}), {', '.join(contract.hosts)}")
     for document in contract.documents:
         console.print(f"  source: {escape(document)}")
     console.print(f"  callbacks: {_callbacks(contract)}; idempotency: {_idempotency(contract)}")
 
-    # Every operation has the same refusals; repeated in each row, they would hide the few that differ.
+    # Shared refusals are printed once; repeated in each row, they would hide the few that differ.
     shared = _shared_situations(contract)
     operations = plain_table("role", "method and path", "situations")
     for role, operation in contract.operations.items():

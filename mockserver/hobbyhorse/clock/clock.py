@@ -1,17 +1,17 @@
-"""The clock that every wait of the server reads: real, faster than real, or moved by hand. No jobs, no HTTP.
+"""The clock of every wait of the server: real time, a multiple of it, or moved by hand. No jobs, no HTTP.
 
-A *moment* is a float: seconds since 1970, UTC. Everything that waits (an action of `at`, a sleeper of `sleep_until`) is
-one entry of a heap, ordered by moment and then by a counter, so that entries of the same moment run in the order in
-which they were added.
+A *moment* is a point in time: a float, in seconds since 1970, UTC. Each waiting action (of `at`) and sleeper (of
+`sleep_until`) is one entry of a heap, ordered by moment and then by a counter, so that entries with the same moment run
+in the order in which they were added.
 
 The clock is in one of two modes, and everything else follows from the mode:
 
-* It *runs* (speed > 0, no advance under way). The moment is `base + (tick() - origin) * speed`. One timer of one event
-  loop is armed for the head of the heap; `_fire` starts each due entry as a task of its own, so that a slow action does
-  not delay the next one.
-* It *stands* (speed 0, or an advance is under way). The moment is `base`. Entries run only inside `advance` and
-  `run_until_idle`, one after the other, each awaited, at its own moment; or `step` begins the first due entry as a task
-  and does not wait for it (virtual time, where another thread moves the clock: see quiescence.py).
+* It *runs* (speed > 0, no advance in progress). The moment is `base + (tick() - origin) * speed`. One timer on one
+  event loop is armed for the head of the heap; `_fire` starts each due entry as a separate task, so that a slow action
+  does not delay the next one.
+* It is *stopped* (speed 0, or an advance is in progress). The moment is `base`. Entries run only inside `advance` and
+  `run_until_idle`, sequentially, each awaited, at its own moment. In virtual time, another thread moves the clock (see
+  quiescence.py), and `step` begins the first due entry as a task without waiting for it.
 
 Invariants:
 
@@ -21,12 +21,12 @@ Invariants:
 * Overlapping advances share one `goal`. Each adds its seconds to the furthest goal so far, so two concurrent advances
   of 10 s move the clock by 20 s. An action that advances its own clock nests in the advance that runs it. Only the last
   advance to finish lets a running clock run on (`_advances` counts them).
-* At most one timer is armed, on one loop. A clock may be touched from several threads or from one loop after another:
-  `_arm` runs on the loop that already has the timer, if that loop still lives, and otherwise moves to the current one.
+* At most one timer is armed, on one loop. A clock may be used from several threads or from successive loops: `_arm`
+  runs on the loop that already has the timer, if that loop is still alive, and otherwise moves to the current loop.
   Without this, a speed change from another thread would leave a timer that fires at the old speed.
 
-A manual clock is a clock of speed 0; a real clock is one of speed 1 that starts now. The speed may change at any time,
-so neither is a different kind of object.
+A manual clock is a clock with speed 0. A real clock starts now, usually with speed 1. The speed may change at any time,
+so the two do not behave differently in any other way.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ from hobbyhorse.clock.quiescence import ActivityGroup, held
 Action = Callable[[], Awaitable[None]]
 Due = tuple[float, int, Action]
 
-# The longest timer, in real seconds: asyncio's own bound on one select (MAXIMUM_SELECT_TIMEOUT). `_fire` arms the timer
-# again, so a longer wait is only split.
+# The longest timer, in real seconds: asyncio's own bound on one select (MAXIMUM_SELECT_TIMEOUT). A longer wait is
+# split, because `_fire` arms the timer again.
 MOST_SLEEP = 86_400.0
 
 
 class Clock:
-    """A source of moments (seconds since 1970, UTC) and of waits, at any speed.
+    """Tells the time (seconds since 1970, UTC) and runs waits, at any speed.
 
-    `speed` is a multiple of real time; 0 is a clock that stands until it is advanced. The speed may change while
-    actions and sleepers wait. An action must not sleep on its own clock, since an advance awaits it: it adds another
-    action instead.
+    `speed` is a multiple of real time. A clock with speed 0 is stopped until it is advanced. The speed may change while
+    actions and sleepers wait. An action must not sleep on its own clock, because an advance awaits the action; it can
+    add another action instead.
     """
 
     def __init__(self, start: float, speed: float = 0.0, tick: Callable[[], float] = time.monotonic) -> None:
-        """Make a clock that shows `start`; `tick` returns real time in seconds, from any origin."""
+        """Make a clock that shows `start`. `tick` returns real time in seconds, from any origin."""
         self._tick = tick
         self._base = start
         self._origin = tick()
@@ -76,17 +76,17 @@ class Clock:
 
     @property
     def speed(self) -> float:
-        """The multiple of real time at which it runs; 0 if it stands."""
+        """The multiple of real time at which the clock runs, or 0 if it is stopped."""
         return self._speed
 
     @property
     def waiting(self) -> int:
-        """The number of actions and sleepers that wait for their moment."""
+        """The number of waiting actions and sleepers."""
         return len(self._due)
 
     @property
     def next_due(self) -> float | None:
-        """The moment of the next action or sleeper; None if nothing waits."""
+        """The time of the next action or sleeper, or None if nothing waits."""
         return self._due[0][0] if self._due else None
 
     @property
@@ -99,16 +99,16 @@ class Clock:
         return self._speed > 0 and not self._advances
 
     def now(self) -> float:
-        """Return the moment; it never decreases."""
+        """Return the current time, which never decreases."""
         if self._speed > 0 and not self._advances:
             return self._base + (self._tick() - self._origin) * self._speed
         return self._base
 
     def set_speed(self, speed: float) -> None:
-        """Continue from this moment at another speed, or stand (0); actions and sleepers keep their moments.
+        """Continue from now at another speed, or stop (0). Actions and sleepers keep their times.
 
-        If no event loop runs here, a clock that starts to run stays unarmed until the next `at`, `sleep_until`,
-        `set_speed` or `advance` inside an event loop.
+        If no event loop is running in this thread, a clock that starts to run stays unarmed until the next `at`,
+        `sleep_until`, `set_speed` or `advance` inside an event loop.
         """
         _checked(speed)
         self._base = self.now()
@@ -117,18 +117,18 @@ class Clock:
         self._arm()
 
     async def sleep_until(self, moment: float) -> None:
-        """Wait until the moment; return immediately if it has passed. Raises CancelledError if the clock is closed."""
+        """Wait until a time; return immediately if it has passed. Raises CancelledError if the clock is closed."""
         if moment <= self.now():
             return
         woken = asyncio.get_running_loop().create_future()
 
         def set_woken() -> None:
-            # The sleeper may have been cancelled between the call and its loop's next turn.
+            # The sleeper may have been cancelled between this call's scheduling and the loop's next turn.
             if not woken.done():
                 woken.set_result(None)
 
         async def wake() -> None:
-            # The clock may be advanced from another thread, and a future may only be set on its own loop.
+            # The clock may be advanced from another thread, but a future may be set only on its own loop.
             _call_on(woken.get_loop(), set_woken)
 
         entry = self._add(moment, wake)
@@ -138,20 +138,20 @@ class Clock:
                 await woken
         finally:
             self._sleepers.discard(woken)
-            # A cancelled sleeper must not keep `next_due` at its moment: virtual time would step to it for nothing.
+            # A cancelled sleeper must not determine `next_due`, or virtual time would step to its moment needlessly.
             if entry in self._due:
                 self._due.remove(entry)
                 heapq.heapify(self._due)
 
     def at(self, moment: float, action: Action) -> None:
-        """Schedule an action to run once, at a moment. Needs a running event loop unless the clock stands."""
+        """Schedule an action to run once, at a given time. Needs a running event loop unless the clock is stopped."""
         self._add(moment, action)
 
     def _add(self, moment: float, action: Action) -> Due:
         if math.isnan(moment):
-            raise ValueError(f"the moment of an action is {moment!r}; it must be a number of seconds since 1970")
+            raise ValueError(f"the time of an action is {moment!r}; allowed: a number of seconds since 1970")
         if self._runs and (self._loop is None or self._loop.is_closed()):
-            # Raises RuntimeError before the entry is added: without a loop it would never run, silently.
+            # Raises RuntimeError before the entry is added: without a loop, the entry would silently never run.
             asyncio.get_running_loop()
         entry = (moment, next(self._order), action)
         heapq.heappush(self._due, entry)
@@ -160,11 +160,11 @@ class Clock:
         return entry
 
     async def advance(self, seconds: float) -> None:
-        """Move forward, awaiting each action that falls due on the way, including actions that those add.
+        """Move forward, awaiting each action that becomes due, including actions that other actions add.
 
-        A running clock stands meanwhile and continues from the new moment. Overlapping advances add up; a nested one
-        (made by an action) has reached its goal when it returns. An exception of an action propagates, and the clock
-        stays at the moment of that action.
+        A running clock is stopped meanwhile and continues from the new time. Overlapping advances add up. A nested
+        advance (made by an action) has reached its goal when it returns. An action's exception propagates, and the
+        clock stays at the time of that action.
         """
         if not 0 <= seconds < math.inf:
             raise ValueError(f"cannot advance a clock by {seconds!r} seconds; allowed: finite numbers from 0")
@@ -173,7 +173,7 @@ class Clock:
             await self._step(goal)
 
     def step(self, moment: float) -> None:
-        """Move a standing clock to a moment, but not past the next due entry, and begin that entry if it is due.
+        """Move a stopped clock to a time, but not past the next due entry, and begin that entry if it is due.
 
         The entry becomes a task of the running event loop and is not awaited. If nothing is due, no loop is needed.
         """
@@ -194,7 +194,7 @@ class Clock:
         task.add_done_callback(self._tasks.discard)
 
     async def run_until_idle(self, most: float = 30 * 86_400.0) -> None:
-        """Advance until nothing waits, by at most `most` seconds."""
+        """Advance until no action or sleeper waits, by at most `most` seconds."""
         if not most >= 0:
             raise ValueError(f"'most' is {most!r}; allowed: numbers of seconds from 0")
         with self._stepping():
@@ -206,7 +206,7 @@ class Clock:
 
     @contextmanager
     def _stepping(self) -> Iterator[None]:
-        """Stop the clock for the length of an advance; it runs on when the last overlapping advance ends."""
+        """Stop the clock during an advance. It continues when the last overlapping advance ends."""
         if not self._advances:
             self._goal = self._base = self.now()
         self._advances += 1
@@ -220,19 +220,19 @@ class Clock:
 
     async def _step(self, goal: float) -> None:
         while True:
-            # One turn of the loop between two actions: tasks that the last one woke may add entries that are due first.
+            # Give the loop a turn between two actions, because tasks that an action woke may add earlier entries.
             await asyncio.sleep(0)
             if not self._due or self._due[0][0] > goal:
                 break
             moment, _, action = heapq.heappop(self._due)
-            # An entry may be due in the past, and a nested advance may already have gone further.
+            # An entry may be overdue, and a nested advance may already have moved the clock further.
             self._base = max(self._base, moment)
             await action()
         self._base = max(self._base, goal)
         await asyncio.sleep(0)
 
     def _arm(self) -> None:
-        """Arm the timer for the first entry, on the loop that has the timer already if that loop is still alive."""
+        """Arm the timer for the first entry, on the loop that already has the timer if that loop is still alive."""
         current, armed = _running_loop(), self._loop
         alive = armed is not None and not armed.is_closed() and (armed.is_running() or current is None)
         if armed is not None and alive and armed is not current:
@@ -249,7 +249,7 @@ class Clock:
             _call_on(loop, timer.cancel)
 
     def _fire(self) -> None:
-        """Start every due entry and arm the timer again; a timer that fires early or late does no harm."""
+        """Start every due entry and arm the timer again. A timer may fire early or late without harm."""
         if self._runs:
             now = self.now()
             while self._due and self._due[0][0] <= now:
@@ -257,7 +257,7 @@ class Clock:
         self._arm()
 
     def close(self) -> None:
-        """Drop every waiting action, and cancel running actions and sleepers."""
+        """Drop all waiting actions, and cancel running actions and sleepers."""
         self._disarm()
         self._due.clear()
         waiting: tuple[asyncio.Future[None], ...] = (*self._tasks, *self._sleepers)
@@ -266,16 +266,16 @@ class Clock:
 
 
 class RealClock(Clock):
-    """Real time, or a multiple of it, from the moment of construction."""
+    """Real time, or a multiple of it, from the time of construction."""
 
     def __init__(self, speed: float = 1.0) -> None:
         if not speed > 0:
-            raise ValueError(f"the speed of a real clock is {speed!r}; it must be greater than 0")
+            raise ValueError(f"the speed of a real clock is {speed!r}; allowed: greater than 0")
         super().__init__(time.time(), speed)
 
 
 class ManualClock(Clock):
-    """A clock that stands until it is advanced."""
+    """A clock that is stopped until it is advanced."""
 
     # 2026-01-01T00:00:00Z: fixed, so that ids and links that contain the time are the same in each run.
     def __init__(self, start: float = 1_767_225_600.0) -> None:
@@ -296,7 +296,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def _call_on(loop: asyncio.AbstractEventLoop, call: Callable[[], Any]) -> None:
-    """Call a function on an event loop: now if it is the running one, else in its next turn; never if closed."""
+    """Call a function on an event loop: now if the loop is the running one, else in its next turn; never if closed."""
     if loop is _running_loop():
         call()
     elif not loop.is_closed():

@@ -1,11 +1,10 @@
-"""Quiescence: whether a server has anything left to do at the present moment of its clock. Knows no jobs.
+"""Quiescence: whether a server has anything left to do at the current time of its clock. Knows nothing about jobs.
 
 In virtual time another thread moves the clock from one due moment to the next (`TimeStepper`). It may do so only when
 the server is *quiescent*: no request, callback or clock step is runnable, because each of them waits for a clock or for
-its peer. A step that comes too early does not fail, it falsifies: time jumps while a response is still on its way, the
-client's deadline passes before the client could read the response, and the suite reports a correct client for giving
-up. A step that comes too late only costs real time. So every doubt below is decided in favour of waiting, within a
-bound.
+its peer. A step that is too early gives a wrong result: time jumps while a response is in flight, the client's deadline
+passes before the client could read the response, and the suite reports that a correct client gave up. A step that is
+too late costs only real time. So when in doubt, the code below waits, within a bound.
 
 States of an activity
     An activity is one request, one action begun by a clock step, or one of the tasks of `together`. It exists while its
@@ -15,15 +14,15 @@ States of an activity
     thread, a file) leaves the activity busy, because it ends without help from outside.
 
 Invariants
-    * Each hold is released: `held` does so in a `finally`, and httpx reports each started response as complete or
-      failed. A leaked hold would declare a working request idle for good.
+    * Each hold is released: `held` releases it in a `finally`, and httpx reports each started response as complete or
+      failed. A leaked hold would make a working request count as idle permanently.
     * A request counts once, wherever it waits. `busy` counts activities without holds; it does not subtract holds from
-      requests. Otherwise a request that waits in two places would hide a request that works.
-    * A nested task counts by itself. Tasks inherit their parent's activity through a context variable, so the hold of
-      one would also cover its busy sibling. Deliveries that run side by side are therefore activities of their own
-      (`together`), and a task that only bounds the time of its sibling is not counted (`unheld`).
-    * Actions that are due now begin within the turn in which the request that added them ends, so that no turn
-      lies between in which nothing is busy.
+      requests. Otherwise, a request that waits in two places would hide a request that works.
+    * A nested task counts separately. Tasks inherit their parent's activity through a context variable, so the hold of
+      one task would also cover its busy sibling. Concurrent deliveries are therefore separate activities (`together`),
+      and a task that only bounds the time of its sibling is not counted (`unheld`).
+    * Actions that are due now begin in the same turn in which the request that added them ends, so that something is
+      busy in every turn.
 
 Why several turns
     asyncio does not expose its queue of ready callbacks. One callback that sees nothing busy proves little: bytes on a
@@ -33,7 +32,7 @@ Why several turns
     turns, since most work takes microseconds, and then polls every PAUSE_SECONDS, so as not to starve a worker thread.
 
 Bytes in socket buffers
-    A response that the application has sent is not a response that its client can read. Bytes wait in asyncio's write
+    The client may not yet be able to read a response that the application has sent. Bytes wait in asyncio's write
     buffer, or in the kernel's send queue (see socket_queue.py), and count as in flight until they are acknowledged. Two
     observations bound the wait. First, Linux delays the acknowledgement of unread bytes by some 40 ms, although on one
     machine they have arrived by then: after ACKNOWLEDGEMENT_POLLS polls only bytes *not sent* count. Second, bytes that
@@ -99,7 +98,7 @@ _CURRENT: ContextVar[Activity | None] = ContextVar("activity", default=None)
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Hold the current activity: it waits for a clock or for its peer while the context lasts."""
+    """Hold the current activity, which waits for a clock or its peer, within the context."""
     activity = _CURRENT.get()
     if activity is None:
         yield
@@ -139,7 +138,7 @@ def awaiting_response() -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
 
 
 async def together(*works: Coroutine[Any, Any, None]) -> None:
-    """Run coroutines concurrently, each as an activity of its own; the current activity is held meanwhile."""
+    """Run coroutines concurrently, each as a separate activity. The current activity is held meanwhile."""
     activity = _CURRENT.get()
     group = activity.group if activity is not None else None
 
@@ -152,7 +151,7 @@ async def together(*works: Coroutine[Any, Any, None]) -> None:
 
 
 class ActivityGroup:
-    """The activities of one kind that are under way."""
+    """The current activities of one kind."""
 
     def __init__(self) -> None:
         self._active: set[Activity] = set()
@@ -180,11 +179,11 @@ class SteppableClock(Protocol):
 
     @property
     def next_due(self) -> float | None:
-        """The moment of its next entry; None if nothing waits."""
+        """The time of the clock's next entry, or None if nothing waits."""
 
     @property
     def speed(self) -> float:
-        """The multiple of real time at which it runs; 0 if it stands."""
+        """The multiple of real time at which the clock runs, or 0 if it is stopped."""
 
     @property
     def working(self) -> int:
@@ -198,7 +197,7 @@ class SteppableClock(Protocol):
 
 
 class RequestTracker:
-    """ASGI middleware that counts the busy requests of an application; a request that waits for its client is held.
+    """ASGI middleware that counts an application's busy requests. A request that waits for its client is held.
 
     `loop` is the event loop of the last call. When a request ends, actions that are due on a followed clock begin.
     """
@@ -216,7 +215,7 @@ class RequestTracker:
         return self._requests.busy + sum(clock.working for clock in self._followed())
 
     def in_flight(self, *, unacknowledged_too: bool = True) -> bool:
-        """Whether bytes of a response have not reached their client, except bytes given up by `ignore_unread`.
+        """Whether bytes of a response have not reached their client, apart from those that `ignore_unread` noted.
 
         Without `unacknowledged_too`, bytes that were sent count as arrived.
         """
@@ -228,7 +227,7 @@ class RequestTracker:
 
     @property
     def bytes_in_flight(self) -> int:
-        """The number of bytes that no client has acknowledged, as far as the system counts them."""
+        """The number of bytes that clients have not acknowledged, as far as the OS reports it."""
         return sum(map(_in_flight, self._connections))
 
     def ignore_unread(self) -> None:
@@ -236,7 +235,7 @@ class RequestTracker:
         self._connections = {connection: _in_flight(connection) for connection in self._connections}
 
     def _remember(self, connection: Any) -> None:
-        """Keep a connection until it is closed, to count its bytes in flight."""
+        """Track a connection until it closes, so that its bytes in flight can be counted."""
         if connection in self._connections:
             return
         if len(self._connections) % FORGET_EVERY == 0:
@@ -249,7 +248,7 @@ class RequestTracker:
                 del self._connections[connection]
 
     def follow(self, clock: SteppableClock) -> None:
-        """Also count the actions that a clock has begun; a weak reference, since worlds come and go."""
+        """Also count the actions that a clock has begun. Keeps only a weak reference, since worlds are short-lived."""
         followed = self._followed()
         if clock not in followed:
             self._clocks = tuple(ref(one) for one in (*followed, clock))
@@ -287,7 +286,7 @@ class RequestTracker:
 
 
 class TimeStepper:
-    """The time of one world, moved from another thread, one step at a time, each after the server is quiescent.
+    """Moves the time of one world from another thread, step by step, each time after the server is quiescent.
 
     `trackers` are the applications that may work for this world; the world's own server is the first.
     """
@@ -302,20 +301,20 @@ class TimeStepper:
         return self._clock.now()
 
     def next_due(self) -> float | None:
-        """Return the moment of the clock's next entry; None if nothing waits."""
+        """Return the time of the clock's next entry, or None if nothing waits."""
         return self._clock.next_due
 
     def settle(self, ready: Callable[[], bool] | None = None) -> None:
         """Wait in real time until every server is quiescent and its bytes have arrived. Raises TimeoutError.
 
-        `ready` reports whether the client has something to read; if so, bytes in flight are not waited for.
+        `ready` reports whether the client has something to read. If it does, bytes in flight are not awaited.
         """
         for tracker in self._trackers:
             if tracker.loop is not None and not tracker.loop.is_closed():
                 _Settling(tracker, tracker.loop, ready).wait()
 
     def step(self, moment: float) -> None:
-        """Move the clock to a moment, but not past the next due entry; begin that entry and do not wait for its end."""
+        """Move the clock to a time, but not past the next due entry. Begin that entry without waiting for its end."""
         due = self._clock.next_due
         if due is None or due > moment:
             self._clock.step(moment)
@@ -339,7 +338,7 @@ class TimeStepper:
 
 
 class _Settling:
-    """One wait for the quiescence of a loop, made of callbacks on that loop; see the module's argument."""
+    """One wait until a loop is quiescent, implemented as callbacks on that loop (see the module's docstring)."""
 
     def __init__(
         self, tracker: RequestTracker, loop: asyncio.AbstractEventLoop, ready: Callable[[], bool] | None = None
@@ -392,11 +391,11 @@ class _Settling:
 
 
 def _in_flight(connection: Any) -> int:
-    """Return the bytes of a connection that the peer has not acknowledged, as far as the system counts them."""
+    """Return how many bytes of a connection the peer has not acknowledged, as far as the OS reports it."""
     buffered = int(connection.get_write_buffer_size())
     return buffered + unacknowledged(lambda: connection.get_extra_info("socket").fileno())
 
 
 def _not_sent(connection: Any) -> bool:
-    """Whether some bytes of a connection wait for room at the peer."""
+    """Whether bytes of a connection are unsent because the peer has no room."""
     return bool(connection.get_write_buffer_size() or not_sent(lambda: connection.get_extra_info("socket").fileno()))

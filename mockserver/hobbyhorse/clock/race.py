@@ -8,7 +8,7 @@ from typing import Any
 
 
 async def first_of(*waits: Coroutine[Any, Any, Any]) -> int:
-    """Return the index of the coroutine that ends first, and cancel the others. Raises its exception.
+    """Return the index of the first coroutine to end, and cancel the others. Raises that coroutine's exception.
 
     A coroutine that is cancelled from elsewhere counts as ended: a clock that is closed cancels its sleepers.
     """
@@ -28,6 +28,6 @@ async def first_of(*waits: Coroutine[Any, Any, Any]) -> int:
 
 
 async def client_gone(receive: Callable[[], Awaitable[MutableMapping[str, Any]]]) -> None:
-    """Return when the client of an ASGI connection has disconnected; discard everything it still sends."""
+    """Wait until the client of an ASGI connection has disconnected, discarding everything that it still sends."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,4 +1,4 @@
-"""How many bytes of a socket's send queue have not reached its peer, as the kernel counts them. Knows no event loop.
+"""Count the bytes of a socket's send queue that have not reached its peer, as the kernel reports them. No event loop.
 
 A TCP send queue holds two kinds of bytes: bytes sent and not yet acknowledged, and bytes not sent because the peer's
 receive window is full. Linux reports both for sockets, by `ioctl`: `TIOCOUTQ` (SIOCOUTQ) counts all of them,
@@ -26,7 +26,7 @@ NOT_SENT = 0x894B
 
 
 def unacknowledged(fileno: Callable[[], int]) -> int:
-    """Return the bytes that the peer has not acknowledged; 0 if the system does not count them.
+    """Return how many bytes the peer has not acknowledged, or 0 if the system does not report it.
 
     They may have arrived all the same: Linux delays the acknowledgement of bytes that are still unread by some 40 ms.
     """
@@ -34,7 +34,7 @@ def unacknowledged(fileno: Callable[[], int]) -> int:
 
 
 def not_sent(fileno: Callable[[], int]) -> int:
-    """Return the bytes that wait for room at the peer; `unacknowledged` on systems other than Linux."""
+    """Return how many bytes wait for room at the peer. On systems other than Linux, return `unacknowledged`."""
     return _queued(fileno, NOT_SENT) if sys.platform == "linux" else unacknowledged(fileno)
 
 

@@ -1,7 +1,7 @@
-"""Submissions for test cases: the documented request, made as cheap as the contract allows. No HTTP.
+"""Submissions for test cases: the documented request, as cheap as the contract allows. No HTTP.
 
-The documented example is the only body that is known to be acceptable, so each change to it is tried against the
-contract's own reader and dropped if the result would be refused.
+Only the documented example is known to be valid, so the contract's own reader tries each change to it, and a change
+that would be refused is dropped.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from hobbyhorse.contract.request import ValidRequest
 from hobbyhorse.contract.values import Contract, Model, Operation
 
 PROMPT_WORDS = "A horse gallops along the beach at low tide"
-# A long prompt where the contract documents no limit: long enough to be cut by a client that shortens prompts, short
-# enough for every provider whose limit is documented (5,000 characters).
+# Length of a long prompt if the contract documents no limit: long enough to be truncated by a client that shortens
+# prompts, short enough for every provider with a documented limit (5,000 characters).
 LONG_PROMPT_CHARACTERS = 2_000
-# Durations from 1 s are tried in turn until one is accepted: the search must end for a contract that accepts none.
+# Durations from 1 s are tried in order until one is accepted; this bound ends the search if the contract accepts none.
 MOST_ORDER_SECONDS = 60
-# Any fixed value: the same submission then makes the same video in every run.
+# Any fixed value, so that the same submission makes the same video in every run.
 SEED = 7
 
 
@@ -37,7 +37,7 @@ def documented_jobs(contract: Contract) -> Iterator[tuple[Operation, Model, Any]
 
 
 def order_for(contract: Contract, model: Model, *, mark: str = "", long: bool = False) -> dict[str, Any]:
-    """Return a body that orders the shortest and cheapest video of a model; its prompt ends with `mark`.
+    """Return a body that submits a model's shortest and cheapest video, with a prompt that ends with `mark`.
 
     With `long`, the prompt is as long as the contract allows. Raises LookupError if the contract has no example.
     """
@@ -51,7 +51,7 @@ def order_for(contract: Contract, model: Model, *, mark: str = "", long: bool = 
             body = better
     ending = f", {mark}" if mark else ""
     longest = model.prompt_limit.characters if model.prompt_limit else LONG_PROMPT_CHARACTERS
-    # The schema may have a limit of its own below the documented one: fall back to shorter prompts.
+    # The schema may have a lower limit than the documented one: fall back to shorter prompts.
     for length in (longest, LONG_PROMPT_CHARACTERS, LONG_PROMPT_CHARACTERS // 2) if long else (0,):
         words = PROMPT_WORDS if not long else (PROMPT_WORDS + ", ") * (length // len(PROMPT_WORDS) + 1)
         prompt = (words[: length - len(ending)] if long else words) + ending
@@ -65,7 +65,7 @@ def order_for(contract: Contract, model: Model, *, mark: str = "", long: bool = 
 
 
 def _preferences(contract: Contract, operation: Operation, model: Model, body: Any) -> Iterator[tuple[str, Any]]:
-    """Yield parameters that make a job cheap and reproducible; the caller drops any that is refused."""
+    """Yield parameters that make a job cheap and reproducible. The caller drops a parameter that is refused."""
     if model.price:
         yield "resolution", min(model.price, key=lambda tier: (model.price[tier], tier))
     for seconds in range(1, MOST_ORDER_SECONDS):
@@ -77,10 +77,10 @@ def _preferences(contract: Contract, operation: Operation, model: Model, body: A
 
 
 def _with(operation: Operation, model: Model, body: Any, name: str, value: Any) -> Any:
-    """Return a body with a parameter set; None if the model has no such parameter or this body no place for it."""
+    """Return a body with a parameter set, or None if the model or this body has no place for the parameter."""
     for inner in model.parameters.get(name, ()):
         pointer = (*operation.model_parameters.pointer, *inner)
-        # A place inside an object that the example does not have belongs to another form of the request.
+        # If the example lacks the enclosing object, the place belongs to another form of the request.
         if len(pointer) == 1 or resolve(body, pointer[:-1]) is not MISSING:
             return replaced(body, pointer, value)
     return None

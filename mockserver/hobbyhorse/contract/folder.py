@@ -1,4 +1,4 @@
-"""Reading a provider's folder into a Contract, or failing with one error that has file, place and reason."""
+"""Read a provider's folder into a Contract, or fail with one error that has the file, the place and the reason."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ from hobbyhorse.contract.values import (
     Variant,
 )
 
-# The deepest contract known is nested 20 deep; jsonschema_rs and json of the standard library follow a few hundred.
+# The deepest known contract has 20 levels; jsonschema_rs and the standard library's json support a few hundred.
 DEEPEST_DOCUMENT = 100
 
 # Format 1 named every situation, and listed assumptions by absolute pointers.
@@ -71,7 +71,7 @@ FORMAT = 2
 
 
 class ContractError(ValueError):
-    """A folder that cannot be read as a contract: the file, the place in it, and the reason."""
+    """A folder cannot be read as a contract. The message has the file, the place in the file, and the reason."""
 
     def __init__(self, path: Path, location: Iterable[str | int], reason: str) -> None:
         self.path = path
@@ -81,26 +81,26 @@ class ContractError(ValueError):
 
 
 def data_directory(name: str) -> Path:
-    """Return the project's own `contracts` or `fixtures`: in the installed package, else in the checkout."""
+    """Return the project's own `contracts` or `fixtures` directory in the installed package, else in the checkout."""
     package = Path(__file__).resolve().parent.parent
-    # A wheel has the data in the package; a checkout has it two folders up, where people read and edit it.
+    # In a wheel, the data is in the package; in a checkout, it is two folders up, where people read and edit it.
     installed = package / name
     return installed if installed.is_dir() else package.parent.parent / name
 
 
 def find_folders(directory: Path) -> list[Path]:
-    """Return the providers' folders of a directory, by name; each has a lifecycle.json."""
+    """Return a directory's provider folders (those with a lifecycle.json), sorted by name."""
     if (directory / LIFECYCLE).is_file():
         return [directory]
     return sorted(path.parent for path in directory.glob(f"*/{LIFECYCLE}"))
 
 
 def load_all(directory: Path | None = None, variants: Mapping[str, Sequence[str]] | None = None) -> list[Contract]:
-    """Load every provider of a directory (the project's own by default), with variants by provider.
+    """Load every provider of a directory (by default the project's own), applying the variants of each provider.
 
-    The shape of the project's own is not checked at every start: its tests have done that.
+    The shape of the project's own contracts is not checked here, because the tests check it.
     """
-    # The tests have checked the project's own contracts, and every command loads them at its start.
+    # Every command loads the project's own contracts when it starts, so skipping their check saves time.
     trusted = directory is None
     directory = directory or data_directory("contracts")
     chosen = dict(variants or {})
@@ -109,52 +109,52 @@ def load_all(directory: Path | None = None, variants: Mapping[str, Sequence[str]
         raise ContractError(directory, (), f"contains no contract; a contract is a folder with a {LIFECYCLE}")
     if unknown := sorted(set(chosen) - {folder.name for folder in folders}):
         known = ", ".join(folder.name for folder in folders)
-        raise ContractError(directory, (), f"no provider {unknown[0]!r}; there are {known}")
+        raise ContractError(directory, (), f"unknown provider {unknown[0]!r}; known: {known}")
     return [load(folder, chosen.get(folder.name, ()), trusted) for folder in folders]
 
 
 def load(folder: Path, variants: Sequence[str] = (), trusted: bool = False) -> Contract:
-    """Load one provider's folder. Raises ContractError with file, place and reason."""
+    """Load one provider's folder. Raises ContractError."""
     return build(folder, read_documents(folder), variants, trusted)
 
 
 def read_documents(folder: Path) -> dict[str, Any]:
-    """Read the files of a folder that make a contract, by name."""
+    """Return the documents of a contract's folder, by file name."""
     models = [f"models/{path.name}" for path in sorted(folder.glob("models/*.schema.json"))]
     return {name: _read_json(folder / name) for name in (OPENAPI, LIFECYCLE, *models)}
 
 
 def build(folder: Path, documents: Mapping[str, Any], variants: Sequence[str] = (), trusted: bool = False) -> Contract:
-    """Make a contract of a folder's documents; their shape is checked unless it is trusted. Raises ContractError."""
+    """Build a contract from a folder's documents, checking their shape unless `trusted`. Raises ContractError."""
     _refuse(folder, other_format(folder, documents))
     clean, marks, malformed = unmarked(documents)
     _refuse(folder, ((file, pointer, MALFORMED_MARK) for file, pointer in malformed))
     if not trusted:
         _refuse(folder, misshapen(clean))
         _refuse(folder, broken_references(_schema_documents(clean)))
-    # Variants come after completion, so that one can set a member that the file leaves out.
+    # Variants are applied after completion, so that a variant can set a member that the file leaves out.
     return build_whole(folder, complete(clean), marks, variants)
 
 
 def build_whole(
     folder: Path, documents: Mapping[str, Any], marks: Sequence[Mark] = (), variants: Sequence[str] = ()
 ) -> Contract:
-    """Make a contract of documents that leave nothing out and have no marks on them. Raises ContractError."""
+    """Build a contract from complete documents without marks. Raises ContractError."""
     if variants:
         documents = {**documents, LIFECYCLE: _vary(folder, documents[LIFECYCLE], variants)}
-        # A variant can set a value of any shape, and its author is not the author of the rest.
+        # A variant can set a value of any shape, so even a trusted contract's shape is checked again.
         _refuse(folder, misshapen(documents))
     return _Builder(folder, documents, marks).contract()
 
 
 FolderFault = tuple[str, tuple[str | int, ...], str]
-"""A file of the folder, a place in it, and the reason why it is wrong."""
+"""A file of the folder, a place in the file, and the reason why that place is wrong."""
 
-MALFORMED_MARK = "is neither the key of a reason nor an object from members to such keys"
+MALFORMED_MARK = "is neither the key of a reason nor an object that maps members to such keys"
 
 
 def other_format(folder: Path, documents: Mapping[str, Any]) -> Iterator[FolderFault]:
-    """Yield that a folder is of the format before this one, and how to rewrite it."""
+    """Yield a fault if a folder has format 1, with the command that rewrites it."""
     lifecycle = documents[LIFECYCLE]
     # Format 1 had no `format`; its assumptions, which it could not leave out, were a list.
     if isinstance(lifecycle, dict) and lifecycle.get("format", 1) == 1 and "assumptions" in lifecycle:
@@ -169,7 +169,7 @@ def _refuse(folder: Path, faults: Iterable[FolderFault]) -> None:
 
 
 def misshapen(documents: Mapping[str, Any]) -> Iterator[FolderFault]:
-    """Yield every place where openapi.json or lifecycle.json breaks its shape."""
+    """Yield every place where openapi.json or lifecycle.json violates its shape."""
     for file, shape in _shapes().items():
         for violation in shape_violations(shape, documents[file]):
             yield file, violation.location, violation.message
@@ -193,7 +193,7 @@ def _read_json(path: Path) -> Any:
     except orjson.JSONDecodeError as error:
         raise ContractError(path, (), f"is not valid JSON: {error}") from None
     if _depth(document) > DEEPEST_DOCUMENT:
-        raise ContractError(path, (), f"is nested {_depth(document)} deep; at most {DEEPEST_DOCUMENT}")
+        raise ContractError(path, (), f"has {_depth(document)} levels of nesting; allowed: at most {DEEPEST_DOCUMENT}")
     return document
 
 
@@ -216,13 +216,13 @@ def _vary(folder: Path, lifecycle: Any, variants: Sequence[str]) -> Any:
     for name in variants:
         if name not in known:
             allowed = ", ".join(known) or "none"
-            raise ContractError(folder / LIFECYCLE, ("variants",), f"no variant {name!r}; there are {allowed}")
+            raise ContractError(folder / LIFECYCLE, ("variants",), f"unknown variant {name!r}; known: {allowed}")
         for text, value in known[name]["set"].items():
             try:
                 pointer = parse_pointer(text)
-                # With a misspelt parent the variant would create a member that nothing reads.
+                # If the parent is misspelt, the variant would create a member that is never read.
                 if resolve(lifecycle, pointer[:-1]) is MISSING:
-                    raise ExpressionError(f"{text!r} does not exist; its parent must")
+                    raise ExpressionError(f"{text!r} has no parent; a variant can set only members of existing objects")
                 lifecycle = replaced(lifecycle, pointer, value)
             except ExpressionError as error:
                 raise ContractError(folder / LIFECYCLE, ("variants", name, "set", text), str(error)) from None
@@ -231,18 +231,18 @@ def _vary(folder: Path, lifecycle: Any, variants: Sequence[str]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Bound:
-    """The live places of an operation's responses and of its list's items."""
+    """The bound places of an operation's responses and of its list's items."""
 
     places: Sequence[Bound]
     items: Items | None = None
 
     def template(self, example: Any, failed: bool) -> Template:
-        """Return an example with its bound places; `failed` is whether it shows a failed job."""
+        """Return an example with its bound places. `failed` means that the example shows a failed job."""
         whole = [("items", None, self.items.at.pointer)] if self.items else []
         return Template(example, [*self._meant(failed), *whole])
 
     def _meant(self, failed: bool) -> list[Bound]:
-        """Return the bound places. If refusals and failed jobs share an error, only the one that is shown is bound."""
+        """Return the bound places. If an error has both a failed job's and a refusal's binding, only one applies."""
         at = {name: pointer for name, _, pointer in self.places}
         shared = [(error, refusal) for error, refusal in SHARED_ERRORS.items() if error in at and refusal in at]
         other = {refusal if failed else error for error, refusal in shared if at[error] == at[refusal]}
@@ -264,7 +264,7 @@ class _Builder:
         self.marks = marks
         self.openapi = documents[OPENAPI]
         self.lifecycle = documents[LIFECYCLE]
-        # jsonschema-rs would take `$schema` for the dialect of this document, which it is not.
+        # jsonschema-rs would read the document's `$schema` as its dialect.
         plain = {name: value for name, value in self.lifecycle.items() if name != "$schema"}
         self.schemas = Schemas({**documents, LIFECYCLE: plain})
 
@@ -273,21 +273,21 @@ class _Builder:
         return ContractError(self.folder / file, location, message)
 
     def place(self, text: str, location: Iterable[str | int]) -> Place:
-        """Read a runtime expression that stands at a place of lifecycle.json."""
+        """Parse a runtime expression from lifecycle.json; `location` is its place there, for an error."""
         try:
             return parse(text)
         except ExpressionError as error:
             raise self.fail(location, str(error)) from None
 
     def pointer(self, text: str, location: Iterable[str | int]) -> Pointer:
-        """Read a JSON Pointer that stands at a place of lifecycle.json."""
+        """Parse a JSON Pointer from lifecycle.json; `location` is its place there, for an error."""
         try:
             return parse_pointer(text)
         except ExpressionError as error:
             raise self.fail(location, str(error)) from None
 
     def contract(self) -> Contract:
-        """Build the whole."""
+        """Build the contract."""
         data = self.lifecycle
         graph = self.graph()
         return Contract(
@@ -316,11 +316,11 @@ class _Builder:
         )
 
     def assumptions(self) -> tuple[Assumption, ...]:
-        """Build the assumptions in the order of their reasons, each with the places that are marked with its key."""
+        """Build the assumptions in the order of their reasons, each with its marked places."""
         variants = self.lifecycle.get("variants", {})
         places: dict[str, list[str]] = {key: [] for key in self.lifecycle["assumptions"]}
         for mark in self.marks:
-            # An unknown reason is a problem that lint reports; it must not keep a contract from being read.
+            # Lint reports an unknown reason; the contract can be used nevertheless.
             if mark.reason in places:
                 places[mark.reason].append(address(mark.file, mark.pointer))
         return tuple(
@@ -348,7 +348,7 @@ class _Builder:
     def stage(self, name: str, location: Iterable[str | int]) -> str:
         """Return the name of a stage, and check that it exists."""
         if name not in self.lifecycle["stages"]:
-            raise self.fail(location, f"{name!r} is not a stage; there are {', '.join(self.lifecycle['stages'])}")
+            raise self.fail(location, f"unknown stage {name!r}; known: {', '.join(self.lifecycle['stages'])}")
         return name
 
     def hosts(self) -> tuple[str, ...]:
@@ -357,7 +357,7 @@ class _Builder:
         return tuple(url.split("//", 1)[1].split("/", 1)[0] for url in urls if "//" in url)
 
     def security(self) -> tuple[tuple[str, str, str], ...]:
-        """Return the accepted ways to give a key: (`header` or `query`, name, prefix before the key)."""
+        """Return the accepted ways to send a key, each as (`header` or `query`, name, prefix of the key)."""
         ways = []
         for name, spec in self.openapi.get("components", {}).get("securitySchemes", {}).items():
             if spec.get("type") == "http":
@@ -366,24 +366,24 @@ class _Builder:
                 ways.append((spec["in"], spec["name"].lower() if spec["in"] == "header" else spec["name"], ""))
             else:
                 at = ("components", "securitySchemes", name)
-                raise self.fail(at, "is neither http nor an apiKey in header or query", OPENAPI)
+                raise self.fail(at, "is not supported; allowed: http, or apiKey in header or query", OPENAPI)
         return tuple(ways)
 
     def found(self, operation_id: str, location: Iterable[str | int]) -> DeclaredOperation:
-        """Return the operation of an operationId, which may be a callback's."""
+        """Return the operation (possibly a callback's) with an operationId."""
         known = []
         for operation in declared_operations(self.openapi):
             if operation.spec.get("operationId") == operation_id:
                 return operation
             known.append(str(operation.spec.get("operationId")))
-        raise self.fail(location, f"no operationId {operation_id!r} in {OPENAPI}; there are {', '.join(known)}")
+        raise self.fail(location, f"no operationId {operation_id!r} in {OPENAPI}; known: {', '.join(known)}")
 
     def operation(self, role: str, spec: Mapping[str, Any]) -> Operation:
         """Build one role."""
         at = ("operations", role)
         found = self.found(spec["operationId"], (*at, "operationId"))
         parameters = self.parameters(found)
-        # An operation's null removes the binding of all operations; reading must not find a value there.
+        # An operation's null removes the common binding, so the value is neither read nor written.
         own = spec.get("bindings", {})
         common = {name: one for name, one in self.lifecycle.get("bindings", {}).items() if own.get(name, 0) is not None}
         bindings = {
@@ -393,7 +393,7 @@ class _Builder:
         items = self.items(spec.get("items"), (*at, "items"))
         if role in ("status", "result", "cancel") and _link(found.path, bindings) is None:
             raise self.fail((*at, "bindings"), "no $request.path place for 'job'; the job's id must be in the path")
-        # Situations share the bindings of their operation; each example decides which of them it shows.
+        # Situations share the bindings of their operation; those whose place is in the example apply.
         bound = _Bound(_bound(bindings.values()), items)
         situations = self.common_situations(found, bound)
         situations |= self.situations(spec["situations"], (*at, "situations"), found, bound)
@@ -416,7 +416,7 @@ class _Builder:
         )
 
     def form(self, spec: Mapping[str, Any], location: tuple[str | int, ...]) -> Form:
-        """Build another accepted form of a request."""
+        """Build an alternative form of a request."""
         at = (*location, "set")
         return Form(
             spec["name"],
@@ -425,7 +425,7 @@ class _Builder:
         )
 
     def parameters(self, found: DeclaredOperation) -> tuple[Parameter, ...]:
-        """Build the declared parameters of the path item and of the operation."""
+        """Build the parameters that the path item and the operation declare."""
         parameters = []
         for pointer, listed in (
             (("paths", found.path, "parameters"), found.item.get("parameters", ())),
@@ -449,13 +449,13 @@ class _Builder:
         return tuple(parameters)
 
     def body_schema(self, found: DeclaredOperation) -> str | None:
-        """Return the address of the schema of a JSON request body, or None."""
+        """Return the address of an operation's JSON request body schema, or None."""
         pointer = (*found.pointer, "requestBody", "content", "application/json", "schema")
         place = address(OPENAPI, pointer)
         return None if self.schemas.at(place) is MISSING else place
 
     def body_examples(self, found: DeclaredOperation) -> Mapping[str, Any]:
-        """Return the examples of request bodies, by name."""
+        """Return the examples of an operation's request body, by name."""
         content = found.spec.get("requestBody", {}).get("content", {}).get("application/json", {})
         return {name: example["value"] for name, example in content.get("examples", {}).items()}
 
@@ -476,13 +476,13 @@ class _Builder:
         return found
 
     def items(self, spec: Mapping[str, Any] | None, location: Pointer) -> Items | None:
-        """Build the bindings of a list's items; their places are relative to one item."""
+        """Build a list's items. The places of their bindings are relative to one item."""
         if spec is None:
             return None
         bindings = {}
         for name, place in spec.get("bindings", {}).items():
             if place is None:
-                continue  # a binding of the status operation that the items of this list do not have
+                continue  # null removes a binding that would be derived from the status operation
             pointer, form = (place["at"], place["as"]) if isinstance(place, dict) else (place, None)
             relative = Place("response", "body", pointer=self.pointer(pointer, (*location, "bindings", name)))
             bindings[name] = Binding(name, (), (relative,), form)
@@ -492,7 +492,7 @@ class _Builder:
         return Items(self.place(spec["at"], (*location, "at")), bindings, stages)
 
     def common_situations(self, found: DeclaredOperation, bound: _Bound) -> dict[str, Situation]:
-        """Build the situations of all operations whose example this operation's responses have."""
+        """Build the common situations whose examples are in this operation's responses."""
         common = {}
         for name, spec in self.lifecycle.get("situations", {}).items():
             content = json_content(self.openapi, found, spec.get("status", 0))
@@ -506,7 +506,7 @@ class _Builder:
         """Build an operation's own situations, and check that each example exists."""
         situations = {}
         for name, spec in specs.items():
-            # Completion leaves the status out rather than choosing one of several.
+            # Completion leaves the status out if there are several.
             if "status" not in spec:
                 raise self.fail((*location, name), self.no_status(found, spec["example"]))
             content = json_content(self.openapi, found, spec["status"])
@@ -522,13 +522,13 @@ class _Builder:
     def situation(
         self, name: str, spec: Mapping[str, Any], content: Pointer, bound: _Bound, location: Pointer
     ) -> Situation:
-        """Build one situation from the media type object that holds its example."""
+        """Build one situation from the media type object that contains its example."""
         example_at = (*content, "examples", spec["example"], "value")
         example = resolve(self.openapi, example_at)
         stages = frozenset(
             self.stage(stage, (*location, "stages", index)) for index, stage in enumerate(spec.get("stages", ()))
         )
-        # A provider may use one error object for refusals and failures; the stage tells which of them this is.
+        # A provider may use one error object for refusals and failed jobs; a stage of failure means a failed job.
         failed = any(self.lifecycle["stages"][stage]["class"] == "failure" for stage in stages)
         return Situation(
             name=name,
@@ -545,19 +545,24 @@ class _Builder:
         )
 
     def all_unrouted(self) -> dict[str, Situation]:
-        """Build the responses to requests that meet no operation."""
+        """Build the responses to requests that match no operation."""
         given = self.lifecycle["unrouted"]
         if "unknown_path" not in given:
-            message = (
-                "none of components/responses shows an example 'unknown_path'; a request to no operation needs one"
-            )
+            message = "no response has an example 'unknown_path'; add one, for requests that match no operation"
             raise self.fail(("components", "responses"), message, OPENAPI)
         return {name: self.unrouted(name, spec) for name, spec in given.items()}
 
     def unrouted(self, name: str, spec: Mapping[str, Any]) -> Situation:
-        """Build the response to a request that meets no operation."""
+        """Build the response to a request that matches no operation."""
         if "response" not in spec:
-            message = f"not exactly one of components/responses shows an example {spec['example']!r}; name the response"
+            count = sum(
+                has_example(self.openapi, ("components", "responses", one, *JSON_BODY), spec["example"])
+                for one in self.openapi.get("components", {}).get("responses", {})
+            )
+            message = (
+                f"expected exactly one response in components/responses with an example {spec['example']!r}, found "
+                f"{count}; set 'response'"
+            )
             raise self.fail(("unrouted", name), message)
         content = ("components", "responses", spec["response"], *JSON_BODY)
         if not has_example(self.openapi, content, spec["example"]):
@@ -566,11 +571,12 @@ class _Builder:
         return self.situation(name, spec, content, bound, ("unrouted", name))
 
     def callbacks(self, spec: Mapping[str, Any] | None) -> Callbacks | None:
-        """Build the callbacks; the provider sends their messages, so bound places are on the request side."""
+        """Build the callbacks. The provider sends their messages, so bound places are on the request side."""
         if spec is None:
             return None
         if "operationId" not in spec:
-            raise self.fail(("callbacks",), f"not exactly one operation is below the callbacks of submit in {OPENAPI}")
+            message = f"expected exactly one operation under the callbacks of submit in {OPENAPI}; set 'operationId'"
+            raise self.fail(("callbacks",), message)
         found = self.found(spec["operationId"], ("callbacks", "operationId"))
         bindings = self.bindings(spec["bindings"], ("callbacks", "bindings"))
         bound = _Bound(_bound(bindings.values(), side="request"))
@@ -600,35 +606,36 @@ class _Builder:
         )
 
     def no_status(self, found: DeclaredOperation, example: str) -> str:
-        """Return why an operation's situation has no status: no response shows its example, or several do."""
+        """Return why an operation's situation has no status: its example is in no response, or in several."""
         contents = {
             status: json_content(self.openapi, found, status) for status in found.spec.get("responses", {}) if status
         }
         showing = [one for one, at in contents.items() if at and has_example(self.openapi, at, example)]
         if showing:
-            return f"has no status; {found.spec['operationId']} shows {example!r} under {' and '.join(showing)}"
+            there = " and ".join(showing)
+            return f"has no status; {found.spec['operationId']} has {example!r} in {there}: set 'status'"
         known = [name for at in contents.values() if at for name in examples_at(self.openapi, at)]
         there = ", ".join(dict.fromkeys(known)) or "none"
-        return f"no response of {found.spec['operationId']} shows an example {example!r}; there: {there}"
+        return f"no response of {found.spec['operationId']} has an example {example!r}; known: {there}"
 
     def no_example(self, name: str, content: Pointer) -> str:
-        """Return that an example does not exist, and the names of the existing ones."""
+        """Return the message for an example that does not exist, with the names of the existing ones."""
         there = ", ".join(examples_at(self.openapi, content)) or "none"
-        return f"no example {name!r} at {OPENAPI}#{format_pointer(content)}; there: {there}"
+        return f"no example {name!r} at {OPENAPI}#{format_pointer(content)}; known: {there}"
 
     def idempotency(self, spec: Mapping[str, Any]) -> Idempotency:
-        """Build the policy for repeated keys."""
+        """Build the policy for repeated idempotency keys."""
         if spec["mode"] == "none":
             return Idempotency("none")
         if "key" not in spec:
-            raise self.fail(("idempotency",), f"mode {spec['mode']!r} needs the place of the key")
+            raise self.fail(("idempotency",), f"mode {spec['mode']!r} needs the place of the key; set 'key'")
         return Idempotency(spec["mode"], self.place(spec["key"], ("idempotency", "key")), spec.get("life", 86_400.0))
 
     def model(self, index: int, spec: Mapping[str, Any]) -> Model:
         """Build one model, with the defaults of its schema."""
         at = ("models", index)
         if "schema" not in spec:
-            raise self.fail(at, "names no schema; it may be left out only if models/ has one file")
+            raise self.fail(at, "has no 'schema'; it may be left out only if models/ contains exactly one file")
         try:
             schema = self.schemas.document(spec["schema"])
         except KeyError:
@@ -647,7 +654,7 @@ class _Builder:
                     raise self.fail(
                         (*at, "parameters", name), f"{spec['schema']} declares nothing at {format_pointer(place)!r}"
                     )
-                # A list of references has a place each; no single default could fill them.
+                # Reference pictures may have several places, which one default cannot fill.
                 if len(places) == 1 and isinstance(declared, dict) and "default" in declared:
                     defaults[name] = declared["default"]
         limit, images = spec.get("prompt_limit"), spec.get("images")
@@ -671,7 +678,7 @@ class _Builder:
             prompt_limit=limit
             and PromptLimit(
                 limit["characters"],
-                # A limit for Chinese above the general one still counts each character once.
+                # Even if the limit for Chinese is above the general limit, each character counts once.
                 max(1, limit["characters"] // limit.get("chinese", limit["characters"])),
                 limit["over"],
             ),
@@ -679,7 +686,7 @@ class _Builder:
         )
 
     def declared(self, schema: Any, file: str, pointer: Pointer) -> Any:
-        """Return the schema of a place in a model's parameters, or MISSING."""
+        """Return the schema that declares a place in a model's parameters, or MISSING."""
         for step in pointer:
             schema, file = self.schemas.deref(schema, file)
             if not isinstance(schema, dict):
@@ -693,7 +700,7 @@ class _Builder:
 
 
 def _pattern(path: str, parameters: Sequence[Parameter]) -> re.Pattern[str]:
-    """Return the regular expression of a path template, with one group for each parameter."""
+    """Compile a path template into a regular expression with one group for each parameter."""
     # Model ids contain slashes, which OpenAPI cannot express; x-multi-segment lets such a parameter match them.
     wide = {parameter.name for parameter in parameters if parameter.part == "path" and parameter.multi_segment}
     parts = re.split(r"\{([^}]+)\}", path)
@@ -704,7 +711,7 @@ def _pattern(path: str, parameters: Sequence[Parameter]) -> re.Pattern[str]:
 
 
 def path_names(path: str) -> list[str]:
-    """Return the parameters of a path template in order: the groups of its pattern."""
+    """Return the names of a path template's parameters, in order."""
     return re.findall(r"\{([^}]+)\}", path)
 
 

@@ -1,4 +1,4 @@
-"""Wire formats of timestamps, money and durations: each is a pair of functions, one writes and one reads."""
+"""Wire formats of timestamps, money and durations: each is a pair of functions, one to write and one to read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A value's JSON representation; `read` raises ValueError for a value that `write` could not have produced."""
+    """A value's JSON representation. `read` raises ValueError for a value that `write` cannot produce."""
 
     write: Callable[[Any], Any]
     read: Callable[[Any], Any]
@@ -47,7 +47,7 @@ def _read_rfc3339(text: Any) -> float:
         raise ValueError(f"{text!r} is not a date-time; expected a string such as 2026-04-28T10:00:00.000Z")
     # Python 3.10's fromisoformat does not accept "Z".
     moment = datetime.fromisoformat(text.removesuffix("Z") + "+00:00" if text.endswith("Z") else text)
-    # A date without an offset is UTC, never the zone of the machine that reads it.
+    # A date without an offset is in UTC, never in the local time zone.
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
@@ -75,7 +75,7 @@ FORMATS: Mapping[str, Format] = {
 def format_for(name: str | None, example: Any) -> Format | None:
     """Return the format of a binding, or None without a name.
 
-    `rfc3339` has two spellings of UTC, `Z` and `+00:00`; the contract's example decides which one is written.
+    `rfc3339` has two spellings of UTC, `Z` and `+00:00`; it is written as in the contract's example.
     """
     if name == "rfc3339" and isinstance(example, str) and example.endswith("Z"):
         return FORMATS["rfc3339_z"]

@@ -1,17 +1,17 @@
-"""Hypothesis strategies of JSON values that satisfy a contract's schema. No HTTP, no contract but its `Schemas`.
+"""Hypothesis strategies for JSON values that satisfy a contract's schema. Of a contract, it knows only the `Schemas`.
 
-Supports the keywords that contracts may use (contracts/README.md) and refuses any other with UnusableSchema: a keyword
-that is ignored would produce invalid values. The steps:
+Supports the keywords that contracts may use (contracts/README.md) and raises UnusableSchema for any other, because
+ignoring a keyword would produce invalid values. The steps:
 
-1. A schema is expanded into `Shape`s, conjunctions of plain schemas. `$ref` adds a schema that must hold as well, and
-   each `anyOf` branch gives a shape of its own.
-2. A conjunction is solved keyword by keyword: the greatest minimum, the least maximum, the intersection of types. Only
-   patterns are filtered; the first one generates and the others test.
+1. A schema is expanded into `Shape`s, conjunctions of plain schemas. `$ref` adds a schema to the conjunction, and each
+   `anyOf` branch becomes a separate shape.
+2. A conjunction is solved keyword by keyword: the largest minimum, the smallest maximum, the intersection of types.
+   Only patterns need filtering: the first pattern generates strings, and the others filter them.
 3. Impossible schemas are detected before anything is drawn (`possible`), because a strategy that filters everything out
    fails with a message about Hypothesis and not about the schema.
 
-Strategies are deferred and kept by address, so recursive schemas work. Simple values come first in every union: they
-are what Hypothesis shrinks to.
+Strategies are deferred and cached by address, so recursive schemas work. Every union begins with simple values, because
+Hypothesis shrinks towards the first alternative.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ ASSERTIONS = frozenset(
 ANNOTATIONS = frozenset(("$schema", "$id", "title", "description", "default", "example", "examples", "format"))
 
 JSON_KINDS = ("null", "boolean", "integer", "fraction", "string", "array", "object")
-"""The kinds of JSON values, simplest first; JSON Schema's `number` is `integer` or `fraction`."""
+"""The kinds of JSON values, simplest first. JSON Schema's `number` is either `integer` or `fraction`."""
 
-# Integers beyond this are not exact in readers that use doubles (RFC 8259, 6). For schemas without their own bound.
+# The bound for schemas without a bound: larger integers are not exact in readers that use doubles (RFC 8259, 6).
 LARGEST_INTEGER = 2**53 - 1
 
-# Fractions are drawn within this distance of their only bound, or of 0: far enough for every documented quantity, near
-# enough that they are not all whole numbers, as large doubles are.
+# Fractions are drawn within this distance of their only bound, or of 0. It covers every documented quantity, and
+# doubles of this size still have fractional digits.
 MOST_FRACTION = 1_000_000.0
-# Characters and items of strings and arrays that are not at a bound: enough for variety, small enough that a failing
+# Maximum lengths of strings and arrays that are not at a bound: enough for variety, and short enough that a failing
 # example is readable.
 USUAL_LENGTH = 20
-USUAL_ITEMS = 4  # four items are enough for first, last and two between
+USUAL_ITEMS = 4  # a first, a last and two items between
 
-# Scripts that break naive code: Chinese (traditional, simplified, and outside of the basic plane), emoji of several
-# code points, combining accents, right-to-left text and its override.
+# Scripts that break naive code: Chinese (traditional, simplified, and outside the basic plane), emoji of several code
+# points, combining accents, right-to-left text and its override.
 CHINESE_AND_EMOJI = "骏马在雪地上奔跑，尾随其后。駿馬𠮷🐎🏇🏽👩‍🚀🇨🇳é́ß\u202eا"
 TEXT = (
     st.text("abcdefghijklmnopqrstuvwxyz ABC019'\"\\/<&", max_size=USUAL_LENGTH)
@@ -72,12 +72,12 @@ Strategy = st.SearchStrategy[Any]
 
 
 class UnusableSchema(ValueError):
-    """A schema for which no values can be generated; the message begins with its address."""
+    """A schema for which no values can be generated. The message begins with the schema's address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One alternative of a schema: a conjunction of plain schemas with their addresses; no `$ref`, no `anyOf`."""
+    """One alternative of a schema: a conjunction of plain schemas with their addresses, without `$ref` and `anyOf`."""
 
     parts: tuple[Part, ...]
 
@@ -99,7 +99,7 @@ class Shape:
         return Shape((*self.parts, ("", {keyword: value})))
 
     def bounds(self, least: str, most: str) -> tuple[Any, Any]:
-        """Return the narrowest interval of a lower and an upper bound keyword; None is unbounded."""
+        """Return the narrowest interval of a lower and an upper bound keyword. None means unbounded."""
         return max(self.values_of(least), default=None), min(self.values_of(most), default=None)
 
     @property
@@ -142,8 +142,8 @@ class Shape:
         return tuple(f"{at}/items" for at, schema in self.parts if "items" in schema)
 
     def member(self, name: str) -> Parts:
-        """Return the schemas of the member of a name, declared or not."""
-        # Part by part: `additionalProperties` is about the members that the `properties` beside it do not declare.
+        """Return the schemas of the member with a name, declared or not."""
+        # Part by part, because `additionalProperties` applies to members that `properties` of the same part lacks.
         parts = []
         for at, schema in self.parts:
             if name in schema.get("properties", {}):
@@ -153,7 +153,7 @@ class Shape:
         return tuple(parts)
 
     def admits(self, value: Any) -> bool:
-        """Whether a string satisfies the length bounds and patterns, or a number its bounds."""
+        """Whether a string satisfies the length bounds and patterns, or a number satisfies the bounds."""
         if not isinstance(value, str):
             return _within(value, *self.bounds("minimum", "maximum"))
         return _within(len(value), *self.bounds("minLength", "maxLength")) and all(
@@ -163,21 +163,21 @@ class Shape:
 
 @cache
 def python_pattern(text: str) -> re.Pattern[str]:
-    r"""Compile a pattern of JSON Schema (ECMA-262): `$` matches only at the very end, `\d` and `\w` are ASCII."""
-    # Python's `$` also matches before a final newline. Escapes and character classes are skipped: `\$` and `[$]` are
-    # dollar signs.
+    r"""Compile a JSON Schema pattern (ECMA-262), in which `$` matches only at the very end, and `\d` and `\w` ASCII."""
+    # Python's `$` also matches before a final newline. Escapes and character classes are skipped, because `\$` and
+    # `[$]` are dollar signs.
     ends = re.sub(r"\\.|\[(?:\\.|[^\]\\])*\]|\$", lambda found: r"\Z" if found[0] == "$" else found[0], text)
     return re.compile(ends, re.ASCII)
 
 
 def values(schemas: Schemas, address: str, *, undeclared: bool = False, whole_floats: bool = False) -> Strategy:
-    """Return a strategy of JSON values that satisfy the schema at an address (`file.json#/pointer`).
+    """Return a strategy for JSON values that satisfy the schema at an address (`file.json#/pointer`).
 
-    `undeclared` adds undeclared members where they are allowed; an object without declared members has some anyway.
-    `whole_floats` writes some integers as 5.0, which JSON Schema counts as integers. Raises UnusableSchema.
+    `undeclared` adds undeclared members if they are allowed; an object without declared members always gets some.
+    `whole_floats` writes some integers as 5.0, which JSON Schema considers integers. Raises UnusableSchema.
     """
     generator = Generator(schemas, undeclared=undeclared, whole_floats=whole_floats)
-    # Expands every nested schema now: an unsupported keyword must raise here, not when it is first drawn.
+    # Expand every nested schema now, so that an unsupported keyword raises here and not during drawing.
     generator.below((address,))
     if not generator.possible((address,)):
         raise UnusableSchema(f"{address}: no value satisfies this schema")
@@ -185,7 +185,7 @@ def values(schemas: Schemas, address: str, *, undeclared: bool = False, whole_fl
 
 
 class Generator:
-    """Strategies for the schemas of one folder; each is created when it is first drawn from, and kept."""
+    """Strategies for the schemas of one folder. Each strategy is created on first use and cached."""
 
     def __init__(self, schemas: Schemas, *, undeclared: bool = False, whole_floats: bool = False) -> None:
         self.schemas = schemas
@@ -214,7 +214,7 @@ class Generator:
         return shapes
 
     def below(self, parts: Parts) -> set[Parts]:
-        """Return the conjunctions of all nested values; `parts` is among them only if the schema is recursive."""
+        """Return the conjunctions of all nested values. They include `parts` only if the schema is recursive."""
         waiting, seen = [parts], set[Parts]()
         while waiting:
             for shape in self.shapes(waiting.pop()):
@@ -225,7 +225,7 @@ class Generator:
         return seen
 
     def _alternatives(self, at: str, trail: tuple[str, ...]) -> list[tuple[Part, ...]]:
-        """Return the alternatives of one schema: its keywords with the `$ref`'s and one `anyOf` branch's."""
+        """Return the alternatives of one schema: its keywords plus those of `$ref` and of one `anyOf` branch."""
         if at in trail:
             raise UnusableSchema(f"{at}: refers to itself")
         schema = self._read(at)
@@ -252,7 +252,7 @@ class Generator:
         for name in schema if isinstance(schema, dict) else ():
             if name not in ASSERTIONS | ANNOTATIONS:
                 allowed = ", ".join(sorted(ASSERTIONS))
-                raise UnusableSchema(f"{at}: keyword {name!r}; allowed: {allowed}; see contracts/README.md")
+                raise UnusableSchema(f"{at}: unknown keyword {name!r}; allowed: {allowed}; see contracts/README.md")
         if isinstance(schema, dict) and "pattern" in schema:
             try:
                 python_pattern(schema["pattern"])
@@ -261,19 +261,19 @@ class Generator:
         return schema
 
     def choices(self, shape: Shape) -> list[Any]:
-        """Return the values of `enum` or `const` that satisfy all other keywords, too."""
+        """Return the values of `enum` or `const` that also satisfy all other keywords."""
         named = [*shape.values_of("enum"), *([value] for value in shape.values_of("const"))]
         validators = [self.schemas.validator(at) for at, _ in shape.parts if at]
         return [value for value in named[0] if all(validator.is_valid(value) for validator in validators)]
 
     def possible(self, parts: Parts, trail: frozenset[Parts] = frozenset()) -> bool:
-        """Whether any value satisfies a conjunction; `trail` are the enclosing ones."""
+        """Whether any value satisfies a conjunction. `trail` contains the enclosing conjunctions."""
         if parts in trail:  # a value that must contain a value of its own schema would be infinite
             return False
         return any(self.possible_kinds(shape, trail | {parts}) for shape in self.shapes(parts))
 
     def possible_kinds(self, shape: Shape, trail: frozenset[Parts] = frozenset()) -> list[str]:
-        """Return the kinds of which a value of this shape exists."""
+        """Return the kinds for which a value of this shape exists."""
         if shape.limited:
             return shape.kinds if self.choices(shape) else []
         return [kind for kind in shape.kinds if self._possible(shape, kind, trail)]
@@ -296,25 +296,25 @@ class Generator:
     # ---- values
 
     def at(self, parts: Parts) -> Strategy:
-        """Return a strategy of values that satisfy a conjunction."""
-        # Deferred: a recursive schema needs its own strategy while that is being built.
+        """Return a strategy for values that satisfy a conjunction."""
+        # Deferred, because a recursive schema refers to its own strategy while that strategy is being built.
         if (strategy := self._strategies.get(parts)) is None:
             strategy = st.deferred(lambda: st.one_of([self.of(shape) for shape in self.shapes(parts)]))
             self._strategies[parts] = strategy
         return strategy
 
     def of(self, shape: Shape, kinds: Collection[str] = JSON_KINDS) -> Strategy:
-        """Return a strategy of values of one shape; without `enum` or `const`, only of some `kinds`."""
+        """Return a strategy for values of one shape. Without `enum` or `const`, only values of `kinds` are drawn."""
         if not shape.limited:
             return st.one_of([self._by_kind[kind](shape) for kind in self.possible_kinds(shape) if kind in kinds])
         choices = self.choices(shape)
         if self._whole_floats:
             choices += [float(value) for value in choices if type(value) is int and abs(value) <= LARGEST_INTEGER]
-        # Copies: a caller that changes a drawn object must not change the schema.
+        # Copied, so that a caller that changes a drawn object does not change the schema.
         return st.sampled_from(choices).map(copy.deepcopy) if choices else st.nothing()
 
     def integer(self, shape: Shape) -> Strategy:
-        """Return integers; the bounds themselves are drawn often."""
+        """Return a strategy for integers that often draws the bounds themselves."""
         least, most = _whole(shape)
         edges = [bound for bound in (least, most) if bound is not None]
         least = min((-LARGEST_INTEGER, *edges)) if least is None else least
@@ -327,7 +327,7 @@ class Generator:
         return found
 
     def fraction(self, shape: Shape) -> Strategy:
-        """Return numbers that are not integers."""
+        """Return a strategy for numbers that are not integers."""
         least, most = shape.bounds("minimum", "maximum")
         edges = [float(bound) for bound in (least, most) if bound is not None and not float(bound).is_integer()]
         least = min(0, most or 0) - MOST_FRACTION if least is None else least
@@ -336,13 +336,13 @@ class Generator:
         return found | st.sampled_from(edges) if edges else found
 
     def string(self, shape: Shape) -> Strategy:
-        """Return strings, some of exactly the minimum and the maximum length."""
+        """Return a strategy for strings, some of exactly the minimum or maximum length."""
         least, most = shape.bounds("minLength", "maxLength")
         patterns = shape.patterns
         text = st.from_regex(patterns[0], alphabet=PRINTABLE) if patterns else TEXT
 
         def fit(text: str, least: int, most: int | None) -> str:
-            # Cut, or repeat the last character: cheaper than filtering by length, and most patterns still match.
+            # Truncate, or repeat the last character: cheaper than filtering by length, and most patterns still match.
             fitted = text[:most] + (text[-1:] or "0") * (least - len(text))
             return fitted if shape.admits(fitted) else text
 
@@ -353,7 +353,7 @@ class Generator:
         return usual | st.builds(lambda text, length: fit(text, length, length), usual, st.sampled_from(edges))
 
     def array(self, shape: Shape, first: Strategy | None = None) -> Strategy:
-        """Return arrays, some of exactly the minimum and the maximum length; `first` is the strategy of item 0."""
+        """Return a strategy for arrays, some of the minimum or maximum length. `first` is the strategy of item 0."""
         low, high = shape.bounds("minItems", "maxItems")
         given = [] if first is None else [first]
         least = max(0, (low or 0) - len(given))
@@ -361,7 +361,7 @@ class Generator:
         if not self.possible(shape.items):
             most = 0
         item = self.at(shape.items)
-        # Recursive items branch at most once beyond the minimum: with four each, trees exceed Hypothesis's buffer.
+        # Recursive items get at most one item beyond the minimum: with four each, trees exceed Hypothesis's buffer.
         usual = 1 if shape.items and shape.items in self.below(shape.items) else USUAL_ITEMS
         rest = _lists(item, least, min(most, least + usual))
         if high is not None and most > least + usual:
@@ -371,7 +371,7 @@ class Generator:
     def object(
         self, shape: Shape, given: Mapping[str, Strategy] | None = None, without: frozenset[str] = frozenset()
     ) -> Strategy:
-        """Return objects; `given` members are always present with their own strategies, `without` members never."""
+        """Return a strategy for objects that always have the `given` members and never the `without` members."""
         given = dict(given or {})
         must = {name: self.at(shape.member(name)) for name in shape.required if name not in without} | given
         free = [name for name in shape.declared if name not in must and name not in without]
@@ -395,7 +395,7 @@ def fresh_name(shape: Shape) -> str:
 
 
 def _whole(shape: Shape) -> tuple[int | None, int | None]:
-    """Return the bounds of the integers between `minimum` and `maximum`, which may be fractions."""
+    """Return the integer bounds within `minimum` and `maximum`, which may be fractions."""
     least, most = shape.bounds("minimum", "maximum")
     return None if least is None else math.ceil(least), None if most is None else math.floor(most)
 
@@ -409,10 +409,10 @@ def _within(value: float, least: float | None, most: float | None) -> bool:
 
 
 def _lists(item: Strategy, least: int, most: int) -> Strategy:
-    """Return a strategy of lists of `least` to `most` items."""
+    """Return a strategy for lists of `least` to `most` items."""
     if most == 0:
         return st.builds(list)
-    # Hypothesis limits the data of one example: long lists repeat a few drawn items.
+    # Hypothesis limits the data of one example, so long lists repeat a few drawn items.
     if least <= 2 * USUAL_ITEMS:
         return st.lists(item, min_size=least, max_size=most)
     few = st.lists(item, min_size=1, max_size=USUAL_ITEMS)

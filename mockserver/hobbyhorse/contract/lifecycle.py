@@ -1,14 +1,14 @@
 """The state machine of a job, and timelines through it. No contract format, no HTTP, no clock.
 
-A `Graph` has the legal transitions between stages. A `Timeline` is one job's planned way through the graph: the moments
+A `Graph` has the legal transitions between stages. A `Timeline` is one job's planned path through the graph: the times
 at which its stages begin. A job has no timers; its stage is computed from its timeline and the current time. So every
-change of plan (cancelled, failed, ended early) replaces the timeline, and three invariants must hold for each one:
+change of plan (cancelled, failed, ended early) replaces the timeline, and every timeline has three invariants:
 
-* it begins in the initial stage, and each step is a transition of the graph: a client never sees an illegal one;
-* its moments ascend, so that a later poll never returns an earlier stage;
-* steps up to now never change, so that two polls of the same moment agree.
+* it begins in the initial stage, and each step is a transition of the graph, so a client never sees an illegal one;
+* its times ascend, so a later poll never returns an earlier stage;
+* steps up to now never change, so two polls at the same time agree.
 
-`lay` makes the first timeline, `cut` ends one now, `reroute` changes the stage in which it ends.
+`lay` makes the first timeline, `cut` ends a timeline now, `reroute` changes the stage in which it ends.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from itertools import takewhile
 TERMINAL = frozenset({"success", "failure", "cancelled", "expired"})
 
 Timeline = tuple[tuple[float, str], ...]
-"""(moment, stage that begins then) pairs in ascending order; moments are seconds on the job's clock."""
+"""Pairs of a time and the stage that begins then, in ascending order. Times are seconds on the job's clock."""
 
 Lasting = Callable[["Stage"], float]
 """Return how many seconds a job stays in a stage."""
 
 
 class LifecycleError(ValueError):
-    """An unreachable stage, or a transition that the graph does not have."""
+    """A stage is unreachable, or the graph does not have a transition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Graph:
         return iter(self.stages.values())
 
     def terminals(self) -> tuple[Stage, ...]:
-        """Return the stages that end a job."""
+        """Return the terminal stages."""
         return tuple(stage for stage in self if stage.terminal)
 
     def ending(self, kind: str) -> Stage | None:
@@ -68,25 +68,25 @@ class Graph:
         return next((stage for stage in self if stage.kind == kind), None)
 
     def path(self, start: str, end: str | None = None) -> tuple[str, ...]:
-        """Return the stages from `start` to `end`, both included; without `end`, the path of a successful job.
+        """Return the stages from `start` to `end`, both included, or without `end` the path of a successful job.
 
         The path follows the preferred transitions as long as it can, so that a failing job fails late. Raises
         LifecycleError if `end` cannot be reached.
         """
         happy = [start]
         while following := self._preferred(happy[-1]):
-            if following in happy:  # a loop, such as a retry: no stage is visited twice
+            if following in happy:  # a loop, such as a retry; the path visits no stage twice
                 break
             happy.append(following)
         if end is None or end in happy:
             return tuple(happy if end is None else happy[: happy.index(end) + 1])
         # Leave the happy path at the latest stage from which `end` can be reached: a client must handle a job that
-        # fails after it has been running, and an early failure would not test that.
+        # fails while running, and an early failure would not test that.
         for length in range(len(happy), 0, -1):
             detour = self._shortest(happy[length - 1], end)
             if detour:
                 return (*happy[: length - 1], *detour)
-        raise LifecycleError(f"no path from {start!r} to {end!r}; from {start!r} allowed: {list(self[start].next)}")
+        raise LifecycleError(f"no path from {start!r} to {end!r}; allowed from {start!r}: {list(self[start].next)}")
 
     def leads_to(self, before: str, after: str) -> bool:
         """Whether a job can get from one stage to another by any number of transitions, including none."""
@@ -111,7 +111,7 @@ class Graph:
 
 
 def lay(graph: Graph, start: float, lasting: Lasting, end: str | None = None) -> Timeline:
-    """Plan the timeline of a job that is accepted at `start` and ends in the stage `end`, by default successfully."""
+    """Plan the timeline of a job that is accepted at `start` and ends in the stage `end` (by default, a success)."""
     moment = start
     timeline = []
     for name in graph.path(graph.initial, end):
@@ -121,8 +121,8 @@ def lay(graph: Graph, start: float, lasting: Lasting, end: str | None = None) ->
 
 
 def stage_at(timeline: Timeline, now: float) -> str:
-    """Return the stage at a moment; before the timeline begins, the initial stage."""
-    # Latest first: of two stages with the same moment (a stage of no duration) the later one counts.
+    """Return the stage at time `now`, or the initial stage before the timeline begins."""
+    # Latest first: if two stages begin at the same time (the first has no duration), the later one counts.
     for moment, name in reversed(timeline):
         if moment <= now:
             return name
@@ -130,7 +130,7 @@ def stage_at(timeline: Timeline, now: float) -> str:
 
 
 def cut(graph: Graph, timeline: Timeline, now: float, stage: str) -> Timeline:
-    """Return the timeline with everything after `now` replaced by a transition to `stage` now.
+    """Return the timeline with all steps after `now` replaced by a transition to `stage` at `now`.
 
     Raises LifecycleError if the graph does not have that transition.
     """
@@ -138,15 +138,15 @@ def cut(graph: Graph, timeline: Timeline, now: float, stage: str) -> Timeline:
     if stage not in graph[current].next:
         raise LifecycleError(f"no transition from {current!r} to {stage!r}; allowed: {list(graph[current].next)}")
     past = tuple(step for step in timeline if step[0] <= now)
-    # Before its first moment a timeline has no past: keep the initial stage, or it would begin with `stage`.
+    # Before its first step, a timeline has no past: keep the initial stage, or the timeline would begin with `stage`.
     return (*(past or timeline[:1]), (now, stage))
 
 
 def reroute(graph: Graph, timeline: Timeline, moment: float, end: str) -> Timeline:
-    """Return the timeline of a job that ends in another stage than planned, at a moment not before the planned end.
+    """Return the timeline of a job that ends in another stage than planned, and not before the planned end.
 
-    The common beginning of both paths keeps its moments. The rest of the new path begins at `moment`: it cannot be in
-    the past, where polls have already seen other stages.
+    The common beginning of both paths keeps its times. The rest of the new path begins at `moment`, because it cannot
+    be in the past, where polls have already returned other stages.
     """
     path = graph.path(graph.initial, end)[:-1]
     both = zip(timeline, path, strict=False)

@@ -1,4 +1,4 @@
-"""Lint: checks a folder against every requirement of contracts/README.md, by a table of checks."""
+"""Lint: check a folder against every requirement of contracts/README.md, with a table of checks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DOCUMENT_CHECKS: tuple[DocumentCheck, ...] = (
     documents.usable_schemas,
     documents.used_models,
 )
-"""Checks of the files; a contract cannot be built of them yet."""
+"""Checks of the files, which must pass before a contract can be built from them."""
 
 CHECKS: tuple[ContractCheck, ...] = (
     examples.servers,
@@ -94,33 +94,33 @@ CHECKS: tuple[ContractCheck, ...] = (
     terms.variants,
     terms.clients,
 )
-"""Checks of a contract, with each of its variants."""
+"""Checks of a contract and of each of its variants."""
 
 
 def lint_directory(directory: Path | None = None) -> tuple[list[Path], list[Problem]]:
-    """Lint every provider's folder of a directory; return the folders and their problems."""
+    """Lint every provider's folder in a directory; return the folders and their problems."""
     directory = directory or data_directory("contracts")
     folders = find_folders(directory)
     if not folders:
         return [], [Problem(directory, "", f"contains no contract; a contract is a folder with a {LIFECYCLE}")]
     problems = [problem for folder in folders for problem in lint(folder)]
-    # The hosts of a folder can be read only if it has no other problem.
+    # A folder with other problems may not load, so its hosts cannot be read.
     return folders, problems or list(_shared_hosts(folders))
 
 
 def _shared_hosts(folders: list[Path]) -> Iterator[Problem]:
-    """Yield every host that several providers claim; a request to it could be for any of them."""
+    """Yield a problem for every host of several providers: a request to that host would be ambiguous."""
     seen: dict[str, str] = {}
     for folder in folders:
         for host in load(folder).hosts:
             if host in seen:
-                message = f"the host {host!r} already belongs to {seen[host]!r}; a host belongs to one provider"
+                message = f"the host {host!r} already belongs to {seen[host]!r}; use a host of this provider only"
                 yield Problem(folder / OPENAPI, "/servers", message)
             seen[host] = folder.name
 
 
 def lint(folder: Path) -> list[Problem]:
-    """Lint one folder, with each of its variants."""
+    """Lint one folder, including each variant."""
     try:
         return lint_documents(Documents(folder, read_documents(folder)))
     except ContractError as error:
@@ -128,12 +128,12 @@ def lint(folder: Path) -> list[Problem]:
 
 
 def lint_documents(found: Documents) -> list[Problem]:
-    """Lint the documents of one folder; a problem of one variant only says so."""
+    """Lint the documents of one folder. The message of a problem in only one variant names that variant."""
     if older := list(other_format(found.folder, found.files)):
         return [Problem(found.folder / file, format_pointer(tuple(map(str, at))), reason) for file, at, reason in older]
     clean, marks, malformed = unmarked(found.files)
     bare = Documents(found.folder, clean, tuple(marks), tuple(malformed))
-    # A contract of broken files would give many problems that only repeat the first.
+    # A contract built from broken files would have many problems that only repeat the first.
     if problems := [problem for check in DOCUMENT_CHECKS for problem in check(bare)]:
         return problems
     try:
@@ -149,26 +149,26 @@ def lint_documents(found: Documents) -> list[Problem]:
             problems.append(_written(bare, base, problem))
     if problems:
         return problems
-    # Some checks ask for a value in any variant: an example may exist for one variant only.
+    # Some checks accept a value in any variant, because an example may exist for only one variant.
     family = tuple(contract for _, contract in readings)
     for which, contract in readings:
         for problem in [problem for check in CHECKS for problem in check(Subject(bare, contract, family))]:
             told = _written(bare, contract, problem)
-            # A problem of the base appears in every variant too; it is reported once, without a variant's name.
+            # A problem of the base contract appears in every variant too; report it once, without a variant's name.
             if told not in problems:
                 problems.append(Problem(told.path, told.pointer, which + told.message))
     return problems
 
 
 def _written(found: Documents, contract: Contract | None, problem: Problem) -> Problem:
-    """Return a problem at a place that is written in the folder, if its own place is only implied.
+    """Return a problem at a place that exists in the folder's files, even if the problem's own place is only implied.
 
-    An implied situation is written as its example; anything else as the object that leaves it out.
+    The place of an implied situation is its example. For any other member, it is the object that leaves the member out.
     """
     file = problem.path.relative_to(found.folder).as_posix() if problem.path != found.folder else ""
     pointer = parse_pointer(problem.pointer)
     document = found.files.get(file, MISSING)
-    # Marks are not in the documents that are checked, but they are in the folder.
+    # Marks are removed from the checked documents, but they exist in the folder's files.
     if document is MISSING or MARK in pointer or resolve(document, pointer) is not MISSING:
         return problem
     if file == LIFECYCLE and contract is not None and (shown := _implied(found, contract, pointer)) is not None:
@@ -179,7 +179,7 @@ def _written(found: Documents, contract: Contract | None, problem: Problem) -> P
 
 
 def _implied(found: Documents, contract: Contract, pointer: Pointer) -> Situation | None:
-    """Return the situation that a place of the completed lifecycle.json is about, if the file does not name it."""
+    """Return the situation at a place of the completed lifecycle.json, or None if the file itself names it."""
     named = pointer[: pointer.index("situations") + 2] if "situations" in pointer else ()
     if resolve(found.files[LIFECYCLE], named) is not MISSING:
         return None

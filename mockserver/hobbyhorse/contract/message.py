@@ -1,8 +1,8 @@
-"""Response bodies: a contract's example with live values in its bound places. No HTTP, no jobs.
+"""Response bodies: a contract's example with current values in its bound places. No HTTP, no jobs.
 
-A status poll writes the same body again and again with a few values changed. So an example is serialized once, with a
-marker in each bound place, and cut at the markers into a `bytes` frame with `%b` slots; a response is one lookup per
-slot and one `%`. Replacing values in a copy of the example and serializing that takes about ten times as long.
+Status polls return the same body repeatedly, with a few changed values. So an example is serialized once, with a marker
+in each bound place, and the markers become the `%b` slots of a `bytes` frame. Writing a response then takes one lookup
+per slot and one `%`. Replacing values in a copy of the example and serializing the copy takes about ten times as long.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Lookup = Callable[[str], Any]
 """Return the value of a name, or MISSING."""
 
 CONSTANT = frozenset({"stage", "refusal_code", "outcome", "event"})
-"""Bound values that are never overwritten: each example has its own, and `reading` identifies situations by them."""
+"""Bound values that are never overwritten: `reading` identifies situations by the values in their examples."""
 
 Raw = orjson.Fragment
-"""JSON that is already serialized; orjson copies it verbatim."""
+"""Serialized JSON, which orjson copies verbatim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +42,13 @@ Bound = tuple[str, str | None, Pointer]
 
 @dataclass(frozen=True)
 class Template:
-    """An example and its bound places; cut into a frame and slots on first use, since most are never written."""
+    """An example and its bound places. Its frame and slots are made on first use, since most are never written."""
 
     example: Any
     bound: Sequence[Bound]
 
     def write(self, lookup: Lookup) -> bytes:
-        """Return the example as JSON, with the values that `lookup` has in their places."""
+        """Return the example as JSON, with the values from `lookup` in the bound places."""
         frame, slots = self._cut
         values = []
         for slot in slots:
@@ -58,7 +58,7 @@ class Template:
 
     @property
     def slots(self) -> tuple[Slot, ...]:
-        """The bound places that the example has, in their order in the JSON; constant values have no slot."""
+        """The bound places in the example, in their order in the JSON. Constant values have no slot."""
         return self._cut[1]
 
     # Not slots=True: cached_property needs an instance dict.
@@ -68,18 +68,18 @@ class Template:
 
 
 def _cut(example: Any, bound: Sequence[Bound]) -> tuple[bytes, tuple[Slot, ...]]:
-    """Return an example as JSON with a %b in each slot, and the slots in that order."""
+    """Return an example as a JSON template with %b for each slot, and the slots in order of appearance."""
     slots: dict[bytes, Slot] = {}
     for name, form, pointer in bound:
         here = resolve(example, pointer)
         if here is MISSING or name in CONSTANT:
             continue
-        # NUL is escaped in JSON and appears in no example: a marker cannot be mistaken for text.
+        # No example contains NUL, so a marker cannot be mistaken for text.
         mark = f"\x00{len(slots)}\x00"
         slots[orjson.dumps(mark)] = Slot(name, _writer(format_for(form, here)), orjson.dumps(here))
         example = replaced(example, pointer, mark)
     text = orjson.dumps(example)
-    # A binding may replace an object that holds an earlier one: that marker is gone.
+    # A binding may replace an object that contains an earlier binding's marker; that marker is then gone.
     found = sorted((written for written in slots if written in text), key=text.index)
     frame = text.replace(b"%", b"%%")
     for written in found:
@@ -88,7 +88,7 @@ def _cut(example: Any, bound: Sequence[Bound]) -> tuple[bytes, tuple[Slot, ...]]
 
 
 def _writer(form: Format | None) -> Callable[[Any], bytes]:
-    """Return the function that serializes a value; None is null in every format."""
+    """Return the function that serializes a value in a format. None becomes null in every format."""
     if form is None:
         return orjson.dumps
     return lambda value: orjson.dumps(None if value is None else form.write(value))

@@ -1,4 +1,4 @@
-"""The documented limits of input pictures. No decoder: contracts must load without Pillow."""
+"""The documented limits of input pictures. Does not decode any, because contracts must load without Pillow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PictureLimits:
-    """Limits of a picture; all are inclusive, None is unlimited, `aspect` bounds width / height."""
+    """Limits of a picture. All are inclusive; None means unlimited; `aspect` bounds width / height."""
 
     formats: tuple[str, ...]
     least_side: int | None = None

@@ -1,4 +1,4 @@
-"""Responses and callbacks, read by a contract's bindings. No HTTP, and no assumption about which server sent them."""
+"""Read responses and callbacks by a contract's bindings. No HTTP, and no assumption about the sending server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hobbyhorse.contract.values import Binding, Callbacks, Operation, Situation
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A message's values by name, and the stages and situations that it is consistent with."""
+    """A message's values by name, and the stages and situations that the message can mean."""
 
     values: Mapping[str, Any]
     stages: frozenset[str]
@@ -25,7 +25,7 @@ class Reading:
 
 
 def as_json(body: bytes) -> Any:
-    """Parse a body; return MISSING if it is not valid JSON."""
+    """Return a body's JSON value, or MISSING if the body is not valid JSON."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -33,23 +33,23 @@ def as_json(body: bytes) -> Any:
 
 
 def message_of(headers: Iterable[tuple[str, str]], body: Any) -> Message:
-    """Build a message from headers (names in any case) and a parsed body."""
+    """Build a message from headers (with names in any case) and a parsed body."""
     named = {name.lower(): value for name, value in headers}
     return Message({}, {}, named.get, body)
 
 
 def read_answer(schemas: Schemas, operation: Operation, status: int, message: Message) -> Reading:
-    """Read the response to an operation; an undocumented one has no situations and no stages."""
+    """Read the response to an operation. An undocumented response has no situations and no stages."""
     return _read(schemas, operation.situations, operation.bindings, lambda binding: binding.response, status, message)
 
 
 def read_callback(schemas: Schemas, callbacks: Callbacks, message: Message) -> Reading:
-    """Read a callback; the provider sends it, so its values are in the bindings' request places."""
+    """Read a callback. The provider sends it, so its values are in the bindings' request places."""
     return _read(schemas, callbacks.situations, callbacks.bindings, lambda binding: binding.request, None, message)
 
 
 def read_items(operation: Operation, message: Message) -> list[Mapping[str, Any]]:
-    """Read the items of a list, each as values by name; return [] if the message has no such list."""
+    """Read the items of a list, each as values by name. Return [] if the message does not contain the list."""
     if operation.items is None:
         return []
     found = operation.items.at.get(message)
@@ -75,10 +75,10 @@ def _read(
     status: int | None,
     message: Message,
 ) -> Reading:
-    # Several situations can share a status. The constant values (the stage's word, an error code) tell them apart; if
-    # two examples have the same ones, the message may be either, and all their stages are reported.
+    # Several situations can share a status. Constant values (the stage's word, an error code) distinguish them. If two
+    # examples have the same constant values, the message may be either, and the stages of both are returned.
     identifying = [place for name in sorted(CONSTANT) if name in bindings for place in side(bindings[name])]
-    # Where refusals and failed jobs share an error object, its code is a live value in the response of a failed job.
+    # If refusals and failed jobs share an error object, its code is not constant in the response of a failed job.
     live = side(bindings["error_code"]) if "error_code" in bindings else ()
     stable = [place for place in identifying if place not in live]
     candidates = [
@@ -101,14 +101,14 @@ def _values(bindings: Iterable[Binding], side: Side, message: Message) -> dict[s
     values = {}
     for binding in bindings:
         value = next((found for place in side(binding) if (found := place.get(message)) is not MISSING), None)
-        # Contracts write null for a value that does not exist yet: null and absent read the same.
+        # Contracts write null for a value that does not exist yet, so null means absent.
         if value is not None:
             values[binding.name] = _decode(binding, value)
     return values
 
 
 def _decode(binding: Binding, value: Any) -> Any:
-    """Decode a formatted value; return a malformed one unchanged, because judging it is the caller's task."""
+    """Decode a formatted value. A malformed value is returned unchanged, because the caller judges it."""
     if binding.format is None:
         return value
     try:

@@ -1,4 +1,4 @@
-"""`$ref`s in a folder's documents: where they are, and which are unresolvable or circular. Reads no files."""
+"""Find the `$ref`s in a folder's documents, and those that are unresolvable or circular. Reads no files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from hobbyhorse.contract.forms.expressions import MISSING, ExpressionError, Pointer, parse_pointer, resolve
 
-# Members that hold plain values: a "$ref" inside an example is data, not a reference.
+# Members that contain plain values: a "$ref" inside an example is data, not a reference.
 VALUES = frozenset({"example", "examples", "default", "const", "enum", "value"})
 
 # Members whose own members are names, not keywords: a property may be called "$ref" or "example".
@@ -18,8 +18,8 @@ NAMED = frozenset({"properties", "schemas", "parameters", "responses", "headers"
 
 def keyword_objects(document: Any) -> Iterator[tuple[Pointer, dict[str, Any]]]:
     """Yield the place and value of each object whose members are OpenAPI or JSON Schema keywords, in document order."""
-    # A stack, not recursion: documents come from users and may be nested deeper than Python recurses. Members are
-    # pushed in reverse so that they are popped in order.
+    # A stack instead of recursion, because a user's document may be nested deeper than Python can recurse. Members are
+    # pushed in reverse, so that they are popped in order.
     waiting: list[tuple[Pointer, Any, bool]] = [((), document, False)]
     while waiting:
         pointer, value, named = waiting.pop()
@@ -36,7 +36,7 @@ def keyword_objects(document: Any) -> Iterator[tuple[Pointer, dict[str, Any]]]:
 
 
 def references(document: Any) -> Iterator[tuple[Pointer, str]]:
-    """Yield the place of each object with a `$ref`, and the reference."""
+    """Yield the place and the reference of each object with a `$ref`."""
     for pointer, value in keyword_objects(document):
         if isinstance(text := value.get("$ref"), str):
             yield pointer, text
@@ -48,7 +48,7 @@ def files_referred_to(documents: Mapping[str, Any]) -> set[str]:
 
 
 def broken_references(documents: Mapping[str, Any]) -> Iterator[tuple[str, Pointer, str]]:
-    """Yield file, place and error message of each reference that does not lead to a schema or component."""
+    """Yield the file, place and error message of each reference that does not lead to a schema or component."""
     for file, document in documents.items():
         for pointer, text in references(document):
             if fault := _fault(documents, file, text):
@@ -56,7 +56,7 @@ def broken_references(documents: Mapping[str, Any]) -> Iterator[tuple[str, Point
 
 
 Target = tuple[str, Pointer]
-"""A file and a place in it."""
+"""A file and a place in that file."""
 
 
 def _fault(documents: Mapping[str, Any], file: str, text: str) -> str | None:
@@ -68,8 +68,8 @@ def _fault(documents: Mapping[str, Any], file: str, text: str) -> str | None:
         return f"{text!r} does not exist; expected a file of the folder, # and a JSON Pointer"
     if not isinstance(_at(documents, start), dict | bool):
         return f"{text!r} is a plain value; allowed: a schema, a parameter or a response"
-    # A cycle through `properties` or `items` is a legal recursive schema: a smaller value meets it each time. A cycle
-    # through `$ref` and `anyOf` alone applies to the same value again, without end.
+    # A cycle through `properties` or `items` is a legal recursive schema, because it applies to an inner value each
+    # time. A cycle through only `$ref` and `anyOf` applies to the same value endlessly.
     waiting, seen = [start], set()
     while waiting:
         here = waiting.pop()
@@ -77,7 +77,7 @@ def _fault(documents: Mapping[str, Any], file: str, text: str) -> str | None:
             try:
                 target = _target(here[0], inner)
             except ExpressionError:
-                continue  # reported at its own place
+                continue  # the invalid reference is reported at its own place
             if target == start:
                 return f"{text!r} refers back to itself"
             if target not in seen:
@@ -92,7 +92,7 @@ def _target(file: str, text: str) -> Target:
 
 
 def _file(file: str, text: str) -> str:
-    """Return the file that a reference names, relative to the file that it is in."""
+    """Return the file to which a reference in `file` refers."""
     name = text.partition("#")[0]
     return posixpath.join(posixpath.dirname(file), name) if name else file
 
@@ -102,7 +102,7 @@ def _at(documents: Mapping[str, Any], target: Target) -> Any:
 
 
 def _in_place(schema: Any) -> Iterator[str]:
-    """Yield the references that apply to the value itself, not to something inside it."""
+    """Yield the references of a schema that apply to the value itself, not to a member or item."""
     if isinstance(schema, dict):
         if isinstance(text := schema.get("$ref"), str):
             yield text

@@ -1,17 +1,17 @@
-"""Requests, read by a contract: the job that a submission orders, or the reason to refuse it. No server, no sockets.
+"""Read requests by a contract: return the order of a submission, or the reason to refuse it. No server, no sockets.
 
-Each reader returns either a value or a `Refusal`. A refusal's situation selects the provider's own error response, and
-its message and location are put into that response, so a message states only what was received and what is allowed.
+Each reader returns either a value or a `Refusal`. A refusal's situation selects the provider's own error response,
+which includes the refusal's message and location. So a message states only the received and the allowed values.
 
 A submission is read in a fixed order, and the first violation decides the refusal:
 
 1. `read_parameters`: path, query and header parameters against their schemas;
-2. `read_body`: media type, JSON syntax, nesting, an object at the top;
-3. `read_order`: alternative forms are rewritten into the documented one; the model is found; the prompt is cut or
-   refused; the model's schema validates the parameters, and the operation's schema validates the body.
+2. `read_body`: the media type, the JSON syntax, the nesting, and that the body is an object;
+3. `read_order`: alternative forms are rewritten into the documented one; the model is found; a long prompt is truncated
+   or refused; the model's schema validates the parameters, and the operation's schema validates the body.
 
-The operation's schema validates the body as it was sent. The documented form into which an alternative is rewritten is
-an internal representation, and an error about it would name places that the client never sent.
+The operation's schema validates the body as sent, not the documented form into which an alternative is rewritten: an
+error about the rewritten body would name places that the client never sent.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from hobbyhorse.contract.forms.expressions import MISSING, ExpressionError, Mess
 from hobbyhorse.contract.schemas import Violation
 from hobbyhorse.contract.values import Contract, Model, Operation, Parameter, PromptLimit
 
-# Room for four inline pictures of the documented 10 MiB, which base64 makes a third larger. A body is held in memory.
+# Enough for four inline pictures of the documented 10 MiB, a third larger in base64. A body is kept in memory.
 MOST_BODY_BYTES = 64 * 1024 * 1024
 
-# Nesting of arrays and objects. Schemas, validators and recursive functions here walk a body level by level; no
-# documented request has more than a handful, and Python's own limit is 1,000 calls.
+# Maximum nesting of arrays and objects. Validators and recursive functions descend one level per call, and Python's
+# limit is 1,000 calls; no documented request has more than a few levels.
 DEEPEST_BODY = 200
 
 # CJK ideographs: extension A, the basic block, compatibility forms, and the supplementary planes. Punctuation and kana
-# count once.
+# are not included: each counts as one character.
 _CHINESE = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
-# Bound request values that are not attributes of the job: they select something, or the job has its own value for them.
+# Bound request values that responses do not echo: they select something, or the job has its own value for them.
 _NOT_ECHOED = frozenset({"job", "model", "page", "size", "offset", "search", "task", "kind"})
 
 
@@ -67,7 +67,7 @@ class Order:
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """Everything that was requested, for comparison: orders with equal identities request the same video."""
+        """A value for comparison: orders with equal identities request the same video."""
         # Serialized, because the values may be dicts, which cannot be hashed.
         echoed = orjson.dumps(self.echoed, option=orjson.OPT_SORT_KEYS)
         pictures = (self.first_frame, self.references, self.watermark)
@@ -90,11 +90,11 @@ def read_parameters(
     query: Mapping[str, str],
     header: Callable[[str], str | None],
 ) -> Message | Refusal:
-    """Read the path, query and header parameters; undeclared query parameters are passed on."""
+    """Read the path, query and header parameters, including undeclared query parameters."""
     texts = Message(path, query, header)
     values: dict[str, Any] = dict(query)
     for parameter in operation.parameters:
-        if parameter.part == "path":  # an id that breaks its schema is an unknown job (404), not a bad request
+        if parameter.part == "path":  # an id that violates its schema is an unknown job (404), not a bad request
             continue
         text = parameter.place.get(texts)
         if text is MISSING:
@@ -113,7 +113,7 @@ def read_parameters(
 
 
 def read_body(content_type: str | None, body: bytes) -> Any | Refusal:
-    """Parse a JSON object, or refuse the body."""
+    """Return a body's JSON object, or the reason to refuse the body."""
     media_type = (content_type or "").partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
         got = f"Content-Type is {media_type!r}" if media_type else "Content-Type is missing"
@@ -122,7 +122,7 @@ def read_body(content_type: str | None, body: bytes) -> Any | Refusal:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         return Refusal("malformed_body", f"the body is not valid JSON: {error}", ("body",))
-    # Counting brackets is cheap and rules out nearly every body: none can be nested deeper than it has brackets.
+    # Counting brackets is cheap and accepts nearly every body, because nesting cannot exceed the number of brackets.
     if body.count(b"{") + body.count(b"[") > DEEPEST_BODY and _depth(value) > DEEPEST_BODY:
         return Refusal("malformed_body", f"the body is nested more than {DEEPEST_BODY} levels deep", ("body",))
     if not isinstance(value, dict):
@@ -132,7 +132,7 @@ def read_body(content_type: str | None, body: bytes) -> Any | Refusal:
 
 def _depth(value: Any) -> int:
     """Return the nesting depth of arrays and objects; 0 for a scalar."""
-    # Level by level: a recursive function would overflow on the bodies that this is meant to refuse.
+    # Level by level, because a recursive function would overflow on exactly the bodies that must be refused.
     depth, level = 0, [value]
     while level := [item for item in level if isinstance(item, dict | list)]:
         depth += 1
@@ -141,7 +141,7 @@ def _depth(value: Any) -> int:
 
 
 def read_order(contract: Contract, operation: Operation, message: Message) -> ValidRequest | Refusal:
-    """Read the job that a submission orders; `message` has the parameters and the body as they were sent."""
+    """Read the order of a submission. `message` has the parameters and the body as sent."""
     as_sent = message.body
     notes = []
     for form in operation.forms:
@@ -163,8 +163,8 @@ def read_order(contract: Contract, operation: Operation, message: Message) -> Va
     if isinstance(cut, Refusal):
         return cut
     if cut is not message:
-        notes.append("the prompt exceeded its limit and was cut")
-        # The operation's schema may have the same limit. In an alternative form the prompt is elsewhere and stays.
+        notes.append("the prompt exceeded its limit and was truncated")
+        # The operation's schema may have the same limit. An alternative form has its prompt elsewhere, left as sent.
         if as_sent is message.body:
             as_sent = cut.body
         message = cut
@@ -187,7 +187,7 @@ def read_order(contract: Contract, operation: Operation, message: Message) -> Va
 
 
 def find_model(contract: Contract, operation: Operation, message: Message) -> Model | Refusal:
-    """Find the model that a request names; refuse a missing, malformed or unknown name."""
+    """Return the model that a request names, or the refusal of a missing, malformed or unknown name."""
     binding = operation.bindings.get("model")
     place = next((place for place in binding.request if place.get(message) is not MISSING), None) if binding else None
     if place is None:
@@ -202,7 +202,7 @@ def find_model(contract: Contract, operation: Operation, message: Message) -> Mo
     location = ("body", *place.pointer) if place.part == "body" else (place.part, place.name)
     if not isinstance(name, str):
         return Refusal("invalid_request", f"model: is a JSON {_type_name(name)}; it must be a string", location)
-    # 200 characters show any real name; the message goes into a response and must not echo a megabyte.
+    # 200 characters are enough for any real name. The message is sent in a response and must not echo a megabyte.
     return Refusal("unknown_model", f"model is {name[:200]!r}; allowed: {known}", location)
 
 
@@ -221,13 +221,13 @@ def read_echoed(operation: Operation, message: Message) -> dict[str, Any]:
 
 
 def prompt_weight(text: str, limit: PromptLimit) -> int:
-    """Return a prompt's length; a Chinese character counts `chinese_weight`."""
+    """Return a prompt's length, counting each Chinese character as `chinese_weight` characters."""
     return len(text) + (limit.chinese_weight - 1) * len(_CHINESE.findall(text))
 
 
 def cut_prompt(text: str, limit: PromptLimit) -> str:
     """Return the longest prefix of a prompt that is within the limit."""
-    # The first test needs no search for Chinese characters: even if all were, the prompt would fit.
+    # The first test avoids the search for Chinese characters: the prompt fits even if all characters are Chinese.
     if len(text) * limit.chinese_weight <= limit.characters or prompt_weight(text, limit) <= limit.characters:
         return text
     weight = 0
@@ -239,7 +239,7 @@ def cut_prompt(text: str, limit: PromptLimit) -> str:
 
 
 def _cut_prompt(operation: Operation, model: Model, message: Message) -> Message | Refusal:
-    """Cut or refuse a prompt over its limit; return the same message object if the prompt is within it."""
+    """Truncate or refuse a prompt that exceeds its limit. A prompt within the limit returns the same message object."""
     limit, places = model.prompt_limit, model.parameters.get("prompt")
     if limit is None or places is None:
         return message
@@ -250,7 +250,7 @@ def _cut_prompt(operation: Operation, model: Model, message: Message) -> Message
     if limit.over == "truncate":
         return replace(message, body=replaced(message.body, pointer, allowed))
     got = prompt_weight(prompt, limit)
-    weighted = f" (a Chinese character counts {limit.chinese_weight})" if limit.chinese_weight > 1 else ""
+    weighted = f" (a Chinese character counts as {limit.chinese_weight})" if limit.chinese_weight > 1 else ""
     sentence = f"prompt: is {got} characters long{weighted}; allowed: at most {limit.characters}"
     return Refusal("invalid_request", sentence, ("body", *pointer))
 
@@ -262,7 +262,7 @@ def _order(model: Model, parameters: Any, echoed: Mapping[str, Any]) -> Order:
         return model.defaults.get(name) if value is MISSING else value
 
     seed = one("seed")
-    # Schemas may allow 5.0 for an integer (JSON Schema does), and null for "use the default".
+    # Schemas may allow 5.0 for an integer, as JSON Schema does, and null for the default.
     return Order(
         model=model,
         prompt=one("prompt") or "",
@@ -287,7 +287,7 @@ def _references(model: Model, parameters: Any) -> tuple[str, ...]:
 
 def _undeclared(contract: Contract, model: Model, parameters: Any) -> list[str]:
     """Return a note for each parameter that the model's schema does not declare."""
-    # Providers accept and ignore unknown parameters, so a misspelt one goes unnoticed: only the journal shows it.
+    # Providers accept and ignore unknown parameters, so only the journal can reveal a misspelt one.
     schema, _ = contract.schemas.deref(contract.schemas.document(model.schema_file), model.schema_file)
     known = schema.get("properties", {})
     return [f"undeclared parameter {name[:80]!r}" for name in parameters if name not in known]
@@ -298,8 +298,8 @@ def _refusal(violation: Violation, prefix: tuple[str | int, ...]) -> Refusal:
 
 
 def _coerce(parameter: Parameter, text: Any) -> Any:
-    """Convert a parameter's text to its declared type; return other text unchanged, for the schema to refuse."""
-    # 18 digits fit a signed 64-bit integer, and keep int() and float() off strings of any length.
+    """Convert a parameter's text to its declared type. Other text is returned unchanged, and the schema refuses it."""
+    # 18 digits fit into a signed 64-bit integer, and the limit protects int() and float() from very long strings.
     if parameter.type == "integer" and re.fullmatch(r"-?[0-9]{1,18}", text):
         return int(text)
     if parameter.type == "number" and re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", text):

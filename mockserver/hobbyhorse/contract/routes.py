@@ -1,4 +1,4 @@
-"""Routing: from a method and a path to a contract's operation. No HTTP library."""
+"""Routing: find a contract's operation for a method and a path. No HTTP library."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hobbyhorse.contract.folder import path_names
 from hobbyhorse.contract.forms.expressions import Message
 from hobbyhorse.contract.values import Contract, Operation, Situation
 
-# Matched paths are cached because a job is polled at the same path many times. 1,024 covers the jobs that are polled
-# at one time, and bounds the memory that requests for random paths can take.
+# Matched paths are cached, because a job is polled at the same path many times. 1,024 covers the jobs that are polled
+# concurrently, and bounds the memory that requests for random paths can use.
 MOST_CACHED_PATHS = 1024
 
 
@@ -19,7 +19,7 @@ MOST_CACHED_PATHS = 1024
 class Route:
     """An operation prepared for dispatch: its path's literal prefix and parameter names, its situations by stage.
 
-    `plain`: no query parameter, header or body affects the response.
+    `plain` means that no query parameter, header or body affects the response.
     """
 
     operation: Operation
@@ -29,7 +29,7 @@ class Route:
     plain: bool
 
     def situation(self, stage: str, message: Message) -> Situation:
-        """Return the situation of a job in a stage: the first whose condition is met, else the unconditional one."""
+        """Return a stage's situation: the first whose condition the message satisfies, else the unconditional one."""
         candidates = self.by_stage[stage]
         for situation in candidates:
             if not situation.when or all(place.get(message) == value for place, value in situation.when):
@@ -48,7 +48,7 @@ class Routes:
         self._by_method: dict[str, list[Route]] = {}
         for route in routes:
             self._by_method.setdefault(route.operation.method, []).append(route)
-        # A cache per instance: on the method itself it would keep every contract alive.
+        # One cache for each instance: a cache on the method itself would keep every contract alive.
         self.match = lru_cache(maxsize=MOST_CACHED_PATHS)(self._match)
 
     def _match(self, method: str, path: str) -> tuple[Route, Mapping[str, str]] | None:
@@ -79,7 +79,7 @@ def _route(operation: Operation) -> Route:
 
 def _by_stage(situations: Iterable[Situation]) -> dict[str, tuple[Situation, ...]]:
     by_stage: dict[str, list[Situation]] = {}
-    # Conditional situations first; the last one of a stage is then the default.
+    # Conditional situations come first, so the last situation of a stage is the default.
     for situation in sorted(situations, key=lambda situation: not situation.when):
         for stage in situation.stages:
             by_stage.setdefault(stage, []).append(situation)

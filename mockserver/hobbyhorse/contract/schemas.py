@@ -13,16 +13,16 @@ import orjson
 
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer, resolve
 
-# Documents refer to each other by relative file name; a base of its own scheme keeps a validator off the network.
+# Documents refer to each other by relative file name. A base URL with its own scheme keeps validators off the network.
 BASE = "contract:///"
-# One violation is one line of a log or of a provider's error body: long enough to list an enum's values, too short
-# to repeat a whole prompt or an inline image.
+# A violation is one line of a log or of a provider's error body. This length is enough to list an enum's values, but
+# not to repeat a whole prompt or an inline image.
 LONGEST_MESSAGE = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One violation of a schema: its location in the value, and a message of one line.
+    """One violation of a schema: its location in the value, and a one-line message.
 
     `places` are addresses in the contract: the violated keyword, the references that led to it, and the keywords of
     the `anyOf` branches that were tried.
@@ -45,7 +45,7 @@ class Schemas:
         self._registry: jsonschema_rs.Registry | None = None
 
     def document(self, file: str) -> Any:
-        """Return a whole document. Raises KeyError."""
+        """Return a file's whole document. Raises KeyError."""
         return self._documents[file]
 
     def at(self, address: str) -> Any:
@@ -54,7 +54,7 @@ class Schemas:
         return resolve(self._documents.get(file, MISSING), parse_pointer(pointer))
 
     def deref(self, schema: Any, file: str) -> tuple[Any, str]:
-        """Follow `$ref` from a schema in a file; return the final schema and its file."""
+        """Follow a schema's `$ref`s; return the final schema and its file. `file` contains the given schema."""
         while isinstance(schema, dict) and isinstance(schema.get("$ref"), str):
             target, _, pointer = schema["$ref"].partition("#")
             file = posixpath.join(posixpath.dirname(file), target) if target else file
@@ -63,7 +63,7 @@ class Schemas:
 
     def validator(self, address: str) -> jsonschema_rs.Draft202012Validator:
         """Return the validator of the schema at an address."""
-        # A server validates with few of a contract's schemas: compiling all of them would only delay its start.
+        # A server uses few of a contract's schemas, so compiling all of them would only delay its start.
         if (validator := self._validators.get(address)) is None:
             if self._registry is None:
                 resources = [(BASE + file, document) for file, document in self._documents.items()]
@@ -86,22 +86,22 @@ class Schemas:
                 found.append(replace(_violation(error), places=self._places(address, error)))
                 if len(found) == most:
                     break
-        except ValueError:  # the validator's own limit on nesting; such a value satisfies no documented schema
+        except ValueError:  # the validator's own nesting limit; no documented schema accepts such a value
             return [Violation((), "is nested too deeply")]
         return found
 
     def _places(self, start: str, error: jsonschema_rs.ValidationError) -> tuple[str, ...]:
-        """Return the addresses of the keywords that an error is about, given the address of the root schema."""
+        """Return the addresses of an error's keywords, given the address of the root schema."""
         kind: Any = error.kind
         tried = [branch[0] for branch in kind.context if branch] if kind.name == "anyOf" else []
         paths = [self._evaluated(start, inner.evaluation_path) for inner in (error, *tried)]
         return tuple(dict.fromkeys((*paths[0], *(path[0] for path in paths[1:]))))
 
     def _evaluated(self, start: str, steps: Iterable[str | int]) -> tuple[str, ...]:
-        """Return the address at the end of an evaluation path, then the references on the path, last first."""
+        """Return the address at the end of an evaluation path, then those of the references on it, last first."""
         file, _, text = start.partition("#")
         pointer, followed = parse_pointer(text), list[str]()
-        for step in list(steps)[1:]:  # the first step is the `$ref` that `validator` wraps around the address
+        for step in list(steps)[1:]:  # the first step is the `$ref` that `validator` adds around the address
             schema = resolve(self._documents.get(file, MISSING), pointer)
             # A property may be called "$ref": only a string in a schema object is a reference.
             if step == "$ref" and isinstance(schema, dict) and isinstance(schema.get("$ref"), str):
@@ -115,14 +115,14 @@ class Schemas:
 
 
 def address(file: str, pointer: Pointer) -> str:
-    """Return the address of a place in a folder's file."""
+    """Return the address of a place in a file of the folder."""
     return f"{file}#{format_pointer(pointer)}"
 
 
 def _violation(error: jsonschema_rs.ValidationError) -> Violation:
-    """Convert a validator's error; a missing member is its own location, and an enum lists all allowed values."""
+    """Convert a validator's error. The location of a missing member is the member; an enum lists all allowed values."""
     location = tuple(error.instance_path)
-    # The validator locates a missing member at its parent, where two missing members would look the same.
+    # The validator reports a missing member at its parent, where two missing members would look the same.
     if error.kind.name == "required":
         return Violation((*location, str(error.kind.value)), "is missing")
     # The validator lists three values of an enum and then "2 other candidates".
@@ -143,7 +143,7 @@ def _json(value: Any) -> str:
 
 
 def _shorten(message: str) -> str:
-    """Fold a message into one line of at most LONGEST_MESSAGE characters; cut the middle, the end has the rule."""
+    """Return a message as one line of at most LONGEST_MESSAGE characters, without its middle: the end has the rule."""
     line = " ".join(message.split())
     if len(line) <= LONGEST_MESSAGE:
         return line

@@ -1,4 +1,4 @@
-"""Structural schemas of a folder's documents, and the violations of a document. Knows structure, not meaning."""
+"""Structural schemas of a folder's documents, and a document's violations. Checks structure, not meaning."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from hobbyhorse.contract.schemas import LONGEST_MESSAGE, Violation
 Shape = jsonschema_rs.Draft202012Validator
 """A compiled schema."""
 
-# The fixed fields of an OpenAPI 3.1 Path Item Object that hold operations.
+# The fields of an OpenAPI 3.1 Path Item Object that contain operations.
 METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
-# JSON Schema 2020-12 allows `true` and `false` as schemas. The schemas inside are checked elsewhere (checks/documents).
+# JSON Schema 2020-12 allows `true` and `false` as schemas. checks/documents checks the schemas themselves.
 _SCHEMA: Final = {"type": ["object", "boolean"]}
 
 
 def _map(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema of an object with any names, whose values all satisfy one schema."""
+    """Return the schema of an object with arbitrary names whose values all satisfy one schema."""
     return {"type": "object", "additionalProperties": values}
 
 
@@ -30,7 +30,7 @@ def _list(items: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shared(kind: str) -> dict[str, Any]:
     """Return the schema of an inline object of a kind, or of a `$ref` to one in `components`."""
-    # if/then/else, not anyOf: a broken inline object is reported by its own violation, not as "neither alternative".
+    # if/then/else instead of anyOf, so that a broken inline object is reported with its own violation.
     return {
         "type": "object",
         "if": {"required": ["$ref"]},
@@ -115,7 +115,7 @@ OPENAPI_SHAPE: Final[Mapping[str, Any]] = {
         ),
     },
 }
-"""The part of OpenAPI 3.1 that contracts are read from; other members are allowed and ignored."""
+"""The part of OpenAPI 3.1 that a contract uses. Other members are allowed and ignored."""
 
 
 def compile_shape(schema: Any) -> Shape:
@@ -124,11 +124,11 @@ def compile_shape(schema: Any) -> Shape:
 
 
 def shape_violations(shape: Shape, document: Any) -> list[Violation]:
-    """Return a document's violations; for a failed `oneOf`, the violation of the branch of the value's own type."""
+    """Return a document's violations; those of a failed `oneOf` are those in the branch of the value's type."""
     found = []
     for error in map(_nearest, shape.iter_errors(document)):
         line = " ".join(error.message.split())
-        # The message begins with the value and ends with the rule that it breaks: keep both ends.
+        # The message begins with the value and ends with the violated rule, so both ends are kept.
         if len(line) > LONGEST_MESSAGE:
             line = f"{line[: LONGEST_MESSAGE // 2]} … {line[-LONGEST_MESSAGE // 2 :]}"
         found.append(Violation(tuple(error.instance_path), line))
@@ -136,9 +136,9 @@ def shape_violations(shape: Shape, document: Any) -> list[Violation]:
 
 
 def _nearest(error: jsonschema_rs.ValidationError) -> jsonschema_rs.ValidationError:
-    """Return the first error of the `oneOf` branch whose type the value has; without one, the error itself."""
-    # "is not valid under any of the schemas" helps no author. Most oneOfs are "a string or an object like this", so
-    # the author meant the branch that accepts the value's type.
+    """Return the first error of the `oneOf` branch that accepts the value's type, or the error itself if none does."""
+    # "is not valid under any of the schemas" does not help an author. Most oneOfs are "a string or an object", so the
+    # author meant the branch that accepts the value's type.
     if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.OneOfNotValid):
         for branch in error.kind.context:
             if all(list(inner.instance_path) != list(error.instance_path) or _is_of_type(inner) for inner in branch):

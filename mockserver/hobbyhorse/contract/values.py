@@ -1,4 +1,4 @@
-"""The parts of a contract, as frozen values. Reads no file."""
+"""The parts of a contract, as frozen values. Reads no files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hobbyhorse.contract.schemas import Schemas
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A named value: the request places it is read from, the response places it is written to, and its format."""
+    """A named value: the request places to read it from, the response places to write it to, and its format."""
 
     name: str
     request: tuple[Place, ...]
@@ -58,13 +58,13 @@ class Parameter:
 
     @property
     def place(self) -> Place:
-        """The place of the parameter in a request."""
+        """The parameter's place in a request."""
         return Place("request", self.part, self.name.lower() if self.part == "header" else self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """Another accepted form of a request, and its conversion to the documented one."""
+    """An alternative form of a request, and its conversion to the documented form."""
 
     name: str
     when: Place
@@ -73,7 +73,7 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """A list in a response: its place, the places inside one item, and the index of the item for each stage."""
+    """A list in a response: its place, the bindings inside an item, and the index of each stage's item."""
 
     at: Place
     bindings: Mapping[str, Binding]
@@ -104,7 +104,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class PromptLimit:
-    """The greatest length of a prompt, in characters of weight one, and whether a longer one is cut or refused."""
+    """The maximum length of a prompt, in characters of weight one, and whether a longer one is truncated or refused."""
 
     characters: int
     chinese_weight: int
@@ -113,7 +113,7 @@ class PromptLimit:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model: the places and defaults of its parameters, the limits of its inputs, USD per second of output."""
+    """One model: the places and defaults of its parameters, the limits of its inputs, and USD per second of output."""
 
     id: str
     name: str
@@ -136,7 +136,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
-    """The messages that the provider sends, their signature, and the seconds between attempts."""
+    """The callbacks that the provider sends, their signature, and the seconds between attempts."""
 
     operation_id: str
     situations: Mapping[str, Situation]
@@ -148,7 +148,7 @@ class Callbacks:
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """The policy for a repeated key (`none`, `replay` or `reject`), the place of the key, its life in seconds."""
+    """The policy for a repeated key (`none`, `replay`, `reject`), the key's place, and its lifetime in seconds."""
 
     mode: str
     key: Place | None = None
@@ -156,13 +156,13 @@ class Idempotency:
 
     @property
     def named(self) -> str:
-        """The name of the key as people write it, or empty if there is none."""
+        """The key's name in its usual spelling, or "" if there is no key."""
         return "" if self.key is None else self.key.name.title() or str(self.key)
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Seconds after its end for which a job can be read, and its media fetched; None is forever."""
+    """Seconds after a job's end during which the job can be read and its media fetched. None means forever."""
 
     job: float | None
     result_url: float | None
@@ -170,7 +170,7 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Polling:
-    """Seconds: the least interval between polls, the typical one, and the longest wait of a client."""
+    """Polling times in seconds: the minimum and the typical interval, and the maximum time that a client waits."""
 
     least_interval: float
     typical_interval: float
@@ -179,7 +179,7 @@ class Polling:
 
 @dataclass(frozen=True, slots=True)
 class KeyForm:
-    """What an API key looks like: a regular expression, and a made-up key that matches it."""
+    """The format of an API key: a regular expression, and an invented key that matches it."""
 
     pattern: str
     example: str
@@ -187,7 +187,7 @@ class KeyForm:
 
 @dataclass(frozen=True, slots=True)
 class Assumption:
-    """Places (file#pointer) with facts that no document states, and the reason for them."""
+    """Places (file#pointer) with facts that no document states, and the reason for these facts."""
 
     at: tuple[str, ...]
     why: str
@@ -196,7 +196,7 @@ class Assumption:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """Another reading of documents that disagree."""
+    """An alternative reading of documentation that contradicts itself."""
 
     name: str
     why: str
@@ -204,7 +204,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """How to point a known client at another server; texts with {url}, {key} and {secret}."""
+    """Texts that point a known client at another server. They may contain {url}, {key} and {secret}."""
 
     name: str
     environment: Mapping[str, str]
@@ -237,7 +237,7 @@ class Contract:
     schemas: Schemas = field(repr=False, compare=False)
 
     def environment(self, url: str, key: str, secret: str) -> dict[str, str]:
-        """Return the environment variables that point clients at a server at `url` that accepts a key."""
+        """Return the environment variables that point clients at the server at `url`, with an API key and a secret."""
         name = "".join(letter if letter.isalnum() else "_" for letter in self.key.upper())
         values = {"url": f"{url.rstrip('/')}/{self.key}", "key": key, "secret": secret}
         variables = {f"{name}_BASE_URL": values["url"], f"{name}_API_KEY": key}
@@ -246,7 +246,7 @@ class Contract:
         return variables
 
     def model(self, name: str) -> Model | None:
-        """Return the model of an id or alias, or None."""
+        """Return the model with an id or alias, or None."""
         return next((model for model in self.models if name == model.id or name in model.aliases), None)
 
 
@@ -265,11 +265,11 @@ FALLBACKS: Mapping[str, str] = {
     "invalid_request": "server_error",
     "overloaded": "server_error",
 }
-"""The situation to use if a contract does not have one; see contracts/README.md."""
+"""For each situation, the one to use if a contract does not have it; see contracts/README.md."""
 
 
 def find_situation(operation: Operation, name: str) -> Situation | None:
-    """Return the operation's situation of that name, else the first fallback that it has, or None."""
+    """Return the operation's situation with a name, else its first existing fallback, else None."""
     wanted: str | None = name
     while wanted is not None:
         if (situation := operation.situations.get(wanted)) is not None:

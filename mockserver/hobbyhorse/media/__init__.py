@@ -1,1 +1,1 @@
-"""Input pictures and output videos: decoding, encoding, probing; no HTTP, no clock, imports only `contract`."""
+"""Decode input pictures, and encode and probe output videos. No HTTP, no clock; imports only `contract`."""

@@ -1,11 +1,11 @@
 """A reader of H.264 sequence parameter sets (ITU-T H.264, 7.3.2.1.1 and E.1.1). No container, no pictures.
 
-The SPS is the only part of a stream that states the picture's size, pixel format and colour, and a decoder obeys it
-whatever the container states. So the prober reads it to detect a container with other values. Everything else in a
-stream (PPS, slices) describes how pictures are coded, which only a decoder can check.
+The SPS is the only part of a stream that states the picture's size, pixel format and colour, and a decoder obeys the
+SPS even if the container differs. So the prober reads the SPS to detect a container with other values. The rest of a
+stream (PPS, slices) describes the coding of pictures, which only a decoder can check.
 
-Fields have variable length, so the ones of no interest must be parsed to get past them; reading ends with the colour
-description, the last field of interest. The input is untrusted: every count is bounded before it is used.
+Fields have variable length, so irrelevant fields must be parsed in order to skip them. Reading ends with the colour
+description, the last relevant field. The input is untrusted, so every count is bounded before it is used.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ HIGH_PROFILES = frozenset((100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 1
 # ffmpeg's names, by chroma_format_idc (table 6-1).
 CHROMA = ("gray", "yuv420p", "yuv422p", "yuv444p")
 EXTENDED_SAR = 255  # aspect_ratio_idc that is followed by an explicit ratio (table E-1)
-# A real SPS has some 30 bytes, a few hundred with scaling lists. `Bits` shifts one large integer, which is quadratic.
+# A real SPS has about 30 bytes, or a few hundred with scaling lists. `Bits` shifts one large integer: quadratic time.
 MOST_SPS_BYTES = 4096
-MOST_LEADING_ZEROS = 32  # no code of a 32-bit value has more (9.1); damaged input may be all zeros
+MOST_LEADING_ZEROS = 32  # the maximum for a 32-bit value (9.1); damaged input may be all zeros
 MOST_CYCLE = 255  # the range of num_ref_frames_in_pic_order_cnt_cycle (7.4.2.1.1)
 
 
 class SpsError(Exception):
-    """Bytes that are not a sequence parameter set; the message follows "the sequence parameter set"."""
+    """Bytes that are not a sequence parameter set. In the message, "it" is the sequence parameter set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Sps:
 
 
 class Bits:
-    """A reader of bits and Exp-Golomb codes, most significant bit first."""
+    """Reads bits and Exp-Golomb codes, most significant bit first."""
 
     def __init__(self, data: bytes) -> None:
         self._value = int.from_bytes(data, "big")
@@ -76,7 +76,7 @@ def read_sps(unit: bytes) -> Sps:
         raise SpsError(f"it starts with {unit[:4]!r}; the first byte's low five bits must be 7")
     if len(unit) > MOST_SPS_BYTES:
         raise SpsError(f"it has {len(unit)} bytes; allowed: at most {MOST_SPS_BYTES}")
-    # Encoders insert a 3 after two zero bytes, so that no start code appears inside of a unit (7.4.1).
+    # Encoders insert a 3 after two zero bytes, so that no start code appears inside a unit (7.4.1).
     bits = Bits(unit[1:].replace(b"\0\0\3", b"\0\0"))
     profile = bits.take(8)
     bits.take(16)  # constraint flags, level_idc
@@ -93,7 +93,7 @@ def read_sps(unit: bytes) -> Sps:
     bits.take(1)  # direct_8x8_inference_flag
     crop = [bits.ue() for _ in range(4)] if bits.flag() else [0, 0, 0, 0]
     # Sizes are coded in macroblocks of 16 x 16 and cropped in units of a chroma sample (7-19 to 7-22): 1080 lines are
-    # 68 macroblocks less 8 lines.
+    # 68 macroblocks minus 8 lines.
     step_x = 2 if chroma in (1, 2) and not planes else 1
     step_y = (2 if chroma == 1 and not planes else 1) * (1 if frames_only else 2)
     width, height = columns * 16 - step_x * (crop[0] + crop[1]), rows * 16 - step_y * (crop[2] + crop[3])
@@ -120,7 +120,7 @@ def _high(bits: Bits) -> tuple[int, int, bool]:
 
 
 def _skip_scaling_list(bits: Bits, size: int) -> None:
-    # 7.3.2.1.1.1: after a scale of 0 the rest of the list is not coded, so the values must be computed to skip them.
+    # 7.3.2.1.1.1: after a scale of 0, the rest of the list is not coded, so skipping requires computing the values.
     last = following = 8
     for _ in range(size):
         if following:
@@ -146,7 +146,7 @@ def _skip_order(bits: Bits) -> None:
 
 
 def _vui_colour(bits: Bits) -> tuple[int, int, int, bool] | None:
-    """Read the video usability information up to the colour description (E.1.1)."""
+    """Return the colour description of the video usability information (E.1.1), or None if it has none."""
     if bits.flag() and bits.take(8) == EXTENDED_SAR:
         bits.take(32)  # sar_width, sar_height
     if bits.flag():

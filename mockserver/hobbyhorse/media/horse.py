@@ -1,4 +1,4 @@
-"""A horse in silhouette, drawn from an outline. Nothing but Pillow."""
+"""A silhouette of a horse, drawn from an outline. Imports only Pillow."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw
 Ink = tuple[int, int, int]
 Joint = tuple[float, float, float]
 
-# The outline in a unit square, facing right: x from tail to nose, y downwards. Traced by hand; few points, because a
-# spline through them is smooth at any size.
+# The outline in a unit square, facing right: x from tail to nose, y downwards. Traced by hand. Few points are enough,
+# because a spline through them is smooth at any size.
 BODY = (
     (0.140, 0.400), (0.170, 0.345), (0.240, 0.315), (0.330, 0.325), (0.430, 0.345), (0.520, 0.335),
     (0.585, 0.295), (0.640, 0.215), (0.690, 0.130), (0.745, 0.075), (0.765, 0.025), (0.788, 0.070),
@@ -39,7 +39,7 @@ MANE: tuple[tuple[Joint, ...], ...] = (
 
 
 def draw_horse(canvas: Image.Image, left: float, foot: float, size: float, coat: Ink, hair: Ink) -> None:
-    """Paste a horse of `size` pixels with its hooves at the height `foot`; a negative size faces left."""
+    """Paste a horse of `size` pixels with its hooves at the height `foot`. With a negative size, it faces left."""
     side = max(8, round(abs(size)))
     coat_mask, hair_mask = _mask(side, coat=True), _mask(side, coat=False)
     if size < 0:
@@ -51,8 +51,8 @@ def draw_horse(canvas: Image.Image, left: float, foot: float, size: float, coat:
 
 
 def _mask(side: int, *, coat: bool) -> Image.Image:
-    """Draw the coat, or the hair, as a mask of `side` pixels."""
-    # Pillow draws shapes without anti-aliasing: draw twice as large and reduce.
+    """Return a mask of `side` pixels with either the coat or the hair."""
+    # Pillow draws shapes without anti-aliasing, so draw at twice the size and reduce.
     fine = side * 2
     mask = Image.new("L", (fine, fine))
     draw = ImageDraw.Draw(mask)
@@ -63,7 +63,7 @@ def _mask(side: int, *, coat: bool) -> Image.Image:
             hoof = ((x - 0.015, y), (x + 0.012, y - 0.01), (x + 0.04, y + 0.03), (x - 0.018, y + 0.03))
             draw.polygon([(a * fine, b * fine) for a, b in hoof], fill=255)
     for limb in LEGS if coat else (*TAIL, *MANE):
-        # More discs on a larger horse, or its limbs would look like strings of beads.
+        # A larger horse needs more discs, or its limbs would look like strings of beads.
         for x, y, r in _smooth(limb, closed=False, steps=max(10, side // 24)):
             box = ((x - r) * fine, (y - r) * fine, (x + r) * fine, (y + r) * fine)
             draw.ellipse(box, fill=255)
@@ -71,7 +71,7 @@ def _mask(side: int, *, coat: bool) -> Image.Image:
 
 
 def _smooth(points: Sequence[tuple[float, ...]], *, closed: bool, steps: int) -> list[tuple[float, ...]]:
-    """Return points of a Catmull-Rom spline through the given ones, `steps` for each section."""
+    """Return points on a Catmull-Rom spline through the given points, `steps` for each section."""
     count = len(points)
     ends = count if closed else count - 1
 

@@ -1,30 +1,33 @@
 """An MP4 writer (ISO/IEC 14496-12, -14, -15) for looped streams. No encoder, no clock.
 
-The file is `ftyp`, `moov`, `mdat`. Every repetition of the loop has the same bytes, so nothing is encoded here; the
-work is to write tables that agree. A player trusts them, and each kind of disagreement shows in its own way:
+The file is `ftyp`, `moov`, `mdat`. Every repetition of the loop has the same bytes, so this module encodes nothing; its
+task is to write consistent tables. A player trusts the tables, and each inconsistency has its own visible effect:
 
 * `moov` precedes `mdat`, so that playback can start before the download has ended. The chunk offsets in `moov`
-  therefore depend on the size of `moov` itself. `write_mp4` builds it twice: offsets have a fixed width, so the first
-  one, with offsets from 0, already has the final size.
-* `stsz` has as many sizes as `stts` has durations and as the chunks of `stsc` have samples. A player that runs out of
-  one of them stops early or refuses the file.
-* `stco` plus the sizes before a sample in its chunk is the sample's offset. One byte off, and every sample is garbage.
-* A chunk is one second of video (24 samples), or the audio packets up to the end of that second; they alternate, so
-  that a player which reads in file order needs a second of buffer and not the whole file.
-* `stss` lists the first frame of each second, the only IDR pictures. Without the table every frame would count as a
-  sync sample, and seeking would start at a frame that refers to earlier ones.
-* There is no `ctts`: the encoder makes no B-frames, so decoding order is presentation order.
+  therefore depend on the size of `moov` itself. `write_mp4` builds `moov` twice: offsets have a fixed width, so the
+  first `moov`, with offsets from 0, already has the final size.
+* `stsz` has as many sizes as `stts` has durations and as the chunks of `stsc` have samples. If one of these tables is
+  too short, a player stops early or refuses the file.
+* A sample's offset is the chunk's offset in `stco` plus the sizes of the earlier samples in the chunk. If an offset is
+  wrong by one byte, every sample is garbage.
+* A chunk is one second of video (24 samples), or the audio packets up to the end of that second. Video and audio chunks
+  alternate, so a player that reads in file order buffers one second instead of the whole file.
+* `stss` lists the first frame of each second, the only IDR pictures. Without this table, every frame would count as a
+  sync sample, and seeking could start at a frame that refers to earlier frames.
+* There is no `ctts`, because the encoder makes no B-frames, so decoding order is presentation order.
 * The video's time scale is 24,000 with 1,000 ticks for each frame, which makes 24 frames per second exact. The movie's
   time scale is the audio rate, 48,000. `mvhd`, `tkhd` and `elst` use the movie's scale, `mdhd` and `stts` the track's,
-  and all of them come to the same whole number of seconds. With a longer track, the other one freezes or falls silent.
-* Audio has one packet more than its duration needs, in front. An AAC packet sounds only together with the one before,
-  so the first decoded packet (the priming, 1,024 samples) is incomplete. The edit list of the audio track starts after
-  it. Without that entry the sound would begin with a click and lag by 21 ms. The last packet's duration is shortened in
-  `stts`, because a second is not a whole number of packets.
-* The `colr` box repeats the colours of the SPS. Players prefer one or the other and would differ in shade.
+  and all of them amount to the same whole number of seconds. If the tracks differed, the shorter one would freeze or
+  fall silent.
+* Audio has one extra packet at the beginning. Decoding an AAC packet needs the preceding packet, so the first decoded
+  packet (the priming, 1,024 samples) is incomplete. The edit list of the audio track starts after the priming;
+  otherwise, the sound would begin with a click and lag by 21 ms. `stts` shortens the duration of the last packet,
+  because a second is not a whole number of packets.
+* The `colr` box repeats the colours of the SPS. Some players prefer the box and others the SPS, so a difference would
+  give different shades.
 
-There are no creation times: the same loops and words give the same bytes. `mp4` reads these tables back without sharing
-code, and the tests check each statement above against it and against FFmpeg.
+There are no creation times, so the same loops and texts give the same bytes. `probe` reads these tables without sharing
+code, and the tests check each statement above with `probe` and with FFmpeg.
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ BT709_COLR = pack(">4s3HB", b"nclx", 1, 1, 1, 0)
 
 @dataclass(frozen=True, slots=True)
 class MovieParts:
-    """The content of a file: the loops, the frame's size, whole seconds (repetitions of the video), and texts."""
+    """The content of a file: the loops, the frame size, whole seconds (repetitions of the video loop), and texts."""
 
     video: VideoLoop
     audio: AudioLoop
@@ -74,12 +77,12 @@ class Samples:
 
 
 def write_mp4(movie: MovieParts, out: Path) -> None:
-    """Write the file; the media goes to disk second by second, in the order that `_moov` has computed."""
+    """Write the file. The media is written second by second, in the order that `_moov` assumes."""
     packets = _audio_packets(movie)
     video, audio = _video_samples(movie), _audio_samples(movie, packets)
     ftyp = _box(b"ftyp", b"isom", pack(">I", 0x200), b"isomiso2avc1mp41")
     start = len(ftyp) + len(_moov(movie, video, audio, 0)) + 8  # 8: the header of mdat
-    # 32 bits: the longest film is far below 4 GiB.
+    # A 32-bit size is enough, because the longest video is far below 4 GiB.
     payload = sum(video.sizes) + sum(audio.sizes)
     picture = b"".join(movie.video.samples)
     with out.open("wb") as file:
@@ -92,13 +95,13 @@ def write_mp4(movie: MovieParts, out: Path) -> None:
 
 
 def _audio_packets(movie: MovieParts) -> list[bytes]:
-    """Return the packets in order, the priming packet first: it is the one that precedes the loop's start."""
+    """Return the packets in order, beginning with the priming packet: the loop's last, which precedes its start."""
     turn = movie.audio.packets
     return [turn[(index - 1) % len(turn)] for index in range(_packets_until(movie, movie.seconds))]
 
 
 def _packets_until(movie: MovieParts, second: int) -> int:
-    """Return the number of packets that cover the first seconds, with the priming packet; rounded up."""
+    """Return the number of packets that cover the first `second` seconds, rounded up, plus the priming packet."""
     return 1 - -second * movie.audio.rate // PACKET_SAMPLES if second else 0
 
 
@@ -162,7 +165,7 @@ def _tkhd(movie: MovieParts, track: int, volume: int, width: int, height: int) -
 
 
 def _edit(movie: MovieParts, skipped: int) -> bytes:
-    """Return the edit list: present the whole movie's duration, starting `skipped` ticks into the track's media."""
+    """Return an edit list that presents the whole movie's duration, starting `skipped` ticks into the track's media."""
     return _box(b"edts", _full(b"elst", pack(">IIIHH", 1, movie.seconds * MOVIE_SCALE, skipped, 1, 0)))
 
 
@@ -176,9 +179,9 @@ def _media(
 
 
 def _layout(samples: Samples, offsets: list[int]) -> tuple[bytes, bytes, bytes]:
-    """Return stsc, stsz and stco."""
+    """Return the boxes stsc, stsz and stco."""
     runs, chunk = [], 1
-    # stsc has an entry only where the number of samples in a chunk changes.
+    # stsc has an entry only when the number of samples in a chunk changes.
     for count, same in groupby(samples.chunks):
         runs.append(pack(">III", chunk, count, 1))
         chunk += len(tuple(same))
@@ -209,12 +212,12 @@ def _mp4a(audio: AudioLoop, samples: Samples) -> bytes:
 
 
 def _descriptor(tag: int, payload: bytes) -> bytes:
-    """Return an MPEG-4 descriptor; its one-byte length is enough for payloads below 128 bytes."""
+    """Return an MPEG-4 descriptor. Its one-byte length allows payloads of less than 128 bytes."""
     return bytes((tag, len(payload))) + payload
 
 
 def _metadata(movie: MovieParts) -> bytes:
-    """Return title, tool and comment as iTunes metadata, the form that players and FFmpeg read."""
+    """Return the title, tool and comment as iTunes metadata, which players and FFmpeg read."""
     items = ((b"\xa9nam", movie.title), (b"\xa9too", "hobbyhorse"), (b"\xa9cmt", movie.comment))
     texts = (_box(name, _box(b"data", pack(">II", 1, 0), text.encode(errors="replace"))) for name, text in items)
     return _box(b"udta", _full(b"meta", _handler(b"mdir", b"\0", b"appl"), _box(b"ilst", *texts)))
@@ -225,7 +228,7 @@ def _handler(kind: bytes, name: bytes, maker: bytes = bytes(4)) -> bytes:
 
 
 def _full(name: bytes, *parts: bytes) -> bytes:
-    """Return a box with a version of 0 and no flags."""
+    """Return a full box with version 0 and no flags."""
     return _box(name, bytes(4), *parts)
 
 

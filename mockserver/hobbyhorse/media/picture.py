@@ -1,4 +1,4 @@
-"""Input pictures: identified by content, decoded, checked against limits. No network, no contract but its limits."""
+"""Identify input pictures by content, decode them, and check them against a contract's limits. No network."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ __all__ = [
     "scene",
 ]
 
-# Formats that contracts may allow. Pillow's other decoders stay closed: the one of EPS starts a program.
+# Formats that contracts may allow. Pillow's other decoders stay disabled; its EPS decoder, for one, starts a program.
 READABLE = ("jpeg", "png", "webp", "bmp", "gif", "tiff")
 ALLOWED = ", ".join(READABLE)
-# 240 MB as RGB: more than any camera's pictures, small enough to decode. Tested before decoding, since a PNG of 100 KB
-# can claim any size.
+# 240 MB as RGB: more than any camera produces, and small enough to decode. Checked before decoding, because a PNG of
+# 100 KB can claim any size.
 MOST_PIXELS = 80_000_000
 ORIENTATION = 0x0112  # the EXIF tag
-# First bytes of files that no decoder accepts, so that an error can name the kind of file. The first match counts.
+# The first bytes of files that no decoder accepts, so that an error can name the kind of file. The first match counts.
 SIGNATURES = (
     (rb"\xff\xd8\xff", "a damaged or truncated JPEG picture"),
     (rb"\x89PNG", "a damaged or truncated PNG picture"),
@@ -58,7 +58,7 @@ DATA_URI = re.compile(r"data:image/[a-z0-9.+-]+(?:;[a-z0-9_.+-]+=[^;,]*)*;base64
 
 
 class PictureError(Exception):
-    """A picture that cannot be used: `code` for programs, `message` (one line) for people."""
+    """A picture cannot be used. `code` is for programs, `message` (one line) for people."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -68,7 +68,7 @@ class PictureError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A picture's properties from its header: format by content, upright size in pixels, file size in bytes."""
+    """A picture's properties from its header: actual format, upright size in pixels, file size in bytes."""
 
     format: str
     width: int
@@ -88,7 +88,7 @@ class Picture:
 
 
 def read_header(data: bytes) -> Header:
-    """Read format and size without decoding pixels. Raises PictureError."""
+    """Read a picture's format and size without decoding pixels. Raises PictureError."""
     image = _open(data)
     width, height = image.size
     if _orientation(image) >= 5:  # 5 to 8 are rotated by a quarter turn
@@ -104,13 +104,13 @@ def read_picture(data: bytes) -> Picture:
         image.load()
         upright = ImageOps.exif_transpose(image)
         rgb = _opaque(upright)
-    except Exception as error:  # Pillow's decoders raise a dozen unrelated kinds on damaged input
+    except Exception as error:  # Pillow's decoders raise a dozen unrelated exceptions for damaged input
         raise PictureError("damaged", f"the {name} picture is damaged or truncated: {_line(error)}") from error
     return Picture(rgb, name, rgb.width, rgb.height, len(data))
 
 
 def check_picture(found: Header | Picture, limits: PictureLimits) -> None:
-    """Check a picture against limits. Raises PictureError with the property and the limit that it exceeds."""
+    """Check a picture against limits. Raises PictureError with the property and the limit that it violates."""
     if found.format not in limits.formats:
         allowed = ", ".join(limits.formats)
         raise PictureError("format", f"the picture is {found.format!r} by content; allowed: {allowed}")
@@ -118,7 +118,7 @@ def check_picture(found: Header | Picture, limits: PictureLimits) -> None:
         raise PictureError("bytes", f"the picture has {found.nbytes} bytes; allowed: at most {limits.most_bytes}")
     if limits.least_side is not None and min(found.width, found.height) < limits.least_side:
         size = f"{found.width}x{found.height}"
-        raise PictureError("side", f"the picture is {size} px; each side must be at least {limits.least_side} px")
+        raise PictureError("side", f"the picture is {size} px; allowed: at least {limits.least_side} px on each side")
     if limits.aspect is not None and not _within(found.width, found.height, limits.aspect):
         low, high = limits.aspect
         ratio = f"{found.width}x{found.height} px, width/height {found.width / found.height:.3f}"
@@ -131,7 +131,7 @@ def data_uri(text: str) -> bytes:
     if match is None:
         raise PictureError("data_uri", f"{text[:40]!r} is not a base64 image; write 'data:image/<type>;base64,<data>'")
     try:
-        # Line breaks are removed first: many encoders insert them, and validate=True would refuse them.
+        # Line breaks are removed first, because many encoders insert them and validate=True would refuse them.
         return base64.b64decode("".join(match[1].split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise PictureError("data_uri", f"the data URI's base64 cannot be decoded: {_line(error)}") from error
@@ -154,7 +154,7 @@ def _open(data: bytes) -> Image.Image:
 
 def _format(image: Image.Image) -> str:
     name = (image.format or "").lower()
-    return "jpeg" if name == "mpo" else name  # Pillow's name of a JPEG that carries a second one
+    return "jpeg" if name == "mpo" else name  # Pillow's name for a JPEG that contains a second JPEG
 
 
 def _orientation(image: Image.Image) -> int:
@@ -167,7 +167,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _opaque(image: Image.Image) -> Image.Image:
     """Flatten transparency on white, as on a browser's page; scale 16-bit grey to 8 bits."""
-    # Pillow's own conversion of I;16 clips at 255: nearly every such picture would be white.
+    # Pillow's own conversion of I;16 clips at 255, so nearly every such picture would become white.
     if image.mode.startswith("I"):
         return image.convert("I").point(lambda value: value * (1 / 256)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
@@ -180,7 +180,7 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 def _within(width: int, height: int, aspect: tuple[float, float]) -> bool:
     low, high = aspect
-    slack = 1e-9  # a bound such as 1/2.5 is not exact in binary, and the bounds are inclusive
+    slack = 1e-9  # bounds are inclusive, but a bound such as 1/2.5 is not exact in binary
     return low * height <= width * (1 + slack) and width <= high * height * (1 + slack)
 
 

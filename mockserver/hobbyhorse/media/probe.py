@@ -1,18 +1,18 @@
-"""An MP4 prober: the facts in a file's boxes, and where they disagree. No decoder, and no code of the writer (`mux`).
+"""An MP4 prober: read the facts in a file's boxes, and find contradictions. No decoder, and no code of `mp4_writer`.
 
 A client's checks and the conformance suite need the facts of any provider's file, without FFmpeg. Three properties make
-that safe:
+probing safe:
 
 * The media is never loaded: the top level is walked by seeking from header to header, and only `moov` is read.
-* The file is untrusted: each count is compared with the room in its table before it is unpacked, each box with its
-  parent, and the number of top-level boxes and the size of `moov` are limited. A lying count costs no memory.
-* The result is either `Facts` or one `Mp4Error`. An error means that a player cannot play the whole file: it is
-  truncated, its sample tables contradict each other, or they point outside of the media. A contradiction that players
+* The file is untrusted: each count is compared with the size of its table before unpacking, and each box with its
+  parent. The number of top-level boxes and the size of `moov` are limited. So a false count uses no memory.
+* The result is either `Facts` or one `Mp4Error`. An error means that a player cannot play the whole file: the file is
+  truncated, or its sample tables contradict each other or point outside the media. A contradiction that players
   tolerate is listed in `Facts.disagreements`.
 
 Durations are computed from the sample tables and the edit list, never taken from a header, which may contradict them.
-The presentation ends with the sample that is shown last, which with B-frames (`ctts`) is not the last one in
-decoding order; then the edit list selects a part of it, for example without the priming of AAC.
+The presentation ends with the last sample to be shown. With B-frames (`ctts`), that sample is not the last one in
+decoding order. The edit list then selects a part of the presentation, for example without the priming of AAC.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from typing import Any, BinaryIO
 
 from hobbyhorse.media.h264 import Sps, SpsError, read_sps
 
-MOST_MOOV = 16 << 20  # a minute of film has some 18 KB of tables; this is room for hours and bounds the memory
-MOST_TOP_BOXES = 10_000  # a box may have 8 bytes: without a limit, a large file of empty boxes takes minutes
+MOST_MOOV = 16 << 20  # bounds the memory; enough for hours, as a minute of video has about 18 KB of tables
+MOST_TOP_BOXES = 10_000  # a box may have only 8 bytes: without a limit, a large file of empty boxes takes minutes
 # By the type of the sample entry.
 VIDEO_CODECS = {
     b"avc1": "h264", b"avc3": "h264", b"hvc1": "hevc", b"hev1": "hevc", b"av01": "av1", b"vp09": "vp9",
@@ -46,16 +46,16 @@ Colour = tuple[int, int, int, bool]
 
 
 class Mp4Error(Exception):
-    """A file that is not a complete, readable MP4; the message is one line."""
+    """A file is not a complete, readable MP4. The message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """The properties of an MP4.
 
-    `video_seconds` and `audio_seconds` are presented durations: edit lists are applied. `fps` is the average if the
-    rate is not constant. `colour` has the primaries, the transfer, the matrix (ISO/IEC 23091-2 numbers; 1, 1, 1 is
-    BT.709) and whether the range is full. `pixel_format` is None if the codec is not H.264. `disagreements` are
+    `video_seconds` and `audio_seconds` are presented durations, with edit lists applied. `fps` is the average if the
+    rate is not constant. `colour` contains the primaries, the transfer, the matrix (ISO/IEC 23091-2 numbers; 1, 1, 1
+    is BT.709) and whether the range is full. `pixel_format` is None if the codec is not H.264. `disagreements` are
     sentences.
     """
 
@@ -97,14 +97,14 @@ class Box:
             return unpack_from(f">{form}", memoryview(self.data)[self.start : self.end], at)
         except StructError:
             size = self.end - self.start
-            raise Mp4Error(f"the box {_name(self.name)} has {size} bytes; that is too short for its fields") from None
+            raise Mp4Error(f"the box {_name(self.name)} has {size} bytes, too few for its fields") from None
 
     def payload(self, at: int = 0) -> bytes:
-        """Return the payload from `at` on."""
+        """Return the payload, starting at byte `at`."""
         return self.data[min(self.start + at, self.end) : self.end]
 
     def children(self, at: int = 0) -> Iterator[Box]:
-        """Yield the boxes inside, from `at` on. Raises Mp4Error."""
+        """Yield the child boxes, starting at byte `at` of the payload. Raises Mp4Error."""
         here = self.start + at
         while here + 8 <= self.end:
             child = _child(self, here)
@@ -112,14 +112,14 @@ class Box:
             here = child.end
 
     def find(self, *path: bytes) -> Box | None:
-        """Return the first box at a path below this one, or None."""
+        """Return the first box at a path under this box, or None."""
         box: Box | None = self
         for name in path:
             box = next((child for child in box.children() if child.name == name), None) if box else None
         return box
 
     def need(self, *path: bytes) -> Box:
-        """Return the first box at a path below this one. Raises Mp4Error if there is none."""
+        """Return the first box at a path under this box. Raises Mp4Error if there is none."""
         box = self.find(*path)
         if box is None:
             raise Mp4Error(f"the box {_name(self.name)} has no {'/'.join(map(_name, path))}")
@@ -139,7 +139,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """A track, from its tables; `deltas` are (count, ticks) runs of sample durations, `presented` is in seconds."""
+    """A track, from its tables. `deltas` are (count, ticks) runs of sample durations; `presented` is in seconds."""
 
     trak: Box
     scale: int
@@ -161,7 +161,7 @@ def probe(source: bytes | Path | str) -> Facts:
 
 
 def facts_json(facts: Facts) -> dict[str, Any]:
-    """Return facts as JSON values; fractions become numbers."""
+    """Return facts as JSON values, with fractions as numbers."""
     return {name: _plain(value) for name, value in asdict(facts).items()}
 
 
@@ -221,7 +221,7 @@ def _layout(file: BinaryIO) -> Layout:
     if nbytes == 0:
         raise Mp4Error("the file has zero bytes; expected an MP4")
     head = _take(file, 0, min(12, nbytes))
-    # The common case is an error page saved as a video: its first bytes are quoted.
+    # Quote the first bytes, because the most common case is an error page saved as a video.
     if head[4:8] != b"ftyp" or len(head) < 12:
         raise Mp4Error(f"the file starts with {head!r}; an MP4 starts with an ftyp box")
     places: dict[bytes, list[tuple[int, int]]] = {}
@@ -241,20 +241,20 @@ def _layout(file: BinaryIO) -> Layout:
         raise Mp4Error(f"the moov box has {moov[1]} bytes; allowed: at most {MOST_MOOV}")
     media = tuple(places.get(b"mdat", ()))
     if not media:
-        raise Mp4Error("the MP4 has no mdat box: no media")
+        raise Mp4Error("the MP4 has no mdat box, so it has no media")
     return Layout(head[8:12].decode("latin-1"), moov, moov[0] < media[0][0], media, nbytes)
 
 
 def _top_box(file: BinaryIO, at: int, nbytes: int) -> tuple[bytes, int, int]:
     head = _take(file, at, min(16, nbytes - at))
     size, name, skipped = int.from_bytes(head[:4], "big"), head[4:8], 8
-    # A size of 1 announces a 64-bit size after the name; 0 means up to the end of the file (ISO/IEC 14496-12, 4.2).
+    # Size 1 means that a 64-bit size follows the name; 0 means up to the end of the file (ISO/IEC 14496-12, 4.2).
     if size == 1 and len(head) == 16:
         size, skipped = int.from_bytes(head[8:], "big"), 16
     elif size == 0:
         size = nbytes - at
     if size < skipped:
-        raise Mp4Error(f"the box {_name(name)} at byte {at} claims {size} bytes; a header alone takes {skipped}")
+        raise Mp4Error(f"the box {_name(name)} at byte {at} claims {size} bytes, but its header alone has {skipped}")
     if at + size > nbytes:
         missing = at + size - nbytes
         raise Mp4Error(f"the file is truncated: the box {_name(name)} at byte {at} lacks {missing} of {size} bytes")
@@ -269,7 +269,7 @@ def _child(parent: Box, at: int) -> Box:
         size = parent.end - at
     if size < skipped or at + size > parent.end:
         room = parent.end - at
-        raise Mp4Error(f"the box {_name(name)} in {_name(parent.name)} claims {size} bytes; it has {room}")
+        raise Mp4Error(f"the box {_name(name)} in {_name(parent.name)} claims {size} bytes, but has {room}")
     return Box(name, parent.data, at + skipped, at + size)
 
 
@@ -305,17 +305,17 @@ def _pairs(table: Box) -> tuple[tuple[int, int], ...]:
 
 
 def _integers(table: Box, code: str, width: int, count: int, at: int) -> tuple[int, ...]:
-    """Read `count` integers. Raises Mp4Error if the table has no room for them."""
+    """Read `count` integers. Raises Mp4Error if the table is too small for them."""
     room = (table.end - table.start - at) // width
     if count > room:
-        raise Mp4Error(f"the table {_name(table.name)} declares {count} numbers; it has room for {room}")
+        raise Mp4Error(f"the table {_name(table.name)} declares {count} numbers, but has room for {room}")
     return table.read(f"{count}{code}", at)
 
 
 def _end(durations: tuple[tuple[int, int], ...], shifts: tuple[tuple[int, int], ...]) -> int:
-    """Return the tick at which the last sample has been shown, from runs of durations (stts) and shifts (ctts)."""
-    # Samples are in decoding order, and each may be shown later. Both tables are walked run by run, never expanded: a
-    # run may count four billion samples.
+    """Return the tick at which the presentation ends, from runs of durations (stts) and shifts (ctts)."""
+    # Samples are in decoding order, and each may be shown later. Both tables are walked run by run and never expanded,
+    # because a run may have four billion samples.
     end = at = 0
     lengths, delays = list(reversed(durations)), list(reversed(shifts))
     while lengths:
@@ -323,7 +323,7 @@ def _end(durations: tuple[tuple[int, int], ...], shifts: tuple[tuple[int, int], 
         both = min(count, shifted)
         at += both * ticks
         if both:
-            end = max(end, at + (shift ^ 1 << 31) - (1 << 31))  # a signed number in 32 bits
+            end = max(end, at + (shift ^ 1 << 31) - (1 << 31))  # the shift is a signed 32-bit number
         if count > both:
             lengths.append((count - both, ticks))
         if shifted > both:
@@ -332,7 +332,7 @@ def _end(durations: tuple[tuple[int, int], ...], shifts: tuple[tuple[int, int], 
 
 
 def _presented(trak: Box, media: Fraction, scale: int, movie_scale: int) -> Fraction:
-    """Return the seconds that are presented: the media's, or fewer with an edit list."""
+    """Return the presented duration in seconds: that of the media, or less with an edit list."""
     elst = trak.find(b"edts", b"elst")
     if elst is None:
         return media
@@ -351,16 +351,16 @@ def _edits(elst: Box) -> list[tuple[int, int]]:
     count = elst.read("I", 4)[0]
     if count * width > elst.end - elst.start - 8:
         room = (elst.end - elst.start - 8) // width
-        raise Mp4Error(f"the table 'elst' declares {count} edits; it has room for {room}")
+        raise Mp4Error(f"the table 'elst' declares {count} edits, but has room for {room}")
     found = (elst.read(form, 8 + index * width) for index in range(count))
     return [(duration, begin) for duration, begin in found]
 
 
 def _check_media(stbl: Box, samples: int, layout: Layout) -> None:
-    """Raise Mp4Error unless every sample that the tables promise lies inside an mdat."""
+    """Raise Mp4Error unless every sample in the tables is inside an mdat."""
     total, size_of = _sizes(stbl)
     if total != samples:
-        raise Mp4Error(f"the sample tables disagree: stts counts {samples} samples, stsz {total}")
+        raise Mp4Error(f"the sample tables disagree: stts has {samples} samples, stsz has {total}")
     offsets = _offsets(stbl)
     # Chunk by chunk: samples in a chunk are contiguous, so its first and last byte are enough.
     first = 0
@@ -371,7 +371,7 @@ def _check_media(stbl: Box, samples: int, layout: Layout) -> None:
         _check_chunk(offset, size_of(first, last), layout)
         first = last
     if first != total:
-        raise Mp4Error(f"the sample tables disagree: the chunks of stsc have {first} samples, stsz {total}")
+        raise Mp4Error(f"the sample tables disagree: the chunks of stsc have {first} samples, stsz has {total}")
 
 
 def _check_chunk(offset: int, size: int, layout: Layout) -> None:
@@ -384,7 +384,7 @@ def _check_chunk(offset: int, size: int, layout: Layout) -> None:
 
 
 def _sizes(stbl: Box) -> tuple[int, Callable[[int, int], int]]:
-    """Return the number of samples, and a function that sums the sizes of a range of them."""
+    """Return the number of samples, and a function that sums the sizes of a range of samples."""
     stsz = stbl.need(b"stsz")
     same, count = stsz.read("II", 4)
     if same:
@@ -409,7 +409,7 @@ def _chunk_counts(stbl: Box, chunks: int) -> list[int]:
     found: list[int] = []
     for index, count in enumerate(counts):
         until = firsts[index + 1] - 1 if index + 1 < len(firsts) else chunks
-        # Checked before the run is expanded: it then never exceeds the chunks, which have offsets in the file.
+        # Checked before the run is expanded, so that it never exceeds the chunks, whose offsets are in the file.
         if firsts[index] != len(found) + 1 or not len(found) < until <= chunks:
             raise Mp4Error(f"the table 'stsc' is out of order at entry {index + 1} of {len(counts)}")
         found.extend([count] * (until - len(found)))
@@ -419,11 +419,11 @@ def _chunk_counts(stbl: Box, chunks: int) -> list[int]:
 
 
 def _rate(track: Track) -> tuple[Fraction, bool]:
-    """Return the frames per second, and whether they are evenly spaced."""
+    """Return the frames per second, and whether the frames are evenly spaced."""
     runs = [(count, ticks) for count, ticks in track.deltas if count]
     if not runs:
         raise Mp4Error("the video track has no samples")
-    # The last frame's duration separates it from nothing, and encoders often write a different one.
+    # No frame follows the last one, so its duration does not matter, and encoders often write a different duration.
     spaced = runs[:-1] if len(runs) > 1 and runs[-1][0] == 1 else runs
     if len({ticks for _, ticks in spaced}) == 1 and spaced[0][1]:
         return Fraction(track.scale, spaced[0][1]), True
@@ -470,8 +470,8 @@ def _colour(entry: Box) -> Colour | None:
 
 
 def _audio_format(entry: Box) -> tuple[str, int, int]:
-    """Return codec, sample rate and channels."""
-    # For AAC the decoder's configuration counts: the sample entry's fields are often template values (2, 0).
+    """Return the codec, the sample rate and the number of channels."""
+    # For AAC, use the decoder's configuration, because the sample entry often has template values (2, 0).
     channels, rate = entry.read("H", 16)[0], entry.read("I", 24)[0] >> 16
     codec = AUDIO_CODECS.get(entry.name, _name(entry.name))
     esds = _part(entry, 28, b"esds") if entry.name == b"mp4a" else None
@@ -497,7 +497,7 @@ def _decoder(esds: Box) -> tuple[int, bytes]:
 
 
 def _descriptor(data: bytes, tag: int) -> bytes:
-    """Return the payload of a descriptor; empty if another one is there. Sizes have 7 bits in each of 1 to 4 bytes."""
+    """Return a descriptor's payload, empty if the tag differs. Sizes have 7 bits in each of 1 to 4 bytes."""
     if not data or data[0] != tag:
         return b""
     size = 0
@@ -509,7 +509,7 @@ def _descriptor(data: bytes, tag: int) -> bytes:
 
 
 def _text(moov: Box, name: bytes) -> str | None:
-    """Return a text of the metadata: iTunes's form if there is one, else QuickTime's."""
+    """Return a metadata string: the iTunes entry if present, otherwise the QuickTime one."""
     udta = moov.find(b"udta")
     meta = udta.find(b"meta") if udta else None
     if meta is not None:
@@ -525,15 +525,15 @@ def _disagreements(entry: Box, trak: Box, sps: Sps | None) -> Iterator[str]:
     """Yield a sentence for each contradiction that players tolerate."""
     width, height = entry.read("HH", 24)
     if sps is not None and (sps.width, sps.height) != (width, height):
-        yield f"the sample entry says {width}x{height} px, the H.264 SPS {sps.width}x{sps.height} px"
+        yield f"the sample entry has {width}x{height} px, but the H.264 SPS has {sps.width}x{sps.height} px"
     if sps is not None and sps.colour and (colour := _colour(entry)) and colour != sps.colour:
-        yield f"the colr box says {colour}, the H.264 SPS {sps.colour}"
+        yield f"the colr box has {colour}, but the H.264 SPS has {sps.colour}"
     if not entry.read("H", 6)[0]:
         yield "the sample entry's data_reference_index is 0; it must be at least 1"
     tkhd = trak.need(b"tkhd")
     shown = tuple(side >> 16 for side in tkhd.read("II", 88 if tkhd.read("B")[0] == 1 else 76))
     if shown != (width, height):
-        yield f"the sample entry says {width}x{height} px, the track header {shown[0]}x{shown[1]} px"
+        yield f"the sample entry has {width}x{height} px, but the track header has {shown[0]}x{shown[1]} px"
 
 
 def _name(name: bytes) -> str:

@@ -1,7 +1,7 @@
-"""The generator of the sample pictures in fixtures/images: `python -m hobbyhorse.media.samples DIR`.
+"""Generate the sample pictures in fixtures/images: `python -m hobbyhorse.media.samples DIR`.
 
-Tests, demos and the server's own fixtures use its output; nothing here runs in the server. Drawing them keeps the
-repository free of pictures with a licence of their own.
+Tests, demos and the server's own fixtures use these pictures. The server does not run this module. Because the pictures
+are drawn, the repository contains none with a licence of its own.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from hobbyhorse.media.horse import draw_horse
 from hobbyhorse.media.scenery import scene
 
-# The horse of the portrait and of the toy is the same one: a bay with a pale mane; the rockers are red.
+# The portrait and the toy show the same horse, a bay with a pale mane; the toy's rockers are red.
 COAT, MANE, WOOD = (150, 92, 52), (240, 222, 186), (186, 60, 46)
 
 
 def main(folder: str) -> None:
-    """Write every sample into a folder, in the format of its file name."""
+    """Write every sample into a folder, in the format of the file's suffix."""
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
     for name, draw in SAMPLES.items():
-        # Quality 80 keeps all samples together under 400 KB: they are part of the wheel.
+        # The samples are part of the wheel; quality 80 keeps them under 400 KB in total.
         draw().save(out / name, quality=80, optimize=True)
 
 
 def landscape() -> Image.Image:
-    """Draw horses on hills, as a photograph."""
+    """Draw horses on hills, like a photograph."""
     return _photographed(scene("landscape", 8, 1280, 720), grain=4)
 
 
@@ -59,7 +59,7 @@ def product() -> Image.Image:
 
 
 def graphic() -> Image.Image:
-    """Draw a poster of flat colours: hard edges are the difficult case of a video encoder."""
+    """Draw a poster in flat colours, because hard edges are difficult for a video encoder."""
     fine = Image.new("RGB", (2000, 2500), (16, 62, 118))
     draw = ImageDraw.Draw(fine)
     draw.ellipse((300, 420, 1700, 1820), fill=(232, 52, 40))
@@ -114,7 +114,7 @@ def _blurred(picture: Image.Image, size: tuple[int, int], radius: float) -> Imag
 
 def _photographed(picture: Image.Image, grain: int) -> Image.Image:
     """Add dark corners and grain, as a lens and a sensor do."""
-    # Image.effect_noise would be simpler, but has no seed: the files would differ in each run.
+    # Image.effect_noise would be simpler, but it has no seed, so the files would differ in each run.
     width, height = picture.size
     fall = Image.radial_gradient("L").point(lambda v: 255 - max(0, v - 120) * 0.5).resize(picture.size)
     rng = random.Random(width * height)

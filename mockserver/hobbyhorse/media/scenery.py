@@ -1,7 +1,7 @@
-"""Pictures drawn from a text and a seed: scenes, placeholders, contact sheets, the watermark. No files, no decoding.
+"""Draw pictures from a text and a seed: scenes, placeholders, contact sheets, the watermark. No files, no decoding.
 
-Every drawing depends on its arguments alone, so that the same request gives the same video in any process. Randomness
-comes from `_rng`, never from the global generator or `hash()`, whose seed differs from process to process.
+Every drawing depends only on its arguments, so that the same request gives the same video in any process. Randomness
+comes from `_rng`, never from the global generator or `hash()`, whose seeds differ between processes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 from hobbyhorse.media.horse import Ink, draw_horse
 
 WATERMARK = "Happy Horse"  # the text that a provider documents
-# Placeholders that are kept, some 60 KB each: the jobs of a test usually name the same few unfetched addresses.
+# Number of cached placeholders, about 60 KB each: the jobs of a test usually name the same few unfetched URLs.
 MOST_PLACEHOLDERS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """The colours of a time of day."""
+    """The colours of a scene at one time of day."""
 
     zenith: Ink
     horizon: Ink
@@ -49,7 +49,7 @@ PALETTES = (
 
 
 def scene(prompt: str, seed: int, width: int = 1280, height: int = 720, *, herd: bool = True) -> Image.Image:
-    """Draw horses on hills; the time of day, the hills and the horses depend on the prompt and the seed."""
+    """Draw horses on hills. The prompt and the seed determine the time of day, the hills and the horses."""
     rng = _rng("scene", prompt, seed)
     palette = rng.choice(PALETTES)
     canvas = _sky(palette, width, height)
@@ -64,7 +64,7 @@ def scene(prompt: str, seed: int, width: int = 1280, height: int = 720, *, herd:
 
 @lru_cache(MOST_PLACEHOLDERS)
 def placeholder(text: str, width: int = 1280, height: int = 720) -> bytes:
-    """Draw a stand-in for a picture that was not fetched, as a JPEG; colour and shapes depend on the text."""
+    """Return a JPEG as a placeholder for a picture that was not fetched. The text determines colour and shapes."""
     rng = _rng("placeholder", text)
     hue = rng.randrange(256)
     top, low = (
@@ -81,8 +81,8 @@ def placeholder(text: str, width: int = 1280, height: int = 720) -> bytes:
 
 
 def contact_sheet(pictures: Sequence[Image.Image], width: int, height: int) -> Image.Image:
-    """Lay pictures out in order, numbered from 1, on a blurred backdrop of the first one."""
-    # Blurred at a sixteenth of the size: a blur hides the enlargement, and a large radius is slow.
+    """Arrange pictures in order, numbered from 1, on a blurred backdrop of the first picture."""
+    # Blurred at a sixteenth of the size, because a large radius is slow and the blur hides the enlargement.
     canvas = ImageOps.fit(pictures[0], (max(1, width // 16), max(1, height // 16)))
     canvas = canvas.filter(ImageFilter.GaussianBlur(4)).resize((width, height), Image.Resampling.BICUBIC)
     canvas = canvas.point(lambda value: value * 0.45 + 20)
@@ -91,15 +91,15 @@ def contact_sheet(pictures: Sequence[Image.Image], width: int, height: int) -> I
     cell_height = height / rows
     for index, picture in enumerate(pictures):
         row, column = divmod(index, columns)
-        in_row = min(columns, len(pictures) - row * columns)  # the last row may be shorter: it is centred
+        in_row = min(columns, len(pictures) - row * columns)  # the last row may be shorter; it is centred
         left = (width - in_row * width / columns) / 2 + column * width / columns
         _print(canvas, picture, index + 1, (left, row * cell_height, width / columns, cell_height))
     return canvas
 
 
 def watermark(width: int, height: int) -> tuple[Image.Image, tuple[int, int]]:
-    """Draw the watermark of a frame: an RGBA strip, and the position of its upper left corner."""
-    # Sides and position are even: in 4:2:0 video an odd one would smear the colours by half a chroma sample.
+    """Return the watermark of a frame: an RGBA strip, and the position of its upper left corner."""
+    # Dimensions and position are even: in 4:2:0 video, odd values would smear the colours by half a chroma sample.
     size = max(12, round(math.sqrt(width * height) / 30))
     font = ImageFont.load_default(size)
     margin = size // 2
@@ -115,7 +115,7 @@ def watermark(width: int, height: int) -> tuple[Image.Image, tuple[int, int]]:
 
 
 def jpeg(picture: Image.Image) -> bytes:
-    """Encode a picture as a JPEG of high quality (92)."""
+    """Encode a picture as a JPEG with high quality (92)."""
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=92)
     return out.getvalue()
@@ -123,7 +123,7 @@ def jpeg(picture: Image.Image) -> bytes:
 
 def _rng(*words: object) -> random.Random:
     """Return a generator whose seed is a hash of the words."""
-    # surrogatepass: a prompt from JSON may have lone surrogates.
+    # surrogatepass, because a prompt from JSON may contain lone surrogates.
     return random.Random(hashlib.sha256("\0".join(map(str, words)).encode(errors="surrogatepass")).digest())
 
 
@@ -148,7 +148,7 @@ def _gradient(top: Ink, low: Ink, width: int, height: int) -> Image.Image:
 
 
 def _sky(palette: Palette, width: int, height: int) -> Image.Image:
-    # Hills cover the lowest 30 %: the gradient ends there, or the horizon's colour would never show.
+    # Hills cover the lowest 30 %. The gradient ends above them, or the horizon's colour would never be visible.
     sky = _gradient(palette.zenith, palette.horizon, width, max(1, round(height * 0.7)))
     canvas = Image.new("RGB", (width, height), palette.horizon)
     canvas.paste(sky, (0, 0))
@@ -182,7 +182,7 @@ def _disc(canvas: Image.Image, centre: tuple[float, float], radius: float, ink: 
 
 
 def _ridge(rng: random.Random, depth: float, width: int, height: int) -> list[float]:
-    """Return the top of a hill at each column, in pixels from the top; depth is 0 (far) to 1 (near)."""
+    """Return the top of a hill in each column, in pixels from the canvas's top. The depth is 0 (far) to 1 (near)."""
     # Far hills are higher in the picture and more rugged. Three waves of rising frequency look irregular enough.
     level = height * (0.52 + 0.27 * depth)
     swell = height * (0.075 - 0.035 * depth)
@@ -210,7 +210,7 @@ def _herd(canvas: Image.Image, palette: Palette, ridge: list[float], rng: random
         side = size * (1 if index == 0 else rng.uniform(0.55, 0.7))
         spot = width * (rng.uniform(0.3, 0.5) if index == 0 else rng.choice((0.12, 0.78)))
         left = min(max(0, spot - side / 2), width - side)
-        # The lowest ground below its hooves, and a little more: a horse may sink into a slope but must not float.
+        # Slightly below the lowest ground under its hooves: a horse may sink into a slope, but must not float.
         foot = max(ridge[round(left + side * share)] for share in (0.1, 0.25, 0.65, 0.9)) + side * 0.03
         coat, hair = rng.choice(palette.coats)
         draw_horse(canvas, left, foot, side * facing, coat, hair)
@@ -224,10 +224,10 @@ def _bubbles(canvas: Image.Image, rng: random.Random) -> None:
 
 
 def _shown(text: str) -> str:
-    """Return a text as one short printable line of ASCII; Pillow's built-in font has Latin letters only."""
+    """Return a text as one short line of printable ASCII, because Pillow's built-in font has only Latin letters."""
     line = " ".join(text.encode("ascii", "replace").decode().split())
     line = "".join(letter for letter in line if letter.isprintable())
-    # The host and the file name identify an address, and both ends of a line are kept.
+    # Both ends are kept, because the host and the file name identify a URL.
     return line if len(line) <= 72 else f"{line[:48]} ... {line[-20:]}"
 
 
@@ -241,7 +241,7 @@ def _caption(canvas: Image.Image, text: str, top: float, room: float, size: int)
 
 
 def _columns(pictures: Sequence[Image.Image], width: int, height: int) -> int:
-    """Return the number of columns with which the pictures cover the most area."""
+    """Return the number of columns that maximizes the area of the pictures."""
 
     def shown(columns: int) -> float:
         rows = -(-len(pictures) // columns)

@@ -1,14 +1,14 @@
-"""Loops cut from raw encoder output: one second of H.264, and a period of AAC. No container, no encoder.
+"""Extract loops from raw encoder output: one second of H.264, and a period of AAC. No container, no encoder.
 
-A loop may be repeated without decoding it. That needs more than identical first and last pictures:
+A loop can be repeated without decoding. That requires more than identical first and last pictures:
 
-* Video: the first picture is IDR, so each repetition starts from an empty reference buffer; otherwise it would show
-  blocks of the one before. No other picture is IDR: the writer lists one sync sample for each repetition.
-* One slice for each picture: a sample of an MP4 is a whole picture, and this code would take each slice for one.
-* Audio: the period is a whole number of packets, and the sound has that period. AAC overlaps each packet with the one
-  before, and the encoder's first packets depend on silence, so the loop starts after they have settled.
+* Video: the first picture is IDR, so each repetition starts with an empty reference buffer; otherwise, it would show
+  blocks of the previous repetition. No other picture is IDR: the writer lists one sync sample for each repetition.
+* Each picture has one slice: a sample of an MP4 is a whole picture, and this code makes a sample of each slice.
+* Audio: the period is a whole number of packets, and the sound has that period. AAC overlaps each packet with the
+  previous one, and the encoder's first packets depend on the silence before them, so the loop starts after those.
 
-`StreamError` means that the encoder was run with the wrong options, not that the input was bad.
+`StreamError` means that the encoder had the wrong options, not that the input was bad.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# Three or four bytes: encoders write the longer form before the first unit and before parameter sets (Annex B.1.2).
+# Three or four bytes: encoders write the longer start code before the first unit and parameter sets (Annex B.1.2).
 START_CODE = re.compile(rb"\x00?\x00\x00\x01")
 SLICE, IDR_SLICE, SPS, PPS = 1, 5, 7, 8  # nal_unit_type (ITU-T H.264, table 7-1)
-# By sampling_frequency_index (ISO/IEC 14496-3). `mp4` has its own copy: the reader shares nothing with the writer, or a
-# mistake here would be confirmed there.
+# By sampling_frequency_index (ISO/IEC 14496-3). `probe` has its own copy: if the reader shared code with the writer, it
+# would confirm the writer's mistakes.
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 PACKET_SAMPLES = 1024  # samples per channel of an AAC-LC packet (ISO/IEC 14496-3)
 
 
 class StreamError(Exception):
-    """Encoder output that cannot be looped."""
+    """The encoder's output cannot be looped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class VideoLoop:
 
 @dataclass(frozen=True, slots=True)
 class AudioLoop:
-    """AAC packets of one period of a sound, AudioSpecificConfig, sample rate in Hz, and channel count."""
+    """The AAC packets of one period of a sound, with AudioSpecificConfig, sample rate in Hz, and channel count."""
 
     config: bytes
     rate: int
@@ -50,13 +50,13 @@ class AudioLoop:
 
 
 def video_loop(annex_b: bytes, frames: int) -> VideoLoop:
-    """Cut an Annex B stream of `frames` pictures, the first of them IDR, into samples. Raises StreamError."""
+    """Return an Annex B stream of `frames` pictures, of which only the first is IDR, as a loop. Raises StreamError."""
     units = [unit for unit in START_CODE.split(annex_b) if unit]
     kinds = [unit[0] & 31 for unit in units]
     slices = [unit for unit, kind in zip(units, kinds, strict=True) if kind in (SLICE, IDR_SLICE)]
     idr = [index for index, unit in enumerate(slices) if unit[0] & 31 == IDR_SLICE]
     if len(slices) != frames or idr != [0]:
-        raise StreamError(f"found {len(slices)} slices, IDR are {idr}; expected {frames} slices, IDR [0]")
+        raise StreamError(f"found {len(slices)} slices with IDR at {idr}; expected {frames} slices with IDR at [0]")
     if SPS not in kinds or PPS not in kinds:
         raise StreamError("found no parameter sets in the H.264 stream")
     samples = tuple(len(unit).to_bytes(4, "big") + unit for unit in slices)
@@ -64,11 +64,11 @@ def video_loop(annex_b: bytes, frames: int) -> VideoLoop:
 
 
 def audio_loop(adts: bytes, start: int, turn: int) -> AudioLoop:
-    """Cut `turn` packets out of an ADTS stream after skipping `start`. Raises StreamError."""
+    """Return `turn` packets (one loop period) of an ADTS stream, starting at packet `start`. Raises StreamError."""
     packets = tuple(_packets(adts))
     if len(packets) < start + turn:
         raise StreamError(f"found {len(packets)} AAC packets; expected at least {start + turn}")
-    # An ADTS header has the fields of an AudioSpecificConfig, except that its object type is one less.
+    # An ADTS header has the fields of an AudioSpecificConfig, but its object type is smaller by one.
     kind, rate, channels = (adts[2] >> 6) + 1, adts[2] >> 2 & 15, (adts[2] & 1) << 2 | adts[3] >> 6
     config = (kind << 11 | rate << 7 | channels << 3).to_bytes(2, "big")
     return AudioLoop(config, AAC_RATES[rate], channels, packets[start : start + turn])

@@ -1,15 +1,15 @@
-"""Videos from a still picture in gentle motion: one second is encoded and repeated. No contract, no HTTP.
+"""Make videos from a still picture in gentle motion: one second is encoded and repeated. No contract, no HTTP.
 
-Encoding is slow and repeating is not, so a film of any length costs one second of encoding. For that, picture and sound
-must both end where they began:
+Encoding is slow and repeating is fast, so a video of any duration costs one second of encoding. This requires that the
+picture and the sound both end as they began:
 
-* The motion is a zoom and a sway with a period of exactly one second (`moving_filters`), zero at its ends. So frame 0
-  is the still itself, which is what an image-to-video client checks, and frame 24 would be frame 0 again.
-* The sound has a period of TURN packets (`sound_source`): each tone has a whole number of cycles in it.
+* The motion is a zoom and a sway with a period of exactly one second (`moving_filters`), zero at both ends. So frame 0
+  is the still itself, as an image-to-video client checks, and frame 24 would equal frame 0.
+* The sound has a period of TURN packets (`sound_source`), in which each tone has a whole number of cycles.
 
-The same spec gives the same bytes, in any process of one machine: constant quantisers, fixed thread counts, bit-exact
-scaling, seeded generators, no times in the file. `digest` is therefore a content address, and must include everything
-that the bytes depend on.
+The same spec gives the same bytes in any process on one machine, because of constant quantisers, fixed thread counts,
+bit-exact scaling, seeded generators, and no timestamps in the file. `digest` is therefore a content address, and must
+include every input that affects the bytes.
 """
 
 from __future__ import annotations
@@ -33,36 +33,36 @@ from hobbyhorse.media.picture import read_picture
 from hobbyhorse.media.scenery import contact_sheet, jpeg, scene, watermark
 from hobbyhorse.media.streams import PACKET_SAMPLES, AudioLoop, StreamError, VideoLoop, audio_loop, video_loop
 
-MAKER_VERSION = "1"  # part of `digest`; must change with anything here that changes the bytes of a film
+MAKER_VERSION = "1"  # part of `digest`; change it whenever this module produces other bytes for the same input
 FPS = 24  # the only frame rate that a provider documents for these models
 AREAS = {720: 1280 * 720, 1080: 1920 * 1080}
-MOST_VIDEO_SECONDS = 60  # providers document at most 15; a bound on the size of a file
-ENCODE_SECONDS = 120  # a 1080P second takes 2 to 5 s to encode, longer on a busy machine; beyond this ffmpeg hangs
-# The same request in other durations reuses its loops. A loop takes up to 2 MB; a few cover the jobs of one test.
+MOST_VIDEO_SECONDS = 60  # bounds the size of a file; providers document at most 15
+ENCODE_SECONDS = 120  # encoding takes 2 to 5 s at 1080P, and longer on a busy machine; after 120 s, ffmpeg hangs
+# Requests that differ only in duration share loops. A loop takes up to 2 MB; a few cover the jobs of one test.
 MOST_CACHED_LOOPS = 4
 
-# Fixed thread counts and exact arithmetic: the bytes must not depend on the machine's cores.
+# Exact arithmetic and, below, fixed thread counts, because the bytes must not depend on the machine's cores.
 EXACT = "bitexact+accurate_rnd"
-# Constant quantisers: the first frame stays faithful for any picture, and a watermark changes only its own corner. No
-# B-frames, and one slice for each picture: the loop is cut from the stream without decoding it (see `streams`).
+# With constant quantisers, the first frame is faithful for any picture, and a watermark changes only its own corner.
+# Without B-frames, and with one slice for each picture, the loop needs no decoding (see `streams`).
 X264 = ("-preset", "superfast", "-qp", "20", "-bf", "0", "-g", str(FPS), "-threads", "4")
 X264_PARAMS = "ipratio=1.6:chroma-qp-offset=-3:scenecut=0:open-gop=0:slices=1:sliced-threads=0"
 BT709_OPTIONS = ("-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", "bt709", "-color_range", "tv")
 
-RATE = 48000  # Hz; the movie's time scale, too (see `mux`)
-TURN = 47  # AAC packets after which the sound repeats: 1.0027 s, nearest to a second
-SETTLE = 3  # packets after which the encoder's output is periodic, too
+RATE = 48000  # Hz; also the movie's time scale (see `mp4_writer`)
+TURN = 47  # AAC packets after which the sound repeats: 1.0027 s, the nearest to one second
+SETTLE = 3  # packets after which the encoder's output is periodic as well
 # Semitones above the root: chords that sound well in any order.
 SCALES = ((0, 4, 7, 12), (0, 5, 9, 12), (0, 3, 7, 10), (0, 4, 9, 14), (0, 7, 9, 16))
 
 
 class VideoError(Exception):
-    """A film could not be made; the message is one line."""
+    """A video could not be made. The message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class VideoSpec:
-    """The input of a film. Its picture is the first frame, else the references, else a scene from the prompt."""
+    """The input of a video. Its picture is the first frame, else the references, else a scene from the prompt."""
 
     task: str
     first_frame: bytes | None
@@ -78,7 +78,7 @@ class VideoSpec:
 
 @dataclass(frozen=True, slots=True)
 class Loops:
-    """The encoded loops of a film, and the size of its frame."""
+    """The encoded loops of a video, and the size of its frames."""
 
     video: VideoLoop
     audio: AudioLoop
@@ -87,7 +87,7 @@ class Loops:
 
 @dataclass(frozen=True, slots=True)
 class Motion:
-    """A periodic zoom and sway, zero at its ends: `reach` in pixels per side, the rest as fractions of it."""
+    """A periodic zoom and sway, zero at both ends. `reach` is in pixels per side, the rest in fractions of `reach`."""
 
     reach: int
     lean_x: float
@@ -97,12 +97,12 @@ class Motion:
 
 
 def film(spec: VideoSpec, out: Path) -> None:
-    """Write a film to `out`, complete or not at all. Raises VideoError or PictureError."""
+    """Write a video to `out`, either completely or not at all. Raises VideoError or PictureError."""
     _check(spec)
-    # Task, duration and comment do not affect the encoding: films that differ only in them share a cache entry.
+    # Task, duration and comment do not affect the encoding, so videos that differ only in these share a cache entry.
     found = loops(replace(spec, task="", seconds=1, comment=""))
     movie = MovieParts(found.video, found.audio, *found.size, spec.seconds, f"hobbyhorse {spec.task}", spec.comment)
-    # Beside `out`, because a rename is atomic only within a file system.
+    # In the directory of `out`, because a rename is atomic only within a file system.
     with tempfile.TemporaryDirectory(prefix=".film-", dir=out.parent) as folder:
         aside = Path(folder) / "film.mp4"
         write_mp4(movie, aside)
@@ -111,7 +111,7 @@ def film(spec: VideoSpec, out: Path) -> None:
 
 @lru_cache(maxsize=MOST_CACHED_LOOPS)
 def loops(spec: VideoSpec) -> Loops:
-    """Encode the video and audio loops of a film; the latest few are cached. Raises VideoError or PictureError."""
+    """Return the encoded loops of a video. The latest few are cached. Raises VideoError or PictureError."""
     still = compose(spec)
     with tempfile.TemporaryDirectory(prefix="film-") as name:
         folder = Path(name)
@@ -125,7 +125,7 @@ def loops(spec: VideoSpec) -> Loops:
 
 
 def first_frame_jpeg(spec: VideoSpec) -> bytes:
-    """Return the film's first frame as a JPEG, with the watermark if there is one."""
+    """Return the video's first frame as a JPEG, with the watermark if the spec has one."""
     _check(spec)
     still = compose(spec)
     if spec.watermark:
@@ -135,7 +135,7 @@ def first_frame_jpeg(spec: VideoSpec) -> bytes:
 
 
 def frame_size(tier: int, ratio_width: int, ratio_height: int) -> tuple[int, int]:
-    """Return the frame's width and height: the tier's area in the given ratio, both sides even (4:2:0 needs that).
+    """Return the frame's width and height: the tier's area in the given ratio, both even as 4:2:0 requires.
 
     >>> frame_size(720, 16, 9), frame_size(1080, 9, 16), frame_size(720, 1, 1)
     ((1280, 720), (1080, 1920), (960, 960))
@@ -148,7 +148,7 @@ def frame_size(tier: int, ratio_width: int, ratio_height: int) -> tuple[int, int
 
 
 def digest(spec: VideoSpec) -> str:
-    """Return the film's content address: a hash of everything that its bytes depend on, with the tools' versions."""
+    """Return the video's content address: a hash of all inputs that affect its bytes, including the tools' versions."""
     makers = (MAKER_VERSION, ffmpeg_version(), PIL.__version__)
     first = spec.first_frame and hashlib.sha256(spec.first_frame).hexdigest()
     references = [hashlib.sha256(data).hexdigest() for data in spec.references]
@@ -167,7 +167,7 @@ def _program() -> str:
     try:
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except RuntimeError as error:
-        raise VideoError(f"ffmpeg was not found: {error}") from error
+        raise VideoError(f"ffmpeg was not found; install imageio-ffmpeg again: {error}") from error
 
 
 def _check(spec: VideoSpec) -> None:
@@ -176,7 +176,7 @@ def _check(spec: VideoSpec) -> None:
     if not 1 <= spec.seconds <= MOST_VIDEO_SECONDS:
         raise VideoError(f"seconds is {spec.seconds!r}; allowed: 1 to {MOST_VIDEO_SECONDS}")
     if spec.ratio is not None and min(spec.ratio) < 1:
-        raise VideoError(f"ratio is {spec.ratio!r}; both sides must be positive")
+        raise VideoError(f"ratio is {spec.ratio!r}; allowed: two positive numbers")
 
 
 def _even(value: float) -> int:
@@ -196,9 +196,9 @@ def compose(spec: VideoSpec) -> Image.Image:
 
 
 def motion(seed: int, width: int) -> Motion:
-    """Return the motion of a seed, for a frame of some width."""
-    # Lean and sway are perpendicular, which gives an elliptic path. Their sum stays below 1 (0.5 and 0.45): the crop
-    # window must not leave the enlarged picture.
+    """Return the motion for a seed and a frame width."""
+    # Lean and sway are perpendicular, which gives an elliptic path. Their sum stays below 1 (at most 0.5 and 0.45), so
+    # that the crop window does not leave the enlarged picture.
     rng = random.Random(f"motion {seed}")
     angle, sway = rng.random() * 2 * math.pi, rng.uniform(0.25, 0.45) * rng.choice((-1, 1))
     lean = rng.uniform(0.2, 0.5)
@@ -223,11 +223,11 @@ def _encode(spec: VideoSpec, still: Image.Image, folder: Path) -> None:
         picture = f"{mark};{picture}[clean];[clean][mark]overlay={left}:{top}:format=yuv420"
     picture += ",setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709[v]"
     common = ("-v", "error", "-y", "-bitexact", *inputs)
-    # Two graphs, not one: ffmpeg runs each in a thread of its own.
+    # Two graphs instead of one, because ffmpeg runs each graph in its own thread.
     graphs = ("-filter_complex", picture, "-filter_complex", f"{sound_source(spec.seed)}[a]")
     encoder = ("-c:v", "libx264", *X264, "-x264-params", X264_PARAMS, *BT709_OPTIONS)
     video = ("-map", "[v]", *encoder, "-f", "h264", "loop.h264")
-    # aac_pns 0: with perceptual noise substitution a decoder fills in noise that differs in each repetition.
+    # aac_pns 0, because perceptual noise substitution makes a decoder add noise that differs in each repetition.
     audio = ("-map", "[a]", "-c:a", "aac", "-b:a", "96k", "-aac_pns", "0", "-threads", "1", "-f", "adts", "loop.aac")
     _ffmpeg((*common, *graphs, *video, *audio), still.tobytes(), folder)
 
@@ -239,9 +239,9 @@ def raw_input(pixels: str, size: tuple[int, int]) -> list[str]:
 
 
 def moving_filters(move: Motion, width: int, height: int) -> str:
-    """Return ffmpeg's filters for the motion: enlarge by whole pixels on each side, then crop to the frame."""
-    # Whole pixels, so that an enlargement of 0 leaves frame 0 unscaled. 4:4:4 until the end: in 4:2:0 an odd
-    # enlargement would shift the colours. 0.000001 keeps x.5 from rounding differently on another machine.
+    """Return ffmpeg's filters for a motion: enlarge by whole pixels on each side, then crop to the frame."""
+    # Whole pixels, so that an enlargement of 0 leaves frame 0 unscaled. 4:4:4 until the end, because in 4:2:0 an odd
+    # enlargement would shift the colours. 0.000001 prevents x.5 from rounding differently on another machine.
     turn = f"(n*2*PI/{FPS})"
     grown = f"round({move.reach}*(1-cos({turn}))/2+0.000001)"
     grown_high = f"round({grown}*{height}/{width}+0.000001)"
@@ -262,7 +262,7 @@ def moving_filters(move: Motion, width: int, height: int) -> str:
 
 
 def sound_source(seed: int) -> str:
-    """Return ffmpeg's source of a quiet music box: four decaying notes that repeat after TURN packets."""
+    """Return an ffmpeg source that sounds like a quiet music box: four decaying notes, repeated after TURN packets."""
     rng = random.Random(f"sound {seed}")
     turn = TURN * PACKET_SAMPLES / RATE
     root, order = rng.choice((196.0, 220.0, 246.9, 261.6)), list(rng.choice(SCALES))
@@ -270,10 +270,10 @@ def sound_source(seed: int) -> str:
     notes = []
     for beat, step in enumerate(order):
         cycles = round(root * 2 ** (step / 12) * turn)  # a whole number, so that the phase repeats too
-        # Seconds since the note was struck, modulo the period: its decay continues across the loop's end.
+        # Seconds since the note was struck, modulo the period, so that its decay continues across the loop's end.
         since = f"mod(t+{turn * (4 - beat) / 4:.6f},{turn:.9f})"
         notes.append(f"sin({2 * math.pi * cycles / turn:.9f}*t)*exp(-4.5*{since})*(1-exp(-120*{since}))")
-    # Two packets more: the encoder delays its output and flushes it at the end.
+    # Two extra packets, because the encoder delays its output and flushes it at the end.
     length = (TURN + SETTLE + 2) * PACKET_SAMPLES / RATE
     return f"aevalsrc='0.08*({'+'.join(notes)})':s={RATE}:d={length:.9f},pan=stereo|c0=c0|c1=c0"
 

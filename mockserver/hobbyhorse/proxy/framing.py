@@ -1,4 +1,4 @@
-"""Finds HTTP/1.1 messages in a stream of bytes without changing one. Knows no connection, no clock and no contract.
+"""Find HTTP/1.1 messages in a stream of bytes without changing a byte. Knows no connection, clock or contract.
 
 One `Framer` reads one direction of one connection. It is in one of five states, and `_left` says which:
 
@@ -27,7 +27,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-# Servers accept heads of 8 to 64 KB; a longer one is hardly HTTP, and must not be held.
+# Servers accept heads of 8 to 64 KB. A longer head is probably not HTTP, and must not be held.
 MOST_HEAD = 256 * 1024
 # Chunk sizes and trailers are short; a longer line is a sign that the stream is not chunked.
 MOST_LINE = 64 * 1024
@@ -67,7 +67,7 @@ class Head:
 
     @property
     def chunked(self) -> bool:
-        """Whether the body is chunked: that must be the last coding."""
+        """Whether the body is chunked, which must be the last coding."""
         codings = ",".join(self.all("transfer-encoding"))
         return codings.rpartition(",")[2].strip().lower() == "chunked"
 
@@ -84,7 +84,7 @@ class Head:
         return int(one)
 
     def with_host(self, host: str) -> bytes:
-        """Return the bytes with another Host value; a head without a Host stays as it is."""
+        """Return the head's bytes with another Host value. A head without a Host header is unchanged."""
         # Not re-serialized: the case, order and spacing of all other headers must survive.
         return _HOST.sub(lambda found: found[1] + b" " + host.encode(), self.raw, count=1)
 
@@ -103,7 +103,7 @@ def read_request(raw: bytes) -> Head:
     first, headers = _split(raw)
     found = _REQUEST.fullmatch(first)
     if found is None:
-        raise FramingError(f"a request starts with {first[:40]!r}")
+        raise FramingError(f"a request starts with {first[:40]!r}; expected METHOD TARGET HTTP/1.1")
     method, target, version = (part.decode("latin-1") for part in found.groups())
     return Head(raw, headers, version, method=method, target=target)
 
@@ -113,7 +113,7 @@ def read_response(raw: bytes) -> Head:
     first, headers = _split(raw)
     found = _RESPONSE.fullmatch(first)
     if found is None:
-        raise FramingError(f"a response starts with {first[:40]!r}")
+        raise FramingError(f"a response starts with {first[:40]!r}; expected HTTP/1.1 STATUS")
     return Head(raw, headers, found[1].decode(), status=int(found[2]), reason=(found[3] or b"").decode("latin-1"))
 
 
@@ -206,7 +206,7 @@ class Chunks:
 
 @dataclass(slots=True)
 class Framer:
-    """Splits a stream into heads and pieces; see the module for its states and its invariant.
+    """Splits a stream into heads and pieces. The module's docstring explains its states and its invariant.
 
     The caller must call `body` after each head, before it takes the next item from `feed`.
     """
@@ -226,7 +226,7 @@ class Framer:
         return self._left == UNTIL_CLOSE
 
     def feed(self, data: bytes) -> Iterator[bytes | Piece]:
-        """Yield heads as bytes, everything else as pieces. Raises FramingError."""
+        """Yield heads as bytes and all other data as pieces. Raises FramingError."""
         data, self._held = self._held + data if self._held else data, b""
         while data:
             if self._left == 0:

@@ -1,1 +1,1 @@
-"""Runners of clients: commands, callables, virtual time, process pools; imports `testing` and `conformance`."""
+"""Run clients: commands, callables, virtual time, process pools. Imports `testing` and `conformance`."""

@@ -1,7 +1,7 @@
-"""Runs clients against a fake server: a callable in virtual time, a command in real time; each test case gives a trace.
+"""Run clients against a fake server: a callable in virtual time, a command in real time. Each test case gives a trace.
 
-A `FakeSession` is one server for many runs. Each run gets a world of its own, by its own API key, so that runs of
-commands can overlap. A client is watched beyond its end, so that requests of leftover threads and processes count.
+A `FakeSession` is one server for many runs. Each run has its own API key and therefore its own world, so that runs of
+commands can overlap. A client is watched after its end, so that requests of leftover threads and processes count.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from hobbyhorse.runners.virtual_time import VirtualTime
 from hobbyhorse.testing.local import MockServer, MockWorld
 from hobbyhorse.traces.trace import Outcome, Run, Trace
 
-# How long a client is watched after its run, on the virtual clock. A thread that polls less often than that goes
-# unnoticed; a longer watch costs real time with each client that leaves threads behind.
+# Virtual seconds for which a client is watched after its run. A leftover thread that polls less often is not noticed; a
+# longer watch costs real time for each client that leaves threads behind.
 WATCH_SECONDS = 60.0
-# How long (real) a command's leftover processes are watched before they are killed. Each such run takes that much
-# longer; at the speeds that commands run with, it is seconds on the server's clock.
+# Real seconds for which a command's leftover processes are watched before they are killed. Each such run takes that
+# much longer. At the usual speeds of commands, it corresponds to seconds on the server's clock.
 REAL_QUIET_SECONDS = 0.2
-# Clients that submit at the same time, when one job may run. Two of them must wait, so they also compete.
+# Number of clients that submit concurrently when only one job may run. Two of them must wait, so they also compete.
 CROWD_SIZE = 3
-# Exchanges of a run that are kept: enough to judge a client that floods by all of its requests.
+# Number of exchanges kept for a run: enough to judge a client that floods by all of its requests.
 MOST_RUN_EXCHANGES = 20_000
-# Requests that a callable may make in one run. Polling each second for the longest allowed time takes fewer.
+# Maximum number of requests of a callable in one run. Polling every second for the longest allowed time takes fewer.
 MOST_REQUESTS = 3_000
-# Multiples of the contract's longest wait that a run may take. Up to that wait a client may poll; the rest shows
-# whether it ever gives up.
+# A run may take this multiple of the contract's longest wait. A client may poll for one longest wait; the rest shows
+# whether the client ever gives up.
 LONGEST_WAITS = 2.0
-# Added to that: downloads and their retries come after the wait for the job. More costs real time only with clients
-# that never give up, which poll until then.
+# Added to that limit, because downloads and their retries follow the wait for the job. A larger value costs real time
+# only with clients that never give up, because they poll until the limit.
 SPARE_SECONDS = 900.0
-# Real seconds that a command may take, unless --limit says otherwise.
+# Real seconds that a command may take, unless --limit sets another number.
 COMMAND_SECONDS = 30.0
-# Commands at the same time, unless --parallel says otherwise. They mostly sleep, so more than the cores.
+# Number of concurrent commands, unless --parallel sets another. More than the cores, because commands mostly sleep.
 PARALLEL = 8
 
 
@@ -64,7 +64,7 @@ def free_port() -> int:
 
 @dataclass(slots=True)
 class FakeSession:
-    """A fake server for many runs of one client, each in a world of its own. A context manager."""
+    """A fake server for many runs of one client, each run in its own world. A context manager."""
 
     contract: Contract
     model: Model
@@ -74,8 +74,8 @@ class FakeSession:
     pace: str = "realistic"
     server: MockServer = field(init=False)
     _number: int = 0
-    # The API keys of the runs under way, and whether each has run alone from its start: unauthenticated requests belong
-    # to a run only if no other could have sent them.
+    # The API keys of the current runs, and whether each run has been alone since its start: an unauthenticated request
+    # belongs to a run only if no other run could have sent it.
     _open: dict[str, bool] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -99,7 +99,7 @@ class FakeSession:
         self.server.stop()
 
     def world(self, case: Case) -> MockWorld:
-        """Open a world for a test case and arm the case's scenario."""
+        """Return a new world for a test case, with the case's scenario armed."""
         with self._lock:
             self._number += 1
             key = f"hh-test-key-{self._number:06}"
@@ -107,8 +107,8 @@ class FakeSession:
         world = self.server.world(key, seed=self.seed)
         world.keep(MOST_RUN_EXCHANGES)
         if case.scenario:
-            # One job for the cases with one submission. A client that resubmits gets a second, faultless job, and
-            # the trace shows both.
+            # In cases with one submission, only one job has faults. A client that resubmits gets a second job without
+            # faults, and the trace shows both.
             jobs = 1 if case.kind in (ONCE, LONG, KILLED, MOVED) else "all"
             world.arm(case.scenario, provider=self.contract.key, jobs=jobs, seed=self.seed)
         if case.kind == CROWD:
@@ -116,7 +116,7 @@ class FakeSession:
         return world
 
     def request(self, case: Case, mark: str = "run 1") -> dict[str, Any]:
-        """Return the request that the client is to send; `mark` distinguishes several runs."""
+        """Return the request that the client must send. `mark` distinguishes several runs."""
         return order_for(self.contract, self.model, mark=mark, long=case.kind == LONG)
 
     def callback(self) -> CallbackTarget | None:
@@ -126,7 +126,7 @@ class FakeSession:
         return CallbackTarget(f"http://127.0.0.1:{free_port()}/callback", DEFAULT_SECRET)
 
     def trace(self, world: MockWorld, case: Case, runs: Iterable[Run], watched: float = 0.0) -> Trace:
-        """Return the trace of a case's runs, at least up to the moment `watched`, and delete the world."""
+        """Return the trace of a case's runs, at least up to the time `watched`, and delete the world."""
         ended = max(world.clock.now(), watched)
         with self._lock:
             alone = self._open.pop(world.api_key)
@@ -151,7 +151,7 @@ class CallableRunner:
     client: Client
 
     def __call__(self, cases: Sequence[Case]) -> Iterator[Trace]:
-        """Run cases one after another; yield their traces."""
+        """Run cases sequentially; yield their traces."""
         for case in cases:
             yield self.run(case)
 
@@ -171,7 +171,7 @@ class CallableRunner:
             error: BaseException | None = None
             try:
                 value = self._call(world, base, request)
-            except (Exception, SystemExit) as raised:  # not RunOver, which ends the run from outside
+            except (Exception, SystemExit) as raised:  # not RunOver, with which the runner ends the run
                 error = raised
             ended = world.clock.now()
             outcome = callables.success(value, ended) if error is None else callables.failure(error, ended)
@@ -189,7 +189,7 @@ class CallableRunner:
             for thread in threads:
                 thread.join()
 
-        # In advance: a run that the limit ends has no outcome of its own, but belongs in the trace.
+        # Added in advance: a run that the limit ends has no outcome of its own, but belongs in the trace.
         started = world.clock.now()
         runs += [Run(started, base, request) for request in requests]
         errors += [None] * len(requests)
@@ -221,7 +221,7 @@ def _with_ids(run: Run, error: BaseException | None, jobs: list[str]) -> Run:
 
 @dataclass(slots=True)
 class CommandRunner:
-    """Runs test cases with a command in any language, `parallel` at a time, on the session's real or faster clock."""
+    """Runs test cases with a command in any language, up to `parallel` concurrently, on the session's clock."""
 
     session: FakeSession
     argv: Sequence[str]
@@ -237,7 +237,7 @@ class CommandRunner:
     def run(self, case: Case) -> Trace:
         """Run the command as the kind of the case requires, and return the trace."""
         world = self.session.world(case)
-        # A killed process may still write there while it is removed.
+        # A killed process may still write into the folder while the folder is removed.
         with tempfile.TemporaryDirectory(prefix="hobbyhorse-", ignore_cleanup_errors=True) as folder:
             ways: dict[str, Callable[[MockWorld, Case, Path], list[tuple[Run, Finished | None]]]] = {
                 TWICE: self._twice,
@@ -289,7 +289,7 @@ class CommandRunner:
             return list(pool.map(one, range(1, CROWD_SIZE + 1)))
 
     def _killed(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
-        """Kill the client while it waits for a response, and start it again with the command that resumes."""
+        """Kill the client while it waits for a response, then start the resuming command."""
         base, begun, request = world.url(self.session.contract.key), world.clock.now(), self.session.request(case)
         with self._start(world, request, folder, base) as running:
             held = self._await_held_response(world, running)
@@ -297,7 +297,7 @@ class CommandRunner:
             first = Run(begun, base, request, running.wait().outcome)
         if not held:
             return [(first, None)]
-        # A job that the second start submits has no faults, whether or not the first start has used up the scenario.
+        # A job that the second start submits has no faults, even if the first start has not used up the scenario.
         world.disarm()
         other_origin = self.session.server.origins["foreign"] + f"/{self.session.contract.key}"
         again = other_origin if case.kind == MOVED else base
@@ -307,7 +307,7 @@ class CommandRunner:
         return [(first, None), (Run(begun, again, request, done.outcome, resumed=True), done)]
 
     def _await_held_response(self, world: MockWorld, running: Running) -> bool:
-        """Wait until the client waits for a response that will not come; return False if it ends before."""
+        """Wait until the client waits for a withheld response; return False if the client ends first."""
         until = time.monotonic() + self.limit
         while time.monotonic() < until:
             if any(exchange.move == HELD["move"] for exchange in world.journal):

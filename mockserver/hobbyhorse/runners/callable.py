@@ -1,4 +1,4 @@
-"""Clients that are Python callables: finding them, calling them, and reading their outcome. No server."""
+"""Find and call clients that are Python callables, and read their outcomes. No server."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from typing import Any
 
 from hobbyhorse.traces.trace import Outcome
 
-# `(base_url, api_key, request)` to a path, bytes or the video's URL. May be async, and take `callback` and `model`.
+# Maps `(base_url, api_key, request)` to a path, bytes or the video's URL. May be async, and take `callback`, `model`.
 Client = Callable[..., Any]
 
-# Words in an error's type or message that mean "I gave up waiting". "did not finish successfully" is a failure instead.
+# Words in an error's type or message that mean that the client gave up waiting. "did not finish successfully" does not.
 TIMEOUT_WORDS = re.compile(
     r"tim(ed|e)[ -]?out|deadline|gave up waiting|still running|did not (end|finish)\b(?! success)", re.IGNORECASE
 )
-# Characters of an error's message, and of each of its values, that are kept and searched. Enough for a response body in
-# a message; a bound for a client that attaches a whole video.
+# Maximum number of characters of an error's message, and of each of its values, that are kept and searched. Enough for
+# a response body, and a bound for a client that attaches a whole video.
 MOST_CHARACTERS = 2_000
 URL = re.compile(r"https?://", re.IGNORECASE)
 
 
 class ClientError(Exception):
-    """A client cannot be found or called."""
+    """A client cannot be found, or its process has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def find_client(text: str) -> Client:
     found = getattr(module, name, None)
     if not callable(found):
         names = [key for key, value in vars(module).items() if inspect.isfunction(value) and key[0] != "_"]
-        raise ClientError(f"{where!r} has no function {name!r}; it has {', '.join(names) or 'none'}")
+        raise ClientError(f"{where!r} has no function {name!r}; known: {', '.join(names) or 'none'}")
     client: Client = found
     return client
 
@@ -77,13 +77,13 @@ def _imported(name: str) -> Any:
 def _module_of(path: Path) -> Any:
     if not path.is_file():
         raise ClientError(f"{str(path)!r} does not exist")
-    # A name of its own: a client file may be called like an installed module, `openai.py` say.
+    # A unique name, because a client file may have the name of an installed module, such as `openai.py`.
     name = "hobbyhorse_client_" + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # Before it is executed: dataclasses and pickle look up a class's module there.
+    # Registered before execution, because dataclasses and pickle look up a class's module in sys.modules.
     sys.modules[name] = module
     sys.path.insert(0, str(path.resolve().parent))
     try:
@@ -94,7 +94,7 @@ def _module_of(path: Path) -> Any:
 
 
 def takes(client: Client, name: str) -> bool:
-    """Return whether a client takes an argument called `name`."""
+    """Whether a client accepts a keyword argument."""
     try:
         parameters = inspect.signature(client).parameters.values()
     except (TypeError, ValueError):  # a callable without a signature, such as one in C
@@ -111,7 +111,7 @@ def call(
     model: str,
     callback: CallbackTarget | None = None,
 ) -> Any:
-    """Call a client and return its value; run an awaitable on a new event loop."""
+    """Call a client and return its value. An awaitable value is run on a new event loop."""
     more: dict[str, Any] = {"model": model} if takes(client, "model") else {}
     if takes(client, "callback"):
         more["callback"] = callback
@@ -124,7 +124,7 @@ async def _awaited(value: Any) -> Any:
 
 
 def success(value: Any, ended: float) -> Outcome:
-    """Return the outcome of a run that returned a path, bytes or a URL; any other value counts as an empty video."""
+    """Return the outcome of a run that returned a path, bytes or a URL. Any other value counts as an empty video."""
     if isinstance(value, bytes | bytearray | memoryview):
         return _with_bytes(bytes(value), ended)
     if isinstance(value, str) and URL.match(value):
@@ -134,7 +134,7 @@ def success(value: Any, ended: float) -> Outcome:
             return _with_bytes(Path(value).read_bytes(), ended)
         except (OSError, ValueError) as error:
             return Outcome("success", ended, size=0, message=f"returned {value!r}, which cannot be read: {error}")
-    message = f"returned {value!r:.200}; a client returns a path, bytes, or the video's URL"
+    message = f"returned {value!r:.200}; allowed: a path, bytes, or the video's URL"
     return Outcome("success", ended, size=0, message=message)
 
 
@@ -143,18 +143,18 @@ def _with_bytes(data: bytes, ended: float) -> Outcome:
 
 
 def failure(error: BaseException, ended: float) -> Outcome:
-    """Return the outcome of a run that raised: `timeout` if each error says so by type or message, else `failed`."""
+    """Return the outcome of a run that raised: `timeout` if every error's type or message means one, else `failed`."""
     message = f"{type(error).__name__}: {error}"
     members = _members(error)
     if members != [error]:
         message += f" ({'; '.join(f'{type(one).__name__}: {one}' for one in members)})"
-    # All of them: a group with a time-out and a failure has failed.
+    # Every error must be a time-out: a group with a time-out and a failure has failed.
     return Outcome("timeout" if all(map(_is_timeout, members)) else "failed", ended, message=message[:MOST_CHARACTERS])
 
 
 def _members(error: BaseException) -> list[BaseException]:
-    """Return the errors in a group and in its subgroups; for any other error, the error itself."""
-    # By attribute: Python 3.10 has no ExceptionGroup, and libraries have groups of their own.
+    """Return the errors in a group and its subgroups, or for any other error the error itself."""
+    # Detected by attribute, because Python 3.10 has no ExceptionGroup and libraries have their own groups.
     inner = getattr(error, "exceptions", None)
     if isinstance(inner, list | tuple) and inner and all(isinstance(one, BaseException) for one in inner):
         return [member for one in inner for member in _members(one)]
@@ -198,7 +198,7 @@ def _texts(error: BaseException) -> Iterable[str]:
 
 
 def _public_attributes(value: Any) -> list[Any]:
-    """Return the values of an object's public attributes: an SDK's job handle has the id in one."""
+    """Return the values of an object's public attributes: an SDK's job handle contains the id in one of them."""
     names = getattr(value, "__dict__", None)
     if isinstance(value, type) or not isinstance(names, dict):
         return []

@@ -1,17 +1,18 @@
-"""Runs a client that is a command in any language, and reports its outcome. No server, no contract.
+"""Run a client that is a command in any language, and report its outcome. No server, no contract.
 
-Whatever the command does, it has ended shortly after its limit (real seconds), and so have the processes that it
-started. Invariants:
+Whatever the command does, it ends shortly after its limit (in real seconds), and so do the processes that it started.
+Invariants:
 
-1. The command runs in a session and process group of its own, with the process id as their id. Signals go to the
-   group. The process is not reaped before `close`: after that, the system could give the id to another group.
-2. Processes that left the group (daemons) are found in /proc by their session, or by the run's mark, a random value in
-   the environment that children inherit. Processes older than the run are skipped without reading their environment.
-   Leftovers are killed until none is found, since they may fork meanwhile. Without /proc, only the group is killed.
-3. One thread reads both output streams to their end, so that the command never blocks on a full pipe. It keeps the
-   tails only, and slows a flood down. It does not wait for the pipes to close: a leftover process may hold them open.
-4. At the limit the group gets SIGTERM, after the grace period SIGKILL. The outcome is then `unfinished`, whatever the
-   command printed: it did not end by itself.
+1. The command runs in its own session and process group, whose id is the process id. Signals go to the group. The
+   process is not reaped before `close`: after reaping, the system could give the id to another group.
+2. Processes that left the group (daemons) are found in /proc by their session or by the run's mark, a random value in
+   the environment, which children inherit. Processes older than the run are skipped without reading their environment.
+   Leftovers are killed until none is found, because they may fork meanwhile. Without /proc, only the group is killed.
+3. One thread reads both output streams to their end, so that the command never blocks on a full pipe. The thread keeps
+   only the tails, and slows down a flood. It does not wait until the pipes close, because a leftover process may keep
+   them open.
+4. At the limit, the group gets SIGTERM, and after the grace period SIGKILL. The outcome is then `unfinished`, whatever
+   the command printed, because the command did not end by itself.
 """
 
 from __future__ import annotations
@@ -40,26 +41,26 @@ import orjson
 
 from hobbyhorse.traces.trace import KEY, OUTCOMES, REDACTED, Outcome
 
-# Bytes kept of each output stream, the last ones: the outcome line and a traceback are at the end.
+# Number of last bytes kept of each output stream: the outcome line and a traceback are at the end.
 KEPT_OUTPUT_BYTES = 65_536
 RUN_VARIABLE = "HOBBYHORSE_RUN"
 # Values of `class` in the outcome line, the last of a command's output. Only the runner reports `unfinished`.
 REPORTABLE = tuple(kind for kind in OUTCOMES if kind != "unfinished")
 
-# A pipe's default capacity on Linux: one read empties it.
+# A pipe's default capacity on Linux, so that one read empties the pipe.
 _CHUNK = 65_536
-# Bytes kept before the tail, longer than any secret: a secret cut in half by the tail's start would not be masked.
+# Bytes kept before the tail, longer than any secret: otherwise, a secret that begins before the tail is not masked.
 _MARGIN = 1_024
-# After this many bytes of a stream, a pause follows each read: a flood slows its own command, not the others.
+# After this many bytes of a stream, a pause follows each read, so that a flood slows only its own command.
 _FLOOD = 4 << 20
-# Bytes of a saved video that are hashed: no provider's video comes near, and a sparse file of terabytes must not hang.
+# Maximum bytes of a saved video that are hashed: larger than any provider's video, and a sparse file must not hang.
 _LARGEST = 1 << 30
-# Real seconds between two checks whether a process has ended, on systems without pidfd_open. Shorter costs processor
-# time, longer makes each run longer.
+# Real seconds between two checks of whether a process has ended, on systems without pidfd_open. A shorter interval
+# costs processor time; a longer one makes each run longer.
 _TICK = 0.02
-# Real seconds for a killed process to disappear. Waiting longer does not help: it is stuck in the kernel.
+# Real seconds to wait until a killed process disappears. Longer waiting does not help a process stuck in the kernel.
 _STUBBORN = 5.0
-# Words that mean "I gave up waiting", if a command that failed printed them last.
+# Words that mean that a failed command gave up waiting, if they are among its last words.
 _TIMEOUT_WORDS = re.compile(
     r"tim(?:ed|e)[ -]?out|deadline|gave up waiting|giving up waiting|still running", re.IGNORECASE
 )
@@ -86,7 +87,7 @@ class ClientTask:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The outcome of a command, the tails of its output with secrets masked, and its exit status.
+    """A command's outcome, the tails of its output with masked secrets, and its exit status.
 
     The exit status is negative for a signal, and None for a process that not even SIGKILL could end.
     """
@@ -98,7 +99,7 @@ class Finished:
 
 
 def environment(task: ClientTask, folder: Path) -> dict[str, str]:
-    """Write the request into a folder; return the environment variables that describe the task."""
+    """Write the task's request into a folder; return the environment variables that describe the task."""
     request = folder / "request.json"
     request.write_text(json.dumps(dict(task.request)))
     variables = {
@@ -115,7 +116,7 @@ def environment(task: ClientTask, folder: Path) -> dict[str, str]:
 
 
 def output_of(folder: Path) -> Path:
-    """Return the path under which a command saves its video."""
+    """Return the path at which a command saves its video."""
     return folder / "video.mp4"
 
 
@@ -128,14 +129,13 @@ def start(
     folder: Path | None = None,
     grace: float = 1.0,
 ) -> Running:
-    """Start a command. After `limit` real seconds it gets SIGTERM, `grace` seconds later SIGKILL.
+    """Start a command. After `limit` real seconds it gets SIGTERM, and `grace` seconds later SIGKILL.
 
-    `now` returns the moment of its end for the outcome. `folder` holds its request and video. A given folder is kept,
-    for a command that will be resumed; without one, the command gets a private folder until `close`. Raises
-    CommandError.
+    `now` returns the end time for the outcome. `folder` contains the request and the video, and is kept, so that the
+    command can be resumed. Without `folder`, the command has a private folder until `close`. Raises CommandError.
     """
     if os.name != "posix":
-        raise CommandError("commands are run on Linux and macOS only; on Windows, use WSL")
+        raise CommandError("commands can run only on Linux and macOS; on Windows, use WSL")
     directory = folder or Path(tempfile.mkdtemp(prefix="hobbyhorse-"))
     try:
         mark, before = secrets.token_hex(16), _process_ids()
@@ -157,7 +157,7 @@ def start(
 
 
 def _inherited() -> dict[str, str]:
-    """Return this process's environment without variables of an outer run, and with no proxy for this machine."""
+    """Return this process's environment, without the variables of an outer run and with no proxy for this machine."""
     here = {name: value for name, value in os.environ.items() if not name.startswith("HOBBYHORSE_")}
     for name in ("no_proxy", "NO_PROXY"):
         here[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))
@@ -185,7 +185,7 @@ def _reason(program: str, error: OSError | ValueError) -> str:
     if isinstance(error, FileNotFoundError):
         if shutil.which(program):
             return "the interpreter in its first line does not exist"
-        where = "there is no such file" if os.sep in program else "no directory of PATH has such a program"
+        where = "the file does not exist" if os.sep in program else "no directory of PATH contains the program"
         return f"{where}; for a program in the current directory, write ./{Path(program).name}"
     if isinstance(error, PermissionError):
         return f"it is not executable; try chmod +x {program}"
@@ -202,15 +202,15 @@ class _Tail:
         self.seen = 0
 
     def add(self, chunk: bytes) -> None:
-        """Append a chunk, and drop the bytes that are not kept."""
+        """Append a chunk, and drop bytes before the tail."""
         self.kept += chunk
         self.seen += len(chunk)
-        # At twice the size, not at each chunk: each cut copies the kept bytes.
+        # Only at twice the size, because each truncation copies the kept bytes.
         if len(self.kept) > 2 * KEPT_OUTPUT_BYTES:
             del self.kept[: -KEPT_OUTPUT_BYTES - _MARGIN]
 
     def text(self, task: ClientTask) -> str:
-        """Return the tail as text, with secrets masked."""
+        """Return the tail as text with masked secrets."""
         text = bytes(self.kept[-KEPT_OUTPUT_BYTES - _MARGIN :]).decode(errors="replace")
         for secret, mask in ((task.api_key, KEY), (task.callback_secret, REDACTED)):
             text = text.replace(secret, mask) if secret else text
@@ -220,8 +220,8 @@ class _Tail:
 class Running:
     """A running command. A context manager that leaves no process behind.
 
-    A thread reads its output and ends it at its limit. Only `close` reaps the process: until then its id, which is also
-    the id of its group, stays its own.
+    A thread reads the command's output and ends the command at its limit. Only `close` reaps the process, so until then
+    the system cannot reuse the process id, which is also the id of the group.
     """
 
     def __init__(
@@ -246,7 +246,7 @@ class Running:
         self._finished: Finished | None = None
         self._over, self._closing, self._closed = threading.Event(), False, False
         self._listen()
-        # A daemon: it must not keep the interpreter from exiting if the caller never closes this.
+        # A daemon thread, so that the interpreter can exit even if the caller never calls `close`.
         self._thread = threading.Thread(target=self._watch, name=f"command {process.pid}", daemon=True)
         self._thread.start()
 
@@ -272,10 +272,10 @@ class Running:
         return self._over.is_set()
 
     def wait(self) -> Finished:
-        """Wait until the command has ended, at the latest shortly after its limit. Raises CommandError."""
+        """Wait until the command has ended (at the latest, shortly after its limit). Raises CommandError."""
         self._over.wait()
         if self._finished is None:
-            raise CommandError(f"the outcome of process {self.pid} is unknown: the thread that watched it has failed")
+            raise CommandError(f"the outcome of process {self.pid} is unknown: the thread that watched it failed")
         return self._finished
 
     def kill(self) -> None:
@@ -285,7 +285,7 @@ class Running:
         self._kill_escaped()
 
     def leftovers(self) -> bool:
-        """Return whether processes that the command started are alive after its main process has ended."""
+        """Whether processes that the command started are alive after its main process has ended."""
         if not self._over.is_set() or self._closed:
             return False
         if os.path.isdir("/proc/self"):
@@ -316,7 +316,7 @@ class Running:
 
     def _kill_escaped(self) -> None:
         """Kill processes of the run outside its group."""
-        # Repeatedly: a process may fork before its signal arrives. Bounded: a fork bomb is always ahead.
+        # Repeated, because a process may fork before its signal arrives. Bounded, because a fork bomb never stops.
         for _ in range(10):
             found = list(self._processes.alive())
             for pid in found:
@@ -328,7 +328,7 @@ class Running:
     def _listen(self) -> None:
         for stream, tail in zip((self._process.stdout, self._process.stderr), self._tails, strict=True):
             assert stream is not None
-            os.set_blocking(stream.fileno(), False)  # to drain: an empty pipe that a leftover holds open would block
+            os.set_blocking(stream.fileno(), False)  # an empty pipe that a leftover keeps open would block `_drain`
             self._selector.register(stream, selectors.EVENT_READ, tail)
         if hasattr(os, "pidfd_open"):
             with suppress(OSError):
@@ -346,7 +346,7 @@ class Running:
                 self._kill_escaped()
             self._finished = self._finish(ended, _exit_status(self._process))
             self._over.set()
-            # Go on reading for the leftovers: they may run until `close`, and must not block on a full pipe.
+            # Continue to read, because leftovers may run until `close` and must not block on a full pipe.
             while not self._closing and self._selector.get_map():
                 self._read(_TICK)
         finally:
@@ -354,7 +354,7 @@ class Running:
             self._release()
 
     def _follow(self) -> None:
-        """Read until the process has ended; terminate it at its limit, then kill it."""
+        """Read until the process has ended. Terminate it at its limit, then kill it."""
         if self._read_until(self._limit):
             return
         self._cut = f"it had not ended at its limit of {self._limit:g} s"
@@ -374,18 +374,18 @@ class Running:
         return True
 
     def _read(self, seconds: float) -> None:
-        """Wait at most `seconds` for output, and read one chunk of it."""
+        """Wait at most `seconds` for output, and read one chunk of each ready stream."""
         for key, _ in self._selector.select(seconds):
             if key.data is not None:
                 self._take(key)
 
     def _take(self, key: selectors.SelectorKey) -> bool:
-        """Read one chunk of a stream; return whether there may be another."""
+        """Read one chunk of a stream; return whether there may be more."""
         try:
             chunk = os.read(key.fd, _CHUNK)
         except BlockingIOError:
             return False
-        except OSError:  # a stream that cannot be read any more has ended
+        except OSError:  # a stream that can no longer be read has ended
             chunk = b""
         if not chunk:
             self._selector.unregister(key.fileobj)
@@ -398,7 +398,7 @@ class Running:
     def _drain(self) -> None:
         """Read the output that was in the pipes when the process ended."""
         for key in list(self._selector.get_map().values()):
-            # A pipe's greatest capacity for users is 1 MB; more comes from a leftover process, which may never stop.
+            # A pipe's maximum capacity is 1 MB; more bytes come from a leftover process, which may never stop.
             before = key.data.seen
             while key.data.seen - before < 1 << 20 and self._take(key):
                 pass
@@ -419,7 +419,7 @@ class Running:
 
 
 def _exit_status(process: subprocess.Popen[bytes]) -> int | None:
-    """Return the exit status of a process, or None while it runs. Do not reap it, if the system allows that."""
+    """Return the exit status of a process, or None while it runs. Does not reap the process if the system allows it."""
     if not hasattr(os, "waitid"):
         return process.poll()
     found = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -429,7 +429,7 @@ def _exit_status(process: subprocess.Popen[bytes]) -> int | None:
 
 
 def _process_ids() -> frozenset[str]:
-    """Return the ids of all processes; none without /proc."""
+    """Return the ids of all processes, or none on systems without /proc."""
     with suppress(OSError):
         return frozenset(name for name in os.listdir("/proc") if name.isdigit())
     return frozenset()
@@ -437,14 +437,14 @@ def _process_ids() -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Processes:
-    """The processes of a run, known by their session or by the mark in their environment. `before`: older ones."""
+    """The processes of a run, identified by session or by the mark in the environment. `before` lists older ones."""
 
     session: int
     mark: bytes
     before: frozenset[str]
 
     def alive(self) -> Iterator[int]:
-        """Yield the ids of the processes that are alive, as far as /proc shows them."""
+        """Yield the ids of the run's live processes, as far as /proc shows them."""
         for name in _process_ids():
             with suppress(OSError, IndexError):
                 if self._is(name):
@@ -453,7 +453,8 @@ class _Processes:
     def _is(self, name: str) -> bool:
         if os.getsid(int(name)) == self.session:
             with open(f"/proc/{name}/stat", "rb") as file:
-                # The state follows the command's name, which is in parentheses and may contain some. Z: not reaped.
+                # The state follows the command's name, which is in parentheses and may contain parentheses. Z and X are
+                # ended processes.
                 return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
         if name in self.before:
             return False
@@ -468,7 +469,7 @@ class _Video:
 
 
 def _video(path: Path) -> _Video | None:
-    """Return the digest of the saved video; None unless it is a regular, non-empty file."""
+    """Return the digest and size of the saved video, or None unless it is a regular, non-empty file."""
     with suppress(OSError):
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a blocking open waits for a named pipe's writer
         try:
@@ -492,7 +493,7 @@ def _digested(file: int) -> _Video | None:
 def _outcome(
     exit_status: int | None, cut: str | None, stdout: str, stderr: str, video: _Video | None, ended: float
 ) -> Outcome:
-    """Return the outcome: unfinished if the command was ended, else the reported class, else by exit status."""
+    """Return the outcome: `unfinished` if the runner ended the command, else the reported or inferred class."""
     reported, complaint = _reported(stdout)
     kind = "unfinished" if cut else reported.get("class") or _inferred(exit_status, stdout, stderr)
     success = kind == "success"
@@ -504,7 +505,7 @@ def _outcome(
         notes.append(_exit_words(exit_status))
     if not success:
         notes.append(_last_line(stderr) or (None if reported else _last_line(stdout)))
-    # The file itself counts more than the digest that the command reports of it.
+    # The digest of the file takes precedence over the digest that the command reports.
     digest = video.sha256 if video else reported.get("sha256")
     return Outcome(
         kind=kind,
@@ -528,7 +529,7 @@ def _inferred(exit_status: int | None, stdout: str, stderr: str) -> str:
     return "failed"
 
 
-# The fields of the outcome line and their checks. Unknown fields and nulls are ignored: a command may print more.
+# The fields of the outcome line and their checks. Unknown fields and nulls are ignored, so a command may add fields.
 _WELL_FORMED: Mapping[str, Callable[[Any], bool]] = {
     "class": lambda value: value in REPORTABLE,
     "job": lambda value: isinstance(value, str) and bool(value),
@@ -540,7 +541,7 @@ _WELL_FORMED: Mapping[str, Callable[[Any], bool]] = {
 
 
 def _reported(stdout: str) -> tuple[dict[str, Any], str | None]:
-    """Return the well-formed fields of the outcome line, the last of the output, and a complaint about the others."""
+    """Return the valid fields of the outcome line (the output's last line), and a complaint about the invalid ones."""
     line = (stdout.rstrip().splitlines() or [""])[-1].strip()
     if not line.startswith("{"):  # not meant as an outcome, so no complaint
         return {}, None
@@ -549,7 +550,7 @@ def _reported(stdout: str) -> tuple[dict[str, Any], str | None]:
     except orjson.JSONDecodeError as error:
         return {}, f"the last line of its output is ignored: {error.msg}"
     if "class" not in parsed:
-        return {}, "the last line of its output is ignored: it has no class"
+        return {}, f"the last line of its output is ignored: it has no class; allowed: {', '.join(REPORTABLE)}"
     given = {name: parsed[name] for name in _WELL_FORMED if parsed.get(name) is not None}
     wrong = [name for name, value in given.items() if not _WELL_FORMED[name](value)]
     if "class" in wrong or "class" not in given:
@@ -570,11 +571,11 @@ def _exit_words(exit_status: int) -> str:
     if exit_status >= 0:
         return f"exit status {exit_status}"
     with suppress(ValueError):
-        return f"it was ended by {signal.Signals(-exit_status).name}"
-    return f"it was ended by signal {-exit_status}"
+        return f"it was killed by {signal.Signals(-exit_status).name}"
+    return f"it was killed by signal {-exit_status}"
 
 
-# Last lines that do not name the error: a frame of a stack, or the version that Node.js prints last.
+# Last lines that do not name the error: a stack frame, or the version that Node.js prints last.
 _UNINFORMATIVE = re.compile(r"\s+at \S|Node\.js v\d")
 _ERROR_LINE = re.compile(r"(?:Uncaught |\w+\.)*\w*(?:Error|Exception)\b.*: ")
 
@@ -593,13 +594,13 @@ def _printable(text: str) -> str:
 def with_ids(finished: Finished, ids: Iterable[str]) -> Outcome:
     """Return the outcome with the first of `ids` that the output contains, and whether it contains any.
 
-    The job and `id_exposed` that the command itself reported stay.
+    A job and `id_exposed` that the command itself reported are kept.
     """
     outcome, ids = finished.outcome, tuple(ids)
     if not ids:
         return outcome
     printed = f"{finished.stdout}\n{finished.stderr}"
-    # Whole words: "job_7" is not exposed by "job_77".
+    # Match whole words, because "job_77" does not expose "job_7".
     named = next((id for id in ids if re.search(rf"(?<![\w-]){re.escape(id)}(?![\w-])", printed)), None)
     exposed = outcome.id_exposed if outcome.id_exposed is not None else named is not None
     return replace(outcome, job=outcome.job or named, id_exposed=exposed)

@@ -1,33 +1,33 @@
-"""Python's waits and clocks, replaced by virtual ones for scheduled threads. No server.
+"""Replace Python's waits and clocks by virtual ones in scheduled threads. No server.
 
-Each patched function asks `current()` first. In a thread without a scheduler it calls the real function, so that the
-server, the test runner and later code in the same process live in real time. In a scheduled thread:
+Each patched function calls `current()` first. In a thread without a scheduler, it calls the real function, so that the
+server, the test runner and later code in the same process use real time. In a scheduled thread:
 
     time.time, monotonic, perf_counter (and *_ns)    the shared virtual clock
     time.sleep                                       a wait with a deadline and no condition
     Lock, RLock                                      a `VirtualLock`: try, then wait until it is free. Semaphore, Event,
-                                                     Barrier, Queue and Future are made of these and of Condition
+                                                     Barrier, Queue and Future use these locks and Condition
     Condition.wait                                   a wait for the waiter's own lock and the condition's lock
-    SimpleQueue                                      Python's implementation of it, made of locks, not the C type
+    SimpleQueue                                      Python's own implementation, which uses locks, not the C type
     Thread.start, Thread.join                        register a thread; wait until it has left
     socket.recv*, accept, send*, connect             wait until the socket is ready, then call the real function, which
-                                                     does not block any more
-    select, poll, selectors                          call the real function with timeout 0, and wait until it finds any
-    asyncio                                          nothing of its own: its loops wait in a selector and read
-                                                     `time.monotonic`
+                                                     no longer blocks
+    select, poll, selectors                          call the real function with timeout 0, and wait until one is ready
+    asyncio                                          no patch: its loops wait in a selector and read `time.monotonic`
     datetime.now, utcnow, today                      a `VirtualDatetime`, in the client's own modules only
 
 Not virtual: TLS sockets, `os.read`, subprocesses, locks made before the run, event loops not written in Python
-(uvloop), and `datetime` in installed packages: a C type cannot be patched, so it is replaced module by module. A thread
-that waits in one of these is detached (see `scheduler`): slower, and no longer reproducible, but not a deadlock.
+(uvloop), and `datetime` in installed packages (a C type cannot be patched, so `datetime` is replaced in each client
+module). A thread that waits in one of these is detached (see `scheduler`): the run is slower and no longer
+reproducible, but does not deadlock.
 
 Invariants:
 
-1. No scheduled thread blocks in a real call. It would keep the turn: time would stand still for all other threads.
-2. Each call that may give the server work checks in before it happens, and each read reports its size. Otherwise time
-   could move while the server has a response to send.
-3. Functions that modules have imported by name are rebound to the patched ones and stay so (`_rebind`): a module may be
-   used by several runs at the same time. `patched` restores the attributes of the standard modules after the last run.
+1. No scheduled thread blocks in a real call. Otherwise it would keep the turn, and time would stop for all threads.
+2. Each call that may give the server work checks in first, and each read reports its size. Otherwise, time could move
+   while the server has a response to send.
+3. Functions that modules have imported by name are rebound permanently to the patched ones (`_rebind`), because several
+   runs may use a module concurrently. `patched` restores the attributes of the standard modules after the last run.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ _real_lock, _real_rlock = threading.Lock, threading.RLock
 _allocate = threading._allocate_lock  # type: ignore[attr-defined]
 _real_poll, _real_select, _real_simple_queue = select.poll, select.select, queue.SimpleQueue
 _Socket: Any = socket.socket.__mro__[1]  # `_socket.socket`, in C: its methods are not patched
-# The value of a client's monotonic clocks when its run begins. The same in each run, so that the times that a client
-# prints are comparable; not 0, which is false and which clients use for "not yet".
+# The value of a client's monotonic clocks when its run begins. It is the same in each run, so that printed times are
+# comparable, and not 0, because 0 is false and clients use it for "not yet".
 MONOTONIC_BASE = 1_000.0
-# Families of sockets that the kernel delivers through a network stack: sent bytes arrive, and are acknowledged, later.
+# Socket families with a network stack, in which sent bytes arrive, and are acknowledged, later.
 NETWORKS = frozenset({socket.AF_INET, socket.AF_INET6})
 
 
@@ -75,7 +75,7 @@ def _clock(real: Callable[[], Any], virtual: Callable[[Any], Any]) -> Callable[[
 
 
 def _monotonic_ns(scheduler: Any) -> int:
-    # Via whole microseconds, the ticks of virtual time: a float of nanoseconds is not exact.
+    # Computed from whole microseconds (the ticks of virtual time), because a float of nanoseconds is not exact.
     return int(round((MONOTONIC_BASE + scheduler.elapsed()) * 1e6) * 1_000)
 
 
@@ -108,7 +108,7 @@ _Datetime = datetime.datetime
 
 
 class _Datetimes(type(_Datetime)):  # type: ignore[misc]
-    # Real datetimes are instances of the virtual class, too: the client's `isinstance(x, datetime)` still holds.
+    # Real datetimes are instances of the virtual class too, so a client's `isinstance(x, datetime)` remains true.
     def __instancecheck__(cls, value: object) -> bool:
         return isinstance(value, _Datetime)
 
@@ -117,7 +117,7 @@ class _Datetimes(type(_Datetime)):  # type: ignore[misc]
 
 
 class VirtualDatetime(_Datetime, metaclass=_Datetimes):
-    """A client module's `datetime`; the values that it creates are real datetimes."""
+    """The `datetime` of a client's modules. It creates real datetimes."""
 
     def __new__(cls, *args: Any, **named: Any) -> Any:
         """Create a real datetime."""
@@ -125,13 +125,13 @@ class VirtualDatetime(_Datetime, metaclass=_Datetimes):
 
     @classmethod
     def now(cls, tz: datetime.tzinfo | None = None) -> Any:
-        """Return the current moment."""
+        """Return the current virtual time in a scheduled thread, else the real time."""
         scheduler = current()
         return _Datetime.now(tz) if scheduler is None else _Datetime.fromtimestamp(scheduler.moment(), tz)
 
     @classmethod
     def utcnow(cls) -> Any:
-        """Return the current moment in UTC, without a time zone."""
+        """Return the current time in UTC, without a time zone."""
         return cls.now(datetime.timezone.utc).replace(tzinfo=None)
 
     today = now
@@ -155,7 +155,7 @@ class VirtualLock:
         scheduler = current()
         if scheduler is None:
             return bool(self._lock.acquire(blocking, timeout))
-        # A loop: a thread in real time may take the free lock first.
+        # A loop, because a thread in real time may take the free lock first.
         while not self._lock.acquire(False):
             if not blocking or not scheduler.wait(self._free, None if timeout < 0 else timeout):
                 return False
@@ -169,7 +169,7 @@ class VirtualLock:
         self._lock.release()
 
     def locked(self) -> bool:
-        """Return whether the lock is held."""
+        """Whether the lock is held."""
         return bool(self._lock.locked())
 
     def __enter__(self) -> bool:
@@ -211,7 +211,7 @@ def _condition_wait(real: Any) -> Any:
         state = self._release_save()
         notified = False
         try:
-            # Both: a thread notified while the notifier still holds the lock would get a turn only to wait again.
+            # Wait for both: a thread notified while the notifier holds the lock would get a turn only to wait again.
             notified = scheduler.wait(lambda: not waiter.locked() and _is_free(self._lock), timeout)
             return notified
         finally:
@@ -223,8 +223,8 @@ def _condition_wait(real: Any) -> Any:
 
 
 def _is_free(lock: Any) -> bool:
-    """Return whether a lock is free, without keeping it."""
-    # Predicates run in the thread that chooses. If it owns a reentrant lock, `acquire` below would succeed.
+    """Whether a lock is free. Does not keep the lock."""
+    # Predicates run in the choosing thread. If that thread owned a reentrant lock, `acquire` below would succeed.
     owned = getattr(lock, "_is_owned", None)
     if owned is not None and owned():
         return False
@@ -244,7 +244,7 @@ def _thread_start(real: Any) -> Any:
         self._hobbyhorse_thread = thread  # type: ignore[attr-defined]
         self.run = partial(scheduler.run_thread, thread, self.run)  # type: ignore[method-assign]
         try:
-            # `start` waits for the new thread in real time; the new thread waits for its turn after that.
+            # `start` waits in real time until the new thread runs; only then does the new thread wait for its turn.
             with scheduler.keep_turn():
                 real(self)
         except BaseException:
@@ -262,7 +262,7 @@ def _thread_join(real: Any) -> Any:
             return
         thread = getattr(self, "_hobbyhorse_thread", None)
         ended = scheduler.wait(lambda: thread.left if thread else not self.is_alive(), timeout)
-        # A thread leaves the scheduler shortly before it ends: `is_alive` must be False after a join.
+        # A thread leaves the scheduler shortly before it ends, but `is_alive` must be False after a join.
         with scheduler.keep_turn():
             real(self, None if ended else 0)
 
@@ -282,9 +282,9 @@ def _is_ready(file: Any, events: int) -> bool:
 
 
 def _await_socket(scheduler: Scheduler, sock: Any, events: int) -> None:
-    """Wait until a socket is ready, for at most its own timeout. Raises TimeoutError; a non-blocking socket returns."""
+    """Wait until a socket is ready, at most for its own timeout (none if non-blocking). Raises TimeoutError."""
     timeout = sock.gettimeout()
-    # Writing rarely waits, and a wait costs a settling of the server.
+    # Sockets are usually writable, and a wait would cost a settling of the server.
     if timeout == 0 or (events == select.POLLOUT and _is_ready(sock, events)):
         return
     if not scheduler.wait(partial(_is_ready, sock, events), timeout, remote=True, sole=True):
@@ -292,10 +292,10 @@ def _await_socket(scheduler: Scheduler, sock: Any, events: int) -> None:
 
 
 def _before_send(scheduler: Scheduler, sock: Any) -> None:
-    """Check in that a socket is about to send.
+    """Check in before a socket sends.
 
-    Delivery is awaited only on a network. A socket pair delivers immediately, and its queue holds bytes
-    that the other end has not read yet: an event loop's wake-up, which that loop reads only when it gets its turn.
+    Delivery is awaited only on a network. A socket pair delivers immediately, and its queue contains bytes that the
+    other end has not read yet, such as an event loop's wake-up, which the loop reads only when it has its turn.
     """
     if sock.family in NETWORKS:
         scheduler.check_in(sent=sock)
@@ -312,7 +312,7 @@ def _reading(name: str) -> Callable[..., Any]:
             return real(self, *args, **named)
         _await_socket(scheduler, self, select.POLLIN)
         found = real(self, *args, **named)
-        # `recv_into` returns a size and `recv` bytes. The others return a tuple, which counts as next to nothing.
+        # `recv_into` returns a size, `recv` returns bytes. The others return a tuple, whose length is negligible.
         scheduler.received(found if isinstance(found, int) else len(found))
         return found
 
@@ -339,7 +339,8 @@ def _sendall(self: Any, data: Any, flags: int = 0) -> None:
     if scheduler is None or self.gettimeout() == 0:
         _Socket.sendall(self, data, flags)
         return
-    # The real `sendall` waits in C between pieces. MSG_DONTWAIT: "ready to write" may mean room for one byte.
+    # The real `sendall` waits in C between pieces. MSG_DONTWAIT, because a writable socket may have room for only one
+    # byte.
     left = memoryview(data).cast("B")
     while left:
         _await_socket(scheduler, self, select.POLLOUT)
@@ -354,7 +355,7 @@ def _connect(self: Any, address: Any) -> None:
     try:
         scheduler.check_in(unsettles=True)
         code = _connected(scheduler, self, address)
-    except RunOver:  # `socket.create_connection` closes its socket on OSError only
+    except RunOver:  # `socket.create_connection` closes its socket only after an OSError
         self.close()
         raise
     if code:
@@ -362,7 +363,7 @@ def _connect(self: Any, address: Any) -> None:
 
 
 def _connected(scheduler: Scheduler, sock: Any, address: Any) -> int:
-    """Connect a socket within its own timeout; return the error number, 0 for success."""
+    """Connect a socket within its own timeout; return the error number, or 0 for success."""
     timeout = sock.gettimeout()
     if timeout == 0:
         _Socket.connect(sock, address)
@@ -379,7 +380,7 @@ def _connected(scheduler: Scheduler, sock: Any, address: Any) -> int:
 
 
 def _checking_in(real: Any) -> Callable[..., Any]:
-    """Return a socket function that checks in first; after the end of the run it still works, to close sockets."""
+    """Wrap a socket function so that it checks in first. After the run, it works without, to close sockets."""
 
     def call(self: Any, *args: Any, **named: Any) -> Any:
         scheduler = current()
@@ -394,14 +395,14 @@ def _checking_in(real: Any) -> Callable[..., Any]:
 
 
 class VirtualPoll:
-    """The object that `select.poll()` returns, waiting in virtual time."""
+    """An object like that of `select.poll()` that waits in virtual time."""
 
     def __init__(self) -> None:
         self._poll = _real_poll()
         self.register, self.unregister, self.modify = self._poll.register, self._poll.unregister, self._poll.modify
 
     def poll(self, timeout: float | None = None) -> list[tuple[int, int]]:
-        """Return the ready files and their events, after at most `timeout` milliseconds."""
+        """Return the ready files and their events, waiting at most `timeout` milliseconds."""
         if (scheduler := current()) is None:
             return self._poll.poll(timeout)
         seconds = None if timeout is None or timeout < 0 else timeout / 1_000
@@ -428,7 +429,7 @@ def _selector_select(real: Any) -> Any:
         if (scheduler := current()) is None:
             return real(self, timeout)
         found = _await_any(scheduler, lambda: real(self, 0), None if timeout is None else max(timeout, 0))
-        # In order of registration: epoll's own order is that of arrival, which differs between runs.
+        # Sorted in order of registration, because epoll's own order is that of arrival, which differs between runs.
         place = {number: at for at, number in enumerate(self._fd_to_key)}
         return sorted(found, key=lambda one: place.get(one[0].fd, math.inf))
 
@@ -436,7 +437,7 @@ def _selector_select(real: Any) -> Any:
 
 
 def _await_any(scheduler: Scheduler, find: Callable[[], list[Any]], timeout: float | None) -> list[Any]:
-    """Wait until `find()` returns ready files; return them."""
+    """Return the ready files that `find()` returns, waiting until there are any."""
     if timeout == 0:
         scheduler.settle_before_poll(lambda: bool(find()))
         return find()
@@ -485,10 +486,10 @@ _REBOUND = {id(getattr(time, name)): (getattr(time, name), new) for owner, name,
 _LOCKS = {"Lock": (_real_lock, _lock), "RLock": (_real_rlock, _rlock)}
 _MISSING = object()
 _guard = _allocate()
-_users = 0  # runs under way: several may share the patches
+_users = 0  # the number of current runs, which share the patches
 _saved: list[tuple[Any, str, Any]] = []
 _rebound: set[str] = set()
-# Modules that need the real functions, or (`time` itself) are patched by attribute.
+# Modules that need the real functions, and `time` itself, whose attributes are patched.
 _EXEMPT = frozenset({__name__, "time", "_thread", "hobbyhorse.runners.scheduler"})
 
 
@@ -496,7 +497,7 @@ class _NoRunOver(logging.Filter):
     """A log filter that drops the RunOver that executors log when a run ends."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether to log a record."""
+        """Whether to log a record."""
         kind = record.exc_info[0] if record.exc_info else None
         return kind is None or not issubclass(kind, RunOver)
 
@@ -507,13 +508,13 @@ _PYTHON = os.path.dirname(os.__file__) + os.sep
 
 @contextmanager
 def patched() -> Iterator[None]:
-    """Patch Python within the context, or within the last of several that overlap."""
+    """Patch Python within the context. Overlapping contexts share the patches until the last one ends."""
     global _users
     with _guard:
         _users += 1
         if _users == 1:
             _install()
-        # For each run: a client may have imported modules since the last one.
+        # Repeated for each run, because a client may have imported modules since the last run.
         _rebind()
     try:
         yield
@@ -536,14 +537,14 @@ def _restore() -> None:
     while _saved:
         owner, name, old = _saved.pop()
         if old is _MISSING:
-            # `socket.socket` inherits most of these from C; an attribute left behind would shadow the inherited one.
+            # `socket.socket` inherits most of these from C; a remaining attribute would shadow the inherited one.
             delattr(owner, name)
         else:
             setattr(owner, name, old)
 
 
 def _rebind() -> None:
-    """Rebind functions that modules imported by name, permanently; without a scheduler, they call the real ones."""
+    """Permanently rebind functions that modules imported by name. Without a scheduler, they call the real functions."""
     for name, module in list(sys.modules.items()):
         if name in _rebound or name in _EXEMPT or module is None:
             continue
@@ -552,14 +553,14 @@ def _rebind() -> None:
         for bound, value in list(names.items()):
             if is_client and (value is _Datetime or value is datetime):
                 names[bound] = VirtualDatetime if value is _Datetime else _datetime_module
-            # By identity: a module may have given one of these names to a function of its own.
+            # Compared by identity, because a module may use one of these names for its own function.
             old, new = _REBOUND.get(id(value)) or _LOCKS.get(bound) or (None, None)
             if new is not None and value is old and (module is not threading or bound not in _LOCKS):
                 names[bound] = new
 
 
 def _is_client_module(name: str, file: str | None) -> bool:
-    """Return whether a module is not part of Python, of an installed package, or of hobbyhorse."""
+    """Whether a module belongs to the client: not to Python, an installed package, or hobbyhorse."""
     if file is None or name.partition(".")[0] == "hobbyhorse":
         return False
     return "site-packages" not in file and not file.startswith(_PYTHON)

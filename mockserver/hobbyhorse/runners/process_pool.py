@@ -1,11 +1,11 @@
-"""A pool of processes that run test cases with a Python callable, each process with a fake server of its own.
+"""A pool of processes that run test cases with a Python callable. Each process has its own fake server.
 
-A run in virtual time keeps one core busy, so only further processes make a suite faster. Invariants:
+A run in virtual time keeps one core busy, so only more processes make a suite faster. Invariants:
 
-* The traces equal the traces of a single process, in the order of the cases. Each process builds its session from the
-  same `WorkerSetup`, and the session's seed, not the process, determines ids and random numbers.
-* No process outlives the pool, whatever a client left in it: the pool joins its workers briefly, then kills them.
-* No process outlives the command, even one ended by SIGKILL: each worker watches its parent, and exits after it.
+* The traces equal those of a single process, in the order of the cases. Each process builds its session from the same
+  `WorkerSetup`, and the session's seed, not the process, determines ids and random numbers.
+* No process outlives the pool, whatever a client left running: the pool joins its workers briefly, then kills them.
+* No process outlives the command, even a command ended by SIGKILL: each worker watches its parent and exits after it.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
 from hobbyhorse.runners.callable import ClientError, find_client
 from hobbyhorse.traces.trace import Trace
 
-# A process takes about as long to start (imports, contracts, a server) as this many runs take.
+# Starting a process (imports, contracts, a server) takes about as long as this many runs.
 RUNS_PER_PROCESS = 50
 
-# Real seconds for a worker to stop its server and exit before it is killed. It needs milliseconds; a client's thread
-# that ignores its end would need forever.
+# Real seconds in which a worker may stop its server and exit before it is killed. Usually it needs milliseconds, but a
+# client's thread may never end.
 EXIT_SECONDS = 2.0
 
 
 def processes(runs: int, most: int | None = None) -> int:
-    """Return the number of processes worth starting for `runs` runs: at most one per core, or `most` if given."""
+    """Return the number of processes for `runs` runs: `most` if given, else at most one per core."""
     if most is not None:
         return most
-    # The cores that this process may use, fewer than the machine's in a container; not known on every system.
+    # The cores that this process may use (in a container, fewer than the machine has). Not every system reports them.
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
     return max(1, min(cores, runs // RUNS_PER_PROCESS))
@@ -49,7 +49,7 @@ def processes(runs: int, most: int | None = None) -> int:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
-    """The client, as `find_client` takes it, and the session that a worker opens for it."""
+    """The client's name for `find_client`, and the parameters of the session that a worker opens."""
 
     client: str
     provider: str
@@ -69,14 +69,13 @@ class ProcessPool:
 
     def __enter__(self) -> ProcessPool:
         self._others = set(multiprocessing.active_children())
-        # Not a fork: a fork copies the locks of this process's threads, held, but not the threads that would release
-        # them.
+        # Not a fork: a fork copies locks that are held, but not the threads that would release them.
         spawn = multiprocessing.get_context("spawn")
         self._executor = ProcessPoolExecutor(self.size, spawn, _prepare, (self.setup,))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        # The executor does not name its workers, and kills none.
+        # The executor neither lists nor kills its workers.
         workers = set(multiprocessing.active_children()) - self._others
         self._executor.shutdown(wait=False, cancel_futures=True)
         for worker in workers:
@@ -88,16 +87,16 @@ class ProcessPool:
         try:
             yield from self._executor.map(_run, cases)
         except BrokenProcessPool:
-            raise ClientError("the client ended the process that it ran in; --parallel 1 runs it in this one") from None
+            raise ClientError("the client ended its process; use --parallel 1 to run it in this process") from None
 
 
-# The runner of this process, if it is a worker: an executor's initializer cannot return a value.
+# The runner of a worker process. A global, because an executor's initializer cannot return a value.
 _runners: list[CallableRunner] = []
 
 
 def _prepare(setup: WorkerSetup) -> None:
-    """Open the session and find the client, in a worker."""
-    # A terminal sends Ctrl-C to the whole group; the parent handles it, and ends its workers.
+    """Open the session and find the client in a worker process."""
+    # A terminal sends Ctrl-C to the whole group; the parent handles it and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, name="parent watch", daemon=True).start()
     contract = next(one for one in load_all(setup.contracts) if one.key == setup.provider)
@@ -106,7 +105,7 @@ def _prepare(setup: WorkerSetup) -> None:
     session = FakeSession(contract, model, setup.seed)
     client = find_client(setup.client)
     session.server.start()
-    # A finalizer runs at exit only if it has a priority; from 0 up, before child processes are joined.
+    # A finalizer runs at exit only if it has a priority. From 0 up, it runs before child processes are joined.
     Finalize(None, session.server.stop, exitpriority=10)
     _runners.append(CallableRunner(session, client))
 

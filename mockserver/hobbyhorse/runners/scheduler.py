@@ -1,4 +1,4 @@
-"""Threads in virtual time: one runs, the others wait; time moves when all of them wait. No server, no patches.
+"""Run threads in virtual time: one runs while the others wait, and time moves when all wait. No server, no patches.
 
 The client's threads are real threads, but `patches` routes their waits to `Scheduler.wait`. The scheduler decides which
 thread runs next, and when the clock that the client shares with the server (`ServerTime`) moves.
@@ -10,7 +10,7 @@ States of a `ScheduledThread`:
     ready       waits for nothing but the turn: `ready()` is true
     waiting     `ready()` is false; at its `deadline`, if it has one, it runs anyway and its wait returns False
     remote      waiting, and only the other side of a socket can make it ready (`remote` is True)
-    detached    was running, but sleeps in a system call outside of virtual time; another thread has taken the turn
+    detached    was running, but sleeps in a system call outside virtual time; another thread has taken the turn
     stuck       the main thread, waiting for an event that cannot happen: its wait raises Stuck
     left        ended, and removed from the scheduler
 
@@ -21,25 +21,25 @@ Invariants:
    It may sleep there, and if another thread took the turn meanwhile, two would choose at the same time.
 
 2. The order of turns depends on nothing real. Threads queue in the order in which they began to wait, and only the
-   running thread can begin to wait. Threads that wait for each other (locks, queues) go before threads that wait for a
-   socket, and sockets are polled only when the server has settled: otherwise the order would depend on which bytes
-   the system delivered first, and two runs of one client would differ. Due deadlines go by moment, then by order.
+   running thread can begin to wait. Threads that wait for each other (locks, queues) precede threads that wait for a
+   socket, and sockets are polled only when the server has settled. Otherwise, the order would depend on the system's
+   delivery of bytes, and two runs of one client would differ. Due deadlines are ordered by time, then by queue order.
 
 3. Time moves only when no thread is ready and the server is settled, and only to the earliest deadline or server event.
    `_unsettled` records that the server may have work: the client sent, connected, closed or made room by reading, or
-   time moved onto a server event. If time moved while a response was under way, it would jump over that response, and
-   a correct client would time out. At the same moment the server goes first, for the same reason.
+   time moved to a server event. If time moved while a response was in progress, it would skip that response, and a
+   correct client would time out. For the same reason, the server goes first if both are due at the same time.
 
 4. No wake-up is lost, because none is signalled. A waiting thread leaves a predicate, and predicates are evaluated
    while no thread runs, so nothing changes between "ready" and the turn that follows.
 
 5. Each run ends. When virtual time reaches the limit, or the client sends or operates too often, or computes for too
    long, `over` is set: each operation raises RunOver, which `except Exception` does not catch. A thread that swallows
-   even that is parked forever.
+   even RunOver is parked forever.
 
-A detached thread is the exception to 1, 2 and 3. When the system wakes it, at a real moment, it runs beside another
-thread until it next waits, and queues again; time may have moved meanwhile. Without this exception, a thread that
-blocks on a lock made before the run would keep the turn from the thread that holds the lock: a deadlock.
+A detached thread is the exception to 1, 2 and 3. When the system wakes the thread, at some real time, it runs beside
+another thread until its next wait, and queues again; time may have moved meanwhile. Without this exception, a thread
+that blocks on a lock made before the run would keep the turn from the thread that holds the lock: a deadlock.
 """
 
 from __future__ import annotations
@@ -64,47 +64,47 @@ _monotonic, _sleep = time.monotonic, time.sleep
 
 # Virtual time is an integer number of microseconds, so that 0.1 s ten times is exactly 1 s.
 TICKS = 1_000_000
-# How often (real) a thread without the turn checks whether the running thread is detached. A check reads a file of
-# /proc, so this trades the load of many waiting threads against the delay of a detached one.
+# Real seconds between checks by a thread without the turn of whether the running thread is detached. A check reads a
+# file in /proc, so this trades the load of many waiting threads against the delay of a detached one.
 LOOK_SECONDS = 0.01
-# How long (real) a thread must sleep in the system to be detached. Waiting for the interpreter is not sleeping: that
-# wakes every 5 ms (`sys.getswitchinterval`), so ten times that tells them apart on a busy machine.
+# Real seconds for which a thread must sleep in the system to be detached. A thread that waits for the interpreter wakes
+# every 5 ms (`sys.getswitchinterval`); ten times as long distinguishes the two on a busy machine.
 ASLEEP_SECONDS = 0.05
-# Between two looks (real) at an event that the scheduler cannot wait for. One look costs microseconds.
+# Real seconds between two polls for an event that the scheduler cannot wait for. A poll costs microseconds.
 NAP_SECONDS = 0.001
-# How long (real) sent bytes may stay unacknowledged. Linux acknowledges unread bytes after some 40 ms; a peer that has
-# not acknowledged after five times that will not.
+# Maximum real seconds to wait for the acknowledgement of sent bytes. Linux acknowledges unread bytes after about 40 ms;
+# a peer that has not done so after five times as long never will.
 ARRIVAL_SECONDS = 0.2
-# How long (real) nothing may happen before a client is stuck. It may wait for work outside of virtual time (a process,
-# a TLS socket), which this must outlast; each client that is stuck costs as much.
+# Real seconds without any event after which a client is stuck. Must exceed waits for work outside virtual time (a
+# process, a TLS socket); each stuck client costs this time.
 STUCK_SECONDS = 1.0
 # Clock reads and selector polls that an event loop may make after RunOver, to cancel its tasks and close its sockets.
-# More: a loop with more tasks closes cleanly; fewer: a loop that polls on is refused again sooner.
+# With more, a loop with more tasks closes cleanly; with fewer, a loop that continues to poll is refused again sooner.
 LENIENT_OPERATIONS = 2_000
-# Bytes read since the last settling that free room for more, for which the server may have waited. Smaller: settling
-# after each small read; larger: time may move while the server has more to send.
+# Bytes read since the last settling after which the server may have room to send more. A smaller number causes settling
+# after each small read; with a larger one, time may move while the server has more to send.
 ROOM_BYTES = 4_096
-# Refusals after which a thread is parked forever. Clean-up code meets a few; a loop that catches everything meets all.
+# Refusals after which a thread is parked forever. Clean-up code gets a few; a loop that catches everything gets all.
 MOST_REFUSALS = 50
 
 
 class ServerTime(Protocol):
-    """The server's clock, and the means to know that the server has nothing left to do."""
+    """The server's clock, with a way to wait until the server has nothing left to do."""
 
     def now(self) -> float:
         """Return the current moment, in seconds since 1970."""
 
     def next_due(self) -> float | None:
-        """Return the moment of the server's next event, or None."""
+        """Return the time of the server's next event, or None."""
 
     def settle(self, ready: Callable[[], bool] | None = None) -> None:
-        """Wait in real time until the server has nothing left to do at this moment.
+        """Wait in real time until the server has nothing left to do at the current virtual time.
 
-        Do not wait for the delivery of sent bytes once `ready()` is true: their reader may have to make room first.
+        Once `ready()` is true, do not wait for the delivery of sent bytes: their reader may have to make room first.
         """
 
     def step(self, moment: float) -> None:
-        """Move to a moment, but not past the next event, and start the event if it is due."""
+        """Move to a time, but not past the next event, and start the event if it is due."""
 
 
 class RunOver(BaseException):
@@ -112,15 +112,15 @@ class RunOver(BaseException):
 
 
 class Stuck(BaseException):
-    """Each thread of the client waits for an event that cannot happen."""
+    """Every thread of the client waits for an event that cannot happen."""
 
 
 @dataclass(slots=True, eq=False)
 class ScheduledThread:
-    """A thread in virtual time and the condition that it waits for. `deadline` is in ticks.
+    """A thread in virtual time, and the condition for which it waits. `deadline` is in ticks.
 
-    `result` is the return value of its wait. `last_seen` is the real moment of its last operation; `asleep` the real
-    moment since which it sleeps in the system, with its counters at that time.
+    `result` is the return value of its wait. `last_seen` is the real time of its last operation; `asleep` is the real
+    time since which it sleeps in the system, with its counters at that time.
     """
 
     name: str
@@ -151,7 +151,7 @@ _local = _Local()
 
 
 def current() -> Scheduler | None:
-    """Return the scheduler of the current thread, or None if the thread lives in real time."""
+    """Return the scheduler of the current thread, or None if the thread is in real time."""
     return _local.scheduler
 
 
@@ -184,12 +184,12 @@ class Scheduler:
         self._running: ScheduledThread | None = None
         self._pinned = False
         self._paused = True
-        # The mutex guards `_running` and `_pinned`, which threads without the turn read too, to take it from a detached
-        # thread. All other state belongs to the running thread.
+        # The mutex guards `_running` and `_pinned`, which threads without the turn also read, to take the turn from a
+        # detached thread. All other state belongs to the running thread.
         self._mutex, self._departure = allocate_lock(), allocate_lock()
         self._departure.acquire()
         self._unsettled = True
-        # Weak: a socket that the client drops has nothing left to wait for.
+        # Weak references, because nothing waits for a socket that the client has dropped.
         self._written: WeakSet[Any] = WeakSet()
         self._idle_since: float | None = None
         self.over = False
@@ -203,7 +203,7 @@ class Scheduler:
         return _ticks(self._server.now() - self._start)
 
     def moment(self) -> float:
-        """Return the current moment, in seconds since 1970."""
+        """Return the current time, in seconds since 1970."""
         self.check_in(lenient=True)
         return self._server.now()
 
@@ -215,10 +215,10 @@ class Scheduler:
     # ---- operations of the running thread
 
     def check_in(self, *, sent: Any = None, unsettles: bool = False, lenient: bool = False) -> None:
-        """Count an operation of the running thread. Raises RunOver if there were too many, or the run is over.
+        """Count an operation of the running thread. Raises RunOver after too many, or if the run is over.
 
-        `sent` is a socket that is about to send. `unsettles`: the operation may give the server work. `lenient`: an
-        event loop needs the operation to close down.
+        `sent` is a socket that is about to send. `unsettles` means that the operation may give the server work, and
+        `lenient` that an event loop needs the operation to shut down.
         """
         me = _mine()
         self._operations += 1
@@ -237,15 +237,15 @@ class Scheduler:
 
     def received(self, size: int) -> None:
         """Record that the running thread has read `size` bytes."""
-        # A sum, not this read alone: a client that reads in small pieces makes room, too.
+        # Sum up all reads, because a client that reads in small pieces makes room too.
         self._received += size
         if self._received >= ROOM_BYTES:
             self._unsettled = True
 
     def settle_before_poll(self, ready: Callable[[], bool]) -> None:
-        """Let bytes under way arrive before a poll that does not wait; stop early once `ready()` is true.
+        """Wait for bytes in flight before a poll without a timeout. Stops early once `ready()` is true.
 
-        Without the early stop, this could wait for bytes that the system has no room for until the client reads.
+        Without the early stop, this could wait for bytes for which the system has no room until the client reads.
         """
         self.check_in(lenient=True)
         with real_time():
@@ -267,17 +267,18 @@ class Scheduler:
     def wait(
         self, ready: Callable[[], bool] | None, timeout: float | None, *, remote: bool = False, sole: bool = False
     ) -> bool:
-        """Wait until `ready()` is true; return False if `timeout` virtual seconds pass before.
+        """Wait until `ready()` is true; return False if `timeout` virtual seconds pass first.
 
-        `remote`: the other side of a socket makes it ready. `sole`: the thread waits for this one socket, not, as an
-        event loop does, for several sources. Raises RunOver if the run is over, and Stuck if the wait can never end.
+        `remote` means that the peer of a socket makes it true. `sole` means that the thread waits only for this socket,
+        not for several sources as an event loop does. Raises RunOver if the run is over, and Stuck if the wait can
+        never end.
         """
         self.check_in(lenient=remote and not sole)
         me = _mine()
         if self.over:
             return ready is not None and ready()
-        # No other thread could run before this one, so there is nothing to order: reading buffered bytes of a response
-        # costs no settling.
+        # No other thread could run before this one, so nothing needs ordering, and reading the buffered bytes of a
+        # response costs no settling.
         if remote and sole and len(self._threads) == 1 and ready is not None and ready():
             return True
         with real_time():
@@ -294,11 +295,11 @@ class Scheduler:
 
     def _deadline(self, timeout: float) -> int:
         now = self.ticks()
-        # `threading.TIMEOUT_MAX` and infinity are valid timeouts; 30 years are past any limit.
+        # `threading.TIMEOUT_MAX` and infinity are valid timeouts; 30 years exceed any limit.
         exact = min(timeout, 1e9) * TICKS
         whole = int(exact)
-        # Round up, so that a deadline is never early, but not for the error of a float. A positive timeout takes at
-        # least a tick: a loop of tiny sleeps must move time.
+        # Round up, so that a deadline is never early, but ignore the error of a float. A positive timeout takes
+        # at least one tick, because a loop of tiny sleeps must move time.
         return now + max(whole + (exact - whole > 1e-3), int(timeout > 0))
 
     def _refuse(self, me: ScheduledThread) -> None:
@@ -309,7 +310,7 @@ class Scheduler:
         raise RunOver("the run is over")
 
     def _park(self, me: ScheduledThread) -> None:
-        """Let a thread that does not end wait forever."""
+        """Make a thread that does not end wait forever."""
         with real_time():
             self.abandoned.append(me.name)
             self._leave(me)
@@ -322,7 +323,7 @@ class Scheduler:
         thread = ScheduledThread(name)
         thread.gate.acquire()
         thread.ready = _always
-        # The order is drawn here, by the parent: when the system starts the thread is a real moment.
+        # The parent assigns the order here, because the system starts the thread at an arbitrary real time.
         thread.order = next(self._orders)
         self._threads.append(thread)
         return thread
@@ -332,7 +333,7 @@ class Scheduler:
         self._threads.remove(thread)
 
     def run_thread(self, thread: ScheduledThread, work: Callable[[], None]) -> None:
-        """Run `work` in virtual time, in the current thread, from its first turn on."""
+        """Run `work` in virtual time in the current thread, beginning with its first turn."""
         _local.thread = thread
         thread.ident, thread.native = threading.get_ident(), threading.get_native_id()
         thread.started = True
@@ -358,17 +359,17 @@ class Scheduler:
             if mine:
                 self._pinned = True
             if me is self._main:
-                # The threads that are left wait until `resume` gives them a new limit.
+                # The remaining threads wait until `resume` gives them a new limit.
                 self._paused = True
         if mine:
             self._give_turn(self._choose() if self._threads and not self._paused else None)
-        with suppress(RuntimeError):  # released before, and `await_end` has not looked since
+        with suppress(RuntimeError):  # already released, and `await_end` has not acquired it since
             self._departure.release()
 
     # ---- the turn
 
     def _take_turn(self, me: ScheduledThread) -> None:
-        """Pin the current thread's turn; a thread that was detached queues for a turn first."""
+        """Pin the current thread's turn. A detached thread queues for a turn first."""
         with self._mutex:
             if self._running is me:
                 self._pinned = True
@@ -383,7 +384,7 @@ class Scheduler:
         me.ready, me.remote, me.order, me.waiting = ready, remote, next(self._orders), True
 
     def _pass_turn(self, me: ScheduledThread) -> None:
-        """Choose the next thread, and return when it is this one's turn again."""
+        """Give the turn to the next thread, and return when `me` has the turn again."""
         while True:
             chosen = None if self._paused else self._choose()
             if chosen is me:
@@ -399,13 +400,13 @@ class Scheduler:
             self._running = thread
             self._pinned = False
             if thread is not None:
-                # Before its gate opens: until the system wakes the thread, it would look as if it had slept all along.
+                # Marked before its gate opens; otherwise, until the system wakes the thread, it would appear asleep.
                 _mark_running(thread)
         if thread is not None:
             thread.gate.release()
 
     def _await_turn(self, me: ScheduledThread) -> bool:
-        """Wait for the turn; False if it was taken from a detached thread, and the next thread is yet to be chosen."""
+        """Wait for the turn. False means that it was taken from a detached thread and no thread is chosen yet."""
         while not me.gate.acquire(timeout=LOOK_SECONDS):
             with self._mutex:
                 running = self._running
@@ -417,7 +418,7 @@ class Scheduler:
         return True
 
     def _choose_or_wait(self, me: ScheduledThread) -> bool:
-        """Choose the next thread for a thread that waits for nothing but the turn."""
+        """Give the turn to the next thread, for a thread that waits only for the turn."""
         chosen = self._choose()
         if chosen is me:
             self._pinned = False
@@ -433,7 +434,7 @@ class Scheduler:
             self._await_starts()
             waiting = sorted([thread for thread in self._threads if thread.waiting], key=_order)
             if self.over and waiting:
-                # The main thread first: its end is the end of the run.
+                # The main thread goes first, because the run ends with it.
                 return next((thread for thread in waiting if thread is self._main), waiting[0])
             if (found := self._first_ready(waiting, remote=False)) is not None:
                 return found
@@ -443,12 +444,12 @@ class Scheduler:
             if (found := self._first_ready(waiting, remote=True) or self._first_due(waiting)) is not None:
                 return found
             self._advance(waiting)
-            # If the server had no event at the new moment, no predicate can have become true: skip the second look.
+            # If the server had no event at the new time, no predicate can have become true, so none is evaluated again.
             if not (self._unsettled or self.over) and (found := self._first_due(waiting)) is not None:
                 return found
 
     def _await_starts(self) -> None:
-        # A thread that the system has not started yet cannot take its turn, and would be missing from the choice.
+        # A thread that the system has not started yet cannot take the turn, so the choice would ignore it.
         for thread in self._threads:
             while not thread.started:
                 _sleep(NAP_SECONDS / 20)
@@ -462,7 +463,7 @@ class Scheduler:
         return None
 
     def _first_due(self, waiting: list[ScheduledThread]) -> ScheduledThread | None:
-        """Return the first thread whose deadline has come; None if the server has an event at this moment."""
+        """Return the first thread whose deadline has passed, or None if the server has an event at this time."""
         moment = self._server.now()
         now = _ticks(moment - self._start)
         late = [thread for thread in waiting if thread.deadline is not None and thread.deadline <= now]
@@ -494,7 +495,7 @@ class Scheduler:
                 self.failure, self.over = failure, True
 
     def _wait_idle(self, waiting: list[ScheduledThread]) -> None:
-        """Wait a little in real time for work outside of virtual time; the client is stuck if that takes too long."""
+        """Wait briefly in real time for work outside virtual time. If it takes too long, the client is stuck."""
         now = _monotonic()
         main = self._main
         if self._idle_since is None:
@@ -519,7 +520,7 @@ class Scheduler:
         """Wait until the server has nothing left to do, or a thread is ready to read from it."""
         self._unsettled, self._received = False, 0
         written, self._written = self._written, WeakSet()
-        # First the request has to reach the server: a server that has not received it yet is idle, and seems settled.
+        # First, the request must reach the server: a server that has not received it yet is idle and seems settled.
         _await_delivery(written)
         try:
             self._server.settle(lambda: self._any_ready() or (ready is not None and _holds(ready)))
@@ -536,20 +537,20 @@ class Scheduler:
         self._give_turn(thread)
 
     def resume(self, limit: float) -> None:
-        """Let the threads that outlived the main one run for at most `limit` virtual seconds."""
+        """Let the threads that outlived the main thread run for at most `limit` virtual seconds."""
         self._until = self.ticks() + _ticks(limit)
         self._paused = False
         if self._threads and self._running is None:
             self._give_turn(self._choose())
 
     def await_end(self, ended: Callable[[], bool], patience: float) -> bool:
-        """Wait in real time until `ended()` is true; False if a thread computes on for `patience` seconds and more."""
+        """Wait in real time until `ended()` is true. Returns False if a thread computes for more than `patience`."""
         over_since: float | None = None
         while not ended():
             self._departure.acquire(timeout=LOOK_SECONDS)
             now = _monotonic()
             lost = [one for one in tuple(self._threads) if not one.waiting and now - one.last_seen > patience]
-            # A pinned thread is in the scheduler, which has bounds of its own.
+            # A pinned thread is in the scheduler, which has its own bounds.
             if self._pinned and self._running in lost:
                 lost.remove(self._running)
             if not lost:
@@ -588,7 +589,7 @@ def _always() -> bool:
 
 
 def _holds(ready: Callable[[], bool]) -> bool:
-    """Return `ready()`; True if it raises, so that the waiting thread runs into the error itself."""
+    """Return `ready()`, or True if it raises, so that the waiting thread gets the error itself."""
     try:
         return ready()
     except Exception:
@@ -600,14 +601,14 @@ def _ticks(seconds: float) -> int:
 
 
 def _await_delivery(written: Iterable[Any]) -> None:
-    """Wait until sent bytes have reached the other end, but not for long: it may never read them."""
+    """Wait briefly until sent bytes have reached their peer, which may never read them."""
     until = _monotonic() + ARRIVAL_SECONDS
     while any(unacknowledged(one.fileno) for one in written) and _monotonic() < until:
         _sleep(NAP_SECONDS / 5)
 
 
 def _sleeps(thread: ScheduledThread) -> bool:
-    """Whether a thread sleeps in a system call outside of virtual time, and has not woken up for ASLEEP_SECONDS."""
+    """Whether a thread sleeps in a system call outside virtual time, and has not woken up for ASLEEP_SECONDS."""
     now, state = _monotonic(), _state(thread)
     if now - thread.last_seen < ASLEEP_SECONDS or "S (sleeping)" not in state:
         thread.asleep = None
@@ -617,16 +618,16 @@ def _sleeps(thread: ScheduledThread) -> bool:
 
 
 def _state(thread: ScheduledThread) -> str:
-    """Return the system's state of a thread and its count of context switches; without /proc, that it sleeps."""
+    """Return a thread's state and context switches as the system reports them. Without /proc, a thread sleeps."""
     try:
         lines = Path(f"/proc/self/task/{thread.native}/status").read_text().splitlines()
-        # The counts distinguish one long sleep from the many short ones of a thread that waits for the interpreter.
+        # The counts distinguish one long sleep from many short ones of a thread that waits for the interpreter.
         return "".join(line for line in lines if line.startswith(("State", "voluntary", "nonvoluntary")))
     except OSError:
         return "S (sleeping)"
 
 
 def _raise_in(thread: ScheduledThread) -> None:
-    """Raise RunOver in a thread that never waits, at its next bytecode instruction."""
+    """Make a thread that never waits raise RunOver at its next bytecode instruction."""
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(RunOver))
-    _sleep(NAP_SECONDS * 20)  # several switch intervals of the interpreter, before the next look
+    _sleep(NAP_SECONDS * 20)  # several switch intervals of the interpreter, before the next check

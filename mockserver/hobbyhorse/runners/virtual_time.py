@@ -1,15 +1,15 @@
-"""Runs a client of this process in virtual time: minutes of polling take milliseconds, and each run is the same.
+"""Run a client of this process in virtual time: minutes of polling take milliseconds, and runs are reproducible.
 
-A run is three steps: install the `patches`, start a thread for the client under a `Scheduler`, and wait for that thread
-in real time. `drain` then lets threads that the client left behind run on. Invariants:
+A run has three steps: install the `patches`, start a thread for the client under a `Scheduler`, and wait for that
+thread in real time. `drain` then lets threads that the client left behind continue. Invariants:
 
-* A run always ends: at its limits (virtual time, requests, operations) or, if the client computes without any wait, by
-  patience in real time. No error of the client reaches the caller but in `Ran`.
+* A run always ends: at its limits (virtual time, requests, operations), or if the client computes without a wait for
+  longer than the patience in real time. A client's error reaches the caller only in `Ran`.
 * A run has no effect on the next: patches are removed, random numbers restored, threads ended or reported.
-* Two runs with equal seeds against equal servers make the same requests at the same virtual moments.
+* Two runs with equal seeds against equal servers make the same requests at the same virtual times.
 
 No library does this. Libraries that patch time freeze or shift it for the whole process (freezegun, time-machine), or
-skip the waits of one event loop (looptime). None knows when the other side of a socket has nothing left to do.
+skip the waits of one event loop (looptime). None of them knows when the peer of a socket has nothing left to do.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from hobbyhorse.runners.scheduler import RunOver, Scheduler, ServerTime, Stuck
 
 __all__ = ["Ran", "RunOver", "ServerTime", "Stuck", "VirtualTime"]
 
-# Two virtual hours: well past the half hour that the most patient example client waits. Virtual time costs nothing by
-# itself, but a client that never gives up polls until then.
+# Two virtual hours: much longer than the half hour of the most patient example client. Virtual time costs nothing by
+# itself, but a client that never gives up polls until this limit.
 LIMIT_SECONDS = 7_200.0
-# Sends on connections: more than two a second for the whole limit. A client that floods makes them in real seconds.
+# Sends on connections: more than two per second for the whole limit. A client that floods reaches it in real seconds.
 MOST_SENDS = 20_000
-# Waits and clock reads, 100 for each send: room for event loops, which read the clock in each iteration. A client that
-# spins on its clock gets there in real seconds.
+# Waits and clock reads, 100 for each send: enough for event loops, which read the clock in each iteration. A client
+# that spins on its clock reaches the limit in real seconds.
 MOST_OPERATIONS = 2_000_000
-# Real seconds without any operation. Longer than an honest client computes, even on a busy machine; a client that
-# spins costs as much once.
+# Real seconds without any operation: longer than an ordinary client computes, even on a busy machine. A client that
+# spins costs this time once.
 PATIENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """The end of a run: the returned value or the error, and the virtual moment, in seconds since 1970.
+    """The end of a run: the returned value or the error, and the virtual time, in seconds since 1970.
 
-    `over`: a limit ended the run, not the client.
+    `over` means that a limit ended the run, not the client.
     """
 
     value: Any
@@ -56,11 +56,11 @@ class Ran:
 
 
 class VirtualTime:
-    """The virtual time of one client. It moves when all of the client's threads and the server wait.
+    """The virtual time of one client. It advances only while all client threads and the server are blocked.
 
     A run ends after `limit` virtual seconds, `most_requests` sends on its connections, `most_operations` waits and
-    clock reads, or `patience` real seconds without either: the client's next operation raises RunOver. Numbers that the
-    client draws from `random` depend on `seed` alone.
+    clock reads, or `patience` real seconds without a send, wait or clock read: the client's next operation raises
+    RunOver. Numbers that the client draws from `random` depend only on `seed`.
     """
 
     def __init__(
@@ -79,7 +79,9 @@ class VirtualTime:
         self._scheduler = Scheduler(server_time, limit, most_requests, most_operations)
 
     def run(self, call: Callable[[], Any]) -> Ran:
-        """Call a function in a thread in virtual time. If it returns a coroutine, run that on an event loop there."""
+        """Call a function in a thread in virtual time. If it returns a coroutine, run the coroutine on an event loop
+        in the same thread.
+        """
         outcome: list[Any] = [None, None]
 
         def work() -> None:
@@ -92,19 +94,19 @@ class VirtualTime:
         scheduler = self._scheduler
         with patched(), self._own_random():
             thread = scheduler.register("client")
-            # A daemon: a parked thread must not keep the interpreter from exiting.
+            # A daemon thread, so that the interpreter can exit even if the thread is parked.
             threading.Thread(target=scheduler.run_thread, args=(thread, work), name="client", daemon=True).start()
             scheduler.begin(thread, self._limit)
             scheduler.await_end(lambda: thread.left, self._patience)
         ended = self._server_time.now()
         value, error = outcome
-        # RunOver is how a run is ended, not an error of the client; the server's failure, if any, is the reason.
+        # RunOver only ends a run and is not the client's error; the server's failure, if any, is the reason.
         if isinstance(error, RunOver) or (scheduler.over and not thread.left):
             error = scheduler.failure
         return Ran(value, error, ended, scheduler.over)
 
     def drain(self, seconds: float) -> list[str]:
-        """Run the remaining threads for `seconds` of virtual time, then end them; return the names of survivors."""
+        """Run the remaining threads for `seconds` of virtual time and end them; return the names of survivors."""
         scheduler = self._scheduler
         with patched(), self._own_random():
             scheduler.resume(seconds)
@@ -116,7 +118,7 @@ class VirtualTime:
 
     @contextmanager
     def _own_random(self) -> Iterator[None]:
-        """Replace the state of `random`, which is one for the process, by this client's within the context."""
+        """Replace the process-wide state of `random` by this client's within the context."""
         before = random.getstate()
         random.setstate(self._random)
         try:
@@ -127,7 +129,7 @@ class VirtualTime:
 
 
 def _forget_workers(names: list[str]) -> None:
-    """Remove workers of executors that do not end from the list that the interpreter joins when it exits."""
+    """Remove unfinished executor workers from the list of threads that the interpreter joins when it exits."""
     for thread in list(executors._threads_queues):
         if thread.name in names:
             executors._threads_queues.pop(thread, None)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""A health check for containers without curl; imports only the standard library, so that a probe is quick."""
+"""A health check for containers without curl. Imports only the standard library, so that a probe is fast."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_HEALTH_BYTES = 4096
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: its target is another server."""
+    """Follows no redirect, because its target may be another server."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
@@ -24,7 +24,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def failure(url: str, timeout: float) -> str | None:
-    """Return why the server at a URL is not healthy, in one line; None if it responded in time that it is."""
+    """Return why the server at a URL is not healthy, in one line, or None if it reports in time that it is healthy."""
     found: list[str | None] = []
     # In a thread, so that the timeout covers the whole probe: urllib applies it to each read of a slow response.
     probe = threading.Thread(target=lambda: found.append(_probe(url.rstrip("/") + HEALTH_PATH, timeout)), daemon=True)
@@ -52,7 +52,7 @@ def _probe(url: str, timeout: float) -> str | None:
 
 
 def _read(body: bytes) -> dict[str, Any]:
-    """Parse a body that is a JSON object; return an empty one for any other body."""
+    """Return a body's JSON object, or {} for any other body."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):

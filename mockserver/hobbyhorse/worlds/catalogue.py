@@ -1,4 +1,4 @@
-"""The catalogue of a contract's models, as its list and detail operations show it. No HTTP."""
+"""The catalogue of a contract's models, for its list and detail operations. No HTTP."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.values import Contract, Model
 
-# The only kind of catalogue entry that the project's contracts have; filtering by another one finds nothing.
+# The only kind of catalogue entry in the project's contracts; a filter by another kind finds nothing.
 KIND = "model"
 
 
@@ -18,7 +18,7 @@ def tasks(contract: Contract) -> list[str]:
 
 
 def search(contract: Contract, wanted: Mapping[str, Any]) -> list[Model]:
-    """Return the models that match `search` (in id or name, any case), `task` and `kind`; each is optional."""
+    """Return the models that match `search` (in id or name, any case), `task` and `kind`, each of them optional."""
     text = str(wanted.get("search", "")).lower()
     return [
         model

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class UsedKey:
-    """A used idempotency key: the fingerprint of its request, its job, and the moment at which it expires."""
+    """A used idempotency key: the fingerprint of its request, its job, and its expiry time."""
 
     fingerprint: bytes
     job: str
@@ -17,7 +17,7 @@ class UsedKey:
 class IdempotencyKeys:
     """The used keys of one world, and the keys that requests in flight have claimed.
 
-    A claim makes two concurrent requests with one key a conflict, instead of two jobs.
+    Because of the claims, two concurrent requests with one key conflict instead of making two jobs.
     """
 
     def __init__(self) -> None:
@@ -25,21 +25,21 @@ class IdempotencyKeys:
         self._in_flight: set[tuple[str, str]] = set()
 
     def begin(self, provider: str, key: str) -> bool:
-        """Claim a key for a request; return False if another request has claimed it."""
+        """Claim a key for a request; return False if another request holds the claim."""
         if (provider, key) in self._in_flight:
             return False
         self._in_flight.add((provider, key))
         return True
 
     def end(self, provider: str, key: str) -> None:
-        """Release the claim."""
+        """Release the claim on a key."""
         self._in_flight.discard((provider, key))
 
     def recall(self, provider: str, key: str, now: float) -> UsedKey | None:
         """Return the use of a key that has not expired, or None."""
         found = self._remembered.get((provider, key))
         if found is not None and found.until <= now:
-            # Removed on access: a timer per key would keep the clock from being idle.
+            # Removed on access, because a timer for each key would prevent the clock from being idle.
             del self._remembered[provider, key]
             return None
         return found

@@ -30,7 +30,7 @@ class SubmittedRequest(NamedTuple):
 
 @dataclass(slots=True)
 class Job:
-    """One job of one world. Times are moments of the world's clock.
+    """One job of one world. Times are on the world's clock.
 
     `error` is the (code, message) of a failure. A job is `held` while its pictures are checked: it does not end before
     that. It is `collected` when its end was shown, in a response or in an acknowledged callback. `submission` is None
@@ -54,21 +54,21 @@ class Job:
 
     @property
     def created(self) -> float:
-        """The moment of acceptance."""
+        """The time of acceptance."""
         return self.timeline[0][0]
 
     @property
     def finished(self) -> float:
-        """The moment of the last entry of the timeline: the end, or the last stage of a stuck job."""
+        """The time of the timeline's last entry: the terminal stage, or the last stage of a stuck job."""
         return self.timeline[-1][0]
 
     @property
     def ends(self) -> bool:
-        """Whether the timeline leads to a terminal stage; that of a stuck job does not."""
+        """Whether the timeline leads to a terminal stage. The timeline of a stuck job does not."""
         return self.contract.graph[self.timeline[-1][1]].terminal
 
     def show(self, stage: Stage) -> None:
-        """Record that the client was shown the job in a stage."""
+        """Record that a response showed the job in a stage to the client."""
         if stage.terminal:
             self.collected = True
         if self.active_scenario is not None:
@@ -85,13 +85,13 @@ class Job:
         self.timeline = timeline
         if self._moved is not None:
             self._moved.set()
-            # The next wait is for the next change; present waiters hold the old event.
+            # Later waiters need a new event for the next change; current waiters have the old event.
             self._moved = None
 
     def stage(self, now: float) -> Stage:
-        """Return the stage at a moment."""
+        """Return the stage at time `now`."""
         stage = self.contract.graph[stage_at(self.timeline, now)]
-        # A cancellation does not wait for the pictures: the client wants no result.
+        # A cancellation does not wait for the pictures, because the client wants no result.
         waits = self.held and stage.terminal and stage.kind != "cancelled"
         return self.contract.graph[self.timeline[-2][1]] if waits else stage
 
@@ -100,7 +100,7 @@ class Job:
         self.held = False
         graph = self.contract.graph
         end, failure = graph[self.timeline[-1][1]], graph.ending("failure")
-        # Cancelled meanwhile: its pictures no longer matter.
+        # If the job was cancelled meanwhile, its pictures no longer matter.
         if end.kind == "cancelled":
             return
         if message is not None and failure is not None:
@@ -109,18 +109,18 @@ class Job:
 
     @property
     def expires(self) -> float | None:
-        """The moment at which the job's media links expire; None is never."""
+        """The time at which the job's media links expire, or None if they never do."""
         life = self.contract.retention.result_url
         return None if life is None else self.finished + life
 
     @property
     def cost(self) -> Decimal:
-        """The price of the video in USD; only a job that succeeds is billed."""
+        """The price of the video in USD. Only a successful job is billed."""
         return self.order.model.cost(self.order.resolution, self.order.seconds)
 
     @property
     def curl(self) -> str:
-        """A shell command that submits the same job; the shell variable API_KEY holds the key."""
+        """A shell command that submits the same job, with the key in the shell variable API_KEY."""
         url, body = self.submission or ("URL", b"")
         key = next((f"{name}: {before}" for part, name, before in self.contract.security if part == "header"), "")
         # A submission that was not kept is read from a file.
@@ -140,7 +140,7 @@ MOST_CACHED_LINKS = 1024
 
 
 def pace(name: str, random: Random) -> Lasting:
-    """Return the function that draws how long a stage lasts: 0, 0.1 to 0.3 s, or as the contract documents."""
+    """Return the function that draws a stage's duration: 0, 0.1 to 0.3 s, or as the contract documents."""
 
     def lasting(stage: Stage) -> float:
         if name == "instant" or stage.terminal:
@@ -166,13 +166,13 @@ class MediaLinks(NamedTuple):
 
 @lru_cache(maxsize=MOST_CACHED_LINKS)
 def _signed(signer: LinkSigner, path: str, expires: float | None) -> str:
-    """Return a path with its signature; cached, since each poll of a job repeats it."""
+    """Return a path with its signature. Cached, because each poll of a job repeats the signature."""
     return f"{path}?{signer.query(path, expires)}"
 
 
 @dataclass(slots=True)
 class JobView:
-    """A job as one response shows it: at a moment, with URLs under the origin of the request."""
+    """A job as one response shows it: at one time, with URLs under the origin of the request."""
 
     job: Job
     now: float
@@ -206,12 +206,12 @@ def _progress(view: JobView) -> Any:
     if view.stage.kind == "success":
         return 1.0
     span = view.job.finished - view.job.created
-    # Never 1.0 before success: a client may take 1.0 for the end.
+    # Never 1.0 before success, because a client may interpret 1.0 as the end.
     return round(min(0.99, (view.now - view.job.created) / span), 2) if span > 0 else 0.0
 
 
 def _queue_position(view: JobView) -> Any:
-    """Return the number of jobs ahead; without a queue, 4 down to 0 over the pending stage."""
+    """Return the number of jobs ahead. Without a queue, it decreases from 4 to 0 during the pending stage."""
     if view.stage.kind != "pending" or len(view.job.timeline) < 2:
         return MISSING
     if view.job.ahead is not None:
@@ -221,7 +221,7 @@ def _queue_position(view: JobView) -> Any:
 
 
 def _started(view: JobView) -> Any:
-    """Return the moment at which the first running stage began, or MISSING."""
+    """Return the time at which the first running stage began, or MISSING."""
     graph = view.job.contract.graph
     for moment, name in view.job.timeline:
         if graph[name].kind == "running":

@@ -1,4 +1,4 @@
-"""The ledger of one key: its jobs, their cost, and which are duplicates. No HTTP."""
+"""The ledger of one key: its jobs, their costs, and the duplicates among them. No HTTP."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from decimal import Decimal
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """One job: `usd` was billed; it is `billable` unless it ended without success.
+    """One job. `usd` is the billed amount; the job is `billable` unless it ended without success.
 
     `duplicate_of` is an earlier billable job of the same order.
     """
@@ -26,7 +26,7 @@ class LedgerEntry:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The jobs of one key, oldest first: one click that became four billed jobs shows here."""
+    """The jobs of one key, oldest first. It reveals, for example, one click that became four billed jobs."""
 
     entries: tuple[LedgerEntry, ...]
 

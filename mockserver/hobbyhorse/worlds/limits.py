@@ -20,7 +20,7 @@ LEAST_CROWD = 64
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of one key; None is unlimited. Raises ValueError for an impossible value.
+    """The limits of one key. None means unlimited. Raises ValueError for an impossible value.
 
     `balance` is in USD. `rivals` is the largest number of jobs of other customers in the queue, which varies.
     """
@@ -50,7 +50,7 @@ def read_limits(found: Any) -> Limits:
         raise ValueError(f"limits is {found!r}; allowed: an object with any of {', '.join(RULES)}")
     for name in found:
         if name not in RULES:
-            raise ValueError(f"there is no limit {name!r}; allowed: {', '.join(RULES)}")
+            raise ValueError(f"unknown limit {name!r}; allowed: {', '.join(RULES)}")
     values = dict(found)
     balance = values.get("balance")
     if isinstance(balance, (int, float)) and _from_zero(balance):
@@ -99,10 +99,10 @@ RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 
 class Meter:
-    """A token bucket: each granted request takes a token; tokens return at the limited rate.
+    """A token bucket: each granted request takes a token, and tokens return at the limited rate.
 
     The bucket starts full, with one second's worth of whole tokens, at least one. Sums are exact (fractions), so that a
-    client that waits exactly as long as its Retry-After is granted, and a moment earlier is not.
+    request exactly after its Retry-After is granted, and an earlier one is not.
     """
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ class Meter:
         self._counted = 0.0
 
     def request(self, limits: Limits, now: float) -> float | None:
-        """Return None if a request is granted, otherwise the seconds until one would be."""
+        """Return None if a request is granted, else the seconds until a request would be granted."""
         if limits.requests_per_second is None:
             # A later limit starts with a full bucket.
             self._tokens = None
@@ -128,7 +128,7 @@ class Meter:
 
 
 def _wait(now: float, moment: Fraction) -> float:
-    """Return the smallest float that, added to `now` in floats, reaches the moment."""
+    """Return the smallest float whose float sum with `now` reaches the time `moment`."""
     moment = min(moment, Fraction(sys.float_info.max))
     # Rounding up twice: once for the goal, once for the difference. A wait that is one ulp short would be refused.
     goal = float(moment)
@@ -150,7 +150,7 @@ class QueuePosition:
 
     @property
     def end(self) -> float:
-        """The moment at which its worker becomes free."""
+        """The time at which the job's worker becomes free."""
         return self.start + self.rest
 
 
@@ -166,12 +166,12 @@ class Queue:
         self._crowd = LEAST_CROWD
 
     def join(self, limits: Limits, job_id: str, created: float, pending: float, rest: float) -> float:
-        """Add a job that is submitted now, and return the moment at which a worker takes it.
+        """Add a job that is submitted now, and return the time at which a worker takes it.
 
         `pending` and `rest` are the seconds that it spends before a worker takes it and on the worker, if one is free.
         """
         if job_id in self._places:
-            raise ValueError(f"job {job_id!r} is in the queue already")
+            raise ValueError(f"job {job_id!r} is already in the queue")
         if len(self._places) >= self._crowd:
             self._forget(created)
         place = QueuePosition(created + pending, rest, 0.0)
@@ -180,13 +180,13 @@ class Queue:
         return place.start
 
     def leave(self, limits: Limits, job_id: str, now: float) -> dict[str, float]:
-        """Remove a job that ends now, waiting or on a worker; return the jobs with another start, and their starts."""
+        """Remove a job that ends now, waiting or on a worker; return the changed starts of other jobs, by job id."""
         if self._places.pop(job_id, None) is None:
             return {}
         return self.replan(limits, now)
 
     def replan(self, limits: Limits, now: float) -> dict[str, float]:
-        """Plan the waiting jobs anew, under these limits; return the jobs with another start, and their starts."""
+        """Plan the waiting jobs again under these limits; return the changed starts, by job id."""
         self._forget(now)
         waiting = {job_id: place for job_id, place in self._places.items() if place.start > now}
         before = {job_id: place.start for job_id, place in waiting.items()}
@@ -195,7 +195,7 @@ class Queue:
         return {job_id: place.start for job_id, place in waiting.items() if place.start != before[job_id]}
 
     def ahead(self, limits: Limits, job_id: str, now: float) -> int:
-        """Return how many jobs are ahead of a waiting job: earlier jobs of this world, and a varying number of rivals.
+        """Return the number of jobs ahead of a waiting job: earlier jobs of this world, and a varying number of rivals.
 
         The number of rivals changes with each second of the clock, upwards too: a position that only ever decreases
         would hide a client that relies on it. It is 0 in the last second before the start.
@@ -216,13 +216,13 @@ class Queue:
         self._places.clear()
 
     def _forget(self, now: float) -> None:
-        """Forget jobs that have ended; they affect no plan."""
+        """Forget jobs that have ended, because they do not affect the plan."""
         self._places = {job_id: place for job_id, place in self._places.items() if place.end > now or place.start > now}
         self._crowd = max(LEAST_CROWD, 2 * len(self._places))
 
     @staticmethod
     def _plan(workers: int | None, before: list[QueuePosition], waiting: list[QueuePosition], now: float) -> None:
-        """Set the start of each waiting job: when it is ready, its turn has come and a worker is free."""
+        """Set each waiting job's start to the time when it is ready, it is next in order, and a worker is free."""
         if workers is None:
             for place in waiting:
                 place.start = max(place.ready, now)

@@ -10,7 +10,7 @@ from typing import Any
 from hobbyhorse.contract.forms.expressions import MISSING
 
 PAGE_VALUES = ("page", "size", "offset", "cursor")
-"""The request values that choose a page."""
+"""The request values that select a page."""
 
 
 class PageError(ValueError):
@@ -19,7 +19,7 @@ class PageError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A slice of a list, `start` to `stop` (exclusive), and the values that a response shows of it by name."""
+    """A slice of a list, from `start` to `stop` (exclusive), and its values for a response, by name."""
 
     start: int
     stop: int
@@ -52,7 +52,7 @@ def page(total: int, wanted: Mapping[str, Any]) -> Page:
 
 def _write(older: int) -> str:
     """Return the cursor of the page whose newest item is the `older`-th item, counted from the oldest."""
-    # Opaque on purpose: a client must return a cursor, not compute one.
+    # Opaque on purpose, because a client must return a cursor and not compute one.
     return base64.urlsafe_b64encode(f"older:{older}".encode()).decode()
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 class LinkError(ValueError):
-    """A link that is not valid; `code` is the error code of the object store (S3)."""
+    """A link is not valid. `code` is the error code of the object store (S3)."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -19,15 +19,15 @@ class LinkError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class LinkSigner:
-    """Signs and checks paths. The secret is derived from the server's seed: links are the same in each run."""
+    """Signs and checks paths. The secret is derived from the server's seed, so links are the same in each run."""
 
     secret: bytes
 
     def query(self, path: str, expires: float | None) -> str:
-        """Return the query that signs a path until `expires`, a moment; None signs it forever."""
+        """Return the query that signs a path until the time `expires`, or forever if it is None."""
         if expires is None:
             return f"Signature={self._seal(path, '')}"
-        # Rounded down: responses show whole seconds, and a link must not outlive the expiry that they show.
+        # Rounded down, because responses show whole seconds, and a link must not be valid after the expiry shown.
         until = str(math.floor(expires))
         return f"Expires={until}&Signature={self._seal(path, until)}"
 

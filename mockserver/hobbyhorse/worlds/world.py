@@ -1,4 +1,4 @@
-"""Worlds: everything that belongs to one API key, separate from every other key. No HTTP."""
+"""Worlds: the state of one API key, separate from that of every other key. No HTTP."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Ending:
 
 @dataclass(slots=True)
 class World:
-    """The state of one key. `jobs` are by id; `endings` apply to the next jobs, in order (default: success)."""
+    """The state of one key. `jobs` maps ids to jobs; `endings` apply to the next jobs in order (default: success)."""
 
     key: str = field(repr=False)
     handle: str
@@ -62,7 +62,7 @@ class World:
     """Called with each job after a change of its timeline, except at its submission."""
 
     def clients_now(self) -> float:
-        """Return the moment on the clients' clock: real time, or this world's clock in virtual time."""
+        """Return the time on the clients' clock: real time, or in virtual time this world's clock."""
         return self.clock.now() if self.virtual else time.time()
 
     def arrival(self) -> Entry:
@@ -70,7 +70,7 @@ class World:
         return Entry(self.clock.now(), dated=self.clients_now())
 
     def limit(self, limits: Limits) -> None:
-        """Set the limits from now on; jobs that wait for a worker are planned anew."""
+        """Set the limits from now on, and plan the jobs that wait for a worker again."""
         self.limits = limits
         self._replan(self.queue.replan(limits, self.clock.now()))
 
@@ -95,7 +95,7 @@ class World:
         return None
 
     def submit(self, contract: Contract, order: Order, active: ActiveScenario | None = None) -> Job:
-        """Make a job of an order, under an active scenario if one is given."""
+        """Create and return the job of an order, under an active scenario if given."""
         now = self.clock.now()
         job_id = contract.job_id_prefix + ID_FORMS[contract.job_id_form](self.random, now)
         seed = self.random.getrandbits(31) if order.seed is None else order.seed
@@ -158,7 +158,7 @@ class World:
                 self.on_move(self, job)
 
     def transition(self, job: Job, stage: str, code: str | None = None, message: str | None = None) -> None:
-        """Move a job to a stage now; from a stage that is not terminal it continues on the usual path to success.
+        """Move a job to a stage now. From a non-terminal stage, the job continues on the usual path to success.
 
         Raises LifecycleError, which names the stages that may follow.
         """
@@ -176,9 +176,9 @@ class World:
         self._move(job, timeline)
 
     async def run_until_idle(self) -> None:
-        """Advance the clock until every job that ends has ended and nothing waits."""
+        """Advance the clock until every job that ends has ended and no action waits."""
         await self.clock.run_until_idle()
-        # A job without a callback leaves nothing on the clock: its end is only a moment of its timeline.
+        # A job without a callback has no entry on the clock: its end is only a time in its timeline.
         while ends := [job.finished for job in self.jobs.values() if job.ends and job.finished > self.clock.now()]:
             await self.clock.advance(max(ends) - self.clock.now())
             await self.clock.run_until_idle()
@@ -304,7 +304,7 @@ class Worlds:
         Returns None if the key is not accepted. Raises ValueError if the key has a world.
         """
         if key in self._by_key:
-            raise ValueError(f"the key {key!r} has a world already; a seed needs a new key")
+            raise ValueError(f"the key {key!r} already has a world; use a new key for a seed")
         if self._accepted and key not in self._accepted:
             return None
         world = self._opened(key)
@@ -316,7 +316,7 @@ class Worlds:
         return self._by_key.get(key)
 
     def drop(self, world: World) -> None:
-        """Forget a world entirely; its key opens a new one if it is used again."""
+        """Forget a world entirely. If its key is used again, it opens a new world."""
         # Cancels sleepers and pending callbacks, which would keep the world alive.
         world.reset(RESETS)
         self._by_key.pop(world.key, None)

@@ -42,12 +42,12 @@ def test_a_role_that_is_given_is_not_guessed(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["there"], "there exists already; a new contract needs a new name"),
+        (["there"], "there already exists; choose another name for the new contract"),
         (["No"], "'No' becomes a path prefix"),
         (["x", "--from", "nothing.yaml"], "nothing.yaml cannot be read"),
         (["x", "--from", "there/swagger.yaml"], "is not an OpenAPI 3 document"),
         (["x", "--role", "submit=a"], "--role needs --from"),
-        (["x", "--from", "there/swagger.yaml", "--role", "submit"], "--role 'submit'; it is ROLE=OPERATION_ID"),
+        (["x", "--from", "there/swagger.yaml", "--role", "submit"], "--role is 'submit'; allowed: ROLE=OPERATION_ID"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(

@@ -53,7 +53,7 @@ def test_a_proxy_does_not_forward_to_itself(upstream: str, host: str, run: Run) 
     url = f"http://{upstream}:{port}/v1"
     done = run("proxy", "--provider", CONTRACT.key, "--upstream", url, "--host", host, "--port", port)
     assert (done.status, done.out) == (2, "")
-    assert f"--upstream {url!r} is this proxy itself" in done.err
+    assert f"--upstream is {url!r}, which is this proxy itself" in done.err
 
 
 def test_traffic_is_forwarded_and_written_until_a_signal(tmp_path: Path) -> None:

@@ -69,10 +69,10 @@ def test_scenarios_and_the_control_key_reach_the_server(served: Callable[..., Se
 
 def test_a_scenario_that_fits_no_provider_is_a_warning(served: Callable[..., Served], tmp_path: Path) -> None:
     (tmp_path / "good.json").write_text('{"moves": {"submit": [{"move": "rate_limited"}]}}')
-    assert "fits no provider" not in served("--scenarios", tmp_path).err
+    assert "applies to no provider" not in served("--scenarios", tmp_path).err
     (tmp_path / "mistyped.json").write_text('{"moves": {"submit": [{"move": "ratelimited"}]}}')
-    (line,) = [line for line in served("--scenarios", tmp_path).err.splitlines() if "fits no provider" in line]
-    assert "the scenario 'mistyped' fits no provider" in line
+    (line,) = [line for line in served("--scenarios", tmp_path).err.splitlines() if "applies to no provider" in line]
+    assert "the scenario 'mistyped' applies to no provider" in line
     assert "rate_limited" in line
 
 

@@ -150,11 +150,11 @@ def test_a_skeleton_of_a_document_has_its_words(clips: Path, tmp_path: Path) -> 
     assert model.parameters["first_frame"] == (("image_url",),)
     assert model.parameters["prompt"] == (("prompt",),)
     for said in (
-        "the stage 'WEIRD' has no known class; left out",
+        "the class of stage 'WEIRD' is unknown; the stage is left out",
         "duration: its type is not integer; replaced",
         "resolution: its values are not listed; assumed: 720p",
         "submit: no member names the model; added as 'model'",
-        "prompt: it stands in several places; taken: /prompt",
+        "prompt: found in several places; chosen: /prompt",
     ):
         assert said in notes
 
@@ -162,7 +162,7 @@ def test_a_skeleton_of_a_document_has_its_words(clips: Path, tmp_path: Path) -> 
 def test_a_role_that_is_given_is_taken(clips: Path, tmp_path: Path) -> None:
     notes = write_skeleton(tmp_path / "clips", clips, {"submit": "generate"})
     assert not any(note.startswith("submit: generate") for note in notes)
-    with pytest.raises(SourceError, match="no such operation; there are generate, getGenerationsTaskId"):
+    with pytest.raises(SourceError, match="unknown operation; known: generate, getGenerationsTaskId"):
         write_skeleton(tmp_path / "other", clips, {"submit": "x"})
     assert not (tmp_path / "other").exists()
 
@@ -241,6 +241,6 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "first").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for name in ("first", "link"):
-        with pytest.raises(SourceError, match="exists already; a new contract needs a new name"):
+        with pytest.raises(SourceError, match="already exists; choose another name for the new contract"):
             write_skeleton(tmp_path / name)
     assert list((tmp_path / "first").iterdir()) == []

@@ -125,18 +125,18 @@ def test_a_role_that_is_given_is_not_guessed() -> None:
 @pytest.mark.parametrize(
     ("paths", "given", "says"),
     [
-        ({}, {}, "no POST returns an id; name the operation: --role submit=OPERATION_ID"),
+        ({}, {}, "no POST returns an id; choose the operation with --role submit=OPERATION_ID"),
         ({"/a": {"post": operation(WITH_ID)}}, {}, "no GET has one path parameter"),
         (
             {"/a": {"post": operation(operationId="a")}},
             {"submit": "b"},
-            "--role submit=b: no such operation; there are a",
+            "--role submit=b: unknown operation; known: a",
         ),
-        ({}, {"list": "x"}, "--role list=x: a skeleton has submit and status"),
+        ({}, {"list": "x"}, "--role list=x: allowed: submit and status"),
         (
             {"/a": {"post": operation(WITH_ID), "get": operation(operationId="g")}},
             {"status": "g"},
-            "status: /a must have one parameter",
+            "status: the path /a must have exactly one parameter",
         ),
     ],
 )

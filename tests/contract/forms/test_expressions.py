@@ -93,7 +93,7 @@ def test_a_pointer_is_read_as_rfc_6901_says(text: str, pointer: Pointer) -> None
 def test_a_text_that_is_not_a_pointer_is_quoted_in_the_error(text: str) -> None:
     with pytest.raises(ExpressionError) as raised:
         parse_pointer(text)
-    assert str(raised.value) == f"{text!r} is not a JSON Pointer; it must start with / and have ~ only as ~0 or ~1"
+    assert str(raised.value) == f"{text!r} is not a JSON Pointer; it must start with / and use ~ only in ~0 and ~1"
 
 
 @given(values_with_a_place())

@@ -156,7 +156,7 @@ async def test_an_invalid_url_is_not_an_image(url: str, contract: Contract, mode
         return
     kind, error = await outcome(mock, contract, reply)
     assert kind == "failure"
-    assert "no http(s) address" in error
+    assert "is neither an http(s) URL nor a data URI" in error
 
 
 FIRST = CONTRACTS[0], CONTRACTS[0].models[0]

@@ -1,4 +1,4 @@
-"""`hobbyhorse contracts lint`: the problems of contracts, and the rewriting of an older format."""
+"""`hobbyhorse contracts lint`: list the problems of contracts, and rewrite an older format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`hobbyhorse contracts new`: a skeleton of a contract."""
+"""`hobbyhorse contracts new`: write the skeleton of a contract."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def command(
     for text in roles or ():
         role, mark, operation = text.partition("=")
         if not mark or role in chosen:
-            raise UsageError(f"--role {text!r}; it is ROLE=OPERATION_ID, once for each role")
+            raise UsageError(f"--role is {text!r}; allowed: ROLE=OPERATION_ID, each role once")
         chosen[role] = operation
     if chosen and openapi is None:
-        raise UsageError("--role needs --from: without a document there is one operation for each role")
+        raise UsageError("--role needs --from OPENAPI, because only a document has operations to choose from")
     try:
         notes = write_skeleton(Path(name), openapi, chosen)
     except SourceError as error:
@@ -39,4 +39,4 @@ def command(
         raise UsageError(f"{name} cannot be written: {error.strerror or error}") from None
     for note in notes:
         typer.echo(note, err=True)
-    typer.echo(f"{name} written; the facts marked `todo` are yours to fill in")
+    typer.echo(f"{name} written; now fill in the facts that are marked `todo`")

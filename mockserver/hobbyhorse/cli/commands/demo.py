@@ -1,4 +1,4 @@
-"""`hobbyhorse demo`: the documented job of each provider, run against a server of this process."""
+"""`hobbyhorse demo`: run the documented job of each provider against a server in this process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.run import serving
 from hobbyhorse.testing.remote import RemoteServer
 
-# The API key of the jobs: a key names its world, and with it the clock that the polls move.
+# The API key of the jobs. A key identifies its world and therefore the clock that the polls move.
 WORLD = "demo"
 
 

@@ -1,4 +1,4 @@
-"""`hobbyhorse env`: lines for a shell that point a client at the server."""
+"""`hobbyhorse env`: print shell commands that point a client at the server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def command(
 ) -> None:
     """Print the environment variables and SDK settings that point a client at the server."""
     contract = one_of(load_contracts(contracts), provider)
-    # The secret is the one with which `serve` signs callbacks unless it is given another.
+    # `serve` signs callbacks with this secret unless it is given another one.
     for variable, value in contract.environment(url, key, DEFAULT_SECRET).items():
         typer.echo(f"export {variable}={shlex.quote(value)}")
     values = {"url": f"{url.rstrip('/')}/{contract.key}", "key": key, "secret": DEFAULT_SECRET}

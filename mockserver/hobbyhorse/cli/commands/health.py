@@ -10,7 +10,7 @@ from hobbyhorse.cli.usage import UsageError
 from hobbyhorse.server.files.image_sources import split
 from hobbyhorse.server.health import failure
 
-# A health check that waits longer has hung; the bound also refuses inf, which a thread cannot wait for.
+# A health check that waits longer has hung. The bound also excludes inf, for which a thread cannot wait.
 MOST_TIMEOUT_SECONDS = 3_600
 
 

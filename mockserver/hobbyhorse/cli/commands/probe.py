@@ -22,7 +22,7 @@ def command(
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from None
     except Mp4Error as error:
-        # 1, not 2: the command was right, and the file is the finding. A script can tell the two apart.
+        # 1, not 2: the command is correct but the file is not, and a script can distinguish the two cases.
         typer.echo(f"{file}: {error}", err=True)
         raise typer.Exit(1) from None
     values = facts_json(facts)

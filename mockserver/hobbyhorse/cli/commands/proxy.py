@@ -1,4 +1,4 @@
-"""`hobbyhorse proxy`: checks the options, and runs the proxy and its judge until a signal. Knows no HTTP."""
+"""`hobbyhorse proxy`: check the options, then run the proxy and its judge until a signal. Knows no HTTP."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def command(
     contract = one_of(load_contracts(contracts), provider)
     path = _origin_and_path("--upstream", upstream)[1]
     public = _origin_and_path("--public-url", public_url)[0] if public_url is not None else None
-    # Checked now, because the file is written only when the traffic is over and cannot be repeated.
+    # Checked now, because the file is written only after the traffic, which cannot be repeated.
     if har is not None and (har.is_dir() or not har.absolute().parent.is_dir()):
         raise UsageError(f"--har: {str(har)!r} cannot be written: it is a directory, or its directory does not exist")
     bound = listen(host, port)  # before _leads_to, which has to know a port that the system picks
     to = Upstream.of(upstream, httpx.create_ssl_context)
     if _leads_to(to, bound):
         bound.close()
-        raise UsageError(f"--upstream {upstream!r} is this proxy itself; it would forward to itself forever")
+        raise UsageError(f"--upstream is {upstream!r}, which is this proxy itself; allowed: another server")
     own = public or address(bound)
     # Links in the responses are judged by this base URL: the upstream's, unless the upstream writes the proxy's.
     base = public + path if public is not None else upstream.rstrip("/")

@@ -1,4 +1,4 @@
-"""`hobbyhorse serve`: checks the options, and runs the server until it is stopped. Knows no HTTP."""
+"""`hobbyhorse serve`: check the options, then run the server until it is stopped. Knows no HTTP."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from hobbyhorse.server.run import serve
 from hobbyhorse.worlds.jobs import PACES
 from hobbyhorse.worlds.limits import RULES, Limits
 
-if TYPE_CHECKING:  # no start of the server needs traces, see _judge
+if TYPE_CHECKING:  # the server does not need traces to start, see _judge
     from hobbyhorse.traces.trace import Trace
 
 # The panels of --help; they appear in the order of the options below.
 NETWORK, TIME, CONTRACTS, MEDIA, CONTROL, LIMITS = "Network", "Time", "Contracts", "Media", "Control", "Limits"
 
-# A clock at this speed passes 30 years a second; the bound refuses inf, for which no time can be computed.
+# A clock at this speed passes 30 years per second. The bound excludes inf, for which no time can be computed.
 SPEED_BOUND = 1e9
 
 
@@ -144,7 +144,7 @@ def command(
     if cache is not None and cache.exists() and not cache.is_dir():
         raise UsageError(f"--cache: {str(cache)!r} is not a directory")
     if any(not key.strip() for key in api_key or ()):
-        raise UsageError("--api-key is blank; a key has at least one character")
+        raise UsageError("--api-key is blank; allowed: at least one character that is not a space")
     if control_key is not None and re.fullmatch(r"[!-~]+(?: +[!-~]+)*", control_key) is None:
         # Without the value: the key is a secret, and messages end up in logs.
         raise UsageError(
@@ -185,7 +185,7 @@ def command(
 
 
 def _judge(contract: Contract, trace: Trace) -> dict[str, Any]:
-    """Judge the client that a trace shows."""
+    """Return the judgement of the client in a trace."""
     from hobbyhorse.conformance.client.report import judged  # noqa: PLC0415 - 10 ms at each start
 
     return judged(contract, trace)
@@ -199,7 +199,7 @@ def _usd(text: str | None) -> Decimal | None:
 
 
 def _limits(**values: Any) -> Limits:
-    """Return the limits after checking each. Raises UsageError."""
+    """Return the limits after checking each value. Raises UsageError."""
     for name, (allows, allowed) in RULES.items():
         if not allows(values[name]):
             option, kind = f"--{name.replace('_', '-')}", allowed.removesuffix(", or null")
@@ -208,12 +208,12 @@ def _limits(**values: Any) -> Limits:
 
 
 def _warn_of_misfits(catalogue: dict[str, Scenario], contracts: Sequence[Contract]) -> None:
-    """Warn on stderr of scenarios that fit no provider, with the reason for the first provider."""
+    """Warn on stderr about scenarios that apply to no provider, giving the first provider's reason."""
     for scenario in catalogue.values():
         reasons = [misfits(scenario, contract) for contract in contracts]
         if all(reasons):
             # Not an error: the other scenarios can be armed.
-            complain(f"the scenario {scenario.name!r} fits no provider: {reasons[0][0]}")
+            complain(f"the scenario {scenario.name!r} applies to no provider: {reasons[0][0]}")
 
 
 def _print_banner(url: str, contracts: Sequence[Contract], control_is_off: bool) -> None:

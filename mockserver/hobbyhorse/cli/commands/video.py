@@ -1,4 +1,4 @@
-"""`hobbyhorse video`: a video of the server's renderer, without a server."""
+"""`hobbyhorse video`: make a video with the server's renderer, without a server."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Writing contracts: a skeleton for a new provider, an older format rewritten, and the layout of both; no HTTP."""
+"""Write contracts: make a skeleton for a new provider, rewrite an older format, and lay out the files. No HTTP."""

@@ -1,4 +1,4 @@
-"""The layout of a contract's files: one line for each value that fits. Knows no contract."""
+"""The layout of a contract's files: a value that fits is written on one line. Knows nothing about contracts."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def laid_out(value: Any) -> str:
 
 
 def _block(value: Any, indent: str, before: int) -> str:
-    """Return a value for a place with `before` characters in front of it on its line."""
+    """Return a value's JSON, to be written after `before` characters on its first line."""
     line = json.dumps(value, ensure_ascii=False)
-    # One character stays free for the comma behind the value.
+    # One character is reserved for the comma that may follow the value.
     if not isinstance(value, dict | list) or not value or before + len(line) < WIDTH:
         return line
     inner = indent + INDENT
@@ -38,7 +38,7 @@ def _block(value: Any, indent: str, before: int) -> str:
 
 
 def write_all(folder: Path, texts: Mapping[str, str]) -> None:
-    """Write files of a folder. Each is replaced whole, so that no reader finds half a file; all are written first."""
+    """Write files into a folder: first all as temporary files, then by rename, so no reader sees half a file."""
     written: list[tuple[str, Path]] = []
     try:
         for name, text in texts.items():

@@ -1,4 +1,4 @@
-"""A new contract that passes lint: from nothing, or from two operations of an OpenAPI document.
+"""Make a new contract that passes lint, from scratch or from two operations of an OpenAPI document.
 
 Facts that the document does not state are marked with the reason `todo`, so `hobbyhorse providers NAME` lists them.
 """
@@ -47,7 +47,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     "cancelled": ("cancelled", "canceled", "aborted"),
     "expired": ("expired",),
 }
-"""The classes of stages, and the words by which a stage's class is guessed."""
+"""The classes of stages, each with the words from which that class is guessed."""
 
 # Seconds that a stage takes in a skeleton: a realistic video takes a minute or two.
 LASTS: Mapping[str, list[int]] = {"pending": [1, 10], "running": [30, 120]}
@@ -63,7 +63,7 @@ REFUSALS: Mapping[str, tuple[str, str, dict[str, str]]] = {
     "MethodNotAllowed": ("405", "The path takes other methods.", {"wrong_method": "Method not allowed."}),
     "ServerError": ("500", "The provider failed.", {"server_error": "Internal error.", "overloaded": "Try again."}),
 }
-"""Responses that refuse a request, with status, description and the message of each example."""
+"""Responses that refuse a request: the status, the description, and the message of each example."""
 
 PLAIN: Mapping[str, Any] = {
     "openapi": "3.1.0",
@@ -127,7 +127,7 @@ PLAIN: Mapping[str, Any] = {
         },
     },
 }
-"""The API of a skeleton that is made from nothing."""
+"""The OpenAPI document of a skeleton that is made from scratch."""
 
 
 @dataclass(slots=True)
@@ -141,20 +141,20 @@ class Skeleton:
 def write_skeleton(folder: Path, openapi: Path | None = None, roles: Mapping[str, str] | None = None) -> list[str]:
     """Write a new contract into a folder that does not exist; return a line for each guess. Raises SourceError."""
     if folder.exists() or folder.is_symlink():
-        raise SourceError(f"{folder} exists already; a new contract needs a new name")
+        raise SourceError(f"{folder} already exists; choose another name for the new contract")
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", folder.name):
         raise SourceError(
-            f"{folder.name!r} becomes a path prefix: only lower-case letters, digits, '.', '_' and '-' are allowed"
+            f"the name {folder.name!r} becomes a path prefix; allowed: lower-case letters, digits, '.', '_' and '-'"
         )
     source = read_source(openapi) if openapi is not None else Source(PLAIN)
     try:
         skeleton = make_skeleton(folder.name, source, roles or {})
     except (AttributeError, IndexError, KeyError, TypeError) as error:
-        # The document is not ours: where a schema should be, there may be a text or a number.
+        # A foreign document may have a string or a number in the place of a schema.
         raise SourceError(f"{openapi} has a value of the wrong type: {' '.join(str(error).split())}") from None
-    # Nothing is written before lint has passed, so a failure leaves no half contract.
+    # Nothing is written before lint has passed, so a failure leaves no incomplete contract.
     if problems := lint_documents(Documents(folder, skeleton.documents)):
-        raise SourceError(f"no contract can be made of this document as it stands: {problems[0]}")
+        raise SourceError(f"this document does not produce a valid contract: {problems[0]}")
     folder.mkdir(parents=True)
     write_all(folder, {file: laid_out(document) for file, document in skeleton.documents.items()})
     return skeleton.notes if openapi is not None else []
@@ -176,7 +176,7 @@ class _Maker:
         self.notes = notes
 
     def skeleton(self) -> Skeleton:
-        """Make the whole."""
+        """Make the complete skeleton."""
         submit_status, submitted = self._response(self.submit)
         status_status, shown = self._response(self.status)
         at = self._places(submitted, shown)
@@ -219,7 +219,7 @@ class _Maker:
     # ---- responses
 
     def _response(self, found: Candidate) -> tuple[str, dict[str, Any]]:
-        """Return status and schema of an operation's success; a schema that has no simple example is relaxed."""
+        """Return the status and schema of an operation's success, relaxing a schema that has no simple example."""
         status, schema = self.source.granted(found)
         while "properties" not in schema and schema.get("anyOf"):
             schema = schema["anyOf"][0]
@@ -233,7 +233,7 @@ class _Maker:
         return status, schema
 
     def _places(self, submitted: dict[str, Any], shown: dict[str, Any]) -> dict[str, Pointer]:
-        """Find the id, the stage, the video and the error; add a missing one, because a job needs it."""
+        """Return the places of the id, the stage, the video and the error; add a missing id, stage or video."""
         at: dict[str, Pointer] = {}
         at["submitted"] = self._find(submitted, "submit: the job's id", is_id, "id")
         job = find_member(shown, is_id)
@@ -249,7 +249,7 @@ class _Maker:
         return at
 
     def _find(self, schema: dict[str, Any], what: str, wanted: Any, name: str) -> Pointer:
-        """Return the place of a member; one that is not there is added under its usual name."""
+        """Return the place of a member. A missing member is added under its usual name."""
         found = find_member(schema, wanted)
         if found is None:
             self.notes.append(f"{what} is not in the schema; added as {name!r}")
@@ -259,26 +259,26 @@ class _Maker:
         return found
 
     def _stages(self, schema: Any) -> tuple[dict[str, str], dict[str, str]]:
-        """Return the class and the word of each stage, from the words that the schema lists if they are known."""
+        """Return the class and the word of each stage: the schema's own words if they are known, else assumed ones."""
         listed = [word for word in schema.get("enum", ()) if isinstance(word, str)]
         classes = {word: next((kind for kind, known in WORDS.items() if word.lower() in known), "") for word in listed}
         for word in [word for word, kind in classes.items() if not kind]:
-            self.notes.append(f"the stage {word!r} has no known class; left out")
+            self.notes.append(f"the class of stage {word!r} is unknown; the stage is left out")
             del classes[word]
-        # Without a start or a good end there is no state machine.
+        # A state machine needs a stage to start in and a stage of success.
         if not {"success"} <= set(classes.values()) or not {"pending", "running"} & set(classes.values()):
             self.notes.append("the stages are not listed; assumed: queued, running, succeeded, failed")
             classes = {"queued": "pending", "running": "running", "succeeded": "success", "failed": "failure"}
         order = list(WORDS)
         classes = dict(sorted(classes.items(), key=lambda one: order.index(one[1])))
         names = {word: re.sub(r"[^a-z0-9_]+", "_", word.lower()).strip("_") or "stage" for word in classes}
-        # Words that differ only in case or punctuation stay as they are.
+        # Words that differ only in case or punctuation are kept, because their normalized names would collide.
         if len(set(names.values())) < len(names):
             names = {word: word for word in names}
         return {names[word]: kind for word, kind in classes.items()}, {names[word]: word for word in classes}
 
     def _stage_of(self, schema: Any, words: Mapping[str, str], stages: Mapping[str, str]) -> dict[Pointer, Any]:
-        """Return the stage word of a job that was just accepted, if the response shows one."""
+        """Return the place and word of the initial stage in a submit response, empty if it shows no stage."""
         place = find_member(schema, is_stage)
         if place is None:
             return {}
@@ -286,19 +286,19 @@ class _Maker:
         return {place: words[next(iter(stages))]}
 
     def _without(self, at: Mapping[str, Pointer], kind: str) -> list[Pointer]:
-        """Return the members that a response does not have in a stage of a class: a video too early, an error."""
+        """Return the places to leave out of a stage's response: the video before success, the error without failure."""
         return [
             place for place, needed in ((at["video"], "success"), (at["error"], "failure")) if place and kind != needed
         ]
 
     def _example(self, schema: Any, values: Mapping[Pointer, Any], without: Iterable[Pointer] = ()) -> Any:
-        """Return an example of a schema with some values set and some members removed, if the schema allows that."""
+        """Return an example of a schema with `values` set, and the members `without` removed unless required."""
         example = sample(schema)
         for place, value in values.items():
             example = replaced(example, place, value)
         for place in without:
             shorter = replaced(example, place, MISSING)
-            # A required member stays, with a made-up value.
+            # A required member stays, with an invented value.
             example = shorter if _keeps(schema, shorter) else example
         return example
 
@@ -309,7 +309,7 @@ class _Maker:
         if place is None or not _keeps(schema, replaced(sample(schema), place, "text")):
             schema = {"type": "object", "required": ["message"], "properties": {"message": {"type": "string"}}}
             place = ("message",)
-            self.notes.append("no refusal is described; assumed: an object with a `message`")
+            self.notes.append("the document describes no refusal; assumed: an object with a `message`")
         _set_schema(schema, place, {"type": "string"})
         responses = {}
         for name, (_, description, messages) in REFUSALS.items():
@@ -331,14 +331,14 @@ class _Maker:
         return {"title": str(info.get("title") or self.name), "version": str(info.get("version") or "1")}
 
     def _server(self) -> str:
-        """Return the first server that has a host."""
+        """Return the URL of the document's first server that has a host, else an invented URL."""
         servers = self.source.document.get("servers")
         urls = [one.get("url") for one in servers if isinstance(one, dict)] if isinstance(servers, list) else []
         found = [url for url in urls if isinstance(url, str) and urlsplit(url).netloc and "{" not in url]
         return found[0] if found else f"https://api.{self.name.replace('_', '-')}.example"
 
     def _security(self) -> dict[str, Any]:
-        """Return the first way to give a key that a contract can have, else a bearer token."""
+        """Return the document's first security scheme that a contract supports, else a bearer token."""
         schemes = resolve(self.source.document, ("components", "securitySchemes"))
         for scheme in schemes.values() if isinstance(schemes, dict) else ():
             scheme = self.source.follow(scheme)
@@ -346,7 +346,7 @@ class _Maker:
                 return {"type": "http", "scheme": scheme["scheme"]}
             if scheme.get("type") == "apiKey" and scheme.get("in") in ("header", "query") and scheme.get("name"):
                 return {"type": "apiKey", "in": scheme["in"], "name": scheme["name"]}
-        self.notes.append("no way to give a key is described; assumed: a bearer token")
+        self.notes.append("the document describes no supported security scheme; assumed: a bearer token")
         return {"type": "http", "scheme": "bearer"}
 
     def _paths(self, submit: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
@@ -358,7 +358,7 @@ class _Maker:
     def _operation(
         self, found: Candidate, status: str, schema: Any, examples: Mapping[str, Any], refusals: Iterable[str]
     ) -> dict[str, Any]:
-        """Return an operation with the parameters of its path, its success and its refusals."""
+        """Return an OpenAPI operation with its path parameters and the responses of success and refusal."""
         parameters = [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in found.names
         ]
@@ -375,7 +375,7 @@ class _Maker:
         }
 
     def _body(self, file: str, schema: dict[str, Any], model_at: str) -> dict[str, Any]:
-        """Return the content of a submission, with an example of it."""
+        """Return the `content` of the submit request, with an example."""
         example = sample({**schema, "properties": _required(schema)})
         if model_at.startswith("$request.body"):
             example = {**example, "model": self.name}
@@ -389,7 +389,7 @@ class _Maker:
         found = self.source.json_schema(self.submit.spec.get("requestBody"))
         schema = self.source.simple(found) if found is not MISSING else {}
         if schema.get("type") != "object" or not isinstance(schema.get("properties"), dict):
-            self.notes.append("submit: no JSON object is described as its body; assumed: a prompt")
+            self.notes.append("submit: the body is not described as a JSON object; assumed: an object with a prompt")
             schema = {"type": "object", "required": ["prompt"], "properties": {"prompt": {"type": "string"}}}
         schema = {"$schema": DIALECT, **{name: one for name, one in schema.items() if name != "$schema"}}
         for place, name in _parameters(schema):
@@ -406,7 +406,7 @@ class _Maker:
             model_at = "$request.body#/model"
         example = sample({**schema, "properties": _required(schema)})
         if not _keeps(schema, example):
-            self.notes.append("submit: no example keeps the schema of its body; only the types of its members stay")
+            self.notes.append("submit: no example of the body could be made; its members are reduced to their types")
             schema["properties"] = {name: _bare(one) for name, one in schema["properties"].items()}
         image = _first_frame(schema)
         task = "image-to-video" if image else "text-to-video"
@@ -414,7 +414,7 @@ class _Maker:
         return schema, model_at, task
 
     def _fit(self, schema: dict[str, Any], place: Pointer, name: str) -> None:
-        """Give a parameter that contracts know by name the type that it needs."""
+        """Give a well-known parameter a type that contracts allow for it."""
         own = resolve_schema(schema, place)
         kind = next(iter(sorted(PARAMETER_KINDS[name])))
         plain: dict[str, Any] = {key: own[key] for key in ("title", "description") if key in own}
@@ -435,7 +435,7 @@ class _Maker:
         found = sorted(_parameters(schema), key=lambda one: len(one[0]))
         for place, name in found:
             if sum(other == name for _, other in found) > 1 and name not in parameters:
-                self.notes.append(f"{name}: it stands in several places; taken: {format_pointer(place)}")
+                self.notes.append(f"{name}: found in several places; chosen: {format_pointer(place)}")
                 parameters[name] = format_pointer(place)
         return {
             "id": self.name,
@@ -445,7 +445,7 @@ class _Maker:
         }
 
     def _operations(self, at: Mapping[str, Pointer], accepted: Any, model_at: str) -> dict[str, Any]:
-        """Return the roles, with the bindings that do not follow from one another."""
+        """Return the roles, with the bindings that cannot be derived from other bindings."""
         submit: dict[str, Any] = {"model": model_at}
         if at["job"] != at["submitted"]:
             submit["job"] = f"$response.body#{format_pointer(at['submitted'])}"
@@ -469,7 +469,7 @@ def find_member_at(value: Any, place: Pointer) -> bool:
 
 
 def _stage_place(accepted: Any, place: Pointer) -> Pointer | None:
-    """Return the outermost member of a response that has the name of the status operation's stage."""
+    """Return the place of a response's top-level member that has the name of the status operation's stage."""
     return (place[-1],) if isinstance(accepted, dict) and place[-1] in accepted else None
 
 
@@ -488,7 +488,7 @@ def _set_schema(schema: dict[str, Any], place: Pointer, new: dict[str, Any]) -> 
 
 
 def _keeps(schema: Any, value: Any) -> bool:
-    """Whether a value keeps a schema that can be compiled."""
+    """Whether a value is valid against a schema; false if the schema cannot be compiled."""
     try:
         return jsonschema_rs.Draft202012Validator(schema).is_valid(value)
     except ValueError:
@@ -509,7 +509,7 @@ def _if(place: Pointer, value: Any) -> dict[Pointer, Any]:
 
 
 def _parameters(schema: Any, pointer: Pointer = ()) -> list[tuple[Pointer, str]]:
-    """Return the places of the parameters that contracts know by name, down to three deep."""
+    """Return the place and name of each well-known parameter, at most three levels deep."""
     found: list[tuple[Pointer, str]] = []
     for name, one in schema.get("properties", {}).items() if len(pointer) < 3 else ():
         if name in PARAMETER_KINDS and name not in ("first_frame", "references"):
@@ -519,14 +519,14 @@ def _parameters(schema: Any, pointer: Pointer = ()) -> list[tuple[Pointer, str]]
 
 
 def _graph(stages: Mapping[str, str]) -> dict[str, Any]:
-    """Return stages in the order of their classes, each leading to the next and the running ones to every end."""
+    """Return the stage graph: each stage leads to the next, and the last non-terminal stage to every terminal one."""
     going = [name for name, kind in stages.items() if kind in LASTS]
     good = [name for name, kind in stages.items() if kind == "success"]
     bad = [name for name, kind in stages.items() if kind not in (*LASTS, "success")]
     graph: dict[str, Any] = {}
     for index, name in enumerate(going):
         last = index == len(going) - 1
-        # The first successor is the one of a job that goes well.
+        # The first successor is the one on the way to success.
         onward = [*good, *bad] if last else [going[index + 1]]
         graph[name] = {"class": stages[name], "next": onward, "lasts": LASTS[stages[name]]}
     return graph | {name: {"class": stages[name]} for name in (*good, *bad)}
@@ -547,6 +547,6 @@ def _is_message(name: str, schema: Mapping[str, Any]) -> bool:
 
 
 def _first_frame(schema: Any) -> Pointer | None:
-    """Return the place of the picture that a video starts with."""
+    """Return the place of the video's first-frame image."""
     names = ("image", "image_url", "first_frame", "first_frame_image", "first_frame_url", "img_url")
     return find_member(schema, lambda name, one: name.lower() in names and has_type(one, "string"))

@@ -1,7 +1,7 @@
-"""Reading an OpenAPI document: the operations that a contract needs, and schemas reduced to a contract's keywords.
+"""Read an OpenAPI document: find the operations that a contract needs, and reduce schemas to a contract's keywords.
 
-A contract's schemas have few keywords, so that any tool can generate from them and negate them. A schema that has more
-is reduced to one that accepts at least the same values.
+A contract's schemas use few keywords, so that any tool can generate valid and invalid values from them. A schema with
+other keywords is reduced to one that accepts at least the same values.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from hobbyhorse.contract.documents.operations import JSON_BODY
 from hobbyhorse.contract.forms.expressions import MISSING, ExpressionError, Pointer, parse_pointer, resolve
 from hobbyhorse.contract.shapes import METHODS
 
-# Recursive schemas are cut here; responses of generation APIs are about 6 deep.
+# Recursive schemas are truncated at this depth; responses of generation APIs are about 6 levels deep.
 DEEPEST_SCHEMA = 10
 
-# A document with more values than this is not an API description; a YAML file of a few lines can have a billion.
+# A document with more values than this is not an API description; a YAML file of a few lines can expand to a billion.
 MOST_VALUES = 1_000_000
 
 KEPT = ("title", "description", "default", "format", "type", "enum", "const", "required")
 COUNTS = ("minItems", "maxItems", "minLength", "maxLength", "minimum", "maximum")
 
 ID = re.compile(r"(?:.*_)?(?:id|uuid)|.*I[dD]", re.DOTALL)
-"""The names of members that can be a job's id."""
+"""Matches the names of members that can be a job's id."""
 
 
 class SourceError(ValueError):
-    """A document or a choice of roles that no contract can be made from."""
+    """The document or the chosen roles cannot be turned into a contract."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An operation of the document: its method, path and id, its own members, and its path item."""
+    """An operation of the document: its method, path and id, its operation object (`spec`), and its path item."""
 
     method: str
     path: str
@@ -49,7 +49,7 @@ class Candidate:
 
     @property
     def names(self) -> list[str]:
-        """The parameters of the path, in order."""
+        """The names of the path's parameters, in order."""
         return re.findall(r"\{([^}]+)\}", self.path)
 
 
@@ -63,7 +63,7 @@ class Source:
             raise SourceError("is not an OpenAPI 3 document: it needs `openapi: 3.x` and `paths`")
 
     def candidates(self) -> Iterator[Candidate]:
-        """Yield every operation; one without an operationId is named after its method and path."""
+        """Yield every operation. An operation without an operationId is named after its method and path."""
         for path, item in self.document["paths"].items():
             for method in METHODS if isinstance(item, dict) else ():
                 if isinstance(spec := item.get(method), dict):
@@ -72,7 +72,7 @@ class Source:
                     yield Candidate(method, str(path), str(spec.get("operationId", named)), spec, item)
 
     def follow(self, value: Any) -> Any:
-        """Follow the references from a value; a broken or circular one gives an empty object."""
+        """Return the value that a `$ref` leads to, or the value itself. A broken or circular `$ref` gives {}."""
         for _ in range(DEEPEST_SCHEMA):
             if not isinstance(value, dict) or not isinstance(text := value.get("$ref"), str):
                 return value
@@ -89,7 +89,7 @@ class Source:
         return resolve(self.follow(holder), (*JSON_BODY, "schema"))
 
     def granted(self, found: Candidate) -> tuple[str, Any]:
-        """Return the status and the JSON schema of an operation's first response of success."""
+        """Return the status and JSON schema of an operation's first 2xx response."""
         responses = found.spec.get("responses", {})
         for status, response in sorted(responses.items()) if isinstance(responses, dict) else ():
             if re.fullmatch("2[0-9][0-9]", str(status)) and (schema := self.json_schema(response)) is not MISSING:
@@ -107,11 +107,11 @@ class Source:
         return MISSING
 
     def simple(self, schema: Any, depth: int = 0) -> dict[str, Any]:
-        """Return a schema with a contract's keywords only, references written out."""
+        """Return a schema reduced to a contract's keywords, with references replaced by their targets."""
         schema = self.follow(schema)
         if not isinstance(schema, dict) or depth > DEEPEST_SCHEMA:
             return {}
-        # allOf is merged first, because `type` and `properties` often stand in different parts of it.
+        # allOf is merged first, because `type` and `properties` are often in different parts of it.
         schema = self._merged(schema)
         simple = {name: schema[name] for name in KEPT if name in schema}
         simple |= {name: one for name in COUNTS if type(one := schema.get(name)) in (int, float)}
@@ -131,7 +131,7 @@ class Source:
         return simple
 
     def _merged(self, schema: dict[str, Any]) -> dict[str, Any]:
-        """Return a schema with the members of its `allOf` in it."""
+        """Return a schema into which the members of its `allOf` are merged."""
         merged = dict(schema)
         for part in schema.get("allOf", ()) if isinstance(schema.get("allOf"), list) else ():
             found = self.follow(part)
@@ -142,7 +142,7 @@ class Source:
                 elif name == "required" and isinstance(value, list):
                     merged[name] = [*merged.get(name, []), *(one for one in value if one not in merged.get(name, []))]
                 else:
-                    # The schema's own member wins over that of a part, which is the more general one.
+                    # The schema's own member wins, because a part of `allOf` is usually more general.
                     merged.setdefault(name, value)
         return merged
 
@@ -168,7 +168,7 @@ def read_source(path: Path) -> Source:
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML with the values that JSON has: a date stays a text."""
+    """A YAML loader that produces only JSON's types: a date stays a string."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -178,13 +178,13 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def _plain(document: Any) -> Any:
-    """Return a YAML value with texts for keys, such as statuses. Raises SourceError for one that has no end."""
+    """Return a YAML value with only string keys. Raises SourceError if the value is too large or contains itself."""
     left = MOST_VALUES
 
     def plain(value: Any, depth: int) -> Any:
         nonlocal left
         left -= 1
-        # Anchors let a YAML value hold itself, or itself many times.
+        # Anchors let a YAML value contain itself, or another value many times.
         if left < 0 or depth > 200:
             raise SourceError("is not an OpenAPI 3 document: it is too large or contains itself")
         if isinstance(value, dict):
@@ -205,40 +205,38 @@ def _is_pattern(pattern: Any) -> bool:
 
 
 def choose_roles(source: Source, given: Mapping[str, str]) -> tuple[dict[str, Candidate], list[str]]:
-    """Return the operations that submit a job and report its status, and a line for each that was guessed.
+    """Return the operations that submit a job and report its status, and a note for each guessed operation.
 
-    The first POST whose response has an id submits. A GET with one path parameter reports the status: if there are
-    several, one whose response has a stage, then one below the path that submits. Raises SourceError if a role stays
-    open.
+    Submit is the first POST whose response has an id. Status is a GET with one path parameter. If there are several,
+    one whose response has a stage is preferred, then one under the path of submit. Raises SourceError if an operation
+    cannot be found.
     """
     every = list(source.candidates())
     roles: dict[str, Candidate] = {}
     notes = []
     for role, name in given.items():
         if role not in ("submit", "status"):
-            raise SourceError(f"--role {role}={name}: a skeleton has submit and status; add other roles by hand")
+            raise SourceError(f"--role {role}={name}: allowed: submit and status; add other roles by hand")
         found = next((one for one in every if one.id == name), None)
         if found is None:
-            raise SourceError(
-                f"--role {role}={name}: no such operation; there are {', '.join(one.id for one in every)}"
-            )
+            raise SourceError(f"--role {role}={name}: unknown operation; known: {', '.join(one.id for one in every)}")
         roles[role] = found
     if "submit" not in roles:
         posts = [one for one in every if one.method == "post" and find_member(source.granted(one)[1], is_id)]
         if not posts:
-            raise SourceError("no POST returns an id; name the operation: --role submit=OPERATION_ID")
+            raise SourceError("no POST returns an id; choose the operation with --role submit=OPERATION_ID")
         roles["submit"] = posts[0]
         notes.append(f"submit: {posts[0].id}, the first POST whose response has an id")
     if "status" not in roles:
         gets = [one for one in every if one.method == "get" and len(one.names) == 1]
         if not gets:
-            raise SourceError("no GET has one path parameter; name the operation: --role status=OPERATION_ID")
+            raise SourceError("no GET has one path parameter; choose the operation with --role status=OPERATION_ID")
         gets = [one for one in gets if find_member(source.granted(one)[1], is_stage)] or gets
         gets = [one for one in gets if one.path.startswith(roles["submit"].path.partition("{")[0])] or gets
         roles["status"] = gets[0]
         notes.append(f"status: {gets[0].id}, a GET with one path parameter")
     if len(roles["status"].names) != 1:
-        raise SourceError(f"status: {roles['status'].path} must have one parameter, the job's id")
+        raise SourceError(f"status: the path {roles['status'].path} must have exactly one parameter, the job's id")
     return roles, notes
 
 
@@ -257,7 +255,7 @@ def is_stage(name: str, schema: Mapping[str, Any]) -> bool:
 
 
 def relaxed(schema: Any) -> dict[str, Any]:
-    """Return a schema without the keywords that a made-up value is likely to break."""
+    """Return a schema without the keywords that an invented value is likely to violate."""
     kept = {name: schema[name] for name in ("type", "enum", "const", "required", "title") if name in schema}
     if "properties" in schema:
         kept["properties"] = {name: relaxed(one) for name, one in schema["properties"].items()}
@@ -275,9 +273,9 @@ def has_type(schema: Mapping[str, Any], kind: str) -> bool:
 
 
 def find_member(schema: Any, wanted: Any, pointer: Pointer = ()) -> Pointer | None:
-    """Return the place of the first member that is wanted by name and schema, the outermost first."""
+    """Return the place of the first member for which `wanted(name, schema)` is true, searching outer members first."""
     properties = schema.get("properties", {}) if isinstance(schema, dict) else {}
-    # Breadth first: the outermost id is the job's, an inner one may be a user's.
+    # Breadth first: the outermost id is the job's; an inner id may be a user's.
     for name, one in properties.items():
         if wanted(name, one):
             return (*pointer, name)
@@ -288,7 +286,7 @@ def find_member(schema: Any, wanted: Any, pointer: Pointer = ()) -> Pointer | No
 
 
 def sample(schema: Any) -> Any:
-    """Return a value that a schema describes, with every member."""
+    """Return an example of a schema, with every declared member."""
     for name in ("const", "default"):
         if name in schema:
             return schema[name]

@@ -1,9 +1,9 @@
-"""Rewriting a contract of format 1 in format 2, without a change of meaning.
+"""Rewrite a contract of format 1 in format 2 without changing its meaning.
 
-The rewriter knows no list of defaults. It tries: it renames an example after its situation, or leaves out a member of
-lifecycle.json, builds the contract and each of its variants from the result, and keeps the step if they are equal to
-those of the original. So a default that is added to the format is used here without a change, and a step that would
-change the meaning is never taken. Marks come last, because they are placed relative to the remaining members.
+The rewriter has no list of defaults. It works by trial: it renames an example after its situation, or leaves out a
+member of lifecycle.json. Then it builds the contract and each variant from the result, and keeps the step if they equal
+the original's. So a default that is added to the format is used here without a code change, and a step that would
+change the meaning is never taken. Marks are placed last, because they are relative to the remaining members.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from hobbyhorse.contract.values import Contract, Situation
 KEPT = frozenset({"$schema", "format", "assumptions", "variants", "documents", "clients"})
 """Members of lifecycle.json that are never left out."""
 
-# Enough words to tell the reasons of the project's contracts apart and to be remembered.
+# Enough words to distinguish the reasons in the project's contracts, and few enough to remember.
 WORDS_IN_A_KEY = 4
 
 SMALL_WORDS = frozenset(
@@ -52,19 +52,19 @@ SMALL_WORDS = frozenset(
         *("on", "or", "that", "the", "this", "to", "what", "which", "with", "how", "who", "whether", "these", "their"),
     }
 )
-"""Words that tell a reader nothing in the key of a reason."""
+"""Words that carry no meaning in the key of a reason."""
 
 Documents = dict[str, Any]
 
 
 class UpgradeError(ValueError):
-    """A folder that cannot be rewritten: the place, the reason, and the repair."""
+    """A folder cannot be rewritten. The message has the place, the reason and the repair."""
 
 
 def upgrade_folder(folder: Path) -> bool:
-    """Rewrite a folder in the current format; return whether it was of an older one. Raises UpgradeError.
+    """Rewrite a folder in the current format; return whether it had an older format. Raises UpgradeError.
 
-    A folder of the current format is left untouched, to the last byte.
+    A folder in the current format is not written at all.
     """
     try:
         documents = read_documents(folder)
@@ -72,7 +72,7 @@ def upgrade_folder(folder: Path) -> bool:
         raise UpgradeError(str(error)) from None
     if isinstance(documents[LIFECYCLE], dict) and documents[LIFECYCLE].get("format") == FORMAT:
         return False
-    # Files without a change are not written, so that their times and layout stay.
+    # Unchanged files are not written, so that they keep their modification times and layout.
     changed = upgraded(folder, documents)
     write_all(folder, {file: laid_out(document) for file, document in changed.items() if document != documents[file]})
     return True
@@ -102,7 +102,7 @@ def upgraded(folder: Path, documents: Mapping[str, Any]) -> Documents:
 
 
 def _in_order(value: Any, original: Any) -> Any:
-    """Return a value with its members in the order that the original has, new ones last."""
+    """Return a value with its members in the original's order, and new members last."""
     if not isinstance(value, dict) or not isinstance(original, dict):
         return value
     names = [*(name for name in original if name in value), *(name for name in value if name not in original)]
@@ -126,7 +126,7 @@ def _reasons(folder: Path, lifecycle: Mapping[str, Any]) -> list[tuple[str, str,
             raise UpgradeError(f"{at} is not an object with `at` and `why`; repair this first")
         variant = item.get("variant")
         if variant is not None and any(key == variant for key, _, _ in found):
-            raise UpgradeError(f"{at}/variant: {variant!r} belongs to another assumption already; join the two first")
+            raise UpgradeError(f"{at}/variant: {variant!r} already belongs to another assumption; join the two first")
         key = variant if variant is not None else _new_key(item["why"], taken)
         taken.add(key)
         found.append((key, item["why"], list(map(str, item["at"]))))
@@ -134,7 +134,7 @@ def _reasons(folder: Path, lifecycle: Mapping[str, Any]) -> list[tuple[str, str,
 
 
 def _new_key(why: str, taken: set[str]) -> str:
-    """Return a key of a few words of a reason that is not taken yet."""
+    """Return an unused key made from the first significant words of a reason."""
     words = [word for word in re.findall(r"[a-z0-9]+", why.lower()) if word not in SMALL_WORDS]
     stem = "-".join(words[:WORDS_IN_A_KEY]) or "assumed"
     numbered = (stem if number == 1 else f"{stem}-{number}" for number in range(1, len(taken) + 2))
@@ -142,13 +142,13 @@ def _new_key(why: str, taken: set[str]) -> str:
 
 
 def _plain(documents: Mapping[str, Any], reasons: Mapping[str, str]) -> Documents:
-    """Return the documents with the members that format 2 renamed or dropped, and nothing left out."""
+    """Return the documents with format 2's renamed and dropped members; nothing else is left out yet."""
     given = documents[LIFECYCLE]
     lifecycle = {"$schema": given["$schema"]} if "$schema" in given else {}
     lifecycle |= {"format": FORMAT, **{name: one for name, one in given.items() if name not in lifecycle}}
     lifecycle["assumptions"] = dict(reasons)
     if isinstance(callbacks := given.get("callbacks"), dict) and isinstance(callbacks.get("signature"), dict):
-        # The only scheme there ever was; format 2 has no name for it.
+        # Format 1 had only one scheme, so format 2 has no member for it.
         signature = {name: one for name, one in callbacks["signature"].items() if name != "scheme"}
         lifecycle["callbacks"] = {**callbacks, "signature": signature}
     return {**documents, LIFECYCLE: lifecycle}
@@ -158,18 +158,18 @@ def _plain(documents: Mapping[str, Any], reasons: Mapping[str, str]) -> Document
 
 
 class _Search:
-    """Looks for a shorter folder with the same meaning as one that leaves nothing out."""
+    """Searches for shorter documents with the same meaning as the complete ones."""
 
     def __init__(self, folder: Path, plain: Documents) -> None:
         self.folder = folder
         self.plain = plain
         self.variants = list(plain[LIFECYCLE].get("variants", {}))
-        # Built without completion: a default of format 2 must not colour the meaning of format 1.
+        # Built without completion: a default of format 2 must not change the meaning of format 1.
         self.wanted = self._meaning(_filled(plain))
         self.renames: list[tuple[Pointer, str, str]] = []
 
     def _meaning(self, whole: Documents) -> list[Contract]:
-        """Return the contract and its variants, with examples in the place of their addresses."""
+        """Return the contract and its variants, with every example's address replaced by the example."""
         return [
             _by_value(build_whole(self.folder, whole, (), variant))
             for variant in ([], *([one] for one in self.variants))
@@ -177,7 +177,7 @@ class _Search:
 
     def keeps(self, documents: Documents) -> bool:
         """Whether documents have the meaning of the original."""
-        # The builder trusts the shape, so a wrong one would raise something else than ContractError.
+        # The builder trusts the shape, so a wrong shape would raise an exception other than ContractError.
         if any(misshapen(documents)):
             return False
         try:
@@ -186,7 +186,7 @@ class _Search:
             return False
 
     def start(self) -> Documents:
-        """Return the documents with the additions that keep the defaults of format 2 out. Raises UpgradeError."""
+        """Return the documents with additions that override the defaults of format 2. Raises UpgradeError."""
         documents = self.plain
         lifecycle = documents[LIFECYCLE]
         whole = complete(documents)[LIFECYCLE]
@@ -201,12 +201,12 @@ class _Search:
                     lifecycle = replaced(lifecycle, (*at, "bindings", name), None)
         documents = self._unimplied({**documents, LIFECYCLE: lifecycle})
         if not self.keeps(documents):
-            problem = "an example or a parameter has a name that format 2 gives a meaning"
+            problem = "an example or a parameter has a name that has a meaning in format 2"
             raise UpgradeError(f"{self.folder / LIFECYCLE}: {problem}; rename it first")
         return documents
 
     def _unimplied(self, documents: Documents) -> Documents:
-        """Rename each example that would be a situation of an operation to which format 1 did not give it."""
+        """Rename each example that format 2 would read as a situation that the operation did not have in format 1."""
         contract = build_whole(self.folder, complete(documents))
         for role, operation in contract.operations.items():
             for name, situation in operation.situations.items():
@@ -219,7 +219,7 @@ class _Search:
         return documents
 
     def renamed(self, documents: Documents) -> Documents:
-        """Rename examples after their situations where that lets lifecycle.json leave something out."""
+        """Rename examples after their situations if the new name lets lifecycle.json leave something out."""
         for location, contents in _situations(documents):
             spec = resolve(documents[LIFECYCLE], location)
             name, old = location[-1], spec["example"]
@@ -227,7 +227,7 @@ class _Search:
             named = {at[-1] for at, shown in _situations(documents) if set(shown) & set(contents)} & {old}
             if named or any(name in examples_at(documents[OPENAPI], content) for content in contents):
                 continue
-            # Without its entry is best; with a shorter entry is still better than with the old name.
+            # Best is to leave out the situation's entry; a shorter entry is still better than the old name.
             trial = _rename_example(documents, contents, old, name)
             without = {**trial, LIFECYCLE: replaced(trial[LIFECYCLE], location, MISSING)}
             if self.keeps(without) or self.keeps(trial):
@@ -236,9 +236,9 @@ class _Search:
         return documents
 
     def minimal(self, documents: Documents) -> Documents:
-        """Leave out every member of lifecycle.json that the rest implies, from the outermost inwards.
+        """Leave out every member of lifecycle.json that the rest implies, outer members first.
 
-        In openapi.json, examples of a submission and items of a list may be implied too.
+        In openapi.json, leave out implied examples of a submission and implied items of a list.
         """
         for place, shorter in list(_implied_examples(documents)):
             trial = {**documents, OPENAPI: replaced(documents[OPENAPI], place, shorter)}
@@ -258,7 +258,7 @@ class _Search:
         return documents
 
     def moved(self, at: str) -> tuple[str, Pointer]:
-        """Return file and pointer of an assumed place, after the renaming of examples."""
+        """Return the file and pointer of an assumed place, after examples were renamed."""
         file, _, text = at.partition("#")
         pointer = parse_pointer(text)
         for content, old, new in self.renames if file == OPENAPI else ():
@@ -269,7 +269,7 @@ class _Search:
 
 
 def _filled(plain: Documents) -> Documents:
-    """Return documents of format 1 with the few members that it could leave out."""
+    """Return documents of format 1 with its few optional members filled in."""
     lifecycle = plain[LIFECYCLE]
     callbacks = lifecycle.get("callbacks")
     if callbacks and callbacks.get("signature"):
@@ -279,7 +279,7 @@ def _filled(plain: Documents) -> Documents:
 
 
 def _by_value(contract: Contract) -> Contract:
-    """Return a contract whose situations have their examples in the place of the examples' addresses."""
+    """Return a contract that compares equal to another with the same examples at other addresses."""
 
     def shown(situations: Mapping[str, Situation]) -> dict[str, Situation]:
         return {
@@ -305,12 +305,12 @@ def _by_value(contract: Contract) -> Contract:
 
 
 def _ordered(template: Template) -> Template:
-    """Return a template with its places in one order: which is written first makes no difference."""
+    """Return a template with its places sorted, so that templates that differ only in order compare equal."""
     return replace(template, bound=sorted(template.bound, key=repr))
 
 
 def _situations(documents: Documents) -> list[tuple[Pointer, list[Pointer]]]:
-    """Return the place of every situation of lifecycle.json, with the media type objects that show it."""
+    """Return the place of every situation of lifecycle.json, with the media type objects that have its example."""
     lifecycle, openapi = documents[LIFECYCLE], documents[OPENAPI]
     known = {found.spec.get("operationId"): found for found in declared_operations(openapi)}
     operations = {role: known[spec["operationId"]] for role, spec in lifecycle["operations"].items()}
@@ -335,7 +335,7 @@ def _situations(documents: Documents) -> list[tuple[Pointer, list[Pointer]]]:
 
 
 def _rename_example(documents: Documents, contents: list[Pointer], old: str, new: str) -> Documents:
-    """Rename an example in some media type objects, and wherever lifecycle.json names it there."""
+    """Rename an example in some media type objects, and in the situations of lifecycle.json that name it."""
     lifecycle, openapi = documents[LIFECYCLE], documents[OPENAPI]
     for location, shown in _situations(documents):
         if set(shown) & set(contents) and resolve(lifecycle, (*location, "example")) == old:
@@ -347,7 +347,7 @@ def _rename_example(documents: Documents, contents: list[Pointer], old: str, new
 
 
 def _implied_examples(documents: Documents) -> Iterator[tuple[Pointer, Any]]:
-    """Yield places of openapi.json with a shorter value for each: no submission, the first item of a list."""
+    """Yield places of openapi.json with a shorter value: no submission examples, or only a list's first item."""
     lifecycle, openapi = documents[LIFECYCLE], documents[OPENAPI]
     known = {found.spec.get("operationId"): found for found in declared_operations(openapi)}
     for role in ("submit", "run"):
@@ -367,8 +367,8 @@ def _implied_examples(documents: Documents) -> Iterator[tuple[Pointer, Any]]:
 
 
 def _shorter(value: Any) -> Iterator[Any]:
-    """Yield shorter replacements of a value: nothing, or all but one of a binding's places."""
-    # Nothing first: the shortest form that means the same is kept.
+    """Yield shorter replacements of a value: MISSING, then a binding without one of its places."""
+    # MISSING comes first, because the caller keeps the first replacement with the same meaning.
     yield MISSING
     if isinstance(value, list) and len(value) > 1 and all(isinstance(item, str) for item in value):
         for index in range(len(value)):
@@ -377,7 +377,7 @@ def _shorter(value: Any) -> Iterator[Any]:
 
 
 def _members(value: Any, pointer: Pointer = ()) -> Iterator[Pointer]:
-    """Yield the place of every member of an object, the outer ones first."""
+    """Yield the place of every member of an object, outer members first."""
     if isinstance(value, dict):
         for name, item in value.items():
             if pointer or name not in KEPT:
@@ -392,12 +392,12 @@ def _members(value: Any, pointer: Pointer = ()) -> Iterator[Pointer]:
 
 
 def _marks(documents: Documents, places: Mapping[str, list[tuple[str, Pointer]]]) -> tuple[Documents, list[Mark]]:
-    """Return the marks of assumed places, and the documents with the objects that hold them."""
+    """Return the documents with every object that needs a mark, and the marks of the assumed places."""
     whole = complete(documents)
     homes = {key: [home for at in found for home in _homes(whole, *at)] for key, found in places.items()}
     lifecycle = documents[LIFECYCLE]
     for _, pointer in (at for found in homes.values() for at in found if at[0] == LIFECYCLE):
-        # A situation that is left out is marked where it would stand.
+        # A situation that is left out is marked in the object that would contain it.
         above = pointer[: pointer.index("situations") + 1] if "situations" in pointer[:-1] else ()
         if above and resolve(lifecycle, above) is MISSING:
             lifecycle = replaced(lifecycle, above, {})
@@ -406,7 +406,9 @@ def _marks(documents: Documents, places: Mapping[str, list[tuple[str, Pointer]]]
     for key, found in homes.items():
         for file, pointer in found:
             if file not in documents:
-                raise UpgradeError(f"{LIFECYCLE}: an assumption is about {file!r}, which is not in the folder")
+                raise UpgradeError(
+                    f"{LIFECYCLE}: an assumption is about {file!r}, which is not in the folder; repair this first"
+                )
             if (file, pointer) in marks:
                 both = f"{marks[file, pointer].reason!r} and {key!r}"
                 raise UpgradeError(f"{file}#{format_pointer(pointer)} has two reasons, {both}; join them first")
@@ -415,12 +417,14 @@ def _marks(documents: Documents, places: Mapping[str, list[tuple[str, Pointer]]]
 
 
 def _homes(whole: Documents, file: str, pointer: Pointer) -> list[tuple[str, Pointer]]:
-    """Return where a situation stands that format 1 had with one operation, or with all of them."""
+    """Return the places in format 2 of a situation that format 1 had in one operation, or in all operations."""
     if file != LIFECYCLE or resolve(whole[LIFECYCLE], pointer) is not MISSING:
         return [(file, pointer)]
     roles = whole[LIFECYCLE]["operations"]
     elsewhere = [pointer[2:]] if pointer[:1] == ("operations",) else [("operations", role, *pointer) for role in roles]
     there = [at for at in elsewhere if resolve(whole[LIFECYCLE], at) is not MISSING]
     if not there:
-        raise UpgradeError(f"{LIFECYCLE}: an assumption is about #{format_pointer(pointer)}, which leads nowhere")
+        raise UpgradeError(
+            f"{LIFECYCLE}: an assumption is about #{format_pointer(pointer)}, which does not exist; repair this first"
+        )
     return [(file, at) for at in there]

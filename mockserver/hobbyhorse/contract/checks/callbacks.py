@@ -17,25 +17,25 @@ SENT = ("timestamp", "id", "signature")
 
 
 def callback_address(subject: Subject) -> Iterator[Problem]:
-    """In openapi.json, the callback's operation is below the expression to which submit binds callback_url."""
+    """In openapi.json, the callback's operation is under the expression to which submit binds callback_url."""
     callbacks = subject.contract.callbacks
     if callbacks is None:
         return
     submit = subject.contract.operations["submit"]
     bound = submit.bindings.get("callback_url")
     expected = sorted("{" + str(place) + "}" for place in (bound.request if bound else ()))
-    # OpenAPI sends a callback to the expression above its operation; the fake sends it to the bound place.
+    # OpenAPI sends a callback to the URL at its expression; the fake sends it to the URL at the bound place.
     own = [expression for expression, _ in _declared(subject, callbacks)]
     if not own:
-        message = f"{callbacks.operation_id!r} is not below the callbacks of {submit.operation_id} in {OPENAPI}"
+        message = f"{callbacks.operation_id!r} is not under the callbacks of {submit.operation_id} in {OPENAPI}"
         yield subject.problem(message, "callbacks", "operationId")
     elif not set(expected) & set(own):
-        message = f"submit binds callback_url to {expected or 'nothing'}, {OPENAPI} calls back {own}"
+        message = f"submit binds callback_url to {expected or 'nothing'}, but {OPENAPI} calls back {own}"
         yield subject.problem(message, *subject.binding_at("submit", "callback_url"))
 
 
 def _declared(subject: Subject, callbacks: Callbacks) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return the callback's operation below the submit operation, with the expression above it."""
+    """Return each callback operation declared under the submit operation, with its URL expression."""
     submit = subject.contract.operations["submit"]
     return [
         (expression, operation)
@@ -50,7 +50,7 @@ def _declared(subject: Subject, callbacks: Callbacks) -> list[tuple[str, Mapping
 
 
 def callback_situations(subject: Subject) -> Iterator[Problem]:
-    """Every success and failure has one message, which has no condition, status or headers."""
+    """Every success and failure stage has exactly one situation, which has no condition, status or headers."""
     callbacks = subject.contract.callbacks
     if callbacks is None:
         return
@@ -64,10 +64,10 @@ def callback_situations(subject: Subject) -> Iterator[Problem]:
             yield subject.problem(message, *at, telling[0], "stages")
         if len(telling) > 1:
             yield subject.problem(f"stage {stage.name!r} has {' and '.join(telling)}; only one can be sent", *at)
-    # The loader would accept these members and ignore them, and the author would never know.
+    # The loader would accept these members and ignore them without a warning to the author.
     for name, spec in subject.lifecycle["callbacks"]["situations"].items():
         for fact in sorted({"when", "status", "headers"} & set(spec)):
-            yield subject.problem(f"a callback has no {fact}; remove it", *at, name, fact)
+            yield subject.problem(f"{fact!r} is not allowed in a callback's situation; remove it", *at, name, fact)
 
 
 def callback_places(subject: Subject) -> Iterator[Problem]:
@@ -93,10 +93,10 @@ def callback_places(subject: Subject) -> Iterator[Problem]:
         yield from unshown(subject, at, binding.request, everywhere)
         yield from misformatted(subject, at, binding, binding.request, shown)
     if "job" not in callbacks.bindings:
-        message = "no place for 'job'; a receiver could not identify the job"
+        message = "no place for 'job'; bind it, or a receiver cannot identify the job"
         yield subject.problem(message, "callbacks", "bindings")
     if not {"stage", "event"} & set(callbacks.bindings):
-        message = "no place for 'stage' or 'event'; a receiver could not tell success from failure"
+        message = "no place for 'stage' or 'event'; bind one, or a receiver cannot distinguish success from failure"
         yield subject.problem(message, "callbacks", "bindings")
     places = [
         (binding.name, place.pointer)
@@ -112,7 +112,7 @@ def _examples(subject: Subject, callbacks: Callbacks) -> list[Any]:
 
 
 def signature(subject: Subject) -> Iterator[Problem]:
-    """A signature covers the body, and its declared headers carry everything that a receiver needs to verify it."""
+    """A signature covers the body, and declared headers carry every value that a receiver needs to verify it."""
     callbacks = subject.contract.callbacks
     if callbacks is None or callbacks.signature is None:
         return
@@ -130,28 +130,28 @@ def signature(subject: Subject) -> Iterator[Problem]:
     declared = {parameter["name"].lower() for parameter in parameters if parameter["in"] == "header"}
     for name, text in callbacks.signature.headers.items():
         if name.lower() not in declared:
-            message = f"{callbacks.operation_id} in {OPENAPI} declares no such header"
+            message = f"{callbacks.operation_id} in {OPENAPI} does not declare this header"
             yield subject.problem(message, *at, "headers", name)
         found = fields(text)
         sent += found
         if unknown := [field for field in found if field not in SENT]:
             yield subject.problem(_unknown(unknown[0], SENT), *at, "headers", name)
         elif len(found) > 1 and list_of_fields(text) is None:
-            message = f"{text!r} has several fields; a list of fields is 't={{timestamp}},v1={{signature}}' or the like"
+            message = f"{text!r} has several fields; write them as a list such as 't={{timestamp}},v1={{signature}}'"
             yield subject.problem(message, *at, "headers", name)
-    # A signed value that is not sent along cannot be recomputed by the receiver.
+    # Without the signed values, a receiver cannot recompute the signature.
     for needed in ("signature", *(name for name in ("timestamp", "id") if name in content)):
         if needed not in sent:
             yield subject.problem(
-                f"no header has {{{needed}}}; a receiver could not verify the signature", *at, "headers"
+                f"no header has {{{needed}}}; add it, or a receiver cannot verify the signature", *at, "headers"
             )
     if callbacks.signature.tolerance is not None and "timestamp" not in sent:
-        yield subject.problem("no header has a {timestamp} to compare with", *at, "tolerance")
+        yield subject.problem("no header has the {timestamp} that a tolerance needs", *at, "tolerance")
 
 
 def fields(text: str) -> list[str]:
-    """Return the names in braces in a text; a malformed text is returned as one unknown name."""
-    # str.format would raise at the first message, in the middle of a run.
+    """Return the names in braces in a text. A malformed text is returned as one unknown name."""
+    # str.format would raise only when the first callback is sent, in the middle of a run.
     try:
         found = list(Formatter().parse(text))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Checks of the files, before a contract is built of them."""
+"""Checks of the files, before a contract is built from them."""
 
 from __future__ import annotations
 
@@ -24,16 +24,14 @@ KEYWORDS = frozenset(
         *("minLength", "maxLength", "pattern", "minimum", "maximum", "anyOf"),
     }
 )
-"""The schema keywords that contracts may use; contracts/README.md lists the same."""
+"""The schema keywords that contracts may use; contracts/README.md has the same list."""
 
 
 def folder_name(documents: Documents) -> Iterator[Problem]:
-    """The folder's name can be a path prefix."""
+    """The folder's name is usable as a path prefix."""
     name = documents.folder.name
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
-        message = (
-            f"the name {name!r} becomes a path prefix: only lower-case letters, digits, '.', '_' and '-' are allowed"
-        )
+        message = f"the name {name!r} becomes a path prefix; allowed: lower-case letters, digits, '.', '_' and '-'"
         yield Problem(documents.folder, "", message)
 
 
@@ -42,15 +40,15 @@ def files(documents: Documents) -> Iterator[Problem]:
     for path in sorted(documents.folder.rglob("*")):
         if not path.is_file() or path.relative_to(documents.folder).as_posix() in documents.files:
             continue
-        # A contract with code would run on the machine of everyone who tries it.
+        # Code in a contract would run on the machine of every user of that contract.
         if path.suffix != ".json":
-            yield Problem(path, "", "a contract is data: only .json files may be here")
+            yield Problem(path, "", "not a .json file; a contract contains only data, so remove this file")
         else:
-            yield Problem(path, "", f"unused file; a contract is {OPENAPI}, {LIFECYCLE}, models/*.schema.json")
+            yield Problem(path, "", f"unused file; allowed: {OPENAPI}, {LIFECYCLE}, models/*.schema.json")
 
 
 def repeated_members(documents: Documents) -> Iterator[Problem]:
-    """No object has two members of one name: JSON readers keep only one of them."""
+    """No object has two members with the same name, because JSON readers keep only one of them."""
     for file in documents.files:
         repeated: list[str] = []
 
@@ -71,11 +69,11 @@ def openapi_version(documents: Documents) -> Iterator[Problem]:
     document = documents.files[OPENAPI]
     version = document.get("openapi") if isinstance(document, dict) else None
     if isinstance(version, str) and not re.fullmatch(r"3\.1\.[0-9]+", version):
-        yield documents.problem(f"is OpenAPI {version!r}; it must be 3.1, such as '3.1.0'", "openapi", file=OPENAPI)
+        yield documents.problem(f"is {version!r}; allowed: 3.1, such as '3.1.0'", "openapi", file=OPENAPI)
 
 
 def marks(documents: Documents) -> Iterator[Problem]:
-    """A mark is the key of a reason, or an object from members or pointers to such keys."""
+    """A mark is the key of a reason, or an object that maps members or pointers to such keys."""
     for file, pointer in documents.malformed:
         yield documents.problem(MALFORMED_MARK, *pointer, file=file)
 
@@ -117,17 +115,17 @@ def valid_schemas(documents: Documents) -> Iterator[Problem]:
     """Every schema is a JSON Schema 2020-12, and Python and Rust can both compile its patterns."""
     for file, pointer, schema in root_schemas(documents):
         if isinstance(schema, dict) and schema.get("$schema", DIALECT) != DIALECT:
-            message = f"is {schema['$schema']!r}; schemas are {DIALECT!r}"
+            message = f"is {schema['$schema']!r}; allowed: {DIALECT!r}"
             yield documents.problem(message, *pointer, "$schema", file=file)
             continue
         try:
             jsonschema_rs.meta.validate(schema)
         except jsonschema_rs.ValidationError as error:
-            message = f"breaks JSON Schema 2020-12: {' '.join(error.message.split())}"
+            message = f"violates JSON Schema 2020-12: {' '.join(error.message.split())}"
             yield documents.problem(message, *pointer, *error.instance_path, file=file)
     for file, pointer, schema in every_schema(documents):
         if isinstance(pattern := schema.get("pattern"), str):
-            # Python generates values for a pattern and Rust validates them; each refuses some of the other's syntax.
+            # Python generates values for a pattern and Rust validates them; each rejects some syntax of the other.
             try:
                 re.compile(pattern)
                 jsonschema_rs.Draft202012Validator({"pattern": pattern})
@@ -137,10 +135,10 @@ def valid_schemas(documents: Documents) -> Iterator[Problem]:
 
 
 def usable_schemas(documents: Documents) -> Iterator[Problem]:
-    """The schemas of a folder can be compiled, each with the schemas that it refers to."""
+    """Each schema of a folder can be compiled together with the schemas that it refers to."""
     if any(reference_targets(documents)) or any(valid_schemas(documents)):
         return
-    # Schemas that are valid one by one can still clash, for example by a shared $id.
+    # Schemas that are valid individually can still conflict, for example through a shared $id.
     schemas = Schemas(_schema_files(documents))
     for file, pointer, _ in root_schemas(documents):
         try:
@@ -152,12 +150,12 @@ def usable_schemas(documents: Documents) -> Iterator[Problem]:
 
 def used_models(documents: Documents) -> Iterator[Problem]:
     """Every file in models/ is the schema of a model, or a $ref refers to it."""
-    # A wrong shape is reported already, and this check could not walk it.
+    # A wrong shape is already reported, and this check could not walk it.
     if any(shapes(documents)):
         return
     named = [model.get("schema") for model in documents.files[LIFECYCLE]["models"]]
     models = [file for file in documents.files if file not in (OPENAPI, LIFECYCLE)]
-    # A model that names no schema has the only one of the folder.
+    # A model that names no schema uses the folder's only schema.
     used = {*named, *(models if None in named and len(models) == 1 else ())}
     used |= files_referred_to(_schema_files(documents))
     for file in documents.files:
@@ -179,7 +177,7 @@ def root_schemas(documents: Documents) -> Iterator[tuple[str, Pointer, Any]]:
 
 
 def every_schema(documents: Documents) -> Iterator[tuple[str, Pointer, dict[str, Any]]]:
-    """Yield every schema that is an object, also inside others, with its file and place."""
+    """Yield every schema that is an object, including nested schemas, with its file and place."""
     for file, pointer, schema in root_schemas(documents):
         for inner, found in _subschemas(pointer, schema):
             yield file, inner, found

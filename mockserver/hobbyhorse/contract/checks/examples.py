@@ -1,4 +1,4 @@
-"""Checks of examples and defaults, and of the servers and keys of openapi.json."""
+"""Checks of examples and defaults, and of the servers and security of openapi.json."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def security(subject: Subject) -> Iterator[Problem]:
     """There is a security scheme, every operation on jobs requires one, and every required scheme exists."""
     schemes = subject.schemas.document(OPENAPI).get("components", {}).get("securitySchemes", {})
     if not schemes:
-        message = "has no securitySchemes; only a key separates one client's jobs from another's"
+        message = "has no securitySchemes; add one, because only a key separates one client's jobs from another's"
         yield subject.problem(message, "components", file=OPENAPI)
     for pointer, value in keyword_objects(subject.schemas.document(OPENAPI)):
         for index, requirement in enumerate(_requirements(value)):
             for name in requirement:
                 if name not in schemes:
-                    message = f"no security scheme {name!r}; there are {', '.join(schemes) or 'none'}"
+                    message = f"unknown security scheme {name!r}; known: {', '.join(schemes) or 'none'}"
                     yield subject.problem(message, *pointer, "security", index, file=OPENAPI)
-    # The key is the isolation between clients: without one, every client would see all jobs.
+    # Only the key isolates clients: without a key, every client would see all jobs.
     for role, operation in subject.contract.operations.items():
         if role in KEYED and not operation.authenticated:
             message = f"{operation.operation_id} requires no key; only a key separates one client's jobs from another's"
@@ -72,21 +72,21 @@ def examples(subject: Subject) -> Iterator[Problem]:
 
 
 def used_examples(subject: Subject) -> Iterator[Problem]:
-    """Every example of a response belongs to a situation, of the contract or of a variant."""
+    """Every example of a response belongs to a situation of the contract or of a variant."""
     used = {situation.example_at for contract in subject.family for situation in _situations(contract)}
     for pointer, content in _contents(subject.schemas.document(OPENAPI)):
-        # The body of a request is an order, not a response; of a callback it is the message that is sent.
+        # A request body's example is a submission, not a response. In a callback, the request body is the message sent.
         if "requestBody" in pointer and "callbacks" not in pointer:
             continue
         for name in content.get("examples", {}):
             at = (*pointer, "examples", name)
             if address(OPENAPI, (*at, "value")) not in used:
-                message = f"no situation shows this example{_hint(subject, name)}"
+                message = f"no situation uses this example{_hint(subject, name)}"
                 yield subject.problem(message, *at, file=OPENAPI)
 
 
 def _hint(subject: Subject, name: str) -> str:
-    """Return a hint why an example is not a situation: it has two statuses, or its name is misspelt."""
+    """Return a hint about why no situation uses an example: it has two statuses, or its name is misspelt."""
     known = {
         *REFUSALS,
         *UNROUTED,
@@ -94,7 +94,7 @@ def _hint(subject: Subject, name: str) -> str:
         *(one for names in GRANTED.values() for one in names),
     }
     if name in known:
-        return f"; if several responses of an operation have it, {LIFECYCLE} must say which status {name!r} has"
+        return f"; if several responses of an operation have it, give {name!r} a status in {LIFECYCLE}"
     near = difflib.get_close_matches(name, sorted(known), 1)
     return f"; is it {near[0]!r}?" if near else ""
 

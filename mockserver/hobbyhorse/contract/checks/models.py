@@ -1,4 +1,4 @@
-"""Checks of models: names, parameters, limits, prices, and the examples of submissions."""
+"""Checks of models: names, parameters, limits, prices, and examples of submissions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PARAMETER_KINDS: Mapping[str, frozenset[str]] = {
     "seed": frozenset({"integer"}),
     "watermark": frozenset({"boolean"}),
 }
-"""The JSON types that each parameter may have in a schema."""
+"""The JSON types that a schema may give to each parameter."""
 
 NEEDED_PARAMETERS: Mapping[str, str] = {"image-to-video": "first_frame", "reference-to-video": "references"}
 """The parameter that each task requires."""
@@ -34,7 +34,7 @@ def model_names(subject: Subject) -> Iterator[Problem]:
     for index, model in enumerate(subject.contract.models):
         for name in (model.id, *model.aliases):
             if name in seen:
-                yield subject.problem(f"{name!r} is already a name of model {seen[name]}", "models", index)
+                yield subject.problem(f"{name!r} is already a name of /models/{seen[name]}", "models", index)
             seen[name] = index
 
 
@@ -56,12 +56,12 @@ def parameter_types(subject: Subject) -> Iterator[Problem]:
                 got = _types(subject, *_declared(subject, model, place)) - {"null"}
                 if not got or not got <= PARAMETER_KINDS[name]:
                     allowed = " or ".join(sorted(PARAMETER_KINDS[name]))
-                    message = f"{model.schema_file} gives it {_words(got)}; {name} is of type {allowed}"
+                    message = f"{model.schema_file} gives {name!r} {_words(got)}; allowed: {allowed}"
                     yield subject.problem(message, "models", index, "parameters", name)
 
 
 def _declared(subject: Subject, model: Model, place: Pointer) -> tuple[Any, str]:
-    """Return a model's schema of a place, and the file that contains it."""
+    """Return the schema of a place in a model's parameters, and the file that contains that schema."""
     schema, file = subject.schemas.deref(subject.schemas.document(model.schema_file), model.schema_file)
     for step in place:
         inner = schema.get("items") if step.isdigit() else schema.get("properties", {}).get(step)
@@ -84,22 +84,25 @@ def _words(types: set[str]) -> str:
 
 
 def needed_parameters(subject: Subject) -> Iterator[Problem]:
-    """A model has the parameters that its task and its limits need."""
+    """A model has a place for every parameter that its task and its limits need."""
     for index, model in enumerate(subject.contract.models):
         places = model.parameters
         if model.task in NEEDED_PARAMETERS and NEEDED_PARAMETERS[model.task] not in places:
-            message = f"{model.task} needs the place of {NEEDED_PARAMETERS[model.task]}"
+            message = f"the task {model.task} needs a place for {NEEDED_PARAMETERS[model.task]!r}"
             yield subject.problem(message, "models", index, "parameters")
         if model.prompt_limit is not None and "prompt" not in places:
-            yield subject.problem("limits the prompt, but 'prompt' has no place", "models", index, "prompt_limit")
+            message = "prompt_limit is set, but the model has no place for 'prompt'"
+            yield subject.problem(message, "models", index, "prompt_limit")
         if model.images is not None and not {"first_frame", "references"} & set(places):
-            yield subject.problem("limits pictures, but no picture has a place", "models", index, "images")
+            message = "images is set, but the model has no place for 'first_frame' or 'references'"
+            yield subject.problem(message, "models", index, "images")
         if model.random_seed is not None and "seed" not in places:
-            yield subject.problem("is a seed, but 'seed' has no place", "models", index, "random_seed")
+            message = "random_seed is set, but the model has no place for 'seed'"
+            yield subject.problem(message, "models", index, "random_seed")
 
 
 def known_parameters(subject: Subject) -> Iterator[Problem]:
-    """A member of the schema with a parameter's name has its place in `parameters`."""
+    """A schema member that has a parameter's name is listed in `parameters`."""
     for index, model in enumerate(subject.contract.models):
         schema = subject.schemas.document(model.schema_file)
         places = list(_declared_places(subject, schema, model.schema_file))
@@ -107,12 +110,12 @@ def known_parameters(subject: Subject) -> Iterator[Problem]:
             declared = [format_pointer(pointer) for pointer in places if pointer[-1] == name]
             if declared and name not in model.parameters:
                 there = " and ".join(map(repr, declared))
-                message = f"{model.schema_file} declares {there}; no place of {name} is given"
+                message = f"{model.schema_file} declares {there}, but no place for {name!r} is given"
                 yield subject.problem(message, "models", index, "parameters")
 
 
 def _declared_places(subject: Subject, schema: Any, file: str, depth: int = 0) -> Iterator[Pointer]:
-    """Yield the place of every member that a schema declares, at most three steps deep."""
+    """Yield the place of every member that a schema declares, at most three levels deep."""
     schema, file = subject.schemas.deref(schema, file)
     if isinstance(schema, dict) and depth < 3:
         for name, inner in schema.get("properties", {}).items():
@@ -122,16 +125,17 @@ def _declared_places(subject: Subject, schema: Any, file: str, depth: int = 0) -
 
 
 def limits(subject: Subject) -> Iterator[Problem]:
-    """The least value of a limit is not above the greatest, and a Chinese character counts a whole number of times."""
+    """A limit's minimum is not above its maximum, and a Chinese character counts as a whole number of characters."""
     for index, model in enumerate(subject.contract.models):
         if model.images is not None and model.images.aspect is not None:
             least, most = model.images.aspect
             if least > most:
-                yield subject.problem(f"is at least {least} and at most {most}", "models", index, "images", "aspect")
+                message = f"the minimum, {least}, exceeds the maximum, {most}"
+                yield subject.problem(message, "models", index, "images", "aspect")
         limit = subject.lifecycle["models"][index].get("prompt_limit", {})
-        # The weight of a character is a whole number, so that a cut prompt has a whole number of characters.
+        # The weight of a character is a whole number, so that a truncated prompt has a whole number of characters.
         if limit.get("characters", 0) % limit.get("chinese", 1):
-            message = f"{limit['characters']} is not a multiple of {limit['chinese']}"
+            message = f"'characters', {limit['characters']}, must be a multiple of 'chinese', {limit['chinese']}"
             yield subject.problem(message, "models", index, "prompt_limit", "chinese")
 
 
@@ -140,25 +144,25 @@ def prices(subject: Subject) -> Iterator[Problem]:
     for index, model in enumerate(subject.contract.models):
         if "resolution" not in model.parameters:
             if len(model.price) > 1:
-                message = f"prices are for {sorted(model.price)}, but resolution has no place"
+                message = f"prices are for {sorted(model.price)}, but the model has no place for 'resolution'"
                 yield subject.problem(message, "models", index, "price")
             continue
         schema, _ = _declared(subject, model, model.parameters["resolution"][0])
         allowed = [str(value) for value in schema.get("enum", ())] if isinstance(schema, dict) else []
         if sorted(allowed) != sorted(model.price):
-            message = f"prices are for {sorted(model.price)}, the resolutions of {model.schema_file} are {allowed}"
+            message = f"prices are for {sorted(model.price)}, but {model.schema_file} allows the resolutions {allowed}"
             yield subject.problem(message, "models", index, "price")
 
 
 def body_examples(subject: Subject) -> Iterator[Problem]:
-    """Every example of a submission is accepted for a model, and every model has one."""
+    """Every example of a submission is valid for some model, and every model has an example."""
     models = subject.contract.models
     for operation in ordering(subject):
         at = ("operations", operation.role, "operationId")
         if not operation.body_examples:
             yield subject.problem(f"the requestBody of {operation.operation_id} has no example", *at)
             continue
-        # Without these an example cannot be read as an order; their own checks report them.
+        # If forms or places are wrong, an example cannot be read as an order; other checks report those.
         if any(forms(subject)) or any(needed_places(subject)):
             continue
         ordered, refused = set(), False
@@ -172,17 +176,17 @@ def body_examples(subject: Subject) -> Iterator[Problem]:
             refusals = [result for result in tried.values() if isinstance(result, Refusal)]
             if len(refusals) == len(models):
                 refused = True
-                # "Unknown model" only repeats that the body names another one; the other refusal is the mistake.
+                # "Unknown model" only means that the body names another model; any other refusal is the real mistake.
                 known = next((refusal for refusal in refusals if refusal.situation != "unknown_model"), refusals[0])
                 message = f"the example {name!r} of its requestBody is refused: {known.message}"
                 yield subject.problem(message, *at)
         for model in models:
             if not refused and model.id not in ordered:
-                yield subject.problem(f"no example of its requestBody is a job of {model.id!r}", *at)
+                yield subject.problem(f"no example of its requestBody submits a job of {model.id!r}; add one", *at)
 
 
 def try_order(contract: Contract, operation: Operation, model: str, body: Any) -> ValidRequest | Refusal:
-    """Read a body as a submission for a model; if the path names models, it names this one."""
+    """Read a body as a submission for a model. If the operation's path names the model, `model` is put there."""
     binding = operation.bindings.get("model")
     path = {place.name: model for place in (binding.request if binding else ()) if place.part == "path"}
     message = Message(path, {}, lambda name: None, body)
@@ -196,7 +200,7 @@ def try_order(contract: Contract, operation: Operation, model: str, body: Any) -
 
 
 def form_targets(subject: Subject) -> Iterator[Problem]:
-    """A form sets only places that a schema declares."""
+    """A form sets only places that a schema of the body declares."""
     for role, operation in subject.contract.operations.items():
         start = operation.model_parameters.pointer
         for index, form in enumerate(operation.forms):
@@ -208,7 +212,7 @@ def form_targets(subject: Subject) -> Iterator[Problem]:
                     declares(subject.schemas, {"$ref": model.schema}, "", to[len(start) :])
                     for model in subject.contract.models
                 ):
-                    message = "no schema of a body declares this place"
+                    message = "no schema of the body declares this place"
                     yield subject.problem(message, "operations", role, "forms", index, "set", format_pointer(to))
 
 

@@ -1,4 +1,4 @@
-"""Checks of the places of values in requests and responses."""
+"""Checks of the places that values have in requests and responses."""
 
 from __future__ import annotations
 
@@ -20,27 +20,29 @@ BY_JOB = ("status", "result", "cancel")
 
 
 def routes(subject: Subject) -> Iterator[Problem]:
-    """Every role has an operation of its own, below `paths`."""
+    """Every role has an operation of its own, under `paths`."""
     seen: dict[tuple[str, str], str] = {}
     for role, operation in subject.contract.operations.items():
         at = ("operations", role, "operationId")
         if not operation.path.startswith("/"):
             yield subject.problem(
-                f"{operation.operation_id!r} is a callback; a role needs an operation below paths", *at
+                f"{operation.operation_id!r} is a callback; a role needs an operation under paths", *at
             )
         route = (operation.method, operation.path)
         if route in seen:
-            yield subject.problem(f"{operation.method} {operation.path} already plays {seen[route]!r}", *at)
+            yield subject.problem(f"{operation.method} {operation.path} already has the role {seen[route]!r}", *at)
         seen[route] = role
 
 
 def path_parameters(subject: Subject) -> Iterator[Problem]:
-    """The names in braces in a path are exactly its declared path parameters, and all are required."""
+    """The names in braces in a path are exactly its declared path parameters, and all of them are required."""
     for role, operation in subject.contract.operations.items():
         in_path = path_names(operation.path)
         declared = [parameter.name for parameter in operation.parameters if parameter.part == "path"]
         if operation.path.startswith("/") and sorted(in_path) != sorted(declared):
-            message = f"the path {operation.path!r} of {operation.operation_id} declares the parameters {declared}"
+            message = (
+                f"{operation.operation_id} declares the path parameters {declared}, but its path is {operation.path!r}"
+            )
             yield subject.problem(message, "operations", role, "operationId")
         for parameter in operation.parameters:
             if parameter.part == "path" and not parameter.required:
@@ -58,7 +60,7 @@ def request_places(subject: Subject) -> Iterator[Problem]:
     operations = subject.contract.operations.values()
     for name in subject.lifecycle.get("bindings", {}):
         bound = [(one, one.bindings[name].request) for one in operations if name in one.bindings]
-        # A binding of all operations may fit only some of them; it is wrong only if it fits none.
+        # A common binding may fit only some operations; it is wrong only if it fits none.
         if all(places and list(_all_read(subject, operation, places)) for operation, places in bound):
             yield subject.problem("no operation's request declares this place", "bindings", name)
 
@@ -69,29 +71,29 @@ def _all_read(subject: Subject, operation: Operation, places: Iterable[Place]) -
 
 
 def _read(subject: Subject, operation: Operation, place: Place, at: tuple[str | int, ...]) -> Iterator[Problem]:
-    """Yield why a place cannot be read in an operation's request."""
+    """Yield a problem if a place cannot be read in an operation's request."""
     who = operation.operation_id
     if place.side != "request":
-        yield subject.problem(f"{place} is in the response; this is read from the request: $request", *at)
+        yield subject.problem(f"{place} is in the response, but this value is read from the request; use $request", *at)
     elif place.part == "body":
         if operation.body_schema is None:
-            yield subject.problem(f"{place} cannot be: {who} takes no JSON body", *at)
+            yield subject.problem(f"{place} cannot exist: {who} has no JSON body", *at)
         elif not declares(subject.schemas, {"$ref": operation.body_schema}, "", place.pointer):
-            yield subject.problem(f"{place} cannot be: the schema of {who}'s requestBody declares nothing there", *at)
+            yield subject.problem(f"{place} cannot exist: the schema of {who}'s requestBody does not declare it", *at)
     elif place not in [parameter.place for parameter in operation.parameters]:
         known = [f"{parameter.part}.{parameter.name}" for parameter in operation.parameters]
-        yield subject.problem(f"{place} is not a parameter of {who}; it declares {', '.join(known) or 'none'}", *at)
+        yield subject.problem(f"{place} is not a parameter of {who}; declared: {', '.join(known) or 'none'}", *at)
 
 
 def declares(schemas: Schemas, schema: Any, file: str, pointer: Pointer) -> bool:
-    """Whether a schema in a file declares a place in the values that it describes."""
+    """Whether a schema in a file declares a place in its values."""
     schema, file = schemas.deref(schema, file)
     if not pointer:
         return schema is not MISSING
     if not isinstance(schema, dict):
         return False
     step, rest = pointer[0], pointer[1:]
-    # A map of free names, such as metadata, declares every name through additionalProperties.
+    # A map with arbitrary names, such as metadata, declares every name through additionalProperties.
     inner = [schema.get("properties", {}).get(step, schema.get("additionalProperties"))]
     if step.isdigit():
         inner.append(schema.get("items"))
@@ -101,7 +103,7 @@ def declares(schemas: Schemas, schema: Any, file: str, pointer: Pointer) -> bool
 
 
 def condition_places(subject: Subject) -> Iterator[Problem]:
-    """A situation's condition is on a place that the operation's request declares."""
+    """A situation's condition refers to a place that the operation's request declares."""
     for role, operation in subject.contract.operations.items():
         for situation in operation.situations.values():
             at = subject.situation_at(role, situation.name)
@@ -114,7 +116,7 @@ def forms(subject: Subject) -> Iterator[Problem]:
     for role, operation in subject.contract.operations.items():
         at = ("operations", role)
         if operation.model_parameters.part != "body":
-            message = f"{operation.model_parameters} is not a place in the body; the parameters are in $request.body"
+            message = f"{operation.model_parameters} is not in the body; parameters must be in $request.body"
             yield subject.problem(message, *at, "parameters")
         elif "parameters" in subject.lifecycle["operations"][role]:
             yield from _read(subject, operation, operation.model_parameters, (*at, "parameters"))
@@ -125,12 +127,12 @@ def forms(subject: Subject) -> Iterator[Problem]:
 
 
 def idempotency(subject: Subject) -> Iterator[Problem]:
-    """The idempotency key is in the submission's request, and only a mode that uses it has one."""
+    """The idempotency key is in the submit request, and only the modes 'replay' and 'reject' have a key."""
     policy, spec = subject.contract.idempotency, subject.lifecycle["idempotency"]
     if policy.key is not None:
         yield from _read(subject, subject.contract.operations["submit"], policy.key, ("idempotency", "key"))
     elif "key" in spec:
-        yield subject.problem("mode 'none' has no key; 'replay' and 'reject' do", "idempotency", "key")
+        yield subject.problem("mode 'none' has no key; remove it, or use 'replay' or 'reject'", "idempotency", "key")
 
 
 def response_sides(subject: Subject) -> Iterator[Problem]:
@@ -147,8 +149,8 @@ def response_sides(subject: Subject) -> Iterator[Problem]:
 
 
 def response_places(subject: Subject) -> Iterator[Problem]:
-    """A value's place in the response is in at least one example, of the contract or of a variant."""
-    # A binding of all operations is shown if any operation shows it.
+    """A value's place in the response exists in at least one example of the contract or of a variant."""
+    # A common binding needs an example in only one operation.
     everywhere = [example for role in subject.contract.operations for example in subject.family_examples(role)]
     for role, operation in subject.contract.operations.items():
         shown, here = subject.family_examples(role), subject.examples(role)
@@ -159,7 +161,7 @@ def response_places(subject: Subject) -> Iterator[Problem]:
 
 
 def unshown(subject: Subject, at: Pointer, places: Iterable[Place], examples: list[Any]) -> Iterator[Problem]:
-    """Yield a problem if a value has places in bodies, but no example has one of them."""
+    """Yield a problem if a value has places in bodies, but no example has any of these places."""
     bodies = [place.pointer for place in places if place.part == "body"]
     if bodies and not any(resolve(example, pointer) is not MISSING for example in examples for pointer in bodies):
         yield subject.problem(f"no example has {' or '.join(map(repr, map(format_pointer, bodies)))}", *at)
@@ -168,23 +170,23 @@ def unshown(subject: Subject, at: Pointer, places: Iterable[Place], examples: li
 def misformatted(
     subject: Subject, at: Pointer, binding: Binding, places: Iterable[Place], examples: list[Any]
 ) -> Iterator[Problem]:
-    """Yield a problem for the first example with a value in another format; null and "" stand for no value."""
+    """Yield a problem for the first example whose value does not have the binding's format; null and "" are ignored."""
     if binding.format is None:
         return
     bodies = [place.pointer for place in places if place.part == "body"]
     for value in [resolve(example, pointer) for example in examples for pointer in bodies]:
-        # Providers write null or "" if a job has no such value yet; neither has the format.
+        # Providers write null or "" if a job does not have the value yet.
         if value is MISSING or value is None or value == "":
             continue
         try:
             FORMATS[binding.format].read(value)
         except ValueError as error:
-            yield subject.problem(f"an example breaks the format {binding.format!r}: {error}", *at)
+            yield subject.problem(f"an example does not have the format {binding.format!r}: {error}", *at)
             return
 
 
 def overlaps(subject: Subject) -> Iterator[Problem]:
-    """No two live values share a place of an example, or are inside each other."""
+    """The places of two bindings do not overlap in an example."""
     for role, operation in subject.contract.operations.items():
         at = ("operations", role)
         listed = operation.items is not None and operation.items.at.part == "body"
@@ -207,28 +209,28 @@ def _bodies(bindings: Iterable[Binding]) -> Iterator[tuple[str, Pointer]]:
 def overlapping(
     subject: Subject, at: Pointer, places: list[tuple[str, Pointer]], examples: list[Any]
 ) -> Iterator[Problem]:
-    """Yield each pair of values that are inside each other in an example, unless both are constant or an error."""
+    """Yield each pair of bindings that overlap in an example, unless both are constant or share an error."""
     for index, (name, pointer) in enumerate(places):
         for other, another in places[index + 1 :]:
             shorter, longer = sorted((pointer, another), key=len)
             shared = pointer == another and (SHARED_ERRORS.get(name) == other or SHARED_ERRORS.get(other) == name)
             if longer[: len(shorter)] != shorter or {name, other} <= CONSTANT or shared:
                 continue
-            # Overlapping pointers are harmless if no example has both, as in an error that is an object or a text.
+            # Overlapping pointers are harmless if no example has both: an error may be either an object or a string.
             if any(resolve(example, longer) is not MISSING for example in examples):
-                message = f"{name!r} and {other!r} are inside each other in an example, at {format_pointer(longer)!r}"
+                message = f"bindings {name!r} and {other!r} overlap in an example, at {format_pointer(longer)!r}"
                 yield subject.problem(message, *at)
 
 
 def needed_places(subject: Subject) -> Iterator[Problem]:
-    """A request names the model, and responses have the job, its stage and its video where a client needs them."""
+    """A request names the model, and responses contain the job, its stage and its video if a client needs them."""
     operations, graph = subject.contract.operations, subject.contract.graph
     for role in ("submit", "run", "model"):
         if role in operations and not _binding(operations[role], "model").request:
             yield subject.problem("no $request place for 'model'", "operations", role, "bindings")
     for role in BY_JOB:
         if role in operations and operations[role].bindings["job"].request[0].part != "path":
-            message = "the first $request place of 'job' must be the one in the path"
+            message = "the first $request place of 'job' must be in the path"
             yield subject.problem(message, *subject.binding_at(role, "job"))
     yield from _must_show(subject, "submit", "job", ("accepted", "replayed"))
     yield from _must_show(
@@ -246,7 +248,7 @@ def _binding(operation: Operation, name: str) -> Binding:
 
 
 def _must_show(subject: Subject, role: str, name: str, situations: Iterable[str]) -> Iterator[Problem]:
-    """Yield a problem if a value has no place in an operation's responses, or none in an example that needs it."""
+    """Yield a problem if a value has no place in an operation's responses, or is missing in one of the situations."""
     operation = subject.contract.operations[role]
     places = _binding(operation, name).response
     if not places:
@@ -262,7 +264,7 @@ def _must_show(subject: Subject, role: str, name: str, situations: Iterable[str]
 
 
 def copies(subject: Subject) -> Iterator[Problem]:
-    """A job's id and a URL of the real provider are bound: otherwise every client would get the example's."""
+    """Every job id and every URL of the real provider is bound; otherwise, each client would get the example's."""
     jobs = _shown_jobs(subject)
     for role, operation in subject.contract.operations.items():
         bound = [pointer for _, pointer in _bodies(operation.bindings.values())]
@@ -286,11 +288,11 @@ def _copied(subject: Subject, at: Pointer, example: Any, bound: list[Pointer], j
     for pointer, text in _texts(example):
         if any(_within(pointer, place) for place in bound):
             continue
-        # A client that follows such a URL leaves the fake, with its key, for the real provider.
+        # A client that follows such a URL sends its key to the real provider.
         real = any(f"//{host}/" in text for host in subject.contract.hosts)
         if real or text in jobs:
             found = f"a URL of the real provider, {text!r}" if real else f"a job's id, {text!r}"
-            message = f"the example has at {format_pointer(pointer)!r} {found}; bind this place"
+            message = f"the example has {found} at {format_pointer(pointer)!r}; bind this place"
             yield subject.problem(message, *at)
 
 
@@ -306,7 +308,7 @@ def _shown_jobs(subject: Subject) -> set[Any]:
 
 
 def _texts(value: Any, pointer: Pointer = ()) -> Iterator[tuple[Pointer, str]]:
-    """Yield every text in a value with its place."""
+    """Yield every string in a value with its place."""
     if isinstance(value, str):
         yield pointer, value
     elif isinstance(value, dict):
@@ -318,46 +320,42 @@ def _texts(value: Any, pointer: Pointer = ()) -> Iterator[tuple[Pointer, str]]:
 
 
 def _within(pointer: Pointer, place: Pointer) -> bool:
-    """Whether a pointer is at a place or inside it; `*` stands for any index."""
+    """Whether a pointer is at a place or inside it; a `*` in the place matches any index."""
     return len(pointer) >= len(place) and all(step in (at, "*") for step, at in zip(place, pointer, strict=False))
 
 
 def links(subject: Subject) -> Iterator[Problem]:
-    """A bound URL is that of an operation that exists: otherwise clients would get the example's."""
+    """A bound URL leads to an operation that exists; otherwise, clients would get the example's URL."""
     for role, operation in subject.contract.operations.items():
         for name, other in ROLE_OF_LINK.items():
             # The fake builds the URL from that operation's path.
             if name in operation.bindings and other not in subject.contract.operations:
-                message = f"there is no {other} operation that this URL could lead to"
+                message = f"{name!r} is bound, but there is no {other} operation"
                 yield subject.problem(message, *subject.binding_at(role, name))
 
 
 def lists(subject: Subject) -> Iterator[Problem]:
-    """A list is in the body, and every example of it has at least one item; a list of jobs has every stage."""
+    """A list is in the body, and every example of a list has an item; a list of jobs has an item for every stage."""
     for role, operation in subject.contract.operations.items():
         at = ("operations", role, "items")
         items = operation.items
         if items is None:
             if role in ("list", "models"):
-                yield subject.problem("has no 'items' with the place of its list", "operations", role)
+                yield subject.problem("has no 'items'; add 'items' with the place of the list", "operations", role)
             continue
         if role == "list" and "job" not in items.bindings:
             yield subject.problem("no place for 'job' in an item", *at, "bindings")
         if (items.at.side, items.at.part) != ("response", "body"):
-            yield subject.problem(f"{items.at} is not a place in the response's body: $response.body#/...", *at, "at")
+            yield subject.problem(f"{items.at} is not in the response's body; allowed: $response.body#/...", *at, "at")
             continue
         listing = [found for name, found in operation.situations.items() if name == "listed" or found.when]
         for situation in listing:
             shown = resolve(subject.example(situation), items.at.pointer)
             if not isinstance(shown, list) or not shown:
-                message = (
-                    f"the example shows no item at {format_pointer(items.at.pointer)!r}; at least one must be there"
-                )
+                message = f"the example has no item at {format_pointer(items.at.pointer)!r}; at least one is required"
                 yield subject.problem(message, *subject.situation_at(role, situation.name), "example")
             elif any(index >= len(shown) for index in items.stages.values()):
-                message = (
-                    f"the example shows {len(shown)} items; {at[-1]}.stages needs {max(items.stages.values()) + 1}"
-                )
+                message = f"the example has {len(shown)} items; {at[-1]}.stages needs {max(items.stages.values()) + 1}"
                 yield subject.problem(message, *subject.situation_at(role, situation.name), "example")
         for stage in subject.contract.graph if role == "list" else ():
             if stage.name not in items.stages:
@@ -365,7 +363,7 @@ def lists(subject: Subject) -> Iterator[Problem]:
 
 
 def item_places(subject: Subject) -> Iterator[Problem]:
-    """A value's place in an item is in at least one item of the examples."""
+    """A value's place in an item exists in at least one item of the examples."""
     for role, operation in subject.contract.operations.items():
         if operation.items is None:
             continue

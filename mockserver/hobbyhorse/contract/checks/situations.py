@@ -31,17 +31,17 @@ NEEDED_FOR_REPLAY = ("replayed", "key_in_flight", "key_mismatch")
 
 
 def needed_situations(subject: Subject) -> Iterator[Problem]:
-    """An operation has the situations that its role, its security and its parameters can cause."""
+    """An operation has every situation that its role, its security and its parameters can cause."""
     for role, operation in subject.contract.operations.items():
         needed = [*NEEDED_SITUATIONS[role], *(["unauthenticated"] if operation.authenticated else [])]
         if role == "submit" and subject.contract.idempotency.mode == "replay":
             needed += NEEDED_FOR_REPLAY
-        # A path parameter of the wrong form is an unknown job; any other is an invalid request.
+        # A malformed path parameter is an unknown job; any other malformed parameter is an invalid request.
         if any(parameter.part != "path" for parameter in operation.parameters):
             needed.append("invalid_request")
         for name in dict.fromkeys(needed):
             if name not in operation.situations:
-                message = f"needs situation {name!r}: here, or a common one whose response it declares in {OPENAPI}"
+                message = f"needs situation {name!r}: add it here, or declare the common one's response in {OPENAPI}"
                 yield subject.problem(message, "operations", role)
 
 
@@ -60,7 +60,7 @@ def covered_stages(subject: Subject) -> Iterator[Problem]:
 
 
 def _shown(contract: Contract, operation: Operation) -> list[str]:
-    """Return the stages that an operation must have a situation for."""
+    """Return the stages for which an operation must have a situation."""
     if operation.role in ("status", "result"):
         return [stage.name for stage in contract.graph]
     if operation.role == "cancel":
@@ -76,12 +76,12 @@ def first_stage(subject: Subject) -> Iterator[Problem]:
     for name in ("accepted", "replayed"):
         situation = subject.contract.operations["submit"].situations.get(name)
         if situation is not None and situation.stages and initial not in situation.stages:
-            message = f"is sent in {' and '.join(sorted(situation.stages))}; a job begins in {initial!r}"
+            message = f"is sent in stage {' and '.join(sorted(situation.stages))}, but a job begins in {initial!r}"
             yield subject.problem(message, *subject.situation_at("submit", name), "stages")
 
 
 def conditions(subject: Subject) -> Iterator[Problem]:
-    """Every condition can be met, has stages, and belongs to one situation only."""
+    """Every condition can be true, comes with stages, and belongs to only one situation."""
     for role, operation in subject.contract.operations.items():
         situations = [situation for situation in operation.situations.values() if situation.when]
         for index, one in enumerate(situations):
@@ -90,12 +90,12 @@ def conditions(subject: Subject) -> Iterator[Problem]:
                 parameter = next((known for known in operation.parameters if known.place == place), None)
                 for broken in subject.schemas.violations(parameter.schema, value, most=1) if parameter else ():
                     yield subject.problem(f"can never be true: {broken}", *at, str(place))
-            # Such a situation would be sent for a job in any stage, even before it exists.
+            # A condition without stages would apply to a job in any stage, even before the job exists.
             if role in SHOWING and not one.stages:
-                yield subject.problem("has a condition but no stages", *at)
+                yield subject.problem("has a condition but no stages; add 'stages'", *at)
             for other in situations[:index]:
                 if one.when == other.when and (one.stages & other.stages or one.stages == other.stages):
-                    yield subject.problem(f"has the condition of {other.name!r}; only one can be sent", *at)
+                    yield subject.problem(f"has the same condition as {other.name!r}; only one can be sent", *at)
 
 
 def stage_words(subject: Subject) -> Iterator[Problem]:
@@ -108,7 +108,7 @@ def stage_words(subject: Subject) -> Iterator[Problem]:
     for role, operation in subject.contract.operations.items():
         for situation in operation.situations.values():
             for word in _words(subject, operation, subject.example(situation)) if situation.stages else ():
-                # A reader takes the stage from the word alone, wherever it finds it.
+                # A client reads the stage from the word alone, in whichever response the word appears.
                 if meaning.get(word) and not meaning[word] & situation.stages:
                     at = (*subject.situation_at(role, situation.name), "example")
                     yield subject.problem(_means(word, meaning), *at)
@@ -125,7 +125,7 @@ def _words(subject: Subject, operation: Operation, example: Any) -> list[str]:
 
 
 def _item_words(subject: Subject, operation: Operation) -> Iterator[tuple[str, list[str]]]:
-    """Yield every stage of a list with the words of the items that show it."""
+    """Yield every stage of a list with the stage words of its items."""
     items = operation.items
     if items is None:
         return
@@ -137,14 +137,14 @@ def _item_words(subject: Subject, operation: Operation) -> Iterator[tuple[str, l
 
 
 def _means(word: str, meaning: Mapping[str, set[str]]) -> str:
-    return f"the example has the word {word!r}, which means {' or '.join(sorted(meaning[word]))} in status"
+    return f"the example has the stage word {word!r}, which means {' or '.join(sorted(meaning[word]))} in status"
 
 
 def common_situations(subject: Subject) -> Iterator[Problem]:
-    """Every situation of all operations applies to at least one."""
+    """Every common situation applies to at least one operation."""
     for name, spec in subject.lifecycle.get("situations", {}).items():
         if "status" not in spec:
-            yield subject.problem("has no status", "situations", name)
+            yield subject.problem("has no status; add 'status'", "situations", name)
         elif not any(name in operation.situations for operation in subject.contract.operations.values()):
             message = f"no operation declares a response {spec['status']} with the example {spec['example']!r}"
             yield subject.problem(message, "situations", name)
@@ -158,16 +158,16 @@ def headers(subject: Subject) -> Iterator[Problem]:
             for name, text in situation.headers:
                 at = (*subject.situation_at(role, situation.name), "headers", name)
                 if name.lower() not in known:
-                    message = f"the response {situation.status} of {operation.operation_id} declares no such header"
+                    message = f"response {situation.status} of {operation.operation_id} does not declare this header"
                     yield subject.problem(message, *at)
-                # A line break here would split the response.
+                # A line break in a header would split the response.
                 if not (text.isascii() and text.isprintable()):
-                    yield subject.problem(f"{text!r} is not a header value: only printable ASCII is allowed", *at)
+                    yield subject.problem(f"{text!r} is not a header value; allowed: printable ASCII", *at)
 
 
 def _declared_headers(subject: Subject, situation: Situation) -> set[str]:
-    """Return the headers of the response that holds a situation's schema."""
-    # The schema stands at RESPONSE/content/application~1json/schema.
+    """Return the lower-case names of the headers that a situation's response declares."""
+    # The schema is at RESPONSE/content/application~1json/schema.
     response = parse_pointer(situation.schema.partition("#")[2])[:-3]
     declared = resolve(subject.schemas.document(OPENAPI), (*response, "headers"))
     return {name.lower() for name in declared} if isinstance(declared, dict) else set()

@@ -1,4 +1,4 @@
-"""A contract under lint, and the problems that are found. Knows no rule."""
+"""A contract under lint, and the problems found in it. Knows no rule."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hobbyhorse.contract.values import Contract, Operation, Situation
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One problem: the file, the place in it, and a message."""
+    """One problem: the file, the place in the file, and a message."""
 
     path: Path
     pointer: str
@@ -28,7 +28,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """The files of a folder by name, not yet read as a contract, and the marks that were taken off them."""
+    """The files of a folder by name, not yet read as a contract, and the marks that were removed from them."""
 
     folder: Path
     files: Mapping[str, Any]
@@ -42,7 +42,7 @@ class Documents:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A contract with or without a variant. `family` has all of these: the base first, then each variant."""
+    """A contract with or without a variant. `family` lists the base contract first, then each variant."""
 
     documents: Documents
     contract: Contract
@@ -55,7 +55,7 @@ class Subject:
 
     @property
     def lifecycle(self) -> Any:
-        """The completed lifecycle.json, with the variant."""
+        """The completed lifecycle.json, with the variant applied."""
         return self.schemas.document(LIFECYCLE)
 
     def problem(self, message: str, *steps: str | int, file: str = LIFECYCLE) -> Problem:
@@ -63,13 +63,13 @@ class Subject:
         return self.documents.problem(message, *steps, file=file)
 
     def binding_at(self, role: str, name: str) -> Pointer:
-        """Return the place of an operation's binding: its own, or the one of all operations."""
-        # The place of a problem should be the line to edit.
+        """Return the place of an operation's binding: its own, or the common one."""
+        # A problem's place should be the line to edit.
         own = self.lifecycle["operations"][role].get("bindings", {})
         return ("operations", role, "bindings", name) if name in own else ("bindings", name)
 
     def situation_at(self, role: str, name: str) -> Pointer:
-        """Return the place of an operation's situation: its own, or the one of all operations."""
+        """Return the place of an operation's situation: its own, or the common one."""
         own = self.lifecycle["operations"][role]["situations"]
         return ("operations", role, "situations", name) if name in own else ("situations", name)
 
@@ -82,7 +82,7 @@ class Subject:
         return [self.example(situation) for situation in self.contract.operations[role].situations.values()]
 
     def family_examples(self, role: str) -> list[Any]:
-        """Return the examples of an operation's situations, with every variant."""
+        """Return the examples of an operation's situations in the contract and in every variant."""
         return [
             self.example(situation)
             for contract in self.family
@@ -95,6 +95,6 @@ ContractCheck = Callable[[Subject], Iterator[Problem]]
 
 
 def ordering(subject: Subject) -> list[Operation]:
-    """Return the operations that order a job."""
+    """Return the operations that submit a job."""
     operations = subject.contract.operations
     return [operations[role] for role in ("submit", "run") if role in operations]

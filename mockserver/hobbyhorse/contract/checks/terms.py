@@ -22,7 +22,7 @@ def times(subject: Subject) -> Iterator[Problem]:
     polling, retention = subject.contract.polling, subject.contract.retention
     if not polling.least_interval <= polling.typical_interval <= polling.longest_wait:
         got = f"{polling.least_interval}, {polling.typical_interval}, {polling.longest_wait}"
-        message = f"least_interval, typical_interval and longest_wait are {got}; none may be less than the one before"
+        message = f"least_interval, typical_interval and longest_wait are {got}; they must not decrease"
         yield subject.problem(message, "polling")
     for name, life in (("job", retention.job), ("result_url", retention.result_url)):
         if life is not None and life < 0:
@@ -30,9 +30,9 @@ def times(subject: Subject) -> Iterator[Problem]:
 
 
 def job_ids(subject: Subject) -> Iterator[Problem]:
-    """An id of the form that the contract names is valid against every schema of a job's id."""
+    """An id in the contract's `job_id` format is valid against every schema of a job's id."""
     contract = subject.contract
-    # The fake makes up ids; a schema that refuses them would refuse every one of its responses.
+    # The fake invents ids; a schema that rejects them would reject every response of the fake.
     job = contract.job_id_prefix + ID_FORMS[contract.job_id_form](Random(0), 0.0)
     for operation in contract.operations.values():
         if (binding := operation.bindings.get("job")) is None:
@@ -49,37 +49,37 @@ def job_ids(subject: Subject) -> Iterator[Problem]:
                 shown.append((situation.schema, body))
         for address, value in shown:
             for violation in subject.schemas.violations(address, value, most=1):
-                message = f"with {job!r} for an id, {operation.operation_id} breaks {address}: {violation}"
+                message = f"with the id {job!r}, {operation.operation_id} violates {address}: {violation}"
                 yield subject.problem(message, "job_id")
                 return
 
 
 def assumptions(subject: Subject) -> Iterator[Problem]:
-    """Every mark is on something that is there and has a reason, and every reason has a mark."""
+    """Every mark is on an existing member and has a known reason, and every reason has a mark."""
     reasons = subject.lifecycle["assumptions"]
-    base = subject.family[0].schemas  # a variant may take a marked place away
+    base = subject.family[0].schemas  # a variant may remove a marked place
     for mark in subject.documents.marks:
         if mark.reason not in reasons:
             near = difflib.get_close_matches(mark.reason, reasons, 1)
             message = f"no assumption has the key {mark.reason!r}" + (f"; is it {near[0]!r}?" if near else "")
             yield subject.problem(message, *mark.at, file=mark.file)
         if resolve(base.document(mark.file), mark.pointer) is MISSING:
-            yield subject.problem("marks a member that is not there", *mark.at, file=mark.file)
+            yield subject.problem("marks a member that does not exist", *mark.at, file=mark.file)
     used = {mark.reason for mark in subject.documents.marks}
     for key in reasons:
         if key not in used:
-            yield subject.problem("nothing is marked with this key", "assumptions", key)
+            yield subject.problem("no member is marked with this key; mark one, or delete it", "assumptions", key)
 
 
 def variants(subject: Subject) -> Iterator[Problem]:
-    """Every variant is the other reading of an assumption, whose key is its name."""
+    """Every variant has the name of the assumption to which it is the alternative."""
     for variant in subject.contract.variants:
         if variant.name not in subject.lifecycle["assumptions"]:
-            yield subject.problem("no assumption has this name for a key", "variants", variant.name)
+            yield subject.problem("no assumption has the key of this name; add one", "variants", variant.name)
 
 
 def key_form(subject: Subject) -> Iterator[Problem]:
-    """The form of an API key is a regular expression that every reader can read, and the example matches it."""
+    """The pattern of an API key is a regular expression in Python and in Rust, and the example matches it."""
     form = subject.contract.key_form
     if form is None:
         return
@@ -95,7 +95,7 @@ def key_form(subject: Subject) -> Iterator[Problem]:
 
 
 def clients(subject: Subject) -> Iterator[Problem]:
-    """A client's texts have only {url}, {key} and {secret} in braces."""
+    """A client's texts contain only {url}, {key} and {secret} in braces."""
     for index, client in enumerate(subject.contract.clients):
         texts: list[tuple[Pointer, str]] = [(("environment", name), text) for name, text in client.environment.items()]
         for steps, text in [*texts, (("code",), client.code or "")]:

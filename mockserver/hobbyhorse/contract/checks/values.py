@@ -1,4 +1,4 @@
-"""Checks of the names of values and of their formats."""
+"""Checks of the names and formats of bound values."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ VALUE_FORMATS: Mapping[str, Formats] = {
     "price": MONEY,
     **dict.fromkeys(("event", "outcome"), PLAIN),
 }
-"""The values that a contract can bind, as contracts/README.md lists them, and the formats of each."""
+"""The values that a contract can bind, as listed in contracts/README.md, and the formats that each may have."""
 
 
 def names(subject: Subject) -> Iterator[Problem]:
-    """A bound name is listed in contracts/README.md, or is a value of the submission that responses repeat."""
+    """A bound name is listed in contracts/README.md, or is a submitted value that responses repeat."""
     said = {name for operation in ordering(subject) for name, found in operation.bindings.items() if found.request}
     for at, binding in every_binding(subject):
         if binding.name not in VALUE_FORMATS and binding.name not in said:
-            message = f"{binding.name!r} is neither a value that contracts/README.md lists nor part of a submission"
+            message = f"{binding.name!r} is neither listed in contracts/README.md nor a value of a submission"
             yield subject.problem(message, *at)
 
 
 def formats(subject: Subject) -> Iterator[Problem]:
-    """Moments, money and durations have a format of their kind; no other value has one."""
+    """Timestamps, money and durations have a format of their kind, and no other value has a format."""
     for at, binding in every_binding(subject):
         allowed = VALUE_FORMATS.get(binding.name, PLAIN)
-        # A format is about writing; a value that is only read needs none.
+        # Formats are for writing; a value that is only read needs none.
         written = binding.request if at[0] == "callbacks" else binding.response
         if binding.format not in allowed and (written or binding.format is not None):
             got = f"has the format {binding.format!r}" if binding.format else "has no format"
-            message = f"{got}; {binding.name!r} takes {' or '.join(name or 'none' for name in allowed)}"
+            message = f"{got}; allowed for {binding.name!r}: {' or '.join(name or 'none' for name in allowed)}"
             yield subject.problem(message, *at)
 
 

@@ -1,1 +1,1 @@
-"""The documents of a contract's folder as they are written: operations, assumption marks, omitted members."""
+"""The documents of a contract's folder, as written: operations, assumption marks, omitted members."""

@@ -1,9 +1,9 @@
-"""What lifecycle.json leaves out, filled in from the rest of the folder, so that readers find every member.
+"""Fill in the omitted members of lifecycle.json from the rest of the folder, so that readers find every member.
 
-`complete` is the only place that knows a default. Its result is a valid lifecycle.json of the same format with nothing
-left out, and completing that changes nothing. A member that can be derived in two ways is not derived at all: it stays
-out, and the loader or lint reports that it is missing. So nothing is guessed, and a misspelt name is never quietly
-another name.
+All defaults are in `complete`. It returns a valid lifecycle.json of the same format with nothing left out, and
+completing that result changes nothing. A member that can be derived in two ways is not derived at all: it stays
+missing, and the loader or lint reports it. So nothing is guessed, and a misspelt name never silently means another
+name.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ REFUSALS = (
     *("malformed_body", "unsupported_media_type", "body_too_large", "invalid_request"),
     *("key_in_flight", "key_mismatch", "key_used", "rate_limited", "server_error", "overloaded"),
 )
-"""The situations that every operation may have. Of two with one example, the first is the usual one."""
+"""The situations that every operation may have. Of two situations with the same example, the first is the usual one."""
 
 GRANTED: Mapping[str, tuple[str, ...]] = {
     "submit": ("accepted", "replayed"),
@@ -50,19 +50,19 @@ GRANTED: Mapping[str, tuple[str, ...]] = {
     "categories": ("listed",),
     "health": ("healthy",),
 }
-"""The situations in which a role's request is granted, for the roles that do not show a job's stage."""
+"""The situations of success for each role that does not show a job's stage."""
 
 SHOWING = ("status", "result", "cancel", "run")
-"""The roles that respond with a job as it stands."""
+"""The roles that respond with the current state of a job."""
 
 BY_JOB = ("status", "result", "cancel")
-"""The roles that are about one job, which their path names."""
+"""The roles that are about one job, whose id is in the path."""
 
 SHOWING_LIKE_STATUS = ("submit", "run", "result", "cancel")
-"""The roles that show a job beside the status operation."""
+"""The roles, other than status, that show a job."""
 
 ORDERING = ("submit", "run")
-"""The roles that order a job."""
+"""The roles that submit a job."""
 
 LATER = frozenset(
     {
@@ -70,23 +70,23 @@ LATER = frozenset(
         *("cost", "started_at", "finished_at", "expires_at", "elapsed"),
     }
 )
-"""Values that a job does not have yet when it is accepted, so that a submission has no place for them."""
+"""Values that a job does not have yet when it is accepted, so that submit's response has no place for them."""
 
 UNROUTED: Mapping[str, int] = {"unknown_path": 404, "wrong_method": 405}
-"""The situations of a request that meets no operation, and the status that HTTP has for each."""
+"""The situations of a request that matches no operation, and the HTTP status of each."""
 
 PLAIN_PARAMETERS = ("prompt", "resolution", "duration", "aspect_ratio", "seed", "watermark")
-"""The parameters that most schemas call by the contracts' own name."""
+"""The parameters for which most schemas use the same name as contracts do."""
 
-# Deeper in a schema than this, a member of a parameter's name is more likely to be something else.
+# At greater depth in a schema, a member with a parameter's name probably has another meaning.
 DEEPEST_PARAMETER = 3
 
 SHARED_ERRORS: Mapping[str, str] = {"error_code": "refusal_code", "error_message": "refusal_message"}
-"""Bindings of a failed job that a refusal shares if they are bound for every operation."""
+"""Error bindings of a failed job, and the refusal bindings that share their places if bound for every operation."""
 
 
 def complete(documents: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the documents with everything filled in that a folder leaves out; no marks may be on them."""
+    """Return the documents with every omitted member filled in. The documents must not contain marks."""
     completion = _Completion(documents)
     lifecycle = completion.lifecycle()
     return {**documents, OPENAPI: completion.openapi, LIFECYCLE: lifecycle}
@@ -94,14 +94,14 @@ def complete(documents: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """An example of an operation's response: the status, and whether other operations may share that response."""
+    """An example of an operation's response: its status, and whether other operations may share the response."""
 
     status: int
     shared: bool
 
 
 class _Completion:
-    """One folder's documents; every method completes one part of lifecycle.json, or examples of openapi.json."""
+    """Completes one folder's documents: each method completes a part of lifecycle.json or examples of openapi.json."""
 
     def __init__(self, documents: Mapping[str, Any]) -> None:
         self.documents = documents
@@ -113,7 +113,7 @@ class _Completion:
         self.shown = {role: self._shown(spec["operationId"]) for role, spec in self.given["operations"].items()}
 
     def lifecycle(self) -> dict[str, Any]:
-        """Complete the whole."""
+        """Return the complete lifecycle.json."""
         given = self.given
         common = {name: self._common(name, spec) for name, spec in given.get("situations", {}).items()}
         implied = self._implied_everywhere()
@@ -134,7 +134,7 @@ class _Completion:
         }
 
     def _operations(self, common: Mapping[str, Any]) -> dict[str, Any]:
-        """Complete the roles. What the status operation binds, other operations that show a job bind too."""
+        """Complete the roles. Other operations that show a job get the bindings of the status operation."""
         given = self.given["operations"]
         whole = {role: {**spec, "situations": self._situations(role, spec, common)} for role, spec in given.items()}
         for role, spec in whole.items():
@@ -157,7 +157,7 @@ class _Completion:
         return whole
 
     def _content(self, spec: Mapping[str, Any], situation: Mapping[str, Any]) -> Pointer | None:
-        """Return the place of the media type object that shows an operation's situation."""
+        """Return the place of the media type object that has the example of an operation's situation."""
         found = self.operations.get(spec["operationId"])
         return json_content(self.openapi, found, situation.get("status", 0)) if found else None
 
@@ -169,7 +169,7 @@ class _Completion:
     # ---- situations
 
     def _shown(self, operation_id: str) -> dict[str, list[_Shown]]:
-        """Return the examples of an operation's responses by name."""
+        """Return, for each example name, the responses of an operation that have such an example."""
         found = self.operations.get(operation_id)
         shown: dict[str, list[_Shown]] = {}
         for status, response in found.spec.get("responses", {}).items() if found else ():
@@ -180,35 +180,35 @@ class _Completion:
         return shown
 
     def _common(self, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """Complete a situation of all operations: its status is the only one under which one of them shows it."""
+        """Complete a common situation: its status is the only status under which any operation has its example."""
         example = spec.get("example", name)
         statuses = {one.status for shown in self.shown.values() for one in shown.get(example, ())}
         return {**_only_status(statuses), **spec, "example": example}
 
     def _own(self, role: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """Complete a situation of one operation: its status is the only one under which the operation shows it."""
+        """Complete a situation of one operation: its status is the only status under which it has the example."""
         example = spec.get("example", name)
         statuses = {one.status for one in self.shown[role].get(example, ())}
         return {**_only_status(statuses), **self._stages_of(role, name), **spec, "example": example}
 
     def _stages_of(self, role: str, name: str) -> dict[str, Any]:
-        """Return the stages of a situation that is named after one, and the first stage for an accepted job."""
+        """Return the stages of a situation: the stage of the same name, or the initial stage for an accepted job."""
         if role in SHOWING and name in self.stages:
             return {"stages": [name]}
         return {"stages": [self.initial]} if (role, name) == ("submit", "accepted") else {}
 
     def _implied(self, role: str) -> dict[str, _Shown]:
-        """Return the examples of an operation that are named after a stage or a situation, each of one status."""
+        """Return the examples of an operation that have the name of a stage or situation and only one status."""
         stages = self.stages if role in SHOWING else ()
         named = {
             name: found for name, found in self.shown[role].items() if name in stages or name in GRANTED.get(role, ())
         }
         named |= {name: found for name, found in self.shown[role].items() if name in REFUSALS}
-        # Under two statuses the name alone does not say which one is meant.
+        # If an example has two statuses, its name does not determine the status.
         return {name: found[0] for name, found in named.items() if len({one.status for one in found}) == 1}
 
     def _implied_everywhere(self) -> dict[str, dict[str, Any]]:
-        """Return the refusals that shared responses show, if every operation that has one has it under one status."""
+        """Return the refusals in shared responses that have the same status in every operation that has them."""
         statuses: dict[str, set[int]] = {}
         shared: dict[str, bool] = {}
         for role in self.shown:
@@ -223,21 +223,21 @@ class _Completion:
         }
 
     def _situations(self, role: str, spec: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
-        """Complete the situations of one role; a situation of all operations is not repeated here."""
+        """Complete the situations of one role. A common situation is not repeated here."""
         own = {name: self._own(role, name, one) for name, one in spec.get("situations", {}).items()}
         covered = _covered(own)
-        # Stages that an entry of another name covers are not implied again.
+        # A stage that an entry with another name covers is not implied again.
         for name in self._implied(role):
             is_stage = role in SHOWING and name in self.stages
             # A common situation is written once, so that an assumption can mark it once.
             if name not in own and name not in (covered if is_stage else common):
                 own[name] = self._own(role, name, {})
-        # In the order of the examples, whether implied or not, so that naming one changes nothing else.
+        # In the order of the examples, whether implied or not, so that adding an entry does not change the order.
         order = list(self.shown[role])
         return dict(sorted(own.items(), key=lambda one: _position(order, one[1]["example"])))
 
     def _unrouted(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Complete the responses to a request that meets no operation."""
+        """Complete the responses to a request that matches no operation."""
         responses = self.openapi.get("components", {}).get("responses", {})
         given = self.given.get("unrouted", {})
         for name, status in UNROUTED.items():
@@ -248,7 +248,7 @@ class _Completion:
                 for response in responses
                 if has_example(self.openapi, ("components", "responses", response, *JSON_BODY), example)
             ]
-            # Not every contract documents a wrong method; the fake then uses the unknown path.
+            # Not every contract documents a wrong method; the fake then uses the response to an unknown path.
             if name in given or showing:
                 derived = {"response": showing[0]} if len(showing) == 1 else {}
                 yield name, {"status": status, **derived, **spec, "example": example}
@@ -256,7 +256,7 @@ class _Completion:
     # ---- bindings and lists
 
     def _common_bindings(self) -> dict[str, Any]:
-        """Complete the bindings of all operations: an error that all of them show is their refusals' too."""
+        """Complete the common bindings: a common binding of an error is also the binding of a refusal."""
         given = self.given.get("bindings", {})
         shared = {
             refusal: given[error] for error, refusal in SHARED_ERRORS.items() if error in given and refusal not in given
@@ -264,34 +264,34 @@ class _Completion:
         return {**given, **shared}
 
     def _with_path(self, operation_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the bindings of an operation on one job, whose id is the path's only parameter."""
+        """Return bindings with the job's id bound to the path's only parameter."""
         found = self.operations.get(operation_id)
         names = re.findall(r"\{([^}]+)\}", found.path) if found else []
         at = _texts(given.get("job"))
-        # With two parameters, such as a model and a job, the author must say which is the job.
+        # With two parameters, such as a model and a job, the author must bind the job explicitly.
         if len(names) != 1 or any(text.startswith("$request") for text in at):
             return dict(given)
         return {**given, "job": _as_written([f"$request.path.{names[0]}", *at], given.get("job"))}
 
     def _items(self, listing: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
-        """Complete the list of jobs: the places in an item are those in the status operation's response."""
+        """Complete the list of jobs: an item has the same places as the status operation's response."""
         items = self._bound_like(listing, status)
         found = [
             self._item_stages(items["bindings"].get("stage"), self._listed(listing, situation), status)
             for situation in listing["situations"].values()
         ]
-        # An index holds for every example of the list, so it is derived only if they agree on it.
+        # An index applies to every example of the list, so it is derived only if all examples agree.
         stages = found[0] if found and all(one == found[0] for one in found) else {}
         return {**items, "stages": {**stages, **items.get("stages", {})}}
 
     def _with_errors(self, status: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the status operation with the bindings of an error that all operations show."""
+        """Return the status operation with the common error bindings added."""
         common = self.given.get("bindings", {})
         shared = {error: common[error] for error in SHARED_ERRORS if error in common}
         return {**status, "bindings": {**shared, **status["bindings"]}}
 
     def _bound_like(self, listing: Mapping[str, Any], single: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the items of a list with the bindings of the operation that shows such an item alone."""
+        """Return the items of a list with the bindings of the operation that returns an individual item."""
         items, shown = listing["items"], self._all_listed(listing)
         derived = {
             name: one for name, one in _relative(single.get("bindings", {}), "") if _is_in(_pointers(one), shown)
@@ -299,16 +299,16 @@ class _Completion:
         return {**items, "bindings": {**derived, **items.get("bindings", {})}}
 
     def _all_listed(self, listing: Mapping[str, Any]) -> list[Any]:
-        """Return the items that the situations of a list show."""
+        """Return the items in all examples of a list."""
         return [item for one in listing["situations"].values() for item in self._listed(listing, one)]
 
     def _show_every_stage(self, listing: Mapping[str, Any], status: Mapping[str, Any]) -> None:
-        """Add items to a list's example: a stage that no item shows is shown as the status operation shows it.
+        """Add to a list's example, for each stage that no item has, the job of the status operation's example.
 
-        Only if every item that is there has the members that the status operation shows in its stage; in a list of
-        summaries, an item that was forgotten must stay missing, so that lint reports it.
+        Does nothing unless every existing item has the same members as the status operation's example in its stage: in
+        a list of summaries, a forgotten item must stay missing, so that lint reports it.
         """
-        # Given indices are about the items that the author sees.
+        # The author's indices count only the author's own items.
         if len(listing["situations"]) != 1 or "stages" in listing["items"]:
             return
         (situation,) = listing["situations"].values()
@@ -332,10 +332,10 @@ class _Completion:
                 self.openapi = replaced(self.openapi, place, more)
 
     def _show_orders(self, spec: Mapping[str, Any]) -> None:
-        """Add examples of a submission that shows none: for each model the values that its schema has as defaults."""
+        """Add examples to a submission without examples: for each model, a body with the defaults of its schema."""
         found = self.operations.get(spec["operationId"])
         content = resolve(self.openapi, (*found.pointer, "requestBody", *JSON_BODY)) if found else MISSING
-        # One example of the author's own is a choice; adding to it could contradict it.
+        # If the author wrote an example, further ones could contradict it.
         if found is None or not isinstance(content, dict) or "examples" in content:
             return
         inside = next(iter(_pointers(spec.get("parameters", "$request.body#"))), ())
@@ -353,7 +353,7 @@ class _Completion:
             self.openapi = replaced(self.openapi, place, examples)
 
     def _defaults(self, file: str) -> dict[str, Any] | None:
-        """Return the required members of a model's schema with their defaults, or None if one has no default."""
+        """Return the required members of a model's schema with their defaults, or None unless all have a default."""
         schema = self.documents.get(file)
         properties = schema.get("properties") if isinstance(schema, dict) else None
         required = schema.get("required", []) if isinstance(schema, dict) else []
@@ -364,13 +364,13 @@ class _Completion:
         return values if len(values) == len(required) else None
 
     def _listed(self, listing: Mapping[str, Any], situation: Mapping[str, Any]) -> list[Any]:
-        """Return the items that a situation of a list shows."""
+        """Return the items in the example of a list's situation."""
         at = _pointers(listing["items"]["at"])
         listed = resolve(self._example(listing, situation), at[0]) if at else MISSING
         return listed if isinstance(listed, list) else []
 
     def _item_stages(self, binding: Any, shown: list[Any], status: Mapping[str, Any]) -> dict[str, int]:
-        """Return the item that shows each stage: the only one with the word that the status operation has for it."""
+        """Return the index of each stage's item: the only item with the status operation's word for that stage."""
         words = [_word(item, _pointers(binding)) for item in shown]
         places = _pointers(status["bindings"].get("stage"))
         stages: dict[str, int] = {}
@@ -383,7 +383,7 @@ class _Completion:
     # ---- the rest
 
     def _model(self, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """Complete a model: the only schema of the folder, and the parameters that it names as contracts do."""
+        """Complete a model: the folder's only schema, and the parameters that have their usual names in the schema."""
         files = [file for file in self.documents if file not in (OPENAPI, LIFECYCLE)]
         schema = spec.get("schema", files[0] if len(files) == 1 else None)
         given = spec.get("parameters", {})
@@ -397,7 +397,7 @@ class _Completion:
         return {**spec, **({"schema": schema} if schema else {}), "parameters": {**derived, **given}}
 
     def _callbacks(self, given: Mapping[str, Any] | None, status: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Complete the callbacks: the only operation below the submit operation's, a situation for each stage."""
+        """Complete the callbacks: the only operation under submit's callbacks, and a situation for each stage."""
         if given is None:
             return None
         submit = self.operations.get(self.given["operations"]["submit"]["operationId"])
@@ -435,23 +435,23 @@ class _Completion:
 
 
 def _position(names: list[str], name: str) -> int:
-    """Return the position of a name in a list, or that of the end."""
+    """Return the position of a name in a list, or the list's length if it is not there."""
     return names.index(name) if name in names else len(names)
 
 
 def _in_order(situations: Mapping[str, Any]) -> dict[str, Any]:
-    """Return situations with the known ones first, in their order, whether they are implied or not."""
+    """Return situations with the well-known refusals first, in the order of REFUSALS, whether implied or not."""
     known = [name for name in REFUSALS if name in situations]
     return {name: situations[name] for name in (*known, *(name for name in situations if name not in known))}
 
 
 def _only_status(statuses: set[int]) -> dict[str, int]:
-    # The smallest would be a guess; a missing status is an error with a place.
+    # Choosing one of several would be a guess; a missing status is reported as an error with a place.
     return {"status": min(statuses)} if len(statuses) == 1 else {}
 
 
 def _covered(situations: Mapping[str, Any]) -> set[str]:
-    """Return the stages for which lifecycle.json itself has a situation without a condition."""
+    """Return the stages for which `situations` has an entry without a condition."""
     return {stage for one in situations.values() if "when" not in one for stage in one.get("stages", ())}
 
 
@@ -460,24 +460,24 @@ def _shows_job(name: str, situation: Mapping[str, Any]) -> bool:
 
 
 def _idempotency(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Complete the idempotency: a key is remembered for a day."""
+    """Complete the idempotency policy: by default, a key is remembered for a day."""
     return {**given} if given["mode"] == "none" else {"life": 86_400, **given}
 
 
 def _texts(binding: Any) -> list[str]:
-    """Return the places of a binding as they are written."""
+    """Return the places of a binding as written."""
     at = binding.get("at") if isinstance(binding, dict) else binding
     return [at] if isinstance(at, str) else list(at or ())
 
 
 def _as_written(at: list[str], like: Any) -> Any:
-    """Return places as a binding, with the format of another one."""
+    """Return places as a binding with the format of `like`."""
     places = at[0] if len(at) == 1 else at
     return {**like, "at": places} if isinstance(like, dict) else places
 
 
 def _pointers(binding: Any, side: str = "") -> list[Pointer]:
-    """Return the places of a binding in a body, those of one side or of both; pointers of items count as well."""
+    """Return the pointers of a binding's places in bodies (of one side, or both) and of places in items."""
     found = []
     for text in _texts(binding):
         try:
@@ -487,13 +487,13 @@ def _pointers(binding: Any, side: str = "") -> list[Pointer]:
                     found.append(place.pointer)
             else:
                 found.append(parse_pointer(text))
-        except ExpressionError:  # lint reports it; until then it derives nothing
+        except ExpressionError:  # lint reports a malformed place; nothing is derived from it
             continue
     return found
 
 
 def _with_status(given: Mapping[str, Any], status: Mapping[str, Any], shown: list[Any]) -> dict[str, Any]:
-    """Return an operation's bindings with those places of the status operation's response that its examples have."""
+    """Return an operation's bindings, adding places of the status operation's response that the examples have."""
     bindings = dict(given)
     for name, binding in status.items():
         own = given.get(name, MISSING)
@@ -509,18 +509,21 @@ def _with_status(given: Mapping[str, Any], status: Mapping[str, Any], shown: lis
 
 
 def _relative(bindings: Mapping[str, Any], start: str) -> Iterator[tuple[str, Any]]:
-    """Yield bindings of a response relative to the innermost object that has all of them, as another message has."""
+    """Yield bindings of a response relative to the innermost object that has all of them.
+
+    `start` is the beginning of each new place: empty for list items, whose places are pointers.
+    """
     places = {name: found for name, one in bindings.items() if (found := _pointers(one, "response"))}
-    # A provider wraps a single job, as in {"data": {...}}, but not each item of a list.
+    # A provider wraps an individual job, as in {"data": {...}}, but not each item of a list.
     root = _root(bindings)
     for name, found in places.items():
         texts = [start + format_pointer(pointer[len(root) :]) for pointer in found]
-        # The places in an item are pointers, one for each value.
+        # A value in an item has exactly one place, a pointer.
         yield name, _as_written(texts if start else texts[:1], bindings[name])
 
 
 def _root(bindings: Mapping[str, Any]) -> Pointer:
-    """Return the innermost object that has all the places of a response's bindings."""
+    """Return the pointer of the innermost object that contains all places of a response's bindings."""
     found = [pointer for one in bindings.values() for pointer in _pointers(one, "response")]
     return _common_beginning(pointer[:-1] for pointer in found)
 
@@ -536,18 +539,18 @@ def _common_beginning(pointers: Iterable[Pointer]) -> Pointer:
 
 
 def _is_in(pointers: Iterable[Pointer], shown: list[Any]) -> bool:
-    """Whether some example has a value at one of some places."""
+    """Whether an example has a value at one of the pointers."""
     return any(resolve(one, pointer) is not MISSING for pointer in pointers for one in shown)
 
 
 def _word(value: Any, places: Iterable[Pointer]) -> str | None:
-    """Return the stage word that a value has at the first place where it has one."""
+    """Return the stage word at the first of the places that has one, or None."""
     found = (resolve(value, place) for place in places)
     return next((word for word in found if isinstance(word, str)), None)
 
 
 def _declared(schemas: Schemas, schema: Any, file: str, pointer: Pointer = ()) -> Iterator[Pointer]:
-    """Yield the place of every member that a schema declares, down to the deepest that a parameter may have."""
+    """Yield the place of every member that a schema declares, down to DEEPEST_PARAMETER levels."""
     schema, file = schemas.deref(schema, file)
     properties = schema.get("properties", {}) if isinstance(schema, dict) else {}
     if len(pointer) < DEEPEST_PARAMETER and isinstance(properties, dict):

@@ -1,11 +1,12 @@
-"""Assumption marks: the `x-assumed` members of a folder's documents, and the places that they mark.
+"""Assumption marks: the `x-assumed` members of a folder's documents, and the places they mark.
 
-A mark stands in the object that it is about, so it moves with that object and needs no absolute pointer. Nothing but
-this module sees a mark: the loader takes all marks off before it reads anything else, because a schema is served to
-clients as it stands and a mark is not part of it.
+A mark is inside the object that it is about, so it moves with that object and needs no absolute pointer. Only this
+module sees marks: the loader removes all of them before it reads anything else, because schemas are served to clients
+unchanged and a mark is not part of a schema.
 
-Values are data, not part of the contract's own structure: a member of that name in an example's `value`, a `default`,
-an `enum` or the value that a variant sets is left alone. To mark a place inside a value, mark a pointer on the example.
+Values are data, not part of the contract's own structure: a member named `x-assumed` in an example's `value`, a
+`default`, an `enum` or a value that a variant sets is left alone. To mark a place inside a value, mark a pointer on the
+example.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ MARK = "x-assumed"
 
 
 FREE = frozenset({"set", "when", "headers", "environment", "price"})
-"""Members of lifecycle.json below which the names belong to the provider, so that none can be reserved for marks."""
+"""Members of lifecycle.json under which the names belong to the provider, so that none can be reserved for marks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A marked place: the object that has the mark, the steps from there as written, and the key of the reason."""
+    """A marked place: the object that has the mark, the key and steps from that object, and the key of the reason."""
 
     file: str
     holder: Pointer
@@ -54,7 +55,7 @@ class Mark:
 
 
 def unmarked(documents: Mapping[str, Any]) -> tuple[dict[str, Any], list[Mark], list[tuple[str, Pointer]]]:
-    """Take the marks off: return the documents without them, the marks, and the places of malformed marks."""
+    """Return the documents without marks, the marks, and the places of malformed marks."""
     marks: list[Mark] = []
     malformed: list[tuple[str, Pointer]] = []
     clean = dict(documents)
@@ -65,13 +66,13 @@ def unmarked(documents: Mapping[str, Any]) -> tuple[dict[str, Any], list[Mark], 
                 marks += _read(file, holder, value)
             except ValueError:
                 malformed.append((file, (*holder, MARK)))
-            # Removing a member moves nothing else, so the places found before stay right.
+            # Removing a member moves nothing else, so the places found earlier stay valid.
             clean[file] = replaced(clean[file], (*holder, MARK), MISSING)
     return clean, marks, malformed
 
 
 def marked(documents: Mapping[str, Any], marks: Iterable[Mark]) -> dict[str, Any]:
-    """Put marks on: the inverse of `unmarked`. A whole object's mark is a text, unless it has others too."""
+    """Return the documents with marks: the inverse of `unmarked`. An object's only mark on itself is a string."""
     found: dict[tuple[str, Pointer], dict[str, str]] = {}
     for mark in marks:
         found.setdefault((mark.file, mark.holder), {})[mark.key] = mark.reason
@@ -82,7 +83,7 @@ def marked(documents: Mapping[str, Any], marks: Iterable[Mark]) -> dict[str, Any
 
 
 def mark_for(file: str, document: Any, pointer: Pointer, reason: str) -> Mark:
-    """Return the mark of a place: on the object there, or on the nearest object around it that can have a mark."""
+    """Return the mark of a place: on the object at that place, or on the nearest enclosing one that can have a mark."""
     able = set(holders(file, document))
     length = next(end for end in range(len(pointer), -1, -1) if pointer[:end] in able)
     return Mark(file, pointer[:length], key_of(pointer[length:]), pointer[length:], reason)
@@ -98,7 +99,7 @@ def _read(file: str, holder: Pointer, value: Any) -> list[Mark]:
 
 
 def steps_of(key: str) -> Pointer:
-    """Return the steps that a mark's key stands for: a member's name, or a JSON Pointer. Raises ExpressionError."""
+    """Return the steps of a mark's key: a member's name, or a JSON Pointer. Raises ExpressionError."""
     return (key,) if key and not key.startswith("/") else parse_pointer(key)
 
 
@@ -115,8 +116,8 @@ def _marked_objects(file: str, document: Any) -> Iterator[tuple[Pointer, Any]]:
 
 
 def holders(file: str, document: Any) -> Iterator[Pointer]:
-    """Yield the place of every object that can have a mark, the outer ones first."""
-    # From a place and its value to the kind of object it is: "keywords" have a fixed meaning, "names" are an author's.
+    """Yield the place of every object that can have a mark, outer objects first."""
+    # Each place with its value and kind. Members of "facts" and "keywords" have fixed meanings, those of "names" not.
     waiting: list[tuple[Pointer, Any, str]] = [((), document, "facts" if file == LIFECYCLE else "keywords")]
     while waiting:
         pointer, value, kind = waiting.pop()
@@ -135,7 +136,7 @@ def holders(file: str, document: Any) -> Iterator[Pointer]:
 
 
 def _kind_below(file: str, kind: str, pointer: Pointer, name: str) -> str | None:
-    """Return the kind of object that stands below a member, or None if values stand there."""
+    """Return the kind of the object under a member, or None if the member is a value."""
     if kind == "names":
         return "keywords"
     if kind == "facts":

@@ -1,4 +1,4 @@
-"""Finding operations, responses and examples in openapi.json; knows nothing of roles and situations."""
+"""Find operations, responses and examples in openapi.json. Knows nothing about roles and situations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ JSON_BODY: Pointer = ("content", "application/json")
 
 @dataclass(frozen=True, slots=True)
 class DeclaredOperation:
-    """An operation of openapi.json: its place, its method and path, its path item and its own members."""
+    """An operation of openapi.json: its place, method, path, path item and operation object (`spec`)."""
 
     pointer: Pointer
     method: str
@@ -41,7 +41,7 @@ def _operations(paths: Mapping[str, Any], pointer: Pointer) -> Iterator[Declared
 
 
 def follow(openapi: Mapping[str, Any], item: Mapping[str, Any], home: Pointer) -> tuple[Mapping[str, Any], Pointer]:
-    """Follow a `$ref` inside openapi.json; return the object it refers to and the place of that object."""
+    """Follow an object's `$ref` inside openapi.json; return the final object and its place."""
     if "$ref" not in item:
         return item, home
     pointer = parse_pointer(unquote(item["$ref"].partition("#")[2]))
@@ -49,7 +49,7 @@ def follow(openapi: Mapping[str, Any], item: Mapping[str, Any], home: Pointer) -
 
 
 def json_content(openapi: Mapping[str, Any], found: DeclaredOperation, status: int) -> Pointer | None:
-    """Return the place of the JSON media type object of a response, with references followed."""
+    """Return the place of a response's JSON media type object, following references, or None."""
     response = found.spec.get("responses", {}).get(str(status))
     if response is None:
         return None
@@ -64,5 +64,5 @@ def examples_at(openapi: Mapping[str, Any], content: Pointer) -> Mapping[str, An
 
 
 def has_example(openapi: Mapping[str, Any], content: Pointer, name: str) -> bool:
-    """Whether a media type object has an example of that name, with a value."""
+    """Whether a media type object has an example with this name and a value."""
     return resolve(openapi, (*content, "examples", name, "value")) is not MISSING

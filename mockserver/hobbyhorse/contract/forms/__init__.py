@@ -1,1 +1,1 @@
-"""The notations that a contract uses: runtime expressions, job ids, signatures, paths; imports only `contract`."""
+"""The notations of a contract: runtime expressions, job ids, signatures, paths. Imports only `contract`."""

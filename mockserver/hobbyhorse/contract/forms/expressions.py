@@ -1,4 +1,4 @@
-"""OpenAPI runtime expressions and JSON Pointers: names of places in an HTTP message. No contract, no server."""
+"""OpenAPI runtime expressions and JSON Pointers, which name places in an HTTP message. No contract, no server."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class _Missing:
         return False
 
 
-# None cannot stand for an absent value: null is a JSON value, and a contract may require it.
+# None cannot mean an absent value, because null is a JSON value and a contract may require it.
 MISSING: Final = _Missing()
-"""The value of a place that does not exist; unequal to every JSON value."""
+"""The value of a place that does not exist. It is unequal to every JSON value."""
 
 
 class ExpressionError(ValueError):
@@ -32,7 +32,7 @@ class ExpressionError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A request or a response, as seen by runtime expressions; `header` is called with lower-case names."""
+    """A request or response as runtime expressions see it. `header` is called with lower-case names."""
 
     path: Mapping[str, str]
     query: Mapping[str, Any]
@@ -42,7 +42,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place in a message: side (request or response), part (body, header, query or path), and name or pointer."""
+    """A place in a message: its side (request or response), part (body, header, query, path), and name or pointer."""
 
     side: str
     part: str
@@ -50,7 +50,7 @@ class Place:
     pointer: Pointer = ()
 
     def get(self, message: Message) -> Any:
-        """Return the value at this place, or MISSING; `message` must be of this place's side."""
+        """Return the value at this place, or MISSING. `message` must be on this place's side."""
         if self.part == "body":
             return resolve(message.body, self.pointer)
         if self.part == "header":
@@ -69,7 +69,7 @@ _EXPRESSION = re.compile(r"\$(request|response)\.(?:(body)(?:#(.*))?|(header|que
 
 
 def parse(text: str) -> Place:
-    """Parse a runtime expression; `$url`, `$method` and `$statusCode` are not places. Raises ExpressionError."""
+    """Parse a runtime expression. Raises ExpressionError, also for `$url`, `$method` and `$statusCode`: not places."""
     match = _EXPRESSION.fullmatch(text)
     if match is None:
         raise ExpressionError(
@@ -79,7 +79,7 @@ def parse(text: str) -> Place:
     side, body, pointer, part, name = match.groups()
     if body:
         return Place(side, "body", pointer=parse_pointer(pointer or ""))
-    # Header names are case-insensitive (RFC 9110, 5.1); everything else is not.
+    # Header names are case-insensitive (RFC 9110, 5.1); all other names are case-sensitive.
     return Place(side, part, name.lower() if part == "header" else name)
 
 
@@ -88,8 +88,8 @@ def parse_pointer(text: str) -> Pointer:
     if not text:
         return ()
     if not text.startswith("/") or re.search(r"~(?![01])", text):
-        raise ExpressionError(f"{text!r} is not a JSON Pointer; it must start with / and have ~ only as ~0 or ~1")
-    # ~1 before ~0, as RFC 6901, 4 demands: in the other order "~01" would become "/" instead of "~1".
+        raise ExpressionError(f"{text!r} is not a JSON Pointer; it must start with / and use ~ only in ~0 and ~1")
+    # ~1 before ~0 (RFC 6901, 4): in the other order, "~01" would become "/" instead of "~1".
     return tuple(step.replace("~1", "/").replace("~0", "~") for step in text[1:].split("/"))
 
 
@@ -116,7 +116,7 @@ def resolve(document: Any, pointer: Pointer) -> Any:
 
 
 def replaced(document: Any, pointer: Pointer, value: Any) -> Any:
-    """Return a copy of the document with another value at the pointer; MISSING removes an object's member.
+    """Return a copy of the document with another value at the pointer. The value MISSING removes an object's member.
 
     Missing objects on the way are created. Raises ExpressionError for an array index that does not exist. The original
     is unchanged; the copy shares its unchanged parts.
@@ -139,8 +139,8 @@ def replaced(document: Any, pointer: Pointer, value: Any) -> Any:
 
 def _index(step: str) -> int | None:
     """Return the array index that a step names, or None."""
-    # RFC 6901, 4: ASCII digits without a leading zero. int() alone also takes "+1", " 1", "1_0" and other scripts'
-    # digits, and 18 of them are more than any array holds.
+    # RFC 6901, 4: ASCII digits without a leading zero. int() alone also accepts "+1", " 1", "1_0" and other scripts'
+    # digits. 18 digits exceed the length of any array.
     if re.fullmatch("0|[1-9][0-9]{0,17}", step):
         return int(step)
     return None

@@ -1,4 +1,4 @@
-"""Job id formats. Each draws from a given generator, so that a seed reproduces the ids; no clock of its own."""
+"""Job id formats. Each takes a random generator, so that a seed reproduces the ids, and the current time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from random import Random
 
-# Crockford's base 32 (no I, L, O, U), as the ULID specification demands.
+# Crockford's base 32 (no I, L, O, U), as the ULID specification requires.
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 Form = Callable[[Random, float], str]
@@ -26,7 +26,7 @@ def _uuid7(random: Random, now: float) -> str:
 
 
 def _ulid(random: Random, now: float) -> str:
-    # 128 bits in 26 characters of 5 bits: the first one has only the three highest bits.
+    # 128 bits in 26 characters of 5 bits: the first character has only the three highest bits.
     value = (round(now * 1000) & (1 << 48) - 1) << 80 | random.getrandbits(80)
     return "".join(_CROCKFORD[value >> shift & 31] for shift in range(125, -5, -5))
 

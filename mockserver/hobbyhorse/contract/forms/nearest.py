@@ -1,9 +1,9 @@
-"""The operation that an unmatched request was probably meant for, and the differences to it. No server.
+"""Find the operation for which an unmatched request was probably meant, and their differences. No server.
 
-A bare 404 does not help the author of a client. The nearest operation has the least edit distance between path
-segments, so that one missing prefix costs one edit and not a mismatch of every segment after it. The weights below only
-have to order the candidates: a renamed segment costs 0.2 to 1.2, depending on how similar it is; a missing or an extra
-one costs 1; a parameter accepts any value for 0.01, so that a literal match wins over a parameter.
+A bare 404 does not help the author of a client. The nearest operation has the minimum edit distance between path
+segments, so that one missing prefix costs one edit and not a mismatch of every later segment. The weights below only
+order the candidates: a renamed segment costs 0.2 to 1.2, depending on its similarity; a missing or extra segment costs
+1; a parameter accepts any value for 0.01, so that a literal match is preferred.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from urllib.parse import parse_qsl
 from hobbyhorse.contract.request import Refusal, read_body, read_order, read_parameters
 from hobbyhorse.contract.values import Contract, Operation
 
-# Path segments that are compared. The table grows with their number, and a request may have thousands; documented
-# paths have fewer than ten.
+# Maximum number of compared path segments. The table grows with it, and a request may have thousands of segments;
+# documented paths have fewer than ten.
 MOST_SEGMENTS = 24
-# Characters of a segment that a message quotes: a model id or a UUID fits, a message stays one line.
+# Maximum number of quoted characters of a segment: a model id or a UUID fits, and a message stays on one line.
 MOST_SEGMENT_CHARACTERS = 80
-# The cost of another method; less than a missing or extra segment (1), because a path that matches exactly is better
-# evidence of the intended operation than the method is.
+# The cost of another method: less than a missing or extra segment (1), because an exact path is better evidence of the
+# intended operation than the method.
 OTHER_METHOD = 0.5
-# The cost of an empty segment for a parameter. Less than 1: GET /jobs/ is a lost job id rather than a list with an
-# extra slash.
+# The cost of an empty segment for a parameter. Less than 1, because GET /jobs/ is more likely a missing job id than a
+# list with an extra slash.
 EMPTY_SEGMENT_COST = 0.6
-# The cost of a segment that a parameter accepts: more than a literal match, less than any difference.
+# The cost of a segment that a parameter accepts: more than a literal match (0), less than any difference.
 PARAMETER_COST = 0.01
-# The cost of a wholly different literal segment: more than a missing or extra segment, so that an inserted segment is
-# reported as one insertion; a similar one costs as little as 0.2 and is reported as a misspelling.
+# The cost of an entirely different literal segment: more than a missing or extra segment, so that an inserted segment
+# is reported as one insertion. A similar segment costs as little as 0.2 and is reported as a misspelling.
 OTHER_SEGMENT_COST = 1.2
 
 _NAME = re.compile(r"\{[^}]+\}")
@@ -39,7 +39,7 @@ _NAME = re.compile(r"\{[^}]+\}")
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One difference: the part of the request, the place in it (segment from 1, name, dotted field), and a message."""
+    """One difference: the part of the request, the place there (segment from 1, name, dotted field), and a message."""
 
     part: str
     at: str
@@ -48,7 +48,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Nearest:
-    """The nearest operation, and the request's differences to it in the order of the request."""
+    """The nearest operation, and its differences from the request, in the order of the request."""
 
     operation: Operation
     differences: tuple[Difference, ...]
@@ -59,7 +59,7 @@ class Nearest:
 
 
 def nearest(contract: Contract, method: str, path: str) -> Nearest:
-    """Return the operation that is nearest to a method and a path; of equally near ones the first in the contract."""
+    """Return the operation nearest to a method and path. On a tie, the first one in the contract wins."""
     candidates = []
     for operation in contract.operations.values():
         weight, differences = _compare(operation, path)
@@ -79,9 +79,9 @@ def difference(
     header: Callable[[str], str | None],
     body: bytes,
 ) -> Difference | None:
-    """Return the first violation in a request to an operation, or None.
+    """Return the first violation of an operation's contract by a request, or None.
 
-    Violations that depend on the server's state, such as an unknown job, are not known here.
+    Violations that depend on the server's state, such as an unknown job, are not detected.
     """
     found = operation.pattern.fullmatch(path)
     names = [name[1:-1] for name in _NAME.findall(operation.path)]
@@ -110,7 +110,7 @@ def _as_difference(refusal: Refusal) -> Difference:
 
 
 def _compare(operation: Operation, path: str) -> tuple[float, tuple[Difference, ...]]:
-    """Return the edit distance between an operation's path and a request's, and the differing segments."""
+    """Return the edit distance between an operation's path and a request's path, and the differing segments."""
     # Wagner-Fischer over segments, with one more edit: a multi-segment parameter absorbs the next segment.
     wanted = operation.path.strip("/").split("/")
     got = path.removeprefix("/").split("/")[:MOST_SEGMENTS]
@@ -132,7 +132,7 @@ def _edits(
     got: list[str],
     many: set[str],
 ) -> Iterator[tuple[float, tuple[Difference, ...]]]:
-    """Yield cost and differences of each last edit between the first `row` wanted and the first `column` segments."""
+    """Yield the cost and differences of each last edit between the first `row` wanted and `column` actual segments."""
     want, have = wanted[row - 1] if row else "", got[column - 1] if column else ""
     at, shown = str(column), _short(have)
     if row and column:
@@ -160,8 +160,8 @@ def _edits(
 
 
 def _similarity(one: str, other: str) -> float:
-    """Return the share of the longer text that is a common prefix or suffix, from 0 to 1."""
-    # "aaa" and "aa" share a prefix and a suffix that overlap: they count once.
+    """Return the common prefix and suffix of two texts as a fraction of the longer text, from 0 to 1."""
+    # In "aaa" and "aa", the common prefix and suffix overlap; the overlap counts once.
     shorter = min(len(one), len(other))
     shared = _common_prefix(one, other) + _common_prefix(one[::-1], other[::-1])
     return min(shared, shorter) / max(len(one), len(other), 1)

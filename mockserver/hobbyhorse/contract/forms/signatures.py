@@ -1,4 +1,4 @@
-"""Signatures of callbacks, for the fake and for receivers. Knows no contract and no HTTP."""
+"""Signatures of callbacks, for the fake and for receivers. Knows neither contracts nor HTTP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 FIELDS = ("timestamp", "id", "signature")
-"""What a header of a signed message can carry."""
+"""The fields that a header of a signed message can carry."""
 
 _PART = re.compile(r"[^={},;]+=(\{(timestamp|id|signature)\})")
 
@@ -19,9 +19,9 @@ DEFAULT_SECRET = "whsec_aG9iYnlob3JzZS1ub3Qtc2VjcmV0"
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """How a message is signed with HMAC-SHA256: what is signed, how the digest is written, and in which headers.
+    """A scheme to sign messages with HMAC-SHA256: the signed content, the digest's encoding, and the headers.
 
-    A header has one field, such as `v1,{signature}`, or is a list of fields, such as `t={timestamp},v1={signature}`.
+    A header has one field, such as `v1,{signature}`, or a list of fields, such as `t={timestamp},v1={signature}`.
     """
 
     encoding: str
@@ -32,7 +32,7 @@ class Signature:
 
 
 def sign(signature: Signature, secret: str, body: bytes, *, timestamp: int, message_id: str) -> dict[str, str]:
-    """Return the headers that a signed message carries."""
+    """Sign a message; return the headers that carry the signature."""
     seal = _ENCODINGS[signature.encoding](_digest(signature, secret, body, str(timestamp), message_id))
     return {
         name: value.format(timestamp=timestamp, id=message_id, signature=seal)
@@ -43,19 +43,19 @@ def sign(signature: Signature, secret: str, body: bytes, *, timestamp: int, mess
 def verify(
     signature: Signature, secret: str, body: bytes, headers: Mapping[str, str], *, now: float | None = None
 ) -> bool:
-    """Whether the headers (names in lower case) are those of this body and, with `now`, fresh enough."""
+    """Whether headers (with lower-case names) sign this body and, with `now`, have a timestamp within the tolerance."""
     found: dict[str, list[str]] = {}
     for name, pattern in signature.headers.items():
         if (value := headers.get(name.lower())) is None:
             return False
         for field, values in read_header(pattern, value).items():
             found.setdefault(field, []).extend(values)
-    # Of a repeated field the first counts. A signature may be repeated, because a sender that is changing its secret
-    # signs with the old and the new one.
+    # Only the first occurrence of a repeated field counts, except for signatures: during a change of its secret, a
+    # sender signs with the old and the new one.
     timestamp, message_id = found.get("timestamp", [""])[0], found.get("id", [""])[0]
     dated = any("{timestamp}" in pattern for pattern in signature.headers.values())
     if now is not None and signature.tolerance is not None and dated:
-        # int() accepts other digits and spaces, and takes long for very many digits.
+        # int() also accepts other scripts' digits and spaces, and is slow for very long numbers.
         if not re.fullmatch("[0-9]{1,18}", timestamp):
             return False
         if abs(now - int(timestamp)) > signature.tolerance:
@@ -65,7 +65,7 @@ def verify(
 
 
 def list_of_fields(pattern: str) -> tuple[str, list[str]] | None:
-    """Return the separator and the parts of a header that lists named fields, or None if it is not such a list."""
+    """Return the separator and parts of a header pattern that is a list of named fields, or None for other patterns."""
     separator = "," if "," in pattern else ";"
     parts = pattern.split(separator)
     listed = len(parts) > 1 and all(_PART.fullmatch(part) for part in parts)
@@ -73,13 +73,13 @@ def list_of_fields(pattern: str) -> tuple[str, list[str]] | None:
 
 
 def read_header(pattern: str, value: str) -> dict[str, list[str]]:
-    """Return the fields of a header's value by name; nothing if the value does not fit the pattern."""
+    """Return the fields of a header's value by name, or {} if the value does not match the pattern."""
     if (listed := list_of_fields(pattern)) is None:
         return _field(pattern, value)
     separator, parts = listed
     found: dict[str, list[str]] = {}
     for item in value.split(separator):
-        # A truncated or joined header must not verify by the fields that survived.
+        # A truncated or joined header must not pass verification with its intact fields.
         if "=" not in item:
             return {}
         for part in parts:
@@ -89,7 +89,7 @@ def read_header(pattern: str, value: str) -> dict[str, list[str]]:
 
 
 def _field(pattern: str, value: str) -> dict[str, list[str]]:
-    """Return the one field of a pattern such as `v1,{signature}` in a value."""
+    """Return the value's field for a pattern with one field, such as `v1,{signature}`, or {}."""
     for field in FIELDS:
         before, mark, after = pattern.partition("{" + field + "}")
         if mark and value.startswith(before) and value.endswith(after):

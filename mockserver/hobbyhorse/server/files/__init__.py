@@ -1,1 +1,1 @@
-"""The files that the fake serves and fetches: videos, images, refusals; of `server` it imports only `request`."""
+"""The files that the fake serves and fetches: videos, images, refusals. Imports only `request` from `server`."""

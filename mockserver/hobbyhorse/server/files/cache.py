@@ -1,4 +1,4 @@
-"""Files by name in a directory of bounded size, shared by processes; the least recently used are removed first."""
+"""A cache of named files in a directory of bounded size, shared by processes. Evicts least recently used files."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import shutil
 import time
 from pathlib import Path
 
-# `find` returns a path that is opened later; a minute is enough for that, even on a busy machine.
+# The caller opens a path after `find` returns it; a minute is enough, even on a busy machine.
 IN_USE_SECONDS = 60.0
-# An hour: no video takes that long to render, so its process must have died.
+# Rendering a video never takes an hour, so the process of an older unfinished file must have died.
 ABANDONED_SECONDS = 3_600.0
 
 
 class Cache:
-    """A directory of finished files; each is written under a hidden name and renamed, so that it is never partial."""
+    """A directory of finished files. Each is written under a hidden name and renamed, so none is ever partial."""
 
     def __init__(self, directory: Path, most_bytes: int) -> None:
         self.directory = directory
@@ -29,7 +29,7 @@ class Cache:
     def find(self, name: str) -> Path | None:
         """Return the path of a file and mark it as used, or None if it does not exist."""
         path = self.path(name)
-        # Touching proves that the file exists and protects it from `trim`, in one step that cannot race.
+        # Touching proves that the file exists and protects it from `trim`, in one atomic step.
         try:
             os.utime(path)
         except OSError:
@@ -37,7 +37,7 @@ class Cache:
         return path
 
     def trim(self) -> None:
-        """Remove the least recently used files until the rest fits the bound; files in use stay."""
+        """Evict least recently used files until the cache is within its size limit; keep files in use."""
         files = []
         for path in self.directory.iterdir():
             try:

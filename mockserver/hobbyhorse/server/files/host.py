@@ -1,4 +1,4 @@
-"""The media host: files with ranges, entity tags and names, and refusals in the XML of an object store."""
+"""The media host: serves files with ranges, entity tags and names, and refusals in the XML of an object store."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def serve(renderer: Renderer, job: Job, name: str, request: Request) -> Re
 
 
 def _file(path: Path, job: Job, name: str, request: Request) -> Response:
-    # The name of a file is a digest of everything that it is rendered from.
+    # The file's name is a digest of all inputs of its rendering.
     tag = f'"{path.stem}"'
     headers = {
         "etag": tag,

@@ -1,4 +1,4 @@
-"""The images of a submission: checked before the response if they are at hand, fetched while the job is held if not.
+"""The images of a submission: checked before the response if available, else fetched while the job is held.
 
 An inline image or a fixture needs no network, so a bad one is a refusal of the submission. An image that must be
 fetched may take seconds, and the response does not wait: the job is accepted and held, and a bad image fails the job.
@@ -26,7 +26,7 @@ DEFERRED_SOURCES = frozenset({Source.FETCH})
 
 @dataclass(frozen=True, slots=True)
 class CheckedOrder:
-    """An order whose immediate images are stored; `invalid_url` is the first URL that is not usable at all."""
+    """An order whose immediate images are stored. `invalid_url` is the first URL that cannot be used at all."""
 
     order: Order
     to_fetch: bool
@@ -64,7 +64,7 @@ def location(valid: ValidRequest) -> tuple[str | int, ...]:
 
 
 def hold_until_fetched(call: OperationRequest, job: Job, checked: CheckedOrder) -> None:
-    """Hold a job, and start to fetch its images."""
+    """Hold a job and schedule the fetching of its images."""
     job.held = True
 
     async def action() -> None:
@@ -75,9 +75,10 @@ def hold_until_fetched(call: OperationRequest, job: Job, checked: CheckedOrder) 
 
 
 async def fetch_images(call: OperationRequest, job: Job, checked: CheckedOrder) -> None:
-    """Fetch a job's images and end its hold; the job fails if an image is not usable."""
+    """Fetch a job's images and end its hold. The job fails if an image is not usable."""
     if checked.invalid_url is not None:
-        job.release(call.world.clock.now(), f"{checked.invalid_url[:120]!r} is no http(s) address and no data URI")
+        message = f"{checked.invalid_url[:120]!r} is neither an http(s) URL nor a data URI"
+        job.release(call.world.clock.now(), message)
         return
     stored = await _store(call, job.order, DEFERRED_SOURCES)
     if isinstance(stored, Order):
@@ -88,10 +89,10 @@ async def fetch_images(call: OperationRequest, job: Job, checked: CheckedOrder) 
 
 
 async def render_video(call: OperationRequest, job: Job) -> bool:
-    """Render a job's video before its first request; return whether that succeeded."""
+    """Render a job's video before anyone requests the file; return whether that succeeded."""
     return isinstance(await call.services.renderer().try_video(job), Path)
 
 
 async def _store(call: OperationRequest, order: Order, sources: frozenset[Source]) -> Order | PictureError:
-    """Store an order's images from the given sources; return the error of the first that is not usable."""
+    """Return the order with its images from the given sources stored, or the error of the first unusable image."""
     return await call.services.renderer().image_store.try_take(order, call.origin, sources)

@@ -1,8 +1,8 @@
-"""The source of an input image, decided by its URL alone; opens no file, resolves no name.
+"""Decide the source of an input image by its URL alone. Opens no file and resolves no name.
 
 The fake runs on developers' machines and in CI, and must not become a way to request internal addresses (SSRF). Only
-loopback and explicitly allowed hosts are fetched. The spelling of a URL is checked here, and the address that its
-name resolves to again by `FetchPolicy.allows_address`, because a public name may point to a private address.
+loopback and explicitly allowed hosts are fetched. This module checks the spelling of a URL. After name resolution,
+`FetchPolicy.allows_address` checks the address, because a public name may point to a private address.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PROVIDER_SCHEME = re.compile(r"(?!https?:|ftps?:|file:)[a-z][a-z0-9+.-]*://\S+$
 
 @dataclass(frozen=True, slots=True)
 class FetchPolicy:
-    """The hosts that images may be fetched from besides loopback; `*` is every public host."""
+    """The hosts from which images may be fetched, in addition to loopback; `*` means every public host."""
 
     hosts: frozenset[str] = frozenset()
 
@@ -47,7 +47,7 @@ class FetchPolicy:
         return is_loopback(host) or host in self.hosts or "*" in self.hosts
 
     def allows_address(self, host: str, address: str) -> bool:
-        """Whether a host may be reached at an address that its name resolves to."""
+        """Whether a host may be reached at `address`, to which its name resolves."""
         where = ipaddress.ip_address(address.partition("%")[0])
         # ::ffff:10.0.0.1 is the private IPv4 address 10.0.0.1.
         where = getattr(where, "ipv4_mapped", None) or where
@@ -57,7 +57,7 @@ class FetchPolicy:
 
 
 def classify(url: str, policy: FetchPolicy, origin: str) -> Source:
-    """Return the source of an image URL, for a server that is reached at `origin`."""
+    """Return the source of an image URL, for a server at `origin`."""
     # The name of a stored image is internal; from a client it would read another client's image.
     if url.startswith(STORED_PREFIX):
         return Source.INVALID
@@ -78,7 +78,7 @@ def fixture_name(url: str, origin: str) -> str | None:
 
 
 def split(url: str) -> SplitResult | None:
-    """Split an http(s) URL; return None if it is not one."""
+    """Split an http(s) URL, or return None for any other text."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0

@@ -58,7 +58,7 @@ class ImageStore:
         )
 
     async def try_take(self, order: Order, origin: str, sources: frozenset[Source]) -> Order | PictureError:
-        """Do as `take`, but return the error: a caller that has to name it would import pillow."""
+        """Do as `take`, but return the error, because a caller that names its class would import Pillow."""
         try:
             return await self.take(order, origin, sources)
         except PictureError as error:
@@ -70,7 +70,7 @@ class ImageStore:
 
     @staticmethod
     def has(name: str) -> bool:
-        """Whether a name has the form of a stored name; nothing else may become a path."""
+        """Whether a name has the format of a stored name. No other name may become a path."""
         return re.fullmatch(f"{STORED_PREFIX}[0-9a-f]{{64}}", name) is not None
 
     def _classify(self, url: str, origin: str) -> Source:
@@ -106,7 +106,7 @@ class ImageStore:
         try:
             return await asyncio.wait_for(self._follow(url, most), SECONDS)
         except (asyncio.TimeoutError, TimeoutError):
-            raise PictureError("timeout", f"{_short(url)} did not answer in full within {SECONDS:g} s") from None
+            raise PictureError("timeout", f"{_short(url)} did not respond completely within {SECONDS:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             words = str(error) or type(error).__name__
             raise PictureError("unreachable", f"{_short(url)} cannot be fetched: {words}") from None
@@ -121,14 +121,14 @@ class ImageStore:
                         continue
                     if response.status_code != 200:
                         raise PictureError(
-                            "status", f"{_short(url)} answers {response.status_code}; it must answer 200"
+                            "status", f"{_short(url)} responds with status {response.status_code}; allowed: 200"
                         )
                     return await _read(response, url, most)
-        raise PictureError("redirects", f"{_short(url)} comes after {MOST_REDIRECTS} redirects; that is too many")
+        raise PictureError("redirects", f"{_short(url)}: more than {MOST_REDIRECTS} redirects")
 
     @asynccontextmanager
     async def _stream(self, client: httpx.AsyncClient, url: str) -> AsyncIterator[httpx.Response]:
-        """Request a URL at the address that was checked: the name may resolve to another one a moment later."""
+        """Request a URL at the checked address, because its name may later resolve to another address."""
         parts = split(url)
         if parts is None or not self._policy.allows(url):
             raise PictureError("not_allowed", f"{_short(url)} may not be fetched; --fetch-from HOST allows a host")
@@ -150,7 +150,7 @@ async def _read(response: httpx.Response, url: str, most: int) -> bytes:
     async for chunk in response.aiter_bytes():
         received += chunk
         if len(received) > most:
-            raise PictureError("bytes", f"{_short(url)} has more than {most} bytes; at most {most} are allowed")
+            raise PictureError("bytes", f"{_short(url)} is too large; allowed: at most {most} bytes")
     return bytes(received)
 
 
@@ -160,7 +160,7 @@ def _fixture(name: str) -> bytes:
         return path.read_bytes()
     except OSError:
         known = ", ".join(sorted(found.name for found in path.parent.glob("*.*")))
-        raise PictureError("not_found", f"no picture {name!r} here; there are {known}") from None
+        raise PictureError("not_found", f"unknown picture {name!r}; known: {known}") from None
 
 
 def _short(url: str) -> str:

@@ -1,4 +1,4 @@
-"""From a job to its files: each is rendered on first use, once, off the event loop, and kept in the cache.
+"""Render a job's files: each one once, on first use, off the event loop, and kept in the cache.
 
 A file is identified twice. `_key` identifies the file of a job, before anything is prepared: concurrent requests for
 it share one task. The digest of everything that the file is rendered from is its name in the cache: two jobs with
@@ -32,7 +32,7 @@ Rendered = TypeVar("Rendered")
 
 
 class Renderer:
-    """Renders the files of jobs, on at most one thread for each core; stores the input images until it is closed."""
+    """Renders the files of jobs on at most one thread per core, and stores the input images until it is closed."""
 
     def __init__(self, cache: Cache, policy: FetchPolicy) -> None:
         self._image_directory = tempfile.TemporaryDirectory(prefix="hobbyhorse-")
@@ -52,7 +52,7 @@ class Renderer:
         return await self._once(job, "jpg", _still)
 
     async def try_video(self, job: Job) -> Path | VideoError:
-        """Do as `video`, but return the error: a caller that has to name it would import pillow."""
+        """Do as `video`, but return the error, because a caller that names its class would import Pillow."""
         try:
             return await self.video(job)
         except VideoError as error:
@@ -77,7 +77,7 @@ class Renderer:
                 self._names.pop(_key(job, kind), None)
 
     async def _once(self, job: Job, kind: str, make: Callable[[VideoSpec, Path], object]) -> Path:
-        """Return a file of a job; concurrent calls share one rendering."""
+        """Return a file of a job. Concurrent calls share one rendering."""
         key = _key(job, kind)
         name = self._names.get(key)
         if name is not None and (path := self._cache.find(name)) is not None:
@@ -139,18 +139,18 @@ class Renderer:
 
 
 def _key(job: Job, kind: str) -> object:
-    """Return the identity of a job's file; the id alone is not enough, since equal seeds give equal ids."""
+    """Return the identity of a job's file. The id alone is not enough, because equal seeds give equal ids."""
     return job.id, job.seed, job.order.identity, kind
 
 
 def tier(order: Order) -> int:
-    """Return the number of a resolution such as `720p`; 1080 if there is none."""
+    """Return the number in a resolution such as `720p`, or 1080 if the order has none."""
     digits = re.match(r"\d+", order.resolution or "")
     return int(digits.group()) if digits else 1080
 
 
 def ratio(order: Order) -> tuple[int, int] | None:
-    """Return the sides of a ratio such as `16:9`; None if the first frame decides."""
+    """Return the two numbers of a ratio such as `16:9`, or None if the first frame determines it."""
     sides = re.fullmatch(r"(\d+):(\d+)", order.ratio or "")
     return (int(sides[1]), int(sides[2])) if sides else None
 
