@@ -115,7 +115,7 @@ class Careful:
         self._end("error")
         return False
 
-    def _await(self) -> bool:
+    def _await(self) -> bool:  # noqa: C901
         """Poll until the job has ended; return whether it may have a video."""
         patience = self.contract.polling.longest_wait
         situations = self.contract.operations["status"].situations

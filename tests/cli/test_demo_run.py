@@ -29,7 +29,17 @@ def demo(
     jobs = {operation.role: (operation, model, body) for operation, model, body in documented_jobs(contract)}
     operation, model, body = jobs[role]
     url = world.url(contract.key).rpartition("/")[0]
-    return run_job(contract, operation, model, body, url, world.api_key, out, show_stage, world.clock.advance)
+    return run_job(
+        contract,
+        operation,
+        model,
+        body,
+        url,
+        key=world.api_key,
+        out=out,
+        show_stage=show_stage,
+        wait=world.clock.advance,
+    )
 
 
 def test_each_call_and_stage_is_recorded_without_repetitions(contract: Contract, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ COAT, HAIR, GROUND = (200, 0, 0), (0, 0, 200), (255, 255, 255)
 
 def drawn(size: float, left: float = 50, foot: float = 350) -> Image.Image:
     canvas = Image.new("RGB", (400, 400), GROUND)
-    draw_horse(canvas, left, foot, size, COAT, HAIR)
+    draw_horse(canvas, left, foot, size, coat=COAT, hair=HAIR)
     return canvas
 
 

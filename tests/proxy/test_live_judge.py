@@ -43,7 +43,7 @@ def test_a_client_and_a_server_that_keep_the_contract_never_have_findings(
         with judged(contract, upstream, bound, base) as seen:
             jobs = {operation.role: (operation, model, body) for operation, model, body in documented_jobs(contract)}
             for operation, model, body in jobs.values():
-                run_job(contract, operation, model, body, own, SECRET, tmp_path, lambda line: None)
+                run_job(contract, operation, model, body, own, key=SECRET, out=tmp_path, show_stage=lambda line: None)
     seen.live_judge.judge()
     archive = seen.live_judge.har()
     assert seen.lines == []

@@ -49,6 +49,7 @@ def run_job(
     model: Model,
     body: Any,
     url: str,
+    *,
     key: str,
     out: Path,
     show_stage: ShowStage,

@@ -40,12 +40,21 @@ def message_of(headers: Iterable[tuple[str, str]], body: Any) -> Message:
 
 def read_answer(schemas: Schemas, operation: Operation, status: int, message: Message) -> Reading:
     """Read the response to an operation. An undocumented response has no situations and no stages."""
-    return _read(schemas, operation.situations, operation.bindings, lambda binding: binding.response, status, message)
+    return _read(
+        schemas,
+        operation.situations,
+        operation.bindings,
+        lambda binding: binding.response,
+        status=status,
+        message=message,
+    )
 
 
 def read_callback(schemas: Schemas, callbacks: Callbacks, message: Message) -> Reading:
     """Read a callback. The provider sends it, so its values are in the bindings' request places."""
-    return _read(schemas, callbacks.situations, callbacks.bindings, lambda binding: binding.request, None, message)
+    return _read(
+        schemas, callbacks.situations, callbacks.bindings, lambda binding: binding.request, status=None, message=message
+    )
 
 
 def read_items(operation: Operation, message: Message) -> list[Mapping[str, Any]]:
@@ -72,6 +81,7 @@ def _read(
     situations: Mapping[str, Situation],
     bindings: Mapping[str, Binding],
     side: Side,
+    *,
     status: int | None,
     message: Message,
 ) -> Reading:

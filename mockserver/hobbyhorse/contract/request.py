@@ -140,7 +140,7 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def read_order(contract: Contract, operation: Operation, message: Message) -> ValidRequest | Refusal:
+def read_order(contract: Contract, operation: Operation, message: Message) -> ValidRequest | Refusal:  # noqa: C901
     """Read the order of a submission. `message` has the parameters and the body as sent."""
     as_sent = message.body
     notes = []

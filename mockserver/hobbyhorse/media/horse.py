@@ -38,7 +38,7 @@ MANE: tuple[tuple[Joint, ...], ...] = (
 )  # fmt: skip
 
 
-def draw_horse(canvas: Image.Image, left: float, foot: float, size: float, coat: Ink, hair: Ink) -> None:
+def draw_horse(canvas: Image.Image, left: float, foot: float, size: float, *, coat: Ink, hair: Ink) -> None:
     """Paste a horse of `size` pixels with its hooves at the height `foot`. With a negative size, it faces left."""
     side = max(8, round(abs(size)))
     coat_mask, hair_mask = _mask(side, coat=True), _mask(side, coat=False)

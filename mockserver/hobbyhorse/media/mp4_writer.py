@@ -139,7 +139,13 @@ def _video_track(movie: MovieParts, samples: Samples, offsets: list[int]) -> byt
         _full(b"stss", pack(f">I{len(keys)}I", len(keys), *keys)),
     )
     media = _media(
-        b"vide", rate * FRAME_TICKS, length, _box(b"vmhd", pack(">IHHHH", 1, 0, 0, 0, 0)), tables, samples, offsets
+        b"vide",
+        rate * FRAME_TICKS,
+        length,
+        header=_box(b"vmhd", pack(">IHHHH", 1, 0, 0, 0, 0)),
+        tables=tables,
+        samples=samples,
+        offsets=offsets,
     )
     return _box(b"trak", _tkhd(movie, 1, 0, movie.width, movie.height), _edit(movie, 0), media)
 
@@ -153,7 +159,15 @@ def _audio_track(movie: MovieParts, samples: Samples, offsets: list[int]) -> byt
         _box(b"stsd", pack(">II", 0, 1), _mp4a(movie.audio, samples)),
         _full(b"stts", pack(">I", len(runs)), *(pack(">II", *run) for run in runs)),
     )
-    media = _media(b"soun", movie.audio.rate, length, _full(b"smhd", bytes(4)), tables, samples, offsets)
+    media = _media(
+        b"soun",
+        movie.audio.rate,
+        length,
+        header=_full(b"smhd", bytes(4)),
+        tables=tables,
+        samples=samples,
+        offsets=offsets,
+    )
     return _box(b"trak", _tkhd(movie, 2, 0x100, 0, 0), _edit(movie, PACKET_SAMPLES), media)
 
 
@@ -170,7 +184,14 @@ def _edit(movie: MovieParts, skipped: int) -> bytes:
 
 
 def _media(
-    kind: bytes, scale: int, length: int, header: bytes, tables: tuple[bytes, ...], samples: Samples, offsets: list[int]
+    kind: bytes,
+    scale: int,
+    length: int,
+    *,
+    header: bytes,
+    tables: tuple[bytes, ...],
+    samples: Samples,
+    offsets: list[int],
 ) -> bytes:
     mdhd = _full(b"mdhd", pack(">IIIIHH", 0, 0, scale, length, 0x55C4, 0))  # 0x55C4: language "und"
     source = _box(b"dinf", _full(b"dref", pack(">I", 1), _box(b"url ", pack(">I", 1))))  # 1: in this file

@@ -38,7 +38,7 @@ def portrait() -> Image.Image:
     """Draw a horse's head in front of a blurred field."""
     back = _blurred(scene("portrait", 3, 180, 320), (720, 1280), 14)
     _lights(back, random.Random(5), 26)
-    draw_horse(back, -880, 1730, 1520, COAT, MANE)
+    draw_horse(back, -880, 1730, 1520, coat=COAT, hair=MANE)
     draw = ImageDraw.Draw(back)
     draw.ellipse((368, 518, 404, 550), fill=(38, 22, 18))
     draw.ellipse((380, 522, 390, 532), fill=(244, 238, 230))
@@ -52,7 +52,7 @@ def product() -> Image.Image:
     shade = Image.new("L", (250, 250))
     ImageDraw.Draw(shade).ellipse((35, 211, 215, 227), fill=90)
     canvas.paste((120, 112, 108), mask=shade.filter(ImageFilter.GaussianBlur(6)).resize(canvas.size))
-    draw_horse(canvas, 170, 800, 680, COAT, MANE)
+    draw_horse(canvas, 170, 800, 680, coat=COAT, hair=MANE)
     _rocker(canvas)
     _saddle(canvas)
     return canvas
@@ -67,7 +67,7 @@ def graphic() -> Image.Image:
     for x in range(0, 2000, 400):
         draw.polygon(((x, 2500), (x + 200, 2500), (x + 400, 1900), (x + 200, 1900)), fill=(16, 62, 118))
     canvas = fine.reduce(2)
-    draw_horse(canvas, 190, 952, 620, (255, 255, 255), (255, 255, 255))
+    draw_horse(canvas, 190, 952, 620, coat=(255, 255, 255), hair=(255, 255, 255))
     return canvas
 
 
@@ -82,7 +82,7 @@ def character() -> Image.Image:
     # A slightly different gradient in each channel gives a warm background.
     tones = [canvas.point(lambda v, low=low: 235 - v * low / 255) for low in (70, 76, 90)]
     canvas = Image.merge("RGB", tones)
-    draw_horse(canvas, 54, 800, 660, (128, 120, 122), (52, 48, 56))
+    draw_horse(canvas, 54, 800, 660, coat=(128, 120, 122), hair=(52, 48, 56))
     return _photographed(canvas, grain=3)
 
 

@@ -74,7 +74,7 @@ def placeholder(text: str, width: int = 1280, height: int = 720) -> bytes:
     _bubbles(canvas, rng)
     side = min(width, height) * 0.5
     pale, dim = _blend(_ink(top), (255, 255, 255), 0.75), _blend(_ink(top), (255, 255, 255), 0.5)
-    draw_horse(canvas, width / 2 - side / 2, height * 0.68, side, pale, dim)
+    draw_horse(canvas, width / 2 - side / 2, height * 0.68, side, coat=pale, hair=dim)
     _caption(canvas, "PLACEHOLDER", height * 0.75, width * 0.7, min(width, height) // 10)
     _caption(canvas, f"not fetched: {_shown(text)}", height * 0.87, width * 0.9, min(width, height) // 24)
     return jpeg(canvas)
@@ -213,7 +213,7 @@ def _herd(canvas: Image.Image, palette: Palette, ridge: list[float], rng: random
         # Slightly below the lowest ground under its hooves: a horse may sink into a slope, but must not float.
         foot = max(ridge[round(left + side * share)] for share in (0.1, 0.25, 0.65, 0.9)) + side * 0.03
         coat, hair = rng.choice(palette.coats)
-        draw_horse(canvas, left, foot, side * facing, coat, hair)
+        draw_horse(canvas, left, foot, side * facing, coat=coat, hair=hair)
 
 
 def _bubbles(canvas: Image.Image, rng: random.Random) -> None:

@@ -155,7 +155,7 @@ class CallableRunner:
         for case in cases:
             yield self.run(case)
 
-    def run(self, case: Case) -> Trace:
+    def run(self, case: Case) -> Trace:  # noqa: C901
         """Run a case and return its trace."""
         world = self.session.world(case)
         base = world.url(self.session.contract.key)

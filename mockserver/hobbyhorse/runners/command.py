@@ -148,11 +148,11 @@ def start(
         process,
         _Processes(process.pid, f"{RUN_VARIABLE}={mark}".encode(), before),
         task,
-        directory,
-        folder is None,
-        limit,
-        grace,
-        now,
+        folder=directory,
+        private=folder is None,
+        limit=limit,
+        grace=grace,
+        now=now,
     )
 
 
@@ -229,6 +229,7 @@ class Running:
         process: subprocess.Popen[bytes],
         processes: _Processes,
         task: ClientTask,
+        *,
         folder: Path,
         private: bool,
         limit: float,
@@ -406,7 +407,7 @@ class Running:
     def _finish(self, ended: float, exit_status: int | None) -> Finished:
         cut = "it was killed" if self._killed and exit_status == -signal.SIGKILL else self._cut
         stdout, stderr = (tail.text(self._task) for tail in self._tails)
-        outcome = _outcome(exit_status, cut, stdout, stderr, _video(output_of(self._folder)), ended)
+        outcome = _outcome(exit_status, cut, stdout, stderr, video=_video(output_of(self._folder)), ended=ended)
         return Finished(outcome, stdout, stderr, exit_status)
 
     def _release(self) -> None:
@@ -491,7 +492,7 @@ def _digested(file: int) -> _Video | None:
 
 
 def _outcome(
-    exit_status: int | None, cut: str | None, stdout: str, stderr: str, video: _Video | None, ended: float
+    exit_status: int | None, cut: str | None, stdout: str, stderr: str, *, video: _Video | None, ended: float
 ) -> Outcome:
     """Return the outcome: `unfinished` if the runner ended the command, else the reported or inferred class."""
     reported, complaint = _reported(stdout)

@@ -67,6 +67,7 @@ class VirtualTime:
         self,
         server_time: ServerTime,
         limit: float = LIMIT_SECONDS,
+        *,
         most_requests: int = MOST_SENDS,
         most_operations: int = MOST_OPERATIONS,
         patience: float = PATIENCE_SECONDS,

@@ -17,7 +17,7 @@ MOST_HEALTH_BYTES = 4096
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """Follows no redirect, because its target may be another server."""
 
-    def redirect_request(
+    def redirect_request(  # noqa: PLR0917 - the signature of urllib
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> None:
         """Return None, which makes urllib raise the redirect as an error."""

@@ -69,7 +69,7 @@ def sent_of(response: OperationResponse) -> Sent:
     return sent
 
 
-async def find_scenario(
+async def find_scenario(  # noqa: C901
     call: OperationRequest, catalogue: Callable[[], Catalogue], contracts: Sequence[Contract]
 ) -> ActiveScenario | None:
     """Return the active scenario of a request, or None.

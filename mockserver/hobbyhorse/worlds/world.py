@@ -269,6 +269,7 @@ class Worlds:
         make_clock: Callable[[], Clock],
         pace: str = "fast",
         seed: int = 0,
+        *,
         accepted: frozenset[str] = frozenset(),
         limits: Limits | None = None,
         closed: bool = False,

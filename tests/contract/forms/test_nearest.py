@@ -95,8 +95,8 @@ def test_a_missing_member_of_a_body_is_reported_as_a_field(contract: Contract) -
     operation, model, body = documented(contract)
     path = path_of(operation).replace("/a", f"/{model.id}") if "{" in operation.path else operation.path
     json = headers(content_type="application/json")
-    assert difference(contract, operation, path, "", json, orjson.dumps(body)) is None
-    found = difference(contract, operation, path, "", json, b"{}")
+    assert difference(contract, operation, path, "", header=json, body=orjson.dumps(body)) is None
+    found = difference(contract, operation, path, "", header=json, body=b"{}")
     assert found is not None
     assert found.part == "field"
     assert found.message
@@ -106,14 +106,16 @@ def test_a_missing_member_of_a_body_is_reported_as_a_field(contract: Contract) -
 def test_another_content_type_is_a_header(contract: Contract, kind: str) -> None:
     operation, model, body = documented(contract)
     path = path_of(operation).replace("/a", f"/{model.id}") if "{" in operation.path else operation.path
-    found = difference(contract, operation, path, "", headers(content_type=kind), orjson.dumps(body))
+    found = difference(contract, operation, path, "", header=headers(content_type=kind), body=orjson.dumps(body))
     assert found is not None
     assert (found.part, found.at) == ("header", "content-type")
 
 
 def test_a_body_that_is_not_valid_json_is_reported_as_such(contract: Contract) -> None:
     operation, _, _ = documented(contract)
-    found = difference(contract, operation, path_of(operation), "", headers(content_type="application/json"), b"{")
+    found = difference(
+        contract, operation, path_of(operation), "", header=headers(content_type="application/json"), body=b"{"
+    )
     assert found is not None
     assert (found.part, found.at) == ("field", "")
     assert "is not valid JSON" in found.message

@@ -67,7 +67,17 @@ def _show_demo(contracts: list[Contract], out: Path) -> int:
                 # is. A synchronous operation has no polls: its response waits for the end, and the clock has to run.
                 clock.set_speed(0.0 if operation.role == "submit" else 1.0)
                 try:
-                    run = run_job(contract, operation, model, body, url, WORLD, out, show_stage, clock.advance)
+                    run = run_job(
+                        contract,
+                        operation,
+                        model,
+                        body,
+                        url,
+                        key=WORLD,
+                        out=out,
+                        show_stage=show_stage,
+                        wait=clock.advance,
+                    )
                     _show_run(console, run)
                 except DemoError as error:
                     failed += 1

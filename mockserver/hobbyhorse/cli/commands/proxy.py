@@ -32,6 +32,7 @@ NETWORK, RESULTS = "Network", "Results"
 
 
 def command(
+    *,
     provider: ProviderOption,
     upstream: Annotated[
         str,

@@ -34,6 +34,7 @@ SPEED_BOUND = 1e9
 
 
 def command(
+    *,
     host: Annotated[str, typer.Option(help="The address to listen on.", rich_help_panel=NETWORK)] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="The port; 0 picks a free one.", rich_help_panel=NETWORK)

@@ -14,6 +14,7 @@ from hobbyhorse.media.video import VideoError, VideoSpec, film
 
 
 def command(
+    *,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Write the video to FILE.")],
     image: Annotated[
         list[Path] | None,

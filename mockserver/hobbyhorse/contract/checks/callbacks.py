@@ -111,7 +111,7 @@ def _examples(subject: Subject, callbacks: Callbacks) -> list[Any]:
     return [subject.example(situation) for situation in callbacks.situations.values()]
 
 
-def signature(subject: Subject) -> Iterator[Problem]:
+def signature(subject: Subject) -> Iterator[Problem]:  # noqa: C901
     """A signature covers the body, and declared headers carry every value that a receiver needs to verify it."""
     callbacks = subject.contract.callbacks
     if callbacks is None or callbacks.signature is None:

@@ -334,7 +334,7 @@ def links(subject: Subject) -> Iterator[Problem]:
                 yield subject.problem(message, *subject.binding_at(role, name))
 
 
-def lists(subject: Subject) -> Iterator[Problem]:
+def lists(subject: Subject) -> Iterator[Problem]:  # noqa: C901
     """A list is in the body, and every example of a list has an item; a list of jobs has an item for every stage."""
     for role, operation in subject.contract.operations.items():
         at = ("operations", role, "items")

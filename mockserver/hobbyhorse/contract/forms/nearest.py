@@ -76,6 +76,7 @@ def difference(
     operation: Operation,
     path: str,
     query: str,
+    *,
     header: Callable[[str], str | None],
     body: bytes,
 ) -> Difference | None:
@@ -119,7 +120,7 @@ def _compare(operation: Operation, path: str) -> tuple[float, tuple[Difference, 
     for row in range(len(wanted) + 1):
         table.append([])
         for column in range(len(got) + 1):
-            edits = list(_edits(table, row, column, wanted, got, many))
+            edits = list(_edits(table, row, column, wanted, got, many=many))
             table[row].append(min(edits, key=lambda edit: edit[0]) if edits else (0.0, ()))
     return table[-1][-1]
 
@@ -130,6 +131,7 @@ def _edits(
     column: int,
     wanted: list[str],
     got: list[str],
+    *,
     many: set[str],
 ) -> Iterator[tuple[float, tuple[Difference, ...]]]:
     """Yield the cost and differences of each last edit between the first `row` wanted and `column` actual segments."""

@@ -400,7 +400,7 @@ def nearest_operation(contract: Contract, exchange: Exchange) -> dict[str, Any] 
             def given(name: str) -> str | None:
                 return header(exchange.raw_headers, name.encode("latin-1"))
 
-            found = difference(contract, operation, exchange.path, exchange.query, given, exchange.body)
+            found = difference(contract, operation, exchange.path, exchange.query, header=given, body=exchange.body)
         if found is None:
             found = Difference("field", "", exchange.notes[0] if exchange.notes else str(exchange.situation))
         near = Nearest(operation, (found,))
