@@ -201,7 +201,7 @@ def test_a_client_that_does_not_send_its_key_cannot_be_tested(tmp_path: Path, he
             if kind == "callable"
             else CommandRunner(session, [sys.executable, str(path)])
         )
-        with pytest.raises(CannotRun, match=r"POST \S+/v1/tasks \(401\); does it send the API key"):
+        with pytest.raises(CannotRun, match=r"POST \S+/v1/tasks \(401\); does the client send its API key"):
             Search(HIAPI, runner, Plan(5)).run("a client", "m")
 
 

@@ -61,9 +61,9 @@ def test_a_client_is_found_by_module_or_file_beside_the_modules_that_it_imports(
         ("missing.py:generate", "'missing.py' does not exist"),
         ("no_such_module_anywhere:generate", "'no_such_module_anywhere' cannot be imported: ModuleNotFoundError"),
         ("broken_client.py:generate", "'broken_client.py' cannot be imported: ModuleNotFoundError"),
-        ("client_of_the_tests.py:produce", "has no function 'produce'; it has generate"),
-        ("client_of_the_tests.py:NUMBER", "has no function 'NUMBER'; it has generate"),
-        ("helper_of_the_client:generate", "has no function 'generate'; it has none"),
+        ("client_of_the_tests.py:produce", "has no function 'produce'; known: generate"),
+        ("client_of_the_tests.py:NUMBER", "has no function 'NUMBER'; known: generate"),
+        ("helper_of_the_client:generate", "has no function 'generate'; known: none"),
     ],
 )
 def test_a_client_that_cannot_be_found_is_an_error(folder: Path, text: str, message: str) -> None:
@@ -131,8 +131,8 @@ def test_a_path_bytes_or_url_is_a_video(tmp_path: Path) -> None:
     [
         ("/no/such/video.mp4", "returned '/no/such/video.mp4', which cannot be read: "),
         ("\0", "which cannot be read: "),
-        (None, "returned None; a client returns a path, bytes, or the video's URL"),
-        ({"url": "https://example.com"}, "a client returns a path, bytes, or the video's URL"),
+        (None, "returned None; allowed: a path, bytes, or the video's URL"),
+        ({"url": "https://example.com"}, "allowed: a path, bytes, or the video's URL"),
     ],
 )
 def test_any_other_value_is_an_empty_video_with_an_explanation(value: Any, message: str) -> None:

@@ -377,8 +377,8 @@ def test_the_kept_output_does_not_begin_with_half_a_secret() -> None:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["./no-such-client"], "no such file"),
-        (["no-such-client"], "no directory of PATH has such a program"),
+        (["./no-such-client"], "the file does not exist"),
+        (["no-such-client"], "no directory of PATH contains the program"),
         ([], "the command is empty"),
         (["/bin/sh", "-c", "\0"], "null byte"),
         (["{folder}/plain"], "is not executable; try chmod"),

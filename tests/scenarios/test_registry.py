@@ -52,6 +52,8 @@ OTHER_VOCABULARIES = {*ROLES, *REFUSALS, *TERMINAL, *OUTCOMES}
 ALLOWED = {
     ("cli/provider_tables.py", "unsigned"): "the callbacks of a provider that signs none",
     ("conformance/report.py", "stale"): "an entry of a baseline",
+    ("conformance/client/report.py", "stale"): "an entry of a baseline",
+    ("conformance/server/report.py", "stale"): "an entry of a baseline",
     ("contract/authoring/skeleton.py", "fail"): "a provider's word for a stage",
     ("contract/request.py", "truncate"): "a contract's treatment of a prompt that is too long",
     ("media/picture.py", "empty"): "a picture that cannot be used",

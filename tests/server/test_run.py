@@ -228,7 +228,7 @@ MISTAKES = {
     "a contract that is not JSON": Mistake(
         ["--contracts", "{tmp}/garbled"], ["garbled", "lifecycle.json", "valid JSON"]
     ),
-    "a contract with a mistake": Mistake(["--contracts", "{tmp}/mistaken"], ["mistaken", "not a stage", "'nowhere'"]),
+    "a contract with a mistake": Mistake(["--contracts", "{tmp}/mistaken"], ["mistaken", "unknown stage", "'nowhere'"]),
 }
 
 

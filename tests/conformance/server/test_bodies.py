@@ -361,7 +361,7 @@ def test_a_prompt_over_its_limit_is_cut_and_noted_or_refused(case: Case, loop: a
         kept = counter.mock.world.jobs[exchange.job or ""].order.prompt
         assert prompt.startswith(kept)
         assert prompt_weight(kept, limit) <= limit.characters < prompt_weight(prompt[: len(kept) + 1], limit)
-        assert any("cut" in note for note in exchange.notes)
+        assert any("truncated" in note for note in exchange.notes)
 
     every_long_prompt_is_cut_or_refused()
 
@@ -386,7 +386,7 @@ def test_a_prompt_over_its_schemas_length_is_cut_before_validation(case: Case, l
     @given(valid_bodies(case), broken.filter(lambda mutation: is_cut(case, mutation)))
     def every_such_prompt_is_cut(body: Any, mutation: Mutation) -> None:
         exchange = counter.accept(replaced(body, (*case.place, *case.prompt), resolve(mutation.value, case.prompt)))
-        assert any("cut" in note for note in exchange.notes)
+        assert any("truncated" in note for note in exchange.notes)
 
     every_such_prompt_is_cut()
 

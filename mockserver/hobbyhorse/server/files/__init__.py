@@ -1,1 +1,1 @@
-"""The files that the fake serves and fetches: videos, images, refusals. Imports only `request` from `server`."""
+"""The files that the fake serves and fetches: videos, images; imports only `request` from `server`."""

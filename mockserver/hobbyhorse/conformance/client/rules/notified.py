@@ -381,7 +381,8 @@ def _effects(trace: AnnotatedTrace, false: Delivery) -> Iterator[Breach]:
 
 def _article(false: Delivery) -> str:
     """Return the kind of a false callback with its article."""
-    return f"an {false.kind}" if false.kind == "unsigned" else f"a {false.kind}"
+    article = "an" if false.kind[:1] in "aeiou" else "a"
+    return f"{article} {false.kind}"
 
 
 def _effect(trace: AnnotatedTrace, job: str, since: float) -> float | None:
