@@ -1,1 +1,1 @@
-"""The command line. May import every folder, but no folder imports it."""
+"""The command line; may import every folder, but no folder imports it."""

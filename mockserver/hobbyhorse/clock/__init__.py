@@ -1,4 +1,4 @@
-"""The injected clock and the detection of quiescence. Imports no other folder."""
+"""The injected clock and the detection of quiescence; imports no other folder."""
 
 from hobbyhorse.clock.clock import Clock as Clock
 from hobbyhorse.clock.clock import ManualClock as ManualClock

@@ -1,1 +1,1 @@
-"""Decode input pictures, and encode and probe output videos. No HTTP, no clock; imports only `contract`."""
+"""Decode input pictures, and encode and probe output videos; no HTTP, no clock; imports only `contract`."""

@@ -1,1 +1,1 @@
-"""Run clients: commands, callables, virtual time, process pools. Imports `testing` and `conformance`."""
+"""Run clients: commands, callables, virtual time, process pools; imports `testing` and `conformance`."""

@@ -1,1 +1,1 @@
-"""The state of one API key: jobs, journal, limits, ledger. Imports `contract`, `scenarios` and `clock`; no HTTP."""
+"""The state of one API key: jobs, journal, limits, ledger; imports `contract`, `scenarios` and `clock`; no HTTP."""

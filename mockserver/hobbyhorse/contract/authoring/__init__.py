@@ -1,1 +1,1 @@
-"""Write contracts: make a skeleton for a new provider, rewrite an older format, and lay out the files. No HTTP."""
+"""Write contracts: make a skeleton for a new provider, rewrite an older format, and lay out the files; no HTTP."""

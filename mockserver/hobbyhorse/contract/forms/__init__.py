@@ -1,1 +1,1 @@
-"""The notations of a contract: runtime expressions, job ids, signatures, paths. Imports only `contract`."""
+"""The notations of a contract: runtime expressions, job ids, signatures, paths; imports only `contract`."""
