@@ -10,10 +10,10 @@ OLDEST_PYTHON = $(shell for python in python$(OLDEST) $(wildcard $(HOME)/.pyenv/
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format bench mutants broken-servers nightly wheel oldest clean
+.PHONY: help demo serve test check format bench broken-clients mutants broken-servers mutation nightly wheel oldest clean
 
 help: ## show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
 
 $(VENV)/.ready: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -47,7 +47,7 @@ nightly: $(VENV)/.ready ## run every test, and each client to copy against 10,00
 bench: $(VENV)/.ready ## print the benchmarks (needs wrk: apt-get install wrk); AGAINST=COMMIT: compare with a commit
 	@$(BIN)/python -m $(if $(AGAINST),benchmarks.against $(AGAINST) --check,benchmarks)
 
-mutants: $(VENV)/.ready ## hunt the clients that break the rules on purpose, and write docs/rules.md
+broken-clients mutants: $(VENV)/.ready ## hunt the clients that break the rules on purpose, and write docs/rules.md
 	@$(BIN)/python -m tests.broken_clients
 
 mutation: $(VENV)/.ready ## change the code in one place at a time, run the tests, write docs/mutation.md (COUNT=N or all, MINUTES=N)

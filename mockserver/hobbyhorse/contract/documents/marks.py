@@ -22,7 +22,6 @@ from hobbyhorse.contract.forms.expressions import (
     format_pointer,
     parse_pointer,
     replaced,
-    resolve,
 )
 from hobbyhorse.contract.references import NAMED, VALUES
 
@@ -109,14 +108,19 @@ def key_of(steps: Pointer) -> str:
 
 
 def _marked_objects(file: str, document: Any) -> Iterator[tuple[Pointer, Any]]:
-    for holder in holders(file, document):
-        value = resolve(document, holder)
+    for holder, value in _objects(file, document):
         if MARK in value:
             yield holder, value[MARK]
 
 
 def holders(file: str, document: Any) -> Iterator[Pointer]:
     """Yield the place of every object that can have a mark, outer objects first."""
+    for pointer, _ in _objects(file, document):
+        yield pointer
+
+
+def _objects(file: str, document: Any) -> Iterator[tuple[Pointer, dict[str, Any]]]:
+    """Yield every object that can have a mark with its place, outer objects first."""
     # Each place with its value and kind. Members of "facts" and "keywords" have fixed meanings, those of "names" not.
     waiting: list[tuple[Pointer, Any, str]] = [((), document, "facts" if file == LIFECYCLE else "keywords")]
     while waiting:
@@ -126,7 +130,7 @@ def holders(file: str, document: Any) -> Iterator[Pointer]:
             waiting += [((*pointer, str(index)), item, kind) for index, item in reversed(list(enumerate(value)))]
         elif isinstance(value, dict):
             if kind != "names":
-                yield pointer
+                yield pointer, value
             waiting += [
                 ((*pointer, name), item, below)
                 for name, item in reversed(value.items())

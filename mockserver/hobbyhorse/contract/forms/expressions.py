@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 Pointer = tuple[str, ...]
@@ -83,11 +84,13 @@ def parse(text: str) -> Place:
     return Place(side, part, name.lower() if part == "header" else name)
 
 
+# A contract repeats its pointers, and every start parses them; a few thousand are all pointers of all contracts.
+@lru_cache(maxsize=4_096)
 def parse_pointer(text: str) -> Pointer:
     """Parse a JSON Pointer (RFC 6901). Raises ExpressionError."""
     if not text:
         return ()
-    if not text.startswith("/") or re.search(r"~(?![01])", text):
+    if not text.startswith("/") or ("~" in text and re.search(r"~(?![01])", text)):
         raise ExpressionError(f"{text!r} is not a JSON Pointer; it must start with / and use ~ only in ~0 and ~1")
     # ~1 before ~0 (RFC 6901, 4): in the other order, "~01" would become "/" instead of "~1".
     return tuple(step.replace("~1", "/").replace("~0", "~") for step in text[1:].split("/"))
