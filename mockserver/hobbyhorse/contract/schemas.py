@@ -143,7 +143,7 @@ def _json(value: Any) -> str:
 
 
 def _shorten(message: str) -> str:
-    """Return a message as one line of at most LONGEST_MESSAGE characters, without its middle: the end has the rule."""
+    """Return a message as one line. If it is too long, its middle is cut, because its end states the rule."""
     line = " ".join(message.split())
     if len(line) <= LONGEST_MESSAGE:
         return line

@@ -355,7 +355,7 @@ class Running:
             self._release()
 
     def _follow(self) -> None:
-        """Read until the process has ended. Terminate it at its limit, then kill it."""
+        """Read the output until the process has ended. At the time limit, terminate it; if it does not end, kill it."""
         if self._read_until(self._limit):
             return
         self._cut = f"it had not ended at its limit of {self._limit:g} s"

@@ -151,7 +151,7 @@ class VirtualLock:
         self._lock = _allocate()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Acquire the lock; return False if that fails within `timeout` seconds."""
+        """Acquire the lock; return False if it cannot be acquired within `timeout` seconds."""
         scheduler = current()
         if scheduler is None:
             return bool(self._lock.acquire(blocking, timeout))

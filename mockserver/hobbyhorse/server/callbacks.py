@@ -4,11 +4,11 @@ The life of a callback:
 
 * Scheduled. `schedule` runs for every accepted submission with a callback URL, and draws the message id, which stays
   the same over all attempts. If the job's timeline has an end, the first attempt is planned for that moment on the
-  clock. A job that is stuck has none; `reschedule` plans the attempt when its timeline changes.
-* Due. An attempt may come due when it must not be sent: the job was reset, is stuck again, or has been moved. A job
-  that is held for its images is attempted again `HELD_SECONDS` later. The first attempt that finds its job ended
-  marks the callback as started, and every other first attempt that was planned for the job then does nothing. Without
-  that mark a job whose end moved twice would send its first callback twice.
+  clock. The timeline of a stuck job has no end; when that timeline changes, `reschedule` plans the attempt.
+* Due. An attempt may come due when it must not be sent: the job was reset, is stuck again, or its end was moved. If
+  the job is held for its images, the attempt is repeated `HELD_SECONDS` later. The first attempt that finds its job
+  ended marks the callback as started; any other first attempts planned for the job then do nothing. Without that
+  mark, a job whose end moved twice would send its first callback twice.
 * Attempted. Each attempt writes the message of the job as it is then, and signs it with a new timestamp. A callback
   fault of the job's scenario replaces the first attempt only; retries are sent as documented.
 * Acknowledged by a 2xx response. Nothing follows, and the job counts as collected, as if a poll had shown its end.
@@ -20,8 +20,9 @@ A false delivery (badly signed, too old, or of an unknown job) is never retried 
 receiver responds: the receiver must refuse it. `redeliver` sends one attempt by hand; it has the number 0 and no
 retries.
 
-All moments are on the world's clock. The deadline for the response is real time, unless the world's clients read a
-virtual clock: a receiver that sleeps on that clock would otherwise never miss its deadline.
+All moments are on the world's clock. The deadline for the response is in real time. If the world's clients read a
+virtual clock, it is on that clock instead, because a receiver that sleeps in virtual time would never miss a deadline
+in real time.
 """
 
 from __future__ import annotations

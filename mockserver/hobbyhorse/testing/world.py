@@ -114,7 +114,7 @@ class AnyWorld(Protocol):
         """Disarm every scenario; return their number."""
 
     def limit(self, **limits: Any) -> None:
-        """Set limits of this key, by the names of `Limits`; None removes a limit. Raises ValueError."""
+        """Set limits of this key by the names of `Limits`; None removes one. Raises ValueError if one is invalid."""
 
     @property
     def limits(self) -> Limits:

@@ -81,7 +81,7 @@ def first_stage(subject: Subject) -> Iterator[Problem]:
 
 
 def conditions(subject: Subject) -> Iterator[Problem]:
-    """Every condition can be true, comes with stages, and belongs to only one situation."""
+    """Every condition is satisfiable, is stated together with stages, and is used by only one situation."""
     for role, operation in subject.contract.operations.items():
         situations = [situation for situation in operation.situations.values() if situation.when]
         for index, one in enumerate(situations):

@@ -233,7 +233,7 @@ def fetch_before_expiry(trace: AnnotatedTrace) -> Evidence:
 
 
 def _fetched(trace: AnnotatedTrace) -> bool:
-    """Whether a file was fetched. A download from the provider's own host may not have the role `media`."""
+    """Whether a file was fetched. A download from the provider's own host can have another role than `media`."""
     given = {step.video for step in trace.steps if step.video}
     fetched = [step for step in trace.steps if step.role == "media" or step.exchange.url in given]
     return any(200 <= step.status < 300 for step in fetched)
