@@ -5,13 +5,16 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-import jsonschema_rs
 import orjson
 
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer, resolve
+from hobbyhorse.contract.validators import validators
+
+if TYPE_CHECKING:
+    import jsonschema_rs
 
 # Documents refer to each other by relative file name. A base URL with its own scheme keeps validators off the network.
 BASE = "contract:///"
@@ -67,10 +70,10 @@ class Schemas:
         if (validator := self._validators.get(address)) is None:
             if self._registry is None:
                 resources = [(BASE + file, document) for file, document in self._documents.items()]
-                self._registry = jsonschema_rs.Registry(resources, draft=jsonschema_rs.Draft202012)
+                self._registry = validators().Registry(resources, draft=validators().Draft202012)
             file, _, pointer = address.partition("#")
             reference = f"{BASE}{file}#{quote(pointer, safe='/~')}"
-            validator = jsonschema_rs.Draft202012Validator({"$ref": reference}, registry=self._registry)
+            validator = validators().Draft202012Validator({"$ref": reference}, registry=self._registry)
             self._validators[address] = validator
         return validator
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
-
-import jsonschema_rs
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from hobbyhorse.contract.schemas import LONGEST_MESSAGE, Violation
+from hobbyhorse.contract.validators import validators
 
-Shape = jsonschema_rs.Draft202012Validator
+if TYPE_CHECKING:
+    import jsonschema_rs
+
+Shape: TypeAlias = "jsonschema_rs.Draft202012Validator"
 """A compiled schema."""
 
 # The fields of an OpenAPI 3.1 Path Item Object that contain operations.
@@ -120,7 +122,8 @@ OPENAPI_SHAPE: Final[Mapping[str, Any]] = {
 
 def compile_shape(schema: Any) -> Shape:
     """Compile a schema."""
-    return Shape(schema)
+    compiled: Shape = validators().Draft202012Validator(schema)
+    return compiled
 
 
 def shape_violations(shape: Shape, document: Any) -> list[Violation]:
@@ -139,7 +142,7 @@ def _nearest(error: jsonschema_rs.ValidationError) -> jsonschema_rs.ValidationEr
     """Return the first error of the `oneOf` branch that accepts the value's type, or the error itself if none does."""
     # "is not valid under any of the schemas" does not help an author. Most oneOfs are "a string or an object", so the
     # author meant the branch that accepts the value's type.
-    if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.OneOfNotValid):
+    if isinstance(error.kind, validators().ValidationErrorKind.OneOfNotValid):
         for branch in error.kind.context:
             if all(list(inner.instance_path) != list(error.instance_path) or _is_of_type(inner) for inner in branch):
                 return _nearest(branch[0])
@@ -147,4 +150,4 @@ def _nearest(error: jsonschema_rs.ValidationError) -> jsonschema_rs.ValidationEr
 
 
 def _is_of_type(error: jsonschema_rs.ValidationError) -> bool:
-    return not isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Type)
+    return not isinstance(error.kind, validators().ValidationErrorKind.Type)

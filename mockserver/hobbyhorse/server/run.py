@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 import uvicorn
 from starlette.types import ASGIApp
 
+from hobbyhorse.contract.validators import validators
 from hobbyhorse.server.app import Fake
 from hobbyhorse.server.transport import OpenProtocol
 
@@ -88,6 +89,8 @@ def serve(fake: Fake, bound: socket.socket, banner: Callable[[str], None]) -> No
         gc.freeze()
         print(json.dumps({"url": url, "pid": os.getpid()}), flush=True)
         banner(url)
+        # Off the event loop, and before the first submission needs them.
+        threading.Thread(target=validators, daemon=True).start()
 
     # uvicorn raises the signal again after its shutdown; the default handler would turn that into a failed exit.
     for stop in (signal.SIGINT, signal.SIGTERM):
