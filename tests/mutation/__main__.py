@@ -35,12 +35,18 @@ def main() -> int:
     print(f"{len(everything)} mutants, {len(chosen)} chosen, {len(hunted)} to run", flush=True)
     for mutant, by in hunt(hunted, asked.minutes):
         results[mutant.key] = entry(mutant, by)
+        store(results)
         print(f"{mutant.path}:{mutant.line} {'survives' if by is None else 'noticed'}", flush=True)
-    RESULTS.write_text(json.dumps(dict(sorted(results.items())), indent=1, ensure_ascii=False) + "\n")
+    store(results)
     reasons = stored(REASONS)
     PAGE.write_text(page(results, reasons))
     print(f"score {score(results, reasons):.3f} of {len(results)} mutants")
     return int(score(results, reasons) < LEAST_SCORE)
+
+
+def store(results: dict[str, Any]) -> None:
+    """Write the results; called after each mutant, so that an interrupted hunt keeps the results it has."""
+    RESULTS.write_text(json.dumps(dict(sorted(results.items())), indent=1, ensure_ascii=False) + "\n")
 
 
 def entry(mutant: Mutant, by: str | None) -> dict[str, Any]:
