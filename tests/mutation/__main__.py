@@ -13,7 +13,8 @@ import sys
 import time
 from typing import Any
 
-from .hunt import work
+from .covering import Covering, measured
+from .hunt import copied_tree, work
 from .page import LEAST_SCORE, PAGE, REASONS, RESULTS, change, page, score, stored
 from .plan import Mutant, all_mutants, sample
 
@@ -30,13 +31,13 @@ def main() -> int:
     asked = parser.parse_args()
     known, everything = stored(RESULTS), all_mutants()
     chosen = everything if asked.count == "all" else sample(everything, int(asked.count), asked.seed)
-    results = {one.key: known[one.key] for one in chosen if one.key in known and known[one.key]["by"] is not None}
+    results = {one.key: known[one.key] for one in chosen if one.key in known and known[one.key]["noticed"]}
     hunted = [one for one in chosen if one.key not in results]
     print(f"{len(everything)} mutants, {len(chosen)} chosen, {len(hunted)} to run", flush=True)
-    for mutant, by in hunt(hunted, asked.minutes):
-        results[mutant.key] = entry(mutant, by)
+    for mutant, noticed in hunt(hunted, asked.minutes):
+        results[mutant.key] = entry(mutant, noticed)
         store(results)
-        print(f"{mutant.path}:{mutant.line} {'survives' if by is None else 'noticed'}", flush=True)
+        print(f"{mutant.path}:{mutant.line} {'noticed' if noticed else 'survives'}", flush=True)
     store(results)
     reasons = stored(REASONS)
     PAGE.write_text(page(results, reasons))
@@ -49,23 +50,32 @@ def store(results: dict[str, Any]) -> None:
     RESULTS.write_text(json.dumps(dict(sorted(results.items())), indent=1, ensure_ascii=False) + "\n")
 
 
-def entry(mutant: Mutant, by: str | None) -> dict[str, Any]:
+def entry(mutant: Mutant, noticed: bool) -> dict[str, Any]:
     """Return the stored result of a mutant."""
     return {
         "path": mutant.path,
         "line": mutant.line,
         "operator": mutant.operator,
         "change": change(mutant),
-        "by": by,
+        "noticed": noticed,
     }
 
 
 def hunt(mutants: list[Mutant], minutes: float) -> Any:
-    """Yield each mutant with the tests that notice it, until all have run or the time is over."""
+    """Yield each mutant and whether a test notices it, until all have run or the time is over."""
+    if not mutants:
+        return
+    with copied_tree() as tree:
+        covering = measured(tree)
+    yield from hunted_with(covering, mutants, minutes)
+
+
+def hunted_with(covering: Covering, mutants: list[Mutant], minutes: float) -> Any:
+    """Yield each mutant and whether a test that covers it notices it."""
     context = multiprocessing.get_context("spawn")
     waiting, found = context.Queue(), context.Queue()
     count = os.cpu_count() or 1
-    workers = [context.Process(target=work, args=(waiting, found), daemon=True) for _ in range(count)]
+    workers = [context.Process(target=work, args=(waiting, found, covering), daemon=True) for _ in range(count)]
     for worker in workers:
         worker.start()
     end, left = time.monotonic() + 60 * minutes, list(mutants)

@@ -1,4 +1,4 @@
-"""Run the tests against one mutant in a copy of the tree, beginning with the cheapest tests."""
+"""Run the tests that could notice one mutant, the fastest first, in a copy of the tree."""
 
 from __future__ import annotations
 
@@ -12,21 +12,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .covering import Covering
 from .plan import ROOT, Mutant
 
-# A mutant that loops forever is dead: no unmutated stage takes half as long on two cores, and a module's own
-# test file takes seconds.
-STAGE_SECONDS = 400
-OWN_STAGE_SECONDS = 100
-WIDER = {
-    "contract": ("tests/contract", "tests/server/test_app.py", "tests/test_documents.py"),
-    "scenarios": ("tests/scenarios", "tests/server/test_callbacks.py", "tests/test_scenario_catalogue.py"),
-    "worlds": ("tests/worlds", "tests/server", "tests/testing/test_local.py"),
-    "conformance": ("tests/conformance", "tests/test_broken_clients.py"),
-    "client": ("tests/conformance/client", "tests/test_broken_clients.py"),
-    "server": ("tests/conformance/server", "tests/test_broken_servers.py"),
-}
-"""The tests that follow a module's own test file, by the folder of the module."""
+# The tests of one mutant take at most this long without it. Slower ones are left out, so a survivor may be noticed by
+# one of them: the score is a lower bound.
+MOST_SECONDS = 60.0
+MOST_TESTS = 400
+# A mutant that loops forever is dead: no tests take this much longer than they did under coverage.
+SLOWER, START_SECONDS = 5.0, 40.0
+# A test that is not among the measured durations takes less than their minimum.
+UNMEASURED_SECONDS = 0.02
 
 
 @contextmanager
@@ -42,21 +38,30 @@ def copied_tree() -> Iterator[Path]:
         yield tree
 
 
-def stages(mutant: Mutant) -> Iterator[tuple[str, ...]]:
-    """Yield the tests that could notice a mutant: its module's own file, then those of the folder and beyond."""
-    _, _, *folders, name = mutant.path.split("/")
-    own = "/".join(("tests", *folders, f"test_{name}"))
-    if (ROOT / own).is_file():
-        yield (own,)
-    for wide in WIDER[next(one for one in reversed(folders) if one in WIDER)]:
-        yield (wide,)
+def chosen(mutant: Mutant, covering: Covering) -> tuple[tuple[str, ...], float]:
+    """Return the tests that could notice a mutant, the fastest first, and their seconds.
+
+    What only an import runs, such as a constant, is left to the tests of the module.
+    """
+    own = "/".join(("tests", *mutant.path.split("/")[2:-1], f"test_{mutant.path.rpartition('/')[2]}"))
+    covered = covering.of(mutant.path, (ROOT / mutant.path).read_text(), mutant.line)
+    if not covered:
+        return ((own,) if (ROOT / own).is_file() else ()), MOST_SECONDS
+    tests, total = list[str](), 0.0
+    # The module's own tests first: they are most likely to notice.
+    for test in sorted(covered, key=lambda one: not one.startswith(f"{own}::"))[:MOST_TESTS]:
+        total += covering.seconds.get(test, UNMEASURED_SECONDS)
+        if tests and total > MOST_SECONDS:
+            break
+        tests.append(test)
+    return tuple(tests), total
 
 
-def passes(tree: Path, tests: Sequence[str]) -> bool:
+def passes(tree: Path, tests: Sequence[str], seconds: float) -> bool:
     """Whether tests pass on a tree. Returns False also if they do not end."""
-    limit = OWN_STAGE_SECONDS if tests[0].endswith(".py") else STAGE_SECONDS
     command = (sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests)
     environment = {**os.environ, "PYTHONPATH": str(tree / "mockserver")}
+    limit = START_SECONDS + SLOWER * seconds
     try:
         done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, timeout=limit, check=False)
     except subprocess.TimeoutExpired:
@@ -64,19 +69,20 @@ def passes(tree: Path, tests: Sequence[str]) -> bool:
     return done.returncode == 0
 
 
-def killer(tree: Path, mutant: Mutant) -> str | None:
-    """Return the tests that notice a mutant, or None if all of them pass."""
+def killed(tree: Path, mutant: Mutant, covering: Covering) -> bool:
+    """Whether a test notices a mutant."""
+    tests, seconds = chosen(mutant, covering)
     path = tree / mutant.path
     original = path.read_text()
     path.write_text(mutant.source())
     try:
-        return next((" ".join(tests) for tests in stages(mutant) if not passes(tree, tests)), None)
+        return bool(tests) and not passes(tree, tests, seconds)
     finally:
         path.write_text(original)
 
 
-def work(mutants: Any, found: Any) -> None:
-    """Run queued mutants in a copy of the tree until a None arrives; put (mutant, killer) into `found`."""
+def work(mutants: Any, found: Any, covering: Covering) -> None:
+    """Run queued mutants in a copy of the tree until a None arrives; put (mutant, noticed) into `found`."""
     with copied_tree() as tree:
         while (mutant := mutants.get()) is not None:
-            found.put((mutant, killer(tree, mutant)))
+            found.put((mutant, killed(tree, mutant, covering)))

@@ -25,8 +25,8 @@ def stored(path: Path) -> dict[str, Any]:
 
 def score(results: Mapping[str, Any], reasons: Mapping[str, str]) -> float:
     """Return the fraction of mutants that were noticed, without survivors that have a reason."""
-    counted = [one for key, one in results.items() if one["by"] is not None or key not in reasons]
-    return sum(one["by"] is not None for one in counted) / len(counted) if counted else 0.0
+    counted = [one for key, one in results.items() if one["noticed"] or key not in reasons]
+    return sum(one["noticed"] for one in counted) / len(counted) if counted else 0.0
 
 
 def change(mutant: Mutant) -> str:
@@ -40,7 +40,7 @@ def change(mutant: Mutant) -> str:
 
 def page(results: Mapping[str, Any], reasons: Mapping[str, str]) -> str:
     """Return the page in Markdown."""
-    survivors = {key: one for key, one in results.items() if one["by"] is None}
+    survivors = {key: one for key, one in results.items() if not one["noticed"]}
     rows = [
         f"| {one['path'].removeprefix('mockserver/hobbyhorse/')}:{one['line']} | `{one['change'].replace('|', '∣')}` | "
         f"{reasons.get(key, 'not yet explained')} |"
