@@ -136,8 +136,7 @@ async function collect(base, task, callbacks) {
   for (;;) {
     const { code, data, message, wait } = await api(base, `/v1/tasks/${encodeURIComponent(task)}`);
     if (data?.status === "fail") {
-      const { code: why = "", message: text = "no reason given" } = data.error ?? {};
-      throw new TaskError(`failed: ${why} ${text}`, { final: true });
+      throw new TaskError(`failed: ${JSON.stringify(data.error ?? "no reason given")}`, { final: true });
     }
     if (code !== 200 && code !== 404 && !passing(code)) throw new TaskError(`polling refused: ${code}: ${message}`);
     if (data?.status === "success") {

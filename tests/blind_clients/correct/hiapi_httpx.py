@@ -110,7 +110,7 @@ async def submit(api: httpx.AsyncClient, order: dict[str, Any]) -> str:
         wait: float | None = None
         try:
             response = await api.post("/v1/tasks", json=order, headers=key)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             last = repr(error)
         else:
             code, data, message = unwrap(response)
@@ -135,7 +135,7 @@ async def collect(api: httpx.AsyncClient, task_id: str, finished: asyncio.Event,
         row += 1
         try:
             response = await api.get(f"/v1/tasks/{task_id}")
-        except httpx.TransportError:
+        except httpx.RequestError:
             continue
         code, data, message = unwrap(response)
         if 300 <= code < 500 and code not in (404, 408, 409, 425, 429):
@@ -191,7 +191,7 @@ async def download(url: str | None) -> bytes | None:
     try:
         async with httpx.AsyncClient(follow_redirects=True, timeout=60.0) as media:  # without the key
             response = await media.get(url)
-    except (httpx.TransportError, httpx.InvalidURL, httpx.TooManyRedirects):
+    except (httpx.RequestError, httpx.InvalidURL):
         return None
     return response.content if response.status_code == 200 and complete(response.content) else None
 

@@ -142,10 +142,11 @@ class Order:
             else:
                 body = self.json(response)
                 data = body.get("data")
-                if response.ok and isinstance(data, dict) and data.get("taskId"):
+                code = self.code(response, body)
+                if code == 200 and isinstance(data, dict) and data.get("taskId"):
                     return str(data["taskId"])
-                trouble = f"HTTP {response.status_code}: {body.get('error_code', '')} {body.get('message', '')}".strip()
-                if 300 <= response.status_code < 500 and response.status_code not in (408, 409, 425, 429):
+                trouble = f"{code}: {body.get('error_code', '')} {body.get('message', '')}".strip()
+                if 300 <= code < 500 and code not in (408, 409, 425, 429):
                     raise HiApiError(f"refused: {trouble}")
                 wait = self.retry_after(response, pause)
             self.check(wait, f"submission unconfirmed, {trouble}")
@@ -163,18 +164,20 @@ class Order:
             log.info("poll: %s", error)
             return {}, slower
         body = self.json(response)
-        if 300 <= response.status_code < 500 and response.status_code not in (404, 408, 409, 425, 429):
-            raise HiApiError(f"poll refused, HTTP {response.status_code}: {body.get('message')}", self.task)
+        code = self.code(response, body)
+        if 300 <= code < 500 and code not in (404, 408, 409, 425, 429):
+            raise HiApiError(f"poll refused with {code}: {body.get('message')}", self.task)
         data = body.get("data")
-        if response.ok and isinstance(data, dict) and data.get("taskId", self.task) == self.task:
+        if code == 200 and isinstance(data, dict) and data.get("taskId", self.task) == self.task:
             return data, min(pause + 0.5, 3.0)
         wait = self.retry_after(response, 0.0)
-        self.check(wait, f"HTTP {response.status_code} with a Retry-After of {wait:.0f} s")
+        self.check(wait, f"{code} with a Retry-After of {wait:.0f} s")
         time.sleep(wait)  # really wait: a callback must not make us poll sooner
         return {}, 0.5 if wait else slower
 
     def download(self, state: dict[str, Any]) -> bytes | None:
-        output = [entry for entry in state.get("output") or [] if isinstance(entry, dict)]
+        listed = state.get("output")
+        output = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
         url = next((entry.get("url") for entry in output if entry.get("type") in ("video", None)), None)
         if not isinstance(url, str):
             return None
@@ -202,6 +205,12 @@ class Order:
         return (
             " ".join(str(value) for value in error.values()) if isinstance(error, dict) else str(error or "no reason")
         )
+
+    @staticmethod
+    def code(response: requests.Response, body: dict[str, Any]) -> int:
+        """HTTP's status, or the envelope's if HTTP says that all is well."""
+        inner = body.get("code")
+        return inner if response.ok and isinstance(inner, int) else response.status_code
 
     @staticmethod
     def json(response: requests.Response) -> dict[str, Any]:

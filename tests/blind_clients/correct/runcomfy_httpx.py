@@ -138,7 +138,7 @@ def download(url: str, ends: float) -> Path:
                 for chunk in response.iter_bytes():
                     remaining(ends)
                     file.write(chunk)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Retry(f"download broke off: {error!r}") from error
     if not whole_mp4(partial.read_bytes()):
         raise Retry("the download is not a complete MP4")

@@ -75,7 +75,7 @@ def start(api: httpx.Client, model: str, request: dict[str, Any], deadline: Dead
             response = api.post(f"/v1/run/{model}", json=request, timeout=patience)
         except (httpx.ConnectError, httpx.ConnectTimeout):
             continue  # not sent
-        except httpx.TransportError:
+        except httpx.RequestError:
             return None
         if response.status_code == 429:
             time.sleep(min(retry_after(response), deadline.left()))
@@ -98,7 +98,7 @@ def known_runs(api: httpx.Client) -> set[str] | None:
     """The ids of the runs so far; None if they cannot be had, in which case a lost run cannot be told apart."""
     try:
         items = parse(api.get("/v1/runs")).get("items")
-    except httpx.TransportError:
+    except httpx.RequestError:
         return None
     return (
         {item["id"] for item in items if isinstance(item, dict) and "id" in item} if isinstance(items, list) else None
@@ -110,10 +110,12 @@ def find(api: httpx.Client, request: dict[str, Any], before: set[str] | None, de
         raise RunError("response lost; check the list of runs by hand before you start another one")
     for turn, _ in enumerate(deadline.waits(2.0, 15.0)):
         try:
-            items = parse(api.get("/v1/runs", timeout=min(20.0, deadline.left()))).get("items")
-        except httpx.TransportError:
+            response = api.get("/v1/runs", timeout=min(20.0, deadline.left()))
+        except httpx.RequestError:
             continue
+        items = parse(response).get("items")
         if not isinstance(items, list):
+            time.sleep(min(retry_after(response), deadline.left()))
             continue
         items = [item for item in items if isinstance(item, dict) and item.get("input") == request]
         new = [item["id"] for item in items if item.get("id", "") not in {"", *before}]
@@ -130,7 +132,7 @@ def follow(api: httpx.Client, run: str, deadline: Deadline) -> str:
     for _ in deadline.waits(2.0, 10.0):
         try:
             response = api.get(f"/v1/runs/{run}", timeout=min(20.0, deadline.left()))
-        except httpx.TransportError:
+        except httpx.RequestError:
             continue
         body = parse(response)
         if response.status_code in (401, 403):
@@ -154,7 +156,7 @@ def download(url: str, deadline: Deadline) -> bytes:
     for turn, _ in enumerate(deadline.waits(1.0, 10.0)):
         try:
             response = httpx.get(url, timeout=min(60.0, deadline.left()), follow_redirects=True)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             problem = repr(error)
         else:
             if response.status_code == 200 and is_mp4(response.content):
@@ -179,13 +181,13 @@ def is_mp4(data: bytes) -> bool:
 def retry_after(response: httpx.Response) -> float:
     value = response.headers.get("Retry-After", "")
     try:
-        return float(value) if value.isdigit() else parsedate_to_datetime(value).timestamp() - served(response)
+        return float(value) if value.isdigit() else max(0.0, moment(value) - moment(response.headers.get("Date", "")))
     except (TypeError, ValueError):
         return 0.0
 
 
-def served(response: httpx.Response) -> float:
-    return parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
+def moment(date: str) -> float:
+    return parsedate_to_datetime(date).timestamp()
 
 
 def parse(response: httpx.Response) -> dict[str, Any]:

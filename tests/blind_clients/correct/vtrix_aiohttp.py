@@ -86,7 +86,7 @@ async def states(api: aiohttp.ClientSession, url: str, task: str) -> AsyncIterat
         else:
             body = decode(raw)
             if status == 200 and "status" in body:
-                row = 0
+                row = row + 1 if body["status"] == "completed" else 0  # asked again, if its video is unusable
                 yield body
             elif 300 <= status < 500 and status not in (404, 408, 425, 429):
                 raise Failed(f"task {task}: HTTP {status}: {body.get('message') or raw[:200]!r}")

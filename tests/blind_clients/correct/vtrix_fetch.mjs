@@ -79,7 +79,7 @@ async function submit(note, base, order) {
       await notYet(answer.wait || attempt * 2, `rate limited: ${answer.said}`);
       continue;
     }
-    if (answer.status >= 400 && answer.status < 500) {
+    if (answer.status >= 400 && answer.status < 500 && answer.status !== 408) {
       await rm(note);
       throw new Stop("failed", `submission refused: HTTP ${answer.status}: ${answer.said}`);
     }

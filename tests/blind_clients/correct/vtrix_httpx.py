@@ -91,7 +91,7 @@ async def submit(api: httpx.AsyncClient, request: dict[str, Any], clock: Clock) 
         except (httpx.ConnectError, httpx.ConnectTimeout):
             await clock.sleep(1.0 * attempt, None, "cannot connect, nothing submitted")
             continue
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise Unconfirmed(f"the response to the submission did not arrive: {type(error).__name__}") from error
         if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
             wait = retry_after(response)
@@ -117,7 +117,7 @@ async def poll(api: httpx.AsyncClient, task: str, clock: Clock) -> tuple[dict[st
     """The task, and None; or if there was trouble that may pass: {}, and how long to wait at least."""
     try:
         response = await api.get(TASK.format(id=task), timeout=max(0.1, min(15.0, clock.left())))
-    except httpx.TransportError:
+    except httpx.RequestError:
         return {}, 0.0
     if response.status_code in BUSY or response.status_code == 404:
         return {}, retry_after(response) or 0.0
@@ -140,11 +140,11 @@ def failed(body: dict[str, Any], task: str) -> VtrixError:
 
 
 def find_video(body: dict[str, Any]) -> str | None:
-    for output in body.get("output") or ():
-        for content in output.get("content") or () if isinstance(output, dict) else ():
-            if isinstance(content, dict) and content.get("type") == "video" and content.get("url"):
-                return str(content["url"])
-    return None
+    try:
+        contents = [content for output in body["output"] for content in output["content"]]
+        return next(str(content["url"]) for content in contents if content["type"] == "video")
+    except (KeyError, TypeError, StopIteration):
+        return None  # not as documented, so look again later
 
 
 async def download(media: httpx.AsyncClient, url: str | None, clock: Clock) -> bytes | None:
@@ -152,7 +152,7 @@ async def download(media: httpx.AsyncClient, url: str | None, clock: Clock) -> b
         return None
     try:
         response = await asyncio.wait_for(media.get(url), max(0.1, min(60.0, clock.left())))
-    except (httpx.TransportError, httpx.TooManyRedirects, asyncio.TimeoutError):
+    except (httpx.RequestError, httpx.InvalidURL, asyncio.TimeoutError):
         return None
     return response.content if response.status_code == 200 and sound(response.content) else None
 

@@ -17,7 +17,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 log = logging.getLogger("vtrix")
-TRANSIENT = (404, 408, 425, 429, 500, 502, 503, 504)
+TRANSIENT = {404, 408, 425, 429, *range(500, 600)}
 
 
 class TaskFailed(Exception):
