@@ -46,7 +46,7 @@ FORBIDDEN = {
 
 MOST_MODULES = 16
 """More modules than this in one folder are a list, not a structure."""
-NAMES = {"__init__.py", "app.py", "faults.py", "pytest_plugin.py"}
+NAMES = {"__init__.py", "app.py", "faults.py", "pytest_plugin.py", "strategies.py"}
 """The documented import names that stand beside the folders."""
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hobbyhorse.contract.folder import load
+from hobbyhorse.contract.folder import load, load_all
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.reading import as_json, message_of, read_answer, read_callback, read_items
 from hobbyhorse.contract.values import Contract
@@ -153,3 +153,17 @@ def test_any_json_of_any_status_can_be_read(body: Any, code: int) -> None:
     for operation in ACME.operations.values():
         read_answer(ACME.schemas, operation, code, message_of([], body))
         read_items(operation, message_of([], body))
+
+
+@pytest.mark.parametrize("contract", load_all(), ids=lambda contract: contract.key)
+def test_a_refusal_is_identified_if_its_objects_have_further_members(contract: Contract) -> None:
+    """A provider may write an object where another response has the stage's word."""
+
+    def wider(value: Any) -> Any:
+        return {**{name: wider(inner) for name, inner in value.items()}, "x": 1} if isinstance(value, dict) else value
+
+    operation = contract.operations["submit"]
+    for situation in operation.situations.values():
+        message = message_of((), wider(contract.schemas.at(situation.example_at)))
+        found = read_answer(contract.schemas, operation, situation.status, message)
+        assert situation.name in found.situations

@@ -104,7 +104,12 @@ def _read(
 def _matches(schemas: Schemas, situation: Situation, identifying: Iterable[Place], message: Message) -> bool:
     """Whether a message has the same values in the identifying places as the situation's example."""
     example = Message({}, {}, _none, schemas.at(situation.example_at))
-    return all(place.get(example) == place.get(message) for place in identifying)
+    return all(_same(place.get(example), place.get(message)) for place in identifying)
+
+
+def _same(documented: Any, found: Any) -> bool:
+    """Whether a value is the documented constant. Where an object is documented, any object is: it may have members."""
+    return isinstance(found, dict) if isinstance(documented, dict) else bool(documented == found)
 
 
 def _values(bindings: Iterable[Binding], side: Side, message: Message) -> dict[str, Any]:

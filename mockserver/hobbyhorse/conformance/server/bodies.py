@@ -86,14 +86,14 @@ def negatives(contract: Contract, model: Model, operation: Operation, order: Any
         # `negative:model` covers the model's name; a violation of the whole object cannot be grafted.
         if not pointer or at in named:
             continue
-        body = replaced(order, around, _grafted(inner, pointer, keyword, value))
+        body = replaced(order, around, grafted(inner, pointer, keyword, value))
         refusal = try_order(contract, operation, model.id, body)
         if isinstance(refusal, Refusal):
             label = f"negative:{keyword}:{format_pointer(at)}"
             yield Body(label, body, refusal.situation, price_of(contract, model, operation, order, body))
 
 
-def _grafted(order: Any, pointer: Pointer, keyword: str, value: Any) -> Any:
+def grafted(order: Any, pointer: Pointer, keyword: str, value: Any) -> Any:
     """Return an order with the broken part of a value, grafted at the highest place that the order lacks."""
     if keyword == "required":
         if resolve(order, pointer[:-1]) is not MISSING:
