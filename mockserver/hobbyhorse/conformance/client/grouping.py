@@ -35,8 +35,8 @@ def request_groups(trace: AnnotatedTrace, *roles: str) -> tuple[RequestGroup, ..
 
 
 def had_response(step: Step, later: Step) -> bool:
-    """Whether the client had a complete response when it sent a later request."""
-    return step.delivered and step.done <= later.arrived
+    """Whether the client is known to have had a complete response when it sent a later request."""
+    return step.delivered and step.timed and step.done <= later.arrived
 
 
 def consecutive(group: RequestGroup, is_meant: Callable[[Step], bool]) -> Iterator[tuple[RequestGroup, Step | None]]:

@@ -310,7 +310,7 @@ def follow_given_urls(trace: AnnotatedTrace) -> Evidence:
             continue
         meant = _meant(trace, given, step)
         known = [one for one, (_, giver) in meant.items() if giver.number < step.number and giver.done <= step.arrived]
-        if not known:
+        if not known or trace.unread_before(step):
             continue
         yield OBSERVED
         if _normal(step.exchange.url) not in known:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, WIRE, Breach, Evidence, rule
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import AnnotatedTrace, Step, canonical
+from hobbyhorse.traces.annotated import AnnotatedTrace, Step, canonical, credentials
 
 # The contracts' situations that refuse a key because an earlier submission used it.
 REUSED = frozenset({"key_mismatch", "key_used", "key_in_flight"})
@@ -63,14 +63,16 @@ def no_ambiguous_resend(trace: AnnotatedTrace) -> Evidence:
 )
 def stable_key(trace: AnnotatedTrace) -> Evidence:
     # A client that never sends a key and never resends has shown nothing about keys.
-    if any(trace.key(step) is not None for step in trace.submits):
+    if any(trace.key(step) is not None for order in trace.orders for step in order):
         yield OBSERVED
-    owners: dict[str, tuple[int, bytes]] = {}
+    owners: dict[object, tuple[int, bytes]] = {}
     for number, order in enumerate(trace.orders):
         yield from _keys_within(trace, order)
         for step in order:
             key, body = trace.key(step), canonical(step.exchange.body)
-            if key is not None and owners.setdefault(key, (number, body)) != (number, body):
+            # Each API key has idempotency keys of its own.
+            owner = credentials(trace.contract, step.exchange), key
+            if key is not None and owners.setdefault(owner, (number, body)) != (number, body):
                 yield Breach(f"request {step.number} reuses the idempotency key {key!r} of another order")
 
 
