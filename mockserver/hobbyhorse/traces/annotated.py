@@ -11,9 +11,9 @@ ways, and the distinction matters in every property of `Step`:
 
 A rule that accused on the weaker reading, or excused on the stronger one, would accuse careful clients.
 
-A recording may lack a part of an exchange (`Exchange.unrecorded`). The rules need not know how: an *unread* response is
-neither clean, nor unusable, nor ambiguous, but may have been an end; and a submission that is not fully recorded belongs
-to no order. So a missing part is used against no client.
+A recording may lack a part of an exchange (`Exchange.unrecorded`). Most rules need not know: an *unread* response is
+neither clean, nor unusable, nor ambiguous, but may have been an end; and a submission that is not fully recorded
+belongs to no order. So a missing part is used against no client.
 """
 
 from __future__ import annotations

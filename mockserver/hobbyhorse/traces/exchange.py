@@ -16,6 +16,12 @@ from urllib.parse import unquote
 
 Headers = tuple[tuple[str, str], ...]
 RawHeaders = Iterable[tuple[bytes, bytes]]
+SECRET_HEADERS = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api-key", "x-auth-token"}
+    | {"x-mock-control-key"}
+)
+"""Headers whose values are never shown; a contract may name more."""
+
 # The metadata of fields that are not part of a trace's JSON: they have secrets, or only matter inside one process.
 UNWRITTEN: Mapping[str, Any] = {"unwritten": True}
 # The parts of an exchange that a recording may lack. A rule that needs a missing part has no evidence.

@@ -81,7 +81,9 @@ def _others(trace: AnnotatedTrace, step: Step) -> bool:
     for other in trace.submits:
         accepted = other.accepted and other.done <= step.done and canonical(other.exchange.body) != mine
         known = accepted and other.exchange.has(BODY)
-        if known and not any((read.terminal or read.unread) and read.done < step.arrived for read in _reads(trace, other)):
+        if known and not any(
+            (read.terminal or read.unread) and read.done < step.arrived for read in _reads(trace, other)
+        ):
             return True
     return False
 

@@ -50,7 +50,9 @@ def no_auth_to_foreign_origin(trace: AnnotatedTrace) -> Evidence:
     gone = [step for step in trace.steps if _foreign(trace, trace.origin(step)) and step.role != "media"]
     gone += [step for step in trace.of("media") if trace.origin(step) == _known(trace, "foreign")]
     legible = trace.shows_keys and all(_legible(trace, step) for step in gone)
-    if legible and (gone or any(_foreign(trace, _origin(address)) for step in trace.steps for address in _addresses(step))):
+    if legible and (
+        gone or any(_foreign(trace, _origin(address)) for step in trace.steps for address in _addresses(step))
+    ):
         yield OBSERVED
     for step in gone:
         yield from _leaks(trace, step)
@@ -132,7 +134,9 @@ def _sets_cookies(trace: AnnotatedTrace, there: str) -> bool:
 def _given(trace: AnnotatedTrace, step: Step) -> bool:
     """Whether an earlier response gave the exact URL of a request, with the key in it."""
     address = step.exchange.url.encode()
-    return trace.unread_before(step) or any(other.delivered and address in other.exchange.answer for other in trace.steps[: step.number - 1])
+    return trace.unread_before(step) or any(
+        other.delivered and address in other.exchange.answer for other in trace.steps[: step.number - 1]
+    )
 
 
 def _addresses(step: Step) -> Iterator[str]:
