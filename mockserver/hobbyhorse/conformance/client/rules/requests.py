@@ -193,7 +193,8 @@ def refused(trace: AnnotatedTrace, step: Step) -> Refusal | None:
     if operation.role not in SUBMISSIONS or not _whole(step):
         return None
     # Some recorders omit the type of a body: that is not the client's mistake.
-    kind = step.exchange.header("content-type") if _recorded(trace, "content-type") else "application/json"
+    known = _recorded(trace, "content-type") and step.exchange.has(HEADERS)
+    kind = step.exchange.header("content-type") if known else "application/json"
     body = read_body(kind, step.exchange.body)
     if isinstance(body, Refusal):
         return body
