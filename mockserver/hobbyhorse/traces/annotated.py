@@ -262,7 +262,7 @@ class AnnotatedTrace:
 
         The submissions of one run, and of the runs that resume it, form one order. Recorded traffic has no runs: there,
         submissions with the same API key, URL and body form one order, until the client learns that their job has
-        succeeded. A submission belongs to no order if the recording lacks one of these facts.
+        succeeded, or its page is loaded anew. A submission belongs to no order if the recording lacks one of these facts.
         """
         groups: dict[object, list[Step]] = {}
         last: dict[object, list[Step]] = {}
@@ -290,7 +290,7 @@ class AnnotatedTrace:
         # Two keys that were replaced by the same word look equal, but may differ.
         if len(self.submits) > 1 and any(REDACTED in (key or "") for key in keys):
             return None
-        return keys, step.exchange.url, canonical(step.exchange.body)
+        return keys, step.exchange.url, canonical(step.exchange.body), step.exchange.page
 
     def _succeeded(self, order: list[Step], before: Step) -> bool | None:
         """Whether the client knew before a step that a job of an order had succeeded; None if that is unknown."""
@@ -382,6 +382,13 @@ class AnnotatedTrace:
             jobs=None if self.trace.jobs is None else tuple(job for job in self.trace.jobs if job.id in jobs),
         )
         return AnnotatedTrace(self.contract, trace, steps)
+
+    def is_resumed(self, step: Step, before: float) -> bool:
+        """Whether a long silence before a recorded request shows a new run: the client was restarted, or a user came back.
+
+        `before` is the moment of the previous request of its kind.
+        """
+        return not self.trace.runs and step.arrived - before > self.patience / 2
 
     def run_of(self, step: Step) -> int | None:
         """Return the number of the run that a step belongs to, from 0; None if no run is known.

@@ -38,7 +38,7 @@ class Exchange:
     when the last byte of the response was sent, None if it never was. A `status` of 0 means no response. `whole` means
     that the client received the response complete and as intended. `size` is the length of the whole body; `answer`
     keeps its first 64 KB, and nothing of a file. `unrecorded` names the PARTS that the recording lacks: their values
-    here are empty, but were not empty on the wire.
+    here are empty, but were not empty on the wire. `page` is the page of a browser that sent the request, if known.
 
     Only a fake knows `situation` (the contract's response that it chose), `move` (the fault that it applied), and
     `made` (the job that a submission made, whether or not the response had its id). Only the server suite knows
@@ -68,6 +68,7 @@ class Exchange:
     probe: str | None = None
     expected: str | None = None
     unrecorded: tuple[str, ...] = ()
+    page: str | None = None
     number: int = field(default=0, metadata=UNWRITTEN)
     provider: str | None = field(default=None, metadata=UNWRITTEN)
     root: str = field(default="", metadata=UNWRITTEN)

@@ -185,6 +185,7 @@ def exchange_of(entry: Entry, role: str | None) -> Exchange:
         whole=whole,
         size=size if status else 0,
         unrecorded=_unrecorded(entry, body, status, answer if role != MEDIA else b"-", size),
+        page=page if isinstance(page := entry.raw.get("pageref"), str) and page else None,
     )
 
 

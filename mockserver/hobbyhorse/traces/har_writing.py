@@ -22,7 +22,7 @@ def to_har(trace: Trace) -> dict[str, Any]:
         "log": {
             "version": "1.2",
             "creator": {"name": "hobbyhorse", "version": "1"},
-            "pages": [],
+            "pages": [_page(page, trace) for page in sorted({one.page for one in trace.exchanges if one.page})],
             "entries": [_entry(one, trace.secret) for one in trace.exchanges],
         }
     }
@@ -38,13 +38,22 @@ def write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
+def _page(page: str, trace: Trace) -> dict[str, Any]:
+    began = min(one.arrived for one in trace.exchanges if one.page == page)
+    return {"startedDateTime": _moment(began), "id": page, "title": page, "pageTimings": {}}
+
+
+def _moment(moment: float) -> str:
+    text = datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="microseconds")
+    return text.replace("+00:00", "Z")
+
+
 def _entry(one: Exchange, secret: str | None) -> dict[str, Any]:
     # Rounded to microseconds, so that writing and reading a trace is stable.
     took = 0.0 if one.answered is None else max(0.0, round((one.answered - one.arrived) * 1000, 3))
-    began = datetime.fromtimestamp(one.arrived, timezone.utc).isoformat(timespec="microseconds")
-    about = {"_role": one.role, "_job": one.job, "_situation": one.situation, "_move": one.move}
+    about = {"pageref": one.page, "_role": one.role, "_job": one.job, "_situation": one.situation, "_move": one.move}
     return {
-        "startedDateTime": began.replace("+00:00", "Z"),
+        "startedDateTime": _moment(one.arrived),
         "time": took,
         "request": _request(one, secret),
         "response": _response(one, secret),

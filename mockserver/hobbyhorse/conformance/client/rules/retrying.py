@@ -389,6 +389,9 @@ def _failing(group: RequestGroup) -> RequestGroup:
 
 def _deadline_from(trace: AnnotatedTrace, group: RequestGroup) -> float | None:
     """Return when the wait for a group's outcome began. A download has a deadline of its own."""
+    if not trace.runs:
+        # Submissions of several orders form one group: the retries of the last one began after the last success.
+        return (_failing(group) or group)[0].arrived if group[0].role in SUBMISSIONS else group[0].arrived
     if group[0].role == "media" or group[0].role in SUBMISSIONS:
         return group[0].arrived
     return wait_began(trace)
