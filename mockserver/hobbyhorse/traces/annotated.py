@@ -261,8 +261,8 @@ class AnnotatedTrace:
         """The submissions, grouped by the job that they are meant to make.
 
         The submissions of one run, and of the runs that resume it, form one order. Recorded traffic has no runs: there,
-        submissions with the same API key, URL and body form one order, until the client learns that their job has
-        succeeded, or its page is loaded anew. A submission belongs to no order if the recording lacks one of these facts.
+        submissions of one page with the same API key, URL and body form one order, until the client learns that their
+        job has succeeded. A submission belongs to no order if the recording lacks one of these facts.
         """
         groups: dict[object, list[Step]] = {}
         last: dict[object, list[Step]] = {}
@@ -347,16 +347,16 @@ class AnnotatedTrace:
         # A job that two orders share (a replayed key) belongs to both, so no step about it can be assigned.
         if len(frozenset().union(*jobs)) < sum(map(len, jobs)):
             return ()
+        # A request without a job concerns every order; each one is then judged with it.
+        owners = {job: numbers for numbers, ids in zip(steps, jobs, strict=True) for job in ids}
         for step in self.steps:
             if step.role in SUBMISSIONS:
                 continue
             # A file without a job may belong to any order.
             if step.role == "media" and step.job is None:
                 return ()
-            for numbers, ids in zip(steps, jobs, strict=True):
-                # A request without a job concerns every order; each one is then judged with it.
-                if step.job is None or step.job in ids:
-                    numbers.add(step.number)
+            for numbers in steps if step.job is None else (owners.get(step.job, set()),):
+                numbers.add(step.number)
         return tuple(self._part(*part) for part in zip((runs for runs, _ in groups), steps, jobs, strict=True))
 
     def _groups(self) -> list[tuple[tuple[Run, ...], tuple[Step, ...]]]:
@@ -384,9 +384,9 @@ class AnnotatedTrace:
         return AnnotatedTrace(self.contract, trace, steps)
 
     def is_resumed(self, step: Step, before: float) -> bool:
-        """Whether a long silence before a recorded request shows a new run: the client was restarted, or a user came back.
+        """Whether a recorded request follows so long a silence that it is of another run.
 
-        `before` is the moment of the previous request of its kind.
+        The client was started again, or a user came back. `before` is the moment of the previous request of its kind.
         """
         return not self.trace.runs and step.arrived - before > self.patience / 2
 

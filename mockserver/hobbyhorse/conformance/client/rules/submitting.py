@@ -8,6 +8,7 @@ from itertools import pairwise
 from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, WIRE, Breach, Evidence, rule
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step, canonical, credentials
+from hobbyhorse.traces.orders import reads_of
 
 # The contracts' situations that refuse a key because an earlier submission used it.
 REUSED = frozenset({"key_mismatch", "key_used", "key_in_flight"})
@@ -145,9 +146,10 @@ def safe_resend_allowed(trace: AnnotatedTrace) -> Evidence:
     "Wei-Shaw/sub2api#3429.",
 )
 def no_resubmit_on_failed(trace: AnnotatedTrace) -> Evidence:
+    failures = [step for step in trace.steps if step.failure]
     for order in trace.orders:
         jobs = {step.job_told for step in order if step.accepted}
-        ended = next((step for step in trace.steps if step.failure and (step.job in jobs or step in order)), None)
+        ended = next((step for step in failures if step.job in jobs or step in order), None)
         if ended is None:
             continue
         yield OBSERVED
@@ -172,7 +174,7 @@ def no_resubmit_on_own_timeout(trace: AnnotatedTrace) -> Evidence:
             if not step.accepted:
                 continue
             # Only a client that waited for the job could have run into its deadline.
-            waiting = [read for read in trace.after(step, trace.reads) if read.job == step.job_told]
+            waiting = trace.after(step, reads_of(trace, step.job_told))
             if any(not read.terminal for read in waiting):
                 yield OBSERVED
             for again in order[number + 1 :]:
