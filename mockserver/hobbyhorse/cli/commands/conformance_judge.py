@@ -56,7 +56,7 @@ def command(
         raise UsageError(f"{file}: {error}") from None
     verdicts = judge(contract, [trace], rules())
     if as_json:
-        typer.echo(json.dumps(judged(contract, trace)))
+        typer.echo(json.dumps({**judged(contract, trace), "notes": list(notes)}))
     else:
         show_verdicts(verdicts)
     for note in notes:
