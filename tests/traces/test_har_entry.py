@@ -214,3 +214,12 @@ def test_an_archive_of_this_program_names_its_own_gaps() -> None:
     del one["request"]["postData"]
     one["_unrecorded"] = [ANSWER, "unknown"]
     assert exchange(one).unrecorded == (ANSWER,)
+
+
+def test_an_unread_response_is_neither_unusable_nor_ambiguous_nor_refused() -> None:
+    first, second = submission(), poll(at=5)
+    for one in (first, second):
+        del one["response"]["content"]["text"]
+    sent, read = AnnotatedTrace(ACME, read_har(archive(first, second), ACME).trace).steps
+    assert (sent.ambiguous, sent.refused, sent.bad_body, sent.ending) == (False, False, False, True)
+    assert (read.transient, read.bad_body, read.ending, read.under_way) == (False, False, True, False)
