@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,10 +17,17 @@ from hobbyhorse.traces.exchange import Headers as Headers
 TRACE_FORMAT = 1
 # Replaces the API key in headers, URLs and bodies. Distinct from REDACTED, because rules check where the key went.
 KEY = "[key]"
+# The replacements if a trace has several API keys: each keeps a number, because two keys mean two accounts.
+NUMBERED_KEY = re.compile(r"\[key(?:-[1-9]\d{0,5})?\]")
 # Replaces every other secret in a header.
 REDACTED = "[redacted]"
 # A run ends with the video, with a failure of the provider, at its own deadline, with another error, or not at all.
 OUTCOMES = ("success", "failed", "timeout", "error", "unfinished")
+
+
+def shows_key(text: str) -> bool:
+    """Whether a text has a replaced API key in it."""
+    return NUMBERED_KEY.search(text) is not None
 
 
 class TraceError(ValueError):
@@ -226,7 +234,7 @@ def _value(kind: Any, name: str, value: Any, at: str) -> Any:
     if name in _PAIRS:
         return tuple((str(key), str(text)) for key, text in value)
     # JSON has no tuples, and a frozen value must not contain a list.
-    if name == "unmet":
+    if name in ("unmet", "unrecorded"):
         return tuple(value)
     return value
 

@@ -20,9 +20,9 @@ from hobbyhorse.conformance.client.grouping import (
     wait_began,
 )
 from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, rule
-from hobbyhorse.contract.reading import as_json, message_of
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import READS, SUBMISSIONS, TRANSIENT, AnnotatedTrace, Step
+from hobbyhorse.traces.exchange import ANSWER_HEADERS, DURATION
 
 # Refusals that a repetition cannot change. 404 is absent: a new job may not be visible yet.
 FATAL = frozenset({400, 401, 403, 410, 422})
@@ -154,12 +154,7 @@ def _orders(trace: AnnotatedTrace) -> Iterable[RequestGroup]:
 
 def _called_back_at_all(trace: AnnotatedTrace) -> bool:
     """Whether the client requested callbacks, so that a late poll loses nothing."""
-    for step in trace.submits:
-        binding = trace.contract.operations[step.role or ""].bindings.get("callback_url")
-        message = message_of(step.exchange.headers, as_json(step.exchange.body))
-        if binding is not None and any(place.get(message) for place in binding.request):
-            return True
-    return bool(trace.deliveries)
+    return bool(trace.deliveries) or any(map(trace.wants_callbacks, trace.submits))
 
 
 @rule(
@@ -205,7 +200,7 @@ def _repeated_read(trace: AnnotatedTrace, group: RequestGroup) -> Evidence:
         if step.delivered and step.status in FATAL:
             refused.append(step)
             yield OBSERVED
-        elif step.ok and (step.kinds or step.unknown_stage):
+        elif step.ok and (step.kinds or step.unknown_stage or step.unread):
             refused = []
         if len(refused) > 1 and again is not None and not called_back(trace, step, again):
             first = refused[0]
@@ -228,7 +223,8 @@ def backoff(trace: AnnotatedTrace) -> Evidence:
     for group in (*request_groups(trace, "status"), *request_groups(trace, "result"), *request_groups(trace, "media")):
         for stretch, again in consecutive(group, lambda step: step.transient):
             chain = stretch if again is None else (*stretch, again)
-            if len(chain) > 1:
+            # Without a response's headers or duration, a wait that it requested is unknown.
+            if len(chain) > 1 and all(step.exchange.has(ANSWER_HEADERS, DURATION) for step in chain):
                 yield OBSERVED
                 yield from _hasty(trace, chain)
                 yield from _hastening(trace, chain)
@@ -393,6 +389,9 @@ def _failing(group: RequestGroup) -> RequestGroup:
 
 def _deadline_from(trace: AnnotatedTrace, group: RequestGroup) -> float | None:
     """Return when the wait for a group's outcome began. A download has a deadline of its own."""
+    if not trace.runs:
+        # Submissions of several orders form one group: the retries of the last one began after the last success.
+        return (_failing(group) or group)[0].arrived if group[0].role in SUBMISSIONS else group[0].arrived
     if group[0].role == "media" or group[0].role in SUBMISSIONS:
         return group[0].arrived
     return wait_began(trace)
