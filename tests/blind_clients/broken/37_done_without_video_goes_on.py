@@ -1,4 +1,4 @@
-"""Source: lidge-jun/opencodex#582: a job that is done without a URL counts as still processing."""
+"""Source: vercel/ai#18929: a job that is done without a URL is polled until the budget is gone."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Source: SDU-eScience/UCloud#1010: what a job displays and the state that it is in are two things."""
+"""Source: FredHutch/motuz#355: a job stays at 100% for a while before it has ended."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Source: FredHutch/motuz#338: a job that has ended is not a job that has succeeded."""
+"""Source: WikiWatershed/model-my-watershed#829: a job that has ended, but failed, counts as succeeded."""
 
 import sys
 from pathlib import Path

@@ -28,8 +28,10 @@ class Receiver:
         self.news = threading.Condition()
         parts = urlsplit(callback.url)
         self.server = self.make_server((parts.hostname or "127.0.0.1", parts.port or 80))
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True)
-        self.thread.start()
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self) -> None:
+        self.server.serve_forever(poll_interval=0.2)
 
     def make_server(self, address: tuple[str, int]) -> HTTPServer:
         receiver = self
@@ -152,6 +154,7 @@ class Trusting(Listening):
             told: dict[str, Any] = {"code": 200, "data": message}
         else:
             told = {**message, "id": message.get("run_id"), "status_code": message.get("status")}
+            told["failure_message"] = message.get("failure_message") or message.get("error")
         return Reply(200, {}, json.dumps(told).encode())
 
 
