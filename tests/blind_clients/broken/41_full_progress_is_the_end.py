@@ -16,6 +16,8 @@ FOUND_BY = (
 
 
 class Broken(VtrixAiohttp):
+    empty_tries = 1
+
     def read_state(self, job: str, data: Any) -> State:
         state = super().read_state(job, data)
         return State("done", state.urls) if data.get("progress", 0) >= 1 and state.kind == "wait" else state
