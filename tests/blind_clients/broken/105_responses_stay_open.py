@@ -3,6 +3,7 @@
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -25,13 +26,19 @@ class Clean(RuncomfyHttpx):
 
 
 class Broken(Clean):
+    def open(self) -> None:
+        super().open()
+        self.errors: list[Any] = []
+
     def send(self, method: str, url: str, headers: dict[str, str], body: bytes | None, limit: float) -> Reply:
         until = time.monotonic() + limit
         try:
             request = self.http.build_request(method, url, headers=headers, content=body)
             response = self.http.send(request, stream=True)
             if response.status_code >= 400:
-                return Reply(response.status_code, dict(response.headers), response.iter_bytes(500).__next__())
+                chunks = response.iter_bytes()
+                self.errors.append((response, chunks))  # for the log, and never closed
+                return Reply(response.status_code, dict(response.headers), next(chunks, b""))
             data = bytearray()
             for chunk in response.iter_bytes():
                 data += chunk
@@ -40,7 +47,7 @@ class Broken(Clean):
             return Reply(response.status_code, dict(response.headers), bytes(data))
         except REFUSED as error:
             raise NotSent(repr(error)) from error
-        except (httpx.HTTPError, httpx.InvalidURL, StopIteration) as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise NetworkError(repr(error)) from error
 
 

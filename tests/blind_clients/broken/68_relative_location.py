@@ -15,6 +15,8 @@ FOUND_BY = "A redirect of the download with a relative Location fails, and the p
 class Broken(RunflowHttpx):
     def fetch(self, url: str) -> Reply:
         for _ in range(6):
+            if not url.startswith("http"):
+                raise ValueError(f"{url} has no scheme")
             self.check_url(url)
             reply = self.send("GET", url, self.media_headers(), None, self.media_limit)
             if reply.status not in REDIRECTS or "location" not in reply.headers:

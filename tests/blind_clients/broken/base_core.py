@@ -27,6 +27,10 @@ class BadAnswer(Exception):
     """A response that says nothing."""
 
 
+class RefusedAddress(BadAnswer):
+    """An address that the client does not open."""
+
+
 class JobError(Exception):
     """The client ends without a video."""
 
@@ -323,13 +327,13 @@ class Client:
         scheme, host, _ = origin(url)
         ours = origin(self.base)
         if scheme not in ("http", "https") or not host or (ours[0] == "https" and scheme == "http"):
-            raise JobError(f"refused to download from {url}")
+            raise RefusedAddress(f"refused to download from {url}")
         try:
             private = not ipaddress.ip_address(host).is_global
         except ValueError:
             private = host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
         if private and host != ours[1]:
-            raise JobError(f"refused to download from the private host {host}")
+            raise RefusedAddress(f"refused to download from the private host {host}")
 
     def media_headers(self) -> dict[str, str]:
         return {"Accept-Encoding": "identity"}
@@ -359,14 +363,11 @@ class Client:
                 if reply.status == 200 and self.whole(reply):
                     return reply.data
                 last = f"HTTP {reply.status} with {len(reply.data)} bytes"
-                if reply.status in GONE:
-                    urls = self.refresh(job, urls, deadline)
-                else:
-                    hint = self.retry_after(reply)
+                renew, hint = reply.status in GONE, self.retry_after(reply)
             except (NetworkError, BadAnswer) as error:
-                last = str(error)
-            except JobError as error:
-                raise type(error)(f"job {job}: {error}", job) from error
+                renew, last = isinstance(error, RefusedAddress), str(error)
+            if renew:
+                urls = self.refresh(job, urls, deadline)
             self.rest(job, self.pace(pause, hint), deadline)
             pause = min(pause * 2, 30.0)
         raise JobError(f"the video of job {job} cannot be downloaded: {last}", job)

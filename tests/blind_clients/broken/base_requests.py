@@ -42,7 +42,7 @@ class Requests(Client):
 
     def read(self, response: Any, until: float) -> bytes:
         data = self.sink(response)
-        for chunk in response.iter_content(65536):
+        while chunk := response.raw.read1(65536, decode_content=True):
             data += chunk
             if time.monotonic() > until:
                 raise NetworkError("the response takes too long")
