@@ -21,7 +21,7 @@ def compact(value: Any) -> Any:
 
 class Broken(VtrixRequests):
     def prepare(self, request: dict[str, Any]) -> dict[str, Any]:
-        return compact(super().prepare(request))
+        return {name: compact(value) for name, value in super().prepare(request).items() if value}
 
 
 broken, clean = client(Broken), client(VtrixRequests)

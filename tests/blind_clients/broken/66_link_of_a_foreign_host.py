@@ -22,7 +22,7 @@ class Clean(RuncomfyAiohttp):
     def trusted(self, url: str) -> bool:
         return origin(url) == origin(self.base)
 
-    def accepted(self, data: Any) -> str | None:
+    def accepted(self, data: Any) -> Any:
         link = data.get("status_url")
         if isinstance(link, str) and self.trusted(urljoin(self.base + "/", link)):
             self.link = urljoin(self.base + "/", link)

@@ -24,7 +24,7 @@ class Fragile(Receiver):
         def stop(*_: Any) -> None:
             raise RuntimeError("the handler failed")
 
-        server.handle_error = stop  # type: ignore[method-assign]
+        server.handle_error = stop  # type: ignore[method-assign, assignment]
         return server
 
     def serve(self) -> None:

@@ -100,7 +100,8 @@ def seconds_of(value: str | None, date: str | None = None) -> float | None:
 
 def is_mp4(data: bytes) -> bool:
     """Whether these are the boxes of a whole MP4 file."""
-    at, kinds = 0, set()
+    at = 0
+    kinds: set[bytes] = set()
     while at + 8 <= len(data):
         size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         if size == 1:
@@ -141,7 +142,7 @@ class Client:
     def submit_path(self) -> str:
         raise NotImplementedError
 
-    def accepted(self, data: Any) -> str | None:
+    def accepted(self, data: Any) -> Any:
         raise NotImplementedError
 
     def status_path(self, job: str) -> str:

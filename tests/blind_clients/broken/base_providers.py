@@ -38,7 +38,7 @@ class Runcomfy(Client):
     def submit_path(self) -> str:
         return f"/v1/models/{quote(self.model or self.default_model)}"
 
-    def accepted(self, data: Any) -> str | None:
+    def accepted(self, data: Any) -> Any:
         return data["request_id"]
 
     def status_path(self, job: str) -> str:
@@ -69,7 +69,7 @@ class Vtrix(Client):
     def submit_path(self) -> str:
         return "/model/v1/generation"
 
-    def accepted(self, data: Any) -> str | None:
+    def accepted(self, data: Any) -> Any:
         return data["id"]
 
     def status_path(self, job: str) -> str:
@@ -93,7 +93,7 @@ class Runflow(Client):
         request = request if "input" in request else {"input": request}
         return {**request, "callback_url": self.callback.url} if self.callback else request
 
-    def accepted(self, data: Any) -> str | None:
+    def accepted(self, data: Any) -> Any:
         return data["id"]
 
     def status_path(self, job: str) -> str:
@@ -127,7 +127,7 @@ class Hiapi(Client):
             return reply.status
         return code if reply.status == 200 and isinstance(code, int) and 400 <= code < 600 else reply.status
 
-    def accepted(self, data: Any) -> str | None:
+    def accepted(self, data: Any) -> Any:
         return data["data"]["taskId"]
 
     def status_path(self, job: str) -> str:

@@ -41,7 +41,7 @@ class Resuming(Httpx):
 
     def fits(self, response: Any) -> bool:
         """Whether a partial response starts where the kept bytes end."""
-        return response.headers.get("content-range", "").startswith(f"bytes {len(self.part)}-")
+        return str(response.headers.get("content-range", "")).startswith(f"bytes {len(self.part)}-")
 
     def start(self, response: Any) -> None:
         self.forget()
