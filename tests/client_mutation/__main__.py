@@ -54,7 +54,8 @@ def main() -> int:
 def entry(mutant: Mutant, found: dict[str, Any]) -> dict[str, Any]:
     """Return the stored result of a mutant."""
     kept = {name: found[name] for name in ("result", "rules", "why") if name in found}
-    return {"path": mutant.path, "line": mutant.line, "operator": mutant.operator, "change": change(mutant), **kept}
+    place: dict[str, Any] = {"path": mutant.path, "line": mutant.line, "operator": mutant.operator}
+    return {**place, "change": change(mutant), **kept}
 
 
 def hunt(mutants: list[Mutant], minutes: float, jobs: int) -> Iterator[tuple[Mutant, dict[str, Any]]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import random
 import subprocess
 import sys
@@ -25,8 +26,9 @@ from hobbyhorse.runners import callable as callables
 from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
 from hobbyhorse.runners.client_suite import SUITE_KINDS
 from hobbyhorse.traces.trace import Trace
+from tests.mutation.plan import ROOT
 
-from .plan import ROOT, CorrectClient
+from .plan import CorrectClient
 
 FOUND, SURVIVED, UNTESTABLE, EQUIVALENT = "found", "survived", "could not be tested", "equivalent"
 # Runs of a mutant: as many as the acceptance of the suite promises for a client.
@@ -37,7 +39,7 @@ DIGITS = 3  # milliseconds: the clock is virtual, so equal clients have equal ti
 
 
 class Found(Exception):
-    """The first finding; the arguments are the ids of the broken rules."""
+    """Ends a search at its first finding."""
 
 
 @dataclass(slots=True)
@@ -72,41 +74,57 @@ def digest(trace: Trace) -> str:
     return hashlib.sha256(repr((sent, ends, answered)).encode()).hexdigest()[:16]
 
 
-def suite(path: str, function: str, provider: str, runs: int) -> dict[str, Any]:
-    """Run the suite on a client in this process until its first finding, and return the result as JSON."""
+def suite(name: str, provider: str, runs: int, whole: bool) -> dict[str, Any]:
+    """Run the suite on a client in this process until its first finding, or to the end; return the result as JSON."""
     contract = next(one for one in load_all() if one.key == provider)
-    client = callables.find_client(f"{path}:{function}")
+    client = callables.find_client(name)
     # Ids that a client draws must be the same in each run of it, and in its mutant.
     uuid.uuid4 = lambda: uuid.UUID(int=random.getrandbits(128), version=4)
 
     def stop(progress: Progress) -> None:
-        if progress.broken:
-            raise Found(*progress.broken)
+        if progress.broken and not whole:
+            raise Found
 
     with FakeSession(contract, contract.models[0]) as session:
         recorder = Recorder(CallableRunner(session, client))
+        search = Search(contract, recorder, Plan(runs, 0, (), SUITE_KINDS), stop)
         try:
-            Search(contract, recorder, Plan(runs, 0, (), SUITE_KINDS), stop).run("mutant", contract.models[0].id)
-        except Found as found:
-            return {"result": FOUND, "rules": list(found.args)}
+            search.run("client", contract.models[0].id)
         except CannotRun as error:
             return {"result": UNTESTABLE, "why": str(error)[:300]}
-    whole = hashlib.sha256("".join(recorder.digests).encode()).hexdigest()[:16]
-    return {"result": SURVIVED, "digest": whole, "runs": len(recorder.digests)}
+        except Found:
+            pass
+    said = {one.rule.id: one.smallest[1].messages[0][:200] for one in search.tallies if one.smallest}
+    if said:
+        return {"result": FOUND, "rules": list(said), "said": said, "runs": search.runs}
+    digests = hashlib.sha256("".join(recorder.digests).encode()).hexdigest()[:16]
+    return {"result": SURVIVED, "digest": digests, "runs": search.runs}
 
 
-def judged(client: CorrectClient, source: str, runs: int = RUNS, seconds: float = SECONDS) -> dict[str, Any]:
-    """Run the suite on a source of a client in a child process. A child that does not end, or dies, was found out."""
+def judged(client: CorrectClient, source: str, runs: int = RUNS) -> dict[str, Any]:
+    """Run the suite on a source of a client in a child process."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, Path(client.path).name)
         path.write_text(source)
-        command = (sys.executable, "-m", "tests.client_mutation.hunt", str(path), client.function, client.provider)
-        try:
-            done = subprocess.run(
-                (*command, "--runs", str(runs)), cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False
-            )
-        except subprocess.TimeoutExpired:
-            return {"result": UNTESTABLE, "why": f"no end after {seconds:.0f} s"}
+        return in_child(f"{path}:{client.function}", client.provider, runs)
+
+
+def in_child(name: str, provider: str, runs: int = RUNS, whole: bool = False, **environment: str) -> dict[str, Any]:
+    """Run the suite on `FILE.py:FUNCTION` in a child process, until its first finding or with `whole` to the end."""
+    command = [sys.executable, "-m", "tests.client_mutation.hunt", name, provider, "--runs", str(runs)]
+    command += ["--whole"] if whole else []
+    try:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"result": UNTESTABLE, "why": f"no end after {SECONDS} s"}
     try:
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
@@ -117,12 +135,12 @@ def judged(client: CorrectClient, source: str, runs: int = RUNS, seconds: float 
 def main() -> None:
     """Run the suite on the client that the arguments name, and print the result as JSON."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("path")
-    parser.add_argument("function")
+    parser.add_argument("name")
     parser.add_argument("provider")
     parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--whole", action="store_true")
     asked = parser.parse_args()
-    print(json.dumps(suite(asked.path, asked.function, asked.provider, asked.runs)))
+    print(json.dumps(suite(asked.name, asked.provider, asked.runs, asked.whole)))
 
 
 if __name__ == "__main__":
