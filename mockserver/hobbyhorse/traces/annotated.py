@@ -284,14 +284,23 @@ class AnnotatedTrace:
         for step in self.steps:
             if step.role in SUBMISSIONS:
                 continue
+            run = self._run_by_time(step) if step.job is None else None
             # A file without a job may belong to any order.
             if step.role == "media" and step.job is None:
                 return ()
-            for numbers, ids in zip(steps, jobs, strict=True):
-                # A request without a job concerns every order; each one is then judged with it.
-                if step.job is None or step.job in ids:
+            for (runs, _), numbers, ids in zip(groups, steps, jobs, strict=True):
+                # A request without a job concerns every order, unless its time shows its run.
+                if step.job in ids if step.job is not None else run is None or run in runs:
                     numbers.add(step.number)
         return tuple(self._part(*part) for part in zip((runs for runs, _ in groups), steps, jobs, strict=True))
+
+    def _run_by_time(self, step: Step) -> Run | None:
+        """Return the run in which a request was sent; None if no run is known, or if runs overlap."""
+        number = self.run_of(step)
+        ends = [run.outcome.ended if run.outcome is not None else None for run in self.trace.runs]
+        later = (run.started for run in self.trace.runs[1:])
+        in_sequence = all(end is not None and end < start for end, start in zip(ends, later, strict=False))
+        return self.trace.runs[number] if number is not None and in_sequence else None
 
     def _groups(self) -> list[tuple[tuple[Run, ...], tuple[Step, ...]]]:
         """Return the runs and the submissions of each order."""
@@ -327,7 +336,7 @@ class AnnotatedTrace:
             return begun[-1] if begun else None
         body = as_json(step.exchange.body)
         # Overlapping runs of one client differ only in their requests.
-        same = [number for number in begun if _within(self.trace.runs[number].request, body)]
+        same = [number for number in begun if _contains(body, self.trace.runs[number].request)]
         return (same or begun)[-1]
 
     @property
@@ -476,6 +485,12 @@ def canonical(body: bytes) -> bytes:
         return orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
     except orjson.JSONDecodeError:
         return body
+
+
+def _contains(body: Any, requested: Any) -> bool:
+    """Whether a request is in a body, possibly inside an envelope that the client adds."""
+    inner = body.values() if isinstance(body, Mapping) else ()
+    return _within(requested, body) or any(_contains(value, requested) for value in inner)
 
 
 def _within(requested: Any, sent: Any) -> bool:
