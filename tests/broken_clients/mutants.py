@@ -13,6 +13,8 @@ from types import ModuleType
 
 from hobbyhorse.runners.callable import Client
 
+from .outcomes import OUTCOMES
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES, HERE = ROOT / "examples" / "python", Path(__file__).parent
 HIAPI, RUNCOMFY, RUNFLOW, VTRIX = "hiapi", "runcomfy", "runflow", "vtrix"
@@ -1247,4 +1249,7 @@ REQUESTS = (
     ),
 )
 
-MUTANTS = (*SUBMISSIONS, *RESTARTS, *SECRETS, *ENDINGS, *CALLBACKS, *POLLING, *RETRIES, *RESULTS, *REQUESTS)
+MUTANTS = (
+    *(*SUBMISSIONS, *RESTARTS, *SECRETS, *ENDINGS, *CALLBACKS, *POLLING, *RETRIES, *RESULTS, *REQUESTS),
+    *(Mutant(*one) for one in OUTCOMES),
+)

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from hobbyhorse.cli.usage import UsageError
-from hobbyhorse.conformance.client.cases import CROWD, KILLED, LONG, MOVED, ONCE, TWICE
+from hobbyhorse.conformance.client.cases import CROWD, KILLED, LONG, MOVED, ONCE, RECOVERY, TOGETHER, TWICE
 from hobbyhorse.conformance.client.search import CaseRunner
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners.against_fake import PARALLEL, CallableRunner, CommandRunner, FakeSession
@@ -101,7 +101,7 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
         raise UsageError(f"--parallel is {client.parallel}; allowed: 1 or more")
     if (client.python is None) == (not client.command):
         raise UsageError("name one client: a command after --, or --python FILE:FUNCTION")
-    kinds: tuple[str, ...] = (ONCE, TWICE, LONG, CROWD)
+    kinds: tuple[str, ...] = (ONCE, TWICE, LONG, TOGETHER, CROWD, RECOVERY)
     try:
         if client.python is not None:
             with _callable_runner(contract, model, client, client.python, runs) as play:

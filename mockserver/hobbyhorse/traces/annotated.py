@@ -347,7 +347,6 @@ class AnnotatedTrace:
         # A job that two orders share (a replayed key) belongs to both, so no step about it can be assigned.
         if len(frozenset().union(*jobs)) < sum(map(len, jobs)):
             return ()
-        # A request without a job concerns every order; each one is then judged with it.
         owners = {job: numbers for numbers, ids in zip(steps, jobs, strict=True) for job in ids}
         for step in self.steps:
             if step.role in SUBMISSIONS:
@@ -355,9 +354,23 @@ class AnnotatedTrace:
             # A file without a job may belong to any order.
             if step.role == "media" and step.job is None:
                 return ()
-            for numbers in steps if step.job is None else (owners.get(step.job, set()),):
-                numbers.add(step.number)
+            if step.job is not None:
+                owners.get(step.job, set()).add(step.number)
+                continue
+            # A request without a job concerns every order, unless its time shows its run.
+            run = self._run_by_time(step)
+            for (runs, _), numbers in zip(groups, steps, strict=True):
+                if run is None or run in runs:
+                    numbers.add(step.number)
         return tuple(self._part(*part) for part in zip((runs for runs, _ in groups), steps, jobs, strict=True))
+
+    def _run_by_time(self, step: Step) -> Run | None:
+        """Return the run in which a request was sent; None if no run is known, or if runs overlap."""
+        number = self.run_of(step)
+        ends = [run.outcome.ended if run.outcome is not None else None for run in self.trace.runs]
+        later = (run.started for run in self.trace.runs[1:])
+        in_sequence = all(end is not None and end < start for end, start in zip(ends, later, strict=False))
+        return self.trace.runs[number] if number is not None and in_sequence else None
 
     def _groups(self) -> list[tuple[tuple[Run, ...], tuple[Step, ...]]]:
         """Return the runs and the submissions of each order."""
@@ -400,7 +413,7 @@ class AnnotatedTrace:
             return begun[-1] if begun else None
         body = as_json(step.exchange.body)
         # Overlapping runs of one client differ only in their requests.
-        same = [number for number in begun if _within(self.trace.runs[number].request, body)]
+        same = [number for number in begun if _contains(body, self.trace.runs[number].request)]
         return (same or begun)[-1]
 
     @property
@@ -555,6 +568,12 @@ def canonical(body: bytes) -> bytes:
         return orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
     except orjson.JSONDecodeError:
         return body
+
+
+def _contains(body: Any, requested: Any) -> bool:
+    """Whether a request is in a body, possibly inside an envelope that the client adds."""
+    inner = body.values() if isinstance(body, Mapping) else ()
+    return _within(requested, body) or any(_contains(value, requested) for value in inner)
 
 
 def _within(requested: Any, sent: Any) -> bool:

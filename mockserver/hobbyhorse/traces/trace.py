@@ -66,7 +66,9 @@ class Outcome:
     `told` means that the client named the kind itself; otherwise it is inferred from an exit status or an exception.
     `id_exposed` means that the client's caller learned the job's id; None if unknown. `sha256` and `size` describe the
     video that the client returned, if any. `by_reference` means that it returned a URL instead. `kept` means that it
-    left a file behind without reporting success.
+    left a file behind without reporting success. `stuck` means that every thread of the client waited for an event that
+    could not happen. `reasons` are the provider's error codes and messages that the client's caller learned; None if
+    unknown.
     """
 
     kind: str
@@ -79,6 +81,8 @@ class Outcome:
     by_reference: bool = False
     kept: bool = False
     message: str = ""
+    stuck: bool = False
+    reasons: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in OUTCOMES:
@@ -234,7 +238,7 @@ def _value(kind: Any, name: str, value: Any, at: str) -> Any:
     if name in _PAIRS:
         return tuple((str(key), str(text)) for key, text in value)
     # JSON has no tuples, and a frozen value must not contain a list.
-    if name in ("unmet", "unrecorded"):
+    if name in ("unmet", "unrecorded", "reasons") and value is not None:
         return tuple(value)
     return value
 

@@ -7,10 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-ONCE, TWICE, CROWD, LONG, KILLED, MOVED = "once", "twice", "crowd", "long", "killed", "moved"
-# The client runs once; twice, with two orders; several times concurrently; with the longest prompt; is killed at a
-# request and restarted; is restarted with another base URL. Simpler kinds come first: `Case.size` compares positions.
-CASE_KINDS = (ONCE, TWICE, CROWD, LONG, KILLED, MOVED)
+ONCE, TWICE, TOGETHER, CROWD = "once", "twice", "together", "crowd"
+LONG, RECOVERY, KILLED, MOVED = "long", "recovery", "killed", "moved"
+# The client runs once; twice, with two orders; several times concurrently, with different orders; the same, with one
+# running job at a time; with the longest prompt; several times under the scenario's faults, and then once without any;
+# is killed at a request and restarted; is restarted with another base URL. Simpler kinds come first: `Case.size`
+# compares positions.
+CASE_KINDS = (ONCE, TWICE, TOGETHER, CROWD, LONG, RECOVERY, KILLED, MOVED)
+# The kinds in which runs overlap, so that a request without a body may belong to any of them.
+CONCURRENT_KINDS = (TOGETHER, CROWD)
 
 
 @dataclass(frozen=True, slots=True)

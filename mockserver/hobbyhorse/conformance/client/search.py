@@ -39,13 +39,14 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, settings, target
 from hypothesis import seed as seeded
 from hypothesis.errors import Unsatisfiable
 
-from hobbyhorse.conformance.client.cases import HAPPY, KILLED, MOVED, ONCE, Case
+from hobbyhorse.conformance.client.cases import HAPPY, KILLED, MOVED, ONCE, RECOVERY, Case
 from hobbyhorse.conformance.client.planning import (
     STUCK,
     believable,
     killings,
     last_polls,
     pairs,
+    recoveries,
     repeated_roles,
     simplified,
     singles,
@@ -155,7 +156,7 @@ class Search:
         roles = used_roles(observed)
         stuck_only = set(roles) - {*used_roles(observed[:1]), CALLBACK}
         ones = singles(self.contract, roles, stuck_only, repeated_roles(observed[0]))
-        self._run_all("ways to run", self._ways(observed[0]))
+        self._run_all("ways to run", self._ways(observed[0], ones))
         self._run_all("last polls", last_polls(self.contract, observed[-1]))
         self._run_all("single faults", ones)
         self._run_pairs(roles)
@@ -195,9 +196,10 @@ class Search:
             )
         return trace
 
-    def _ways(self, happy: AnnotatedTrace) -> list[Case]:
+    def _ways(self, happy: AnnotatedTrace, ones: Sequence[Case]) -> list[Case]:
         """Return the cases that vary how the client is run."""
-        found = [Case({}, kind) for kind in self.plan.kinds if kind not in (ONCE, KILLED, MOVED)]
+        found = [Case({}, kind) for kind in self.plan.kinds if kind not in (ONCE, RECOVERY, KILLED, MOVED)]
+        found += recoveries(ones) if RECOVERY in self.plan.kinds else ()
         points = killings(happy)
         if KILLED in self.plan.kinds:
             found += points

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from urllib.parse import parse_qsl, unquote, urljoin
 
+from hobbyhorse.conformance.client.cases import CONCURRENT_KINDS
 from hobbyhorse.conformance.client.grouping import (
     between,
     called_back,
@@ -143,7 +144,7 @@ def stop_after_giving_up(trace: AnnotatedTrace) -> Evidence:
     if last is None or any(one is not None and one.kind == "unfinished" for one in outcomes):
         return
     # Concurrent runs share one trace: a run without an outcome may have sent the late requests.
-    if trace.trace.drill == "crowd" and None in outcomes:
+    if trace.trace.drill in CONCURRENT_KINDS and None in outcomes:
         return
     ended = max(one.ended for one in outcomes if one is not None)
     # Without observation after the end, silence is not evidence.

@@ -9,6 +9,7 @@ from datetime import timezone
 from email.utils import parsedate_to_datetime
 from itertools import pairwise
 
+from hobbyhorse.conformance.client.cases import CONCURRENT_KINDS
 from hobbyhorse.conformance.client.grouping import (
     RequestGroup,
     called_back,
@@ -23,6 +24,7 @@ from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, B
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import READS, SUBMISSIONS, TRANSIENT, AnnotatedTrace, Step
 from hobbyhorse.traces.exchange import ANSWER_HEADERS, DURATION
+from hobbyhorse.traces.orders import order_of
 
 # Refusals that a repetition cannot change. 404 is absent: a new job may not be visible yet.
 FATAL = frozenset({400, 401, 403, 410, 422})
@@ -145,7 +147,7 @@ def _waited(again: Step, gap: float, wait: RequestedWait, how: str) -> str:
 
 def _orders(trace: AnnotatedTrace) -> Iterable[RequestGroup]:
     """Yield the attempts to submit one order, if the orders can be separated."""
-    if trace.trace.drill == "crowd":
+    if trace.trace.drill in CONCURRENT_KINDS:
         return
     for order in trace.orders:
         for run in sorted({trace.run_of(step) or 0 for step in order}):
@@ -379,6 +381,31 @@ def retry_bounded(trace: AnnotatedTrace) -> Evidence:
             yield OBSERVED
         yield from _endless(trace, failing, since)
         yield from _carried(trace, waits, since)
+
+
+@rule(
+    "RTY-07",
+    "repeat-the-order",
+    level=MUST,
+    severity="S2",
+    channel=WIRE,
+    says="An order that is sent again after a transient failure is the same order: complete, and with the same prompt.",
+    because="The body was a stream that the first attempt had read to its end, so that the second order was empty: "
+    "Automattic/vip-cli#2897, remotion-dev/remotion#9087.",
+)
+def repeat_the_order(trace: AnnotatedTrace) -> Evidence:
+    # Submissions are known to repeat each other only within one run.
+    for group in _orders(trace) if trace.runs else ():
+        for step, again in pairwise(group):
+            order = order_of(trace, step)
+            # Another refusal may have criticised the order, and a client may correct it.
+            if order is None or not (step.refused or step.ambiguous) or not step.transient:
+                continue
+            yield OBSERVED
+            other = order_of(trace, again)
+            if other is None or other.prompt != order.prompt:
+                body = "an empty body" if not again.exchange.body else "another body"
+                yield Breach(f"request {again.number} repeats the order of request {step.number}, but with {body}")
 
 
 def _failing(group: RequestGroup) -> RequestGroup:
