@@ -15,7 +15,6 @@ A rule that accused on the weaker reading, or excused on the stronger one, would
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -26,6 +25,7 @@ import orjson
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.reading import Reading, as_json, message_of, read_answer, read_callback
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.traces.submissions import carried
 from hobbyhorse.traces.trace import Delivery, Exchange, Outcome, Run, Trace
 
 SUBMISSIONS = frozenset({"submit", "run"})
@@ -241,23 +241,31 @@ class AnnotatedTrace:
     def orders(self) -> tuple[tuple[Step, ...], ...]:
         """The submissions, grouped by the job that they are meant to make.
 
-        The submissions of one run, and of the runs that resume it, form one order. Recorded traffic has no runs: there,
+        The submissions of one run, and of the runs that resume it, form one order. If several runs may have sent a
+        submission, it forms an order with those that have its key and body. Recorded traffic has no runs: there,
         submissions with the same URL and body form one order, until the client learns that their job has succeeded.
         """
         groups: dict[object, list[Step]] = {}
         last: dict[object, list[Step]] = {}
         for step in self.submits:
-            run = self.run_of(step)
-            if run is None:
+            if self.run_of(step) is None:
                 same = (step.exchange.url, canonical(step.exchange.body))
                 # After a success, the same body is a new order: the user wants the same video again.
                 if same not in last or self._succeeded(last[same], step):
                     last[same] = groups[same, step.number] = []
                 last[same].append(step)
             else:
-                begun = max(n for n, other in enumerate(self.trace.runs) if not other.resumed and n <= run)
-                groups.setdefault(begun, []).append(step)
+                groups.setdefault(self._order_key(step), []).append(step)
         return tuple(tuple(group) for group in groups.values())
+
+    def _order_key(self, step: Step) -> object:
+        """Return a key that the submissions of one order share; each unclear submission has a key of its own."""
+        run, key = self.owner_of(step), self.key(step)
+        if run is not None:
+            begun = [number for number, other in enumerate(self.trace.runs[: run + 1]) if not other.resumed]
+            return max(begun, default=0)
+        # A repeated key shows that an unclear submission is an attempt. Without one, it may be another run's order.
+        return (key, canonical(step.exchange.body)) if key else (None, step.number)
 
     def _succeeded(self, order: list[Step], before: Step) -> bool:
         """Whether a response before a step reported that a job of an order has succeeded."""
@@ -276,6 +284,8 @@ class AnnotatedTrace:
         groups = self._groups()
         if len(groups) < 2:
             return (self,)
+        if self.trace.runs and any(self.owner_of(step) is None for step in self.submits):
+            return ()
         steps = [{step.number for step in group} for _, group in groups]
         jobs = [{job for step in group for job in (step.job_told, step.exchange.made) if job} for _, group in groups]
         # A job that two orders share (a replayed key) belongs to both, so no step about it can be assigned.
@@ -320,15 +330,46 @@ class AnnotatedTrace:
     def run_of(self, step: Step) -> int | None:
         """Return the number of the run that a step belongs to, from 0; None if no run is known.
 
-        If runs overlap in time, a submission belongs to the run whose request its body is, or contains.
+        If runs overlap in time, a submission belongs to the run whose request it carries.
         """
-        begun = [number for number, run in enumerate(self.trace.runs) if run.started <= step.arrived]
-        if len(begun) < 2 or not step.exchange.body:
+        begun = self._begun(step)
+        owner = self.owner_of(step) if len(begun) > 1 and step.exchange.body else None
+        return begun[-1] if begun and owner is None else owner
+
+    def owner_of(self, step: Step) -> int | None:
+        """Return the number of the run that certainly sent a submission, from 0; None if that is unclear.
+
+        It is unclear if several runs were active, and the submission carries the request of none of them.
+        """
+        if step.number not in self._owners:
+            self._owners[step.number] = self._find_owner(step)
+        return self._owners[step.number]
+
+    @cached_property
+    def _owners(self) -> dict[int, int | None]:
+        """The owners that were found so far, by the number of the step."""
+        return {}
+
+    def _find_owner(self, step: Step) -> int | None:
+        begun = self._begun(step)
+        if len(begun) < 2:
             return begun[-1] if begun else None
-        body = as_json(step.exchange.body)
         # Overlapping runs of one client differ only in their requests.
-        same = [number for number in begun if _within(self.trace.runs[number].request, body)]
-        return (same or begun)[-1]
+        requests = [self.trace.runs[number].request for number in begun]
+        same = carried(self.contract, step.exchange, self.bases, requests)
+        if same:
+            return begun[same[-1]]
+        outcomes = [(number, self.trace.runs[number].outcome) for number in begun]
+        active = [number for number, one in outcomes if one is None or one.ended >= step.arrived]
+        return (active or begun)[-1] if len(active) < 2 else None
+
+    def _begun(self, step: Step) -> list[int]:
+        return [number for number, run in enumerate(self.trace.runs) if run.started <= step.arrived]
+
+    @cached_property
+    def bases(self) -> tuple[str, ...]:
+        """The base URLs that requests may have."""
+        return (self.trace.base, *(run.base for run in self.trace.runs))
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -476,12 +517,3 @@ def canonical(body: bytes) -> bytes:
         return orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
     except orjson.JSONDecodeError:
         return body
-
-
-def _within(requested: Any, sent: Any) -> bool:
-    """Whether a body contains a request. It may have more members, such as the client's callback URL."""
-    if isinstance(requested, Mapping):
-        return isinstance(sent, Mapping) and all(
-            name in sent and _within(requested[name], sent[name]) for name in requested
-        )
-    return bool(requested == sent)

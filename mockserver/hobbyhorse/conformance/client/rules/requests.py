@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, rule
-from hobbyhorse.contract.folder import path_names
-from hobbyhorse.contract.forms.expressions import MISSING, ExpressionError, Message, replaced, resolve
+from hobbyhorse.contract.forms.expressions import MISSING, Message, replaced, resolve
 from hobbyhorse.contract.forms.nearest import nearest
-from hobbyhorse.contract.request import Refusal, find_model, read_body, read_order, read_parameters
+from hobbyhorse.contract.request import Refusal, documented_form, find_model, read_body, read_order, read_parameters
 from hobbyhorse.contract.values import Contract, Model, Operation
 from hobbyhorse.scenarios.fault import VARIATION
 from hobbyhorse.scenarios.registry import all_faults
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
+from hobbyhorse.traces.submissions import path_values
 
 # Bytes of a request's body that every recorder keeps; a body of this length or more may be truncated.
 KEPT_BYTES = 64 * 1024
@@ -231,17 +231,11 @@ def value_of(sent: DocumentedSubmission, parameters: Any, name: str) -> Any:
 
 def _message(trace: AnnotatedTrace, step: Step, operation: Operation) -> Message | Refusal | None:
     """Return a request's parameters without its body; None if its URL is not the operation's."""
-    parts = urlsplit(step.exchange.url)
-    path = unquote(parts.path)
-    bases = {urlsplit(base).path.rstrip("/") for base in (trace.trace.base, *(run.base for run in trace.runs))}
-    # The longest base first: a shorter one may be its prefix, and would leave too much of the path.
-    for base in sorted(bases, key=len, reverse=True):
-        matched = operation.pattern.fullmatch(path.removeprefix(base)) if path.startswith(base) else None
-        if matched is not None:
-            values = dict(zip(path_names(operation.path), matched.groups(), strict=True))
-            query = dict(parse_qsl(parts.query, keep_blank_values=True))
-            return read_parameters(trace.contract, operation, values, query, step.exchange.header)
-    return None
+    values = path_values(operation, step.exchange.url, trace.bases)
+    if values is None:
+        return None
+    query = dict(parse_qsl(urlsplit(step.exchange.url).query, keep_blank_values=True))
+    return read_parameters(trace.contract, operation, values, query, step.exchange.header)
 
 
 def _whole(step: Step) -> bool:
@@ -258,15 +252,10 @@ def _whole(step: Step) -> bool:
 
 def _documented(contract: Contract, operation: Operation, message: Message) -> DocumentedSubmission | None:
     """Rewrite a submission's alternative forms into the documented form; None if that fails."""
-    for form in operation.forms:
-        if form.when.get(message) is not MISSING:
-            try:
-                body = message.body
-                for to, source in form.set:
-                    body = replaced(body, to, source.get(message))
-            except ExpressionError:
-                return None
-            message = replace(message, body=body)
+    documented = documented_form(operation, message)
+    if isinstance(documented, Refusal):
+        return None
+    message, _ = documented
     model = find_model(contract, operation, message)
     if isinstance(model, Refusal):
         return None
