@@ -92,6 +92,7 @@ def test_a_callable_runs_in_virtual_time_and_its_video_is_identified(
     assert [exchange.role for exchange in trace.exchanges][:2] == ["submit", "status"]
     assert trace.exchanges[-1].role == "media"
     assert trace.exchanges[-1].url.startswith(trace.origins["media"])
+    assert trace.virtual
 
 
 def test_one_submission_that_became_two_jobs_breaks_a_rule(session: FakeSession) -> None:

@@ -206,7 +206,7 @@ class CallableRunner:
         trace = self.session.trace(world, case, runs, watched)
         jobs = [job.id for job in trace.jobs or ()]
         named = [_with_ids(run, error, jobs) for run, error in zip(runs, errors, strict=True)]
-        return replace(trace, runs=tuple(named))
+        return replace(trace, runs=tuple(named), virtual=True)
 
     def _call(self, world: MockWorld, base: str, request: Mapping[str, Any]) -> Any:
         model = self.session.model.id

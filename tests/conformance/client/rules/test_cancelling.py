@@ -33,6 +33,27 @@ def test_an_abandoned_job_is_cancelled(contract: Contract, how: str) -> None:
 
 
 @able
+@pytest.mark.parametrize("seconds", [10, 60])
+def test_a_short_deadline_does_not_excuse_from_cancelling(contract: Contract, seconds: float) -> None:
+    for how in ({"told": True}, {"told": False}):
+        told = waiting(contract, seconds).end("timeout", **how)
+        assert messages(rules.cancel_on_abort, told.story()) != [], how
+        told = waiting(contract, seconds).call("cancel", running(contract)).end("timeout", **how)
+        assert messages(rules.cancel_on_abort, told.story()) == [], how
+    # A client whose error does not name the deadline has shown it by its polls.
+    told = waiting(contract, seconds).status(running(contract)).status(running(contract)).end("failed", told=False)
+    assert messages(rules.cancel_on_abort, told.story()) != []
+
+
+@able
+def test_the_timeout_of_one_request_is_not_the_deadline(contract: Contract) -> None:
+    told = waiting(contract, 10).nothing("status").end("timeout", told=False)
+    assert messages(rules.cancel_on_abort, told.story()) is None
+    told = Teller(contract).submit().wait(3).status(running(contract)).end("failed", told=False)
+    assert messages(rules.cancel_on_abort, told.story()) is None
+
+
+@able
 def test_a_failed_poll_at_the_deadline_does_not_excuse_from_cancelling(contract: Contract) -> None:
     told = waiting(contract, patience(contract)).nothing("status").status(None, status=503).end("timeout")
     assert messages(rules.cancel_on_abort, told.story()) != []

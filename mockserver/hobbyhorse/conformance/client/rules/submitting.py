@@ -5,16 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, WIRE, Breach, Evidence, rule
+from hobbyhorse.conformance.client.grouping import misleading_date
+from hobbyhorse.conformance.client.rules.retrying import requested_wait
+from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, rule
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import AnnotatedTrace, Step, canonical
+from hobbyhorse.traces.annotated import GAVE_UP, AnnotatedTrace, Step, canonical
 
 # The contracts' situations that refuse a key because an earlier submission used it.
 REUSED = frozenset({"key_mismatch", "key_used", "key_in_flight"})
+# The statuses of a refusal that a later attempt may not meet.
+TOO_MANY, UNAVAILABLE = 429, 503
+REFUSED_FOR_NOW = frozenset({TOO_MANY, UNAVAILABLE})
 # Retries of a refused submission: enough for an exponential backoff of a few minutes, too few for a fixed fast loop.
 MOST_RETRIES = 8
+# Seconds between retries, on average, from which their number does not matter: they end at the client's own deadline,
+# which RTY-06 judges.
+SLOW_RETRIES = 10.0
 # Seconds before the first retry of a refused submission: 0.1, less the rounding of recorded times (1 ms).
 LEAST_RESEND_GAP = 0.1 - 0.001
+# Statuses of a proxy that lost the response to a submission. 500 is absent: it does not invite another attempt.
+LOST = frozenset({408, 502, 504})
+# Seconds: a longer requested wait, or a later end of the run, may mean that the client's own deadline ended it.
+PROMPTLY = 60.0
 
 
 def _keyed(contract: Contract) -> bool:
@@ -120,14 +132,16 @@ def reject_mode(trace: AnnotatedTrace) -> Evidence:
 )
 def safe_resend_allowed(trace: AnnotatedTrace) -> Evidence:
     for order in trace.orders:
-        refused = [step for step in order if step.refused and (step.status == 429 or step.status == 503)]
+        refused = [step for step in order if step.refused and step.status in REFUSED_FOR_NOW]
         if refused:
             yield OBSERVED
-        if len(refused) > MOST_RETRIES:
-            yield Breach(f"the submission was refused {len(refused)} times; allowed: {MOST_RETRIES} retries")
+        # The wait that a Retry-After requests, and the number of such waits, are subjects of RTY-01 and RTY-06.
+        own = [step for step in refused if step.exchange.answer_header("retry-after") is None]
+        if len(own) > MOST_RETRIES and own[-1].arrived - own[0].arrived < SLOW_RETRIES * (len(own) - 1):
+            yield Breach(f"the submission was refused {len(own)} times; allowed: {MOST_RETRIES} retries")
         for step, again in pairwise(order):
             gap = again.arrived - step.done
-            if step in refused and gap < LEAST_RESEND_GAP:
+            if step in own and gap < LEAST_RESEND_GAP:
                 retried = f"request {again.number} retries the submission only {gap:.3f} s after a refusal"
                 yield Breach(f"{retried} ({step.status}, request {step.number}); minimum: 0.1 s")
 
@@ -187,3 +201,52 @@ def _had_failed(trace: AnnotatedTrace, step: Step, again: Step) -> bool:
 
 def _callback_reported(trace: AnnotatedTrace, before: float, kind: str) -> bool:
     return any(kind in kinds and delivery.sent <= before for delivery, kinds in trace.callbacks)
+
+
+@rule(
+    "SUB-07",
+    "one-refusal-survives",
+    level=SHOULD,
+    severity="S2",
+    channel=OUTCOME,
+    says="Retry a submission at least once if the response invites it (429 with Retry-After, 503), or if the response "
+    "was lost and the provider replays idempotency keys.",
+    because="A client that reports the first 429 or 408 loses orders that the next attempt would have placed: "
+    "shrimbly/node-banana#116.",
+)
+def one_refusal_survives(trace: AnnotatedTrace) -> Evidence:
+    # In a crowd, CON-01 judges. A client that was killed could not retry.
+    if trace.trace.drill == "crowd":
+        return
+    for order in trace.orders:
+        first, later = order[0], order[1:]
+        if not _invites(trace, first):
+            continue
+        if later:
+            yield OBSERVED
+        elif _gave_up_order(trace, first):
+            yield OBSERVED
+            how = f"refused ({first.status})" if first.refused else "not answered completely"
+            why = "" if first.refused else ", and the provider replays idempotency keys"
+            yield Breach(f"request {first.number} was {how}{why}, but the client gave up without a retry")
+
+
+def _invites(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether a response to a submission invites another attempt, which can create no second job."""
+    if step.delivered and step.status in REFUSED_FOR_NOW:
+        wait = requested_wait(step)
+        # A 429 without a Retry-After may mean a quota that is used up for the month.
+        invited = wait.seconds <= PROMPTLY if wait is not None else step.status == UNAVAILABLE
+        return invited and not misleading_date(trace, step)
+    lost = not step.delivered or step.status in LOST
+    return lost and not step.accepted and trace.contract.idempotency.mode == "replay"
+
+
+def _gave_up_order(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether the run of a submission reported soon after it that there is no video."""
+    number = trace.owner_of(step)
+    outcome = trace.runs[number].outcome if number is not None else None
+    # After another request, another response may be the reason: the client may have looked for its job.
+    if outcome is None or outcome.kind not in GAVE_UP or trace.after(step, trace.steps):
+        return False
+    return outcome.ended - step.done <= PROMPTLY
