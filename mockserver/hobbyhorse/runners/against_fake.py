@@ -25,6 +25,7 @@ from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners import callable as callables
 from hobbyhorse.runners.callable import CallbackTarget, Client
 from hobbyhorse.runners.command import ClientTask, Finished, Running, start, with_ids
+from hobbyhorse.runners.example_keys import example_key
 from hobbyhorse.runners.virtual_time import VirtualTime
 from hobbyhorse.testing.local import MockServer, MockWorld
 from hobbyhorse.traces.trace import Outcome, Run, Trace
@@ -102,7 +103,7 @@ class FakeSession:
         """Return a new world for a test case, with the case's scenario armed."""
         with self._lock:
             self._number += 1
-            key = f"hh-test-key-{self._number:06}"
+            key = example_key(self.contract, self._number)
             self._open = {**dict.fromkeys(self._open, False), key: not self._open}
         world = self.server.world(key, seed=self.seed)
         world.keep(MOST_RUN_EXCHANGES)

@@ -19,6 +19,8 @@ from hobbyhorse.traces.submissions import path_values
 
 # Bytes of a request's body that every recorder keeps; a body of this length or more may be truncated.
 KEPT_BYTES = 64 * 1024
+# The statuses of a refusal for which a server has read the body.
+REFUSED_BODY = frozenset({400, 411, 415, 422})
 # The faults after which a response still means the same.
 HARMLESS = frozenset(fault.name for fault in all_faults() if fault.kind == VARIATION and fault.needs is None)
 
@@ -187,7 +189,7 @@ def refused(trace: AnnotatedTrace, step: Step) -> Refusal | None:
     message = _message(trace, step, operation)
     if message is None or isinstance(message, Refusal):
         return message
-    if operation.role not in SUBMISSIONS or not _whole(step):
+    if operation.role not in SUBMISSIONS or not _whole(trace, step):
         return None
     # Some recorders omit the type of a body: that is not the client's mistake.
     kind = step.exchange.header("content-type") if _recorded(trace, "content-type") else "application/json"
@@ -202,7 +204,7 @@ def sent_by(trace: AnnotatedTrace, step: Step) -> DocumentedSubmission | None:
     """Return a submission in its documented form, or None if it cannot be read."""
     operation = trace.contract.operations[step.role or ""]
     message = _message(trace, step, operation)
-    if message is None or isinstance(message, Refusal) or not _whole(step):
+    if message is None or isinstance(message, Refusal) or not _whole(trace, step):
         return None
     body = read_body("application/json", step.exchange.body)
     if isinstance(body, Refusal):
@@ -238,16 +240,17 @@ def _message(trace: AnnotatedTrace, step: Step, operation: Operation) -> Message
     return read_parameters(trace.contract, operation, values, query, step.exchange.header)
 
 
-def _whole(step: Step) -> bool:
+def _whole(trace: AnnotatedTrace, step: Step) -> bool:
     """Whether the trace has the complete body. The server may have responded early, or kept only a part."""
     body, exchange = step.exchange.body, step.exchange
     # A declared length decides; a chunked body is complete if the response was.
     length = exchange.header("content-length")
     if length is not None and length.isdecimal():
         return int(length) <= len(body)
-    if exchange.header("transfer-encoding") is not None and not step.delivered:
-        return False
-    return bool(body) and len(body) < KEPT_BYTES
+    if body:
+        return len(body) < KEPT_BYTES and (step.delivered or exchange.header("transfer-encoding") is None)
+    # An empty body is known to be empty if the server read it, and refused it. Some recorders omit all bodies.
+    return bool(trace.runs) and step.delivered and step.status in REFUSED_BODY
 
 
 def _documented(contract: Contract, operation: Operation, message: Message) -> DocumentedSubmission | None:
