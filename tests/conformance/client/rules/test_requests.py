@@ -191,7 +191,7 @@ def test_a_missing_key_or_type_is_found(contract: Contract) -> None:
 
 
 def test_the_key_is_not_required_on_other_hosts(contract: Contract) -> None:
-    told = Teller(contract).status(None, url="http://127.0.0.1:8002/status", headers=())
+    told = Teller(contract).status(None, url=f"{FOREIGN}/status", headers=())
     assert messages(rules.required_headers, told.story()) is None
 
 
