@@ -13,6 +13,8 @@ from types import ModuleType
 
 from hobbyhorse.runners.callable import Client
 
+from .lost_orders import LOST_ORDERS
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES, HERE = ROOT / "examples" / "python", Path(__file__).parent
 HIAPI, RUNCOMFY, RUNFLOW, VTRIX = "hiapi", "runcomfy", "runflow", "vtrix"
@@ -840,13 +842,14 @@ POLLING = (
     Mutant(
         "POL-09",
         VTRIX,
-        "an error with status 200 is treated as a stage",
+        "every error with status 200 extends the deadline",
         (
             (
                 USELESS,
-                USELESS + '            kind = "none" if answer.status == 200 and b"error" in answer.body else kind\n',
+                '            if answer.status == 200 and b"error" in answer.body:\n'
+                "                deadline = time.monotonic() * SPEED + LONGEST_WAIT\n"
+                "                continue\n" + USELESS,
             ),
-            ("            if borne[kind] > BORNE[kind]:\n", "            if borne[kind] > BORNE.get(kind, 10_000):\n"),
         ),
     ),
     Mutant(
@@ -858,8 +861,15 @@ POLLING = (
     Mutant(
         "POL-10",
         VTRIX,
-        "a body without a stage is polled until the deadline",
-        ((FEW, FEW.replace('"useless": 4', '"useless": 10_000')),),
+        "every body without a stage extends the deadline",
+        (
+            (
+                USELESS,
+                USELESS + '            if kind == "useless":\n'
+                "                deadline = time.monotonic() * SPEED + LONGEST_WAIT\n"
+                "                continue\n",
+            ),
+        ),
     ),
 )
 
@@ -1247,4 +1257,15 @@ REQUESTS = (
     ),
 )
 
-MUTANTS = (*SUBMISSIONS, *RESTARTS, *SECRETS, *ENDINGS, *CALLBACKS, *POLLING, *RETRIES, *RESULTS, *REQUESTS)
+MUTANTS = (
+    *SUBMISSIONS,
+    *RESTARTS,
+    *SECRETS,
+    *ENDINGS,
+    *CALLBACKS,
+    *POLLING,
+    *RETRIES,
+    *RESULTS,
+    *REQUESTS,
+    *(Mutant(*change) for change in LOST_ORDERS),
+)

@@ -105,6 +105,16 @@ def test_unknown_submissions_of_overlapping_runs_are_not_one_order(contract: Con
     assert messages(submitting.no_resubmit_on_own_timeout, alone)
 
 
+@contracts_that(lambda contract: contract.idempotency.mode == "replay")
+def test_an_attempt_with_a_spoilt_body_belongs_to_the_order_of_its_key(contract: Contract) -> None:
+    told = crowd(contract)
+    for number in (1, 0):
+        told.submit(None, status=429, job=None, body=orjson.dumps(requests(contract)[number]), key=f"key-{number}")
+    for number in (0, 1):
+        told.submit(None, status=400, job=None, body=b"", key=f"key-{number}")
+    assert owners(told.story()) == [1, 0, 0, 1]
+
+
 def test_an_unknown_submission_belongs_to_the_only_active_run(contract: Contract) -> None:
     told = Teller(contract, requests(contract)[0]).submit().end("success").wait(1).again(requests(contract)[1])
     assert owners(told.submit(body=b'{"a": 1}', job="b").story()) == [0, 1]

@@ -361,7 +361,13 @@ class AnnotatedTrace:
             return begun[same[-1]]
         outcomes = [(number, self.trace.runs[number].outcome) for number in begun]
         active = [number for number, one in outcomes if one is None or one.ended >= step.arrived]
-        return (active or begun)[-1] if len(active) < 2 else None
+        if len(active) < 2:
+            return (active or begun)[-1]
+        # An attempt with a spoilt body may still have the key of its order.
+        key = self.key(step)
+        attempts = (one for one in self.submits if one.number < step.number and key and self.key(one) == key)
+        first = next(attempts, None)
+        return self.owner_of(first) if first is not None else None
 
     def _begun(self, step: Step) -> list[int]:
         return [number for number, run in enumerate(self.trace.runs) if run.started <= step.arrived]

@@ -56,6 +56,11 @@ def test_an_order_without_an_end_or_a_known_run_is_not_given_up(contract: Contra
     assert messages(rules.concurrency_limit, told.story()) == []
 
 
+def test_a_submission_of_no_known_run_may_be_the_retry(contract: Contract) -> None:
+    told = refused(crowd(contract)).wait(2).submit(None, status=400, job=None, body=b"", key=None).end("failed")
+    assert messages(rules.concurrency_limit, told.story()) == []
+
+
 def test_a_retry_with_another_body_belongs_to_its_order(contract: Contract) -> None:
     told = crowd(contract)
     for number in range(2):

@@ -83,7 +83,7 @@ def test_slow_retries_and_those_that_the_provider_requests_are_not_counted(contr
 AGAIN = (("retry-after", "5"),)
 
 
-@pytest.mark.parametrize("how", [{"status": 503}, {"status": 429, "answer_headers": AGAIN}])
+@pytest.mark.parametrize("how", [{"status": 503, "answer": b"{}"}, {"status": 429, "answer_headers": AGAIN}])
 @pytest.mark.parametrize("kind", ["failed", "error", "timeout"])
 def test_an_order_that_one_refusal_loses_is_found(contract: Contract, how: dict[str, Any], kind: str) -> None:
     (found,) = (
@@ -112,6 +112,7 @@ def test_a_lost_response_loses_an_order_only_if_keys_are_replayed(contract: Cont
     [
         {"status": 429},
         {"status": 429, "answer_headers": (("retry-after", "90"),)},
+        {"status": 503, "answer": b"<html>"},
         {"status": 500},
         {"status": 400},
         {"status": 402},
@@ -124,7 +125,7 @@ def test_a_refusal_that_invites_no_retry_may_be_reported(contract: Contract, how
 
 def test_an_order_that_is_not_given_up_soon_is_not_lost(contract: Contract) -> None:
     def refused() -> Teller:
-        return Teller(contract).submit(None, job=None, status=503)
+        return Teller(contract).submit(None, job=None, status=503, answer=b"{}")
 
     assert messages(rules.one_refusal_survives, refused().wait(100).end("timeout").story()) is None
     assert messages(rules.one_refusal_survives, refused().end("unfinished").story()) is None
@@ -156,6 +157,13 @@ def test_a_key_shared_between_orders_is_found(contract: Contract) -> None:
     assert messages(rules.stable_key, told.submit(key="key-2").story()) == []
     told = Teller(contract, {"a": 1}).submit().end("success").wait(1).again({"a": 2})
     assert messages(rules.stable_key, told.submit().story()) != []
+
+
+@keyed
+def test_a_key_with_another_body_is_found(contract: Contract) -> None:
+    told = Teller(contract, {"a": 1}).submit(None, status=503, job=None).wait(1).submit(body=b'{"a": 2}')
+    (found,) = messages(rules.stable_key, told.story()) or []
+    assert "with another body" in found
 
 
 @keyed

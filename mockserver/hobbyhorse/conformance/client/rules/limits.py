@@ -69,6 +69,9 @@ def _given_up(trace: AnnotatedTrace, order: tuple[Step, ...]) -> Iterator[Breach
     outcome = trace.runs[number].outcome if number is not None else None
     if outcome is None or outcome.kind not in GAVE_UP or len(order) >= LEAST_ORDER_TRIES:
         return
+    # A later submission that belongs to no run may be the retry.
+    if any(trace.owner_of(step) is None for step in trace.after(first, trace.submits)):
+        return
     wait = requested_wait(first)
     if not misleading_date(trace, first) and (wait is None or wait.seconds <= LONGEST_ORDER_WAIT):
         yield Breach(

@@ -82,8 +82,11 @@ def stable_key(trace: AnnotatedTrace) -> Evidence:
         yield from _keys_within(trace, order)
         for step in order:
             key, body = trace.key(step), canonical(step.exchange.body)
-            if key is not None and owners.setdefault(key, (number, body)) != (number, body):
+            owner, first = owners.setdefault(key, (number, body)) if key is not None else (number, body)
+            if owner != number:
                 yield Breach(f"request {step.number} reuses the idempotency key {key!r} of another order")
+            elif first != body:
+                yield Breach(f"request {step.number} sends the idempotency key {key!r} with another body than before")
 
 
 def _keys_within(trace: AnnotatedTrace, order: tuple[Step, ...]) -> Iterator[Breach]:
@@ -235,8 +238,10 @@ def _invites(trace: AnnotatedTrace, step: Step) -> bool:
     """Whether a response to a submission invites another attempt, which can create no second job."""
     if step.delivered and step.status in REFUSED_FOR_NOW:
         wait = requested_wait(step)
-        # A 429 without a Retry-After may mean a quota that is used up for the month.
-        invited = wait.seconds <= PROMPTLY if wait is not None else step.status == UNAVAILABLE
+        # A 429 without a Retry-After may mean a quota that is used up for the month. A 503 that is not an object of the
+        # provider may come from a proxy that has lost the response.
+        refused = step.status == UNAVAILABLE and isinstance(step.value, dict)
+        invited = wait.seconds <= PROMPTLY if wait is not None else refused
         return invited and not misleading_date(trace, step)
     lost = not step.delivered or step.status in LOST
     return lost and not step.accepted and trace.contract.idempotency.mode == "replay"
