@@ -39,6 +39,8 @@ ENDS = frozenset({"success", "failure", "cancelled", "expired"})
 FAILED_OUTCOMES = frozenset({"failed", "error"})
 # Outcomes of a client that has no video.
 GAVE_UP = FAILED_OUTCOMES | {"timeout"}
+# The ports that a URL need not name (RFC 9110, section 4.2).
+DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 # The reading of a response that no operation describes.
 NOTHING = Reading({}, frozenset(), ())
 
@@ -504,9 +506,10 @@ class AnnotatedTrace:
 
 
 def origin(url: str) -> str:
-    """Return the scheme, host and port of a URL."""
+    """Return the scheme, host and port of a URL, without a default port."""
     found = parts(url)
-    return f"{found.scheme}://{found.netloc}".lower()
+    whole = f"{found.scheme}://{found.netloc}".lower()
+    return whole.removesuffix(DEFAULT_PORTS.get(found.scheme, ""))
 
 
 def parts(url: str) -> SplitResult:

@@ -21,6 +21,7 @@ from hobbyhorse.conformance.client.grouping import (
     undisturbed,
     usable,
     wait_began,
+    went_on,
 )
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace
@@ -195,6 +196,17 @@ def test_the_deadline_of_a_client_shows_in_its_report_or_in_its_polls(
     assert stopped_waiting(teller.end(kind, told=told).story()) is expected
     # Another request than a cancellation may have been the reason.
     assert not stopped_waiting(teller.nothing("status").end("failed", told=False).story())
+
+
+def test_a_reaction_shows_in_a_later_request_or_in_the_end_of_the_run(contract: Contract) -> None:
+    def reacted(told: Teller) -> bool:
+        story = told.story()
+        return went_on(story, story.steps[0])
+
+    assert not reacted(Teller(contract).submit())
+    assert not reacted(Teller(contract).submit().end("unfinished"))
+    assert reacted(Teller(contract).submit().end("failed"))
+    assert reacted(Teller(contract).submit().nothing("status").end("unfinished"))
 
 
 def test_a_date_misleads_in_virtual_time_only(contract: Contract) -> None:

@@ -154,6 +154,15 @@ def stopped_waiting(trace: AnnotatedTrace) -> bool:
     )
 
 
+def went_on(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether the trace shows the client's reaction to a response: a later request, or the end of its run.
+
+    A run that was cut off, or a recording that ends there, shows none.
+    """
+    ended = trace.outcome is not None and trace.outcome.kind != "unfinished"
+    return ended or trace.steps[-1].number > step.number
+
+
 def misleading_date(trace: AnnotatedTrace, step: Step) -> bool:
     """Whether a response requests a wait until a date that a correct client may misread.
 

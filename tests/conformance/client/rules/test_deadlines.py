@@ -153,7 +153,11 @@ def test_the_id_of_an_ended_job_is_not_required(contract: Contract) -> None:
 
 def test_a_timeout_reported_as_such_is_fine(contract: Contract) -> None:
     assert messages(rules.timeout_not_success, waiting(contract, 100).end("timeout").story()) == []
-    assert messages(rules.timeout_not_success, waiting(contract, 100).end("error").story()) == []
+    told = waiting(contract, patience(contract)).end("error")
+    assert messages(rules.timeout_not_success, told.story()) == []
+    assert messages(rules.timeout_not_success, waiting(contract, 100).end("error").story()) is None
+    told = waiting(contract, 100).nothing("status").end("timeout", told=False)
+    assert messages(rules.timeout_not_success, told.story()) is None, "it may be the timeout of one request"
 
 
 def test_a_timeout_reported_as_success_is_found(contract: Contract) -> None:

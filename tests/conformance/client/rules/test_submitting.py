@@ -35,7 +35,9 @@ def test_an_accepted_submission_shows_nothing_about_resending(contract: Contract
 @pytest.mark.parametrize("status", [0, 500, 502, 504, 408])
 def test_resending_after_an_unknown_outcome_is_found(contract: Contract, status: int) -> None:
     told = Teller(contract).submit(None, status=status, answered=None if status == 0 else 1.0, job=None)
-    assert messages(rules.no_ambiguous_resend, told.story()) == []
+    assert messages(rules.no_ambiguous_resend, told.story()) is None, "the trace does not show what the client did next"
+    assert messages(rules.no_ambiguous_resend, told.end("unfinished").story()) is None
+    assert messages(rules.no_ambiguous_resend, told.end("error").story()) == []
     told.wait(1).submit(key="another")
     assert messages(rules.no_ambiguous_resend, told.story()) != []
 
@@ -43,7 +45,7 @@ def test_resending_after_an_unknown_outcome_is_found(contract: Contract, status:
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"data": null}'])
 def test_resending_after_a_2xx_without_an_id_is_found(contract: Contract, body: bytes) -> None:
     told = Teller(contract).submit(answer=body, job=None)
-    assert messages(rules.no_ambiguous_resend, told.story()) == []
+    assert messages(rules.no_ambiguous_resend, told.end("error").story()) == []
     assert messages(rules.no_ambiguous_resend, told.submit(key="another").story()) != []
 
 
@@ -160,6 +162,13 @@ def test_a_key_shared_between_orders_is_found(contract: Contract) -> None:
 
 
 @keyed
+def test_a_single_submission_shows_nothing_about_keys_or_retries(contract: Contract) -> None:
+    assert messages(rules.stable_key, Teller(contract).submit().end("success").story()) is None
+    told = Teller(contract).submit(None, status=429, job=None).end("error")
+    assert messages(rules.safe_resend_allowed, told.story()) is None
+
+
+@keyed
 def test_a_key_with_another_body_is_found(contract: Contract) -> None:
     told = Teller(contract, {"a": 1}).submit(None, status=503, job=None).wait(1).submit(body=b'{"a": 2}')
     (found,) = messages(rules.stable_key, told.story()) or []
@@ -180,14 +189,16 @@ def test_a_resend_without_a_key_is_found(contract: Contract) -> None:
 @keyed
 def test_a_new_key_after_a_refused_key_is_found(contract: Contract) -> None:
     told = Teller(contract).submit("key_mismatch", job=None)
-    assert messages(rules.reject_mode, told.story()) == []
+    assert messages(rules.reject_mode, told.story()) is None
+    assert messages(rules.reject_mode, told.end("error").story()) == []
     assert messages(rules.reject_mode, told.submit(key="key-2").story()) != []
 
 
 def test_resubmitting_a_failed_job_is_found(contract: Contract) -> None:
     read = "result" if "result" in contract.operations else "status"
     told = Teller(contract).submit().call(read, failed(contract))
-    assert messages(rules.no_resubmit_on_failed, told.story()) == []
+    assert messages(rules.no_resubmit_on_failed, told.story()) is None
+    assert messages(rules.no_resubmit_on_failed, told.end("failed").story()) == []
     assert messages(rules.no_resubmit_on_failed, told.submit(job="job-2").story()) != []
 
 

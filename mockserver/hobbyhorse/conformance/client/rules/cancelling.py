@@ -68,16 +68,17 @@ def _last_shown_under_way(trace: AnnotatedTrace) -> bool:
 @each_order
 def cancel_race(trace: AnnotatedTrace) -> Evidence:
     cancels = trace.of("cancel")
-    if not cancels:
-        return
-    yield OBSERVED
-    for again in submitted_again(trace, cancels[0]):
+    # A job that was cancelled as requested shows nothing about the race.
+    if any(step.transient or step.kinds != {"cancelled"} for step in cancels):
+        yield OBSERVED
+    for again in submitted_again(trace, cancels[0]) if cancels else ():
         yield Breach(f"request {again.number} submits again after cancel request {cancels[0].number}")
     settled = [step for step in cancels if not step.transient]
     if len(settled) > MOST_CANCELS or len(cancels) > MOST_CANCEL_TRIES:
         allowed = f"{MOST_CANCELS}, or {MOST_CANCEL_TRIES} with transient failures"
         yield Breach(f"the client sent {len(cancels)} cancel requests for one job; allowed: {allowed}")
-    yield from _lost(trace, cancels)
+    if cancels:
+        yield from _lost(trace, cancels)
 
 
 def _lost(trace: AnnotatedTrace, cancels: tuple[Step, ...]) -> Iterator[Breach]:

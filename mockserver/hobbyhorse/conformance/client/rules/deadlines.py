@@ -116,7 +116,9 @@ def timeout_not_success(trace: AnnotatedTrace) -> Evidence:
     if outcome.kind == "success":
         yield Breach("the client reports success, although no response reported a terminal stage")
     elif outcome.kind != "failed":
-        yield OBSERVED
+        # The timeout of one request, or another error, is not the client's own timeout.
+        if stopped_waiting(trace) or trace.waited >= DEADLINE_SHOWN_SHARE * trace.patience:
+            yield OBSERVED
     elif outcome.told and _only_under_way(trace):
         stage = trace.reads[-1].stage
         yield Breach(f"the client reports a failure of the provider, but its last response had stage {stage!r}")

@@ -47,7 +47,9 @@ def concurrency_limit(trace: AnnotatedTrace) -> Evidence:
         busy = [step for step in busy if _others(trace, order, step)]
         if not busy:
             continue
-        yield OBSERVED
+        # A single refusal shows neither a retry nor, without the end of its run, that there is none.
+        if len(order) >= LEAST_ORDER_TRIES:
+            yield OBSERVED
         owners = _owners(trace, order[0])
         most = MOST_ORDER_TRIES * owners
         if len(order) > most and _fast(order, owners):

@@ -8,6 +8,7 @@ from itertools import pairwise
 from urllib.parse import parse_qsl, unquote, urljoin
 
 from hobbyhorse.conformance.client.grouping import (
+    STEADY_POLLS,
     RequestGroup,
     between,
     called_back,
@@ -219,9 +220,14 @@ def nonterminal_is_not_done(trace: AnnotatedTrace) -> Evidence:
     # Later, another reason such as the client's own deadline may have ended the run.
     soon = max(10 * trace.contract.polling.typical_interval, 30.0)
     promptly = gave_up(trace) and since is not None and trace.outcome.ended <= since + soon
-    # A client that has polled past this stage does not take it for an end: a short deadline may have ended the run.
-    promptly = promptly and not any(step.stage == last.stage and step is not last for step in trace.reads)
-    if promptly and _under_way(last) and all(undisturbed(trace, step) for step in trace.steps):
+    # A client that has polled past this stage several times may have ended the run at a short deadline.
+    before = sum(step.stage == last.stage for step in trace.reads if step is not last)
+    if (
+        promptly
+        and before < STEADY_POLLS
+        and _under_way(last)
+        and all(undisturbed(trace, step) for step in trace.steps)
+    ):
         yield Breach(
             f"request {last.number} returned stage {last.stage or 'under way'!r}, but the run ended "
             f"immediately ({trace.outcome.kind})"

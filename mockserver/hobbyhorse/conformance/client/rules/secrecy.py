@@ -112,8 +112,8 @@ def no_secret_in_url(trace: AnnotatedTrace) -> Evidence:
     severity="S1",
     channel=WIRE,
     says="Send no credentials to another port of the provider's host if a URL in a response or a redirect leads there.",
-    because="Another service may listen at the other port: curl's CVE-2022-27776. It is not a MUST, because the "
-    "redirects of some HTTP libraries, such as Go's net/http, compare host names only, as documented.",
+    because="Another service may listen at the other port: psf/requests#4718, and curl's CVE-2022-27776. It is not a "
+    "MUST, because some HTTP libraries, such as Go's net/http, compare host names only, as documented.",
 )
 def no_auth_to_other_port(trace: AnnotatedTrace) -> Evidence:
     yield from _kept_from(trace, "port", _on_other_port)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from hobbyhorse.conformance.client.grouping import misleading_date
+from hobbyhorse.conformance.client.grouping import misleading_date, went_on
 from hobbyhorse.conformance.client.rules.retrying import requested_wait
 from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, rule
 from hobbyhorse.contract.values import Contract
@@ -51,7 +51,7 @@ def _reuses(contract: Contract) -> bool:
 def no_ambiguous_resend(trace: AnnotatedTrace) -> Evidence:
     for order in trace.orders:
         for number, step in enumerate(order):
-            if not step.ambiguous:
+            if not step.ambiguous or not went_on(trace, step):
                 continue
             yield OBSERVED
             again = next((other for other in order[number + 1 :] if not trace.same(step, other)), None)
@@ -74,8 +74,8 @@ def no_ambiguous_resend(trace: AnnotatedTrace) -> Evidence:
     "Comfy-Org/comfy-python-sdk#79, vercel/ai#18384, calesthio/OpenMontage#323.",
 )
 def stable_key(trace: AnnotatedTrace) -> Evidence:
-    # A client that never sends a key and never resends has shown nothing about keys.
-    if any(trace.key(step) is not None for step in trace.submits):
+    # One submission, or several without a key, show nothing about keys.
+    if len(trace.submits) > 1 and any(trace.key(step) is not None for step in trace.submits):
         yield OBSERVED
     owners: dict[str, tuple[int, bytes]] = {}
     for number, order in enumerate(trace.orders):
@@ -115,7 +115,8 @@ def _keys_within(trace: AnnotatedTrace, order: tuple[Step, ...]) -> Iterator[Bre
 def reject_mode(trace: AnnotatedTrace) -> Evidence:
     for order in trace.orders:
         for number, step in enumerate(order):
-            if step.delivered and set(step.reading.situations) & REUSED and step.status >= 400:
+            used = step.delivered and set(step.reading.situations) & REUSED and step.status >= 400
+            if used and went_on(trace, step):
                 yield OBSERVED
                 for other in order[number + 1 :]:
                     if trace.key(other) != trace.key(step):
@@ -136,7 +137,8 @@ def reject_mode(trace: AnnotatedTrace) -> Evidence:
 def safe_resend_allowed(trace: AnnotatedTrace) -> Evidence:
     for order in trace.orders:
         refused = [step for step in order if step.refused and step.status in REFUSED_FOR_NOW]
-        if refused:
+        # A client may also report the refusal, which SUB-07 judges.
+        if refused and refused[0].number < order[-1].number:
             yield OBSERVED
         # The wait that a Retry-After requests, and the number of such waits, are subjects of RTY-01 and RTY-06.
         own = [step for step in refused if step.exchange.answer_header("retry-after") is None]
@@ -163,7 +165,7 @@ def no_resubmit_on_failed(trace: AnnotatedTrace) -> Evidence:
     for order in trace.orders:
         jobs = {step.job_told for step in order if step.accepted}
         ended = next((step for step in trace.steps if step.failure and (step.job in jobs or step in order)), None)
-        if ended is None:
+        if ended is None or not went_on(trace, ended):
             continue
         yield OBSERVED
         for again in trace.after(ended, order):
