@@ -24,7 +24,7 @@ SLOW_TRIES = 10.0
 # Seconds before a refused submission is retried while other jobs are running: 0.5, less the rounding of recorded
 # times (1 ms). Longer than after other failures, because a place becomes free only when a job ends.
 LEAST_ORDER_GAP = 0.5 - 0.001
-# A longer wait, in seconds, may exceed the client's own deadline: it may then report the refusal at once.
+# A longer wait, in seconds, may exceed the client's own deadline: then it may report the refusal immediately.
 LONGEST_ORDER_WAIT = 60.0
 
 
