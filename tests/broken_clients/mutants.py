@@ -896,6 +896,7 @@ RETRIES = (
                 "else parsedate_to_datetime(told) and None\n",
             ),
         ),
+        "command",
     ),
     Mutant(
         "RTY-02",
