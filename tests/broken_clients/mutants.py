@@ -13,6 +13,7 @@ from types import ModuleType
 
 from hobbyhorse.runners.callable import Client
 
+from .lost_orders import LOST_ORDERS
 from .outcomes import OUTCOMES
 
 ROOT = Path(__file__).parents[2]
@@ -842,13 +843,14 @@ POLLING = (
     Mutant(
         "POL-09",
         VTRIX,
-        "an error with status 200 is treated as a stage",
+        "every error with status 200 extends the deadline",
         (
             (
                 USELESS,
-                USELESS + '            kind = "none" if answer.status == 200 and b"error" in answer.body else kind\n',
+                '            if answer.status == 200 and b"error" in answer.body:\n'
+                "                deadline = time.monotonic() * SPEED + LONGEST_WAIT\n"
+                "                continue\n" + USELESS,
             ),
-            ("            if borne[kind] > BORNE[kind]:\n", "            if borne[kind] > BORNE.get(kind, 10_000):\n"),
         ),
     ),
     Mutant(
@@ -860,8 +862,15 @@ POLLING = (
     Mutant(
         "POL-10",
         VTRIX,
-        "a body without a stage is polled until the deadline",
-        ((FEW, FEW.replace('"useless": 4', '"useless": 10_000')),),
+        "every body without a stage extends the deadline",
+        (
+            (
+                USELESS,
+                USELESS + '            if kind == "useless":\n'
+                "                deadline = time.monotonic() * SPEED + LONGEST_WAIT\n"
+                "                continue\n",
+            ),
+        ),
     ),
 )
 
@@ -888,6 +897,7 @@ RETRIES = (
                 "else parsedate_to_datetime(told) and None\n",
             ),
         ),
+        "command",
     ),
     Mutant(
         "RTY-02",
@@ -1251,5 +1261,5 @@ REQUESTS = (
 
 MUTANTS = (
     *(*SUBMISSIONS, *RESTARTS, *SECRETS, *ENDINGS, *CALLBACKS, *POLLING, *RETRIES, *RESULTS, *REQUESTS),
-    *(Mutant(*one) for one in OUTCOMES),
+    *(Mutant(*one) for one in (*OUTCOMES, *LOST_ORDERS)),
 )

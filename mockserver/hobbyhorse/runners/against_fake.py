@@ -27,6 +27,7 @@ from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners import callable as callables
 from hobbyhorse.runners.callable import CallbackTarget, Client
 from hobbyhorse.runners.command import ClientTask, Finished, Running, start, with_ids
+from hobbyhorse.runners.example_keys import example_key
 from hobbyhorse.runners.virtual_time import Ran, Stuck, VirtualTime
 from hobbyhorse.testing.local import MockServer, MockWorld
 from hobbyhorse.traces.annotated import AnnotatedTrace
@@ -113,7 +114,7 @@ class FakeSession:
         """Return a new world for a test case, with the case's scenario armed."""
         with self._lock:
             self._number += 1
-            key = f"hh-test-key-{self._number:06}"
+            key = example_key(self.contract, self._number)
             self._open = {**dict.fromkeys(self._open, False), key: not self._open}
         world = self.server.world(key, seed=self.seed)
         world.keep(MOST_RUN_EXCHANGES)
@@ -185,7 +186,7 @@ class CallableRunner:
             watched += WATCH_SECONDS
         runs = [run for one in done if (run := one.run(ran)) is not None]
         trace = self.session.trace(world, case, runs, watched)
-        return replace(trace, runs=tuple(self._exposing(trace, done)))
+        return replace(trace, runs=tuple(self._exposing(trace, done)), virtual=True)
 
     def _in_sequence(self, case: Case, world: MockWorld, virtual_time: VirtualTime, done: list[_CallableRun]) -> Ran:
         """Run a client several times. The first run that does not end is the last one."""

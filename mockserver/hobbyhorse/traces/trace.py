@@ -139,7 +139,7 @@ class Trace:
     responses name: `media`, `foreign`, `private`. `ended` is the end of the observation, a quiet time after the last
     run. `drill` is the kind of the test case, `point` the request at which the client was killed. `jobs` is None if
     unknown (recorded traffic). `scenario` was armed; `unmet` are its faults that no request met. `secret` signs the
-    callbacks.
+    callbacks. `virtual` means that the client ran in virtual time, where it may misread dates.
     """
 
     provider: str
@@ -157,6 +157,7 @@ class Trace:
     unmet: tuple[str, ...] = ()
     videos: tuple[Video, ...] = ()
     secret: str | None = None
+    virtual: bool = False
 
 
 _KINDS: Mapping[str, Any] = {
