@@ -6,6 +6,7 @@ commands can overlap. A client is watched after its end, so that requests of lef
 
 from __future__ import annotations
 
+import os
 import socket
 import tempfile
 import threading
@@ -149,6 +150,8 @@ class CallableRunner:
 
     session: FakeSession
     client: Client
+    fresh: bool = True
+    """Whether the last run left no threads behind. Otherwise, the next one may differ from a run in a new process."""
 
     def __call__(self, cases: Sequence[Case]) -> Iterator[Trace]:
         """Run cases sequentially; yield their traces."""
@@ -164,19 +167,20 @@ class CallableRunner:
         marks = {TWICE: ["run 1", "run 2"], CROWD: [f"run {n}" for n in range(1, CROWD_SIZE + 1)]}
         requests = [self.session.request(case, mark) for mark in marks.get(case.kind, ["run 1"])]
         runs: list[Run] = []
-        errors: list[BaseException | None] = []
+        exposed: list[str | None] = []
 
         def run_once(request: dict[str, Any], at: int) -> None:
-            begun, value = world.clock.now(), None
-            error: BaseException | None = None
+            begun, found = world.clock.now(), _Ended()
             try:
-                value = self._call(world, base, request)
-            except (Exception, SystemExit) as raised:  # not RunOver, with which the runner ends the run
-                error = raised
-            ended = world.clock.now()
-            outcome = callables.success(value, ended) if error is None else callables.failure(error, ended)
+                found.value = self._call(world, base, request)
+            except BaseException as raised:  # also KeyboardInterrupt and others that a client may raise
+                found.error = raised
+            # A client that has caught RunOver or Stuck has not ended by itself, whatever it raised or returned then.
+            if (cut := virtual_time.cut) is not None:
+                raise cut
+            # In this thread, because the methods of a client's value or error may take forever.
+            exposed[at], outcome = found.read(world.clock.now())
             runs[at] = Run(begun, base, request, outcome)
-            errors[at] = error
 
         def work() -> None:
             if case.kind != CROWD:
@@ -192,31 +196,47 @@ class CallableRunner:
         # Added in advance: a run that the limit ends has no outcome of its own, but belongs in the trace.
         started = world.clock.now()
         runs += [Run(started, base, request) for request in requests]
-        errors += [None] * len(requests)
+        exposed += [None] * len(requests)
         ran = virtual_time.run(work)
         for at, run in enumerate(runs):
             if run.outcome is None:
-                message = f"{type(ran.error).__name__}: {ran.error}" if ran.error is not None else ""
-                outcome = Outcome("unfinished", ran.ended, message=message)
+                outcome = Outcome("unfinished", ran.ended, message=callables.reason(ran.error or virtual_time.cut))
                 runs[at] = replace(run, outcome=outcome)
         watched = world.clock.now()
-        if not ran.over:
-            virtual_time.drain(WATCH_SECONDS)
-            watched += WATCH_SECONDS
+        left = virtual_time.drain(0 if ran.over else WATCH_SECONDS)
+        self.fresh = not left and not virtual_time.forced
+        watched += 0 if ran.over else WATCH_SECONDS
         trace = self.session.trace(world, case, runs, watched)
         jobs = [job.id for job in trace.jobs or ()]
-        named = [_with_ids(run, error, jobs) for run, error in zip(runs, errors, strict=True)]
+        named = [_with_ids(run, text, jobs) for run, text in zip(runs, exposed, strict=True)]
         return replace(trace, runs=tuple(named))
 
     def _call(self, world: MockWorld, base: str, request: Mapping[str, Any]) -> Any:
-        model = self.session.model.id
-        return callables.call(self.client, base, world.api_key, request, model=model, callback=self.session.callback())
+        model, process = self.session.model.id, os.getpid()
+        callback = self.session.callback()
+        try:
+            return callables.call(self.client, base, world.api_key, request, model=model, callback=callback)
+        finally:
+            if os.getpid() != process:
+                os._exit(0)  # a process that the client forked; the suite is not its to continue
 
 
-def _with_ids(run: Run, error: BaseException | None, jobs: list[str]) -> Run:
-    if run.outcome is None or error is None:
-        return run
-    return replace(run, outcome=callables.with_ids(run.outcome, error, jobs))
+@dataclass(slots=True)
+class _Ended:
+    """The value or the error with which a client has ended."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+    def read(self, ended: float) -> tuple[str | None, Outcome]:
+        """Return the text in which an error may expose the job's id, and the outcome."""
+        if self.error is None:
+            return None, callables.success(self.value, ended)
+        return callables.exposed_text(self.error), callables.failure(self.error, ended)
+
+
+def _with_ids(run: Run, text: str | None, jobs: list[str]) -> Run:
+    return run if run.outcome is None else replace(run, outcome=callables.with_ids(run.outcome, text, jobs))
 
 
 @dataclass(slots=True)
