@@ -93,9 +93,12 @@ class ProcessPool:
     _closing: bool = False
 
     def __enter__(self) -> ProcessPool:
+        # One process at once, so that a client that cannot be imported is an error before any run. The others are
+        # started by the first cases that need them.
+        self._idle.put(self._start())
+        for _ in range(self.size - 1):
+            self._idle.put(None)
         self._threads = ThreadPoolExecutor(self.size, "worker")
-        for _ in range(self.size):
-            self._idle.put(None)  # started by the first case that needs it
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -108,7 +111,7 @@ class ProcessPool:
     def __call__(self, cases: Sequence[Case]) -> Iterator[Trace]:
         """Run cases concurrently; yield their traces in the order of the cases.
 
-        Raises ClientError if the client cannot be imported, or ends its process in a run against a faultless server.
+        Raises ClientError if the client ends its process in a run against a faultless server.
         """
         yield from self._threads.map(self._run, cases)
 
