@@ -125,14 +125,14 @@ def _callable_runner(
 ) -> Iterator[CaseRunner]:
     if client.resume_command is not None:
         raise UsageError("--resume-command needs a command: a Python callable cannot be killed")
-    # Before any process starts: a mistake in FILE:FUNCTION is one line, not one per process.
-    function = find_client(python)
-    if (size := processes(runs, client.parallel)) > 1:
+    if client.parallel == 1:
+        with FakeSession(contract, model, client.seed) as session:
+            yield CallableRunner(session, find_client(python))
+    else:
+        # Also if one process is enough: a client that ends or damages its process must not end the suite.
+        size = processes(runs, client.parallel)
         with ProcessPool(WorkerSetup(python, contract.key, model.id, client.seed, client.contracts), size) as pool:
             yield pool
-    else:
-        with FakeSession(contract, model, client.seed) as session:
-            yield CallableRunner(session, function)
 
 
 def _commands(client: ClientOptions) -> tuple[list[str], list[str] | None]:

@@ -6,6 +6,7 @@ commands can overlap. A client is watched after its end, so that requests of lef
 
 from __future__ import annotations
 
+import os
 import socket
 import tempfile
 import threading
@@ -162,6 +163,8 @@ class CallableRunner:
 
     session: FakeSession
     client: Client
+    fresh: bool = True
+    """Whether the last run left no threads behind. Otherwise, the next one may differ from a run in a new process."""
 
     def __call__(self, cases: Sequence[Case]) -> Iterator[Trace]:
         """Run cases sequentially; yield their traces."""
@@ -175,15 +178,16 @@ class CallableRunner:
         virtual_time = VirtualTime(self.session.server.timeline(world), limit=limit, most_requests=MOST_REQUESTS)
         numbers = {TWICE: (1, 2), TOGETHER: CROWD_NUMBERS, CROWD: CROWD_NUMBERS, RECOVERY: (1,) * FAILING_RUNS + (2,)}
         requests = [self.session.request(case, number) for number in numbers.get(case.kind, (1,))]
-        done = [_CallableRun(partial(self._call, world), world.url(self.session.contract.key), one) for one in requests]
+        base, call = world.url(self.session.contract.key), partial(self._call, world)
+        done = [_CallableRun(call, base, one, lambda: virtual_time.cut) for one in requests]
         if case.kind in (TOGETHER, CROWD):
             ran = virtual_time.run(partial(_at_once, done, world.clock.now))
         else:
             ran = self._in_sequence(case, world, virtual_time, done)
         watched = world.clock.now()
-        if not ran.over:
-            virtual_time.drain(WATCH_SECONDS)
-            watched += WATCH_SECONDS
+        left = virtual_time.drain(0 if ran.over else WATCH_SECONDS)
+        self.fresh = not left and not virtual_time.forced
+        watched += 0 if ran.over else WATCH_SECONDS
         runs = [run for one in done if (run := one.run(ran)) is not None]
         trace = self.session.trace(world, case, runs, watched)
         return replace(trace, runs=tuple(self._exposing(trace, done)), virtual=True)
@@ -205,46 +209,64 @@ class CallableRunner:
         jobs = [job.id for job in trace.jobs or ()]
         reasons = reasons_in(AnnotatedTrace(self.session.contract, trace))
         for run, one in zip(trace.runs, done, strict=False):
-            outcome, error = run.outcome, one.error
-            if outcome is not None and error is not None:
-                outcome = callables.with_ids(outcome, error, jobs)
-                outcome = replace(outcome, reasons=mentioned(reasons, callables.exposed_text(error)))
+            outcome = run.outcome
+            if outcome is not None and one.exposed is not None:
+                outcome = callables.with_ids(outcome, one.exposed, jobs)
+                outcome = replace(outcome, reasons=mentioned(reasons, one.exposed))
             yield replace(run, outcome=outcome)
 
     def _call(self, world: MockWorld, base: str, request: Mapping[str, Any]) -> Any:
-        model = self.session.model.id
-        return callables.call(self.client, base, world.api_key, request, model=model, callback=self.session.callback())
+        model, process = self.session.model.id, os.getpid()
+        callback = self.session.callback()
+        try:
+            return callables.call(self.client, base, world.api_key, request, model=model, callback=callback)
+        finally:
+            if os.getpid() != process:
+                os._exit(0)  # a process that the client forked; the suite is not its to continue
 
 
 @dataclass(slots=True)
 class _CallableRun:
-    """One run of a callable, with its outcome or its error once it has ended. Called in a thread of the client."""
+    """One run of a callable, with its outcome once it has ended. Called in a thread of the client.
+
+    `cut` returns the error with which the runner ended the run, if it did. `exposed` is what the client's error tells
+    its caller.
+    """
 
     call: Callable[[str, Mapping[str, Any]], Any]
     base: str
     request: Mapping[str, Any]
+    cut: Callable[[], BaseException | None]
     begun: float | None = None
     outcome: Outcome | None = None
-    error: BaseException | None = None
+    exposed: str | None = None
 
     def __call__(self, now: Callable[[], float], pause: float = 0.0) -> None:
         if pause:
             time.sleep(pause)
         self.begun = now()
+        value, error = None, None
         try:
             value = self.call(self.base, self.request)
-        except (Exception, SystemExit) as raised:  # not RunOver and Stuck, with which the runner ends the run
-            self.error = raised
-            self.outcome = callables.failure(raised, now())
-        else:
+        except BaseException as raised:  # also KeyboardInterrupt and others that a client may raise
+            error = raised
+        # A client that has caught RunOver or Stuck has not ended by itself, whatever it raised or returned then.
+        if (cut := self.cut()) is not None:
+            raise cut
+        # In this thread, because the methods of a client's value or error may take forever.
+        if error is None:
             self.outcome = callables.success(value, now())
+        else:
+            self.exposed = callables.exposed_text(error)
+            self.outcome = callables.failure(error, now())
 
     def run(self, ran: Ran) -> Run | None:
         """Return the run, or None if it has not begun. `ran` is the end of all runs."""
         if self.begun is None:
             return None
-        message = f"{type(ran.error).__name__}: {ran.error}" if ran.error is not None else ""
-        unfinished = Outcome("unfinished", ran.ended, message=message, stuck=isinstance(ran.error, Stuck))
+        cut = ran.error or self.cut()
+        message = callables.reason(cut)
+        unfinished = Outcome("unfinished", ran.ended, message=message, stuck=isinstance(cut, Stuck))
         return Run(self.begun, self.base, self.request, self.outcome or unfinished)
 
 
