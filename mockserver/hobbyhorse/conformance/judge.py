@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hobbyhorse.conformance.client.cases import Case
 from hobbyhorse.conformance.rule import OUTCOME, RESTART, Breach, Judgement, Rule, examine
 from hobbyhorse.contract.values import Assumption, Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace
@@ -29,11 +30,24 @@ NOT_OBSERVED, NOT_APPLICABLE = "not-observed", "not-applicable"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A broken rule: the breaches, and the trace that shows them."""
+    """A broken rule: the breaches, and the trace that shows them.
+
+    The client suite groups findings by what the client was doing (`during`). `after` are the runs that have to precede
+    the trace's run in the same process; without them the client kept the rule. `recurs` is False if neither a fresh
+    process nor the preceding runs showed the breach again.
+    """
 
     rule: str
     breaches: tuple[Breach, ...]
     trace: Trace
+    during: str | None = None
+    after: tuple[Case, ...] = ()
+    recurs: bool = True
+
+    @property
+    def name(self) -> str:
+        """The rule and what the client was doing, such as `RES-08/download`, as a baseline names the finding."""
+        return self.rule if self.during is None else f"{self.rule}/{self.during}"
 
     @property
     def messages(self) -> tuple[str, ...]:
@@ -57,7 +71,8 @@ class Lesson:
 class Verdict:
     """The verdict on a rule: one of the constants above.
 
-    `observed` and `times_broken` count traces. `findings` has the simplest finding, or all of them.
+    `observed` and `times_broken` count traces. `findings` has the simplest finding of each operation, or all of them.
+    `why` says why a rule was not observed, and what would make it observable.
     """
 
     rule: Rule
@@ -66,6 +81,7 @@ class Verdict:
     times_broken: int = 0
     findings: tuple[Finding, ...] = ()
     lessons: tuple[Lesson, ...] = ()
+    why: str | None = None
 
     @property
     def breaches(self) -> tuple[Breach, ...]:

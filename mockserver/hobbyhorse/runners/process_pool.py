@@ -6,6 +6,8 @@ A run in virtual time keeps one core busy, so only more processes make a suite f
   `WorkerSetup`, and the session's seed, not the process, determines ids and random numbers.
 * No process outlives the pool, whatever a client left running: the pool joins its workers briefly, then kills them.
 * No process outlives the command, even a command ended by SIGKILL: each worker watches its parent and exits after it.
+* A worker runs its cases in the order in which they were submitted. So the cases of one process, in the order of their
+  traces, are the runs that may have changed the client's state (`before`).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -64,14 +66,17 @@ class ProcessPool:
 
     setup: WorkerSetup
     size: int
+    method: str = "spawn"
+    """Not a fork: a fork copies locks that are held, but not the threads that would release them."""
     _executor: ProcessPoolExecutor = field(init=False)
+    _ran: dict[int, list[Case]] = field(default_factory=dict)
+    """The cases that each process ran, in order."""
     _others: set[BaseProcess] = field(init=False)
 
     def __enter__(self) -> ProcessPool:
         self._others = set(multiprocessing.active_children())
-        # Not a fork: a fork copies locks that are held, but not the threads that would release them.
-        spawn = multiprocessing.get_context("spawn")
-        self._executor = ProcessPoolExecutor(self.size, spawn, _prepare, (self.setup,))
+        context = multiprocessing.get_context(self.method)
+        self._executor = ProcessPoolExecutor(self.size, context, _prepare, (self.setup,))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -85,9 +90,32 @@ class ProcessPool:
     def __call__(self, cases: Sequence[Case]) -> Iterator[Trace]:
         """Run cases concurrently; yield their traces in the order of the cases. Raises ClientError if a worker dies."""
         try:
-            yield from self._executor.map(_run, cases)
+            for case, (process, trace) in zip(cases, self._executor.map(_run, cases), strict=True):
+                self._ran.setdefault(process, []).append(case)
+                yield trace
         except BrokenProcessPool:
             raise ClientError("the client ended its process; use --parallel 1 to run it in this process") from None
+
+    def before(self, case: Case) -> list[Case]:
+        """Return the cases that ran before a case in its process, oldest first."""
+        found = next((ran for ran in self._ran.values() if case in ran), [case])
+        return found[: found.index(case)]
+
+
+def fresh_runner(setup: WorkerSetup) -> Callable[[Sequence[Case]], list[Trace]]:
+    """Return a function that runs cases one after the other in a new process, which imports the client anew."""
+    method = "spawn"
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        # The fork server has imported this module, but neither a client nor a server: its forks start five times as
+        # fast as a new interpreter, and are as fresh.
+        multiprocessing.set_forkserver_preload([__name__])
+        method = "forkserver"
+
+    def run(cases: Sequence[Case]) -> list[Trace]:
+        with ProcessPool(setup, 1, method) as pool:
+            return list(pool(cases))
+
+    return run
 
 
 # The runner of a worker process. A global, because an executor's initializer cannot return a value.
@@ -118,5 +146,6 @@ def _exit_with_parent() -> None:
         os._exit(1)
 
 
-def _run(case: Case) -> Trace:
-    return _runners[0].run(case)
+def _run(case: Case) -> tuple[int, Trace]:
+    """Return the id of this process, and the trace of a case."""
+    return os.getpid(), _runners[0].run(case)

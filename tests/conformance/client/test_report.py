@@ -9,9 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hobbyhorse.conformance.client.cases import KILLED, Case
+from hobbyhorse.conformance.client.cases import KILLED, Case, case_of
 from hobbyhorse.conformance.client.report import (
-    case_of,
     judged,
     junit,
     read_finding,

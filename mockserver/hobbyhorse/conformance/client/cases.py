@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hobbyhorse.traces.trace import Trace
+
 ONCE, TWICE, CROWD, LONG, KILLED, MOVED = "once", "twice", "crowd", "long", "killed", "moved"
 # The client runs once; twice, with two orders; several times concurrently; with the longest prompt; is killed at a
 # request and restarted; is restarted with another base URL. Simpler kinds come first: `Case.size` compares positions.
@@ -57,6 +59,11 @@ class Case:
 
 
 HAPPY = Case()
+
+
+def case_of(trace: Trace) -> Case:
+    """Return the case that a trace was recorded in."""
+    return Case(trace.scenario, trace.drill, trace.point)
 
 
 def _in_words(move: Mapping[str, Any]) -> str:
