@@ -27,8 +27,8 @@ def show_result(result: Result, report: Path | None) -> None:
             f"[yellow]{len(coverage.untried)} of them were not tried, because the runs were used up; "
             "--runs N allows more[/yellow]"
         )
-    for words in result.slow:
-        console.print(f"[yellow]slow: {escape(words)}[/yellow]")
+    for note in result.notes:
+        console.print(f"[yellow]{escape(note)}[/yellow]")
     if result.unfit is not None:
         console.print(f"[red]the client could not be tested further: {escape(result.unfit)}[/red]")
     if result.interrupted:
@@ -36,10 +36,8 @@ def show_result(result: Result, report: Path | None) -> None:
     for error in result.errors:
         console.print(f"[bold red]internal error:[/bold red] {escape(str(error))}")
     if result.errors:
-        where = report / "internal-error.txt" if report is not None else "--report DIR"
-        console.print(
-            f"[red]this is a bug of hobbyhorse, please report it; {escape(str(where))} has the traceback[/red]"
-        )
+        where = str(report / "internal-error.txt") if report is not None else "the report (--report DIR)"
+        console.print(f"[red]please report it; the traceback is in {escape(where)}[/red]")
     show_baseline(console, result.accepted, result.stale)
     if report is not None:
         console.print(f"report: {report / 'index.html'}")

@@ -26,6 +26,7 @@ from pathlib import Path
 from types import TracebackType
 
 from hobbyhorse.conformance.client.cases import Case
+from hobbyhorse.conformance.client.search import CannotRun
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
 from hobbyhorse.runners.callable import ClientError, find_client
@@ -103,7 +104,10 @@ class ProcessPool:
 
 
 def fresh_runner(setup: WorkerSetup) -> Callable[[Sequence[Case]], list[Trace]]:
-    """Return a function that runs cases one after the other in a new process, which imports the client anew."""
+    """Return a function that runs cases one after the other in a new process, which imports the client anew.
+
+    The function raises CannotRun if the client cannot be run there.
+    """
     method = "spawn"
     if "forkserver" in multiprocessing.get_all_start_methods():
         # The fork server has imported this module, but neither a client nor a server: its forks start five times as
@@ -112,14 +116,19 @@ def fresh_runner(setup: WorkerSetup) -> Callable[[Sequence[Case]], list[Trace]]:
         method = "forkserver"
 
     def run(cases: Sequence[Case]) -> list[Trace]:
-        with ProcessPool(setup, 1, method) as pool:
-            return list(pool(cases))
+        try:
+            with ProcessPool(setup, 1, method) as pool:
+                return list(pool(cases))
+        except ClientError as error:
+            raise CannotRun(str(error)) from None
 
     return run
 
 
-# The runner of a worker process. A global, because an executor's initializer cannot return a value.
+# The runner of a worker process, or the reason why there is none. Globals, because an executor's initializer cannot
+# return a value, and an exception of it would be printed as a traceback.
 _runners: list[CallableRunner] = []
+_reasons: list[str] = []
 
 
 def _prepare(setup: WorkerSetup) -> None:
@@ -131,7 +140,11 @@ def _prepare(setup: WorkerSetup) -> None:
     model = contract.model(setup.model)
     assert model is not None
     session = FakeSession(contract, model, setup.seed)
-    client = find_client(setup.client)
+    try:
+        client = find_client(setup.client)
+    except ClientError as error:
+        _reasons.append(str(error))
+        return
     session.server.start()
     # A finalizer runs at exit only if it has a priority. From 0 up, it runs before child processes are joined.
     Finalize(None, session.server.stop, exitpriority=10)
@@ -147,5 +160,7 @@ def _exit_with_parent() -> None:
 
 
 def _run(case: Case) -> tuple[int, Trace]:
-    """Return the id of this process, and the trace of a case."""
+    """Return the id of this process, and the trace of a case. Raises ClientError if the client cannot be imported."""
+    if _reasons:
+        raise ClientError(_reasons[0])
     return os.getpid(), _runners[0].run(case)

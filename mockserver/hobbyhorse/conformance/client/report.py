@@ -46,7 +46,7 @@ def report_json(result: Result) -> dict[str, Any]:
         "interrupted": result.interrupted,
         "errors": [str(error) for error in result.errors],
         "unfit": result.unfit,
-        "slow": list(result.slow),
+        "notes": list(result.notes),
     }
     return {"format": REPORT_FORMAT, "rules": verdicts_json(result.verdicts, result.accepted), "summary": summary}
 

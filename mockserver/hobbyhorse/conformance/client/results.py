@@ -42,7 +42,8 @@ class Result:
 
     `accepted` maps the findings of the baseline to its reasons; `stale` are the entries of the baseline that were not
     found any more. A suite that did not finish is `interrupted`, or has `errors`. `unfit` says why the client could be
-    run against the faultless server only. `operations` names each finding before the report was limited to a few.
+    run against the faultless server only. `operations` names each finding before the report was limited to a few. `notes`
+    are remarks on the runs.
     """
 
     provider: str
@@ -59,7 +60,7 @@ class Result:
     errors: tuple[InternalError, ...] = ()
     unfit: str | None = None
     operations: frozenset[str] = frozenset()
-    slow: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def broken(self) -> tuple[Verdict, ...]:

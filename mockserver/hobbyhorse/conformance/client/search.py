@@ -184,7 +184,9 @@ class Search:
     met: set[str] = field(default_factory=set)
     """Keys of the cases in which the client hit every fault."""
     fresh: FreshRunner | None = None
-    """Runs cases in a fresh process, to confirm findings; None if the client cannot keep state between cases."""
+    """Runs cases in a fresh process, to confirm findings. Without it, as for commands, each run has its own process.
+    Raises CannotRun if the client cannot be run there.
+    """
     before: Callable[[Case], Sequence[Case]] | None = None
     """Returns the cases that ran before a case in its process; by default, all of them."""
     ran: list[Case] = field(default_factory=list)
@@ -193,6 +195,7 @@ class Search:
     unfit: str | None = None
     interrupted: bool = False
     errors: list[InternalError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def run(self, client: str, model: str) -> Result:
         """Search, and return the result. Raises CannotRun if the client gets no video from a faultless server.
@@ -251,6 +254,7 @@ class Search:
             interrupted=self.interrupted,
             errors=tuple(self.errors[:MOST_ERRORS]),
             unfit=self.unfit,
+            notes=tuple(self.notes),
             operations=frozenset(f"{one.rule.id}/{name}" for one in self.tallies for name in one.groups),
         )
 
@@ -447,7 +451,13 @@ class Search:
         if self.fresh is None:
             return
         self.phase = "fresh processes"
-        recurrence = Recurrence(self.fresh, self._same_finding, self._simpler)
+        try:
+            self._confirm_with(self.fresh)
+        except CannotRun as error:
+            self.notes.append(f"the findings were not confirmed in a fresh process: {error}")
+
+    def _confirm_with(self, fresh: FreshRunner) -> None:
+        recurrence = Recurrence(fresh, self._same_finding, self._simpler)
         for tally in self.tallies:
             for group in tally.smallest_first:
                 self.on_progress(Progress(self.runs, self.plan.runs, self.broken, self.phase))
