@@ -17,6 +17,7 @@ from hobbyhorse.cli.usage import UsageError, complain
 from hobbyhorse.conformance.client.cases import CROWD, KILLED, LONG, MOVED, ONCE, TWICE, Case
 from hobbyhorse.conformance.client.recurrence import FreshRunner
 from hobbyhorse.conformance.client.search import CaseRunner
+from hobbyhorse.contract.example_orders import order_for
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners.against_fake import PARALLEL, CallableRunner, CommandRunner, FakeSession
 from hobbyhorse.runners.callable import ClientError, find_client
@@ -126,6 +127,10 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
         raise UsageError("name one client: a command after --, or --python FILE:FUNCTION")
     kinds: tuple[str, ...] = (ONCE, TWICE, LONG, CROWD)
     try:
+        order_for(contract, model)
+    except LookupError as error:
+        raise UsageError(str(error)) from None
+    try:
         if client.python is not None:
             fresh = fresh_runner(WorkerSetup(client.python, contract.key, model.id, client.seed, client.contracts))
             with _callable_runner(contract, model, client, client.python, runs) as play:
@@ -139,8 +144,8 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
             with FakeSession(contract, model, client.seed, "real", client.speed, "fast") as session:
                 play = CommandRunner(session, command, resume, client.limit, client.parallel or PARALLEL)
                 yield ClientRunner(play, kinds, shlex.join(command))
-    # LookupError: the contract has no example submission; ValueError: --resume-command has an unclosed quote.
-    except (ClientError, CommandError, LookupError, ValueError) as error:
+    # Not LookupError and ValueError: raised by a rule or a runner, they are errors of ours.
+    except (ClientError, CommandError) as error:
         raise UsageError(str(error)) from None
 
 
@@ -161,9 +166,12 @@ def _callable_runner(
 
 
 def _commands(client: ClientOptions) -> tuple[list[str], list[str] | None]:
-    """Return the client's command, and the command that resumes it. Raises UsageError and ValueError."""
+    """Return the client's command, and the command that resumes it. Raises UsageError."""
     command = list(client.command or ())
-    resume = shlex.split(client.resume_command) if client.resume_command is not None else None
+    try:
+        resume = shlex.split(client.resume_command) if client.resume_command is not None else None
+    except ValueError as error:
+        raise UsageError(f"--resume-command: {error}") from None
     for name, words in (("the client", command), ("--resume-command", resume)):
         if words is not None and (not words or shutil.which(words[0]) is None):
             raise UsageError(f"{name}: {_why_not_executable(words[0] if words else '')}")

@@ -52,11 +52,6 @@ BaselineOption = Annotated[
     ),
 ]
 
-AllowNotObservedOption = Annotated[
-    bool,
-    typer.Option("--allow-not-observed", help="Exit with 0, not 4, if a rule of --rule was not observed."),
-]
-
 
 def load_contracts(directory: Path | None, variants: Sequence[str] = ()) -> list[Contract]:
     """Load the contracts in a directory, or the project's. Raises UsageError."""

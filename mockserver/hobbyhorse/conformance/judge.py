@@ -14,6 +14,7 @@ A verdict is a statement about evidence, so silence is never a pass:
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,24 @@ class Finding:
     def messages(self) -> tuple[str, ...]:
         """The messages of the breaches."""
         return tuple(breach.message for breach in self.breaches)
+
+
+@dataclass(frozen=True, slots=True)
+class InternalError:
+    """An unexpected error of the suite itself: what it was doing, the error in one line, and the traceback."""
+
+    doing: str
+    message: str
+    traceback: str = ""
+
+    @classmethod
+    def of(cls, doing: str, error: BaseException) -> InternalError:
+        """Return the value for an exception."""
+        return cls(doing, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
+
+    def __str__(self) -> str:
+        """Return the error in one line."""
+        return f"{self.doing}: {self.message}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +122,25 @@ def check(rule: Rule, annotated: AnnotatedTrace) -> Judgement:
     return examine(rule.check(annotated))
 
 
-def judge(contract: Contract, traces: Iterable[Trace], rules: Sequence[Rule]) -> list[Verdict]:
-    """Return the verdict on each rule over all traces."""
+def judge(
+    contract: Contract, traces: Iterable[Trace], rules: Sequence[Rule], errors: list[InternalError] | None = None
+) -> list[Verdict]:
+    """Return the verdict on each rule over all traces.
+
+    A rule that fails unexpectedly is not observed, and its error is added to `errors`; without the list it is raised.
+    """
     # Annotated once for all rules: an annotated trace caches the reading of its responses.
     annotated = [AnnotatedTrace(contract, trace) for trace in traces]
-    return [_verdict(rule, contract, annotated) for rule in rules]
+    found = []
+    for rule in rules:
+        try:
+            found.append(_verdict(rule, contract, annotated))
+        except Exception as error:
+            if errors is None:
+                raise
+            errors.append(InternalError.of(f"judging {rule.id}", error))
+            found.append(Verdict(rule, NOT_OBSERVED, why=f"internal error: {errors[-1].message}"))
+    return found
 
 
 def _verdict(rule: Rule, contract: Contract, annotated: Sequence[AnnotatedTrace]) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,6 @@ from hobbyhorse.cli.client_runner import (
 )
 from hobbyhorse.cli.client_verdicts import show_result
 from hobbyhorse.cli.options import (
-    AllowNotObservedOption,
     BaselineOption,
     ContractsOption,
     ModelOption,
@@ -33,13 +33,15 @@ from hobbyhorse.cli.options import (
     model_of,
     one_of,
 )
-from hobbyhorse.cli.usage import UsageError
+from hobbyhorse.cli.rule_options import AllowNotObservedOption, chosen_rules
+from hobbyhorse.cli.usage import UsageError, reports_internal_errors
 from hobbyhorse.conformance.client.during import OPERATIONS
 from hobbyhorse.conformance.client.html_report import write_page
 from hobbyhorse.conformance.client.report import write_report
 from hobbyhorse.conformance.client.results import Result, with_baseline
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.search import CannotRun, Plan, Search
+from hobbyhorse.conformance.judge import InternalError
 from hobbyhorse.conformance.report import ReportError, read_baseline
 from hobbyhorse.contract.values import Contract
 
@@ -49,6 +51,7 @@ PROFILE_RUNS = {"ci": (500, 150), "full": (10_000, 2_000)}
 SEARCH = "Search"
 
 
+@reports_internal_errors
 def command(
     context: typer.Context,
     *,
@@ -90,8 +93,7 @@ def command(
     if runs is not None and runs < 1:
         raise UsageError(f"--runs is {runs}; allowed: 1 or more")
     ids = [one.id for one in rules()]
-    if unknown := sorted(set(rule or ()) - set(ids)):
-        raise UsageError(f"--rule: unknown rule {unknown[0]!r}; `hobbyhorse rules` lists all")
+    chosen_rules(rules(), rule)
     try:
         accepted = read_baseline(baseline, ids, OPERATIONS) if baseline is not None else {}
     except ReportError as error:
@@ -110,14 +112,21 @@ def command(
             raise UsageError(str(error)) from None
     result = with_baseline(result, accepted)
     if report is not None:  # first, so that a summary is never printed for a report that is not there
-        _write(result, contract, report)
+        result = _write(result, contract, report)
     show_result(result, report)
     raise typer.Exit(result.status(frozenset() if allow_not_observed else frozenset(rule or ())))
 
 
-def _write(result: Result, contract: Contract, folder: Path) -> None:
+def _write(result: Result, contract: Contract, folder: Path) -> Result:
+    """Write the report, and return the result with the internal error of writing it, if any. Raises UsageError."""
     try:
         write_report(result, folder)
-        write_page(result, contract, folder)
+        try:
+            write_page(result, contract, folder)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            # The page is the most complex part; the other files are written again, with this error.
+            result = replace(result, errors=(*result.errors, InternalError.of("writing index.html", error)))
+            write_report(result, folder)
     except OSError as error:
         raise UsageError(f"--report: {str(folder)!r} cannot be written: {error.strerror}") from None
+    return result

@@ -100,6 +100,11 @@ def preconditions(finding: Finding) -> list[str]:
 def judged(contract: Contract, trace: Trace) -> dict[str, Any]:
     """Return the verdicts on one trace as JSON, for traffic that the suite did not make."""
     verdicts = explained_for(judge(contract, [trace], rules()), AnnotatedTrace(contract, trace))
+    return judged_json(contract, trace, verdicts)
+
+
+def judged_json(contract: Contract, trace: Trace, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """Return the verdicts on one trace as JSON."""
     summary = {
         "provider": contract.key,
         "requests": len(trace.exchanges),

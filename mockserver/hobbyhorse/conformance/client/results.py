@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from hobbyhorse.conformance.exit_status import exit_status
-from hobbyhorse.conformance.judge import BROKEN, NOT_OBSERVED, PASSED, Finding, Verdict
+from hobbyhorse.conformance.judge import BROKEN, NOT_OBSERVED, PASSED, Finding, InternalError, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,26 +24,13 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True)
-class InternalError:
-    """An unexpected error of the suite itself: what it was doing, the error in one line, and the traceback."""
-
-    doing: str
-    message: str
-    traceback: str = ""
-
-    def __str__(self) -> str:
-        """Return the error in one line."""
-        return f"{self.doing}: {self.message}"
-
-
-@dataclass(frozen=True, slots=True)
 class Result:
     """The result of a suite on one client.
 
     `accepted` maps the findings of the baseline to its reasons; `stale` are the entries of the baseline that were not
     found any more. A suite that did not finish is `interrupted`, or has `errors`. `unfit` says why the client could be
-    run against the faultless server only. `operations` names each finding before the report was limited to a few. `notes`
-    are remarks on the runs.
+    run against the faultless server only. `operations` names all findings, of which the report has the smallest ones.
+    `notes` are remarks on the runs.
     """
 
     provider: str

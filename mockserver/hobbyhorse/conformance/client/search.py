@@ -34,7 +34,6 @@ What must hold:
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -61,11 +60,20 @@ from hobbyhorse.conformance.client.planning import (
     used_roles,
 )
 from hobbyhorse.conformance.client.recurrence import Candidate, FreshRunner, Recurrence
-from hobbyhorse.conformance.client.results import Coverage, InternalError, Result
+from hobbyhorse.conformance.client.results import Coverage, Result
 from hobbyhorse.conformance.client.rules import rules as all_rules
 from hobbyhorse.conformance.client.scenario_space import scenarios
 from hobbyhorse.conformance.client.unobserved import Evidence, explained
-from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict, check
+from hobbyhorse.conformance.judge import (
+    BROKEN,
+    NOT_APPLICABLE,
+    NOT_OBSERVED,
+    PASSED,
+    Finding,
+    InternalError,
+    Verdict,
+    check,
+)
 from hobbyhorse.conformance.rule import Breach, Judgement, Rule
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.fault import CALLBACK
@@ -260,8 +268,7 @@ class Search:
 
     def _note(self, doing: str, error: Exception) -> InternalError:
         """Keep an unexpected error for the result."""
-        message = f"{type(error).__name__}: {error}"
-        found = InternalError(doing, message, "".join(traceback.format_exception(error)))
+        found = InternalError.of(doing, error)
         self.errors.append(found)
         return found
 
