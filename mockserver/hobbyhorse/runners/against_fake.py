@@ -25,6 +25,7 @@ from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners import callable as callables
 from hobbyhorse.runners.callable import CallbackTarget, Client
 from hobbyhorse.runners.command import ClientTask, Finished, Running, start, with_ids
+from hobbyhorse.runners.deferred_certificates import deferred_certificates
 from hobbyhorse.runners.virtual_time import VirtualTime
 from hobbyhorse.testing.local import MockServer, MockWorld
 from hobbyhorse.traces.trace import Outcome, Run, Trace
@@ -193,7 +194,8 @@ class CallableRunner:
         started = world.clock.now()
         runs += [Run(started, base, request) for request in requests]
         errors += [None] * len(requests)
-        ran = virtual_time.run(work)
+        with deferred_certificates():
+            ran = virtual_time.run(work)
         for at, run in enumerate(runs):
             if run.outcome is None:
                 message = f"{type(ran.error).__name__}: {ran.error}" if ran.error is not None else ""

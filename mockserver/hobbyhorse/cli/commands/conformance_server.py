@@ -104,8 +104,8 @@ def command(
 ) -> None:
     """Test an endpoint against its contract: its responses and its behaviour.
 
-    Exit status 0: nothing is broken; 1: broken rules; 2: nothing could be judged; 3: internal error; 4: a rule of --rule
-    was not observed; 130: interrupted.
+    Exit status 0: nothing is broken; 1: broken rules; 2: nothing could be judged; 3: internal error; 4: a rule of
+    --rule was not observed; 130: interrupted.
     """
     keep_hypothesis_files_in_cache()
     wanted = chosen_rules(server_rules(), rule)
@@ -145,7 +145,7 @@ def command(
     if report is not None:
         _write(result, contract, report)
     show_server_result(result, report)
-    raise typer.Exit(result.status(frozenset() if allow_not_observed else frozenset(rule or ())))
+    raise typer.Exit(result.status_with(frozenset() if allow_not_observed else frozenset(rule or ())))
 
 
 def _budget(text: str | None) -> Decimal | None:

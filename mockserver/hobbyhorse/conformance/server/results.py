@@ -66,7 +66,12 @@ class ServerResult:
         finished = self.unjudged is None and not self.interrupted and not self.errors
         return not self.broken and not self.stale and finished
 
-    def status(self, required: frozenset[str] = frozenset()) -> int:
+    @property
+    def status(self) -> int:
+        """The exit status of the command, if no rule has to be observed."""
+        return self.status_with(frozenset())
+
+    def status_with(self, required: frozenset[str]) -> int:
         """Return the exit status of the command. The rules in `required` have to be observed."""
         unobserved = {one.rule.id for one in self.verdicts if one.verdict == NOT_OBSERVED}
         return exit_status(
