@@ -103,13 +103,12 @@ def test_a_finding_that_nothing_reproduces_is_kept_and_marked() -> None:
     assert (found.rule, found.after, found.recurs) == (RULE, (), False)
 
 
-def test_the_runs_are_bounded_and_counted() -> None:
+def test_the_runs_are_bounded() -> None:
     client = Client(lambda before, one: False)
     confirming = recurrence(client, budget=300)
     for number in range(10):
         confirming.confirmed(candidate(case(f"c{number}"), before=HARMLESS * 50))
     ran = sum(map(len, client.processes))
-    assert confirming.runs == ran
     # Each finding is replayed alone, whatever the others cost.
     assert len(client.processes) >= 10
     assert ran + PROCESS_COST * len(client.processes) <= 300 + 10 * (1 + PROCESS_COST)

@@ -8,7 +8,7 @@ down to the happy server. So nothing is reported before it has been seen in a pr
 2. The first case that broke the rule, alone: state accumulates, so it has the least. If it breaks the rule, it is
    shrunk again, each step in a fresh process.
 3. The runs that an earlier finding needed, then the smallest case: one spoilt state breaks several rules.
-4. The first case after the last 1, 2, 4, ... runs that preceded it in its process, until it breaks the rule. Halves,
+4. The first case after the last 1, 4, 16, ... runs that preceded it in its process, until it breaks the rule. Halves,
    quarters and so on of these runs are then left out as long as it still breaks the rule.
 
 What must hold: `budget` bounds the runs of all findings together, a process counts as PROCESS_COST runs, and a finding
@@ -26,8 +26,11 @@ from hobbyhorse.traces.trace import Trace
 
 # Starting a process takes about as long as this many runs in virtual time.
 PROCESS_COST = 10
-# Runs, including PROCESS_COST for each process, that look for the causes of all findings together: about a minute.
-BUDGET = 1_000
+# Runs beside the plan's, including PROCESS_COST for each process, that look for the causes of all findings together:
+# enough to shorten the preceding runs of two findings. A search spends them only on a client that keeps state.
+BUDGET = 600
+# The factor by which the number of preceding runs grows: a larger one finds a far cause in fewer runs.
+GROWTH = 4
 # Fresh processes that shrink one finding whose smallest case was not its cause.
 SHRINKING_PROCESSES = 10
 # The share of the budget that one finding may use, so that a first finding without a cause leaves some to the others.
@@ -59,7 +62,6 @@ class Recurrence:
     breach: Callable[[Finding, Trace], Finding | None]
     simpler: Callable[[Case], Iterator[Case]]
     budget: int = BUDGET
-    runs: int = 0
     _needed: list[tuple[Case, ...]] = field(default_factory=list)
 
     def confirmed(self, candidate: Candidate) -> Finding:
@@ -78,7 +80,6 @@ class Recurrence:
 
     def _after(self, candidate: Candidate, before: Sequence[Case], case: Case) -> Finding | None:
         """Run a case after other cases in a fresh process; return its finding if it breaks the candidate's rule."""
-        self.runs += len(before) + 1
         self.budget -= len(before) + 1 + PROCESS_COST
         traces = list(self.fresh([*before, case]))
         return self.breach(candidate.finding, traces[-1])
@@ -97,7 +98,7 @@ class Recurrence:
     def _with_causes(self, candidate: Candidate) -> Finding | None:
         """Find the preceding runs that the first case needs, and shorten them."""
         before, enough = tuple(candidate.before), self.budget - self.budget // ONE_FINDING
-        for count in _doubled(len(before)):
+        for count in _growing(len(before)):
             if self.budget - count - PROCESS_COST < enough:
                 return None
             found = self._after(candidate, before[-count:], candidate.first)
@@ -122,11 +123,11 @@ class Recurrence:
         return replace(found, after=needed)
 
 
-def _doubled(most: int) -> Iterator[int]:
-    """Yield 1, 2, 4, ... below a number, then the number."""
+def _growing(most: int) -> Iterator[int]:
+    """Yield 1, 4, 16, ... below a number, then the number."""
     count = 1
     while count < most:
         yield count
-        count *= 2
+        count *= GROWTH
     if most:
         yield most

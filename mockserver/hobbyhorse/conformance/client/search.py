@@ -59,7 +59,7 @@ from hobbyhorse.conformance.client.planning import (
     singles,
     used_roles,
 )
-from hobbyhorse.conformance.client.recurrence import Candidate, FreshRunner, Recurrence
+from hobbyhorse.conformance.client.recurrence import BUDGET, Candidate, FreshRunner, Recurrence
 from hobbyhorse.conformance.client.results import Coverage, Result
 from hobbyhorse.conformance.client.rules import rules as all_rules
 from hobbyhorse.conformance.client.scenario_space import scenarios
@@ -464,14 +464,17 @@ class Search:
             self.notes.append(f"the findings were not confirmed in a fresh process: {error}")
 
     def _confirm_with(self, fresh: FreshRunner) -> None:
-        recurrence = Recurrence(fresh, self._same_finding, self._simpler)
+        def run(cases: Sequence[Case]) -> Iterator[Trace]:
+            for trace in fresh(cases):
+                self.runs += 1
+                self.on_progress(Progress(self.runs, self.plan.runs, self.broken, self.phase))
+                yield trace
+
+        recurrence = Recurrence(run, self._same_finding, self._simpler, BUDGET + self.plan.runs)
         for tally in self.tallies:
             for group in tally.smallest_first:
-                self.on_progress(Progress(self.runs, self.plan.runs, self.broken, self.phase))
                 group.finding = recurrence.confirmed(Candidate(group.case, group.finding, group.first, group.before))
                 group.case = case_of(group.finding.trace)
-                self.runs += recurrence.runs
-                recurrence.runs = 0
 
     def _same_finding(self, finding: Finding, trace: Trace) -> Finding | None:
         """Return what a trace shows of the same rule and operation as a finding."""
