@@ -37,8 +37,19 @@ def test_a_request_without_an_operation_leaves_the_decision_to_the_next_one() ->
     assert during(Breach("request 99 does not exist"), trace(4)) == RESULT
 
 
-def test_a_message_about_a_callback_is_about_a_callback() -> None:
-    assert during(Breach("a repeated callback was answered with 500; expected: 2xx"), trace(2)) == CALLBACK
+@pytest.mark.parametrize(
+    ("message", "operation"),
+    [
+        ("a repeated callback was answered with 500; expected: 2xx", CALLBACK),
+        ("one order was submitted with 5 idempotency keys", SUBMIT),
+        ("3 polls were sent less than 2 s after the previous poll", POLL),
+        ("the result was not ready, but was not requested again", RESULT),
+        ("the client reports success, but has not fetched the video", DOWNLOAD),
+        ("the cancellation was refused", CANCEL),
+    ],
+)
+def test_a_message_without_a_request_may_mention_the_operation(message: str, operation: str) -> None:
+    assert during(Breach(message), trace(1, 2, 4, 5)) == operation
 
 
 def test_the_last_fault_decides_if_the_message_names_no_request() -> None:

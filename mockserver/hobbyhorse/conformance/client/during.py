@@ -4,7 +4,7 @@ A wrapper downloads files with its own code, and the SDK below it polls with oth
 so a report has a finding for each. The operation of a breach is, in this order:
 
 1. The operation of the first request that the breach's message names: the request that the client mishandled.
-2. Callbacks, if the message is about a callback.
+2. The first operation that the message mentions: "a callback was ...", "the order was submitted ...".
 3. The operation of the last request or callback that a fault of the scenario affected.
 4. Polling, if the scenario has a timeline: the client sees a timeline in its polls.
 5. The operation of the client's last request.
@@ -29,6 +29,17 @@ _NAMES = {
     "cancel": CANCEL,
 }
 _REQUEST = re.compile(r"\brequest (\d+)")
+# The beginnings of the words with which messages mention an operation.
+_MENTIONED = {
+    "submi": SUBMIT,
+    "poll": POLL,
+    "result": RESULT,
+    "download": DOWNLOAD,
+    "fetch": DOWNLOAD,
+    "callback": CALLBACK,
+    "cancel": CANCEL,
+}
+_WORDS = re.compile(rf"\b({'|'.join(_MENTIONED)})", re.IGNORECASE)
 
 
 def during(breach: Breach, trace: Trace) -> str:
@@ -37,8 +48,9 @@ def during(breach: Breach, trace: Trace) -> str:
         at = int(number) - 1
         if 0 <= at < len(trace.exchanges) and trace.exchanges[at].role in _NAMES:
             return _NAMES[trace.exchanges[at].role or ""]
-    if "callback" in breach.message:
-        return CALLBACK
+    mentioned = _WORDS.search(breach.message)
+    if mentioned is not None:
+        return _MENTIONED[mentioned.group(1)]
     return _affected(trace) or _last(trace)
 
 
