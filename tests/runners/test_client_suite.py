@@ -118,7 +118,7 @@ def test_an_accepted_operation_of_a_rule_is_expected_to_fail_and_another_one_is_
     for operation, kind in (("submit", pytest.xfail.Exception), ("download", pytest.fail.Exception)):
         accepted = {f"SUB-01/{operation}": "known"}
         (found,) = outcomes(
-            client_suite(naive, provider="hiapi", runs=12, rules=("SUB-01",), accepted=accepted)
+            client_suite(naive, provider="hiapi", runs=40, rules=("SUB-01",), accepted=accepted)
         ).values()
         assert isinstance(found, kind), found
         assert "known" in str(found)

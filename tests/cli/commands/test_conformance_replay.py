@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +151,25 @@ def test_an_interrupted_or_failed_replay_reports_the_runs_until_then(
         assert (done.status, "SUB-01 fixed: broken in 0 of 1 runs" in done.out) == (status, True), done.out
         assert words in done.out
         assert ("internal error: replaying submit: accept_then_drop: KeyError: 'stage'" in done.err) is (status == 3)
+
+
+AS_COMMAND = """
+import json, os, sys
+
+import broken
+
+request = json.load(open(os.environ["HOBBYHORSE_REQUEST"]))
+try:
+    video = broken.generate(os.environ["HOBBYHORSE_BASE_URL"], os.environ["HOBBYHORSE_API_KEY"], request)
+except Exception as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+if not isinstance(video, bytes):
+    video = open(video, "rb").read()
+open(os.environ["HOBBYHORSE_OUTPUT"], "wb").write(video)
+"""
+
+
+def test_a_finding_of_a_callable_is_replayed_as_a_command(finding: Path, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "as_command.py").write_text(AS_COMMAND)
+    done = run("conformance", "replay", finding, "--times", "1", "--", sys.executable, "as_command.py")
+    assert (done.status, done.out.split()[:2]) == (1, [BREAKS.rule, "still-broken:"]), done.out
