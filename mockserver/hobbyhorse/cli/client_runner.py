@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +13,16 @@ from typing import Annotated
 
 import typer
 
-from hobbyhorse.cli.usage import UsageError
-from hobbyhorse.conformance.client.cases import CROWD, KILLED, LONG, MOVED, ONCE, RECOVERY, TOGETHER, TWICE
+from hobbyhorse.cli.usage import UsageError, complain
+from hobbyhorse.conformance.client.cases import CROWD, KILLED, LONG, MOVED, ONCE, RECOVERY, TOGETHER, TWICE, Case
+from hobbyhorse.conformance.client.recurrence import FreshRunner
 from hobbyhorse.conformance.client.search import CaseRunner
+from hobbyhorse.contract.example_orders import order_for
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners.against_fake import PARALLEL, CallableRunner, CommandRunner, FakeSession
 from hobbyhorse.runners.callable import ClientError, find_client
 from hobbyhorse.runners.command import CommandError
-from hobbyhorse.runners.process_pool import ProcessPool, WorkerSetup, processes
+from hobbyhorse.runners.process_pool import ProcessPool, WorkerSetup, fresh_runner, processes
 
 CLIENT = "Client"
 
@@ -87,11 +89,33 @@ class ClientOptions:
 
 @dataclass(frozen=True, slots=True)
 class ClientRunner:
-    """Runs a client against test cases of the given kinds; `name` is the client's name in reports."""
+    """Runs a client against test cases of the given kinds; `name` is the client's name in reports.
+
+    `fresh` runs cases in a fresh process, and `before` returns the cases that ran before a case in its process. Both
+    are None if each run has its own process.
+    """
 
     play: CaseRunner
     kinds: tuple[str, ...]
     name: str
+    fresh: FreshRunner | None = None
+    before: Callable[[Case], Sequence[Case]] | None = None
+
+
+def warn_of_misplaced_options(options: Iterable[str], command: Sequence[str] | None) -> None:
+    """Warn of each of our own options that stands after --, where it goes to the client."""
+    known = {name for name in options if name.startswith("--")}
+    for word in command or ():
+        name = word.partition("=")[0]
+        if name in known:
+            complain(
+                f"{name} stands after --, so the client gets it; if it is meant for hobbyhorse, write it before --"
+            )
+
+
+def option_names(context: typer.Context) -> list[str]:
+    """Return the names of a command's options."""
+    return [name for parameter in context.command.params for name in parameter.opts]
 
 
 @contextmanager
@@ -103,9 +127,15 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
         raise UsageError("name one client: a command after --, or --python FILE:FUNCTION")
     kinds: tuple[str, ...] = (ONCE, TWICE, LONG, TOGETHER, CROWD, RECOVERY)
     try:
+        order_for(contract, model)
+    except LookupError as error:
+        raise UsageError(str(error)) from None
+    try:
         if client.python is not None:
+            fresh = fresh_runner(WorkerSetup(client.python, contract.key, model.id, client.seed, client.contracts))
             with _callable_runner(contract, model, client, client.python, runs) as play:
-                yield ClientRunner(play, kinds, client.python)
+                before = play.before if isinstance(play, ProcessPool) else None
+                yield ClientRunner(play, kinds, client.python, fresh, before)
         else:
             command, resume = _commands(client)
             # A client cannot be killed at a point of its run unless there is a command that resumes it.
@@ -114,8 +144,8 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
             with FakeSession(contract, model, client.seed, "real", client.speed, "fast") as session:
                 play = CommandRunner(session, command, resume, client.limit, client.parallel or PARALLEL)
                 yield ClientRunner(play, kinds, shlex.join(command))
-    # LookupError: the contract has no example submission; ValueError: --resume-command has an unclosed quote.
-    except (ClientError, CommandError, LookupError, ValueError) as error:
+    # Not LookupError and ValueError: raised by a rule or a runner, they are errors of ours.
+    except (ClientError, CommandError) as error:
         raise UsageError(str(error)) from None
 
 
@@ -136,9 +166,12 @@ def _callable_runner(
 
 
 def _commands(client: ClientOptions) -> tuple[list[str], list[str] | None]:
-    """Return the client's command, and the command that resumes it. Raises UsageError and ValueError."""
+    """Return the client's command, and the command that resumes it. Raises UsageError."""
     command = list(client.command or ())
-    resume = shlex.split(client.resume_command) if client.resume_command is not None else None
+    try:
+        resume = shlex.split(client.resume_command) if client.resume_command is not None else None
+    except ValueError as error:
+        raise UsageError(f"--resume-command: {error}") from None
     for name, words in (("the client", command), ("--resume-command", resume)):
         if words is not None and (not words or shutil.which(words[0]) is None):
             raise UsageError(f"{name}: {_why_not_executable(words[0] if words else '')}")

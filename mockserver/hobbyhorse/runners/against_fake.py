@@ -28,6 +28,7 @@ from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners import callable as callables
 from hobbyhorse.runners.callable import CallbackTarget, Client
 from hobbyhorse.runners.command import ClientTask, Finished, Running, start, with_ids
+from hobbyhorse.runners.deferred_certificates import deferred_certificates
 from hobbyhorse.runners.example_keys import example_key
 from hobbyhorse.runners.virtual_time import Ran, Stuck, VirtualTime
 from hobbyhorse.testing.local import MockServer, MockWorld
@@ -180,10 +181,11 @@ class CallableRunner:
         requests = [self.session.request(case, number) for number in numbers.get(case.kind, (1,))]
         base, call = world.url(self.session.contract.key), partial(self._call, world)
         done = [_CallableRun(call, base, one, lambda: virtual_time.cut) for one in requests]
-        if case.kind in (TOGETHER, CROWD):
-            ran = virtual_time.run(partial(_at_once, done, world.clock.now))
-        else:
-            ran = self._in_sequence(case, world, virtual_time, done)
+        with deferred_certificates():
+            if case.kind in (TOGETHER, CROWD):
+                ran = virtual_time.run(partial(_at_once, done, world.clock.now))
+            else:
+                ran = self._in_sequence(case, world, virtual_time, done)
         watched = world.clock.now()
         left = virtual_time.drain(0 if ran.over else WATCH_SECONDS)
         self.fresh = not left and not virtual_time.forced

@@ -10,6 +10,8 @@ a client does: it may end itself, crash in C, close every file or never return. 
 * No process outlives the pool, whatever a client left running: the pool joins its workers briefly, then kills them, and
   the processes that they started. Each worker has its own session, so that a signal to its group reaches it alone.
 * No process outlives the command, even a command ended by SIGKILL: each worker watches its parent and exits after it.
+* A process runs its cases one after the other. So the earlier cases of a case's process are the runs that may have
+  changed the client's state (`before`).
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -35,6 +37,7 @@ from types import TracebackType
 from typing import Any
 
 from hobbyhorse.conformance.client.cases import HAPPY, Case
+from hobbyhorse.conformance.client.search import CannotRun
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
 from hobbyhorse.runners.callable import ClientError, find_client
@@ -87,9 +90,13 @@ class ProcessPool:
     setup: WorkerSetup
     size: int
     patience: float = HANG_SECONDS
+    method: str = "spawn"
+    """Not a fork: a fork copies locks that are held, but not the threads that would release them."""
     _threads: ThreadPoolExecutor = field(init=False)
     _idle: queue.SimpleQueue[_Worker | None] = field(default_factory=queue.SimpleQueue)
     _workers: set[_Worker] = field(default_factory=set)
+    _ran: dict[_Worker, list[Case]] = field(default_factory=dict)
+    """The cases that each process ran, in order; also those of a process that is lost."""
     _closing: bool = False
 
     def __enter__(self) -> ProcessPool:
@@ -115,10 +122,16 @@ class ProcessPool:
         """
         yield from self._threads.map(self._run, cases)
 
+    def before(self, case: Case) -> list[Case]:
+        """Return the cases that ran before a case in its process, oldest first."""
+        found = next((ran for ran in list(self._ran.values()) if case in ran), [case])
+        return found[: found.index(case)]
+
     def _run(self, case: Case) -> Trace:
         worker = self._idle.get()
         try:
             worker = worker or self._start()
+            self._ran.setdefault(worker, []).append(case)
             found = worker.run(case, self.patience)
         except BaseException:
             self._idle.put(None)
@@ -137,7 +150,7 @@ class ProcessPool:
     def _start(self) -> _Worker:
         if self._closing:
             raise ClientError("the pool is closed")
-        worker = _Worker(self.setup)
+        worker = _Worker(self.setup, self.method)
         self._workers.add(worker)
         # Read before the first run, so that an import that fails or ends the process is not attributed to a case.
         if (problem := worker.await_start(self.patience)) is not None:
@@ -178,18 +191,39 @@ class _Ran:
     usable: bool
 
 
+def fresh_runner(setup: WorkerSetup) -> Callable[[Sequence[Case]], list[Trace]]:
+    """Return a function that runs cases one after the other in a new process, which imports the client anew.
+
+    The function raises CannotRun if the client cannot be run there.
+    """
+    method = "spawn"
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        # The fork server has imported this module, but neither a client nor a server: its forks start five times as
+        # fast as a new interpreter, and are as fresh.
+        multiprocessing.set_forkserver_preload([__name__])
+        method = "forkserver"
+
+    def run(cases: Sequence[Case]) -> list[Trace]:
+        try:
+            with ProcessPool(setup, 1, method=method) as pool:
+                return list(pool(cases))
+        except ClientError as error:
+            raise CannotRun(str(error)) from None
+
+    return run
+
+
 _starting = threading.Lock()
 
 
 class _Worker:
     """One process, and the pipe to it."""
 
-    def __init__(self, setup: WorkerSetup) -> None:
-        # Not a fork: a fork copies locks that are held, but not the threads that would release them.
-        spawn = multiprocessing.get_context("spawn")
-        self._pipe, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=_work, args=(theirs, setup), name="hobbyhorse worker")
+    def __init__(self, setup: WorkerSetup, method: str) -> None:
+        context: Any = multiprocessing.get_context(method)
         mark, before = secrets.token_hex(16), process_ids()
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(theirs, setup, mark), name="hobbyhorse worker")
         with _starting:
             # The tracker serves every worker, so it must not inherit the mark of one.
             resource_tracker.ensure_running()
@@ -259,8 +293,10 @@ def _ended(status: int | None) -> str:
 # ---- in the worker
 
 
-def _work(pipe: Connection, setup: WorkerSetup) -> None:
-    """Run the cases that come through a pipe, until it is closed."""
+def _work(pipe: Connection, setup: WorkerSetup, mark: str) -> None:
+    """Run the cases that come through a pipe, until it is closed. `mark` marks the processes that the client starts."""
+    # A process of the fork server has the environment of that server.
+    os.environ[RUN_VARIABLE] = mark
     # A terminal sends Ctrl-C to the whole group; the parent handles it and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setsid"):
