@@ -7,7 +7,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -100,6 +100,7 @@ class ClientRunner:
     name: str
     fresh: FreshRunner | None = None
     before: Callable[[Case], Sequence[Case]] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def warn_of_misplaced_options(options: Iterable[str], command: Sequence[str] | None) -> None:
@@ -132,37 +133,47 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
         raise UsageError(str(error)) from None
     try:
         if client.python is not None:
-            fresh = fresh_runner(WorkerSetup(client.python, contract.key, model.id, client.seed, client.contracts))
-            with _callable_runner(contract, model, client, client.python, runs) as play:
+            setup = WorkerSetup(client.python, contract.key, model.id, client.seed, client.contracts)
+            with _callable_runner(contract, model, client, setup, runs) as (play, share):
                 before = play.before if isinstance(play, ProcessPool) else None
-                yield ClientRunner(play, kinds, client.python, fresh, before)
+                fresh = fresh_runner(replace(setup, share=share))
+                yield ClientRunner(play, kinds, client.python, fresh, before, about(share))
         else:
             command, resume = _commands(client)
             # A client cannot be killed at a point of its run unless there is a command that resumes it.
             kinds = (*kinds, KILLED, MOVED) if resume else kinds
             # Another process cannot be put on a virtual clock: it waits in real time, so the stages have to be short.
             with FakeSession(contract, model, client.seed, "real", client.speed, "fast") as session:
-                play = CommandRunner(session, command, resume, client.limit, client.parallel or PARALLEL)
-                yield ClientRunner(play, kinds, shlex.join(command))
+                commands = CommandRunner(session, command, resume, client.limit, client.parallel or PARALLEL)
+                yield ClientRunner(commands, kinds, shlex.join(command))
     # Not LookupError and ValueError: raised by a rule or a runner, they are errors of ours.
     except (ClientError, CommandError) as error:
         raise UsageError(str(error)) from None
 
 
+def about(share: float) -> tuple[str, ...]:
+    """Return the note that jobs are shorter than usual, if they are."""
+    if share == 1:
+        return ()
+    return (f"the client gives up before the usual jobs end, so the jobs take {share:.1%} of their usual time",)
+
+
 @contextmanager
 def _callable_runner(
-    contract: Contract, model: Model, client: ClientOptions, python: str, runs: int
-) -> Iterator[CaseRunner]:
+    contract: Contract, model: Model, client: ClientOptions, setup: WorkerSetup, runs: int
+) -> Iterator[tuple[CallableRunner | ProcessPool, float]]:
+    """Yield the runner, and the share of their usual time that jobs take."""
     if client.resume_command is not None:
         raise UsageError("--resume-command needs a command: a Python callable cannot be killed")
     if client.parallel == 1:
         with FakeSession(contract, model, client.seed) as session:
-            yield CallableRunner(session, find_client(python))
+            runner = CallableRunner(session, find_client(setup.client))
+            yield runner, runner.fit()
     else:
         # Also if one process is enough: a client that ends or damages its process must not end the suite.
         size = processes(runs, client.parallel)
-        with ProcessPool(WorkerSetup(python, contract.key, model.id, client.seed, client.contracts), size) as pool:
-            yield pool
+        with ProcessPool(setup, size) as pool:
+            yield pool, pool.fit(contract)
 
 
 def _commands(client: ClientOptions) -> tuple[list[str], list[str] | None]:

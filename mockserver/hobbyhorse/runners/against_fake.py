@@ -19,7 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hobbyhorse.conformance.client.cases import CROWD, KILLED, LONG, MOVED, ONCE, RECOVERY, TOGETHER, TWICE, Case
+from hobbyhorse.conformance.client.cases import CROWD, HAPPY, KILLED, LONG, MOVED, ONCE, RECOVERY, TOGETHER, TWICE, Case
+from hobbyhorse.conformance.client.diagnosis import fitting_share
 from hobbyhorse.conformance.client.planning import HELD
 from hobbyhorse.conformance.client.reasons import mentioned, reasons_in
 from hobbyhorse.contract.example_orders import order_for
@@ -86,6 +87,8 @@ class FakeSession:
     clock: str = "manual"
     speed: float = 1.0
     pace: str = "realistic"
+    share: float = 1.0
+    """The share of their usual durations that the stages of jobs take."""
     server: MockServer = field(init=False)
     _number: int = 0
     # The API keys of the current runs, and whether each run has been alone since its start: an unauthenticated request
@@ -120,6 +123,7 @@ class FakeSession:
             self._open = {**dict.fromkeys(self._open, False), key: not self._open}
         world = self.server.world(key, seed=self.seed)
         world.keep(MOST_RUN_EXCHANGES)
+        world.shorten(self.share)
         if case.scenario:
             # In cases with one submission, only one job has faults. A client that resubmits gets a second job without
             # faults, and the trace shows both.
@@ -171,6 +175,11 @@ class CallableRunner:
         """Run cases sequentially; yield their traces."""
         for case in cases:
             yield self.run(case)
+
+    def fit(self) -> float:
+        """Shorten jobs for a client that gives up before the end of the usual ones; return the share of their time."""
+        self.session.share = fitting_share(AnnotatedTrace(self.session.contract, self.run(HAPPY)))
+        return self.session.share
 
     def run(self, case: Case) -> Trace:
         """Run a case and return its trace."""

@@ -29,7 +29,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -37,11 +37,14 @@ from types import TracebackType
 from typing import Any
 
 from hobbyhorse.conformance.client.cases import HAPPY, Case
+from hobbyhorse.conformance.client.diagnosis import fitting_share
 from hobbyhorse.conformance.client.search import CannotRun
 from hobbyhorse.contract.folder import load_all
+from hobbyhorse.contract.values import Contract
 from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
 from hobbyhorse.runners.callable import ClientError, find_client
 from hobbyhorse.runners.leftovers import RUN_VARIABLE, Leftovers, process_ids
+from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Outcome, Run, Trace
 
 # Starting a process (imports, contracts, a server) takes about as long as this many runs.
@@ -78,6 +81,8 @@ class WorkerSetup:
     model: str
     seed: int = 0
     contracts: Path | None = None
+    share: float = 1.0
+    """The share of their usual durations that the stages of jobs take."""
 
 
 @dataclass(slots=True)
@@ -121,6 +126,20 @@ class ProcessPool:
         Raises ClientError if the client ends its process in a run against a faultless server.
         """
         yield from self._threads.map(self._run, cases)
+
+    def fit(self, contract: Contract) -> float:
+        """Shorten jobs for a client that gives up before the end of the usual ones; return the share of their time."""
+        (trace,) = self([HAPPY])
+        share = fitting_share(AnnotatedTrace(contract, trace))
+        if share < 1:
+            # The processes have the old share, and are replaced.
+            self.setup = replace(self.setup, share=share)
+            for _ in range(self.size):
+                if (worker := self._idle.get()) is not None:
+                    self._forget(worker)
+                self._idle.put(None)
+        self._ran.clear()
+        return share
 
     def before(self, case: Case) -> list[Case]:
         """Return the cases that ran before a case in its process, oldest first."""
@@ -312,7 +331,7 @@ def _work(pipe: Connection, setup: WorkerSetup, mark: str) -> None:
     except ClientError as error:
         pipe.send(str(error))
         return
-    with FakeSession(contract, model, setup.seed) as session, suppress(EOFError, OSError):
+    with FakeSession(contract, model, setup.seed, share=setup.share) as session, suppress(EOFError, OSError):
         pipe.send(None)
         runner, sound = CallableRunner(session, client), _shared_state()
         while True:

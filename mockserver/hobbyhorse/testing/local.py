@@ -366,6 +366,10 @@ class MockWorld:
         """Start a new journal of the newest `most` exchanges; the old one is dropped."""
         self._world.journal = Journal(most)
 
+    def shorten(self, share: float) -> None:
+        """Let the stages of later jobs take this share of their usual durations."""
+        self._world.share = share
+
     @property
     def pace(self) -> str:
         """The duration of stages: `instant`, `fast` or `realistic`."""

@@ -107,6 +107,7 @@ def command(
             with progress(runner.name) as show:
                 plan = Plan(most_runs, seed, tuple(rule or ()), runner.kinds)
                 search = Search(contract, runner.play, plan, show, fresh=runner.fresh, before=runner.before)
+                search.notes += runner.notes
                 result = search.run(runner.name, chosen.id)
         except CannotRun as error:
             raise UsageError(str(error)) from None

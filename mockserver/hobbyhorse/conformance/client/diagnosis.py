@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from hobbyhorse.traces.annotated import AnnotatedTrace, Step
+from hobbyhorse.traces.annotated import GAVE_UP, AnnotatedTrace, Step
 
 # Requests listed of a client that submits no job: enough to recognize a wrong base URL or path.
 MOST_LISTED = 5
 # Polls of a client that gave up waiting, below which its HTTP client probably answers further polls from a cache.
 FEW_POLLS = 2
+
+# The share of a client's own patience that the provider's longest job may take: the client sees several polls of a job
+# under way, and still has time for the download and for one retry with a pause.
+PATIENCE_SHARE = 0.6
 
 # Statuses that refuse the key, not the content (RFC 9110, sections 15.5.2 and 15.5.4).
 KEY_REFUSED = (401, 403)
@@ -26,6 +30,20 @@ def without_video(trace: AnnotatedTrace) -> str | None:
         f"the client got no video from a server without faults; its last request was "
         f"{last.exchange.method} {last.exchange.url} ({last.status}){_ending(trace)}"
     )
+
+
+def fitting_share(trace: AnnotatedTrace) -> float:
+    """Return the share of their usual durations that jobs must take, so that the client of a trace waits for their end.
+
+    It is 1 unless the client gave up, on a server without faults, while its job was under way.
+    """
+    outcome, accepted = trace.outcome, trace.accepted
+    gave_up = outcome is not None and outcome.kind in GAVE_UP and not outcome.stuck
+    if not gave_up or accepted is None or trace.ended or not trace.reads or not trace.reads[-1].under_way:
+        return 1.0
+    graph = trace.contract.graph
+    longest = sum(graph[name].lasts[1] for name in graph.path(graph.initial))
+    return min(1.0, PATIENCE_SHARE * trace.waited / longest) if longest and trace.waited else 1.0
 
 
 def refused(trace: AnnotatedTrace) -> bool:
