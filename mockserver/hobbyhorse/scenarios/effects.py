@@ -14,6 +14,11 @@ from email.utils import formatdate
 # ---- responses
 
 
+def in_case(name: str, case: str) -> str:
+    """Return a header name in `lower`, `upper` or `title` case; any other case leaves it as it is."""
+    return {"lower": str.lower, "upper": str.upper, "title": str.title}.get(case, str)(name)
+
+
 @dataclass(frozen=True, slots=True)
 class Sent:
     """A response to send: status, headers (lower-case names, no Content-Length), body.
@@ -85,7 +90,38 @@ class Drip:
     pieces: int
 
 
-WireEffect = Delay | Hold | Reset | Close | Truncate | Drip
+@dataclass(frozen=True, slots=True)
+class Framed:
+    """Write the response in another form, of the same meaning; an empty field leaves that part as usual.
+
+    * `names`: the case of header names: `lower`, `upper` or `title`.
+    * `coding`: the content coding of the body: `gzip` or `deflate`.
+    * `framing`: how the end of the body is marked: `chunked`, or `close`.
+    * `version`: the HTTP version of the status line: `1.0`, which closes the connection.
+    * `ends`: the connection is closed after the response: `announced` in a header, or `silent`.
+    * `segment`: the bytes that are written at once; 0 for all.
+    """
+
+    names: str = ""
+    coding: str = ""
+    framing: str = ""
+    version: str = ""
+    ends: str = ""
+    segment: int = 0
+
+    def over(self, other: Framed) -> Framed:
+        """Return both forms together; this one wins."""
+        return Framed(
+            names=self.names or other.names,
+            coding=self.coding or other.coding,
+            framing=self.framing or other.framing,
+            version=self.version or other.version,
+            ends=self.ends or other.ends,
+            segment=self.segment or other.segment,
+        )
+
+
+WireEffect = Delay | Hold | Reset | Close | Truncate | Drip | Framed
 SILENT = (Hold, Reset, Close)
 """The effects that send nothing at all."""
 
@@ -136,9 +172,14 @@ class FalseFirst:
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """Deliver the callback with the body that `change` returns."""
+    """Deliver the callback with the body that `change` returns, and with the `names` of its headers in another case."""
 
-    change: Callable[[bytes], bytes]
+    change: Callable[[bytes], bytes] = lambda body: body
+    names: str = ""
+
+    def over(self, other: Rewritten) -> Rewritten:
+        """Return both changes together, this one last."""
+        return Rewritten(lambda body: self.change(other.change(body)), self.names or other.names)
 
 
 CallbackEffect = Unsent | Copies | Postponed | AfterNext | FalseFirst | Rewritten

@@ -105,3 +105,45 @@ END_SECONDS = Option(
     tried=SECONDS.tried,
     usual="the usual duration",
 )
+NAMES = Option(
+    "names",
+    "The case of header names: lower, upper or title.",
+    {"type": "string", "enum": ["lower", "upper", "title"], "maxLength": 5},
+    tried=("lower", "upper", "title"),
+    default="lower",
+)
+CODING_NAME = Option(
+    "coding",
+    "The content coding: gzip or deflate.",
+    {"type": "string", "enum": ["gzip", "deflate"], "maxLength": 7},
+    tried=("gzip", "deflate"),
+    default="gzip",
+)
+FRAMING_NAME = Option(
+    "framing",
+    "How the end of the body is marked: chunked, by the close of the connection, or by its length.",
+    {"type": "string", "enum": ["chunked", "close", "length"], "maxLength": 7},
+    tried=("chunked", "close", "length"),
+    default="chunked",
+)
+VERSION = Option(
+    "version",
+    "The HTTP version of the response.",
+    {"type": "string", "enum": ["1.0", "1.1"], "maxLength": 3},
+    tried=("1.0",),
+    usual="1.1",
+)
+ENDS_BY = Option(
+    "ends",
+    "How the connection is closed after the response: announced in a header, or silent.",
+    {"type": "string", "enum": ["announced", "silent"], "maxLength": 9},
+    tried=("announced", "silent"),
+    usual="it stays open",
+)
+SEGMENT = Option(
+    "segment",
+    "The bytes that are written at once, or more if a response would take over 400 writes.",
+    {"type": "integer", "minimum": 1, "maximum": 65_536},
+    tried=(1, 7, 1_000),
+    usual="all at once",
+)

@@ -19,7 +19,7 @@ from starlette.types import Message as Event
 
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.effects import Sent
-from hobbyhorse.scenarios.fault import MEDIA
+from hobbyhorse.scenarios.fault import HEADS, MEDIA, UNRANGED
 from hobbyhorse.scenarios.scenario import Move
 from hobbyhorse.server.request import (
     JSON_HEADER,
@@ -39,7 +39,7 @@ from hobbyhorse.server.socket_faults import (
     is_open,
     send_with_fault,
 )
-from hobbyhorse.server.trouble import apply_file_fault, capture
+from hobbyhorse.server.trouble import apply_file_fault, capture, uses_of_next
 from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.journal import Entry, JournalNote
 from hobbyhorse.worlds.world import World
@@ -126,10 +126,16 @@ class FileRequests:
     async def _respond(self, call: FileRequest) -> None:
         """Respond with the file, or through the fault that its job's scenario has for it."""
         scenario = call.job.active_scenario
-        if scenario is None or call.scope["method"] != "GET" or scenario.peek(MEDIA) is None:
+        method = call.scope["method"]
+        uses = uses_of_next(scenario) if scenario is not None else frozenset()
+        # A fault concerns GET. HEAD gets the usual response, unless a fault is for HEAD.
+        if scenario is None or scenario.peek(MEDIA) is None or method not in ("GET", "HEAD"):
             return await self.routes()(call.scope, call.receive, call.send_noted)
-        captured = await capture(self.routes(), call.scope, call.receive)
-        faulted = apply_file_fault(scenario, captured, call.world)
+        if method == "HEAD" and HEADS not in uses:
+            return await self.routes()(call.scope, call.receive, call.send_noted)
+        scope = _without_range(call.scope) if UNRANGED in uses else call.scope
+        captured = await capture(self.routes(), scope, call.receive)
+        faulted = apply_file_fault(scenario, captured, call.world, call.scope)
         if faulted is None:
             return await call.client(call.send_noted).whole(captured)
         call.entry.begin((), len(faulted.sent.body))
@@ -175,6 +181,12 @@ class FileRequests:
         if scope["path"].startswith(MEDIA_PATH):
             return contract, worlds.by_handle(scope["path"].split("/")[2])
         return contract, None
+
+
+def _without_range(scope: Scope) -> Scope:
+    """Return a request for a whole file."""
+    headers = [one for one in scope["headers"] if one[0] not in (b"range", b"if-range")]
+    return {**scope, "headers": headers}
 
 
 def _not_served(kind: str, method: str, path: str) -> Sent:

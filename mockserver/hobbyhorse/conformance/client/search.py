@@ -37,6 +37,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings, target
 from hypothesis import seed as seeded
+from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 
 from hobbyhorse.conformance.client.cases import HAPPY, KILLED, MOVED, ONCE, Case
@@ -50,16 +51,18 @@ from hobbyhorse.conformance.client.planning import (
     simplified,
     singles,
     used_roles,
+    varied,
 )
 from hobbyhorse.conformance.client.results import Coverage, Result
 from hobbyhorse.conformance.client.rules import rules as all_rules
-from hobbyhorse.conformance.client.scenario_space import scenarios
+from hobbyhorse.conformance.client.scenario_space import scenarios, varied_scenarios
+from hobbyhorse.conformance.client.variations import plain, variations
 from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict, check
 from hobbyhorse.conformance.rule import Rule
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.fault import CALLBACK
 from hobbyhorse.traces.annotated import AnnotatedTrace
-from hobbyhorse.traces.trace import Trace
+from hobbyhorse.traces.trace import Outcome, Trace
 
 # Runs that must all show a finding about timing: three rule out the occasional pause of a busy machine.
 TIMING_REPEATS = 3
@@ -74,6 +77,11 @@ SHRINKING = 40
 PAIRS_PART = 0.3
 # The fewest examples to request from Hypothesis: the first ones of a series are mostly the simplest scenario again.
 FEW_SCENARIOS = 20
+# The single faults that come before the variations: the timelines, and the first faults of each operation, which lose
+# jobs and money.
+GRAVEST = 60
+# The family of the rules about variations.
+VARIATIONS = "VAR"
 STUCK_JOB = Case({"timeline": STUCK})
 
 CaseRunner = Callable[[Sequence[Case]], Iterable[Trace]]
@@ -142,6 +150,10 @@ class Search:
     """Runs that are allowed beyond the plan, to shrink one finding."""
     met: set[str] = field(default_factory=set)
     """Keys of the cases in which the client hit every fault."""
+    endings: dict[str, Outcome | None] = field(default_factory=dict)
+    """The outcome of the last run of each case."""
+    broken_forms: set[str] = field(default_factory=set)
+    """The forms of variations that the client does not survive alone."""
 
     def run(self, client: str, model: str) -> Result:
         """Search, and return the result. Raises CannotRun if the client gets no video from a faultless server."""
@@ -157,11 +169,14 @@ class Search:
         ones = singles(self.contract, roles, stuck_only, repeated_roles(observed[0]))
         self._run_all("ways to run", self._ways(observed[0]))
         self._run_all("last polls", last_polls(self.contract, observed[-1]))
-        self._run_all("single faults", ones)
+        self._run_all("single faults", ones[:GRAVEST])
+        varying = varied(self.contract, roles)
+        self._run_all("variations", varying)
+        self._run_all("single faults", ones[GRAVEST:])
         self._run_pairs(roles)
         self._run_random()
         self._shrink()
-        coverage = self._coverage(ones)
+        coverage = self._coverage([*ones, *varying])
         seconds = time.monotonic() - started
         verdicts = tuple(tally.verdict(self.contract) for tally in self.tallies)
         return Result(self.contract.key, model, client, self.plan.seed, verdicts, coverage, self.runs, seconds)
@@ -238,8 +253,13 @@ class Search:
 
     def _judge(self, case: Case, trace: Trace) -> None:
         """Check a trace against every rule, and add the evidence to the tallies."""
-        if not trace.unmet:
+        found = variations(case.scenario)
+        # The same variation is armed for every role, and a client may use some of them only at its deadline.
+        if len(trace.unmet) < case.moves if found else not trace.unmet:
             self.met.add(case.key)
+        if trace.runs:
+            self.endings.setdefault(case.key, trace.runs[-1].outcome)
+        trace = self._with_plain(case, trace)
         annotated = AnnotatedTrace(self.contract, trace)
         broken = set()
         for tally in self.tallies:
@@ -251,12 +271,25 @@ class Search:
                 if tally.smallest is None or case.size < tally.smallest[0].size:
                     tally.smallest = case, Finding(tally.rule.id, judgement.breaches, trace)
         self.seen[case.key] = frozenset(broken)
+        if len({one.form for one in found}) == 1 and any(rule.startswith(f"{VARIATIONS}-") for rule in broken):
+            self.broken_forms.add(found[0].form)
+
+    def _with_plain(self, case: Case, trace: Trace) -> Trace:
+        """Return the trace with the outcome of the same case without its variations, which may take a run."""
+        if not variations(case.scenario):
+            return trace
+        usual = replace(case, scenario=plain(case.scenario))
+        if usual.key not in self.endings:
+            for one in self.run_cases([usual]):
+                self.runs += 1
+                self.endings[usual.key] = one.runs[-1].outcome if one.runs else None
+        return replace(trace, plain=self.endings[usual.key])
 
     def _confirmed(self, rule: Rule, case: Case) -> bool:
         """Whether further runs of a case all break a rule about timing."""
         for trace in self.run_cases([case] * (TIMING_REPEATS - 1)):
             self.runs += 1
-            if not check(rule, AnnotatedTrace(self.contract, trace)).breaches:
+            if not check(rule, AnnotatedTrace(self.contract, self._with_plain(case, trace))).breaches:
                 return False
         return True
 
@@ -286,7 +319,7 @@ class Search:
             suppress_health_check=list(HealthCheck),
             verbosity=Verbosity.quiet,
         )
-        @given(scenarios(self.contract))
+        @given(st.one_of(scenarios(self.contract), varied_scenarios(self.contract, self.broken_forms)))
         def generated(scenario: dict[str, Any]) -> None:
             case = Case(believable(scenario, self.contract))
             if case.key in self.seen or not self.left:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from hobbyhorse.scenarios.effects import Sent
-from hobbyhorse.scenarios.fault import LURE, OPERATION, VARIATION, DecidedOperation, Fault, Options
+from hobbyhorse.scenarios.fault import LINKS, LURE, OPERATION, VARIATION, DecidedOperation, Fault, Options
 from hobbyhorse.scenarios.faults.origin import LINK_ORIGINS
 from hobbyhorse.scenarios.fields import FILE_URLS, JOB_URLS, Urls, places, rewritten
 
@@ -52,6 +52,7 @@ OPAQUE_LINKS = Fault(
     effect=_moved(JOB, _ticketed),
     rank=RANK,
     kind=VARIATION,
+    layer=LINKS,
     needs=JOB,
 )
 FOREIGN_LINKS = Fault(

@@ -13,14 +13,14 @@ from hobbyhorse.contract.forms.expressions import MISSING, ExpressionError, Mess
 from hobbyhorse.contract.forms.nearest import nearest
 from hobbyhorse.contract.request import Refusal, find_model, read_body, read_order, read_parameters
 from hobbyhorse.contract.values import Contract, Model, Operation
-from hobbyhorse.scenarios.fault import VARIATION
-from hobbyhorse.scenarios.registry import all_faults
+from hobbyhorse.scenarios.fault import ADDS
+from hobbyhorse.scenarios.registry import names_used_for
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 
 # Bytes of a request's body that every recorder keeps; a body of this length or more may be truncated.
 KEPT_BYTES = 64 * 1024
 # The faults after which a response still means the same.
-HARMLESS = frozenset(fault.name for fault in all_faults() if fault.kind == VARIATION and fault.needs is None)
+HARMLESS = names_used_for(ADDS)
 
 
 @dataclass(frozen=True, slots=True)
