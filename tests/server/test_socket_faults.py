@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from starlette.types import Message as Event
@@ -221,7 +221,7 @@ async def test_an_effect_that_ends_the_connection_raises_dropped(effect: WireEff
 async def test_the_server_performs_every_effect(kind: type[WireEffect]) -> None:
     """An effect that the server forgets to perform would send nothing, and leave no trace of that."""
     exchange = InProcess()
-    values = {} if kind is Framed else {one.name: 1 for one in fields(kind)}
+    values: dict[str, Any] = {} if kind is Framed else {one.name: 1 for one in fields(kind)}
     task = exchange.begin(kind(**values))
     await turns()
     await exchange.advance(1)

@@ -30,7 +30,7 @@ The options are complete: those of the scenario, and the defaults of the others.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -74,6 +74,8 @@ ADDS = "adds"
 """It adds fields, or changes their order, and nothing else."""
 UNRANGED = "unranged"
 """It makes the server ignore the Range of a request for a file."""
+FAILING = "failing"
+"""It shows in the response of a failed job only."""
 HEADS = "heads"
 """It changes the response to HEAD, and no other."""
 LURE = "lure"
@@ -89,10 +91,14 @@ OUTDATES = "outdates"
 
 # ---- uses that exactly one fault has, because a suite arms it or must recognize it; the registry checks that
 
+CUTS = "cuts"
+"""It breaks a file off, so that a client may ask for the rest."""
 PASSES = "passes"
 """With `seconds` 0 it changes nothing: it lets a request pass before the next fault applies."""
 HOLDS = "holds"
 """It holds a response back, while the client can be killed."""
+FAILS = "fails"
+"""It lets a job fail."""
 STICKS = "sticks"
 """It keeps a job from ending."""
 ENDS = "ends"
@@ -110,8 +116,8 @@ class Option:
     """An option of a fault: its type and bounds as JSON Schema, its meaning in one sentence, and its default.
 
     `tried` are the values that the search tries; none for a value that depends on the contract. `usual` describes a
-    default that depends on the contract or on the request. `form` makes the option a variation: it changes only how the
-    fault is expressed.
+    default that depends on the contract or on the request. `form` makes the option a variation, with a `source` and a
+    `level`: it changes only how the fault is expressed, and `beside` has the options that the search gives with it.
     """
 
     name: str
@@ -121,6 +127,9 @@ class Option:
     default: Any = None
     usual: str = "none"
     form: str = ""
+    source: str = ""
+    level: str = ""
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
     def by_default(self, default: Any) -> Option:
         """Return the option with another default."""

@@ -299,9 +299,9 @@ class CallbackDispatcher:
             case FalseFirst():
                 await self._deliver_false(delivery, effect, fault.name)
                 await self._deliver(delivery, 1)
-            case Rewritten(change, names):
+            case Rewritten(change, names, older):
                 # It is genuine: the job has ended as it says. Retries, if it is not acknowledged, are not changed.
-                await self._deliver(delivery, 1, note=fault.name, change=change, names=names)
+                await self._deliver(delivery, 1, note=fault.name, change=change, names=names, older=older)
 
     def _note_unsent(self, delivery: QueuedCallback, note: str) -> None:
         """Send nothing, and record that."""

@@ -27,10 +27,24 @@ from typing import Any
 from hobbyhorse.conformance.client.cases import KILLED, MOVED, ONCE, Case
 from hobbyhorse.conformance.client.scenario_space import deviations, fits, variation_moves
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.fault import CALLBACK, ENDS, GRAVE, HOLDS, LURE, MEDIA, PASSES, STICKS, TIMELINE
+from hobbyhorse.scenarios.fault import (
+    CALLBACK,
+    CUTS,
+    ENDS,
+    FAILING,
+    FAILS,
+    GRAVE,
+    HOLDS,
+    LURE,
+    MEDIA,
+    PASSES,
+    STICKS,
+    TIMELINE,
+    UNRANGED,
+)
 from hobbyhorse.scenarios.fields import Field
 from hobbyhorse.scenarios.options import RETRY_AFTER
-from hobbyhorse.scenarios.registry import faults_of, name_used_for, names_used_for
+from hobbyhorse.scenarios.registry import faults_at, faults_of, name_used_for, names_used_for
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace
 
 # The minimum status of a refusal, and the status of a rate limit (RFC 9110, section 15.5; RFC 6585, section 4).
@@ -162,19 +176,25 @@ def _always(contract: Contract, cases: Iterable[Case]) -> Iterator[Case]:
 def varied(contract: Contract, used: Collection[str]) -> list[Case]:
     """Return the single variations, each on every response of the roles that a client uses.
 
-    Shrinking finds the role. Each also comes with every value of its options, and if it concerns the end of a failing
-    job, with such a job.
+    Shrinking finds the role. A variation of a fault comes with this fault, once and in one role, so that the client
+    survives the fault itself.
     """
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    timelines = list[Case]()
+    found: dict[str, dict[str, Any]] = {}
+    alone = list[Case]()
     for role, move in variation_moves(contract):
+        fault = faults_at(TIMELINE)[move["move"]] if role == TIMELINE else faults_of(role).get(move["move"])
         if role == TIMELINE:
-            timelines.append(Case({"timeline": move}))
-        elif role in used:
-            key = json.dumps(move, sort_keys=True)
-            found.setdefault(key, {})[role] = [{**move, "times": "always"}]
-    cases = [Case({"moves": moves}) for moves in found.values()]
-    return _unique([*cases, *timelines])
+            alone.append(Case({"timeline": move}))
+        elif role in used and (fault is None or not fault.form):
+            alone.append(Case({"moves": {role: [move]}}))
+        elif role in used and fault is not None:
+            case = found.setdefault(json.dumps(move, sort_keys=True), {"moves": {}})
+            # Only a client whose download broke off asks for the rest.
+            before = [{"move": name_used_for(CUTS)}] if UNRANGED in fault.uses else []
+            case["moves"][role] = [*before, {**move, "times": "always"}]
+            if FAILING in fault.uses:
+                case["timeline"] = {"move": name_used_for(FAILS)}
+    return _unique([*map(Case, found.values()), *alone])
 
 
 def pairs(contract: Contract, used: Collection[str], random: Random) -> Iterator[Case]:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hobbyhorse.scenarios.fault import TIMELINE, VARIATION, Fault
-from hobbyhorse.scenarios.registry import faults_at, faults_of
+from hobbyhorse.scenarios.fault import TIMELINE, VARIATION, Fault, Option
+from hobbyhorse.scenarios.registry import faults_at, faults_of, refusal_fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +33,25 @@ def variations(scenario: Mapping[str, Any]) -> list[Varied]:
             options = ", ".join(f"{name}={value}" for name, value in move.items() if name not in ("move", "times"))
             says = f"{fault.says} ({options})" if options else fault.says
             found.append(Varied(role, fault.form, fault.level, fault.source, says))
+        for option in _varying(fault, move):
+            says = f"{fault.says} ({option.name}={move[option.name]})"
+            found.append(Varied(role, option.form, option.level, option.source, says))
     return found
 
 
 def plain(scenario: Mapping[str, Any]) -> dict[str, Any]:
     """Return a scenario without its variations."""
-    moves = {
-        role: [move for move in listed if (fault := _fault(role, move)) is None or fault.kind != VARIATION]
-        for role, listed in scenario.get("moves", {}).items()
-    }
-    left = {role: listed for role, listed in moves.items() if listed}
-    rest = {name: value for name, value in scenario.items() if name != "moves"}
-    return rest | ({"moves": left} if left else {})
+    found: dict[str, Any] = {}
+    for role, move, fault in _faults(scenario):
+        if fault.kind == VARIATION and fault.form:
+            continue
+        varying = {option.name for option in _varying(fault, move)}
+        left = {name: value for name, value in move.items() if name not in varying}
+        if role == TIMELINE:
+            found["timeline"] = left
+        else:
+            found.setdefault("moves", {}).setdefault(role, []).append(left)
+    return found
 
 
 def has_faults(scenario: Mapping[str, Any]) -> bool:
@@ -52,15 +59,20 @@ def has_faults(scenario: Mapping[str, Any]) -> bool:
     return bool(plain(scenario).get("moves"))
 
 
+def _varying(fault: Fault, move: Mapping[str, Any]) -> list[Option]:
+    """Return the options of a fault that are variations, as far as a scenario sets them."""
+    return [option for option in fault.options if option.form and option.name in move]
+
+
 def _faults(scenario: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], Fault]]:
     for role, listed in scenario.get("moves", {}).items():
         for move in listed:
-            if (fault := _fault(role, move)) is not None:
-                yield role, move, fault
+            yield role, move, _fault(role, move)
     timeline = scenario.get("timeline")
     if timeline is not None:
         yield TIMELINE, timeline, faults_at(TIMELINE)[timeline["move"]]
 
 
-def _fault(role: str, move: Mapping[str, Any]) -> Fault | None:
-    return faults_of(role).get(move["move"])
+def _fault(role: str, move: Mapping[str, Any]) -> Fault:
+    """Return the fault of a move; any other name is that of a situation."""
+    return faults_of(role).get(move["move"]) or refusal_fault()
