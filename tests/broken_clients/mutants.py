@@ -874,7 +874,7 @@ RETRIES = (
         "RTY-01",
         VTRIX,
         "Retry-After is interpreted as milliseconds",
-        (("float(told) if told.isdecimal()", "float(told) / 1000 if told.isdecimal()"),),
+        (("return float(told) if date is None", "return float(told) / 1000 if date is None"),),
     ),
     Mutant(
         "RTY-01",
@@ -882,8 +882,8 @@ RETRIES = (
         "a Retry-After date is not parsed",
         (
             (
-                "else parsedate_to_datetime(told).timestamp() - time.time()\n",
-                "else parsedate_to_datetime(told) and None\n",
+                "else date.timestamp() - time.time()\n",
+                "else None\n",
             ),
         ),
     ),
@@ -1030,7 +1030,7 @@ RESULTS = (
         "an empty list of videos raises an exception",
         (
             (
-                '            return answer.text("output", 0, "content", 0, "url")\n',
+                '            return answer.text(*(videos or places)[0], "url")\n',
                 '            return str(json.loads(answer.body)["output"][0]["content"][0]["url"])\n',
             ),
         ),

@@ -176,7 +176,8 @@ PLACE = Option(
     "place",
     "The place of the added item.",
     one_of("first", "last"),
-    tried=("first", "last"),
+    # Not `first`: the contracts bind the video to the first place, so a client may rely on that.
+    tried=("last",),
     default="last",
 )
 EMPTY = Option(

@@ -249,7 +249,8 @@ def _chunked(body: bytes) -> bytes:
     at, size = 0, 1
     while at < len(body):
         chunk = body[at : at + size]
-        parts.append(b'%x;part=%d;note="a b"\r\n%b\r\n' % (len(chunk), len(parts), chunk))
+        # Not a quoted value with a space in it: that is legal, but Node's parser refuses it.
+        parts.append(b"%x;part=%d\r\n%b\r\n" % (len(chunk), len(parts), chunk))
         at, size = at + size, size * 3
     return b"".join(parts) + b"0\r\nX-Trailer: end\r\n\r\n"
 

@@ -37,6 +37,7 @@ from hobbyhorse.scenarios.options import GATEWAY_STATUS, PASSING_STATUS, RETRY_A
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Outcome
 
+GENUINE = "genuine"
 # Errors of a program that did not expect the response, as opposed to a report about the job.
 CRASHES = frozenset(
     {
@@ -423,6 +424,9 @@ def _differences(trace: AnnotatedTrace, outcome: Outcome, plain: Outcome | None)
         yield f"The client ended with {outcome.message[:200] or repr(outcome.kind)} instead of {wanted}"
     elif outcome.kind == "success" and _other_video(trace, outcome, plain):
         yield "The client ended with other bytes than those of the video"
+    for delivery in trace.deliveries:
+        if delivery.kind == GENUINE and delivery.note and delivery.status is not None and not delivery.acknowledged:
+            yield f"The client refused the genuine callback with {delivery.status}"
     jobs = len(trace.trace.jobs or ())
     if jobs > 1 and not has_faults(trace.trace.scenario):
         yield f"The client submitted {jobs} jobs instead of one"
