@@ -119,7 +119,7 @@ def client_over(name: str) -> Client:
     """Return the client for Vtrix over a library."""
     generate = load(f"over {name}", (EXAMPLES / "vtrix.py").read_text())
     sender = SENDERS[name]
-    module: dict[str, Any] = generate.__globals__  # type: ignore[attr-defined]
+    module: dict[str, Any] = generate.__globals__
     if sender is not None:
 
         def ask(http: Any, method: str, url: str, within: float = 30, **more: Any) -> Any:

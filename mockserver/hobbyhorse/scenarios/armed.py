@@ -85,6 +85,8 @@ class ActiveScenario:
         self.random = Random(f"{armed.seed}:{armed.begun}")
         self.bound = False
         """Whether a submission has made a job under it."""
+        self.links: dict[str, str] = {}
+        """The query of each link that a variation has changed, by the link's path: it must come back as it was."""
         self._used: dict[str, list[int]] = {}
         armed.begun += 1
         if armed.left is not None:

@@ -181,7 +181,7 @@ PLACE = Option(
     default="last",
 )
 EMPTY = Option(
-    "empty",
+    "error_value",
     "The empty value.",
     one_of("null", "text", "object", "zero", "list", "false"),
     tried=("null", "text", "object", "zero", "list", "false"),
@@ -222,9 +222,7 @@ OK_STATUS = Option(
     tried=(200, 201, 202),
     default=202,
 )
-LATE = Option(
-    "late", "Whether the signature is older, not younger, than its clock.", {"type": "boolean"}, default=False
-)
+OLDER = Option("older", "Whether the signature is too old, not too new.", {"type": "boolean"}, default=False)
 # As long as a client waits between polls, so that each form of it makes a difference.
 FORM_SECONDS = 5
 RETRY_AFTER_FORM = Option(
@@ -274,7 +272,7 @@ PASSING_STATUS = Option(
 QUERY = Option(
     "query",
     "The query: encoded delimiters, a plus sign, bare delimiters, repeated parameters, or empty ones.",
-    one_of("encoded", "plus", "bare", "repeated", "empty"),
-    tried=("encoded", "plus", "bare", "repeated", "empty"),
+    one_of("encoded", "plus", "bare", "repeated", "no_value"),
+    tried=("encoded", "plus", "bare", "repeated", "no_value"),
     default="encoded",
 )

@@ -12,13 +12,16 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
+from hobbyhorse.contract.forms.expressions import resolve
+from hobbyhorse.contract.reading import as_json
 from hobbyhorse.contract.request import Refusal
 from hobbyhorse.contract.values import Contract, find_situation
 from hobbyhorse.scenarios.armed import SUBMISSIONS, ActiveScenario
 from hobbyhorse.scenarios.effects import SILENT, Framed, Sent, WireEffect
-from hobbyhorse.scenarios.fault import MEDIA, Decided, DecidedOperation, Fault
+from hobbyhorse.scenarios.fault import LINKS, MEDIA, Decided, DecidedOperation, Fault
+from hobbyhorse.scenarios.fields import FILE_URLS, Urls, places
 from hobbyhorse.scenarios.registry import faults_at, operation_fault
 from hobbyhorse.scenarios.scenario import Catalogue, Move, ScenarioError, find, misfits
 from hobbyhorse.server.operations import ROLES
@@ -163,6 +166,8 @@ def _varied(
             met.append(move)
             sent, wire = _over(fault.effect(decided, options), decided.sent, wire)
             decided = replace(decided, sent=sent)
+            if fault.layer == LINKS:
+                scenario.links |= _file_links(call, sent)
     if not met:
         return response
     noted = JournalNote(
@@ -174,6 +179,14 @@ def _varied(
         move=met[0].kind,
     )
     return FaultedResponse(noted, decided.sent, wire if wire != Framed() else None)
+
+
+def _file_links(call: OperationRequest, sent: Sent) -> dict[str, str]:
+    """Return the query of each link to a file in a response, by the path of the link."""
+    value = as_json(sent.body)
+    found = (resolve(value, pointer) for pointer in places(Urls(FILE_URLS), {}, call.route.operation))
+    links = [urlsplit(url) for url in found if isinstance(url, str)]
+    return {link.path: link.query for link in links}
 
 
 def _over(effect: Sent | Framed, sent: Sent, wire: Framed) -> tuple[Sent, Framed]:

@@ -21,7 +21,7 @@ QUERIES = {
     "plus": "mark=a+b",
     "bare": "mark=a:b@c!d$e(f)*g,h;i",
     "repeated": "mark=2&mark=1&mark=2",
-    "empty": "mark=&other&a=1&&z=",
+    "no_value": "mark=&other&a=1&&z=",
 }
 """Legal queries by the value of the option `query` (RFC 3986, section 3.4)."""
 JOB, FILE = Urls(JOB_URLS), Urls(FILE_URLS)

@@ -191,7 +191,7 @@ def _empty_error(decided: DecidedOperation, value: Any, options: Options) -> Any
     # Beside a real error, nothing is to be hidden.
     if at is None or resolve(value, at) not in (MISSING, None) or not isinstance(resolve(value, at[:-1]), dict):
         return value
-    return replaced(value, at, EMPTIES[options["empty"]])
+    return replaced(value, at, EMPTIES[options["error_value"]])
 
 
 def _null_absent(decided: DecidedOperation, value: Any, options: Options) -> Any:

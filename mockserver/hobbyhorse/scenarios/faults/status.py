@@ -22,7 +22,7 @@ from hobbyhorse.scenarios.fault import (
     Options,
 )
 from hobbyhorse.scenarios.faults.callback import never_expires
-from hobbyhorse.scenarios.options import JSON_TYPE, LATE, OK_STATUS, OTHER_TYPE, STATUS
+from hobbyhorse.scenarios.options import JSON_TYPE, OK_STATUS, OLDER, OTHER_TYPE, STATUS
 
 # After the variations of the members.
 RANK = 54
@@ -88,7 +88,7 @@ WHOLE = Fault(
     level=MUST,
 )
 SAME_TYPE = Fault(
-    name="json_type",
+    name="json_media_type",
     stands=(OPERATION,),
     says="writes the media type of JSON in other letters, or with a parameter",
     effect=lambda decided, options: decided.sent.typed(options["json_type"]),
@@ -132,9 +132,9 @@ STAMP = Fault(
     stands=(CALLBACK,),
     says="signs with a clock that differs by half of the tolerance",
     effect=lambda callbacks, options: Rewritten(
-        older=(callbacks.signature.tolerance or 0.0) * (HALF if options["late"] else -HALF)
+        older=(callbacks.signature.tolerance or 0.0) * (HALF if options["older"] else -HALF)
     ),
-    options=(LATE,),
+    options=(OLDER,),
     rank=RANK,
     kind=VARIATION,
     misfits=never_expires,

@@ -101,7 +101,7 @@ def offered_coding(trace: AnnotatedTrace) -> Evidence:
 
 @rule(
     "VAR-04",
-    "unknown-status",
+    "unknown-status-code",
     level=MUST,
     severity="S2",
     channel=OUTCOME,
@@ -109,7 +109,7 @@ def offered_coding(trace: AnnotatedTrace) -> Evidence:
     because="Cloudflare responds 520 to 526, 529 and 530 before the provider; a list of known statuses lost the "
     "job: fazer-ai/agents#360. RFC 9110, section 15.",
 )
-def unknown_status(trace: AnnotatedTrace) -> Evidence:
+def unknown_status_code(trace: AnnotatedTrace) -> Evidence:
     yield from _same_end(trace, only(GATEWAY_STATUS.form))
 
 
