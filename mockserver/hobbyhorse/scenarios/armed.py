@@ -76,7 +76,7 @@ class ArmedScenario:
 class ActiveScenario:
     """One application of an armed scenario, usually to one job: its used faults by role, and its random generator."""
 
-    __slots__ = ("_used", "armed", "bound", "contract", "random")
+    __slots__ = ("_used", "armed", "bound", "contract", "links", "random")
 
     def __init__(self, armed: ArmedScenario, contract: Contract) -> None:
         self.armed = armed
