@@ -188,7 +188,8 @@ def varied(contract: Contract, used: Collection[str]) -> list[Case]:
         elif role in used and (fault is None or not fault.form):
             alone.append(Case({"moves": {role: [move]}}))
         elif role in used and fault is not None:
-            case = found.setdefault(json.dumps(move, sort_keys=True), {"moves": {}})
+            # By form: a variation of one name may have another form, and another rule, in a callback.
+            case = found.setdefault(fault.form + json.dumps(move, sort_keys=True), {"moves": {}})
             # Only a client whose download broke off asks for the rest.
             before = [{"move": name_used_for(CUTS)}] if UNRANGED in fault.uses else []
             case["moves"][role] = [*before, {**move, "times": "always"}]

@@ -421,7 +421,9 @@ def _differences(trace: AnnotatedTrace, outcome: Outcome, plain: Outcome | None)
         return
     wanted = "the video" if expected == "success" else f"{expected!r} as without that"
     if outcome.kind != expected or _crashed(outcome, plain):
-        yield f"The client ended with {outcome.message[:200] or repr(outcome.kind)} instead of {wanted}"
+        # On one line: the message may contain the response.
+        message = " ".join(outcome.message.split())[:200] or repr(outcome.kind)
+        yield f"The client ended with {message} instead of {wanted}"
     elif outcome.kind == "success" and _other_video(trace, outcome, plain):
         yield "The client ended with other bytes than those of the video"
     for delivery in trace.deliveries:
