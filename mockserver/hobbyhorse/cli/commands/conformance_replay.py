@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from hobbyhorse.cli.usage import UsageError
 from hobbyhorse.cli.verdicts import MOST_MESSAGES
 from hobbyhorse.conformance.client.report import read_finding
 from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.client.variations import usual_case
 from hobbyhorse.conformance.judge import check
 from hobbyhorse.conformance.report import ReportError
 from hobbyhorse.conformance.rule import Judgement
@@ -62,7 +64,11 @@ def command(
     results: list[Judgement] = []
     unfinished: list[str] = []
     with open_runner(contract, model, client, times) as runner:
-        for trace in runner.play([found.case] * times):
+        # A run under variations is compared with the same case without them.
+        usual = usual_case(found.case)
+        ends = [trace.runs[-1].outcome for trace in runner.play([usual])] if usual is not None else [None]
+        for played in runner.play([found.case] * times):
+            trace = replace(played, plain=ends[0])
             results.append(check(rule, AnnotatedTrace(contract, trace)))
             unfinished += [
                 run.outcome.message for run in trace.runs if run.outcome and run.outcome.kind == "unfinished"

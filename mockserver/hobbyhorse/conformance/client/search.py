@@ -56,7 +56,7 @@ from hobbyhorse.conformance.client.planning import (
 from hobbyhorse.conformance.client.results import Coverage, Result
 from hobbyhorse.conformance.client.rules import rules as all_rules
 from hobbyhorse.conformance.client.scenario_space import scenarios, varied_scenarios
-from hobbyhorse.conformance.client.variations import plain, variations
+from hobbyhorse.conformance.client.variations import usual_case, variations
 from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict, check
 from hobbyhorse.conformance.rule import Rule
 from hobbyhorse.contract.values import Contract
@@ -276,9 +276,9 @@ class Search:
 
     def _with_plain(self, case: Case, trace: Trace) -> Trace:
         """Return the trace with the outcome of the same case without its variations, which may take a run."""
-        if not variations(case.scenario):
+        usual = usual_case(case)
+        if usual is None:
             return trace
-        usual = replace(case, scenario=plain(case.scenario))
         if usual.key not in self.endings:
             for one in self.run_cases([usual]):
                 self.runs += 1

@@ -7,9 +7,10 @@ A *variation* is a difference that a right server may have. It is a fault of the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from hobbyhorse.conformance.client.cases import Case
 from hobbyhorse.scenarios.fault import TIMELINE, VARIATION, Fault, Option
 from hobbyhorse.scenarios.registry import faults_at, faults_of, refusal_fault
 
@@ -52,6 +53,11 @@ def plain(scenario: Mapping[str, Any]) -> dict[str, Any]:
         else:
             found.setdefault("moves", {}).setdefault(role, []).append(left)
     return found
+
+
+def usual_case(case: Case) -> Case | None:
+    """Return the same case without its variations; None if it has none."""
+    return replace(case, scenario=plain(case.scenario)) if variations(case.scenario) else None
 
 
 def has_faults(scenario: Mapping[str, Any]) -> bool:
