@@ -101,9 +101,8 @@ def ask(http: httpx.Client, method: str, url: str, within: float = 30, **more: A
 
 
 def seconds(told: str) -> float | None:
-    """Return the seconds until the moment of a Retry-After, which is a number or a date."""
+    """Return the seconds until the moment of a Retry-After, which is a number or a date in GMT."""
     try:
-        # An HTTP-date is in GMT, also in the old form that does not say so.
         date = None if told.isdecimal() else parsedate_to_datetime(told).replace(tzinfo=timezone.utc)
         return float(told) if date is None else date.timestamp() - time.time()
     except (ValueError, TypeError):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis.strategies import just, nothing
 
 from hobbyhorse.conformance.client.cases import Case
-from hobbyhorse.conformance.client.planning import simplified, singles
+from hobbyhorse.conformance.client.planning import simplified, singles, varied
 from hobbyhorse.conformance.client.search import SHRINKING, CannotRun, Plan, Progress, Search
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.trace import Trace
@@ -216,7 +216,8 @@ def shrunk(contract: Contract, client: Fragile, monkeypatch: pytest.MonkeyPatch)
     """Search with LARGE as the only generated scenario; return the search, its finding, and the cases after LARGE."""
     monkeypatch.setattr("hobbyhorse.conformance.client.search.scenarios", lambda contract: just(LARGE))
     monkeypatch.setattr("hobbyhorse.conformance.client.search.varied_scenarios", lambda contract, without: nothing())
-    runs = len(singles(contract, (*ROLES, "result"))) + BEYOND
+    roles = (*ROLES, "result")
+    runs = len(singles(contract, roles)) + len(varied(contract, roles)) + BEYOND
     found = search(contract, client, runs, rules=("SUB-01",))
     (tally,) = found.tallies
     assert tally.smallest is not None
