@@ -75,7 +75,8 @@ def search(contract: Contract, client: MadeUp, runs: int = 200, **plan: object) 
 
 @pytest.fixture(scope="module", params=CONTRACTS, ids=lambda contract: contract.key)
 def found(request: pytest.FixtureRequest) -> Search:
-    most = len(singles(request.param, (*ROLES, "result"))) + BEYOND
+    roles = (*ROLES, "result")
+    most = len(singles(request.param, roles)) + len(varied(request.param, roles)) + BEYOND
     return search(request.param, MadeUp(request.param), most)
 
 
