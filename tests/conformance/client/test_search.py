@@ -118,7 +118,7 @@ def test_the_same_seed_finds_the_same(contract: Contract) -> None:
 
 
 def test_a_fault_that_the_client_did_not_meet_does_not_count_as_covered(contract: Contract) -> None:
-    coverage = Search(contract, MadeUp(contract), Plan(400)).run("a client", "m").coverage
+    coverage = Search(contract, MadeUp(contract), Plan(700)).run("a client", "m").coverage
     assert coverage.met < coverage.total
     assert "status: html_page" in coverage.unmet
     assert not coverage.untried

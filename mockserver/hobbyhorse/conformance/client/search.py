@@ -283,6 +283,7 @@ class Search:
             for one in self.run_cases([usual]):
                 self.runs += 1
                 self.endings[usual.key] = one.runs[-1].outcome if one.runs else None
+                self._judge(usual, one)
         return replace(trace, plain=self.endings[usual.key])
 
     def _confirmed(self, rule: Rule, case: Case) -> bool:
