@@ -37,6 +37,25 @@ def test_a_request_without_an_operation_leaves_the_decision_to_the_next_one() ->
     assert during(Breach("request 99 does not exist"), trace(4)) == RESULT
 
 
+@pytest.mark.parametrize(("redirected", "operation"), [(2, POLL), (5, DOWNLOAD)])
+def test_a_request_to_another_host_has_the_operation_that_was_redirected_there(redirected: int, operation: str) -> None:
+    exchanges = list(trace().exchanges)
+    exchanges[redirected - 1] = replace(exchanges[redirected - 1], answer_headers=(("location", "http://other/a"),))
+    exchanges[-1] = replace(exchanges[-1], url="http://other/a")
+    further = replace(exchanges[-1], url="http://third/a")
+    exchanges[-1] = replace(exchanges[-1], answer_headers=(("location", further.url),))
+    moved = trace(exchanges=(*exchanges, further))
+    for number in (8, 9):
+        assert during(Breach(f"request {number} sends the key elsewhere"), moved) == operation
+
+
+def test_a_request_to_the_private_host_is_a_download() -> None:
+    exchanges = (*trace(2).exchanges, Exchange(arrived=9.0, method="GET", url="http://private/a", role=None))
+    moved = trace(exchanges=exchanges, origins={"private": "http://private"})
+    assert during(Breach("request 9 goes to a private address"), moved) == DOWNLOAD
+    assert during(Breach("request 8 goes elsewhere"), moved) == POLL
+
+
 @pytest.mark.parametrize(
     ("message", "operation"),
     [

@@ -3,7 +3,9 @@
 A wrapper downloads files with its own code, and the SDK below it polls with other code. Both may break the same rule,
 so a report has a finding for each. The operation of a breach is, in this order:
 
-1. The operation of the first request that the breach's message names: the request that the client mishandled.
+1. The operation of the first request that the breach's message names: the request that the client mishandled. A
+   request to another host has the operation that led the client there: the redirected one, or a download if its URL
+   was given as the video's.
 2. The first operation that the message mentions: "a callback was ...", "the order was submitted ...".
 3. The operation of the last request or callback that a fault of the scenario affected.
 4. Polling, if the scenario has a timeline: the client sees a timeline in its polls.
@@ -46,12 +48,27 @@ def during(breach: Breach, trace: Trace) -> str:
     """Return what the client was doing: one of OPERATIONS."""
     for number in _REQUEST.findall(breach.message):
         at = int(number) - 1
-        if 0 <= at < len(trace.exchanges) and trace.exchanges[at].role in _NAMES:
-            return _NAMES[trace.exchanges[at].role or ""]
+        operation = _operation(trace, at) if 0 <= at < len(trace.exchanges) else None
+        if operation is not None:
+            return operation
     mentioned = _WORDS.search(breach.message)
     if mentioned is not None:
         return _MENTIONED[mentioned.group(1)]
     return _affected(trace) or _last(trace)
+
+
+def _operation(trace: Trace, at: int) -> str | None:
+    """Return the operation of a request; of a request to another host, the one that led the client there."""
+    exchange = trace.exchanges[at]
+    if exchange.role is not None:
+        return _NAMES.get(exchange.role)
+    for earlier in reversed(range(at)):
+        # A relative target stays on its host, where the request has an operation.
+        if trace.exchanges[earlier].answer_header("location") == exchange.url:
+            return _operation(trace, earlier)
+    private = trace.origins.get("private")
+    # Only the video's URL is ever moved to the private host.
+    return DOWNLOAD if private is not None and exchange.url.startswith(f"{private}/") else None
 
 
 def _affected(trace: Trace) -> str | None:

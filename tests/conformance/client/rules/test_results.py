@@ -202,6 +202,12 @@ def test_a_success_without_a_download_is_found(contract: Contract) -> None:
     assert messages(rules.fetch_before_expiry, ready(contract).end("timeout").story()) is None
 
 
+def test_a_success_without_a_url_leaves_nothing_to_fetch(contract: Contract) -> None:
+    told = ready(contract, answer=without(contract, "video_url")).end("success").story()
+    assert messages(rules.success_without_media, told) != []
+    assert messages(rules.fetch_before_expiry, told) is None
+
+
 def test_a_fetch_of_the_given_url_counts_whatever_its_role(contract: Contract) -> None:
     told = ready(contract)
     address = next(step.video for step in reversed(told.story().steps) if step.video)

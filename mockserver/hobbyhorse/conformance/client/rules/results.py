@@ -226,10 +226,16 @@ def fetch_before_expiry(trace: AnnotatedTrace) -> Evidence:
         # A client that returns the URL does not download, which is fine if URLs do not expire.
         if trace.contract.retention.result_url is None:
             yield OBSERVED
-    else:
+    elif _given(trace):
         yield OBSERVED
         if not _fetched(trace):
             yield Breach("the client reports success, but has not fetched the video")
+
+
+def _given(trace: AnnotatedTrace) -> bool:
+    """Whether the client may know a video's URL. Without one, nothing can be fetched, and RES-02 judges the success."""
+    named = any(_address(trace, step) is not None or trace.lists(step) for step in trace.steps)
+    return named or any("success" in kinds for _, kinds in trace.callbacks)
 
 
 def _fetched(trace: AnnotatedTrace) -> bool:
