@@ -91,6 +91,13 @@ async def test_another_origin_notes_the_sender_that_its_key_names(
     assert exchange.answer == events[1]["body"]
 
 
+async def test_another_origin_does_not_repeat_the_path_that_may_have_a_jobs_id(contract: Contract) -> None:
+    mock, _ = await unfinished(contract)
+    events, _ = await send(mock, "GET", "/a/the-job", 82, KEY)
+    assert b"foreign" in events[1]["body"]
+    assert b"the-job" not in events[1]["body"]
+
+
 async def test_another_origin_notes_a_sender_without_a_key_beside_the_worlds(contract: Contract) -> None:
     mock, path = await unfinished(contract)
     await send(mock, "POST", "/a", 82)

@@ -162,7 +162,7 @@ class FileRequests:
             body = await read_all(receive)
         except ClientGone:
             return None
-        sent = CANARY if kind == "private" and method in ("GET", "HEAD") else _not_served(kind, method, path)
+        sent = CANARY if kind == "private" and method in ("GET", "HEAD") else _not_served(kind)
         # The name in its URL, not the address: a name such as localhost has two addresses.
         root = {"media": self.services.media_url, **self.services.elsewhere}[kind]
         entry.noted(
@@ -215,8 +215,9 @@ def _without_range(scope: Scope) -> Scope:
     return {**scope, "headers": headers}
 
 
-def _not_served(kind: str, method: str, path: str) -> Sent:
+def _not_served(kind: str) -> Sent:
     """Refuse a path that another origin does not serve."""
-    message = f"{method} {path[:200]} is not served by the {kind} origin"
+    # Without the path: it has the job's id, and an error with this body would look as if the client reported the id.
+    message = f"the {kind} origin does not serve this path"
     problem = {"code": "unknown_path", "message": message, "hint": "providers are served at the server's own origin"}
     return Sent(404, (JSON_HEADER,), orjson.dumps({"error": problem}))

@@ -109,6 +109,14 @@ def test_a_lost_response_loses_an_order_only_if_keys_are_replayed(contract: Cont
     assert found or found is None
 
 
+@keyed
+@pytest.mark.parametrize("key", ["k", None])
+def test_a_client_without_a_key_is_not_asked_to_retry_a_lost_submission(contract: Contract, key: str | None) -> None:
+    told = Teller(contract).submit(None, job=None, key=key, status=504).end("error")
+    (found,) = messages(rules.one_refusal_survives, told.story()) or []
+    assert found.endswith("gave up without a retry" if key else "sent no key to retry with")
+
+
 @pytest.mark.parametrize(
     "how",
     [

@@ -236,9 +236,16 @@ def one_refusal_survives(trace: AnnotatedTrace) -> Evidence:
             yield OBSERVED
         elif _gave_up_order(trace, first):
             yield OBSERVED
-            how = f"refused ({first.status})" if first.refused else "not answered completely"
-            why = "" if first.refused else ", and the provider replays idempotency keys"
-            yield Breach(f"request {first.number} was {how}{why}, but the client gave up without a retry")
+            yield Breach(f"request {first.number} {_unused_chance(trace, first)}")
+
+
+def _unused_chance(trace: AnnotatedTrace, step: Step) -> str:
+    """Describe a submission that a client gave up without a retry."""
+    if step.refused:
+        return f"was refused ({step.status}), but the client gave up without a retry"
+    lost = "was not answered completely, and the provider replays idempotency keys"
+    # Without a key, a retry may pay twice (SUB-01): the bug is that there was no key.
+    return f"{lost}, but the client {'gave up without a retry' if trace.key(step) else 'sent no key to retry with'}"
 
 
 def _invites(trace: AnnotatedTrace, step: Step) -> bool:
