@@ -19,6 +19,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from hobbyhorse.runners.last_words import TIMEOUT_WORDS
 from hobbyhorse.runners.safe_text import is_a, printable, safe_repr, safe_str, tried, type_name, type_names
 from hobbyhorse.runners.saved_file import read_saved
 from hobbyhorse.runners.scheduler import RunOver, Stuck
@@ -27,10 +28,6 @@ from hobbyhorse.traces.trace import Outcome
 # Maps `(base_url, api_key, request)` to a path, bytes or the video's URL. May be async, and take `callback`, `model`.
 Client = Callable[..., Any]
 
-# Words in an error's type or message that mean that the client gave up waiting. "did not finish successfully" does not.
-TIMEOUT_WORDS = re.compile(
-    r"tim(ed|e)[ -]?out|deadline|gave up waiting|still running|did not (end|finish)\b(?! success)", re.IGNORECASE
-)
 # Maximum number of characters of an error's message, and of each of its values, that are kept and searched. Enough for
 # a response body, and a bound for a client that attaches a whole video.
 MOST_CHARACTERS = 2_000

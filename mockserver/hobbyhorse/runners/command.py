@@ -37,6 +37,7 @@ from typing import Any
 
 import orjson
 
+from hobbyhorse.runners.last_words import is_timeout
 from hobbyhorse.runners.leftovers import RUN_VARIABLE, Leftovers, process_ids
 from hobbyhorse.runners.saved_file import SavedFile, read_saved
 from hobbyhorse.traces.trace import KEY, OUTCOMES, REDACTED, Outcome
@@ -57,11 +58,7 @@ _FLOOD = 4 << 20
 _TICK = 0.02
 # Real seconds to wait until a killed process disappears. Longer waiting does not help a process stuck in the kernel.
 _STUBBORN = 5.0
-# Words that mean that a failed command gave up waiting, if they are among its last words.
-_TIMEOUT_WORDS = re.compile(
-    r"tim(?:ed|e)[ -]?out|deadline|gave up waiting|giving up waiting|still running", re.IGNORECASE
-)
-# Characters at the end of the output that count as a command's last words: a message with a traceback, not a whole log.
+# Characters at the end of the output in which the line of an error is looked for.
 _LAST_WORDS = 2_000
 
 
@@ -457,7 +454,7 @@ def _outcome(
 def _inferred(exit_status: int | None, stdout: str, stderr: str) -> str:
     if exit_status == 0:
         return "success"
-    if any(_TIMEOUT_WORDS.search(text[-_LAST_WORDS:]) for text in (stderr, stdout)):
+    if is_timeout(stderr) or is_timeout(stdout):
         return "timeout"
     return "failed"
 
