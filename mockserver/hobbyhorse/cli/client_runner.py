@@ -85,6 +85,8 @@ class ClientOptions:
     limit: float
     parallel: int | None
     contracts: Path | None
+    share: float | None = None
+    """The part of their usual time that jobs take; None to find it out with a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class ClientRunner:
     fresh: FreshRunner | None = None
     before: Callable[[Case], Sequence[Case]] | None = None
     notes: tuple[str, ...] = ()
+    share: float = 1.0
 
 
 def warn_of_misplaced_options(options: Iterable[str], command: Sequence[str] | None) -> None:
@@ -133,11 +136,12 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
         raise UsageError(str(error)) from None
     try:
         if client.python is not None:
-            setup = WorkerSetup(client.python, contract.key, model.id, client.seed, client.contracts)
+            given = client.share if client.share is not None else 1.0
+            setup = WorkerSetup(client.python, contract.key, model.id, client.seed, client.contracts, given)
             with _callable_runner(contract, model, client, setup, runs) as (play, share):
                 before = play.before if isinstance(play, ProcessPool) else None
                 fresh = fresh_runner(replace(setup, share=share))
-                yield ClientRunner(play, kinds, client.python, fresh, before, about(share))
+                yield ClientRunner(play, kinds, client.python, fresh, before, about(share), share)
         else:
             command, resume = _commands(client)
             # A client cannot be killed at a point of its run unless there is a command that resumes it.
@@ -166,14 +170,14 @@ def _callable_runner(
     if client.resume_command is not None:
         raise UsageError("--resume-command needs a command: a Python callable cannot be killed")
     if client.parallel == 1:
-        with FakeSession(contract, model, client.seed) as session:
+        with FakeSession(contract, model, client.seed, share=setup.share) as session:
             runner = CallableRunner(session, find_client(setup.client))
-            yield runner, runner.fit()
+            yield runner, runner.fit() if client.share is None else client.share
     else:
         # Also if one process is enough: a client that ends or damages its process must not end the suite.
         size = processes(runs, client.parallel)
         with ProcessPool(setup, size) as pool:
-            yield pool, pool.fit(contract)
+            yield pool, pool.fit(contract) if client.share is None else client.share
 
 
 def _commands(client: ClientOptions) -> tuple[list[str], list[str] | None]:

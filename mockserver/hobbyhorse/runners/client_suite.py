@@ -52,6 +52,7 @@ def examine(
         runner = CallableRunner(session, client)
         share = runner.fit()
         search = Search(contract, runner, Plan(runs, seed, tuple(rules), tuple(kinds)))
+        search.share = share
         if (source := importable(client)) is not None:
             search.fresh = fresh_runner(WorkerSetup(source, contract.key, model.id, seed, contracts, share))
         return search.run(f"{getattr(client, '__module__', '')}.{name}".lstrip("."), model.id)

@@ -140,7 +140,8 @@ class Trace:
     run. `drill` is the kind of the test case, `point` the request at which the client was killed. `jobs` is None if
     unknown (recorded traffic). `scenario` was armed; `unmet` are its faults that no request met. `secret` signs the
     callbacks. `virtual` means that the client ran in virtual time, where it may misread dates. `plain` is the outcome
-    of the same case without its variations, if it has some.
+    of the same case without its variations, if it has some. `patience` is the time in seconds after which the client
+    gives up a job that never ends, if another run has shown it.
     """
 
     provider: str
@@ -160,6 +161,7 @@ class Trace:
     secret: str | None = None
     virtual: bool = False
     plain: Outcome | None = None
+    patience: float | None = None
 
 
 _KINDS: Mapping[str, Any] = {

@@ -47,7 +47,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 
 from hobbyhorse.conformance.client.cases import HAPPY, KILLED, MOVED, ONCE, RECOVERY, Case, case_of
-from hobbyhorse.conformance.client.diagnosis import refused, without_video
+from hobbyhorse.conformance.client.diagnosis import own_deadline, refused, without_video
 from hobbyhorse.conformance.client.during import during
 from hobbyhorse.conformance.client.planning import (
     STUCK,
@@ -215,6 +215,10 @@ class Search:
     notes: list[str] = field(default_factory=list)
     endings: dict[str, Outcome | None] = field(default_factory=dict)
     """The outcome of the last run of each case."""
+    share: float = 1.0
+    """The part of their usual time that the runner's jobs take."""
+    patience: float | None = None
+    """The time in seconds after which the client gives up a job that never ends, if it does."""
     broken_forms: set[str] = field(default_factory=set)
     """The forms of variations that the client does not survive alone."""
 
@@ -280,6 +284,7 @@ class Search:
             errors=tuple(self.errors[:MOST_ERRORS]),
             unfit=self.unfit,
             notes=tuple(self.notes),
+            share=self.share,
             operations=frozenset(f"{one.rule.id}/{name}" for one in self.tallies for name in one.groups),
         )
 
@@ -364,7 +369,9 @@ class Search:
             self.met.add(case.key)
         if trace.runs:
             self.endings.setdefault(case.key, trace.runs[-1].outcome)
-        trace = self._with_plain(case, trace)
+        if case == STUCK_JOB:
+            self.patience = own_deadline(AnnotatedTrace(self.contract, trace))
+        trace = self._compared(case, trace)
         annotated = AnnotatedTrace(self.contract, trace)
         broken: set[str] = set()
         for tally in self.tallies:
@@ -381,8 +388,12 @@ class Search:
         if len({one.form for one in varying}) == 1 and any(rule.startswith(f"{VARIATIONS}-") for rule in broken):
             self.broken_forms.add(varying[0].form)
 
-    def _with_plain(self, case: Case, trace: Trace) -> Trace:
-        """Return the trace with the outcome of the same case without its variations, which may take a run."""
+    def _compared(self, case: Case, trace: Trace) -> Trace:
+        """Return a trace with what other runs have shown: the client's deadline, and the outcome without variations.
+
+        The latter may take a run.
+        """
+        trace = replace(trace, patience=self.patience)
         usual = usual_case(case)
         if usual is None:
             return trace
@@ -423,11 +434,8 @@ class Search:
         for trace in self.run_cases([case] * (TIMING_REPEATS - 1)):
             self.runs += 1
             self.ran.append(case)
-            again = _grouped(
-                tally.rule,
-                self._check(tally, AnnotatedTrace(self.contract, self._with_plain(case, trace))).breaches,
-                trace,
-            )
+            trace = self._compared(case, trace)
+            again = _grouped(tally.rule, self._check(tally, AnnotatedTrace(self.contract, trace)).breaches, trace)
             left = {name: finding for name, finding in left.items() if name in again}
             if not left:
                 break
@@ -521,7 +529,7 @@ class Search:
     def _same_finding(self, finding: Finding, trace: Trace) -> Finding | None:
         """Return what a trace shows of the same rule and operation as a finding."""
         tally = next(one for one in self.tallies if one.rule.id == finding.rule)
-        trace = self._with_plain(case_of(trace), trace)
+        trace = self._compared(case_of(trace), trace)
         judgement = self._check(tally, AnnotatedTrace(self.contract, trace))
         return _grouped(tally.rule, judgement.breaches, trace).get(finding.during or "")
 
