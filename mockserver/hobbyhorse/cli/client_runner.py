@@ -14,7 +14,18 @@ from typing import Annotated
 import typer
 
 from hobbyhorse.cli.usage import UsageError
-from hobbyhorse.conformance.client.cases import CROWD, KILLED, LONG, MOVED, ONCE, TWICE
+from hobbyhorse.conformance.client.cases import (
+    CROWD,
+    EQUAL,
+    FOLDER,
+    KILLED,
+    LONG,
+    MOVED,
+    ONCE,
+    PICTURES,
+    PROMPTS,
+    TWICE,
+)
 from hobbyhorse.conformance.client.search import CaseRunner
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners.against_fake import PARALLEL, CallableRunner, CommandRunner, FakeSession
@@ -101,7 +112,7 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
         raise UsageError(f"--parallel is {client.parallel}; allowed: 1 or more")
     if (client.python is None) == (not client.command):
         raise UsageError("name one client: a command after --, or --python FILE:FUNCTION")
-    kinds: tuple[str, ...] = (ONCE, TWICE, LONG, CROWD)
+    kinds: tuple[str, ...] = (ONCE, TWICE, EQUAL, PROMPTS, PICTURES, LONG, CROWD)
     try:
         if client.python is not None:
             with _callable_runner(contract, model, client, client.python, runs) as play:
@@ -109,7 +120,7 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
         else:
             command, resume = _commands(client)
             # A client cannot be killed at a point of its run unless there is a command that resumes it.
-            kinds = (*kinds, KILLED, MOVED) if resume else kinds
+            kinds = (*kinds, FOLDER, KILLED, MOVED) if resume else (*kinds, FOLDER)
             # Another process cannot be put on a virtual clock: it waits in real time, so the stages have to be short.
             with FakeSession(contract, model, client.seed, "real", client.speed, "fast") as session:
                 play = CommandRunner(session, command, resume, client.limit, client.parallel or PARALLEL)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from hobbyhorse.contract.checks.models import try_order
 from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
@@ -36,16 +37,19 @@ def documented_jobs(contract: Contract) -> Iterator[tuple[Operation, Model, Any]
                     break
 
 
-def order_for(contract: Contract, model: Model, *, mark: str = "", long: bool = False) -> dict[str, Any]:
+def order_for(
+    contract: Contract, model: Model, *, mark: str = "", long: bool = False, picture: int = 1
+) -> dict[str, Any]:
     """Return a body that submits a model's shortest and cheapest video, with a prompt that ends with `mark`.
 
-    With `long`, the prompt is as long as the contract allows. Raises LookupError if the contract has no example.
+    With `long`, the prompt is as long as the contract allows. `picture` selects one of several first pictures; 1 is the
+    documented one. Raises LookupError if the contract has no example.
     """
     found = next((job for job in documented_jobs(contract) if job[1] is model and job[0].role == "submit"), None)
     if found is None:
         raise LookupError(f"no example of {contract.key} submits a job of {model.id!r}; add one to its openapi.json")
     operation, _, body = found
-    for name, value in _preferences(contract, operation, model, body):
+    for name, value in (*_pictures(operation, model, body, picture), *_preferences(contract, operation, model, body)):
         better = _with(operation, model, body, name, value)
         if better is not None and isinstance(try_order(contract, operation, model.id, better), ValidRequest):
             body = better
@@ -62,6 +66,25 @@ def order_for(contract: Contract, model: Model, *, mark: str = "", long: bool = 
         changed = body
     found_body: dict[str, Any] = changed
     return found_body
+
+
+def _pictures(operation: Operation, model: Model, body: Any, picture: int) -> Iterator[tuple[str, Any]]:
+    """Yield the pictures of a body under another name each; nothing for the documented ones."""
+    for name in ("first_frame", "references") if picture > 1 else ():
+        for inner in model.parameters.get(name, ()):
+            found = resolve(body, (*operation.model_parameters.pointer, *inner))
+            if isinstance(found, str):
+                yield name, _renamed(found, picture)
+            elif isinstance(found, list) and all(isinstance(one, str) for one in found):
+                yield name, [_renamed(one, picture) for one in found]
+
+
+def _renamed(url: str, picture: int) -> str:
+    """Return the URL of another file in the same folder. Other texts, such as inline data, stay as they are."""
+    if urlsplit(url).scheme not in ("http", "https"):
+        return url
+    folder, _, name = url.rpartition("/")
+    return f"{folder}/{picture}-{name}"
 
 
 def _preferences(contract: Contract, operation: Operation, model: Model, body: Any) -> Iterator[tuple[str, Any]]:

@@ -6,6 +6,7 @@ commands can overlap. A client is watched after its end, so that requests of lef
 
 from __future__ import annotations
 
+import copy
 import socket
 import tempfile
 import threading
@@ -17,7 +18,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hobbyhorse.conformance.client.cases import CROWD, KILLED, LONG, MOVED, ONCE, TWICE, Case
+from hobbyhorse.conformance.client.cases import (
+    CROWD,
+    EQUAL,
+    FOLDER,
+    KILLED,
+    LONG,
+    MOVED,
+    ONCE,
+    PAIR_KINDS,
+    PICTURES,
+    PROMPTS,
+    TWICE,
+    Case,
+)
 from hobbyhorse.conformance.client.planning import HELD
 from hobbyhorse.contract.example_orders import order_for
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
@@ -37,6 +51,11 @@ WATCH_SECONDS = 60.0
 REAL_QUIET_SECONDS = 0.2
 # Number of clients that submit concurrently when only one job may run. Two of them must wait, so they also compete.
 CROWD_SIZE = 3
+# The numbers of the orders of a case with several runs.
+RUN_NUMBERS: Mapping[str, tuple[int, ...]] = {
+    **dict.fromkeys((TWICE, *PAIR_KINDS), (1, 2)),
+    CROWD: tuple(range(1, CROWD_SIZE + 1)),
+}
 # Number of exchanges kept for a run: enough to judge a client that floods by all of its requests.
 MOST_RUN_EXCHANGES = 20_000
 # Maximum number of requests of a callable in one run. Polling every second for the longest allowed time takes fewer.
@@ -89,6 +108,7 @@ class FakeSession:
             strict=False,
             elsewhere=True,
             closed=True,
+            plain_videos=True,
         )
 
     def __enter__(self) -> FakeSession:
@@ -115,9 +135,14 @@ class FakeSession:
             world.limit(concurrent_jobs=1)
         return world
 
-    def request(self, case: Case, mark: str = "run 1") -> dict[str, Any]:
-        """Return the request that the client must send. `mark` distinguishes several runs."""
-        return order_for(self.contract, self.model, mark=mark, long=case.kind == LONG)
+    def request(self, case: Case, number: int = 1) -> dict[str, Any]:
+        """Return the order of a run: the case's own, or the plain one with a prompt and a picture for each number."""
+        if case.order is not None:
+            return copy.deepcopy(dict(case.order))
+        words = 1 if case.kind in (EQUAL, PICTURES) else number
+        picture = 1 if case.kind in (EQUAL, PROMPTS) else number
+        long = case.kind == LONG
+        return order_for(self.contract, self.model, mark=f"run {words}", long=long, picture=picture)
 
     def callback(self) -> CallbackTarget | None:
         """Return the target for callbacks, or None if the provider sends none."""
@@ -140,6 +165,7 @@ class FakeSession:
             drill=case.kind,
             point=case.point,
             scenario=case.scenario,
+            order=case.order,
         )
 
 
@@ -161,8 +187,7 @@ class CallableRunner:
         base = world.url(self.session.contract.key)
         limit = self.session.contract.polling.longest_wait * LONGEST_WAITS + SPARE_SECONDS
         virtual_time = VirtualTime(self.session.server.timeline(world), limit=limit, most_requests=MOST_REQUESTS)
-        marks = {TWICE: ["run 1", "run 2"], CROWD: [f"run {n}" for n in range(1, CROWD_SIZE + 1)]}
-        requests = [self.session.request(case, mark) for mark in marks.get(case.kind, ["run 1"])]
+        requests = [self.session.request(case, number) for number in RUN_NUMBERS.get(case.kind, (1,))]
         runs: list[Run] = []
         errors: list[BaseException | None] = []
 
@@ -240,7 +265,7 @@ class CommandRunner:
         # A killed process may still write into the folder while the folder is removed.
         with tempfile.TemporaryDirectory(prefix="hobbyhorse-", ignore_cleanup_errors=True) as folder:
             ways: dict[str, Callable[[MockWorld, Case, Path], list[tuple[Run, Finished | None]]]] = {
-                TWICE: self._twice,
+                **dict.fromkeys((TWICE, *PAIR_KINDS), self._twice),
                 CROWD: self._crowd,
                 KILLED: self._killed,
                 MOVED: self._killed,
@@ -279,11 +304,15 @@ class CommandRunner:
         return [self._run_command(world, self.session.request(case), folder)]
 
     def _twice(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
-        return [self._run_command(world, self.session.request(case, f"run {n}"), folder / str(n)) for n in (1, 2)]
+        # A client that keeps its state beside its output finds the files of the first run there.
+        folders = [folder if case.kind == FOLDER else folder / str(number) for number in (1, 2)]
+        return [
+            self._run_command(world, self.session.request(case, number), own) for number, own in enumerate(folders, 1)
+        ]
 
     def _crowd(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
         def one(number: int) -> tuple[Run, Finished | None]:
-            return self._run_command(world, self.session.request(case, f"run {number}"), folder / str(number))
+            return self._run_command(world, self.session.request(case, number), folder / str(number))
 
         with ThreadPoolExecutor(CROWD_SIZE) as pool:
             return list(pool.map(one, range(1, CROWD_SIZE + 1)))

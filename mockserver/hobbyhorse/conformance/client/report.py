@@ -22,7 +22,7 @@ REPORT_FORMAT = 1
 
 def case_of(trace: Trace) -> Case:
     """Return the case that a trace was recorded in."""
-    return Case(trace.scenario, trace.drill, trace.point)
+    return Case(trace.scenario, trace.drill, trace.point, trace.order)
 
 
 def report_json(result: Result) -> dict[str, Any]:
@@ -110,7 +110,8 @@ def read_finding(path: Path) -> Replay:
     """Read a finding's file. Raises ReportError."""
     fields = read_object(path)
     try:
-        case = Case(fields["scenario"], fields.get("drill", "once"), int(fields.get("point", 0)))
+        kind, point, order = fields.get("drill", "once"), int(fields.get("point", 0)), fields.get("order")
+        case = Case(fields["scenario"], kind, point, order)
         found = Replay(fields["rule"], fields["provider"], fields["model"], int(fields.get("seed", 0)), case)
     except KeyError as error:
         raise ReportError(
@@ -120,6 +121,8 @@ def read_finding(path: Path) -> Replay:
         raise ReportError(f"{path} is not a finding: {error}") from None
     if not isinstance(case.scenario, dict) or case.kind not in CASE_KINDS:
         raise ReportError(f"{path} is not a finding: 'drill' is {case.kind!r}; allowed: {', '.join(CASE_KINDS)}")
+    if not isinstance(case.order, dict | None):
+        raise ReportError(f"{path} is not a finding: 'order' is {case.order!r}; it must be an object")
     return found
 
 
