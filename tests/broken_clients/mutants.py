@@ -13,6 +13,8 @@ from types import ModuleType
 
 from hobbyhorse.runners.callable import Client
 
+from .order_mutants import ORDERS
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES, HERE = ROOT / "examples" / "python", Path(__file__).parent
 HIAPI, RUNCOMFY, RUNFLOW, VTRIX = "hiapi", "runcomfy", "runflow", "vtrix"
@@ -1247,4 +1249,5 @@ REQUESTS = (
     ),
 )
 
-MUTANTS = (*SUBMISSIONS, *RESTARTS, *SECRETS, *ENDINGS, *CALLBACKS, *POLLING, *RETRIES, *RESULTS, *REQUESTS)
+ORDERED = tuple(Mutant(*one) for one in ORDERS)
+MUTANTS = (*SUBMISSIONS, *RESTARTS, *SECRETS, *ENDINGS, *CALLBACKS, *POLLING, *RETRIES, *RESULTS, *REQUESTS, *ORDERED)

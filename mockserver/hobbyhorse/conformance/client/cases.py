@@ -16,7 +16,7 @@ EQUAL, PROMPTS, PICTURES, FOLDER = "equal", "prompts", "pictures", "folder"
 PAIR_KINDS = (EQUAL, PROMPTS, PICTURES, FOLDER)
 CASE_KINDS = (ONCE, TWICE, *PAIR_KINDS, CROWD, LONG, KILLED, MOVED)
 # Characters of an order that a case in words shows: enough for an ordinary order, and one long line at most.
-SHOWN_CHARACTERS = 400
+SHOWN_CHARACTERS = 240
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ TEMPLATES = " ".join(TELLING_PROMPTS[7:9])
 # Members that a converter, a serialiser or a merge of defaults would change. The integer is the largest that every JSON
 # reader has exactly (RFC 8259, section 6).
 NOTES: Mapping[str, Any] = {
-    "nested": {"zero": 0, "off": False, "empty": {}, "list": []},
+    "nested": {"zero": 0, "off": False, "object": {}, "list": []},
     "numbers": [9007199254740991, -1, 0.1, 1e-7],
     "tags": ["a", "a", FOREIGN, "true", "007"],
 }

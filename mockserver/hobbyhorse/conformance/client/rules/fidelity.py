@@ -1,12 +1,13 @@
 """Rules about fidelity: the order arrives as the caller gave it, in every attempt, once for each run. Knows no server.
 
 A submission is compared in its documented form, so that every form that the provider accepts counts. Members that the
-client adds, such as a callback or a default, are allowed. A later attempt is compared with the first one only: a member
-that the first attempt already changed is one bug, and needs one finding.
+client adds, such as a callback or a default, are allowed. A later attempt is compared with the one before it only: a
+member that the first attempt already changed is one bug, and needs one finding.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -24,7 +25,7 @@ from hobbyhorse.traces.trace import Run
 
 # Characters of a value that a finding shows: enough to recognise the value, and a bound for a prompt of thousands.
 SHOWN_CHARACTERS = 60
-# The longest ending that may mark a truncated text, such as three full stops.
+# The longest ending that may mark a shortened text, such as three full stops.
 MOST_ELLIPSIS = 3
 
 
@@ -76,7 +77,7 @@ def text_unchanged(trace: AnnotatedTrace) -> Evidence:
         if any(isinstance(resolve(given, place), str) for place in _prompts(sent)):
             yield OBSERVED
         for drift in drifts(given, sent.message.body):
-            if _is_text(sent, drift) and not _is_truncated(drift):
+            if _is_text(sent, drift) and not _is_shortened(drift):
                 yield Breach(f"request {step.number} sends {drift}")
 
 
@@ -115,15 +116,17 @@ def same_order_again(trace: AnnotatedTrace) -> Evidence:
     if not _in_sequence(trace):
         return
     for order in trace.orders if trace.runs else ():
-        sent = [(step, found) for step in order if (found := _sent(trace, step)) is not None]
-        for step, again in sent[1:]:
+        for step, again in pairwise(order):
+            first, found = _sent(trace, step), _sent(trace, again)
+            # Another refusal may have criticised the order, and the client may have corrected it.
+            if first is None or found is None or not step.transient or step.accepted:
+                continue
             yield OBSERVED
-            first, found = sent[0]
-            for drift in _changes(trace, found, again):
-                yield Breach(f"request {step.number} sends {drift} in request {first.number}")
-            if again.model is not found.model:
-                before = f"given: {found.model.id!r} in request {first.number}"
-                yield Breach(f"request {step.number} submits to the model {again.model.id!r}; {before}")
+            for drift in _changes(trace, first, found):
+                yield Breach(f"request {again.number} sends {drift} in request {step.number}")
+            if found.model is not first.model:
+                before = f"given: {first.model.id!r} in request {step.number}"
+                yield Breach(f"request {again.number} submits to the model {found.model.id!r}; {before}")
 
 
 @rule(
@@ -180,11 +183,11 @@ def one_job_for_each_order(trace: AnnotatedTrace) -> Evidence:
 
 
 def drifts(given: Any, sent: Any, place: Pointer = ()) -> Iterator[Drift]:
-    """Yield each given member that was not sent as given; members that were added count only within an array."""
-    if isinstance(given, Mapping) and isinstance(sent, Mapping) and given:
+    """Yield each given member that was not sent as given. Additional members of objects are allowed."""
+    if isinstance(given, Mapping) and isinstance(sent, Mapping):
         for name, value in given.items():
             found = sent.get(name, MISSING)
-            # Without a value, null and an absent member mean the same to every provider.
+            # To every provider, null and an absent member mean the same.
             if value is not None or found is not MISSING:
                 yield from drifts(value, found, (*place, name))
     elif isinstance(given, list) and isinstance(sent, list) and len(given) == len(sent) and given:
@@ -231,12 +234,12 @@ def _is_text(sent: DocumentedSubmission, drift: Drift) -> bool:
     return isinstance(drift.given, str) and bool(drift.given) and drift.place in tuple(_prompts(sent))
 
 
-def _is_truncated(drift: Drift) -> bool:
+def _is_shortened(drift: Drift) -> bool:
     """Whether a prompt is missing or cut off, which is the subject of another rule."""
     if not isinstance(drift.sent, str):
         return drift.sent is MISSING
-    kept = drift.sent[: max(len(drift.sent) - MOST_ELLIPSIS, 1)]
-    return len(drift.sent) < len(drift.given) and drift.given.startswith(kept)
+    kept = drift.sent[: max(len(drift.sent) - MOST_ELLIPSIS, 0)]
+    return len(drift.sent) < len(drift.given) and bool(drift.given.startswith(kept))
 
 
 def _names_model(trace: AnnotatedTrace, sent: DocumentedSubmission, drift: Drift) -> bool:
@@ -307,12 +310,14 @@ def _callbacks(operation: Operation) -> Iterator[Pointer]:
 
 
 def _changes(trace: AnnotatedTrace, first: DocumentedSubmission, again: DocumentedSubmission) -> Iterator[Drift]:
-    """Yield the members that a later attempt has otherwise than the first, without the client's own ones."""
+    """Yield the members that a later attempt has otherwise, apart from the prompt and the client's own ones."""
     one, other = first.message.body, again.message.body
     added = (Drift(drift.place, MISSING, drift.given) for drift in drifts(other, one) if drift.sent is MISSING)
     own = tuple(_own_places(trace, first.operation))
     for drift in (*drifts(one, other), *added):
-        if not any(drift.place[: len(place)] == place[: len(drift.place)] for place in own):
+        if not _is_text(first, drift) and not any(
+            drift.place[: len(place)] == place[: len(drift.place)] for place in own
+        ):
             yield drift
 
 
@@ -330,5 +335,5 @@ def _own_places(trace: AnnotatedTrace, operation: Operation) -> Iterator[Pointer
 
 def _in_sequence(trace: AnnotatedTrace) -> bool:
     """Whether each run began after the end of the previous one, so that every request belongs to one known run."""
-    ends = [run.outcome.ended if run.outcome is not None else run.started for run in trace.runs]
+    ends = [run.outcome.ended if run.outcome is not None else math.inf for run in trace.runs]
     return all(end <= later.started for end, (_, later) in zip(ends, pairwise(trace.runs), strict=False))
