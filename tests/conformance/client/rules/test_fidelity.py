@@ -136,7 +136,8 @@ def test_the_client_may_replace_the_callback(contract: Contract) -> None:
 @FORMED
 def test_another_form_of_the_same_order_is_allowed(contract: Contract) -> None:
     request, (form, *_) = plain(contract, prompt=TEXT), contract.operations["submit"].forms
-    body: Any = {}
+    _, wrapped = contract.operations["submit"].body_examples.values()
+    body: Any = {name: value for name, value in wrapped.items() if name in request}
     for to, source in form.set:
         body = replaced(body, source.pointer, resolve(request, to))
     for one, other in ((request, body), (body, request)):
