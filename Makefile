@@ -10,7 +10,7 @@ OLDEST_PYTHON = $(shell for python in python$(OLDEST) $(wildcard $(HOME)/.pyenv/
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format bench broken-clients mutants broken-servers mutation nightly wheel oldest clean
+.PHONY: help demo serve test check format bench broken-clients mutants broken-servers mutation mutation-clients nightly wheel oldest clean
 
 help: ## show the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
@@ -43,6 +43,8 @@ format: $(VENV)/.ready ## rewrite the sources in the project's format
 nightly: $(VENV)/.ready ## run every test, and each client to copy against 10,000 scenarios (hours; RUNS and SEED say otherwise)
 	@HOBBYHORSE_RUNS=$(or $(RUNS),10000) HOBBYHORSE_SEED=$(or $(SEED),0) HOBBYHORSE_NIGHT=1 \
 	  $(BIN)/python -m pytest -n auto --dist worksteal -q
+	@$(BIN)/python -m tests.mutation all --minutes 600
+	@$(BIN)/python -m tests.client_mutation all --minutes 600
 
 bench: $(VENV)/.ready ## print the benchmarks (needs wrk: apt-get install wrk); AGAINST=COMMIT: compare with a commit
 	@$(BIN)/python -m $(if $(AGAINST),benchmarks.against $(AGAINST) --check,benchmarks)
@@ -52,6 +54,9 @@ broken-clients mutants: $(VENV)/.ready ## hunt the clients that break the rules 
 
 mutation: $(VENV)/.ready ## change the code in one place at a time, run the tests, write docs/mutation.md (COUNT=N or all, MINUTES=N)
 	@$(BIN)/python -m tests.mutation $(or $(COUNT),600) --minutes $(or $(MINUTES),60)
+
+mutation-clients: $(VENV)/.ready ## change correct clients in one place at a time, run the client suite, write docs/client-mutation.md
+	@$(BIN)/python -m tests.client_mutation $(or $(COUNT),400) --minutes $(or $(MINUTES),60)
 
 broken-servers: $(VENV)/.ready ## hold the servers that break the rules on purpose against them, and write docs/server-rules.md
 	@$(BIN)/python -m tests.broken_servers

@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+from hobbyhorse.conformance.client.reasons import reasons_in
 from hobbyhorse.contract.values import Contract
 from tests.conformance.client.rules.test_results import without
 from tests.tracing import Teller
@@ -81,7 +82,8 @@ class Careful:
         if not named and kind != "success":
             kind = self._one_of("failed", "error")
         exposed = self.job if named else self._one_of(self.job, None)
-        self.told.end(kind, told=named, id_exposed=exposed, **how)
+        reasons = reasons_in(self.told.story()) if kind == "failed" else None
+        self.told.end(kind, told=named, id_exposed=exposed, reasons=reasons, **how)
 
     def _live(self) -> None:
         if not self.job and not self._order():

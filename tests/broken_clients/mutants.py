@@ -14,6 +14,7 @@ from types import ModuleType
 from hobbyhorse.runners.callable import Client
 
 from .order_mutants import ORDERS
+from .outcomes import OUTCOMES
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES, HERE = ROOT / "examples" / "python", Path(__file__).parent
@@ -1249,5 +1250,7 @@ REQUESTS = (
     ),
 )
 
-ORDERED = tuple(Mutant(*one) for one in ORDERS)
-MUTANTS = (*SUBMISSIONS, *RESTARTS, *SECRETS, *ENDINGS, *CALLBACKS, *POLLING, *RETRIES, *RESULTS, *REQUESTS, *ORDERED)
+MUTANTS = (
+    *(*SUBMISSIONS, *RESTARTS, *SECRETS, *ENDINGS, *CALLBACKS, *POLLING, *RETRIES, *RESULTS, *REQUESTS),
+    *(Mutant(*one) for one in (*OUTCOMES, *ORDERS)),
+)

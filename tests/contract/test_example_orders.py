@@ -98,6 +98,31 @@ def test_the_documents_are_not_changed() -> None:
     assert [body for _, _, body in documented_jobs(ACME)] == before
 
 
+# ---- pictures
+
+
+def test_another_picture_is_another_file_in_the_same_folder() -> None:
+    move = ACME.models[0]
+    first, second = (read(ACME, move, order_for(ACME, move, picture=number)).first_frame for number in (1, 2))
+    assert first is not None
+    folder, _, name = first.rpartition("/")
+    assert second == f"{folder}/2-{name}"
+
+
+def test_each_picture_of_each_model_is_another_order(contract: Contract) -> None:
+    for model in contract.models:
+        orders = [read(contract, model, order_for(contract, model, picture=number)) for number in (1, 2, 3)]
+        assert len({(order.first_frame, order.references) for order in orders}) == 3
+
+
+def test_a_picture_that_is_not_a_web_address_stays() -> None:
+    example = "openapi.json#/paths/~1v1~1jobs/post/requestBody/content/application~1json/examples/move/value"
+    inline = "data:image/png;base64,iVBORw0KGgo="
+    contract = changed({f"{example}/input/image": inline})
+    model = contract.models[0]
+    assert read(contract, model, order_for(contract, model, picture=2)).first_frame == inline
+
+
 # ---- prompts
 
 

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat
 
+from hobbyhorse.media import video
 from hobbyhorse.media.picture import PictureError
 from hobbyhorse.media.probe import probe
 from hobbyhorse.media.video import AREAS, TURN, VideoError, VideoSpec, digest, film, first_frame_jpeg, frame_size, loops
@@ -321,6 +322,29 @@ def test_a_film_from_the_cache_equals_a_new_one(tmp_path: Path) -> None:
     assert made(shot, tmp_path).read_bytes() == remembered
 
 
+def test_films_of_one_picture_are_encoded_once_whatever_their_prompts_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    loops.cache_clear()
+    encoded = 0
+
+    def counted(*given: Any) -> None:
+        nonlocal encoded
+        encoded += 1
+        encode(*given)
+
+    encode = video._encode
+    monkeypatch.setattr(video, "_encode", counted)
+    pictured = shot_of(Image.new("RGB", (64, 36), "teal"))
+    for prompt in ("one horse", "two horses"):
+        film(replace(pictured, prompt=prompt, comment=prompt), tmp_path / f"{prompt}.mp4")
+    assert encoded == 1
+    assert (tmp_path / "one horse.mp4").read_bytes() != (tmp_path / "two horses.mp4").read_bytes()
+    for prompt in ("one horse", "two horses"):
+        film(replace(SHOT, prompt=prompt), tmp_path / f"{prompt}.mp4")
+    assert encoded == 3
+
+
 # --- what goes wrong -----------------------------------------------------------------------------------------------
 
 
@@ -330,7 +354,7 @@ def test_a_film_from_the_cache_equals_a_new_one(tmp_path: Path) -> None:
         ({"tier": 480}, "tier is 480; allowed: 720, 1080"),
         ({"seconds": 0}, "seconds is 0; allowed: 1 to 60"),
         ({"seconds": 61}, "seconds is 61"),
-        ({"ratio": (16, 0)}, "both sides must be positive"),
+        ({"ratio": (16, 0)}, "allowed: two positive numbers"),
     ],
 )
 def test_a_shot_outside_the_bounds_is_refused(change: dict[str, Any], words: str, tmp_path: Path) -> None:

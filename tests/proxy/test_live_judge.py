@@ -23,7 +23,8 @@ from hobbyhorse.proxy.live_judge import EACH, Finding, LiveJudge, LiveJudgeThrea
 from hobbyhorse.proxy.proxy import KEPT_BODY_BYTES, ObservedExchange
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.run import address, bind, serving
-from hobbyhorse.traces.har import parse_har, read_har
+from hobbyhorse.traces.har import read_har
+from hobbyhorse.traces.har_file import parse_har
 from hobbyhorse.traces.trace import Exchange
 from tests.careful import Careful
 from tests.conftest import CONTRACTS

@@ -31,7 +31,8 @@ from hobbyhorse.proxy import live_judge
 from hobbyhorse.proxy.live_judge import Finding, LiveJudge
 from hobbyhorse.proxy.proxy import KEPT_BODY_BYTES, ObservedExchange, Proxy, ProxyThread, Upstream
 from hobbyhorse.server.run import address, bind
-from hobbyhorse.traces.har import parse_har, read_har
+from hobbyhorse.traces.har import read_har
+from hobbyhorse.traces.har_file import parse_har
 from tests.conftest import CONTRACTS
 
 PATIENCE = 30.0

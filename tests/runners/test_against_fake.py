@@ -23,6 +23,8 @@ from hobbyhorse.conformance.client.cases import (
     MOVED,
     PICTURES,
     PROMPTS,
+    RECOVERY,
+    TOGETHER,
     TWICE,
     Case,
 )
@@ -30,7 +32,7 @@ from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.search import CannotRun, Plan, Search
 from hobbyhorse.conformance.judge import check
 from hobbyhorse.conformance.rule import Judgement
-from hobbyhorse.runners.against_fake import CallableRunner, CommandRunner, FakeSession
+from hobbyhorse.runners.against_fake import FAILING_RUNS, CallableRunner, CommandRunner, FakeSession
 from hobbyhorse.runners.callable import find_client
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace, to_json
@@ -210,6 +212,133 @@ def mangling(base_url: str, api_key: str, request: Mapping[str, Any]) -> bytes:
     )
 
 
+@pytest.mark.parametrize(("kind", "runs"), [(TWICE, 2), (TOGETHER, 3), (CROWD, 3)])
+def test_each_run_has_another_order_another_picture_and_another_video(
+    session: FakeSession, kind: str, runs: int
+) -> None:
+    trace = run_case(session, patient, Case({}, kind))
+    inputs = [run.request["input"] for run in trace.runs if run.request is not None]
+    assert len({one["prompt"] for one in inputs}) == len({one["image_urls"][0] for one in inputs}) == runs
+    assert trace.jobs is not None
+    digests = [job.sha256 for job in trace.jobs]
+    assert len(set(digests)) == len(digests) == runs
+    assert [run.outcome.sha256 for run in trace.runs if run.outcome] == digests
+    assert broken(trace) & {"RES-11", "END-01", "END-02"} == set()
+
+
+def patient(base_url: str, api_key: str, request: Mapping[str, Any]) -> bytes:
+    """Submit until there is a free slot, poll every two seconds, and download."""
+    with httpx.Client(headers={"Authorization": f"Bearer {api_key}"}, verify=False, trust_env=False) as http:
+        while (accepted := http.post(f"{base_url}/v1/tasks", json=request)).status_code == 429:
+            time.sleep(5)
+        job = accepted.raise_for_status().json()["data"]["taskId"]
+        while (task := http.get(f"{base_url}/v1/tasks/{job}").raise_for_status().json()["data"])["status"] != "success":
+            if task["status"] == "fail":
+                raise RuntimeError("no video") from ValueError(task["error"]["code"])
+            time.sleep(2)
+    return httpx.get(task["output"][0]["url"], verify=False, trust_env=False).raise_for_status().content
+
+
+def test_together_no_order_is_refused_and_in_a_crowd_some_are(session: FakeSession) -> None:
+    for kind in (TOGETHER, CROWD):
+        trace = run_case(session, patient, Case({}, kind))
+        assert (429 in {exchange.status for exchange in trace.exchanges}) == (kind == CROWD)
+
+
+FAILING = {"timeline": {"move": "fail"}}
+
+
+def test_in_a_recovery_all_runs_but_the_last_meet_the_faults_and_none_shares_its_moment(session: FakeSession) -> None:
+    trace = run_case(session, patient, Case(FAILING, RECOVERY))
+    assert [run.outcome.kind for run in trace.runs if run.outcome] == ["failed"] * FAILING_RUNS + ["success"]
+    started = [run.started for run in trace.runs]
+    assert sorted(set(started)) == started
+    # A client that stops for some minutes after many failures has time to begin again.
+    assert started[-1] - started[-2] > 900
+    assert broken(trace) == broken(run_case(session, patient, Case(FAILING)))
+
+
+def test_a_client_that_gives_nothing_back_hangs_in_a_recovery(session: FakeSession) -> None:
+    slots = threading.Semaphore(3)
+
+    def greedy(base_url: str, api_key: str, request: Mapping[str, Any]) -> bytes:
+        slots.acquire()
+        video = patient(base_url, api_key, request)
+        slots.release()
+        return video
+
+    trace = run_case(session, greedy, Case(FAILING, RECOVERY))
+    # The first run that does not end is the last one.
+    assert [(run.outcome.kind, run.outcome.stuck) for run in trace.runs if run.outcome] == [
+        *[("failed", False)] * 3,
+        ("unfinished", True),
+    ]
+    assert {"END-01", "END-02"} <= broken(trace)
+
+
+def test_a_client_that_polls_until_it_is_cut_off_does_not_hang(session: FakeSession) -> None:
+    trace = run_case(session, patient, STUCK)
+    assert trace.runs[0].outcome is not None
+    assert (trace.runs[0].outcome.kind, trace.runs[0].outcome.stuck) == ("unfinished", False)
+    assert "END-01" not in broken(trace)
+
+
+def test_a_client_that_sleeps_until_it_is_cut_off_hangs(session: FakeSession) -> None:
+    def sleepy(base_url: str, api_key: str, request: Mapping[str, Any]) -> bytes:
+        try:
+            return patient(base_url, api_key, request)
+        finally:
+            time.sleep(100_000)
+
+    assert "END-01" in broken(run_case(session, sleepy))
+
+
+def test_the_reasons_that_an_error_or_its_cause_exposes_are_recorded(session: FakeSession) -> None:
+    def silent(base_url: str, api_key: str, request: Mapping[str, Any]) -> bytes:
+        try:
+            return patient(base_url, api_key, request)
+        except RuntimeError:
+            raise RuntimeError("no video") from None
+
+    for client, reasons in ((patient, ("TASK_FAILED",)), (silent, ())):
+        trace = run_case(session, client, Case(FAILING))
+        assert trace.runs[0].outcome is not None
+        assert trace.runs[0].outcome.reasons == reasons
+        assert ("RES-10" in broken(trace)) == (not reasons)
+    succeeded = run_case(session, patient).runs[0].outcome
+    assert succeeded is not None
+    assert succeeded.reasons is None
+
+
+def test_a_video_that_is_lost_after_its_download_breaks_a_rule(session: FakeSession, tmp_path: Path) -> None:
+    def named(base_url: str, api_key: str, request: Mapping[str, Any]) -> Path:
+        path = tmp_path / str(request["input"]["prompt"])
+        path.write_bytes(patient(base_url, api_key, request))
+        return path
+
+    assert "RES-09" in broken(run_case(session, named, Case({}, LONG)))
+    assert "RES-09" not in broken(run_case(session, named))
+
+
+def test_a_client_that_returns_the_video_of_another_order_breaks_a_rule(session: FakeSession) -> None:
+    current: list[Mapping[str, Any]] = []
+
+    def confused(base_url: str, api_key: str, request: Mapping[str, Any]) -> bytes:
+        current[:] = [request]
+        time.sleep(1)
+        return patient(base_url, api_key, current[0])
+
+    assert "RES-11" not in broken(run_case(session, confused, Case({}, TWICE)))
+    kept: dict[str, bytes] = {}
+
+    def forgetful(base_url: str, api_key: str, request: Mapping[str, Any]) -> bytes:
+        if api_key not in kept:
+            kept[api_key] = patient(base_url, api_key, request)
+        return kept[api_key]
+
+    assert "RES-11" in broken(run_case(session, forgetful, Case({}, TWICE)))
+
+
 def test_the_longest_prompt_ends_with_the_mark_of_the_run(session: FakeSession) -> None:
     run = run_case(session, naive, Case({}, LONG)).runs[0]
     assert run.request is not None
@@ -304,6 +433,28 @@ def test_a_command_that_submits_again_after_a_restart_breaks_a_rule(real: FakeSe
     runner = CommandRunner(real, [sys.executable, str(changed)], [sys.executable, str(changed)], 30.0)
     trace = runner.run(Case({"moves": {"status": [{"move": "timeout"}]}}, KILLED, 2))
     assert "PER-01" in broken(trace)
+
+
+def test_a_command_recovers_and_its_output_exposes_the_reason(real: FakeSession) -> None:
+    trace = command(real).run(Case(FAILING, RECOVERY))
+    outcomes = [run.outcome for run in trace.runs if run.outcome]
+    assert [outcome.kind for outcome in outcomes] == ["failed", "success"]
+    assert "TASK_FAILED" in (outcomes[0].reasons or ())
+    assert outcomes[1].reasons is None
+    assert broken(trace) == set()
+
+
+def test_a_command_that_is_cut_off_while_it_polls_does_not_hang(real: FakeSession) -> None:
+    trace = command(real, limit=3.0).run(STUCK)
+    assert [run.outcome.kind for run in trace.runs if run.outcome] == ["unfinished"]
+    assert "END-01" not in broken(trace)
+
+
+def test_a_command_that_does_nothing_more_after_its_download_hangs(real: FakeSession, tmp_path: Path) -> None:
+    changed = tmp_path / "client.py"
+    changed.write_text(EXAMPLE.read_text().replace("    save(output, video)\n", "    time.sleep(1_000)\n"))
+    trace = CommandRunner(real, [sys.executable, str(changed)], limit=12.0).run(HAPPY)
+    assert "END-01" in broken(trace)
 
 
 FLOOD = """

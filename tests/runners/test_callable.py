@@ -16,6 +16,7 @@ from hobbyhorse.runners.callable import (
     CallbackTarget,
     ClientError,
     call,
+    exposed_text,
     failure,
     find_client,
     success,
@@ -241,6 +242,18 @@ def test_an_error_exposes_the_job_anywhere_that_its_catcher_can_see(
     error = raises("task_7")
     outcome = with_ids(failure(error, ENDED), error, ["task_6", "task_7"])
     assert (outcome.job, outcome.id_exposed) == ("task_7" if is_exposed else None, is_exposed)
+
+
+def test_the_text_of_an_error_has_the_type_of_each_error_and_its_attributes() -> None:
+    class ContentPolicyViolation(Exception):
+        pass
+
+    error = Pending("no")
+    error.__cause__ = ContentPolicyViolation("the picture")
+    error.code = "E_42"  # type: ignore[attr-defined]
+    text = exposed_text(error)
+    assert "ContentPolicyViolation: the picture" in text
+    assert "E_42" in text
 
 
 def test_without_an_error_the_outcome_stays() -> None:

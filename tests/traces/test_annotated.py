@@ -37,6 +37,24 @@ def test_a_submission_belongs_to_the_run_with_its_request(contract: Contract, mo
     assert [len(order) for order in trace.orders] == [1, 1]
 
 
+def test_a_submission_in_an_envelope_belongs_to_the_run_with_its_request(contract: Contract) -> None:
+    bodies = [{"data": {"body": {"input": {"prompt": f"run {n}"}, "n": n}}} for n in (1, 2)]
+    trace = overlapping(contract, *bodies)
+    assert [trace.run_of(step) for step in trace.submits] == [0, 1]
+
+
+@pytest.mark.parametrize(("overlap", "expected"), [(False, [[1, 2], [3, 4]]), (True, [[1, 2, 4], [2, 3, 4]])])
+def test_a_request_without_a_job_belongs_to_the_run_in_which_it_was_sent(
+    overlap: bool, expected: list[list[int]], contract: Contract
+) -> None:
+    told = Teller(contract, {"n": 1}).submit().call("status", None, job=None, status=503)
+    if not overlap:
+        told.end("failed")
+    told.wait(1).again({"n": 2}).submit(job="other", key="key-2").call("status", None, job=None, status=503)
+    parts = told.end("failed").story().by_order
+    assert [[step.number for step in part.steps] for part in parts] == expected
+
+
 def test_a_submission_that_no_run_requested_belongs_to_the_last_run(contract: Contract) -> None:
     trace = overlapping(contract, {"input": {"prompt": "something else"}}, {"input": {}})
     assert [trace.run_of(step) for step in trace.submits] == [1, 1]

@@ -65,7 +65,15 @@ deliveries = st.builds(
     st.sampled_from(sorted(kinds)),
     words,
 )
-outcomes = st.builds(Outcome, st.sampled_from(OUTCOMES), moments, st.booleans(), st.none() | words)
+outcomes = st.builds(
+    Outcome,
+    st.sampled_from(OUTCOMES),
+    moments,
+    st.booleans(),
+    st.none() | words,
+    stuck=st.booleans(),
+    reasons=st.none() | st.lists(words, max_size=3).map(tuple),
+)
 runs = st.builds(Run, moments, words, st.none() | plain, st.none() | outcomes, st.booleans())
 jobs = st.builds(TracedJob, words, moments, stages, st.booleans(), st.none() | words)
 videos = st.builds(Video, st.none() | words, words, plain, st.none() | words)
@@ -103,7 +111,8 @@ def test_a_trace_is_read_back_equal_and_matches_its_schema(trace: Trace) -> None
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [(Trace, None), (Exchange, "exchange"), (Delivery, "delivery"), (Run, "run")]
+    ("kind", "name"),
+    [(Trace, None), (Exchange, "exchange"), (Delivery, "delivery"), (Run, "run"), (Outcome, "outcome")],
 )
 def test_the_schema_names_every_field(kind: Any, name: str | None) -> None:
     properties = set((SCHEMA["$defs"][name] if name else SCHEMA)["properties"])

@@ -24,6 +24,8 @@ from hobbyhorse.conformance.client.cases import (
     ONCE,
     PICTURES,
     PROMPTS,
+    RECOVERY,
+    TOGETHER,
     TWICE,
 )
 from hobbyhorse.conformance.client.search import CaseRunner
@@ -112,7 +114,7 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
         raise UsageError(f"--parallel is {client.parallel}; allowed: 1 or more")
     if (client.python is None) == (not client.command):
         raise UsageError("name one client: a command after --, or --python FILE:FUNCTION")
-    kinds: tuple[str, ...] = (ONCE, TWICE, EQUAL, PROMPTS, PICTURES, LONG, CROWD)
+    kinds: tuple[str, ...] = (ONCE, TWICE, EQUAL, PROMPTS, PICTURES, LONG, TOGETHER, CROWD, RECOVERY)
     try:
         if client.python is not None:
             with _callable_runner(contract, model, client, client.python, runs) as play:

@@ -100,7 +100,9 @@ def film(spec: VideoSpec, out: Path) -> None:
     """Write a video to `out`, either completely or not at all. Raises VideoError or PictureError."""
     _check(spec)
     # Task, duration and comment do not affect the encoding, so videos that differ only in these share a cache entry.
-    found = loops(replace(spec, task="", seconds=1, comment=""))
+    # Neither does the prompt if there is a picture (see `compose`).
+    pictures = spec.first_frame is not None or spec.references
+    found = loops(replace(spec, task="", seconds=1, comment="", prompt="" if pictures else spec.prompt))
     movie = MovieParts(found.video, found.audio, *found.size, spec.seconds, f"hobbyhorse {spec.task}", spec.comment)
     # In the directory of `out`, because a rename is atomic only within a file system.
     with tempfile.TemporaryDirectory(prefix=".film-", dir=out.parent) as folder:

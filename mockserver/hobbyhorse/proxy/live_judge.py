@@ -37,8 +37,10 @@ from hobbyhorse.conformance.server.rules import server_rules
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.proxy.proxy import CLIENT, KEPT_BODY_BYTES, PROXY, ObservedExchange
 from hobbyhorse.traces.annotated import AnnotatedTrace
-from hobbyhorse.traces.exchange import Exchange
-from hobbyhorse.traces.har import SECRET_HAR_HEADERS, HarError, read_har, to_har
+from hobbyhorse.traces.exchange import ANSWER, SECRET_HEADERS, Exchange
+from hobbyhorse.traces.har import HarError, read_har
+from hobbyhorse.traces.har_writing import to_har
+from hobbyhorse.traces.redaction import is_secret_name
 from hobbyhorse.traces.trace import REDACTED, Trace
 
 # Enough for hundreds of jobs in progress; each pass judges all of them, so the number bounds its time.
@@ -59,7 +61,6 @@ CLIENT_SIDE, UPSTREAM_SIDE, LESSON = "client", "upstream", "lesson"
 _NUMBER = re.compile(r"(?<![\w.-])\d+(?:\.\d+)?(?![\w-])")
 _REQUEST_COUNT = re.compile(r"\b(requests? )(\d+)")
 _AGAIN = re.compile(r" \(and \d+ more times?\)")
-_SECRET = re.compile(r"auth|cookie|token|secret|passw|credential|api-?_?key|(?:^|[-_])key$", re.IGNORECASE)
 _FILE = re.compile(r"(?:video|audio|image)/", re.IGNORECASE)
 
 
@@ -151,7 +152,7 @@ class LiveJudge:
         self._entries = {
             number: self._entries.get(number) or self._entry(one) for number, one in zip(numbers, kept, strict=True)
         }
-        archive = {"log": {"entries": [self._entries[number] for number in numbers]}}
+        archive = {"log": {"creator": {"name": "hobbyhorse"}, "entries": [self._entries[number] for number in numbers]}}
         try:
             return kept, read_har(archive, self.contract, self.base).trace
         except HarError:
@@ -228,6 +229,8 @@ class LiveJudge:
             "time": took,
             "request": request,
             "response": _response(passed, own),
+            # The proxy sees every byte; only a body that it cannot decode, or has not kept, is missing.
+            "_unrecorded": [ANSWER] if one.status and _plain(one) is None else [],
         }
 
 
@@ -288,7 +291,7 @@ class _Caught:
 def _headers(headers: tuple[tuple[str, str], ...], own: set[str]) -> Iterator[dict[str, str]]:
     for name, value in headers:
         # The contract's own key headers become `[key]` in the HAR module; any other secret is unknown to it.
-        hidden = _SECRET.search(name) and name.lower() not in own | SECRET_HAR_HEADERS
+        hidden = is_secret_name(name) and name.lower() not in own | SECRET_HEADERS
         if name:
             yield {"name": name, "value": REDACTED if hidden else value}
 

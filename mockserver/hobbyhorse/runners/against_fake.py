@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,18 +30,22 @@ from hobbyhorse.conformance.client.cases import (
     PAIR_KINDS,
     PICTURES,
     PROMPTS,
+    RECOVERY,
+    TOGETHER,
     TWICE,
     Case,
 )
 from hobbyhorse.conformance.client.planning import HELD
+from hobbyhorse.conformance.client.reasons import mentioned, reasons_in
 from hobbyhorse.contract.example_orders import order_for
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners import callable as callables
 from hobbyhorse.runners.callable import CallbackTarget, Client
 from hobbyhorse.runners.command import ClientTask, Finished, Running, start, with_ids
-from hobbyhorse.runners.virtual_time import VirtualTime
+from hobbyhorse.runners.virtual_time import Ran, Stuck, VirtualTime
 from hobbyhorse.testing.local import MockServer, MockWorld
+from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Outcome, Run, Trace
 
 # Virtual seconds for which a client is watched after its run. A leftover thread that polls less often is not noticed; a
@@ -49,13 +54,16 @@ WATCH_SECONDS = 60.0
 # Real seconds for which a command's leftover processes are watched before they are killed. Each such run takes that
 # much longer. At the usual speeds of commands, it corresponds to seconds on the server's clock.
 REAL_QUIET_SECONDS = 0.2
-# Number of clients that submit concurrently when only one job may run. Two of them must wait, so they also compete.
+# Number of clients that submit concurrently. If only one job may run, two of them must wait, so they also compete.
 CROWD_SIZE = 3
-# The numbers of the orders of a case with several runs.
-RUN_NUMBERS: Mapping[str, tuple[int, ...]] = {
-    **dict.fromkeys((TWICE, *PAIR_KINDS), (1, 2)),
-    CROWD: tuple(range(1, CROWD_SIZE + 1)),
-}
+CROWD_NUMBERS = tuple(range(1, CROWD_SIZE + 1))
+# Runs of a callable that fail before the run that must succeed: one more than the connections in the pools of common
+# HTTP libraries, so that a pool that loses one in each failure is empty. A command begins each run with a new process.
+FAILING_RUNS, FAILING_COMMANDS = 11, 1
+# Virtual seconds before the run that must succeed. A client may refuse to work for some minutes after many failures.
+RECOVERY_SECONDS = 900.0
+# Virtual seconds between two runs of a callable, so that each request can be attributed to its run by time.
+BETWEEN_SECONDS = 1.0
 # Number of exchanges kept for a run: enough to judge a client that floods by all of its requests.
 MOST_RUN_EXCHANGES = 20_000
 # Maximum number of requests of a callable in one run. Polling every second for the longest allowed time takes fewer.
@@ -181,67 +189,94 @@ class CallableRunner:
         for case in cases:
             yield self.run(case)
 
-    def run(self, case: Case) -> Trace:  # noqa: C901
+    def run(self, case: Case) -> Trace:
         """Run a case and return its trace."""
         world = self.session.world(case)
-        base = world.url(self.session.contract.key)
         limit = self.session.contract.polling.longest_wait * LONGEST_WAITS + SPARE_SECONDS
         virtual_time = VirtualTime(self.session.server.timeline(world), limit=limit, most_requests=MOST_REQUESTS)
-        requests = [self.session.request(case, number) for number in RUN_NUMBERS.get(case.kind, (1,))]
-        runs: list[Run] = []
-        errors: list[BaseException | None] = []
-
-        def run_once(request: dict[str, Any], at: int) -> None:
-            begun, value = world.clock.now(), None
-            error: BaseException | None = None
-            try:
-                value = self._call(world, base, request)
-            except (Exception, SystemExit) as raised:  # not RunOver, with which the runner ends the run
-                error = raised
-            ended = world.clock.now()
-            outcome = callables.success(value, ended) if error is None else callables.failure(error, ended)
-            runs[at] = Run(begun, base, request, outcome)
-            errors[at] = error
-
-        def work() -> None:
-            if case.kind != CROWD:
-                for at, request in enumerate(requests):
-                    run_once(request, at)
-                return
-            threads = [threading.Thread(target=run_once, args=(request, at)) for at, request in enumerate(requests)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-
-        # Added in advance: a run that the limit ends has no outcome of its own, but belongs in the trace.
-        started = world.clock.now()
-        runs += [Run(started, base, request) for request in requests]
-        errors += [None] * len(requests)
-        ran = virtual_time.run(work)
-        for at, run in enumerate(runs):
-            if run.outcome is None:
-                message = f"{type(ran.error).__name__}: {ran.error}" if ran.error is not None else ""
-                outcome = Outcome("unfinished", ran.ended, message=message)
-                runs[at] = replace(run, outcome=outcome)
+        numbers = {TOGETHER: CROWD_NUMBERS, CROWD: CROWD_NUMBERS, RECOVERY: (1,) * FAILING_RUNS + (2,)}
+        numbers |= dict.fromkeys((TWICE, *PAIR_KINDS), (1, 2))
+        requests = [self.session.request(case, number) for number in numbers.get(case.kind, (1,))]
+        done = [_CallableRun(partial(self._call, world), world.url(self.session.contract.key), one) for one in requests]
+        if case.kind in (TOGETHER, CROWD):
+            ran = virtual_time.run(partial(_at_once, done, world.clock.now))
+        else:
+            ran = self._in_sequence(case, world, virtual_time, done)
         watched = world.clock.now()
         if not ran.over:
             virtual_time.drain(WATCH_SECONDS)
             watched += WATCH_SECONDS
+        runs = [run for one in done if (run := one.run(ran)) is not None]
         trace = self.session.trace(world, case, runs, watched)
+        return replace(trace, runs=tuple(self._exposing(trace, done)))
+
+    def _in_sequence(self, case: Case, world: MockWorld, virtual_time: VirtualTime, done: list[_CallableRun]) -> Ran:
+        """Run a client several times. The first run that does not end is the last one."""
+        for one in done:
+            pause = 0.0 if one is done[0] else BETWEEN_SECONDS
+            if case.kind == RECOVERY and one is done[-1]:
+                world.disarm()
+                pause = RECOVERY_SECONDS
+            ran = virtual_time.run(partial(one, world.clock.now, pause))
+            if one.outcome is None:
+                break
+        return ran
+
+    def _exposing(self, trace: Trace, done: list[_CallableRun]) -> Iterator[Run]:
+        """Yield the runs of a trace, each with the ids and the reasons that its error exposes."""
         jobs = [job.id for job in trace.jobs or ()]
-        named = [_with_ids(run, error, jobs) for run, error in zip(runs, errors, strict=True)]
-        return replace(trace, runs=tuple(named))
+        reasons = reasons_in(AnnotatedTrace(self.session.contract, trace))
+        for run, one in zip(trace.runs, done, strict=False):
+            outcome, error = run.outcome, one.error
+            if outcome is not None and error is not None:
+                outcome = callables.with_ids(outcome, error, jobs)
+                outcome = replace(outcome, reasons=mentioned(reasons, callables.exposed_text(error)))
+            yield replace(run, outcome=outcome)
 
     def _call(self, world: MockWorld, base: str, request: Mapping[str, Any]) -> Any:
         model = self.session.model.id
         return callables.call(self.client, base, world.api_key, request, model=model, callback=self.session.callback())
 
 
-def _with_ids(run: Run, error: BaseException | None, jobs: list[str]) -> Run:
-    if run.outcome is None or error is None:
-        return run
-    return replace(run, outcome=callables.with_ids(run.outcome, error, jobs))
+@dataclass(slots=True)
+class _CallableRun:
+    """One run of a callable, with its outcome or its error once it has ended. Called in a thread of the client."""
+
+    call: Callable[[str, Mapping[str, Any]], Any]
+    base: str
+    request: Mapping[str, Any]
+    begun: float | None = None
+    outcome: Outcome | None = None
+    error: BaseException | None = None
+
+    def __call__(self, now: Callable[[], float], pause: float = 0.0) -> None:
+        if pause:
+            time.sleep(pause)
+        self.begun = now()
+        try:
+            value = self.call(self.base, self.request)
+        except (Exception, SystemExit) as raised:  # not RunOver and Stuck, with which the runner ends the run
+            self.error = raised
+            self.outcome = callables.failure(raised, now())
+        else:
+            self.outcome = callables.success(value, now())
+
+    def run(self, ran: Ran) -> Run | None:
+        """Return the run, or None if it has not begun. `ran` is the end of all runs."""
+        if self.begun is None:
+            return None
+        message = f"{type(ran.error).__name__}: {ran.error}" if ran.error is not None else ""
+        unfinished = Outcome("unfinished", ran.ended, message=message, stuck=isinstance(ran.error, Stuck))
+        return Run(self.begun, self.base, self.request, self.outcome or unfinished)
+
+
+def _at_once(done: Iterable[_CallableRun], now: Callable[[], float]) -> None:
+    """Run a client several times concurrently, each in a thread of its own."""
+    threads = [threading.Thread(target=one, args=(now,)) for one in done]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 @dataclass(slots=True)
@@ -266,14 +301,17 @@ class CommandRunner:
         with tempfile.TemporaryDirectory(prefix="hobbyhorse-", ignore_cleanup_errors=True) as folder:
             ways: dict[str, Callable[[MockWorld, Case, Path], list[tuple[Run, Finished | None]]]] = {
                 **dict.fromkeys((TWICE, *PAIR_KINDS), self._twice),
+                TOGETHER: self._crowd,
                 CROWD: self._crowd,
+                RECOVERY: self._recovery,
                 KILLED: self._killed,
                 MOVED: self._killed,
             }
             ended = ways.get(case.kind, self._once)(world, case, Path(folder))
         trace = self.session.trace(world, case, [run for run, _ in ended])
         jobs = [job.id for job in trace.jobs or ()]
-        runs = [replace(run, outcome=with_ids(done, jobs)) if done else run for run, done in ended]
+        reasons = reasons_in(AnnotatedTrace(self.session.contract, trace))
+        runs = [replace(run, outcome=_exposed(done, jobs, reasons)) if done else run for run, done in ended]
         return replace(trace, runs=tuple(runs))
 
     def _start(
@@ -310,12 +348,19 @@ class CommandRunner:
             self._run_command(world, self.session.request(case, number), own) for number, own in enumerate(folders, 1)
         ]
 
+    def _recovery(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
+        """Run the command under faults, then without any: what the first runs left behind must not stop the last."""
+        request = self.session.request(case)
+        failed = [self._run_command(world, request, folder / str(n)) for n in range(FAILING_COMMANDS)]
+        world.disarm()
+        return [*failed, self._run_command(world, self.session.request(case, 2), folder / "last")]
+
     def _crowd(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
         def one(number: int) -> tuple[Run, Finished | None]:
             return self._run_command(world, self.session.request(case, number), folder / str(number))
 
         with ThreadPoolExecutor(CROWD_SIZE) as pool:
-            return list(pool.map(one, range(1, CROWD_SIZE + 1)))
+            return list(pool.map(one, CROWD_NUMBERS))
 
     def _killed(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
         """Kill the client while it waits for a response, then start the resuming command."""
@@ -345,3 +390,11 @@ class CommandRunner:
                 return False
             time.sleep(0.01)
         return False
+
+
+def _exposed(done: Finished, jobs: Sequence[str], reasons: Sequence[str]) -> Outcome:
+    """Return a command's outcome with the ids and the reasons that its output contains."""
+    outcome = with_ids(done, jobs)
+    if outcome.kind in ("success", "unfinished"):
+        return outcome
+    return replace(outcome, reasons=mentioned(reasons, f"{done.stdout}\n{done.stderr}"))

@@ -180,6 +180,11 @@ def with_ids(outcome: Outcome, error: BaseException | None, jobs: Iterable[str])
     return replace(outcome, job=named, id_exposed=named is not None)
 
 
+def exposed_text(error: BaseException) -> str:
+    """Return everything that an error tells its caller: types, texts and attributes; see `with_ids`."""
+    return " ".join(_texts(error))
+
+
 def _texts(error: BaseException) -> Iterable[str]:
     seen: set[int] = set()  # causes and contexts may form a cycle
     waiting: list[BaseException | None] = [error]
@@ -188,7 +193,7 @@ def _texts(error: BaseException) -> Iterable[str]:
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        yield str(one)
+        yield f"{type(one).__name__}: {one}"
         values = (*one.args, *vars(one).values())
         attributes = (more for value in values for more in _public_attributes(value))
         yield " ".join(repr(value)[:MOST_CHARACTERS] for value in (*values, *attributes))

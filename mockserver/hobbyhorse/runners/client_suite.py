@@ -10,7 +10,17 @@ from typing import Any
 
 import pytest
 
-from hobbyhorse.conformance.client.cases import CROWD, EQUAL, LONG, ONCE, PICTURES, PROMPTS, TWICE
+from hobbyhorse.conformance.client.cases import (
+    CROWD,
+    EQUAL,
+    LONG,
+    ONCE,
+    PICTURES,
+    PROMPTS,
+    RECOVERY,
+    TOGETHER,
+    TWICE,
+)
 from hobbyhorse.conformance.client.report import case_of
 from hobbyhorse.conformance.client.results import Result
 from hobbyhorse.conformance.client.rules import rules as all_rules
@@ -25,7 +35,7 @@ from hobbyhorse.runners.callable import Client
 # As many as `--profile ci` runs of a callable: more find more bugs, these fit into a test run.
 SUITE_RUNS = 500
 # The kinds that need no second process: a callable cannot be killed and started again.
-SUITE_KINDS = (ONCE, TWICE, EQUAL, PROMPTS, PICTURES, LONG, CROWD)
+SUITE_KINDS = (ONCE, TWICE, EQUAL, PROMPTS, PICTURES, LONG, TOGETHER, CROWD, RECOVERY)
 
 
 def examine(

@@ -11,28 +11,25 @@ all worlds; their moments are shifted to the world's clock and then limited to t
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.armed import SUBMISSIONS
 from hobbyhorse.scenarios.fault import MEDIA
 from hobbyhorse.traces.exchange import Exchange
-from hobbyhorse.traces.trace import KEY, REDACTED, Delivery, Trace, TracedJob
+from hobbyhorse.traces.redaction import Redactor
+from hobbyhorse.traces.trace import Delivery, Trace, TracedJob
 from hobbyhorse.worlds.jobs import Job
-from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, SECRET_HEADERS, Journal, decoded
+from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, Journal, decoded
 from hobbyhorse.worlds.world import World
 
 if TYPE_CHECKING:
     from hobbyhorse.server.callbacks import CallbackAttempt
 
-# A cut body may end inside the key. Three characters or fewer reveal little, and occur by chance.
-FEWEST = 4
 # As many as a large suite makes; hashing again costs the reading of one file.
 HASHED = 1024
 
@@ -55,7 +52,8 @@ def trace_of(
     an accepted key, and the world with their clock; its exchanges since the world's journal began are included.
     `made` returns a job's video if it has been rendered.
     """
-    redactor = Redactor(contract, key)
+    # Known as the key, however short it is.
+    redactor = Redactor(contract, (key,), shortest=1, kept=MOST_JOURNAL_BODY_BYTES)
     seen = [one for one in world.journal if one.provider in (None, contract.key)]
     found = sorted([*seen, *_unauthenticated(world, contract, unauthenticated)], key=lambda one: one.number)
     jobs = [job for job in world.jobs.values() if job.contract is contract]
@@ -75,61 +73,14 @@ def trace_of(
     )
 
 
-class Redactor:
-    """Replaces a key wherever it occurs, and other secrets in the headers and parameters that carry them."""
-
-    def __init__(self, contract: Contract, key: str) -> None:
-        # As it is, percent-encoded, and escaped in JSON with and without non-ASCII characters.
-        forms = {key, quote(key, safe=""), json.dumps(key)[1:-1], json.dumps(key, ensure_ascii=False)[1:-1]}
-        # The longest first: a shorter form may be a part of a longer one.
-        self._forms = sorted(forms - {""}, key=len, reverse=True)
-        self._headers = SECRET_HEADERS | {name for part, name, _ in contract.security if part == "header"}
-        self._query = frozenset(name for part, name, _ in contract.security if part == "query")
-
-    def text(self, text: str) -> str:
-        """Replace the key by KEY."""
-        for form in self._forms:
-            text = text.replace(form, KEY)
-        return text
-
-    def content(self, content: bytes) -> bytes:
-        """Replace the key by KEY in a body; from a cut body, remove the beginning of a key at its end too."""
-        cut = len(content) >= MOST_JOURNAL_BODY_BYTES
-        for form in self._forms:
-            plain = form.encode()
-            content = content.replace(plain, KEY.encode())
-            for size in range(len(plain) - 1, FEWEST - 1, -1) if cut else ():
-                content = content.removesuffix(plain[:size])
-        return content
-
-    def header(self, name: str, value: str) -> tuple[str, str]:
-        """Redact a request header."""
-        hidden = self.text(value)
-        return name, REDACTED if name in self._headers and hidden == value else hidden
-
-    def query(self, query: str) -> str:
-        """Redact a query; return it with its question mark, or an empty string."""
-        parts = []
-        for one in query.split("&") if query else ():
-            name, equals, value = one.partition("=")
-            hidden = self.text(value)
-            parts.append(f"{name}={REDACTED}" if name in self._query and hidden == value else name + equals + hidden)
-        return "?" + "&".join(parts) if parts else ""
-
-
 def _exchange(redactor: Redactor, one: Exchange, arrived: float) -> Exchange:
     """Return an exchange of the journal as a trace has it: without secrets, at its moment on the world's clock."""
     # A fault may have removed the id from the response: the client then does not know its job.
     unknown = one.role in SUBMISSIONS and (one.job is None or one.job.encode() not in one.answer)
-    path, _, query = one.url[len(one.root) :].partition("?")
+    safe = redactor.exchange(replace(one, headers=tuple(decoded(one.raw_headers))))
     return replace(
-        one,
+        safe,
         arrived=arrived,
-        url=redactor.text(one.root + path) + redactor.query(query),
-        headers=tuple(redactor.header(name, value) for name, value in decoded(one.raw_headers)),
-        body=redactor.content(one.body),
-        answer_headers=tuple((name, redactor.text(value)) for name, value in one.answer_headers),
-        answer=redactor.content(one.answer),
         answered=None if one.answered is None else one.answered + (arrived - one.arrived),
         job=None if unknown else one.job,
         number=0,

@@ -10,23 +10,29 @@ ways, and the distinction matters in every property of `Step`:
   client that stopped polling.
 
 A rule that accused on the weaker reading, or excused on the stronger one, would accuse careful clients.
+
+A recording may lack a part of an exchange (`Exchange.unrecorded`). Most rules need not know: an *unread* response is
+neither clean, nor unusable, nor ambiguous, but may have been an end; and a submission that is not fully recorded
+belongs to no order. So a missing part is used against no client.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import orjson
 
-from hobbyhorse.contract.forms.expressions import MISSING
+from hobbyhorse.contract.forms.expressions import MISSING, Message
 from hobbyhorse.contract.reading import Reading, as_json, message_of, read_answer, read_callback
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.trace import Delivery, Exchange, Outcome, Run, Trace
+from hobbyhorse.traces.exchange import ANSWER, ANSWER_HEADERS, API_KEY, BODY, DURATION, HEADERS
+from hobbyhorse.traces.trace import REDACTED, Delivery, Exchange, Outcome, Run, Trace, shows_key
 
 SUBMISSIONS = frozenset({"submit", "run"})
 READS = frozenset({"status", "result"})
@@ -90,6 +96,16 @@ class Step:
         return self.exchange.status != 0 and self.exchange.whole and self.exchange.answered is not None
 
     @property
+    def unread(self) -> bool:
+        """Whether the client received a response whose body the recording lacks."""
+        return self.exchange.status != 0 and not self.exchange.has(ANSWER)
+
+    @property
+    def timed(self) -> bool:
+        """Whether the recording shows how long the response took."""
+        return self.exchange.has(DURATION)
+
+    @property
     def ok(self) -> bool:
         """Whether a 2xx was delivered."""
         return self.delivered and 200 <= self.status < 300
@@ -115,7 +131,7 @@ class Step:
         if self.role in (None, "media") or not 200 <= self.status < 300:
             return False
         readable = bool(self.kinds & ENDS) or "video_url" in self.reading.values
-        return readable or self.unknown_stage
+        return readable or self.unknown_stage or self.unread
 
     @property
     def under_way(self) -> bool:
@@ -155,17 +171,20 @@ class Step:
         if self.role not in SUBMISSIONS or self.accepted:
             return False
         # A 2xx without an id is undecided too, except from `run`, which may return the video itself.
-        return not self.delivered or self.status in UNDECIDED or (self.ok and self.role == "submit")
+        silent = self.ok and self.role == "submit" and not self.unread
+        return not self.delivered or self.status in UNDECIDED or silent
 
     @property
     def refused(self) -> bool:
         """Whether a submission was certainly not accepted."""
-        return self.role in SUBMISSIONS and not self.accepted and not self.ambiguous
+        maybe = self.accepted or self.ambiguous or (self.ok and self.unread)
+        return self.role in SUBMISSIONS and not maybe
 
     @property
     def bad_body(self) -> bool:
         """Whether a 2xx was delivered with an unusable body: not JSON, not an object, or without its stage."""
-        return self.ok and self.role != "media" and not self.valid and not self.kinds and not self.unknown_stage
+        legible = self.valid or bool(self.kinds) or self.unknown_stage
+        return self.ok and self.role != "media" and not self.unread and not legible
 
     @property
     def unknown_stage(self) -> bool:
@@ -242,28 +261,73 @@ class AnnotatedTrace:
         """The submissions, grouped by the job that they are meant to make.
 
         The submissions of one run, and of the runs that resume it, form one order. Recorded traffic has no runs: there,
-        submissions with the same URL and body form one order, until the client learns that their job has succeeded.
+        submissions of one page with the same API key, URL and body form one order, until the client learns that their
+        job has succeeded. A submission belongs to no order if the recording lacks one of these facts.
         """
         groups: dict[object, list[Step]] = {}
         last: dict[object, list[Step]] = {}
         for step in self.submits:
             run = self.run_of(step)
             if run is None:
-                same = (step.exchange.url, canonical(step.exchange.body))
+                same = self.identity(step)
                 # After a success, the same body is a new order: the user wants the same video again.
-                if same not in last or self._succeeded(last[same], step):
+                new = None if same is None else same not in last or self._succeeded(last[same], step)
+                if new:
                     last[same] = groups[same, step.number] = []
-                last[same].append(step)
+                if new is not None:
+                    last[same].append(step)
             else:
                 begun = max(n for n, other in enumerate(self.trace.runs) if not other.resumed and n <= run)
                 groups.setdefault(begun, []).append(step)
         return tuple(tuple(group) for group in groups.values())
 
-    def _succeeded(self, order: list[Step], before: Step) -> bool:
-        """Whether a response before a step reported that a job of an order has succeeded."""
+    def identity(self, step: Step) -> object:
+        """Return a value that is equal for equal submissions; None if the recording lacks a part of it."""
+        # A single submission is an order of its own, whatever it says.
+        if len(self.submits) > 1 and not step.exchange.has(BODY, HEADERS, API_KEY):
+            return None
+        keys = credentials(self.contract, step.exchange)
+        # Two keys that were replaced by the same word look equal, but may differ.
+        if len(self.submits) > 1 and any(REDACTED in (key or "") for key in keys):
+            return None
+        return keys, step.exchange.url, canonical(step.exchange.body), step.exchange.page
+
+    def _succeeded(self, order: list[Step], before: Step) -> bool | None:
+        """Whether the client knew before a step that a job of an order had succeeded; None if that is unknown."""
         # Only the client's own jobs count: a list may show others.
         jobs = {step.job_told for step in order if step.accepted}
-        return any(step.success and step.job in jobs for step in self.steps if step.number < before.number)
+        earlier = [step for step in self.steps if step.number < before.number]
+        if any(step.success and step.job in jobs for step in earlier):
+            return True
+        unread = any(step.unread and step.ending and (step in order or step.job in {None, *jobs}) for step in earlier)
+        # A recording does not show callbacks.
+        called_back = self.trace.jobs is None and not self.deliveries and bool(jobs)
+        return None if unread or (called_back and any(map(self.wants_callbacks, order))) else False
+
+    def wants_callbacks(self, step: Step) -> bool:
+        """Whether a submission names a URL for callbacks, or may name one."""
+        binding = self.contract.operations[step.role or ""].bindings.get("callback_url")
+        if binding is None:
+            return False
+        query = dict(parse_qsl(parts(step.exchange.url).query))
+        message = Message({}, query, step.exchange.header, as_json(step.exchange.body))
+        named = any(place.get(message) not in (MISSING, None, "") for place in binding.request)
+        return named or not step.exchange.has(BODY, HEADERS)
+
+    def unread_before(self, step: Step) -> bool:
+        """Whether the recording lacks the body of an earlier response, which may have had any URL in it."""
+        return self._first_unread < step.number
+
+    @cached_property
+    def _first_unread(self) -> float:
+        lacking = (one for one in self.steps if one.status and not one.exchange.has(ANSWER, ANSWER_HEADERS))
+        return next((one.number for one in lacking if one.role != "media"), float("inf"))
+
+    @cached_property
+    def shows_keys(self) -> bool:
+        """Whether the trace would show an API key: browsers leave it out of their recordings."""
+        texts = ((one.url, *(value for _, value in one.headers)) for one in self.trace.exchanges)
+        return self.trace.jobs is not None or any(map(shows_key, itertools.chain.from_iterable(texts)))
 
     @cached_property
     def jobs(self) -> frozenset[str]:
@@ -273,6 +337,8 @@ class AnnotatedTrace:
     @cached_property
     def by_order(self) -> tuple[AnnotatedTrace, ...]:
         """One trace for each order, with its runs; empty if the orders cannot be separated."""
+        if not self.trace.runs and sum(map(len, self.orders)) < len(self.submits):
+            return ()
         groups = self._groups()
         if len(groups) < 2:
             return (self,)
@@ -281,17 +347,30 @@ class AnnotatedTrace:
         # A job that two orders share (a replayed key) belongs to both, so no step about it can be assigned.
         if len(frozenset().union(*jobs)) < sum(map(len, jobs)):
             return ()
+        owners = {job: numbers for numbers, ids in zip(steps, jobs, strict=True) for job in ids}
         for step in self.steps:
             if step.role in SUBMISSIONS:
                 continue
             # A file without a job may belong to any order.
             if step.role == "media" and step.job is None:
                 return ()
-            for numbers, ids in zip(steps, jobs, strict=True):
-                # A request without a job concerns every order; each one is then judged with it.
-                if step.job is None or step.job in ids:
+            if step.job is not None:
+                owners.get(step.job, set()).add(step.number)
+                continue
+            # A request without a job concerns every order, unless its time shows its run.
+            run = self._run_by_time(step)
+            for (runs, _), numbers in zip(groups, steps, strict=True):
+                if run is None or run in runs:
                     numbers.add(step.number)
         return tuple(self._part(*part) for part in zip((runs for runs, _ in groups), steps, jobs, strict=True))
+
+    def _run_by_time(self, step: Step) -> Run | None:
+        """Return the run in which a request was sent; None if no run is known, or if runs overlap."""
+        number = self.run_of(step)
+        ends = [run.outcome.ended if run.outcome is not None else None for run in self.trace.runs]
+        later = (run.started for run in self.trace.runs[1:])
+        in_sequence = all(end is not None and end < start for end, start in zip(ends, later, strict=False))
+        return self.trace.runs[number] if number is not None and in_sequence else None
 
     def _groups(self) -> list[tuple[tuple[Run, ...], tuple[Step, ...]]]:
         """Return the runs and the submissions of each order."""
@@ -317,6 +396,13 @@ class AnnotatedTrace:
         )
         return AnnotatedTrace(self.contract, trace, steps)
 
+    def is_resumed(self, step: Step, before: float) -> bool:
+        """Whether a recorded request follows so long a silence that it is of another run.
+
+        The client was started again, or a user came back. `before` is the moment of the previous request of its kind.
+        """
+        return not self.trace.runs and step.arrived - before > self.patience / 2
+
     def run_of(self, step: Step) -> int | None:
         """Return the number of the run that a step belongs to, from 0; None if no run is known.
 
@@ -327,7 +413,7 @@ class AnnotatedTrace:
             return begun[-1] if begun else None
         body = as_json(step.exchange.body)
         # Overlapping runs of one client differ only in their requests.
-        same = [number for number in begun if _within(self.trace.runs[number].request, body)]
+        same = [number for number in begun if _contains(body, self.trace.runs[number].request)]
         return (same or begun)[-1]
 
     @property
@@ -401,7 +487,7 @@ class AnnotatedTrace:
             return False
         # A trace keeps only the beginning of a long body; the client's job may be in the rest.
         kept, sent = step.exchange.answer, step.exchange.size
-        return any(job.encode() in kept for job in self.jobs) or (bool(self.jobs) and sent > len(kept))
+        return any(job.encode() in kept for job in self.jobs) or (bool(self.jobs) and (sent > len(kept) or step.unread))
 
     @cached_property
     def has_foreign_links(self) -> bool:
@@ -456,6 +542,12 @@ class AnnotatedTrace:
         return frozenset({self.home, *(origin(run.base) for run in self.trace.runs)})
 
 
+def credentials(contract: Contract, exchange: Exchange) -> tuple[str | None, ...]:
+    """Return the keys of a request, one for each of the contract's security schemes."""
+    query = dict(parse_qsl(parts(exchange.url).query))
+    return tuple(exchange.header(name) if part == "header" else query.get(name) for part, name, _ in contract.security)
+
+
 def origin(url: str) -> str:
     """Return the scheme, host and port of a URL."""
     found = parts(url)
@@ -476,6 +568,12 @@ def canonical(body: bytes) -> bytes:
         return orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
     except orjson.JSONDecodeError:
         return body
+
+
+def _contains(body: Any, requested: Any) -> bool:
+    """Whether a request is in a body, possibly inside an envelope that the client adds."""
+    inner = body.values() if isinstance(body, Mapping) else ()
+    return _within(requested, body) or any(_contains(value, requested) for value in inner)
 
 
 def _within(requested: Any, sent: Any) -> bool:

@@ -16,8 +16,18 @@ from urllib.parse import unquote
 
 Headers = tuple[tuple[str, str], ...]
 RawHeaders = Iterable[tuple[bytes, bytes]]
+SECRET_HEADERS = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api-key", "x-auth-token"}
+    | {"x-mock-control-key"}
+)
+"""Headers whose values are never shown; a contract may name more."""
+
 # The metadata of fields that are not part of a trace's JSON: they have secrets, or only matter inside one process.
 UNWRITTEN: Mapping[str, Any] = {"unwritten": True}
+# The parts of an exchange that a recording may lack. A rule that needs a missing part has no evidence.
+BODY, HEADERS, API_KEY = "body", "headers", "key"
+ANSWER, ANSWER_HEADERS, DURATION = "answer", "answer_headers", "duration"
+PARTS = (BODY, HEADERS, API_KEY, ANSWER, ANSWER_HEADERS, DURATION)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +37,8 @@ class Exchange:
     `role` is the operation's role, `media` for a file, or None for a request that matches no operation. `answered` is
     when the last byte of the response was sent, None if it never was. A `status` of 0 means no response. `whole` means
     that the client received the response complete and as intended. `size` is the length of the whole body; `answer`
-    keeps its first 64 KB, and nothing of a file.
+    keeps its first 64 KB, and nothing of a file. `unrecorded` names the PARTS that the recording lacks: their values
+    here are empty, but were not empty on the wire. `page` is the page of a browser that sent the request, if known.
 
     Only a fake knows `situation` (the contract's response that it chose), `move` (the fault that it applied), and
     `made` (the job that a submission made, whether or not the response had its id). Only the server suite knows
@@ -56,6 +67,8 @@ class Exchange:
     move: str | None = None
     probe: str | None = None
     expected: str | None = None
+    unrecorded: tuple[str, ...] = ()
+    page: str | None = None
     number: int = field(default=0, metadata=UNWRITTEN)
     provider: str | None = field(default=None, metadata=UNWRITTEN)
     root: str = field(default="", metadata=UNWRITTEN)
@@ -69,6 +82,10 @@ class Exchange:
     def answer_header(self, name: str) -> str | None:
         """Return a header of the response, or None."""
         return next((value for key, value in self.answer_headers if key == name.lower()), None)
+
+    def has(self, *parts: str) -> bool:
+        """Whether the recording has some of the PARTS."""
+        return not any(part in self.unrecorded for part in parts)
 
     @property
     def moment(self) -> float:

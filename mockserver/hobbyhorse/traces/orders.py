@@ -12,6 +12,7 @@ from hobbyhorse.contract.folder import path_names
 from hobbyhorse.contract.forms.expressions import MISSING, Message, format_pointer
 from hobbyhorse.contract.request import Order, ValidRequest, read_order
 from hobbyhorse.contract.schemas import Schemas, Violation
+from hobbyhorse.traces import annotated
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 from hobbyhorse.traces.trace import REDACTED
 
@@ -76,9 +77,7 @@ def order_behind(trace: AnnotatedTrace, job: str | None) -> Order | None:
 
 def credentials(trace: AnnotatedTrace, step: Step) -> tuple[str | None, ...]:
     """Return the keys of a request, one for each of the contract's security schemes."""
-    query = dict(parse_qsl(urlsplit(step.exchange.url).query))
-    schemes = trace.contract.security
-    return tuple(step.exchange.header(name) if part == "header" else query.get(name) for part, name, _ in schemes)
+    return annotated.credentials(trace.contract, step.exchange)
 
 
 def own(trace: AnnotatedTrace, step: Step) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,10 +17,17 @@ from hobbyhorse.traces.exchange import Headers as Headers
 TRACE_FORMAT = 1
 # Replaces the API key in headers, URLs and bodies. Distinct from REDACTED, because rules check where the key went.
 KEY = "[key]"
+# The replacements if a trace has several API keys: each keeps a number, because two keys mean two accounts.
+NUMBERED_KEY = re.compile(r"\[key(?:-[1-9]\d{0,5})?\]")
 # Replaces every other secret in a header.
 REDACTED = "[redacted]"
 # A run ends with the video, with a failure of the provider, at its own deadline, with another error, or not at all.
 OUTCOMES = ("success", "failed", "timeout", "error", "unfinished")
+
+
+def shows_key(text: str) -> bool:
+    """Whether a text has a replaced API key in it."""
+    return NUMBERED_KEY.search(text) is not None
 
 
 class TraceError(ValueError):
@@ -58,7 +66,9 @@ class Outcome:
     `told` means that the client named the kind itself; otherwise it is inferred from an exit status or an exception.
     `id_exposed` means that the client's caller learned the job's id; None if unknown. `sha256` and `size` describe the
     video that the client returned, if any. `by_reference` means that it returned a URL instead. `kept` means that it
-    left a file behind without reporting success.
+    left a file behind without reporting success. `stuck` means that every thread of the client waited for an event that
+    could not happen. `reasons` are the provider's error codes and messages that the client's caller learned; None if
+    unknown.
     """
 
     kind: str
@@ -71,6 +81,8 @@ class Outcome:
     by_reference: bool = False
     kept: bool = False
     message: str = ""
+    stuck: bool = False
+    reasons: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in OUTCOMES:
@@ -227,7 +239,7 @@ def _value(kind: Any, name: str, value: Any, at: str) -> Any:
     if name in _PAIRS:
         return tuple((str(key), str(text)) for key, text in value)
     # JSON has no tuples, and a frozen value must not contain a list.
-    if name == "unmet":
+    if name in ("unmet", "unrecorded", "reasons") and value is not None:
         return tuple(value)
     return value
 

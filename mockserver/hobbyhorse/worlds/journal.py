@@ -11,14 +11,12 @@ from email.utils import formatdate
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from hobbyhorse.traces.exchange import Exchange, RawHeaders
+from hobbyhorse.traces.exchange import SECRET_HEADERS, Exchange, RawHeaders
 
 # Exchanges kept per world: far more than one test makes, and at most some 130 MB with two full bodies each.
 MOST_EXCHANGES = 1_000
 # Bytes kept of each body. JSON of a provider fits many times over; a picture sent inline is cut.
 MOST_JOURNAL_BODY_BYTES = 64 * 1024
-SECRET_HEADERS = frozenset({"authorization", "x-api-key", "cookie", "proxy-authorization", "x-mock-control-key"})
-"""The headers with secret values, which are never shown."""
 
 # The characters that RFC 3986 allows unencoded in a path.
 PATH_SAFE = "/:@!$&'()*+,;=-._~"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -80,3 +81,4 @@ def test_traffic_is_forwarded_and_written_until_a_signal(tmp_path: Path) -> None
     )
     assert lines[-1] == "hobbyhorse: 1 exchanges, 0 findings"
     assert len(json.loads(har.read_text())["log"]["entries"]) == 1
+    assert stat.S_IMODE(har.stat().st_mode) == 0o600

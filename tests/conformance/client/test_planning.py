@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
-from hobbyhorse.conformance.client.cases import CROWD, HAPPY, KILLED, ONCE, Case
+from hobbyhorse.conformance.client.cases import CROWD, HAPPY, KILLED, ONCE, RECOVERY, Case
 from hobbyhorse.conformance.client.planning import (
     MOST_POINTS,
+    REASON,
     VITAL,
     believable,
     killings,
     last_polls,
     pairs,
+    recoveries,
     repeated_roles,
     simplified,
     singles,
@@ -179,6 +181,27 @@ def test_simplified_cases_are_smaller_and_remove_the_largest_part_first() -> Non
         {**LARGE, "moves": {**LARGE["moves"], "status": [{"move": "timeout"}, {"move": "html_page"}]}},
         {**LARGE, "moves": {"status": LARGE["moves"]["status"]}},
     ]
+
+
+def test_a_client_recovers_from_a_failed_job_and_from_each_role_that_refuses_or_breaks_off(contract: Contract) -> None:
+    found = recoveries(singles(contract, ROLES))
+    assert {case.kind for case in found} == {RECOVERY}
+    assert ["timeline" in case.scenario for case in found] == [True] + [False] * (len(found) - 1)
+    assert sorted(role for case in found for role in case.scenario.get("moves", ())) == [
+        "media",
+        *["status"] * 2,
+        *["submit"] * 2,
+    ]
+    for case in found[1:]:
+        ((_, (move,)),) = case.scenario["moves"].items()
+        assert move["times"] == "always"
+
+
+def test_one_failure_of_the_job_has_a_message_that_no_client_makes_up(contract: Contract) -> None:
+    timelines = [case.scenario["timeline"] for case in singles(contract, ROLES) if "timeline" in case.scenario]
+    (explained,) = [timeline for timeline in timelines if timeline.get("message") == REASON]
+    assert {name: value for name, value in explained.items() if name != "message"} in timelines
+    assert explained["move"] == "fail"
 
 
 def test_a_case_of_another_kind_is_first_simplified_to_one_run() -> None:

@@ -7,14 +7,16 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hobbyhorse.conformance.client.rules import cancelling, deadlines, persistence, results
+from hobbyhorse.conformance.client.rules import cancelling, deadlines, delivering, endings, persistence, results
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from tests.careful import Careful
 from tests.conftest import CONTRACTS, contracts_that
 from tests.judging import checked, rules_of
 
-RULES = rules_of(deadlines, cancelling, persistence, results)
+RULES = rules_of(deadlines, cancelling, persistence, results, delivering, endings)
+# The rules about several runs: the careful client runs once.
+SEVERAL_RUNS = {"END-02", "RES-11"}
 every = contracts_that(lambda contract: True)
 
 
@@ -38,4 +40,4 @@ def test_the_careful_client_meets_every_rule() -> None:
         for seed in range(200):
             trace = Careful(contract, Random(seed), seed % 2 == 1).run().story()
             met |= {rule.id for rule in RULES if checked(rule, trace) is not None}
-    assert met == {rule.id for rule in RULES}
+    assert met == {rule.id for rule in RULES} - SEVERAL_RUNS

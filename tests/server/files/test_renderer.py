@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -104,6 +105,16 @@ async def test_the_cache_is_shared_by_servers(tmp_path: Path, monkeypatch: pytes
         async with httpx.AsyncClient(transport=httpx.ASGITransport(mock.fake), base_url="http://mock.test") as client:
             assert (await client.get(await Host(mock, client).video())).status_code == 200
     assert len(seen) == 1
+
+
+async def test_orders_with_different_prompts_have_different_videos_and_equal_orders_have_one(host: Host) -> None:
+    found = []
+    for prompt in ("one horse", "two horses", "one horse"):
+        job = host.mock.world.jobs[await host.mock.submit(CONTRACT)]
+        job.order = replace(job.order, prompt=prompt)
+        job.seed = 7
+        found.append((await host.mock.fake.renderer().video(job)).read_bytes())
+    assert found[0] == found[2] != found[1]
 
 
 def test_a_fake_without_jobs_makes_no_cache(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from hobbyhorse.conformance.client.report import judged
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.judge import BROKEN, judge
 from hobbyhorse.contract.folder import data_directory
-from hobbyhorse.traces.har import HarError, parse_har, read_har
+from hobbyhorse.traces.har import HarError, read_har
+from hobbyhorse.traces.har_file import open_har
 from hobbyhorse.traces.trace import TraceError, read_trace
 
 # A schema error quotes the value that is wrong, which may be a whole recorded body.
@@ -24,7 +25,10 @@ MOST_MESSAGE_CHARACTERS = 300
 
 
 def command(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A HAR file, or a trace as JSON.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="A HAR file (also as .har.zip, .zhar or .har.gz), or a trace as JSON."),
+    ],
     provider: ProviderOption,
     base: Annotated[
         str | None, typer.Option(metavar="URL", help="The base URL in the recording, if it is not the provider's.")
@@ -39,9 +43,10 @@ def command(
     contract = one_of(load_contracts(contracts), provider)
     notes: tuple[str, ...] = ()
     try:
-        document = parse_har(file.read_bytes())
+        opened = open_har(file)
+        document = opened.document
         if isinstance(document, dict) and "log" in document:
-            recording = read_har(document, contract, base)
+            recording = read_har(document, contract, base, opened.attached)
             trace, notes = recording.trace, recording.notes
         else:
             trace = read_trace(_valid_trace(document))
@@ -51,7 +56,7 @@ def command(
         raise UsageError(f"{file}: {error}") from None
     verdicts = judge(contract, [trace], rules())
     if as_json:
-        typer.echo(json.dumps(judged(contract, trace)))
+        typer.echo(json.dumps({**judged(contract, trace), "notes": list(notes)}))
     else:
         show_verdicts(verdicts)
     for note in notes:

@@ -24,6 +24,7 @@ from hobbyhorse.proxy.live_judge import LiveJudge, LiveJudgeThread
 from hobbyhorse.proxy.proxy import Proxy, Upstream, new_loop
 from hobbyhorse.server.files.image_sources import split
 from hobbyhorse.server.run import address
+from hobbyhorse.traces.har_writing import write_private
 
 # While the judge's thread holds the interpreter lock, forwarded bytes wait for at most this long. Python's default is
 # 5 ms, more than the 2 ms that the proxy may add to an exchange.
@@ -136,7 +137,7 @@ def _run(upstream: Upstream, bound: socket.socket, judge: LiveJudge, ready: Call
 
 def _write_har(judge: LiveJudge, har: Path) -> bool:
     try:
-        har.write_text(json.dumps(judge.har(), indent=1))
+        write_private(har, json.dumps(judge.har(), indent=1))
     except OSError as error:
         complain(f"{har} could not be written: {error.strerror}")
         return False

@@ -18,7 +18,8 @@ def request_groups(trace: AnnotatedTrace, *roles: str) -> tuple[RequestGroup, ..
     """Group the requests of some roles by run and job, submissions by run, and downloads by file.
 
     If a response names no job, its request is about the job that other responses at its URL name. A file is identified
-    by its path: a fresh signature in the query does not make it another file.
+    by its path: a fresh signature in the query does not make it another file. In recorded traffic, which shows no runs,
+    another page or a long silence is another run.
     """
     steps = trace.of(*roles)
     named = {(step.exchange.url, step.job) for step in steps if step.job}
@@ -30,13 +31,25 @@ def request_groups(trace: AnnotatedTrace, *roles: str) -> tuple[RequestGroup, ..
         url = step.exchange.url
         about = "order" if step.role in SUBMISSIONS else step.job or jobs.get(url, url)
         file = parts(url).path if step.role == "media" else None
-        groups.setdefault((trace.run_of(step), about, file), []).append(step)
-    return tuple(tuple(group) for group in groups.values())
+        groups.setdefault((trace.run_of(step), step.exchange.page, about, file), []).append(step)
+    return tuple(part for group in groups.values() for part in _visits(trace, group))
+
+
+def _visits(trace: AnnotatedTrace, group: list[Step]) -> Iterator[RequestGroup]:
+    """Split the requests of a group at each silence that shows a new run."""
+    begun = [n for n, step in enumerate(group) if n == 0 or _returns(trace, group[n - 1], step)]
+    for start, end in itertools.pairwise([*begun, len(group)]):
+        yield tuple(group[start:end])
+
+
+def _returns(trace: AnnotatedTrace, before: Step, step: Step) -> bool:
+    # A silence that the response itself requested is none.
+    return before.exchange.answer_header("retry-after") is None and trace.is_resumed(step, before.arrived)
 
 
 def had_response(step: Step, later: Step) -> bool:
-    """Whether the client had a complete response when it sent a later request."""
-    return step.delivered and step.done <= later.arrived
+    """Whether the client is known to have had a complete response when it sent a later request."""
+    return step.delivered and step.timed and step.done <= later.arrived
 
 
 def consecutive(group: RequestGroup, is_meant: Callable[[Step], bool]) -> Iterator[tuple[RequestGroup, Step | None]]:

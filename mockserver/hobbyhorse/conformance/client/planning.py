@@ -23,20 +23,22 @@ from itertools import chain, zip_longest
 from random import Random
 from typing import Any
 
-from hobbyhorse.conformance.client.cases import KILLED, MOVED, ONCE, Case
+from hobbyhorse.conformance.client.cases import KILLED, MOVED, ONCE, RECOVERY, Case
 from hobbyhorse.conformance.client.order_cases import simpler_orders
 from hobbyhorse.conformance.client.scenario_space import deviations, fits
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.fault import CALLBACK, ENDS, GRAVE, HOLDS, LURE, MEDIA, PASSES, STICKS
+from hobbyhorse.scenarios.fault import CALLBACK, ENDS, GRAVE, HOLDS, LURE, MEDIA, PASSES, STICKS, TIMELINE
 from hobbyhorse.scenarios.fields import Field
-from hobbyhorse.scenarios.options import RETRY_AFTER
-from hobbyhorse.scenarios.registry import faults_of, name_used_for, names_used_for
+from hobbyhorse.scenarios.options import MESSAGE, RETRY_AFTER
+from hobbyhorse.scenarios.registry import faults_at, faults_of, name_used_for, names_used_for
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace
 
 # The minimum status of a refusal, and the status of a rate limit (RFC 9110, section 15.5; RFC 6585, section 4).
 REFUSED, TOO_MANY_REQUESTS = 400, 429
 # Seconds that a refusal asks a client to wait: longer than a client's own pauses, so that ignoring it shows.
 LONG_PAUSE = 90
+# Why a job fails. Documented messages, such as "generation failed", may also be the client's own words.
+REASON = "Frame 7 of the picture shows a trademark"
 # The bound values that a client needs.
 VITAL = frozenset({"job", "stage", "video_url", "status_url", "result_url", "cancel_url"})
 LURES, GRAVE_FAULTS = names_used_for(LURE), names_used_for(GRAVE)
@@ -84,6 +86,7 @@ def singles(
         stuck = {"timeline": dict(STUCK)} if role in when_stuck else {}
         if role in used and _differs(role, scenario["moves"][role][0]):
             by_role.setdefault(role, []).append(Case(scenario | stuck))
+    timelines += _explained(contract, timelines)
     for role, cases in by_role.items():
         cases += _patient(contract, role) if role not in when_stuck else ()
     submits = list(_in_order(contract, by_role.pop("submit", [])))
@@ -98,6 +101,16 @@ def singles(
 def _differs(role: str, move: Mapping[str, Any]) -> bool:
     """Whether a fault's `accepted` makes a difference: a read has no effect that could be accepted."""
     return "accepted" not in move or role in (*SUBMISSIONS, "cancel")
+
+
+def _explained(contract: Contract, timelines: Iterable[Case]) -> list[Case]:
+    """Return the first failure of a job that may have a message of its own, with a message that no client makes up."""
+    for case in timelines:
+        timeline = case.scenario["timeline"]
+        scenario = {"timeline": {**timeline, MESSAGE.name: REASON}}
+        if faults_at(TIMELINE)[timeline["move"]].has(MESSAGE.name) and fits(scenario, contract):
+            return [Case(scenario)]
+    return []
 
 
 def _patient(contract: Contract, role: str) -> Iterator[Case]:
@@ -271,6 +284,22 @@ def killings(happy: AnnotatedTrace) -> list[Case]:
             # Earlier requests of the role pass, so that exactly this one is held.
             found.append(Case({"moves": {role: [*passed, held]}}, KILLED, step.number))
     return found
+
+
+def recoveries(ones: Iterable[Case]) -> list[Case]:
+    """Return the cases of a client that fails repeatedly before a run without faults, from the single faults.
+
+    The job fails, or an operation is refused each time, or breaks off each time. More cases would cost many runs each.
+    """
+    found: dict[object, Case] = {}
+    for case in ones:
+        if "timeline" in case.scenario:
+            found.setdefault("timeline", Case(case.scenario, RECOVERY))
+            continue
+        ((role, moves),) = case.scenario["moves"].items()
+        if moves[0].get("times") == "always" and (_refuses(case) or moves[0]["move"] in GRAVE_FAULTS):
+            found.setdefault((role, _refuses(case)), Case(case.scenario, RECOVERY))
+    return list(found.values())
 
 
 def repeated_roles(trace: AnnotatedTrace) -> list[str]:

@@ -42,7 +42,7 @@ from hypothesis import seed as seeded
 from hypothesis.errors import Unsatisfiable
 from hypothesis.strategies import SearchStrategy, none
 
-from hobbyhorse.conformance.client.cases import HAPPY, KILLED, MOVED, ONCE, Case
+from hobbyhorse.conformance.client.cases import HAPPY, KILLED, MOVED, ONCE, RECOVERY, Case
 from hobbyhorse.conformance.client.order_cases import drawn_orders, order_cases
 from hobbyhorse.conformance.client.planning import (
     STUCK,
@@ -50,6 +50,7 @@ from hobbyhorse.conformance.client.planning import (
     killings,
     last_polls,
     pairs,
+    recoveries,
     repeated_roles,
     simplified,
     singles,
@@ -159,7 +160,7 @@ class Search:
         roles = used_roles(observed)
         stuck_only = set(roles) - {*used_roles(observed[:1]), CALLBACK}
         ones = singles(self.contract, roles, stuck_only, repeated_roles(observed[0]))
-        self._run_all("ways to run", self._ways(observed[0]))
+        self._run_all("ways to run", self._ways(observed[0], ones))
         self._run_all("orders", order_cases(self.contract, found) if (found := self.contract.model(model)) else ())
         self._run_all("last polls", last_polls(self.contract, observed[-1]))
         self._run_all("single faults", ones)
@@ -200,9 +201,10 @@ class Search:
             )
         return trace
 
-    def _ways(self, happy: AnnotatedTrace) -> list[Case]:
+    def _ways(self, happy: AnnotatedTrace, ones: Sequence[Case]) -> list[Case]:
         """Return the cases that vary how the client is run."""
-        found = [Case({}, kind) for kind in self.plan.kinds if kind not in (ONCE, KILLED, MOVED)]
+        found = [Case({}, kind) for kind in self.plan.kinds if kind not in (ONCE, RECOVERY, KILLED, MOVED)]
+        found += recoveries(ones) if RECOVERY in self.plan.kinds else ()
         points = killings(happy)
         if KILLED in self.plan.kinds:
             found += points

@@ -128,7 +128,7 @@ class Renderer:
             seconds=order.seconds,
             seed=job.seed,
             watermark=order.watermark,
-            comment=f"{order.model.id}, {order.resolution}, {order.seconds} s, seed {job.seed}",
+            comment=f"{order.model.id}, {order.resolution}, {order.seconds} s, seed {job.seed}, order {_digest(order)}",
         )
         if self._plain:
             spec = replace(spec, prompt="", seed=0, watermark=False, comment="")
@@ -160,6 +160,12 @@ class Renderer:
 def _key(job: Job, kind: str) -> object:
     """Return the identity of a job's file. The id alone is not enough, because equal seeds give equal ids."""
     return job.id, job.seed, job.order.identity, kind
+
+
+def _digest(order: Order) -> str:
+    """Return a short digest of an order, which makes the videos of different orders different files."""
+    # The frames of an image-to-video job show its picture, not its prompt, so two prompts would give equal bytes.
+    return hashlib.sha256(repr(order.identity).encode()).hexdigest()[:12]
 
 
 def tier(order: Order) -> int:

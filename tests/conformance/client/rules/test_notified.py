@@ -103,6 +103,45 @@ def test_a_late_or_missing_acknowledgement_is_found(contract: Contract) -> None:
     assert messages(rules.ack_fast, told.end("success").story()) != []
 
 
+GONE: dict[str, Any] = {"status": None, "error": "RemoteProtocolError: Server disconnected without a response."}
+RESET: dict[str, Any] = {"status": None, "error": "ReadError: connection reset"}
+CLOSED: dict[str, Any] = {"status": None, "error": "ConnectError: refused"}
+
+
+def twice(contract: Contract, gap: float, **how: Any) -> Teller:
+    """Return a trace in which a callback is acknowledged, and comes again after some seconds."""
+    return whole(deliver(deliver(ordered(contract)).wait(gap), **how))
+
+
+@calling
+@pytest.mark.parametrize("how", [{"status": 500}, {"status": 404}, {"status": 409}, GONE], ids=str)
+@pytest.mark.parametrize("gap", [0.0, 30.0])
+def test_a_repeated_callback_that_is_not_acknowledged_is_found(
+    gap: float, how: dict[str, Any], contract: Contract
+) -> None:
+    assert messages(rules.dedupe, twice(contract, gap, **how).story())
+
+
+@calling
+def test_a_client_that_knows_the_end_may_close_its_receiver_but_its_handler_must_not_crash(contract: Contract) -> None:
+    assert messages(rules.dedupe, twice(contract, 30, **CLOSED).story()) == []
+    assert messages(rules.ack_fast, twice(contract, 30, **CLOSED).story()) == []
+    assert messages(rules.ack_fast, twice(contract, 30, **GONE).story())
+    # A receiver that is being closed resets the connections that it has not accepted.
+    assert messages(rules.dedupe, twice(contract, 30, **RESET).story()) == []
+    told = whole(deliver(deliver(deliver(ordered(contract)).wait(30), **RESET).wait(30)))
+    assert messages(rules.dedupe, told.story())
+
+
+@calling
+def test_a_first_callback_is_acknowledged_with_2xx_and_nothing_else(contract: Contract) -> None:
+    for status in (301, 404, 422):
+        told = deliver(ordered(contract), status).wait(60).end("failed")
+        assert messages(rules.ack_fast, told.story())
+        told = deliver(ordered(contract).call(*success(contract)), status).wait(60).end("success")
+        assert messages(rules.ack_fast, told.story()) == [], "the client knows the end"
+
+
 @calling
 def test_a_receiver_that_is_closed_at_the_end_of_the_run_is_not_accused(contract: Contract) -> None:
     refused: dict[str, Any] = {"status": None, "error": "ConnectError: refused"}

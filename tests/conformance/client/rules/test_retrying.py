@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from hobbyhorse.conformance.client.rules import polling
 from hobbyhorse.conformance.client.rules import retrying as rules
+from hobbyhorse.contract.example_orders import order_for
 from hobbyhorse.contract.values import Contract
 from tests.conftest import CONTRACTS, contracts_that
-from tests.judging import checked, messages, rules_of
+from tests.judging import checked, messages, rules_of, teller
 from tests.tracing import START, Teller
 
 called_back = contracts_that(lambda contract: contract.callbacks is not None)
@@ -446,6 +447,41 @@ class Careful:
         else:
             told.call(role, situation, **{"html": {"answer": b"<html>"}, "empty": {"answer": b""}}.get(trouble, CUT))
         return pause
+
+
+# RTY-07
+
+
+def asked(contract: Contract) -> Teller:
+    return teller(contract)
+
+
+def test_an_order_that_is_sent_again_unchanged_keeps_the_rule(contract: Contract) -> None:
+    told = asked(contract).submit(None, status=503, job=None).wait(2).submit().end("success")
+    assert messages(rules.repeat_the_order, told.story()) == []
+    assert messages(rules.repeat_the_order, asked(contract).submit().end("success").story()) is None
+
+
+@pytest.mark.parametrize(("body", "words"), [(b"", "an empty body"), (b"{}", "another body"), (b"[1", "another body")])
+@pytest.mark.parametrize("how", [{"status": 429}, {"status": 503}, {"status": 0, "whole": False, "answered": None}])
+def test_an_order_that_is_sent_again_without_its_body_is_found(
+    body: bytes, words: str, how: dict[str, Any], contract: Contract
+) -> None:
+    told = asked(contract).submit(None, job=None, **how).wait(2).submit(None, job=None, status=400, body=body)
+    assert messages(rules.repeat_the_order, told.end("failed").story()) == [
+        f"request 2 repeats the order of request 1, but with {words}"
+    ]
+
+
+def test_an_order_with_another_prompt_is_not_a_repetition(contract: Contract) -> None:
+    told = asked(contract).submit(None, job=None, status=429).wait(2)
+    told.request = order_for(contract, contract.models[0], mark="again")
+    assert messages(rules.repeat_the_order, told.submit().end("success").story())
+
+
+def test_an_order_may_be_corrected_after_a_refusal_of_its_content(contract: Contract) -> None:
+    told = asked(contract).submit(None, job=None, status=422).wait(2).submit(body=b"{}").end("failed")
+    assert messages(rules.repeat_the_order, told.story()) is None
 
 
 CUT: dict[str, Any] = {"answer": b'{"da', "whole": False}

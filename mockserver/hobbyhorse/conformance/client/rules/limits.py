@@ -8,6 +8,7 @@ from itertools import pairwise
 from hobbyhorse.conformance.client.rules.requests import requested_parameters, sent_by, value_of
 from hobbyhorse.conformance.rule import OBSERVED, SHOULD, WIRE, Breach, Evidence, rule
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step, canonical
+from hobbyhorse.traces.exchange import ANSWER_HEADERS, BODY
 
 TOO_MANY_REQUESTS = 429  # RFC 6585, section 4
 # Attempts to submit one order. More would excuse a client that polls the limit; fewer would accuse a client that waits
@@ -48,6 +49,8 @@ def _hasty(order: tuple[Step, ...], busy: list[Step]) -> Iterator[Breach]:
     """Yield a breach for each retry that is too early, unless the provider requested the wait."""
     for step, again in pairwise(order):
         gap = again.arrived - step.done
+        if not step.exchange.has(ANSWER_HEADERS):
+            continue
         if step in busy and gap < LEAST_ORDER_GAP and step.exchange.answer_header("retry-after") is None:
             yield Breach(f"request {again.number} retries a submission only {gap:.3f} s after a 429; minimum: 0.5 s")
 
@@ -56,7 +59,8 @@ def _orders(trace: AnnotatedTrace) -> Iterator[tuple[Step, ...]]:
     """Yield the submissions with the same URL and body: concurrent runs differ in nothing else."""
     groups: dict[object, list[Step]] = {}
     for step in trace.submits:
-        groups.setdefault((step.exchange.url, canonical(step.exchange.body)), []).append(step)
+        if (same := trace.identity(step)) is not None:
+            groups.setdefault(same, []).append(step)
     yield from map(tuple, groups.values())
 
 
@@ -76,7 +80,10 @@ def _others(trace: AnnotatedTrace, step: Step) -> bool:
     mine = canonical(step.exchange.body)
     for other in trace.submits:
         accepted = other.accepted and other.done <= step.done and canonical(other.exchange.body) != mine
-        if accepted and not any(read.terminal and read.done < step.arrived for read in _reads(trace, other)):
+        known = accepted and other.exchange.has(BODY)
+        if known and not any(
+            (read.terminal or read.unread) and read.done < step.arrived for read in _reads(trace, other)
+        ):
             return True
     return False
 

@@ -79,6 +79,11 @@ def ack_fast(trace: AnnotatedTrace) -> Evidence:
     for delivery in _genuine(trace):
         yield OBSERVED
         yield from _unreceived(trace, delivery)
+        status = delivery.status or 200
+        # Refusals are the subject of CBK-04, and a client that knows the end may have forgotten the job.
+        other = 300 <= status < 500 and status not in CALLBACK_REFUSALS and delivery.note != NULL
+        if other and not _knew_the_end(trace, delivery):
+            yield Breach(f"callback {delivery.number} for job {delivery.job} was answered with {status}; expected: 2xx")
 
 
 @rule(
@@ -90,20 +95,27 @@ def ack_fast(trace: AnnotatedTrace) -> Evidence:
     applies=_calls_back,
     says="The same callback twice, in sequence or concurrently, has one effect and is acknowledged twice.",
     because="Deliveries are repeated, even within one second: muxinc/mux-node-sdk#83, rmyndharis/OpenWA#464, "
-    "wasp-lang/open-saas#688, kortix-ai/suna#1595, huggingface/hub-docs#2749.",
+    "wasp-lang/open-saas#688, kortix-ai/suna#1595, huggingface/hub-docs#2749. A handler that sets a result twice "
+    "crashes: spesmilo/electrum#10833, apify/apify-sdk-python#877.",
 )
 @each_unbroken_order
 def dedupe(trace: AnnotatedTrace) -> Evidence:
     for job, deliveries in _by_job(_genuine(trace)):
         # An unacknowledged delivery is rightly repeated. Simultaneous ones were sent before either was acknowledged.
-        same = [one for one in deliveries if one.acknowledged or _simultaneous(one, deliveries)]
+        first = min((one.answered or one.sent for one in deliveries if one.acknowledged), default=float("inf"))
+        same = [one for one in deliveries if one.acknowledged or _simultaneous(one, deliveries) or one.sent >= first]
         if len(same) < 2:
             continue
         yield OBSERVED
         yield from _twice(trace, job, f"its terminal stage was delivered {len(same)} times")
         for one in same:
-            if one.status is not None and not one.acknowledged and one.note != NULL and not _excused(trace, one):
-                yield Breach(f"a repeated callback for job {job} was answered with {one.status}; expected: 2xx")
+            if one.status is None:
+                crashed = _crashed(trace, one) and _ended(trace) - one.sent > CLOSING
+            else:
+                crashed = not one.acknowledged and one.note != NULL and not _excused(trace, one)
+            if crashed:
+                answer = f"answered with {one.status}" if one.status is not None else f"not answered ({one.error})"
+                yield Breach(f"a repeated callback for job {job} was {answer}; expected: 2xx")
 
 
 @rule(
@@ -340,9 +352,20 @@ def _unreceived(trace: AnnotatedTrace, delivery: Delivery) -> Iterator[Breach]:
     elif _timed_out(delivery):
         if left > allowed + SIMULTANEOUS_SECONDS:
             yield Breach(f"{callback} was not answered within {allowed:g} s")
-    # A client that knows the end of its job may close its receiver.
-    elif left > CLOSING and not _knew_the_end(trace, delivery):
+    # A client that knows the end of its job may close its receiver, but a handler must not crash.
+    elif left > CLOSING and (_crashed(trace, delivery) or not _knew_the_end(trace, delivery)):
         yield Breach(f"{callback} was not answered: {delivery.error or 'unknown error'}")
+
+
+def _crashed(trace: AnnotatedTrace, delivery: Delivery) -> bool:
+    """Whether the receiver took a callback and closed the connection without a response, as a crashing handler does.
+
+    A receiver that has been closed refuses connections, or resets those that it never accepted. So a reset counts only
+    if the receiver responded to another delivery at the same time or later.
+    """
+    error = (delivery.error or "").lower()
+    alive = any(one.status is not None and one.sent >= delivery.sent for one in trace.deliveries)
+    return "disconnected" in error or (alive and ("readerror" in error or "reset" in error))
 
 
 def _timed_out(delivery: Delivery) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from urllib.parse import parse_qsl, unquote, urljoin
 
+from hobbyhorse.conformance.client.cases import CONCURRENT_KINDS
 from hobbyhorse.conformance.client.grouping import (
     between,
     called_back,
@@ -143,7 +144,7 @@ def stop_after_giving_up(trace: AnnotatedTrace) -> Evidence:
     if last is None or any(one is not None and one.kind == "unfinished" for one in outcomes):
         return
     # Concurrent runs share one trace: a run without an outcome may have sent the late requests.
-    if trace.trace.drill == "crowd" and None in outcomes:
+    if trace.trace.drill in CONCURRENT_KINDS and None in outcomes:
         return
     ended = max(one.ended for one in outcomes if one is not None)
     # Without observation after the end, silence is not evidence.
@@ -309,8 +310,8 @@ def follow_given_urls(trace: AnnotatedTrace) -> Evidence:
         if not (step.role in LINKED or step.role is None) or (number is not None and trace.runs[number].resumed):
             continue
         meant = _meant(trace, given, step)
-        known = [one for one, (_, giver) in meant.items() if giver.number < step.number and giver.done <= step.arrived]
-        if not known:
+        known = [one for one, (_, giver) in meant.items() if _had(giver, step)]
+        if not known or trace.unread_before(step):
             continue
         yield OBSERVED
         if _normal(step.exchange.url) not in known:
@@ -318,6 +319,12 @@ def follow_given_urls(trace: AnnotatedTrace) -> Evidence:
             found.append(Breach(f"request {step.number} goes to {step.exchange.url}; the provider returned {address}"))
     # A wrong URL builder produces the same finding for every request.
     yield from found[:3]
+
+
+def _had(giver: Step, step: Step) -> bool:
+    """Whether the client of a request had an earlier response; a page that is loaded anew has forgotten it."""
+    same_page = giver.exchange.page == step.exchange.page
+    return same_page and giver.number < step.number and giver.done <= step.arrived
 
 
 Address = tuple[object, ...]

@@ -16,6 +16,7 @@ from hobbyhorse.contract.values import Contract, Model, Operation
 from hobbyhorse.scenarios.fault import VARIATION
 from hobbyhorse.scenarios.registry import all_faults
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
+from hobbyhorse.traces.exchange import API_KEY, BODY, HEADERS
 
 # Bytes of a request's body that every recorder keeps; a body of this length or more may be truncated.
 KEPT_BYTES = 64 * 1024
@@ -47,7 +48,9 @@ def request_valid(trace: AnnotatedTrace) -> Evidence:
     for step in trace.steps:
         if trace.origin(step) not in trace.homes or step.role == "media":
             continue
-        yield OBSERVED
+        # A submission without its body in the recording may be valid or not.
+        if step.role not in SUBMISSIONS or step.exchange.has(BODY):
+            yield OBSERVED
         if step.role is None:
             if trace.origin(step) == trace.home and not _given(trace, step):
                 yield Breach(f"request {step.number} {_unmatched(trace, step)}")
@@ -154,7 +157,7 @@ def required_headers(trace: AnnotatedTrace) -> Evidence:
     recorded = frozenset(name for name in (*keys, "content-type") if _recorded(trace, name))
     for step in trace.steps:
         operation = trace.contract.operations.get(step.role or "")
-        if operation is not None and trace.origin(step) in trace.homes:
+        if operation is not None and trace.origin(step) in trace.homes and step.exchange.has(HEADERS):
             yield OBSERVED
             yield from _missing_headers(trace.contract, step, operation, recorded)
 
@@ -167,7 +170,7 @@ def _missing_headers(
         if one.part == "header" and one.required and step.exchange.header(one.name) is None:
             yield Breach(f"request {step.number} ({step.role}) has no header {one.name}")
     keyed = any(name in recorded for part, name, _ in contract.security if part == "header")
-    if operation.authenticated and keyed and not _authenticated(contract, step):
+    if operation.authenticated and keyed and step.exchange.has(API_KEY) and not _authenticated(contract, step):
         ways = " or ".join(f"{name}: {before}..." for _, name, before in contract.security)
         yield Breach(f"request {step.number} ({step.role}) has no API key; expected: {ways}")
     if operation.body_schema is not None and step.exchange.body and "content-type" in recorded:
@@ -186,11 +189,12 @@ def refused(trace: AnnotatedTrace, step: Step) -> Refusal | None:
     operation = trace.contract.operations[step.role or ""]
     message = _message(trace, step, operation)
     if message is None or isinstance(message, Refusal):
-        return message
+        return message if message is None or step.exchange.has(HEADERS) else None
     if operation.role not in SUBMISSIONS or not _whole(step):
         return None
     # Some recorders omit the type of a body: that is not the client's mistake.
-    kind = step.exchange.header("content-type") if _recorded(trace, "content-type") else "application/json"
+    known = _recorded(trace, "content-type") and step.exchange.has(HEADERS)
+    kind = step.exchange.header("content-type") if known else "application/json"
     body = read_body(kind, step.exchange.body)
     if isinstance(body, Refusal):
         return body
@@ -247,6 +251,8 @@ def _message(trace: AnnotatedTrace, step: Step, operation: Operation) -> Message
 def _whole(step: Step) -> bool:
     """Whether the trace has the complete body. The server may have responded early, or kept only a part."""
     body, exchange = step.exchange.body, step.exchange
+    if not exchange.has(BODY):
+        return False
     # A declared length decides; a chunked body is complete if the response was.
     length = exchange.header("content-length")
     if length is not None and length.isdecimal():
@@ -344,6 +350,8 @@ def _authenticated(contract: Contract, step: Step) -> bool:
 
 def _given(trace: AnnotatedTrace, step: Step) -> bool:
     """Whether an earlier response gave the URL of a request."""
+    if trace.unread_before(step):
+        return True
     address = step.exchange.url.encode()
     for other in trace.steps[: step.number - 1]:
         location = other.exchange.answer_header("location") or ""

@@ -241,6 +241,9 @@ def _fetched(trace: AnnotatedTrace) -> bool:
 
 def _until(trace: AnnotatedTrace, fetch: Step) -> float | None:
     """Return when a download's link expires, by the latest response that gave it; None if never, or unknown."""
+    # An unread response may have given the link anew.
+    if trace.unread_before(fetch):
+        return None
     givers = [step for step in trace.steps if step.number < fetch.number and step.video == fetch.exchange.url]
     ends = [_end(trace, giver) for giver in givers]
     # A giver without an expiry may have given a permanent link.

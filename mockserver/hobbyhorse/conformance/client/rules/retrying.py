@@ -9,6 +9,7 @@ from datetime import timezone
 from email.utils import parsedate_to_datetime
 from itertools import pairwise
 
+from hobbyhorse.conformance.client.cases import CONCURRENT_KINDS
 from hobbyhorse.conformance.client.grouping import (
     RequestGroup,
     called_back,
@@ -20,9 +21,10 @@ from hobbyhorse.conformance.client.grouping import (
     wait_began,
 )
 from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, rule
-from hobbyhorse.contract.reading import as_json, message_of
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import READS, SUBMISSIONS, TRANSIENT, AnnotatedTrace, Step
+from hobbyhorse.traces.exchange import ANSWER_HEADERS, DURATION
+from hobbyhorse.traces.orders import order_of
 
 # Refusals that a repetition cannot change. 404 is absent: a new job may not be visible yet.
 FATAL = frozenset({400, 401, 403, 410, 422})
@@ -145,7 +147,7 @@ def _waited(again: Step, gap: float, wait: RequestedWait, how: str) -> str:
 
 def _orders(trace: AnnotatedTrace) -> Iterable[RequestGroup]:
     """Yield the attempts to submit one order, if the orders can be separated."""
-    if trace.trace.drill == "crowd":
+    if trace.trace.drill in CONCURRENT_KINDS:
         return
     for order in trace.orders:
         for run in sorted({trace.run_of(step) or 0 for step in order}):
@@ -154,12 +156,7 @@ def _orders(trace: AnnotatedTrace) -> Iterable[RequestGroup]:
 
 def _called_back_at_all(trace: AnnotatedTrace) -> bool:
     """Whether the client requested callbacks, so that a late poll loses nothing."""
-    for step in trace.submits:
-        binding = trace.contract.operations[step.role or ""].bindings.get("callback_url")
-        message = message_of(step.exchange.headers, as_json(step.exchange.body))
-        if binding is not None and any(place.get(message) for place in binding.request):
-            return True
-    return bool(trace.deliveries)
+    return bool(trace.deliveries) or any(map(trace.wants_callbacks, trace.submits))
 
 
 @rule(
@@ -205,7 +202,7 @@ def _repeated_read(trace: AnnotatedTrace, group: RequestGroup) -> Evidence:
         if step.delivered and step.status in FATAL:
             refused.append(step)
             yield OBSERVED
-        elif step.ok and (step.kinds or step.unknown_stage):
+        elif step.ok and (step.kinds or step.unknown_stage or step.unread):
             refused = []
         if len(refused) > 1 and again is not None and not called_back(trace, step, again):
             first = refused[0]
@@ -228,7 +225,8 @@ def backoff(trace: AnnotatedTrace) -> Evidence:
     for group in (*request_groups(trace, "status"), *request_groups(trace, "result"), *request_groups(trace, "media")):
         for stretch, again in consecutive(group, lambda step: step.transient):
             chain = stretch if again is None else (*stretch, again)
-            if len(chain) > 1:
+            # Without a response's headers or duration, a wait that it requested is unknown.
+            if len(chain) > 1 and all(step.exchange.has(ANSWER_HEADERS, DURATION) for step in chain):
                 yield OBSERVED
                 yield from _hasty(trace, chain)
                 yield from _hastening(trace, chain)
@@ -385,6 +383,31 @@ def retry_bounded(trace: AnnotatedTrace) -> Evidence:
         yield from _carried(trace, waits, since)
 
 
+@rule(
+    "RTY-07",
+    "repeat-the-order",
+    level=MUST,
+    severity="S2",
+    channel=WIRE,
+    says="An order that is sent again after a transient failure is the same order: complete, and with the same prompt.",
+    because="The body was a stream that the first attempt had read to its end, so that the second order was empty: "
+    "Automattic/vip-cli#2897, remotion-dev/remotion#9087.",
+)
+def repeat_the_order(trace: AnnotatedTrace) -> Evidence:
+    # Submissions are known to repeat each other only within one run.
+    for group in _orders(trace) if trace.runs else ():
+        for step, again in pairwise(group):
+            order = order_of(trace, step)
+            # Another refusal may have criticised the order, and a client may correct it.
+            if order is None or not (step.refused or step.ambiguous) or not step.transient:
+                continue
+            yield OBSERVED
+            other = order_of(trace, again)
+            if other is None or other.prompt != order.prompt:
+                body = "an empty body" if not again.exchange.body else "another body"
+                yield Breach(f"request {again.number} repeats the order of request {step.number}, but with {body}")
+
+
 def _failing(group: RequestGroup) -> RequestGroup:
     """Return the failures at the end of a group."""
     good = max((number for number, step in enumerate(group) if not step.transient), default=-1)
@@ -393,6 +416,9 @@ def _failing(group: RequestGroup) -> RequestGroup:
 
 def _deadline_from(trace: AnnotatedTrace, group: RequestGroup) -> float | None:
     """Return when the wait for a group's outcome began. A download has a deadline of its own."""
+    if not trace.runs:
+        # Submissions of several orders form one group: the retries of the last one began after the last success.
+        return (_failing(group) or group)[0].arrived if group[0].role in SUBMISSIONS else group[0].arrived
     if group[0].role == "media" or group[0].role in SUBMISSIONS:
         return group[0].arrived
     return wait_began(trace)

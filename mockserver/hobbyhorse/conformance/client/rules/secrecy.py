@@ -11,7 +11,8 @@ import orjson
 from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, WIRE, Breach, Evidence, rule
 from hobbyhorse.scenarios.fields import JOB_URLS
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step, origin, parts
-from hobbyhorse.traces.trace import KEY
+from hobbyhorse.traces.exchange import BODY, HEADERS
+from hobbyhorse.traces.trace import shows_key
 
 # Headers that carry a key by convention, besides those that the contract names.
 CREDENTIALS = frozenset({"authorization", "x-api-key"})
@@ -30,7 +31,8 @@ CREDENTIALS = frozenset({"authorization", "x-api-key"})
 def no_auth_to_media_host(trace: AnnotatedTrace) -> Evidence:
     for step in trace.of("media"):
         if trace.origin(step) not in trace.homes:
-            yield OBSERVED
+            if _legible(trace, step):
+                yield OBSERVED
             yield from _leaks(trace, step)
 
 
@@ -47,7 +49,10 @@ def no_auth_to_media_host(trace: AnnotatedTrace) -> Evidence:
 def no_auth_to_foreign_origin(trace: AnnotatedTrace) -> Evidence:
     gone = [step for step in trace.steps if _foreign(trace, trace.origin(step)) and step.role != "media"]
     gone += [step for step in trace.of("media") if trace.origin(step) == _known(trace, "foreign")]
-    if gone or any(_foreign(trace, _origin(address)) for step in trace.steps for address in _addresses(step)):
+    legible = trace.shows_keys and all(_legible(trace, step) for step in gone)
+    if legible and (
+        gone or any(_foreign(trace, _origin(address)) for step in trace.steps for address in _addresses(step))
+    ):
         yield OBSERVED
     for step in gone:
         yield from _leaks(trace, step)
@@ -87,14 +92,15 @@ def ssrf_guard(trace: AnnotatedTrace) -> Evidence:
 def no_secret_in_url(trace: AnnotatedTrace) -> Evidence:
     in_query = any(part == "query" for part, _, _ in trace.contract.security)
     # If the key occurs in the request that the client was given, its body proves nothing.
-    if any(run.request is not None and KEY in orjson.dumps(run.request).decode() for run in trace.runs):
+    if any(run.request is not None and shows_key(orjson.dumps(run.request).decode()) for run in trace.runs):
         return
     for step in trace.steps:
-        yield OBSERVED
+        if _legible(trace, step) and step.exchange.has(BODY):
+            yield OBSERVED
         # A provider may put a key into a signed URL; the client only follows it.
-        if KEY in unquote(step.exchange.url) and not in_query and not _given(trace, step):
+        if shows_key(unquote(step.exchange.url)) and not in_query and not _given(trace, step):
             yield Breach(f"request {step.number} contains the key in its URL, {_bare(step)}")
-        if KEY.encode() in step.exchange.body:
+        if shows_key(step.exchange.body.decode(errors="replace")):
             yield Breach(f"request {step.number} contains the key in its body")
 
 
@@ -108,11 +114,17 @@ def _leaks(trace: AnnotatedTrace, step: Step) -> Iterator[Breach]:
     known = step.role == "media" or there == _known(trace, "foreign")
     for name, value in step.exchange.headers:
         # A host may get back the cookies that it set itself.
-        cookie = name.lower() == "cookie" and not _sets_cookies(trace, there)
-        if KEY in value or (known and (name.lower() in named or cookie)):
+        # A recording begins when the host may have set its cookies already.
+        cookie = name.lower() == "cookie" and bool(trace.runs) and not _sets_cookies(trace, there)
+        if shows_key(value) or (known and (name.lower() in named or cookie)):
             yield Breach(f"request {step.number} sends the header {name!r} to {there}, which is not the provider")
-    if KEY in unquote(step.exchange.url) and not _given(trace, step):
+    if shows_key(unquote(step.exchange.url)) and not _given(trace, step):
         yield Breach(f"request {step.number} sends the key in its URL to {there}, which is not the provider")
+
+
+def _legible(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether a key in a request would be seen."""
+    return trace.shows_keys and step.exchange.has(HEADERS)
 
 
 def _sets_cookies(trace: AnnotatedTrace, there: str) -> bool:
@@ -122,7 +134,9 @@ def _sets_cookies(trace: AnnotatedTrace, there: str) -> bool:
 def _given(trace: AnnotatedTrace, step: Step) -> bool:
     """Whether an earlier response gave the exact URL of a request, with the key in it."""
     address = step.exchange.url.encode()
-    return any(other.delivered and address in other.exchange.answer for other in trace.steps[: step.number - 1])
+    return trace.unread_before(step) or any(
+        other.delivered and address in other.exchange.answer for other in trace.steps[: step.number - 1]
+    )
 
 
 def _addresses(step: Step) -> Iterator[str]:

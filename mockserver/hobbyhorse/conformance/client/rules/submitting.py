@@ -7,7 +7,8 @@ from itertools import pairwise
 
 from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, WIRE, Breach, Evidence, rule
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import AnnotatedTrace, Step, canonical
+from hobbyhorse.traces.annotated import AnnotatedTrace, Step, canonical, credentials
+from hobbyhorse.traces.orders import reads_of
 
 # The contracts' situations that refuse a key because an earlier submission used it.
 REUSED = frozenset({"key_mismatch", "key_used", "key_in_flight"})
@@ -63,14 +64,16 @@ def no_ambiguous_resend(trace: AnnotatedTrace) -> Evidence:
 )
 def stable_key(trace: AnnotatedTrace) -> Evidence:
     # A client that never sends a key and never resends has shown nothing about keys.
-    if any(trace.key(step) is not None for step in trace.submits):
+    if any(trace.key(step) is not None for order in trace.orders for step in order):
         yield OBSERVED
-    owners: dict[str, tuple[int, bytes]] = {}
+    owners: dict[object, tuple[int, bytes]] = {}
     for number, order in enumerate(trace.orders):
         yield from _keys_within(trace, order)
         for step in order:
             key, body = trace.key(step), canonical(step.exchange.body)
-            if key is not None and owners.setdefault(key, (number, body)) != (number, body):
+            # Each API key has idempotency keys of its own.
+            owner = credentials(trace.contract, step.exchange), key
+            if key is not None and owners.setdefault(owner, (number, body)) != (number, body):
                 yield Breach(f"request {step.number} reuses the idempotency key {key!r} of another order")
 
 
@@ -143,9 +146,10 @@ def safe_resend_allowed(trace: AnnotatedTrace) -> Evidence:
     "Wei-Shaw/sub2api#3429.",
 )
 def no_resubmit_on_failed(trace: AnnotatedTrace) -> Evidence:
+    failures = [step for step in trace.steps if step.failure]
     for order in trace.orders:
         jobs = {step.job_told for step in order if step.accepted}
-        ended = next((step for step in trace.steps if step.failure and (step.job in jobs or step in order)), None)
+        ended = next((step for step in failures if step.job in jobs or step in order), None)
         if ended is None:
             continue
         yield OBSERVED
@@ -170,7 +174,7 @@ def no_resubmit_on_own_timeout(trace: AnnotatedTrace) -> Evidence:
             if not step.accepted:
                 continue
             # Only a client that waited for the job could have run into its deadline.
-            waiting = [read for read in trace.after(step, trace.reads) if read.job == step.job_told]
+            waiting = trace.after(step, reads_of(trace, step.job_told))
             if any(not read.terminal for read in waiting):
                 yield OBSERVED
             for again in order[number + 1 :]:

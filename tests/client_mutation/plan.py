@@ -1,0 +1,120 @@
+"""The mutants of correct clients: changes by Cosmic Ray, and statements and keywords left out. Runs no client."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tests.mutation.plan import ROOT, Mutant, definitions, mutants_of
+
+# The statements that do something, beside calls. Imports and definitions would only make a client fail at once.
+DOES = (ast.Assign, ast.AugAssign, ast.Raise, ast.Return, ast.Continue, ast.Break)
+# Arithmetic is left out: each of its operators has a dozen replacements, which are hardly ever somebody's mistake.
+LEFT_OUT = "ReplaceBinaryOperator"
+# A client that is no program by itself, or whose main part only reads the environment, is not changed there.
+NOT_CHANGED = ("main", "_main")
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectClient:
+    """A client that breaks no rule: its file, the callable in it, and the key of its provider."""
+
+    path: str
+    function: str
+    provider: str
+
+
+CLIENTS = (
+    CorrectClient("examples/python/hiapi.py", "generate", "hiapi"),
+    CorrectClient("examples/python/hiapi_callbacks.py", "generate", "hiapi"),
+    CorrectClient("examples/python/runcomfy.py", "generate", "runcomfy"),
+    CorrectClient("examples/python/runflow.py", "generate", "runflow"),
+    CorrectClient("examples/python/runflow_callbacks.py", "generate", "runflow"),
+    CorrectClient("examples/python/vtrix.py", "generate", "vtrix"),
+    CorrectClient("tests/blind_clients/correct/hiapi_httpx.py", "generate", "hiapi"),
+    CorrectClient("tests/blind_clients/correct/runcomfy_requests.py", "generate", "runcomfy"),
+    CorrectClient("tests/blind_clients/correct/runflow_urllib.py", "generate", "runflow"),
+    CorrectClient("tests/blind_clients/correct/vtrix_httpx.py", "generate", "vtrix"),
+)
+BY_PATH = {client.path: client for client in CLIENTS}
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut(Mutant):
+    """A statement replaced by `pass`, or a keyword argument left out: the text between two offsets is replaced."""
+
+    start: int
+    end: int
+    instead: str
+
+    def source(self) -> str:
+        """Return the mutated source of the client."""
+        text = (ROOT / self.path).read_bytes()
+        return (text[: self.start] + self.instead.encode() + text[self.end :]).decode()
+
+
+def client_mutants(client: CorrectClient) -> list[Mutant]:
+    """Return every mutant of a client whose source can still be compiled."""
+    path = ROOT / client.path
+    skipped = [
+        range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in NOT_CHANGED
+    ]
+    found = [*mutants_of(path), *left_out(client)]
+    return [one for one in found if LEFT_OUT not in one.operator and not any(one.line in lines for lines in skipped)]
+
+
+def left_out(client: CorrectClient) -> Iterator[LeftOut]:
+    """Yield a mutant for each statement and for each keyword argument that is left out."""
+    text = (ROOT / client.path).read_text()
+    offsets, tree, texts = _offsets(text), ast.parse(text), definitions(ast.parse(text), text)
+    ordinals: dict[tuple[str, str], int] = defaultdict(int)
+    for operator, node, instead in _places(tree):
+        start = offsets[node.lineno - 1] + node.col_offset
+        end = offsets[(node.end_lineno or node.lineno) - 1] + (node.end_col_offset or 0)
+        if operator == "LeaveOutKeyword":
+            end = _after_comma(text.encode(), end)
+        around = next((one for first, last, one in texts if first <= node.lineno <= last), "")
+        ordinals[around, operator] += 1
+        parts = "\0".join((client.path, around, operator, str(ordinals[around, operator])))
+        key = hashlib.sha256(parts.encode()).hexdigest()[:16]
+        mutant = LeftOut(client.path, node.lineno, operator, ordinals[around, operator], key, start, end, instead)
+        if _compiles(mutant.source()):
+            yield mutant
+
+
+def _places(tree: ast.Module) -> Iterator[tuple[str, ast.stmt | ast.keyword, str]]:
+    for node in ast.walk(tree):
+        stated = isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant)
+        if stated or isinstance(node, DOES):
+            assert isinstance(node, ast.stmt)
+            yield "LeaveOutStatement", node, "pass"
+        elif isinstance(node, ast.Call):
+            yield from (("LeaveOutKeyword", keyword, "") for keyword in node.keywords if keyword.arg)
+
+
+def _offsets(text: str) -> list[int]:
+    """Return the offset of each line in bytes, as the columns of `ast` are in bytes."""
+    found = [0]
+    for line in text.encode().splitlines(keepends=True):
+        found.append(found[-1] + len(line))
+    return found
+
+
+def _after_comma(text: bytes, end: int) -> int:
+    """Return the offset after the comma that follows an argument, if one follows."""
+    rest = text[end:]
+    bare = rest.lstrip()
+    return end + len(rest) - len(bare) + 1 if bare.startswith(b",") else end
+
+
+def _compiles(source: str) -> bool:
+    try:
+        compile(source, "client", "exec")
+    except SyntaxError:
+        return False
+    return True
