@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis.strategies import just, none
+from hypothesis.strategies import just
 
 from hobbyhorse.conformance.client.cases import Case
 from hobbyhorse.conformance.client.planning import simplified, singles
@@ -215,7 +215,7 @@ CAUSES: list[dict[str, Any]] = [
 def shrunk(contract: Contract, client: Fragile, monkeypatch: pytest.MonkeyPatch) -> tuple[Search, Case, list[Case]]:
     """Search with LARGE as the only generated scenario; return the search, its finding, and the cases after LARGE."""
     monkeypatch.setattr("hobbyhorse.conformance.client.search.scenarios", lambda contract: just(LARGE))
-    monkeypatch.setattr("hobbyhorse.conformance.client.search.drawn_orders", lambda contract, model: none())
+    monkeypatch.setattr("hobbyhorse.conformance.client.search.drawn_orders", lambda *_: [])
     runs = len(singles(contract, (*ROLES, "result"))) + BEYOND
     found = search(contract, client, runs, rules=("SUB-01",))
     (tally,) = found.tallies

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
+from hypothesis import HealthCheck, Phase, Verbosity, given, settings
+from hypothesis import seed as seeded
 from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
 
 from hobbyhorse.conformance.client.cases import Case
 from hobbyhorse.conformance.client.scenario_space import REFUSES_SAFELY, fits
@@ -39,6 +43,10 @@ SHORT_DURATIONS = 2
 # The first orders have every parameter. The others differ from the plain one only in the prompt, which a retry keeps if
 # it keeps the longer ones.
 RETRIED_ORDERS = 3
+# Random cases for each drawn order: drawing an order takes as long as a large part of a run in virtual time.
+RUNS_PER_ORDER = 8
+# Orders that are drawn for a long search: with more, Hypothesis would draw for minutes before the first random case.
+MOST_DRAWN_ORDERS = 500
 
 
 def order_cases(contract: Contract, model: Model) -> list[Case]:
@@ -49,30 +57,53 @@ def order_cases(contract: Contract, model: Model) -> list[Case]:
     return happy + [Case(scenario, order=order) for scenario in scenarios for order in found[:RETRIED_ORDERS]]
 
 
-def drawn_orders(contract: Contract, model: Model) -> st.SearchStrategy[dict[str, Any] | None]:
-    """Return a strategy for the orders of random cases; every other case has the plain order (None)."""
+def drawn_orders(contract: Contract, model: Model, runs: int, seed: int) -> list[dict[str, Any]]:
+    """Return orders for a number of random cases, drawn from the model's schema."""
+    found: list[dict[str, Any]] = []
     try:
-        drawn = orders(contract, model)
+        drawn = cheap_orders(contract, model)
     except (LookupError, UnusableSchema):
-        return st.none()
-    operation = contract.operations["submit"]
-    pairs = list(_cheap_videos(contract, model))
+        return found
 
-    place_of_prompt = _place(operation, model, "prompt")
+    @seeded(seed)
+    @settings(
+        max_examples=min(runs // RUNS_PER_ORDER + 1, MOST_DRAWN_ORDERS),
+        database=None,
+        deadline=None,
+        phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck),
+        verbosity=Verbosity.quiet,
+    )
+    @given(drawn)
+    def draw(order: dict[str, Any]) -> None:
+        found.append(order)
 
-    def cheap(body: Any, pair: tuple[tuple[str, Any], ...], with_notes: bool) -> dict[str, Any] | None:
+    with suppress(Unsatisfiable):
+        draw()
+    return found
+
+
+def cheap_orders(contract: Contract, model: Model) -> st.SearchStrategy[dict[str, Any]]:
+    """Return a strategy for orders with a prompt, without a callback, and with a video that is soon rendered.
+
+    Raises LookupError if the contract has no example, UnusableSchema if the model's schema cannot be generated.
+    """
+    operation, pairs = contract.operations["submit"], list(_cheap_videos(contract, model))
+    prompt = _place(operation, model, "prompt")
+
+    def cheap(body: Any, pair: tuple[tuple[str, Any], ...], with_notes: bool) -> dict[str, Any]:
         # A client may need a prompt, even if the provider does not.
-        if place_of_prompt and not str(resolve(body, place_of_prompt) or "").strip():
-            body = replaced(body, place_of_prompt, PROMPT_WORDS)
+        if prompt and not str(resolve(body, prompt) or "").strip():
+            body = replaced(body, prompt, PROMPT_WORDS)
         for place in _callback_members(operation):
             body = replaced(body, place, MISSING) if resolve(body, place) is not MISSING else body
         for name, value in pair:
             place = _place(operation, model, name)
             body = replaced(body, place, value) if resolve(body, place) is not MISSING else body
-        noted = _noted(contract, model, body) if with_notes else body
-        return noted if is_valid(contract, operation, model, noted) else None
+        return _noted(contract, model, body) if with_notes else body
 
-    return st.none() | st.builds(cheap, drawn, st.sampled_from(pairs), st.booleans())
+    found = st.builds(cheap, orders(contract, model), st.sampled_from(pairs), st.booleans())
+    return found.filter(lambda body: is_valid(contract, operation, model, body))
 
 
 def telling_orders(contract: Contract, model: Model) -> Iterator[dict[str, Any]]:

@@ -40,7 +40,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings, target
 from hypothesis import seed as seeded
 from hypothesis.errors import Unsatisfiable
-from hypothesis.strategies import SearchStrategy, none
+from hypothesis.strategies import none, sampled_from
 
 from hobbyhorse.conformance.client.cases import HAPPY, KILLED, MOVED, ONCE, RECOVERY, Case
 from hobbyhorse.conformance.client.order_cases import drawn_orders, order_cases
@@ -165,7 +165,7 @@ class Search:
         self._run_all("last polls", last_polls(self.contract, observed[-1]))
         self._run_all("single faults", ones)
         self._run_pairs(roles)
-        self._run_random(drawn_orders(self.contract, found) if found else none())
+        self._run_random(drawn_orders(self.contract, found, self.left, self.plan.seed) if found and self.left else [])
         self._shrink()
         coverage = self._coverage(ones)
         seconds = time.monotonic() - started
@@ -272,7 +272,7 @@ class Search:
         random = Random(self.plan.seed)
         self._run_all("pairs", islice(pairs(self.contract, roles, random), int(self.left * PAIRS_PART)))
 
-    def _run_random(self, orders: SearchStrategy[dict[str, Any] | None]) -> None:
+    def _run_random(self, orders: Sequence[dict[str, Any]]) -> None:
         """Run scenarios from Hypothesis until the runs are used up, or a whole series has nothing new."""
         self.phase = "random scenarios"
         random, seed, runs = Random(self.plan.seed), self.plan.seed, -1
@@ -281,7 +281,7 @@ class Search:
             self._run_generated(seed, orders)
             seed = random.getrandbits(64)
 
-    def _run_generated(self, seed: int, orders: SearchStrategy[dict[str, Any] | None]) -> None:
+    def _run_generated(self, seed: int, orders: Sequence[dict[str, Any]]) -> None:
         """Run one series of scenarios from Hypothesis, which prefers more jobs and more requests."""
 
         @seeded(seed)
@@ -293,7 +293,7 @@ class Search:
             suppress_health_check=list(HealthCheck),
             verbosity=Verbosity.quiet,
         )
-        @given(scenarios(self.contract), orders)
+        @given(scenarios(self.contract), none() | sampled_from(orders) if orders else none())
         def generated(scenario: dict[str, Any], order: dict[str, Any] | None) -> None:
             case = Case(believable(scenario, self.contract), order=order)
             if case.key in self.seen or not self.left:
