@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from hobbyhorse.conformance.client.cases import Case
-from hobbyhorse.conformance.client.report import case_of
+from hobbyhorse.conformance.client.cases import Case, case_of
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.judge import check
 from hobbyhorse.runners.against_fake import CallableRunner, FakeSession

@@ -56,7 +56,9 @@ def parametrised(pairs: Iterable[tuple[Scenario, Contract]]) -> pytest.MarkDecor
 ORDER = ("health", "models", "model", "categories", "list", "submit", "run", "status", "result", MEDIA, "cancel")
 """The order in which a client calls the operations."""
 SITUATION = "a situation"
-INSTEAD = {"timeout", "reset_peer", "empty", "html_page", "empty_body", "error_envelope", "redirect", SITUATION}
+REDIRECTS = {"redirect": "http://foreign.invalid", "redirect_port": "http://127.0.0.1:9"}
+"""The redirects, with the origins to which they lead by default."""
+INSTEAD = {"timeout", "reset_peer", "empty", "html_page", "empty_body", "error_envelope", *REDIRECTS, SITUATION}
 """The faults that prevent the effect of the operation unless they are `accepted`."""
 # How often a test meets a fault that applies to every request.
 ALWAYS = 3
@@ -610,7 +612,7 @@ def _redirected(session: Session, role: str, move: Move) -> None:
     seen = session.ask(role)
     assert (seen.end, seen.status, seen.body, seen.length) == ("whole", 307, b"", 0)
     _, url, _ = session._request(role)
-    assert seen.headers["location"] == url.replace(session.server.url, "http://foreign.invalid")
+    assert seen.headers["location"] == url.replace(session.server.url, REDIRECTS[move.kind])
     assert "content-type" not in seen.headers
 
 
@@ -658,6 +660,7 @@ OPERATION_CHECKS: Mapping[str, Check] = {
     "foreign_links": _foreign,
     "private_links": _private,
     "redirect": _redirected,
+    "redirect_port": _redirected,
 }
 
 # ---- on the media host

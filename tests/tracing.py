@@ -14,11 +14,12 @@ from hobbyhorse.traces.trace import Delivery, Exchange, Outcome, Run, Trace, Tra
 
 # 2026-01-01T00:00:00Z
 START = 1_767_225_600.0
-HOME, MEDIA, FOREIGN, PRIVATE = (
+HOME, MEDIA, FOREIGN, PRIVATE, PORT = (
     "http://127.0.0.1:8000",
     "http://127.0.0.1:8001",
-    "http://127.0.0.1:8002",
+    "http://localhost:8002",
     "http://127.0.0.2:8003",
+    "http://127.0.0.1:8004",
 )
 JSON = (("content-type", "application/json"),)
 # An id that fits the schemas of every contract.
@@ -161,7 +162,7 @@ class Teller:
             tuple(self.jobs) or None,
             self.now + 30.0,
             self.contract.models[0].id,
-            {"media": MEDIA, "foreign": FOREIGN, "private": PRIVATE},
+            {"media": MEDIA, "foreign": FOREIGN, "private": PRIVATE, "port": PORT},
             self.drill,
         )
 

@@ -11,8 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hobbyhorse.conformance.client.cases import FOLDER, KILLED, MOVED, Case
-from hobbyhorse.conformance.client.report import case_of
+from hobbyhorse.conformance.client.cases import FOLDER, KILLED, MOVED, Case, case_of
 from hobbyhorse.conformance.client.search import CannotRun, CaseRunner, Plan, Progress, Search
 from hobbyhorse.conformance.judge import BROKEN
 from hobbyhorse.contract.folder import load_all

@@ -13,6 +13,7 @@ from types import ModuleType
 
 from hobbyhorse.runners.callable import Client
 
+from .lost_orders import LOST_ORDERS
 from .order_mutants import ORDERS
 from .outcomes import OUTCOMES
 
@@ -843,13 +844,14 @@ POLLING = (
     Mutant(
         "POL-09",
         VTRIX,
-        "an error with status 200 is treated as a stage",
+        "every error with status 200 extends the deadline",
         (
             (
                 USELESS,
-                USELESS + '            kind = "none" if answer.status == 200 and b"error" in answer.body else kind\n',
+                '            if answer.status == 200 and b"error" in answer.body:\n'
+                "                deadline = time.monotonic() * SPEED + LONGEST_WAIT\n"
+                "                continue\n" + USELESS,
             ),
-            ("            if borne[kind] > BORNE[kind]:\n", "            if borne[kind] > BORNE.get(kind, 10_000):\n"),
         ),
     ),
     Mutant(
@@ -861,8 +863,15 @@ POLLING = (
     Mutant(
         "POL-10",
         VTRIX,
-        "a body without a stage is polled until the deadline",
-        ((FEW, FEW.replace('"useless": 4', '"useless": 10_000')),),
+        "every body without a stage extends the deadline",
+        (
+            (
+                USELESS,
+                USELESS + '            if kind == "useless":\n'
+                "                deadline = time.monotonic() * SPEED + LONGEST_WAIT\n"
+                "                continue\n",
+            ),
+        ),
     ),
 )
 
@@ -889,6 +898,7 @@ RETRIES = (
                 "else parsedate_to_datetime(told) and None\n",
             ),
         ),
+        "command",
     ),
     Mutant(
         "RTY-02",
@@ -1252,5 +1262,5 @@ REQUESTS = (
 
 MUTANTS = (
     *(*SUBMISSIONS, *RESTARTS, *SECRETS, *ENDINGS, *CALLBACKS, *POLLING, *RETRIES, *RESULTS, *REQUESTS),
-    *(Mutant(*one) for one in (*OUTCOMES, *ORDERS)),
+    *(Mutant(*one) for one in (*OUTCOMES, *LOST_ORDERS, *ORDERS)),
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from rich.console import Console
 
 from hobbyhorse.cli.verdicts import MOST_MESSAGES, show_baseline, show_verdicts, summed
+from hobbyhorse.conformance.client.cases import Case
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Lesson, Verdict
 from hobbyhorse.conformance.rule import Breach
@@ -92,3 +95,23 @@ def test_an_accepted_finding_has_its_reason_and_a_stale_one_is_to_be_removed(
 )
 def test_broken_and_stale_are_counted(broken: int, stale: int, expected: str) -> None:
     assert summed(broken, stale, "nothing") == expected
+
+
+def test_each_reason_for_missing_evidence_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    reasons = ("give --resume-command", "raise --runs", "give --resume-command", None)
+    show_verdicts([Verdict(rule, NOT_OBSERVED, why=why) for rule, why in zip(RULES, reasons, strict=False)])
+    lines = capsys.readouterr().out.splitlines()
+    assert f"not observed: {RULES[0].id}, {RULES[2].id}: give --resume-command" in lines
+    assert f"not observed: {RULES[1].id}: raise --runs" in lines
+    assert f"not observed: {RULES[3].id}" in lines
+
+
+def test_a_finding_says_what_the_client_was_doing_and_which_runs_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    needing = replace(FOUND, during="poll", after=(Case({}, "twice"),))
+    other = replace(FOUND, during="download")
+    show_verdicts([Verdict(RULES[2], BROKEN, 2, 2, (needing, other))], {other.name: "known"})
+    printed = capsys.readouterr().out
+    assert "server: a happy server (during poll)" in printed
+    assert "only after 1 other run of the same process" in printed
+    assert "after: twice" in printed
+    assert "download" not in printed

@@ -86,7 +86,9 @@ def suite(name: str, provider: str, runs: int, whole: bool) -> dict[str, Any]:
             raise Found
 
     with FakeSession(contract, contract.models[0]) as session:
-        recorder = Recorder(CallableRunner(session, client))
+        runner = CallableRunner(session, client)
+        runner.fit()
+        recorder = Recorder(runner)
         search = Search(contract, recorder, Plan(runs, 0, (), SUITE_KINDS), stop)
         try:
             search.run("client", contract.models[0].id)

@@ -106,6 +106,7 @@ def test_a_callable_runs_in_virtual_time_and_its_video_is_identified(
     assert [exchange.role for exchange in trace.exchanges][:2] == ["submit", "status"]
     assert trace.exchanges[-1].role == "media"
     assert trace.exchanges[-1].url.startswith(trace.origins["media"])
+    assert trace.virtual
 
 
 def test_one_submission_that_became_two_jobs_breaks_a_rule(session: FakeSession) -> None:
@@ -492,3 +493,32 @@ def test_a_callable_that_floods_is_ended(session: FakeSession, monkeypatch: pyte
     assert outcome is not None
     assert outcome.kind == "unfinished"
     assert "POL-07" in broken(trace)
+
+
+def other_form(base_url: str, api_key: str, request: Mapping[str, Any]) -> bytes:
+    """Submit once in another form that the contract accepts: wrapped, and with the model in a header."""
+    body = {"input": [{"params": {name: value for name, value in request.items() if name != "model"}}]}
+    headers = {"Authorization": f"Bearer {api_key}", "X-Model": request["model"]}
+    with httpx.Client(headers=headers, trust_env=False) as http:
+        for number in range(30):
+            time.sleep(30 if number else 0)
+            accepted = http.post(f"{base_url}/model/v1/generation", json=body)
+            if accepted.status_code != 429:
+                break
+        job = accepted.raise_for_status().json()["id"]
+        while True:
+            time.sleep(5)
+            task = http.get(f"{base_url}/model/v1/generation/task/{job}").raise_for_status().json()
+            if task["status"] == "completed":
+                break
+    return httpx.get(task["output"][0]["content"][0]["url"], trust_env=False).content
+
+
+def test_a_crowd_in_another_accepted_form_has_one_order_for_each_run() -> None:
+    contract = BY_KEY["vtrix"]
+    with FakeSession(contract, contract.models[0]) as session:
+        trace = run_case(session, other_form, Case({}, CROWD))
+    annotated = AnnotatedTrace(contract, trace)
+    assert [run.outcome and run.outcome.kind for run in trace.runs] == ["success"] * 3
+    assert sorted(str(annotated.owner_of(order[0])) for order in annotated.orders) == ["0", "1", "2"]
+    assert not broken(trace) & {"SUB-01", "SUB-02", "SUB-06", "CON-01", "SCH-01"}

@@ -240,7 +240,7 @@ def test_an_error_exposes_the_job_anywhere_that_its_catcher_can_see(
     raises: Callable[[str], Exception], is_exposed: bool
 ) -> None:
     error = raises("task_7")
-    outcome = with_ids(failure(error, ENDED), error, ["task_6", "task_7"])
+    outcome = with_ids(failure(error, ENDED), exposed_text(error), ["task_6", "task_7"])
     assert (outcome.job, outcome.id_exposed) == ("task_7" if is_exposed else None, is_exposed)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.search import Plan, Search
 from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
-from hobbyhorse.runners.client_suite import client_suite, examine
+from hobbyhorse.runners.client_suite import client_suite, examine, importable
 from tests.conftest import ROOT
 from tests.runners.conftest import CONTRACT as HIAPI
 from tests.runners.test_against_fake import naive
@@ -77,7 +77,7 @@ def outcomes(suite: type) -> dict[str, BaseException | None]:
         if name.startswith("test_"):
             try:
                 found[name] = test(suite())
-            except (pytest.fail.Exception, pytest.skip.Exception) as raised:
+            except (pytest.fail.Exception, pytest.skip.Exception, pytest.xfail.Exception) as raised:
                 found[name] = raised
     return found
 
@@ -102,3 +102,25 @@ def test_each_test_fails_with_the_reason_if_the_client_gets_no_video_from_a_serv
     found = outcomes(client_suite(gives_up, provider="hiapi", runs=5, rules=("SUB-01", "TMO-01")))
     assert len(found) == 2
     assert all(isinstance(one, pytest.fail.Exception) and "no idea" in str(one) for one in found.values())
+
+
+def test_a_function_of_a_module_is_importable_and_other_callables_are_not() -> None:
+    class Client:
+        def generate(self, base_url: str, api_key: str, request: Any) -> bytes:
+            return b""
+
+    assert importable(naive) == "tests.runners.test_against_fake:naive"
+    assert importable(lambda base_url, api_key, request: b"") is None
+    assert importable(Client().generate) is None
+
+
+def test_an_accepted_operation_of_a_rule_is_expected_to_fail_and_another_one_is_stale() -> None:
+    for operation, kind in (("submit", pytest.xfail.Exception), ("download", pytest.fail.Exception)):
+        accepted = {f"SUB-01/{operation}": "known"}
+        (found,) = outcomes(
+            client_suite(naive, provider="hiapi", runs=40, rules=("SUB-01",), accepted=accepted)
+        ).values()
+        assert isinstance(found, kind), found
+        assert "known" in str(found)
+    with pytest.raises(LookupError):
+        client_suite(naive, provider="hiapi", accepted={"SUB-01/dancing": "known"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import calendar
 import datetime as dt
 import errno
 import logging
@@ -112,6 +113,17 @@ def waits_by_the_calendar() -> None:
     assert isinstance(begun, datetime)
     assert dt.datetime.now() - other == timedelta(seconds=40)
     assert datetime.fromisoformat(begun.isoformat()) == begun
+
+
+def waits_by_broken_down_time() -> None:
+    begun, day = time.time(), dt.date.today()
+    seconds = [time.mktime(time.localtime()), calendar.timegm(time.gmtime()), time.mktime(time.strptime(time.ctime()))]
+    seconds += [time.mktime(time.strptime(time.asctime())), float(time.strftime("%s"))]
+    assert seconds == [float(int(begun))] * 5
+    assert time.localtime(0) == time.localtime(0.0)
+    time.sleep(40)
+    assert isinstance(day, dt.date)
+    assert day == dt.date.fromtimestamp(begun)
 
 
 def waits_by_imported_names() -> None:

@@ -15,10 +15,11 @@ import pytest
 
 from hobbyhorse.conformance.client.cases import HAPPY, Case
 from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.client.search import CannotRun
 from hobbyhorse.conformance.judge import check
 from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
 from hobbyhorse.runners.callable import ClientError
-from hobbyhorse.runners.process_pool import ProcessPool, WorkerSetup, processes
+from hobbyhorse.runners.process_pool import ProcessPool, WorkerSetup, fresh_runner, processes
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace
 from tests.conftest import CONTRACTS, ROOT
@@ -33,25 +34,19 @@ COMMAND = str(Path(sys.executable).with_name("hobbyhorse"))
 LONGEST = 60.0
 
 ENDS_ITSELF = """
-import os
+import ctypes
 
 def generate(base_url, api_key, request):
-    os._exit(3)
+    ctypes.CDLL(None)._exit(3)
 """
 STAYS = """
 import signal, threading, time
 
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-def stubborn():
-    while True:
-        try:
-            time.sleep(1)
-        except BaseException:
-            pass
+threading.Thread(target=time.sleep, args=(1_000,)).start()
 
 def generate(base_url, api_key, request):
-    threading.Thread(target=stubborn).start()
+    pass
 """
 SPINS = """
 import pathlib
@@ -128,10 +123,12 @@ def test_several_processes_give_the_traces_of_one_in_the_same_order() -> None:
     assert [one["scenario"] for one in together] == [case.scenario for case in cases]
 
 
-def test_a_client_that_ends_its_process_is_an_error(written: Callable[[str], str]) -> None:
+def test_a_client_that_ends_its_process_without_a_fault_is_an_error(written: Callable[[str], str]) -> None:
     with (
         ProcessPool(WorkerSetup(written(ENDS_ITSELF), "hiapi", MODEL), 2) as pool,
-        pytest.raises(ClientError, match="--parallel 1"),
+        pytest.raises(
+            ClientError, match=r"the client ended its own process \(exit status 3\), in a run against a server without"
+        ),
     ):
         list(pool([HAPPY]))
 
@@ -201,8 +198,11 @@ def test_a_replay_cut_off_at_the_limit_reports_it(tmp_path: Path) -> None:
     finding.write_text(json.dumps({"rule": "RTY-01", "provider": "hiapi", "model": MODEL, "scenario": scenario}))
     line = [COMMAND, "conformance", "replay", str(finding), "--times", "1", "--limit", "1"]
     done = subprocess.run([*line, "--", "sleep", "60"], capture_output=True, text=True, check=False)
-    assert (done.returncode, "not-reached" in done.stdout) == (1, True), done.stdout + done.stderr
-    assert "1 of 1 runs did not finish: it had not ended at its limit of 1 s; --limit allows more" in done.stdout
+    assert (done.returncode, "not-reached" in done.stdout) == (4, True), done.stdout + done.stderr
+    assert (
+        "1 of 1 runs did not finish: it had not ended at its limit of 1 s; --limit or --speed allows more"
+        in done.stdout
+    )
 
 
 def test_a_module_of_the_current_directory_is_a_client(written: Callable[[str], str]) -> None:
@@ -220,3 +220,44 @@ def test_the_number_of_processes_follows_the_runs_and_the_cores(monkeypatch: pyt
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert processes(500) == 1
+
+
+REMEMBERS = """
+RUNS = []
+
+def generate(base_url, api_key, request):
+    RUNS.append(api_key)
+    raise ValueError(f"run {len(RUNS)} of this process")
+"""
+
+
+def messages(traces: list[Trace]) -> list[str]:
+    return [run.outcome.message for trace in traces for run in trace.runs if run.outcome is not None]
+
+
+def test_a_fresh_process_imports_the_client_anew(written: Callable[[str], str]) -> None:
+    run = fresh_runner(WorkerSetup(written(REMEMBERS), "hiapi", MODEL))
+    assert messages(run([HAPPY, HAPPY])) == [f"ValueError: run {number} of this process" for number in (1, 2)]
+    assert messages(run([HAPPY])) == ["ValueError: run 1 of this process"]
+
+
+def test_a_client_that_another_process_cannot_import_cannot_be_run_there(
+    written: Callable[[str], str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = fresh_runner(WorkerSetup(written("raise OSError('only here')"), "hiapi", MODEL))
+    with pytest.raises(CannotRun, match="only here"):
+        run([HAPPY])
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_the_cases_before_a_case_are_those_of_its_own_process() -> None:
+    cases = [Case({"moves": {"status": [{"move": "latency", "seconds": number}]}}) for number in range(1, 7)]
+    with ProcessPool(WorkerSetup(NAIVE, "hiapi", MODEL), 2) as pool:
+        list(pool(cases))
+        befores = [pool.before(case) for case in cases]
+        assert pool.before(HAPPY) == []
+    for case, before in zip(cases, befores, strict=True):
+        assert before == [one for one in cases[: cases.index(case)] if one in before]
+    # The first case of each process has none before it, and every other one has its predecessor.
+    assert sum(not before for before in befores) in (1, 2)
+    assert sum(len(before) for before in befores) <= 15

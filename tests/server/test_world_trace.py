@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import errno
 import gc
 import hashlib
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -460,6 +462,45 @@ def test_another_origin_refuses_and_records_the_client(
     assert (media.status, world.jobs) == (404, [])
 
 
+def test_the_foreign_origin_has_another_name_and_is_served_at_each_of_its_addresses(
+    server: MockServer, world: MockWorld
+) -> None:
+    contract, foreign, port = CONTRACTS[0], urlsplit(server.origins["foreign"]), urlsplit(server.origins["port"])
+    assert (urlsplit(server.url).hostname, foreign.hostname, port.hostname) == ("127.0.0.1", "localhost", "127.0.0.1")
+    for host in ("localhost", "127.0.0.1", *(["[::1]"] if has_ipv6() else [])):
+        ask("GET", f"http://{host}:{foreign.port}/x", {"Authorization": f"Bearer {world.api_key}"})
+        one = last(world, contract, done)
+        assert (one.url, one.situation, one.status) == (f"{server.origins['foreign']}/x", None, 404)
+    ask("GET", f"{server.origins['port']}/x", {"Authorization": f"Bearer {world.api_key}"})
+    assert last(world, contract, done).url == f"{server.origins['port']}/x"
+
+
+def has_ipv6() -> bool:
+    try:
+        serving.bind("::1", 0).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_port_that_is_taken_on_ipv6_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, taken = serving.bind, [OSError(errno.EADDRINUSE, "taken")]
+
+    def bind(host: str, port: int) -> socket.socket:
+        if host == "::1" and taken:
+            raise taken.pop()
+        return real(host, port)
+
+    monkeypatch.setattr(serving, "bind", bind)
+    found = serving.bind_elsewhere()
+    ports = {one.getsockname()[1] for one in found["foreign"].sockets}
+    assert (taken, len(ports)) == ([], 1)
+    assert found["foreign"].url == f"http://localhost:{ports.pop()}"
+    for one in found.values():
+        for bound in one.sockets:
+            bound.close()
+
+
 def test_a_lie_about_the_host_does_not_hide_the_origin(server: MockServer, world: MockWorld) -> None:
     contract = CONTRACTS[0]
     headers = {"Host": urlsplit(server.url).netloc, "Authorization": f"Bearer {world.api_key}"}
@@ -487,8 +528,8 @@ def test_a_request_to_a_private_address_gets_the_canary_and_is_recorded(
 def test_an_origin_that_the_system_does_not_have_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "PRIVATE", "192.0.2.1")
     with MockServer(elsewhere=True) as server:
-        assert set(server.origins) == {"media", "foreign"}
-        assert len({server.url, *server.origins.values()}) == 3
+        assert set(server.origins) == {"media", "port", "foreign"}
+        assert len({server.url, *server.origins.values()}) == 4
     for origin in server.origins.values():
         with pytest.raises(httpx.ConnectError):
             HTTP.get(origin)

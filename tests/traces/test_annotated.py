@@ -12,7 +12,7 @@ from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.judge import judge
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import AnnotatedTrace
+from hobbyhorse.traces.annotated import AnnotatedTrace, origin
 from hobbyhorse.traces.trace import Exchange, Run, Trace
 from tests.tracing import JOB, Teller
 
@@ -89,3 +89,17 @@ def _with_links(told: Teller, role: str, address: str) -> bytes:
     operation = told.contract.operations[role]
     links = {name: address for name in operation.bindings if name.endswith("_url")} | {"job": JOB}
     return operation.situations["accepted"].template.write(lambda name: links.get(name, MISSING))
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://API.example:443/x", "https://api.example"),
+        ("http://api.example:80", "http://api.example"),
+        ("http://api.example:443/x?y", "http://api.example:443"),
+        ("https://api.example:8443/", "https://api.example:8443"),
+        ("//", "://"),
+    ],
+)
+def test_an_origin_has_no_default_port(url: str, expected: str) -> None:
+    assert origin(url) == expected

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hobbyhorse.cli.usage import UsageError
+from hobbyhorse.cli.usage import UsageError, complain
 from hobbyhorse.conformance.client.cases import (
     CROWD,
     EQUAL,
@@ -27,13 +27,16 @@ from hobbyhorse.conformance.client.cases import (
     RECOVERY,
     TOGETHER,
     TWICE,
+    Case,
 )
+from hobbyhorse.conformance.client.recurrence import FreshRunner
 from hobbyhorse.conformance.client.search import CaseRunner
+from hobbyhorse.contract.example_orders import order_for
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners.against_fake import PARALLEL, CallableRunner, CommandRunner, FakeSession
 from hobbyhorse.runners.callable import ClientError, find_client
 from hobbyhorse.runners.command import CommandError
-from hobbyhorse.runners.process_pool import ProcessPool, WorkerSetup, processes
+from hobbyhorse.runners.process_pool import ProcessPool, WorkerSetup, fresh_runner, processes
 
 CLIENT = "Client"
 
@@ -100,11 +103,34 @@ class ClientOptions:
 
 @dataclass(frozen=True, slots=True)
 class ClientRunner:
-    """Runs a client against test cases of the given kinds; `name` is the client's name in reports."""
+    """Runs a client against test cases of the given kinds; `name` is the client's name in reports.
+
+    `fresh` runs cases in a fresh process, and `before` returns the cases that ran before a case in its process. Both
+    are None if each run has its own process.
+    """
 
     play: CaseRunner
     kinds: tuple[str, ...]
     name: str
+    fresh: FreshRunner | None = None
+    before: Callable[[Case], Sequence[Case]] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def warn_of_misplaced_options(options: Iterable[str], command: Sequence[str] | None) -> None:
+    """Warn of each of our own options that stands after --, where it goes to the client."""
+    known = {name for name in options if name.startswith("--")}
+    for word in command or ():
+        name = word.partition("=")[0]
+        if name in known:
+            complain(
+                f"{name} stands after --, so the client gets it; if it is meant for hobbyhorse, write it before --"
+            )
+
+
+def option_names(context: typer.Context) -> list[str]:
+    """Return the names of a command's options."""
+    return [name for parameter in context.command.params for name in parameter.opts]
 
 
 @contextmanager
@@ -116,42 +142,61 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
         raise UsageError("name one client: a command after --, or --python FILE:FUNCTION")
     kinds: tuple[str, ...] = (ONCE, TWICE, EQUAL, PROMPTS, PICTURES, LONG, TOGETHER, CROWD, RECOVERY)
     try:
+        order_for(contract, model)
+    except LookupError as error:
+        raise UsageError(str(error)) from None
+    try:
         if client.python is not None:
-            with _callable_runner(contract, model, client, client.python, runs) as play:
-                yield ClientRunner(play, kinds, client.python)
+            setup = WorkerSetup(client.python, contract.key, model.id, client.seed, client.contracts)
+            with _callable_runner(contract, model, client, setup, runs) as (play, share):
+                before = play.before if isinstance(play, ProcessPool) else None
+                fresh = fresh_runner(replace(setup, share=share))
+                yield ClientRunner(play, kinds, client.python, fresh, before, about(share))
         else:
             command, resume = _commands(client)
             # A client cannot be killed at a point of its run unless there is a command that resumes it.
             kinds = (*kinds, FOLDER, KILLED, MOVED) if resume else (*kinds, FOLDER)
             # Another process cannot be put on a virtual clock: it waits in real time, so the stages have to be short.
             with FakeSession(contract, model, client.seed, "real", client.speed, "fast") as session:
-                play = CommandRunner(session, command, resume, client.limit, client.parallel or PARALLEL)
-                yield ClientRunner(play, kinds, shlex.join(command))
-    # LookupError: the contract has no example submission; ValueError: --resume-command has an unclosed quote.
-    except (ClientError, CommandError, LookupError, ValueError) as error:
+                commands = CommandRunner(session, command, resume, client.limit, client.parallel or PARALLEL)
+                yield ClientRunner(commands, kinds, shlex.join(command))
+    # Not LookupError and ValueError: raised by a rule or a runner, they are errors of ours.
+    except (ClientError, CommandError) as error:
         raise UsageError(str(error)) from None
+
+
+def about(share: float) -> tuple[str, ...]:
+    """Return the note that jobs are shorter than usual, if they are."""
+    if share == 1:
+        return ()
+    return (f"the client gives up before the usual jobs end, so the jobs take {share:.1%} of their usual time",)
 
 
 @contextmanager
 def _callable_runner(
-    contract: Contract, model: Model, client: ClientOptions, python: str, runs: int
-) -> Iterator[CaseRunner]:
+    contract: Contract, model: Model, client: ClientOptions, setup: WorkerSetup, runs: int
+) -> Iterator[tuple[CallableRunner | ProcessPool, float]]:
+    """Yield the runner, and the share of their usual time that jobs take."""
     if client.resume_command is not None:
         raise UsageError("--resume-command needs a command: a Python callable cannot be killed")
-    # Before any process starts: a mistake in FILE:FUNCTION is one line, not one per process.
-    function = find_client(python)
-    if (size := processes(runs, client.parallel)) > 1:
-        with ProcessPool(WorkerSetup(python, contract.key, model.id, client.seed, client.contracts), size) as pool:
-            yield pool
-    else:
+    if client.parallel == 1:
         with FakeSession(contract, model, client.seed) as session:
-            yield CallableRunner(session, function)
+            runner = CallableRunner(session, find_client(setup.client))
+            yield runner, runner.fit()
+    else:
+        # Also if one process is enough: a client that ends or damages its process must not end the suite.
+        size = processes(runs, client.parallel)
+        with ProcessPool(setup, size) as pool:
+            yield pool, pool.fit(contract)
 
 
 def _commands(client: ClientOptions) -> tuple[list[str], list[str] | None]:
-    """Return the client's command, and the command that resumes it. Raises UsageError and ValueError."""
+    """Return the client's command, and the command that resumes it. Raises UsageError."""
     command = list(client.command or ())
-    resume = shlex.split(client.resume_command) if client.resume_command is not None else None
+    try:
+        resume = shlex.split(client.resume_command) if client.resume_command is not None else None
+    except ValueError as error:
+        raise UsageError(f"--resume-command: {error}") from None
     for name, words in (("the client", command), ("--resume-command", resume)):
         if words is not None and (not words or shutil.which(words[0]) is None):
             raise UsageError(f"{name}: {_why_not_executable(words[0] if words else '')}")

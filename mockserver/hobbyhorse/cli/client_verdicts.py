@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from hobbyhorse.cli.verdicts import show_baseline, show_verdicts, summed
 from hobbyhorse.conformance.client.results import Result
@@ -26,6 +27,17 @@ def show_result(result: Result, report: Path | None) -> None:
             f"[yellow]{len(coverage.untried)} of them were not tried, because the runs were used up; "
             "--runs N allows more[/yellow]"
         )
+    for note in result.notes:
+        console.print(f"[yellow]{escape(note)}[/yellow]")
+    if result.unfit is not None:
+        console.print(f"[red]the client could not be tested further: {escape(result.unfit)}[/red]")
+    if result.interrupted:
+        console.print("[red]interrupted: only the runs until then were judged[/red]")
+    for error in result.errors:
+        console.print(f"[bold red]internal error:[/bold red] {escape(str(error))}")
+    if result.errors:
+        where = str(report / "internal-error.txt") if report is not None else "the report (--report DIR)"
+        console.print(f"[red]please report it; the traceback is in {escape(where)}[/red]")
     show_baseline(console, result.accepted, result.stale)
     if report is not None:
         console.print(f"report: {report / 'index.html'}")

@@ -65,6 +65,10 @@ def show_server_result(result: ServerResult, report: Path | None) -> None:
         f"\n{len(result.trace.exchanges)} requests in {result.seconds:.1f} s, seed {result.seed}; "
         f"at most {result.spent:.2f} USD spent, {budget}"
     )
+    if result.interrupted:
+        console.print("[red]interrupted: only the requests until then were judged[/red]")
+    for error in result.errors:
+        console.print(f"[bold red]internal error:[/bold red] {escape(str(error))}; please report it")
     show_baseline(console, result.accepted, result.stale)
     if report is not None:
         console.print(f"report: {escape(str(report / 'index.html'))}")

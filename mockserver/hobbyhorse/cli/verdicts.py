@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hobbyhorse.conformance.client.report import case_of
+from hobbyhorse.conformance.client.cases import case_of
+from hobbyhorse.conformance.client.report import preconditions
 from hobbyhorse.conformance.judge import (
     BROKEN,
     LESSON,
@@ -34,14 +35,27 @@ def show_verdicts(verdicts: Sequence[Verdict], accepted: Mapping[str, str] | Non
     accepted = accepted or {}
     console = Console(highlight=False)
     console.print(_table(verdicts, accepted))
-    for word in (NOT_OBSERVED, NOT_APPLICABLE):
-        if ids := [one.rule.id for one in verdicts if one.verdict == word]:
-            console.print(f"[{COLOURS[word]}]{word.replace('-', ' ')}: {', '.join(ids)}[/{COLOURS[word]}]")
+    _show_unobserved(console, verdicts)
     for one in verdicts:
-        for finding in one.findings if one.rule.id not in accepted else ():
+        shown = [found for found in one.findings if found.rule not in accepted and found.name not in accepted]
+        if shown:
             console.print(f"\n[bold red]{one.rule.id}[/bold red] {escape(one.rule.says)}")
+        for finding in shown:
             _show_finding(console, finding, side)
     _show_lessons(console, [lesson for one in verdicts for lesson in one.lessons])
+
+
+def _show_unobserved(console: Console, verdicts: Sequence[Verdict]) -> None:
+    """Print the rules without evidence, one line for each reason."""
+    ids: dict[tuple[str, str | None], list[str]] = {}
+    for word in (NOT_OBSERVED, NOT_APPLICABLE):
+        for one in verdicts:
+            if one.verdict == word:
+                ids.setdefault((word, one.why), []).append(one.rule.id)
+    for (word, why), named in ids.items():
+        reason = f": {escape(why)}" if why is not None else ""
+        words = f"{word.replace('-', ' ')}: {', '.join(named)}{reason}"
+        console.print(f"[{COLOURS[word]}]{words}[/{COLOURS[word]}]")
 
 
 def _table(verdicts: Sequence[Verdict], accepted: Mapping[str, str]) -> Table:
@@ -66,7 +80,10 @@ def _table(verdicts: Sequence[Verdict], accepted: Mapping[str, str]) -> Table:
 def _show_finding(console: Console, finding: Finding, side: str) -> None:
     # Only a client is run, each time against another server.
     if finding.trace.runs:
-        console.print(f"  server: {escape(str(case_of(finding.trace)))}")
+        doing = f" (during {finding.during})" if finding.during is not None else ""
+        console.print(f"  server: {escape(str(case_of(finding.trace)))}{doing}")
+        for sentence in preconditions(finding):
+            console.print(f"  [yellow]{escape(sentence)}[/yellow]")
     for breach in finding.breaches[:MOST_MESSAGES]:
         console.print(f"  {side}: {escape(breach.message)}")
         for place in breach.places[:1]:  # one is enough to find the promise in the contract

@@ -14,10 +14,12 @@ A verdict is a statement about evidence, so silence is never a pass:
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hobbyhorse.conformance.client.cases import Case
 from hobbyhorse.conformance.rule import OUTCOME, RESTART, Breach, Judgement, Rule, examine
 from hobbyhorse.contract.values import Assumption, Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace
@@ -29,16 +31,47 @@ NOT_OBSERVED, NOT_APPLICABLE = "not-observed", "not-applicable"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A broken rule: the breaches, and the trace that shows them."""
+    """A broken rule: the breaches, and the trace that shows them.
+
+    The client suite groups findings by what the client was doing (`during`). `after` are the runs that have to precede
+    the trace's run in the same process; without them the client kept the rule. `recurs` is False if neither a fresh
+    process nor the preceding runs showed the breach again.
+    """
 
     rule: str
     breaches: tuple[Breach, ...]
     trace: Trace
+    during: str | None = None
+    after: tuple[Case, ...] = ()
+    recurs: bool = True
+
+    @property
+    def name(self) -> str:
+        """The rule and what the client was doing, such as `RES-08/download`, as a baseline names the finding."""
+        return self.rule if self.during is None else f"{self.rule}/{self.during}"
 
     @property
     def messages(self) -> tuple[str, ...]:
         """The messages of the breaches."""
         return tuple(breach.message for breach in self.breaches)
+
+
+@dataclass(frozen=True, slots=True)
+class InternalError:
+    """An unexpected error of the suite itself: what it was doing, the error in one line, and the traceback."""
+
+    doing: str
+    message: str
+    traceback: str = ""
+
+    @classmethod
+    def of(cls, doing: str, error: BaseException) -> InternalError:
+        """Return the value for an exception."""
+        return cls(doing, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
+
+    def __str__(self) -> str:
+        """Return the error in one line."""
+        return f"{self.doing}: {self.message}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +90,8 @@ class Lesson:
 class Verdict:
     """The verdict on a rule: one of the constants above.
 
-    `observed` and `times_broken` count traces. `findings` has the simplest finding, or all of them.
+    `observed` and `times_broken` count traces. `findings` has the simplest finding of each operation, or all of them.
+    `why` says why a rule was not observed, and what would make it observable.
     """
 
     rule: Rule
@@ -66,6 +100,7 @@ class Verdict:
     times_broken: int = 0
     findings: tuple[Finding, ...] = ()
     lessons: tuple[Lesson, ...] = ()
+    why: str | None = None
 
     @property
     def breaches(self) -> tuple[Breach, ...]:
@@ -87,11 +122,25 @@ def check(rule: Rule, annotated: AnnotatedTrace) -> Judgement:
     return examine(rule.check(annotated))
 
 
-def judge(contract: Contract, traces: Iterable[Trace], rules: Sequence[Rule]) -> list[Verdict]:
-    """Return the verdict on each rule over all traces."""
+def judge(
+    contract: Contract, traces: Iterable[Trace], rules: Sequence[Rule], errors: list[InternalError] | None = None
+) -> list[Verdict]:
+    """Return the verdict on each rule over all traces.
+
+    A rule that fails unexpectedly is not observed, and its error is added to `errors`; without the list it is raised.
+    """
     # Annotated once for all rules: an annotated trace caches the reading of its responses.
     annotated = [AnnotatedTrace(contract, trace) for trace in traces]
-    return [_verdict(rule, contract, annotated) for rule in rules]
+    found = []
+    for rule in rules:
+        try:
+            found.append(_verdict(rule, contract, annotated))
+        except Exception as error:
+            if errors is None:
+                raise
+            errors.append(InternalError.of(f"judging {rule.id}", error))
+            found.append(Verdict(rule, NOT_OBSERVED, why=f"internal error: {errors[-1].message}"))
+    return found
 
 
 def _verdict(rule: Rule, contract: Contract, annotated: Sequence[AnnotatedTrace]) -> Verdict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,15 +39,21 @@ def counted(verdicts: Iterable[Verdict]) -> dict[str, int]:
     return {word: words.count(word) for word in sorted(set(words))}
 
 
-def read_baseline(path: Path, rules: Sequence[str]) -> dict[str, str]:
-    """Read a baseline: an object that maps the id of each accepted rule to a reason. Raises ReportError."""
+def read_baseline(path: Path, rules: Sequence[str], operations: Sequence[str] = ()) -> dict[str, str]:
+    """Read a baseline: an object that maps each accepted rule, or RULE/OPERATION, to a reason. Raises ReportError."""
     accepted = read_object(path)
-    if unknown := sorted(set(accepted) - set(rules)):
+    if unknown := unknown_names(accepted, rules, operations):
         raise ReportError(f"{path}: there is no rule {unknown[0]!r}; `hobbyhorse rules` lists them")
     for rule, reason in accepted.items():
         if not isinstance(reason, str) or not reason.strip():
             raise ReportError(f"{path}: {rule} has no reason; write a text that explains why the finding is accepted")
     return accepted
+
+
+def unknown_names(names: Iterable[str], rules: Sequence[str], operations: Sequence[str] = ()) -> list[str]:
+    """Return the names that are neither a rule nor a rule with one of the operations, as in `RES-08/download`."""
+    known = {*rules, *(f"{rule}/{operation}" for rule in rules for operation in operations)}
+    return sorted(set(names) - known)
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -68,7 +74,7 @@ class JUnitSuite:
     """The facts about a run that JUnit shows beside its verdicts.
 
     `accepted` and `stale` are ids of rules in the baseline. `families` names the families of rules; a family without
-    a name keeps its letters. `error` is a sentence that explains why nothing could be judged.
+    a name keeps its letters. `error` is a sentence that explains why nothing, or not everything, could be judged.
     """
 
     name: str
@@ -85,7 +91,7 @@ def junit(suite: JUnitSuite, verdicts: Sequence[Verdict], case_of: Callable[[Fin
     A lesson is a passed test with output. `case_of` describes the test case of a finding, if the suite has test cases.
     """
     accepted = set(suite.accepted)
-    broken = [one for one in verdicts if one.findings and one.rule.id not in accepted]
+    broken = [one for one in verdicts if _unaccepted(one, accepted)]
     skipped = [one for one in verdicts if one.verdict in (NOT_OBSERVED, NOT_APPLICABLE)]
     root = ElementTree.Element(
         "testsuite",
@@ -100,10 +106,10 @@ def junit(suite: JUnitSuite, verdicts: Sequence[Verdict], case_of: Callable[[Fin
         family = suite.families.get(one.rule.family, one.rule.family)
         element = _add_case(root, f"hobbyhorse.{family}", f"{one.rule.id} {one.rule.name}")
         if one in broken:
-            _add_failures(element, one, case_of)
+            _add_failures(element, one, _unaccepted(one, accepted), case_of)
         # Missing evidence is not a pass: an unobserved rule is skipped, never green.
         elif one in skipped:
-            ElementTree.SubElement(element, "skipped", message=one.verdict)
+            ElementTree.SubElement(element, "skipped", message=one.verdict).text = printable(one.why or "") or None
         if one.lessons:
             output = ElementTree.SubElement(element, "system-out")
             output.text = printable("\n".join(f"lesson: {lesson.message}" for lesson in one.lessons))
@@ -118,8 +124,18 @@ def junit(suite: JUnitSuite, verdicts: Sequence[Verdict], case_of: Callable[[Fin
     return _xml(root)
 
 
-def _add_failures(element: ElementTree.Element, one: Verdict, case_of: Callable[[Finding], str] | None) -> None:
-    for finding in one.findings:
+def _unaccepted(one: Verdict, accepted: Collection[str]) -> list[Finding]:
+    """Return the findings that the baseline accepts neither by their rule nor by their name."""
+    return [found for found in one.findings if found.rule not in accepted and found.name not in accepted]
+
+
+def _add_failures(
+    element: ElementTree.Element,
+    one: Verdict,
+    findings: Sequence[Finding],
+    case_of: Callable[[Finding], str] | None,
+) -> None:
+    for finding in findings:
         words = printable("; ".join(finding.messages))
         failure = ElementTree.SubElement(element, "failure", message=words, type=one.rule.id)
         case = [case_of(finding)] if case_of is not None else []

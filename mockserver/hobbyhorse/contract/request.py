@@ -140,20 +140,13 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def read_order(contract: Contract, operation: Operation, message: Message) -> ValidRequest | Refusal:  # noqa: C901
+def read_order(contract: Contract, operation: Operation, message: Message) -> ValidRequest | Refusal:
     """Read the order of a submission. `message` has the parameters and the body as sent."""
     as_sent = message.body
-    notes = []
-    for form in operation.forms:
-        if form.when.get(message) is not MISSING:
-            notes.append(f"form {form.name}")
-            body = message.body
-            try:
-                for to, source in form.set:
-                    body = replaced(body, to, source.get(message))
-            except ExpressionError as error:
-                return Refusal("invalid_request", f"form {form.name}: {error}", ("body",))
-            message = replace(message, body=body)
+    documented = documented_form(operation, message)
+    if isinstance(documented, Refusal):
+        return documented
+    message, notes = documented
 
     model = find_model(contract, operation, message)
     if isinstance(model, Refusal):
@@ -184,6 +177,23 @@ def read_order(contract: Contract, operation: Operation, message: Message) -> Va
     notes += _undeclared(contract, model, parameters)
     order = _order(model, parameters, read_echoed(operation, message))
     return ValidRequest(message, order, tuple(notes))
+
+
+def documented_form(operation: Operation, message: Message) -> tuple[Message, list[str]] | Refusal:
+    """Rewrite the alternative forms of a submission into the documented one; return it with a note for each form."""
+    notes = []
+    for form in operation.forms:
+        if form.when.get(message) is MISSING:
+            continue
+        notes.append(f"form {form.name}")
+        body = message.body
+        try:
+            for to, source in form.set:
+                body = replaced(body, to, source.get(message))
+        except ExpressionError as error:
+            return Refusal("invalid_request", f"form {form.name}: {error}", ("body",))
+        message = replace(message, body=body)
+    return message, notes
 
 
 def find_model(contract: Contract, operation: Operation, message: Message) -> Model | Refusal:

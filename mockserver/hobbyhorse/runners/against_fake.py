@@ -7,6 +7,7 @@ commands can overlap. A client is watched after its end, so that requests of lef
 from __future__ import annotations
 
 import copy
+import os
 import socket
 import tempfile
 import threading
@@ -23,6 +24,7 @@ from hobbyhorse.conformance.client.cases import (
     CROWD,
     EQUAL,
     FOLDER,
+    HAPPY,
     KILLED,
     LONG,
     MOVED,
@@ -35,6 +37,7 @@ from hobbyhorse.conformance.client.cases import (
     TWICE,
     Case,
 )
+from hobbyhorse.conformance.client.diagnosis import fitting_share
 from hobbyhorse.conformance.client.planning import HELD
 from hobbyhorse.conformance.client.reasons import mentioned, reasons_in
 from hobbyhorse.contract.example_orders import order_for
@@ -43,6 +46,8 @@ from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners import callable as callables
 from hobbyhorse.runners.callable import CallbackTarget, Client
 from hobbyhorse.runners.command import ClientTask, Finished, Running, start, with_ids
+from hobbyhorse.runners.deferred_certificates import deferred_certificates
+from hobbyhorse.runners.example_keys import example_key
 from hobbyhorse.runners.virtual_time import Ran, Stuck, VirtualTime
 from hobbyhorse.testing.local import MockServer, MockWorld
 from hobbyhorse.traces.annotated import AnnotatedTrace
@@ -99,6 +104,8 @@ class FakeSession:
     clock: str = "manual"
     speed: float = 1.0
     pace: str = "realistic"
+    share: float = 1.0
+    """The share of their usual durations that the stages of jobs take."""
     server: MockServer = field(init=False)
     _number: int = 0
     # The API keys of the current runs, and whether each run has been alone since its start: an unauthenticated request
@@ -130,10 +137,11 @@ class FakeSession:
         """Return a new world for a test case, with the case's scenario armed."""
         with self._lock:
             self._number += 1
-            key = f"hh-test-key-{self._number:06}"
+            key = example_key(self.contract, self._number)
             self._open = {**dict.fromkeys(self._open, False), key: not self._open}
         world = self.server.world(key, seed=self.seed)
         world.keep(MOST_RUN_EXCHANGES)
+        world.shorten(self.share)
         if case.scenario:
             # In cases with one submission, only one job has faults. A client that resubmits gets a second job without
             # faults, and the trace shows both.
@@ -183,11 +191,18 @@ class CallableRunner:
 
     session: FakeSession
     client: Client
+    fresh: bool = True
+    """Whether the last run left no threads behind. Otherwise, the next one may differ from a run in a new process."""
 
     def __call__(self, cases: Sequence[Case]) -> Iterator[Trace]:
         """Run cases sequentially; yield their traces."""
         for case in cases:
             yield self.run(case)
+
+    def fit(self) -> float:
+        """Shorten jobs for a client that gives up before the end of the usual ones; return the share of their time."""
+        self.session.share = fitting_share(AnnotatedTrace(self.session.contract, self.run(HAPPY)))
+        return self.session.share
 
     def run(self, case: Case) -> Trace:
         """Run a case and return its trace."""
@@ -197,18 +212,20 @@ class CallableRunner:
         numbers = {TOGETHER: CROWD_NUMBERS, CROWD: CROWD_NUMBERS, RECOVERY: (1,) * FAILING_RUNS + (2,)}
         numbers |= dict.fromkeys((TWICE, *PAIR_KINDS), (1, 2))
         requests = [self.session.request(case, number) for number in numbers.get(case.kind, (1,))]
-        done = [_CallableRun(partial(self._call, world), world.url(self.session.contract.key), one) for one in requests]
-        if case.kind in (TOGETHER, CROWD):
-            ran = virtual_time.run(partial(_at_once, done, world.clock.now))
-        else:
-            ran = self._in_sequence(case, world, virtual_time, done)
+        base, call = world.url(self.session.contract.key), partial(self._call, world)
+        done = [_CallableRun(call, base, one, lambda: virtual_time.cut) for one in requests]
+        with deferred_certificates():
+            if case.kind in (TOGETHER, CROWD):
+                ran = virtual_time.run(partial(_at_once, done, world.clock.now))
+            else:
+                ran = self._in_sequence(case, world, virtual_time, done)
         watched = world.clock.now()
-        if not ran.over:
-            virtual_time.drain(WATCH_SECONDS)
-            watched += WATCH_SECONDS
+        left = virtual_time.drain(0 if ran.over else WATCH_SECONDS)
+        self.fresh = not left and not virtual_time.forced
+        watched += 0 if ran.over else WATCH_SECONDS
         runs = [run for one in done if (run := one.run(ran)) is not None]
         trace = self.session.trace(world, case, runs, watched)
-        return replace(trace, runs=tuple(self._exposing(trace, done)))
+        return replace(trace, runs=tuple(self._exposing(trace, done)), virtual=True)
 
     def _in_sequence(self, case: Case, world: MockWorld, virtual_time: VirtualTime, done: list[_CallableRun]) -> Ran:
         """Run a client several times. The first run that does not end is the last one."""
@@ -227,46 +244,64 @@ class CallableRunner:
         jobs = [job.id for job in trace.jobs or ()]
         reasons = reasons_in(AnnotatedTrace(self.session.contract, trace))
         for run, one in zip(trace.runs, done, strict=False):
-            outcome, error = run.outcome, one.error
-            if outcome is not None and error is not None:
-                outcome = callables.with_ids(outcome, error, jobs)
-                outcome = replace(outcome, reasons=mentioned(reasons, callables.exposed_text(error)))
+            outcome = run.outcome
+            if outcome is not None and one.exposed is not None:
+                outcome = callables.with_ids(outcome, one.exposed, jobs)
+                outcome = replace(outcome, reasons=mentioned(reasons, one.exposed))
             yield replace(run, outcome=outcome)
 
     def _call(self, world: MockWorld, base: str, request: Mapping[str, Any]) -> Any:
-        model = self.session.model.id
-        return callables.call(self.client, base, world.api_key, request, model=model, callback=self.session.callback())
+        model, process = self.session.model.id, os.getpid()
+        callback = self.session.callback()
+        try:
+            return callables.call(self.client, base, world.api_key, request, model=model, callback=callback)
+        finally:
+            if os.getpid() != process:
+                os._exit(0)  # a process that the client forked; the suite is not its to continue
 
 
 @dataclass(slots=True)
 class _CallableRun:
-    """One run of a callable, with its outcome or its error once it has ended. Called in a thread of the client."""
+    """One run of a callable, with its outcome once it has ended. Called in a thread of the client.
+
+    `cut` returns the error with which the runner ended the run, if it did. `exposed` is what the client's error tells
+    its caller.
+    """
 
     call: Callable[[str, Mapping[str, Any]], Any]
     base: str
     request: Mapping[str, Any]
+    cut: Callable[[], BaseException | None]
     begun: float | None = None
     outcome: Outcome | None = None
-    error: BaseException | None = None
+    exposed: str | None = None
 
     def __call__(self, now: Callable[[], float], pause: float = 0.0) -> None:
         if pause:
             time.sleep(pause)
         self.begun = now()
+        value, error = None, None
         try:
             value = self.call(self.base, self.request)
-        except (Exception, SystemExit) as raised:  # not RunOver and Stuck, with which the runner ends the run
-            self.error = raised
-            self.outcome = callables.failure(raised, now())
-        else:
+        except BaseException as raised:  # also KeyboardInterrupt and others that a client may raise
+            error = raised
+        # A client that has caught RunOver or Stuck has not ended by itself, whatever it raised or returned then.
+        if (cut := self.cut()) is not None:
+            raise cut
+        # In this thread, because the methods of a client's value or error may take forever.
+        if error is None:
             self.outcome = callables.success(value, now())
+        else:
+            self.exposed = callables.exposed_text(error)
+            self.outcome = callables.failure(error, now())
 
     def run(self, ran: Ran) -> Run | None:
         """Return the run, or None if it has not begun. `ran` is the end of all runs."""
         if self.begun is None:
             return None
-        message = f"{type(ran.error).__name__}: {ran.error}" if ran.error is not None else ""
-        unfinished = Outcome("unfinished", ran.ended, message=message, stuck=isinstance(ran.error, Stuck))
+        cut = ran.error or self.cut()
+        message = callables.reason(cut)
+        unfinished = Outcome("unfinished", ran.ended, message=message, stuck=isinstance(cut, Stuck))
         return Run(self.begun, self.base, self.request, self.outcome or unfinished)
 
 

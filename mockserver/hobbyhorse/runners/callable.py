@@ -11,11 +11,17 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from hobbyhorse.runners.safe_text import is_a, printable, safe_repr, safe_str, tried, type_name, type_names
+from hobbyhorse.runners.saved_file import read_saved
+from hobbyhorse.runners.scheduler import RunOver, Stuck
 from hobbyhorse.traces.trace import Outcome
 
 # Maps `(base_url, api_key, request)` to a path, bytes or the video's URL. May be async, and take `callback`, `model`.
@@ -28,6 +34,10 @@ TIMEOUT_WORDS = re.compile(
 # Maximum number of characters of an error's message, and of each of its values, that are kept and searched. Enough for
 # a response body, and a bound for a client that attaches a whole video.
 MOST_CHARACTERS = 2_000
+# Maximum number of errors in a group, and of values of an error, that are read: a client may attach a whole list.
+MOST_ERRORS = 1_000
+# Maximum number of characters of an error, with its causes and contexts, that are searched for a job's id.
+MOST_EXPOSED = 10_000_000
 URL = re.compile(r"https?://", re.IGNORECASE)
 
 
@@ -50,13 +60,13 @@ def find_client(text: str) -> Client:
         raise ClientError(f"{text!r} is not a client; write MODULE:FUNCTION or FILE.py:FUNCTION")
     try:
         module = _module_of(Path(where)) if where.endswith(".py") else _imported(where)
-    except ClientError:
+    except (ClientError, KeyboardInterrupt):
         raise
-    except Exception as error:
-        raise ClientError(f"{where!r} cannot be imported: {type(error).__name__}: {error}") from error
-    found = getattr(module, name, None)
+    except BaseException as error:  # also SystemExit: a module may end its process when imported
+        raise ClientError(f"{where!r} cannot be imported: {_described(error)}") from error
+    found = tried(lambda: getattr(module, name, None), None)
     if not callable(found):
-        names = [key for key, value in vars(module).items() if inspect.isfunction(value) and key[0] != "_"]
+        names = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
         raise ClientError(f"{where!r} has no function {name!r}; known: {', '.join(names) or 'none'}")
     client: Client = found
     return client
@@ -71,7 +81,8 @@ def _imported(name: str) -> Any:
     try:
         return importlib.import_module(name)
     finally:
-        sys.path.remove(here)
+        with suppress(ValueError):  # the module may have changed the path itself
+            sys.path.remove(here)
 
 
 def _module_of(path: Path) -> Any:
@@ -85,20 +96,20 @@ def _module_of(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     # Registered before execution, because dataclasses and pickle look up a class's module in sys.modules.
     sys.modules[name] = module
-    sys.path.insert(0, str(path.resolve().parent))
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
     finally:
-        sys.path.remove(str(path.resolve().parent))
+        with suppress(ValueError):
+            sys.path.remove(folder)
     return module
 
 
 def takes(client: Client, name: str) -> bool:
     """Whether a client accepts a keyword argument."""
-    try:
-        parameters = inspect.signature(client).parameters.values()
-    except (TypeError, ValueError):  # a callable without a signature, such as one in C
-        return False
+    # A callable in C may have no signature.
+    parameters: list[inspect.Parameter] = tried(lambda: list(inspect.signature(client).parameters.values()), [])
     return any(one.name == name or one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
 
 
@@ -125,64 +136,104 @@ async def _awaited(value: Any) -> Any:
 
 def success(value: Any, ended: float) -> Outcome:
     """Return the outcome of a run that returned a path, bytes or a URL. Any other value counts as an empty video."""
+    unreadable = f"returned a value of type {type_name(value)}, which cannot be read"
+    return tried(lambda: _success(value, ended), _without_video(unreadable, ended))
+
+
+def _success(value: Any, ended: float) -> Outcome:
     if isinstance(value, bytes | bytearray | memoryview):
-        return _with_bytes(bytes(value), ended)
+        data = bytes(value)
+        return Outcome("success", ended, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
     if isinstance(value, str) and URL.match(value):
-        return Outcome("success", ended, by_reference=True, message=value[:MOST_CHARACTERS])
+        return Outcome("success", ended, by_reference=True, message=printable(value[:MOST_CHARACTERS]))
     if isinstance(value, str | PathLike):
         try:
-            return _with_bytes(Path(value).read_bytes(), ended)
+            found = read_saved(value)
         except (OSError, ValueError) as error:
-            return Outcome("success", ended, size=0, message=f"returned {value!r}, which cannot be read: {error}")
-    message = f"returned {value!r:.200}; allowed: a path, bytes, or the video's URL"
-    return Outcome("success", ended, size=0, message=message)
+            return _without_video(f"returned {safe_repr(value)}, which cannot be read: {error}", ended)
+        return Outcome("success", ended, sha256=found.sha256, size=found.size)
+    return _without_video(f"returned {safe_repr(value):.200}; allowed: a path, bytes, or the video's URL", ended)
 
 
-def _with_bytes(data: bytes, ended: float) -> Outcome:
-    return Outcome("success", ended, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+def _without_video(message: str, ended: float) -> Outcome:
+    return Outcome("success", ended, size=0, message=printable(message[:MOST_CHARACTERS]))
 
 
 def failure(error: BaseException, ended: float) -> Outcome:
     """Return the outcome of a run that raised: `timeout` if every error's type or message means one, else `failed`."""
-    message = f"{type(error).__name__}: {error}"
+    message = _described(error)
     members = _members(error)
-    if members != [error]:
-        message += f" ({'; '.join(f'{type(one).__name__}: {one}' for one in members)})"
+    if members[0] is not error:
+        message += f" ({'; '.join(map(_described, members))})"
     # Every error must be a time-out: a group with a time-out and a failure has failed.
-    return Outcome("timeout" if all(map(_is_timeout, members)) else "failed", ended, message=message[:MOST_CHARACTERS])
+    kind = "timeout" if all(map(_is_timeout, members)) else "failed"
+    return Outcome(kind, ended, message=printable(message[:MOST_CHARACTERS]))
+
+
+def reason(error: BaseException | None) -> str:
+    """Return the message of a run that did not end by itself: its error, if any."""
+    if error is None:
+        return ""
+    # The runner's own message is complete without its type's name.
+    message = str(error) if isinstance(error, (RunOver, Stuck)) else _described(error)
+    return printable(message[:MOST_CHARACTERS])
+
+
+def _described(error: BaseException) -> str:
+    return f"{type_name(error)}: {safe_str(error)[:MOST_CHARACTERS]}"
 
 
 def _members(error: BaseException) -> list[BaseException]:
     """Return the errors in a group and its subgroups, or for any other error the error itself."""
+    found: list[BaseException] = []
+    # A stack, because groups may be nested deeper than calls may be, and a set, because a group may contain itself.
+    seen, waiting = set(), [error]
+    while waiting and len(found) < MOST_ERRORS:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        inner = _inner(one)
+        waiting += reversed(inner)
+        if not inner:
+            found.append(one)
+    return found or [error]
+
+
+def _inner(error: BaseException) -> list[BaseException]:
+    """Return the direct members of a group, or nothing for any other error."""
     # Detected by attribute, because Python 3.10 has no ExceptionGroup and libraries have their own groups.
-    inner = getattr(error, "exceptions", None)
-    if isinstance(inner, list | tuple) and inner and all(isinstance(one, BaseException) for one in inner):
-        return [member for one in inner for member in _members(one)]
-    return [error]
+    inner: list[BaseException] = _items(error, "exceptions")
+    return inner if all(is_a(one, BaseException) for one in inner) else []
 
 
 def _is_timeout(error: BaseException) -> bool:
-    kinds = type(error).__mro__
-    return any(TIMEOUT_WORDS.search(kind.__name__) for kind in kinds) or TIMEOUT_WORDS.search(str(error)) is not None
+    return any(map(TIMEOUT_WORDS.search, (*type_names(error), safe_str(error))))
 
 
-def with_ids(outcome: Outcome, error: BaseException | None, jobs: Iterable[str]) -> Outcome:
-    """Return the outcome with the first of `jobs` that the error exposes.
-
-    The id may be in the message, the arguments, attributes or notes of the error, of its cause or context (unless
-    hidden by `from None`), or of the members of a group. An argument may also be an object with the id in a public
-    attribute.
-    """
-    if error is None:
+def with_ids(outcome: Outcome, text: str | None, jobs: Iterable[str]) -> Outcome:
+    """Return the outcome with the first of `jobs` that the `exposed_text` of an error contains."""
+    if text is None:
         return outcome
-    text = " ".join(_texts(error))
     named = next((job for job in jobs if job in text), None)
     return replace(outcome, job=named, id_exposed=named is not None)
 
 
 def exposed_text(error: BaseException) -> str:
-    """Return everything that an error tells its caller: types, texts and attributes; see `with_ids`."""
-    return " ".join(_texts(error))
+    """Return the text in which the catcher of an error can find the job's id.
+
+    The id may be in the message, the arguments, attributes or notes of the error, of its cause or context (unless
+    hidden by `from None`), or of the members of a group. An argument may also be an object with the id in a public
+    attribute.
+    """
+    texts: list[str] = []
+    size = 0
+    for text in _texts(error):
+        texts.append(text)
+        size += len(text)
+        if size > MOST_EXPOSED:
+            break
+    return " ".join(texts)
 
 
 def _texts(error: BaseException) -> Iterable[str]:
@@ -190,21 +241,38 @@ def _texts(error: BaseException) -> Iterable[str]:
     waiting: list[BaseException | None] = [error]
     while waiting:
         one = waiting.pop()
-        if one is None or id(one) in seen:
+        if one is None or id(one) in seen or not is_a(one, BaseException):
             continue
         seen.add(id(one))
-        yield f"{type(one).__name__}: {one}"
-        values = (*one.args, *vars(one).values())
-        attributes = (more for value in values for more in _public_attributes(value))
-        yield " ".join(repr(value)[:MOST_CHARACTERS] for value in (*values, *attributes))
-        yield " ".join(getattr(one, "__notes__", ()))
-        members = [member for member in _members(one) if member is not one]
-        waiting += [*members, one.__cause__ or (None if one.__suppress_context__ else one.__context__)]
+        yield f"{type(one).__name__}: {safe_str(one)}"
+        values = [*_items(one, "args"), *_attributes(one)]
+        values += [more for value in values for more in _public_attributes(value)]
+        for value in values:
+            yield safe_repr(value)[:MOST_CHARACTERS]
+        yield from map(safe_str, _items(one, "__notes__"))
+        waiting += _inner(one)
+        waiting.append(tried(partial(_earlier, one), None))
+
+
+def _earlier(error: BaseException) -> BaseException | None:
+    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _items(value: Any, name: str) -> list[Any]:
+    return tried(lambda: list(islice(getattr(value, name, ()), MOST_ERRORS)), [])
+
+
+def _attributes(value: Any, *, public: bool = False) -> list[Any]:
+    """Return the values of an object's own attributes."""
+
+    def read() -> list[Any]:
+        names = getattr(value, "__dict__", None)
+        items = dict.items(names) if isinstance(names, dict) else ()
+        return [own for name, own in islice(items, MOST_ERRORS) if not public or not str(name).startswith("_")]
+
+    return tried(read, [])
 
 
 def _public_attributes(value: Any) -> list[Any]:
     """Return the values of an object's public attributes: an SDK's job handle contains the id in one of them."""
-    names = getattr(value, "__dict__", None)
-    if isinstance(value, type) or not isinstance(names, dict):
-        return []
-    return [own for name, own in names.items() if isinstance(name, str) and not name.startswith("_")]
+    return [] if is_a(value, type) else _attributes(value, public=True)

@@ -17,7 +17,6 @@ Invariants:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -25,12 +24,11 @@ import secrets
 import selectors
 import shutil
 import signal
-import stat
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,11 +37,12 @@ from typing import Any
 
 import orjson
 
+from hobbyhorse.runners.leftovers import RUN_VARIABLE, Leftovers, process_ids
+from hobbyhorse.runners.saved_file import SavedFile, read_saved
 from hobbyhorse.traces.trace import KEY, OUTCOMES, REDACTED, Outcome
 
 # Number of last bytes kept of each output stream: the outcome line and a traceback are at the end.
 KEPT_OUTPUT_BYTES = 65_536
-RUN_VARIABLE = "HOBBYHORSE_RUN"
 # Values of `class` in the outcome line, the last of a command's output. Only the runner reports `unfinished`.
 REPORTABLE = tuple(kind for kind in OUTCOMES if kind != "unfinished")
 
@@ -53,8 +52,6 @@ _CHUNK = 65_536
 _MARGIN = 1_024
 # After this many bytes of a stream, a pause follows each read, so that a flood slows only its own command.
 _FLOOD = 4 << 20
-# Maximum bytes of a saved video that are hashed: larger than any provider's video, and a sparse file must not hang.
-_LARGEST = 1 << 30
 # Real seconds between two checks of whether a process has ended, on systems without pidfd_open. A shorter interval
 # costs processor time; a longer one makes each run longer.
 _TICK = 0.02
@@ -138,7 +135,7 @@ def start(
         raise CommandError("commands can run only on Linux and macOS; on Windows, use WSL")
     directory = folder or Path(tempfile.mkdtemp(prefix="hobbyhorse-"))
     try:
-        mark, before = secrets.token_hex(16), _process_ids()
+        mark, before = secrets.token_hex(16), process_ids()
         process = _begin(argv, {**_inherited(), **environment(task, directory), RUN_VARIABLE: mark})
     except BaseException:
         if folder is None:
@@ -146,7 +143,7 @@ def start(
         raise
     return Running(
         process,
-        _Processes(process.pid, f"{RUN_VARIABLE}={mark}".encode(), before),
+        Leftovers(process.pid, mark, before),
         task,
         folder=directory,
         private=folder is None,
@@ -227,7 +224,7 @@ class Running:
     def __init__(
         self,
         process: subprocess.Popen[bytes],
-        processes: _Processes,
+        processes: Leftovers,
         task: ClientTask,
         *,
         folder: Path,
@@ -283,7 +280,7 @@ class Running:
         """Kill the command and all processes that it started."""
         self._killed = True
         self._signal(signal.SIGKILL)
-        self._kill_escaped()
+        self._processes.kill()
 
     def leftovers(self) -> bool:
         """Whether processes that the command started are alive after its main process has ended."""
@@ -315,17 +312,6 @@ class Running:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
-    def _kill_escaped(self) -> None:
-        """Kill processes of the run outside its group."""
-        # Repeated, because a process may fork before its signal arrives. Bounded, because a fork bomb never stops.
-        for _ in range(10):
-            found = list(self._processes.alive())
-            for pid in found:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
-            if not found:
-                return
-
     def _listen(self) -> None:
         for stream, tail in zip((self._process.stdout, self._process.stderr), self._tails, strict=True):
             assert stream is not None
@@ -344,7 +330,7 @@ class Running:
                 self._selector.unregister(self._pidfd)
             self._drain()
             if self._cut:
-                self._kill_escaped()
+                self._processes.kill()
             self._finished = self._finish(ended, _exit_status(self._process))
             self._over.set()
             # Continue to read, because leftovers may run until `close` and must not block on a full pipe.
@@ -429,70 +415,16 @@ def _exit_status(process: subprocess.Popen[bytes]) -> int | None:
     return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
 
 
-def _process_ids() -> frozenset[str]:
-    """Return the ids of all processes, or none on systems without /proc."""
-    with suppress(OSError):
-        return frozenset(name for name in os.listdir("/proc") if name.isdigit())
-    return frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class _Processes:
-    """The processes of a run, identified by session or by the mark in the environment. `before` lists older ones."""
-
-    session: int
-    mark: bytes
-    before: frozenset[str]
-
-    def alive(self) -> Iterator[int]:
-        """Yield the ids of the run's live processes, as far as /proc shows them."""
-        for name in _process_ids():
-            with suppress(OSError, IndexError):
-                if self._is(name):
-                    yield int(name)
-
-    def _is(self, name: str) -> bool:
-        if os.getsid(int(name)) == self.session:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                # The state follows the command's name, which is in parentheses and may contain parentheses. Z and X are
-                # ended processes.
-                return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-        if name in self.before:
-            return False
-        with open(f"/proc/{name}/environ", "rb") as file:
-            return self.mark in file.read(1 << 20)
-
-
-@dataclass(frozen=True, slots=True)
-class _Video:
-    sha256: str
-    size: int
-
-
-def _video(path: Path) -> _Video | None:
+def _video(path: Path) -> SavedFile | None:
     """Return the digest and size of the saved video, or None unless it is a regular, non-empty file."""
     with suppress(OSError):
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a blocking open waits for a named pipe's writer
-        try:
-            return _digested(file)
-        finally:
-            os.close(file)
+        found = read_saved(path)
+        return found if found.size else None
     return None
 
 
-def _digested(file: int) -> _Video | None:
-    about = os.fstat(file)
-    if not stat.S_ISREG(about.st_mode) or not about.st_size:
-        return None
-    digest, left = hashlib.sha256(), min(about.st_size, _LARGEST)
-    while left > 0 and (chunk := os.read(file, min(left, 1 << 20))):
-        digest.update(chunk)
-        left -= len(chunk)
-    return _Video(digest.hexdigest(), about.st_size)
-
-
 def _outcome(
-    exit_status: int | None, cut: str | None, stdout: str, stderr: str, *, video: _Video | None, ended: float
+    exit_status: int | None, cut: str | None, stdout: str, stderr: str, *, video: SavedFile | None, ended: float
 ) -> Outcome:
     """Return the outcome: `unfinished` if the runner ended the command, else the reported or inferred class."""
     reported, complaint = _reported(stdout)

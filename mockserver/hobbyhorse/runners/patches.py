@@ -4,6 +4,7 @@ Each patched function calls `current()` first. In a thread without a scheduler, 
 server, the test runner and later code in the same process use real time. In a scheduled thread:
 
     time.time, monotonic, perf_counter (and *_ns)    the shared virtual clock
+    time.localtime, gmtime, ctime, asctime, strftime    without an argument, the virtual time
     time.sleep                                       a wait with a deadline and no condition
     Lock, RLock                                      a `VirtualLock`: try, then wait until it is free. Semaphore, Event,
                                                      Barrier, Queue and Future use these locks and Condition
@@ -14,7 +15,9 @@ server, the test runner and later code in the same process use real time. In a s
                                                      no longer blocks
     select, poll, selectors                          call the real function with timeout 0, and wait until one is ready
     asyncio                                          no patch: its loops wait in a selector and read `time.monotonic`
-    datetime.now, utcnow, today                      a `VirtualDatetime`, in the client's own modules only
+    datetime.now, utcnow, today, date.today          a `VirtualDatetime` or `VirtualDate`, in the client's own modules
+    os._exit, abort, exec*, kill (of itself)         end the run, not the process
+    fork, subprocess                                 recorded: while the new process works, virtual time stands still
 
 Not virtual: TLS sockets, `os.read`, subprocesses, locks made before the run, event loops not written in Python
 (uvloop), and `datetime` in installed packages (a C type cannot be patched, so `datetime` is replaced in each client
@@ -36,21 +39,26 @@ import datetime
 import errno
 import logging
 import math
+import multiprocessing.connection
+import multiprocessing.util
 import os
 import queue
 import select
 import selectors
+import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from hobbyhorse.runners.scheduler import RunOver, Scheduler, current
+from hobbyhorse.runners.waiting_places import is_client_file
 
 _real_lock, _real_rlock = threading.Lock, threading.RLock
 _allocate = threading._allocate_lock  # type: ignore[attr-defined]
@@ -59,6 +67,10 @@ _Socket: Any = socket.socket.__mro__[1]  # `_socket.socket`, in C: its methods a
 # The value of a client's monotonic clocks when its run begins. It is the same in each run, so that printed times are
 # comparable, and not 0, because 0 is false and clients use it for "not yet".
 MONOTONIC_BASE = 1_000.0
+# Signals whose default action does not end a process; 0 is no signal.
+HARMLESS_SIGNALS = frozenset({0, *(getattr(signal, name, 0) for name in ("SIGCHLD", "SIGCONT", "SIGURG", "SIGWINCH"))})
+# Less than the smallest unit of virtual time.
+INSTANT_SECONDS = 1e-7
 # Socket families with a network stack, in which sent bytes arrive, and are acknowledged, later.
 NETWORKS = frozenset({socket.AF_INET, socket.AF_INET6})
 
@@ -77,6 +89,20 @@ def _clock(real: Callable[[], Any], virtual: Callable[[Any], Any]) -> Callable[[
 def _monotonic_ns(scheduler: Any) -> int:
     # Computed from whole microseconds (the ticks of virtual time), because a float of nanoseconds is not exact.
     return int(round((MONOTONIC_BASE + scheduler.elapsed()) * 1e6) * 1_000)
+
+
+def _calendar(real: Callable[..., Any], values: int) -> Callable[..., Any]:
+    """Wrap a function that takes `values` arguments, and reads the clock instead of the last one if it is absent."""
+
+    def convert(*args: Any) -> Any:
+        scheduler = current()
+        if scheduler is None or len(args) >= values or (len(args) and args[-1] is None):
+            return real(*args)
+        moment = scheduler.moment()
+        # `ctime`, `gmtime` and `localtime` take seconds; `asctime` and `strftime` take a broken-down time.
+        return real(*args, moment if real.__name__ in SECONDS_TO_TIME else _real_localtime(moment))
+
+    return convert
 
 
 def _sleep(seconds: float, real: Callable[[float], None] = time.sleep) -> None:
@@ -104,7 +130,12 @@ CLOCKS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+# The functions that convert the current time without an argument, and the number of their arguments.
+CALENDAR = {"localtime": 1, "gmtime": 1, "ctime": 1, "asctime": 1, "strftime": 2}
+SECONDS_TO_TIME = frozenset({"localtime", "gmtime", "ctime"})
+_real_localtime = time.localtime
 _Datetime = datetime.datetime
+_Date = datetime.date
 
 
 class _Datetimes(type(_Datetime)):  # type: ignore[misc]
@@ -137,8 +168,30 @@ class VirtualDatetime(_Datetime, metaclass=_Datetimes):
     today = now
 
 
+class _Dates(type(_Date)):  # type: ignore[misc]
+    def __instancecheck__(cls, value: object) -> bool:
+        return isinstance(value, _Date)
+
+    def __subclasscheck__(cls, kind: type) -> bool:
+        return issubclass(kind, _Date)
+
+
+class VirtualDate(_Date, metaclass=_Dates):
+    """The `date` of a client's modules. It creates real dates."""
+
+    def __new__(cls, *args: Any, **named: Any) -> Any:
+        """Create a real date."""
+        return _Date(*args, **named)
+
+    @classmethod
+    def today(cls) -> Any:
+        """Return the current virtual day in a scheduled thread, else the real one."""
+        scheduler = current()
+        return _Date.today() if scheduler is None else _Date.fromtimestamp(scheduler.moment())
+
+
 _datetime_module = types.ModuleType("datetime")
-vars(_datetime_module).update({**vars(datetime), "datetime": VirtualDatetime})
+vars(_datetime_module).update({**vars(datetime), "datetime": VirtualDatetime, "date": VirtualDate})
 
 
 # ---- locks and threads
@@ -436,11 +489,22 @@ def _selector_select(real: Any) -> Any:
     return wait
 
 
+def _connection_wait(real: Callable[..., Any]) -> Callable[..., Any]:
+    def wait(object_list: Any, timeout: float | None = None) -> Any:
+        # The real function polls until its deadline has passed, not only been reached, which needs time to move.
+        return real(object_list, timeout if timeout is None or current() is None else timeout - INSTANT_SECONDS)
+
+    return wait
+
+
 def _await_any(scheduler: Scheduler, find: Callable[[], list[Any]], timeout: float | None) -> list[Any]:
     """Return the ready files that `find()` returns, waiting until there are any."""
     if timeout == 0:
         scheduler.settle_before_poll(lambda: bool(find()))
-        return find()
+        # A loop that polls until a deadline has passed may reach the deadline exactly. Then only time can end it.
+        if not (ready_files := find()):
+            scheduler.polled_in_vain()
+        return ready_files
     found: list[Any] = []
 
     def ready() -> bool:
@@ -451,12 +515,106 @@ def _await_any(scheduler: Scheduler, find: Callable[[], list[Any]], timeout: flo
     return found
 
 
+# ---- processes
+
+
+def _forking(real: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a function that returns a new process's id, also as the first of several values."""
+
+    def fork(*args: Any, **named: Any) -> Any:
+        found = real(*args, **named)
+        scheduler = current()  # None in the new process
+        if scheduler is not None:
+            scheduler.started_process(found[0] if isinstance(found, tuple) else found)
+        return found
+
+    return fork
+
+
+def _executing(real: Callable[..., Any]) -> Callable[..., Any]:
+    def execute(self: Any, *args: Any, **named: Any) -> None:
+        real(self, *args, **named)
+        if (scheduler := current()) is not None:
+            scheduler.started_process(self.pid)
+
+    return execute
+
+
+def _ending(real: Callable[..., Any], status: int | None = None) -> Callable[..., Any]:
+    """Wrap a function that ends the process: in a scheduled thread, it ends only the run."""
+
+    def end(*args: Any) -> Any:
+        scheduler = current()
+        if scheduler is None:
+            return real(*args)
+        how = f"signal {int(signal.SIGABRT)}" if status is None else f"exit status {args[0] if args else status}"
+        return _end(scheduler, f"the client ended its own process ({how})")
+
+    return end
+
+
+def _replacing(real: Callable[..., Any]) -> Callable[..., Any]:
+    def execute(*args: Any) -> Any:
+        scheduler = current()
+        return real(*args) if scheduler is None else _end(scheduler, "the client replaced its own process by a program")
+
+    return execute
+
+
+def _signalling(real: Callable[..., Any], targets: Callable[[], Iterable[int]]) -> Callable[..., Any]:
+    """Wrap a function that sends a signal to a process or group. A signal that ends this process ends only the run."""
+
+    def send(target: int, number: int) -> Any:
+        scheduler = current()
+        if scheduler is None or target not in targets() or not _is_fatal(number):
+            return real(target, number)
+        whose = "the process that started it" if target == os.getppid() else "its own process"
+        return _end(scheduler, f"the client ended {whose} (signal {int(number)})")
+
+    return send
+
+
+def _raise_signal(number: int, real: Callable[[int], None] = signal.raise_signal) -> Any:
+    return _signalling(lambda _, number: real(number), lambda: (0,))(0, number)
+
+
+def _is_fatal(number: int) -> bool:
+    """Whether a signal ends this process."""
+    if number in HARMLESS_SIGNALS:
+        return False
+    return signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler, None)
+
+
+def _end(scheduler: Scheduler, reason: str) -> Any:
+    scheduler.end(reason)
+    raise RunOver(reason)
+
+
 # ---- all patches
+
+
+def _process_patches() -> Iterator[tuple[Any, str, Any]]:
+    for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp"):
+        if hasattr(os, name):
+            yield os, name, _forking(getattr(os, name))
+    yield subprocess.Popen, "_execute_child", _executing(subprocess.Popen._execute_child)  # type: ignore[attr-defined]
+    yield multiprocessing.connection, "wait", _connection_wait(multiprocessing.connection.wait)
+    yield multiprocessing.util, "spawnv_passfds", _forking(multiprocessing.util.spawnv_passfds)
+    yield os, "_exit", _ending(os._exit, status=0)
+    yield os, "abort", _ending(os.abort)
+    for name in ("execv", "execve"):
+        yield os, name, _replacing(getattr(os, name))
+    yield os, "kill", _signalling(os.kill, lambda: (os.getpid(), os.getppid(), 0, -1, -os.getpgrp()))
+    if hasattr(os, "killpg"):
+        yield os, "killpg", _signalling(os.killpg, lambda: (os.getpgrp(), 0))
+    yield signal, "raise_signal", _raise_signal
 
 
 def _patches() -> Iterator[tuple[Any, str, Any]]:
     for name, virtual in CLOCKS.items():
         yield time, name, _clock(getattr(time, name), virtual)
+    for name, values in CALENDAR.items():
+        yield time, name, _calendar(getattr(time, name), values)
     yield time, "sleep", _sleep
     yield threading, "Lock", _lock
     yield threading, "RLock", _rlock
@@ -475,6 +633,7 @@ def _patches() -> Iterator[tuple[Any, str, Any]]:
     yield socket.socket, "_real_close", _checking_in(socket.socket._real_close)  # type: ignore[attr-defined]
     yield select, "poll", _poll
     yield select, "select", _select
+    yield from _process_patches()
     kinds = (selectors.SelectSelector, getattr(selectors, "_PollLikeSelector", None))
     for kind in (*kinds, getattr(selectors, "EpollSelector", None), getattr(selectors, "KqueueSelector", None)):
         if kind is not None and "select" in vars(kind):
@@ -484,6 +643,8 @@ def _patches() -> Iterator[tuple[Any, str, Any]]:
 _PATCHES = tuple(_patches())
 _REBOUND = {id(getattr(time, name)): (getattr(time, name), new) for owner, name, new in _PATCHES if owner is time}
 _LOCKS = {"Lock": (_real_lock, _lock), "RLock": (_real_rlock, _rlock)}
+# By identity, because a client's value may not be hashable.
+_DATES: dict[int, Any] = {id(_Datetime): VirtualDatetime, id(_Date): VirtualDate, id(datetime): _datetime_module}
 _MISSING = object()
 _guard = _allocate()
 _users = 0  # the number of current runs, which share the patches
@@ -503,7 +664,6 @@ class _NoRunOver(logging.Filter):
 
 
 _quiet = _NoRunOver()
-_PYTHON = os.path.dirname(os.__file__) + os.sep
 
 
 @contextmanager
@@ -551,8 +711,8 @@ def _rebind() -> None:
         _rebound.add(name)
         names, is_client = vars(module), _is_client_module(name, getattr(module, "__file__", None))
         for bound, value in list(names.items()):
-            if is_client and (value is _Datetime or value is datetime):
-                names[bound] = VirtualDatetime if value is _Datetime else _datetime_module
+            if is_client and id(value) in _DATES:
+                names[bound] = _DATES[id(value)]
             # Compared by identity, because a module may use one of these names for its own function.
             old, new = _REBOUND.get(id(value)) or _LOCKS.get(bound) or (None, None)
             if new is not None and value is old and (module is not threading or bound not in _LOCKS):
@@ -560,7 +720,4 @@ def _rebind() -> None:
 
 
 def _is_client_module(name: str, file: str | None) -> bool:
-    """Whether a module belongs to the client: not to Python, an installed package, or hobbyhorse."""
-    if file is None or name.partition(".")[0] == "hobbyhorse":
-        return False
-    return "site-packages" not in file and not file.startswith(_PYTHON)
+    return file is not None and name.partition(".")[0] != "hobbyhorse" and is_client_file(file)

@@ -1,40 +1,65 @@
 """A pool of processes that run test cases with a Python callable. Each process has its own fake server.
 
-A run in virtual time keeps one core busy, so only more processes make a suite faster. Invariants:
+A run in virtual time keeps one core busy, so only more processes make a suite faster. A process also contains whatever
+a client does: it may end itself, crash in C, close every file or never return. Invariants:
 
 * The traces equal those of a single process, in the order of the cases. Each process builds its session from the same
   `WorkerSetup`, and the session's seed, not the process, determines ids and random numbers.
-* No process outlives the pool, whatever a client left running: the pool joins its workers briefly, then kills them.
+* Each case gives a trace. If the process ends in a run, or takes too long, the run is `unfinished`, its message names
+  the reason, and the next case gets a new process. So does the case after a run that left threads behind.
+* No process outlives the pool, whatever a client left running: the pool joins its workers briefly, then kills them, and
+  the processes that they started. Each worker has its own session, so that a signal to its group reaches it alone.
 * No process outlives the command, even a command ended by SIGKILL: each worker watches its parent and exits after it.
+* A process runs its cases one after the other. So the earlier cases of a case's process are the runs that may have
+  changed the client's state (`before`).
 """
 
 from __future__ import annotations
 
+import builtins
 import multiprocessing
 import os
+import queue
+import secrets
 import signal
+import socket
+import sys
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
-from multiprocessing.process import BaseProcess
-from multiprocessing.util import Finalize
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from hobbyhorse.conformance.client.cases import Case
+from hobbyhorse.conformance.client.cases import HAPPY, Case
+from hobbyhorse.conformance.client.diagnosis import fitting_share
+from hobbyhorse.conformance.client.search import CannotRun
 from hobbyhorse.contract.folder import load_all
+from hobbyhorse.contract.values import Contract
 from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
 from hobbyhorse.runners.callable import ClientError, find_client
-from hobbyhorse.traces.trace import Trace
+from hobbyhorse.runners.leftovers import RUN_VARIABLE, Leftovers, process_ids
+from hobbyhorse.traces.annotated import AnnotatedTrace
+from hobbyhorse.traces.trace import Outcome, Run, Trace
 
 # Starting a process (imports, contracts, a server) takes about as long as this many runs.
 RUNS_PER_PROCESS = 50
-
 # Real seconds in which a worker may stop its server and exit before it is killed. Usually it needs milliseconds, but a
 # client's thread may never end.
 EXIT_SECONDS = 2.0
+# Real seconds after which a run is given up. The limits of virtual time end a run within about a minute; this one ends
+# a client that has disabled them, for example by closing the server's sockets.
+HANG_SECONDS = 180.0
+# Real seconds between two checks of whether a worker has ended. Its pipe usually reports that at once, but a process
+# that the client started may keep the pipe open.
+LOOK_SECONDS = 0.2
+# A trace needs a base URL. Without a request, nothing is compared with this one.
+NO_SERVER = "http://127.0.0.1"
 
 
 def processes(runs: int, most: int | None = None) -> int:
@@ -56,58 +81,277 @@ class WorkerSetup:
     model: str
     seed: int = 0
     contracts: Path | None = None
+    share: float = 1.0
+    """The share of their usual durations that the stages of jobs take."""
 
 
 @dataclass(slots=True)
 class ProcessPool:
-    """Runs test cases in `size` processes. A context manager: no process outlives it."""
+    """Runs test cases in `size` processes. A context manager: no process outlives it.
+
+    `patience` is the number of real seconds after which a run is given up.
+    """
 
     setup: WorkerSetup
     size: int
-    _executor: ProcessPoolExecutor = field(init=False)
-    _others: set[BaseProcess] = field(init=False)
+    patience: float = HANG_SECONDS
+    method: str = "spawn"
+    """Not a fork: a fork copies locks that are held, but not the threads that would release them."""
+    _threads: ThreadPoolExecutor = field(init=False)
+    _idle: queue.SimpleQueue[_Worker | None] = field(default_factory=queue.SimpleQueue)
+    _workers: set[_Worker] = field(default_factory=set)
+    _ran: dict[_Worker, list[Case]] = field(default_factory=dict)
+    """The cases that each process ran, in order; also those of a process that is lost."""
+    _closing: bool = False
 
     def __enter__(self) -> ProcessPool:
-        self._others = set(multiprocessing.active_children())
-        # Not a fork: a fork copies locks that are held, but not the threads that would release them.
-        spawn = multiprocessing.get_context("spawn")
-        self._executor = ProcessPoolExecutor(self.size, spawn, _prepare, (self.setup,))
+        # One process at once, so that a client that cannot be imported is an error before any run. The others are
+        # started by the first cases that need them.
+        self._idle.put(self._start())
+        for _ in range(self.size - 1):
+            self._idle.put(None)
+        self._threads = ThreadPoolExecutor(self.size, "worker")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        # The executor neither lists nor kills its workers.
-        workers = set(multiprocessing.active_children()) - self._others
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        for worker in workers:
-            worker.join(EXIT_SECONDS if error is None else 0)
-            worker.kill()
+        self._closing = True
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for worker in list(self._workers):
+            worker.end(EXIT_SECONDS if error is None else 0)
+        self._threads.shutdown()
 
     def __call__(self, cases: Sequence[Case]) -> Iterator[Trace]:
-        """Run cases concurrently; yield their traces in the order of the cases. Raises ClientError if a worker dies."""
+        """Run cases concurrently; yield their traces in the order of the cases.
+
+        Raises ClientError if the client ends its process in a run against a faultless server.
+        """
+        yield from self._threads.map(self._run, cases)
+
+    def fit(self, contract: Contract) -> float:
+        """Shorten jobs for a client that gives up before the end of the usual ones; return the share of their time."""
+        (trace,) = self([HAPPY])
+        share = fitting_share(AnnotatedTrace(contract, trace))
+        if share < 1:
+            # The processes have the old share, and are replaced.
+            self.setup = replace(self.setup, share=share)
+            for _ in range(self.size):
+                if (worker := self._idle.get()) is not None:
+                    self._forget(worker)
+                self._idle.put(None)
+        self._ran.clear()
+        return share
+
+    def before(self, case: Case) -> list[Case]:
+        """Return the cases that ran before a case in its process, oldest first."""
+        found = next((ran for ran in list(self._ran.values()) if case in ran), [case])
+        return found[: found.index(case)]
+
+    def _run(self, case: Case) -> Trace:
+        worker = self._idle.get()
         try:
-            yield from self._executor.map(_run, cases)
-        except BrokenProcessPool:
-            raise ClientError("the client ended its process; use --parallel 1 to run it in this process") from None
+            worker = worker or self._start()
+            self._ran.setdefault(worker, []).append(case)
+            found = worker.run(case, self.patience)
+        except BaseException:
+            self._idle.put(None)
+            raise
+        if isinstance(found, _Ran):
+            if found.usable:
+                self._idle.put(worker)
+                return found.trace
+            self._replace(worker)
+            return found.trace
+        self._replace(worker)
+        if case == HAPPY:
+            raise ClientError(f"{found}, in a run against a server without faults")
+        return _unfinished(self.setup, case, found)
+
+    def _start(self) -> _Worker:
+        if self._closing:
+            raise ClientError("the pool is closed")
+        worker = _Worker(self.setup, self.method)
+        self._workers.add(worker)
+        # Read before the first run, so that an import that fails or ends the process is not attributed to a case.
+        if (problem := worker.await_start(self.patience)) is not None:
+            self._forget(worker)
+            raise ClientError(problem)
+        return worker
+
+    def _replace(self, worker: _Worker) -> None:
+        self._forget(worker)
+        self._idle.put(None)
+
+    def _forget(self, worker: _Worker) -> None:
+        worker.end(0)
+        self._workers.discard(worker)
 
 
-# The runner of a worker process. A global, because an executor's initializer cannot return a value.
-_runners: list[CallableRunner] = []
+def _unfinished(setup: WorkerSetup, case: Case, message: str) -> Trace:
+    """Return the trace of a run whose process, with its server and its traffic, is lost."""
+    now = time.time()
+    run = Run(now, NO_SERVER, outcome=Outcome("unfinished", now, message=message))
+    return Trace(
+        setup.provider,
+        NO_SERVER,
+        runs=(run,),
+        ended=now,
+        model=setup.model,
+        drill=case.kind,
+        point=case.point,
+        scenario=case.scenario,
+    )
 
 
-def _prepare(setup: WorkerSetup) -> None:
-    """Open the session and find the client in a worker process."""
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """The trace of a run, and whether its process may run another case."""
+
+    trace: Trace
+    usable: bool
+
+
+def fresh_runner(setup: WorkerSetup) -> Callable[[Sequence[Case]], list[Trace]]:
+    """Return a function that runs cases one after the other in a new process, which imports the client anew.
+
+    The function raises CannotRun if the client cannot be run there.
+    """
+    method = "spawn"
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        # The fork server has imported this module, but neither a client nor a server: its forks start five times as
+        # fast as a new interpreter, and are as fresh.
+        multiprocessing.set_forkserver_preload([__name__])
+        method = "forkserver"
+
+    def run(cases: Sequence[Case]) -> list[Trace]:
+        try:
+            with ProcessPool(setup, 1, method=method) as pool:
+                return list(pool(cases))
+        except ClientError as error:
+            raise CannotRun(str(error)) from None
+
+    return run
+
+
+_starting = threading.Lock()
+
+
+class _Worker:
+    """One process, and the pipe to it."""
+
+    def __init__(self, setup: WorkerSetup, method: str) -> None:
+        context: Any = multiprocessing.get_context(method)
+        mark, before = secrets.token_hex(16), process_ids()
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(theirs, setup, mark), name="hobbyhorse worker")
+        with _starting:
+            # The tracker serves every worker, so it must not inherit the mark of one.
+            resource_tracker.ensure_running()
+            outer = os.environ.get(RUN_VARIABLE)
+            os.environ[RUN_VARIABLE] = mark
+            try:
+                self._process.start()
+            finally:
+                del os.environ[RUN_VARIABLE]
+                if outer is not None:
+                    os.environ[RUN_VARIABLE] = outer
+        theirs.close()
+        assert self._process.pid is not None
+        self._leftovers = Leftovers(self._process.pid, mark, before)
+
+    def await_start(self, patience: float) -> str | None:
+        """Wait until the client is imported; return the problem, if any."""
+        found = self._receive(patience)
+        return f"{found}, when it was imported" if isinstance(found, _Lost) else found
+
+    def run(self, case: Case, patience: float) -> _Ran | _Lost:
+        """Run a case, or return how the process was lost."""
+        with suppress(OSError):  # a broken pipe: the reason follows
+            self._pipe.send(case)
+        found: _Ran | _Lost = self._receive(patience)
+        return found
+
+    def _receive(self, patience: float) -> Any:
+        until = time.monotonic() + patience
+        try:
+            while not self._pipe.poll(LOOK_SECONDS):
+                if not self._process.is_alive() and not self._pipe.poll(0):
+                    break
+                if time.monotonic() > until:
+                    return _Lost(f"the run had not ended after {patience:g} s of real time")
+            else:
+                return self._pipe.recv()
+        except Exception:  # the end of the file, or bytes of the client's own
+            pass
+        self._process.join(EXIT_SECONDS)
+        return _Lost(_ended(self._process.exitcode))
+
+    def end(self, seconds: float) -> None:
+        """End the process, within `seconds` by itself, and the processes that it started."""
+        with suppress(OSError):
+            self._pipe.close()
+        self._process.join(seconds)
+        self._process.kill()
+        self._process.join(EXIT_SECONDS)
+        self._leftovers.kill()
+
+
+class _Lost(str):
+    """How a process was lost."""
+
+
+def _ended(status: int | None) -> str:
+    if status is None:
+        return "the client closed the files of its process, or replaced its program"
+    if status >= 0:
+        return f"the client ended its own process (exit status {status})"
+    with suppress(ValueError):
+        return f"the client's process was ended by signal {-status} ({signal.Signals(-status).name})"
+    return f"the client's process was ended by signal {-status}"
+
+
+# ---- in the worker
+
+
+def _work(pipe: Connection, setup: WorkerSetup, mark: str) -> None:
+    """Run the cases that come through a pipe, until it is closed. `mark` marks the processes that the client starts."""
+    # A process of the fork server has the environment of that server.
+    os.environ[RUN_VARIABLE] = mark
     # A terminal sends Ctrl-C to the whole group; the parent handles it and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setsid"):
+        os.setsid()
+    # A program that replaces this process must not keep the pipe open.
+    os.set_inheritable(pipe.fileno(), False)
     threading.Thread(target=_exit_with_parent, name="parent watch", daemon=True).start()
     contract = next(one for one in load_all(setup.contracts) if one.key == setup.provider)
     model = contract.model(setup.model)
     assert model is not None
-    session = FakeSession(contract, model, setup.seed)
-    client = find_client(setup.client)
-    session.server.start()
-    # A finalizer runs at exit only if it has a priority. From 0 up, it runs before child processes are joined.
-    Finalize(None, session.server.stop, exitpriority=10)
-    _runners.append(CallableRunner(session, client))
+    try:
+        client = find_client(setup.client)
+    except ClientError as error:
+        pipe.send(str(error))
+        return
+    with FakeSession(contract, model, setup.seed, share=setup.share) as session, suppress(EOFError, OSError):
+        pipe.send(None)
+        runner, sound = CallableRunner(session, client), _shared_state()
+        while True:
+            case = pipe.recv()
+            trace = runner.run(case)
+            pipe.send(_Ran(trace, runner.fresh and _shared_state() == sound))
+
+
+def _shared_state() -> Any:
+    """Return the state that the suite shares with the client and needs itself, or None if it is damaged.
+
+    Other state, such as the environment or the warning filters, belongs to the client: it may configure its process in
+    its first run.
+    """
+    try:
+        files = [os.fstat(number)[:2] for number in (0, 1, 2)]
+        os.getcwd()
+    except OSError:
+        return None
+    return files, socket.socket, socket.create_connection, threading.Thread, builtins.open, sys.getrecursionlimit()
 
 
 def _exit_with_parent() -> None:
@@ -116,7 +360,3 @@ def _exit_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _run(case: Case) -> Trace:
-    return _runners[0].run(case)

@@ -46,6 +46,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import os
 import threading
 import time
 from _thread import allocate_lock
@@ -58,6 +59,7 @@ from typing import Any, Protocol
 from weakref import WeakSet
 
 from hobbyhorse.clock.socket_queue import unacknowledged
+from hobbyhorse.runners.waiting_places import waiting_places
 
 # The real functions: `patches` replaces the names in `time` while a client runs.
 _monotonic, _sleep = time.monotonic, time.sleep
@@ -78,9 +80,15 @@ ARRIVAL_SECONDS = 0.2
 # Real seconds without any event after which a client is stuck. Must exceed waits for work outside virtual time (a
 # process, a TLS socket); each stuck client costs this time.
 STUCK_SECONDS = 1.0
+# Real seconds of a run for which virtual time stands still while a process that the client started works. Longer than
+# a tool such as ffprobe takes; each run that leaves such a process running costs this time.
+CHILDREN_SECONDS = 10.0
 # Clock reads and selector polls that an event loop may make after RunOver, to cancel its tasks and close its sockets.
 # With more, a loop with more tasks closes cleanly; with fewer, a loop that continues to poll is refused again sooner.
 LENIENT_OPERATIONS = 2_000
+# Empty polls without a timeout, at one moment, after which time moves. An event loop makes a few while it has callbacks
+# to run; with a larger number, a client that polls for a deadline takes longer.
+MOST_EMPTY_POLLS = 200
 # Bytes read since the last settling after which the server may have room to send more. A smaller number causes settling
 # after each small read; with a larger one, time may move while the server has more to send.
 ROOM_BYTES = 4_096
@@ -155,6 +163,15 @@ def current() -> Scheduler | None:
     return _local.scheduler
 
 
+def _forget_scheduler() -> None:
+    _local.scheduler = None
+
+
+# A process that the client forks is in real time: it has neither the server's thread nor the other threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_scheduler)
+
+
 @contextmanager
 def real_time() -> Iterator[None]:
     """Run the current thread in real time within the context."""
@@ -192,9 +209,28 @@ class Scheduler:
         # Weak references, because nothing waits for a socket that the client has dropped.
         self._written: WeakSet[Any] = WeakSet()
         self._idle_since: float | None = None
+        self._children: list[int] = []
+        self._children_left = CHILDREN_SECONDS
+        self._stuck: str | None = None
+        self._empty_polls = (0, 0)
+        self._pid = os.getpid()
         self.over = False
+        self.reason = ""
         self.failure: BaseException | None = None
         self.abandoned: list[str] = []
+        self.forced: list[str] = []
+
+    def end(self, reason: str) -> None:
+        """End the run: each further operation raises RunOver."""
+        if not self.over:
+            self.over, self.reason = True, reason
+
+    @property
+    def cut(self) -> RunOver | Stuck | None:
+        """The reason why the client did not end by itself, or None."""
+        if self._stuck is not None:
+            return Stuck(self._stuck)
+        return RunOver(self.reason) if self.over else None
 
     # ---- time
 
@@ -228,8 +264,10 @@ class Scheduler:
             self._written.add(sent)
         if unsettles or sent is not None:
             self._unsettled = True
-        if self._sends > self._most_sends or self._operations > self._most_operations:
-            self.over = True
+        if self._sends > self._most_sends:
+            self.end(f"the client sent more than {self._most_sends} requests")
+        elif self._operations > self._most_operations:
+            self.end(f"the client read the clock or waited more than {self._most_operations} times")
         if self.over and me.lenience and lenient:
             me.lenience -= 1
         elif self.over:
@@ -253,6 +291,22 @@ class Scheduler:
             if self._unsettled:
                 self._settle(ready)
             self._pinned = False
+
+    def polled_in_vain(self) -> None:
+        """Count an empty poll without a timeout. After too many while time stands still, move time by one tick.
+
+        A loop that polls until a deadline has passed may reach the deadline exactly, and then only time ends it.
+        """
+        ticks = self.ticks()
+        self._empty_polls = (ticks, self._empty_polls[1] + 1 if self._empty_polls[0] == ticks else 1)
+        if self._empty_polls[1] < MOST_EMPTY_POLLS:
+            return
+        with self.keep_turn():
+            self._unsettled = True
+            try:
+                self._server.step(self._server.now() + 1 / TICKS)
+            except Exception as failure:
+                self._fail(failure)
 
     @contextmanager
     def keep_turn(self) -> Iterator[None]:
@@ -290,7 +344,7 @@ class Scheduler:
             self._refuse(me)
         if me.stuck:
             me.stuck = False
-            raise Stuck("every thread of the client waits, and no event is left that could wake one")
+            raise Stuck(self._stuck)
         return me.result
 
     def _deadline(self, timeout: float) -> int:
@@ -304,10 +358,12 @@ class Scheduler:
 
     def _refuse(self, me: ScheduledThread) -> None:
         me.refusals += 1
+        if self._main is not None and self._main.left:
+            self.forced.append(me.name)
         me.lenience = LENIENT_OPERATIONS
         if me.refusals > MOST_REFUSALS:
             self._park(me)
-        raise RunOver("the run is over")
+        raise RunOver(self.reason)
 
     def _park(self, me: ScheduledThread) -> None:
         """Make a thread that does not end wait forever."""
@@ -346,6 +402,8 @@ class Scheduler:
         except RunOver:
             pass
         finally:
+            if os.getpid() != self._pid:
+                os._exit(0)  # a process that the client forked in this thread; the suite is not its to continue
             _local.scheduler = None
             self._leave(thread)
 
@@ -410,7 +468,7 @@ class Scheduler:
         while not me.gate.acquire(timeout=LOOK_SECONDS):
             with self._mutex:
                 running = self._running
-                if self._paused or running is None or self._pinned or running is me or not _sleeps(running):
+                if self._paused or self._pinned or running is me or (running is not None and not _sleeps(running)):
                     continue
                 self._running, self._pinned = me, True
             return False if me.ready is not _always else self._choose_or_wait(me)
@@ -428,14 +486,14 @@ class Scheduler:
 
     # ---- the choice
 
-    def _choose(self) -> ScheduledThread:
-        """Return the thread that runs next, moving time if none is ready."""
+    def _choose(self) -> ScheduledThread | None:
+        """Return the thread that runs next, moving time if none is ready. None if the run is over and none waits."""
         while True:
             self._await_starts()
             waiting = sorted([thread for thread in self._threads if thread.waiting], key=_order)
-            if self.over and waiting:
+            if self.over:
                 # The main thread goes first, because the run ends with it.
-                return next((thread for thread in waiting if thread is self._main), waiting[0])
+                return next((thread for thread in waiting if thread is self._main), waiting[0] if waiting else None)
             if (found := self._first_ready(waiting, remote=False)) is not None:
                 return found
             if self._unsettled:
@@ -476,6 +534,8 @@ class Scheduler:
 
     def _advance(self, waiting: list[ScheduledThread]) -> None:
         """Move time to the next deadline or server event, but not past the limit."""
+        if self._children and self._await_child():
+            return
         due = self._server.next_due()
         moments = [self._start + thread.deadline / TICKS for thread in waiting if thread.deadline is not None]
         if due is not None:
@@ -485,14 +545,18 @@ class Scheduler:
         elif (moment := max(min(moments), self._server.now())) > self._start + self._until / TICKS:
             with suppress(Exception):
                 self._server.step(self._start + self._until / TICKS)
-            self.over = True
+            self.end("the client had not ended at the limit of its virtual time")
         else:
             self._idle_since = None
             self._unsettled = due is not None and due <= moment
             try:
                 self._server.step(moment)
             except Exception as failure:
-                self.failure, self.over = failure, True
+                self._fail(failure)
+
+    def _fail(self, failure: Exception) -> None:
+        self.failure = failure
+        self.end(f"the server failed: {failure}")
 
     def _wait_idle(self, waiting: list[ScheduledThread]) -> None:
         """Wait briefly in real time for work outside virtual time. If it takes too long, the client is stuck."""
@@ -501,16 +565,42 @@ class Scheduler:
         if self._idle_since is None:
             self._idle_since = now
         if main is None or main.left:
-            if len(waiting) == len(self._threads):
-                self.over = True
+            is_late = now - self._idle_since > STUCK_SECONDS
+            if is_late or all(thread.waiting or _sleeps(thread) for thread in self._threads):
+                self.end("the client has ended, and its other threads wait for events that cannot happen")
                 return
         elif now - self._idle_since > STUCK_SECONDS and main.waiting:
             self._idle_since = None
-            main.stuck, main.result = True, False
-            main.ready, main.remote = _always, False
+            self._make_stuck(main)
             return
         _sleep(NAP_SECONDS)
         self._unsettled = True
+
+    def _make_stuck(self, main: ScheduledThread) -> None:
+        if self._stuck is not None:  # the client has caught Stuck, and waits again
+            self.end(self._stuck)
+            return
+        places = waiting_places(thread.ident for thread in self._threads)
+        if self._children:
+            self._stuck = f"the client waits for a process that it started, which has not ended: {places}"
+        else:
+            self._stuck = f"every thread of the client waits, and no event is left that could wake one: {places}"
+        main.stuck, main.result = True, False
+        main.ready, main.remote = _always, False
+
+    def _await_child(self) -> bool:
+        """Wait briefly in real time for a process that the client has started; return whether time may not move yet.
+
+        A process works in real time. If virtual time moved meanwhile, every timeout for it would pass at once.
+        """
+        self._children = [pid for pid in self._children if _is_running(pid)]
+        if not self._children or self._children_left <= 0:
+            return False
+        begun = _monotonic()
+        _sleep(NAP_SECONDS)
+        self._children_left -= _monotonic() - begun
+        self._unsettled = True
+        return True
 
     def _any_ready(self) -> bool:
         # Called by the server's thread, while the running thread waits for `settle` and changes nothing.
@@ -525,7 +615,13 @@ class Scheduler:
         try:
             self._server.settle(lambda: self._any_ready() or (ready is not None and _holds(ready)))
         except Exception as failure:
-            self.failure, self.over = failure, True
+            self._fail(failure)
+
+    # ---- processes
+
+    def started_process(self, pid: int) -> None:
+        """Record a process that the client has started."""
+        self._children.append(pid)
 
     # ---- from real time
 
@@ -539,23 +635,35 @@ class Scheduler:
     def resume(self, limit: float) -> None:
         """Let the threads that outlived the main thread run for at most `limit` virtual seconds."""
         self._until = self.ticks() + _ticks(limit)
-        self._paused = False
-        if self._threads and self._running is None:
-            self._give_turn(self._choose())
+        with self._mutex:
+            self._paused = False
+            if not self._threads or self._running is not None:
+                return
+            # If all threads are detached, one of them has the turn.
+            if not any(thread.waiting for thread in self._threads):
+                self._running = self._threads[0]
+                return
+            self._pinned = True  # otherwise, a thread could take the turn during the choice
+        self._give_turn(self._choose())
 
-    def await_end(self, ended: Callable[[], bool], patience: float) -> bool:
-        """Wait in real time until `ended()` is true. Returns False if a thread computes for more than `patience`."""
+    def await_end(self, ended: Callable[[], bool], patience: float, *, all_asleep: bool = False) -> bool:
+        """Wait in real time until `ended()` is true. Returns False if a thread computes for more than `patience`.
+
+        With `all_asleep`, also return False if all threads sleep in the system.
+        """
         over_since: float | None = None
         while not ended():
             self._departure.acquire(timeout=LOOK_SECONDS)
             now = _monotonic()
+            if all_asleep and self._threads and all(not one.waiting and _sleeps(one) for one in tuple(self._threads)):
+                return False
             lost = [one for one in tuple(self._threads) if not one.waiting and now - one.last_seen > patience]
             # A pinned thread is in the scheduler, which has its own bounds.
             if self._pinned and self._running in lost:
                 lost.remove(self._running)
             if not lost:
                 continue
-            self.over = True
+            self.end(f"the client computed, or waited outside virtual time, for more than {patience:g} s of real time")
             over_since = over_since or now
             if now - over_since > STUCK_SECONDS:
                 self.abandoned += [one.name for one in lost]
@@ -594,6 +702,14 @@ def _holds(ready: Callable[[], bool]) -> bool:
         return ready()
     except Exception:
         return True
+
+
+def _is_running(pid: int) -> bool:
+    """Whether a child process has not ended. Does not reap it."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except (OSError, AttributeError):  # the client has reaped it, or the system cannot tell
+        return False
 
 
 def _ticks(seconds: float) -> int:

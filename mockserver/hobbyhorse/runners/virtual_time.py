@@ -40,6 +40,8 @@ MOST_OPERATIONS = 2_000_000
 # Real seconds without any operation: longer than an ordinary client computes, even on a busy machine. A client that
 # spins costs this time once.
 PATIENCE_SECONDS = 30.0
+# The same for threads that outlive the client. Shorter, because their work has no effect on the client's outcome.
+DRAIN_PATIENCE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +108,23 @@ class VirtualTime:
             error = scheduler.failure
         return Ran(value, error, ended, scheduler.over)
 
+    @property
+    def cut(self) -> RunOver | Stuck | None:
+        """The reason why the client did not end by itself, whatever it returned or raised afterwards, or None."""
+        return self._scheduler.cut
+
+    @property
+    def forced(self) -> bool:
+        """Whether `drain` had to end threads that the client may need in its next run."""
+        return bool(self._scheduler.forced)
+
     def drain(self, seconds: float) -> list[str]:
         """Run the remaining threads for `seconds` of virtual time and end them; return the names of survivors."""
         scheduler = self._scheduler
         with patched(), self._own_random():
             scheduler.resume(seconds)
-            scheduler.await_end(lambda: not scheduler.unfinished, self._patience)
+            patience = min(self._patience, DRAIN_PATIENCE_SECONDS)
+            scheduler.await_end(lambda: not scheduler.unfinished, patience, all_asleep=True)
         left = sorted({*scheduler.unfinished, *scheduler.abandoned})
         if left:
             _forget_workers(left)

@@ -130,9 +130,10 @@ class Decided:
 class DecidedOperation(Decided):
     """The response of an operation, and what a fault may use.
 
-    `name` is the fault's, or that of the situation which it shows. `origins` are the `foreign` and the `private` origin
-    that faults point clients to, if they are known; `target` is the path and query of the request. `refuse` returns the
-    response of a situation. `earlier` returns the response for the job's first stage, None if the job is still there.
+    `name` is the fault's, or that of the situation which it shows. `origins` are the known ones of the origins to which
+    faults point clients: `foreign`, `port` and `private`. `target` is the path and query of the request. `refuse`
+    returns the response of a situation. `earlier` returns the response for the job's first stage, None if the job is
+    still there.
     """
 
     name: str

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from hobbyhorse.traces.trace import Trace
 
 SERVER_PATHS = ("/media/", "/fixtures/", "/_mock/")
+# The addresses of the host name "localhost".
+LOCALHOST = ("127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,9 +207,13 @@ class Fake:
         )
 
     def add_origins(self, origins: Mapping[str, str]) -> None:
-        """Serve further origins: `media` for file links, `foreign` and `private` as the targets of faults."""
+        """Serve further origins: `media` for file links; `foreign`, `port` and `private` as the targets of faults."""
         parts = {kind: urlsplit(origin) for kind, origin in origins.items()}
-        self._other_origins = {(str(one.hostname), one.port or 80): kind for kind, one in parts.items()}
+        self._other_origins = {
+            (host, one.port or 80): kind
+            for kind, one in parts.items()
+            for host in (LOCALHOST if one.hostname == "localhost" else (str(one.hostname),))
+        }
         elsewhere = {kind: origin for kind, origin in origins.items() if kind != "media"}
         self.options = replace(self.options, media_url=origins.get("media"), elsewhere=elsewhere)
         self._services = replace(self._services, media_url=origins.get("media"), elsewhere=elsewhere)

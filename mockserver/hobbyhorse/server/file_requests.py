@@ -149,13 +149,14 @@ class FileRequests:
         except ClientGone:
             return None
         sent = CANARY if kind == "private" and method in ("GET", "HEAD") else _not_served(kind, method, path)
-        host, port = scope["server"]
+        # The name in its URL, not the address: a name such as localhost has two addresses.
+        root = {"media": self.services.media_url, **self.services.elsewhere}[kind]
         entry.noted(
             JournalNote(status=sent.status, body=sent.body, notes=(f"{kind} origin",)),
             scope,
             provider=contract.key if contract is not None else None,
             role=None,
-            root=f"{scope['scheme']}://{host}:{port}",
+            root=root or "",
             path=path,
             body=body,
         )

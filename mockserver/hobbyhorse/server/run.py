@@ -10,6 +10,7 @@ stops on an event and gives open requests `STOP_GRACE_SECONDS`.
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import json
 import os
@@ -19,6 +20,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -71,13 +73,44 @@ def address(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if bound.family == socket.AF_INET6 else f"http://{host}:{port}"
 
 
-def bind_elsewhere() -> dict[str, socket.socket]:
-    """Bind sockets for the other origins: `media`, `foreign` and, if the system has the address, `private`."""
-    found = {kind: bind("127.0.0.1", 0) for kind in ("media", "foreign")}
+@dataclass(frozen=True, slots=True)
+class OtherOrigin:
+    """The URL of another origin, and the bound sockets at which it is served."""
+
+    url: str
+    sockets: tuple[socket.socket, ...]
+
+
+def bind_elsewhere() -> dict[str, OtherOrigin]:
+    """Bind sockets for the other origins: `media`, `port`, `foreign` and, if the system has the address, `private`.
+
+    `media` and `port` are other ports of the server's host. `foreign` is another host name, because a client may keep
+    its key for another port of the same host, as Go's net/http does.
+    """
+    found = {kind: _origin(bind("127.0.0.1", 0)) for kind in ("media", "port")}
+    named = _bind_localhost()
+    found["foreign"] = OtherOrigin(f"http://localhost:{named[0].getsockname()[1]}", named)
     # Linux has all of 127.0.0.0/8; macOS has 127.0.0.1 only.
     with suppress(OSError):
-        found["private"] = bind(PRIVATE, 0)
+        found["private"] = _origin(bind(PRIVATE, 0))
     return found
+
+
+def _origin(bound: socket.socket) -> OtherOrigin:
+    return OtherOrigin(address(bound), (bound,))
+
+
+def _bind_localhost() -> tuple[socket.socket, ...]:
+    """Bind one port on both addresses of `localhost`; on IPv4 alone if the system has no IPv6."""
+    while True:
+        found = bind("127.0.0.1", 0)
+        try:
+            return found, bind("::1", found.getsockname()[1])
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                return (found,)
+            # Another program has the port on IPv6: clients may prefer that address, so the port is of no use.
+            found.close()
 
 
 def serve(fake: Fake, bound: socket.socket, banner: Callable[[str], None]) -> None:

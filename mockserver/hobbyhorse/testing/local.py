@@ -19,7 +19,7 @@ from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.scenario import Scenario, find, read_scenario
 from hobbyhorse.server.app import Fake, Options
-from hobbyhorse.server.run import ServerThread, address, bind_elsewhere
+from hobbyhorse.server.run import ServerThread, bind_elsewhere
 from hobbyhorse.testing.complaints import complaints_about
 from hobbyhorse.testing.live import LiveExchange, armed_record, attempt_record, exchange_record, job_record
 from hobbyhorse.testing.records import ArmedScenario, CallbackAttempt, Exchange, Job
@@ -46,8 +46,8 @@ class MockServer:
     As a context manager it serves on a free port of the loopback interface, at `url`. Otherwise `asgi` is an
     application for clients in the same process and event loop, at `http://hobbyhorse.test`. `clock` is "real" or
     "manual"; a manual clock stands until a world's clock is advanced. With `elsewhere` it also serves at `origins`:
-    `media` has the files, and scenarios point clients to `foreign` and `private`. `judge` returns the verdicts on a
-    client from its trace. With `closed`, only keys that `world` was given together with a seed are accepted.
+    `media` has the files, and scenarios point clients to `foreign`, `port` and `private`. `judge` returns the verdicts
+    on a client from its trace. With `closed`, only keys that `world` was given together with a seed are accepted.
     With `plain_videos`, orders that differ in prompt, seed or watermark have videos that look alike.
     """
 
@@ -93,7 +93,7 @@ class MockServer:
         self._elsewhere = elsewhere
         self._numbers = itertools.count(1)
         self.origins: dict[str, str] = {}
-        """The additional origins: `media`, `foreign`, and `private` if the system has a second loopback address."""
+        """The additional origins: `media`, `foreign`, `port`, and `private` if the system has the address."""
 
     @property
     def asgi(self) -> Fake:
@@ -110,9 +110,10 @@ class MockServer:
         # Starting twice is allowed: `MockServer().start()` may also be used as a context manager.
         if self._thread is None:
             bound = bind_elsewhere() if self._elsewhere else {}
-            self.origins = {kind: address(one) for kind, one in bound.items()}
+            self.origins = {kind: one.url for kind, one in bound.items()}
             self._fake.add_origins(self.origins)
-            self._thread = ServerThread(self._tracker, more=tuple(bound.values()))
+            more = tuple(found for one in bound.values() for found in one.sockets)
+            self._thread = ServerThread(self._tracker, more=more)
         return self
 
     def stop(self) -> None:
@@ -367,6 +368,10 @@ class MockWorld:
     def keep(self, most: int) -> None:
         """Start a new journal of the newest `most` exchanges; the old one is dropped."""
         self._world.journal = Journal(most)
+
+    def shorten(self, share: float) -> None:
+        """Let the stages of later jobs take this share of their usual durations."""
+        self._world.share = share
 
     @property
     def pace(self) -> str:

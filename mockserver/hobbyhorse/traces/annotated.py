@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -32,6 +31,7 @@ from hobbyhorse.contract.forms.expressions import MISSING, Message
 from hobbyhorse.contract.reading import Reading, as_json, message_of, read_answer, read_callback
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.exchange import ANSWER, ANSWER_HEADERS, API_KEY, BODY, DURATION, HEADERS
+from hobbyhorse.traces.submissions import carried
 from hobbyhorse.traces.trace import REDACTED, Delivery, Exchange, Outcome, Run, Trace, shows_key
 
 SUBMISSIONS = frozenset({"submit", "run"})
@@ -45,6 +45,8 @@ ENDS = frozenset({"success", "failure", "cancelled", "expired"})
 FAILED_OUTCOMES = frozenset({"failed", "error"})
 # Outcomes of a client that has no video.
 GAVE_UP = FAILED_OUTCOMES | {"timeout"}
+# The ports that a URL need not name (RFC 9110, section 4.2).
+DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 # The reading of a response that no operation describes.
 NOTHING = Reading({}, frozenset(), ())
 
@@ -260,15 +262,15 @@ class AnnotatedTrace:
     def orders(self) -> tuple[tuple[Step, ...], ...]:
         """The submissions, grouped by the job that they are meant to make.
 
-        The submissions of one run, and of the runs that resume it, form one order. Recorded traffic has no runs: there,
+        The submissions of one run, and of the runs that resume it, form one order. If several runs may have sent a
+        submission, it forms an order with those that have its key and body. Recorded traffic has no runs: there,
         submissions of one page with the same API key, URL and body form one order, until the client learns that their
         job has succeeded. A submission belongs to no order if the recording lacks one of these facts.
         """
         groups: dict[object, list[Step]] = {}
         last: dict[object, list[Step]] = {}
         for step in self.submits:
-            run = self.run_of(step)
-            if run is None:
+            if self.run_of(step) is None:
                 same = self.identity(step)
                 # After a success, the same body is a new order: the user wants the same video again.
                 new = None if same is None else same not in last or self._succeeded(last[same], step)
@@ -277,9 +279,17 @@ class AnnotatedTrace:
                 if new is not None:
                     last[same].append(step)
             else:
-                begun = max(n for n, other in enumerate(self.trace.runs) if not other.resumed and n <= run)
-                groups.setdefault(begun, []).append(step)
+                groups.setdefault(self._order_key(step), []).append(step)
         return tuple(tuple(group) for group in groups.values())
+
+    def _order_key(self, step: Step) -> object:
+        """Return a key that the submissions of one order share; each unclear submission has a key of its own."""
+        run, key = self.owner_of(step), self.key(step)
+        if run is not None:
+            begun = [number for number, other in enumerate(self.trace.runs[: run + 1]) if not other.resumed]
+            return max(begun, default=0)
+        # A repeated key shows that an unclear submission is an attempt. Without one, it may be another run's order.
+        return (key, canonical(step.exchange.body)) if key else (None, step.number)
 
     def identity(self, step: Step) -> object:
         """Return a value that is equal for equal submissions; None if the recording lacks a part of it."""
@@ -337,9 +347,9 @@ class AnnotatedTrace:
     @cached_property
     def by_order(self) -> tuple[AnnotatedTrace, ...]:
         """One trace for each order, with its runs; empty if the orders cannot be separated."""
-        if not self.trace.runs and sum(map(len, self.orders)) < len(self.submits):
-            return ()
         groups = self._groups()
+        if self._has_stray_submissions(len(groups)):
+            return ()
         if len(groups) < 2:
             return (self,)
         steps = [{step.number for step in group} for _, group in groups]
@@ -363,6 +373,12 @@ class AnnotatedTrace:
                 if run is None or run in runs:
                     numbers.add(step.number)
         return tuple(self._part(*part) for part in zip((runs for runs, _ in groups), steps, jobs, strict=True))
+
+    def _has_stray_submissions(self, orders: int) -> bool:
+        """Whether it is unknown for any submission to which of the orders it belongs."""
+        if self.trace.runs:
+            return orders > 1 and any(self.owner_of(step) is None for step in self.submits)
+        return sum(map(len, self.orders)) < len(self.submits)
 
     def _run_by_time(self, step: Step) -> Run | None:
         """Return the run in which a request was sent; None if no run is known, or if runs overlap."""
@@ -406,15 +422,52 @@ class AnnotatedTrace:
     def run_of(self, step: Step) -> int | None:
         """Return the number of the run that a step belongs to, from 0; None if no run is known.
 
-        If runs overlap in time, a submission belongs to the run whose request its body is, or contains.
+        If runs overlap in time, a submission belongs to the run whose request it carries.
         """
-        begun = [number for number, run in enumerate(self.trace.runs) if run.started <= step.arrived]
-        if len(begun) < 2 or not step.exchange.body:
+        begun = self._begun(step)
+        owner = self.owner_of(step) if len(begun) > 1 and step.exchange.body else None
+        return begun[-1] if begun and owner is None else owner
+
+    def owner_of(self, step: Step) -> int | None:
+        """Return the number of the run that certainly sent a submission, from 0; None if that is unclear.
+
+        It is unclear if several runs were active, and the submission carries the request of none of them.
+        """
+        if step.number not in self._owners:
+            self._owners[step.number] = self._find_owner(step)
+        return self._owners[step.number]
+
+    @cached_property
+    def _owners(self) -> dict[int, int | None]:
+        """The owners that were found so far, by the number of the step."""
+        return {}
+
+    def _find_owner(self, step: Step) -> int | None:
+        begun = self._begun(step)
+        if len(begun) < 2:
             return begun[-1] if begun else None
-        body = as_json(step.exchange.body)
         # Overlapping runs of one client differ only in their requests.
-        same = [number for number in begun if _contains(body, self.trace.runs[number].request)]
-        return (same or begun)[-1]
+        requests = [self.trace.runs[number].request for number in begun]
+        same = carried(self.contract, step.exchange, self.bases, requests)
+        if same:
+            return begun[same[-1]]
+        outcomes = [(number, self.trace.runs[number].outcome) for number in begun]
+        active = [number for number, one in outcomes if one is None or one.ended >= step.arrived]
+        if len(active) < 2:
+            return (active or begun)[-1]
+        # An attempt with a spoilt body may still have the key of its order.
+        key = self.key(step)
+        attempts = (one for one in self.submits if one.number < step.number and key and self.key(one) == key)
+        first = next(attempts, None)
+        return self.owner_of(first) if first is not None else None
+
+    def _begun(self, step: Step) -> list[int]:
+        return [number for number, run in enumerate(self.trace.runs) if run.started <= step.arrived]
+
+    @cached_property
+    def bases(self) -> tuple[str, ...]:
+        """The base URLs that requests may have."""
+        return (self.trace.base, *(run.base for run in self.trace.runs))
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -549,9 +602,10 @@ def credentials(contract: Contract, exchange: Exchange) -> tuple[str | None, ...
 
 
 def origin(url: str) -> str:
-    """Return the scheme, host and port of a URL."""
+    """Return the scheme, host and port of a URL, without a default port."""
     found = parts(url)
-    return f"{found.scheme}://{found.netloc}".lower()
+    whole = f"{found.scheme}://{found.netloc}".lower()
+    return whole.removesuffix(DEFAULT_PORTS.get(found.scheme, ""))
 
 
 def parts(url: str) -> SplitResult:
@@ -568,18 +622,3 @@ def canonical(body: bytes) -> bytes:
         return orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
     except orjson.JSONDecodeError:
         return body
-
-
-def _contains(body: Any, requested: Any) -> bool:
-    """Whether a request is in a body, possibly inside an envelope that the client adds."""
-    inner = body.values() if isinstance(body, Mapping) else ()
-    return _within(requested, body) or any(_contains(value, requested) for value in inner)
-
-
-def _within(requested: Any, sent: Any) -> bool:
-    """Whether a body contains a request. It may have more members, such as the client's callback URL."""
-    if isinstance(requested, Mapping):
-        return isinstance(sent, Mapping) and all(
-            name in sent and _within(requested[name], sent[name]) for name in requested
-        )
-    return bool(requested == sent)

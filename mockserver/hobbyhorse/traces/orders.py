@@ -8,12 +8,12 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import orjson
 
-from hobbyhorse.contract.folder import path_names
 from hobbyhorse.contract.forms.expressions import MISSING, Message, format_pointer
 from hobbyhorse.contract.request import Order, ValidRequest, read_order
 from hobbyhorse.contract.schemas import Schemas, Violation
 from hobbyhorse.traces import annotated
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
+from hobbyhorse.traces.submissions import path_values
 from hobbyhorse.traces.trace import REDACTED
 
 # Traces whose lookup tables are cached. All rules judge one trace before the next one; a larger cache would only keep
@@ -26,17 +26,15 @@ JUDGING = ("type", "enum", "const", "pattern", "minLength", "maxLength", "minIte
 def order_of(trace: AnnotatedTrace, step: Step) -> Order | None:
     """Return the order in a submission; None if the body is incomplete or violates the contract."""
     operation = trace.contract.operations.get(step.role or "")
-    parts = urlsplit(step.exchange.url)
-    base = urlsplit(trace.trace.base).path.rstrip("/")
-    if operation is None or step.role not in SUBMISSIONS or not parts.path.startswith(base):
+    if operation is None or step.role not in SUBMISSIONS:
         return None
-    match = operation.pattern.fullmatch(parts.path[len(base) :])
-    if match is None:
+    path = path_values(operation, step.exchange.url, trace.bases)
+    if path is None:
         return None
-    path = dict(zip(path_names(operation.path), map(unquote, match.groups()), strict=True))
+    query = dict(parse_qsl(urlsplit(step.exchange.url).query))
     try:
         body = orjson.loads(step.exchange.body)
-        message = Message(path, dict(parse_qsl(parts.query)), step.exchange.header, body)
+        message = Message(path, query, step.exchange.header, body)
         found = read_order(trace.contract, operation, message)
     except (TypeError, ValueError):
         return None

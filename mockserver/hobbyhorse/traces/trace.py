@@ -139,7 +139,8 @@ class Trace:
     responses name: `media`, `foreign`, `private`. `ended` is the end of the observation, a quiet time after the last
     run. `drill` is the kind of the test case, `point` the request at which the client was killed. `jobs` is None if
     unknown (recorded traffic). `scenario` was armed; `unmet` are its faults that no request met. `secret` signs the
-    callbacks. `order` is the body that the test case gave to the client, unless that is the plain one.
+    callbacks. `virtual` means that the client ran in virtual time, where it may misread dates. `order` is the body that
+    the test case gave to the client, unless that is the plain one.
     """
 
     provider: str
@@ -157,6 +158,7 @@ class Trace:
     unmet: tuple[str, ...] = ()
     videos: tuple[Video, ...] = ()
     secret: str | None = None
+    virtual: bool = False
     order: Mapping[str, Any] | None = None
 
 

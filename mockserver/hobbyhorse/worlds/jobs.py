@@ -139,13 +139,16 @@ MOST_KEPT = 8 * 1024
 MOST_CACHED_LINKS = 1024
 
 
-def pace(name: str, random: Random) -> Lasting:
-    """Return the function that draws a stage's duration: 0, 0.1 to 0.3 s, or as the contract documents."""
+def pace(name: str, random: Random, share: float = 1.0) -> Lasting:
+    """Return the function that draws a stage's duration: 0, 0.1 to 0.3 s, or as the contract documents.
+
+    `share` is the part of these durations that stages take.
+    """
 
     def lasting(stage: Stage) -> float:
         if name == "instant" or stage.terminal:
             return 0.0
-        return random.uniform(0.1, 0.3) if name == "fast" else random.uniform(*stage.lasts)
+        return share * (random.uniform(0.1, 0.3) if name == "fast" else random.uniform(*stage.lasts))
 
     if name not in PACES:
         raise ValueError(f"'pace' is {name!r}; allowed: {', '.join(PACES)}")

@@ -56,6 +56,8 @@ class World:
     """The number of the last request, of any world, before this world's journal began."""
     virtual: bool = False
     """Whether its clients read this world's clock instead of real time."""
+    share: float = 1.0
+    """The share of their usual durations that the stages of later jobs take."""
     initial: tuple[str, Limits] | None = None
     """The initial pace and limits, which a full reset restores."""
     on_move: Callable[[World, Job], None] = lambda world, job: None
@@ -101,7 +103,7 @@ class World:
         seed = self.random.getrandbits(31) if order.seed is None else order.seed
         ending = self.endings.popleft() if self.endings else None
         # A scenario draws from its own generator: arming one must not change the ids of later jobs.
-        lasting = pace(self.pace, self.random if active is None else active.random)
+        lasting = pace(self.pace, self.random if active is None else active.random, self.share)
         error: tuple[str | None, str | None] = (ending.code, ending.message) if ending else (None, None)
         if active is not None and (trouble := active.scenario.timeline) is not None:
             timeline, error = lay_troubled(contract.graph, now, lasting, trouble, contract.polling.longest_wait)
@@ -166,7 +168,7 @@ class World:
         timeline = cut(graph, job.timeline, now, stage)
         if not graph[stage].terminal:
             rest = graph.path(stage)[1:]
-            lasting = pace(self.pace, self.random)
+            lasting = pace(self.pace, self.random, self.share)
             moment = now + lasting(graph[stage])
             for name in rest:
                 timeline = (*timeline, (moment, name))

@@ -5,12 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hobbyhorse.conformance.client.cases import Case
 from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.runners.against_fake import CallableRunner
+from hobbyhorse.traces.trace import Trace
+from tests.broken_clients.mutants import EXAMPLES
 from tests.cli.sample_clients import BREAKS, KEEPS, PROVIDER
 from tests.conftest import Run
+
+
+def missing_key() -> Any:
+    """Fail as a bug in a rule would."""
+    raise KeyError("stage")
+
 
 pytestmark = pytest.mark.usefixtures("working_directory")
 
@@ -105,3 +116,86 @@ def test_a_finding_in_the_baseline_is_accepted_and_is_stale_when_it_is_gone(
     stale = run(*client(*KEEPS, *words))
     assert stale.status == 1
     assert "stale" in stale.out
+
+
+def test_a_rule_that_was_asked_for_but_not_observed_has_a_status_of_its_own(run: Run) -> None:
+    words = (*KEEPS, "--runs", "3", "--rule", "PER-01")
+    done = run(*client(*words))
+    assert done.status == 4, done.out
+    assert "not observed: PER-01: no run was killed: give --resume-command" in done.out
+    assert run(*client(*words, "--allow-not-observed")).status == 0
+
+
+def test_an_own_option_after_the_dashes_is_warned_of(run: Run) -> None:
+    done = run(*client("--runs", "1", "--limit", "20", "--", "true", "--report", "dir", "--seed=3", "--other"))
+    warned = [line for line in done.err.splitlines() if "after --" in line]
+    assert [line.split()[1] for line in warned] == ["--report", "--seed"]
+    assert "write it before --" in warned[0]
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (RuntimeError("boom"), 3)])
+def test_a_search_that_is_stopped_writes_the_report_of_what_was_judged(
+    error: BaseException, status: int, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[str] = []
+    run_case = CallableRunner.run
+
+    def stopping(runner: CallableRunner, case: Case) -> Trace:
+        judged.append(case.key)
+        if len(judged) == 4:
+            raise error
+        return run_case(runner, case)
+
+    monkeypatch.setattr(CallableRunner, "run", stopping)
+    done = run(*client(*KEEPS, "--runs", "30", "--report", "report"))
+    assert done.status == status, done.out
+    assert "Traceback" not in done.out + done.err
+    assert "3 runs" in done.out
+    summary = json.loads((tmp_path / "report" / "report.json").read_text())["summary"]
+    assert (summary["runs"], summary["interrupted"], summary["clean"]) == (3, status == 130, False)
+    assert ("boom" in " ".join(summary["errors"])) is (status == 3)
+    assert (tmp_path / "report" / "internal-error.txt").is_file() is (status == 3)
+    assert "<error" in (tmp_path / "report" / "junit.xml").read_text()
+
+
+def test_an_error_before_the_first_run_is_one_line_and_status_3(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CallableRunner, "run", lambda runner, case: missing_key())
+    done = run(*client(*KEEPS, "--runs", "3"))
+    assert (done.status, done.out) == (3, "")
+    assert done.err.splitlines()[-1].startswith("hobbyhorse: internal error: KeyError: 'stage' (in ")
+
+
+def test_a_page_that_cannot_be_written_is_an_internal_error_beside_the_other_files(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hobbyhorse.cli.commands.conformance_client.write_page", lambda *given: missing_key())
+    done = run(*client(*KEEPS, "--runs", "2", "--report", "report"))
+    assert done.status == 3
+    errors = json.loads((tmp_path / "report" / "report.json").read_text())["summary"]["errors"]
+    assert errors == ["writing index.html: KeyError: 'stage'"]
+
+
+def test_a_client_whose_own_request_is_refused_gets_a_finding(run: Run, tmp_path: Path) -> None:
+    good = (EXAMPLES / "hiapi.py").read_text()
+    (tmp_path / "good.py").write_text(good)
+    (tmp_path / "wrong.py").write_text(
+        "import good\n\n\ndef generate(base_url, api_key, request):\n"
+        "    request = {**request, 'input': {**request['input'], 'duration': 'long'}}\n"
+        "    return good.generate(base_url, api_key, request)\n"
+    )
+    done = run(*client("--python", "wrong.py:generate", "--runs", "9", "--report", "report"))
+    assert done.status == 1, done.out + done.err
+    assert verdicts(tmp_path / "report")["SCH-01"] == "broken"
+    assert "the client could not be tested further: the client got no video" in done.out
+    assert "1 runs" in done.out
+
+
+def test_the_baseline_accepts_a_finding_of_one_operation(run: Run, breaks: tuple[str, str], tmp_path: Path) -> None:
+    words = ("--runs", "12", "--rule", BREAKS.rule, "--baseline", "known.json")
+    for operation, status in (("submit", 0), ("download", 1)):
+        (tmp_path / "known.json").write_text(json.dumps({f"{BREAKS.rule}/{operation}": "known"}))
+        done = run(*client(*breaks, *words))
+        assert done.status == status, done.out
+    assert f"{BREAKS.rule}/download is stale" in done.out
+    (tmp_path / "known.json").write_text(json.dumps({f"{BREAKS.rule}/dancing": "known"}))
+    assert run(*client(*breaks, *words)).status == 2

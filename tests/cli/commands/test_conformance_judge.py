@@ -15,12 +15,22 @@ from typing import Any
 import pytest
 
 from hobbyhorse.conformance.client.cases import Case
+from hobbyhorse.conformance.judge import check
+from hobbyhorse.conformance.rule import Judgement, Rule
 from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
-from hobbyhorse.traces.trace import to_json
+from hobbyhorse.traces.annotated import AnnotatedTrace
+from hobbyhorse.traces.trace import Trace, to_json
 from tests.broken_clients.mutants import load
 from tests.cli.sample_clients import BREAKS, HIAPI, LOST_RESPONSE, PROVIDER
 from tests.conftest import ROOT, Done, Run
 from tests.traces.recorders import archive, poll, submission
+from tests.tracing import Teller
+
+
+def missing_key() -> Any:
+    """Fail as a bug in a rule would."""
+    raise KeyError("stage")
+
 
 pytestmark = pytest.mark.usefixtures("working_directory")
 
@@ -176,3 +186,42 @@ def test_an_odd_entry_is_judged_without_a_traceback(change: Callable[[Any], Any]
     done = judged(run, tmp_path, as_bytes(submission(), poll(at=5), odd))
     assert done.status in (0, 1), done.err
     assert "Traceback" not in done.err
+
+
+def recorded(tmp_path: Path, trace: Trace) -> str:
+    (tmp_path / "trace.json").write_text(json.dumps(to_json(trace)))
+    return "trace.json"
+
+
+def test_each_unobserved_rule_of_a_trace_has_a_reason(run: Run, tmp_path: Path) -> None:
+    file = recorded(tmp_path, Teller(HIAPI).submit().trace())
+    done = run("conformance", "judge", file, *PROVIDER)
+    assert "the trace has no outcome: run the client with `hobbyhorse conformance client`" in done.out
+    report = json.loads(run("conformance", "judge", file, *PROVIDER, "--json").out)
+    assert all(("why" in one) is (one["verdict"] == "not-observed") for one in report["rules"])
+
+
+def test_a_rule_that_was_asked_for_but_not_observed_has_a_status_of_its_own(run: Run, tmp_path: Path) -> None:
+    words = ("conformance", "judge", recorded(tmp_path, Teller(HIAPI).submit().trace()), *PROVIDER, "--rule", "PER-01")
+    done = run(*words)
+    assert (done.status, "not observed: PER-01: the trace has no restart" in done.out) == (4, True)
+    assert run(*words, "--allow-not-observed").status == 0
+    assert run(*words, "--rule", "SUB-99").status == 2
+
+
+def test_a_recording_that_shows_nothing_is_not_clean(run: Run, tmp_path: Path) -> None:
+    done = run("conformance", "judge", recorded(tmp_path, Trace("hiapi", "http://127.0.0.1:1/hiapi")), *PROVIDER)
+    assert (done.status, "nothing could be judged" in done.err) == (2, True)
+
+
+def test_a_rule_that_fails_is_an_internal_error_and_the_others_are_judged(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(rule: Rule, annotated: AnnotatedTrace) -> Judgement:
+        return check(rule, annotated) if rule.id != "SEC-01" else missing_key()
+
+    monkeypatch.setattr("hobbyhorse.conformance.judge.check", failing)
+    done = run("conformance", "judge", recorded(tmp_path, Teller(HIAPI).submit().trace()), *PROVIDER)
+    assert done.status == 3
+    assert "hobbyhorse: internal error: judging SEC-01: KeyError: 'stage'; please report it" in done.err
+    assert "SEC-04 no-secret-in-url" in done.out

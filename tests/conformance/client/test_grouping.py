@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hobbyhorse.conformance.client.grouping import (
@@ -11,12 +13,15 @@ from hobbyhorse.conformance.client.grouping import (
     gave_up,
     had_response,
     has_result_operation,
+    misleading_date,
     request_groups,
     shown_success,
+    stopped_waiting,
     submitted_again,
     undisturbed,
     usable,
     wait_began,
+    went_on,
 )
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace
@@ -167,3 +172,47 @@ def test_a_response_is_undisturbed_without_a_fault(contract: Contract) -> None:
     told.status(running(contract), move=f"{running(contract)} (times=2)").media().media(move="truncated").media(404)
     trace = told.story()
     assert [undisturbed(trace, step) for step in trace.steps] == [True, True, False, True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "polls", "expected"),
+    [
+        ("timeout", True, 0, True),
+        ("timeout", False, 1, True),
+        ("timeout", False, 0, False),
+        ("failed", True, 5, False),
+        ("failed", False, 3, True),
+        ("failed", False, 2, False),
+        ("success", False, 5, False),
+        ("unfinished", False, 5, False),
+    ],
+)
+def test_the_deadline_of_a_client_shows_in_its_report_or_in_its_polls(
+    contract: Contract, kind: str, told: bool, polls: int, expected: bool
+) -> None:
+    teller = Teller(contract).submit()
+    for _ in range(polls):
+        teller.wait(3).status(running(contract))
+    assert stopped_waiting(teller.end(kind, told=told).story()) is expected
+    # Another request than a cancellation may have been the reason.
+    assert not stopped_waiting(teller.nothing("status").end("failed", told=False).story())
+
+
+def test_a_reaction_shows_in_a_later_request_or_in_the_end_of_the_run(contract: Contract) -> None:
+    def reacted(told: Teller) -> bool:
+        story = told.story()
+        return went_on(story, story.steps[0])
+
+    assert not reacted(Teller(contract).submit())
+    assert not reacted(Teller(contract).submit().end("unfinished"))
+    assert reacted(Teller(contract).submit().end("failed"))
+    assert reacted(Teller(contract).submit().nothing("status").end("unfinished"))
+
+
+def test_a_date_misleads_in_virtual_time_only(contract: Contract) -> None:
+    for wait, expected in (("5", False), ("Thu, 01 Jan 2026 00:00:05 GMT", True), (None, False)):
+        headers = () if wait is None else (("retry-after", wait),)
+        trace = Teller(contract).status(None, status=503, answer_headers=headers).trace()
+        for virtual in (False, True):
+            story = AnnotatedTrace(contract, replace(trace, virtual=virtual))
+            assert misleading_date(story, story.steps[0]) is (expected and virtual)

@@ -8,9 +8,10 @@ from xml.etree import ElementTree
 
 from hobbyhorse.conformance.client.html_report import MOST_EVENTS, MOST_LINES, curls, events, page, picture, write_page
 from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.judge import InternalError
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.trace import Trace
-from tests.conformance.client.test_report import NASTY, result
+from tests.conformance.client.test_report import NASTY, result, several
 from tests.tracing import Teller
 
 
@@ -98,3 +99,22 @@ def test_the_page_is_written_with_a_question_mark_for_a_lone_surrogate(contract:
 
 def test_the_page_escapes_the_name_of_the_client(contract: Contract) -> None:
     assert NASTY not in page(result(contract), contract)
+
+
+def test_each_finding_has_a_section_that_says_when_it_occurs(contract: Contract) -> None:
+    text, first = page(several(contract), contract), rules()[0].id
+    for number, operation in enumerate(("download", "poll", "submit"), 1):
+        name = first if number == 1 else f"{first}-{number}"
+        section = text.partition(f'<section id="{name}">')[2].partition("</section>")[0]
+        assert f"(during {operation})" in section
+        assert f"findings/{name}.scenario.json" in section
+        assert ("only after 2 other runs" in section, "did not recur" in section) == (number == 2, number == 3)
+
+
+def test_the_summary_says_that_a_suite_did_not_finish(contract: Contract) -> None:
+    stopped = replace(result(contract), interrupted=True, errors=(InternalError("judging", "<b>"),), unfit="no <video>")
+    text = page(stopped, contract)
+    assert "<dt>interrupted</dt>" in text
+    assert "<dd>judging: &lt;b&gt;</dd>" in text
+    assert "<dd>no &lt;video&gt;</dd>" in text
+    assert "<dt>interrupted</dt>" not in page(result(contract), contract)

@@ -9,18 +9,17 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hobbyhorse.conformance.client.cases import KILLED, Case
+from hobbyhorse.conformance.client.cases import KILLED, Case, case_of
 from hobbyhorse.conformance.client.report import (
-    case_of,
     judged,
     junit,
     read_finding,
     report_json,
     write_report,
 )
-from hobbyhorse.conformance.client.results import Coverage, Result
+from hobbyhorse.conformance.client.results import Coverage, Result, with_baseline
 from hobbyhorse.conformance.client.rules import rules
-from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict
+from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, InternalError, Verdict
 from hobbyhorse.conformance.report import ReportError
 from hobbyhorse.conformance.rule import Breach
 from hobbyhorse.contract.values import Contract
@@ -142,3 +141,83 @@ def test_a_lone_surrogate_in_a_name_is_written_as_a_question_mark(contract: Cont
     assert report["summary"]["client"] == "caf? client"
     suite = ElementTree.parse(tmp_path / "junit.xml").getroot()[0]
     assert suite.get("name", "").endswith("caf? client")
+
+
+def several(contract: Contract) -> Result:
+    """Return a result whose rule has three findings: plain, after other runs, and one that did not recur."""
+    rule, trace = rules()[0], recorded(contract)
+    plain = Finding(rule.id, (Breach("first"),), trace, "download")
+    needing = Finding(rule.id, (Breach("second"),), trace, "poll", after=(Case(SCENARIO), Case({}, "twice")))
+    lost = Finding(rule.id, (Breach("third"),), trace, "submit", recurs=False)
+    verdicts = (Verdict(rule, BROKEN, 3, 3, (plain, needing, lost)), *result(contract).verdicts[1:])
+    return replace(result(contract), verdicts=verdicts)
+
+
+def test_each_finding_of_a_rule_has_its_own_files_and_says_when_it_occurs(contract: Contract, tmp_path: Path) -> None:
+    found, first = several(contract), rules()[0].id
+    write_report(found, tmp_path)
+    names = [first, f"{first}-2", f"{first}-3"]
+    assert sorted(path.name for path in (tmp_path / "findings").glob("*.scenario.json")) == sorted(
+        f"{name}.scenario.json" for name in names
+    )
+    assert all((tmp_path / "findings" / f"{name}.trace.json").is_file() for name in names)
+    in_report = json.loads((tmp_path / "report.json").read_text())["rules"][0]["findings"]
+    assert [one["during"] for one in in_report] == ["download", "poll", "submit"]
+    assert [len(one.get("after", [])) for one in in_report] == [0, 2, 0]
+    assert [one.get("recurs", True) for one in in_report] == [True, True, False]
+    replays = [read_finding(tmp_path / "findings" / f"{name}.scenario.json") for name in names]
+    assert [one.after for one in replays] == [(), (Case(SCENARIO), Case({}, "twice")), ()]
+
+
+def test_junit_has_one_test_for_the_rule_and_names_the_runs_before_a_finding(contract: Contract) -> None:
+    suite = ElementTree.fromstring(junit(several(contract))).find("testsuite")
+    assert suite is not None
+    assert (suite.get("tests"), suite.get("failures")) == (str(len(rules())), "1")
+    texts = [failure.text or "" for failure in suite.findall("testcase/failure")]
+    assert len(texts) == 3
+    assert "only after 2 other runs of the same process: the client keeps state" in texts[1]
+    assert "after: twice" in texts[1]
+    assert "did not recur in a fresh process" in texts[2]
+    assert "process" not in texts[0]
+
+
+def test_the_findings_of_a_rule_are_accepted_one_by_one(contract: Contract) -> None:
+    first = rules()[0].id
+    names = [f"{first}/{operation}" for operation in ("download", "poll", "submit")]
+    part = with_baseline(several(contract), {names[0]: "known"})
+    assert (part.clean, [one.rule.id for one in part.broken]) == (False, [first])
+    assert report_json(part)["rules"][0]["findings"][0]["accepted"] == "known"
+    suite = ElementTree.fromstring(junit(part)).find("testsuite")
+    assert suite is not None
+    assert len(suite.findall("testcase/failure")) == 2
+    assert with_baseline(several(contract), dict.fromkeys(names, "known")).clean
+    assert with_baseline(several(contract), {first: "known"}).clean
+    stale = with_baseline(several(contract), {first: "known", f"{first}/result": "gone", rules()[1].id: "gone"})
+    assert (stale.stale, stale.status()) == (tuple(sorted([f"{first}/result", rules()[1].id])), 1)
+
+
+def test_the_reason_of_a_rule_without_evidence_is_in_the_report_and_in_junit(contract: Contract) -> None:
+    unseen = Verdict(rules()[0], NOT_OBSERVED, why="raise --runs")
+    found = replace(result(contract), verdicts=(unseen,))
+    assert report_json(found)["rules"][0]["why"] == "raise --runs"
+    suite = ElementTree.fromstring(junit(found)).find("testsuite")
+    assert suite is not None
+    skipped = suite.find("testcase/skipped")
+    assert skipped is not None
+    assert (skipped.get("message"), skipped.text) == ("not-observed", "raise --runs")
+
+
+@pytest.mark.parametrize("after", ["x", [{}], [{"scenario": {}, "drill": "never"}], 7])
+def test_unreadable_runs_before_a_finding_are_refused(after: object, tmp_path: Path) -> None:
+    path = tmp_path / "finding.json"
+    path.write_text(json.dumps({"rule": "SUB-01", "provider": "p", "model": "m", "scenario": {}, "after": after}))
+    with pytest.raises(ReportError, match=r"finding\.json"):
+        read_finding(path)
+
+
+def test_an_error_of_an_earlier_report_is_removed(contract: Contract, tmp_path: Path) -> None:
+    failed = replace(result(contract), errors=(InternalError("judging", "KeyError: 'x'", "Traceback ..."),))
+    write_report(failed, tmp_path)
+    assert "Traceback" in (tmp_path / "internal-error.txt").read_text()
+    write_report(result(contract), tmp_path)
+    assert not (tmp_path / "internal-error.txt").exists()

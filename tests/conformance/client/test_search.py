@@ -11,8 +11,12 @@ from hypothesis.strategies import just
 
 from hobbyhorse.conformance.client.cases import Case
 from hobbyhorse.conformance.client.planning import simplified, singles
-from hobbyhorse.conformance.client.search import SHRINKING, CannotRun, Plan, Progress, Search
+from hobbyhorse.conformance.client.search import SHRINKING, TIMING_REPEATS, CannotRun, Plan, Progress, Search
+from hobbyhorse.conformance.judge import check
+from hobbyhorse.conformance.rule import Judgement, Rule
+from hobbyhorse.contract.example_orders import order_for
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace
 from tests.conftest import CONTRACTS
 from tests.tracing import Teller
@@ -270,3 +274,158 @@ def test_shrinking_stops_when_its_runs_are_used_up(contract: Contract, monkeypat
     assert len(tried) == 2
     assert smallest.moves > Case(CAUSES[0]).moves
     assert client.is_broken_by(smallest)
+
+
+class Forgetful(MadeUp):
+    """Submits twice once a poll got an HTML page, and in every later case of the same process."""
+
+    def __init__(self, contract: Contract) -> None:
+        super().__init__(contract)
+        self.spoilt = False
+
+    def play(self, case: Case) -> Trace:
+        was_spoilt, self.spoilt = self.spoilt, self.spoilt or moves_of(case, "status") == ["html_page"]
+        self.careless, careless = False, was_spoilt
+        trace = super().play(case)
+        if not careless:
+            return trace
+        told = Teller(self.contract, {"n": 1}).nothing("submit").wait(1).submit(key="another").end("success")
+        return replace(told.trace(), scenario=case.scenario, drill=case.kind, jobs=None)
+
+
+def test_a_finding_that_needs_an_earlier_case_names_it(contract: Contract) -> None:
+    def fresh(cases: Sequence[Case]) -> list[Trace]:
+        return list(Forgetful(contract)(cases))
+
+    found = Search(contract, Forgetful(contract), Plan(200, rules=("SUB-01",)), fresh=fresh)
+    (verdict,) = found.run("a client", "m").verdicts
+    (finding,) = verdict.findings
+    assert finding.recurs
+    (needed,) = finding.after
+    assert moves_of(needed, "status") == ["html_page"]
+    unconfirmed = Search(contract, Forgetful(contract), Plan(200, rules=("SUB-01",))).run("a client", "m")
+    assert unconfirmed.verdicts[0].findings[0].after == ()
+
+
+def test_a_client_that_cannot_be_run_in_another_process_keeps_its_findings_with_a_note(contract: Contract) -> None:
+    def fresh(cases: Sequence[Case]) -> list[Trace]:
+        raise CannotRun("no module named 'here'")
+
+    found = Search(contract, MadeUp(contract), Plan(100), fresh=fresh).run("a client", "m")
+    assert "SUB-01" in {one.rule.id for one in found.broken}
+    assert found.notes == ("the findings were not confirmed in a fresh process: no module named 'here'",)
+    assert not found.errors
+
+
+def test_each_operation_in_which_a_rule_is_broken_has_a_finding_of_its_own(contract: Contract) -> None:
+    class KeyEverywhere(MadeUp):
+        """Puts the key into the URL of its download in every case, and of its polls after a lost submission."""
+
+        def play(self, case: Case) -> Trace:
+            self.ran.append(case)
+            told = Teller(self.contract, {"n": 1})
+            lost = bool(DROPS & set(moves_of(case, "submit")))
+            told.submit()
+            running = next(stage.name for stage in self.contract.graph if not stage.terminal)
+            more = {"url": f"{told.base}/x?key=[key]"} if lost else {}
+            role, situation = ending(self.contract)
+            told.wait(5).status(running, **more).wait(5).call(role, situation)
+            told.media(url=f"{told.video}?key=[key]").end("success", size=1000)
+            return replace(told.trace(), scenario=case.scenario, drill=case.kind, point=case.point, jobs=None)
+
+    found = search(contract, KeyEverywhere(contract), 100, rules=("SEC-04",))
+    (tally,) = found.tallies
+    findings = tally.verdict(contract).findings
+    assert [one.during for one in findings] == ["download", "poll"]
+    happy, lost = (one.trace.scenario for one in findings)
+    assert happy == {}
+    assert moves_of(Case(lost), "submit")[0] in DROPS
+    assert all("media" in message or "video" in message for message in findings[0].messages)
+
+
+class Interrupted(MadeUp):
+    """Raises an exception in its sixth run."""
+
+    def __init__(self, contract: Contract, error: BaseException, at: int = 6) -> None:
+        super().__init__(contract)
+        self.error, self.at = error, at
+
+    def play(self, case: Case) -> Trace:
+        if len(self.ran) + 1 == self.at:
+            raise self.error
+        return super().play(case)
+
+
+def test_an_interrupted_search_returns_what_was_judged(contract: Contract) -> None:
+    found = Search(contract, Interrupted(contract, KeyboardInterrupt()), Plan(100)).run("a client", "m")
+    assert (found.runs, found.interrupted, found.errors, found.status()) == (5, True, (), 130)
+    assert any(one.observed for one in found.verdicts)
+    assert {one.why for one in found.verdicts if one.verdict == "not-observed" and one.rule.channel == "wire"} == {
+        "the suite was stopped before a run showed it: run the suite to its end"
+    }
+
+
+def test_an_unexpected_error_of_a_runner_ends_the_search_with_what_was_judged(contract: Contract) -> None:
+    found = Search(contract, Interrupted(contract, RuntimeError("boom")), Plan(100)).run("a client", "m")
+    assert (found.runs, found.interrupted, found.status()) == (5, False, 3)
+    (error,) = found.errors
+    assert str(error).endswith("RuntimeError: boom")
+    assert "Traceback" in error.traceback
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("boom")])
+def test_before_the_first_run_there_is_nothing_to_return(contract: Contract, error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        Search(contract, Interrupted(contract, error, at=1), Plan(100)).run("a client", "m")
+
+
+def test_a_rule_that_fails_is_reported_and_the_others_are_judged(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(rule: Rule, annotated: AnnotatedTrace) -> Judgement:
+        if rule.id == "SEC-01":
+            raise KeyError("stage")
+        return check(rule, annotated)
+
+    monkeypatch.setattr("hobbyhorse.conformance.client.search.check", failing)
+    found = Search(contract, MadeUp(contract), Plan(60)).run("a client", "m")
+    assert found.runs >= 60
+    assert [error.doing for error in found.errors] == ["judging SEC-01 with a happy server"]
+    verdicts = {one.rule.id: one for one in found.verdicts}
+    assert verdicts["SUB-01"].verdict == "broken"
+    assert (verdicts["SEC-01"].verdict, verdicts["SEC-01"].why) == ("not-observed", "internal error: KeyError: 'stage'")
+    assert found.status() == 3
+
+
+def test_a_client_whose_request_is_refused_gets_a_finding_and_the_reason(contract: Contract) -> None:
+    class Wrong(MadeUp):
+        def play(self, case: Case) -> Trace:
+            self.ran.append(case)
+            told = Teller(self.contract, order_for(self.contract, self.contract.models[0]))
+            told.submit(None, status=400, answer=b"{}", made=None, body=b"[]")
+            return replace(told.end("failed", message="HTTP 400").trace(), model=self.contract.models[0].id)
+
+    client = Wrong(contract)
+    found = Search(contract, client, Plan(60)).run("a client", "m")
+    assert "SCH-01" in {one.rule.id for one in found.broken}
+    assert found.unfit is not None
+    assert "HTTP 400" in found.unfit
+    assert (found.status(), len(client.ran)) == (1, 1)
+
+
+def test_a_timing_finding_is_confirmed_only_where_it_would_be_reported(contract: Contract) -> None:
+    class Hasty(MadeUp):
+        def play(self, case: Case) -> Trace:
+            self.ran.append(case)
+            running = next(stage.name for stage in self.contract.graph if not stage.terminal)
+            told = Teller(self.contract, {"n": 1}).submit().wait(5)
+            for _ in range(3):
+                told.status(running).wait(0.01)
+            told.wait(5).call(*ending(self.contract)).media().end("success", size=1000)
+            return replace(told.trace(), scenario=case.scenario, drill=case.kind, point=case.point, jobs=None)
+
+    client = Hasty(contract)
+    found = search(contract, client, 60, rules=("POL-07",))
+    (tally,) = found.tallies
+    assert tally.broken > 10
+    assert len(client.ran) == tally.broken + TIMING_REPEATS - 1

@@ -10,6 +10,8 @@ import pytest
 from hobbyhorse.cli.server_verdicts import show_server_result
 from hobbyhorse.conformance.judge import BROKEN
 from hobbyhorse.conformance.rule import OBSERVED, Breach, Rule
+from hobbyhorse.conformance.server.probes import OnProbe, run_probes
+from hobbyhorse.conformance.server.report import server_report_json
 from hobbyhorse.conformance.server.results import ServerResult, concluded, why_unjudged
 from hobbyhorse.conformance.server.session import Session
 from hobbyhorse.conformance.server.suite import examine
@@ -119,3 +121,36 @@ def test_without_a_response_the_diagnosis_is_the_reason() -> None:
     session = session_on(CONTRACT, MODEL, httpx.MockTransport(not_found))
     assert why_unjudged(session, "no server at http://x") == "no server at http://x"
     assert why_unjudged(session) == "http://endpoint.test gave no response"
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (RuntimeError("boom"), 3)])
+def test_a_suite_that_is_stopped_is_judged_until_then(
+    error: BaseException, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contract, model = MODELS[0]
+    probe = run_probes
+
+    def stopping(session: Session, on_probe: OnProbe) -> None:
+        probe(session, on_probe)
+        raise error
+
+    monkeypatch.setattr("hobbyhorse.conformance.server.suite.run_probes", stopping)
+    # A real interruption arrives in the main thread, which waits for the probes.
+    monkeypatch.setattr("hobbyhorse.conformance.server.suite.run_within", lambda seconds, work: work())
+    with fakes(contract) as url:
+        found = examine(contract, model, suite_options(url), (made_up("SHA-98", OBSERVED), made_up("SHA-97")))
+    assert (found.status, [one.verdict for one in found.verdicts]) == (status, ["passed", "not-observed"])
+    assert found.verdicts[1].why == "the suite was stopped before a probe showed it: run it to its end"
+    show_server_result(found, None)
+    printed = capsys.readouterr().out
+    assert ("interrupted: " in printed, "RuntimeError: boom" in printed) == (status == 130, status == 3)
+    summary = server_report_json(found)["summary"]
+    assert (summary["interrupted"], bool(summary["errors"]), summary["clean"]) == (status == 130, status == 3, False)
+
+
+def test_a_rule_without_evidence_says_what_would_show_it_and_may_be_required() -> None:
+    contract, model = MODELS[0]
+    with fakes(contract) as url:
+        found = examine(contract, model, suite_options(url), (made_up("SHA-97"),))
+    assert found.verdicts[0].why == "no job was submitted: give --budget"
+    assert (found.status, found.status_with(frozenset({"SHA-97"})), found.status_with(frozenset({"X"}))) == (0, 4, 0)

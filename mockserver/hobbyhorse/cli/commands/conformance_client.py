@@ -18,6 +18,8 @@ from hobbyhorse.cli.client_runner import (
     ResumeOption,
     SpeedOption,
     open_runner,
+    option_names,
+    warn_of_misplaced_options,
 )
 from hobbyhorse.cli.client_verdicts import show_result
 from hobbyhorse.cli.options import (
@@ -31,13 +33,15 @@ from hobbyhorse.cli.options import (
     model_of,
     one_of,
 )
-from hobbyhorse.cli.usage import UsageError
+from hobbyhorse.cli.rule_options import AllowNotObservedOption, chosen_rules
+from hobbyhorse.cli.usage import UsageError, reports_internal_errors
+from hobbyhorse.conformance.client.during import OPERATIONS
 from hobbyhorse.conformance.client.html_report import write_page
 from hobbyhorse.conformance.client.report import write_report
-from hobbyhorse.conformance.client.results import Result
+from hobbyhorse.conformance.client.results import Result, with_baseline
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.search import CannotRun, Plan, Search
-from hobbyhorse.conformance.judge import BROKEN, PASSED
+from hobbyhorse.conformance.judge import InternalError
 from hobbyhorse.conformance.report import ReportError, read_baseline
 from hobbyhorse.contract.values import Contract
 
@@ -47,7 +51,9 @@ PROFILE_RUNS = {"ci": (500, 150), "full": (10_000, 2_000)}
 SEARCH = "Search"
 
 
+@reports_internal_errors
 def command(
+    context: typer.Context,
     *,
     provider: ProviderOption,
     command: CommandArgument = None,
@@ -71,23 +77,25 @@ def command(
     seed: Annotated[
         int, typer.Option(metavar="N", help="The same seed tries the same test cases.", rich_help_panel=SEARCH)
     ] = 0,
+    allow_not_observed: AllowNotObservedOption = False,
     report: ReportOption = None,
     baseline: BaselineOption = None,
 ) -> None:
     """Run a client against every fault that a provider can cause, and judge its behaviour.
 
-    Exit status 0: no finding; 1: findings; 2: the client could not be tested.
+    Exit status 0: no finding; 1: findings; 2: the client could not be tested; 3: internal error; 4: a rule of --rule
+    was not observed; 130: interrupted.
     """
     keep_hypothesis_files_in_cache()
+    warn_of_misplaced_options(option_names(context), command)
     if profile not in PROFILE_RUNS:
         raise UsageError(f"--profile is {profile!r}; allowed: {', '.join(PROFILE_RUNS)}")
     if runs is not None and runs < 1:
         raise UsageError(f"--runs is {runs}; allowed: 1 or more")
     ids = [one.id for one in rules()]
-    if unknown := sorted(set(rule or ()) - set(ids)):
-        raise UsageError(f"--rule: unknown rule {unknown[0]!r}; `hobbyhorse rules` lists all")
+    chosen_rules(rules(), rule)
     try:
-        accepted = read_baseline(baseline, ids) if baseline is not None else {}
+        accepted = read_baseline(baseline, ids, OPERATIONS) if baseline is not None else {}
     except ReportError as error:
         raise UsageError(str(error)) from None
     contract = one_of(load_contracts(contracts), provider)
@@ -98,28 +106,28 @@ def command(
         try:
             with progress(runner.name) as show:
                 plan = Plan(most_runs, seed, tuple(rule or ()), runner.kinds)
-                result = Search(contract, runner.play, plan, show).run(runner.name, chosen.id)
+                search = Search(contract, runner.play, plan, show, fresh=runner.fresh, before=runner.before)
+                search.notes += runner.notes
+                result = search.run(runner.name, chosen.id)
         except CannotRun as error:
             raise UsageError(str(error)) from None
-    result = _with_baseline(result, accepted)
+    result = with_baseline(result, accepted)
     if report is not None:  # first, so that a summary is never printed for a report that is not there
-        _write(result, contract, report)
+        result = _write(result, contract, report)
     show_result(result, report)
-    raise typer.Exit(0 if result.clean else 1)
+    raise typer.Exit(result.status(frozenset() if allow_not_observed else frozenset(rule or ())))
 
 
-def _with_baseline(result: Result, baseline: dict[str, str]) -> Result:
-    """Return the result with its broken rules accepted as in the baseline, and the baseline's passed rules as stale."""
-    broken = {one.rule.id for one in result.verdicts if one.verdict == BROKEN}
-    passed = {one.rule.id for one in result.verdicts if one.verdict == PASSED}
-    # A rule that was not observed in this run is neither: the client may still break it.
-    stale = tuple(sorted(set(baseline) & passed))
-    return replace(result, accepted={rule: why for rule, why in baseline.items() if rule in broken}, stale=stale)
-
-
-def _write(result: Result, contract: Contract, folder: Path) -> None:
+def _write(result: Result, contract: Contract, folder: Path) -> Result:
+    """Write the report, and return the result with the internal error of writing it, if any. Raises UsageError."""
     try:
         write_report(result, folder)
-        write_page(result, contract, folder)
+        try:
+            write_page(result, contract, folder)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            # The page is the most complex part; the other files are written again, with this error.
+            result = replace(result, errors=(*result.errors, InternalError.of("writing index.html", error)))
+            write_report(result, folder)
     except OSError as error:
         raise UsageError(f"--report: {str(folder)!r} cannot be written: {error.strerror}") from None
+    return result

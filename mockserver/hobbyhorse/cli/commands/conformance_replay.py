@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -10,27 +11,37 @@ import typer
 
 from hobbyhorse.cli.client_runner import (
     ClientOptions,
+    ClientRunner,
     CommandArgument,
     LimitOption,
     PythonOption,
     ResumeOption,
     SpeedOption,
     open_runner,
+    option_names,
+    warn_of_misplaced_options,
 )
 from hobbyhorse.cli.options import ContractsOption, keep_hypothesis_files_in_cache, load_contracts, model_of, one_of
-from hobbyhorse.cli.usage import UsageError
+from hobbyhorse.cli.rule_options import AllowNotObservedOption
+from hobbyhorse.cli.usage import UsageError, complain, reports_internal_errors
 from hobbyhorse.cli.verdicts import MOST_MESSAGES
-from hobbyhorse.conformance.client.report import read_finding
+from hobbyhorse.conformance.client.cases import KILLED, MOVED
+from hobbyhorse.conformance.client.report import Replay, read_finding
 from hobbyhorse.conformance.client.rules import rules
-from hobbyhorse.conformance.judge import check
+from hobbyhorse.conformance.client.search import CannotRun
+from hobbyhorse.conformance.exit_status import exit_status
+from hobbyhorse.conformance.judge import InternalError, check
 from hobbyhorse.conformance.report import ReportError
-from hobbyhorse.conformance.rule import Judgement
+from hobbyhorse.conformance.rule import Judgement, Rule
 from hobbyhorse.traces.annotated import AnnotatedTrace
+from hobbyhorse.traces.trace import Trace
 
 STILL_BROKEN, FIXED, FLAKY, NOT_REACHED = "still-broken", "fixed", "flaky", "not-reached"
 
 
+@reports_internal_errors
 def command(
+    context: typer.Context,
     *,
     finding: Annotated[Path, typer.Argument(metavar="FINDING", help="A findings/RULE.scenario.json of a report.")],
     command: CommandArgument = None,
@@ -40,12 +51,15 @@ def command(
     resume_command: ResumeOption = None,
     limit: LimitOption = 30.0,
     speed: SpeedOption = 1.0,
+    allow_not_observed: AllowNotObservedOption = False,
 ) -> None:
     """Run a client against the scenario of a finding: still-broken, fixed, flaky or not-reached.
 
-    Exit status 0: fixed; 1: still broken, flaky, or the rule was not observed; 2: the client could not be run.
+    Exit status 0: fixed; 1: still broken or flaky; 2: the client could not be run; 3: internal error; 4: not reached;
+    130: interrupted.
     """
     keep_hypothesis_files_in_cache()
+    warn_of_misplaced_options(option_names(context), command)
     try:
         found = read_finding(finding)
     except ReportError as error:
@@ -57,35 +71,85 @@ def command(
     rule = next((one for one in rules() if one.id == found.rule), None)
     if rule is None:
         raise UsageError(f"{finding}: unknown rule {found.rule!r}; `hobbyhorse rules` lists all")
+    if found.case.kind in (KILLED, MOVED) and resume_command is None:
+        raise UsageError(f"{finding}: the client was killed and started again; give --resume-command, and a command")
     # One process: a few runs are not worth starting several, and a debugger can follow the client.
     client = ClientOptions(command, python, resume_command, found.seed, speed, limit, 1, contracts)
-    results: list[Judgement] = []
-    unfinished: list[str] = []
-    with open_runner(contract, model, client, times) as runner:
-        for trace in runner.play([found.case] * times):
-            results.append(check(rule, AnnotatedTrace(contract, trace)))
-            unfinished += [
-                run.outcome.message for run in trace.runs if run.outcome and run.outcome.kind == "unfinished"
-            ]
-    broken = [one for one in results if one.breaches]
-    verdict = _verdict(results)
-    typer.echo(f"{rule.id} {verdict}: broken in {len(broken)} of {times} runs with {found.case}")
-    if verdict == NOT_REACHED:
-        typer.echo("the client never reached the situation that the rule is about, so this proves nothing")
-        if unfinished:
-            hint = "--limit allows more time" if python is None else "the limit is twice the contract's longest wait"
-            typer.echo(
-                f"  {len(unfinished)} of {times} runs did not finish: {unfinished[0] or 'still running'}; {hint}"
-            )
-    for breach in broken[0].breaches[:MOST_MESSAGES] if broken else ():
-        typer.echo(f"  {breach.message}")
-    raise typer.Exit(0 if verdict == FIXED else 1)
+    replayed = _Replayed(rule)
+    try:
+        with open_runner(contract, model, client, times) as runner:
+            for trace in _traces(runner, found, times):
+                replayed.add(AnnotatedTrace(contract, trace))
+    except KeyboardInterrupt:
+        replayed.interrupted = True
+    except (UsageError, CannotRun) as error:
+        raise UsageError(str(error)) from None
+    except Exception as error:
+        replayed.error = InternalError.of(f"replaying {found.case}", error)
+    hint = "--limit or --speed allows more" if python is None else "the limit is twice the contract's longest wait"
+    replayed.show(found, hint)
+    raise typer.Exit(replayed.status(allow_not_observed))
 
 
-def _verdict(results: Sequence[Judgement]) -> str:
-    """Return the verdict on the runs."""
-    # Apart from "fixed": a client that fails early would otherwise pass every replay.
-    if not any(one.observed for one in results):
-        return NOT_REACHED
-    broken = sum(1 for one in results if one.breaches)
-    return STILL_BROKEN if broken == len(results) else FLAKY if broken else FIXED
+def _traces(runner: ClientRunner, found: Replay, times: int) -> Iterator[Trace]:
+    """Run the case of a finding several times, each time after the cases that it needs."""
+    if not found.after:
+        yield from runner.play([found.case] * times)
+        return
+    cases = [*found.after, found.case]
+    for _ in range(times):
+        # The state that the preceding runs leave must not reach the next replay. A single replay stays in this process.
+        play = runner.play if runner.fresh is None or times == 1 else runner.fresh
+        yield list(play(cases))[-1]
+
+
+@dataclass(slots=True)
+class _Replayed:
+    """The runs of a replay so far."""
+
+    rule: Rule
+    results: list[Judgement] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
+    interrupted: bool = False
+    error: InternalError | None = None
+
+    def add(self, annotated: AnnotatedTrace) -> None:
+        """Judge a run."""
+        self.results.append(check(self.rule, annotated))
+        outcomes = [run.outcome for run in annotated.trace.runs if run.outcome is not None]
+        self.unfinished += [outcome.message for outcome in outcomes if outcome.kind == "unfinished"]
+
+    @property
+    def verdict(self) -> str:
+        """The verdict on the runs."""
+        # Apart from "fixed": a client that fails early would otherwise pass every replay.
+        if not any(one.observed for one in self.results):
+            return NOT_REACHED
+        broken = sum(1 for one in self.results if one.breaches)
+        return STILL_BROKEN if broken == len(self.results) else FLAKY if broken else FIXED
+
+    def status(self, allow_not_observed: bool) -> int:
+        """Return the exit status."""
+        return exit_status(
+            interrupted=self.interrupted,
+            internal_error=self.error is not None,
+            finding=self.verdict in (STILL_BROKEN, FLAKY),
+            not_observed=self.verdict == NOT_REACHED and not allow_not_observed,
+        )
+
+    def show(self, found: Replay, hint: str) -> None:
+        """Print the verdict; `hint` says how a run gets more time."""
+        runs, broken = len(self.results), [one for one in self.results if one.breaches]
+        after = f", each after {len(found.after)} other runs" if found.after else ""
+        typer.echo(f"{self.rule.id} {self.verdict}: broken in {len(broken)} of {runs} runs with {found.case}{after}")
+        if self.verdict == NOT_REACHED:
+            typer.echo("the client never reached the situation that the rule is about, so this proves nothing")
+            if self.unfinished:
+                ends = self.unfinished[0] or "still running"
+                typer.echo(f"  {len(self.unfinished)} of {runs} runs did not finish: {ends}; {hint}")
+        for breach in broken[0].breaches[:MOST_MESSAGES] if broken else ():
+            typer.echo(f"  {breach.message}")
+        if self.interrupted:
+            typer.echo("interrupted: only the runs until then were judged")
+        if self.error is not None:
+            complain(f"internal error: {self.error}; please report it")

@@ -21,8 +21,9 @@ from hobbyhorse.cli.options import (
     model_of,
     one_of,
 )
+from hobbyhorse.cli.rule_options import AllowNotObservedOption, RuleOption, chosen_rules
 from hobbyhorse.cli.server_verdicts import probing, show_plan, show_server_result
-from hobbyhorse.cli.usage import UsageError
+from hobbyhorse.cli.usage import UsageError, reports_internal_errors
 from hobbyhorse.conformance.report import ReportError, read_baseline
 from hobbyhorse.conformance.server.probes import most, probes
 from hobbyhorse.conformance.server.report import write_server_report
@@ -40,6 +41,7 @@ MOST_IMAGE_BYTES = 20 * 1024 * 1024
 ENDPOINT, REQUESTS, CALLBACKS = "Endpoint", "Requests", "Callbacks"
 
 
+@reports_internal_errors
 def command(
     *,
     provider: ProviderOption,
@@ -95,14 +97,18 @@ def command(
     callback_secret: Annotated[
         str | None, typer.Option(metavar="S", help="The secret that signs the callbacks.", rich_help_panel=CALLBACKS)
     ] = None,
+    rule: RuleOption = None,
+    allow_not_observed: AllowNotObservedOption = False,
     report: ReportOption = None,
     baseline: BaselineOption = None,
 ) -> None:
     """Test an endpoint against its contract: its responses and its behaviour.
 
-    Exit status 0: nothing is broken; 1: broken rules; 2: nothing could be judged.
+    Exit status 0: nothing is broken; 1: broken rules; 2: nothing could be judged; 3: internal error; 4: a rule of
+    --rule was not observed; 130: interrupted.
     """
     keep_hypothesis_files_in_cache()
+    wanted = chosen_rules(server_rules(), rule)
     contract = one_of(load_contracts(contracts), provider)
     chosen = model_of(contract, model)
     if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
@@ -130,7 +136,7 @@ def command(
             return
         _confirm(contract, chosen, options, yes)
         with probing(base_url) as show:
-            result = examine(contract, chosen, options, server_rules(), known=known, on_probe=show)
+            result = examine(contract, chosen, options, wanted, known=known, on_probe=show)
     except (ReportError, LookupError) as error:
         raise UsageError(str(error)) from None
     except OSError as error:
@@ -139,7 +145,7 @@ def command(
     if report is not None:
         _write(result, contract, report)
     show_server_result(result, report)
-    raise typer.Exit(result.status)
+    raise typer.Exit(result.status_with(frozenset() if allow_not_observed else frozenset(rule or ())))
 
 
 def _budget(text: str | None) -> Decimal | None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hobbyhorse.traces.trace import Trace
+
 ONCE, TWICE, TOGETHER, CROWD = "once", "twice", "together", "crowd"
 LONG, RECOVERY, KILLED, MOVED = "long", "recovery", "killed", "moved"
 EQUAL, PROMPTS, PICTURES, FOLDER = "equal", "prompts", "pictures", "folder"
@@ -75,6 +77,11 @@ class Case:
 
 
 HAPPY = Case()
+
+
+def case_of(trace: Trace) -> Case:
+    """Return the case that a trace was recorded in."""
+    return Case(trace.scenario, trace.drill, trace.point, trace.order)
 
 
 def _in_words(move: Mapping[str, Any]) -> str:

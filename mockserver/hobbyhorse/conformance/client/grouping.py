@@ -8,7 +8,11 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step, origin, parts
+from hobbyhorse.traces.annotated import GAVE_UP, READS, SUBMISSIONS, AnnotatedTrace, Step, origin, parts
+
+# Polls of a running job in a row, after which a client that fails has met its own deadline. One that fails because it
+# cannot read such a response fails at the first.
+STEADY_POLLS = 3
 
 RequestGroup = tuple[Step, ...]
 """The requests of some roles that one run of the client made for one job, oldest first."""
@@ -140,3 +144,42 @@ def undisturbed(trace: AnnotatedTrace, step: Step) -> bool:
     names = operation.situations if operation is not None else {}
     # A scenario may answer with a documented situation: that is the provider's behaviour, not a distortion.
     return step.clean and (step.exchange.move is None or step.exchange.move.split()[0] in names)
+
+
+def stopped_waiting(trace: AnnotatedTrace) -> bool:
+    """Whether the client's own deadline ended its last run, however short that deadline is.
+
+    The client reports a timeout itself, or its last responses show that nothing but the deadline can have ended it. An
+    exception with "timeout" in its name may instead be the timeout of one request.
+    """
+    outcome = trace.outcome
+    if outcome is None or outcome.kind not in GAVE_UP:
+        return False
+    if outcome.told:
+        return outcome.kind == "timeout"
+    # A callback may be the reason for an inferred failure.
+    if outcome.kind != "timeout" and trace.deliveries:
+        return False
+    needed = 1 if outcome.kind == "timeout" else STEADY_POLLS
+    last = [step for step in trace.steps if step.role != "cancel"][-needed:]
+    return len(last) == needed and all(
+        step.role in READS and step.under_way and undisturbed(trace, step) for step in last
+    )
+
+
+def went_on(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether the trace shows the client's reaction to a response: a later request, or the end of its run.
+
+    A run that was cut off, or a recording that ends there, shows none.
+    """
+    ended = trace.outcome is not None and trace.outcome.kind != "unfinished"
+    return ended or trace.steps[-1].number > step.number
+
+
+def misleading_date(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether a response requests a wait until a date that a correct client may misread.
+
+    In virtual time, `datetime` in installed packages reads the real clock, so a date seems far away or long past.
+    """
+    wait = step.exchange.answer_header("retry-after")
+    return trace.trace.virtual and wait is not None and not wait.strip().isdecimal()

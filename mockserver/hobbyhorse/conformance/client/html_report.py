@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from hobbyhorse.conformance.client.report import case_of
+from hobbyhorse.conformance.client.cases import case_of
+from hobbyhorse.conformance.client.report import file_names, preconditions
 from hobbyhorse.conformance.client.results import Result
 from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict
 from hobbyhorse.conformance.report import counted
@@ -62,7 +63,7 @@ def write_page(result: Result, contract: Contract, folder: Path) -> None:
 def page(result: Result, contract: Contract) -> str:
     """Return the page."""
     title = f"{result.client} and the rules for clients of {contract.name}"
-    findings = [(one, finding) for one in result.verdicts for finding in one.findings]
+    findings = [(one, *named) for one in result.verdicts for named in file_names(one)]
     return "\n".join(
         [
             "<!doctype html>",
@@ -74,7 +75,7 @@ def page(result: Result, contract: Contract) -> str:
             "<tbody>",
             *(_row(one, result) for one in sorted(result.verdicts, key=lambda one: VERDICT_ORDER.index(one.verdict))),
             "</tbody></table>",
-            *(_section(one, finding, contract, result) for one, finding in findings),
+            *(_section(one, name, finding, contract) for one, name, finding in findings),
             "</body></html>",
             "",
         ]
@@ -84,7 +85,10 @@ def page(result: Result, contract: Contract) -> str:
 def _summary(result: Result) -> str:
     met = result.coverage
     rows = [
-        ("verdict", "no finding" if result.clean else f"{len(result.broken)} broken"),
+        ("verdict", "no finding" if not (result.broken or result.stale) else f"{len(result.broken)} broken"),
+        *(("interrupted", "only the runs until then were judged") for _ in range(result.interrupted)),
+        *(("internal error", str(error)) for error in result.errors),
+        *(("not tested further", reason) for reason in (result.unfit,) if reason is not None),
         ("rules", ", ".join(f"{count} {word}" for word, count in counted(result.verdicts).items())),
         ("runs", f"{result.runs} in {result.seconds:.1f} s, seed {result.seed}"),
         ("single faults", f"{met.met} of {met.total} met"),
@@ -108,23 +112,27 @@ def _row(one: Verdict, result: Result) -> str:
     linked = f'<a href="#{rule.id}">{escape(name)}</a>' if one.findings else escape(name)
     accepted = result.accepted.get(rule.id)
     word = one.verdict + (f" (accepted: {accepted})" if one.verdict == BROKEN and accepted else "")
+    why = f'<br><span class="dim">{escape(one.why)}</span>' if one.why is not None else ""
     return (
         f'<tr><td>{linked}</td><td>{rule.level}</td><td class="{one.verdict}">{escape(word)}</td>'
-        f"<td>{one.observed or ''}</td><td>{escape(rule.says)}</td></tr>"
+        f"<td>{one.observed or ''}</td><td>{escape(rule.says)}{why}</td></tr>"
     )
 
 
-def _section(one: Verdict, finding: Finding, contract: Contract, result: Result) -> str:
+def _section(one: Verdict, name: str, finding: Finding, contract: Contract) -> str:
     rule, case = one.rule, case_of(finding.trace)
     messages = "".join(f"<li>{escape(message)}</li>" for message in finding.messages[:MOST_LINES])
     scenario = json.dumps(case.to_json(), indent=2, ensure_ascii=False)
     requests = "\n".join(curls(finding.trace))
-    again = f"hobbyhorse conformance replay findings/{rule.id}.scenario.json -- COMMAND"
+    again = f"hobbyhorse conformance replay findings/{name}.scenario.json -- COMMAND"
+    doing = f" (during {finding.during})" if finding.during is not None else ""
+    only = "".join(f"<li>{escape(sentence)}</li>" for sentence in preconditions(finding))
     return "\n".join(
         [
-            f'<section id="{rule.id}"><h2>{rule.id} {escape(rule.name)}</h2><p>{escape(rule.says)}</p>',
+            f'<section id="{name}"><h2>{rule.id} {escape(rule.name)}{doing}</h2><p>{escape(rule.says)}</p>',
             f'<p class="dim">{escape(rule.because)}</p>',
             f"<p>Against <strong>{escape(str(case))}</strong>:</p><ul>{messages}</ul>",
+            f"<ul>{only}</ul>" if only else "",
             f'<div class="picture">{picture(contract, finding.trace)}</div>',
             f"<details><summary>the scenario</summary><pre>{escape(scenario)}</pre></details>",
             f"<details><summary>the requests</summary><pre>{escape(requests)}</pre></details>",

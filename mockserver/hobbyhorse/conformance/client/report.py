@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hobbyhorse.conformance.client.cases import CASE_KINDS, Case
+from hobbyhorse.conformance.client.cases import CASE_KINDS, Case, case_of
 from hobbyhorse.conformance.client.results import Result
 from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.client.unobserved import explained_for
 from hobbyhorse.conformance.judge import BROKEN, Finding, Verdict, judge
 from hobbyhorse.conformance.report import JUnitSuite, ReportError, counted, dump, read_object, verdict_json
 from hobbyhorse.conformance.report import junit as junit_xml
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace, to_json
 
 # Raised when a reader of report.json or of a finding would misread the new form.
 REPORT_FORMAT = 1
-
-
-def case_of(trace: Trace) -> Case:
-    """Return the case that a trace was recorded in."""
-    return Case(trace.scenario, trace.drill, trace.point, trace.order)
 
 
 def report_json(result: Result) -> dict[str, Any]:
@@ -46,32 +43,68 @@ def report_json(result: Result) -> dict[str, Any]:
         },
         "accepted": dict(result.accepted),
         "stale": list(result.stale),
+        "interrupted": result.interrupted,
+        "errors": [str(error) for error in result.errors],
+        "unfit": result.unfit,
+        "notes": list(result.notes),
     }
     return {"format": REPORT_FORMAT, "rules": verdicts_json(result.verdicts, result.accepted), "summary": summary}
 
 
 def verdicts_json(verdicts: Sequence[Verdict], accepted: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """Return verdicts as JSON, in the order of the rules."""
-    return [_verdict(one, (accepted or {}).get(one.rule.id)) for one in verdicts]
+    return [_verdict(one, accepted or {}) for one in verdicts]
 
 
-def _verdict(one: Verdict, accepted: str | None) -> dict[str, Any]:
-    return verdict_json(one, accepted) | {
+def _verdict(one: Verdict, accepted: Mapping[str, str]) -> dict[str, Any]:
+    fields = verdict_json(one, accepted.get(one.rule.id)) | {
         "channel": one.rule.channel,
         "observed": one.observed,
         "broken": one.times_broken,
-        "findings": [_finding(finding) for finding in one.findings],
+        "findings": [_finding(finding, accepted) for finding in one.findings],
     }
+    return fields | ({"why": one.why} if one.why is not None else {})
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding(finding: Finding, accepted: Mapping[str, str]) -> dict[str, Any]:
     case = case_of(finding.trace)
-    return case.to_json() | {"message": "; ".join(finding.messages), "in_words": str(case)}
+    fields = case.to_json() | {"message": "; ".join(finding.messages), "in_words": str(case)} | _circumstances(finding)
+    reason = accepted.get(finding.name)
+    return fields | ({"accepted": reason} if reason is not None else {})
+
+
+def _circumstances(finding: Finding) -> dict[str, Any]:
+    """Return what the client was doing, and what has to precede the finding; without default values."""
+    fields: dict[str, Any] = {} if finding.during is None else {"during": finding.during}
+    if finding.after:
+        fields["after"] = [case.to_json() for case in finding.after]
+    return fields if finding.recurs else fields | {"recurs": False}
+
+
+def file_names(one: Verdict) -> Iterator[tuple[str, Finding]]:
+    """Yield the findings of a verdict with the names of their files: RULE, RULE-2, RULE-3."""
+    for number, finding in enumerate(one.findings, 1):
+        yield finding.rule if number == 1 else f"{finding.rule}-{number}", finding
+
+
+def preconditions(finding: Finding) -> list[str]:
+    """Return the sentences that say when a finding occurs, if the scenario alone is not enough."""
+    if not finding.recurs:
+        return ["it did not recur in a fresh process, not even after the runs that preceded it"]
+    if not finding.after:
+        return []
+    runs = f"{len(finding.after)} other run{'s' if len(finding.after) > 1 else ''} of the same process"
+    return [f"only after {runs}: the client keeps state between its runs", *(f"after: {one}" for one in finding.after)]
 
 
 def judged(contract: Contract, trace: Trace) -> dict[str, Any]:
     """Return the verdicts on one trace as JSON, for traffic that the suite did not make."""
-    verdicts = judge(contract, [trace], rules())
+    verdicts = explained_for(judge(contract, [trace], rules()), AnnotatedTrace(contract, trace))
+    return judged_json(contract, trace, verdicts)
+
+
+def judged_json(contract: Contract, trace: Trace, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """Return the verdicts on one trace as JSON."""
     summary = {
         "provider": contract.key,
         "requests": len(trace.exchanges),
@@ -92,38 +125,45 @@ def finding_json(result: Result, finding: Finding) -> dict[str, Any]:
         "seed": result.seed,
         "messages": list(finding.messages),
         **case_of(finding.trace).to_json(),
+        **_circumstances(finding),
     }
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A finding to be replayed."""
+    """A finding to be replayed; `after` are the cases to run before it in the same process."""
 
     rule: str
     provider: str
     model: str
     seed: int
     case: Case
+    after: tuple[Case, ...] = ()
 
 
 def read_finding(path: Path) -> Replay:
     """Read a finding's file. Raises ReportError."""
     fields = read_object(path)
     try:
-        kind, point, order = fields.get("drill", "once"), int(fields.get("point", 0)), fields.get("order")
-        case = Case(fields["scenario"], kind, point, order)
-        found = Replay(fields["rule"], fields["provider"], fields["model"], int(fields.get("seed", 0)), case)
+        after = tuple(_case(one, path) for one in fields.get("after", []))
+        return Replay(
+            fields["rule"], fields["provider"], fields["model"], int(fields.get("seed", 0)), _case(fields, path), after
+        )
     except KeyError as error:
         raise ReportError(
             f"{path} is not a finding: {error} is missing; a report has its findings in findings/"
         ) from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise ReportError(f"{path} is not a finding: {error}") from None
+
+
+def _case(fields: Mapping[str, Any], path: Path) -> Case:
+    case = Case(fields["scenario"], fields.get("drill", "once"), int(fields.get("point", 0)), fields.get("order"))
     if not isinstance(case.scenario, dict) or case.kind not in CASE_KINDS:
         raise ReportError(f"{path} is not a finding: 'drill' is {case.kind!r}; allowed: {', '.join(CASE_KINDS)}")
     if not isinstance(case.order, dict | None):
         raise ReportError(f"{path} is not a finding: 'order' is {case.order!r}; it must be an object")
-    return found
+    return case
 
 
 def junit(result: Result) -> bytes:
@@ -133,12 +173,27 @@ def junit(result: Result) -> bytes:
         seconds=result.seconds,
         accepted=result.accepted,
         stale=result.stale,
+        error=_unfinished(result),
     )
-    return junit_xml(suite, result.verdicts, lambda finding: str(case_of(finding.trace)))
+    return junit_xml(suite, result.verdicts, _in_words)
+
+
+def _in_words(finding: Finding) -> str:
+    return "\n".join([str(case_of(finding.trace)), *preconditions(finding)])
+
+
+def _unfinished(result: Result) -> str | None:
+    """Return why a suite did not run to its end, or None."""
+    words = ["the suite was interrupted"] if result.interrupted else []
+    words += [f"internal error: {error}" for error in result.errors]
+    return "; ".join(words) or None
 
 
 def write_report(result: Result, folder: Path) -> None:
-    """Write report.json, junit.xml, and a scenario and a trace for each finding into a folder."""
+    """Write report.json, junit.xml, and a scenario and a trace for each finding into a folder.
+
+    After an internal error, also internal-error.txt with the tracebacks.
+    """
     findings = folder / "findings"
     findings.mkdir(parents=True, exist_ok=True)
     # Findings of an earlier run would look like findings of this one.
@@ -147,6 +202,11 @@ def write_report(result: Result, folder: Path) -> None:
     dump(folder / "report.json", report_json(result))
     (folder / "junit.xml").write_bytes(junit(result))
     for one in result.verdicts:
-        for finding in one.findings:
-            dump(findings / f"{finding.rule}.scenario.json", finding_json(result, finding))
-            dump(findings / f"{finding.rule}.trace.json", to_json(finding.trace))
+        for name, finding in file_names(one):
+            dump(findings / f"{name}.scenario.json", finding_json(result, finding))
+            dump(findings / f"{name}.trace.json", to_json(finding.trace))
+    errors = folder / "internal-error.txt"
+    errors.unlink(missing_ok=True)
+    if result.errors:
+        text = "\n".join(f"{error}\n{error.traceback}" for error in result.errors)
+        errors.write_text(text, encoding="utf-8", errors="replace")

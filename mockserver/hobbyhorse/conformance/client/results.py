@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from hobbyhorse.conformance.judge import BROKEN, Verdict
+from hobbyhorse.conformance.exit_status import exit_status
+from hobbyhorse.conformance.judge import BROKEN, NOT_OBSERVED, PASSED, Finding, InternalError, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +27,10 @@ class Coverage:
 class Result:
     """The result of a suite on one client.
 
-    `accepted` maps the rules of the baseline to its reasons; `stale` are the rules of the baseline that are not broken
-    any more.
+    `accepted` maps the findings of the baseline to its reasons; `stale` are the entries of the baseline that were not
+    found any more. A suite that did not finish is `interrupted`, or has `errors`. `unfit` says why the client could be
+    run against the faultless server only. `operations` names all findings, of which the report has the smallest ones.
+    `notes` are remarks on the runs.
     """
 
     provider: str
@@ -39,14 +43,49 @@ class Result:
     seconds: float
     accepted: dict[str, str] = field(default_factory=dict)
     stale: tuple[str, ...] = ()
+    interrupted: bool = False
+    errors: tuple[InternalError, ...] = ()
+    unfit: str | None = None
+    operations: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
     @property
     def broken(self) -> tuple[Verdict, ...]:
         """The verdicts of rules that are broken and not accepted."""
-        return tuple(one for one in self.verdicts if one.verdict == BROKEN and one.rule.id not in self.accepted)
+        return tuple(one for one in self.verdicts if one.verdict == BROKEN and not self._accepts(one))
+
+    def _accepts(self, one: Verdict) -> bool:
+        return one.rule.id in self.accepted or (
+            bool(one.findings) and all(is_accepted(finding, self.accepted) for finding in one.findings)
+        )
 
     @property
     def clean(self) -> bool:
-        """Whether every broken rule is in the baseline, and no baseline entry is stale."""
+        """Whether the suite finished, every finding is in the baseline, and no baseline entry is stale."""
         # A stale entry would hide the next time that the rule breaks.
-        return not self.broken and not self.stale
+        return not (self.broken or self.stale or self.interrupted or self.errors)
+
+    def status(self, required: frozenset[str] = frozenset()) -> int:
+        """Return the exit status. The rules in `required` have to be observed."""
+        unobserved = {one.rule.id for one in self.verdicts if one.verdict == NOT_OBSERVED}
+        return exit_status(
+            interrupted=self.interrupted,
+            internal_error=bool(self.errors),
+            finding=bool(self.broken or self.stale),
+            not_observed=bool(required & unobserved),
+        )
+
+
+def is_accepted(finding: Finding, accepted: Mapping[str, str]) -> bool:
+    """Whether a baseline accepts a finding: by its rule, or by its rule and operation."""
+    return finding.rule in accepted or finding.name in accepted
+
+
+def with_baseline(result: Result, baseline: Mapping[str, str]) -> Result:
+    """Return the result with the findings in the baseline accepted, and the baseline's other observed entries stale."""
+    broken = {one.rule.id for one in result.verdicts if one.verdict == BROKEN}
+    observed = broken | {one.rule.id for one in result.verdicts if one.verdict == PASSED}
+    found = {finding.name for one in result.verdicts for finding in one.findings} | broken | result.operations
+    # A rule that was not observed in this run is neither: the client may still break it.
+    stale = tuple(sorted(name for name in baseline if name not in found and name.partition("/")[0] in observed))
+    return replace(result, accepted={name: why for name, why in baseline.items() if name in found}, stale=stale)

@@ -14,14 +14,20 @@ How a finding is made:
    shrinker would run the client an unbounded number of times.
 5. Confirmation. A finding of a rule about timing counts only if the same case shows it each of TIMING_REPEATS times:
    a busy machine delays a request once, a bug delays it always.
-6. Shrinking. From the smallest known case of each broken rule, remove faults and options as long as the rule stays
-   broken, within SHRINKING runs for each rule.
+   Only a case that would become the smallest one is repeated: no other case is reported.
+6. Shrinking. A rule may be broken by several parts of a client, so findings are grouped by what the client was doing
+   (`during`). From the smallest known case of each group, remove faults and options as long as the group stays broken,
+   within SHRINKING runs for each group.
+7. Recurrence. Each finding is replayed in a fresh process, because a client may keep state between its cases
+   (`recurrence`).
 
 What must hold:
 
-* No case runs twice except to confirm timing. `seen` maps the key of each case to the rules that it broke, so that
-  shrinking may use earlier results for free.
+* No case runs twice except to confirm a finding. `seen` maps the key of each case to the names of the findings that it
+  showed, so that shrinking may use earlier results for free.
 * The runs never exceed the plan, except for `spare` (shrinking) and for confirmations.
+* Nothing that a client does ends the search without a result: an interruption or an unexpected error ends the runs, and
+  the result has what was judged until then.
 * Equal seeds give equal cases, findings and counts. So the order of cases depends on the contract and the seed alone,
   and `Case.size` is a total order.
 * A tally counts a trace only if the rule's subject occurred in it: silence is no evidence (see `judge`).
@@ -30,7 +36,7 @@ What must hold:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -42,7 +48,9 @@ from hypothesis import seed as seeded
 from hypothesis.errors import Unsatisfiable
 from hypothesis.strategies import none, sampled_from
 
-from hobbyhorse.conformance.client.cases import HAPPY, KILLED, MOVED, ONCE, RECOVERY, Case
+from hobbyhorse.conformance.client.cases import HAPPY, KILLED, MOVED, ONCE, RECOVERY, Case, case_of
+from hobbyhorse.conformance.client.diagnosis import refused, without_video
+from hobbyhorse.conformance.client.during import during
 from hobbyhorse.conformance.client.order_cases import drawn_orders, order_cases
 from hobbyhorse.conformance.client.planning import (
     STUCK,
@@ -56,12 +64,23 @@ from hobbyhorse.conformance.client.planning import (
     singles,
     used_roles,
 )
+from hobbyhorse.conformance.client.recurrence import BUDGET, Candidate, FreshRunner, Recurrence
 from hobbyhorse.conformance.client.results import Coverage, Result
 from hobbyhorse.conformance.client.rules import rules as all_rules
 from hobbyhorse.conformance.client.scenario_space import scenarios
-from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict, check
-from hobbyhorse.conformance.rule import Rule
-from hobbyhorse.contract.values import Contract
+from hobbyhorse.conformance.client.unobserved import Evidence, explained
+from hobbyhorse.conformance.judge import (
+    BROKEN,
+    NOT_APPLICABLE,
+    NOT_OBSERVED,
+    PASSED,
+    Finding,
+    InternalError,
+    Verdict,
+    check,
+)
+from hobbyhorse.conformance.rule import Breach, Judgement, Rule
+from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.scenarios.fault import CALLBACK
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace
@@ -79,6 +98,10 @@ SHRINKING = 40
 PAIRS_PART = 0.3
 # The fewest examples to request from Hypothesis: the first ones of a series are mostly the simplest scenario again.
 FEW_SCENARIOS = 20
+# Findings reported of one rule: an SDK and its wrapper are two parts of a client; a third one is rare.
+MOST_FINDINGS = 3
+# Internal errors reported: a rule that fails once fails in most traces.
+MOST_ERRORS = 5
 STUCK_JOB = Case({"timeline": STUCK})
 
 CaseRunner = Callable[[Sequence[Case]], Iterable[Trace]]
@@ -114,20 +137,46 @@ class Plan:
 
 
 @dataclass(slots=True)
+class Group:
+    """The findings of a rule while a client does one thing: the smallest known one, and the first case that showed it.
+
+    `before` are the cases that ran in the same process before the first case.
+    """
+
+    case: Case
+    finding: Finding
+    first: Case
+    before: Sequence[Case] = ()
+
+
+@dataclass(slots=True)
 class Tally:
-    """The evidence about a rule so far."""
+    """The evidence about a rule so far. `groups` maps what the client was doing to the findings."""
 
     rule: Rule
     observed: int = 0
     broken: int = 0
-    smallest: tuple[Case, Finding] | None = None
+    groups: dict[str, Group] = field(default_factory=dict)
+    error: InternalError | None = None
+
+    @property
+    def smallest_first(self) -> list[Group]:
+        """The groups to report, those with the smallest cases first."""
+        return sorted(self.groups.values(), key=lambda group: (group.case.size, group.finding.name))[:MOST_FINDINGS]
+
+    @property
+    def smallest(self) -> tuple[Case, Finding] | None:
+        """The smallest case that broke the rule, and its finding."""
+        return next(((group.case, group.finding) for group in self.smallest_first), None)
 
     def verdict(self, contract: Contract) -> Verdict:
         """Return the verdict on the rule."""
         if not self.rule.applies(contract):
             return Verdict(self.rule, NOT_APPLICABLE)
-        word = BROKEN if self.smallest else PASSED if self.observed else NOT_OBSERVED
-        found = (self.smallest[1],) if self.smallest else ()
+        found = tuple(group.finding for group in self.smallest_first)
+        if self.error is not None and not found:
+            return Verdict(self.rule, NOT_OBSERVED, self.observed, why=f"internal error: {self.error.message}")
+        word = BROKEN if found else PASSED if self.observed else NOT_OBSERVED
         return Verdict(self.rule, word, self.observed, self.broken, found)
 
 
@@ -147,30 +196,87 @@ class Search:
     """Runs that are allowed beyond the plan, to shrink one finding."""
     met: set[str] = field(default_factory=set)
     """Keys of the cases in which the client hit every fault."""
+    fresh: FreshRunner | None = None
+    """Runs cases in a fresh process, to confirm findings. Without it, as for commands, each run has its own process.
+    Raises CannotRun if the client cannot be run there.
+    """
+    before: Callable[[Case], Sequence[Case]] | None = None
+    """Returns the cases that ran before a case in its process; by default, all of them."""
+    ran: list[Case] = field(default_factory=list)
+    ones: list[Case] = field(default_factory=list)
+    roles: list[str] = field(default_factory=list)
+    unfit: str | None = None
+    interrupted: bool = False
+    errors: list[InternalError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def run(self, client: str, model: str) -> Result:
-        """Search, and return the result. Raises CannotRun if the client gets no video from a faultless server."""
+        """Search, and return the result. Raises CannotRun if the client gets no video from a faultless server.
+
+        An interruption or an unexpected error ends the search; before the first run, it is raised.
+        """
         started = time.monotonic()
         wanted = [rule for rule in all_rules() if not self.plan.rules or rule.id in self.plan.rules]
         self.tallies = [Tally(rule) for rule in wanted]
+        try:
+            self._search(self.contract.model(model))
+        except CannotRun:
+            raise
+        except KeyboardInterrupt:
+            if not self.runs:
+                raise
+            self.interrupted = True
+        except Exception as error:
+            if not self.runs:
+                raise
+            self._note(f"the search, {self.phase or 'first runs'}", error)
+        return self._result(client, model, time.monotonic() - started)
+
+    def _search(self, model: Model | None) -> None:
         happy = self._happy()
+        if self.unfit is not None:
+            return
         # A stuck job shows what a client does at its deadline, such as cancel.
         stuck = self._run_one(STUCK_JOB)
         observed = [AnnotatedTrace(self.contract, trace) for trace in (happy, stuck) if trace is not None]
-        roles = used_roles(observed)
+        roles = self.roles = used_roles(observed)
         stuck_only = set(roles) - {*used_roles(observed[:1]), CALLBACK}
-        ones = singles(self.contract, roles, stuck_only, repeated_roles(observed[0]))
-        self._run_all("ways to run", self._ways(observed[0], ones))
-        self._run_all("orders", order_cases(self.contract, found) if (found := self.contract.model(model)) else ())
+        self.ones = singles(self.contract, roles, stuck_only, repeated_roles(observed[0]))
+        self._run_all("ways to run", self._ways(observed[0], self.ones))
+        self._run_all("orders", order_cases(self.contract, model) if model else ())
         self._run_all("last polls", last_polls(self.contract, observed[-1]))
-        self._run_all("single faults", ones)
+        self._run_all("single faults", self.ones)
         self._run_pairs(roles)
-        self._run_random(drawn_orders(self.contract, found, self.left, self.plan.seed) if found and self.left else [])
+        self._run_random(drawn_orders(self.contract, model, self.left, self.plan.seed) if model and self.left else [])
         self._shrink()
-        coverage = self._coverage(ones)
-        seconds = time.monotonic() - started
-        verdicts = tuple(tally.verdict(self.contract) for tally in self.tallies)
-        return Result(self.contract.key, model, client, self.plan.seed, verdicts, coverage, self.runs, seconds)
+        self._confirm()
+
+    def _result(self, client: str, model: str, seconds: float) -> Result:
+        coverage = self._coverage(self.ones)
+        stopped = self.interrupted or bool(self.errors) or self.unfit is not None
+        evidence = Evidence(self.roles, self.plan.kinds, len(coverage.untried), stopped)
+        verdicts = explained((tally.verdict(self.contract) for tally in self.tallies), evidence)
+        return Result(
+            provider=self.contract.key,
+            model=model,
+            client=client,
+            seed=self.plan.seed,
+            verdicts=verdicts,
+            coverage=coverage,
+            runs=self.runs,
+            seconds=seconds,
+            interrupted=self.interrupted,
+            errors=tuple(self.errors[:MOST_ERRORS]),
+            unfit=self.unfit,
+            notes=tuple(self.notes),
+            operations=frozenset(f"{one.rule.id}/{name}" for one in self.tallies for name in one.groups),
+        )
+
+    def _note(self, doing: str, error: Exception) -> InternalError:
+        """Keep an unexpected error for the result."""
+        found = InternalError.of(doing, error)
+        self.errors.append(found)
+        return found
 
     @property
     def left(self) -> int:
@@ -187,18 +293,13 @@ class Search:
         if trace is None:
             raise CannotRun("0 runs are allowed; allow at least one")
         annotated = AnnotatedTrace(self.contract, trace)
-        if not annotated.submits:
-            sent = [f"{step.exchange.method} {step.exchange.url} ({step.status})" for step in annotated.steps[:5]]
-            sent += [f"and {len(annotated.steps) - 5} more"] if len(annotated.steps) > 5 else []
-            raise CannotRun(
-                f"the client submitted no job; its requests: {', '.join(sent) or 'none'}{_ending(annotated)}"
-            )
-        if annotated.outcome is not None and annotated.outcome.kind != "success":
-            last = annotated.steps[-1]
-            raise CannotRun(
-                f"the client got no video from a server without faults; its last request was "
-                f"{last.exchange.method} {last.exchange.url} ({last.status}){_ending(annotated)}"
-            )
+        reason = without_video(annotated)
+        if reason is None:
+            return trace
+        # A request that the server refuses is a finding in itself, but the other rules cannot be judged.
+        if not (refused(annotated) and self.broken):
+            raise CannotRun(reason)
+        self.roles, self.unfit = used_roles([annotated]), reason
         return trace
 
     def _ways(self, happy: AnnotatedTrace, ones: Sequence[Case]) -> list[Case]:
@@ -231,6 +332,7 @@ class Search:
         traces = []
         for case, trace in zip(cases, self.run_cases(cases), strict=True):
             self.runs += 1
+            self.ran.append(case)
             self._judge(case, trace)
             traces.append(trace)
             self.on_progress(Progress(self.runs, self.plan.runs, self.broken, self.phase))
@@ -248,24 +350,53 @@ class Search:
         if not trace.unmet:
             self.met.add(case.key)
         annotated = AnnotatedTrace(self.contract, trace)
-        broken = set()
+        broken: set[str] = set()
         for tally in self.tallies:
-            judgement = check(tally.rule, annotated)
+            judgement = self._check(tally, annotated)
             tally.observed += judgement.observed
-            if judgement.breaches and (not tally.rule.timing or self._confirmed(tally.rule, case)):
-                tally.broken += 1
-                broken.add(tally.rule.id)
-                if tally.smallest is None or case.size < tally.smallest[0].size:
-                    tally.smallest = case, Finding(tally.rule.id, judgement.breaches, trace)
+            found = _grouped(tally.rule, judgement.breaches, trace)
+            if found and tally.rule.timing:
+                found = self._confirmed(tally, case, found)
+            tally.broken += bool(found)
+            broken |= {finding.name for finding in found.values()}
+            for name, finding in found.items():
+                self._keep(tally, name, case, finding)
         self.seen[case.key] = frozenset(broken)
 
-    def _confirmed(self, rule: Rule, case: Case) -> bool:
-        """Whether further runs of a case all break a rule about timing."""
+    def _check(self, tally: Tally, annotated: AnnotatedTrace) -> Judgement:
+        """Return the evidence of a trace about a rule; none if the rule fails."""
+        try:
+            return check(tally.rule, annotated)
+        except Exception as error:
+            # The other rules can be judged. One error for each rule, because the next trace will show it again.
+            doing = f"judging {tally.rule.id} with {case_of(annotated.trace)}"
+            tally.error = tally.error or self._note(doing, error)
+            return Judgement(observed=False)
+
+    def _keep(self, tally: Tally, name: str, case: Case, finding: Finding) -> None:
+        """Keep a finding if it is the first or the smallest of its group."""
+        group = tally.groups.get(name)
+        if group is None:
+            before = self.ran[: self.ran.index(case)] if self.before is None else self.before(case)
+            tally.groups[name] = Group(case, finding, case, tuple(before))
+        elif case.size < group.case.size:
+            group.case, group.finding = case, finding
+
+    def _confirmed(self, tally: Tally, case: Case, found: Mapping[str, Finding]) -> dict[str, Finding]:
+        """Return the findings about timing that further runs of a case all show."""
+        better = [name for name in found if name not in tally.groups or case.size < tally.groups[name].case.size]
+        # A case that is not reported needs no confirmation: the rule is known to be broken.
+        if not better:
+            return dict(found)
+        left = dict(found)
         for trace in self.run_cases([case] * (TIMING_REPEATS - 1)):
             self.runs += 1
-            if not check(rule, AnnotatedTrace(self.contract, trace)).breaches:
-                return False
-        return True
+            self.ran.append(case)
+            again = _grouped(tally.rule, self._check(tally, AnnotatedTrace(self.contract, trace)).breaches, trace)
+            left = {name: finding for name, finding in left.items() if name in again}
+            if not left:
+                break
+        return left
 
     def _run_pairs(self, roles: Sequence[str]) -> None:
         """Run pairs of single faults."""
@@ -306,27 +437,60 @@ class Search:
             generated()
 
     def _shrink(self) -> None:
-        """Replace the case of each finding by the simplest one that breaks the same rule."""
+        """Replace the case of each finding by the simplest one that shows the same."""
         self.phase = "smaller scenarios"
         for tally in self.tallies:
-            self.spare = SHRINKING
-            # Each success starts again from the new case: a fault that was needed before may be superfluous now.
-            while tally.smallest is not None and self._shrink_once(tally, tally.smallest[0]):
-                pass
+            for group in tally.smallest_first:
+                self.spare = SHRINKING
+                # Each success starts again from the new case: a fault that was needed before may be superfluous now.
+                while self._shrink_once(group, group.case):
+                    pass
         self.spare = 0
 
-    def _shrink_once(self, tally: Tally, case: Case) -> bool:
-        """Try the simpler neighbours of a case, and return whether one breaks the same rule.
+    def _shrink_once(self, group: Group, case: Case) -> bool:
+        """Try the simpler neighbours of a case, and return whether one shows the same finding.
 
-        `_judge` has then made it the tally's smallest case.
+        `_judge` has then made it the group's smallest case.
         """
         for simpler in simplified(case, self.contract):
             if simpler.key not in self.seen and self.spare:
                 self.spare -= 1
                 self._run_and_judge([simpler])
-            if tally.rule.id in self.seen.get(simpler.key, frozenset()):
-                return tally.smallest is not None and tally.smallest[0].size < case.size
+            if group.finding.name in self.seen.get(simpler.key, frozenset()):
+                return group.case.size < case.size
         return False
+
+    def _confirm(self) -> None:
+        """Replay each finding in a fresh process, and replace it by what recurs there."""
+        if self.fresh is None:
+            return
+        self.phase = "fresh processes"
+        try:
+            self._confirm_with(self.fresh)
+        except CannotRun as error:
+            self.notes.append(f"the findings were not confirmed in a fresh process: {error}")
+
+    def _confirm_with(self, fresh: FreshRunner) -> None:
+        def run(cases: Sequence[Case]) -> Iterator[Trace]:
+            for trace in fresh(cases):
+                self.runs += 1
+                self.on_progress(Progress(self.runs, self.plan.runs, self.broken, self.phase))
+                yield trace
+
+        recurrence = Recurrence(run, self._same_finding, self._simpler, BUDGET + self.plan.runs)
+        for tally in self.tallies:
+            for group in tally.smallest_first:
+                group.finding = recurrence.confirmed(Candidate(group.case, group.finding, group.first, group.before))
+                group.case = case_of(group.finding.trace)
+
+    def _same_finding(self, finding: Finding, trace: Trace) -> Finding | None:
+        """Return what a trace shows of the same rule and operation as a finding."""
+        tally = next(one for one in self.tallies if one.rule.id == finding.rule)
+        judgement = self._check(tally, AnnotatedTrace(self.contract, trace))
+        return _grouped(tally.rule, judgement.breaches, trace).get(finding.during or "")
+
+    def _simpler(self, case: Case) -> Iterator[Case]:
+        return simplified(case, self.contract)
 
     def _coverage(self, ones: list[Case]) -> Coverage:
         """Return how many of the individual faults the client hit, whether once or always."""
@@ -340,13 +504,9 @@ class Search:
         return Coverage(len(met), len(names), tuple(unmet), tuple(untried))
 
 
-def _ending(annotated: AnnotatedTrace) -> str:
-    """Describe how an untestable client ended, with the likely cause."""
-    outcome, words = annotated.outcome, ""
-    if any(step.status == 401 for step in annotated.steps):
-        words = "; does the client send its API key in the provider's scheme?"
-    elif annotated.accepted is not None and not annotated.fetches and any(step.video for step in annotated.steps):
-        words = "; the client received the URL of its video, on the base URL's host, but did not fetch the video"
-    if outcome is None:
-        return words
-    return f"{words}; the run ended as {outcome.kind!r}" + (f": {outcome.message}" if outcome.message else "")
+def _grouped(rule: Rule, breaches: Iterable[Breach], trace: Trace) -> dict[str, Finding]:
+    """Return the findings of a trace by what the client was doing."""
+    groups: dict[str, list[Breach]] = {}
+    for breach in breaches:
+        groups.setdefault(during(breach, trace), []).append(breach)
+    return {name: Finding(rule.id, tuple(found), trace, name) for name, found in groups.items()}

@@ -39,6 +39,8 @@ def server_report_json(result: ServerResult) -> dict[str, Any]:
         "spent_at_most": _money(result.spent),
         "clean": result.clean,
         "unjudged": result.unjudged,
+        "interrupted": result.interrupted,
+        "errors": [str(error) for error in result.errors],
         "rules": counted(result.verdicts),
         "skipped": [{"probe": note.probe, "why": note.why} for note in result.notes],
         "accepted": dict(result.accepted),
@@ -54,7 +56,9 @@ def server_report_json(result: ServerResult) -> dict[str, Any]:
 
 
 def _verdict(one: Verdict, accepted: str | None) -> dict[str, Any]:
+    why = {"why": one.why} if one.why is not None else {}
     return verdict_json(one, accepted) | {
+        **why,
         "family": family_of(one.rule),
         "findings": [
             {"message": breach.message, "places": list(breach.places), "seen": breach.seen} for breach in one.breaches
@@ -106,9 +110,16 @@ def server_junit(result: ServerResult) -> bytes:
         accepted=result.accepted,
         stale=result.stale,
         families=FAMILIES,
-        error=result.unjudged,
+        error=_unjudged(result),
     )
     return junit(suite, result.verdicts)
+
+
+def _unjudged(result: ServerResult) -> str | None:
+    """Return why nothing, or not everything, was judged."""
+    words = [result.unjudged] if result.unjudged is not None else []
+    words += ["the suite was interrupted"] if result.interrupted else []
+    return "; ".join([*words, *(f"internal error: {error}" for error in result.errors)]) or None
 
 
 def server_page(result: ServerResult, contract: Contract) -> str:
@@ -138,7 +149,7 @@ def server_page(result: ServerResult, contract: Contract) -> str:
 
 
 def _summary(result: ServerResult) -> str:
-    verdict = result.unjudged or ("nothing broken" if result.clean else f"{len(result.broken)} broken")
+    verdict = _unjudged(result) or ("nothing broken" if result.clean else f"{len(result.broken)} broken")
     budget = "no budget" if result.budget is None else f"of {_money(result.budget)} USD"
     rows = [
         ("verdict", verdict),

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from hobbyhorse.conformance.judge import BROKEN, Lesson, Verdict, judge
+from hobbyhorse.conformance.exit_status import exit_status
+from hobbyhorse.conformance.judge import BROKEN, NOT_OBSERVED, InternalError, Lesson, Verdict, judge
 from hobbyhorse.conformance.rule import Rule
+from hobbyhorse.conformance.server.rules import family_of
 from hobbyhorse.conformance.server.session import BudgetEntry, Note, Session
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.trace import Trace
 
 
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What stopped the probes: an interruption, errors of the suite, or neither."""
+
+    interrupted: bool = False
+    errors: tuple[InternalError, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerResult:
     """The verdicts, the lessons, the ledger, and the probes left out.
+
+    A suite that did not finish is `interrupted`, or has `errors`.
 
     `unjudged` is a sentence that explains why nothing could be judged, or None. `accepted` maps broken rules of the
     baseline to their reasons; `stale` lists rules of the baseline that are not broken.
@@ -35,6 +47,8 @@ class ServerResult:
     unjudged: str | None = None
     accepted: Mapping[str, str] = field(default_factory=dict)
     stale: tuple[str, ...] = ()
+    interrupted: bool = False
+    errors: tuple[InternalError, ...] = ()
 
     @property
     def lessons(self) -> tuple[Lesson, ...]:
@@ -49,12 +63,24 @@ class ServerResult:
     @property
     def clean(self) -> bool:
         """Whether every broken rule is in the baseline, and no baseline entry is stale."""
-        return not self.broken and not self.stale and self.unjudged is None
+        finished = self.unjudged is None and not self.interrupted and not self.errors
+        return not self.broken and not self.stale and finished
 
     @property
     def status(self) -> int:
-        """The exit status of the command."""
-        return 2 if self.unjudged is not None else 0 if self.clean else 1
+        """The exit status of the command, if no rule has to be observed."""
+        return self.status_with(frozenset())
+
+    def status_with(self, required: frozenset[str]) -> int:
+        """Return the exit status of the command. The rules in `required` have to be observed."""
+        unobserved = {one.rule.id for one in self.verdicts if one.verdict == NOT_OBSERVED}
+        return exit_status(
+            unjudged=self.unjudged is not None,
+            interrupted=self.interrupted,
+            internal_error=bool(self.errors),
+            finding=bool(self.broken or self.stale),
+            not_observed=bool(required & unobserved),
+        )
 
 
 def concluded(
@@ -65,11 +91,14 @@ def concluded(
     *,
     known: Mapping[str, str] | None = None,
     diagnosis: str | None = None,
+    stopped: Stopped | None = None,
 ) -> ServerResult:
     """Judge the trace of a session; `known` is the baseline, `diagnosis` explains an endpoint that does not respond."""
-    trace = session.trace()
+    stopped = stopped or Stopped()
+    trace, errors = session.trace(), list(stopped.errors)
     unjudged = None if session.judgeable else why_unjudged(session, diagnosis)
-    verdicts = () if unjudged is not None else tuple(judge(contract, [trace], rules))
+    judged = [] if unjudged is not None else judge(contract, [trace], rules, errors)
+    verdicts = tuple(_explained(one, session, stopped) for one in judged)
     broken = {one.rule.id for one in verdicts if one.verdict == BROKEN}
     budget = session.endpoint.budget
     return ServerResult(
@@ -88,6 +117,23 @@ def concluded(
         accepted={rule: why for rule, why in (known or {}).items() if rule in broken},
         # A rule that was not judged may still be broken, so no entry is stale.
         stale=() if unjudged is not None else tuple(sorted(set(known or {}) - broken)),
+        interrupted=stopped.interrupted,
+        errors=tuple(errors),
+    )
+
+
+def _explained(one: Verdict, session: Session, stopped: Stopped) -> Verdict:
+    """Return a verdict, with the reason if the rule was not observed."""
+    if one.verdict != NOT_OBSERVED or one.why is not None:
+        return one
+    if stopped.interrupted or stopped.errors:
+        return replace(one, why="the suite was stopped before a probe showed it: run it to its end")
+    if session.endpoint.budget.limit is None:
+        return replace(one, why="no job was submitted: give --budget")
+    family = family_of(one.rule)
+    reasons = [note.why for note in session.notes if note.probe.partition(":")[0] == family]
+    return replace(
+        one, why=f"left out: {reasons[0]}" if reasons else "no response of the endpoint showed its situation"
     )
 
 

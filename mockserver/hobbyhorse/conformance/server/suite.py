@@ -12,12 +12,13 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from hobbyhorse.conformance.judge import InternalError
 from hobbyhorse.conformance.rule import Rule
 from hobbyhorse.conformance.server.budget import Budget
 from hobbyhorse.conformance.server.endpoint import REQUEST_SECONDS, Endpoint
 from hobbyhorse.conformance.server.probes import OnProbe, run_probes
 from hobbyhorse.conformance.server.receiver import Receiver
-from hobbyhorse.conformance.server.results import ServerResult, concluded
+from hobbyhorse.conformance.server.results import ServerResult, Stopped, concluded
 from hobbyhorse.conformance.server.session import Session, callback_job_reader, is_internal
 from hobbyhorse.contract.values import Contract, Model
 
@@ -97,11 +98,23 @@ def examine(
     """
     started = time.monotonic()
     with opened(contract, model, options) as session:
-        run_within(options.timeout + CALLBACK_GRACE_SECONDS, lambda: run_probes(session, on_probe))
+        stopped = _probed(session, options.timeout + CALLBACK_GRACE_SECONDS, on_probe)
         silent = not any(exchange.status for exchange in list(session.endpoint.exchanges))
         left = options.timeout - (time.monotonic() - started)
         diagnosis = diagnose(options.base_url, min(max(left, 0.1), DIAGNOSIS_SECONDS)) if silent else None
-        return concluded(session, contract, rules, time.monotonic() - started, known=known, diagnosis=diagnosis)
+        seconds = time.monotonic() - started
+        return concluded(session, contract, rules, seconds, known=known, diagnosis=diagnosis, stopped=stopped)
+
+
+def _probed(session: Session, seconds: float, on_probe: OnProbe) -> Stopped:
+    """Run the probes within a time; return what stopped them."""
+    try:
+        run_within(seconds, lambda: run_probes(session, on_probe))
+    except KeyboardInterrupt:
+        return Stopped(interrupted=True)
+    except Exception as error:
+        return Stopped(errors=(InternalError.of("running the probes", error),))
+    return Stopped()
 
 
 def run_within(seconds: float, work: Callable[[], None]) -> None:

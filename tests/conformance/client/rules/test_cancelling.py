@@ -33,6 +33,27 @@ def test_an_abandoned_job_is_cancelled(contract: Contract, how: str) -> None:
 
 
 @able
+@pytest.mark.parametrize("seconds", [10, 60])
+def test_a_short_deadline_does_not_excuse_from_cancelling(contract: Contract, seconds: float) -> None:
+    for how in ({"told": True}, {"told": False}):
+        told = waiting(contract, seconds).end("timeout", **how)
+        assert messages(rules.cancel_on_abort, told.story()) != [], how
+        told = waiting(contract, seconds).call("cancel", running(contract)).end("timeout", **how)
+        assert messages(rules.cancel_on_abort, told.story()) == [], how
+    # A client whose error does not name the deadline has shown it by its polls.
+    told = waiting(contract, seconds).status(running(contract)).status(running(contract)).end("failed", told=False)
+    assert messages(rules.cancel_on_abort, told.story()) != []
+
+
+@able
+def test_the_timeout_of_one_request_is_not_the_deadline(contract: Contract) -> None:
+    told = waiting(contract, 10).nothing("status").end("timeout", told=False)
+    assert messages(rules.cancel_on_abort, told.story()) is None
+    told = Teller(contract).submit().wait(3).status(running(contract)).end("failed", told=False)
+    assert messages(rules.cancel_on_abort, told.story()) is None
+
+
+@able
 def test_a_failed_poll_at_the_deadline_does_not_excuse_from_cancelling(contract: Contract) -> None:
     told = waiting(contract, patience(contract)).nothing("status").status(None, status=503).end("timeout")
     assert messages(rules.cancel_on_abort, told.story()) != []
@@ -62,10 +83,12 @@ def test_a_cancel_url_on_a_foreign_origin_need_not_be_followed(contract: Contrac
 @able
 def test_a_job_without_a_request_to_cancel_shows_nothing_about_the_race(contract: Contract) -> None:
     assert messages(rules.cancel_race, waiting(contract, 100).end("timeout").story()) is None
+    told = waiting(contract, 100).call("cancel", "cancelled").end("timeout")
+    assert messages(rules.cancel_race, told.story()) is None, "it was cancelled as requested"
 
 
 @able
-@pytest.mark.parametrize("answer", ["cancelled", "completed", "in_progress", "unknown_job", "server_error"])
+@pytest.mark.parametrize("answer", ["completed", "in_progress", "unknown_job", "server_error"])
 def test_a_refused_cancellation_is_fine_if_the_error_exposes_the_job_id(contract: Contract, answer: str) -> None:
     told = waiting(contract, 100).call("cancel", answer).end("timeout")
     assert messages(rules.cancel_race, told.story()) == []

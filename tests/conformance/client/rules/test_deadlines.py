@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from hobbyhorse.conformance.client.rules import deadlines as rules
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.traces.annotated import AnnotatedTrace
 from tests.conftest import CONTRACTS, contracts_that
 from tests.judging import messages
 from tests.tracing import JOB, Teller
@@ -63,6 +65,25 @@ def test_a_job_that_ends_shows_nothing_about_the_deadline(contract: Contract) ->
 def test_a_client_that_stopped_at_a_refusal_shows_nothing_about_its_deadline(contract: Contract) -> None:
     told = waiting(contract, 10).status("unknown_job").end("error")
     assert messages(rules.has_deadline, told.story()) is None
+
+
+def test_a_client_that_breaks_down_shows_nothing_about_its_deadline(contract: Contract) -> None:
+    def once() -> Teller:
+        return Teller(contract).submit().wait(3).status(running(contract))
+
+    assert messages(rules.has_deadline, once().end("failed", told=False).story()) is None
+    assert messages(rules.has_deadline, once().end("error").story()) is None
+    assert messages(rules.has_deadline, once().nothing("status").end("timeout", told=False).story()) is None
+    assert messages(rules.has_deadline, once().end("timeout").story()) == []
+    assert messages(rules.has_deadline, waiting(contract, 10).end("failed", told=False).story()) == []
+
+
+def test_a_date_that_a_client_may_misread_does_not_extend_its_deadline(contract: Contract) -> None:
+    told = waiting(contract, 10)
+    told.status(None, status=503, answer_headers=(("retry-after", "Thu, 01 Jan 2026 00:01:00 GMT"),))
+    told.wait(2 * patience(contract)).status(running(contract)).end("timeout")
+    assert messages(rules.has_deadline, told.story()) != []
+    assert messages(rules.has_deadline, AnnotatedTrace(contract, replace(told.trace(), virtual=True))) is None
 
 
 def test_a_restarted_client_may_wait_as_long_again(contract: Contract) -> None:
@@ -132,7 +153,11 @@ def test_the_id_of_an_ended_job_is_not_required(contract: Contract) -> None:
 
 def test_a_timeout_reported_as_such_is_fine(contract: Contract) -> None:
     assert messages(rules.timeout_not_success, waiting(contract, 100).end("timeout").story()) == []
-    assert messages(rules.timeout_not_success, waiting(contract, 100).end("error").story()) == []
+    told = waiting(contract, patience(contract)).end("error")
+    assert messages(rules.timeout_not_success, told.story()) == []
+    assert messages(rules.timeout_not_success, waiting(contract, 100).end("error").story()) is None
+    told = waiting(contract, 100).nothing("status").end("timeout", told=False)
+    assert messages(rules.timeout_not_success, told.story()) is None, "it may be the timeout of one request"
 
 
 def test_a_timeout_reported_as_success_is_found(contract: Contract) -> None:

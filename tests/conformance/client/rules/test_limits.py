@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import orjson
+import pytest
+
 from hobbyhorse.conformance.client.rules import limits as rules
 from hobbyhorse.contract.values import Contract
 from tests.conformance.client.rules.test_requests import asked
@@ -31,8 +34,38 @@ def test_a_submission_may_wait_for_its_turn(contract: Contract) -> None:
     assert messages(rules.concurrency_limit, refused(crowd(contract)).submit().story()) != []
 
 
-def test_a_client_that_gives_up_at_the_first_refusal_keeps_the_rule(contract: Contract) -> None:
-    assert messages(rules.concurrency_limit, refused(crowd(contract)).end("error").story()) == []
+@pytest.mark.parametrize("kind", ["failed", "error", "timeout"])
+def test_an_order_that_is_given_up_at_the_first_refusal_is_found(contract: Contract, kind: str) -> None:
+    (found,) = messages(rules.concurrency_limit, refused(crowd(contract)).end(kind).story()) or []
+    assert "request 2" in found
+    assert "without a retry" in found
+    for wait, expected in (("30", 1), ("600", 0), ("Thu, 01 Jan 2026 00:00:30 GMT", 1)):
+        told = refused(crowd(contract), answer_headers=(("retry-after", wait),)).end(kind)
+        assert len(messages(rules.concurrency_limit, told.story()) or []) == expected, wait
+
+
+def test_a_refusal_may_be_reported_after_a_retry(contract: Contract) -> None:
+    told = refused(refused(crowd(contract)).wait(2)).end("failed")
+    assert messages(rules.concurrency_limit, told.story()) == []
+
+
+def test_an_order_without_an_end_or_a_known_run_is_not_given_up(contract: Contract) -> None:
+    assert messages(rules.concurrency_limit, refused(crowd(contract)).story()) is None
+    assert messages(rules.concurrency_limit, refused(crowd(contract)).end("unfinished").story()) is None
+    told = refused(crowd(contract), body=b'{"unknown": 1}', key=None).end("failed")
+    assert messages(rules.concurrency_limit, told.story()) is None
+
+
+def test_a_submission_of_no_known_run_may_be_the_retry(contract: Contract) -> None:
+    told = refused(crowd(contract)).wait(2).submit(None, status=400, job=None, body=b"", key=None).end("failed")
+    assert messages(rules.concurrency_limit, told.story()) is None
+
+
+def test_a_retry_with_another_body_belongs_to_its_order(contract: Contract) -> None:
+    told = crowd(contract)
+    for number in range(2):
+        refused(told, body=orjson.dumps(asked(contract, "two") | {"attempt": number})).wait(2)
+    assert messages(rules.concurrency_limit, told.end("failed").story()) == []
 
 
 def test_fast_or_endless_retries_over_the_limit_are_found(contract: Contract) -> None:

@@ -403,7 +403,7 @@ def _befall(told: Teller, event: str) -> None:
     how: dict[str, dict[str, Any]] = {
         "html": {"status": 200, "answer": b"<html>", "move": "html_page"},
         "empty": {"status": 200, "answer": b"", "move": "empty_body"},
-        "foreign": {"status": 307, "answer_headers": (("location", "http://127.0.0.1:8002/x"),), "move": "redirect"},
+        "foreign": {"status": 307, "answer_headers": (("location", "http://localhost:8002/x"),), "move": "redirect"},
     }
     if event in ("503", "429"):
         told.status(None, status=int(event))

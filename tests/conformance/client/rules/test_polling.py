@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -9,10 +10,10 @@ import pytest
 
 from hobbyhorse.conformance.client.rules import polling as rules
 from hobbyhorse.contract.forms.expressions import MISSING, replaced
-from hobbyhorse.contract.values import Contract
+from hobbyhorse.contract.values import Contract, Parameter
 from tests.conftest import contracts_that
 from tests.judging import checked, messages, rules_of
-from tests.tracing import FOREIGN, HOME, JOB, PRIVATE, Teller
+from tests.tracing import FOREIGN, HOME, JOB, PRIVATE, START, Teller
 
 called_back = contracts_that(lambda contract: contract.callbacks is not None)
 linked = contracts_that(rules._links)
@@ -193,6 +194,14 @@ def test_an_unknown_stage_reported_as_success_is_found(contract: Contract) -> No
     assert messages(rules.unknown_status, unknown(contract, 1).end("success").story()) != []
 
 
+def test_a_short_deadline_is_not_taken_for_a_misread_stage(contract: Contract) -> None:
+    once = Teller(contract).submit().wait(3).status(running(contract))
+    assert messages(rules.nonterminal_is_not_done, once.end("failed", told=False).story()) != []
+    for polls, expected in ((3, True), (4, False)):
+        told = poll(Teller(contract).submit(), polls).end("failed", told=False)
+        assert bool(messages(rules.nonterminal_is_not_done, told.story())) is expected, polls
+
+
 def test_a_job_under_way_reported_as_success_is_found(contract: Contract) -> None:
     assert messages(rules.nonterminal_is_not_done, happy(contract).story()) == []
     assert messages(rules.nonterminal_is_not_done, Teller(contract).submit().end("success").story()) != []
@@ -299,6 +308,38 @@ def test_a_request_to_another_url_than_the_given_one_is_found(contract: Contract
 
 
 @linked
+def test_a_link_to_a_foreign_origin_need_not_be_followed(contract: Contract) -> None:
+    def lured() -> Teller:
+        told = Teller(contract)
+        told.base = f"{FOREIGN}/{contract.key}"
+        body = told.submit().exchanges.pop().answer
+        told.base = f"{HOME}/{contract.key}"
+        return told.submit(answer=body)
+
+    told = lured().wait(3).status(running(contract))
+    assert messages(rules.follow_given_urls, told.story()) is None
+    wrong = lured().call(None, None, url=f"{HOME}/requests/{JOB}", job=None, status=404)
+    assert messages(rules.follow_given_urls, wrong.story()) != []
+    # After a good link, the client has a URL that it may follow.
+    ticket = told.links()["status_url"] + "?token=1"
+    body = told.exchanges[-1].answer.replace(told.links()["status_url"].encode(), ticket.encode())
+    if body != told.exchanges[-1].answer:
+        told = lured().status(running(contract), answer=body).status(running(contract), url=ticket)
+        assert messages(rules.follow_given_urls, told.story()) == []
+
+
+@linked
+def test_a_documented_query_may_be_added_to_a_given_url(contract: Contract) -> None:
+    operation = contract.operations["status"]
+    own = (Parameter("logs", "query", False, "string", ""),)
+    told = replace(contract, operations={**contract.operations, "status": replace(operation, parameters=own)})
+    for query, expected in (("logs=1", True), ("other=1", False), ("logs=1&other=1", False)):
+        trace = Teller(told).submit()
+        trace.status(running(told), url=trace.links()["status_url"] + f"?{query}")
+        assert (messages(rules.follow_given_urls, trace.story()) == []) is expected, query
+
+
+@linked
 def test_an_opaque_query_is_kept(contract: Contract) -> None:
     first = Teller(contract).submit().story().steps[0]
     told = Teller(contract)
@@ -326,12 +367,18 @@ def test_an_error_envelope_treated_as_success_or_polled_endlessly_is_found(contr
     assert messages(rules.envelope_is_an_error, told.end("error").story()) == []
     assert messages(rules.body_robust, told.end("error").story()) == []
     assert messages(rules.envelope_is_an_error, told.end("success").story()) != []
-    for _ in range(10):
-        told.wait(3).status("forbidden", status=200)
-    assert messages(rules.envelope_is_an_error, told.end("timeout").story()) == []
-    told.wait(3).status("server_error", status=200)
-    assert messages(rules.envelope_is_an_error, told.end("timeout").story()) != []
     assert messages(rules.envelope_is_an_error, happy(contract).story()) is None
+
+
+@pytest.mark.parametrize("pause", [1, 5, 100])
+def test_polling_past_error_envelopes_is_bounded_by_the_deadline(contract: Contract, pause: float) -> None:
+    told = poll(Teller(contract).submit())
+    while told.now - START < contract.polling.longest_wait:
+        told.wait(pause).status("server_error", status=200)
+    assert messages(rules.envelope_is_an_error, told.end("timeout").story()) == []
+    told.wait(contract.polling.longest_wait).status("server_error", status=200)
+    (found,) = messages(rules.envelope_is_an_error, told.end("timeout").story()) or []
+    assert "after the wait began" in found
 
 
 def test_a_distorted_response_is_not_an_error_envelope(contract: Contract) -> None:
@@ -360,10 +407,29 @@ def test_giving_up_after_several_unusable_bodies_is_allowed(contract: Contract) 
     assert messages(rules.body_robust, told.end("error").story()) == []
 
 
-def test_endless_polling_past_unusable_bodies_is_found(contract: Contract) -> None:
-    told = poll(Teller(contract).submit(), 31, answer=b"")
+@pytest.mark.parametrize("pause", [2, 30])
+def test_polling_past_unusable_bodies_beyond_the_deadline_is_found(contract: Contract, pause: float) -> None:
+    told = Teller(contract).submit()
+    while told.now - START < contract.polling.longest_wait:
+        told.wait(pause).status(None, status=200, answer=b"")
     assert messages(rules.body_robust, told.end("timeout").story()) == []
-    assert messages(rules.body_robust, poll(told, 1).end("timeout").story()) != []
+    assert messages(rules.body_robust, told.end("unfinished").story()) == []
+    told.wait(contract.polling.longest_wait).status(None, status=200, answer=b"")
+    assert messages(rules.body_robust, told.end("timeout").story()) != []
+
+
+def test_polling_without_pauses_until_the_run_is_cut_off_is_found(contract: Contract) -> None:
+    def polled(pause: float, times: int) -> Teller:
+        told = Teller(contract).submit()
+        for _ in range(times):
+            told.wait(pause).status(None, status=200, answer=b"")
+        return told.end("unfinished")
+
+    (found,) = messages(rules.body_robust, polled(0.01, 30).story()) or []
+    assert "30 times in a row" in found
+    assert messages(rules.body_robust, polled(3, 30).story()) == []
+    assert messages(rules.body_robust, polled(0.01, 10).story()) == []
+    assert messages(rules.body_robust, polled(0.01, 30).status(running(contract)).story()) == []
 
 
 def test_giving_up_at_a_body_that_breaks_off_is_found(contract: Contract) -> None:

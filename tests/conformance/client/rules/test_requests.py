@@ -191,7 +191,7 @@ def test_a_missing_key_or_type_is_found(contract: Contract) -> None:
 
 
 def test_the_key_is_not_required_on_other_hosts(contract: Contract) -> None:
-    told = Teller(contract).status(None, url="http://127.0.0.1:8002/status", headers=())
+    told = Teller(contract).status(None, url=f"{FOREIGN}/status", headers=())
     assert messages(rules.required_headers, told.story()) is None
 
 
@@ -235,3 +235,23 @@ def test_a_moved_client_may_use_either_base_url(contract: Contract) -> None:
     base = f"{FOREIGN}/{contract.key}"
     told = Teller(contract).wait(1).restart(base)
     assert messages(rules.request_valid, told.call(None, None, url=f"{base}/v1/a-job").story()) == []
+
+
+@pytest.mark.parametrize("headers", [(), (("transfer-encoding", "chunked"),), (("content-length", "0"),)])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]"])
+def test_each_attempt_to_submit_is_judged(contract: Contract, headers: Any, body: bytes) -> None:
+    told = Teller(contract, asked(contract)).submit(None, status=503, job=None)
+    assert messages(rules.request_valid, told.story()) == []
+    told.wait(1).submit(None, status=400, job=None, body=body, headers=(*KEYED, *headers))
+    (found,) = messages(rules.request_valid, told.story()) or []
+    assert "request 2 (submit)" in found
+
+
+def test_a_body_that_the_server_did_not_read_is_not_judged(contract: Contract) -> None:
+    for how in ({"status": 429}, {"status": 0, "whole": False, "answered": None}):
+        for headers in ((), (("transfer-encoding", "chunked"),), (("content-length", "90"),)):
+            told = Teller(contract, asked(contract)).submit(None, job=None, body=b"", headers=(*KEYED, *headers), **how)
+            assert messages(rules.request_valid, told.story()) == []
+    told = Teller(contract, asked(contract)).submit(None, status=400, job=None, body=b"", headers=KEYED)
+    told.runs = []
+    assert messages(rules.request_valid, told.story()) == [], "a recorder may omit bodies"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
@@ -14,6 +15,7 @@ from hobbyhorse.conformance.client.rules import polling
 from hobbyhorse.conformance.client.rules import retrying as rules
 from hobbyhorse.contract.example_orders import order_for
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.traces.annotated import AnnotatedTrace
 from tests.conftest import CONTRACTS, contracts_that
 from tests.judging import checked, messages, rules_of, teller
 from tests.tracing import START, Teller
@@ -88,6 +90,18 @@ def test_an_ignored_retry_after_is_found(contract: Contract, role: str) -> None:
         assert messages(rules.honour_retry_after, after(seconds).story()) != []
     for seconds in (10.0, 20.0, 70.0):
         assert messages(rules.honour_retry_after, after(seconds).story()) == []
+
+
+def test_a_date_is_not_judged_in_virtual_time(contract: Contract) -> None:
+    for seconds in (0.5, 300.0):
+        told = started(contract)
+        fail(told, 503, retry_after=formatdate(told.now + 60, usegmt=True)).wait(seconds).status(running(contract))
+        trace = AnnotatedTrace(contract, replace(told.trace(), virtual=True))
+        assert messages(rules.honour_retry_after, trace) is None
+        told = started(contract)
+        fail(told, 503, retry_after="60").wait(seconds).status(running(contract))
+        trace = AnnotatedTrace(contract, replace(told.trace(), virtual=True))
+        assert messages(rules.honour_retry_after, trace) != []
 
 
 def test_retry_after_may_be_a_date(contract: Contract) -> None:

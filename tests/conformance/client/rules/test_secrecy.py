@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from hobbyhorse.conformance.client.rules import secrecy as rules
+from hobbyhorse.conformance.rule import SHOULD
 from hobbyhorse.contract.values import Contract
 from tests.conftest import contracts_that
 from tests.judging import messages
-from tests.tracing import FOREIGN, HOME, PRIVATE, Teller
+from tests.tracing import FOREIGN, HOME, PORT, PRIVATE, Teller
 
 linked = contracts_that(lambda contract: "status_url" in contract.operations["status"].bindings)
 KEYED = (("authorization", "Bearer [key]"),)
@@ -77,6 +78,27 @@ def test_a_key_sent_to_the_target_of_a_redirect_is_found(contract: Contract) -> 
     assert messages(rules.no_auth_to_foreign_origin, teller.story()) != []
 
 
+def test_a_key_sent_to_another_port_of_the_host_breaks_a_recommendation_only(contract: Contract) -> None:
+    assert messages(rules.no_auth_to_other_port, told(contract).media().story()) is None
+    location = (("location", f"{PORT}/v1/tasks"),)
+    teller = Teller(contract).submit().call("status", None, status=307, answer_headers=location)
+    assert messages(rules.no_auth_to_other_port, teller.story()) == []
+    teller.call(None, None, url=f"{PORT}/v1/tasks", headers=())
+    assert messages(rules.no_auth_to_other_port, teller.story()) == []
+    teller.call(None, None, url=f"{PORT}/v1/tasks", headers=KEYED)
+    assert messages(rules.no_auth_to_other_port, teller.story()) != []
+    assert messages(rules.no_auth_to_foreign_origin, teller.story()) is None
+    assert rules.no_auth_to_other_port.level == SHOULD
+
+
+def test_another_host_name_is_no_other_port(contract: Contract) -> None:
+    location = (("location", f"{FOREIGN}/v1/tasks"),)
+    teller = Teller(contract).submit().call("status", None, status=307, answer_headers=location)
+    teller.call(None, None, url=f"{FOREIGN}/v1/tasks", headers=KEYED)
+    assert messages(rules.no_auth_to_other_port, teller.story()) is None
+    assert messages(rules.no_auth_to_foreign_origin, teller.story()) != []
+
+
 def test_a_redirect_that_was_not_delivered_shows_nothing(contract: Contract) -> None:
     teller = (
         Teller(contract)
@@ -107,7 +129,9 @@ def test_credentials_of_another_account_are_not_judged(contract: Contract) -> No
     assert messages(rules.no_auth_to_foreign_origin, teller.story()) != []
 
 
-@pytest.mark.parametrize("address", [f"{PRIVATE}/v.mp4", "http://10.0.0.1/v.mp4", "http://169.254.169.254/latest"])
+@pytest.mark.parametrize(
+    "address", [f"{PRIVATE}/v.mp4", "http://10.0.0.1/v.mp4", "http://localhost/v.mp4", "http://169.254.169.254/latest"]
+)
 def test_a_request_to_a_private_address_is_found(contract: Contract, address: str) -> None:
     assert messages(rules.ssrf_guard, told(contract).story()) is None
     teller = told(contract, address)

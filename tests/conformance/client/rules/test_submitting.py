@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from hobbyhorse.conformance.client.rules import submitting as rules
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.traces.annotated import AnnotatedTrace
 from tests.conftest import CONTRACTS, contracts_that
 from tests.judging import messages
 from tests.tracing import Teller
@@ -31,7 +35,9 @@ def test_an_accepted_submission_shows_nothing_about_resending(contract: Contract
 @pytest.mark.parametrize("status", [0, 500, 502, 504, 408])
 def test_resending_after_an_unknown_outcome_is_found(contract: Contract, status: int) -> None:
     told = Teller(contract).submit(None, status=status, answered=None if status == 0 else 1.0, job=None)
-    assert messages(rules.no_ambiguous_resend, told.story()) == []
+    assert messages(rules.no_ambiguous_resend, told.story()) is None, "the trace does not show what the client did next"
+    assert messages(rules.no_ambiguous_resend, told.end("unfinished").story()) is None
+    assert messages(rules.no_ambiguous_resend, told.end("error").story()) == []
     told.wait(1).submit(key="another")
     assert messages(rules.no_ambiguous_resend, told.story()) != []
 
@@ -39,7 +45,7 @@ def test_resending_after_an_unknown_outcome_is_found(contract: Contract, status:
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"data": null}'])
 def test_resending_after_a_2xx_without_an_id_is_found(contract: Contract, body: bytes) -> None:
     told = Teller(contract).submit(answer=body, job=None)
-    assert messages(rules.no_ambiguous_resend, told.story()) == []
+    assert messages(rules.no_ambiguous_resend, told.end("error").story()) == []
     assert messages(rules.no_ambiguous_resend, told.submit(key="another").story()) != []
 
 
@@ -64,8 +70,80 @@ def test_an_immediate_retry_of_a_refused_submission_is_found(contract: Contract)
 def test_endless_retries_of_a_refused_submission_are_found(contract: Contract) -> None:
     told = Teller(contract)
     for _ in range(20):
-        told.submit(None, status=429, job=None).wait(10)
+        told.submit(None, status=429, job=None).wait(2)
     assert messages(rules.safe_resend_allowed, told.story()) != []
+
+
+def test_slow_retries_and_those_that_the_provider_requests_are_not_counted(contract: Contract) -> None:
+    for pause, headers in ((12, ()), (1, (("retry-after", "1"),)), (0, (("retry-after", "0"),))):
+        told = Teller(contract)
+        for _ in range(20):
+            told.submit(None, status=429, job=None, answer_headers=headers).wait(pause)
+        assert messages(rules.safe_resend_allowed, told.story()) == [], pause
+
+
+AGAIN = (("retry-after", "5"),)
+
+
+@pytest.mark.parametrize("how", [{"status": 503, "answer": b"{}"}, {"status": 429, "answer_headers": AGAIN}])
+@pytest.mark.parametrize("kind", ["failed", "error", "timeout"])
+def test_an_order_that_one_refusal_loses_is_found(contract: Contract, how: dict[str, Any], kind: str) -> None:
+    (found,) = (
+        messages(rules.one_refusal_survives, Teller(contract).submit(None, job=None, **how).end(kind).story()) or []
+    )
+    assert f"refused ({how['status']})" in found
+    told = Teller(contract).submit(None, job=None, **how).wait(5).submit(None, job=None, **how).end(kind)
+    assert messages(rules.one_refusal_survives, told.story()) == []
+    told = Teller(contract).submit(None, job=None, **how).wait(5).submit().end("success")
+    assert messages(rules.one_refusal_survives, told.story()) == []
+
+
+@pytest.mark.parametrize("status", [0, 408, 502, 504])
+def test_a_lost_response_loses_an_order_only_if_keys_are_replayed(contract: Contract, status: int) -> None:
+    told = Teller(contract)
+    told = (told.nothing("submit", job=None) if status == 0 else told.submit(None, status=status, job=None)).end(
+        "error"
+    )
+    found = messages(rules.one_refusal_survives, told.story())
+    assert bool(found) == (contract.idempotency.mode == "replay")
+    assert found or found is None
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"status": 429},
+        {"status": 429, "answer_headers": (("retry-after", "90"),)},
+        {"status": 503, "answer": b"<html>"},
+        {"status": 500},
+        {"status": 400},
+        {"status": 402},
+    ],
+)
+def test_a_refusal_that_invites_no_retry_may_be_reported(contract: Contract, how: dict[str, Any]) -> None:
+    told = Teller(contract).submit(None, job=None, **how).end("error")
+    assert messages(rules.one_refusal_survives, told.story()) is None
+
+
+def test_an_order_that_is_not_given_up_soon_is_not_lost(contract: Contract) -> None:
+    def refused() -> Teller:
+        return Teller(contract).submit(None, job=None, status=503, answer=b"{}")
+
+    assert messages(rules.one_refusal_survives, refused().wait(100).end("timeout").story()) is None
+    assert messages(rules.one_refusal_survives, refused().end("unfinished").story()) is None
+    assert messages(rules.one_refusal_survives, refused().story()) is None
+    assert messages(rules.one_refusal_survives, refused().call("list", None, status=200).end("error").story()) is None
+    told = refused().end("error")
+    told.drill = "crowd"
+    assert messages(rules.one_refusal_survives, told.story()) is None
+
+
+def test_a_date_that_a_client_may_misread_is_not_judged(contract: Contract) -> None:
+    date = (("retry-after", "Thu, 01 Jan 2026 00:00:05 GMT"),)
+    told = Teller(contract).submit(None, job=None, status=429, answer_headers=date).end("error")
+    assert messages(rules.one_refusal_survives, told.story()) != []
+    virtual = AnnotatedTrace(contract, replace(told.trace(), virtual=True))
+    assert messages(rules.one_refusal_survives, virtual) is None
 
 
 @keyed
@@ -84,6 +162,20 @@ def test_a_key_shared_between_orders_is_found(contract: Contract) -> None:
 
 
 @keyed
+def test_a_single_submission_shows_nothing_about_keys_or_retries(contract: Contract) -> None:
+    assert messages(rules.stable_key, Teller(contract).submit().end("success").story()) is None
+    told = Teller(contract).submit(None, status=429, job=None).end("error")
+    assert messages(rules.safe_resend_allowed, told.story()) is None
+
+
+@keyed
+def test_a_key_with_another_body_is_found(contract: Contract) -> None:
+    told = Teller(contract, {"a": 1}).submit(None, status=503, job=None).wait(1).submit(body=b'{"a": 2}')
+    (found,) = messages(rules.stable_key, told.story()) or []
+    assert "with another body" in found
+
+
+@keyed
 def test_a_resend_without_a_key_is_found(contract: Contract) -> None:
     told = Teller(contract).submit(None, status=503, key=None, job=None)
     assert messages(rules.stable_key, told.story()) is None
@@ -97,14 +189,16 @@ def test_a_resend_without_a_key_is_found(contract: Contract) -> None:
 @keyed
 def test_a_new_key_after_a_refused_key_is_found(contract: Contract) -> None:
     told = Teller(contract).submit("key_mismatch", job=None)
-    assert messages(rules.reject_mode, told.story()) == []
+    assert messages(rules.reject_mode, told.story()) is None
+    assert messages(rules.reject_mode, told.end("error").story()) == []
     assert messages(rules.reject_mode, told.submit(key="key-2").story()) != []
 
 
 def test_resubmitting_a_failed_job_is_found(contract: Contract) -> None:
     read = "result" if "result" in contract.operations else "status"
     told = Teller(contract).submit().call(read, failed(contract))
-    assert messages(rules.no_resubmit_on_failed, told.story()) == []
+    assert messages(rules.no_resubmit_on_failed, told.story()) is None
+    assert messages(rules.no_resubmit_on_failed, told.end("failed").story()) == []
     assert messages(rules.no_resubmit_on_failed, told.submit(job="job-2").story()) != []
 
 

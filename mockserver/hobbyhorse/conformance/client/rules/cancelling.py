@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hobbyhorse.conformance.client.grouping import submitted_again
+from hobbyhorse.conformance.client.grouping import stopped_waiting, submitted_again
 from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, each_order, rule
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import GAVE_UP, READS, AnnotatedTrace, Step
@@ -13,8 +13,8 @@ from hobbyhorse.traces.annotated import GAVE_UP, READS, AnnotatedTrace, Step
 MOST_CANCELS = 3
 # Requests to cancel, transient failures included: as many as retries of a refused submission.
 MOST_CANCEL_TRIES = 8
-# The share of the longest wait after which giving up is likely to be the client's own deadline. A client that stops
-# earlier has met an error, and need not believe that its job is still running.
+# The share of the longest wait after which giving up is likely to be the client's own deadline, even if neither its
+# report nor its last responses show that. A client that stops earlier may have met an error.
 OWN_DEADLINE_SHARE = 0.5
 
 
@@ -40,7 +40,7 @@ def cancel_on_abort(trace: AnnotatedTrace) -> Evidence:
     accepted = [step for step in trace.submits if step.accepted]
     if not accepted or not accepted[-1].clean or not _last_shown_under_way(trace):
         return
-    if trace.waited < OWN_DEADLINE_SHARE * trace.patience:
+    if not stopped_waiting(trace) and trace.waited < OWN_DEADLINE_SHARE * trace.patience:
         return
     yield OBSERVED
     if not any(step.job in (accepted[-1].job_told, None) for step in trace.of("cancel")):
@@ -68,16 +68,17 @@ def _last_shown_under_way(trace: AnnotatedTrace) -> bool:
 @each_order
 def cancel_race(trace: AnnotatedTrace) -> Evidence:
     cancels = trace.of("cancel")
-    if not cancels:
-        return
-    yield OBSERVED
-    for again in submitted_again(trace, cancels[0]):
+    # A job that was cancelled as requested shows nothing about the race.
+    if any(step.transient or step.kinds != {"cancelled"} for step in cancels):
+        yield OBSERVED
+    for again in submitted_again(trace, cancels[0]) if cancels else ():
         yield Breach(f"request {again.number} submits again after cancel request {cancels[0].number}")
     settled = [step for step in cancels if not step.transient]
     if len(settled) > MOST_CANCELS or len(cancels) > MOST_CANCEL_TRIES:
         allowed = f"{MOST_CANCELS}, or {MOST_CANCEL_TRIES} with transient failures"
         yield Breach(f"the client sent {len(cancels)} cancel requests for one job; allowed: {allowed}")
-    yield from _lost(trace, cancels)
+    if cancels:
+        yield from _lost(trace, cancels)
 
 
 def _lost(trace: AnnotatedTrace, cancels: tuple[Step, ...]) -> Iterator[Breach]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hobbyhorse.conformance.client.grouping import misleading_date, stopped_waiting
 from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, WIRE, Breach, Evidence, each_order, rule
 from hobbyhorse.traces.annotated import ENDS, GAVE_UP, READS, AnnotatedTrace, Step
 
@@ -29,7 +30,7 @@ DEADLINE_SHOWN_SHARE = 0.9
 )
 @each_order
 def has_deadline(trace: AnnotatedTrace) -> Evidence:
-    if trace.accepted is None or trace.ended:
+    if trace.accepted is None or trace.ended or any(misleading_date(trace, step) for step in trace.steps):
         return
     longest = (SLACK * trace.patience + GRACE) * (1 if trace.runs else UNSEEN)
     waits = [(read, waited) for read in trace.reads if (waited := _waited(trace, read)) is not None]
@@ -70,13 +71,7 @@ def _gave_up(trace: AnnotatedTrace, stayed: bool, longest: float) -> bool:
     if outcome is None:
         accepted = trace.accepted
         return stayed and accepted is not None and trace.trace.ended - accepted.done > longest
-    if outcome.kind not in GAVE_UP:
-        return False
-    return (outcome.kind == "timeout" and outcome.told) or stayed or _last_read_is_under_way(trace)
-
-
-def _last_read_is_under_way(trace: AnnotatedTrace) -> bool:
-    return bool(trace.reads) and trace.reads[-1].under_way
+    return outcome.kind in GAVE_UP and (stayed or stopped_waiting(trace))
 
 
 @rule(
@@ -121,7 +116,9 @@ def timeout_not_success(trace: AnnotatedTrace) -> Evidence:
     if outcome.kind == "success":
         yield Breach("the client reports success, although no response reported a terminal stage")
     elif outcome.kind != "failed":
-        yield OBSERVED
+        # The timeout of one request, or another error, is not the client's own timeout.
+        if stopped_waiting(trace) or trace.waited >= DEADLINE_SHOWN_SHARE * trace.patience:
+            yield OBSERVED
     elif outcome.told and _only_under_way(trace):
         stage = trace.reads[-1].stage
         yield Breach(f"the client reports a failure of the provider, but its last response had stage {stage!r}")
@@ -132,4 +129,4 @@ def _only_under_way(trace: AnnotatedTrace) -> bool:
     about = [step for step in trace.steps if step.role in (*READS, "cancel")]
     calm = all(step.under_way or (step.transient and not step.ok) for step in about)
     quiet = all(kinds and not kinds & ENDS for _, kinds in trace.callbacks)
-    return calm and quiet and _last_read_is_under_way(trace)
+    return calm and quiet and bool(trace.reads) and trace.reads[-1].under_way

@@ -5,18 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+from hobbyhorse.conformance.client.grouping import misleading_date
 from hobbyhorse.conformance.client.rules.requests import requested_parameters, sent_by, value_of
+from hobbyhorse.conformance.client.rules.retrying import requested_wait
 from hobbyhorse.conformance.rule import OBSERVED, SHOULD, WIRE, Breach, Evidence, rule
-from hobbyhorse.traces.annotated import AnnotatedTrace, Step, canonical
+from hobbyhorse.traces.annotated import GAVE_UP, AnnotatedTrace, Step
 from hobbyhorse.traces.exchange import ANSWER_HEADERS, BODY
 
 TOO_MANY_REQUESTS = 429  # RFC 6585, section 4
 # Attempts to submit one order. More would excuse a client that polls the limit; fewer would accuse a client that waits
 # for a long job with growing pauses.
 MOST_ORDER_TRIES = 10
+# Attempts to submit one order before its refusal may be reported. The caller accepts an error after a retry, because
+# nobody knows how long the other jobs take, and the caller can submit again. A client that reports the first refusal
+# has not tried to use a slot that the next moment may free: of three orders, the caller loses two.
+LEAST_ORDER_TRIES = 2
+# Seconds between attempts, on average, from which their number does not matter: the client waits for a long job.
+SLOW_TRIES = 10.0
 # Seconds before a refused submission is retried while other jobs are running: 0.5, less the rounding of recorded
 # times (1 ms). Longer than after other failures, because a place becomes free only when a job ends.
 LEAST_ORDER_GAP = 0.5 - 0.001
+# A longer wait, in seconds, may exceed the client's own deadline: then it may report the refusal immediately.
+LONGEST_ORDER_WAIT = 60.0
 
 
 @rule(
@@ -27,22 +37,50 @@ LEAST_ORDER_GAP = 0.5 - 0.001
     channel=WIRE,
     timing=True,
     says="If a submission is refused (429) while other jobs are running, the client waits for a free slot: few "
-    "retries, with pauses.",
+    "retries, with pauses, but at least one before it gives up the submission.",
     because="Without a queue of its own, a client hits the limit repeatedly, and loses the submissions that it gives "
     "up: ArcReel/ArcReel#1822.",
 )
 def concurrency_limit(trace: AnnotatedTrace) -> Evidence:
-    for order in _orders(trace):
-        busy = [step for step in order if step.delivered and step.status == TOO_MANY_REQUESTS and _others(trace, step)]
+    orders = _orders(trace)
+    for order in orders:
+        busy = [step for step in order if step.delivered and step.status == TOO_MANY_REQUESTS]
+        busy = [step for step in busy if _others(trace, order, step)]
         if not busy:
             continue
-        yield OBSERVED
+        # A single refusal shows neither a retry nor, without the end of its run, that there is none.
+        if len(order) >= LEAST_ORDER_TRIES:
+            yield OBSERVED
         owners = _owners(trace, order[0])
-        if len(order) > MOST_ORDER_TRIES * owners:
-            most = MOST_ORDER_TRIES * owners
+        most = MOST_ORDER_TRIES * owners
+        if len(order) > most and _fast(order, owners):
             yield Breach(f"one order was submitted {len(order)} times while other jobs were running; allowed: {most}")
         if owners == 1:
             yield from _hasty(order, busy)
+            yield from _given_up(trace, order)
+
+
+def _fast(order: tuple[Step, ...], owners: int) -> bool:
+    """Whether the attempts of each owner follow each other faster than those of a client that waits for a long job."""
+    own = [step for step in order if step.exchange.answer_header("retry-after") is None]
+    return len(own) > 1 and own[-1].arrived - own[0].arrived < SLOW_TRIES * (len(own) / owners - 1)
+
+
+def _given_up(trace: AnnotatedTrace, order: tuple[Step, ...]) -> Iterator[Breach]:
+    """Yield a breach if a run reports the first refusal of its order, and never submits it again."""
+    first, number = order[0], trace.owner_of(order[0])
+    outcome = trace.runs[number].outcome if number is not None else None
+    if outcome is None or outcome.kind not in GAVE_UP or len(order) >= LEAST_ORDER_TRIES:
+        return
+    # A later submission that belongs to no run may be the retry.
+    if any(trace.owner_of(step) is None for step in trace.after(first, trace.submits)):
+        return
+    wait = requested_wait(first)
+    if not misleading_date(trace, first) and (wait is None or wait.seconds <= LONGEST_ORDER_WAIT):
+        yield Breach(
+            f"request {first.number} was refused (429) while other jobs were running, and the client gave up the order "
+            "without a retry"
+        )
 
 
 def _hasty(order: tuple[Step, ...], busy: list[Step]) -> Iterator[Breach]:
@@ -55,13 +93,18 @@ def _hasty(order: tuple[Step, ...], busy: list[Step]) -> Iterator[Breach]:
             yield Breach(f"request {again.number} retries a submission only {gap:.3f} s after a 429; minimum: 0.5 s")
 
 
-def _orders(trace: AnnotatedTrace) -> Iterator[tuple[Step, ...]]:
-    """Yield the submissions with the same URL and body: concurrent runs differ in nothing else."""
+def _orders(trace: AnnotatedTrace) -> list[tuple[Step, ...]]:
+    """Return the attempts to submit each order: of one run, or else those with the same URL and body.
+
+    Concurrent runs differ in nothing but their requests.
+    """
     groups: dict[object, list[Step]] = {}
     for step in trace.submits:
-        if (same := trace.identity(step)) is not None:
+        owner = trace.owner_of(step)
+        same = trace.identity(step) if owner is None else owner
+        if same is not None:
             groups.setdefault(same, []).append(step)
-    yield from map(tuple, groups.values())
+    return [tuple(group) for group in groups.values()]
 
 
 def _owners(trace: AnnotatedTrace, step: Step) -> int:
@@ -75,12 +118,11 @@ def _owners(trace: AnnotatedTrace, step: Step) -> int:
     return len(same) or max(1, len(wait_began))
 
 
-def _others(trace: AnnotatedTrace, step: Step) -> bool:
-    """Whether the client knows of another running job when a submission is refused."""
-    mine = canonical(step.exchange.body)
+def _others(trace: AnnotatedTrace, order: tuple[Step, ...], step: Step) -> bool:
+    """Whether another order's job is running when a submission is refused, as far as responses show."""
+    own = {one.number for one in order}
     for other in trace.submits:
-        accepted = other.accepted and other.done <= step.done and canonical(other.exchange.body) != mine
-        known = accepted and other.exchange.has(BODY)
+        known = other.accepted and other.done <= step.done and other.number not in own and other.exchange.has(BODY)
         if known and not any(
             (read.terminal or read.unread) and read.done < step.arrived for read in _reads(trace, other)
         ):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from urllib.parse import parse_qsl, unquote, urljoin
 
 from hobbyhorse.conformance.client.cases import CONCURRENT_KINDS
 from hobbyhorse.conformance.client.grouping import (
+    STEADY_POLLS,
+    RequestGroup,
     between,
     called_back,
     consecutive,
@@ -23,7 +26,7 @@ from hobbyhorse.conformance.client.grouping import (
 from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, WIRE, Breach, Evidence, rule
 from hobbyhorse.contract.reading import message_of, read_answer
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import ENDS, READS, AnnotatedTrace, Step, parts
+from hobbyhorse.traces.annotated import ENDS, READS, AnnotatedTrace, Step, origin, parts
 
 # Allowed polls after a terminal stage: a client may confirm the stage once.
 ALLOWED_CONFIRMATIONS = 1
@@ -33,11 +36,8 @@ QUIET = 0.05
 ENDLESS_POLLING = (1.25, 60.0)
 # The share of the minimum interval that must elapse between polls: less than all of it, for jitter and rounding.
 JITTER = 0.9
-# Error envelopes in a row after which polling past them is unbounded. An envelope is a decision of the provider, so
-# fewer are allowed than unusable bodies.
-MOST_ENVELOPES = 10
-# Unusable bodies in a row after which polling is unbounded: an outage of a proxy may cause them for minutes.
-MOST_BAD_BODIES = 30
+# Responses of one kind in a row that make a run that was cut off an endless one: a careful client may have met fewer.
+MANY = 20
 # The operations whose URLs a response may contain.
 LINKED = ("status", "result", "cancel")
 
@@ -221,7 +221,14 @@ def nonterminal_is_not_done(trace: AnnotatedTrace) -> Evidence:
     # Later, another reason such as the client's own deadline may have ended the run.
     soon = max(10 * trace.contract.polling.typical_interval, 30.0)
     promptly = gave_up(trace) and since is not None and trace.outcome.ended <= since + soon
-    if promptly and _under_way(last) and all(undisturbed(trace, step) for step in trace.steps):
+    # A client that has polled past this stage several times may have ended the run at a short deadline.
+    before = sum(step.stage == last.stage for step in trace.reads if step is not last)
+    if (
+        promptly
+        and before < STEADY_POLLS
+        and _under_way(last)
+        and all(undisturbed(trace, step) for step in trace.steps)
+    ):
         yield Breach(
             f"request {last.number} returned stage {last.stage or 'under way'!r}, but the run ended "
             f"immediately ({trace.outcome.kind})"
@@ -311,10 +318,13 @@ def follow_given_urls(trace: AnnotatedTrace) -> Evidence:
             continue
         meant = _meant(trace, given, step)
         known = [one for one, (_, giver) in meant.items() if _had(giver, step)]
-        if not known or trace.unread_before(step):
+        # A link to a foreign origin need not be followed: the documented URL at the provider is right instead.
+        foreign = [one for one in known if origin(meant[one][0]) not in trace.homes]
+        built = bool(foreign) and step.role in LINKED and trace.origin(step) in trace.homes
+        if not known or (built and len(foreign) == len(known)) or trace.unread_before(step):
             continue
         yield OBSERVED
-        if _normal(step.exchange.url) not in known:
+        if not built and not any(_requests(trace, step, meant[one][0]) for one in known):
             address = meant[known[-1]][0]
             found.append(Breach(f"request {step.number} goes to {step.exchange.url}; the provider returned {address}"))
     # A wrong URL builder produces the same finding for every request.
@@ -363,8 +373,20 @@ def _meant(trace: AnnotatedTrace, given: dict[tuple[str, str], Given], step: Ste
 def _normal(url: str) -> Address:
     """Return a normal form in which equivalent URLs are equal."""
     found = parts(url)
-    query = tuple(parse_qsl(found.query, keep_blank_values=True))
+    query = tuple(sorted(parse_qsl(found.query, keep_blank_values=True)))
     return found.scheme.lower(), found.netloc.lower(), unquote(found.path), query
+
+
+def _requests(trace: AnnotatedTrace, step: Step, given: str) -> bool:
+    """Whether a request goes to a given URL. It may add query parameters that the operation documents."""
+    operation = trace.contract.operations.get(step.role or "")
+    own = {one.name for one in operation.parameters if one.part == "query"} if operation is not None else set()
+    *there, asked = _normal(step.exchange.url)
+    *wanted, query = _normal(given)
+    assert isinstance(asked, tuple)
+    assert isinstance(query, tuple)
+    added = Counter(asked) - Counter(query)
+    return there == wanted and not Counter(query) - Counter(asked) and all(name in own for name, _ in added)
 
 
 @rule(
@@ -373,12 +395,12 @@ def _normal(url: str) -> Address:
     level=MUST,
     severity="S2",
     channel=WIRE,
-    says="An error with status 200 is an error: do not treat it as a success, and do not poll past it without a bound "
-    "(at most ten in a row).",
-    because="An error envelope was polled until the deadline: openclaw/openclaw#69578.",
+    says="An error with status 200 is an error: do not treat it as a success, and do not poll past it beyond the "
+    "overall deadline.",
+    because="An error envelope was taken for a job under way: openclaw/openclaw#69578.",
 )
 def envelope_is_an_error(trace: AnnotatedTrace) -> Evidence:
-    yield from _bounded(trace, lambda step: _envelope(trace, step), MOST_ENVELOPES, "an error with a 2xx status")
+    yield from _bounded(trace, lambda step: _envelope(trace, step), "an error with a 2xx status")
 
 
 def _envelope(trace: AnnotatedTrace, step: Step) -> bool:
@@ -412,8 +434,8 @@ def _reads_as_error(step: Step) -> bool:
     level=MUST,
     severity="S2",
     channel=OUTCOME,
-    says="Treat an unusable body (not JSON, an HTML page, empty, no stage) as transient: poll again, within a bound "
-    "(at most thirty in a row).",
+    says="Treat an unusable body (not JSON, an HTML page, empty, no stage) as transient: poll again, but not beyond "
+    "the overall deadline.",
     because="One bad response of a proxy lost a paid job in valyuAI/valyu-py#126; a response without a stage was "
     "polled forever in kdr/overcast#93.",
 )
@@ -422,7 +444,7 @@ def body_robust(trace: AnnotatedTrace) -> Evidence:
     if not bad:
         return
     yield OBSERVED
-    yield from _bounded(trace, lambda step: step.bad_body, MOST_BAD_BODIES, "an unusable body")
+    yield from _bounded(trace, lambda step: step.bad_body, "an unusable body")
     last = trace.reads[-1]
     if last is bad[-1] and not _reads_as_error(last) and _gave_up_immediately(trace, last):
         yield Breach(
@@ -447,19 +469,37 @@ def _gave_up_immediately(trace: AnnotatedTrace, last: Step) -> bool:
     return not ended and not troubled and not late
 
 
-def _bounded(trace: AnnotatedTrace, is_meant: Callable[[Step], bool], most: int, name: str) -> Evidence:
-    """Count consecutive responses of a kind, and look for an invented success after them."""
+def _bounded(trace: AnnotatedTrace, is_meant: Callable[[Step], bool], name: str) -> Evidence:
+    """Look for polls past a kind of responses beyond the deadline, and for an invented success after them."""
     seen = False
     for role in sorted(READS):
         for group in request_groups(trace, role):
             for stretch, again in consecutive(group, is_meant):
                 seen = True
-                count = len(stretch) if again is not None else len(stretch) - 1
-                if count > most:
-                    yield Breach(
-                        f"{name} was received {count} times in a row, but the {role} was requested again each time; "
-                        f"allowed: {most}"
-                    )
+                yield from _endless(trace, stretch, again, name)
     if seen:
         yield OBSERVED
         yield from _invented(trace, f"{name} was received")
+
+
+def _endless(trace: AnnotatedTrace, stretch: RequestGroup, again: Step | None, name: str) -> Iterator[Breach]:
+    """Yield a breach if polling past responses of a kind has no bound.
+
+    Their number is not judged: a client that polls slowly until its own deadline has a bound.
+    """
+    chain = stretch if again is None else (*stretch, again)
+    since, last, outcome = wait_began(trace), chain[-1], trace.outcome
+    # An earlier run was killed, which ended its polls. Recorded traffic does not show when a wait began.
+    if since is None or not trace.runs or not _last_run(trace, last) or len(chain) < 2:
+        return
+    factor, more = ENDLESS_POLLING
+    limit = factor * trace.patience + more
+    if last.arrived - since > limit:
+        yield Breach(
+            f"{name} was received, but request {last.number} still polled {last.arrived - since:.0f} s after the wait "
+            f"began; allowed: {limit:.0f} s"
+        )
+    elif outcome is not None and outcome.kind == "unfinished" and len(chain) >= MANY and again is None:
+        pause = (last.arrived - chain[0].arrived) / (len(chain) - 1)
+        if pause < 0.5 * trace.contract.polling.least_interval or outcome.ended - since > limit:
+            yield Breach(f"{name} was received {len(chain)} times in a row, and the client polled until it was cut off")

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, rule
-from hobbyhorse.contract.folder import path_names
-from hobbyhorse.contract.forms.expressions import MISSING, ExpressionError, Message, replaced, resolve
+from hobbyhorse.contract.forms.expressions import MISSING, Message, replaced, resolve
 from hobbyhorse.contract.forms.nearest import nearest
-from hobbyhorse.contract.request import Refusal, find_model, read_body, read_order, read_parameters
+from hobbyhorse.contract.request import Refusal, documented_form, find_model, read_body, read_order, read_parameters
 from hobbyhorse.contract.values import Contract, Model, Operation
 from hobbyhorse.scenarios.fault import VARIATION
 from hobbyhorse.scenarios.registry import all_faults
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 from hobbyhorse.traces.exchange import API_KEY, BODY, HEADERS
+from hobbyhorse.traces.submissions import path_values
 
 # Bytes of a request's body that every recorder keeps; a body of this length or more may be truncated.
 KEPT_BYTES = 64 * 1024
+# The statuses of a refusal for which a server has read the body.
+REFUSED_BODY = frozenset({400, 411, 415, 422})
 # The faults after which a response still means the same.
 HARMLESS = frozenset(fault.name for fault in all_faults() if fault.kind == VARIATION and fault.needs is None)
 
@@ -190,7 +192,7 @@ def refused(trace: AnnotatedTrace, step: Step) -> Refusal | None:
     message = _message(trace, step, operation)
     if message is None or isinstance(message, Refusal):
         return message if message is None or step.exchange.has(HEADERS) else None
-    if operation.role not in SUBMISSIONS or not _whole(step):
+    if operation.role not in SUBMISSIONS or not _whole(trace, step):
         return None
     # Some recorders omit the type of a body: that is not the client's mistake.
     known = _recorded(trace, "content-type") and step.exchange.has(HEADERS)
@@ -206,7 +208,7 @@ def sent_by(trace: AnnotatedTrace, step: Step) -> DocumentedSubmission | None:
     """Return a submission in its documented form, or None if it cannot be read."""
     operation = trace.contract.operations[step.role or ""]
     message = _message(trace, step, operation)
-    if message is None or isinstance(message, Refusal) or not _whole(step):
+    if message is None or isinstance(message, Refusal) or not _whole(trace, step):
         return None
     body = read_body("application/json", step.exchange.body)
     if isinstance(body, Refusal):
@@ -235,20 +237,14 @@ def value_of(sent: DocumentedSubmission, parameters: Any, name: str) -> Any:
 
 def _message(trace: AnnotatedTrace, step: Step, operation: Operation) -> Message | Refusal | None:
     """Return a request's parameters without its body; None if its URL is not the operation's."""
-    parts = urlsplit(step.exchange.url)
-    path = unquote(parts.path)
-    bases = {urlsplit(base).path.rstrip("/") for base in (trace.trace.base, *(run.base for run in trace.runs))}
-    # The longest base first: a shorter one may be its prefix, and would leave too much of the path.
-    for base in sorted(bases, key=len, reverse=True):
-        matched = operation.pattern.fullmatch(path.removeprefix(base)) if path.startswith(base) else None
-        if matched is not None:
-            values = dict(zip(path_names(operation.path), matched.groups(), strict=True))
-            query = dict(parse_qsl(parts.query, keep_blank_values=True))
-            return read_parameters(trace.contract, operation, values, query, step.exchange.header)
-    return None
+    values = path_values(operation, step.exchange.url, trace.bases)
+    if values is None:
+        return None
+    query = dict(parse_qsl(urlsplit(step.exchange.url).query, keep_blank_values=True))
+    return read_parameters(trace.contract, operation, values, query, step.exchange.header)
 
 
-def _whole(step: Step) -> bool:
+def _whole(trace: AnnotatedTrace, step: Step) -> bool:
     """Whether the trace has the complete body. The server may have responded early, or kept only a part."""
     body, exchange = step.exchange.body, step.exchange
     if not exchange.has(BODY):
@@ -257,22 +253,18 @@ def _whole(step: Step) -> bool:
     length = exchange.header("content-length")
     if length is not None and length.isdecimal():
         return int(length) <= len(body)
-    if exchange.header("transfer-encoding") is not None and not step.delivered:
-        return False
-    return bool(body) and len(body) < KEPT_BYTES
+    if body:
+        return len(body) < KEPT_BYTES and (step.delivered or exchange.header("transfer-encoding") is None)
+    # An empty body is known to be empty if the server read it, and refused it. Some recorders omit all bodies.
+    return bool(trace.runs) and step.delivered and step.status in REFUSED_BODY
 
 
 def _documented(contract: Contract, operation: Operation, message: Message) -> DocumentedSubmission | None:
     """Rewrite a submission's alternative forms into the documented form; None if that fails."""
-    for form in operation.forms:
-        if form.when.get(message) is not MISSING:
-            try:
-                body = message.body
-                for to, source in form.set:
-                    body = replaced(body, to, source.get(message))
-            except ExpressionError:
-                return None
-            message = replace(message, body=body)
+    documented = documented_form(operation, message)
+    if isinstance(documented, Refusal):
+        return None
+    message, _ = documented
     model = find_model(contract, operation, message)
     if isinstance(model, Refusal):
         return None

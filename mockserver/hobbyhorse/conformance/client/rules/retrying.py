@@ -16,6 +16,7 @@ from hobbyhorse.conformance.client.grouping import (
     consecutive,
     gave_up,
     had_response,
+    misleading_date,
     request_groups,
     undisturbed,
     wait_began,
@@ -108,6 +109,8 @@ def honour_retry_after(trace: AnnotatedTrace) -> Evidence:
         for step, again in pairwise(group):
             wait = requested_wait(step)
             if wait is None or not had_response(step, again) or called_back(trace, step, again):
+                continue
+            if misleading_date(trace, step):
                 continue
             yield OBSERVED
             # Measured from the response: the server counts the wait from there.
@@ -377,6 +380,7 @@ def retry_bounded(trace: AnnotatedTrace) -> Evidence:
             continue
         failing = _failing(group)
         waits = [(step, again) for step, again in pairwise(group) if requested_wait(step) is not None]
+        waits = [(step, again) for step, again in waits if not misleading_date(trace, step)]
         if len(failing) >= FAILURES_IN_A_ROW or waits:
             yield OBSERVED
         yield from _endless(trace, failing, since)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import unquote, urlsplit
 
 import orjson
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, WIRE, Breach, Evidence, rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, WIRE, Breach, Evidence, Observed, rule
 from hobbyhorse.scenarios.fields import JOB_URLS
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step, origin, parts
 from hobbyhorse.traces.exchange import BODY, HEADERS
@@ -42,16 +42,23 @@ def no_auth_to_media_host(trace: AnnotatedTrace) -> Evidence:
     level=MUST,
     severity="S1",
     channel=WIRE,
-    says="Send no credentials to a URL from a response, or to the target of a redirect, if its origin is not the "
+    says="Send no credentials to a URL from a response, or to the target of a redirect, if its host is not the "
     "provider's.",
     because="An attacker who can place one URL in one response would take over the account: gridaco/grida#909.",
 )
 def no_auth_to_foreign_origin(trace: AnnotatedTrace) -> Evidence:
-    gone = [step for step in trace.steps if _foreign(trace, trace.origin(step)) and step.role != "media"]
-    gone += [step for step in trace.of("media") if trace.origin(step) == _known(trace, "foreign")]
+    yield from _kept_from(trace, "foreign", _foreign)
+
+
+def _kept_from(
+    trace: AnnotatedTrace, known: str, is_meant: Callable[[AnnotatedTrace, str | None], bool]
+) -> Iterator[Observed | Breach]:
+    """Look for credentials at the origins of a kind; a link or redirect to one is evidence, even if it is refused."""
+    gone = [step for step in trace.steps if step.role != "media" and is_meant(trace, trace.origin(step))]
+    gone += [step for step in trace.of("media") if trace.origin(step) == _known(trace, known)]
     legible = trace.shows_keys and all(_legible(trace, step) for step in gone)
     if legible and (
-        gone or any(_foreign(trace, _origin(address)) for step in trace.steps for address in _addresses(step))
+        gone or any(is_meant(trace, _origin(address)) for step in trace.steps for address in _addresses(step))
     ):
         yield OBSERVED
     for step in gone:
@@ -104,6 +111,20 @@ def no_secret_in_url(trace: AnnotatedTrace) -> Evidence:
             yield Breach(f"request {step.number} contains the key in its body")
 
 
+@rule(
+    "SEC-05",
+    "no-auth-to-other-port",
+    level=SHOULD,
+    severity="S1",
+    channel=WIRE,
+    says="Send no credentials to another port of the provider's host if a URL in a response or a redirect leads there.",
+    because="Another service may listen at the other port: psf/requests#4718, and curl's CVE-2022-27776. It is not a "
+    "MUST, because some HTTP libraries, such as Go's net/http, compare host names only, as documented.",
+)
+def no_auth_to_other_port(trace: AnnotatedTrace) -> Evidence:
+    yield from _kept_from(trace, "port", _on_other_port)
+
+
 def _leaks(trace: AnnotatedTrace, step: Step) -> Iterator[Breach]:
     """Yield a breach for each credential that a request sends to a host that must not receive it.
 
@@ -111,7 +132,7 @@ def _leaks(trace: AnnotatedTrace, step: Step) -> Iterator[Breach]:
     provider's key counts.
     """
     there, named = trace.origin(step), CREDENTIALS | {n for part, n, _ in trace.contract.security if part == "header"}
-    known = step.role == "media" or there == _known(trace, "foreign")
+    known = step.role == "media" or there in (_known(trace, "foreign"), _known(trace, "port"))
     for name, value in step.exchange.headers:
         # A host may get back the cookies that it set itself.
         # A recording begins when the host may have set its cookies already.
@@ -149,11 +170,24 @@ def _addresses(step: Step) -> Iterator[str]:
 
 
 def _foreign(trace: AnnotatedTrace, there: str | None) -> bool:
-    """Whether an origin belongs neither to the provider, nor to its files, nor to a private video URL."""
+    """Whether an origin belongs neither to the provider's host, nor to its files, nor to a private video URL."""
+    return _other(trace, there) and urlsplit(there or "").hostname not in _hosts(trace)
+
+
+def _on_other_port(trace: AnnotatedTrace, there: str | None) -> bool:
+    """Whether an origin differs from the provider's in the port or scheme alone."""
+    return _other(trace, there) and urlsplit(there or "").hostname in _hosts(trace)
+
+
+def _other(trace: AnnotatedTrace, there: str | None) -> bool:
     known = {_known(trace, "media"), _known(trace, "private")}
     if there is None or urlsplit(there).netloc in trace.contract.hosts:
         return False
     return there not in trace.homes and there not in known
+
+
+def _hosts(trace: AnnotatedTrace) -> frozenset[str | None]:
+    return frozenset(urlsplit(home).hostname for home in trace.homes)
 
 
 def _known(trace: AnnotatedTrace, name: str) -> str | None:
@@ -178,6 +212,8 @@ def _private(trace: AnnotatedTrace, address: str) -> bool:
         parts = urlsplit(address)
         if parts.hostname in own:
             return False
+        if parts.hostname == "localhost" or (parts.hostname or "").endswith(".localhost"):
+            return True
         if parts.scheme and parts.scheme not in ("http", "https"):
             return True
         address_of_host = ipaddress.ip_address(parts.hostname or "")

@@ -5,17 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, WIRE, Breach, Evidence, rule
+from hobbyhorse.conformance.client.grouping import misleading_date, went_on
+from hobbyhorse.conformance.client.rules.retrying import requested_wait
+from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, rule
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import AnnotatedTrace, Step, canonical, credentials
+from hobbyhorse.traces.annotated import GAVE_UP, AnnotatedTrace, Step, canonical, credentials
 from hobbyhorse.traces.orders import reads_of
 
 # The contracts' situations that refuse a key because an earlier submission used it.
 REUSED = frozenset({"key_mismatch", "key_used", "key_in_flight"})
+# The statuses of a refusal that a later attempt may not meet.
+TOO_MANY, UNAVAILABLE = 429, 503
+REFUSED_FOR_NOW = frozenset({TOO_MANY, UNAVAILABLE})
 # Retries of a refused submission: enough for an exponential backoff of a few minutes, too few for a fixed fast loop.
 MOST_RETRIES = 8
+# Seconds between retries, on average, from which their number does not matter: they end at the client's own deadline,
+# which RTY-06 judges.
+SLOW_RETRIES = 10.0
 # Seconds before the first retry of a refused submission: 0.1, less the rounding of recorded times (1 ms).
 LEAST_RESEND_GAP = 0.1 - 0.001
+# Statuses of a proxy that lost the response to a submission. 500 is absent: it does not invite another attempt.
+LOST = frozenset({408, 502, 504})
+# Seconds: a longer requested wait, or a later end of the run, may mean that the client's own deadline ended it.
+PROMPTLY = 60.0
 
 
 def _keyed(contract: Contract) -> bool:
@@ -40,7 +52,7 @@ def _reuses(contract: Contract) -> bool:
 def no_ambiguous_resend(trace: AnnotatedTrace) -> Evidence:
     for order in trace.orders:
         for number, step in enumerate(order):
-            if not step.ambiguous:
+            if not step.ambiguous or not went_on(trace, step):
                 continue
             yield OBSERVED
             again = next((other for other in order[number + 1 :] if not trace.same(step, other)), None)
@@ -63,18 +75,22 @@ def no_ambiguous_resend(trace: AnnotatedTrace) -> Evidence:
     "Comfy-Org/comfy-python-sdk#79, vercel/ai#18384, calesthio/OpenMontage#323.",
 )
 def stable_key(trace: AnnotatedTrace) -> Evidence:
-    # A client that never sends a key and never resends has shown nothing about keys.
-    if any(trace.key(step) is not None for order in trace.orders for step in order):
+    # One submission, or several without a key, show nothing about keys.
+    if len(trace.submits) > 1 and any(trace.key(step) is not None for order in trace.orders for step in order):
         yield OBSERVED
     owners: dict[object, tuple[int, bytes]] = {}
     for number, order in enumerate(trace.orders):
         yield from _keys_within(trace, order)
         for step in order:
             key, body = trace.key(step), canonical(step.exchange.body)
+            if key is None:
+                continue
             # Each API key has idempotency keys of its own.
-            owner = credentials(trace.contract, step.exchange), key
-            if key is not None and owners.setdefault(owner, (number, body)) != (number, body):
+            owner, first = owners.setdefault((credentials(trace.contract, step.exchange), key), (number, body))
+            if owner != number:
                 yield Breach(f"request {step.number} reuses the idempotency key {key!r} of another order")
+            elif first != body:
+                yield Breach(f"request {step.number} sends the idempotency key {key!r} with another body than before")
 
 
 def _keys_within(trace: AnnotatedTrace, order: tuple[Step, ...]) -> Iterator[Breach]:
@@ -103,7 +119,8 @@ def _keys_within(trace: AnnotatedTrace, order: tuple[Step, ...]) -> Iterator[Bre
 def reject_mode(trace: AnnotatedTrace) -> Evidence:
     for order in trace.orders:
         for number, step in enumerate(order):
-            if step.delivered and set(step.reading.situations) & REUSED and step.status >= 400:
+            used = step.delivered and set(step.reading.situations) & REUSED and step.status >= 400
+            if used and went_on(trace, step):
                 yield OBSERVED
                 for other in order[number + 1 :]:
                     if trace.key(other) != trace.key(step):
@@ -123,14 +140,17 @@ def reject_mode(trace: AnnotatedTrace) -> Evidence:
 )
 def safe_resend_allowed(trace: AnnotatedTrace) -> Evidence:
     for order in trace.orders:
-        refused = [step for step in order if step.refused and (step.status == 429 or step.status == 503)]
-        if refused:
+        refused = [step for step in order if step.refused and step.status in REFUSED_FOR_NOW]
+        # A client may also report the refusal, which SUB-07 judges.
+        if refused and refused[0].number < order[-1].number:
             yield OBSERVED
-        if len(refused) > MOST_RETRIES:
-            yield Breach(f"the submission was refused {len(refused)} times; allowed: {MOST_RETRIES} retries")
+        # The wait that a Retry-After requests, and the number of such waits, are subjects of RTY-01 and RTY-06.
+        own = [step for step in refused if step.exchange.answer_header("retry-after") is None]
+        if len(own) > MOST_RETRIES and own[-1].arrived - own[0].arrived < SLOW_RETRIES * (len(own) - 1):
+            yield Breach(f"the submission was refused {len(own)} times; allowed: {MOST_RETRIES} retries")
         for step, again in pairwise(order):
             gap = again.arrived - step.done
-            if step in refused and gap < LEAST_RESEND_GAP:
+            if step in own and gap < LEAST_RESEND_GAP:
                 retried = f"request {again.number} retries the submission only {gap:.3f} s after a refusal"
                 yield Breach(f"{retried} ({step.status}, request {step.number}); minimum: 0.1 s")
 
@@ -150,7 +170,7 @@ def no_resubmit_on_failed(trace: AnnotatedTrace) -> Evidence:
     for order in trace.orders:
         jobs = {step.job_told for step in order if step.accepted}
         ended = next((step for step in failures if step.job in jobs or step in order), None)
-        if ended is None:
+        if ended is None or not went_on(trace, ended):
             continue
         yield OBSERVED
         for again in trace.after(ended, order):
@@ -191,3 +211,54 @@ def _had_failed(trace: AnnotatedTrace, step: Step, again: Step) -> bool:
 
 def _callback_reported(trace: AnnotatedTrace, before: float, kind: str) -> bool:
     return any(kind in kinds and delivery.sent <= before for delivery, kinds in trace.callbacks)
+
+
+@rule(
+    "SUB-07",
+    "one-refusal-survives",
+    level=SHOULD,
+    severity="S2",
+    channel=OUTCOME,
+    says="Retry a submission at least once if the response invites it (429 with Retry-After, 503), or if the response "
+    "was lost and the provider replays idempotency keys.",
+    because="A client that reports the first 429 or 408 loses orders that the next attempt would have placed: "
+    "shrimbly/node-banana#116.",
+)
+def one_refusal_survives(trace: AnnotatedTrace) -> Evidence:
+    # In a crowd, CON-01 judges. A client that was killed could not retry.
+    if trace.trace.drill == "crowd":
+        return
+    for order in trace.orders:
+        first, later = order[0], order[1:]
+        if not _invites(trace, first):
+            continue
+        if later:
+            yield OBSERVED
+        elif _gave_up_order(trace, first):
+            yield OBSERVED
+            how = f"refused ({first.status})" if first.refused else "not answered completely"
+            why = "" if first.refused else ", and the provider replays idempotency keys"
+            yield Breach(f"request {first.number} was {how}{why}, but the client gave up without a retry")
+
+
+def _invites(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether a response to a submission invites another attempt, which can create no second job."""
+    if step.delivered and step.status in REFUSED_FOR_NOW:
+        wait = requested_wait(step)
+        # A 429 without a Retry-After may mean a quota that is used up for the month. A 503 that is not an object of the
+        # provider may come from a proxy that has lost the response.
+        refused = step.status == UNAVAILABLE and isinstance(step.value, dict)
+        invited = wait.seconds <= PROMPTLY if wait is not None else refused
+        return invited and not misleading_date(trace, step)
+    lost = not step.delivered or step.status in LOST
+    return lost and not step.accepted and trace.contract.idempotency.mode == "replay"
+
+
+def _gave_up_order(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether the run of a submission reported soon after it that there is no video."""
+    number = trace.owner_of(step)
+    outcome = trace.runs[number].outcome if number is not None else None
+    # After another request, another response may be the reason: the client may have looked for its job.
+    if outcome is None or outcome.kind not in GAVE_UP or trace.after(step, trace.steps):
+        return False
+    return outcome.ended - step.done <= PROMPTLY

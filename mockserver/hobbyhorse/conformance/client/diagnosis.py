@@ -1,0 +1,88 @@
+"""Why a client gets no video from a faultless server: the requests, the outcome and the likely cause. No server."""
+
+from __future__ import annotations
+
+from hobbyhorse.traces.annotated import GAVE_UP, AnnotatedTrace, Step
+
+# Requests listed of a client that submits no job: enough to recognize a wrong base URL or path.
+MOST_LISTED = 5
+# Polls of a client that gave up waiting, below which its HTTP client probably answers further polls from a cache.
+FEW_POLLS = 2
+
+# The share of a client's own patience that the provider's longest job may take: the client sees several polls of a job
+# under way, and still has time for the download and for one retry with a pause.
+PATIENCE_SHARE = 0.6
+
+# Statuses that refuse the key, not the content (RFC 9110, sections 15.5.2 and 15.5.4).
+KEY_REFUSED = (401, 403)
+
+
+def without_video(trace: AnnotatedTrace) -> str | None:
+    """Return why a run against a faultless server gave no video; None if it gave one."""
+    if not trace.submits:
+        sent = [f"{step.exchange.method} {step.exchange.url} ({step.status})" for step in trace.steps[:MOST_LISTED]]
+        sent += [f"and {len(trace.steps) - MOST_LISTED} more"] if len(trace.steps) > MOST_LISTED else []
+        return f"the client submitted no job; its requests: {', '.join(sent) or 'none'}{_ending(trace)}"
+    if trace.outcome is None or trace.outcome.kind == "success":
+        return None
+    last = trace.steps[-1]
+    return (
+        f"the client got no video from a server without faults; its last request was "
+        f"{last.exchange.method} {last.exchange.url} ({last.status}){_ending(trace)}"
+    )
+
+
+def fitting_share(trace: AnnotatedTrace) -> float:
+    """Return the share of their usual durations that jobs must take, so that the client of a trace waits for their end.
+
+    It is 1 unless the client gave up, on a server without faults, while its job was under way.
+    """
+    outcome, accepted = trace.outcome, trace.accepted
+    gave_up = outcome is not None and outcome.kind in GAVE_UP and not outcome.stuck
+    if not gave_up or accepted is None or trace.ended or not trace.reads or not trace.reads[-1].under_way:
+        return 1.0
+    graph = trace.contract.graph
+    longest = sum(graph[name].lasts[1] for name in graph.path(graph.initial))
+    return min(1.0, PATIENCE_SHARE * trace.waited / longest) if longest and trace.waited else 1.0
+
+
+def refused(trace: AnnotatedTrace) -> bool:
+    """Whether the server refused every submission because of its content, not because of the key."""
+    statuses = [step.status for step in trace.submits]
+    return bool(statuses) and trace.accepted is None and not any(status in KEY_REFUSED for status in statuses)
+
+
+def _ending(trace: AnnotatedTrace) -> str:
+    """Describe how the run ended, with the likely cause."""
+    outcome, words = trace.outcome, _likely_cause(trace)
+    words = f"; {words}" if words else ""
+    if outcome is None:
+        return words
+    return f"{words}; the run ended as {outcome.kind!r}" + (f": {outcome.message}" if outcome.message else "")
+
+
+def _likely_cause(trace: AnnotatedTrace) -> str | None:
+    if any(step.status == 401 for step in trace.steps):
+        return "does the client send its API key in the provider's scheme?"
+    if trace.accepted is None or trace.fetches:
+        return None
+    done = next((step for step in trace.steps if step.success), None)
+    if done is not None and trace.after(done, trace.polls):
+        return _wrong_word(trace, done)
+    if any(step.video for step in trace.steps):
+        return "the client received the URL of its video, on the base URL's host, but did not fetch the video"
+    if len(trace.polls) <= FEW_POLLS and trace.outcome is not None and trace.outcome.kind in ("timeout", "unfinished"):
+        polls = f"{len(trace.polls)} poll{'s' if len(trace.polls) != 1 else ''}"
+        return (
+            f"only {polls} reached the server, although the client waited {trace.waited:.0f} s: "
+            "does its HTTP client cache GET requests, or does it wait for something else?"
+        )
+    return None
+
+
+def _wrong_word(trace: AnnotatedTrace, done: Step) -> str:
+    words = ", ".join(repr(stage.name) for stage in trace.contract.graph if stage.terminal)
+    return (
+        f"request {done.number} returned stage {done.stage!r}, but the client polled on: does it expect another word? "
+        f"The contract's last stages: {words}"
+    )
