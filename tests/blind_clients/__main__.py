@@ -11,7 +11,7 @@ import ast
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
 # The clients are judged in a zone away from Greenwich, where a date without a zone is misread.
 ZONE = "America/New_York"
+TWINS = ("broken", "clean")
 
 
 def cases() -> list[Path]:
@@ -36,22 +37,19 @@ def provider_of(path: Path) -> str:
     return next(str(ast.literal_eval(one.value)) for one in values if ast.unparse(one.targets[0]) == "PROVIDER")
 
 
-def judged(path: Path, runs: int = RUNS) -> dict[str, Any]:
+def judged(path: Path, runs: int = RUNS, twins: Sequence[str] = TWINS) -> dict[str, Any]:
     """Return the results of a broken client and of its clean twin."""
     found = {
-        name: in_child(f"{path}:{name}", provider_of(path), runs, whole=name == "clean", TZ=ZONE)
-        for name in ("broken", "clean")
+        name: in_child(f"{path}:{name}", provider_of(path), runs, whole=name == "clean", TZ=ZONE) for name in twins
     }
     return {name: {key: one[key] for key in one if key != "digest"} for name, one in found.items()}
 
 
 def counted(results: dict[str, Any]) -> str:
     """Return the counts of results in one line."""
-    found = sum(one["broken"]["result"] == FOUND for one in results.values())
-    accused = sum(one["clean"]["result"] == FOUND for one in results.values())
-    unclear = sum(
-        one[name]["result"] not in (FOUND, SURVIVED) for one in results.values() for name in ("broken", "clean")
-    )
+    ends = {name: [one[name]["result"] for one in results.values() if name in one] for name in TWINS}
+    found, accused = ends["broken"].count(FOUND), ends["clean"].count(FOUND)
+    unclear = sum(one not in (FOUND, SURVIVED) for found in ends.values() for one in found)
     return f"{found} of {len(results)} found, {accused} clean twins accused, {unclear} could not be tested"
 
 
@@ -61,11 +59,13 @@ def main() -> int:
     parser.add_argument("numbers", nargs="*")
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--only", choices=TWINS)
     asked = parser.parse_args()
     chosen = [one for one in cases() if not asked.numbers or one.name.partition("_")[0] in asked.numbers]
     results: dict[str, Any] = stored(RESULTS)
-    for name, found in run(chosen, asked.runs, asked.jobs):
-        results[name] = found
+    twins = TWINS if asked.only is None else (asked.only,)
+    for name, found in run(chosen, asked.runs, asked.jobs, twins):
+        results[name] = results.get(name, {}) | found
         RESULTS.write_text(json.dumps(dict(sorted(results.items())), indent=1, ensure_ascii=False) + "\n")
         print(name, *(f"{key}: {one['result']} {one.get('rules', one.get('why', ''))}" for key, one in found.items()))
         sys.stdout.flush()
@@ -73,10 +73,12 @@ def main() -> int:
     return 0
 
 
-def run(paths: Iterable[Path], runs: int, jobs: int) -> Iterable[tuple[str, dict[str, Any]]]:
+def run(
+    paths: Iterable[Path], runs: int, jobs: int, twins: Sequence[str] = TWINS
+) -> Iterable[tuple[str, dict[str, Any]]]:
     """Yield the name and the results of each client."""
     with ThreadPoolExecutor(jobs) as pool:
-        waiting = [(path.stem, pool.submit(judged, path, runs)) for path in paths]
+        waiting = [(path.stem, pool.submit(judged, path, runs, twins)) for path in paths]
         yield from ((name, one.result()) for name, one in waiting)
 
 

@@ -21,8 +21,8 @@ from hobbyhorse.runners.client_suite import SUITE_KINDS
 
 from .mutants import MUTANTS, Mutant, load
 
-# Runs of a mutant: the last of them are caught in the second hundred, by faults that apply to every request.
-MOST = 200
+# Runs of a mutant: the last of them are caught after the variations, by faults that apply to every request.
+MOST = 400
 # The speed of the fake's clock for commands, and how many of them run concurrently.
 SPEED, PARALLEL = 50.0, 4
 

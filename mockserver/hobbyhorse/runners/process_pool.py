@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -244,8 +244,10 @@ class _Worker:
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs, setup, mark), name="hobbyhorse worker")
         with _starting:
-            # The tracker serves every worker, so it must not inherit the mark of one.
+            # The tracker and the fork server serve every worker, so they must not inherit the mark of one.
             resource_tracker.ensure_running()
+            if method == "forkserver":
+                forkserver.ensure_running()
             outer = os.environ.get(RUN_VARIABLE)
             os.environ[RUN_VARIABLE] = mark
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +29,7 @@ from hobbyhorse.conformance.client.cases import KILLED, MOVED
 from hobbyhorse.conformance.client.report import Replay, read_finding
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.search import CannotRun
+from hobbyhorse.conformance.client.variations import usual_case
 from hobbyhorse.conformance.exit_status import exit_status
 from hobbyhorse.conformance.judge import InternalError, check
 from hobbyhorse.conformance.report import ReportError
@@ -94,7 +95,10 @@ def command(
 def _traces(runner: ClientRunner, found: Replay, times: int) -> Iterator[Trace]:
     """Run the case of a finding several times, each time after the cases that it needs."""
     if not found.after:
-        yield from runner.play([found.case] * times)
+        # A run under variations is compared with the same case without them.
+        usual = usual_case(found.case)
+        ends = [trace.runs[-1].outcome for trace in runner.play([usual])] if usual is not None else [None]
+        yield from (replace(trace, plain=ends[0]) for trace in runner.play([found.case] * times))
         return
     cases = [*found.after, found.case]
     for _ in range(times):

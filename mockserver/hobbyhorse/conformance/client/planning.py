@@ -6,6 +6,7 @@ The search runs cases in this order until its runs are used up, so the order dec
 * Then the operations in turn, submissions before the others, so that no operation is left out of a short search.
 * Within an operation: faults that lead a client astray (a foreign URL, a long Retry-After); failures; later failures,
   after a response that shows the job; the same faults on every request; then fields, vital ones first.
+* Variations after the gravest faults, each alone on every role: they cost no money, but each explains itself.
 * Each fault once before always. Once finds clients that give up, always finds clients that never do.
 
 Two properties keep findings fair. A scenario never reports something as done that the fake has not done (`believable`),
@@ -16,6 +17,7 @@ shrinking ends.
 from __future__ import annotations
 
 import copy
+import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -25,9 +27,23 @@ from typing import Any
 
 from hobbyhorse.conformance.client.cases import KILLED, MOVED, ONCE, RECOVERY, Case
 from hobbyhorse.conformance.client.order_cases import simpler_orders
-from hobbyhorse.conformance.client.scenario_space import deviations, fits
+from hobbyhorse.conformance.client.scenario_space import deviations, fits, variation_moves
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.fault import CALLBACK, ENDS, GRAVE, HOLDS, LURE, MEDIA, PASSES, STICKS, TIMELINE
+from hobbyhorse.scenarios.fault import (
+    CALLBACK,
+    CUTS,
+    ENDS,
+    FAILING,
+    FAILS,
+    GRAVE,
+    HOLDS,
+    LURE,
+    MEDIA,
+    PASSES,
+    STICKS,
+    TIMELINE,
+    UNRANGED,
+)
 from hobbyhorse.scenarios.fields import Field
 from hobbyhorse.scenarios.options import MESSAGE, RETRY_AFTER
 from hobbyhorse.scenarios.registry import faults_at, faults_of, name_used_for, names_used_for
@@ -170,6 +186,31 @@ def _always(contract: Contract, cases: Iterable[Case]) -> Iterator[Case]:
             moves[0]["times"] = "always"
         if fits(scenario, contract):
             yield Case(scenario)
+
+
+def varied(contract: Contract, used: Collection[str]) -> list[Case]:
+    """Return the single variations, each on every response of the roles that a client uses.
+
+    Shrinking finds the role. A variation of a fault comes with this fault, once and in one role, so that the client
+    survives the fault itself.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    alone = list[Case]()
+    for role, move in variation_moves(contract):
+        fault = faults_at(TIMELINE)[move["move"]] if role == TIMELINE else faults_of(role).get(move["move"])
+        if role == TIMELINE:
+            alone.append(Case({"timeline": move}))
+        elif role in used and (fault is None or not fault.form):
+            alone.append(Case({"moves": {role: [move]}}))
+        elif role in used and fault is not None:
+            # By form: a variation of one name may have another form, and another rule, in a callback.
+            case = found.setdefault(fault.form + json.dumps(move, sort_keys=True), {"moves": {}})
+            # Only a client whose download broke off asks for the rest.
+            before = [{"move": name_used_for(CUTS)}] if UNRANGED in fault.uses else []
+            case["moves"][role] = [*before, {**move, "times": "always"}]
+            if FAILING in fault.uses:
+                case["timeline"] = {"move": name_used_for(FAILS)}
+    return _unique([*map(Case, found.values()), *alone])
 
 
 def pairs(contract: Contract, used: Collection[str], random: Random) -> Iterator[Case]:

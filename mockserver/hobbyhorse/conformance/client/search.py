@@ -45,8 +45,8 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings, target
 from hypothesis import seed as seeded
+from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
-from hypothesis.strategies import none, sampled_from
 
 from hobbyhorse.conformance.client.cases import HAPPY, KILLED, MOVED, ONCE, RECOVERY, Case, case_of
 from hobbyhorse.conformance.client.diagnosis import refused, without_video
@@ -63,12 +63,14 @@ from hobbyhorse.conformance.client.planning import (
     simplified,
     singles,
     used_roles,
+    varied,
 )
 from hobbyhorse.conformance.client.recurrence import BUDGET, Candidate, FreshRunner, Recurrence
 from hobbyhorse.conformance.client.results import Coverage, Result
 from hobbyhorse.conformance.client.rules import rules as all_rules
-from hobbyhorse.conformance.client.scenario_space import scenarios
+from hobbyhorse.conformance.client.scenario_space import scenarios, varied_scenarios
 from hobbyhorse.conformance.client.unobserved import Evidence, explained
+from hobbyhorse.conformance.client.variations import usual_case, variations
 from hobbyhorse.conformance.judge import (
     BROKEN,
     NOT_APPLICABLE,
@@ -83,7 +85,7 @@ from hobbyhorse.conformance.rule import Breach, Judgement, Rule
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.scenarios.fault import CALLBACK
 from hobbyhorse.traces.annotated import AnnotatedTrace
-from hobbyhorse.traces.trace import Trace
+from hobbyhorse.traces.trace import Outcome, Trace
 
 # Runs that must all show a finding about timing: three rule out the occasional pause of a busy machine.
 TIMING_REPEATS = 3
@@ -102,6 +104,11 @@ FEW_SCENARIOS = 20
 MOST_FINDINGS = 3
 # Internal errors reported: a rule that fails once fails in most traces.
 MOST_ERRORS = 5
+# The single faults that come before the variations: the timelines, and the first faults of each operation, which lose
+# jobs and money.
+GRAVEST = 60
+# The family of the rules about variations.
+VARIATIONS = "VAR"
 STUCK_JOB = Case({"timeline": STUCK})
 
 CaseRunner = Callable[[Sequence[Case]], Iterable[Trace]]
@@ -209,6 +216,10 @@ class Search:
     interrupted: bool = False
     errors: list[InternalError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    endings: dict[str, Outcome | None] = field(default_factory=dict)
+    """The outcome of the last run of each case."""
+    broken_forms: set[str] = field(default_factory=set)
+    """The forms of variations that the client does not survive alone."""
 
     def run(self, client: str, model: str) -> Result:
         """Search, and return the result. Raises CannotRun if the client gets no video from a faultless server.
@@ -245,7 +256,11 @@ class Search:
         self._run_all("ways to run", self._ways(observed[0], self.ones))
         self._run_all("orders", order_cases(self.contract, model) if model else ())
         self._run_all("last polls", last_polls(self.contract, observed[-1]))
-        self._run_all("single faults", self.ones)
+        self._run_all("single faults", self.ones[:GRAVEST])
+        varying = varied(self.contract, roles)
+        self._run_all("variations", varying)
+        self._run_all("single faults", self.ones[GRAVEST:])
+        self.ones += varying
         self._run_pairs(roles)
         self._run_random(drawn_orders(self.contract, model, self.left, self.plan.seed) if model and self.left else [])
         self._shrink()
@@ -347,8 +362,13 @@ class Search:
 
     def _judge(self, case: Case, trace: Trace) -> None:
         """Check a trace against every rule, and add the evidence to the tallies."""
-        if not trace.unmet:
+        varying = variations(case.scenario)
+        # The same variation is armed for every role, and a client may use some of them only at its deadline.
+        if len(trace.unmet) < case.moves if varying else not trace.unmet:
             self.met.add(case.key)
+        if trace.runs:
+            self.endings.setdefault(case.key, trace.runs[-1].outcome)
+        trace = self._with_plain(case, trace)
         annotated = AnnotatedTrace(self.contract, trace)
         broken: set[str] = set()
         for tally in self.tallies:
@@ -362,6 +382,21 @@ class Search:
             for name, finding in found.items():
                 self._keep(tally, name, case, finding)
         self.seen[case.key] = frozenset(broken)
+        if len({one.form for one in varying}) == 1 and any(rule.startswith(f"{VARIATIONS}-") for rule in broken):
+            self.broken_forms.add(varying[0].form)
+
+    def _with_plain(self, case: Case, trace: Trace) -> Trace:
+        """Return the trace with the outcome of the same case without its variations, which may take a run."""
+        usual = usual_case(case)
+        if usual is None:
+            return trace
+        if usual.key not in self.endings:
+            for one in self.run_cases([usual]):
+                self.runs += 1
+                self.ran.append(usual)
+                self.endings[usual.key] = one.runs[-1].outcome if one.runs else None
+                self._judge(usual, one)
+        return replace(trace, plain=self.endings[usual.key])
 
     def _check(self, tally: Tally, annotated: AnnotatedTrace) -> Judgement:
         """Return the evidence of a trace about a rule; none if the rule fails."""
@@ -392,7 +427,11 @@ class Search:
         for trace in self.run_cases([case] * (TIMING_REPEATS - 1)):
             self.runs += 1
             self.ran.append(case)
-            again = _grouped(tally.rule, self._check(tally, AnnotatedTrace(self.contract, trace)).breaches, trace)
+            again = _grouped(
+                tally.rule,
+                self._check(tally, AnnotatedTrace(self.contract, self._with_plain(case, trace))).breaches,
+                trace,
+            )
             left = {name: finding for name, finding in left.items() if name in again}
             if not left:
                 break
@@ -424,7 +463,10 @@ class Search:
             suppress_health_check=list(HealthCheck),
             verbosity=Verbosity.quiet,
         )
-        @given(scenarios(self.contract), none() | sampled_from(orders) if orders else none())
+        @given(
+            st.one_of(scenarios(self.contract), varied_scenarios(self.contract, self.broken_forms)),
+            st.none() | st.sampled_from(orders) if orders else st.none(),
+        )
         def generated(scenario: dict[str, Any], order: dict[str, Any] | None) -> None:
             case = Case(believable(scenario, self.contract), order=order)
             if case.key in self.seen or not self.left:
@@ -486,6 +528,7 @@ class Search:
     def _same_finding(self, finding: Finding, trace: Trace) -> Finding | None:
         """Return what a trace shows of the same rule and operation as a finding."""
         tally = next(one for one in self.tallies if one.rule.id == finding.rule)
+        trace = self._with_plain(case_of(trace), trace)
         judgement = self._check(tally, AnnotatedTrace(self.contract, trace))
         return _grouped(tally.rule, judgement.breaches, trace).get(finding.during or "")
 

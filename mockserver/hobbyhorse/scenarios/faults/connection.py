@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hobbyhorse.scenarios.effects import Close, Delay, Drip, Hold, Reset, Truncate
-from hobbyhorse.scenarios.fault import GRAVE, HOLDS, LOSES, MEDIA, OPERATION, PASSES, SPOILS, Fault
+from hobbyhorse.scenarios.fault import CUTS, GRAVE, HOLDS, LOSES, MEDIA, OPERATION, PASSES, SPOILS, Fault
 from hobbyhorse.scenarios.options import ACCEPTED, KEEP, PIECES, SECONDS
 
 # First: every client and every operation has a connection.
@@ -67,7 +67,7 @@ TRUNCATE = Fault(
     effect=lambda decided, options: Truncate(options["keep"]),
     options=(KEEP,),
     rank=RANK,
-    uses=frozenset({SPOILS}),
+    uses=frozenset({CUTS, SPOILS}),
 )
 SLOW_BODY = Fault(
     name="slow_body",

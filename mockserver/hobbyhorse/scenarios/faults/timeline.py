@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from hobbyhorse.contract.lifecycle import Graph, Stage, Timeline, lay
 from hobbyhorse.contract.values import Contract, Operation
-from hobbyhorse.scenarios.fault import ENDS, STICKS, TIMELINE, Fault, Options, PlannedJob
+from hobbyhorse.scenarios.fault import ENDS, FAILS, STICKS, TIMELINE, Fault, Options, PlannedJob
 from hobbyhorse.scenarios.options import CODE, END_SECONDS, LAST, MESSAGE, STAGE
 
 # The only faults of their place.
@@ -102,6 +102,7 @@ FAIL = Fault(
     options=(STAGE, CODE, MESSAGE, END_SECONDS),
     rank=RANK,
     misfits=_without(_failed),
+    uses=frozenset({FAILS}),
 )
 EXPIRE = Fault(
     name="expire",
