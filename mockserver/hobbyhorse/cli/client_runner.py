@@ -14,7 +14,21 @@ from typing import Annotated
 import typer
 
 from hobbyhorse.cli.usage import UsageError, complain
-from hobbyhorse.conformance.client.cases import CROWD, KILLED, LONG, MOVED, ONCE, RECOVERY, TOGETHER, TWICE, Case
+from hobbyhorse.conformance.client.cases import (
+    CROWD,
+    EQUAL,
+    FOLDER,
+    KILLED,
+    LONG,
+    MOVED,
+    ONCE,
+    PICTURES,
+    PROMPTS,
+    RECOVERY,
+    TOGETHER,
+    TWICE,
+    Case,
+)
 from hobbyhorse.conformance.client.recurrence import FreshRunner
 from hobbyhorse.conformance.client.search import CaseRunner
 from hobbyhorse.contract.example_orders import order_for
@@ -129,7 +143,7 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
         raise UsageError(f"--parallel is {client.parallel}; allowed: 1 or more")
     if (client.python is None) == (not client.command):
         raise UsageError("name one client: a command after --, or --python FILE:FUNCTION")
-    kinds: tuple[str, ...] = (ONCE, TWICE, LONG, TOGETHER, CROWD, RECOVERY)
+    kinds: tuple[str, ...] = (ONCE, TWICE, EQUAL, PROMPTS, PICTURES, LONG, TOGETHER, CROWD, RECOVERY)
     try:
         order_for(contract, model)
     except LookupError as error:
@@ -145,7 +159,7 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
         else:
             command, resume = _commands(client)
             # A client cannot be killed at a point of its run unless there is a command that resumes it.
-            kinds = (*kinds, KILLED, MOVED) if resume else kinds
+            kinds = (*kinds, FOLDER, KILLED, MOVED) if resume else (*kinds, FOLDER)
             # Another process cannot be put on a virtual clock: it waits in real time, so the stages have to be short.
             with FakeSession(contract, model, client.seed, "real", client.speed, "fast") as session:
                 commands = CommandRunner(session, command, resume, client.limit, client.parallel or PARALLEL)

@@ -11,7 +11,18 @@ from typing import Any
 
 import pytest
 
-from hobbyhorse.conformance.client.cases import CROWD, LONG, ONCE, RECOVERY, TOGETHER, TWICE, case_of
+from hobbyhorse.conformance.client.cases import (
+    CROWD,
+    EQUAL,
+    LONG,
+    ONCE,
+    PICTURES,
+    PROMPTS,
+    RECOVERY,
+    TOGETHER,
+    TWICE,
+    case_of,
+)
 from hobbyhorse.conformance.client.during import OPERATIONS
 from hobbyhorse.conformance.client.report import preconditions
 from hobbyhorse.conformance.client.results import Result, is_accepted, with_baseline
@@ -29,7 +40,7 @@ from hobbyhorse.runners.process_pool import WorkerSetup, fresh_runner
 # As many as `--profile ci` runs of a callable: more find more bugs, these fit into a test run.
 SUITE_RUNS = 500
 # The kinds that need no second process: a callable cannot be killed and started again.
-SUITE_KINDS = (ONCE, TWICE, LONG, TOGETHER, CROWD, RECOVERY)
+SUITE_KINDS = (ONCE, TWICE, EQUAL, PROMPTS, PICTURES, LONG, TOGETHER, CROWD, RECOVERY)
 
 
 def examine(

@@ -173,9 +173,11 @@ def read_finding(path: Path) -> Replay:
 
 
 def _case(fields: Mapping[str, Any], path: Path) -> Case:
-    case = Case(fields["scenario"], fields.get("drill", "once"), int(fields.get("point", 0)))
+    case = Case(fields["scenario"], fields.get("drill", "once"), int(fields.get("point", 0)), fields.get("order"))
     if not isinstance(case.scenario, dict) or case.kind not in CASE_KINDS:
         raise ReportError(f"{path} is not a finding: 'drill' is {case.kind!r}; allowed: {', '.join(CASE_KINDS)}")
+    if not isinstance(case.order, dict | None):
+        raise ReportError(f"{path} is not a finding: 'order' is {case.order!r}; it must be an object")
     return case
 
 
