@@ -15,6 +15,7 @@ import typer
 
 from hobbyhorse.cli.usage import UsageError, complain
 from hobbyhorse.conformance.client.cases import (
+    CLOCK_KINDS,
     CROWD,
     EQUAL,
     FOLDER,
@@ -155,7 +156,7 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
             with _callable_runner(contract, model, client, setup, runs) as (play, share):
                 before = play.before if isinstance(play, ProcessPool) else None
                 fresh = fresh_runner(replace(setup, share=share))
-                yield ClientRunner(play, kinds, client.python, fresh, before, about(share), share)
+                yield ClientRunner(play, (*kinds, *CLOCK_KINDS), client.python, fresh, before, about(share), share)
         else:
             command, resume = _commands(client)
             # A client cannot be killed at a point of its run unless there is a command that resumes it.

@@ -48,6 +48,7 @@ from hobbyhorse.runners.callable import CallbackTarget, Client
 from hobbyhorse.runners.command import ClientTask, Finished, Running, start, with_ids
 from hobbyhorse.runners.deferred_certificates import deferred_certificates
 from hobbyhorse.runners.example_keys import example_key
+from hobbyhorse.runners.surroundings import NAMED_ZONES, in_zone, steps_of, zone_of
 from hobbyhorse.runners.virtual_time import Ran, Stuck, VirtualTime
 from hobbyhorse.testing.local import MockServer, MockWorld
 from hobbyhorse.traces.annotated import AnnotatedTrace
@@ -206,9 +207,18 @@ class CallableRunner:
 
     def run(self, case: Case) -> Trace:
         """Run a case and return its trace."""
+        with in_zone(zone_of(case)):
+            return self._run(case)
+
+    def _run(self, case: Case) -> Trace:
         world = self.session.world(case)
         limit = self.session.contract.polling.longest_wait * LONGEST_WAITS + SPARE_SECONDS
-        virtual_time = VirtualTime(self.session.server.timeline(world), limit=limit, most_requests=MOST_REQUESTS)
+        virtual_time = VirtualTime(
+            self.session.server.timeline(world),
+            limit=limit,
+            most_requests=MOST_REQUESTS,
+            steps=steps_of(case, self.session.share),
+        )
         numbers = {TOGETHER: CROWD_NUMBERS, CROWD: CROWD_NUMBERS, RECOVERY: (1,) * FAILING_RUNS + (2,)}
         numbers |= dict.fromkeys((TWICE, *PAIR_KINDS), (1, 2))
         requests = [self.session.request(case, number) for number in numbers.get(case.kind, (1,))]
@@ -323,6 +333,8 @@ class CommandRunner:
     resume: Sequence[str] | None = None
     limit: float = COMMAND_SECONDS
     parallel: int = PARALLEL
+    _zones: dict[str, str] = field(default_factory=dict)
+    """The time zones of the current runs, by API key."""
 
     def __call__(self, cases: Sequence[Case]) -> Iterator[Trace]:
         """Run cases concurrently; yield their traces in the order of the cases."""
@@ -332,6 +344,7 @@ class CommandRunner:
     def run(self, case: Case) -> Trace:
         """Run the command as the kind of the case requires, and return the trace."""
         world = self.session.world(case)
+        self._zones[world.api_key] = zone_of(case, NAMED_ZONES)
         # A killed process may still write into the folder while the folder is removed.
         with tempfile.TemporaryDirectory(prefix="hobbyhorse-", ignore_cleanup_errors=True) as folder:
             ways: dict[str, Callable[[MockWorld, Case, Path], list[tuple[Run, Finished | None]]]] = {
@@ -343,6 +356,7 @@ class CommandRunner:
                 MOVED: self._killed,
             }
             ended = ways.get(case.kind, self._once)(world, case, Path(folder))
+        del self._zones[world.api_key]
         trace = self.session.trace(world, case, [run for run, _ in ended])
         jobs = [job.id for job in trace.jobs or ()]
         reasons = reasons_in(AnnotatedTrace(self.session.contract, trace))
@@ -362,6 +376,7 @@ class CommandRunner:
             callback.url if callback else None,
             callback.secret if callback else None,
             self.session.speed,
+            self._zones.get(world.api_key),
         )
         return start(argv or self.argv, task, self.limit, now=world.clock.now, folder=folder)
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hobbyhorse.conformance.client.cases import (
+    CLOCK_KINDS,
     CROWD,
     EQUAL,
     LONG,
@@ -40,7 +41,7 @@ from hobbyhorse.runners.process_pool import WorkerSetup, fresh_runner
 # As many as `--profile ci` runs of a callable: more find more bugs, these fit into a test run.
 SUITE_RUNS = 500
 # The kinds that need no second process: a callable cannot be killed and started again.
-SUITE_KINDS = (ONCE, TWICE, EQUAL, PROMPTS, PICTURES, LONG, TOGETHER, CROWD, RECOVERY)
+SUITE_KINDS = (ONCE, TWICE, EQUAL, PROMPTS, PICTURES, LONG, *CLOCK_KINDS, TOGETHER, CROWD, RECOVERY)
 
 
 def examine(

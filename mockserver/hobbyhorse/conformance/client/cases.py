@@ -15,11 +15,14 @@ EQUAL, PROMPTS, PICTURES, FOLDER = "equal", "prompts", "pictures", "folder"
 # The client runs twice with orders that are equal, or differ only in the prompt, or only in the picture; `folder`: with
 # two orders in one folder, in which the second run finds the files of the first.
 PAIR_KINDS = (EQUAL, PROMPTS, PICTURES, FOLDER)
+AHEAD, BEHIND = "ahead", "behind"
+# The client runs once, and its wall clock is set an hour ahead for a while, or back for good.
+CLOCK_KINDS = (AHEAD, BEHIND)
 # The client runs once; twice, with two orders; several times concurrently, with different orders; the same, with one
 # running job at a time; with the longest prompt; several times under the scenario's faults, and then once without any;
 # is killed at a request and restarted; is restarted with another base URL. Simpler kinds come first: `Case.size`
 # compares positions.
-CASE_KINDS = (ONCE, TWICE, *PAIR_KINDS, TOGETHER, CROWD, LONG, RECOVERY, KILLED, MOVED)
+CASE_KINDS = (ONCE, TWICE, *PAIR_KINDS, TOGETHER, CROWD, LONG, *CLOCK_KINDS, RECOVERY, KILLED, MOVED)
 # The kinds in which runs overlap, so that a request without a body may belong to any of them.
 CONCURRENT_KINDS = (TOGETHER, CROWD)
 # Characters of an order that a case in words shows: enough for an ordinary order, and one long line at most.

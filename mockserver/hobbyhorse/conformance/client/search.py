@@ -48,7 +48,7 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 
-from hobbyhorse.conformance.client.cases import HAPPY, KILLED, MOVED, ONCE, RECOVERY, Case, case_of
+from hobbyhorse.conformance.client.cases import BEHIND, HAPPY, KILLED, MOVED, ONCE, RECOVERY, Case, case_of
 from hobbyhorse.conformance.client.diagnosis import own_deadline, refused, without_video
 from hobbyhorse.conformance.client.during import during
 from hobbyhorse.conformance.client.order_cases import drawn_orders, order_cases
@@ -325,6 +325,9 @@ class Search:
     def _ways(self, happy: AnnotatedTrace, ones: Sequence[Case]) -> list[Case]:
         """Return the cases that vary how the client is run."""
         found = [Case({}, kind) for kind in self.plan.kinds if kind not in (ONCE, RECOVERY, KILLED, MOVED)]
+        if happy.deliveries:
+            # A receiver whose clock is wrong must refuse genuine callbacks.
+            found = [case for case in found if case.kind != BEHIND]
         found += recoveries(ones) if RECOVERY in self.plan.kinds else ()
         points = killings(happy)
         if KILLED in self.plan.kinds:
