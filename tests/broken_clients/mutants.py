@@ -13,7 +13,9 @@ from types import ModuleType
 
 from hobbyhorse.runners.callable import Client
 
+from .clock_mutants import CLOCKS
 from .lost_orders import LOST_ORDERS
+from .order_mutants import ORDERS
 from .outcomes import OUTCOMES
 from .variation_mutants import VARIATIONS
 
@@ -1264,5 +1266,5 @@ REQUESTS = (
 
 MUTANTS = (
     *(*SUBMISSIONS, *RESTARTS, *SECRETS, *ENDINGS, *CALLBACKS, *POLLING, *RETRIES, *RESULTS, *REQUESTS),
-    *(Mutant(*one) for one in (*OUTCOMES, *LOST_ORDERS, *VARIATIONS)),
+    *(Mutant(*one) for one in (*OUTCOMES, *LOST_ORDERS, *VARIATIONS, *ORDERS, *CLOCKS)),
 )

@@ -68,7 +68,10 @@ class CommandError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ClientTask:
-    """A client's task. `speed` is the factor by which the server's clock runs faster than real time."""
+    """A client's task.
+
+    `speed` is the factor by which the server's clock runs faster than real time, `zone` the name of its time zone.
+    """
 
     base_url: str
     api_key: str
@@ -77,6 +80,7 @@ class ClientTask:
     callback_url: str | None = None
     callback_secret: str | None = None
     speed: float = 1.0
+    zone: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,7 @@ def environment(task: ClientTask, folder: Path) -> dict[str, str]:
         "HOBBYHORSE_CALLBACK_URL": task.callback_url,
         "HOBBYHORSE_CALLBACK_SECRET": task.callback_secret,
         "HOBBYHORSE_SPEED": f"{task.speed:.10g}",
+        "TZ": task.zone,
     }
     return {name: value for name, value in variables.items() if value is not None}
 

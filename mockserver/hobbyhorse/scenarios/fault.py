@@ -109,6 +109,8 @@ ESTRANGES = "estranges"
 """Its false callback is for a job that was never submitted."""
 EMPTIES = "empties"
 """Its callback has no payload."""
+LOSES = "loses"
+"""It performs a request, and loses the response."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,9 @@ class Trace:
     run. `drill` is the kind of the test case, `point` the request at which the client was killed. `jobs` is None if
     unknown (recorded traffic). `scenario` was armed; `unmet` are its faults that no request met. `secret` signs the
     callbacks. `virtual` means that the client ran in virtual time, where it may misread dates. `plain` is the outcome
-    of the same case without its variations, if it has some.
+    of the same case without its variations, if it has some. `order` is the body that the test case gave to the client,
+    unless that is the plain one. `patience` is the time in seconds after which the client gives up a job that never
+    ends, if another run has shown it.
     """
 
     provider: str
@@ -159,7 +161,9 @@ class Trace:
     videos: tuple[Video, ...] = ()
     secret: str | None = None
     virtual: bool = False
+    order: Mapping[str, Any] | None = None
     plain: Outcome | None = None
+    patience: float | None = None
 
 
 _KINDS: Mapping[str, Any] = {

@@ -220,6 +220,7 @@ CAUSES: list[dict[str, Any]] = [
 def shrunk(contract: Contract, client: Fragile, monkeypatch: pytest.MonkeyPatch) -> tuple[Search, Case, list[Case]]:
     """Search with LARGE as the only generated scenario; return the search, its finding, and the cases after LARGE."""
     monkeypatch.setattr("hobbyhorse.conformance.client.search.scenarios", lambda contract: just(LARGE))
+    monkeypatch.setattr("hobbyhorse.conformance.client.search.drawn_orders", lambda *_: [])
     monkeypatch.setattr("hobbyhorse.conformance.client.search.varied_scenarios", lambda contract, without: nothing())
     roles = (*ROLES, "result")
     runs = len(singles(contract, roles)) + len(varied(contract, roles)) + BEYOND

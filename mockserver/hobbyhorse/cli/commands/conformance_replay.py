@@ -75,7 +75,7 @@ def command(
     if found.case.kind in (KILLED, MOVED) and resume_command is None:
         raise UsageError(f"{finding}: the client was killed and started again; give --resume-command, and a command")
     # One process: a few runs are not worth starting several, and a debugger can follow the client.
-    client = ClientOptions(command, python, resume_command, found.seed, speed, limit, 1, contracts)
+    client = ClientOptions(command, python, resume_command, found.seed, speed, limit, 1, contracts, found.share)
     replayed = _Replayed(rule)
     try:
         with open_runner(contract, model, client, times) as runner:
@@ -95,16 +95,18 @@ def command(
 def _traces(runner: ClientRunner, found: Replay, times: int) -> Iterator[Trace]:
     """Run the case of a finding several times, each time after the cases that it needs."""
     if not found.after:
+        traces = list(runner.play([found.case] * times))
         # A run under variations is compared with the same case without them.
         usual = usual_case(found.case)
         ends = [trace.runs[-1].outcome for trace in runner.play([usual])] if usual is not None else [None]
-        yield from (replace(trace, plain=ends[0]) for trace in runner.play([found.case] * times))
+        for trace in traces:
+            yield replace(trace, plain=ends[0], patience=found.patience)
         return
     cases = [*found.after, found.case]
     for _ in range(times):
         # The state that the preceding runs leave must not reach the next replay. A single replay stays in this process.
         play = runner.play if runner.fresh is None or times == 1 else runner.fresh
-        yield list(play(cases))[-1]
+        yield replace(list(play(cases))[-1], patience=found.patience)
 
 
 @dataclass(slots=True)

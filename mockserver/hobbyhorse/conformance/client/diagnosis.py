@@ -32,6 +32,13 @@ def without_video(trace: AnnotatedTrace) -> str | None:
     )
 
 
+def own_deadline(stuck: AnnotatedTrace) -> float | None:
+    """Return how long a client waited for a job that never ends, in seconds, if it then gave up by itself."""
+    outcome = stuck.outcome
+    gave_up = outcome is not None and outcome.kind in GAVE_UP and not outcome.stuck
+    return stuck.waited if gave_up and stuck.accepted is not None and not stuck.ended else None
+
+
 def fitting_share(trace: AnnotatedTrace) -> float:
     """Return the share of their usual durations that jobs must take, so that the client of a trace waits for their end.
 

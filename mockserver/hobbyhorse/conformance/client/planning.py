@@ -20,11 +20,13 @@ import copy
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain, zip_longest
 from random import Random
 from typing import Any
 
 from hobbyhorse.conformance.client.cases import KILLED, MOVED, ONCE, RECOVERY, Case
+from hobbyhorse.conformance.client.order_cases import simpler_orders
 from hobbyhorse.conformance.client.scenario_space import deviations, fits, variation_moves
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.fault import (
@@ -235,21 +237,21 @@ def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any] 
 def simplified(case: Case, contract: Contract) -> Iterator[Case]:
     """Yield the simpler neighbours of a case that a contract allows.
 
-    A neighbour is run once instead of several times, lacks a role's faults, a fault, the timeline or an option, and is
-    strictly smaller. Larger steps come first, because each success ends the round.
+    A neighbour is run once instead of several times, has a simpler order, or lacks a role's faults, a fault, the
+    timeline or an option, and is strictly smaller. Larger steps come first, because each success ends the round.
     """
-    for kind, scenario in _simpler(case):
-        found = Case(scenario, kind, case.point)
-        if found.size < case.size and (not scenario or fits(scenario, contract)):
+    for found in _simpler(case, contract):
+        if found.size < case.size and (not found.scenario or fits(dict(found.scenario), contract)):
             yield found
 
 
-def _simpler(case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
-    scenario = dict(case.scenario)
+def _simpler(case: Case, contract: Contract) -> Iterator[Case]:
     if case.kind not in (ONCE, KILLED, MOVED):
-        yield ONCE, scenario
-    for simpler in _simpler_scenarios(scenario):
-        yield case.kind, simpler
+        yield replace(case, kind=ONCE)
+    for order in () if case.order is None else simpler_orders(contract, case.order):
+        yield replace(case, order=order)
+    for simpler in _simpler_scenarios(dict(case.scenario)):
+        yield replace(case, scenario=simpler)
 
 
 def _simpler_scenarios(scenario: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -30,7 +30,7 @@ class Result:
     `accepted` maps the findings of the baseline to its reasons; `stale` are the entries of the baseline that were not
     found any more. A suite that did not finish is `interrupted`, or has `errors`. `unfit` says why the client could be
     run against the faultless server only. `operations` names all findings, of which the report has the smallest ones.
-    `notes` are remarks on the runs.
+    `notes` are remarks on the runs. `share` is the part of their usual time that jobs took.
     """
 
     provider: str
@@ -48,6 +48,7 @@ class Result:
     unfit: str | None = None
     operations: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    share: float = 1.0
 
     @property
     def broken(self) -> tuple[Verdict, ...]:
