@@ -64,6 +64,18 @@ def test_a_client_that_never_reaches_the_situation_proves_nothing(run: Run, tmp_
     assert "this proves nothing" in done.out
 
 
+def test_a_client_that_is_stopped_before_its_end_is_not_fixed(run: Run, tmp_path: Path) -> None:
+    """It reached the situation, but may break the rule later, as a command with little real time does."""
+    scenario = {"moves": {"status": [{"move": "error_envelope", "times": "always"}]}}
+    (tmp_path / "finding.json").write_text(json.dumps(FINDING | {"rule": "POL-09", "scenario": scenario}))
+    (tmp_path / "endless.py").write_text(BREAKS.working + ENDLESS)
+    done = run("conformance", "replay", "finding.json", "--python", "endless.py:wait_forever", "--times", "1")
+    assert (done.status, done.err) == (4, "")
+    assert done.out.startswith("POL-09 not-reached: broken in 0 of 1 runs")
+    assert "the client was stopped before its end, so this proves nothing" in done.out
+    assert "1 of 1 runs did not finish" in done.out
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -98,6 +110,16 @@ def test_a_situation_that_was_not_reached_may_be_allowed(run: Run, tmp_path: Pat
     assert run("conformance", "replay", *words).status == 0
 
 
+ENDLESS = """
+
+def wait_forever(base_url, api_key, request):
+    import time
+    try:
+        generate(base_url, api_key, request)
+    finally:
+        while True:
+            time.sleep(60)
+"""
 AFTER = """
 import broken, working
 

@@ -128,10 +128,11 @@ class _Replayed:
     @property
     def verdict(self) -> str:
         """The verdict on the runs."""
-        # Apart from "fixed": a client that fails early would otherwise pass every replay.
-        if not any(one.observed for one in self.results):
-            return NOT_REACHED
         broken = sum(1 for one in self.results if one.breaches)
+        # Apart from "fixed": a client that fails early would otherwise pass every replay, and so would a client that is
+        # stopped before it does what the rule forbids, such as polling for too long.
+        if not broken and (self.unfinished or not any(one.observed for one in self.results)):
+            return NOT_REACHED
         return STILL_BROKEN if broken == len(self.results) else FLAKY if broken else FIXED
 
     def status(self, allow_not_observed: bool) -> int:
@@ -149,7 +150,9 @@ class _Replayed:
         after = f", each after {len(found.after)} other runs" if found.after else ""
         typer.echo(f"{self.rule.id} {self.verdict}: broken in {len(broken)} of {runs} runs with {found.case}{after}")
         if self.verdict == NOT_REACHED:
-            typer.echo("the client never reached the situation that the rule is about, so this proves nothing")
+            met = any(one.observed for one in self.results)
+            end = "was stopped before its end" if met else "never reached the situation that the rule is about"
+            typer.echo(f"the client {end}, so this proves nothing")
             if self.unfinished:
                 ends = self.unfinished[0] or "still running"
                 typer.echo(f"  {len(self.unfinished)} of {runs} runs did not finish: {ends}; {hint}")
