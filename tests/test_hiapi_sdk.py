@@ -8,6 +8,7 @@ import shlex
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,11 +22,20 @@ from werkzeug import Request, Response
 
 from hobbyhorse.cli import main as cli
 from hobbyhorse.clock.clock import ManualClock
+from hobbyhorse.conformance.client.cases import Case
+from hobbyhorse.conformance.client.during import during
+from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.judge import check
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.media.probe import probe
+from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
+from hobbyhorse.runners.client_suite import examine
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.run import serving
+from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.worlds.world import Ending, World
+from tests.conftest import CONTRACTS
+from tests.hiapi_sdk_findings import KNOWN, Known, generate
 
 KEY = "sk-test"
 MODEL = "happyhorse-1.1/image-to-video"
@@ -38,6 +48,9 @@ INPUT = {
 }
 # Real seconds to wait for a job or a callback. Jobs end immediately; only a broken server makes a test wait.
 PATIENCE = 20.0
+CONTRACT = next(contract for contract in CONTRACTS if contract.key == "hiapi")
+# Runs of the suite: enough for the single faults of vital fields, which show most of the bugs, and a few seconds.
+RUNS = 120
 
 
 @contextmanager
@@ -335,3 +348,30 @@ def test_the_output_of_env_configures_the_client(
         sdk = eval(code, {"HiAPI": HiAPI})
         task = sdk.tasks.create(model=MODEL, input=INPUT, callback=receiver.callback)
         assert sdk.webhooks.verify(*receiver.next()).task_id == task.task_id
+
+
+# ---- the suite
+
+
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: f"{known.name} {known.fault['move']}")
+def test_a_known_bug_is_found(known: Known) -> None:
+    with FakeSession(CONTRACT, CONTRACT.model(MODEL) or CONTRACT.models[0]) as session:
+        trace = CallableRunner(session, generate).run(Case(known.scenario))
+    rule = next(one for one in rules() if one.id == known.rule)
+    found = check(rule, AnnotatedTrace(CONTRACT, trace)).breaches
+    assert [during(breach, trace) for breach in found] == [known.during]
+
+
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: f"{known.name} {known.fault['move']}")
+def test_a_known_bug_is_where_it_says(known: Known) -> None:
+    file, line, code = known.place.split(":", 2)
+    text = (files(hiapi) / file).read_text(encoding="utf-8").splitlines()[int(line) - 1]
+    assert text.strip().startswith(code.strip())
+
+
+def test_the_suite_finds_nothing_else() -> None:
+    result = examine(generate, CONTRACT, CONTRACT.model(MODEL) or CONTRACT.models[0], runs=RUNS)
+    assert (result.errors, result.unfit) == ((), None)
+    found = {finding.name: finding.messages for one in result.broken for finding in one.findings}
+    assert {name: found[name] for name in found.keys() - {known.name for known in KNOWN}} == {}
+    assert len(found) > len(KNOWN) / 2, "the few runs meet most of the bugs"

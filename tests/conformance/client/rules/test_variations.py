@@ -54,9 +54,10 @@ def test_a_crash_is_no_report_about_a_failed_job(contract: Contract) -> None:
     assert not judged(contract, BAD, failing, BAD).breaches, "it crashes without the variation, too"
 
 
-def test_a_failure_that_is_understood_only_under_the_variation_is_no_harm(contract: Contract) -> None:
+@pytest.mark.parametrize("kind", ["timeout", "unfinished"])
+def test_a_failure_that_is_understood_only_under_the_variation_is_no_harm(contract: Contract, kind: str) -> None:
     failing = LOWER | {"timeline": {"move": "fail"}}
-    usual, told = Outcome("timeout", START + 1), Outcome("failed", START + 1, message="Failed: no video")
+    usual, told = Outcome(kind, START + 1), Outcome("failed", START + 1, message="Failed: no video")
     job = TracedJob("job-1", START, "failure", billable=False)
     assert judged(contract, told, failing, usual, jobs=(job,)) == Judgement(observed=True)
     assert judged(contract, BAD, failing, usual, jobs=(job,)).breaches, "a crash reports nothing"

@@ -440,7 +440,7 @@ def _better(trace: AnnotatedTrace, outcome: Outcome, expected: str) -> bool:
         return expected != "success"
     # A client may read the failure of its job only in the other form, and wait in vain without it.
     failed = all(job.kind == "failure" for job in trace.trace.jobs or ()) and bool(trace.trace.jobs)
-    return failed and expected == "timeout" and outcome.kind == "failed" and not _is_crash(outcome)
+    return failed and expected in ("timeout", "unfinished") and outcome.kind == "failed" and not _is_crash(outcome)
 
 
 def _crashed(outcome: Outcome, plain: Outcome | None) -> bool:
