@@ -28,6 +28,7 @@ def rule(id: str) -> Rule:
         ("CAN-01", Evidence(ALL, (ONCE,)), "no run led the client to its situation"),
         ("CBK-01", Evidence(("submit", "status"), (ONCE,)), "no callback was sent"),
         ("RES-06", Evidence(("submit", "status"), (ONCE,)), "the client never downloads a video"),
+        ("RES-02", Evidence(("submit", "status"), (ONCE,), untried=7), "runs used up"),
         ("SUB-04", Evidence(("run", "status"), (ONCE,)), "no run led the client to its situation"),
         ("POL-04", Evidence(ALL, (ONCE,), untried=7), "runs used up (7 single faults were not tried): raise --runs"),
         ("POL-04", Evidence(ALL, (ONCE,), untried=7, stopped=True), "the suite was stopped"),
