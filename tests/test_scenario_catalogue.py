@@ -853,6 +853,7 @@ def _succeeds_after(share: float) -> Callable[[Session, Trouble], None]:
 
 
 TIMELINE_CHECKS: Mapping[str, Callable[[Session, Trouble], None]] = {
+    "succeed_in": _ends("success"),
     "fail": _ends("failure"),
     "expire": _ends("expired"),
     "cancel": _ends("cancelled"),

@@ -30,6 +30,15 @@ def shows_key(text: str) -> bool:
     return NUMBERED_KEY.search(text) is not None
 
 
+# How the message of an unfinished run begins if its process was lost.
+PROCESS_LOST = (
+    "the client ended its own process",
+    "the client's process was ended",
+    "the client replaced its own process",
+    "the client closed the files of its process",
+)
+
+
 class TraceError(ValueError):
     """A trace that cannot be read."""
 

@@ -53,6 +53,8 @@ from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace
 REFUSED, TOO_MANY_REQUESTS = 400, 429
 # Seconds that a refusal asks a client to wait: longer than a client's own pauses, so that ignoring it shows.
 LONG_PAUSE = 90
+# Seconds beyond any deadline: a client that waits as told has none.
+ENDLESS_PAUSE = 7_200
 # Why a job fails. Documented messages, such as "generation failed", may also be the client's own words.
 REASON = "Frame 7 of the picture shows a trademark"
 # The bound values that a client needs.
@@ -130,14 +132,18 @@ def _explained(contract: Contract, timelines: Iterable[Case]) -> list[Case]:
 
 
 def _patient(contract: Contract, role: str) -> Iterator[Case]:
-    """Yield a refusal with a long Retry-After, in seconds and as a date."""
+    """Yield a refusal with a long Retry-After, in seconds and as a date, and one beyond any deadline."""
     operation = contract.operations.get(role)
     situations = operation.situations.items() if operation is not None else ()
     limits = [name for name, situation in situations if situation.status == TOO_MANY_REQUESTS]
     of_files = [name for name, fault in faults_of(role).items() if fault.has(RETRY_AFTER.name)]
     for name in of_files if role == MEDIA else limits[:1]:
-        for option in ("retry_after", "retry_after_date"):
-            found = Case({"moves": {role: [{"move": name, option: LONG_PAUSE}]}})
+        for option, pause in (
+            ("retry_after", LONG_PAUSE),
+            ("retry_after_date", LONG_PAUSE),
+            ("retry_after", ENDLESS_PAUSE),
+        ):
+            found = Case({"moves": {role: [{"move": name, option: pause}]}})
             if fits(dict(found.scenario), contract):
                 yield found
 

@@ -265,7 +265,7 @@ def _sent(trace: AnnotatedTrace, step: Step) -> DocumentedSubmission | None:
 
 
 def _given(trace: AnnotatedTrace, step: Step, sent: DocumentedSubmission) -> Iterator[Any]:
-    """Yield the documented body of each run that may have sent a submission; nothing for one that is not valid."""
+    """Yield the documented body of each run that may have sent a submission, without invalid orders."""
     for run in trace.runs:
         ended = run.outcome.ended if run.outcome is not None else None
         if run.request is None or run.started > step.arrived or (ended is not None and ended < step.arrived):
