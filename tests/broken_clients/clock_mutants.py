@@ -31,4 +31,15 @@ CLOCKS: tuple[Change, ...] = (
             ),
         ),
     ),
+    (
+        "TMO-04",
+        "vtrix",
+        "requests have no timeout",
+        (
+            (
+                "    with httpx.Client(headers=headers, timeout=10, verify=TLS",
+                "    with httpx.Client(headers=headers, timeout=None, verify=TLS",
+            ),
+        ),
+    ),
 )

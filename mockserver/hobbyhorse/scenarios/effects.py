@@ -31,6 +31,7 @@ RETRY_AFTER_FORMS: Mapping[str, Callable[[int, float], str]] = {
     "fraction": lambda seconds, now: f"{max(seconds - 0.5, 0):.1f}",
     "blank": lambda seconds, now: "",
     "negative": lambda seconds, now: str(-max(seconds, 1)),
+    "repeated": lambda seconds, now: f"{seconds}, {seconds}",
     "word": lambda seconds, now: "soon",
 }
 """The forms of a Retry-After of some seconds, as functions of the seconds and the moment."""

@@ -239,8 +239,8 @@ RETRY_AFTER_FORM = Option(
 RETRY_AFTER_ODD = Option(
     "retry_after_odd",
     "Retry-After in a form seen in the wild.",
-    one_of("fraction", "blank", "negative", "word", "asctime"),
-    tried=("fraction", "blank", "negative", "word", "asctime"),
+    one_of("fraction", "blank", "negative", "repeated", "word", "asctime"),
+    tried=("fraction", "blank", "negative", "repeated", "word", "asctime"),
     usual="seconds",
     form="odd Retry-After",
     source="seen in the wild",

@@ -17,6 +17,8 @@ from tests.judging import checked, rules_of
 RULES = rules_of(deadlines, cancelling, persistence, results, delivering, endings)
 # The rules about several runs: the careful client runs once.
 SEVERAL_RUNS = {"END-02", "RES-11"}
+# The rule about responses that are held back: in this story, each failure comes at once.
+HELD = {"TMO-04"}
 every = contracts_that(lambda contract: True)
 
 
@@ -40,4 +42,4 @@ def test_the_careful_client_meets_every_rule() -> None:
         for seed in range(200):
             trace = Careful(contract, Random(seed), seed % 2 == 1).run().story()
             met |= {rule.id for rule in RULES if checked(rule, trace) is not None}
-    assert met == {rule.id for rule in RULES} - SEVERAL_RUNS
+    assert met == {rule.id for rule in RULES} - SEVERAL_RUNS - HELD

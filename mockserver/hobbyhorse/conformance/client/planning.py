@@ -53,6 +53,8 @@ from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace
 REFUSED, TOO_MANY_REQUESTS = 400, 429
 # Seconds that a refusal asks a client to wait: longer than a client's own pauses, so that ignoring it shows.
 LONG_PAUSE = 90
+# A provider that requests no pause, however often it is asked.
+NO_PAUSE: Mapping[str, Any] = {"retry_after": 0, "times": "always"}
 # Seconds beyond any deadline: a client that waits as told has none.
 ENDLESS_PAUSE = 7_200
 # Why a job fails. Documented messages, such as "generation failed", may also be the client's own words.
@@ -132,18 +134,19 @@ def _explained(contract: Contract, timelines: Iterable[Case]) -> list[Case]:
 
 
 def _patient(contract: Contract, role: str) -> Iterator[Case]:
-    """Yield a refusal with a long Retry-After, in seconds and as a date, and one beyond any deadline."""
+    """Yield a refusal with a long Retry-After, in seconds and as a date, one beyond any deadline, and one of 0."""
     operation = contract.operations.get(role)
     situations = operation.situations.items() if operation is not None else ()
     limits = [name for name, situation in situations if situation.status == TOO_MANY_REQUESTS]
     of_files = [name for name, fault in faults_of(role).items() if fault.has(RETRY_AFTER.name)]
     for name in of_files if role == MEDIA else limits[:1]:
-        for option, pause in (
-            ("retry_after", LONG_PAUSE),
-            ("retry_after_date", LONG_PAUSE),
-            ("retry_after", ENDLESS_PAUSE),
-        ):
-            found = Case({"moves": {role: [{"move": name, option: pause}]}})
+        long, date, endless = (
+            {"retry_after": LONG_PAUSE},
+            {"retry_after_date": LONG_PAUSE},
+            {"retry_after": ENDLESS_PAUSE},
+        )
+        for options in (long, date, endless, NO_PAUSE):
+            found = Case({"moves": {role: [{"move": name, **options}]}})
             if fits(dict(found.scenario), contract):
                 yield found
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.scenarios.fault import CALLBACK, MEDIA, OPERATION, TIMELINE, Fault, Option
-from hobbyhorse.scenarios.options import ACCEPTED, STAGE, VALUE
+from hobbyhorse.scenarios.options import ACCEPTED, SITUATION, STAGE, STATUS, VALUE
 from hobbyhorse.scenarios.registry import faults_at, faults_of, refusal_fault
 from hobbyhorse.scenarios.scenario import misfits, read_scenario
 
@@ -20,6 +20,10 @@ MOST_MOVES = 4
 REFUSES_SAFELY = frozenset({429, 503})
 # The status of a rate limit (RFC 6585, section 4).
 TOO_MANY_REQUESTS = 429
+# The statuses that gateways add to a provider's own, each in its turn (RFC 9110, sections 15.6.3 to 15.6.5).
+GATEWAYS = (502, 503, 504)
+# The refusals that may not be final: a new job that is not visible yet, and refusals that pass.
+PASSING = frozenset({404, 408, 425, TOO_MANY_REQUESTS})
 TIMES = st.one_of(st.integers(1, 3), st.just("always"))
 """How often a fault occurs in a generated scenario."""
 
@@ -73,12 +77,27 @@ def bare_moves(contract: Contract, role: str) -> Iterator[dict[str, Any]]:
                 yield {"move": name, "value": value}
         else:
             yield {"move": name}
-        if fault.has(ACCEPTED.name):
-            yield {"move": name, "accepted": True}
+        yield from ({"move": name, **more} for more in _telling_options(fault, operation))
     if operation is not None:
         for situation in operation.situations:
             if situation not in faults_at(OPERATION):
                 yield {"move": situation}
+
+
+def _telling_options(fault: Fault, operation: Operation | None) -> Iterator[dict[str, Any]]:
+    """Yield options of a fault that make another fault of it."""
+    if fault.has(ACCEPTED.name):
+        yield {ACCEPTED.name: True}
+    if fault.has(STATUS.name):
+        yield from ({STATUS.name: status} for status in GATEWAYS)
+    if fault.has(SITUATION.name) and (refusal := _final_refusal(operation)) is not None:
+        yield {SITUATION.name: refusal}
+
+
+def _final_refusal(operation: Operation | None) -> str | None:
+    """Return the first situation of an operation that refuses a request for good."""
+    situations = operation.situations.items() if operation is not None else ()
+    return next((name for name, one in situations if 400 <= one.status < 500 and one.status not in PASSING), None)
 
 
 def variation_moves(contract: Contract) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -9,6 +9,8 @@ import pytest
 
 from hobbyhorse.conformance.client.rules import deadlines as rules
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.scenarios.fault import HOLDS
+from hobbyhorse.scenarios.registry import name_used_for
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from tests.conftest import CONTRACTS, contracts_that
 from tests.judging import messages
@@ -214,3 +216,25 @@ def test_each_order_has_its_own_deadline() -> None:
     told.submit(job=other, key="key-2").status(running(contract), job=other).end("timeout", id_exposed=False)
     assert messages(rules.has_deadline, told.story()) == []
     assert messages(rules.id_in_error, told.story()) != []
+
+
+# TMO-04
+
+
+def held(contract: Contract, seconds: float) -> Teller:
+    """Begin a story in which a poll has no response and holds the client for a while."""
+    told = waiting(contract, 10)
+    return told.nothing("status", move=name_used_for(HOLDS)).wait(seconds)
+
+
+def test_a_request_without_a_response_that_the_client_gives_up_keeps_the_rule(contract: Contract) -> None:
+    assert messages(rules.request_timeout, held(contract, 60).end("timeout").story()) == []
+
+
+def test_a_request_without_a_response_that_holds_the_client_breaks_the_rule(contract: Contract) -> None:
+    (found,) = messages(rules.request_timeout, held(contract, 1_900).end("unfinished").story()) or []
+    assert "had no response, and held the client for 19" in found
+
+
+def test_a_run_in_which_every_request_has_a_response_shows_no_timeout(contract: Contract) -> None:
+    assert messages(rules.request_timeout, waiting(contract, 10).end("timeout").story()) is None

@@ -510,3 +510,12 @@ def test_a_careful_client_is_never_accused(contract: Contract, troubles: list[st
     trace = Careful(contract, list(troubles), random.random).run().story()
     for rule in (*rules_of(polling), *rules_of(rules)):
         assert not checked(rule, trace), rule.id
+
+
+@pytest.mark.parametrize(("times", "broken"), [(4, False), (12, True)])
+def test_a_retry_after_of_zero_is_no_permission_to_flood(times: int, broken: bool, contract: Contract) -> None:
+    told = Teller(contract).submit()
+    for _ in range(times):
+        told.wait(0.01).status(None, status=429, answer_headers=((AFTER, "0"),))
+    found = messages(rules.backoff, told.end("timeout").story()) or []
+    assert any("followed a Retry-After of 0 without a pause" in one for one in found) is broken

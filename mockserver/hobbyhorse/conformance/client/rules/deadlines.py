@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from hobbyhorse.conformance.client.grouping import misleading_date, stopped_waiting
 from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, WIRE, Breach, Evidence, each_order, rule
+from hobbyhorse.scenarios.fault import HOLDS
+from hobbyhorse.scenarios.registry import names_used_for
 from hobbyhorse.traces.annotated import ENDS, GAVE_UP, READS, AnnotatedTrace, Step
 
 # How far beyond the longest wait a client may go: a factor, and seconds more. A wider margin would excuse a client
@@ -11,6 +13,9 @@ from hobbyhorse.traces.annotated import ENDS, GAVE_UP, READS, AnnotatedTrace, St
 SLACK, GRACE = 1.25, 60.0
 # The factor on both in recorded traffic, which does not show that a client was restarted and waits anew.
 UNSEEN = 3
+# Seconds for which a request without a response may hold a client: twice the read timeout of the most patient client
+# that waits for a whole job in one request.
+LONGEST_REQUEST = 1_800.0
 # The share of the longest wait after which a client has shown whether it has a deadline: a little less than all of it,
 # because the last poll is an interval before the deadline.
 DEADLINE_SHOWN_SHARE = 0.9
@@ -71,6 +76,32 @@ def _gave_up(trace: AnnotatedTrace, stayed: bool, longest: float) -> bool:
         accepted = trace.accepted
         return stayed and accepted is not None and trace.trace.ended - accepted.done > longest
     return outcome.kind in GAVE_UP and (stayed or stopped_waiting(trace))
+
+
+@rule(
+    "TMO-04",
+    "request-timeout",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="A response that never comes does not hold the client: each request has a timeout.",
+    because="requests waits forever by default, and so did its caller: scrapinghub/python-scrapinghub#19.",
+)
+def request_timeout(trace: AnnotatedTrace) -> Evidence:
+    held = names_used_for(HOLDS)
+    for step in trace.steps:
+        number = trace.run_of(step)
+        if step.exchange.move not in held or step.delivered or number is None:
+            continue
+        outcome = trace.runs[number].outcome
+        later = [other.arrived for other in trace.after(step, trace.steps) if trace.run_of(other) == number]
+        if outcome is None:
+            continue
+        yield OBSERVED
+        held_for = min([*later, outcome.ended]) - step.arrived
+        if held_for > LONGEST_REQUEST:
+            held_up = f"request {step.number} ({step.role}) had no response, and held the client for {held_for:.0f} s"
+            yield Breach(f"{held_up}; allowed: {LONGEST_REQUEST:.0f} s")
 
 
 @rule(

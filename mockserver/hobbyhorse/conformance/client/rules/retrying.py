@@ -32,6 +32,8 @@ FATAL = frozenset({400, 401, 403, 410, 422})
 FATAL_ORDER = FATAL | {402, 404, 405, 413, 415}
 # Seconds that a request may arrive before a Retry-After has elapsed: the tolerance of the MCP suite's SSE retry test.
 EARLY = 0.05
+# Repetitions without a pause that a Retry-After of 0 excuses: as many as a client retries at all without backing off.
+MOST_AT_ONCE = 5
 # Seconds before the first retry of a failed request: 0.1, less the rounding of recorded times (1 ms).
 LEAST_RETRY_GAP = 0.1 - 0.001
 # Pauses in a row from which a trend is judged: with fewer, random jitter would look like one.
@@ -233,6 +235,20 @@ def backoff(trace: AnnotatedTrace) -> Evidence:
                 yield OBSERVED
                 yield from _hasty(trace, chain)
                 yield from _hastening(trace, chain)
+                yield from _back_to_back(chain)
+
+
+def _back_to_back(chain: RequestGroup) -> Iterator[Breach]:
+    """Yield a breach if a Retry-After of 0 is taken for permission to ask without any pause, again and again."""
+    rushed = [
+        again
+        for step, again in pairwise(chain)
+        if (wait := _retry_after(step)) is not None
+        and wait.seconds == 0
+        and 0 <= again.arrived - step.done < LEAST_RETRY_GAP
+    ]
+    if len(rushed) > MOST_AT_ONCE:
+        yield Breach(f"{len(rushed)} requests followed a Retry-After of 0 without a pause; allowed: {MOST_AT_ONCE}")
 
 
 def _hasty(trace: AnnotatedTrace, chain: RequestGroup) -> Iterator[Breach]:
