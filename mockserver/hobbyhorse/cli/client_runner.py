@@ -15,6 +15,7 @@ import typer
 
 from hobbyhorse.cli.usage import UsageError, complain
 from hobbyhorse.conformance.client.cases import CROWD, KILLED, LONG, MOVED, ONCE, RECOVERY, TOGETHER, TWICE, Case
+from hobbyhorse.conformance.client.diagnosis import Fit
 from hobbyhorse.conformance.client.recurrence import FreshRunner
 from hobbyhorse.conformance.client.search import CaseRunner
 from hobbyhorse.contract.example_orders import order_for
@@ -134,10 +135,10 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
     try:
         if client.python is not None:
             setup = WorkerSetup(client.python, contract.key, model.id, client.seed, client.contracts)
-            with _callable_runner(contract, model, client, setup, runs) as (play, share):
+            with _callable_runner(contract, model, client, setup, runs) as (play, fit):
                 before = play.before if isinstance(play, ProcessPool) else None
-                fresh = fresh_runner(replace(setup, share=share))
-                yield ClientRunner(play, kinds, client.python, fresh, before, about(share))
+                fresh = fresh_runner(replace(setup, fit=fit))
+                yield ClientRunner(play, kinds, client.python, fresh, before, about(fit))
         else:
             command, resume = _commands(client)
             # A client cannot be killed at a point of its run unless there is a command that resumes it.
@@ -145,24 +146,28 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
             # Another process cannot be put on a virtual clock: it waits in real time, so the stages have to be short.
             with FakeSession(contract, model, client.seed, "real", client.speed, "fast") as session:
                 commands = CommandRunner(session, command, resume, client.limit, client.parallel or PARALLEL)
-                yield ClientRunner(commands, kinds, shlex.join(command))
+                yield ClientRunner(commands, kinds, shlex.join(command), notes=about(commands.fit()))
     # Not LookupError and ValueError: raised by a rule or a runner, they are errors of ours.
     except (ClientError, CommandError) as error:
         raise UsageError(str(error)) from None
 
 
-def about(share: float) -> tuple[str, ...]:
-    """Return the note that jobs are shorter than usual, if they are."""
-    if share == 1:
-        return ()
-    return (f"the client gives up before the usual jobs end, so the jobs take {share:.1%} of their usual time",)
+def about(fit: Fit) -> tuple[str, ...]:
+    """Return notes on how the test cases are adapted to the client."""
+    notes = []
+    if fit.share != 1:
+        share = f"{fit.share:.1%} of their usual time"
+        notes.append(f"the client gives up before the usual jobs end, so the jobs take {share}")
+    if fit.role != "submit":
+        notes.append(f"the client submits with the operation {fit.role!r}, so it gets requests of that form")
+    return tuple(notes)
 
 
 @contextmanager
 def _callable_runner(
     contract: Contract, model: Model, client: ClientOptions, setup: WorkerSetup, runs: int
-) -> Iterator[tuple[CallableRunner | ProcessPool, float]]:
-    """Yield the runner, and the share of their usual time that jobs take."""
+) -> Iterator[tuple[CallableRunner | ProcessPool, Fit]]:
+    """Yield the runner, and how the test cases are adapted to the client."""
     if client.resume_command is not None:
         raise UsageError("--resume-command needs a command: a Python callable cannot be killed")
     if client.parallel == 1:

@@ -20,10 +20,10 @@ from types import TracebackType
 from typing import Any
 
 from hobbyhorse.conformance.client.cases import CROWD, HAPPY, KILLED, LONG, MOVED, ONCE, RECOVERY, TOGETHER, TWICE, Case
-from hobbyhorse.conformance.client.diagnosis import fitting_share
+from hobbyhorse.conformance.client.diagnosis import Fit
 from hobbyhorse.conformance.client.planning import HELD
 from hobbyhorse.conformance.client.reasons import mentioned, reasons_in
-from hobbyhorse.contract.example_orders import order_for
+from hobbyhorse.contract.example_orders import documented_jobs, order_for
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners import callable as callables
@@ -52,10 +52,17 @@ FAILING_RUNS, FAILING_COMMANDS = 11, 1
 RECOVERY_SECONDS = 900.0
 # Virtual seconds between two runs of a callable, so that each request can be attributed to its run by time.
 BETWEEN_SECONDS = 1.0
+# Runs that adapt the test cases to a client: the first may find the operation with which it submits, the second its
+# patience.
+FITTINGS = 2
 # Number of exchanges kept for a run: enough to judge a client that floods by all of its requests.
 MOST_RUN_EXCHANGES = 20_000
 # Maximum number of requests of a callable in one run. Polling every second for the longest allowed time takes fewer.
 MOST_REQUESTS = 3_000
+# Virtual seconds of a run if the contract only assumes the longest wait: twelve hours. A client that counts its polls,
+# say 200 of them, with growing pauses and waits that Retry-After requests, ends by itself before; one that does not
+# end has sent hundreds of requests until then.
+HORIZON_SECONDS = 43_200.0
 # A run may take this multiple of the contract's longest wait. A client may poll for one longest wait; the rest shows
 # whether the client ever gives up.
 LONGEST_WAITS = 2.0
@@ -77,6 +84,12 @@ def free_port() -> int:
         return port
 
 
+def run_limit(contract: Contract) -> float:
+    """Return the virtual seconds after which a run of a callable is cut off."""
+    limit = contract.polling.longest_wait * LONGEST_WAITS + SPARE_SECONDS
+    return limit if contract.polling_documented else max(limit, HORIZON_SECONDS)
+
+
 @dataclass(slots=True)
 class FakeSession:
     """A fake server for many runs of one client, each run in its own world. A context manager."""
@@ -87,8 +100,7 @@ class FakeSession:
     clock: str = "manual"
     speed: float = 1.0
     pace: str = "realistic"
-    share: float = 1.0
-    """The share of their usual durations that the stages of jobs take."""
+    fit: Fit = field(default_factory=Fit)
     server: MockServer = field(init=False)
     _number: int = 0
     # The API keys of the current runs, and whether each run has been alone since its start: an unauthenticated request
@@ -123,7 +135,7 @@ class FakeSession:
             self._open = {**dict.fromkeys(self._open, False), key: not self._open}
         world = self.server.world(key, seed=self.seed)
         world.keep(MOST_RUN_EXCHANGES)
-        world.shorten(self.share)
+        world.shorten(self.fit.share)
         if case.scenario:
             # In cases with one submission, only one job has faults. A client that resubmits gets a second job without
             # faults, and the trace shows both.
@@ -136,7 +148,8 @@ class FakeSession:
     def request(self, case: Case, number: int = 1) -> dict[str, Any]:
         """Return the request that the client must send. Another `number` has another prompt and another picture."""
         long = case.kind == LONG
-        return order_for(self.contract, self.model, mark=f"run {number}", long=long, picture=number)
+        role = self.fit.role
+        return order_for(self.contract, self.model, role=role, mark=f"run {number}", long=long, picture=number)
 
     def callback(self) -> CallbackTarget | None:
         """Return the target for callbacks, or None if the provider sends none."""
@@ -176,15 +189,14 @@ class CallableRunner:
         for case in cases:
             yield self.run(case)
 
-    def fit(self) -> float:
-        """Shorten jobs for a client that gives up before the end of the usual ones; return the share of their time."""
-        self.session.share = fitting_share(AnnotatedTrace(self.session.contract, self.run(HAPPY)))
-        return self.session.share
+    def fit(self) -> Fit:
+        """Adapt the test cases to the client, by runs without faults; return the fit."""
+        return _fit(self.session, self)
 
     def run(self, case: Case) -> Trace:
         """Run a case and return its trace."""
         world = self.session.world(case)
-        limit = self.session.contract.polling.longest_wait * LONGEST_WAITS + SPARE_SECONDS
+        limit = run_limit(self.session.contract)
         virtual_time = VirtualTime(self.session.server.timeline(world), limit=limit, most_requests=MOST_REQUESTS)
         numbers = {TWICE: (1, 2), TOGETHER: CROWD_NUMBERS, CROWD: CROWD_NUMBERS, RECOVERY: (1,) * FAILING_RUNS + (2,)}
         requests = [self.session.request(case, number) for number in numbers.get(case.kind, (1,))]
@@ -234,6 +246,16 @@ class CallableRunner:
         finally:
             if os.getpid() != process:
                 os._exit(0)  # a process that the client forked; the suite is not its to continue
+
+
+def _fit(session: FakeSession, runner: CallableRunner | CommandRunner) -> Fit:
+    """Adapt a session to a client, and return its fit."""
+    for _ in range(FITTINGS):
+        before = session.fit
+        session.fit = before.better(AnnotatedTrace(session.contract, runner.run(HAPPY)))
+        if session.fit.role == before.role:
+            break
+    return session.fit
 
 
 @dataclass(slots=True)
@@ -304,6 +326,11 @@ class CommandRunner:
         """Run cases concurrently; yield their traces in the order of the cases."""
         with ThreadPoolExecutor(self.parallel) as pool:
             yield from pool.map(self.run, cases)
+
+    def fit(self) -> Fit:
+        """Adapt the requests to the client, by runs without faults, if there are several kinds of them."""
+        several = len({operation.role for operation, _, _ in documented_jobs(self.session.contract)}) > 1
+        return _fit(self.session, self) if several else self.session.fit
 
     def run(self, case: Case) -> Trace:
         """Run the command as the kind of the case requires, and return the trace."""

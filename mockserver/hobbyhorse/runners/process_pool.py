@@ -30,18 +30,18 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from hobbyhorse.conformance.client.cases import HAPPY, Case
-from hobbyhorse.conformance.client.diagnosis import fitting_share
+from hobbyhorse.conformance.client.diagnosis import Fit
 from hobbyhorse.conformance.client.search import CannotRun
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
+from hobbyhorse.runners.against_fake import FITTINGS, CallableRunner, FakeSession
 from hobbyhorse.runners.callable import ClientError, find_client
 from hobbyhorse.runners.leftovers import RUN_VARIABLE, Leftovers, process_ids
 from hobbyhorse.traces.annotated import AnnotatedTrace
@@ -81,8 +81,7 @@ class WorkerSetup:
     model: str
     seed: int = 0
     contracts: Path | None = None
-    share: float = 1.0
-    """The share of their usual durations that the stages of jobs take."""
+    fit: Fit = field(default_factory=Fit)
 
 
 @dataclass(slots=True)
@@ -127,19 +126,23 @@ class ProcessPool:
         """
         yield from self._threads.map(self._run, cases)
 
-    def fit(self, contract: Contract) -> float:
-        """Shorten jobs for a client that gives up before the end of the usual ones; return the share of their time."""
-        (trace,) = self([HAPPY])
-        share = fitting_share(AnnotatedTrace(contract, trace))
-        if share < 1:
-            # The processes have the old share, and are replaced.
-            self.setup = replace(self.setup, share=share)
-            for _ in range(self.size):
-                if (worker := self._idle.get()) is not None:
-                    self._forget(worker)
-                self._idle.put(None)
+    def fit(self, contract: Contract) -> Fit:
+        """Adapt the test cases to the client, by runs without faults; return the fit."""
+        for _ in range(FITTINGS):
+            before = self.setup.fit
+            (trace,) = self([HAPPY])
+            fit = before.better(AnnotatedTrace(contract, trace))
+            if fit != before:
+                # The processes have the old fit, and are replaced.
+                self.setup = replace(self.setup, fit=fit)
+                for _ in range(self.size):
+                    if (worker := self._idle.get()) is not None:
+                        self._forget(worker)
+                    self._idle.put(None)
+            if fit.role == before.role:
+                break
         self._ran.clear()
-        return share
+        return self.setup.fit
 
     def before(self, case: Case) -> list[Case]:
         """Return the cases that ran before a case in its process, oldest first."""
@@ -244,8 +247,11 @@ class _Worker:
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs, setup, mark), name="hobbyhorse worker")
         with _starting:
-            # The tracker serves every worker, so it must not inherit the mark of one.
+            # The tracker and the fork server serve every worker, so they must not inherit the mark of one: they would
+            # be killed with it, and the next worker may be requested from a fork server that is about to die.
             resource_tracker.ensure_running()
+            if method == "forkserver":
+                forkserver.ensure_running()
             outer = os.environ.get(RUN_VARIABLE)
             os.environ[RUN_VARIABLE] = mark
             try:
@@ -331,7 +337,7 @@ def _work(pipe: Connection, setup: WorkerSetup, mark: str) -> None:
     except ClientError as error:
         pipe.send(str(error))
         return
-    with FakeSession(contract, model, setup.seed, share=setup.share) as session, suppress(EOFError, OSError):
+    with FakeSession(contract, model, setup.seed, fit=setup.fit) as session, suppress(EOFError, OSError):
         pipe.send(None)
         runner, sound = CallableRunner(session, client), _shared_state()
         while True:

@@ -25,6 +25,8 @@ import socket
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
+from email.utils import formatdate
+from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
@@ -89,6 +91,17 @@ class ClientConnection:
             transport.close()
         # An application that returns without a response makes uvicorn send 500; wait until the connection is gone.
         await client_gone(self.receive)
+
+
+def stamp(send: Send, moment: float) -> None:
+    """Let the response to a request carry a date of virtual time, not of the machine. Does nothing in process.
+
+    A client computes the wait of a `Retry-After` date from it.
+    """
+    # The bound method of uvicorn's cycle of request and response; its default headers are the date alone.
+    cycle: Any = getattr(send, "__self__", None)
+    if hasattr(cycle, "default_headers"):
+        cycle.default_headers = [(b"date", formatdate(moment, usegmt=True).encode())]
 
 
 def connection(scope: Scope) -> asyncio.Transport | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from hobbyhorse.contract.example_orders import documented_jobs
 from hobbyhorse.traces.annotated import GAVE_UP, AnnotatedTrace, Step
 
 # Requests listed of a client that submits no job: enough to recognize a wrong base URL or path.
@@ -30,6 +33,29 @@ def without_video(trace: AnnotatedTrace) -> str | None:
         f"the client got no video from a server without faults; its last request was "
         f"{last.exchange.method} {last.exchange.url} ({last.status}){_ending(trace)}"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What test cases are adapted to in a client: its patience, and the operation with which it submits.
+
+    `share` is the share of their usual durations that jobs take. Requests have the form that the operation `role` has.
+    """
+
+    share: float = 1.0
+    role: str = "submit"
+
+    def better(self, trace: AnnotatedTrace) -> Fit:
+        """Return the fit for the client of a trace: a run of this fit against a server without faults."""
+        role = _submitting(trace)
+        return Fit(fitting_share(trace), self.role) if role in (None, self.role) else Fit(role=str(role))
+
+
+def _submitting(trace: AnnotatedTrace) -> str | None:
+    """Return the operation to which every submission was sent, and of which a documented request is known."""
+    roles = {step.role for step in trace.submits}
+    known = {operation.role for operation, model, _ in documented_jobs(trace.contract) if model.id == trace.trace.model}
+    return next(iter(roles)) if len(roles) == 1 and roles <= known else None
 
 
 def fitting_share(trace: AnnotatedTrace) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hobbyhorse.conformance.client.grouping import misleading_date, stopped_waiting
+from hobbyhorse.conformance.client.grouping import allowed_wait, misleading_date, stopped_waiting
 from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, WIRE, Breach, Evidence, each_order, rule
 from hobbyhorse.traces.annotated import ENDS, GAVE_UP, READS, AnnotatedTrace, Step
 
@@ -23,8 +23,8 @@ DEADLINE_SHOWN_SHARE = 0.9
     severity="S2",
     channel=WIRE,
     timing=True,
-    says="By default, stop waiting for a job that never ends after the provider's longest wait at the latest (25 % "
-    "plus one minute more is allowed).",
+    says="By default, stop waiting for a job that never ends; if the provider documents a longest wait, then after it "
+    "at the latest (25 % plus one minute more is allowed).",
     because="A job that hangs at the provider hangs its client forever: fal-ai/fal-java#9, mindroom-ai/mindroom#1996, "
     "ATH-MaaS/Pixelle-Video#48.",
 )
@@ -32,7 +32,7 @@ DEADLINE_SHOWN_SHARE = 0.9
 def has_deadline(trace: AnnotatedTrace) -> Evidence:
     if trace.accepted is None or trace.ended or any(misleading_date(trace, step) for step in trace.steps):
         return
-    longest = (SLACK * trace.patience + GRACE) * (1 if trace.runs else UNSEEN)
+    longest = allowed_wait(trace, (SLACK, GRACE)) * (1 if trace.runs else UNSEEN)
     waits = [(read, waited) for read in trace.reads if (waited := _waited(trace, read)) is not None]
     late = [(read, waited) for read, waited in waits if waited > longest]
     for read, waited in late[-1:]:
