@@ -264,7 +264,7 @@ class Fake:
         # Before anything waits: its number is the order in which requests arrived, over all worlds.
         entry = world.arrival()
         if world.virtual:
-            stamp(send, entry.arrived)
+            stamp(scope, entry.arrived)
         return OperationRequest(
             services=services,
             contract=provider.contract,

@@ -113,7 +113,7 @@ class FileRequests:
         world, job = found
         call = FileRequest(scope=scope, receive=receive, send=send, world=world, job=job, entry=world.arrival())
         if world.virtual:
-            stamp(send, call.entry.arrived)
+            stamp(scope, call.entry.arrived)
         try:
             await self._respond(call)
         except asyncio.CancelledError:  # the server stops while a video is being rendered
@@ -148,7 +148,7 @@ class FileRequests:
         sender = world or self.services.worlds.keyless
         entry = sender.arrival()
         if sender.virtual:
-            stamp(send, entry.arrived)
+            stamp(scope, entry.arrived)
         try:
             body = await read_all(receive)
         except ClientGone:

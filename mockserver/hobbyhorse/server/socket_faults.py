@@ -26,7 +26,6 @@ import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
@@ -93,15 +92,16 @@ class ClientConnection:
         await client_gone(self.receive)
 
 
-def stamp(send: Send, moment: float) -> None:
+def stamp(scope: Scope, moment: float) -> None:
     """Let the response to a request carry a date of virtual time, not of the machine. Does nothing in process.
 
     A client computes the wait of a `Retry-After` date from it.
     """
-    # The bound method of uvicorn's cycle of request and response; its default headers are the date alone.
-    cycle: Any = getattr(send, "__self__", None)
-    if hasattr(cycle, "default_headers"):
-        cycle.default_headers = [(b"date", formatdate(moment, usegmt=True).encode())]
+    transport = connection(scope)
+    if transport is not None:
+        # The date is uvicorn's only default header: `run` turns off the other one.
+        date = formatdate(moment, usegmt=True).encode()
+        transport.get_protocol().cycle.default_headers = [(b"date", date)]  # type: ignore[attr-defined]
 
 
 def connection(scope: Scope) -> asyncio.Transport | None:

@@ -63,13 +63,17 @@ def fitting_share(trace: AnnotatedTrace) -> float:
 
     It is 1 unless the client gave up, on a server without faults, while its job was under way.
     """
-    outcome, accepted = trace.outcome, trace.accepted
-    gave_up = outcome is not None and outcome.kind in GAVE_UP and not outcome.stuck
-    if not gave_up or accepted is None or trace.ended or not trace.reads or not trace.reads[-1].under_way:
+    outcome, waited = trace.outcome, trace.waited
+    if outcome is None or outcome.kind not in GAVE_UP or outcome.stuck or trace.ended:
+        return 1.0
+    if not trace.steps and trace.trace.jobs and trace.run is not None:
+        # It waited for the response to its submission, which comes at the end of the job.
+        waited = outcome.ended - trace.run.started
+    elif trace.accepted is None or not trace.reads or not trace.reads[-1].under_way:
         return 1.0
     graph = trace.contract.graph
     longest = sum(graph[name].lasts[1] for name in graph.path(graph.initial))
-    return min(1.0, PATIENCE_SHARE * trace.waited / longest) if longest and trace.waited else 1.0
+    return min(1.0, PATIENCE_SHARE * waited / longest) if longest and waited else 1.0
 
 
 def refused(trace: AnnotatedTrace) -> bool:

@@ -20,7 +20,7 @@ MOST_EMPTY_READS = 5
 # Further reads of a refused result: a refusal is final, so that more than a repetition or two is a loop.
 REFUSED_RESULTS = 2
 # Further downloads from a refused link: a few are a retry policy that ignores the status, more are a loop.
-REFUSED_LINKS = 5
+REFUSED_LINKS = 8
 # Seconds that a download may arrive after its link has expired: it may have been sent in time.
 LINK_LATENESS_SECONDS = 5.0
 # The share of the longest wait after which a client may have stopped because of its own deadline.
@@ -326,8 +326,11 @@ def expired_url_refresh(trace: AnnotatedTrace) -> Evidence:
     gave_up = failed and not _hurried(trace) and not trace.has_foreign_links
     if gave_up and trace.knew_job and not trace.after(refused, trace.reads):
         yield Breach(f"{link}, but no new link was requested")
+    # A client may fetch a link again that another read has given it again.
+    read = [one.number for one in trace.reads]
+    blind = [one for before, one in itertools.pairwise(gone) if not any(before.number < n < one.number for n in read)]
     for address in dict.fromkeys(step.exchange.url for step in gone):
-        tries = [step for step in gone if step.exchange.url == address]
+        tries = [step for step in (refused, *blind) if step.exchange.url == address]
         if len(tries) > 1 + REFUSED_LINKS:
             refusal = f"a link was refused ({tries[0].status}, request {tries[0].number})"
             yield Breach(f"{refusal}, but fetched {len(tries) - 1} more times; allowed: {REFUSED_LINKS}")

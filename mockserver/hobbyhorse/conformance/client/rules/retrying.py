@@ -361,7 +361,9 @@ def missing_has_grace(trace: AnnotatedTrace) -> Evidence:
     yield OBSERVED
     for group in request_groups(trace, "status"):
         for stretch, again in consecutive(group, _missing):
-            if len(stretch) - (1 if again is None else 0) > MOST_MISSING:
+            # A client with a deadline, or that counts its polls, does give up.
+            bounded = bool(trace.runs) and not endless(trace)
+            if len(stretch) - (1 if again is None else 0) > MOST_MISSING and not bounded:
                 times = f"the job was not found {len(stretch)} times in a row"
                 yield Breach(f"{times}, but was requested again each time; allowed: {MOST_MISSING}")
     last = missing[-1]
