@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.client.variations import usual_case
 from hobbyhorse.conformance.judge import check
 from hobbyhorse.conformance.rule import Breach
 from hobbyhorse.traces.annotated import AnnotatedTrace
@@ -18,8 +21,13 @@ each_mutant = pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: muta
 
 def broken(mutant: Mutant, source: str) -> tuple[Breach, ...]:
     """Return the breaches of a mutant's rule by a source, in the case that caught the mutant."""
+    case = case_from(caught()[mutant.name]["drill"])
+    # A run under variations is compared with the same case without them.
+    usual = usual_case(case)
     with running(mutant, source) as run_cases:
-        (trace,) = run_cases([case_from(caught()[mutant.name]["drill"])])
+        *before, trace = run_cases([case] if usual is None else [usual, case])
+    if before:
+        trace = replace(trace, plain=before[0].runs[-1].outcome)
     return check(RULES[mutant.rule], AnnotatedTrace(contracts()[mutant.provider], trace)).breaches
 
 

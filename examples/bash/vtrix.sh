@@ -38,19 +38,51 @@ send() {
   case $result in 0) status=$((10#$code)) ;; 5 | 6 | 7) status=-1 ;; *) status=0 ;; esac
   again=$(sed -n 's/^retry-after:[[:space:]]*//Ip' "$scratch/head" | tr -d '\r')
   if [[ $again && ! $again =~ ^[0-9]+$ ]]; then # a date
-    again=$(date -d "$again" +%s 2>/dev/null) && again=$(calculate "$again - $EPOCHREALTIME") || again=
+    again=$(date -u -d "$again" +%s 2>/dev/null) && again=$(calculate "$again - $EPOCHREALTIME") || again=
   fi
 }
 
 # The key is passed by a file descriptor: an argument would show it in the list of processes.
 send_with_key() { send 30 "$@" --config <(printf 'header = "Authorization: Bearer %s"\n' "$HOBBYHORSE_API_KEY"); }
 
-# text NAME: print the first string of that name in a 2xx response with a JSON object; nothing if there is none.
-text() {
+# strings: print the path and the value of each string in a 2xx response with a whole JSON object, such as "/id abc".
+strings() {
   ((status >= 200 && status < 300)) || return 0
-  tr -d '\r\n\0' <"$scratch/body" | sed -n '/^[[:space:]]*{.*}[[:space:]]*$/p' |
-    grep -oE "\"$1\"[[:space:]]*:[[:space:]]*\"([^\"\\\\]|\\\\.)*\"" | head -n 1 |
-    sed -E 's/^"[^"]*"[[:space:]]*:[[:space:]]*"//; s/"$//; s#\\/#/#g; s/\\u0026/\&/g' || true
+  tr -d '\r\n\0' <"$scratch/body" | grep -oE '"([^"\\]|\\.)*"|[][{},:]|[^][{},:"[:space:]]+' | awk '
+    function plain(text,   found, code) { # without escapes; a character beyond ASCII keeps its own
+      text = substr(text, 2, length(text) - 2); found = ""
+      while (match(text, /\\(u00[0-7][0-9A-Fa-f]|.)/)) {
+        found = found substr(text, 1, RSTART - 1)
+        code = substr(text, RSTART + 1, RLENGTH - 1)
+        if (RLENGTH > 2) {
+          code = tolower(code)
+          code = sprintf("%c", (index("0123456789abcdef", substr(code, 4, 1)) - 1) * 16 + index("0123456789abcdef", substr(code, 5)) - 1)
+        }
+        found = found code
+        text = substr(text, RSTART + RLENGTH)
+      }
+      return found text
+    }
+    function path(   level, found) { for (level = 1; level <= depth; level++) found = found "/" at[level]; return found }
+    depth == 0 && NR > 1 { wrong = 1 }
+    $0 == "{" || $0 == "[" { depth++; list[depth] = $0 == "["; at[depth] = list[depth] ? 0 : ""; named = 0; next }
+    $0 == "}" || $0 == "]" { depth--; next }
+    $0 == "," { if (list[depth]) at[depth]++; named = 0; next }
+    $0 == ":" { named = 1; next }
+    /^"/ && depth && !list[depth] && !named { at[depth] = plain($0); next }
+    /^"/ { lines = lines path() " " plain($0) "\n" }
+    END { if (!depth && !wrong) printf "%s", lines }' || true
+}
+
+# text NAME: print the string of that name in the object of a response; nothing if there is none.
+text() { strings | sed -n "s#^/$1 ##p" | head -n 1; }
+
+# Print the URL of the first output that is a video; without types, that of the first one.
+video_url() {
+  local found place
+  found=$(strings | grep -E '^/output/[0-9]+/content/[0-9]+/(type|url) ') || return 0
+  place=$(sed -n 's#/type video$##p' <<<"$found" | head -n 1)
+  sed -n "s#^${place:-/output/[0-9]*/content/[0-9]*}/url ##p" <<<"$found" | head -n 1
 }
 
 # pause INTERVAL DEADLINE: sleep for the Retry-After, else for the interval; fail if the deadline comes first.
@@ -105,7 +137,7 @@ wait_for_it() {
     send_with_key GET "$base/model/v1/generation/task/$job"
     stage=$(text status)
     case $stage in
-      completed) url=$(text url) && return ;;
+      completed) url=$(video_url) && return ;;
       failed) end failed "$(describe)" ;;
       ?*) seen=1 failures=() ;; # in progress, or an undocumented stage
       *)

@@ -45,7 +45,9 @@ async function send(method, url, options = {}, within = 30) {
 /** Return the seconds until the moment of a Retry-After, which is a number or a date; null if there is none. */
 function seconds(value) {
   if (!value) return null;
-  const wanted = /^\d+$/.test(value) ? Number(value) : (Date.parse(value) - Date.now()) / 1000;
+  // An HTTP-date is in GMT, also in the old form that does not say so.
+  const date = () => Date.parse(value.endsWith("GMT") ? value : `${value} GMT`);
+  const wanted = /^\d+$/.test(value) ? Number(value) : (date() - Date.now()) / 1000;
   return Number.isFinite(wanted) ? wanted : null;
 }
 

@@ -17,6 +17,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timezone
 from email.message import Message
 from email.utils import parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -100,9 +101,10 @@ def ask(http: httpx.Client, method: str, url: str, within: float = 30, **more: A
 
 
 def seconds(told: str) -> float | None:
-    """Return the seconds until the moment of a Retry-After, which is a number or a date."""
+    """Return the seconds until the moment of a Retry-After, which is a number or a date in GMT."""
     try:
-        return float(told) if told.isdecimal() else parsedate_to_datetime(told).timestamp() - time.time()
+        date = None if told.isdecimal() else parsedate_to_datetime(told).replace(tzinfo=timezone.utc)
+        return float(told) if date is None else date.timestamp() - time.time()
     except (ValueError, TypeError):
         return None
 

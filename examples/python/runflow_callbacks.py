@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timezone
 from email.message import Message
 from email.utils import parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -101,7 +102,9 @@ def ask(http: httpx.Client, method: str, url: str, within: float = 30, **more: A
 def seconds(told: str) -> float | None:
     """Return the seconds until the moment of a Retry-After, which is a number or a date."""
     try:
-        return float(told) if told.isdecimal() else parsedate_to_datetime(told).timestamp() - time.time()
+        # An HTTP-date is in GMT, also in the old form that does not say so.
+        date = None if told.isdecimal() else parsedate_to_datetime(told).replace(tzinfo=timezone.utc)
+        return float(told) if date is None else date.timestamp() - time.time()
     except (ValueError, TypeError):
         return None
 

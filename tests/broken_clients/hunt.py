@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hobbyhorse.conformance.client.cases import KILLED, MOVED, Case, case_of
+from hobbyhorse.conformance.client.cases import FOLDER, KILLED, MOVED, Case, case_of
 from hobbyhorse.conformance.client.search import CannotRun, CaseRunner, Plan, Progress, Search
 from hobbyhorse.conformance.judge import BROKEN
 from hobbyhorse.contract.folder import load_all
@@ -21,8 +21,8 @@ from hobbyhorse.runners.client_suite import SUITE_KINDS
 
 from .mutants import MUTANTS, Mutant, load
 
-# Runs of a mutant: the last of them are caught in the second hundred, by faults that apply to every request.
-MOST = 200
+# Runs of a mutant: the last of them are caught after the variations, by faults that apply to every request.
+MOST = 400
 # The speed of the fake's clock for commands, and how many of them run concurrently.
 SPEED, PARALLEL = 50.0, 4
 
@@ -69,7 +69,7 @@ def hunt(mutant: Mutant, runs: int = MOST, rules: Sequence[str] = (), whole: boo
         if mutant.rule in progress.broken and not broken_at:
             broken_at.append(progress.runs)
 
-    kinds = SUITE_KINDS if mutant.kind == "python" else (*SUITE_KINDS, KILLED, MOVED)
+    kinds = SUITE_KINDS if mutant.kind == "python" else (*SUITE_KINDS, FOLDER, KILLED, MOVED)
     until = frozenset() if whole else frozenset({mutant.rule})
     with running(mutant, mutant.source) as run_cases:
         search = Search(contract, run_cases, Plan(runs, 0, tuple(rules), kinds, until), note)

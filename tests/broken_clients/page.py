@@ -48,7 +48,7 @@ def caught() -> dict[str, dict[str, Any]]:
 
 def case_from(stored: Mapping[str, Any]) -> Case:
     """Return a case that was stored as JSON."""
-    return Case(stored["scenario"], stored["drill"], stored.get("point", 0))
+    return Case(stored["scenario"], stored["drill"], stored.get("point", 0), stored.get("order"))
 
 
 def page(found: Mapping[str, Mapping[str, Any]]) -> str:

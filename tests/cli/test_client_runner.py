@@ -9,7 +9,21 @@ import pytest
 
 from hobbyhorse.cli.client_runner import ClientOptions, open_runner
 from hobbyhorse.cli.usage import UsageError
-from hobbyhorse.conformance.client.cases import CROWD, KILLED, LONG, MOVED, ONCE, RECOVERY, TOGETHER, TWICE, Case
+from hobbyhorse.conformance.client.cases import (
+    CROWD,
+    EQUAL,
+    FOLDER,
+    KILLED,
+    LONG,
+    MOVED,
+    ONCE,
+    PICTURES,
+    PROMPTS,
+    RECOVERY,
+    TOGETHER,
+    TWICE,
+    Case,
+)
 from hobbyhorse.runners.process_pool import ProcessPool
 from tests.cli.sample_clients import HIAPI, KEEPS
 
@@ -49,7 +63,7 @@ def test_a_mistake_is_an_error_before_the_client_runs(
     assert message in str(error.value)
 
 
-KINDS = (ONCE, TWICE, LONG, TOGETHER, CROWD, RECOVERY)
+KINDS = (ONCE, TWICE, EQUAL, PROMPTS, PICTURES, LONG, TOGETHER, CROWD, RECOVERY)
 
 
 def test_a_callable_runs_in_virtual_time() -> None:
@@ -67,8 +81,8 @@ def test_many_runs_of_a_callable_are_shared_by_processes() -> None:
 
 def test_only_a_command_that_can_be_resumed_is_killed() -> None:
     with open_runner(HIAPI, HIAPI.models[0], COMMAND, runs=1) as runner:
-        assert (runner.name, runner.kinds) == ("true", KINDS)
+        assert (runner.name, runner.kinds) == ("true", (*KINDS, FOLDER))
     with open_runner(HIAPI, HIAPI.models[0], replace(COMMAND, resume_command="true -x"), runs=1) as runner:
-        assert runner.kinds == (*KINDS, KILLED, MOVED)
+        assert runner.kinds == (*KINDS, FOLDER, KILLED, MOVED)
         (trace,) = runner.play([Case()])
     assert trace.exchanges == ()

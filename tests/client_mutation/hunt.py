@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,15 +74,18 @@ def digest(trace: Trace) -> str:
     return hashlib.sha256(repr((sent, ends, answered)).encode()).hexdigest()[:16]
 
 
-def suite(name: str, provider: str, runs: int, whole: bool) -> dict[str, Any]:
-    """Run the suite on a client in this process until its first finding, or to the end; return the result as JSON."""
+def suite(name: str, provider: str, runs: int, ignored: Collection[str] | None) -> dict[str, Any]:
+    """Run the suite on a client in this process, and return the result as JSON.
+
+    It ends at the first finding of a rule that is not `ignored`; if that is None, it goes to the end.
+    """
     contract = next(one for one in load_all() if one.key == provider)
     client = callables.find_client(name)
     # Ids that a client draws must be the same in each run of it, and in its mutant.
     uuid.uuid4 = lambda: uuid.UUID(int=random.getrandbits(128), version=4)
 
     def stop(progress: Progress) -> None:
-        if progress.broken and not whole:
+        if ignored is not None and not set(ignored).issuperset(progress.broken):
             raise Found
 
     with FakeSession(contract, contract.models[0]) as session:
@@ -96,7 +99,12 @@ def suite(name: str, provider: str, runs: int, whole: bool) -> dict[str, Any]:
             return {"result": UNTESTABLE, "why": str(error)[:300]}
         except Found:
             pass
-    said = {one.rule.id: one.smallest[1].messages[0][:200] for one in search.tallies if one.smallest}
+    known = set(ignored or ())
+    said = {
+        one.rule.id: one.smallest[1].messages[0][:200]
+        for one in search.tallies
+        if one.smallest and one.rule.id not in known
+    }
     if said:
         return {"result": FOUND, "rules": list(said), "said": said, "runs": search.runs}
     digests = hashlib.sha256("".join(recorder.digests).encode()).hexdigest()[:16]
@@ -111,10 +119,12 @@ def judged(client: CorrectClient, source: str, runs: int = RUNS) -> dict[str, An
         return in_child(f"{path}:{client.function}", client.provider, runs)
 
 
-def in_child(name: str, provider: str, runs: int = RUNS, whole: bool = False, **environment: str) -> dict[str, Any]:
-    """Run the suite on `FILE.py:FUNCTION` in a child process, until its first finding or with `whole` to the end."""
+def in_child(
+    name: str, provider: str, runs: int = RUNS, ignored: Iterable[str] | None = (), **environment: str
+) -> dict[str, Any]:
+    """Run the suite on `FILE.py:FUNCTION` in a child process; see `suite`."""
     command = [sys.executable, "-m", "tests.client_mutation.hunt", name, provider, "--runs", str(runs)]
-    command += ["--whole"] if whole else []
+    command += ["--whole"] if ignored is None else [word for rule in ignored for word in ("--ignore", rule)]
     try:
         done = subprocess.run(
             command,
@@ -141,8 +151,9 @@ def main() -> None:
     parser.add_argument("provider")
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--whole", action="store_true")
+    parser.add_argument("--ignore", action="append", default=[])
     asked = parser.parse_args()
-    print(json.dumps(suite(asked.name, asked.provider, asked.runs, asked.whole)))
+    print(json.dumps(suite(asked.name, asked.provider, asked.runs, None if asked.whole else asked.ignore)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,21 @@ from typing import Any
 import httpx
 import pytest
 
-from hobbyhorse.conformance.client.cases import CROWD, HAPPY, KILLED, LONG, MOVED, RECOVERY, TOGETHER, TWICE, Case
+from hobbyhorse.conformance.client.cases import (
+    CROWD,
+    EQUAL,
+    FOLDER,
+    HAPPY,
+    KILLED,
+    LONG,
+    MOVED,
+    PICTURES,
+    PROMPTS,
+    RECOVERY,
+    TOGETHER,
+    TWICE,
+    Case,
+)
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.search import CannotRun, Plan, Search
 from hobbyhorse.conformance.judge import check
@@ -163,6 +177,40 @@ def test_two_submissions_and_a_crowd_are_runs_of_one_trace(session: FakeSession)
     crowd = run_case(session, naive, Case({}, CROWD))
     assert len(crowd.runs) == 3
     assert {exchange.status for exchange in crowd.exchanges} >= {200, 429}
+
+
+@pytest.mark.parametrize(("kind", "prompts", "pictures"), [(EQUAL, 1, 1), (PROMPTS, 2, 1), (PICTURES, 1, 2)])
+def test_a_pair_of_orders_differs_in_one_member_or_in_none(
+    session: FakeSession, kind: str, prompts: int, pictures: int
+) -> None:
+    trace = run_case(session, naive, Case({}, kind))
+    given = [run.request["input"] for run in trace.runs if run.request is not None]
+    assert len(given) == 2
+    assert len({one["prompt"] for one in given}) == prompts
+    assert len({one["image_urls"][0] for one in given}) == pictures
+    assert [run.outcome.kind for run in trace.runs if run.outcome is not None] == ["success"] * 2
+    hashes = {run.outcome.sha256 for run in trace.runs if run.outcome is not None}
+    assert len(hashes) == 2, "each job has its own bytes, also if the orders are equal"
+
+
+def test_a_case_with_an_order_gives_it_to_the_client_and_keeps_it_in_the_trace(session: FakeSession) -> None:
+    order = session.request(HAPPY)
+    order["input"] |= {"prompt": 'say "駿馬"', "duration": 4}
+    trace = run_case(session, naive, Case(order=order))
+    assert trace.order == order
+    assert trace.runs[0].request == order
+    assert "ORD-02" not in broken(trace)
+    mangled = run_case(session, mangling, Case(order=order))
+    assert "ORD-02" in broken(mangled)
+
+
+def mangling(base_url: str, api_key: str, request: Mapping[str, Any]) -> bytes:
+    """Replace the quotes of the prompt."""
+    return naive(
+        base_url,
+        api_key,
+        {**request, "input": {**request["input"], "prompt": request["input"]["prompt"].replace('"', "'")}},
+    )
 
 
 @pytest.mark.parametrize(("kind", "runs"), [(TWICE, 2), (TOGETHER, 3), (CROWD, 3)])
@@ -364,6 +412,20 @@ def test_a_command_is_killed_and_collects_its_job(real: FakeSession) -> None:
         assert trace.jobs is not None
         assert len(trace.jobs) == 1
         assert broken(trace) == set()
+
+
+def test_a_second_command_finds_the_files_of_the_first(real: FakeSession, tmp_path: Path) -> None:
+    careful = command(real).run(Case({}, FOLDER))
+    assert len({run.outcome.sha256 for run in careful.runs if run.outcome is not None}) == 2
+    assert broken(careful) == set()
+    lazy = tmp_path / "client.py"
+    lazy.write_text(
+        EXAMPLE.read_text().replace(
+            "    request = json.loads", "    if output.exists():\n        return 0\n    request = json.loads"
+        )
+    )
+    trace = CommandRunner(real, [sys.executable, str(lazy)]).run(Case({}, FOLDER))
+    assert "ORD-06" in broken(trace)
 
 
 def test_a_command_that_submits_again_after_a_restart_breaks_a_rule(real: FakeSession, tmp_path: Path) -> None:

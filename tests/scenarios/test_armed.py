@@ -30,6 +30,39 @@ def kinds_met(active: ActiveScenario, role: str, requests: int) -> list[str | No
     return [None if (move := active.take(role)) is None else move.kind for _ in range(requests)]
 
 
+# ---- variations
+
+LOWER, CODED, FRAMED = ({"move": name, "times": "always"} for name in ("header_case", "coded", "framed"))
+
+
+@pytest.mark.parametrize(
+    ("moves", "together"),
+    [
+        ([FRAMED, CODED, LOWER], ["header_case", "coded", "framed"]),
+        ([CODED, {**CODED, "coding": "deflate"}, FRAMED], ["coded"]),
+        ([CODED, {"move": "overloaded"}, FRAMED], ["coded"]),
+        ([{"move": "overloaded"}, CODED], ["overloaded"]),
+        ([], []),
+    ],
+)
+def test_consecutive_variations_of_different_layers_meet_the_same_request_in_the_order_of_the_layers(
+    moves: list[dict[str, Any]], together: list[str]
+) -> None:
+    found = ArmedScenarios()
+    armed = arm(found, {"moves": {"status": moves}})
+    active = ActiveScenario(armed, CONTRACT)
+    assert [move.kind for _, move in active.together("status")] == together
+
+
+def test_each_variation_is_used_up_by_itself() -> None:
+    armed = arm(ArmedScenarios(), {"moves": {"status": [{"move": "coded"}, FRAMED]}})
+    active = ActiveScenario(armed, CONTRACT)
+    for index, _ in active.together("status"):
+        active.use("status", index)
+    assert [move.kind for _, move in active.together("status")] == ["framed"]
+    assert armed.unmet() == []
+
+
 # ---- timelines
 
 STAGES = Graph(

@@ -24,6 +24,7 @@ from hobbyhorse.scenarios.fault import (
     ESTRANGES,
     GRAVE,
     HOLDS,
+    LOSES,
     MEDIA,
     OPERATION,
     PASSES,
@@ -94,7 +95,7 @@ def test_a_use_has_its_faults() -> None:
         name_used_for("no such use")
 
 
-@pytest.mark.parametrize("use", [PASSES, HOLDS, STICKS, ENDS, UNSENT, ESTRANGES, EMPTIES])
+@pytest.mark.parametrize("use", [PASSES, HOLDS, STICKS, ENDS, UNSENT, ESTRANGES, EMPTIES, LOSES])
 def test_a_use_that_suites_depend_on_has_exactly_one_fault(use: str) -> None:
     assert len(names_used_for(use)) == 1
 

@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from starlette.types import Message as Event
 from starlette.types import Receive, Scope, Send
 
 from hobbyhorse.clock.clock import ManualClock, RealClock
-from hobbyhorse.scenarios.effects import Close, Delay, Drip, Hold, Reset, Sent, Truncate, WireEffect
+from hobbyhorse.scenarios.effects import Close, Delay, Drip, Framed, Hold, Reset, Sent, Truncate, WireEffect
 from hobbyhorse.server.run import ServerThread
 from hobbyhorse.server.socket_faults import (
     ClientConnection,
@@ -221,7 +221,8 @@ async def test_an_effect_that_ends_the_connection_raises_dropped(effect: WireEff
 async def test_the_server_performs_every_effect(kind: type[WireEffect]) -> None:
     """An effect that the server forgets to perform would send nothing, and leave no trace of that."""
     exchange = InProcess()
-    task = exchange.begin(kind(*[1 for _ in fields(kind)]))
+    values: dict[str, Any] = {} if kind is Framed else {one.name: 1 for one in fields(kind)}
+    task = exchange.begin(kind(**values))
     await turns()
     await exchange.advance(1)
     assert (task.exception() is not None) or exchange.bodies

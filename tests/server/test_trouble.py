@@ -112,7 +112,7 @@ def statuses_of(scenario: Scenario, contract: Contract) -> set[int]:
     found = set()
     for role, moves in scenario.moves.items():
         for move in moves:
-            found.add(move.options.get("status", 200))
+            found |= {move.options.get(name, 200) for name in ("status", "gateway_status", "passing_status")}
             if role in contract.operations and move.kind in contract.operations[role].situations:
                 found.add(contract.operations[role].situations[move.kind].status)
     return found

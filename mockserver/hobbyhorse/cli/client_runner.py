@@ -7,14 +7,29 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hobbyhorse.cli.usage import UsageError, complain
-from hobbyhorse.conformance.client.cases import CROWD, KILLED, LONG, MOVED, ONCE, RECOVERY, TOGETHER, TWICE, Case
+from hobbyhorse.conformance.client.cases import (
+    CLOCK_KINDS,
+    CROWD,
+    EQUAL,
+    FOLDER,
+    KILLED,
+    LONG,
+    MOVED,
+    ONCE,
+    PICTURES,
+    PROMPTS,
+    RECOVERY,
+    TOGETHER,
+    TWICE,
+    Case,
+)
 from hobbyhorse.conformance.client.diagnosis import Fit
 from hobbyhorse.conformance.client.recurrence import FreshRunner
 from hobbyhorse.conformance.client.search import CaseRunner
@@ -86,6 +101,8 @@ class ClientOptions:
     limit: float
     parallel: int | None
     contracts: Path | None
+    fit: Fit | None = None
+    """How the test cases are adapted to the client; None to find it out with a run or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +119,7 @@ class ClientRunner:
     fresh: FreshRunner | None = None
     before: Callable[[Case], Sequence[Case]] | None = None
     notes: tuple[str, ...] = ()
+    fit: Fit = field(default_factory=Fit)
 
 
 def warn_of_misplaced_options(options: Iterable[str], command: Sequence[str] | None) -> None:
@@ -127,26 +145,28 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
         raise UsageError(f"--parallel is {client.parallel}; allowed: 1 or more")
     if (client.python is None) == (not client.command):
         raise UsageError("name one client: a command after --, or --python FILE:FUNCTION")
-    kinds: tuple[str, ...] = (ONCE, TWICE, LONG, TOGETHER, CROWD, RECOVERY)
+    kinds: tuple[str, ...] = (ONCE, TWICE, EQUAL, PROMPTS, PICTURES, LONG, TOGETHER, CROWD, RECOVERY)
     try:
         order_for(contract, model)
     except LookupError as error:
         raise UsageError(str(error)) from None
     try:
         if client.python is not None:
-            setup = WorkerSetup(client.python, contract.key, model.id, client.seed, client.contracts)
+            given = client.fit or Fit()
+            setup = WorkerSetup(client.python, contract.key, model.id, client.seed, client.contracts, given)
             with _callable_runner(contract, model, client, setup, runs) as (play, fit):
                 before = play.before if isinstance(play, ProcessPool) else None
                 fresh = fresh_runner(replace(setup, fit=fit))
-                yield ClientRunner(play, kinds, client.python, fresh, before, about(fit))
+                yield ClientRunner(play, (*kinds, *CLOCK_KINDS), client.python, fresh, before, about(fit), fit)
         else:
             command, resume = _commands(client)
             # A client cannot be killed at a point of its run unless there is a command that resumes it.
-            kinds = (*kinds, KILLED, MOVED) if resume else kinds
+            kinds = (*kinds, FOLDER, KILLED, MOVED) if resume else (*kinds, FOLDER)
             # Another process cannot be put on a virtual clock: it waits in real time, so the stages have to be short.
             with FakeSession(contract, model, client.seed, "real", client.speed, "fast") as session:
                 commands = CommandRunner(session, command, resume, client.limit, client.parallel or PARALLEL)
-                yield ClientRunner(commands, kinds, shlex.join(command), notes=about(commands.fit()))
+                fit = commands.fit()
+                yield ClientRunner(commands, kinds, shlex.join(command), notes=about(fit), fit=fit)
     # Not LookupError and ValueError: raised by a rule or a runner, they are errors of ours.
     except (ClientError, CommandError) as error:
         raise UsageError(str(error)) from None
@@ -171,14 +191,14 @@ def _callable_runner(
     if client.resume_command is not None:
         raise UsageError("--resume-command needs a command: a Python callable cannot be killed")
     if client.parallel == 1:
-        with FakeSession(contract, model, client.seed) as session:
+        with FakeSession(contract, model, client.seed, fit=setup.fit) as session:
             runner = CallableRunner(session, find_client(setup.client))
-            yield runner, runner.fit()
+            yield runner, runner.fit() if client.fit is None else client.fit
     else:
         # Also if one process is enough: a client that ends or damages its process must not end the suite.
         size = processes(runs, client.parallel)
         with ProcessPool(setup, size) as pool:
-            yield pool, pool.fit(contract)
+            yield pool, pool.fit(contract) if client.fit is None else client.fit
 
 
 def _commands(client: ClientOptions) -> tuple[list[str], list[str] | None]:

@@ -6,7 +6,8 @@ that would be refused is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -66,6 +67,16 @@ def order_for(
         changed = body
     found_body: dict[str, Any] = changed
     return found_body
+
+
+def order_as(contract: Contract, model: Model, body: Mapping[str, Any], role: str) -> dict[str, Any]:
+    """Return a body that `submit` takes in the form of another operation that submits. Raises LookupError."""
+    found: dict[str, Any] = copy.deepcopy(dict(body))
+    if role != "submit":
+        parameters = resolve(found, contract.operations["submit"].model_parameters.pointer)
+        pointer = contract.operations[role].model_parameters.pointer
+        found = replaced(order_for(contract, model, role=role), pointer, parameters) if pointer else parameters
+    return found
 
 
 def _pictures(operation: Operation, model: Model, body: Any, picture: int) -> Iterator[tuple[str, Any]]:

@@ -19,11 +19,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hobbyhorse.conformance.client.cases import CROWD, HAPPY, KILLED, LONG, MOVED, ONCE, RECOVERY, TOGETHER, TWICE, Case
+from hobbyhorse.conformance.client.cases import (
+    CROWD,
+    EQUAL,
+    FOLDER,
+    HAPPY,
+    KILLED,
+    LONG,
+    MOVED,
+    ONCE,
+    PAIR_KINDS,
+    PICTURES,
+    PROMPTS,
+    RECOVERY,
+    TOGETHER,
+    TWICE,
+    Case,
+)
 from hobbyhorse.conformance.client.diagnosis import Fit
 from hobbyhorse.conformance.client.planning import HELD
 from hobbyhorse.conformance.client.reasons import mentioned, reasons_in
-from hobbyhorse.contract.example_orders import documented_jobs, order_for
+from hobbyhorse.contract.example_orders import documented_jobs, order_as, order_for
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners import callable as callables
@@ -31,6 +47,7 @@ from hobbyhorse.runners.callable import CallbackTarget, Client
 from hobbyhorse.runners.command import ClientTask, Finished, Running, start, with_ids
 from hobbyhorse.runners.deferred_certificates import deferred_certificates
 from hobbyhorse.runners.example_keys import example_key
+from hobbyhorse.runners.surroundings import NAMED_ZONES, in_zone, steps_of, zone_of
 from hobbyhorse.runners.virtual_time import Ran, Stuck, VirtualTime
 from hobbyhorse.testing.local import MockServer, MockWorld
 from hobbyhorse.traces.annotated import AnnotatedTrace
@@ -118,6 +135,7 @@ class FakeSession:
             strict=False,
             elsewhere=True,
             closed=True,
+            plain_videos=True,
         )
 
     def __enter__(self) -> FakeSession:
@@ -146,10 +164,14 @@ class FakeSession:
         return world
 
     def request(self, case: Case, number: int = 1) -> dict[str, Any]:
-        """Return the request that the client must send. Another `number` has another prompt and another picture."""
+        """Return the order of a run: the case's own, or the plain one with a prompt and a picture for each number."""
+        if case.order is not None:
+            return order_as(self.contract, self.model, case.order, self.fit.role)
+        words = 1 if case.kind in (EQUAL, PICTURES) else number
+        picture = 1 if case.kind in (EQUAL, PROMPTS) else number
         long = case.kind == LONG
         role = self.fit.role
-        return order_for(self.contract, self.model, role=role, mark=f"run {number}", long=long, picture=number)
+        return order_for(self.contract, self.model, role=role, mark=f"run {words}", long=long, picture=picture)
 
     def callback(self) -> CallbackTarget | None:
         """Return the target for callbacks, or None if the provider sends none."""
@@ -172,6 +194,7 @@ class FakeSession:
             drill=case.kind,
             point=case.point,
             scenario=case.scenario,
+            order=case.order,
         )
 
 
@@ -195,10 +218,20 @@ class CallableRunner:
 
     def run(self, case: Case) -> Trace:
         """Run a case and return its trace."""
+        with in_zone(zone_of(case)):
+            return self._run(case)
+
+    def _run(self, case: Case) -> Trace:
         world = self.session.world(case)
         limit = run_limit(self.session.contract)
-        virtual_time = VirtualTime(self.session.server.timeline(world), limit=limit, most_requests=MOST_REQUESTS)
-        numbers = {TWICE: (1, 2), TOGETHER: CROWD_NUMBERS, CROWD: CROWD_NUMBERS, RECOVERY: (1,) * FAILING_RUNS + (2,)}
+        virtual_time = VirtualTime(
+            self.session.server.timeline(world),
+            limit=limit,
+            most_requests=MOST_REQUESTS,
+            steps=steps_of(case, self.session.fit.share),
+        )
+        numbers = {TOGETHER: CROWD_NUMBERS, CROWD: CROWD_NUMBERS, RECOVERY: (1,) * FAILING_RUNS + (2,)}
+        numbers |= dict.fromkeys((TWICE, *PAIR_KINDS), (1, 2))
         requests = [self.session.request(case, number) for number in numbers.get(case.kind, (1,))]
         base, call = world.url(self.session.contract.key), partial(self._call, world)
         done = [_CallableRun(call, base, one, lambda: virtual_time.cut) for one in requests]
@@ -321,6 +354,8 @@ class CommandRunner:
     resume: Sequence[str] | None = None
     limit: float = COMMAND_SECONDS
     parallel: int = PARALLEL
+    _zones: dict[str, str] = field(default_factory=dict)
+    """The time zones of the current runs, by API key."""
 
     def __call__(self, cases: Sequence[Case]) -> Iterator[Trace]:
         """Run cases concurrently; yield their traces in the order of the cases."""
@@ -335,10 +370,11 @@ class CommandRunner:
     def run(self, case: Case) -> Trace:
         """Run the command as the kind of the case requires, and return the trace."""
         world = self.session.world(case)
+        self._zones[world.api_key] = zone_of(case, NAMED_ZONES)
         # A killed process may still write into the folder while the folder is removed.
         with tempfile.TemporaryDirectory(prefix="hobbyhorse-", ignore_cleanup_errors=True) as folder:
             ways: dict[str, Callable[[MockWorld, Case, Path], list[tuple[Run, Finished | None]]]] = {
-                TWICE: self._twice,
+                **dict.fromkeys((TWICE, *PAIR_KINDS), self._twice),
                 TOGETHER: self._crowd,
                 CROWD: self._crowd,
                 RECOVERY: self._recovery,
@@ -346,6 +382,7 @@ class CommandRunner:
                 MOVED: self._killed,
             }
             ended = ways.get(case.kind, self._once)(world, case, Path(folder))
+        del self._zones[world.api_key]
         trace = self.session.trace(world, case, [run for run, _ in ended])
         jobs = [job.id for job in trace.jobs or ()]
         reasons = reasons_in(AnnotatedTrace(self.session.contract, trace))
@@ -365,6 +402,7 @@ class CommandRunner:
             callback.url if callback else None,
             callback.secret if callback else None,
             self.session.speed,
+            self._zones.get(world.api_key),
         )
         return start(argv or self.argv, task, self.limit, now=world.clock.now, folder=folder)
 
@@ -380,7 +418,11 @@ class CommandRunner:
         return [self._run_command(world, self.session.request(case), folder)]
 
     def _twice(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
-        return [self._run_command(world, self.session.request(case, n), folder / str(n)) for n in (1, 2)]
+        # A client that keeps its state beside its output finds the files of the first run there.
+        folders = [folder if case.kind == FOLDER else folder / str(number) for number in (1, 2)]
+        return [
+            self._run_command(world, self.session.request(case, number), own) for number, own in enumerate(folders, 1)
+        ]
 
     def _recovery(self, world: MockWorld, case: Case, folder: Path) -> list[tuple[Run, Finished | None]]:
         """Run the command under faults, then without any: what the first runs left behind must not stop the last."""

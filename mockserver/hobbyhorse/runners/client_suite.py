@@ -11,7 +11,19 @@ from typing import Any
 
 import pytest
 
-from hobbyhorse.conformance.client.cases import CROWD, LONG, ONCE, RECOVERY, TOGETHER, TWICE, case_of
+from hobbyhorse.conformance.client.cases import (
+    CLOCK_KINDS,
+    CROWD,
+    EQUAL,
+    LONG,
+    ONCE,
+    PICTURES,
+    PROMPTS,
+    RECOVERY,
+    TOGETHER,
+    TWICE,
+    case_of,
+)
 from hobbyhorse.conformance.client.during import OPERATIONS
 from hobbyhorse.conformance.client.report import preconditions
 from hobbyhorse.conformance.client.results import Result, is_accepted, with_baseline
@@ -29,7 +41,7 @@ from hobbyhorse.runners.process_pool import WorkerSetup, fresh_runner
 # As many as `--profile ci` runs of a callable: more find more bugs, these fit into a test run.
 SUITE_RUNS = 500
 # The kinds that need no second process: a callable cannot be killed and started again.
-SUITE_KINDS = (ONCE, TWICE, LONG, TOGETHER, CROWD, RECOVERY)
+SUITE_KINDS = (ONCE, TWICE, EQUAL, PROMPTS, PICTURES, LONG, *CLOCK_KINDS, TOGETHER, CROWD, RECOVERY)
 
 
 def examine(
@@ -52,6 +64,7 @@ def examine(
         runner = CallableRunner(session, client)
         fit = runner.fit()
         search = Search(contract, runner, Plan(runs, seed, tuple(rules), tuple(kinds)))
+        search.fit = fit
         if (source := importable(client)) is not None:
             search.fresh = fresh_runner(WorkerSetup(source, contract.key, model.id, seed, contracts, fit))
         return search.run(f"{getattr(client, '__module__', '')}.{name}".lstrip("."), model.id)

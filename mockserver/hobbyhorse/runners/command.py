@@ -71,7 +71,10 @@ class CommandError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ClientTask:
-    """A client's task. `speed` is the factor by which the server's clock runs faster than real time."""
+    """A client's task.
+
+    `speed` is the factor by which the server's clock runs faster than real time, `zone` the name of its time zone.
+    """
 
     base_url: str
     api_key: str
@@ -80,6 +83,7 @@ class ClientTask:
     callback_url: str | None = None
     callback_secret: str | None = None
     speed: float = 1.0
+    zone: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,7 @@ def environment(task: ClientTask, folder: Path) -> dict[str, str]:
         "HOBBYHORSE_CALLBACK_URL": task.callback_url,
         "HOBBYHORSE_CALLBACK_SECRET": task.callback_secret,
         "HOBBYHORSE_SPEED": f"{task.speed:.10g}",
+        "TZ": task.zone,
     }
     return {name: value for name, value in variables.items() if value is not None}
 

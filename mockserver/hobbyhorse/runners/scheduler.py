@@ -50,7 +50,7 @@ import os
 import threading
 import time
 from _thread import allocate_lock
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -185,11 +185,20 @@ def real_time() -> Iterator[None]:
 class Scheduler:
     """Schedules the threads of one client; see the module's docstring.
 
+    `steps` are pairs of a time since the start and the seconds by which the wall clock is then set forward or back.
     `limit` is in virtual seconds. `most_sends` ends a client that floods, `most_operations` a client that spins.
     """
 
-    def __init__(self, server_time: ServerTime, limit: float, most_sends: int, most_operations: int) -> None:
+    def __init__(
+        self,
+        server_time: ServerTime,
+        limit: float,
+        most_sends: int,
+        most_operations: int,
+        steps: Sequence[tuple[float, float]] = (),
+    ) -> None:
         self._server = server_time
+        self._steps = steps
         self._start = server_time.now()
         self._until = self.ticks() + _ticks(limit)
         self._most_sends = most_sends
@@ -239,9 +248,10 @@ class Scheduler:
         return _ticks(self._server.now() - self._start)
 
     def moment(self) -> float:
-        """Return the current time, in seconds since 1970."""
+        """Return the time of the client's wall clock, in seconds since 1970."""
         self.check_in(lenient=True)
-        return self._server.now()
+        since = self.ticks() / TICKS
+        return self._server.now() + sum(by for moment, by in self._steps if moment <= since)
 
     def elapsed(self) -> float:
         """Return the virtual time since the start, in seconds."""

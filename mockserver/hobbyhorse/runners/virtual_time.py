@@ -18,7 +18,7 @@ import asyncio
 import inspect
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import thread as executors
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,7 +62,8 @@ class VirtualTime:
 
     A run ends after `limit` virtual seconds, `most_requests` sends on its connections, `most_operations` waits and
     clock reads, or `patience` real seconds without a send, wait or clock read: the client's next operation raises
-    RunOver. Numbers that the client draws from `random` depend only on `seed`.
+    RunOver. `steps` are pairs of a time since the start and the seconds by which the client's wall clock is then set.
+    Numbers that the client draws from `random` depend only on `seed`.
     """
 
     def __init__(
@@ -74,12 +75,13 @@ class VirtualTime:
         most_operations: int = MOST_OPERATIONS,
         patience: float = PATIENCE_SECONDS,
         seed: int = 0,
+        steps: Sequence[tuple[float, float]] = (),
     ) -> None:
         self._server_time = server_time
         self._limit = limit
         self._patience = patience
         self._random = random.Random(seed).getstate()
-        self._scheduler = Scheduler(server_time, limit, most_requests, most_operations)
+        self._scheduler = Scheduler(server_time, limit, most_requests, most_operations, steps)
 
     def run(self, call: Callable[[], Any]) -> Ran:
         """Call a function in a thread in virtual time. If it returns a coroutine, run the coroutine on an event loop

@@ -9,15 +9,15 @@ that a client that submits again after a lost response meets the next fault of t
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 from hobbyhorse.contract.lifecycle import Graph, Lasting, Stage, Timeline
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.fault import TIMELINE, PlannedJob
-from hobbyhorse.scenarios.registry import faults_at
+from hobbyhorse.scenarios.fault import LAYERS, TIMELINE, PlannedJob
+from hobbyhorse.scenarios.registry import faults_at, faults_of
 from hobbyhorse.scenarios.scenario import Move, Scenario, ScenarioError, Trouble, misfits
 
 SUBMISSIONS = frozenset({"submit", "run"})
@@ -76,7 +76,7 @@ class ArmedScenario:
 class ActiveScenario:
     """One application of an armed scenario, usually to one job: its used faults by role, and its random generator."""
 
-    __slots__ = ("_used", "armed", "bound", "contract", "random")
+    __slots__ = ("_used", "armed", "bound", "contract", "links", "random")
 
     def __init__(self, armed: ArmedScenario, contract: Contract) -> None:
         self.armed = armed
@@ -85,7 +85,9 @@ class ActiveScenario:
         self.random = Random(f"{armed.seed}:{armed.begun}")
         self.bound = False
         """Whether a submission has made a job under it."""
-        self._used: dict[str, tuple[int, int]] = {}
+        self.links: dict[str, str] = {}
+        """The query of each link that a variation has changed, by the link's path: it must come back as it was."""
+        self._used: dict[str, list[int]] = {}
         armed.begun += 1
         if armed.left is not None:
             armed.left -= 1
@@ -108,16 +110,37 @@ class ActiveScenario:
 
     def peek(self, role: str) -> Move | None:
         """Return the fault that the next request of a role meets, or None."""
-        index, _ = self._used.get(role, (0, 0))
-        moves = self.scenario.moves.get(role, ())
-        return moves[index] if index < len(moves) else None
+        return next((move for _, move in self._left(role)), None)
 
-    def use(self, role: str) -> None:
-        """Record that a request has met the fault that `peek` returned."""
-        index, times = self._used.get(role, (0, 0))
-        move = self.scenario.moves[role][index]
+    def _left(self, role: str) -> Iterator[tuple[int, Move]]:
+        """Yield the faults of a role that are not used up, each after its index."""
+        moves = self.scenario.moves.get(role, ())
+        used = self._used.setdefault(role, [0] * len(moves)) if moves else ()
+        for index, (move, times) in enumerate(zip(moves, used, strict=True)):
+            if move.times is None or times < move.times:
+                yield index, move
+
+    def together(self, role: str) -> tuple[tuple[int, Move], ...]:
+        """Return the faults that the next request of a role meets, each after its index, in the order of the layers.
+
+        Consecutive variations of different layers meet the same request; any other fault is alone.
+        """
+        found: dict[str, tuple[int, Move]] = {}
+        for index, move in self._left(role):
+            layer = faults_of(role)[move.kind].layer if move.kind in faults_of(role) else ""
+            if found and (not layer or layer in found):
+                break
+            found[layer] = index, move
+            if not layer:
+                break
+        return tuple(found[layer] for layer in sorted(found, key=_place_of_layer))
+
+    def use(self, role: str, index: int | None = None) -> None:
+        """Record that a request has met the fault at an index, or the one that `peek` returned."""
+        if index is None:
+            index = next(self._left(role))[0]
         self.armed.met[f"{role}/{index}"] += 1
-        self._used[role] = (index + 1, 0) if move.times is not None and times + 1 >= move.times else (index, times + 1)
+        self._used[role][index] += 1
 
     def take(self, role: str) -> Move | None:
         """Return the fault that a request of a role meets, and record it."""
@@ -235,6 +258,10 @@ class ArmedScenarios:
         """Disarm every scenario and end the active ones."""
         self.disarm()
         self.active = False
+
+
+def _place_of_layer(layer: str) -> int:
+    return LAYERS.index(layer) if layer in LAYERS else 0
 
 
 def _applies(armed: ArmedScenario, only: ArmedScenario | None) -> bool:

@@ -7,11 +7,38 @@ can express needs a new effect here, and its performance in `server/socket_fault
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from email.utils import formatdate
 
 # ---- responses
+
+
+def _rfc850(seconds: int, now: float) -> str:
+    return datetime.fromtimestamp(now + seconds, timezone.utc).strftime("%A, %d-%b-%y %H:%M:%S GMT")
+
+
+def _asctime(seconds: int, now: float) -> str:
+    moment = datetime.fromtimestamp(now + seconds, timezone.utc)
+    return moment.strftime(f"%a %b {moment.day:2d} %H:%M:%S %Y")
+
+
+RETRY_AFTER_FORMS: Mapping[str, Callable[[int, float], str]] = {
+    "date": lambda seconds, now: formatdate(now + seconds, usegmt=True),
+    "rfc850": _rfc850,
+    "asctime": _asctime,
+    "fraction": lambda seconds, now: f"{max(seconds - 0.5, 0):.1f}",
+    "blank": lambda seconds, now: "",
+    "negative": lambda seconds, now: str(-max(seconds, 1)),
+    "word": lambda seconds, now: "soon",
+}
+"""The forms of a Retry-After of some seconds, as functions of the seconds and the moment."""
+
+
+def in_case(name: str, case: str) -> str:
+    """Return a header name in `lower`, `upper` or `title` case; any other case leaves it as it is."""
+    return {"lower": str.lower, "upper": str.upper, "title": str.title}.get(case, str)(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +63,13 @@ class Sent:
         others = tuple(header for header in self.headers if header[0] != bare)
         return replace(self, headers=(*others, (bare, value.encode("latin-1"))))
 
-    def retry_after(self, seconds: int | None, date: int | None, now: float) -> Sent:
-        """Return a copy with a Retry-After of `seconds`, or of a date this many seconds after `now`."""
+    def retry_after(self, seconds: int | None, date: int | None, now: float, form: str | None = None) -> Sent:
+        """Return a copy with a Retry-After of `seconds`, or of a date this many seconds after `now`.
+
+        A `form` writes the seconds otherwise, as one of RETRY_AFTER_FORMS.
+        """
+        if seconds is not None and form is not None:
+            return self.headed("retry-after", RETRY_AFTER_FORMS[form](seconds, now))
         if seconds is not None:
             return self.headed("retry-after", str(seconds))
         return self if date is None else self.headed("retry-after", formatdate(now + date, usegmt=True))
@@ -85,7 +117,38 @@ class Drip:
     pieces: int
 
 
-WireEffect = Delay | Hold | Reset | Close | Truncate | Drip
+@dataclass(frozen=True, slots=True)
+class Framed:
+    """Write the response in another form, of the same meaning; an empty field leaves that part as usual.
+
+    * `names`: the case of header names: `lower`, `upper` or `title`.
+    * `coding`: the content coding of the body: `gzip` or `deflate`.
+    * `framing`: how the end of the body is marked: `chunked`, or `close`.
+    * `version`: the HTTP version of the status line: `1.0`, which closes the connection.
+    * `ends`: the connection is closed after the response: `announced` in a header, or `silent`.
+    * `segment`: the bytes that are written at once; 0 for all.
+    """
+
+    names: str = ""
+    coding: str = ""
+    framing: str = ""
+    version: str = ""
+    ends: str = ""
+    segment: int = 0
+
+    def over(self, other: Framed) -> Framed:
+        """Return both forms together; this one wins."""
+        return Framed(
+            names=self.names or other.names,
+            coding=self.coding or other.coding,
+            framing=self.framing or other.framing,
+            version=self.version or other.version,
+            ends=self.ends or other.ends,
+            segment=self.segment or other.segment,
+        )
+
+
+WireEffect = Delay | Hold | Reset | Close | Truncate | Drip | Framed
 SILENT = (Hold, Reset, Close)
 """The effects that send nothing at all."""
 
@@ -136,9 +199,20 @@ class FalseFirst:
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """Deliver the callback with the body that `change` returns."""
+    """Deliver the callback with the body that `change` returns.
 
-    change: Callable[[bytes], bytes]
+    The `names` of its headers are in another case, and its signature is `older` by some seconds.
+    """
+
+    change: Callable[[bytes], bytes] = lambda body: body
+    names: str = ""
+    older: float = 0.0
+
+    def over(self, other: Rewritten) -> Rewritten:
+        """Return both changes together, this one last."""
+        return Rewritten(
+            lambda body: self.change(other.change(body)), self.names or other.names, self.older or other.older
+        )
 
 
 CallbackEffect = Unsent | Copies | Postponed | AfterNext | FalseFirst | Rewritten

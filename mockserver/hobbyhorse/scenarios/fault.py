@@ -30,7 +30,7 @@ The options are complete: those of the scenario, and the defaults of the others.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -49,10 +49,35 @@ REFUSAL = "refusal"
 FAULT, VARIATION = "fault", "variation"
 """The kinds: something goes wrong, or a right server expresses itself differently."""
 
+MUST, SHOULD = "MUST", "SHOULD"
+"""The levels of variations: a standard or the provider's document obliges the client, or experience advises it."""
+
+# ---- the layers of a response
+
+STATUS_LAYER, MEMBERS, LINKS, TEXT, HEADERS, CODING, FRAMING = (
+    "status",
+    "members",
+    "links",
+    "text",
+    "headers",
+    "coding",
+    "framing",
+)
+LAYERS = (STATUS_LAYER, MEMBERS, LINKS, TEXT, HEADERS, CODING, FRAMING)
+"""The parts of a response that variations change, in the order in which they are written."""
+
 # ---- uses that any number of faults may have
 
 GRAVE = "grave"
 """It leaves a client without a report about its job."""
+ADDS = "adds"
+"""It adds fields, or changes their order, and nothing else."""
+UNRANGED = "unranged"
+"""It makes the server ignore the Range of a request for a file."""
+FAILING = "failing"
+"""It shows in the response of a failed job only."""
+HEADS = "heads"
+"""It changes the response to HEAD, and no other."""
 LURE = "lure"
 """It leads a client to another host."""
 SPOILS = "spoils"
@@ -66,10 +91,14 @@ OUTDATES = "outdates"
 
 # ---- uses that exactly one fault has, because a suite arms it or must recognize it; the registry checks that
 
+CUTS = "cuts"
+"""It breaks a file off, so that a client may ask for the rest."""
 PASSES = "passes"
 """With `seconds` 0 it changes nothing: it lets a request pass before the next fault applies."""
 HOLDS = "holds"
 """It holds a response back, while the client can be killed."""
+FAILS = "fails"
+"""It lets a job fail."""
 STICKS = "sticks"
 """It keeps a job from ending."""
 ENDS = "ends"
@@ -80,6 +109,8 @@ ESTRANGES = "estranges"
 """Its false callback is for a job that was never submitted."""
 EMPTIES = "empties"
 """Its callback has no payload."""
+LOSES = "loses"
+"""It performs a request, and loses the response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +118,8 @@ class Option:
     """An option of a fault: its type and bounds as JSON Schema, its meaning in one sentence, and its default.
 
     `tried` are the values that the search tries; none for a value that depends on the contract. `usual` describes a
-    default that depends on the contract or on the request.
+    default that depends on the contract or on the request. `form` makes the option a variation, with a `source` and a
+    `level`: it changes only how the fault is expressed, and `beside` has the options that the search gives with it.
     """
 
     name: str
@@ -96,6 +128,10 @@ class Option:
     tried: tuple[Any, ...] | range = ()
     default: Any = None
     usual: str = "none"
+    form: str = ""
+    source: str = ""
+    level: str = ""
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
     def by_default(self, default: Any) -> Option:
         """Return the option with another default."""
@@ -117,11 +153,18 @@ class Invalid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """The response to a request for a file, and what a fault may use; `now` is the moment on the client's clock."""
+    """The response to a request for a file, and what a fault may use; `now` is the moment on the client's clock.
+
+    `offered` are the content codings that the client accepts. `valid` returns whether a JSON value conforms to the
+    contract in place of the response's body; a file has no such contract.
+    """
 
     sent: Sent
     random: Random
     now: float
+    method: str = "GET"
+    offered: frozenset[str] = frozenset()
+    valid: Callable[[Any], bool] = lambda value: True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +200,8 @@ class PlannedJob:
 
 def _applies(fault: Fault, decided: DecidedOperation, options: Options) -> bool:
     """Whether a response has what the fault needs."""
+    if decided.method == "HEAD":
+        return False
     needs = fault.needs
     return needs is None or has_field(needs, options, decided.operation, decided.sent.body)
 
@@ -176,6 +221,9 @@ class Fault:
     * `misfits` yields the reasons why a contract has no room for it, `invalid` refuses an option value.
     * `seen`: whether a response that shows a job in a stage has met a timeline fault.
     * `uses` are the reasons for which a suite chooses it by its use, such as GRAVE.
+
+    A variation also has a `layer` of LAYERS, the `form` by which a rule recognizes it, and the `source` that makes it
+    right. Consecutive variations of different layers change the same response.
     """
 
     name: str
@@ -187,11 +235,15 @@ class Fault:
     options: tuple[Option, ...] = ()
     replaces: bool = False
     needs: Needs | None = None
-    applies: Callable[[Fault, DecidedOperation, Options], bool] = _applies
+    applies: Callable[[Fault, Any, Options], bool] = _applies
     misfits: Callable[[Fault, Contract, Operation | None, Options], Iterator[str]] = _misfits
     invalid: Callable[[Options], Invalid | None] = lambda options: None
     seen: Callable[[Options, Stage, Graph], bool] = lambda options, stage, graph: stage.terminal
     uses: frozenset[str] = frozenset()
+    layer: str = ""
+    form: str = ""
+    source: str = ""
+    level: str = ""
 
     def has(self, option: str) -> bool:
         """Whether the fault has an option."""

@@ -5,12 +5,20 @@ A few values with different meanings (none, short, long, beyond every deadline) 
 
 from __future__ import annotations
 
-from hobbyhorse.scenarios.fault import Option
+from typing import Any
+
+from hobbyhorse.scenarios.fault import MUST, SHOULD, Option
 
 NAME = {"type": "string", "minLength": 1, "maxLength": 60}
 # Ten days: longer than any provider keeps a job.
 SECONDS_BOUNDS = {"type": "number", "minimum": 0, "maximum": 864_000}
 DAY = {"type": "integer", "minimum": 0, "maximum": 86_400}
+
+
+def one_of(*words: str) -> dict[str, Any]:
+    """Return the schema of an option with a few values."""
+    return {"type": "string", "enum": list(words), "maxLength": max(map(len, words))}
+
 
 ACCEPTED = Option(
     "accepted",
@@ -104,4 +112,167 @@ END_SECONDS = Option(
     SECONDS_BOUNDS,
     tried=SECONDS.tried,
     usual="the usual duration",
+)
+NAMES = Option(
+    "names",
+    "The case of header names: lower, upper or title.",
+    one_of("lower", "upper", "title"),
+    # Uvicorn writes them in lower case, and real servers mostly in title case.
+    tried=("lower", "upper", "title"),
+    default="title",
+)
+CODING_NAME = Option(
+    "coding",
+    "The content coding: gzip or deflate.",
+    one_of("gzip", "deflate"),
+    tried=("gzip", "deflate"),
+    default="gzip",
+)
+FRAMING_NAME = Option(
+    "framing",
+    "How the end of the body is marked: chunked, by the close of the connection, or by its length.",
+    one_of("chunked", "close", "length"),
+    tried=("chunked", "close", "length"),
+    default="chunked",
+)
+VERSION = Option(
+    "version",
+    "The HTTP version of the response.",
+    one_of("1.0", "1.1"),
+    tried=("1.0",),
+    usual="1.1",
+)
+ENDS_BY = Option(
+    "ends",
+    "How the connection is closed after the response: announced in a header, or silent.",
+    one_of("announced", "silent"),
+    tried=("announced", "silent"),
+    usual="it stays open",
+)
+SEGMENT = Option(
+    "segment",
+    "The bytes that are written at once, or more if a response would take over 400 writes.",
+    {"type": "integer", "minimum": 1, "maximum": 65_536},
+    tried=(1, 7),
+    usual="all at once",
+)
+JSON_TEXT = Option(
+    "text",
+    "The form of the JSON: white space, every character escaped, HTML characters escaped, slashes escaped, "
+    "ASCII only, or members in reverse.",
+    one_of("spaced", "escaped", "html_safe", "slashes", "ascii", "reversed"),
+    tried=("spaced", "escaped", "html_safe", "slashes", "ascii", "reversed"),
+    default="spaced",
+)
+JSON_NUMBER = Option(
+    "number",
+    "The form of a whole number.",
+    one_of("float", "exponent"),
+    tried=("float", "exponent"),
+    default="float",
+)
+FIRST = Option("first", "Whether the added member comes first.", {"type": "boolean"}, default=False)
+PLACE = Option(
+    "place",
+    "The place of the added item.",
+    one_of("first", "last"),
+    # Not `first`: the contracts bind the video to the first place, so a client may rely on that.
+    tried=("last",),
+    default="last",
+)
+EMPTY = Option(
+    "error_value",
+    "The empty value.",
+    one_of("null", "text", "object", "zero", "list", "false"),
+    tried=("null", "text", "object", "zero", "list", "false"),
+    default="null",
+)
+PROGRESS = Option(
+    "progress",
+    "The progress: it goes back, or is null.",
+    one_of("back", "null"),
+    tried=("back", "null"),
+    default="back",
+)
+SHAPE = Option(
+    "shape",
+    "The shape of the error: a text, an object with a number for its code, without code, without message, or null.",
+    one_of("text", "number", "no_code", "no_message", "null"),
+    tried=("text", "number", "no_code", "no_message", "null"),
+    default="text",
+)
+JSON_TYPE = Option(
+    "json_type",
+    "The media type.",
+    one_of("application/json; charset=utf-8", "Application/JSON"),
+    tried=("application/json; charset=utf-8", "Application/JSON"),
+    default="application/json; charset=utf-8",
+)
+OTHER_TYPE = Option(
+    "type",
+    "A media type.",
+    TYPE.schema,
+    tried=("none", "text/plain", "application/octet-stream", "text/html; charset=utf-8"),
+    default="text/plain",
+)
+OK_STATUS = Option(
+    "ok_status",
+    "The status of success.",
+    {"type": "integer", "minimum": 200, "maximum": 202},
+    tried=(200, 201, 202),
+    default=202,
+)
+OLDER = Option("older", "Whether the signature is too old, not too new.", {"type": "boolean"}, default=False)
+# As long as a client waits between polls, so that each form of it makes a difference.
+FORM_SECONDS = 5
+RETRY_AFTER_FORM = Option(
+    "retry_after_form",
+    "Retry-After as a date, which RFC 9110 allows in place of seconds: as today, or in the form of RFC 850.",
+    one_of("date", "rfc850"),
+    tried=("date", "rfc850"),
+    usual="seconds",
+    form="form of Retry-After",
+    source="RFC 9110, 10.2.3",
+    level=MUST,
+    beside={RETRY_AFTER.name: FORM_SECONDS},
+)
+RETRY_AFTER_ODD = Option(
+    "retry_after_odd",
+    "Retry-After in a form seen in the wild.",
+    one_of("fraction", "blank", "negative", "word", "asctime"),
+    tried=("fraction", "blank", "negative", "word", "asctime"),
+    usual="seconds",
+    form="odd Retry-After",
+    source="seen in the wild",
+    level=SHOULD,
+    beside={RETRY_AFTER.name: FORM_SECONDS},
+)
+GATEWAY_STATUS = Option(
+    "gateway_status",
+    "A status of the class 5xx that only gateways send.",
+    {"type": "integer", "minimum": 520, "maximum": 599},
+    tried=(520, 524, 526, 529, 530),
+    usual="the status",
+    form="unknown status",
+    source="RFC 9110, 15",
+    level=MUST,
+    beside={STATUS.name: 500},
+)
+PASSING_STATUS = Option(
+    "passing_status",
+    "A status of the class 4xx after which the same request may succeed.",
+    {"type": "integer", "minimum": 408, "maximum": 425},
+    tried=(408, 425),
+    usual="the status",
+    form="passing status",
+    source="RFC 9110, 15.5.9, and RFC 8470, 5.2",
+    level=SHOULD,
+    beside={STATUS.name: 500},
+)
+QUERY = Option(
+    "query",
+    "The query: encoded delimiters, a plus sign, bare delimiters, repeated parameters, or empty ones.",
+    one_of("encoded", "plus", "bare", "repeated", "no_value"),
+    tried=("encoded", "plus", "bare", "repeated", "no_value"),
+    default="encoded",
 )

@@ -185,6 +185,8 @@ def bounds(option: Option) -> str:
     schema = option.schema
     if schema["type"] == "boolean":
         return "`true` or `false`"
+    if "enum" in schema:
+        return ", ".join(f"`{word}`" for word in schema["enum"])
     if schema["type"] == "string":
         return f"text of at most {schema['maxLength']:,} characters"
     kind = "an integer" if schema["type"] == "integer" else "a number"

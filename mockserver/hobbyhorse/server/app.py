@@ -69,6 +69,8 @@ class Options:
     """The origin of the file links in responses; None for the origin of the request."""
     closed: bool = False
     """Whether to accept only keys that were given a world in this process."""
+    plain_videos: bool = False
+    """Whether to render one video for all orders of the same size, duration and pictures, so that most need none."""
     judge: Callable[[Contract, Trace], dict[str, Any]] | None = None
     """Judges a client by its trace; returns the report as JSON."""
 
@@ -127,7 +129,7 @@ class Fake:
             from hobbyhorse.server.files.renderer import Renderer  # noqa: PLC0415 - delays readiness by 58 ms (pillow, httpx)
 
             cache = Cache(self.options.cache or user_directory(), self.options.cache_bytes)
-            self._renderer = Renderer(cache, self._services.policy)
+            self._renderer = Renderer(cache, self._services.policy, self.options.plain_videos)
         return self._renderer
 
     def _moved(self, world: World, job: Job) -> None:

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,6 +48,7 @@ from hobbyhorse.scenarios.effects import (
     Postponed,
     Rewritten,
     Unsent,
+    in_case,
 )
 from hobbyhorse.scenarios.fault import CALLBACK
 from hobbyhorse.scenarios.registry import faults_at
@@ -187,11 +188,14 @@ class CallbackDispatcher:
 
     async def _first(self, delivery: QueuedCallback) -> None:
         """Make the first attempt, under the callback fault of the job's scenario if it has one."""
-        move = delivery.job.active_scenario.take(CALLBACK) if delivery.job.active_scenario is not None else None
-        if move is None:
+        scenario = delivery.job.active_scenario
+        moves = scenario.together(CALLBACK) if scenario is not None else ()
+        if scenario is None or not moves:
             await self._deliver(delivery, 1)
         else:
-            await self._faulted(delivery, move)
+            for index, _ in moves:
+                scenario.use(CALLBACK, index)
+            await self._faulted(delivery, [move for _, move in moves])
         # This delivery is the one that the callbacks out of order have waited for.
         waiting, self._waiting = self._waiting, []
         for other, note in waiting:
@@ -232,6 +236,7 @@ class CallbackDispatcher:
         note: str = "",
         kind: str = GENUINE,
         change: Callable[[bytes], bytes] | None = None,
+        names: str = "",
         instead: QueuedCallback | None = None,
     ) -> CallbackAttempt:
         job, shown = delivery.job, instead or delivery
@@ -244,6 +249,7 @@ class CallbackDispatcher:
         if callbacks.signature is not None and secret and signed:
             stamp = int(now - older)
             headers |= sign(callbacks.signature, secret, body, timestamp=stamp, message_id=shown.message_id)
+        headers = {in_case(name, names): value for name, value in headers.items()}
         url = str(job.order.echoed["callback_url"])
         status, error, answered = None, None, None
         try:
@@ -276,10 +282,10 @@ class CallbackDispatcher:
             raise TimeoutError(f"no response within {deadline:g} s")
         return found[0]
 
-    async def _faulted(self, delivery: QueuedCallback, move: Move) -> None:
-        """Make the first attempt under a fault."""
-        fault, callbacks = faults_at(CALLBACK)[move.kind], delivery.job.contract.callbacks
-        effect: CallbackEffect = fault.effect(callbacks, fault.complete(move.options))
+    async def _faulted(self, delivery: QueuedCallback, moves: Sequence[Move]) -> None:
+        """Make the first attempt under a fault, or under variations."""
+        fault = faults_at(CALLBACK)[moves[0].kind]
+        effect = _effect(moves, delivery.job.contract.callbacks)
         match effect:
             case Unsent():
                 self._note_unsent(delivery, fault.name)
@@ -293,9 +299,9 @@ class CallbackDispatcher:
             case FalseFirst():
                 await self._deliver_false(delivery, effect, fault.name)
                 await self._deliver(delivery, 1)
-            case Rewritten(change):
+            case Rewritten(change, names, older):
                 # It is genuine: the job has ended as it says. Retries, if it is not acknowledged, are not changed.
-                await self._deliver(delivery, 1, note=fault.name, change=change)
+                await self._deliver(delivery, 1, note=fault.name, change=change, names=names, older=older)
 
     def _note_unsent(self, delivery: QueuedCallback, note: str) -> None:
         """Send nothing, and record that."""
@@ -342,3 +348,14 @@ class CallbackDispatcher:
     async def close(self) -> None:
         """Close the connections to all receivers."""
         await self._client.aclose()
+
+
+def _effect(moves: Sequence[Move], callbacks: Callbacks | None) -> CallbackEffect:
+    """Return the effect of a fault on the first attempt, or of variations together."""
+    found = [(faults_at(CALLBACK)[move.kind], move.options) for move in moves]
+    effects: list[CallbackEffect] = [fault.effect(callbacks, fault.complete(options)) for fault, options in found]
+    whole = effects[0]
+    for effect in effects[1:]:
+        if isinstance(effect, Rewritten) and isinstance(whole, Rewritten):
+            whole = effect.over(whole)
+    return whole

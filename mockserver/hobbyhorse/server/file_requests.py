@@ -10,7 +10,8 @@ The other origins exist to see clients that should not call them. They find the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -19,7 +20,8 @@ from starlette.types import Message as Event
 
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.effects import Sent
-from hobbyhorse.scenarios.fault import MEDIA
+from hobbyhorse.scenarios.fault import HEADS, MEDIA, UNRANGED
+from hobbyhorse.scenarios.object_store import XML_TYPE, FileRefusal
 from hobbyhorse.scenarios.scenario import Move
 from hobbyhorse.server.request import (
     JSON_HEADER,
@@ -40,7 +42,7 @@ from hobbyhorse.server.socket_faults import (
     send_with_fault,
     stamp,
 )
-from hobbyhorse.server.trouble import apply_file_fault, capture
+from hobbyhorse.server.trouble import apply_file_fault, capture, uses_of_next
 from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.journal import Entry, JournalNote
 from hobbyhorse.worlds.world import World
@@ -48,6 +50,9 @@ from hobbyhorse.worlds.world import World
 MEDIA_PATH = "/media/"
 CANARY = Sent(200, ((b"content-type", b"application/octet-stream"),), b"not for clients")
 """The response of the private origin; a careful client never fetches it."""
+CHANGED = FileRefusal(403, "SignatureDoesNotMatch", "The link was not requested as it was given.")
+NOT_AS_GIVEN = Sent(CHANGED.status, (), CHANGED.xml()).typed(XML_TYPE)
+UNRESERVED = re.compile("[A-Za-z0-9._~-]")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -129,10 +134,19 @@ class FileRequests:
     async def _respond(self, call: FileRequest) -> None:
         """Respond with the file, or through the fault that its job's scenario has for it."""
         scenario = call.job.active_scenario
-        if scenario is None or call.scope["method"] != "GET" or scenario.peek(MEDIA) is None:
+        method = call.scope["method"]
+        uses = uses_of_next(scenario) if scenario is not None else frozenset()
+        if scenario is not None and not _as_given(call.scope, scenario.links):
+            call.note(NOT_AS_GIVEN.status, None)
+            return await call.client(call.send).whole(NOT_AS_GIVEN)
+        # A fault concerns GET. HEAD gets the usual response, unless a fault is for HEAD.
+        if scenario is None or scenario.peek(MEDIA) is None or method not in ("GET", "HEAD"):
             return await self.routes()(call.scope, call.receive, call.send_noted)
-        captured = await capture(self.routes(), call.scope, call.receive)
-        faulted = apply_file_fault(scenario, captured, call.world)
+        if method == "HEAD" and HEADS not in uses:
+            return await self.routes()(call.scope, call.receive, call.send_noted)
+        scope = _without_range(call.scope) if UNRANGED in uses else call.scope
+        captured = await capture(self.routes(), scope, call.receive)
+        faulted = apply_file_fault(scenario, captured, call.world, call.scope)
         if faulted is None:
             return await call.client(call.send_noted).whole(captured)
         call.entry.begin((), len(faulted.sent.body))
@@ -181,6 +195,29 @@ class FileRequests:
         if scope["path"].startswith(MEDIA_PATH):
             return contract, worlds.by_handle(scope["path"].split("/")[2])
         return contract, None
+
+
+def _as_given(scope: Scope, links: Mapping[str, str]) -> bool:
+    """Whether a link that a variation has changed comes back byte for byte, or in an equivalent spelling."""
+    given = links.get(scope["path"])
+    # Some clients normalize the spelling of escapes, which RFC 3986 allows (section 6.2.2).
+    return given is None or normalized(given) == normalized(scope["query_string"].decode("latin-1"))
+
+
+def normalized(query: str) -> str:
+    """Return a query with its escapes in capitals, and without those of unreserved characters."""
+
+    def spelt(found: re.Match[str]) -> str:
+        character = chr(int(found[1], 16))
+        return character if UNRESERVED.fullmatch(character) else found[0].upper()
+
+    return re.sub("%([0-9A-Fa-f]{2})", spelt, query)
+
+
+def _without_range(scope: Scope) -> Scope:
+    """Return a request for a whole file."""
+    headers = [one for one in scope["headers"] if one[0] not in (b"range", b"if-range")]
+    return {**scope, "headers": headers}
 
 
 def _not_served(kind: str, method: str, path: str) -> Sent:

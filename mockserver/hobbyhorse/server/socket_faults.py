@@ -21,21 +21,44 @@ then resets the connection: TCP does that to a socket that is closed with unread
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
 from hobbyhorse.clock.clock import Clock
 from hobbyhorse.clock.race import client_gone, first_of
-from hobbyhorse.scenarios.effects import Close, Delay, Drip, Hold, Reset, Sent, Truncate, WireEffect
+from hobbyhorse.scenarios.effects import (
+    Close,
+    Delay,
+    Drip,
+    Framed,
+    Hold,
+    Reset,
+    Sent,
+    Truncate,
+    WireEffect,
+    in_case,
+)
 from hobbyhorse.worlds.journal import Handover
 
 TRANSPORT = "hobbyhorse.server.transport"
 """The name of the ASGI extension that holds the connection's transport."""
+# The most writes of one response: a file in pieces of one byte would take seconds.
+MOST_SEGMENTS = 400
+# gzip without a time, so that equal bodies are equal bytes; `deflate` is the zlib form (RFC 9110, section 8.4.1.2).
+CODERS: Mapping[str, Callable[[bytes], bytes]] = {
+    "gzip": lambda body: gzip.compress(body, mtime=0),
+    "deflate": zlib.compress,
+}
 
 
 class Dropped(ConnectionError):
@@ -159,6 +182,97 @@ async def _perform(effect: WireEffect, sent: Sent, client: ClientConnection) -> 
             await client.hang_up("the body broke off")
         case Drip(seconds, pieces):
             await _drip(sent, seconds, pieces, client)
+        case Framed():
+            await _write_framed(effect, sent, client)
+
+
+async def _write_framed(framed: Framed, sent: Sent, client: ClientConnection) -> None:
+    """Write a response in another form.
+
+    uvicorn writes every response in one form. So the bytes are written to the transport here, and uvicorn sends the
+    same response into the void: its bookkeeping (keep-alive, the next request, the end of the cycle) stays right.
+    """
+    transport = client.transport
+    if transport is None:
+        await client.whole(sent)
+        return
+    cycle = transport.get_protocol().cycle  # type: ignore[attr-defined]
+    closes = framed.ends != "" or framed.framing == "close" or framed.version == "1.0"
+    for part in _segments(written(framed, sent, cycle.default_headers, client.scope["method"]), framed.segment):
+        if transport.is_closing():
+            return
+        transport.write(part)
+        # A turn of the loop, so that each part leaves by itself.
+        await asyncio.sleep(0)
+    cycle.transport = Void(transport)
+    told = replace(sent, headers=(*sent.headers, (b"connection", b"close"))) if closes else sent
+    await client.whole(told)
+
+
+class Void:
+    """A transport that drops the bytes which are written to it; everything else reaches the real one."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        """Drop the bytes."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+def written(framed: Framed, sent: Sent, usual: Iterable[tuple[bytes, bytes]], method: str) -> bytes:
+    """Return the bytes of a response in another form; `usual` are the headers of every response."""
+    headers, body = [*usual, *sent.headers], sent.body
+    if framed.coding and body:
+        body = CODERS[framed.coding](body)
+        # They describe the body before its coding.
+        headers = [header for header in headers if header[0] not in (b"etag", b"accept-ranges", b"content-length")]
+        headers += [(b"content-encoding", framed.coding.encode()), (b"vary", b"accept-encoding")]
+    chunked = framed.framing == "chunked" and framed.version != "1.0"
+    if chunked:
+        headers += [(b"transfer-encoding", b"chunked"), (b"trailer", b"x-trailer")]
+    elif framed.framing != "close":
+        headers.append((b"content-length", str(len(body)).encode()))
+    if framed.ends == "announced":
+        headers.append((b"connection", b"close"))
+    lines = [f"HTTP/{framed.version or '1.1'} {sent.status} {_reason(sent.status)}".encode()]
+    lines += [_cased(name, framed.names) + b": " + value for name, value in headers]
+    head = b"\r\n".join(lines) + b"\r\n\r\n"
+    if method == "HEAD":
+        return head
+    return head + (_chunked(body) if chunked else body)
+
+
+def _cased(name: bytes, case: str) -> bytes:
+    return in_case(name.decode("latin-1"), case).encode("latin-1")
+
+
+def _reason(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown"
+
+
+def _chunked(body: bytes) -> bytes:
+    """Return a body in chunks of growing size with extensions, and a trailer (RFC 9112, section 7.1)."""
+    parts: list[bytes] = []
+    at, size = 0, 1
+    while at < len(body):
+        chunk = body[at : at + size]
+        # Not a quoted value with a space in it: that is legal, but Node's parser refuses it.
+        parts.append(b"%x;part=%d\r\n%b\r\n" % (len(chunk), len(parts), chunk))
+        at, size = at + size, size * 3
+    return b"".join(parts) + b"0\r\nX-Trailer: end\r\n\r\n"
+
+
+def _segments(data: bytes, size: int) -> Iterator[bytes]:
+    """Yield the parts that are written at once: of a given size, or larger if there would be too many."""
+    size = max(size, -(-len(data) // MOST_SEGMENTS)) if size else len(data)
+    for at in range(0, len(data), size):
+        yield data[at : at + size]
 
 
 async def _drip(sent: Sent, seconds: float, pieces: int, client: ClientConnection) -> None:

@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from urllib.parse import quote
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
 
+from hobbyhorse.contract.forms.expressions import resolve
+from hobbyhorse.contract.reading import as_json
 from hobbyhorse.contract.request import Refusal
 from hobbyhorse.contract.values import Contract, find_situation
 from hobbyhorse.scenarios.armed import SUBMISSIONS, ActiveScenario
-from hobbyhorse.scenarios.effects import SILENT, Sent, WireEffect
-from hobbyhorse.scenarios.fault import MEDIA, Decided, DecidedOperation, Fault
+from hobbyhorse.scenarios.effects import SILENT, Framed, Sent, WireEffect
+from hobbyhorse.scenarios.fault import LINKS, MEDIA, Decided, DecidedOperation, Fault
+from hobbyhorse.scenarios.fields import FILE_URLS, Urls, places
 from hobbyhorse.scenarios.registry import faults_at, operation_fault
 from hobbyhorse.scenarios.scenario import Catalogue, Move, ScenarioError, find, misfits
 from hobbyhorse.server.operations import ROLES
-from hobbyhorse.server.request import JSON_HEADER, OperationRequest, OperationResponse, refusal_of
+from hobbyhorse.server.request import JSON_HEADER, OperationRequest, OperationResponse, header, refusal_of
 from hobbyhorse.worlds.jobs import Job, JobView
 from hobbyhorse.worlds.journal import JournalNote
 from hobbyhorse.worlds.world import World
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 HEADER = "x-mock-scenario"
 # At most 100 characters of a name: the pattern runs over whole prompts, and must not match a stray `[[`.
 PROMPT_MARK = re.compile(rb"\[\[scenario:([^\]]{1,100})\]\]")
+# A weight of zero: the client does not accept the coding (RFC 9110, section 12.4.2).
+NO_WEIGHT = re.compile(r"q\s*=\s*0(\.0*)?")
 BLANK = Sent(200, (JSON_HEADER,), b"")
 """The response of an operation that a fault replaced."""
 
@@ -125,10 +130,13 @@ def _replayed(call: OperationRequest) -> Job | None:
 async def respond(call: OperationRequest) -> OperationResponse | FaultedResponse:
     """Respond to a request under its active scenario."""
     scenario, role = call.scenario, call.route.operation.role
-    move = scenario.peek(role) if scenario is not None else None
-    if scenario is None or move is None:
+    moves = scenario.together(role) if scenario is not None else ()
+    if scenario is None or not moves:
         return await ROLES[role](call)
-    fault = operation_fault(move.kind)
+    fault = operation_fault(moves[0][1].kind)
+    if fault.layer:
+        return _varied(call, scenario, await ROLES[role](call), moves)
+    move = moves[0][1]
     if fault.replaces and not move.accepted:
         scenario.use(role)
         return _faulted(call, scenario, move, None)
@@ -138,6 +146,52 @@ async def respond(call: OperationRequest) -> OperationResponse | FaultedResponse
         return response
     scenario.use(role)
     return _faulted(call, scenario, move, response)
+
+
+def _varied(
+    call: OperationRequest,
+    scenario: ActiveScenario,
+    response: OperationResponse,
+    moves: Sequence[tuple[int, Move]],
+) -> OperationResponse | FaultedResponse:
+    """Apply variations to a response, each to the result of those before it."""
+    if call.route.operation.role in SUBMISSIONS and response.job is None:
+        return response
+    decided, met, wire = _decided(call, scenario, moves[0][1], response), list[Move](), Framed()
+    for index, move in moves:
+        fault = operation_fault(move.kind)
+        options = fault.complete(move.options)
+        if fault.applies(fault, decided, options):
+            scenario.use(call.route.operation.role, index)
+            met.append(move)
+            sent, wire = _over(fault.effect(decided, options), decided.sent, wire)
+            decided = replace(decided, sent=sent)
+            if fault.layer == LINKS:
+                scenario.links |= _file_links(call, sent)
+    if not met:
+        return response
+    noted = JournalNote(
+        situation=decided.sent.situation,
+        job=response.job,
+        status=decided.sent.status,
+        body=decided.sent.body,
+        notes=(*response.notes, *(f"scenario: {move}" for move in met)),
+        move=met[0].kind,
+    )
+    return FaultedResponse(noted, decided.sent, wire if wire != Framed() else None)
+
+
+def _file_links(call: OperationRequest, sent: Sent) -> dict[str, str]:
+    """Return the query of each link to a file in a response, by the path of the link."""
+    value = as_json(sent.body)
+    found = (resolve(value, pointer) for pointer in places(Urls(FILE_URLS), {}, call.route.operation))
+    links = [urlsplit(url) for url in found if isinstance(url, str)]
+    return {link.path: link.query for link in links}
+
+
+def _over(effect: Sent | Framed, sent: Sent, wire: Framed) -> tuple[Sent, Framed]:
+    """Return the response and its form after one more variation."""
+    return (effect, wire) if isinstance(effect, Sent) else (sent, effect.over(wire))
 
 
 def _applies(call: OperationRequest, scenario: ActiveScenario, move: Move, response: OperationResponse) -> bool:
@@ -156,12 +210,30 @@ def _decided(
         sent=BLANK if response is None else sent_of(response),
         random=scenario.random,
         now=call.world.clients_now(),
+        method=call.scope["method"],
+        offered=offered_codings(call.header("accept-encoding")),
+        valid=lambda value: _is_valid(call, response, value),
         name=move.kind,
         operation=call.route.operation,
         origins=_link_origins(call),
         target=_target(call),
         refuse=lambda situation: sent_of(refusal_of(call.contract, call.route, Refusal(situation))),
         earlier=lambda: _first_stage(call, response),
+    )
+
+
+def _is_valid(call: OperationRequest, response: OperationResponse | None, value: Any) -> bool:
+    """Whether the contract allows a JSON value in place of a response's body."""
+    if response is None:
+        return True
+    return not list(call.contract.schemas.violations(response.situation.schema, value, most=1))
+
+
+def offered_codings(accepted: str | None) -> frozenset[str]:
+    """Return the content codings that an Accept-Encoding names with a weight above zero; no wildcard."""
+    found = [part.split(";") for part in (accepted or "").lower().split(",")]
+    return frozenset(
+        coding.strip() for coding, *more in found if not any(NO_WEIGHT.fullmatch(one.strip()) for one in more)
     )
 
 
@@ -243,13 +315,35 @@ async def capture(app: ASGIApp, scope: Scope, receive: Receive) -> Sent:
     return Sent(events[0]["status"], headers, b"".join(event.get("body", b"") for event in events[1:]))
 
 
-def apply_file_fault(scenario: ActiveScenario, sent: Sent, world: World) -> FaultedFile | None:
+def uses_of_next(scenario: ActiveScenario) -> frozenset[str]:
+    """Return the uses of the faults that the next request for a file meets."""
+    found = (faults_at(MEDIA)[move.kind].uses for _, move in scenario.together(MEDIA))
+    return frozenset().union(*found)
+
+
+def apply_file_fault(scenario: ActiveScenario, sent: Sent, world: World, scope: Scope) -> FaultedFile | None:
     """Return the response with a file after the fault that it meets, or None if it meets none."""
     # A refused file meets no fault: without a video to distort, the fault would be used up unseen.
     if sent.status not in (200, 206):
         return None
-    move = scenario.take(MEDIA)
-    if move is None:
-        return None
-    decided = Decided(sent=sent, random=scenario.random, now=world.clients_now())
-    return FaultedFile(*_effect(faults_at(MEDIA)[move.kind], decided, move), move)
+    decided = Decided(
+        sent=sent,
+        random=scenario.random,
+        now=world.clients_now(),
+        method=scope["method"],
+        offered=offered_codings(header(scope["headers"], b"accept-encoding")),
+    )
+    moves = scenario.together(MEDIA)
+    if not moves or not faults_at(MEDIA)[moves[0][1].kind].layer:
+        move = scenario.take(MEDIA) if decided.method == "GET" else None
+        return FaultedFile(*_effect(faults_at(MEDIA)[move.kind], decided, move), move) if move is not None else None
+    met, wire = list[Move](), Framed()
+    for index, move in moves:
+        fault = faults_at(MEDIA)[move.kind]
+        options = fault.complete(move.options)
+        if fault.applies(fault, decided, options):
+            scenario.use(MEDIA, index)
+            met.append(move)
+            sent, wire = _over(fault.effect(decided, options), decided.sent, wire)
+            decided = replace(decided, sent=sent)
+    return FaultedFile(decided.sent, wire if wire != Framed() else None, met[0]) if met else None

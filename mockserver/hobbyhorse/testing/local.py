@@ -48,6 +48,7 @@ class MockServer:
     "manual"; a manual clock stands until a world's clock is advanced. With `elsewhere` it also serves at `origins`:
     `media` has the files, and scenarios point clients to `foreign`, `port` and `private`. `judge` returns the verdicts
     on a client from its trace. With `closed`, only keys that `world` was given together with a seed are accepted.
+    With `plain_videos`, orders that differ in prompt, seed or watermark have videos that look alike.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class MockServer:
         limits: Limits | None = None,
         elsewhere: bool = False,
         closed: bool = False,
+        plain_videos: bool = False,
         judge: Callable[[Contract, Trace], dict[str, Any]] | None = None,
     ) -> None:
         if clock not in ("real", "manual"):
@@ -82,6 +84,7 @@ class MockServer:
                 limits=limits or Limits(),
                 make_clock=ManualClock if clock == "manual" else lambda: RealClock(speed),
                 closed=closed,
+                plain_videos=plain_videos,
                 judge=judge,
             ),
         )

@@ -491,8 +491,11 @@ class AnnotatedTrace:
 
     @property
     def patience(self) -> float:
-        """The longest time that a client should wait for a job, in seconds."""
-        return self.contract.polling.longest_wait
+        """The longest time that a client should wait for a job, in seconds.
+
+        It is the provider's longest wait, or the client's own deadline if that is later: a deadline is a bound.
+        """
+        return max(self.contract.polling.longest_wait, self.trace.patience or 0.0)
 
     @cached_property
     def accepted(self) -> Step | None:

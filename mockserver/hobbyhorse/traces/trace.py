@@ -30,6 +30,15 @@ def shows_key(text: str) -> bool:
     return NUMBERED_KEY.search(text) is not None
 
 
+# How the message of an unfinished run begins if its process was lost.
+PROCESS_LOST = (
+    "the client ended its own process",
+    "the client's process was ended",
+    "the client replaced its own process",
+    "the client closed the files of its process",
+)
+
+
 class TraceError(ValueError):
     """A trace that cannot be read."""
 
@@ -139,7 +148,10 @@ class Trace:
     responses name: `media`, `foreign`, `private`. `ended` is the end of the observation, a quiet time after the last
     run. `drill` is the kind of the test case, `point` the request at which the client was killed. `jobs` is None if
     unknown (recorded traffic). `scenario` was armed; `unmet` are its faults that no request met. `secret` signs the
-    callbacks. `virtual` means that the client ran in virtual time, where it may misread dates.
+    callbacks. `virtual` means that the client ran in virtual time, where it may misread dates. `plain` is the outcome
+    of the same case without its variations, if it has some. `order` is the body that the test case gave to the client,
+    unless that is the plain one. `patience` is the time in seconds after which the client gives up a job that never
+    ends, if another run has shown it.
     """
 
     provider: str
@@ -158,6 +170,9 @@ class Trace:
     videos: tuple[Video, ...] = ()
     secret: str | None = None
     virtual: bool = False
+    order: Mapping[str, Any] | None = None
+    plain: Outcome | None = None
+    patience: float | None = None
 
 
 _KINDS: Mapping[str, Any] = {
@@ -232,7 +247,7 @@ def _value(kind: Any, name: str, value: Any, at: str) -> Any:
         if not isinstance(value, list):
             raise TraceError(f"{at}: {value!r} is not a list")
         return tuple(_read(_KINDS[name], item, f"{at}/{number}") for number, item in enumerate(value))
-    if kind is Run and name == "outcome" and value is not None:
+    if name in ("outcome", "plain") and value is not None:
         return _read(Outcome, value, at)
     if name in _BYTES:
         return _bytes(value, at)

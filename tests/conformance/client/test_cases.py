@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hobbyhorse.conformance.client.cases import CASE_KINDS, HAPPY, KILLED, LONG, ONCE, Case
+from hobbyhorse.conformance.client.cases import CASE_KINDS, HAPPY, KILLED, LONG, ONCE, SHOWN_CHARACTERS, Case
 
 
 def test_a_case_in_words_names_its_kind_and_faults() -> None:
@@ -28,6 +28,18 @@ def test_faults_of_one_role_are_named_in_their_order() -> None:
 def test_a_case_as_json_has_its_point_only_if_the_client_is_killed() -> None:
     assert HAPPY.to_json() == {"drill": "once", "scenario": {}}
     assert Case({}, KILLED, 3).to_json() == {"drill": "killed", "scenario": {}, "point": 3}
+
+
+def test_an_order_is_part_of_the_case_and_the_plain_one_is_the_simplest() -> None:
+    ordered = Case(order={"prompt": "駿馬"})
+    assert ordered.to_json() == {"drill": "once", "scenario": {}, "order": {"prompt": "駿馬"}}
+    assert str(ordered) == 'order: {"prompt": "駿馬"}'
+    assert len({HAPPY.key, ordered.key, Case(order={"prompt": "馬"}).key}) == 3
+    assert HAPPY.size < Case(order={"prompt": "a"}).size < ordered.size < Case({"timeline": {"move": "fail"}}).size
+
+
+def test_a_long_order_is_shortened_in_words() -> None:
+    assert len(str(Case(order={"prompt": "a" * 5_000}))) == len("order: ") + SHOWN_CHARACTERS + len("...")
 
 
 def test_the_timeline_counts_as_one_fault() -> None:

@@ -27,12 +27,13 @@ from hobbyhorse.traces.trace import Trace, read_trace
 from tests.tracing import Teller
 
 SCENARIO = {"moves": {"submit": [{"move": "accept_then_drop"}]}}
+ORDER = {"input": {"prompt": 'a "horse", 駿馬', "seed": 0}}
 NASTY = '<script>alert("x")</script> & \x00\x1b ü'
 
 
 def recorded(contract: Contract) -> Trace:
     trace = Teller(contract, {"n": 1}).nothing("submit").wait(1).submit().end("failed", message=NASTY).trace()
-    return replace(trace, scenario=SCENARIO, drill=KILLED, point=2)
+    return replace(trace, scenario=SCENARIO, drill=KILLED, point=2, order=ORDER)
 
 
 def result(contract: Contract) -> Result:
@@ -76,7 +77,7 @@ def test_the_report_is_written_and_each_finding_can_be_replayed(contract: Contra
     ]
     found = read_finding(tmp_path / "findings" / f"{first}.scenario.json")
     assert (found.rule, found.provider, found.seed) == (first, contract.key, 7)
-    assert found.case == Case(SCENARIO, KILLED, 2)
+    assert found.case == Case(SCENARIO, KILLED, 2, ORDER)
     trace = read_trace(json.loads((tmp_path / "findings" / f"{first}.trace.json").read_text()))
     assert trace == recorded(contract)
     assert json.loads((tmp_path / "report.json").read_text()) == json.loads(json.dumps(report_json(result(contract))))
@@ -110,7 +111,7 @@ def test_traffic_is_judged_by_itself(contract: Contract) -> None:
 
 
 def test_a_case_is_read_from_its_trace(contract: Contract) -> None:
-    assert case_of(recorded(contract)) == Case(SCENARIO, KILLED, 2)
+    assert case_of(recorded(contract)) == Case(SCENARIO, KILLED, 2, ORDER)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,7 @@ def test_a_case_is_read_from_its_trace(contract: Contract) -> None:
         '{"rule": 1, "provider": "p", "model": "m", "scenario": []}',
         "[" * 9_000,
         '{"rule": "SUB-01", "provider": "p", "model": "m", "scenario": {}, "drill": "never"}',
+        '{"rule": "SUB-01", "provider": "p", "model": "m", "scenario": {}, "order": [1]}',
     ],
 )
 def test_a_file_that_is_not_a_finding_is_refused(text: str, tmp_path: Path) -> None:

@@ -18,13 +18,16 @@ from hobbyhorse.conformance.client.scenario_space import (
     roles,
     scenarios,
     values_of,
+    variation_moves,
+    varied_scenarios,
 )
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.fault import CALLBACK, MEDIA, Option
+from hobbyhorse.scenarios.faults.wire import HEADER_NAMES
 from hobbyhorse.scenarios.fields import Field
-from hobbyhorse.scenarios.registry import faults_of
+from hobbyhorse.scenarios.registry import all_faults, faults_of
 from tests.conftest import CONTRACTS, many
-from tests.known_faults import CALLBACK_FAULTS, MEDIA_FAULTS, OPERATION_FAULTS
+from tests.known_faults import CALLBACK_FAULTS, MEDIA_FAULTS, OPERATION_FAULTS, unjudged
 
 SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 STRATEGIES = {contract.key: scenarios(contract) for contract in CONTRACTS}
@@ -51,16 +54,50 @@ def test_every_fitting_fault_is_a_single_fault_with_and_without_effect(contract:
     met = [(role, move) for said in deviations(contract) for role, move in moves_of(said)]
     for role in roles(contract):
         for name, fault in faults_of(role).items():
-            if not isinstance(fault.needs, Field) and fits({"moves": {role: [{"move": name}]}}, contract):
+            if (
+                not isinstance(fault.needs, Field)
+                and not fault.form
+                and fits({"moves": {role: [{"move": name}]}}, contract)
+            ):
                 assert (role, {"move": name}) in met
                 assert ((role, {"move": name, "accepted": True}) in met) == fault.has("accepted")
 
 
 def test_every_kind_of_fault_occurs_on_some_provider() -> None:
     met = [(role, move["move"]) for one in CONTRACTS for said in deviations(one) for role, move in moves_of(said)]
-    assert {name for role, name in met if role == MEDIA} == MEDIA_FAULTS.keys()
-    assert {name for role, name in met if role == CALLBACK} == CALLBACK_FAULTS.keys()
-    assert {name for role, name in met if role not in (MEDIA, CALLBACK)} >= OPERATION_FAULTS.keys()
+    assert {name for role, name in met if role == MEDIA} == unjudged(MEDIA_FAULTS)
+    assert {name for role, name in met if role == CALLBACK} == unjudged(CALLBACK_FAULTS)
+    assert {name for role, name in met if role not in (MEDIA, CALLBACK)} >= unjudged(OPERATION_FAULTS)
+
+
+def test_every_judged_variation_occurs_on_some_provider_and_is_no_single_fault() -> None:
+    met = {(role, move["move"]) for one in CONTRACTS for role, move in variation_moves(one)}
+    for place, faults in ((MEDIA, MEDIA_FAULTS), (CALLBACK, CALLBACK_FAULTS)):
+        assert {name for role, name in met if role == place} >= faults.keys() - unjudged(faults)
+    operations = {name for role, name in met if role not in (MEDIA, CALLBACK)}
+    assert operations >= OPERATION_FAULTS.keys() - unjudged(OPERATION_FAULTS)
+
+
+def test_a_varied_scenario_has_at_most_one_variation_in_each_layer(contract: Contract) -> None:
+    @given(varied_scenarios(contract))
+    def check(said: dict[str, Any]) -> None:
+        assert fits(said, contract)
+        for role, moves in said["moves"].items():
+            layers = [faults_of(role)[move["move"]].layer for move in moves]
+            assert len(set(layers)) == len(layers)
+            assert all(move["times"] == "always" for move in moves)
+
+    check()
+
+
+def test_a_form_that_a_client_does_not_survive_is_not_drawn_again(contract: Contract) -> None:
+    forms = {fault.form for fault in all_faults() if fault.form}
+
+    @given(varied_scenarios(contract, forms - {HEADER_NAMES}))
+    def check(said: dict[str, Any]) -> None:
+        assert {faults_of(role)[move["move"]].form for role, move in moves_of(said)} <= {HEADER_NAMES}
+
+    check()
 
 
 def test_the_simplest_scenario_has_no_fault(contract: Contract) -> None:

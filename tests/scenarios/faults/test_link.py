@@ -20,6 +20,8 @@ from tests.scenarios.json_values import leaves
 URLS: dict[str, Callable[[str, str], object]] = {
     "opaque_links": lambda old, new: re.fullmatch(re.escape(old) + r"[?&]ticket=[0-9a-f]{16}", new),
     "foreign_links": lambda old, new: new == "http://foreign.invalid/" + old.split("/", 3)[3],
+    "odd_links": lambda old, new: new == f"{old}{'&' if '?' in old else '?'}mark=a%2Bb%3Dc%26d%25e%23f%20g",
+    "encoded_links": lambda old, new: new == f"{old}{'&' if '?' in old else '?'}place=a%2Fb%3Ac",
     "private_links": lambda old, new: new == "http://169.254.169.254/latest/meta-data",
 }
 

@@ -17,6 +17,7 @@ import pytest
 
 from hobbyhorse.clock.clock import ManualClock
 from hobbyhorse.contract.forms.expressions import replaced
+from hobbyhorse.media.probe import probe
 from hobbyhorse.media.video import VideoError, VideoSpec
 from hobbyhorse.server.app import Fake, Options
 from hobbyhorse.server.files import renderer
@@ -173,3 +174,27 @@ async def test_a_client_that_leaves_does_not_cancel_the_rendering_for_the_others
     assert (await staying).is_file()
     assert leaving.cancelled()
     assert len(seen) == 1
+
+
+async def test_plain_videos_are_rendered_once_for_many_orders_and_differ_only_in_their_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = count_renderings(monkeypatch)
+    mock = Mock([CONTRACT], cache=tmp_path, plain_videos=True)
+    _, model, body = documented(CONTRACT)
+    place = (*CONTRACT.operations["submit"].model_parameters.pointer, *model.parameters["prompt"][0])
+    for prompt in ("one", "two", "two"):
+        await mock.call(CONTRACT, "submit", path={"model": model.id}, body=replaced(body, place, prompt))
+    jobs = list(mock.world.jobs.values())
+    rendering = mock.fake.renderer()
+    assert rendering.made(jobs[0]) is None
+    videos = [await rendering.video(job) for job in jobs]
+    assert [rendering.made(job) for job in jobs] == videos
+    assert len(seen) == 1
+    contents = [path.read_bytes() for path in videos]
+    assert len(set(contents)) == 3
+    for job, content in zip(jobs, contents, strict=True):
+        assert content.endswith(b"free" + job.id.encode())
+        assert content[: -len(job.id)] == contents[0][: -len(jobs[0].id)]
+    facts = [probe(path) for path in videos]
+    assert facts[0] == facts[1] == facts[2]

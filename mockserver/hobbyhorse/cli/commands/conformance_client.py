@@ -47,7 +47,7 @@ from hobbyhorse.contract.values import Contract
 
 # Runs of a Python callable, and of a command. A callable runs in virtual time, so that more of its runs fit into the
 # few minutes of a CI job; `full` is for a night.
-PROFILE_RUNS = {"ci": (500, 150), "full": (10_000, 2_000)}
+PROFILE_RUNS = {"ci": (1_000, 150), "full": (10_000, 2_000)}
 SEARCH = "Search"
 
 
@@ -108,6 +108,7 @@ def command(
                 plan = Plan(most_runs, seed, tuple(rule or ()), runner.kinds)
                 search = Search(contract, runner.play, plan, show, fresh=runner.fresh, before=runner.before)
                 search.notes += runner.notes
+                search.fit = runner.fit
                 result = search.run(runner.name, chosen.id)
         except CannotRun as error:
             raise UsageError(str(error)) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +29,7 @@ from hobbyhorse.conformance.client.cases import KILLED, MOVED
 from hobbyhorse.conformance.client.report import Replay, read_finding
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.search import CannotRun
+from hobbyhorse.conformance.client.variations import usual_case
 from hobbyhorse.conformance.exit_status import exit_status
 from hobbyhorse.conformance.judge import InternalError, check
 from hobbyhorse.conformance.report import ReportError
@@ -74,7 +75,7 @@ def command(
     if found.case.kind in (KILLED, MOVED) and resume_command is None:
         raise UsageError(f"{finding}: the client was killed and started again; give --resume-command, and a command")
     # One process: a few runs are not worth starting several, and a debugger can follow the client.
-    client = ClientOptions(command, python, resume_command, found.seed, speed, limit, 1, contracts)
+    client = ClientOptions(command, python, resume_command, found.seed, speed, limit, 1, contracts, found.fit)
     replayed = _Replayed(rule)
     try:
         with open_runner(contract, model, client, times) as runner:
@@ -94,13 +95,18 @@ def command(
 def _traces(runner: ClientRunner, found: Replay, times: int) -> Iterator[Trace]:
     """Run the case of a finding several times, each time after the cases that it needs."""
     if not found.after:
-        yield from runner.play([found.case] * times)
+        traces = list(runner.play([found.case] * times))
+        # A run under variations is compared with the same case without them.
+        usual = usual_case(found.case)
+        ends = [trace.runs[-1].outcome for trace in runner.play([usual])] if usual is not None else [None]
+        for trace in traces:
+            yield replace(trace, plain=ends[0], patience=found.patience)
         return
     cases = [*found.after, found.case]
     for _ in range(times):
         # The state that the preceding runs leave must not reach the next replay. A single replay stays in this process.
         play = runner.play if runner.fresh is None or times == 1 else runner.fresh
-        yield list(play(cases))[-1]
+        yield replace(list(play(cases))[-1], patience=found.patience)
 
 
 @dataclass(slots=True)

@@ -11,30 +11,42 @@ from hobbyhorse.traces.trace import Trace
 
 ONCE, TWICE, TOGETHER, CROWD = "once", "twice", "together", "crowd"
 LONG, RECOVERY, KILLED, MOVED = "long", "recovery", "killed", "moved"
+EQUAL, PROMPTS, PICTURES, FOLDER = "equal", "prompts", "pictures", "folder"
+# The client runs twice with orders that are equal, or differ only in the prompt, or only in the picture; `folder`: with
+# two orders in one folder, in which the second run finds the files of the first.
+PAIR_KINDS = (EQUAL, PROMPTS, PICTURES, FOLDER)
+AHEAD, BEHIND = "ahead", "behind"
+# The client runs once, and its wall clock is set an hour ahead for a while, or back for good.
+CLOCK_KINDS = (AHEAD, BEHIND)
 # The client runs once; twice, with two orders; several times concurrently, with different orders; the same, with one
 # running job at a time; with the longest prompt; several times under the scenario's faults, and then once without any;
 # is killed at a request and restarted; is restarted with another base URL. Simpler kinds come first: `Case.size`
 # compares positions.
-CASE_KINDS = (ONCE, TWICE, TOGETHER, CROWD, LONG, RECOVERY, KILLED, MOVED)
+CASE_KINDS = (ONCE, TWICE, *PAIR_KINDS, TOGETHER, CROWD, LONG, *CLOCK_KINDS, RECOVERY, KILLED, MOVED)
 # The kinds in which runs overlap, so that a request without a body may belong to any of them.
 CONCURRENT_KINDS = (TOGETHER, CROWD)
+# Characters of an order that a case in words shows: enough for an ordinary order, and one long line at most.
+SHOWN_CHARACTERS = 240
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """A way to run the client, and a scenario: the server's deviation from its documented behaviour.
 
-    `point` is the number of the request at which the client is killed.
+    `point` is the number of the request at which the client is killed. `order` is the body that the client must submit,
+    instead of the plain order that the contract documents.
     """
 
     scenario: Mapping[str, Any] = field(default_factory=dict)
     kind: str = ONCE
     point: int = 0
+    order: Mapping[str, Any] | None = None
 
     @property
     def key(self) -> str:
         """A text that identifies the case."""
-        return json.dumps([self.kind, self.point, self.scenario], sort_keys=True)
+        ordered = () if self.order is None else (self.order,)
+        return json.dumps([self.kind, self.point, self.scenario, *ordered], sort_keys=True)
 
     @property
     def moves(self) -> int:
@@ -43,15 +55,16 @@ class Case:
         return sum(len(moves) for moves in lists) + ("timeline" in self.scenario)
 
     @property
-    def size(self) -> tuple[int, int, int, str]:
-        """A sort key: a simpler case has fewer faults, a simpler kind, fewer options."""
+    def size(self) -> tuple[int, int, bool, int, str]:
+        """A sort key: a simpler case has fewer faults, a simpler kind, the plain order, fewer options and members."""
         # The key is last, so that the order is total: equal seeds must shrink to equal cases.
-        return (self.moves, CASE_KINDS.index(self.kind), len(self.key), self.key)
+        return (self.moves, CASE_KINDS.index(self.kind), self.order is not None, len(self.key), self.key)
 
     def to_json(self) -> dict[str, Any]:
         """Return the case as JSON."""
         fields: dict[str, Any] = {"drill": self.kind, "scenario": self.scenario}
-        return fields | {"point": self.point} if self.point else fields
+        fields |= {"point": self.point} if self.point else {}
+        return fields | ({} if self.order is None else {"order": self.order})
 
     def __str__(self) -> str:
         """Return the case in one line, such as `submit: accept_then_drop; timeline: fail (stage=running)`."""
@@ -60,6 +73,9 @@ class Case:
             words.append(f"{role}: {', then '.join(_in_words(move) for move in moves)}")
         if "timeline" in self.scenario:
             words.append(f"timeline: {_in_words(self.scenario['timeline'])}")
+        if self.order is not None:
+            text = json.dumps(self.order, ensure_ascii=False)
+            words.append(f"order: {text[:SHOWN_CHARACTERS]}{'...' if len(text) > SHOWN_CHARACTERS else ''}")
         return "; ".join(words) or "a happy server"
 
 
@@ -68,7 +84,7 @@ HAPPY = Case()
 
 def case_of(trace: Trace) -> Case:
     """Return the case that a trace was recorded in."""
-    return Case(trace.scenario, trace.drill, trace.point)
+    return Case(trace.scenario, trace.drill, trace.point, trace.order)
 
 
 def _in_words(move: Mapping[str, Any]) -> str:

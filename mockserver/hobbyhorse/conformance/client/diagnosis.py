@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from hobbyhorse.contract.example_orders import documented_jobs
 from hobbyhorse.traces.annotated import GAVE_UP, AnnotatedTrace, Step
@@ -45,6 +46,11 @@ class Fit:
     share: float = 1.0
     role: str = "submit"
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the members that differ from the usual ones."""
+        share = {"share": self.share} if self.share != 1 else {}
+        return {**share, **({"role": self.role} if self.role != "submit" else {})}
+
     def better(self, trace: AnnotatedTrace) -> Fit:
         """Return the fit for the client of a trace: a run of this fit against a server without faults."""
         role = _submitting(trace)
@@ -56,6 +62,13 @@ def _submitting(trace: AnnotatedTrace) -> str | None:
     roles = {step.role for step in trace.submits}
     known = {operation.role for operation, model, _ in documented_jobs(trace.contract) if model.id == trace.trace.model}
     return next(iter(roles)) if len(roles) == 1 and roles <= known else None
+
+
+def own_deadline(stuck: AnnotatedTrace) -> float | None:
+    """Return how long a client waited for a job that never ends, in seconds, if it then gave up by itself."""
+    outcome = stuck.outcome
+    gave_up = outcome is not None and outcome.kind in GAVE_UP and not outcome.stuck
+    return stuck.waited if gave_up and stuck.accepted is not None and not stuck.ended else None
 
 
 def fitting_share(trace: AnnotatedTrace) -> float:

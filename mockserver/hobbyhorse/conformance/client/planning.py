@@ -6,6 +6,7 @@ The search runs cases in this order until its runs are used up, so the order dec
 * Then the operations in turn, submissions before the others, so that no operation is left out of a short search.
 * Within an operation: faults that lead a client astray (a foreign URL, a long Retry-After); failures; later failures,
   after a response that shows the job; the same faults on every request; then fields, vital ones first.
+* Variations after the gravest faults, each alone on every role: they cost no money, but each explains itself.
 * Each fault once before always. Once finds clients that give up, always finds clients that never do.
 
 Two properties keep findings fair. A scenario never reports something as done that the fake has not done (`believable`),
@@ -16,16 +17,33 @@ shrinking ends.
 from __future__ import annotations
 
 import copy
+import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain, zip_longest
 from random import Random
 from typing import Any
 
 from hobbyhorse.conformance.client.cases import KILLED, MOVED, ONCE, RECOVERY, Case
-from hobbyhorse.conformance.client.scenario_space import deviations, fits
+from hobbyhorse.conformance.client.order_cases import simpler_orders
+from hobbyhorse.conformance.client.scenario_space import deviations, fits, variation_moves
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.fault import CALLBACK, ENDS, GRAVE, HOLDS, LURE, MEDIA, PASSES, STICKS, TIMELINE
+from hobbyhorse.scenarios.fault import (
+    CALLBACK,
+    CUTS,
+    ENDS,
+    FAILING,
+    FAILS,
+    GRAVE,
+    HOLDS,
+    LURE,
+    MEDIA,
+    PASSES,
+    STICKS,
+    TIMELINE,
+    UNRANGED,
+)
 from hobbyhorse.scenarios.fields import Field
 from hobbyhorse.scenarios.options import MESSAGE, RETRY_AFTER
 from hobbyhorse.scenarios.registry import faults_at, faults_of, name_used_for, names_used_for
@@ -170,6 +188,31 @@ def _always(contract: Contract, cases: Iterable[Case]) -> Iterator[Case]:
             yield Case(scenario)
 
 
+def varied(contract: Contract, used: Collection[str]) -> list[Case]:
+    """Return the single variations, each on every response of the roles that a client uses.
+
+    Shrinking finds the role. A variation of a fault comes with this fault, once and in one role, so that the client
+    survives the fault itself.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    alone = list[Case]()
+    for role, move in variation_moves(contract):
+        fault = faults_at(TIMELINE)[move["move"]] if role == TIMELINE else faults_of(role).get(move["move"])
+        if role == TIMELINE:
+            alone.append(Case({"timeline": move}))
+        elif role in used and (fault is None or not fault.form):
+            alone.append(Case({"moves": {role: [move]}}))
+        elif role in used and fault is not None:
+            # By form: a variation of one name may have another form, and another rule, in a callback.
+            case = found.setdefault(fault.form + json.dumps(move, sort_keys=True), {"moves": {}})
+            # Only a client whose download broke off asks for the rest.
+            before = [{"move": name_used_for(CUTS)}] if UNRANGED in fault.uses else []
+            case["moves"][role] = [*before, {**move, "times": "always"}]
+            if FAILING in fault.uses:
+                case["timeline"] = {"move": name_used_for(FAILS)}
+    return _unique([*map(Case, found.values()), *alone])
+
+
 def pairs(contract: Contract, used: Collection[str], random: Random) -> Iterator[Case]:
     """Yield random pairs of single faults, endlessly."""
     ones = singles(contract, used)
@@ -194,21 +237,21 @@ def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any] 
 def simplified(case: Case, contract: Contract) -> Iterator[Case]:
     """Yield the simpler neighbours of a case that a contract allows.
 
-    A neighbour is run once instead of several times, lacks a role's faults, a fault, the timeline or an option, and is
-    strictly smaller. Larger steps come first, because each success ends the round.
+    A neighbour is run once instead of several times, has a simpler order, or lacks a role's faults, a fault, the
+    timeline or an option, and is strictly smaller. Larger steps come first, because each success ends the round.
     """
-    for kind, scenario in _simpler(case):
-        found = Case(scenario, kind, case.point)
-        if found.size < case.size and (not scenario or fits(scenario, contract)):
+    for found in _simpler(case, contract):
+        if found.size < case.size and (not found.scenario or fits(dict(found.scenario), contract)):
             yield found
 
 
-def _simpler(case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
-    scenario = dict(case.scenario)
+def _simpler(case: Case, contract: Contract) -> Iterator[Case]:
     if case.kind not in (ONCE, KILLED, MOVED):
-        yield ONCE, scenario
-    for simpler in _simpler_scenarios(scenario):
-        yield case.kind, simpler
+        yield replace(case, kind=ONCE)
+    for order in () if case.order is None else simpler_orders(contract, case.order):
+        yield replace(case, order=order)
+    for simpler in _simpler_scenarios(dict(case.scenario)):
+        yield replace(case, scenario=simpler)
 
 
 def _simpler_scenarios(scenario: dict[str, Any]) -> Iterator[dict[str, Any]]:

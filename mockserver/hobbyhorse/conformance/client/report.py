@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hobbyhorse.conformance.client.cases import CASE_KINDS, Case, case_of
+from hobbyhorse.conformance.client.diagnosis import Fit
 from hobbyhorse.conformance.client.results import Result
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.unobserved import explained_for
@@ -125,13 +126,18 @@ def finding_json(result: Result, finding: Finding) -> dict[str, Any]:
         "seed": result.seed,
         "messages": list(finding.messages),
         **case_of(finding.trace).to_json(),
+        **result.fit.to_json(),
+        **({"patience": finding.trace.patience} if finding.trace.patience is not None else {}),
         **_circumstances(finding),
     }
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A finding to be replayed; `after` are the cases to run before it in the same process."""
+    """A finding to be replayed; `after` are the cases to run before it in the same process.
+
+    `fit` says how the test cases are adapted to the client, `patience` is its deadline in seconds, if known.
+    """
 
     rule: str
     provider: str
@@ -139,6 +145,8 @@ class Replay:
     seed: int
     case: Case
     after: tuple[Case, ...] = ()
+    fit: Fit = field(default_factory=Fit)
+    patience: float | None = None
 
 
 def read_finding(path: Path) -> Replay:
@@ -146,8 +154,16 @@ def read_finding(path: Path) -> Replay:
     fields = read_object(path)
     try:
         after = tuple(_case(one, path) for one in fields.get("after", []))
+        patience = fields.get("patience")
         return Replay(
-            fields["rule"], fields["provider"], fields["model"], int(fields.get("seed", 0)), _case(fields, path), after
+            rule=fields["rule"],
+            provider=fields["provider"],
+            model=fields["model"],
+            seed=int(fields.get("seed", 0)),
+            case=_case(fields, path),
+            after=after,
+            fit=Fit(float(fields.get("share", 1.0)), str(fields.get("role", Fit().role))),
+            patience=None if patience is None else float(patience),
         )
     except KeyError as error:
         raise ReportError(
@@ -158,9 +174,11 @@ def read_finding(path: Path) -> Replay:
 
 
 def _case(fields: Mapping[str, Any], path: Path) -> Case:
-    case = Case(fields["scenario"], fields.get("drill", "once"), int(fields.get("point", 0)))
+    case = Case(fields["scenario"], fields.get("drill", "once"), int(fields.get("point", 0)), fields.get("order"))
     if not isinstance(case.scenario, dict) or case.kind not in CASE_KINDS:
         raise ReportError(f"{path} is not a finding: 'drill' is {case.kind!r}; allowed: {', '.join(CASE_KINDS)}")
+    if not isinstance(case.order, dict | None):
+        raise ReportError(f"{path} is not a finding: 'order' is {case.order!r}; it must be an object")
     return case
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from hypothesis import strategies as st
@@ -18,6 +18,8 @@ from hobbyhorse.scenarios.scenario import misfits, read_scenario
 MOST_MOVES = 4
 # The statuses after which a client may submit again, because they guarantee that no job was made.
 REFUSES_SAFELY = frozenset({429, 503})
+# The status of a rate limit (RFC 6585, section 4).
+TOO_MANY_REQUESTS = 429
 TIMES = st.one_of(st.integers(1, 3), st.just("always"))
 """How often a fault occurs in a generated scenario."""
 
@@ -63,6 +65,9 @@ def bare_moves(contract: Contract, role: str) -> Iterator[dict[str, Any]]:
     """Yield each fault of a role with only the options that it needs. Not every one fits the contract."""
     operation = contract.operations.get(role)
     for name, fault in faults_of(role).items():
+        # Variations that a rule judges are tried by themselves: beside a fault, the fault would explain the end.
+        if fault.form:
+            continue
         if fault.has(VALUE.name) and operation is not None:
             for value in operation.bindings:
                 yield {"move": name, "value": value}
@@ -76,9 +81,65 @@ def bare_moves(contract: Contract, role: str) -> Iterator[dict[str, Any]]:
                 yield {"move": situation}
 
 
+def variation_moves(contract: Contract) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each judged variation that fits the contract, after its role: bare, and with each value of each option.
+
+    A variation of a fault comes with that fault.
+    """
+    for role in (*roles(contract), TIMELINE):
+        for move in _role_expressions(contract, role):
+            scenario = {"timeline": move} if role == TIMELINE else {"moves": {role: [move]}}
+            if fits(scenario, contract):
+                yield role, move
+
+
+def _role_expressions(contract: Contract, role: str) -> Iterator[dict[str, Any]]:
+    for name, fault in (faults_at(TIMELINE) if role == TIMELINE else faults_of(role)).items():
+        yield from _expressions(name, fault)
+    operation = contract.operations.get(role)
+    for name, situation in operation.situations.items() if operation is not None else ():
+        # A rate limit is the refusal that says when to come back.
+        if situation.status == TOO_MANY_REQUESTS and name not in faults_of(role):
+            yield from _expressions(name, refusal_fault())
+
+
+def _expressions(name: str, fault: Fault) -> Iterator[dict[str, Any]]:
+    if fault.form:
+        yield {"move": name}
+    for option in fault.options:
+        values: Iterable[Any] = (True,) if option.schema["type"] == "boolean" else option.tried
+        for value in values if fault.form or option.form else ():
+            if value != option.default:
+                yield {"move": name, **option.beside, option.name: value}
+
+
+def varied_scenarios(contract: Contract, without: Collection[str] = ()) -> st.SearchStrategy[dict[str, Any]]:
+    """Return a strategy of scenarios with variations only, at most one in each layer of a role's responses.
+
+    `without` are the forms that a client does not survive alone: they would explain every scenario that has one.
+    """
+    by_role: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for role, move in variation_moves(contract):
+        fault = faults_at(TIMELINE).get(move["move"]) if role == TIMELINE else faults_of(role).get(move["move"])
+        if role != TIMELINE and fault is not None and fault.form and fault.form not in without and fault.layer:
+            always = {**move, "times": "always"}
+            by_role.setdefault(role, {}).setdefault(fault.layer, []).append(always)
+    listed = {
+        role: st.fixed_dictionaries(
+            {}, optional={layer: st.sampled_from(moves) for layer, moves in layers.items()}
+        ).map(lambda chosen: list(chosen.values()))
+        for role, layers in by_role.items()
+    }
+    return st.fixed_dictionaries(listed).map(
+        lambda moves: {"moves": {role: chosen for role, chosen in moves.items() if chosen}}
+    )
+
+
 def bare_timelines(contract: Contract) -> Iterator[dict[str, Any]]:
     """Yield each kind of timeline, once for each stage that it can concern."""
     for name, fault in faults_at(TIMELINE).items():
+        if fault.form:
+            continue
         if fault.has(STAGE.name):
             for stage in contract.graph:
                 yield {"move": name, "stage": stage.name}

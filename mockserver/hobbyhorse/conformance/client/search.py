@@ -4,10 +4,12 @@ How a finding is made:
 
 1. The happy case. A client that gets no video from a faultless server cannot be tested (`CannotRun`): every other
    verdict would be about that failure. Together with a job that is stuck it shows which operations the client uses.
-2. Enumeration. The ways to run the client, then every single fault on an operation that it uses. This comes first
-   because one fault is the smallest explanation of a finding, and most bugs need no more.
+2. Enumeration. The ways to run the client, orders with telling parameters and texts, then every single fault on an
+   operation that it uses. This comes first because one fault is the smallest explanation of a finding, and most bugs
+   need no more.
 3. Pairs of single faults, in random order, for a share of the runs that are left.
-4. Hypothesis, for the rest: scenarios with several faults and options. `target()` prefers scenarios with more jobs and
+4. Hypothesis, for the rest: scenarios with several faults and options, every other one with
+   a drawn order. `target()` prefers scenarios with more jobs and
    more requests, because clients lose money where they submit and poll again. Hypothesis only generates: its own
    shrinker would run the client an unbounded number of times.
 5. Confirmation. A finding of a rule about timing counts only if the same case shows it each of TIMING_REPEATS times:
@@ -43,11 +45,13 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings, target
 from hypothesis import seed as seeded
+from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 
-from hobbyhorse.conformance.client.cases import HAPPY, KILLED, MOVED, ONCE, RECOVERY, Case, case_of
-from hobbyhorse.conformance.client.diagnosis import refused, without_video
+from hobbyhorse.conformance.client.cases import BEHIND, HAPPY, KILLED, MOVED, ONCE, RECOVERY, Case, case_of
+from hobbyhorse.conformance.client.diagnosis import Fit, own_deadline, refused, without_video
 from hobbyhorse.conformance.client.during import during
+from hobbyhorse.conformance.client.order_cases import drawn_orders, order_cases
 from hobbyhorse.conformance.client.planning import (
     STUCK,
     believable,
@@ -59,12 +63,14 @@ from hobbyhorse.conformance.client.planning import (
     simplified,
     singles,
     used_roles,
+    varied,
 )
 from hobbyhorse.conformance.client.recurrence import BUDGET, Candidate, FreshRunner, Recurrence
 from hobbyhorse.conformance.client.results import Coverage, Result
 from hobbyhorse.conformance.client.rules import rules as all_rules
-from hobbyhorse.conformance.client.scenario_space import scenarios
+from hobbyhorse.conformance.client.scenario_space import scenarios, varied_scenarios
 from hobbyhorse.conformance.client.unobserved import Evidence, explained
+from hobbyhorse.conformance.client.variations import usual_case, variations
 from hobbyhorse.conformance.judge import (
     BROKEN,
     NOT_APPLICABLE,
@@ -76,10 +82,10 @@ from hobbyhorse.conformance.judge import (
     check,
 )
 from hobbyhorse.conformance.rule import Breach, Judgement, Rule
-from hobbyhorse.contract.values import Contract
+from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.scenarios.fault import CALLBACK
 from hobbyhorse.traces.annotated import AnnotatedTrace
-from hobbyhorse.traces.trace import Trace
+from hobbyhorse.traces.trace import Outcome, Trace
 
 # Runs that must all show a finding about timing: three rule out the occasional pause of a busy machine.
 TIMING_REPEATS = 3
@@ -98,6 +104,11 @@ FEW_SCENARIOS = 20
 MOST_FINDINGS = 3
 # Internal errors reported: a rule that fails once fails in most traces.
 MOST_ERRORS = 5
+# The single faults that come before the variations: the timelines, and the first faults of each operation, which lose
+# jobs and money.
+GRAVEST = 60
+# The family of the rules about variations.
+VARIATIONS = "VAR"
 STUCK_JOB = Case({"timeline": STUCK})
 
 CaseRunner = Callable[[Sequence[Case]], Iterable[Trace]]
@@ -205,6 +216,14 @@ class Search:
     interrupted: bool = False
     errors: list[InternalError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    endings: dict[str, Outcome | None] = field(default_factory=dict)
+    """The outcome of the last run of each case."""
+    fit: Fit = field(default_factory=Fit)
+    """How the runner's test cases are adapted to the client."""
+    patience: float | None = None
+    """The time in seconds after which the client gives up a job that never ends, if it does."""
+    broken_forms: set[str] = field(default_factory=set)
+    """The forms of variations that the client does not survive alone."""
 
     def run(self, client: str, model: str) -> Result:
         """Search, and return the result. Raises CannotRun if the client gets no video from a faultless server.
@@ -215,7 +234,7 @@ class Search:
         wanted = [rule for rule in all_rules() if not self.plan.rules or rule.id in self.plan.rules]
         self.tallies = [Tally(rule) for rule in wanted]
         try:
-            self._search()
+            self._search(self.contract.model(model))
         except CannotRun:
             raise
         except KeyboardInterrupt:
@@ -228,7 +247,7 @@ class Search:
             self._note(f"the search, {self.phase or 'first runs'}", error)
         return self._result(client, model, time.monotonic() - started)
 
-    def _search(self) -> None:
+    def _search(self, model: Model | None) -> None:
         happy = self._happy()
         if self.unfit is not None:
             return
@@ -239,10 +258,15 @@ class Search:
         stuck_only = set(roles) - {*used_roles(observed[:1]), CALLBACK}
         self.ones = singles(self.contract, roles, stuck_only, repeated_roles(observed[0]))
         self._run_all("ways to run", self._ways(observed[0], self.ones))
+        self._run_all("orders", order_cases(self.contract, model) if model else ())
         self._run_all("last polls", last_polls(self.contract, observed[-1]))
-        self._run_all("single faults", self.ones)
+        self._run_all("single faults", self.ones[:GRAVEST])
+        varying = varied(self.contract, roles)
+        self._run_all("variations", varying)
+        self._run_all("single faults", self.ones[GRAVEST:])
+        self.ones += varying
         self._run_pairs(roles)
-        self._run_random()
+        self._run_random(drawn_orders(self.contract, model, self.left, self.plan.seed) if model and self.left else [])
         self._shrink()
         self._confirm()
 
@@ -264,6 +288,7 @@ class Search:
             errors=tuple(self.errors[:MOST_ERRORS]),
             unfit=self.unfit,
             notes=tuple(self.notes),
+            fit=self.fit,
             operations=frozenset(f"{one.rule.id}/{name}" for one in self.tallies for name in one.groups),
         )
 
@@ -300,6 +325,9 @@ class Search:
     def _ways(self, happy: AnnotatedTrace, ones: Sequence[Case]) -> list[Case]:
         """Return the cases that vary how the client is run."""
         found = [Case({}, kind) for kind in self.plan.kinds if kind not in (ONCE, RECOVERY, KILLED, MOVED)]
+        if happy.deliveries:
+            # A receiver whose clock is wrong must refuse genuine callbacks.
+            found = [case for case in found if case.kind != BEHIND]
         found += recoveries(ones) if RECOVERY in self.plan.kinds else ()
         points = killings(happy)
         if KILLED in self.plan.kinds:
@@ -342,8 +370,15 @@ class Search:
 
     def _judge(self, case: Case, trace: Trace) -> None:
         """Check a trace against every rule, and add the evidence to the tallies."""
-        if not trace.unmet:
+        varying = variations(case.scenario)
+        # The same variation is armed for every role, and a client may use some of them only at its deadline.
+        if len(trace.unmet) < case.moves if varying else not trace.unmet:
             self.met.add(case.key)
+        if trace.runs:
+            self.endings.setdefault(case.key, trace.runs[-1].outcome)
+        if case == STUCK_JOB:
+            self.patience = own_deadline(AnnotatedTrace(self.contract, trace))
+        trace = self._compared(case, trace)
         annotated = AnnotatedTrace(self.contract, trace)
         broken: set[str] = set()
         for tally in self.tallies:
@@ -357,6 +392,25 @@ class Search:
             for name, finding in found.items():
                 self._keep(tally, name, case, finding)
         self.seen[case.key] = frozenset(broken)
+        if len({one.form for one in varying}) == 1 and any(rule.startswith(f"{VARIATIONS}-") for rule in broken):
+            self.broken_forms.add(varying[0].form)
+
+    def _compared(self, case: Case, trace: Trace) -> Trace:
+        """Return a trace with what other runs have shown: the client's deadline, and the outcome without variations.
+
+        The latter may take a run.
+        """
+        trace = replace(trace, patience=self.patience)
+        usual = usual_case(case)
+        if usual is None:
+            return trace
+        if usual.key not in self.endings:
+            for one in self.run_cases([usual]):
+                self.runs += 1
+                self.ran.append(usual)
+                self.endings[usual.key] = one.runs[-1].outcome if one.runs else None
+                self._judge(usual, one)
+        return replace(trace, plain=self.endings[usual.key])
 
     def _check(self, tally: Tally, annotated: AnnotatedTrace) -> Judgement:
         """Return the evidence of a trace about a rule; none if the rule fails."""
@@ -387,6 +441,7 @@ class Search:
         for trace in self.run_cases([case] * (TIMING_REPEATS - 1)):
             self.runs += 1
             self.ran.append(case)
+            trace = self._compared(case, trace)
             again = _grouped(tally.rule, self._check(tally, AnnotatedTrace(self.contract, trace)).breaches, trace)
             left = {name: finding for name, finding in left.items() if name in again}
             if not left:
@@ -398,16 +453,16 @@ class Search:
         random = Random(self.plan.seed)
         self._run_all("pairs", islice(pairs(self.contract, roles, random), int(self.left * PAIRS_PART)))
 
-    def _run_random(self) -> None:
+    def _run_random(self, orders: Sequence[dict[str, Any]]) -> None:
         """Run scenarios from Hypothesis until the runs are used up, or a whole series has nothing new."""
         self.phase = "random scenarios"
         random, seed, runs = Random(self.plan.seed), self.plan.seed, -1
         while self.left and self.runs > runs:
             runs = self.runs
-            self._run_generated(seed)
+            self._run_generated(seed, orders)
             seed = random.getrandbits(64)
 
-    def _run_generated(self, seed: int) -> None:
+    def _run_generated(self, seed: int, orders: Sequence[dict[str, Any]]) -> None:
         """Run one series of scenarios from Hypothesis, which prefers more jobs and more requests."""
 
         @seeded(seed)
@@ -419,9 +474,12 @@ class Search:
             suppress_health_check=list(HealthCheck),
             verbosity=Verbosity.quiet,
         )
-        @given(scenarios(self.contract))
-        def generated(scenario: dict[str, Any]) -> None:
-            case = Case(believable(scenario, self.contract))
+        @given(
+            st.one_of(scenarios(self.contract), varied_scenarios(self.contract, self.broken_forms)),
+            st.none() | st.sampled_from(orders) if orders else st.none(),
+        )
+        def generated(scenario: dict[str, Any], order: dict[str, Any] | None) -> None:
+            case = Case(believable(scenario, self.contract), order=order)
             if case.key in self.seen or not self.left:
                 return  # not reject(): Hypothesis reports a repeated example that ends differently as flaky
             for trace in self._run_batch([case]):
@@ -481,6 +539,7 @@ class Search:
     def _same_finding(self, finding: Finding, trace: Trace) -> Finding | None:
         """Return what a trace shows of the same rule and operation as a finding."""
         tally = next(one for one in self.tallies if one.rule.id == finding.rule)
+        trace = self._compared(case_of(trace), trace)
         judgement = self._check(tally, AnnotatedTrace(self.contract, trace))
         return _grouped(tally.rule, judgement.breaches, trace).get(finding.during or "")
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from hobbyhorse.contract.values import Contract, Operation
 from hobbyhorse.scenarios.effects import Sent
 from hobbyhorse.scenarios.fault import GRAVE, OPERATION, Decided, DecidedOperation, Fault, Invalid, Options
-from hobbyhorse.scenarios.options import ACCEPTED, SITUATION, STATUS
+from hobbyhorse.scenarios.options import ACCEPTED, GATEWAY_STATUS, PASSING_STATUS, SITUATION, STATUS
 
 # After the connection: a body arrives.
 RANK = 20
@@ -23,6 +23,12 @@ NO_BODY = (204, 205, 304)
 def page(status: int, html: bytes = HTML) -> Sent:
     """Return an HTML page, without the headers of the usual response: a gateway sends it, which does not know them."""
     return Sent(status, (), html).typed("text/html; charset=utf-8")
+
+
+def shown_status(options: Options) -> int:
+    """Return the status of a page: a gateway's, a passing one, or the usual one."""
+    found: int = options.get("gateway_status") or options.get("passing_status") or options["status"]
+    return found
 
 
 def refuse_bodiless(options: Options) -> Invalid | None:
@@ -65,8 +71,8 @@ HTML_PAGE = Fault(
     name="html_page",
     stands=(OPERATION,),
     says="responds with an HTML page",
-    effect=lambda decided, options: page(options["status"]),
-    options=(STATUS, ACCEPTED),
+    effect=lambda decided, options: page(shown_status(options)),
+    options=(STATUS, GATEWAY_STATUS, PASSING_STATUS, ACCEPTED),
     rank=RANK,
     replaces=True,
     invalid=refuse_bodiless,

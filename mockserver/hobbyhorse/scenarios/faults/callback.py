@@ -45,7 +45,8 @@ def _unsigned_anyway(fault: Fault, contract: Contract, operation: Operation | No
         yield f"{contract.key} does not sign its callbacks, as {fault.name!r} requires"
 
 
-def _never_expires(fault: Fault, contract: Contract, operation: Operation | None, options: Options) -> Iterator[str]:
+def never_expires(fault: Fault, contract: Contract, operation: Operation | None, options: Options) -> Iterator[str]:
+    """Yield a reason if the signatures of a contract have no tolerance."""
     signature = contract.callbacks.signature if contract.callbacks else None
     if signature is None or signature.tolerance is None:
         yield f"the signatures of {contract.key} do not expire, as {fault.name!r} requires"
@@ -102,7 +103,7 @@ STALE = Fault(
     says="first delivers another one, with an expired signature",
     effect=_stale,
     rank=RANK,
-    misfits=_never_expires,
+    misfits=never_expires,
     uses=frozenset({OUTDATES}),
 )
 UNSIGNED = Fault(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hobbyhorse.scenarios.effects import Close, Delay, Drip, Hold, Reset, Truncate
-from hobbyhorse.scenarios.fault import GRAVE, HOLDS, MEDIA, OPERATION, PASSES, SPOILS, Fault
+from hobbyhorse.scenarios.fault import CUTS, GRAVE, HOLDS, LOSES, MEDIA, OPERATION, PASSES, SPOILS, Fault
 from hobbyhorse.scenarios.options import ACCEPTED, KEEP, PIECES, SECONDS
 
 # First: every client and every operation has a connection.
@@ -58,6 +58,7 @@ ACCEPT_THEN_DROP = Fault(
     says="reads the whole request, performs it, closes the connection without a byte",
     effect=lambda decided, options: Close(),
     rank=RANK,
+    uses=frozenset({LOSES}),
 )
 TRUNCATE = Fault(
     name="truncate",
@@ -66,7 +67,7 @@ TRUNCATE = Fault(
     effect=lambda decided, options: Truncate(options["keep"]),
     options=(KEEP,),
     rank=RANK,
-    uses=frozenset({SPOILS}),
+    uses=frozenset({CUTS, SPOILS}),
 )
 SLOW_BODY = Fault(
     name="slow_body",

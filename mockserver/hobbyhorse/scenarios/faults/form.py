@@ -10,7 +10,7 @@ import orjson
 
 from hobbyhorse.contract.reading import as_json
 from hobbyhorse.scenarios.effects import Sent
-from hobbyhorse.scenarios.fault import OPERATION, VARIATION, Decided, Fault, Options
+from hobbyhorse.scenarios.fault import ADDS, MEMBERS, OPERATION, VARIATION, Decided, Fault, Options
 
 # After the faults: a client that breaks here breaks only with a changed provider.
 RANK = 50
@@ -41,6 +41,8 @@ EXTRA = Fault(
     effect=_each(lambda found: {**found, EXTRA_FIELD: [None]}),
     rank=RANK,
     kind=VARIATION,
+    uses=frozenset({ADDS}),
+    layer=MEMBERS,
 )
 REORDERED = Fault(
     name="reordered",
@@ -49,4 +51,6 @@ REORDERED = Fault(
     effect=_each(lambda found: dict(reversed(found.items()))),
     rank=RANK,
     kind=VARIATION,
+    uses=frozenset({ADDS}),
+    layer=MEMBERS,
 )

@@ -7,13 +7,23 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 from hobbyhorse.scenarios.effects import Sent
-from hobbyhorse.scenarios.fault import LURE, OPERATION, VARIATION, DecidedOperation, Fault, Options
+from hobbyhorse.scenarios.fault import LINKS, LURE, MUST, OPERATION, SHOULD, VARIATION, DecidedOperation, Fault, Options
 from hobbyhorse.scenarios.faults.origin import LINK_ORIGINS
 from hobbyhorse.scenarios.fields import FILE_URLS, JOB_URLS, Urls, places, rewritten
+from hobbyhorse.scenarios.options import QUERY
 
 # Last: only some providers have URLs in their responses.
 RANK = 60
 PRIVATE_PATH = "/latest/meta-data"
+LINK_BYTES, ENCODED_BYTES = "bytes of links", "encoded bytes of links"
+QUERIES = {
+    "encoded": "mark=a%2Bb%3Dc%26d%25e%23f%20g",
+    "plus": "mark=a+b",
+    "bare": "mark=a:b@c!d$e(f)*g,h;i",
+    "repeated": "mark=2&mark=1&mark=2",
+    "no_value": "mark=&other&a=1&&z=",
+}
+"""Legal queries by the value of the option `query` (RFC 3986, section 3.4)."""
 JOB, FILE = Urls(JOB_URLS), Urls(FILE_URLS)
 
 
@@ -45,6 +55,18 @@ def _ticketed(here: str, decided: DecidedOperation) -> str:
     return f"{here}{'&' if '?' in here else '?'}ticket={decided.random.getrandbits(64):016x}"
 
 
+def _queried(decided: DecidedOperation, options: Options) -> Sent:
+    return _with_query(decided, QUERIES[options["query"]])
+
+
+def _with_query(decided: DecidedOperation, query: str) -> Sent:
+    """Return a response whose URLs have a further query."""
+    needs = Urls((*FILE_URLS, *JOB_URLS))
+    pointers = places(needs, {}, decided.operation)
+    more = rewritten(decided.sent.body, needs, pointers, lambda url: f"{url}{'&' if '?' in url else '?'}{query}")
+    return replace(decided.sent, body=more)
+
+
 OPAQUE_LINKS = Fault(
     name="opaque_links",
     stands=(OPERATION,),
@@ -52,7 +74,35 @@ OPAQUE_LINKS = Fault(
     effect=_moved(JOB, _ticketed),
     rank=RANK,
     kind=VARIATION,
+    layer=LINKS,
     needs=JOB,
+)
+ODD_LINKS = Fault(
+    name="odd_links",
+    stands=(OPERATION,),
+    says="adds a query of legal characters to the URLs, which must come back byte for byte",
+    effect=_queried,
+    options=(QUERY,),
+    rank=RANK,
+    kind=VARIATION,
+    needs=Urls((*FILE_URLS, *JOB_URLS)),
+    layer=LINKS,
+    form=LINK_BYTES,
+    source="RFC 3986, 2.2",
+    level=MUST,
+)
+ENCODED_LINKS = Fault(
+    name="encoded_links",
+    stands=(OPERATION,),
+    says="adds a query with an encoded slash and colon to the URLs, which must come back byte for byte",
+    effect=lambda decided, options: _with_query(decided, "place=a%2Fb%3Ac"),
+    rank=RANK,
+    kind=VARIATION,
+    needs=Urls((*FILE_URLS, *JOB_URLS)),
+    layer=LINKS,
+    form=ENCODED_BYTES,
+    source="RFC 3986, 2.2; aiohttp needs yarl.URL(url, encoded=True)",
+    level=SHOULD,
 )
 FOREIGN_LINKS = Fault(
     name="foreign_links",

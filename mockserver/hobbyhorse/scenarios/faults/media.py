@@ -8,9 +8,19 @@ from dataclasses import replace
 
 from hobbyhorse.scenarios.effects import Sent, Truncate
 from hobbyhorse.scenarios.fault import MEDIA, RETYPES, SPOILS, Decided, Fault, Options
-from hobbyhorse.scenarios.faults.body import HTML, page, refuse_bodiless
+from hobbyhorse.scenarios.faults.body import HTML, page, refuse_bodiless, shown_status
 from hobbyhorse.scenarios.object_store import EXPIRED, NOT_FOUND, SOON, UNAVAILABLE, XML_TYPE, FileRefusal
-from hobbyhorse.scenarios.options import KEEP, RETRY_AFTER, RETRY_AFTER_DATE, STATUS, TYPE
+from hobbyhorse.scenarios.options import (
+    GATEWAY_STATUS,
+    KEEP,
+    PASSING_STATUS,
+    RETRY_AFTER,
+    RETRY_AFTER_DATE,
+    RETRY_AFTER_FORM,
+    RETRY_AFTER_ODD,
+    STATUS,
+    TYPE,
+)
 
 # After the connection, which a file has too.
 RANK = 70
@@ -42,7 +52,8 @@ def _refused(refusal: FileRefusal) -> Callable[[Decided, Options], Sent]:
 
 def _unavailable(decided: Decided, options: Options) -> Sent:
     refused = _refused(UNAVAILABLE)(decided, options).headed("retry-after", SOON)
-    return refused.retry_after(options.get("retry_after"), options.get("retry_after_date"), decided.now)
+    form = options.get("retry_after_form") or options.get("retry_after_odd")
+    return refused.retry_after(options.get("retry_after"), options.get("retry_after_date"), decided.now, form)
 
 
 TRUNCATED = Fault(
@@ -75,8 +86,8 @@ HTML_PAGE = Fault(
     name="html_page",
     stands=(MEDIA,),
     says="sends an HTML page",
-    effect=lambda decided, options: page(options["status"], LARGE_HTML),
-    options=(STATUS,),
+    effect=lambda decided, options: page(shown_status(options), LARGE_HTML),
+    options=(STATUS, GATEWAY_STATUS, PASSING_STATUS),
     rank=RANK,
     invalid=refuse_bodiless,
     uses=frozenset({SPOILS}),
@@ -108,6 +119,6 @@ NO_FILE_NOW = Fault(
     stands=(MEDIA,),
     says="responds that the file is temporarily unavailable (503)",
     effect=_unavailable,
-    options=(RETRY_AFTER.usually(SOON), RETRY_AFTER_DATE),
+    options=(RETRY_AFTER.usually(SOON), RETRY_AFTER_DATE, RETRY_AFTER_FORM, RETRY_AFTER_ODD),
     rank=RANK,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hobbyhorse.scenarios.effects import Sent
 from hobbyhorse.scenarios.fault import REFUSAL, DecidedOperation, Fault, Options
-from hobbyhorse.scenarios.options import ACCEPTED, RETRY_AFTER, RETRY_AFTER_DATE
+from hobbyhorse.scenarios.options import ACCEPTED, RETRY_AFTER, RETRY_AFTER_DATE, RETRY_AFTER_FORM, RETRY_AFTER_ODD
 
 # Between the bodies and the fields.
 RANK = 25
@@ -12,7 +12,8 @@ RANK = 25
 
 def _refused(decided: DecidedOperation, options: Options) -> Sent:
     refused = decided.refuse(decided.name)
-    return refused.retry_after(options.get("retry_after"), options.get("retry_after_date"), decided.now)
+    form = options.get("retry_after_form") or options.get("retry_after_odd")
+    return refused.retry_after(options.get("retry_after"), options.get("retry_after_date"), decided.now, form)
 
 
 ANY_SITUATION = Fault(
@@ -20,7 +21,7 @@ ANY_SITUATION = Fault(
     stands=(REFUSAL,),
     says="responds as the contract documents for this situation, such as `rate_limited`",
     effect=_refused,
-    options=(RETRY_AFTER, RETRY_AFTER_DATE, ACCEPTED),
+    options=(RETRY_AFTER, RETRY_AFTER_DATE, RETRY_AFTER_FORM, RETRY_AFTER_ODD, ACCEPTED),
     rank=RANK,
     replaces=True,
 )

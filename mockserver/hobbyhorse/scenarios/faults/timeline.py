@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from hobbyhorse.contract.lifecycle import Graph, Stage, Timeline, lay
 from hobbyhorse.contract.values import Contract, Operation
-from hobbyhorse.scenarios.fault import ENDS, STICKS, TIMELINE, Fault, Options, PlannedJob
+from hobbyhorse.scenarios.fault import ENDS, FAILS, STICKS, TIMELINE, Fault, Options, PlannedJob
 from hobbyhorse.scenarios.options import CODE, END_SECONDS, LAST, MESSAGE, STAGE
 
 # The only faults of their place.
@@ -93,7 +93,17 @@ def _unfinished(options: Options, stage: Stage, graph: Graph) -> bool:
 
 
 _failed, _expired, _cancelled = _of_class("failure"), _of_class("expired"), _of_class("cancelled")
+_succeeded = _of_class("success")
 
+SUCCEED_IN = Fault(
+    name="succeed_in",
+    stands=(TIMELINE,),
+    says="the job succeeds, in any of the stages that mean success",
+    effect=lambda job, options: _ended(job, options, _succeeded(job.graph, options).name),
+    options=(STAGE, END_SECONDS),
+    rank=RANK,
+    misfits=_without(_succeeded),
+)
 FAIL = Fault(
     name="fail",
     stands=(TIMELINE,),
@@ -102,6 +112,7 @@ FAIL = Fault(
     options=(STAGE, CODE, MESSAGE, END_SECONDS),
     rank=RANK,
     misfits=_without(_failed),
+    uses=frozenset({FAILS}),
 )
 EXPIRE = Fault(
     name="expire",

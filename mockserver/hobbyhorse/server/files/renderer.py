@@ -1,5 +1,8 @@
 """Render a job's files: each one once, on first use, off the event loop, and kept in the cache.
 
+With `plain`, the prompt, the seed and the watermark of an order do not affect its video, so that a few renderings serve
+any number of orders. The videos of different jobs still differ: a copy of each has the job's id in its last bytes.
+
 A file is identified twice. `_key` identifies the file of a job, before anything is prepared: concurrent requests for
 it share one task. The digest of everything that the file is rendered from is its name in the cache: two jobs with
 equal orders and seeds share one file, and one rendering. Both are needed, because the digest is only known after the
@@ -13,8 +16,10 @@ import hashlib
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -35,10 +40,10 @@ Rendered = TypeVar("Rendered")
 class Renderer:
     """Renders the files of jobs on at most one thread per core, and stores the input images until it is closed."""
 
-    def __init__(self, cache: Cache, policy: FetchPolicy) -> None:
+    def __init__(self, cache: Cache, policy: FetchPolicy, plain: bool = False) -> None:
         self._image_directory = tempfile.TemporaryDirectory(prefix="hobbyhorse-")
         self.image_store = ImageStore(Path(self._image_directory.name), policy)
-        self._cache = cache
+        self._cache, self._plain = cache, plain
         # Threads, not processes: ffmpeg does the work in processes of its own.
         self._pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="film")
         self._rendering: dict[object, asyncio.Task[Path]] = {}
@@ -46,7 +51,8 @@ class Renderer:
 
     async def video(self, job: Job) -> Path:
         """Return the job's MP4, rendering it on first use. Raises VideoError."""
-        return await self._once(job, "mp4", film)
+        found = await self._once(job, "mp4", film)
+        return await self._run(partial(self._marked, found, job)) if self._plain else found
 
     async def first_frame(self, job: Job) -> Path:
         """Return the first frame of the job's video as a JPEG, rendering it on first use. Raises VideoError."""
@@ -69,7 +75,8 @@ class Renderer:
     def made(self, job: Job) -> Path | None:
         """Return the job's MP4 if it has been rendered and is still cached, or None."""
         name = self._names.get(_key(job, "mp4"))
-        return None if name is None else self._cache.find(name)
+        found = None if name is None else self._cache.find(name)
+        return self._marked(found, job) if found is not None and self._plain else found
 
     def forget(self, jobs: Iterable[Job]) -> None:
         """Forget the file names of jobs; the files stay in the cache."""
@@ -123,7 +130,18 @@ class Renderer:
             watermark=order.watermark,
             comment=f"{order.model.id}, {order.resolution}, {order.seconds} s, seed {job.seed}, order {_digest(order)}",
         )
+        if self._plain:
+            spec = replace(spec, prompt="", seed=0, watermark=False, comment="")
         return spec, f"{digest(spec)}.{kind}"
+
+    def _marked(self, video: Path, job: Job) -> Path:
+        """Return a copy of a video that ends with the job's id, making it on first use."""
+        mark = job.id.encode()
+        path = Path(self._image_directory.name) / f"{hashlib.sha256(mark).hexdigest()}-{video.name}"
+        if not path.exists():
+            # A `free` box: players ignore it (ISO/IEC 14496-12, 8.1.2).
+            _write(path, video.read_bytes() + (8 + len(mark)).to_bytes(4, "big") + b"free" + mark)
+        return path
 
     def _image(self, name: str) -> bytes:
         """Return a stored image, or a placeholder drawn from the URL if it was not fetched."""
@@ -163,7 +181,12 @@ def ratio(order: Order) -> tuple[int, int] | None:
 
 
 def _still(spec: VideoSpec, path: Path) -> None:
-    # The cache is shared by processes; the process id keeps their temporary files apart.
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_bytes(first_frame_jpeg(spec))
+    _write(path, first_frame_jpeg(spec))
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file completely or not at all."""
+    # The cache is shared by processes and threads; their ids keep the temporary files apart.
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    aside.write_bytes(data)
     aside.replace(path)

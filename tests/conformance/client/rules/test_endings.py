@@ -8,6 +8,7 @@ import pytest
 
 from hobbyhorse.conformance.client.rules import endings as rules
 from hobbyhorse.contract.values import Contract
+from hobbyhorse.traces.trace import PROCESS_LOST
 from tests.conformance.client.rules.test_deadlines import patience, running, waiting
 from tests.conformance.client.rules.test_results import bought, carrier, ready
 from tests.conformance.client.rules.test_submitting import failed
@@ -30,6 +31,12 @@ def test_a_run_that_ends_keeps_the_rule(kind: str, contract: Contract) -> None:
 
 def test_a_run_without_an_outcome_is_not_judged(contract: Contract) -> None:
     assert messages(rules.a_run_ends, ready(contract).media().story()) is None
+
+
+@pytest.mark.parametrize("words", PROCESS_LOST)
+def test_a_run_that_ends_its_process_is_found(words: str, contract: Contract) -> None:
+    (found,) = messages(rules.a_run_ends, bought(contract).end("unfinished", message=f"{words} (how)").story()) or []
+    assert found == f"the run ended with its process: {words} (how)"
 
 
 def test_a_run_whose_threads_all_wait_is_found_at_once(contract: Contract) -> None:

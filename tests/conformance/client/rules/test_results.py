@@ -276,7 +276,7 @@ def test_endless_fetches_of_a_refused_link_are_found(contract: Contract) -> None
     told = ready(contract)
     for number in range(11):
         told.media(403)
-        assert bool(messages(rules.expired_url_refresh, told.end("failed").story())) == (number > 8)
+        assert bool(messages(rules.expired_url_refresh, told.end("unfinished").story())) == (number > 8)
 
 
 def test_a_refused_link_that_another_read_gives_again_may_be_fetched_again(contract: Contract) -> None:

@@ -23,8 +23,7 @@ DEADLINE_SHOWN_SHARE = 0.9
     severity="S2",
     channel=WIRE,
     timing=True,
-    says="By default, stop waiting for a job that never ends; if the provider documents a longest wait, then after it "
-    "at the latest (25 % plus one minute more is allowed).",
+    says="By default, stop waiting for a job that never ends: at a deadline that nothing but the caller extends.",
     because="A job that hangs at the provider hangs its client forever: fal-ai/fal-java#9, mindroom-ai/mindroom#1996, "
     "ATH-MaaS/Pixelle-Video#48.",
 )

@@ -19,7 +19,7 @@ from hobbyhorse.conformance.client.cases import CONCURRENT_KINDS, LONG
 from hobbyhorse.conformance.client.rules.retrying import requested_wait
 from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, Breach, Evidence, rule
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step
-from hobbyhorse.traces.trace import Run
+from hobbyhorse.traces.trace import PROCESS_LOST, Run
 
 # How long a client may make no request: the bound of TMO-01 on the wait for a job, a factor and seconds more. A client
 # that is silent for longer waits for nothing that a job could bring.
@@ -36,7 +36,8 @@ MOST_OF_THE_RUN, UNUSUAL = 0.5, 10.0
     severity="S2",
     channel=OUTCOME,
     timing=True,
-    says="A run ends, with the video or with an error: it does not wait for an event that cannot happen.",
+    says="A run ends, with the video or with an error: it neither waits for an event that cannot happen nor ends its "
+    "process.",
     because="A client that hangs reports nothing, and its caller hangs with it: a failed order kept its slot of a "
     "semaphore (bmresearch/Solnet#292, jskeet/DemoCode#131), or its connection (psf/requests#3461).",
 )
@@ -47,6 +48,9 @@ def a_run_ends(trace: AnnotatedTrace) -> Evidence:
             continue
         if outcome.kind != "unfinished":
             yield OBSERVED
+        elif outcome.message.startswith(PROCESS_LOST):
+            yield OBSERVED
+            yield Breach(f"{_name(trace, number)} ended with its process: {outcome.message}")
         elif outcome.stuck:
             yield OBSERVED
             yield Breach(f"{_name(trace, number)} hangs: all its threads wait for each other; {_last(trace, number)}")

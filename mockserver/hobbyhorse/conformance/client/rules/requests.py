@@ -12,8 +12,8 @@ from hobbyhorse.contract.forms.expressions import MISSING, Message, replaced, re
 from hobbyhorse.contract.forms.nearest import nearest
 from hobbyhorse.contract.request import Refusal, documented_form, find_model, read_body, read_order, read_parameters
 from hobbyhorse.contract.values import Contract, Model, Operation
-from hobbyhorse.scenarios.fault import VARIATION
-from hobbyhorse.scenarios.registry import all_faults
+from hobbyhorse.scenarios.fault import ADDS
+from hobbyhorse.scenarios.registry import names_used_for
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 from hobbyhorse.traces.exchange import API_KEY, BODY, HEADERS
 from hobbyhorse.traces.submissions import path_values
@@ -23,7 +23,7 @@ KEPT_BYTES = 64 * 1024
 # The statuses of a refusal for which a server has read the body.
 REFUSED_BODY = frozenset({400, 411, 415, 422})
 # The faults after which a response still means the same.
-HARMLESS = frozenset(fault.name for fault in all_faults() if fault.kind == VARIATION and fault.needs is None)
+HARMLESS = names_used_for(ADDS)
 
 
 @dataclass(frozen=True, slots=True)

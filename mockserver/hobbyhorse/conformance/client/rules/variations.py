@@ -1,0 +1,450 @@
+"""Rules about a server that is right and different: the client ends as with the usual server. Knows no server.
+
+Each rule has one sentence for one form of variation, and judges the runs whose variations all have that form. The last
+rule judges runs with several forms; the search gives it only forms that the client survives alone.
+
+A run is compared with the run of the same case without the variations (`Trace.plain`). Without that, only a case
+without faults is judged: its job succeeds, so the client must succeed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from hobbyhorse.conformance.client.cases import ONCE
+from hobbyhorse.conformance.client.variations import Varied, has_faults, variations
+from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, Breach, Evidence, rule
+from hobbyhorse.scenarios.faults.link import ENCODED_BYTES, LINK_BYTES
+from hobbyhorse.scenarios.faults.members import (
+    ERROR_SHAPE,
+    FREEDOM,
+    NO_ERROR,
+    NO_VALUE,
+    OUTPUTS,
+    UNKNOWN_MEMBERS,
+)
+from hobbyhorse.scenarios.faults.status import (
+    HEAD_REFUSED,
+    JSON_TYPES,
+    ORDER_STATUS,
+    OTHER_TYPES,
+    RANGE_IGNORED,
+    STAMPS,
+)
+from hobbyhorse.scenarios.faults.text import JSON_FORM, SIGNED_BYTES
+from hobbyhorse.scenarios.faults.wire import BODY_LENGTH, CODED, HEADER_NAMES
+from hobbyhorse.scenarios.options import GATEWAY_STATUS, PASSING_STATUS, RETRY_AFTER_FORM, RETRY_AFTER_ODD
+from hobbyhorse.traces.annotated import AnnotatedTrace
+from hobbyhorse.traces.trace import Outcome
+
+GENUINE = "genuine"
+# Errors of a program that did not expect the response, as opposed to a report about the job.
+CRASHES = frozenset(
+    {
+        "AssertionError",
+        "AttributeError",
+        "IndexError",
+        "JSONDecodeError",
+        "KeyError",
+        "RecursionError",
+        "TypeError",
+        "UnboundLocalError",
+        "UnicodeDecodeError",
+        "ValidationError",
+        "ValueError",
+        "ZeroDivisionError",
+    }
+)
+
+
+@rule(
+    "VAR-01",
+    "header-names",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="Header names are case-insensitive.",
+    because="HTTP/2 sends them in lower case, and proxies change them; a client that looks for `Content-Length` then "
+    "finds nothing: RFC 9110, section 5.1.",
+)
+def header_names(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(HEADER_NAMES))
+
+
+@rule(
+    "VAR-02",
+    "body-without-length",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="A response may have no Content-Length: its body may be chunked, or end with the connection.",
+    because="A progress bar needed the length and failed without it: Comfy-Org/comfy-cli#371, Kaggle/kaggle-cli#984; "
+    "RFC 9112, sections 6.3 and 9.6.",
+)
+def body_without_length(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(BODY_LENGTH))
+
+
+@rule(
+    "VAR-03",
+    "offered-coding",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="A client that offers a coding in Accept-Encoding decodes it.",
+    because="The header was set and the body was not decoded, which worked until the first compressed response: "
+    "RFC 9110, section 12.5.3.",
+)
+def offered_coding(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(CODED))
+
+
+@rule(
+    "VAR-04",
+    "unknown-status-code",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="An unknown status is treated as the x00 of its class: 520 to 530 as 500.",
+    because="Cloudflare responds 520 to 526, 529 and 530 before the provider; a list of known statuses lost the "
+    "job: fazer-ai/agents#360. RFC 9110, section 15.",
+)
+def unknown_status_code(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(GATEWAY_STATUS.form))
+
+
+@rule(
+    "VAR-05",
+    "ignored-range",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="A server may ignore a Range, and respond 200 with the whole file.",
+    because="A resumed download was appended to its first part, although the response was 200: rust- "
+    "lang/rustup#4710, huggingface/huggingface_hub#3778. RFC 9110, section 14.2.",
+)
+def ignored_range(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(RANGE_IGNORED))
+
+
+@rule(
+    "VAR-06",
+    "refused-head",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="HEAD may be refused where GET is allowed.",
+    because="A client that sends HEAD before the download never gets a file whose link is signed for GET, as "
+    "object stores sign links for one method; RFC 9110, section 15.5.6, lets a server refuse a method.",
+)
+def refused_head(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(HEAD_REFUSED))
+
+
+@rule(
+    "VAR-07",
+    "json-text",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="JSON has free white space, order and escapes: read it with a parser.",
+    because="A URL was cut out of the text by a pattern, so the escapes of `&` and `/` stayed in it: RFC 8259, "
+    "sections 2 to 7.",
+)
+def json_text(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(JSON_FORM))
+
+
+@rule(
+    "VAR-08",
+    "signed-bytes",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="A signature covers the bytes that were sent, not the JSON that a client would write.",
+    because="The body was parsed and serialized again before its signature was checked: devswha/patina#701, "
+    "stripe/stripe-node#341, octokit/webhooks.js#76.",
+)
+def signed_bytes(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(SIGNED_BYTES))
+
+
+@rule(
+    "VAR-09",
+    "unknown-members",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="Unknown members are ignored, also if they contain names and words of known ones.",
+    because="A search for the first `status` or `url` in the text finds an older one. Providers may add members "
+    "at any time: RFC 8259, section 4, leaves them to the contract.",
+)
+def unknown_members(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(UNKNOWN_MEMBERS))
+
+
+@rule(
+    "VAR-10",
+    "documented-freedom",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="Optional members may be absent, and null where the contract has null.",
+    because="A client that reads an optional member without a test fails when the provider omits it. The "
+    "contract's schemas list the required members; RFC 8259, section 3, has null as a value.",
+)
+def documented_freedom(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(FREEDOM))
+
+
+@rule(
+    "VAR-11",
+    "typed-outputs",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="The outputs have types: the video is the output whose type is video, wherever it stands.",
+    because="A client that takes the first output saves a picture as soon as the provider lists one beside the "
+    "video. The contracts document the types; RFC 8259, section 5, lets an array have any number of "
+    "values.",
+)
+def typed_outputs(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(OUTPUTS))
+
+
+@rule(
+    "VAR-12",
+    "link-bytes",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="A link comes back byte for byte, with every escape and delimiter of its query.",
+    because="A query that is parsed and written again loses the signature that covers it: RFC 3986, section 2.2, "
+    "makes `%2B` and `+` different.",
+)
+def link_bytes(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(LINK_BYTES))
+
+
+@rule(
+    "VAR-13",
+    "retry-after-date",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="Retry-After is a number of seconds or an HTTP-date.",
+    because="A date was read with `int` and ended the run: RFC 9110, section 10.2.3.",
+)
+def retry_after_date(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(RETRY_AFTER_FORM.form))
+
+
+@rule(
+    "VAR-14",
+    "json-media-type",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="A media type is case-insensitive, and may have parameters.",
+    because="A comparison with `application/json` refuses `application/json; charset=utf-8`: RFC 9110, section 8.3.1.",
+)
+def json_media_type(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(JSON_TYPES))
+
+
+@rule(
+    "VAR-15",
+    "signature-time",
+    level=MUST,
+    severity="S2",
+    channel=OUTCOME,
+    says="A signature within the documented tolerance is valid, older or newer than the receiver's clock.",
+    because="The clocks of two machines differ, and only an older signature was expected. The contract documents "
+    "the tolerance; RFC 9110, section 5.6.7, says that clocks are not synchronized.",
+)
+def signature_time(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(STAMPS))
+
+
+@rule(
+    "VAR-16",
+    "empty-error",
+    level=SHOULD,
+    severity="S2",
+    channel=OUTCOME,
+    says="An empty error means that there is none: null, an empty text, object or list, 0, or false.",
+    because="A job that had succeeded was taken for a failed one, because `error` was present and empty: "
+    "sapiom/sapiom-js#771.",
+)
+def empty_error(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(NO_ERROR))
+
+
+@rule(
+    "VAR-17",
+    "empty-values",
+    level=SHOULD,
+    severity="S2",
+    channel=OUTCOME,
+    says="A member that has no value yet may be null, and progress may go back.",
+    because="Null was read as a number or an object. The same bug with `error`: sapiom/sapiom-js#771.",
+)
+def empty_values(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(NO_VALUE))
+
+
+@rule(
+    "VAR-18",
+    "error-shape",
+    level=SHOULD,
+    severity="S2",
+    channel=OUTCOME,
+    says="An error may be a text or an object, and its code a text or a number: the run ends as failed.",
+    because="A method of texts was called on a number, so the run ended with a TypeError in place of the "
+    "provider's reason. The same bug with an empty error: sapiom/sapiom-js#771.",
+)
+def error_shape(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(ERROR_SHAPE))
+
+
+@rule(
+    "VAR-19",
+    "odd-retry-after",
+    level=SHOULD,
+    severity="S2",
+    channel=OUTCOME,
+    says="A Retry-After that cannot be read is ignored; a fraction is a number.",
+    because="`Retry-After: 0.5` ended the run in `int`: NousResearch/hermes-agent#24705.",
+)
+def odd_retry_after(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(RETRY_AFTER_ODD.form))
+
+
+@rule(
+    "VAR-20",
+    "passing-status",
+    level=SHOULD,
+    severity="S2",
+    channel=OUTCOME,
+    says="408 and 425 pass: a client that survives 500 on a read survives them.",
+    because="A list of transient statuses had only some of the 5xx: fazer-ai/agents#360. RFC 9110, section 15.5.9.",
+)
+def passing_status(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(PASSING_STATUS.form))
+
+
+@rule(
+    "VAR-21",
+    "encoded-link-bytes",
+    level=SHOULD,
+    severity="S2",
+    channel=OUTCOME,
+    says="A link with `%2F` or `%3A` in its query comes back byte for byte.",
+    because="aiohttp decodes them unless the URL is given as `yarl.URL(url, encoded=True)`: RFC 3986, section 2.2.",
+)
+def encoded_link_bytes(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(ENCODED_BYTES))
+
+
+@rule(
+    "VAR-22",
+    "other-media-type",
+    level=SHOULD,
+    severity="S2",
+    channel=OUTCOME,
+    says="JSON is read under any media type, or under none.",
+    because="aiohttp's `json()` refuses JSON that is not labelled as such: aio-libs/aiohttp#7841.",
+)
+def other_media_type(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(OTHER_TYPES))
+
+
+@rule(
+    "VAR-23",
+    "order-status",
+    level=SHOULD,
+    severity="S2",
+    channel=OUTCOME,
+    says="Any status of success accepts the order.",
+    because="200, 201 and 202 all have the id of a job, and a test for one of them loses a job that is paid for: "
+    "RFC 9110, section 15.3.",
+)
+def order_status(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, only(ORDER_STATUS))
+
+
+@rule(
+    "VAR-24",
+    "variations-together",
+    level=SHOULD,
+    severity="S2",
+    channel=OUTCOME,
+    says="A client that survives each form of a response alone survives several of them together.",
+    because="One proxy compresses, the next one chunks, and both change the headers: RFC 9110, section 7.7.",
+)
+def variations_together(trace: AnnotatedTrace) -> Evidence:
+    yield from _same_end(trace, lambda found: len({one.form for one in found}) > 1)
+
+
+Judged = Callable[[list[Varied]], bool]
+
+
+def only(form: str) -> Judged:
+    """Return the predicate that a scenario has variations of one form, and no others."""
+    return lambda found: {one.form for one in found} == {form}
+
+
+def _same_end(trace: AnnotatedTrace, judged: Judged) -> Evidence:
+    """Compare the end of a run under variations with its plain end."""
+    scenario, outcome = trace.trace.scenario, trace.outcome
+    found = variations(scenario)
+    if not judged(found) or outcome is None or trace.trace.drill != ONCE or len(trace.runs) != 1 or not _met(trace):
+        return
+    plain = trace.trace.plain
+    if plain is None and (has_faults(scenario) or "timeline" in scenario):
+        return
+    yield OBSERVED
+    right = " and ".join(dict.fromkeys(f"it {one.says} ({one.source})" for one in found))
+    for ending in _differences(trace, outcome, plain):
+        yield Breach(f"the server was right: {right}. {ending}")
+
+
+def _met(trace: AnnotatedTrace) -> bool:
+    return any(step.exchange.move for step in trace.steps) or any(one.note for one in trace.deliveries)
+
+
+def _differences(trace: AnnotatedTrace, outcome: Outcome, plain: Outcome | None) -> Iterator[str]:
+    """Yield in words how a run ended otherwise than without the variations."""
+    expected = plain.kind if plain is not None else "success"
+    # A better end is no harm: a client may submit again after 408, and not after 500.
+    if outcome.kind == "success" and expected != "success":
+        return
+    wanted = "the video" if expected == "success" else f"{expected!r} as without that"
+    if outcome.kind != expected or _crashed(outcome, plain):
+        # On one line: the message may contain the response.
+        message = " ".join(outcome.message.split())[:200] or repr(outcome.kind)
+        yield f"The client ended with {message} instead of {wanted}"
+    elif outcome.kind == "success" and _other_video(trace, outcome, plain):
+        yield "The client ended with other bytes than those of the video"
+    for delivery in trace.deliveries:
+        if delivery.kind == GENUINE and delivery.note and delivery.status is not None and not delivery.acknowledged:
+            yield f"The client refused the genuine callback with {delivery.status}"
+    jobs = len(trace.trace.jobs or ())
+    if jobs > 1 and not has_faults(trace.trace.scenario):
+        yield f"The client submitted {jobs} jobs instead of one"
+
+
+def _crashed(outcome: Outcome, plain: Outcome | None) -> bool:
+    """Whether a run that fails in both cases fails only here because of an error in the program."""
+    if plain is None or outcome.kind == "success":
+        return False
+    name, usual = (one.message.partition(":")[0].rpartition(".")[2] for one in (outcome, plain))
+    return name in CRASHES and name != usual
+
+
+def _other_video(trace: AnnotatedTrace, outcome: Outcome, plain: Outcome | None) -> bool:
+    """Whether the client has a video that is neither its job's nor the one that it has without the variations."""
+    if outcome.sha256 is None or outcome.by_reference:
+        return False
+    right = {job.sha256 for job in trace.trace.jobs or () if job.sha256 is not None}
+    return bool(right) and outcome.sha256 not in right | {plain.sha256 if plain is not None else None}

@@ -1,0 +1,58 @@
+"""What surrounds a client beside the server: the time zone of its machine, and steps of its wall clock.
+
+Half of the cases run west of Greenwich and half of them east, so that a date without a zone is misread in one of them,
+wherever the suite runs. The zone depends on the case alone, so a replay has the same one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hobbyhorse.conformance.client.cases import AHEAD, BEHIND, Case
+
+# For this process in the form of POSIX, which needs no database; for other programs by the names of the database, since
+# some know no others. In both, the sign of the offset is that of POSIX: positive is west.
+ZONES = ("<-05>5", "<+0530>-5:30")
+NAMED_ZONES = ("Etc/GMT+5", "Etc/GMT-6")
+# The clock is set after this long, while a usual job is under way. If it is ahead, it is right again this long after
+# that, when callbacks are signed. The hour is more than any deadline or tolerance.
+STEP_AFTER, STEP_LASTS, STEP = 20.0, 20.0, 3_600.0
+
+
+def steps_of(case: Case, share: float) -> tuple[tuple[float, float], ...]:
+    """Return the steps of the wall clock in a case, as pairs of a time since the start and seconds.
+
+    `share` is the part of their usual time that jobs take.
+    """
+    if case.kind == AHEAD:
+        return ((STEP_AFTER * share, STEP), ((STEP_AFTER + STEP_LASTS) * share, -STEP))
+    # A clock that is soon right again would not keep a client waiting.
+    return ((STEP_AFTER * share, -STEP),) if case.kind == BEHIND else ()
+
+
+def zone_of(case: Case, zones: tuple[str, ...] = ZONES) -> str:
+    """Return the time zone of a case."""
+    return zones[zlib.crc32(case.key.encode()) % len(zones)]
+
+
+@contextmanager
+def in_zone(zone: str) -> Iterator[None]:
+    """Set the time zone of this process. Does nothing on a system that cannot, such as Windows."""
+    if not hasattr(time, "tzset"):
+        yield
+        return
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = zone
+    time.tzset()
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("TZ", None)
+        else:
+            os.environ["TZ"] = before
+        time.tzset()

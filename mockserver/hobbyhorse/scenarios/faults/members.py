@@ -1,0 +1,362 @@
+"""Variations of the members of a response: the freedom that the contract leaves, and habits seen in the wild.
+
+The variations of the level MUST are valid against the contract's own schema: one that is not does not apply. Those of
+the level SHOULD may leave it, as real servers do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from hobbyhorse.contract.forms.expressions import MISSING, Pointer, replaced, resolve
+from hobbyhorse.contract.reading import as_json
+from hobbyhorse.contract.values import Contract, Operation
+from hobbyhorse.scenarios.effects import Sent
+from hobbyhorse.scenarios.fault import (
+    FAILING,
+    MEMBERS,
+    MUST,
+    OPERATION,
+    SHOULD,
+    VARIATION,
+    DecidedOperation,
+    Fault,
+    Options,
+)
+from hobbyhorse.scenarios.faults.origin import LINK_ORIGINS
+from hobbyhorse.scenarios.fields import shows
+from hobbyhorse.scenarios.options import EMPTY, FIRST, PLACE, PROGRESS, SHAPE
+
+# After the variations of the text.
+RANK = 53
+UNKNOWN_MEMBERS, FREEDOM, OUTPUTS = "unknown members", "documented freedom", "further outputs"
+NO_ERROR, NO_VALUE, ERROR_SHAPE = "empty error", "empty values", "shape of the error"
+DECOY = "x_previous"
+# The bound values that a client needs; everything else may be absent.
+NEEDED = (
+    "job",
+    "stage",
+    "video_url",
+    "status_url",
+    "result_url",
+    "cancel_url",
+    "error_code",
+    "error_message",
+    "refusal_code",
+    "refusal_message",
+)
+# One value of each type of JSON: a place that takes all of them is not documented.
+ANY_TYPE: tuple[Any, ...] = ("x", 7.5, True, [], {})
+EMPTIES: Mapping[str, Any] = {"null": None, "text": "", "object": {}, "zero": 0, "list": [], "false": False}
+
+Change = Callable[[DecidedOperation, Any, Options], Any]
+
+
+def bound(operation: Operation, *names: str) -> list[Pointer]:
+    """Return the pointers, in an operation's responses, of bound values."""
+    found = [operation.bindings[name] for name in names if name in operation.bindings]
+    return [place.pointer for binding in found for place in binding.response if place.part == "body"]
+
+
+def members(value: Any, at: Pointer = ()) -> Iterator[Pointer]:
+    """Yield the pointers of all members of objects in a JSON value, inner ones first."""
+    if isinstance(value, dict | list):
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            here = (*at, str(name))
+            yield from members(item, here)
+            if isinstance(value, dict):
+                yield here
+
+
+def _effect(change: Change) -> Callable[[DecidedOperation, Options], Sent]:
+    return lambda decided, options: replace(
+        decided.sent, body=orjson.dumps(change(decided, as_json(decided.sent.body), options))
+    )
+
+
+def _allowed(change: Change) -> Callable[[Fault, DecidedOperation, Options], bool]:
+    """Return the function that finds out whether a change applies: it changes the value, to one that is valid."""
+
+    def applies(fault: Fault, decided: DecidedOperation, options: Options) -> bool:
+        value = as_json(decided.sent.body)
+        if decided.method == "HEAD" or not isinstance(value, dict):
+            return False
+        changed = change(decided, value, options)
+        return bool(changed != value) and (fault.level != MUST or decided.valid(changed))
+
+    return applies
+
+
+# ---- unknown members
+
+
+def _decoy(decided: DecidedOperation, value: Any) -> dict[str, Any]:
+    """Return an object with the names of another one and older values: another stage, another URL."""
+    elsewhere = decided.origins.get("foreign", LINK_ORIGINS["foreign"])
+    found: dict[str, Any] = {}
+    for name, item in value.items():
+        if isinstance(item, str):
+            found[name] = f"{elsewhere}/old" if "://" in item else f"old {item}"
+        elif isinstance(item, dict):
+            found[name] = _decoy(decided, item)
+    return found
+
+
+def _with_decoys(decided: DecidedOperation, value: Any, options: Options) -> Any:
+    if isinstance(value, list):
+        return [_with_decoys(decided, item, options) for item in value]
+    if not isinstance(value, dict):
+        return value
+    inner = {name: _with_decoys(decided, item, options) for name, item in value.items()}
+    decoy = {DECOY: _decoy(decided, value)}
+    return {**decoy, **inner} if options["first"] else {**inner, **decoy}
+
+
+# ---- the freedom that the contract leaves
+
+
+def _optional(operation: Operation, value: Any) -> Iterator[Pointer]:
+    """Yield the members that no client needs: neither a needed value nor an object around one."""
+    needed = bound(operation, *NEEDED)
+    for at in members(value):
+        if not any(pointer[: len(at)] == at for pointer in needed):
+            yield at
+
+
+def _without_optional(decided: DecidedOperation, value: Any, options: Options) -> Any:
+    for at in list(_optional(decided.operation, value)):
+        less = replaced(value, at, MISSING)
+        if resolve(value, at) is not MISSING and decided.valid(less):
+            value = less
+    return value
+
+
+def _with_null(decided: DecidedOperation, value: Any, options: Options) -> Any:
+    for at in list(_optional(decided.operation, value)):
+        if resolve(value, at[:-1]) is None or resolve(value, at) is MISSING:
+            continue
+        null = replaced(value, at, None)
+        if decided.valid(null) and not all(decided.valid(replaced(value, at, other)) for other in ANY_TYPE):
+            value = null
+    return value
+
+
+def _outputs(decided: DecidedOperation, value: Any) -> tuple[Pointer, int] | None:
+    """Return the pointer of the list of typed outputs that has the video, and the video's index there."""
+    for pointer in bound(decided.operation, "video_url"):
+        for end in range(len(pointer) - 1, 0, -1):
+            holder = resolve(value, pointer[:end])
+            index = pointer[end]
+            if isinstance(holder, list) and index.isdigit() and int(index) < len(holder):
+                item = holder[int(index)]
+                if isinstance(item, dict) and isinstance(item.get("type"), str):
+                    return pointer[:end], int(index)
+    return None
+
+
+def _further_output(decided: DecidedOperation, value: Any, options: Options) -> Any:
+    found = _outputs(decided, value)
+    if found is None:
+        return value
+    at, index = found
+    listed = resolve(value, at)
+    video = listed[index]
+    # A picture beside the video: a URL that is not the video's, of the same host.
+    urls = {name: item.partition("?")[0] + ".png" for name, item in video.items() if _is_url(item)}
+    picture = {**video, **urls, "type": "image"}
+    more = [picture, *listed] if options["place"] == "first" else [*listed, picture]
+    return replaced(value, at, more)
+
+
+def _is_url(value: Any) -> bool:
+    return isinstance(value, str) and "://" in value
+
+
+# ---- seen in the wild
+
+
+def _error_member(operation: Operation) -> Pointer | None:
+    """Return the pointer of the member that has the error of a failed job: the object around its code or message."""
+    for pointer in bound(operation, "error_message", "error_code"):
+        return pointer[:-1] if len(pointer) > 1 and pointer[-2] not in ("data", "detail") else pointer
+    return None
+
+
+def _empty_error(decided: DecidedOperation, value: Any, options: Options) -> Any:
+    at = _error_member(decided.operation)
+    # Beside a real error, nothing is to be hidden.
+    if at is None or resolve(value, at) not in (MISSING, None) or not isinstance(resolve(value, at[:-1]), dict):
+        return value
+    return replaced(value, at, EMPTIES[options["error_value"]])
+
+
+def _null_absent(decided: DecidedOperation, value: Any, options: Options) -> Any:
+    """Add, as null, the members that other responses of the operation have beside those of this one."""
+    examples = [found.template.example for found in decided.operation.situations.values() if found.status < 300]
+    for example in examples:
+        for at in members(example):
+            holder = resolve(value, at[:-1])
+            if isinstance(holder, dict) and at[-1] not in holder:
+                value = replaced(value, at, None)
+    return value
+
+
+def _other_progress(decided: DecidedOperation, value: Any, options: Options) -> Any:
+    for at in bound(decided.operation, "progress"):
+        here = resolve(value, at)
+        if isinstance(here, int | float) and not isinstance(here, bool):
+            # Drawn anew for each response, so that it goes up and down.
+            back = type(here)(here * decided.random.random())
+            value = replaced(value, at, None if options["progress"] == "null" else back)
+    return value
+
+
+def _other_error(decided: DecidedOperation, value: Any, options: Options) -> Any:
+    at = _error_member(decided.operation)
+    here = MISSING if at is None else resolve(value, at)
+    if at is None or here in (MISSING, None):
+        return value
+    shapes: Mapping[str, Any] = {
+        "text": "the video could not be made",
+        "number": {**here, "code": 5001} if isinstance(here, dict) else here,
+        "no_code": {name: item for name, item in here.items() if name != "code"} if isinstance(here, dict) else here,
+        "no_message": {n: item for n, item in here.items() if n != "message"} if isinstance(here, dict) else here,
+        "null": None,
+    }
+    changed = replaced(value, at, shapes[options["shape"]])
+    return changed if decided.valid(changed) else value
+
+
+def _needs(*names: str) -> Callable[[Fault, Contract, Operation | None, Options], Iterator[str]]:
+    """Return the function that finds the operations whose responses show none of some bound values."""
+
+    def misfits(fault: Fault, contract: Contract, operation: Operation | None, options: Options) -> Iterator[str]:
+        if operation is not None and not any(shows(operation, name) for name in names):
+            yield f"{contract.key} {operation.role}: no response has a value that {fault.name!r} concerns: {names[0]!r}"
+
+    return misfits
+
+
+def _fails(fault: Fault, contract: Contract, operation: Operation | None, options: Options) -> Iterator[str]:
+    if operation is not None and not {"error_code", "error_message"} & operation.bindings.keys():
+        yield f"{contract.key} {operation.role}: no response has an error, as {fault.name!r} requires"
+
+
+DECOYS = Fault(
+    name="decoys",
+    stands=(OPERATION,),
+    says="adds an unknown member with older values to every object",
+    effect=_effect(_with_decoys),
+    options=(FIRST,),
+    rank=RANK,
+    kind=VARIATION,
+    applies=_allowed(_with_decoys),
+    layer=MEMBERS,
+    form=UNKNOWN_MEMBERS,
+    source="the contract",
+    level=MUST,
+)
+ABSENT = Fault(
+    name="optional_absent",
+    stands=(OPERATION,),
+    says="omits the members that the contract does not require",
+    effect=_effect(_without_optional),
+    rank=RANK,
+    kind=VARIATION,
+    applies=_allowed(_without_optional),
+    layer=MEMBERS,
+    form=FREEDOM,
+    source="the contract",
+    level=MUST,
+)
+NULLS = Fault(
+    name="optional_null",
+    stands=(OPERATION,),
+    says="sets members to null that may be null by the contract",
+    effect=_effect(_with_null),
+    rank=RANK,
+    kind=VARIATION,
+    applies=_allowed(_with_null),
+    layer=MEMBERS,
+    form=FREEDOM,
+    source="the contract",
+    level=MUST,
+)
+FURTHER_OUTPUT = Fault(
+    name="further_output",
+    stands=(OPERATION,),
+    says="lists a picture beside the video, each with its documented type",
+    effect=_effect(_further_output),
+    options=(PLACE,),
+    rank=RANK,
+    kind=VARIATION,
+    applies=_allowed(_further_output),
+    misfits=_needs("video_url"),
+    layer=MEMBERS,
+    form=OUTPUTS,
+    source="the contract",
+    level=MUST,
+)
+EMPTY_ERROR = Fault(
+    name="empty_error",
+    stands=(OPERATION,),
+    says="has an empty error while the job has not failed",
+    effect=_effect(_empty_error),
+    options=(EMPTY,),
+    rank=RANK,
+    kind=VARIATION,
+    applies=_allowed(_empty_error),
+    misfits=_fails,
+    layer=MEMBERS,
+    form=NO_ERROR,
+    source="seen in the wild",
+    level=SHOULD,
+)
+NULL_ABSENT = Fault(
+    name="null_absent",
+    stands=(OPERATION,),
+    says="has null for the members that it does not have yet",
+    effect=_effect(_null_absent),
+    rank=RANK,
+    kind=VARIATION,
+    applies=_allowed(_null_absent),
+    layer=MEMBERS,
+    form=NO_VALUE,
+    source="seen in the wild",
+    level=SHOULD,
+)
+OTHER_PROGRESS = Fault(
+    name="other_progress",
+    stands=(OPERATION,),
+    says="reports a progress that goes back, or is null",
+    effect=_effect(_other_progress),
+    options=(PROGRESS,),
+    rank=RANK,
+    kind=VARIATION,
+    applies=_allowed(_other_progress),
+    misfits=_needs("progress"),
+    layer=MEMBERS,
+    form=NO_VALUE,
+    source="seen in the wild",
+    level=SHOULD,
+)
+OTHER_ERROR = Fault(
+    name="error_shape",
+    stands=(OPERATION,),
+    says="reports the error of a failed job in another shape that the contract has",
+    effect=_effect(_other_error),
+    options=(SHAPE,),
+    rank=RANK,
+    kind=VARIATION,
+    applies=_allowed(_other_error),
+    misfits=_fails,
+    uses=frozenset({FAILING}),
+    layer=MEMBERS,
+    form=ERROR_SHAPE,
+    source="the contract",
+    level=SHOULD,
+)

@@ -1,0 +1,70 @@
+"""A client runs west and east of Greenwich, and its wall clock is wrong for a while."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from hobbyhorse.conformance.client.cases import AHEAD, BEHIND, HAPPY, Case
+from hobbyhorse.conformance.client.rules.clocks import steady_clock
+from hobbyhorse.conformance.judge import check
+from hobbyhorse.contract.folder import load_all
+from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
+from hobbyhorse.runners.surroundings import STEP, ZONES, in_zone, steps_of, zone_of
+from hobbyhorse.traces.annotated import AnnotatedTrace
+from tests.broken_clients.mutants import EXAMPLES, load
+
+VTRIX = next(contract for contract in load_all() if contract.key == "vtrix")
+CLIENT = (EXAMPLES / "vtrix.py").read_text()
+
+
+def test_a_zone_is_set_and_restored() -> None:
+    before = os.environ.get("TZ"), time.timezone
+    for zone, west in zip(ZONES, (True, False), strict=True):
+        with in_zone(zone):
+            assert (time.timezone > 0) is west
+    assert (os.environ.get("TZ"), time.timezone) == before
+
+
+def test_the_cases_of_a_suite_have_both_zones_and_a_case_always_has_the_same() -> None:
+    cases = [Case({}, "killed", number) for number in range(20)]
+    assert {zone_of(case) for case in cases} == set(ZONES)
+    assert [zone_of(case) for case in cases] == [zone_of(case) for case in cases]
+
+
+def test_only_the_kinds_about_clocks_have_steps_and_a_clock_ahead_is_right_again_at_the_end() -> None:
+    assert steps_of(HAPPY, 1.0) == ()
+    (first, one), (second, other) = steps_of(Case({}, AHEAD), 0.5)
+    assert (one, other, first < second) == (STEP, -STEP, True)
+    assert [by for _, by in steps_of(Case({}, BEHIND), 1.0)] == [-STEP]
+
+
+DEADLINE = CLIENT.replace("time.monotonic", "time.time")
+# A pause until a moment of the wall clock is an hour too long if the clock is set back.
+PAUSE = CLIENT.replace(
+    "    time.sleep((wait if wait < left - LEAST_INTERVAL else left) / SPEED)",
+    "    until = time.time() + 3\n    while time.time() < until:\n        time.sleep(0.5)\n   ",
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "broken"),
+    [
+        (AHEAD, CLIENT, False),
+        (AHEAD, DEADLINE, True),
+        (BEHIND, CLIENT, False),
+        (BEHIND, PAUSE, True),
+        ("once", DEADLINE, None),
+    ],
+)
+def test_a_client_that_measures_its_waits_with_the_wall_clock_is_found(
+    kind: str, source: str, broken: bool | None
+) -> None:
+    assert source is CLIENT or source != CLIENT
+    with FakeSession(VTRIX, VTRIX.models[0]) as session:
+        trace = CallableRunner(session, load("client", source)).run(Case({}, kind))
+    found = check(steady_clock, AnnotatedTrace(VTRIX, trace))
+    assert found.observed is (broken is not None)
+    assert bool(found.breaches) is bool(broken), found

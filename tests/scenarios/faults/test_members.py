@@ -1,0 +1,132 @@
+"""Variations of members: the needed values stay, and a form that the contract does not allow does not apply."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+
+from hobbyhorse.contract.forms.expressions import MISSING, resolve
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.scenarios.fault import DecidedOperation
+from hobbyhorse.scenarios.faults.members import (
+    ABSENT,
+    DECOY,
+    DECOYS,
+    EMPTIES,
+    EMPTY_ERROR,
+    FURTHER_OUTPUT,
+    NEEDED,
+    NULLS,
+    OTHER_ERROR,
+    OTHER_PROGRESS,
+    bound,
+    members,
+)
+from tests.conftest import CONTRACTS
+from tests.deciding import decided, under
+
+VTRIX = next(contract for contract in CONTRACTS if contract.key == "vtrix").operations["status"]
+
+
+def shown(contract: Contract, role: str, kind: str) -> DecidedOperation:
+    """Return the response of an operation that shows a job in a stage of a class."""
+    operation = contract.operations[role]
+    stages = {stage.name for stage in contract.graph if stage.kind == kind}
+    situation = next(one for one in operation.situations.values() if one.stages & stages and one.status < 300)
+    response = decided(situation.template.write(lambda name: MISSING), operation)
+    return replace(response, valid=lambda value: not list(contract.schemas.violations(situation.schema, value, most=1)))
+
+
+@pytest.mark.parametrize("kind", ["running", "success", "failure"])
+@pytest.mark.parametrize("name", ["decoys", "optional_absent", "optional_null", "further_output"])
+def test_the_needed_values_stay_and_the_response_stays_valid(contract: Contract, name: str, kind: str) -> None:
+    response = shown(contract, "status", kind)
+    before, after = orjson.loads(response.sent.body), orjson.loads(under(name, response).body)
+    assert response.valid(after)
+    for pointer in bound(response.operation, *NEEDED):
+        assert resolve(after, pointer) == resolve(before, pointer), pointer
+
+
+def test_a_decoy_has_the_names_of_its_object_and_other_values() -> None:
+    response = decided(b'{"status":"completed","output":{"url":"https://a/b"}}')
+    for first in (True, False):
+        found = orjson.loads(under("decoys", response, first=first).body)
+        assert (next(iter(found)) == DECOY) is first
+        assert found[DECOY]["status"] == "old completed"
+        assert found["output"][DECOY] == {"url": "http://foreign.invalid/old"}
+    assert DECOYS.applies(DECOYS, response, {"first": True})
+
+
+def test_a_member_may_be_null_only_if_the_contract_says_so() -> None:
+    body = b'{"a":1,"b":2,"c":3}'
+
+    def valid(value: Any) -> bool:
+        return value["a"] is not None and (value["b"] is None or isinstance(value["b"], int))
+
+    response = replace(decided(body), valid=valid)
+    # `c` takes everything, so it is not documented; `a` takes no null.
+    assert orjson.loads(under("optional_null", response).body) == {"a": 1, "b": None, "c": 3}
+    assert NULLS.applies(NULLS, response, {})
+    assert not NULLS.applies(NULLS, replace(response, valid=lambda value: False), {})
+
+
+def test_optional_members_are_omitted_and_required_ones_stay() -> None:
+    response = replace(decided(b'{"a":1,"b":{"c":2}}'), valid=lambda value: "a" in value)
+    assert orjson.loads(under("optional_absent", response).body) == {"a": 1}
+    assert not ABSENT.applies(ABSENT, replace(response, valid=lambda value: False), {})
+
+
+@pytest.mark.parametrize(("place", "types"), [("first", ["image", "video"]), ("last", ["video", "image"])])
+def test_a_picture_is_listed_beside_the_video(place: str, types: list[str]) -> None:
+    body = orjson.dumps({"output": [{"content": [{"type": "video", "url": "https://a/b.mp4?s=1"}]}]})
+    response = decided(body, VTRIX)
+    content = orjson.loads(under("further_output", response, place=place).body)["output"][0]["content"]
+    assert [one["type"] for one in content] == types
+    assert {one["url"] for one in content} == {"https://a/b.mp4?s=1", "https://a/b.mp4.png"}
+    assert not FURTHER_OUTPUT.applies(FURTHER_OUTPUT, decided(b'{"output":[]}', VTRIX), {"place": place})
+
+
+@pytest.mark.parametrize("value", EMPTIES)
+def test_an_empty_error_stands_only_where_there_is_none(value: str) -> None:
+    response = decided(b'{"status":"completed"}', VTRIX)
+    assert orjson.loads(under("empty_error", response, error_value=value).body)["error"] == EMPTIES[value]
+    failed = decided(b'{"status":"failed","error":{"code":"1"}}', VTRIX)
+    assert not EMPTY_ERROR.applies(EMPTY_ERROR, failed, {"error_value": value})
+
+
+def test_null_stands_for_the_members_that_other_responses_have() -> None:
+    found = orjson.loads(under("null_absent", decided(b'{"status":"in_progress"}', VTRIX)).body)
+    assert found["output"] is None
+    assert found["error"] is None
+    assert found["status"] == "in_progress"
+
+
+def test_progress_goes_back_or_is_null() -> None:
+    response = decided(b'{"progress":0.5}', VTRIX)
+    assert 0 <= orjson.loads(under("other_progress", response).body)["progress"] < 0.5
+    assert orjson.loads(under("other_progress", response, progress="null").body)["progress"] is None
+    assert not OTHER_PROGRESS.applies(OTHER_PROGRESS, decided(b"{}", VTRIX), {"progress": "null"})
+
+
+@pytest.mark.parametrize(
+    ("shape", "error"),
+    [
+        ("text", "the video could not be made"),
+        ("number", {"code": 5001, "message": "m"}),
+        ("no_code", {"message": "m"}),
+        ("no_message", {"code": "c"}),
+        ("null", None),
+    ],
+)
+def test_an_error_has_another_shape_if_the_contract_has_it(shape: str, error: Any) -> None:
+    response = decided(b'{"status":"failed","error":{"code":"c","message":"m"}}', VTRIX)
+    assert orjson.loads(under("error_shape", response, shape=shape).body)["error"] == error
+    refused = replace(response, valid=lambda value: False)
+    assert not OTHER_ERROR.applies(OTHER_ERROR, refused, {"shape": shape})
+
+
+def test_members_are_found_from_the_inside() -> None:
+    assert list(members({"a": [{"b": 1}]})) == [("a", "0", "b"), ("a",)]
