@@ -50,6 +50,15 @@ def test_a_client_that_polls_beyond_the_longest_wait_has_no_deadline(contract: C
     assert messages(rules.has_deadline, told.story()) != []
 
 
+def test_without_a_documented_wait_only_a_client_that_must_be_cut_off_has_no_deadline(contract: Contract) -> None:
+    assert messages(rules.has_deadline, waiting(contract, 5 * patience(contract)).end("timeout").story()) == []
+    told = waiting(contract, 1.25 * patience(contract) + 120)
+    for _ in range(300):
+        told.wait(1).status(running(contract))
+    assert messages(rules.has_deadline, told.end("timeout").story()) == []
+    assert messages(rules.has_deadline, told.end("unfinished").story()) != []
+
+
 def test_a_client_that_never_finishes_has_no_deadline(contract: Contract) -> None:
     contract = documented(contract)
     told = waiting(contract, 10).wait(2 * patience(contract)).end("unfinished")

@@ -255,6 +255,18 @@ def test_a_timeout_after_further_requests_is_not_judged(contract: Contract) -> N
     assert messages(rules.last_poll_counts, poll(Teller(contract).submit(), 5).end("timeout").story()) is None
 
 
+def test_an_interval_that_no_document_has_may_be_shortened_by_half(contract: Contract) -> None:
+    def polled(pause: float) -> list[str] | None:
+        told = Teller(contract).submit()
+        for _ in range(5):
+            told.wait(pause).status(running(contract))
+        return messages(rules.cadence, told.story())
+
+    least = contract.polling.least_interval
+    assert polled(0.6 * least) == []
+    assert polled(0.1 * least) != []
+
+
 def test_polls_below_the_least_interval_are_found(contract: Contract) -> None:
     told = poll(Teller(contract).submit())
     assert messages(rules.cadence, told.story()) == []
