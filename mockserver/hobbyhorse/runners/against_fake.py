@@ -39,6 +39,7 @@ from hobbyhorse.conformance.client.cases import (
 from hobbyhorse.conformance.client.diagnosis import Fit
 from hobbyhorse.conformance.client.planning import HELD
 from hobbyhorse.conformance.client.reasons import mentioned, reasons_in
+from hobbyhorse.conformance.client.search import STUCK_JOB
 from hobbyhorse.contract.example_orders import documented_jobs, order_as, order_for
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract, Model
@@ -69,9 +70,6 @@ FAILING_RUNS, FAILING_COMMANDS = 11, 1
 RECOVERY_SECONDS = 900.0
 # Virtual seconds between two runs of a callable, so that each request can be attributed to its run by time.
 BETWEEN_SECONDS = 1.0
-# Runs that adapt the test cases to a client: the first may find the operation with which it submits, the second its
-# patience.
-FITTINGS = 2
 # Number of exchanges kept for a run: enough to judge a client that floods by all of its requests.
 MOST_RUN_EXCHANGES = 20_000
 # Maximum number of requests of a callable in one run. Polling every second for the longest allowed time takes fewer.
@@ -213,8 +211,11 @@ class CallableRunner:
             yield self.run(case)
 
     def fit(self) -> Fit:
-        """Adapt the test cases to the client, by runs without faults; return the fit."""
-        return _fit(self.session, self)
+        """Adapt the test cases to the client, by a run without faults and one with a stuck job; return the fit."""
+        session = self.session
+        session.fit = session.fit.with_role(AnnotatedTrace(session.contract, self.run(HAPPY)))
+        session.fit = session.fit.with_share(AnnotatedTrace(session.contract, self.run(STUCK_JOB)))
+        return session.fit
 
     def run(self, case: Case) -> Trace:
         """Run a case and return its trace."""
@@ -279,16 +280,6 @@ class CallableRunner:
         finally:
             if os.getpid() != process:
                 os._exit(0)  # a process that the client forked; the suite is not its to continue
-
-
-def _fit(session: FakeSession, runner: CallableRunner | CommandRunner) -> Fit:
-    """Adapt a session to a client, and return its fit."""
-    for _ in range(FITTINGS):
-        before = session.fit
-        session.fit = before.better(AnnotatedTrace(session.contract, runner.run(HAPPY)))
-        if session.fit.role == before.role:
-            break
-    return session.fit
 
 
 @dataclass(slots=True)
@@ -363,9 +354,11 @@ class CommandRunner:
             yield from pool.map(self.run, cases)
 
     def fit(self) -> Fit:
-        """Adapt the requests to the client, by runs without faults, if there are several kinds of them."""
-        several = len({operation.role for operation, _, _ in documented_jobs(self.session.contract)}) > 1
-        return _fit(self.session, self) if several else self.session.fit
+        """Adapt the requests to the client, by a run without faults, if there are several kinds of them."""
+        session = self.session
+        if len({operation.role for operation, _, _ in documented_jobs(session.contract)}) > 1:
+            session.fit = session.fit.with_role(AnnotatedTrace(session.contract, self.run(HAPPY)))
+        return session.fit
 
     def run(self, case: Case) -> Trace:
         """Run the command as the kind of the case requires, and return the trace."""

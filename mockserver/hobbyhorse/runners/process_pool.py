@@ -38,10 +38,10 @@ from typing import Any
 
 from hobbyhorse.conformance.client.cases import HAPPY, Case
 from hobbyhorse.conformance.client.diagnosis import Fit
-from hobbyhorse.conformance.client.search import CannotRun
+from hobbyhorse.conformance.client.search import STUCK_JOB, CannotRun
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.runners.against_fake import FITTINGS, CallableRunner, FakeSession
+from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
 from hobbyhorse.runners.callable import ClientError, find_client
 from hobbyhorse.runners.leftovers import RUN_VARIABLE, Leftovers, process_ids
 from hobbyhorse.traces.annotated import AnnotatedTrace
@@ -127,22 +127,23 @@ class ProcessPool:
         yield from self._threads.map(self._run, cases)
 
     def fit(self, contract: Contract) -> Fit:
-        """Adapt the test cases to the client, by runs without faults; return the fit."""
-        for _ in range(FITTINGS):
-            before = self.setup.fit
-            (trace,) = self([HAPPY])
-            fit = before.better(AnnotatedTrace(contract, trace))
-            if fit != before:
-                # The processes have the old fit, and are replaced.
-                self.setup = replace(self.setup, fit=fit)
-                for _ in range(self.size):
-                    if (worker := self._idle.get()) is not None:
-                        self._forget(worker)
-                    self._idle.put(None)
-            if fit.role == before.role:
-                break
+        """Adapt the test cases to the client, by a run without faults and one with a stuck job; return the fit."""
+        (happy,) = self([HAPPY])
+        self._refit(self.setup.fit.with_role(AnnotatedTrace(contract, happy)))
+        (stuck,) = self([STUCK_JOB])
+        self._refit(self.setup.fit.with_share(AnnotatedTrace(contract, stuck)))
         self._ran.clear()
         return self.setup.fit
+
+    def _refit(self, fit: Fit) -> None:
+        """Change the fit. Processes that have the old one are replaced."""
+        if fit == self.setup.fit:
+            return
+        self.setup = replace(self.setup, fit=fit)
+        for _ in range(self.size):
+            if (worker := self._idle.get()) is not None:
+                self._forget(worker)
+            self._idle.put(None)
 
     def before(self, case: Case) -> list[Case]:
         """Return the cases that ran before a case in its process, oldest first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hobbyhorse.contract.example_orders import documented_jobs
@@ -51,10 +51,13 @@ class Fit:
         share = {"share": self.share} if self.share != 1 else {}
         return {**share, **({"role": self.role} if self.role != "submit" else {})}
 
-    def better(self, trace: AnnotatedTrace) -> Fit:
-        """Return the fit for the client of a trace: a run of this fit against a server without faults."""
-        role = _submitting(trace)
-        return Fit(fitting_share(trace), self.role) if role in (None, self.role) else Fit(role=str(role))
+    def with_role(self, happy: AnnotatedTrace) -> Fit:
+        """Return the fit with the operation that a client used on a server without faults."""
+        return replace(self, role=_submitting(happy) or self.role)
+
+    def with_share(self, stuck: AnnotatedTrace) -> Fit:
+        """Return the fit with the patience that a client had with a job that never ends."""
+        return replace(self, share=fitting_share(stuck))
 
 
 def _submitting(trace: AnnotatedTrace) -> str | None:
@@ -74,12 +77,12 @@ def own_deadline(stuck: AnnotatedTrace) -> float | None:
 def fitting_share(trace: AnnotatedTrace) -> float:
     """Return the share of their usual durations that jobs must take, so that the client of a trace waits for their end.
 
-    It is 1 unless the client gave up, on a server without faults, while its job was under way.
+    It is 1 unless the client gave up, on a server without other faults, while its job was under way.
     """
     outcome, waited = trace.outcome, trace.waited
     if outcome is None or outcome.kind not in GAVE_UP or outcome.stuck or trace.ended:
         return 1.0
-    if not trace.steps and trace.trace.jobs and trace.run is not None:
+    if trace.trace.jobs and trace.run is not None and not any(step.delivered for step in trace.steps):
         # It waited for the response to its submission, which comes at the end of the job.
         waited = outcome.ended - trace.run.started
     elif trace.accepted is None or not trace.reads or not trace.reads[-1].under_way:
