@@ -71,7 +71,12 @@ def own_deadline(stuck: AnnotatedTrace) -> float | None:
     """Return how long a client waited for a job that never ends, in seconds, if it then gave up by itself."""
     outcome = stuck.outcome
     gave_up = outcome is not None and outcome.kind in GAVE_UP and not outcome.stuck
-    return stuck.waited if gave_up and stuck.accepted is not None and not stuck.ended else None
+    # Not `ended`: a client may cancel a job that it gives up.
+    return (
+        stuck.waited
+        if gave_up and stuck.accepted is not None and not any(one.terminal for one in stuck.reads)
+        else None
+    )
 
 
 def fitting_share(trace: AnnotatedTrace) -> float:
@@ -80,7 +85,7 @@ def fitting_share(trace: AnnotatedTrace) -> float:
     It is 1 unless the client gave up, on a server without other faults, while its job was under way.
     """
     outcome, waited = trace.outcome, trace.waited
-    if outcome is None or outcome.kind not in GAVE_UP or outcome.stuck or trace.ended:
+    if outcome is None or outcome.kind not in GAVE_UP or outcome.stuck:
         return 1.0
     if trace.trace.jobs and trace.run is not None and not any(step.delivered for step in trace.steps):
         # It waited for the response to its submission, which comes at the end of the job.
