@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,50 @@ from hobbyhorse.traces.trace import Trace, to_json
 from tests.conftest import CONTRACTS, ROOT
 
 BY_KEY = {contract.key: contract for contract in CONTRACTS}
-HIAPI = BY_KEY["hiapi"]
+HIAPI, RUNFLOW = BY_KEY["hiapi"], BY_KEY["runflow"]
 EXAMPLE = ROOT / "examples" / "python" / "hiapi.py"
 RULES = {rule.id: rule for rule in rules()}
 LOST = Case({"moves": {"submit": [{"move": "accept_then_drop"}]}})
 STUCK = Case({"timeline": {"move": "stuck"}})
+
+
+def submits_by_run(base_url: str, api_key: str, request: Mapping[str, Any]) -> bytes:
+    """Submit with the operation that answers at the end of the job, and wait 20 seconds for it."""
+    with httpx.Client(headers={"Authorization": f"Bearer {api_key}"}, timeout=20, trust_env=False) as http:
+        body = http.post(f"{base_url}/v1/run/{RUNFLOW.models[0].id}", json=request).raise_for_status().json()
+        return httpx.get(body["video"]["url"], trust_env=False).content
+
+
+def test_a_client_gets_requests_of_the_operation_with_which_it_submits() -> None:
+    with FakeSession(RUNFLOW, RUNFLOW.models[0]) as session:
+        runner = CallableRunner(session, submits_by_run)
+        fit = runner.fit()
+        assert fit.role == "run"
+        assert 0 < fit.share < 0.2  # jobs take minutes, and the client waits for 20 seconds
+        trace = runner.run(HAPPY)
+        order = {"prompt": "a horse", "image_url": "https://example.com/a.png"}
+        drawn = runner.run(Case({}, order={"input": order}))
+    assert [run.outcome.kind for run in trace.runs if run.outcome] == ["success"]
+    assert drawn.runs[0].request == order
+
+
+def test_the_date_of_a_response_follows_virtual_time() -> None:
+    dates: list[float] = []
+
+    def client(base_url: str, api_key: str, request: Mapping[str, Any]) -> bytes:
+        with httpx.Client(headers={"Authorization": f"Bearer {api_key}"}, trust_env=False) as http:
+            job = http.post(f"{base_url}/v1/tasks", json=request).json()["data"]["taskId"]
+            time.sleep(3_600)
+            video = http.get(f"{base_url}/v1/tasks/{job}").json()["data"]["output"][0]["url"]
+            for _ in range(2):
+                response = http.get(video)
+                dates.append(parsedate_to_datetime(response.headers["date"]).timestamp() - time.time())
+            return response.content
+
+    with FakeSession(HIAPI, HIAPI.models[0]) as session:
+        CallableRunner(session, client).run(Case({"moves": {"media": [{"move": "unavailable"}]}}))
+    assert len(dates) == 2
+    assert all(-2 < one <= 0 for one in dates)
 
 
 def naive(base_url: str, api_key: str, request: Mapping[str, Any]) -> bytes:

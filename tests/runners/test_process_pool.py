@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +241,16 @@ def test_a_fresh_process_imports_the_client_anew(written: Callable[[str], str]) 
     run = fresh_runner(WorkerSetup(written(REMEMBERS), "hiapi", MODEL))
     assert messages(run([HAPPY, HAPPY])) == [f"ValueError: run {number} of this process" for number in (1, 2)]
     assert messages(run([HAPPY])) == ["ValueError: run 1 of this process"]
+
+
+def test_the_fork_server_outlives_the_workers(written: Callable[[str], str]) -> None:
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        pytest.skip("this system has no fork server")
+    run = fresh_runner(WorkerSetup(written(REMEMBERS), "hiapi", MODEL))
+    run([HAPPY])
+    before = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    run([HAPPY])
+    assert forkserver._forkserver._forkserver_pid == before  # type: ignore[attr-defined]
 
 
 def test_a_client_that_another_process_cannot_import_cannot_be_run_there(

@@ -7,7 +7,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +30,7 @@ from hobbyhorse.conformance.client.cases import (
     TWICE,
     Case,
 )
+from hobbyhorse.conformance.client.diagnosis import Fit
 from hobbyhorse.conformance.client.recurrence import FreshRunner
 from hobbyhorse.conformance.client.search import CaseRunner
 from hobbyhorse.contract.example_orders import order_for
@@ -100,8 +101,8 @@ class ClientOptions:
     limit: float
     parallel: int | None
     contracts: Path | None
-    share: float | None = None
-    """The part of their usual time that jobs take; None to find it out with a run."""
+    fit: Fit | None = None
+    """How the test cases are adapted to the client; None to find it out with a run or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class ClientRunner:
     fresh: FreshRunner | None = None
     before: Callable[[Case], Sequence[Case]] | None = None
     notes: tuple[str, ...] = ()
-    share: float = 1.0
+    fit: Fit = field(default_factory=Fit)
 
 
 def warn_of_misplaced_options(options: Iterable[str], command: Sequence[str] | None) -> None:
@@ -151,12 +152,12 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
         raise UsageError(str(error)) from None
     try:
         if client.python is not None:
-            given = client.share if client.share is not None else 1.0
+            given = client.fit or Fit()
             setup = WorkerSetup(client.python, contract.key, model.id, client.seed, client.contracts, given)
-            with _callable_runner(contract, model, client, setup, runs) as (play, share):
+            with _callable_runner(contract, model, client, setup, runs) as (play, fit):
                 before = play.before if isinstance(play, ProcessPool) else None
-                fresh = fresh_runner(replace(setup, share=share))
-                yield ClientRunner(play, (*kinds, *CLOCK_KINDS), client.python, fresh, before, about(share), share)
+                fresh = fresh_runner(replace(setup, fit=fit))
+                yield ClientRunner(play, (*kinds, *CLOCK_KINDS), client.python, fresh, before, about(fit), fit)
         else:
             command, resume = _commands(client)
             # A client cannot be killed at a point of its run unless there is a command that resumes it.
@@ -164,35 +165,40 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
             # Another process cannot be put on a virtual clock: it waits in real time, so the stages have to be short.
             with FakeSession(contract, model, client.seed, "real", client.speed, "fast") as session:
                 commands = CommandRunner(session, command, resume, client.limit, client.parallel or PARALLEL)
-                yield ClientRunner(commands, kinds, shlex.join(command))
+                fit = commands.fit()
+                yield ClientRunner(commands, kinds, shlex.join(command), notes=about(fit), fit=fit)
     # Not LookupError and ValueError: raised by a rule or a runner, they are errors of ours.
     except (ClientError, CommandError) as error:
         raise UsageError(str(error)) from None
 
 
-def about(share: float) -> tuple[str, ...]:
-    """Return the note that jobs are shorter than usual, if they are."""
-    if share == 1:
-        return ()
-    return (f"the client gives up before the usual jobs end, so the jobs take {share:.1%} of their usual time",)
+def about(fit: Fit) -> tuple[str, ...]:
+    """Return notes on how the test cases are adapted to the client."""
+    notes = []
+    if fit.share != 1:
+        share = f"{fit.share:.1%} of their usual time"
+        notes.append(f"the client gives up before the usual jobs end, so the jobs take {share}")
+    if fit.role != "submit":
+        notes.append(f"the client submits with the operation {fit.role!r}, so it gets requests of that form")
+    return tuple(notes)
 
 
 @contextmanager
 def _callable_runner(
     contract: Contract, model: Model, client: ClientOptions, setup: WorkerSetup, runs: int
-) -> Iterator[tuple[CallableRunner | ProcessPool, float]]:
-    """Yield the runner, and the share of their usual time that jobs take."""
+) -> Iterator[tuple[CallableRunner | ProcessPool, Fit]]:
+    """Yield the runner, and how the test cases are adapted to the client."""
     if client.resume_command is not None:
         raise UsageError("--resume-command needs a command: a Python callable cannot be killed")
     if client.parallel == 1:
-        with FakeSession(contract, model, client.seed, share=setup.share) as session:
+        with FakeSession(contract, model, client.seed, fit=setup.fit) as session:
             runner = CallableRunner(session, find_client(setup.client))
-            yield runner, runner.fit() if client.share is None else client.share
+            yield runner, runner.fit() if client.fit is None else client.fit
     else:
         # Also if one process is enough: a client that ends or damages its process must not end the suite.
         size = processes(runs, client.parallel)
         with ProcessPool(setup, size) as pool:
-            yield pool, pool.fit(contract) if client.share is None else client.share
+            yield pool, pool.fit(contract) if client.fit is None else client.fit
 
 
 def _commands(client: ClientOptions) -> tuple[list[str], list[str] | None]:

@@ -13,7 +13,6 @@ A verdict is a statement about evidence, so silence is never a pass:
 
 from __future__ import annotations
 
-import re
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -165,9 +164,4 @@ def _verdict(rule: Rule, contract: Contract, annotated: Sequence[AnnotatedTrace]
 
 def assumption_for(contract: Contract, places: Sequence[str]) -> Assumption | None:
     """Return the assumption that covers one of some places of the contract, or None."""
-    for place in places:
-        for assumption in contract.assumptions:
-            # An assumption covers everything under its place. A prefix of the text would also cover `/status2`.
-            if any(place == at or re.match(re.escape(at) + "/", place) for at in assumption.at):
-                return assumption
-    return None
+    return next((found for place in places if (found := contract.assumption(place)) is not None), None)

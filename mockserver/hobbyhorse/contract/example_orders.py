@@ -6,7 +6,8 @@ that would be refused is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -38,14 +39,14 @@ def documented_jobs(contract: Contract) -> Iterator[tuple[Operation, Model, Any]
 
 
 def order_for(
-    contract: Contract, model: Model, *, mark: str = "", long: bool = False, picture: int = 1
+    contract: Contract, model: Model, *, role: str = "submit", mark: str = "", long: bool = False, picture: int = 1
 ) -> dict[str, Any]:
     """Return a body that submits a model's shortest and cheapest video, with a prompt that ends with `mark`.
 
     With `long`, the prompt is as long as the contract allows. `picture` selects one of several first pictures; 1 is the
-    documented one. Raises LookupError if the contract has no example.
+    documented one, and `role` one of several operations that submit. Raises LookupError if the contract has no example.
     """
-    found = next((job for job in documented_jobs(contract) if job[1] is model and job[0].role == "submit"), None)
+    found = next((job for job in documented_jobs(contract) if job[1] is model and job[0].role == role), None)
     if found is None:
         raise LookupError(f"no example of {contract.key} submits a job of {model.id!r}; add one to its openapi.json")
     operation, _, body = found
@@ -66,6 +67,16 @@ def order_for(
         changed = body
     found_body: dict[str, Any] = changed
     return found_body
+
+
+def order_as(contract: Contract, model: Model, body: Mapping[str, Any], role: str) -> dict[str, Any]:
+    """Return a body that `submit` takes in the form of another operation that submits. Raises LookupError."""
+    found: dict[str, Any] = copy.deepcopy(dict(body))
+    if role != "submit":
+        parameters = resolve(found, contract.operations["submit"].model_parameters.pointer)
+        pointer = contract.operations[role].model_parameters.pointer
+        found = replaced(order_for(contract, model, role=role), pointer, parameters) if pointer else parameters
+    return found
 
 
 def _pictures(operation: Operation, model: Model, body: Any, picture: int) -> Iterator[tuple[str, Any]]:

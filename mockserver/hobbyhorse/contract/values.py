@@ -245,6 +245,17 @@ class Contract:
             variables |= {variable: text.format(**values) for variable, text in client.environment.items()}
         return variables
 
+    def assumption(self, place: str) -> Assumption | None:
+        """Return the assumption that covers a place, such as `lifecycle.json#/polling`, or None."""
+        # An assumption covers everything under its place. A prefix of the text would also cover `/status2`.
+        covers = (one for one in self.assumptions if any(place == at or place.startswith(f"{at}/") for at in one.at))
+        return next(covers, None)
+
+    @property
+    def polling_documented(self) -> bool:
+        """Whether the polling times are documented. If they are assumed, a client cannot know them."""
+        return self.assumption("lifecycle.json#/polling") is None
+
     def model(self, name: str) -> Model | None:
         """Return the model with an id or alias, or None."""
         return next((model for model in self.models if name == model.id or name in model.aliases), None)

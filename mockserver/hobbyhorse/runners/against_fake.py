@@ -6,7 +6,6 @@ commands can overlap. A client is watched after its end, so that requests of lef
 
 from __future__ import annotations
 
-import copy
 import os
 import socket
 import tempfile
@@ -37,10 +36,11 @@ from hobbyhorse.conformance.client.cases import (
     TWICE,
     Case,
 )
-from hobbyhorse.conformance.client.diagnosis import fitting_share
+from hobbyhorse.conformance.client.diagnosis import Fit
 from hobbyhorse.conformance.client.planning import HELD
 from hobbyhorse.conformance.client.reasons import mentioned, reasons_in
-from hobbyhorse.contract.example_orders import order_for
+from hobbyhorse.conformance.client.search import STUCK_JOB
+from hobbyhorse.contract.example_orders import documented_jobs, order_as, order_for
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners import callable as callables
@@ -74,6 +74,10 @@ BETWEEN_SECONDS = 1.0
 MOST_RUN_EXCHANGES = 20_000
 # Maximum number of requests of a callable in one run. Polling every second for the longest allowed time takes fewer.
 MOST_REQUESTS = 3_000
+# Virtual seconds of a run if the contract only assumes the longest wait: twelve hours. A client that counts its polls,
+# say 200 of them, with growing pauses and waits that Retry-After requests, ends by itself before; one that does not
+# end has sent hundreds of requests until then.
+HORIZON_SECONDS = 43_200.0
 # A run may take this multiple of the contract's longest wait. A client may poll for one longest wait; the rest shows
 # whether the client ever gives up.
 LONGEST_WAITS = 2.0
@@ -95,6 +99,12 @@ def free_port() -> int:
         return port
 
 
+def run_limit(contract: Contract) -> float:
+    """Return the virtual seconds after which a run of a callable is cut off."""
+    limit = contract.polling.longest_wait * LONGEST_WAITS + SPARE_SECONDS
+    return limit if contract.polling_documented else max(limit, HORIZON_SECONDS)
+
+
 @dataclass(slots=True)
 class FakeSession:
     """A fake server for many runs of one client, each run in its own world. A context manager."""
@@ -105,8 +115,7 @@ class FakeSession:
     clock: str = "manual"
     speed: float = 1.0
     pace: str = "realistic"
-    share: float = 1.0
-    """The share of their usual durations that the stages of jobs take."""
+    fit: Fit = field(default_factory=Fit)
     server: MockServer = field(init=False)
     _number: int = 0
     # The API keys of the current runs, and whether each run has been alone since its start: an unauthenticated request
@@ -142,7 +151,7 @@ class FakeSession:
             self._open = {**dict.fromkeys(self._open, False), key: not self._open}
         world = self.server.world(key, seed=self.seed)
         world.keep(MOST_RUN_EXCHANGES)
-        world.shorten(self.share)
+        world.shorten(self.fit.share)
         if case.scenario:
             # In cases with one submission, only one job has faults. A client that resubmits gets a second job without
             # faults, and the trace shows both.
@@ -155,11 +164,12 @@ class FakeSession:
     def request(self, case: Case, number: int = 1) -> dict[str, Any]:
         """Return the order of a run: the case's own, or the plain one with a prompt and a picture for each number."""
         if case.order is not None:
-            return copy.deepcopy(dict(case.order))
+            return order_as(self.contract, self.model, case.order, self.fit.role)
         words = 1 if case.kind in (EQUAL, PICTURES) else number
         picture = 1 if case.kind in (EQUAL, PROMPTS) else number
         long = case.kind == LONG
-        return order_for(self.contract, self.model, mark=f"run {words}", long=long, picture=picture)
+        role = self.fit.role
+        return order_for(self.contract, self.model, role=role, mark=f"run {words}", long=long, picture=picture)
 
     def callback(self) -> CallbackTarget | None:
         """Return the target for callbacks, or None if the provider sends none."""
@@ -200,10 +210,12 @@ class CallableRunner:
         for case in cases:
             yield self.run(case)
 
-    def fit(self) -> float:
-        """Shorten jobs for a client that gives up before the end of the usual ones; return the share of their time."""
-        self.session.share = fitting_share(AnnotatedTrace(self.session.contract, self.run(HAPPY)))
-        return self.session.share
+    def fit(self) -> Fit:
+        """Adapt the test cases to the client, by a run without faults and one with a stuck job; return the fit."""
+        session = self.session
+        session.fit = session.fit.with_role(AnnotatedTrace(session.contract, self.run(HAPPY)))
+        session.fit = session.fit.with_share(AnnotatedTrace(session.contract, self.run(STUCK_JOB)))
+        return session.fit
 
     def run(self, case: Case) -> Trace:
         """Run a case and return its trace."""
@@ -212,12 +224,12 @@ class CallableRunner:
 
     def _run(self, case: Case) -> Trace:
         world = self.session.world(case)
-        limit = self.session.contract.polling.longest_wait * LONGEST_WAITS + SPARE_SECONDS
+        limit = run_limit(self.session.contract)
         virtual_time = VirtualTime(
             self.session.server.timeline(world),
             limit=limit,
             most_requests=MOST_REQUESTS,
-            steps=steps_of(case, self.session.share),
+            steps=steps_of(case, self.session.fit.share),
         )
         numbers = {TOGETHER: CROWD_NUMBERS, CROWD: CROWD_NUMBERS, RECOVERY: (1,) * FAILING_RUNS + (2,)}
         numbers |= dict.fromkeys((TWICE, *PAIR_KINDS), (1, 2))
@@ -340,6 +352,13 @@ class CommandRunner:
         """Run cases concurrently; yield their traces in the order of the cases."""
         with ThreadPoolExecutor(self.parallel) as pool:
             yield from pool.map(self.run, cases)
+
+    def fit(self) -> Fit:
+        """Adapt the requests to the client, by a run without faults, if there are several kinds of them."""
+        session = self.session
+        if len({operation.role for operation, _, _ in documented_jobs(session.contract)}) > 1:
+            session.fit = session.fit.with_role(AnnotatedTrace(session.contract, self.run(HAPPY)))
+        return session.fit
 
     def run(self, case: Case) -> Trace:
         """Run the command as the kind of the case requires, and return the trace."""

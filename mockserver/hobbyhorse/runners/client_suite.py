@@ -62,11 +62,11 @@ def examine(
     name = getattr(client, "__qualname__", type(client).__name__)
     with FakeSession(contract, model, seed) as session:
         runner = CallableRunner(session, client)
-        share = runner.fit()
+        fit = runner.fit()
         search = Search(contract, runner, Plan(runs, seed, tuple(rules), tuple(kinds)))
-        search.share = share
+        search.fit = fit
         if (source := importable(client)) is not None:
-            search.fresh = fresh_runner(WorkerSetup(source, contract.key, model.id, seed, contracts, share))
+            search.fresh = fresh_runner(WorkerSetup(source, contract.key, model.id, seed, contracts, fit))
         return search.run(f"{getattr(client, '__module__', '')}.{name}".lstrip("."), model.id)
 
 

@@ -37,8 +37,8 @@ from types import TracebackType
 from typing import Any
 
 from hobbyhorse.conformance.client.cases import HAPPY, Case
-from hobbyhorse.conformance.client.diagnosis import fitting_share
-from hobbyhorse.conformance.client.search import CannotRun
+from hobbyhorse.conformance.client.diagnosis import Fit
+from hobbyhorse.conformance.client.search import STUCK_JOB, CannotRun
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
@@ -81,8 +81,7 @@ class WorkerSetup:
     model: str
     seed: int = 0
     contracts: Path | None = None
-    share: float = 1.0
-    """The share of their usual durations that the stages of jobs take."""
+    fit: Fit = field(default_factory=Fit)
 
 
 @dataclass(slots=True)
@@ -127,19 +126,24 @@ class ProcessPool:
         """
         yield from self._threads.map(self._run, cases)
 
-    def fit(self, contract: Contract) -> float:
-        """Shorten jobs for a client that gives up before the end of the usual ones; return the share of their time."""
-        (trace,) = self([HAPPY])
-        share = fitting_share(AnnotatedTrace(contract, trace))
-        if share < 1:
-            # The processes have the old share, and are replaced.
-            self.setup = replace(self.setup, share=share)
-            for _ in range(self.size):
-                if (worker := self._idle.get()) is not None:
-                    self._forget(worker)
-                self._idle.put(None)
+    def fit(self, contract: Contract) -> Fit:
+        """Adapt the test cases to the client, by a run without faults and one with a stuck job; return the fit."""
+        (happy,) = self([HAPPY])
+        self._refit(self.setup.fit.with_role(AnnotatedTrace(contract, happy)))
+        (stuck,) = self([STUCK_JOB])
+        self._refit(self.setup.fit.with_share(AnnotatedTrace(contract, stuck)))
         self._ran.clear()
-        return share
+        return self.setup.fit
+
+    def _refit(self, fit: Fit) -> None:
+        """Change the fit. Processes that have the old one are replaced."""
+        if fit == self.setup.fit:
+            return
+        self.setup = replace(self.setup, fit=fit)
+        for _ in range(self.size):
+            if (worker := self._idle.get()) is not None:
+                self._forget(worker)
+            self._idle.put(None)
 
     def before(self, case: Case) -> list[Case]:
         """Return the cases that ran before a case in its process, oldest first."""
@@ -244,7 +248,8 @@ class _Worker:
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs, setup, mark), name="hobbyhorse worker")
         with _starting:
-            # The tracker and the fork server serve every worker, so they must not inherit the mark of one.
+            # The tracker and the fork server serve every worker, so they must not inherit the mark of one: they would
+            # be killed with it, and the next worker may be requested from a fork server that is about to die.
             resource_tracker.ensure_running()
             if method == "forkserver":
                 forkserver.ensure_running()
@@ -333,7 +338,7 @@ def _work(pipe: Connection, setup: WorkerSetup, mark: str) -> None:
     except ClientError as error:
         pipe.send(str(error))
         return
-    with FakeSession(contract, model, setup.seed, share=setup.share) as session, suppress(EOFError, OSError):
+    with FakeSession(contract, model, setup.seed, fit=setup.fit) as session, suppress(EOFError, OSError):
         pipe.send(None)
         runner, sound = CallableRunner(session, client), _shared_state()
         while True:

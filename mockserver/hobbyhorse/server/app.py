@@ -28,6 +28,7 @@ from hobbyhorse.server.files.cache import Cache, user_directory
 from hobbyhorse.server.files.image_sources import FetchPolicy
 from hobbyhorse.server.pipeline import handle
 from hobbyhorse.server.request import OperationRequest, Provider, Services, caller_of, header
+from hobbyhorse.server.socket_faults import stamp
 from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.journal import Journal
 from hobbyhorse.worlds.limits import Limits
@@ -262,6 +263,10 @@ class Fake:
         key, origin = caller.key, caller.origin
         known = self.worlds.of(key) if key else None
         world = known or self.worlds.keyless
+        # Before anything waits: its number is the order in which requests arrived, over all worlds.
+        entry = world.arrival()
+        if world.virtual:
+            stamp(scope, entry.arrived)
         return OperationRequest(
             services=services,
             contract=provider.contract,
@@ -276,8 +281,7 @@ class Fake:
             key=key,
             known=known,
             world=world,
-            # Before anything waits: its number is the order in which requests arrived, over all worlds.
-            entry=world.arrival(),
+            entry=entry,
         )
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:

@@ -40,6 +40,7 @@ from hobbyhorse.server.socket_faults import (
     hand_over,
     is_open,
     send_with_fault,
+    stamp,
 )
 from hobbyhorse.server.trouble import apply_file_fault, capture, uses_of_next
 from hobbyhorse.worlds.jobs import Job
@@ -116,6 +117,8 @@ class FileRequests:
             return await self.routes()(scope, receive, send)
         world, job = found
         call = FileRequest(scope=scope, receive=receive, send=send, world=world, job=job, entry=world.arrival())
+        if world.virtual:
+            stamp(scope, call.entry.arrived)
         try:
             await self._respond(call)
         except asyncio.CancelledError:  # the server stops while a video is being rendered
@@ -158,6 +161,8 @@ class FileRequests:
         contract, world = self._sender(scope)
         sender = world or self.services.worlds.keyless
         entry = sender.arrival()
+        if sender.virtual:
+            stamp(scope, entry.arrived)
         try:
             body = await read_all(receive)
         except ClientGone:

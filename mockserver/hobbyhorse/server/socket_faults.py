@@ -28,6 +28,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 
@@ -112,6 +113,18 @@ class ClientConnection:
             transport.close()
         # An application that returns without a response makes uvicorn send 500; wait until the connection is gone.
         await client_gone(self.receive)
+
+
+def stamp(scope: Scope, moment: float) -> None:
+    """Let the response to a request carry a date of virtual time, not of the machine. Does nothing in process.
+
+    A client computes the wait of a `Retry-After` date from it.
+    """
+    transport = connection(scope)
+    if transport is not None:
+        # The date is uvicorn's only default header: `run` turns off the other one.
+        date = formatdate(moment, usegmt=True).encode()
+        transport.get_protocol().cycle.default_headers = [(b"date", date)]  # type: ignore[attr-defined]
 
 
 def connection(scope: Scope) -> asyncio.Transport | None:

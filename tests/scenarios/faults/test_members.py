@@ -79,6 +79,15 @@ def test_optional_members_are_omitted_and_required_ones_stay() -> None:
     assert not ABSENT.applies(ABSENT, replace(response, valid=lambda value: False), {})
 
 
+@pytest.mark.parametrize("name", ["optional_absent", "optional_null"])
+def test_the_type_of_the_video_stays(name: str) -> None:
+    video = {"type": "video", "url": "https://a/b.mp4"}
+    response = replace(
+        decided(orjson.dumps({"output": [{"content": [video]}], "a": 1}), VTRIX), valid=lambda value: True
+    )
+    assert orjson.loads(under(name, response).body)["output"][0]["content"] in ([video], [{"type": "video"}])
+
+
 @pytest.mark.parametrize(("place", "types"), [("first", ["image", "video"]), ("last", ["video", "image"])])
 def test_a_picture_is_listed_beside_the_video(place: str, types: list[str]) -> None:
     body = orjson.dumps({"output": [{"content": [{"type": "video", "url": "https://a/b.mp4?s=1"}]}]})

@@ -108,7 +108,7 @@ def command(
                 plan = Plan(most_runs, seed, tuple(rule or ()), runner.kinds)
                 search = Search(contract, runner.play, plan, show, fresh=runner.fresh, before=runner.before)
                 search.notes += runner.notes
-                search.share = runner.share
+                search.fit = runner.fit
                 result = search.run(runner.name, chosen.id)
         except CannotRun as error:
             raise UsageError(str(error)) from None

@@ -75,7 +75,7 @@ def command(
     if found.case.kind in (KILLED, MOVED) and resume_command is None:
         raise UsageError(f"{finding}: the client was killed and started again; give --resume-command, and a command")
     # One process: a few runs are not worth starting several, and a debugger can follow the client.
-    client = ClientOptions(command, python, resume_command, found.seed, speed, limit, 1, contracts, found.share)
+    client = ClientOptions(command, python, resume_command, found.seed, speed, limit, 1, contracts, found.fit)
     replayed = _Replayed(rule)
     try:
         with open_runner(contract, model, client, times) as runner:

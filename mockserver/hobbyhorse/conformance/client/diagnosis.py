@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hobbyhorse.contract.example_orders import documented_jobs
 from hobbyhorse.traces.annotated import GAVE_UP, AnnotatedTrace, Step
 
 # Requests listed of a client that submits no job: enough to recognize a wrong base URL or path.
@@ -32,25 +36,65 @@ def without_video(trace: AnnotatedTrace) -> str | None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What test cases are adapted to in a client: its patience, and the operation with which it submits.
+
+    `share` is the share of their usual durations that jobs take. Requests have the form that the operation `role` has.
+    """
+
+    share: float = 1.0
+    role: str = "submit"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the members that differ from the usual ones."""
+        share = {"share": self.share} if self.share != 1 else {}
+        return {**share, **({"role": self.role} if self.role != "submit" else {})}
+
+    def with_role(self, happy: AnnotatedTrace) -> Fit:
+        """Return the fit with the operation that a client used on a server without faults."""
+        return replace(self, role=_submitting(happy) or self.role)
+
+    def with_share(self, stuck: AnnotatedTrace) -> Fit:
+        """Return the fit with the patience that a client had with a job that never ends."""
+        return replace(self, share=fitting_share(stuck))
+
+
+def _submitting(trace: AnnotatedTrace) -> str | None:
+    """Return the operation to which every submission was sent, and of which a documented request is known."""
+    roles = {step.role for step in trace.submits}
+    known = {operation.role for operation, model, _ in documented_jobs(trace.contract) if model.id == trace.trace.model}
+    return next(iter(roles)) if len(roles) == 1 and roles <= known else None
+
+
 def own_deadline(stuck: AnnotatedTrace) -> float | None:
     """Return how long a client waited for a job that never ends, in seconds, if it then gave up by itself."""
     outcome = stuck.outcome
     gave_up = outcome is not None and outcome.kind in GAVE_UP and not outcome.stuck
-    return stuck.waited if gave_up and stuck.accepted is not None and not stuck.ended else None
+    # Not `ended`: a client may cancel a job that it gives up.
+    return (
+        stuck.waited
+        if gave_up and stuck.accepted is not None and not any(one.terminal for one in stuck.reads)
+        else None
+    )
 
 
 def fitting_share(trace: AnnotatedTrace) -> float:
     """Return the share of their usual durations that jobs must take, so that the client of a trace waits for their end.
 
-    It is 1 unless the client gave up, on a server without faults, while its job was under way.
+    It is 1 unless the client gave up, on a server without other faults, while its job was under way.
     """
-    outcome, accepted = trace.outcome, trace.accepted
-    gave_up = outcome is not None and outcome.kind in GAVE_UP and not outcome.stuck
-    if not gave_up or accepted is None or trace.ended or not trace.reads or not trace.reads[-1].under_way:
+    outcome, waited = trace.outcome, trace.waited
+    if outcome is None or outcome.kind not in GAVE_UP or outcome.stuck:
+        return 1.0
+    if trace.trace.jobs and trace.run is not None and not any(step.delivered for step in trace.steps):
+        # It waited for the response to its submission, which comes at the end of the job.
+        waited = outcome.ended - trace.run.started
+    elif trace.accepted is None or not trace.reads or not trace.reads[-1].under_way:
         return 1.0
     graph = trace.contract.graph
     longest = sum(graph[name].lasts[1] for name in graph.path(graph.initial))
-    return min(1.0, PATIENCE_SHARE * trace.waited / longest) if longest and trace.waited else 1.0
+    return min(1.0, PATIENCE_SHARE * waited / longest) if longest and waited else 1.0
 
 
 def refused(trace: AnnotatedTrace) -> bool:

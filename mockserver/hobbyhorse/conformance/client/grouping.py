@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import math
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,6 +14,12 @@ from hobbyhorse.traces.annotated import GAVE_UP, READS, SUBMISSIONS, AnnotatedTr
 # Polls of a running job in a row, after which a client that fails has met its own deadline. One that fails because it
 # cannot read such a response fails at the first.
 STEADY_POLLS = 3
+
+# Requests of a run after which it has no bound of its own, if it was cut off: a client that counts its attempts allows
+# fewer.
+ENDLESS_REQUESTS = 300
+# The longest wait in recorded traffic, in seconds, if the contract only assumes one: no deadline of a client is longer.
+RECORDED_WAIT = 43_200.0
 
 RequestGroup = tuple[Step, ...]
 """The requests of some roles that one run of the client made for one job, oldest first."""
@@ -88,6 +95,28 @@ def wait_began(trace: AnnotatedTrace) -> float | None:
     """
     first = trace.accepted.done if trace.accepted is not None else next((s.arrived for s in trace.steps), None)
     return max(first, trace.run.started) if first is not None and trace.run is not None else first
+
+
+def allowed_wait(trace: AnnotatedTrace, margin: tuple[float, float]) -> float:
+    """Return the seconds that a client may wait: the longest wait, times a factor, and some seconds more.
+
+    If no document limits the wait, a client may have another deadline, or count its polls. Then only a wait without a
+    bound is too long.
+    """
+    factor, more = margin
+    longest = factor * trace.patience + more
+    if trace.contract.polling_documented or endless(trace):
+        return longest
+    return math.inf if trace.outcome is not None else max(longest, RECORDED_WAIT)
+
+
+def endless(trace: AnnotatedTrace) -> bool:
+    """Whether the last run had to be cut off, after more requests than a client makes that counts them."""
+    outcome = trace.outcome
+    if outcome is None or outcome.kind != "unfinished":
+        return False
+    last = len(trace.runs) - 1
+    return sum(trace.run_of(step) in (None, last) for step in trace.steps) >= ENDLESS_REQUESTS
 
 
 def shown_success(trace: AnnotatedTrace) -> bool:

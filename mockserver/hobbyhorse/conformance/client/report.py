@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hobbyhorse.conformance.client.cases import CASE_KINDS, Case, case_of
+from hobbyhorse.conformance.client.diagnosis import Fit
 from hobbyhorse.conformance.client.results import Result
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.unobserved import explained_for
@@ -125,7 +126,7 @@ def finding_json(result: Result, finding: Finding) -> dict[str, Any]:
         "seed": result.seed,
         "messages": list(finding.messages),
         **case_of(finding.trace).to_json(),
-        **({"share": result.share} if result.share != 1 else {}),
+        **result.fit.to_json(),
         **({"patience": finding.trace.patience} if finding.trace.patience is not None else {}),
         **_circumstances(finding),
     }
@@ -135,7 +136,7 @@ def finding_json(result: Result, finding: Finding) -> dict[str, Any]:
 class Replay:
     """A finding to be replayed; `after` are the cases to run before it in the same process.
 
-    `share` is the part of their usual time that jobs take, `patience` the client's deadline in seconds, if known.
+    `fit` says how the test cases are adapted to the client, `patience` is its deadline in seconds, if known.
     """
 
     rule: str
@@ -144,7 +145,7 @@ class Replay:
     seed: int
     case: Case
     after: tuple[Case, ...] = ()
-    share: float = 1.0
+    fit: Fit = field(default_factory=Fit)
     patience: float | None = None
 
 
@@ -161,7 +162,7 @@ def read_finding(path: Path) -> Replay:
             seed=int(fields.get("seed", 0)),
             case=_case(fields, path),
             after=after,
-            share=float(fields.get("share", 1.0)),
+            fit=Fit(float(fields.get("share", 1.0)), str(fields.get("role", Fit().role))),
             patience=None if patience is None else float(patience),
         )
     except KeyError as error:

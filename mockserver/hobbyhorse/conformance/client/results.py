@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from hobbyhorse.conformance.client.diagnosis import Fit
 from hobbyhorse.conformance.exit_status import exit_status
 from hobbyhorse.conformance.judge import BROKEN, NOT_OBSERVED, PASSED, Finding, InternalError, Verdict
 
@@ -30,7 +31,7 @@ class Result:
     `accepted` maps the findings of the baseline to its reasons; `stale` are the entries of the baseline that were not
     found any more. A suite that did not finish is `interrupted`, or has `errors`. `unfit` says why the client could be
     run against the faultless server only. `operations` names all findings, of which the report has the smallest ones.
-    `notes` are remarks on the runs. `share` is the part of their usual time that jobs took.
+    `notes` are remarks on the runs. `fit` says how the test cases were adapted to the client.
     """
 
     provider: str
@@ -48,7 +49,7 @@ class Result:
     unfit: str | None = None
     operations: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
-    share: float = 1.0
+    fit: Fit = field(default_factory=Fit)
 
     @property
     def broken(self) -> tuple[Verdict, ...]:

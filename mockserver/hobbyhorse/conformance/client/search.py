@@ -49,7 +49,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 
 from hobbyhorse.conformance.client.cases import BEHIND, HAPPY, KILLED, MOVED, ONCE, RECOVERY, Case, case_of
-from hobbyhorse.conformance.client.diagnosis import own_deadline, refused, without_video
+from hobbyhorse.conformance.client.diagnosis import Fit, own_deadline, refused, without_video
 from hobbyhorse.conformance.client.during import during
 from hobbyhorse.conformance.client.order_cases import drawn_orders, order_cases
 from hobbyhorse.conformance.client.planning import (
@@ -218,8 +218,8 @@ class Search:
     notes: list[str] = field(default_factory=list)
     endings: dict[str, Outcome | None] = field(default_factory=dict)
     """The outcome of the last run of each case."""
-    share: float = 1.0
-    """The part of their usual time that the runner's jobs take."""
+    fit: Fit = field(default_factory=Fit)
+    """How the runner's test cases are adapted to the client."""
     patience: float | None = None
     """The time in seconds after which the client gives up a job that never ends, if it does."""
     broken_forms: set[str] = field(default_factory=set)
@@ -288,7 +288,7 @@ class Search:
             errors=tuple(self.errors[:MOST_ERRORS]),
             unfit=self.unfit,
             notes=tuple(self.notes),
-            share=self.share,
+            fit=self.fit,
             operations=frozenset(f"{one.rule.id}/{name}" for one in self.tallies for name in one.groups),
         )
 

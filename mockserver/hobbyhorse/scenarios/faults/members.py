@@ -127,8 +127,15 @@ def _optional(operation: Operation, value: Any) -> Iterator[Pointer]:
             yield at
 
 
+def _droppable(decided: DecidedOperation, value: Any) -> Iterator[Pointer]:
+    """Yield the optional members, except the type of the video: without it, a client cannot tell it from a picture."""
+    found = _outputs(decided, value)
+    kept = (*found[0], str(found[1]), "type") if found is not None else None
+    yield from (at for at in _optional(decided.operation, value) if tuple(at) != kept)
+
+
 def _without_optional(decided: DecidedOperation, value: Any, options: Options) -> Any:
-    for at in list(_optional(decided.operation, value)):
+    for at in list(_droppable(decided, value)):
         less = replaced(value, at, MISSING)
         if resolve(value, at) is not MISSING and decided.valid(less):
             value = less
@@ -136,7 +143,7 @@ def _without_optional(decided: DecidedOperation, value: Any, options: Options) -
 
 
 def _with_null(decided: DecidedOperation, value: Any, options: Options) -> Any:
-    for at in list(_optional(decided.operation, value)):
+    for at in list(_droppable(decided, value)):
         if resolve(value, at[:-1]) is None or resolve(value, at) is MISSING:
             continue
         null = replaced(value, at, None)

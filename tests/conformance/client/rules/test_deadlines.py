@@ -12,7 +12,7 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.fault import HOLDS
 from hobbyhorse.scenarios.registry import name_used_for
 from hobbyhorse.traces.annotated import AnnotatedTrace
-from tests.conftest import CONTRACTS, contracts_that
+from tests.conftest import CONTRACTS, contracts_that, documented
 from tests.judging import messages
 from tests.tracing import JOB, Teller
 
@@ -47,11 +47,22 @@ def test_a_client_that_gives_up_in_time_has_a_deadline(contract: Contract) -> No
 
 @pytest.mark.parametrize("how", ["failed", "error", "timeout"])
 def test_a_client_that_polls_beyond_the_longest_wait_has_no_deadline(contract: Contract, how: str) -> None:
+    contract = documented(contract)
     told = waiting(contract, 1.25 * patience(contract) + 120).end(how)
     assert messages(rules.has_deadline, told.story()) != []
 
 
+def test_without_a_documented_wait_only_a_client_that_must_be_cut_off_has_no_deadline(contract: Contract) -> None:
+    assert messages(rules.has_deadline, waiting(contract, 5 * patience(contract)).end("timeout").story()) == []
+    told = waiting(contract, 1.25 * patience(contract) + 120)
+    for _ in range(300):
+        told.wait(1).status(running(contract))
+    assert messages(rules.has_deadline, told.end("timeout").story()) == []
+    assert messages(rules.has_deadline, told.end("unfinished").story()) != []
+
+
 def test_a_client_that_never_finishes_has_no_deadline(contract: Contract) -> None:
+    contract = documented(contract)
     told = waiting(contract, 10).wait(2 * patience(contract)).end("unfinished")
     assert messages(rules.has_deadline, told.story()) != []
     told = waiting(contract, 10).wait(patience(contract)).end("unfinished")
@@ -81,6 +92,7 @@ def test_a_client_that_breaks_down_shows_nothing_about_its_deadline(contract: Co
 
 
 def test_a_date_that_a_client_may_misread_does_not_extend_its_deadline(contract: Contract) -> None:
+    contract = documented(contract)
     told = waiting(contract, 10)
     told.status(None, status=503, answer_headers=(("retry-after", "Thu, 01 Jan 2026 00:01:00 GMT"),))
     told.wait(2 * patience(contract)).status(running(contract)).end("timeout")
@@ -89,6 +101,7 @@ def test_a_date_that_a_client_may_misread_does_not_extend_its_deadline(contract:
 
 
 def test_a_restarted_client_may_wait_as_long_again(contract: Contract) -> None:
+    contract = documented(contract)
     told = waiting(contract, patience(contract) / 2).wait(3 * patience(contract)).restart()
     told.wait(patience(contract)).status(running(contract)).end("timeout")
     assert messages(rules.has_deadline, told.story()) == []
@@ -97,6 +110,7 @@ def test_a_restarted_client_may_wait_as_long_again(contract: Contract) -> None:
 
 
 def test_recorded_traffic_has_a_longer_limit_because_it_hides_restarts(contract: Contract) -> None:
+    contract = documented(contract)
     told = waiting(contract, patience(contract)).wait(5 * patience(contract)).status(running(contract))
     told.runs = []
     assert messages(rules.has_deadline, told.story()) in ([], None)

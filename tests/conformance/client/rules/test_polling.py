@@ -11,7 +11,7 @@ import pytest
 from hobbyhorse.conformance.client.rules import polling as rules
 from hobbyhorse.contract.forms.expressions import MISSING, replaced
 from hobbyhorse.contract.values import Contract, Parameter
-from tests.conftest import contracts_that
+from tests.conftest import contracts_that, documented
 from tests.judging import checked, messages, rules_of
 from tests.tracing import FOREIGN, HOME, JOB, PRIVATE, START, Teller
 
@@ -174,6 +174,7 @@ def test_polling_past_an_unknown_stage_is_allowed(contract: Contract) -> None:
 
 
 def test_endless_polling_of_an_unknown_stage_is_found(contract: Contract) -> None:
+    contract = documented(contract)
     told = unknown(contract, 3)
     body = other_body(told, {"stage": "reticulating"})
     told.wait(contract.polling.longest_wait).status(None, status=200, answer=body)
@@ -252,6 +253,18 @@ def test_a_timeout_after_further_requests_is_not_judged(contract: Contract) -> N
     told = poll(Teller(contract).submit()).status(done(contract), answered=1e10)
     assert messages(rules.last_poll_counts, told.end("timeout").story()) == []
     assert messages(rules.last_poll_counts, poll(Teller(contract).submit(), 5).end("timeout").story()) is None
+
+
+def test_an_interval_that_no_document_has_may_be_shortened_by_half(contract: Contract) -> None:
+    def polled(pause: float) -> list[str] | None:
+        told = Teller(contract).submit()
+        for _ in range(5):
+            told.wait(pause).status(running(contract))
+        return messages(rules.cadence, told.story())
+
+    least = contract.polling.least_interval
+    assert polled(0.6 * least) == []
+    assert polled(0.1 * least) != []
 
 
 def test_polls_below_the_least_interval_are_found(contract: Contract) -> None:
@@ -372,6 +385,7 @@ def test_an_error_envelope_treated_as_success_or_polled_endlessly_is_found(contr
 
 @pytest.mark.parametrize("pause", [1, 5, 100])
 def test_polling_past_error_envelopes_is_bounded_by_the_deadline(contract: Contract, pause: float) -> None:
+    contract = documented(contract)
     told = poll(Teller(contract).submit())
     while told.now - START < contract.polling.longest_wait:
         told.wait(pause).status("server_error", status=200)
@@ -409,6 +423,7 @@ def test_giving_up_after_several_unusable_bodies_is_allowed(contract: Contract) 
 
 @pytest.mark.parametrize("pause", [2, 30])
 def test_polling_past_unusable_bodies_beyond_the_deadline_is_found(contract: Contract, pause: float) -> None:
+    contract = documented(contract)
     told = Teller(contract).submit()
     while told.now - START < contract.polling.longest_wait:
         told.wait(pause).status(None, status=200, answer=b"")

@@ -107,6 +107,17 @@ def test_the_finding_names_the_nearest_operation(contract: Contract) -> None:
     assert message.endswith("is empty")
 
 
+def test_the_url_of_a_job_that_the_provider_gave_an_empty_id_is_not_the_clients_mistake(contract: Contract) -> None:
+    status, told = contract.operations["status"], Teller(contract, asked(contract))
+    value = Teller(contract).submit().story().steps[0].value
+    for place in contract.operations["submit"].bindings["job"].response:
+        value = replaced(value, place.pointer, "")
+    told.submit(None, status=200, job=None, answer=orjson.dumps(value))
+    there = HOME + re.sub(r"\{[^}]+\}", "", status.path)
+    assert messages(rules.request_valid, told.call(None, None, url=there).story()) == []
+    assert messages(rules.request_valid, told.call(None, None, url=f"{HOME}/elsewhere").story()) != []
+
+
 def test_a_url_from_a_response_may_be_requested(contract: Contract) -> None:
     there = f"{HOME}/opaque/1"
     told = Teller(contract).call("status", None, status=307, answer_headers=(("location", "/opaque/1"),))

@@ -85,7 +85,7 @@ def test_slow_retries_and_those_that_the_provider_requests_are_not_counted(contr
 AGAIN = (("retry-after", "5"),)
 
 
-@pytest.mark.parametrize("how", [{"status": 503, "answer": b"{}"}, {"status": 429, "answer_headers": AGAIN}])
+@pytest.mark.parametrize("how", [{"status": status, "answer_headers": AGAIN} for status in (429, 503)])
 @pytest.mark.parametrize("kind", ["failed", "error", "timeout"])
 def test_an_order_that_one_refusal_loses_is_found(contract: Contract, how: dict[str, Any], kind: str) -> None:
     (found,) = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hobbyhorse.conformance.client.grouping import misleading_date, stopped_waiting
+from hobbyhorse.conformance.client.grouping import allowed_wait, misleading_date, stopped_waiting
 from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, WIRE, Breach, Evidence, each_order, rule
 from hobbyhorse.scenarios.fault import HOLDS
 from hobbyhorse.scenarios.registry import names_used_for
@@ -36,7 +36,7 @@ DEADLINE_SHOWN_SHARE = 0.9
 def has_deadline(trace: AnnotatedTrace) -> Evidence:
     if trace.accepted is None or trace.ended or any(misleading_date(trace, step) for step in trace.steps):
         return
-    longest = (SLACK * trace.patience + GRACE) * (1 if trace.runs else UNSEEN)
+    longest = allowed_wait(trace, (SLACK, GRACE)) * (1 if trace.runs else UNSEEN)
     waits = [(read, waited) for read in trace.reads if (waited := _waited(trace, read)) is not None]
     late = [(read, waited) for read, waited in waits if waited > longest]
     for read, waited in late[-1:]:

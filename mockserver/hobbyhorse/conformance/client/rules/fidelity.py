@@ -145,7 +145,8 @@ def valid_order_sent(trace: AnnotatedTrace) -> Evidence:
     if run is None or run.outcome is None or not _in_sequence(trace) or not _is_valid(trace, run):
         return
     steps = [step for step in trace.steps if step.arrived <= run.outcome.ended]
-    submitted = any(step.role in SUBMISSIONS for step in steps)
+    # A client may stop to wait for the response, which then is in no trace, while the provider has the job.
+    submitted = any(step.role in SUBMISSIONS for step in steps) or bool(trace.trace.jobs)
     if not submitted and not all(undisturbed(trace, step) for step in steps):
         return
     yield OBSERVED

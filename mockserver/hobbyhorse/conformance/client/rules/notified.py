@@ -45,6 +45,16 @@ def _signs(contract: Contract) -> bool:
     return contract.callbacks is not None and contract.callbacks.signature is not None
 
 
+def _calls_unsigned(contract: Contract) -> bool:
+    # A verified signature proves that the provider sent the callback; CBK-04 judges whether clients verify it.
+    return contract.callbacks is not None and contract.callbacks.signature is None
+
+
+def _limits_age(contract: Contract) -> bool:
+    signed = contract.callbacks.signature if contract.callbacks is not None else None
+    return signed is not None and signed.tolerance is not None
+
+
 def _reports_progress(contract: Contract) -> bool:
     situations = contract.callbacks.situations.values() if contract.callbacks is not None else ()
     return any(not contract.graph[name].terminal for situation in situations for name in situation.stages)
@@ -162,8 +172,8 @@ def _reports_of_end(
     severity="S1",
     channel=WIRE,
     applies=_signs,
-    says="Refuse a callback that is unsigned, wrongly signed or signed too long ago, and do not act on it; do not "
-    "refuse a genuine callback.",
+    says="Refuse a callback that is unsigned or wrongly signed, and do not act on it; do not refuse a genuine "
+    "callback.",
     because="One verifier accepted everything, one accepted forgeries, and one was never called: "
     "corsairdev/corsair#969, Skyvern-AI/skyvern#7987, ComposioHQ/composio#2168.",
 )
@@ -173,11 +183,7 @@ def signature(trace: AnnotatedTrace) -> Evidence:
         if not _false(trace, one) or not _answering(trace, one):
             continue
         yield OBSERVED
-        # A 5xx makes the provider deliver the forgery again.
-        crashed = one.status is not None and one.status >= 500 and _listening(trace, one)
-        if crashed or one.acknowledged:
-            yield Breach(f"{_article(one)} callback was answered with {one.status}; expected: 401")
-        yield from _effects(trace, one)
+        yield from _believed(trace, one)
     for one in _genuine(trace):
         if one.note != NULL:
             yield OBSERVED
@@ -186,13 +192,32 @@ def signature(trace: AnnotatedTrace) -> Evidence:
 
 
 @rule(
+    "CBK-11",
+    "no-replay",
+    level=SHOULD,
+    severity="S2",
+    channel=WIRE,
+    applies=_limits_age,
+    says="Refuse a callback that was signed too long ago, and do not act on it.",
+    because="A genuine callback that somebody kept can be sent again, so Standard Webhooks limits the age of its "
+    "timestamp; one verifier was never called: ComposioHQ/composio#2168.",
+)
+@each_unbroken_order
+def no_replay(trace: AnnotatedTrace) -> Evidence:
+    for one in trace.deliveries:
+        if one.kind in OUTDATED and _sent(one) and _answering(trace, one):
+            yield OBSERVED
+            yield from _believed(trace, one)
+
+
+@rule(
     "CBK-05",
     "trust-but-verify",
     level=SHOULD,
     severity="S1",
     channel=WIRE,
-    applies=_calls_back,
-    says="Before acting on a callback, read the job from the provider.",
+    applies=_calls_unsigned,
+    says="Before acting on a callback that is not signed, read the job from the provider.",
     because="The provider is not the only one that knows a callback URL; code100x/photo-ai#74 accepted unsigned "
     "callbacks.",
 )
@@ -385,6 +410,15 @@ def _reopened(trace: AnnotatedTrace, job: str, further: Iterable[Delivery]) -> I
         yield Breach(f"{done_job}, but {len(reads)} more reads followed another callback; allowed: 1")
 
 
+def _believed(trace: AnnotatedTrace, false: Delivery) -> Iterator[Breach]:
+    """Yield a breach if a false callback was acknowledged, crashed the receiver, or had an effect."""
+    # A 5xx makes the provider deliver the false callback again.
+    crashed = false.status is not None and false.status >= 500 and _listening(trace, false)
+    if crashed or false.acknowledged:
+        yield Breach(f"{_article(false)} callback was answered with {false.status}; expected: 401")
+    yield from _effects(trace, false)
+
+
 def _effects(trace: AnnotatedTrace, false: Delivery) -> Iterator[Breach]:
     """Yield a breach for each effect of a forged callback that no genuine callback or response could have had."""
     genuine = (one for one in trace.deliveries if one.kind == "genuine" and _sent(one))
@@ -532,7 +566,7 @@ def _false(trace: AnnotatedTrace, delivery: Delivery) -> bool:
     signed = trace.contract.callbacks and trace.contract.callbacks.signature
     if not signed or not _sent(delivery):
         return False
-    return delivery.kind in MISSIGNED or (delivery.kind in OUTDATED and signed.tolerance is not None)
+    return delivery.kind in MISSIGNED
 
 
 def _kinds(trace: AnnotatedTrace, delivery: Delivery) -> frozenset[str]:

@@ -11,6 +11,7 @@ from hobbyhorse.conformance.client.cases import CONCURRENT_KINDS
 from hobbyhorse.conformance.client.grouping import (
     STEADY_POLLS,
     RequestGroup,
+    allowed_wait,
     between,
     called_back,
     consecutive,
@@ -23,7 +24,7 @@ from hobbyhorse.conformance.client.grouping import (
     usable,
     wait_began,
 )
-from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, WIRE, Breach, Evidence, rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, rule
 from hobbyhorse.contract.reading import message_of, read_answer
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import ENDS, READS, AnnotatedTrace, Step, origin, parts
@@ -36,6 +37,9 @@ QUIET = 0.05
 ENDLESS_POLLING = (1.25, 60.0)
 # The share of the minimum interval that must elapse between polls: less than all of it, for jitter and rounding.
 JITTER = 0.9
+# The share of the minimum interval that is required if no document has it. A client that polls twice as fast as the
+# provider's own clients cannot know that this is too fast; one that polls ten times a second is.
+ASSUMED_SHARE = 0.5
 # Responses of one kind in a row that make a run that was cut off an endless one: a careful client may have met fewer.
 MANY = 20
 # The operations whose URLs a response may contain.
@@ -178,11 +182,11 @@ def unknown_status(trace: AnnotatedTrace) -> Evidence:
         return
     yield OBSERVED
     since, outcome, last = wait_began(trace), trace.outcome, trace.reads[-1]
-    factor, more = ENDLESS_POLLING
+    longest = allowed_wait(trace, ENDLESS_POLLING)
     word = unknown[-1].stage
-    if since is not None and last.arrived > since + factor * trace.patience + more and _last_run(trace, unknown[0]):
+    if since is not None and last.arrived > since + longest and _last_run(trace, unknown[0]):
         late = f"request {last.number} still polled {last.arrived - since:.0f} s after the wait began"
-        yield Breach(f"the stage was {word!r}, but {late}; allowed: {factor * trace.patience + more:.0f} s")
+        yield Breach(f"the stage was {word!r}, but {late}; allowed: {longest:.0f} s")
     lost = outcome is not None and outcome.kind in ("failed", "timeout", "error") and outcome.id_exposed is False
     if lost and last is unknown[-1] and len(trace.runs) == 1:
         yield Breach(f"the stage was {word!r}, but the error does not expose the job id")
@@ -279,7 +283,8 @@ def last_poll_counts(trace: AnnotatedTrace) -> Evidence:
     because="Polling every tenth of a second hits every rate limit: fal-ai/fal#1073, replicate/replicate-python#32.",
 )
 def cadence(trace: AnnotatedTrace) -> Evidence:
-    least = trace.contract.polling.least_interval
+    documented = trace.contract.polling_documented
+    least = trace.contract.polling.least_interval * (1.0 if documented else ASSUMED_SHARE)
     early = []
     for group in (*request_groups(trace, "status"), *request_groups(trace, "result")):
         for step, again in pairwise(group):
@@ -301,7 +306,7 @@ def cadence(trace: AnnotatedTrace) -> Evidence:
 @rule(
     "POL-08",
     "follow-given-urls",
-    level=MUST,
+    level=SHOULD,
     severity="S2",
     channel=WIRE,
     applies=_links,
@@ -492,8 +497,7 @@ def _endless(trace: AnnotatedTrace, stretch: RequestGroup, again: Step | None, n
     # An earlier run was killed, which ended its polls. Recorded traffic does not show when a wait began.
     if since is None or not trace.runs or not _last_run(trace, last) or len(chain) < 2:
         return
-    factor, more = ENDLESS_POLLING
-    limit = factor * trace.patience + more
+    limit = allowed_wait(trace, ENDLESS_POLLING)
     if last.arrived - since > limit:
         yield Breach(
             f"{name} was received, but request {last.number} still polled {last.arrived - since:.0f} s after the wait "

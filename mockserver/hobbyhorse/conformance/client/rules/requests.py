@@ -54,12 +54,21 @@ def request_valid(trace: AnnotatedTrace) -> Evidence:
         if step.role not in SUBMISSIONS or step.exchange.has(BODY):
             yield OBSERVED
         if step.role is None:
-            if trace.origin(step) == trace.home and not _given(trace, step):
+            if trace.origin(step) == trace.home and not _given(trace, step) and not _without_id(trace, step):
                 yield Breach(f"request {step.number} {_unmatched(trace, step)}")
         elif step.role in SUBMISSIONS and not _validly_requested(trace, step):
             continue  # the caller's own request is invalid: the client may pass it on
         elif (refusal := refused(trace, step)) is not None:
             yield Breach(f"request {step.number} ({step.role}) violates the contract: {refusal.message or refusal}")
+
+
+def _without_id(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether a request is about a job to which the provider gave an empty id: its URL lacks nothing else."""
+    path = urlsplit(step.exchange.url).path
+    if not (path.endswith("/") or "//" in path):
+        return False
+    before = (one for one in trace.submits if one.number < step.number and one.ok)
+    return any(one.reading.values.get("job") == "" for one in before)
 
 
 def _unmatched(trace: AnnotatedTrace, step: Step) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 
-from hobbyhorse.conformance.client.grouping import submitted_again
+from hobbyhorse.conformance.client.grouping import endless, submitted_again
 from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, each_order, rule
 from hobbyhorse.contract.forms.expressions import resolve
 from hobbyhorse.contract.values import Contract
@@ -19,7 +20,7 @@ MOST_EMPTY_READS = 5
 # Further reads of a refused result: a refusal is final, so that more than a repetition or two is a loop.
 REFUSED_RESULTS = 2
 # Further downloads from a refused link: a few are a retry policy that ignores the status, more are a loop.
-REFUSED_LINKS = 5
+REFUSED_LINKS = 8
 # Seconds that a download may arrive after its link has expired: it may have been sent in time.
 LINK_LATENESS_SECONDS = 5.0
 # The share of the longest wait after which a client may have stopped because of its own deadline.
@@ -113,6 +114,15 @@ def _may_have_succeeded(trace: AnnotatedTrace) -> bool:
     return shown or any("success" in kinds for _, kinds in trace.callbacks)
 
 
+def _bare(trace: AnnotatedTrace) -> list[Step]:
+    """Return the responses that reported a success without a video URL, if no response and no callback had a URL."""
+    role = "result" if "result" in trace.contract.operations else "status"
+    bare = [step for step in trace.of(role) if step.success and _address(trace, step) is None]
+    named = any(_address(trace, step) is not None for step in trace.steps)
+    # A URL from any response or callback is a video that the client may return.
+    return [] if named or any("success" in kinds for _, kinds in trace.callbacks) else bare
+
+
 @rule(
     "RES-02",
     "success-without-media",
@@ -127,22 +137,42 @@ def _may_have_succeeded(trace: AnnotatedTrace) -> bool:
 )
 @each_order
 def success_without_media(trace: AnnotatedTrace) -> Evidence:
-    role = "result" if "result" in trace.contract.operations else "status"
-    bare = [step for step in trace.of(role) if step.success and _address(trace, step) is None]
-    named = any(_address(trace, step) is not None for step in trace.steps)
-    # A URL from any response or callback is a video that the client may return.
-    if not bare or named or any("success" in kinds for _, kinds in trace.callbacks):
+    bare = _bare(trace)
+    if not bare:
         return
     yield OBSERVED
     first = bare[0].number
-    if len(bare) > 1 + MOST_EMPTY_READS:
-        times = f"a success without a video was read {len(bare)} times (first by request {first})"
-        yield Breach(f"{times}; allowed: {1 + MOST_EMPTY_READS}")
+    if len(bare) > 1 + MOST_EMPTY_READS and endless(trace):
+        yield Breach(f"{_times(bare)}, until the run was cut off")
     outcome = trace.outcome
     if outcome is not None and outcome.kind == "success" and not any(map(_good, trace.steps)):
         yield Breach(f"request {first} returned a success without a video, but the client reports success")
     if outcome is not None and outcome.kind in FAILED_OUTCOMES and trace.exposed is False and trace.knew_job:
         yield Breach(f"request {first} returned a success without a video, but the error does not expose the job id")
+
+
+def _times(bare: list[Step]) -> str:
+    return f"a success without a video was read {len(bare)} times (first by request {bare[0].number})"
+
+
+@rule(
+    "RES-12",
+    "few-empty-reads",
+    level=SHOULD,
+    severity="S3",
+    channel=WIRE,
+    says="Read a success without a video URL a few more times at most: the URL may appear a little later than the "
+    "stage, but not minutes.",
+    because="A safety filter leaves a finished job without a video, and its caller waits for the client's deadline: "
+    "googleapis/python-genai#1560, DaWe35/image-router#41.",
+)
+@each_order
+def few_empty_reads(trace: AnnotatedTrace) -> Evidence:
+    bare = _bare(trace)
+    if bare:
+        yield OBSERVED
+    if len(bare) > 1 + MOST_EMPTY_READS:
+        yield Breach(f"{_times(bare)}; allowed: {1 + MOST_EMPTY_READS}")
 
 
 @rule(
@@ -213,9 +243,8 @@ def _gave_up_too_early(trace: AnnotatedTrace, results: list[Step]) -> Evidence:
 )
 @each_order
 def fetch_before_expiry(trace: AnnotatedTrace) -> Evidence:
-    for fetch in trace.fetches:
-        until = _until(trace, fetch)
-        if until is not None and fetch.arrived > until + LINK_LATENESS_SECONDS:
+    for fetch, until in _expiries(trace):
+        if fetch.arrived > until + LINK_LATENESS_SECONDS:
             late = fetch.arrived - until
             yield Breach(f"request {fetch.number} fetches a link that had expired {late:.0f} s earlier")
     outcome = trace.outcome
@@ -245,25 +274,31 @@ def _fetched(trace: AnnotatedTrace) -> bool:
     return any(200 <= step.status < 300 for step in fetched)
 
 
-def _until(trace: AnnotatedTrace, fetch: Step) -> float | None:
-    """Return when a download's link expires, by the latest response that gave it; None if never, or unknown."""
-    # An unread response may have given the link anew.
-    if trace.unread_before(fetch):
-        return None
-    givers = [step for step in trace.steps if step.number < fetch.number and step.video == fetch.exchange.url]
-    ends = [_end(trace, giver) for giver in givers]
-    # A giver without an expiry may have given a permanent link.
-    known = [moment for moment in ends if moment is not None]
-    return max(known) if known and len(known) == len(ends) else None
+def _expiries(trace: AnnotatedTrace) -> Iterator[tuple[Step, float]]:
+    """Yield each download with the expiry of its link, by the latest response that gave it, if that is known."""
+    fetches = {step.number for step in trace.fetches}
+    ended = min((step.done for step in trace.steps if step.terminal), default=math.inf)
+    # One pass, because a client that floods makes thousands of downloads. None: a giver without an expiry may have
+    # given a permanent link.
+    given: dict[str, float | None] = {}
+    for step in trace.steps:
+        until = given.get(step.exchange.url) if step.number in fetches else None
+        # An unread response may have given the link anew.
+        if until is not None and not trace.unread_before(step):
+            yield step, until
+        if step.video is not None:
+            end, before = _end(trace, step, ended), given.get(step.video, -math.inf)
+            given[step.video] = None if end is None or before is None else max(end, before)
 
 
-def _end(trace: AnnotatedTrace, giver: Step) -> float | None:
+def _end(trace: AnnotatedTrace, giver: Step, ended: float) -> float | None:
+    """Return when a link expires that a response gave, or None. `ended` is when the client learned of the job's end."""
     documented = giver.reading.values.get("expires_at")
     kept = trace.contract.retention.result_url
     if isinstance(documented, (int, float)) and not isinstance(documented, bool):
         ends = float(documented)
     elif kept is not None:
-        first = min(step.done for step in trace.steps if step.terminal or step.number == giver.number)
+        first = min(ended, giver.done)
         finished = giver.reading.values.get("finished_at")
         ends = max(first, finished if isinstance(finished, float) else first) + kept
     else:
@@ -297,8 +332,11 @@ def expired_url_refresh(trace: AnnotatedTrace) -> Evidence:
     gave_up = failed and not _hurried(trace) and not trace.has_foreign_links
     if gave_up and trace.knew_job and not trace.after(refused, trace.reads):
         yield Breach(f"{link}, but no new link was requested")
+    # A client may fetch a link again that another read has given it again.
+    read = [one.number for one in trace.reads]
+    blind = [one for before, one in itertools.pairwise(gone) if not any(before.number < n < one.number for n in read)]
     for address in dict.fromkeys(step.exchange.url for step in gone):
-        tries = [step for step in gone if step.exchange.url == address]
+        tries = [step for step in (refused, *blind) if step.exchange.url == address]
         if len(tries) > 1 + REFUSED_LINKS:
             refusal = f"a link was refused ({tries[0].status}, request {tries[0].number})"
             yield Breach(f"{refusal}, but fetched {len(tries) - 1} more times; allowed: {REFUSED_LINKS}")

@@ -12,8 +12,10 @@ from itertools import pairwise
 from hobbyhorse.conformance.client.cases import CONCURRENT_KINDS
 from hobbyhorse.conformance.client.grouping import (
     RequestGroup,
+    allowed_wait,
     called_back,
     consecutive,
+    endless,
     gave_up,
     had_response,
     misleading_date,
@@ -32,8 +34,6 @@ FATAL = frozenset({400, 401, 403, 410, 422})
 FATAL_ORDER = FATAL | {402, 404, 405, 413, 415}
 # Seconds that a request may arrive before a Retry-After has elapsed: the tolerance of the MCP suite's SSE retry test.
 EARLY = 0.05
-# Repetitions without a pause that a Retry-After of 0 excuses: as many as a client retries at all without backing off.
-MOST_AT_ONCE = 5
 # Seconds before the first retry of a failed request: 0.1, less the rounding of recorded times (1 ms).
 LEAST_RETRY_GAP = 0.1 - 0.001
 # Pauses in a row from which a trend is judged: with fewer, random jitter would look like one.
@@ -119,8 +119,14 @@ def honour_retry_after(trace: AnnotatedTrace) -> Evidence:
             gap = again.arrived - step.done
             if gap < wait.seconds - wait.slack:
                 yield Breach(_waited(again, gap, wait, "only"))
-            elif gap > max(2 * wait.seconds + 60.0, 1.5 * _usual(trace, group, step)) and _alone(trace, step, again):
+            elif gap > 2 * wait.seconds + 60.0 and _too_late(trace, group, step, again):
                 yield Breach(_waited(again, gap, wait, "as late as"))
+
+
+def _too_late(trace: AnnotatedTrace, group: RequestGroup, step: Step, again: Step) -> bool:
+    """Whether the pause before a request is unusual for its client, and nothing but Retry-After can explain it."""
+    # The usual pause last: it takes a pass over the group.
+    return _alone(trace, step, again) and again.arrived - step.done > 1.5 * _usual(trace, group, step)
 
 
 def _alone(trace: AnnotatedTrace, step: Step, again: Step) -> bool:
@@ -223,7 +229,7 @@ def _repeated_read(trace: AnnotatedTrace, group: RequestGroup) -> Evidence:
     channel=WIRE,
     timing=True,
     says="Pause at least 0.1 s between a failure and the next attempt, and do not shorten the pauses; a wait that "
-    "Retry-After requests does not count as a pause.",
+    "Retry-After requests does not count as a pause, but a wait of zero allows no flood.",
     because="Immediate retries turn an outage into a flood: Azure/azure-sdk-for-go#15905 sets a floor of a second.",
 )
 def backoff(trace: AnnotatedTrace) -> Evidence:
@@ -235,20 +241,7 @@ def backoff(trace: AnnotatedTrace) -> Evidence:
                 yield OBSERVED
                 yield from _hasty(trace, chain)
                 yield from _hastening(trace, chain)
-                yield from _back_to_back(chain)
-
-
-def _back_to_back(chain: RequestGroup) -> Iterator[Breach]:
-    """Yield a breach if a Retry-After of 0 is taken for permission to ask without any pause, again and again."""
-    rushed = [
-        again
-        for step, again in pairwise(chain)
-        if (wait := _retry_after(step)) is not None
-        and wait.seconds == 0
-        and 0 <= again.arrived - step.done < LEAST_RETRY_GAP
-    ]
-    if len(rushed) > MOST_AT_ONCE:
-        yield Breach(f"{len(rushed)} requests followed a Retry-After of 0 without a pause; allowed: {MOST_AT_ONCE}")
+                yield from _flooding(trace, chain)
 
 
 def _hasty(trace: AnnotatedTrace, chain: RequestGroup) -> Iterator[Breach]:
@@ -266,6 +259,20 @@ def _hasty(trace: AnnotatedTrace, chain: RequestGroup) -> Iterator[Breach]:
     if _retry_after(step) is None and idle and not resumes and 0 <= gap < LEAST_RETRY_GAP:
         failed = f"request {step.number} failed ({_how(step)})"
         yield Breach(f"{failed}, but request {again.number} followed after only {gap:.3f} s; minimum: 0.1 s")
+
+
+def _flooding(trace: AnnotatedTrace, chain: RequestGroup) -> Iterator[Breach]:
+    """Yield a breach for many failures in a row that are each followed by the next attempt without a pause.
+
+    A `Retry-After` of zero allows the next attempt, and not a flood of them.
+    """
+    row = most = 0
+    for step, again in pairwise(chain):
+        hasty = had_response(step, again) and again.arrived - step.done < LEAST_RETRY_GAP
+        row = row + 1 if hasty and not called_back(trace, step, again) else 0
+        most = max(most, row)
+    if most >= MANY:
+        yield Breach(f"{most} attempts in a row followed a failure after less than 0.1 s")
 
 
 def _hastening(trace: AnnotatedTrace, chain: RequestGroup) -> Iterator[Breach]:
@@ -354,7 +361,9 @@ def missing_has_grace(trace: AnnotatedTrace) -> Evidence:
     yield OBSERVED
     for group in request_groups(trace, "status"):
         for stretch, again in consecutive(group, _missing):
-            if len(stretch) - (1 if again is None else 0) > MOST_MISSING:
+            # A client with a deadline, or that counts its polls, does give up.
+            bounded = bool(trace.runs) and not endless(trace)
+            if len(stretch) - (1 if again is None else 0) > MOST_MISSING and not bounded:
                 times = f"the job was not found {len(stretch)} times in a row"
                 yield Breach(f"{times}, but was requested again each time; allowed: {MOST_MISSING}")
     last = missing[-1]
@@ -445,23 +454,22 @@ def _deadline_from(trace: AnnotatedTrace, group: RequestGroup) -> float | None:
 
 
 def _limit(trace: AnnotatedTrace, since: float) -> float:
-    factor, more = ENDLESS_RETRIES
-    return since + factor * trace.patience + more
+    return since + allowed_wait(trace, ENDLESS_RETRIES)
 
 
 def _endless(trace: AnnotatedTrace, failing: RequestGroup, since: float) -> Iterator[Breach]:
     if len(failing) < FAILURES_IN_A_ROW:
         return
-    first, last = failing[0], failing[-1]
+    last = failing[-1]
     failures = f"{len(failing)} requests ({last.role}) failed in a row"
     if last.arrived > _limit(trace, since):
         yield Breach(
             f"{failures}, but request {last.number} was sent {last.arrived - since:.0f} s after the wait began"
         )
     elif trace.outcome is not None and trace.outcome.kind == "unfinished" and len(failing) >= MANY:
-        # An unfinished run was cut off. Only one that polled fast, or beyond the longest wait, would not have ended.
-        rapid = (last.arrived - first.arrived) / (len(failing) - 1) < 0.5 * trace.contract.polling.least_interval
-        if rapid or trace.outcome.ended > since + trace.patience:
+        # An unfinished run was cut off. Only one that went on beyond the longest wait would not have ended.
+        bounded = not trace.contract.polling_documented and not endless(trace)
+        if not bounded and trace.outcome.ended > since + trace.patience:
             yield Breach(f"{failures}, but the client had not stopped when the run was cut off")
 
 

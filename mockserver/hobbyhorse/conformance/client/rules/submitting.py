@@ -219,8 +219,8 @@ def _callback_reported(trace: AnnotatedTrace, before: float, kind: str) -> bool:
     level=SHOULD,
     severity="S2",
     channel=OUTCOME,
-    says="Retry a submission at least once if the response invites it (429 with Retry-After, 503), or if the response "
-    "was lost and the provider replays idempotency keys.",
+    says="Retry a submission at least once if the response invites it (429 or 503 with Retry-After), or if the "
+    "response was lost and the provider replays idempotency keys.",
     because="A client that reports the first 429 or 408 loses orders that the next attempt would have placed: "
     "shrimbly/node-banana#116.",
 )
@@ -252,10 +252,9 @@ def _invites(trace: AnnotatedTrace, step: Step) -> bool:
     """Whether a response to a submission invites another attempt, which can create no second job."""
     if step.delivered and step.status in REFUSED_FOR_NOW:
         wait = requested_wait(step)
-        # A 429 without a Retry-After may mean a quota that is used up for the month. A 503 that is not an object of the
-        # provider may come from a proxy that has lost the response.
-        refused = step.status == UNAVAILABLE and isinstance(step.value, dict)
-        invited = wait.seconds <= PROMPTLY if wait is not None else refused
+        # A 429 without a Retry-After may mean a quota that is used up for the month, and such a 503 may come from a
+        # proxy that has lost the response: a careful client repeats neither.
+        invited = wait is not None and wait.seconds <= PROMPTLY
         return invited and not misleading_date(trace, step)
     lost = not step.delivered or step.status in LOST
     return lost and not step.accepted and trace.contract.idempotency.mode == "replay"
