@@ -62,7 +62,7 @@ def test_a_statement_has_all_its_lines_and_a_compound_one_only_its_head() -> Non
 
 
 def test_the_tests_that_cover_a_mutant_are_chosen_with_those_of_its_module_first() -> None:
-    mutant = a_mutant_of("if any(place == at or")
+    mutant = a_mutant_of("        if documented:")
     slow, fast = "tests/test_x.py::slow", "tests/test_x.py::fast"
     own = "tests/conformance/test_judge.py::own"
     by_line = {mutant.line: frozenset({slow, fast, own, ""})}
@@ -73,7 +73,7 @@ def test_the_tests_that_cover_a_mutant_are_chosen_with_those_of_its_module_first
 
 
 def test_a_mutant_is_killed_by_a_test_that_fails_and_its_file_is_restored(tmp_path: Path) -> None:
-    mutant = a_mutant_of("if any(place == at or")
+    mutant = a_mutant_of("        if documented:")
     path = tmp_path / mutant.path
     path.parent.mkdir(parents=True)
     path.write_text("unchanged\n")

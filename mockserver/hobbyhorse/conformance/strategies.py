@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from random import Random
@@ -37,7 +37,7 @@ from hobbyhorse.contract.forms.expressions import MISSING, Place, parse_pointer,
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET, sign
 from hobbyhorse.contract.generate import values
 from hobbyhorse.contract.message import CONSTANT
-from hobbyhorse.contract.reading import message_of, read_answer, read_callback
+from hobbyhorse.contract.reading import as_json, message_of, read_answer, read_callback
 from hobbyhorse.contract.request import Refusal
 from hobbyhorse.contract.schemas import Schemas
 from hobbyhorse.contract.values import Binding, Callbacks, Contract, Model, Operation, Situation
@@ -158,8 +158,14 @@ def _responses(contract: Contract, operation: Operation, situation: Situation) -
     bodies = _bodies(contract.schemas, situation, stages).filter(means_it)
     headers = ((b"content-type", JSON_TYPE.encode()), *_encoded(situation.headers))
     sent = bodies.map(lambda body: Sent(situation.status, headers, orjson.dumps(body), situation.name))
+
+    def is_right(sent: Sent) -> bool:
+        body = as_json(sent.body)
+        valid = contract.schemas.validator(situation.schema).is_valid(body)
+        return sent.status == situation.status and valid and means_it(body)
+
     return st.builds(
-        lambda sent, forms, seed: _varied(sent, operation, forms, seed),
+        lambda sent, forms, seed: _varied(sent, operation, forms, seed, is_right),
         sent,
         _forms(contract, operation),
         st.integers(0, MOST_SEED),
@@ -211,11 +217,16 @@ def _with_options(fault: Fault) -> st.SearchStrategy[Form]:
     return drawn.map(lambda options: (fault, fault.complete(options)))
 
 
-def _varied(sent: Sent, operation: Operation, forms: Iterable[Form], seed: int) -> Response:
-    """Return a response after some variations, the content before its text."""
+def _varied(
+    sent: Sent, operation: Operation, forms: Iterable[Form], seed: int, is_right: Callable[[Sent], bool]
+) -> Response:
+    """Return a response after some variations, the content before its text.
+
+    A variation that gives the response another meaning, such as another status of success, is left out.
+    """
     for fault, options in sorted(forms, key=lambda form: form[0].rank):
         varied = fault.effect(_decided(sent, operation, seed), options)
-        if isinstance(varied, Sent):
+        if isinstance(varied, Sent) and is_right(varied):
             sent = varied
     headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in sent.headers)
     return Response(sent.status, headers, sent.body)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from hobbyhorse.conformance.client.reasons import beginning_of, mentioned, reasons_of, reasons_of_callback
 from hobbyhorse.conformance.client.rules.retrying import FATAL_ORDER
+from hobbyhorse.conformance.client.variations import variations
 from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, Breach, Evidence, each_order, rule
 from hobbyhorse.traces.annotated import ENDS, FAILED_OUTCOMES, GAVE_UP, AnnotatedTrace, Step
 from hobbyhorse.traces.trace import Outcome
@@ -77,6 +78,9 @@ def _with(outcome: Outcome) -> str:
 def give_the_reason(trace: AnnotatedTrace) -> Evidence:
     outcome = trace.outcome
     if outcome is None or outcome.kind not in FAILED_OUTCOMES or outcome.reasons is None:
+        return
+    # An error in another form has its own rules: what the client learned of it is in that form.
+    if variations(trace.trace.scenario or {}):
         return
     for source, reasons, response in (*_failures(trace, outcome), *_refusals(trace, outcome)):
         if reasons:

@@ -112,7 +112,8 @@ def honour_retry_after(trace: AnnotatedTrace) -> Evidence:
             wait = requested_wait(step)
             if wait is None or not had_response(step, again) or called_back(trace, step, again):
                 continue
-            if misleading_date(trace, step):
+            # A client may give up, or ask earlier, if it is told to wait longer than it waits for a job at all.
+            if misleading_date(trace, step) or wait.seconds > trace.patience:
                 continue
             yield OBSERVED
             # Measured from the response: the server counts the wait from there.
