@@ -11,7 +11,7 @@ from tests.mutation.page import LEAST_SCORE, PAGE, REASONS, RESULTS, page, score
 from tests.mutation.plan import PACKAGE, Mutant, mutants_of, sample
 
 # The sample must have mutants of all four folders; fewer would say nothing about the code.
-LEAST_MUTANTS = 200
+LEAST_MUTANTS = 150
 
 
 def a_mutant_of(line: str) -> Mutant:
@@ -29,7 +29,7 @@ def test_the_stored_score_keeps_its_bound() -> None:
 
 def test_each_survivor_has_a_reason_and_each_reason_a_survivor() -> None:
     survivors = {key for key, one in stored(RESULTS).items() if not one["noticed"]}
-    assert set(stored(REASONS)) <= survivors
+    assert set(stored(REASONS)) == survivors
 
 
 def test_the_page_is_up_to_date() -> None:
@@ -39,7 +39,8 @@ def test_the_page_is_up_to_date() -> None:
 def test_a_survivor_without_a_reason_lowers_the_score() -> None:
     results = {"a": {"noticed": True}, "b": {"noticed": False}, "c": {"noticed": False}}
     assert score(results, {}) == 1 / 3
-    assert score(results, {"b": "changes a message only"}) == 1 / 2
+    assert score(results, {"b": "changes a message only"}) == 1 / 3
+    assert score(results, {"b": "equivalent: changes a comment only"}) == 1 / 2
 
 
 def test_a_statement_has_all_its_lines_and_a_compound_one_only_its_head() -> None:

@@ -38,6 +38,11 @@ def test_a_picture_of_many_events_shows_both_ends(contract: Contract) -> None:
     ElementTree.fromstring(drawn)
 
 
+def test_a_picture_of_few_events_shows_each_of_them_once(contract: Contract) -> None:
+    trace = Teller(contract).submit().status("found").end("timeout").trace()
+    assert picture(contract, trace).count("<circle") == len(list(events(contract, trace)))
+
+
 def test_a_picture_of_an_empty_trace_is_valid(contract: Contract) -> None:
     ElementTree.fromstring(picture(contract, Trace(contract.key, "http://x")))
 

@@ -42,6 +42,18 @@ def test_a_second_submission_of_a_possible_job_is_found(contract: Contract, how:
     assert messages(rules.resume_not_resubmit, told.end("success").story()) != []
 
 
+@pytest.mark.parametrize(
+    ("how", "fate"),
+    [
+        ({"status": 0, "answered": None}, "may have created a job (no response)"),
+        ({"status": 504}, "may have created a job (status 504)"),
+    ],
+)
+def test_the_finding_says_how_the_first_submission_ended(contract: Contract, how: dict[str, Any], fate: str) -> None:
+    told = Teller(contract).submit(**how).wait(1).restart().wait(1).submit(key="another", job="job-2")
+    assert fate in str(messages(rules.resume_not_resubmit, told.end("success").story()))
+
+
 def test_a_second_submission_of_a_collected_job_is_found(contract: Contract) -> None:
     told = ended(contract, Teller(contract).submit()).wait(1).restart().wait(1).submit(key="another", job="job-2")
     assert messages(rules.resume_not_resubmit, told.end("success").story()) != []
