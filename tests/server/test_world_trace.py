@@ -399,7 +399,7 @@ def test_the_key_stands_nowhere_in_a_trace(server: MockServer, contract: Contrac
     assert trace.exchanges[5].header("authorization") == REDACTED
 
 
-KEYS = st.text("abckey019-._~+/=", min_size=1, max_size=12).filter(lambda key: key not in KEY)
+KEYS = st.text("abckey019-._~+/=", min_size=1, max_size=12).filter(lambda key: key not in f"Bearer {KEY}")
 
 
 @given(key=KEYS, before=st.binary(max_size=9), after=st.binary(max_size=9))
