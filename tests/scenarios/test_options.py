@@ -15,5 +15,6 @@ def test_defaults_and_tried_values_are_within_the_bounds(fault: Fault) -> None:
         values = [*option.tried, *([] if option.default is None else [option.default])]
         for value in values:
             jsonschema.Draft202012Validator(option.schema).validate(value)
+        assert len({repr(value) for value in option.tried}) == len(option.tried), "the search would try a value twice"
         assert option.schema["type"] in ("boolean", "integer", "number", "string")
         assert option.says.endswith(".")

@@ -280,3 +280,12 @@ def test_a_page_cannot_have_a_status_that_has_no_body(role: str) -> None:
             read_scenario({"moves": {role: [{"move": "html_page", "status": status}]}})
         assert refused.value.code == "invalid_scenario"
     assert read_scenario({"moves": {role: [{"move": "html_page", "status": 502}]}}).moves[role]
+
+
+def test_a_scenario_that_does_not_fit_names_all_its_reasons() -> None:
+    contract = next(one for one in CONTRACTS if one.callbacks is None and "cancel" not in one.operations)
+    moves = {"callback": [{"move": next(iter(CALLBACK_FAULTS))}], "cancel": [{"move": "empty"}]}
+    found = misfits(read_scenario({"moves": moves}), contract)
+    assert len(found) == 2
+    assert "sends no callbacks" in found[0]
+    assert "has no operation 'cancel'" in found[1]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
-from hobbyhorse.contract.checks.models import try_order
+from hobbyhorse.contract.checks.models import prices, try_order
+from hobbyhorse.contract.checks.subject import Documents, Subject
 from hobbyhorse.contract.folder import load
 from hobbyhorse.contract.request import Refusal, ValidRequest
 from tests import specimen
@@ -24,3 +27,16 @@ def test_a_body_is_read_as_an_order_of_the_model_that_it_names() -> None:
     refused = try_order(contract, submit, "acme/cast", body)
     assert isinstance(refused, Refusal)
     assert refused.message == "the body names 'acme/move'"
+
+
+def test_the_prices_of_each_model_are_checked_also_after_one_without_resolutions() -> None:
+    contract = load(specimen.FOLDER)
+    (model,) = [one for one in contract.models if "resolution" in one.parameters][:1]
+    plain = {name: places for name, places in model.parameters.items() if name != "resolution"}
+    models = (
+        replace(model, parameters=plain, price={"any": Decimal(1)}),
+        replace(model, price={"8K": Decimal(1)}),
+    )
+    subject = Subject(Documents(specimen.FOLDER, {}), replace(contract, models=models), ())
+    (found,) = prices(subject)
+    assert "prices are for ['8K']" in found.message

@@ -119,3 +119,13 @@ def test_a_body_that_is_not_valid_json_is_reported_as_such(contract: Contract) -
     assert found is not None
     assert (found.part, found.at) == ("field", "")
     assert "is not valid JSON" in found.message
+
+
+def test_a_query_parameter_without_a_value_is_a_difference(contract: Contract) -> None:
+    for operation in contract.operations.values():
+        for parameter in operation.parameters:
+            if parameter.part == "query" and parameter.type == "integer":
+                found = difference(
+                    contract, operation, path_of(operation), f"{parameter.name}=", header=headers(), body=b""
+                )
+                assert found is not None, parameter.name

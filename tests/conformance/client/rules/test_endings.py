@@ -53,6 +53,7 @@ def test_a_run_is_accused_if_it_is_silent_for_longer_than_any_wait(contract: Con
     told = bought(contract).wait(most - 10).end("unfinished")
     assert messages(rules.a_run_ends, told.story()) is None
     assert messages(rules.a_run_ends, told.wait(10).end("unfinished").story())
+    assert messages(rules.a_run_ends, bought(contract).wait(most + 0.5).end("unfinished").story())
 
 
 def test_a_client_that_still_polls_is_patient_and_does_not_hang(contract: Contract) -> None:
