@@ -11,13 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hobbyhorse.conformance.client.cases import FOLDER, KILLED, MOVED, Case, case_of
+from hobbyhorse.conformance.client.cases import CALLABLE_KINDS, RESUMED_KINDS, Case, case_of
 from hobbyhorse.conformance.client.search import CannotRun, CaseRunner, Plan, Progress, Search
 from hobbyhorse.conformance.judge import BROKEN
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.runners.against_fake import CallableRunner, CommandRunner, FakeSession
-from hobbyhorse.runners.client_suite import SUITE_KINDS
 
 from .mutants import MUTANTS, Mutant, load
 
@@ -69,7 +68,7 @@ def hunt(mutant: Mutant, runs: int = MOST, rules: Sequence[str] = (), whole: boo
         if mutant.rule in progress.broken and not broken_at:
             broken_at.append(progress.runs)
 
-    kinds = SUITE_KINDS if mutant.kind == "python" else (*SUITE_KINDS, FOLDER, KILLED, MOVED)
+    kinds = CALLABLE_KINDS if mutant.kind == "python" else RESUMED_KINDS
     until = frozenset() if whole else frozenset({mutant.rule})
     with running(mutant, mutant.source) as run_cases:
         search = Search(contract, run_cases, Plan(runs, 0, tuple(rules), kinds, until), note)

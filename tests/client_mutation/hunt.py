@@ -19,12 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hobbyhorse.conformance.client.cases import Case
+from hobbyhorse.conformance.client.cases import CALLABLE_KINDS, Case
 from hobbyhorse.conformance.client.search import CannotRun, Plan, Progress, Search
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.runners import callable as callables
 from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
-from hobbyhorse.runners.client_suite import SUITE_KINDS
 from hobbyhorse.traces.trace import Trace
 from tests.mutation.plan import ROOT
 
@@ -92,7 +91,7 @@ def suite(name: str, provider: str, runs: int, ignored: Collection[str] | None) 
         runner = CallableRunner(session, client)
         runner.fit()
         recorder = Recorder(runner)
-        search = Search(contract, recorder, Plan(runs, 0, (), SUITE_KINDS), stop)
+        search = Search(contract, recorder, Plan(runs, 0, (), CALLABLE_KINDS), stop)
         try:
             search.run("client", contract.models[0].id)
         except CannotRun as error:

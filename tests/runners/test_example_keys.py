@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from hobbyhorse.conformance.client.cases import Case
+from hobbyhorse.conformance.client.cases import CALLABLE_KINDS, Case
 from hobbyhorse.contract.folder import load
 from hobbyhorse.contract.values import Contract, KeyForm
 from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
-from hobbyhorse.runners.client_suite import SUITE_KINDS
 from hobbyhorse.runners.example_keys import example_key
 from tests import specimen
 from tests.conftest import CONTRACTS
@@ -56,7 +55,7 @@ def test_every_run_of_a_client_has_a_key_of_the_documented_form() -> None:
         raise RuntimeError("enough")
 
     with FakeSession(contract, contract.models[0]) as session:
-        for kind in SUITE_KINDS:
+        for kind in CALLABLE_KINDS:
             CallableRunner(session, client).run(Case({}, kind))
-    assert len(set(seen)) == len(SUITE_KINDS)
+    assert len(set(seen)) == len(CALLABLE_KINDS)
     assert all(re.fullmatch(contract.key_form.pattern, key) for key in seen)

@@ -14,22 +14,7 @@ from typing import Annotated
 import typer
 
 from hobbyhorse.cli.usage import UsageError, complain
-from hobbyhorse.conformance.client.cases import (
-    CLOCK_KINDS,
-    CROWD,
-    EQUAL,
-    FOLDER,
-    KILLED,
-    LONG,
-    MOVED,
-    ONCE,
-    PICTURES,
-    PROMPTS,
-    RECOVERY,
-    TOGETHER,
-    TWICE,
-    Case,
-)
+from hobbyhorse.conformance.client.cases import CALLABLE_KINDS, COMMAND_KINDS, RESUMED_KINDS, Case
 from hobbyhorse.conformance.client.diagnosis import Fit
 from hobbyhorse.conformance.client.recurrence import FreshRunner
 from hobbyhorse.conformance.client.search import CaseRunner
@@ -145,7 +130,6 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
         raise UsageError(f"--parallel is {client.parallel}; allowed: 1 or more")
     if (client.python is None) == (not client.command):
         raise UsageError("name one client: a command after --, or --python FILE:FUNCTION")
-    kinds: tuple[str, ...] = (ONCE, TWICE, EQUAL, PROMPTS, PICTURES, LONG, TOGETHER, CROWD, RECOVERY)
     try:
         order_for(contract, model)
     except LookupError as error:
@@ -157,11 +141,11 @@ def open_runner(contract: Contract, model: Model, client: ClientOptions, runs: i
             with _callable_runner(contract, model, client, setup, runs) as (play, fit):
                 before = play.before if isinstance(play, ProcessPool) else None
                 fresh = fresh_runner(replace(setup, fit=fit))
-                yield ClientRunner(play, (*kinds, *CLOCK_KINDS), client.python, fresh, before, about(fit), fit)
+                yield ClientRunner(play, CALLABLE_KINDS, client.python, fresh, before, about(fit), fit)
         else:
             command, resume = _commands(client)
             # A client cannot be killed at a point of its run unless there is a command that resumes it.
-            kinds = (*kinds, FOLDER, KILLED, MOVED) if resume else (*kinds, FOLDER)
+            kinds = RESUMED_KINDS if resume else COMMAND_KINDS
             # Another process cannot be put on a virtual clock: it waits in real time, so the stages have to be short.
             with FakeSession(contract, model, client.seed, "real", client.speed, "fast") as session:
                 commands = CommandRunner(session, command, resume, client.limit, client.parallel or PARALLEL)

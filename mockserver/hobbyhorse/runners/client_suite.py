@@ -11,19 +11,7 @@ from typing import Any
 
 import pytest
 
-from hobbyhorse.conformance.client.cases import (
-    CLOCK_KINDS,
-    CROWD,
-    EQUAL,
-    LONG,
-    ONCE,
-    PICTURES,
-    PROMPTS,
-    RECOVERY,
-    TOGETHER,
-    TWICE,
-    case_of,
-)
+from hobbyhorse.conformance.client.cases import CALLABLE_KINDS, case_of
 from hobbyhorse.conformance.client.during import OPERATIONS
 from hobbyhorse.conformance.client.report import preconditions
 from hobbyhorse.conformance.client.results import Result, is_accepted, with_baseline
@@ -38,10 +26,8 @@ from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
 from hobbyhorse.runners.callable import Client
 from hobbyhorse.runners.process_pool import WorkerSetup, fresh_runner
 
-# As many as `--profile ci` runs of a callable: more find more bugs, these fit into a test run.
+# Half of what `--profile ci` runs: more find more bugs, these fit into a test run.
 SUITE_RUNS = 500
-# The kinds that need no second process: a callable cannot be killed and started again.
-SUITE_KINDS = (ONCE, TWICE, EQUAL, PROMPTS, PICTURES, LONG, *CLOCK_KINDS, TOGETHER, CROWD, RECOVERY)
 
 
 def examine(
@@ -52,7 +38,7 @@ def examine(
     runs: int = SUITE_RUNS,
     seed: int = 0,
     rules: Sequence[str] = (),
-    kinds: Sequence[str] = SUITE_KINDS,
+    kinds: Sequence[str] = CALLABLE_KINDS,
     contracts: Path | None = None,
 ) -> Result:
     """Run the suite on a Python callable. Raises CannotRun if the client gets no video from a server without faults.

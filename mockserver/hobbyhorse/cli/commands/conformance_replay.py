@@ -94,19 +94,22 @@ def command(
 
 def _traces(runner: ClientRunner, found: Replay, times: int) -> Iterator[Trace]:
     """Run the case of a finding several times, each time after the cases that it needs."""
+    # A run under variations is compared with the same case without them.
+    usual = usual_case(found.case)
+    ends = [trace.runs[-1].outcome for trace in runner.play([usual])] if usual is not None else [None]
+    for trace in _played(runner, found, times):
+        yield replace(trace, plain=ends[0], patience=found.patience)
+
+
+def _played(runner: ClientRunner, found: Replay, times: int) -> Iterator[Trace]:
     if not found.after:
-        traces = list(runner.play([found.case] * times))
-        # A run under variations is compared with the same case without them.
-        usual = usual_case(found.case)
-        ends = [trace.runs[-1].outcome for trace in runner.play([usual])] if usual is not None else [None]
-        for trace in traces:
-            yield replace(trace, plain=ends[0], patience=found.patience)
+        yield from runner.play([found.case] * times)
         return
     cases = [*found.after, found.case]
     for _ in range(times):
         # The state that the preceding runs leave must not reach the next replay. A single replay stays in this process.
         play = runner.play if runner.fresh is None or times == 1 else runner.fresh
-        yield replace(list(play(cases))[-1], patience=found.patience)
+        yield list(play(cases))[-1]
 
 
 @dataclass(slots=True)

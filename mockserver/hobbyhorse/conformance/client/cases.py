@@ -25,6 +25,12 @@ CLOCK_KINDS = (AHEAD, BEHIND)
 CASE_KINDS = (ONCE, TWICE, *PAIR_KINDS, TOGETHER, CROWD, LONG, *CLOCK_KINDS, RECOVERY, KILLED, MOVED)
 # The kinds in which runs overlap, so that a request without a body may belong to any of them.
 CONCURRENT_KINDS = (TOGETHER, CROWD)
+# The kinds in which a callable runs, in virtual time, and those in which a command runs: only virtual time can set a
+# client's clock, and only a command has a folder. A command can also be killed, if another one resumes it.
+USUAL_KINDS = (ONCE, TWICE, EQUAL, PROMPTS, PICTURES, LONG, TOGETHER, CROWD, RECOVERY)
+CALLABLE_KINDS = (*USUAL_KINDS, *CLOCK_KINDS)
+COMMAND_KINDS = (*USUAL_KINDS, FOLDER)
+RESUMED_KINDS = (*COMMAND_KINDS, KILLED, MOVED)
 # Characters of an order that a case in words shows: enough for an ordinary order, and one long line at most.
 SHOWN_CHARACTERS = 240
 

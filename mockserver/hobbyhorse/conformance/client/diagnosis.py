@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from hobbyhorse.contract.example_orders import documented_jobs
 from hobbyhorse.traces.annotated import GAVE_UP, AnnotatedTrace, Step
+from hobbyhorse.traces.trace import Outcome
 
 # Requests listed of a client that submits no job: enough to recognize a wrong base URL or path.
 MOST_LISTED = 5
@@ -69,14 +70,14 @@ def _submitting(trace: AnnotatedTrace) -> str | None:
 
 def own_deadline(stuck: AnnotatedTrace) -> float | None:
     """Return how long a client waited for a job that never ends, in seconds, if it then gave up by itself."""
-    outcome = stuck.outcome
-    gave_up = outcome is not None and outcome.kind in GAVE_UP and not outcome.stuck
     # Not `ended`: a client may cancel a job that it gives up.
-    return (
-        stuck.waited
-        if gave_up and stuck.accepted is not None and not any(one.terminal for one in stuck.reads)
-        else None
-    )
+    waited = stuck.accepted is not None and not any(one.terminal for one in stuck.reads)
+    return stuck.waited if waited and _gave_up(stuck.outcome) else None
+
+
+def _gave_up(outcome: Outcome | None) -> TypeGuard[Outcome]:
+    """Whether a run ended by itself without its video: it was not cut off, and its threads were not stuck."""
+    return outcome is not None and outcome.kind in GAVE_UP and not outcome.stuck
 
 
 def fitting_share(trace: AnnotatedTrace) -> float:
@@ -85,7 +86,7 @@ def fitting_share(trace: AnnotatedTrace) -> float:
     It is 1 unless the client gave up, on a server without other faults, while its job was under way.
     """
     outcome, waited = trace.outcome, trace.waited
-    if outcome is None or outcome.kind not in GAVE_UP or outcome.stuck:
+    if not _gave_up(outcome):
         return 1.0
     if trace.trace.jobs and trace.run is not None and not any(step.delivered for step in trace.steps):
         # It waited for the response to its submission, which comes at the end of the job.

@@ -8,13 +8,12 @@ How a finding is made:
    operation that it uses. This comes first because one fault is the smallest explanation of a finding, and most bugs
    need no more.
 3. Pairs of single faults, in random order, for a share of the runs that are left.
-4. Hypothesis, for the rest: scenarios with several faults and options, every other one with
-   a drawn order. `target()` prefers scenarios with more jobs and
-   more requests, because clients lose money where they submit and poll again. Hypothesis only generates: its own
-   shrinker would run the client an unbounded number of times.
+4. Hypothesis, for the rest: scenarios with several faults and options, every other one with a drawn order. `target()`
+   prefers scenarios with more jobs and more requests, because clients lose money where they submit and poll again.
+   Hypothesis only generates: its own shrinker would run the client an unbounded number of times.
 5. Confirmation. A finding of a rule about timing counts only if the same case shows it each of TIMING_REPEATS times:
-   a busy machine delays a request once, a bug delays it always.
-   Only a case that would become the smallest one is repeated: no other case is reported.
+   a busy machine delays a request once, a bug delays it always. Only a case that would become the smallest one is
+   repeated: no other case is reported.
 6. Shrinking. A rule may be broken by several parts of a client, so findings are grouped by what the client was doing
    (`during`). From the smallest known case of each group, remove faults and options as long as the group stays broken,
    within SHRINKING runs for each group.

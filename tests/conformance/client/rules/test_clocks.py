@@ -15,10 +15,10 @@ from tests.judging import messages
 from tests.tracing import Teller
 
 
-def under(kind: str, told: Teller) -> AnnotatedTrace:
+def under(kind: str, told: Teller, virtual: bool = True) -> AnnotatedTrace:
     """Return a story whose wall clock was set."""
     found = told.story()
-    return AnnotatedTrace(found.contract, dataclasses.replace(found.trace, drill=kind))
+    return AnnotatedTrace(found.contract, dataclasses.replace(found.trace, drill=kind, virtual=virtual))
 
 
 @pytest.mark.parametrize("kind", [AHEAD, BEHIND])
@@ -28,6 +28,11 @@ def test_a_run_that_ends_with_its_video_keeps_the_rule(kind: str, contract: Cont
 
 def test_a_usual_run_shows_nothing_about_the_clock(contract: Contract) -> None:
     assert messages(steady_clock, ready(contract).media().end("success").story()) is None
+
+
+@pytest.mark.parametrize("end", ["success", "timeout"])
+def test_a_command_shows_nothing_about_the_clock_because_its_clock_cannot_be_set(end: str, contract: Contract) -> None:
+    assert messages(steady_clock, under(AHEAD, ready(contract).media().end(end), virtual=False)) is None
 
 
 def test_a_run_that_gives_up_because_the_clock_is_ahead_breaks_the_rule(contract: Contract) -> None:

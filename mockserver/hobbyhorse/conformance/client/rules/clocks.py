@@ -25,6 +25,9 @@ LONG_SILENCE = 1_200.0
 )
 def steady_clock(trace: AnnotatedTrace) -> Evidence:
     outcome = trace.outcome
+    # Only in virtual time is the clock set: the same case in real time shows nothing.
+    if not trace.trace.virtual:
+        return
     if trace.trace.drill not in CLOCK_KINDS or trace.trace.scenario or outcome is None or trace.accepted is None:
         return
     yield OBSERVED
