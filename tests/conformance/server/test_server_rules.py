@@ -12,6 +12,7 @@ import pytest
 
 from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_APPLICABLE, NOT_OBSERVED, PASSED
 from hobbyhorse.conformance.rule import MUST, OBSERVED, SEVERITIES, SHOULD, WIRE, Breach, rules_in
+from hobbyhorse.conformance.server.html_report import write_server_page
 from hobbyhorse.conformance.server.report import write_server_report
 from hobbyhorse.conformance.server.results import concluded
 from hobbyhorse.conformance.server.rules import FAMILIES, family_of, server_rules
@@ -51,7 +52,8 @@ def test_a_rule_is_found_judged_and_reported_because_its_module_is_there(package
         session.call("status", probe="job", path={"job": "job-1"})
     result = concluded(session, contract, rules_in(package), 1.0)
     assert [(one.rule.id, one.verdict) for one in result.verdicts] == [("XYZ-01", BROKEN)]
-    write_server_report(result, contract, tmp_path / "report")
+    write_server_report(result, tmp_path / "report")
+    write_server_page(result, contract, tmp_path / "report")
     (shown,) = json.loads((tmp_path / "report" / "report.json").read_text())["rules"]
     assert (shown["id"], shown["family"], shown["statement"]) == ("XYZ-01", "XYZ", "No response is a teapot.")
     assert [finding["message"] for finding in shown["findings"]] == ["request 1 gets 418", "request 2 gets 418"]

@@ -1,0 +1,155 @@
+"""The costs of findings to a user: jobs that were paid for twice, and paid videos that were lost. Knows no server.
+
+A trace has the provider's own list of jobs, and the contract has the prices. So the cost of a finding is that of the
+test case that shows it: its smallest scenario, usually with the cheapest order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from hobbyhorse.conformance.judge import Finding, Verdict
+from hobbyhorse.conformance.rule import HARMS, MONEY, OTHER, SEVERITIES, VIDEO, Rule
+from hobbyhorse.conformance.server.budget import worst
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.traces.annotated import AnnotatedTrace
+from hobbyhorse.traces.orders import order_of
+
+# The harms whose findings have a cost.
+COSTLY = frozenset({MONEY, VIDEO})
+CENT = Decimal("0.01")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The cost of one test case: submissions by the user, jobs that are billed, videos that reached the user, USD.
+
+    `at_most` is the price of the jobs without a video for the most expensive order of the model.
+    """
+
+    clicks: int
+    jobs: int
+    videos: int
+    usd: Decimal
+    wasted: Decimal
+    at_most: Decimal
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the cost as JSON; sums are texts, so that no reader rounds them."""
+        counts = {"clicks": self.clicks, "jobs": self.jobs, "videos": self.videos}
+        sums = {"usd": self.usd, "wasted_usd": self.wasted, "at_most_usd": self.at_most}
+        return counts | {name: money(sum_) for name, sum_ in sums.items()}
+
+    def __str__(self) -> str:
+        """Return the cost in one clause, such as `2 jobs for 1 click: 1.40 USD`."""
+        if self.jobs > self.clicks:
+            return f"{number_of(self.jobs, 'job')} for {number_of(self.clicks, 'click')}: {money(self.usd)} USD"
+        return f"{number_of(self.jobs - self.videos, 'paid video')} lost: {money(self.wasted)} USD"
+
+
+@dataclass(frozen=True, slots=True)
+class HarmGroup:
+    """The verdicts whose rules have the same harm, the most severe and expensive ones first."""
+
+    harm: str
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def title(self) -> str:
+        """The heading of the group."""
+        return HARMS[self.harm]
+
+
+def cost_of(contract: Contract, rule: Rule, finding: Finding) -> Cost | None:
+    """Return the cost of a finding; None if it costs nothing, or if the trace does not have the provider's jobs."""
+    trace = finding.trace
+    if trace.jobs is None or rule.harm not in COSTLY:
+        return None
+    billed = [job for job in trace.jobs if job.billable]
+    films = {job.sha256 for job in billed}
+    outcomes = [run.outcome for run in trace.runs if run.outcome is not None and run.outcome.kind == "success"]
+    # A success without a checksum may have any video; one with another checksum has none of the paid ones.
+    got = sum(1 for outcome in outcomes if outcome.sha256 is None or outcome.sha256 in films)
+    clicks = sum(1 for run in trace.runs if not run.resumed)
+    videos = min(got, len(billed), clicks)
+    if videos == len(billed):
+        return None
+    annotated = AnnotatedTrace(contract, trace)
+    prices = sorted(_price(annotated, job.id) for job in billed)
+    lost = prices[videos:]
+    model = contract.model(trace.model) if trace.model is not None else None
+    return Cost(
+        clicks, len(billed), videos, sum(prices, Decimal(0)), sum(lost, Decimal(0)), len(lost) * worst(contract, model)
+    )
+
+
+def _price(trace: AnnotatedTrace, job: str) -> Decimal:
+    """Return the price of a job; of one whose submission cannot be read, the price of any other submission."""
+    made = [step for step in trace.submits if job in (step.exchange.made, step.job_told)]
+    for step in (*made, *trace.submits):
+        order = order_of(trace, step)
+        if order is not None:
+            return order.model.cost(order.resolution, order.seconds)
+    return Decimal(0)
+
+
+def grouped(verdicts: Iterable[Verdict], costs: Mapping[str, Cost] | None = None) -> tuple[HarmGroup, ...]:
+    """Return verdicts in groups by harm: money first; within a group, by severity, then by cost (by rule)."""
+    costs, severities = costs or {}, list(SEVERITIES)
+
+    def rank(one: Verdict) -> tuple[int, Decimal]:
+        cost = costs.get(one.rule.id)
+        return severities.index(one.rule.severity), -(cost.wasted if cost is not None else Decimal(0))
+
+    by_harm: dict[str, list[Verdict]] = {harm: [] for harm in HARMS}
+    for one in verdicts:
+        by_harm[one.rule.harm if one.rule.harm in HARMS else OTHER].append(one)
+    return tuple(HarmGroup(harm, tuple(sorted(found, key=rank))) for harm, found in by_harm.items() if found)
+
+
+def costs_of(contract: Contract, verdicts: Iterable[Verdict]) -> dict[str, Cost]:
+    """Return the greatest cost of each rule's findings, by rule; rules whose findings cost nothing are left out."""
+    found: dict[str, Cost] = {}
+    for one in verdicts:
+        costs = [cost for finding in one.findings if (cost := cost_of(contract, one.rule, finding)) is not None]
+        if costs:
+            found[one.rule.id] = max(costs, key=lambda cost: (cost.wasted, cost.usd))
+    return found
+
+
+def headline(broken: Sequence[Verdict], costs: Mapping[str, Cost]) -> str:
+    """Return the first line of a report: the worst cost, and the number of broken rules of each harm."""
+    if not broken:
+        return "no finding"
+    groups = [f"{len(group.verdicts)} {group.title.lower()}" for group in grouped(broken)]
+    count = f"{number_of(len(broken), 'rule')} broken: {', '.join(groups)}"
+    costly = [(costs[one.rule.id], one.rule.id) for one in broken if one.rule.id in costs]
+    if not costly:
+        return count
+    # Paying twice is worse than an equally expensive loss: it repeats with every click.
+    cost, rule = max(costly, key=lambda pair: (pair[0].wasted, pair[0].jobs > pair[0].clicks))
+    more = f", up to {money(cost.at_most)} USD with the most expensive order" if cost.at_most > cost.wasted else ""
+    return f"{cost} ({rule}){more}; {count}"
+
+
+def price_note(contract: Contract) -> str | None:
+    """Return the reason if the contract's prices are assumptions, else None."""
+    for number in range(len(contract.models)):
+        found = contract.assumption(f"lifecycle.json#/models/{number}/price")
+        if found is not None:
+            return f"The price is an assumption. {found.why}"
+    return None
+
+
+def money(sum_: Decimal) -> str:
+    """Return a sum with cents, or with more digits if they are not zero."""
+    # A price per second may have fractions of a cent; rounding them would hide the sum that was reserved.
+    return f"{sum_:.2f}" if sum_ == sum_.quantize(CENT) else format(sum_.normalize(), "f")
+
+
+def number_of(number: int, thing: str) -> str:
+    """Return a number with its thing, in the plural unless the number is 1."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
