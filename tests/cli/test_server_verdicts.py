@@ -62,7 +62,7 @@ def test_breaches_lessons_and_the_cost_are_printed(capsys: pytest.CaptureFixture
     printed = capsys.readouterr().out
     first = RULES[0]
     assert printed.startswith("1 rule broken: 1 security\n\nSecurity\n")
-    assert f"{first.id} {first.name} MUST, money or security\n  {first.says}\n" in printed
+    assert f"{first.id} {first.name} MUST, S1\n  {first.says}\n" in printed
     assert f"  fix: {first.fix}\n" in printed
     assert printed.count("  server: breach ") == MOST_MESSAGES
     assert "  server: breach 0 [red]\n    openapi.json#/a\n" in printed

@@ -38,7 +38,7 @@ def test_the_first_line_counts_the_broken_rules_and_the_findings_follow(capsys: 
     show_verdicts(VERDICTS)
     printed, broken = capsys.readouterr().out, RULES[2]
     assert printed.startswith("1 rule broken: 1 money\n\nMoney\n")
-    assert f"{broken.id} {broken.name} MUST, money or security; broken in 2 of 5 runs\n  {broken.says}\n" in printed
+    assert f"{broken.id} {broken.name} MUST, S1; broken in 2 of 5 runs\n  {broken.says}\n" in printed
     assert f"  fix: {broken.fix}\n" in printed
     assert f"\npassed: {RULES[0].id}\n" in printed
     assert f"not observed: {RULES[1].id}\n" in printed
@@ -54,7 +54,7 @@ def test_money_comes_before_security_and_security_before_the_rest(capsys: pytest
     kinds = [next(rule for rule in RULES if rule.harm == harm) for harm in reversed(HARMS)]
     show_verdicts([Verdict(rule, BROKEN, 1, 1, (replace(FOUND, rule=rule.id),)) for rule in kinds])
     printed = capsys.readouterr().out
-    assert printed.startswith("4 rules broken: 1 money, 1 security, 1 lost or wrong video, 1 everything else\n")
+    assert printed.startswith("4 rules broken: 1 money, 1 security, 1 lost or wrong video, 1 other\n")
     places = [printed.index(f"\n{title}\n") for title in HARMS.values()]
     assert places == sorted(places)
 

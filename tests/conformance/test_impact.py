@@ -26,7 +26,7 @@ from hobbyhorse.traces.orders import order_of
 from tests.judging import assuming, knowing, made_up, teller
 from tests.tracing import Teller
 
-ONE = Cost(1, 2, 1, Decimal("1.40"), Decimal("0.70"), Decimal("7"))
+ONE = Cost(1, 2, 1, Decimal("1.40"), Decimal("0.70"), Decimal("14"))
 
 
 def price(contract: Contract) -> Decimal:
@@ -48,7 +48,7 @@ def test_two_jobs_for_one_click_cost_twice_the_price(contract: Contract) -> None
     told.made(job="one").made(job="two")
     each = price(contract)
     found = cost(contract, told)
-    assert found == Cost(1, 2, 1, 2 * each, each, worst(contract, contract.models[0]))
+    assert found == Cost(1, 2, 1, 2 * each, each, 2 * worst(contract, contract.models[0]))
     assert str(found) == f"2 jobs for 1 click: {money(2 * each)} USD"
     assert found.to_json() == {
         "clicks": 1,
@@ -56,8 +56,32 @@ def test_two_jobs_for_one_click_cost_twice_the_price(contract: Contract) -> None
         "videos": 1,
         "usd": money(2 * each),
         "wasted_usd": money(each),
-        "at_most_usd": money(worst(contract, contract.models[0])),
+        "at_most_usd": money(2 * worst(contract, contract.models[0])),
+        "certain": True,
     }
+
+
+def test_in_the_worst_case_a_lost_submission_has_made_a_job(contract: Contract) -> None:
+    told = teller(contract).nothing("submit", body=b"").submit(job="two").end("success").made(job="two")
+    found = cost(contract, told)
+    assert found is not None
+    assert (found.jobs, found.certain) == (2, False)
+    assert str(found) == f"2 jobs for 1 click: up to {money(2 * price(contract))} USD"
+    assert cost(contract, told, VIDEO) is None
+
+
+def test_in_the_worst_case_a_job_that_failed_is_billed(contract: Contract) -> None:
+    told = teller(contract).submit(job="one").submit(job="two").end("success")
+    found = cost(contract, told.made("failure", job="one", billable=False).made(job="two"))
+    assert found is not None
+    assert (found.jobs, found.certain) == (2, False)
+
+
+def test_a_repetition_that_the_provider_replays_makes_no_second_job(contract: Contract) -> None:
+    lost = {"status": 0, "whole": False, "answered": None, "made": None}
+    told = teller(contract).submit(None, job=None, **lost).submit(job="two").end("success")
+    found = cost(contract, told.made(job="two"))
+    assert (found is None) is (contract.idempotency.mode == "replay")
 
 
 def test_a_paid_job_without_a_video_is_lost(contract: Contract) -> None:
@@ -121,7 +145,7 @@ def test_the_first_line_has_the_worst_cost_and_the_broken_rules_by_harm() -> Non
     assert headline(verdicts, {}) == count
     assert headline(verdicts, {"AAA-01": loss}) == f"1 paid video lost: 0.70 USD (AAA-01); {count}"
     # Of equal sums, that of a second job.
-    paid = "2 jobs for 1 click: 1.40 USD (AAA-03), up to 7.00 USD with the most expensive order"
+    paid = "2 jobs for 1 click: 1.40 USD (AAA-03), up to 14.00 USD with the most expensive order"
     assert headline(verdicts, {"AAA-01": loss, "AAA-03": ONE}) == f"{paid}; {count}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -63,6 +64,21 @@ def test_events_are_runs_requests_and_callbacks_in_the_order_of_time(contract: C
     assert callbacks == [("forged callback \N{RIGHTWARDS ARROW} no response", BAD, "fault: late")] * (
         contract.callbacks is not None
     )
+
+
+def test_of_one_moment_the_end_of_a_run_follows_its_requests_and_precedes_the_next_run(contract: Contract) -> None:
+    told = Teller(contract, {"n": 1}).submit().status("found").end("success").again({"n": 2}).submit().end("success")
+    trace = told.trace()
+    # As in virtual time: the first submission at 0, all else at 1.
+    exchanges = tuple(replace(one, arrived=float(number > 0)) for number, one in enumerate(trace.exchanges))
+    runs = tuple(
+        replace(run, started=float(number), outcome=replace(run.outcome, ended=1.0 + number))
+        for number, run in enumerate(trace.runs)
+        if run.outcome is not None
+    )
+    found = events(contract, replace(trace, exchanges=exchanges, runs=runs))
+    shown = [event.lane if event.number else event.label for event in found]
+    assert shown == ["starts", "submit", "status", "ends: success", "starts", "submit", "ends: success"]
 
 
 def test_a_request_shows_its_path_its_status_its_stage_and_its_bodies(contract: Contract) -> None:

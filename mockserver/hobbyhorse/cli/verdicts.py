@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
@@ -14,12 +15,14 @@ from hobbyhorse.conformance.impact import Cost, costs_of, grouped, headline
 from hobbyhorse.conformance.judge import NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Lesson, Verdict
 from hobbyhorse.conformance.promise import promise_at
 from hobbyhorse.conformance.report import open_verdicts
-from hobbyhorse.conformance.rule import SEVERITIES, Rule
+from hobbyhorse.conformance.rule import Rule
 from hobbyhorse.contract.values import Contract
 
 COLOURS = {PASSED: "green", NOT_OBSERVED: "yellow", NOT_APPLICABLE: "dim"}
 # Messages printed of one finding: an endpoint that is wrong everywhere still fits on a screen, and the report has all.
 MOST_MESSAGES = 5
+# Columns of a text, however narrow the terminal is.
+LEAST_WIDTH = 20
 
 
 def show_verdicts(
@@ -60,20 +63,27 @@ def show_verdicts(
     _show_unobserved(console, verdicts)
 
 
+def _print(console: Console, text: str, style: str = "", indent: int = 2) -> None:
+    """Print a text with every line indented, so that the rules stand out. A long word, such as a URL, stays whole."""
+    width = max(console.width - indent, LEAST_WIDTH)
+    for line in textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False):
+        console.print(" " * indent + line, style=style, markup=False, soft_wrap=True)
+
+
 def _show_rule(console: Console, one: Verdict, cost: Cost | None) -> None:
     rule = one.rule
     # A server, and a recording, are one trace.
     often = f"; broken in {one.times_broken} of {one.observed} runs" if one.observed > 1 else ""
-    rank = f"[dim]{rule.level}, {SEVERITIES[rule.severity]}{often}[/dim]"
+    rank = f"[dim]{rule.level}, {rule.severity}{often}[/dim]"
     console.print(f"[bold red]{rule.id}[/bold red] {escape(rule.name)} {rank}")
-    console.print(f"  {escape(rule.says)}")
+    _print(console, rule.says)
     if cost is not None:
-        console.print(f"  [red]cost: {escape(str(cost))}[/red]")
+        _print(console, f"cost: {cost}", "red")
 
 
 def _show_fix(console: Console, rule: Rule, contract: Contract | None) -> None:
     if rule.fix:
-        console.print(f"  [green]fix: {escape(rule.fix)}[/green]")
+        _print(console, f"fix: {rule.fix}", "green")
     example = example_for(rule, contract) if contract is not None else None
     if example is not None:
         console.print(f"  [dim]done right: {escape(str(example))}[/dim]", soft_wrap=True)
@@ -102,14 +112,14 @@ def _show_finding(console: Console, finding: Finding, side: str, contract: Contr
     # Only a client is run, each time against another server.
     if finding.trace.runs:
         doing = f" (during {finding.during})" if finding.during is not None else ""
-        console.print(f"  server: {escape(str(case_of(finding.trace)))}{doing}")
+        _print(console, f"server: {case_of(finding.trace)}{doing}")
         for sentence in preconditions(finding):
-            console.print(f"  [yellow]{escape(sentence)}[/yellow]")
+            _print(console, sentence, "yellow")
     for breach in finding.breaches[:MOST_MESSAGES]:
-        console.print(f"  {side}: {escape(breach.message)}")
+        _print(console, f"{side}: {breach.message}")
         for place in breach.places[:1]:  # one is enough to find the promise in the contract
             quoted = str(promise_at(contract, place)) if contract is not None else place
-            console.print(f"    [dim]{escape(quoted)}[/dim]")
+            _print(console, quoted, "dim", 4)
     if len(finding.breaches) > MOST_MESSAGES:
         console.print(f"  [dim]and {len(finding.breaches) - MOST_MESSAGES} more[/dim]")
 

@@ -17,6 +17,7 @@ from hobbyhorse.conformance.server.budget import worst
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.orders import order_of
+from hobbyhorse.traces.trace import Trace
 
 # The harms whose findings have a cost.
 COSTLY = frozenset({MONEY, VIDEO})
@@ -25,9 +26,11 @@ CENT = Decimal("0.01")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The cost of one test case: submissions by the user, jobs that are billed, videos that reached the user, USD.
+    """The worst cost of one test case: submissions by the user, paid jobs, videos that reached the user, USD.
 
-    `at_most` is the price of the jobs without a video for the most expensive order of the model.
+    `certain` means that the provider bills these jobs; else some may not have been made, or may not be billed.
+    `at_most` is the same sum with the most expensive order of the model: of all jobs if there is more than one for a
+    click, else of the lost ones.
     """
 
     clicks: int
@@ -36,17 +39,29 @@ class Cost:
     usd: Decimal
     wasted: Decimal
     at_most: Decimal
+    certain: bool = True
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether there are more jobs than submissions by the user."""
+        return self.jobs > self.clicks
+
+    @property
+    def shown(self) -> Decimal:
+        """The sum that the clause names."""
+        return self.usd if self.is_repeated else self.wasted
 
     def to_json(self) -> dict[str, Any]:
         """Return the cost as JSON; sums are texts, so that no reader rounds them."""
-        counts = {"clicks": self.clicks, "jobs": self.jobs, "videos": self.videos}
+        counts = {"clicks": self.clicks, "jobs": self.jobs, "videos": self.videos, "certain": self.certain}
         sums = {"usd": self.usd, "wasted_usd": self.wasted, "at_most_usd": self.at_most}
         return counts | {name: money(sum_) for name, sum_ in sums.items()}
 
     def __str__(self) -> str:
         """Return the cost in one clause, such as `2 jobs for 1 click: 1.40 USD`."""
-        if self.jobs > self.clicks:
-            return f"{number_of(self.jobs, 'job')} for {number_of(self.clicks, 'click')}: {money(self.usd)} USD"
+        if self.is_repeated:
+            up_to = "" if self.certain else "up to "
+            return f"{number_of(self.jobs, 'job')} for {number_of(self.clicks, 'click')}: {up_to}{money(self.usd)} USD"
         return f"{number_of(self.jobs - self.videos, 'paid video')} lost: {money(self.wasted)} USD"
 
 
@@ -68,22 +83,41 @@ def cost_of(contract: Contract, rule: Rule, finding: Finding) -> Cost | None:
     trace = finding.trace
     if trace.jobs is None or rule.harm not in COSTLY:
         return None
-    billed = [job for job in trace.jobs if job.billable]
-    films = {job.sha256 for job in billed}
-    outcomes = [run.outcome for run in trace.runs if run.outcome is not None and run.outcome.kind == "success"]
-    # A success without a checksum may have any video; one with another checksum has none of the paid ones.
-    got = sum(1 for outcome in outcomes if outcome.sha256 is None or outcome.sha256 in films)
-    clicks = sum(1 for run in trace.runs if not run.resumed)
-    videos = min(got, len(billed), clicks)
-    if videos == len(billed):
-        return None
     annotated = AnnotatedTrace(contract, trace)
-    prices = sorted(_price(annotated, job.id) for job in billed)
+    billed = [job.id for job in trace.jobs if job.billable]
+    # A rule about money looks at the worst case: a lost submission has made a job, and each job is billed.
+    worst_case = [*(job.id for job in trace.jobs), *_maybe_made(annotated)] if rule.harm == MONEY else billed
+    clicks = sum(1 for run in trace.runs if not run.resumed)
+    jobs = worst_case if len(worst_case) > clicks else billed
+    videos = min(_videos(trace), len(jobs), clicks)
+    if videos == len(jobs):
+        return None
+    prices = sorted(_price(annotated, job) for job in jobs)
     lost = prices[videos:]
     model = contract.model(trace.model) if trace.model is not None else None
-    return Cost(
-        clicks, len(billed), videos, sum(prices, Decimal(0)), sum(lost, Decimal(0)), len(lost) * worst(contract, model)
-    )
+    dearest = worst(contract, model) * (len(jobs) if len(jobs) > clicks else len(lost))
+    sums = sum(prices, Decimal(0)), sum(lost, Decimal(0)), dearest
+    return Cost(clicks, len(jobs), videos, *sums, certain=jobs == billed)
+
+
+def _videos(trace: Trace) -> int:
+    """Return the number of runs that returned a paid video."""
+    films = {job.sha256 for job in trace.jobs or () if job.billable}
+    outcomes = [run.outcome for run in trace.runs if run.outcome is not None and run.outcome.kind == "success"]
+    # A success without a checksum may have any video; one with another checksum has none of the paid ones.
+    return sum(1 for outcome in outcomes if outcome.sha256 is None or outcome.sha256 in films)
+
+
+def _maybe_made(trace: AnnotatedTrace) -> list[str]:
+    """Return a name for each submission that may have made a job that the provider does not list."""
+    known = {job.id for job in trace.trace.jobs or ()}
+    unclear = (step for step in trace.submits if step.ambiguous and step.exchange.made not in known)
+    # A repetition with the same key and body makes no second job.
+    return [
+        f"request {step.number}"
+        for step in unclear
+        if not any(trace.same(step, other) for other in trace.after(step, trace.submits))
+    ]
 
 
 def _price(trace: AnnotatedTrace, job: str) -> Decimal:
@@ -130,8 +164,8 @@ def headline(broken: Sequence[Verdict], costs: Mapping[str, Cost]) -> str:
     if not costly:
         return count
     # Paying twice is worse than an equally expensive loss: it repeats with every click.
-    cost, rule = max(costly, key=lambda pair: (pair[0].wasted, pair[0].jobs > pair[0].clicks))
-    more = f", up to {money(cost.at_most)} USD with the most expensive order" if cost.at_most > cost.wasted else ""
+    cost, rule = max(costly, key=lambda pair: (pair[0].wasted, pair[0].is_repeated, pair[0].certain))
+    more = f", up to {money(cost.at_most)} USD with the most expensive order" if cost.at_most > cost.shown else ""
     return f"{cost} ({rule}){more}; {count}"
 
 

@@ -7,13 +7,13 @@ A page is one file without scripts and without external resources. Its filters a
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 
 from hobbyhorse.conformance.examples import example_for
 from hobbyhorse.conformance.impact import HarmGroup
 from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Verdict
-from hobbyhorse.conformance.rule import HARMS, SEVERITIES, Rule
+from hobbyhorse.conformance.rule import HARMS, Rule
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.timeline import PALETTE, TIMELINE_STYLE
 
@@ -38,6 +38,7 @@ article { border: 1px solid var(--line); border-radius: 8px; padding: 1rem; marg
 .cost { font-weight: 600; color: var(--bad) }
 .fix { background: var(--panel); border-radius: 6px; padding: .5rem .75rem }
 .tag { font-size: .8125rem; font-weight: 400; color: var(--dim); white-space: nowrap }
+.overview, .overview ul { margin: .25rem 0; padding-left: 1.25rem } .overview > li { margin-bottom: .5rem }
 details { margin: .4rem 0 } summary { cursor: pointer }
 fieldset { border: 1px solid var(--line); border-radius: 6px; margin: 1rem 0; padding: .25rem .75rem .5rem;
   display: flex; flex-wrap: wrap; gap: .25rem 1.25rem } fieldset label { white-space: nowrap }
@@ -78,9 +79,32 @@ def _hides(name: str, value: str, what: str) -> str:
 
 
 def headline_part(text: str, clean: bool, note: str | None = None) -> str:
-    """Return the first line of a report, and a remark on it."""
-    remark = f'<p class="dim">{escape(note)}</p>' if note is not None else ""
-    return f'<p class="headline{" clean" if clean else ""}">{escape(text[:1].upper() + text[1:])}</p>{remark}'
+    """Return the first line of a report, its second clause below it, and a remark."""
+    first, _, second = text.partition("; ")
+    parts = [f'<p class="headline{" clean" if clean else ""}">{escape(_capitalized(first))}</p>']
+    parts += [f"<p>{escape(_capitalized(second))}</p>"] if second else []
+    parts += [f'<p class="dim">{escape(note)}</p>'] if note is not None else []
+    return "".join(parts)
+
+
+def _capitalized(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def overview_part(groups: Sequence[HarmGroup], costs: Mapping[str, str]) -> str:
+    """Return a list of the broken rules with links to their findings; `costs` are clauses, by rule."""
+    if not groups:
+        return ""
+    items = []
+    for group in groups:
+        links = "".join(_overview_item(one.rule, costs.get(one.rule.id)) for one in group.verdicts)
+        items.append(f"<li><strong>{escape(group.title)}</strong><ul>{links}</ul></li>")
+    return f'<nav aria-label="findings"><ul class="overview">{"".join(items)}</ul></nav>'
+
+
+def _overview_item(rule: Rule, cost: str | None) -> str:
+    more = f' <span class="cost">{escape(cost)}</span>' if cost is not None else ""
+    return f'<li><a href="#{rule.id}">{rule.id} {escape(rule.name)}</a>{more}</li>'
 
 
 def harm_filter(groups: Sequence[HarmGroup]) -> str:
@@ -107,7 +131,7 @@ def harm_section(group: HarmGroup, articles: Iterable[str]) -> str:
 
 def rule_head(rule: Rule, doing: str = "") -> str:
     """Return the heading of a finding, and the sentence of its rule."""
-    tag = f'<span class="tag">{rule.level}, {rule.severity}: {escape(SEVERITIES[rule.severity])}</span>'
+    tag = f'<span class="tag">{rule.level}, {rule.severity}</span>'
     return f"<h3>{rule.id} {escape(rule.name)}{escape(doing)} {tag}</h3><p>{escape(rule.says)}</p>"
 
 

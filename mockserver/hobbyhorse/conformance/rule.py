@@ -37,7 +37,7 @@ WIRE, OUTCOME, RESTART = "wire", "outcome", "restart"
 SEVERITIES = {"S1": "money or security", "S2": "wrong or stuck outcome", "S3": "load", "S4": "hygiene"}
 MONEY, SECURITY, VIDEO, OTHER = "money", "security", "video", "other"
 # The costs of a broken rule to the user, in the order in which reports have their findings.
-HARMS = {MONEY: "Money", SECURITY: "Security", VIDEO: "Lost or wrong video", OTHER: "Everything else"}
+HARMS = {MONEY: "Money", SECURITY: "Security", VIDEO: "Lost or wrong video", OTHER: "Other"}
 # The evidence that a rule needs. A trace without it says nothing about the rule, which must not read as a pass.
 CHANNELS = {
     WIRE: "requests and responses alone",

@@ -12,8 +12,8 @@ from html import escape
 from itertools import groupby
 
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import AnnotatedTrace, Step
-from hobbyhorse.traces.trace import Delivery, Trace
+from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
+from hobbyhorse.traces.trace import Delivery, Run, Trace
 
 GOOD, ODD, BAD, PLAIN = "good", "odd", "bad", "plain"
 SIGNS = {GOOD: "\N{CHECK MARK}", ODD: "!", BAD: "\N{MULTIPLICATION X}", PLAIN: "\N{BULLET}"}
@@ -25,6 +25,8 @@ MOST_ROWS = 60
 MOST_MOMENTS = 100
 # Characters of a body, and of a URL, in a row: enough for a job's state, and for an ordinary URL.
 MOST_BODY, MOST_URL = 500, 120
+# The order of events of one moment: the last requests of a run, its end, the start of the next run, its first requests.
+REQUEST_RANK, END_RANK, START_RANK, LATER_RANK = range(4)
 # Seconds from which moments are shown in minutes, and in hours.
 MINUTES, HOURS = 600, 36_000
 
@@ -52,7 +54,7 @@ TIMELINE_STYLE = """
 .timeline .named .what > span:first-child, .timeline .named summary { font-weight: 600 }
 .timeline pre { margin: .3rem 0; white-space: pre-wrap; overflow-wrap: anywhere;
   font: .8125rem/1.4 ui-monospace, monospace }
-.timeline summary { cursor: pointer }
+.timeline summary { cursor: pointer } .timeline details { margin: 0 }
 @media (max-width: 40rem) { .timeline > li { grid-template-columns: auto minmax(0, 1fr) }
   .timeline .at { text-align: left } .timeline .what { grid-column: 1 / -1 } }
 """
@@ -97,16 +99,36 @@ class TimelineRow:
 
 def events(contract: Contract, trace: Trace) -> list[TimelineEvent]:
     """Return the starts and ends of the runs, the requests and the callbacks, oldest first."""
-    found: list[TimelineEvent] = []
-    for run in trace.runs:
-        found.append(TimelineEvent(run.started, "client", PLAIN, "starts again" if run.resumed else "starts"))
-        if run.outcome is not None:
-            tone, said = GOOD if run.outcome.kind == "success" else ODD, run.outcome.message
-            ended = f"ends: {run.outcome.kind}"
-            found.append(TimelineEvent(run.outcome.ended, "client", tone, ended, detail=said[:MOST_BODY]))
-    found += [_request(trace, step) for step in AnnotatedTrace(contract, trace).steps]
-    found += [_callback(delivery) for delivery in trace.deliveries]
-    return sorted(found, key=lambda event: event.moment)
+    runs = [event for run in trace.runs for event in _run(run)]
+    requests = [_request(trace, step) for step in AnnotatedTrace(contract, trace).steps]
+    callbacks = [_callback(delivery) for delivery in trace.deliveries]
+    # In virtual time, many events have one moment. Sorting is stable, so requests of one moment keep their order.
+    ranked = [(event.moment, rank, event) for rank, event in (*runs, *_ranked(requests, trace))]
+    ranked += [(event.moment, REQUEST_RANK, event) for event in callbacks]
+    return [event for *_, event in sorted(ranked, key=lambda one: one[:2])]
+
+
+def _run(run: Run) -> Iterator[tuple[int, TimelineEvent]]:
+    """Yield the start and the end of a run, each with its rank."""
+    yield START_RANK, TimelineEvent(run.started, "client", PLAIN, "starts again" if run.resumed else "starts")
+    if run.outcome is not None:
+        tone, said = GOOD if run.outcome.kind == "success" else ODD, run.outcome.message[:MOST_BODY]
+        ended = f"ends: {run.outcome.kind}"
+        yield END_RANK, TimelineEvent(run.outcome.ended, "client", tone, ended, detail=said)
+
+
+def _ranked(requests: Sequence[TimelineEvent], trace: Trace) -> Iterator[tuple[int, TimelineEvent]]:
+    """Yield the requests with their ranks among the events of one moment.
+
+    If one run ends and the next one starts at a moment, the requests from the first submission on are the next run's.
+    """
+    starts = {run.started for run in trace.runs}
+    ends = {run.outcome.ended for run in trace.runs if run.outcome is not None}
+    begun: set[float] = starts - ends
+    for event in requests:
+        if event.lane in SUBMISSIONS and event.moment in starts:
+            begun.add(event.moment)
+        yield LATER_RANK if event.moment in begun else REQUEST_RANK, event
 
 
 def _request(trace: Trace, step: Step) -> TimelineEvent:

@@ -43,7 +43,7 @@ def test_the_page_is_self_contained_and_escapes_everything(contract: Contract) -
 def test_broken_rules_come_first_and_the_table_of_all_links_to_their_findings(contract: Contract) -> None:
     text = page(result(contract), contract)
     broken = rules()[0].id
-    assert text.index(f'<article id="{broken}">') < text.index(f'<a href="#{broken}">') < text.index(rules()[1].name)
+    assert text.index(f'<a href="#{broken}">') < text.index(f'<article id="{broken}">') < text.index(rules()[1].name)
     assert text.count("<article") == 1
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from hobbyhorse.conformance.client.cases import case_of
 from hobbyhorse.conformance.client.report import file_names, preconditions, replay_command
 from hobbyhorse.conformance.client.results import Result, is_accepted
-from hobbyhorse.conformance.impact import Cost, costs_of, grouped, headline, price_note
+from hobbyhorse.conformance.impact import Cost, cost_of, costs_of, grouped, headline, price_note
 from hobbyhorse.conformance.judge import Finding, Verdict
 from hobbyhorse.conformance.page import (
     document,
@@ -27,6 +27,7 @@ from hobbyhorse.conformance.page import (
     headline_part,
     linked,
     numbers_in,
+    overview_part,
     rule_head,
     rules_part,
 )
@@ -70,6 +71,7 @@ class _ClientPage:
             "Client report of hobbyhorse",
             [
                 headline_part(headline(broken, self.costs), is_clean, price_note(self.contract) if broken else None),
+                overview_part(groups, {rule: str(cost) for rule, cost in self.costs.items()}),
                 _summary(result),
                 harm_filter(groups),
                 *(harm_section(group, map(self._rule, group.verdicts)) for group in groups),
@@ -100,7 +102,7 @@ class _ClientPage:
         case, messages = case_of(finding.trace), finding.messages[:MOST_LINES]
         named = numbers_in(messages, len(finding.trace.exchanges))
         found = "".join(f"<li>{linked(message, name, named)}</li>" for message in messages)
-        cost = self.costs.get(one.rule.id) if finding is one.findings[0] else None
+        cost = cost_of(self.contract, one.rule, finding)
         doing = f" (during {finding.during})" if finding.during is not None else ""
         only = "".join(f"<li>{escape(sentence)}</li>" for sentence in preconditions(finding))
         again = replay_command(self.result, name, self.folder)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from html import escape
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from hobbyhorse.conformance.page import (
     headline_part,
     linked,
     numbers_in,
+    overview_part,
     rule_head,
     rules_part,
     table,
@@ -71,6 +73,7 @@ class _ServerPage:
         result = self.result
         broken = open_verdicts(result.verdicts, result.accepted)
         groups = grouped(broken)
+        costs = {one.rule.id: _cost(billed(result, one)) for one in broken}
         accepted = [one for one in result.verdicts if one.rule.id in result.accepted and one.findings]
         why = unfinished(result)
         head = f"Not everything was judged: {why}" if why is not None and not broken else server_headline(result)
@@ -79,6 +82,7 @@ class _ServerPage:
             "Server report of hobbyhorse",
             [
                 headline_part(head, result.clean, price_note(self.contract) if broken else None),
+                overview_part(groups, {rule: cost for rule, cost in costs.items() if cost}),
                 self._summary(),
                 harm_filter(groups),
                 *(harm_section(group, map(self._finding, group.verdicts)) for group in groups),
@@ -114,8 +118,7 @@ class _ServerPage:
         breaches = one.breaches[:MOST_BREACHES]
         named = numbers_in((breach.message for breach in breaches), len(trace.exchanges))
         shown = frozenset(sorted(named)[:MOST_REQUESTS])
-        requests, usd = billed(self.result, one)
-        cost = f"up to {money(usd)} USD billed for {number_of(requests, 'request')}" if usd else ""
+        cost = _cost(billed(self.result, one))
         rows = timeline(self.contract, trace, shown, prefix=rule.id, only=True) if shown else ""
         left = len(one.breaches) - len(breaches)
         return "\n".join(
@@ -191,3 +194,9 @@ class _ServerPage:
             f"</details></section><section><h2>Left out</h2><details><summary>{len(self.result.notes)} probes</summary>"
             f"{left_out}</details></section>"
         )
+
+
+def _cost(cost: tuple[int, Decimal]) -> str:
+    """Return the number and the price of billed requests in one clause; empty if they cost nothing."""
+    requests, usd = cost
+    return f"up to {money(usd)} USD billed for {number_of(requests, 'request')}" if usd else ""

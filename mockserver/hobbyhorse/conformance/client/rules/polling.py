@@ -73,7 +73,6 @@ def stop_at_terminal(trace: AnnotatedTrace) -> Evidence:
     "all-terminals",
     level=MUST,
     severity="S2",
-    harm=MONEY,
     channel=WIRE,
     says="Every terminal stage ends the polling: failed, cancelled, expired, partially succeeded.",
     because="A forgotten terminal stage is polled until the deadline: `expired` in ArcReel/ArcReel#651 and "

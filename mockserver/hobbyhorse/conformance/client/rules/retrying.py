@@ -23,7 +23,7 @@ from hobbyhorse.conformance.client.grouping import (
     undisturbed,
     wait_began,
 )
-from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, OUTCOME, SHOULD, VIDEO, WIRE, Breach, Evidence, rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, VIDEO, WIRE, Breach, Evidence, rule
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import READS, SUBMISSIONS, TRANSIENT, AnnotatedTrace, Step
 from hobbyhorse.traces.exchange import ANSWER_HEADERS, DURATION
@@ -435,7 +435,7 @@ def retry_bounded(trace: AnnotatedTrace) -> Evidence:
     "repeat-the-order",
     level=MUST,
     severity="S2",
-    harm=MONEY,
+    harm=VIDEO,
     channel=WIRE,
     says="An order that is sent again after a transient failure is the same order: complete, and with the same prompt.",
     because="The body was a stream that the first attempt had read to its end, so that the second order was empty: "

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from hobbyhorse.conformance.client.cases import ONCE
 from hobbyhorse.conformance.client.variations import Varied, has_faults, variations
-from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, OUTCOME, SHOULD, VIDEO, Breach, Evidence, rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, VIDEO, Breach, Evidence, rule
 from hobbyhorse.scenarios.faults.link import ENCODED_BYTES, LINK_BYTES
 from hobbyhorse.scenarios.faults.members import (
     ERROR_SHAPE,
@@ -431,7 +431,7 @@ def other_media_type(trace: AnnotatedTrace) -> Evidence:
     "order-status",
     level=SHOULD,
     severity="S2",
-    harm=MONEY,
+    harm=VIDEO,
     channel=OUTCOME,
     says="Any status of success accepts the order.",
     because="200, 201 and 202 all have the id of a job, and a test for one of them loses a job that is paid for: "
