@@ -34,6 +34,8 @@ WIDTHS = (390, 1280, 1920)
 Scheme = Literal["light", "dark"]
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 AXE = ROOT / "build" / "npm"
+# Milliseconds of one step of the browser, on a busy machine.
+LONGEST_STEP = 180_000
 # A word without a place to break.
 LONG = "x" * 300
 
@@ -117,7 +119,7 @@ schemes = pytest.mark.parametrize("scheme", SCHEMES)
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         # The tests may run as root, for whom Chromium has no sandbox.
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"], timeout=LONGEST_STEP)
         yield browser
         browser.close()
 
@@ -136,6 +138,7 @@ def opened(browser: Browser, file: Path, width: int, scheme: Scheme, *, script: 
     """Open a file in a window of some width."""
     viewport: Any = {"width": width, "height": 900}
     with browser.new_context(viewport=viewport, color_scheme=scheme, java_script_enabled=script) as context:
+        context.set_default_timeout(LONGEST_STEP)
         page = context.new_page()
         page.goto(file.as_uri())
         yield page

@@ -8,7 +8,9 @@ from decimal import Decimal
 import pytest
 
 from hobbyhorse.conformance.impact import (
+    Amount,
     Cost,
+    amounts_of,
     cost_of,
     costs_of,
     grouped,
@@ -114,6 +116,10 @@ def test_a_job_that_is_not_billed_a_rule_about_load_and_recorded_traffic_cost_no
     assert cost_of(contract, rule, Finding(rule.id, (Breach("wrong"),), recorded)) is None
 
 
+def test_an_amount_is_the_clause_of_a_cost_and_the_lost_sum() -> None:
+    assert amounts_of({"AAA-01": ONE}) == {"AAA-01": Amount("2 jobs for 1 click: 1.40 USD", Decimal("0.70"))}
+
+
 def broken(id: str, harm: str, severity: str = "S1") -> Verdict:
     return Verdict(made_up(id, harm=harm, severity=severity), BROKEN)
 
@@ -131,7 +137,7 @@ def test_groups_have_money_first_and_the_most_severe_and_expensive_rules_first()
         broken("AAA-05", MONEY),
         broken("AAA-06", SECURITY),
     ]
-    groups = grouped(reversed(verdicts), {"AAA-05": ONE})
+    groups = grouped(reversed(verdicts), amounts_of({"AAA-05": ONE}))
     assert [group.harm for group in groups] == list(HARMS)
     assert ids(groups[0].verdicts) == ["AAA-05", "AAA-04", "AAA-03"]
     assert [group.title for group in grouped([verdicts[1]])] == ["Lost or wrong video"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 import pytest
 
-from hobbyhorse.conformance.impact import grouped
+from hobbyhorse.conformance.impact import Amount, grouped
 from hobbyhorse.conformance.judge import BROKEN, NOT_OBSERVED, PASSED, Finding, Verdict
 from hobbyhorse.conformance.page import (
     cells,
@@ -63,7 +64,9 @@ def test_the_filter_has_a_button_for_each_group_unless_there_is_only_one() -> No
 
 
 def test_the_overview_links_to_each_finding_and_has_its_cost() -> None:
-    text = overview_part(grouped([verdict("AAA-01"), verdict("AAA-02", harm=VIDEO)]), {"AAA-02": "1 <video>"})
+    text = overview_part(
+        grouped([verdict("AAA-01"), verdict("AAA-02", harm=VIDEO)]), {"AAA-02": Amount("1 <video>", Decimal(1))}
+    )
     assert re.findall(r'href="#(AAA-\d+)"', text) == ["AAA-01", "AAA-02"]
     assert '<a href="#AAA-02">AAA-02 name-AAA-02</a> <span class="cost">1 &lt;video&gt;</span>' in text
     assert "<strong>Lost or wrong video</strong>" in text

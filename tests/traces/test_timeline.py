@@ -90,8 +90,15 @@ def test_a_request_shows_its_path_its_status_its_stage_and_its_bodies(contract: 
     assert "...\nresponse: " in submitted.detail
     assert (media.tone, media.note) == (GOOD, "probe: job:media")
     assert away.lane == "elsewhere"
+    assert away.tone == BAD
     assert away.label.endswith("...  302, not complete".replace("  ", " \N{RIGHTWARDS ARROW} "))
     assert away.detail == "response: away"
+
+
+@pytest.mark.parametrize(("status", "tone"), [(200, ODD), (302, ODD), (404, ODD), (500, BAD), (503, BAD)])
+def test_the_tone_of_an_undocumented_response_depends_on_its_status(status: int, tone: str, contract: Contract) -> None:
+    trace = Teller(contract).status(None, status=status, answer=b"<html>").trace()
+    assert events(contract, trace)[1].tone == tone
 
 
 def test_equal_polls_are_one_row_and_two_of_them_are_not(contract: Contract) -> None:

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hobbyhorse.cli.verdicts import show_baseline, show_verdicts, summed
-from hobbyhorse.conformance.server.report import server_headline
+from hobbyhorse.conformance.server.report import server_amounts, server_headline
 from hobbyhorse.conformance.server.results import ServerResult
 from hobbyhorse.contract.values import Contract
 
@@ -58,8 +58,8 @@ def show_server_result(result: ServerResult, contract: Contract, report: Path | 
     if result.unjudged is not None:
         console.print(f"[bold red]nothing could be judged:[/bold red] {escape(result.unjudged)}")
     else:
-        head = server_headline(result)
-        show_verdicts(result.verdicts, result.accepted, side="server", contract=contract, head=head)
+        head, amounts = server_headline(result), server_amounts(result)
+        show_verdicts(result.verdicts, result.accepted, side="server", contract=contract, head=head, amounts=amounts)
     for why, names in _skipped_probes(result).items():
         more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
         console.print(f"[dim]left out: {escape(', '.join(names[:MOST_LISTED]))}{more}: {escape(why)}[/dim]")

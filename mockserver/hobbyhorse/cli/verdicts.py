@@ -11,7 +11,7 @@ from rich.markup import escape
 from hobbyhorse.conformance.client.cases import case_of
 from hobbyhorse.conformance.client.report import file_names, preconditions
 from hobbyhorse.conformance.examples import example_for
-from hobbyhorse.conformance.impact import Cost, costs_of, grouped, headline
+from hobbyhorse.conformance.impact import Amount, amounts_of, costs_of, grouped, headline
 from hobbyhorse.conformance.judge import NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Lesson, Verdict
 from hobbyhorse.conformance.promise import promise_at
 from hobbyhorse.conformance.report import open_verdicts
@@ -33,23 +33,25 @@ def show_verdicts(
     contract: Contract | None = None,
     replay: Callable[[str], str] | None = None,
     head: str | None = None,
+    amounts: Mapping[str, Amount] | None = None,
 ) -> None:
     """Print the worst cost, the findings that are not accepted by their harm, the lessons, and the other rules.
 
     `side` is the judged side, "client" or "server"; each message begins with it. With the `contract`, findings have
     their costs, examples and quotes. `replay` returns the command that replays a finding, given the name of its file.
-    `head` replaces the first line.
+    `head` and `amounts` replace the first line and the costs.
     """
     broken = open_verdicts(verdicts, accepted or {})
     names = {id(finding): name for one in verdicts for name, finding in file_names(one)}
     costs = costs_of(contract, broken) if contract is not None else {}
+    amounts = amounts or amounts_of(costs)
     console = Console(highlight=False)
     if broken:
         console.print(f"[bold red]{escape(head or headline(broken, costs))}[/bold red]")
-    for group in grouped(broken, costs):
+    for group in grouped(broken, amounts):
         console.print(f"\n[bold]{group.title}[/bold]")
         for one in group.verdicts:
-            _show_rule(console, one, costs.get(one.rule.id))
+            _show_rule(console, one, amounts.get(one.rule.id))
             for finding in one.findings:
                 _show_finding(console, finding, side, contract)
                 # Only the client suite has files to replay.
@@ -70,15 +72,15 @@ def _print(console: Console, text: str, style: str = "", indent: int = 2) -> Non
         console.print(" " * indent + line, style=style, markup=False, soft_wrap=True)
 
 
-def _show_rule(console: Console, one: Verdict, cost: Cost | None) -> None:
+def _show_rule(console: Console, one: Verdict, amount: Amount | None) -> None:
     rule = one.rule
     # A server, and a recording, are one trace.
     often = f"; broken in {one.times_broken} of {one.observed} runs" if one.observed > 1 else ""
     rank = f"[dim]{rule.level}, {rule.severity}{often}[/dim]"
     console.print(f"[bold red]{rule.id}[/bold red] {escape(rule.name)} {rank}")
     _print(console, rule.says)
-    if cost is not None:
-        _print(console, f"cost: {cost}", "red")
+    if amount is not None:
+        _print(console, f"cost: {amount.clause}", "red")
 
 
 def _show_fix(console: Console, rule: Rule, contract: Contract | None) -> None:

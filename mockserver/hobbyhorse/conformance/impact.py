@@ -66,6 +66,14 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Amount:
+    """The cost of a rule's findings in one clause, and the USD by which findings are ordered."""
+
+    clause: str
+    usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class HarmGroup:
     """The verdicts whose rules have the same harm, the most severe and expensive ones first."""
 
@@ -130,13 +138,13 @@ def _price(trace: AnnotatedTrace, job: str) -> Decimal:
     return Decimal(0)
 
 
-def grouped(verdicts: Iterable[Verdict], costs: Mapping[str, Cost] | None = None) -> tuple[HarmGroup, ...]:
-    """Return verdicts in groups by harm: money first; within a group, by severity, then by cost (by rule)."""
-    costs, severities = costs or {}, list(SEVERITIES)
+def grouped(verdicts: Iterable[Verdict], amounts: Mapping[str, Amount] | None = None) -> tuple[HarmGroup, ...]:
+    """Return verdicts in groups by harm: money first; within a group, by severity, then by amount (by rule)."""
+    amounts, severities = amounts or {}, list(SEVERITIES)
 
     def rank(one: Verdict) -> tuple[int, Decimal]:
-        cost = costs.get(one.rule.id)
-        return severities.index(one.rule.severity), -(cost.wasted if cost is not None else Decimal(0))
+        amount = amounts.get(one.rule.id)
+        return severities.index(one.rule.severity), -(amount.usd if amount is not None else Decimal(0))
 
     by_harm: dict[str, list[Verdict]] = {harm: [] for harm in HARMS}
     for one in verdicts:
@@ -152,6 +160,11 @@ def costs_of(contract: Contract, verdicts: Iterable[Verdict]) -> dict[str, Cost]
         if costs:
             found[one.rule.id] = max(costs, key=lambda cost: (cost.wasted, cost.usd))
     return found
+
+
+def amounts_of(costs: Mapping[str, Cost]) -> dict[str, Amount]:
+    """Return costs as amounts, by rule."""
+    return {rule: Amount(str(cost), cost.wasted) for rule, cost in costs.items()}
 
 
 def headline(broken: Sequence[Verdict], costs: Mapping[str, Cost]) -> str:

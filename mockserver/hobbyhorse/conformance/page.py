@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 
 from hobbyhorse.conformance.examples import example_for
-from hobbyhorse.conformance.impact import HarmGroup
+from hobbyhorse.conformance.impact import Amount, HarmGroup, number_of
 from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Verdict
 from hobbyhorse.conformance.rule import HARMS, Rule
 from hobbyhorse.contract.values import Contract
@@ -39,6 +39,7 @@ article { border: 1px solid var(--line); border-radius: 8px; padding: 1rem; marg
 .fix { background: var(--panel); border-radius: 6px; padding: .5rem .75rem }
 .tag { font-size: .8125rem; font-weight: 400; color: var(--dim); white-space: nowrap }
 .overview, .overview ul { margin: .25rem 0; padding-left: 1.25rem } .overview > li { margin-bottom: .5rem }
+.overview { padding: 0; list-style: none }
 details { margin: .4rem 0 } summary { cursor: pointer }
 fieldset { border: 1px solid var(--line); border-radius: 6px; margin: 1rem 0; padding: .25rem .75rem .5rem;
   display: flex; flex-wrap: wrap; gap: .25rem 1.25rem } fieldset label { white-space: nowrap }
@@ -91,19 +92,19 @@ def _capitalized(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def overview_part(groups: Sequence[HarmGroup], costs: Mapping[str, str]) -> str:
-    """Return a list of the broken rules with links to their findings; `costs` are clauses, by rule."""
+def overview_part(groups: Sequence[HarmGroup], amounts: Mapping[str, Amount]) -> str:
+    """Return a list of the broken rules with links to their findings, and their costs, by rule."""
     if not groups:
         return ""
     items = []
     for group in groups:
-        links = "".join(_overview_item(one.rule, costs.get(one.rule.id)) for one in group.verdicts)
+        links = "".join(_overview_item(one.rule, amounts.get(one.rule.id)) for one in group.verdicts)
         items.append(f"<li><strong>{escape(group.title)}</strong><ul>{links}</ul></li>")
     return f'<nav aria-label="findings"><ul class="overview">{"".join(items)}</ul></nav>'
 
 
-def _overview_item(rule: Rule, cost: str | None) -> str:
-    more = f' <span class="cost">{escape(cost)}</span>' if cost is not None else ""
+def _overview_item(rule: Rule, amount: Amount | None) -> str:
+    more = f' <span class="cost">{escape(amount.clause)}</span>' if amount is not None else ""
     return f'<li><a href="#{rule.id}">{rule.id} {escape(rule.name)}</a>{more}</li>'
 
 
@@ -206,7 +207,7 @@ def _row(one: Verdict, accepted: str | None) -> str:
     name = escape(f"{rule.id} {rule.name}")
     name = f'<a href="#{rule.id}">{name}</a>' if one.findings else name
     word = one.verdict + (f" (accepted: {accepted})" if one.verdict == BROKEN and accepted else "")
-    times = f' <span class="dim">(observed {one.observed} times)</span>' if one.observed else ""
+    times = f' <span class="dim">(observed in {number_of(one.observed, "run")})</span>' if one.observed else ""
     why = f'<br><span class="dim">{escape(one.why)}</span>' if one.why is not None else ""
     return (
         f'<tr class="row row-{one.verdict}"><td>{name}</td><td class="verdict {one.verdict}">{escape(word)}</td>'

@@ -50,7 +50,8 @@ def test_a_finding_quotes_the_contract_and_its_assumptions() -> None:
     contract = assuming(CONTRACT, "lifecycle.json#/name")
     page = server_page(result(made_up("SHA-90", Breach("wrong", ("lifecycle.json#/name", "x#/nowhere")))), contract)
     assert (
-        f'<code>&quot;{contract.name}&quot;</code> <span class="dim">assumed: the documents do not say</span>' in page
+        f'<code>&quot;{contract.name}&quot;</code> <span class="dim">assumed: the documents do not say</span> <code'
+        in page
     )
     assert '<li><code class="dim">x#/nowhere</code></li>' in page
 

@@ -14,11 +14,12 @@ from xml.etree import ElementTree
 import httpx
 import pytest
 
+from hobbyhorse.conformance.impact import Amount
 from hobbyhorse.conformance.rule import MONEY, OBSERVED, VIDEO, Breach, Observed, Rule
 from hobbyhorse.conformance.server.report import (
     again,
-    billed,
     lessons_patch,
+    server_amounts,
     server_headline,
     server_junit,
     server_report_json,
@@ -168,7 +169,8 @@ def paying(harm: str) -> ServerResult:
 
 def test_the_first_line_has_the_price_of_the_requests_that_broke_a_rule_about_money() -> None:
     found = paying(MONEY)
-    assert billed(found, found.verdicts[0]) == (1, Decimal("0.42"))
+    assert server_amounts(found) == {"SHA-90": Amount("up to 0.42 USD billed for 1 request", Decimal("0.42"))}
+    assert server_amounts(replace(found, accepted={"SHA-90": "known"})) == {}
     assert server_headline(found) == "up to 0.42 USD billed for 1 request (SHA-90); 1 rule broken: 1 money"
     assert server_report_json(found)["summary"]["headline"] == server_headline(found)
     assert server_headline(paying(VIDEO)) == "1 rule broken: 1 lost or wrong video"

@@ -15,7 +15,7 @@ from pathlib import Path
 from hobbyhorse.conformance.client.cases import case_of
 from hobbyhorse.conformance.client.report import file_names, preconditions, replay_command
 from hobbyhorse.conformance.client.results import Result, is_accepted
-from hobbyhorse.conformance.impact import Cost, cost_of, costs_of, grouped, headline, price_note
+from hobbyhorse.conformance.impact import Cost, amounts_of, cost_of, costs_of, grouped, headline, price_note
 from hobbyhorse.conformance.judge import Finding, Verdict
 from hobbyhorse.conformance.page import (
     document,
@@ -63,7 +63,8 @@ class _ClientPage:
         """Return the page."""
         result, name = self.result, self.contract.name
         broken = open_verdicts(result.verdicts, result.accepted)
-        groups = grouped(broken, self.costs)
+        amounts = amounts_of(self.costs)
+        groups = grouped(broken, amounts)
         accepted = [(one, *named) for one in result.verdicts for named in file_names(one) if self._accepted(named[1])]
         is_clean = result.clean and result.unfit is None
         return document(
@@ -71,7 +72,7 @@ class _ClientPage:
             "Client report of hobbyhorse",
             [
                 headline_part(headline(broken, self.costs), is_clean, price_note(self.contract) if broken else None),
-                overview_part(groups, {rule: str(cost) for rule, cost in self.costs.items()}),
+                overview_part(groups, amounts),
                 _summary(result),
                 harm_filter(groups),
                 *(harm_section(group, map(self._rule, group.verdicts)) for group in groups),

@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 from html import escape
 from pathlib import Path
 
-from hobbyhorse.conformance.impact import grouped, money, number_of, price_note
+from hobbyhorse.conformance.impact import grouped, money, price_note
 from hobbyhorse.conformance.judge import Verdict
 from hobbyhorse.conformance.page import (
     cells,
@@ -35,9 +34,9 @@ from hobbyhorse.conformance.report import counted, open_verdicts
 from hobbyhorse.conformance.rule import Breach
 from hobbyhorse.conformance.server.report import (
     again,
-    billed,
     ledger_json,
     lessons_patch,
+    server_amounts,
     server_headline,
     unfinished,
 )
@@ -72,8 +71,8 @@ class _ServerPage:
         """Return the page."""
         result = self.result
         broken = open_verdicts(result.verdicts, result.accepted)
-        groups = grouped(broken)
-        costs = {one.rule.id: _cost(billed(result, one)) for one in broken}
+        amounts = server_amounts(result)
+        groups = grouped(broken, amounts)
         accepted = [one for one in result.verdicts if one.rule.id in result.accepted and one.findings]
         why = unfinished(result)
         head = f"Not everything was judged: {why}" if why is not None and not broken else server_headline(result)
@@ -82,7 +81,7 @@ class _ServerPage:
             "Server report of hobbyhorse",
             [
                 headline_part(head, result.clean, price_note(self.contract) if broken else None),
-                overview_part(groups, {rule: cost for rule, cost in costs.items() if cost}),
+                overview_part(groups, amounts),
                 self._summary(),
                 harm_filter(groups),
                 *(harm_section(group, map(self._finding, group.verdicts)) for group in groups),
@@ -118,18 +117,19 @@ class _ServerPage:
         breaches = one.breaches[:MOST_BREACHES]
         named = numbers_in((breach.message for breach in breaches), len(trace.exchanges))
         shown = frozenset(sorted(named)[:MOST_REQUESTS])
-        cost = _cost(billed(self.result, one))
+        amount = server_amounts(self.result).get(rule.id)
         rows = timeline(self.contract, trace, shown, prefix=rule.id, only=True) if shown else ""
         left = len(one.breaches) - len(breaches)
         return "\n".join(
             [
                 f'<article id="{rule.id}">{rule_head(rule)}',
-                f'<p class="cost">{cost}</p>' if cost else "",
+                f'<p class="cost">{escape(amount.clause)}</p>' if amount is not None else "",
                 f"<h4>Found</h4><ul>{''.join(self._breach(one, breach, shown) for breach in breaches)}</ul>",
                 f"<p>and {left} more</p>" if left else "",
                 fix_part(rule, self.contract),
                 f"<h4>Requests</h4>{rows}" if rows else "",
-                f"<h4>Run it again</h4><p><code>{escape(again(self.result, rule))}</code></p>",
+                f"<h4>Run it again</h4><p>With the key in <code>HOBBYHORSE_API_KEY</code>: "
+                f"<code>{escape(again(self.result, rule))}</code></p>",
                 folded_part("Why this is a rule", rule.because),
                 "</article>",
             ]
@@ -147,7 +147,7 @@ class _ServerPage:
             words = [f"<q>{escape(found.sentence)}</q>"] if found.sentence is not None else []
             words += [f"<code>{escape(found.value)}</code>"] if found.value is not None else []
             words += [f'<span class="dim">assumed: {escape(found.assumed)}</span>'] if found.assumed is not None else []
-            yield " ".join([f'<code class="dim">{escape(place)}</code>', *words])
+            yield " ".join([*words, f'<code class="dim">{escape(place)}</code>'])
 
     def _accepted(self, verdicts: list[Verdict]) -> str:
         parts = [
@@ -194,9 +194,3 @@ class _ServerPage:
             f"</details></section><section><h2>Left out</h2><details><summary>{len(self.result.notes)} probes</summary>"
             f"{left_out}</details></section>"
         )
-
-
-def _cost(cost: tuple[int, Decimal]) -> str:
-    """Return the number and the price of billed requests in one clause; empty if they cost nothing."""
-    requests, usd = cost
-    return f"up to {money(usd)} USD billed for {number_of(requests, 'request')}" if usd else ""

@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from hobbyhorse.conformance.impact import headline, money, number_of
+from hobbyhorse.conformance.impact import Amount, headline, money, number_of
 from hobbyhorse.conformance.judge import Lesson, Verdict
 from hobbyhorse.conformance.page import numbers_in
 from hobbyhorse.conformance.report import JUnitSuite, counted, dump, junit, open_verdicts, verdict_json
@@ -99,24 +99,27 @@ def lessons_patch(result: ServerResult) -> list[dict[str, Any]]:
 
 def server_headline(result: ServerResult) -> str:
     """Return the first line of the report: the cost of requests that broke rules about money, and the broken rules."""
-    broken = open_verdicts(result.verdicts, result.accepted)
-    count = headline(broken, {})
-    costs = [(billed(result, one), one.rule.id) for one in broken]
-    (requests, usd), rule = max(costs, key=lambda pair: pair[0][1], default=((0, Decimal(0)), ""))
-    if not usd:
+    count = headline(open_verdicts(result.verdicts, result.accepted), {})
+    amounts = server_amounts(result)
+    if not amounts:
         return count
-    return f"up to {money(usd)} USD billed for {number_of(requests, 'request')} ({rule}); {count}"
+    rule = max(amounts, key=lambda rule: amounts[rule].usd)
+    return f"{amounts[rule].clause} ({rule}); {count}"
 
 
-def billed(result: ServerResult, one: Verdict) -> tuple[int, Decimal]:
-    """Return the number and the highest price of the billed requests that broke a rule about money."""
-    if one.rule.harm != MONEY:
-        return 0, Decimal(0)
+def server_amounts(result: ServerResult) -> dict[str, Amount]:
+    """Return the highest prices of the billed requests that broke rules about money, by rule."""
+    found: dict[str, Amount] = {}
     exchanges = result.trace.exchanges
-    numbers = numbers_in((breach.message for breach in one.breaches), len(exchanges))
-    probes = {exchanges[number - 1].probe for number in numbers}
-    prices = [entry.price for entry in result.ledger if entry.billed and entry.price and entry.probe in probes]
-    return len(prices), sum(prices, Decimal(0))
+    for one in open_verdicts(result.verdicts, result.accepted):
+        numbers = numbers_in((breach.message for breach in one.breaches), len(exchanges))
+        probes = {exchanges[number - 1].probe for number in numbers}
+        prices = [entry.price for entry in result.ledger if entry.billed and entry.price and entry.probe in probes]
+        if prices and one.rule.harm == MONEY:
+            usd = sum(prices, Decimal(0))
+            clause = f"up to {money(usd)} USD billed for {number_of(len(prices), 'request')}"
+            found[one.rule.id] = Amount(clause, usd)
+    return found
 
 
 def again(result: ServerResult, rule: Rule) -> str:
