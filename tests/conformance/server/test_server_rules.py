@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_APPLICABLE, NOT_OBSERVED, PASSED
-from hobbyhorse.conformance.rule import MUST, OBSERVED, SEVERITIES, SHOULD, WIRE, Breach, rules_in
+from hobbyhorse.conformance.rule import HARMS, MUST, OBSERVED, OTHER, SEVERITIES, SHOULD, WIRE, Breach, rules_in
 from hobbyhorse.conformance.server.html_report import write_server_page
 from hobbyhorse.conformance.server.report import write_server_report
 from hobbyhorse.conformance.server.results import concluded
@@ -114,6 +114,9 @@ def test_each_rule_belongs_to_a_family_and_has_a_sentence_and_a_reason() -> None
         assert rule.because.endswith(".")
         assert rule.level in (MUST, SHOULD)
         assert rule.severity in SEVERITIES
+        assert (rule.harm in HARMS, rule.harm != OTHER or rule.severity != "S1") == (True, True), rule.id
+        assert rule.fix.endswith("."), rule.id
+        assert ". " not in rule.fix, rule.id
         assert rule.channel == WIRE
     assert len({rule.id for rule in server_rules()}) == len(server_rules())
     assert {rule.family for rule in server_rules()} == set(FAMILIES)
