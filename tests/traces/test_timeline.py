@@ -148,7 +148,8 @@ def test_a_fold_lists_only_some_of_its_moments(contract: Contract) -> None:
 
 def test_the_html_is_well_formed_and_escapes_everything(contract: Contract) -> None:
     nasty = '<script>"&</script>'
-    told = Teller(contract, {"prompt": nasty}).submit(move=nasty).end("failed", message=nasty)
+    told = Teller(contract, {"prompt": nasty}).submit(move=nasty).media(url=f"http://x/{nasty}")
+    told.end("failed", message=nasty)
     drawn = timeline(contract, told.trace(), {1}, prefix='"<')
     ElementTree.fromstring(drawn)
     assert "<script" not in drawn
