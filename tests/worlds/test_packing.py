@@ -36,6 +36,7 @@ def test_a_job_comes_back_with_every_value(contract: Contract, more: dict[str, A
         packed = packer.pack(job)
         assert packed is not None
         assert packer.unpack(packed) == job
+    assert packed is not None
     assert len(packed) < MOST_BYTES
 
 
