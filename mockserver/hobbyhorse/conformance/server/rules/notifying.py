@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, Breach, Evidence, rule
-from hobbyhorse.conformance.server.expected import body_of
+from hobbyhorse.conformance.server.expected import body_of, set_in_lifecycle
 from hobbyhorse.contract.forms.expressions import MISSING, resolve
 from hobbyhorse.contract.forms.signatures import Signature, verify
 from hobbyhorse.contract.reading import Reading, as_json, message_of, read_callback
@@ -122,10 +122,10 @@ def signature(trace: AnnotatedTrace) -> Evidence:
     for call in _calls(trace):
         if call.delivery.body:
             yield OBSERVED
-            yield from _invalid_signature(how, secret, call)
+            yield from _invalid_signature(trace.contract, how, secret, call)
 
 
-def _invalid_signature(how: Signature, secret: str, call: ReceivedCallback) -> Iterator[Breach]:
+def _invalid_signature(contract: Contract, how: Signature, secret: str, call: ReceivedCallback) -> Iterator[Breach]:
     """Yield the violations in a callback's signature."""
     headers = dict(call.delivery.headers)
     at = f"{PLACE}/signature"
@@ -138,7 +138,7 @@ def _invalid_signature(how: Signature, secret: str, call: ReceivedCallback) -> I
         return
     how = dataclasses.replace(how, headers={name: text for name, text in how.headers.items() if name not in missing})
     if not _verified(how, secret, call):
-        yield _other_reading(how, secret, call, at)
+        yield _other_reading(contract, how, secret, call)
     elif not _verified(how, secret, call, now=call.delivery.sent):
         message = f"{call} has a timestamp that differs from its arrival time by more than {how.tolerance:g} s"
         yield Breach(message, (f"{at}/tolerance",), {name: headers.get(name.lower()) for name in how.headers})
@@ -149,18 +149,19 @@ def _signed(how: Signature) -> list[str]:
     return [part for part in ("timestamp", "id") if "{" + part + "}" in how.content]
 
 
-def _other_reading(how: Signature, secret: str, call: ReceivedCallback, at: str) -> Breach:
+def _other_reading(contract: Contract, how: Signature, secret: str, call: ReceivedCallback) -> Breach:
     """Return the breach of an invalid signature, with the interpretation that makes it valid, if one does."""
+    at = f"{PLACE}/signature"
     ways = [("secret", word) for word in SECRETS] + [("encoding", word) for word in ENCODINGS]
     for name, word in ways:
         other = dataclasses.replace(how, secret=word) if name == "secret" else dataclasses.replace(how, encoding=word)
         if _verified(other, secret, call):
-            patch = {"file": "lifecycle.json", "op": "replace", "path": f"/callbacks/signature/{name}", "value": word}
+            patch = set_in_lifecycle(contract, f"/callbacks/signature/{name}", word)
             return Breach(
                 f"{call} is signed with {name} {word!r}; documented: {getattr(how, name)!r}",
                 (f"{at}/{name}",),
                 word,
-                (patch,),
+                patch,
             )
     return Breach(f"{call} has an invalid signature", (f"{at}/content",))
 

@@ -166,7 +166,7 @@ def _other_status(trace: AnnotatedTrace, operation: Operation, step: Step) -> Br
         return Breach(message, (f"{responses_of(operation)}/{step.status}",), step.status)
     home = home_of(trace.contract, operation, meant.name)
     places = (*statuses(trace.contract, operation, [meant]), responses_of(operation))
-    return Breach(message, places, step.status, replaced_status(home, step.status))
+    return Breach(message, places, step.status, replaced_status(trace.contract, home, step.status))
 
 
 def _meant(contract: Contract, operation: Operation, step: Step) -> Situation | None:
