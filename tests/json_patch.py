@@ -37,3 +37,12 @@ def _index(around: Any, step: str) -> Any:
     if isinstance(around, dict) and step in around:
         return step
     raise Refused(step)
+
+
+def after(written: Any, operations: Iterable[Mapping[str, Any]], address: str) -> Any:
+    """Return the value at a place such as `lifecycle.json#/polling` after operations, each with its file."""
+    file, _, pointer = address.partition("#")
+    found = patched(written, [one for one in operations if one["file"] == file])
+    for step in pointer.split("/")[1:]:
+        found = found[_index(found, step.replace("~1", "/").replace("~0", "~"))]
+    return found

@@ -200,12 +200,17 @@ def body_pointer(place: Place) -> str:
     return format_pointer(place.pointer)
 
 
-def bound_at(contract: Contract, operation: Operation, name: str, step: Step) -> tuple[str, ...]:
-    """Return the places that define a value's location in a response, its format, and its possible values."""
+def binding_places(contract: Contract, operation: Operation, name: str) -> tuple[str, ...]:
+    """Return the places that define a value's location in an operation's messages."""
     own = f"{LIFECYCLE}{format_pointer(('operations', operation.role, 'bindings', name))}"
     common = f"{LIFECYCLE}{format_pointer(('bindings', name))}"
+    return tuple(at for at in (own, common) if contract.schemas.at(at) is not MISSING)
+
+
+def bound_at(contract: Contract, operation: Operation, name: str, step: Step) -> tuple[str, ...]:
+    """Return the places that define a value's location in a response, its format, and its possible values."""
     # Every place that could be wrong is named: an assumption at any of them makes the breach a lesson.
-    found = [at for at in (own, common) if contract.schemas.at(at) is not MISSING]
+    found = list(binding_places(contract, operation, name))
     for situation in map(operation.situations.__getitem__, step.reading.situations):
         for place in operation.bindings[name].response:
             at = situation.example_at + body_pointer(place)

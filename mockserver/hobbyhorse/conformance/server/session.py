@@ -14,7 +14,7 @@ from decimal import Decimal
 from ipaddress import ip_address
 from random import Random
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import orjson
 
@@ -40,6 +40,11 @@ MOST_UNANSWERED = 2
 MOST_FAILED_POLLS = 5
 # The longest `Retry-After` that is obeyed, in seconds: a longer one would use up the time of the suite.
 LONGEST_PAUSE = 60.0
+# A video that does not come once may be an accident of the network.
+FETCHES = 2
+# Object stores redirect once, to a signed URL; a longer chain is a loop.
+MOST_REDIRECTS = 5
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 WRONG_KEY = "hobbyhorse-wrong-key"
 # Replaces the second account's key in the trace.
 OTHER_KEY = "[other key]"
@@ -129,6 +134,7 @@ class Session:
     _last: dict[str, float] = field(default_factory=dict)
     _unanswered: Counter[str] = field(default_factory=Counter)
     _paid: PaidJob | str | None = None
+    _undelivered: str | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -302,20 +308,39 @@ class Session:
         return paid
 
     def fetch_video(self, paid: PaidJob) -> None:
-        """Fetch the paid job's video and record its properties. Raises Skipped."""
+        """Fetch the paid job's video, twice if necessary, and record its properties. Raises Skipped."""
         url = self.link(paid)
-        data = self.endpoint.fetch(url, probe="job:media")
-        last = self.endpoint.exchanges[-1]
-        # A truncated file would be reported as a broken video.
-        if last.status == 200 and last.whole:
-            picture = self.picture if isinstance(self.picture, bytes) else None
-            self.videos.append(viewed(paid.id, url, data, picture))
+        for _ in range(FETCHES):
+            data, last = self._followed(url)
+            # A truncated file would be reported as a broken video.
+            if last.status == 200 and last.whole:
+                picture = self.picture if isinstance(self.picture, bytes) else None
+                self.videos.append(viewed(paid.id, url, data, picture))
+                return
+        # Each further request for the file would wait as long.
+        self._undelivered = f"the video's link delivered no complete file in {FETCHES} requests"
+        raise Skipped(self._undelivered)
+
+    def _followed(self, url: str) -> tuple[bytes, Exchange]:
+        """Fetch a file, following redirects: the request has no key that could go with them."""
+        for _ in range(MOST_REDIRECTS):
+            data = self.endpoint.fetch(url, probe="job:media")
+            last = self.endpoint.exchanges[-1]
+            location = last.answer_header("location") if last.status in REDIRECTS else None
+            if location is None:
+                break
+            url = urljoin(url, location)
+            if is_internal(url) and not is_internal(self.endpoint.base_url):
+                break
+        return data, last
 
     def link(self, paid: PaidJob) -> str:
         """Return the URL of the paid job's video. Raises Skipped if there is none or it must not be fetched."""
         url = paid.video
         if url is None:
             raise Skipped("the paid job has no video")
+        if self._undelivered is not None:
+            raise Skipped(self._undelivered)
         # A hostile endpoint must not make the suite fetch from the network that it runs in.
         if is_internal(url) and not is_internal(self.endpoint.base_url):
             raise Skipped(f"{url!r} is inside this network and is not fetched")

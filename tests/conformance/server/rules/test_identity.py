@@ -27,6 +27,7 @@ from tests.conformance.server.rules.test_shape import (
     word,
 )
 from tests.conftest import contracts_that
+from tests.json_patch import after
 from tests.tracing import START, Teller
 
 lists = contracts_that(lambda contract: "list" in contract.operations)
@@ -124,9 +125,13 @@ def test_an_undocumented_refusal_of_an_unknown_job_is_reported(contract: Contrac
     told = asked(contract, "identity:unknown", "forbidden")
     found = verdict("IDN-03", told)
     assert found.verdict == BROKEN
-    (patch,) = found.breaches[0].patch
-    assert patch["path"].endswith("unknown_job/status")
-    assert patch["value"] == contract.operations["status"].situations["forbidden"].status
+    at = found.breaches[0].places[0]
+    assert at.endswith("unknown_job/status")
+    forbidden = contract.operations["status"].situations["forbidden"]
+    assert after(contract.written, found.breaches[0].patch, at) == forbidden.status
+        after(contract.written, found.breaches[0].patch, at)
+        == contract.operations["status"].situations["forbidden"].status
+    )
     at = f"{home(contract, 'status', 'unknown_job')}/status"
     assert word("IDN-03", told, assuming(contract, at)) == LESSON
     assert word("IDN-03", asked(contract, "identity:malformed", "forbidden")) == PASSED

@@ -32,6 +32,8 @@ from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 MOST_SHAPE_BYTES = 16 * 1024 * 1024
 # A request sent shortly before the end of a trace may be unanswered only because recording stopped.
 LEAST_WAIT = 10.0
+# One connection may break off by accident; a second one, and no success after it, is the server's conduct.
+FEW_BROKEN_OFF = 2
 # Statuses of a gateway in front of the endpoint, which responds in its own format.
 GATEWAYS = frozenset({502, 504})
 # Violations reported for one body; a wrong body tends to violate every field.
@@ -135,9 +137,11 @@ def bounded(trace: AnnotatedTrace) -> KindEvidence:
 def _lost(trace: AnnotatedTrace, step: Step) -> bool:
     """Whether a request got no response in time, and neither did any later request of its operation."""
     # A later response shows that the operation works: the missing response was an accident.
-    later = trace.after(step, trace.of(str(step.role)))
-    waited = trace.trace.ended - step.arrived >= LEAST_WAIT
-    return not step.delivered and waited and not any(other.delivered for other in later)
+    every = trace.of(str(step.role))
+    if step.delivered or any(other.delivered for other in trace.after(step, every)):
+        return False
+    late = trace.trace.ended - step.arrived >= LEAST_WAIT or step.exchange.waited >= LEAST_WAIT
+    return late or sum(other.exchange.broken_off for other in every) >= FEW_BROKEN_OFF
 
 
 def _responses(trace: AnnotatedTrace) -> Iterator[Step]:
