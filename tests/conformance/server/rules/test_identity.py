@@ -129,9 +129,6 @@ def test_an_undocumented_refusal_of_an_unknown_job_is_reported(contract: Contrac
     assert at.endswith("unknown_job/status")
     forbidden = contract.operations["status"].situations["forbidden"]
     assert after(contract.written, found.breaches[0].patch, at) == forbidden.status
-        after(contract.written, found.breaches[0].patch, at)
-        == contract.operations["status"].situations["forbidden"].status
-    )
     at = f"{home(contract, 'status', 'unknown_job')}/status"
     assert word("IDN-03", told, assuming(contract, at)) == LESSON
     assert word("IDN-03", asked(contract, "identity:malformed", "forbidden")) == PASSED
