@@ -812,7 +812,6 @@ MUTANTS: tuple[Mutant, ...] = (
         CANCEL,
         contract=waiting,
         pace="realistic",
-        lesson=True,
     ),
     Mutant(
         "CNL-02",
@@ -866,7 +865,7 @@ MUTANTS: tuple[Mutant, ...] = (
         CALLBACK,
     ),
     Mutant("NTF-03", HIAPI, "a callback is about another task", names_another_task, ("job", *CALLBACK)),
-    Mutant("NTF-04", HIAPI, "callbacks are not retried", gives_up, CALLBACK, lesson=True),
+    Mutant("NTF-04", HIAPI, "callbacks are not retried", gives_up, CALLBACK),
     Mutant("NTF-04", HIAPI, "no callback at all", sends_no_callback, CALLBACK),
     Mutant("NTF-05", HIAPI, "an acknowledged callback is repeated", twice, CALLBACK),
     Mutant(

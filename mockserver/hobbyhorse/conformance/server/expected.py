@@ -210,13 +210,20 @@ def binding_places(contract: Contract, operation: Operation, name: str) -> tuple
 def bound_at(contract: Contract, operation: Operation, name: str, step: Step) -> tuple[str, ...]:
     """Return the places that define a value's location in a response, its format, and its possible values."""
     # Every place that could be wrong is named: an assumption at any of them makes the breach a lesson.
-    found = list(binding_places(contract, operation, name))
+    names = step.reading.situations
+    homes = [home_of(contract, operation, situation) for situation in names]
+    found = [*binding_places(contract, operation, name), *example_places(contract, operation, name, step), *homes]
+    return tuple(dict.fromkeys(found))
+
+
+def example_places(contract: Contract, operation: Operation, name: str, step: Step) -> tuple[str, ...]:
+    """Return the places of a value in the examples of the situations that a response may be."""
+    found = []
     for situation in map(operation.situations.__getitem__, step.reading.situations):
         for place in operation.bindings[name].response:
             at = situation.example_at + body_pointer(place)
             if place.part == "body" and contract.schemas.at(at) is not MISSING:
                 found.append(at)
-        found.append(home_of(contract, operation, situation.name))
     return tuple(dict.fromkeys(found))
 
 

@@ -12,7 +12,7 @@ from hobbyhorse.conformance.server.bodies import Body, bounds, negatives
 from hobbyhorse.conformance.server.budget import worst
 from hobbyhorse.conformance.server.endpoint import OutOfTime
 from hobbyhorse.conformance.server.machine import MOST_JOBS, interleave
-from hobbyhorse.conformance.server.rules.notifying import ALLOWANCE, SLACK
+from hobbyhorse.conformance.server.rules.notifying import ALLOWANCE, SLACK, longest_first_retry, promises_retry
 from hobbyhorse.conformance.server.session import WRONG_KEY, EndpointUnreachable, Session, Skipped, with_callback
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.values import Contract, Operation
@@ -396,6 +396,8 @@ def _await_deliveries(session: Session, job: str) -> None:
     # A second more than the rules allow, so that a callback exactly at the deadline still counts as in time.
     again = ALLOWANCE * (callbacks.retries[0] if callbacks.retries else 0.0) + SLACK + 1.0
     patience = callbacks.deadline + again
+    if promises_retry(session.contract):
+        again = longest_first_retry(callbacks) + 1.0
     for number in (1, 2):
         ends = session.clock() + patience
         while len(receiver.deliveries) < number:

@@ -118,7 +118,14 @@ def test_an_unknown_job_that_is_shown_is_reported(contract: Contract) -> None:
     for probe in ("identity:unknown", "identity:malformed"):
         told = asked(contract, probe, running(contract))
         assert word("IDN-03", told) == BROKEN
-        assert word("IDN-03", told, assuming(contract, home(contract, "status", "unknown_job"))) == LESSON
+        # A running job that does not exist is wrong however the contract refuses unknown ids.
+        assert word("IDN-03", told, assuming(contract, home(contract, "status", "unknown_job"))) == BROKEN
+
+
+def test_an_unknown_job_may_be_reported_as_failed_if_its_refusal_is_assumed(contract: Contract) -> None:
+    told = asked(contract, "identity:unknown", None, status=200, answer=b"{}")
+    assert word("IDN-03", told) == BROKEN
+    assert word("IDN-03", told, assuming(contract, home(contract, "status", "unknown_job"))) == LESSON
 
 
 def test_an_undocumented_refusal_of_an_unknown_job_is_reported(contract: Contract) -> None:

@@ -32,6 +32,8 @@ ID_PATTERNS: Mapping[str, str] = {
 }
 
 
+# The stages of a job that exists. A response may also report an unknown job as a failed one.
+LIVING = frozenset({"pending", "running", "success"})
 # A shorter prompt may occur in another text by accident.
 LEAST_TELLING = 8
 
@@ -143,6 +145,8 @@ def _unknown(trace: AnnotatedTrace, step: Step) -> KindEvidence:
         operation = operation_of(trace, step)
         meant = find_situation(operation, "unknown_job")
         places = (home_of(trace.contract, operation, meant.name),) if meant is not None else ()
+        # How an unknown id is refused may be assumed; that it has no running or succeeded job is certain.
+        places = () if step.kinds & LIVING else places
         message = f"{label(step)}: unknown job {step.exchange.job!r} gets {step.status}; documented: a refusal"
         yield (step.role, step.exchange.probe, "ok"), Breach(message, places, step.status)
     # A malformed id may be refused in any way (as a bad request, say): only a well-formed one shows the documented one.

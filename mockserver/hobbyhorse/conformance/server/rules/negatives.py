@@ -18,6 +18,7 @@ from hobbyhorse.conformance.server.expected import (
     operation_of,
     probes,
     refused_as,
+    responses_of,
 )
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer
 from hobbyhorse.contract.reading import message_of
@@ -50,7 +51,7 @@ def refused(trace: AnnotatedTrace) -> KindEvidence:
         if _made(step):
             message = f"{label(step)}: invalid body ({step.exchange.probe}) was accepted: status {step.status}"
             job = f", job {step.job_told!r}" if step.job_told else ""
-            places = (*_forbidding(trace, step), *_refusing(trace, step))
+            places = _broken_places(trace, step)
             yield step.exchange.probe, Breach(message + job, places, step.job_told)
 
 
@@ -180,6 +181,27 @@ def _forbidding(trace: AnnotatedTrace, step: Step) -> tuple[str, ...]:
     # The value may violate more than the probe meant; its own violation leads to the right place.
     meant = [one for one in found if tuple(map(str, one.location)) == pointer and _keyword(one.places) == keyword]
     return tuple(dict.fromkeys(place for one in meant or found[:1] for place in one.places))
+
+
+def _broken_places(trace: AnnotatedTrace, step: Step) -> tuple[str, ...]:
+    """Return the places that an accepted body violates, and those of the refusal if it is a part of the fact.
+
+    A documented bound, type or required member is violated whatever the status of the refusal is. Whether a word that
+    a list lacks is refused at all may be undocumented: then the refusal is assumed as a whole.
+    """
+    places = _forbidding(trace, step)
+    if places and not _is_word(trace, step, places):
+        return places
+    # Neither the format of a body nor the model's name is a part of the schema that the body violates.
+    request = responses_of(operation_of(trace, step)).removesuffix("responses") + "requestBody"
+    return (*places, *_refusing(trace, step)) if places else (request,)
+
+
+def _is_word(trace: AnnotatedTrace, step: Step, places: tuple[str, ...]) -> bool:
+    """Whether a body violates a list of words, or a pattern of texts."""
+    named = trace.contract.schemas.at(places[0])
+    words = named if isinstance(named, list) else [named]
+    return _keyword(places) in ("enum", "const", "pattern") and all(isinstance(word, str) for word in words)
 
 
 def _keyword(places: tuple[str, ...]) -> str:
