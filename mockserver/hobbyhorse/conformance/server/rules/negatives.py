@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 from collections.abc import Iterator
 from urllib.parse import unquote
@@ -20,13 +21,15 @@ from hobbyhorse.conformance.server.expected import (
     refused_as,
     responses_of,
 )
-from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer
+from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer, resolve
 from hobbyhorse.contract.reading import message_of
 from hobbyhorse.contract.values import Model, find_situation
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 
 # Statuses that refuse a body for its content.
 BAD = frozenset({400, 413, 415, 422})
+# A longer value would hide the rest of the message.
+MOST_SHOWN = 60
 # The one 5xx that an endpoint may produce itself; 502 to 504 come from gateways and overload.
 INTERNAL = 500
 # One 500 may be an accident; two for bad bodies, and for nothing else, are the endpoint's way to refuse them.
@@ -49,7 +52,8 @@ def refused(trace: AnnotatedTrace) -> KindEvidence:
             continue
         yield OBSERVED
         if _made(step):
-            message = f"{label(step)}: invalid body ({step.exchange.probe}) was accepted: status {step.status}"
+            probe = f"{step.exchange.probe}{_shown_value(step)}"
+            message = f"{label(step)}: invalid body ({probe}) was accepted: status {step.status}"
             job = f", job {step.job_told!r}" if step.job_told else ""
             places = _broken_places(trace, step)
             yield step.exchange.probe, Breach(message + job, places, step.job_told)
@@ -94,6 +98,10 @@ def bounds_accepted(trace: AnnotatedTrace) -> KindEvidence:
     # An endpoint that accepts no body at all (no balance, say) shows nothing about bounds.
     if not any(step.accepted for step in trace.submits):
         return
+    for step in conclusive_probes(trace, "bounds:"):
+        # A refused order at several bounds is followed by one order for each.
+        if step.accepted:
+            yield OBSERVED
     for step in conclusive_probes(trace, "bound:"):
         if step.role not in SUBMISSIONS or _picture(trace, step):
             continue
@@ -138,9 +146,17 @@ def _pointer(step: Step) -> Pointer:
     return parse_pointer(text) if text.startswith("/") else ()
 
 
+def _shown_value(step: Step) -> str:
+    """Return the invalid value of a probe, to be shown after its place."""
+    found = resolve(body_of(step), _pointer(step)) if _pointer(step) else MISSING
+    text = json.dumps(found) if found is not MISSING else ""
+    return f" = {text}" if 0 < len(text) <= MOST_SHOWN else ""
+
+
 def _parts(step: Step) -> tuple[str, str, str]:
     kind, first, rest = [*(step.exchange.probe or "").split(":", 2), "", ""][:3]
-    return kind, first, rest
+    # Several bodies may violate one keyword at one place: `type-2` is the second of them.
+    return kind, first.partition("-")[0] if kind == "negative" else first, rest
 
 
 def _inside(trace: AnnotatedTrace, step: Step, pointer: Pointer) -> Pointer | None:
