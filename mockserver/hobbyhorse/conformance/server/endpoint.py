@@ -117,8 +117,7 @@ class Endpoint:
             raise OutOfTime
         seconds = min(self.request_seconds, left)
         # httpx's timeout is per read: a body that drips one byte at a time would never hit it.
-        began = time.monotonic()
-        ends = began + min(patience * self.request_seconds, left)
+        ends = time.monotonic() + min(patience * self.request_seconds, left)
         sent = dict(exchange.headers)
         body = bytearray()
         try:
@@ -135,17 +134,16 @@ class Endpoint:
                 for chunk in response.iter_bytes():
                     body += chunk
                     if len(body) > most or time.monotonic() > ends:
-                        return self._abandoned(exchange, body, began), bytes(body)
+                        return self._abandoned(exchange, body), bytes(body)
         except httpx.TimeoutException:
-            return self._abandoned(exchange, body, began), bytes(body)
+            return self._abandoned(exchange, body), bytes(body)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ValueError):
             return replace(self._received(exchange, body, whole=False), broken_off=True), bytes(body)
         return replace(self._received(exchange, body, whole=True), answered=self.now()), bytes(body)
 
-    def _abandoned(self, exchange: Exchange, body: bytearray, began: float) -> Exchange:
+    def _abandoned(self, exchange: Exchange, body: bytearray) -> Exchange:
         """Return an exchange that the suite gave up, with its waiting time unless the suite's own end cut it short."""
-        now = time.monotonic()
-        waited = now - began if now < self.until else 0.0
+        waited = self.now() - exchange.arrived if time.monotonic() < self.until else 0.0
         return replace(self._received(exchange, body, whole=False), waited=waited)
 
     def _received(self, exchange: Exchange, body: bytearray, *, whole: bool) -> Exchange:

@@ -143,7 +143,7 @@ def _texts(schema: Mapping[str, Any], value: str) -> Wrong:
         most = schema["maxLength"]
         yield "maxLength", (value + "x" * most)[: most + 1]
     if "pattern" in schema:
-        yield from (("pattern", other) for other in (f" {value}", value.partition("://")[2] or value[1:], ""))
+        yield from (("pattern", other) for other in (value.partition("://")[2] or value[1:], ""))
     yield from (("type", 5), ("type", [value]), ("type", {"value": value}))
 
 

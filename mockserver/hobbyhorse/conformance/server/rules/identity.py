@@ -167,8 +167,11 @@ def _unknown(trace: AnnotatedTrace, step: Step) -> KindEvidence:
 def foreign_refused(trace: AnnotatedTrace) -> KindEvidence:
     """Find responses to another account that show a job, or leak parts of it in a refusal."""
     for step in conclusive_probes(trace, "identity:foreign"):
-        yield OBSERVED
-        yield from _foreign(trace, step)
+        if step.role == "list":
+            yield from _listed_elsewhere(trace, step)
+        else:
+            yield OBSERVED
+            yield from _foreign(trace, step)
 
 
 def _foreign(trace: AnnotatedTrace, step: Step) -> KindEvidence:
@@ -183,6 +186,17 @@ def _foreign(trace: AnnotatedTrace, step: Step) -> KindEvidence:
         yield (step.role, "leak"), Breach(message, (), list(shown))
     else:
         yield from (((step.role, breach.places), breach) for breach in refusals)
+
+
+def _listed_elsewhere(trace: AnnotatedTrace, step: Step) -> KindEvidence:
+    """Find the suite's own jobs in another account's list."""
+    items = read_items(operation_of(trace, step), message_of((), step.value)) if step.ok else []
+    seen = {item.get("job") for item in items} & set(_accepted_before(trace, step))
+    if step.ok:
+        yield OBSERVED
+    if seen:
+        job = min(map(str, seen))
+        yield ("list", "seen"), Breach(f"{label(step)}: another account's list has job {job!r}", (), job)
 
 
 def _shown(trace: AnnotatedTrace, step: Step) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from hobbyhorse.conformance.rule import MUST, OBSERVED, Breach, rule
 from hobbyhorse.conformance.server.expected import (
@@ -20,6 +20,7 @@ from hobbyhorse.contract.reading import as_json, message_of, read_callback
 from hobbyhorse.contract.values import Binding, Contract, Operation
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 from hobbyhorse.traces.orders import making, own
+from hobbyhorse.traces.submissions import path_values
 
 # The values of a submission that later responses about its job repeat.
 REPEATED = ("model", "callback_url", "client_ref", "metadata", "input")
@@ -44,19 +45,21 @@ def echo(trace: AnnotatedTrace) -> KindEvidence:
         if step.role not in trace.contract.operations or not step.ok or step.value is MISSING:
             continue
         operation = operation_of(trace, step)
-        yield from _compared(trace.contract, operation, step, _sent(operation, step, ANSWERED))
+        yield from _compared(trace.contract, operation, step, _sent(trace, step, ANSWERED))
         made = making(trace, step.job)
         # Another account's view of a job is no echo of a submission.
         if made is not None and made is not step and step.role in ("status", "result") and own(trace, step):
-            sent = _sent(operation_of(trace, made), made, REPEATED)
+            sent = _sent(trace, made, REPEATED)
             yield from _compared(trace.contract, operation, step, sent)
     yield from _called_back(trace)
 
 
-def _sent(operation: Operation, step: Step, names: tuple[str, ...]) -> dict[str, Any]:
+def _sent(trace: AnnotatedTrace, step: Step, names: tuple[str, ...]) -> dict[str, Any]:
     """Return the bound values of a request."""
+    operation = operation_of(trace, step)
     query = dict(parse_qsl(urlsplit(step.exchange.url).query))
-    message = Message(_path(operation, step), query, step.exchange.header, body_of(step))
+    path = path_values(operation, step.exchange.url, trace.bases) or {}
+    message = Message(path, query, step.exchange.header, body_of(step))
     found = {}
     for name in names:
         binding = operation.bindings.get(name)
@@ -65,14 +68,6 @@ def _sent(operation: Operation, step: Step, names: tuple[str, ...]) -> dict[str,
         if value is not MISSING and value is not None:
             found[name] = value
     return found
-
-
-def _path(operation: Operation, step: Step) -> Mapping[str, str]:
-    """Return the path parameters of a request, whose URL may begin with the path of a base URL."""
-    path = unquote(urlsplit(step.exchange.url).path)
-    starts = [at for at, letter in enumerate(path) if letter == "/"]
-    matches = (operation.pattern.fullmatch(path[at:]) for at in starts)
-    return next((match.groupdict() for match in matches if match is not None), {})
 
 
 def _compared(contract: Contract, operation: Operation, step: Step, sent: Mapping[str, Any]) -> KindEvidence:
@@ -129,7 +124,7 @@ def _called_back(trace: AnnotatedTrace) -> KindEvidence:
         return
     for delivery, values in _callback_values(trace):
         made = making(trace, delivery)
-        sent = _sent(operation_of(trace, made), made, REPEATED) if made is not None else {}
+        sent = _sent(trace, made, REPEATED) if made is not None else {}
         for name in sent:
             if name not in callbacks.bindings or name == "callback_url":
                 continue
