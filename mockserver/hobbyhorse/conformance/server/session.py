@@ -455,7 +455,7 @@ class Session:
     def trace(self) -> Trace:
         """Return all exchanges with both keys masked."""
         deliveries = self.receiver.deliveries if self.receiver is not None else ()
-        more = {"deliveries": deliveries, "model": self.model.id, "secret": self.callback_secret}
+        more = {"deliveries": deliveries, "model": self.models[0].id, "secret": self.callback_secret}
         trace = self.endpoint.trace(videos=tuple(self.videos), **more)
         if len(self.other_key or "") < SHORTEST_SECRET:
             return trace
