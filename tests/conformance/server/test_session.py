@@ -114,7 +114,7 @@ def test_a_picture_that_the_contract_refuses_is_noted_and_the_documented_one_is_
         assert model.id in session.notes[0].why
         assert picture_places(contract, model, session.order) == picture_places(contract, model, plain.order)
         assert session.order.keys() == plain.order.keys()
-    assert session.marked("again").keys() == plain.order.keys()
+    assert session.marked("again").keys() == plain.marked("again").keys()
 
 
 def accepting(contract: Contract, status_responses: Any) -> httpx.MockTransport:
