@@ -14,6 +14,7 @@ from hobbyhorse.conformance.judge import Lesson, Verdict
 from hobbyhorse.conformance.page import numbers_in
 from hobbyhorse.conformance.report import JUnitSuite, counted, dump, junit, open_verdicts, verdict_json
 from hobbyhorse.conformance.rule import MONEY, Rule
+from hobbyhorse.conformance.server.expected import merged_patch
 from hobbyhorse.conformance.server.results import ServerResult
 from hobbyhorse.conformance.server.rules import FAMILIES, family_of
 from hobbyhorse.traces.trace import to_json
@@ -90,11 +91,7 @@ def ledger_json(result: ServerResult) -> Iterator[dict[str, Any]]:
 
 def lessons_patch(result: ServerResult) -> list[dict[str, Any]]:
     """Return the patch that adapts the contract to the endpoint: operations of RFC 6902, each with its file."""
-    # Two rules may learn the same fact; applying its operation twice could fail.
-    found: list[dict[str, Any]] = []
-    for lesson in result.lessons:
-        found += [operation for operation in lesson.patch if operation not in found]
-    return found
+    return merged_patch(operation for lesson in result.lessons for operation in lesson.patch)
 
 
 def server_headline(result: ServerResult) -> str:
