@@ -151,12 +151,13 @@ def open_runner(
             with _callable_runner(providers, client, setup, runs) as (play, fit):
                 before = play.before if isinstance(play, ProcessPool) else None
                 fresh = fresh_runner(replace(setup, fit=fit))
-                kinds = CALLABLE_KINDS if second is None else FALLBACK_KINDS
-                yield ClientRunner(play, kinds, client.python, fresh, before, about(fit), fit)
+                ways = CALLABLE_KINDS if second is None else FALLBACK_KINDS
+                yield ClientRunner(play, ways, client.python, fresh, before, about(fit), fit)
         else:
             command, resume = _commands(client)
             # A client cannot be killed at a point of its run unless there is a command that resumes it.
-            kinds = FALLBACK_KINDS if second is not None else RESUMED_KINDS if resume else COMMAND_KINDS
+            kinds: tuple[str, ...] = RESUMED_KINDS if resume else COMMAND_KINDS
+            kinds = kinds if second is None else FALLBACK_KINDS
             # Another process cannot be put on a virtual clock: it waits in real time, so the stages have to be short.
             opened = FakeSession(contract, model, client.seed, "real", client.speed, "fast", second=second)
             with opened as session:

@@ -17,7 +17,7 @@ from functools import partial
 from itertools import islice
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from hobbyhorse.runners.command import Target
 from hobbyhorse.runners.last_words import TIMEOUT_WORDS
@@ -26,9 +26,6 @@ from hobbyhorse.runners.saved_file import read_saved
 from hobbyhorse.runners.scheduler import RunOver, Stuck
 from hobbyhorse.traces.trace import Outcome
 
-Value = TypeVar("Value")
-# A value, or for a client of two providers the value of each.
-PerProvider = Value | Mapping[str, Value]
 # Maps `(base_url, api_key, request)` to a path, bytes or the video's URL. May be async, and take `callback`, `model`.
 Client = Callable[..., Any]
 
@@ -116,12 +113,12 @@ def takes(client: Client, name: str) -> bool:
 
 def call(
     client: Client,
-    base_url: PerProvider[str],
-    api_key: PerProvider[str],
+    base_url: str | Mapping[str, str],
+    api_key: str | Mapping[str, str],
     request: Mapping[str, Any],
     *,
-    model: PerProvider[str],
-    callback: PerProvider[CallbackTarget | None] = None,
+    model: str | Mapping[str, str],
+    callback: CallbackTarget | Mapping[str, CallbackTarget | None] | None = None,
 ) -> Any:
     """Call a client and return its value. An awaitable value is run on a new event loop."""
     more: dict[str, Any] = {"model": model} if takes(client, "model") else {}

@@ -175,8 +175,8 @@ class Tally:
         """The smallest case that broke the rule, and its finding."""
         return next(((group.case, group.finding) for group in self.smallest_first), None)
 
-    def verdict(self, contracts: Sequence[Contract]) -> Verdict:
-        """Return the verdict on the rule."""
+    def verdict(self, *contracts: Contract) -> Verdict:
+        """Return the verdict on the rule. `contracts` are those of the client's providers."""
         lacks_second = self.rule.channel == PROVIDERS and len(contracts) < 2  # it compares two
         if lacks_second or not any(map(self.rule.applies, contracts)):
             return Verdict(self.rule, NOT_APPLICABLE)
@@ -308,7 +308,7 @@ class Search:
         coverage = self._coverage(self.ones)
         stopped = self.interrupted or bool(self.errors) or self.unfit is not None
         evidence = Evidence(self.roles, self.plan.kinds, len(coverage.untried), stopped)
-        verdicts = explained((tally.verdict(self.contracts) for tally in self.tallies), evidence)
+        verdicts = explained((tally.verdict(*self.contracts) for tally in self.tallies), evidence)
         return Result(
             provider=",".join(one.key for one in self.contracts),
             model=model,
