@@ -96,11 +96,11 @@ RUN_FILE = "import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], r
 
 
 def test_faults_strike_the_second_provider_after_a_failure_of_the_first() -> None:
-    lost = Case(TURN.scenario, second={"moves": {"status": [{"move": "unavailable"}]}})
+    lost = Case(TURN.scenario, second={"moves": {"status": [{"move": "truncate"}]}})
     trace = traced(lost, "hiapi", "runcomfy")
     assert trace.partner is not None
     assert (trace.provider, trace.partner.provider) == ("hiapi", "runcomfy")
-    assert {one.move for one in trace.partner.exchanges} == {None, "unavailable"}
+    assert {one.move for one in trace.partner.exchanges} == {None, "truncate"}
     # The client returned the second provider's video; at the first one, the end of the run is unknown.
     assert [run.outcome for run in trace.runs] == [None]
     assert [run.outcome and run.outcome.kind for run in trace.partner.runs] == ["success"]

@@ -52,6 +52,10 @@ def main() -> int:
         for variable in ("BASE_URL", "API_KEY", "REQUEST")
     )
     requests = {name: json.loads(Path(file).read_text()) for name, file in files.items()}
+    for name, at in names.items():
+        # An example reads its model when it is imported.
+        env["HOBBYHORSE_MODEL"] = env[f"HOBBYHORSE_MODEL_{at}"]
+        client_of(name)
     try:
         video = generate(bases, keys, requests)
     except tuple(client_of(name).Failed for name in names) as error:
