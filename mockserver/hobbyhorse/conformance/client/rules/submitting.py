@@ -326,8 +326,6 @@ def _bought_twice(trace: AnnotatedTrace, step: Step, partner: AnnotatedTrace, ot
     if other.refused:
         return f"{bought} before {there} has answered request {other.number}, the submission of the same order"
     if other.accepted:
-        return (
-            f"{bought}, although {there} accepted the order, and job {other.job_told} had not failed or been cancelled"
-        )
+        return f"{bought}, although job {other.job_told} at {there} had neither failed nor been cancelled"
     how = f"status {other.status}" if other.status else "no response"
     return f"{bought}, although request {other.number} to {there} may have created a job ({how})"
