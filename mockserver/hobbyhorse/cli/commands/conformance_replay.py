@@ -26,12 +26,12 @@ from hobbyhorse.cli.rule_options import AllowNotObservedOption
 from hobbyhorse.cli.usage import UsageError, complain, reports_internal_errors
 from hobbyhorse.cli.verdicts import MOST_MESSAGES
 from hobbyhorse.conformance.client.cases import KILLED, MOVED
-from hobbyhorse.conformance.client.fallback import check_halves
 from hobbyhorse.conformance.client.report import Replay, read_finding
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.search import CannotRun
 from hobbyhorse.conformance.client.variations import usual_case
 from hobbyhorse.conformance.exit_status import exit_status
+from hobbyhorse.conformance.fallback import check_halves
 from hobbyhorse.conformance.judge import InternalError
 from hobbyhorse.conformance.report import ReportError
 from hobbyhorse.conformance.rule import Judgement, Rule

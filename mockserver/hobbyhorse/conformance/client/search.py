@@ -50,7 +50,6 @@ from hypothesis.errors import Unsatisfiable
 from hobbyhorse.conformance.client.cases import BEHIND, HAPPY, KILLED, MOVED, ONCE, RECOVERY, Case, case_of
 from hobbyhorse.conformance.client.diagnosis import Fit, own_deadline, refused, without_video
 from hobbyhorse.conformance.client.during import during
-from hobbyhorse.conformance.client.fallback import Half, check_halves, second_cases, simpler, turns
 from hobbyhorse.conformance.client.order_cases import drawn_orders, order_cases
 from hobbyhorse.conformance.client.planning import (
     STUCK,
@@ -70,6 +69,7 @@ from hobbyhorse.conformance.client.rules import rules as all_rules
 from hobbyhorse.conformance.client.scenario_space import scenarios, varied_scenarios
 from hobbyhorse.conformance.client.unobserved import Evidence, explained
 from hobbyhorse.conformance.client.variations import usual_case, variations
+from hobbyhorse.conformance.fallback import Half, check_halves, second_cases, simpler, turns
 from hobbyhorse.conformance.judge import (
     BROKEN,
     NOT_APPLICABLE,

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from hobbyhorse.conformance.client.cases import Case, case_of
-from hobbyhorse.conformance.client.fallback import MOST_TURNS, check_halves, second_cases, simpler, turns
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.scenario_space import fits
+from hobbyhorse.conformance.fallback import MOST_TURNS, check_halves, second_cases, simpler, turns
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.pair import annotated
 from tests.conftest import CONTRACTS
