@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from hobbyhorse.conformance.client.cases import Case, case_of
+from hobbyhorse.conformance.client.planning import simpler_scenarios
 from hobbyhorse.conformance.client.rules import rules
-from hobbyhorse.conformance.client.scenario_space import fits
+from hobbyhorse.conformance.client.scenario_space import deviations, fits
 from hobbyhorse.conformance.fallback import MOST_TURNS, check_halves, second_cases, simpler, turns
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.pair import annotated
@@ -50,6 +51,16 @@ def test_a_case_is_made_simpler_at_either_provider() -> None:
     one_fault = Case(TURN.scenario, second={"moves": {"status": [{"move": "truncate"}]}})
     assert TURN in list(simpler(one_fault, [FIRST, SECOND]))
     assert list(simpler(Case(), [FIRST, SECOND])) == []
+
+
+def test_a_simpler_scenario_of_the_second_provider_fits_its_contract() -> None:
+    misfits = 0
+    for contract, scenario in ((one, scenario) for one in CONTRACTS for scenario in deviations(one)):
+        case = Case(TURN.scenario, second=scenario)
+        found = [one for one in simpler(case, [contract, contract]) if one.scenario == TURN.scenario]
+        assert all(one.size < case.size and (not one.second or fits(dict(one.second), contract)) for one in found)
+        misfits += len(list(simpler_scenarios(dict(scenario)))) - len(found)
+    assert misfits, "each simpler scenario fits"
 
 
 def test_a_case_with_a_second_scenario_is_another_case() -> None:

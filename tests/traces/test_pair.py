@@ -44,11 +44,11 @@ def test_the_exchanges_of_both_are_numbered_in_one_order() -> None:
 
 
 def test_a_request_without_a_provider_belongs_to_the_last_provider() -> None:
-    # 4 and 6 stand in both traces, because they were sent to neither provider.
-    found = paired(trace(3, 4, 6), trace(4, 5, 6))
+    # 4, 6 and 7 stand in both traces, because they were sent to neither provider.
+    found = paired(trace(3, 4, 6, 7), trace(4, 5, 6, 7))
     assert found.partner is not None
     assert places(found) == [("3", 1), ("4", 2)]
-    assert places(found.partner) == [("5", 3), ("6", 4)]
+    assert places(found.partner) == [("5", 3), ("6", 4), ("7", 5)]
     first = paired(trace(1, 2), trace(1))
     assert (places(first), first.partner and first.partner.exchanges) == ([("1", 1), ("2", 2)], ())
 
@@ -79,6 +79,12 @@ def test_an_outcome_belongs_to_the_provider_whose_video_was_returned() -> None:
     late = trace(2)
     found = attributed(paired(with_runs(trace(1), success, jobs=(own,)), with_runs(late, success, jobs=(other,))))
     assert ends(found) == [(True, False)]
+    # A job without a video has no digest, and neither has an outcome without one.
+    failed = Run(0.0, "http://x", outcome=Outcome("failed", 9.0))
+    without = TracedJob("3", 0.0, "failure", False)
+    assert ends(attributed(paired(with_runs(trace(1), failed, jobs=(without,)), with_runs(late, failed)))) == [
+        (False, True)
+    ]
     # Equal videos of both say nothing.
     equal = attributed(paired(with_runs(trace(1), success, jobs=(own,)), with_runs(late, success, jobs=(own,))))
     assert ends(equal) == [(False, True)]

@@ -278,6 +278,8 @@ def test_a_purchase_is_right_only_once_the_client_has_seen_the_failed_job(contra
     (told.result if "result" in contract.operations else told.status)(failed(contract))
     assert both(told, second_after(told).submit()) == []
     assert both(told, second_after(told, -0.003).submit()) != [], "it was submitted before the failure was shown"
+    told.exchanges[-1] = replace(told.exchanges[-1], answered=told.now + 10)
+    assert both(told, second_after(told).submit()) != [], "it was submitted before the response had arrived"
 
 
 def test_a_failure_of_another_job_excuses_no_purchase(contract: Contract) -> None:
@@ -314,6 +316,8 @@ def test_a_repeated_key_shows_what_became_of_a_lost_submission(contract: Contrac
     assert both(told, second_after(told).submit()) == []
     refused = Teller(contract).submit(None, status=0, answered=None, job=None).wait(1)
     assert both(refused.submit(None, status=400, job=None), second_after(refused).submit()) == []
+    accepted = Teller(contract).submit().wait(1).submit(None, status=400, job=None)
+    assert both(accepted, second_after(accepted).submit()) != [], "the first submission was accepted"
     other = Teller(contract).submit(None, status=0, answered=None, job=None).wait(1)
     assert both(other.submit(None, status=400, job=None, key="another"), second_after(other).submit()) != []
 
@@ -323,8 +327,13 @@ def test_a_callback_about_the_failure_excuses_a_purchase(contract: Contract) -> 
     told = Teller(contract).submit()
     told.callback(failed(contract), job="another")
     assert both(told, second_after(told).submit()) != []
+    assert contract.callbacks is not None
+    names = [stage.name for stage in contract.graph if stage.kind == "success"]
+    told.callback(next(name for name in names if name in contract.callbacks.situations))
+    assert both(told, second_after(told).submit()) != []
     told.callback(failed(contract))
     assert both(told, second_after(told).submit()) == []
+    assert both(told, second_after(told, -0.003).submit()) != [], "it was submitted before the callback"
 
 
 def test_each_run_has_orders_of_its_own(contract: Contract) -> None:

@@ -309,7 +309,7 @@ def _settled(partner: AnnotatedTrace, other: Step, step: Step) -> bool:
     if other.refused:
         return had_response(other, step)
     job = other.job_told or other.exchange.made
-    before = [one for one in partner.after(other, partner.steps) if _precedes(one, step) and had_response(one, step)]
+    before = [one for one in partner.after(other, partner.steps) if had_response(one, step)]
     if job is not None and any(one.failure and one.job == job for one in before):
         return True
     told = [(one.job, kinds) for one, kinds in partner.callbacks if one.sent <= step.arrived]
