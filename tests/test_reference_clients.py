@@ -66,7 +66,7 @@ def test_the_profile_for_ci_tries_each_single_fault_and_each_variation(path: Pat
         def run(cases: Sequence[Case]) -> Iterator[Trace]:
             """Run a client that ends each other case like the faultless one: only the plan matters here."""
             for case in cases:
-                same = {"scenario": case.scenario, "drill": case.kind, "point": case.point, "order": case.order}
+                same: Any = {"scenario": case.scenario, "drill": case.kind, "point": case.point, "order": case.order}
                 yield real[case.key] if case.key in real else replace(real[HAPPY.key], **same)
 
         runs = PROFILE_RUNS["ci"][0]
