@@ -64,7 +64,7 @@ def test_the_listed_findings_are_of_existing_clients_and_rules() -> None:
 
 # ---- broken clients
 
-# By day a tenth of the broken clients runs again, and only those that were found within this many runs.
+# By day a tenth of the broken clients runs again: clients that were found within this many runs.
 SHARE_BY_DAY, RUNS_BY_DAY, SEED = 0.1, 60, 7
 hunted = pytest.mark.skipif(
     not driver.RESULTS.exists(), reason="no results are stored yet: run `python -m tests.blind_clients`"
@@ -86,7 +86,7 @@ def is_quick(result: Mapping[str, Any]) -> bool:
 
 
 def differences(results: Mapping[str, Any], names: list[str], night: bool) -> list[str]:
-    """Run clients again; return a line for each whose result is not the stored one."""
+    """Run clients again; return a line for each with another result than the stored one."""
     paths = {path.stem: path for path in driver.cases()}
 
     def again(name: str) -> dict[str, Any]:

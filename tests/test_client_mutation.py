@@ -61,7 +61,7 @@ BROKEN_TINY = TINY.replace(DOWNLOAD, WITH_KEY)
 
 @dataclass(frozen=True, slots=True)
 class Written(Mutant):
-    """A mutant whose source is written by hand."""
+    """A mutant with a source that is written by hand."""
 
     text: str
 
@@ -292,7 +292,7 @@ def is_quick(result: Mapping[str, Any]) -> bool:
 
 
 def differences(results: Mapping[str, Any], mutants: Iterable[Mutant], jobs: int) -> list[str]:
-    """Run mutants again; return a line for each whose result is not the stored one."""
+    """Run mutants again; return a line for each with another result than the stored one."""
     wanted = [one for one in mutants if one.key in results]
     with ThreadPoolExecutor(jobs) as pool:
         again = list(pool.map(driver.result, wanted))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import httpx
 import pytest
 
 from hobbyhorse.conformance.client.cases import Case
-from hobbyhorse.runners.against_fake import CallableRunner, FakeSession
+from hobbyhorse.runners.against_fake import CallableRunner, FakeSession, run_limit
 from hobbyhorse.traces.trace import Trace
 from tests.broken_clients.fallback import generate
 from tests.broken_clients.mutants import FALLBACK, MUTANTS, Mutant
@@ -161,3 +162,13 @@ def test_a_mistake_in_the_providers_is_one_line_and_exit_status_2(words: Iterabl
     assert (done.status, done.out) == (2, "")
     (line,) = done.err.splitlines()
     assert message in line
+
+
+def test_a_run_may_wait_for_one_provider_and_then_for_the_other() -> None:
+    def waits(base_url: dict[str, str], api_key: dict[str, str], request: dict[str, Any]) -> bytes:
+        time.sleep(run_limit(HIAPI) + run_limit(RUNCOMFY) - 60)
+        raise TimeoutError("neither delivers")
+
+    with FakeSession(HIAPI, HIAPI.models[0], second=(RUNCOMFY, RUNCOMFY.models[0])) as session:
+        trace = CallableRunner(session, waits).run(Case())
+    assert [run.outcome and run.outcome.kind for run in trace.runs] == ["timeout"]

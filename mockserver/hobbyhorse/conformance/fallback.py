@@ -28,7 +28,7 @@ SERVER_ERROR, PASSING = 500, frozenset({408, 409, 425, 429})
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """The trace of one provider, and what it shows about a rule."""
+    """The trace of one provider, and its evidence about a rule."""
 
     trace: AnnotatedTrace
     judgement: Judgement
@@ -50,7 +50,7 @@ def _named(rule: Rule, trace: AnnotatedTrace, judgement: Judgement) -> Judgement
 def turns(contract: Contract) -> list[Case]:
     """Return cases in which the first provider certainly has no job of the order, or only a failed one."""
     situations = contract.operations["submit"].situations.items()
-    # Not a rate limit and no other refusal for now: a client may try again, at the same provider.
+    # After a rate limit, and other refusals for now, a client may try again at the same provider.
     refusals = [name for name, one in situations if REFUSED <= one.status < SERVER_ERROR and one.status not in PASSING]
     failing = Case({"timeline": {"move": name_used_for(FAILS)}})
     found = [failing, *(Case({"moves": {"submit": [{"move": name}]}}) for name in refusals)]

@@ -282,7 +282,8 @@ class CallableRunner:
 
     def _run(self, case: Case) -> Trace:
         world = self.session.world(case)
-        limit = run_limit(self.session.contract)
+        # A client may wait for one provider, and then for the other.
+        limit = sum(run_limit(contract) for contract, _ in self.session.providers)
         virtual_time = VirtualTime(
             self.session.server.timeline(world),
             limit=limit,

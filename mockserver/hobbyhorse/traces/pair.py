@@ -1,9 +1,9 @@
 """The two traces of a client that falls back from one provider to a second one. Knows no server.
 
 Each trace has the requests to one provider, so that the usual rules judge them by that provider's contract. Such a rule
-must not blame one provider's traffic for what happened at the other one. So the outcome of a run stands in one of the
-traces only: that of the provider whose video the client returned, else that of its last request. In the other trace,
-the end of the run is unknown, as in recorded traffic.
+must not blame one provider's traffic for events at the other one. So the outcome of a run stands in one of the traces
+only: in that of the provider of the returned video, else in that of the last request. In the other trace, the end of
+the run is unknown, as in recorded traffic.
 """
 
 from __future__ import annotations
