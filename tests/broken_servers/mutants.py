@@ -1059,7 +1059,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "LIF-04",
         RUNFLOW,
-        "completed before it was created",
+        "created_at and completed_at are swapped",
         good("status", conduct.swapped("created_at", "completed_at")),
     ),
 )
