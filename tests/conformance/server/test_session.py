@@ -219,6 +219,13 @@ def test_once_an_invalid_submission_was_accepted_the_paid_jobs_price_is_reserved
     assert session.paid().id
 
 
+@pytest.mark.parametrize(("status", "lenient"), [(399, True), (400, False), (499, False), (500, True)])
+def test_only_a_refusal_is_sure_to_have_bought_nothing(contract: Contract, status: int, lenient: bool) -> None:
+    session = session_on(contract, contract.models[0], httpx.MockTransport(lambda request: httpx.Response(status)))
+    session.submit_expecting_refusal("negative:a", "invalid_request", Decimal(0), body=session.order)
+    assert session.lenient is lenient
+
+
 def test_without_a_budget_a_skipped_submission_names_the_option(contract: Contract) -> None:
     session = session_on(contract, contract.models[0], httpx.MockTransport(never_called))
     with pytest.raises(Skipped, match="--budget"):

@@ -109,6 +109,8 @@ def test_another_submission_with_the_key_is_refused(contract: Contract) -> None:
     assert verdict(SAME, told) == NOT_OBSERVED
     assert verdict(OTHER, told.submit(body=cow)) == BROKEN
     assert verdict(OTHER, teller(contract).submit().submit(body=cow, job=ANOTHER)) == BROKEN
+    # Whichever of the two orders sorts first.
+    assert verdict(OTHER, teller(contract).submit(body=wanted(told, "~")).submit(body=cow)) == BROKEN
     place = "lifecycle.json#/operations/submit/situations/key_mismatch"
     assert verdict(OTHER, teller(assuming(contract, place)).submit().submit(body=cow)) == LESSON
 
