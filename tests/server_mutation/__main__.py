@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.mutation.page import stored
 
-from .hunt import FOUND, by_key
+from .hunt import FOUND, begin, by_key
 from .mutant import Mutant
 from .page import INVISIBLE, LEAST_SCORE, PAGE, RESULTS, page, score
 from .plan import all_mutants, sample
@@ -74,7 +74,7 @@ def hunt(mutants: list[Mutant], minutes: float, jobs: int) -> Iterator[tuple[Mut
     end = time.monotonic() + 60 * minutes
     if not mutants:
         return
-    with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=RUNS_OF_A_PROCESS) as pool:
+    with multiprocessing.get_context("spawn").Pool(jobs, begin, maxtasksperchild=RUNS_OF_A_PROCESS) as pool:
         for which, found in pool.imap_unordered(by_key, by_name):
             yield by_name[which], found
             if time.monotonic() > end:

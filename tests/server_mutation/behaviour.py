@@ -333,7 +333,7 @@ def _prices(source: Source) -> Iterator[Mutant]:
                 yield source.mutant(
                     "price",
                     [place, *costs],
-                    f"{rate} → {rate * factor}",
+                    f"{rate} → {(rate * factor).normalize()}",
                     Served(replace(contract, models=tuple(models)), model=number),
                 )
 

@@ -22,8 +22,6 @@ MOST_SAID = 160
 
 def judged(mutant: Mutant) -> dict[str, Any]:
     """Run the suite on a mutant, and return the result as JSON."""
-    # uvicorn reports requests that are cut off when a mutant hangs.
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     try:
         return summary(run_suite(source(mutant.provider).contract, mutant.make()))
     except Exception as error:
@@ -42,6 +40,12 @@ def summary(result: ServerResult) -> dict[str, Any]:
         rules = list(dict.fromkeys(one.rule for one in result.lessons))
         return {"result": LESSON, "rules": rules, "said": result.lessons[0].message[:MOST_SAID]}
     return {"result": SURVIVED}
+
+
+def begin() -> None:
+    """Prepare a worker process."""
+    # uvicorn reports the requests that are cut off when a mutant hangs.
+    logging.disable()
 
 
 def by_key(which: tuple[str, str]) -> tuple[tuple[str, str], dict[str, Any]]:

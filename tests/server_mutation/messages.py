@@ -17,6 +17,8 @@ from .serving import Served
 
 # No document gives the texts of errors, or says how far a job has come at a moment.
 FREE = frozenset({"error_code", "error_message", "refusal_message", "refusal_location", "queue_position", "progress"})
+# Live values that the example may happen to have, too.
+NAMES = frozenset({"model", "name", "task", "kind", "page", "size", "total"})
 OTHER_FORMATS = {
     "unix": "rfc3339",
     "unix_float": "rfc3339",
@@ -134,8 +136,9 @@ def _value_changes(template: Template, at: Pointer) -> Iterator[tuple[str, Point
         if value is MISSING or value is None or name in CONSTANT | FREE:
             continue
         left = [other for other in template.bound if other is not one]
-        there = format_pointer((*at, *pointer))
-        yield "stale value", (*at, *pointer), f"{there} is always {shown(value)}", Template(template.example, left)
+        there, stale = format_pointer((*at, *pointer)), other_value(value) if name in NAMES else value
+        example = replaced(template.example, pointer, stale)
+        yield "stale value", (*at, *pointer), f"{there} is always {shown(stale)}", Template(example, left)
         if form is not None:
             other: Bound = (name, OTHER_FORMATS[form], pointer)
             bound = [other if each is one else each for each in template.bound]
