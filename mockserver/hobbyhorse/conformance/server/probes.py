@@ -12,6 +12,7 @@ from hobbyhorse.conformance.server.bodies import Body, bounds, negatives
 from hobbyhorse.conformance.server.budget import worst
 from hobbyhorse.conformance.server.endpoint import OutOfTime
 from hobbyhorse.conformance.server.machine import MOST_JOBS, interleave
+from hobbyhorse.conformance.server.queries import ask, turn_pages
 from hobbyhorse.conformance.server.rules.notifying import ALLOWANCE, SLACK
 from hobbyhorse.conformance.server.session import WRONG_KEY, EndpointUnreachable, Session, Skipped, with_callback
 from hobbyhorse.contract.forms.expressions import MISSING
@@ -82,6 +83,7 @@ def each_probe(session: Session) -> Iterator[Probe]:
     yield from _refused(session)
     yield from _jobs(session)
     yield from _bounds(session)
+    yield from _queries(session.contract)
 
 
 def most(session: Session) -> Decimal:
@@ -154,6 +156,25 @@ def _bounds(session: Session) -> Iterator[Probe]:
     found = sorted(bounds(session.contract, session.model, session.submit, session.order), key=lambda body: body.price)
     for body in found:
         yield Probe(body.label, "negatives", _cost(body), "a submission at a documented bound", _bound(body))
+
+
+def _queries(contract: Contract) -> Iterator[Probe]:
+    """Yield the probes of queries, after all jobs: a list then has several."""
+    for role, operation in contract.operations.items():
+        if operation.method == "GET" and any(one.part == "query" for one in operation.parameters):
+            summary = f"the queries of {role}, at the documented bounds and beyond"
+            yield Probe(f"query:{role}", "lists", _free, summary, partial(_ask, role))
+        if operation.items is not None:
+            summary = f"two successive pages of {role}"
+            yield Probe(f"list:pages:{role}", "lists", _free, summary, partial(_turn_pages, role))
+
+
+def _ask(role: str, session: Session) -> None:
+    ask(session, role)
+
+
+def _turn_pages(role: str, session: Session) -> None:
+    turn_pages(session, role)
 
 
 def _words(names: list[str]) -> str:

@@ -232,7 +232,7 @@ def _prompts(trace: AnnotatedTrace, step: Step) -> Iterator[str]:
 def listed(trace: AnnotatedTrace) -> KindEvidence:
     """Find accepted jobs that are missing from a complete list."""
     for step in conclusive_probes(trace, "identity:list"):
-        jobs = _accepted_before(trace, step)
+        jobs = jobs_accepted_before(trace, step)
         if not step.ok or not jobs:
             continue
         items = read_items(operation_of(trace, step), message_of((), step.value))
@@ -247,7 +247,7 @@ def listed(trace: AnnotatedTrace) -> KindEvidence:
             yield "list", Breach(message, places, len(items))
 
 
-def _accepted_before(trace: AnnotatedTrace, listing: Step) -> list[str]:
+def jobs_accepted_before(trace: AnnotatedTrace, listing: Step) -> list[str]:
     """Return the suite's own jobs that were accepted before a list was requested."""
     # A job accepted while the list was made may be missing in it.
     earlier = (step for step in trace.submits if step.accepted and step.done < listing.arrived)
