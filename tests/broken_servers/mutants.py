@@ -17,6 +17,7 @@ from hobbyhorse.contract.values import Contract
 
 from . import films
 from .bending import KEY, OTHER, SPEED, Bend, Message, Post, Request, Response, plain
+from .list_mutants import LISTS
 
 HIAPI, RUNCOMFY, RUNFLOW, VTRIX = "hiapi", "runcomfy", "runflow", "vtrix"
 JOB = ("job", "job:after")
@@ -971,4 +972,5 @@ MUTANTS: tuple[Mutant, ...] = (
         lesson=True,
     ),
     Mutant("MON-02", VTRIX, "a failed task is billed", counted(billed_for_nothing)),
+    *(Mutant(*one) for one in LISTS),
 )
