@@ -15,8 +15,10 @@ from tests.broken_servers.bending import Bend, Request, Response
 from .mutant import Mutant, Source, home, member_places, provoked, shown, with_situation
 from .serving import Served
 
-# No document gives the texts of errors, or says how far a job has come at a moment.
+# No document gives the texts of errors, or says how far a job has come at a moment. A refusal's code may be missing
+# where its schema allows that.
 FREE = frozenset({"error_code", "error_message", "refusal_message", "refusal_location", "queue_position", "progress"})
+MISSABLE = FREE | {"refusal_code"}
 # Live values that the example may happen to have, too.
 NAMES = frozenset({"model", "name", "task", "kind", "page", "size", "total"})
 OTHER_FORMATS = {
@@ -99,6 +101,8 @@ def _places(
     contract = source.contract
     found = member_places(contract, role, situation, pointer)
     for name, _, place in situation.template.bound:
+        if resolve(situation.template.example, place) is MISSING:
+            continue
         if place[: len(pointer)] == pointer or pointer[: len(place)] == place:
             own = ("callbacks", "bindings", name) if role == "callback" else ("operations", role, "bindings", name)
             found += [f"lifecycle.json#{format_pointer(own)}", f"lifecycle.json#{format_pointer(('bindings', name))}"]
@@ -112,14 +116,15 @@ def member_changes(
 
     `at` is the place of the template in the example of the situation.
     """
+    live = [(name, place) for name, _, place in template.bound if resolve(template.example, place) is not MISSING]
     for pointer in each_place(template.example):
         value = resolve(template.example, pointer)
-        names = {name for name, _, place in template.bound if place == pointer}
-        inside = {name for name, _, place in template.bound if place[: len(pointer)] == pointer}
+        names = {name for name, place in live if place == pointer}
+        inside = {name for name, place in live if place[: len(pointer)] == pointer}
         for operator, other in _others(value, names):
             example = replaced(template.example, pointer, other)
             # What no schema forbids is a mutant only if it hides a value that clients read.
-            read = names & CONSTANT if operator == "member value" else inside - FREE
+            read = names & CONSTANT if operator == "member value" else inside - MISSABLE
             if not read and not _contradicts(contract, situation, example, at):
                 continue
             left = [one for one in template.bound if one[2][: len(pointer)] != pointer]
