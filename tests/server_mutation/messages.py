@@ -130,15 +130,28 @@ def member_changes(
             left = [one for one in template.bound if one[2][: len(pointer)] != pointer]
             words = f"{format_pointer((*at, *pointer))} {_words(value, other)}"
             yield operator, (*at, *pointer), words, Template(example, left)
-    yield from _value_changes(template, at)
+    yield from _value_changes(template, at, _unknown(contract, situation))
 
 
-def _value_changes(template: Template, at: Pointer) -> Iterator[tuple[str, Pointer, str, Template]]:
+def _unknown(contract: Contract, situation: Situation) -> frozenset[str]:
+    """Return the values that a job does not have yet in the stages of a situation; their places are never live."""
+    stages = [contract.graph[name] for name in situation.stages]
+    found = set[str]()
+    if stages and not any(stage.terminal for stage in stages):
+        found |= {"finished_at", "elapsed", "cost", "expires_at"}
+    if stages and all(stage.kind == "pending" for stage in stages):
+        found.add("started_at")
+    return frozenset(found)
+
+
+def _value_changes(
+    template: Template, at: Pointer, unknown: frozenset[str]
+) -> Iterator[tuple[str, Pointer, str, Template]]:
     """Yield the changes of live values: the example's own value, and another format."""
     for one in template.bound:
         name, form, pointer = one
         value = resolve(template.example, pointer)
-        if value is MISSING or value is None or name in CONSTANT | FREE:
+        if value is MISSING or value is None or name in CONSTANT | FREE | unknown:
             continue
         left = [other for other in template.bound if other is not one]
         there, stale = format_pointer((*at, *pointer)), other_value(value) if name in NAMES else value
