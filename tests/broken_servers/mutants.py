@@ -18,6 +18,7 @@ from hobbyhorse.contract.values import Contract
 from . import films
 from .bending import KEY, OTHER, SPEED, Bend, Message, Post, Request, Response, plain
 from .list_mutants import LISTS
+from .value_mutants import VALUES
 
 HIAPI, RUNCOMFY, RUNFLOW, VTRIX = "hiapi", "runcomfy", "runflow", "vtrix"
 JOB = ("job", "job:after")
@@ -972,5 +973,5 @@ MUTANTS: tuple[Mutant, ...] = (
         lesson=True,
     ),
     Mutant("MON-02", VTRIX, "a failed task is billed", counted(billed_for_nothing)),
-    *(Mutant(*one) for one in LISTS),
+    *(Mutant(*one) for one in (*LISTS, *VALUES)),
 )

@@ -35,7 +35,7 @@ from tests.broken_servers.mutants import (
 )
 
 from .mutant import Mutant, Source, reachable, shown, with_operation
-from .serving import Served
+from .serving import IMPATIENT_SECONDS, Served
 
 CALLBACKS = "lifecycle.json#/callbacks"
 # Enough reads for the suite to have seen a job's end twice before it changes.
@@ -410,7 +410,9 @@ def _hangs(source: Source) -> Iterator[Mutant]:
     """Yield each operation that never responds."""
     for role, operation in source.contract.operations.items():
         place = f"openapi.json#{format_pointer(('paths', operation.path, operation.method.lower()))}"
-        yield source.mutant("hang", place, f"{role} hangs", Served(source.contract, _hanging(role)))
+        yield source.mutant(
+            "hang", place, f"{role} hangs", Served(source.contract, _hanging(role), request_seconds=IMPATIENT_SECONDS)
+        )
 
 
 def _hanging(role: str) -> Callable[[Contract], Bend]:

@@ -21,6 +21,8 @@ FREE = frozenset({"error_code", "error_message", "refusal_message", "refusal_loc
 MISSABLE = FREE | {"refusal_code"}
 # Live values that the example may happen to have, too.
 NAMES = frozenset({"model", "name", "task", "kind", "page", "size", "total"})
+# Nothing listens there, and no request leaves this machine.
+STALE_URL = "http://127.0.0.1:1/stale"
 OTHER_FORMATS = {
     "unix": "rfc3339",
     "unix_float": "rfc3339",
@@ -51,7 +53,11 @@ def _members(source: Source, role: str, operation: Operation | Callbacks, situat
         failing = CALLBACK_FAILURE if role == "callback" and _fails(contract, situation) else ("machine",)
         return Served(changed, failing=failing)
 
+    items = operation.items.at.pointer if isinstance(operation, Operation) and operation.items else None
     for name, pointer, words, template in member_changes(contract, situation, situation.template, ()):
+        # The live items replace those of the example.
+        if items is not None and pointer[: len(items)] == items and pointer != items:
+            continue
         yield source.mutant(
             name,
             _places(source, role, operation, situation, pointer),
@@ -122,6 +128,9 @@ def member_changes(
         names = {name for name, place in live if place == pointer}
         inside = {name for name, place in live if place[: len(pointer)] == pointer}
         for operator, other in _others(value, names):
+            if operator == "member dropped" and pointer[-1].isdigit():
+                # A list without one of its items is another list, not a list without a member.
+                continue
             example = replaced(template.example, pointer, other)
             # What no schema forbids is a mutant only if it hides a value that clients read.
             read = names & CONSTANT if operator == "member value" else inside - MISSABLE
@@ -154,13 +163,20 @@ def _value_changes(
         if value is MISSING or value is None or name in CONSTANT | FREE | unknown:
             continue
         left = [other for other in template.bound if other is not one]
-        there, stale = format_pointer((*at, *pointer)), other_value(value) if name in NAMES else value
+        there, stale = format_pointer((*at, *pointer)), _stale(name, value)
         example = replaced(template.example, pointer, stale)
         yield "stale value", (*at, *pointer), f"{there} is always {shown(stale)}", Template(example, left)
         if form is not None:
             other: Bound = (name, OTHER_FORMATS[form], pointer)
             bound = [other if each is one else each for each in template.bound]
             yield "format", (*at, *pointer), f"{there} as {OTHER_FORMATS[form]}", Template(template.example, bound)
+
+
+def _stale(name: str, value: Any) -> Any:
+    """Return a value that is not live: the example's own, unless that may be right or outside of this machine."""
+    if name in NAMES:
+        return other_value(value)
+    return STALE_URL if name.endswith("_url") and isinstance(value, str) else value
 
 
 def each_place(value: Any, at: Pointer = ()) -> Iterator[Pointer]:

@@ -11,6 +11,8 @@ from typing import Any
 from hobbyhorse.conformance.server.bodies import Body, bounds, negatives
 from hobbyhorse.conformance.server.budget import worst
 from hobbyhorse.conformance.server.endpoint import OutOfTime
+from hobbyhorse.conformance.server.ends import PROBE as ENDS
+from hobbyhorse.conformance.server.ends import read_to_the_ends
 from hobbyhorse.conformance.server.machine import MOST_JOBS, interleave
 from hobbyhorse.conformance.server.queries import ask, turn_pages
 from hobbyhorse.conformance.server.rules.notifying import ALLOWANCE, SLACK
@@ -82,8 +84,10 @@ def each_probe(session: Session) -> Iterator[Probe]:
     yield from _reads(session.contract)
     yield from _refused(session)
     yield from _jobs(session)
-    yield from _bounds(session)
     yield from _queries(session.contract)
+    yield from _bounds(session)
+    summary = "every other accepted job, read until it ends, and its video if its order was another one"
+    yield Probe(ENDS, "lifecycle", _free, summary, read_to_the_ends)
 
 
 def most(session: Session) -> Decimal:
@@ -159,7 +163,7 @@ def _bounds(session: Session) -> Iterator[Probe]:
 
 
 def _queries(contract: Contract) -> Iterator[Probe]:
-    """Yield the probes of queries, after all jobs: a list then has several."""
+    """Yield the probes of queries, after several jobs: a list then has more than one page."""
     for role, operation in contract.operations.items():
         if operation.method == "GET" and any(one.part == "query" for one in operation.parameters):
             summary = f"the queries of {role}, at the documented bounds and beyond"
