@@ -48,7 +48,7 @@ def dropped(value: Any) -> Any:
 
 VALUES: tuple[ListMutant, ...] = (
     (
-        "SHA-06",
+        "VAL-01",
         "hiapi",
         "a replay is not marked as one",
         without_header("idempotent-replay"),
@@ -56,7 +56,7 @@ VALUES: tuple[ListMutant, ...] = (
         False,
     ),
     (
-        "SHA-07",
+        "VAL-02",
         "vtrix",
         "a submission and its polls have different models",
         changed("submit", "/model", lambda value: f"{value}-fast"),
@@ -64,7 +64,7 @@ VALUES: tuple[ListMutant, ...] = (
         False,
     ),
     (
-        "SHA-07",
+        "VAL-02",
         "runflow",
         "a list has other creation times than the polls",
         changed("list", "/items/0/created_at", lambda value: "2026-01-01T00:00:00.000Z"),
@@ -72,7 +72,7 @@ VALUES: tuple[ListMutant, ...] = (
         False,
     ),
     (
-        "SHA-08",
+        "VAL-03",
         "hiapi",
         "the link of the video has no expiry",
         changed("status", "/data/output/0/expireAt", dropped),
@@ -80,7 +80,7 @@ VALUES: tuple[ListMutant, ...] = (
         False,
     ),
     (
-        "LIF-10",
+        "VAL-04",
         "vtrix",
         "every task is created at the same time",
         created_long_ago,

@@ -149,22 +149,20 @@ def _started(served: Served, moments: ManualTime) -> Iterator[tuple[Fake, str]]:
         raise watched.errors[0]
 
 
-def run_suite(
-    contract: Contract, served: Served, rules: Sequence[Rule] | None = None, *, whole: bool = False
-) -> ServerResult:
-    """Run the suite on a server, with the true contract, until its first finding; with `whole`, to its end.
+@contextmanager
+def on_server(contract: Contract, served: Served) -> Iterator[tuple[Fake, Session]]:
+    """Yield a fake that serves a mutant, and a session on it with the true contract.
 
-    Raises TimeoutError, and the first error of the server.
+    Raises the first error of the server.
     """
-    rules, began, moments = rules or server_rules(), time.monotonic(), ManualTime()
+    moments = ManualTime()
+    listening = contract.callbacks is not None
     with (
         _started(served, moments) as (fake, url),
         httpx.Client(trust_env=False) as http,
-        nullcontext()
-        if contract.callbacks is None
-        else Receiver(callback_job_reader(contract), now=moments.now) as receiver,
+        Receiver(callback_job_reader(contract), now=moments.now) if listening else nullcontext() as receiver,
     ):
-        until = began + FOREVER
+        until = time.monotonic() + FOREVER
         endpoint = Endpoint(
             contract, url, KEY, Budget(BUDGET), until, http, now=moments.now, request_seconds=served.request_seconds
         )
@@ -178,20 +176,31 @@ def run_suite(
             sleep=moments.sleep,
             clock=moments.now,
         )
-        judged = 0
+        yield fake, session
+
+
+def run_suite(
+    contract: Contract, served: Served, rules: Sequence[Rule] | None = None, *, whole: bool = False
+) -> ServerResult:
+    """Run the suite on a server, with the true contract, until its first finding; with `whole`, to its end.
+
+    Raises TimeoutError, and the first error of the server.
+    """
+    rules, began, judged = rules or server_rules(), time.monotonic(), 0
+    with on_server(contract, served) as (fake, session):
         for probe in each_probe(session):
             if time.monotonic() - began > SECONDS:
                 raise TimeoutError(f"{probe.name} was not reached within {SECONDS:g} s")
             _set_ending(fake, served, probe)
             if not _probed(session, probe):
                 break
-            # Twice as many exchanges since the last look: the judge reads them all again.
-            if not whole and len(endpoint.exchanges) > 1.5 * judged:
-                judged = len(endpoint.exchanges)
+            # Half as many exchanges again since the last look: the judge reads all of them each time.
+            if not whole and len(session.endpoint.exchanges) > 1.5 * judged:
+                judged = len(session.endpoint.exchanges)
                 if found(session, contract, rules):
                     break
         # As long as the requests that got no response would have taken.
-        moments.sleep(SILENCE_SECONDS)
+        session.sleep(SILENCE_SECONDS)
         return concluded(session, contract, rules, time.monotonic() - began)
 
 

@@ -18,7 +18,7 @@ from tests.judging import BROKEN, LESSON, NOT_OBSERVED, PASSED, assuming, judged
 from tests.tracing import JOB, Teller
 
 HEADERS, SAME, SHOWN, ORDER = (
-    next(rule for rule in server_rules() if rule.id == name) for name in ("SHA-06", "SHA-07", "SHA-08", "LIF-10")
+    next(rule for rule in server_rules() if rule.id == name) for name in ("VAL-01", "VAL-02", "VAL-03", "VAL-04")
 )
 OTHER = f"{JOB[:-1]}Z"
 

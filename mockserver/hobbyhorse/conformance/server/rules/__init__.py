@@ -20,6 +20,7 @@ FAMILIES = {
     "MED": "media",
     "MON": "money",
     "LST": "lists",
+    "VAL": "values",
 }
 
 

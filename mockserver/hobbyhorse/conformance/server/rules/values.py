@@ -53,7 +53,7 @@ class Shown:
 
 
 @rule(
-    "SHA-06",
+    "VAL-01",
     "documented-headers",
     level=MUST,
     severity="S3",
@@ -95,7 +95,7 @@ def _situation(trace: AnnotatedTrace, step: Step) -> Situation | None:
 
 
 @rule(
-    "SHA-07",
+    "VAL-02",
     "one-value",
     level=SHOULD,
     severity="S3",
@@ -201,7 +201,7 @@ def _read(binding: Binding, place: Place, message: Message) -> Any:
 
 
 @rule(
-    "SHA-08",
+    "VAL-03",
     "shown-values",
     level=SHOULD,
     severity="S3",
@@ -247,7 +247,7 @@ def _dated(contract: Contract) -> bool:
 
 
 @rule(
-    "LIF-10",
+    "VAL-04",
     "created-in-order",
     level=SHOULD,
     severity="S4",
