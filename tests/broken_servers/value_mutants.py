@@ -9,7 +9,7 @@ from hobbyhorse.contract.forms.expressions import MISSING, parse_pointer, replac
 from hobbyhorse.contract.values import Contract
 
 from .bending import Bend, Request, Response
-from .list_mutants import ListMutant
+from .query_mutants import DataMutant
 
 # The first of all jobs is created at this moment of the year 2026, and so are the others.
 LONG_AGO = 1_770_000_000
@@ -46,7 +46,7 @@ def dropped(value: Any) -> Any:
     return MISSING
 
 
-VALUES: tuple[ListMutant, ...] = (
+VALUES: tuple[DataMutant, ...] = (
     (
         "VAL-01",
         "hiapi",

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from hobbyhorse.conformance.server.queries import Query, queries, query_name, written
+from hobbyhorse.conformance.server.queries import Query, queries, written
 from hobbyhorse.contract.schemas import Schemas
-from hobbyhorse.contract.values import Contract, Parameter
+from hobbyhorse.contract.values import Parameter
 from tests.conftest import CONTRACTS, contracts_that
 
 listing = contracts_that(lambda contract: "list" in contract.operations)
@@ -51,9 +51,3 @@ def test_only_the_parameters_of_a_query_are_tried(part: str) -> None:
 
 def test_a_text_has_no_bounds() -> None:
     assert of({"type": "string"}) == []
-
-
-@listing
-def test_the_parameter_of_a_value_is_found_by_its_binding(contract: Contract) -> None:
-    assert query_name(contract.operations["list"], "size") in {"size", "limit"}
-    assert query_name(contract.operations["list"], "job") is None

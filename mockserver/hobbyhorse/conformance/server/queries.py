@@ -1,4 +1,4 @@
-"""Queries for the suite: values at the documented bounds of each parameter, values beyond them, and pages of lists."""
+"""Queries for the suite: values at the documented bounds of each parameter, and values beyond them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 MOST_CHOICES = 6
 NO_CHOICE = "no-such-value"
 GRANTED, REFUSED = "query:bound", "query:negative"
-FIRST, NEXT = "list:first", "list:next"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +72,6 @@ def written(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def query_name(operation: Operation, bound: str) -> str | None:
-    """Return the name of the query parameter that is bound to a value, or None."""
-    binding = operation.bindings.get(bound)
-    return next((place.name for place in (binding.request if binding else ()) if place.part == "query"), None)
-
-
 def ask(session: Session, role: str) -> None:
     """Send each query of an operation. Raises Skipped."""
     operation = session.contract.operations[role]
@@ -90,18 +83,3 @@ def ask(session: Session, role: str) -> None:
         else:
             session.pause(session.contract.polling.least_interval)
             session.call(role, probe=query.probe, **sent)
-
-
-def turn_pages(session: Session, role: str) -> None:
-    """Request two successive pages of one item each, if a query can select them. Raises Skipped."""
-    operation = session.contract.operations[role]
-    size = query_name(operation, "size")
-    if size is None:
-        return
-    first = session.call(role, probe=FIRST, query={size: "1"})
-    cursor = first.reading.values.get("next_cursor")
-    # Pages and offsets are counted; a cursor has to be in the response before.
-    for bound, value in (("page", "2"), ("offset", "1"), ("cursor", cursor)):
-        if (name := query_name(operation, bound)) is not None and isinstance(value, str):
-            session.pause(session.contract.polling.least_interval)
-            session.call(role, probe=NEXT, query={size: "1", name: value})

@@ -19,7 +19,7 @@ FAMILIES = {
     "RET": "retention",
     "MED": "media",
     "MON": "money",
-    "LST": "lists",
+    "QRY": "queries",
     "VAL": "values",
 }
 

@@ -1,4 +1,4 @@
-"""Servers that break the rules about lists and queries, as plain data for mutants.py."""
+"""Servers that break the rules about queries, as plain data for mutants.py."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from hobbyhorse.contract.values import Contract
 from .bending import Bend, Request, Response, plain
 
 # The rule, the provider, the bug in words and as a bend, the probes, and whether it contradicts an assumption only.
-ListMutant = tuple[str, str, str, Callable[[Contract], Bend], tuple[str, ...], bool]
-PAGES = ("job", "machine", "list:pages:list")
-QUERIES = ("job", "identity:list", "query:list")
+DataMutant = tuple[str, str, str, Callable[[Contract], Bend], tuple[str, ...], bool]
+LISTS = ("job", "identity:list", "query:list")
 
 
 def asking(change: Callable[[dict[str, str]], dict[str, str] | Response]) -> Callable[[Contract], Bend]:
@@ -28,10 +27,6 @@ def asking(change: Callable[[dict[str, str]], dict[str, str] | Response]) -> Cal
     return lambda contract: Bend(request=request)
 
 
-def without(*names: str) -> Callable[[Contract], Bend]:
-    return asking(lambda query: {name: value for name, value in query.items() if name not in names})
-
-
 def refuses_the_largest(query: dict[str, str]) -> dict[str, str] | Response:
     return plain(422, {"errors": [{"message": "too large"}]}) if query.get("limit") == "500" else query
 
@@ -40,19 +35,7 @@ def takes_any_size(query: dict[str, str]) -> dict[str, str]:
     return query | {"limit": "500"} if query.get("limit", "").isdecimal() and int(query["limit"]) > 500 else query
 
 
-def no_next_page(contract: Contract) -> Bend:
-    def response(request: Request, response: Response) -> Response:
-        if request.role != "list" or not response.ok:
-            return response
-        return response.with_json(response.json | {"next_pq": None})
-
-    return Bend(response=response)
-
-
-LISTS: tuple[ListMutant, ...] = (
-    ("LST-01", "runflow", "the limit of a list is ignored", without("limit"), PAGES, False),
-    ("LST-02", "runflow", "the cursor is ignored: every page is the first one", without("pq"), PAGES, False),
-    ("LST-02", "runflow", "no page has the cursor of the next one", no_next_page, PAGES, True),
-    ("LST-03", "runflow", "the largest limit is refused", asking(refuses_the_largest), QUERIES, False),
-    ("LST-04", "runflow", "a limit beyond the largest one is reduced", asking(takes_any_size), QUERIES, False),
+QUERIES: tuple[DataMutant, ...] = (
+    ("QRY-01", "runflow", "the largest limit is refused", asking(refuses_the_largest), LISTS, False),
+    ("QRY-02", "runflow", "a limit beyond the largest one is reduced", asking(takes_any_size), LISTS, False),
 )

@@ -1,15 +1,11 @@
-"""The server rules about lists and queries, on hand-written traces: kept, broken, learned and not observed."""
+"""The server rules about queries, on hand-written traces: kept, broken, learned and not observed."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-import orjson
 import pytest
 
-from hobbyhorse.conformance.server.queries import FIRST, NEXT, query_name
-from hobbyhorse.contract.forms.expressions import replaced, resolve
 from hobbyhorse.contract.values import Contract, Operation
 from tests.conftest import contracts_that
 from tests.judging import (
@@ -27,12 +23,18 @@ from tests.judging import (
 )
 from tests.tracing import Teller
 
-RULES = family("LST")
-PAGE, PAGES, GRANTED, REFUSED = RULES
+RULES = family("QRY")
+GRANTED, REFUSED = RULES
 
 
 def listing(contract: Contract) -> Operation:
     return contract.operations["list"]
+
+
+def query_name(operation: Operation, bound: str) -> str | None:
+    """Return the name of the query parameter that is bound to a value."""
+    binding = operation.bindings.get(bound)
+    return next((place.name for place in (binding.request if binding else ()) if place.part == "query"), None)
 
 
 def has_pages(contract: Contract) -> bool:
@@ -56,23 +58,6 @@ def url(told: Teller, **values: Any) -> str:
     return f"{told.base}{listing(told.contract).path}?{query}"
 
 
-def page(told: Teller, probe: str, items: slice, **values: Any) -> Teller:
-    """Add a request for a page, whose response has some of the example's items and the given values."""
-    told.call("list", "listed", job=None, probe=probe, url=url(told, **values))
-    last, operation = told.exchanges[-1], listing(told.contract)
-    assert operation.items is not None
-    body = orjson.loads(last.answer)
-    at = operation.items.at.pointer
-    job = operation.items.bindings["job"].response[0].pointer
-    listed = [replaced(item, job, f"job-{number}") for number, item in enumerate(resolve(body, at))]
-    body = replaced(body, at, listed[items])
-    for name, value in values.items():
-        for place in operation.bindings[name].response:
-            body = replaced(body, place.pointer, value)
-    told.exchanges[-1] = replace(last, answer=orjson.dumps(body))
-    return told
-
-
 @unpaged
 def test_a_contract_without_queries_has_nothing_to_judge(contract: Contract) -> None:
     assert {verdict(rule, teller(contract).submit()) for rule in RULES} == {NOT_APPLICABLE}
@@ -82,44 +67,6 @@ def test_a_contract_without_queries_has_nothing_to_judge(contract: Contract) -> 
 def test_a_list_without_a_query_shows_nothing(contract: Contract) -> None:
     told = teller(contract).submit().call("list", "listed", job=None, probe="identity:list")
     assert {verdict(rule, told) for rule in RULES} == {NOT_OBSERVED}
-
-
-@paged
-def test_a_page_has_at_most_the_requested_number_of_items(contract: Contract) -> None:
-    assert verdict(PAGE, page(teller(contract), FIRST, slice(1), size=1)) == PASSED
-    assert verdict(PAGE, page(teller(knowing(contract)), FIRST, slice(2), size=1)) == BROKEN
-
-
-@paged
-def test_a_page_repeats_the_requested_size(contract: Contract) -> None:
-    known = knowing(contract)
-    if not listing(contract).bindings["size"].response:
-        return
-    told = page(teller(known), FIRST, slice(1), size=1)
-    body = replaced(orjson.loads(told.exchanges[-1].answer), listing(contract).bindings["size"].response[0].pointer, 20)
-    told.exchanges[-1] = replace(told.exchanges[-1], answer=orjson.dumps(body))
-    assert verdict(PAGE, told) == BROKEN
-
-
-@paged
-def test_successive_pages_have_other_items(contract: Contract) -> None:
-    told = page(teller(contract), FIRST, slice(0, 1), size=1)
-    assert verdict(PAGES, page(told, NEXT, slice(1, 2), size=1)) == PASSED
-    same = page(teller(knowing(contract)), FIRST, slice(0, 1), size=1)
-    assert verdict(PAGES, page(same, NEXT, slice(0, 1), size=1)) == BROKEN
-
-
-@with_cursors
-def test_a_page_of_some_jobs_has_the_cursor_of_the_next_page(contract: Contract) -> None:
-    place = listing(contract).bindings["next_cursor"].response[0].pointer
-    for cursor, jobs, word in (("abc", 2, PASSED), (None, 2, BROKEN), (None, 1, NOT_OBSERVED)):
-        told = teller(knowing(contract))
-        for number in range(jobs):
-            told.submit(job=f"tk-hiapi-01KQ7CV7BEG9D9ZJXW8TD15JV{number}")
-        page(told, FIRST, slice(1), size=1)
-        last = told.exchanges[-1]
-        told.exchanges[-1] = replace(last, answer=orjson.dumps(replaced(orjson.loads(last.answer), place, cursor)))
-        assert verdict(PAGES, told) == word
 
 
 def probe(told: Teller, label: str, situation: str) -> Teller:
