@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from hobbyhorse.conformance.server.session import PaidJob, Session, Skipped
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step
+from hobbyhorse.traces.orders import order_of
+from hobbyhorse.traces.trace import Trace
 
 PROBE = "ends"
 # The probes whose orders differ from the first one in the size or the length of the video.
@@ -26,11 +28,18 @@ def read_to_the_ends(session: Session) -> None:
                 cancel_where_it_has_no_effect(session, job)
             end = session.follow(job, PROBE)
             result = session.poll(job, PROBE, "result") if "result" in session.contract.operations else None
-            done = PaidJob(job, step, end, result)
-            if (step.exchange.probe or "").startswith(OTHER_ORDERS) and done.video is not None:
-                session.fetch_video(done)
+            _fetch(session, PaidJob(job, step, end, result))
         except Skipped as error:
             session.note(PROBE, f"job {job}: {error}")
+
+
+def _fetch(session: Session, done: PaidJob) -> None:
+    """Fetch the video of an order at a bound. Raises Skipped."""
+    step = done.accepted
+    order = order_of(AnnotatedTrace(session.contract, Trace(session.contract.key, session.endpoint.base_url)), step)
+    if order is not None and done.video is not None and (step.exchange.probe or "").startswith(OTHER_ORDERS):
+        session.turn_to(order.model)
+        session.fetch_video(done)
 
 
 def cancel_where_it_has_no_effect(session: Session, job: str) -> None:
