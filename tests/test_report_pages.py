@@ -89,7 +89,9 @@ def client_page(contract: Contract) -> str:
     coverage = Coverage(1, 3, (f"submit: {LONG}",), ("status: reset",))
     found = Result(contract.key, contract.models[0].id, f"/home/{LONG}.py", 7, tuple(verdicts), coverage, 12, 3.0)
     known = next(one.rule.id for one in reversed(verdicts) if one.findings)
-    return client_html.page(replace(found, accepted={known: "known"}, options=("--python", LONG)), contract, Path("r"))
+    return client_html.page(
+        replace(found, accepted={known: "known"}, options=("--python", LONG)), contract, folder=Path("r")
+    )
 
 
 def server_page() -> str:

@@ -42,7 +42,7 @@ def price(contract: Contract) -> Decimal:
 def cost(contract: Contract, told: Teller, harm: str = MONEY) -> Cost | None:
     rule = made_up("XXX-01", harm=harm)
     trace = replace(told.trace(), model=contract.models[0].id)
-    return cost_of(contract, rule, Finding(rule.id, (Breach("wrong"),), trace))
+    return cost_of([contract], rule, Finding(rule.id, (Breach("wrong"),), trace))
 
 
 def test_two_jobs_for_one_click_cost_twice_the_price(contract: Contract) -> None:
@@ -113,7 +113,7 @@ def test_a_job_that_is_not_billed_a_rule_about_load_and_recorded_traffic_cost_no
     assert cost(contract, lost, SECURITY) is None
     rule = made_up("XXX-01", harm=MONEY)
     recorded = replace(lost.trace(), jobs=None)
-    assert cost_of(contract, rule, Finding(rule.id, (Breach("wrong"),), recorded)) is None
+    assert cost_of([contract], rule, Finding(rule.id, (Breach("wrong"),), recorded)) is None
 
 
 def test_an_amount_is_the_clause_of_a_cost_and_the_lost_sum() -> None:
@@ -160,9 +160,9 @@ def test_the_greatest_cost_of_a_rule_counts(contract: Contract) -> None:
     one = teller(contract).submit().end("timeout").made()
     two = teller(contract).submit(job="one").submit(job="two").end("timeout").made(job="one").made(job="two")
     findings = tuple(Finding(rule.id, (Breach("wrong"),), told.trace()) for told in (one, two))
-    found = costs_of(contract, [Verdict(rule, BROKEN, 2, 2, findings)])
+    found = costs_of([contract], [Verdict(rule, BROKEN, 2, 2, findings)])
     assert found[rule.id].jobs == 2
-    assert costs_of(contract, [Verdict(rule, BROKEN)]) == {}
+    assert costs_of([contract], [Verdict(rule, BROKEN)]) == {}
 
 
 def test_an_assumed_price_is_said_to_be_one(contract: Contract) -> None:

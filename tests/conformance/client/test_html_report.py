@@ -66,7 +66,7 @@ def test_findings_are_grouped_by_harm_and_can_be_filtered_without_a_script(contr
 
 def test_a_finding_has_its_fix_with_an_example_and_the_command_that_replays_it(contract: Contract) -> None:
     found = replace(result(contract), options=("--python", "my client.py:generate"))
-    text, first = page(found, contract, Path("report")), rules()[0]
+    text, first = page(found, contract, folder=Path("report")), rules()[0]
     example = example_for(first, contract)
     assert f"<strong>Fix:</strong> {escape(first.fix)}" in text
     assert example is not None
@@ -118,7 +118,7 @@ def test_curl_lines_have_a_variable_in_place_of_the_key_and_end_after_some(contr
 
 
 def test_the_page_is_written_with_a_question_mark_for_a_lone_surrogate(contract: Contract, tmp_path: Path) -> None:
-    write_page(replace(result(contract), client="caf\udce9 client"), contract, tmp_path)
+    write_page(replace(result(contract), client="caf\udce9 client"), tmp_path, contract)
     assert "caf? client" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 

@@ -40,28 +40,28 @@ from hobbyhorse.traces.trace import KEY, Trace
 MOST_LINES = 12
 
 
-def write_page(result: Result, contract: Contract, folder: Path) -> None:
-    """Write index.html into a folder."""
+def write_page(result: Result, folder: Path, *contracts: Contract) -> None:
+    """Write index.html into a folder. `contracts` are those of the client's providers."""
     # A client's name or message may contain lone surrogates, which UTF-8 cannot encode.
-    text = page(result, contract, folder)
+    text = page(result, *contracts, folder=folder)
     (folder / "index.html").write_text(text, encoding="utf-8", errors="replace")
 
 
-def page(result: Result, contract: Contract, folder: Path | None = None) -> str:
-    """Return the page; `folder` is that of the report, for the commands that replay findings."""
-    return _ClientPage(result, contract, folder, costs_of(contract, result.verdicts)).text()
+def page(result: Result, *contracts: Contract, folder: Path | None = None) -> str:
+    """Return the page. `contracts` are those of the client's providers, `folder` is that of the report."""
+    return _ClientPage(result, contracts, folder, costs_of(contracts, result.verdicts)).text()
 
 
 @dataclass(frozen=True, slots=True)
 class _ClientPage:
     result: Result
-    contract: Contract
+    contracts: Sequence[Contract]
     folder: Path | None
     costs: Mapping[str, Cost]
 
     def text(self) -> str:
         """Return the page."""
-        result, name = self.result, self.contract.name
+        result, name = self.result, " and ".join(one.name for one in self.contracts)
         broken = open_verdicts(result.verdicts, result.accepted)
         amounts = amounts_of(self.costs)
         groups = grouped(broken, amounts)
@@ -71,7 +71,9 @@ class _ClientPage:
             f"{result.client} as a client of {name}",
             "Client report of hobbyhorse",
             [
-                headline_part(headline(broken, self.costs), is_clean, price_note(self.contract) if broken else None),
+                headline_part(
+                    headline(broken, self.costs), is_clean, price_note(self.contracts[0]) if broken else None
+                ),
                 overview_part(groups, amounts),
                 _summary(result),
                 harm_filter(groups),
@@ -103,7 +105,7 @@ class _ClientPage:
         case, messages = case_of(finding.trace), finding.messages[:MOST_LINES]
         named = numbers_in(messages, len(finding.trace.exchanges))
         found = "".join(f"<li>{linked(message, name, named)}</li>" for message in messages)
-        cost = cost_of(self.contract, one.rule, finding)
+        cost = cost_of(self.contracts, one.rule, finding)
         doing = f" (during {finding.during})" if finding.during is not None else ""
         only = "".join(f"<li>{escape(sentence)}</li>" for sentence in preconditions(finding))
         again = replay_command(self.result, name, self.folder)
@@ -113,8 +115,8 @@ class _ClientPage:
                 f'<p class="cost">{escape(str(cost))}</p>' if cost is not None else "",
                 f"<h4>Found</h4><p>Against <strong>{escape(str(case))}</strong>:</p><ul>{found}</ul>",
                 f"<ul>{only}</ul>" if only else "",
-                fix_part(one.rule, self.contract),
-                f"<h4>Time line</h4>{timeline(self.contract, finding.trace, named, prefix=name)}",
+                fix_part(one.rule, self.contracts[0]),
+                *self._timelines(finding.trace, named, name),
                 f"<h4>Run it again</h4><p><code>{escape(again)}</code></p>",
                 folded_part("Why this is a rule", one.rule.because),
                 folded_part("The scenario", json.dumps(case.to_json(), indent=2, ensure_ascii=False)),
@@ -122,6 +124,16 @@ class _ClientPage:
                 "</article>",
             ]
         )
+
+    def _timelines(self, trace: Trace, named: frozenset[int], prefix: str) -> Iterator[str]:
+        """Yield the time line of a trace; if the client has two providers, one for each, with its name."""
+        halves = (trace,) if trace.partner is None else (trace, trace.partner)
+        for half in sorted(halves, key=lambda one: one.rank):
+            contract = next(one for one in self.contracts if one.key == half.provider)
+            title = "Time line" if trace.partner is None else f"Time line: {contract.name}"
+            # Messages name the requests of the judged half.
+            shown = named if half is trace else frozenset[int]()
+            yield f"<h4>{escape(title)}</h4>{timeline(contract, half, shown, prefix=prefix)}"
 
 
 def _summary(result: Result) -> str:
