@@ -27,14 +27,14 @@ from starlette.types import ASGIApp
 
 from hobbyhorse.contract.validators import validators
 from hobbyhorse.server.app import Fake
-from hobbyhorse.server.transport import OpenProtocol
+from hobbyhorse.server.transport import IDLE_SECONDS, OpenProtocol
 
 # Beyond any orderly stop, which takes a tenth of a second; then the daemon thread is left to the end of the process.
 STOP_SECONDS = 5.0
 # Loopback, but another host than the server's: to a client, it looks like a host on an internal network.
 PRIVATE = "127.0.0.2"
-# An hour: longer than any test. With uvicorn's 5 s, a slow test would meet closed connections that a fast one does not.
-IDLE_SECONDS = 3_600
+# An hour: longer than any test. Otherwise a slow test would meet closed connections that a fast one does not.
+IDLE_SECONDS_IN_TESTS = 3_600
 # Enough for a response that is being written; a request that waits for a clock never ends by itself.
 STOP_GRACE_SECONDS = 0.03
 
@@ -180,7 +180,7 @@ class ServerThread:
         self._bound = bind(host, port)
         self._sockets = [self._bound, *more]
         self._started = threading.Event()
-        self._server = _QuickServer(_config(fake, keep_alive=IDLE_SECONDS), self._ready)
+        self._server = _QuickServer(_config(fake, keep_alive=IDLE_SECONDS_IN_TESTS), self._ready)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.url = address(self._bound)
         run = {"sockets": self._sockets}
@@ -225,10 +225,9 @@ def serving(fake: Fake, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]
         server.stop()
 
 
-def _config(fake: ASGIApp, keep_alive: int = 5) -> uvicorn.Config:
+def _config(fake: ASGIApp, keep_alive: int = IDLE_SECONDS) -> uvicorn.Config:
     # With `proxy_headers`, links name the public scheme behind a proxy on this machine. Without `server_header`, a
-    # response has only the headers that its contract documents. A keep-alive of 5 s is uvicorn's default; 1 s is the
-    # shortest graceful stop that it takes.
+    # response has only the headers that its contract documents. 1 s is the shortest graceful stop that uvicorn takes.
     return uvicorn.Config(
         fake,
         http=OpenProtocol,
