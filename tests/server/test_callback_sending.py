@@ -96,7 +96,7 @@ async def test_a_receiver_that_never_responds_delays_neither_other_keys_nor_othe
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-    assert sender._lanes == {}, "lanes that nothing uses are forgotten"
+    assert len(sender.turns) == 0, "lanes that nothing uses are forgotten"
     await sender.close()
 
 
@@ -109,7 +109,7 @@ async def test_a_key_with_many_dead_receivers_has_a_bounded_number_of_connection
         assert len(urls) > MOST_POSTS_OF_KEY
         waiting = [asyncio.ensure_future(attempt(sender, busy, url, 60.0)) for url in urls]
         await asyncio.sleep(DEADLINE)
-        assert sum(lane.users for lane in sender._lanes.values()) > len(urls)
+        assert sender.turns.waiting(busy.handle) == len(hosts) * MOST_POSTS_TO_RECEIVER
         assert len(sender._client._transport._pool.connections) <= MOST_POSTS_OF_KEY  # type: ignore[attr-defined]
         for task in waiting:
             task.cancel()
@@ -164,5 +164,5 @@ async def test_a_post_that_waits_for_its_turn_is_held_so_that_virtual_time_can_p
 async def test_a_url_that_cannot_be_split_has_a_lane_too() -> None:
     sender = CallbackSender()
     async with sender.turn(world("busy"), "http://[::1"):
-        assert len(sender._lanes) == 2
+        assert len(sender.turns) == 2
     await sender.close()

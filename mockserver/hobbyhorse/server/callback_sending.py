@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import httpx
 
-from hobbyhorse.clock.quiescence import awaiting_response, held, unheld
+from hobbyhorse.clock.quiescence import awaiting_response, unheld
 from hobbyhorse.clock.race import first_of
+from hobbyhorse.server.worker.turns import Turns
 from hobbyhorse.worlds.world import World
 
 # Posts of one key to one receiver at a time: as many as a small server handles at once.
@@ -30,19 +30,11 @@ MOST_RESPONSE_BYTES = 64 * 1024
 LEAST_REAL_SECONDS = 60.0
 
 
-@dataclass(slots=True)
-class _Lane:
-    """Turns that are taken one after another; `users` counts the posts that have or await one."""
-
-    turns: asyncio.Semaphore
-    users: int = field(default=0)
-
-
 class CallbackSender:
     """Posts callbacks, at most `MOST_POSTS_TO_RECEIVER` of a key to one receiver, `MOST_POSTS_OF_KEY` of a key."""
 
     def __init__(self) -> None:
-        self._lanes: dict[tuple[str, str], _Lane] = {}
+        self.turns = Turns()
         # Callbacks go to the receiver directly: a proxy from the environment cannot reach a loopback receiver. The
         # lanes bound the connections; a bound here would be one for all keys.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=MOST_POSTS_OF_KEY)
@@ -52,27 +44,10 @@ class CallbackSender:
     async def turn(self, world: World, url: str) -> AsyncIterator[None]:
         """Wait until the world may post to the receiver at a URL; it may within the context."""
         async with (
-            self._lane(world.handle, _receiver(url), MOST_POSTS_TO_RECEIVER),
-            self._lane(world.handle, "", MOST_POSTS_OF_KEY),
+            self.turns.of((world.handle, _receiver(url)), MOST_POSTS_TO_RECEIVER),
+            self.turns.of(world.handle, MOST_POSTS_OF_KEY),
         ):
             yield
-
-    @asynccontextmanager
-    async def _lane(self, handle: str, receiver: str, most: int) -> AsyncIterator[None]:
-        lane = self._lanes.setdefault((handle, receiver), _Lane(asyncio.Semaphore(most)))
-        lane.users += 1
-        try:
-            # Only another post's end gives a turn. In virtual time that post counts as busy, or its receiver does.
-            with held():
-                await lane.turns.acquire()
-            try:
-                yield
-            finally:
-                lane.turns.release()
-        finally:
-            lane.users -= 1
-            if not lane.users:
-                del self._lanes[handle, receiver]
 
     async def post(self, world: World, url: str, body: bytes, headers: Mapping[str, str], deadline: float) -> int:
         """Post within a turn, and return the response's status.

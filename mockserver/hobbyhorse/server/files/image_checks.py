@@ -90,9 +90,9 @@ async def fetch_images(call: OperationRequest, job: Job, checked: CheckedOrder) 
 
 async def render_video(call: OperationRequest, job: Job) -> bool:
     """Render a job's video before anyone requests the file; return whether that succeeded."""
-    return isinstance(await call.services.renderer().try_video(job), Path)
+    return isinstance(await call.services.renderer().try_video(job, call.world.handle), Path)
 
 
 async def _store(call: OperationRequest, order: Order, sources: frozenset[Source]) -> Order | PictureError:
     """Return the order with its images from the given sources stored, or the error of the first unusable image."""
-    return await call.services.renderer().image_store.try_take(order, call.origin, sources)
+    return await call.services.renderer().image_store.try_take(order, call.origin, sources, call.world.handle)
