@@ -203,7 +203,7 @@ def _reduced(image: Image.Image, factor: int) -> Image.Image:
 
 def _is_16_bit(image: Image.Image) -> bool:
     """Whether each channel of a picture that is not loaded has 16 bits, of which Pillow keeps 8 in a colour picture."""
-    return any("16" in str(tile[3]) for tile in image.tile)
+    return any("16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
 def _opaque(image: Image.Image, wide: bool = False) -> Image.Image:

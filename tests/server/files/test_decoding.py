@@ -75,8 +75,9 @@ def test_a_picture_is_checked_before_it_is_decoded(tmp_path: Path) -> None:
 
 def test_a_first_frame_is_composed_as_its_pixels_or_refused() -> None:
     spec = VideoSpec("t", encoded(640, 360), (), "", 720, None, 1, 0, False, "")
-    size, pixels = compose_still(spec)
-    assert (size, len(pixels)) == ((1280, 720), 1280 * 720 * 3)
+    found = compose_still(spec)
+    assert not isinstance(found, str)
+    assert (found[0], len(found[1])) == ((1280, 720), 1280 * 720 * 3)
     assert "truncated" in compose_still(VideoSpec("t", encoded(64, 36)[:60], (), "", 720, None, 1, 0, False, ""))
 
 

@@ -8,7 +8,6 @@ import time
 
 import pytest
 
-from hobbyhorse.server.worker import pool as module
 from hobbyhorse.server.worker.pool import MOST_IDLE, MOST_WORKERS, PROCESSES, WorkerError, WorkerPool
 from tests.server.worker.test_child import take_memory
 
@@ -104,7 +103,7 @@ async def test_a_system_without_processes_is_reported(monkeypatch: pytest.Monkey
     def refuse(*how: object, **more: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(module.subprocess, "Popen", refuse)
+    monkeypatch.setattr("subprocess.Popen", refuse)
     pool = WorkerPool()
     message = "no process could be started for it: Resource temporarily unavailable"
     assert await error_of(pool, "a", max, 1, 2) == ("lost", message)
