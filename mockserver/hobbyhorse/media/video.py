@@ -20,6 +20,7 @@ import os
 import random
 import subprocess
 import tempfile
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -55,6 +56,10 @@ TURN = 47  # AAC packets after which the sound repeats: 1.0027 s, the nearest to
 SETTLE = 3  # packets after which the encoder's output is periodic as well
 # Semitones above the root: chords that sound well in any order.
 SCALES = ((0, 4, 7, 12), (0, 5, 9, 12), (0, 3, 7, 10), (0, 4, 9, 14), (0, 7, 9, 16))
+
+
+WORK_FOLDER: ContextVar[Path | None] = ContextVar("work_folder", default=None)
+"""The folder for the encoder's files, which its owner removes if this process is killed; None for the system's."""
 
 
 class VideoError(Exception):
@@ -120,7 +125,7 @@ def film(spec: VideoSpec, out: Path) -> None:
 def loops(spec: VideoSpec) -> Loops:
     """Return the encoded loops of a video. The latest few are cached. Raises VideoError or PictureError."""
     still = compose(spec)
-    with tempfile.TemporaryDirectory(prefix="film-") as name:
+    with tempfile.TemporaryDirectory(prefix="film-", dir=WORK_FOLDER.get()) as name:
         folder = Path(name)
         _encode(spec, still, folder)
         try:

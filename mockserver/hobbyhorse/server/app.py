@@ -26,6 +26,7 @@ from hobbyhorse.scenarios.scenario import Catalogue, load_catalogue
 from hobbyhorse.server.file_requests import MEDIA_PATH, FileRequests
 from hobbyhorse.server.files.cache import Cache, user_directory
 from hobbyhorse.server.files.image_sources import FetchPolicy
+from hobbyhorse.server.origins import Origins
 from hobbyhorse.server.pipeline import handle
 from hobbyhorse.server.request import OperationRequest, Provider, Services, caller_of, header
 from hobbyhorse.server.socket_faults import stamp
@@ -60,6 +61,7 @@ class Options:
     cache_bytes: int = 1 << 30
     scenarios: tuple[Path, ...] = ()
     control_key: str | None = None
+    allow_origins: frozenset[str] = frozenset()
     loopback: bool = True
     limits: Limits = field(default_factory=Limits)
     make_clock: Callable[[], Clock] = RealClock
@@ -112,6 +114,7 @@ class Fake:
             media_url=self.options.media_url,
             public_url=self.options.public_url,
             strict=self.options.strict,
+            origins=Origins(self.options.allow_origins),
         )
         self._files = FileRequests(self._services, self.server_routes)
 
@@ -239,6 +242,12 @@ class Fake:
         if self._other_origins and (kind := self._other_origins.get(tuple(scope["server"] or ()))):
             return await self._files.serve_other_origin(kind, scope, receive, send)
         path = scope["path"]
+        # The control plane is for programs: no page of another origin may use it.
+        if self._services.origins.allowed and not path.startswith("/_mock"):
+            opened = await self._services.origins.open(scope, send)
+            if opened is None:
+                return None
+            send = opened
         end = path.find("/", 1)
         prefix = path[:end] if end > 0 else path
         provider = self._providers.get(prefix[1:])

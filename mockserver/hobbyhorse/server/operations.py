@@ -19,7 +19,16 @@ from hobbyhorse.server.files.image_checks import (
     hold_until_fetched,
     render_video,
 )
-from hobbyhorse.server.request import ContractBroken, OperationRequest, OperationResponse, refuse, write, write_list
+from hobbyhorse.server.request import (
+    CALLBACKS_MODULE,
+    ContractBroken,
+    OperationRequest,
+    OperationResponse,
+    load,
+    refuse,
+    write,
+    write_list,
+)
 from hobbyhorse.worlds import catalogue
 from hobbyhorse.worlds.idempotency import UsedKey
 from hobbyhorse.worlds.jobs import MOST_KEPT, Job, JobView, SubmittedRequest
@@ -52,6 +61,8 @@ async def _accept(call: OperationRequest, message: Message, key: str | None) -> 
     checked = await _check(call, message, body)
     if isinstance(checked, Refusal):
         return refuse(call, checked)
+    if call.contract.callbacks is not None and "callback_url" in checked.order.echoed:
+        await load(CALLBACKS_MODULE)
     if (refused := call.world.refuses(checked.order)) is not None:
         return refuse(call, Refusal(refused))
     job = _create(call, checked)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs, parse_qsl
 
@@ -28,10 +31,13 @@ if TYPE_CHECKING:
     from hobbyhorse.scenarios.scenario import Catalogue
     from hobbyhorse.server.callbacks import CallbackDispatcher
     from hobbyhorse.server.files.renderer import Renderer
+    from hobbyhorse.server.origins import Origins
     from hobbyhorse.server.trouble import FaultedResponse
 
 Item = TypeVar("Item")
 JSON_HEADER = (b"content-type", b"application/json")
+CALLBACKS_MODULE, RENDERER_MODULE = "hobbyhorse.server.callbacks", "hobbyhorse.server.files.renderer"
+"""Modules that import httpx, and Pillow, which takes 60 ms."""
 CALLER = "hobbyhorse.server.caller"
 """The name of the ASGI extension that holds the caller of a connection's last request."""
 
@@ -77,7 +83,8 @@ class Services:
 
     `journal` has the exchanges without a world: their key is missing or not accepted. `elsewhere` has the origins that
     faults point clients to, `media_url` the origin of the files if it differs from the server's. `public_url` is the
-    server's own origin in links, None for the origin of the request. If `strict`, responses are validated.
+    server's own origin in links, None for the origin of the request. If `strict`, responses are validated. `origins`
+    are of the web pages that may use the providers.
     """
 
     contracts: Sequence[Contract]
@@ -91,6 +98,7 @@ class Services:
     media_url: str | None = None
     public_url: str | None = None
     strict: bool = False
+    origins: Origins
 
     def origin(self, scope: Scope, host: bytes | None = None) -> str:
         """Return the server's origin for links, as `requested_origin` does unless it has a public one."""
@@ -245,6 +253,12 @@ class OperationRequest:
             if (value := place.get(message)) is not MISSING:
                 return value
         return MISSING
+
+
+async def load(module: str) -> None:
+    """Import a module that only some requests need, in a thread, so that no other request waits for the import."""
+    if module not in sys.modules:
+        await asyncio.to_thread(import_module, module)
 
 
 async def read_all(receive: Receive) -> bytes:

@@ -10,6 +10,7 @@ stops on an event and gives open requests `STOP_GRACE_SECONDS`.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import errno
 import gc
 import json
@@ -27,10 +28,13 @@ from starlette.types import ASGIApp
 
 from hobbyhorse.contract.validators import validators
 from hobbyhorse.server.app import Fake
+from hobbyhorse.server.files.scratch import sweep
 from hobbyhorse.server.transport import IDLE_SECONDS, OpenProtocol
 
 # Beyond any orderly stop, which takes a tenth of a second; then the daemon thread is left to the end of the process.
 STOP_SECONDS = 5.0
+# Of these, left for the end itself.
+STOP_MARGIN_SECONDS = 1.5
 # Loopback, but another host than the server's: to a client, it looks like a host on an internal network.
 PRIVATE = "127.0.0.2"
 # An hour: longer than any test. Otherwise a slow test would meet closed connections that a fast one does not.
@@ -123,13 +127,41 @@ def serve(fake: Fake, bound: socket.socket, banner: Callable[[str], None]) -> No
         print(json.dumps({"url": url, "pid": os.getpid()}), flush=True)
         banner(url)
         # Off the event loop, and before the first submission needs them.
-        threading.Thread(target=validators, daemon=True).start()
+        threading.Thread(target=_prepare, daemon=True).start()
 
     # uvicorn raises the signal again after its shutdown; the default handler would turn that into a failed exit.
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, lambda number, frame: None)
-    _Server(_config(fake), ready).run(sockets=[bound])
+    server = _ServeServer(_config(fake), ready)
+    server.run(sockets=[bound])
     sys.stdout.flush()
+
+
+def _prepare() -> None:
+    """Do the work of a start that no client waits for: the validators, and the directories that killed servers left."""
+    validators()
+    sweep()
+
+
+class _ServeServer(_Server):
+    """A server that ends with its process, whatever runs."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop in order, and after `STOP_SECONDS` in any case."""
+        # A thread that encodes a video or resolves a name cannot be stopped, and Python waits for it.
+        last = threading.Timer(STOP_SECONDS - STOP_MARGIN_SECONDS, _end)
+        last.daemon = True
+        last.start()
+        await super().shutdown(sockets)
+
+
+def _end() -> None:
+    """End the process without waiting for its threads."""
+    # What is registered there removes temporary directories.
+    with suppress(Exception):
+        atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(0)
 
 
 class _QuickServer(_Server):

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hobbyhorse.scenarios.object_store import NOT_FOUND, FileRefusal
 from hobbyhorse.server.files import host as media
 from hobbyhorse.server.files.fixtures import fixture_image
+from hobbyhorse.server.request import RENDERER_MODULE, load
 from hobbyhorse.worlds.signed_links import LinkError
 from hobbyhorse.worlds.world import Worlds
 
@@ -74,6 +75,7 @@ class ServerRoutes:
             return media.refusal(FileRefusal(403, error.code, str(error)))
         if world is None or job is None or job.stage(world.clock.now()).kind != "success":
             return media.refusal(NOT_FOUND)
+        await load(RENDERER_MODULE)
         return await media.serve(self.renderer(), job, names["file"], request, owner=names["world"])
 
     async def _fixture(self, request: Request) -> Response:

@@ -205,6 +205,7 @@ class World:
             self.scenarios.clear()
         if "clock" in what:
             self.clock.close()
+            self.clock.follow()
         if set(what) == set(RESETS) and self.initial is not None:
             self.pace, limits = self.initial
             self.limit(limits)

@@ -25,7 +25,7 @@ from typing import TypeVar
 
 from hobbyhorse.contract.request import Order
 from hobbyhorse.media.scenery import placeholder
-from hobbyhorse.media.video import VideoError, VideoSpec, digest, film, first_frame_jpeg
+from hobbyhorse.media.video import WORK_FOLDER, VideoError, VideoSpec, digest, film, first_frame_jpeg
 from hobbyhorse.server.files.cache import Cache
 from hobbyhorse.server.files.decoding import COMPOSE_SECONDS, compose_still
 from hobbyhorse.server.files.image_sources import FetchPolicy
@@ -131,9 +131,17 @@ class Renderer:
         path = self._cache.path(name)
         if owner is not None:
             spec = await self._composed(spec, owner)
-        await self._run(partial(make, spec, path))
+        await self._run(partial(self._make, make, spec, path))
         await self._run(self._cache.trim)
         return path
+
+    def _make(self, make: Make, spec: VideoSpec, path: Path) -> None:
+        # The context of this thread; work of another server in this program has another one.
+        token = WORK_FOLDER.set(self._image_directory.path)
+        try:
+            make(spec, path)
+        finally:
+            WORK_FOLDER.reset(token)
 
     async def _composed(self, spec: VideoSpec, owner: str) -> VideoSpec:
         """Return the specification with its first frame composed. Raises VideoError."""

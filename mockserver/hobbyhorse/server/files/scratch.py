@@ -7,6 +7,7 @@ a file of another name, which is then renamed, so that no other server finds the
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 import shutil
@@ -26,9 +27,11 @@ class ScratchDirectory:
         self._lock = os.open(self.path / NEW_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         (self.path / NEW_LOCK).rename(self.path / LOCK)
+        atexit.register(self.cleanup)
 
     def cleanup(self) -> None:
         """Remove the directory with everything in it. Does nothing the second time."""
+        atexit.unregister(self.cleanup)
         shutil.rmtree(self.path, ignore_errors=True)
         if self._lock >= 0:
             os.close(self._lock)
