@@ -186,6 +186,7 @@ def command(
     if scenarios:
         # Loaded here only to check them; the server loads them again, with the project's.
         _warn_of_misfits(load_scenarios(scenarios), loaded)
+    cache = _writable_cache(cache)
     bound = listen(host, port)  # before Options: whether other machines reach the server depends on the bound address
     options = Options(
         pace=pace,
@@ -196,7 +197,7 @@ def command(
         callback_secret=callback_secret or None,  # an option cannot be None once it has a default
         # Host names are case-insensitive; the server compares them in lower case.
         fetch_from=frozenset(host.lower() for host in fetch_from or ()),
-        cache=_writable_cache(cache),
+        cache=cache,
         cache_bytes=cache_size << 20,
         scenarios=tuple(scenarios or ()),
         control_key=control_key,
