@@ -203,7 +203,7 @@ class Fake:
             contract,
             world.key,
             base=base,
-            attempts=self._dispatcher.attempts if self._dispatcher is not None else (),
+            attempts=tuple(self._dispatcher.of_world(world)) if self._dispatcher is not None else (),
             unauthenticated=(self.journal, self.worlds.keyless) if unauthenticated else None,
             origins={**({"media": media} if media else {}), **self.options.elsewhere},
             secret=self.options.callback_secret,

@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from random import Random
 
@@ -237,6 +237,10 @@ class World:
             if not lost:
                 paid.setdefault(ordered, job.id)
         return Ledger(tuple(entries))
+
+    def snapshot(self) -> World:
+        """Return a copy that other threads may read: requests add no jobs to it."""
+        return replace(self, jobs=dict(self.jobs))
 
     def find(self, contract: Contract, job_id: str) -> Job | None:
         """Return a provider's job by id, or None."""
