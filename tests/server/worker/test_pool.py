@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from hobbyhorse.server.worker.pool import MOST_IDLE, MOST_WORKERS, PROCESSES, WorkerError, WorkerPool
+from hobbyhorse.server.worker.error import WorkerError
+from hobbyhorse.server.worker.pool import MOST_IDLE, MOST_WORKERS, PROCESSES, WorkerPool
 from tests.server.worker.test_child import take_memory
 
 pytestmark = pytest.mark.anyio

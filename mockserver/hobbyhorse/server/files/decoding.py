@@ -42,10 +42,16 @@ class Checked(NamedTuple):
     message: str = ""
 
 
-def check_and_store(given: str | bytes, limits: PictureLimits | None, directory: Path, most_pixels: int) -> Checked:
-    """Check a picture, given as a data URI or as bytes, and write it to a directory under the hash of its bytes."""
+def check_and_store(
+    given: str | bytes | Path, limits: PictureLimits | None, directory: Path, most_pixels: int
+) -> Checked:
+    """Check a picture, and write it to a directory under the hash of its bytes.
+
+    It is given as a data URI, as a file with one, or as bytes.
+    """
     _unlimit()
     try:
+        given = given.read_text() if isinstance(given, Path) else given
         data = data_uri(given) if isinstance(given, str) else given
         formats = READABLE if limits is None else limits.formats
         # Before anything is decoded: a few kilobytes can decode to gigabytes.

@@ -97,4 +97,6 @@ async def render_video(call: OperationRequest, job: Job) -> bool:
 async def _store(call: OperationRequest, order: Order, sources: frozenset[Source]) -> Order | PictureError:
     """Return the order with its images from the given sources stored, or the error of the first unusable image."""
     await load(RENDERER_MODULE)
-    return await call.services.renderer().image_store.try_take(order, call.origin, sources, call.world.handle)
+    return await call.services.renderer().image_store.try_take(
+        order, call.origin, sources, call.world.handle, spooled=call.spooled
+    )

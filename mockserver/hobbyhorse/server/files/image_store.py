@@ -6,7 +6,7 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -29,7 +29,9 @@ from hobbyhorse.server.files.image_sources import (
     host_of,
     split,
 )
-from hobbyhorse.server.worker.pool import WorkerError, WorkerPool
+from hobbyhorse.server.files.large_bodies import spooled_name
+from hobbyhorse.server.worker.error import WorkerError
+from hobbyhorse.server.worker.pool import WorkerPool
 from hobbyhorse.server.worker.turns import Turns
 
 # For a model that documents no limit: as much as a request body, so that links and inline images have the same bound.
@@ -55,15 +57,26 @@ class ImageStore:
         self._workers = workers or WorkerPool()
         self._turns = Turns()
 
-    async def take(self, order: Order, origin: str, sources: frozenset[Source], owner: str = "") -> Order:
+    async def take(
+        self,
+        order: Order,
+        origin: str,
+        sources: frozenset[Source],
+        owner: str = "",
+        *,
+        spooled: Mapping[str, Path] | None = None,
+    ) -> Order:
         """Store the order's images from the given sources, and return the order with their stored names.
 
-        `owner` is the handle of the order's world, whose images are decoded one after another. Raises PictureError for
-        the first image that is not usable.
+        `owner` is the handle of the order's world, whose images are decoded one after another. `spooled` has the
+        files of its long data URIs. Raises PictureError for the first image that is not usable.
         """
         urls = [url for url in (order.first_frame, *order.references) if url]
         wanted = [url for url in urls if self._classify(url, origin) in sources]
-        stored = {url: await self._take(url, order, origin, owner) for url in wanted}
+        stored: dict[str, str] = {}
+        for url in wanted:
+            file = (spooled or {}).get(spooled_name(url) or "")
+            stored[url] = await self._take(url, order, origin, owner, file)
         first = order.first_frame
         return replace(
             order,
@@ -72,11 +85,17 @@ class ImageStore:
         )
 
     async def try_take(
-        self, order: Order, origin: str, sources: frozenset[Source], owner: str = ""
+        self,
+        order: Order,
+        origin: str,
+        sources: frozenset[Source],
+        owner: str = "",
+        *,
+        spooled: Mapping[str, Path] | None = None,
     ) -> Order | PictureError:
         """Do as `take`, but return the error, because a caller that names its class would import Pillow."""
         try:
-            return await self.take(order, origin, sources, owner)
+            return await self.take(order, origin, sources, owner, spooled=spooled)
         except PictureError as error:
             return error
 
@@ -92,10 +111,10 @@ class ImageStore:
     def _classify(self, url: str, origin: str) -> Source:
         return classify(url, self._policy, origin)
 
-    async def _take(self, url: str, order: Order, origin: str, owner: str) -> str:
+    async def _take(self, url: str, order: Order, origin: str, owner: str, file: Path | None) -> str:
         source, limits = self._classify(url, origin), order.model.images
         most = limits.most_bytes if limits and limits.most_bytes else MOST_PICTURE_BYTES
-        given: str | bytes = url
+        given: str | bytes | Path = url if file is None else file
         if source is Source.FIXTURE:
             given = await asyncio.to_thread(_fixture, fixture_name(url, origin) or "")
         elif source is not Source.INLINE:
@@ -109,7 +128,9 @@ class ImageStore:
             raise PictureError(checked.code, checked.message)
         return STORED_PREFIX + checked.name
 
-    async def _check(self, given: str | bytes, limits: PictureLimits | None, owner: str, most_pixels: int) -> Checked:
+    async def _check(
+        self, given: str | bytes | Path, limits: PictureLimits | None, owner: str, most_pixels: int
+    ) -> Checked:
         """Have a worker process check a picture and store it. Raises PictureError if that costs too much."""
         work = (check_and_store, given, limits, self._directory, most_pixels)
         try:

@@ -30,8 +30,10 @@ from hobbyhorse.server.files.cache import Cache
 from hobbyhorse.server.files.decoding import COMPOSE_SECONDS, compose_still
 from hobbyhorse.server.files.image_sources import FetchPolicy
 from hobbyhorse.server.files.image_store import ImageStore
+from hobbyhorse.server.files.large_bodies import BODY_SECONDS, ReadBody, read_large_body
 from hobbyhorse.server.files.scratch import ScratchDirectory
-from hobbyhorse.server.worker.pool import WorkerError, WorkerPool
+from hobbyhorse.server.worker.error import WorkerError
+from hobbyhorse.server.worker.pool import WorkerPool
 from hobbyhorse.server.worker.turns import Turns
 from hobbyhorse.worlds.jobs import Job
 
@@ -77,6 +79,12 @@ class Renderer:
             return await self.first_frame(job, owner)
         except VideoError as error:
             return error
+
+    async def read_body(self, owner: str, content_type: str | None, body: bytes) -> ReadBody:
+        """Have a worker process read a large body, and keep its pictures with the images. Raises WorkerError."""
+        work = (read_large_body, content_type, body, self._image_directory.path)
+        found: ReadBody = await self.workers.run(owner, *work, seconds=BODY_SECONDS)
+        return found
 
     def made(self, job: Job) -> Path | None:
         """Return the job's MP4 if it has been rendered and is still cached, or None."""

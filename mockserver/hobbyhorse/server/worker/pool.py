@@ -23,6 +23,7 @@ from typing import IO, Any, cast
 
 from hobbyhorse.server.worker import child
 from hobbyhorse.server.worker.child import Outcome, Work, receive, send
+from hobbyhorse.server.worker.error import WorkerError
 from hobbyhorse.server.worker.turns import Turns
 
 # Pieces of work of one server at a time: one key can hold up one of them.
@@ -35,14 +36,6 @@ MOST_TIMES = 6
 MOST_IDLE = 2
 PRELOADED = "hobbyhorse.server.files.decoding"
 """The module with most of the work: it is imported before a worker is ready."""
-
-
-class WorkerError(Exception):
-    """A piece of work was not done. `code` is `time`, `memory`, `lost`, or `failed`."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class _Worker:

@@ -35,17 +35,31 @@ class Turns:
     @asynccontextmanager
     async def of(self, name: Hashable, most: int) -> AsyncIterator[None]:
         """Wait for one of the `most` turns of a name, and have it within the context."""
+        await self.take(name, most)
+        try:
+            yield
+        finally:
+            self.give(name)
+
+    async def take(self, name: Hashable, most: int) -> None:
+        """Wait for one of the `most` turns of a name, and have it until `give`."""
         lane = self._lanes.setdefault(name, _Lane(asyncio.Semaphore(most)))
         lane.users += 1
         try:
             # Only the end of another turn gives one, and in virtual time that one counts as busy, or its peer does.
             with held():
                 await lane.turns.acquire()
-            try:
-                yield
-            finally:
-                lane.turns.release()
-        finally:
-            lane.users -= 1
-            if not lane.users:
-                del self._lanes[name]
+        except BaseException:
+            self._leave(name, lane)
+            raise
+
+    def give(self, name: Hashable) -> None:
+        """Give back a turn of a name."""
+        lane = self._lanes[name]
+        lane.turns.release()
+        self._leave(name, lane)
+
+    def _leave(self, name: Hashable, lane: _Lane) -> None:
+        lane.users -= 1
+        if not lane.users:
+            del self._lanes[name]
