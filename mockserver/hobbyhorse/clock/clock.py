@@ -93,6 +93,11 @@ class Clock:
         return len(self._due)
 
     @property
+    def idle(self) -> bool:
+        """Whether no action or sleeper waits, and no action runs."""
+        return not self._due and not self._tasks and not self._sleepers
+
+    @property
     def next_due(self) -> float | None:
         """The time of the next action or sleeper, or None if nothing waits."""
         return self._due[0][0] if self._due else None

@@ -64,6 +64,8 @@ class Options:
     allow_origins: frozenset[str] = frozenset()
     loopback: bool = True
     limits: Limits = field(default_factory=Limits)
+    keep_worlds: int | None = None
+    keep_jobs: int | None = None
     make_clock: Callable[[], Clock] = RealClock
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     """The origins that redirect and link faults point clients to: `foreign` and `private`."""
@@ -90,8 +92,12 @@ class Fake:
             accepted=self.options.api_keys,
             limits=self.options.limits,
             closed=self.options.closed,
+            keep_worlds=self.options.keep_worlds,
+            keep_jobs=self.options.keep_jobs,
         )
         self.worlds.on_move = self._moved
+        self.worlds.on_full = self.forget
+        self.worlds.on_forget = self._forgotten
         self.journal = Journal()
         """The exchanges without a world: their key is missing or not accepted."""
         self._providers = {contract.key: Provider(contract, Routes(contract)) for contract in self.contracts}
@@ -140,6 +146,13 @@ class Fake:
         # Without a dispatcher no job has asked for a callback yet, and there is nothing to reschedule.
         if self._dispatcher is not None:
             self._dispatcher.reschedule(world, job)
+
+    def _forgotten(self, world: World, jobs: Collection[Job]) -> None:
+        """Forget everything that was made for jobs that their world has forgotten."""
+        if self._dispatcher is not None:
+            self._dispatcher.forget_jobs(world, jobs)
+        if self._renderer is not None:
+            self._renderer.forget(jobs)
 
     def catalogue(self) -> Catalogue:
         """Return the scenarios by name, reading them on first use. Raises ScenarioError."""

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -172,6 +172,12 @@ class CallbackDispatcher:
         self._started = {key for key in self._started if key[0] != world.handle}
         self._waiting = [one for one in self._waiting if one[0].world is not world]
         self._attempts.pop(world.handle, None)
+
+    def forget_jobs(self, world: World, jobs: Iterable[Job]) -> None:
+        """Forget the callbacks of jobs that their world has forgotten."""
+        for job in jobs:
+            self._deliveries.pop((world.handle, job.id), None)
+            self._started.discard((world.handle, job.id))
 
     def _record(self, attempt: CallbackAttempt) -> None:
         self._attempts.setdefault(attempt.world, deque(maxlen=MOST_ATTEMPTS_KEPT)).append(attempt)

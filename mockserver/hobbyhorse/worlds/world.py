@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from itertools import islice
 from random import Random
 
 from hobbyhorse.clock.clock import Clock
@@ -62,6 +64,14 @@ class World:
     """The initial pace and limits, which a full reset restores."""
     on_move: Callable[[World, Job], None] = lambda world, job: None
     """Called with each job after a change of its timeline, except at its submission."""
+    keep_jobs: int | None = None
+    """The number of jobs from which the oldest ended ones are forgotten; None for no bound."""
+    on_forget: Callable[[World, Collection[Job]], None] = lambda world, jobs: None
+    """Called with the jobs that the world has forgotten."""
+    used: int = field(default_factory=next_number)
+    """The number of the last request of this world; an idle world with the lowest one is forgotten first."""
+    latest_end: float = 0.0
+    """A moment at which no job runs any more; infinite with a stuck job."""
 
     def clients_now(self) -> float:
         """Return the time on the clients' clock: real time, or in virtual time this world's clock."""
@@ -69,7 +79,31 @@ class World:
 
     def arrival(self) -> Entry:
         """Return the record of a request that has just arrived and of its response."""
-        return Entry(self.clock.now(), dated=self.clients_now())
+        entry = Entry(self.clock.now(), dated=self.clients_now())
+        self.used = entry.number
+        return entry
+
+    @property
+    def idle(self) -> bool:
+        """Whether no job runs, and nothing waits."""
+        return self.clock.idle and not self.journal.awaited and self.latest_end <= self.clock.now()
+
+    def _note_end(self, job: Job) -> None:
+        self.latest_end = max(self.latest_end, job.finished if job.ends else math.inf)
+
+    def _forget_jobs(self) -> None:
+        """Forget the oldest ended jobs beyond the bound."""
+        if self.keep_jobs is None or len(self.jobs) <= self.keep_jobs:
+            return
+        now = self.clock.now()
+        # Many at once: to find the first of a dictionary takes longer, the more were removed before it. The newest one,
+        # which is being submitted, stays.
+        excess = len(self.jobs) - self.keep_jobs + self.keep_jobs // 1_000
+        oldest = islice(self.jobs.values(), len(self.jobs) - 1)
+        ended = [*islice((job for job in oldest if job.stage(now).terminal), excess)]
+        for job in ended:
+            del self.jobs[job.id]
+        self.on_forget(self, ended)
 
     def limit(self, limits: Limits) -> None:
         """Set the limits from now on, and plan the jobs that wait for a worker again."""
@@ -114,6 +148,8 @@ class World:
             # A further submission belongs to this scenario only while it has faults for submissions left.
             active.bound = True
         self.jobs[job_id] = job
+        self._note_end(job)
+        self._forget_jobs()
         if self.limits.workers is not None or self.limits.rivals:
             self._queue(job)
         return job
@@ -141,11 +177,13 @@ class World:
             start = job.created
         begins = self.queue.join(self.limits, job.id, job.created, start - job.created, end - start)
         job.timeline, job.begins = _shifted(job, begins - start), begins
+        self._note_end(job)
         job.ahead = lambda now: self.queue.ahead(self.limits, job.id, now)
 
     def _move(self, job: Job, timeline: Timeline) -> None:
         """Replace a job's timeline; if it ends earlier, jobs queued after it start earlier."""
         job.move(timeline)
+        self._note_end(job)
         self.on_move(self, job)
         # A job that is stuck keeps its worker.
         if job.ahead is not None and job.ends:
@@ -157,6 +195,7 @@ class World:
             if job is not None:
                 timeline, job.begins = _shifted(job, begins - job.begins), begins
                 job.move(timeline)
+                self._note_end(job)
                 self.on_move(self, job)
 
     def transition(self, job: Job, stage: str, code: str | None = None, message: str | None = None) -> None:
@@ -194,6 +233,7 @@ class World:
             raise ValueError(f"cannot reset {unknown[0]!r}; allowed: {', '.join(RESETS)}")
         if "jobs" in what:
             self.jobs.clear()
+            self.latest_end = 0.0
             self.idempotency = IdempotencyKeys()
             self.endings.clear()
             self.queue.clear()
@@ -280,8 +320,14 @@ class Worlds:
         accepted: frozenset[str] = frozenset(),
         limits: Limits | None = None,
         closed: bool = False,
+        keep_worlds: int | None = None,
+        keep_jobs: int | None = None,
     ) -> None:
         self._closed = closed
+        self._keep_worlds, self._keep_jobs = keep_worlds, keep_jobs
+        self.on_full: Callable[[World], None] = self.drop
+        """Called with each world that is forgotten because there are too many; it must drop the world."""
+        self.on_forget: Callable[[World, Collection[Job]], None] = lambda world, jobs: None
         self._make_clock = make_clock
         self._pace = pace
         self._seed = seed
@@ -303,8 +349,20 @@ class Worlds:
         return self._opened(key)
 
     def _opened(self, key: str) -> World:
+        self._make_room()
         self._by_key[key] = world = self._open(key)
         return world
+
+    def _make_room(self) -> None:
+        """Forget the idle worlds that were used least recently, if there are as many as may be kept."""
+        most = self._keep_worlds
+        if most is None or len(self._by_key) < most:
+            return
+        # Many at once, because this looks at every world: with 10,000, every 100th new one does.
+        excess = len(self._by_key) - most + 1 + most // 100
+        idle = sorted((world for world in self if world.idle), key=lambda world: world.used)
+        for world in idle[:excess]:
+            self.on_full(world)
 
     def seeded(self, key: str, seed: int) -> World | None:
         """Open a world whose ids and videos are the same as those of any other world with this seed.
@@ -336,6 +394,8 @@ class Worlds:
         random = Random(int.from_bytes(identity[:16], "big"))
         world = World(key, identity[16:24].hex(), self._make_clock(), random, self._pace, limits=self._limits)
         world.initial = (self._pace, self._limits)
+        world.keep_jobs = self._keep_jobs
+        world.on_forget = lambda world, jobs: self.on_forget(world, jobs)
         # Late-bound: the server sets `on_move` after the constructor has opened the keyless world.
         world.on_move = lambda world, job: self.on_move(world, job)
         self._by_handle[world.handle] = world

@@ -55,6 +55,14 @@ def test_limits_are_off_by_default(served: Callable[..., Served]) -> None:
     )
 
 
+def test_worlds_and_jobs_have_bounds_by_default(served: Callable[..., Served]) -> None:
+    options = served().options
+    assert (options.keep_worlds, options.keep_jobs) == (10_000, 100_000)
+    options = served("--keep-worlds", 5, "--keep-jobs", 7).options
+    assert (options.keep_worlds, options.keep_jobs) == (5, 7)
+    assert (Options().keep_worlds, Options().keep_jobs) == (None, None)
+
+
 def test_the_clock_runs_at_a_speed_or_is_manual(served: Callable[..., Served]) -> None:
     assert served().options.make_clock().speed == 1
     assert served("--speed", 60).options.make_clock().speed == 60

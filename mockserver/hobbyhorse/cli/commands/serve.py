@@ -34,6 +34,10 @@ if TYPE_CHECKING:  # the server does not need traces to start, see _judge
 # The panels of --help; they appear in the order of the options below.
 NETWORK, TIME, CONTRACTS, MEDIA, CONTROL, LIMITS = "Network", "Time", "Contracts", "Media", "Control", "Limits"
 
+# 100,000 worlds took 1.1 GB; a shared server of twelve teams has some hundred keys a day.
+KEEP_WORLDS = 10_000
+# More than a load test makes in an hour; as many take 140 MB.
+KEEP_JOBS = 100_000
 # A clock at this speed passes 30 years per second. The bound excludes inf, for which no time can be computed.
 SPEED_BOUND = 1e9
 
@@ -147,6 +151,24 @@ def command(
     rivals: Annotated[
         int, typer.Option(metavar="N", help="Simulate N jobs of other customers in the queue.", rich_help_panel=LIMITS)
     ] = 0,
+    keep_worlds: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Keep N worlds; beyond them, idle ones are forgotten, least recently used first.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = KEEP_WORLDS,
+    keep_jobs: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Keep N jobs of a key; beyond them, ended ones are forgotten.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = KEEP_JOBS,
     balance: Annotated[
         str | None,
         typer.Option(metavar="USD", help="Refuse a key's submissions beyond this sum.", rich_help_panel=LIMITS),
@@ -204,6 +226,8 @@ def command(
         allow_origins=frozenset(origin.lower() for origin in allow_origin or ()),
         loopback=is_loopback(bound),
         limits=limits,
+        keep_worlds=keep_worlds,
+        keep_jobs=keep_jobs,
         make_clock=ManualClock if clock == "manual" else lambda: RealClock(speed),
         judge=_judge,
     )
