@@ -312,15 +312,14 @@ def _gave_up_order(trace: AnnotatedTrace, step: Step) -> bool:
     "one-purchase",
     level=MUST,
     severity="S1",
-    harm=MONEY,
     channel=PROVIDERS,
     says="Submit an order to another provider only if the first one certainly has no job of it that may be billed: it "
     "refused the submission, or the client has seen that the job failed or was cancelled.",
     because="One click, two billed jobs at two providers: a lost response to the first submission, or a timeout, leads "
     "to the second one, while the first one renders (elizaOS/eliza#19302, elixir-vibe/llm_proxy#4).",
-    fix="Fall back to the second provider only after the first one has certainly refused the submission or failed the "
-    "job; otherwise continue to wait for the first job, or cancel it.",
-    example="submit",
+    harm=MONEY,
+    fix="Cancel the first provider's job and wait for the confirmation, or for its failure, before ordering elsewhere; "
+    "repeat a submission whose response was lost at the same provider.",
 )
 def one_purchase(trace: AnnotatedTrace) -> Evidence:
     partner = trace.partner

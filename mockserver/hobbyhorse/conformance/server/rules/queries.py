@@ -32,7 +32,7 @@ def _queried(contract: Contract) -> bool:
     applies=_queried,
     says="A query at a documented bound is granted.",
     because="Clients validate requests against the documentation, and offer their users the documented range.",
-    fix="Use the documented bounds of each query parameter in its validation, with both ends included.",
+    fix="Compare a query with its documented bounds inclusively: the greatest page size is a valid one.",
 )
 @one_per_kind
 def query_bounds_granted(trace: AnnotatedTrace) -> KindEvidence:
@@ -53,8 +53,7 @@ def query_bounds_granted(trace: AnnotatedTrace) -> KindEvidence:
     applies=_queried,
     says="A query beyond a documented bound is refused, as documented.",
     because="A client with a misspelt parameter gets another page than it asked for, and takes it for the right one.",
-    fix="Validate each query parameter against its documented bounds, and respond with the documented "
-    "refusal beyond them.",
+    fix="Validate the query against its schema, and refuse what the schema refuses, instead of correcting it silently.",
 )
 @one_per_kind
 def query_refused(trace: AnnotatedTrace) -> KindEvidence:
