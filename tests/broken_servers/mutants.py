@@ -17,6 +17,8 @@ from hobbyhorse.contract.values import Contract
 
 from . import conduct, films
 from .bending import KEY, OTHER, SPEED, Bend, Message, Post, Request, Response, plain
+from .query_mutants import QUERIES
+from .value_mutants import VALUES
 
 HIAPI, RUNCOMFY, RUNFLOW, VTRIX = "hiapi", "runcomfy", "runflow", "vtrix"
 JOB = ("job", "job:after")
@@ -1079,4 +1081,5 @@ MUTANTS: tuple[Mutant, ...] = (
         good("list", conduct.listed_as("queued")),
         ("job", "machine", "identity:list", "identity:pages"),
     ),
+    *(Mutant(*one) for one in (*QUERIES, *VALUES)),
 )
