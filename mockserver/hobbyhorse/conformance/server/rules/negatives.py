@@ -25,9 +25,13 @@ from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_point
 from hobbyhorse.contract.reading import message_of
 from hobbyhorse.contract.values import Model, find_situation
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
+from hobbyhorse.traces.orders import order_of
 
 # Statuses that refuse a body for its content.
 BAD = frozenset({400, 413, 415, 422})
+PICTURES = ("first_frame", "references")
+# The probes that submit a documented body.
+ORDERS = frozenset({"job", "idempotency:first", "cancel:order", "callback:order", "machine"})
 # A longer value would hide the rest of the message.
 MOST_SHOWN = 60
 # The one 5xx that an endpoint may produce itself; 502 to 504 come from gateways and overload.
@@ -93,7 +97,7 @@ def refused_as_documented(trace: AnnotatedTrace) -> KindEvidence:
     level=MUST,
     severity="S2",
     harm=VIDEO,
-    says="A body at a documented bound is accepted.",
+    says="A documented body, and a body at a documented bound, is accepted.",
     because="Clients validate requests against the documentation, and offer their users the documented range.",
     fix="Use the documented bounds in the validation, with both ends included.",
 )
@@ -102,6 +106,7 @@ def bounds_accepted(trace: AnnotatedTrace) -> KindEvidence:
     """Find valid bodies at a documented bound that are refused for their content, if any other body was accepted."""
     # An endpoint that accepts no body at all (no balance, say) shows nothing about bounds.
     if not any(step.accepted for step in trace.submits):
+        yield from _accepts_nothing(trace)
         return
     for step in conclusive_probes(trace, "bounds:"):
         # A refused order at several bounds is followed by one order for each.
@@ -115,6 +120,30 @@ def bounds_accepted(trace: AnnotatedTrace) -> KindEvidence:
         elif _refused_for_its_body(trace, step):
             message = f"{label(step)}: valid body ({step.exchange.probe}) was refused with {step.status}"
             yield format_pointer(_pointer(step)), Breach(message, tuple(_declared(trace, step)), step.status)
+
+
+def _accepts_nothing(trace: AnnotatedTrace) -> KindEvidence:
+    """Yield the breach if every documented submission fails, or is refused for its body."""
+    known = [step for step in trace.submits if step.exchange.probe in ORDERS and step.delivered]
+    orders = [step for step in known if order_of(trace, step) is not None]
+    failed = [step for step in orders if step.status == INTERNAL]
+    refused = [step for step in orders if _refused_for_its_body(trace, step) and not _for_its_picture(trace, step)]
+    for steps, least, words in ((failed, FEW_INTERNAL_ERRORS, "fails"), (refused, 1, "is refused")):
+        if len(steps) >= least and len(steps) == len(orders):
+            message = f"{label(steps[0])}: every documented submission {words}, with {steps[0].status}"
+            places = (responses_of(operation_of(trace, steps[0])),)
+            yield "orders", Breach(message, places, steps[0].status)
+
+
+def _for_its_picture(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether a refusal may be about the picture, which the endpoint may have tried to fetch."""
+    pictures = [at for name in PICTURES for at in _model(trace, step).parameters.get(name, ())]
+    location = step.reading.values.get("refusal_location")
+    if isinstance(location, list):
+        return any(str(part) in at for part in location for at in pictures)
+    parameters = operation_of(trace, step).model_parameters.get(message_of((), body_of(step)))
+    found = [resolve(parameters, at) for at in pictures]
+    return any(isinstance(one, str) and one.startswith("http") for one in found)
 
 
 def _negatives(trace: AnnotatedTrace) -> list[Step]:
@@ -187,7 +216,7 @@ def _picture(trace: AnnotatedTrace, step: Step) -> bool:
     """Whether a probe is about an image, which may be refused for its content or because it cannot be fetched."""
     inside = _inside(trace, step, _pointer(step))
     model = _model(trace, step)
-    pictures = [at for name in ("first_frame", "references") for at in model.parameters.get(name, ())]
+    pictures = [at for name in PICTURES for at in model.parameters.get(name, ())]
     return inside is not None and any(at[: len(inside)] == inside or inside[: len(at)] == at for at in pictures)
 
 
