@@ -8,7 +8,7 @@ import time
 import pytest
 
 from hobbyhorse.conformance.client.cases import AHEAD, BEHIND, HAPPY, Case
-from hobbyhorse.conformance.client.rules.clocks import steady_clock
+from hobbyhorse.conformance.client.rules.deadlines import steady_clock
 from hobbyhorse.conformance.judge import check
 from hobbyhorse.contract.folder import load_all
 from hobbyhorse.runners.against_fake import CallableRunner, FakeSession

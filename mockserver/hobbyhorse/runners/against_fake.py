@@ -40,6 +40,7 @@ from hobbyhorse.conformance.client.diagnosis import Fit
 from hobbyhorse.conformance.client.planning import HELD
 from hobbyhorse.conformance.client.reasons import mentioned, reasons_in
 from hobbyhorse.conformance.client.search import STUCK_JOB
+from hobbyhorse.conformance.client.variations import has_dates
 from hobbyhorse.contract.example_orders import documented_jobs, order_as, order_for
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract, Model
@@ -48,7 +49,8 @@ from hobbyhorse.runners.callable import CallbackTarget, Client
 from hobbyhorse.runners.command import ClientTask, Finished, Running, start, with_ids
 from hobbyhorse.runners.deferred_certificates import deferred_certificates
 from hobbyhorse.runners.example_keys import example_key
-from hobbyhorse.runners.surroundings import NAMED_ZONES, in_zone, steps_of, zone_of
+from hobbyhorse.runners.saved_file import still_there
+from hobbyhorse.runners.surroundings import NAMED_ZONES, DateWatch, in_zone, steps_of, zone_of
 from hobbyhorse.runners.virtual_time import Ran, Stuck, VirtualTime
 from hobbyhorse.testing.local import MockServer, MockWorld
 from hobbyhorse.traces.annotated import AnnotatedTrace
@@ -231,10 +233,11 @@ class CallableRunner:
             most_requests=MOST_REQUESTS,
             steps=steps_of(case, self.session.fit.share),
         )
+        watch = DateWatch() if has_dates(case.scenario) else None
         numbers = {TOGETHER: CROWD_NUMBERS, CROWD: CROWD_NUMBERS, RECOVERY: (1,) * FAILING_RUNS + (2,)}
         numbers |= dict.fromkeys((TWICE, *PAIR_KINDS), (1, 2))
         requests = [self.session.request(case, number) for number in numbers.get(case.kind, (1,))]
-        base, call = world.url(self.session.contract.key), partial(self._call, world)
+        base, call = world.url(self.session.contract.key), partial(self._call, world, watch)
         done = [_CallableRun(call, base, one, lambda: virtual_time.cut) for one in requests]
         with deferred_certificates():
             if case.kind in (TOGETHER, CROWD):
@@ -245,9 +248,12 @@ class CallableRunner:
         left = virtual_time.drain(0 if ran.over else WATCH_SECONDS)
         self.fresh = not left and not virtual_time.forced
         watched += 0 if ran.over else WATCH_SECONDS
+        for one in done:
+            one.look_again()
         runs = [run for one in done if (run := one.run(ran)) is not None]
         trace = self.session.trace(world, case, runs, watched)
-        return replace(trace, runs=tuple(self._exposing(trace, done)), virtual=True)
+        real_dates = watch is None or watch.read or not watch.watches
+        return replace(trace, runs=tuple(self._exposing(trace, done)), virtual=True, real_dates=real_dates)
 
     def _in_sequence(self, case: Case, world: MockWorld, virtual_time: VirtualTime, done: list[_CallableRun]) -> Ran:
         """Run a client several times. The first run that does not end is the last one."""
@@ -272,12 +278,16 @@ class CallableRunner:
                 outcome = replace(outcome, reasons=mentioned(reasons, one.exposed))
             yield replace(run, outcome=outcome)
 
-    def _call(self, world: MockWorld, base: str, request: Mapping[str, Any]) -> Any:
+    def _call(self, world: MockWorld, watch: DateWatch | None, base: str, request: Mapping[str, Any]) -> Any:
         model, process = self.session.model.id, os.getpid()
         callback = self.session.callback()
+        if watch is not None:
+            watch.begin()
         try:
             return callables.call(self.client, base, world.api_key, request, model=model, callback=callback)
         finally:
+            if watch is not None:
+                watch.end()
             if os.getpid() != process:
                 os._exit(0)  # a process that the client forked; the suite is not its to continue
 
@@ -316,6 +326,11 @@ class _CallableRun:
         else:
             self.exposed = callables.exposed_text(error)
             self.outcome = callables.failure(error, now())
+
+    def look_again(self) -> None:
+        """Find out whether the file that the run returned is still the same."""
+        if self.outcome is not None and self.outcome.replaced is not None:
+            self.outcome = replace(self.outcome, replaced=not still_there(self.outcome.saved, self.outcome.sha256))
 
     def run(self, ran: Ran) -> Run | None:
         """Return the run, or None if it has not begun. `ran` is the end of all runs."""

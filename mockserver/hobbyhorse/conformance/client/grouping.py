@@ -209,6 +209,7 @@ def misleading_date(trace: AnnotatedTrace, step: Step) -> bool:
     """Whether a response requests a wait until a date that a correct client may misread.
 
     In virtual time, `datetime` in installed packages reads the real clock, so a date seems far away or long past.
+    Nothing is misread if the runner has seen no package read it.
     """
     wait = step.exchange.answer_header("retry-after")
-    return trace.trace.virtual and wait is not None and not wait.strip().isdecimal()
+    return trace.trace.real_dates and wait is not None and not wait.strip().isdecimal()

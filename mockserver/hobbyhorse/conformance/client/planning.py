@@ -40,6 +40,7 @@ from hobbyhorse.scenarios.fault import (
     LURE,
     MEDIA,
     PASSES,
+    RANGED,
     STICKS,
     TIMELINE,
     UNRANGED,
@@ -58,7 +59,8 @@ NO_PAUSE: Mapping[str, Any] = {"retry_after": 0, "times": "always"}
 # Seconds beyond any deadline: a client that waits as told has none.
 ENDLESS_PAUSE = 7_200
 # Why a job fails. Documented messages, such as "generation failed", may also be the client's own words.
-REASON = "Frame 7 of the picture shows a trademark"
+# The characters beyond ASCII come late: a client may report the beginning, or escape them.
+REASON = "Frame 7 of the picture shows a trademark of another company: « Zürich » 駿馬 🐎"
 # The bound values that a client needs.
 VITAL = frozenset({"job", "stage", "video_url", "status_url", "result_url", "cancel_url"})
 LURES, GRAVE_FAULTS = names_used_for(LURE), names_used_for(GRAVE)
@@ -215,8 +217,10 @@ def varied(contract: Contract, used: Collection[str]) -> list[Case]:
             # By form: a variation of one name may have another form, and another rule, in a callback.
             case = found.setdefault(fault.form + json.dumps(move, sort_keys=True), {"moves": {}})
             # Only a client whose download broke off asks for the rest.
-            before = [{"move": name_used_for(CUTS)}] if UNRANGED in fault.uses else []
-            case["moves"][role] = [*before, {**move, "times": "always"}]
+            before = [{"move": name_used_for(CUTS)}] if fault.uses & {RANGED, UNRANGED} else []
+            # A client that asks for the rest of a part again and again would never have all of it.
+            often = {} if RANGED in fault.uses else {"times": "always"}
+            case["moves"][role] = [*before, {**move, **often}]
             if FAILING in fault.uses:
                 case["timeline"] = {"move": name_used_for(FAILS)}
     return _unique([*map(Case, found.values()), *alone])
