@@ -92,15 +92,15 @@ def test_an_ignored_retry_after_is_found(contract: Contract, role: str) -> None:
         assert messages(rules.honour_retry_after, after(seconds).story()) == []
 
 
-def test_a_date_is_not_judged_in_virtual_time(contract: Contract) -> None:
+def test_a_date_is_not_judged_that_a_package_may_have_misread(contract: Contract) -> None:
     for seconds in (0.5, 300.0):
         told = started(contract)
         fail(told, 503, retry_after=formatdate(told.now + 60, usegmt=True)).wait(seconds).status(running(contract))
-        trace = AnnotatedTrace(contract, replace(told.trace(), virtual=True))
+        trace = AnnotatedTrace(contract, replace(told.trace(), real_dates=True))
         assert messages(rules.honour_retry_after, trace) is None
         told = started(contract)
         fail(told, 503, retry_after="60").wait(seconds).status(running(contract))
-        trace = AnnotatedTrace(contract, replace(told.trace(), virtual=True))
+        trace = AnnotatedTrace(contract, replace(told.trace(), real_dates=True))
         assert messages(rules.honour_retry_after, trace) != []
 
 

@@ -81,7 +81,7 @@ def test_several_forms_together_have_a_rule_of_their_own(contract: Contract) -> 
     story = AnnotatedTrace(contract, replace(trace, runs=runs, scenario=both, plain=GOOD))
     (breach,) = check(variations_together, story).breaches
     assert "RFC 9110, 5.1" in breach.message
-    assert "RFC 9110, 12.5.3" in breach.message
+    assert "RFC 9110, 8.4.1 and 12.5.3" in breach.message
 
 
 def test_a_better_end_than_without_the_variation_is_no_breach(contract: Contract) -> None:
