@@ -535,3 +535,43 @@ def test_a_careful_client_is_never_accused(contract: Contract, troubles: list[st
     trace = Careful(contract, list(troubles), random.random).run().story()
     for rule in (*rules_of(polling), *rules_of(rules)):
         assert not checked(rule, trace), rule.id
+
+
+enveloped = contracts_that(lambda contract: rules.envelope_refusal.applies(contract))
+
+
+def refused_inside(contract: Contract, *codes: int) -> list[str] | None:
+    """Return what RTY-08 says of polls whose bodies have other statuses than their responses."""
+    told = started(contract)
+    for code in codes:
+        situation = next(one for one in contract.operations["status"].situations.values() if one.status == code)
+        told.wait(3).status(situation.name, status=200)
+    return messages(rules.envelope_refusal, told.story())
+
+
+@enveloped
+def test_a_refusal_in_an_envelope_may_be_repeated_once(contract: Contract) -> None:
+    assert refused_inside(contract, 401) == []
+    assert refused_inside(contract, 401, 401) == []
+    assert refused_inside(contract, 200, 200, 200, 200) is None
+    assert refused_inside(contract, 500, 500, 500, 500) is None, "it may pass"
+
+
+@enveloped
+def test_a_refusal_in_an_envelope_that_is_repeated_more_often_is_found(contract: Contract) -> None:
+    for codes in ((401, 401, 401), (401, 403, 200), (200, 401, 401, 401, 401)):
+        (found,) = refused_inside(contract, *codes) or []
+        assert "had the refusal 401, but the request was repeated more than once" in found
+
+
+@enveloped
+def test_a_submission_that_is_refused_in_an_envelope_is_judged_too(contract: Contract) -> None:
+    told = Teller(contract, {"prompt": "a"})
+    for _ in range(3):
+        told.submit("unauthenticated", status=200, job=None).wait(1)
+    assert messages(rules.envelope_refusal, told.story()) != []
+
+
+def test_only_a_contract_with_an_envelope_has_refusals_in_it(contract: Contract) -> None:
+    codes = [one.template.example.get("code") for one in contract.operations["status"].situations.values()]
+    assert rules.envelope_refusal.applies(contract) is all(isinstance(code, int) for code in codes)
