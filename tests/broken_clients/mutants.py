@@ -14,6 +14,7 @@ from types import ModuleType
 from hobbyhorse.runners.callable import Client
 
 from .clock_mutants import CLOCKS
+from .exchange_mutants import EXCHANGES
 from .lost_orders import LOST_ORDERS
 from .order_mutants import ORDERS
 from .outcomes import OUTCOMES
@@ -1256,5 +1257,5 @@ REQUESTS = (
 
 MUTANTS = (
     *(*SUBMISSIONS, *RESTARTS, *SECRETS, *ENDINGS, *CALLBACKS, *POLLING, *RETRIES, *RESULTS, *REQUESTS),
-    *(Mutant(*one) for one in (*OUTCOMES, *LOST_ORDERS, *VARIATIONS, *ORDERS, *CLOCKS)),
+    *(Mutant(*one) for one in (*OUTCOMES, *LOST_ORDERS, *VARIATIONS, *ORDERS, *CLOCKS, *EXCHANGES)),
 )

@@ -550,24 +550,26 @@ def refused_inside(contract: Contract, *codes: int) -> list[str] | None:
 
 
 @enveloped
-def test_a_refusal_in_an_envelope_may_be_repeated_once(contract: Contract) -> None:
+def test_a_refusal_in_an_envelope_may_be_repeated_a_few_times(contract: Contract) -> None:
     assert refused_inside(contract, 401) == []
-    assert refused_inside(contract, 401, 401) == []
-    assert refused_inside(contract, 200, 200, 200, 200) is None
-    assert refused_inside(contract, 500, 500, 500, 500) is None, "it may pass"
+    assert refused_inside(contract, *[401] * 9) == []
+    assert refused_inside(contract, *[401] * 8, 200, *[401] * 8) == []
+    assert refused_inside(contract, *[200] * 20) is None
+    assert refused_inside(contract, *[500] * 20) is None, "it may pass"
 
 
 @enveloped
 def test_a_refusal_in_an_envelope_that_is_repeated_more_often_is_found(contract: Contract) -> None:
-    for codes in ((401, 401, 401), (401, 403, 200), (200, 401, 401, 401, 401)):
+    for codes in ([401] * 10, [401, 403] * 5, [200, *[401] * 20, 200]):
         (found,) = refused_inside(contract, *codes) or []
-        assert "had the refusal 401, but the request was repeated more than once" in found
+        assert "had the refusal 401, but the request was repeated" in found
+        assert found.endswith("allowed: 8")
 
 
 @enveloped
 def test_a_submission_that_is_refused_in_an_envelope_is_judged_too(contract: Contract) -> None:
     told = Teller(contract, {"prompt": "a"})
-    for _ in range(3):
+    for _ in range(10):
         told.submit("unauthenticated", status=200, job=None).wait(1)
     assert messages(rules.envelope_refusal, told.story()) != []
 
