@@ -176,6 +176,13 @@ def test_a_redirect_to_a_private_host_is_seen_and_must_not_be_followed(contract:
     assert messages(rules.ssrf_guard, story.story()) != []
 
 
+def test_a_redirect_to_another_host_may_be_followed_without_the_key(contract: Contract) -> None:
+    story = told(contract).media(302, answer_headers=(("location", f"{FOREIGN}/media/video.mp4"),))
+    story.media(url=f"{FOREIGN}/media/video.mp4")
+    assert messages(rules.ssrf_guard, story.story()) is None
+    assert messages(rules.no_auth_to_media_host, story.story()) == []
+
+
 def named(contract: Contract, outcome: str = "success", name: str = "parent", **how: Any) -> list[str] | None:
     """Return what SEC-06 says of a client that got a file with a suggested name."""
     header = (("content-disposition", DISPOSITIONS[name]),)

@@ -86,8 +86,10 @@ def _kept_from(
     "integrations; n24q02m/wet-mcp#239, by a redirect.",
 )
 def ssrf_guard(trace: AnnotatedTrace) -> Evidence:
-    given = (step.video or location(step) for step in trace.steps)
+    given = (step.video or (location(step) if step.role == "media" else None) for step in trace.steps)
     gave = {address for address in given if address is not None and _private(trace, address)}
+    # A foreign host on this machine stands for one on the internet.
+    gave = {address for address in gave if _origin(address) != _known(trace, "foreign")}
     if gave:
         yield OBSERVED
     forbidden = ({_origin(address) for address in gave} | {_known(trace, "private")}) - {None} - trace.homes
