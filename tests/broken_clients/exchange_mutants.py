@@ -88,7 +88,7 @@ EXCHANGES: tuple[tuple[str, str, str, Changes], ...] = (
                 "        if response.status_code >= 400:\n"
                 "            OPEN.append(response)\n"
                 "            return Answer(response.status_code)\n"
-                "        with response:\n" + COLLECTED,
+                "        for response in (response,):\n" + COLLECTED,
             ),
             ('"troubled": 8', '"troubled": 80'),
         ),

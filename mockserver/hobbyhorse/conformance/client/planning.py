@@ -27,7 +27,7 @@ from typing import Any
 
 from hobbyhorse.conformance.client.cases import KILLED, MOVED, ONCE, RECOVERY, Case
 from hobbyhorse.conformance.client.order_cases import simpler_orders
-from hobbyhorse.conformance.client.scenario_space import deviations, fits, variation_moves
+from hobbyhorse.conformance.client.scenario_space import deviations, final_refusal, fits, variation_moves
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.fault import (
     CALLBACK,
@@ -46,7 +46,7 @@ from hobbyhorse.scenarios.fault import (
     UNRANGED,
 )
 from hobbyhorse.scenarios.fields import Field
-from hobbyhorse.scenarios.options import MESSAGE, RETRY_AFTER
+from hobbyhorse.scenarios.options import MESSAGE, RETRY_AFTER, SITUATION
 from hobbyhorse.scenarios.registry import faults_at, faults_of, name_used_for, names_used_for
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace
 
@@ -136,7 +136,11 @@ def _explained(contract: Contract, timelines: Iterable[Case]) -> list[Case]:
 
 
 def _patient(contract: Contract, role: str) -> Iterator[Case]:
-    """Yield a refusal with a long Retry-After, in seconds and as a date, one beyond any deadline, and one of 0."""
+    """Yield a refusal with a long Retry-After, in seconds and as a date, one beyond any deadline, and one of 0.
+
+    A refusal in the body of a response with status 200 follows, each time: only its repetition shows a client that
+    waits until its deadline.
+    """
     operation = contract.operations.get(role)
     situations = operation.situations.items() if operation is not None else ()
     limits = [name for name, situation in situations if situation.status == TOO_MANY_REQUESTS]
@@ -151,6 +155,10 @@ def _patient(contract: Contract, role: str) -> Iterator[Case]:
             found = Case({"moves": {role: [{"move": name, **options}]}})
             if fits(dict(found.scenario), contract):
                 yield found
+    refusal = final_refusal(operation)
+    for name, fault in faults_of(role).items() if refusal is not None and role not in SUBMISSIONS else ():
+        if fault.has(SITUATION.name):
+            yield Case({"moves": {role: [{"move": name, SITUATION.name: refusal, "times": "always"}]}})
 
 
 def _in_order(contract: Contract, cases: list[Case], repeated: bool = False) -> Iterator[Case]:
@@ -173,8 +181,10 @@ def _in_order(contract: Contract, cases: list[Case], repeated: bool = False) -> 
 
 
 def _leads_astray(role: str, move: Mapping[str, Any]) -> bool:
-    """Whether a fault leads a client to a wrong host, or tests whether it waits as told (Retry-After)."""
-    return (move["move"] in LURES and role not in SUBMISSIONS) or "retry_after" in move or "retry_after_date" in move
+    """Whether a fault leads a client to a wrong host, or tests whether it does as it is told."""
+    always = move.get("times") == "always"
+    asks = "retry_after" in move or "retry_after_date" in move
+    return (move["move"] in LURES and role not in SUBMISSIONS) or asks or (always and SITUATION.name in move)
 
 
 def _refuses(case: Case) -> bool:
