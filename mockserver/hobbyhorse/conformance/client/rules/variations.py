@@ -483,9 +483,9 @@ def _same_end(trace: AnnotatedTrace, judged: Judged) -> Evidence:
 
 
 def _met(trace: AnnotatedTrace) -> bool:
-    # A variation of the job itself is met by the response with its end.
+    # A variation of the job itself shows in the response with the job's id; its other responses may never be read.
     if "timeline" in trace.trace.scenario and not trace.trace.scenario.get("moves"):
-        return not trace.trace.unmet
+        return any(step.accepted for step in trace.submits)
     return any(step.exchange.move for step in trace.steps) or any(one.note for one in trace.deliveries)
 
 
