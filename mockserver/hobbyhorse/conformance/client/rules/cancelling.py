@@ -18,6 +18,7 @@ MOST_CANCEL_TRIES = 8
 # report nor its last responses show that. A client that stops earlier may have met an error.
 OWN_DEADLINE_SHARE = 0.5
 # A report that the job is cancelled, and the words that make it another report.
+TYPE_NAME = re.compile(r"^[\w.]+: ")
 CLAIMED = re.compile(r"\bcancell?ed\b", re.IGNORECASE)
 DOUBTED = re.compile(
     r"n't|\b(?:not|never|cannot|could|may|might|maybe|whether|if|un\w+|fail\w*|refus\w*|tri(?:ed|es)|try\w*|"
@@ -110,7 +111,9 @@ def cancel_is_confirmed(trace: AnnotatedTrace) -> Evidence:
     if "cancelled" in kinds or any(step.ok and not _still_runs(step) for step in cancels) or trace.ended:
         return
     yield OBSERVED
-    if CLAIMED.search(outcome.message) and not DOUBTED.search(outcome.message):
+    # Without the name of an exception, which says nothing about the cancellation.
+    report = TYPE_NAME.sub("", outcome.message)
+    if CLAIMED.search(report) and not DOUBTED.search(report):
         last = cancels[-1]
         said = f"{last.status}, request {last.number}" if last.delivered else f"no response, request {last.number}"
         yield Breach(f"the cancellation was not confirmed ({said}), but the run ended with: {outcome.message[:200]}")
