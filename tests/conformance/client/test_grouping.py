@@ -216,3 +216,13 @@ def test_a_date_misleads_only_if_a_package_may_have_read_the_real_one(contract: 
         for real in (False, True):
             story = AnnotatedTrace(contract, replace(trace, virtual=True, real_dates=real))
             assert misleading_date(story, story.steps[0]) is (expected and real)
+
+
+@pytest.mark.parametrize(
+    ("wait", "misleads"), [("Thu Jan  1 00:00:05 2026", True), ("Thursday, 01-Jan-26 00:00:05 GMT", False)]
+)
+def test_a_date_without_a_zone_misleads_in_virtual_time(contract: Contract, wait: str, misleads: bool) -> None:
+    trace = Teller(contract).status(None, status=503, answer_headers=(("retry-after", wait),)).trace()
+    for virtual in (False, True):
+        story = AnnotatedTrace(contract, replace(trace, virtual=virtual))
+        assert misleading_date(story, story.steps[0]) is (misleads and virtual)
