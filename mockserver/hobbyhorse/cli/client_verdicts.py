@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
 from hobbyhorse.cli.verdicts import show_baseline, show_verdicts, summed
+from hobbyhorse.conformance.client.report import replay_command
 from hobbyhorse.conformance.client.results import Result
 from hobbyhorse.conformance.judge import NOT_OBSERVED, PASSED
+from hobbyhorse.contract.values import Contract
 
 
-def show_result(result: Result, report: Path | None) -> None:
+def show_result(result: Result, contract: Contract, report: Path | None) -> None:
     """Print the verdicts and the summary of the suite."""
-    show_verdicts(result.verdicts, result.accepted)
+    replay = partial(replay_command, result, folder=report) if report is not None else None
+    show_verdicts(result.verdicts, result.accepted, contract=contract, replay=replay)
     console = Console(highlight=False)
     coverage = result.coverage
     rate = result.runs / result.seconds if result.seconds else 0.0

@@ -156,6 +156,9 @@ class Trace:
     unless that is the plain one. `patience` is the time in seconds after which the client gives up a job that never
     ends, if another run has shown it. `real_dates` means that a library may have read the date of the machine in place
     of the virtual one.
+
+    A client that falls back to a second provider has a trace for each. `partner` is the trace of the same runs with the
+    other provider, and `rank` the place of this one, from 0.
     """
 
     provider: str
@@ -178,6 +181,8 @@ class Trace:
     plain: Outcome | None = None
     patience: float | None = None
     real_dates: bool = False
+    partner: Trace | None = None
+    rank: int = 0
 
 
 _KINDS: Mapping[str, Any] = {
@@ -254,6 +259,8 @@ def _value(kind: Any, name: str, value: Any, at: str) -> Any:
         return tuple(_read(_KINDS[name], item, f"{at}/{number}") for number, item in enumerate(value))
     if name in ("outcome", "plain") and value is not None:
         return _read(Outcome, value, at)
+    if name == "partner" and value is not None:
+        return _read(Trace, value, at)
     if name in _BYTES:
         return _bytes(value, at)
     if name in _PAIRS:

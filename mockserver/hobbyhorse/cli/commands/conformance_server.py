@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +15,6 @@ import typer
 from hobbyhorse.cli.options import (
     BaselineOption,
     ContractsOption,
-    ModelOption,
     ProviderOption,
     ReportOption,
     keep_hypothesis_files_in_cache,
@@ -25,11 +26,13 @@ from hobbyhorse.cli.rule_options import AllowNotObservedOption, RuleOption, chos
 from hobbyhorse.cli.server_verdicts import probing, show_plan, show_server_result
 from hobbyhorse.cli.usage import UsageError, reports_internal_errors
 from hobbyhorse.conformance.report import ReportError, read_baseline
+from hobbyhorse.conformance.server.budget import cheapest_first
+from hobbyhorse.conformance.server.html_report import write_server_page
 from hobbyhorse.conformance.server.probes import most, probes
 from hobbyhorse.conformance.server.report import write_server_report
 from hobbyhorse.conformance.server.results import ServerResult
 from hobbyhorse.conformance.server.rules import server_rules
-from hobbyhorse.conformance.server.suite import SuiteOptions, examine, local, opened
+from hobbyhorse.conformance.server.suite import TIMEOUT, SuiteOptions, examine, local, opened
 from hobbyhorse.contract.values import Contract, Model
 
 # The port has to be fixed, because a tunnel from the public URL is set up before the suite starts.
@@ -38,6 +41,8 @@ HOST, PORT = "127.0.0.1", 8787
 SHOWN_KEY_CHARACTERS = 4
 # No contract allows a larger input image.
 MOST_IMAGE_BYTES = 20 * 1024 * 1024
+# The value of --model for every model of the provider.
+ALL = "all"
 ENDPOINT, REQUESTS, CALLBACKS = "Endpoint", "Requests", "Callbacks"
 
 
@@ -51,7 +56,10 @@ def command(
     api_key: Annotated[
         str, typer.Option(metavar="K", envvar="HOBBYHORSE_API_KEY", help="The API key.", rich_help_panel=ENDPOINT)
     ],
-    model: ModelOption = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="M", help="The model, or 'all'; by default, the provider's first."),
+    ] = None,
     contracts: ContractsOption = None,
     other_key: Annotated[
         str | None,
@@ -78,7 +86,7 @@ def command(
     ] = None,
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="Stop the suite after SECONDS.", rich_help_panel=REQUESTS)
-    ] = 300.0,
+    ] = TIMEOUT,
     seed: Annotated[
         int, typer.Option(metavar="N", help="The same seed sends the same requests.", rich_help_panel=REQUESTS)
     ] = 0,
@@ -110,7 +118,8 @@ def command(
     keep_hypothesis_files_in_cache()
     wanted = chosen_rules(server_rules(), rule)
     contract = one_of(load_contracts(contracts), provider)
-    chosen = model_of(contract, model)
+    models = cheapest_first(contract) if model == ALL else (model_of(contract, model),)
+    chosen = models[0]
     if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
         raise UsageError(f"--base-url is {base_url!r}; allowed: a URL such as https://api.example.com")
     if not 0 < timeout < float("inf"):
@@ -128,15 +137,21 @@ def command(
         listen=_listen_address(callback_listen, callback_url),
         timeout=timeout,
         seed=seed,
+        models=models,
     )
     try:
         known = read_baseline(baseline, [one.id for one in server_rules()]) if baseline is not None else {}
         if plan:
             _show_plan(contract, chosen, options)
             return
-        _confirm(contract, chosen, options, yes)
+        greatest = _greatest_cost(contract, chosen, options)
+        _confirm(options, greatest, yes)
+        print(f"this may cost at most {greatest:.2f} USD", file=sys.stderr)
         with probing(base_url) as show:
             result = examine(contract, chosen, options, wanted, known=known, on_probe=show)
+        given = {"--model": model, "--contracts": contracts, "--budget": budget, "--image": image}
+        given |= {"--callback-url": callback_url, "--callback-listen": callback_listen}
+        result = replace(result, options=_again(result, options, given))
     except (ReportError, LookupError) as error:
         raise UsageError(str(error)) from None
     except OSError as error:
@@ -144,8 +159,18 @@ def command(
         raise UsageError(f"--callback-listen: cannot listen on {where}: {error.strerror or error}") from None
     if report is not None:
         _write(result, contract, report)
-    show_server_result(result, report)
+    show_server_result(result, contract, report)
     raise typer.Exit(result.status_with(frozenset() if allow_not_observed else frozenset(rule or ())))
+
+
+def _again(result: ServerResult, options: SuiteOptions, given: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the options that run the suite again; secrets are variables, as they have to stay out of reports."""
+    words = ["--provider", result.provider, "--base-url", result.base_url]
+    words += [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    words += ["--seed", str(options.seed)] if options.seed else []
+    words += ["--timeout", f"{options.timeout:g}"] if options.timeout != TIMEOUT else []
+    secrets = {"--other-key": options.other_key, "--callback-secret": options.callback_secret}
+    return (*words, *(word for name, value in secrets.items() if value for word in (name, "SECRET")))
 
 
 def _budget(text: str | None) -> Decimal | None:
@@ -190,12 +215,18 @@ def _show_plan(contract: Contract, model: Model, options: SuiteOptions) -> None:
         show_plan(rows, sum((cost for _, _, cost, _ in rows), Decimal(0)), options.budget)
 
 
-def _confirm(contract: Contract, model: Model, options: SuiteOptions, yes: bool) -> None:
+def _greatest_cost(contract: Contract, model: Model, options: SuiteOptions) -> Decimal:
+    """Return the most that a run may cost: the budget, or the price of all probes if that is less."""
+    if not options.budget:
+        return Decimal(0)
+    with opened(contract, model, options, listening=False) as session:
+        return min(most(session), options.budget)
+
+
+def _confirm(options: SuiteOptions, greatest: Decimal, yes: bool) -> None:
     """Ask before calling another machine. Raises UsageError if the user refuses, or stdin is not a terminal."""
     if yes or local(options.base_url):
         return
-    with opened(contract, model, options, listening=False) as session:
-        greatest = min(most(session), options.budget or Decimal(0))
     is_long = len(options.api_key) > 2 * SHOWN_KEY_CHARACTERS
     key = options.api_key[-SHOWN_KEY_CHARACTERS:] if is_long else "****"
     # Without a user and password in the URL: the question ends up in logs.
@@ -209,6 +240,7 @@ def _confirm(contract: Contract, model: Model, options: SuiteOptions, yes: bool)
 
 def _write(result: ServerResult, contract: Contract, folder: Path) -> None:
     try:
-        write_server_report(result, contract, folder)
+        write_server_report(result, folder)
+        write_server_page(result, contract, folder)
     except OSError as error:
         raise UsageError(f"--report: {str(folder)!r} cannot be written: {error.strerror}") from None

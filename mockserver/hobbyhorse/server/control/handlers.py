@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,8 +20,11 @@ from hobbyhorse.scenarios.armed import ArmedScenario
 from hobbyhorse.scenarios.fault import MEDIA
 from hobbyhorse.scenarios.scenario import Catalogue, Scenario, ScenarioError, find, misfits, read_scenario
 from hobbyhorse.server.request import header
-from hobbyhorse.traces.exchange import Exchange
+from hobbyhorse.server.worker.threads import WorldThreads
+from hobbyhorse.traces.exchange import SECRET_HEADERS, Exchange
+from hobbyhorse.traces.redaction import Redactor
 from hobbyhorse.traces.trace import Trace, to_json
+from hobbyhorse.worlds.job_table import count_before
 from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES
 from hobbyhorse.worlds.limits import read_limits
@@ -37,9 +42,12 @@ LAST_MOMENT = 250_000_000_000.0
 MOST_RECENT_EXCHANGES = 5
 # The defaults of the document: `timeout` in seconds of `awaitExchanges`, and `limit` of the lists.
 DEFAULT_TIMEOUT, DEFAULT_LIMIT = 5.0, 100
+# The entries of a ledger in one response, also without a `limit`: more than a test makes, in some 15 ms.
+MOST_ENTRIES = 1_000
 
 
 Entry = TypeVar("Entry")
+Value = TypeVar("Value")
 
 
 class ControlError(Exception):
@@ -62,6 +70,7 @@ class ControlContext:
     reset: Callable[[World, Collection[str]], None]
     trace: Callable[[World, Contract, str], Trace]
     judge: Callable[[Contract, Trace], dict[str, Any]] | None = None
+    threads: WorldThreads = field(default_factory=WorldThreads)
 
     def contract(self, key: str | None) -> Contract | None:
         """Return the contract of a served provider, or None for None. Raises ControlError."""
@@ -82,6 +91,11 @@ class ControlRequest:
     names: Mapping[str, str]
     query: Mapping[str, Any]
     body: Mapping[str, Any]
+
+    async def compute(self, work: Callable[[World], Value]) -> Value:
+        """Return the value of a computation over a snapshot of the world, which does not block the event loop."""
+        world = self.world.snapshot()
+        return await self.context.threads.run(world.handle, partial(work, world))
 
     def job(self, name: str) -> Job:
         """Return the job that the path names. Raises ControlError."""
@@ -157,18 +171,47 @@ async def list_jobs(request: ControlRequest) -> Any:
         name for contract in request.context.contracts for stage in contract.graph for name in (stage.name, stage.kind)
     }
     _check_known("stage", wanted, stages)
-    found = [
-        (position, job)
-        for position, job in enumerate(request.world.jobs.values())
-        if provider in (None, job.contract.key) and wanted in (None, job.stage(now).name, job.stage(now).kind)
-    ]
-    shown, more = _page(found, _job_position(request), request.query.get("limit", DEFAULT_LIMIT))
+    found = _numbers(request.world, provider, wanted)
+    shown, more = _newest(found, _job_number(request), request.query.get("limit", DEFAULT_LIMIT))
+    jobs, redactor = [request.world.jobs.at(number) for number in shown], _redactor(request)
     return {
         "now": now,
         "total": len(found),
-        "jobs": [_job(job, now) for _, job in shown],
-        "older": shown[0][1].id if more else None,
+        "jobs": [redactor.values(_job(job, now)) for job in jobs],
+        "older": jobs[0].id if more else None,
     }
+
+
+def _redactor(request: ControlRequest) -> Redactor:
+    """Return the redactor of the world's own key."""
+    return Redactor(request.context.contracts[0], (request.world.key,), kept=MOST_JOURNAL_BODY_BYTES)
+
+
+def _numbers(world: World, provider: str | None, wanted: str | None) -> Sequence[int]:
+    """Return the numbers of the jobs of a provider that are in a stage or in a class of stages; all if None."""
+    table, now = world.jobs, world.clock.now()
+    if wanted is None:
+        return table.numbers(provider)
+    table.settle(now)
+    ended = [
+        numbers for key, stage, kind, numbers in table.ends() if provider in (None, key) and wanted in (stage, kind)
+    ]
+    running = [
+        number
+        for number, job in table.running.items()
+        if provider in (None, job.contract.key) and wanted in (job.stage(now).name, job.stage(now).kind)
+    ]
+    parts = [part for part in (*ended, running) if part]
+    # Usually one stage: then nothing is copied.
+    return parts[0] if len(parts) == 1 else sorted(itertools.chain(*parts))
+
+
+def _newest(numbers: Sequence[int], cursor: int | None, limit: int | None) -> tuple[Sequence[int], bool]:
+    """Return the newest numbers before a cursor, at most `limit`, and whether there are older ones."""
+    # Pages go back in time: a job that is added during the reading moves none of the older ones.
+    stop = count_before(numbers, cursor)
+    start = 0 if limit is None else max(0, stop - limit)
+    return numbers[start:stop], start > 0
 
 
 def _page(
@@ -181,15 +224,15 @@ def _page(
     return shown, len(shown) < len(entries)
 
 
-def _job_position(request: ControlRequest) -> int | None:
-    """Return the position of the job that the cursor names, or None without a cursor. Raises ControlError."""
+def _job_number(request: ControlRequest) -> int | None:
+    """Return the number of the job that the cursor names, or None without a cursor. Raises ControlError."""
     cursor = request.query.get("cursor")
     if cursor is None:
         return None
-    found = next((position for position, job_id in enumerate(request.world.jobs) if job_id == cursor), None)
-    if found is None:
+    job = request.world.jobs.get(cursor)
+    if job is None:
         raise _unknown_cursor(cursor)
-    return found
+    return job.number
 
 
 def _unknown_cursor(cursor: str) -> ControlError:
@@ -199,7 +242,8 @@ def _unknown_cursor(cursor: str) -> ControlError:
 
 async def get_job(request: ControlRequest) -> Any:
     """Show a job."""
-    return _job(request.job("id"), request.world.clock.now())
+    shown: dict[str, Any] = _redactor(request).values(_job(request.job("id"), request.world.clock.now()))
+    return shown
 
 
 async def end_next_job(request: ControlRequest) -> Any:
@@ -270,12 +314,9 @@ def _short(text: str) -> str:
 
 async def list_exchanges(request: ControlRequest) -> Any:
     """List the exchanges."""
-    return _journal(
-        request,
-        _matching(request, request.query),
-        request.query.get("limit", DEFAULT_LIMIT),
-        _journal_position(request),
-    )
+    found, limit = _matching(request, request.query), request.query.get("limit", DEFAULT_LIMIT)
+    before = _journal_position(request)
+    return await request.compute(lambda world: _journal(request, found, limit, before))
 
 
 def _journal_position(request: ControlRequest) -> int | None:
@@ -301,7 +342,7 @@ async def await_exchanges(request: ControlRequest) -> Any:
             raise _timed_out(request, len(found), count, timeout) from None
         except asyncio.CancelledError:
             raise ControlError(503, "server_stops", "the server stopped during the wait", "start it again") from None
-    return _journal(request, found, count)
+    return await request.compute(lambda world: _journal(request, found, count))
 
 
 def _timed_out(request: ControlRequest, found: int, count: int, timeout: float) -> ControlError:
@@ -344,17 +385,23 @@ def _journal(
 ) -> dict[str, Any]:
     journal = request.world.journal
     shown, more = _page(found, before, limit)
+    redactors = {
+        contract.key: Redactor(contract, (request.world.key,), kept=MOST_JOURNAL_BODY_BYTES)
+        for contract in request.context.contracts
+    }
     return {
         "total": journal.total,
         "kept": len(journal),
         "matching": len(found),
-        "exchanges": [_exchange(request, one) for _, one in shown],
+        "exchanges": [_exchange(request, one, redactors) for _, one in shown],
         "older": str(shown[0][0]) if more else None,
     }
 
 
-def _exchange(request: ControlRequest, exchange: Exchange) -> dict[str, Any]:
+def _exchange(request: ControlRequest, exchange: Exchange, redactors: Mapping[str, Redactor]) -> dict[str, Any]:
     contract = request.context.contract(exchange.provider)
+    # A request to no provider has the secrets of any.
+    redactor = redactors[exchange.provider or request.context.contracts[0].key]
     query, headers = redacted(contract, exchange)
     return {
         "moment": exchange.moment,
@@ -363,15 +410,18 @@ def _exchange(request: ControlRequest, exchange: Exchange) -> dict[str, Any]:
         "situation": exchange.situation,
         "job": exchange.job,
         "method": exchange.method,
-        "path": exchange.path,
-        "query": query,
-        "headers": headers,
-        "body": exchange.body.decode("utf-8", "replace"),
+        "path": redactor.text(exchange.path),
+        "query": redactor.text(query),
+        "headers": [
+            (name, value if name in SECRET_HEADERS else shown)
+            for (name, value), (_, shown) in zip(headers, redactor.headers(headers), strict=True)
+        ],
+        "body": redactor.content(exchange.body).decode("utf-8", "replace"),
         "status": exchange.status,
-        "answer": exchange.answer.decode("utf-8", "replace"),
-        "notes": list(exchange.notes),
+        "answer": redactor.content(exchange.answer).decode("utf-8", "replace"),
+        "notes": [redactor.text(note) for note in exchange.notes],
         "move": exchange.move,
-        "nearest": nearest_operation(contract, exchange) if contract else None,
+        "nearest": redactor.values(nearest_operation(contract, exchange) if contract else None),
         "made": exchange.made,
     }
 
@@ -499,7 +549,8 @@ async def list_attempts(request: ControlRequest) -> Any:
     """List the attempts to deliver callbacks."""
     attempts = request.context.callback_dispatcher().of(request.world)
     shown, _ = _page(list(enumerate(attempts)), None, request.query.get("limit"))
-    return {"attempts": [_attempt(attempt) for _, attempt in shown]}
+    redactor = _redactor(request)
+    return {"attempts": [redactor.values(_attempt(attempt)) for _, attempt in shown]}
 
 
 def _attempt(attempt: CallbackAttempt) -> dict[str, Any]:
@@ -534,8 +585,11 @@ async def redeliver(request: ControlRequest) -> Any:
 
 async def get_ledger(request: ControlRequest) -> Any:
     """Show the billed and billable jobs."""
-    ledger = request.world.ledger()
-    shown, more = _page(list(enumerate(ledger.entries)), _job_position(request), request.query.get("limit"))
+    totals = request.world.totals()
+    numbers, more = _newest(
+        request.world.jobs.numbers(), _job_number(request), request.query.get("limit", MOST_ENTRIES)
+    )
+    shown = request.world.ledger(numbers).entries
     entries = [
         {
             "job": entry.job,
@@ -548,39 +602,40 @@ async def get_ledger(request: ControlRequest) -> Any:
             "billable": entry.billable,
             "duplicate_of": entry.duplicate_of,
         }
-        for _, entry in shown
+        for entry in shown
     ]
     return {
-        "billable": ledger.billable,
-        "usd": float(ledger.usd),
-        "duplicates": ledger.duplicates,
+        "billable": totals.billable,
+        "usd": float(totals.usd),
+        "duplicates": totals.duplicates,
         "entries": entries,
-        "older": shown[0][1].job if more else None,
+        "older": shown[0].job if more else None,
     }
 
 
 async def get_trace(request: ControlRequest) -> Any:
     """Show the trace between a provider and the client."""
-    return to_json(_trace(request)[1])
+    contract, base = _traced(request)
+    return await request.compute(lambda world: to_json(request.context.trace(world, contract, base)))
 
 
 async def get_report(request: ControlRequest) -> Any:
     """Judge the client by its trace."""
-    contract, trace = _trace(request)
-    if request.context.judge is None:
+    contract, base = _traced(request)
+    judge = request.context.judge
+    if judge is None:
         hint = "start it with `hobbyhorse serve`, or as MockServer(judge=...); GET /_mock/trace shows the trace itself"
         raise ControlError(501, "no_judge", "the server was started without a judge", hint)
-    return request.context.judge(contract, trace)
+    return await request.compute(lambda world: judge(contract, request.context.trace(world, contract, base)))
 
 
-def _trace(request: ControlRequest) -> tuple[Contract, Trace]:
+def _traced(request: ControlRequest) -> tuple[Contract, str]:
+    """Return the provider that the query names, and its base URL. Raises ControlError."""
     contract = request.context.contract(request.query.get("provider"))
     if contract is None:
         known = ", ".join(contract.key for contract in request.context.contracts)
         raise ControlError(422, "invalid_query", "the provider is missing", f"add ?provider=P; allowed: {known}")
-    return contract, request.context.trace(
-        request.world, contract, f"{request.context.origin(request.scope)}/{contract.key}"
-    )
+    return contract, f"{request.context.origin(request.scope)}/{contract.key}"
 
 
 async def get_settings(request: ControlRequest) -> Any:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from hobbyhorse.conformance.client.grouping import stopped_waiting, submitted_again
-from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, each_order, rule
+from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, each_order, rule
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import GAVE_UP, READS, AnnotatedTrace, Step
 
@@ -36,10 +36,13 @@ def _cancels(contract: Contract) -> bool:
     "cancel-on-abort",
     level=SHOULD,
     severity="S1",
+    harm=MONEY,
     channel=WIRE,
     applies=_cancels,
     says="A client that stops waiting for a job cancels it, if the provider supports cancellation.",
     because="The video is no longer wanted, but is still rendered and billed: juspay/neurolink#1548.",
+    fix="When the wait ends at the deadline or is interrupted, send the cancel request before raising the error.",
+    example="wait_or_cancel",
 )
 @each_order
 def cancel_on_abort(trace: AnnotatedTrace) -> Evidence:
@@ -67,12 +70,16 @@ def _last_shown_under_way(trace: AnnotatedTrace) -> bool:
     "cancel-race",
     level=MUST,
     severity="S2",
+    harm=MONEY,
     channel=OUTCOME,
     applies=_cancels,
     says="If a cancellation arrives too late or is refused, take the video or report the job's id; do not submit "
     "again, and do not repeat the cancellation without a bound.",
     because="A refund that assumes a successful cancellation costs twice, because the provider still bills: "
     "elizaOS/eliza#11920.",
+    fix="If the cancellation is refused or reports a completed job, read the result once and return the video; "
+    "otherwise raise an error with the job's id.",
+    example="wait_or_cancel",
 )
 @each_order
 def cancel_race(trace: AnnotatedTrace) -> Evidence:
@@ -95,11 +102,14 @@ def cancel_race(trace: AnnotatedTrace) -> Evidence:
     "cancel-is-confirmed",
     level=SHOULD,
     severity="S1",
+    harm=MONEY,
     channel=OUTCOME,
     applies=_cancels,
     says="Report a job as cancelled only if the provider has confirmed that: a request to cancel may be refused.",
     because="The caller believes that the job has ended, but it is still rendered and billed: "
     "Qiskit/qiskit-ibmq-provider#499.",
+    fix="Read the response to the cancellation, or the job again, before the error says that the job is cancelled.",
+    example="wait_or_cancel",
 )
 @each_order
 def cancel_is_confirmed(trace: AnnotatedTrace) -> Evidence:

@@ -51,6 +51,9 @@ LONG_SILENCE, UNUSUAL = 300.0, 5.0
     "retries, with pauses, but at least one before it gives up the submission.",
     because="Without a queue of its own, a client hits the limit repeatedly, and loses the submissions that it gives "
     "up: ArcReel/ArcReel#1822.",
+    fix="Limit the concurrent submissions with a semaphore, and after a 429 wait for the Retry-After, or for a "
+    "growing pause, before the next attempt.",
+    example="submit",
 )
 def concurrency_limit(trace: AnnotatedTrace) -> Evidence:
     orders = _orders(trace)
@@ -81,6 +84,8 @@ def concurrency_limit(trace: AnnotatedTrace) -> Evidence:
     "again.",
     because="Each response with an error kept its connection, until the pool had none left and no request was sent any "
     "more: mistralai/client-python#532, openai/openai-python#763, cloudant/java-cloudant#277.",
+    fix="Read each response in a `with` block, so that it is closed whatever its status is.",
+    example="ask",
 )
 def connections_given_back(trace: AnnotatedTrace) -> Evidence:
     steps = [step for step in trace.steps if step.exchange.connections]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import urljoin
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, WIRE, Breach, Evidence, rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, VIDEO, WIRE, Breach, Evidence, rule
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step, canonical
 from hobbyhorse.traces.exchange import BODY
 
@@ -22,11 +22,14 @@ MOST_REDIRECTS = 50
     "same-request",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     channel=WIRE,
     says="A client that follows a 307 or 308 sends the same request again: the same method, and for a submission the "
     "same body.",
     because="A redirected submission became a GET, or lost its body, so no job was made: reactphp/http#409, "
     "request/request#555, sindresorhus/got#2460. RFC 9110, sections 15.4.8 and 15.4.9.",
+    fix="Follow a 307 or 308 with the same method and body, or follow no redirect of the API at all.",
+    example="ask",
 )
 def same_request(trace: AnnotatedTrace) -> Evidence:
     for step in trace.steps:
@@ -50,6 +53,8 @@ def same_request(trace: AnnotatedTrace) -> Evidence:
     says="Follow a bounded number of redirects: they may lead in a circle.",
     because="A download that redirects to itself was requested without an end: NixOS/nix#2225, "
     "ReactiveX/RxNetty#87. RFC 9110, section 15.4, tells clients to detect such circles.",
+    fix="Bound the redirects that a request follows, as HTTP libraries do by default.",
+    example="ask",
 )
 def bounded_redirects(trace: AnnotatedTrace) -> Evidence:
     for first, followed in _chains(trace):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, Breach, rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, SECURITY, Breach, rule
 from hobbyhorse.conformance.server.expected import (
     KindEvidence,
     conclusive_probes,
@@ -19,6 +19,7 @@ from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.reading import message_of, read_items
 from hobbyhorse.contract.values import Contract, find_situation
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
+from hobbyhorse.traces.orders import own, reads_of
 
 
 def _keyed(contract: Contract) -> bool:
@@ -30,9 +31,12 @@ def _keyed(contract: Contract) -> bool:
     "key-required",
     level=MUST,
     severity="S1",
+    harm=SECURITY,
     applies=_keyed,
     says="Every operation that needs a key refuses a request without one, as documented.",
     because="An operation that works without a key is paid for by the accounts that have one.",
+    fix="Put the check of the key in front of the routing of all operations, so that no new operation can be without "
+    "it.",
 )
 @one_per_kind
 def key_required(trace: AnnotatedTrace) -> KindEvidence:
@@ -45,9 +49,12 @@ def key_required(trace: AnnotatedTrace) -> KindEvidence:
     "wrong-key-refused",
     level=MUST,
     severity="S1",
+    harm=SECURITY,
     applies=_keyed,
     says="Every operation that needs a key refuses a request with an unknown key, as documented.",
     because="A server that accepts any key also accepts a revoked one.",
+    fix="Look every key up in the store of valid keys, and respond with the documented refusal if it is missing or "
+    "revoked.",
 )
 @one_per_kind
 def wrong_key_refused(trace: AnnotatedTrace) -> KindEvidence:
@@ -90,13 +97,16 @@ def _served(trace: AnnotatedTrace, step: Step, situation: str, how: str) -> Brea
     "refused-creates-nothing",
     level=MUST,
     severity="S1",
+    harm=SECURITY,
     applies=_keyed,
-    says="A submission without a valid key creates no job.",
+    says="A submission without a valid key creates no job, and a cancellation without one changes none.",
     because="A job that is created despite the refusal is billed to no account, or to the wrong one.",
+    fix="Check the key before the job is written, and roll back everything that was written if the check fails.",
 )
 @one_per_kind
 def refused_creates_nothing(trace: AnnotatedTrace) -> KindEvidence:
     """Find jobs made without a valid key: the response carries an id, or a later response knows it."""
+    yield from _cancelled_by_others(trace)
     for step in probes(trace, "auth:"):
         # Temporary failures count here, too: a 500 may have made the job before it failed.
         if step.role not in SUBMISSIONS or not step.delivered:
@@ -108,6 +118,23 @@ def refused_creates_nothing(trace: AnnotatedTrace) -> KindEvidence:
         if made and (job or step.video):
             message = f"{label(step)}: a submission without a valid key ({step.exchange.probe}) created job {job!r}"
             yield step.exchange.probe, Breach(message, (), job)
+
+
+def _cancelled_by_others(trace: AnnotatedTrace) -> KindEvidence:
+    """Find jobs that were cancelled before their owner's first cancellation, after somebody else's request."""
+    for step in probes(trace, "auth:", "identity:foreign"):
+        if step.role != "cancel" or step.job is None or not step.delivered:
+            continue
+        reads = reads_of(trace, step.job)
+        own_cancel = next((one.arrived for one in trace.of("cancel") if one.job == step.job and own(trace, one)), None)
+        ended = any(read.terminal for read in reads if read.done <= step.arrived)
+        later = [one for one in reads if one.arrived >= step.done and (own_cancel is None or one.done <= own_cancel)]
+        if ended or not any(read.ok for read in later):
+            continue
+        yield OBSERVED
+        if any(read.kinds == {"cancelled"} for read in later):
+            message = f"{label(step)}: a request of somebody else ({step.exchange.probe}) cancelled job {step.job!r}"
+            yield ("cancel", step.exchange.probe), Breach(message, (), step.status)
 
 
 def _known(trace: AnnotatedTrace, refused: Step, job: str) -> bool:

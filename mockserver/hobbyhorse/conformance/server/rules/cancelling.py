@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, Breach, Evidence, rule
+from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, SHOULD, VIDEO, Breach, Evidence, rule
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import ENDS, AnnotatedTrace, Step
 from hobbyhorse.traces.orders import making, own, reads_of
@@ -25,6 +25,7 @@ def _cancellable(contract: Contract) -> bool:
     applies=_cancellable,
     says="A job can be cancelled in the stages that the contract declares cancellable, and in no other.",
     because="A client that gives up a job must know whether it is billed anyway: elizaOS/eliza#11920.",
+    fix="Compare the job's stage with the documented cancellable ones in the transaction that cancels it.",
 )
 def allowed_where_declared(trace: AnnotatedTrace) -> Evidence:
     """Compare each cancellation's effect with the stages in which the job was seen before and after it."""
@@ -57,8 +58,8 @@ def _stopped(step: Step, before: Step, after: Step | None) -> Evidence:
 
 def _not_stopped(trace: AnnotatedTrace, step: Step, before: Step, after: Step | None) -> Evidence:
     """Check that a job was cancelled if its stage allows it and it stayed there."""
-    if after is None or not _may_be_cancelled(trace, after):
-        if step.kinds == CANCELLED:
+    if after is None or not _may_be_cancelled(trace, after) or _cancelled_later(trace, step):
+        if step.kinds == CANCELLED or _cancelled_later(trace, step):
             yield OBSERVED
         return
     yield OBSERVED
@@ -67,9 +68,10 @@ def _not_stopped(trace: AnnotatedTrace, step: Step, before: Step, after: Step | 
     stayed = f"job {step.job} stayed in {_word(after)} although it is cancellable: cancel request {step.number}"
     # A wrong key or another account may always be refused.
     if step.status >= 400 and own(trace, step):
-        yield Breach(f"{stayed} was refused with {step.status}", (place, SITUATIONS), step.status)
+        yield Breach(f"{stayed} was refused with {step.status}", (place,), step.status)
     elif step.ok and step.kinds and "cancelled" not in step.kinds:
-        yield Breach(f"{stayed} reports {step.stage!r}", (*_response_places(step), place), step.stage)
+        # The words of the response may be assumed; that a later read shows the job uncancelled is no matter of words.
+        yield Breach(f"{stayed} reports {step.stage!r}", (place,), step.stage)
 
 
 @rule(
@@ -80,6 +82,7 @@ def _not_stopped(trace: AnnotatedTrace, step: Step, before: Step, after: Step | 
     applies=_cancellable,
     says="A cancelled job can be cancelled again, and the response reports the job as cancelled.",
     because="A client that got no response repeats its request, and must not mistake a refusal for a running job.",
+    fix="Return the cancelled job, with the documented success, if the job is already cancelled.",
 )
 def idempotent(trace: AnnotatedTrace) -> Evidence:
     """Compare the responses to repeated cancellations of a job with the first one."""
@@ -103,9 +106,12 @@ def idempotent(trace: AnnotatedTrace) -> Evidence:
     "cancelled-never-succeeds",
     level=MUST,
     severity="S1",
+    harm=MONEY,
     applies=_cancellable,
     says="A job that was reported as cancelled never succeeds.",
     because="A client that was refunded and gets the video anyway is billed for it: elizaOS/eliza#11920.",
+    fix="Make the change to `cancelled` and the change to success exclude each other: update the stage only if it is "
+    "still the expected one.",
 )
 def cancelled_never_succeeds(trace: AnnotatedTrace) -> Evidence:
     """Find successes after a job was reported as cancelled."""
@@ -132,9 +138,11 @@ def cancelled_never_succeeds(trace: AnnotatedTrace) -> Evidence:
     "finished-unchanged",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     applies=_cancellable,
     says="Cancelling a job that has ended does not change the job.",
     because="A race between completion and cancellation must not lose a paid video: vllm-project/vllm-omni#6933.",
+    fix="Change the stage only if the job has not ended, in the same transaction that reads it.",
 )
 def finished_unchanged(trace: AnnotatedTrace) -> Evidence:
     """Compare a job that had ended before a cancellation with its state afterwards."""
@@ -172,6 +180,11 @@ def _after(trace: AnnotatedTrace, step: Step) -> Step | None:
     """Return the first read of the job that began after a step and showed a stage."""
     reads = [read for read in _showing(trace, step) if read.arrived >= step.done]
     return min(reads, key=lambda read: read.arrived, default=None)
+
+
+def _cancelled_later(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether any read after a step shows the job as cancelled: a cancellation may take effect later."""
+    return any(read.kinds == CANCELLED for read in _showing(trace, step) if read.arrived >= step.done)
 
 
 def _showing(trace: AnnotatedTrace, step: Step) -> Iterator[Step]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, Breach, rule
-from hobbyhorse.conformance.server.expected import KindEvidence, first_of_kind, operation_of
+from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, Breach, rule
+from hobbyhorse.conformance.server.expected import KindEvidence, first_of_kind, operation_of, set_in_lifecycle
 from hobbyhorse.contract.forms.expressions import format_pointer
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract
@@ -27,9 +27,12 @@ def _reports_cost(contract: Contract) -> bool:
     "price",
     level=MUST,
     severity="S1",
+    harm=MONEY,
     applies=_reports_cost,
     says="The reported cost of a video is the model's price for the duration and the tier, to a cent.",
     because="Without this check, a changed price is noticed only on the invoice, a month later.",
+    fix="Compute the reported cost from the same price table as the documentation, after the duration and the tier "
+    "are known.",
 )
 @first_of_kind
 def price(trace: AnnotatedTrace) -> KindEvidence:
@@ -55,14 +58,14 @@ def _dear(trace: AnnotatedTrace, step: Step, order: Order, cost: Decimal) -> Bre
     at = f"/models/{trace.contract.models.index(order.model)}/price"
     each = cost / order.seconds if order.seconds else Decimal(0)
     tier = at + format_pointer((str(order.resolution),))
-    patch = {"file": "lifecycle.json", "op": "replace", "path": tier, "value": format(each.normalize(), "f")}
+    patch = set_in_lifecycle(trace.contract, tier, format(each.normalize(), "f"))
     due = order.model.cost(order.resolution, order.seconds)
     job = f"job {step.job} ({order.resolution}, {order.seconds} s)"
     message = f"request {step.number} reports cost {cost} for {job}; documented price: {due}"
     places = (f"lifecycle.json#{tier}", f"lifecycle.json#{at}", *_bound(step))
     # A patch with a rounded price would not fit the next job: suggest only a price that is exact and short.
     exact = each * order.seconds == cost and len(format(each.normalize(), "f")) <= 8
-    return Breach(message, places, str(cost), (patch,) if exact else ())
+    return Breach(message, places, str(cost), patch if exact else ())
 
 
 def _bound(step: Step) -> tuple[str, ...]:
@@ -74,9 +77,11 @@ def _bound(step: Step) -> tuple[str, ...]:
     "refused-not-billed",
     level=MUST,
     severity="S1",
+    harm=MONEY,
     says="A failed or cancelled job costs nothing, unless an example in the contract shows a cost; a refused "
     "submission creates no job.",
     because="Videos that a content filter withheld were billed: QuantumNous/new-api#6858.",
+    fix="Bill in the update that sets the success, and release the reserved sum in every other end of a job.",
 )
 @first_of_kind
 def refused_not_billed(trace: AnnotatedTrace) -> KindEvidence:
