@@ -134,6 +134,9 @@ def member_changes(
             example = replaced(template.example, pointer, other)
             # What no schema forbids is a mutant only if it hides a value that clients read.
             read = names & CONSTANT if operator == "member value" else inside - MISSABLE
+            if value is None and operator == "member dropped":
+                # Null means absent.
+                read = set()
             if not read and not _contradicts(contract, situation, example, at):
                 continue
             left = [one for one in template.bound if one[2][: len(pointer)] != pointer]
