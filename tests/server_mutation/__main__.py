@@ -41,7 +41,7 @@ def main() -> int:
     chosen = everything if asked.count == "all" else sample(everything, int(asked.count), asked.seed)
     # Results of mutants that no contract has any more are dropped. A known survivor runs again, chosen or not.
     planned = {one.key: one for one in everything}
-    results = {key: one for key, one in stored(RESULTS).items() if key in planned}
+    results = {key: entry(planned[key], one) for key, one in stored(RESULTS).items() if key in planned}
     wanted = {one.key: one for one in chosen} | {key: planned[key] for key in results}
     hunted = [one for key, one in wanted.items() if asked.again or not is_right(one, results.get(key))]
     # Those of documented facts first: they alone count for the score.
@@ -69,7 +69,7 @@ def store(results: dict[str, Any]) -> None:
     RESULTS.write_text(json.dumps(dict(sorted(results.items())), indent=1, ensure_ascii=False) + "\n")
 
 
-def entry(mutant: Mutant, found: dict[str, Any]) -> dict[str, Any]:
+def entry(mutant: Mutant, found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the stored result of a mutant. What was said has ids and times, so it is not kept."""
     kept: dict[str, Any] = {name: found[name] for name in ("result", "rules") if name in found}
     assumed = {"assumed": mutant.assumed} if mutant.assumed is not None else {}
