@@ -118,7 +118,12 @@ EXCHANGES: tuple[tuple[str, str, str, Changes], ...] = (
             ),
         ),
     ),
-    ("VAR-26", "vtrix", "an id is not encoded in a path", (("{quote(job, safe='')}", "{job}"),)),
+    (
+        "VAR-26",
+        "vtrix",
+        "an id is cut at its first dot",
+        (("{quote(job, safe='')}", "{quote(job.split('.')[0], safe='')}"),),
+    ),
     (
         "VAR-28",
         "runflow",

@@ -302,7 +302,8 @@ ID_TAIL = Option(
     "tail",
     "The added characters: legal in a path as they are, or only if they are encoded.",
     one_of("legal", "reserved"),
-    tried=("legal", "reserved"),
+    # Most correct clients put an id into a path as it is, and no provider has ids with reserved characters.
+    tried=("legal",),
     default="legal",
 )
 ERROR_TYPE = Option(

@@ -497,9 +497,9 @@ def part_of_a_range(trace: AnnotatedTrace) -> Evidence:
     severity="S2",
     harm=VIDEO,
     channel=OUTCOME,
-    says="A job's id is opaque if its form is not documented: encode it in a path.",
-    because="An id with `?`, `#` or `%` leads every poll to another URL, and the paid job is lost: RFC 3986, section "
-    "2.2; mem0ai/mem0#5893, profullstack/sh1pt#682.",
+    says="A job's id is opaque if its form is not documented: send it as it was returned, encoded for a path.",
+    because="A client that accepts or sends only a part of an id polls another URL, and the paid job is lost: RFC "
+    "3986, section 2.2; mem0ai/mem0#5893, profullstack/sh1pt#682.",
     fix="Encode the id: urllib.parse.quote(job, safe=''), or encodeURIComponent(job).",
     example="wait",
 )
