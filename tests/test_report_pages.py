@@ -14,12 +14,12 @@ from typing import Any, Literal
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from hobbyhorse.conformance import server_page as server_html
 from hobbyhorse.conformance.client import html_report as client_html
 from hobbyhorse.conformance.client.results import Coverage, Result
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, Verdict
 from hobbyhorse.conformance.rule import HARMS, OBSERVED, Breach
-from hobbyhorse.conformance.server import html_report as server_html
 from hobbyhorse.conformance.server.rules import server_rules
 from hobbyhorse.conformance.server.session import BudgetEntry, Note
 from hobbyhorse.contract.values import Contract

@@ -25,6 +25,7 @@ from hobbyhorse.conformance.server.budget import worst
 from hobbyhorse.contract.example_orders import order_for
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.orders import order_of
+from tests.conftest import CONTRACTS
 from tests.judging import assuming, knowing, made_up, teller
 from tests.tracing import Teller
 
@@ -42,7 +43,7 @@ def price(contract: Contract) -> Decimal:
 def cost(contract: Contract, told: Teller, harm: str = MONEY) -> Cost | None:
     rule = made_up("XXX-01", harm=harm)
     trace = replace(told.trace(), model=contract.models[0].id)
-    return cost_of(contract, rule, Finding(rule.id, (Breach("wrong"),), trace))
+    return cost_of([contract], rule, Finding(rule.id, (Breach("wrong"),), trace))
 
 
 def test_two_jobs_for_one_click_cost_twice_the_price(contract: Contract) -> None:
@@ -113,11 +114,27 @@ def test_a_job_that_is_not_billed_a_rule_about_load_and_recorded_traffic_cost_no
     assert cost(contract, lost, SECURITY) is None
     rule = made_up("XXX-01", harm=MONEY)
     recorded = replace(lost.trace(), jobs=None)
-    assert cost_of(contract, rule, Finding(rule.id, (Breach("wrong"),), recorded)) is None
+    assert cost_of([contract], rule, Finding(rule.id, (Breach("wrong"),), recorded)) is None
 
 
 def test_an_amount_is_the_clause_of_a_cost_and_the_lost_sum() -> None:
     assert amounts_of({"AAA-01": ONE}) == {"AAA-01": Amount("2 jobs for 1 click: 1.40 USD", Decimal("0.70"))}
+
+
+@pytest.mark.skipif(len(CONTRACTS) < 2, reason="needs two providers")
+def test_the_jobs_of_both_providers_count() -> None:
+    first, second = CONTRACTS[:2]
+    lost = teller(first).nothing("submit", made="one", body=b"").submit(None, status=500, job=None, made=None)
+    lost.end("success").made(job="one")
+    partner = replace(teller(second).submit(job="two").end("success").made(job="two").trace(), rank=1)
+    rule = made_up("XXX-01", harm=MONEY)
+    finding = Finding(rule.id, (Breach("wrong"),), replace(lost.trace(), partner=partner))
+    found = cost_of([first, second], rule, finding)
+    assert found is not None
+    # The job of each provider, and the one that the second attempt may have made.
+    assert (found.clicks, found.jobs, found.certain) == (1, 3, False)
+    assert found.usd == 2 * price(first) + price(second)
+    assert cost_of([first], rule, finding) is None
 
 
 def broken(id: str, harm: str, severity: str = "S1") -> Verdict:
@@ -160,9 +177,9 @@ def test_the_greatest_cost_of_a_rule_counts(contract: Contract) -> None:
     one = teller(contract).submit().end("timeout").made()
     two = teller(contract).submit(job="one").submit(job="two").end("timeout").made(job="one").made(job="two")
     findings = tuple(Finding(rule.id, (Breach("wrong"),), told.trace()) for told in (one, two))
-    found = costs_of(contract, [Verdict(rule, BROKEN, 2, 2, findings)])
+    found = costs_of([contract], [Verdict(rule, BROKEN, 2, 2, findings)])
     assert found[rule.id].jobs == 2
-    assert costs_of(contract, [Verdict(rule, BROKEN)]) == {}
+    assert costs_of([contract], [Verdict(rule, BROKEN)]) == {}
 
 
 def test_an_assumed_price_is_said_to_be_one(contract: Contract) -> None:

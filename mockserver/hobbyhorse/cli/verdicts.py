@@ -43,7 +43,7 @@ def show_verdicts(
     """
     broken = open_verdicts(verdicts, accepted or {})
     names = {id(finding): name for one in verdicts for name, finding in file_names(one)}
-    costs = costs_of(contract, broken) if contract is not None else {}
+    costs = costs_of([contract], broken) if contract is not None else {}
     amounts = amounts or amounts_of(costs)
     console = Console(highlight=False)
     if broken:

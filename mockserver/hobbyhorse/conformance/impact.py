@@ -86,32 +86,47 @@ class HarmGroup:
         return HARMS[self.harm]
 
 
-def cost_of(contract: Contract, rule: Rule, finding: Finding) -> Cost | None:
-    """Return the cost of a finding; None if it costs nothing, or if the trace does not have the provider's jobs."""
-    trace = finding.trace
-    if trace.jobs is None or rule.harm not in COSTLY:
+def cost_of(contracts: Sequence[Contract], rule: Rule, finding: Finding) -> Cost | None:
+    """Return the cost of a finding; None if it costs nothing, or if the trace does not have the provider's jobs.
+
+    `contracts` are those of the client's providers. If there are two, the jobs of both count.
+    """
+    halves = [finding.trace, *([finding.trace.partner] if finding.trace.partner is not None else [])]
+    known = {contract.key: contract for contract in contracts}
+    if rule.harm not in COSTLY or any(half.jobs is None or half.provider not in known for half in halves):
         return None
-    annotated = AnnotatedTrace(contract, trace)
-    billed = [job.id for job in trace.jobs if job.billable]
+    annotated = [AnnotatedTrace(known[half.provider], half) for half in halves]
+    billed = [price for one in annotated for price in _prices(one, is_worst=False)]
     # A rule about money looks at the worst case: a lost submission has made a job, and each job is billed.
-    worst_case = [*(job.id for job in trace.jobs), *_maybe_made(annotated)] if rule.harm == MONEY else billed
-    clicks = sum(1 for run in trace.runs if not run.resumed)
-    jobs = worst_case if len(worst_case) > clicks else billed
-    videos = min(_videos(trace), len(jobs), clicks)
-    if videos == len(jobs):
+    every = [price for one in annotated for price in _prices(one, is_worst=rule.harm == MONEY)]
+    clicks = sum(1 for run in finding.trace.runs if not run.resumed)
+    prices = sorted(every if len(every) > clicks else billed)
+    videos = min(_videos(halves), len(prices), clicks)
+    if videos == len(prices):
         return None
-    prices = sorted(_price(annotated, job) for job in jobs)
     lost = prices[videos:]
-    model = contract.model(trace.model) if trace.model is not None else None
-    dearest = worst(contract, model) * (len(jobs) if len(jobs) > clicks else len(lost))
+    dearest = max(_dearest(one) for one in annotated) * (len(prices) if len(prices) > clicks else len(lost))
     sums = sum(prices, Decimal(0)), sum(lost, Decimal(0)), dearest
-    return Cost(clicks, len(jobs), videos, *sums, certain=jobs == billed)
+    return Cost(clicks, len(prices), videos, *sums, certain=len(prices) == len(billed))
 
 
-def _videos(trace: Trace) -> int:
+def _prices(trace: AnnotatedTrace, is_worst: bool) -> list[Decimal]:
+    """Return the prices of the billed jobs; in the worst case, of all jobs that may have been made."""
+    jobs = trace.trace.jobs or ()
+    if not is_worst:
+        return [_price(trace, job.id) for job in jobs if job.billable]
+    return [_price(trace, job) for job in (*(job.id for job in jobs), *_maybe_made(trace))]
+
+
+def _dearest(trace: AnnotatedTrace) -> Decimal:
+    model = trace.contract.model(trace.trace.model) if trace.trace.model is not None else None
+    return worst(trace.contract, model)
+
+
+def _videos(halves: Sequence[Trace]) -> int:
     """Return the number of runs that returned a paid video."""
-    films = {job.sha256 for job in trace.jobs or () if job.billable}
-    outcomes = [run.outcome for run in trace.runs if run.outcome is not None and run.outcome.kind == "success"]
+    films = {job.sha256 for half in halves for job in half.jobs or () if job.billable}
+    outcomes = [run.outcome for run in halves[0].runs if run.outcome is not None and run.outcome.kind == "success"]
     # A success without a checksum may have any video; one with another checksum has none of the paid ones.
     return sum(1 for outcome in outcomes if outcome.sha256 is None or outcome.sha256 in films)
 
@@ -152,11 +167,11 @@ def grouped(verdicts: Iterable[Verdict], amounts: Mapping[str, Amount] | None = 
     return tuple(HarmGroup(harm, tuple(sorted(found, key=rank))) for harm, found in by_harm.items() if found)
 
 
-def costs_of(contract: Contract, verdicts: Iterable[Verdict]) -> dict[str, Cost]:
+def costs_of(contracts: Sequence[Contract], verdicts: Iterable[Verdict]) -> dict[str, Cost]:
     """Return the greatest cost of each rule's findings, by rule; rules whose findings cost nothing are left out."""
     found: dict[str, Cost] = {}
     for one in verdicts:
-        costs = [cost for finding in one.findings if (cost := cost_of(contract, one.rule, finding)) is not None]
+        costs = [cost for finding in one.findings if (cost := cost_of(contracts, one.rule, finding)) is not None]
         if costs:
             found[one.rule.id] = max(costs, key=lambda cost: (cost.wasted, cost.usd))
     return found

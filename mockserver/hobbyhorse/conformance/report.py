@@ -68,7 +68,7 @@ def unknown_names(names: Iterable[str], rules: Sequence[str], operations: Sequen
 def read_object(path: Path) -> dict[str, Any]:
     """Read a file that holds a JSON object. Raises ReportError."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ReportError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

@@ -28,6 +28,7 @@ import orjson
 
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.request import Refusal
+from hobbyhorse.contract.values import find_situation
 from hobbyhorse.scenarios.armed import SUBMISSIONS
 from hobbyhorse.scenarios.scenario import ScenarioError
 from hobbyhorse.server.operations import ROLES
@@ -53,6 +54,7 @@ async def handle(call: OperationRequest) -> None:
     """Take a request through every step."""
     try:
         route(call)
+        admit(call)
         authenticate(call)
         limit(call)
         if may_meet_scenario(call):
@@ -79,6 +81,18 @@ def route(call: OperationRequest) -> None:
         raise Refused(_unrouted(call))
     call.route, call.path = match
     call.role = call.route.operation.role
+
+
+def admit(call: OperationRequest) -> None:
+    """Refuse a request that a browser sends for a web page elsewhere."""
+    origin = call.headers.get(b"origin")
+    # The common case: programs send none.
+    if origin is None or call.services.origins.admits(text := origin.decode("latin-1"), call.origin):
+        return
+    # An operation that needs no key has no such refusal, and nothing that a page could misuse.
+    if find_situation(call.route.operation, "forbidden") is not None:
+        message = f"a web page of the origin {text[:200]!r} may not use this server; --allow-origin allows it to"
+        raise Refused(refuse(call, Refusal("forbidden", message)))
 
 
 def authenticate(call: OperationRequest) -> None:
@@ -151,6 +165,7 @@ def note(call: OperationRequest) -> None:
         body=call.body,
         made=call.made,
     )
+    entry.connections = call.world.count(connection(call.scope))
     (call.known or call.services).journal.add(entry)
 
 

@@ -6,15 +6,16 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Protocol
 
 from hobbyhorse.clock.clock import Clock
 from hobbyhorse.contract.forms.ids import ID_FORMS
 from hobbyhorse.contract.lifecycle import LifecycleError, Timeline, cut, lay
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.scenarios.armed import ActiveScenario, ArmedScenarios, lay_troubled
+from hobbyhorse.scenarios.armed import ActiveScenario, ArmedScenarios, id_tail, lay_troubled
 from hobbyhorse.worlds.idempotency import IdempotencyKeys
 from hobbyhorse.worlds.job_table import JobIndex, JobTable
 from hobbyhorse.worlds.jobs import Job, pace
@@ -33,6 +34,13 @@ class Ending:
     stage: str
     code: str | None = None
     message: str | None = None
+
+
+class Connection(Protocol):
+    """A connection of a client, as far as a world knows it."""
+
+    def is_closing(self) -> bool:
+        """Whether either side has closed it."""
 
 
 @dataclass(slots=True)
@@ -58,20 +66,51 @@ class World:
     """Whether its clients read this world's clock instead of real time."""
     share: float = 1.0
     """The share of their usual durations that the stages of later jobs take."""
+    connections: set[Connection] | None = None
+    """The open connections on which requests came; None if nobody counts them, which would cost time."""
     initial: tuple[str, Limits] | None = None
     """The initial pace and limits, which a full reset restores."""
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The key that each provider accepts, if the client has one for each; by default, all accept `key`."""
     on_move: Callable[[World, Job], None] = lambda world, job: None
     """Called with each job after a change of its timeline, except at its submission."""
+    keep_jobs: int | None = None
+    """The number of jobs from which the oldest ended ones are forgotten; None for no bound."""
+    on_forget: Callable[[World, Collection[Job]], None] = lambda world, jobs: None
+    """Called with the jobs that the world has forgotten."""
+    used: int = field(default_factory=next_number)
+    """The number of the last request of this world; an idle world with the lowest one is forgotten first."""
 
     def clients_now(self) -> float:
         """Return the time on the clients' clock: real time, or in virtual time this world's clock."""
         return self.clock.now() if self.virtual else time.time()
 
+    def count(self, connection: Connection | None) -> int:
+        """Return the number of the client's open connections, with one on which a request came; 0 if not counted."""
+        if self.connections is None or connection is None:
+            return 0
+        self.connections = {connection, *(one for one in self.connections if not one.is_closing())}
+        return len(self.connections)
+
     def arrival(self) -> Entry:
         """Return the record of a request that has just arrived and of its response."""
-        return Entry(self.clock.now(), dated=self.clients_now())
+        entry = Entry(self.clock.now(), dated=self.clients_now())
+        self.used = entry.number
+        return entry
+
+    @property
+    def idle(self) -> bool:
+        """Whether no job runs, and nothing waits."""
+        self.jobs.settle(self.clock.now())
+        return self.clock.idle and not self.journal.awaited and not self.jobs.running
+
+    def _forget_jobs(self) -> None:
+        """Forget the oldest ended jobs beyond the bound."""
+        if self.keep_jobs is None or len(self.jobs) <= self.keep_jobs:
+            return
+        # Many at once, because it takes a look at every number.
+        ended = self.jobs.forget(len(self.jobs) - self.keep_jobs + self.keep_jobs // 1_000)
+        self.on_forget(self, ended)
 
     def limit(self, limits: Limits) -> None:
         """Set the limits from now on, and plan the jobs that wait for a worker again."""
@@ -103,6 +142,7 @@ class World:
         error: tuple[str | None, str | None] = (ending.code, ending.message) if ending else (None, None)
         if active is not None and (trouble := active.scenario.timeline) is not None:
             timeline, error = lay_troubled(contract.graph, now, lasting, trouble, contract.polling.longest_wait)
+            job_id += id_tail(trouble)
         else:
             timeline = lay(contract.graph, now, lasting, ending.stage if ending else None)
         job = Job(job_id, contract, order, timeline, seed, error, active_scenario=active)
@@ -113,6 +153,7 @@ class World:
             self._queue(job)
         self.jobs.settle(now)
         self.jobs.add(job)
+        self._forget_jobs()
         return job
 
     def cancel(self, job: Job) -> bool:
@@ -210,6 +251,7 @@ class World:
             self.scenarios.clear()
         if "clock" in what:
             self.clock.close()
+            self.clock.follow()
         if set(what) == set(RESETS) and self.initial is not None:
             self.pace, limits = self.initial
             self.limit(limits)
@@ -218,13 +260,17 @@ class World:
         """Return the ledger of all jobs, or of those with these numbers: costs, and repeated billable orders."""
         now = self.clock.now()
         self.jobs.settle(now)
-        chosen = range(len(self.jobs)) if numbers is None else numbers
+        chosen = self.jobs.numbers() if numbers is None else numbers
         return Ledger(tuple(self.jobs.entry(number, now) for number in chosen))
 
     def totals(self) -> Totals:
         """Return the totals of the ledger of all jobs."""
         self.jobs.settle(self.clock.now())
         return self.jobs.totals()
+
+    def snapshot(self) -> World:
+        """Return a copy that other threads may read: requests add no jobs to it."""
+        return replace(self, jobs=self.jobs.snapshot())
 
     def find(self, contract: Contract, job_id: str) -> Job | None:
         """Return a provider's job by id, or None."""
@@ -264,8 +310,14 @@ class Worlds:
         accepted: frozenset[str] = frozenset(),
         limits: Limits | None = None,
         closed: bool = False,
+        keep_worlds: int | None = None,
+        keep_jobs: int | None = None,
     ) -> None:
         self._closed = closed
+        self._keep_worlds, self._keep_jobs = keep_worlds, keep_jobs
+        self.on_full: Callable[[World], None] = self.drop
+        """Called with each world that is forgotten because there are too many; it must drop the world."""
+        self.on_forget: Callable[[World, Collection[Job]], None] = lambda world, jobs: None
         self._make_clock = make_clock
         self._pace = pace
         self._seed = seed
@@ -288,8 +340,20 @@ class Worlds:
         return self._opened(key)
 
     def _opened(self, key: str) -> World:
+        self._make_room()
         self._by_key[key] = world = self._open(key)
         return world
+
+    def _make_room(self) -> None:
+        """Forget the idle worlds that were used least recently, if there are as many as may be kept."""
+        most = self._keep_worlds
+        if most is None or len(self._by_key) < most:
+            return
+        # Many at once, because this looks at every world: with 10,000, every 100th new one does.
+        excess = len(self._by_key) - most + 1 + most // 100
+        idle = sorted((world for world in self if world.idle), key=lambda world: world.used)
+        for world in idle[:excess]:
+            self.on_full(world)
 
     def seeded(self, key: str, seed: int) -> World | None:
         """Open a world whose ids and videos are the same as those of any other world with this seed.
@@ -328,6 +392,8 @@ class Worlds:
         handle, table = identity[16:24].hex(), JobTable(self._index)
         world = World(key, handle, self._make_clock(), random, self._pace, table, limits=self._limits)
         world.initial = (self._pace, self._limits)
+        world.keep_jobs = self._keep_jobs
+        world.on_forget = lambda world, jobs: self.on_forget(world, jobs)
         # Late-bound: the server sets `on_move` after the constructor has opened the keyless world.
         world.on_move = lambda world, job: self.on_move(world, job)
         self._by_handle[world.handle] = world

@@ -7,6 +7,8 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 
+import pytest
+
 from hobbyhorse.conformance.client.html_report import MOST_LINES, curls, page, write_page
 from hobbyhorse.conformance.client.results import Result
 from hobbyhorse.conformance.client.rules import rules
@@ -15,6 +17,7 @@ from hobbyhorse.conformance.judge import BROKEN, Finding, InternalError, Verdict
 from hobbyhorse.conformance.rule import Breach
 from hobbyhorse.contract.values import Contract
 from tests.conformance.client.test_report import NASTY, result, several
+from tests.conftest import CONTRACTS
 from tests.judging import named, teller
 from tests.tracing import Teller
 
@@ -143,3 +146,17 @@ def test_the_summary_says_that_a_suite_did_not_finish(contract: Contract) -> Non
     assert "<dd>judging: &lt;b&gt;</dd>" in text
     assert "<dd>no &lt;video&gt;</dd>" in text
     assert "<dt>interrupted</dt>" not in page(result(contract), contract)
+
+
+@pytest.mark.skipif(len(CONTRACTS) < 2, reason="needs two providers")
+def test_a_client_with_two_providers_has_a_time_line_for_each() -> None:
+    first, second = CONTRACTS[:2]
+    trace = teller(first).submit().end("failed").trace()
+    partner = replace(teller(second).submit().status("found").end("failed").trace(), rank=1)
+    found = result(first)
+    broken = found.verdicts[0]
+    finding = replace(broken.findings[0], trace=replace(trace, partner=partner), breaches=(Breach("request 1"),))
+    text = page(replace(found, verdicts=(replace(broken, findings=(finding,)),)), first, second)
+    titles = [f"<h4>Time line: {one.name}</h4>" for one in (first, second)]
+    assert text.index(titles[0]) < text.index(titles[1])
+    assert text.count(f'id="{broken.rule.id}-request-1"') == 1

@@ -83,7 +83,7 @@ def test_the_report_is_written_and_each_finding_can_be_replayed(contract: Contra
     trace = read_trace(json.loads((tmp_path / "findings" / f"{first}.trace.json").read_text()))
     assert trace == recorded(contract)
     assert json.loads((tmp_path / "report.json").read_text()) == json.loads(
-        json.dumps(report_json(result(contract), None, tmp_path))
+        json.dumps(report_json(result(contract), folder=tmp_path))
     )
 
 
@@ -233,7 +233,7 @@ def test_a_finding_has_the_command_that_replays_it_and_with_the_contract_its_cos
     rule = named(rules(), "SUB-01")
     broken = Verdict(rule, BROKEN, 1, 1, (Finding(rule.id, (Breach("twice"),), trace),))
     found = replace(result(contract), verdicts=(broken,), options=("--", "node", "my client.mjs"))
-    (written,) = report_json(found, contract, Path("out"))["rules"]
+    (written,) = report_json(found, contract, folder=Path("out"))["rules"]
     assert (written["harm"], written["fix"]) == ("money", rule.fix)
     assert written["example"]["function"] == "submit"
     (finding,) = written["findings"]

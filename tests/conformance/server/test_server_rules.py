@@ -12,10 +12,10 @@ import pytest
 
 from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_APPLICABLE, NOT_OBSERVED, PASSED
 from hobbyhorse.conformance.rule import HARMS, MUST, OBSERVED, OTHER, SEVERITIES, SHOULD, WIRE, Breach, rules_in
-from hobbyhorse.conformance.server.html_report import write_server_page
 from hobbyhorse.conformance.server.report import write_server_report
 from hobbyhorse.conformance.server.results import concluded
 from hobbyhorse.conformance.server.rules import FAMILIES, family_of, server_rules
+from hobbyhorse.conformance.server_page import write_server_page
 from hobbyhorse.contract.values import Contract
 from tests.conformance.server.test_suite import MODELS, session_on
 from tests.judging import assuming, judged, knowing, made_up, teller, verdict

@@ -120,20 +120,20 @@ def command(
     result = replace(with_baseline(result, accepted), options=replay_options(client))
     if report is not None:  # first, so that a summary is never printed for a report that is not there
         result = _write(result, [contract] if second is None else [contract, second[0]], report)
-    show_result(result, contract, report)
+    show_result(result, contract, report, None if second is None else second[0])
     raise typer.Exit(result.status(frozenset() if allow_not_observed else frozenset(rule or ())))
 
 
 def _write(result: Result, contracts: Sequence[Contract], folder: Path) -> Result:
     """Write the report, and return the result with the internal error of writing it, if any. Raises UsageError."""
     try:
-        write_report(result, folder, contracts[0])
+        write_report(result, folder, *contracts)
         try:
             write_page(result, folder, *contracts)
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             # The page is the most complex part; the other files are written again, with this error.
             result = replace(result, errors=(*result.errors, InternalError.of("writing index.html", error)))
-            write_report(result, folder, contracts[0])
+            write_report(result, folder, *contracts)
     except OSError as error:
         raise UsageError(f"--report: {str(folder)!r} cannot be written: {error.strerror}") from None
     return result

@@ -27,12 +27,12 @@ from hobbyhorse.cli.server_verdicts import probing, show_plan, show_server_resul
 from hobbyhorse.cli.usage import UsageError, reports_internal_errors
 from hobbyhorse.conformance.report import ReportError, read_baseline
 from hobbyhorse.conformance.server.budget import cheapest_first
-from hobbyhorse.conformance.server.html_report import write_server_page
 from hobbyhorse.conformance.server.probes import most, probes
 from hobbyhorse.conformance.server.report import write_server_report
 from hobbyhorse.conformance.server.results import ServerResult
 from hobbyhorse.conformance.server.rules import server_rules
 from hobbyhorse.conformance.server.suite import TIMEOUT, SuiteOptions, examine, local, opened
+from hobbyhorse.conformance.server_page import write_server_page
 from hobbyhorse.contract.values import Contract, Model
 
 # The port has to be fixed, because a tunnel from the public URL is set up before the suite starts.

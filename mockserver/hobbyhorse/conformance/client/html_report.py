@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -48,11 +48,8 @@ def write_page(result: Result, folder: Path, *contracts: Contract) -> None:
 
 
 def page(result: Result, *contracts: Contract, folder: Path | None = None) -> str:
-    """Return the page. `contracts` are those of the client's providers; `folder` is that of the report.
-
-    The folder is for the commands that replay findings.
-    """
-    return _ClientPage(result, contracts, folder, costs_of(contracts[0], result.verdicts)).text()
+    """Return the page. `contracts` are those of the client's providers, `folder` is that of the report."""
+    return _ClientPage(result, contracts, folder, costs_of(contracts, result.verdicts)).text()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +58,6 @@ class _ClientPage:
     contracts: Sequence[Contract]
     folder: Path | None
     costs: Mapping[str, Cost]
-
-    @property
-    def contract(self) -> Contract:
-        """The contract of the first provider."""
-        return self.contracts[0]
 
     def text(self) -> str:
         """Return the page."""
@@ -79,7 +71,9 @@ class _ClientPage:
             f"{result.client} as a client of {name}",
             "Client report of hobbyhorse",
             [
-                headline_part(headline(broken, self.costs), is_clean, price_note(self.contract) if broken else None),
+                headline_part(
+                    headline(broken, self.costs), is_clean, price_note(self.contracts[0]) if broken else None
+                ),
                 overview_part(groups, amounts),
                 _summary(result),
                 harm_filter(groups),
@@ -111,7 +105,7 @@ class _ClientPage:
         case, messages = case_of(finding.trace), finding.messages[:MOST_LINES]
         named = numbers_in(messages, len(finding.trace.exchanges))
         found = "".join(f"<li>{linked(message, name, named)}</li>" for message in messages)
-        cost = cost_of(self.contract, one.rule, finding)
+        cost = cost_of(self.contracts, one.rule, finding)
         doing = f" (during {finding.during})" if finding.during is not None else ""
         only = "".join(f"<li>{escape(sentence)}</li>" for sentence in preconditions(finding))
         again = replay_command(self.result, name, self.folder)
@@ -121,7 +115,7 @@ class _ClientPage:
                 f'<p class="cost">{escape(str(cost))}</p>' if cost is not None else "",
                 f"<h4>Found</h4><p>Against <strong>{escape(str(case))}</strong>:</p><ul>{found}</ul>",
                 f"<ul>{only}</ul>" if only else "",
-                fix_part(one.rule, self.contract),
+                fix_part(one.rule, self.contracts[0]),
                 *self._timelines(finding.trace, named, name),
                 f"<h4>Run it again</h4><p><code>{escape(again)}</code></p>",
                 folded_part("Why this is a rule", one.rule.because),
@@ -131,15 +125,15 @@ class _ClientPage:
             ]
         )
 
-    def _timelines(self, trace: Trace, named: Collection[int], name: str) -> Iterator[str]:
-        """Yield the time line of a trace; if the client has two providers, one for each."""
-        if trace.partner is None:
-            yield f"<h4>Time line</h4>{timeline(self.contract, trace, named, prefix=name)}"
-            return
-        for half in sorted((trace, trace.partner), key=lambda one: one.rank):
+    def _timelines(self, trace: Trace, named: frozenset[int], prefix: str) -> Iterator[str]:
+        """Yield the time line of a trace; if the client has two providers, one for each, with its name."""
+        halves = (trace,) if trace.partner is None else (trace, trace.partner)
+        for half in sorted(halves, key=lambda one: one.rank):
             contract = next(one for one in self.contracts if one.key == half.provider)
-            shown, prefix = (named, name) if half is trace else ((), f"{name}-{half.rank}")
-            yield f"<h4>Time line of {escape(contract.name)}</h4>{timeline(contract, half, shown, prefix=prefix)}"
+            title = "Time line" if trace.partner is None else f"Time line: {contract.name}"
+            # Messages name the requests of the judged half.
+            shown = named if half is trace else frozenset[int]()
+            yield f"<h4>{escape(title)}</h4>{timeline(contract, half, shown, prefix=prefix)}"
 
 
 def _summary(result: Result) -> str:

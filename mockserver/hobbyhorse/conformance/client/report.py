@@ -34,10 +34,11 @@ from hobbyhorse.traces.trace import Trace, to_json
 REPORT_FORMAT = 1
 
 
-def report_json(result: Result, contract: Contract | None = None, folder: Path | None = None) -> dict[str, Any]:
+def report_json(result: Result, *contracts: Contract, folder: Path | None = None) -> dict[str, Any]:
     """Return a result as JSON: a verdict for each rule, and a summary.
 
-    With the `contract`, it also has the costs of the findings. `folder` is that of the report, for replay commands.
+    With the `contracts` of the client's providers, it also has the costs of the findings. `folder` is that of the
+    report, for replay commands.
     """
     # `deviations` is the older name of single faults; readers of reports depend on it.
     summary = {
@@ -65,24 +66,24 @@ def report_json(result: Result, contract: Contract | None = None, folder: Path |
     }
     verdicts = verdicts_json(result.verdicts, result.accepted)
     for one, fields in zip(result.verdicts, verdicts, strict=True):
-        _add_help(result, one, fields, contract, folder)
-    if contract is not None:
+        _add_help(result, one, fields, contracts, folder)
+    if contracts:
         summary["headline"] = headline(
-            open_verdicts(result.verdicts, result.accepted), costs_of(contract, result.verdicts)
+            open_verdicts(result.verdicts, result.accepted), costs_of(contracts, result.verdicts)
         )
     return {"format": REPORT_FORMAT, "rules": verdicts, "summary": summary}
 
 
 def _add_help(
-    result: Result, one: Verdict, fields: dict[str, Any], contract: Contract | None, folder: Path | None
+    result: Result, one: Verdict, fields: dict[str, Any], contracts: Sequence[Contract], folder: Path | None
 ) -> None:
     """Add to a verdict's JSON its example, and to each finding its cost and the command that replays it."""
-    example = example_for(one.rule, contract) if contract is not None and one.findings else None
+    example = example_for(one.rule, contracts[0]) if contracts and one.findings else None
     if example is not None:
         fields["example"] = example.to_json()
     for (name, finding), written in zip(file_names(one), fields["findings"], strict=True):
         written["replay"] = replay_command(result, name, folder)
-        cost = cost_of(contract, one.rule, finding) if contract is not None else None
+        cost = cost_of(contracts, one.rule, finding)
         if cost is not None:
             written["cost"] = cost.to_json()
 
@@ -252,10 +253,10 @@ def _unfinished(result: Result) -> str | None:
     return "; ".join(words) or None
 
 
-def write_report(result: Result, folder: Path, contract: Contract | None = None) -> None:
+def write_report(result: Result, folder: Path, *contracts: Contract) -> None:
     """Write report.json, junit.xml, and a scenario and a trace for each finding into a folder.
 
-    After an internal error, also internal-error.txt with the tracebacks. With the `contract`, report.json also has the
+    After an internal error, also internal-error.txt with the tracebacks. With `contracts`, report.json also has the
     costs of the findings.
     """
     findings = folder / "findings"
@@ -263,7 +264,7 @@ def write_report(result: Result, folder: Path, contract: Contract | None = None)
     # Findings of an earlier run would look like findings of this one.
     for old in findings.glob("*.json"):
         old.unlink()
-    dump(folder / "report.json", report_json(result, contract, folder))
+    dump(folder / "report.json", report_json(result, *contracts, folder=folder))
     (folder / "junit.xml").write_bytes(junit(result))
     for one in result.verdicts:
         for name, finding in file_names(one):

@@ -320,6 +320,7 @@ def _gave_up_order(trace: AnnotatedTrace, step: Step) -> bool:
     harm=MONEY,
     fix="Cancel the first provider's job and wait for the confirmation, or for its failure, before ordering elsewhere; "
     "repeat a submission whose response was lost at the same provider.",
+    example="submit",
 )
 def one_purchase(trace: AnnotatedTrace) -> Evidence:
     partner = trace.partner

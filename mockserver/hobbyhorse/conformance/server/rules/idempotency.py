@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, VIDEO, Breach, Evidence, rule
-from hobbyhorse.conformance.server.expected import body_of, replaced_status
+from hobbyhorse.conformance.server.expected import body_of, refused_as, replaced_status
 from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.values import Contract, Situation
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step, canonical
@@ -94,6 +94,9 @@ def other_body_refused(trace: AnnotatedTrace) -> Evidence:
         # A refusal in recorded traffic may have another reason; only the suite's own probe shows the documented one.
         elif again.exchange.expected in KEY_USE_REFUSALS:
             yield from _undocumented_refusal(trace.contract, again, situations.get(name), place)
+            if again.status == getattr(situations.get(name), "status", None):
+                # The same status with another code is the refusal of another mistake.
+                yield from refused_as(trace, again, name)
 
 
 def _undocumented_refusal(

@@ -1,13 +1,13 @@
-"""Rules about bodies: an invalid one is refused and not billed, a valid one is accepted. Knows no server."""
+"""Rules about bodies and queries: an invalid one is refused and not billed, a valid one is accepted."""
 
 from __future__ import annotations
 
 import json
 import posixpath
 from collections.abc import Iterator
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
-from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, VIDEO, Breach, rule
+from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, SHOULD, VIDEO, Breach, rule
 from hobbyhorse.conformance.server.expected import (
     KindEvidence,
     body_of,
@@ -20,10 +20,12 @@ from hobbyhorse.conformance.server.expected import (
     probes,
     refused_as,
     responses_of,
+    statuses,
 )
+from hobbyhorse.conformance.server.queries import GRANTED, REFUSED
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer, resolve
 from hobbyhorse.contract.reading import message_of
-from hobbyhorse.contract.values import Model, find_situation
+from hobbyhorse.contract.values import Contract, Model, Operation, Parameter, find_situation
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 from hobbyhorse.traces.orders import order_of
 
@@ -144,6 +146,61 @@ def _for_its_picture(trace: AnnotatedTrace, step: Step) -> bool:
     parameters = operation_of(trace, step).model_parameters.get(message_of((), body_of(step)))
     found = [resolve(parameters, at) for at in pictures]
     return any(isinstance(one, str) and one.startswith("http") for one in found)
+
+
+def _queried(contract: Contract) -> bool:
+    return any(one.part == "query" for operation in contract.operations.values() for one in operation.parameters)
+
+
+@rule(
+    "NEG-04",
+    "query-bounds-granted",
+    level=MUST,
+    severity="S3",
+    applies=_queried,
+    says="A query at a documented bound is granted.",
+    because="Clients validate requests against the documentation, and offer their users the documented range.",
+    fix="Compare a query with its documented bounds inclusively: the greatest page size is a valid one.",
+)
+@one_per_kind
+def query_bounds_granted(trace: AnnotatedTrace) -> KindEvidence:
+    """Find valid queries that are refused, although the same operation grants a request without a query."""
+    for step in conclusive_probes(trace, GRANTED):
+        if step.ok:
+            yield OBSERVED
+        elif _granted_without(trace, step):
+            message = f"{label(step)}: valid query ({step.exchange.probe}) was refused with {step.status}"
+            yield step.exchange.probe, Breach(message, _at_keyword(trace, step), step.status)
+
+
+@rule(
+    "NEG-05",
+    "query-refused",
+    level=SHOULD,
+    severity="S4",
+    applies=_queried,
+    says="A query beyond a documented bound is refused, as documented.",
+    because="A client with a misspelt parameter gets another page than it asked for, and takes it for the right one.",
+    fix="Validate the query against its schema, and refuse what the schema refuses, instead of correcting it silently.",
+)
+@one_per_kind
+def query_refused(trace: AnnotatedTrace) -> KindEvidence:
+    """Find invalid queries that are granted, or refused in another way."""
+    for step in conclusive_probes(trace, REFUSED):
+        operation = operation_of(trace, step)
+        if "invalid_request" not in operation.situations:
+            continue
+        yield OBSERVED
+        if step.ok:
+            message = f"{label(step)}: invalid query ({step.exchange.probe}) was granted"
+            places = (
+                *_at_keyword(trace, step),
+                *statuses(trace.contract, operation, [operation.situations["invalid_request"]]),
+            )
+            yield step.exchange.probe, Breach(message, places, step.status)
+        else:
+            for breach in refused_as(trace, step, "invalid_request"):
+                yield (step.role, breach.places), breach
 
 
 def _negatives(trace: AnnotatedTrace) -> list[Step]:
@@ -299,3 +356,21 @@ def _target(at: str, reference: str) -> str:
     home = at.partition("#")[0]
     file, _, pointer = reference.partition("#")
     return f"{posixpath.join(posixpath.dirname(home), file) if file else home}#{unquote(pointer)}"
+
+
+def _granted_without(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether the operation grants a request without a query, with the same key."""
+    return any(
+        other.ok and not urlsplit(other.exchange.url).query and trace.key(other) == trace.key(step)
+        for other in trace.of(step.role or "")
+    )
+
+
+def _at_keyword(trace: AnnotatedTrace, step: Step) -> tuple[str, ...]:
+    """Return the places of the keyword that a query is at, or beyond."""
+    _, _, name, keyword = (step.exchange.probe or "").split(":", 3)
+    return tuple(f"{one.schema}/{keyword}" for one in _parameters_named(operation_of(trace, step), name))
+
+
+def _parameters_named(operation: Operation, name: str) -> Iterator[Parameter]:
+    return (one for one in operation.parameters if one.part == "query" and one.name == name)

@@ -38,6 +38,8 @@ TICK = 1.5
 # Seconds between two submissions after which a later creation must be visible in whole seconds.
 APART = 2.0
 # Values that a response need not have: other rules judge errors and what a request has given.
+# Values of a callback that the submission has given.
+ECHOED = frozenset({"callback_url", "client_ref", "metadata", "input"})
 ELSEWHERE = CONSTANT | {"error_code", "error_message", "refusal_message", "refusal_location"}
 
 
@@ -224,6 +226,7 @@ def shown_values(trace: AnnotatedTrace) -> KindEvidence:
             if binding.name not in ELSEWHERE and not binding.request:
                 for place in binding.response:
                     yield from _absent(trace, step, situations, (binding.name, place))
+    yield from _absent_in_callbacks(trace)
 
 
 def _absent(
@@ -243,6 +246,36 @@ def _absent(
     places = (*found, *(f"{LIFECYCLE}{format_pointer(one)}" for one in bindings))
     message = f"{label(step)}: no {name} at {format_pointer(place.pointer)}, which the example has"
     yield (step.role, step.reading.situations, name), Breach(message, tuple(dict.fromkeys(places)))
+
+
+def _absent_in_callbacks(trace: AnnotatedTrace) -> KindEvidence:
+    """Yield the values that a callback lacks, although the examples of its situations have them."""
+    callbacks, contract = trace.contract.callbacks, trace.contract
+    for number, delivery in enumerate(trace.deliveries if callbacks else (), start=1):
+        assert callbacks is not None
+        message = message_of(delivery.headers, as_json(delivery.body))
+        situations = [
+            callbacks.situations[name] for name in read_callback(contract.schemas, callbacks, message).situations
+        ]
+        for binding in callbacks.bindings.values() if situations else ():
+            if binding.name not in ELSEWHERE | ECHOED:
+                yield OBSERVED
+                for place in binding.request:
+                    yield from _absent_in_callback(contract, situations, (binding.name, place), (number, message))
+
+
+def _absent_in_callback(
+    contract: Contract, situations: Iterable[Situation], what: tuple[str, Place], call: tuple[int, Message]
+) -> KindEvidence:
+    """Yield the breach if a callback, given by number and message, lacks a value that its examples have."""
+    (name, place), (number, message) = what, call
+    if place.part != "body" or place.get(message) not in (MISSING, None):
+        return
+    at = [one.example_at + body_pointer(place) for one in situations]
+    if all(contract.schemas.at(one) not in (MISSING, None) for one in at):
+        homes = [f"{LIFECYCLE}/callbacks/situations/{one.name}" for one in situations]
+        words = f"callback {number}: no {name} at {format_pointer(place.pointer)}, which the example has"
+        yield ("callback", name), Breach(words, (*at, f"{LIFECYCLE}/callbacks/bindings/{name}", *homes))
 
 
 def _dated(contract: Contract) -> bool:

@@ -7,13 +7,13 @@ from decimal import Decimal
 from pathlib import Path
 
 from hobbyhorse.conformance.rule import MONEY, SECURITY, Breach
-from hobbyhorse.conformance.server.html_report import (
+from hobbyhorse.conformance.server.session import BudgetEntry, Note
+from hobbyhorse.conformance.server_page import (
     MOST_BREACHES,
     MOST_REQUESTS,
     server_page,
     write_server_page,
 )
-from hobbyhorse.conformance.server.session import BudgetEntry, Note
 from tests.conformance.server.test_report import BREACH, CONTRACT, EACH_KIND, LEARNED, result, rule
 from tests.judging import assuming, made_up
 
