@@ -82,8 +82,8 @@ def probes(session: Session) -> tuple[Probe, ...]:
 def each_probe(session: Session) -> Iterator[Probe]:
     """Yield every probe lazily: the negatives and bounds take seconds to generate."""
     yield from _reads(session.contract)
-    # Stage by stage through all models, so that the budget is not spent on the bounds of the first one.
-    for stage in (_refused, _jobs, _bounds):
+    # Stage by stage through all models, so that the budget is not spent on further jobs of the first one.
+    for stage in (_refused, _first_job, _further_jobs, _bounds):
         for model in session.models:
             session.turn_to(model)
             yield from (_for_model(session, model, probe) for probe in stage(session))
@@ -147,8 +147,8 @@ def _refused(session: Session) -> Iterator[Probe]:
         )
 
 
-def _jobs(session: Session) -> Iterator[Probe]:
-    """Yield the probes that make jobs, and the probes that inspect those jobs."""
+def _first_job(session: Session) -> Iterator[Probe]:
+    """Yield the probe that makes one job, and the probes that inspect it."""
     contract = session.contract
     yield Probe("job", "lifecycle", _price, "one job, submitted and polled until it ends", _job)
     yield Probe("job:after", "lifecycle", _free, "the same job, read again after it has ended", _after)
@@ -166,6 +166,11 @@ def _jobs(session: Session) -> Iterator[Probe]:
         yield Probe("identity:foreign", "identity", _free, summary, _foreign)
     if "cancel" in contract.operations:
         yield Probe("cancel:finished", "cancel", _free, "cancelling the job after it has ended", _cancel_finished)
+
+
+def _further_jobs(session: Session) -> Iterator[Probe]:
+    """Yield the probes that make jobs of their own, and the probes that inspect those jobs."""
+    contract = session.contract
     if contract.idempotency.mode != "none" and contract.idempotency.key is not None:
         yield Probe("idempotency", "idempotency", lambda b: 5 * b.price, "one key, several submissions", _idempotency)
     if "cancel" in contract.operations:

@@ -91,3 +91,10 @@ def test_a_success_without_a_link_is_reported(contract: Contract) -> None:
     assert verdict(RULE, annotated) == BROKEN
     annotated.contract = assuming(contract, "lifecycle.json#/operations/status/bindings/video_url")
     assert verdict(RULE, annotated) == LESSON
+
+
+def test_each_link_is_judged_by_itself(contract: Contract) -> None:
+    there: dict[str, Any] = {"url": "http://127.0.0.1:8001/other.mp4"}
+    annotated = told(contract).media(**PROBE).media(404, **PROBE | there).media(404, **PROBE | there)
+    found = judged(RULE, annotated)
+    assert [breach.seen for breach in found.breaches] == [there["url"]]

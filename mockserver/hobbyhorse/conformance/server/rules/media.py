@@ -469,15 +469,15 @@ def delivered(trace: AnnotatedTrace) -> Evidence:
     for step in trace.fetches:
         if step.exchange.probe == "job:media":
             links.setdefault(step.exchange.url, []).append(step)
-    redirected = any(300 <= step.status < 400 for steps in links.values() for step in steps)
-    if any(step.status == 200 and step.delivered for steps in links.values() for step in steps):
-        yield OBSERVED
-    else:
-        for url, tries in links.items():
-            why = _undelivered(tries)
-            # Of a chain of redirects only the end can deliver, or fail to.
-            if why is not None and not (redirected and 300 <= tries[-1].status < 400 and len(links) > 1):
-                yield Breach(f"the video's link delivers no complete file: {why}", (), url)
+    for url, tries in links.items():
+        # Of a chain of redirects only the end can deliver, or fail to.
+        if 300 <= tries[-1].status < 400 and len(links) > 1:
+            continue
+        why = _undelivered(tries)
+        if any(step.status == 200 and step.delivered for step in tries):
+            yield OBSERVED
+        elif why is not None:
+            yield Breach(f"the video's link delivers no complete file: {why}", (), url)
 
 
 def _without_link(trace: AnnotatedTrace) -> Iterator[Breach]:
