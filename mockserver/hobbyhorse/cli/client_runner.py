@@ -20,7 +20,7 @@ from hobbyhorse.conformance.client.recurrence import FreshRunner
 from hobbyhorse.conformance.client.search import CaseRunner
 from hobbyhorse.contract.example_orders import order_for
 from hobbyhorse.contract.values import Contract, Model
-from hobbyhorse.runners.against_fake import PARALLEL, CallableRunner, CommandRunner, FakeSession
+from hobbyhorse.runners.against_fake import COMMAND_SECONDS, PARALLEL, CallableRunner, CommandRunner, FakeSession
 from hobbyhorse.runners.callable import ClientError, find_client
 from hobbyhorse.runners.command import CommandError
 from hobbyhorse.runners.process_pool import ProcessPool, WorkerSetup, fresh_runner, processes
@@ -88,6 +88,17 @@ class ClientOptions:
     contracts: Path | None
     fit: Fit | None = None
     """How the test cases are adapted to the client; None to find it out with a run or two."""
+
+
+def replay_words(client: ClientOptions) -> str:
+    """Return the words that name a client in a command line of `conformance replay`."""
+    words = ["--contracts", str(client.contracts)] if client.contracts is not None else []
+    if client.python is not None:
+        return shlex.join([*words, "--python", client.python])
+    words += ["--limit", f"{client.limit:g}"] if client.limit != COMMAND_SECONDS else []
+    words += ["--speed", f"{client.speed:g}"] if client.speed != 1 else []
+    words += ["--resume-command", client.resume_command] if client.resume_command is not None else []
+    return shlex.join([*words, "--", *(client.command or ())])
 
 
 @dataclass(frozen=True, slots=True)

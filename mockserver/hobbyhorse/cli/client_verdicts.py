@@ -1,15 +1,20 @@
-"""The output of the client suite: the verdicts, and the summary of its runs."""
+"""The output of the client suite: its report, the verdicts, and the summary of its runs."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
+from hobbyhorse.cli.usage import UsageError
 from hobbyhorse.cli.verdicts import show_baseline, show_verdicts, summed
+from hobbyhorse.conformance.client.html_report import write_page
+from hobbyhorse.conformance.client.report import write_report
 from hobbyhorse.conformance.client.results import Result
-from hobbyhorse.conformance.judge import NOT_OBSERVED, PASSED
+from hobbyhorse.conformance.judge import NOT_OBSERVED, PASSED, InternalError
+from hobbyhorse.contract.values import Contract
 
 
 def show_result(result: Result, report: Path | None) -> None:
@@ -45,3 +50,18 @@ def show_result(result: Result, report: Path | None) -> None:
     rest = f"{words.count(PASSED)} passed, {words.count(NOT_OBSERVED)} not observed"
     rest = f"{len(result.accepted)} accepted, {rest}" if result.accepted else rest
     console.print(f"{summed(len(result.broken), len(result.stale), 'no finding')}, {rest}")
+
+
+def written(result: Result, contract: Contract, folder: Path) -> Result:
+    """Write the report, and return the result with the internal error of writing it, if any. Raises UsageError."""
+    try:
+        write_report(result, folder)
+        try:
+            write_page(result, contract, folder)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            # The page is the most complex part; the other files are written again, with this error.
+            result = replace(result, errors=(*result.errors, InternalError.of("writing index.html", error)))
+            write_report(result, folder)
+    except OSError as error:
+        raise UsageError(f"--report: {str(folder)!r} cannot be written: {error.strerror}") from None
+    return result

@@ -15,15 +15,19 @@ from hobbyhorse.conformance.client.report import (
     junit,
     read_finding,
     report_json,
+    sarif,
+    summary,
     write_report,
 )
 from hobbyhorse.conformance.client.results import Coverage, Result, with_baseline
 from hobbyhorse.conformance.client.rules import rules
+from hobbyhorse.conformance.client.shard import Shard
 from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, InternalError, Verdict
 from hobbyhorse.conformance.report import ReportError
 from hobbyhorse.conformance.rule import Breach
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.trace import Trace, read_trace
+from tests.conformance.reports.test_sarif import validated
 from tests.tracing import Teller
 
 SCENARIO = {"moves": {"submit": [{"move": "accept_then_drop"}]}}
@@ -221,3 +225,37 @@ def test_an_error_of_an_earlier_report_is_removed(contract: Contract, tmp_path: 
     assert "Traceback" in (tmp_path / "internal-error.txt").read_text()
     write_report(result(contract), tmp_path)
     assert not (tmp_path / "internal-error.txt").exists()
+
+
+def test_each_finding_is_a_result_at_its_scenario(contract: Contract, tmp_path: Path) -> None:
+    found, first = several(contract), rules()[0].id
+    write_report(replace(found, accepted={f"{first}/poll": "known"}), tmp_path)
+    run = validated(json.loads((tmp_path / "report.sarif").read_text()))
+    files = [one["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for one in run["results"]]
+    assert files == [f"findings/{name}.scenario.json" for name in (first, f"{first}-2", f"{first}-3")]
+    assert all((tmp_path / file).is_file() for file in files)
+    assert [len(one.get("suppressions", ())) for one in run["results"]] == [0, 1, 0]
+    assert len({one["partialFingerprints"]["finding/v1"] for one in run["results"]}) == 3
+    assert "only after 2 other runs" in run["results"][1]["message"]["text"]
+    assert run["invocations"][0]["exitCode"] == 1
+    interrupted = validated(sarif(replace(found, interrupted=True)))["invocations"][0]
+    assert (interrupted["executionSuccessful"], interrupted["exitCode"]) == (False, 130)
+
+
+def test_the_summary_names_the_findings_and_how_to_replay_the_first_one(contract: Contract, tmp_path: Path) -> None:
+    found, first = replace(several(contract), replay="--python a.py:b", notes=("a note",)), rules()[0].id
+    write_report(found, tmp_path)
+    page = (tmp_path / "summary.md").read_text()
+    assert page.startswith("## hobbyhorse: 1 rule broken\n")
+    assert page.count(f"| {first} ") == 3
+    command = f"hobbyhorse conformance replay {tmp_path}/findings/{first}.scenario.json --python a.py:b"
+    assert page.endswith(f"\n```console\n{command}\n```\n")
+    assert "* a note\n" in page
+    assert "12 runs, seed 7" in page
+    accepted = summary(replace(found, accepted={first: "known"}, stale=("SUB-02",)), tmp_path)
+    assert accepted.startswith("## hobbyhorse: no finding, 1 stale in the baseline\n")
+    assert f"* {first} is accepted: known\n" in accepted
+    assert "replay" not in accepted
+    stopped = summary(replace(found, interrupted=True, shard=Shard(2, 4)), tmp_path)
+    assert stopped.startswith("## hobbyhorse: 1 rule broken; the suite was interrupted\n")
+    assert "seed 7, shard 2/4." in stopped

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import httpx
 import pytest
+import xmlschema
 
 from hobbyhorse.conformance.rule import OBSERVED, Breach, Observed, Rule
 from hobbyhorse.conformance.server.report import (
@@ -20,14 +21,17 @@ from hobbyhorse.conformance.server.report import (
     server_junit,
     server_page,
     server_report_json,
+    server_sarif,
+    server_summary,
     write_server_report,
 )
 from hobbyhorse.conformance.server.results import ServerResult, concluded
 from hobbyhorse.conformance.server.session import BudgetEntry
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.traces.trace import read_trace
+from tests.conformance.reports.test_sarif import validated
 from tests.conformance.server.test_suite import KEY, MODELS, at, fakes, session_on
-from tests.conftest import CONTRACTS, Run
+from tests.conftest import CONTRACTS, ROOT, Run
 from tests.judging import assuming, made_up
 
 CONTRACT, MODEL = MODELS[0]
@@ -161,7 +165,49 @@ def test_every_file_is_written_and_the_trace_has_no_secret(tmp_path: Path) -> No
     found = replace(found, trace=replace(found.trace, secret="whsec-top"))
     write_server_report(found, CONTRACT, tmp_path / "new" / "folder")
     written = {path.name: path.read_text() for path in (tmp_path / "new" / "folder").iterdir()}
-    assert set(written) == {"report.json", "junit.xml", "index.html", "lessons.patch.json", "trace.json"}
+    assert set(written) == {
+        "report.json",
+        "junit.xml",
+        "report.sarif",
+        "summary.md",
+        "index.html",
+        "lessons.patch.json",
+        "trace.json",
+    }
     assert not [name for name, text in written.items() if "whsec-top" in text]
     assert json.loads(written["lessons.patch.json"]) == list(PATCH)
     assert read_trace(json.loads(written["trace.json"])).secret is None
+
+
+def test_junit_is_valid_by_its_schema() -> None:
+    schema = xmlschema.XMLSchema(ROOT / "tests" / "schemas" / "junit.xsd")
+    schema.validate(server_junit(result(*EACH_KIND, known={"SHA-91": "gone"}, interrupted=True)).decode())
+
+
+def test_a_broken_rule_is_a_result_at_the_trace_and_at_the_place_in_the_contract() -> None:
+    many = rule("SHA-95", *(Breach(f"request {number}", ("openapi.json#/paths",)) for number in range(9)))
+    found = result(*EACH_KIND, many, known={"SHA-90": "known", "SHA-91": "gone"})
+    run = validated(json.loads(json.dumps(server_sarif(found))))
+    assert [one["ruleId"] for one in run["results"]] == ["SHA-90", "SHA-95"]
+    place = run["results"][0]["locations"][0]
+    assert place["physicalLocation"]["artifactLocation"]["uri"] == "trace.json"
+    assert place["logicalLocations"] == [{"fullyQualifiedName": "openapi.json#/paths"}]
+    assert run["results"][0]["suppressions"][0]["justification"] == "known"
+    assert run["results"][1]["message"]["text"] == "request 0; request 1; request 2; and 6 more"
+    assert run["invocations"][0]["exitCode"] == 1
+    unjudged = validated(server_sarif(result(unjudged="no server", verdicts=())))["invocations"][0]
+    assert unjudged["toolExecutionNotifications"][0]["message"]["text"] == "no server"
+
+
+def test_the_summary_begins_with_the_verdict_and_the_money_and_has_no_password() -> None:
+    more = {"base_url": "https://user:word@api.example.com", "budget": Decimal(2), "spent": Decimal("0.42")}
+    page = server_summary(result(*EACH_KIND, **more))
+    lines = [line for line in page.splitlines() if line]
+    assert lines[0] == "## hobbyhorse: 1 rule broken"
+    assert lines[1].startswith("https://api.example.com and the contract of ")
+    assert lines[2].startswith("**At most 0.42 USD spent, of a budget of 2.00 USD. Money or security: ")
+    assert "* 2 lessons about the contract are in the report" in lines
+    assert "request 1 is \\<wrong\\>" in page
+    assert f"--base-url https://api.example.com --budget 2 --seed {result().seed} --rule SHA-90" in page
+    assert "word" not in page
+    assert server_summary(result(unjudged="no server", verdicts=())).startswith("## hobbyhorse: no server\n")

@@ -21,6 +21,7 @@ from hobbyhorse.cli.client_runner import (
     option_names,
     warn_of_misplaced_options,
 )
+from hobbyhorse.cli.interruption import stoppable
 from hobbyhorse.cli.options import ContractsOption, keep_hypothesis_files_in_cache, load_contracts, model_of, one_of
 from hobbyhorse.cli.rule_options import AllowNotObservedOption
 from hobbyhorse.cli.usage import UsageError, complain, reports_internal_errors
@@ -78,7 +79,7 @@ def command(
     client = ClientOptions(command, python, resume_command, found.seed, speed, limit, 1, contracts, found.fit)
     replayed = _Replayed(rule)
     try:
-        with open_runner(contract, model, client, times) as runner:
+        with stoppable(), open_runner(contract, model, client, times) as runner:
             for trace in _traces(runner, found, times):
                 replayed.add(AnnotatedTrace(contract, trace))
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from hobbyhorse.cli.interruption import stoppable
 from hobbyhorse.cli.options import (
     BaselineOption,
     ContractsOption,
@@ -21,8 +22,9 @@ from hobbyhorse.cli.options import (
     model_of,
     one_of,
 )
+from hobbyhorse.cli.progress import probing
 from hobbyhorse.cli.rule_options import AllowNotObservedOption, RuleOption, chosen_rules
-from hobbyhorse.cli.server_verdicts import probing, show_plan, show_server_result
+from hobbyhorse.cli.server_verdicts import show_plan, show_server_result
 from hobbyhorse.cli.usage import UsageError, reports_internal_errors
 from hobbyhorse.conformance.report import ReportError, read_baseline
 from hobbyhorse.conformance.server.probes import most, probes
@@ -98,6 +100,7 @@ def command(
         str | None, typer.Option(metavar="S", help="The secret that signs the callbacks.", rich_help_panel=CALLBACKS)
     ] = None,
     rule: RuleOption = None,
+    shard: Annotated[str | None, typer.Option(metavar="K/N", hidden=True)] = None,
     allow_not_observed: AllowNotObservedOption = False,
     report: ReportOption = None,
     baseline: BaselineOption = None,
@@ -108,6 +111,10 @@ def command(
     --rule was not observed; 130: interrupted.
     """
     keep_hypothesis_files_in_cache()
+    if shard is not None:
+        raise UsageError(
+            "--shard is for `conformance client`: the checks of an endpoint share a job, which is paid once"
+        )
     wanted = chosen_rules(server_rules(), rule)
     contract = one_of(load_contracts(contracts), provider)
     chosen = model_of(contract, model)
@@ -135,7 +142,7 @@ def command(
             _show_plan(contract, chosen, options)
             return
         _confirm(contract, chosen, options, yes)
-        with probing(base_url) as show:
+        with stoppable(), probing(base_url) as show:
             result = examine(contract, chosen, options, wanted, known=known, on_probe=show)
     except (ReportError, LookupError) as error:
         raise UsageError(str(error)) from None

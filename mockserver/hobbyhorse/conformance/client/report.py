@@ -1,7 +1,8 @@
-"""A result as files: JSON, JUnit, and a scenario and a trace for each finding. Knows no server."""
+"""A result as files: JSON, JUnit, SARIF, Markdown, and a scenario and a trace for each finding. Knows no server."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,15 +13,19 @@ from hobbyhorse.conformance.client.diagnosis import Fit
 from hobbyhorse.conformance.client.results import Result
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.unobserved import explained_for
-from hobbyhorse.conformance.judge import BROKEN, Finding, Verdict, judge
+from hobbyhorse.conformance.judge import BROKEN, NOT_OBSERVED, PASSED, Finding, Verdict, judge
 from hobbyhorse.conformance.report import JUnitSuite, ReportError, counted, dump, read_object, verdict_json
 from hobbyhorse.conformance.report import junit as junit_xml
+from hobbyhorse.conformance.reports.sarif import SarifFinding, SarifRun
+from hobbyhorse.conformance.reports.sarif import sarif as sarif_log
+from hobbyhorse.conformance.reports.summary import Summary, SummaryRow, about_gravest, found_in_words, markdown
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace, to_json
 
 # Raised when a reader of report.json or of a finding would misread the new form.
 REPORT_FORMAT = 1
+FINDINGS = "findings"
 
 
 def report_json(result: Result) -> dict[str, Any]:
@@ -48,8 +53,18 @@ def report_json(result: Result) -> dict[str, Any]:
         "errors": [str(error) for error in result.errors],
         "unfit": result.unfit,
         "notes": list(result.notes),
+        "replay": result.replay,
+        **_shard(result),
     }
     return {"format": REPORT_FORMAT, "rules": verdicts_json(result.verdicts, result.accepted), "summary": summary}
+
+
+def _shard(result: Result) -> dict[str, Any]:
+    """Return what the reports of several shards need to be merged."""
+    if result.shard is None:
+        return {}
+    fields = {"of": result.shard.count, "number": result.shard.number, "required": sorted(result.required)}
+    return {"shard": fields | {"reached": list(result.coverage.reached), "operations": sorted(result.operations)}}
 
 
 def verdicts_json(verdicts: Sequence[Verdict], accepted: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
@@ -136,7 +151,8 @@ def finding_json(result: Result, finding: Finding) -> dict[str, Any]:
 class Replay:
     """A finding to be replayed; `after` are the cases to run before it in the same process.
 
-    `fit` says how the test cases are adapted to the client, `patience` is its deadline in seconds, if known.
+    `messages` say how the client broke the rule. `fit` says how the test cases are adapted to the client, `patience` is
+    its deadline in seconds, if known.
     """
 
     rule: str
@@ -147,6 +163,7 @@ class Replay:
     after: tuple[Case, ...] = ()
     fit: Fit = field(default_factory=Fit)
     patience: float | None = None
+    messages: tuple[str, ...] = ()
 
 
 def read_finding(path: Path) -> Replay:
@@ -164,6 +181,7 @@ def read_finding(path: Path) -> Replay:
             after=after,
             fit=Fit(float(fields.get("share", 1.0)), str(fields.get("role", Fit().role))),
             patience=None if patience is None else float(patience),
+            messages=tuple(map(str, fields.get("messages", ()))),
         )
     except KeyError as error:
         raise ReportError(
@@ -205,18 +223,85 @@ def _unfinished(result: Result) -> str | None:
     return "; ".join(words) or None
 
 
-def write_report(result: Result, folder: Path) -> None:
-    """Write report.json, junit.xml, and a scenario and a trace for each finding into a folder.
+def sarif(result: Result) -> dict[str, Any]:
+    """Return the findings as SARIF; each is at its scenario's file."""
+    run = SarifRun(
+        name=f"{result.provider}/{result.client}",
+        status=result.exit_status,
+        error=_unfinished(result),
+        stale=result.stale,
+    )
+    findings = [
+        SarifFinding(
+            rule=one.rule,
+            name=finding.name,
+            message="; ".join([*finding.messages, f"server: {case_of(finding.trace)}", *preconditions(finding)]),
+            file=f"{FINDINGS}/{name}.scenario.json",
+            accepted=_accepted(finding, result.accepted),
+        )
+        for one in result.verdicts
+        for name, finding in file_names(one)
+    ]
+    return sarif_log(run, result.verdicts, findings)
 
-    After an internal error, also internal-error.txt with the tracebacks.
+
+def summary(result: Result, folder: Path) -> str:
+    """Return the result as a short page of Markdown; `folder` is the report's."""
+    words = counted(result.verdicts)
+    rows = [
+        SummaryRow(
+            one.rule,
+            f"{case_of(finding.trace)}{f' (during {finding.during})' if finding.during is not None else ''}",
+            "; ".join(finding.messages),
+            f"hobbyhorse conformance replay {shlex.quote(str(folder / FINDINGS / name))}.scenario.json {result.replay}",
+        )
+        for one in result.verdicts
+        for name, finding in file_names(one)
+        if _accepted(finding, result.accepted) is None
+    ]
+    counts = ", ".join(f"{words.get(word, 0)} {word.replace('-', ' ')}" for word in (BROKEN, PASSED, NOT_OBSERVED))
+    part = f", shard {result.shard}" if result.shard is not None else ""
+    return markdown(
+        Summary(
+            verdict=_verdict_in_words(result),
+            runs=f"{result.client} with {result.provider} ({result.model}): {counts}; {result.runs} runs, "
+            f"seed {result.seed}{part}.",
+            money=about_gravest(rows),
+            notes=[
+                *(f"{name} is accepted: {why}" for name, why in result.accepted.items()),
+                *(f"{name} is stale in the baseline: remove it" for name in result.stale),
+                *result.notes,
+            ],
+            rows=rows,
+        )
+    )
+
+
+def _verdict_in_words(result: Result) -> str:
+    unfinished = _unfinished(result) or result.unfit
+    return "; ".join([found_in_words(len(result.broken), len(result.stale)), *([unfinished] if unfinished else [])])
+
+
+def _accepted(finding: Finding, accepted: Mapping[str, str]) -> str | None:
+    """Return the reason of the baseline for a finding, or None."""
+    return accepted.get(finding.name, accepted.get(finding.rule))
+
+
+def write_report(result: Result, folder: Path) -> None:
+    """Write the files of a report, except for its page, into a folder.
+
+    They are report.json, junit.xml, report.sarif, summary.md, and a scenario and a trace for each finding; after an
+    internal error, also internal-error.txt with the tracebacks.
     """
-    findings = folder / "findings"
+    findings = folder / FINDINGS
     findings.mkdir(parents=True, exist_ok=True)
     # Findings of an earlier run would look like findings of this one.
     for old in findings.glob("*.json"):
         old.unlink()
     dump(folder / "report.json", report_json(result))
     (folder / "junit.xml").write_bytes(junit(result))
+    dump(folder / "report.sarif", sarif(result))
+    (folder / "summary.md").write_text(summary(result, folder), encoding="utf-8", errors="replace")
     for one in result.verdicts:
         for name, finding in file_names(one):
             dump(findings / f"{name}.scenario.json", finding_json(result, finding))

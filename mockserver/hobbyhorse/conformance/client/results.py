@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from hobbyhorse.conformance.client.diagnosis import Fit
+from hobbyhorse.conformance.client.shard import Shard
 from hobbyhorse.conformance.exit_status import exit_status
 from hobbyhorse.conformance.judge import BROKEN, NOT_OBSERVED, PASSED, Finding, InternalError, Verdict
 
@@ -15,13 +16,14 @@ class Coverage:
     """How many of the contract's single faults the client met.
 
     `unmet` faults were armed, but the client made no request that they apply to. `untried` faults were not armed,
-    because no run was left.
+    because no run was left. `reached` are the names of the faults that the client met.
     """
 
     met: int
     total: int
     unmet: tuple[str, ...] = ()
     untried: tuple[str, ...] = ()
+    reached: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,9 @@ class Result:
     `accepted` maps the findings of the baseline to its reasons; `stale` are the entries of the baseline that were not
     found any more. A suite that did not finish is `interrupted`, or has `errors`. `unfit` says why the client could be
     run against the faultless server only. `operations` names all findings, of which the report has the smallest ones.
-    `notes` are remarks on the runs. `fit` says how the test cases were adapted to the client.
+    `notes` are remarks on the runs. `fit` says how the test cases were adapted to the client. `shard` is the part of a
+    search that was split. `replay` are the words that name the client in a command line of `conformance replay`. The
+    rules in `required` have to be observed; of a search that was split, in one of its shards.
     """
 
     provider: str
@@ -50,6 +54,9 @@ class Result:
     operations: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     fit: Fit = field(default_factory=Fit)
+    shard: Shard | None = None
+    replay: str = "-- COMMAND"
+    required: frozenset[str] = frozenset()
 
     @property
     def broken(self) -> tuple[Verdict, ...]:
@@ -66,6 +73,12 @@ class Result:
         """Whether the suite finished, every finding is in the baseline, and no baseline entry is stale."""
         # A stale entry would hide the next time that the rule breaks.
         return not (self.broken or self.stale or self.interrupted or self.errors)
+
+    @property
+    def exit_status(self) -> int:
+        """The exit status of the command."""
+        # A rule that one shard does not observe may be observed by another one.
+        return self.status(self.required if self.shard is None else frozenset())
 
     def status(self, required: frozenset[str] = frozenset()) -> int:
         """Return the exit status. The rules in `required` have to be observed."""

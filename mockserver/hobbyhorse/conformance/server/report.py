@@ -1,18 +1,22 @@
-"""The result of a server suite run as files: JSON, JUnit, HTML, a patch of the contract, and the trace."""
+"""The result of a server suite run as files: JSON, JUnit, SARIF, Markdown, HTML, a patch, and the trace."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from hobbyhorse.conformance.client.html_report import STYLE, picture
-from hobbyhorse.conformance.judge import BROKEN, Lesson, Verdict
+from hobbyhorse.conformance.judge import BROKEN, NOT_OBSERVED, PASSED, Lesson, Verdict
 from hobbyhorse.conformance.report import JUnitSuite, counted, dump, junit, verdict_json
+from hobbyhorse.conformance.reports.sarif import SarifFinding, SarifRun, sarif
+from hobbyhorse.conformance.reports.summary import Summary, SummaryRow, about_gravest, found_in_words, markdown
 from hobbyhorse.conformance.server.results import ServerResult
 from hobbyhorse.conformance.server.rules import FAMILIES, family_of
 from hobbyhorse.contract.values import Contract
@@ -22,6 +26,9 @@ from hobbyhorse.traces.trace import to_json
 SERVER_REPORT_FORMAT = 1
 # A server that breaks a rule breaks it in every response; after twenty findings nothing new is learned.
 MOST_TRACE_LINES = 20
+# Messages of a rule in SARIF and Markdown, which show one line for each rule.
+MOST_MESSAGES = 3
+TRACE = "trace.json"
 MORE_STYLE = ".lesson { color: var(--odd); font-weight: 600 } td.sum { text-align: right }"
 
 
@@ -122,6 +129,76 @@ def _unjudged(result: ServerResult) -> str | None:
     return "; ".join([*words, *(f"internal error: {error}" for error in result.errors)]) or None
 
 
+def server_sarif(result: ServerResult) -> dict[str, Any]:
+    """Return the broken rules as SARIF; each is at the recorded traffic, and at the contract's places."""
+    run = SarifRun(
+        name=f"{result.provider}/{_public(result.base_url)}",
+        status=result.status,
+        error=_unjudged(result),
+        stale=result.stale,
+    )
+    findings = [
+        SarifFinding(
+            rule=one.rule,
+            name=one.rule.id,
+            message=_few(one),
+            file=TRACE,
+            places=list(dict.fromkeys(place for breach in one.breaches for place in breach.places)),
+            accepted=result.accepted.get(one.rule.id),
+        )
+        for one in result.verdicts
+        if one.verdict == BROKEN
+    ]
+    return sarif(run, result.verdicts, findings)
+
+
+def _few(one: Verdict) -> str:
+    """Return the first messages of a rule's breaches, and the number of the others."""
+    words = [breach.message for breach in one.breaches[:MOST_MESSAGES]]
+    more = len(one.breaches) - len(words)
+    return "; ".join([*words, *([f"and {more} more"] if more else [])])
+
+
+def server_summary(result: ServerResult) -> str:
+    """Return the result as a short page of Markdown."""
+    words = counted(result.verdicts)
+    counts = ", ".join(f"{words.get(word, 0)} {word.replace('-', ' ')}" for word in (BROKEN, PASSED, NOT_OBSERVED))
+    rows = [
+        SummaryRow(one.rule, ", ".join(one.breaches[0].places[:1]) or "-", _few(one), _again(result, one.rule.id))
+        for one in result.broken
+    ]
+    budget = "without a budget" if result.budget is None else f"of a budget of {_money(result.budget)} USD"
+    found = found_in_words(len(result.broken), len(result.stale))
+    lessons = [f"{len(result.lessons)} lessons about the contract are in the report"] if result.lessons else []
+    return markdown(
+        Summary(
+            verdict=_unjudged(result) or found,
+            runs=f"{_public(result.base_url)} and the contract of {result.provider} ({result.model}): {counts}; "
+            f"{len(result.trace.exchanges)} requests, seed {result.seed}.",
+            money=f"At most {_money(result.spent)} USD spent, {budget}. {about_gravest(rows)}",
+            notes=[
+                *(f"{name} is accepted: {why}" for name, why in result.accepted.items()),
+                *(f"{name} is stale in the baseline: remove it" for name in result.stale),
+                *lessons,
+            ],
+            rows=rows,
+        )
+    )
+
+
+def _again(result: ServerResult, rule: str) -> str:
+    words = ["--provider", result.provider, "--model", result.model, "--base-url", _public(result.base_url)]
+    words += ["--budget", str(result.budget)] if result.budget is not None else []
+    # The key comes from the environment, because summaries end up in logs.
+    return f"hobbyhorse conformance server {shlex.join(words)} --seed {result.seed} --rule {rule}"
+
+
+def _public(url: str) -> str:
+    """Return a URL without a user and password: summaries and SARIF files are uploaded."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
 def server_page(result: ServerResult, contract: Contract) -> str:
     """Return the report as one self-contained HTML page."""
     title = f"{result.base_url} and the contract of {contract.name}"
@@ -219,11 +296,13 @@ def _lessons(result: ServerResult) -> str:
 
 
 def write_server_report(result: ServerResult, contract: Contract, folder: Path) -> None:
-    """Write report.json, junit.xml, index.html, lessons.patch.json and trace.json into a folder."""
+    """Write report.json, junit.xml, report.sarif, summary.md, index.html, lessons.patch.json and trace.json."""
     folder.mkdir(parents=True, exist_ok=True)
     dump(folder / "report.json", server_report_json(result), default=str)
     dump(folder / "lessons.patch.json", lessons_patch(result), default=str)
     # The callback secret signs real callbacks; the trace may be attached to an issue.
-    dump(folder / "trace.json", to_json(replace(result.trace, secret=None)), default=str)
+    dump(folder / TRACE, to_json(replace(result.trace, secret=None)), default=str)
     (folder / "junit.xml").write_bytes(server_junit(result))
+    dump(folder / "report.sarif", server_sarif(result))
+    (folder / "summary.md").write_text(server_summary(result), encoding="utf-8", errors="replace")
     (folder / "index.html").write_text(server_page(result, contract), encoding="utf-8", errors="replace")

@@ -111,6 +111,8 @@ def _probed(session: Session, seconds: float, on_probe: OnProbe) -> Stopped:
     try:
         run_within(seconds, lambda: run_probes(session, on_probe))
     except KeyboardInterrupt:
+        # The thread of the probes goes on until its next request, which must not cost anything any more.
+        session.endpoint.until = 0.0
         return Stopped(interrupted=True)
     except Exception as error:
         return Stopped(errors=(InternalError.of("running the probes", error),))
