@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,13 @@ def test_the_summary_has_runs_coverage_report_and_baseline(capsys: pytest.Captur
     assert f"{RULES[0].id} is stale: it is in the baseline and was not found; remove it" in lines
     assert "report: folder/index.html" in lines
     assert lines[-1] == "1 stale in the baseline, 1 accepted, 1 passed, 1 not observed"
+
+
+def test_an_interrupted_suite_does_not_ask_for_more_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    show_result(replace(result(Coverage(met=8, total=12, untried=("a",)), {}), interrupted=True), None)
+    printed = capsys.readouterr().out
+    assert "1 of them were not tried, because the suite was stopped\n" in printed
+    assert "--runs" not in printed
 
 
 def test_a_summary_without_baseline_and_report_counts_the_broken_rules(capsys: pytest.CaptureFixture[str]) -> None:

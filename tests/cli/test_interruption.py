@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,25 +13,32 @@ from hobbyhorse.cli.interruption import stoppable
 
 
 @pytest.fixture
-def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The statuses with which the process would have exited."""
+def exits(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The statuses with which the process would have exited. The handler of SIGINT is restored."""
     found: list[int] = []
     monkeypatch.setattr(os, "_exit", found.append)
-    return found
+    before = signal.getsignal(signal.SIGINT)
+    yield found
+    signal.signal(signal.SIGINT, before)
 
 
 def test_the_first_interruption_is_an_exception_and_the_second_one_ends_the_process(
     exits: list[int], capfd: pytest.CaptureFixture[str]
 ) -> None:
+    with stoppable(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    # Also after the context, while the report is written and Python exits.
+    assert exits == []
+    assert "Ctrl-C again: exit at once" in capfd.readouterr().err
+    with pytest.raises(KeyboardInterrupt):  # only here, where the process goes on
+        signal.raise_signal(signal.SIGINT)
+    assert exits == [130]
+
+
+def test_the_handler_is_removed_if_no_signal_came() -> None:
     before = signal.getsignal(signal.SIGINT)
     with stoppable():
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        assert exits == []
-        assert "Ctrl-C again: exit at once" in capfd.readouterr().err
-        with pytest.raises(KeyboardInterrupt):  # only here, where the process goes on
-            signal.raise_signal(signal.SIGINT)
-        assert exits == [130]
+        assert signal.getsignal(signal.SIGINT) is not before
     assert signal.getsignal(signal.SIGINT) is before
 
 

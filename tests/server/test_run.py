@@ -28,7 +28,7 @@ from hobbyhorse.contract.folder import data_directory
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.media.probe import probe
 from hobbyhorse.server.app import Fake, Options
-from hobbyhorse.server.run import serving
+from hobbyhorse.server.run import _config, serving
 from tests.conftest import CONTRACTS
 from tests.world import ContractClient, documented
 
@@ -541,3 +541,11 @@ def test_an_error_inside_the_context_stops_the_server() -> None:
         raise ZeroDivisionError
     with pytest.raises(httpx.ConnectError):
         get(url)
+
+
+@pytest.mark.parametrize(("value", "colours"), [("1", False), ("", None)])
+def test_the_log_of_the_server_has_no_colours_with_no_color(
+    value: str, colours: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", value)
+    assert _config(Fake()).use_colors is colours

@@ -28,10 +28,9 @@ def show_result(result: Result, report: Path | None) -> None:
         f"{coverage.met} of {coverage.total} single faults reached"
     )
     if coverage.untried:
-        console.print(
-            f"[yellow]{len(coverage.untried)} of them were not tried, because the runs were used up; "
-            "--runs N allows more[/yellow]"
-        )
+        stopped = result.interrupted or bool(result.errors)
+        why = "the suite was stopped" if stopped else "the runs were used up; --runs N allows more"
+        console.print(f"[yellow]{len(coverage.untried)} of them were not tried, because {why}[/yellow]")
     for note in result.notes:
         console.print(f"[yellow]{escape(note)}[/yellow]")
     if result.unfit is not None:

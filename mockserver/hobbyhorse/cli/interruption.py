@@ -16,7 +16,10 @@ MESSAGE = b"\nhobbyhorse: interrupted; the report of the runs until now follows 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Let the first SIGINT raise KeyboardInterrupt, and end the process with the second one, until the context ends."""
+    """Let the first SIGINT raise KeyboardInterrupt, and end the process with the second one.
+
+    The handler is removed with the context, unless a signal has come: the next one may come while Python exits.
+    """
     # Only the main thread can set handlers, and only it gets KeyboardInterrupt.
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -37,4 +40,5 @@ def stoppable() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        if not count:
+            signal.signal(signal.SIGINT, before)

@@ -41,7 +41,8 @@ def verdict(number: int, word: str, *findings: Finding, **fields: Any) -> Verdic
 def shard(number: int, *verdicts: Verdict, of: int = 2, **changes: Any) -> Result:
     coverage = changes.pop("coverage", Coverage(0, 0))
     result = Result(CONTRACT.key, CONTRACT.models[0].id, "a client", 7, verdicts, coverage, 10, 2.0)
-    return replace(result, **{"shard": Shard(number, of), "replay": "--python a.py:b"} | changes)
+    result = replace(result, shard=Shard(number, of), replay="--python a.py:b")
+    return replace(result, **changes)
 
 
 def joined(tmp_path: Path, *results: Result) -> Merged:

@@ -200,8 +200,8 @@ def test_a_broken_rule_is_a_result_at_the_trace_and_at_the_place_in_the_contract
 
 
 def test_the_summary_begins_with_the_verdict_and_the_money_and_has_no_password() -> None:
-    more = {"base_url": "https://user:word@api.example.com", "budget": Decimal(2), "spent": Decimal("0.42")}
-    page = server_summary(result(*EACH_KIND, **more))
+    found = replace(result(*EACH_KIND), base_url="https://user:word@api.example.com")
+    page = server_summary(replace(found, budget=Decimal(2), spent=Decimal("0.42")))
     lines = [line for line in page.splitlines() if line]
     assert lines[0] == "## hobbyhorse: 1 rule broken"
     assert lines[1].startswith("https://api.example.com and the contract of ")
