@@ -35,7 +35,7 @@ from hobbyhorse.conformance.rule import Breach, Rule
 from hobbyhorse.traces.trace import TraceError, read_trace
 
 FILE = "report.json"
-# The verdicts, from the one that counts most.
+# The verdicts on a client; each takes precedence over the following ones.
 PRECEDENCE = (BROKEN, PASSED, NOT_OBSERVED, NOT_APPLICABLE)
 
 
@@ -78,7 +78,9 @@ def read_shard_report(folder: Path) -> ShardReport:
         raise ReportError(f"{file} is not a report: 'format' is {fields.get('format')!r}; allowed: {REPORT_FORMAT}")
     try:
         return _read(folder, fields)
-    except (KeyError, TypeError, AttributeError) as error:
+    except ReportError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         words = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise ReportError(f"{file} is not the report of a client: {words}") from None
 
@@ -115,6 +117,8 @@ def _read(folder: Path, fields: Mapping[str, Any]) -> ShardReport:
 
 
 def _verdict(rule: Rule, one: Mapping[str, Any], found: Iterable[_Found]) -> Verdict:
+    if one["verdict"] not in PRECEDENCE:
+        raise ValueError(f"the verdict of {rule.id} is {one['verdict']!r}; allowed: {', '.join(PRECEDENCE)}")
     findings = tuple(each.finding for each in found)
     return Verdict(rule, one["verdict"], one["observed"], one["broken"], findings, why=one.get("why"))
 
