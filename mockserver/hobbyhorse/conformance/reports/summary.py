@@ -40,7 +40,7 @@ class Summary:
 
 
 def markdown(summary: Summary) -> str:
-    """Return a summary as Markdown. Findings about money and security are first, then those of graver rules."""
+    """Return a summary as Markdown. Findings are in the order of severity, money and security first."""
     rows = sorted(summary.rows, key=lambda row: row.rule.severity)
     lines = [f"## hobbyhorse: {_escaped(summary.verdict)}", "", _escaped(summary.runs), ""]
     if summary.money is not None:
