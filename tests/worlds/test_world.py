@@ -127,7 +127,7 @@ def test_a_reset_forgets_what_it_names_and_a_full_one_restores_pace_and_limits()
     world.reset({"journal"})
     assert (len(world.jobs), world.pace) == (1, "instant")
     world.reset(RESETS)
-    assert (world.jobs, world.pace, world.limits) == ({}, "fast", Limits(concurrent_jobs=3))
+    assert (dict(world.jobs), world.pace, world.limits) == ({}, "fast", Limits(concurrent_jobs=3))
 
 
 def test_a_reset_of_an_unknown_part_is_refused() -> None:
@@ -181,7 +181,7 @@ def test_a_dropped_world_is_gone_with_its_jobs_and_its_key_opens_a_new_one(contr
     world = worlds.of("one")
     assert world is not None
     job = world.submit(contract, order_of(contract))
-    assert worlds.owner(contract, job.id) is world
+    assert worlds.has(contract, job.id)
     worlds.drop(world)
-    assert (list(worlds), worlds.by_handle(world.handle), worlds.owner(contract, job.id)) == ([], None, None)
+    assert (list(worlds), worlds.by_handle(world.handle), worlds.has(contract, job.id)) == ([], None, False)
     assert worlds.of("one") is not world

@@ -24,7 +24,7 @@ from hobbyhorse.traces.exchange import Exchange
 from hobbyhorse.traces.redaction import Redactor
 from hobbyhorse.traces.trace import Delivery, Trace, TracedJob
 from hobbyhorse.worlds.jobs import Job
-from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES, Journal, decoded
+from hobbyhorse.worlds.journal import MOST_EXCHANGES, MOST_JOURNAL_BODY_BYTES, Journal, decoded
 from hobbyhorse.worlds.world import World
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def trace_of(
     redactor = Redactor(contract, (key,), shortest=1, kept=MOST_JOURNAL_BODY_BYTES)
     seen = [one for one in world.journal if one.provider in (None, contract.key)]
     found = sorted([*seen, *_unauthenticated(world, contract, unauthenticated)], key=lambda one: one.number)
-    jobs = [job for job in world.jobs.values() if job.contract is contract]
+    jobs = _recorded_jobs(world, contract, found)
     armed = [one for one in world.scenarios.armed if contract.key in one.fits]
     return Trace(
         provider=contract.key,
@@ -71,6 +71,15 @@ def trace_of(
         unmet=tuple(fault for one in armed for fault in one.unmet()),
         secret=secret,
     )
+
+
+def _recorded_jobs(world: World, contract: Contract, found: Iterable[Exchange]) -> list[Job]:
+    """Return the jobs of a provider; if the journal has lost its oldest exchanges, only those that it still names."""
+    numbers = world.jobs.numbers(contract.key)
+    if len(numbers) > MOST_EXCHANGES:
+        named = {name for one in found for name in (one.made, one.job) if name is not None}
+        numbers = sorted({job.number for name in named if (job := world.find(contract, name)) is not None})
+    return [world.jobs.at(number) for number in numbers]
 
 
 def _exchange(redactor: Redactor, one: Exchange, arrived: float) -> Exchange:
@@ -147,7 +156,7 @@ def _deliveries(
 
 def _jobs(world: World, jobs: list[Job], made: Callable[[Job], Path | None] | None) -> Iterator[TracedJob]:
     now = world.clock.now()
-    billable = {entry.job for entry in world.ledger().entries if entry.billable}
+    billable = {entry.job for entry in world.ledger([job.number for job in jobs]).entries if entry.billable}
     for job in jobs:
         path = made(job) if made is not None else None
         yield TracedJob(job.id, job.created, job.stage(now).kind, job.id in billable, _hash(path) if path else None)

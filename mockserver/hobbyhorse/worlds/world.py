@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from random import Random
 
 from hobbyhorse.clock.clock import Clock
@@ -17,9 +16,10 @@ from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.armed import ActiveScenario, ArmedScenarios, lay_troubled
 from hobbyhorse.worlds.idempotency import IdempotencyKeys
+from hobbyhorse.worlds.job_table import JobIndex, JobTable
 from hobbyhorse.worlds.jobs import Job, pace
 from hobbyhorse.worlds.journal import Entry, Journal, next_number
-from hobbyhorse.worlds.ledger import Ledger, LedgerEntry
+from hobbyhorse.worlds.ledger import Ledger, Totals
 from hobbyhorse.worlds.limits import Limits, Meter, Queue
 from hobbyhorse.worlds.signed_links import signer
 
@@ -44,7 +44,7 @@ class World:
     clock: Clock
     random: Random
     pace: str
-    jobs: dict[str, Job] = field(default_factory=dict)
+    jobs: JobTable = field(default_factory=JobTable)
     journal: Journal = field(default_factory=Journal)
     idempotency: IdempotencyKeys = field(default_factory=IdempotencyKeys)
     endings: deque[Ending] = field(default_factory=deque)
@@ -81,19 +81,13 @@ class World:
         limits = self.limits
         if limits.concurrent_jobs is None and limits.balance is None:
             return None
-        # Linear in the number of jobs, so only under a limit that needs it.
-        now = self.clock.now()
-        stages = [(job, job.stage(now)) for job in self.jobs.values()]
-        under_way = [job for job, stage in stages if not stage.terminal]
-        if limits.concurrent_jobs is not None and len(under_way) >= limits.concurrent_jobs:
+        self.jobs.settle(self.clock.now())
+        if limits.concurrent_jobs is not None and len(self.jobs.running) >= limits.concurrent_jobs:
             return "rate_limited"
-        if limits.balance is not None:
-            # Jobs under way count with their price: they may still succeed, and be billed.
-            spent = sum(
-                (job.cost for job, stage in stages if not stage.terminal or stage.kind == "success"), Decimal(0)
-            )
-            if spent + order.model.cost(order.resolution, order.seconds) > limits.balance:
-                return "insufficient_balance"
+        # Jobs under way count with their price: they may still succeed, and be billed.
+        price = order.model.cost(order.resolution, order.seconds)
+        if limits.balance is not None and self.jobs.committed + price > limits.balance:
+            return "insufficient_balance"
         return None
 
     def submit(self, contract: Contract, order: Order, active: ActiveScenario | None = None) -> Job:
@@ -113,9 +107,10 @@ class World:
         if active is not None:
             # A further submission belongs to this scenario only while it has faults for submissions left.
             active.bound = True
-        self.jobs[job_id] = job
         if self.limits.workers is not None or self.limits.rivals:
             self._queue(job)
+        self.jobs.settle(now)
+        self.jobs.add(job)
         return job
 
     def cancel(self, job: Job) -> bool:
@@ -146,6 +141,7 @@ class World:
     def _move(self, job: Job, timeline: Timeline) -> None:
         """Replace a job's timeline; if it ends earlier, jobs queued after it start earlier."""
         job.move(timeline)
+        self.jobs.plan(job)
         self.on_move(self, job)
         # A job that is stuck keeps its worker.
         if job.ahead is not None and job.ends:
@@ -157,6 +153,7 @@ class World:
             if job is not None:
                 timeline, job.begins = _shifted(job, begins - job.begins), begins
                 job.move(timeline)
+                self.jobs.plan(job)
                 self.on_move(self, job)
 
     def transition(self, job: Job, stage: str, code: str | None = None, message: str | None = None) -> None:
@@ -181,9 +178,15 @@ class World:
         """Advance the clock until every job that ends has ended and no action waits."""
         await self.clock.run_until_idle()
         # A job without a callback has no entry on the clock: its end is only a time in its timeline.
-        while ends := [job.finished for job in self.jobs.values() if job.ends and job.finished > self.clock.now()]:
+        while ends := self._planned_ends():
             await self.clock.advance(max(ends) - self.clock.now())
             await self.clock.run_until_idle()
+
+    def _planned_ends(self) -> list[float]:
+        """Return the times at which jobs will end."""
+        now = self.clock.now()
+        self.jobs.settle(now)
+        return [job.finished for job in self.jobs.running.values() if job.ends and job.finished > now]
 
     def reset(self, what: Collection[str]) -> None:
         """Forget `jobs`, `journal`, `scenarios`, or the actions that wait on the `clock`, as named.
@@ -193,7 +196,7 @@ class World:
         if unknown := sorted(set(what) - set(RESETS)):
             raise ValueError(f"cannot reset {unknown[0]!r}; allowed: {', '.join(RESETS)}")
         if "jobs" in what:
-            self.jobs.clear()
+            self.jobs = self.jobs.empty()
             self.idempotency = IdempotencyKeys()
             self.endings.clear()
             self.queue.clear()
@@ -209,33 +212,17 @@ class World:
             self.pace, limits = self.initial
             self.limit(limits)
 
-    def ledger(self) -> Ledger:
-        """Return the ledger: every job, its cost, and whether it repeats an earlier billable order."""
+    def ledger(self, numbers: Iterable[int] | None = None) -> Ledger:
+        """Return the ledger of all jobs, or of those with these numbers: costs, and repeated billable orders."""
         now = self.clock.now()
-        entries: list[LedgerEntry] = []
-        paid: dict[object, str] = {}
-        for job in self.jobs.values():
-            stage = job.stage(now)
-            billed = stage.kind == "success"
-            ordered = (job.contract.key, *job.order.identity)
-            # Repeating an order whose job ended without success costs nothing, so it makes no duplicate.
-            lost = stage.terminal and not billed
-            entries.append(
-                LedgerEntry(
-                    job.id,
-                    job.contract.key,
-                    job.order.model.id,
-                    job.created,
-                    stage.name,
-                    job.cost if billed else Decimal(0),
-                    billed,
-                    not lost,
-                    paid.get(ordered) if not lost else None,
-                )
-            )
-            if not lost:
-                paid.setdefault(ordered, job.id)
-        return Ledger(tuple(entries))
+        self.jobs.settle(now)
+        chosen = range(len(self.jobs)) if numbers is None else numbers
+        return Ledger(tuple(self.jobs.entry(number, now) for number in chosen))
+
+    def totals(self) -> Totals:
+        """Return the totals of the ledger of all jobs."""
+        self.jobs.settle(self.clock.now())
+        return self.jobs.totals()
 
     def find(self, contract: Contract, job_id: str) -> Job | None:
         """Return a provider's job by id, or None."""
@@ -286,6 +273,7 @@ class Worlds:
         self.signer = signer(seed)
         self._by_key: dict[str, World] = {}
         self._by_handle: dict[str, World] = {}
+        self._index = JobIndex()
         self.keyless = self._open("")
         """The world of requests that need no key."""
 
@@ -329,7 +317,8 @@ class Worlds:
         # Derived from seed and key, not drawn in order of arrival: concurrent tests get the same worlds in each run.
         identity = hashlib.sha256(f"{self._seed}:{key}".encode()).digest()
         random = Random(int.from_bytes(identity[:16], "big"))
-        world = World(key, identity[16:24].hex(), self._make_clock(), random, self._pace, limits=self._limits)
+        handle, table = identity[16:24].hex(), JobTable(self._index)
+        world = World(key, handle, self._make_clock(), random, self._pace, table, limits=self._limits)
         world.initial = (self._pace, self._limits)
         # Late-bound: the server sets `on_move` after the constructor has opened the keyless world.
         world.on_move = lambda world, job: self.on_move(world, job)
@@ -340,9 +329,9 @@ class Worlds:
         """Return the world of a media URL's handle, or None."""
         return self._by_handle.get(handle)
 
-    def owner(self, contract: Contract, job_id: str) -> World | None:
-        """Return the world that has a provider's job, or None."""
-        return next((world for world in self if world.find(contract, job_id)), None)
+    def has(self, contract: Contract, job_id: str) -> bool:
+        """Whether any world has a provider's job."""
+        return self._index.has(contract.key, job_id)
 
     def __iter__(self) -> Iterator[World]:
         return iter(tuple(self._by_key.values()))

@@ -179,7 +179,10 @@ def _changed(**fields: Any) -> Callable[[Path], None]:
         (_changed(summary={"shard": {}}), "'deviations' is missing"),
         (_changed(rules=[{"id": "XXX-01"}]), "unknown rule 'XXX-01'"),
         (_changed(rules=[7]), "is not the report of a client"),
-        (_changed(rules=[{"id": RULES[0].id, "verdict": "fine", "findings": []}]), "is 'fine'; allowed: broken, passed"),
+        (
+            _changed(rules=[{"id": RULES[0].id, "verdict": "fine", "findings": []}]),
+            "is 'fine'; allowed: broken, passed",
+        ),
     ],
 )
 def test_a_damaged_report_is_refused(damage: Callable[[Path], None], why: str, tmp_path: Path) -> None:

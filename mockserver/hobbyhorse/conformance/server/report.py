@@ -17,6 +17,7 @@ from hobbyhorse.conformance.judge import BROKEN, NOT_OBSERVED, PASSED, Lesson, V
 from hobbyhorse.conformance.report import JUnitSuite, counted, dump, junit, verdict_json
 from hobbyhorse.conformance.reports.sarif import SarifFinding, SarifRun, sarif
 from hobbyhorse.conformance.reports.summary import Summary, SummaryRow, about_gravest, found_in_words, markdown
+from hobbyhorse.conformance.server.expected import merged_patch
 from hobbyhorse.conformance.server.results import ServerResult
 from hobbyhorse.conformance.server.rules import FAMILIES, family_of
 from hobbyhorse.contract.values import Contract
@@ -102,11 +103,7 @@ def _money(sum_: Decimal) -> str:
 
 def lessons_patch(result: ServerResult) -> list[dict[str, Any]]:
     """Return the patch that adapts the contract to the endpoint: operations of RFC 6902, each with its file."""
-    # Two rules may learn the same fact; applying its operation twice could fail.
-    found: list[dict[str, Any]] = []
-    for lesson in result.lessons:
-        found += [operation for operation in lesson.patch if operation not in found]
-    return found
+    return merged_patch(operation for lesson in result.lessons for operation in lesson.patch)
 
 
 def server_junit(result: ServerResult) -> bytes:
@@ -187,7 +184,8 @@ def server_summary(result: ServerResult) -> str:
 
 
 def _again(result: ServerResult, rule: str) -> str:
-    words = ["--provider", result.provider, "--model", result.model, "--base-url", _public(result.base_url)]
+    model = "all" if ", " in result.model else result.model
+    words = ["--provider", result.provider, "--model", model, "--base-url", _public(result.base_url)]
     words += ["--budget", str(result.budget)] if result.budget is not None else []
     # The key comes from the environment, because summaries end up in logs.
     return f"hobbyhorse conformance server {shlex.join(words)} --seed {result.seed} --rule {rule}"
