@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hobbyhorse.conformance.client.cases import HAPPY, Case
+from hobbyhorse.conformance.client.cases import HAPPY, KILLED, Case
 from hobbyhorse.conformance.client.shard import LAST_POLLS, PhaseCases, Shard, read_shard
 
 
@@ -46,10 +46,12 @@ def test_a_part_keeps_the_order_and_the_names_of_the_phases() -> None:
     ]
 
 
-def test_the_number_of_last_polls_does_not_move_the_other_cases_to_another_shard() -> None:
-    fewer = [PHASES[0], (LAST_POLLS, [case(100)]), PHASES[2]]
+def test_the_number_of_the_clients_requests_does_not_move_the_other_cases_to_another_shard() -> None:
+    killed = [Case({"number": number}, KILLED, number) for number in (200, 201, 202)]
+    some: list[PhaseCases] = [("ways to run", killed[:1]), PHASES[0], (LAST_POLLS, [case(100)]), PHASES[2]]
+    more: list[PhaseCases] = [("ways to run", killed), *PHASES]
     for shard in EACH:
-        usual, other = (numbers(shard.part(phases, {HAPPY.key}, 50).cases) for phases in (PHASES, fewer))
+        usual, other = (numbers(shard.part(phases, {HAPPY.key}, 50).cases) for phases in (some, more))
         assert [one for one in usual if one < 100] == [one for one in other if one < 100]
 
 

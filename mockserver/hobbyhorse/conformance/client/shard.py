@@ -5,8 +5,8 @@ What must hold:
 * The shards of one search have the same planned cases in the same order, because the order depends on the contract, the
   seed and the operations that the client uses. So an index alone assigns a case to its shard: no case belongs to two
   shards, and none to no shard.
-* The phase of the last polls depends on the times of the client's polls, which differ in real time. Its cases get the
-  last indices, so that their number does not move the other cases to another shard.
+* The last polls and the requests at which a client is killed depend on the client's requests in one run, which differ
+  in real time. These cases get the last indices, so that their number does not move the other cases to another shard.
 * The plan's runs cut off the planned cases in the order in which one search runs them, before they are assigned. So a
   short search that is split tries the same cases as one that is not.
 """
@@ -20,7 +20,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TypeVar
 
-from hobbyhorse.conformance.client.cases import Case
+from hobbyhorse.conformance.client.cases import KILLED, MOVED, Case
 
 LAST_POLLS = "last polls"
 # The most digits of a number: more machines than this do not exist, and Python refuses to read thousands of digits.
@@ -72,7 +72,7 @@ class Shard:
         planned = [found for key, found in unique.items() if key not in seen]
         kept, left_out = planned[:most], planned[most:]
         # Sorted by place again: the cases run in the order of the phases.
-        own = [kept[at] for at in sorted(self._of(sorted(range(len(kept)), key=lambda at: kept[at][0] == LAST_POLLS)))]
+        own = [kept[at] for at in sorted(self._of(sorted(range(len(kept)), key=lambda at: _varies(*kept[at]))))]
         return Part(
             phases=tuple((name, [case for _, case in group]) for name, group in groupby(own, key=itemgetter(0))),
             untried=tuple(case for _, case in self._of(left_out)),
@@ -82,6 +82,11 @@ class Shard:
     def _of(self, listed: Sequence[T]) -> Sequence[T]:
         """Return every N-th value, from this shard's own on."""
         return listed[self.number - 1 :: self.count]
+
+
+def _varies(phase: str, case: Case) -> bool:
+    """Whether a case depends on the client's requests in one run."""
+    return phase == LAST_POLLS or case.kind in (KILLED, MOVED)
 
 
 def read_shard(text: str) -> Shard:
