@@ -518,10 +518,13 @@ def test_the_commands_that_run_are_ended_with_their_processes_when_the_caller_st
     traces = CommandRunner(real, argv, limit=600.0, parallel=2)([HAPPY, *[Case({}, TWICE)] * 4])
     assert next(traces).drill == "once"
     assert eventually(lambda: len(list((tmp_path / "started").iterdir())) == 2)
-    traces.close()  # type: ignore[attr-defined]
+    # In a thread, because a runner that waited for the commands would return only when they end by themselves.
+    closing = threading.Thread(target=traces.close, daemon=True)  # type: ignore[attr-defined]
+    closing.start()
     started = [path.name.split("-") for path in (tmp_path / "started").iterdir()]
-    assert len(started) == 2
     assert eventually(lambda: not any(alive(int(process)) for pair in started for process in pair))
+    closing.join()
+    assert len(list((tmp_path / "started").iterdir())) == 2
     assert not CommandRunner(real, [sys.executable, "-c", ""]).run(HAPPY).exchanges, "another call can start commands"
 
 
