@@ -6,7 +6,7 @@ from decimal import Decimal
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hobbyhorse.clock.clock import ManualClock
@@ -57,7 +57,7 @@ steps = st.lists(
 
 
 @pytest.mark.anyio
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps, unpacked=st.integers(0, 2))
 async def test_ledger_and_tallies_equal_a_count_of_every_job(
     contract: Contract, steps: list[tuple[object, ...]], unpacked: int
