@@ -154,7 +154,9 @@ class Bent:
     _roles: list[tuple[str, str, re.Pattern[str]]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._roles = [_route(self.contract, role) for role in self.contract.operations]
+        # A path without parameters before one whose parameter would match it, as the fake routes them.
+        roles = sorted(self.contract.operations, key=lambda role: "{" in self.contract.operations[role].path)
+        self._roles = [_route(self.contract, role) for role in roles]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":

@@ -17,6 +17,8 @@ from hobbyhorse.contract.values import Contract
 
 from . import conduct, films
 from .bending import KEY, OTHER, SPEED, Bend, Message, Post, Request, Response, plain
+from .query_mutants import QUERIES
+from .value_mutants import VALUES
 
 HIAPI, RUNCOMFY, RUNFLOW, VTRIX = "hiapi", "runcomfy", "runflow", "vtrix"
 JOB = ("job", "job:after")
@@ -1059,7 +1061,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "LIF-04",
         RUNFLOW,
-        "completed before it was created",
-        good("status", conduct.swapped("created_at", "completed_at")),
+        "completed years before it was created",
+        good("status", put("/completed_at", lambda value: value and "2020-01-01T00:00:00.000+00:00")),
     ),
+    *(Mutant(*one) for one in (*QUERIES, *VALUES)),
 )

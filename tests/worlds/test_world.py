@@ -149,6 +149,17 @@ def test_keys_open_worlds_that_share_nothing() -> None:
     assert worlds.by_handle(two.handle) is two
 
 
+def test_the_keys_of_several_providers_share_a_world_until_it_is_dropped() -> None:
+    worlds = Worlds(ManualClock, closed=True)
+    world = worlds.seeded("one", 1)
+    assert world is not None
+    worlds.share(world, {"a": "one", "b": "two"})
+    assert worlds.of("one") is worlds.of("two") is world
+    assert [one.handle for one in worlds] == [world.handle]
+    worlds.drop(world)
+    assert worlds.of("one") is worlds.of("two") is None
+
+
 def test_only_accepted_keys_open_a_world() -> None:
     worlds = Worlds(ManualClock, accepted=frozenset({"one"}))
     assert worlds.of("one") is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -11,15 +12,16 @@ from rich.markup import escape
 from hobbyhorse.cli.usage import UsageError
 from hobbyhorse.cli.verdicts import show_baseline, show_verdicts, summed
 from hobbyhorse.conformance.client.html_report import write_page
-from hobbyhorse.conformance.client.report import write_report
+from hobbyhorse.conformance.client.report import replay_command, write_report
 from hobbyhorse.conformance.client.results import Result
 from hobbyhorse.conformance.judge import NOT_OBSERVED, PASSED, InternalError
 from hobbyhorse.contract.values import Contract
 
 
-def show_result(result: Result, report: Path | None) -> None:
+def show_result(result: Result, contract: Contract, report: Path | None) -> None:
     """Print the verdicts and the summary of the suite."""
-    show_verdicts(result.verdicts, result.accepted)
+    replay = partial(replay_command, result, folder=report) if report is not None else None
+    show_verdicts(result.verdicts, result.accepted, contract=contract, replay=replay)
     console = Console(highlight=False)
     coverage = result.coverage
     rate = result.runs / result.seconds if result.seconds else 0.0
@@ -51,16 +53,19 @@ def show_result(result: Result, report: Path | None) -> None:
     console.print(f"{summed(len(result.broken), len(result.stale), 'no finding')}, {rest}")
 
 
-def written(result: Result, contract: Contract, folder: Path) -> Result:
-    """Write the report, and return the result with the internal error of writing it, if any. Raises UsageError."""
+def written(result: Result, folder: Path, *contracts: Contract) -> Result:
+    """Write the report, and return the result with the internal error of writing it, if any. Raises UsageError.
+
+    `contracts` are those of the client's providers.
+    """
     try:
-        write_report(result, folder)
+        write_report(result, folder, contracts[0])
         try:
-            write_page(result, contract, folder)
+            write_page(result, folder, *contracts)
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             # The page is the most complex part; the other files are written again, with this error.
             result = replace(result, errors=(*result.errors, InternalError.of("writing index.html", error)))
-            write_report(result, folder)
+            write_report(result, folder, contracts[0])
     except OSError as error:
         raise UsageError(f"--report: {str(folder)!r} cannot be written: {error.strerror}") from None
     return result

@@ -60,6 +60,8 @@ class World:
     """The share of their usual durations that the stages of later jobs take."""
     initial: tuple[str, Limits] | None = None
     """The initial pace and limits, which a full reset restores."""
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The key that each provider accepts, if the client has one for each; by default, all accept `key`."""
     on_move: Callable[[World, Job], None] = lambda world, job: None
     """Called with each job after a change of its timeline, except at its submission."""
 
@@ -302,6 +304,11 @@ class Worlds:
         world.random = Random(seed)
         return world
 
+    def share(self, world: World, keys: Mapping[str, str]) -> None:
+        """Let each of some providers accept a key of its own in a world, which has one clock for all of them."""
+        world.keys = dict(keys)
+        self._by_key |= dict.fromkeys(keys.values(), world)
+
     def known(self, key: str) -> World | None:
         """Return the existing world of a key, or None."""
         return self._by_key.get(key)
@@ -310,7 +317,8 @@ class Worlds:
         """Forget a world entirely. If its key is used again, it opens a new world."""
         # Cancels sleepers and pending callbacks, which would keep the world alive.
         world.reset(RESETS)
-        self._by_key.pop(world.key, None)
+        for key in {world.key, *world.keys.values()}:
+            self._by_key.pop(key, None)
         self._by_handle.pop(world.handle, None)
 
     def _open(self, key: str) -> World:
@@ -334,7 +342,8 @@ class Worlds:
         return self._index.has(contract.key, job_id)
 
     def __iter__(self) -> Iterator[World]:
-        return iter(tuple(self._by_key.values()))
+        # Each once: a world may have several keys.
+        return iter({world.handle: world for world in tuple(self._by_key.values())}.values())
 
     def close(self) -> None:
         """Stop every clock."""

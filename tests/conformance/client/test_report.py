@@ -14,6 +14,7 @@ from hobbyhorse.conformance.client.report import (
     judged,
     junit,
     read_finding,
+    replay_command,
     report_json,
     sarif,
     summary,
@@ -22,12 +23,14 @@ from hobbyhorse.conformance.client.report import (
 from hobbyhorse.conformance.client.results import Coverage, Result, with_baseline
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.shard import Shard
+from hobbyhorse.conformance.impact import grouped
 from hobbyhorse.conformance.judge import BROKEN, NOT_APPLICABLE, NOT_OBSERVED, PASSED, Finding, InternalError, Verdict
 from hobbyhorse.conformance.report import ReportError
 from hobbyhorse.conformance.rule import Breach
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.trace import Trace, read_trace
 from tests.conformance.reports.test_sarif import validated
+from tests.judging import named, teller
 from tests.tracing import Teller
 
 SCENARIO = {"moves": {"submit": [{"move": "accept_then_drop"}]}}
@@ -84,7 +87,9 @@ def test_the_report_is_written_and_each_finding_can_be_replayed(contract: Contra
     assert found.case == Case(SCENARIO, KILLED, 2, ORDER)
     trace = read_trace(json.loads((tmp_path / "findings" / f"{first}.trace.json").read_text()))
     assert trace == recorded(contract)
-    assert json.loads((tmp_path / "report.json").read_text()) == json.loads(json.dumps(report_json(result(contract))))
+    assert json.loads((tmp_path / "report.json").read_text()) == json.loads(
+        json.dumps(report_json(result(contract), None, tmp_path))
+    )
 
 
 def test_junit_counts_broken_rules_as_failures_and_unobserved_rules_as_skipped(contract: Contract) -> None:
@@ -243,10 +248,10 @@ def test_each_finding_is_a_result_at_its_scenario(contract: Contract, tmp_path: 
 
 
 def test_the_summary_names_the_findings_and_how_to_replay_the_first_one(contract: Contract, tmp_path: Path) -> None:
-    found, first = replace(several(contract), replay="--python a.py:b", notes=("a note",)), rules()[0].id
+    found, first = replace(several(contract), options=("--python", "a.py:b"), notes=("a note",)), rules()[0].id
     write_report(found, tmp_path)
     page = (tmp_path / "summary.md").read_text()
-    assert page.startswith("## hobbyhorse: 1 rule broken\n")
+    assert page.startswith("## hobbyhorse: 1 rule broken: 1 money\n")
     assert page.count(f"| {first} ") == 3
     command = f"hobbyhorse conformance replay {tmp_path}/findings/{first}.scenario.json --python a.py:b"
     assert page.endswith(f"\n```console\n{command}\n```\n")
@@ -257,5 +262,47 @@ def test_the_summary_names_the_findings_and_how_to_replay_the_first_one(contract
     assert f"* {first} is accepted: known\n" in accepted
     assert "replay" not in accepted
     stopped = summary(replace(found, interrupted=True, shard=Shard(2, 4)), tmp_path)
-    assert stopped.startswith("## hobbyhorse: 1 rule broken; the suite was interrupted\n")
+    assert stopped.startswith("## hobbyhorse: 1 rule broken: 1 money; the suite was interrupted\n")
     assert "seed 7, shard 2/4." in stopped
+
+
+def test_a_finding_has_the_command_that_replays_it_and_with_the_contract_its_cost(contract: Contract) -> None:
+    told = teller(contract).nothing("submit", made="one").submit(job="two").end("success")
+    trace = told.made(job="one").made(job="two").trace()
+    rule = named(rules(), "SUB-01")
+    broken = Verdict(rule, BROKEN, 1, 1, (Finding(rule.id, (Breach("twice"),), trace),))
+    found = replace(result(contract), verdicts=(broken,), options=("--", "node", "my client.mjs"))
+    (written,) = report_json(found, contract, Path("out"))["rules"]
+    assert (written["harm"], written["fix"]) == ("money", rule.fix)
+    assert written["example"]["function"] == "submit"
+    (finding,) = written["findings"]
+    file = "out/findings/SUB-01.scenario.json"
+    assert finding["replay"] == f"hobbyhorse conformance replay {file} -- node 'my client.mjs'"
+    assert (finding["cost"]["jobs"], finding["cost"]["clicks"]) == (2, 1)
+    head = report_json(found, contract)["summary"]["headline"]
+    assert head.startswith("2 jobs for 1 click: ")
+    assert sarif(found, contract)["runs"][0]["properties"]["headline"] == head
+    page = summary(found, Path("out"), contract)
+    assert page.startswith(f"## hobbyhorse: {head}\n")
+    assert "| Money, MUST: 2 jobs for 1 click: " in page
+    assert page.endswith(f"\n{finding['replay']}\n```\n")
+    plain = report_json(found)
+    assert "headline" not in plain["summary"]
+    assert "cost" not in plain["rules"][0]["findings"][0]
+
+
+def test_the_summary_begins_with_the_finding_that_costs_most(contract: Contract, tmp_path: Path) -> None:
+    told = Teller(contract).submit().end("failed").trace()
+    ids = ("RES-08", "POL-01", "SUB-01")
+    broken = [Verdict(named(rules(), id), BROKEN, 1, 1, (Finding(id, (Breach("wrong"),), told),)) for id in ids]
+    page = summary(replace(result(contract), verdicts=tuple(broken)), tmp_path, contract)
+    rows = [line.split()[1] for line in page.splitlines() if line.startswith("| ") and not line.startswith("| rule")]
+    assert rows[0] == "SUB-01"
+    assert rows == [one.rule.id for group in grouped(broken) for one in group.verdicts]
+    assert "findings/SUB-01.scenario.json" in page.splitlines()[-2]
+
+
+def test_a_command_without_a_known_client_has_a_place_for_it(contract: Contract) -> None:
+    assert replay_command(result(contract), "SUB-01") == (
+        "hobbyhorse conformance replay findings/SUB-01.scenario.json -- COMMAND"
+    )

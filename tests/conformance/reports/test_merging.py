@@ -41,7 +41,7 @@ def verdict(number: int, word: str, *findings: Finding, **fields: Any) -> Verdic
 def shard(number: int, *verdicts: Verdict, of: int = 2, **changes: Any) -> Result:
     coverage = changes.pop("coverage", Coverage(0, 0))
     result = Result(CONTRACT.key, CONTRACT.models[0].id, "a client", 7, verdicts, coverage, 10, 2.0)
-    result = replace(result, shard=Shard(number, of), replay="--python a.py:b")
+    result = replace(result, shard=Shard(number, of), options=("--python", "a.py:b"))
     return replace(result, **changes)
 
 
@@ -74,7 +74,7 @@ def test_a_rule_is_not_observed_only_if_no_shard_observed_it(tmp_path: Path) -> 
     assert [one.observed for one in result.verdicts] == [10, 5, 0, 0]
     assert [one.why for one in result.verdicts] == [None, None, "raise --runs", None]
     assert (result.runs, result.seconds, result.seed, result.shard) == (20, 4.0, 7, None)
-    assert (result.exit_status, result.replay) == (1, "--python a.py:b")
+    assert (result.exit_status, result.options) == (1, ("--python", "a.py:b"))
 
 
 def test_the_simplest_of_equal_findings_is_kept_with_its_trace(tmp_path: Path) -> None:

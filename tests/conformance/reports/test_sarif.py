@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
 
 from hobbyhorse.conformance.judge import BROKEN, NOT_OBSERVED, PASSED, Verdict
 from hobbyhorse.conformance.reports.sarif import SarifFinding, SarifRun, sarif
-from hobbyhorse.conformance.rule import Evidence, Rule, rule
+from hobbyhorse.conformance.rule import MONEY, Evidence, Rule, rule
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from tests.conftest import ROOT
 
 SCHEMA = json.loads((ROOT / "tests" / "schemas" / "sarif-2.1.0.json").read_text())
 
 
-def ruled(id: str, level: str = "MUST", severity: str = "S1") -> Rule:
-    @rule(id, f"name-of-{id}", level=level, severity=severity, says=f"Do {id}.", because="It was not done.")
+def ruled(id: str, level: str = "MUST", severity: str = "S1", **more: str) -> Rule:
+    words = {"says": f"Do {id}.", "because": "It was not done."}
+
+    @rule(id, f"name-of-{id}", level=level, severity=severity, **words, **more)
     def check(trace: AnnotatedTrace) -> Evidence:
         yield from ()
 
     return check
 
 
-GRAVE, LIGHT, SEEN, UNSEEN = ruled("AAA-01"), ruled("AAA-02", "SHOULD", "S4"), ruled("AAA-03"), ruled("BBB-01")
+GRAVE, LIGHT = ruled("AAA-01", harm=MONEY, fix="Do it once."), ruled("AAA-02", "SHOULD", "S4")
+SEEN, UNSEEN = ruled("AAA-03"), ruled("BBB-01")
 VERDICTS = (Verdict(GRAVE, BROKEN), Verdict(LIGHT, BROKEN), Verdict(SEEN, PASSED), Verdict(UNSEEN, NOT_OBSERVED))
 FINDINGS = (
     SarifFinding(rule=LIGHT, name="AAA-02", message="light", file="trace.json", places=["openapi.json#/a"]),
@@ -32,7 +36,7 @@ FINDINGS = (
         rule=GRAVE, name="AAA-01/poll", message="grave", file="findings/AAA-01.scenario.json", accepted="known"
     ),
 )
-RUN = SarifRun(name="acme/a client", status=1)
+RUN = SarifRun(name="acme/a client", status=1, headline="2 rules broken")
 
 
 def validated(log: dict[str, Any]) -> dict[str, Any]:
@@ -63,6 +67,15 @@ def test_each_rule_has_its_sentence_level_and_severity() -> None:
     assert found[0]["properties"]["severity"] == "S1: money or security"
 
 
+def test_the_fix_is_the_help_and_the_harm_a_tag() -> None:
+    run = validated(sarif(RUN, VERDICTS, FINDINGS))
+    grave, light = run["tool"]["driver"]["rules"][:2]
+    assert [one["help"]["text"] for one in (grave, light)] == ["Do it once.", "It was not done."]
+    assert grave["properties"]["tags"] == ["security", "money", "AAA", "MUST"]
+    assert light["properties"]["tags"] == ["other", "AAA", "SHOULD"]
+    assert run["properties"] == {"headline": "2 rules broken"}
+
+
 def test_a_result_is_at_its_file_relative_to_the_report() -> None:
     light, grave = validated(sarif(RUN, VERDICTS, FINDINGS))["results"]
     assert (light["ruleId"], light["ruleIndex"], light["level"]) == ("AAA-02", 1, "warning")
@@ -85,7 +98,7 @@ def test_a_fingerprint_does_not_depend_on_the_message() -> None:
 
 
 def test_missing_evidence_stale_entries_and_an_interruption_are_notifications() -> None:
-    run = SarifRun(name="acme/x", status=130, error="the suite was interrupted", stale=["AAA-03"])
+    run = replace(RUN, status=130, error="the suite was interrupted", stale=["AAA-03"])
     (invocation,) = validated(sarif(run, VERDICTS, ()))["invocations"]
     assert (invocation["executionSuccessful"], invocation["exitCode"]) == (False, 130)
     assert [one["message"]["text"] for one in invocation["toolExecutionNotifications"]] == [
@@ -97,6 +110,6 @@ def test_missing_evidence_stale_entries_and_an_interruption_are_notifications() 
 
 
 def test_a_run_without_findings_and_gaps_has_no_notification() -> None:
-    run = validated(sarif(SarifRun(name="acme/x", status=0), [Verdict(SEEN, PASSED)], ()))
+    run = validated(sarif(SarifRun(name="acme/x", status=0, headline="no finding"), [Verdict(SEEN, PASSED)], ()))
     assert run["results"] == []
     assert run["invocations"][0]["toolExecutionNotifications"] == []

@@ -1,4 +1,4 @@
-"""A result as a short page of Markdown: the verdict, the money, the findings, and how to repeat the first one."""
+"""A result as a short page of Markdown: the first line, the findings, and how to repeat the first one."""
 
 from __future__ import annotations
 
@@ -7,29 +7,28 @@ from hobbyhorse.conformance.reports.summary import (
     MOST_ROWS,
     Summary,
     SummaryRow,
-    about_gravest,
-    found_in_words,
+    counts_in_words,
+    first_line,
     markdown,
 )
-from tests.conformance.reports.test_sarif import GRAVE, LIGHT
+from tests.conformance.reports.test_sarif import GRAVE, LIGHT, VERDICTS
 
 LIGHT_ROW = SummaryRow(LIGHT, "a happy server", "light", "replay light")
-GRAVE_ROW = SummaryRow(GRAVE, "submit: accept_then_drop", "grave", "replay grave")
+GRAVE_ROW = SummaryRow(GRAVE, "submit: accept_then_drop", "grave", "replay grave", "2 jobs for 1 click: 1.40 USD")
 
 
-def test_findings_about_money_are_first_and_the_first_one_can_be_repeated() -> None:
-    summary = Summary(verdict="2 rules broken", runs="9 runs", money="Money: AAA-01", rows=[LIGHT_ROW, GRAVE_ROW])
+def test_a_finding_has_its_harm_cost_and_fix_and_the_first_one_can_be_repeated() -> None:
+    summary = Summary(verdict="2 rules broken", runs="9 runs", rows=[GRAVE_ROW, LIGHT_ROW])
     assert markdown(summary).splitlines() == [
         "## hobbyhorse: 2 rules broken",
         "",
         "9 runs",
         "",
-        "**Money: AAA-01**",
-        "",
-        "| rule | severity | finding | situation |",
-        "|---|---|---|---|",
-        r"| AAA-01 name-of-AAA-01 | MUST, money or security | grave | submit: accept\_then\_drop |",
-        "| AAA-02 name-of-AAA-02 | SHOULD, hygiene | light | a happy server |",
+        "| rule | harm | finding | situation | fix |",
+        "|---|---|---|---|---|",
+        r"| AAA-01 name-of-AAA-01 | Money, MUST: 2 jobs for 1 click: 1.40 USD | grave "
+        r"| submit: accept\_then\_drop | Do it once. |",
+        "| AAA-02 name-of-AAA-02 | Other, SHOULD | light | a happy server |  |",
         "",
         "To repeat the first one:",
         "",
@@ -60,11 +59,10 @@ def test_a_long_table_and_a_long_cell_are_cut() -> None:
     assert f" {'x' * MOST_CHARACTERS}... |" in page
 
 
-def test_the_gravest_findings_and_the_numbers_are_named() -> None:
-    assert about_gravest([LIGHT_ROW, GRAVE_ROW, GRAVE_ROW]) == "Money or security: broken: AAA-01"
-    assert about_gravest([LIGHT_ROW]) == "Money or security: no rule broken"
-    assert [found_in_words(*counts) for counts in ((0, 0), (1, 0), (2, 1))] == [
-        "no finding",
-        "1 rule broken",
-        "2 rules broken, 1 stale in the baseline",
-    ]
+def test_the_first_line_has_the_stale_entries_and_the_reason_for_an_early_end() -> None:
+    assert first_line("no finding", (), None) == "no finding"
+    assert first_line("no finding", ("AAA-01",), "it stopped") == "no finding, 1 stale in the baseline; it stopped"
+
+
+def test_the_rules_are_counted_by_their_verdicts() -> None:
+    assert counts_in_words(VERDICTS) == "2 broken, 1 passed, 1 not observed"

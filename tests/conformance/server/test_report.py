@@ -1,8 +1,9 @@
-"""The files of a report: JSON, JUnit, HTML, the patch and the trace, without secrets."""
+"""The files of a report: JSON, JUnit, the patch and the trace, without secrets."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
@@ -14,12 +15,14 @@ import httpx
 import pytest
 import xmlschema
 
-from hobbyhorse.conformance.rule import OBSERVED, Breach, Observed, Rule
+from hobbyhorse.conformance.impact import Amount
+from hobbyhorse.conformance.rule import MONEY, OBSERVED, VIDEO, Breach, Observed, Rule
 from hobbyhorse.conformance.server.report import (
-    MOST_TRACE_LINES,
+    again,
     lessons_patch,
+    server_amounts,
+    server_headline,
     server_junit,
-    server_page,
     server_report_json,
     server_sarif,
     server_summary,
@@ -67,7 +70,7 @@ def test_the_report_has_the_verdicts_the_ledger_and_the_trace(
     suite = ElementTree.parse(tmp_path / "junit.xml").getroot()[0]
     assert suite.get("tests") == str(len(report["rules"]))
     assert suite.get("failures") == "0"
-    assert "<svg" in (tmp_path / "index.html").read_text()
+    assert 'class="timeline"' in (tmp_path / "index.html").read_text()
 
 
 def rule(name: str, *evidence: Observed | Breach) -> Rule:
@@ -151,26 +154,16 @@ def test_junit_fails_for_a_stale_entry_and_has_an_error_where_nothing_was_judged
     assert (unjudged.get("tests"), unjudged.get("errors")) == ("1", "1")
 
 
-def test_the_page_escapes_what_the_endpoint_sent_and_bounds_the_findings() -> None:
-    many = rule("SHA-90", *(Breach(f"request {number} is <wrong>") for number in range(MOST_TRACE_LINES + 5)))
-    page = server_page(result(many, rule("SHA-93", LEARNED)), CONTRACT)
-    assert "<wrong>" not in page
-    assert page.count("is &lt;wrong&gt;") == MOST_TRACE_LINES
-    assert "the form differs" in page
-    assert "<always>" not in page
-
-
 def test_every_file_is_written_and_the_trace_has_no_secret(tmp_path: Path) -> None:
     found = result(*EACH_KIND)
     found = replace(found, trace=replace(found.trace, secret="whsec-top"))
-    write_server_report(found, CONTRACT, tmp_path / "new" / "folder")
+    write_server_report(found, tmp_path / "new" / "folder")
     written = {path.name: path.read_text() for path in (tmp_path / "new" / "folder").iterdir()}
     assert set(written) == {
         "report.json",
         "junit.xml",
         "report.sarif",
         "summary.md",
-        "index.html",
         "lessons.patch.json",
         "trace.json",
     }
@@ -199,15 +192,62 @@ def test_a_broken_rule_is_a_result_at_the_trace_and_at_the_place_in_the_contract
     assert unjudged["toolExecutionNotifications"][0]["message"]["text"] == "no server"
 
 
-def test_the_summary_begins_with_the_verdict_and_the_money_and_has_no_password() -> None:
-    found = replace(result(*EACH_KIND), base_url="https://user:word@api.example.com")
+def test_the_summary_begins_with_the_headline_and_has_the_money_spent() -> None:
+    found = replace(result(*EACH_KIND), base_url="https://api.example.com")
     page = server_summary(replace(found, budget=Decimal(2), spent=Decimal("0.42")))
     lines = [line for line in page.splitlines() if line]
-    assert lines[0] == "## hobbyhorse: 1 rule broken"
+    assert lines[0] == "## hobbyhorse: 1 rule broken: 1 other"
     assert lines[1].startswith("https://api.example.com and the contract of ")
-    assert lines[2].startswith("**At most 0.42 USD spent, of a budget of 2.00 USD. Money or security: ")
+    assert lines[1].endswith("; at most 0.42 USD spent, of a budget of 2.00 USD.")
     assert "* 2 lessons about the contract are in the report" in lines
     assert "request 1 is \\<wrong\\>" in page
-    assert f"--base-url https://api.example.com --budget 2 --seed {result().seed} --rule SHA-90" in page
-    assert "word" not in page
+    first = found.verdicts[0].rule
+    assert page.endswith(f"\n{again(replace(found, budget=Decimal(2)), first)}\n```\n")
     assert server_summary(result(unjudged="no server", verdicts=())).startswith("## hobbyhorse: no server\n")
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_the_login_of_a_base_url_is_in_no_file_and_not_on_the_terminal(
+    is_there: bool, run: Run, tmp_path: Path
+) -> None:
+    with fakes(CONTRACT) as url:
+        words = at(url.replace("://", "://someone:pass%2Fword@"), "--report", tmp_path, provider=CONTRACT.key)
+        done = run(*words) if is_there else None
+    done = done or run(*words)
+    assert {path.name for path in tmp_path.iterdir()} >= {"report.json", "junit.xml", "report.sarif", "index.html"}
+    whole = "".join(path.read_text() for path in tmp_path.iterdir()) + done.out + done.err
+    assert url in whole
+    assert "someone" not in whole
+    assert "word@" not in whole
+    assert "pass/word" not in whole
+
+
+def paying(harm: str) -> ServerResult:
+    """Return a result in which the first of two requests broke a rule, and was billed."""
+    entry = BudgetEntry("job", Decimal("0.42"), True, 200, "job-1")
+    return result(made_up("SHA-90", BREACH, harm=harm), ledger=(entry, replace(entry, billed=False)))
+
+
+def test_the_first_line_has_the_price_of_the_requests_that_broke_a_rule_about_money() -> None:
+    found = paying(MONEY)
+    assert server_amounts(found) == {"SHA-90": Amount("up to 0.42 USD billed for 1 request", Decimal("0.42"))}
+    assert server_amounts(replace(found, accepted={"SHA-90": "known"})) == {}
+    assert server_headline(found) == "up to 0.42 USD billed for 1 request (SHA-90); 1 rule broken: 1 money"
+    assert server_report_json(found)["summary"]["headline"] == server_headline(found)
+    assert server_summary(found).startswith(f"## hobbyhorse: {server_headline(found)}\n")
+    assert "| Money, MUST: up to 0.42 USD billed for 1 request |" in server_summary(found)
+    assert server_sarif(found)["runs"][0]["properties"]["headline"] == server_headline(found)
+    assert server_headline(paying(VIDEO)) == "1 rule broken: 1 lost or wrong video"
+    assert server_headline(result(rule("SHA-90", OBSERVED))) == "no finding"
+
+
+def test_a_broken_rule_has_the_command_that_checks_it_again_without_secrets() -> None:
+    found = result(*EACH_KIND, budget=Decimal("0.5"))
+    expected = ["--provider", CONTRACT.key, "--model", MODEL.id, "--seed", "--budget", "0.50", "--rule", "SHA-90"]
+    assert set(expected) <= set(shlex.split(again(found, found.verdicts[0].rule)))
+    assert KEY not in again(found, found.verdicts[0].rule)
+    given = replace(found, options=("--provider", "p", "--image", "a b.png"))
+    assert again(given, given.verdicts[0].rule).endswith("server --provider p --image 'a b.png' --rule SHA-90")
+    written = server_report_json(given)["rules"]
+    assert written[0]["again"] == again(given, given.verdicts[0].rule)
+    assert "again" not in written[1]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from hobbyhorse.cli.client_runner import (
+    DEFAULT_LIMIT,
+    DEFAULT_SPEED,
     ClientOptions,
     CommandArgument,
     LimitOption,
@@ -17,7 +20,7 @@ from hobbyhorse.cli.client_runner import (
     SpeedOption,
     open_runner,
     option_names,
-    replay_words,
+    replay_options,
     warn_of_misplaced_options,
 )
 from hobbyhorse.cli.client_verdicts import show_result, written
@@ -26,12 +29,11 @@ from hobbyhorse.cli.options import (
     BaselineOption,
     ContractsOption,
     ModelOption,
-    ProviderOption,
+    ProvidersOption,
     ReportOption,
     keep_hypothesis_files_in_cache,
     load_contracts,
-    model_of,
-    one_of,
+    providers_of,
 )
 from hobbyhorse.cli.progress import progress
 from hobbyhorse.cli.rule_options import AllowNotObservedOption, chosen_rules
@@ -54,15 +56,15 @@ SEARCH = "Search"
 def command(
     context: typer.Context,
     *,
-    provider: ProviderOption,
+    provider: ProvidersOption,
     command: CommandArgument = None,
     model: ModelOption = None,
     contracts: ContractsOption = None,
     python: PythonOption = None,
     resume_command: ResumeOption = None,
     parallel: ParallelOption = None,
-    limit: LimitOption = 30.0,
-    speed: SpeedOption = 1.0,
+    limit: LimitOption = DEFAULT_LIMIT,
+    speed: SpeedOption = DEFAULT_SPEED,
     profile: Annotated[
         str,
         typer.Option(metavar="ci|full", help="The number of runs, unless --runs is given.", rich_help_panel=SEARCH),
@@ -105,34 +107,37 @@ def command(
         accepted = read_baseline(baseline, ids, OPERATIONS) if baseline is not None else {}
     except ReportError as error:
         raise UsageError(str(error)) from None
-    contract = one_of(load_contracts(contracts), provider)
-    chosen = model_of(contract, model)
+    (contract, chosen), second = providers_of(load_contracts(contracts), provider, model)
     most_runs = runs if runs is not None else PROFILE_RUNS[profile][0 if python is not None else 1]
     client = ClientOptions(command, python, resume_command, seed, speed, limit, parallel, contracts)
+    providers = [(contract, chosen)] if second is None else [(contract, chosen), second]
     plan = Plan(most_runs, seed, tuple(rule or ()), shard=_shard(shard))
     with stoppable():
-        result = with_baseline(_searched(contract, chosen, client, plan), accepted)
+        result = with_baseline(_searched(providers, client, plan), accepted)
         required = frozenset[str]() if allow_not_observed else frozenset(rule or ())
         # Another shard may have found an entry of the baseline that this one has not.
         stale = result.stale if plan.shard is None else ()
-        result = replace(result, replay=replay_words(client), required=required, stale=stale)
+        result = replace(result, options=replay_options(client), required=required, stale=stale)
         if report is not None:  # first, so that a summary is never printed for a report that is not there
-            result = written(result, contract, report)
-    show_result(result, report)
+            result = written(result, report, *(one for one, _ in providers))
+    show_result(result, contract, report)
     raise typer.Exit(result.exit_status)
 
 
-def _searched(contract: Contract, model: Model, client: ClientOptions, plan: Plan) -> Result:
+def _searched(providers: Sequence[tuple[Contract, Model]], client: ClientOptions, plan: Plan) -> Result:
     """Run the suite. Raises UsageError."""
     runs = plan.runs if plan.shard is None else plan.shard.share(plan.runs)
-    with open_runner(contract, model, client, runs) as runner:
+    (contract, model), second = providers[0], providers[1] if len(providers) > 1 else None
+    with open_runner(contract, model, client, runs, second) as runner:
         try:
             with progress(runner.name) as show:
                 plan = replace(plan, kinds=runner.kinds)
                 search = Search(contract, runner.play, plan, show, fresh=runner.fresh, before=runner.before)
                 search.notes += runner.notes
                 search.fit = runner.fit
-                return search.run(runner.name, model.id)
+                search.second = None if second is None else second[0]
+                result = search.run(runner.name, model.id)
+                return replace(result, model=",".join(one.id for _, one in providers))
         except CannotRun as error:
             raise UsageError(str(error)) from None
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hobbyhorse.cli.client_verdicts import show_result, written
-from hobbyhorse.cli.options import REPORT, BaselineOption, ContractsOption, load_contracts, one_of
+from hobbyhorse.cli.options import REPORT, BaselineOption, ContractsOption, load_contracts, providers_of
 from hobbyhorse.cli.rule_options import AllowNotObservedOption
 from hobbyhorse.cli.usage import UsageError, reports_internal_errors
 from hobbyhorse.conformance.client.during import OPERATIONS
@@ -40,11 +40,12 @@ def command(
         found = merged([read_shard_report(folder) for folder in folders])
     except ReportError as error:
         raise UsageError(str(error)) from None
-    contract = one_of(load_contracts(contracts), found.result.provider)
+    first, second = providers_of(load_contracts(contracts), found.result.provider, found.result.model)
+    providers = [first] if second is None else [first, second]
     result = found.result if accepted is None else with_baseline(found.result, accepted)
     if allow_not_observed:
         result = replace(result, required=frozenset())
-    result = written(result, contract, report)
+    result = written(result, report, *(contract for contract, _ in providers))
     write_fits(found, report)
-    show_result(result, report)
+    show_result(result, first[0], report)
     raise typer.Exit(result.exit_status)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated
@@ -27,11 +29,13 @@ from hobbyhorse.cli.server_verdicts import show_plan, show_server_result
 from hobbyhorse.cli.usage import UsageError, reports_internal_errors
 from hobbyhorse.conformance.report import ReportError, read_baseline
 from hobbyhorse.conformance.server.budget import cheapest_first
+from hobbyhorse.conformance.server.endpoint import without_login
+from hobbyhorse.conformance.server.html_report import write_server_page
 from hobbyhorse.conformance.server.probes import most, probes
 from hobbyhorse.conformance.server.report import write_server_report
 from hobbyhorse.conformance.server.results import ServerResult
 from hobbyhorse.conformance.server.rules import server_rules
-from hobbyhorse.conformance.server.suite import SuiteOptions, examine, local, opened
+from hobbyhorse.conformance.server.suite import TIMEOUT, SuiteOptions, examine, local, opened
 from hobbyhorse.contract.values import Contract, Model
 
 # The port has to be fixed, because a tunnel from the public URL is set up before the suite starts.
@@ -85,7 +89,7 @@ def command(
     ] = None,
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="Stop the suite after SECONDS.", rich_help_panel=REQUESTS)
-    ] = 300.0,
+    ] = TIMEOUT,
     seed: Annotated[
         int, typer.Option(metavar="N", help="The same seed sends the same requests.", rich_help_panel=REQUESTS)
     ] = 0,
@@ -151,8 +155,11 @@ def command(
         greatest = _greatest_cost(contract, chosen, options)
         _confirm(options, greatest, yes)
         print(f"this may cost at most {greatest:.2f} USD", file=sys.stderr)
-        with stoppable(), probing(base_url) as show:
+        with stoppable(), probing(without_login(base_url)[0]) as show:
             result = examine(contract, chosen, options, wanted, known=known, on_probe=show)
+        given = {"--model": model, "--contracts": contracts, "--budget": budget, "--image": image}
+        given |= {"--callback-url": callback_url, "--callback-listen": callback_listen}
+        result = replace(result, options=_again(result, options, given))
     except (ReportError, LookupError) as error:
         raise UsageError(str(error)) from None
     except OSError as error:
@@ -160,8 +167,18 @@ def command(
         raise UsageError(f"--callback-listen: cannot listen on {where}: {error.strerror or error}") from None
     if report is not None:
         _write(result, contract, report)
-    show_server_result(result, report)
+    show_server_result(result, contract, report)
     raise typer.Exit(result.status_with(frozenset() if allow_not_observed else frozenset(rule or ())))
+
+
+def _again(result: ServerResult, options: SuiteOptions, given: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the options that run the suite again; secrets are variables, as they have to stay out of reports."""
+    words = ["--provider", result.provider, "--base-url", result.base_url]
+    words += [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    words += ["--seed", str(options.seed)] if options.seed else []
+    words += ["--timeout", f"{options.timeout:g}"] if options.timeout != TIMEOUT else []
+    secrets = {"--other-key": options.other_key, "--callback-secret": options.callback_secret}
+    return (*words, *(word for name, value in secrets.items() if value for word in (name, "SECRET")))
 
 
 def _budget(text: str | None) -> Decimal | None:
@@ -221,7 +238,7 @@ def _confirm(options: SuiteOptions, greatest: Decimal, yes: bool) -> None:
     is_long = len(options.api_key) > 2 * SHOWN_KEY_CHARACTERS
     key = options.api_key[-SHOWN_KEY_CHARACTERS:] if is_long else "****"
     # Without a user and password in the URL: the question ends up in logs.
-    host = urlsplit(options.base_url).netloc.rpartition("@")[2]
+    host = urlsplit(without_login(options.base_url)[0]).netloc
     words = f"call {host} with the key that ends in {key}, at a cost of at most {greatest:.2f} USD"
     if not sys.stdin.isatty():
         raise UsageError(f"this would {words}; to confirm, add --yes")
@@ -231,6 +248,7 @@ def _confirm(options: SuiteOptions, greatest: Decimal, yes: bool) -> None:
 
 def _write(result: ServerResult, contract: Contract, folder: Path) -> None:
     try:
-        write_server_report(result, contract, folder)
+        write_server_report(result, folder)
+        write_server_page(result, contract, folder)
     except OSError as error:
         raise UsageError(f"--report: {str(folder)!r} cannot be written: {error.strerror}") from None

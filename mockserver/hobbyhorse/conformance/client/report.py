@@ -10,15 +10,25 @@ from typing import Any
 
 from hobbyhorse.conformance.client.cases import CASE_KINDS, Case, case_of
 from hobbyhorse.conformance.client.diagnosis import Fit
-from hobbyhorse.conformance.client.results import Result
+from hobbyhorse.conformance.client.results import Result, why_accepted
 from hobbyhorse.conformance.client.rules import rules
 from hobbyhorse.conformance.client.unobserved import explained_for
-from hobbyhorse.conformance.judge import BROKEN, NOT_OBSERVED, PASSED, Finding, Verdict, judge
-from hobbyhorse.conformance.report import JUnitSuite, ReportError, counted, dump, read_object, verdict_json
+from hobbyhorse.conformance.examples import example_for
+from hobbyhorse.conformance.impact import amounts_of, cost_of, costs_of, grouped, headline
+from hobbyhorse.conformance.judge import BROKEN, Finding, Verdict, judge
+from hobbyhorse.conformance.report import (
+    JUnitSuite,
+    ReportError,
+    counted,
+    dump,
+    open_verdicts,
+    read_object,
+    verdict_json,
+)
 from hobbyhorse.conformance.report import junit as junit_xml
 from hobbyhorse.conformance.reports.sarif import SarifFinding, SarifRun
 from hobbyhorse.conformance.reports.sarif import sarif as sarif_log
-from hobbyhorse.conformance.reports.summary import Summary, SummaryRow, about_gravest, found_in_words, markdown
+from hobbyhorse.conformance.reports.summary import Summary, SummaryRow, counts_in_words, first_line, markdown
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from hobbyhorse.traces.trace import Trace, to_json
@@ -28,8 +38,11 @@ REPORT_FORMAT = 1
 FINDINGS = "findings"
 
 
-def report_json(result: Result) -> dict[str, Any]:
-    """Return a result as JSON: a verdict for each rule, and a summary."""
+def report_json(result: Result, contract: Contract | None = None, folder: Path | None = None) -> dict[str, Any]:
+    """Return a result as JSON: a verdict for each rule, and a summary.
+
+    With the `contract`, it also has the costs of the findings. `folder` is that of the report, for replay commands.
+    """
     # `deviations` is the older name of single faults; readers of reports depend on it.
     summary = {
         "provider": result.provider,
@@ -53,10 +66,42 @@ def report_json(result: Result) -> dict[str, Any]:
         "errors": [str(error) for error in result.errors],
         "unfit": result.unfit,
         "notes": list(result.notes),
-        "replay": result.replay,
+        "options": list(result.options),
         **_shard(result),
     }
-    return {"format": REPORT_FORMAT, "rules": verdicts_json(result.verdicts, result.accepted), "summary": summary}
+    verdicts = verdicts_json(result.verdicts, result.accepted)
+    for one, fields in zip(result.verdicts, verdicts, strict=True):
+        _add_help(result, one, fields, contract, folder)
+    if contract is not None:
+        summary["headline"] = client_headline(result, contract)
+    return {"format": REPORT_FORMAT, "rules": verdicts, "summary": summary}
+
+
+def _add_help(
+    result: Result, one: Verdict, fields: dict[str, Any], contract: Contract | None, folder: Path | None
+) -> None:
+    """Add to a verdict's JSON its example, and to each finding its cost and the command that replays it."""
+    example = example_for(one.rule, contract) if contract is not None and one.findings else None
+    if example is not None:
+        fields["example"] = example.to_json()
+    for (name, finding), written in zip(file_names(one), fields["findings"], strict=True):
+        written["replay"] = replay_command(result, name, folder)
+        cost = cost_of(contract, one.rule, finding) if contract is not None else None
+        if cost is not None:
+            written["cost"] = cost.to_json()
+
+
+def replay_command(result: Result, name: str, folder: Path | None = None) -> str:
+    """Return the command that replays a finding, given the name of its file without its ending."""
+    file = (folder or Path()) / FINDINGS / f"{name}.scenario.json"
+    words = shlex.join(["hobbyhorse", "conformance", "replay", str(file), *result.options])
+    return words if result.options else f"{words} -- COMMAND"
+
+
+def client_headline(result: Result, contract: Contract | None) -> str:
+    """Return the first line of the report: the worst cost, if the `contract` is known, and the broken rules."""
+    broken = open_verdicts(result.verdicts, result.accepted)
+    return headline(broken, costs_of(contract, broken) if contract is not None else {})
 
 
 def _shard(result: Result) -> dict[str, Any]:
@@ -133,6 +178,8 @@ def judged_json(contract: Contract, trace: Trace, verdicts: Sequence[Verdict]) -
 
 def finding_json(result: Result, finding: Finding) -> dict[str, Any]:
     """Return a finding as JSON; `read_finding` reads it."""
+    partner = finding.trace.partner
+    first = partner if partner is not None and finding.trace.rank else finding.trace
     return {
         "format": REPORT_FORMAT,
         "rule": finding.rule,
@@ -142,7 +189,7 @@ def finding_json(result: Result, finding: Finding) -> dict[str, Any]:
         "messages": list(finding.messages),
         **case_of(finding.trace).to_json(),
         **result.fit.to_json(),
-        **({"patience": finding.trace.patience} if finding.trace.patience is not None else {}),
+        **({"patience": first.patience} if first.patience is not None else {}),
         **_circumstances(finding),
     }
 
@@ -192,7 +239,10 @@ def read_finding(path: Path) -> Replay:
 
 
 def _case(fields: Mapping[str, Any], path: Path) -> Case:
-    case = Case(fields["scenario"], fields.get("drill", "once"), int(fields.get("point", 0)), fields.get("order"))
+    kind, point = fields.get("drill", "once"), int(fields.get("point", 0))
+    case = Case(fields["scenario"], kind, point, fields.get("order"), fields.get("second", {}))
+    if not isinstance(case.second, dict):
+        raise ReportError(f"{path} is not a finding: 'second' is {case.second!r}; it must be an object")
     if not isinstance(case.scenario, dict) or case.kind not in CASE_KINDS:
         raise ReportError(f"{path} is not a finding: 'drill' is {case.kind!r}; allowed: {', '.join(CASE_KINDS)}")
     if not isinstance(case.order, dict | None):
@@ -223,11 +273,12 @@ def _unfinished(result: Result) -> str | None:
     return "; ".join(words) or None
 
 
-def sarif(result: Result) -> dict[str, Any]:
+def sarif(result: Result, contract: Contract | None = None) -> dict[str, Any]:
     """Return the findings as SARIF; each is at its scenario's file."""
     run = SarifRun(
         name=f"{result.provider}/{result.client}",
         status=result.exit_status,
+        headline=client_headline(result, contract),
         error=_unfinished(result),
         stale=result.stale,
     )
@@ -237,7 +288,7 @@ def sarif(result: Result) -> dict[str, Any]:
             name=finding.name,
             message="; ".join([*finding.messages, f"server: {case_of(finding.trace)}", *preconditions(finding)]),
             file=f"{FINDINGS}/{name}.scenario.json",
-            accepted=_accepted(finding, result.accepted),
+            accepted=why_accepted(finding, result.accepted),
         )
         for one in result.verdicts
         for name, finding in file_names(one)
@@ -245,63 +296,59 @@ def sarif(result: Result) -> dict[str, Any]:
     return sarif_log(run, result.verdicts, findings)
 
 
-def summary(result: Result, folder: Path) -> str:
-    """Return the result as a short page of Markdown; `folder` is the report's."""
-    words = counted(result.verdicts)
-    rows = [
-        SummaryRow(
-            one.rule,
-            f"{case_of(finding.trace)}{f' (during {finding.during})' if finding.during is not None else ''}",
-            "; ".join(finding.messages),
-            f"hobbyhorse conformance replay {shlex.quote(str(folder / FINDINGS / name))}.scenario.json {result.replay}",
-        )
-        for one in result.verdicts
-        for name, finding in file_names(one)
-        if _accepted(finding, result.accepted) is None
-    ]
-    counts = ", ".join(f"{words.get(word, 0)} {word.replace('-', ' ')}" for word in (BROKEN, PASSED, NOT_OBSERVED))
+def summary(result: Result, folder: Path, contract: Contract | None = None) -> str:
+    """Return the result as a short page of Markdown; `folder` is the report's. The `contract` is for the costs."""
+    reason = "; ".join(text for text in (_unfinished(result), result.unfit) if text is not None)
     part = f", shard {result.shard}" if result.shard is not None else ""
     return markdown(
         Summary(
-            verdict=_verdict_in_words(result),
-            runs=f"{result.client} with {result.provider} ({result.model}): {counts}; {result.runs} runs, "
-            f"seed {result.seed}{part}.",
-            money=about_gravest(rows),
+            verdict=first_line(client_headline(result, contract), result.stale, reason or None),
+            runs=f"{result.client} with {result.provider} ({result.model}): {counts_in_words(result.verdicts)}; "
+            f"{result.runs} runs, seed {result.seed}{part}.",
             notes=[
                 *(f"{name} is accepted: {why}" for name, why in result.accepted.items()),
                 *(f"{name} is stale in the baseline: remove it" for name in result.stale),
                 *result.notes,
             ],
-            rows=rows,
+            rows=list(_rows(result, folder, contract)),
         )
     )
 
 
-def _verdict_in_words(result: Result) -> str:
-    unfinished = _unfinished(result) or result.unfit
-    return "; ".join([found_in_words(len(result.broken), len(result.stale)), *([unfinished] if unfinished else [])])
+def _rows(result: Result, folder: Path, contract: Contract | None) -> Iterator[SummaryRow]:
+    """Yield the findings that the baseline does not accept, in the order of the other reports."""
+    broken = open_verdicts(result.verdicts, result.accepted)
+    names = {id(finding): name for one in result.verdicts for name, finding in file_names(one)}
+    amounts = amounts_of(costs_of(contract, broken)) if contract is not None else {}
+    for one in (one for group in grouped(broken, amounts) for one in group.verdicts):
+        for finding in one.findings:
+            cost = cost_of(contract, one.rule, finding) if contract is not None else None
+            doing = f" (during {finding.during})" if finding.during is not None else ""
+            yield SummaryRow(
+                one.rule,
+                f"{case_of(finding.trace)}{doing}",
+                "; ".join(finding.messages),
+                replay_command(result, names[id(finding)], folder),
+                None if cost is None else str(cost),
+            )
 
 
-def _accepted(finding: Finding, accepted: Mapping[str, str]) -> str | None:
-    """Return the reason of the baseline for a finding, or None."""
-    return accepted.get(finding.name, accepted.get(finding.rule))
-
-
-def write_report(result: Result, folder: Path) -> None:
+def write_report(result: Result, folder: Path, contract: Contract | None = None) -> None:
     """Write the files of a report, except for its page, into a folder.
 
     They are report.json, junit.xml, report.sarif, summary.md, and a scenario and a trace for each finding; after an
-    internal error, also internal-error.txt with the tracebacks.
+    internal error, also internal-error.txt with the tracebacks. With the `contract`, they have the costs of the
+    findings.
     """
     findings = folder / FINDINGS
     findings.mkdir(parents=True, exist_ok=True)
     # Findings of an earlier run would look like findings of this one.
     for old in findings.glob("*.json"):
         old.unlink()
-    dump(folder / "report.json", report_json(result))
+    dump(folder / "report.json", report_json(result, contract, folder))
     (folder / "junit.xml").write_bytes(junit(result))
-    dump(folder / "report.sarif", sarif(result))
-    (folder / "summary.md").write_text(summary(result, folder), encoding="utf-8", errors="replace")
+    dump(folder / "report.sarif", sarif(result, contract))
+    (folder / "summary.md").write_text(summary(result, folder, contract), encoding="utf-8", errors="replace")
     for one in result.verdicts:
         for name, finding in file_names(one):
             dump(findings / f"{name}.scenario.json", finding_json(result, finding))

@@ -34,8 +34,8 @@ class Result:
     found any more. A suite that did not finish is `interrupted`, or has `errors`. `unfit` says why the client could be
     run against the faultless server only. `operations` names all findings, of which the report has the smallest ones.
     `notes` are remarks on the runs. `fit` says how the test cases were adapted to the client. `shard` is the part of a
-    search that was split. `replay` are the words that name the client in a command line of `conformance replay`. The
-    rules in `required` have to be observed; of a search that was split, in one of its shards.
+    search that was split. `options` are the words that name the client to `conformance replay`, such as `--python
+    client.py:generate`. The rules in `required` have to be observed; of a search that was split, in one of its shards.
     """
 
     provider: str
@@ -55,7 +55,7 @@ class Result:
     notes: tuple[str, ...] = ()
     fit: Fit = field(default_factory=Fit)
     shard: Shard | None = None
-    replay: str = "-- COMMAND"
+    options: tuple[str, ...] = ()
     required: frozenset[str] = frozenset()
 
     @property
@@ -93,7 +93,12 @@ class Result:
 
 def is_accepted(finding: Finding, accepted: Mapping[str, str]) -> bool:
     """Whether a baseline accepts a finding: by its rule, or by its rule and operation."""
-    return finding.rule in accepted or finding.name in accepted
+    return why_accepted(finding, accepted) is not None
+
+
+def why_accepted(finding: Finding, accepted: Mapping[str, str]) -> str | None:
+    """Return the reason of the baseline for a finding, or None."""
+    return accepted.get(finding.name, accepted.get(finding.rule))
 
 
 def with_baseline(result: Result, baseline: Mapping[str, str]) -> Result:

@@ -110,7 +110,7 @@ def _read(folder: Path, fields: Mapping[str, Any]) -> ShardReport:
         unfit=summary["unfit"],
         operations=frozenset(shard["operations"]),
         notes=tuple(summary["notes"]),
-        replay=summary["replay"],
+        options=tuple(summary["options"]),
         required=frozenset(shard["required"]),
     )
     return ShardReport(folder, Shard(int(shard["number"]), int(shard["of"])), result, found)

@@ -43,12 +43,13 @@ class SarifFinding:
 class SarifRun:
     """The facts about a run beside its findings.
 
-    `name` is the tested client or server. `error` says why not everything could be judged; `stale` are entries of the
-    baseline that were not found any more.
+    `name` is the tested client or server, `headline` the first line of the report. `error` says why not everything
+    could be judged; `stale` are entries of the baseline that were not found any more.
     """
 
     name: str
     status: int
+    headline: str
     error: str | None = None
     stale: Sequence[str] = ()
 
@@ -76,21 +77,24 @@ def sarif(run: SarifRun, verdicts: Sequence[Verdict], findings: Iterable[SarifFi
         "invocations": [invocation],
         "originalUriBaseIds": {BASE: {"description": {"text": "The folder of the report."}}},
         "columnKind": "unicodeCodePoints",
+        "properties": {"headline": run.headline},
         "results": [_result(one, numbers[one.rule.id]) for one in findings],
     }
     return {"$schema": SCHEMA, "version": "2.1.0", "runs": [log]}
 
 
 def _rule(rule: Rule) -> dict[str, Any]:
+    # Code scanning shows the score of a rule only if it has this tag.
+    tags = [*(["security"] if rule.severity == "S1" else []), rule.harm, rule.family, rule.level]
     return {
         "id": rule.id,
         "name": "".join(word.capitalize() for word in rule.name.split("-")),
         "shortDescription": {"text": rule.says},
         "fullDescription": {"text": rule.because},
-        "help": {"text": f"{rule.says}\n\n{rule.because}"},
+        "help": {"text": rule.fix or rule.because},
         "defaultConfiguration": {"level": _level(rule)},
         "properties": {
-            "tags": ["security", rule.family, rule.level] if rule.severity == "S1" else [rule.family, rule.level],
+            "tags": list(dict.fromkeys(tags)),
             "severity": f"{rule.severity}: {SEVERITIES[rule.severity]}",
             "security-severity": SCORES[rule.severity],
             "problem.severity": "error" if rule.level == MUST else "warning",

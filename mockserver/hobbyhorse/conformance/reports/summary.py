@@ -3,48 +3,46 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from hobbyhorse.conformance.rule import SEVERITIES, Rule
+from hobbyhorse.conformance.judge import BROKEN, NOT_OBSERVED, PASSED, Verdict
+from hobbyhorse.conformance.report import counted
+from hobbyhorse.conformance.rule import HARMS, Rule
 
 # Findings in the table: a reader of a summary opens the report for more.
 MOST_ROWS = 20
 # Characters of a message or a scenario: about two lines of a table on a wide screen.
 MOST_CHARACTERS = 200
-# The severity of the rules about money and security.
-GRAVEST = "S1"
 # The characters that GitHub's Markdown takes for markup, a link or the end of a cell.
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&@$])")
 
 
 @dataclass(frozen=True, slots=True)
 class SummaryRow:
-    """A finding: its rule, its situation, its message, and the command that repeats it (`again`)."""
+    """A finding: its rule, its situation, its message, the command that repeats it (`again`), and its cost if any."""
 
     rule: Rule
     situation: str
     message: str
     again: str
+    cost: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """A verdict in a few words, a sentence about the runs, a sentence about the money, remarks, and the findings."""
+    """The first line of the report, a sentence about the runs, remarks, and the findings, the gravest ones first."""
 
     verdict: str
     runs: str
-    money: str | None = None
     notes: Sequence[str] = ()
     rows: Sequence[SummaryRow] = ()
 
 
 def markdown(summary: Summary) -> str:
-    """Return a summary as Markdown. Findings are in the order of severity, money and security first."""
-    rows = sorted(summary.rows, key=lambda row: row.rule.severity)
+    """Return a summary as Markdown."""
+    rows = summary.rows
     lines = [f"## hobbyhorse: {_escaped(summary.verdict)}", "", _escaped(summary.runs), ""]
-    if summary.money is not None:
-        lines += [f"**{_escaped(summary.money)}**", ""]
     lines += [*(f"* {_escaped(note)}" for note in summary.notes), *([""] if summary.notes else [])]
     if rows:
         lines += [*_table(rows[:MOST_ROWS]), ""]
@@ -54,31 +52,27 @@ def markdown(summary: Summary) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def found_in_words(broken: int, stale: int) -> str:
-    """Return the numbers of broken rules and of stale entries of the baseline."""
-    words = [f"{broken} rule{'s' if broken != 1 else ''} broken" if broken else "no finding"]
-    return ", ".join([*words, *([f"{stale} stale in the baseline"] if stale else [])])
+def first_line(headline: str, stale: Sequence[str], unfinished: str | None) -> str:
+    """Return the headline of a report with the number of stale entries and the reason for an early end."""
+    found = f"{headline}, {len(stale)} stale in the baseline" if stale else headline
+    return found if unfinished is None else f"{found}; {unfinished}"
 
 
-def about_gravest(rows: Sequence[SummaryRow]) -> str:
-    """Return a sentence that names the broken rules about money and security."""
-    gravest = list(dict.fromkeys(row.rule.id for row in rows if row.rule.severity == GRAVEST))
-    broken = f"broken: {', '.join(gravest)}" if gravest else "no rule broken"
-    return f"{SEVERITIES[GRAVEST].capitalize()}: {broken}"
+def counts_in_words(verdicts: Iterable[Verdict]) -> str:
+    """Return the numbers of broken, passed and unobserved rules."""
+    words = counted(verdicts)
+    return ", ".join(f"{words.get(word, 0)} {word.replace('-', ' ')}" for word in (BROKEN, PASSED, NOT_OBSERVED))
 
 
 def _table(rows: Sequence[SummaryRow]) -> list[str]:
-    cells = [
-        (
-            f"{row.rule.id} {row.rule.name}",
-            f"{row.rule.level}, {SEVERITIES[row.rule.severity]}",
-            row.message,
-            row.situation,
-        )
-        for row in rows
-    ]
-    lines = ["| rule | severity | finding | situation |", "|---|---|---|---|"]
+    cells = [(f"{row.rule.id} {row.rule.name}", _harm(row), row.message, row.situation, row.rule.fix) for row in rows]
+    lines = ["| rule | harm | finding | situation | fix |", "|---|---|---|---|---|"]
     return lines + [f"| {' | '.join(_escaped(_short(cell)) for cell in row)} |" for row in cells]
+
+
+def _harm(row: SummaryRow) -> str:
+    words = f"{HARMS[row.rule.harm]}, {row.rule.level}"
+    return words if row.cost is None else f"{words}: {row.cost}"
 
 
 def _short(text: str) -> str:

@@ -11,7 +11,10 @@ from typing import Any
 from hobbyhorse.conformance.server.bodies import Body, SharedOrder, negatives, shared_bounds
 from hobbyhorse.conformance.server.budget import worst
 from hobbyhorse.conformance.server.endpoint import OutOfTime
+from hobbyhorse.conformance.server.ends import PROBE as ENDS
+from hobbyhorse.conformance.server.ends import read_to_the_ends
 from hobbyhorse.conformance.server.machine import MOST_JOBS, interleave
+from hobbyhorse.conformance.server.queries import ask
 from hobbyhorse.conformance.server.rules.notifying import ALLOWANCE, SLACK, longest_first_retry, promises_retry
 from hobbyhorse.conformance.server.session import WRONG_KEY, EndpointUnreachable, Session, Skipped, with_callback
 from hobbyhorse.contract.forms.expressions import MISSING
@@ -84,6 +87,9 @@ def each_probe(session: Session) -> Iterator[Probe]:
         for model in session.models:
             session.turn_to(model)
             yield from (_for_model(session, model, probe) for probe in stage(session))
+    yield from _queries(session.contract)
+    summary = "every other accepted job, read until it ends, and its video if its order was another one"
+    yield Probe(ENDS, "lifecycle", _free, summary, read_to_the_ends)
 
 
 def _for_model(session: Session, model: Model, probe: Probe) -> Probe:
@@ -186,6 +192,18 @@ def _bounds(session: Session) -> Iterator[Probe]:
 def _about_job(contract: Contract) -> list[str]:
     """Return the operations about one job that need a key."""
     return [role for role in NEEDS_JOB if role in _needs_key(contract)]
+
+
+def _queries(contract: Contract) -> Iterator[Probe]:
+    """Yield the probes of queries."""
+    for role, operation in contract.operations.items():
+        if operation.method == "GET" and any(one.part == "query" for one in operation.parameters):
+            summary = f"the queries of {role}, at the documented bounds and beyond"
+            yield Probe(f"query:{role}", "queries", _free, summary, partial(_ask, role))
+
+
+def _ask(role: str, session: Session) -> None:
+    ask(session, role)
 
 
 def _words(names: list[str]) -> str:

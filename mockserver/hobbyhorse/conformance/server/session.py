@@ -368,7 +368,9 @@ class Session:
             data, last = self._followed(url)
             # A truncated file would be reported as a broken video.
             if last.status == 200 and last.whole:
-                picture = self.picture if isinstance(self.picture, bytes) else None
+                # A video of references begins with none of them, and has its own aspect ratio.
+                is_first = "first_frame" in self.model.parameters
+                picture = self.picture if isinstance(self.picture, bytes) and is_first else None
                 self.videos.append(viewed(paid.id, url, data, picture))
                 return
         # Each further request for the file would wait as long.

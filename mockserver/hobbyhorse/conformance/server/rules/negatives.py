@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Iterator
 from urllib.parse import unquote
 
-from hobbyhorse.conformance.rule import MUST, OBSERVED, Breach, rule
+from hobbyhorse.conformance.rule import MONEY, MUST, OBSERVED, VIDEO, Breach, rule
 from hobbyhorse.conformance.server.expected import (
     KindEvidence,
     body_of,
@@ -41,8 +41,10 @@ FEW_INTERNAL_ERRORS = 2
     "refused",
     level=MUST,
     severity="S1",
+    harm=MONEY,
     says="A body that violates the schema creates no job.",
     because="The client gets a video that it did not order, and is billed for it.",
+    fix="Validate the whole body against the documented schema before the job is created.",
 )
 @one_per_kind
 def refused(trace: AnnotatedTrace) -> KindEvidence:
@@ -66,6 +68,7 @@ def refused(trace: AnnotatedTrace) -> KindEvidence:
     severity="S3",
     says="A body that violates the contract is refused with the documented status and code.",
     because="Clients decide by status and code whether to retry a request or give it up.",
+    fix="Map each failed validation to the documented status and code.",
 )
 @one_per_kind
 def refused_as_documented(trace: AnnotatedTrace) -> KindEvidence:
@@ -89,8 +92,10 @@ def refused_as_documented(trace: AnnotatedTrace) -> KindEvidence:
     "bounds-accepted",
     level=MUST,
     severity="S2",
+    harm=VIDEO,
     says="A body at a documented bound is accepted.",
     because="Clients validate requests against the documentation, and offer their users the documented range.",
+    fix="Use the documented bounds in the validation, with both ends included.",
 )
 @one_per_kind
 def bounds_accepted(trace: AnnotatedTrace) -> KindEvidence:
