@@ -10,17 +10,17 @@ import jsonschema
 
 from hobbyhorse.conformance.judge import BROKEN, NOT_OBSERVED, PASSED, Verdict
 from hobbyhorse.conformance.reports.sarif import SarifFinding, SarifRun, sarif
-from hobbyhorse.conformance.rule import MONEY, Evidence, Rule, rule
+from hobbyhorse.conformance.rule import MONEY, OTHER, Evidence, Rule, rule
 from hobbyhorse.traces.annotated import AnnotatedTrace
 from tests.conftest import ROOT
 
 SCHEMA = json.loads((ROOT / "tests" / "schemas" / "sarif-2.1.0.json").read_text())
 
 
-def ruled(id: str, level: str = "MUST", severity: str = "S1", **more: str) -> Rule:
-    words = {"says": f"Do {id}.", "because": "It was not done."}
+def ruled(id: str, level: str = "MUST", severity: str = "S1", *, harm: str = OTHER, fix: str = "") -> Rule:
+    says, because = f"Do {id}.", "It was not done."
 
-    @rule(id, f"name-of-{id}", level=level, severity=severity, **words, **more)
+    @rule(id, f"name-of-{id}", level=level, severity=severity, says=says, because=because, harm=harm, fix=fix)
     def check(trace: AnnotatedTrace) -> Evidence:
         yield from ()
 
