@@ -46,7 +46,7 @@ from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET
 from hobbyhorse.contract.values import Contract, Model
 from hobbyhorse.runners import callable as callables
 from hobbyhorse.runners.callable import Client
-from hobbyhorse.runners.command import ClientTask, Finished, Running, Target, start, with_ids
+from hobbyhorse.runners.command import ClientTask, CommandError, Finished, Running, Target, start, with_ids
 from hobbyhorse.runners.deferred_certificates import deferred_certificates
 from hobbyhorse.runners.example_keys import example_key
 from hobbyhorse.runners.saved_file import still_there
@@ -410,6 +410,35 @@ def _at_once(done: Iterable[_CallableRun], now: Callable[[], float]) -> None:
 
 
 @dataclass(slots=True)
+class _Batch:
+    """The commands of one call of a runner. Once it is stopped, none of them runs, and none starts."""
+
+    running: list[Running] = field(default_factory=list)
+    stopped: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def start(self, begin: Callable[[], Running]) -> Running:
+        """Start a command. Raises CommandError if the batch is stopped."""
+        if self.stopped:
+            raise CommandError("the suite was stopped")
+        found = begin()
+        with self._lock:
+            self.running = [*(one for one in self.running if not one.ended), found]
+        # Again, after the command is listed: either `stop` has seen it there, or this thread sees that it is stopped.
+        if self.stopped:
+            found.kill()
+        return found
+
+    def stop(self) -> None:
+        """Kill the commands that are running."""
+        self.stopped = True
+        with self._lock:
+            running = list(self.running)
+        for one in running:
+            one.kill()
+
+
+@dataclass(slots=True)
 class CommandRunner:
     """Runs test cases with a command in any language, up to `parallel` concurrently, on the session's clock."""
 
@@ -420,11 +449,22 @@ class CommandRunner:
     parallel: int = PARALLEL
     _zones: dict[str, str] = field(default_factory=dict)
     """The time zones of the current runs, by API key."""
+    _batches: dict[str, _Batch] = field(default_factory=dict)
+    """The batches of the current runs, by API key."""
 
     def __call__(self, cases: Sequence[Case]) -> Iterator[Trace]:
-        """Run cases concurrently; yield their traces in the order of the cases."""
-        with ThreadPoolExecutor(self.parallel) as pool:
-            yield from pool.map(self.run, cases)
+        """Run cases concurrently; yield their traces in the order of the cases.
+
+        If the caller is interrupted, or does not want the other traces, the commands that are running are ended.
+        """
+        batch, pool = _Batch(), ThreadPoolExecutor(self.parallel)
+        try:
+            yield from pool.map(partial(self._run, batch), cases)
+        except BaseException:
+            batch.stop()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def fit(self) -> Fit:
         """Adapt the requests to the client, by a run without faults, if there are several kinds of them."""
@@ -435,8 +475,12 @@ class CommandRunner:
 
     def run(self, case: Case) -> Trace:
         """Run the command as the kind of the case requires, and return the trace."""
+        return self._run(_Batch(), case)
+
+    def _run(self, batch: _Batch, case: Case) -> Trace:
         world = self.session.world(case)
         self._zones[world.api_key] = zone_of(case, NAMED_ZONES)
+        self._batches[world.api_key] = batch
         # A killed process may still write into the folder while the folder is removed.
         with tempfile.TemporaryDirectory(prefix="hobbyhorse-", ignore_cleanup_errors=True) as folder:
             ways: dict[str, Callable[[MockWorld, Case, Path], list[tuple[Run, Finished | None]]]] = {
@@ -448,7 +492,7 @@ class CommandRunner:
                 MOVED: self._killed,
             }
             ended = ways.get(case.kind, self._once)(world, case, Path(folder))
-        del self._zones[world.api_key]
+        del self._zones[world.api_key], self._batches[world.api_key]
         trace = self.session.trace(world, case, [run for run, _ in ended])
         finished = [done for _, done in ended]
         return self.session.finished(trace, lambda half: _exposing(half, finished))
@@ -469,7 +513,8 @@ class CommandRunner:
             zone,
             targets if len(targets) > 1 else (),
         )
-        return start(argv or self.argv, task, self.limit, now=world.clock.now, folder=folder)
+        begin = partial(start, argv or self.argv, task, self.limit, now=world.clock.now, folder=folder)
+        return self._batches[world.api_key].start(begin)
 
     def _run_command(self, world: MockWorld, targets: tuple[Target, ...], folder: Path) -> tuple[Run, Finished]:
         begun = world.clock.now()
