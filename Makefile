@@ -10,7 +10,7 @@ OLDEST_PYTHON = $(shell for python in python$(OLDEST) $(wildcard $(HOME)/.pyenv/
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format bench broken-clients mutants broken-servers mutation mutation-clients nightly wheel oldest clean
+.PHONY: help demo serve test check format bench broken-clients mutants broken-servers mutation mutation-clients mutation-servers nightly wheel oldest clean
 
 help: ## show the targets
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
@@ -45,6 +45,7 @@ nightly: $(VENV)/.ready ## run every test, and each client to copy against 10,00
 	  $(BIN)/python -m pytest -n auto --dist worksteal -q
 	@$(BIN)/python -m tests.mutation all --minutes 600
 	@$(BIN)/python -m tests.client_mutation all --minutes 600
+	@$(BIN)/python -m tests.server_mutation all --minutes 600
 
 bench: $(VENV)/.ready ## print the benchmarks (needs wrk: apt-get install wrk); AGAINST=COMMIT: compare with a commit
 	@$(BIN)/python -m $(if $(AGAINST),benchmarks.against $(AGAINST) --check,benchmarks)
@@ -57,6 +58,9 @@ mutation: $(VENV)/.ready ## change the code in one place at a time, run the test
 
 mutation-clients: $(VENV)/.ready ## change correct clients in one place at a time, run the client suite, write docs/client-mutation.md
 	@$(BIN)/python -m tests.client_mutation $(or $(COUNT),400) --minutes $(or $(MINUTES),60)
+
+mutation-servers: $(VENV)/.ready ## change one fact of a contract at a time, run the server suite, write docs/server-mutation.md (COUNT=N or all)
+	@$(BIN)/python -m tests.server_mutation $(or $(COUNT),250) --minutes $(or $(MINUTES),60)
 
 broken-servers: $(VENV)/.ready ## hold the servers that break the rules on purpose against them, and write docs/server-rules.md
 	@$(BIN)/python -m tests.broken_servers

@@ -5,7 +5,9 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from tests.mutation.covering import Covering, statement_lines
+from coverage import CoverageData
+
+from tests.mutation.covering import FAILED, Covering, read, statement_lines
 from tests.mutation.hunt import chosen, killed
 from tests.mutation.page import LEAST_SCORE, PAGE, REASONS, RESULTS, page, score, stored
 from tests.mutation.plan import PACKAGE, Mutant, mutants_of, sample
@@ -60,6 +62,18 @@ def test_a_statement_has_all_its_lines_and_a_compound_one_only_its_head() -> Non
     assert list(statement_lines(source, 2)) == [1, 2, 3]
     assert list(statement_lines(source, 4)) == [4]
     assert list(statement_lines(source, 7)) == [5, 6, 7, 8]
+
+
+def test_a_test_that_fails_without_a_mutant_notices_none(tmp_path: Path) -> None:
+    covered = CoverageData(str(tmp_path / "coverage"))
+    for test in ("tests/test_x.py::good", "tests/test_x.py::flaky[a b - c]"):
+        covered.set_context(f"{test}|run")
+        covered.add_lines({str(tmp_path / "a.py"): [1]})
+    covered.write()
+    failed = FAILED.findall("FAILED tests/test_x.py::flaky[a b - c] - assert 1 == 2\nERROR tests/test_y.py::broken\n")
+    assert failed == ["tests/test_x.py::flaky[a b - c]", "tests/test_y.py::broken"]
+    covering = read(tmp_path / "coverage", tmp_path, "1.50s call     tests/test_x.py::good\n", frozenset(failed))
+    assert covering == Covering({"a.py": {1: frozenset({"tests/test_x.py::good"})}}, {"tests/test_x.py::good": 1.5})
 
 
 def test_the_tests_that_cover_a_mutant_are_chosen_with_those_of_its_module_first() -> None:

@@ -27,7 +27,15 @@ def judged(mutant: Mutant, bend: Bend | None = None) -> ServerResult:
     made = mutant.change(contract) if bend is None else bend
     picture = mutant.picture() if mutant.picture is not None else None
     with bent(contract, made, options(time, pace=mutant.pace)) as url:
-        return run_suite(contract, contract.models[mutant.model], url, time, names=mutant.probes, picture=picture)
+        return run_suite(
+            contract,
+            contract.models[mutant.model],
+            url,
+            time,
+            names=mutant.probes,
+            picture=picture,
+            patience=mutant.patience,
+        )
 
 
 def hunted(mutant: Mutant) -> Caught:

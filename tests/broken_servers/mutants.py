@@ -15,8 +15,10 @@ from hobbyhorse.contract.forms.expressions import MISSING, parse_pointer, replac
 from hobbyhorse.contract.forms.signatures import DEFAULT_SECRET, sign
 from hobbyhorse.contract.values import Contract
 
-from . import films
+from . import conduct, films
 from .bending import KEY, OTHER, SPEED, Bend, Message, Post, Request, Response, plain
+from .query_mutants import QUERIES
+from .value_mutants import VALUES
 
 HIAPI, RUNCOMFY, RUNFLOW, VTRIX = "hiapi", "runcomfy", "runflow", "vtrix"
 JOB = ("job", "job:after")
@@ -29,7 +31,8 @@ class Mutant:
     """A broken server: the rule that it breaks, its provider, and the bug in words and as a bend.
 
     `change` makes a new bend, because a bend may have state. `lesson` means that the bug only contradicts an
-    assumption. `contract` adapts the contract of both sides, to make a test faster. `probes` are the probes to run.
+    assumption. `contract` adapts the contract of both sides, to make a test faster. `probes` are the probes to run,
+    and `patience` the real seconds of a request.
     """
 
     rule: str
@@ -42,6 +45,7 @@ class Mutant:
     model: int = 0
     pace: str = "fast"
     picture: Callable[[], bytes] | None = None
+    patience: float | None = None
 
     @property
     def name(self) -> str:
@@ -783,13 +787,13 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant("NEG-02", HIAPI, "422 for a bad body", refusal("submit", put("/code", 422), status=422), NEGATIVE),
     Mutant("NEG-02", HIAPI, "500 for a bad body", refusal("submit", put("/code", 500), status=500), NEGATIVE),
-    Mutant("NEG-03", HIAPI, "15 seconds are refused", requests(too_long, "submit"), ("job", "bound:/input/duration:*")),
+    Mutant("NEG-03", HIAPI, "15 seconds are refused", requests(too_long, "submit"), ("job", "bound*")),
     Mutant(
         "NEG-03",
         VTRIX,
         "a seed of 0 is refused",
         requests(no_seed_of_zero, "submit"),
-        ("job", "bound:/parameters/seed:0"),
+        ("job", "bound*"),
     ),
     Mutant("IDM-01", HIAPI, "idempotency keys are ignored", requests(unkeyed, "submit"), IDEMPOTENCY),
     Mutant("IDM-01", HIAPI, "a repeated submission is refused", refuses_repeats, IDEMPOTENCY),
@@ -812,7 +816,6 @@ MUTANTS: tuple[Mutant, ...] = (
         CANCEL,
         contract=waiting,
         pace="realistic",
-        lesson=True,
     ),
     Mutant(
         "CNL-02",
@@ -866,7 +869,7 @@ MUTANTS: tuple[Mutant, ...] = (
         CALLBACK,
     ),
     Mutant("NTF-03", HIAPI, "a callback is about another task", names_another_task, ("job", *CALLBACK)),
-    Mutant("NTF-04", HIAPI, "callbacks are not retried", gives_up, CALLBACK, lesson=True),
+    Mutant("NTF-04", HIAPI, "callbacks are not retried", gives_up, CALLBACK),
     Mutant("NTF-04", HIAPI, "no callback at all", sends_no_callback, CALLBACK),
     Mutant("NTF-05", HIAPI, "an acknowledged callback is repeated", twice, CALLBACK),
     Mutant(
@@ -971,4 +974,95 @@ MUTANTS: tuple[Mutant, ...] = (
         lesson=True,
     ),
     Mutant("MON-02", VTRIX, "a failed task is billed", counted(billed_for_nothing)),
+    Mutant("MED-12", HIAPI, "the link never answers", conduct.silent_link, MEDIA, patience=1.0),
+    Mutant("MED-12", VTRIX, "the file is shorter than its Content-Length", conduct.short("media"), MEDIA),
+    Mutant("MED-12", RUNFLOW, "404 for the link", rewritten("media", conduct.gone_link), MEDIA),
+    Mutant("MED-12", VTRIX, "a completed task has no output", conduct.hidden_end, MEDIA),
+    Mutant("SHA-04", VTRIX, "responses break off before their Content-Length", conduct.short("status")),
+    Mutant("LIF-07", HIAPI, "a success has an error", good("status", conduct.with_error)),
+    Mutant("LIF-07", HIAPI, "a failed task has an output", good("status", conduct.failed_with_output)),
+    Mutant("LIF-08", HIAPI, "a failed task has no error", good("status", conduct.failed_without_reason)),
+    Mutant("LIF-09", HIAPI, "404 for an accepted task", conduct.unreadable(404), ("job",)),
+    Mutant("LIF-09", VTRIX, "500 for an accepted task", conduct.unreadable(500), ("job",)),
+    Mutant(
+        "SHA-05",
+        HIAPI,
+        "each page says that it is the third one",
+        rewritten("list", conduct.paged(put("/data/page", 3))),
+        ("job", "machine", "identity:pages"),
+    ),
+    Mutant("SHA-05", VTRIX, "a task is of another model", good("status", put("/model", "happyhorse_1.1_i2v"))),
+    Mutant("SHA-05", RUNFLOW, "a run forgets its metadata", conduct.forgets("metadata"), ("job", "machine")),
+    Mutant(
+        "IDN-06", HIAPI, "each page is the first one", requests(conduct.one_page, "list"), ("machine", "identity:pages")
+    ),
+    Mutant("IDN-06", HIAPI, "the size is ignored", requests(conduct.any_size, "list"), ("machine", "identity:pages")),
+    Mutant("IDN-04", HIAPI, "a list has all accounts' tasks", requests(as_owner, "list"), ("job", "identity:foreign")),
+    Mutant(
+        "AUT-01", RUNCOMFY, "a job can be cancelled without a key", requests(keyless, "cancel"), ("job", "auth:job")
+    ),
+    Mutant(
+        "AUT-03",
+        RUNCOMFY,
+        "a refused key cancels a job",
+        conduct.cancels_and_refuses,
+        CANCEL,
+        contract=waiting,
+        pace="realistic",
+    ),
+    Mutant(
+        "NEG-01",
+        HIAPI,
+        "a duration in a string becomes a number",
+        conduct.mended("/input/duration", conduct.as_whole_number),
+        ("negative:type*:/input/duration",),
+    ),
+    Mutant(
+        "NEG-01",
+        RUNFLOW,
+        "720P becomes 720p",
+        conduct.mended("/input/resolution", lambda value: value.lower() if isinstance(value, str) else value),
+        ("negative:enum*:/input/resolution",),
+        lesson=True,
+    ),
+    Mutant(
+        "NEG-01",
+        VTRIX,
+        "16 seconds become 15, although the refusal is assumed",
+        conduct.mended("/parameters/duration", conduct.capped(15)),
+        ("negative:maximum*:/parameters/duration",),
+    ),
+    Mutant(
+        "NEG-01",
+        HIAPI,
+        "of two images the first one is used",
+        conduct.mended("/input/image_urls", lambda value: value[:1] if isinstance(value, list) and value else MISSING),
+        ("negative:maxItems*",),
+    ),
+    Mutant(
+        "NEG-01",
+        HIAPI,
+        "images outside the input are accepted",
+        conduct.lifted("/input/image_urls"),
+        ("negative:required*:/input/image_urls",),
+    ),
+    Mutant("NEG-03", RUNCOMFY, "9 seconds are refused", conduct.refuses_duration(9), ("job", "bound*")),
+    Mutant(
+        "SHA-01",
+        RUNFLOW,
+        "an undocumented status: processing, although the fields are assumed",
+        counted(
+            lambda n, request, response: (
+                response.with_json(response.json | {"status_code": "processing"}) if n < 3 else response
+            )
+        ),
+    ),
+    Mutant("SHA-01", RUNFLOW, "a run has no id, although the fields are assumed", good("status", drop("/id"))),
+    Mutant(
+        "LIF-04",
+        RUNFLOW,
+        "completed years before it was created",
+        good("status", put("/completed_at", lambda value: value and "2020-01-01T00:00:00.000+00:00")),
+    ),
+    *(Mutant(*one) for one in (*QUERIES, *VALUES)),
 )

@@ -70,6 +70,10 @@ def test_a_value_is_replaced_or_removed_and_nothing_else_changes(pointer: Any, v
     assert with_value({"a": 1, "b": [1, 2]}, pointer, value) == expected
 
 
+def test_an_item_is_removed_from_a_list_below_others() -> None:
+    assert with_value({"a": {"b": [1, 2]}, "c": 3}, ("a", "b", "0"), MISSING) == {"a": {"b": [2]}, "c": 3}
+
+
 def test_only_values_that_are_there_are_rewritten() -> None:
     body = rewritten(b'{"a": 1}', Field(), [("a",), ("b",)], lambda here: here + 1)
     assert orjson.loads(body) == {"a": 2}

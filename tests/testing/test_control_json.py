@@ -88,6 +88,6 @@ def test_the_jobs_left_are_a_number_or_none(left: object, read: int | None) -> N
 
 def test_money_is_exact() -> None:
     entry = {"job": "j", "provider": "p", "model": "m", "created": 1.0, "stage": "s", "billed": True, "billable": True}
-    ledger = read_ledger({"entries": [{**entry, "usd": 0.1, "duplicate_of": None}] * 3})
+    ledger = read_ledger([{**entry, "usd": 0.1, "duplicate_of": None}] * 3)
     assert ledger.usd == Decimal("0.3")
     assert read_money(1) == Decimal(1)

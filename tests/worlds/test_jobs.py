@@ -104,6 +104,8 @@ def test_progress_rises_to_one_with_success_only(contract: Contract) -> None:
     assert failure is not None
     failed = job_of(contract, failure.name)
     assert view(failed, failed.finished + 1).lookup("progress") == 0.99
+    failed.timeline = tuple((START, name) for _, name in failed.timeline)
+    assert view(failed, START).lookup("progress") == 0.0, "a job without a duration"
 
 
 def test_the_values_of_an_end_are_missing_before_it(contract: Contract) -> None:

@@ -127,7 +127,7 @@ def test_a_reset_forgets_what_it_names_and_a_full_one_restores_pace_and_limits()
     world.reset({"journal"})
     assert (len(world.jobs), world.pace) == (1, "instant")
     world.reset(RESETS)
-    assert (world.jobs, world.pace, world.limits) == ({}, "fast", Limits(concurrent_jobs=3))
+    assert (dict(world.jobs), world.pace, world.limits) == ({}, "fast", Limits(concurrent_jobs=3))
 
 
 def test_a_reset_of_an_unknown_part_is_refused() -> None:
@@ -147,6 +147,17 @@ def test_keys_open_worlds_that_share_nothing() -> None:
     assert one.handle != two.handle
     assert one.clock is not two.clock
     assert worlds.by_handle(two.handle) is two
+
+
+def test_the_keys_of_several_providers_share_a_world_until_it_is_dropped() -> None:
+    worlds = Worlds(ManualClock, closed=True)
+    world = worlds.seeded("one", 1)
+    assert world is not None
+    worlds.share(world, {"a": "one", "b": "two"})
+    assert worlds.of("one") is worlds.of("two") is world
+    assert [one.handle for one in worlds] == [world.handle]
+    worlds.drop(world)
+    assert worlds.of("one") is worlds.of("two") is None
 
 
 def test_only_accepted_keys_open_a_world() -> None:
@@ -181,9 +192,9 @@ def test_a_dropped_world_is_gone_with_its_jobs_and_its_key_opens_a_new_one(contr
     world = worlds.of("one")
     assert world is not None
     job = world.submit(contract, order_of(contract))
-    assert worlds.owner(contract, job.id) is world
+    assert worlds.has(contract, job.id)
     worlds.drop(world)
-    assert (list(worlds), worlds.by_handle(world.handle), worlds.owner(contract, job.id)) == ([], None, None)
+    assert (list(worlds), worlds.by_handle(world.handle), worlds.has(contract, job.id)) == ([], None, False)
     assert worlds.of("one") is not world
 
 
@@ -207,7 +218,9 @@ def test_a_bound_of_thousands_forgets_many_jobs_at_once() -> None:
     world = world_of("instant", keep_jobs=2_000)
     for _ in range(2_001):
         world.submit(contract, order_of(contract))
-    assert len(world.jobs) == 1_998
+    assert len(world.jobs) == 1_980
+    assert world.totals().billable == 2_001, "the totals have the forgotten jobs, too"
+    assert len(world.ledger().entries) == 1_980
 
 
 @pytest.fixture

@@ -30,13 +30,14 @@ from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace
 
 MUST, SHOULD = "MUST", "SHOULD"
-WIRE, OUTCOME, RESTART = "wire", "outcome", "restart"
+WIRE, OUTCOME, RESTART, PROVIDERS = "wire", "outcome", "restart", "providers"
 SEVERITIES = {"S1": "money or security", "S2": "wrong or stuck outcome", "S3": "load", "S4": "hygiene"}
 # The evidence that a rule needs. A trace without it says nothing about the rule, which must not read as a pass.
 CHANNELS = {
     WIRE: "requests and responses alone",
     OUTCOME: "requests, responses, and the outcome of the client's run",
     RESTART: "requests and responses of a client that is killed and started again",
+    PROVIDERS: "requests and responses of a client that falls back to a second provider",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -134,7 +134,7 @@ def build(folder: Path, documents: Mapping[str, Any], variants: Sequence[str] = 
         _refuse(folder, misshapen(clean))
         _refuse(folder, broken_references(_schema_documents(clean)))
     # Variants are applied after completion, so that a variant can set a member that the file leaves out.
-    return build_whole(folder, complete(clean), marks, variants)
+    return replace(build_whole(folder, complete(clean), marks, variants), written=clean[LIFECYCLE])
 
 
 def build_whole(

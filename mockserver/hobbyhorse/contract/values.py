@@ -235,6 +235,8 @@ class Contract:
     variants: tuple[Variant, ...]
     clients: tuple[Client, ...]
     schemas: Schemas = field(repr=False, compare=False)
+    written: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """lifecycle.json as its author wrote it: without marks, and without the members that were filled in."""
 
     def environment(self, url: str, key: str, secret: str) -> dict[str, str]:
         """Return the environment variables that point clients at the server at `url`, with an API key and a secret."""

@@ -214,7 +214,7 @@ class Fake:
         return trace_of(
             world,
             contract,
-            world.key,
+            world.keys.get(contract.key, world.key),
             base=base,
             attempts=tuple(self._dispatcher.of_world(world)) if self._dispatcher is not None else (),
             unauthenticated=(self.journal, self.worlds.keyless) if unauthenticated else None,

@@ -193,7 +193,7 @@ class CallbackDispatcher:
         job, world = delivery.job, delivery.world
         now = world.clock.now()
         # A reset removes jobs, but attempts that are already planned on the clock still come due.
-        if world.jobs.get(job.id) is not job or not job.ends:
+        if job.id not in world.jobs or not job.ends:
             return
         if not job.stage(now).terminal:
             self._plan(delivery, max(job.finished, now + HELD_SECONDS), number)
@@ -241,7 +241,8 @@ class CallbackDispatcher:
         if attempt.false:
             return
         if attempt.acknowledged:
-            delivery.job.show(stage)
+            # Not the delivery's own: a job that ended long ago was packed, and is unpacked anew.
+            (delivery.world.jobs.get(delivery.job.id) or delivery.job).show(stage)
         elif UNSCHEDULED < number <= len(callbacks.retries):
             self._plan(delivery, now + callbacks.retries[number - 1], number + 1)
 

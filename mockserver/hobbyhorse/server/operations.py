@@ -29,6 +29,7 @@ from hobbyhorse.server.request import (
 )
 from hobbyhorse.worlds import catalogue
 from hobbyhorse.worlds.idempotency import UsedKey
+from hobbyhorse.worlds.job_table import Newest
 from hobbyhorse.worlds.jobs import MOST_KEPT, Job, JobView, SubmittedRequest
 
 Role = Callable[[OperationRequest], Awaitable[OperationResponse]]
@@ -170,12 +171,11 @@ async def list_jobs(call: OperationRequest) -> OperationResponse:
     stages = call.route.operation.items.stages if call.route.operation.items else {}
     now = call.world.clock.now()
 
-    def item(job: Job) -> bytes:
-        view = call.view(job, now)
+    def item(number: int) -> bytes:
+        view = call.view(call.world.jobs.at(number), now)
         return situation.items[stages[view.stage.name]].write(view.lookup)
 
-    jobs = [job for job in reversed(call.world.jobs.values()) if job.contract is call.contract]
-    return write_list(call, situation, message, jobs, item)
+    return write_list(call, situation, message, Newest(call.world.jobs.numbers(call.contract.key)), item)
 
 
 async def list_models(call: OperationRequest) -> OperationResponse:

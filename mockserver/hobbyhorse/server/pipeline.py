@@ -97,8 +97,12 @@ def admit(call: OperationRequest) -> None:
 
 def authenticate(call: OperationRequest) -> None:
     """Refuse a request without an accepted key to an operation that needs one."""
-    if call.known is None and call.route.operation.authenticated:
+    if not call.route.operation.authenticated:
+        return
+    if call.known is None:
         raise Refused(refuse(call, Refusal("key_refused" if call.key else "unauthenticated")))
+    if call.known.keys and call.key != call.known.keys.get(call.contract.key):
+        raise Refused(refuse(call, Refusal("key_refused")))
 
 
 def limit(call: OperationRequest) -> None:

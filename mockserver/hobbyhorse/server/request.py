@@ -265,8 +265,7 @@ class OperationRequest:
         job = self.world.find(self.contract, job_id)
         if job is None:
             # Some providers refuse another key's job with its own status; `foreign_job` is for them.
-            owner = self.services.worlds.owner(self.contract, job_id)
-            return Refusal("unknown_job" if owner is None else "foreign_job")
+            return Refusal("foreign_job" if self.services.worlds.has(self.contract, job_id) else "unknown_job")
         life = self.contract.retention.job
         if life is not None and job.ends and self.world.clock.now() > job.finished + life:
             return Refusal("expired_job")
@@ -417,7 +416,7 @@ def refusal_of(contract: Contract, route: Route, refusal: Refusal) -> OperationR
 
 
 def write_list(
-    call: OperationRequest, situation: Situation, message: Message, found: list[Item], item: Callable[[Item], bytes]
+    call: OperationRequest, situation: Situation, message: Message, found: Sequence[Item], item: Callable[[Item], bytes]
 ) -> OperationResponse:
     """Write the requested page of a list."""
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -94,9 +94,9 @@ def read_attempt(found: Mapping[str, Any]) -> CallbackAttempt:
     )
 
 
-def read_ledger(found: Mapping[str, Any]) -> Ledger:
-    """Return the ledger of a key."""
-    return Ledger(tuple(LedgerEntry(**{**entry, "usd": read_money(entry["usd"])}) for entry in found["entries"]))
+def read_ledger(found: Iterable[Mapping[str, Any]]) -> Ledger:
+    """Return the ledger of a key from its entries, oldest first."""
+    return Ledger(tuple(LedgerEntry(**{**entry, "usd": read_money(entry["usd"])}) for entry in found))
 
 
 def read_armed(found: Mapping[str, Any]) -> ArmedScenario:

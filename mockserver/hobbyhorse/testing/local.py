@@ -365,6 +365,15 @@ class MockWorld:
         """The limits of this key."""
         return self._world.limits
 
+    @property
+    def keys(self) -> Mapping[str, str]:
+        """The key of each provider, if they have keys of their own."""
+        return self._world.keys
+
+    def share(self, keys: Mapping[str, str]) -> None:
+        """Let each of some providers accept a key of its own; the first of them accepts `api_key`."""
+        self._server.run(lambda: self._server.asgi.worlds.share(self._world, keys))
+
     def keep(self, most: int) -> None:
         """Start a new journal of the newest `most` exchanges; the old one is dropped."""
         self._world.journal = Journal(most)

@@ -226,8 +226,7 @@ class RemoteWorld:
     @property
     def ledger(self) -> Ledger:
         """The jobs with their cost: which are billable, and which repeat an earlier order."""
-        # In one response: read page by page, the entries could contradict each other.
-        return read_ledger(self.ask("GET", "/ledger"))
+        return read_ledger(entry for page in self._pages("/ledger") for entry in page["entries"])
 
     @property
     def billed(self) -> Decimal:

@@ -42,7 +42,8 @@ class Exchange:
 
     Only a fake knows `situation` (the contract's response that it chose), `move` (the fault that it applied), and
     `made` (the job that a submission made, whether or not the response had its id). Only the server suite knows
-    `probe` (the purpose of the request) and `expected` (the situation that it should produce).
+    `probe` (the purpose of the request) and `expected` (the situation that it should produce). It also knows why a
+    response is not whole: the connection was `broken_off`, or the suite `waited` that many seconds and gave up.
 
     Only the journal and the proxy know the `number` of a request, in order of arrival. Only the journal knows the
     `provider`, the `root` (the beginning of the URL that the provider's paths are relative to), the `notes` that
@@ -69,6 +70,8 @@ class Exchange:
     expected: str | None = None
     unrecorded: tuple[str, ...] = ()
     page: str | None = None
+    broken_off: bool = field(default=False, metadata=UNWRITTEN)
+    waited: float = field(default=0.0, metadata=UNWRITTEN)
     number: int = field(default=0, metadata=UNWRITTEN)
     provider: str | None = field(default=None, metadata=UNWRITTEN)
     root: str = field(default="", metadata=UNWRITTEN)

@@ -35,7 +35,7 @@ class Job:
     `error` is the (code, message) of a failure. A job is `held` while its pictures are checked: it does not end before
     that. It is `collected` when its end was shown, in a response or in an acknowledged callback. `submission` is None
     if the body is larger than MOST_KEPT. With limited workers, `begins` is the moment at which one takes it, and
-    `ahead` returns the number of jobs ahead of it at a moment.
+    `ahead` returns the number of jobs ahead of it at a moment. `number` counts the jobs of its world from 0.
     """
 
     id: str
@@ -50,6 +50,7 @@ class Job:
     submission: SubmittedRequest | None = None
     begins: float = 0.0
     ahead: Callable[[float], int] | None = None
+    number: int = 0
     _moved: asyncio.Event | None = None
 
     @property

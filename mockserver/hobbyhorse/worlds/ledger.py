@@ -25,6 +25,15 @@ class LedgerEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Totals:
+    """The totals of one key, over all its jobs: see the properties of `Ledger`."""
+
+    billable: int
+    duplicates: int
+    usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """The jobs of one key, oldest first. It reveals, for example, one click that became four billed jobs."""
 

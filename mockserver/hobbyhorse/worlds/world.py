@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
-from itertools import islice
 from random import Random
 
 from hobbyhorse.clock.clock import Clock
@@ -19,9 +16,10 @@ from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.scenarios.armed import ActiveScenario, ArmedScenarios, lay_troubled
 from hobbyhorse.worlds.idempotency import IdempotencyKeys
+from hobbyhorse.worlds.job_table import JobIndex, JobTable
 from hobbyhorse.worlds.jobs import Job, pace
 from hobbyhorse.worlds.journal import Entry, Journal, next_number
-from hobbyhorse.worlds.ledger import Ledger, LedgerEntry
+from hobbyhorse.worlds.ledger import Ledger, Totals
 from hobbyhorse.worlds.limits import Limits, Meter, Queue
 from hobbyhorse.worlds.signed_links import signer
 
@@ -46,7 +44,7 @@ class World:
     clock: Clock
     random: Random
     pace: str
-    jobs: dict[str, Job] = field(default_factory=dict)
+    jobs: JobTable = field(default_factory=JobTable)
     journal: Journal = field(default_factory=Journal)
     idempotency: IdempotencyKeys = field(default_factory=IdempotencyKeys)
     endings: deque[Ending] = field(default_factory=deque)
@@ -62,6 +60,8 @@ class World:
     """The share of their usual durations that the stages of later jobs take."""
     initial: tuple[str, Limits] | None = None
     """The initial pace and limits, which a full reset restores."""
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The key that each provider accepts, if the client has one for each; by default, all accept `key`."""
     on_move: Callable[[World, Job], None] = lambda world, job: None
     """Called with each job after a change of its timeline, except at its submission."""
     keep_jobs: int | None = None
@@ -70,8 +70,6 @@ class World:
     """Called with the jobs that the world has forgotten."""
     used: int = field(default_factory=next_number)
     """The number of the last request of this world; an idle world with the lowest one is forgotten first."""
-    latest_end: float = 0.0
-    """A moment at which no job runs any more; infinite with a stuck job."""
 
     def clients_now(self) -> float:
         """Return the time on the clients' clock: real time, or in virtual time this world's clock."""
@@ -86,24 +84,16 @@ class World:
     @property
     def idle(self) -> bool:
         """Whether no job runs, and nothing waits."""
-        return self.clock.idle and not self.journal.awaited and self.latest_end <= self.clock.now()
-
-    def _note_end(self, job: Job) -> None:
-        self.latest_end = max(self.latest_end, job.finished if job.ends else math.inf)
+        if not self.clock.idle or self.journal.awaited:
+            return False
+        self.jobs.settle(self.clock.now())
+        return not self.jobs.running
 
     def _forget_jobs(self) -> None:
-        """Forget the oldest ended jobs beyond the bound."""
-        if self.keep_jobs is None or len(self.jobs) <= self.keep_jobs:
-            return
-        now = self.clock.now()
-        # Many at once: to find the first of a dictionary takes longer, the more were removed before it. The newest one,
-        # which is being submitted, stays.
-        excess = len(self.jobs) - self.keep_jobs + self.keep_jobs // 1_000
-        oldest = islice(self.jobs.values(), len(self.jobs) - 1)
-        ended = [*islice((job for job in oldest if job.stage(now).terminal), excess)]
-        for job in ended:
-            del self.jobs[job.id]
-        self.on_forget(self, ended)
+        """Forget the oldest jobs beyond the bound, up to the first that runs."""
+        if self.keep_jobs is not None and len(self.jobs) > self.keep_jobs:
+            # Many at once, because the lists of numbers are copied each time.
+            self.on_forget(self, self.jobs.forget(len(self.jobs) - self.keep_jobs + self.keep_jobs // 100))
 
     def limit(self, limits: Limits) -> None:
         """Set the limits from now on, and plan the jobs that wait for a worker again."""
@@ -115,19 +105,13 @@ class World:
         limits = self.limits
         if limits.concurrent_jobs is None and limits.balance is None:
             return None
-        # Linear in the number of jobs, so only under a limit that needs it.
-        now = self.clock.now()
-        stages = [(job, job.stage(now)) for job in self.jobs.values()]
-        under_way = [job for job, stage in stages if not stage.terminal]
-        if limits.concurrent_jobs is not None and len(under_way) >= limits.concurrent_jobs:
+        self.jobs.settle(self.clock.now())
+        if limits.concurrent_jobs is not None and len(self.jobs.running) >= limits.concurrent_jobs:
             return "rate_limited"
-        if limits.balance is not None:
-            # Jobs under way count with their price: they may still succeed, and be billed.
-            spent = sum(
-                (job.cost for job, stage in stages if not stage.terminal or stage.kind == "success"), Decimal(0)
-            )
-            if spent + order.model.cost(order.resolution, order.seconds) > limits.balance:
-                return "insufficient_balance"
+        # Jobs under way count with their price: they may still succeed, and be billed.
+        price = order.model.cost(order.resolution, order.seconds)
+        if limits.balance is not None and self.jobs.committed + price > limits.balance:
+            return "insufficient_balance"
         return None
 
     def submit(self, contract: Contract, order: Order, active: ActiveScenario | None = None) -> Job:
@@ -147,11 +131,11 @@ class World:
         if active is not None:
             # A further submission belongs to this scenario only while it has faults for submissions left.
             active.bound = True
-        self.jobs[job_id] = job
-        self._note_end(job)
-        self._forget_jobs()
         if self.limits.workers is not None or self.limits.rivals:
             self._queue(job)
+        self.jobs.settle(now)
+        self.jobs.add(job)
+        self._forget_jobs()
         return job
 
     def cancel(self, job: Job) -> bool:
@@ -177,13 +161,12 @@ class World:
             start = job.created
         begins = self.queue.join(self.limits, job.id, job.created, start - job.created, end - start)
         job.timeline, job.begins = _shifted(job, begins - start), begins
-        self._note_end(job)
         job.ahead = lambda now: self.queue.ahead(self.limits, job.id, now)
 
     def _move(self, job: Job, timeline: Timeline) -> None:
         """Replace a job's timeline; if it ends earlier, jobs queued after it start earlier."""
         job.move(timeline)
-        self._note_end(job)
+        self.jobs.plan(job)
         self.on_move(self, job)
         # A job that is stuck keeps its worker.
         if job.ahead is not None and job.ends:
@@ -195,7 +178,7 @@ class World:
             if job is not None:
                 timeline, job.begins = _shifted(job, begins - job.begins), begins
                 job.move(timeline)
-                self._note_end(job)
+                self.jobs.plan(job)
                 self.on_move(self, job)
 
     def transition(self, job: Job, stage: str, code: str | None = None, message: str | None = None) -> None:
@@ -220,9 +203,15 @@ class World:
         """Advance the clock until every job that ends has ended and no action waits."""
         await self.clock.run_until_idle()
         # A job without a callback has no entry on the clock: its end is only a time in its timeline.
-        while ends := [job.finished for job in self.jobs.values() if job.ends and job.finished > self.clock.now()]:
+        while ends := self._planned_ends():
             await self.clock.advance(max(ends) - self.clock.now())
             await self.clock.run_until_idle()
+
+    def _planned_ends(self) -> list[float]:
+        """Return the times at which jobs will end."""
+        now = self.clock.now()
+        self.jobs.settle(now)
+        return [job.finished for job in self.jobs.running.values() if job.ends and job.finished > now]
 
     def reset(self, what: Collection[str]) -> None:
         """Forget `jobs`, `journal`, `scenarios`, or the actions that wait on the `clock`, as named.
@@ -232,8 +221,7 @@ class World:
         if unknown := sorted(set(what) - set(RESETS)):
             raise ValueError(f"cannot reset {unknown[0]!r}; allowed: {', '.join(RESETS)}")
         if "jobs" in what:
-            self.jobs.clear()
-            self.latest_end = 0.0
+            self.jobs = self.jobs.empty()
             self.idempotency = IdempotencyKeys()
             self.endings.clear()
             self.queue.clear()
@@ -250,37 +238,21 @@ class World:
             self.pace, limits = self.initial
             self.limit(limits)
 
-    def ledger(self) -> Ledger:
-        """Return the ledger: every job, its cost, and whether it repeats an earlier billable order."""
+    def ledger(self, numbers: Iterable[int] | None = None) -> Ledger:
+        """Return the ledger of all jobs, or of those with these numbers: costs, and repeated billable orders."""
         now = self.clock.now()
-        entries: list[LedgerEntry] = []
-        paid: dict[object, str] = {}
-        for job in self.jobs.values():
-            stage = job.stage(now)
-            billed = stage.kind == "success"
-            ordered = (job.contract.key, *job.order.identity)
-            # Repeating an order whose job ended without success costs nothing, so it makes no duplicate.
-            lost = stage.terminal and not billed
-            entries.append(
-                LedgerEntry(
-                    job.id,
-                    job.contract.key,
-                    job.order.model.id,
-                    job.created,
-                    stage.name,
-                    job.cost if billed else Decimal(0),
-                    billed,
-                    not lost,
-                    paid.get(ordered) if not lost else None,
-                )
-            )
-            if not lost:
-                paid.setdefault(ordered, job.id)
-        return Ledger(tuple(entries))
+        self.jobs.settle(now)
+        chosen = self.jobs.numbers() if numbers is None else numbers
+        return Ledger(tuple(self.jobs.entry(number, now) for number in chosen))
+
+    def totals(self) -> Totals:
+        """Return the totals of the ledger of all jobs."""
+        self.jobs.settle(self.clock.now())
+        return self.jobs.totals()
 
     def snapshot(self) -> World:
         """Return a copy that other threads may read: requests add no jobs to it."""
-        return replace(self, jobs=dict(self.jobs))
+        return replace(self, jobs=self.jobs.snapshot(self.clock.now()))
 
     def find(self, contract: Contract, job_id: str) -> Job | None:
         """Return a provider's job by id, or None."""
@@ -337,6 +309,7 @@ class Worlds:
         self.signer = signer(seed)
         self._by_key: dict[str, World] = {}
         self._by_handle: dict[str, World] = {}
+        self._index = JobIndex()
         self.keyless = self._open("")
         """The world of requests that need no key."""
 
@@ -377,6 +350,11 @@ class Worlds:
         world.random = Random(seed)
         return world
 
+    def share(self, world: World, keys: Mapping[str, str]) -> None:
+        """Let each of some providers accept a key of its own in a world, which has one clock for all of them."""
+        world.keys = dict(keys)
+        self._by_key |= dict.fromkeys(keys.values(), world)
+
     def known(self, key: str) -> World | None:
         """Return the existing world of a key, or None."""
         return self._by_key.get(key)
@@ -385,14 +363,16 @@ class Worlds:
         """Forget a world entirely. If its key is used again, it opens a new world."""
         # Cancels sleepers and pending callbacks, which would keep the world alive.
         world.reset(RESETS)
-        self._by_key.pop(world.key, None)
+        for key in {world.key, *world.keys.values()}:
+            self._by_key.pop(key, None)
         self._by_handle.pop(world.handle, None)
 
     def _open(self, key: str) -> World:
         # Derived from seed and key, not drawn in order of arrival: concurrent tests get the same worlds in each run.
         identity = hashlib.sha256(f"{self._seed}:{key}".encode()).digest()
         random = Random(int.from_bytes(identity[:16], "big"))
-        world = World(key, identity[16:24].hex(), self._make_clock(), random, self._pace, limits=self._limits)
+        handle, table = identity[16:24].hex(), JobTable(self._index)
+        world = World(key, handle, self._make_clock(), random, self._pace, table, limits=self._limits)
         world.initial = (self._pace, self._limits)
         world.keep_jobs = self._keep_jobs
         world.on_forget = lambda world, jobs: self.on_forget(world, jobs)
@@ -405,12 +385,13 @@ class Worlds:
         """Return the world of a media URL's handle, or None."""
         return self._by_handle.get(handle)
 
-    def owner(self, contract: Contract, job_id: str) -> World | None:
-        """Return the world that has a provider's job, or None."""
-        return next((world for world in self if world.find(contract, job_id)), None)
+    def has(self, contract: Contract, job_id: str) -> bool:
+        """Whether any world has a provider's job."""
+        return self._index.has(contract.key, job_id)
 
     def __iter__(self) -> Iterator[World]:
-        return iter(tuple(self._by_key.values()))
+        # Each once: a world may have several keys.
+        return iter({world.handle: world for world in tuple(self._by_key.values())}.values())
 
     def close(self) -> None:
         """Stop every clock."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hobbyhorse.conformance.client.diagnosis import refused, without_video
+from hobbyhorse.conformance.client.diagnosis import own_deadline, refused, without_video
 from hobbyhorse.contract.values import Contract
 from tests.conftest import CONTRACTS
 from tests.tracing import Teller
@@ -66,6 +66,17 @@ def test_only_a_refusal_of_the_content_is_the_fault_of_the_request(
 ) -> None:
     told = Teller(contract).submit(None, status=status, answer=b"{}", made=None).end("failed")
     assert refused(told.story()) is is_content
+
+
+@pytest.mark.parametrize("contract", ONE_STEP, ids=lambda contract: contract.key)
+def test_the_own_deadline_is_how_long_a_client_waited_for_a_job_that_never_ends(contract: Contract) -> None:
+    running, success = stages(contract)
+    waited = Teller(contract).submit().wait(30).status(running)
+    gave_up, cut_off = (waited.end(kind).story() for kind in ("timeout", "unfinished"))
+    assert own_deadline(gave_up) == pytest.approx(gave_up.waited)
+    assert gave_up.waited >= 30
+    assert own_deadline(cut_off) is None
+    assert own_deadline(Teller(contract).submit().wait(30).status(success).end("failed").story()) is None
 
 
 def test_an_accepted_or_missing_submission_is_not_refused(contract: Contract) -> None:

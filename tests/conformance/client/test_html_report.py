@@ -98,7 +98,7 @@ def test_events_are_runs_requests_and_deliveries(contract: Contract) -> None:
 
 
 def test_the_page_is_written_with_a_question_mark_for_a_lone_surrogate(contract: Contract, tmp_path: Path) -> None:
-    write_page(replace(result(contract), client="caf\udce9 client"), contract, tmp_path)
+    write_page(replace(result(contract), client="caf\udce9 client"), tmp_path, contract)
     assert "caf? client" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 

@@ -103,6 +103,14 @@ def test_a_finding_that_nothing_reproduces_is_kept_and_marked() -> None:
     assert (found.rule, found.after, found.recurs) == (RULE, (), False)
 
 
+def test_each_replay_costs_its_runs_and_a_process() -> None:
+    client = Client(lambda before, one: len(before) >= 4)
+    confirming = recurrence(client, budget=1_000)
+    confirming.confirmed(candidate(OTHER, before=HARMLESS * 4))
+    assert len(client.processes) > 1
+    assert confirming.budget == 1_000 - sum(len(cases) + PROCESS_COST for cases in client.processes)
+
+
 def test_the_runs_are_bounded() -> None:
     client = Client(lambda before, one: False)
     confirming = recurrence(client, budget=300)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -20,19 +21,22 @@ from hobbyhorse.conformance.server.expected import (
     first_of_kind,
     home_of,
     label,
+    merged_patch,
     one_per_kind,
     operation_of,
     probes,
     refused_as,
     responses_of,
     schema_of,
+    set_in_lifecycle,
     transient_failure,
     unspecified_refusal,
 )
-from hobbyhorse.contract.forms.expressions import MISSING, Place, replaced, resolve
+from hobbyhorse.contract.forms.expressions import MISSING, Place, parse_pointer, replaced, resolve
 from hobbyhorse.contract.values import Contract, Situation, find_situation
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 from tests.conftest import contracts_that
+from tests.json_patch import Refused, patched
 from tests.judging import teller
 
 
@@ -99,8 +103,33 @@ def test_another_status_is_a_breach_that_names_both_and_patches_the_contract(con
     )
     assert breach.places[0] == f"{home}/status"
     assert breach.seen == 418
-    assert breach.patch[0]["value"] == 418
-    assert contract.schemas.at(f"{breach.patch[0]['file']}#{breach.patch[0]['path']}") == right.status
+    place = parse_pointer(f"{home.partition('#')[2]}/status")
+    assert resolve(patched(contract.written, breach.patch), place) == 418
+
+
+@pytest.mark.parametrize(
+    "pointer", ["/retention/result_url", "/situations/unknown_job/status", "/callbacks/signature/encoding", "/name"]
+)
+def test_a_patch_sets_a_member_whether_or_not_the_file_has_it(contract: Contract, pointer: str) -> None:
+    operations = set_in_lifecycle(contract, pointer, "new")
+    assert resolve(patched(contract.written, operations), parse_pointer(pointer)) == "new"
+    assert resolve(contract.written, parse_pointer(pointer)) != "new"
+
+
+def test_two_patches_inside_an_object_that_the_file_omits_do_not_undo_each_other(contract: Contract) -> None:
+    bare = replace(contract, written={"name": "x"})
+    operations = [
+        *set_in_lifecycle(bare, "/retention/result_url", 1),
+        *set_in_lifecycle(bare, "/retention/job", 2),
+        *set_in_lifecycle(bare, "/retention/job", 2),
+        *set_in_lifecycle(bare, "/name", "y"),
+    ]
+    assert patched(bare.written, merged_patch(operations)) == {"name": "y", "retention": {"result_url": 1, "job": 2}}
+
+
+def test_a_strict_tool_refuses_to_replace_a_member_that_is_not_there() -> None:
+    with pytest.raises(Refused):
+        patched({"retention": {}}, [{"op": "replace", "path": "/retention/result_url", "value": 1}])
 
 
 def code_of(contract: Contract) -> Place | None:

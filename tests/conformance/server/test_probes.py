@@ -9,6 +9,7 @@ import pytest
 
 from hobbyhorse.conformance.server.probes import (
     NO_MODEL,
+    _words,
     each_probe,
     most,
     other_model,
@@ -133,6 +134,10 @@ def test_a_submission_for_another_model_names_a_model_that_does_not_exist(contra
         if place.part == "body":
             assert resolve(body, place.pointer) == NO_MODEL
     assert (body != session.order) or path
+
+
+def test_names_are_listed_with_an_and() -> None:
+    assert [_words(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
 
 
 @contracts_that(lambda contract: contract.callbacks is not None)

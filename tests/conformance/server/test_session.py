@@ -114,7 +114,7 @@ def test_a_picture_that_the_contract_refuses_is_noted_and_the_documented_one_is_
         assert model.id in session.notes[0].why
         assert picture_places(contract, model, session.order) == picture_places(contract, model, plain.order)
         assert session.order.keys() == plain.order.keys()
-    assert session.marked("again").keys() == plain.order.keys()
+    assert session.marked("again").keys() == plain.marked("again").keys()
 
 
 def accepting(contract: Contract, status_responses: Any) -> httpx.MockTransport:
@@ -217,6 +217,13 @@ def test_once_an_invalid_submission_was_accepted_the_paid_jobs_price_is_reserved
     with pytest.raises(Skipped, match="reserved for the paid job"):
         session.submit_expecting_refusal("negative:b", "invalid_request", price, body=session.order)
     assert session.paid().id
+
+
+@pytest.mark.parametrize(("status", "lenient"), [(399, True), (400, False), (499, False), (500, True)])
+def test_only_a_refusal_is_sure_to_have_bought_nothing(contract: Contract, status: int, lenient: bool) -> None:
+    session = session_on(contract, contract.models[0], httpx.MockTransport(lambda request: httpx.Response(status)))
+    session.submit_expecting_refusal("negative:a", "invalid_request", Decimal(0), body=session.order)
+    assert session.lenient is lenient
 
 
 def test_without_a_budget_a_skipped_submission_names_the_option(contract: Contract) -> None:

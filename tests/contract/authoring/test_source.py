@@ -106,6 +106,7 @@ def test_roles_are_guessed_by_visible_rules_and_each_guess_is_reported() -> None
             "/jobs": {"post": operation(WITH_ID, operationId="create"), "get": operation(WITH_ID, operationId="list")},
             "/jobs/{id}/log": {"get": operation(operationId="getLog")},
             "/jobs/{id}": {"get": operation(WITH_STAGE)},
+            "/jobs/{id}/state": {"get": operation(WITH_STAGE, operationId="getState")},
         }
     )
     roles, notes = choose_roles(source, {})
@@ -201,6 +202,11 @@ def test_a_member_is_found_outermost_first() -> None:
 )
 def test_a_sample_keeps_its_schema(schema: dict[str, Any]) -> None:
     assert jsonschema_rs.Draft202012Validator(schema).is_valid(sample(schema))
+
+
+def test_a_sample_without_a_maximum_length_has_at_most_200_characters() -> None:
+    lengths = [len(sample({"type": "string", "minLength": least})) for least in (0, 7, 200, 999)]
+    assert lengths == [4, 7, 200, 200]
 
 
 def test_a_relaxed_schema_has_names_and_types_only() -> None:

@@ -13,7 +13,6 @@ import typer
 from hobbyhorse.cli.options import (
     BaselineOption,
     ContractsOption,
-    ModelOption,
     ProviderOption,
     ReportOption,
     keep_hypothesis_files_in_cache,
@@ -25,6 +24,7 @@ from hobbyhorse.cli.rule_options import AllowNotObservedOption, RuleOption, chos
 from hobbyhorse.cli.server_verdicts import probing, show_plan, show_server_result
 from hobbyhorse.cli.usage import UsageError, reports_internal_errors
 from hobbyhorse.conformance.report import ReportError, read_baseline
+from hobbyhorse.conformance.server.budget import cheapest_first
 from hobbyhorse.conformance.server.probes import most, probes
 from hobbyhorse.conformance.server.report import write_server_report
 from hobbyhorse.conformance.server.results import ServerResult
@@ -38,6 +38,8 @@ HOST, PORT = "127.0.0.1", 8787
 SHOWN_KEY_CHARACTERS = 4
 # No contract allows a larger input image.
 MOST_IMAGE_BYTES = 20 * 1024 * 1024
+# The value of --model for every model of the provider.
+ALL = "all"
 ENDPOINT, REQUESTS, CALLBACKS = "Endpoint", "Requests", "Callbacks"
 
 
@@ -51,7 +53,10 @@ def command(
     api_key: Annotated[
         str, typer.Option(metavar="K", envvar="HOBBYHORSE_API_KEY", help="The API key.", rich_help_panel=ENDPOINT)
     ],
-    model: ModelOption = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="M", help="The model, or 'all'; by default, the provider's first."),
+    ] = None,
     contracts: ContractsOption = None,
     other_key: Annotated[
         str | None,
@@ -110,7 +115,8 @@ def command(
     keep_hypothesis_files_in_cache()
     wanted = chosen_rules(server_rules(), rule)
     contract = one_of(load_contracts(contracts), provider)
-    chosen = model_of(contract, model)
+    models = cheapest_first(contract) if model == ALL else (model_of(contract, model),)
+    chosen = models[0]
     if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
         raise UsageError(f"--base-url is {base_url!r}; allowed: a URL such as https://api.example.com")
     if not 0 < timeout < float("inf"):
@@ -128,13 +134,16 @@ def command(
         listen=_listen_address(callback_listen, callback_url),
         timeout=timeout,
         seed=seed,
+        models=models,
     )
     try:
         known = read_baseline(baseline, [one.id for one in server_rules()]) if baseline is not None else {}
         if plan:
             _show_plan(contract, chosen, options)
             return
-        _confirm(contract, chosen, options, yes)
+        greatest = _greatest_cost(contract, chosen, options)
+        _confirm(options, greatest, yes)
+        print(f"this may cost at most {greatest:.2f} USD", file=sys.stderr)
         with probing(base_url) as show:
             result = examine(contract, chosen, options, wanted, known=known, on_probe=show)
     except (ReportError, LookupError) as error:
@@ -190,12 +199,18 @@ def _show_plan(contract: Contract, model: Model, options: SuiteOptions) -> None:
         show_plan(rows, sum((cost for _, _, cost, _ in rows), Decimal(0)), options.budget)
 
 
-def _confirm(contract: Contract, model: Model, options: SuiteOptions, yes: bool) -> None:
+def _greatest_cost(contract: Contract, model: Model, options: SuiteOptions) -> Decimal:
+    """Return the most that a run may cost: the budget, or the price of all probes if that is less."""
+    if not options.budget:
+        return Decimal(0)
+    with opened(contract, model, options, listening=False) as session:
+        return min(most(session), options.budget)
+
+
+def _confirm(options: SuiteOptions, greatest: Decimal, yes: bool) -> None:
     """Ask before calling another machine. Raises UsageError if the user refuses, or stdin is not a terminal."""
     if yes or local(options.base_url):
         return
-    with opened(contract, model, options, listening=False) as session:
-        greatest = min(most(session), options.budget or Decimal(0))
     is_long = len(options.api_key) > 2 * SHOWN_KEY_CHARACTERS
     key = options.api_key[-SHOWN_KEY_CHARACTERS:] if is_long else "****"
     # Without a user and password in the URL: the question ends up in logs.

@@ -54,15 +54,15 @@ class TimelineMark:
     says: str
 
 
-def write_page(result: Result, contract: Contract, folder: Path) -> None:
-    """Write index.html into a folder."""
+def write_page(result: Result, folder: Path, *contracts: Contract) -> None:
+    """Write index.html into a folder. `contracts` are those of the client's providers."""
     # A client's name or message may contain lone surrogates, which UTF-8 cannot encode.
-    (folder / "index.html").write_text(page(result, contract), encoding="utf-8", errors="replace")
+    (folder / "index.html").write_text(page(result, *contracts), encoding="utf-8", errors="replace")
 
 
-def page(result: Result, contract: Contract) -> str:
-    """Return the page."""
-    title = f"{result.client} and the rules for clients of {contract.name}"
+def page(result: Result, *contracts: Contract) -> str:
+    """Return the page. `contracts` are those of the client's providers."""
+    title = f"{result.client} and the rules for clients of {' and '.join(one.name for one in contracts)}"
     findings = [(one, *named) for one in result.verdicts for named in file_names(one)]
     return "\n".join(
         [
@@ -75,7 +75,7 @@ def page(result: Result, contract: Contract) -> str:
             "<tbody>",
             *(_row(one, result) for one in sorted(result.verdicts, key=lambda one: VERDICT_ORDER.index(one.verdict))),
             "</tbody></table>",
-            *(_section(one, name, finding, contract) for one, name, finding in findings),
+            *(_section(one, name, finding, contracts) for one, name, finding in findings),
             "</body></html>",
             "",
         ]
@@ -119,7 +119,7 @@ def _row(one: Verdict, result: Result) -> str:
     )
 
 
-def _section(one: Verdict, name: str, finding: Finding, contract: Contract) -> str:
+def _section(one: Verdict, name: str, finding: Finding, contracts: Sequence[Contract]) -> str:
     rule, case = one.rule, case_of(finding.trace)
     messages = "".join(f"<li>{escape(message)}</li>" for message in finding.messages[:MOST_LINES])
     scenario = json.dumps(case.to_json(), indent=2, ensure_ascii=False)
@@ -133,7 +133,7 @@ def _section(one: Verdict, name: str, finding: Finding, contract: Contract) -> s
             f'<p class="dim">{escape(rule.because)}</p>',
             f"<p>Against <strong>{escape(str(case))}</strong>:</p><ul>{messages}</ul>",
             f"<ul>{only}</ul>" if only else "",
-            f'<div class="picture">{picture(contract, finding.trace)}</div>',
+            *_pictures(contracts, finding.trace),
             f"<details><summary>the scenario</summary><pre>{escape(scenario)}</pre></details>",
             f"<details><summary>the requests</summary><pre>{escape(requests)}</pre></details>",
             f"<p>Again: <code>{escape(again)}</code></p></section>",
@@ -153,6 +153,15 @@ def curls(trace: Trace) -> Iterator[str]:
         yield shlex.join([*words, exchange.url]).replace(KEY, "'$KEY'")
     if len(trace.exchanges) > MOST_LINES:
         yield f"# and {len(trace.exchanges) - MOST_LINES} more"
+
+
+def _pictures(contracts: Sequence[Contract], trace: Trace) -> Iterator[str]:
+    """Yield a diagram of a trace; if the client has two providers, one for each, with its name."""
+    halves = (trace,) if trace.partner is None else (trace, trace.partner)
+    for half in sorted(halves, key=lambda one: one.rank):
+        contract = next(one for one in contracts if one.key == half.provider)
+        yield "" if trace.partner is None else f"<p>{escape(contract.name)}:</p>"
+        yield f'<div class="picture">{picture(contract, half)}</div>'
 
 
 def picture(contract: Contract, trace: Trace) -> str:

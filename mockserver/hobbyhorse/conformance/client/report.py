@@ -118,6 +118,8 @@ def judged_json(contract: Contract, trace: Trace, verdicts: Sequence[Verdict]) -
 
 def finding_json(result: Result, finding: Finding) -> dict[str, Any]:
     """Return a finding as JSON; `read_finding` reads it."""
+    partner = finding.trace.partner
+    first = partner if partner is not None and finding.trace.rank else finding.trace
     return {
         "format": REPORT_FORMAT,
         "rule": finding.rule,
@@ -127,7 +129,7 @@ def finding_json(result: Result, finding: Finding) -> dict[str, Any]:
         "messages": list(finding.messages),
         **case_of(finding.trace).to_json(),
         **result.fit.to_json(),
-        **({"patience": finding.trace.patience} if finding.trace.patience is not None else {}),
+        **({"patience": first.patience} if first.patience is not None else {}),
         **_circumstances(finding),
     }
 
@@ -174,7 +176,10 @@ def read_finding(path: Path) -> Replay:
 
 
 def _case(fields: Mapping[str, Any], path: Path) -> Case:
-    case = Case(fields["scenario"], fields.get("drill", "once"), int(fields.get("point", 0)), fields.get("order"))
+    kind, point = fields.get("drill", "once"), int(fields.get("point", 0))
+    case = Case(fields["scenario"], kind, point, fields.get("order"), fields.get("second", {}))
+    if not isinstance(case.second, dict):
+        raise ReportError(f"{path} is not a finding: 'second' is {case.second!r}; it must be an object")
     if not isinstance(case.scenario, dict) or case.kind not in CASE_KINDS:
         raise ReportError(f"{path} is not a finding: 'drill' is {case.kind!r}; allowed: {', '.join(CASE_KINDS)}")
     if not isinstance(case.order, dict | None):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from typing import Any
 
+import orjson
 from hypothesis import HealthCheck, Phase, find, settings
 from hypothesis.errors import HypothesisException, NoSuchExample
 
 from hobbyhorse.conformance.server.budget import worst
+from hobbyhorse.conformance.server.near_misses import near_misses
 from hobbyhorse.conformance.server.negate import breakable, mutations
 from hobbyhorse.contract.checks.models import try_order
 from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer, replaced, resolve
@@ -23,8 +26,6 @@ from hobbyhorse.contract.values import Contract, Model, Operation
 
 # Each item may be an image that the provider fetches; a longer list takes too much time.
 MOST_ITEMS = 20
-# Each choice is a paid job; of a longer enum only the first and the last are tried.
-MOST_CHOICES = 6
 FILLER = "A horse gallops along the beach at low tide. "
 
 
@@ -81,16 +82,32 @@ def negatives(contract: Contract, model: Model, operation: Operation, order: Any
     around = operation.model_parameters.pointer
     named = {place.pointer for place in operation.bindings["model"].request if place.part == "body"}
     inner = resolve(order, around)
-    for pointer, keyword, value in _broken(contract.schemas, model.schema):
+    seen: Counter[str] = Counter()
+    sent: set[bytes] = set()
+    for pointer, keyword, parameters in _wrong(contract, model, inner):
         at = (*around, *pointer)
         # `negative:model` covers the model's name; a violation of the whole object cannot be grafted.
         if not pointer or at in named:
             continue
-        body = replaced(order, around, grafted(inner, pointer, keyword, value))
-        refusal = try_order(contract, operation, model.id, body)
-        if isinstance(refusal, Refusal):
-            label = f"negative:{keyword}:{format_pointer(at)}"
+        body = replaced(order, around, parameters)
+        refusal, text = try_order(contract, operation, model.id, body), orjson.dumps(body)
+        if isinstance(refusal, Refusal) and text not in sent:
+            sent.add(text)
+            place = f"{keyword}:{format_pointer(at)}"
+            seen[place] += 1
+            # The first variant has the plain name; the others are numbered.
+            label = (
+                f"negative:{place}" if seen[place] == 1 else f"negative:{keyword}-{seen[place]}:{format_pointer(at)}"
+            )
             yield Body(label, body, refusal.situation, price_of(contract, model, operation, order, body))
+
+
+def _wrong(contract: Contract, model: Model, inner: Any) -> Iterator[tuple[Pointer, str, Any]]:
+    """Yield a model's parameters with one wrong value each: almost valid ones first, then ones of another kind."""
+    for one in near_misses(contract.schemas, model.schema, inner):
+        yield one.pointer, one.keyword, one.parameters
+    for pointer, keyword, value in _broken(contract.schemas, model.schema):
+        yield pointer, keyword, grafted(inner, pointer, keyword, value) if pointer else inner
 
 
 def grafted(order: Any, pointer: Pointer, keyword: str, value: Any) -> Any:
@@ -148,6 +165,49 @@ def bounds(contract: Contract, model: Model, operation: Operation, order: Any) -
             yield Body(f"bound:{format_pointer(at)}:{label}", body, "accepted", price)
 
 
+@dataclass(frozen=True, slots=True)
+class SharedOrder:
+    """A valid order at several bounds at once, and the orders at each of them alone."""
+
+    body: Body
+    alone: tuple[Body, ...]
+
+
+def shared_bounds(contract: Contract, model: Model, operation: Operation, order: Any) -> list[SharedOrder]:
+    """Return orders that are together at every documented bound, cheapest first.
+
+    An order takes a further bound if that costs no more than an order of its own.
+    """
+
+    def joined(shared: SharedOrder, one: Body) -> SharedOrder | None:
+        pointer = parse_pointer(_place(one))
+        value = replaced(shared.body.value, pointer, resolve(one.value, pointer))
+        # Two values of one place exclude each other, and so do some of different places.
+        taken = any(_place(one) == _place(other) for other in shared.alone)
+        if taken or not isinstance(try_order(contract, operation, model.id, value), ValidRequest):
+            return None
+        alone = (*shared.alone, one)
+        label = "bounds:" + ",".join(f"{_place(each)}={each.label.split(':', 2)[2]}" for each in alone)
+        price = price_of(contract, model, operation, order, value)
+        return SharedOrder(Body(label, value, "accepted", price), alone)
+
+    found: list[SharedOrder] = []
+    # The expensive bounds first: a cheap one then joins an order that has to be paid anyway.
+    for one in sorted(bounds(contract, model, operation, order), key=lambda body: body.price, reverse=True):
+        ways = [(number, way) for number, shared in enumerate(found) if (way := joined(shared, one)) is not None]
+        worth = [(n, way) for n, way in ways if way.body.price <= found[n].body.price + one.price]
+        if worth:
+            number, way = min(worth, key=lambda pair: (pair[1].body.price - found[pair[0]].body.price, pair[0]))
+            found[number] = way
+        else:
+            found.append(SharedOrder(one, (one,)))
+    return sorted(found, key=lambda shared: shared.body.price)
+
+
+def _place(body: Body) -> str:
+    return body.label.split(":", 2)[1]
+
+
 def _root(contract: Contract, model: Model) -> tuple[Any, str]:
     return contract.schemas.at(model.schema), model.schema.partition("#")[0]
 
@@ -159,8 +219,8 @@ def _edges(schemas: Schemas, schema: Any, file: str, value: Any, at: Pointer) ->
         return
     if isinstance(value, dict):
         for name, inner in schema.get("properties", {}).items():
-            if name in value:
-                yield from _edges(schemas, inner, file, value[name], (*at, name))
+            # An optional parameter that the order lacks has documented bounds, too.
+            yield from _edges(schemas, inner, file, value.get(name), (*at, name))
     elif isinstance(value, list) and value:
         yield from _list_edges(schema, value, at)
         yield from _edges(schemas, schema.get("items"), file, value[0], (*at, "0"))
@@ -177,8 +237,8 @@ def _list_edges(schema: dict[str, Any], value: list[Any], at: Pointer) -> Iterat
 
 def _scalar_edges(schema: dict[str, Any], value: Any, at: Pointer) -> Iterator[tuple[Pointer, str, Any]]:
     """Yield a schema's choices, or else its minimum and maximum number and its longest string."""
-    choices = schema.get("enum", [])
-    for choice in choices if len(choices) <= MOST_CHOICES else [choices[0], choices[-1]]:
+    choices = [False, True] if schema.get("type") == "boolean" else schema.get("enum", [])
+    for choice in choices:
         yield at, str(choice), choice
     for keyword in ("minimum", "maximum"):
         if keyword in schema and "enum" not in schema:

@@ -68,6 +68,11 @@ def worst(contract: Contract, model: Model | None = None) -> Decimal:
     return max(one.cost(None, longest(contract, one)) for one in models)
 
 
+def cheapest_first(contract: Contract) -> tuple[Model, ...]:
+    """Return all models, sorted by the highest price of a job."""
+    return tuple(sorted(contract.models, key=lambda model: worst(contract, model)))
+
+
 def longest(contract: Contract, model: Model) -> float:
     """Return the maximum duration of a model's videos, in seconds."""
     found = [float(model.defaults.get("duration", 0) or 0)]

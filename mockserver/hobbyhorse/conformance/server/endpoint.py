@@ -33,6 +33,8 @@ KEPT_FILE_BYTES = 64 * 1024
 REQUEST_SECONDS = 30.0
 # Statuses of a submission that certainly bought nothing. After a 408 the job may still have been accepted.
 CERTAIN_REFUSALS = frozenset(range(400, 500)) - {408}
+# A long video takes more than one response's time on a slow connection; while its bytes arrive, it is not late.
+MEDIA_PATIENCE = 4.0
 ANY = "any"
 # Masking a shorter key would also replace parts of ordinary words.
 SHORTEST_SECRET = 8
@@ -94,7 +96,8 @@ class Endpoint:
 
     def fetch(self, url: str, *, probe: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> bytes:
         """Fetch a file without the key and return its bytes; the exchange is recorded without its body."""
-        exchange, data = self._send(self._request("media", method, url, headers or {}), b"", 10 * MOST_RESPONSE_BYTES)
+        request = self._request("media", method, url, headers or {})
+        exchange, data = self._send(request, b"", 10 * MOST_RESPONSE_BYTES, patience=MEDIA_PATIENCE)
         self._keep(replace(exchange, probe=probe, answer=b""))
         return data
 
@@ -104,14 +107,17 @@ class Endpoint:
         kept = data[:KEPT_FILE_BYTES]
         return Exchange(arrived=self.now(), role=role, method=method, url=url, headers=sent, body=kept)
 
-    def _send(self, exchange: Exchange, data: bytes, most: int) -> tuple[Exchange, bytes]:
-        """Send one request without following redirects; a late or truncated response is marked as not whole."""
+    def _send(self, exchange: Exchange, data: bytes, most: int, *, patience: float = 1.0) -> tuple[Exchange, bytes]:
+        """Send one request without following redirects; a late or truncated response is marked as not whole.
+
+        A response may take `patience` times the usual time as long as its bytes arrive.
+        """
         left = self.until - time.monotonic()
         if left <= 0:
             raise OutOfTime
         seconds = min(self.request_seconds, left)
         # httpx's timeout is per read: a body that drips one byte at a time would never hit it.
-        ends = time.monotonic() + seconds
+        ends = time.monotonic() + min(patience * self.request_seconds, left)
         sent = dict(exchange.headers)
         body = bytearray()
         try:
@@ -128,10 +134,17 @@ class Endpoint:
                 for chunk in response.iter_bytes():
                     body += chunk
                     if len(body) > most or time.monotonic() > ends:
-                        return self._received(exchange, body, whole=False), bytes(body)
+                        return self._abandoned(exchange, body), bytes(body)
+        except httpx.TimeoutException:
+            return self._abandoned(exchange, body), bytes(body)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ValueError):
-            return self._received(exchange, body, whole=False), bytes(body)
+            return replace(self._received(exchange, body, whole=False), broken_off=True), bytes(body)
         return replace(self._received(exchange, body, whole=True), answered=self.now()), bytes(body)
+
+    def _abandoned(self, exchange: Exchange, body: bytearray) -> Exchange:
+        """Return an exchange that the suite gave up, with its waiting time unless the suite's own end cut it short."""
+        waited = self.now() - exchange.arrived if time.monotonic() < self.until else 0.0
+        return replace(self._received(exchange, body, whole=False), waited=waited)
 
     def _received(self, exchange: Exchange, body: bytearray, *, whole: bool) -> Exchange:
         return replace(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import wraps
 from typing import Any
 
 from hobbyhorse.conformance.rule import Breach, Check, Evidence, Observed
-from hobbyhorse.contract.forms.expressions import MISSING, Place, format_pointer
+from hobbyhorse.contract.forms.expressions import MISSING, Place, format_pointer, parse_pointer, resolve
 from hobbyhorse.contract.message import CONSTANT
 from hobbyhorse.contract.reading import as_json, message_of
 from hobbyhorse.contract.values import Contract, Operation, Situation, find_situation
@@ -135,7 +135,11 @@ def refused_as(trace: AnnotatedTrace, step: Step, name: str, also: Iterable[str]
     if right.status != step.status:
         home = home_of(contract, operation, right.name)
         message = f"{label(step)}: {probe} is refused with {step.status}; documented: {right.status} ({right.name})"
-        return [Breach(message, statuses(contract, operation, found), step.status, replaced_status(home, step.status))]
+        return [
+            Breach(
+                message, statuses(contract, operation, found), step.status, replaced_status(contract, home, step.status)
+            )
+        ]
     _, place = differing_constants(contract, operation, right, step)[0]
     received, wanted = (
         place.get(message_of((), step.value)),
@@ -151,10 +155,39 @@ def statuses(contract: Contract, operation: Operation, situations: Iterable[Situ
     return tuple(f"{home_of(contract, operation, one.name)}/status" for one in situations)
 
 
-def replaced_status(home: str, status: int) -> tuple[dict[str, Any], ...]:
+def replaced_status(contract: Contract, home: str, status: int) -> tuple[dict[str, Any], ...]:
     """Return the JSON patch that gives the situation at a place another status."""
-    file, _, pointer = home.partition("#")
-    return ({"file": file, "op": "replace", "path": f"{pointer}/status", "value": status},)
+    return set_in_lifecycle(contract, f"{home.partition('#')[2]}/status", status)
+
+
+def set_in_lifecycle(contract: Contract, pointer: str, value: Any) -> tuple[dict[str, Any], ...]:
+    """Return the JSON patch that sets a place of lifecycle.json, and adds the objects around it that the file omits."""
+    steps, file = parse_pointer(pointer), LIFECYCLE.removesuffix("#")
+    if resolve(contract.written, steps) is not MISSING:
+        return ({"file": file, "op": "replace", "path": pointer, "value": value},)
+    # RFC 6902 adds a member only to an object that exists: the first missing one is added with all inside it.
+    depth = next(depth for depth in range(1, len(steps) + 1) if resolve(contract.written, steps[:depth]) is MISSING)
+    for name in reversed(steps[depth:]):
+        value = {name: value}
+    return ({"file": file, "op": "add", "path": format_pointer(steps[:depth]), "value": value},)
+
+
+def merged_patch(operations: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return operations that can be applied one after the other: those that add one place become one operation."""
+    found: dict[tuple[Any, Any], dict[str, Any]] = {}
+    for operation in operations:
+        place = (operation.get("file"), operation.get("path"))
+        known = found.get(place)
+        # Two rules may learn the same fact, or two facts inside an object that the file leaves out.
+        value = operation.get("value") if known is None else _merged(known.get("value"), operation.get("value"))
+        found[place] = {**operation, "value": value}
+    return list(found.values())
+
+
+def _merged(one: Any, other: Any) -> Any:
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return other
+    return {**one, **{name: _merged(one.get(name), value) for name, value in other.items()}}
 
 
 def body_of(step: Step) -> Any:
@@ -167,18 +200,30 @@ def body_pointer(place: Place) -> str:
     return format_pointer(place.pointer)
 
 
-def bound_at(contract: Contract, operation: Operation, name: str, step: Step) -> tuple[str, ...]:
-    """Return the places that define a value's location in a response, its format, and its possible values."""
+def binding_places(contract: Contract, operation: Operation, name: str) -> tuple[str, ...]:
+    """Return the places that define a value's location in an operation's messages."""
     own = f"{LIFECYCLE}{format_pointer(('operations', operation.role, 'bindings', name))}"
     common = f"{LIFECYCLE}{format_pointer(('bindings', name))}"
+    return tuple(at for at in (own, common) if contract.schemas.at(at) is not MISSING)
+
+
+def bound_at(contract: Contract, operation: Operation, name: str, step: Step) -> tuple[str, ...]:
+    """Return the places that define a value's location in a response, its format, and its possible values."""
     # Every place that could be wrong is named: an assumption at any of them makes the breach a lesson.
-    found = [at for at in (own, common) if contract.schemas.at(at) is not MISSING]
+    names = step.reading.situations
+    homes = [home_of(contract, operation, situation) for situation in names]
+    found = [*binding_places(contract, operation, name), *example_places(contract, operation, name, step), *homes]
+    return tuple(dict.fromkeys(found))
+
+
+def example_places(contract: Contract, operation: Operation, name: str, step: Step) -> tuple[str, ...]:
+    """Return the places of a value in the examples of the situations that a response may be."""
+    found = []
     for situation in map(operation.situations.__getitem__, step.reading.situations):
         for place in operation.bindings[name].response:
             at = situation.example_at + body_pointer(place)
             if place.part == "body" and contract.schemas.at(at) is not MISSING:
                 found.append(at)
-        found.append(home_of(contract, operation, situation.name))
     return tuple(dict.fromkeys(found))
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from hobbyhorse.conformance.server.bodies import Body, bounds, negatives
+from hobbyhorse.conformance.server.bodies import Body, SharedOrder, negatives, shared_bounds
 from hobbyhorse.conformance.server.budget import worst
 from hobbyhorse.conformance.server.endpoint import OutOfTime
+from hobbyhorse.conformance.server.ends import PROBE as ENDS
+from hobbyhorse.conformance.server.ends import read_to_the_ends
 from hobbyhorse.conformance.server.machine import MOST_JOBS, interleave
-from hobbyhorse.conformance.server.rules.notifying import ALLOWANCE, SLACK
+from hobbyhorse.conformance.server.queries import ask
+from hobbyhorse.conformance.server.rules.notifying import ALLOWANCE, SLACK, longest_first_retry, promises_retry
 from hobbyhorse.conformance.server.session import WRONG_KEY, EndpointUnreachable, Session, Skipped, with_callback
 from hobbyhorse.contract.forms.expressions import MISSING
-from hobbyhorse.contract.values import Contract, Operation
+from hobbyhorse.contract.values import Contract, Model, Operation
 from hobbyhorse.traces.annotated import READS
 
 FREE = Decimal(0)
@@ -79,9 +82,29 @@ def probes(session: Session) -> tuple[Probe, ...]:
 def each_probe(session: Session) -> Iterator[Probe]:
     """Yield every probe lazily: the negatives and bounds take seconds to generate."""
     yield from _reads(session.contract)
-    yield from _refused(session)
-    yield from _jobs(session)
-    yield from _bounds(session)
+    # Stage by stage through all models, so that the budget is not spent on the bounds of the first one.
+    for stage in (_refused, _jobs, _bounds):
+        for model in session.models:
+            session.turn_to(model)
+            yield from (_for_model(session, model, probe) for probe in stage(session))
+    yield from _queries(session.contract)
+    summary = "every other accepted job, read until it ends, and its video if its order was another one"
+    yield Probe(ENDS, "lifecycle", _free, summary, read_to_the_ends)
+
+
+def _for_model(session: Session, model: Model, probe: Probe) -> Probe:
+    """Return a probe that makes a model the current one before it runs; its name has the model if there are several."""
+
+    def cost(session: Session) -> Decimal:
+        session.turn_to(model)
+        return probe.cost(session)
+
+    def run(session: Session) -> object:
+        session.turn_to(model)
+        return probe.run(session)
+
+    name = probe.name if len(session.models) == 1 else f"{probe.name} ({model.id})"
+    return replace(probe, name=name, cost=cost, run=run)
 
 
 def most(session: Session) -> Decimal:
@@ -130,13 +153,17 @@ def _jobs(session: Session) -> Iterator[Probe]:
     yield Probe("job", "lifecycle", _price, "one job, submitted and polled until it ends", _job)
     yield Probe("job:after", "lifecycle", _free, "the same job, read again after it has ended", _after)
     yield Probe("job:media", "media", _free, "its video: in full, in ranges, and with HEAD", _media)
+    if found := _about_job(contract):
+        summary = f"{_words(found)} of the job without a key, and with a wrong key"
+        yield Probe("auth:job", "authentication", _free, summary, _auth_job)
     yield Probe(
         "retention:before", "retention", _free, "its link and its status, before and after the link expires", _retention
     )
     if "list" in contract.operations:
         yield Probe("identity:list", "identity", _free, "the list, which should contain the job", _list)
     if session.other_key:
-        yield Probe("identity:foreign", "identity", _free, "the same job, read by another account", _foreign)
+        summary = "the same job, read, cancelled and listed by another account"
+        yield Probe("identity:foreign", "identity", _free, summary, _foreign)
     if "cancel" in contract.operations:
         yield Probe("cancel:finished", "cancel", _free, "cancelling the job after it has ended", _cancel_finished)
     if contract.idempotency.mode != "none" and contract.idempotency.key is not None:
@@ -147,13 +174,36 @@ def _jobs(session: Session) -> Iterator[Probe]:
         yield Probe("callback:order", "callbacks", _price, "a job with a callback URL", _callback)
     summary = f"up to {MOST_JOBS} jobs, submitted and read in a mixed order"
     yield Probe("machine", "lifecycle", lambda b: MOST_JOBS * b.price, summary, interleave)
+    if "list" in contract.operations and "size" in contract.operations["list"].bindings:
+        yield Probe("identity:pages", "identity", _free, "the pages of the list, one job on each", _pages)
+    if {"first_frame", "references"} & set(session.model.parameters):
+        summary = "a job with a picture that cannot be had, which should fail with a reason"
+        yield Probe("job:failing", "lifecycle", _price, summary, _failing)
 
 
 def _bounds(session: Session) -> Iterator[Probe]:
-    """Yield the probes at the documented bounds, cheapest first."""
-    found = sorted(bounds(session.contract, session.model, session.submit, session.order), key=lambda body: body.price)
-    for body in found:
-        yield Probe(body.label, "negatives", _cost(body), "a submission at a documented bound", _bound(body))
+    """Yield the probes at the documented bounds, cheapest first; one job shares as many bounds as it can."""
+    for shared in shared_bounds(session.contract, session.model, session.submit, session.order):
+        count = len(shared.alone)
+        summary = f"a submission at {'a documented bound' if count == 1 else f'{count} documented bounds'}"
+        yield Probe(shared.body.label, "negatives", _cost(shared.body), summary, _bound(shared))
+
+
+def _about_job(contract: Contract) -> list[str]:
+    """Return the operations about one job that need a key."""
+    return [role for role in NEEDS_JOB if role in _needs_key(contract)]
+
+
+def _queries(contract: Contract) -> Iterator[Probe]:
+    """Yield the probes of queries."""
+    for role, operation in contract.operations.items():
+        if operation.method == "GET" and any(one.part == "query" for one in operation.parameters):
+            summary = f"the queries of {role}, at the documented bounds and beyond"
+            yield Probe(f"query:{role}", "queries", _free, summary, partial(_ask, role))
+
+
+def _ask(role: str, session: Session) -> None:
+    ask(session, role)
 
 
 def _words(names: list[str]) -> str:
@@ -225,6 +275,18 @@ def _auth(role: str) -> Callable[[Session], None]:
     return run
 
 
+def _auth_job(session: Session) -> None:
+    """Send every request about the finished job without a key, and with a wrong key."""
+    job = session.finished().id
+    for role in _about_job(session.contract):
+        _send_unauthorized(session, role, job)
+
+
+def _send_unauthorized(session: Session, role: str, job: str) -> None:
+    for probe, (key, expected) in KEYS.items():
+        session.call(role, probe=probe, expected=expected, key=key, path={"job": job})
+
+
 def _no_json(session: Session) -> None:
     headers = {"content-type": "application/json"}
     price = worst(session.contract)
@@ -259,8 +321,16 @@ def _negative(body: Body) -> Callable[[Session], object]:
     return lambda session: session.submit_expecting_refusal(body.label, body.expected, body.price, body=body.value)
 
 
-def _bound(body: Body) -> Callable[[Session], object]:
-    return lambda session: session.submit_order(body.label, body.value, price=body.price)
+def _bound(shared: SharedOrder) -> Callable[[Session], None]:
+    """Submit an order at several bounds; if it is refused, submit one order for each bound to find the refused one."""
+
+    def run(session: Session) -> None:
+        body = shared.body
+        step = session.submit_order(body.label, body.value, price=body.price)
+        for one in shared.alone if len(shared.alone) > 1 and 400 <= step.status < 500 else ():
+            session.submit_order(one.label, one.value, price=one.price)
+
+    return run
 
 
 def _job(session: Session) -> None:
@@ -323,9 +393,45 @@ def _list(session: Session) -> None:
     session.call("list", probe="identity:list")
 
 
+def _pages(session: Session) -> None:
+    """Request the first page, another one, and the first page again, with one job on each."""
+    if not session.accepted:
+        raise Skipped("no job was created")
+    operation = session.contract.operations["list"]
+    query = {_query_name(operation, "size"): "1"}
+    first = session.call("list", probe="identity:pages", query=query)
+    cursor = first.reading.values.get("next_cursor")
+    others = {"page": "2", "offset": "1", "cursor": cursor if isinstance(cursor, str) else ""}
+    other = {
+        _query_name(operation, name): value for name, value in others.items() if name in operation.bindings and value
+    }
+    if other:
+        session.call("list", probe="identity:pages", query=query | other)
+        session.call("list", probe="identity:pages", query=query)
+
+
+def _query_name(operation: Operation, name: str) -> str:
+    return next((place.name for place in operation.bindings[name].request if place.part == "query"), name)
+
+
+def _failing(session: Session) -> None:
+    step = session.submit_order("job:failing", session.unobtainable())
+    if step.job_told is None:
+        raise Skipped(f"the submission got {step.status} and no job id")
+    session.follow(step.job_told, "job:failing")
+    if "result" in session.contract.operations:
+        session.poll(step.job_told, "job:failing", "result")
+
+
 def _foreign(session: Session) -> None:
     job = session.finished().id
-    for role in NEEDS_JOB:
+    _send_foreign(session, job)
+    if "list" in session.contract.operations:
+        session.call("list", probe="identity:foreign", key=session.other_key)
+
+
+def _send_foreign(session: Session, job: str, roles: tuple[str, ...] = NEEDS_JOB) -> None:
+    for role in roles:
         if role in session.contract.operations:
             session.call(
                 role, probe="identity:foreign", expected="foreign_job", key=session.other_key, path={"job": job}
@@ -367,6 +473,12 @@ def _cancel(session: Session) -> None:
         raise Skipped(f"the submission got {step.status} and no job id")
     # No pause here: a fast job would reach a stage in which it can no longer be cancelled.
     session.poll(job, "cancel:order", wait=False)
+    if "cancel" in _needs_key(session.contract):
+        _send_unauthorized(session, "cancel", job)
+    if session.other_key:
+        _send_foreign(session, job, ("cancel",))
+    # Whoever is not the owner must have changed nothing.
+    session.poll(job, "cancel:order", wait=False)
     session.poll(job, "cancel:first", "cancel", wait=False)
     session.poll(job, "cancel:again", "cancel")
     for _ in range(2):
@@ -396,6 +508,8 @@ def _await_deliveries(session: Session, job: str) -> None:
     # A second more than the rules allow, so that a callback exactly at the deadline still counts as in time.
     again = ALLOWANCE * (callbacks.retries[0] if callbacks.retries else 0.0) + SLACK + 1.0
     patience = callbacks.deadline + again
+    if promises_retry(session.contract):
+        again = longest_first_retry(callbacks) + 1.0
     for number in (1, 2):
         ends = session.clock() + patience
         while len(receiver.deliveries) < number:

@@ -13,6 +13,7 @@ from typing import Any
 from hobbyhorse.conformance.client.html_report import STYLE, picture
 from hobbyhorse.conformance.judge import BROKEN, Lesson, Verdict
 from hobbyhorse.conformance.report import JUnitSuite, counted, dump, junit, verdict_json
+from hobbyhorse.conformance.server.expected import merged_patch
 from hobbyhorse.conformance.server.results import ServerResult
 from hobbyhorse.conformance.server.rules import FAMILIES, family_of
 from hobbyhorse.contract.values import Contract
@@ -95,11 +96,7 @@ def _money(sum_: Decimal) -> str:
 
 def lessons_patch(result: ServerResult) -> list[dict[str, Any]]:
     """Return the patch that adapts the contract to the endpoint: operations of RFC 6902, each with its file."""
-    # Two rules may learn the same fact; applying its operation twice could fail.
-    found: list[dict[str, Any]] = []
-    for lesson in result.lessons:
-        found += [operation for operation in lesson.patch if operation not in found]
-    return found
+    return merged_patch(operation for lesson in result.lessons for operation in lesson.patch)
 
 
 def server_junit(result: ServerResult) -> bytes:

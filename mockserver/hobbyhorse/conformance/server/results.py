@@ -103,7 +103,7 @@ def concluded(
     budget = session.endpoint.budget
     return ServerResult(
         provider=contract.key,
-        model=session.model.id,
+        model=", ".join(model.id for model in session.models),
         base_url=session.endpoint.base_url,
         seed=session.seed,
         budget=budget.limit,

@@ -14,7 +14,7 @@ from decimal import Decimal
 from ipaddress import ip_address
 from random import Random
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import orjson
 
@@ -40,6 +40,13 @@ MOST_UNANSWERED = 2
 MOST_FAILED_POLLS = 5
 # The longest `Retry-After` that is obeyed, in seconds: a longer one would use up the time of the suite.
 LONGEST_PAUSE = 60.0
+# A video that does not come once may be an accident of the network.
+FETCHES = 2
+# Object stores redirect once, to a signed URL; a longer chain is a loop.
+MOST_REDIRECTS = 5
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# The domain `invalid` never exists (RFC 2606), so no endpoint can have this picture.
+NO_PICTURE = "https://hobbyhorse.invalid/no-such-picture.png"
 WRONG_KEY = "hobbyhorse-wrong-key"
 # Replaces the second account's key in the trace.
 OTHER_KEY = "[other key]"
@@ -101,6 +108,16 @@ class PaidJob:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class _ModelState:
+    """The part of a session that belongs to one model: its order, its paid job, and what its probes found out."""
+
+    order: dict[str, Any]
+    paid: PaidJob | str | None
+    undelivered: str | None
+    lenient: bool
+
+
 @dataclass(slots=True)
 class Session:
     """The shared state of all probes. `sleep` and `clock` are injected, so that tests need no real time.
@@ -124,16 +141,38 @@ class Session:
     accepted: list[str] = field(default_factory=list)
     # Whether the endpoint accepted a request that it should have refused; the paid job's price is then kept in reserve.
     lenient: bool = False
+    # Every model to be judged, in order; `model` is the current one.
+    models: tuple[Model, ...] = ()
     random: Random = field(init=False)
     order: dict[str, Any] = field(init=False)
     _last: dict[str, float] = field(default_factory=dict)
     _unanswered: Counter[str] = field(default_factory=Counter)
     _paid: PaidJob | str | None = None
+    _undelivered: str | None = None
+    _others: dict[str, _ModelState] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
-        self.order = self._with_picture(order_for(self.contract, self.model, mark=f"{self.random.getrandbits(32):08x}"))
+        self.models = self.models or (self.model,)
+        self.order = self._first_order()
+
+    def _first_order(self) -> dict[str, Any]:
+        mark = f"{self.random.getrandbits(32):08x}"
+        return self._with_picture(order_for(self.contract, self.model, mark=mark))
+
+    def turn_to(self, model: Model) -> None:
+        """Make another model the current one. Each model has its own order and paid job."""
+        if model.id == self.model.id:
+            return
+        self._others[self.model.id] = _ModelState(self.order, self._paid, self._undelivered, self.lenient)
+        self.model = model
+        known = self._others.get(model.id)
+        if known is None:
+            self.order, self._paid, self._undelivered, self.lenient = self._first_order(), None, None, False
+        else:
+            self.order, self._paid = known.order, known.paid
+            self._undelivered, self.lenient = known.undelivered, known.lenient
 
     @property
     def contract(self) -> Contract:
@@ -155,10 +194,31 @@ class Session:
         return price_of(self.contract, self.model, self.submit, self.order, body)
 
     def marked(self, mark: str) -> dict[str, Any]:
-        """Return a submission like the first one, with another prompt."""
-        return self._with_picture(
-            order_for(self.contract, self.model, mark=f"{mark} {self.random.getrandbits(32):08x}")
-        )
+        """Return a submission like the first one, with another prompt, and with values that responses repeat."""
+        number = f"{self.random.getrandbits(32):08x}"
+        body = self._with_picture(order_for(self.contract, self.model, mark=f"{mark} {number}"))
+        named = {
+            "client_ref": f"hobbyhorse-{number}",
+            "metadata": {"suite": "hobbyhorse", "order": number, "tags": [1]},
+        }
+        for name, value in named.items():
+            binding = self.submit.bindings.get(name)
+            place = next((one for one in (binding.request if binding else ()) if one.part == "body"), None)
+            longer = body if place is None else replaced(body, place.pointer, value)
+            if isinstance(try_order(self.contract, self.submit, self.model.id, longer), ValidRequest):
+                body = longer
+        return body
+
+    def unobtainable(self) -> dict[str, Any]:
+        """Return a submission with a picture that cannot be had. Raises Skipped if the model takes no picture."""
+        body = self.marked("unobtainable")
+        for name in ("first_frame", "references"):
+            changed = replace_parameter(self.submit, self.model, body, name, NO_PICTURE)
+            if changed is not body and isinstance(
+                try_order(self.contract, self.submit, self.model.id, changed), ValidRequest
+            ):
+                return dict(changed)
+        raise Skipped("the model takes no picture by its URL")
 
     def run_body(self) -> Any:
         """Return the documented body of the operation that submits and waits; MISSING if there is none."""
@@ -302,20 +362,41 @@ class Session:
         return paid
 
     def fetch_video(self, paid: PaidJob) -> None:
-        """Fetch the paid job's video and record its properties. Raises Skipped."""
+        """Fetch the paid job's video, twice if necessary, and record its properties. Raises Skipped."""
         url = self.link(paid)
-        data = self.endpoint.fetch(url, probe="job:media")
-        last = self.endpoint.exchanges[-1]
-        # A truncated file would be reported as a broken video.
-        if last.status == 200 and last.whole:
-            picture = self.picture if isinstance(self.picture, bytes) else None
-            self.videos.append(viewed(paid.id, url, data, picture))
+        for _ in range(FETCHES):
+            data, last = self._followed(url)
+            # A truncated file would be reported as a broken video.
+            if last.status == 200 and last.whole:
+                # A video of references begins with none of them, and has its own aspect ratio.
+                is_first = "first_frame" in self.model.parameters
+                picture = self.picture if isinstance(self.picture, bytes) and is_first else None
+                self.videos.append(viewed(paid.id, url, data, picture))
+                return
+        # Each further request for the file would wait as long.
+        self._undelivered = f"the video's link delivered no complete file in {FETCHES} requests"
+        raise Skipped(self._undelivered)
+
+    def _followed(self, url: str) -> tuple[bytes, Exchange]:
+        """Fetch a file, following redirects: the request has no key that could go with them."""
+        for _ in range(MOST_REDIRECTS):
+            data = self.endpoint.fetch(url, probe="job:media")
+            last = self.endpoint.exchanges[-1]
+            location = last.answer_header("location") if last.status in REDIRECTS else None
+            if location is None:
+                break
+            url = urljoin(url, location)
+            if is_internal(url) and not is_internal(self.endpoint.base_url):
+                break
+        return data, last
 
     def link(self, paid: PaidJob) -> str:
         """Return the URL of the paid job's video. Raises Skipped if there is none or it must not be fetched."""
         url = paid.video
         if url is None:
             raise Skipped("the paid job has no video")
+        if self._undelivered is not None:
+            raise Skipped(self._undelivered)
         # A hostile endpoint must not make the suite fetch from the network that it runs in.
         if is_internal(url) and not is_internal(self.endpoint.base_url):
             raise Skipped(f"{url!r} is inside this network and is not fetched")
@@ -376,7 +457,7 @@ class Session:
     def trace(self) -> Trace:
         """Return all exchanges with both keys masked."""
         deliveries = self.receiver.deliveries if self.receiver is not None else ()
-        more = {"deliveries": deliveries, "model": self.model.id, "secret": self.callback_secret}
+        more = {"deliveries": deliveries, "model": self.models[0].id, "secret": self.callback_secret}
         trace = self.endpoint.trace(videos=tuple(self.videos), **more)
         if len(self.other_key or "") < SHORTEST_SECRET:
             return trace

@@ -37,7 +37,8 @@ class SuiteOptions:
     """The options of one run.
 
     `timeout` bounds the whole suite, in seconds. `listen` is the address of the callback receiver. `picture` is the
-    picture's bytes or its URL. Without a `budget` no billable request is sent.
+    picture's bytes or its URL. Without a `budget` no billable request is sent. `models` are all models to judge, if
+    there are several.
     """
 
     base_url: str
@@ -50,6 +51,7 @@ class SuiteOptions:
     listen: tuple[str, int] = ("127.0.0.1", 0)
     timeout: float = TIMEOUT
     seed: int = 0
+    models: tuple[Model, ...] = ()
 
 
 @contextmanager
@@ -73,6 +75,7 @@ def opened(contract: Contract, model: Model, options: SuiteOptions, *, listening
                 receiver=receiver,
                 callback_secret=options.callback_secret,
                 seed=options.seed,
+                models=options.models,
             )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
-from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.types import Scope
@@ -24,6 +24,7 @@ from hobbyhorse.server.worker.threads import WorldThreads
 from hobbyhorse.traces.exchange import SECRET_HEADERS, Exchange
 from hobbyhorse.traces.redaction import Redactor
 from hobbyhorse.traces.trace import Trace, to_json
+from hobbyhorse.worlds.job_table import count_before
 from hobbyhorse.worlds.jobs import Job
 from hobbyhorse.worlds.journal import MOST_JOURNAL_BODY_BYTES
 from hobbyhorse.worlds.limits import read_limits
@@ -41,6 +42,8 @@ LAST_MOMENT = 250_000_000_000.0
 MOST_RECENT_EXCHANGES = 5
 # The defaults of the document: `timeout` in seconds of `awaitExchanges`, and `limit` of the lists.
 DEFAULT_TIMEOUT, DEFAULT_LIMIT = 5.0, 100
+# The entries of a ledger in one response, also without a `limit`: more than a test makes, in some 15 ms.
+MOST_ENTRIES = 1_000
 
 
 Entry = TypeVar("Entry")
@@ -168,40 +171,48 @@ async def list_jobs(request: ControlRequest) -> Any:
         name for contract in request.context.contracts for stage in contract.graph for name in (stage.name, stage.kind)
     }
     _check_known("stage", wanted, stages)
-    limit, before = request.query.get("limit", DEFAULT_LIMIT), _job_position(request)
-    if provider is None and wanted is None:
-        # Not even the jobs that are not shown are looked at.
-        jobs = request.world.jobs
-        total = len(jobs)
-        end = total if before is None else before
-        begin = max(0, end - limit)
-        shown = [*islice(reversed(jobs.values()), total - end, total - begin)][::-1]
-        return _jobs(request, shown, begin > 0, now) | {"total": total}
-
-    def find_jobs(world: World) -> dict[str, Any]:
-        found = [
-            (position, job)
-            for position, job in enumerate(world.jobs.values())
-            if provider in (None, job.contract.key) and wanted in (None, job.stage(now).name, job.stage(now).kind)
-        ]
-        page, more = _page(found, before, limit)
-        return _jobs(request, [job for _, job in page], more, now) | {"total": len(found)}
-
-    return await request.compute(find_jobs)
-
-
-def _redactor(request: ControlRequest) -> Redactor:
-    """Return the redactor of the world's own key."""
-    return Redactor(request.context.contracts[0], (request.world.key,), kept=MOST_JOURNAL_BODY_BYTES)
-
-
-def _jobs(request: ControlRequest, shown: Sequence[Job], more: bool, now: float) -> dict[str, Any]:
-    redactor = _redactor(request)
+    found = _numbers(request.world, provider, wanted)
+    shown, more = _newest(found, _job_number(request), request.query.get("limit", DEFAULT_LIMIT))
+    jobs, redactor = [request.world.jobs.at(number) for number in shown], _redactor(request)
     return {
         "now": now,
-        "jobs": [redactor.values(_job(job, now)) for job in shown],
-        "older": shown[0].id if more and shown else None,
+        "total": len(found),
+        "jobs": [redactor.values(_job(job, now)) for job in jobs],
+        "older": jobs[0].id if more else None,
     }
+
+
+def _redactor(request: ControlRequest, contract: Contract | None = None) -> Redactor:
+    """Return the redactor of the world's own keys, for a provider's requests or for any other output."""
+    keys = dict.fromkeys((request.world.key, *request.world.keys.values()))
+    return Redactor(contract or request.context.contracts[0], keys, kept=MOST_JOURNAL_BODY_BYTES)
+
+
+def _numbers(world: World, provider: str | None, wanted: str | None) -> Sequence[int]:
+    """Return the numbers of the jobs of a provider that are in a stage or in a class of stages; all if None."""
+    table, now = world.jobs, world.clock.now()
+    if wanted is None:
+        return table.numbers(provider)
+    table.settle(now)
+    ended = [
+        numbers for key, stage, kind, numbers in table.ends() if provider in (None, key) and wanted in (stage, kind)
+    ]
+    running = [
+        number
+        for number, job in table.running.items()
+        if provider in (None, job.contract.key) and wanted in (job.stage(now).name, job.stage(now).kind)
+    ]
+    parts = [part for part in (*ended, running) if part]
+    # Usually one stage: then nothing is copied.
+    return parts[0] if len(parts) == 1 else sorted(itertools.chain(*parts))
+
+
+def _newest(numbers: Sequence[int], cursor: int | None, limit: int | None) -> tuple[Sequence[int], bool]:
+    """Return the newest numbers before a cursor, at most `limit`, and whether there are older ones."""
+    # Pages go back in time: a job that is added during the reading moves none of the older ones.
+    stop = count_before(numbers, cursor)
+    start = 0 if limit is None else max(0, stop - limit)
+    return numbers[start:stop], start > 0
 
 
 def _page(
@@ -214,15 +225,15 @@ def _page(
     return shown, len(shown) < len(entries)
 
 
-def _job_position(request: ControlRequest) -> int | None:
-    """Return the position of the job that the cursor names, or None without a cursor. Raises ControlError."""
+def _job_number(request: ControlRequest) -> int | None:
+    """Return the number of the job that the cursor names, or None without a cursor. Raises ControlError."""
     cursor = request.query.get("cursor")
     if cursor is None:
         return None
-    found = next((position for position, job_id in enumerate(request.world.jobs) if job_id == cursor), None)
-    if found is None:
+    job = request.world.jobs.get(cursor)
+    if job is None:
         raise _unknown_cursor(cursor)
-    return found
+    return job.number
 
 
 def _unknown_cursor(cursor: str) -> ControlError:
@@ -375,10 +386,7 @@ def _journal(
 ) -> dict[str, Any]:
     journal = request.world.journal
     shown, more = _page(found, before, limit)
-    redactors = {
-        contract.key: Redactor(contract, (request.world.key,), kept=MOST_JOURNAL_BODY_BYTES)
-        for contract in request.context.contracts
-    }
+    redactors = {contract.key: _redactor(request, contract) for contract in request.context.contracts}
     return {
         "total": journal.total,
         "kept": len(journal),
@@ -575,13 +583,11 @@ async def redeliver(request: ControlRequest) -> Any:
 
 async def get_ledger(request: ControlRequest) -> Any:
     """Show the billed and billable jobs."""
-    before, limit = _job_position(request), request.query.get("limit")
-    return await request.compute(lambda world: _ledger(world, before, limit))
-
-
-def _ledger(world: World, before: int | None, limit: int | None) -> dict[str, Any]:
-    ledger = world.ledger()
-    shown, more = _page(list(enumerate(ledger.entries)), before, limit)
+    totals = request.world.totals()
+    numbers, more = _newest(
+        request.world.jobs.numbers(), _job_number(request), request.query.get("limit", MOST_ENTRIES)
+    )
+    shown = request.world.ledger(numbers).entries
     entries = [
         {
             "job": entry.job,
@@ -594,14 +600,14 @@ def _ledger(world: World, before: int | None, limit: int | None) -> dict[str, An
             "billable": entry.billable,
             "duplicate_of": entry.duplicate_of,
         }
-        for _, entry in shown
+        for entry in shown
     ]
     return {
-        "billable": ledger.billable,
-        "usd": float(ledger.usd),
-        "duplicates": ledger.duplicates,
+        "billable": totals.billable,
+        "usd": float(totals.usd),
+        "duplicates": totals.duplicates,
         "entries": entries,
-        "older": shown[0][1].job if more else None,
+        "older": shown[0].job if more else None,
     }
 
 

@@ -42,6 +42,9 @@ __all__ = ["Renderer", "VideoError"]
 Rendered = TypeVar("Rendered")
 Make = Callable[[VideoSpec, Path], object]
 
+# File names that are kept so that a further request for a job's file need not prepare its images again.
+MOST_NAMES = 10_000
+
 
 class Renderer:
     """Renders the files of jobs on at most one thread per core, and stores the input images until it is closed."""
@@ -123,6 +126,8 @@ class Renderer:
 
     async def _find_or_render_now(self, job: Job, kind: str, make: Make, owner: str) -> Path:
         spec, name = await self._run(partial(self._prepare, job, kind))
+        if len(self._names) >= MOST_NAMES:
+            del self._names[next(iter(self._names))]
         self._names[_key(job, kind)] = name
         # Another job with the same digest may be rendering this very file.
         while (task := self._rendering.get(name)) is not None:
@@ -209,7 +214,7 @@ class Renderer:
 
 def _key(job: Job, kind: str) -> object:
     """Return the identity of a job's file. The id alone is not enough, because equal seeds give equal ids."""
-    return job.id, job.seed, job.order.identity, kind
+    return job.id, job.seed, _digest(job.order), kind
 
 
 def _digest(order: Order) -> str:

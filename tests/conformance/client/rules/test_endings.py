@@ -48,6 +48,12 @@ def test_a_run_whose_threads_all_wait_is_found_at_once(contract: Contract) -> No
     assert found == "run 2 of 2 hangs: all its threads wait for each other; it made no request"
 
 
+def test_the_last_request_is_named(contract: Contract) -> None:
+    told = bought(contract).status(running(contract)).status(running(contract)).end("unfinished", stuck=True)
+    (found,) = messages(rules.a_run_ends, told.story()) or []
+    assert found.endswith("its last request was 4 (status, 200)")
+
+
 def test_a_run_is_accused_if_it_is_silent_for_longer_than_any_wait(contract: Contract) -> None:
     most = 1.25 * patience(contract) + 60
     told = bought(contract).wait(most - 10).end("unfinished")

@@ -85,7 +85,10 @@ def test_a_job_that_waits_on_was_not_to_be_refused(contract: Contract) -> None:
     waiting = a_stage(contract, cancellable=True)
     annotated = poll(told(knowing(contract)), waiting).call("cancel", None, status=409)
     assert verdict(ALLOWED, poll(annotated, waiting)) == BROKEN
+    # That a waiting job can be cancelled is documented even if the response to the cancellation is not.
     annotated = poll(told(assuming(contract, SITUATIONS)), waiting).call("cancel", None, status=409)
+    assert verdict(ALLOWED, poll(annotated, waiting)) == BROKEN
+    annotated = poll(told(assuming(contract, "lifecycle.json#/stages")), waiting).call("cancel", None, status=409)
     assert verdict(ALLOWED, poll(annotated, waiting)) == LESSON
     annotated = poll(told(knowing(contract)), waiting).call("cancel", "unauthenticated", headers=())
     assert verdict(ALLOWED, poll(annotated, waiting)) == PASSED
@@ -98,7 +101,16 @@ def test_a_queued_job_is_not_reported_as_running(contract: Contract) -> None:
     annotated = poll(cancel(poll(told(knowing(contract)), waiting), runs), waiting)
     assert verdict(ALLOWED, annotated) == BROKEN
     annotated.contract = assuming(contract, SITUATIONS)
+    assert verdict(ALLOWED, annotated) == BROKEN
+    annotated.contract = assuming(contract, "lifecycle.json#/stages")
     assert verdict(ALLOWED, annotated) == LESSON
+
+
+@able
+def test_a_cancellation_may_take_effect_later(contract: Contract) -> None:
+    runs, waiting = a_stage(contract, cancellable=False), a_stage(contract, cancellable=True)
+    annotated = poll(cancel(poll(told(knowing(contract)), waiting), runs), waiting)
+    assert verdict(ALLOWED, poll(annotated, a_stage(contract, "cancelled"))) == PASSED
 
 
 @able

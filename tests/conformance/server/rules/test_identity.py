@@ -27,6 +27,7 @@ from tests.conformance.server.rules.test_shape import (
     word,
 )
 from tests.conftest import contracts_that
+from tests.json_patch import after
 from tests.tracing import START, Teller
 
 lists = contracts_that(lambda contract: "list" in contract.operations)
@@ -117,16 +118,24 @@ def test_an_unknown_job_that_is_shown_is_reported(contract: Contract) -> None:
     for probe in ("identity:unknown", "identity:malformed"):
         told = asked(contract, probe, running(contract))
         assert word("IDN-03", told) == BROKEN
-        assert word("IDN-03", told, assuming(contract, home(contract, "status", "unknown_job"))) == LESSON
+        # A running job that does not exist is wrong however the contract refuses unknown ids.
+        assert word("IDN-03", told, assuming(contract, home(contract, "status", "unknown_job"))) == BROKEN
+
+
+def test_an_unknown_job_may_be_reported_as_failed_if_its_refusal_is_assumed(contract: Contract) -> None:
+    told = asked(contract, "identity:unknown", None, status=200, answer=b"{}")
+    assert word("IDN-03", told) == BROKEN
+    assert word("IDN-03", told, assuming(contract, home(contract, "status", "unknown_job"))) == LESSON
 
 
 def test_an_undocumented_refusal_of_an_unknown_job_is_reported(contract: Contract) -> None:
     told = asked(contract, "identity:unknown", "forbidden")
     found = verdict("IDN-03", told)
     assert found.verdict == BROKEN
-    (patch,) = found.breaches[0].patch
-    assert patch["path"].endswith("unknown_job/status")
-    assert patch["value"] == contract.operations["status"].situations["forbidden"].status
+    at = found.breaches[0].places[0]
+    assert at.endswith("unknown_job/status")
+    forbidden = contract.operations["status"].situations["forbidden"]
+    assert after(contract.written, found.breaches[0].patch, at) == forbidden.status
     at = f"{home(contract, 'status', 'unknown_job')}/status"
     assert word("IDN-03", told, assuming(contract, at)) == LESSON
     assert word("IDN-03", asked(contract, "identity:malformed", "forbidden")) == PASSED

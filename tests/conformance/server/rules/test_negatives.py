@@ -70,7 +70,8 @@ def test_an_invalid_body_that_makes_a_job_is_reported_with_the_schema_that_forbi
     assert breach.seen == a_job(contract)
     assert any(one.startswith(at) for one in breach.places) or len(breach.places) > 2
     assert word("NEG-01", told, assuming(contract, breach.places[0])) == LESSON
-    assert word("NEG-01", told, assuming(contract, home(contract, "submit", "invalid_request"))) == LESSON
+    # The type is documented even if the status of the refusal is not.
+    assert word("NEG-01", told, assuming(contract, home(contract, "submit", "invalid_request"))) == BROKEN
     assert word("NEG-01", told, assuming(contract, "lifecycle.json#/polling")) == BROKEN
     assert word("NEG-02", told) == NOT_OBSERVED
 

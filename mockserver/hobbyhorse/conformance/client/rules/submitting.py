@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from hobbyhorse.conformance.client.grouping import misleading_date, went_on
+from hobbyhorse.conformance.client.grouping import had_response, misleading_date, went_on
 from hobbyhorse.conformance.client.rules.retrying import requested_wait
-from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, SHOULD, WIRE, Breach, Evidence, rule
+from hobbyhorse.conformance.rule import MUST, OBSERVED, OUTCOME, PROVIDERS, SHOULD, WIRE, Breach, Evidence, rule
 from hobbyhorse.contract.values import Contract
-from hobbyhorse.traces.annotated import GAVE_UP, AnnotatedTrace, Step, canonical, credentials
+from hobbyhorse.traces.annotated import ENDS, GAVE_UP, SUBMISSIONS, AnnotatedTrace, Step, canonical, credentials
 from hobbyhorse.traces.orders import reads_of
 
 # The contracts' situations that refuse a key because an earlier submission used it.
@@ -26,6 +26,8 @@ SLOW_RETRIES = 10.0
 LEAST_RESEND_GAP = 0.1 - 0.001
 # Statuses of a proxy that lost the response to a submission. 500 is absent: it does not invite another attempt.
 LOST = frozenset({408, 502, 504})
+# The classes of the stages that end a job which is not billed.
+WITHOUT_VIDEO = ENDS - {"success"}
 # Seconds: a longer requested wait, or a later end of the run, may mean that the client's own deadline ended it.
 PROMPTLY = 60.0
 
@@ -268,3 +270,62 @@ def _gave_up_order(trace: AnnotatedTrace, step: Step) -> bool:
     if outcome is None or outcome.kind not in GAVE_UP or trace.after(step, trace.steps):
         return False
     return outcome.ended - step.done <= PROMPTLY
+
+
+@rule(
+    "SUB-08",
+    "one-purchase",
+    level=MUST,
+    severity="S1",
+    channel=PROVIDERS,
+    says="Submit an order to another provider only if the first one certainly has no job of it that may be billed: it "
+    "refused the submission, or the client has seen that the job failed or was cancelled.",
+    because="One click, two billed jobs at two providers: a lost response to the first submission, or a timeout, leads "
+    "to the second one, while the first one renders (elizaOS/eliza#19302, elixir-vibe/llm_proxy#4).",
+)
+def one_purchase(trace: AnnotatedTrace) -> Evidence:
+    partner = trace.partner
+    if partner is None:
+        return
+    for step in trace.submits:
+        earlier = [one for one in partner.submits if _precedes(one, step) and partner.run_of(one) == trace.run_of(step)]
+        # A submission that is refused buys nothing.
+        if step.refused or not earlier:
+            continue
+        yield OBSERVED
+        for other in earlier:
+            if not _settled(partner, other, step):
+                yield Breach(_bought_twice(trace, step, partner, other))
+
+
+def _precedes(one: Step, other: Step) -> bool:
+    """Whether a request was sent before a request to the other provider."""
+    # Requests of one moment are in the order of their arrival.
+    return (one.arrived, one.exchange.number) < (other.arrived, other.exchange.number)
+
+
+def _settled(partner: AnnotatedTrace, other: Step, step: Step) -> bool:
+    """Whether the client knew, when it sent a step, that an earlier submission has no job, or a failed one."""
+    if other.refused:
+        return had_response(other, step)
+    job = other.job_told or other.exchange.made
+    before = [one for one in partner.after(other, partner.steps) if had_response(one, step)]
+    if job is not None and any(one.failure and one.job == job for one in before):
+        return True
+    told = [(one.job, kinds) for one, kinds in partner.callbacks if one.sent <= step.arrived]
+    if any(named == job and kinds and kinds <= WITHOUT_VIDEO for named, kinds in told):
+        return True
+    # A repeated submission with the same key shows what became of the first one.
+    again = [one for one in before if one.role in SUBMISSIONS and not one.ambiguous and partner.same(other, one)]
+    return other.ambiguous and any(_settled(partner, one, step) for one in again)
+
+
+def _bought_twice(trace: AnnotatedTrace, step: Step, partner: AnnotatedTrace, other: Step) -> str:
+    here, there = trace.contract.key, partner.contract.key
+    bought = f"one click, two billed jobs at two providers: request {step.number} submits to {here}"
+    if other.refused:
+        return f"{bought} before {there} has answered request {other.number}, the submission of the same order"
+    if other.accepted:
+        return f"{bought}, although job {other.job_told} at {there} had neither failed nor been cancelled"
+    how = f"status {other.status}" if other.status else "no response"
+    return f"{bought}, although request {other.number} to {there} may have created a job ({how})"

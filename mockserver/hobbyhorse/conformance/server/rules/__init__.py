@@ -19,6 +19,8 @@ FAMILIES = {
     "RET": "retention",
     "MED": "media",
     "MON": "money",
+    "QRY": "queries",
+    "VAL": "values",
 }
 
 

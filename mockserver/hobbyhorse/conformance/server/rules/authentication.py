@@ -19,6 +19,7 @@ from hobbyhorse.contract.forms.expressions import MISSING
 from hobbyhorse.contract.reading import message_of, read_items
 from hobbyhorse.contract.values import Contract, find_situation
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
+from hobbyhorse.traces.orders import own, reads_of
 
 
 def _keyed(contract: Contract) -> bool:
@@ -91,12 +92,13 @@ def _served(trace: AnnotatedTrace, step: Step, situation: str, how: str) -> Brea
     level=MUST,
     severity="S1",
     applies=_keyed,
-    says="A submission without a valid key creates no job.",
+    says="A submission without a valid key creates no job, and a cancellation without one changes none.",
     because="A job that is created despite the refusal is billed to no account, or to the wrong one.",
 )
 @one_per_kind
 def refused_creates_nothing(trace: AnnotatedTrace) -> KindEvidence:
     """Find jobs made without a valid key: the response carries an id, or a later response knows it."""
+    yield from _cancelled_by_others(trace)
     for step in probes(trace, "auth:"):
         # Temporary failures count here, too: a 500 may have made the job before it failed.
         if step.role not in SUBMISSIONS or not step.delivered:
@@ -108,6 +110,23 @@ def refused_creates_nothing(trace: AnnotatedTrace) -> KindEvidence:
         if made and (job or step.video):
             message = f"{label(step)}: a submission without a valid key ({step.exchange.probe}) created job {job!r}"
             yield step.exchange.probe, Breach(message, (), job)
+
+
+def _cancelled_by_others(trace: AnnotatedTrace) -> KindEvidence:
+    """Find jobs that were cancelled before their owner's first cancellation, after somebody else's request."""
+    for step in probes(trace, "auth:", "identity:foreign"):
+        if step.role != "cancel" or step.job is None or not step.delivered:
+            continue
+        reads = reads_of(trace, step.job)
+        own_cancel = next((one.arrived for one in trace.of("cancel") if one.job == step.job and own(trace, one)), None)
+        ended = any(read.terminal for read in reads if read.done <= step.arrived)
+        later = [one for one in reads if one.arrived >= step.done and (own_cancel is None or one.done <= own_cancel)]
+        if ended or not any(read.ok for read in later):
+            continue
+        yield OBSERVED
+        if any(read.kinds == {"cancelled"} for read in later):
+            message = f"{label(step)}: a request of somebody else ({step.exchange.probe}) cancelled job {step.job!r}"
+            yield ("cancel", step.exchange.probe), Breach(message, (), step.status)
 
 
 def _known(trace: AnnotatedTrace, refused: Step, job: str) -> bool:

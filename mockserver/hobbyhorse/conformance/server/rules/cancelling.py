@@ -57,8 +57,8 @@ def _stopped(step: Step, before: Step, after: Step | None) -> Evidence:
 
 def _not_stopped(trace: AnnotatedTrace, step: Step, before: Step, after: Step | None) -> Evidence:
     """Check that a job was cancelled if its stage allows it and it stayed there."""
-    if after is None or not _may_be_cancelled(trace, after):
-        if step.kinds == CANCELLED:
+    if after is None or not _may_be_cancelled(trace, after) or _cancelled_later(trace, step):
+        if step.kinds == CANCELLED or _cancelled_later(trace, step):
             yield OBSERVED
         return
     yield OBSERVED
@@ -67,9 +67,10 @@ def _not_stopped(trace: AnnotatedTrace, step: Step, before: Step, after: Step | 
     stayed = f"job {step.job} stayed in {_word(after)} although it is cancellable: cancel request {step.number}"
     # A wrong key or another account may always be refused.
     if step.status >= 400 and own(trace, step):
-        yield Breach(f"{stayed} was refused with {step.status}", (place, SITUATIONS), step.status)
+        yield Breach(f"{stayed} was refused with {step.status}", (place,), step.status)
     elif step.ok and step.kinds and "cancelled" not in step.kinds:
-        yield Breach(f"{stayed} reports {step.stage!r}", (*_response_places(step), place), step.stage)
+        # The words of the response may be assumed; that a later read shows the job uncancelled is no matter of words.
+        yield Breach(f"{stayed} reports {step.stage!r}", (place,), step.stage)
 
 
 @rule(
@@ -172,6 +173,11 @@ def _after(trace: AnnotatedTrace, step: Step) -> Step | None:
     """Return the first read of the job that began after a step and showed a stage."""
     reads = [read for read in _showing(trace, step) if read.arrived >= step.done]
     return min(reads, key=lambda read: read.arrived, default=None)
+
+
+def _cancelled_later(trace: AnnotatedTrace, step: Step) -> bool:
+    """Whether any read after a step shows the job as cancelled: a cancellation may take effect later."""
+    return any(read.kinds == CANCELLED for read in _showing(trace, step) if read.arrived >= step.done)
 
 
 def _showing(trace: AnnotatedTrace, step: Step) -> Iterator[Step]:

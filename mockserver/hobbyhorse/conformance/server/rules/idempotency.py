@@ -88,17 +88,19 @@ def other_body_refused(trace: AnnotatedTrace) -> Evidence:
             yield Breach(message, (place, MODE), again.status)
         # A refusal in recorded traffic may have another reason; only the suite's own probe shows the documented one.
         elif again.exchange.expected in KEY_USE_REFUSALS:
-            yield from _undocumented_refusal(again, situations.get(name), place)
+            yield from _undocumented_refusal(trace.contract, again, situations.get(name), place)
 
 
-def _undocumented_refusal(again: Step, documented: Situation | None, place: str) -> Iterator[Breach]:
+def _undocumented_refusal(
+    contract: Contract, again: Step, documented: Situation | None, place: str
+) -> Iterator[Breach]:
     """Yield the violation if a refusal has another status than the documented one."""
     if documented is not None and documented.status != again.status:
         message = (
             f"request {again.number} reuses a key with another body: status {again.status}; "
             f"documented: {documented.status}"
         )
-        yield Breach(message, (f"{place}/status", place), again.status, replaced_status(place, again.status))
+        yield Breach(message, (f"{place}/status", place), again.status, replaced_status(contract, place, again.status))
 
 
 @rule(

@@ -32,6 +32,8 @@ ID_PATTERNS: Mapping[str, str] = {
 }
 
 
+# The stages of a job that exists. A response may also report an unknown job as a failed one.
+LIVING = frozenset({"pending", "running", "success"})
 # A shorter prompt may occur in another text by accident.
 LEAST_TELLING = 8
 
@@ -143,6 +145,8 @@ def _unknown(trace: AnnotatedTrace, step: Step) -> KindEvidence:
         operation = operation_of(trace, step)
         meant = find_situation(operation, "unknown_job")
         places = (home_of(trace.contract, operation, meant.name),) if meant is not None else ()
+        # How an unknown id is refused may be assumed; that it has no running or succeeded job is certain.
+        places = () if step.kinds & LIVING else places
         message = f"{label(step)}: unknown job {step.exchange.job!r} gets {step.status}; documented: a refusal"
         yield (step.role, step.exchange.probe, "ok"), Breach(message, places, step.status)
     # A malformed id may be refused in any way (as a bad request, say): only a well-formed one shows the documented one.
@@ -163,8 +167,11 @@ def _unknown(trace: AnnotatedTrace, step: Step) -> KindEvidence:
 def foreign_refused(trace: AnnotatedTrace) -> KindEvidence:
     """Find responses to another account that show a job, or leak parts of it in a refusal."""
     for step in conclusive_probes(trace, "identity:foreign"):
-        yield OBSERVED
-        yield from _foreign(trace, step)
+        if step.role == "list":
+            yield from _listed_elsewhere(trace, step)
+        else:
+            yield OBSERVED
+            yield from _foreign(trace, step)
 
 
 def _foreign(trace: AnnotatedTrace, step: Step) -> KindEvidence:
@@ -179,6 +186,17 @@ def _foreign(trace: AnnotatedTrace, step: Step) -> KindEvidence:
         yield (step.role, "leak"), Breach(message, (), list(shown))
     else:
         yield from (((step.role, breach.places), breach) for breach in refusals)
+
+
+def _listed_elsewhere(trace: AnnotatedTrace, step: Step) -> KindEvidence:
+    """Find the suite's own jobs in another account's list."""
+    items = read_items(operation_of(trace, step), message_of((), step.value)) if step.ok else []
+    seen = {item.get("job") for item in items} & set(_accepted_before(trace, step))
+    if step.ok:
+        yield OBSERVED
+    if seen:
+        job = min(map(str, seen))
+        yield ("list", "seen"), Breach(f"{label(step)}: another account's list has job {job!r}", (), job)
 
 
 def _shown(trace: AnnotatedTrace, step: Step) -> list[str]:

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, Breach, Evidence, rule
-from hobbyhorse.conformance.server.expected import KindEvidence, bound_at, home_of, label, one_per_kind, operation_of
+from hobbyhorse.conformance.server.expected import (
+    KindEvidence,
+    bound_at,
+    example_places,
+    home_of,
+    label,
+    one_per_kind,
+    operation_of,
+)
 from hobbyhorse.contract.forms.expressions import format_pointer
 from hobbyhorse.contract.lifecycle import Graph
 from hobbyhorse.contract.values import Contract
@@ -162,6 +170,10 @@ def moments(trace: AnnotatedTrace) -> KindEvidence:
         for name, reason in _untimely(sighting, dates):
             message = f"job {job}: {label(sighting.step)} {reason}"
             yield _about(trace, sighting.step, name, message, dates[name])
+        for name, reason in _disordered(dates):
+            message = f"job {job}: {label(sighting.step)} {reason}"
+            places = example_places(trace.contract, operation_of(trace, sighting.step), name, sighting.step)
+            yield (sighting.step.role, name, "order"), Breach(message, places, dates[name])
 
 
 @rule(
@@ -343,6 +355,17 @@ def _about(trace: AnnotatedTrace, step: Step, name: str, message: str, seen: Any
     return (step.role, step.reading.situations, name), Breach(message, places, seen)
 
 
+def _disordered(dates: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the name of each timestamp that precedes an earlier moment, and the reason.
+
+    The order is wrong in any format, so an assumed format does not excuse it.
+    """
+    times = {name: value for name, value in dates.items() if isinstance(value, float)}
+    for first, then in itertools.combinations([name for name in MOMENTS if name in times], 2):
+        if times[first] > times[then] + CLOCK_ROUNDING_SECONDS:
+            yield then, f"has {then} {times[then]}, which is before {first} {times[first]}"
+
+
 def _untimely(sighting: Sighting, dates: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the name of each implausible timestamp of a response, and the reason."""
     times = {name: value for name, value in dates.items() if isinstance(value, float)}
@@ -351,8 +374,5 @@ def _untimely(sighting: Sighting, dates: dict[str, Any]) -> Iterator[tuple[str, 
             yield name, f"has {name} {dates[name]!r}, which is not a valid timestamp"
         elif abs(times[name] - sighting.step.arrived) > PLAUSIBLE:
             yield name, f"has {name} {dates[name]!r}, which is more than ten years from now"
-    for first, then in itertools.combinations([name for name in MOMENTS if name in times], 2):
-        if times[first] > times[then] + CLOCK_ROUNDING_SECONDS:
-            yield then, f"has {then} {times[then]}, which is before {first} {times[first]}"
     if "finished_at" in times and not sighting.step.kinds & ENDS:
         yield "finished_at", f"has finished_at {times['finished_at']} although the stage is {sighting.step.stage!r}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from hobbyhorse.conformance.rule import MUST, OBSERVED, Breach, rule
-from hobbyhorse.conformance.server.expected import KindEvidence, first_of_kind, operation_of
+from hobbyhorse.conformance.server.expected import KindEvidence, first_of_kind, operation_of, set_in_lifecycle
 from hobbyhorse.contract.forms.expressions import format_pointer
 from hobbyhorse.contract.request import Order
 from hobbyhorse.contract.values import Contract
@@ -55,14 +55,14 @@ def _dear(trace: AnnotatedTrace, step: Step, order: Order, cost: Decimal) -> Bre
     at = f"/models/{trace.contract.models.index(order.model)}/price"
     each = cost / order.seconds if order.seconds else Decimal(0)
     tier = at + format_pointer((str(order.resolution),))
-    patch = {"file": "lifecycle.json", "op": "replace", "path": tier, "value": format(each.normalize(), "f")}
+    patch = set_in_lifecycle(trace.contract, tier, format(each.normalize(), "f"))
     due = order.model.cost(order.resolution, order.seconds)
     job = f"job {step.job} ({order.resolution}, {order.seconds} s)"
     message = f"request {step.number} reports cost {cost} for {job}; documented price: {due}"
     places = (f"lifecycle.json#{tier}", f"lifecycle.json#{at}", *_bound(step))
     # A patch with a rounded price would not fit the next job: suggest only a price that is exact and short.
     exact = each * order.seconds == cost and len(format(each.normalize(), "f")) <= 8
-    return Breach(message, places, str(cost), (patch,) if exact else ())
+    return Breach(message, places, str(cost), patch if exact else ())
 
 
 def _bound(step: Step) -> tuple[str, ...]:

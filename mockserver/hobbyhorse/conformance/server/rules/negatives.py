@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 from collections.abc import Iterator
 from urllib.parse import unquote
@@ -18,14 +19,17 @@ from hobbyhorse.conformance.server.expected import (
     operation_of,
     probes,
     refused_as,
+    responses_of,
 )
-from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer
+from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, parse_pointer, resolve
 from hobbyhorse.contract.reading import message_of
 from hobbyhorse.contract.values import Model, find_situation
 from hobbyhorse.traces.annotated import SUBMISSIONS, AnnotatedTrace, Step
 
 # Statuses that refuse a body for its content.
 BAD = frozenset({400, 413, 415, 422})
+# A longer value would hide the rest of the message.
+MOST_SHOWN = 60
 # The one 5xx that an endpoint may produce itself; 502 to 504 come from gateways and overload.
 INTERNAL = 500
 # One 500 may be an accident; two for bad bodies, and for nothing else, are the endpoint's way to refuse them.
@@ -48,9 +52,10 @@ def refused(trace: AnnotatedTrace) -> KindEvidence:
             continue
         yield OBSERVED
         if _made(step):
-            message = f"{label(step)}: invalid body ({step.exchange.probe}) was accepted: status {step.status}"
+            probe = f"{step.exchange.probe}{_shown_value(step)}"
+            message = f"{label(step)}: invalid body ({probe}) was accepted: status {step.status}"
             job = f", job {step.job_told!r}" if step.job_told else ""
-            places = (*_forbidding(trace, step), *_refusing(trace, step))
+            places = _broken_places(trace, step)
             yield step.exchange.probe, Breach(message + job, places, step.job_told)
 
 
@@ -93,6 +98,10 @@ def bounds_accepted(trace: AnnotatedTrace) -> KindEvidence:
     # An endpoint that accepts no body at all (no balance, say) shows nothing about bounds.
     if not any(step.accepted for step in trace.submits):
         return
+    for step in conclusive_probes(trace, "bounds:"):
+        # A refused order at several bounds is followed by one order for each.
+        if step.accepted:
+            yield OBSERVED
     for step in conclusive_probes(trace, "bound:"):
         if step.role not in SUBMISSIONS or _picture(trace, step):
             continue
@@ -137,9 +146,17 @@ def _pointer(step: Step) -> Pointer:
     return parse_pointer(text) if text.startswith("/") else ()
 
 
+def _shown_value(step: Step) -> str:
+    """Return the invalid value of a probe, to be shown after its place."""
+    found = resolve(body_of(step), _pointer(step)) if _pointer(step) else MISSING
+    text = json.dumps(found) if found is not MISSING else ""
+    return f" = {text}" if 0 < len(text) <= MOST_SHOWN else ""
+
+
 def _parts(step: Step) -> tuple[str, str, str]:
     kind, first, rest = [*(step.exchange.probe or "").split(":", 2), "", ""][:3]
-    return kind, first, rest
+    # Several bodies may violate one keyword at one place: `type-2` is the second of them.
+    return kind, first.partition("-")[0] if kind == "negative" else first, rest
 
 
 def _inside(trace: AnnotatedTrace, step: Step, pointer: Pointer) -> Pointer | None:
@@ -180,6 +197,27 @@ def _forbidding(trace: AnnotatedTrace, step: Step) -> tuple[str, ...]:
     # The value may violate more than the probe meant; its own violation leads to the right place.
     meant = [one for one in found if tuple(map(str, one.location)) == pointer and _keyword(one.places) == keyword]
     return tuple(dict.fromkeys(place for one in meant or found[:1] for place in one.places))
+
+
+def _broken_places(trace: AnnotatedTrace, step: Step) -> tuple[str, ...]:
+    """Return the places that an accepted body violates, and those of the refusal if it is a part of the fact.
+
+    A documented bound, type or required member is violated whatever the status of the refusal is. Whether a word that
+    a list lacks is refused at all may be undocumented: then the refusal is assumed as a whole.
+    """
+    places = _forbidding(trace, step)
+    if places and not _is_word(trace, step, places):
+        return places
+    # Neither the format of a body nor the model's name is a part of the schema that the body violates.
+    request = responses_of(operation_of(trace, step)).removesuffix("responses") + "requestBody"
+    return (*places, *_refusing(trace, step)) if places else (request,)
+
+
+def _is_word(trace: AnnotatedTrace, step: Step, places: tuple[str, ...]) -> bool:
+    """Whether a body violates a list of words, or a pattern of texts."""
+    named = trace.contract.schemas.at(places[0])
+    words = named if isinstance(named, list) else [named]
+    return _keyword(places) in ("enum", "const", "pattern") and all(isinstance(word, str) for word in words)
 
 
 def _keyword(places: tuple[str, ...]) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, Breach, Evidence, rule
-from hobbyhorse.conformance.server.expected import body_of
-from hobbyhorse.contract.forms.expressions import MISSING, resolve
+from hobbyhorse.conformance.server.expected import body_of, responses_of, set_in_lifecycle
+from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, resolve
 from hobbyhorse.contract.forms.signatures import Signature, verify
 from hobbyhorse.contract.reading import Reading, as_json, message_of, read_callback
 from hobbyhorse.contract.values import Callbacks, Contract
@@ -22,6 +23,10 @@ PLACE = "lifecycle.json#/callbacks"
 ORDER_TOLERANCE_SECONDS = 1.0
 # A retry may arrive later than documented, by a factor and some seconds: queues drain slowly and delays have jitter.
 SLACK, ALLOWANCE = 30.0, 1.5
+# The words of a documented retry.
+RETRIES = re.compile(r"\b(again|retr(y|ied|ies)|redeliver|repeat)", re.IGNORECASE)
+# An undocumented first delay is a matter of seconds; documented ones are at most a minute.
+LONGEST_FIRST_RETRY = 90.0
 # 410 tells the sender that the receiver is gone for good.
 UNSUBSCRIBED = 410
 # The probe that submits with a reachable callback URL.
@@ -87,6 +92,10 @@ def _misshapen(trace: AnnotatedTrace, call: ReceivedCallback) -> Iterator[Breach
         )
         return
     names = call.reading.situations
+    # Without these two values a receiver cannot use the callback, whatever else of it is only assumed.
+    for name in ("job", "stage"):
+        if name in callbacks.bindings and name not in call.reading.values:
+            yield Breach(f"{call} has no {name}", (f"{PLACE}/bindings/{name}",))
     if not names:
         yield Breach(
             f"{call} matches none of the documented situations: {', '.join(callbacks.situations)}",
@@ -100,7 +109,7 @@ def _misshapen(trace: AnnotatedTrace, call: ReceivedCallback) -> Iterator[Breach
         if not violations:
             return
         for violation in violations:
-            places = (*schema_places(trace.contract.schemas, at, violation), f"{PLACE}/situations/{name}")
+            places = schema_places(trace.contract.schemas, at, violation)
             found.append(Breach(f"{call} ({name}): {violation}", places, str(violation)))
     yield from found[:5]
 
@@ -122,10 +131,10 @@ def signature(trace: AnnotatedTrace) -> Evidence:
     for call in _calls(trace):
         if call.delivery.body:
             yield OBSERVED
-            yield from _invalid_signature(how, secret, call)
+            yield from _invalid_signature(trace.contract, how, secret, call)
 
 
-def _invalid_signature(how: Signature, secret: str, call: ReceivedCallback) -> Iterator[Breach]:
+def _invalid_signature(contract: Contract, how: Signature, secret: str, call: ReceivedCallback) -> Iterator[Breach]:
     """Yield the violations in a callback's signature."""
     headers = dict(call.delivery.headers)
     at = f"{PLACE}/signature"
@@ -138,7 +147,7 @@ def _invalid_signature(how: Signature, secret: str, call: ReceivedCallback) -> I
         return
     how = dataclasses.replace(how, headers={name: text for name, text in how.headers.items() if name not in missing})
     if not _verified(how, secret, call):
-        yield _other_reading(how, secret, call, at)
+        yield _other_reading(contract, how, secret, call)
     elif not _verified(how, secret, call, now=call.delivery.sent):
         message = f"{call} has a timestamp that differs from its arrival time by more than {how.tolerance:g} s"
         yield Breach(message, (f"{at}/tolerance",), {name: headers.get(name.lower()) for name in how.headers})
@@ -149,18 +158,19 @@ def _signed(how: Signature) -> list[str]:
     return [part for part in ("timestamp", "id") if "{" + part + "}" in how.content]
 
 
-def _other_reading(how: Signature, secret: str, call: ReceivedCallback, at: str) -> Breach:
+def _other_reading(contract: Contract, how: Signature, secret: str, call: ReceivedCallback) -> Breach:
     """Return the breach of an invalid signature, with the interpretation that makes it valid, if one does."""
+    at = f"{PLACE}/signature"
     ways = [("secret", word) for word in SECRETS] + [("encoding", word) for word in ENCODINGS]
     for name, word in ways:
         other = dataclasses.replace(how, secret=word) if name == "secret" else dataclasses.replace(how, encoding=word)
         if _verified(other, secret, call):
-            patch = {"file": "lifecycle.json", "op": "replace", "path": f"/callbacks/signature/{name}", "value": word}
+            patch = set_in_lifecycle(contract, f"/callbacks/signature/{name}", word)
             return Breach(
                 f"{call} is signed with {name} {word!r}; documented: {getattr(how, name)!r}",
                 (f"{at}/{name}",),
                 word,
-                (patch,),
+                patch,
             )
     return Breach(f"{call} has an invalid signature", (f"{at}/content",))
 
@@ -269,7 +279,46 @@ def _late(
         outcome = f"refused with {one.status}" if one.status else "not acknowledged"
         waited, allowed = came - one.sent, latest - one.sent
         message = f"{call} was {outcome} and not retried within {waited:.0f} s; allowed: {allowed:.0f} s"
-        yield Breach(message, (f"{PLACE}/retries/{number}", f"{PLACE}/retries"), one.status)
+        assumed = (f"{PLACE}/retries/{number}", f"{PLACE}/retries")
+        # The delays may be assumed although the retry is documented: no retry at all contradicts the documents.
+        never = following is None and number == 0 and waited > longest_first_retry(_callbacks(trace))
+        yield Breach(message, _promise(trace.contract) if never else assumed, one.status)
+
+
+def longest_first_retry(callbacks: Callbacks) -> float:
+    """Return the seconds after which a first retry is missing, not late, even if its delay is only assumed."""
+    return max(LONGEST_FIRST_RETRY, ALLOWANCE * callbacks.retries[0] + SLACK) if callbacks.retries else 0.0
+
+
+def promises_retry(contract: Contract) -> bool:
+    """Whether the documentation of the callback says that an unacknowledged one is sent again."""
+    return any(RETRIES.search(str(contract.schemas.at(place))) for place in _texts(contract))
+
+
+def _promise(contract: Contract) -> tuple[str, ...]:
+    """Return the texts that promise a retry, or else the place of the delays."""
+    found = tuple(place for place in _texts(contract) if RETRIES.search(str(contract.schemas.at(place))))
+    return found or (f"{PLACE}/retries",)
+
+
+def _texts(contract: Contract) -> Iterator[str]:
+    """Yield the places of the texts that describe the callback and the receiver's responses."""
+    operation_id = contract.callbacks.operation_id if contract.callbacks is not None else None
+    around = responses_of(contract.operations["submit"]).removesuffix("responses") + "callbacks"
+    for pointer, spec in _callback_operations(contract.schemas.at(around)):
+        at = around + format_pointer(pointer)
+        if spec.get("operationId") == operation_id:
+            yield from (f"{at}/{word}" for word in ("summary", "description") if word in spec)
+            yield from (f"{at}/responses/{code}/description" for code in spec.get("responses", ()))
+
+
+def _callback_operations(named: Any) -> Iterator[tuple[Pointer, Mapping[str, Any]]]:
+    """Yield the operations of an OpenAPI `callbacks` object: by name, by URL and by method."""
+    levels: list[tuple[Pointer, Any]] = [((), named)]
+    for _ in ("name", "url", "method"):
+        inner = [(at, one) for at, one in levels if isinstance(one, dict)]
+        levels = [((*at, name), one[name]) for at, one in inner for name in one]
+    yield from ((at, one) for at, one in levels if isinstance(one, dict))
 
 
 def _never(trace: AnnotatedTrace) -> Iterator[Breach]:

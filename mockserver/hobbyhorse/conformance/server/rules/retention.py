@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, Breach, Evidence, rule
+from hobbyhorse.conformance.server.expected import set_in_lifecycle
 from hobbyhorse.contract.values import Contract
 from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 from hobbyhorse.traces.orders import making, own, reads_of
@@ -83,10 +84,10 @@ def _other_life(trace: AnnotatedTrace, *, shorter: bool) -> Iterator[Breach]:
         assert life is not None
         differs = lives < ROUNDED * life - MARGIN if shorter else lives * ROUNDED - MARGIN > life
         if differs:
-            patch = {"file": "lifecycle.json", "op": "replace", "path": "/retention/result_url", "value": lives}
+            patch = set_in_lifecycle(trace.contract, "/retention/result_url", lives)
             lifetime = f"expires {lives} s after the job's end; documented: {life:.0f} s"
             message = f"request {step.number} returns a link that {lifetime}"
-            yield Breach(message, (LIFE,), lives, (patch,))
+            yield Breach(message, (LIFE,), lives, patch)
             return
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, Breach, rule
 from hobbyhorse.conformance.server.expected import (
+    LIFECYCLE,
     KindEvidence,
+    binding_places,
     body_pointer,
     constant_places,
     documented,
@@ -22,7 +24,7 @@ from hobbyhorse.conformance.server.expected import (
     transient_failure,
     unspecified_refusal,
 )
-from hobbyhorse.contract.forms.expressions import MISSING, Place, format_pointer
+from hobbyhorse.contract.forms.expressions import MISSING, Place, Pointer
 from hobbyhorse.contract.reading import message_of
 from hobbyhorse.contract.schemas import Violation
 from hobbyhorse.contract.values import Contract, Operation, Situation
@@ -32,8 +34,12 @@ from hobbyhorse.traces.annotated import AnnotatedTrace, Step
 MOST_SHAPE_BYTES = 16 * 1024 * 1024
 # A request sent shortly before the end of a trace may be unanswered only because recording stopped.
 LEAST_WAIT = 10.0
+# One connection may break off by accident; a second one, and no success after it, is the server's conduct.
+FEW_BROKEN_OFF = 2
 # Statuses of a gateway in front of the endpoint, which responds in its own format.
 GATEWAYS = frozenset({502, 504})
+# The values without which a client cannot follow a job.
+ESSENTIAL = ("job", "stage")
 # Violations reported for one body; a wrong body tends to violate every field.
 MOST_TOLD = 10
 
@@ -135,9 +141,11 @@ def bounded(trace: AnnotatedTrace) -> KindEvidence:
 def _lost(trace: AnnotatedTrace, step: Step) -> bool:
     """Whether a request got no response in time, and neither did any later request of its operation."""
     # A later response shows that the operation works: the missing response was an accident.
-    later = trace.after(step, trace.of(str(step.role)))
-    waited = trace.trace.ended - step.arrived >= LEAST_WAIT
-    return not step.delivered and waited and not any(other.delivered for other in later)
+    every = trace.of(str(step.role))
+    if step.delivered or any(other.delivered for other in trace.after(step, every)):
+        return False
+    late = trace.trace.ended - step.arrived >= LEAST_WAIT or step.exchange.waited >= LEAST_WAIT
+    return late or sum(other.exchange.broken_off for other in every) >= FEW_BROKEN_OFF
 
 
 def _responses(trace: AnnotatedTrace) -> Iterator[Step]:
@@ -166,7 +174,7 @@ def _other_status(trace: AnnotatedTrace, operation: Operation, step: Step) -> Br
         return Breach(message, (f"{responses_of(operation)}/{step.status}",), step.status)
     home = home_of(trace.contract, operation, meant.name)
     places = (*statuses(trace.contract, operation, [meant]), responses_of(operation))
-    return Breach(message, places, step.status, replaced_status(home, step.status))
+    return Breach(message, places, step.status, replaced_status(trace.contract, home, step.status))
 
 
 def _meant(contract: Contract, operation: Operation, step: Step) -> Situation | None:
@@ -203,9 +211,13 @@ def _broken_body(trace: AnnotatedTrace, operation: Operation, step: Step) -> Kin
         return
     nearest = _nearest(contract, operation, step, candidates)
     violations = _violations(contract, nearest.schema, step, nearest.example_at)
+    essential = list(_without_essential(contract, operation, step, nearest))
+    yield from (((step.role, pointer), breach) for pointer, breach in essential)
+    told = {pointer for pointer, _ in essential}
+    violations = [one for one in violations if not _tells(one, told)]
     for violation in violations:
         yield (step.role, nearest.name, violation.places[:1]), _violated(contract, operation, step, nearest, violation)
-    for name, place in () if violations else _differing(contract, operation, nearest, step):
+    for name, place in () if violations or essential else _differing(contract, operation, nearest, step):
         at = nearest.example_at + body_pointer(place)
         received, wanted = place.get(message_of((), step.value)), contract.schemas.at(at)
         if wanted is MISSING or wanted is None:  # an example need not have every allowed field
@@ -214,6 +226,46 @@ def _broken_body(trace: AnnotatedTrace, operation: Operation, step: Step) -> Kin
         message = f"{label(step)}: resembles {nearest.name}, but {name} is {got}; documented: {_plain(wanted)!r}"
         places = (at, nearest.example_at, home_of(contract, operation, nearest.name))
         yield (step.role, nearest.name, name), Breach(message, places, _plain(received))
+
+
+def _without_essential(
+    contract: Contract, operation: Operation, step: Step, situation: Situation
+) -> Iterator[tuple[Pointer, Breach]]:
+    """Yield the places where a response lacks the job's id or its stage, or has a stage that the contract lacks.
+
+    A contract binds these values because it cannot be used without them: they are documented even if the rest of the
+    response is assumed.
+    """
+    example, received = message_of((), contract.schemas.at(situation.example_at)), message_of((), step.value)
+    if not isinstance(step.value, dict):
+        return
+    for name in ESSENTIAL:
+        for place in operation.bindings[name].response[:1] if name in operation.bindings else ():
+            wanted, got = place.get(example), place.get(received)
+            if place.part != "body" or wanted is MISSING or wanted is None:
+                continue
+            home = f"{LIFECYCLE}/operations/{operation.role}"
+            places = (*binding_places(contract, operation, name), home, f"{home}/situations")
+            where = f"{label(step)}: status {step.status} (closest: {situation.name})"
+            if got is MISSING or got is None:
+                yield place.pointer, Breach(f"{where}: {'.'.join(place.pointer)}: is missing", places)
+            elif name == "stage" and isinstance(got, str) and _is_undocumented(contract, operation, step, place):
+                message = f"{where}: {'.'.join(place.pointer)}: {got!r} is not a documented stage"
+                yield place.pointer, Breach(message, (f"{LIFECYCLE}/stages", *places), got)
+
+
+def _is_undocumented(contract: Contract, operation: Operation, step: Step, place: Place) -> bool:
+    """Whether no example of an operation has a response's stage word, and the schema does not allow it either."""
+    at = tuple(place.pointer)
+    known = [place.get(message_of((), contract.schemas.at(one.example_at))) for one in operation.situations.values()]
+    alike = [one for one in operation.situations.values() if one.status == step.status]
+    wrong = [one for each in alike for one in _violations(contract, each.schema, step, each.example_at)]
+    disallowed = any(tuple(map(str, one.location)) == at for one in wrong)
+    return disallowed and place.get(message_of((), step.value)) not in known
+
+
+def _tells(violation: Violation, told: set[Pointer]) -> bool:
+    return tuple(map(str, violation.location)) in told
 
 
 def _against(contract: Contract, step: Step, schema: str) -> KindEvidence:
@@ -258,10 +310,14 @@ def _alternatives(contract: Contract, schema: str, example: str | None) -> list[
 def _violated(
     contract: Contract, operation: Operation, step: Step, situation: Situation, violation: Violation
 ) -> Breach:
-    """Return the breach for one violation, with every place in the contract that contradicts it."""
-    home = home_of(contract, operation, situation.name)
-    example = situation.example_at + format_pointer(tuple(map(str, violation.location)))
-    places = tuple(dict.fromkeys((*violation.places, example, situation.example_at, situation.schema, home)))
+    """Return the breach for one violation, with the places of the schema that it contradicts.
+
+    A success has a documented schema even if the contract only assumes its example. An assumed refusal has none.
+    """
+    around = [f"{LIFECYCLE}/operations/{operation.role}"]
+    if step.status >= 400:
+        around = [situation.example_at, home_of(contract, operation, situation.name)]
+    places = tuple(dict.fromkeys((*violation.places, situation.schema, *around)))
     message = f"{label(step)}: status {step.status} (closest: {situation.name}): {violation}"
     return Breach(message, places, _seen(step, violation))
 

@@ -1,0 +1,64 @@
+"""The last probe: every job of the suite is read until it ends, so that other orders than the first one are judged.
+
+The jobs have been running meanwhile, so this costs no money and little time.
+"""
+
+from __future__ import annotations
+
+from hobbyhorse.conformance.server.session import PaidJob, Session, Skipped
+from hobbyhorse.traces.annotated import AnnotatedTrace, Step
+from hobbyhorse.traces.orders import order_of
+from hobbyhorse.traces.trace import Trace
+
+PROBE = "ends"
+# The probes whose orders differ from the first one in the size or the length of the video.
+OTHER_ORDERS = ("bound:", "bounds:")
+
+
+def read_to_the_ends(session: Session) -> None:
+    """Poll each accepted job until its end, read its result, and fetch its video if its order was another one.
+
+    One of them is asked to stop in each stage in which that must have no effect. Raises OutOfTime and
+    EndpointUnreachable.
+    """
+    for number, step in enumerate(unread(session)):
+        job = str(step.job_told)
+        try:
+            if number == 0 and "cancel" in session.contract.operations:
+                cancel_where_it_has_no_effect(session, job)
+            end = session.follow(job, PROBE)
+            result = session.poll(job, PROBE, "result") if "result" in session.contract.operations else None
+            _fetch(session, PaidJob(job, step, end, result))
+        except Skipped as error:
+            session.note(PROBE, f"job {job}: {error}")
+
+
+def _fetch(session: Session, done: PaidJob) -> None:
+    """Fetch the video of an order at a bound. Raises Skipped."""
+    step = done.accepted
+    order = order_of(AnnotatedTrace(session.contract, Trace(session.contract.key, session.endpoint.base_url)), step)
+    if order is not None and done.video is not None and (step.exchange.probe or "").startswith(OTHER_ORDERS):
+        session.turn_to(order.model)
+        session.fetch_video(done)
+
+
+def cancel_where_it_has_no_effect(session: Session, job: str) -> None:
+    """Try to cancel a job in each stage before its end in which it cannot be cancelled. Raises Skipped."""
+    graph, tried = session.contract.graph, set[str]()
+    while len(tried) < sum(not stage.terminal and not stage.cancellable for stage in graph):
+        step = session.poll(job, PROBE)
+        if step.terminal or not step.reading.stages:
+            return
+        stages = [graph[name] for name in step.reading.stages if not graph[name].terminal]
+        # A stage that cannot be told from a cancellable one may have either response.
+        if stages and not any(stage.cancellable for stage in stages) and not tried.issuperset(step.reading.stages):
+            tried |= step.reading.stages
+            session.poll(job, f"{PROBE}:cancel", "cancel", wait=False)
+
+
+def unread(session: Session) -> list[Step]:
+    """Return the submissions whose jobs no response has shown at their end."""
+    steps = AnnotatedTrace(session.contract, session.trace()).steps
+    ended = {step.job for step in steps if step.terminal and step.job is not None}
+    found = {step.job_told: step for step in steps if step.accepted and step.job_told is not None}
+    return [step for job, step in found.items() if job not in ended]

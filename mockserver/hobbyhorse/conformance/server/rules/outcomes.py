@@ -1,0 +1,177 @@
+"""Rules about responses as wholes: one outcome, with its reason or its result, for every accepted job. Knows no server.
+
+The other rules judge one value at a time. A response whose values contradict each other breaks none of them: an error
+beside a success, or a result before the end. The examples of the contract show which values belong together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from hobbyhorse.conformance.rule import MUST, OBSERVED, Breach, Evidence, rule
+from hobbyhorse.conformance.server.expected import (
+    LIFECYCLE,
+    KindEvidence,
+    binding_places,
+    body_pointer,
+    example_places,
+    label,
+    one_per_kind,
+    operation_of,
+    responses_of,
+)
+from hobbyhorse.contract.forms.expressions import MISSING, Pointer, format_pointer, resolve
+from hobbyhorse.contract.values import Contract, Operation
+from hobbyhorse.traces.annotated import ENDS, AnnotatedTrace, Step
+from hobbyhorse.traces.orders import reads_of
+
+RESULTS, REASONS = ("video_url", "first_frame_url"), ("error_code", "error_message")
+# The suite gives a job up after as many failed polls; fewer may be a restart of the server.
+FEW_FAILED_POLLS = 5
+# A rate limit shows that the server is busy, not that the job cannot be read.
+BUSY = frozenset({429, 503})
+
+
+def _reports(*names: str) -> Any:
+    return lambda contract: any(name in one.bindings for one in contract.operations.values() for name in names)
+
+
+@rule(
+    "LIF-07",
+    "one-outcome",
+    level=MUST,
+    severity="S2",
+    applies=_reports(*RESULTS, *REASONS),
+    says="A response shows one outcome: no error beside a success, and no result before the end or beside a failure.",
+    because="One client reads the error and submits again, another one takes the result: the video is paid twice.",
+)
+@one_per_kind
+def one_outcome(trace: AnnotatedTrace) -> KindEvidence:
+    """Find values in a response that its examples show only in another outcome."""
+    for step in trace.reads:
+        # A response that may mean several outcomes contradicts none of them.
+        if not step.ok or not step.kinds or step.value is MISSING:
+            continue
+        operation = operation_of(trace, step)
+        yield OBSERVED
+        if step.kinds == {"success"}:
+            yield from _misplaced(trace, operation, step, REASONS, "failure")
+        # LIF-05 reports the URL of a video before the end; this rule reports any other result.
+        elif step.kinds == {"failure"} or (not step.kinds & ENDS and step.video is None):
+            yield from _misplaced(trace, operation, step, RESULTS, "success")
+
+
+def _misplaced(
+    trace: AnnotatedTrace, operation: Operation, step: Step, names: tuple[str, ...], kind: str
+) -> KindEvidence:
+    """Yield the values of a response that the examples of a contract show only in stages of another kind."""
+    for name in names:
+        for pointer in exclusive_places(trace.contract, operation, name, kind):
+            found = resolve(step.value, pointer)
+            if not is_empty(found):
+                where = f"{label(step)} reports {step.stage!r}, but has {'.'.join(pointer)}"
+                places = binding_places(trace.contract, operation, name)
+                yield (step.role, pointer), Breach(f"{where}: {_shown(found)}", places, found)
+
+
+def exclusive_places(contract: Contract, operation: Operation, name: str, kind: str) -> Iterator[Pointer]:
+    """Yield the outermost places of a value that only the examples of one kind of stage have."""
+    inside: list[Any] = []
+    outside: list[Any] = []
+    for situation in operation.situations.values():
+        kinds = {contract.graph[stage].kind for stage in situation.stages}
+        if kinds:
+            example = contract.schemas.at(situation.example_at)
+            (inside if kinds == {kind} else outside).append(example)
+    binding = operation.bindings.get(name)
+    for place in binding.response if binding is not None else ():
+        for length in range(1, len(place.pointer) + 1):
+            at = place.pointer[:length]
+            shown = any(not is_empty(resolve(example, at)) for example in inside)
+            if place.part == "body" and shown and all(is_empty(resolve(example, at)) for example in outside):
+                yield at
+                break
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a value says nothing: absent, null, zero, or with nothing but such values inside."""
+    if isinstance(value, dict | list):
+        return all(is_empty(one) for one in (value.values() if isinstance(value, dict) else value))
+    return value is MISSING or not value
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+@rule(
+    "LIF-08",
+    "reason",
+    level=MUST,
+    severity="S2",
+    applies=_reports(*REASONS),
+    says="A failed job has the documented error code and message.",
+    because="Without a reason a client cannot decide whether to correct the request or to repeat it.",
+)
+@one_per_kind
+def reason(trace: AnnotatedTrace) -> KindEvidence:
+    """Find failed jobs without an error that every example of their stage shows."""
+    for step in trace.reads:
+        if not step.ok or step.kinds != {"failure"}:
+            continue
+        operation = operation_of(trace, step)
+        for name in REASONS:
+            places = example_places(trace.contract, operation, name, step) if name in operation.bindings else ()
+            if not places or any(is_empty(trace.contract.schemas.at(place)) for place in places):
+                continue
+            yield OBSERVED
+            if is_empty(step.reading.values.get(name, MISSING)):
+                where = " or ".join(body_pointer(place) for place in operation.bindings[name].response)
+                message = f"{label(step)}: job {step.job} has failed, but the response has no {name} ({where})"
+                yield (step.role, name), Breach(message, (*places, *binding_places(trace.contract, operation, name)))
+
+
+@rule(
+    "LIF-09",
+    "readable-to-the-end",
+    level=MUST,
+    severity="S2",
+    says="An accepted job can be read until it ends, and ends within the longest documented wait.",
+    because="A client that cannot read its job waits until its deadline, and pays for a video that it never gets.",
+)
+def readable_to_the_end(trace: AnnotatedTrace) -> Evidence:
+    """Find accepted jobs that the suite could not read, and jobs that did not end in the longest wait."""
+    for order in trace.submits:
+        # Recorded traffic does not show why its client stopped reading.
+        if not order.accepted or order.exchange.probe is None:
+            continue
+        polls = [read for read in reads_of(trace, order.job_told) if read.role == "status"]
+        if any(read.terminal for read in polls):
+            yield OBSERVED
+            continue
+        yield from _unreadable(trace, order, polls)
+        yield from _endless(trace, order, polls)
+
+
+def _unreadable(trace: AnnotatedTrace, order: Step, polls: list[Step]) -> Iterator[Breach]:
+    """Yield the breach if the last polls of a job all failed."""
+    last = polls[-FEW_FAILED_POLLS:]
+    failed = [read for read in last if read.delivered and read.status >= 400 and read.status not in BUSY]
+    if len(failed) == FEW_FAILED_POLLS:
+        operation = trace.contract.operations["status"]
+        message = (
+            f"job {order.job_told} was accepted, but {len(failed)} polls in a row failed: {label(failed[-1])} gets"
+        )
+        yield Breach(f"{message} {failed[-1].status}", (responses_of(operation),), failed[-1].status)
+
+
+def _endless(trace: AnnotatedTrace, order: Step, polls: list[Step]) -> Iterator[Breach]:
+    """Yield the breach if a job was still under way after the longest wait."""
+    longest = trace.contract.polling.longest_wait
+    late = [read for read in polls if read.under_way and read.arrived - order.done >= longest]
+    if late:
+        message = f"job {order.job_told} is still {late[-1].stage!r} after {late[-1].arrived - order.done:.0f} s"
+        place = LIFECYCLE + format_pointer(("polling", "longest_wait"))
+        yield Breach(f"{message}; documented: at most {longest:.0f} s", (place,), late[-1].stage)

@@ -1,0 +1,276 @@
+"""Rules about the values of responses: present where an example shows them, the same wherever a job is shown.
+
+Knows no server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from hobbyhorse.conformance.rule import MUST, OBSERVED, SHOULD, Breach, rule
+from hobbyhorse.conformance.server.expected import (
+    LIFECYCLE,
+    KindEvidence,
+    body_pointer,
+    home_of,
+    label,
+    one_per_kind,
+    operation_of,
+    responses_of,
+)
+from hobbyhorse.contract.formats import FORMATS
+from hobbyhorse.contract.forms.expressions import MISSING, Message, Place, format_pointer
+from hobbyhorse.contract.message import CONSTANT
+from hobbyhorse.contract.reading import as_json, message_of, read_callback
+from hobbyhorse.contract.values import Binding, Contract, Operation, Situation
+from hobbyhorse.traces.annotated import AnnotatedTrace, Step
+
+# A job's values that never change once they are known. A link may be signed anew for each response, so its expiry may.
+FIXED = ("model", "created_at", "started_at", "finished_at", "cost")
+TIMES = frozenset({"created_at", "started_at", "finished_at", "expires_at"})
+# What a response shows before the end of a job may be an estimate.
+FINAL = frozenset({"finished_at", "cost"})
+# Seconds by which two forms of one timestamp may differ: one from rounding to whole seconds, half a second of slack.
+TICK = 1.5
+# Seconds between two submissions after which a later creation must be visible in whole seconds.
+APART = 2.0
+# Values that a response need not have: other rules judge errors and what a request has given.
+ELSEWHERE = CONSTANT | {"error_code", "error_message", "refusal_message", "refusal_location"}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A value of a job in one message: the message in words, the value's place there, and what documents it."""
+
+    job: str
+    name: str
+    value: Any
+    message: str
+    places: tuple[str, ...]
+
+
+@rule(
+    "VAL-01",
+    "documented-headers",
+    level=MUST,
+    severity="S3",
+    says="A response has the headers that are documented for its situation.",
+    because="A client that cannot tell a replay from a new job counts, and bills, the job twice.",
+)
+@one_per_kind
+def documented_headers(trace: AnnotatedTrace) -> KindEvidence:
+    """Find responses without a documented header, or with a value that the header's schema forbids."""
+    for step in trace.steps:
+        situation = _situation(trace, step)
+        for name, _ in situation.headers if situation is not None else ():
+            assert situation is not None
+            yield OBSERVED
+            for breach in _header_breaches(trace, step, situation, name):
+                yield (step.role, situation.name, name), breach
+
+
+def _header_breaches(trace: AnnotatedTrace, step: Step, situation: Situation, name: str) -> Iterator[Breach]:
+    operation, value = operation_of(trace, step), step.exchange.answer_header(name.lower())
+    home = home_of(trace.contract, operation, situation.name)
+    places = (f"{home}/headers", f"{home}/headers{format_pointer((name,))}", home)
+    if value is None:
+        yield Breach(f"{label(step)}: no header {name}; documented for {situation.name}", places)
+        return
+    at = f"{responses_of(operation)}/{step.status}/headers{format_pointer((name,))}/schema"
+    if trace.contract.schemas.at(at) is not MISSING:
+        for violation in trace.contract.schemas.violations(at, value):
+            yield Breach(f"{label(step)}: header {name}: {violation}", (*violation.places, *places), value)
+
+
+def _situation(trace: AnnotatedTrace, step: Step) -> Situation | None:
+    """Return the situation of a response, if it can be only one: the expected one, or the only possible one."""
+    if not step.delivered or step.role not in trace.contract.operations:
+        return None
+    names, expected = step.reading.situations, step.exchange.expected
+    name = expected if expected in names else names[0] if len(names) == 1 else None
+    return None if name is None else operation_of(trace, step).situations[name]
+
+
+@rule(
+    "VAL-02",
+    "one-value",
+    level=SHOULD,
+    severity="S3",
+    says="A job has the same model, times and final cost in each response, list and callback, at each of their places.",
+    because="Two workers of a client that read different operations disagree about one job.",
+)
+@one_per_kind
+def one_value(trace: AnnotatedTrace) -> KindEvidence:
+    """Find two values of one job that should be equal."""
+    first: dict[tuple[str, str], Shown] = {}
+    for shown in _shown(trace):
+        known = first.setdefault((shown.job, shown.name), shown)
+        if known is shown:
+            continue
+        yield OBSERVED
+        if not _same(shown.name, known.value, shown.value):
+            message = f"job {shown.job}: {shown.name} is {shown.value} in {shown.message}, but {known.value} in "
+            places = (*shown.places, *known.places)
+            yield (shown.name, shown.places[:1]), Breach(message + known.message, places, str(shown.value))
+
+
+def _same(name: str, one: Any, other: Any) -> bool:
+    if name in TIMES and isinstance(one, int | float) and isinstance(other, int | float):
+        return abs(one - other) <= TICK
+    return bool(one == other)
+
+
+def _shown(trace: AnnotatedTrace) -> Iterator[Shown]:
+    """Yield the fixed values of each job, in the order of the responses; then those of callbacks."""
+    words = {step.stage for step in trace.steps if step.terminal and isinstance(step.stage, str)}
+    for step in trace.steps:
+        if not step.ok or step.role not in trace.contract.operations or _is_elsewhere(step):
+            continue
+        operation = operation_of(trace, step)
+        own = f"{LIFECYCLE}{format_pointer(('operations', operation.role, 'bindings'))}"
+        job, ended = step.job or step.job_told, step.terminal
+        if job is not None:
+            yield from _values(operation.bindings.values(), message_of((), step.value), label(step), own, (job, ended))
+        yield from _items(operation, step, words)
+    yield from _callbacks(trace)
+
+
+def _is_elsewhere(step: Step) -> bool:
+    """Whether a response went to another account, or is about a job that does not exist."""
+    return (step.exchange.probe or "").startswith(("auth:", "identity:foreign", "identity:unknown"))
+
+
+def _items(operation: Operation, step: Step, words: Iterable[str]) -> Iterator[Shown]:
+    listed = operation.items.at.get(message_of((), step.value)) if operation.items is not None else None
+    if operation.items is None or not isinstance(listed, list):
+        return
+    at = f"{LIFECYCLE}{format_pointer(('operations', operation.role, 'items', 'bindings'))}"
+    for item in listed:
+        message = message_of((), item)
+        found = {name: _first(operation.items.bindings.get(name), message) for name in ("job", "stage")}
+        if isinstance(found["job"], str):
+            about = (found["job"], found["stage"] in words)
+            yield from _values(operation.items.bindings.values(), message, label(step), at, about)
+
+
+def _callbacks(trace: AnnotatedTrace) -> Iterator[Shown]:
+    callbacks = trace.contract.callbacks
+    if callbacks is None:
+        return
+    for number, delivery in enumerate(trace.deliveries, start=1):
+        body = as_json(delivery.body)
+        message = message_of(delivery.headers, body)
+        job = read_callback(trace.contract.schemas, callbacks, message).values.get("job")
+        if body is not MISSING and isinstance(job, str):
+            at = f"{LIFECYCLE}/callbacks/bindings"
+            bindings = (Binding(one.name, (), one.request, one.format) for one in callbacks.bindings.values())
+            yield from _values(bindings, message, f"callback {number}", at, (job, True))
+
+
+def _values(
+    bindings: Iterable[Binding], message: Message, words: str, at: str, about: tuple[str, bool]
+) -> Iterator[Shown]:
+    """Yield the fixed values of a message at each of their places; `about` is the job, and whether it has ended."""
+    job, ended = about
+    for binding in bindings:
+        if binding.name not in FIXED or (binding.name in FINAL and not ended):
+            continue
+        for place in binding.response:
+            value = _read(binding, place, message)
+            if value:
+                there = f"{words}{format_pointer(place.pointer)}"
+                yield Shown(job, binding.name, value, there, (f"{at}/{binding.name}",))
+
+
+def _first(binding: Binding | None, message: Message) -> Any:
+    return next((place.get(message) for place in binding.response), None) if binding is not None else None
+
+
+def _read(binding: Binding, place: Place, message: Message) -> Any:
+    """Return a value in its usual form, or None; a value in another form is a matter of other rules."""
+    value = place.get(message)
+    if value is MISSING or value is None:
+        return None
+    try:
+        return FORMATS[binding.format].read(value) if binding.format is not None else value
+    except ValueError:
+        return None
+
+
+@rule(
+    "VAL-03",
+    "shown-values",
+    level=SHOULD,
+    severity="S3",
+    says="A response has each value that the example of its situation has, such as the times and the expiry of a link.",
+    because="Clients are written by the examples: what these show is there, whatever a schema calls optional.",
+)
+@one_per_kind
+def shown_values(trace: AnnotatedTrace) -> KindEvidence:
+    """Find values that each possible example of a response has, but the response lacks."""
+    for step in trace.steps:
+        if step.role not in trace.contract.operations or not step.ok or not step.clean or not step.reading.situations:
+            continue
+        operation = operation_of(trace, step)
+        situations = [operation.situations[name] for name in step.reading.situations]
+        yield OBSERVED
+        for binding in operation.bindings.values():
+            if binding.name not in ELSEWHERE and not binding.request:
+                for place in binding.response:
+                    yield from _absent(trace, step, situations, (binding.name, place))
+
+
+def _absent(
+    trace: AnnotatedTrace, step: Step, situations: Iterable[Situation], what: tuple[str, Place]
+) -> KindEvidence:
+    """Yield the breach if a response has no value at a place at which all its examples have one."""
+    (name, place), contract, operation = what, trace.contract, operation_of(trace, step)
+    if place.part != "body" or place.get(message_of((), step.value)) not in (MISSING, None):
+        return
+    found = []
+    for situation in situations:
+        at = situation.example_at + body_pointer(place)
+        if contract.schemas.at(at) in (MISSING, None):
+            return
+        found += [at, home_of(contract, operation, situation.name)]
+    bindings = (("operations", operation.role, "bindings", name), ("bindings", name))
+    places = (*found, *(f"{LIFECYCLE}{format_pointer(one)}" for one in bindings))
+    message = f"{label(step)}: no {name} at {format_pointer(place.pointer)}, which the example has"
+    yield (step.role, step.reading.situations, name), Breach(message, tuple(dict.fromkeys(places)))
+
+
+def _dated(contract: Contract) -> bool:
+    return any("created_at" in operation.bindings for operation in contract.operations.values())
+
+
+@rule(
+    "VAL-04",
+    "created-in-order",
+    level=SHOULD,
+    severity="S4",
+    applies=_dated,
+    says="A job that is submitted later is created later.",
+    because="A client that lost an id finds its job in a list by the time of its creation.",
+)
+@one_per_kind
+def created_in_order(trace: AnnotatedTrace) -> KindEvidence:
+    """Compare the creation times of jobs with the order of their submissions."""
+    created: dict[str, Shown] = {}
+    for shown in _shown(trace):
+        if shown.name == "created_at" and isinstance(shown.value, int | float):
+            created.setdefault(shown.job, shown)
+    submitted = [step for step in trace.submits if step.accepted and str(step.job_told) in created]
+    # A replay shows the job of an earlier submission.
+    fresh = {step.job_told: step for step in reversed(submitted)}
+    for first, then in pairwise(sorted(fresh.values(), key=lambda step: step.arrived)):
+        one, other = created[str(first.job_told)], created[str(then.job_told)]
+        if then.arrived - first.done < APART:
+            continue
+        yield OBSERVED
+        if other.value <= one.value:
+            message = f"job {other.job} is submitted {then.arrived - first.done:.0f} s after job {one.job}, but has "
+            words = f"created_at {other.value} in {other.message}; the other has {one.value} in {one.message}"
+            yield other.places, Breach(message + words, (*other.places, *one.places), other.value)

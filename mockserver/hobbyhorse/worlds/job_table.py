@@ -1,0 +1,389 @@
+"""The jobs of one world, in order of their submission, with the tallies that limits, ledger and lists read. No HTTP.
+
+No question about a job or a tally takes longer because the world has more jobs. Three decisions make that so:
+
+* Tallies change when a job begins and when it ends, not when they are read. No task waits for the ends: `settle`
+  accounts for the jobs that have ended by now, and every reader of a tally calls it first. A job that is due is
+  checked once: it has ended, or ends later, or waits for its pictures, or is stuck.
+* A job has a number, its position. A list is a slice of numbers, also that of one provider or of one stage.
+* A job that ended is packed into bytes, except the newest ones: it takes less memory, and the garbage collector does
+  not visit it. It is unpacked on access.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from bisect import bisect_left, insort
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence, ValuesView
+from decimal import Decimal
+from heapq import heappop, heappush
+from typing import overload
+
+from hobbyhorse.contract.request import Order
+from hobbyhorse.worlds.jobs import Job
+from hobbyhorse.worlds.ledger import LedgerEntry, Totals
+from hobbyhorse.worlds.packing import Packer
+
+# Jobs that ended last stay unpacked: their clients are about to read them.
+MOST_UNPACKED = 100
+# Jobs of emptied tables that each new job frees: they are gone long before as many new ones have come.
+FREED_AT_ONCE = 20
+# Bytes of a hash that stands for an order: no two orders of a world will share it.
+ORDER_HASH_BYTES = 12
+
+
+class JobIndex:
+    """The tables that have the jobs of all worlds, by provider and job id; frees the tables that were emptied."""
+
+    def __init__(self) -> None:
+        self._tables: dict[str, dict[str, JobTable]] = defaultdict(dict)
+        self._emptied: deque[JobTable] = deque()
+
+    def add(self, provider: str, job_id: str, table: JobTable) -> None:
+        """Note the table of a job. Frees some jobs of emptied tables, so that a reset need not wait for that."""
+        self._tables[provider][job_id] = table
+        for _ in range(FREED_AT_ONCE):
+            if not self._emptied:
+                return
+            self._free(self._emptied[0])
+
+    def has(self, provider: str, job_id: str) -> bool:
+        """Whether any world has a provider's job."""
+        table = self._tables[provider].get(job_id)
+        return table is not None and not table.emptied
+
+    def remove(self, provider: str, job_id: str, table: JobTable) -> None:
+        """Forget a job of a table."""
+        # Worlds with equal seeds have equal ids.
+        if self._tables[provider].get(job_id) is table:
+            del self._tables[provider][job_id]
+
+    def empty(self, table: JobTable) -> None:
+        """Forget the jobs of a table, little by little."""
+        table.emptied = True
+        self._emptied.append(table)
+
+    def _free(self, table: JobTable) -> None:
+        job = table.pop()
+        if job is None:
+            self._emptied.popleft()
+        else:
+            self.remove(*job, table)
+
+
+class JobTable(Mapping[str, Job]):
+    """The jobs of one world by id, oldest first. When `emptied`, it is only waiting to be freed."""
+
+    def __init__(self, index: JobIndex | None = None) -> None:
+        self.emptied = False
+        # A snapshot stands still. The jobs with lower numbers than the first one are forgotten; the tallies have them.
+        self._still = False
+        self._first_number = self._lost_before = 0
+        self._index = index or JobIndex()
+        self._jobs: dict[str, Job | bytes] = {}
+        self._ids: list[str] = []
+        self._by_provider: dict[str, list[int]] = defaultdict(list)
+        self._by_end: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+        self._packer = Packer()
+        self._unpacked: deque[int] = deque()
+        self._open: dict[int, Job] = {}
+        # The planned ends of open jobs, and the jobs whose planned end has passed while their pictures are checked.
+        self._planned: list[tuple[float, int]] = []
+        self._held: set[int] = set()
+        self._orders: dict[bytes, int | Repeats] = {}
+        self._lost: set[int] = set()
+        self._duplicates = 0
+        self._spent = self._reserved = Decimal(0)
+
+    def add(self, job: Job) -> None:
+        """Add a job that was just submitted, and give it its number."""
+        number = job.number = self._first_number + len(self._ids)
+        self._jobs[job.id] = job
+        self._ids.append(job.id)
+        self._by_provider[job.contract.key].append(number)
+        self._index.add(job.contract.key, job.id, self)
+        self._open[number] = job
+        self._reserved += job.cost
+        heappush(self._planned, (job.finished, number))
+        order = _hash(job.contract.key, job.order)
+        before = self._orders.get(order)
+        if before is None:
+            self._orders[order] = number
+            return
+        repeats = self._orders[order] = before if isinstance(before, Repeats) else Repeats(before)
+        self._duplicates += repeats.count > 0
+        repeats.add(number)
+
+    def empty(self) -> JobTable:
+        """Give up this table; return an empty one instead."""
+        self._index.empty(self)
+        return JobTable(self._index)
+
+    def pop(self) -> tuple[str, str] | None:
+        """Remove one job of an emptied table; return its provider and id, or None if there is none left."""
+        for provider, numbers in self._by_provider.items():
+            if numbers:
+                job_id = self._name(numbers.pop())
+                del self._jobs[job_id]
+                return provider, job_id
+        return None
+
+    def plan(self, job: Job) -> None:
+        """Note that the end of a job has moved."""
+        if job.number in self._open:
+            heappush(self._planned, (job.finished, job.number))
+
+    def settle(self, now: float) -> None:
+        """Account for the jobs that have ended by now."""
+        if self._still:
+            return
+        for number in [one for one in self._held if not self._open[one].held]:
+            self._held.discard(number)
+            heappush(self._planned, (self._open[number].finished, number))
+        while self._planned and self._planned[0][0] <= now:
+            number = heappop(self._planned)[1]
+            job = self._open.get(number)
+            if job is None:
+                continue
+            if job.stage(now).terminal:
+                self._held.discard(number)
+                self._end(job, now)
+            elif job.ends and job.finished > now:
+                heappush(self._planned, (job.finished, number))
+            elif job.held:
+                self._held.add(number)
+
+    def _end(self, job: Job, now: float) -> None:
+        """Account for a job that has ended."""
+        number, stage = job.number, job.stage(now)
+        del self._open[number]
+        self._reserved -= job.cost
+        if stage.kind == "success":
+            self._spent += job.cost
+        else:
+            self._lose(job)
+        insort(self._by_end[job.contract.key, stage.name, stage.kind], number)
+        self._keep_unpacked(number)
+
+    def _lose(self, job: Job) -> None:
+        """Note that a job ended without success: repeating its order costs nothing, so it makes no duplicate."""
+        self._lost.add(job.number)
+        order = _hash(job.contract.key, job.order)
+        found = self._orders[order]
+        if isinstance(found, Repeats):
+            self._duplicates -= found.count > 1
+            found.remove(self._lost)
+        else:
+            del self._orders[order]
+
+    def _keep_unpacked(self, number: int) -> None:
+        """Keep a job that ended unpacked, and pack the one that has been so for longest."""
+        self._unpacked.append(number)
+        if len(self._unpacked) > MOST_UNPACKED:
+            oldest = self._unpacked.popleft()
+            if oldest < self._first_number:
+                return
+            name = self._name(oldest)
+            job = self._jobs[name]
+            packed = self._packer.pack(job) if isinstance(job, Job) else None
+            if packed is not None:
+                self._jobs[name] = packed
+
+    def __getitem__(self, job_id: str) -> Job:
+        found = self._jobs[job_id]
+        if isinstance(found, bytes):
+            # It replaces its bytes, so that a change of it is kept.
+            found = self._jobs[job_id] = self._packer.unpack(found)
+            self._keep_unpacked(found.number)
+        return found
+
+    def get(self, job_id: str, default: object = None) -> Job | None:  # type: ignore[override]
+        """Return a job, or None."""
+        # The hot path of a poll: a plain look-up for a job that is not packed.
+        found = self._jobs.get(job_id)
+        return self[job_id] if isinstance(found, bytes) else found
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(tuple(self._ids))
+
+    def __contains__(self, job_id: object) -> bool:
+        return job_id in self._jobs
+
+    def values(self) -> ValuesView[Job]:
+        """Return the jobs, oldest first. A packed job is a copy: its changes are lost."""
+        return _Jobs(self)
+
+    def at(self, number: int) -> Job:
+        """Return the job with a number. A packed job is a copy: its changes are lost."""
+        found = self._jobs[self._name(number)]
+        return self._packer.unpack(found) if isinstance(found, bytes) else found
+
+    def numbers(self, provider: str | None = None) -> Sequence[int]:
+        """Return the numbers of the jobs of a provider, or of all, ascending."""
+        if provider is None:
+            return range(self._first_number, self._first_number + len(self._ids))
+        return self._by_provider.get(provider, ())
+
+    def _name(self, number: int) -> str:
+        """Return the id of the job with a number."""
+        return self._ids[number - self._first_number]
+
+    def forget(self, count: int) -> list[Job]:
+        """Forget the oldest jobs, at most `count`, up to the first that has not ended; return them.
+
+        The totals keep them. Call `settle` first.
+        """
+        running = next(iter(self._open), self._first_number + len(self))
+        numbers = self.numbers()[: min(count, running - self._first_number)]
+        jobs = [self.at(number) for number in numbers]
+        for job in jobs:
+            del self._jobs[job.id]
+            self._index.remove(job.contract.key, job.id, self)
+            self._forget_order(job)
+        self._first_number += len(jobs)
+        del self._ids[: len(jobs)]
+        for ascending in (*self._by_provider.values(), *self._by_end.values()):
+            del ascending[: bisect_left(ascending, self._first_number)]
+        return jobs
+
+    def _forget_order(self, job: Job) -> None:
+        if job.number in self._lost:
+            self._lost.discard(job.number)
+            self._lost_before += 1
+            return
+        order = _hash(job.contract.key, job.order)
+        found = self._orders.get(order)
+        if found == job.number or (isinstance(found, Repeats) and not found.forget(job.number)):
+            del self._orders[order]
+
+    def snapshot(self, now: float) -> JobTable:
+        """Return a copy that stands still, for other threads. The jobs are the same."""
+        self.settle(now)
+        found = copy.copy(self)
+        found._still = True
+        found._jobs, found._ids, found._open = dict(self._jobs), [*self._ids], dict(self._open)
+        found._by_provider = defaultdict(list, {name: [*numbers] for name, numbers in self._by_provider.items()})
+        found._by_end = defaultdict(list, {name: [*numbers] for name, numbers in self._by_end.items()})
+        found._unpacked, found._orders, found._lost = deque(self._unpacked), dict(self._orders), set(self._lost)
+        return found
+
+    def ends(self) -> Iterator[tuple[str, str, str, Sequence[int]]]:
+        """Yield provider, stage, class of the stage, and the numbers of the jobs that ended so. Call `settle` first."""
+        for (provider, stage, kind), numbers in self._by_end.items():
+            yield provider, stage, kind, numbers
+
+    @property
+    def running(self) -> Mapping[int, Job]:
+        """The jobs that have not ended, by number. Call `settle` first."""
+        return self._open
+
+    @property
+    def committed(self) -> Decimal:
+        """The cost of the jobs that were billed or may still be, in USD. Call `settle` first."""
+        return self._spent + self._reserved
+
+    def totals(self) -> Totals:
+        """Return the totals of the ledger. Call `settle` first."""
+        count = self._first_number + len(self._ids) - self._lost_before - len(self._lost)
+        return Totals(count, self._duplicates, self._spent)
+
+    def entry(self, number: int, now: float) -> LedgerEntry:
+        """Return the ledger's entry of a job. Call `settle` first."""
+        job = self.at(number)
+        stage = job.stage(now)
+        billed, lost = stage.kind == "success", number in self._lost
+        first = None if lost else self._first(job)
+        return LedgerEntry(
+            job.id,
+            job.contract.key,
+            job.order.model.id,
+            job.created,
+            stage.name,
+            job.cost if billed else Decimal(0),
+            billed,
+            not lost,
+            None if first is None or first == number else self._name(first),
+        )
+
+    def _first(self, job: Job) -> int:
+        """Return the number of the first job of an order that is not lost."""
+        found = self._orders[_hash(job.contract.key, job.order)]
+        return found if isinstance(found, int) else found.first
+
+
+class _Jobs(ValuesView[Job]):
+    """The jobs of a table, none of which is kept unpacked because it was listed."""
+
+    _mapping: JobTable
+
+    def __iter__(self) -> Iterator[Job]:
+        return map(self._mapping.at, self._mapping.numbers())
+
+    def __reversed__(self) -> Iterator[Job]:
+        return map(self._mapping.at, reversed(self._mapping.numbers()))
+
+
+class Repeats:
+    """The numbers of the jobs with one order, ascending, without those that are lost."""
+
+    def __init__(self, number: int) -> None:
+        self._numbers = deque([number])
+        self.count = 1
+
+    @property
+    def first(self) -> int:
+        """The first job that is not lost."""
+        return self._numbers[0]
+
+    def add(self, number: int) -> None:
+        """Add a later job."""
+        self._numbers.append(number)
+        self.count += 1
+
+    def forget(self, number: int) -> bool:
+        """Forget a job, the first one; return whether others are left."""
+        if self._numbers and self._numbers[0] == number:
+            self._numbers.popleft()
+        return bool(self._numbers)
+
+    def remove(self, lost: set[int]) -> None:
+        """Note that one job more is lost; `lost` has all of them."""
+        self.count -= 1
+        while self._numbers and self._numbers[0] in lost:
+            self._numbers.popleft()
+
+
+class Newest(Sequence[int]):
+    """Numbers in the reverse order, without a copy."""
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[int]: ...
+    def __getitem__(self, index: int | slice) -> int | Sequence[int]:
+        """Return the number at an index, or those of a slice."""
+        if isinstance(index, int):
+            return self._numbers[-1 - index]
+        start, stop, _ = index.indices(len(self))
+        return self._numbers[len(self) - stop : len(self) - start][::-1]
+
+
+def count_before(numbers: Sequence[int], number: int | None) -> int:
+    """Return how many of the ascending numbers are less than `number`; all if it is None."""
+    return len(numbers) if number is None else bisect_left(numbers, number)
+
+
+def _hash(provider: str, order: Order) -> bytes:
+    """Return a hash that is equal for equal orders at one provider."""
+    return hashlib.blake2b(repr((provider, order.identity)).encode(), digest_size=ORDER_HASH_BYTES).digest()

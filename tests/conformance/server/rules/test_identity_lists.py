@@ -1,0 +1,84 @@
+"""The rule about the pages of a list, on traces written by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from hobbyhorse.conformance.judge import BROKEN, LESSON, NOT_APPLICABLE, NOT_OBSERVED, PASSED
+from hobbyhorse.conformance.server.rules.identity_lists import jobs_of, requested
+from hobbyhorse.contract.forms.expressions import replaced, resolve
+from hobbyhorse.contract.values import Contract
+from tests.conftest import contracts_that
+from tests.judging import assuming, family, judged, knowing, named, verdict
+from tests.judging import teller as ordered
+from tests.tracing import Teller
+
+RULE = named(family("IDN"), "IDN-06")
+paged = contracts_that(lambda contract: "size" in getattr(contract.operations.get("list"), "bindings", {}))
+
+
+def page(told: Teller, jobs: list[str], **query: object) -> Teller:
+    """Add a request for a page, with the jobs on it."""
+    operation = told.contract.operations["list"]
+    assert operation.items is not None
+    example = told.contract.schemas.at(operation.situations["listed"].example_at)
+    item = resolve(example, (*operation.items.at.pointer, "0"))
+    place = operation.items.bindings["job"].response[0]
+    items = [replaced(item, place.pointer, job) for job in jobs]
+    body = replaced(example, operation.items.at.pointer, items)
+    names = {name: operation.bindings[name].request[0].name for name in query}
+    text = "&".join(f"{names[name]}={value}" for name, value in query.items())
+    url = f"{told.base}{operation.path}?{text}"
+    return told.call("list", "listed", None, answer=orjson.dumps(body), url=url, probe="identity:pages")
+
+
+def told(contract: Contract) -> Teller:
+    return ordered(knowing(contract))
+
+
+@paged
+def test_a_page_has_at_most_the_requested_items(contract: Contract) -> None:
+    assert verdict(RULE, page(told(contract), ["a", "b"], size=2)) == PASSED
+    found = judged(RULE, page(told(contract), ["a", "b"], size=1))
+    assert found.verdict == BROKEN
+    assert "2 items; requested: 1" in found.breaches[0].message
+    annotated = page(told(contract), ["a", "b"], size=1)
+    annotated.contract = assuming(contract, "lifecycle.json#/operations/list/bindings/size")
+    assert verdict(RULE, annotated) == LESSON
+
+
+def pages(contract: Contract, *jobs: str) -> Any:
+    annotated = told(contract)
+    for job in jobs:
+        page(annotated, [job], size=1)
+    return verdict(RULE, annotated)
+
+
+@paged
+def test_another_page_has_other_jobs(contract: Contract) -> None:
+    assert pages(contract, "a", "b", "a") == PASSED
+    assert pages(contract, "a", "a", "a") == BROKEN
+    # A new job moved every item: nothing is known.
+    assert pages(contract, "a", "a", "c") == PASSED
+
+
+@paged
+def test_without_a_size_nothing_is_known(contract: Contract) -> None:
+    assert verdict(RULE, told(contract)) == NOT_OBSERVED
+    assert verdict(RULE, page(told(contract), ["a", "b"])) == NOT_OBSERVED
+
+
+@contracts_that(lambda contract: "list" not in contract.operations)
+def test_a_provider_without_a_list_has_no_pages(contract: Contract) -> None:
+    assert verdict(RULE, told(contract)) == NOT_APPLICABLE
+
+
+@paged
+def test_the_query_and_the_jobs_of_a_page_are_read(contract: Contract) -> None:
+    (step,) = page(told(contract), ["a", "b"], size=7).story().steps
+    operation = contract.operations["list"]
+    assert requested(operation, step, "size") == "7"
+    assert requested(operation, step, "no-such-value") is None
+    assert jobs_of(operation, step) == ["a", "b"]

@@ -1,0 +1,195 @@
+"""The server rules about the values of responses, on hand-written traces: kept, broken, learned and not observed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+
+from hobbyhorse.conformance.rule import Rule
+from hobbyhorse.conformance.server.rules import server_rules
+from hobbyhorse.contract.formats import FORMATS
+from hobbyhorse.contract.forms.expressions import MISSING, replaced, resolve
+from hobbyhorse.contract.values import Contract, Operation, Situation
+from tests.conftest import contracts_that
+from tests.judging import BROKEN, LESSON, NOT_OBSERVED, PASSED, assuming, judged, knowing, teller, verdict
+from tests.tracing import JOB, Teller
+
+HEADERS, SAME, SHOWN, ORDER = (
+    next(rule for rule in server_rules() if rule.id == name) for name in ("VAL-01", "VAL-02", "VAL-03", "VAL-04")
+)
+OTHER = f"{JOB[:-1]}Z"
+
+
+def with_headers(contract: Contract) -> list[tuple[str, Situation]]:
+    """Return the situations of submissions that have headers, with their operation."""
+    return [
+        (role, one)
+        for role, operation in contract.operations.items()
+        for one in operation.situations.values()
+        if one.headers and one.status < 500
+    ]
+
+
+def times(operation: Operation) -> list[str]:
+    names = ("created_at", "started_at", "finished_at")
+    return [name for name in names if name in operation.bindings and operation.bindings[name].format]
+
+
+def reads(contract: Contract) -> str:
+    """Return the operation that shows the times of a job."""
+    return next((role for role in ("status", "result") if times(contract.operations.get(role, _none(contract)))), "")
+
+
+def _none(contract: Contract) -> Operation:
+    return replace(contract.operations["submit"], bindings={})
+
+
+heading = contracts_that(lambda contract: bool(with_headers(contract)))
+dating = contracts_that(lambda contract: bool(reads(contract)))
+
+
+def success(contract: Contract) -> str:
+    situations = contract.operations[reads(contract)].situations.values()
+    return next(one.name for one in situations if {contract.graph[name].kind for name in one.stages} == {"success"})
+
+
+def written(told: Teller, name: str, value: Any) -> Teller:
+    """Write a value into each of its places in the last response, or drop it."""
+    operation, last = told.contract.operations[told.exchanges[-1].role or ""], told.exchanges[-1]
+    body = orjson.loads(last.answer)
+    for place in operation.bindings[name].response:
+        if resolve(body, place.pointer[:-1]) is not MISSING:
+            form = operation.bindings[name].format
+            text = value if value is MISSING or form is None else FORMATS[form].write(value)
+            body = replaced(body, place.pointer, text)
+    told.exchanges[-1] = replace(last, answer=orjson.dumps(body))
+    return told
+
+
+def end(told: Teller, name: str = "", value: Any = None, job: str = JOB) -> Teller:
+    """Add a response about a job that has succeeded, with another value than its example."""
+    told.call(reads(told.contract), success(told.contract), job=job)
+    return written(told, name, value) if name else told
+
+
+def optional(contract: Contract) -> list[str]:
+    """Return the times without which the response about a success still fits its schema."""
+    if not reads(contract):
+        return []
+    operation = contract.operations[reads(contract)]
+    situation = operation.situations[success(contract)]
+
+    def fits(name: str) -> bool:
+        body = orjson.loads(end(teller(contract), name, MISSING).exchanges[-1].answer)
+        return not contract.schemas.violations(situation.schema, body)
+
+    return [name for name in (*times(operation), "expires_at") if name in operation.bindings and fits(name)]
+
+
+optionally = contracts_that(lambda contract: bool(optional(contract)))
+
+
+@pytest.mark.parametrize("rule", [HEADERS, SAME, SHOWN, ORDER], ids=lambda rule: rule.id)
+def test_a_refusal_shows_nothing(rule: Rule, contract: Contract) -> None:
+    told = teller(contract).call("status", "unauthenticated", job=None)
+    assert verdict(rule, told) not in (BROKEN, LESSON, PASSED)
+
+
+@heading
+def test_a_response_has_the_headers_of_its_situation(contract: Contract) -> None:
+    role, situation = with_headers(contract)[0]
+    sent = tuple((name.lower(), value) for name, value in situation.headers)
+    for headers, word in ((sent, PASSED), ((), BROKEN)):
+        told = teller(knowing(contract))
+        told.call(role, situation.name, job=None, expected=situation.name, answer_headers=headers)
+        assert verdict(HEADERS, told) == word
+
+
+@heading
+def test_a_header_that_its_schema_forbids_is_a_breach(contract: Contract) -> None:
+    for role, situation in with_headers(contract):
+        if situation.name == "replayed":
+            sent = tuple((name.lower(), "no") for name, _ in situation.headers)
+            told = teller(contract).submit().call(role, "replayed", expected="replayed", answer_headers=sent)
+            assert verdict(HEADERS, told) == BROKEN
+
+
+@heading
+def test_a_response_that_may_have_two_situations_needs_no_header(contract: Contract) -> None:
+    role, situation = with_headers(contract)[0]
+    names = [one.name for one in contract.operations[role].situations.values() if one.status == situation.status]
+    if len(names) > 1:
+        told = teller(knowing(contract)).call(role, situation.name, job=None)
+        assert verdict(HEADERS, told) in (NOT_OBSERVED, BROKEN)
+
+
+@dating
+def test_a_job_has_the_same_times_in_each_response(contract: Contract) -> None:
+    name = times(contract.operations[reads(contract)])[0]
+    told = end(end(teller(contract), name, 1_790_000_000.0), name, 1_790_000_001.0)
+    assert verdict(SAME, told) == PASSED
+    told = end(end(teller(knowing(contract)), name, 1_790_000_000.0), name, 1_790_003_600.0)
+    assert verdict(SAME, told) == BROKEN
+
+
+@dating
+def test_two_jobs_may_have_different_times(contract: Contract) -> None:
+    name = times(contract.operations[reads(contract)])[0]
+    told = end(teller(knowing(contract)), name, 1_790_000_000.0)
+    assert verdict(SAME, end(told, name, 1_790_003_600.0, OTHER)) in (NOT_OBSERVED, PASSED)
+
+
+@dating
+def test_a_list_has_the_values_of_the_responses(contract: Contract) -> None:
+    operation = contract.operations.get("list")
+    shared = set(operation.items.bindings) & {"created_at", "model"} if operation and operation.items else set()
+    for name in shared & set(contract.operations[reads(contract)].bindings):
+        assert operation is not None
+        assert operation.items is not None
+        binding, told = operation.items.bindings[name], end(teller(knowing(contract)))
+        told.call("list", "listed", job=None)
+        body = orjson.loads(told.exchanges[-1].answer)
+        at = operation.items.at.pointer
+        item = replaced(resolve(body, at)[0], operation.items.bindings["job"].response[0].pointer, JOB)
+        other = FORMATS[binding.format].write(1_790_000_000.0) if binding.format else "another"
+        item = replaced(item, binding.response[0].pointer, other)
+        told.exchanges[-1] = replace(told.exchanges[-1], answer=orjson.dumps(replaced(body, at, [item])))
+        assert verdict(SAME, told) == BROKEN
+
+
+@optionally
+def test_a_response_has_the_values_of_its_example(contract: Contract) -> None:
+    assert verdict(SHOWN, end(teller(contract))) == PASSED
+    assert verdict(SHOWN, end(teller(knowing(contract)), optional(contract)[0], MISSING)) == BROKEN
+
+
+@optionally
+def test_a_value_that_is_only_assumed_to_be_shown_is_a_lesson(contract: Contract) -> None:
+    name = optional(contract)[0]
+    place = f"lifecycle.json#/operations/{reads(contract)}/bindings/{name}"
+    assert judged(SHOWN, end(teller(assuming(contract, place)), name, MISSING)).verdict == LESSON
+
+
+def two_jobs(contract: Contract, apart: float, later: float) -> Teller:
+    """Add two submissions and their ends; the second job is created `later` than the first."""
+    told = teller(contract)
+    for job, created, pause in ((JOB, 1_790_000_000.0, 0.0), (OTHER, 1_790_000_000.0 + later, apart)):
+        told.wait(pause).submit(job=job)
+        if "created_at" in contract.operations["submit"].bindings:
+            written(told, "created_at", created)
+    return end(end(told, "created_at", 1_790_000_000.0), "created_at", 1_790_000_000.0 + later, OTHER)
+
+
+@dating
+def test_a_job_that_is_submitted_later_is_created_later(contract: Contract) -> None:
+    assert verdict(ORDER, two_jobs(contract, 60, 60)) == PASSED
+    assert verdict(ORDER, two_jobs(knowing(contract), 60, 0)) == BROKEN
+    assert verdict(ORDER, two_jobs(knowing(contract), 60, -60)) == BROKEN
+
+
+@dating
+def test_jobs_of_the_same_second_show_nothing_about_their_order(contract: Contract) -> None:
+    assert verdict(ORDER, two_jobs(knowing(contract), 0.5, 0)) == NOT_OBSERVED

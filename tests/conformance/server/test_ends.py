@@ -1,0 +1,56 @@
+"""The last probe reads every job to its end, and cancels where that has no effect."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from hobbyhorse.conformance.server.ends import PROBE, read_to_the_ends, unread
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.traces.annotated import AnnotatedTrace
+from tests.conftest import contracts_that
+from tests.server_mutation.mutant import Source
+from tests.server_mutation.serving import Served, on_server
+
+cancelling = contracts_that(lambda contract: "cancel" in contract.operations)
+
+
+def test_every_accepted_job_is_read_until_it_ends(contract: Contract) -> None:
+    adapted = Source.of(contract.key).contract
+    with on_server(adapted, Served(adapted)) as (_, session):
+        for number in range(2):
+            session.submit_order("bound:x", session.marked(str(number)))
+        assert len(unread(session)) == 2
+        read_to_the_ends(session)
+        assert unread(session) == []
+        assert len(session.videos) == 2
+        assert session.notes == []
+
+
+def test_the_videos_of_equal_orders_are_not_fetched(contract: Contract) -> None:
+    adapted = Source.of(contract.key).contract
+    with on_server(adapted, Served(adapted)) as (_, session):
+        session.submit_order("machine", session.marked("1"))
+        read_to_the_ends(session)
+        assert session.videos == []
+
+
+def test_without_a_job_nothing_is_sent(contract: Contract) -> None:
+    adapted = Source.of(contract.key).contract
+    with on_server(adapted, Served(adapted)) as (_, session):
+        session.endpoint.budget.limit = Decimal(0)
+        read_to_the_ends(session)
+        assert session.endpoint.exchanges == []
+
+
+@cancelling
+def test_one_job_is_cancelled_in_each_stage_in_which_that_has_no_effect(contract: Contract) -> None:
+    adapted = Source.of(contract.key).contract
+    with on_server(adapted, Served(adapted)) as (_, session):
+        for number in range(2):
+            session.submit_order("bound:x", session.marked(str(number)))
+        read_to_the_ends(session)
+        steps = AnnotatedTrace(adapted, session.trace()).steps
+    tried = [step for step in steps if step.exchange.probe == f"{PROBE}:cancel"]
+    firm = [stage for stage in adapted.graph if not stage.terminal and not stage.cancellable]
+    assert len(tried) == len(firm)
+    assert not [step for step in tried if "cancelled" in step.kinds]

@@ -1,0 +1,218 @@
+"""The table of jobs: its tallies equal a count of all jobs at any moment, and packing changes nothing that is read."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hobbyhorse.clock.clock import ManualClock
+from hobbyhorse.contract.lifecycle import LifecycleError
+from hobbyhorse.contract.values import Contract
+from hobbyhorse.worlds import job_table
+from hobbyhorse.worlds.job_table import JobIndex, JobTable, Newest, Repeats, count_before
+from hobbyhorse.worlds.ledger import Ledger, LedgerEntry, Totals
+from hobbyhorse.worlds.limits import Limits
+from hobbyhorse.worlds.world import Ending, World
+from tests.conftest import CONTRACTS
+from tests.world import order_of
+
+
+def world_of(limits: Limits | None = None, table: JobTable | None = None) -> World:
+    """Return a world whose clock stands."""
+    # An empty table is false.
+    jobs = JobTable() if table is None else table
+    return World("key", "handle", ManualClock(), Random(7), "realistic", jobs, limits=limits or Limits())
+
+
+def counted(world: World) -> Ledger:
+    """Return the ledger by a count of every job, as the definition of a duplicate says."""
+    now, paid, entries = world.clock.now(), dict[object, str](), []
+    for job in world.jobs.values():
+        stage, order = job.stage(now), (job.contract.key, *job.order.identity)
+        billed = stage.kind == "success"
+        lost = stage.terminal and not billed
+        cost, again = job.cost if billed else Decimal(0), None if lost else paid.get(order)
+        names = (job.id, job.contract.key, job.order.model.id)
+        entries.append(LedgerEntry(*names, job.created, stage.name, cost, billed, not lost, again))
+        if not lost:
+            paid.setdefault(order, job.id)
+    return Ledger(tuple(entries))
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("submit"), st.integers(0, 3), st.sampled_from(["success", "failure", "hold"])),
+        st.tuples(st.just("cancel"), st.integers(0, 4)),
+        st.tuples(st.just("release"), st.integers(0, 4)),
+        st.tuples(st.just("end"), st.integers(0, 4)),
+        st.tuples(st.just("advance"), st.integers(0, 200)),
+        st.tuples(st.just("limit"), st.integers(1, 3)),
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+@pytest.mark.anyio
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=steps, unpacked=st.integers(0, 2))
+async def test_ledger_and_tallies_equal_a_count_of_every_job(
+    contract: Contract, steps: list[tuple[object, ...]], unpacked: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job_table, "MOST_UNPACKED", unpacked)
+        world = world_of()
+        for step in steps:
+            await follow(world, contract, step)
+            now, found = world.clock.now(), counted(world)
+            assert world.ledger() == found
+            assert world.totals() == Totals(found.billable, found.duplicates, found.usd)
+            running = [job for job in world.jobs.values() if not job.stage(now).terminal]
+            assert [job.id for job in world.jobs.running.values()] == [job.id for job in running]
+            assert world.jobs.committed == found.usd + sum((job.cost for job in running), Decimal(0))
+            ended = {(provider, stage): list(numbers) for provider, stage, _, numbers in world.jobs.ends() if numbers}
+            for (provider, stage), numbers in ended.items():
+                here = [job.number for job in world.jobs.values() if job.stage(now).name == stage]
+                assert (provider, numbers) == (contract.key, here)
+
+
+async def follow(world: World, contract: Contract, step: tuple[object, ...]) -> None:
+    """Do one step of the test above."""
+    kind, number = str(step[0]), int(str(step[1]))
+    job = world.jobs[[*world.jobs][number % len(world.jobs)]] if len(world.jobs) else None
+    if kind == "submit":
+        if step[2] == "failure":
+            failure = contract.graph.ending("failure")
+            assert failure is not None
+            world.endings.append(Ending(failure.name))
+        made = world.submit(contract, order_of(contract, seed=number))
+        made.held = step[2] == "hold"
+    elif kind == "advance":
+        await world.clock.advance(number)
+    elif kind == "limit":
+        world.limit(Limits(workers=number))
+    elif job is not None and kind == "cancel":
+        world.cancel(job)
+    elif job is not None and kind == "release" and job.held:
+        job.release(world.clock.now(), "no such picture" if number % 2 else None)
+    elif job is not None and kind == "end":
+        try:
+            world.transition(job, job.stage(world.clock.now()).next[0])
+        except (LifecycleError, IndexError):
+            return
+
+
+def test_a_job_that_ended_is_the_same_after_packing(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_table, "MOST_UNPACKED", 0)
+    world = world_of()
+    failure = contract.graph.ending("failure")
+    assert failure is not None
+    world.endings.append(Ending(failure.name, "BAD", "no horse"))
+    job = world.submit(contract, order_of(contract))
+    values = {name: getattr(job, name) for name in ("id", "order", "timeline", "seed", "error", "number", "cost")}
+    world.clock.step(job.finished)
+    world.jobs.settle(world.clock.now())
+    packed = world.jobs.at(0)
+    assert packed is not job
+    assert {name: getattr(packed, name) for name in values} == values
+    assert packed.order.model is job.order.model
+    assert packed.contract is contract
+
+
+def test_a_change_of_a_packed_job_is_kept(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_table, "MOST_UNPACKED", 1)
+    world = world_of()
+    jobs = [world.submit(contract, order_of(contract)) for _ in range(3)]
+    world.clock.step(max(job.finished for job in jobs))
+    world.jobs.settle(world.clock.now())
+    for job in jobs:
+        world.jobs[job.id].collected = True
+    assert [job.collected for job in world.jobs.values()] == [True, True, True]
+
+
+def test_the_index_forgets_the_jobs_of_emptied_tables_little_by_little(contract: Contract) -> None:
+    index = JobIndex()
+    table, other = JobTable(index), JobTable(index)
+    world, elsewhere = world_of(table=table), world_of(table=other)
+    job = world.submit(contract, order_of(contract))
+    assert index.has(contract.key, job.id)
+    assert not index.has("another", job.id)
+    again = elsewhere.submit(contract, order_of(contract))
+    assert again.id == job.id, "equal seeds give equal ids"
+    world.jobs = table.empty()
+    assert index.has(contract.key, job.id), "the other world still has it"
+    elsewhere.submit(contract, order_of(contract))
+    assert index.has(contract.key, job.id)
+    elsewhere.jobs = elsewhere.jobs.empty()
+    assert not index.has(contract.key, job.id)
+    world.submit(contract, order_of(contract))
+    assert (table.pop(), other.pop()) == (None, None), "they were freed by the new jobs"
+
+
+def test_the_newest_of_numbers_are_a_view() -> None:
+    newest = Newest(range(5))
+    assert (len(newest), newest[0], newest[-1], list(newest)) == (5, 4, 0, [4, 3, 2, 1, 0])
+    assert [list(newest[start:stop]) for start, stop in ((0, 2), (3, 9), (5, 7))] == [[4, 3], [1, 0], []]
+
+
+def test_numbers_before_a_cursor_are_counted() -> None:
+    assert [count_before([1, 4, 9], number) for number in (None, 0, 4, 5, 99)] == [3, 0, 1, 2, 3]
+
+
+def test_the_first_repeat_that_is_not_lost_is_found() -> None:
+    repeats, lost = Repeats(1), set[int]()
+    for number in (2, 5):
+        repeats.add(number)
+    for number, expected in ((2, 1), (1, 5)):
+        lost.add(number)
+        repeats.remove(lost)
+        assert repeats.first == expected
+    assert repeats.count == 1
+
+
+def test_forgotten_jobs_leave_every_list_and_stay_in_the_totals() -> None:
+    contract = CONTRACTS[0]
+    world = World("key", "handle", ManualClock(), Random(7), "instant")
+    jobs = [world.submit(contract, order_of(contract)) for _ in range(300)]
+    table, now = world.jobs, world.clock.now()
+    table.settle(now)
+    before = table.totals()
+    assert [job.id for job in table.forget(250)] == [job.id for job in jobs[:250]]
+    kept = [job.id for job in jobs[250:]]
+    assert (list(table), len(table), [job.id for job in table.values()]) == (kept, 50, kept)
+    assert [job.id for job in reversed(table.values())] == kept[::-1]
+    assert list(table.numbers()) == list(table.numbers(contract.key)) == list(range(250, 300))
+    assert [table.at(number).id for number in table.numbers()] == kept
+    assert sum(len(numbers) for *_, numbers in table.ends()) == 50
+    assert table.totals() == before
+    assert table.get(jobs[0].id) is None
+    entries = world.ledger().entries
+    assert [entry.job for entry in entries] == kept
+    assert {entry.duplicate_of for entry in entries} == {None, kept[0]}
+    later = world.submit(contract, order_of(contract))
+    table.settle(now)
+    assert (later.number, table.at(300).id) == (300, later.id)
+    assert table.totals().billable == before.billable + 1
+    assert len(table.forget(1_000)) == 51
+    assert (len(table), list(table.values()), list(table.numbers())) == (0, [], [])
+
+
+def test_a_snapshot_stands_still() -> None:
+    contract = CONTRACTS[0]
+    world = World("key", "handle", ManualClock(), Random(7), "realistic")
+    jobs = [world.submit(contract, order_of(contract)) for _ in range(5)]
+    still = world.snapshot()
+    world.clock.step(world.clock.now() + 86_400)
+    for _ in range(200):
+        world.submit(contract, order_of(contract))
+    world.jobs.settle(world.clock.now())
+    world.jobs.forget(3)
+    still.jobs.settle(world.clock.now())
+    assert [job.id for job in still.jobs.values()] == [job.id for job in jobs]
+    assert len(still.jobs.running) == 5
+    assert len(still.ledger().entries) == 5
+    assert len(world.jobs) == 202
